@@ -1,0 +1,1 @@
+"""From folders of raw scans to a plan and TFRecord shards."""

@@ -1,0 +1,61 @@
+"""Packaging of u2net-tf: one 3D segmentation network for many organs."""
+
+import pathlib
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+
+PICTURES = ["matplotlib>=3.8"]
+DEV = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "ruff>=0.9,<1",
+    "scipy>=1.11",
+    "pre-commit>=3",
+]
+
+COMMANDS = {
+    "u2net-survey": "data_prep.survey",
+    "u2net-plan": "data_prep.plan",
+    "u2net-convert": "data_prep.convert",
+    "u2net-verify": "data_prep.verify",
+    "u2net-train": "u2net_tf.train",
+    "u2net-evaluate": "u2net_tf.evaluate",
+    "u2net-predict": "u2net_tf.predict",
+}
+
+setuptools.setup(
+    name="u2net-tf",
+    version="0.1.0",
+    description="3D U²-Net: one 3D network for many organs, on TensorFlow and Keras",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=setuptools.find_packages(include=["u2net_tf*", "data_prep*"]),
+    package_data={"u2net_tf": ["flagfiles/*.flags"]},
+    install_requires=[
+        "tensorflow>=2.21,<2.22",
+        "keras>=3.12,<4",
+        "tensorboard>=2.20",
+        "numpy>=1.26",
+        "nibabel>=5.2",
+        "SimpleITK>=2.3",
+        "absl-py>=2.1",
+        "tqdm>=4.66",
+    ],
+    extras_require={"pictures": PICTURES, "dev": DEV + PICTURES},
+    entry_points={
+        "console_scripts": [
+            f"{name} = {module}:run" for name, module in COMMANDS.items()
+        ]
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)

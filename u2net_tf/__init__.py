@@ -1,0 +1,1 @@
+"""u2net-tf: one 3D segmentation network for many organs (3D U²-Net)."""

@@ -1,0 +1,1 @@
+"""From a volume to probabilities and a label map."""

@@ -1,0 +1,166 @@
+"""TFRecord shards: one preprocessed case per record.
+
+The only file that knows a feature's key; encoding and parsing stand together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+IMAGE_DTYPES = ("float16", "float32")
+# tf.data's name of each compression that `data_prep.convert` offers.
+COMPRESSION_TYPES = {"none": "", "gzip": "GZIP"}
+
+_FEATURES = {
+    "domain": tf.io.FixedLenFeature([], tf.string),
+    "case": tf.io.FixedLenFeature([], tf.string),
+    "image": tf.io.FixedLenFeature([], tf.string),
+    "image_dtype": tf.io.FixedLenFeature([], tf.string),
+    "image_shape": tf.io.FixedLenFeature([4], tf.int64),
+    "labels": tf.io.FixedLenFeature([], tf.string),
+    "label_counts": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
+    "coordinates": tf.io.FixedLenFeature([], tf.string),
+    "coordinate_counts": tf.io.FixedLenSequenceFeature(
+        [], tf.int64, allow_missing=True
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One preprocessed case.
+
+    Attributes:
+      domain: name of the domain.
+      case: name of the case.
+      image: (z, y, x, C) float.
+      labels: (z, y, x) uint8 class indices.
+      label_counts: (K,) voxels per class.
+      coordinates: (N, 3) int32 voxels (z, y, x), those of class 0 first, then those of
+        class 1, and so on: a random sample of each class.
+      coordinate_counts: (K,) how many of `coordinates` are of each class; they sum
+        to N.
+    """
+
+    domain: str
+    case: str
+    image: np.ndarray
+    labels: np.ndarray
+    label_counts: np.ndarray
+    coordinates: np.ndarray
+    coordinate_counts: np.ndarray
+
+
+def sample_coordinates(
+    labels: np.ndarray, num_classes: int, *, per_class: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws voxels of every foreground class, without replacement.
+
+    The background is not sampled: no patch is ever drawn around it.
+
+    Args:
+      labels: (z, y, x) class indices.
+      num_classes: with the background.
+      per_class: at most so many voxels of each class.
+      seed: of the draw.
+
+    Returns:
+      (N, 3) int32 coordinates, grouped by class, and (K,) int64 how many of each.
+    """
+    generator = np.random.default_rng(seed)
+    groups, counts = [np.empty((0, 3), np.int32)], [0]
+    for index in range(1, num_classes):
+        flat = np.flatnonzero(labels == index)
+        if flat.size > per_class:
+            flat = np.sort(generator.choice(flat, per_class, replace=False))
+        groups.append(np.stack(np.unravel_index(flat, labels.shape), axis=-1))
+        counts.append(flat.size)
+    return np.concatenate(groups).astype(np.int32), np.array(counts, np.int64)
+
+
+def encode(record: Record) -> bytes:
+    """Serializes a record; the same record always gives the same bytes.
+
+    Raises:
+      ValueError: if shapes or types contradict each other.
+    """
+    if str(record.image.dtype) not in IMAGE_DTYPES:
+        raise ValueError(
+            f"image: expected one of {IMAGE_DTYPES}. Received: {record.image.dtype}"
+        )
+    if record.image.ndim != 4 or record.image.shape[:3] != record.labels.shape:
+        raise ValueError(
+            "image: expected (z, y, x, C) over the shape of the labels. Received: "
+            f"{record.image.shape} and {record.labels.shape}"
+        )
+    raw = {
+        "domain": record.domain.encode(),
+        "case": record.case.encode(),
+        "image": _little_endian(record.image),
+        "image_dtype": str(record.image.dtype).encode(),
+        "labels": record.labels.astype(np.uint8).tobytes(),
+        "coordinates": _little_endian(record.coordinates.astype(np.int32)),
+    }
+    whole = {
+        "image_shape": record.image.shape,
+        "label_counts": record.label_counts,
+        "coordinate_counts": record.coordinate_counts,
+    }
+    features = {
+        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for key, value in raw.items()
+    } | {
+        key: tf.train.Feature(int64_list=tf.train.Int64List(value=value))
+        for key, value in whole.items()
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Parses one record inside or outside of tf.data.
+
+    Args:
+      serialized: scalar string.
+
+    Returns:
+      The fields of `Record` as tensors; the image as float32 (z, y, x, C).
+    """
+    fields = tf.io.parse_single_example(serialized, _FEATURES)
+    shape = fields["image_shape"]
+    image = tf.cond(
+        fields["image_dtype"] == "float16",
+        lambda: tf.cast(tf.io.decode_raw(fields["image"], tf.float16), tf.float32),
+        lambda: tf.io.decode_raw(fields["image"], tf.float32),
+    )
+    coordinates = tf.io.decode_raw(fields["coordinates"], tf.int32)
+    return {
+        "domain": fields["domain"],
+        "case": fields["case"],
+        "image": tf.reshape(image, shape),
+        "labels": tf.reshape(tf.io.decode_raw(fields["labels"], tf.uint8), shape[:3]),
+        "label_counts": fields["label_counts"],
+        "coordinates": tf.reshape(coordinates, [-1, 3]),
+        "coordinate_counts": fields["coordinate_counts"],
+    }
+
+
+def decode(serialized: bytes) -> Record:
+    """Parses one record into NumPy arrays; the image as float32."""
+    return to_record(parse(tf.constant(serialized)))
+
+
+def to_record(fields: Mapping[str, tf.Tensor]) -> Record:
+    """What `parse` returned, eagerly, as NumPy arrays."""
+    values = {key: value.numpy() for key, value in fields.items()}
+    for key in ("domain", "case"):
+        values[key] = values[key].decode()
+    return Record(**values)
+
+
+def _little_endian(array: np.ndarray) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<")).tobytes()

@@ -1,0 +1,1 @@
+"""What is known of a volume on disk and in memory; NumPy only."""

@@ -1,0 +1,154 @@
+"""One case, from its files to arrays that are known to be usable.
+
+The checks of survey, convert, evaluate and predict are these and no others.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from u2net_tf.command import InputError
+from u2net_tf.domains import Domain
+from u2net_tf.volumes import nifti, preprocess
+from u2net_tf.volumes.dicom import is_dicom_folder, load_dicom
+from u2net_tf.volumes.nifti import Volume
+
+
+def image_faults(image: Volume, *, num_modalities: int) -> list[str]:
+    """What makes an image unusable, in words; empty if nothing does.
+
+    Args:
+      image: (C, z, y, x) as `nifti.load_image` returns it.
+      num_modalities: what C should be.
+    """
+    faults = []
+    if image.data.shape[0] != num_modalities:
+        faults.append(
+            f"expected {num_modalities} modalities, found {image.data.shape[0]}"
+        )
+    bad = image.data.size - int(np.isfinite(image.data).sum())
+    if bad:
+        faults.append(f"expected finite voxels, found {bad} that are NaN or infinite")
+    elif not image.data[0].any():
+        faults.append("expected an image with non-zero voxels, found all zero")
+    else:
+        for channel, data in enumerate(image.data):
+            if data.min() == data.max():
+                faults.append(
+                    "expected intensities that differ, found the constant "
+                    f"{data.flat[0]:g} in modality {channel}"
+                )
+    return faults
+
+
+def label_faults(labels: Volume, image: Volume, *, known: Sequence[int]) -> list[str]:
+    """What is wrong with a label map, in words; empty if nothing is.
+
+    Args:
+      labels: (z, y, x) raw values as `nifti.load_labels` returns them.
+      image: the image that they belong to.
+      known: the raw values that may occur.
+    """
+    faults = []
+    problem = nifti.grid_difference(image.grid, labels.grid)
+    if problem:
+        faults.append(problem)
+    unknown = unknown_labels(labels.data, known)
+    if unknown:
+        faults.append(unknown)
+    if not labels.data.any():
+        faults.append("expected foreground, found an empty label map")
+    return faults
+
+
+def unknown_labels(labels: np.ndarray, known: Sequence[int]) -> str:
+    """Says which values occur that are not known, and how often; "" if none does."""
+    values, counts = np.unique(labels, return_counts=True)
+    found = ", ".join(
+        f"{value} in {count} voxels"
+        for value, count in zip(values, counts, strict=True)
+        if value not in known
+    )
+    return f"expected labels among {sorted(known)}, found {found}" if found else ""
+
+
+def read_image(paths: Sequence[str | os.PathLike], domain: Domain) -> Volume:
+    """Reads and checks an image: NIfTI files, or one DICOM folder per modality.
+
+    Args:
+      paths: one 3-D or 4-D file, or one path per modality.
+      domain: gives the number of modalities and the source of the spacing.
+
+    Returns:
+      (C, z, y, x) float32.
+
+    Raises:
+      InputError: names the file, what was expected and what was found.
+    """
+    if any(is_dicom_folder(path) for path in paths):
+        image = load_dicom(paths)
+    else:
+        source = domain.preprocessing.spacing_source
+        image = nifti.load_image(paths, spacing_source=source)
+    faults = image_faults(image, num_modalities=domain.num_modalities)
+    if faults:
+        raise InputError(f"{_names(paths)}: {faults[0]}")
+    return image
+
+
+def read_labels(path: str | os.PathLike, image: Volume, domain: Domain) -> np.ndarray:
+    """Reads and checks a label map and turns raw values into class indices.
+
+    An empty label map is not an error here: a class may be absent from a case.
+
+    Returns:
+      (z, y, x) uint8 class indices.
+
+    Raises:
+      InputError: names the file, what was expected and what was found.
+    """
+    labels = nifti.load_labels(path)
+    if domain.num_classes > 256:
+        raise InputError(f"{path}: expected at most 256 classes in {domain.name}")
+    known = [value for label in domain.labels for value in label.values]
+    problem = nifti.grid_difference(image.grid, labels.grid)
+    if problem:
+        raise InputError(f"{path}: {problem}")
+    classes = np.zeros(labels.data.shape, np.uint8)
+    for index, label in enumerate(domain.labels):
+        classes[np.isin(labels.data, label.values)] = index
+    unknown = unknown_labels(labels.data, known)
+    if unknown and domain.preprocessing.unknown_labels == "fail":
+        raise InputError(
+            f"{path}: {unknown} (--unknown_labels=background of the plan takes them "
+            "as background)"
+        )
+    return classes
+
+
+def raw_labels(classes: np.ndarray, domain: Domain) -> np.ndarray:
+    """Class indices -> the raw values that predictions are written with. int32."""
+    table = np.array([label.values[0] for label in domain.labels], np.int32)
+    return table[classes]
+
+
+def preprocess_case(
+    image: Volume, domain: Domain
+) -> tuple[np.ndarray, preprocess.Placement]:
+    """`preprocess.preprocess_image` with errors that name the file.
+
+    Raises:
+      InputError: if the image is constant between its percentiles.
+    """
+    try:
+        return preprocess.preprocess_image(image.data, image.spacing_mm, domain)
+    except ValueError as error:
+        raise InputError(f"{image.grid.path}: {error}") from None
+
+
+def _names(paths: Sequence[str | os.PathLike]) -> str:
+    return ", ".join(str(pathlib.Path(path)) for path in paths)

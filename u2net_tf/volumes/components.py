@@ -1,0 +1,58 @@
+"""Connected components of label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import SimpleITK as sitk
+
+
+def component_sizes(mask: np.ndarray) -> np.ndarray:
+    """Voxel counts of the 26-connected components of a (z, y, x) mask, descending."""
+    relabelled, _ = _components(mask)
+    return np.bincount(relabelled.ravel())[1:]
+
+
+def keep_largest(mask: np.ndarray, count: int) -> np.ndarray:
+    """The `count` largest 26-connected components of a (z, y, x) mask; boolean."""
+    relabelled, box = _components(mask)
+    kept = np.zeros(mask.shape, bool)
+    kept[box] = (relabelled > 0) & (relabelled <= count)
+    return kept
+
+
+def clean_labels(labels: np.ndarray, keep_components: Sequence[int]) -> np.ndarray:
+    """Keeps the largest components of each class; the rest becomes background.
+
+    Args:
+      labels: (z, y, x) class indices.
+      keep_components: per class, how many components stay; 0 keeps all. The entry of
+        the background is not looked at.
+
+    Returns:
+      A new array of the same shape and dtype.
+    """
+    cleaned = labels.copy()
+    for index, count in enumerate(keep_components):
+        if index == 0 or count == 0:
+            continue
+        mask = labels == index
+        if mask.any():
+            cleaned[mask & ~keep_largest(mask, count)] = 0
+    return cleaned
+
+
+def _components(mask: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """Components numbered by falling size within the mask's bounding box."""
+    box = tuple(
+        slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 1)
+        for hits in (
+            np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+            for axis in range(3)
+        )
+    )
+    image = sitk.GetImageFromArray(mask[box].astype(np.uint8))
+    components = sitk.ConnectedComponent(image, True)
+    ordered = sitk.RelabelComponent(components, sortByObjectSize=True)
+    return sitk.GetArrayFromImage(ordered), box

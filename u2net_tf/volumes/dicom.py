@@ -1,0 +1,91 @@
+"""DICOM in, through SimpleITK: a folder of slices becomes a volume."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+
+from u2net_tf.command import InputError
+from u2net_tf.volumes import nifti
+from u2net_tf.volumes.nifti import Volume
+
+# ITK's world is LPS (x to the left, y to the back); NIfTI's is RAS.
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def is_dicom_folder(path: str | os.PathLike) -> bool:
+    """Whether this is a folder that holds a DICOM series."""
+    path = pathlib.Path(path)
+    return path.is_dir() and bool(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path)))
+
+
+def load_dicom(folders: Sequence[str | os.PathLike]) -> Volume:
+    """Reads one DICOM series per modality.
+
+    Args:
+      folders: one folder per modality, one series in each.
+
+    Returns:
+      (C, z, y, x) float32. Its grid is that of a NIfTI file of the same geometry.
+
+    Raises:
+      InputError: if a folder holds no series or several, slices are missing, or the
+        series lie on different grids.
+    """
+    volumes = [nifti.image_from_nibabel(_read(f), f) for f in folders]
+    for volume in volumes[1:]:
+        problem = nifti.grid_difference(volumes[0].grid, volume.grid)
+        if problem:
+            raise InputError(f"{volume.grid.path}: {problem}")
+    data = np.concatenate([volume.data for volume in volumes])
+    return Volume(data, volumes[0].spacing_mm, volumes[0].grid)
+
+
+def _read(folder: str | os.PathLike) -> nib.nifti1.Nifti1Image:
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if len(series) != 1:
+        raise InputError(
+            f"{folder}: expected a folder with one DICOM series, found {len(series)}"
+        )
+    reader = sitk.ImageSeriesReader()
+    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+    reader.SetFileNames(names)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(
+            f"{folder}: expected a whole DICOM series, found one that cannot be read: "
+            f"{error}"
+        ) from error
+    _check_slices(folder, names)
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    affine[:3, :3] = direction * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    array = sitk.GetArrayFromImage(image).T.astype(np.float32)
+    result = nib.Nifti1Image(array, _LPS_TO_RAS @ affine)
+    result.header.set_xyzt_units("mm")
+    return result
+
+
+def _check_slices(folder: str | os.PathLike, names: Sequence[str]) -> None:
+    """Evenly spaced slices, or a volume would be silently compressed."""
+    positions = []
+    reader = sitk.ImageFileReader()
+    for name in names:
+        reader.SetFileName(name)
+        reader.ReadImageInformation()
+        positions.append(reader.GetOrigin())
+    if len(positions) < 3:
+        return
+    steps = np.linalg.norm(np.diff(np.array(positions), axis=0), axis=1)
+    if steps.max() > 1.05 * np.median(steps) or steps.min() < 0.95 * np.median(steps):
+        raise InputError(
+            f"{folder}: expected evenly spaced slices, found distances from "
+            f"{steps.min():.3g} to {steps.max():.3g} mm (a slice may be missing)"
+        )

@@ -1,0 +1,319 @@
+"""NIfTI in and out: the only file that knows the (x, y, z) order of the disk.
+
+A file is turned to the closest canonical orientation (RAS+) by flips and swaps of
+axes, never by interpolation, and transposed to (z, y, x). `Grid` remembers how, so that
+what is written back has the shape, affine and header codes of the file that was read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import os
+import pathlib
+import zlib
+from collections.abc import Sequence
+
+import nibabel as nib
+import numpy as np
+from absl import logging
+
+from u2net_tf import files
+from u2net_tf.command import InputError
+from u2net_tf.domains import SPACING_SOURCES
+
+# Voxel sizes from pixdim and from the affine count as equal up to this share.
+_SPACING_TOLERANCE = 0.01
+# Two grids count as one when no corner differs by more than this share of a voxel.
+_GRID_TOLERANCE_VOXELS = 0.1
+_READ_ERRORS = (
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The voxel grid of a file, as the file has it.
+
+    Attributes:
+      path: the file.
+      shape: spatial shape (x, y, z) on disk.
+      affine: (4, 4) voxel indices on disk -> mm, RAS+.
+      header: the file's header.
+      image_class: nibabel's class of the file (NIfTI-1 or NIfTI-2).
+    """
+
+    path: str
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    header: nib.nifti1.Nifti1Header
+    image_class: type[nib.nifti1.Nifti1Image]
+
+    @property
+    def orientation(self) -> np.ndarray:
+        """(3, 2) nibabel orientation that leads from disk to canonical."""
+        return nib.orientations.io_orientation(self.affine)
+
+    @property
+    def axis_codes(self) -> str:
+        """Orientation on disk, for example "RAS" or "LPS"."""
+        return "".join(nib.aff2axcodes(self.affine))
+
+    def to_canonical(self, array: np.ndarray) -> np.ndarray:
+        """Disk order (x, y, z) -> canonical (z, y, x)."""
+        turned = nib.orientations.apply_orientation(array, self.orientation)
+        return np.ascontiguousarray(turned.T)
+
+    def from_canonical(self, array: np.ndarray) -> np.ndarray:
+        """Canonical (z, y, x) -> disk order (x, y, z). Exact inverse."""
+        canonical = nib.orientations.axcodes2ornt("RAS")
+        back = nib.orientations.ornt_transform(canonical, self.orientation)
+        return nib.orientations.apply_orientation(array.T, back)
+
+
+@dataclasses.dataclass(frozen=True)
+class Volume:
+    """A volume in memory.
+
+    Attributes:
+      data: (C, z, y, x) float32 for an image, (z, y, x) integer for a label map.
+      spacing_mm: voxel size (z, y, x), mm.
+      grid: the grid of the file that it came from.
+    """
+
+    data: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    grid: Grid
+
+
+def load_image(
+    paths: Sequence[str | os.PathLike], *, spacing_source: str = "pixdim"
+) -> Volume:
+    """Reads an image from one 3-D or 4-D file, or from one 3-D file per modality.
+
+    Args:
+      paths: one file, or one per modality in the order of the modalities.
+      spacing_source: where the voxel size is read from when the header contradicts
+        itself: "pixdim" or "affine". Such a file is named in a warning.
+
+    Returns:
+      (C, z, y, x) float32.
+
+    Raises:
+      InputError: if a file cannot be read, is not 3-D or 4-D, or the files lie on
+        different grids.
+    """
+    volumes = [_unpack(_read_nifti(path), path) for path in paths]
+    return _stack(volumes, spacing_source)
+
+
+def image_from_nibabel(
+    image: nib.nifti1.Nifti1Image, source: str | os.PathLike
+) -> Volume:
+    """The same for an image in memory; `source` names it in errors.
+
+    Returns:
+      (C, z, y, x) float32.
+
+    Raises:
+      InputError: if the image is not 3-D or 4-D.
+    """
+    return _stack([_unpack(image, source)], "pixdim")
+
+
+def _stack(volumes: list[tuple[np.ndarray, Grid]], spacing_source: str) -> Volume:
+    first_array, grid = volumes[0]
+    for array, other in volumes[1:]:
+        problem = grid_difference(grid, other)
+        if problem:
+            raise InputError(f"{other.path}: {problem}")
+        if array.ndim != 3:
+            raise InputError(
+                f"{other.path}: expected a 3-D file, one per modality, found shape "
+                f"{array.shape}"
+            )
+    if len(volumes) == 1 and first_array.ndim == 4:
+        channels = [first_array[..., c] for c in range(first_array.shape[-1])]
+    else:
+        channels = [array for array, _ in volumes]
+    data = np.stack(
+        [grid.to_canonical(channel.astype(np.float32)) for channel in channels]
+    )
+    return Volume(data, _spacing(grid, spacing_source), grid)
+
+
+def load_labels(path: str | os.PathLike) -> Volume:
+    """Reads a label map.
+
+    Returns:
+      (z, y, x) int32. Its spacing is from pixdim.
+
+    Raises:
+      InputError: if the file cannot be read, is not 3-D, or holds values that are no
+        whole numbers.
+    """
+    array, grid = _unpack(_read_nifti(path), path)
+    if array.ndim == 4:
+        raise InputError(f"{path}: expected a 3-D label map, found {array.shape}")
+    if not np.array_equal(array, np.rint(array)):
+        raise InputError(f"{path}: expected whole numbers as labels, found fractions")
+    data = grid.to_canonical(np.rint(array).astype(np.int32))
+    return Volume(data, _zooms(grid), grid)
+
+
+def header_problem(grid: Grid) -> str:
+    """Says how pixdim and the affine disagree on the voxel size; "" if they agree."""
+    zooms = np.asarray(grid.header.get_zooms()[:3], dtype=float)
+    sizes = nib.affines.voxel_sizes(grid.affine)
+    if np.allclose(zooms, sizes, rtol=_SPACING_TOLERANCE):
+        return ""
+    as_text = [" × ".join(f"{v:.3g}" for v in values) for values in (zooms, sizes)]
+    return f"voxel size is {as_text[0]} mm in pixdim and {as_text[1]} mm in the affine"
+
+
+def grid_difference(expected: Grid, found: Grid) -> str:
+    """Says how two grids differ; "" if they are the same up to a tenth of a voxel."""
+    if expected.shape != found.shape:
+        return (
+            f"expected shape {expected.shape} as {expected.path}, found {found.shape}"
+        )
+    corners = np.array(
+        [[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float
+    )
+    corners[:, :3] *= np.array(expected.shape) - 1
+    distance = np.abs(corners @ (expected.affine - found.affine).T).max()
+    voxel = nib.affines.voxel_sizes(expected.affine).min()
+    if distance <= _GRID_TOLERANCE_VOXELS * voxel:
+        return ""
+    return (
+        f"expected the affine of {expected.path}, found one that places a corner "
+        f"{distance:.3g} mm elsewhere (orientation {expected.axis_codes} and "
+        f"{found.axis_codes})"
+    )
+
+
+def save_labels(path: str | os.PathLike, labels: np.ndarray, grid: Grid) -> None:
+    """Writes a label map on a grid: whole or not at all.
+
+    Args:
+      path: file to write, `.nii.gz` or `.nii`.
+      labels: (z, y, x) integers, canonical orientation.
+      grid: the grid of the image that the labels belong to.
+    """
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    for dtype in (np.uint8, np.int16, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            break
+    _save(path, grid.from_canonical(labels.astype(dtype)), grid)
+
+
+def save_probabilities(
+    path: str | os.PathLike, probabilities: np.ndarray, grid: Grid
+) -> None:
+    """Writes class probabilities as one 4-D file: whole or not at all.
+
+    Args:
+      path: file to write.
+      probabilities: (z, y, x, K) floats, canonical orientation.
+      grid: the grid of the image that they belong to.
+    """
+    channels = [
+        grid.from_canonical(probabilities[..., k].astype(np.float32))
+        for k in range(probabilities.shape[-1])
+    ]
+    _save(path, np.stack(channels, axis=-1), grid)
+
+
+def _read_nifti(path: str | os.PathLike) -> nib.nifti1.Nifti1Image:
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: expected a file, found none")
+    try:
+        image = nib.load(path)
+    except _READ_ERRORS as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(image, nib.nifti1.Nifti1Image):
+        raise InputError(f"{path}: expected a NIfTI file, found {type(image).__name__}")
+    return image
+
+
+def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: expected a whole NIfTI file, found one that cannot be read: {error}"
+    )
+
+
+def _unpack(
+    image: nib.nifti1.Nifti1Image, path: str | os.PathLike
+) -> tuple[np.ndarray, Grid]:
+    """Array in disk order, singleton axes after the third removed, and its grid."""
+    dtype = image.get_data_dtype()
+    if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
+        raise InputError(
+            f"{path}: expected one number per voxel, found data type {dtype}"
+        )
+    shape = tuple(int(size) for size in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise InputError(
+            f"{path}: expected a 3-D volume, or a 4-D one with a modality each, found "
+            f"shape {tuple(image.shape)}"
+        )
+    if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
+        raise InputError(f"{path}: expected an affine that can be inverted, found none")
+    try:
+        array = np.asarray(image.dataobj, dtype=np.float32)
+    except _READ_ERRORS as error:
+        raise _unreadable(path, error) from error
+    grid = Grid(
+        path=str(path),
+        shape=shape[:3],
+        affine=np.array(image.affine, dtype=float),
+        header=image.header.copy(),
+        image_class=type(image),
+    )
+    return array.reshape(shape), grid
+
+
+def _zooms(grid: Grid) -> tuple[float, float, float]:
+    return _canonical_sizes(grid, np.asarray(grid.header.get_zooms()[:3], dtype=float))
+
+
+def _spacing(grid: Grid, spacing_source: str) -> tuple[float, float, float]:
+    if spacing_source not in SPACING_SOURCES:
+        raise ValueError(
+            f"spacing_source: expected one of {SPACING_SOURCES}. Received: "
+            f"{spacing_source!r}"
+        )
+    problem = header_problem(grid)
+    if problem:
+        logging.warning("%s: %s; taking %s", grid.path, problem, spacing_source)
+    if spacing_source == "pixdim":
+        return _zooms(grid)
+    return _canonical_sizes(grid, nib.affines.voxel_sizes(grid.affine))
+
+
+def _canonical_sizes(grid: Grid, sizes: np.ndarray) -> tuple[float, float, float]:
+    canonical = np.empty(3)
+    canonical[grid.orientation[:, 0].astype(int)] = sizes
+    return tuple(float(size) for size in canonical[::-1])
+
+
+def _save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
+    path = pathlib.Path(path)
+    header = grid.header.copy()
+    header.set_data_dtype(array.dtype)
+    header.set_slope_inter(1, 0)
+    header["cal_min"] = header["cal_max"] = 0
+    image = grid.image_class(array, None, header)
+    data = image.to_bytes()
+    if path.name.endswith(".gz"):
+        data = gzip.compress(data, compresslevel=4, mtime=0)
+    with files.written_whole(path) as partial:
+        partial.write_bytes(data)
