@@ -6,14 +6,30 @@ once.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app
+from absl import app, flags
 
 
 class InputError(ValueError):
     """Bad input: names the file or flag, what was expected and what was found."""
+
+
+class StoppedError(RuntimeError):
+    """A run that cannot go on: says where it stopped and what is kept."""
+
+
+def required(*holders: flags.FlagHolder) -> None:
+    """Checks that flags were given.
+
+    Raises:
+      InputError: names the first that was not.
+    """
+    for holder in holders:
+        if holder.value in (None, ""):
+            raise InputError(f"--{holder.name}: expected a value, found none")
 
 
 def start(main: Callable[[Sequence[str]], None]) -> None:
@@ -30,9 +46,12 @@ def start(main: Callable[[Sequence[str]], None]) -> None:
                     f"expected flags only (--name=value), found {argv[1:]}"
                 )
             main(argv)
-        except (InputError, OSError) as error:
+        except (InputError, StoppedError, OSError) as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
             sys.exit("interrupted; run the same command again to go on")
 
+    # TensorFlow's start-up messages would bury ours; what devices there are, training
+    # says itself.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app.run(guarded)

@@ -17,6 +17,7 @@ from typing import Any
 from u2net_tf.command import InputError
 
 PLAN_FORMAT = 1
+AXES = ("z", "y", "x")
 SPLITS = ("train", "validation", "test")
 SPACING_SOURCES = ("pixdim", "affine")
 UNKNOWN_LABELS = ("fail", "background")
@@ -72,6 +73,8 @@ class Domain:
       patch_size: patch cut from the volume, voxels.
       pools: how often the domain's independent network halves each axis.
       batch_size: patches per batch of the domain's independent network.
+      mirror_axes: axes along which training may mirror a patch: "z", "y", "x". None
+        where left and right are different classes.
       preprocessing: see `Preprocessing`.
       train: cases to train on.
       validation: cases watched during training; may be empty.
@@ -87,6 +90,7 @@ class Domain:
     patch_size: tuple[int, int, int]
     pools: tuple[int, int, int]
     batch_size: int
+    mirror_axes: tuple[str, ...] = ("x",)
     preprocessing: Preprocessing = Preprocessing()
     train: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
@@ -316,10 +320,13 @@ def _read_domain(reader: _Reader) -> Domain:
         patch_size=reader.triple("patch_size", int, 1),
         pools=reader.triple("pools", int, 0),
         batch_size=reader.whole("batch_size", 1),
+        mirror_axes=reader.texts("mirror_axes", 0),
         preprocessing=_read_preprocessing(nested),
         **{split: reader.texts(split, 0) for split in SPLITS},
     )
     reader.end()
+    if not set(domain.mirror_axes) <= set(AXES):
+        raise reader.error("mirror_axes", f"some of {AXES}", list(domain.mirror_axes))
     _check_splits(reader, domain)
     _check_patch(reader, domain)
     return domain

@@ -1,0 +1,98 @@
+"""Scores a trained model on raw scans, in their own grid.
+
+  python -m u2net_tf.evaluate --model_dir=DIR --output_dir=DIR
+
+Prints the paper's Table 2 for the model's domains and writes dice.csv, summary.json
+and the predicted label maps. Interrupted, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from u2net_tf import command
+
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that training wrote.")
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Folder for scores and predictions; MODEL_DIR/SPLIT if empty."
+)
+_RAW_DIR = flags.DEFINE_string(
+    "raw_dir",
+    None,
+    "Folder with a folder per domain, if the scans have moved since the survey.",
+)
+_DOMAINS = flags.DEFINE_list("domains", [], "Domains to score; all if empty.")
+_SPLIT = flags.DEFINE_enum(
+    "split", "test", ["train", "validation", "test"], "Cases to score."
+)
+_OVERLAP = flags.DEFINE_float(
+    "overlap",
+    0.5,
+    "Share of a window that the next one covers again.",
+    lower_bound=0,
+    upper_bound=0.95,
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 1, "Windows that the network sees at once.", lower_bound=1
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Scores every domain and prints the table."""
+    del argv
+    command.required(_MODEL_DIR)
+    from u2net_tf import files
+    from u2net_tf.evaluation import report, scoring
+    from u2net_tf.inference.predictor import Predictor
+    from u2net_tf.training.checkpoints import latest_checkpoint
+
+    predictor = Predictor.from_model_dir(
+        _MODEL_DIR.value, overlap=_OVERLAP.value, batch_size=_BATCH_SIZE.value
+    )
+    checkpoint = latest_checkpoint(_MODEL_DIR.value)
+    output_dir = pathlib.Path(
+        _OUTPUT_DIR.value or pathlib.Path(_MODEL_DIR.value) / _SPLIT.value
+    )
+    plan = predictor.spec.plan
+    chosen = plan.select(_DOMAINS.value).domains
+    # All files are looked for before the first prediction.
+    cases = {
+        domain.name: scoring.find_cases(domain, _SPLIT.value, _RAW_DIR.value)
+        for domain in chosen
+    }
+    if not any(cases.values()):
+        raise command.InputError(
+            f"--split: expected cases in {_SPLIT.value!r}, found none in the plan"
+        )
+    scores = []
+    for domain in chosen:
+        scores += scoring.score_domain(
+            predictor,
+            plan.index(domain.name),
+            cases[domain.name],
+            output_dir,
+            checkpoint=checkpoint,
+        )
+    rows = report.summarize(scores, chosen)
+    files.write_text(output_dir / "dice.csv", report.cases_to_csv(scores))
+    files.write_text(
+        output_dir / "summary.json",
+        report.summary_to_json(rows, split=_SPLIT.value, checkpoint=checkpoint),
+    )
+    print(report.format_table(rows))
+    print(
+        f"{len(scores)} {_SPLIT.value} cases of {checkpoint}: dice.csv, summary.json "
+        f"and predictions in {output_dir}"
+    )
+
+
+def run() -> None:
+    """Entry point of `u2net-evaluate`."""
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

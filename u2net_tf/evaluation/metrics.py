@@ -1,0 +1,37 @@
+"""Scores of a predicted label map against a reference."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def dice(
+    reference: np.ndarray, prediction: np.ndarray, *, num_classes: int
+) -> np.ndarray:
+    """Dice coefficient of every foreground class.
+
+    Args:
+      reference: (z, y, x) class indices.
+      prediction: (z, y, x) class indices.
+      num_classes: with the background.
+
+    Returns:
+      (num_classes - 1,) float64 from 0 to 1; NaN for a class that neither mask holds,
+      which says nothing about the prediction. (The published code counts it as 1.)
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    if reference.shape != prediction.shape:
+        raise ValueError(
+            "expected one shape. Received: "
+            f"reference {reference.shape}, prediction {prediction.shape}"
+        )
+    pairs = reference.astype(np.int64).ravel() * num_classes + prediction.ravel()
+    table = np.bincount(pairs, minlength=num_classes**2)
+    table = table.reshape(num_classes, num_classes)
+    overlap = np.diag(table)[1:].astype(float)
+    sizes = (table.sum(axis=0) + table.sum(axis=1))[1:]
+    return np.divide(
+        2 * overlap, sizes, out=np.full(num_classes - 1, np.nan), where=sizes > 0
+    )

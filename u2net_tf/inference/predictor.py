@@ -1,0 +1,128 @@
+"""From a scan to a label map, with a trained network."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from u2net_tf.inference.sliding_window import predict_volume
+from u2net_tf.input.resize import resize_image
+from u2net_tf.training.checkpoints import load_network
+from u2net_tf.training.model_spec import ModelSpec
+from u2net_tf.volumes import case as case_files
+from u2net_tf.volumes.components import clean_labels
+from u2net_tf.volumes.nifti import Volume
+from u2net_tf.volumes.preprocess import restore_labels, restore_probabilities
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What was predicted for one case, on the grid of its image.
+
+    Attributes:
+      classes: (z, y, x) uint8 class indices, cleaned up as the plan says.
+      probabilities: (z, y, x, K) float32 before the clean-up; None unless asked for.
+    """
+
+    classes: np.ndarray
+    probabilities: np.ndarray | None
+
+
+class Predictor:
+    """Predicts volumes with a sliding window of half a patch.
+
+    Args:
+      network: a `U2Net` with its weights.
+      spec: what it is.
+      overlap: of neighbouring windows, 0 to below 1.
+      batch_size: windows per call of the network.
+    """
+
+    def __init__(
+        self, network, spec: ModelSpec, *, overlap: float = 0.5, batch_size: int = 1
+    ):
+        self.network = network
+        self.spec = spec
+        self._overlap = overlap
+        self._batch_size = batch_size
+        self._predict_windows = functools.cache(self._make_predict_windows)
+
+    @classmethod
+    def from_model_dir(cls, model_dir: str | os.PathLike, **kwargs) -> Predictor:
+        """Loads the newest checkpoint; `kwargs` as for the class.
+
+        Raises:
+          InputError: if there is no whole checkpoint.
+        """
+        spec, network, _ = load_network(model_dir)
+        return cls(network, spec, **kwargs)
+
+    def probabilities(self, image: np.ndarray, domain: int) -> np.ndarray:
+        """Class probabilities of a preprocessed volume.
+
+        Args:
+          image: (z, y, x, C) float32 at the domain's spacing, standardized.
+          domain: index of the domain.
+
+        Returns:
+          (z, y, x, K) float32.
+        """
+        plan = self.spec.plan.domains[domain]
+        return predict_volume(
+            image,
+            self._predict_windows(domain),
+            patch_size=plan.patch_size,
+            num_classes=plan.num_classes,
+            overlap=self._overlap,
+            batch_size=self._batch_size,
+        )
+
+    def predict(
+        self, image: Volume, domain: int, *, with_probabilities: bool = False
+    ) -> Prediction:
+        """Predicts a raw volume on its own grid.
+
+        Args:
+          image: as `volumes.case.read_image` returns it.
+          domain: index of the domain.
+          with_probabilities: whether to keep them.
+
+        Raises:
+          InputError: if the image is constant between its percentiles.
+        """
+        plan = self.spec.plan.domains[domain]
+        prepared, placement = case_files.preprocess_case(image, plan)
+        probabilities = self.probabilities(prepared, domain)
+        classes = probabilities.argmax(axis=-1).astype(np.uint8)
+        classes = clean_labels(
+            classes, [label.keep_components for label in plan.labels]
+        )
+        return Prediction(
+            classes=restore_labels(classes, placement),
+            probabilities=(
+                restore_probabilities(probabilities, placement)
+                if with_probabilities
+                else None
+            ),
+        )
+
+    def _make_predict_windows(self, domain: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Windows of the domain's patch size -> their probabilities."""
+        plan = self.spec.plan.domains[domain]
+        size = self.spec.network_patch_size(domain)
+        signature = tf.TensorSpec([None, *plan.patch_size, plan.num_modalities])
+
+        @tf.function(input_signature=[signature])
+        def predict_windows(windows: tf.Tensor) -> tf.Tensor:
+            patches = resize_image(windows, size, method=self.spec.resize_method)
+            logits = self.network(patches, domain=domain, training=False)
+            probabilities = tf.nn.softmax(logits)
+            # Linear whatever the image's method: cubic leaves the range 0 to 1.
+            return resize_image(probabilities, plan.patch_size, method="linear")
+
+        return lambda windows: predict_windows(windows).numpy()

@@ -1,0 +1,200 @@
+"""From shards to batches: one visible chain per domain, then the round robin.
+
+Batch n comes from domain n mod T. Everything random is a function of (seed, domain,
+number of the patch), so the batches from step n on are the same whether or not a run
+was interrupted before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import zlib
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from u2net_tf.command import InputError
+from u2net_tf.domains import Domain
+from u2net_tf.input import patches
+from u2net_tf.manifest import Manifest
+from u2net_tf.records import COMPRESSION_TYPES, parse
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSettings:
+    """What the batches of one run look like.
+
+    Attributes:
+      data_dir: folder that `data_prep.convert` wrote.
+      batch_size: patches per batch; the plan's of each domain if None.
+      patch_size: network's patch z, y, x, to which the domain's patch is resized; the
+        domain's own if None.
+      resize_method: "linear" or "cubic", for images; labels go to the nearest.
+      sampling: shares of the patches.
+      shuffle_buffer_mb: records that are shuffled together, all domains together. The
+        order of the shards is shuffled in any case.
+      seed: of everything random.
+      num_parallel_calls: patches cut in parallel; chosen by tf.data if None. Changes
+        nothing but speed.
+    """
+
+    data_dir: str
+    batch_size: int | None = None
+    patch_size: tuple[int, int, int] | None = None
+    resize_method: str = "linear"
+    sampling: patches.Sampling = patches.Sampling()
+    shuffle_buffer_mb: int = 256
+    seed: int = 0
+    num_parallel_calls: int | None = None
+
+
+def split_dataset(
+    data_dir: str | os.PathLike, manifest: Manifest, split: str
+) -> tf.data.Dataset:
+    """The serialized records of one split, in the order of the manifest."""
+    return tf.data.TFRecordDataset(
+        _shard_paths(data_dir, manifest, split),
+        COMPRESSION_TYPES[manifest.compression],
+        # One megabyte: TensorFlow warns where it is left to choose.
+        buffer_size=1 << 20,
+    )
+
+
+def domain_dataset(
+    domain: Domain,
+    manifest: Manifest,
+    settings: InputSettings,
+    *,
+    first_batch: int = 0,
+    num_domains: int = 1,
+) -> tf.data.Dataset:
+    """Endless batches of one domain.
+
+    Args:
+      domain: the domain.
+      manifest: of its shards.
+      settings: see `InputSettings`.
+      first_batch: batches of this domain to pass over, for a run that is resumed.
+      num_domains: domains that share the memory for shuffling.
+
+    Returns:
+      Batches {"image": (B, z, y, x, C) float32, "labels": (B, z, y, x) uint8,
+      "case": (B,) string}.
+
+    Raises:
+      InputError: if the domain has no training cases.
+    """
+    entries = manifest.entries("train")
+    if not entries:
+        raise InputError(
+            f"{settings.data_dir}/{domain.name}: expected training cases, found none"
+        )
+    batch_size = settings.batch_size or domain.batch_size
+    size = settings.patch_size or domain.patch_size
+    # The name's checksum, not its index: other domains change nothing.
+    key = (settings.seed << 32) + zlib.crc32(domain.name.encode())
+    first_patch = first_batch * batch_size
+    first_epoch, position = divmod(first_patch, len(entries))
+    paths = _shard_paths(settings.data_dir, manifest, "train")
+    mean_mb = sum(entry.num_bytes for entry in entries) / len(entries) / 1e6
+    block_size = max(1, int(settings.shuffle_buffer_mb / num_domains / mean_mb))
+
+    def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        seed = tf.stack([tf.constant(key, tf.int64), epoch])
+        order = tf.random.experimental.stateless_shuffle(paths, seed)
+        records = tf.data.TFRecordDataset(
+            order, COMPRESSION_TYPES[manifest.compression], buffer_size=1 << 20
+        )
+        # A shuffle that depends on nothing but the seed: block by block, and a domain
+        # that fits into one block is shuffled as a whole.
+        blocks = records.batch(min(block_size, len(entries))).enumerate()
+        return blocks.map(
+            lambda block, rows: tf.random.experimental.stateless_shuffle(
+                rows, tf.random.fold_in(seed, block)
+            )
+        ).unbatch()
+
+    def make_patch(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        fields = parse(serialized)
+        fields["image"] = tf.ensure_shape(
+            fields["image"], [None, None, None, domain.num_modalities]
+        )
+        seed = tf.stack([tf.constant(key, tf.int64), number])
+        where, mirror = tf.unstack(tf.random.split(seed, 2))
+        start = patches.draw_start(
+            fields,
+            domain.patch_size,
+            number % batch_size,
+            batch_size,
+            settings.sampling,
+            where,
+        )
+        image, labels = patches.cut_patch(fields, start, domain.patch_size)
+        mirrored = patches.draw_mirroring(
+            domain.mirror_axes, settings.sampling.mirror_probability, mirror
+        )
+        image = patches.apply_mirroring(image, mirrored)
+        labels = patches.apply_mirroring(labels, mirrored)
+        image, labels = patches.resize_patch(
+            image, labels, size, method=settings.resize_method
+        )
+        return {"image": image, "labels": labels, "case": fields["case"]}
+
+    dataset = tf.data.Dataset.range(first_epoch, tf.int64.max)
+    # Shuffled within an epoch, so that every case comes once before any comes twice.
+    dataset = dataset.flat_map(read_epoch)
+    # Patches that a run had before it was interrupted are passed over unparsed.
+    dataset = dataset.skip(position)
+    dataset = dataset.enumerate(first_patch)
+    dataset = dataset.map(
+        make_patch,
+        num_parallel_calls=settings.num_parallel_calls or tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    return dataset.batch(batch_size, drop_remainder=True)
+
+
+def training_dataset(
+    domains: Sequence[Domain],
+    manifests: Sequence[Manifest],
+    settings: InputSettings,
+    *,
+    first_step: int = 0,
+) -> tf.data.Dataset:
+    """Endless batches of all domains in turn: batch n is from domain n mod T.
+
+    Args:
+      domains: in the order of their indices.
+      manifests: of their shards, in the same order.
+      settings: see `InputSettings`.
+      first_step: the first n.
+
+    Returns:
+      Batches as `domain_dataset` gives them, starting with batch `first_step`. The
+      number of modalities is unknown to the dataset where domains differ in it.
+    """
+    total = len(domains)
+    datasets = [
+        domain_dataset(
+            domain,
+            manifest,
+            settings,
+            first_batch=(first_step - index + total - 1) // total,
+            num_domains=total,
+        )
+        for index, (domain, manifest) in enumerate(zip(domains, manifests, strict=True))
+    ]
+    turns = tf.data.Dataset.range(first_step, tf.int64.max).map(lambda n: n % total)
+    joint = tf.data.Dataset.choose_from_datasets(
+        datasets, turns, stop_on_empty_dataset=True
+    )
+    return joint.prefetch(2)
+
+
+def _shard_paths(
+    data_dir: str | os.PathLike, manifest: Manifest, split: str
+) -> list[str]:
+    folder = pathlib.Path(data_dir) / manifest.domain
+    return [str(folder / name) for name in manifest.shards(split)]

@@ -1,0 +1,140 @@
+"""Losses: pure functions of (labels, logits)."""
+
+import tensorflow as tf
+
+
+def _prepare(labels, logits):
+    """Returns voxel labels (P,) int32 and logits (P, K), float32 or float64."""
+    labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
+    if not labels.dtype.is_integer:
+        raise ValueError(
+            f"`labels` must be integers. Received: labels.dtype={labels.dtype.name}"
+        )
+    if logits.shape.rank is None or not labels.shape.is_compatible_with(
+        logits.shape[:-1]
+    ):
+        raise ValueError(
+            "`logits` must have the shape of `labels` and one more axis, the classes. "
+            f"Received: labels.shape={labels.shape}, logits.shape={logits.shape}"
+        )
+    if logits.dtype != tf.float64:
+        logits = tf.cast(logits, tf.float32)
+    labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
+    return labels, tf.reshape(logits, [-1, logits.shape[-1]])
+
+
+def lovasz_softmax(labels, logits):
+    """Lovász-Softmax: a convex surrogate of the Jaccard loss, mean over all classes.
+
+    All classes count, present or not; the batch is one long list of voxels.
+
+    Args:
+        labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
+        logits: Tensor of shape (N, D, H, W, K), before the softmax.
+
+    Returns:
+        A scalar, float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: If the labels are not integers or the shapes do not match.
+
+    Reference:
+        Berman et al., The Lovász-Softmax loss, CVPR 2018, algorithm 1; 3D U²-Net,
+        section 3. A class that is absent costs its largest error, as published.
+    """
+    labels, logits = _prepare(labels, logits)
+    # One row per class: sorting runs along the last axis and in parallel over rows.
+    foreground = tf.equal(tf.range(logits.shape[-1])[:, tf.newaxis], labels)
+    errors = tf.abs(
+        tf.cast(foreground, logits.dtype) - tf.transpose(tf.nn.softmax(logits))
+    )
+    sorted_errors, order = tf.math.top_k(errors, k=tf.shape(errors)[1])
+    sorted_foreground = tf.gather(foreground, order, batch_dims=1)
+    weights = tf.stop_gradient(_jaccard_steps(sorted_foreground, logits.dtype))
+    return tf.reduce_mean(tf.reduce_sum(sorted_errors * weights, axis=1))
+
+
+def _jaccard_steps(foreground, dtype):
+    """Returns by how much the Jaccard loss grows with each voxel that goes wrong.
+
+    With I left of the class and U in the union after the voxel, a foreground voxel
+    adds 1 / U and a background voxel I / (U (U - 1)). The difference of two
+    neighbouring losses is the same number, but at millions of voxels float32 would
+    lose most of its digits to cancellation.
+
+    Args:
+        foreground: Boolean tensor of shape (K, P), sorted by falling error.
+        dtype: Floating type of the result.
+
+    Returns:
+        A tensor of shape (K, P).
+    """
+    # Integers: float32 cannot count beyond 2²⁴ voxels.
+    seen = tf.cumsum(tf.cast(foreground, tf.int32), axis=1)
+    total = seen[:, -1:]
+    rank = tf.range(1, tf.shape(foreground)[1] + 1)
+    left = tf.cast(total - seen, dtype)
+    union = tf.cast(total + rank - seen, dtype)
+    steps = tf.where(
+        foreground, 1.0 / union, tf.math.divide_no_nan(left, union * (union - 1.0))
+    )
+    # An absent class: the first voxel already takes the loss from 0 to 1.
+    absent = tf.logical_and(tf.equal(total, 0), tf.equal(rank, 1))
+    return tf.where(absent, tf.ones_like(steps), steps)
+
+
+def focal(labels, logits, *, gamma=2.0, detach_factor=False):
+    """Focal loss, -(1 - p)^γ log p of the labelled class, mean over voxels.
+
+    Args:
+        labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
+        logits: Tensor of shape (N, D, H, W, K), before the softmax.
+        gamma: Focusing exponent, at least 0; 0 gives the cross-entropy.
+        detach_factor: Take (1 - p)^γ for a constant when differentiating.
+
+    Returns:
+        A scalar, float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: If `gamma` is negative, the labels are not integers or the shapes
+            do not match.
+
+    Reference:
+        Lin et al., Focal loss, ICCV 2017, equation 4. Its authors differentiate
+        through the factor and so do we; the published code of 3D U²-Net detaches
+        it, which `detach_factor=True` reproduces.
+    """
+    if gamma < 0:
+        raise ValueError(f"`gamma` must be at least 0. Received: gamma={gamma}")
+    labels, logits = _prepare(labels, logits)
+    cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    # 1 - p without cancellation, and never 0: x^γ has no gradient there for γ < 1.
+    miss = tf.maximum(-tf.math.expm1(-cross_entropy), _smallest_normal(logits.dtype))
+    factor = tf.pow(miss, tf.cast(gamma, logits.dtype))
+    if detach_factor:
+        factor = tf.stop_gradient(factor)
+    return tf.reduce_mean(factor * cross_entropy)
+
+
+def _smallest_normal(dtype):
+    return tf.constant(2.0**-1022 if dtype == tf.float64 else 2.0**-126, dtype)
+
+
+def segmentation_loss(labels, logits, *, gamma=2.0, detach_factor=False):
+    """Lovász-Softmax plus focal loss, the training loss of 3D U²-Net.
+
+    Args:
+        labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
+        logits: Tensor of shape (N, D, H, W, K), before the softmax.
+        gamma: See `focal`.
+        detach_factor: See `focal`.
+
+    Returns:
+        A scalar, float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: See `focal`.
+    """
+    return lovasz_softmax(labels, logits) + focal(
+        labels, logits, gamma=gamma, detach_factor=detach_factor
+    )

@@ -1,0 +1,303 @@
+"""Layers that keep some or all of their variables per domain.
+
+A domain's parameters are variables of its own, held in a list inside each layer and
+chosen by the Python integer `domain` when a step is traced. What a step does not use,
+it does not touch. `domain` goes by keyword: Keras takes only tensors by position.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from u2net_tf.networks import ops
+
+NEGATIVE_SLOPE = 0.01
+
+
+def he_normal(fan_in):
+    """Returns the published initializer: normal, deviation sqrt(2 / fan_in).
+
+    Keras' own `he_normal` is truncated, and counts the fan-in of a depthwise kernel by
+    the position of its axes. A new object each time, because one initializer returns
+    the same numbers at every call.
+    """
+    return keras.initializers.RandomNormal(stddev=math.sqrt(2.0 / fan_in))
+
+
+def check_positive_integers(name, values, *, length=None):
+    """Returns `values` as a tuple of integers of at least 1, or raises ValueError."""
+    values = tuple(values)
+    if (
+        not values
+        or any(int(value) != value or value < 1 for value in values)
+        or (length is not None and len(values) != length)
+    ):
+        count = "integers" if length is None else f"{length} integers"
+        raise ValueError(f"`{name}` must be {count} of at least 1. Received: {values}")
+    return tuple(int(value) for value in values)
+
+
+class DomainLayer(keras.layers.Layer):
+    """A layer some of whose variables belong to one domain alone.
+
+    Subclasses either override `own_domain_variables` or list in `sublayers` the domain
+    layers they are made of.
+
+    Args:
+        num_domains: Number of domains, at least 1.
+        **kwargs: Of `keras.layers.Layer`.
+    """
+
+    def __init__(self, num_domains, **kwargs):
+        super().__init__(**kwargs)
+        (self.num_domains,) = check_positive_integers("num_domains", [num_domains])
+
+    @property
+    def sublayers(self):
+        """The layers this layer is made of, in the order of computation."""
+        return ()
+
+    def check_domain(self, domain):
+        """Returns `domain` as an integer.
+
+        Raises:
+            ValueError: If it is not an integer from 0 to num_domains - 1.
+        """
+        try:
+            index = operator.index(domain)
+        except TypeError:
+            index = -1
+        if not 0 <= index < self.num_domains:
+            raise ValueError(
+                f"`domain` must be an integer from 0 to {self.num_domains - 1}. "
+                f"Received: domain={domain}"
+            )
+        return index
+
+    def own_domain_variables(self, domain):
+        """Returns the variables of this layer itself that only `domain` reads."""
+        return []
+
+    def domain_variables(self, domain):
+        """Returns the variables here and below that only `domain` reads."""
+        domain = self.check_domain(domain)
+        variables = list(self.own_domain_variables(domain))
+        for layer in self.sublayers:
+            if isinstance(layer, DomainLayer):
+                variables.extend(layer.domain_variables(domain))
+        return variables
+
+    def build_with_channels(self, layer, channels):
+        """Builds a sublayer for any batch and any spatial size."""
+        layer.build((None, None, None, None, channels))
+
+
+@keras.saving.register_keras_serializable(package="u2net_tf")
+class DomainNorm(DomainLayer):
+    """Instance normalization with γ and β per domain, optionally with LeakyReLU.
+
+    Args:
+        channels: Number of channels in each domain; its length is the number of
+            domains.
+        epsilon: Added to the variance.
+        negative_slope: Slope of the LeakyReLU that follows; None for no activation.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Reference:
+        3D U²-Net, section 2: one set of normalization parameters for each domain.
+    """
+
+    def __init__(self, channels, *, epsilon=1e-5, negative_slope=None, **kwargs):
+        self.channels = check_positive_integers("channels", channels)
+        super().__init__(num_domains=len(self.channels), **kwargs)
+        self.epsilon = epsilon
+        self.negative_slope = negative_slope
+        self.gammas, self.betas = [], []
+
+    def build(self, input_shape=None):
+        """Creates the variables of all domains."""
+        for domain, channels in enumerate(self.channels):
+            self.gammas.append(
+                self.add_weight(
+                    name=f"gamma_{domain}", shape=(channels,), initializer="ones"
+                )
+            )
+            self.betas.append(
+                self.add_weight(
+                    name=f"beta_{domain}", shape=(channels,), initializer="zeros"
+                )
+            )
+
+    def own_domain_variables(self, domain):
+        """Returns γ and β of `domain`."""
+        return [self.gammas[domain], self.betas[domain]]
+
+    def call(self, inputs, *, domain):
+        """Normalizes (N, D, H, W, C) with the parameters of `domain`."""
+        domain = self.check_domain(domain)
+        return ops.instance_norm(
+            inputs,
+            self.gammas[domain],
+            self.betas[domain],
+            epsilon=self.epsilon,
+            negative_slope=self.negative_slope,
+        )
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "epsilon": self.epsilon,
+            "negative_slope": self.negative_slope,
+        }
+
+
+@keras.saving.register_keras_serializable(package="u2net_tf")
+class DepthwiseConv3D(DomainLayer):
+    """Depthwise convolution with a kernel and a bias per domain, stride 1, 'SAME'.
+
+    Args:
+        channels: Number of channels, the same in every domain.
+        num_domains: Number of domains.
+        kernel_size: Three odd integers, along D, H, W.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If a kernel size is even.
+    """
+
+    def __init__(self, channels, num_domains, *, kernel_size=(3, 3, 3), **kwargs):
+        super().__init__(num_domains, **kwargs)
+        (self.channels,) = check_positive_integers("channels", [channels])
+        self.kernel_size = check_positive_integers("kernel_size", kernel_size, length=3)
+        if any(size % 2 == 0 for size in self.kernel_size):
+            raise ValueError(
+                f"`kernel_size` must be odd. Received: kernel_size={kernel_size}"
+            )
+        self.kernels, self.biases = [], []
+
+    def build(self, input_shape=None):
+        """Creates the variables of all domains."""
+        for domain in range(self.num_domains):
+            self.kernels.append(
+                self.add_weight(
+                    name=f"kernel_{domain}",
+                    shape=(*self.kernel_size, self.channels),
+                    initializer=he_normal(math.prod(self.kernel_size)),
+                )
+            )
+            self.biases.append(
+                self.add_weight(
+                    name=f"bias_{domain}", shape=(self.channels,), initializer="zeros"
+                )
+            )
+
+    def own_domain_variables(self, domain):
+        """Returns kernel and bias of `domain`."""
+        return [self.kernels[domain], self.biases[domain]]
+
+    def call(self, inputs, *, domain):
+        """Convolves (N, D, H, W, C) with the kernel of `domain`."""
+        domain = self.check_domain(domain)
+        outputs = ops.depthwise_conv3d(inputs, self.kernels[domain])
+        return tf.nn.bias_add(outputs, tf.convert_to_tensor(self.biases[domain]))
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "num_domains": self.num_domains,
+            "kernel_size": self.kernel_size,
+        }
+
+
+@keras.saving.register_keras_serializable(package="u2net_tf")
+class DomainConv3D(DomainLayer):
+    """Convolution with a kernel and a bias per domain, stride 1, 'SAME'.
+
+    Args:
+        in_channels: Input channels of each domain.
+        filters: Output channels of each domain.
+        kernel_size: Three integers, along D, H, W.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `in_channels` and `filters` are not of the same length.
+    """
+
+    def __init__(self, in_channels, filters, *, kernel_size=(3, 3, 3), **kwargs):
+        self.in_channels = check_positive_integers("in_channels", in_channels)
+        self.filters = check_positive_integers("filters", filters)
+        if len(self.in_channels) != len(self.filters):
+            raise ValueError(
+                "`in_channels` and `filters` must have one entry per domain each. "
+                f"Received: in_channels={in_channels}, filters={filters}"
+            )
+        super().__init__(num_domains=len(self.filters), **kwargs)
+        self.kernel_size = check_positive_integers("kernel_size", kernel_size, length=3)
+        self.kernels, self.biases = [], []
+
+    def build(self, input_shape=None):
+        """Creates the variables of all domains."""
+        channels = zip(self.in_channels, self.filters, strict=True)
+        for domain, (num_inputs, num_outputs) in enumerate(channels):
+            self.kernels.append(
+                self.add_weight(
+                    name=f"kernel_{domain}",
+                    shape=(*self.kernel_size, num_inputs, num_outputs),
+                    initializer=he_normal(math.prod(self.kernel_size) * num_inputs),
+                )
+            )
+            self.biases.append(
+                self.add_weight(
+                    name=f"bias_{domain}", shape=(num_outputs,), initializer="zeros"
+                )
+            )
+
+    def own_domain_variables(self, domain):
+        """Returns kernel and bias of `domain`."""
+        return [self.kernels[domain], self.biases[domain]]
+
+    def call(self, inputs, *, domain):
+        """Convolves (N, D, H, W, C_domain) with the kernel of `domain`.
+
+        Raises:
+            ValueError: If the channels of `inputs` are not those of `domain`.
+        """
+        domain = self.check_domain(domain)
+        if inputs.shape[-1] != self.in_channels[domain]:
+            raise ValueError(
+                f"Domain {domain} has {self.in_channels[domain]} input channels. "
+                f"Received: inputs.shape={inputs.shape}"
+            )
+        kernel = tf.convert_to_tensor(self.kernels[domain])
+        outputs = tf.nn.conv3d(inputs, kernel, strides=[1] * 5, padding="SAME")
+        return tf.nn.bias_add(outputs, tf.convert_to_tensor(self.biases[domain]))
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "in_channels": self.in_channels,
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+        }
+
+
+def shared_conv(
+    in_channels, filters: int, kernel_size: Sequence[int], *, strides=1, dtype=None
+):
+    """Returns an unbuilt 'SAME' convolution that all domains share."""
+    return keras.layers.Conv3D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding="same",
+        kernel_initializer=he_normal(math.prod(kernel_size) * in_channels),
+        dtype=dtype,
+    )

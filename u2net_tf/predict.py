@@ -1,0 +1,98 @@
+"""Segments raw scans with a trained model.
+
+  python -m u2net_tf.predict --model_dir=DIR --domain=NAME --input=PATH --output=DIR
+
+Scans whose output is there already are passed over, so an interrupted run goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from u2net_tf import command
+
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that training wrote.")
+_DOMAIN = flags.DEFINE_string("domain", None, "Domain of the model to predict with.")
+_INPUT = flags.DEFINE_list(
+    "input",
+    None,
+    "A NIfTI file, a DICOM folder, or a folder of either; or, separated by commas, one "
+    "file or DICOM folder per modality of one case.",
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the label maps.")
+_SAVE_PROBABILITIES = flags.DEFINE_bool(
+    "save_probabilities",
+    False,
+    "Also write CASE_probabilities.nii.gz, 4-D, a class each.",
+)
+_OVERLAP = flags.DEFINE_float(
+    "overlap",
+    0.5,
+    "Share of a window that the next one covers again.",
+    lower_bound=0,
+    upper_bound=0.95,
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 1, "Windows that the network sees at once.", lower_bound=1
+)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Predict again what is there.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Predicts every scan of the input."""
+    del argv
+    command.required(_MODEL_DIR, _DOMAIN, _INPUT, _OUTPUT)
+    from tqdm import tqdm
+
+    from u2net_tf.inference.predictor import Predictor
+    from u2net_tf.inference.scans import find_scans
+
+    predictor = Predictor.from_model_dir(
+        _MODEL_DIR.value, overlap=_OVERLAP.value, batch_size=_BATCH_SIZE.value
+    )
+    plan = predictor.spec.plan
+    domain = plan.index(_DOMAIN.value)
+    scans = find_scans(_INPUT.value, plan.domains[domain].num_modalities)
+    output = pathlib.Path(_OUTPUT.value)
+    pending = [
+        scan
+        for scan in scans
+        if _OVERWRITE.value or not (output / f"{scan.name}.nii.gz").is_file()
+    ]
+    for scan in tqdm(pending, "predicting", unit="case", disable=None):
+        _predict_scan(predictor, domain, scan, output)
+    done_before = len(scans) - len(pending)
+    note = f" ({done_before} were there already)" if done_before else ""
+    print(f"{len(scans)} label maps of {_DOMAIN.value} in {output}{note}")
+
+
+def _predict_scan(predictor, domain: int, scan, output: pathlib.Path) -> None:
+    from u2net_tf.volumes import case, nifti
+
+    settings = predictor.spec.plan.domains[domain]
+    image = case.read_image(scan.paths, settings)
+    prediction = predictor.predict(
+        image, domain, with_probabilities=_SAVE_PROBABILITIES.value
+    )
+    if prediction.probabilities is not None:
+        nifti.save_probabilities(
+            output / f"{scan.name}_probabilities.nii.gz",
+            prediction.probabilities,
+            image.grid,
+        )
+    labels = case.raw_labels(prediction.classes, settings)
+    # Written last: what is there is complete.
+    nifti.save_labels(output / f"{scan.name}.nii.gz", labels, image.grid)
+
+
+def run() -> None:
+    """Entry point of `u2net-predict`."""
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,244 @@
+"""The run: epochs of steps, schedule, checkpoints, validation and the monitor."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from tqdm import tqdm
+
+from u2net_tf.command import StoppedError
+from u2net_tf.evaluation.metrics import dice
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.input.pipeline import InputSettings, split_dataset, training_dataset
+from u2net_tf.manifest import Manifest
+from u2net_tf.records import parse, to_record
+from u2net_tf.training import schedule
+from u2net_tf.training.checkpoints import Checkpoints
+from u2net_tf.training.model_spec import ModelSpec
+from u2net_tf.training.monitor import Monitor, dice_column
+from u2net_tf.training.trainer import Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """How long to train and what to keep.
+
+    Attributes:
+      model_dir: the run's folder.
+      steps_per_epoch: batches per epoch, all domains together.
+      max_epochs: end after so many epochs, even if the schedule has not ended; 0 for
+        no limit.
+      eval_every: epochs between validations; 0 for none.
+      eval_cases: cases per domain in a validation.
+      keep: checkpoints to keep.
+    """
+
+    model_dir: str
+    steps_per_epoch: int = 250
+    max_epochs: int = 0
+    eval_every: int = 10
+    eval_cases: int = 2
+    keep: int = 3
+
+
+class Run:
+    """One training run, from its last checkpoint to its end.
+
+    Args:
+      trainer: takes the steps.
+      spec: what the network is.
+      manifests: of the domains' shards, in the order of their indices.
+      inputs: settings of the input pipeline.
+      rule: learning rate and end.
+      settings: see `RunSettings`.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        spec: ModelSpec,
+        manifests: Sequence[Manifest],
+        inputs: InputSettings,
+        rule: schedule.PlateauRule,
+        settings: RunSettings,
+    ):
+        self._trainer = trainer
+        self._spec = spec
+        self._manifests = manifests
+        self._inputs = inputs
+        self._rule = rule
+        self._settings = settings
+        self._checkpoints = Checkpoints(
+            settings.model_dir,
+            spec,
+            trainer.network,
+            trainer.optimizers,
+            keep=settings.keep,
+        )
+        self._predictor = Predictor(trainer.network, spec)
+        self.step = 0
+        self.state = schedule.start(rule)
+
+    def train(self) -> None:
+        """Trains until the schedule or `max_epochs` ends it.
+
+        Raises:
+          StoppedError: if the loss or a variable is not finite.
+          InputError: if the folder holds a checkpoint of another model.
+        """
+        saved = self._checkpoints.restore()
+        if saved is not None:
+            self.step = saved["step"]
+            self.state = schedule.PlateauState(**saved["schedule"])
+            logging.info("going on after step %d", self.step)
+        monitor = Monitor(
+            self._settings.model_dir, self._spec.plan, first_step=self.step
+        )
+        if saved is not None and monitor.last_step < self.step:
+            # The run was killed between saving the epoch and writing its row.
+            monitor.write(saved["row"])
+        self._trainer.set_learning_rate(self.state.learning_rate)
+        batches = self._batches() if not self._ended() else iter(())
+        while not self._ended():
+            row = self._run_epoch(batches)
+            self._checkpoints.save(
+                self.step,
+                {
+                    "step": self.step,
+                    "schedule": dataclasses.asdict(self.state),
+                    "row": row,
+                },
+            )
+            monitor.write(row)
+            self._trainer.set_learning_rate(self.state.learning_rate)
+        monitor.close()
+
+    def _ended(self) -> bool:
+        limit = self._settings.max_epochs
+        return self.state.finished or (limit > 0 and self.state.epochs >= limit)
+
+    def _batches(self) -> Iterator:
+        dataset = training_dataset(
+            self._spec.plan.domains,
+            self._manifests,
+            self._inputs,
+            first_step=self.step,
+        )
+        strategy = self._trainer.strategy
+        if strategy.num_replicas_in_sync > 1:
+            # Names of cases are strings and cannot go to a GPU.
+            options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
+            dataset = strategy.experimental_distribute_dataset(dataset, options)
+        return iter(dataset)
+
+    def _run_epoch(self, batches: Iterator) -> dict[str, float]:
+        """Runs one epoch and returns its row of `training.csv`."""
+        names = self._spec.plan.names
+        losses: dict[str, list[float]] = {name: [] for name in names}
+        waited = busy = 0.0
+        epoch = self.state.epochs + 1
+        label = f"epoch {epoch}" + (
+            f" of {self._settings.max_epochs}" if self._settings.max_epochs else ""
+        )
+        progress = tqdm(
+            range(self._settings.steps_per_epoch), label, unit="step", disable=None
+        )
+        for _ in progress:
+            started = time.perf_counter()
+            batch = next(batches)
+            received = time.perf_counter()
+            domain = self.step % len(names)
+            loss = self._trainer.step(domain, batch)
+            busy += time.perf_counter() - received
+            waited += received - started
+            self.step += 1
+            self._check_loss(loss, names[domain], batch)
+            losses[names[domain]].append(loss)
+            progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        mean = float(np.mean([loss for values in losses.values() for loss in values]))
+        rate = self.state.learning_rate
+        self.state = schedule.advance(self._rule, self.state, mean)
+        self._check_variables()
+        row = {
+            "epoch": epoch,
+            "step": self.step,
+            "loss": mean,
+            "loss_moving_average": self.state.moving_average,
+            "learning_rate": rate,
+            "seconds_per_step": (waited + busy) / self._settings.steps_per_epoch,
+            "input_wait_share": waited / (waited + busy),
+        }
+        for name, values in losses.items():
+            row[f"loss/{name}"] = float(np.mean(values)) if values else math.nan
+        every = self._settings.eval_every
+        if every and epoch % every == 0:
+            row |= self._validate()
+        logging.info("%s: %s", label, _sentence(row))
+        return row
+
+    def _check_loss(self, loss: float, domain: str, batch) -> None:
+        if math.isfinite(loss):
+            return
+        strategy = self._trainer.strategy
+        local = strategy.experimental_local_results(batch["case"])
+        cases = sorted({case.decode() for part in local for case in part.numpy()})
+        raise StoppedError(
+            f"step {self.step}: expected a finite loss, found {loss} in domain "
+            f"{domain}, cases {', '.join(cases)}; the last good checkpoint in "
+            f"{self._settings.model_dir} is kept"
+        )
+
+    def _check_variables(self) -> None:
+        """A gradient that is not finite shows in the variables, not yet in the loss."""
+        for variable in self._trainer.network.trainable_variables:
+            if not np.isfinite(variable.numpy()).all():
+                raise StoppedError(
+                    f"step {self.step}: expected finite variables, found others in "
+                    f"{variable.path}; the last good checkpoint in "
+                    f"{self._settings.model_dir} is kept"
+                )
+
+    def _validate(self) -> dict[str, float]:
+        """Dice per domain and class, on the preprocessed grid and without clean-up."""
+        scores = {}
+        for index, domain in enumerate(self._spec.plan.domains):
+            records = split_dataset(
+                self._inputs.data_dir, self._manifests[index], domain.watched_split
+            ).take(self._settings.eval_cases)
+            rows = []
+            for serialized in records:
+                record = to_record(parse(serialized))
+                predicted = self._predictor.probabilities(record.image, index)
+                rows.append(
+                    dice(
+                        record.labels,
+                        predicted.argmax(axis=-1),
+                        num_classes=domain.num_classes,
+                    )
+                )
+            for k, label in enumerate(domain.labels[1:]):
+                values = [row[k] for row in rows if not math.isnan(row[k])]
+                mean = float(np.mean(values)) if values else math.nan
+                scores[dice_column(domain.name, label.name)] = mean
+        return scores
+
+
+def _sentence(row: dict[str, float]) -> str:
+    text = (
+        f"step {row['step']}, loss {row['loss']:.4f} (moving average "
+        f"{row['loss_moving_average']:.4f}), learning rate {row['learning_rate']:.2g}, "
+        f"{row['seconds_per_step']:.2f} s per step, "
+        f"{100 * row['input_wait_share']:.0f} % of it waiting for data"
+    )
+    scores = [
+        f"{key.removeprefix('dice/')} {value:.3f}"
+        for key, value in row.items()
+        if key.startswith("dice/")
+    ]
+    return text + (f"; Dice: {', '.join(scores)}" if scores else "")

@@ -1,0 +1,115 @@
+"""What a run tells while it lasts: `training.csv` and TensorBoard scalars."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from u2net_tf import files
+from u2net_tf.domains import Plan
+
+# TensorBoard groups tags by what stands before the first slash.
+_TAGS = {
+    "loss": "loss/all",
+    "loss_moving_average": "loss/moving_average",
+    "learning_rate": "run/learning_rate",
+    "seconds_per_step": "run/seconds_per_step",
+    "input_wait_share": "run/input_wait_share",
+}
+
+
+def dice_column(domain: str, label: str) -> str:
+    """Name of the column and tag of a class's validation Dice."""
+    return f"dice/{domain}/{label}"
+
+
+def columns(plan: Plan) -> list[str]:
+    """Columns of `training.csv`, a row per epoch."""
+    return [
+        "epoch",
+        "step",
+        *_TAGS,
+        *(f"loss/{name}" for name in plan.names),
+        *(
+            dice_column(domain.name, label.name)
+            for domain in plan.domains
+            for label in domain.labels[1:]
+        ),
+    ]
+
+
+class Monitor:
+    """Writes one row and one set of scalars per epoch.
+
+    Args:
+      model_dir: the run's folder; `training.csv` and `tensorboard/` are made in it.
+      plan: gives the names of domains and classes.
+      first_step: steps done before; rows of later steps, left by a run that was killed
+        before it saved them, are removed.
+    """
+
+    def __init__(
+        self, model_dir: str | os.PathLike, plan: Plan, *, first_step: int = 0
+    ):
+        self._path = pathlib.Path(model_dir) / "training.csv"
+        self._columns = columns(plan)
+        rows = self._read_rows()
+        kept = [row for row in rows if int(row["step"]) <= first_step]
+        files.write_text(self._path, _format(self._columns, kept))
+        self.last_step = int(kept[-1]["step"]) if kept else 0
+        self._writer = tf.summary.create_file_writer(
+            str(pathlib.Path(model_dir) / "tensorboard")
+        )
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Writes one epoch.
+
+        Args:
+          row: "epoch", "step" and any of the other columns. NaN and columns that are
+            not given stay empty.
+        """
+        with self._path.open("a", encoding="utf-8", newline="") as stream:
+            stream.write(_format(self._columns, [row], header=False))
+        step = int(row["step"])
+        with self._writer.as_default():
+            for column in self._columns[2:]:
+                value = row.get(column)
+                if value is not None and not math.isnan(value):
+                    tf.summary.scalar(_TAGS.get(column, column), value, step=step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the TensorBoard file."""
+        self._writer.close()
+
+    def _read_rows(self) -> list[dict[str, str]]:
+        if not self._path.is_file():
+            return []
+        with self._path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        # The last row may have been cut short when the run was killed.
+        return [row for row in rows if (row.get("step") or "").isdigit()]
+
+
+def _format(
+    names: Sequence[str], rows: Sequence[Mapping], *, header: bool = True
+) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    if header:
+        writer.writerow(names)
+    for row in rows:
+        writer.writerow([_cell(row.get(name, "")) for name in names])
+    return stream.getvalue()
+
+
+def _cell(value) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)

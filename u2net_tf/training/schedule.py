@@ -1,0 +1,98 @@
+"""The learning-rate schedule and the stopping rule of the paper."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class PlateauRule:
+    """When the learning rate falls and when training ends.
+
+    An exponential moving average of the epochs' training losses is looked at every
+    `patience_epochs`. If it has not fallen by `min_fall` since the last look, the
+    learning rate is divided by `factor`; training ends when it is below
+    `min_learning_rate`.
+
+    Attributes:
+      learning_rate: the first one.
+      patience_epochs: epochs between two looks.
+      min_fall: of the moving average, in units of the loss.
+      factor: above 1.
+      min_learning_rate: below it training ends.
+      decay: weight of the old moving average when an epoch's loss is added. The paper
+        does not give it.
+
+    Reference: 3D U²-Net, section 3, "Implementation details".
+    """
+
+    learning_rate: float = 3e-4
+    patience_epochs: int = 30
+    min_fall: float = 5e-4
+    factor: float = 5.0
+    min_learning_rate: float = 1e-8
+    decay: float = 0.93
+
+    def __post_init__(self):
+        if not 0 < self.min_learning_rate <= self.learning_rate:
+            raise ValueError(
+                "learning_rate: expected at least min_learning_rate, above 0. "
+                f"Received: {self.learning_rate} and {self.min_learning_rate}"
+            )
+        if self.patience_epochs < 1 or self.factor <= 1 or not 0 <= self.decay < 1:
+            raise ValueError(
+                "expected patience_epochs >= 1, factor > 1 and 0 <= decay < 1. "
+                f"Received: {self}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class PlateauState:
+    """Where the schedule stands; goes into the checkpoint.
+
+    Attributes:
+      learning_rate: of the next epoch.
+      epochs: epochs seen.
+      moving_average: of their losses; None before the first.
+      reference: the moving average at the last look; None before the first look.
+      finished: whether training has ended.
+    """
+
+    learning_rate: float
+    epochs: int = 0
+    moving_average: float | None = None
+    reference: float | None = None
+    finished: bool = False
+
+
+def start(rule: PlateauRule) -> PlateauState:
+    """The state before the first epoch."""
+    return PlateauState(learning_rate=rule.learning_rate)
+
+
+def advance(rule: PlateauRule, state: PlateauState, loss: float) -> PlateauState:
+    """The state after one more epoch.
+
+    Args:
+      rule: the rule.
+      state: the state before it.
+      loss: mean training loss of the epoch.
+    """
+    average = loss
+    if state.moving_average is not None:
+        average = rule.decay * state.moving_average + (1 - rule.decay) * loss
+    epochs = state.epochs + 1
+    learning_rate, reference = state.learning_rate, state.reference
+    if epochs % rule.patience_epochs == 0:
+        before = math.inf if reference is None else reference
+        if average > before - rule.min_fall:
+            learning_rate /= rule.factor
+        reference = average
+    return PlateauState(
+        learning_rate=learning_rate,
+        epochs=epochs,
+        moving_average=average,
+        reference=reference,
+        finished=learning_rate < rule.min_learning_rate,
+    )
