@@ -306,6 +306,10 @@ def _read_domain(reader: _Reader) -> Domain:
     values = [value for label in labels for value in label.values]
     if len(set(values)) < len(values):
         raise reader.error("labels", "each value in one class only", values)
+    if 0 not in labels[0].values:
+        raise reader.error(
+            "labels", "the class of value 0, the background, first", values
+        )
     nested = _Reader(
         reader.take("preprocessing", dict, "an object"),
         f"{reader.where}.preprocessing",

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     from u2net_tf import files
     from u2net_tf.evaluation import report, scoring
     from u2net_tf.inference.predictor import Predictor
-    from u2net_tf.training.checkpoints import latest_checkpoint
+    from u2net_tf.models.checkpoints import latest_checkpoint
 
     predictor = Predictor.from_model_dir(
         _MODEL_DIR.value, overlap=_OVERLAP.value, batch_size=_BATCH_SIZE.value

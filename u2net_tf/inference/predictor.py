@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from u2net_tf.inference.sliding_window import predict_volume
 from u2net_tf.input.resize import resize_image
-from u2net_tf.training.checkpoints import load_network
-from u2net_tf.training.model_spec import ModelSpec
+from u2net_tf.models.checkpoints import load_network
+from u2net_tf.models.model_spec import ModelSpec
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes.components import clean_labels
 from u2net_tf.volumes.nifti import Volume

@@ -31,10 +31,14 @@ class DomainConvBlock(DomainLayer):
     def __init__(self, in_channels, filters, *, kernel_size=(3, 3, 3), **kwargs):
         super().__init__(num_domains=len(tuple(filters)), **kwargs)
         self.conv = DomainConv3D(
-            in_channels, filters, kernel_size=kernel_size, dtype=self.dtype_policy
+            in_channels,
+            filters,
+            kernel_size=kernel_size,
+            dtype=self.dtype_policy,
+            name="conv",
         )
         self.norm = DomainNorm(
-            filters, negative_slope=NEGATIVE_SLOPE, dtype=self.dtype_policy
+            filters, negative_slope=NEGATIVE_SLOPE, dtype=self.dtype_policy, name="norm"
         )
 
     @property
@@ -86,8 +90,9 @@ class EncoderBlock(DomainLayer):
                 num_domains,
                 activate=activate,
                 dtype=self.dtype_policy,
+                name=name,
             )
-            for activate in (True, False)
+            for name, activate in (("unit_1", True), ("unit_2", False))
         )
 
     @property
@@ -138,11 +143,13 @@ class DownSample(DomainLayer):
             (3, 3, 3),
             strides=self.strides,
             dtype=self.dtype_policy,
+            name="conv",
         )
         self.norm = DomainNorm(
             (self.filters,) * self.num_domains,
             negative_slope=NEGATIVE_SLOPE,
             dtype=self.dtype_policy,
+            name="norm",
         )
 
     @property
@@ -208,12 +215,14 @@ class DecoderBlock(DomainLayer):
             )
         self.second_up_conv = second_up_conv
         unit, options = UNITS[adapter], {"dtype": self.dtype_policy}
-        self.up_unit = unit(2 * filters, filters, num_domains, **options)
-        self.unit_1 = unit(2 * filters, filters, num_domains, **options)
+        self.up_unit = unit(
+            2 * filters, filters, num_domains, name="up_unit", **options
+        )
+        self.unit_1 = unit(2 * filters, filters, num_domains, name="unit_1", **options)
         if second_up_conv == "pointwise":
             unit = PlainUnit if adapter == "separable" else unit
             options["kernel_size"] = (1, 1, 1)
-        self.unit_2 = unit(filters, filters, num_domains, **options)
+        self.unit_2 = unit(filters, filters, num_domains, name="unit_2", **options)
 
     @property
     def sublayers(self):

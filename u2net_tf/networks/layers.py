@@ -40,6 +40,16 @@ def check_positive_integers(name, values, *, length=None):
     return tuple(int(value) for value in values)
 
 
+def name_each(layer, name, values):
+    """Makes each of `values` an attribute of `layer` of its own, `name_0` and so on.
+
+    `tf.train.Checkpoint` does not look into the lists of a Keras layer, and would save
+    and restore nothing of what is only in there, without a word.
+    """
+    for index, value in enumerate(values):
+        setattr(layer, f"{name}_{index}", value)
+
+
 class DomainLayer(keras.layers.Layer):
     """A layer some of whose variables belong to one domain alone.
 
@@ -130,6 +140,8 @@ class DomainNorm(DomainLayer):
                     name=f"beta_{domain}", shape=(channels,), initializer="zeros"
                 )
             )
+        name_each(self, "gamma", self.gammas)
+        name_each(self, "beta", self.betas)
 
     def own_domain_variables(self, domain):
         """Returns γ and β of `domain`."""
@@ -195,6 +207,8 @@ class DepthwiseConv3D(DomainLayer):
                     name=f"bias_{domain}", shape=(self.channels,), initializer="zeros"
                 )
             )
+        name_each(self, "kernel", self.kernels)
+        name_each(self, "bias", self.biases)
 
     def own_domain_variables(self, domain):
         """Returns kernel and bias of `domain`."""
@@ -258,6 +272,8 @@ class DomainConv3D(DomainLayer):
                     name=f"bias_{domain}", shape=(num_outputs,), initializer="zeros"
                 )
             )
+        name_each(self, "kernel", self.kernels)
+        name_each(self, "bias", self.biases)
 
     def own_domain_variables(self, domain):
         """Returns kernel and bias of `domain`."""
@@ -290,7 +306,7 @@ class DomainConv3D(DomainLayer):
 
 
 def shared_conv(
-    in_channels, filters: int, kernel_size: Sequence[int], *, strides=1, dtype=None
+    in_channels, filters, kernel_size: Sequence[int], *, strides=1, **kwargs
 ):
     """Returns an unbuilt 'SAME' convolution that all domains share."""
     return keras.layers.Conv3D(
@@ -299,5 +315,5 @@ def shared_conv(
         strides=strides,
         padding="same",
         kernel_initializer=he_normal(math.prod(kernel_size) * in_channels),
-        dtype=dtype,
+        **kwargs,
     )

@@ -13,8 +13,8 @@ from u2net_tf.networks.blocks import (
 )
 from u2net_tf.networks.layers import (
     DomainConv3D,
-    DomainLayer,
     check_positive_integers,
+    name_each,
 )
 from u2net_tf.networks.units import check_adapter
 
@@ -81,14 +81,22 @@ class U2Net(keras.Model):
         common = {"num_domains": num_domains, "dtype": self.dtype_policy}
         same = {"dtype": self.dtype_policy}
         self.stem = DomainConvBlock(
-            self.num_modalities, (self.base_channels,) * num_domains, **same
+            self.num_modalities,
+            (self.base_channels,) * num_domains,
+            name="stem",
+            **same,
         )
         self.encoder = [
-            EncoderBlock(width, adapter=self.adapter, **common) for width in channels
+            EncoderBlock(width, adapter=self.adapter, name=f"encoder_{level}", **common)
+            for level, width in enumerate(channels)
         ]
         self.down_samples = [
             DownSample(
-                channels[level], channels[level + 1], strides=strides[level], **common
+                channels[level],
+                channels[level + 1],
+                strides=strides[level],
+                name=f"down_sample_{level}",
+                **common,
             )
             for level in range(num_levels)
         ]
@@ -99,6 +107,7 @@ class U2Net(keras.Model):
                 strides=strides[level],
                 adapter=self.adapter,
                 second_up_conv=self.second_up_conv,
+                name=f"decoder_{level}",
                 **common,
             )
             for level in range(num_levels)
@@ -111,6 +120,7 @@ class U2Net(keras.Model):
                 (channels[level],) * num_domains,
                 self.num_classes,
                 kernel_size=(1, 1, 1),
+                name=f"deep_supervision_level_{level}",
                 **same,
             )
             for level in self.supervised_levels
@@ -119,8 +129,13 @@ class U2Net(keras.Model):
             (self.base_channels,) * num_domains,
             self.num_classes,
             kernel_size=(1, 1, 1),
+            name="head",
             **same,
         )
+        name_each(self, "encoder", self.encoder)
+        name_each(self, "down_sample", self.down_samples)
+        name_each(self, "decoder", self.decoder)
+        name_each(self, "deep_supervision", self.deep_supervision)
 
     @property
     def num_domains(self):
@@ -227,7 +242,6 @@ class U2Net(keras.Model):
         return [
             variable
             for layer in self.domain_layers
-            if isinstance(layer, DomainLayer)
             for variable in layer.domain_variables(domain)
             if variable.trainable
         ]

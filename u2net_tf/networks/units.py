@@ -1,4 +1,4 @@
-"""Convolution units and the blocks of encoder and decoder made of them."""
+"""Convolution units: what may stand in for a convolution of the trunk."""
 
 import keras
 
@@ -46,6 +46,7 @@ class ConvUnit(DomainLayer):
             (self.filters,) * self.num_domains,
             negative_slope=NEGATIVE_SLOPE if activate else None,
             dtype=self.dtype_policy,
+            name="norm",
         )
 
     def get_config(self):
@@ -67,7 +68,11 @@ class PlainUnit(ConvUnit):
     def __init__(self, in_channels, filters, num_domains, **kwargs):
         super().__init__(in_channels, filters, num_domains, **kwargs)
         self.conv = shared_conv(
-            self.in_channels, self.filters, self.kernel_size, dtype=self.dtype_policy
+            self.in_channels,
+            self.filters,
+            self.kernel_size,
+            dtype=self.dtype_policy,
+            name="conv",
         )
 
     @property
@@ -100,14 +105,20 @@ class SeparableUnit(ConvUnit):
             self.num_domains,
             kernel_size=self.kernel_size,
             dtype=self.dtype_policy,
+            name="depthwise",
         )
         self.depthwise_norm = DomainNorm(
             (self.in_channels,) * self.num_domains,
             negative_slope=NEGATIVE_SLOPE,
             dtype=self.dtype_policy,
+            name="depthwise_norm",
         )
         self.pointwise = shared_conv(
-            self.in_channels, self.filters, (1, 1, 1), dtype=self.dtype_policy
+            self.in_channels,
+            self.filters,
+            (1, 1, 1),
+            dtype=self.dtype_policy,
+            name="pointwise",
         )
 
     @property
@@ -141,11 +152,21 @@ class SeriesUnit(ConvUnit):
         super().__init__(in_channels, filters, num_domains, **kwargs)
         channels = (self.filters,) * self.num_domains
         self.conv = shared_conv(
-            self.in_channels, self.filters, self.kernel_size, dtype=self.dtype_policy
+            self.in_channels,
+            self.filters,
+            self.kernel_size,
+            dtype=self.dtype_policy,
+            name="conv",
         )
-        self.adapter_norm = DomainNorm(channels, dtype=self.dtype_policy)
+        self.adapter_norm = DomainNorm(
+            channels, dtype=self.dtype_policy, name="adapter_norm"
+        )
         self.adapter = DomainConv3D(
-            channels, channels, kernel_size=(1, 1, 1), dtype=self.dtype_policy
+            channels,
+            channels,
+            kernel_size=(1, 1, 1),
+            dtype=self.dtype_policy,
+            name="adapter",
         )
 
     @property
@@ -180,13 +201,18 @@ class ParallelUnit(ConvUnit):
     def __init__(self, in_channels, filters, num_domains, **kwargs):
         super().__init__(in_channels, filters, num_domains, **kwargs)
         self.conv = shared_conv(
-            self.in_channels, self.filters, self.kernel_size, dtype=self.dtype_policy
+            self.in_channels,
+            self.filters,
+            self.kernel_size,
+            dtype=self.dtype_policy,
+            name="conv",
         )
         self.adapter = DomainConv3D(
             (self.in_channels,) * self.num_domains,
             (self.filters,) * self.num_domains,
             kernel_size=(1, 1, 1),
             dtype=self.dtype_policy,
+            name="adapter",
         )
 
     @property

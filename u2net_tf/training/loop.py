@@ -17,10 +17,10 @@ from u2net_tf.evaluation.metrics import dice
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.input.pipeline import InputSettings, split_dataset, training_dataset
 from u2net_tf.manifest import Manifest
+from u2net_tf.models.checkpoints import Checkpoints
+from u2net_tf.models.model_spec import ModelSpec
 from u2net_tf.records import parse, to_record
 from u2net_tf.training import schedule
-from u2net_tf.training.checkpoints import Checkpoints
-from u2net_tf.training.model_spec import ModelSpec
 from u2net_tf.training.monitor import Monitor, dice_column
 from u2net_tf.training.trainer import Trainer
 

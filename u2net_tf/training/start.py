@@ -16,8 +16,8 @@ from u2net_tf.command import InputError
 from u2net_tf.domains import Plan
 from u2net_tf.input.pipeline import InputSettings
 from u2net_tf.manifest import load_converted
+from u2net_tf.models.model_spec import ModelSpec, build_network
 from u2net_tf.training.loop import Run, RunSettings
-from u2net_tf.training.model_spec import ModelSpec, build_network
 from u2net_tf.training.schedule import PlateauRule
 from u2net_tf.training.trainer import Trainer
 

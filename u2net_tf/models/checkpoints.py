@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import logging
 
 from u2net_tf.command import InputError
-from u2net_tf.training.model_spec import (
+from u2net_tf.models.model_spec import (
     ModelSpec,
     build_network,
     spec_difference,

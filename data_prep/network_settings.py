@@ -1,0 +1,120 @@
+"""Patch size, pools and batch size of a domain's independent network.
+
+Six tasks of the Medical Segmentation Decathlon have published settings (`PRESETS`);
+`rule` serves every other folder. The rule, axis by axis (z, y, x):
+
+1.  An axis is as long as the median volume, at most 192 voxels.
+2.  It is halved as long as its deepest map keeps 4 voxels, at most 5 times, and is
+    rounded up to a multiple of 2 to the number of halvings.
+3.  While the patch has more than 128³ voxels, its longest axis (the last of several)
+    shrinks to its next multiple; halvings are counted again. A volume larger than 128
+    everywhere thus gets 128³, and a thin one keeps its full depth.
+4.  A batch holds at most 2 · 128³ voxels and at most 5 % of the voxels of the domain's
+    volumes, but two patches at least.
+
+From the published median shapes and numbers of cases this gives five of the six rows
+of `PRESETS` exactly. It departs for Task02_Heart (median 115, 320, 232): 128, 128, 128
+with pools 5, 5, 5, where the published patch is 80, 192, 128 with pools 4, 5, 5. There
+the median's aspect ratio was kept, while Task07_Pancreas (96, 512, 512), which has the
+same budget, keeps its depth and gives up the ratio; no single rule yields both.
+
+Reference: 3D U²-Net, section 3, "Implementation details". Its text stops halving at 8
+voxels; its own table needs 4. The limit of 5 % is not in its text; the published batch
+sizes of hippocampus (9) and prostate (4) follow from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+Triple = tuple[int, int, int]
+
+PATCH_VOXELS = 128**3
+BATCH_VOXELS = 2 * PATCH_VOXELS
+LONGEST_AXIS = 192
+DEEPEST_AXIS = 4
+MOST_POOLS = 5
+LEAST_BATCH = 2
+# One part in twenty of all voxels.
+DATASET_PARTS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSettings:
+    """Settings of one independent network.
+
+    Attributes:
+      patch_size: (z, y, x), voxels.
+      pools: halvings per axis.
+      batch_size: patches.
+    """
+
+    patch_size: Triple
+    pools: Triple
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What was published for one task.
+
+    Attributes:
+      network: its settings.
+      merged_labels: name of a class -> the raw values that it joins.
+    """
+
+    network: NetworkSettings
+    merged_labels: Mapping[str, tuple[int, ...]] = dataclasses.field(
+        default_factory=dict
+    )
+
+
+PRESETS: Mapping[str, Preset] = {
+    "Task02_Heart": Preset(NetworkSettings((80, 192, 128), (4, 5, 5), 2)),
+    "Task03_Liver": Preset(
+        NetworkSettings((128, 128, 128), (5, 5, 5), 2), {"liver": (1, 2)}
+    ),
+    "Task04_Hippocampus": Preset(NetworkSettings((40, 56, 40), (3, 3, 3), 9)),
+    "Task05_Prostate": Preset(NetworkSettings((20, 192, 192), (2, 5, 5), 4)),
+    "Task07_Pancreas": Preset(
+        NetworkSettings((96, 160, 128), (4, 5, 5), 2), {"pancreas": (1, 2)}
+    ),
+    "Task09_Spleen": Preset(NetworkSettings((96, 160, 128), (4, 5, 5), 2)),
+}
+
+
+def rule(median_shape: Triple, *, num_cases: int) -> NetworkSettings:
+    """Settings for a domain that has no preset; see the head of this file.
+
+    Args:
+      median_shape: median shape (z, y, x) of the domain's volumes as the network gets
+        them, voxels.
+      num_cases: how many volumes there are.
+    """
+    size = [_rounded_up(min(length, LONGEST_AXIS)) for length in median_shape]
+    while math.prod(size) > PATCH_VOXELS:
+        axis = max(range(3), key=lambda a: (size[a], a))
+        size[axis] -= 2 ** _num_pools(size[axis])
+    voxels = num_cases * math.prod(median_shape)
+    limit = min(BATCH_VOXELS, voxels // DATASET_PARTS)
+    return NetworkSettings(
+        patch_size=tuple(size),
+        pools=tuple(_num_pools(length) for length in size),
+        batch_size=max(LEAST_BATCH, limit // math.prod(size)),
+    )
+
+
+def _num_pools(length: int) -> int:
+    """How often an axis is halved: 0 to 5."""
+    return max(
+        pools
+        for pools in range(MOST_POOLS + 1)
+        if pools == 0 or length / 2**pools >= DEEPEST_AXIS
+    )
+
+
+def _rounded_up(length: int) -> int:
+    divisor = 2 ** _num_pools(length)
+    return -(-length // divisor) * divisor

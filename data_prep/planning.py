@@ -1,0 +1,225 @@
+"""From the survey of a folder to its entry in the plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from data_prep import label_classes, network_settings, splits
+from data_prep.case_facts import CaseFacts, is_usable
+from data_prep.label_classes import Merges
+from data_prep.network_settings import PRESETS
+from data_prep.splits import Split
+from data_prep.survey_files import DomainFacts
+from u2net_tf.command import InputError
+from u2net_tf.domains import AXES, Domain, Label, Preprocessing
+from u2net_tf.volumes.preprocess import resampled_shape
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What the user chose.
+
+    Attributes:
+      preprocessing: margin, percentiles and unknown labels; the source of the spacing
+        is the survey's.
+      use_presets: whether published settings are taken where a task has them.
+      merges: label merges per domain; they replace those of a preset.
+      keep_components: the same for every class, or None for what the survey suggests.
+      mirror_axes: the same for every domain, or None: "x", or none where two classes
+        are left and right of each other.
+      exclude_faulty: leave out cases that cannot be used.
+      seed: of the split.
+      test_fraction: share of the cases to test on.
+      validation_fraction: share of the others to watch.
+      split_by: regular expression for what cases have in common, or "".
+      splits: explicit lists per domain, or None.
+      splits_file: where those come from.
+    """
+
+    preprocessing: Preprocessing = Preprocessing()
+    use_presets: bool = True
+    merges: Merges = dataclasses.field(default_factory=dict)
+    keep_components: int | None = None
+    mirror_axes: tuple[str, ...] | None = None
+    exclude_faulty: bool = False
+    seed: int = 0
+    test_fraction: float = 0.2
+    validation_fraction: float = 0.0
+    split_by: str = ""
+    splits: Mapping[str, Split] | None = None
+    splits_file: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedDomain:
+    """A domain, and how it came about.
+
+    Attributes:
+      domain: the entry of the plan.
+      settings_from: "preset" or "rule".
+      notes: what the user should know.
+    """
+
+    domain: Domain
+    settings_from: str
+    notes: tuple[str, ...]
+
+
+def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
+    """Plans one domain.
+
+    Raises:
+      InputError: names the flag, file or cases that stand in the way.
+    """
+    cases, excluded = _usable_cases(facts, choices)
+    split = _split(facts, cases, excluded, choices)
+    preset = PRESETS.get(facts.name) if choices.use_presets else None
+    labels = _labels(facts, cases, choices)
+    preprocessing = dataclasses.replace(
+        choices.preprocessing, spacing_source=facts.spacing_source
+    )
+    spacing_mm = _median(case.spacing_mm for case in cases)
+    shapes = [_shape(case, spacing_mm, preprocessing) for case in cases]
+    median_shape = tuple(math.floor(size + 0.5) for size in _median(shapes))
+    network = (
+        preset.network
+        if preset
+        else network_settings.rule(median_shape, num_cases=len(cases))
+    )
+    mirror_axes = choices.mirror_axes
+    if mirror_axes is None:
+        mirror_axes = () if label_classes.has_sides(labels) else ("x",)
+    domain = Domain(
+        name=facts.name,
+        raw_dir=facts.folder,
+        modalities=_distinct(facts.modalities),
+        labels=labels,
+        spacing_mm=spacing_mm,
+        median_shape=median_shape,
+        patch_size=network.patch_size,
+        pools=network.pools,
+        batch_size=network.batch_size,
+        mirror_axes=mirror_axes,
+        preprocessing=preprocessing,
+        train=split.train,
+        validation=split.validation,
+        test=split.test,
+    )
+    notes = [f"{facts.name}: {note}" for note in split.notes]
+    notes += [
+        f"{facts.name}: the published patch is longer than the median volume along "
+        f"{axis} ({size} and {length} voxels; --preset=rule fits it)"
+        for axis, size, length in zip(
+            AXES, network.patch_size, median_shape, strict=True
+        )
+        if size >= 2 * length
+    ]
+    notes += [f"{facts.name}: left out {_reason(case)}" for case in excluded]
+    return PlannedDomain(domain, "preset" if preset else "rule", tuple(notes))
+
+
+def _usable_cases(
+    facts: DomainFacts, choices: Choices
+) -> tuple[list[CaseFacts], list[CaseFacts]]:
+    unknown_labels = choices.preprocessing.unknown_labels
+    good, bad = [], []
+    for case in facts.cases:
+        (good if is_usable(case, unknown_labels=unknown_labels) else bad).append(case)
+    if bad and not choices.exclude_faulty:
+        rows = "".join(f"\n  {_reason(case)}" for case in bad)
+        raise InputError(
+            f"{facts.name}: expected cases that can be used, found {len(bad)} of "
+            f"{len(facts.cases)} that cannot (--exclude_faulty leaves them out):{rows}"
+        )
+    if not good:
+        raise InputError(f"{facts.name}: expected at least one usable case, found none")
+    return good, bad
+
+
+def _reason(case: CaseFacts) -> str:
+    return f"{case.case}: {'; '.join(map(str, case.faults))}"
+
+
+def _split(
+    facts: DomainFacts,
+    cases: Sequence[CaseFacts],
+    excluded: Sequence[CaseFacts],
+    choices: Choices,
+) -> Split:
+    names = [case.case for case in cases]
+    if choices.splits is not None:
+        return splits.choose_listed(
+            choices.splits[facts.name],
+            domain=facts.name,
+            cases=names,
+            excluded=[case.case for case in excluded],
+            source=choices.splits_file,
+        )
+    return splits.draw_split(
+        names,
+        domain=facts.name,
+        test_fraction=choices.test_fraction,
+        validation_fraction=choices.validation_fraction,
+        seed=choices.seed,
+        split_by=choices.split_by,
+    )
+
+
+def _labels(
+    facts: DomainFacts, cases: Sequence[CaseFacts], choices: Choices
+) -> tuple[Label, ...]:
+    if facts.name in choices.merges:
+        merged = choices.merges[facts.name]
+    elif choices.use_presets and facts.name in PRESETS:
+        # A copy of the task may have joined these labels already.
+        merged = {
+            name: values
+            for name, values in PRESETS[facts.name].merged_labels.items()
+            if set(values) <= set(facts.labels)
+        }
+    else:
+        merged = {}
+    labels = label_classes.merge_labels(facts.labels, merged, domain=facts.name)
+    kept = [
+        label_classes.components_to_keep(label, facts, cases=cases)
+        if choices.keep_components is None
+        else choices.keep_components * (0 not in label.values)
+        for label in labels
+    ]
+    return tuple(
+        dataclasses.replace(label, keep_components=count)
+        for label, count in zip(labels, kept, strict=True)
+    )
+
+
+def _shape(
+    case: CaseFacts,
+    spacing_mm: tuple[float, float, float],
+    preprocessing: Preprocessing,
+) -> tuple[int, int, int]:
+    """Shape after cropping and resampling, as `volumes.preprocess` does them."""
+    margin = preprocessing.margin_voxels
+    crop = tuple(
+        min(start + size + margin, length) - max(start - margin, 0)
+        for start, size, length in zip(
+            case.box_start, case.box_shape, case.shape, strict=True
+        )
+    )
+    return resampled_shape(crop, case.spacing_mm, spacing_mm)
+
+
+def _median(triples: Iterable[Sequence[float]]) -> tuple[float, float, float]:
+    return tuple(
+        round(float(statistics.median(sizes)), 6)
+        for sizes in zip(*triples, strict=True)
+    )
+
+
+def _distinct(modalities: Sequence[str]) -> tuple[str, ...]:
+    """Numbers the modalities where two have one name."""
+    if len(set(modalities)) == len(modalities):
+        return tuple(modalities)
+    return tuple(f"{name}_{index}" for index, name in enumerate(modalities))

@@ -1,0 +1,102 @@
+"""Looks at raw scans before anything is made of them.
+
+    python -m data_prep.survey --raw_dir=raw --output_dir=work
+
+Reads every folder below --raw_dir that is in the layout of the Medical Segmentation
+Decathlon and writes survey.csv (a row per case) and survey.json (the same for
+`data_prep.plan`). Faults of the data are reported by file and stop nothing. A run
+that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from u2net_tf import command
+
+if TYPE_CHECKING:
+    from data_prep.survey_files import DomainFacts
+
+
+_RAW_DIR = flags.DEFINE_string(
+    "raw_dir", None, "Folder with a folder per domain, or one such."
+)
+_DOMAINS = flags.DEFINE_list(
+    "domains", [], "Folders below --raw_dir to read; all if empty."
+)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write into.")
+_SPACING_SOURCE = flags.DEFINE_enum(
+    "spacing_source",
+    "pixdim",
+    ["pixdim", "affine"],
+    "Where the voxel size is read from when a header contradicts itself.",
+)
+_NUM_WORKERS = flags.DEFINE_integer(
+    "num_workers",
+    None,
+    "Processes, one case in each; the number of cores if not given.",
+    lower_bound=1,
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Surveys what the flags name, writes two files and prints a table."""
+    del argv
+    for flag in (_RAW_DIR, _OUTPUT_DIR):
+        if flag.value is None:
+            raise command.InputError(f"--{flag.name}: expected a folder, found none")
+    from data_prep import survey_files, surveying
+    from u2net_tf import files
+
+    datasets = surveying.find_domains(_RAW_DIR.value, _DOMAINS.value)
+    output_dir = pathlib.Path(_OUTPUT_DIR.value)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise command.InputError(
+            f"--output_dir: expected a folder, found the file {output_dir}"
+        )
+    output_dir.mkdir(parents=True, exist_ok=True)
+    partial = output_dir / ".survey.partial.jsonl"
+    domains = surveying.survey(
+        datasets,
+        partial=partial,
+        spacing_source=_SPACING_SOURCE.value,
+        num_workers=_NUM_WORKERS.value or os.cpu_count() or 1,
+    )
+    csv_path = output_dir / survey_files.CSV_NAME
+    json_path = output_dir / survey_files.JSON_NAME
+    files.write_text(csv_path, survey_files.to_csv(domains))
+    files.write_text(json_path, survey_files.to_json(domains))
+    partial.unlink(missing_ok=True)
+    _print_report(domains)
+    print(f"wrote {csv_path} and {json_path}")
+
+
+def _print_report(domains: Sequence[DomainFacts]) -> None:
+    from data_prep import survey_files
+
+    print(survey_files.table(domains))
+    print()
+    for title, texts in (
+        ("warning", [text for d in domains for text in d.all_warnings]),
+        ("fault", [str(fault) for d in domains for fault in d.faults]),
+    ):
+        for text in texts:
+            print(f"{title}: {text}")
+    cases = [case for domain in domains for case in domain.cases]
+    faulty = sum(bool(case.faults) for case in cases)
+    warned = sum(bool(case.warnings) for case in cases)
+    print(f"{len(cases)} cases: {faulty} with faults, {warned} with warnings")
+
+
+def run() -> None:
+    """Entry point of `u2net-survey`."""
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

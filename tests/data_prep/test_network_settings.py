@@ -1,0 +1,66 @@
+import pytest
+
+from data_prep import network_settings
+
+
+# Median shapes and cases of the published data sets; what the rule gives.
+@pytest.mark.parametrize(
+    ("task", "median_shape", "num_cases", "agrees"),
+    [
+        ("Task02_Heart", (115, 320, 232), 20, False),
+        ("Task03_Liver", (482, 512, 512), 131, True),
+        ("Task04_Hippocampus", (36, 50, 35), 260, True),
+        ("Task05_Prostate", (20, 320, 319), 32, True),
+        ("Task07_Pancreas", (96, 512, 512), 282, True),
+        ("Task09_Spleen", (90, 512, 512), 41, True),
+    ],
+)
+def test_published_rows(task, median_shape, num_cases, agrees):
+    found = network_settings.rule(median_shape, num_cases=num_cases)
+    published = network_settings.PRESETS[task].network
+    assert (found == published) == agrees
+    if not agrees:
+        assert found.patch_size == (128, 128, 128)
+        assert found.pools == (5, 5, 5)
+        assert found.batch_size == 2
+
+
+@pytest.mark.parametrize(
+    ("median_shape", "patch_size", "pools"),
+    [
+        ((1, 3, 7), (1, 3, 7), (0, 0, 0)),
+        ((4, 8, 9), (4, 8, 10), (0, 1, 1)),
+        ((9, 234, 198), (10, 192, 192), (1, 5, 5)),
+        ((44, 71, 96), (48, 80, 96), (3, 4, 4)),
+        ((128, 128, 128), (128, 128, 128), (5, 5, 5)),
+        ((600, 10, 20), (192, 10, 20), (5, 1, 2)),
+    ],
+)
+def test_other_shapes(median_shape, patch_size, pools):
+    found = network_settings.rule(median_shape, num_cases=100)
+    assert found.patch_size == patch_size
+    assert found.pools == pools
+
+
+def test_limits():
+    lengths = (1, 5, 17, 31, 63, 90, 127, 129, 200, 700)
+    for shape in [(z, y, x) for z in lengths for y in lengths for x in lengths]:
+        found = network_settings.rule(shape, num_cases=40)
+        voxels = 1
+        for size, pools, length in zip(
+            found.patch_size, found.pools, shape, strict=True
+        ):
+            voxels *= size
+            assert pools <= 5
+            assert size % 2**pools == 0
+            assert pools == 0 or size / 2**pools >= 4
+            assert size <= max(4, 1.25 * length)
+        assert found.batch_size >= 2
+        assert voxels * found.batch_size <= 2 * 128**3
+
+
+def test_batch_is_limited_by_budget_and_by_the_number_of_cases():
+    shape = (64, 64, 64)
+    assert network_settings.rule(shape, num_cases=1000).batch_size == 16
+    assert network_settings.rule(shape, num_cases=100).batch_size == 5
+    assert network_settings.rule(shape, num_cases=1).batch_size == 2

@@ -1,0 +1,285 @@
+import dataclasses
+
+import pytest
+from invented_surveys import make_case, make_domain, make_faulty, plan_one
+
+from data_prep import label_classes, survey_files
+from u2net_tf.command import InputError
+
+
+class TestSettings:
+    def test_defaults(self, plan):
+        (domain,) = plan().domains
+        assert plan.done.stdout.splitlines()[-1].startswith("wrote ")
+        assert domain.name == "Task99_Knee"
+        assert domain.raw_dir == "/raw/Task99_Knee"
+        assert domain.modalities == ("MRI",)
+        assert [label.values for label in domain.labels] == [(0,), (1,), (2,)]
+        assert [label.keep_components for label in domain.labels] == [0, 1, 2]
+        assert domain.spacing_mm == (3, 1, 1)
+        # Cropped to rows 15 to 84.
+        assert domain.median_shape == (20, 70, 80)
+        assert domain.patch_size == (20, 80, 80)
+        assert domain.pools == (2, 4, 4)
+        assert domain.mirror_axes == ("x",)
+        assert domain.preprocessing.margin_voxels == 5
+        assert domain.preprocessing.clip_percentiles == (2, 98)
+        assert domain.preprocessing.spacing_source == "pixdim"
+        assert domain.preprocessing.unknown_labels == "fail"
+        assert (len(domain.train), len(domain.validation), len(domain.test)) == (
+            8,
+            0,
+            2,
+        )
+
+    def test_table_lines_up(self, plan):
+        plan(make_domain(), make_domain("Task04_Hippocampus"))
+        lines = plan.done.stdout.splitlines()
+        rows = [lines[0], *lines[2:4]]
+        assert (
+            len(
+                {
+                    row.rindex(end)
+                    for row, end in zip(
+                        rows, ("settings", "rule", "preset"), strict=True
+                    )
+                }
+            )
+            == 1
+        )
+        assert "20 × 80 × 80" in lines[2]
+        assert "2,4,4" in lines[2]
+        assert "40 × 56 × 40" in lines[3]
+
+    def test_median_is_per_axis_over_the_cases(self):
+        spacings = [(2, 1, 0.5), (4, 2, 1.5), (3, 9, 0.7)]
+        cases = tuple(
+            make_case("K", f"c{i}", spacing_mm=spacing)
+            for i, spacing in enumerate(spacings)
+        )
+        domain, _ = plan_one(dataclasses.replace(make_domain("K"), cases=cases))
+        assert domain.spacing_mm == (3, 2, 0.7)
+        # 20·2/3, 20·4/3, 20 · 70·1/2, 70, 70·9/2 · 80·.5/.7, 80·1.5/.7, 80
+        assert domain.median_shape == (20, 70, 80)
+
+    def test_spacing_source_is_that_of_the_survey(self):
+        domain, _ = plan_one(make_domain(spacing_source="affine"))
+        assert domain.preprocessing.spacing_source == "affine"
+
+    def test_preprocessing_flags(self, plan):
+        (domain,) = plan(
+            margin_voxels=1, clip_percentiles="0.5,99.5", unknown_labels="background"
+        ).domains
+        assert domain.preprocessing.margin_voxels == 1
+        assert domain.preprocessing.clip_percentiles == (0.5, 99.5)
+        assert domain.preprocessing.unknown_labels == "background"
+        assert domain.median_shape == (20, 62, 80)
+
+    def test_equal_modality_names_are_numbered(self):
+        domain, _ = plan_one(make_domain(modalities=("MRI", "MRI")))
+        assert domain.modalities == ("MRI_0", "MRI_1")
+
+    @pytest.mark.parametrize(
+        ("flags", "axes"),
+        [
+            ({}, ()),
+            ({"mirror_axes": "x,y"}, ("x", "y")),
+            ({"mirror_axes": "none"}, ()),
+        ],
+    )
+    def test_left_and_right_are_not_mirrored_unless_asked(self, plan, flags, axes):
+        labels = {0: "background", 1: "left_lung", 2: "Right_lung"}
+        (domain,) = plan(make_domain(labels=labels), **flags).domains
+        assert domain.mirror_axes == axes
+
+    def test_domains_flag_gives_the_order(self, plan):
+        domains = [make_domain(name) for name in "ABC"]
+        assert plan(*domains).names == ("A", "B", "C")
+        assert plan(*domains, domains="C,A", overwrite=True).names == ("C", "A")
+
+    def test_preset_and_rule(self, plan):
+        spleen = make_domain("Task09_Spleen")
+        (domain,) = plan(spleen).domains
+        assert domain.patch_size == (96, 160, 128)
+        assert domain.pools == (4, 5, 5)
+        assert domain.batch_size == 2
+        assert "longer than the median volume along z" in plan.done.stdout
+        (domain,) = plan(spleen, preset="rule", overwrite=True).domains
+        assert domain.patch_size == (20, 80, 80)
+
+    @pytest.mark.parametrize("name", ["Task03_Liver", "Task07_Pancreas"])
+    def test_preset_merges_the_tumour(self, name):
+        labels = {0: "background", 1: "organ", 2: "cancer"}
+        domain, _ = plan_one(make_domain(name, labels=labels))
+        assert [label.values for label in domain.labels] == [(0,), (1, 2)]
+        assert domain.labels[1].name == name[7:].lower()
+        assert domain.labels[1].keep_components == 1
+        domain, _ = plan_one(make_domain(name, labels=labels), use_presets=False)
+        assert domain.num_classes == 3
+
+    def test_preset_leaves_labels_that_are_merged_already(self):
+        domain, _ = plan_one(make_domain("Task03_Liver", labels={0: "b", 1: "l"}))
+        assert [label.name for label in domain.labels] == ["b", "l"]
+
+
+class TestLabels:
+    def test_merge(self, plan):
+        labels = {0: "background", 1: "a", 2: "b", 3: "c"}
+        (domain,) = plan(
+            make_domain(labels=labels), merge_labels=["Task99_Knee:both=1+3"]
+        ).domains
+        assert [(lab.name, lab.values) for lab in domain.labels] == [
+            ("background", (0,)),
+            ("both", (1, 3)),
+            ("b", (2,)),
+        ]
+        # What is known of the parts says nothing of both together.
+        assert domain.labels[1].keep_components == 0
+
+    def test_merge_into_the_background(self):
+        domain, _ = plan_one(merges={"Task99_Knee": {"rest": (0, 2)}})
+        assert [label.values for label in domain.labels] == [(0, 2), (1,)]
+        assert domain.labels[0].keep_components == 0
+
+    def test_merge_replaces_that_of_the_preset(self):
+        labels = {0: "background", 1: "liver", 2: "tumour"}
+        domain, _ = plan_one(
+            make_domain("Task03_Liver", labels=labels),
+            merges={"Task03_Liver": {"other": (0, 2)}},
+        )
+        assert [label.values for label in domain.labels] == [(0, 2), (1,)]
+
+    @pytest.mark.parametrize(
+        ("texts", "message"),
+        [
+            ("K:knee", "expected DOMAIN:NAME=VALUE+VALUE"),
+            ("K:knee=1", "expected DOMAIN:NAME=VALUE+VALUE"),
+            ("K:knee=1+5", "expected values among [0, 1, 2], found 5"),
+            ("K:knee=1+1", "found 1 twice"),
+            ("K:background=1+2", "with distinct names"),
+            ("K:all=0+1+2", "at least one other class"),
+            ("K:k=0+1 K:k=1+2", "once, found it twice"),
+            ("K:k=0+1 K:l=1+2", "found 1 twice"),
+        ],
+    )
+    def test_bad_merge_is_an_error(self, texts, message):
+        def merge():
+            merges = label_classes.parse_merges(texts.split())
+            plan_one(make_domain("K"), merges=merges)
+
+        with pytest.raises(InputError, match="--merge_labels") as error:
+            merge()
+        assert message in str(error.value)
+
+    def test_keep_components(self, plan):
+        (domain,) = plan(keep_components="3").domains
+        assert [label.keep_components for label in domain.labels] == [0, 3, 3]
+        domain, _ = plan_one(keep_components=0)
+        assert [label.keep_components for label in domain.labels] == [0, 0, 0]
+
+    @pytest.mark.parametrize(
+        ("shares", "kept"),
+        [
+            ([(1.0, 1.0), (0.98, 1.0)], 1),
+            ([(1.0, 1.0), (0.97, 0.98)], 2),
+            ([(1.0, 1.0), (0.5, 0.97)], 0),
+            ([], 0),
+        ],
+    )
+    def test_keep_components_auto_looks_at_the_mean(self, shares, kept):
+        without = make_case("K", "without", component_shares={})
+        cases = [
+            make_case("K", f"c{i}", component_shares={"1": share})
+            for i, share in enumerate(shares)
+        ]
+        facts = dataclasses.replace(make_domain("K"), cases=(without, *cases))
+        domain, _ = plan_one(facts)
+        assert [label.keep_components for label in domain.labels] == [0, kept, 0]
+
+
+class TestFaultyCases:
+    @pytest.mark.parametrize(
+        "kind", ["image", "label", "geometry", "same image", "unknown label"]
+    )
+    def test_unusable_case_is_an_error_unless_excluded(self, kind):
+        facts, name = make_faulty(kind)
+        with pytest.raises(InputError, match="--exclude_faulty") as error:
+            plan_one(facts)
+        assert f"{name}: /raw/bad.nii.gz: expected this, found that" in str(error.value)
+        domain, notes = plan_one(facts, exclude_faulty=True)
+        every = domain.train + domain.test
+        assert len(every) == 9
+        assert name not in every
+        assert f"left out {name}: /raw/bad.nii.gz" in notes
+
+    def test_flags_arrive(self, plan, fail):
+        facts, name = make_faulty("unknown label")
+        assert name in fail(facts)
+        (domain,) = plan(facts, exclude_faulty=True).domains
+        assert len(domain.train + domain.test) == 9
+        assert f"left out {name}" in plan.done.stdout
+        (domain,) = plan(facts, unknown_labels="background", overwrite=True).domains
+        assert len(domain.train + domain.test) == 10
+
+    @pytest.mark.parametrize("kind", ["empty label", "same name"])
+    def test_usable_case_stays(self, kind):
+        domain, _ = plan_one(make_faulty(kind)[0])
+        assert len(domain.train + domain.test) == 10
+
+    def test_warnings_exclude_nothing(self):
+        cases = tuple(
+            dataclasses.replace(case, warnings=("odd",)) for case in make_domain().cases
+        )
+        domain, _ = plan_one(dataclasses.replace(make_domain(), cases=cases))
+        assert len(domain.train + domain.test) == 10
+
+    def test_nothing_left_is_an_error(self):
+        facts, _ = make_faulty("image")
+        facts = dataclasses.replace(facts, cases=facts.cases[3:4])
+        with pytest.raises(InputError, match="at least one usable case"):
+            plan_one(facts, exclude_faulty=True)
+
+
+class TestCommand:
+    def test_edited_plan_is_not_overwritten(self, plan, tmp_path, run_command):
+        plan()
+        plan()
+        assert "was there already" in plan.done.stdout
+        path = tmp_path / "plan.json"
+        path.write_text(path.read_text().replace('"batch_size": 2', '"batch_size": 4'))
+        edited = path.read_text()
+        flags = {"survey": tmp_path / "survey.json", "output": path}
+        done = run_command("data_prep.plan", status=1, **flags)
+        assert "--overwrite" in done.stderr
+        assert path.read_text() == edited
+        (domain,) = plan(overwrite=True).domains
+        assert domain.batch_size == 2
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            ({"domains": "Nowhere"}, "--domains: expected distinct domains among"),
+            ({"domains": "Task99_Knee,Task99_Knee"}, "--domains: expected distinct"),
+            ({"merge_labels": "Other:knee=1+2"}, "--merge_labels: expected distinct"),
+            ({"clip_percentiles": "2"}, "--clip_percentiles: expected two numbers"),
+            ({"clip_percentiles": "98,2"}, "Received: 98,2"),
+            ({"keep_components": "one"}, "--keep_components: expected auto or"),
+            ({"mirror_axes": "x,w"}, "--mirror_axes: expected auto, none or"),
+            ({"test_fraction": 1}, "--test_fraction: expected 0 <= "),
+            ({"survey": "/nowhere"}, "/nowhere: expected a file"),
+        ],
+    )
+    def test_bad_flags_are_named(self, fail, flags, message):
+        assert message in fail(**flags)
+
+    def test_missing_flags_are_named(self, tmp_path, run_command):
+        done = run_command("data_prep.plan", status=1, output=tmp_path / "plan.json")
+        assert "--survey: expected a path, found none" in done.stderr
+        done = run_command("data_prep.plan", status=1, survey=tmp_path)
+        assert "--output: expected a path, found none" in done.stderr
+
+    def test_output_that_is_a_folder_is_an_error(self, tmp_path, run_command):
+        (tmp_path / "survey.json").write_text(survey_files.to_json([make_domain()]))
+        flags = {"survey": tmp_path, "output": tmp_path}
+        done = run_command("data_prep.plan", status=1, **flags)
+        assert "--output: expected a file" in done.stderr

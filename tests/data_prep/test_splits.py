@@ -1,0 +1,231 @@
+import dataclasses
+import json
+
+import pytest
+from invented_surveys import make_case, make_domain, make_faulty, plan_one
+
+from data_prep import splits
+from u2net_tf.command import InputError
+
+
+def draw(num_cases=10, **changes):
+    settings = {
+        "domain": "A",
+        "test_fraction": 0.2,
+        "validation_fraction": 0.0,
+        "seed": 0,
+        **changes,
+    }
+    names = [f"patient{i // 2}_frame{i % 2}" for i in range(num_cases)]
+    return splits.draw_split(names, **settings)
+
+
+class TestDrawnSplit:
+    def test_is_that_of_all_time(self):
+        # Must not change: experiments stand on it.
+        assert draw().test == ("patient1_frame1", "patient3_frame0")
+
+    def test_depends_on_seed_and_domain(self):
+        drawn = {draw(100, seed=seed, domain=d).test for seed in (0, 1) for d in "AB"}
+        assert len(drawn) == 4
+
+    def test_does_not_depend_on_other_cases_of_the_queue(self):
+        more = draw(20, test_fraction=0.5).test
+        assert len(set(draw().test) & set(more)) == 2
+
+    @pytest.mark.parametrize(
+        ("num_cases", "fractions", "sizes"),
+        [
+            (208, (0.2, 0.0), (166, 0, 42)),
+            (10, (0.2, 0.25), (6, 2, 2)),
+            (10, (0.0, 0.0), (10, 0, 0)),
+            (10, (0.99, 0.99), (1, 0, 9)),
+            (3, (0.2, 0.1), (1, 1, 1)),
+            (2, (0.2, 0.1), (1, 0, 1)),
+            (1, (0.2, 0.1), (1, 0, 0)),
+        ],
+    )
+    def test_sizes(self, num_cases, fractions, sizes):
+        test, validation = fractions
+        split = draw(num_cases, test_fraction=test, validation_fraction=validation)
+        parts = (split.train, split.validation, split.test)
+        assert tuple(map(len, parts)) == sizes
+        assert len({case for part in parts for case in part}) == num_cases
+        for part in parts:
+            assert list(part) == sorted(part)
+
+    def test_says_when_test_is_empty(self):
+        assert draw(1).notes == ("too few cases for any to be in test",)
+        assert draw(1, test_fraction=0).notes == ()
+
+    def test_split_by_keeps_patients_together(self):
+        split = draw(60, split_by=r"(patient\d+)_", validation_fraction=0.1)
+        patients = [
+            {case.split("_")[0] for case in part}
+            for part in (split.train, split.validation, split.test)
+        ]
+        assert [len(part) for part in patients] == [22, 2, 6]
+        assert len(set.union(*patients)) == 30
+        assert len(split.test) == 12
+
+    def test_validation_is_taken_from_the_training_cases(self):
+        assert draw(validation_fraction=0.5).test == draw().test
+
+    def test_flags_arrive(self, plan):
+        sizes = {"test_fraction": 0.4, "validation_fraction": 0.5}
+        (domain,) = plan(**sizes, split_by=r"(patient\d)_").domains
+        assert len(domain.test) == 4
+        assert len({case[:8] for case in domain.test}) == 2
+        # Of three patients one and a half, rounded up.
+        assert len(domain.validation) == 4
+        assert len(domain.train) == 2
+        (other,) = plan(**sizes, seed=3, overwrite=True).domains
+        assert other.test != domain.test
+        assert plan(**sizes, seed=3, overwrite=True).seed == 3
+
+    def test_domain_that_no_pattern_fits_is_split_by_case(self):
+        cases = tuple(make_case("Plain", f"c{i}") for i in range(10))
+        plain = dataclasses.replace(make_domain("Plain"), cases=cases)
+        domain, notes = plan_one(plain, split_by=r"(patient\d+)_")
+        assert len(domain.test) == 2
+        assert "Plain: --split_by=(patient\\d+)_ fits no case" in notes
+
+    @pytest.mark.parametrize(
+        ("split_by", "message"),
+        [
+            (r"(patient[0-3])_", "found 'patient4_frame0'"),
+            (r"patient\d", "one group in brackets, found 0"),
+            (r"(p)(a)", "one group in brackets, found 2"),
+            ("(", "expected a regular expression"),
+        ],
+    )
+    def test_bad_pattern_is_named(self, split_by, message):
+        with pytest.raises(InputError, match="--split_by") as error:
+            draw(split_by=split_by)
+        assert message in str(error.value)
+
+    @pytest.mark.parametrize("flag", ["test_fraction", "validation_fraction"])
+    @pytest.mark.parametrize("value", [-0.1, 1.0])
+    def test_bad_fraction_is_named(self, flag, value):
+        with pytest.raises(InputError, match=f"--{flag}: expected 0 <= "):
+            draw(**{flag: value})
+
+
+NAMES = [f"patient{i // 2}_frame{i % 2}" for i in range(10)]
+PUBLISHED = {
+    "Task99_Knee": {
+        "fold0": {
+            "train": [f"{name}.nii.gz" for name in NAMES[:7]],
+            "val": [f"{name}.nii.gz" for name in NAMES[7:]],
+        },
+        "fold1": {"train": NAMES[5:], "val": NAMES[:5]},
+    },
+    "Task98_NotHere": {"fold0": {"train": ["x"], "val": []}},
+}
+LISTS = {
+    "Task99_Knee": {"train": NAMES[:6], "validation": NAMES[6:8], "test": NAMES[8:]}
+}
+
+
+@pytest.fixture
+def write_splits(tmp_path):
+    def write(content):
+        path = tmp_path / "splits.json"
+        text = content if isinstance(content, str) else json.dumps(content)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+class TestListedSplit:
+    def test_lists(self, plan, write_splits):
+        (domain,) = plan(splits_file=write_splits(LISTS)).domains
+        assert domain.train == tuple(NAMES[:6])
+        assert domain.validation == tuple(NAMES[6:8])
+        assert domain.test == tuple(NAMES[8:])
+
+    @pytest.mark.parametrize(
+        ("fold", "num_train"), [(None, 7), ("fold0", 7), ("fold1", 5)]
+    )
+    def test_folds(self, write_splits, fold, num_train):
+        path = write_splits(PUBLISHED)
+        listed = splits.read_splits(path, ["Task99_Knee"], fold=fold)
+        domain, _ = plan_one(splits=listed)
+        assert len(domain.train) == num_train
+        assert domain.validation == ()
+        assert set(domain.test) == set(NAMES) - set(domain.train)
+
+    def test_flags_arrive(self, plan, write_splits):
+        path = write_splits(PUBLISHED)
+        (domain,) = plan(splits_file=path, fold="fold1").domains
+        assert domain.train == tuple(NAMES[5:])
+
+    def test_excluded_cases_drop_out(self, write_splits):
+        facts, name = make_faulty("image")
+        listed = splits.read_splits(write_splits(LISTS), ["Task99_Knee"], fold=None)
+        domain, _ = plan_one(facts, splits=listed, exclude_faulty=True)
+        assert domain.train == tuple(n for n in NAMES[:6] if n != name)
+
+    @pytest.mark.parametrize(
+        ("content", "fold", "message"),
+        [
+            ("{", None, "expected JSON"),
+            ("[]", None, "expected an object"),
+            ({"Other": {"train": ["x"], "test": []}}, None, "lists for Task99_Knee"),
+            ({"Task99_Knee": []}, None, "expected an object"),
+            ({"Task99_Knee": {"train": NAMES}}, None, "expected ['test', 'train']"),
+            ({"Task99_Knee": {"train": NAMES, "test": 1}}, None, "a list of names"),
+            ({"Task99_Knee": {"train": [], "test": NAMES}}, None, "at least one case"),
+            (
+                {"Task99_Knee": {"train": NAMES, "test": NAMES[:1]}},
+                None,
+                "found twice: ['patient0_frame0']",
+            ),
+            (
+                {"Task99_Knee": {"train": NAMES, "test": ["stranger.nii.gz"]}},
+                None,
+                "found stranger",
+            ),
+            (
+                {"Task99_Knee": {"train": NAMES[1:], "test": []}},
+                None,
+                "found none with patient0_frame0",
+            ),
+            (PUBLISHED, "fold7", "expected 'fold7' among the folds"),
+            (
+                {"Task99_Knee": {"fold0": {"train": NAMES}}},
+                None,
+                "fold0: expected ['train', 'val']",
+            ),
+            (LISTS, "fold0", "--fold=fold0"),
+        ],
+    )
+    def test_bad_lists_are_named(self, write_splits, content, fold, message):
+        path = write_splits(content)
+
+        def plan():
+            listed = splits.read_splits(path, ["Task99_Knee"], fold=fold)
+            plan_one(splits=listed, splits_file=str(path))
+
+        with pytest.raises(InputError, match="splits.json") as error:
+            plan()
+        assert message in str(error.value)
+
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            {"seed": 1},
+            {"test_fraction": 0.2},
+            {"validation_fraction": 0},
+            {"split_by": "(x)"},
+        ],
+    )
+    def test_flags_that_lists_make_idle_are_errors(self, fail, write_splits, flags):
+        (name,) = flags
+        error = fail(splits_file=write_splits(LISTS), **flags)
+        assert f"--{name}: expected nothing beside --splits_file" in error
+
+    def test_missing_file_and_fold_alone(self, fail, tmp_path):
+        assert "found none" in fail(splits_file=tmp_path / "nothing.json")
+        assert "expected --splits_file beside it" in fail(fold="fold0")

@@ -1,0 +1,282 @@
+"""Sheets of overlays: which files, which slice, which way up, which colour."""
+
+import builtins
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from matplotlib import colors, image
+
+from tools import draw_overlays
+from tools.draw_overlays import OverlayCase
+from u2net_tf import command
+
+SHAPE = (20, 16, 8)
+RED, BLUE = (colors.to_rgb(colour) for colour in draw_overlays.CLASS_COLOURS[:2])
+
+
+def _save(path, array, affine=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([1.0, 1.0, 3.0, 1.0]) if affine is None else affine
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def _box(low, high, *, value=1, shape=SHAPE):
+    labels = np.zeros(shape, np.uint8)
+    labels[tuple(map(slice, low, high))] = value
+    return labels
+
+
+def _noise(shape=SHAPE):
+    return np.random.default_rng(0).normal(100, 20, shape).astype(np.float32)
+
+
+@pytest.fixture
+def case(tmp_path):
+    """The reference lies right and in front, the prediction left and behind."""
+    return OverlayCase(
+        name="one",
+        image_path=_save(tmp_path / "image.nii.gz", _noise()),
+        reference_path=_save(
+            tmp_path / "reference.nii.gz", _box((12, 10, 2), (17, 14, 4))
+        ),
+        prediction_path=_save(
+            tmp_path / "prediction.nii.gz", _box((2, 2, 2), (7, 6, 4), value=2)
+        ),
+    )
+
+
+def _draw(cases, tmp_path):
+    output = tmp_path / "pictures" / "sheet.png"
+    draw_overlays.draw_overlays(cases, output)
+    assert [path.name for path in output.parent.iterdir()] == ["sheet.png"]
+    return image.imread(output)[..., :3]
+
+
+def _panels(sheet, num_rows=1):
+    """The sheet without legend and names, cut into `[row][column]` thirds."""
+    body = sheet[:-45, 40:]
+    return [np.array_split(row, 3, axis=1) for row in np.array_split(body, num_rows)]
+
+
+def _where(panel, colour):
+    """Rows and columns of the pixels of a colour."""
+    return np.nonzero(np.abs(panel - np.array(colour)).max(axis=-1) < 0.1)
+
+
+def _count(panel, colour):
+    return len(_where(panel, colour)[0])
+
+
+def test_each_column_shows_its_own_labels_in_their_colour(case, tmp_path):
+    ((plain, reference, prediction),) = _panels(_draw([case], tmp_path))
+    assert _count(plain, RED) == _count(plain, BLUE) == 0
+    assert _count(reference, RED) > 50
+    assert _count(reference, BLUE) == 0
+    assert _count(prediction, BLUE) > 50
+    assert _count(prediction, RED) == 0
+
+
+def test_right_is_left_and_front_is_top(case, tmp_path):
+    ((_, reference, prediction),) = _panels(_draw([case], tmp_path))
+    (rows_right, columns_right) = _where(reference, RED)
+    (rows_left, columns_left) = _where(prediction, BLUE)
+    assert columns_right.mean() < columns_left.mean() - 30
+    assert rows_right.mean() < rows_left.mean() - 30
+
+
+def test_the_legend_names_the_classes(case, tmp_path):
+    legend = _draw([case], tmp_path)[-45:]
+    assert _count(legend, RED) > 10
+    assert _count(legend, BLUE) > 10
+
+
+def test_pictures_do_not_depend_on_how_the_file_is_stored(case, tmp_path):
+    upright = _draw([case], tmp_path)
+    to_lps = nib.orientations.axcodes2ornt("LPS")
+    for path in (case.image_path, case.reference_path, case.prediction_path):
+        nib.save(nib.load(path).as_reoriented(to_lps), path)
+    np.testing.assert_array_equal(_draw([case], tmp_path), upright)
+
+
+@pytest.mark.parametrize("spacing_y", [1.0, 2.0])
+def test_pixels_have_their_physical_shape(tmp_path, spacing_y):
+    affine = np.diag([1.0, spacing_y, 3.0, 1.0])
+    # A box of 8 x 8 voxels: as high as wide, or twice.
+    labels = _box((6, 4, 2), (14, 12, 4))
+    label_path = _save(tmp_path / "labels.nii.gz", labels, affine)
+    drawn = OverlayCase(
+        "one", _save(tmp_path / "i.nii.gz", _noise(), affine), label_path, label_path
+    )
+    ((_, reference, _),) = _panels(_draw([drawn], tmp_path))
+    rows, columns = _where(reference, RED)
+    assert np.ptp(rows) / np.ptp(columns) == pytest.approx(spacing_y, rel=0.05)
+
+
+def test_the_slice_is_that_of_most_foreground():
+    labels = _box((2, 2, 1), (4, 4, 7))
+    labels[2:9, 2:9, 5] = 2
+    assert draw_overlays._choose_slice(labels) == 5
+    assert draw_overlays._choose_slice(np.zeros_like(labels)) == 4
+
+
+def test_reference_decides_the_slice_before_the_prediction(case, tmp_path):
+    # The prediction is elsewhere: what the reference's slice holds of it is nothing.
+    _save(case.prediction_path, _box((2, 2, 6), (18, 14, 8), value=2))
+    ((_, reference, prediction),) = _panels(_draw([case], tmp_path))
+    assert _count(reference, RED) > 50
+    assert _count(prediction, BLUE) == 0
+
+
+def test_without_a_reference_the_prediction_decides(case, tmp_path):
+    alone = OverlayCase("one", case.image_path, None, case.prediction_path)
+    ((_, reference, prediction),) = _panels(_draw([alone], tmp_path))
+    assert _count(reference, BLUE) == 0
+    assert _count(prediction, BLUE) > 50
+
+
+def test_a_row_for_each_case_and_only_the_first_modality(case, tmp_path):
+    ct_and_noise = np.stack([_noise(), np.full(SHAPE, np.float32(1e6))], axis=-1)
+    other = OverlayCase(
+        "two",
+        _save(tmp_path / "two.nii.gz", ct_and_noise),
+        case.prediction_path,
+        case.reference_path,
+    )
+    first, second = _panels(_draw([case, other], tmp_path), num_rows=2)
+    assert _count(first[1], RED) > 50
+    assert _count(second[1], BLUE) > 50
+    # Of the flat second modality nothing is shown: both images are the same noise.
+    grey = [row[0][40:250, 100:].std() for row in (first, second)]
+    assert grey[0] == pytest.approx(grey[1], rel=0.2)
+
+
+def test_labels_to_the_edge_and_empty_labels_are_drawn(case, tmp_path):
+    _save(case.reference_path, np.ones(SHAPE, np.uint8))
+    _save(case.prediction_path, np.zeros(SHAPE, np.uint8))
+    ((_, reference, prediction),) = _panels(_draw([case], tmp_path))
+    assert _count(reference, RED) > 200
+    assert _count(prediction, RED) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "shift"), [((20, 16, 9), 0.0), (SHAPE, 2.0)], ids=["shape", "affine"]
+)
+def test_labels_of_another_grid_are_refused(case, tmp_path, shape, shift):
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    affine[0, 3] = shift
+    _save(case.prediction_path, _box((2, 2, 2), (4, 4, 4), shape=shape), affine)
+    with pytest.raises(ValueError, match=r"prediction\.nii\.gz: expected the grid"):
+        _draw([case], tmp_path)
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_bad_arguments_are_named(case, tmp_path):
+    with pytest.raises(ValueError, match="cases"):
+        draw_overlays.draw_overlays([], tmp_path / "sheet.png")
+    with pytest.raises(ValueError, match=r"sheet\.jpg"):
+        draw_overlays.draw_overlays([case], tmp_path / "sheet.jpg")
+    case.image_path.write_bytes(b"no scan")
+    with pytest.raises(ValueError, match=r"image\.nii\.gz: expected a readable"):
+        _draw([case], tmp_path)
+
+
+def test_missing_matplotlib_says_what_to_install(case, tmp_path, monkeypatch):
+    real_import = builtins.__import__
+
+    def refuse(name, *rest):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real_import(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(command.StoppedError, match=r"u2net-tf\[pictures\]"):
+        draw_overlays.draw_overlays([case], tmp_path / "sheet.png")
+
+
+def test_the_window_spreads_over_the_organ_and_not_the_air():
+    plane = np.full((40, 40), -1000.0)
+    plane[3:37, 3:37] = np.linspace(0, 100, 34 * 34).reshape(34, 34)
+    foreground = plane > 40
+    low, high = draw_overlays._choose_window(plane, foreground)
+    assert -300 < low < 10
+    assert 90 < high <= 100
+    # Without foreground the whole slice counts; a flat one has a window too.
+    whole = draw_overlays._choose_window(plane, plane > 200)
+    assert whole == draw_overlays._spread(plane)
+    low, high = draw_overlays._choose_window(plane * 0, plane > 200)
+    assert low < high
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three images and references, two predictions, and a hidden file."""
+    for name in ("a", "b", "c"):
+        _save(tmp_path / "images" / f"{name}.nii.gz", _noise())
+        _save(tmp_path / "labels" / f"{name}.nii.gz", _box((2, 2, 2), (9, 9, 4)))
+    for name in ("b", "c"):
+        _save(tmp_path / "predicted" / f"{name}.nii.gz", _box((2, 2, 2), (9, 9, 4)))
+    (tmp_path / "images" / "._b.nii.gz").write_bytes(b"")
+    return [str(tmp_path / name) for name in ("images", "labels", "predicted")]
+
+
+def test_files_of_one_name_belong_together(folders):
+    images, labels, predicted = folders
+    cases = draw_overlays.find_cases([images], [labels], [predicted], max_cases=4)
+    assert [case.name for case in cases] == ["b", "c"]
+    assert str(cases[0].reference_path) == f"{labels}/b.nii.gz"
+    assert str(cases[0].prediction_path) == f"{predicted}/b.nii.gz"
+    none = draw_overlays.find_cases([images], [], [predicted], max_cases=4)
+    assert [case.reference_path for case in none] == [None, None]
+
+
+def test_at_most_max_cases_of_each_folder(folders):
+    images, labels, predicted = folders
+    cases = draw_overlays.find_cases(
+        [images] * 2, [labels, ""], [predicted] * 2, max_cases=1
+    )
+    assert [case.name for case in cases] == ["b", "b"]
+    assert cases[1].reference_path is None
+
+
+def test_single_files_may_have_any_name(case):
+    paths = (case.image_path, case.reference_path, case.prediction_path)
+    (found,) = draw_overlays.find_cases(*([str(p)] for p in paths), max_cases=4)
+    assert (found.image_path, found.reference_path, found.prediction_path) == paths
+
+
+def test_what_does_not_fit_together_is_named(folders, tmp_path):
+    images, labels, predicted = folders
+    with pytest.raises(ValueError, match="Received: 2, 2, 1"):
+        draw_overlays.find_cases([images] * 2, [], [predicted], max_cases=4)
+    with pytest.raises(FileNotFoundError, match="--prediction: .*nowhere"):
+        draw_overlays.find_cases([images], [], [f"{tmp_path}/nowhere"], max_cases=4)
+    (tmp_path / "labels" / "b.nii.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"--reference: no b\.nii\.gz"):
+        draw_overlays.find_cases([images], [labels], [predicted], max_cases=4)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="--image: .*empty"):
+        draw_overlays.find_cases([f"{tmp_path}/empty"], [], [predicted], max_cases=4)
+
+
+def test_flags_reach_the_sheet(folders, tmp_path):
+    images, labels, predicted = folders
+    output = tmp_path / "sheet.png"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tools.draw_overlays"),
+            *(f"--image={images}", f"--reference={labels}"),
+            *(f"--prediction={predicted}", f"--output={output}", "--cases=1"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{output}: drew b\n"
+    ((_, reference, prediction),) = _panels(image.imread(output)[..., :3])
+    assert _count(reference, RED) > 50
+    assert _count(prediction, RED) > 50

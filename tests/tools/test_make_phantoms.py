@@ -1,0 +1,273 @@
+"""Phantoms: their files, geometry, labels, difficulty, and every flag."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tools import make_phantoms, phantom_domains, phantoms
+
+CT, MR, PROSTATE = phantom_domains.DOMAINS
+
+
+def _files(folder):
+    """The bytes of every file under a folder, by relative name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _write(folder, *, num_cases=1, seed=0, domains=(CT,)):
+    make_phantoms.write_phantoms(
+        folder, num_cases=num_cases, seed=seed, domains=domains
+    )
+    return _files(folder)
+
+
+@pytest.fixture
+def quick_drawing(monkeypatch):
+    """Replaces the anatomies by eight voxels: enough where only files matter."""
+
+    def draw(rng, case):
+        image = rng.normal(size=(2, 2, 2)).astype(np.float32) + case
+        return phantoms.Phantom(image, np.ones((2, 2, 2), np.uint8), np.eye(4))
+
+    for key, domain in phantom_domains.DOMAINS.items():
+        quick = dataclasses.replace(domain, draw=draw)
+        monkeypatch.setitem(phantom_domains.DOMAINS, key, quick)
+
+
+def _run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tools.make_phantoms", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def raw_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("raw")
+    make_phantoms.write_phantoms(folder, num_cases=4, seed=3)
+    return folder
+
+
+@pytest.fixture(params=[CT, MR, PROSTATE])
+def domain_dir(request, raw_dir):
+    return raw_dir / request.param
+
+
+def _load_cases(folder):
+    dataset = json.loads((folder / "dataset.json").read_text())
+    return [
+        (nib.load(folder / entry["image"]), nib.load(folder / entry["label"]))
+        for entry in dataset["training"]
+    ]
+
+
+def test_dataset_json_describes_the_files(domain_dir):
+    dataset = json.loads((domain_dir / "dataset.json").read_text())
+    assert {"name", "description", "modality", "labels", "training"} <= set(dataset)
+    assert dataset["numTraining"] == len(dataset["training"]) == 4
+    assert dataset["training"][0]["image"].startswith("./imagesTr/")
+    for image, label in _load_cases(domain_dir):
+        num_modalities = image.shape[3] if image.ndim == 4 else 1
+        assert num_modalities == len(dataset["modality"])
+        assert label.shape == image.shape[:3]
+        # Every class of every case, and enough of it to be worth learning.
+        counts = np.bincount(np.asarray(label.dataobj).ravel())
+        assert len(counts) == len(dataset["labels"])
+        assert counts.min() > 100
+
+
+def test_image_and_label_share_a_valid_geometry(domain_dir):
+    for image, label in _load_cases(domain_dir):
+        np.testing.assert_array_equal(image.affine, label.affine)
+        # The quaternion form is what other programs may read instead.
+        np.testing.assert_allclose(image.get_qform(), image.get_sform(), atol=1e-4)
+        np.testing.assert_allclose(
+            image.header.get_zooms()[:3], nib.affines.voxel_sizes(image.affine), 1e-5
+        )
+        assert np.isfinite(image.get_fdata()).all()
+
+
+def test_ct_is_in_hounsfield_units_and_thick_slices(raw_dir):
+    spacings = set()
+    for image, _ in _load_cases(raw_dir / CT):
+        array = np.asarray(image.dataobj)
+        assert array.dtype == np.int16
+        # Air fills the corner above the patient.
+        assert abs(np.mean(array[:3, -3:]) + 1000) < 20
+        in_plane, _, through = (float(zoom) for zoom in image.header.get_zooms())
+        assert 1.4 <= in_plane <= 1.65
+        assert 3.6 <= through <= 4.4
+        spacings.add((in_plane, through))
+    assert len(spacings) == 4
+
+
+def test_mr_has_upright_tilted_and_flipped_scans(raw_dir):
+    cases = [image for image, _ in _load_cases(raw_dir / MR)]
+    assert [nib.aff2axcodes(image.affine) for image in cases] == [
+        *(tuple("RAS"), tuple("RAS"), tuple("LPS"), tuple("LPS"))
+    ]
+    tilts = [np.rad2deg(nib.affines.obliquity(image.affine)).max() for image in cases]
+    assert tilts[0] < 1e-3
+    assert tilts[2] < 1e-3
+    assert tilts[1] > 5
+    assert tilts[3] > 5
+
+
+def test_mr_scale_is_arbitrary_and_the_outside_is_zero(raw_dir):
+    scales = []
+    for image, _ in _load_cases(raw_dir / MR):
+        array = np.asarray(image.dataobj)
+        assert (array == 0).mean() > 0.1
+        scales.append(np.median(array[array > 0]))
+    assert max(scales) > 1.5 * min(scales)
+
+
+def test_prostate_has_two_modalities_and_a_thin_peripheral_zone(raw_dir):
+    for image, label in _load_cases(raw_dir / PROSTATE):
+        assert image.shape[3] == 2
+        assert image.get_data_dtype() == np.float32
+        labels = np.asarray(label.dataobj)
+        # The peripheral zone lies behind the transition zone: y runs to the front.
+        peripheral, transition = ((labels == k).nonzero()[1].mean() for k in (1, 2))
+        assert peripheral < transition - 2
+        adc = np.asarray(image.dataobj)[..., 1]
+        assert adc[labels == 1].mean() > adc[labels == 2].mean() + 100
+
+
+def test_a_threshold_does_not_find_the_organ(raw_dir):
+    for image, label in _load_cases(raw_dir / CT):
+        array, organ = np.asarray(image.dataobj), np.asarray(label.dataobj) == 1
+        lows = np.percentile(array[organ], (1, 5, 10, 20, 30))
+        highs = np.percentile(array[organ], (70, 80, 90, 95, 99))
+        for found in [(low <= array) & (array <= h) for low in lows for h in highs]:
+            dice = 2 * (found & organ).sum() / (found.sum() + organ.sum())
+            assert dice < 0.8
+
+
+def test_same_seed_same_bits_and_other_seed_other_bits(tmp_path):
+    first = _write(tmp_path / "a")
+    again = _write(tmp_path / "b")
+    other = _write(tmp_path / "c", seed=1)
+    assert first == again
+    assert first.keys() == other.keys()
+    assert all(first[name] != other[name] for name in first)
+
+
+def test_a_case_depends_on_no_other(quick_drawing, tmp_path):
+    few = _write(tmp_path / "few", num_cases=1)
+    more = _write(tmp_path / "more", num_cases=2, domains=(MR, CT))
+    name = f"{CT}/imagesTr/phantomct_000.nii.gz"
+    assert few[name] == more[name]
+    assert f"{CT}/imagesTr/phantomct_001.nii.gz" in more
+    assert f"{MR}/labelsTr/phantommr_001.nii.gz" in more
+
+
+def test_a_second_run_keeps_what_is_there_and_replaces_what_differs(
+    quick_drawing, tmp_path
+):
+    before = _write(tmp_path)
+    image = tmp_path / CT / "imagesTr" / "phantomct_000.nii.gz"
+    written = image.stat().st_mtime_ns
+    assert _write(tmp_path) == before
+    assert image.stat().st_mtime_ns == written
+    image.unlink()
+    assert _write(tmp_path) == before
+    assert _write(tmp_path, seed=1) != before
+    # What a killed run leaves is cleared away, not taken for a domain.
+    (tmp_path / f".{CT}.partial" / "imagesTr").mkdir(parents=True)
+    assert _write(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == [CT]
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / MR).mkdir()
+    (tmp_path / MR / "dataset.json").write_text('{"name": "real"}')
+    with pytest.raises(ValueError, match="Task02_PhantomMR.*something else"):
+        _write(tmp_path, domains=(CT, MR))
+    assert list(_files(tmp_path)) == [f"{MR}/dataset.json"]
+
+
+def test_a_foreign_file_among_phantoms_is_not_deleted(quick_drawing, tmp_path):
+    _write(tmp_path)
+    mine = tmp_path / CT / "imagesTr" / "mine.nii.gz"
+    mine.write_bytes(b"mine")
+    with pytest.raises(ValueError, match="mine"):
+        _write(tmp_path, seed=1)
+    assert mine.read_bytes() == b"mine"
+
+
+def test_unknown_domain_is_named(tmp_path):
+    with pytest.raises(ValueError, match="Received: 'Task09'"):
+        _write(tmp_path, domains=("Task09",))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_case_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(make_phantoms, "_write_case", fail)
+    with pytest.raises(OSError, match="disk full"):
+        _write(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_flags_reach_the_writer(tmp_path):
+    done = _run(
+        *(f"--output_dir={tmp_path}/raw", "--cases=2", "--seed=5", f"--domains={MR}")
+    )
+    assert done.returncode == 0, done.stderr
+    assert "wrote 2 cases of seed 5" in done.stdout
+    expected = _write(tmp_path / "direct", num_cases=2, seed=5, domains=(MR,))
+    assert _files(tmp_path / "raw") == expected
+
+
+def test_a_bad_flag_is_an_exit_status_and_a_line(tmp_path):
+    done = _run(f"--output_dir={tmp_path}/raw", "--domains=nonsense")
+    assert done.returncode != 0
+    assert "--domains" in done.stderr
+    assert "nonsense" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_rotation_turns_about_x_then_y_then_z():
+    for degrees, point, turned in [
+        ((90, 0, 0), (0, 1, 0), (0, 0, 1)),
+        ((0, 90, 0), (0, 0, 1), (1, 0, 0)),
+        ((0, 0, 90), (1, 0, 0), (0, 1, 0)),
+        ((90, 0, 90), (0, 0, 1), (1, 0, 0)),
+    ]:
+        found = phantoms.rotation(degrees) @ point
+        np.testing.assert_allclose(found, turned, atol=1e-12)
+
+
+def test_scan_averages_inside_a_voxel():
+    # An edge at x = 0.1 mm runs through the voxel at 0, right of one half of it.
+    tissues = [
+        phantoms.Tissue(phantoms.everywhere, (0.0,)),
+        phantoms.Tissue(lambda points: points[..., 0] > 0.1, (10.0,), label=1),
+    ]
+    signal, labels = phantoms.scan(tissues, (3, 1, 1), np.diag([1.0, 1, 1, 1]))
+    np.testing.assert_array_equal(signal[:, 0, 0, 0], (5, 10, 10))
+    np.testing.assert_array_equal(labels[1:, 0, 0], (1, 1))
+
+
+def test_waves_stay_within_their_bound():
+    rng = np.random.default_rng(0)
+    waves = phantoms.draw_waves(rng, wavelength=10.0, amplitude=0.5)
+    values = waves(rng.uniform(-50, 50, (20000, 3)))
+    assert np.abs(values).max() <= waves.bound
+    assert abs(values.std() - 0.5) < 0.1
+    flat = phantoms.draw_waves(rng, wavelength=1e6, amplitude=0.5)
+    assert flat(rng.uniform(-50, 50, (100, 3))).std() < 0.01

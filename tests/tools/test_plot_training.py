@@ -1,0 +1,125 @@
+"""Curves of a run: what is read, what is drawn, what is refused."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib import colors, image
+
+from tools import plot_training
+
+HEAD = "epoch,step,learning_rate,loss,loss_moving_average,loss/CT,loss/MR"
+LOG = f"""{HEAD},dice/CT/organ,dice/MR/head,dice/MR/tail
+1,10,0.001,1.5,1.5,1.6,1.4,,,
+2,20,0.001,1.2,1.45,1.3,1.1,0.40,0.30,0.20
+3,30,0.001,1.0,1.40,1.1,0.9,,,
+4,40,0.001,0.8,1.30,0.9,0.7,0.70,0.60,nan
+"""
+
+
+def _write(folder, text):
+    folder.mkdir(exist_ok=True)
+    (folder / "training.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def _draw(tmp_path, text):
+    output = tmp_path / "curves.png"
+    plot_training.plot_training(_write(tmp_path / "model", text), output)
+    return image.imread(output)[..., :3]
+
+
+def _count(picture, colour):
+    return int((np.abs(picture - colors.to_rgb(colour)).max(axis=-1) < 0.1).sum())
+
+
+def test_empty_cells_are_no_points(tmp_path):
+    curves = plot_training.read_curves(_write(tmp_path, LOG) / "training.csv")
+    assert curves["loss/CT"] == [(10, 1.6), (20, 1.3), (30, 1.1), (40, 0.9)]
+    assert curves["dice/CT/organ"] == [(20, 0.4), (40, 0.7)]
+    assert "step" not in curves
+
+
+def test_a_resumed_run_overwrites_its_steps(tmp_path):
+    text = LOG + "3,30,0.001,9,9,9,9,,,\n"
+    curves = plot_training.read_curves(_write(tmp_path, text) / "training.csv")
+    assert curves["loss/CT"] == [(10, 1.6), (20, 1.3), (30, 9), (40, 0.9)]
+
+
+def test_a_line_cut_short_is_read_as_far_as_it_goes(tmp_path):
+    text = LOG + "5,50,0.001,0.7"
+    curves = plot_training.read_curves(_write(tmp_path, text) / "training.csv")
+    assert curves["loss"][-1] == (50, 0.7)
+    assert curves["loss/CT"][-1] == (40, 0.9)
+
+
+def test_losses_are_left_and_dice_right_in_the_domains_colours(tmp_path):
+    left, right = np.array_split(_draw(tmp_path, LOG), 2, axis=1)
+    for colour in ("C0", "C1"):
+        assert _count(left, colour) > 100
+        assert _count(right, colour) > 100
+
+
+def test_before_the_first_evaluation_the_right_side_says_so(tmp_path):
+    text = f"{HEAD}\n1,10,0.001,1.5,1.5,1.6,1.4\n"
+    left, right = np.array_split(_draw(tmp_path, text), 2, axis=1)
+    # One point is a dot.
+    assert _count(left, "C0") > 5
+    assert _count(right, "C0") == 0
+
+
+def test_a_domain_without_losses_still_has_its_dice(tmp_path):
+    text = "step,dice/CT/organ\n1,0.5\n2,0.6\n"
+    left, right = np.array_split(_draw(tmp_path, text), 2, axis=1)
+    assert _count(left, "C0") == 0
+    assert _count(right, "C0") > 100
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("epoch,loss\n1,2\n", "expected a column 'step'"),
+        (f"{HEAD}\n", "the head only"),
+        ("", "expected a column 'step'"),
+        ("step,loss\n1,0.5\n2,high\n", "line 3.*high"),
+        ("step,loss\n,0.5\n", "line 2"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path, text, found):
+    with pytest.raises(ValueError, match=rf"training\.csv.*{found}"):
+        _draw(tmp_path, text)
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_output_must_be_a_png(tmp_path):
+    with pytest.raises(ValueError, match=r"curves\.svg"):
+        plot_training.plot_training(
+            _write(tmp_path / "model", LOG), tmp_path / "curves.svg"
+        )
+
+
+def _run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tools.plot_training", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_flags_reach_the_picture(tmp_path):
+    output = tmp_path / "new" / "curves.png"
+    model_dir = _write(tmp_path / "model", LOG)
+    done = _run(f"--model_dir={model_dir}", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    assert str(output) in done.stdout
+    assert _count(image.imread(output)[..., :3], "C0") > 200
+
+
+def test_a_missing_file_is_an_exit_status_and_a_line(tmp_path):
+    done = _run(f"--model_dir={tmp_path}", f"--output={tmp_path}/curves.png")
+    assert done.returncode != 0
+    assert f"there is no {tmp_path}/training.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,170 @@
+"""The main job, end to end: from scans to a trained network and label maps.
+
+    python -m tools.demo --output_dir=demo                   # on invented scans
+    python -m tools.demo --output_dir=demo --raw_dir=DIR     # on your own
+
+Prints every command before it runs it, so that it can be typed again with other flags.
+Interrupted, it goes on where it stopped. Needs matplotlib for the pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from absl import flags
+
+from u2net_tf import command
+
+_FLAGFILE = "u2net_tf/flagfiles/demo.flags"
+_PHANTOMS_PER_DOMAIN = 12
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("output_dir", "demo", "Folder for everything.")
+    flags.DEFINE_string(
+        "raw_dir", None, "Your scans, a folder per domain; invented ones if not given."
+    )
+    flags.DEFINE_integer(
+        "max_epochs", None, "Train so long instead of what the flagfile says."
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs every command in turn."""
+    del argv
+    started = time.monotonic()
+    output = pathlib.Path(flags.FLAGS.output_dir)
+    raw_dir = flags.FLAGS.raw_dir
+    if raw_dir is None:
+        raw_dir = output / "raw"
+        _run("tools.make_phantoms", output_dir=raw_dir, cases=_PHANTOMS_PER_DOMAIN)
+    plan_path = _prepare(pathlib.Path(raw_dir), output)
+    table = _train_and_evaluate(output, flags.FLAGS.max_epochs)
+    plan = json.loads(plan_path.read_text(encoding="utf-8"))
+    _predict_one_each(plan, output)
+    pictures = _draw(plan, output)
+    minutes = (time.monotonic() - started) / 60
+    print(f"\n{table}\n\n{minutes:.1f} minutes. Look at")
+    for picture in pictures:
+        print(f"  {picture}")
+    print(f"  {_tensorboard()} --logdir={output / 'model' / 'tensorboard'}")
+
+
+def _prepare(raw_dir: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
+    """From scans to shards; returns the plan's path."""
+    plan_path = output / "plan.json"
+    _run("data_prep.survey", raw_dir=raw_dir, output_dir=output / "survey")
+    if not plan_path.is_file():
+        _run(
+            "data_prep.plan",
+            survey=output / "survey",
+            output=plan_path,
+            unknown_labels="background",
+            exclude_faulty=True,
+        )
+    shards = output / "shards"
+    _run("data_prep.convert", plan=plan_path, data_dir=shards)
+    _run("data_prep.verify", data_dir=shards)
+    return plan_path
+
+
+def _train_and_evaluate(output: pathlib.Path, max_epochs: int | None) -> str:
+    """Returns what evaluation printed."""
+    model = output / "model"
+    limit = {} if max_epochs is None else {"max_epochs": max_epochs}
+    _run(
+        "u2net_tf.train",
+        flagfile=_FLAGFILE,
+        data_dir=output / "shards",
+        model_dir=model,
+        **limit,
+    )
+    text = _run("u2net_tf.evaluate", model_dir=model, output_dir=output / "test")
+    return text.strip()
+
+
+def _predict_one_each(plan: dict, output: pathlib.Path) -> None:
+    """One raw scan per domain, as somebody would who has nothing but the model."""
+    for domain in plan["domains"]:
+        images = pathlib.Path(domain["raw_dir"]) / "imagesTr"
+        names = [*domain["test"], *domain["train"]]
+        scan = next(iter(sorted(images.glob(f"{names[0]}.nii*"))), None)
+        if scan is not None:
+            _run(
+                "u2net_tf.predict",
+                model_dir=output / "model",
+                domain=domain["name"],
+                input=scan,
+                output=output / "predictions" / domain["name"],
+            )
+
+
+def _draw(plan: dict, output: pathlib.Path) -> list[pathlib.Path]:
+    overlays, curves = output / "overlays.png", output / "curves.png"
+    names = [domain for domain in plan["domains"] if domain["test"]]
+    _run(
+        "tools.draw_overlays",
+        image=[f"{domain['raw_dir']}/imagesTr" for domain in names],
+        reference=[f"{domain['raw_dir']}/labelsTr" for domain in names],
+        prediction=[
+            output / "test" / "predictions" / domain["name"] for domain in names
+        ],
+        cases=2,
+        output=overlays,
+    )
+    _run("tools.plot_training", model_dir=output / "model", output=curves)
+    return [overlays, curves]
+
+
+def _run(module: str, **values: object) -> str:
+    """Runs a command, shows it and what it says, and returns its standard output.
+
+    Raises:
+      StoppedError: if it fails.
+    """
+    arguments = []
+    for name, value in values.items():
+        items = value if isinstance(value, list) else [value]
+        arguments += [
+            f"--{name}" if item is True else f"--{name}={item}" for item in items
+        ]
+    print("\n$ python -m", module, shlex.join(arguments), flush=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    lines = []
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        lines.append(line)
+    if process.wait():
+        raise command.StoppedError(f"{module} failed; the message is above")
+    return "".join(lines)
+
+
+def _tensorboard() -> pathlib.Path | str:
+    """TensorBoard as it can be typed here."""
+    path = pathlib.Path(sys.executable).with_name("tensorboard")
+    if not path.is_file():
+        return "tensorboard"
+    return os.path.relpath(path) if path.is_relative_to(pathlib.Path.cwd()) else path
+
+
+def run() -> None:
+    """Runs the command."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

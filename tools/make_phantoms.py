@@ -1,0 +1,193 @@
+"""Writes invented scans with known labels, in the layout of the MSD.
+
+    python -m tools.make_phantoms --output_dir=raw --cases=20 --seed=0
+
+A folder per domain, 0.1 to 0.5 MB and about 0.3 s per case. The same seed gives the
+same files. A domain that is there already, made with the same arguments, is left as it
+is; one made with others is replaced; a folder of anything else is never touched.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from u2net_tf import command
+
+if TYPE_CHECKING:
+    from tools import phantom_domains, phantoms
+
+# Written into dataset.json: says that a folder is this tool's, to keep or replace.
+_MARKER = "made_by_make_phantoms"
+# Raise it when the drawing changes, so that older phantoms are replaced.
+_VERSION = 1
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("output_dir", None, "Folder to write into.", required=True)
+    flags.DEFINE_integer("cases", 20, "Cases per domain.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0)
+    flags.DEFINE_list(
+        "domains",
+        None,
+        "Which of Task01_PhantomCT, Task02_PhantomMR and Task03_PhantomProstate to "
+        "write; all three unless given.",
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes the phantoms that the flags ask for."""
+    del argv  # flags only; `command.start` has checked
+    values = flags.FLAGS
+    write_phantoms(
+        pathlib.Path(values.output_dir),
+        num_cases=values.cases,
+        seed=values.seed,
+        domains=values.domains,
+    )
+
+
+def write_phantoms(
+    output_dir: pathlib.Path,
+    *,
+    num_cases: int,
+    seed: int,
+    domains: Sequence[str] | None = None,
+) -> None:
+    """Writes a folder of `num_cases` cases for each domain and says what it wrote.
+
+    Args:
+        output_dir: where the folders go; made if it is missing.
+        num_cases: cases per domain.
+        seed: a case depends on it, its domain and its number, on nothing else.
+        domains: names of the folders; None for all three.
+
+    Raises:
+        InputError: for an unknown domain, and for a folder in the way that this tool
+            did not write. Nothing has been written then.
+    """
+    from tools import phantom_domains
+
+    chosen = list(phantom_domains.DOMAINS) if domains is None else list(domains)
+    for folder in chosen:
+        if folder not in phantom_domains.DOMAINS:
+            raise command.InputError(
+                f"--domains: expected some of {', '.join(phantom_domains.DOMAINS)}. "
+                f"Received: {folder!r}"
+            )
+    made = {"version": _VERSION, "seed": seed, "num_cases": num_cases}
+    present = {folder: _read_marker(output_dir / folder) for folder in chosen}
+    for folder in chosen:
+        where = output_dir / folder
+        if present[folder] == made:
+            print(f"{where}: there already, {num_cases} cases of seed {seed}")
+            continue
+        size = _write_domain(where, folder, phantom_domains.DOMAINS[folder], made)
+        print(f"{where}: wrote {num_cases} cases of seed {seed}, {size / 1e6:.1f} MB")
+
+
+def _read_marker(folder: pathlib.Path) -> dict | None:
+    """Returns the arguments `folder` was made with, or None if nothing is there.
+
+    Raises:
+        InputError: if it holds anything that this tool did not write.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    try:
+        dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        made = dataset[_MARKER]
+        expected = {folder / "dataset.json", folder / "imagesTr", folder / "labelsTr"}
+        for entry in dataset["training"]:
+            expected |= {folder / entry["image"], folder / entry["label"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise command.InputError(
+            f"{folder}: expected a free name or a folder written by make_phantoms; "
+            "it holds something else and is left alone. Choose another --output_dir"
+        ) from None
+    found = set(folder.rglob("*"))
+    if found - expected:
+        raise command.InputError(
+            f"{folder}: holds files that make_phantoms did not write and is left "
+            f"alone. Received: {sorted(map(str, found - expected))[:3]}"
+        )
+    # A folder that lost a file is not there already: it is made anew.
+    return made if found == expected else {}
+
+
+def _write_domain(
+    folder: pathlib.Path,
+    key: str,
+    domain: phantom_domains.PhantomDomain,
+    made: dict[str, int],
+) -> int:
+    """Writes one domain beside its place and moves it there; returns its bytes."""
+    import numpy as np
+    import tqdm
+
+    partial = folder.with_name(f".{folder.name}.partial")
+    # What a run that was killed has left behind.
+    shutil.rmtree(partial, ignore_errors=True)
+    training = []
+    try:
+        for part in ("imagesTr", "labelsTr"):
+            (partial / part).mkdir(parents=True)
+        cases = range(made["num_cases"])
+        for case in tqdm.tqdm(cases, domain.name, unit="case", disable=None):
+            # Named seeds, so that a case does not depend on which others are drawn.
+            rng = np.random.default_rng([made["seed"], zlib.crc32(key.encode()), case])
+            name = f"{domain.name.lower()}_{case:03d}.nii.gz"
+            _write_case(partial, name, domain.draw(rng, case))
+            training.append(
+                {"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"}
+            )
+        dataset = {
+            "name": domain.name,
+            "description": domain.description,
+            "tensorImageSize": "4D" if len(domain.modalities) > 1 else "3D",
+            "modality": {str(i): name for i, name in enumerate(domain.modalities)},
+            "labels": {str(i): name for i, name in enumerate(domain.labels)},
+            "numTraining": len(training),
+            "numTest": 0,
+            "training": training,
+            "test": [],
+            _MARKER: made,
+        }
+        text = json.dumps(dataset, indent=2) + "\n"
+        (partial / "dataset.json").write_text(text, encoding="utf-8")
+        # Only this tool's own files can be here: _read_marker has looked.
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return sum(path.stat().st_size for path in folder.rglob("*.nii.gz"))
+
+
+def _write_case(folder: pathlib.Path, name: str, phantom: phantoms.Phantom) -> None:
+    """Writes image and label; both headers carry the geometry twice, as scanners do."""
+    import nibabel as nib
+
+    for part, array in (("imagesTr", phantom.image), ("labelsTr", phantom.labels)):
+        volume = nib.Nifti1Image(array, phantom.affine)
+        volume.set_qform(phantom.affine, code="scanner")
+        volume.set_sform(phantom.affine, code="scanner")
+        volume.header.set_xyzt_units("mm", "unknown")
+        nib.save(volume, folder / part / name)
+
+
+def run() -> None:
+    """Entry point: parses the flags and calls `main`."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

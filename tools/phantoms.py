@@ -1,0 +1,250 @@
+"""Three invented anatomies, drawn at random: small scans with known labels.
+
+An anatomy is a list of tissues, painted one over the other in millimetres of the
+patient (x to the right, y to the front, z to the head). A scanner's grid, given by
+its affine, is then laid over it. So a tilted or flipped scan shows the same
+patient, and partial volume comes from sampling inside the voxels.
+
+The difficulty is meant: neighbours as bright as the organ, noise, thick slices, a
+bias field. What tells an organ apart also survives mirroring and needs no
+knowledge of left and right, because training mirrors at random.
+
+Arrays are in NIfTI's order here, (x, y, z), for they go straight into files.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+# Positions inside a voxel, in voxels, at which the anatomy is looked up.
+_SUBSAMPLES = tuple(itertools.product((-0.25, 0.25), repeat=3))
+# Longer than any field of view: the half-length of what runs through all slices.
+THROUGH_MM = 1000.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Phantom:
+    """One case.
+
+    Attributes:
+        image: `[x, y, z]`, or `[x, y, z, modality]` for several modalities.
+        labels: uint8 `[x, y, z]`.
+        affine: float64 `[4, 4]`, from voxels to millimetres (RAS+).
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    affine: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Waves:
+    """A smooth random function of position: a sum of plane waves.
+
+    Attributes:
+        vectors: float32 `[num_waves, 3]`, in radians per unit of length.
+        phases: float32 `[num_waves]`, in radians.
+        amplitude: the root mean square of the sum.
+    """
+
+    vectors: np.ndarray
+    phases: np.ndarray
+    amplitude: float
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Evaluates at `points` `[..., 3]`; returns `[...]`."""
+        waves = np.cos(points @ self.vectors.T + self.phases).sum(axis=-1)
+        return self.bound / len(self.phases) * waves
+
+    @property
+    def bound(self) -> float:
+        """What the absolute value never exceeds."""
+        return self.amplitude * float(np.sqrt(2.0 * len(self.phases)))
+
+
+def draw_waves(
+    rng: np.random.Generator, *, wavelength: float, amplitude: float, num_waves: int = 6
+) -> Waves:
+    """Draws waves in random directions, of about the given length."""
+    directions = rng.normal(size=(num_waves, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    frequencies = 2 * np.pi / wavelength * rng.uniform(0.7, 1.2, (num_waves, 1))
+    return Waves(
+        vectors=(directions * frequencies).astype(np.float32),
+        phases=rng.uniform(0, 2 * np.pi, num_waves).astype(np.float32),
+        amplitude=amplitude,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Blob:
+    """An ellipsoid whose radius varies a little with the direction.
+
+    Attributes:
+        centre_mm: float32 `[3]`.
+        radii_mm: float32 `[3]`, along its own axes.
+        axes: float32 `[3, 3]`, a rotation; its rows are the blob's axes.
+        bumps: what is added to the relative radius, a function of the direction.
+    """
+
+    centre_mm: np.ndarray
+    radii_mm: np.ndarray
+    axes: np.ndarray
+    bumps: Waves
+
+    def __call__(self, points_mm: np.ndarray) -> np.ndarray:
+        """Says which of `points_mm` `[..., 3]` are inside; returns bool `[...]`."""
+        relative = (points_mm - self.centre_mm) @ self.axes.T / self.radii_mm
+        radius = np.sqrt(np.einsum("...i,...i->...", relative, relative))
+        # The bumps cost most of the time, and decide near the surface only.
+        inside = radius < 1
+        near = np.abs(radius - 1) <= self.bumps.bound
+        directions = relative[near] / np.maximum(radius[near], 1e-6)[:, None]
+        inside[near] = radius[near] < 1 + self.bumps(directions)
+        return inside
+
+
+def draw_blob(
+    rng: np.random.Generator,
+    centre_mm: Sequence[float],
+    radii_mm: Sequence[float],
+    *,
+    jitter_mm: float = 2.0,
+    max_tilt_degrees: float = 15.0,
+    bumpiness: float = 0.05,
+) -> Blob:
+    """Draws a blob near `centre_mm` whose radii are within 15 % of `radii_mm`."""
+    tilts = rng.uniform(-max_tilt_degrees, max_tilt_degrees, 3)
+    return Blob(
+        centre_mm=np.float32(centre_mm + rng.uniform(-jitter_mm, jitter_mm, 3)),
+        radii_mm=np.float32(radii_mm * rng.uniform(0.85, 1.15, 3)),
+        axes=rotation(tilts).astype(np.float32),
+        bumps=draw_waves(rng, wavelength=2.5, amplitude=bumpiness),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Tissue:
+    """What is painted where `shape` is true.
+
+    Attributes:
+        shape: from points in mm `[..., 3]` to bool `[...]`.
+        signals: the value in each modality, without noise.
+        label: the class in the reference; 0 is background.
+    """
+
+    shape: Callable[[np.ndarray], np.ndarray]
+    signals: tuple[float, ...]
+    label: int = 0
+
+
+def rotation(degrees: Sequence[float]) -> np.ndarray:
+    """Returns the float64 `[3, 3]` rotation about x, then y, then z."""
+    matrix = np.eye(3)
+    for axis, angle in enumerate(np.deg2rad(degrees)):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        turn = np.eye(3)
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        matrix = turn @ matrix
+    return matrix
+
+
+def draw_affine(
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+    *,
+    tilt_degrees: Sequence[float] = (0.0, 0.0, 0.0),
+    flips: Sequence[int] = (1, 1, 1),
+) -> np.ndarray:
+    """Lays a grid over the patient, its middle within 3 mm of the patient's.
+
+    Args:
+        rng: the source of the shift.
+        shape: voxels along x, y, z.
+        spacing_mm: their size.
+        tilt_degrees: rotation of the grid about x, y and z.
+        flips: -1 for an axis that runs to the left, back or feet.
+
+    Returns:
+        The float64 `[4, 4]` affine.
+    """
+    affine = np.eye(4)
+    affine[:3, :3] = rotation(tilt_degrees) @ np.diag(np.multiply(spacing_mm, flips))
+    middle = (np.asarray(shape) - 1) / 2
+    affine[:3, 3] = rng.uniform(-3, 3, 3) - affine[:3, :3] @ middle
+    return affine
+
+
+def voxel_points(
+    shape: Sequence[int], affine: np.ndarray, *, offset: Sequence[float] = (0, 0, 0)
+) -> np.ndarray:
+    """Returns float32 `[x, y, z, 3]`: mm of every voxel, moved `offset` voxels."""
+    indices = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    points = (indices + np.asarray(offset)) @ affine[:3, :3].T + affine[:3, 3]
+    return points.astype(np.float32)
+
+
+def scan(
+    tissues: Sequence[Tissue], shape: Sequence[int], affine: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Samples an anatomy on a grid.
+
+    Args:
+        tissues: from the first painted to the last; the first covers everything.
+        shape: voxels along x, y, z.
+        affine: `[4, 4]`, from voxels to mm.
+
+    Returns:
+        The mean signal in every voxel, float32 `[x, y, z, modality]`, and the class
+        that fills most of it, uint8 `[x, y, z]`.
+    """
+    num_classes = 1 + max(tissue.label for tissue in tissues)
+    signal = np.zeros((*shape, len(tissues[0].signals)), np.float32)
+    votes = np.zeros((*shape, num_classes), np.uint8)
+    for offset in _SUBSAMPLES:
+        points = voxel_points(shape, affine, offset=offset)
+        top = np.zeros(shape, np.intp)
+        for index, tissue in enumerate(tissues):
+            top[tissue.shape(points)] = index
+        signal += np.float32([tissue.signals for tissue in tissues])[top]
+        labels = np.array([tissue.label for tissue in tissues])[top]
+        votes += labels[..., None] == np.arange(num_classes)
+    return signal / len(_SUBSAMPLES), votes.argmax(axis=-1).astype(np.uint8)
+
+
+def everywhere(points_mm: np.ndarray) -> np.ndarray:
+    """The shape that holds every point: bool `[...]` for `[..., 3]`."""
+    return np.ones(points_mm.shape[:-1], bool)
+
+
+def draw_pillar(
+    rng: np.random.Generator, centre_mm: Sequence[float], radii_mm: Sequence[float]
+) -> Blob:
+    """Draws an upright cylinder, elliptic in x and y, through all slices."""
+    return draw_blob(
+        rng,
+        (*centre_mm, 0.0),
+        (*radii_mm, THROUGH_MM),
+        jitter_mm=1.0,
+        max_tilt_degrees=0.0,
+        bumpiness=0.02,
+    )
+
+
+def smooth_in_plane(noise: np.ndarray) -> np.ndarray:
+    """Correlates noise `[x, y, ...]` with its neighbours in the slice."""
+    for axis in (0, 1):
+        noise = (np.roll(noise, 1, axis) + 2 * noise + np.roll(noise, -1, axis)) / 4
+    return noise / noise.std()
+
+
+def apply_rician_noise(
+    signal: np.ndarray, rng: np.random.Generator, sigma: float
+) -> np.ndarray:
+    """Returns the magnitude of `signal` with complex noise, of the same shape."""
+    real, imaginary = rng.normal(scale=sigma, size=(2, *signal.shape))
+    return np.hypot(signal + real, imaginary)
