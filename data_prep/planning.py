@@ -132,7 +132,8 @@ def _usable_cases(
         rows = "".join(f"\n  {_reason(case)}" for case in bad)
         raise InputError(
             f"{facts.name}: expected cases that can be used, found {len(bad)} of "
-            f"{len(facts.cases)} that cannot (--exclude_faulty leaves them out):{rows}"
+            f"{len(facts.cases)} that cannot (--exclude_faulty leaves them out, "
+            f"--unknown_labels=background takes unknown labels as background):{rows}"
         )
     if not good:
         raise InputError(f"{facts.name}: expected at least one usable case, found none")

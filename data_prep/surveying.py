@@ -11,10 +11,10 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
-import SimpleITK as sitk
 import tqdm
 from absl import logging
 
+from data_prep import worker
 from data_prep.case_facts import (
     SAME_IMAGE,
     SAME_NAME,
@@ -167,7 +167,7 @@ def _examine(jobs: Sequence[Job], num_workers: int) -> Iterator[tuple[Job, CaseF
 
 
 def _start_worker() -> None:
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    worker.start(num_threads=1)
     # The survey lists warnings itself, after the table.
     logging.set_verbosity(logging.ERROR)
 

@@ -28,7 +28,7 @@ def required(*holders: flags.FlagHolder) -> None:
       InputError: names the first that was not.
     """
     for holder in holders:
-        if holder.value in (None, ""):
+        if holder.value in (None, "", []):
             raise InputError(f"--{holder.name}: expected a value, found none")
 
 

@@ -47,17 +47,16 @@ def main(argv: Sequence[str]) -> None:
     from u2net_tf import files
     from u2net_tf.evaluation import report, scoring
     from u2net_tf.inference.predictor import Predictor
-    from u2net_tf.models.checkpoints import latest_checkpoint
+    from u2net_tf.models.checkpoints import load_network
 
-    predictor = Predictor.from_model_dir(
-        _MODEL_DIR.value, overlap=_OVERLAP.value, batch_size=_BATCH_SIZE.value
+    spec, network, checkpoint = load_network(_MODEL_DIR.value)
+    predictor = Predictor(
+        network, spec, overlap=_OVERLAP.value, batch_size=_BATCH_SIZE.value
     )
-    checkpoint = latest_checkpoint(_MODEL_DIR.value)
     output_dir = pathlib.Path(
         _OUTPUT_DIR.value or pathlib.Path(_MODEL_DIR.value) / _SPLIT.value
     )
-    plan = predictor.spec.plan
-    chosen = plan.select(_DOMAINS.value).domains
+    chosen = spec.plan.select(_DOMAINS.value).domains
     # All files are looked for before the first prediction.
     cases = {
         domain.name: scoring.find_cases(domain, _SPLIT.value, _RAW_DIR.value)
@@ -71,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
     for domain in chosen:
         scores += scoring.score_domain(
             predictor,
-            plan.index(domain.name),
+            spec.plan.index(domain.name),
             cases[domain.name],
             output_dir,
             checkpoint=checkpoint,

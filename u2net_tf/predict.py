@@ -58,16 +58,39 @@ def main(argv: Sequence[str]) -> None:
     domain = plan.index(_DOMAIN.value)
     scans = find_scans(_INPUT.value, plan.domains[domain].num_modalities)
     output = pathlib.Path(_OUTPUT.value)
-    pending = [
-        scan
-        for scan in scans
-        if _OVERWRITE.value or not (output / f"{scan.name}.nii.gz").is_file()
-    ]
+    _check_output(output, scans)
+    pending = [scan for scan in scans if _OVERWRITE.value or not _is_done(scan, output)]
     for scan in tqdm(pending, "predicting", unit="case", disable=None):
         _predict_scan(predictor, domain, scan, output)
     done_before = len(scans) - len(pending)
     note = f" ({done_before} were there already)" if done_before else ""
     print(f"{len(scans)} label maps of {_DOMAIN.value} in {output}{note}")
+
+
+def _check_output(output: pathlib.Path, scans) -> None:
+    """A scan must not be written over, and a file is no folder."""
+    if output.exists() and not output.is_dir():
+        raise command.InputError(
+            f"--output: expected a folder, found the file {output}"
+        )
+    inputs = {path.resolve() for scan in scans for path in scan.paths}
+    for scan in scans:
+        for path in _outputs(scan, output):
+            if path.resolve() in inputs:
+                raise command.InputError(
+                    "--output: expected another folder than that of the scans, "
+                    f"found {path}, which would be written over"
+                )
+
+
+def _outputs(scan, output: pathlib.Path) -> list[pathlib.Path]:
+    """Files that are written for a scan; the last is the label map."""
+    kinds = ["_probabilities"] if _SAVE_PROBABILITIES.value else []
+    return [output / f"{scan.name}{kind}.nii.gz" for kind in [*kinds, ""]]
+
+
+def _is_done(scan, output: pathlib.Path) -> bool:
+    return all(path.is_file() for path in _outputs(scan, output))
 
 
 def _predict_scan(predictor, domain: int, scan, output: pathlib.Path) -> None:
@@ -78,15 +101,12 @@ def _predict_scan(predictor, domain: int, scan, output: pathlib.Path) -> None:
     prediction = predictor.predict(
         image, domain, with_probabilities=_SAVE_PROBABILITIES.value
     )
-    if prediction.probabilities is not None:
-        nifti.save_probabilities(
-            output / f"{scan.name}_probabilities.nii.gz",
-            prediction.probabilities,
-            image.grid,
-        )
+    *others, labels_path = _outputs(scan, output)
+    for path in others:
+        nifti.save_probabilities(path, prediction.probabilities, image.grid)
     labels = case.raw_labels(prediction.classes, settings)
     # Written last: what is there is complete.
-    nifti.save_labels(output / f"{scan.name}.nii.gz", labels, image.grid)
+    nifti.save_labels(labels_path, labels, image.grid)
 
 
 def run() -> None:

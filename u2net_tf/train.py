@@ -105,7 +105,10 @@ _STEPS_PER_EPOCH = flags.DEFINE_integer(
     "steps_per_epoch", 250, "Batches per epoch, all domains together.", lower_bound=1
 )
 _MAX_EPOCHS = flags.DEFINE_integer(
-    "max_epochs", 0, "End after so many epochs at the latest; 0 for no limit."
+    "max_epochs",
+    0,
+    "End after so many epochs at the latest; 0 for no limit.",
+    lower_bound=0,
 )
 _EVAL_EVERY = flags.DEFINE_integer(
     "eval_every", 10, "Epochs between validations; 0 for none.", lower_bound=0
@@ -141,7 +144,6 @@ def _settings() -> dict:
     from u2net_tf.training.loop import RunSettings
     from u2net_tf.training.schedule import PlateauRule
 
-    patch_size = _triple(_PATCH_SIZE)
     try:
         sampling = Sampling(
             certain_share=_CERTAIN_SHARE.value,
@@ -166,11 +168,11 @@ def _settings() -> dict:
             "base_channels": _BASE_CHANNELS.value,
             "second_up_conv": _SECOND_UP_CONV.value,
         },
-        "pools": _triple(_POOLS),
+        "pools": _triple(_POOLS, least=0),
         "inputs": InputSettings(
             data_dir=_DATA_DIR.value,
             batch_size=_BATCH_SIZE.value or None,
-            patch_size=patch_size,
+            patch_size=_triple(_PATCH_SIZE, least=1),
             resize_method=_RESIZE_METHOD.value,
             sampling=sampling,
             shuffle_buffer_mb=_SHUFFLE_BUFFER_MB.value,
@@ -195,17 +197,17 @@ def _settings() -> dict:
     }
 
 
-def _triple(flag: flags.FlagHolder) -> tuple[int, int, int] | None:
+def _triple(flag: flags.FlagHolder, *, least: int) -> tuple[int, int, int] | None:
     if not flag.value:
         return None
     try:
         values = tuple(int(text) for text in flag.value)
     except ValueError:
         values = ()
-    if len(values) != 3 or min(values) < 0:
+    if len(values) != 3 or min(values) < least:
         raise command.InputError(
-            f"--{flag.name}: expected three whole numbers z,y,x, found "
-            f"{','.join(flag.value)}"
+            f"--{flag.name}: expected three whole numbers z,y,x of at least {least}, "
+            f"found {','.join(flag.value)}"
         )
     return values
 

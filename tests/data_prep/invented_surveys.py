@@ -46,6 +46,6 @@ def make_faulty(kind):
 
 
 def plan_one(facts=None, **choices):
-    """Plans one domain without the command line: its entry, and what is said about it."""
+    """Plans one domain, without the command line: its entry, and what is said."""
     planned = planning.plan_domain(facts or make_domain(), Choices(**choices))
     return planned.domain, "\n".join(planned.notes)

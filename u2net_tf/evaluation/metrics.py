@@ -20,13 +20,19 @@ def dice(
       which says nothing about the prediction. (The published code counts it as 1.)
 
     Raises:
-      ValueError: if the shapes differ.
+      ValueError: if the shapes differ or an index is not below `num_classes`.
     """
     if reference.shape != prediction.shape:
         raise ValueError(
             "expected one shape. Received: "
             f"reference {reference.shape}, prediction {prediction.shape}"
         )
+    for name, array in (("reference", reference), ("prediction", prediction)):
+        if array.size and not 0 <= array.min() <= array.max() < num_classes:
+            raise ValueError(
+                f"{name}: expected class indices from 0 to {num_classes - 1}. "
+                f"Received: {array.min()} to {array.max()}"
+            )
     pairs = reference.astype(np.int64).ravel() * num_classes + prediction.ravel()
     table = np.bincount(pairs, minlength=num_classes**2)
     table = table.reshape(num_classes, num_classes)

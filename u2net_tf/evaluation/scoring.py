@@ -28,13 +28,18 @@ def find_cases(domain: Domain, split: str, raw_dir: str | None) -> list[msd.Case
       raw_dir: folder with a folder per domain, if the scans have moved.
 
     Raises:
-      InputError: if the dataset or a case is missing.
+      InputError: if the dataset, a case or a file is missing.
     """
     folder = pathlib.Path(domain.raw_dir)
     if raw_dir is not None:
         folder = pathlib.Path(raw_dir) / domain.name
     dataset = msd.read_dataset(folder)
-    return [dataset.case(name) for name in domain.cases(split)]
+    cases = [dataset.case(name) for name in domain.cases(split)]
+    for case in cases:
+        for path in (case.image_path, case.label_path):
+            if not path.is_file():
+                raise InputError(f"{path}: expected a file, found none")
+    return cases
 
 
 def score_domain(
@@ -47,8 +52,8 @@ def score_domain(
 ) -> list[CaseScore]:
     """Predicts and scores cases on the grid of their images.
 
-    Label maps go to `predictions/DOMAIN/CASE.nii.gz`. A case that was scored with the
-    same checkpoint before is not predicted again.
+    Label maps go to `predictions/DOMAIN/CASE.nii.gz`. A case whose files were scored
+    before with the same checkpoint and overlap is not predicted again.
 
     Args:
       predictor: the model.
@@ -62,12 +67,14 @@ def score_domain(
     """
     domain = predictor.spec.plan.domains[index]
     folder = output_dir / "predictions" / domain.name
-    # Editing the plan means another checkpoint, so this covers the plan, too.
-    key = hashlib.sha256(pathlib.Path(f"{checkpoint}.index").read_bytes()).hexdigest()
+    # The plan lies in the checkpoint, so this covers the plan, too.
+    index_file = pathlib.Path(f"{checkpoint}.index").read_bytes()
+    model = [hashlib.sha256(index_file).hexdigest(), predictor.overlap]
     scores = []
     for case in tqdm(cases, domain.name, unit="case", disable=None):
         path = folder / f"{case.name}.nii.gz"
         score_path = output_dir / ".scores" / domain.name / f"{case.name}.json"
+        key = _key(model, case)
         score = _read_score(score_path, key) if path.is_file() else None
         if score is None:
             score = _score_case(predictor, index, case, path)
@@ -88,6 +95,13 @@ def _score_case(
     values = dice(reference, classes, num_classes=domain.num_classes)
     names = [label.name for label in domain.labels[1:]]
     return dict(zip(names, values.tolist(), strict=True))
+
+
+def _key(model: list, case: msd.Case) -> str:
+    """Changes whenever the score would."""
+    paths = (case.image_path, case.label_path)
+    stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    return hashlib.sha256(json.dumps([model, stats]).encode()).hexdigest()
 
 
 def _read_score(path: pathlib.Path, key: str) -> dict[str, float] | None:

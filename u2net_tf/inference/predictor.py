@@ -48,7 +48,7 @@ class Predictor:
     ):
         self.network = network
         self.spec = spec
-        self._overlap = overlap
+        self.overlap = overlap
         self._batch_size = batch_size
         self._predict_windows = functools.cache(self._make_predict_windows)
 
@@ -78,7 +78,7 @@ class Predictor:
             self._predict_windows(domain),
             patch_size=plan.patch_size,
             num_classes=plan.num_classes,
-            overlap=self._overlap,
+            overlap=self.overlap,
             batch_size=self._batch_size,
         )
 

@@ -84,10 +84,11 @@ def _in_folder(folder: pathlib.Path, num_modalities: int) -> list[Scan]:
         else:
             scans.append(Scan(nifti_stem(path), (path,)))
     for case, paths in groups.items():
-        if len(paths) != num_modalities:
+        expected = [f"{case}_{number:04d}" for number in range(num_modalities)]
+        if [nifti_stem(path) for path in paths] != expected:
             raise InputError(
-                f"--input: {folder}: expected {num_modalities} files {case}_0000, …, "
-                f"found {len(paths)}"
+                f"--input: {folder}: expected the files {', '.join(expected)}, one per "
+                f"modality, found {', '.join(path.name for path in paths)}"
             )
         scans.append(Scan(case, tuple(paths)))
     if not scans:

@@ -72,15 +72,26 @@ def predict_volume(
 
     Returns:
       (z, y, x, K) float32 that sum to 1 over the classes as those of `predict` do.
+
+    Raises:
+      ValueError: if an argument is out of range or `predict` returns another shape.
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap: expected 0 <= overlap < 1. Received: {overlap}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1. Received: {batch_size}")
     padded, inner = _pad(image, patch_size)
     weights = blending_weights(patch_size)[..., None]
     total = np.zeros((*padded.shape[:3], num_classes), np.float32)
     weight_sum = np.zeros((*padded.shape[:3], 1), np.float32)
     for boxes in _batches(_windows(padded.shape, patch_size, overlap), batch_size):
         predicted = predict(np.stack([padded[box] for box in boxes]))
+        expected = (len(boxes), *patch_size, num_classes)
+        if predicted.shape != expected:
+            raise ValueError(
+                f"predict: expected an array of shape {expected}. Received: "
+                f"{predicted.shape}"
+            )
         for box, probabilities in zip(boxes, predicted, strict=True):
             total[box] += probabilities * weights
             weight_sum[box] += weights

@@ -6,10 +6,12 @@ inside.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -24,7 +26,12 @@ from u2net_tf.models.model_spec import (
     spec_to_json,
 )
 
+_NAME = "step"
 _SPEC_KEY = "spec/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+class DamagedCheckpointError(InputError):
+    """A checkpoint that is cut short or altered."""
 
 
 def checkpoint_folder(model_dir: str | os.PathLike) -> pathlib.Path:
@@ -41,6 +48,9 @@ class Checkpoints:
       network: the network, built.
       optimizers: the optimizers, built.
       keep: how many checkpoints stay.
+
+    Raises:
+      OSError: if the folder cannot be made.
     """
 
     def __init__(
@@ -53,18 +63,20 @@ class Checkpoints:
         keep: int,
     ):
         self._spec = spec
+        self._spec_text = tf.Variable("", dtype=tf.string, trainable=False)
         self._state = tf.Variable("", dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(
             network=network,
             optimizers=list(optimizers),
-            spec=tf.Variable(spec_to_json(spec), dtype=tf.string, trainable=False),
+            spec=self._spec_text,
             state=self._state,
         )
+        folder = checkpoint_folder(model_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        _mend_list(folder)
         self._manager = tf.train.CheckpointManager(
-            self._checkpoint,
-            str(checkpoint_folder(model_dir)),
-            max_to_keep=keep,
-            checkpoint_name="step",
+            self._checkpoint, str(folder), max_to_keep=keep, checkpoint_name=_NAME
         )
 
     def save(self, step: int, state: dict[str, Any]) -> str:
@@ -82,9 +94,13 @@ class Checkpoints:
             checkpoints stay.
         """
         self._state.assign(json.dumps(state))
+        # Anew each time: restoring brings back the plan as it was, and what training
+        # does not depend on may have been edited since.
+        self._spec_text.assign(spec_to_json(self._spec))
         try:
             return self._manager.save(checkpoint_number=step)
         except tf.errors.OpError as error:
+            _remove_leftovers(pathlib.Path(self._manager.directory))
             raise OSError(
                 f"{self._manager.directory}: cannot write a checkpoint: {error.message}"
             ) from error
@@ -107,11 +123,10 @@ class Checkpoints:
                         f"{path}: {difference}; use another --model_dir, or the plan "
                         "and flags that this model was trained with"
                     )
-                self._checkpoint.restore(path).assert_consumed()
-            except tf.errors.OpError as error:
-                logging.warning(
-                    "%s is damaged, taking the one before: %s", path, error.message
-                )
+                with _told(path):
+                    self._checkpoint.restore(path).assert_consumed()
+            except DamagedCheckpointError as error:
+                logging.warning("%s; taking the one before", error)
                 continue
             return json.loads(self._state.numpy().decode())
         if paths:
@@ -129,13 +144,13 @@ def latest_checkpoint(model_dir: str | os.PathLike) -> str:
       InputError: if there is none.
     """
     folder = checkpoint_folder(model_dir)
-    path = tf.train.latest_checkpoint(str(folder)) if folder.is_dir() else None
-    if path is None:
+    paths = _listed(folder) or _found(folder)
+    if not paths:
         raise InputError(
             f"{model_dir}: expected a model as `python -m u2net_tf.train` writes it, "
             f"found no checkpoint in {folder}"
         )
-    return path
+    return paths[-1]
 
 
 def load_network(model_dir: str | os.PathLike) -> tuple[ModelSpec, Any, str]:
@@ -151,22 +166,76 @@ def load_network(model_dir: str | os.PathLike) -> tuple[ModelSpec, Any, str]:
       InputError: if there is no checkpoint or it is damaged.
     """
     path = latest_checkpoint(model_dir)
-    try:
-        spec = _read_spec(path)
-        network = build_network(spec)
+    spec = _read_spec(path)
+    network = build_network(spec)
+    with _told(path):
         status = tf.train.Checkpoint(network=network).restore(path)
         status.assert_existing_objects_matched().expect_partial()
-    except (tf.errors.OpError, AssertionError) as error:
-        raise InputError(
-            f"{path}: expected a whole checkpoint, found a damaged one: {error}"
-        ) from error
     return spec, network, path
 
 
 def _read_spec(path: str) -> ModelSpec:
-    reader = tf.train.load_checkpoint(path)
-    if not reader.has_tensor(_SPEC_KEY):
+    with _told(path):
+        reader = tf.train.load_checkpoint(path)
+        text = reader.get_tensor(_SPEC_KEY) if reader.has_tensor(_SPEC_KEY) else None
+    if text is None:
         raise InputError(
             f"{path}: expected a checkpoint of u2net_tf.train, found one without a plan"
         )
-    return spec_from_json(reader.get_tensor(_SPEC_KEY).decode(), path)
+    return spec_from_json(text.decode(), path)
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Says in our words what TensorFlow raises while it reads a checkpoint."""
+    try:
+        yield
+    except (tf.errors.OpError, IndexError) as error:
+        # IndexError: a file that is shorter than its index says.
+        raise DamagedCheckpointError(
+            f"{path}: expected a whole checkpoint, found a damaged one: {error}"
+        ) from error
+    except (AssertionError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected the variables of this version's network, found others: "
+            f"{error}"
+        ) from error
+
+
+def _listed(folder: pathlib.Path) -> list[str]:
+    """Checkpoints in TensorFlow's list of them, oldest first; none if it is lost."""
+    try:
+        state = tf.train.get_checkpoint_state(str(folder))
+    except ValueError:
+        # An empty file, as a power cut leaves it.
+        return []
+    return list(state.all_model_checkpoint_paths) if state else []
+
+
+def _found(folder: pathlib.Path) -> list[str]:
+    """Checkpoints that lie in a folder, in the order of their steps."""
+    found = [path.with_suffix("") for path in folder.glob(f"{_NAME}-*.index")]
+    steps = {path: path.name.removeprefix(f"{_NAME}-") for path in found}
+    numbered = [path for path in found if steps[path].isdecimal()]
+    return [str(path) for path in sorted(numbered, key=lambda path: int(steps[path]))]
+
+
+def _mend_list(folder: pathlib.Path) -> None:
+    """Lists the checkpoints anew where the list is lost: a run must not start over."""
+    if _listed(folder):
+        return
+    paths = _found(folder)
+    if paths:
+        logging.warning("%s: the list of checkpoints was lost; made anew", folder)
+        names = [pathlib.Path(path).name for path in paths]
+        tf.train.update_checkpoint_state(
+            str(folder.resolve()), names[-1], all_model_checkpoint_paths=names
+        )
+    else:
+        (folder / "checkpoint").unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes what a write that was interrupted left."""
+    for path in folder.glob(f"{_NAME}-*_temp"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
+from u2net_tf.command import InputError
 from u2net_tf.domains import Plan, plan_from_json, plan_to_json
 from u2net_tf.manifest import fingerprint
 
@@ -69,8 +70,22 @@ def spec_to_json(spec: ModelSpec) -> str:
 
 
 def spec_from_json(text: str, source: str) -> ModelSpec:
-    """Reads what `spec_to_json` wrote; `source` names the checkpoint in errors."""
+    """Reads what `spec_to_json` wrote.
+
+    Args:
+      text: what it wrote.
+      source: names the checkpoint in errors.
+
+    Raises:
+      InputError: if the text is another version's.
+    """
     fields = json.loads(text)
+    expected = {field.name for field in dataclasses.fields(ModelSpec)}
+    if set(fields) != expected:
+        raise InputError(
+            f"{source}: expected a model with the settings {sorted(expected)}, found "
+            f"{sorted(fields)}"
+        )
     fields["plan"] = plan_from_json(fields["plan"], source)
     for name in ("pools", "patch_size"):
         if fields[name] is not None:

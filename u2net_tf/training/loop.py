@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import pathlib
 import time
 from collections.abc import Iterator, Sequence
 
@@ -12,14 +14,14 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from u2net_tf.command import StoppedError
+from u2net_tf.command import InputError, StoppedError
 from u2net_tf.evaluation.metrics import dice
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.input.pipeline import InputSettings, split_dataset, training_dataset
 from u2net_tf.manifest import Manifest
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.model_spec import ModelSpec
-from u2net_tf.records import parse, to_record
+from u2net_tf.records import COMPRESSION_TYPES, Record, parse, to_record
 from u2net_tf.training import schedule
 from u2net_tf.training.monitor import Monitor, dice_column
 from u2net_tf.training.trainer import Trainer
@@ -90,13 +92,19 @@ class Run:
 
         Raises:
           StoppedError: if the loss or a variable is not finite.
-          InputError: if the folder holds a checkpoint of another model.
+          InputError: if the folder holds a checkpoint of another model, or a shard
+            cannot be read.
         """
         saved = self._checkpoints.restore()
         if saved is not None:
             self.step = saved["step"]
-            self.state = schedule.PlateauState(**saved["schedule"])
-            logging.info("going on after step %d", self.step)
+            self.state = schedule.restored(self._rule, saved["schedule"])
+            logging.info(
+                "going on after step %d, epoch %d, at learning rate %.2g",
+                self.step,
+                self.state.epochs,
+                self.state.learning_rate,
+            )
         monitor = Monitor(
             self._settings.model_dir, self._spec.plan, first_step=self.step
         )
@@ -151,7 +159,8 @@ class Run:
         )
         for _ in progress:
             started = time.perf_counter()
-            batch = next(batches)
+            with self._reading_shards():
+                batch = next(batches)
             received = time.perf_counter()
             domain = self.step % len(names)
             loss = self._trainer.step(domain, batch)
@@ -208,12 +217,8 @@ class Run:
         """Dice per domain and class, on the preprocessed grid and without clean-up."""
         scores = {}
         for index, domain in enumerate(self._spec.plan.domains):
-            records = split_dataset(
-                self._inputs.data_dir, self._manifests[index], domain.watched_split
-            ).take(self._settings.eval_cases)
             rows = []
-            for serialized in records:
-                record = to_record(parse(serialized))
+            for record in self._watched_records(index):
                 predicted = self._predictor.probabilities(record.image, index)
                 rows.append(
                     dice(
@@ -227,6 +232,41 @@ class Run:
                 mean = float(np.mean(values)) if values else math.nan
                 scores[dice_column(domain.name, label.name)] = mean
         return scores
+
+    def _watched_records(self, index: int) -> Iterator[Record]:
+        split = self._spec.plan.domains[index].watched_split
+        records = split_dataset(self._inputs.data_dir, self._manifests[index], split)
+        with self._reading_shards():
+            for serialized in records.take(self._settings.eval_cases):
+                yield to_record(parse(serialized))
+
+    @contextlib.contextmanager
+    def _reading_shards(self) -> Iterator[None]:
+        """TensorFlow does not say which shard it could not read: looks for it."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            problem = _damaged_shard(self._inputs.data_dir, self._manifests)
+            if not problem:
+                raise
+            raise InputError(problem) from error
+
+
+def _damaged_shard(data_dir: str, manifests: Sequence[Manifest]) -> str:
+    """Names the first shard that cannot be read; "" if all can."""
+    for manifest in manifests:
+        kind = COMPRESSION_TYPES[manifest.compression]
+        for name in sorted({entry.shard for entry in manifest.cases}):
+            path = pathlib.Path(data_dir) / manifest.domain / name
+            try:
+                for _ in tf.data.TFRecordDataset(str(path), kind):
+                    pass
+            except tf.errors.OpError as error:
+                return (
+                    f"{path}: expected a whole shard, found one that cannot be read: "
+                    f"{error.message} (`python -m data_prep.verify` checks them all)"
+                )
+    return ""
 
 
 def _sentence(row: dict[str, float]) -> str:

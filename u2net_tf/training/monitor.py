@@ -74,8 +74,6 @@ class Monitor:
           row: "epoch", "step" and any of the other columns. NaN and columns that are
             not given stay empty.
         """
-        with self._path.open("a", encoding="utf-8", newline="") as stream:
-            stream.write(_format(self._columns, [row], header=False))
         step = int(row["step"])
         with self._writer.as_default():
             for column in self._columns[2:]:
@@ -83,6 +81,9 @@ class Monitor:
                 if value is not None and not math.isnan(value):
                     tf.summary.scalar(_TAGS.get(column, column), value, step=step)
         self._writer.flush()
+        # Last: from this row a resumed run sees that the epoch was told.
+        with self._path.open("a", encoding="utf-8", newline="") as stream:
+            stream.write(_format(self._columns, [row], header=False))
 
     def close(self) -> None:
         """Closes the TensorBoard file."""
@@ -91,9 +92,10 @@ class Monitor:
     def _read_rows(self) -> list[dict[str, str]]:
         if not self._path.is_file():
             return []
-        with self._path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        # The last row may have been cut short when the run was killed.
+        text = self._path.read_text(encoding="utf-8")
+        # The last row has no end if the run was killed while it wrote it.
+        whole = text[: text.rfind("\n") + 1]
+        rows = list(csv.DictReader(io.StringIO(whole), restval=""))
         return [row for row in rows if (row.get("step") or "").isdigit()]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,20 @@ class PlateauState:
 def start(rule: PlateauRule) -> PlateauState:
     """The state before the first epoch."""
     return PlateauState(learning_rate=rule.learning_rate)
+
+
+def restored(rule: PlateauRule, fields: Mapping[str, Any]) -> PlateauState:
+    """The state of a run that goes on, perhaps with another rule.
+
+    Args:
+      rule: the rule from now on. Of the saved state its end is told anew; the learning
+        rate stays where it was.
+      fields: of the `PlateauState` that was saved.
+    """
+    state = PlateauState(**fields)
+    return dataclasses.replace(
+        state, finished=state.learning_rate < rule.min_learning_rate
+    )
 
 
 def advance(rule: PlateauRule, state: PlateauState, loss: float) -> PlateauState:

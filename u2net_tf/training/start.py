@@ -62,6 +62,7 @@ def train(
     )
     _check_patches(spec)
     strategy = _strategy(distribution)
+    _check_batches(plan, inputs, strategy.num_replicas_in_sync)
     keras.utils.set_random_seed(inputs.seed)
     with strategy.scope():
         model = build_network(spec)
@@ -94,6 +95,10 @@ def train(
 
 def _pools(plan: Plan, pools: tuple[int, int, int] | None) -> tuple[int, int, int]:
     if pools is not None:
+        if max(pools) < 1:
+            raise InputError(
+                f"--pools: expected at least one axis to be halved, found {pools}"
+            )
         return pools
     distinct = {domain.pools for domain in plan.domains}
     if len(distinct) > 1:
@@ -111,6 +116,16 @@ def _check_patches(spec: ModelSpec) -> None:
             raise InputError(
                 f"--patch_size: expected sizes divisible by 2**pools, pools being "
                 f"{spec.pools}; found {size} for {domain.name}"
+            )
+
+
+def _check_batches(plan: Plan, inputs: InputSettings, num_replicas: int) -> None:
+    for domain in plan.domains:
+        size = inputs.batch_size or domain.batch_size
+        if size % num_replicas:
+            raise InputError(
+                f"--batch_size: expected a multiple of the {num_replicas} devices, "
+                f"found {size} for {domain.name}"
             )
 
 

@@ -1,0 +1,30 @@
+"""What a worker process does before its first case."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+
+import SimpleITK as sitk
+
+
+def start(num_threads: int) -> None:
+    """Initializer of a pool of processes.
+
+    A pool whose owner is killed leaves its workers waiting for ever, each with the
+    memory of its last case. This one ends with its owner.
+
+    Args:
+      num_threads: threads of SimpleITK in this process.
+    """
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(num_threads)
+    threading.Thread(target=_end_with_owner, daemon=True).start()
+
+
+def _end_with_owner() -> None:
+    owner = multiprocessing.parent_process()
+    if owner is not None:
+        multiprocessing.connection.wait([owner.sentinel])
+        os._exit(1)

@@ -1,0 +1,139 @@
+import dataclasses
+import json
+
+import pytest
+
+from u2net_tf.training import schedule
+from u2net_tf.training.schedule import PlateauRule, PlateauState
+
+# Looks at every second epoch; without decay the moving average is the last loss.
+RULE = PlateauRule(
+    learning_rate=1.0,
+    patience_epochs=2,
+    min_fall=0.1,
+    factor=4.0,
+    min_learning_rate=0.2,
+    decay=0.0,
+)
+
+
+def run(losses, state=None, **changes):
+    """The states after each of the losses."""
+    rule = dataclasses.replace(RULE, **changes)
+    state = state or schedule.start(rule)
+    states = []
+    for loss in losses:
+        state = schedule.advance(rule, state, loss)
+        states.append(state)
+    return states
+
+
+def rates(losses, **changes):
+    return [state.learning_rate for state in run(losses, **changes)]
+
+
+class TestLearningRate:
+    def test_starts_with_the_rule_s(self):
+        assert schedule.start(RULE) == PlateauState(learning_rate=1.0)
+
+    def test_is_not_cut_at_the_first_look(self):
+        # There is nothing yet that the average could have fallen from.
+        assert rates([5.0, 5.0]) == [1.0, 1.0]
+
+    def test_is_cut_at_the_look_without_enough_fall_and_not_before(self):
+        assert rates([5.0, 5.0, 5.0, 5.0]) == [1.0, 1.0, 1.0, 0.25]
+
+    def test_is_kept_after_enough_fall(self):
+        assert rates([5.0, 5.0, 5.0, 4.75]) == [1.0, 1.0, 1.0, 1.0]
+
+    def test_is_cut_when_the_loss_grew(self):
+        assert rates([5.0, 5.0, 5.0, 6.0])[-1] == 0.25
+
+    def test_each_look_compares_with_the_one_before(self):
+        # 5 → 4 is a fall; 4 → 4.5 is none, though 4.5 is below the first look.
+        assert rates([5, 5, 4, 4, 4.5, 4.5]) == [1.0] * 5 + [0.25]
+
+    def test_losses_between_two_looks_do_not_count_without_an_average(self):
+        assert rates([5.0, 5.0, 0.0, 5.0])[-1] == 0.25
+
+
+class TestEnd:
+    def test_comes_once_the_rate_is_below_the_minimum(self):
+        states = run([5.0] * 6)
+        assert [s.learning_rate for s in states] == [1.0, 1.0, 1.0, 0.25, 0.25, 0.0625]
+        assert [s.finished for s in states] == [False] * 5 + [True]
+
+    def test_does_not_come_at_the_minimum_itself(self):
+        assert not run([5.0] * 4, min_learning_rate=0.25)[-1].finished
+
+
+class TestEveryFieldMatters:
+    LOSSES = (5.0, 5.0, 4.75, 4.75)
+
+    def test_learning_rate(self):
+        assert rates(self.LOSSES, learning_rate=2.0)[0] == 2.0
+
+    def test_patience_epochs(self):
+        assert rates(self.LOSSES, patience_epochs=1) == [1.0, 0.25, 0.25, 0.0625]
+
+    def test_min_fall(self):
+        assert rates(self.LOSSES, min_fall=0.25)[-1] == 1.0
+        assert rates(self.LOSSES, min_fall=0.26)[-1] == 0.25
+
+    def test_factor(self):
+        assert rates([5.0] * 4, factor=2.0)[-1] == 0.5
+
+    def test_min_learning_rate(self):
+        assert run([5.0] * 4, min_learning_rate=0.5)[-1].finished
+
+    def test_decay(self):
+        averages = [s.moving_average for s in run([4.0, 8.0, 0.0], decay=0.75)]
+        # 4; 3/4 of 4 and 1/4 of 8; 3/4 of 5.
+        assert averages == [4.0, 5.0, 3.75]
+        # An average of 4.375 hides a fall to 4 that is enough by itself.
+        assert rates([4.5, 4.5, 4.5, 4.25], decay=0.75)[-1] == 0.25
+        assert rates([4.5, 4.5, 4.5, 4.25])[-1] == 1.0
+
+
+def test_the_paper_s_rule_is_the_default():
+    assert PlateauRule() == PlateauRule(3e-4, 30, 5e-4, 5.0, 1e-8)
+    # 3e-4 / 5⁶ is above 1e-8 and 3e-4 / 5⁷ below: the first look and seven cuts.
+    states = run([1.0] * 250, **dataclasses.asdict(PlateauRule()))
+    assert [s.finished for s in states].index(True) + 1 == 30 * 8
+
+
+class TestResume:
+    def test_equals_a_run_that_was_not_interrupted(self):
+        losses = [5.0, 4.0, 4.5, 3.0, 3.2, 3.1, 3.3]
+        whole = run(losses, decay=0.5)
+        for stop in range(1, len(losses)):
+            text = json.dumps(dataclasses.asdict(whole[stop - 1]))
+            rule = dataclasses.replace(RULE, decay=0.5)
+            state = schedule.restored(rule, json.loads(text))
+            assert run(losses[stop:], state, decay=0.5) == whole[stop:]
+
+    def test_tells_the_end_anew_from_the_rule(self):
+        fields = dataclasses.asdict(run([5.0] * 6)[-1])
+        assert schedule.restored(RULE, fields).finished
+        lower = dataclasses.replace(RULE, min_learning_rate=0.01)
+        assert not schedule.restored(lower, fields).finished
+        assert schedule.restored(lower, fields).learning_rate == 0.0625
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"learning_rate": 0.1}, "0.1 and 0.2"),
+            ({"min_learning_rate": 0.0}, "1.0 and 0.0"),
+            ({"learning_rate": float("nan")}, "nan"),
+            ({"patience_epochs": 0}, "patience_epochs=0"),
+            ({"factor": 1.0}, "factor=1.0"),
+            ({"decay": 1.0}, "decay=1.0"),
+            ({"decay": -0.1}, "decay=-0.1"),
+        ],
+    )
+    def test_name_what_is_out_of_range(self, changes, words):
+        with pytest.raises(ValueError, match="expected") as caught:
+            dataclasses.replace(RULE, **changes)
+        assert words in str(caught.value)
