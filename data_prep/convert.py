@@ -2,14 +2,16 @@
 
   python -m data_prep.convert --plan=plan.json --data_dir=DIR
 
-Interrupted, it goes on with the cases that are not done when it is run again.
+Interrupted, it goes on with the cases that are not done when it is run again. A domain
+that is done is left alone; where its plan, these flags, or size and time of its raw
+files are no longer what they were, that is an error unless there is --overwrite.
 """
 
 from collections.abc import Sequence
 
 from absl import flags
 
-from u2net_tf import command
+from u2net_tf import command, manifest
 
 _PLAN = flags.DEFINE_string("plan", None, "Plan, as data_prep.plan writes it.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder for the shards.")
@@ -23,13 +25,16 @@ _NUM_WORKERS = flags.DEFINE_integer(
     "num_workers", None, "Processes; the number of cores if not given.", lower_bound=1
 )
 _SHARD_SIZE_MB = flags.DEFINE_integer(
-    "shard_size_mb", 100, "A shard is closed once it is this large.", lower_bound=1
+    "shard_size_mb",
+    100,
+    "A shard is closed once it is this large, before compression.",
+    lower_bound=1,
 )
 _COMPRESSION = flags.DEFINE_enum(
-    "compression", "none", ["none", "gzip"], "Compression of the shards."
+    "compression", "none", manifest.COMPRESSIONS, "Compression of the shards."
 )
 _IMAGE_DTYPE = flags.DEFINE_enum(
-    "image_dtype", "float16", ["float16", "float32"], "Type that images are stored in."
+    "image_dtype", "float16", manifest.IMAGE_DTYPES, "Type that images are stored in."
 )
 _ON_BAD_CASE = flags.DEFINE_enum(
     "on_bad_case",
@@ -38,7 +43,9 @@ _ON_BAD_CASE = flags.DEFINE_enum(
     "Stop at a case that cannot be used, or list it and go on.",
 )
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Replace shards that were made with other settings."
+    "overwrite",
+    False,
+    "Replace shards that were made with another plan, other flags or other raw files.",
 )
 
 

@@ -9,10 +9,15 @@ import hashlib
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from u2net_tf import command
+
+if TYPE_CHECKING:
+    from u2net_tf.domains import Domain
+    from u2net_tf.manifest import CaseEntry, Manifest
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that convert wrote.")
 _DOMAINS = flags.DEFINE_list("domains", [], "Domains to verify; all if empty.")
@@ -25,25 +30,32 @@ def main(argv: Sequence[str]) -> None:
     from u2net_tf.manifest import load_converted
 
     plan, manifests = load_converted(_DATA_DIR.value, _DOMAINS.value)
+    command.import_tensorflow()
     problems = []
     for domain, manifest in zip(plan.domains, manifests, strict=True):
         found = verify_domain(_DATA_DIR.value, domain, manifest)
-        state = "as in the manifest" if not found else f"{len(found)} problems"
+        state = "as in the manifest" if not found else f"{len(found)} problem(s)"
         print(f"{domain.name}: {len(manifest.cases)} cases, {state}")
         problems += found
     if problems:
-        sys.exit("\n".join(["error: these shards are not whole:", *problems]))
+        hint = (
+            "python -m data_prep.convert makes a domain again whose faulty shards or "
+            "manifest.json have been removed"
+        )
+        sys.exit("\n".join(["error: not as converted:", *problems, hint]))
     total = sum(len(manifest.cases) for manifest in manifests)
     print(f"{total} cases of {len(manifests)} domains verified in {_DATA_DIR.value}")
 
 
-def verify_domain(data_dir, domain, manifest) -> list[str]:
+def verify_domain(
+    data_dir: str | pathlib.Path, domain: Domain, manifest: Manifest
+) -> list[str]:
     """Re-reads one domain.
 
     Args:
       data_dir: folder that convert wrote.
-      domain: the `Domain`.
-      manifest: its `Manifest`.
+      domain: the domain.
+      manifest: of its shards.
 
     Returns:
       What is wrong, a line each, every line naming a file; empty if nothing is.
@@ -54,7 +66,8 @@ def verify_domain(data_dir, domain, manifest) -> list[str]:
     expected: dict[str, list] = {}
     for entry in manifest.cases:
         expected.setdefault(entry.shard, []).append(entry)
-    problems = [
+    problems = _manifest_problems(folder / "manifest.json", domain, manifest)
+    problems += [
         f"{path}: expected a shard of the manifest, found one that it does not name"
         for path in sorted(folder.glob("*.tfrecord"))
         if path.name not in expected
@@ -65,7 +78,28 @@ def verify_domain(data_dir, domain, manifest) -> list[str]:
     return problems
 
 
-def _shard_problems(path, entries, domain, manifest) -> Iterator[str]:
+def _manifest_problems(
+    path: pathlib.Path, domain: Domain, manifest: Manifest
+) -> list[str]:
+    """Holds the manifest's cases against those of the plan."""
+    from u2net_tf.domains import SPLITS
+
+    problems = []
+    for split in SPLITS:
+        found = [entry.case for entry in manifest.entries(split)]
+        wanted = [name for name in domain.cases(split) if name not in manifest.skipped]
+        wrong = sorted(set(found) ^ set(wanted))
+        if wrong or len(found) != len(wanted):
+            problems.append(
+                f"{path}: expected the {len(wanted)} {split} cases of the plan, found "
+                f"{len(found)}; not in both: {', '.join(wrong) or 'none'}"
+            )
+    return problems
+
+
+def _shard_problems(
+    path: pathlib.Path, entries: list[CaseEntry], domain: Domain, manifest: Manifest
+) -> Iterator[str]:
     import tensorflow as tf
 
     from u2net_tf.records import COMPRESSION_TYPES
@@ -76,7 +110,9 @@ def _shard_problems(path, entries, domain, manifest) -> Iterator[str]:
     kind = COMPRESSION_TYPES[manifest.compression]
     count = 0
     try:
-        for serialized in tf.data.TFRecordDataset(str(path), kind):
+        # One megabyte: TensorFlow warns where it is left to choose.
+        dataset = tf.data.TFRecordDataset(str(path), kind, buffer_size=1 << 20)
+        for serialized in dataset:
             if count < len(entries):
                 problem = _record_problem(serialized.numpy(), entries[count], domain)
                 if problem:
@@ -92,7 +128,7 @@ def _shard_problems(path, entries, domain, manifest) -> Iterator[str]:
         yield f"{path}: expected {len(entries)} records, found {count}"
 
 
-def _record_problem(serialized: bytes, entry, domain) -> str:
+def _record_problem(serialized: bytes, entry: CaseEntry, domain: Domain) -> str:
     import numpy as np
     import tensorflow as tf
 

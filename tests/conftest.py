@@ -1,5 +1,6 @@
 """What tests of several parts share: scans on disk, commands, the real data."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -9,6 +10,8 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+
+from u2net_tf.domains import Plan
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -21,6 +24,20 @@ def real_data() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f"no real scans in {folder} (U2NET_REAL_DATA names another folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def few_real_cases(real_data, tmp_path_factory) -> pathlib.Path:
+    """The folders of the real scans with two cases each at most; nothing is copied."""
+    raw_dir = tmp_path_factory.mktemp("few")
+    for source in sorted(path.parent for path in real_data.glob("*/dataset.json")):
+        content = json.loads((source / "dataset.json").read_text())
+        content["training"] = content["training"][:2]
+        (raw_dir / source.name).mkdir()
+        (raw_dir / source.name / "dataset.json").write_text(json.dumps(content))
+        for part in ("imagesTr", "labelsTr"):
+            (raw_dir / source.name / part).symlink_to(source / part)
+    return raw_dir
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +99,26 @@ def write_dataset():
         return folder
 
     return write
+
+
+@dataclasses.dataclass(frozen=True)
+class TinyData:
+    """Two domains of a few small cases, raw and converted; see `toy.py`."""
+
+    raw_dir: pathlib.Path
+    data_dir: pathlib.Path
+    plan: Plan
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> TinyData:
+    """Scans of `toy.PLAN` and their shards; to be left as they are."""
+    import toy
+
+    from data_prep import conversion
+
+    folder = tmp_path_factory.mktemp("tiny")
+    plan = toy.write_scans(folder / "raw")
+    settings = conversion.Settings(data_dir=str(folder / "data"), num_workers=1)
+    conversion.convert(plan, [], settings)
+    return TinyData(folder / "raw", folder / "data", plan)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
 from absl import app, flags
@@ -32,6 +33,29 @@ def required(*holders: flags.FlagHolder) -> None:
             raise InputError(f"--{holder.name}: expected a value, found none")
 
 
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the lines that it writes to stderr meanwhile.
+
+    They are written before any log level counts. Where the import fails, they are
+    shown after all.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def start(main: Callable[[Sequence[str]], None]) -> None:
     """Parses flags and runs `main`; bad input ends in a message and exit status 1.
 
@@ -51,7 +75,7 @@ def start(main: Callable[[Sequence[str]], None]) -> None:
         except KeyboardInterrupt:
             sys.exit("interrupted; run the same command again to go on")
 
-    # TensorFlow's start-up messages would bury ours; what devices there are, training
-    # says itself.
+    # TensorFlow's messages would bury ours; what devices there are, training says
+    # itself. See also `import_tensorflow`.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app.run(guarded)

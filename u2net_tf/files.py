@@ -17,6 +17,10 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Yields:
       The name to write to. It ends like `path`, so that suffixes keep their meaning.
+
+    Raises:
+      OSError: whatever goes wrong inside; it names `path` where it named no file, as
+        on a full disk.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,6 +28,10 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -13,6 +13,10 @@ from u2net_tf.command import InputError
 from u2net_tf.domains import Domain, Plan, load_plan
 
 MANIFEST_FORMAT = 1
+IMAGE_DTYPES = ("float16", "float32")
+COMPRESSIONS = ("none", "gzip")
+# Size and time of last change (ns) of a case's image and label file.
+Stamps = list[list[int] | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,10 @@ class Manifest:
       compression: "none" or "gzip".
       cases: in the order in which they lie in the shards.
       skipped: case -> reason, for `--on_bad_case=skip`.
+      shard_size_mb: size at which shards were closed; None if not known.
+      raw_stamps: case, skipped or not, -> size and time of last change (ns) of its
+        image and label file when they were read, None for a missing file; empty if
+        not known.
     """
 
     domain: str
@@ -73,6 +81,8 @@ class Manifest:
     compression: str
     cases: tuple[CaseEntry, ...]
     skipped: dict[str, str]
+    shard_size_mb: float | None = None
+    raw_stamps: dict[str, Stamps] = dataclasses.field(default_factory=dict)
 
     def entries(self, split: str) -> list[CaseEntry]:
         """The cases of one split."""
@@ -89,12 +99,17 @@ def fingerprint(domain: Domain) -> str:
     Patch size, pools, batch size and the clean-up after prediction are not part of
     it: they can be edited without converting again.
     """
+    preprocessing = dataclasses.asdict(domain.preprocessing)
+    # Spacing and percentiles as floats: 1 and 1.0 are the same plan.
+    preprocessing["clip_percentiles"] = [
+        float(value) for value in domain.preprocessing.clip_percentiles
+    ]
     parts = {
         "name": domain.name,
         "modalities": domain.modalities,
         "values": [label.values for label in domain.labels],
-        "spacing_mm": domain.spacing_mm,
-        "preprocessing": dataclasses.asdict(domain.preprocessing),
+        "spacing_mm": [float(value) for value in domain.spacing_mm],
+        "preprocessing": preprocessing,
         "splits": [domain.train, domain.validation, domain.test],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -108,10 +123,8 @@ def manifest_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:
 def to_json(manifest: Manifest) -> str:
     """The manifest as text, a line per case."""
     content = {"format": MANIFEST_FORMAT, **dataclasses.asdict(manifest)}
-    cases = content.pop("cases")
-    head = json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}")
-    rows = ",\n  ".join(json.dumps(case, ensure_ascii=False) for case in cases)
-    return f'{head},\n "cases": [\n  {rows}\n ]\n}}\n'
+    rows = [f" {_text(key)}: {_a_line_each(value)}" for key, value in content.items()]
+    return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
 def load_manifest(data_dir: str | os.PathLike, name: str) -> Manifest:
@@ -134,11 +147,24 @@ def load_manifest(data_dir: str | os.PathLike, name: str) -> Manifest:
                 f"{path}: expected format {MANIFEST_FORMAT}. Received: {found!r}"
             )
         cases = tuple(CaseEntry(**entry) for entry in content.pop("cases"))
-        return Manifest(cases=cases, **content)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        manifest = Manifest(cases=cases, **content)
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: expected a manifest. Received: {type(error).__name__}: {error}"
         ) from error
+    for field, known in (
+        ("domain", (name,)),
+        ("image_dtype", IMAGE_DTYPES),
+        ("compression", COMPRESSIONS),
+    ):
+        found = getattr(manifest, field)
+        if found not in known:
+            raise InputError(
+                f"{path}: {field}: expected {' or '.join(known)}. Received: {found!r}"
+            )
+    return manifest
 
 
 def load_converted(
@@ -167,3 +193,21 @@ def load_converted(
                 "data_prep.convert --overwrite` again"
             )
     return plan, manifests
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _a_line_each(value: Any) -> str:
+    if isinstance(value, dict):
+        items = [f"{_text(key)}: {_text(item)}" for key, item in value.items()]
+        opened, closed = "{}"
+    elif isinstance(value, list | tuple):
+        items = [_text(item) for item in value]
+        opened, closed = "[]"
+    else:
+        return _text(value)
+    if not items:
+        return opened + closed
+    return f"{opened}\n  " + ",\n  ".join(items) + f"\n {closed}"

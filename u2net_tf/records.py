@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-IMAGE_DTYPES = ("float16", "float32")
+from u2net_tf.manifest import IMAGE_DTYPES
+
 # tf.data's name of each compression that `data_prep.convert` offers.
 COMPRESSION_TYPES = {"none": "", "gzip": "GZIP"}
 
@@ -86,23 +87,15 @@ def encode(record: Record) -> bytes:
     """Serializes a record; the same record always gives the same bytes.
 
     Raises:
-      ValueError: if shapes or types contradict each other.
+      ValueError: if shapes, types or counts contradict each other.
     """
-    if str(record.image.dtype) not in IMAGE_DTYPES:
-        raise ValueError(
-            f"image: expected one of {IMAGE_DTYPES}. Received: {record.image.dtype}"
-        )
-    if record.image.ndim != 4 or record.image.shape[:3] != record.labels.shape:
-        raise ValueError(
-            "image: expected (z, y, x, C) over the shape of the labels. Received: "
-            f"{record.image.shape} and {record.labels.shape}"
-        )
+    _check(record)
     raw = {
         "domain": record.domain.encode(),
         "case": record.case.encode(),
         "image": _little_endian(record.image),
         "image_dtype": str(record.image.dtype).encode(),
-        "labels": record.labels.astype(np.uint8).tobytes(),
+        "labels": record.labels.tobytes(),
         "coordinates": _little_endian(record.coordinates.astype(np.int32)),
     }
     whole = {
@@ -121,22 +114,39 @@ def encode(record: Record) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+def parse(
+    serialized: tf.Tensor, *, image_dtype: str | None = None
+) -> dict[str, tf.Tensor]:
     """Parses one record inside or outside of tf.data.
 
     Args:
       serialized: scalar string.
+      image_dtype: type that the image is known to be stored in, as the manifest says,
+        and left in: whoever needs a patch of it only converts that patch.
 
     Returns:
-      The fields of `Record` as tensors; the image as float32 (z, y, x, C).
+      The fields of `Record` as tensors; the image (z, y, x, C), float32 where
+      `image_dtype` is not given.
+
+    Raises:
+      tf.errors.InvalidArgumentError: if the record is none, or stores its image in
+        another type than `image_dtype`.
     """
     fields = tf.io.parse_single_example(serialized, _FEATURES)
     shape = fields["image_shape"]
-    image = tf.cond(
-        fields["image_dtype"] == "float16",
-        lambda: tf.cast(tf.io.decode_raw(fields["image"], tf.float16), tf.float32),
-        lambda: tf.io.decode_raw(fields["image"], tf.float32),
-    )
+    if image_dtype is None:
+        image = tf.cond(
+            fields["image_dtype"] == "float16",
+            lambda: tf.cast(tf.io.decode_raw(fields["image"], tf.float16), tf.float32),
+            lambda: tf.io.decode_raw(fields["image"], tf.float32),
+        )
+    else:
+        stored = fields["image_dtype"]
+        message = f"image_dtype: expected a record that stores {image_dtype}, found "
+        check = tf.debugging.Assert(stored == image_dtype, [message, stored])
+        # Eagerly it has been done by now and is None.
+        with tf.control_dependencies([] if check is None else [check]):
+            image = tf.io.decode_raw(fields["image"], tf.as_dtype(image_dtype))
     coordinates = tf.io.decode_raw(fields["coordinates"], tf.int32)
     return {
         "domain": fields["domain"],
@@ -160,6 +170,33 @@ def to_record(fields: Mapping[str, tf.Tensor]) -> Record:
     for key in ("domain", "case"):
         values[key] = values[key].decode()
     return Record(**values)
+
+
+def _check(record: Record) -> None:
+    """Raises ValueError where the parts of a record contradict each other."""
+    image, labels = record.image, record.labels
+    if str(image.dtype) not in IMAGE_DTYPES:
+        raise ValueError(
+            f"image: expected one of {IMAGE_DTYPES}. Received: {image.dtype}"
+        )
+    if labels.dtype != np.uint8:
+        raise ValueError(f"labels: expected uint8. Received: {labels.dtype}")
+    if image.ndim != 4 or image.shape[:3] != labels.shape:
+        raise ValueError(
+            "image: expected (z, y, x, C) over the shape of the labels. Received: "
+            f"{image.shape} and {labels.shape}"
+        )
+    sampled = np.asarray(record.coordinate_counts)
+    if record.coordinates.shape != (sampled.sum(), 3):
+        raise ValueError(
+            f"coordinates: expected shape ({sampled.sum()}, 3), the sum of "
+            f"coordinate_counts. Received: {record.coordinates.shape}"
+        )
+    if sampled.shape != np.shape(record.label_counts):
+        raise ValueError(
+            "coordinate_counts: expected one per class as in label_counts, shape "
+            f"{np.shape(record.label_counts)}. Received: {sampled.shape}"
+        )
 
 
 def _little_endian(array: np.ndarray) -> bytes:

@@ -193,8 +193,21 @@ def _settings() -> dict:
             keep=_KEEP.value,
         ),
         "distribution": _DISTRIBUTION.value,
-        "flags_text": flags.FLAGS.flags_into_string(),
+        "flags_text": _flags_text(),
     }
+
+
+def _flags_text() -> str:
+    """A flagfile that repeats the run.
+
+    Of this file's flags only: TensorFlow defines some of its own when it is imported,
+    and those are unknown when a command starts.
+    """
+    holders = [
+        item for item in globals().values() if isinstance(item, flags.FlagHolder)
+    ]
+    given = [holder for holder in holders if holder.value is not None]
+    return "".join(flags.FLAGS[holder.name].serialize() + "\n" for holder in given)
 
 
 def _triple(flag: flags.FlagHolder, *, least: int) -> tuple[int, int, int] | None:

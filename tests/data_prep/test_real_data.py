@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 
@@ -20,26 +18,9 @@ DOMAINS = {
 
 
 @pytest.fixture(scope="module")
-def few(real_data, tmp_path_factory):
-    """The same folders with at most two cases each; nothing is copied."""
-    raw_dir = tmp_path_factory.mktemp("few")
-    for name in DOMAINS:
-        source = real_data / name
-        if not source.is_dir():
-            pytest.skip(f"no {source}")
-        content = json.loads((source / "dataset.json").read_text())
-        content["training"] = content["training"][:2]
-        (raw_dir / name).mkdir()
-        (raw_dir / name / "dataset.json").write_text(json.dumps(content))
-        for part in ("imagesTr", "labelsTr"):
-            (raw_dir / name / part).symlink_to(source / part)
-    return raw_dir
-
-
-@pytest.fixture(scope="module")
-def work(few, tmp_path_factory, run_command):
+def work(few_real_cases, tmp_path_factory, run_command):
     work = tmp_path_factory.mktemp("work")
-    run_command("data_prep.survey", raw_dir=few, output_dir=work)
+    run_command("data_prep.survey", raw_dir=few_real_cases, output_dir=work)
     output = work / "plan.json"
     run_command("data_prep.plan", survey=work, output=output, split_by=r"(patient\d+)_")
     return work

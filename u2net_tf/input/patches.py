@@ -128,12 +128,13 @@ def cut_patch(
     alike.
 
     Args:
-      fields: a record, as `records.parse` returns it.
+      fields: a record, as `records.parse` returns it; the image of any float type.
       start: (3,) int32 first voxel.
       patch_size: z, y, x.
 
     Returns:
-      (*patch_size, C) image and (*patch_size) labels, static in z, y, x.
+      (*patch_size, C) image of the type it came in and (*patch_size) labels, static in
+      z, y, x.
     """
     image, labels = fields["image"], fields["labels"]
     wanted = tf.constant(patch_size, tf.int32)
@@ -146,8 +147,9 @@ def cut_patch(
 
     def pad_image() -> tf.Tensor:
         lowest = tf.reduce_min(image, axis=(0, 1, 2))
-        padded = tf.pad(patch - lowest, tf.concat([paddings, [[0, 0]]], 0))
-        return padded + lowest
+        inside = tf.pad(tf.ones(taken, tf.bool), paddings)[..., None]
+        padded = tf.pad(patch, tf.concat([paddings, [[0, 0]]], 0))
+        return tf.where(inside, padded, lowest)
 
     patch = tf.cond(tf.reduce_any(taken < wanted), pad_image, lambda: patch)
     labels_patch = tf.pad(labels_patch, paddings)
@@ -172,13 +174,10 @@ def draw_mirroring(
 
 def apply_mirroring(array: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
     """Mirrors (z, y, x) or (z, y, x, C) along the axes where `mirrored` is true."""
-    for axis in range(3):
-        array = tf.cond(
-            mirrored[axis],
-            lambda array=array, axis=axis: tf.reverse(array, [axis]),
-            lambda array=array: array,
-        )
-    return array
+    axes = tf.where(mirrored)[:, 0]
+    return tf.cond(
+        tf.reduce_any(mirrored), lambda: tf.reverse(array, axes), lambda: array
+    )
 
 
 def resize_patch(

@@ -33,8 +33,8 @@ class InputSettings:
         domain's own if None.
       resize_method: "linear" or "cubic", for images; labels go to the nearest.
       sampling: shares of the patches.
-      shuffle_buffer_mb: records that are shuffled together, all domains together. The
-        order of the shards is shuffled in any case.
+      shuffle_buffer_mb: records that are shuffled together; the domains share it alike.
+        The order of the shards is shuffled in any case.
       seed: of everything random.
       num_parallel_calls: patches cut in parallel; chosen by tf.data if None. Changes
         nothing but speed.
@@ -93,31 +93,30 @@ def domain_dataset(
         )
     batch_size = settings.batch_size or domain.batch_size
     size = settings.patch_size or domain.patch_size
-    # The name's checksum, not its index: other domains change nothing.
+    # The name's checksum, not its index: other domains change nothing (but the order,
+    # through their share of the buffer, where it does not hold this domain whole).
     key = (settings.seed << 32) + zlib.crc32(domain.name.encode())
     first_patch = first_batch * batch_size
     first_epoch, position = divmod(first_patch, len(entries))
     paths = _shard_paths(settings.data_dir, manifest, "train")
     mean_mb = sum(entry.num_bytes for entry in entries) / len(entries) / 1e6
-    block_size = max(1, int(settings.shuffle_buffer_mb / num_domains / mean_mb))
+    buffer_size = max(1, int(settings.shuffle_buffer_mb / num_domains / mean_mb))
+    buffer_size = min(buffer_size, len(entries))
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        seed = tf.stack([tf.constant(key, tf.int64), epoch])
-        order = tf.random.experimental.stateless_shuffle(paths, seed)
+        # `shuffle` mixes in the seed of the graph, here of this function's own. Left to
+        # itself that is the global seed, and the order would depend on it.
+        tf.random.set_seed(1)
+        seeds = tf.random.split(tf.stack([tf.constant(key, tf.int64), epoch]), 2)
+        order = tf.random.experimental.stateless_shuffle(paths, seeds[0])
         records = tf.data.TFRecordDataset(
             order, COMPRESSION_TYPES[manifest.compression], buffer_size=1 << 20
         )
-        # A shuffle that depends on nothing but the seed: block by block, and a domain
-        # that fits into one block is shuffled as a whole.
-        blocks = records.batch(min(block_size, len(entries))).enumerate()
-        return blocks.map(
-            lambda block, rows: tf.random.experimental.stateless_shuffle(
-                rows, tf.random.fold_in(seed, block)
-            )
-        ).unbatch()
+        return records.shuffle(buffer_size, seeds[1, 0], reshuffle_each_iteration=False)
 
     def make_patch(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        fields = parse(serialized)
+        # Converted to float32 only once it is cut: volumes are large.
+        fields = parse(serialized, image_dtype=manifest.image_dtype)
         fields["image"] = tf.ensure_shape(
             fields["image"], [None, None, None, domain.num_modalities]
         )
@@ -132,6 +131,7 @@ def domain_dataset(
             where,
         )
         image, labels = patches.cut_patch(fields, start, domain.patch_size)
+        image = tf.cast(image, tf.float32)
         mirrored = patches.draw_mirroring(
             domain.mirror_axes, settings.sampling.mirror_probability, mirror
         )
@@ -197,4 +197,8 @@ def _shard_paths(
     data_dir: str | os.PathLike, manifest: Manifest, split: str
 ) -> list[str]:
     folder = pathlib.Path(data_dir) / manifest.domain
-    return [str(folder / name) for name in manifest.shards(split)]
+    paths = [folder / name for name in manifest.shards(split)]
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: expected a shard, found none")
+    return [str(path) for path in paths]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,22 +53,29 @@ def resize_image(
     """Resizes an image over the same extent, one axis after the other.
 
     Args:
-      image: (N, z, y, x, C) float with static z, y, x.
+      image: (N, z, y, x, C) float, static but for N.
       size: new z, y, x.
       method: "linear" or "cubic".
 
     Returns:
       (N, *size, C). The image itself where the size is the same.
     """
-    for axis, equation in (
-        (1, "az,nzyxc->nayxc"),
-        (2, "ay,nzyxc->nzaxc"),
-        (3, "ax,nzyxc->nzyac"),
-    ):
-        old, new = image.shape[axis], size[axis - 1]
-        if old != new:
-            matrix = tf.constant(interpolation_matrix(new, old, method), image.dtype)
-            image = tf.einsum(equation, matrix, image)
+    shape = image.shape.as_list()
+    for axis, new in enumerate(size, start=1):
+        old, shape[axis] = shape[axis], new
+        if old == new:
+            continue
+        matrix = interpolation_matrix(new, old, method)
+        if axis == 3:
+            # The last axis takes the channels along: one product of two matrices
+            # instead of one per row of voxels.
+            matrix = np.kron(matrix, np.eye(shape[4]))
+            rows = tf.reshape(image, [-1, old * shape[4]])
+            image = tf.matmul(rows, tf.constant(matrix.T, image.dtype))
+        else:
+            slabs = tf.reshape(image, [-1, old, math.prod(shape[axis + 1 :])])
+            image = tf.matmul(tf.constant(matrix, image.dtype), slabs)
+        image = tf.reshape(image, [-1, *shape[1:]])
     return image
 
 

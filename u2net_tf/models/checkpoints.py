@@ -17,6 +17,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
+from u2net_tf import files
 from u2net_tf.command import InputError
 from u2net_tf.models.model_spec import (
     ModelSpec,
@@ -227,10 +228,12 @@ def _mend_list(folder: pathlib.Path) -> None:
     paths = _found(folder)
     if paths:
         logging.warning("%s: the list of checkpoints was lost; made anew", folder)
-        names = [pathlib.Path(path).name for path in paths]
-        tf.train.update_checkpoint_state(
-            str(folder.resolve()), names[-1], all_model_checkpoint_paths=names
-        )
+        lines = [f'model_checkpoint_path: "{pathlib.Path(paths[-1]).name}"']
+        for path in paths:
+            seconds = pathlib.Path(f"{path}.index").stat().st_mtime
+            lines.append(f'all_model_checkpoint_paths: "{pathlib.Path(path).name}"')
+            lines.append(f"all_model_checkpoint_timestamps: {seconds}")
+        files.write_text(folder / "checkpoint", "\n".join(lines) + "\n")
     else:
         (folder / "checkpoint").unlink(missing_ok=True)
 

@@ -86,17 +86,17 @@ class Run:
         self._predictor = Predictor(trainer.network, spec)
         self.step = 0
         self.state = schedule.start(rule)
+        self._last_row: dict[str, float] | None = None
 
-    def train(self) -> None:
-        """Trains until the schedule or `max_epochs` ends it.
+    def restore(self) -> None:
+        """Goes to where the last checkpoint stands, if there is one.
 
         Raises:
-          StoppedError: if the loss or a variable is not finite.
-          InputError: if the folder holds a checkpoint of another model, or a shard
-            cannot be read.
+          InputError: if the folder holds a checkpoint of another model.
         """
         saved = self._checkpoints.restore()
         if saved is not None:
+            self._last_row = saved["row"]
             self.step = saved["step"]
             self.state = schedule.restored(self._rule, saved["schedule"])
             logging.info(
@@ -105,12 +105,20 @@ class Run:
                 self.state.epochs,
                 self.state.learning_rate,
             )
+
+    def train(self) -> None:
+        """Trains from where it stands until the schedule or `max_epochs` ends it.
+
+        Raises:
+          StoppedError: if the loss or a variable is not finite.
+          InputError: if a shard cannot be read.
+        """
         monitor = Monitor(
             self._settings.model_dir, self._spec.plan, first_step=self.step
         )
-        if saved is not None and monitor.last_step < self.step:
+        if self._last_row is not None and monitor.last_step < self.step:
             # The run was killed between saving the epoch and writing its row.
-            monitor.write(saved["row"])
+            monitor.write(self._last_row)
         self._trainer.set_learning_rate(self.state.learning_rate)
         batches = self._batches() if not self._ended() else iter(())
         while not self._ended():

@@ -79,7 +79,9 @@ def train(
         ", ".join(device.name for device in gpus) or "CPU",
     )
     run = Run(trainer, spec, manifests, inputs, rule, settings)
+    run.restore()
     folder = pathlib.Path(settings.model_dir)
+    # Not before it is known that the folder is this model's.
     files.write_text(folder / "flags.txt", flags_text)
     run.train()
     minutes = (time.monotonic() - started) / 60

@@ -1,0 +1,62 @@
+"""Runs several command lines of one module in one process, one after the other.
+
+    python tests/command_session.py MODULE <<< '[["--flag=value"], …]'
+
+For `test_commands.py`: TensorFlow takes seconds to import, this does it once. Prints a
+JSON list of what each command line ended with.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import pathlib
+import sys
+import traceback
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from absl import flags  # noqa: E402
+
+
+def run(module, arguments):
+    """Runs one command line; returns its status, what it printed and its windows."""
+    for name in list(flags.FLAGS):
+        flags.FLAGS[name].unparse()
+    sys.argv = [module.__name__, *arguments]
+    status, printed = 0, io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        try:
+            module.run()
+        except SystemExit as done:
+            status = done.code
+        except Exception:
+            status = traceback.format_exc()
+    return {"status": status or 0, "stdout": printed.getvalue()}
+
+
+def watch_windows(options):
+    """Notes with which options a volume is predicted."""
+    from u2net_tf.inference import predictor
+
+    original = predictor.predict_volume
+
+    def predict_volume(image, predict, **keywords):
+        options.append({name: keywords[name] for name in ("overlap", "batch_size")})
+        return original(image, predict, **keywords)
+
+    predictor.predict_volume = predict_volume
+
+
+def main():
+    module = importlib.import_module(sys.argv[1])
+    options, results = [], []
+    watch_windows(options)
+    for arguments in json.load(sys.stdin):
+        options.clear()
+        results.append({**run(module, arguments), "windows": list(options)})
+    json.dump(results, sys.__stdout__)
+
+
+if __name__ == "__main__":
+    main()

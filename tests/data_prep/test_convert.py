@@ -1,0 +1,887 @@
+import dataclasses
+import gzip
+import hashlib
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data_prep import case_parts, conversion
+from u2net_tf import files, manifest, records
+from u2net_tf.command import InputError, StoppedError
+from u2net_tf.domains import Domain, Label, Plan, Preprocessing, plan_to_json
+from u2net_tf.volumes import msd, preprocess
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+ORGAN = Domain(
+    name="Task90_Organ",
+    raw_dir="set by the fixtures",
+    modalities=("MRI",),
+    labels=(Label("background", (0,)), Label("organ", (1, 2))),
+    spacing_mm=(2.0, 1.0, 1.0),
+    median_shape=(6, 10, 8),
+    patch_size=(4, 8, 8),
+    pools=(1, 2, 2),
+    batch_size=2,
+    preprocessing=Preprocessing(margin_voxels=1),
+    train=("a", "b"),
+    validation=("c",),
+    test=("d",),
+)
+PROSTATE = dataclasses.replace(
+    ORGAN,
+    name="Task91_Prostate",
+    modalities=("T2", "ADC"),
+    labels=(Label("background", (0,)), Label("gland", (1,)), Label("rim", (2,))),
+    train=("p", "q"),
+    validation=(),
+    test=("r",),
+)
+SHAPE = (6, 12, 10)
+
+
+def draw_image(seed, num_modalities=1):
+    """Non-zero in z 1–4, y 3–8, x 2–7, so a box with a margin of 1 is cut out."""
+    generator = np.random.default_rng(seed)
+    image = np.zeros((num_modalities, *SHAPE), np.float32)
+    image[:, 1:5, 3:9, 2:8] = generator.normal(100, 10, (num_modalities, 4, 6, 6))
+    return image if num_modalities > 1 else image[0]
+
+
+def make_labels():
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:4, 4:6, 3:6] = 1
+    labels[4, 7, 6] = 2
+    return labels
+
+
+@pytest.fixture(scope="module")
+def write_cases(write_nifti, write_dataset):
+    """Writes the scans of a domain; the domain with its folder."""
+
+    def write(raw_dir, domain, **keywords):
+        cases = [*domain.train, *domain.validation, *domain.test]
+        folder = raw_dir / domain.name
+        for case in cases:
+            image = draw_image(sum(map(ord, case)), domain.num_modalities)
+            write_nifti(folder / "imagesTr" / f"{case}.nii.gz", image, (2, 1, 1))
+            write_nifti(
+                folder / "labelsTr" / f"{case}.nii.gz", make_labels(), (2, 1, 1)
+            )
+        labels = ("background", "organ", "more")
+        write_dataset(folder, cases, labels, domain.modalities)
+        return dataclasses.replace(domain, raw_dir=str(folder))
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory, write_cases):
+    """Folder and plan of two domains; to be left as they are."""
+    folder = tmp_path_factory.mktemp("raw")
+    return folder, Plan((write_cases(folder, ORGAN), write_cases(folder, PROSTATE)))
+
+
+@pytest.fixture
+def one(tmp_path, write_cases):
+    """Raw folder, plan file and data folder of one domain, to be changed at will."""
+    domain = write_cases(tmp_path / "raw", ORGAN)
+    return One(tmp_path / "raw" / ORGAN.name, domain, tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory, write_cases):
+    folder = tmp_path_factory.mktemp("kept")
+    domain = write_cases(folder / "raw", ORGAN)
+    One(folder / "raw" / ORGAN.name, domain, folder / "data").convert()
+    return folder
+
+
+@pytest.fixture
+def finished(kept, tmp_path):
+    """The same when it has been converted."""
+    folder = shutil.copytree(kept, tmp_path / "finished")
+    for path in (folder / "data").rglob("*.json"):
+        path.write_text(path.read_text().replace(str(kept), str(folder)))
+    raw = folder / "raw" / ORGAN.name
+    domain = dataclasses.replace(ORGAN, raw_dir=str(raw))
+    return One(raw, domain, folder / "data")
+
+
+@dataclasses.dataclass
+class One:
+    raw: pathlib.Path
+    domain: Domain
+    data_dir: pathlib.Path
+
+    @property
+    def plan_file(self):
+        path = self.data_dir.parent / "plan.json"
+        files.write_text(path, plan_to_json(Plan((self.domain,))))
+        return path
+
+    @property
+    def flags(self):
+        return {"plan": self.plan_file, "data_dir": self.data_dir, "num_workers": 1}
+
+    def convert(self, **settings):
+        settings = {"num_workers": 1} | settings
+        return convert(Plan((self.domain,)), self.data_dir, **settings)[0]
+
+    def image(self, case):
+        return self.raw / "imagesTr" / f"{case}.nii.gz"
+
+    def label(self, case):
+        return self.raw / "labelsTr" / f"{case}.nii.gz"
+
+
+def convert(plan, data_dir, names=(), **settings):
+    settings = conversion.Settings(data_dir=str(data_dir), **settings)
+    return conversion.convert(plan, list(names), settings)
+
+
+def contents(data_dir):
+    """Path -> bytes of everything in a folder, hidden files too."""
+    return {
+        str(path.relative_to(data_dir)): path.read_bytes()
+        for path in sorted(data_dir.rglob("*"))
+        if path.is_file()
+    }
+
+
+def read_shard(path, compression=""):
+    dataset = tf.data.TFRecordDataset(str(path), compression, buffer_size=1 << 20)
+    return [serialized.numpy() for serialized in dataset]
+
+
+def assert_nothing_half_written(data_dir):
+    """Neither plan nor manifest nor shards, whole or in part; parts may be there."""
+    left = {name for name in contents(data_dir) if ".parts/" not in name}
+    assert left == set()
+
+
+@pytest.fixture(scope="module")
+def converted(raw, tmp_path_factory, run_command):
+    folder, plan = raw
+    data_dir = tmp_path_factory.mktemp("converted") / "made" / "data"
+    plan_file = data_dir.parent.parent / "plan.json"
+    plan_file.write_text(plan_to_json(plan))
+    done = run_command(
+        "data_prep.convert", plan=plan_file, data_dir=data_dir, num_workers=2
+    )
+    return data_dir, done
+
+
+def test_finished_conversion_leaves_shards_manifests_and_the_plan(converted):
+    data_dir, done = converted
+    assert set(contents(data_dir)) == {
+        "plan.json",
+        "Task90_Organ/manifest.json",
+        "Task90_Organ/train-00000-of-00001.tfrecord",
+        "Task90_Organ/validation-00000-of-00001.tfrecord",
+        "Task90_Organ/test-00000-of-00001.tfrecord",
+        "Task91_Prostate/manifest.json",
+        "Task91_Prostate/train-00000-of-00001.tfrecord",
+        "Task91_Prostate/test-00000-of-00001.tfrecord",
+    }
+    lines = done.stdout.splitlines()
+    assert f"{data_dir}/Task90_Organ: 2 train, 1 validation, 1 test cases" in lines[0]
+    assert "in 3 shards" in lines[0]
+    assert f"{data_dir}/Task91_Prostate: 2 train, 1 test cases" in lines[1]
+    assert done.stderr == "", "neither a progress bar nor TensorFlow's start"
+
+
+def test_converted_folder_can_be_loaded(converted, raw):
+    plan, manifests = manifest.load_converted(converted[0])
+    assert plan == raw[1]
+    assert [made.domain for made in manifests] == list(plan.names)
+
+
+def test_entry_of_a_case(converted, raw):
+    folder, _ = raw
+    made = manifest.load_manifest(converted[0], "Task90_Organ")
+    (entry,) = made.entries("validation")
+    raw_files = [
+        folder / "Task90_Organ" / kind / "c.nii.gz" for kind in ("imagesTr", "labelsTr")
+    ]
+    assert entry.case == "c"
+    assert entry.shard == "validation-00000-of-00001.tfrecord"
+    assert entry.files == [str(path) for path in raw_files]
+    assert entry.raw_shape == list(SHAPE)
+    assert entry.raw_spacing_mm == [2, 1, 1]
+    assert entry.raw_orientation == "RAS"
+    assert entry.raw_affine == np.diag([1.0, 1, 2, 1]).tolist()
+    assert entry.crop_start == [0, 2, 1]
+    assert entry.crop_shape == entry.shape == [6, 8, 8]
+    assert entry.spacing_mm == [2, 1, 1]
+    # 2 * 2 * 3 voxels of value 1 and one of value 2, which this plan merges.
+    assert entry.label_voxels == [6 * 8 * 8 - 13, 13]
+    (serialized,) = read_shard(converted[0] / "Task90_Organ" / entry.shard)
+    assert entry.num_bytes == len(serialized)
+    assert entry.checksum == hashlib.sha256(serialized).hexdigest()
+    stats = [path.stat() for path in raw_files]
+    assert made.raw_stamps["c"] == [[s.st_size, s.st_mtime_ns] for s in stats]
+    assert made.skipped == {}
+
+
+def test_record_of_a_case(converted):
+    path = converted[0] / "Task91_Prostate" / "test-00000-of-00001.tfrecord"
+    record = records.decode(read_shard(path)[0])
+    domain = dataclasses.replace(PROSTATE, raw_dir="")
+    image, placement = preprocess.preprocess_image(
+        draw_image(ord("r"), 2), (2.0, 1.0, 1.0), domain
+    )
+    labels = preprocess.preprocess_labels(make_labels(), placement)
+    assert (record.domain, record.case) == ("Task91_Prostate", "r")
+    np.testing.assert_array_equal(record.image, image.astype(np.float16))
+    np.testing.assert_array_equal(record.labels, labels)
+    assert record.label_counts.tolist() == [6 * 8 * 8 - 13, 12, 1]
+    # The classes are so small that all of their voxels are listed.
+    assert record.coordinate_counts.tolist() == [0, 12, 1]
+    found = record.labels[tuple(record.coordinates.T)]
+    assert found.tolist() == [1] * 12 + [2]
+
+
+def test_shards_depend_neither_on_the_workers_nor_on_the_run(converted, raw, tmp_path):
+    convert(raw[1], tmp_path / "again", num_workers=1)
+    assert contents(tmp_path / "again") == contents(converted[0])
+
+
+def test_cases_do_not_lie_in_the_order_of_their_names(write_cases, tmp_path):
+    names = tuple("abcdefgh")
+    domain = dataclasses.replace(ORGAN, train=names, validation=(), test=())
+    domain = write_cases(tmp_path / "raw", domain)
+    (made,) = convert(Plan((domain,)), tmp_path / "data", num_workers=2)
+    order = [entry.case for entry in made.cases]
+    assert sorted(order) == list(names)
+    assert order != list(names)
+
+
+def test_resampling_to_the_spacing_of_the_plan(one):
+    one.domain = dataclasses.replace(one.domain, spacing_mm=(1.0, 2.0, 1.0))
+    entry = one.convert().cases[0]
+    assert entry.raw_spacing_mm == [2, 1, 1]
+    assert entry.crop_shape == [6, 8, 8]
+    assert entry.shape == [12, 4, 8]
+    assert entry.spacing_mm == [1, 2, 1]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_image_dtype(one, dtype):
+    made = one.convert(image_dtype=dtype)
+    assert made.image_dtype == dtype
+    (entry,) = made.entries("test")
+    (serialized,) = read_shard(one.data_dir / ORGAN.name / entry.shard)
+    fields = records.parse(serialized, image_dtype=dtype)
+    image, _ = preprocess.preprocess_image(
+        draw_image(ord("d"))[None], (2.0, 1.0, 1.0), one.domain
+    )
+    np.testing.assert_array_equal(fields["image"], image.astype(dtype), strict=True)
+
+
+def test_compression(one):
+    made = one.convert(compression="gzip")
+    assert made.compression == "gzip"
+    path = one.data_dir / ORGAN.name / made.shards("train")[0]
+    gzip.decompress(path.read_bytes())
+    assert [records.decode(text).case for text in read_shard(path, "GZIP")] == [
+        entry.case for entry in made.entries("train")
+    ]
+
+
+def test_shard_is_closed_once_it_is_large_enough(one):
+    one.domain = dataclasses.replace(
+        one.domain, train=("a", "b", "c", "d"), validation=(), test=()
+    )
+    size = one.convert().cases[0].num_bytes
+    # A shard is closed once it is reached: after the second of two cases.
+    made = one.convert(shard_size_mb=1.5 * size / 1e6, overwrite=True)
+    assert made.shards("train") == [
+        "train-00000-of-00002.tfrecord",
+        "train-00001-of-00002.tfrecord",
+    ]
+    assert [entry.shard[:11] for entry in made.cases] == ["train-00000"] * 2 + [
+        "train-00001"
+    ] * 2
+    folder = one.data_dir / ORGAN.name
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "manifest.json",
+        *made.shards("train"),
+    ]
+    cases = [
+        records.decode(text).case
+        for name in made.shards("train")
+        for text in read_shard(folder / name)
+    ]
+    assert cases == [entry.case for entry in made.cases]
+
+
+def test_every_flag_reaches_the_conversion(raw, tmp_path, run_command, write_nifti):
+    moved = tmp_path / "moved"
+    shutil.copytree(raw[0], moved)
+    generator = np.random.default_rng(0)
+    for case in ("p", "q"):
+        large = generator.normal(100, 10, (2, 20, 120, 120)).astype(np.float32)
+        write_nifti(moved / PROSTATE.name / f"imagesTr/{case}.nii.gz", large, (2, 1, 1))
+        label = np.uint8(large[0] > 130)
+        write_nifti(moved / PROSTATE.name / f"labelsTr/{case}.nii.gz", label, (2, 1, 1))
+    plan_file = tmp_path / "plan.json"
+    plan_file.write_text(plan_to_json(raw[1]))
+    run_command(
+        "data_prep.convert",
+        plan=plan_file,
+        data_dir=tmp_path / "data",
+        raw_dir=moved,
+        domains=PROSTATE.name,
+        num_workers=1,
+        shard_size_mb=1,
+        compression="gzip",
+        image_dtype="float32",
+    )
+    assert not (tmp_path / "data" / ORGAN.name).exists()
+    _, (made,) = manifest.load_converted(tmp_path / "data", [PROSTATE.name])
+    assert len(made.shards("train")) == 2
+    assert (made.compression, made.image_dtype) == ("gzip", "float32")
+    assert made.cases[0].files[0].startswith(str(moved / PROSTATE.name))
+
+
+def test_scans_that_have_moved(one):
+    moved = one.raw.parent.rename(one.raw.parent.with_name("moved"))
+    with pytest.raises(InputError, match="dataset.json: expected a file, found none"):
+        one.convert()
+    made = one.convert(raw_dir=str(moved))
+    assert made.cases[0].files[0].startswith(str(moved / ORGAN.name))
+
+
+def test_domain_that_is_not_in_the_plan(one, run_command):
+    done = run_command("data_prep.convert", **one.flags, domains="Task92", status=1)
+    assert "domain 'Task92' is not in the plan" in done.stderr
+
+
+@pytest.mark.parametrize("flag", ["plan", "data_dir"])
+def test_flags_that_cannot_be_missing(flag, run_command, tmp_path):
+    flags = {"plan": tmp_path / "plan.json", "data_dir": tmp_path} | {flag: ""}
+    done = run_command("data_prep.convert", **flags, status=1)
+    assert f"--{flag}: expected a value" in done.stderr
+
+
+def test_second_run_says_that_it_was_done(finished, run_command):
+    before = contents(finished.data_dir)
+    done = run_command("data_prep.convert", **finished.flags)
+    assert "(was done already)" in done.stdout
+    assert contents(finished.data_dir) == before
+
+
+def test_changes_of_the_plan_that_leave_the_shards_alone_are_taken_over(finished):
+    finished.domain = dataclasses.replace(finished.domain, batch_size=7)
+    finished.convert()
+    plan, _ = manifest.load_converted(finished.data_dir)
+    assert plan.domains[0].batch_size == 7
+
+
+def touch_label(one):
+    path = one.label("d")
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+
+
+def rewrite_image(one):
+    path = one.image("d")
+    status = path.stat()
+    image = nib.Nifti1Image(draw_image(99).T, np.diag([1, 1, 2, 1]))
+    nib.save(image, path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size != status.st_size
+
+
+def change_plan(one):
+    one.domain = dataclasses.replace(one.domain, spacing_mm=(2.0, 2.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        (touch_label, {}, "expected .*labelsTr/d.nii.gz as it was converted"),
+        (rewrite_image, {}, "expected .*imagesTr/d.nii.gz as it was converted"),
+        (change_plan, {}, "of this plan, found shards of another one"),
+        (None, {"image_dtype": "float32"}, "image_dtype=float32, found .*=float16"),
+        (None, {"compression": "gzip"}, "compression=gzip, found --compression=none"),
+        (None, {"shard_size_mb": 1}, "shard_size_mb=1, found --shard_size_mb=100"),
+    ],
+)
+def test_what_has_changed_since_is_noticed_and_replaced(
+    finished, change, settings, message
+):
+    before = contents(finished.data_dir)
+    if change:
+        change(finished)
+    with pytest.raises(InputError, match=f"manifest.json: .*{message}.*--overwrite"):
+        finished.convert(**settings)
+    assert contents(finished.data_dir) == before
+    made = finished.convert(**settings, overwrite=True)
+    assert made.fingerprint == manifest.fingerprint(finished.domain)
+    assert finished.convert(**settings) == made
+    manifest.load_converted(finished.data_dir)
+
+
+def test_overwrite_of_the_command(finished, run_command):
+    change_plan(finished)
+    done = run_command("data_prep.convert", **finished.flags, status=1)
+    assert "--overwrite" in done.stderr
+    run_command("data_prep.convert", **finished.flags, overwrite=True)
+    manifest.load_converted(finished.data_dir)
+
+
+def test_shards_of_earlier_conversions_are_removed(one):
+    first = one.convert(shard_size_mb=1e-6)
+    assert len(first.shards("train")) == 2
+    # What a run that was killed leaves behind.
+    (one.data_dir / ORGAN.name / ".partial-test-00007.tfrecord").write_bytes(b"half")
+    made = one.convert(overwrite=True)
+    left = sorted(path.name for path in (one.data_dir / ORGAN.name).iterdir())
+    shards = {entry.shard for entry in made.cases}
+    assert left == sorted(["manifest.json", *shards])
+
+
+def test_missing_shard_is_made_again(finished):
+    made = finished.convert()
+    before = contents(finished.data_dir)
+    (finished.data_dir / ORGAN.name / made.shards("train")[0]).unlink()
+    assert finished.convert() == made
+    assert contents(finished.data_dir) == before
+
+
+def test_unreadable_manifest_is_replaced_when_told_to(finished):
+    made = finished.convert()
+    path = manifest.manifest_path(finished.data_dir, ORGAN.name)
+    path.write_text("{")
+    with pytest.raises(InputError, match="expected a manifest"):
+        finished.convert()
+    assert finished.convert(overwrite=True) == made
+
+
+def part_times(data_dir):
+    parts = data_dir / ORGAN.name / ".parts"
+    return {path.stem: path.stat().st_mtime_ns for path in parts.glob("*.npz")}
+
+
+def fail_at(one, case):
+    """An interrupted conversion: every case but this one is done."""
+    whole = one.image(case).read_bytes()
+    one.image(case).write_bytes(whole[:-20])
+    with pytest.raises(InputError, match=f"{case}.nii.gz"):
+        one.convert()
+    one.image(case).write_bytes(whole)
+
+
+def last_case(one):
+    """The case that is preprocessed last."""
+    names = [*one.domain.train, *one.domain.validation, *one.domain.test]
+    return max(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+
+
+def spy_on_parts(monkeypatch):
+    """Times of the parts right before they are gathered in shards."""
+    seen = {}
+    write_shards = conversion.write_shards
+
+    def spy(data_dir, *arguments, **keywords):
+        seen.update(part_times(pathlib.Path(data_dir)))
+        return write_shards(data_dir, *arguments, **keywords)
+
+    monkeypatch.setattr(conversion, "write_shards", spy)
+    return seen
+
+
+def test_parts_of_an_interrupted_run_are_used(one, monkeypatch):
+    last = last_case(one)
+    fail_at(one, last)
+    assert_nothing_half_written(one.data_dir)
+    before = part_times(one.data_dir)
+    assert set(before) == {"a", "b", "c", "d"} - {last}
+    seen = spy_on_parts(monkeypatch)
+    one.convert()
+    assert set(seen) == {"a", "b", "c", "d"}
+    assert {case: seen[case] for case in before} == before
+    assert not (one.data_dir / ORGAN.name / ".parts").exists()
+
+
+def test_parts_outlive_a_plan_that_drops_the_bad_case(one, monkeypatch):
+    last = last_case(one)
+    fail_at(one, last)
+    before = part_times(one.data_dir)
+    one.domain = dataclasses.replace(
+        one.domain,
+        **{
+            split: tuple(name for name in one.domain.cases(split) if name != last)
+            for split in ("train", "validation", "test")
+        },
+    )
+    seen = spy_on_parts(monkeypatch)
+    one.convert()
+    assert seen == before
+
+
+@pytest.mark.parametrize("change", ["plan", "file", "image_dtype", "cut_short"])
+def test_parts_that_no_longer_fit_are_made_again(one, monkeypatch, change):
+    last = last_case(one)
+    fail_at(one, last)
+    before = part_times(one.data_dir)
+    case = next(iter(before))
+    settings = {}
+    if change == "plan":
+        change_plan(one)
+    elif change == "file":
+        status = one.label(case).stat()
+        os.utime(one.label(case), ns=(0, status.st_mtime_ns + 1))
+    elif change == "image_dtype":
+        settings = {"image_dtype": "float32"}
+    else:
+        part = one.data_dir / ORGAN.name / ".parts" / f"{case}.npz"
+        part.write_bytes(part.read_bytes()[:-30])
+    seen = spy_on_parts(monkeypatch)
+    one.convert(**settings)
+    redone = {name for name in before if seen[name] != before[name]}
+    assert redone == ({case} if change in ("file", "cut_short") else set(before))
+
+
+@pytest.fixture
+def slow(tmp_path, write_nifti, write_cases):
+    """Cases that take a while, for a run to be killed amid them."""
+    names = tuple(f"case_{number}" for number in range(8))
+    domain = dataclasses.replace(ORGAN, train=names, validation=(), test=())
+    domain = write_cases(tmp_path / "raw", domain)
+    domain = dataclasses.replace(domain, spacing_mm=(0.25, 0.125, 0.1))
+    return One(tmp_path / "raw" / ORGAN.name, domain, tmp_path / "data")
+
+
+def start_and_wait_for_parts(one, count, **flags):
+    flags = [f"--{name}={value}" for name, value in (one.flags | flags).items()]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data_prep.convert", *flags],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(part_times(one.data_dir)) < count:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def count_workers(group):
+    """Processes of a group that multiprocessing has started to work."""
+    count = 0
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(path.name)) == group:
+                count += b"spawn_main" in (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+    return count
+
+
+def wait_until_group_is_gone(group):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("workers are left")
+
+
+def test_killed_run_leaves_no_workers_and_goes_on(slow, monkeypatch):
+    process = start_and_wait_for_parts(slow, 2, num_workers=3)
+    assert count_workers(process.pid) == 3
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    wait_until_group_is_gone(process.pid)
+    before = part_times(slow.data_dir)
+    assert 2 <= len(before) < 8
+    seen = spy_on_parts(monkeypatch)
+    made = slow.convert()
+    assert len(made.cases) == 8
+    assert {case: seen[case] for case in before} == before
+    assert not list(slow.data_dir.rglob(".p*"))
+
+
+def test_ctrl_c_ends_at_once_in_one_line(slow):
+    process = start_and_wait_for_parts(slow, 1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, message = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert message.strip() == "interrupted; run the same command again to go on"
+    wait_until_group_is_gone(process.pid)
+    assert_nothing_half_written(slow.data_dir)
+
+
+def test_worker_ended_by_the_system_is_a_message(one, monkeypatch):
+    # What a worker that runs out of memory looks like to the others.
+    monkeypatch.setattr(conversion, "_start_worker", os._exit)
+    with pytest.raises(StoppedError, match="memory with --num_workers=1"):
+        one.convert()
+    assert_nothing_half_written(one.data_dir)
+
+
+def test_interruption_while_shards_are_replaced_leaves_no_manifest(
+    finished, monkeypatch
+):
+    change_plan(finished)
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("data_prep.shards._remove_stale_shards", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            finished.convert(overwrite=True)
+    with pytest.raises(InputError, match="no such file"):
+        manifest.load_converted(finished.data_dir, [ORGAN.name])
+    finished.convert()
+    manifest.load_converted(finished.data_dir)
+
+
+# Bad input, one by one.
+
+
+def cut_image_short(one, write_nifti):
+    whole = one.image("b").read_bytes()
+    one.image("b").write_bytes(whole[: len(whole) // 2])
+
+
+def remove_label(one, write_nifti):
+    one.label("b").unlink()
+
+
+def remove_image(one, write_nifti):
+    one.image("b").unlink()
+
+
+def shorten_label(one, write_nifti):
+    write_nifti(one.label("b"), make_labels()[:-1], (2, 1, 1))
+
+
+def move_label(one, write_nifti):
+    affine = np.diag([1.0, 1, 2, 1])
+    affine[0, 3] = 5
+    write_nifti(one.label("b"), make_labels(), affine=affine)
+
+
+def put_nan(one, write_nifti):
+    image = draw_image(1)
+    image[2, 5, 5] = np.nan
+    write_nifti(one.image("b"), image, (2, 1, 1))
+
+
+def put_unknown_label(one, write_nifti):
+    labels = make_labels()
+    labels[0, 0, :2] = 254
+    write_nifti(one.label("b"), labels, (2, 1, 1))
+
+
+def make_zero(one, write_nifti):
+    write_nifti(one.image("b"), np.zeros(SHAPE, np.float32), (2, 1, 1))
+
+
+def make_constant(one, write_nifti):
+    write_nifti(one.image("b"), np.full(SHAPE, 7, np.float32), (2, 1, 1))
+
+
+def make_almost_constant(one, write_nifti):
+    image = np.full(SHAPE, 7, np.float32)
+    image[3, 3, 3] = 8
+    write_nifti(one.image("b"), image, (2, 1, 1))
+
+
+def make_flat(one, write_nifti):
+    write_nifti(one.image("b"), draw_image(1)[2], (2, 1, 1))
+
+
+def add_modality(one, write_nifti):
+    write_nifti(one.image("b"), draw_image(1, 2), (2, 1, 1))
+
+
+BAD = [
+    (remove_label, "labelsTr", "expected a file, found none"),
+    (remove_image, "imagesTr", "expected a file, found none"),
+    (shorten_label, "labelsTr", r"expected shape \(10, 12, 6\) .*\(10, 12, 5\)"),
+    (move_label, "labelsTr", "expected the affine of .*imagesTr/b.*5 mm elsewhere"),
+    (put_nan, "imagesTr", "expected finite voxels, found 1"),
+    (put_unknown_label, "labelsTr", r"among \[0, 1, 2\], found 254 in 2 voxels"),
+    (make_zero, "imagesTr", "expected an image with non-zero voxels, found all zero"),
+    (make_constant, "imagesTr", "found the constant 7 in modality 0"),
+    (make_almost_constant, "imagesTr", "the constant 7 between percentiles 2 and 98"),
+    (make_flat, "imagesTr", r"expected a 3-D volume.*\(10, 12\)"),
+    (cut_image_short, "imagesTr", "expected a whole NIfTI file"),
+    (add_modality, "imagesTr", "expected 1 modalities, found 2"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "folder", "message"), BAD, ids=[spoil.__name__ for spoil, *_ in BAD]
+)
+def test_bad_case_is_an_error_that_names_the_file(
+    one, run_command, write_nifti, spoil, folder, message
+):
+    spoil(one, write_nifti)
+    done = run_command("data_prep.convert", **one.flags, status=1)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {one.raw / folder / 'b.nii.gz'}: ")
+    assert re.search(message, line)
+    assert_nothing_half_written(one.data_dir)
+
+
+def test_bad_cases_are_skipped_and_listed(one, run_command, write_nifti):
+    remove_label(one, write_nifti)
+    one.image("d").write_bytes(b"no image")
+    done = run_command("data_prep.convert", **one.flags, on_bad_case="skip")
+    made = manifest.load_manifest(one.data_dir, ORGAN.name)
+    assert sorted(entry.case for entry in made.cases) == ["a", "c"]
+    reasons = {
+        "b": f"{one.label('b')}: expected a file, found none",
+        "d": f"{one.image('d')}: expected a whole NIfTI file",
+    }
+    assert set(made.skipped) == set(reasons)
+    for case, reason in reasons.items():
+        assert made.skipped[case].startswith(reason)
+        assert f"  skipped {case}: {reason}" in done.stdout
+    assert "1 train, 1 validation cases" in done.stdout
+    # Once skipped is not skipped for ever.
+    assert one.convert(skip_bad_cases=True) == made
+    write_nifti(one.label("b"), make_labels(), (2, 1, 1))
+    with pytest.raises(InputError, match="expected .*labelsTr/b.nii.gz as it was"):
+        one.convert(skip_bad_cases=True)
+    made = one.convert(skip_bad_cases=True, overwrite=True)
+    assert set(made.skipped) == {"d"}
+    with pytest.raises(InputError, match="found 1 that were skipped.* d: .*imagesTr"):
+        one.convert()
+
+
+def test_nothing_left_after_skipping_is_an_error(one, run_command):
+    for case in "abcd":
+        one.image(case).write_bytes(b"no image")
+    done = run_command("data_prep.convert", **one.flags, status=1, on_bad_case="skip")
+    assert "Task90_Organ: expected at least one usable case, found none" in done.stderr
+    assert "imagesTr/" in done.stderr
+    assert_nothing_half_written(one.data_dir)
+
+
+def test_plan_without_cases_is_an_error(one):
+    one.domain = dataclasses.replace(one.domain, train=(), validation=(), test=())
+    with pytest.raises(InputError, match="the plan lists no case"):
+        one.convert()
+
+
+def test_unknown_labels_become_background_where_the_plan_says_so(one, write_nifti):
+    put_unknown_label(one, write_nifti)
+    expected = one.convert(skip_bad_cases=True).cases
+    preprocessing = Preprocessing(margin_voxels=1, unknown_labels="background")
+    one.domain = dataclasses.replace(one.domain, preprocessing=preprocessing)
+    cases = {entry.case: entry for entry in one.convert(overwrite=True).cases}
+    assert set(cases) == {"a", "b", "c", "d"}
+    assert cases["b"].label_voxels == expected[0].label_voxels
+
+
+def test_largest_record_is_an_error_that_says_what_to_do(one, monkeypatch):
+    monkeypatch.setattr(case_parts, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3 - 1)
+    task = case_parts.Task(
+        domain=one.domain,
+        case=msd.read_dataset(one.raw).case("a"),
+        split="train",
+        image_dtype="float16",
+        stamps=[None, None],
+        part=one.data_dir / "a.npz",
+    )
+    problem = case_parts.preprocess_case(task)
+    assert problem.startswith(f"{one.image('a')}: expected at most 1151 bytes")
+    assert "found 1152" in problem
+    assert not task.part.exists()
+    monkeypatch.setattr(case_parts, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3)
+    assert case_parts.preprocess_case(task) == ""
+
+
+def test_case_listed_twice_is_converted_once(one):
+    path = one.raw / "dataset.json"
+    content = json.loads(path.read_text())
+    content["training"] += content["training"][:2]
+    path.write_text(json.dumps(content))
+    made = one.convert()
+    assert sorted(entry.case for entry in made.cases) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_case_that_the_dataset_lacks_is_an_error(one, skip):
+    one.domain = dataclasses.replace(one.domain, test=("d", "unlisted"))
+    with pytest.raises(InputError, match="dataset.json: expected case 'unlisted'"):
+        one.convert(skip_bad_cases=skip)
+    assert not one.data_dir.exists()
+
+
+def test_missing_folder_names_it(one, run_command):
+    one.domain = dataclasses.replace(one.domain, raw_dir=str(one.raw / "gone"))
+    done = run_command("data_prep.convert", **one.flags, status=1)
+    assert f"{one.raw}/gone/dataset.json: expected a file, found none" in done.stderr
+    assert not one.data_dir.exists()
+
+
+# A full disk: files that may not grow beyond a limit fail in the same way.
+
+
+def run_with_file_limit(num_bytes, one, **flags):
+    flags = [f"--{name}={value}" for name, value in (one.flags | flags).items()]
+    return subprocess.run(
+        [sys.executable, "-m", "data_prep.convert", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_FSIZE, (num_bytes, num_bytes)
+        ),
+    )
+
+
+@pytest.mark.parametrize("limit", ["part", "shard"])
+def test_full_disk_is_an_error_that_names_the_folder(finished, write_nifti, limit):
+    # Large enough that what a file holds beside the voxels does not count.
+    generator = np.random.default_rng(0)
+    for case in "abcd":
+        image = generator.normal(100, 10, (20, 40, 40)).astype(np.float32)
+        write_nifti(finished.image(case), image, (2, 1, 1))
+        write_nifti(finished.label(case), np.uint8(image > 110), (2, 1, 1))
+    finished.domain = dataclasses.replace(
+        finished.domain, train=("a", "b", "c"), validation=()
+    )
+    before = contents(finished.data_dir)
+    # A part takes as much as a record, and a shard that of three.
+    num_bytes = int(20 * 40 * 40 * 3 * (0.5 if limit == "part" else 2.5))
+    done = run_with_file_limit(num_bytes, finished, overwrite=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "File too large" in line
+    folder = finished.data_dir / ORGAN.name
+    assert (f"{folder}/.parts/" if limit == "part" else f"{folder}: ") in line
+    # What was there is as it was, beside the parts that were finished.
+    after = contents(finished.data_dir)
+    assert {name: after[name] for name in after if ".parts/" not in name} == before
+    assert not list(finished.data_dir.rglob(".partial*"))
+    assert len(part_times(finished.data_dir)) == (0 if limit == "part" else 4)
+    assert finished.convert(overwrite=True).entries("validation") == []

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from u2net_tf.evaluation.metrics import dice
+
+
+def row(*values, dtype=np.uint8):
+    """A volume of one row."""
+    return np.array(values, dtype).reshape(1, 1, -1)
+
+
+class TestDice:
+    def test_two_of_three_voxels_met(self):
+        # Reference 2 voxels, prediction 3, both 2: 2 · 2 / (2 + 3).
+        found = dice(row(0, 1, 1, 0, 0), row(0, 1, 1, 1, 0), num_classes=2)
+        np.testing.assert_array_equal(found, [0.8])
+        assert found.dtype == np.float64
+
+    def test_classes_apart(self):
+        reference = row(0, 1, 1, 2, 2, 3)
+        prediction = row(1, 1, 0, 2, 2, 2)
+        # 1: 2·1 / (2 + 2); 2: 2·2 / (2 + 3); 3: missed.
+        found = dice(reference, prediction, num_classes=4)
+        np.testing.assert_array_equal(found, [0.5, 0.8, 0.0])
+
+    def test_is_the_same_both_ways(self):
+        generator = np.random.default_rng(0)
+        one, other = generator.integers(0, 4, (2, 5, 6, 7))
+        np.testing.assert_array_equal(
+            dice(one, other, num_classes=4), dice(other, one, num_classes=4)
+        )
+
+    def test_equal_masks_have_one_and_disjoint_ones_zero(self):
+        mask = row(0, 1, 2)
+        np.testing.assert_array_equal(dice(mask, mask, num_classes=3), [1, 1])
+        np.testing.assert_array_equal(
+            dice(mask, mask[..., ::-1], num_classes=3), [1, 0]
+        )
+
+    def test_a_class_in_neither_mask_has_none(self):
+        found = dice(row(0, 0, 2), row(0, 0, 2), num_classes=4)
+        np.testing.assert_array_equal(found, [np.nan, 1, np.nan])
+
+    def test_a_class_in_one_mask_only_has_zero(self):
+        found = dice(row(0, 1), row(0, 0), num_classes=3)
+        np.testing.assert_array_equal(found, [0, np.nan])
+        found = dice(row(0, 0), row(2, 0), num_classes=3)
+        np.testing.assert_array_equal(found, [np.nan, 0])
+
+    def test_the_types_may_differ(self):
+        reference, prediction = row(0, 255), row(255, 255, dtype=np.int64)
+        found = dice(reference, prediction, num_classes=256)
+        assert found.shape == (255,)
+        assert found[-1] == pytest.approx(2 / 3)
+
+    def test_of_the_background_nothing_is_told(self):
+        assert dice(row(0), row(0), num_classes=1).shape == (0,)
+
+
+class TestErrors:
+    def test_shapes_that_differ(self):
+        with pytest.raises(ValueError, match=r"\(1, 1, 2\), prediction \(1, 1, 3\)"):
+            dice(row(0, 0), row(0, 0, 0), num_classes=2)
+
+    @pytest.mark.parametrize("name", ["reference", "prediction"])
+    @pytest.mark.parametrize("value", [-1, 3])
+    def test_an_index_that_is_no_class(self, name, value):
+        masks = {"reference": row(0, 1), "prediction": row(0, 1)}
+        masks[name] = row(0, value, dtype=np.int32)
+        with pytest.raises(ValueError, match=f"{name}: expected class indices from 0"):
+            dice(**masks, num_classes=3)

@@ -1,0 +1,174 @@
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+import toy
+
+from u2net_tf.command import InputError
+from u2net_tf.evaluation import scoring
+from u2net_tf.inference.predictor import Prediction
+from u2net_tf.models.model_spec import ModelSpec
+
+
+class Oracle:
+    """Predicts class 1 in the left half of every image."""
+
+    overlap = 0.5
+
+    def __init__(self, plan):
+        self.spec = ModelSpec(plan=plan, pools=(1, 1, 1))
+        self.asked = []
+
+    def predict(self, image, domain):
+        self.asked.append(pathlib.Path(image.grid.path).name.removesuffix(".nii.gz"))
+        classes = np.zeros(image.data.shape[1:], np.uint8)
+        classes[:, :, : classes.shape[2] // 2] = 1
+        return Prediction(classes, None)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    (tmp_path / "step-1.index").write_bytes(b"one")
+    return str(tmp_path / "step-1")
+
+
+@pytest.fixture
+def score(tiny_data, tmp_path, checkpoint):
+    """Scores the training cases of a domain; says which were predicted."""
+
+    def call(index=0, *, predictor=None, plan=None, raw_dir=None):
+        plan = plan or tiny_data.plan
+        predictor = predictor or Oracle(plan)
+        predictor.asked.clear()
+        domain = plan.domains[index]
+        cases = scoring.find_cases(domain, "train", raw_dir)
+        scores = scoring.score_domain(
+            predictor, index, cases, tmp_path / "out", checkpoint=checkpoint
+        )
+        return scores, predictor.asked
+
+    return call
+
+
+class TestFindCases:
+    @pytest.mark.parametrize("split", ["train", "validation", "test"])
+    def test_of_the_split_in_the_order_of_the_plan(self, tiny_data, split):
+        domain = tiny_data.plan.domains[0]
+        cases = scoring.find_cases(domain, split, None)
+        assert tuple(case.name for case in cases) == domain.cases(split)
+
+    def test_in_another_folder(self, tiny_data, tmp_path):
+        domain = dataclasses.replace(tiny_data.plan.domains[0], raw_dir="gone")
+        moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+        cases = scoring.find_cases(domain, "test", str(moved))
+        assert cases[0].image_path == moved / domain.name / "imagesTr" / "one_5.nii.gz"
+        with pytest.raises(InputError, match="gone.dataset.json"):
+            scoring.find_cases(domain, "test", None)
+
+    @pytest.mark.parametrize("kind", ["imagesTr", "labelsTr"])
+    def test_a_missing_file_is_named(self, tiny_data, tmp_path, kind):
+        moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+        path = moved / "Task91_One" / kind / "one_5.nii.gz"
+        path.unlink()
+        with pytest.raises(InputError, match=f"{path}: expected a file, found none"):
+            scoring.find_cases(tiny_data.plan.domains[0], "test", str(moved))
+
+    def test_a_case_that_the_dataset_does_not_list(self, tiny_data):
+        domain = dataclasses.replace(tiny_data.plan.domains[0], test=("no",))
+        with pytest.raises(InputError, match="expected case 'no'"):
+            scoring.find_cases(domain, "test", None)
+
+
+class TestScoreDomain:
+    def test_scores_on_the_grid_of_the_scan(self, score):
+        scores, _ = score()
+        assert [(s.domain, s.case) for s in scores] == [
+            ("Task91_One", f"one_{i}") for i in range(3)
+        ]
+        # 12 × 12 × 10 voxels; the organ lies at 3–8, 3–8, 2–7 (x, y, z) and the left
+        # half is x 0–5: they share 3 · 6 · 6 voxels of 6 · 6 · 6 and 6 · 12 · 10.
+        assert scores[0].dice == {"organ": pytest.approx(2 * 108 / (216 + 720))}
+
+    def test_writes_label_maps_of_raw_values(self, score, tmp_path, tiny_data):
+        score(1)
+        path = tmp_path / "out" / "predictions" / "Task92_Two" / "two_0.nii.gz"
+        image = nib.load(path)
+        # The class of index 1 is written with the first of its raw values.
+        assert np.unique(image.dataobj).tolist() == [0, 4]
+        scan = tiny_data.raw_dir / "Task92_Two" / "imagesTr" / "two_0.nii.gz"
+        assert image.shape == nib.load(scan).shape[:3]
+
+    def test_an_absent_class_has_no_dice(self, score, tiny_data):
+        labels = (
+            *toy.TWO.labels[:2],
+            dataclasses.replace(toy.TWO.labels[2], values=(9,)),
+        )
+        preprocessing = dataclasses.replace(
+            toy.TWO.preprocessing, unknown_labels="background"
+        )
+        domain = dataclasses.replace(
+            tiny_data.plan.domains[1], labels=labels, preprocessing=preprocessing
+        )
+        plan = dataclasses.replace(tiny_data.plan, domains=(toy.ONE, domain))
+        for _ in range(2):  # and keeps it so when it is read again
+            scores, _ = score(1, plan=plan)
+            assert np.isnan(scores[0].dice["core"])
+            assert scores[0].dice["rim"] > 0
+
+
+class TestAgain:
+    def test_what_is_scored_is_not_predicted_again(self, score):
+        first, asked = score()
+        assert asked == ["one_0", "one_1", "one_2"]
+        again, asked = score()
+        assert asked == []
+        assert again == first
+
+    def test_goes_on_where_it_stopped(self, score, tmp_path):
+        first, _ = score()
+        (tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json").unlink()
+        again, asked = score()
+        assert asked == ["one_1"]
+        assert again == first
+
+    def test_a_label_map_that_is_gone_is_made_again(self, score, tmp_path):
+        score()
+        path = tmp_path / "out" / "predictions" / "Task91_One" / "one_2.nii.gz"
+        path.unlink()
+        assert score()[1] == ["one_2"]
+        assert path.is_file()
+
+    def test_another_checkpoint_predicts_all_again(self, score, checkpoint):
+        score()
+        pathlib.Path(f"{checkpoint}.index").write_bytes(b"two")
+        assert len(score()[1]) == 3
+
+    def test_another_overlap_predicts_all_again(self, score, tiny_data):
+        score()
+        predictor = Oracle(tiny_data.plan)
+        predictor.overlap = 0.25
+        assert len(score(predictor=predictor)[1]) == 3
+
+    def test_another_scan_is_predicted_again(self, score, tiny_data, tmp_path):
+        moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+        score(raw_dir=str(moved))
+        path = moved / "Task91_One" / "imagesTr" / "one_1.nii.gz"
+        os.utime(path, (1, 1))
+        assert score(raw_dir=str(moved))[1] == ["one_1"]
+
+    def test_a_score_that_cannot_be_read_is_named(self, score, tmp_path):
+        score()
+        path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
+        path.write_text("{")
+        with pytest.raises(InputError, match=f"{path}: expected scores"):
+            score()
+
+    def test_scores_are_json(self, score, tmp_path):
+        scores, _ = score()
+        path = tmp_path / "out" / ".scores" / "Task91_One" / "one_0.json"
+        assert json.loads(path.read_text())["dice"] == scores[0].dice

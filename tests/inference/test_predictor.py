@@ -1,0 +1,298 @@
+import dataclasses
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from u2net_tf.domains import Domain, Label, Plan, Preprocessing
+from u2net_tf.inference import predictor as predictor_module
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.volumes import case as case_files
+from u2net_tf.volumes import nifti
+
+ORGAN = Domain(
+    name="organ",
+    raw_dir="unset",
+    modalities=("CT",),
+    labels=(Label("background", (0,)), Label("organ", (4, 7))),
+    spacing_mm=(1.0, 1.0, 1.0),
+    median_shape=(8, 8, 8),
+    patch_size=(4, 4, 4),
+    pools=(1, 1, 1),
+    batch_size=1,
+    preprocessing=Preprocessing(margin_voxels=1, clip_percentiles=(0.0, 100.0)),
+)
+PAIR = dataclasses.replace(
+    ORGAN,
+    name="pair",
+    modalities=("T2", "ADC"),
+    labels=(Label("background", (0,)), Label("a", (300,)), Label("b", (2,))),
+    patch_size=(2, 4, 4),
+)
+# An oblique grid: 30° about an axis that is none of the three.
+OBLIQUE = nib.affines.from_matvec(
+    nib.eulerangles.euler2mat(0.3, -0.4, 0.2) @ np.diag([1.0, 1.0, 1.0]), [7, -20, 3]
+)
+
+
+class Threshold:
+    """A network that takes bright voxels for class 1, and of two modalities the
+    second one's for class 2."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, patches, *, domain, training):
+        self.calls.append((domain, training, tuple(patches.shape[1:])))
+        return tf.concat([tf.zeros_like(patches[..., :1]), 40 * (patches - 1)], -1)
+
+
+def make_predictor(domain=ORGAN, *, plan=None, options=None, **changes):
+    spec = ModelSpec(plan=plan or Plan((domain,)), pools=(1, 1, 1), **changes)
+    return Predictor(Threshold(), spec, **(options or {}))
+
+
+def make_content():
+    """(x, y, z) intensities, and where they are bright: different along every axis."""
+    image = np.zeros((11, 9, 8), np.float32)
+    image[2:, 1:8, 1:7] = 100 + np.random.default_rng(0).normal(size=(9, 7, 6))
+    bright = np.zeros(image.shape, bool)
+    bright[3:7, 2:4, 2:5] = True
+    bright[9:11, 6, 5] = True
+    return np.where(bright, 200, image).astype(np.float32), bright
+
+
+def write(path, image, affine, *, codes=(1, 1)):
+    nifti_image = nib.Nifti1Image(image, affine)
+    nifti_image.set_qform(affine, code=codes[0])
+    nifti_image.set_sform(affine, code=codes[1])
+    nib.save(nifti_image, path)
+    return path
+
+
+def predict_file(predictor, path, domain=0, **options):
+    """As `u2net_tf.predict` does it: the written label map, and the prediction."""
+    settings = predictor.spec.plan.domains[domain]
+    paths = path if isinstance(path, list) else [path]
+    image = case_files.read_image(paths, settings)
+    prediction = predictor.predict(image, domain, **options)
+    output = paths[0].with_name("predicted.nii.gz")
+    labels = case_files.raw_labels(prediction.classes, settings)
+    nifti.save_labels(output, labels, image.grid)
+    return nib.load(output), prediction
+
+
+class TestOrientation:
+    @pytest.mark.parametrize("affine", [np.diag([1, 1, 1, 1]), OBLIQUE])
+    @pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "RAI", "PIR", "SLA"])
+    def test_the_same_content_gives_the_same_voxels_in_the_world(
+        self, tmp_path, codes, affine
+    ):
+        image, bright = make_content()
+        upright = nib.Nifti1Image(image, affine)
+        turned = upright.as_reoriented(
+            nib.orientations.ornt_transform(
+                nib.io_orientation(affine), nib.orientations.axcodes2ornt(codes)
+            )
+        )
+        path = write(tmp_path / "scan.nii.gz", turned.dataobj, turned.affine)
+        predicted, _ = predict_file(make_predictor(), path)
+        # On the grid of its image …
+        assert nib.aff2axcodes(predicted.affine) == tuple(codes)
+        assert predicted.shape == turned.shape
+        np.testing.assert_allclose(predicted.affine, turned.affine, atol=1e-6)
+        # … and in the world where the bright voxels are.
+        canonical = nib.as_closest_canonical(predicted)
+        np.testing.assert_array_equal(np.asarray(canonical.dataobj), 4 * bright)
+        np.testing.assert_allclose(canonical.affine, upright.affine, atol=1e-6)
+
+
+class TestHeader:
+    @pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 3), (1, 4)])
+    def test_is_the_image_s(self, tmp_path, codes):
+        image, _ = make_content()
+        path = write(tmp_path / "scan.nii.gz", image, OBLIQUE, codes=codes)
+        predicted, _ = predict_file(make_predictor(), path)
+        given, written = nib.load(path).header, predicted.header
+        assert (int(written["qform_code"]), int(written["sform_code"])) == codes
+        for field in ("dim", "pixdim", "srow_x", "srow_y", "srow_z", "xyzt_units"):
+            np.testing.assert_array_equal(written[field], given[field])
+        np.testing.assert_array_equal(predicted.affine, nib.load(path).affine)
+
+    def test_the_type_is_the_smallest_integer_that_holds_the_labels(self, tmp_path):
+        image, _ = make_content()
+        path = write(tmp_path / "scan.nii.gz", image, np.eye(4))
+        assert predict_file(make_predictor(), path)[0].get_data_dtype() == np.uint8
+        pair = write(tmp_path / "pair.nii.gz", np.stack([image] * 2, -1), np.eye(4))
+        predicted, _ = predict_file(make_predictor(PAIR), pair)
+        assert predicted.get_data_dtype() == np.int16
+        assert predicted.shape == image.shape
+
+
+class TestLabels:
+    def test_are_the_raw_values(self, tmp_path):
+        image, bright = make_content()
+        other = np.roll(image, 1, axis=0)
+        path = write(tmp_path / "a.nii.gz", np.stack([image, other], -1), np.eye(4))
+        predicted, prediction = predict_file(make_predictor(PAIR), path)
+        assert np.unique(predicted.dataobj).tolist() == [0, 2, 300]
+        assert prediction.classes.dtype == np.uint8
+        assert np.unique(prediction.classes).tolist() == [0, 1, 2]
+        first = bright & ~np.roll(bright, 1, axis=0)
+        np.testing.assert_array_equal(np.asarray(predicted.dataobj)[first], 300)
+
+    def test_one_file_per_modality_gives_the_same_as_one_file(self, tmp_path):
+        image, _ = make_content()
+        other = np.roll(image, 1, axis=0)
+        path = write(tmp_path / "a.nii.gz", np.stack([image, other], -1), OBLIQUE)
+        paths = [
+            write(tmp_path / f"a_{i}.nii.gz", part, OBLIQUE)
+            for i, part in enumerate((image, other))
+        ]
+        results = [
+            np.asarray(predict_file(make_predictor(PAIR), p)[0].dataobj)
+            for p in (path, paths)
+        ]
+        np.testing.assert_array_equal(*results)
+
+    def test_belong_to_the_domain_that_is_asked_for(self, tmp_path):
+        image, bright = make_content()
+        path = write(tmp_path / "a.nii.gz", image, np.eye(4))
+        predictor = make_predictor(plan=Plan((PAIR, ORGAN)))
+        predicted, _ = predict_file(predictor, path, domain=1)
+        np.testing.assert_array_equal(np.asarray(predicted.dataobj), 4 * bright)
+        assert predictor.network.calls == [(1, False, (4, 4, 4, 1))]
+
+
+class TestKeepComponents:
+    @pytest.mark.parametrize(("keep", "parts"), [(0, 2), (1, 1), (2, 2)])
+    def test_leaves_so_many_of_the_largest(self, tmp_path, keep, parts):
+        image, bright = make_content()
+        labels = (ORGAN.labels[0], Label("organ", (4,), keep_components=keep))
+        domain = dataclasses.replace(ORGAN, labels=labels)
+        path = write(tmp_path / "a.nii.gz", image, np.eye(4))
+        predicted, _ = predict_file(make_predictor(domain), path)
+        expected = bright.copy()
+        if parts == 1:
+            expected[9:] = False
+        np.testing.assert_array_equal(np.asarray(predicted.dataobj) > 0, expected)
+
+
+class TestProbabilities:
+    @pytest.mark.parametrize("spacing", [1.0, 1.4, 0.6])
+    def test_sum_to_one_on_the_raw_grid(self, tmp_path, spacing):
+        image, bright = make_content()
+        path = write(tmp_path / "a.nii.gz", image, np.eye(4))
+        domain = dataclasses.replace(ORGAN, spacing_mm=(1.0, spacing, 1.2))
+        _, prediction = predict_file(
+            make_predictor(domain), path, with_probabilities=True
+        )
+        found = prediction.probabilities
+        assert found.shape == (*image.T.shape, 2)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
+        assert found.min() >= 0
+
+    def test_are_certain_background_outside_of_the_crop(self, tmp_path):
+        image, _ = make_content()
+        path = write(tmp_path / "a.nii.gz", image, np.eye(4))
+        domain = dataclasses.replace(
+            ORGAN,
+            preprocessing=dataclasses.replace(ORGAN.preprocessing, margin_voxels=0),
+        )
+        _, prediction = predict_file(
+            make_predictor(domain), path, with_probabilities=True
+        )
+        outside = np.ones(image.T.shape, bool)
+        outside[1:7, 1:8, 2:] = False
+        np.testing.assert_array_equal(prediction.probabilities[outside, 0], 1)
+        np.testing.assert_array_equal(prediction.probabilities[outside, 1:], 0)
+        assert (prediction.probabilities[~outside, 1] > 0).all()
+
+    def test_are_those_before_the_clean_up(self, tmp_path):
+        image, bright = make_content()
+        labels = (ORGAN.labels[0], Label("organ", (4,), keep_components=1))
+        path = write(tmp_path / "a.nii.gz", image, np.eye(4))
+        predictor = make_predictor(dataclasses.replace(ORGAN, labels=labels))
+        _, prediction = predict_file(predictor, path, with_probabilities=True)
+        assert (prediction.probabilities[bright.T, 1] > 0.5).all()
+
+    def test_are_not_kept_unless_asked_for(self, tmp_path):
+        path = write(tmp_path / "a.nii.gz", make_content()[0], np.eye(4))
+        assert predict_file(make_predictor(), path)[1].probabilities is None
+
+
+class TestWindows:
+    IMAGE = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
+
+    def test_are_of_the_domain_s_patch_size(self):
+        predictor = make_predictor()
+        assert predictor.probabilities(self.IMAGE, 0).shape == (4, 8, 8, 2)
+        assert predictor.network.calls == [(0, False, (4, 4, 4, 1))]
+
+    def test_are_resized_to_the_network_s_and_back(self):
+        predictor = make_predictor(patch_size=(8, 4, 6))
+        smooth = np.linspace(-3, 3, 8, dtype=np.float32)
+        image = np.broadcast_to(smooth[:, None], (4, 8, 8))[..., None]
+        found = predictor.probabilities(image, 0)
+        assert predictor.network.calls == [(0, False, (8, 4, 6, 1))]
+        plain = make_predictor().probabilities(image, 0)
+        np.testing.assert_array_equal(found.argmax(-1), plain.argmax(-1))
+        np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
+
+    def test_the_way_of_resizing_matters(self):
+        linear, cubic = (
+            make_predictor(patch_size=(8, 8, 8), resize_method=method).probabilities(
+                self.IMAGE, 0
+            )
+            for method in ("linear", "cubic")
+        )
+        assert np.abs(linear - cubic).max() > 0.1
+        # Probabilities are resized linearly either way.
+        assert cubic.min() >= 0
+
+    def test_overlap(self, monkeypatch):
+        seen = []
+        monkeypatch.setattr(
+            predictor_module,
+            "predict_volume",
+            lambda image, predict, **options: seen.append(options),
+        )
+        make_predictor(options={"overlap": 0.25, "batch_size": 3}).probabilities(
+            self.IMAGE, 0
+        )
+        make_predictor().probabilities(self.IMAGE, 0)
+        common = {"patch_size": (4, 4, 4), "num_classes": 2}
+        assert seen == [
+            {**common, "overlap": 0.25, "batch_size": 3},
+            {**common, "overlap": 0.5, "batch_size": 1},
+        ]
+
+    def test_a_batch_of_windows_gives_the_same(self):
+        found = make_predictor(options={"batch_size": 4}).probabilities(self.IMAGE, 0)
+        np.testing.assert_allclose(
+            found, make_predictor().probabilities(self.IMAGE, 0), atol=1e-6
+        )
+
+    def test_are_traced_once_for_many_volumes(self):
+        predictor = make_predictor()
+        for size in (4, 5, 9):
+            predictor.probabilities(np.zeros((4, size, 4, 1), np.float32), 0)
+        assert len(predictor.network.calls) == 1
+
+
+def test_from_model_dir_takes_the_options(monkeypatch):
+    spec = ModelSpec(plan=Plan((ORGAN,)), pools=(1, 1, 1))
+    asked = []
+
+    def load(model_dir):
+        asked.append(model_dir)
+        return spec, Threshold(), "path"
+
+    monkeypatch.setattr(predictor_module, "load_network", load)
+    predictor = Predictor.from_model_dir("here", overlap=0.75, batch_size=2)
+    assert asked == ["here"]
+    assert predictor.spec is spec
+    assert (predictor.overlap, predictor._batch_size) == (0.75, 2)

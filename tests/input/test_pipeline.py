@@ -1,0 +1,458 @@
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from u2net_tf import manifest, records
+from u2net_tf.command import InputError
+from u2net_tf.domains import Domain, Label
+from u2net_tf.input import patches, pipeline
+
+SHAPE = (6, 8, 10)
+ORGAN = Domain(
+    name="Task90_Organ",
+    raw_dir="raw",
+    modalities=("CT",),
+    labels=(Label("background", (0,)), Label("organ", (1,))),
+    spacing_mm=(1.0, 1.0, 1.0),
+    median_shape=SHAPE,
+    patch_size=(4, 4, 4),
+    pools=(1, 1, 1),
+    batch_size=2,
+    mirror_axes=("z", "y", "x"),
+    train=tuple(f"organ_{number}" for number in range(5)),
+    test=("organ_8", "organ_9"),
+)
+PROSTATE = dataclasses.replace(
+    ORGAN,
+    name="Task91_Prostate",
+    modalities=("T2", "ADC"),
+    patch_size=(2, 4, 6),
+    batch_size=3,
+    train=tuple(f"prostate_{number}" for number in range(3)),
+    test=(),
+)
+HEART = dataclasses.replace(
+    ORGAN,
+    name="Task92_Heart",
+    modalities=("FLAIR", "T1", "T2"),
+    batch_size=1,
+    train=tuple(f"heart_{number}" for number in range(4)),
+    test=(),
+)
+DOMAINS = (ORGAN, PROSTATE, HEART)
+STILL = patches.Sampling(mirror_probability=0)
+
+
+def make_record(domain, case, dtype="float32"):
+    """A case whose voxels are numbered; the organ is one voxel per case."""
+    size = math.prod(SHAPE)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels.flat[int(case[-1]) * 53] = 1
+    numbers = np.arange(size).reshape(SHAPE)
+    coordinates, counts = records.sample_coordinates(labels, 2, per_class=9, seed=0)
+    return records.Record(
+        domain=domain.name,
+        case=case,
+        image=np.stack(
+            [numbers + c / 4 for c in range(domain.num_modalities)], -1
+        ).astype(dtype),
+        labels=labels,
+        label_counts=np.bincount(labels.ravel()),
+        coordinates=coordinates,
+        coordinate_counts=counts,
+    )
+
+
+def write_shards(data_dir, domain, *, per_shard=2, compression="none", dtype="float32"):
+    folder = data_dir / domain.name
+    folder.mkdir(parents=True)
+    entries = []
+    for split in ("train", "test"):
+        cases = domain.cases(split)
+        total = math.ceil(len(cases) / per_shard)
+        for number in range(total):
+            shard = f"{split}-{number:05d}-of-{total:05d}.tfrecord"
+            kind = records.COMPRESSION_TYPES[compression]
+            with tf.io.TFRecordWriter(str(folder / shard), kind) as writer:
+                for case in cases[number * per_shard : (number + 1) * per_shard]:
+                    serialized = records.encode(make_record(domain, case, dtype))
+                    writer.write(serialized)
+                    entries.append(make_entry(case, split, shard, len(serialized)))
+    return manifest.Manifest(
+        domain=domain.name,
+        fingerprint=manifest.fingerprint(domain),
+        image_dtype=dtype,
+        compression=compression,
+        cases=tuple(entries),
+        skipped={},
+    )
+
+
+def make_entry(case, split, shard, num_bytes):
+    return manifest.CaseEntry(
+        case=case,
+        split=split,
+        shard=shard,
+        files=[],
+        raw_shape=list(SHAPE),
+        raw_spacing_mm=[1, 1, 1],
+        raw_orientation="RAS",
+        raw_affine=np.eye(4).tolist(),
+        crop_start=[0, 0, 0],
+        crop_shape=list(SHAPE),
+        shape=list(SHAPE),
+        spacing_mm=[1, 1, 1],
+        label_voxels=[479, 1],
+        num_bytes=num_bytes,
+        checksum="",
+    )
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Folder and manifests of all domains, two cases per shard."""
+    data_dir = tmp_path_factory.mktemp("data")
+    return data_dir, [write_shards(data_dir, domain) for domain in DOMAINS]
+
+
+def take(dataset, count):
+    return list(itertools.islice(dataset.as_numpy_iterator(), count))
+
+
+def take_domain(
+    shards, count, domain=ORGAN, *, first_batch=0, num_domains=1, **keywords
+):
+    data_dir, manifests = shards
+    made = manifests[DOMAINS.index(domain)] if domain in DOMAINS else manifests[0]
+    settings = pipeline.InputSettings(data_dir=str(data_dir), **keywords)
+    dataset = pipeline.domain_dataset(
+        domain, made, settings, first_batch=first_batch, num_domains=num_domains
+    )
+    return take(dataset, count)
+
+
+def take_all(shards, count, domains=DOMAINS, *, first_step=0, **keywords):
+    data_dir, manifests = shards
+    chosen = [manifests[DOMAINS.index(domain)] for domain in domains]
+    settings = pipeline.InputSettings(data_dir=str(data_dir), **keywords)
+    dataset = pipeline.training_dataset(
+        domains, chosen, settings, first_step=first_step
+    )
+    return take(dataset, count)
+
+
+def cases_of(batches):
+    """Names of the cases in the order of the patches."""
+    return [case.decode() for batch in batches for case in batch["case"]]
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        for key in ("case", "image", "labels"):
+            np.testing.assert_array_equal(one[key], other[key], strict=True)
+
+
+def are_same(found, expected):
+    return all(
+        np.array_equal(one[key], other[key])
+        for one, other in zip(found, expected, strict=True)
+        for key in ("case", "image", "labels")
+    )
+
+
+# What a batch is.
+
+
+def test_batch_of_a_domain(shards):
+    for domain in DOMAINS:
+        (batch,) = take_domain(shards, 1, domain)
+        shape = (domain.batch_size, *domain.patch_size)
+        assert set(batch) == {"image", "labels", "case"}
+        assert batch["image"].shape == (*shape, domain.num_modalities)
+        assert batch["image"].dtype == np.float32
+        assert batch["labels"].shape == shape
+        assert batch["labels"].dtype == np.uint8
+        assert batch["case"].shape == (domain.batch_size,)
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_patches_are_parts_of_the_cases_that_they_name(tmp_path, compression, dtype):
+    made = write_shards(tmp_path, PROSTATE, compression=compression, dtype=dtype)
+    settings = pipeline.InputSettings(data_dir=str(tmp_path), sampling=STILL)
+    dataset = pipeline.domain_dataset(PROSTATE, made, settings)
+    for batch in take(dataset, 4):
+        for image, labels, case in zip(*batch.values(), strict=True):
+            record = make_record(PROSTATE, case.decode(), dtype)
+            # The first voxel's number tells where the patch lies.
+            start = np.unravel_index(int(image[0, 0, 0, 0]), SHAPE)
+            box = tuple(
+                slice(first, first + size)
+                for first, size in zip(start, PROSTATE.patch_size, strict=True)
+            )
+            np.testing.assert_array_equal(image, record.image[box].astype(np.float32))
+            np.testing.assert_array_equal(labels, record.labels[box])
+
+
+@pytest.mark.parametrize("axes", [(), ("x",), ("z", "y", "x")])
+def test_image_and_labels_are_mirrored_together_along_the_axes_of_the_plan(
+    shards, axes
+):
+    domain = dataclasses.replace(ORGAN, mirror_axes=axes)
+    sampling = patches.Sampling(certain_share=1, mirror_probability=1)
+    batches = take_domain(shards, 5, domain, sampling=sampling)
+    for batch in batches:
+        for image, labels, case in zip(*batch.values(), strict=True):
+            steps = [np.diff(image[..., 0], axis=axis) for axis in range(3)]
+            mirrored = [bool((step < 0).all()) for step in steps]
+            assert mirrored == [axis in axes for axis in "zyx"]
+            organ = int(case.decode()[-1]) * 53
+            np.testing.assert_array_equal(labels == 1, image[..., 0] == organ)
+            assert labels.sum() == 1
+
+
+def test_sampling_is_that_of_the_settings(shards):
+    def share_with_organ(**shares):
+        sampling = patches.Sampling(mirror_probability=0, **shares)
+        batches = take_domain(shards, 10, sampling=sampling)
+        return np.mean([patch.any() for batch in batches for patch in batch["labels"]])
+
+    nowhere = {"smallest_share": 0, "foreground_share": 0}
+    assert share_with_organ(certain_share=1, **nowhere) == 1
+    # The first patch of two.
+    assert share_with_organ(certain_share=0.5, **nowhere) >= 0.5
+    assert share_with_organ(certain_share=0, smallest_share=1, foreground_share=0) == 1
+    assert share_with_organ(certain_share=0, smallest_share=0, foreground_share=1) == 1
+    assert share_with_organ(certain_share=0, **nowhere) < 0.8
+
+
+def test_first_patches_of_every_batch_are_certain(shards):
+    sampling = patches.Sampling(certain_share=0.5, smallest_share=0, foreground_share=0)
+    batches = take_domain(shards, 15, batch_size=2, sampling=sampling, first_batch=3)
+    hits = np.array([batch["labels"].any(axis=(1, 2, 3)) for batch in batches])
+    assert hits[:, 0].all()
+    assert not hits[:, 1].all()
+
+
+def test_batch_size_of_the_settings_goes_before_that_of_the_plan(shards):
+    assert len(take_domain(shards, 1)[0]["case"]) == 2
+    assert len(take_domain(shards, 1, batch_size=4)[0]["case"]) == 4
+
+
+@pytest.mark.parametrize("method", ["linear", "cubic"])
+def test_patches_are_cut_at_the_plan_s_size_and_resized(shards, method):
+    cut = take_domain(shards, 2, PROSTATE)
+    resized = take_domain(
+        shards, 2, PROSTATE, patch_size=(4, 2, 8), resize_method=method
+    )
+    for small, large in zip(cut, resized, strict=True):
+        for number in range(3):
+            image, labels = patches.resize_patch(
+                tf.constant(small["image"][number]),
+                tf.constant(small["labels"][number]),
+                (4, 2, 8),
+                method=method,
+            )
+            np.testing.assert_allclose(large["image"][number], image, rtol=1e-5)
+            np.testing.assert_array_equal(large["labels"][number], labels)
+    assert cases_of(cut) == cases_of(resized)
+
+
+# The order of the cases.
+
+
+@pytest.mark.parametrize("per_shard", [1, 2, 5])
+@pytest.mark.parametrize("buffer_mb", [1e-9, 256])
+def test_every_case_comes_once_before_any_comes_twice(tmp_path, per_shard, buffer_mb):
+    made = write_shards(tmp_path, ORGAN, per_shard=per_shard)
+    batches = take_domain(
+        (tmp_path, [made]),
+        10,
+        batch_size=2,
+        shuffle_buffer_mb=buffer_mb,
+    )
+    cases = cases_of(batches)
+    epochs = [cases[start : start + 5] for start in range(0, 20, 5)]
+    assert all(sorted(epoch) == list(ORGAN.train) for epoch in epochs)
+    if per_shard < 5 or buffer_mb > 1:
+        assert len(set(map(tuple, epochs))) > 1, "every epoch has the same order"
+
+
+def test_every_order_of_the_cases_occurs(shards):
+    cases = cases_of(take_domain(shards, 400, HEART))
+    orders = {tuple(cases[start : start + 4]) for start in range(0, 400, 4)}
+    # Of 24 orders, 100 draws leave out each with a chance of 1.4 %.
+    assert len(orders) >= 20
+
+
+def pairs_of_shards(cases):
+    """Whether the cases of a shard follow each other as they lie in it."""
+    assert len(cases) == 4
+    whole = [["heart_0", "heart_1"], ["heart_2", "heart_3"]]
+    return cases in (whole[0] + whole[1], whole[1] + whole[0])
+
+
+def test_buffer_says_how_many_records_are_shuffled_together(shards):
+    size_mb = shards[1][2].cases[0].num_bytes / 1e6
+
+    def all_in_pairs(buffer_mb, num_domains=1):
+        batches = take_domain(
+            shards, 40, HEART, shuffle_buffer_mb=buffer_mb, num_domains=num_domains
+        )
+        cases = cases_of(batches)
+        return all(pairs_of_shards(cases[i : i + 4]) for i in range(0, 40, 4))
+
+    assert all_in_pairs(0.5 * size_mb)
+    assert all_in_pairs(1.5 * size_mb)
+    assert not all_in_pairs(2.5 * size_mb)
+    # The domains share the buffer.
+    assert all_in_pairs(2.5 * size_mb, num_domains=2)
+
+
+def test_shards_come_in_another_order_in_another_epoch(shards):
+    batches = take_domain(shards, 40, HEART, shuffle_buffer_mb=1e-9)
+    cases = cases_of(batches)
+    assert {cases[start] for start in range(0, 40, 4)} == {"heart_0", "heart_2"}
+
+
+# What the batches depend on.
+
+
+def test_same_seed_gives_the_same_batches(shards):
+    assert_same(take_all(shards, 9), take_all(shards, 9))
+
+
+@pytest.mark.parametrize("part", ["case", "image"])
+def test_seed_changes_the_batches(shards, part):
+    one = take_domain(shards, 5, seed=0)
+    other = take_domain(shards, 5, seed=1)
+    assert any(
+        not np.array_equal(a[part], b[part]) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_global_seed_changes_nothing(shards):
+    expected = take_domain(shards, 5)
+    for seed in (0, 7):
+        tf.random.set_seed(seed)
+        assert_same(take_domain(shards, 5), expected)
+    tf.random.set_seed(None)
+
+
+@pytest.mark.parametrize("num_parallel_calls", [1, 7])
+def test_parallel_calls_change_nothing(shards, num_parallel_calls):
+    assert_same(
+        take_all(shards, 9, num_parallel_calls=num_parallel_calls),
+        take_all(shards, 9),
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_parallel_calls", "expected"), [(3, 3), (None, tf.data.AUTOTUNE)]
+)
+def test_patches_are_cut_in_parallel(shards, monkeypatch, num_parallel_calls, expected):
+    seen = []
+    map_dataset = tf.data.Dataset.map
+
+    def spy(self, function, **keywords):
+        seen.append(keywords.get("num_parallel_calls"))
+        return map_dataset(self, function, **keywords)
+
+    monkeypatch.setattr(tf.data.Dataset, "map", spy)
+    take_domain(shards, 1, num_parallel_calls=num_parallel_calls)
+    assert expected in seen
+
+
+def test_other_domains_change_nothing(shards):
+    alone = take_all(shards, 6, (HEART,))
+    assert_same(take_all(shards, 12, (ORGAN, HEART))[1::2], alone)
+    assert_same(take_all(shards, 18, (HEART, PROSTATE, ORGAN))[0::3], alone)
+
+
+def test_domains_with_the_same_cases_are_not_cut_alike(tmp_path):
+    twin = dataclasses.replace(ORGAN, name="Task93_Twin")
+    one = take_domain((tmp_path, [write_shards(tmp_path, ORGAN)]), 5)
+    other = take_domain((tmp_path, [write_shards(tmp_path, twin)]), 5, twin)
+    assert not are_same(one, other)
+
+
+# The round robin.
+
+
+@pytest.mark.parametrize(
+    "domains", [(ORGAN,), (HEART, ORGAN), (ORGAN, PROSTATE, HEART)]
+)
+def test_batch_n_is_from_domain_n_mod_the_number_of_domains(shards, domains):
+    batches = take_all(shards, 7, domains)
+    for n, batch in enumerate(batches):
+        domain = domains[n % len(domains)]
+        assert {case.decode() for case in batch["case"]} <= set(domain.train)
+        assert batch["image"].shape[-1] == domain.num_modalities
+        assert batch["image"].shape[1:4] == domain.patch_size
+
+
+def test_round_robin_gives_each_domain_s_own_batches(shards):
+    batches = take_all(shards, 12)
+    for index, domain in enumerate(DOMAINS):
+        assert_same(batches[index::3], take_domain(shards, 4, domain, num_domains=3))
+
+
+# Going on after an interruption.
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_resumed_batches_are_those_of_the_uninterrupted_run(shards, batch_size):
+    # 24 steps are three epochs of the smallest domain and more.
+    uninterrupted = take_all(shards, 24, batch_size=batch_size)
+    for first_step in (1, 9, 20):
+        found = take_all(shards, 4, first_step=first_step, batch_size=batch_size)
+        assert_same(found, uninterrupted[first_step : first_step + 4])
+
+
+def test_resumed_batches_with_the_plan_s_own_batch_sizes_and_a_small_buffer(shards):
+    size_mb = shards[1][0].cases[0].num_bytes / 1e6
+    settings = {"shuffle_buffer_mb": 6 * size_mb, "seed": 3}
+    uninterrupted = take_all(shards, 32, **settings)
+    for first_step in (16, 28):
+        found = take_all(shards, 4, first_step=first_step, **settings)
+        assert_same(found, uninterrupted[first_step : first_step + 4])
+
+
+def test_first_batch_of_one_domain(shards):
+    uninterrupted = take_domain(shards, 12)
+    for first_batch in (1, 4, 9):
+        found = take_domain(shards, 3, first_batch=first_batch)
+        assert_same(found, uninterrupted[first_batch : first_batch + 3])
+
+
+# Errors, and the records of a split.
+
+
+def test_domain_without_training_cases_is_an_error(shards):
+    data_dir, manifests = shards
+    cases = tuple(entry for entry in manifests[0].cases if entry.split == "test")
+    made = dataclasses.replace(manifests[0], cases=cases)
+    with pytest.raises(InputError, match="Task90_Organ: expected training cases"):
+        take_domain((data_dir, [made]), 1)
+
+
+def test_missing_shard_is_an_error_that_names_it(tmp_path):
+    made = write_shards(tmp_path, ORGAN)
+    path = tmp_path / ORGAN.name / made.shards("train")[1]
+    path.unlink()
+    with pytest.raises(InputError, match=f"{path}: expected a shard, found none"):
+        take_domain((tmp_path, [made]), 1)
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_records_of_a_split_come_in_the_order_of_the_manifest(tmp_path, compression):
+    made = write_shards(tmp_path, ORGAN, compression=compression)
+    for split in ("train", "test", "validation"):
+        dataset = pipeline.split_dataset(tmp_path, made, split)
+        cases = [records.decode(text.numpy()).case for text in dataset]
+        assert cases == [entry.case for entry in made.entries(split)]

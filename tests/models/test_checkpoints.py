@@ -1,0 +1,336 @@
+import dataclasses
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from u2net_tf.command import InputError
+from u2net_tf.models import checkpoints
+from u2net_tf.models.checkpoints import Checkpoints, load_network
+from u2net_tf.models.model_spec import ModelSpec, build_network
+
+
+@pytest.fixture(autouse=True)
+def toy_network(monkeypatch):
+    monkeypatch.setattr(checkpoints, "build_network", toy.build_toy_network)
+
+
+def everything(trainer):
+    """All values that training goes on from."""
+    variables = list(trainer.network.variables)
+    for optimizer in trainer.optimizers:
+        variables += optimizer.variables
+    return toy.values_of(variables)
+
+
+def open_run(folder, seed=0, keep=3, plan=toy.PLAN, **changes):
+    spec, trainer = toy.make_trainer(seed, plan)
+    spec = dataclasses.replace(spec, **changes)
+    saved = Checkpoints(folder, spec, trainer.network, trainer.optimizers, keep=keep)
+    return saved, trainer
+
+
+def train(trainer, num_steps):
+    for step in range(num_steps):
+        domain = step % 2
+        trainer.step(domain, toy.draw_batch(toy.PLAN.domains[domain], seed=step))
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    saved, trainer = open_run(folder)
+    values = {}
+    for step in (1, 2, 3):
+        train(trainer, 2)
+        saved.save(step, {"step": step})
+        values[step] = everything(trainer)
+    return folder, values
+
+
+@pytest.fixture
+def run_of_three(one_run, tmp_path):
+    """A folder with checkpoints after steps 1, 2 and 3, and the values of each."""
+    folder, values = one_run
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return tmp_path, values
+
+
+def names(folder):
+    return sorted(p.stem for p in (folder / "checkpoints").glob("*.index"))
+
+
+def cut(folder, step, suffix=".data-00000-of-00001", share=0.5):
+    path = folder / "checkpoints" / f"step-{step}{suffix}"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+class TestRoundTrip:
+    def test_brings_back_every_bit_of_network_and_optimizers(self, run_of_three):
+        folder, values = run_of_three
+        saved, trainer = open_run(folder, seed=1)
+        assert saved.restore() == {"step": 3}
+        toy.assert_identical(everything(trainer), values[3])
+        assert [int(o.iterations) for o in trainer.optimizers] == [6, 3, 3]
+
+    def test_state_is_any_json(self, tmp_path):
+        state = {"step": 3, "row": {"loss": 0.1 + 0.2, "dice": None}, "list": [1, "é"]}
+        open_run(tmp_path)[0].save(3, state)
+        assert open_run(tmp_path)[0].restore() == state
+
+    def test_an_empty_folder_restores_nothing(self, tmp_path):
+        saved, trainer = open_run(tmp_path)
+        before = everything(trainer)
+        assert saved.restore() is None
+        toy.assert_identical(everything(trainer), before)
+
+    def test_save_returns_the_path(self, tmp_path):
+        path = open_run(tmp_path)[0].save(7, {})
+        assert path == str(tmp_path / "checkpoints" / "step-7")
+        assert checkpoints.latest_checkpoint(tmp_path) == path
+
+
+class TestKeep:
+    @pytest.mark.parametrize(
+        ("keep", "left"), [(1, [4]), (2, [3, 4]), (5, [1, 2, 3, 4])]
+    )
+    def test_so_many_stay(self, tmp_path, keep, left):
+        saved, _ = open_run(tmp_path, keep=keep)
+        for step in (1, 2, 3, 4):
+            saved.save(step, {})
+        assert names(tmp_path) == [f"step-{step}" for step in left]
+
+    def test_those_of_the_run_before_count(self, run_of_three):
+        folder, _ = run_of_three
+        saved, _ = open_run(folder, keep=2)
+        saved.restore()
+        saved.save(4, {})
+        assert names(folder) == ["step-3", "step-4"]
+
+
+class TestLoadNetwork:
+    def test_needs_the_folder_alone(self, run_of_three, tmp_path_factory):
+        folder, values = run_of_three
+        moved = tmp_path_factory.mktemp("moved") / "model"
+        shutil.move(folder, moved)
+        spec, network, path = load_network(moved)
+        assert spec == toy.make_trainer()[0]
+        assert path == str(moved / "checkpoints" / "step-3")
+        toy.assert_identical(toy.values_of(network.variables), values[3][:5])
+
+    @pytest.mark.parametrize("adapter", ["separable", "series", "parallel", "none"])
+    def test_finds_every_variable_of_the_real_network(
+        self, tmp_path, adapter, monkeypatch
+    ):
+        monkeypatch.setattr(checkpoints, "build_network", build_network)
+        spec = ModelSpec(
+            plan=toy.PLAN, pools=(2, 1, 2), base_channels=2, adapter=adapter
+        )
+        network = build_network(spec)
+        generator = np.random.default_rng(0)
+        for variable in network.variables:
+            variable.assign(generator.normal(size=variable.shape))
+        Checkpoints(tmp_path, spec, network, [], keep=1).save(1, {})
+        _, loaded, _ = load_network(tmp_path)
+        toy.assert_identical(
+            toy.values_of(loaded.variables), toy.values_of(network.variables)
+        )
+
+    def test_reads_a_plan_that_was_edited_since(self, run_of_three):
+        # Training does not depend on the clean-up: it goes on with the new plan.
+        folder, _ = run_of_three
+        label = dataclasses.replace(toy.ONE.labels[1], keep_components=7)
+        domain = dataclasses.replace(toy.ONE, labels=(toy.ONE.labels[0], label))
+        plan = dataclasses.replace(toy.PLAN, domains=(domain, toy.TWO))
+        saved, _ = open_run(folder, plan=plan)
+        saved.restore()
+        saved.save(4, {})
+        assert load_network(folder)[0].plan == plan
+
+    @pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
+    @pytest.mark.parametrize("share", [0, 0.5, 0.99])
+    def test_a_damaged_one_is_an_error_that_names_it(self, run_of_three, suffix, share):
+        folder, _ = run_of_three
+        cut(folder, 3, suffix, share)
+        with pytest.raises(InputError, match="step-3: expected a whole checkpoint"):
+            load_network(folder)
+
+    def test_no_checkpoint(self, tmp_path):
+        words = f"{tmp_path}: expected a model .* found no checkpoint in"
+        with pytest.raises(InputError, match=words):
+            load_network(tmp_path)
+        with pytest.raises(InputError, match="expected a model"):
+            load_network(tmp_path / "nowhere")
+
+    def test_a_checkpoint_of_something_else(self, tmp_path):
+        folder = tmp_path / "checkpoints"
+        tf.train.Checkpoint(v=tf.Variable(1.0)).write(str(folder / "step-1"))
+        with pytest.raises(InputError, match="step-1: expected a checkpoint of u2net"):
+            load_network(tmp_path)
+
+    def test_a_network_of_another_version(self, run_of_three, monkeypatch):
+        folder, _ = run_of_three
+
+        def build_more(spec):
+            network = toy.build_toy_network(spec)
+            network.more = tf.Variable([1.0, 2.0])
+            return network
+
+        monkeypatch.setattr(checkpoints, "build_network", build_more)
+        with pytest.raises(InputError, match="step-3: expected the variables of"):
+            load_network(folder)
+
+
+class TestDamage:
+    @pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
+    @pytest.mark.parametrize("share", [0, 0.5, 0.99])
+    def test_the_one_before_is_taken_with_a_warning(
+        self, run_of_three, caplog, suffix, share
+    ):
+        folder, values = run_of_three
+        cut(folder, 3, suffix, share)
+        saved, trainer = open_run(folder, seed=1)
+        assert saved.restore() == {"step": 2}
+        toy.assert_identical(everything(trainer), values[2])
+        assert re.search("step-3: expected a whole checkpoint.*before", caplog.text)
+
+    def test_a_flipped_bit_is_found(self, run_of_three):
+        folder, values = run_of_three
+        path = folder / "checkpoints" / "step-3.data-00000-of-00001"
+        content = bytearray(path.read_bytes())
+        content[100] ^= 1
+        path.write_bytes(content)
+        saved, trainer = open_run(folder, seed=1)
+        assert saved.restore() == {"step": 2}
+        toy.assert_identical(everything(trainer), values[2])
+
+    def test_the_run_goes_on_from_there(self, run_of_three):
+        folder, _ = run_of_three
+        cut(folder, 3)
+        saved, trainer = open_run(folder, seed=1)
+        saved.restore()
+        train(trainer, 2)
+        saved.save(3, {"step": 3})
+        again, other = open_run(folder, seed=2)
+        assert again.restore() == {"step": 3}
+        toy.assert_identical(everything(other), everything(trainer))
+
+    def test_all_damaged_is_an_error(self, run_of_three):
+        folder, _ = run_of_three
+        for step in (1, 2, 3):
+            cut(folder, step)
+        saved, _ = open_run(folder)
+        with pytest.raises(InputError, match="found 3 damaged ones"):
+            saved.restore()
+
+    @pytest.mark.parametrize("content", [None, "", "no such field {"])
+    def test_a_lost_list_of_checkpoints_starts_nothing_over(
+        self, run_of_three, content
+    ):
+        folder, values = run_of_three
+        listed = folder / "checkpoints" / "checkpoint"
+        listed.unlink() if content is None else listed.write_text(content)
+        assert checkpoints.latest_checkpoint(folder).endswith("step-3")
+        saved, trainer = open_run(folder, seed=1)
+        assert saved.restore() == {"step": 3}
+        toy.assert_identical(everything(trainer), values[3])
+        saved.save(10, {})
+        assert names(folder) == ["step-10", "step-2", "step-3"]
+
+    def test_a_list_without_checkpoints_is_none(self, tmp_path):
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "checkpoint").write_text("")
+        assert open_run(tmp_path)[0].restore() is None
+
+    def test_leftovers_of_a_killed_write_are_removed(self, run_of_three):
+        folder, _ = run_of_three
+        left = folder / "checkpoints" / "step-4_temp"
+        left.mkdir()
+        (left / "part-00000-of-00001.data-00000-of-00001.tempstate1").write_text("x")
+        open_run(folder)
+        assert not left.exists()
+
+
+class TestAnotherModel:
+    def test_the_difference_is_named(self, run_of_three):
+        folder, _ = run_of_three
+        saved, _ = open_run(folder, pools=(2, 1, 1))
+        with pytest.raises(InputError) as caught:
+            saved.restore()
+        assert "step-3: expected pools (2, 1, 1), found (1, 1, 1)" in str(caught.value)
+        assert "--model_dir" in str(caught.value)
+
+    def test_another_plan_is_named(self, run_of_three):
+        folder, _ = run_of_three
+        domain = dataclasses.replace(toy.ONE, spacing_mm=(3.0, 1.0, 1.0))
+        plan = dataclasses.replace(toy.PLAN, domains=(domain, toy.TWO))
+        saved, _ = open_run(folder, plan=plan)
+        with pytest.raises(InputError, match=r"Task91_One .* \['spacing_mm'\]"):
+            saved.restore()
+
+    def test_nothing_is_changed_by_the_attempt(self, run_of_three):
+        folder, _ = run_of_three
+        before = {p: p.read_bytes() for p in (folder / "checkpoints").iterdir()}
+        with pytest.raises(InputError):
+            open_run(folder, adapter="none")[0].restore()
+        assert {p: p.read_bytes() for p in (folder / "checkpoints").iterdir()} == before
+
+    def test_other_variables(self, run_of_three):
+        # The same settings, and yet another network: another version of the code.
+        folder, _ = run_of_three
+        spec, trainer = toy.make_trainer()
+        network = toy.build_toy_network(dataclasses.replace(spec, base_channels=9))
+        saved = Checkpoints(folder, spec, network, trainer.optimizers, keep=3)
+        with pytest.raises(InputError, match="step-3: expected the variables of"):
+            saved.restore()
+
+
+class TestFullDisk:
+    # A limit on the size of files acts as a full disk does, and needs no disk.
+    SCRIPT = """
+import resource, sys
+sys.path.insert(0, sys.argv[2])
+import tensorflow as tf, toy
+from u2net_tf.models.checkpoints import Checkpoints
+
+spec, trainer = toy.make_trainer()
+saved = Checkpoints(sys.argv[1], spec, trainer.network, trainer.optimizers, keep=1)
+saved.save(1, {"step": 1})
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+try:
+    saved.save(2, {"step": 2})
+except OSError as error:
+    print(error)
+"""
+
+    def test_is_told_and_the_older_checkpoint_stays(self, tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", self.SCRIPT, str(tmp_path), toy.__file__[:-7]],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=pathlib.Path(__file__).parents[2],
+        )
+        assert done.returncode == 0, done.stderr
+        expected = f"{tmp_path / 'checkpoints'}: cannot write a checkpoint: "
+        assert done.stdout.startswith(expected)
+        assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+            "checkpoint",
+            "step-1.data-00000-of-00001",
+            "step-1.index",
+        ]
+        assert load_network(tmp_path)[0].plan == toy.PLAN
+        saved, _ = open_run(tmp_path)
+        assert saved.restore() == {"step": 1}
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path):
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises(OSError, match=str(tmp_path / "file")):
+            open_run(tmp_path / "file")

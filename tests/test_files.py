@@ -1,0 +1,74 @@
+import errno
+import os
+
+import pytest
+
+from u2net_tf import files
+
+
+def write_half(path, error):
+    with files.written_whole(path) as partial:
+        partial.write_text("half of the n")
+        raise error
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_is_there_once_it_is_whole(tmp_path):
+    path = tmp_path / "made" / "too" / "report.nii.gz"
+    with files.written_whole(path) as partial:
+        partial.write_text("new")
+        assert partial.name.endswith("report.nii.gz")
+        assert partial.parent == path.parent
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["report.nii.gz"]
+
+
+def test_old_file_is_replaced(tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_text("old and longer")
+    files.write_text(path, "né")
+    assert path.read_bytes() == "né".encode()
+    assert names(tmp_path) == ["plan.json"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()])
+def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "plan.json"
+    path.write_text("old")
+    with pytest.raises(type(error)):
+        write_half(path, error)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["plan.json"]
+
+
+def test_nothing_written_is_an_error_and_leaves_the_old_file(tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), files.written_whole(path):
+        pass
+    assert path.read_text() == "old"
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    path = tmp_path / "plan.json"
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left.*plan.json"):
+        write_half(path, full)
+    assert names(tmp_path) == []
+
+
+def test_an_error_that_names_a_file_is_left_as_it_is(tmp_path):
+    error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "another")
+    with pytest.raises(FileNotFoundError) as raised:
+        write_half(tmp_path / "plan.json", error)
+    assert raised.value.filename == "another"
+
+
+def test_a_folder_in_the_way_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "work").write_text("a file")
+    with pytest.raises(OSError, match="work"):
+        files.write_text(tmp_path / "work" / "plan.json", "text")

@@ -1,0 +1,99 @@
+"""Imports only go up: a file may use what stands above it in this list, never below."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+# A folder is one step, and so is a file; files of one folder may use each other.
+ORDER = (
+    "u2net_tf.command",
+    "u2net_tf.files",
+    "u2net_tf.domains",
+    "u2net_tf.volumes",
+    "u2net_tf.manifest",
+    "u2net_tf.records",
+    "u2net_tf.input",
+    "u2net_tf.networks",
+    "u2net_tf.losses",
+    "u2net_tf.models",
+    "u2net_tf.inference",
+    "u2net_tf.evaluation",
+    "u2net_tf.training",
+    "u2net_tf.train",
+    "u2net_tf.evaluate",
+    "u2net_tf.predict",
+)
+# Of these `data_prep` makes its shards, and of nothing else.
+FOR_DATA_PREP = ORDER[: ORDER.index("u2net_tf.records") + 1]
+# Commands are used by nobody.
+COMMANDS = ("u2net_tf.train", "u2net_tf.evaluate", "u2net_tf.predict")
+
+
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def imports_of(path, *, at_the_top=False):
+    """Modules that a file imports, anywhere or when it is imported itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = _run_at_import(tree) if at_the_top else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            # `from package import module` names the module second.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _run_at_import(node):
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from _run_at_import(child)
+
+
+def step_of(module):
+    """Where a module stands in the order; None for another package."""
+    for step in ORDER:
+        if f"{module}.".startswith(f"{step}."):
+            return step
+    assert not module.startswith("u2net_tf."), f"{module} has no place in the order"
+    return None
+
+
+LIBRARY = [p for p in (ROOT / "u2net_tf").rglob("*.py") if p.name != "__init__.py"]
+PREPARATION = list((ROOT / "data_prep").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
+def test_imports_go_up(path):
+    own = step_of(name_of(path))
+    for module in imports_of(path):
+        step = step_of(module)
+        assert not module.startswith(("data_prep", "tools", "tests")), module
+        if step is not None:
+            assert ORDER.index(step) <= ORDER.index(own), f"{module} stands below"
+            assert step == own or step not in COMMANDS, f"{module} is a command"
+
+
+@pytest.mark.parametrize("path", PREPARATION, ids=name_of)
+def test_data_prep_uses_the_first_few(path):
+    for module in imports_of(path):
+        assert not module.startswith(("tools", "tests")), module
+        assert step_of(module) in (None, *FOR_DATA_PREP), module
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*PREPARATION, *(p for p in LIBRARY if step_of(name_of(p)) == "u2net_tf.volumes")],
+    ids=name_of,
+)
+def test_tensorflow_is_imported_where_it_is_needed_only(path):
+    """Worker processes of `data_prep` start without it."""
+    for module in imports_of(path, at_the_top=True):
+        assert module.partition(".")[0] not in ("tensorflow", "keras"), module
+        # And not by way of a file that imports it.
+        assert step_of(module) != "u2net_tf.records", module

@@ -1,0 +1,210 @@
+import dataclasses
+import json
+
+import pytest
+
+from u2net_tf import files, manifest
+from u2net_tf.command import InputError
+from u2net_tf.domains import Domain, Label, Plan, Preprocessing, plan_to_json
+
+DOMAIN = Domain(
+    name="Task90_Organ",
+    raw_dir="raw/Task90_Organ",
+    modalities=("T2", "ADC"),
+    labels=(Label("background", (0,)), Label("organ", (1, 2))),
+    spacing_mm=(3.0, 1.0, 1.0),
+    median_shape=(16, 32, 32),
+    patch_size=(8, 16, 16),
+    pools=(2, 3, 3),
+    batch_size=4,
+    train=("a", "b"),
+    validation=("c",),
+    test=("d",),
+)
+OTHER = dataclasses.replace(DOMAIN, name="Task91_Other")
+
+
+def make_entry(case, split, shard):
+    return manifest.CaseEntry(
+        case=case,
+        split=split,
+        shard=shard,
+        files=[f"/raw/{case}.nii.gz", f"/raw/{case} é.nii.gz"],
+        raw_shape=[10, 20, 30],
+        raw_spacing_mm=[3.3, 0.1, 1.0],
+        raw_orientation="LPS",
+        raw_affine=[[1.0, 0.1, 0.0, -3.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+        crop_start=[0, 1, 2],
+        crop_shape=[10, 18, 25],
+        shape=[11, 18, 25],
+        spacing_mm=[3.0, 1.0, 1.0],
+        label_voxels=[4900, 50],
+        num_bytes=1234,
+        checksum="ab" * 32,
+    )
+
+
+def make_manifest(domain=DOMAIN):
+    return manifest.Manifest(
+        domain=domain.name,
+        fingerprint=manifest.fingerprint(domain),
+        image_dtype="float16",
+        compression="gzip",
+        cases=(
+            make_entry("b", "train", "train-00001-of-00002.tfrecord"),
+            make_entry("a", "train", "train-00000-of-00002.tfrecord"),
+            make_entry("d", "test", "test-00000-of-00001.tfrecord"),
+        ),
+        skipped={"c": "/raw/c.nii.gz: expected finite voxels, found 2 that are not"},
+        shard_size_mb=0.5,
+        raw_stamps={"a": [[10, 11], [12, 13]], "c": [[1, 2], None]},
+    )
+
+
+def write_converted(folder, plan=None, manifests=None):
+    plan = plan or Plan((DOMAIN, OTHER))
+    files.write_text(folder / "plan.json", plan_to_json(plan))
+    for domain in plan.domains:
+        text = manifest.to_json(make_manifest(domain))
+        files.write_text(manifest.manifest_path(folder, domain.name), text)
+    return folder
+
+
+def test_manifest_comes_back_as_it_was_written(tmp_path):
+    write_converted(tmp_path)
+    assert manifest.load_manifest(tmp_path, DOMAIN.name) == make_manifest()
+
+
+def test_manifest_without_cases_comes_back(tmp_path):
+    empty = dataclasses.replace(make_manifest(), cases=(), skipped={}, raw_stamps={})
+    files.write_text(
+        manifest.manifest_path(tmp_path, DOMAIN.name), manifest.to_json(empty)
+    )
+    assert manifest.load_manifest(tmp_path, DOMAIN.name) == empty
+
+
+def test_manifest_has_a_line_per_case():
+    lines = manifest.to_json(make_manifest()).splitlines()
+    assert sum('"case": ' in line for line in lines) == 3
+    assert next(line for line in lines if '"case": "d"' in line).count("crop_") == 2
+
+
+def test_cases_and_shards_of_a_split():
+    made = make_manifest()
+    assert [entry.case for entry in made.entries("train")] == ["b", "a"]
+    assert [entry.case for entry in made.entries("validation")] == []
+    assert made.shards("test") == ["test-00000-of-00001.tfrecord"]
+    assert made.shards("train") == [
+        "train-00000-of-00002.tfrecord",
+        "train-00001-of-00002.tfrecord",
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "Task92"},
+        {"modalities": ("ADC", "T2")},
+        {"labels": (Label("background", (0,)), Label("organ", (1,)))},
+        {"spacing_mm": (3.0, 1.0, 1.1)},
+        {"preprocessing": Preprocessing(margin_voxels=4)},
+        {"preprocessing": Preprocessing(clip_percentiles=(2, 99))},
+        {"preprocessing": Preprocessing(spacing_source="affine")},
+        {"preprocessing": Preprocessing(unknown_labels="background")},
+        {"train": ("a",)},
+        {"validation": ()},
+        {"test": ("b", "d"), "train": ("a",)},
+    ],
+)
+def test_fingerprint_changes_with_what_changes_the_shards(changes):
+    changed = dataclasses.replace(DOMAIN, **changes)
+    assert manifest.fingerprint(changed) != manifest.fingerprint(DOMAIN)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"patch_size": (16, 16, 16)},
+        {"pools": (1, 1, 1)},
+        {"batch_size": 1},
+        {"median_shape": (1, 1, 1)},
+        {"mirror_axes": ()},
+        {"raw_dir": "elsewhere"},
+        {"labels": (Label("background", (0,)), Label("renamed", (1, 2), 2))},
+        # Whole numbers, as people write them into a plan.
+        {"spacing_mm": (3, 1, 1)},
+        {"preprocessing": Preprocessing(clip_percentiles=(2, 98))},
+    ],
+)
+def test_fingerprint_does_not_change_with_anything_else(changes):
+    changed = dataclasses.replace(DOMAIN, **changes)
+    assert manifest.fingerprint(changed) == manifest.fingerprint(DOMAIN)
+
+
+def test_plan_and_manifests_come_in_the_order_asked_for(tmp_path):
+    write_converted(tmp_path)
+    plan, manifests = manifest.load_converted(tmp_path)
+    assert plan == Plan((DOMAIN, OTHER))
+    assert [made.domain for made in manifests] == [DOMAIN.name, OTHER.name]
+    plan, manifests = manifest.load_converted(tmp_path, [OTHER.name, DOMAIN.name])
+    assert plan.names == (OTHER.name, DOMAIN.name)
+    assert [made.domain for made in manifests] == [OTHER.name, DOMAIN.name]
+
+
+def test_a_domain_that_is_not_asked_for_may_be_missing(tmp_path):
+    write_converted(tmp_path)
+    manifest.manifest_path(tmp_path, OTHER.name).unlink()
+    plan, _ = manifest.load_converted(tmp_path, [DOMAIN.name])
+    assert plan.names == (DOMAIN.name,)
+    with pytest.raises(InputError, match="Task91_Other/manifest.json: .*no such file"):
+        manifest.load_converted(tmp_path)
+
+
+def test_missing_plan_names_the_file(tmp_path):
+    with pytest.raises(InputError, match="plan.json: .*found no such file"):
+        manifest.load_converted(tmp_path)
+
+
+def test_shards_of_another_plan_are_an_error(tmp_path):
+    write_converted(tmp_path)
+    other = dataclasses.replace(DOMAIN, spacing_mm=(2.0, 1.0, 1.0))
+    files.write_text(tmp_path / "plan.json", plan_to_json(Plan((other,))))
+    with pytest.raises(InputError, match="manifest.json: .*shards of another plan"):
+        manifest.load_converted(tmp_path)
+
+
+def corrupt(change):
+    """A manifest whose JSON content went through `change`."""
+    content = json.loads(manifest.to_json(make_manifest()))
+    return json.dumps(change(content))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a manifest"),
+        ('{"format": 1, "cases": [', "expected a manifest. Received: JSONDecodeError"),
+        ("[1]", "expected a manifest"),
+        ("{}", "KeyError: 'format'"),
+        (corrupt(lambda c: c | {"format": 99}), "expected format 1. Received: 99"),
+        (corrupt(lambda c: c | {"cases": [1]}), "expected a manifest"),
+        (corrupt(lambda c: c | {"cases": [{"case": "a"}]}), "expected a manifest"),
+        (corrupt(lambda c: c | {"more": 1}), "'more'"),
+        (corrupt(lambda c: c | {"domain": "x"}), "domain: expected Task90_Organ"),
+        (corrupt(lambda c: c | {"compression": "zip"}), "none or gzip. .*'zip'"),
+        (corrupt(lambda c: c | {"image_dtype": "int8"}), "float32. Received: 'int8'"),
+    ],
+)
+def test_content_that_cannot_be_used_names_the_file(tmp_path, text, message):
+    path = manifest.manifest_path(tmp_path, DOMAIN.name)
+    files.write_text(path, text)
+    with pytest.raises(InputError, match=f"manifest.json: .*{message}"):
+        manifest.load_manifest(tmp_path, DOMAIN.name)
+
+
+def test_bytes_that_are_no_text_name_the_file(tmp_path):
+    path = manifest.manifest_path(tmp_path, DOMAIN.name)
+    path.parent.mkdir()
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="manifest.json: expected a manifest"):
+        manifest.load_manifest(tmp_path, DOMAIN.name)

@@ -1,0 +1,176 @@
+"""A network that is traced in a blink and two domains of a few small cases.
+
+For tests of what stands around the network: trainer, checkpoints, loop, predictor.
+"""
+
+import dataclasses
+import json
+import pathlib
+
+import keras
+import nibabel as nib
+import numpy as np
+import tensorflow as tf
+
+from u2net_tf.domains import Domain, Label, Plan
+from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.training.trainer import Trainer
+
+ONE = Domain(
+    name="Task91_One",
+    raw_dir="unset",
+    modalities=("CT",),
+    labels=(Label("background", (0,)), Label("organ", (1,), keep_components=1)),
+    spacing_mm=(1.0, 1.0, 1.0),
+    median_shape=(10, 12, 12),
+    patch_size=(8, 8, 8),
+    pools=(1, 1, 1),
+    batch_size=2,
+    train=("one_0", "one_1", "one_2"),
+    validation=("one_3", "one_4"),
+    test=("one_5",),
+)
+TWO = Domain(
+    name="Task92_Two",
+    raw_dir="unset",
+    modalities=("T2", "ADC"),
+    # Merged and not in the order of their values.
+    labels=(Label("background", (0,)), Label("rim", (4, 7)), Label("core", (2,))),
+    spacing_mm=(2.0, 1.0, 1.0),
+    median_shape=(6, 12, 12),
+    patch_size=(4, 8, 8),
+    pools=(1, 1, 1),
+    batch_size=2,
+    mirror_axes=(),
+    train=("two_0", "two_1"),
+    test=("two_2",),
+)
+PLAN = Plan((ONE, TWO))
+
+
+class ToyNetwork(keras.Model):
+    """A matrix of each domain, one that they share, and again one of each domain."""
+
+    def __init__(self, num_modalities, num_classes, *, width=4, **kwargs):
+        super().__init__(**kwargs)
+        self.num_modalities = tuple(num_modalities)
+        self.num_classes = tuple(num_classes)
+        self.num_domains = len(self.num_modalities)
+        self.width = width
+
+    def build(self, input_shape=None):
+        self.stems = [
+            self.add_weight(shape=(size, self.width), name=f"stem_{i}")
+            for i, size in enumerate(self.num_modalities)
+        ]
+        self.trunk = self.add_weight(shape=(self.width, self.width), name="trunk")
+        self.heads = [
+            self.add_weight(shape=(self.width, size), name=f"head_{i}")
+            for i, size in enumerate(self.num_classes)
+        ]
+        # Keras does not hand the variables in a list on to tf.train.Checkpoint.
+        for variable in (*self.stems, *self.heads):
+            setattr(self, variable.name, variable)
+        self.built = True
+
+    def call(self, inputs, *, domain, training=None):
+        hidden = tf.tensordot(inputs, self.stems[domain].value, 1)
+        hidden = tf.tensordot(tf.nn.leaky_relu(hidden), self.trunk.value, 1)
+        return tf.tensordot(tf.nn.leaky_relu(hidden), self.heads[domain].value, 1)
+
+    def domain_variables(self, domain):
+        return [self.stems[domain], self.heads[domain]]
+
+    @property
+    def shared_variables(self):
+        return [self.trunk]
+
+
+def build_toy_network(spec, **kwargs):
+    """Stands in for `model_spec.build_network`."""
+    network = ToyNetwork(
+        [domain.num_modalities for domain in spec.plan.domains],
+        [domain.num_classes for domain in spec.plan.domains],
+        width=spec.base_channels,
+        **kwargs,
+    )
+    network.build()
+    return network
+
+
+def make_trainer(seed=0, plan=PLAN, dtype="float32", **options):
+    """A trainer of the toy network, its variables drawn from the seed."""
+    keras.utils.set_random_seed(seed)
+    spec = ModelSpec(plan=plan, pools=(1, 1, 1), base_channels=4)
+    network = build_toy_network(spec, dtype=dtype)
+    options = {"learning_rate": 0.01, "weight_decay": 0.1, **options}
+    return spec, Trainer(network, **options)
+
+
+def draw_batch(domain, seed=0, size=(8, 8, 8), dtype="float32"):
+    """A batch of noise as the pipeline would give it."""
+    generator = np.random.default_rng(seed)
+    images = generator.normal(size=(2, *size, domain.num_modalities))
+    labels = generator.integers(0, domain.num_classes, (2, *size))
+    return {
+        "image": tf.constant(images, dtype),
+        "labels": tf.constant(labels, tf.uint8),
+        "case": tf.constant(["a", "b"]),
+    }
+
+
+def values_of(variables):
+    """Copies, to compare bit by bit."""
+    return [variable.numpy().copy() for variable in variables]
+
+
+def assert_identical(first, second):
+    """Two lists of arrays hold the same bits."""
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+
+
+def write_scans(raw_dir: pathlib.Path) -> Plan:
+    """Writes the cases of both domains in MSD layout; returns the plan of them.
+
+    An organ is brighter than what is around it, so that a few steps teach it.
+    """
+    domains = []
+    for domain in PLAN.domains:
+        folder = raw_dir / domain.name
+        rows = []
+        for index, case in enumerate((*domain.train, *domain.validation, *domain.test)):
+            image, labels = _draw_case(domain, index)
+            for kind, array in (("imagesTr", image), ("labelsTr", labels)):
+                path = folder / kind / f"{case}.nii.gz"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+            rows.append(
+                {
+                    "image": f"./imagesTr/{case}.nii.gz",
+                    "label": f"./labelsTr/{case}.nii.gz",
+                }
+            )
+        values = sorted(value for label in domain.labels for value in label.values)
+        content = {
+            "modality": {str(i): name for i, name in enumerate(domain.modalities)},
+            "labels": {str(value): f"value {value}" for value in values},
+            "training": rows,
+        }
+        (folder / "dataset.json").write_text(json.dumps(content))
+        domains.append(dataclasses.replace(domain, raw_dir=str(folder)))
+    return Plan(tuple(domains))
+
+
+def _draw_case(domain, index):
+    """Image and raw labels in the disk's order x, y, z (and modalities)."""
+    generator = np.random.default_rng(index)
+    shape = (12 + index, 12, 10)
+    labels = np.zeros(shape, np.uint8)
+    labels[3:9, 3:9, 2:8] = domain.labels[1].values[-1]
+    if domain.num_classes > 2:
+        labels[5:8, 5:8, 3:7] = domain.labels[2].values[0]
+    image = 100 + 5 * generator.normal(size=(*shape, domain.num_modalities))
+    image += 60.0 * (labels > 0)[..., None] + 60.0 * (labels == 2)[..., None]
+    return image.squeeze(-1) if domain.num_modalities == 1 else image, labels

@@ -1,0 +1,74 @@
+import pathlib
+
+import pytest
+import toy
+
+from u2net_tf.input.pipeline import InputSettings
+from u2net_tf.models import checkpoints
+from u2net_tf.training import start
+from u2net_tf.training.loop import RunSettings
+from u2net_tf.training.schedule import PlateauRule
+
+
+@pytest.fixture
+def toy_network(monkeypatch):
+    """Trains the toy network instead of a U2Net."""
+    monkeypatch.setattr(start, "build_network", toy.build_toy_network)
+    monkeypatch.setattr(checkpoints, "build_network", toy.build_toy_network)
+
+
+@pytest.fixture
+def train(tiny_data):
+    """Calls `start.train` with small settings; takes fields of any of them."""
+
+    def call(model_dir, *, data_dir=None, inputs=None, **changes):
+        def take(**defaults):
+            return {name: changes.pop(name, value) for name, value in defaults.items()}
+
+        data_dir = str(data_dir or tiny_data.data_dir)
+        settings = RunSettings(
+            model_dir=str(model_dir),
+            **take(steps_per_epoch=4, max_epochs=1, eval_every=0, eval_cases=1, keep=3),
+        )
+        rule = PlateauRule(
+            **take(
+                learning_rate=0.02,
+                patience_epochs=30,
+                min_fall=5e-4,
+                factor=5.0,
+                min_learning_rate=1e-8,
+                decay=0.93,
+            )
+        )
+        defaults = {
+            "domains": [],
+            "network": {"base_channels": 4},
+            "pools": (1, 1, 1),
+            "optimizer": {"weight_decay": 1e-5},
+            "distribution": "none",
+            "flags_text": "--seed=0\n",
+        }
+        return start.train(
+            inputs=InputSettings(**{"data_dir": data_dir, **(inputs or {})}),
+            rule=rule,
+            settings=settings,
+            **{**defaults, **changes},
+        )
+
+    return call
+
+
+@pytest.fixture
+def read_rows():
+    """Reads `training.csv`, without what depends on the clock."""
+    import csv
+
+    def read(model_dir):
+        with (pathlib.Path(model_dir) / "training.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        for row in rows:
+            assert float(row.pop("seconds_per_step")) > 0
+            assert 0 <= float(row.pop("input_wait_share")) <= 1
+        return rows
+
+    return read

@@ -1,0 +1,377 @@
+import dataclasses
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from u2net_tf import records
+from u2net_tf.command import InputError, StoppedError
+from u2net_tf.domains import plan_to_json
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.manifest import load_manifest
+from u2net_tf.training.monitor import Monitor
+
+ROOT = pathlib.Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("toy_network")
+
+
+def everything(run):
+    """All values that a run goes on from."""
+    trainer = run._trainer
+    variables = list(trainer.network.variables)
+    for optimizer in trainer.optimizers:
+        variables += optimizer.variables
+    return toy.values_of(variables)
+
+
+def checkpoint_names(model_dir):
+    names = (model_dir / "checkpoints").glob("*.index")
+    return sorted(path.stem for path in names)
+
+
+@pytest.fixture
+def own_data(tiny_data, tmp_path):
+    """A copy of the shards, to be spoiled."""
+    return pathlib.Path(shutil.copytree(tiny_data.data_dir, tmp_path / "own_data"))
+
+
+class TestTraining:
+    def test_learns_an_easy_problem(self, train, tmp_path, read_rows):
+        train(tmp_path, steps_per_epoch=20, max_epochs=4, eval_every=4)
+        rows = read_rows(tmp_path)
+        for column in ("loss", "loss/Task91_One", "loss/Task92_Two"):
+            losses = [float(row[column]) for row in rows]
+            assert losses[-1] < 0.7 * losses[0]
+        assert float(rows[-1]["dice/Task91_One/organ"]) > 0.7
+
+    def test_writes_a_row_per_epoch(self, train, tmp_path, read_rows):
+        run = train(tmp_path, steps_per_epoch=3, max_epochs=2, decay=0.75)
+        rows = read_rows(tmp_path)
+        assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6")]
+        assert (run.step, run.state.epochs) == (6, 2)
+        # Steps 0 and 2 are of the first domain and step 1 is of the second.
+        first, second, joint = (
+            float(rows[0][name])
+            for name in ("loss/Task91_One", "loss/Task92_Two", "loss")
+        )
+        assert joint == pytest.approx((2 * first + second) / 3, rel=1e-5)
+        averages = [float(row["loss_moving_average"]) for row in rows]
+        losses = [float(row["loss"]) for row in rows]
+        assert averages[0] == pytest.approx(losses[0])
+        expected = 0.75 * losses[0] + 0.25 * losses[1]
+        assert averages[1] == pytest.approx(expected, rel=1e-5)
+
+    def test_a_domain_without_a_step_has_no_loss(self, train, tmp_path, read_rows):
+        train(tmp_path, steps_per_epoch=1)
+        assert read_rows(tmp_path)[0]["loss/Task92_Two"] == ""
+
+    def test_every_epoch_has_a_checkpoint(self, train, tmp_path):
+        train(tmp_path, steps_per_epoch=2, max_epochs=3, keep=2)
+        assert checkpoint_names(tmp_path) == ["step-4", "step-6"]
+
+
+class TestEnd:
+    def test_max_epochs(self, train, tmp_path, capsys, read_rows):
+        train(tmp_path, steps_per_epoch=1, max_epochs=2)
+        assert len(read_rows(tmp_path)) == 2
+        said = capsys.readouterr().out
+        assert said.startswith(f"{tmp_path}: 2 steps in 2 epochs (ended by --max_epoch")
+        for path in ("checkpoints", "training.csv", "tensorboard"):
+            assert str(tmp_path / path) in said
+
+    def test_the_schedule_s(self, train, tmp_path, capsys, read_rows):
+        # No fall is enough: a cut at every look but the first.
+        train(
+            tmp_path,
+            steps_per_epoch=1,
+            max_epochs=0,
+            learning_rate=0.1,
+            patience_epochs=2,
+            min_fall=1e9,
+            factor=10.0,
+            min_learning_rate=0.005,
+        )
+        rates = [float(row["learning_rate"]) for row in read_rows(tmp_path)]
+        assert rates == pytest.approx([0.1] * 4 + [0.01] * 2)
+        assert "6 steps in 6 epochs (ended by the learning r" in capsys.readouterr().out
+
+    def test_the_schedule_s_rate_reaches_the_optimizers(self, train, tmp_path):
+        changes = {"patience_epochs": 1, "min_fall": 1e9, "factor": 4.0}
+        run = train(tmp_path, steps_per_epoch=1, max_epochs=2, **changes)
+        rates = [float(o.learning_rate) for o in run._trainer.optimizers]
+        assert rates == pytest.approx([0.005] * 3)
+
+    def test_again_after_the_end_changes_nothing(self, train, tmp_path, read_rows):
+        first = train(tmp_path, max_epochs=2)
+        rows = read_rows(tmp_path)
+        again = train(tmp_path, max_epochs=2)
+        toy.assert_identical(everything(again), everything(first))
+        assert read_rows(tmp_path) == rows
+        assert checkpoint_names(tmp_path) == ["step-4", "step-8"]
+
+
+class TestValidation:
+    def test_every_so_many_epochs(self, train, tmp_path, read_rows):
+        train(tmp_path, steps_per_epoch=2, max_epochs=4, eval_every=2)
+        columns = [name for name in read_rows(tmp_path)[0] if name.startswith("dice/")]
+        assert columns == [
+            "dice/Task91_One/organ",
+            "dice/Task92_Two/rim",
+            "dice/Task92_Two/core",
+        ]
+        for row in read_rows(tmp_path):
+            there = [row[column] != "" for column in columns]
+            assert there == [row["epoch"] in ("2", "4")] * 3
+
+    @pytest.mark.parametrize(("eval_cases", "seen"), [(1, [15, 14]), (5, [15, 16, 14])])
+    def test_scores_so_many_cases_of_the_watched_split(
+        self, train, tmp_path, monkeypatch, eval_cases, seen
+    ):
+        # A case is known by its width: 12 + its number. The first domain has two
+        # validation cases, the second none, so its test case is watched.
+        widths = []
+        original = Predictor.probabilities
+
+        def spy(self, image, domain):
+            widths.append(image.shape[2])
+            return original(self, image, domain)
+
+        monkeypatch.setattr(Predictor, "probabilities", spy)
+        train(tmp_path, steps_per_epoch=1, eval_every=1, eval_cases=eval_cases)
+        assert sorted(widths) == sorted(seen)
+
+    def test_is_the_mean_over_the_cases_that_have_a_dice(
+        self, train, tmp_path, monkeypatch, read_rows
+    ):
+        scores = iter([[0.5], [np.nan], [np.nan, 1.0]])
+        monkeypatch.setattr(
+            "u2net_tf.training.loop.dice", lambda *args, **kwargs: next(scores)
+        )
+        train(tmp_path, steps_per_epoch=1, eval_every=1, eval_cases=5)
+        (row,) = read_rows(tmp_path)
+        assert [v for k, v in row.items() if k.startswith("dice/")] == ["0.5", "", "1"]
+
+    def test_a_domain_without_such_cases_has_no_dice(
+        self, train, own_data, tmp_path, read_rows
+    ):
+        drop_test_cases(own_data, toy.TWO.name)
+        train(tmp_path, data_dir=own_data, steps_per_epoch=1, eval_every=1)
+        (row,) = read_rows(tmp_path)
+        assert row["dice/Task92_Two/core"] == ""
+        assert row["dice/Task91_One/organ"] != ""
+
+
+def drop_test_cases(data_dir, name):
+    """Rewrites plan and manifest as if the domain had no test cases."""
+    from u2net_tf import manifest as manifests
+    from u2net_tf.domains import load_plan
+
+    plan = load_plan(data_dir / "plan.json")
+    changed = dataclasses.replace(plan.domains[plan.index(name)], test=())
+    domains = tuple(changed if d.name == name else d for d in plan.domains)
+    plan = dataclasses.replace(plan, domains=domains)
+    (data_dir / "plan.json").write_text(plan_to_json(plan))
+    manifest = load_manifest(data_dir, name)
+    kept = tuple(entry for entry in manifest.cases if entry.split != "test")
+    manifest = dataclasses.replace(
+        manifest, cases=kept, fingerprint=manifests.fingerprint(changed)
+    )
+    path = manifests.manifest_path(data_dir, name)
+    path.write_text(manifests.to_json(manifest))
+
+
+class TestResume:
+    SETTINGS = {"steps_per_epoch": 3, "eval_every": 2}
+
+    @pytest.fixture
+    def whole(self, train, tmp_path, read_rows):
+        """What a run of four epochs ends with when nothing interrupts it."""
+        run = train(tmp_path / "whole", max_epochs=4, **self.SETTINGS)
+        return everything(run), read_rows(tmp_path / "whole")
+
+    def check_equal(self, run, folder, whole, read_rows):
+        toy.assert_identical(everything(run), whole[0])
+        assert read_rows(folder) == whole[1]
+
+    def test_ends_with_the_same_bits(self, train, tmp_path, whole, read_rows):
+        folder = tmp_path / "parts"
+        for epochs in (1, 2, 4):
+            run = train(folder, max_epochs=epochs, **self.SETTINGS)
+        self.check_equal(run, folder, whole, read_rows)
+
+    def test_killed_between_checkpoint_and_row(
+        self, train, tmp_path, whole, read_rows, monkeypatch
+    ):
+        folder = tmp_path / "parts"
+
+        def die(self, row):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Monitor, "write", die)
+            with pytest.raises(KeyboardInterrupt):
+                train(folder, max_epochs=4, **self.SETTINGS)
+        assert checkpoint_names(folder) == ["step-3"]
+        assert read_rows(folder) == []
+        run = train(folder, max_epochs=4, **self.SETTINGS)
+        self.check_equal(run, folder, whole, read_rows)
+
+    def test_killed_in_the_middle_of_an_epoch(
+        self, train, tmp_path, whole, read_rows, monkeypatch
+    ):
+        from u2net_tf.training.trainer import Trainer
+
+        folder = tmp_path / "parts"
+        original, steps = Trainer.step, []
+
+        def die_at_the_fifth(self, domain, batch):
+            steps.append(domain)
+            if len(steps) == 5:
+                raise KeyboardInterrupt
+            return original(self, domain, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "step", die_at_the_fifth)
+            with pytest.raises(KeyboardInterrupt):
+                train(folder, max_epochs=4, **self.SETTINGS)
+        assert steps == [0, 1, 0, 1, 0]
+        run = train(folder, max_epochs=4, **self.SETTINGS)
+        self.check_equal(run, folder, whole, read_rows)
+
+    def test_with_a_damaged_newest_checkpoint(self, train, tmp_path, whole, read_rows):
+        folder = tmp_path / "parts"
+        train(folder, max_epochs=2, **self.SETTINGS)
+        path = folder / "checkpoints" / "step-6.data-00000-of-00001"
+        path.write_bytes(path.read_bytes()[:100])
+        run = train(folder, max_epochs=4, **self.SETTINGS)
+        self.check_equal(run, folder, whole, read_rows)
+
+    def test_goes_on_at_the_schedule_s_rate(self, train, tmp_path, read_rows):
+        rule = {"patience_epochs": 1, "min_fall": 1e9, "factor": 2.0}
+        for epochs in (2, 4):
+            parts = train(tmp_path / "a", steps_per_epoch=1, max_epochs=epochs, **rule)
+        rates = [float(row["learning_rate"]) for row in read_rows(tmp_path / "a")]
+        assert rates == pytest.approx([0.02, 0.02, 0.01, 0.005])
+        # From its first step on: the rate was cut right before the interruption.
+        whole = train(tmp_path / "b", steps_per_epoch=1, max_epochs=4, **rule)
+        toy.assert_identical(everything(parts), everything(whole))
+
+    def test_a_lower_end_prolongs_a_finished_run(self, train, tmp_path, read_rows):
+        rule = {"patience_epochs": 1, "min_fall": 1e9, "max_epochs": 0}
+        train(tmp_path, steps_per_epoch=1, min_learning_rate=0.01, **rule)
+        assert len(read_rows(tmp_path)) == 2
+        train(tmp_path, steps_per_epoch=1, min_learning_rate=0.003, **rule)
+        assert len(read_rows(tmp_path)) == 3
+
+    def test_with_other_domains_is_an_error(self, train, tmp_path):
+        train(tmp_path, steps_per_epoch=1)
+        with pytest.raises(InputError, match="expected domains"):
+            train(tmp_path, domains=[toy.ONE.name])
+
+
+class TestNotFinite:
+    def spoil(self, data_dir, case):
+        """Makes a training case infinite."""
+        folder = data_dir / toy.ONE.name
+        for name in load_manifest(data_dir, toy.ONE.name).shards("train"):
+            path = str(folder / name)
+            kept = [records.decode(s.numpy()) for s in tf.data.TFRecordDataset(path)]
+            with tf.io.TFRecordWriter(path) as writer:
+                for record in kept:
+                    if record.case == case:
+                        record.image[...] = np.inf
+                    image = record.image.astype(np.float16)
+                    record = dataclasses.replace(record, image=image)
+                    writer.write(records.encode(record))
+
+    def test_loss_stops_with_step_domain_and_cases(
+        self, train, tmp_path, own_data, tiny_data, read_rows
+    ):
+        folder = tmp_path / "model"
+        train(folder, data_dir=own_data)
+        self.spoil(own_data, "one_1")
+        with pytest.raises(StoppedError) as caught:
+            train(folder, data_dir=own_data, max_epochs=5)
+        said = str(caught.value)
+        assert "in domain Task91_One, cases " in said
+        assert "one_1" in said
+        assert str(folder) in said
+        # An odd step of the second or third epoch: every case comes once in two.
+        step = int(said.removeprefix("step ").split(":")[0])
+        assert step in (5, 7, 9, 11)
+        assert len(read_rows(folder)) == (step - 1) // 4
+        # The last good checkpoint is as a run on good data has it, and can go on.
+        run = train(folder, max_epochs=3)
+        whole = train(tmp_path / "whole", max_epochs=3)
+        toy.assert_identical(everything(run), everything(whole))
+
+    def test_variables_stop_it_before_they_are_saved(self, train, tmp_path):
+        # The loss of the only step is finite; what the step leaves is not.
+        with pytest.raises(StoppedError, match="step 1: expected finite variables"):
+            train(tmp_path, steps_per_epoch=1, learning_rate=float("inf"))
+        assert checkpoint_names(tmp_path) == []
+
+    def test_a_huge_learning_rate(self, train, tmp_path):
+        with pytest.raises(
+            StoppedError, match="expected a finite loss, found (nan|inf)"
+        ):
+            train(tmp_path, learning_rate=1e30)
+
+
+class TestShards:
+    @pytest.mark.parametrize("split", ["train", "validation"])
+    def test_one_that_is_cut_short_is_named(self, train, tmp_path, own_data, split):
+        (name,) = load_manifest(own_data, toy.ONE.name).shards(split)
+        path = own_data / toy.ONE.name / name
+        path.write_bytes(path.read_bytes()[:-7])
+        with pytest.raises(InputError) as caught:
+            train(tmp_path, data_dir=own_data, eval_every=1, eval_cases=5)
+        assert str(caught.value).startswith(f"{path}: expected a whole shard")
+
+    def test_one_that_is_missing_is_named(self, train, tmp_path, own_data):
+        (name,) = load_manifest(own_data, toy.TWO.name).shards("train")
+        (own_data / toy.TWO.name / name).unlink()
+        with pytest.raises(InputError, match=name):
+            train(tmp_path, data_dir=own_data)
+
+
+def test_killed_and_started_again_ends_with_the_same_bits(
+    train, tiny_data, tmp_path, monkeypatch, read_rows
+):
+    """`kill -9` of the real command with the real network."""
+    monkeypatch.undo()
+    folder = tmp_path / "killed"
+    settings = {"steps_per_epoch": 3, "max_epochs": 4}
+    flags = {**settings, "pools": "1,0,1", "base_channels": 2, "eval_every": 0}
+    flags |= {"data_dir": tiny_data.data_dir, "model_dir": folder}
+    flags |= {"domains": toy.TWO.name, "learning_rate": 0.02}
+    with subprocess.Popen(
+        [sys.executable, "-m", "u2net_tf.train"]
+        + [f"--{name}={value}" for name, value in flags.items()],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while process.poll() is None and len(list_rows(folder)) < 2:
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert len(read_rows(folder)) < 4
+    network = {"base_channels": 2, "adapter": "separable"}
+    settings |= {"network": network, "pools": (1, 0, 1), "domains": [toy.TWO.name]}
+    resumed = train(folder, **settings)
+    whole = train(tmp_path / "whole", **settings)
+    toy.assert_identical(everything(resumed), everything(whole))
+    assert read_rows(folder) == read_rows(tmp_path / "whole")
+
+
+def list_rows(folder):
+    path = folder / "training.csv"
+    return path.read_text().splitlines()[1:] if path.is_file() else []

@@ -1,0 +1,207 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from u2net_tf.command import InputError
+from u2net_tf.domains import Plan
+from u2net_tf.input.pipeline import InputSettings
+from u2net_tf.models.checkpoints import load_network
+from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.training import start
+
+pytestmark = pytest.mark.usefixtures("toy_network")
+
+
+class TestPools:
+    ONE_POOL = Plan((toy.ONE, toy.TWO))
+    TWO_POOLS = Plan((toy.ONE, dataclasses.replace(toy.TWO, pools=(0, 1, 1))))
+
+    def test_of_the_flag(self):
+        assert start._pools(self.TWO_POOLS, (2, 1, 0)) == (2, 1, 0)
+
+    def test_of_the_plan_where_its_domains_agree(self):
+        assert start._pools(self.ONE_POOL, None) == (1, 1, 1)
+        assert start._pools(self.TWO_POOLS.select([toy.TWO.name]), None) == (0, 1, 1)
+
+    def test_are_needed_where_the_domains_differ(self):
+        with pytest.raises(InputError) as caught:
+            start._pools(self.TWO_POOLS, None)
+        assert str(caught.value) == (
+            "--pools: expected a value, since the plan's domains differ in theirs: "
+            "[(0, 1, 1), (1, 1, 1)]"
+        )
+
+    def test_of_nothing(self):
+        with pytest.raises(InputError, match=r"--pools: .* found \(0, 0, 0\)"):
+            start._pools(self.ONE_POOL, (0, 0, 0))
+
+    def test_reach_the_model(self, train, tmp_path):
+        train(tmp_path / "a", pools=(2, 1, 1), steps_per_epoch=1)
+        assert load_network(tmp_path / "a")[0].pools == (2, 1, 1)
+        train(tmp_path / "b", pools=None, steps_per_epoch=1)
+        assert load_network(tmp_path / "b")[0].pools == (1, 1, 1)
+
+
+class TestPatches:
+    def test_of_a_domain_that_cannot_be_halved_so_often(self, train, tmp_path):
+        with pytest.raises(InputError) as caught:
+            train(tmp_path, pools=(3, 1, 1))
+        assert str(caught.value) == (
+            "--patch_size: expected sizes divisible by 2**pools, pools being "
+            "(3, 1, 1); found (4, 8, 8) for Task92_Two"
+        )
+        assert list(tmp_path.iterdir()) == []
+
+    def test_of_the_flag_that_cannot_be_halved_so_often(self, train, tmp_path):
+        with pytest.raises(InputError, match=r"found \(8, 8, 7\) for Task91_One"):
+            train(tmp_path, inputs={"patch_size": (8, 8, 7)})
+
+    @pytest.mark.parametrize(
+        ("patch_size", "sizes"),
+        [(None, [(8, 8, 8), (4, 8, 8)]), ((4, 6, 8), [(4, 6, 8), (4, 6, 8)])],
+    )
+    def test_are_cut_at_the_domain_s_size_and_resized_to_the_network_s(
+        self, train, tmp_path, monkeypatch, patch_size, sizes
+    ):
+        seen = []
+
+        class Watching(toy.ToyNetwork):
+            def call(self, inputs, *, domain, training=None):
+                seen.append((domain, training, tuple(inputs.shape[1:4])))
+                return super().call(inputs, domain=domain, training=training)
+
+        monkeypatch.setattr(toy, "ToyNetwork", Watching)
+        train(
+            tmp_path,
+            inputs={"patch_size": patch_size, "resize_method": "cubic"},
+            eval_every=1,
+        )
+        # Traced once each: for the steps, and for the windows of the validation.
+        assert set(seen) == {
+            (domain, training, size)
+            for domain, size in enumerate(sizes)
+            for training in (True, False)
+        }
+        spec, _, _ = load_network(tmp_path)
+        assert (spec.patch_size, spec.resize_method) == (patch_size, "cubic")
+
+
+class TestModel:
+    def test_every_setting_reaches_the_network(self, train, tmp_path):
+        network = {"base_channels": 3, "adapter": "series", "second_up_conv": "full"}
+        train(tmp_path, network=network, steps_per_epoch=1)
+        spec, _, _ = load_network(tmp_path)
+        assert spec == ModelSpec(plan=spec.plan, pools=(1, 1, 1), **network)
+
+    def test_domains_in_the_order_given(self, train, tmp_path, read_rows):
+        names = [toy.TWO.name, toy.ONE.name]
+        train(tmp_path, domains=names, steps_per_epoch=1)
+        assert load_network(tmp_path)[0].plan.names == tuple(names)
+        # The first step is of the first of them.
+        (row,) = read_rows(tmp_path)
+        assert row["loss/Task91_One"] == ""
+
+    def test_an_unknown_domain(self, train, tmp_path):
+        with pytest.raises(InputError, match="expected one of Task91_One, Task92_Two"):
+            train(tmp_path, domains=["Task93_Three"])
+
+    def test_the_optimizer_s_settings_reach_it(self, train, tmp_path, monkeypatch):
+        taken = []
+
+        class Watching(start.Trainer):
+            def __init__(self, network, **options):
+                taken.append(options)
+                super().__init__(network, **options)
+
+        monkeypatch.setattr(start, "Trainer", Watching)
+        train(
+            tmp_path,
+            steps_per_epoch=1,
+            learning_rate=0.125,
+            optimizer={"weight_decay": 0.5, "detach_focal_factor": True},
+        )
+        assert taken == [
+            {
+                "learning_rate": 0.125,
+                "weight_decay": 0.5,
+                "detach_focal_factor": True,
+                "strategy": tf.distribute.get_strategy(),
+            }
+        ]
+
+    def test_the_seed_is_that_of_the_weights(self, train, tmp_path):
+        runs = [
+            train(tmp_path / str(i), inputs={"seed": seed}, steps_per_epoch=1)
+            for i, seed in enumerate((0, 0, 1))
+        ]
+        weights = [run._trainer.network.trunk.numpy() for run in runs]
+        np.testing.assert_array_equal(weights[0], weights[1])
+        assert (weights[0] != weights[2]).all()
+
+
+class TestDistribution:
+    @pytest.fixture
+    def gpus(self, monkeypatch):
+        """Makes believe that there are so many; says when they would be used."""
+
+        def pretend(number):
+            monkeypatch.setattr(
+                tf.config, "list_logical_devices", lambda kind: ["GPU"] * number
+            )
+            monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")
+
+        return pretend
+
+    @pytest.mark.parametrize(
+        ("distribution", "number", "mirrored"),
+        [
+            ("auto", 0, False),
+            ("auto", 1, False),
+            ("auto", 2, True),
+            ("none", 2, False),
+            ("mirrored", 0, True),
+        ],
+    )
+    def test_strategy(self, gpus, distribution, number, mirrored):
+        gpus(number)
+        assert (start._strategy(distribution) == "mirrored") == mirrored
+
+    def test_a_batch_that_cannot_be_shared_out(self):
+        words = "--batch_size: expected a multiple of the 2 devices, found 3 for Task91"
+        with pytest.raises(InputError, match=words):
+            start._check_batches(toy.PLAN, InputSettings("", batch_size=3), 2)
+        with pytest.raises(InputError, match="the 4 devices, found 2 for Task91_One"):
+            start._check_batches(toy.PLAN, InputSettings(""), 4)
+        start._check_batches(toy.PLAN, InputSettings(""), 2)
+
+
+class TestFolder:
+    def test_holds_the_flags(self, train, tmp_path):
+        train(tmp_path, flags_text="--seed=7\n", steps_per_epoch=1)
+        assert (tmp_path / "flags.txt").read_text() == "--seed=7\n"
+
+    def test_of_another_model_is_left_as_it_is(self, train, tmp_path):
+        train(tmp_path, steps_per_epoch=1)
+        before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+        with pytest.raises(InputError, match="expected base_channels 8, found 4"):
+            train(tmp_path, network={"base_channels": 8}, flags_text="--seed=7\n")
+        after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+        assert after == before
+
+    def test_is_made(self, train, tmp_path):
+        train(tmp_path / "a" / "b", steps_per_epoch=1)
+        assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
+            "checkpoints",
+            "flags.txt",
+            "tensorboard",
+            "training.csv",
+        ]
+
+    def test_without_shards(self, train, tmp_path):
+        words = f"{tmp_path / 'no' / 'plan.json'}: expected a plan"
+        with pytest.raises(InputError, match=words):
+            train(tmp_path / "model", data_dir=tmp_path / "no")
+        assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,207 @@
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from u2net_tf.losses import segmentation_loss
+from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.training.trainer import Trainer
+
+HERE = pathlib.Path(__file__).parent
+
+
+def make_trainer(**options):
+    return toy.make_trainer(dtype="float64", **options)[1]
+
+
+def step(trainer, domain, seed=0):
+    batch = toy.draw_batch(toy.PLAN.domains[domain], seed, dtype="float64")
+    return trainer.step(domain, batch)
+
+
+class TorchAdam:
+    """PyTorch's Adam with L2 in float64, one variable at a time, from its manual."""
+
+    def __init__(self, learning_rate, weight_decay):
+        # Keras holds the learning rate in float32.
+        self.learning_rate = float(np.float32(learning_rate))
+        self.weight_decay = weight_decay
+        self.step, self.mean, self.square = 0, 0.0, 0.0
+
+    def update(self, value, gradient):
+        self.step += 1
+        gradient = gradient + self.weight_decay * value
+        self.mean = 0.9 * self.mean + 0.1 * gradient
+        self.square = 0.999 * self.square + 0.001 * gradient**2
+        mean = self.mean / (1 - 0.9**self.step)
+        square = self.square / (1 - 0.999**self.step)
+        return value - self.learning_rate * mean / (np.sqrt(square) + 1e-8)
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    """Of the real network."""
+    keras.utils.set_random_seed(0)
+    spec = ModelSpec(plan=toy.PLAN, pools=(1, 0, 1), base_channels=2)
+    # A decay and a rate that would show at once.
+    return Trainer(build_network(spec), learning_rate=0.01, weight_decay=0.1)
+
+
+class TestOtherDomains:
+    """What a step does not use it does not touch."""
+
+    def own(self, trainer, domain):
+        """Everything that belongs to a domain alone."""
+        variables = trainer.network.domain_variables(domain)
+        return toy.values_of([*variables, *trainer.domain_optimizers[domain].variables])
+
+    def test_stay_bit_identical_over_a_round_robin(self, trainer):
+        network = trainer.network
+        for number in range(8):
+            domain = number % 2
+            others = self.own(trainer, 1 - domain)
+            used = [*network.shared_variables, *network.domain_variables(domain)]
+            # The others may have a gradient of 0: a bias right before a norm has.
+            kernels = [v for v in used if "kernel" in v.path]
+            before = toy.values_of(kernels)
+            trainer.step(domain, toy.draw_batch(toy.PLAN.domains[domain], seed=number))
+            toy.assert_identical(self.own(trainer, 1 - domain), others)
+            after = toy.values_of(kernels)
+            assert all((a != b).any() for a, b in zip(after, before, strict=True))
+
+    def test_every_optimizer_counts_its_own_steps(self, trainer):
+        before = [int(o.iterations) for o in trainer.optimizers]
+        for domain in (0, 1, 0, 1, 0, 1):
+            trainer.step(domain, toy.draw_batch(toy.PLAN.domains[domain]))
+        after = [int(o.iterations) for o in trainer.optimizers]
+        assert [b - a for a, b in zip(before, after, strict=True)] == [6, 3, 3]
+
+    def test_no_variable_has_two_optimizers_or_none(self, trainer):
+        held = [id(v) for o in trainer.optimizers for v in o._trainable_variables]
+        assert len(held) == len(set(held))
+        assert set(held) == {id(v) for v in trainer.network.trainable_variables}
+
+
+class TestOptimizer:
+    @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+    def test_is_torch_s_adam_with_l2_in_the_gradient(self, weight_decay):
+        trainer = make_trainer(learning_rate=0.01, weight_decay=weight_decay)
+        network = trainer.network
+        variables = network.trainable_variables
+        values = [v.numpy() for v in variables]
+        adams = [TorchAdam(0.01, weight_decay) for _ in variables]
+        for number in range(6):
+            domain = number % 2
+            batch = toy.draw_batch(toy.PLAN.domains[domain], number, dtype="float64")
+            with tf.GradientTape() as tape:
+                logits = network(batch["image"], domain=domain)
+                loss = segmentation_loss(batch["labels"], logits)
+            gradients = tape.gradient(loss, [v.value for v in variables])
+            assert trainer.step(domain, batch) == pytest.approx(float(loss), abs=1e-9)
+            for i, gradient in enumerate(gradients):
+                if gradient is not None:
+                    values[i] = adams[i].update(values[i], gradient.numpy())
+            for variable, value in zip(variables, values, strict=True):
+                np.testing.assert_allclose(variable.numpy(), value, rtol=0, atol=1e-12)
+
+    def test_decay_alone_takes_a_step_of_the_learning_rate(self):
+        # Black images: the stem's gradient is 0, and Adam turns whatever decay adds
+        # to it into a step of full length. Decoupled decay would take 0.1 % of it.
+        trainer = make_trainer(learning_rate=0.01, weight_decay=0.1)
+        stem = trainer.network.stems[0]
+        before = stem.numpy()
+        batch = toy.draw_batch(toy.ONE, dtype="float64")
+        trainer.step(0, {**batch, "image": tf.zeros_like(batch["image"])})
+        np.testing.assert_allclose(
+            stem.numpy(), before - 0.01 * np.sign(before), rtol=1e-6
+        )
+
+    def test_without_decay_it_stands_still(self):
+        trainer = make_trainer(learning_rate=0.01, weight_decay=0.0)
+        before = trainer.network.stems[0].numpy()
+        batch = toy.draw_batch(toy.ONE, dtype="float64")
+        trainer.step(0, {**batch, "image": tf.zeros_like(batch["image"])})
+        np.testing.assert_array_equal(trainer.network.stems[0].numpy(), before)
+
+    def test_small_gradients_move_as_far_as_large_ones(self):
+        # ε stands beside the corrected second moment: 1e-6 is still far above it.
+        optimizer = toy.make_trainer()[1].shared_optimizer
+        (variable,) = optimizer._trainable_variables
+        before = variable.numpy()
+        optimizer.apply([tf.fill(variable.shape, 1e-6)], [variable])
+        np.testing.assert_allclose(before - variable.numpy(), 0.01 / 1.01, rtol=1e-4)
+
+
+class TestLearningRate:
+    def test_is_that_of_the_first_step(self):
+        trainer = make_trainer(learning_rate=0.03)
+        before = trainer.network.trunk.numpy()
+        step(trainer, 0)
+        # Adam's first step is as long as the learning rate.
+        np.testing.assert_allclose(
+            np.abs(trainer.network.trunk.numpy() - before), 0.03, rtol=1e-4
+        )
+
+    def test_is_set_for_every_optimizer(self):
+        trainer = make_trainer()
+        trainer.set_learning_rate(0.25)
+        assert [float(o.learning_rate) for o in trainer.optimizers] == [0.25] * 3
+
+    def test_reaches_steps_that_are_compiled_already(self):
+        trainer = make_trainer()
+        step(trainer, 0)
+        trainer.set_learning_rate(0.0)
+        before = toy.values_of(trainer.network.variables)
+        step(trainer, 0)
+        toy.assert_identical(toy.values_of(trainer.network.variables), before)
+
+
+class TestLoss:
+    def test_falls(self):
+        trainer = make_trainer(learning_rate=0.05, weight_decay=0.0)
+        losses = [step(trainer, 0) for _ in range(20)]
+        assert losses[-1] < losses[0] - 0.02
+
+    def test_is_that_before_the_step(self):
+        trainer = make_trainer()
+        batch = toy.draw_batch(toy.TWO, dtype="float64")
+        logits = trainer.network(batch["image"], domain=1)
+        expected = float(segmentation_loss(batch["labels"], logits))
+        assert trainer.step(1, batch) == pytest.approx(expected, abs=1e-9)
+
+    def test_a_detached_focal_factor_leaves_the_loss_and_changes_the_step(self):
+        attached = make_trainer(detach_focal_factor=False)
+        detached = make_trainer(detach_focal_factor=True)
+        assert step(attached, 0) == step(detached, 0)
+        moments = [
+            t.shared_optimizer.variables[2].numpy() for t in (attached, detached)
+        ]
+        assert np.abs(moments[0] - moments[1]).max() > 1e-6
+
+    def test_a_batch_may_have_another_size(self):
+        trainer = make_trainer()
+        for size in ((8, 8, 8), (4, 6, 2)):
+            batch = toy.draw_batch(toy.ONE, size=size, dtype="float64")
+            assert np.isfinite(trainer.step(0, batch))
+
+    def test_another_number_of_modalities_is_an_error(self):
+        with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+            make_trainer().step(0, toy.draw_batch(toy.TWO, dtype="float64"))
+
+
+def test_two_replicas_equal_one(tmp_path, tiny_data):
+    """In a process of its own: devices are made before TensorFlow starts."""
+    done = subprocess.run(
+        [sys.executable, HERE / "two_replicas.py", tiny_data.data_dir, tmp_path],
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "toy u2net run"
