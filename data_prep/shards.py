@@ -12,6 +12,7 @@ import os
 import pathlib
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -30,14 +31,19 @@ class ShardWriter:
     """Writes the shards of one split under temporary names."""
 
     def __init__(
-        self, folder: pathlib.Path, split: str, *, shard_size_mb: float, compression
+        self,
+        folder: pathlib.Path,
+        split: str,
+        *,
+        shard_size_mb: float,
+        compression: str,
     ):
         self._folder = folder
         self._split = split
         self._shard_bytes = shard_size_mb * 1e6
         self._compression = compression
         self._shards: list[tuple[pathlib.Path, list[CaseEntry]]] = []
-        self._writer = None
+        self._writer: Any = None
         self._size = 0
 
     def write(self, serialized: bytes, entry: CaseEntry) -> None:

@@ -53,7 +53,8 @@ def run_command():
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             capture_output=True,
-            text=True,
+            # Not the locale's: GDCM sets that to C when a test writes DICOM.
+            encoding="utf-8",
             timeout=300,
         )
         assert done.returncode == status, done.stdout + done.stderr

@@ -45,7 +45,8 @@ def python(*arguments, text=""):
         cwd=ROOT,
         input=text,
         capture_output=True,
-        text=True,
+        # Not the locale's: GDCM sets that to C when a test writes DICOM.
+        encoding="utf-8",
         timeout=500,
     )
 

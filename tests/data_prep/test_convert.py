@@ -336,12 +336,17 @@ def test_every_flag_reaches_the_conversion(raw, tmp_path, run_command, write_nif
         write_nifti(moved / PROSTATE.name / f"imagesTr/{case}.nii.gz", large, (2, 1, 1))
         label = np.uint8(large[0] > 130)
         write_nifti(moved / PROSTATE.name / f"labelsTr/{case}.nii.gz", label, (2, 1, 1))
+    bad = moved / PROSTATE.name / "imagesTr/r.nii.gz"
+    bad.write_bytes(b"no image")
     plan_file = tmp_path / "plan.json"
     plan_file.write_text(plan_to_json(raw[1]))
-    run_command(
+    convert(raw[1], tmp_path / "data", [PROSTATE.name])
+    done = run_command(
         "data_prep.convert",
         plan=plan_file,
         data_dir=tmp_path / "data",
+        overwrite=True,
+        on_bad_case="skip",
         raw_dir=moved,
         domains=PROSTATE.name,
         num_workers=1,
@@ -349,6 +354,7 @@ def test_every_flag_reaches_the_conversion(raw, tmp_path, run_command, write_nif
         compression="gzip",
         image_dtype="float32",
     )
+    assert f"  skipped r: {bad}: expected a whole NIfTI file" in done.stdout
     assert not (tmp_path / "data" / ORGAN.name).exists()
     _, (made,) = manifest.load_converted(tmp_path / "data", [PROSTATE.name])
     assert len(made.shards("train")) == 2
@@ -432,14 +438,6 @@ def test_what_has_changed_since_is_noticed_and_replaced(
     made = finished.convert(**settings, overwrite=True)
     assert made.fingerprint == manifest.fingerprint(finished.domain)
     assert finished.convert(**settings) == made
-    manifest.load_converted(finished.data_dir)
-
-
-def test_overwrite_of_the_command(finished, run_command):
-    change_plan(finished)
-    done = run_command("data_prep.convert", **finished.flags, status=1)
-    assert "--overwrite" in done.stderr
-    run_command("data_prep.convert", **finished.flags, overwrite=True)
     manifest.load_converted(finished.data_dir)
 
 
@@ -572,7 +570,7 @@ def start_and_wait_for_parts(one, count, **flags):
         [sys.executable, "-m", "data_prep.convert", *flags],
         cwd=ROOT,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
@@ -748,11 +746,11 @@ def test_bad_case_is_an_error_that_names_the_file(
     assert_nothing_half_written(one.data_dir)
 
 
-def test_bad_cases_are_skipped_and_listed(one, run_command, write_nifti):
+def test_bad_cases_are_skipped_and_listed(one, capsys, write_nifti):
     remove_label(one, write_nifti)
     one.image("d").write_bytes(b"no image")
-    done = run_command("data_prep.convert", **one.flags, on_bad_case="skip")
-    made = manifest.load_manifest(one.data_dir, ORGAN.name)
+    made = one.convert(skip_bad_cases=True)
+    printed = capsys.readouterr().out
     assert sorted(entry.case for entry in made.cases) == ["a", "c"]
     reasons = {
         "b": f"{one.label('b')}: expected a file, found none",
@@ -761,8 +759,8 @@ def test_bad_cases_are_skipped_and_listed(one, run_command, write_nifti):
     assert set(made.skipped) == set(reasons)
     for case, reason in reasons.items():
         assert made.skipped[case].startswith(reason)
-        assert f"  skipped {case}: {reason}" in done.stdout
-    assert "1 train, 1 validation cases" in done.stdout
+        assert f"  skipped {case}: {reason}" in printed
+    assert "1 train, 1 validation cases" in printed
     # Once skipped is not skipped for ever.
     assert one.convert(skip_bad_cases=True) == made
     write_nifti(one.label("b"), make_labels(), (2, 1, 1))
@@ -850,7 +848,7 @@ def run_with_file_limit(num_bytes, one, **flags):
         [sys.executable, "-m", "data_prep.convert", *flags],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
         preexec_fn=lambda: resource.setrlimit(
             resource.RLIMIT_FSIZE, (num_bytes, num_bytes)

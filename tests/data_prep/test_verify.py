@@ -250,21 +250,18 @@ def test_command_says_what_it_verified(tmp_path, run_command):
     assert done.stderr == "", "neither a progress bar nor TensorFlow's start"
 
 
-def test_command_names_the_shards_and_ends_with_status_1(tmp_path, run_command):
-    data_dir = write_data(tmp_path / "data", "none")
-    (data_dir / DOMAIN.name / TEST).unlink()
-    (data_dir / OTHER.name / TRAIN).write_bytes(b"short")
-    done = run_command("data_prep.verify", data_dir=data_dir, status=1)
-    assert f"{data_dir / DOMAIN.name / TEST}: expected a shard" in done.stderr
-    assert f"{data_dir / OTHER.name / TRAIN}: expected 3 records" in done.stderr
-    assert "verified" not in done.stdout
-
-
-def test_command_verifies_the_domains_asked_for(tmp_path, run_command):
+def test_command_names_the_shards_of_the_domains_asked_for(tmp_path, run_command):
     data_dir = write_data(tmp_path / "data", "none")
     shutil.rmtree(data_dir / DOMAIN.name)
-    done = run_command("data_prep.verify", data_dir=data_dir, domains=OTHER.name)
-    assert "4 cases of 1 domains verified" in done.stdout
+    (data_dir / OTHER.name / TEST).unlink()
+    (data_dir / OTHER.name / TRAIN).write_bytes(b"short")
+    done = run_command(
+        "data_prep.verify", data_dir=data_dir, domains=OTHER.name, status=1
+    )
+    assert f"{data_dir / OTHER.name / TEST}: expected a shard" in done.stderr
+    assert f"{data_dir / OTHER.name / TRAIN}: expected 3 records" in done.stderr
+    assert "verified" not in done.stdout
+    assert "python -m data_prep.convert" in done.stderr
     done = run_command("data_prep.verify", data_dir=data_dir, status=1)
     assert f"{DOMAIN.name}/manifest.json: expected a manifest" in done.stderr
 

@@ -33,7 +33,7 @@ def test_worker_ends_when_its_owner_is_killed(tmp_path):
     owner = subprocess.Popen(
         [sys.executable, tmp_path / "owner.py"],
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     with owner:

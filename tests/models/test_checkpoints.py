@@ -314,7 +314,7 @@ except OSError as error:
         done = subprocess.run(
             [sys.executable, "-c", self.SCRIPT, str(tmp_path), toy.__file__[:-7]],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=300,
             cwd=pathlib.Path(__file__).parents[2],
         )

@@ -272,7 +272,7 @@ def test_flags_reach_the_sheet(folders, tmp_path):
             *(f"--prediction={predicted}", f"--output={output}", "--cases=1"),
         ],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -47,7 +47,7 @@ def _run(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "tools.make_phantoms", *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 

@@ -103,7 +103,7 @@ def _run(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "tools.plot_training", *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 

@@ -200,8 +200,8 @@ def test_two_replicas_equal_one(tmp_path, tiny_data):
         [sys.executable, HERE / "two_replicas.py", tiny_data.data_dir, tmp_path],
         cwd=HERE.parents[1],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "toy u2net run"
+    assert done.stdout.splitlines()[-1] == "toy unit run"

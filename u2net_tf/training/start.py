@@ -52,6 +52,10 @@ def train(
       StoppedError: if the loss is not finite.
     """
     started = time.monotonic()
+    # TensorFlow tells at every checkpoint how long it thought about sharding.
+    logging.get_absl_logger().addFilter(
+        lambda record: record.module != "functional_saver"
+    )
     plan, manifests = load_converted(inputs.data_dir, domains)
     spec = ModelSpec(
         plan=plan,

@@ -1,0 +1,113 @@
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+COMMAND = """
+from absl import flags
+from u2net_tf import command
+
+SIZE = flags.DEFINE_string("size", None, "A size.")
+
+def main(argv):
+    command.required(SIZE)
+    {body}
+
+command.start(main)
+"""
+
+
+def run(body, *arguments, path=()):
+    text = COMMAND.format(body=textwrap.dedent(body).replace("\n", "\n    "))
+    return subprocess.run(
+        [sys.executable, "-c", text, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))},
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise command.InputError('x.nii: bad')", "error: x.nii: bad\n"),
+        ("raise command.StoppedError('step 7')", "error: step 7\n"),
+        ("open('/no/such/file')", "error: [Errno 2] No such file or directory: "),
+        (
+            "raise KeyboardInterrupt",
+            "interrupted; run the same command again to go on\n",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(body, message):
+    done = run(body, "--size=1")
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_fault_of_the_program_shows_where_it_is():
+    done = run("raise ValueError('a fault')", "--size=1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_end_without_a_fault_has_status_0():
+    done = run("print(SIZE.value)", "--size=1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--size=",)])
+def test_required_flag(arguments):
+    done = run("print('not to be seen')", *arguments)
+    assert done.returncode == 1
+    assert done.stderr == "error: --size: expected a value, found none\n"
+    assert done.stdout == ""
+
+
+def test_anything_but_flags_is_an_error():
+    done = run("pass", "--size=1", "size", "2")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: expected flags only (--name=value), found ['size', '2']\n"
+    )
+
+
+NOISY = "import os\nos.write(2, b'start-up message\\n')\n"
+
+
+@pytest.fixture
+def noisy_tensorflow(tmp_path):
+    """A package of this name that writes to stderr below Python."""
+
+    def make(more=""):
+        (tmp_path / "tensorflow.py").write_text(NOISY + more)
+        return [tmp_path]
+
+    return make
+
+
+def test_messages_of_tensorflow_s_start_are_not_shown(noisy_tensorflow):
+    body = """
+    command.import_tensorflow()
+    import os, sys
+    assert "tensorflow" in sys.modules
+    os.write(2, b"later message\\n")
+    """
+    done = run(body, "--size=1", path=noisy_tensorflow())
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "later message\n"
+
+
+def test_messages_of_an_import_that_fails_are_shown(noisy_tensorflow):
+    path = noisy_tensorflow("raise ImportError('no such instruction')")
+    done = run("command.import_tensorflow()", "--size=1", path=path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("start-up message\n")
+    assert "no such instruction" in done.stderr
