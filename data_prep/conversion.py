@@ -13,16 +13,13 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import multiprocessing
-import multiprocessing.connection
 import os
 import pathlib
 import shutil
-import signal
-import threading
 
-import SimpleITK as sitk
 from tqdm import tqdm
 
+from data_prep import worker
 from data_prep.case_parts import Task, preprocess_case, raw_stamps
 from data_prep.shards import write_shards
 from u2net_tf import files
@@ -196,7 +193,7 @@ def _preprocess(
     with concurrent.futures.ProcessPoolExecutor(
         num_workers,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
+        initializer=worker.start,
         initargs=(max(1, cores // num_workers),),
     ) as executor:
         futures = {executor.submit(preprocess_case, task): task for task in tasks}
@@ -218,29 +215,14 @@ def _preprocess(
             ) from error
         except KeyboardInterrupt:
             executor.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
-                worker.terminate()
+            for process in multiprocessing.active_children():
+                process.terminate()
             raise
         except BaseException:
             # What is under way is finished, for the next run.
             executor.shutdown(cancel_futures=True)
             raise
     return dict(sorted(skipped.items()))
-
-
-def _start_worker(num_threads: int) -> None:
-    # Ctrl-C goes to all processes of a terminal; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(num_threads)
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when the parent is gone, killed for example."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def _report(data_dir: pathlib.Path, manifest: Manifest, *, done_before: bool) -> None:

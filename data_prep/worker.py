@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 
 import SimpleITK as sitk
@@ -19,6 +20,8 @@ def start(num_threads: int) -> None:
     Args:
       num_threads: threads of SimpleITK in this process.
     """
+    # Ctrl-C goes to all processes of a terminal; the owner alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(num_threads)
     threading.Thread(target=_end_with_owner, daemon=True).start()
 

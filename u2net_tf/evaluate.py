@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
     """Scores every domain and prints the table."""
     del argv
     command.required(_MODEL_DIR)
+    command.import_tensorflow()
     from u2net_tf import files
     from u2net_tf.evaluation import report, scoring
     from u2net_tf.inference.predictor import Predictor

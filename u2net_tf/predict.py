@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
     """Predicts every scan of the input."""
     del argv
     command.required(_MODEL_DIR, _DOMAIN, _INPUT, _OUTPUT)
+    command.import_tensorflow()
     from tqdm import tqdm
 
     from u2net_tf.inference.predictor import Predictor

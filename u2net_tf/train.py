@@ -132,6 +132,7 @@ def main(argv: Sequence[str]) -> None:
     """Trains, or goes on training."""
     del argv
     command.required(_DATA_DIR, _MODEL_DIR)
+    command.import_tensorflow()
     settings = _settings()
     from u2net_tf.training.start import train
 

@@ -632,7 +632,7 @@ def test_ctrl_c_ends_at_once_in_one_line(slow):
 
 def test_worker_ended_by_the_system_is_a_message(one, monkeypatch):
     # What a worker that runs out of memory looks like to the others.
-    monkeypatch.setattr(conversion, "_start_worker", os._exit)
+    monkeypatch.setattr(conversion.worker, "start", os._exit)
     with pytest.raises(StoppedError, match="memory with --num_workers=1"):
         one.convert()
     assert_nothing_half_written(one.data_dir)
