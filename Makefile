@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 RAW    ?=
-DEMO   ?= demo
+DEMO   ?= $(if $(RAW),demo_own,demo)
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed

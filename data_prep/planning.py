@@ -77,7 +77,9 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     cases, excluded = _usable_cases(facts, choices)
     split = _split(facts, cases, excluded, choices)
     preset = PRESETS.get(facts.name) if choices.use_presets else None
-    labels = _labels(facts, cases, choices)
+    # Test cases decide nothing, not even how predictions are cleaned up.
+    training = [case for case in cases if case.case not in split.test]
+    labels = _labels(facts, training, choices)
     preprocessing = dataclasses.replace(
         choices.preprocessing, spacing_source=facts.spacing_source
     )
@@ -116,6 +118,12 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
             AXES, network.patch_size, median_shape, strict=True
         )
         if size >= 2 * length
+    ]
+    notes += [
+        f"{facts.name}: class {label.name} joins the values "
+        f"{'+'.join(map(str, label.values))}"
+        for label in labels
+        if len(label.values) > 1
     ]
     notes += [f"{facts.name}: left out {_reason(case)}" for case in excluded]
     return PlannedDomain(domain, "preset" if preset else "rule", tuple(notes))

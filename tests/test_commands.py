@@ -231,22 +231,32 @@ for line in json.load(sys.stdin):
     flags.FLAGS(["train", *line])
     print(json.dumps(train._settings(), default=dataclasses.asdict))
 """
+    # As a command starts: without what TensorFlow adds to the flags.
+    REPEAT = """
+import sys
+from absl import flags
+from u2net_tf import train
+flags.FLAGS(sys.argv)
+print(train._flags_text(), end="")
+"""
 
     def test_each_arrives_where_it_belongs(self, tmp_path):
         together = [f"--{name}={value}" for name, value, *_ in self.FLAGS]
         lines = [[], *([flag] for flag in together), together]
-        names, bare, *alone, joint = map(json.loads, self.run(lines))
+        names, bare, *alone, joint = map(
+            json.loads, self.run(self.SCRIPT, text=json.dumps(lines))
+        )
         assert sorted(names) == sorted(name for name, *_ in self.FLAGS)
         for (name, _, path, expected), settings in zip(self.FLAGS, alone, strict=True):
             assert dig(settings, path) == expected, name
             assert dig(bare, path) != expected, f"{name}: a value of its own is tried"
         # What a run notes of its flags repeats it.
         (tmp_path / "flags.txt").write_text(joint["flags_text"])
-        (again,) = self.run([[f"--flagfile={tmp_path / 'flags.txt'}"]])[1:]
-        assert json.loads(again) == joint
+        flagfile = f"--flagfile={tmp_path / 'flags.txt'}"
+        assert self.run(self.REPEAT, flagfile) == joint["flags_text"].splitlines()
 
-    def run(self, lines):
-        done = python("-c", self.SCRIPT, text=json.dumps(lines))
+    def run(self, *arguments, text=""):
+        done = python("-c", *arguments, text=text)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 

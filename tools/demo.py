@@ -23,7 +23,7 @@ from absl import flags
 from u2net_tf import command
 
 _FLAGFILE = "u2net_tf/flagfiles/demo.flags"
-_PHANTOMS_PER_DOMAIN = 12
+_PHANTOMS_PER_DOMAIN = 20
 
 
 def define_flags() -> None:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
     plan_path = _prepare(pathlib.Path(raw_dir), output)
     table = _train_and_evaluate(output, flags.FLAGS.max_epochs)
     plan = json.loads(plan_path.read_text(encoding="utf-8"))
-    _predict_one_each(plan, output)
+    _predict_one(plan["domains"][0], output)
     pictures = _draw(plan, output)
     minutes = (time.monotonic() - started) / 60
     print(f"\n{table}\n\n{minutes:.1f} minutes. Look at")
@@ -61,6 +61,7 @@ def main(argv: Sequence[str]) -> None:
 def _prepare(raw_dir: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
     """From scans to shards; returns the plan's path."""
     plan_path = output / "plan.json"
+    _check_plan(plan_path, raw_dir)
     _run("data_prep.survey", raw_dir=raw_dir, output_dir=output / "survey")
     if not plan_path.is_file():
         _run(
@@ -74,6 +75,21 @@ def _prepare(raw_dir: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
     _run("data_prep.convert", plan=plan_path, data_dir=shards)
     _run("data_prep.verify", data_dir=shards)
     return plan_path
+
+
+def _check_plan(plan_path: pathlib.Path, raw_dir: pathlib.Path) -> None:
+    """A folder holds one demonstration: that of other scans must not be mistaken."""
+    if not plan_path.is_file():
+        return
+    plan = json.loads(plan_path.read_text(encoding="utf-8"))
+    for domain in plan["domains"]:
+        folder = pathlib.Path(domain["raw_dir"])
+        if not folder.is_relative_to(raw_dir.resolve()):
+            raise command.InputError(
+                f"--output_dir: {plan_path}: expected a plan of the scans in "
+                f"{raw_dir}, found one of {folder}; name another folder (make demo "
+                "DEMO=...)"
+            )
 
 
 def _train_and_evaluate(output: pathlib.Path, max_epochs: int | None) -> str:
@@ -91,20 +107,18 @@ def _train_and_evaluate(output: pathlib.Path, max_epochs: int | None) -> str:
     return text.strip()
 
 
-def _predict_one_each(plan: dict, output: pathlib.Path) -> None:
-    """One raw scan per domain, as somebody would who has nothing but the model."""
-    for domain in plan["domains"]:
-        images = pathlib.Path(domain["raw_dir"]) / "imagesTr"
-        names = [*domain["test"], *domain["train"]]
-        scan = next(iter(sorted(images.glob(f"{names[0]}.nii*"))), None)
-        if scan is not None:
-            _run(
-                "u2net_tf.predict",
-                model_dir=output / "model",
-                domain=domain["name"],
-                input=scan,
-                output=output / "predictions" / domain["name"],
-            )
+def _predict_one(domain: dict, output: pathlib.Path) -> None:
+    """One raw scan, as somebody would who has nothing but the model."""
+    from u2net_tf.volumes import msd
+
+    name = [*domain["test"], *domain["train"]][0]
+    _run(
+        "u2net_tf.predict",
+        model_dir=output / "model",
+        domain=domain["name"],
+        input=msd.read_dataset(domain["raw_dir"]).case(name).image_path,
+        output=output / "predictions" / domain["name"],
+    )
 
 
 def _draw(plan: dict, output: pathlib.Path) -> list[pathlib.Path]:

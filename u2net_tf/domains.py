@@ -303,6 +303,9 @@ def _read_plan(reader: _Reader) -> Plan:
 
 def _read_domain(reader: _Reader) -> Domain:
     labels = tuple(_read_label(item) for item in reader.objects("labels", 2))
+    names = [label.name for label in labels]
+    if len(set(names)) < len(names):
+        raise reader.error("labels", "distinct names", names)
     values = [value for label in labels for value in label.values]
     if len(set(values)) < len(values):
         raise reader.error("labels", "each value in one class only", values)

@@ -2,8 +2,8 @@
 
   python -m u2net_tf.predict --model_dir=DIR --domain=NAME --input=PATH --output=DIR
 
-Scans whose output is there already are passed over, so an interrupted run goes on
-where it stopped.
+Scans whose output is there already, and not older than the model, are passed over, so
+an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
 
     from u2net_tf.inference.predictor import Predictor
     from u2net_tf.inference.scans import find_scans
+    from u2net_tf.models.checkpoints import latest_checkpoint
 
     predictor = Predictor.from_model_dir(
         _MODEL_DIR.value, overlap=_OVERLAP.value, batch_size=_BATCH_SIZE.value
@@ -60,7 +61,13 @@ def main(argv: Sequence[str]) -> None:
     scans = find_scans(_INPUT.value, plan.domains[domain].num_modalities)
     output = pathlib.Path(_OUTPUT.value)
     _check_output(output, scans)
-    pending = [scan for scan in scans if _OVERWRITE.value or not _is_done(scan, output)]
+    checkpoint = pathlib.Path(f"{latest_checkpoint(_MODEL_DIR.value)}.index")
+    trained = checkpoint.stat().st_mtime
+    pending = [
+        scan
+        for scan in scans
+        if _OVERWRITE.value or not _is_done(scan, output, trained)
+    ]
     for scan in tqdm(pending, "predicting", unit="case", disable=None):
         _predict_scan(predictor, domain, scan, output)
     done_before = len(scans) - len(pending)
@@ -90,8 +97,12 @@ def _outputs(scan, output: pathlib.Path) -> list[pathlib.Path]:
     return [output / f"{scan.name}{kind}.nii.gz" for kind in [*kinds, ""]]
 
 
-def _is_done(scan, output: pathlib.Path) -> bool:
-    return all(path.is_file() for path in _outputs(scan, output))
+def _is_done(scan, output: pathlib.Path, trained: float) -> bool:
+    """Whether all is there, and none of it older than the checkpoint."""
+    return all(
+        path.is_file() and path.stat().st_mtime >= trained
+        for path in _outputs(scan, output)
+    )
 
 
 def _predict_scan(predictor, domain: int, scan, output: pathlib.Path) -> None:

@@ -118,7 +118,11 @@ _EVAL_CASES = flags.DEFINE_integer(
 )
 _KEEP = flags.DEFINE_integer("keep", 3, "Checkpoints to keep.", lower_bound=1)
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "Of weights, patches and mirroring.", lower_bound=0
+    "seed",
+    0,
+    "Of weights, patches and mirroring.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
 )
 _DISTRIBUTION = flags.DEFINE_enum(
     "distribution",

@@ -1,3 +1,4 @@
+import csv
 import pathlib
 
 import pytest
@@ -17,7 +18,7 @@ def toy_network(monkeypatch):
     monkeypatch.setattr(checkpoints, "build_network", toy.build_toy_network)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def train(tiny_data):
     """Calls `start.train` with small settings; takes fields of any of them."""
 
@@ -58,10 +59,9 @@ def train(tiny_data):
     return call
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def read_rows():
     """Reads `training.csv`, without what depends on the clock."""
-    import csv
 
     def read(model_dir):
         with (pathlib.Path(model_dir) / "training.csv").open(newline="") as stream:

@@ -17,6 +17,7 @@ from u2net_tf.command import InputError, StoppedError
 from u2net_tf.domains import plan_to_json
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.manifest import load_manifest
+from u2net_tf.training import start
 from u2net_tf.training.monitor import Monitor
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -188,15 +189,21 @@ def drop_test_cases(data_dir, name):
     path.write_text(manifests.to_json(manifest))
 
 
+# An epoch ends in the middle of the round robin.
+RESUMED = {"steps_per_epoch": 3, "eval_every": 2}
+
+
+@pytest.fixture(scope="module")
+def whole(train, tmp_path_factory, read_rows):
+    """What a run of four epochs ends with when nothing interrupts it."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "build_network", toy.build_toy_network)
+        run = train(folder, max_epochs=4, **RESUMED)
+    return everything(run), read_rows(folder)
+
+
 class TestResume:
-    SETTINGS = {"steps_per_epoch": 3, "eval_every": 2}
-
-    @pytest.fixture
-    def whole(self, train, tmp_path, read_rows):
-        """What a run of four epochs ends with when nothing interrupts it."""
-        run = train(tmp_path / "whole", max_epochs=4, **self.SETTINGS)
-        return everything(run), read_rows(tmp_path / "whole")
-
     def check_equal(self, run, folder, whole, read_rows):
         toy.assert_identical(everything(run), whole[0])
         assert read_rows(folder) == whole[1]
@@ -204,7 +211,7 @@ class TestResume:
     def test_ends_with_the_same_bits(self, train, tmp_path, whole, read_rows):
         folder = tmp_path / "parts"
         for epochs in (1, 2, 4):
-            run = train(folder, max_epochs=epochs, **self.SETTINGS)
+            run = train(folder, max_epochs=epochs, **RESUMED)
         self.check_equal(run, folder, whole, read_rows)
 
     def test_killed_between_checkpoint_and_row(
@@ -218,10 +225,10 @@ class TestResume:
         with monkeypatch.context() as patch:
             patch.setattr(Monitor, "write", die)
             with pytest.raises(KeyboardInterrupt):
-                train(folder, max_epochs=4, **self.SETTINGS)
+                train(folder, max_epochs=4, **RESUMED)
         assert checkpoint_names(folder) == ["step-3"]
         assert read_rows(folder) == []
-        run = train(folder, max_epochs=4, **self.SETTINGS)
+        run = train(folder, max_epochs=4, **RESUMED)
         self.check_equal(run, folder, whole, read_rows)
 
     def test_killed_in_the_middle_of_an_epoch(
@@ -241,17 +248,17 @@ class TestResume:
         with monkeypatch.context() as patch:
             patch.setattr(Trainer, "step", die_at_the_fifth)
             with pytest.raises(KeyboardInterrupt):
-                train(folder, max_epochs=4, **self.SETTINGS)
+                train(folder, max_epochs=4, **RESUMED)
         assert steps == [0, 1, 0, 1, 0]
-        run = train(folder, max_epochs=4, **self.SETTINGS)
+        run = train(folder, max_epochs=4, **RESUMED)
         self.check_equal(run, folder, whole, read_rows)
 
     def test_with_a_damaged_newest_checkpoint(self, train, tmp_path, whole, read_rows):
         folder = tmp_path / "parts"
-        train(folder, max_epochs=2, **self.SETTINGS)
+        train(folder, max_epochs=2, **RESUMED)
         path = folder / "checkpoints" / "step-6.data-00000-of-00001"
         path.write_bytes(path.read_bytes()[:100])
-        run = train(folder, max_epochs=4, **self.SETTINGS)
+        run = train(folder, max_epochs=4, **RESUMED)
         self.check_equal(run, folder, whole, read_rows)
 
     def test_goes_on_at_the_schedule_s_rate(self, train, tmp_path, read_rows):

@@ -106,6 +106,10 @@ class Checkpoints:
                 f"{self._manager.directory}: cannot write a checkpoint: {error.message}"
             ) from error
 
+    def newest(self) -> str | None:
+        """Path of the newest checkpoint; None if there is none yet."""
+        return self._manager.latest_checkpoint
+
     def restore(self) -> dict[str, Any] | None:
         """Restores the newest checkpoint that is whole.
 

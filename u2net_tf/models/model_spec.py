@@ -99,8 +99,9 @@ def spec_difference(expected: ModelSpec, found: ModelSpec) -> str:
         return f"expected domains {expected.plan.names}, found {found.plan.names}"
     pairs = zip(expected.plan.domains, found.plan.domains, strict=True)
     for one, other in pairs:
-        if fingerprint(one) != fingerprint(other) or (
-            one.patch_size != other.patch_size
+        if fingerprint(one) != fingerprint(other) or any(
+            getattr(one, name) != getattr(other, name)
+            for name in ("patch_size", "batch_size", "mirror_axes")
         ):
             differing = [
                 field.name

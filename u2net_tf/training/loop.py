@@ -206,9 +206,8 @@ class Run:
         local = strategy.experimental_local_results(batch["case"])
         cases = sorted({case.decode() for part in local for case in part.numpy()})
         raise StoppedError(
-            f"step {self.step}: expected a finite loss, found {loss} in domain "
-            f"{domain}, cases {', '.join(cases)}; the last good checkpoint in "
-            f"{self._settings.model_dir} is kept"
+            f"step {self.step}: expected a finite loss and gradient, found {loss} in "
+            f"domain {domain}, cases {', '.join(cases)}; {self._what_is_kept()}"
         )
 
     def _check_variables(self) -> None:
@@ -217,9 +216,14 @@ class Run:
             if not np.isfinite(variable.numpy()).all():
                 raise StoppedError(
                     f"step {self.step}: expected finite variables, found others in "
-                    f"{variable.path}; the last good checkpoint in "
-                    f"{self._settings.model_dir} is kept"
+                    f"{variable.path}; {self._what_is_kept()}"
                 )
+
+    def _what_is_kept(self) -> str:
+        folder = self._settings.model_dir
+        if self._checkpoints.newest() is None:
+            return f"there is no checkpoint in {folder} yet"
+        return f"the last good checkpoint in {folder} is kept"
 
     def _validate(self) -> dict[str, float]:
         """Dice per domain and class, on the preprocessed grid and without clean-up."""

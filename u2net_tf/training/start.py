@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import time
 from collections.abc import Sequence
@@ -13,9 +14,9 @@ from absl import logging
 
 from u2net_tf import files
 from u2net_tf.command import InputError
-from u2net_tf.domains import Plan
+from u2net_tf.domains import SPLITS, Plan
 from u2net_tf.input.pipeline import InputSettings
-from u2net_tf.manifest import load_converted
+from u2net_tf.manifest import Manifest, load_converted
 from u2net_tf.models.model_spec import ModelSpec, build_network
 from u2net_tf.training.loop import Run, RunSettings
 from u2net_tf.training.schedule import PlateauRule
@@ -57,6 +58,7 @@ def train(
         lambda record: record.module != "functional_saver"
     )
     plan, manifests = load_converted(inputs.data_dir, domains)
+    plan = _without_skipped(plan, manifests)
     spec = ModelSpec(
         plan=plan,
         pools=_pools(plan, pools),
@@ -97,6 +99,18 @@ def train(
         f"tensorboard --logdir={folder / 'tensorboard'}"
     )
     return run
+
+
+def _without_skipped(plan: Plan, manifests: Sequence[Manifest]) -> Plan:
+    """The plan without the cases that `convert` skipped: nothing can score them."""
+    chosen = []
+    for domain, manifest in zip(plan.domains, manifests, strict=True):
+        splits = {
+            split: tuple(c for c in domain.cases(split) if c not in manifest.skipped)
+            for split in SPLITS
+        }
+        chosen.append(dataclasses.replace(domain, **splits))
+    return dataclasses.replace(plan, domains=tuple(chosen))
 
 
 def _pools(plan: Plan, pools: tuple[int, int, int] | None) -> tuple[int, int, int]:

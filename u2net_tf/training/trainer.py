@@ -8,6 +8,7 @@ number of its own steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -75,7 +76,8 @@ class Trainer:
             the dataset was distributed.
 
         Returns:
-          The loss before the step, mean over the replicas.
+          The loss before the step, mean over the replicas; NaN if the gradient's norm
+          is not finite.
         """
         return float(self._steps[domain](batch["image"], batch["labels"]))
 
@@ -106,7 +108,10 @@ class Trainer:
             ]
             self.shared_optimizer.apply(gradients[: len(shared)], shared)
             self.domain_optimizers[domain].apply(gradients[len(shared) :], own)
-            return loss
+            # A gradient that is not finite spoils variables and moments while the loss
+            # of this very batch may still look well.
+            finite = tf.math.is_finite(tf.linalg.global_norm(gradients))
+            return tf.where(finite, loss, tf.constant(math.nan, loss.dtype))
 
         @tf.function(reduce_retracing=True)
         def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

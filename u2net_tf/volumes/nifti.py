@@ -267,6 +267,11 @@ def _unpack(
         )
     if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
         raise InputError(f"{path}: expected an affine that can be inverted, found none")
+    zooms = np.asarray(image.header.get_zooms()[:3], dtype=float)
+    if not (np.isfinite(zooms).all() and (zooms > 0).all()):
+        raise InputError(
+            f"{path}: expected voxel sizes above 0 mm in pixdim, found {zooms.tolist()}"
+        )
     try:
         array = np.asarray(image.dataobj, dtype=np.float32)
     except _READ_ERRORS as error:
