@@ -55,7 +55,7 @@ def run_command():
             capture_output=True,
             # Not the locale's: GDCM sets that to C when a test writes DICOM.
             encoding="utf-8",
-            timeout=300,
+            timeout=900,
         )
         assert done.returncode == status, done.stdout + done.stderr
         # An error is one message, not a traceback.

@@ -1,0 +1,52 @@
+"""The main job, whole: minutes rather than seconds. `make test-slow` runs these."""
+
+import json
+
+import pytest
+
+from u2net_tf.domains import load_plan
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def test_the_demonstration_runs_twice_and_refuses_other_scans(tmp_path, run_command):
+    output = tmp_path / "demo"
+    first = run_command("tools.demo", output_dir=output, max_epochs=1)
+    for name in ("Task01_PhantomCT", "Task02_PhantomMR", "Task03_PhantomProstate"):
+        assert name in first.stdout
+        assert list((output / "test" / "predictions" / name).glob("*.nii.gz"))
+    assert (output / "overlays.png").stat().st_size > 10_000
+    assert (output / "curves.png").stat().st_size > 10_000
+    again = run_command("tools.demo", output_dir=output, max_epochs=1)
+    assert "was done already" in again.stdout
+    refused = run_command(
+        "tools.demo", status=1, output_dir=output, raw_dir=tmp_path / "other"
+    )
+    assert "expected a plan of the scans in" in refused.stderr
+
+
+def test_hippocampus_is_learnt(real_data, tmp_path, run_command):
+    """300 steps, where 2,800 reach a mean Dice of 0.86; see docs/results.md."""
+    name = "Task04_Hippocampus"
+    run_command(
+        "data_prep.survey", raw_dir=real_data, domains=name, output_dir=tmp_path
+    )
+    run_command("data_prep.plan", survey=tmp_path, output=tmp_path / "plan.json")
+    plan = load_plan(tmp_path / "plan.json")
+    assert len(plan.domains[0].test) >= 40
+    run_command(
+        "data_prep.convert", plan=tmp_path / "plan.json", data_dir=tmp_path / "data"
+    )
+    run_command(
+        "u2net_tf.train",
+        data_dir=tmp_path / "data",
+        model_dir=tmp_path / "model",
+        batch_size=2,
+        learning_rate=1e-3,
+        steps_per_epoch=100,
+        max_epochs=3,
+        eval_every=0,
+    )
+    run_command("u2net_tf.evaluate", model_dir=tmp_path / "model")
+    summary = json.loads((tmp_path / "model" / "test" / "summary.json").read_text())
+    assert summary["mean_dice"] > 0.6
