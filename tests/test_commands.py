@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -359,6 +360,11 @@ def predicted(trained, tiny_data, tmp_path_factory):
     some = work / "some" / "two_0.nii.gz"
     some.write_bytes((scans / "two_0.nii.gz").read_bytes())
     (work / "file").touch()
+    # From before the model: of another model, then.
+    stale = work / "stale" / "two_0.nii.gz"
+    stale.parent.mkdir()
+    stale.write_bytes(b"old")
+    os.utime(stale, (1, 1))
     common = (f"--model_dir={trained[0]}", "--domain=Task92_Two")
     output = f"--output={work / 'out'}"
     probable = f"--output={work / 'probable'}"
@@ -373,6 +379,7 @@ def predicted(trained, tiny_data, tmp_path_factory):
                         "--batch_size=2"),
             "probabilities": (*common, f"--input={some}", probable,
                               "--save_probabilities"),
+            "stale": (*common, f"--input={some}", f"--output={stale.parent}"),
             "unknown domain": (common[0], "--domain=Task93", f"--input={some}", output),
             "no model": (f"--model_dir={work}", common[1], f"--input={some}", output),
             "no input": (*common, f"--input={work / 'no'}", output),
@@ -417,6 +424,11 @@ class TestPredict:
         work, results = predicted
         assert len(results["overwrite"]["windows"]) == 1
         assert "already" not in results["overwrite"]["stdout"]
+
+    def test_what_is_older_than_the_model_is_predicted_again(self, predicted):
+        work, results = predicted
+        assert len(results["stale"]["windows"]) == 1
+        assert nib.load(work / "stale" / "two_0.nii.gz").shape == (12, 12, 10)
 
     def test_overlap_and_batch_size(self, predicted):
         results = predicted[1]

@@ -225,3 +225,15 @@ def test_whole_numbers_are_spacings_too():
 def test_plans_compare_by_content():
     assert copy.deepcopy(PLAN) == PLAN
     assert dataclasses.replace(PLAN, seed=8) != PLAN
+
+
+def test_a_domain_cannot_be_selected_twice():
+    with pytest.raises(InputError, match="expected each once"):
+        PLAN.select(["Knee", "Knee"])
+
+
+def test_two_classes_of_one_name_are_refused():
+    twice = (*KNEE.labels, Label("bone", (77,)))
+    plan = Plan((dataclasses.replace(KNEE, labels=twice),))
+    with pytest.raises(InputError, match="labels: expected distinct names"):
+        plan_from_json(plan_to_json(plan), "plan.json")

@@ -149,9 +149,15 @@ class Plan:
         return self.names.index(name)
 
     def select(self, names: Sequence[str]) -> Plan:
-        """The plan of these domains only, in the order given; all where none is."""
+        """The plan of these domains only, in the order given; all where none is.
+
+        Raises:
+          InputError: if the plan lacks one, or one is named twice.
+        """
         if not names:
             return self
+        if len(set(names)) < len(names):
+            raise InputError(f"--domains: expected each once, found {list(names)}")
         return dataclasses.replace(
             self, domains=tuple(self.domains[self.index(name)] for name in names)
         )

@@ -161,12 +161,14 @@ class TestAgain:
         os.utime(path, (1, 1))
         assert score(raw_dir=str(moved))[1] == ["one_1"]
 
-    def test_a_score_that_cannot_be_read_is_named(self, score, tmp_path):
-        score()
+    @pytest.mark.parametrize("text", ["", "{", "{}", "[]"])
+    def test_a_score_that_cannot_be_read_is_made_again(self, score, tmp_path, text):
+        first, _ = score()
         path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
-        path.write_text("{")
-        with pytest.raises(InputError, match=f"{path}: expected scores"):
-            score()
+        path.write_text(text)
+        again, asked = score()
+        assert asked == ["one_1"]
+        assert again == first
 
     def test_scores_are_json(self, score, tmp_path):
         scores, _ = score()

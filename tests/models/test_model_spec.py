@@ -91,6 +91,8 @@ class TestDifference:
             ("modalities", ("ADC", "T2")),
             ("preprocessing", Preprocessing(margin_voxels=1)),
             ("train", ("two_0",)),
+            ("batch_size", 3),
+            ("mirror_axes", ("x",)),
         ],
     )
     def test_names_the_domain_and_its_field(self, field, other):

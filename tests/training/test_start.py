@@ -8,6 +8,7 @@ import toy
 from u2net_tf.command import InputError
 from u2net_tf.domains import Plan
 from u2net_tf.input.pipeline import InputSettings
+from u2net_tf.manifest import load_manifest
 from u2net_tf.models.checkpoints import load_network
 from u2net_tf.models.model_spec import ModelSpec
 from u2net_tf.training import start
@@ -103,6 +104,19 @@ class TestModel:
         # The first step is of the first of them.
         (row,) = read_rows(tmp_path)
         assert row["loss/Task91_One"] == ""
+
+    def test_cases_that_were_skipped_are_not_in_its_plan(self, tiny_data):
+        plan = tiny_data.plan
+        manifests = [load_manifest(tiny_data.data_dir, name) for name in plan.names]
+        bad = {"one_1": "reason", "one_4": "reason", "one_5": "reason"}
+        manifests[0] = dataclasses.replace(manifests[0], skipped=bad)
+        one, two = start._without_skipped(plan, manifests).domains
+        assert (one.train, one.validation, one.test) == (
+            ("one_0", "one_2"),
+            ("one_3",),
+            (),
+        )
+        assert two == plan.domains[1]
 
     def test_an_unknown_domain(self, train, tmp_path):
         with pytest.raises(InputError, match="expected one of Task91_One, Task92_Two"):

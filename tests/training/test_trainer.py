@@ -174,6 +174,17 @@ class TestLoss:
         expected = float(segmentation_loss(batch["labels"], logits))
         assert trainer.step(1, batch) == pytest.approx(expected, abs=1e-9)
 
+    def test_is_nan_where_the_gradient_is_not_finite(self):
+        trainer = toy.make_trainer()[1]
+        batch = toy.draw_batch(toy.ONE)
+        # The logits overflow in no place, but the square of the gradient does.
+        batch["image"] *= 1e25
+        loss = segmentation_loss(
+            batch["labels"], trainer.network(batch["image"], domain=0)
+        )
+        assert np.isfinite(float(loss))
+        assert np.isnan(trainer.step(0, batch))
+
     def test_a_detached_focal_factor_leaves_the_loss_and_changes_the_step(self):
         attached = make_trainer(detach_focal_factor=False)
         detached = make_trainer(detach_focal_factor=True)
