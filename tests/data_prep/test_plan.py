@@ -193,8 +193,22 @@ class TestLabels:
             for i, share in enumerate(shares)
         ]
         facts = dataclasses.replace(make_domain("K"), cases=(without, *cases))
-        domain, _ = plan_one(facts)
+        domain, _ = plan_one(facts, test_fraction=0.0)
+        assert domain.test == ()
         assert [label.keep_components for label in domain.labels] == [0, kept, 0]
+
+    def test_keep_components_auto_does_not_look_at_test_cases(self):
+        domain, _ = plan_one()
+        facts = make_domain()
+        cases = tuple(
+            dataclasses.replace(case, component_shares={"1": (0.1, 0.2)})
+            if case.case in domain.test
+            else case
+            for case in facts.cases
+        )
+        again, _ = plan_one(dataclasses.replace(facts, cases=cases))
+        assert again.test == domain.test
+        assert again.labels == domain.labels
 
 
 class TestFaultyCases:
