@@ -1,0 +1,28 @@
+"""What the documents point to is there."""
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/results.md")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_leads_somewhere(name):
+    path = ROOT / name
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).is_file(), target
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_nothing_is_left_to_fill_in(name):
+    assert "@@" not in (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_flagfile_is_in_the_readme_and_says_how_to_use_it():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "u2net_tf" / "flagfiles").glob("*.flags"):
+        assert path.name in readme
+        assert f"--flagfile=u2net_tf/flagfiles/{path.name}" in path.read_text()
