@@ -42,7 +42,7 @@ def find_domains(
     Raises:
       InputError: if a folder or a dataset.json is missing or malformed.
     """
-    raw_dir = pathlib.Path(raw_dir).resolve()
+    raw_dir = pathlib.Path(os.path.abspath(raw_dir))
     if len(set(names)) < len(names):
         raise InputError(f"--domains: expected distinct names, found {','.join(names)}")
     if names and not (raw_dir / "dataset.json").is_file():

@@ -21,8 +21,10 @@ def make_image(seed=0):
     return image
 
 
-def write_series(folder, image, series="1.2.826.0.1.3680043.2.1125.7"):
-    """One file per slice, as a scanner writes them."""
+def write_series(
+    folder, image, series="1.2.826.0.1.3680043.2.1125.7", shift_mm=(0, 0, 0)
+):
+    """One file per slice, as a scanner writes them; each a shift beyond the last."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -35,7 +37,12 @@ def write_series(folder, image, series="1.2.826.0.1.3680043.2.1125.7"):
             "0020|000e": series,
             "0008|0018": f"{series}.{z + 1}",
             "0020|0032": "\\".join(
-                f"{v:.12g}" for v in image.TransformIndexToPhysicalPoint((0, 0, z))
+                f"{v + z * d:.12g}"
+                for v, d in zip(
+                    image.TransformIndexToPhysicalPoint((0, 0, z)),
+                    shift_mm,
+                    strict=True,
+                )
             ),
             "0020|0037": "\\".join(f"{turn[i]:.12g}" for i in (0, 3, 6, 1, 4, 7)),
             "0020|0013": str(z),
@@ -127,4 +134,20 @@ def test_damaged_slice_is_an_error(tmp_path):
     path = folder / "5_7.dcm"
     path.write_bytes(path.read_bytes()[:-90])
     with pytest.raises(InputError, match="series"):
+        dicom.load_dicom([folder])
+
+
+def test_tilted_gantry_is_an_error(tmp_path):
+    image = make_image()
+    image.SetDirection(np.eye(3).ravel().tolist())
+    folder = write_series(tmp_path / "series", image, shift_mm=(0, 0.8, 0))
+    with pytest.raises(InputError, match="tilted gantry"):
+        dicom.load_dicom([folder])
+
+
+def test_slices_at_one_position_are_an_error(tmp_path):
+    image = make_image()
+    image.SetDirection(np.eye(3).ravel().tolist())
+    folder = write_series(tmp_path / "series", image, shift_mm=(0, 0, -3.5))
+    with pytest.raises(InputError, match="evenly spaced slices"):
         dicom.load_dicom([folder])

@@ -158,3 +158,10 @@ def test_original_dataset_json(real_data, tmp_path):
     assert dataset.labels == {0: "background", 1: "PZ", 2: "TZ"}
     assert len(dataset.cases) == 32
     assert dataset.case("prostate_16").image_path.parent == tmp_path / "imagesTr"
+
+
+def test_a_linked_folder_keeps_its_name(tmp_path, write_dataset):
+    write_dataset(tmp_path / "elsewhere" / "data", ["a"])
+    link = tmp_path / "Task01_Linked"
+    link.symlink_to(tmp_path / "elsewhere" / "data")
+    assert msd.read_dataset(link).name == "Task01_Linked"

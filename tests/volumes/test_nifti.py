@@ -350,3 +350,20 @@ class TestWriting:
         assert out.read_bytes() == b"what was there"
         names = sorted(p.name for p in tmp_path.iterdir())
         assert names == ["image.nii.gz", "out.nii.gz"]
+
+
+def test_a_4d_file_beside_a_3d_one_is_an_error(tmp_path, write_nifti):
+    first = write_nifti(tmp_path / "a.nii.gz", np.ones((2, 4, 5, 6), np.float32))
+    second = write_nifti(tmp_path / "b.nii.gz", np.ones((4, 5, 6), np.float32))
+    with pytest.raises(InputError, match=r"a.nii.gz: expected a 3-D file"):
+        nifti.load_image([first, second])
+
+
+def test_a_voxel_size_that_is_no_number_is_an_error(tmp_path, write_nifti):
+    path = write_nifti(tmp_path / "a.nii", np.ones((4, 5, 6), np.float32))
+    content = bytearray(path.read_bytes())
+    # pixdim[1:4] of a NIfTI-1 header.
+    content[80:92] = np.array([1, np.nan, 1], "<f4").tobytes()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a.nii: expected voxel sizes above 0 mm"):
+        nifti.load_image([path])

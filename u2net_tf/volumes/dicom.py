@@ -16,6 +16,8 @@ from u2net_tf.volumes.nifti import Volume
 
 # ITK's world is LPS (x to the left, y to the back); NIfTI's is RAS.
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# How far a slice may lie from where the volume's grid has it.
+_GRID_TOLERANCE_VOXELS = 0.1
 
 
 def is_dicom_folder(path: str | os.PathLike) -> bool:
@@ -62,7 +64,7 @@ def _read(folder: str | os.PathLike) -> nib.nifti1.Nifti1Image:
             f"{folder}: expected a whole DICOM series, found one that cannot be read: "
             f"{error}"
         ) from error
-    _check_slices(folder, names)
+    _check_slices(folder, names, image)
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     affine[:3, :3] = direction * np.array(image.GetSpacing())
@@ -73,19 +75,38 @@ def _read(folder: str | os.PathLike) -> nib.nifti1.Nifti1Image:
     return result
 
 
-def _check_slices(folder: str | os.PathLike, names: Sequence[str]) -> None:
-    """Evenly spaced slices, or a volume would be silently compressed."""
+def _check_slices(
+    folder: str | os.PathLike, names: Sequence[str], image: sitk.Image
+) -> None:
+    """Evenly spaced slices, each where ITK's orthogonal grid has it.
+
+    Otherwise a volume would be silently compressed or, of a tilted gantry, sheared.
+    """
     positions = []
     reader = sitk.ImageFileReader()
     for name in names:
         reader.SetFileName(name)
         reader.ReadImageInformation()
         positions.append(reader.GetOrigin())
-    if len(positions) < 3:
+    if len(positions) < 2:
         return
-    steps = np.linalg.norm(np.diff(np.array(positions), axis=0), axis=1)
-    if steps.max() > 1.05 * np.median(steps) or steps.min() < 0.95 * np.median(steps):
+    positions = np.array(positions)
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    uneven = steps.max() > 1.05 * np.median(steps) or steps.min() < 0.95 * np.median(
+        steps
+    )
+    if uneven or steps.min() == 0:
         raise InputError(
             f"{folder}: expected evenly spaced slices, found distances from "
-            f"{steps.min():.3g} to {steps.max():.3g} mm (a slice may be missing)"
+            f"{steps.min():.3g} to {steps.max():.3g} mm (a slice may be missing, or "
+            "several series lie in one folder)"
+        )
+    grid = np.array(
+        [image.TransformIndexToPhysicalPoint((0, 0, k)) for k in range(len(positions))]
+    )
+    offset = np.linalg.norm(positions - grid, axis=1).max()
+    if offset > _GRID_TOLERANCE_VOXELS * min(image.GetSpacing()):
+        raise InputError(
+            f"{folder}: expected slices perpendicular to their direction, found one "
+            f"{offset:.3g} mm off (a tilted gantry); resample the series first"
         )

@@ -111,7 +111,8 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     Raises:
       InputError: names `dataset.json`, what was expected and what was found.
     """
-    folder = pathlib.Path(folder).resolve()
+    # Not `resolve`: a linked folder keeps the name that the user gave it.
+    folder = pathlib.Path(os.path.abspath(folder))
     path = folder / "dataset.json"
     if not path.is_file():
         raise InputError(f"{path}: expected a file, found none")

@@ -128,7 +128,7 @@ def image_from_nibabel(
 
 def _stack(volumes: list[tuple[np.ndarray, Grid]], spacing_source: str) -> Volume:
     first_array, grid = volumes[0]
-    for array, other in volumes[1:]:
+    for array, other in volumes if len(volumes) > 1 else []:
         problem = grid_difference(grid, other)
         if problem:
             raise InputError(f"{other.path}: {problem}")
