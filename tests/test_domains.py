@@ -237,3 +237,9 @@ def test_two_classes_of_one_name_are_refused():
     plan = Plan((dataclasses.replace(KNEE, labels=twice),))
     with pytest.raises(InputError, match="labels: expected distinct names"):
         plan_from_json(plan_to_json(plan), "plan.json")
+
+
+@pytest.mark.parametrize("name", ["../knee", "a/b", "a\\b", "..", "/knee"])
+def test_a_domain_is_no_path(name):
+    with pytest.raises(InputError, match="name: expected the name of a folder"):
+        plan_from_json(edited([*D, "name"], name), "plan.json")

@@ -338,6 +338,8 @@ def _read_domain(reader: _Reader) -> Domain:
         **{split: reader.texts(split, 0) for split in SPLITS},
     )
     reader.end()
+    if domain.name in (".", "..") or set("/\\") & set(domain.name):
+        raise reader.error("name", "the name of a folder, not a path", domain.name)
     if not set(domain.mirror_axes) <= set(AXES):
         raise reader.error("mirror_axes", f"some of {AXES}", list(domain.mirror_axes))
     _check_splits(reader, domain)

@@ -334,3 +334,9 @@ except OSError as error:
         (tmp_path / "file").write_text("in the way")
         with pytest.raises(OSError, match=str(tmp_path / "file")):
             open_run(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["run[1]", "run*", "run?"])
+def test_a_folder_that_is_a_pattern_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match="--model_dir: expected a path without"):
+        checkpoints.checkpoint_folder(tmp_path / name)

@@ -165,3 +165,10 @@ def test_a_linked_folder_keeps_its_name(tmp_path, write_dataset):
     link = tmp_path / "Task01_Linked"
     link.symlink_to(tmp_path / "elsewhere" / "data")
     assert msd.read_dataset(link).name == "Task01_Linked"
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path, write_dataset):
+    folder = write_dataset(tmp_path / "Knee", ["a"])
+    path = folder / "dataset.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert msd.read_dataset(folder).cases[0].name == "a"

@@ -36,7 +36,18 @@ class DamagedCheckpointError(InputError):
 
 
 def checkpoint_folder(model_dir: str | os.PathLike) -> pathlib.Path:
-    """Where the checkpoints of a model lie."""
+    """Where the checkpoints of a model lie.
+
+    Raises:
+      InputError: if the path holds a character that TensorFlow takes for a pattern: it
+        would write checkpoints there and never find them again.
+    """
+    pattern = set("*?[]\\") & set(str(pathlib.Path(model_dir).resolve()))
+    if pattern:
+        raise InputError(
+            f"--model_dir: expected a path without {' '.join(sorted(pattern))}, found "
+            f"{pathlib.Path(model_dir).resolve()}"
+        )
     return pathlib.Path(model_dir) / "checkpoints"
 
 

@@ -117,7 +117,7 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     if not path.is_file():
         raise InputError(f"{path}: expected a file, found none")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected JSON. Received: {error}") from error
     if not isinstance(content, dict):
