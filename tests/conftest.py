@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import locale
 import os
 import pathlib
 import subprocess
@@ -14,6 +15,14 @@ import pytest
 from u2net_tf.domains import Plan
 
 ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def same_locale():
+    """Writing DICOM sets the locale of the process to C, and files read as ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture(scope="session")
