@@ -107,10 +107,7 @@ def _parts_folder(domain: Domain, settings: Settings) -> pathlib.Path:
 
 
 def _tasks(domain: Domain, settings: Settings) -> list[Task]:
-    folder = pathlib.Path(domain.raw_dir)
-    if settings.raw_dir is not None:
-        folder = pathlib.Path(settings.raw_dir) / domain.name
-    dataset = msd.read_dataset(folder)
+    dataset = msd.read_domain(domain, settings.raw_dir)
     tasks = []
     for split in SPLITS:
         for name in domain.cases(split):

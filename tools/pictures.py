@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING
 
-from u2net_tf import command
+from u2net_tf import command, files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,10 +39,5 @@ def check_output(output: pathlib.Path) -> None:
 
 def save_figure(figure: Figure, output: pathlib.Path) -> None:
     """Writes `figure` to a temporary name and moves it to `output`, a PNG."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    try:
+    with files.written_whole(output) as partial:
         figure.savefig(partial, format="png", dpi=110)
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)

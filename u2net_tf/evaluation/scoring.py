@@ -30,10 +30,7 @@ def find_cases(domain: Domain, split: str, raw_dir: str | None) -> list[msd.Case
     Raises:
       InputError: if the dataset, a case or a file is missing.
     """
-    folder = pathlib.Path(domain.raw_dir)
-    if raw_dir is not None:
-        folder = pathlib.Path(raw_dir) / domain.name
-    dataset = msd.read_dataset(folder)
+    dataset = msd.read_domain(domain, raw_dir)
     cases = [dataset.case(name) for name in domain.cases(split)]
     for case in cases:
         for path in (case.image_path, case.label_path):

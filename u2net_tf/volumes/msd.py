@@ -10,6 +10,7 @@ import pathlib
 from typing import Any
 
 from u2net_tf.command import InputError
+from u2net_tf.domains import Domain
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
@@ -146,6 +147,21 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
         cases=tuple(unique[name] for name in sorted(unique)),
         duplicates=tuple(sorted(name for name, n in counts.items() if n > 1)),
     )
+
+
+def read_domain(domain: Domain, raw_dir: str | os.PathLike | None) -> Dataset:
+    """Reads the `dataset.json` of a domain of a plan.
+
+    Args:
+      domain: says where the scans were when the plan was made.
+      raw_dir: folder with a folder per domain, if they have moved since; None if not.
+
+    Raises:
+      InputError: see `read_dataset`.
+    """
+    if raw_dir is None:
+        return read_dataset(domain.raw_dir)
+    return read_dataset(pathlib.Path(raw_dir) / domain.name)
 
 
 def _read_numbered(path: pathlib.Path, content: dict, field: str) -> dict[int, str]:
