@@ -16,9 +16,11 @@ from u2net_tf.volumes.nifti import Volume
 
 PERCENTILES = (0, 2, 50, 98, 100)
 
-# Kinds of fault. With those of the second row a case can still be trained on.
-IMAGE, LABEL, GEOMETRY, SAME_IMAGE = "image", "label", "geometry", "same image"
-UNKNOWN_LABEL, EMPTY_LABEL, SAME_NAME = "unknown label", "empty label", "same name"
+# Kinds of fault. See `is_usable`.
+IMAGE, LABEL, SAME_IMAGE = "image", "label", "same image"
+GEOMETRY = case_checks.GEOMETRY
+UNKNOWN_LABEL, EMPTY_LABEL = case_checks.UNKNOWN_LABEL, case_checks.EMPTY_LABEL
+SAME_NAME = "same name"
 
 # Key of all foreground together in `CaseFacts.component_shares`.
 FOREGROUND = "foreground"
@@ -220,14 +222,8 @@ def _largest_shares(mask: np.ndarray) -> tuple[float, float]:
 
 
 def _label_faults(labels: Volume, image: Volume | None, job: Job) -> list[Fault]:
-    found = []
-    if image is not None:
-        found.append((GEOMETRY, nifti.grid_difference(image.grid, labels.grid)))
-    unknown = case_checks.unknown_labels(labels.data, job.known_labels)
-    found.append((UNKNOWN_LABEL, unknown))
-    if not labels.data.any():
-        found.append((EMPTY_LABEL, "expected foreground, found an empty label map"))
-    return [Fault(kind, job.label_path, text) for kind, text in found if text]
+    found = case_checks.label_faults(labels, image, known=job.known_labels)
+    return [Fault(kind, job.label_path, text) for kind, text in found.items()]
 
 
 def is_usable(facts: CaseFacts, *, unknown_labels: str) -> bool:

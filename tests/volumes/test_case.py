@@ -139,7 +139,7 @@ class TestLabels:
 
         def faults(array, spacing_mm=(3, 1, 2)):
             labels = nifti.load_labels(write_nifti(path, array, spacing_mm))
-            return case.label_faults(labels, image, known=KNOWN)
+            return list(case.label_faults(labels, image, known=KNOWN).values())
 
         assert faults(make_labels()) == []
         assert "empty label map" in faults(np.zeros(SHAPE, np.uint8))[0]

@@ -17,6 +17,9 @@ from u2net_tf.volumes import nifti, preprocess
 from u2net_tf.volumes.dicom import is_dicom_folder, load_dicom
 from u2net_tf.volumes.nifti import Volume
 
+# Kinds of fault of a label map.
+GEOMETRY, UNKNOWN_LABEL, EMPTY_LABEL = "geometry", "unknown label", "empty label"
+
 
 def image_faults(image: Volume, *, num_modalities: int) -> list[str]:
     """What makes an image unusable, in words; empty if nothing does.
@@ -45,24 +48,22 @@ def image_faults(image: Volume, *, num_modalities: int) -> list[str]:
     return faults
 
 
-def label_faults(labels: Volume, image: Volume, *, known: Sequence[int]) -> list[str]:
-    """What is wrong with a label map, in words; empty if nothing is.
+def label_faults(
+    labels: Volume, image: Volume | None, *, known: Sequence[int]
+) -> dict[str, str]:
+    """What is wrong with a label map: kind -> in words; empty if nothing is.
 
     Args:
       labels: (z, y, x) raw values as `nifti.load_labels` returns them.
-      image: the image that they belong to.
+      image: the image that they belong to; None if it cannot be read.
       known: the raw values that may occur.
     """
-    faults = []
-    problem = nifti.grid_difference(image.grid, labels.grid)
-    if problem:
-        faults.append(problem)
-    unknown = unknown_labels(labels.data, known)
-    if unknown:
-        faults.append(unknown)
+    faults = {UNKNOWN_LABEL: unknown_labels(labels.data, known)}
+    if image is not None:
+        faults = {GEOMETRY: nifti.grid_difference(image.grid, labels.grid)} | faults
     if not labels.data.any():
-        faults.append("expected foreground, found an empty label map")
-    return faults
+        faults[EMPTY_LABEL] = "expected foreground, found an empty label map"
+    return {kind: text for kind, text in faults.items() if text}
 
 
 def unknown_labels(labels: np.ndarray, known: Sequence[int]) -> str:
