@@ -225,7 +225,8 @@ import dataclasses, json, sys
 from absl import flags
 from u2net_tf import train
 modules = flags.FLAGS.flags_by_module_dict()
-print(json.dumps([flag.name for flag in modules["u2net_tf.train"]]))
+own = [name for name in modules if name.startswith("u2net_tf.")]
+print(json.dumps([flag.name for name in own for flag in modules[name]]))
 for line in json.load(sys.stdin):
     for name in list(flags.FLAGS):
         flags.FLAGS[name].unparse()
@@ -238,7 +239,7 @@ import sys
 from absl import flags
 from u2net_tf import train
 flags.FLAGS(sys.argv)
-print(train._flags_text(), end="")
+print(train._settings()["flags_text"], end="")
 """
 
     def test_each_arrives_where_it_belongs(self, tmp_path):

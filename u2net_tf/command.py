@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from absl import app, flags
 
@@ -31,6 +32,42 @@ def required(*holders: flags.FlagHolder) -> None:
     for holder in holders:
         if holder.value in (None, "", []):
             raise InputError(f"--{holder.name}: expected a value, found none")
+
+
+def triple(holder: flags.FlagHolder, *, least: int) -> tuple[int, int, int] | None:
+    """The value z,y,x of a list flag; None where none is given.
+
+    Raises:
+      InputError: if it is not three whole numbers of at least `least`.
+    """
+    if not holder.value:
+        return None
+    try:
+        values = tuple(int(text) for text in holder.value)
+    except ValueError:
+        values = ()
+    if len(values) != 3 or min(values) < least:
+        raise InputError(
+            f"--{holder.name}: expected three whole numbers z,y,x of at least {least}, "
+            f"found {','.join(holder.value)}"
+        )
+    return values
+
+
+def flagfile_text(*namespaces: Mapping[str, Any]) -> str:
+    """A flagfile that repeats the command.
+
+    Args:
+      *namespaces: of the modules that define its flags. TensorFlow defines some of its
+        own when it is imported, and those are unknown when a command starts.
+    """
+    holders = [
+        item
+        for namespace in namespaces
+        for item in namespace.values()
+        if isinstance(item, flags.FlagHolder) and item.value is not None
+    ]
+    return "".join(flags.FLAGS[holder.name].serialize() + "\n" for holder in holders)
 
 
 def import_tensorflow() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from u2net_tf import command
+from u2net_tf.inference import flags as inference_flags
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that training wrote.")
 _OUTPUT_DIR = flags.DEFINE_string(
@@ -28,16 +29,7 @@ _DOMAINS = flags.DEFINE_list("domains", [], "Domains to score; all if empty.")
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["train", "validation", "test"], "Cases to score."
 )
-_OVERLAP = flags.DEFINE_float(
-    "overlap",
-    0.5,
-    "Share of a window that the next one covers again.",
-    lower_bound=0,
-    upper_bound=0.95,
-)
-_BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 1, "Windows that the network sees at once.", lower_bound=1
-)
+flags.adopt_module_key_flags(inference_flags)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -51,9 +43,7 @@ def main(argv: Sequence[str]) -> None:
     from u2net_tf.models.checkpoints import load_network
 
     spec, network, checkpoint = load_network(_MODEL_DIR.value)
-    predictor = Predictor(
-        network, spec, overlap=_OVERLAP.value, batch_size=_BATCH_SIZE.value
-    )
+    predictor = Predictor(network, spec, **inference_flags.settings())
     output_dir = pathlib.Path(
         _OUTPUT_DIR.value or pathlib.Path(_MODEL_DIR.value) / _SPLIT.value
     )

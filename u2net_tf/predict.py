@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from u2net_tf import command
+from u2net_tf.inference import flags as inference_flags
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that training wrote.")
 _DOMAIN = flags.DEFINE_string("domain", None, "Domain of the model to predict with.")
@@ -29,17 +30,8 @@ _SAVE_PROBABILITIES = flags.DEFINE_bool(
     False,
     "Also write CASE_probabilities.nii.gz, 4-D, a class each.",
 )
-_OVERLAP = flags.DEFINE_float(
-    "overlap",
-    0.5,
-    "Share of a window that the next one covers again.",
-    lower_bound=0,
-    upper_bound=0.95,
-)
-_BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 1, "Windows that the network sees at once.", lower_bound=1
-)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Predict again what is there.")
+flags.adopt_module_key_flags(inference_flags)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,9 +45,7 @@ def main(argv: Sequence[str]) -> None:
     from u2net_tf.inference.scans import find_scans
     from u2net_tf.models.checkpoints import latest_checkpoint
 
-    predictor = Predictor.from_model_dir(
-        _MODEL_DIR.value, overlap=_OVERLAP.value, batch_size=_BATCH_SIZE.value
-    )
+    predictor = Predictor.from_model_dir(_MODEL_DIR.value, **inference_flags.settings())
     plan = predictor.spec.plan
     domain = plan.index(_DOMAIN.value)
     scans = find_scans(_INPUT.value, plan.domains[domain].num_modalities)

@@ -7,11 +7,14 @@ Flags in, one call: the run itself is `training.loop`. Interrupted, it goes on f
 last checkpoint when it is run again.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from absl import flags
 
 from u2net_tf import command
+from u2net_tf.networks import flags as network_flags
+from u2net_tf.training import flags as training_flags
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that convert wrote.")
 _MODEL_DIR = flags.DEFINE_string(
@@ -20,116 +23,17 @@ _MODEL_DIR = flags.DEFINE_string(
 _DOMAINS = flags.DEFINE_list(
     "domains", [], "Domains to train on, in this order; all of the plan if empty."
 )
-
-_ADAPTER = flags.DEFINE_enum(
-    "adapter",
-    "separable",
-    ["separable", "series", "parallel", "none"],
-    "What the stride-1 convolutions are made of.",
-)
-_BASE_CHANNELS = flags.DEFINE_integer(
-    "base_channels", 16, "Channels at full resolution.", lower_bound=1
-)
-_POOLS = flags.DEFINE_list(
-    "pools",
-    [],
-    "How often z, y, x are halved; the plan's, for a single domain, if empty.",
-)
-_SECOND_UP_CONV = flags.DEFINE_enum(
-    "second_up_conv",
-    None,
-    ["full", "pointwise"],
-    "Last convolution of a decoder block; by default full where the adapter is "
-    "separable and pointwise elsewhere, as published.",
-)
-
 _PATCH_SIZE = flags.DEFINE_list(
     "patch_size",
     [],
     "The network's patch z,y,x, voxels: patches are cut at each domain's own size and "
     "resized to it. If empty, they are taken as they are cut.",
 )
-_BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 0, "Patches per batch; the plan's per domain if 0.", lower_bound=0
-)
 _RESIZE_METHOD = flags.DEFINE_enum(
     "resize_method", "linear", ["linear", "cubic"], "How images of patches are resized."
 )
-_CERTAIN_SHARE = flags.DEFINE_float(
-    "certain_share",
-    1 / 3,
-    "Share of a batch, rounded up, that is certain to be drawn around foreground.",
-)
-_SMALLEST_SHARE = flags.DEFINE_float(
-    "smallest_share", 0.3, "Share of the others drawn around the case's smallest class."
-)
-_FOREGROUND_SHARE = flags.DEFINE_float(
-    "foreground_share", 0.3, "Share of the others drawn around any foreground class."
-)
-_MIRROR_PROBABILITY = flags.DEFINE_float(
-    "mirror_probability", 0.3, "Of mirroring along each axis that the plan allows."
-)
-_SHUFFLE_BUFFER_MB = flags.DEFINE_integer(
-    "shuffle_buffer_mb", 256, "Memory for shuffling cases, MB.", lower_bound=1
-)
-_NUM_PARALLEL_CALLS = flags.DEFINE_integer(
-    "num_parallel_calls", 0, "Patches cut in parallel; chosen if 0.", lower_bound=0
-)
-
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 3e-4, "Of Adam, at first.")
-_WEIGHT_DECAY = flags.DEFINE_float(
-    "weight_decay", 1e-5, "L2 factor, added to the gradient.", lower_bound=0
-)
-_DETACH_FOCAL_FACTOR = flags.DEFINE_bool(
-    "detach_focal_factor",
-    False,
-    "Take the focal factor for a constant in the gradient, as the published code does.",
-)
-_PATIENCE_EPOCHS = flags.DEFINE_integer(
-    "patience_epochs", 30, "Epochs between two looks at the loss's moving average."
-)
-_MIN_FALL = flags.DEFINE_float(
-    "min_fall", 5e-4, "The learning rate is cut if the average fell by less than this."
-)
-_LEARNING_RATE_FACTOR = flags.DEFINE_float(
-    "learning_rate_factor", 5.0, "By which the learning rate is divided."
-)
-_MIN_LEARNING_RATE = flags.DEFINE_float(
-    "min_learning_rate", 1e-8, "Training ends when the learning rate is below this."
-)
-_LOSS_DECAY = flags.DEFINE_float(
-    "loss_decay", 0.93, "Of the loss's moving average, per epoch."
-)
-
-_STEPS_PER_EPOCH = flags.DEFINE_integer(
-    "steps_per_epoch", 250, "Batches per epoch, all domains together.", lower_bound=1
-)
-_MAX_EPOCHS = flags.DEFINE_integer(
-    "max_epochs",
-    0,
-    "End after so many epochs at the latest; 0 for no limit.",
-    lower_bound=0,
-)
-_EVAL_EVERY = flags.DEFINE_integer(
-    "eval_every", 10, "Epochs between validations; 0 for none.", lower_bound=0
-)
-_EVAL_CASES = flags.DEFINE_integer(
-    "eval_cases", 2, "Cases per domain in a validation.", lower_bound=1
-)
-_KEEP = flags.DEFINE_integer("keep", 3, "Checkpoints to keep.", lower_bound=1)
-_SEED = flags.DEFINE_integer(
-    "seed",
-    0,
-    "Of weights, patches and mirroring.",
-    lower_bound=0,
-    upper_bound=2**31 - 1,
-)
-_DISTRIBUTION = flags.DEFINE_enum(
-    "distribution",
-    "auto",
-    ["auto", "none", "mirrored"],
-    "Devices to train on: auto mirrors over all GPUs where there are several.",
-)
+flags.adopt_module_key_flags(network_flags)
+flags.adopt_module_key_flags(training_flags)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -144,90 +48,21 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _settings() -> dict:
-    from u2net_tf.input.patches import Sampling
-    from u2net_tf.input.pipeline import InputSettings
-    from u2net_tf.training.loop import RunSettings
-    from u2net_tf.training.schedule import PlateauRule
-
-    try:
-        sampling = Sampling(
-            certain_share=_CERTAIN_SHARE.value,
-            smallest_share=_SMALLEST_SHARE.value,
-            foreground_share=_FOREGROUND_SHARE.value,
-            mirror_probability=_MIRROR_PROBABILITY.value,
-        )
-        rule = PlateauRule(
-            learning_rate=_LEARNING_RATE.value,
-            patience_epochs=_PATIENCE_EPOCHS.value,
-            min_fall=_MIN_FALL.value,
-            factor=_LEARNING_RATE_FACTOR.value,
-            min_learning_rate=_MIN_LEARNING_RATE.value,
-            decay=_LOSS_DECAY.value,
-        )
-    except ValueError as error:
-        raise command.InputError(f"flags: {error}") from None
+    settings = training_flags.settings(_DATA_DIR.value, _MODEL_DIR.value)
+    settings["inputs"] = dataclasses.replace(
+        settings["inputs"],
+        patch_size=command.triple(_PATCH_SIZE, least=1),
+        resize_method=_RESIZE_METHOD.value,
+    )
     return {
         "domains": _DOMAINS.value,
-        "network": {
-            "adapter": _ADAPTER.value,
-            "base_channels": _BASE_CHANNELS.value,
-            "second_up_conv": _SECOND_UP_CONV.value,
-        },
-        "pools": _triple(_POOLS, least=0),
-        "inputs": InputSettings(
-            data_dir=_DATA_DIR.value,
-            batch_size=_BATCH_SIZE.value or None,
-            patch_size=_triple(_PATCH_SIZE, least=1),
-            resize_method=_RESIZE_METHOD.value,
-            sampling=sampling,
-            shuffle_buffer_mb=_SHUFFLE_BUFFER_MB.value,
-            seed=_SEED.value,
-            num_parallel_calls=_NUM_PARALLEL_CALLS.value or None,
+        "network": network_flags.settings(),
+        "pools": network_flags.pools(),
+        "flags_text": command.flagfile_text(
+            globals(), vars(network_flags), vars(training_flags)
         ),
-        "optimizer": {
-            "weight_decay": _WEIGHT_DECAY.value,
-            "detach_focal_factor": _DETACH_FOCAL_FACTOR.value,
-        },
-        "rule": rule,
-        "settings": RunSettings(
-            model_dir=_MODEL_DIR.value,
-            steps_per_epoch=_STEPS_PER_EPOCH.value,
-            max_epochs=_MAX_EPOCHS.value,
-            eval_every=_EVAL_EVERY.value,
-            eval_cases=_EVAL_CASES.value,
-            keep=_KEEP.value,
-        ),
-        "distribution": _DISTRIBUTION.value,
-        "flags_text": _flags_text(),
+        **settings,
     }
-
-
-def _flags_text() -> str:
-    """A flagfile that repeats the run.
-
-    Of this file's flags only: TensorFlow defines some of its own when it is imported,
-    and those are unknown when a command starts.
-    """
-    holders = [
-        item for item in globals().values() if isinstance(item, flags.FlagHolder)
-    ]
-    given = [holder for holder in holders if holder.value is not None]
-    return "".join(flags.FLAGS[holder.name].serialize() + "\n" for holder in given)
-
-
-def _triple(flag: flags.FlagHolder, *, least: int) -> tuple[int, int, int] | None:
-    if not flag.value:
-        return None
-    try:
-        values = tuple(int(text) for text in flag.value)
-    except ValueError:
-        values = ()
-    if len(values) != 3 or min(values) < least:
-        raise command.InputError(
-            f"--{flag.name}: expected three whole numbers z,y,x of at least {least}, "
-            f"found {','.join(flag.value)}"
-        )
-    return values
 
 
 def run() -> None:

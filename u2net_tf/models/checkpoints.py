@@ -153,6 +153,33 @@ class Checkpoints:
         return None
 
 
+def save_model(
+    model_dir: str | os.PathLike, spec: ModelSpec, network, *, step: int = 0
+) -> str:
+    """Writes a model that was not trained here: a network without optimizers.
+
+    Args:
+      model_dir: folder to make.
+      spec: what the network is.
+      network: the network, with its weights.
+      step: number that the checkpoint is named after.
+
+    Returns:
+      The checkpoint's path.
+
+    Raises:
+      InputError: if the folder holds a model already.
+      OSError: if it cannot be written.
+    """
+    checkpoints = Checkpoints(model_dir, spec, network, (), keep=1)
+    if checkpoints.newest() is not None:
+        raise InputError(
+            f"{model_dir}: expected a folder without a model, found "
+            f"{checkpoints.newest()}"
+        )
+    return checkpoints.save(step, {})
+
+
 def latest_checkpoint(model_dir: str | os.PathLike) -> str:
     """Path of the newest checkpoint.
 

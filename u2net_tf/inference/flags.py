@@ -1,0 +1,23 @@
+"""Flags of the sliding window, for the commands that predict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from absl import flags
+
+_OVERLAP = flags.DEFINE_float(
+    "overlap",
+    0.5,
+    "Share of a window that the next one covers again.",
+    lower_bound=0,
+    upper_bound=0.95,
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 1, "Windows that the network sees at once.", lower_bound=1
+)
+
+
+def settings() -> dict[str, Any]:
+    """`overlap` and `batch_size` of a `Predictor`."""
+    return {"overlap": _OVERLAP.value, "batch_size": _BATCH_SIZE.value}
