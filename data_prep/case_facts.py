@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import pathlib
 from typing import Any
 
 import numpy as np
 
+from u2net_tf import files
 from u2net_tf.command import InputError
 from u2net_tf.volumes import case as case_checks
 from u2net_tf.volumes import components, nifti, preprocess
@@ -242,11 +242,4 @@ def is_usable(facts: CaseFacts, *, unknown_labels: str) -> bool:
 
 def stamp(job: Job) -> str:
     """What the outcome depends on: the job, and size and time of its files."""
-    files = []
-    for path in (job.image_path, job.label_path):
-        try:
-            stat = pathlib.Path(path).stat()
-            files.append(f"{stat.st_size} {stat.st_mtime_ns}")
-        except OSError:
-            files.append("none")
-    return f"{job} {files}"
+    return f"{job} {files.stamps([job.image_path, job.label_path])}"

@@ -16,7 +16,7 @@ import numpy as np
 from u2net_tf import files
 from u2net_tf.command import InputError
 from u2net_tf.domains import Domain
-from u2net_tf.manifest import Stamps, fingerprint
+from u2net_tf.manifest import fingerprint
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import msd, preprocess
 
@@ -41,7 +41,7 @@ class Task:
     case: msd.Case
     split: str
     image_dtype: str
-    stamps: Stamps
+    stamps: files.Stamps
     part: pathlib.Path
 
     @property
@@ -70,19 +70,6 @@ class Part:
     image: np.ndarray
     labels: np.ndarray
     origin: dict
-
-
-def raw_stamps(case: msd.Case) -> Stamps:
-    """Size and time of last change of a case's files; None for a missing file."""
-    stamps: Stamps = []
-    for path in (case.image_path, case.label_path):
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            stamps.append(None)
-        else:
-            stamps.append([stat.st_size, stat.st_mtime_ns])
-    return stamps
 
 
 def preprocess_case(task: Task) -> str:

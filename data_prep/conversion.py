@@ -20,12 +20,13 @@ import shutil
 from tqdm import tqdm
 
 from data_prep import worker
-from data_prep.case_parts import Task, preprocess_case, raw_stamps
+from data_prep.case_parts import Task, preprocess_case
 from data_prep.shards import write_shards
 from u2net_tf import files
 from u2net_tf.command import InputError, StoppedError
-from u2net_tf.domains import SPLITS, Domain, Plan, plan_to_json
+from u2net_tf.domains import SPLITS, Domain, Plan
 from u2net_tf.manifest import Manifest, fingerprint, load_manifest, manifest_path
+from u2net_tf.plan_files import plan_to_json
 from u2net_tf.volumes import msd
 
 
@@ -112,8 +113,8 @@ def _tasks(domain: Domain, settings: Settings) -> list[Task]:
     for split in SPLITS:
         for name in domain.cases(split):
             case = dataset.case(name)
-            stamps = raw_stamps(case)
             paths = (case.image_path, case.label_path)
+            stamps = files.stamps(paths)
             for path, stamp in zip(paths, stamps, strict=True):
                 if stamp is None and not settings.skip_bad_cases:
                     raise InputError(f"{path}: expected a file, found none")

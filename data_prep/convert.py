@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     command.required(_PLAN, _DATA_DIR)
     from data_prep import conversion
-    from u2net_tf.domains import load_plan
+    from u2net_tf.plan_files import load_plan
 
     settings = conversion.Settings(
         data_dir=_DATA_DIR.value,

@@ -4,7 +4,9 @@ r"""Decides how each domain is preprocessed, split and trained: survey -> plan.j
 
 The plan may be edited by hand. The six tasks of the Medical Segmentation Decathlon that
 have published settings get those; every other folder gets them by a rule
-(`data_prep/network_settings.py`). Lists of cases for --splits_file:
+(`data_prep/network_settings.py`). Preprocessing is the paper's;
+--flagfile=data_prep/flagfiles/upstream.flags takes that of the published code. Lists of
+cases for --splits_file:
 
     {"Task04_Hippocampus": {"train": ["hippocampus_001", …], "test": […]}}
     {"Task04_Hippocampus": {"fold0": {"train": […], "val": […]}}}
@@ -22,6 +24,7 @@ from u2net_tf import command
 
 if TYPE_CHECKING:
     from data_prep.planning import Choices, PlannedDomain
+    from u2net_tf.domains import Plan, Preprocessing
 
 _SURVEY = flags.DEFINE_string(
     "survey", None, "survey.json of data_prep.survey, or the folder it lies in."
@@ -87,6 +90,25 @@ _MARGIN_VOXELS = flags.DEFINE_integer(
 _CLIP_PERCENTILES = flags.DEFINE_list(
     "clip_percentiles", ["2", "98"], "Percentiles that intensities are clipped to."
 )
+_INTENSITY_FLOOR = flags.DEFINE_float(
+    "intensity_floor",
+    None,
+    "Set lower intensities to this one before percentiles are taken; no limit if not "
+    "given.",
+)
+_STATISTICS_OVER = flags.DEFINE_enum(
+    "statistics_over",
+    "all",
+    ["all", "positive"],
+    "Voxels that mean and standard deviation are taken over: all, or those above 0; "
+    "voxels of exactly 0 then become 0.",
+)
+_SIZE_ROUNDING = flags.DEFINE_enum(
+    "size_rounding",
+    "nearest",
+    ["nearest", "truncate"],
+    "How the size of a resampled volume becomes a whole number.",
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -97,7 +119,8 @@ def main(argv: Sequence[str]) -> None:
             raise command.InputError(f"--{flag.name}: expected a path, found none")
     from data_prep import planning, survey_files
     from u2net_tf import files
-    from u2net_tf.domains import Plan, plan_from_json, plan_to_json
+    from u2net_tf.domains import Plan
+    from u2net_tf.plan_files import plan_from_json, plan_to_json
 
     surveyed = {d.name: d for d in survey_files.load_survey(_SURVEY.value)}
     names = _DOMAINS.value or list(surveyed)
@@ -109,7 +132,7 @@ def main(argv: Sequence[str]) -> None:
     text = plan_to_json(plan)
     plan_from_json(text, _SURVEY.value)
     output = pathlib.Path(_OUTPUT.value)
-    unchanged = output.is_file() and output.read_text(encoding="utf-8") == text
+    unchanged = output.is_file() and _says(output, plan)
     if output.is_dir():
         raise command.InputError(
             f"--output: expected a file, found the folder {output}"
@@ -120,8 +143,21 @@ def main(argv: Sequence[str]) -> None:
             "may have been edited (--overwrite replaces it)"
         )
     _print_report(planned)
-    files.write_text(output, text)
-    print(f"{output} was there already" if unchanged else f"wrote {output}")
+    if unchanged:
+        print(f"{output} was there already")
+    else:
+        files.write_text(output, text)
+        print(f"wrote {output}")
+
+
+def _says(path: pathlib.Path, plan: Plan) -> bool:
+    """Whether a file holds this plan, in whatever words."""
+    from u2net_tf.plan_files import load_plan
+
+    try:
+        return load_plan(path) == plan
+    except (command.InputError, UnicodeDecodeError):
+        return False
 
 
 def _check_names(flag: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -155,6 +191,9 @@ def _read_choices(names: Sequence[str]) -> Choices:
             margin_voxels=_MARGIN_VOXELS.value,
             clip_percentiles=_read_percentiles(_CLIP_PERCENTILES.value),
             unknown_labels=_UNKNOWN_LABELS.value,
+            intensity_floor=_INTENSITY_FLOOR.value,
+            statistics_over=_STATISTICS_OVER.value,
+            size_rounding=_SIZE_ROUNDING.value,
         ),
         use_presets=_PRESET.value == "auto",
         merges=label_classes.parse_merges(_MERGE_LABELS.value),
@@ -232,8 +271,22 @@ def _print_report(planned: Sequence[PlannedDomain]) -> None:
     header = ["domain (z × y × x)", "spacing mm", "median shape", "patch", "pools"]
     header += ["batch", "train", "validation", "test", "settings"]
     print(text_table.format_table(header, rows))
+    changed = _changed_preprocessing(planned[0].domain.preprocessing)
+    if changed:
+        print(f"preprocessing: {', '.join(changed)}")
     for note in (note for item in planned for note in item.notes):
         print(note)
+
+
+def _changed_preprocessing(preprocessing: Preprocessing) -> list[str]:
+    """What the flags of all domains make other than the paper has it."""
+    from u2net_tf.domains import LATER_PREPROCESSING, Preprocessing
+
+    return [
+        f"{name}={getattr(preprocessing, name)}"
+        for name in LATER_PREPROCESSING
+        if getattr(preprocessing, name) != getattr(Preprocessing(), name)
+    ]
 
 
 def _triple(values: Iterable[object]) -> str:

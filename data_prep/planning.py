@@ -23,8 +23,7 @@ class Choices:
     """What the user chose.
 
     Attributes:
-      preprocessing: margin, percentiles and unknown labels; the source of the spacing
-        is the survey's.
+      preprocessing: all of it but the source of the spacing, which is the survey's.
       use_presets: whether published settings are taken where a task has them.
       merges: label merges per domain; they replace those of a preset.
       keep_components: the same for every class, or None for what the survey suggests.
@@ -217,7 +216,12 @@ def _shape(
             case.box_start, case.box_shape, case.shape, strict=True
         )
     )
-    return resampled_shape(crop, case.spacing_mm, spacing_mm)
+    try:
+        return resampled_shape(
+            crop, case.spacing_mm, spacing_mm, rounding=preprocessing.size_rounding
+        )
+    except ValueError as error:
+        raise InputError(f"{case.image_path}: {error}") from None
 
 
 def _median(triples: Iterable[Sequence[float]]) -> tuple[float, float, float]:

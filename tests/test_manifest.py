@@ -5,7 +5,8 @@ import pytest
 
 from u2net_tf import files, manifest
 from u2net_tf.command import InputError
-from u2net_tf.domains import Domain, Label, Plan, Preprocessing, plan_to_json
+from u2net_tf.domains import Domain, Label, Plan, Preprocessing
+from u2net_tf.plan_files import plan_to_json
 
 DOMAIN = Domain(
     name="Task90_Organ",
@@ -111,6 +112,10 @@ def test_cases_and_shards_of_a_split():
         {"preprocessing": Preprocessing(clip_percentiles=(2, 99))},
         {"preprocessing": Preprocessing(spacing_source="affine")},
         {"preprocessing": Preprocessing(unknown_labels="background")},
+        {"preprocessing": Preprocessing(intensity_floor=-1024)},
+        {"preprocessing": Preprocessing(intensity_floor=0)},
+        {"preprocessing": Preprocessing(statistics_over="positive")},
+        {"preprocessing": Preprocessing(size_rounding="truncate")},
         {"train": ("a",)},
         {"validation": ()},
         {"test": ("b", "d"), "train": ("a",)},
@@ -119,6 +124,39 @@ def test_cases_and_shards_of_a_split():
 def test_fingerprint_changes_with_what_changes_the_shards(changes):
     changed = dataclasses.replace(DOMAIN, **changes)
     assert manifest.fingerprint(changed) != manifest.fingerprint(DOMAIN)
+
+
+# Of DOMAIN, from before `Preprocessing` had its later fields.
+OLD_FINGERPRINT = "d36b1261040d22db0d831a96b91c9d1b4b45a8c2de40d234e197f62ee817cd0d"
+
+
+def test_fingerprint_of_the_defaults_is_what_it_always_was():
+    assert manifest.fingerprint(DOMAIN) == OLD_FINGERPRINT
+
+
+def test_shards_from_before_the_later_fields_are_valid(tmp_path):
+    write_converted(tmp_path, Plan((DOMAIN,)))
+    content = json.loads((tmp_path / "plan.json").read_text())
+    preprocessing = content["domains"][0]["preprocessing"]
+    for name in ("intensity_floor", "statistics_over", "size_rounding"):
+        del preprocessing[name]
+    (tmp_path / "plan.json").write_text(json.dumps(content))
+    path = manifest.manifest_path(tmp_path, DOMAIN.name)
+    assert OLD_FINGERPRINT in path.read_text()
+    plan, _ = manifest.load_converted(tmp_path)
+    assert plan == Plan((DOMAIN,))
+
+
+def test_fingerprint_tells_floors_apart():
+    found = {
+        manifest.fingerprint(
+            dataclasses.replace(
+                DOMAIN, preprocessing=Preprocessing(intensity_floor=floor)
+            )
+        )
+        for floor in (-1024, -1024.0, -1000)
+    }
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and whether they changed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+# Size (bytes) and time of last change (ns) of files; None for one that is missing.
+Stamps = list[list[int] | None]
 
 
 @contextlib.contextmanager
@@ -34,6 +37,19 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def stamps(paths: Sequence[str | os.PathLike]) -> Stamps:
+    """Size and time of last change of each file: another stamp, another content."""
+    found: Stamps = []
+    for path in paths:
+        try:
+            stat = pathlib.Path(path).stat()
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append([stat.st_size, stat.st_mtime_ns])
+    return found
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -10,13 +10,13 @@ import pathlib
 from typing import Any
 
 from u2net_tf.command import InputError
-from u2net_tf.domains import Domain, Plan, load_plan
+from u2net_tf.domains import LATER_PREPROCESSING, Domain, Plan, Preprocessing
+from u2net_tf.files import Stamps
+from u2net_tf.plan_files import load_plan
 
 MANIFEST_FORMAT = 1
 IMAGE_DTYPES = ("float16", "float32")
 COMPRESSIONS = ("none", "gzip")
-# Size and time of last change (ns) of a case's image and label file.
-Stamps = list[list[int] | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +100,16 @@ def fingerprint(domain: Domain) -> str:
     it: they can be edited without converting again.
     """
     preprocessing = dataclasses.asdict(domain.preprocessing)
-    # Spacing and percentiles as floats: 1 and 1.0 are the same plan.
+    # Spacing, percentiles and floor as floats: 1 and 1.0 are the same plan.
     preprocessing["clip_percentiles"] = [
         float(value) for value in domain.preprocessing.clip_percentiles
     ]
+    for name in LATER_PREPROCESSING:
+        # Shards from before such a field are what its default makes.
+        if preprocessing[name] == getattr(Preprocessing(), name):
+            del preprocessing[name]
+    if "intensity_floor" in preprocessing:
+        preprocessing["intensity_floor"] = float(preprocessing["intensity_floor"])
     parts = {
         "name": domain.name,
         "modalities": domain.modalities,

@@ -7,7 +7,7 @@ from invented_scans import SHAPE, draw_image, make_labels
 from invented_surveys import make_domain
 
 from data_prep import survey_files
-from u2net_tf.domains import load_plan
+from u2net_tf.plan_files import load_plan
 
 
 @pytest.fixture

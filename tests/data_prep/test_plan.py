@@ -1,10 +1,15 @@
 import dataclasses
+import json
+import pathlib
 
 import pytest
 from invented_surveys import make_case, make_domain, make_faulty, plan_one
 
 from data_prep import label_classes, survey_files
 from u2net_tf.command import InputError
+from u2net_tf.domains import Preprocessing
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 class TestSettings:
@@ -74,6 +79,60 @@ class TestSettings:
         assert domain.preprocessing.clip_percentiles == (0.5, 99.5)
         assert domain.preprocessing.unknown_labels == "background"
         assert domain.median_shape == (20, 62, 80)
+
+    def test_preprocessing_is_the_paper_s_by_default(self, plan):
+        (domain,) = plan().domains
+        assert domain.preprocessing == Preprocessing()
+        assert "preprocessing:" not in plan.done.stdout
+
+    @pytest.mark.parametrize(
+        ("flag", "value", "expected"),
+        [
+            ("intensity_floor", "-900", -900.0),
+            ("intensity_floor", "0", 0.0),
+            ("statistics_over", "positive", "positive"),
+            ("size_rounding", "truncate", "truncate"),
+        ],
+    )
+    def test_later_preprocessing_flags(self, plan, flag, value, expected):
+        domains = plan(make_domain("A"), make_domain("B"), **{flag: value}).domains
+        wanted = dataclasses.replace(Preprocessing(), **{flag: expected})
+        assert [domain.preprocessing for domain in domains] == [wanted, wanted]
+        assert f"\npreprocessing: {flag}={expected}\n" in plan.done.stdout
+
+    def test_flagfile_of_the_published_code(self, plan):
+        flagfile = "data_prep/flagfiles/upstream.flags"
+        (domain,) = plan(flagfile=flagfile).domains
+        assert domain.preprocessing == Preprocessing(
+            margin_voxels=5,
+            clip_percentiles=(2.0, 98.0),
+            unknown_labels="background",
+            intensity_floor=-1024.0,
+            statistics_over="positive",
+            size_rounding="truncate",
+        )
+        text = (ROOT / flagfile).read_text()
+        assert f"--flagfile={flagfile}" in text
+        assert "u2net_tf/flagfiles/upstream.flags" in text
+
+    @pytest.mark.parametrize(("rounding", "size"), [("nearest", 27), ("truncate", 26)])
+    def test_size_rounding_counts_in_the_median_shape(self, rounding, size):
+        # At the median of 3 mm they have 26.67, 10 and 66.67 slices.
+        cases = tuple(
+            make_case("K", f"c{i}", shape=(slices, 100, 80),
+                      box_shape=(slices, 60, 80), spacing_mm=(spacing, 1, 1))
+            for i, (slices, spacing) in enumerate([(40, 2), (10, 3), (50, 4)])
+        )  # fmt: skip
+        facts = dataclasses.replace(make_domain("K"), cases=cases)
+        settings = Preprocessing(size_rounding=rounding)
+        domain, _ = plan_one(facts, preprocessing=settings)
+        assert domain.median_shape == (size, 70, 80)
+
+    def test_sizes_at_microscopic_spacing_cannot_be_truncated(self):
+        cases = (make_case("K", "c0", spacing_mm=(3e-4, 1e-4, 1e-4)),)
+        facts = dataclasses.replace(make_domain("K"), cases=cases)
+        with pytest.raises(InputError, match=r"c0\.nii\.gz: .*at least 0\.001 mm"):
+            plan_one(facts, preprocessing=Preprocessing(size_rounding="truncate"))
 
     def test_equal_modality_names_are_numbered(self):
         domain, _ = plan_one(make_domain(modalities=("MRI", "MRI")))
@@ -269,6 +328,29 @@ class TestCommand:
         (domain,) = plan(overwrite=True).domains
         assert domain.batch_size == 2
 
+    def test_plan_from_before_the_later_fields_is_left_alone(self, plan, tmp_path):
+        before = plan()
+        path = tmp_path / "plan.json"
+        content = json.loads(path.read_text())
+        for field in ("intensity_floor", "statistics_over", "size_rounding"):
+            del content["domains"][0]["preprocessing"][field]
+        path.write_text(json.dumps(content))
+        old = path.read_text()
+        assert plan() == before
+        assert "was there already" in plan.done.stdout
+        assert path.read_text() == old
+
+    @pytest.mark.parametrize("content", [b"{", b"\xff\xfe"])
+    def test_what_is_no_plan_is_not_overwritten(
+        self, plan, tmp_path, run_command, content
+    ):
+        plan()
+        path = tmp_path / "plan.json"
+        path.write_bytes(content)
+        done = run_command("data_prep.plan", status=1, survey=tmp_path, output=path)
+        assert "--overwrite" in done.stderr
+        assert path.read_bytes() == content
+
     @pytest.mark.parametrize(
         ("flags", "message"),
         [
@@ -277,6 +359,9 @@ class TestCommand:
             ({"merge_labels": "Other:knee=1+2"}, "--merge_labels: expected distinct"),
             ({"clip_percentiles": "2"}, "--clip_percentiles: expected two numbers"),
             ({"clip_percentiles": "98,2"}, "Received: 98,2"),
+            ({"intensity_floor": "nan"}, "intensity_floor: expected a number or null"),
+            ({"statistics_over": "none"}, "flag --statistics_over=none"),
+            ({"size_rounding": "up"}, "flag --size_rounding=up"),
             ({"keep_components": "one"}, "--keep_components: expected auto or"),
             ({"mirror_axes": "x,w"}, "--mirror_axes: expected auto, none or"),
             ({"test_fraction": 1}, "--test_fraction: expected 0 <= "),

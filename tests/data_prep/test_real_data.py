@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data_prep import survey_files
-from u2net_tf.domains import load_plan
+from u2net_tf.plan_files import load_plan
 from u2net_tf.volumes import nifti
 
 # Per domain: what a few of its cases are known to look like.

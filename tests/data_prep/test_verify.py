@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from data_prep import verify
 from u2net_tf import files, manifest, records
-from u2net_tf.domains import Domain, Label, Plan, plan_to_json
+from u2net_tf.domains import Domain, Label, Plan
+from u2net_tf.plan_files import plan_to_json
 
 DOMAIN = Domain(
     name="Task90_Organ",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from u2net_tf.domains import load_plan
+from u2net_tf.plan_files import load_plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

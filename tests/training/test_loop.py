@@ -14,9 +14,9 @@ import toy
 
 from u2net_tf import records
 from u2net_tf.command import InputError, StoppedError
-from u2net_tf.domains import plan_to_json
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.manifest import load_manifest
+from u2net_tf.plan_files import plan_to_json
 from u2net_tf.training import start
 from u2net_tf.training.monitor import Monitor
 
@@ -173,7 +173,7 @@ class TestValidation:
 def drop_test_cases(data_dir, name):
     """Rewrites plan and manifest as if the domain had no test cases."""
     from u2net_tf import manifest as manifests
-    from u2net_tf.domains import load_plan
+    from u2net_tf.plan_files import load_plan
 
     plan = load_plan(data_dir / "plan.json")
     changed = dataclasses.replace(plan.domains[plan.index(name)], test=())

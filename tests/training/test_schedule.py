@@ -95,22 +95,99 @@ class TestEveryFieldMatters:
         assert rates([4.5, 4.5, 4.5, 4.25])[-1] == 1.0
 
 
+# The mean of three epochs, looked at after each, as the published code does.
+WINDOW = {"window_epochs": 3, "patience_epochs": 1}
+
+
+class TestWindow:
+    LOSSES = (6.0, 3.0, 3.0, 0.0, 6.0, 3.0)
+    # 6; 9/2; 12/3; and from then on the oldest leaves: 6/3, 9/3, 9/3.
+    MEANS = (6.0, 4.5, 4.0, 2.0, 3.0, 3.0)
+
+    def test_the_average_is_the_mean_of_what_is_in_it(self):
+        states = run(self.LOSSES, **WINDOW)
+        assert tuple(s.moving_average for s in states) == self.MEANS
+        assert states[1].window == (6.0, 3.0)
+        assert states[-1].window == (0.0, 6.0, 3.0)
+
+    def test_decay_has_no_part_in_it(self):
+        states = run(self.LOSSES, decay=0.5, **WINDOW)
+        assert tuple(s.moving_average for s in states) == self.MEANS
+
+    def test_is_looked_at_once_it_is_full(self):
+        # Full after the third: a first look. 4 → 2 is a fall; 2 → 3 and 3 → 3 are none.
+        expected = [1.0, 1.0, 1.0, 1.0, 0.25, 0.0625]
+        assert rates(self.LOSSES, **WINDOW) == expected
+        # Losses that grow meanwhile change nothing before.
+        assert rates([1.0, 2.0, 9.0], **WINDOW) == [1.0] * 3
+
+    def test_is_looked_at_every_patience_epochs(self):
+        # At the second, not full yet; the fourth, at first; and the sixth: 2 → 3.
+        rule = {**WINDOW, "patience_epochs": 2}
+        assert rates(self.LOSSES, **rule) == [1.0] * 5 + [0.25]
+        states = run(self.LOSSES, **rule)
+        assert [s.reference for s in states] == [None] * 3 + [2.0, 2.0, 3.0]
+
+    @pytest.mark.parametrize(("min_fall", "rate"), [(0.5, 1.0), (0.51, 0.25)])
+    def test_min_fall(self, min_fall, rate):
+        # 4 and then 3.5.
+        losses = [4.0, 4.0, 4.0, 2.5]
+        assert rates(losses, min_fall=min_fall, **WINDOW)[-1] == rate
+
+    def test_as_long_as_its_patience_compares_each_window_with_the_one_before(self):
+        rule = {"window_epochs": 2, "patience_epochs": 2}
+        assert rates([9.0, 1.0, 4.0, 5.0, 1.0, 8.1], **rule) == [1.0] * 5 + [0.25]
+
+    def test_the_exponential_average_keeps_none(self):
+        assert {state.window for state in run(self.LOSSES)} == {()}
+
+    def test_the_published_rule_by_hand(self):
+        rule = {"window_epochs": 20, "patience_epochs": 1, "min_fall": 1e-4}
+        # A fall of 0.1 per epoch for 40 epochs, then none: the mean of 20 goes on
+        # falling for 19 epochs more, by 0.095, 0.09, …, 0.005, and for the 20th not.
+        losses = [5.0 - 0.1 * min(epoch, 39) for epoch in range(60)]
+        states = run(losses, factor=2.0, **rule)
+        assert states[19].moving_average == pytest.approx(5.0 - 0.95)
+        assert [s.learning_rate for s in states[:59]] == [1.0] * 59
+        assert states[59].learning_rate == 0.5
+
+
 def test_the_paper_s_rule_is_the_default():
     assert PlateauRule() == PlateauRule(3e-4, 30, 5e-4, 5.0, 1e-8)
+    assert PlateauRule().window_epochs == 0
     # 3e-4 / 5⁶ is above 1e-8 and 3e-4 / 5⁷ below: the first look and seven cuts.
     states = run([1.0] * 250, **dataclasses.asdict(PlateauRule()))
     assert [s.finished for s in states].index(True) + 1 == 30 * 8
 
 
 class TestResume:
-    def test_equals_a_run_that_was_not_interrupted(self):
+    @pytest.mark.parametrize("changes", [{"decay": 0.5}, WINDOW])
+    def test_equals_a_run_that_was_not_interrupted(self, changes):
         losses = [5.0, 4.0, 4.5, 3.0, 3.2, 3.1, 3.3]
-        whole = run(losses, decay=0.5)
+        whole = run(losses, **changes)
         for stop in range(1, len(losses)):
             text = json.dumps(dataclasses.asdict(whole[stop - 1]))
-            rule = dataclasses.replace(RULE, decay=0.5)
+            rule = dataclasses.replace(RULE, **changes)
             state = schedule.restored(rule, json.loads(text))
-            assert run(losses[stop:], state, decay=0.5) == whole[stop:]
+            assert state == whole[stop - 1]
+            assert run(losses[stop:], state, **changes) == whole[stop:]
+
+    def test_of_a_run_from_before_there_were_windows(self):
+        state = run([5.0, 5.0, 4.0])[-1]
+        fields = dataclasses.asdict(state)
+        del fields["window"]
+        assert schedule.restored(RULE, fields) == state
+
+    def test_with_the_other_kind_of_average_begins_with_a_first_look(self):
+        exponential = dataclasses.asdict(run([5.0, 5.0, 5.0])[-1])
+        window = dataclasses.replace(RULE, **WINDOW)
+        state = schedule.restored(window, exponential)
+        # Grown losses: a cut, had they been held against those from before.
+        states = run([9.0, 9.0, 9.0, 9.0], state, **WINDOW)
+        assert [s.learning_rate for s in states] == [1.0, 1.0, 1.0, 0.25]
+        state = schedule.restored(RULE, dataclasses.asdict(states[2]))
+        assert state.reference is None
+        assert run([99.0, 99.0], state)[-1].window == ()
 
     def test_tells_the_end_anew_from_the_rule(self):
         fields = dataclasses.asdict(run([5.0] * 6)[-1])
@@ -131,6 +208,7 @@ class TestErrors:
             ({"factor": 1.0}, "factor=1.0"),
             ({"decay": 1.0}, "decay=1.0"),
             ({"decay": -0.1}, "decay=-0.1"),
+            ({"window_epochs": -1}, "window_epochs=-1"),
         ],
     )
     def test_name_what_is_out_of_range(self, changes, words):

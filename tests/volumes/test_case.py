@@ -163,6 +163,16 @@ def test_preprocessing_errors_name_the_file(tmp_path, write_nifti):
         case.preprocess_case(image, DOMAIN)
 
 
+def test_preprocessing_without_positive_voxels_names_the_file(tmp_path, write_nifti):
+    path = write_nifti(tmp_path / "air.nii.gz", -1000 - draw_image())
+    image = case.read_image([path], DOMAIN)
+    settings = Preprocessing(statistics_over="positive")
+    domain = dataclasses.replace(DOMAIN, preprocessing=settings)
+    words = r"air\.nii\.gz: modality 'T1': expected intensities above 0 .*found none"
+    with pytest.raises(InputError, match=words):
+        case.preprocess_case(image, domain)
+
+
 def test_preprocessing_follows_the_domain(image_path):
     image = case.read_image([image_path], DOMAIN)
     found, placement = case.preprocess_case(image, DOMAIN)

@@ -54,6 +54,43 @@ class TestResample:
         found = preprocess.resampled_shape((10, 3, 1), (1, 1, 1), (4, 2, 9))
         assert found == (2, 2, 1)
 
+    @pytest.mark.parametrize(
+        ("size", "spacing_mm", "target_mm", "expected"),
+        [
+            # 2.5, 3 and 5.99 voxels; and less than one.
+            (10, 1, 4, 2),
+            (10, 1.2, 4, 3),
+            (599, 0.01, 1, 5),
+            (3, 1, 9, 1),
+            # Multiples that floating point misses: 2.9999999999999996 in both.
+            (3, 0.7, 0.7, 3),
+            (2, 1.2, 0.8, 3),
+            # As headers hold 0.7 and 0.8, and what differs in the fourth decimal.
+            (100, float(np.float32(0.7)), 0.7, 100),
+            (100, 0.7999999, 0.8, 100),
+            (100, 0.7996, 0.8, 100),
+            (100, 0.7994, 0.8, 99),
+            (100, 0.8, 0.8004, 100),
+            (100, 0.8, 0.8006, 99),
+        ],
+    )
+    def test_shape_truncated(self, size, spacing_mm, target_mm, expected):
+        found = preprocess.resampled_shape(
+            (1, size, 1), (1, spacing_mm, 1), (1, target_mm, 1), rounding="truncate"
+        )
+        assert found == (1, expected, 1)
+
+    def test_shape_cannot_be_truncated_at_microscopic_spacing(self):
+        for pair in ((1e-4, 1), (1, 1e-4)):
+            with pytest.raises(ValueError, match="at least 0.001 mm"):
+                preprocess.resampled_shape(
+                    (9, 9, 9), (1, pair[0], 1), (1, pair[1], 1), rounding="truncate"
+                )
+
+    def test_unknown_rounding_is_an_error(self):
+        with pytest.raises(ValueError, match="nearest or truncate. Received: 'up'"):
+            preprocess.resampled_shape((9,), (1,), (1,), rounding="up")
+
     def test_same_shape_is_the_same_array(self):
         array = np.random.default_rng(0).random((3, 4, 5))
         for interpolation in ("nearest", "linear", "bspline"):
@@ -139,10 +176,91 @@ class TestStandardize:
         with pytest.raises(ValueError, match="found the constant 7"):
             preprocess.standardize(image, clip_percentiles=(2, 98))
 
-    def test_input_is_left_alone(self):
-        image = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
-        preprocess.standardize(image, clip_percentiles=(10, 90))
-        np.testing.assert_array_equal(image.ravel(), np.arange(27))
+    @pytest.mark.parametrize("over", ["all", "positive"])
+    def test_input_is_left_alone(self, over):
+        image = np.arange(27, dtype=np.float32).reshape(3, 3, 3) - 9
+        preprocess.standardize(
+            image, clip_percentiles=(10, 90), intensity_floor=-5, statistics_over=over
+        )
+        np.testing.assert_array_equal(image.ravel(), np.arange(27) - 9)
+
+    def test_floor_by_hand(self):
+        image = np.array([[[-3000, -1024, 0, 1024]]], np.float32)
+        found = preprocess.standardize(
+            image, clip_percentiles=(0, 100), intensity_floor=-1024
+        )
+        # Mean -256; squares of -768, -768, 256, 1280.
+        deviation = np.sqrt((2 * 768**2 + 256**2 + 1280**2) / 4)
+        expected = np.array([-768, -768, 256, 1280]) / deviation
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+
+    def test_floor_comes_before_percentiles(self):
+        image = np.array([[[-3000, *range(9), 10]]], np.float32)
+        found = preprocess.standardize(
+            image, clip_percentiles=(5, 100), intensity_floor=-2
+        )
+        # The fifth percentile lies halfway between the first two: -1, and not -1500.
+        values = np.array([-1, *range(9), 10], float)
+        expected = (values - values.mean()) / values.std()
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+
+    def test_statistics_over_positive_voxels_by_hand(self):
+        image = np.array([[[-3000, -1024, -7, 0, 0, 2, 4]]], np.float32)
+        found = preprocess.standardize(
+            image,
+            clip_percentiles=(0, 100),
+            intensity_floor=-1024,
+            statistics_over="positive",
+        )
+        # Mean 3 and deviation 1 of 2 and 4. What was 0 is 0 again.
+        assert found.ravel().tolist() == [-1027, -1027, -10, 0, 0, -1, 1]
+        assert found.dtype == np.float32
+
+    def test_positive_is_what_is_positive_after_clipping(self):
+        image = np.array([[[-5, -4, 8, 9, 9]]], np.float32)
+        found = preprocess.standardize(
+            image, clip_percentiles=(50, 75), statistics_over="positive"
+        )
+        # Clipped to 8, 8, 8, 9, 9: all of them count.
+        expected = (np.array([8, 8, 8, 9, 9]) - 8.4) / np.sqrt(0.24)
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-5)
+
+    def test_against_numpy_over_positive_voxels(self):
+        rng = np.random.default_rng(0)
+        image = rng.normal(-200, 900, (9, 9, 9)).round().astype(np.float32)
+        image[3:5] = 0
+        found = preprocess.standardize(
+            image,
+            clip_percentiles=(2, 98),
+            intensity_floor=-1024,
+            statistics_over="positive",
+        )
+        exact = np.maximum(image.astype(float), -1024)
+        exact = exact.clip(*np.percentile(exact, (2, 98)))
+        positive = exact[exact > 0]
+        expected = (exact - positive.mean()) / positive.std()
+        expected[exact == 0] = 0
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("values", "found"),
+        [([-9, -4, -1, 0], "found none between -9 and 0"), ([-1, 0, 6, 6], "stant 6")],
+    )
+    def test_no_positive_voxels_that_differ_is_an_error(self, values, found):
+        image = np.array([[values]], np.float32)
+        preprocess.standardize(image, clip_percentiles=(0, 100))
+        with pytest.raises(ValueError, match="expected intensities above 0") as error:
+            preprocess.standardize(
+                image, clip_percentiles=(0, 100), statistics_over="positive"
+            )
+        assert found in str(error.value)
+
+    def test_unknown_statistics_are_an_error(self):
+        image = np.arange(4, dtype=np.float32).reshape(1, 2, 2)
+        with pytest.raises(ValueError, match="all or positive. Received: 'nonzero'"):
+            preprocess.standardize(
+                image, clip_percentiles=(0, 100), statistics_over="nonzero"
+            )
 
 
 class TestImage:
@@ -169,6 +287,41 @@ class TestImage:
             expected = preprocess.standardize(resampled, clip_percentiles=(3, 80))
             np.testing.assert_array_equal(found[..., channel], expected)
 
+    def test_as_published(self):
+        rng = np.random.default_rng(0)
+        image = np.zeros((2, 11, 12, 14), np.float32)
+        image[0, 1:10] = rng.normal(100, 300, (9, 12, 14))
+        image[0, 3, 3] = -3024
+        image[1] = rng.normal(40, 60, (11, 12, 14))
+        domain = make_domain(
+            (1, 1.5, 1.6),
+            2,
+            margin_voxels=0,
+            intensity_floor=-300,
+            statistics_over="positive",
+            size_rounding="truncate",
+        )
+        found, placement = preprocess.preprocess_image(image, (1, 1, 1), domain)
+        # 9, 8 and 8.75 voxels.
+        assert placement.crop_shape == (9, 12, 14)
+        assert placement.shape == (9, 8, 8)
+        for channel in range(2):
+            crop = image[channel, 1:10]
+            exact = preprocess.resample(crop, (9, 8, 8), "bspline").astype(float)
+            # Only now: a floor before would take the undershoot of the spline away.
+            exact[exact < -300] = -300
+            exact = exact.clip(*np.percentile(exact, (2, 98)))
+            positive = exact[exact > 0]
+            expected = (exact - positive.mean()) / positive.std()
+            np.testing.assert_allclose(found[..., channel], expected, atol=1e-5)
+
+    def test_modality_without_positive_voxels_is_named(self):
+        image = np.random.default_rng(0).random((2, 6, 6, 6)).astype(np.float32) + 1
+        image[1] *= -1
+        domain = make_domain((1, 1, 1), 2, statistics_over="positive")
+        with pytest.raises(ValueError, match="modality 'T2': expected intensities abo"):
+            preprocess.preprocess_image(image, (1, 1, 1), domain)
+
     @pytest.mark.parametrize("channel", [0, 1])
     def test_constant_modality_is_named(self, channel):
         image = np.random.default_rng(0).random((2, 6, 6, 6)).astype(np.float32)
@@ -183,19 +336,20 @@ class TestImage:
             )
 
 
-def place(raw_shape, spacing_mm, target_mm):
+def place(raw_shape, spacing_mm, target_mm, **settings):
     """An image that is zero at one border, preprocessed."""
     image = np.random.default_rng(0).normal(9, 1, (1, *raw_shape)).astype(np.float32)
     image[:, :, :7] = 0
-    domain = make_domain(target_mm, margin_voxels=2)
+    domain = make_domain(target_mm, margin_voxels=2, **settings)
     return preprocess.preprocess_image(image, spacing_mm, domain)[1]
 
 
 class TestInverse:
     @pytest.mark.parametrize("raw_shape", [(40, 51, 46), (17, 64, 63)])
     @pytest.mark.parametrize("target_mm", [(1, 1, 1), (3, 0.8, 1.3), (0.7, 1.9, 1)])
-    def test_original_grid_exactly(self, raw_shape, target_mm):
-        placement = place(raw_shape, (1, 1, 1), target_mm)
+    @pytest.mark.parametrize("rounding", ["nearest", "truncate"])
+    def test_original_grid_exactly(self, raw_shape, target_mm, rounding):
+        placement = place(raw_shape, (1, 1, 1), target_mm, size_rounding=rounding)
         labels = np.ones(placement.shape, np.uint8)
         restored = preprocess.restore_labels(labels, placement)
         assert restored.shape == raw_shape
@@ -216,9 +370,12 @@ class TestInverse:
         np.testing.assert_array_equal(back, labels)
 
     @pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (2.5, 0.9, 0.9), (1, 1.4, 0.8)])
-    def test_blobs_survive_at_other_spacing(self, spacing_mm):
+    @pytest.mark.parametrize("rounding", ["nearest", "truncate"])
+    def test_blobs_survive_at_other_spacing(self, spacing_mm, rounding):
         raw_shape = tuple(round(64 / size) for size in spacing_mm)
-        placement = place(raw_shape, spacing_mm, (1.2, 0.7, 1.1))
+        placement = place(
+            raw_shape, spacing_mm, (1.2, 0.7, 1.1), size_rounding=rounding
+        )
         labels = ball(raw_shape, spacing_mm, 20).astype(np.uint8)
         there = preprocess.preprocess_labels(labels, placement)
         back = preprocess.restore_labels(there, placement)

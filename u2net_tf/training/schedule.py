@@ -1,4 +1,4 @@
-"""The learning-rate schedule and the stopping rule of the paper."""
+"""The learning-rate schedule and the stopping rule: the paper's and the published."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 class PlateauRule:
     """When the learning rate falls and when training ends.
 
-    An exponential moving average of the epochs' training losses is looked at every
+    A moving average of the epochs' training losses is looked at every
     `patience_epochs`. If it has not fallen by `min_fall` since the last look, the
     learning rate is divided by `factor`; training ends when it is below
-    `min_learning_rate`.
+    `min_learning_rate`. The average is exponential, as in the paper, or the mean of
+    the last `window_epochs`, as in the published code, which looks at it after each
+    epoch once there are that many.
 
     Attributes:
       learning_rate: the first one.
@@ -25,6 +27,8 @@ class PlateauRule:
       min_learning_rate: below it training ends.
       decay: weight of the old moving average when an epoch's loss is added. The paper
         does not give it.
+      window_epochs: of how many epochs' losses the mean is taken instead of the
+        exponential average; 0 for the latter.
 
     Reference: 3D U²-Net, section 3, "Implementation details".
     """
@@ -35,6 +39,7 @@ class PlateauRule:
     factor: float = 5.0
     min_learning_rate: float = 1e-8
     decay: float = 0.93
+    window_epochs: int = 0
 
     def __post_init__(self):
         if not 0 < self.min_learning_rate <= self.learning_rate:
@@ -47,6 +52,8 @@ class PlateauRule:
                 "expected patience_epochs >= 1, factor > 1 and 0 <= decay < 1. "
                 f"Received: {self}"
             )
+        if self.window_epochs < 0:
+            raise ValueError(f"expected window_epochs >= 0. Received: {self}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +63,12 @@ class PlateauState:
     Attributes:
       learning_rate: of the next epoch.
       epochs: epochs seen.
-      moving_average: of their losses; None before the first.
+      moving_average: of their losses; None before the first. Of a window that is not
+        full yet, the mean of what is in it.
       reference: the moving average at the last look; None before the first look.
       finished: whether training has ended.
+      window: the losses that a windowed average is the mean of, oldest first; empty
+        with the exponential average.
     """
 
     learning_rate: float
@@ -66,6 +76,7 @@ class PlateauState:
     moving_average: float | None = None
     reference: float | None = None
     finished: bool = False
+    window: tuple[float, ...] = ()
 
 
 def start(rule: PlateauRule) -> PlateauState:
@@ -78,12 +89,17 @@ def restored(rule: PlateauRule, fields: Mapping[str, Any]) -> PlateauState:
 
     Args:
       rule: the rule from now on. Of the saved state its end is told anew; the learning
-        rate stays where it was.
-      fields: of the `PlateauState` that was saved.
+        rate stays where it was. Where the kind of average is another one, the next
+        look is a first look.
+      fields: of the `PlateauState` that was saved, perhaps before there were windows.
     """
     state = PlateauState(**fields)
+    same_average = bool(state.window) == (rule.window_epochs > 0)
     return dataclasses.replace(
-        state, finished=state.learning_rate < rule.min_learning_rate
+        state,
+        reference=state.reference if same_average else None,
+        finished=state.learning_rate < rule.min_learning_rate,
+        window=tuple(state.window),
     )
 
 
@@ -95,12 +111,17 @@ def advance(rule: PlateauRule, state: PlateauState, loss: float) -> PlateauState
       state: the state before it.
       loss: mean training loss of the epoch.
     """
-    average = loss
-    if state.moving_average is not None:
+    average, window = loss, ()
+    if rule.window_epochs:
+        window = (*state.window, loss)[-rule.window_epochs :]
+        average = math.fsum(window) / len(window)
+    elif state.moving_average is not None:
         average = rule.decay * state.moving_average + (1 - rule.decay) * loss
     epochs = state.epochs + 1
     learning_rate, reference = state.learning_rate, state.reference
-    if epochs % rule.patience_epochs == 0:
+    # The mean of a window that fills falls and rises with every epoch that joins.
+    full = len(window) == rule.window_epochs
+    if full and epochs % rule.patience_epochs == 0:
         before = math.inf if reference is None else reference
         if average > before - rule.min_fall:
             learning_rate /= rule.factor
@@ -111,4 +132,5 @@ def advance(rule: PlateauRule, state: PlateauState, loss: float) -> PlateauState
         moving_average=average,
         reference=reference,
         finished=learning_rate < rule.min_learning_rate,
+        window=window,
     )

@@ -143,7 +143,8 @@ def preprocess_case(
     """`preprocess.preprocess_image` with errors that name the file.
 
     Raises:
-      InputError: if the image is constant between its percentiles.
+      InputError: if the image cannot be preprocessed as the domain wants it, for
+        example because it is constant between its percentiles.
     """
     try:
         return preprocess.preprocess_image(image.data, image.spacing_mm, domain)

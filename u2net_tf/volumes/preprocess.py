@@ -3,9 +3,11 @@
 Raw volumes are cropped to the box of their non-zero voxels, resampled to the domain's
 spacing, clipped to percentiles and standardized. `Placement` remembers the way back.
 
-Reference: 3D U²-Net, section 3, "Preprocessing". The published code also raises CT
-below -1024 HU, takes mean and standard deviation over positive voxels only and
-truncates the new size; the paper does none of these, and neither do we.
+Reference: 3D U²-Net, section 3, "Preprocessing". The published code also raises
+intensities below -1024 to that, takes mean and standard deviation over positive voxels
+only and truncates the new size; the paper does none of these, and neither do we unless
+the plan says so. It also keeps the centre of the first voxel in place, where we keep
+the outer faces: only then does resampling there and back shift nothing.
 """
 
 from __future__ import annotations
@@ -80,11 +82,39 @@ def resampled_shape(
     shape: Shape,
     spacing_mm: tuple[float, float, float],
     target_mm: tuple[float, float, float],
+    *,
+    rounding: str = "nearest",
 ) -> Shape:
-    """Shape of the same extent at the target spacing, rounded, at least one voxel."""
+    """Shape of the same extent at the target spacing, at least one voxel.
+
+    Args:
+      shape: voxels.
+      spacing_mm: of these voxels.
+      target_mm: the target spacing.
+      rounding: "nearest" or "truncate". The latter takes spacings to three decimals,
+        as the published code does, and divides exactly: no voxel of a multiple is lost
+        because a header holds 0.7 as 0.69999999.
+
+    Raises:
+      ValueError: if a spacing is 0 to three decimals and sizes are truncated.
+    """
+    rows = zip(shape, spacing_mm, target_mm, strict=True)
+    if rounding == "nearest":
+        return tuple(
+            max(1, round(size * spacing / target)) for size, spacing, target in rows
+        )
+    if rounding != "truncate":
+        raise ValueError(
+            f"rounding: expected nearest or truncate. Received: {rounding!r}"
+        )
+    if min(*spacing_mm, *target_mm) < 0.001:
+        raise ValueError(
+            "expected spacings of at least 0.001 mm to truncate sizes, found "
+            f"{tuple(spacing_mm)} and {tuple(target_mm)}"
+        )
     return tuple(
-        max(1, round(size * spacing / target))
-        for size, spacing, target in zip(shape, spacing_mm, target_mm, strict=True)
+        max(1, size * round(1000 * spacing) // round(1000 * target))
+        for size, spacing, target in rows
     )
 
 
@@ -123,17 +153,27 @@ def resample(array: np.ndarray, shape: Shape, interpolation: str) -> np.ndarray:
 
 
 def standardize(
-    image: np.ndarray, *, clip_percentiles: tuple[float, float]
+    image: np.ndarray,
+    *,
+    clip_percentiles: tuple[float, float],
+    intensity_floor: float | None = None,
+    statistics_over: str = "all",
 ) -> np.ndarray:
     """Clips to percentiles of the whole image, then subtracts mean, divides by std.
 
     Args:
       image: (z, y, x) float32.
       clip_percentiles: lower and upper.
+      intensity_floor: intensities below it are set to it first; None for none.
+      statistics_over: "all", or "positive": mean and std are those of the clipped
+        voxels above 0, and voxels of exactly 0 become 0, as in the published code.
 
     Raises:
-      ValueError: if the clipped image is constant.
+      ValueError: if the clipped image is constant, or what mean and std are taken over
+        is, or is empty.
     """
+    if intensity_floor is not None:
+        image = np.maximum(image, np.float32(intensity_floor))
     low, high = np.percentile(image, clip_percentiles)
     if not high > low:
         raise ValueError(
@@ -141,11 +181,33 @@ def standardize(
             f"percentiles {clip_percentiles[0]:g} and {clip_percentiles[1]:g}"
         )
     clipped = np.clip(image, np.float32(low), np.float32(high))
-    mean = clipped.mean(dtype=np.float64)
-    deviation = clipped.std(dtype=np.float64)
-    clipped -= np.float32(mean)
-    clipped /= np.float32(deviation)
-    return clipped
+    if statistics_over == "all":
+        return _standardized(clipped, clipped)
+    if statistics_over != "positive":
+        raise ValueError(
+            f"statistics_over: expected all or positive. Received: {statistics_over!r}"
+        )
+    positive = clipped[clipped > 0]
+    if positive.size == 0 or positive.min() == positive.max():
+        found = f"the constant {positive[0]:g}" if positive.size else "none"
+        raise ValueError(
+            "expected intensities above 0 that differ, to take mean and standard "
+            f"deviation of (statistics_over: positive), found {found} between "
+            f"{low:g} and {high:g}"
+        )
+    zero = clipped == 0
+    standardized = _standardized(clipped, positive)
+    standardized[zero] = 0
+    return standardized
+
+
+def _standardized(image: np.ndarray, voxels: np.ndarray) -> np.ndarray:
+    """Standardizes an image, in place, by mean and standard deviation of voxels."""
+    mean = voxels.mean(dtype=np.float64)
+    deviation = voxels.std(dtype=np.float64)
+    image -= np.float32(mean)
+    image /= np.float32(deviation)
+    return image
 
 
 def preprocess_image(
@@ -156,13 +218,14 @@ def preprocess_image(
     Args:
       image: (C, z, y, x) float32, raw intensities.
       spacing_mm: its voxel size (z, y, x).
-      domain: gives target spacing, margin and percentiles.
+      domain: gives target spacing and `Preprocessing`.
 
     Returns:
       (z, y, x, C) float32 at the domain's spacing, and its placement.
 
     Raises:
-      ValueError: if the first modality is all zero or a modality is constant.
+      ValueError: if the first modality is all zero or a modality is constant, or one
+        has no positive voxels that differ where the domain's statistics are of these.
     """
     settings = domain.preprocessing
     start, crop = nonzero_box(image[0], margin_voxels=settings.margin_voxels)
@@ -170,14 +233,19 @@ def preprocess_image(
         raw_shape=tuple(image.shape[1:]),
         crop_start=start,
         crop_shape=crop,
-        shape=resampled_shape(crop, spacing_mm, domain.spacing_mm),
+        shape=resampled_shape(
+            crop, spacing_mm, domain.spacing_mm, rounding=settings.size_rounding
+        ),
     )
     result = np.empty((*placement.shape, image.shape[0]), np.float32)
     for channel, name in enumerate(domain.modalities):
         resampled = resample(image[channel][placement.box], placement.shape, "bspline")
         try:
             result[..., channel] = standardize(
-                resampled, clip_percentiles=settings.clip_percentiles
+                resampled,
+                clip_percentiles=settings.clip_percentiles,
+                intensity_floor=settings.intensity_floor,
+                statistics_over=settings.statistics_over,
             )
         except ValueError as error:
             raise ValueError(f"modality {name!r}: {error}") from None
