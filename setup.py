@@ -7,6 +7,8 @@ import setuptools
 ROOT = pathlib.Path(__file__).parent
 
 PICTURES = ["matplotlib>=3.8"]
+# What is measured or read with PyTorch was tried with this version.
+TORCH = ["torch==2.13.0"]
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
@@ -21,8 +23,11 @@ COMMANDS = {
     "u2net-convert": "data_prep.convert",
     "u2net-verify": "data_prep.verify",
     "u2net-train": "u2net_tf.train",
+    "u2net-adapt": "u2net_tf.adapt",
+    "u2net-compose": "u2net_tf.compose",
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-predict": "u2net_tf.predict",
+    "u2net-complexity": "u2net_tf.networks.complexity",
 }
 
 setuptools.setup(
@@ -34,7 +39,10 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=setuptools.find_packages(include=["u2net_tf*", "data_prep*"]),
-    package_data={"u2net_tf": ["flagfiles/*.flags"]},
+    package_data={
+        "u2net_tf": ["flagfiles/*.flags"],
+        "data_prep": ["flagfiles/*.flags"],
+    },
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "keras>=3.12,<4",
@@ -45,7 +53,7 @@ setuptools.setup(
         "absl-py>=2.1",
         "tqdm>=4.66",
     ],
-    extras_require={"pictures": PICTURES, "dev": DEV + PICTURES},
+    extras_require={"pictures": PICTURES, "torch": TORCH, "dev": DEV + PICTURES},
     entry_points={
         "console_scripts": [
             f"{name} = {module}:run" for name, module in COMMANDS.items()

@@ -2,8 +2,8 @@
 
     python tests/command_session.py MODULE <<< '[["--flag=value"], …]'
 
-For `test_commands.py`: TensorFlow takes seconds to import, this does it once. Prints a
-JSON list of what each command line ended with.
+TensorFlow takes seconds to import, this does it once. Prints a JSON list of what each
+command line ended with. `session` starts it, for tests of commands.
 """
 
 import contextlib
@@ -11,12 +11,35 @@ import importlib
 import io
 import json
 import pathlib
+import subprocess
 import sys
 import traceback
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
 
 from absl import flags  # noqa: E402
+
+
+def python(*arguments, text=""):
+    """Runs Python in the repository's root."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        input=text,
+        capture_output=True,
+        # Not the locale's: GDCM sets that to C when a test writes DICOM.
+        encoding="utf-8",
+        timeout=500,
+    )
+
+
+def session(module, command_lines):
+    """Runs command lines of one module: name -> arguments, to name -> how it ended."""
+    lines = [[str(argument) for argument in line] for line in command_lines.values()]
+    done = python(__file__, module, text=json.dumps(lines))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(zip(command_lines, json.loads(done.stdout), strict=True))
 
 
 def run(module, arguments):

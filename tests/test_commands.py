@@ -1,21 +1,20 @@
 import csv
 import json
 import os
-import pathlib
-import subprocess
-import sys
 
 import nibabel as nib
 import numpy as np
 import pytest
+from command_session import python, session
 
-ROOT = pathlib.Path(__file__).parents[1]
 COMMANDS = (
     "data_prep.survey",
     "data_prep.plan",
     "data_prep.convert",
     "data_prep.verify",
     "u2net_tf.train",
+    "u2net_tf.adapt",
+    "u2net_tf.compose",
     "u2net_tf.evaluate",
     "u2net_tf.predict",
 )
@@ -40,27 +39,6 @@ NETWORK = (
 SHORT = (*NETWORK, "--steps_per_epoch=3", "--eval_every=0", "--distribution=none")
 
 
-def python(*arguments, text=""):
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        input=text,
-        capture_output=True,
-        # Not the locale's: GDCM sets that to C when a test writes DICOM.
-        encoding="utf-8",
-        timeout=500,
-    )
-
-
-def session(module, command_lines):
-    """Runs command lines of one module; see `command_session.py`."""
-    lines = [[str(argument) for argument in line] for line in command_lines.values()]
-    script = ROOT / "tests" / "command_session.py"
-    done = python(script, module, text=json.dumps(lines))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return dict(zip(command_lines, json.loads(done.stdout), strict=True))
-
-
 def file_times(folder):
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
@@ -82,6 +60,13 @@ class TestWrongFlags:
         [
             ("train", [], "error: --data_dir: expected a value, found none"),
             ("train", ["--data_dir=x"], "error: --model_dir: expected a value"),
+            ("adapt", ["--from=x"], "error: --domain: expected a value, found none"),
+            ("compose", [], "error: --models: expected a value, found none"),
+            (
+                "compose",
+                ["--models=a,a", "--model_dir=b"],
+                "error: --models: expected each once, found a,a",
+            ),
             ("evaluate", [], "error: --model_dir: expected a value, found none"),
             ("predict", ["--model_dir=x"], "error: --domain: expected a value"),
             (
@@ -194,6 +179,8 @@ class TestTrainFlags:
         ("base_channels", "3", ("network", "base_channels"), 3),
         ("pools", "3,2,0", ("pools",), [3, 2, 0]),
         ("second_up_conv", "full", ("network", "second_up_conv"), "full"),
+        ("independent", "true", ("independent",), True),
+        ("precision", "mixed_float16", ("precision",), "mixed_float16"),
         ("patch_size", "16,8,24", ("inputs", "patch_size"), [16, 8, 24]),
         ("batch_size", "5", ("inputs", "batch_size"), 5),
         ("resize_method", "cubic", ("inputs", "resize_method"), "cubic"),
@@ -210,6 +197,7 @@ class TestTrainFlags:
         ("learning_rate_factor", "3", ("rule", "factor"), 3),
         ("min_learning_rate", "1e-5", ("rule", "min_learning_rate"), 1e-5),
         ("loss_decay", "0.6", ("rule", "decay"), 0.6),
+        ("loss_window_epochs", "20", ("rule", "window_epochs"), 20),
         ("weight_decay", "0.3", ("optimizer", "weight_decay"), 0.3),
         ("detach_focal_factor", "true", ("optimizer", "detach_focal_factor"), True),
         ("steps_per_epoch", "9", ("settings", "steps_per_epoch"), 9),
@@ -361,7 +349,7 @@ def predicted(trained, tiny_data, tmp_path_factory):
     some = work / "some" / "two_0.nii.gz"
     some.write_bytes((scans / "two_0.nii.gz").read_bytes())
     (work / "file").touch()
-    # From before the model: of another model, then.
+    # Of nobody knows what.
     stale = work / "stale" / "two_0.nii.gz"
     stale.parent.mkdir()
     stale.write_bytes(b"old")
@@ -372,9 +360,10 @@ def predicted(trained, tiny_data, tmp_path_factory):
     results = session(
         "u2net_tf.predict",
         {
-            "one": (*common, f"--input={some}", output),
+            "one": (*common, f"--input={scans / 'two_0.nii.gz'}", output),
             "all": (*common, f"--input={scans}", output),
             "again": (*common, f"--input={scans}", output),
+            "edges": (*common, f"--input={some}", output, "--overlap=0.75"),
             "overwrite": (*common, f"--input={some}", output, "--overwrite"),
             "options": (*common, f"--input={some}", probable, "--overlap=0.25",
                         "--batch_size=2"),
@@ -403,7 +392,7 @@ class TestPredict:
     def test_writes_label_maps_of_the_plan_s_values(self, predicted, tiny_data):
         work, results = predicted
         assert results["all"]["status"] == 0
-        files = sorted((work / "out").iterdir())
+        files = sorted((work / "out").glob("*.nii.gz"))
         assert [p.name for p in files] == [f"two_{i}.nii.gz" for i in range(3)]
         for path in files:
             scan = nib.load(tiny_data.raw_dir / "Task92_Two" / "imagesTr" / path.name)
@@ -426,8 +415,9 @@ class TestPredict:
         assert len(results["overwrite"]["windows"]) == 1
         assert "already" not in results["overwrite"]["stdout"]
 
-    def test_what_is_older_than_the_model_is_predicted_again(self, predicted):
+    def test_what_was_made_with_something_else_is_predicted_again(self, predicted):
         work, results = predicted
+        assert results["edges"]["windows"] == [{"overlap": 0.75, "batch_size": 1}]
         assert len(results["stale"]["windows"]) == 1
         assert nib.load(work / "stale" / "two_0.nii.gz").shape == (12, 12, 10)
 

@@ -11,6 +11,7 @@ ORDER = (
     "u2net_tf.command",
     "u2net_tf.files",
     "u2net_tf.domains",
+    "u2net_tf.plan_files",
     "u2net_tf.volumes",
     "u2net_tf.manifest",
     "u2net_tf.records",
@@ -22,13 +23,15 @@ ORDER = (
     "u2net_tf.evaluation",
     "u2net_tf.training",
     "u2net_tf.train",
+    "u2net_tf.adapt",
+    "u2net_tf.compose",
     "u2net_tf.evaluate",
     "u2net_tf.predict",
 )
 # Of these `data_prep` makes its shards, and of nothing else.
 FOR_DATA_PREP = ORDER[: ORDER.index("u2net_tf.records") + 1]
 # Commands are used by nobody.
-COMMANDS = ("u2net_tf.train", "u2net_tf.evaluate", "u2net_tf.predict")
+COMMANDS = ORDER[ORDER.index("u2net_tf.train") :]
 
 
 def name_of(path):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from u2net_tf import command
+from u2net_tf.domains import Domain, Plan
 from u2net_tf.inference import flags as inference_flags
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that training wrote.")
@@ -40,33 +41,35 @@ def main(argv: Sequence[str]) -> None:
     from u2net_tf import files
     from u2net_tf.evaluation import report, scoring
     from u2net_tf.inference.predictor import Predictor
-    from u2net_tf.models.checkpoints import load_network
+    from u2net_tf.models.checkpoints import latest_checkpoint
 
-    spec, network, checkpoint = load_network(_MODEL_DIR.value)
-    predictor = Predictor(network, spec, **inference_flags.settings())
     output_dir = pathlib.Path(
         _OUTPUT_DIR.value or pathlib.Path(_MODEL_DIR.value) / _SPLIT.value
     )
-    chosen = spec.plan.select(_DOMAINS.value).domains
+    chosen = _choose()
     # All files are looked for before the first prediction.
     cases = {
         domain.name: scoring.find_cases(domain, _SPLIT.value, _RAW_DIR.value)
-        for domain in chosen
+        for _, domain in chosen
     }
     if not any(cases.values()):
         raise command.InputError(
             f"--split: expected cases in {_SPLIT.value!r}, found none in the plan"
         )
-    scores = []
-    for domain in chosen:
+    scores, checkpoints = [], {}
+    predictor = None
+    for folder, domain in chosen:
+        if folder not in checkpoints:
+            checkpoints[folder] = latest_checkpoint(folder)
+            predictor = Predictor.from_model_dir(folder, **inference_flags.settings())
         scores += scoring.score_domain(
             predictor,
-            spec.plan.index(domain.name),
+            predictor.spec.plan.index(domain.name),
             cases[domain.name],
             output_dir,
-            checkpoint=checkpoint,
         )
-    rows = report.summarize(scores, chosen)
+    checkpoint = ", ".join(checkpoints.values())
+    rows = report.summarize(scores, [domain for _, domain in chosen])
     files.write_text(output_dir / "dice.csv", report.cases_to_csv(scores))
     files.write_text(
         output_dir / "summary.json",
@@ -77,6 +80,19 @@ def main(argv: Sequence[str]) -> None:
         f"{len(scores)} {_SPLIT.value} cases of {checkpoint}: dice.csv, summary.json "
         f"and predictions in {output_dir}"
     )
+
+
+def _choose() -> list[tuple[pathlib.Path, Domain]]:
+    """The folder of the model and the plan of every domain to score, in order."""
+    from u2net_tf.models.checkpoints import load_spec, model_folders
+
+    served = {
+        domain.name: (folder, domain)
+        for folder in model_folders(_MODEL_DIR.value)
+        for domain in load_spec(folder).plan.domains
+    }
+    plan = Plan(tuple(domain for _, domain in served.values()))
+    return [served[name] for name in plan.select(_DOMAINS.value).names]
 
 
 def run() -> None:

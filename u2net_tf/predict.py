@@ -2,8 +2,8 @@
 
   python -m u2net_tf.predict --model_dir=DIR --domain=NAME --input=PATH --output=DIR
 
-Scans whose output is there already, and not older than the model, are passed over, so
-an interrupted run goes on where it stopped.
+Scans whose output is there already, of the same model, domain and settings, are passed
+over, so an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from u2net_tf import command
+from u2net_tf import command, files
 from u2net_tf.inference import flags as inference_flags
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that training wrote.")
@@ -43,26 +43,38 @@ def main(argv: Sequence[str]) -> None:
 
     from u2net_tf.inference.predictor import Predictor
     from u2net_tf.inference.scans import find_scans
-    from u2net_tf.models.checkpoints import latest_checkpoint
 
-    predictor = Predictor.from_model_dir(_MODEL_DIR.value, **inference_flags.settings())
+    predictor = Predictor.from_model_dir(_model_folder(), **inference_flags.settings())
     plan = predictor.spec.plan
     domain = plan.index(_DOMAIN.value)
     scans = find_scans(_INPUT.value, plan.domains[domain].num_modalities)
     output = pathlib.Path(_OUTPUT.value)
     _check_output(output, scans)
-    checkpoint = pathlib.Path(f"{latest_checkpoint(_MODEL_DIR.value)}.index")
-    trained = checkpoint.stat().st_mtime
+    keys = {scan: predictor.key(domain, scan.paths) for scan in scans}
     pending = [
         scan
         for scan in scans
-        if _OVERWRITE.value or not _is_done(scan, output, trained)
+        if _OVERWRITE.value or not _is_done(scan, output, keys[scan])
     ]
     for scan in tqdm(pending, "predicting", unit="case", disable=None):
         _predict_scan(predictor, domain, scan, output)
+        files.write_text(_key_path(scan, output), keys[scan])
     done_before = len(scans) - len(pending)
     note = f" ({done_before} were there already)" if done_before else ""
     print(f"{len(scans)} label maps of {_DOMAIN.value} in {output}{note}")
+
+
+def _model_folder() -> pathlib.Path:
+    """Of several independent models, that of the domain."""
+    from u2net_tf.models.checkpoints import load_spec, model_folders
+
+    folders = model_folders(_MODEL_DIR.value)
+    serving = {name: path for path in folders for name in load_spec(path).plan.names}
+    if _DOMAIN.value not in serving:
+        raise command.InputError(
+            f"--domain: expected one of {', '.join(serving)}, found {_DOMAIN.value}"
+        )
+    return serving[_DOMAIN.value]
 
 
 def _check_output(output: pathlib.Path, scans) -> None:
@@ -87,12 +99,17 @@ def _outputs(scan, output: pathlib.Path) -> list[pathlib.Path]:
     return [output / f"{scan.name}{kind}.nii.gz" for kind in [*kinds, ""]]
 
 
-def _is_done(scan, output: pathlib.Path, trained: float) -> bool:
-    """Whether all is there, and none of it older than the checkpoint."""
-    return all(
-        path.is_file() and path.stat().st_mtime >= trained
-        for path in _outputs(scan, output)
-    )
+def _key_path(scan, output: pathlib.Path) -> pathlib.Path:
+    """File that says what a scan's output was made with."""
+    return output / ".predicted" / f"{scan.name}.key"
+
+
+def _is_done(scan, output: pathlib.Path, key: str) -> bool:
+    """Whether all is there and was made with the same."""
+    path = _key_path(scan, output)
+    if not all(item.is_file() for item in (path, *_outputs(scan, output))):
+        return False
+    return path.read_text(encoding="utf-8") == key
 
 
 def _predict_scan(predictor, domain: int, scan, output: pathlib.Path) -> None:

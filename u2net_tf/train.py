@@ -1,4 +1,4 @@
-"""Trains one network on the shards of all domains of a plan.
+"""Trains one network for all domains of a plan, or one for each.
 
   python -m u2net_tf.train --flagfile=u2net_tf/flagfiles/universal.flags \
       --data_dir=DIR --model_dir=DIR
@@ -23,6 +23,12 @@ _MODEL_DIR = flags.DEFINE_string(
 _DOMAINS = flags.DEFINE_list(
     "domains", [], "Domains to train on, in this order; all of the plan if empty."
 )
+_INDEPENDENT = flags.DEFINE_bool(
+    "independent",
+    False,
+    "Train a model of its own for each domain, one after the other, in "
+    "MODEL_DIR/DOMAIN: the plan's patch, pools and batch unless flags say otherwise.",
+)
 _PATCH_SIZE = flags.DEFINE_list(
     "patch_size",
     [],
@@ -42,9 +48,11 @@ def main(argv: Sequence[str]) -> None:
     command.required(_DATA_DIR, _MODEL_DIR)
     command.import_tensorflow()
     settings = _settings()
-    from u2net_tf.training.start import train
+    from u2net_tf.training import start
 
-    train(**settings)
+    independent = settings.pop("independent")
+    run = start.train_independently if independent else start.train
+    run(**settings)
 
 
 def _settings() -> dict:
@@ -55,6 +63,7 @@ def _settings() -> dict:
         resize_method=_RESIZE_METHOD.value,
     )
     return {
+        "independent": _INDEPENDENT.value,
         "domains": _DOMAINS.value,
         "network": network_flags.settings(),
         "pools": network_flags.pools(),

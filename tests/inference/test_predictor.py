@@ -283,16 +283,49 @@ class TestWindows:
         assert len(predictor.network.calls) == 1
 
 
-def test_from_model_dir_takes_the_options(monkeypatch):
+def test_from_model_dir_takes_the_options(monkeypatch, tmp_path):
     spec = ModelSpec(plan=Plan((ORGAN,)), pools=(1, 1, 1))
     asked = []
 
-    def load(model_dir):
-        asked.append(model_dir)
-        return spec, Threshold(), "path"
+    def load(model_dir, *, precision):
+        asked.append((model_dir, precision))
+        return spec, Threshold(), str(tmp_path / "step-1")
 
+    (tmp_path / "step-1.index").write_bytes(b"one")
     monkeypatch.setattr(predictor_module, "load_network", load)
-    predictor = Predictor.from_model_dir("here", overlap=0.75, batch_size=2)
-    assert asked == ["here"]
+    predictor = Predictor.from_model_dir(
+        "here", precision="mixed_bfloat16", overlap=0.75, batch_size=2
+    )
+    assert asked == [("here", "mixed_bfloat16")]
     assert predictor.spec is spec
     assert (predictor.overlap, predictor._batch_size) == (0.75, 2)
+
+
+def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
+    two = Plan((ORGAN, dataclasses.replace(ORGAN, name="Task02_Other")))
+    spec = ModelSpec(plan=two, pools=(1, 1, 1))
+    index, scan = tmp_path / "step-1.index", tmp_path / "scan.nii.gz"
+    monkeypatch.setattr(
+        predictor_module,
+        "load_network",
+        lambda folder, precision: (spec, Threshold(), str(tmp_path / "step-1")),
+    )
+
+    def key(content=b"one", domain=0, path=scan, **options):
+        index.write_bytes(content)
+        return Predictor.from_model_dir("here", **options).key(domain, [path])
+
+    scan.write_bytes(b"scan")
+    (tmp_path / "other.nii.gz").write_bytes(b"scan")
+    first = key()
+    assert key() == first
+    others = [
+        key(content=b"two"),
+        key(domain=1),
+        key(path=tmp_path / "other.nii.gz"),
+        key(overlap=0.25),
+        key(precision="mixed_float16"),
+    ]
+    scan.write_bytes(b"another scan")
+    others.append(key())
+    assert len({first, *others}) == 7

@@ -178,8 +178,8 @@ class TestLoadNetwork:
     def test_a_network_of_another_version(self, run_of_three, monkeypatch):
         folder, _ = run_of_three
 
-        def build_more(spec):
-            network = toy.build_toy_network(spec)
+        def build_more(spec, **kwargs):
+            network = toy.build_toy_network(spec, **kwargs)
             network.more = tf.Variable([1.0, 2.0])
             return network
 

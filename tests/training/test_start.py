@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ class TestModel:
         manifests = [load_manifest(tiny_data.data_dir, name) for name in plan.names]
         bad = {"one_1": "reason", "one_4": "reason", "one_5": "reason"}
         manifests[0] = dataclasses.replace(manifests[0], skipped=bad)
-        one, two = start._without_skipped(plan, manifests).domains
+        one, two = start.without_skipped(plan, manifests).domains
         assert (one.train, one.validation, one.test) == (
             ("one_0", "one_2"),
             ("one_3",),
@@ -181,15 +182,20 @@ class TestDistribution:
     )
     def test_strategy(self, gpus, distribution, number, mirrored):
         gpus(number)
-        assert (start._strategy(distribution) == "mirrored") == mirrored
+        assert (start.make_strategy(distribution) == "mirrored") == mirrored
 
     def test_a_batch_that_cannot_be_shared_out(self):
         words = "--batch_size: expected a multiple of the 2 devices, found 3 for Task91"
         with pytest.raises(InputError, match=words):
-            start._check_batches(toy.PLAN, InputSettings("", batch_size=3), 2)
+            self.check(InputSettings("", batch_size=3), 2)
         with pytest.raises(InputError, match="the 4 devices, found 2 for Task91_One"):
-            start._check_batches(toy.PLAN, InputSettings(""), 4)
-        start._check_batches(toy.PLAN, InputSettings(""), 2)
+            self.check(InputSettings(""), 4)
+        self.check(InputSettings(""), 2)
+
+    def check(self, inputs, num_replicas):
+        spec = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
+        strategy = types.SimpleNamespace(num_replicas_in_sync=num_replicas)
+        start.check_sizes(spec, toy.PLAN.domains, inputs, strategy)
 
 
 class TestFolder:
@@ -219,3 +225,64 @@ class TestFolder:
         with pytest.raises(InputError, match=words):
             train(tmp_path / "model", data_dir=tmp_path / "no")
         assert list(tmp_path.iterdir()) == []
+
+
+class TestIndependently:
+    @pytest.fixture
+    def options(self, train, tiny_data, tmp_path, monkeypatch):
+        """What `train` is called with, and what that makes of each domain alone."""
+        called = {}
+        original = start.train
+
+        def call(**options):
+            called.update(options)
+            return original(**options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(start, "train", call)
+            for name in tiny_data.plan.names:
+                train(tmp_path / "alone" / name, domains=[name], pools=None)
+        settings = dataclasses.replace(
+            called["settings"], model_dir=str(tmp_path / "m")
+        )
+        return {**called, "domains": [], "settings": settings}
+
+    def test_each_is_what_training_it_alone_makes(self, options, tmp_path):
+        start.train_independently(**options)
+        for domain in toy.PLAN.domains:
+            spec, network, _ = load_network(tmp_path / "m" / domain.name)
+            assert spec.plan.names == (domain.name,)
+            assert (spec.pools, spec.patch_size) == (domain.pools, None)
+            _, alone, _ = load_network(tmp_path / "alone" / domain.name)
+            toy.assert_identical(
+                toy.values_of(network.variables), toy.values_of(alone.variables)
+            )
+
+    def test_one_of_them(self, options, tmp_path):
+        start.train_independently(**{**options, "domains": [toy.TWO.name]})
+        assert [path.name for path in (tmp_path / "m").iterdir()] == [toy.TWO.name]
+
+    def test_again_has_nothing_to_do(self, options, tmp_path):
+        start.train_independently(**options)
+        paths = sorted((tmp_path / "m").rglob("*.index"))
+        before = [path.stat().st_mtime_ns for path in paths]
+        start.train_independently(**options)
+        assert sorted((tmp_path / "m").rglob("*.index")) == paths
+        assert [path.stat().st_mtime_ns for path in paths] == before
+
+    def test_each_folder_s_flags_repeat_that_model(self, options, tmp_path):
+        start.train_independently(**options)
+        folder = tmp_path / "m" / toy.TWO.name
+        assert (folder / "flags.txt").read_text().splitlines() == [
+            "--seed=0",
+            "--noindependent",
+            "--domains=Task92_Two",
+            f"--model_dir={folder}",
+        ]
+
+    def test_what_is_wrong_with_the_last_is_found_before_the_first(
+        self, options, tmp_path
+    ):
+        with pytest.raises(InputError, match=r"found \(4, 8, 8\) for Task92_Two"):
+            start.train_independently(**{**options, "pools": (3, 1, 1)})
+        assert not (tmp_path / "m").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
@@ -44,34 +43,28 @@ def score_domain(
     index: int,
     cases: Sequence[msd.Case],
     output_dir: pathlib.Path,
-    *,
-    checkpoint: str,
 ) -> list[CaseScore]:
     """Predicts and scores cases on the grid of their images.
 
     Label maps go to `predictions/DOMAIN/CASE.nii.gz`. A case whose files were scored
-    before with the same checkpoint and overlap is not predicted again.
+    before with the same model and settings is not predicted again.
 
     Args:
       predictor: the model.
       index: index of the domain.
       cases: the cases.
       output_dir: folder to write to.
-      checkpoint: path of the checkpoint, to tell old scores from new ones.
 
     Raises:
       InputError: names the file, if a scan or a label map cannot be used.
     """
     domain = predictor.spec.plan.domains[index]
     folder = output_dir / "predictions" / domain.name
-    # The plan lies in the checkpoint, so this covers the plan, too.
-    index_file = pathlib.Path(f"{checkpoint}.index").read_bytes()
-    model = [hashlib.sha256(index_file).hexdigest(), predictor.overlap]
     scores = []
     for case in tqdm(cases, domain.name, unit="case", disable=None):
         path = folder / f"{case.name}.nii.gz"
         score_path = output_dir / ".scores" / domain.name / f"{case.name}.json"
-        key = _key(model, case)
+        key = predictor.key(index, [case.image_path, case.label_path])
         score = _read_score(score_path, key) if path.is_file() else None
         if score is None:
             score = _score_case(predictor, index, case, path)
@@ -92,13 +85,6 @@ def _score_case(
     values = dice(reference, classes, num_classes=domain.num_classes)
     names = [label.name for label in domain.labels[1:]]
     return dict(zip(names, values.tolist(), strict=True))
-
-
-def _key(model: list, case: msd.Case) -> str:
-    """Changes whenever the score would."""
-    paths = (case.image_path, case.label_path)
-    stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
-    return hashlib.sha256(json.dumps([model, stats]).encode()).hexdigest()
 
 
 def _read_score(path: pathlib.Path, key: str) -> dict[str, float] | None:

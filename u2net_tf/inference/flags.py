@@ -16,8 +16,18 @@ _OVERLAP = flags.DEFINE_float(
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 1, "Windows that the network sees at once.", lower_bound=1
 )
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    "float32",
+    ["float32", "mixed_float16", "mixed_bfloat16"],
+    "What the network computes in.",
+)
 
 
 def settings() -> dict[str, Any]:
-    """`overlap` and `batch_size` of a `Predictor`."""
-    return {"overlap": _OVERLAP.value, "batch_size": _BATCH_SIZE.value}
+    """`overlap`, `batch_size` and `precision` of `Predictor.from_model_dir`."""
+    return {
+        "overlap": _OVERLAP.value,
+        "batch_size": _BATCH_SIZE.value,
+        "precision": _PRECISION.value,
+    }

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import json
 import os
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from u2net_tf import files
 from u2net_tf.inference.sliding_window import predict_volume
 from u2net_tf.input.resize import resize_image
 from u2net_tf.models.checkpoints import load_network
@@ -41,26 +45,56 @@ class Predictor:
       spec: what it is.
       overlap: of neighbouring windows, 0 to below 1.
       batch_size: windows per call of the network.
+      fingerprint: of everything else that predictions depend on: weights, precision.
     """
 
     def __init__(
-        self, network, spec: ModelSpec, *, overlap: float = 0.5, batch_size: int = 1
+        self,
+        network,
+        spec: ModelSpec,
+        *,
+        overlap: float = 0.5,
+        batch_size: int = 1,
+        fingerprint: str = "",
     ):
         self.network = network
         self.spec = spec
         self.overlap = overlap
+        self._fingerprint = fingerprint
         self._batch_size = batch_size
         self._predict_windows = functools.cache(self._make_predict_windows)
 
     @classmethod
-    def from_model_dir(cls, model_dir: str | os.PathLike, **kwargs) -> Predictor:
-        """Loads the newest checkpoint; `kwargs` as for the class.
+    def from_model_dir(
+        cls, model_dir: str | os.PathLike, *, precision: str = "float32", **kwargs
+    ) -> Predictor:
+        """Loads the newest checkpoint.
+
+        Args:
+          model_dir: folder that training wrote.
+          precision: see `load_network`.
+          **kwargs: as for the class.
 
         Raises:
           InputError: if there is no whole checkpoint.
         """
-        spec, network, _ = load_network(model_dir)
-        return cls(network, spec, **kwargs)
+        spec, network, path = load_network(model_dir, precision=precision)
+        # The plan lies in the checkpoint, so this covers the plan, too.
+        index = pathlib.Path(f"{path}.index").read_bytes()
+        fingerprint = f"{hashlib.sha256(index).hexdigest()} {precision}"
+        return cls(network, spec, fingerprint=fingerprint, **kwargs)
+
+    def key(self, domain: int, paths: Sequence[str | os.PathLike]) -> str:
+        """Changes whenever what is predicted from these files would.
+
+        Args:
+          domain: index of the domain.
+          paths: of a scan, and of whatever else the outcome depends on.
+        """
+        name = self.spec.plan.names[domain]
+        parts = [self._fingerprint, self.overlap, name, [str(path) for path in paths]]
+        text = json.dumps([*parts, files.stamps(paths)])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def probabilities(self, image: np.ndarray, domain: int) -> np.ndarray:
         """Class probabilities of a preprocessed volume.

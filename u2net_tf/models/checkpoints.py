@@ -58,7 +58,8 @@ class Checkpoints:
       model_dir: the run's folder.
       spec: what the network is.
       network: the network, built.
-      optimizers: the optimizers, built.
+      optimizers: the optimizers, built, and what else changes with their steps; none
+        for a model that is not trained.
       keep: how many checkpoints stay.
 
     Raises:
@@ -75,6 +76,7 @@ class Checkpoints:
         keep: int,
     ):
         self._spec = spec
+        self._num_optimizers = len(optimizers)
         self._spec_text = tf.Variable("", dtype=tf.string, trainable=False)
         self._state = tf.Variable("", dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(
@@ -139,6 +141,13 @@ class Checkpoints:
                         f"{path}: {difference}; use another --model_dir, or the plan "
                         "and flags that this model was trained with"
                     )
+                found = _count_optimizers(path)
+                if found != self._num_optimizers:
+                    raise InputError(
+                        f"{path}: expected a run of this command with this --precision "
+                        f"({self._num_optimizers} optimizers), found another "
+                        f"({found}); use another --model_dir"
+                    )
                 with _told(path):
                     self._checkpoint.restore(path).assert_consumed()
             except DamagedCheckpointError as error:
@@ -196,11 +205,46 @@ def latest_checkpoint(model_dir: str | os.PathLike) -> str:
     return paths[-1]
 
 
-def load_network(model_dir: str | os.PathLike) -> tuple[ModelSpec, Any, str]:
+def model_folders(model_dir: str | os.PathLike) -> list[pathlib.Path]:
+    """The folders of a model, or of the independent models of several domains.
+
+    Args:
+      model_dir: what `--model_dir` was for training.
+
+    Returns:
+      `model_dir` itself, or the folders in it that hold a model each, by name.
+
+    Raises:
+      InputError: if there is no checkpoint in any.
+    """
+    folder = pathlib.Path(model_dir)
+    if not _found(checkpoint_folder(folder)):
+        inner = sorted(path.parent for path in folder.glob("*/checkpoints"))
+        inner = [path for path in inner if _found(checkpoint_folder(path))]
+        if inner:
+            return inner
+    latest_checkpoint(folder)
+    return [folder]
+
+
+def load_spec(model_dir: str | os.PathLike) -> ModelSpec:
+    """What the model of a folder is, without building it.
+
+    Raises:
+      InputError: if there is no checkpoint or it is damaged.
+    """
+    return _read_spec(latest_checkpoint(model_dir))
+
+
+def load_network(
+    model_dir: str | os.PathLike, *, precision: str = "float32"
+) -> tuple[ModelSpec, Any, str]:
     """Builds the network of a model's newest checkpoint and restores it.
 
     Args:
       model_dir: folder that training wrote.
+      precision: "float32", "mixed_float16" or "mixed_bfloat16", to compute in; the
+        variables are float32 in each.
 
     Returns:
       What it is, the network, and the checkpoint's path.
@@ -210,7 +254,7 @@ def load_network(model_dir: str | os.PathLike) -> tuple[ModelSpec, Any, str]:
     """
     path = latest_checkpoint(model_dir)
     spec = _read_spec(path)
-    network = build_network(spec)
+    network = build_network(spec, dtype=precision)
     with _told(path):
         status = tf.train.Checkpoint(network=network).restore(path)
         status.assert_existing_objects_matched().expect_partial()
@@ -226,6 +270,13 @@ def _read_spec(path: str) -> ModelSpec:
             f"{path}: expected a checkpoint of u2net_tf.train, found one without a plan"
         )
     return spec_from_json(text.decode(), path)
+
+
+def _count_optimizers(path: str) -> int:
+    with _told(path):
+        names = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    found = {name.split("/")[1] for name in names if name.startswith("optimizers/")}
+    return len(found)
 
 
 @contextlib.contextmanager

@@ -143,16 +143,14 @@ class U2Net(keras.Model):
         return len(self.num_modalities)
 
     @property
+    def trunk_layers(self):
+        """The layers whose convolutions are shared, in no particular order."""
+        return (*self.encoder, *self.down_samples, *self.decoder)
+
+    @property
     def domain_layers(self):
         """All layers of the network, in no particular order."""
-        return (
-            self.stem,
-            *self.encoder,
-            *self.down_samples,
-            *self.decoder,
-            *self.deep_supervision,
-            self.head,
-        )
+        return (self.stem, *self.trunk_layers, *self.deep_supervision, self.head)
 
     def _strides(self, level):
         return tuple(2 if level < pools else 1 for pools in self.pools)
@@ -244,6 +242,18 @@ class U2Net(keras.Model):
             for layer in self.domain_layers
             for variable in layer.domain_variables(domain)
             if variable.trainable
+        ]
+
+    def trunk_domain_variables(self, domain):
+        """Returns those of `domain_variables` that lie in the trunk.
+
+        They have the same shapes in every domain; stem, head and deep supervision
+        depend on the domain's modalities and classes.
+        """
+        return [
+            variable
+            for layer in self.trunk_layers
+            for variable in layer.domain_variables(domain)
         ]
 
     @property

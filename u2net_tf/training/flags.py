@@ -55,6 +55,13 @@ _MIN_LEARNING_RATE = flags.DEFINE_float(
 _LOSS_DECAY = flags.DEFINE_float(
     "loss_decay", 0.93, "Of the loss's moving average, per epoch."
 )
+_LOSS_WINDOW_EPOCHS = flags.DEFINE_integer(
+    "loss_window_epochs",
+    0,
+    "Take the mean of so many epochs for the moving average, as the published code "
+    "does; 0 for the paper's exponential one.",
+    lower_bound=0,
+)
 _STEPS_PER_EPOCH = flags.DEFINE_integer(
     "steps_per_epoch", 250, "Batches per epoch, all domains together.", lower_bound=1
 )
@@ -78,6 +85,13 @@ _SEED = flags.DEFINE_integer(
     lower_bound=0,
     upper_bound=2**31 - 1,
 )
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    "float32",
+    ["float32", "mixed_float16", "mixed_bfloat16"],
+    "What the network computes in; its variables are float32 in each. The loss is "
+    "scaled for float16.",
+)
 _DISTRIBUTION = flags.DEFINE_enum(
     "distribution",
     "auto",
@@ -87,7 +101,7 @@ _DISTRIBUTION = flags.DEFINE_enum(
 
 
 def settings(data_dir: str, model_dir: str) -> dict[str, Any]:
-    """`inputs`, `optimizer`, `rule`, `settings` and `distribution` of a run.
+    """`inputs`, `optimizer`, `rule`, `settings`, `precision`, `distribution`.
 
     Args:
       data_dir: folder that convert wrote.
@@ -115,6 +129,7 @@ def settings(data_dir: str, model_dir: str) -> dict[str, Any]:
             factor=_LEARNING_RATE_FACTOR.value,
             min_learning_rate=_MIN_LEARNING_RATE.value,
             decay=_LOSS_DECAY.value,
+            window_epochs=_LOSS_WINDOW_EPOCHS.value,
         )
     except ValueError as error:
         raise command.InputError(f"flags: {error}") from None
@@ -140,5 +155,6 @@ def settings(data_dir: str, model_dir: str) -> dict[str, Any]:
             eval_cases=_EVAL_CASES.value,
             keep=_KEEP.value,
         ),
+        "precision": _PRECISION.value,
         "distribution": _DISTRIBUTION.value,
     }

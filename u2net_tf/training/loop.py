@@ -15,6 +15,7 @@ from absl import logging
 from tqdm import tqdm
 
 from u2net_tf.command import InputError, StoppedError
+from u2net_tf.domains import Domain
 from u2net_tf.evaluation.metrics import dice
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.input.pipeline import InputSettings, split_dataset, training_dataset
@@ -53,9 +54,9 @@ class Run:
     """One training run, from its last checkpoint to its end.
 
     Args:
-      trainer: takes the steps.
+      trainer: takes the steps; says which domains are trained.
       spec: what the network is.
-      manifests: of the domains' shards, in the order of their indices.
+      manifests: of the trained domains' shards, in the order of `trainer.domains`.
       inputs: settings of the input pipeline.
       rule: learning rate and end.
       settings: see `RunSettings`.
@@ -71,7 +72,9 @@ class Run:
         settings: RunSettings,
     ):
         self._trainer = trainer
-        self._spec = spec
+        self._plan = dataclasses.replace(
+            spec.plan, domains=tuple(spec.plan.domains[i] for i in trainer.domains)
+        )
         self._manifests = manifests
         self._inputs = inputs
         self._rule = rule
@@ -80,7 +83,7 @@ class Run:
             settings.model_dir,
             spec,
             trainer.network,
-            trainer.optimizers,
+            trainer.state,
             keep=settings.keep,
         )
         self._predictor = Predictor(trainer.network, spec)
@@ -88,8 +91,27 @@ class Run:
         self.state = schedule.start(rule)
         self._last_row: dict[str, float] | None = None
 
-    def restore(self) -> None:
-        """Goes to where the last checkpoint stands, if there is one.
+    def log_devices(self) -> None:
+        """Tells what is trained and on what."""
+        trained, held = (
+            f"{sum(variable.shape.num_elements() for variable in variables):,}"
+            for variables in (
+                self._trainer.trained_variables,
+                self._trainer.network.trainable_variables,
+            )
+        )
+        gpus = tf.config.list_logical_devices("GPU")
+        logging.info(
+            "%d domains, %s of %s parameters, %d replicas, devices: %s",
+            len(self._plan.domains),
+            trained,
+            held,
+            self._trainer.strategy.num_replicas_in_sync,
+            ", ".join(device.name for device in gpus) or "CPU",
+        )
+
+    def restore(self) -> bool:
+        """Goes to where the last checkpoint stands, and says whether there is one.
 
         Raises:
           InputError: if the folder holds a checkpoint of another model.
@@ -105,6 +127,7 @@ class Run:
                 self.state.epochs,
                 self.state.learning_rate,
             )
+        return saved is not None
 
     def train(self) -> None:
         """Trains from where it stands until the schedule or `max_epochs` ends it.
@@ -113,9 +136,7 @@ class Run:
           StoppedError: if the loss or a variable is not finite.
           InputError: if a shard cannot be read.
         """
-        monitor = Monitor(
-            self._settings.model_dir, self._spec.plan, first_step=self.step
-        )
+        monitor = Monitor(self._settings.model_dir, self._plan, first_step=self.step)
         if self._last_row is not None and monitor.last_step < self.step:
             # The run was killed between saving the epoch and writing its row.
             monitor.write(self._last_row)
@@ -141,7 +162,7 @@ class Run:
 
     def _batches(self) -> Iterator:
         dataset = training_dataset(
-            self._spec.plan.domains,
+            self._plan.domains,
             self._manifests,
             self._inputs,
             first_step=self.step,
@@ -155,7 +176,7 @@ class Run:
 
     def _run_epoch(self, batches: Iterator) -> dict[str, float]:
         """Runs one epoch and returns its row of `training.csv`."""
-        names = self._spec.plan.names
+        names = self._plan.names
         losses: dict[str, list[float]] = {name: [] for name in names}
         waited = busy = 0.0
         epoch = self.state.epochs + 1
@@ -170,13 +191,13 @@ class Run:
             with self._reading_shards():
                 batch = next(batches)
             received = time.perf_counter()
-            domain = self.step % len(names)
-            loss = self._trainer.step(domain, batch)
+            turn = self.step % len(names)
+            loss = self._trainer.step(self._trainer.domains[turn], batch)
             busy += time.perf_counter() - received
             waited += received - started
             self.step += 1
-            self._check_loss(loss, names[domain], batch)
-            losses[names[domain]].append(loss)
+            self._check_loss(loss, names[turn], batch)
+            losses[names[turn]].append(loss)
             progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
         mean = float(np.mean([loss for values in losses.values() for loss in values]))
         rate = self.state.learning_rate
@@ -228,9 +249,10 @@ class Run:
     def _validate(self) -> dict[str, float]:
         """Dice per domain and class, on the preprocessed grid and without clean-up."""
         scores = {}
-        for index, domain in enumerate(self._spec.plan.domains):
+        pairs = zip(self._plan.domains, self._manifests, strict=True)
+        for index, (domain, manifest) in zip(self._trainer.domains, pairs, strict=True):
             rows = []
-            for record in self._watched_records(index):
+            for record in self._watched_records(domain, manifest):
                 predicted = self._predictor.probabilities(record.image, index)
                 rows.append(
                     dice(
@@ -245,9 +267,8 @@ class Run:
                 scores[dice_column(domain.name, label.name)] = mean
         return scores
 
-    def _watched_records(self, index: int) -> Iterator[Record]:
-        split = self._spec.plan.domains[index].watched_split
-        records = split_dataset(self._inputs.data_dir, self._manifests[index], split)
+    def _watched_records(self, domain: Domain, manifest: Manifest) -> Iterator[Record]:
+        records = split_dataset(self._inputs.data_dir, manifest, domain.watched_split)
         with self._reading_shards():
             for serialized in records.take(self._settings.eval_cases):
                 yield to_record(parse(serialized))

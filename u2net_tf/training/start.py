@@ -14,7 +14,7 @@ from absl import logging
 
 from u2net_tf import files
 from u2net_tf.command import InputError
-from u2net_tf.domains import SPLITS, Plan
+from u2net_tf.domains import SPLITS, Domain, Plan
 from u2net_tf.input.pipeline import InputSettings
 from u2net_tf.manifest import Manifest, load_converted
 from u2net_tf.models.model_spec import ModelSpec, build_network
@@ -32,6 +32,7 @@ def train(
     optimizer: dict[str, Any],
     rule: PlateauRule,
     settings: RunSettings,
+    precision: str,
     distribution: str,
     flags_text: str,
 ) -> Run:
@@ -45,6 +46,7 @@ def train(
       optimizer: `weight_decay` and `detach_focal_factor` of the `Trainer`.
       rule: learning rate and end.
       settings: length of the run and what is kept.
+      precision: dtype policy of the network, for example "mixed_bfloat16".
       distribution: "auto", "none" or "mirrored".
       flags_text: written to `flags.txt`, a flagfile that repeats the run.
 
@@ -53,12 +55,8 @@ def train(
       StoppedError: if the loss is not finite.
     """
     started = time.monotonic()
-    # TensorFlow tells at every checkpoint how long it thought about sharding.
-    logging.get_absl_logger().addFilter(
-        lambda record: record.module != "functional_saver"
-    )
     plan, manifests = load_converted(inputs.data_dir, domains)
-    plan = _without_skipped(plan, manifests)
+    plan = without_skipped(plan, manifests)
     spec = ModelSpec(
         plan=plan,
         pools=_pools(plan, pools),
@@ -66,27 +64,86 @@ def train(
         resize_method=inputs.resize_method,
         **network,
     )
-    _check_patches(spec)
-    strategy = _strategy(distribution)
-    _check_batches(plan, inputs, strategy.num_replicas_in_sync)
+    strategy = make_strategy(distribution)
+    check_sizes(spec, plan.domains, inputs, strategy)
     keras.utils.set_random_seed(inputs.seed)
     with strategy.scope():
-        model = build_network(spec)
+        model = build_network(spec, dtype=precision)
     trainer = Trainer(
         model, learning_rate=rule.learning_rate, strategy=strategy, **optimizer
     )
-    parameters = sum(variable.shape.num_elements() for variable in model.variables)
-    gpus = tf.config.list_logical_devices("GPU")
-    logging.info(
-        "%d domains, %s parameters, %d replicas, devices: %s",
-        len(plan.domains),
-        f"{parameters:,}",
-        strategy.num_replicas_in_sync,
-        ", ".join(device.name for device in gpus) or "CPU",
-    )
     run = Run(trainer, spec, manifests, inputs, rule, settings)
     run.restore()
-    folder = pathlib.Path(settings.model_dir)
+    finish(run, settings.model_dir, flags_text, started=started)
+    return run
+
+
+def train_independently(
+    *,
+    domains: Sequence[str],
+    settings: RunSettings,
+    inputs: InputSettings,
+    flags_text: str,
+    **options: Any,
+) -> None:
+    """Trains a model of its own for each domain, one after the other.
+
+    Each is what `train` makes of that domain alone, in the folder MODEL_DIR/DOMAIN.
+
+    Args:
+      domains: names; all of the plan if empty.
+      settings: as for `train`; `model_dir` is the folder of the models' folders.
+      inputs: as for `train`.
+      flags_text: as for `train`.
+      **options: the others of `train`.
+
+    Raises:
+      InputError: as for `train`; what is wrong with the flags of any domain is found
+        before the first is trained.
+      StoppedError: as for `train`.
+    """
+    plan, _ = load_converted(inputs.data_dir, domains)
+    root = pathlib.Path(settings.model_dir)
+    strategy = make_strategy(options["distribution"])
+    for domain in plan.domains:
+        alone = dataclasses.replace(plan, domains=(domain,))
+        spec = ModelSpec(
+            plan=alone,
+            pools=_pools(alone, options["pools"]),
+            patch_size=inputs.patch_size,
+        )
+        check_sizes(spec, alone.domains, inputs, strategy)
+    for number, domain in enumerate(plan.domains, start=1):
+        logging.info("model %d of %d: %s", number, len(plan.domains), domain.name)
+        folder = root / domain.name
+        lines = ["--noindependent", f"--domains={domain.name}", f"--model_dir={folder}"]
+        train(
+            domains=[domain.name],
+            settings=dataclasses.replace(settings, model_dir=str(folder)),
+            inputs=inputs,
+            # Of a flag that stands twice the last counts.
+            flags_text=flags_text + "".join(f"{line}\n" for line in lines),
+            **options,
+        )
+        # Networks and steps of the models before would stay in memory.
+        keras.backend.clear_session()
+
+
+def finish(run: Run, model_dir: str, flags_text: str, *, started: float) -> None:
+    """Trains to the end and says so.
+
+    Args:
+      run: restored.
+      model_dir: its folder.
+      flags_text: see `train`.
+      started: `time.monotonic()` at the start.
+    """
+    # TensorFlow tells at every checkpoint how long it thought about sharding.
+    logging.get_absl_logger().addFilter(
+        lambda record: record.module != "functional_saver"
+    )
+    run.log_devices()
+    folder = pathlib.Path(model_dir)
     # Not before it is known that the folder is this model's.
     files.write_text(folder / "flags.txt", flags_text)
     run.train()
@@ -96,12 +153,12 @@ def train(
         f"{folder}: {run.step} steps in {run.state.epochs} epochs (ended by {reason}; "
         f"{minutes:.1f} min in this run). Checkpoints in {folder / 'checkpoints'}, "
         f"curves in {folder / 'training.csv'} and "
-        f"tensorboard --logdir={folder / 'tensorboard'}"
+        f"tensorboard --logdir={folder / 'tensorboard'}",
+        flush=True,
     )
-    return run
 
 
-def _without_skipped(plan: Plan, manifests: Sequence[Manifest]) -> Plan:
+def without_skipped(plan: Plan, manifests: Sequence[Manifest]) -> Plan:
     """The plan without the cases that `convert` skipped: nothing can score them."""
     chosen = []
     for domain, manifest in zip(plan.domains, manifests, strict=True):
@@ -129,18 +186,31 @@ def _pools(plan: Plan, pools: tuple[int, int, int] | None) -> tuple[int, int, in
     return distinct.pop()
 
 
-def _check_patches(spec: ModelSpec) -> None:
-    for index, domain in enumerate(spec.plan.domains):
-        size = spec.network_patch_size(index)
-        if any(n % 2**p for n, p in zip(size, spec.pools, strict=True)):
+def check_sizes(
+    spec: ModelSpec,
+    domains: Sequence[Domain],
+    inputs: InputSettings,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Checks patches against pools and batches against devices.
+
+    Args:
+      spec: gives pools and patches.
+      domains: those of its plan to train.
+      inputs: gives the batch size.
+      strategy: gives the number of devices.
+
+    Raises:
+      InputError: if a size is not divisible as it must be.
+    """
+    num_replicas = strategy.num_replicas_in_sync
+    for domain in domains:
+        patch = spec.network_patch_size(spec.plan.index(domain.name))
+        if any(n % 2**p for n, p in zip(patch, spec.pools, strict=True)):
             raise InputError(
                 f"--patch_size: expected sizes divisible by 2**pools, pools being "
-                f"{spec.pools}; found {size} for {domain.name}"
+                f"{spec.pools}; found {patch} for {domain.name}"
             )
-
-
-def _check_batches(plan: Plan, inputs: InputSettings, num_replicas: int) -> None:
-    for domain in plan.domains:
         size = inputs.batch_size or domain.batch_size
         if size % num_replicas:
             raise InputError(
@@ -149,7 +219,8 @@ def _check_batches(plan: Plan, inputs: InputSettings, num_replicas: int) -> None
             )
 
 
-def _strategy(distribution: str) -> tf.distribute.Strategy:
+def make_strategy(distribution: str) -> tf.distribute.Strategy:
+    """The strategy of --distribution: "auto", "none" or "mirrored"."""
     gpus = tf.config.list_logical_devices("GPU")
     if distribution == "mirrored" or (distribution == "auto" and len(gpus) > 1):
         return tf.distribute.MirroredStrategy()

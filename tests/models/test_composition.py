@@ -1,0 +1,220 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from u2net_tf.command import InputError, StoppedError
+from u2net_tf.domains import Plan
+from u2net_tf.models import composition
+from u2net_tf.models.checkpoints import load_network, save_model
+from u2net_tf.models.model_spec import ModelSpec, build_network
+
+ONE, TWO = toy.ONE, toy.TWO
+THREE = dataclasses.replace(TWO, name="Task93_Three")
+FOUR = dataclasses.replace(ONE, name="Task94_Four", modalities=("T1", "T2", "T3"))
+ADAPTERS = ("separable", "series", "parallel", "none")
+
+
+def make_model(domains=(ONE, TWO), adapter="separable", seed=0, **settings):
+    """A model whose every variable has been trained, as it were."""
+    spec = ModelSpec(
+        plan=Plan(tuple(domains)),
+        **{"pools": (1, 0, 1), "base_channels": 2, "adapter": adapter, **settings},
+    )
+    network = build_network(spec)
+    generator = np.random.default_rng(seed)
+    for variable in network.variables:
+        variable.assign(variable + 0.1 * generator.standard_normal(variable.shape))
+    return spec, network
+
+
+def logits_of(spec, network, name):
+    domain = spec.plan.index(name)
+    generator = np.random.default_rng(1)
+    shape = (2, 4, 3, 6, network.num_modalities[domain])
+    images = tf.constant(generator.standard_normal(shape), tf.float32)
+    return network(images, domain=domain).numpy()
+
+
+def assert_serves_alike(model, parent, names):
+    for name in names:
+        np.testing.assert_array_equal(logits_of(*model, name), logits_of(*parent, name))
+        checksums = [
+            composition.domain_checksum(spec, network, spec.plan.index(name))
+            for spec, network in (model, parent)
+        ]
+        assert checksums[0] == checksums[1]
+
+
+def trunk(model, name):
+    spec, network = model
+    return network.trunk_domain_variables(spec.plan.index(name))
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+class TestExtend:
+    @pytest.fixture
+    def parent(self, adapter):
+        return make_model(adapter=adapter)
+
+    @pytest.mark.parametrize("init", ["random", "mean", TWO.name])
+    def test_leaves_the_old_domains_as_they_were(self, parent, init):
+        model = composition.extend(*parent, FOUR, init=init)
+        assert model[0].plan.names == (ONE.name, TWO.name, FOUR.name)
+        assert_serves_alike(model, parent, (ONE.name, TWO.name))
+        assert logits_of(*model, FOUR.name).shape == (2, 4, 3, 6, 2)
+
+    def test_from_a_domain_takes_its_trunk(self, parent):
+        model = composition.extend(*parent, FOUR, init=TWO.name)
+        toy.assert_identical(
+            toy.values_of(trunk(model, FOUR.name)),
+            toy.values_of(trunk(parent, TWO.name)),
+        )
+
+    def test_mean_is_that_of_all_old_domains(self, parent):
+        model = composition.extend(*parent, FOUR, init="mean")
+        old = zip(trunk(parent, ONE.name), trunk(parent, TWO.name), strict=True)
+        expected = [(a.numpy().astype(np.float64) + b.numpy()) / 2 for a, b in old]
+        for variable, mean in zip(trunk(model, FOUR.name), expected, strict=True):
+            np.testing.assert_allclose(variable.numpy(), mean, rtol=1e-6, atol=1e-9)
+
+    def test_random_is_that_of_a_new_network(self, parent):
+        model = composition.extend(*parent, FOUR, init="random")
+        for variable in trunk(model, FOUR.name):
+            values = variable.numpy()
+            if "gamma" in variable.name:
+                assert (values == 1).all()
+            elif "kernel" not in variable.name:
+                assert (values == 0).all()
+            else:
+                held = (trunk(parent, name) for name in (ONE.name, TWO.name))
+                assert all(
+                    (values != v.numpy()).any()
+                    for t in held
+                    for v in t
+                    if v.shape == variable.shape
+                )
+
+    def test_stem_and_head_start_at_random_whatever_the_trunk_does(self, parent):
+        spec, network = composition.extend(*parent, FOUR, init="mean")
+        own = {id(variable) for variable in network.trunk_domain_variables(2)}
+        for variable in network.domain_variables(2):
+            if id(variable) not in own and "gamma" in variable.name:
+                assert (variable.numpy() == 1).all()
+
+    def test_a_second_and_a_third_domain(self, parent):
+        second = composition.extend(*parent, THREE, init="mean")
+        third = composition.extend(*second, FOUR, init=THREE.name)
+        assert third[0].plan.names == (ONE.name, TWO.name, THREE.name, FOUR.name)
+        assert_serves_alike(third, parent, (ONE.name, TWO.name))
+        assert_serves_alike(third, second, (THREE.name,))
+
+    def test_the_parent_is_left_as_it_was(self, parent):
+        before = toy.values_of(parent[1].variables)
+        composition.extend(*parent, FOUR, init="mean")
+        toy.assert_identical(toy.values_of(parent[1].variables), before)
+
+    def test_a_domain_that_is_there_and_one_to_start_from_that_is_not(self, parent):
+        with pytest.raises(InputError, match="--domain: .* found Task92_Two"):
+            composition.extend(*parent, TWO, init="mean")
+        with pytest.raises(InputError) as caught:
+            composition.extend(*parent, FOUR, init="Task94_Four")
+        assert str(caught.value) == (
+            "--init: expected random, mean or one of Task91_One, Task92_Two, found "
+            "Task94_Four"
+        )
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_two_labs_and_one_model(adapter, tmp_path):
+    """Each adds a domain to the same parent; merged, saved, loaded, one taken out."""
+    parent = make_model(adapter=adapter)
+    labs = {}
+    for folder, domain in (("a", THREE), ("b", FOUR)):
+        labs[folder] = composition.extend(*parent, domain, init="mean")
+        for variable in labs[folder][1].domain_variables(2):
+            variable.assign(variable + 0.3)
+    save_model(tmp_path, *composition.compose(labs))
+    merged = load_network(tmp_path)[:2]
+    assert merged[0].plan.names == (ONE.name, TWO.name, THREE.name, FOUR.name)
+    assert_serves_alike(merged, parent, (ONE.name, TWO.name))
+    assert_serves_alike(merged, labs["a"], (THREE.name,))
+    assert_serves_alike(merged, labs["b"], (FOUR.name,))
+    left = composition.compose({"m": merged}, remove=[ONE.name, THREE.name])
+    assert left[0].plan.names == (TWO.name, FOUR.name)
+    assert_serves_alike(left, merged, (TWO.name, FOUR.name))
+
+
+class TestCompose:
+    def test_models_of_two_parents(self):
+        models = {"a": make_model(seed=0), "b": make_model((THREE,), seed=1)}
+        with pytest.raises(
+            InputError, match="b: .* shared variables of a, bit for bit"
+        ):
+            composition.compose(models)
+
+    def test_networks_that_differ(self):
+        models = {"a": make_model(), "b": make_model((THREE,), base_channels=3)}
+        with pytest.raises(InputError, match="b: expected base_channels 2 as in a"):
+            composition.compose(models)
+
+    def test_a_domain_trained_twice(self):
+        parent = make_model()
+        twice = {name: composition.extend(*parent, FOUR, init="mean") for name in "ab"}
+        kernel = twice["b"][1].domain_variables(2)[0]
+        kernel.assign(kernel + 1)
+        with pytest.raises(InputError, match="b: .* domain Task94_Four as in a"):
+            composition.compose(twice)
+        spec, _ = composition.compose(twice, remove=[FOUR.name])
+        assert spec.plan.names == (ONE.name, TWO.name)
+
+    def test_of_a_domain_that_no_model_serves(self):
+        with pytest.raises(InputError, match=r"--remove: .* found \['Task99'\]"):
+            composition.compose({"a": make_model()}, remove=["Task99"])
+
+    def test_of_nothing(self):
+        with pytest.raises(InputError, match="--remove: expected a domain to be left"):
+            composition.compose({"a": make_model()}, remove=[ONE.name, TWO.name])
+
+
+class TestChecksum:
+    def test_of_every_variable_that_the_domain_reads(self):
+        spec, network = make_model((ONE, TWO, THREE))
+        before = composition.checksums(spec, network)
+        assert len(set(before.values())) == 3
+        for index, name in enumerate(spec.plan.names):
+            for variable in network.domain_variables(index):
+                held = variable.numpy()
+                changed = held.copy()
+                changed.flat[-1] = np.nextafter(changed.flat[-1], np.float32(9))
+                variable.assign(changed)
+                after = composition.checksums(spec, network)
+                assert [n for n in before if after[n] != before[n]] == [name]
+                variable.assign(held)
+                if "norm" not in variable.path:
+                    break
+        (variable, *_) = network.shared_variables
+        variable.assign(variable + 1e-6)
+        after = composition.checksums(spec, network)
+        assert all(after[name] != before[name] for name in before)
+
+    def test_of_the_logits(self, monkeypatch):
+        spec, network = make_model()
+        before = composition.domain_checksum(spec, network, 0)
+        monkeypatch.setattr(tf.nn, "leaky_relu", tf.nn.relu)
+        assert composition.domain_checksum(spec, network, 0) != before
+
+    def test_table(self):
+        before = {"Task91_One": "1" * 64, "T": "2" * 64}
+        table = composition.compare_checksums(before, {**before, "new": "3" * 64})
+        assert table.splitlines() == [
+            "domain      SHA-256 before    after",
+            "Task91_One  1111111111111111  1111111111111111  identical",
+            "T           2222222222222222  2222222222222222  identical",
+            "Each over all variables that the domain reads and its logits of a fixed "
+            "patch.",
+        ]
+        with pytest.raises(StoppedError, match="T  .* DIFFERENT"):
+            composition.compare_checksums(before, {**before, "T": "3" * 64})

@@ -1,0 +1,223 @@
+"""Commands on models of models: independent ones, adapted ones, composed ones."""
+
+import csv
+import json
+
+import pytest
+import toy
+from command_session import python, session
+
+# As few operations as there are: steps are traced for every model.
+NETWORK = ("--adapter=none", "--pools=1,0,1", "--base_channels=2")
+SHORT = ("--steps_per_epoch=2", "--max_epochs=1", "--eval_every=0")
+ONE, TWO = toy.ONE.name, toy.TWO.name
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("families")
+
+
+@pytest.fixture(scope="module")
+def trained(work, tiny_data):
+    """`parent`, a model of one domain, and `each`, one of its own for both."""
+    data = f"--data_dir={tiny_data.data_dir}"
+    common = (data, *NETWORK, *SHORT, "--distribution=none")
+    return session(
+        "u2net_tf.train",
+        {
+            "parent": (*common, f"--domains={ONE}", f"--model_dir={work / 'parent'}"),
+            "each": (*common, "--independent", f"--model_dir={work / 'each'}"),
+            "repeated": (f"--flagfile={work / 'each' / TWO / 'flags.txt'}",),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def adapted(work, tiny_data, trained):
+    """`adapted`: the parent with the second domain."""
+    common = (f"--data_dir={tiny_data.data_dir}", *SHORT, "--distribution=none")
+    start = (*common, f"--from={work / 'parent'}", f"--domain={TWO}")
+    return session(
+        "u2net_tf.adapt",
+        {
+            "first": (*start, f"--model_dir={work / 'adapted'}", f"--init={ONE}"),
+            "again": (*start, f"--model_dir={work / 'adapted'}", f"--init={ONE}"),
+            "repeated": (f"--flagfile={work / 'adapted' / 'flags.txt'}",),
+            "no init": (*start, f"--model_dir={work / 'no'}", "--init=none"),
+            "no parent": (
+                *common,
+                f"--from={work / 'no'}",
+                f"--domain={TWO}",
+                f"--model_dir={work / 'no2'}",
+            ),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def composed(work, adapted):
+    """`second`: the adapted model without its first domain; `both`: merged again."""
+    models = f"--models={work / 'adapted'}"
+    return session(
+        "u2net_tf.compose",
+        {
+            "second": (models, f"--remove={ONE}", f"--model_dir={work / 'second'}"),
+            "both": (
+                f"--models={work / 'second'},{work / 'parent'}",
+                f"--model_dir={work / 'both'}",
+            ),
+            "again": (models, f"--model_dir={work / 'both'}"),
+            "none": (models, "--remove=Task99", f"--model_dir={work / 'no'}"),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def evaluated(work, tiny_data, composed):
+    output = f"--output_dir={work}/scores_"
+    return session(
+        "u2net_tf.evaluate",
+        {
+            name: (f"--model_dir={work / name}", f"{output}{name}")
+            for name in ("each", "adapted", "both", "parent")
+        }
+        | {
+            "one of each": (
+                f"--model_dir={work / 'each'}",
+                f"--domains={TWO}",
+                f"{output}one",
+                "--precision=mixed_bfloat16",
+            ),
+        },
+    )
+
+
+def scores(work, name):
+    with (work / f"scores_{name}" / "dice.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+class TestIndependent:
+    def test_every_domain_has_a_model(self, work, trained):
+        assert trained["each"]["status"] == 0
+        for name in (ONE, TWO):
+            assert f"{work / 'each' / name}: 2 steps" in trained["each"]["stdout"]
+        assert trained["repeated"]["stdout"].startswith(f"{work / 'each' / TWO}: 2 ")
+
+    def test_are_scored_in_one_table(self, work, evaluated):
+        assert evaluated["each"]["status"] == 0
+        assert {row["domain"] for row in scores(work, "each")} == {ONE, TWO}
+        summary = json.loads((work / "scores_each" / "summary.json").read_text())
+        for name in (ONE, TWO):
+            assert str(work / "each" / name / "checkpoints") in summary["checkpoint"]
+
+    def test_one_of_them_is_scored(self, work, evaluated):
+        assert evaluated["one of each"]["status"] == 0
+        assert {row["domain"] for row in scores(work, "one")} == {TWO}
+
+    def test_the_domain_s_model_predicts(self, work, tiny_data, trained):
+        image = tiny_data.raw_dir / TWO / "imagesTr" / "two_2.nii.gz"
+        common = (f"--input={image}", f"--model_dir={work / 'each'}")
+        results = session(
+            "u2net_tf.predict",
+            {
+                name: (*common, f"--domain={name}", f"--output={work / 'out' / name}")
+                for name in (TWO, "Task99")
+            },
+        )
+        assert results[TWO]["status"] == 0, results
+        assert (work / "out" / TWO / "two_2.nii.gz").is_file()
+        assert results["Task99"]["status"] == (
+            f"error: --domain: expected one of {ONE}, {TWO}, found Task99"
+        )
+
+
+class TestAdapt:
+    def test_prints_checksums_of_the_old_domains(self, work, adapted):
+        assert adapted["first"]["status"] == 0
+        lines = adapted["first"]["stdout"].splitlines()
+        assert lines[0].startswith(f"{work / 'adapted'}: 2 steps")
+        assert lines[1].split()[0] == "domain"
+        name, before, after, verdict = lines[2].split()
+        assert (name, verdict) == (ONE, "identical")
+        assert before == after
+        assert len(lines) == 4
+
+    @pytest.mark.parametrize("name", ["again", "repeated"])
+    def test_again_has_nothing_to_do(self, work, adapted, name):
+        assert adapted[name]["status"] == 0
+        first, other = adapted["first"]["stdout"], adapted[name]["stdout"]
+        assert other.startswith(f"{work / 'adapted'}: 2 steps")
+        assert other.splitlines()[1:] == first.splitlines()[1:]
+
+    def test_serves_both_and_the_old_one_as_before(self, work, evaluated):
+        rows = scores(work, "adapted")
+        assert {row["domain"] for row in rows} == {ONE, TWO}
+        assert [row for row in rows if row["domain"] == ONE] == scores(work, "parent")
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("no init", "--init: expected random, mean or one of Task91_One, found"),
+            ("no parent", "expected a model as `python -m u2net_tf.train` writes it"),
+        ],
+    )
+    def test_wrong_input_is_one_message(self, work, adapted, name, words):
+        assert words in adapted[name]["status"]
+        assert not (work / "no").exists()
+        assert not (work / "no2").exists()
+
+
+class TestCompose:
+    def test_says_what_it_wrote_and_that_nothing_changed(self, work, composed):
+        assert composed["both"]["status"] == 0
+        *table, last = composed["both"]["stdout"].splitlines()
+        assert [line.split()[0] for line in table[1:3]] == [TWO, ONE]
+        assert all(line.endswith("identical") for line in table[1:3])
+        assert last == f"2 domains in {work / 'both' / 'checkpoints' / 'step-0'}"
+
+    def test_scores_are_those_before(self, work, evaluated):
+        before = sorted(map(str, scores(work, "adapted")))
+        assert sorted(map(str, scores(work, "both"))) == before
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("again", "expected a folder without a model, found"),
+            ("none", "--remove: expected some of Task91_One, Task92_Two, found"),
+        ],
+    )
+    def test_wrong_input_is_one_message(self, work, composed, name, words):
+        assert words in composed[name]["status"]
+        assert not (work / "no").exists()
+
+
+class TestAdaptFlags:
+    """Those that `train` has, too, are tried in `test_commands.py`."""
+
+    SCRIPT = """
+import dataclasses, json, sys
+from absl import flags
+from u2net_tf import adapt
+modules = flags.FLAGS.flags_by_module_dict()
+print(json.dumps([flag.name for flag in modules["u2net_tf.adapt"]]))
+flags.FLAGS(["adapt", *sys.argv[1:]])
+print(json.dumps(adapt._settings(), default=dataclasses.asdict))
+"""
+
+    def test_each_arrives_where_it_belongs(self):
+        given = {"from": "a", "domain": "b", "init": "c", "data_dir": "d"}
+        given |= {"model_dir": "e"}
+        arguments = [f"--{name}={value}" for name, value in given.items()]
+        done = python("-c", self.SCRIPT, *arguments, "--seed=7")
+        names, settings = map(json.loads, done.stdout.splitlines())
+        assert sorted(names) == sorted(given)
+        assert settings["parent_dir"] == "a"
+        assert settings["domain"] == "b"
+        assert settings["init"] == "c"
+        assert settings["inputs"]["data_dir"] == "d"
+        assert settings["inputs"]["seed"] == 7
+        assert settings["settings"]["model_dir"] == "e"
+        for line in (*arguments, "--seed=7"):
+            assert line in settings["flags_text"].splitlines()

@@ -1,0 +1,236 @@
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from data_prep import conversion
+from u2net_tf.command import InputError, StoppedError
+from u2net_tf.domains import Plan
+from u2net_tf.input.pipeline import InputSettings
+from u2net_tf.models import composition
+from u2net_tf.models.checkpoints import load_network, save_model
+from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.training import adaptation
+from u2net_tf.training.loop import RunSettings
+from u2net_tf.training.schedule import PlateauRule
+
+THREE = "Task93_Three"
+
+
+@pytest.fixture(scope="module")
+def data_dir(tiny_data, tmp_path_factory):
+    """Shards of the two domains and of a third, the second by another name."""
+    folder = tmp_path_factory.mktemp("three")
+    three = dataclasses.replace(tiny_data.plan.domains[1], name=THREE)
+    plan = Plan((*tiny_data.plan.domains, three))
+    conversion.convert(plan, [], conversion.Settings(str(folder), num_workers=1))
+    return folder
+
+
+def adapt(parent_dir, model_dir, domain, data_dir, *, inputs=None, **changes):
+    """Calls `adaptation.adapt` with small settings."""
+    settings = {"steps_per_epoch": 2, "max_epochs": 1, "eval_every": 0, "eval_cases": 1}
+    settings = {name: changes.pop(name, value) for name, value in settings.items()}
+    return adaptation.adapt(
+        **{
+            "parent_dir": parent_dir,
+            "domain": domain,
+            "init": "mean",
+            "inputs": InputSettings(data_dir=str(data_dir), **(inputs or {})),
+            # A decay and a rate that would show at once.
+            "optimizer": {"weight_decay": 0.1},
+            "rule": PlateauRule(learning_rate=0.02),
+            "settings": RunSettings(model_dir=str(model_dir), **settings),
+            "precision": "float32",
+            "distribution": "none",
+            "flags_text": "--seed=0\n",
+            **changes,
+        }
+    )
+
+
+def save_parent(folder, plan, *, seed=0, **settings):
+    """Saves a model of the first domain that was never trained."""
+    spec = ModelSpec(
+        plan=plan.select([toy.ONE.name]),
+        **{"pools": (1, 1, 1), "base_channels": 2, "adapter": "none", **settings},
+        patch_size=(4, 8, 8),
+        resize_method="cubic",
+    )
+    network = build_network(spec)
+    generator = np.random.default_rng(seed)
+    for variable in network.variables:
+        variable.assign(variable + 0.1 * generator.standard_normal(variable.shape))
+    save_model(folder, spec, network)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def parent(tiny_data, tmp_path_factory):
+    """A plain model of the first domain; such steps are traced fast."""
+    return save_parent(tmp_path_factory.mktemp("parent"), tiny_data.plan)
+
+
+@pytest.fixture(scope="module", params=["separable", "none"])
+def family(request, tiny_data, data_dir, tmp_path_factory):
+    """A model of one domain, the same with a second, and that with a third."""
+    work = tmp_path_factory.mktemp(request.param)
+    save_parent(work / "first", tiny_data.plan, adapter=request.param)
+    before = files_of(work / "first")
+    adapt(work / "first", work / "second", toy.TWO.name, data_dir, eval_every=1)
+    adapt(work / "second", work / "third", THREE, data_dir, init=toy.TWO.name)
+    assert files_of(work / "first") == before
+    return work
+
+
+def files_of(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def logits_of(folder, name):
+    spec, network, _ = load_network(folder)
+    domain = spec.plan.index(name)
+    generator = np.random.default_rng(1)
+    shape = (2, 4, 8, 8, network.num_modalities[domain])
+    images = tf.constant(generator.standard_normal(shape), tf.float32)
+    return network(images, domain=domain).numpy()
+
+
+class TestOldDomains:
+    def test_have_the_same_logits_in_the_saved_model(self, family):
+        for child, parent, names in (
+            ("second", "first", [toy.ONE.name]),
+            ("third", "second", [toy.ONE.name, toy.TWO.name]),
+        ):
+            for name in names:
+                np.testing.assert_array_equal(
+                    logits_of(family / child, name), logits_of(family / parent, name)
+                )
+
+    def test_that_change_after_all_are_an_error(
+        self, parent, data_dir, tmp_path, monkeypatch
+    ):
+        def spoil(run, *arguments, **keywords):
+            variable = run._trainer.network.shared_variables[0]
+            variable.assign(variable + 1e-6)
+            finish(run, *arguments, **keywords)
+
+        finish = adaptation.start.finish
+        monkeypatch.setattr(adaptation.start, "finish", spoil)
+        with pytest.raises(StoppedError, match="Task91_One .* DIFFERENT"):
+            adapt(parent, tmp_path, toy.TWO.name, data_dir)
+
+
+class TestNewDomain:
+    def test_is_served(self, family):
+        spec, _, _ = load_network(family / "third")
+        assert spec.plan.names == (toy.ONE.name, toy.TWO.name, THREE)
+        assert logits_of(family / "third", THREE).shape == (2, 4, 8, 8, 3)
+        assert (spec.patch_size, spec.resize_method) == ((4, 8, 8), "cubic")
+
+    def test_is_what_is_trained_and_all_of_it(self, parent, data_dir, tmp_path):
+        run = adapt(parent, tmp_path, toy.TWO.name, data_dir, init="random")
+        trainer = run._trainer
+        own = trainer.network.domain_variables(1)
+        assert trainer.domains == (1,)
+        held = [v for o in trainer.optimizers for v in o._trainable_variables]
+        assert [id(v) for v in held] == [id(v) for v in own]
+        assert [int(o.iterations) for o in trainer.optimizers] == [2]
+        adaptation.keras.utils.set_random_seed(0)
+        spec, network, _ = load_network(parent)
+        domain = load_network(tmp_path)[0].plan.domains[1]
+        adaptation.keras.utils.set_random_seed(0)
+        _, fresh = composition.extend(spec, network, domain, init="random")
+        for new, old in zip(own, fresh.domain_variables(1), strict=True):
+            # A bias right before a norm has no gradient, nor decay while it is 0.
+            if "bias" not in new.name:
+                assert (new.numpy() != old.numpy()).any(), new.path
+
+    def test_is_watched_and_told_in_the_table(self, family, read_rows):
+        (row,) = read_rows(family / "second")
+        assert f"loss/{toy.ONE.name}" not in row
+        assert float(row[f"loss/{toy.TWO.name}"]) > 0
+        assert float(row[f"dice/{toy.TWO.name}/rim"]) >= 0
+
+    def test_init_of_a_domain(self, parent, data_dir, tmp_path):
+        """After a step of next to no length, the trunk is still where it started."""
+        rule = PlateauRule(learning_rate=1e-30, min_learning_rate=1e-31)
+        name = toy.ONE.name
+        adapt(parent, tmp_path, toy.TWO.name, data_dir, init=name, rule=rule)
+        _, network, _ = load_network(tmp_path)
+        for new, old in zip(
+            network.trunk_domain_variables(1),
+            network.trunk_domain_variables(0),
+            strict=True,
+        ):
+            np.testing.assert_allclose(new.numpy(), old.numpy(), rtol=0, atol=1e-28)
+
+
+class TestInterrupted:
+    def test_goes_on_and_ends_with_the_same_bits(self, parent, data_dir, tmp_path):
+        for epochs in (1, 2):
+            adapt(parent, tmp_path / "a", toy.TWO.name, data_dir, max_epochs=epochs)
+        adapt(parent, tmp_path / "b", toy.TWO.name, data_dir, max_epochs=2)
+        one, other = (load_network(tmp_path / name)[1] for name in "ab")
+        toy.assert_identical(
+            toy.values_of(one.variables), toy.values_of(other.variables)
+        )
+
+    def test_goes_on_from_its_own_parent_only(
+        self, parent, tiny_data, data_dir, tmp_path
+    ):
+        adapt(parent, tmp_path / "a", toy.TWO.name, data_dir)
+        other = save_parent(tmp_path / "other", tiny_data.plan, seed=1)
+        with pytest.raises(InputError, match="--from: expected the parent of the"):
+            adapt(other, tmp_path / "a", toy.TWO.name, data_dir)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("domain", "changes", "words"),
+        [
+            (toy.ONE.name, {}, "--domain: .* found Task91_One"),
+            ("Task99", {}, "'Task99' is not in the plan"),
+            (toy.TWO.name, {"init": "zero"}, "--init: expected random, mean or one of"),
+            (toy.TWO.name, {"inputs": {"batch_size": 3}}, "multiple of the 2 devices"),
+        ],
+    )
+    def test_leave_nothing_behind(
+        self, parent, data_dir, tmp_path, monkeypatch, domain, changes, words
+    ):
+        if "inputs" in changes:
+            two = types.SimpleNamespace(num_replicas_in_sync=2)
+            monkeypatch.setattr(adaptation.start, "make_strategy", lambda name: two)
+        with pytest.raises(InputError, match=words):
+            adapt(parent, tmp_path / "new", domain, data_dir, **changes)
+        assert not (tmp_path / "new").exists()
+
+    def test_the_folder_of_the_parent(self, parent, data_dir):
+        before = files_of(parent)
+        with pytest.raises(InputError, match="--model_dir: expected another folder"):
+            adapt(parent, parent, toy.TWO.name, data_dir)
+        assert files_of(parent) == before
+
+    def test_a_model_that_was_not_trained_does_not_go_on(self, train, parent, data_dir):
+        before = files_of(parent)
+        words = (
+            r"expected a run of this command .* \(2 optimizers\), found another \(0\)"
+        )
+        with pytest.raises(InputError, match=words):
+            train(
+                parent,
+                data_dir=data_dir,
+                domains=[toy.ONE.name],
+                network={"base_channels": 2, "adapter": "none"},
+                inputs={"patch_size": (4, 8, 8), "resize_method": "cubic"},
+            )
+        assert files_of(parent) == before
+
+    def test_a_patch_that_cannot_be_halved(self, tiny_data, data_dir, tmp_path):
+        deep = save_parent(tmp_path / "deep", tiny_data.plan, pools=(3, 1, 1))
+        with pytest.raises(InputError, match=r"found \(4, 8, 8\) for Task92_Two"):
+            adapt(deep, tmp_path / "new", toy.TWO.name, data_dir)
+        assert not (tmp_path / "new").exists()

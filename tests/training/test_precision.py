@@ -1,0 +1,175 @@
+"""Training in half precision: what it computes in, and loss scaling."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from u2net_tf.models.checkpoints import Checkpoints, load_network
+from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.training.trainer import Trainer
+
+PRECISIONS = ("mixed_float16", "mixed_bfloat16")
+
+
+class Overflowing(toy.ToyNetwork):
+    """Its gradient overflows while the loss is scaled by more than `limit`."""
+
+    limit = 2.0**13
+    scale = None
+
+    def call(self, inputs, *, domain, training=None):
+        logits = super().call(inputs, domain=domain, training=training)
+
+        @tf.custom_gradient
+        def passed(value):
+            def gradient(upstream):
+                infinite = tf.constant(np.inf, value.dtype)
+                return tf.where(self.scale > self.limit, infinite, upstream)
+
+            return tf.identity(value), gradient
+
+        return passed(logits)
+
+
+def make_network(kind=toy.ToyNetwork, precision="mixed_float16"):
+    keras.utils.set_random_seed(0)
+    network = kind(
+        [d.num_modalities for d in toy.PLAN.domains],
+        [d.num_classes for d in toy.PLAN.domains],
+        dtype=precision,
+    )
+    network.build()
+    return network
+
+
+def make_trainer(network, **options):
+    return Trainer(network, **{"learning_rate": 0.01, "weight_decay": 0.1, **options})
+
+
+@pytest.fixture(scope="module", params=PRECISIONS)
+def trained(request):
+    """The real network after two steps in half and in single precision."""
+    spec = ModelSpec(plan=toy.PLAN, pools=(1, 0, 1), base_channels=2)
+    losses, trainers = {}, {}
+    for precision in (request.param, "float32"):
+        keras.utils.set_random_seed(0)
+        trainer = make_trainer(build_network(spec, dtype=precision))
+        losses[precision] = [
+            trainer.step(0, toy.draw_batch(toy.ONE, seed)) for seed in (0, 1)
+        ]
+        trainers[precision] = trainer
+    return request.param, losses, trainers
+
+
+class TestTraining:
+    def test_is_close_to_single_precision(self, trained):
+        precision, losses, _ = trained
+        assert losses[precision] != losses["float32"]
+        np.testing.assert_allclose(losses[precision], losses["float32"], rtol=0.02)
+
+    def test_computes_in_half_and_keeps_single(self, trained):
+        precision, _, trainers = trained
+        network = trainers[precision].network
+        assert network.compute_dtype == precision.removeprefix("mixed_")
+        assert {v.dtype for v in network.variables} == {"float32"}
+        hidden = network.stem(tf.zeros([1, 2, 2, 2, 1]), domain=0)
+        assert hidden.dtype.name == network.compute_dtype
+
+    def test_variables_have_moved_alike(self, trained):
+        precision, _, trainers = trained
+        pairs = zip(
+            trainers[precision].network.shared_variables,
+            trainers["float32"].network.shared_variables,
+            strict=True,
+        )
+        for one, other in pairs:
+            assert np.isfinite(one.numpy()).all()
+            # Two of Adam's steps are as long as the learning rate at most, each.
+            np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=0, atol=0.041)
+
+    def test_only_float16_is_scaled(self, trained):
+        precision, _, trainers = trained
+        scaled = trainers[precision].loss_scale is not None
+        assert scaled == (precision == "mixed_float16")
+        assert trainers["float32"].loss_scale is None
+
+
+class TestLossScale:
+    def test_changes_nothing_but_keeps_small_gradients(self):
+        """In float64 scaling by a power of two is exact; in float16 it saves digits."""
+        gradients = {}
+        for precision in ("mixed_float16", "float32"):
+            network = make_network(precision=precision)
+            trainer = make_trainer(network, weight_decay=0.0)
+            # A loss of next to nothing, as after long training.
+            images = tf.cast(toy.draw_batch(toy.ONE)["image"], tf.float32)
+            for head in network.heads:
+                head.assign(head * 1e-3)
+            batch = {
+                "image": images * 1e-3,
+                "labels": toy.draw_batch(toy.ONE)["labels"],
+            }
+            _, values, finite = trainer._differentiate(
+                0, batch["image"], batch["labels"]
+            )
+            assert bool(finite)
+            gradients[precision] = [value.numpy() for value in values]
+        for half, single in zip(*gradients.values(), strict=True):
+            assert np.abs(single).max() < 1e-3
+            scale = np.abs(single).max()
+            np.testing.assert_allclose(half, single, rtol=0, atol=0.02 * scale)
+
+    def test_an_overflow_leaves_the_step_out_and_halves_it(self):
+        network = make_network(Overflowing)
+        trainer = make_trainer(network)
+        network.scale = trainer.loss_scale.value
+        variables = [
+            *network.variables,
+            *(v for o in trainer.optimizers for v in o.variables),
+        ]
+        scales, moved = [], []
+        for _ in range(4):
+            before = toy.values_of(variables)
+            assert np.isfinite(trainer.step(0, toy.draw_batch(toy.ONE)))
+            scales.append(float(trainer.loss_scale.value))
+            pairs = zip(before, toy.values_of(variables), strict=True)
+            moved.append(any((one != other).any() for one, other in pairs))
+        assert scales == [2.0**14, 2.0**13, 2.0**13, 2.0**13]
+        assert moved == [False, False, True, True]
+        assert [int(o.iterations) for o in trainer.optimizers] == [2, 2, 0]
+
+    def test_what_overflows_without_scaling_is_told(self):
+        network = make_network(Overflowing)
+        network.limit = 0.0
+        trainer = make_trainer(network)
+        network.scale = trainer.loss_scale.value
+        losses = [trainer.step(0, toy.draw_batch(toy.ONE)) for _ in range(16)]
+        assert np.isfinite(losses[:15]).all()
+        assert np.isnan(losses[15])
+
+    def test_lies_in_the_checkpoint(self, tmp_path):
+        spec = ModelSpec(plan=toy.PLAN, pools=(1, 0, 1), base_channels=2)
+        values = []
+        for seed in (0, 1):
+            keras.utils.set_random_seed(seed)
+            trainer = make_trainer(build_network(spec, dtype="mixed_float16"))
+            saved = Checkpoints(tmp_path, spec, trainer.network, trainer.state, keep=1)
+            if seed == 0:
+                trainer.loss_scale.value.assign(512.0)
+                trainer.loss_scale.finite_steps.assign(7)
+                saved.save(1, {})
+            else:
+                saved.restore()
+            scale = trainer.loss_scale
+            values.append((float(scale.value), int(scale.finite_steps)))
+        assert values == [(512.0, 7)] * 2
+        # The model itself is of no precision.
+        for precision in ("float32", *PRECISIONS):
+            network = load_network(tmp_path, precision=precision)[1]
+            assert network.dtype_policy.name == precision
+            toy.assert_identical(
+                toy.values_of(network.variables),
+                toy.values_of(trainer.network.variables),
+            )

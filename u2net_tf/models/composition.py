@@ -1,0 +1,224 @@
+"""Models made of models: a domain added, taken out, or merged from another model.
+
+All of it is copying variables: what domains share once, what is a domain's own for each
+domain that goes along. Nothing is computed, so every bit stays as it was, and so does
+every logit: `domain_checksum` shows it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from u2net_tf.command import InputError, StoppedError
+from u2net_tf.domains import Domain
+from u2net_tf.models.model_spec import ModelSpec, build_network
+
+RANDOM, MEAN = "random", "mean"
+
+
+def with_domain(spec: ModelSpec, domain: Domain) -> ModelSpec:
+    """The spec with one more domain, the last.
+
+    Raises:
+      InputError: if the model has a domain of that name.
+    """
+    if domain.name in spec.plan.names:
+        raise InputError(
+            f"--domain: expected one that the model does not serve, found {domain.name}"
+        )
+    domains = (*spec.plan.domains, domain)
+    return dataclasses.replace(
+        spec, plan=dataclasses.replace(spec.plan, domains=domains)
+    )
+
+
+def extend(spec: ModelSpec, parent, domain: Domain, *, init: str, **kwargs):
+    """A network that serves one domain more; the old ones' variables are copied.
+
+    Args:
+      spec: of the parent.
+      parent: network with its weights.
+      domain: the new one.
+      init: where the new domain's depthwise filters (or adapters) and norms in the
+        trunk start: "random" as in a new network, "mean" of the parent's domains, or
+        as those of the domain of this name. Stem, head and deep supervision always
+        start at random: they depend on the domain's modalities and classes.
+      **kwargs: of `build_network`.
+
+    Returns:
+      What the network is, and the network.
+
+    Raises:
+      InputError: if the parent serves a domain of that name, or none named `init`.
+    """
+    sources = _sources(spec, init)
+    extended = with_domain(spec, domain)
+    network = build_network(extended, **kwargs)
+    _copy(parent.shared_variables, network.shared_variables)
+    for index in range(parent.num_domains):
+        _copy(parent.domain_variables(index), network.domain_variables(index))
+    if sources:
+        starts = zip(
+            *(parent.trunk_domain_variables(index) for index in sources), strict=True
+        )
+        new = network.trunk_domain_variables(parent.num_domains)
+        for variable, values in zip(new, starts, strict=True):
+            arrays = [value.numpy() for value in values]
+            # Of one domain, its own bits.
+            mean = np.mean(arrays, axis=0, dtype=np.float64)
+            variable.assign(arrays[0] if len(arrays) == 1 else mean)
+    return extended, network
+
+
+def _sources(spec: ModelSpec, init: str) -> list[int]:
+    if init == RANDOM:
+        return []
+    if init == MEAN:
+        return list(range(len(spec.plan.domains)))
+    if init not in spec.plan.names:
+        raise InputError(
+            f"--init: expected {RANDOM}, {MEAN} or one of "
+            f"{', '.join(spec.plan.names)}, found {init}"
+        )
+    return [spec.plan.index(init)]
+
+
+def compose(models: Mapping[str, tuple[ModelSpec, object]], remove: Sequence[str] = ()):
+    """One network of the domains of several, which share all that is shared.
+
+    Args:
+      models: name for error messages, such as the folder -> what it is, and network.
+        At least one; all but their domains must be alike, bit for bit.
+      remove: domains to leave out.
+
+    Returns:
+      What the network is, and the network: the first model's domains in their order,
+      then those of the next that are not there yet, and so on.
+
+    Raises:
+      InputError: if the models have not the same parent, domains of the same name
+        differ, a domain to remove is in none, or none is left.
+    """
+    parts = list(models.items())
+    first_name, (first_spec, first) = parts[0]
+    found = {name for spec, _ in models.values() for name in spec.plan.names}
+    unknown = sorted(set(remove) - found)
+    if unknown:
+        raise InputError(
+            f"--remove: expected some of {', '.join(sorted(found))}, found {unknown}"
+        )
+    chosen: dict[str, tuple[str, Domain, list]] = {}
+    for name, (spec, network) in parts:
+        _check_same_parent((first_name, first_spec, first), (name, spec, network))
+        for index, domain in enumerate(spec.plan.domains):
+            if domain.name in remove:
+                continue
+            variables = network.domain_variables(index)
+            if domain.name not in chosen:
+                chosen[domain.name] = (name, domain, variables)
+                continue
+            other, known, held = chosen[domain.name]
+            if known != domain or not identical(held, variables):
+                raise InputError(
+                    f"{name}: expected the domain {domain.name} as in {other}, found "
+                    "another; take it out of one of them with --remove first"
+                )
+    if not chosen:
+        raise InputError("--remove: expected a domain to be left, found none")
+    domains = tuple(domain for _, domain, _ in chosen.values())
+    plan = dataclasses.replace(first_spec.plan, domains=domains)
+    composed = dataclasses.replace(first_spec, plan=plan)
+    network = build_network(composed)
+    _copy(first.shared_variables, network.shared_variables)
+    for index, (_, _, variables) in enumerate(chosen.values()):
+        _copy(variables, network.domain_variables(index))
+    return composed, network
+
+
+def _check_same_parent(one, other) -> None:
+    (first_name, first_spec, first), (name, spec, network) = one, other
+    for field in dataclasses.fields(spec):
+        wanted, got = getattr(first_spec, field.name), getattr(spec, field.name)
+        if field.name != "plan" and wanted != got:
+            raise InputError(
+                f"{name}: expected {field.name} {wanted} as in {first_name}, "
+                f"found {got}"
+            )
+    if not identical(first.shared_variables, network.shared_variables):
+        raise InputError(
+            f"{name}: expected the shared variables of {first_name}, bit for bit, "
+            "found others: the models were not adapted from one parent"
+        )
+
+
+def domain_checksum(spec: ModelSpec, network, domain: int) -> str:
+    """SHA-256 over what one domain computes with, and what comes out.
+
+    Over every variable that the domain reads, and over its logits of a patch of noise
+    that is always the same: 2 · 2**pools voxels along each axis. If it is the same for
+    two models on one machine, they serve this domain alike, bit for bit.
+
+    Args:
+      spec: what the network is.
+      network: the network.
+      domain: index of the domain.
+    """
+    checksum = hashlib.sha256()
+    for variable in (*network.shared_variables, *network.domain_variables(domain)):
+        checksum.update(variable.numpy().tobytes())
+    size = [2 * 2**pools for pools in spec.pools]
+    shape = (1, *size, network.num_modalities[domain])
+    probe = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    logits = network(tf.constant(probe), domain=domain, training=False)
+    checksum.update(logits.numpy().tobytes())
+    return checksum.hexdigest()
+
+
+def checksums(spec: ModelSpec, network) -> dict[str, str]:
+    """`domain_checksum` of every domain, by name."""
+    return {
+        name: domain_checksum(spec, network, index)
+        for index, name in enumerate(spec.plan.names)
+    }
+
+
+def compare_checksums(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """A table of what the domains were and what they are now.
+
+    Args:
+      before: domain -> checksum.
+      after: the same of the new model; may hold further domains.
+
+    Raises:
+      StoppedError: if a domain has changed; holds the table.
+    """
+    width = max(len("domain"), *map(len, before))
+    rows = [f"{'domain':{width}}  {'SHA-256 before':16}  after"]
+    for name, checksum in before.items():
+        verdict = "identical" if after[name] == checksum else "DIFFERENT"
+        rows.append(f"{name:{width}}  {checksum[:16]}  {after[name][:16]}  {verdict}")
+    rows.append(
+        "Each over all variables that the domain reads and its logits of a fixed patch."
+    )
+    table = "\n".join(rows)
+    if any(after[name] != checksum for name, checksum in before.items()):
+        raise StoppedError(f"expected domains as they were, found others:\n{table}")
+    return table
+
+
+def _copy(sources: Sequence, targets: Sequence) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.assign(source.numpy())
+
+
+def identical(first: Sequence, second: Sequence) -> bool:
+    """Whether two lists of variables hold the same bits."""
+    return len(first) == len(second) and all(
+        one.numpy().tobytes() == other.numpy().tobytes()
+        for one, other in zip(first, second, strict=True)
+    )

@@ -1,0 +1,51 @@
+"""Loss scaling: keeps small gradients alive in float16.
+
+A gradient below 6e-8 is 0 in float16. So the loss is multiplied by a large number
+before it is differentiated, and the gradients are divided by it afterwards. The number
+is as large as it may be: it is halved whenever a gradient overflows, and that step is
+left out; it is doubled after many steps without.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+INITIAL = 2.0**15
+# Halving ends here: what still overflows would do so without scaling.
+LEAST = 1.0
+GROWTH_STEPS = 2000
+
+
+class LossScale(tf.Module):
+    """The number and when it changes. Make it under the strategy's scope.
+
+    Attributes:
+      value: scalar float32 variable, what the loss is multiplied by.
+      finite_steps: scalar int64 variable, steps since the last change.
+
+    Reference: Micikevicius et al., Mixed precision training, ICLR 2018, section 3.2.
+    """
+
+    def __init__(self):
+        super().__init__(name="loss_scale")
+        options = {
+            "trainable": False,
+            "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        }
+        self.value = tf.Variable(INITIAL, dtype=tf.float32, **options)
+        self.finite_steps = tf.Variable(0, dtype=tf.int64, **options)
+
+    def update(self, finite: tf.Tensor) -> None:
+        """Counts a step. Call it across replicas.
+
+        Args:
+          finite: scalar bool, whether all gradients of the step were finite.
+        """
+        steps = tf.where(finite, self.finite_steps + 1, tf.zeros([], tf.int64))
+        grown = steps >= GROWTH_STEPS
+        up = tf.where(grown, self.value * 2.0, self.value)
+        down = tf.maximum(self.value / 2.0, LEAST)
+        # Doubling must not end in infinity, where everything would overflow.
+        up = tf.where(tf.math.is_finite(up), up, self.value)
+        self.value.assign(tf.where(finite, up, down))
+        self.finite_steps.assign(tf.where(grown, tf.zeros_like(steps), steps))
