@@ -6,7 +6,13 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/results.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/network.md",
+    "docs/results.md",
+)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -1,128 +1,164 @@
-"""Copies the published network's parameters into a `U2Net`, strictly by name."""
+r"""Makes a model of the weights of the published network, trained with PyTorch.
 
-from collections.abc import Iterator, Mapping
+    python -m tools.port_torch_weights --weights=universal_epoch300.pth.tar \
+        --plan=plan.json --domains=Task02_Heart,Task03_Liver --pools=5,5,5 \
+        --patch_size=128,128,128 --resize_method=cubic --model_dir=ported
 
-import numpy as np
+Strictly by name: every parameter of the file is used once, every variable of the
+network is set, shapes are checked. `--domains` are in the order of the training's
+`--tasks`. A state dict does not show how often each axis is halved, so `--pools` has to
+be given; nor does it hold the preprocessing, which is the plan's.
 
-from u2net_tf.networks.layers import DepthwiseConv3D, DomainConv3D, DomainNorm
-from u2net_tf.networks.units import (
-    ParallelUnit,
-    SeparableUnit,
-    SeriesUnit,
-)
+Reads `.npz`, and with PyTorch installed `.pth` and `.pth.tar`, as the published
+training writes it. Nothing that is pickled in a file is run.
+"""
 
-# Convolutions of PyTorch are (O, I, D, H, W); ours (D, H, W, I, O), depthwise (D, H,
-# W, C) of PyTorch's (C, 1, D, H, W).
-DENSE, DEPTHWISE, VECTOR = "dense", "depthwise", "vector"
+from __future__ import annotations
 
+import hashlib
+import pathlib
+from collections.abc import Sequence
 
-def published_variables(model) -> Iterator[tuple]:
-    """Yields (published name, layout, variable) of every variable of `model`.
+from absl import flags
 
-    Args:
-        model: A built `U2Net`.
-    """
-    for domain in range(model.num_domains):
-        stem = f"in_tr_list.{domain}.op1"
-        yield from _domain_conv(f"{stem}.0", model.stem.conv, domain)
-        yield from _norm(f"{stem}.1.0", model.stem.norm, domain)
-        for index, block in enumerate(model.deep_supervision):
-            deep = f"dSupers.{index}.{domain}.op1"
-            yield from _domain_conv(f"{deep}.0", block.conv, domain)
-            yield from _norm(f"{deep}.1.0", block.norm, domain)
-        yield from _domain_conv(f"out_tr_list.{domain}.conv1", model.head, domain)
-    for level, block in enumerate(model.encoder):
-        yield from _unit(f"down_blocks.{level}.op1", block.unit_1)
-        yield from _unit(f"down_blocks.{level}.op2", block.unit_2)
-    for level, block in enumerate(model.down_samples):
-        yield from _unit(f"down_samps.{level}.op1", block)
-    for level, block in enumerate(model.decoder):
-        yield from _unit(f"up_samps.{level}.op", block.up_unit)
-        yield from _unit(f"up_blocks.{level}.op1", block.unit_1)
-        yield from _unit(f"up_blocks.{level}.op2", block.unit_2)
+from u2net_tf import command
+from u2net_tf.domains import AXES
+from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.plan_files import load_plan
 
 
-def _unit(name, unit):
-    if isinstance(unit, SeparableUnit):
-        yield from _shared_conv(f"{name}.pwise.conv1", unit.pointwise)
-    else:
-        yield from _shared_conv(f"{name}.conv", unit.conv)
-    for domain in range(unit.num_domains):
-        yield from _norm(f"{name}.op.{domain}", unit.norm, domain)
-        adapter = f"{name}.adapOps.{domain}"
-        if isinstance(unit, SeparableUnit):
-            yield from _domain_conv(f"{adapter}.conv1", unit.depthwise, domain)
-            yield from _norm(f"{adapter}.op1.0", unit.depthwise_norm, domain)
-        elif isinstance(unit, SeriesUnit):
-            yield from _norm(f"{adapter}.op1.0", unit.adapter_norm, domain)
-            yield from _domain_conv(f"{adapter}.op1.1", unit.adapter, domain)
-        elif isinstance(unit, ParallelUnit):
-            yield from _domain_conv(f"{adapter}.op1", unit.adapter, domain)
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    from u2net_tf.networks import flags as network_flags
+
+    flags.DEFINE_string("weights", None, "The file: .npz, .pth or .pth.tar.")
+    flags.DEFINE_string("plan", None, "Plan of the domains.")
+    flags.DEFINE_list(
+        "domains",
+        [],
+        "Domains of the plan, in the order of the published network's domain indices; "
+        "the plan's own order if empty.",
+    )
+    flags.DEFINE_string("model_dir", None, "Folder of the model to make.")
+    flags.DEFINE_list(
+        "patch_size",
+        [],
+        "The patch z,y,x that the network was trained with, if patches were resized to "
+        "it; each domain's own if empty.",
+    )
+    flags.DEFINE_enum(
+        "resize_method", "linear", ["linear", "cubic"], "How patches were resized."
+    )
+    flags.adopt_module_key_flags(network_flags)
 
 
-def _shared_conv(name, layer):
-    yield f"{name}.weight", DENSE, layer.kernel
-    yield f"{name}.bias", VECTOR, layer.bias
+def main(argv: Sequence[str]) -> None:
+    """Ports the weights that the flags name."""
+    del argv  # flags only; `command.start` has checked
+    values = flags.FLAGS
+    command.required(*(values[name] for name in ("weights", "plan", "model_dir")))
+    port(pathlib.Path(values.weights), _spec(), values.model_dir)
 
 
-def _domain_conv(name, layer: DomainConv3D | DepthwiseConv3D, domain):
-    layout = DEPTHWISE if isinstance(layer, DepthwiseConv3D) else DENSE
-    yield f"{name}.weight", layout, layer.kernels[domain]
-    yield f"{name}.bias", VECTOR, layer.biases[domain]
+def _spec() -> ModelSpec:
+    from u2net_tf.networks import flags as network_flags
+
+    values = flags.FLAGS
+    plan = load_plan(values.plan).select(values.domains)
+    pools = network_flags.pools()
+    if pools is None:
+        if len(plan.domains) > 1:
+            raise command.InputError(
+                "--pools: expected a value for several domains (5,5,5 as published), "
+                "found none"
+            )
+        pools = plan.domains[0].pools
+    return ModelSpec(
+        plan=plan,
+        pools=pools,
+        patch_size=command.triple(values["patch_size"], least=1),
+        resize_method=values.resize_method,
+        **network_flags.settings(),
+    )
 
 
-def _norm(name, layer: DomainNorm, domain):
-    yield f"{name}.weight", VECTOR, layer.gammas[domain]
-    yield f"{name}.bias", VECTOR, layer.betas[domain]
-
-
-def from_torch(array: np.ndarray, layout: str) -> np.ndarray:
-    """Returns `array` with our axes.
-
-    Args:
-        array: A parameter, or its gradient, of the published network.
-        layout: As yielded by `published_variables`.
-    """
-    if layout == DENSE:
-        return np.transpose(array, (2, 3, 4, 1, 0))
-    if layout == DEPTHWISE:
-        return np.transpose(array[:, 0], (1, 2, 3, 0))
-    return array
-
-
-def load_published_weights(model, params: Mapping[str, np.ndarray]) -> None:
-    """Assigns every variable of `model`; nothing is assigned if anything is wrong.
+def port(weights: pathlib.Path, spec: ModelSpec, model_dir: str) -> None:
+    """Writes a model of the weights in a file, and prints what it did.
 
     Args:
-        model: A `U2Net` of the same configuration; built if it is not yet.
-        params: Published name, such as "down_blocks.0.op1.conv.weight", to array.
+        weights: the file, as of `published_files.read_published`.
+        spec: what the network is.
+        model_dir: folder to make.
 
     Raises:
-        ValueError: If a name is missing or left over or a shape does not fit; all
-            are named.
+        InputError: if the file cannot be read, contradicts the spec, or the folder
+            holds a model; nothing is written.
+        StoppedError: if PyTorch is needed and not installed.
     """
-    model.build()
-    entries = list(published_variables(model))
-    names = {name for name, _, _ in entries}
-    missing, unknown = sorted(names - set(params)), sorted(set(params) - names)
-    if missing or unknown:
-        raise ValueError(
-            "The parameters must be those of the model, name by name. "
-            f"Received: without {missing}, and with the unknown {unknown}"
+    from tools.published_files import read_published
+    from tools.published_structure import contradictions, read_structure
+
+    _check_patches(spec)
+    params, notes = read_published(weights)
+    try:
+        found = contradictions(read_structure(params), spec)
+    except ValueError as error:
+        raise command.InputError(f"{weights}: {error}") from error
+    if found:
+        raise command.InputError(
+            f"{weights}: expected the network of the plan and flags, found another:\n  "
+            + "\n  ".join(found)
         )
-    arrays, misfits = [], []
-    for name, layout, variable in entries:
-        array = np.asarray(params[name])
-        ranks = {DENSE: 5, DEPTHWISE: 5, VECTOR: 1}
-        if array.ndim == ranks[layout]:
-            array = from_torch(array, layout)
-        if array.shape != tuple(variable.shape):
-            misfits.append(f"{name}: {array.shape} for {tuple(variable.shape)}")
-        arrays.append(array)
-    if misfits:
-        raise ValueError(
-            "The shapes, in our axes, must be the model's. "
-            f"Received: {', '.join(misfits)}"
-        )
-    for (_, _, variable), array in zip(entries, arrays, strict=True):
-        variable.assign(array)
+    command.import_tensorflow()
+    from tools.published_weights import load_published_weights
+    from u2net_tf.models.checkpoints import save_model
+
+    network = build_network(spec)
+    try:
+        load_published_weights(network, params)
+    except ValueError as error:
+        raise command.InputError(f"{weights}: {error}") from error
+    path = save_model(model_dir, spec, network)
+    _say(weights, notes, spec, network, path)
+
+
+def _check_patches(spec: ModelSpec) -> None:
+    for index, domain in enumerate(spec.plan.domains):
+        size = spec.network_patch_size(index)
+        for axis, voxels, pools in zip(AXES, size, spec.pools, strict=True):
+            if voxels % 2**pools:
+                raise command.InputError(
+                    "--patch_size: expected sizes divisible by 2**pools, pools being "
+                    f"{','.join(map(str, spec.pools))}; found {axis}={voxels} for "
+                    f"{domain.name}"
+                )
+
+
+def _say(weights, notes, spec, network, path) -> None:
+    checksum = hashlib.sha256(weights.read_bytes()).hexdigest()
+    print(f"{weights}: SHA-256 {checksum}")
+    for note in notes:
+        print(f"  {note}")
+    print(
+        f"{path}: {network.count_params():,} parameters in {len(network.variables)} "
+        f"arrays, every name used once; adapter {spec.adapter}, base_channels "
+        f"{spec.base_channels}, pools {','.join(map(str, spec.pools))}"
+    )
+    for index, domain in enumerate(spec.plan.domains):
+        names = ", ".join(label.name for label in domain.labels)
+        modalities = ", ".join(domain.modalities)
+        print(f"  domain {index}: {domain.name}, {modalities} -> {names}")
+    print(
+        "The file shows neither the order of modalities and labels nor how often each "
+        "axis is halved:\ncheck them, and that scans are prepared as for the training."
+    )
+
+
+def run() -> None:
+    """Entry point: parses the flags and calls `main`."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

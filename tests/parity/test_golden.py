@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tools.port_torch_weights import (
+from tools.published_weights import (
     from_torch,
     load_published_weights,
     published_variables,

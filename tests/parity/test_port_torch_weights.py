@@ -1,0 +1,450 @@
+"""Files of weights as PyTorch writes them become models that give the same logits."""
+
+import collections
+import dataclasses
+import importlib.util
+import io
+import json
+import pathlib
+import sys
+import types
+import warnings
+
+import nibabel as nib
+import numpy as np
+import pytest
+from command_session import python
+from test_commands import SHOW_HELP
+from toy import ONE, PLAN, TWO
+
+from tools import published_files
+from tools.port_torch_weights import port
+from tools.published_files import read_published
+from tools.published_structure import Structure, read_structure
+from tools.published_weights import DENSE, DEPTHWISE, published_variables
+from u2net_tf.command import InputError, StoppedError
+from u2net_tf.domains import Plan
+from u2net_tf.models.checkpoints import load_network, load_spec
+from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.plan_files import plan_to_json
+
+MODULE = "tools.port_torch_weights"
+ADAPTERS = {
+    "shared": "none",
+    "universal_separable": "separable",
+    "universal_series": "series",
+    "universal_parallel": "parallel",
+}
+
+
+@pytest.fixture(scope="session")
+def torch():
+    return pytest.importorskip(
+        "torch", reason="PyTorch writes and reads .pth: pip install 'u2net-tf[torch]'"
+    )
+
+
+def golden_parts(golden_dir, name):
+    """The arrays of a golden file and the spec of its network."""
+    with np.load(golden_dir / f"{name}.npz", allow_pickle=False) as archive:
+        arrays = dict(archive)
+    config = json.loads(str(arrays["config"]))
+    size = tuple(config["patch"])
+    domains = [dataclasses.replace(domain, patch_size=size) for domain in PLAN.domains]
+    assert [domain.num_modalities for domain in domains] == config["modalities"]
+    assert [domain.num_classes for domain in domains] == config["classes"]
+    spec = ModelSpec(
+        plan=Plan(tuple(domains)),
+        pools=tuple(config["num_pool_per_axis"]),
+        base_channels=config["base_channels"],
+        adapter=ADAPTERS[name],
+    )
+    return arrays, spec
+
+
+def params_of(arrays):
+    return {
+        name.removeprefix("param/"): array
+        for name, array in arrays.items()
+        if name.startswith("param/")
+    }
+
+
+def assert_golden_logits(model_dir, arrays, name):
+    _, network, _ = load_network(model_dir)
+    for domain in (0, 1):
+        image = np.moveaxis(arrays[f"domain{domain}/image"], 1, -1)
+        expected = np.moveaxis(arrays[f"domain{domain}/logits"], 1, -1)
+        # Why the tolerances: see `test_float32` of test_golden.py.
+        tolerance = 2e-3 if name == "universal_separable" else 1e-4
+        logits = network(image.astype(np.float32), domain=domain)
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance)
+
+
+def save_training_checkpoint(torch, path, params, *, zipped, payload=None):
+    """A `.pth.tar` with the entries of the published training's, its classes gone."""
+    # A file, because until PyTorch 1.6 a pickled network took its source code along.
+    source = path.parent / "models.py"
+    source.write_text("import torch\n\n\nclass u2net3d(torch.nn.Module):\n    pass\n")
+    module_spec = importlib.util.spec_from_file_location("models", source)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    sys.modules["models"] = module
+    try:
+        network = module.u2net3d()
+        for name, array in params.items():
+            holder = network
+            *parents, last = name.split(".")
+            for part in parents:
+                if part not in dict(holder.named_children()):
+                    holder.add_module(part, torch.nn.Module())
+                holder = getattr(holder, part)
+            setattr(holder, last, torch.nn.Parameter(torch.from_numpy(array.copy())))
+        model = torch.nn.DataParallel(network)
+        optimizer = torch.optim.Adam(model.parameters())
+        loss = sum((parameter**2).sum() for parameter in model.parameters())
+        loss.backward()
+        optimizer.step()
+        for name, parameter in network.named_parameters():
+            parameter.data.copy_(torch.from_numpy(params[name].copy()))
+        content = {
+            "epoch": 300,
+            "model": model,
+            "model_state_dict": model.state_dict(),
+            "optimizer": optimizer,
+            "optimizer_state_dict": optimizer.state_dict(),
+            "loss": torch.tensor(0.5),
+            "trLoss_queue": collections.deque([0.6, 0.5], maxlen=20),
+            "last_trLoss_ma": np.float64(0.55),
+        }
+        if payload is not None:
+            content["trLoss_queue"] = payload
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    finally:
+        del sys.modules["models"]
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+class TestGolden:
+    def test_npz(self, golden_dir, name, tmp_path, capsys):
+        arrays, spec = golden_parts(golden_dir, name)
+        port(golden_dir / f"{name}.npz", spec, tmp_path / "model")
+        said = capsys.readouterr().out
+        count = sum(array.size for array in params_of(arrays).values())
+        assert f"{count:,} parameters in {len(params_of(arrays))} arrays" in said
+        assert "domain 1: Task92_Two, T2, ADC -> background, rim, core" in said
+        assert load_spec(tmp_path / "model") == spec
+        assert_golden_logits(tmp_path / "model", arrays, name)
+
+    def test_pth(self, golden_dir, name, tmp_path, torch):
+        arrays, spec = golden_parts(golden_dir, name)
+        tensors = {k: torch.from_numpy(v) for k, v in params_of(arrays).items()}
+        torch.save(tensors, tmp_path / "weights.pth")
+        port(tmp_path / "weights.pth", spec, tmp_path / "model")
+        assert_golden_logits(tmp_path / "model", arrays, name)
+
+    # Until PyTorch 1.6, so in 2019, files were no zip files.
+    @pytest.mark.parametrize("zipped", [True, False])
+    def test_checkpoint_of_the_training(
+        self, golden_dir, name, tmp_path, torch, zipped, capsys
+    ):
+        arrays, spec = golden_parts(golden_dir, name)
+        path = tmp_path / "epoch300.pth.tar"
+        save_training_checkpoint(torch, path, params_of(arrays), zipped=zipped)
+        port(path, spec, tmp_path / "model")
+        said = capsys.readouterr().out
+        assert "taken: model_state_dict; left: epoch, last_trLoss_ma, loss, " in said
+        assert "DataParallel's 'module.' taken off" in said
+        assert_golden_logits(tmp_path / "model", arrays, name)
+
+
+class Payload:
+    """Runs code when it is unpickled: writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (pathlib.Path.write_text, (self.path, "run"))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nothing_in_a_file_is_run(tmp_path, torch, zipped):
+    marker = tmp_path / "marker"
+    path = tmp_path / "evil.pth.tar"
+    params = {"a.weight": np.ones(3, np.float32)}
+    save_training_checkpoint(
+        torch, path, params, zipped=zipped, payload=Payload(marker)
+    )
+    read = read_published(path)
+    assert "passed over, not run" in read.notes[0]
+    np.testing.assert_array_equal(read.params["a.weight"], np.ones(3))
+    assert not marker.exists()
+    # That it would have been: the proof that the payload works.
+    sys.modules["models"] = types.ModuleType("models")
+    sys.modules["models"].u2net3d = torch.nn.Module
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.load(path, weights_only=False)
+    finally:
+        del sys.modules["models"]
+    assert marker.exists()
+
+
+SPEC = ModelSpec(plan=PLAN, pools=(1, 2, 0), base_channels=2, adapter="parallel")
+SPEC = dataclasses.replace(SPEC, patch_size=(4, 8, 5))
+
+
+def to_torch(array, layout):
+    if layout == DENSE:
+        return np.transpose(array, (4, 3, 0, 1, 2))
+    return np.transpose(array, (3, 0, 1, 2))[:, None] if layout == DEPTHWISE else array
+
+
+def state_dict_of(network):
+    return {
+        name: np.ascontiguousarray(to_torch(variable.numpy(), layout))
+        for name, layout, variable in published_variables(network)
+    }
+
+
+@pytest.fixture(scope="module")
+def params():
+    return state_dict_of(build_network(SPEC))
+
+
+@pytest.fixture
+def weights(tmp_path, params):
+    """Writes an .npz of the parameters, some of them others, and returns its path."""
+
+    def write(**changes):
+        path = tmp_path / "weights.npz"
+        arrays = {**params, **changes}
+        np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+        return path
+
+    return write
+
+
+def refused(weights, spec, tmp_path):
+    """What the port says where it makes nothing."""
+    with pytest.raises(InputError) as error:
+        port(weights, spec, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    message = str(error.value)
+    assert message.startswith((str(weights), "--patch_size"))
+    return message
+
+
+def test_bare_names(weights, tmp_path, params):
+    port(weights(), SPEC, tmp_path / "model")
+    spec, network, _ = load_network(tmp_path / "model")
+    assert spec == SPEC
+    ported = state_dict_of(network)
+    assert ported.keys() == params.keys()
+    for name, array in params.items():
+        np.testing.assert_array_equal(ported[name], array)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS.values())
+@pytest.mark.parametrize("second_up_conv", ["full", "pointwise"])
+def test_structure(adapter, second_up_conv):
+    spec = dataclasses.replace(SPEC, adapter=adapter, second_up_conv=second_up_conv)
+    assert read_structure(state_dict_of(build_network(spec))) == Structure(
+        num_modalities=(1, 2),
+        num_classes=(2, 3),
+        base_channels=2,
+        num_pools=2,
+        adapter=adapter,
+        second_up_conv=second_up_conv,
+    )
+
+
+class TestContradictions:
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            (
+                {"plan": Plan((ONE,))},
+                "in_tr_list.0 … in_tr_list.1: 2 domains, --plan and --domains give 1 "
+                "(Task91_One): name 2 with --domains",
+            ),
+            (
+                {"plan": Plan((TWO, ONE))},
+                "in_tr_list.0.op1.0.weight: 1 modalities, domain Task92_Two of the "
+                "plan has 2: --domains in another order",
+            ),
+            (
+                {"plan": Plan((TWO, ONE))},
+                "out_tr_list.1.conv1.weight: 3 classes, domain Task91_One of the plan "
+                "has 2",
+            ),
+            ({"base_channels": 4}, "--base_channels=2 would fit, found --base_chann"),
+            ({"adapter": "series"}, "--adapter=parallel would fit, found --adapter=s"),
+            (
+                {"second_up_conv": "full"},
+                "--second_up_conv=pointwise would fit, found --second_up_conv=full",
+            ),
+            (
+                {"pools": (0, 1, 0)},
+                "down_samps.0 … down_samps.1: --pools with a largest of 2 would fit, "
+                "found --pools=0,1,0",
+            ),
+            ({"patch_size": (4, 6, 5)}, "--patch_size: expected sizes divisible by 2*"),
+        ],
+    )
+    def test_name_the_flag_that_fits(self, weights, tmp_path, changes, words):
+        spec = dataclasses.replace(SPEC, **changes)
+        assert words in refused(weights(), spec, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"down_samps.0.op1.conv.bias": None}, "without ['down_samps.0.op1.conv.b"),
+            ({"more.weight": np.zeros(3, np.float32)}, "the unknown ['more.weight']"),
+            (
+                {"down_blocks.1.op1.conv.bias": np.zeros(3, np.float32)},
+                "down_blocks.1.op1.conv.bias: (3,) for (4,)",
+            ),
+            (
+                {"down_blocks.1.op1.conv.bias": np.zeros(4)},
+                "down_blocks.1.op1.conv.bias: expected float32, found float64",
+            ),
+            (
+                {"down_blocks.1.op1.conv.bias": np.full(4, np.nan, np.float32)},
+                "down_blocks.1.op1.conv.bias: expected finite numbers",
+            ),
+            ({"in_tr_list.1.op1.0.weight": None}, "0 modalities, domain Task92_Two"),
+            (
+                {"in_tr_list.0.op1.0.weight": None},
+                "expected the published network's names, such as in_tr_list.0.op1.0",
+            ),
+        ],
+    )
+    def test_names_the_parameter(self, weights, tmp_path, changes, words):
+        assert words in refused(weights(**changes), SPEC, tmp_path)
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("name", "content", "words"),
+        [
+            ("no.npz", None, "expected a file of weights, found no such file"),
+            ("weights.h5", b"", "expected a file .npz, .pth, .pt, .pth.tar"),
+            ("weights.npz", b"PK", "expected an .npz of arrays, found another file or"),
+            ("weights.npz", b"", "expected an .npz of arrays, found another file or"),
+        ],
+    )
+    def test_no_weights(self, tmp_path, name, content, words):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        assert words in refused(tmp_path / name, SPEC, tmp_path)
+
+    def test_npz_of_objects(self, tmp_path):
+        np.savez(tmp_path / "weights.npz", a=np.array([{}], object))
+        words = "expected an .npz of arrays"
+        assert words in refused(tmp_path / "weights.npz", SPEC, tmp_path)
+
+    def test_npz_of_nothing(self, tmp_path):
+        np.savez(tmp_path / "weights.npz")
+        words = "expected parameters, found none"
+        assert words in refused(tmp_path / "weights.npz", SPEC, tmp_path)
+
+    @pytest.mark.parametrize("length", [0, 1, 200, -200])
+    def test_damaged_pth(self, tmp_path, torch, params, length):
+        stream = io.BytesIO()
+        torch.save({k: torch.from_numpy(v) for k, v in params.items()}, stream)
+        path = tmp_path / "weights.pth"
+        path.write_bytes(stream.getvalue()[:length])
+        words = "expected a file that torch.save wrote"
+        assert words in refused(path, SPEC, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (
+                [1, 2],
+                "expected a state dict, or a checkpoint that holds one, found a",
+            ),
+            ({"model": 1, "epoch": 2}, "found what is no tensor: ['epoch', 'model']"),
+            ({"model_state_dict": {"a": 1}}, "found what is no tensor: ['a']"),
+            ({}, "expected parameters, found none"),
+        ],
+    )
+    def test_other_content(self, tmp_path, torch, content, words):
+        torch.save(content, tmp_path / "weights.pth")
+        assert words in refused(tmp_path / "weights.pth", SPEC, tmp_path)
+
+    def test_a_prefix_of_some_names_stays(self, tmp_path, torch):
+        torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "w.pth")
+        assert set(read_published(tmp_path / "w.pth").params) == {"module.a", "b"}
+
+    def test_without_pytorch(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torch", None)
+        (tmp_path / "weights.pth").touch()
+        with pytest.raises(StoppedError, match="pip install 'u2net-tf.torch.'"):
+            read_published(tmp_path / "weights.pth")
+
+    def test_the_extra_that_the_message_names_exists(self):
+        setup = pathlib.Path(__file__).parents[2] / "setup.py"
+        assert '"torch": TORCH' in setup.read_text()
+        assert "u2net-tf[torch]" in published_files.INSTALL_TORCH
+
+
+class TestCommand:
+    def test_help_answers_without_heavy_imports(self):
+        done = python("-c", SHOW_HELP, MODULE)
+        assert done.stdout.splitlines()[-1] == "[]"
+        assert "--weights" in done.stdout
+
+    def test_every_flag_counts(self, run_command, tmp_path):
+        spec = ModelSpec(
+            plan=Plan((TWO, ONE)),
+            pools=(0, 1, 2),
+            base_channels=3,
+            adapter="series",
+            second_up_conv="full",
+            patch_size=(3, 6, 8),
+            resize_method="cubic",
+        )
+        np.savez(tmp_path / "weights.npz", **state_dict_of(build_network(spec)))
+        (tmp_path / "plan.json").write_text(plan_to_json(PLAN), encoding="utf-8")
+        flags = {
+            "weights": tmp_path / "weights.npz",
+            "plan": tmp_path / "plan.json",
+            "domains": "Task92_Two,Task91_One",
+            "model_dir": tmp_path / "model",
+            "pools": "0,1,2",
+            "base_channels": 3,
+            "adapter": "series",
+            "second_up_conv": "full",
+            "patch_size": "3,6,8",
+            "resize_method": "cubic",
+        }
+        done = run_command(MODULE, **flags)
+        assert load_spec(tmp_path / "model") == spec
+        assert f"{tmp_path / 'model' / 'checkpoints' / 'step-0'}: " in done.stdout
+        for name, words in (
+            ("weights", "--weights: expected a value, found none"),
+            ("pools", "--pools: expected a value for several domains"),
+        ):
+            without = {key: value for key, value in flags.items() if key != name}
+            assert words in run_command(MODULE, status=1, **without).stderr
+        again = run_command(MODULE, status=1, **flags).stderr
+        assert "expected a folder without a model, found " in again
+
+
+def test_predict_takes_what_was_ported(run_command, tiny_data, tmp_path, params):
+    np.savez(tmp_path / "weights.npz", **params)
+    spec = dataclasses.replace(SPEC, plan=tiny_data.plan)
+    port(tmp_path / "weights.npz", spec, tmp_path / "model")
+    scan = tiny_data.raw_dir / "Task92_Two" / "imagesTr" / "two_0.nii.gz"
+    run_command(
+        "u2net_tf.predict",
+        model_dir=tmp_path / "model",
+        domain="Task92_Two",
+        input=scan,
+        output=tmp_path / "out",
+    )
+    assert nib.load(tmp_path / "out" / "two_0.nii.gz").shape == (12, 12, 10)

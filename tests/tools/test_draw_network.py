@@ -1,0 +1,158 @@
+"""The drawing shows the network that the code builds."""
+
+import numpy as np
+import pytest
+from command_session import python
+from matplotlib import colors, image
+from matplotlib.figure import Figure
+from test_commands import SHOW_HELP
+
+from tools import draw_network, draw_units
+from tools.network_parts import OWN_CONV, OWN_NORM, SHARED_CONV, parts_of
+from u2net_tf.command import InputError
+from u2net_tf.networks.parameter_counts import network_without_values
+from u2net_tf.networks.units import UNITS, ParallelUnit, SeriesUnit
+
+MODULE = "tools.draw_network"
+DEFAULTS = {
+    "adapter": "separable",
+    "base_channels": 16,
+    "pools": (5, 5, 5),
+    "second_up_conv": None,
+}
+
+
+def drawn(**settings):
+    """The axis of a network's drawing."""
+    axis = Figure().subplots()
+    network = network_without_values((1,), (2,), **{**DEFAULTS, **settings})
+    draw_network.NetworkDrawing(axis, network).draw()
+    return axis
+
+
+def texts(axis):
+    return [text.get_text() for text in axis.texts if text.get_text()]
+
+
+def count_bars(axis, colour):
+    faces = [colors.to_hex(bar.get_facecolor()) for bar in axis.patches]
+    return faces.count(colour)
+
+
+def test_picture_has_every_colour(tmp_path):
+    path = tmp_path / "network.png"
+    draw_network.draw_network(path, **DEFAULTS)
+    picture = image.imread(path)[..., :3]
+    for colour in (OWN_CONV, OWN_NORM, SHARED_CONV):
+        near = np.abs(picture - colors.to_rgb(colour)).max(axis=-1) < 0.02
+        assert near.sum() > 1000
+
+
+def test_levels_have_the_channels_and_sizes_of_the_network():
+    said = texts(drawn())
+    for channels in (16, 32, 64, 128, 256):
+        assert said.count(str(channels)) == 2, "encoder and decoder"
+    assert said.count("512") == 1
+    assert "size 1/2" in said
+    assert "1/32" in said
+    other = texts(drawn(pools=(2, 3, 0), base_channels=5))
+    assert [other.count(str(channels)) for channels in (5, 10, 20, 40, 80)] == [
+        2, 2, 2, 1, 0,
+    ]  # fmt: skip
+    assert {"size 1/2 × 1/2 × 1", "1/4 × 1/4 × 1", "1/4 × 1/8 × 1"} <= set(other)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "own", "shared"),
+    [("none", 0, 1), ("separable", 1, 1), ("series", 1, 1), ("parallel", 1, 1)],
+)
+def test_bars_are_the_network_s_convolutions(adapter, own, shared):
+    axis = drawn(adapter=adapter, pools=(3, 3, 3))
+    # Four encoder blocks of two units and three decoder blocks of three; stem, head and
+    # two of deep supervision are each domain's, three strided convolutions are shared.
+    assert count_bars(axis, OWN_CONV) == 17 * own + 4
+    assert count_bars(axis, SHARED_CONV) == 17 * shared + 3
+
+
+def test_second_up_conv_is_drawn():
+    pointwise = drawn(pools=(3, 3, 3), second_up_conv="pointwise")
+    assert count_bars(pointwise, OWN_CONV) == 14 + 4
+
+
+def test_deep_supervision_is_drawn_where_there_is_one():
+    assert "deep supervision" in texts(drawn(pools=(2, 2, 2)))
+    assert texts(drawn()).count("+") == 2
+    assert texts(drawn(pools=(2, 2, 2))).count("+") == 1
+    assert not {"deep supervision", "+"} & set(texts(drawn(pools=(1, 1, 1))))
+
+
+def test_units_have_their_parts_in_order():
+    labels = {
+        name: [
+            part.label.replace("\n", " ")
+            for (unit,) in [parts_of(unit_class(1, 2, 1))]
+            for part in unit
+        ]
+        for name, unit_class in UNITS.items()
+    }
+    assert labels["none"] == ["conv 3×3×3", "norm, LeakyReLU"]
+    assert labels["separable"] == [
+        "depthwise 3×3×3",
+        "norm, LeakyReLU",
+        "conv 1×1×1",
+        "norm, LeakyReLU",
+    ]
+    assert labels["series"] == ["conv 3×3×3", "norm", "conv 1×1×1", "norm, LeakyReLU"]
+    assert labels["parallel"] == ["conv 3×3×3", "conv 1×1×1", "norm, LeakyReLU"]
+    plain = UNITS["none"](1, 2, 1, activate=False)
+    assert parts_of(plain)[0][-1].label == "norm"
+
+
+@pytest.mark.parametrize(
+    ("unit_class", "after_the_convolution"), [(SeriesUnit, True), (ParallelUnit, False)]
+)
+def test_adapters_stand_beside_what_they_run_parallel_to(
+    unit_class, after_the_convolution
+):
+    axis = Figure().subplots()
+    draw_units.draw_unit(axis, unit_class(1, 2, 1), 0.0, 0.0)
+    low = [box for box in axis.patches if box.get_y() < 0]
+    high = [box for box in axis.patches if box.get_y() > 0]
+    assert (high[0].get_x() > low[0].get_x()) == after_the_convolution
+    assert {colors.to_hex(box.get_facecolor()) for box in low} == {
+        SHARED_CONV,
+        OWN_NORM,
+    }
+
+
+def test_only_a_png_is_written(tmp_path):
+    with pytest.raises(InputError, match="--output: expected FILE.png"):
+        draw_network.draw_network(tmp_path / "network.pdf", **DEFAULTS)
+
+
+class TestCommand:
+    def test_help_answers_without_heavy_imports(self):
+        done = python("-c", SHOW_HELP, MODULE)
+        assert done.stdout.splitlines()[-1] == "[]"
+        assert "--output" in done.stdout
+
+    def test_writes_the_picture_that_the_flags_ask_for(self, run_command, tmp_path):
+        path = tmp_path / "network.png"
+        flags = {
+            "adapter": "series",
+            "pools": "1,2,0",
+            "base_channels": 3,
+            "second_up_conv": "full",
+        }
+        done = run_command(MODULE, output=path, **flags)
+        assert done.stdout == f"{path}: drew the network with --adapter=series\n"
+        other = tmp_path / "other.png"
+        settings = {**flags, "pools": (1, 2, 0)}
+        draw_network.draw_network(other, **settings)
+        assert path.read_bytes() == other.read_bytes()
+
+    def test_pools_of_nothing(self, run_command, tmp_path):
+        done = run_command(
+            MODULE, status=1, output=tmp_path / "network.png", pools="0,0,0"
+        )
+        assert "--pools: expected at least one above 0" in done.stderr

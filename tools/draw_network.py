@@ -1,0 +1,289 @@
+"""Draws the network from the code: what is shared and what is each domain's own.
+
+    python -m tools.draw_network --output=docs/images/network.png
+
+Builds the network that the flags ask for (pools 5,5,5 if not given), walks its layers
+and draws what it finds; below it the four convolution units. Needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from tools import pictures
+from tools.draw_units import draw_units
+from tools.network_parts import (
+    FAINT,
+    INK,
+    OWN_CONV,
+    OWN_NORM,
+    SHARED_CONV,
+    UNIT_GAP,
+    block_width,
+    draw_arrow,
+    draw_plus,
+    parts_of,
+)
+from u2net_tf import command
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Of the blocks, in the units of the drawing, in which a level is 1 high.
+HEIGHT, SHRINK = 0.6, 0.9
+# Where the way down leaves a block, as a part of its width.
+LEAVE = 0.2
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    from u2net_tf.networks import flags as network_flags
+
+    flags.DEFINE_string("output", None, "The picture to write, a PNG.", required=True)
+    flags.adopt_module_key_flags(network_flags)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draws the network that the flags ask for."""
+    del argv  # flags only; `command.start` has checked
+    from u2net_tf.networks import flags as network_flags
+
+    output = pathlib.Path(flags.FLAGS.output)
+    settings = network_flags.settings()
+    settings["pools"] = network_flags.pools() or (5, 5, 5)
+    if max(settings["pools"]) < 1:
+        raise command.InputError("--pools: expected at least one above 0, found 0,0,0")
+    draw_network(output, **settings)
+    print(f"{output}: drew the network with --adapter={settings['adapter']}")
+
+
+def draw_network(output: pathlib.Path, **settings) -> None:
+    """Draws a `U2Net` above, the convolution units below, as a PNG.
+
+    Args:
+        output: the file.
+        **settings: `adapter`, `base_channels`, `pools`, `second_up_conv` of the
+            network.
+
+    Raises:
+        InputError: if `output` is no PNG.
+        StoppedError: if matplotlib is missing.
+    """
+    pictures.check_output(output)
+    figure = pictures.new_figure(11.0, 7.0)
+    command.import_tensorflow()
+    from u2net_tf.networks.parameter_counts import network_without_values
+
+    network = network_without_values((1, 1), (2, 2), **settings)
+    above, below = figure.subplots(2, 1, height_ratios=(2.7, 1))
+    for axis in (above, below):
+        axis.set_axis_off()
+    NetworkDrawing(above, network).draw()
+    draw_units(below)
+    pictures.save_figure(figure, output)
+
+
+def sizes_of(network) -> list[str]:
+    """Of each level: the size of its maps, as a part of the patch."""
+    sizes = []
+    for level in range(len(network.encoder)):
+        halved = [2 ** min(level, pools) for pools in network.pools]
+        halved = halved if len(set(halved)) > 1 else halved[:1]
+        parts = ["1" if size == 1 else f"1/{size}" for size in halved]
+        sizes.append(" × ".join(parts))
+    return sizes
+
+
+class NetworkDrawing:
+    """Where the blocks of a network stand, and how they are joined.
+
+    Args:
+        axis: to draw into.
+        network: a built `U2Net`.
+    """
+
+    def __init__(self, axis: Axes, network):
+        self.axis, self.network = axis, network
+        self.num_levels = len(network.decoder)
+        down = block_width(network.down_samples[0])
+        step = LEAVE * block_width(network.encoder[0]) + down + 0.6
+        self.encoder_x = [1.45 + step * level for level in range(self.num_levels + 1)]
+        decoder = network.decoder[0]
+        step = block_width(decoder) - block_width(decoder.up_unit) / 2 + 0.2
+        first = self.encoder_x[-1] + block_width(network.encoder[-1]) + 0.1
+        self.decoder_x = [
+            first + step * (self.num_levels - 1 - level)
+            for level in range(self.num_levels)
+        ]
+        self.head_x = self.decoder_x[0] + block_width(decoder) + 0.5
+        self.sum_x = self.head_x + block_width(network.head) + 0.75
+
+    def draw(self) -> None:
+        """Draws everything."""
+        self._encoder()
+        self._decoder()
+        self._head()
+        self._deep_supervision()
+        self._explain()
+        self.axis.set_xlim(-0.5, self.sum_x + 1.3)
+        self.axis.set_ylim(-self.num_levels - 0.75, 0.75)
+
+    def _encoder(self) -> None:
+        network, x = self.network, self.encoder_x
+        self._text(-0.45, 0, "scan", ha="left")
+        draw_arrow(self.axis, (0.15, 0), (0.45, 0))
+        end = self._block(network.stem, 0.45, 0)
+        self._title(0.45, end, 0, "stem")
+        draw_arrow(self.axis, (end, 0), (x[0], 0))
+        for level, block in enumerate(network.encoder):
+            end = self._block(block, x[level], level)
+            self._residual(x[level], end, level)
+            self._title(x[level], end, level, block.channels, lift=0.08)
+            if level == self.num_levels:
+                break
+            down = network.down_samples[level]
+            down_x = x[level + 1] - block_width(down) - 0.28
+            leave = x[level] + LEAVE * block_width(block)
+            draw_arrow(
+                self.axis,
+                (leave, -level - _height(level) / 2),
+                (down_x, -level - 1),
+                "angle,angleA=90,angleB=0,rad=5",
+            )
+            down_end = self._block(down, down_x, level + 1)
+            draw_arrow(self.axis, (down_end, -level - 1), (x[level + 1], -level - 1))
+
+    def _decoder(self) -> None:
+        network, x = self.network, self.decoder_x
+        before = self.encoder_x[-1] + block_width(network.encoder[-1])
+        for level in reversed(range(self.num_levels)):
+            block = network.decoder[level]
+            # The first unit is as high as its half of what the second one reads; the
+            # other half is the skip's.
+            up_end = self._block(block.up_unit, x[level], level, lower_half=True)
+            second = up_end + UNIT_GAP
+            end = self._block(block.unit_1, second, level)
+            end = self._block(block.unit_2, end + UNIT_GAP, level)
+            self._title(second, end, level, block.filters)
+            draw_arrow(
+                self.axis,
+                (before, -level - 1),
+                ((x[level] + up_end) / 2, -level - _height(level) / 2),
+                "angle,angleA=0,angleB=90,rad=5",
+            )
+            encoder = network.encoder[level]
+            skip_y = -level + _height(level) / 4
+            draw_arrow(
+                self.axis,
+                (self.encoder_x[level] + block_width(encoder), skip_y),
+                (second, skip_y),
+                colour=FAINT,
+                linestyle=(0, (5, 3)),
+            )
+            before = end
+
+    def _head(self) -> None:
+        head = self.network.head
+        start = self.decoder_x[0] + block_width(self.network.decoder[0])
+        draw_arrow(self.axis, (start, 0), (self.head_x, 0))
+        end = self._block(head, self.head_x, 0)
+        self._title(self.head_x, end, 0, "head")
+        draw_arrow(self.axis, (end, 0), (self.sum_x + 0.5, 0))
+        self._text(self.sum_x + 0.6, 0, "logits", ha="left")
+
+    def _deep_supervision(self) -> None:
+        network = self.network
+        levels = network.supervised_levels
+        for level, block in zip(levels, network.deep_supervision, strict=True):
+            start = self.decoder_x[level] + block_width(network.decoder[level])
+            draw_arrow(self.axis, (start, -level), (self.head_x, -level))
+            end = self._block(block, self.head_x, level)
+            first = level == levels[0]
+            draw_arrow(self.axis, (end, -level), (self.sum_x, -level), head=False)
+            above = -levels[levels.index(level) + 1] if level != levels[-1] else 0
+            draw_arrow(self.axis, (self.sum_x, -level), (self.sum_x, above - 0.13))
+            if not first:
+                draw_plus(self.axis, self.sum_x, -level)
+        if levels:
+            draw_plus(self.axis, self.sum_x, 0)
+            low = -levels[0] - _height(levels[0]) / 2 - 0.17
+            self._text(self.head_x - 0.1, low, "deep supervision", ha="left")
+
+    def _explain(self) -> None:
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
+
+        for level, size in enumerate(sizes_of(self.network)):
+            if level:
+                text = f"size {size}" if level == 1 else size
+                self._text(-0.45, -level, text, ha="left", color=FAINT)
+        handles = [
+            Patch(color=OWN_CONV, label="convolution of each domain"),
+            Patch(color=OWN_NORM, label="norm of each domain"),
+            Patch(color=SHARED_CONV, label="convolution that all share"),
+            Line2D([], [], color="none", label="wide: 3×3×3, narrow: 1×1×1"),
+            Line2D([], [], color=FAINT, linestyle="--", label="skip, concatenated"),
+            Line2D([], [], color=FAINT, label="residual, added"),
+        ]
+        self.axis.legend(
+            handles=handles,
+            loc="lower right",
+            bbox_to_anchor=(1.0, 0.0),
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+        )
+
+    def _block(self, layer, x: float, level: int, *, lower_half=False) -> float:
+        """Draws a block as bars, from x on, and returns where it ends."""
+        from matplotlib.patches import Rectangle
+
+        height = _height(level)
+        low = -level - height / 2
+        for index, unit in enumerate(parts_of(layer)):
+            x += UNIT_GAP if index else 0.0
+            for part in unit:
+                bar = Rectangle(
+                    (x, low),
+                    part.width,
+                    height * (0.46 if lower_half else 1),
+                    facecolor=part.colour,
+                    edgecolor="white",
+                    linewidth=0.5,
+                )
+                self.axis.add_patch(bar)
+                x += part.width
+        return x
+
+    def _residual(self, start: float, end: float, level: int) -> None:
+        """From before an encoder block to after it, where its input is added."""
+        high = -level + _height(level) / 2 + 0.07
+        start, end = start - 0.07, end + 0.07
+        xs, ys = (start, start, end, end), (-level, high, high, -level)
+        self.axis.plot(xs, ys, color=FAINT, linewidth=0.9)
+
+    def _title(self, start: float, end: float, level: int, text, lift=0.0) -> None:
+        high = -level + _height(level) / 2 + 0.12 + lift
+        self._text((start + end) / 2, high, str(text), ha="center")
+
+    def _text(self, x: float, y: float, text: str, **style) -> None:
+        style = {"color": INK, "fontsize": 9, "va": "center", **style}
+        self.axis.text(x, y, text, **style)
+
+
+def _height(level: int) -> float:
+    return HEIGHT * SHRINK**level
+
+
+def run() -> None:
+    """Entry point: parses the flags and calls `main`."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

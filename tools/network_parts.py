@@ -1,0 +1,93 @@
+"""What blocks of the network are made of, and how each part is drawn."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+OWN_CONV, OWN_NORM, SHARED_CONV = "#e0803c", "#f7cfae", "#3b75af"
+INK, FAINT = "#333333", "#7d7d7d"
+# In the units of the drawing of the network, in which a level is 1 high.
+WIDE, NARROW, NORM_WIDTH, UNIT_GAP = 0.26, 0.12, 0.09, 0.07
+
+
+class Part(NamedTuple):
+    """A layer that is made of no others.
+
+    Attributes:
+        label: what it does, for a box of its own.
+        colour: says whose it is.
+        width: of a bar among others.
+    """
+
+    label: str
+    colour: str
+    width: float
+
+
+def part_of(layer) -> Part:
+    """What a layer that is made of no others is drawn as."""
+    from u2net_tf.networks.layers import DepthwiseConv3D, DomainLayer, DomainNorm
+
+    if isinstance(layer, DomainNorm):
+        activated = layer.negative_slope is not None
+        return Part("norm,\nLeakyReLU" if activated else "norm", OWN_NORM, NORM_WIDTH)
+    size = tuple(layer.kernel_size)
+    kind = "depthwise" if isinstance(layer, DepthwiseConv3D) else "conv"
+    colour = OWN_CONV if isinstance(layer, DomainLayer) else SHARED_CONV
+    width = NARROW if max(size) == 1 else WIDE
+    return Part(f"{kind}\n{'×'.join(map(str, size))}", colour, width)
+
+
+def parts_of(layer) -> list[list[Part]]:
+    """The parts of a block, a list for each unit that it is made of."""
+    children = getattr(layer, "sublayers", ())
+    if not children:
+        return [[part_of(layer)]]
+    inner = [parts_of(child) for child in children]
+    if any(getattr(child, "sublayers", ()) for child in children):
+        return list(itertools.chain(*inner))
+    return [list(itertools.chain(*itertools.chain(*inner)))]
+
+
+def block_width(layer) -> float:
+    """How wide a block is drawn, as bars."""
+    units = parts_of(layer)
+    bars = sum(part.width for unit in units for part in unit)
+    return bars + UNIT_GAP * (len(units) - 1)
+
+
+def draw_arrow(
+    axis: Axes, start, end, bend="arc3", *, colour=INK, linestyle="-", head=True
+) -> None:
+    """Draws an arrow, or a line, from a point to another.
+
+    Args:
+        axis: to draw into.
+        start: x, y.
+        end: x, y.
+        bend: matplotlib's connection style.
+        colour: of the line.
+        linestyle: of the line.
+        head: whether it has one.
+    """
+    style = {
+        "arrowstyle": "-|>" if head else "-",
+        "connectionstyle": bend,
+        "color": colour,
+        "linestyle": linestyle,
+        "linewidth": 0.9,
+        "shrinkA": 0,
+        "shrinkB": 0,
+        "mutation_scale": 9,
+    }
+    axis.annotate("", xy=end, xytext=start, arrowprops=style)
+
+
+def draw_plus(axis: Axes, x: float, y: float) -> None:
+    """Draws the sign of a sum."""
+    axis.plot(x, y, "o", markersize=11, color="white", markeredgecolor=INK, zorder=3)
+    axis.text(x, y, "+", ha="center", va="center_baseline", fontsize=10, zorder=4)

@@ -1,0 +1,137 @@
+"""What a state dict of the published network tells of the network it was taken from."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from u2net_tf.models.model_spec import ModelSpec
+
+STEM = "in_tr_list.{}.op1.0.weight"
+HEAD = "out_tr_list.{}.conv1.weight"
+FIRST_UNIT = "down_blocks.0.op1"
+LAST_UNIT = "up_blocks.0.op2"
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """Settings that names and shapes show. How often each axis is halved they do not.
+
+    Attributes:
+        num_modalities: of each domain; 0 where its stem is missing.
+        num_classes: of each domain; 0 where its head is missing.
+        base_channels: channels at full resolution.
+        num_pools: how often the axis that is halved most often is halved.
+        adapter: "separable", "series", "parallel" or "none".
+        second_up_conv: "full" or "pointwise".
+    """
+
+    num_modalities: tuple[int, ...]
+    num_classes: tuple[int, ...]
+    base_channels: int
+    num_pools: int
+    adapter: str
+    second_up_conv: str
+
+
+def read_structure(params: Mapping[str, np.ndarray]) -> Structure:
+    """Reads the settings of the network that has these parameters.
+
+    Args:
+        params: Published name to array, with PyTorch's axes.
+
+    Raises:
+        ValueError: If they are not those of the published network at all.
+    """
+    num_domains = _count(params, r"(?:in_tr_list|out_tr_list)\.(\d+)\.")
+    stem = params.get(STEM.format(0))
+    if stem is None or stem.ndim != 5:
+        raise ValueError(
+            f"expected the published network's names, such as {STEM.format(0)}, with "
+            f"their shapes, found {sorted(params)[:3]} …"
+        )
+    adapter = _adapter(params)
+    return Structure(
+        num_modalities=_sizes(params, STEM, num_domains, axis=1),
+        num_classes=_sizes(params, HEAD, num_domains, axis=0),
+        base_channels=stem.shape[0],
+        num_pools=_count(params, r"down_samps\.(\d+)\."),
+        adapter=adapter,
+        second_up_conv=_second_up_conv(params, adapter),
+    )
+
+
+def _count(params, pattern: str) -> int:
+    found = (re.match(pattern, name) for name in params)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def _sizes(params, name: str, num_domains: int, *, axis: int) -> tuple[int, ...]:
+    arrays = (params.get(name.format(domain)) for domain in range(num_domains))
+    return tuple(
+        0 if array is None or array.ndim <= axis else array.shape[axis]
+        for array in arrays
+    )
+
+
+def _adapter(params) -> str:
+    marks = {
+        "separable": f"{FIRST_UNIT}.pwise.conv1.weight",
+        "series": f"{FIRST_UNIT}.adapOps.0.op1.1.weight",
+        "parallel": f"{FIRST_UNIT}.adapOps.0.op1.weight",
+    }
+    return next((name for name, mark in marks.items() if mark in params), "none")
+
+
+def _second_up_conv(params, adapter: str) -> str:
+    if adapter == "separable":
+        full = f"{LAST_UNIT}.adapOps.0.conv1.weight" in params
+    else:
+        kernel = params.get(f"{LAST_UNIT}.conv.weight", np.empty(()))
+        full = kernel.shape[-1:] == (3,)
+    return "full" if full else "pointwise"
+
+
+def contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
+    """Says in what a spec differs from a structure, and which flag would fit."""
+    found = []
+    domains = spec.plan.domains
+    num_domains = len(structure.num_modalities)
+    if num_domains != len(domains):
+        found.append(
+            f"in_tr_list.0 … in_tr_list.{num_domains - 1}: {num_domains} domains, "
+            f"--plan and --domains give {len(domains)} ({', '.join(spec.plan.names)}): "
+            f"name {num_domains} with --domains, in the order of the training's --tasks"
+        )
+    else:
+        for index, domain in enumerate(domains):
+            for name, kind, got, wanted in (
+                (STEM, "modalities", structure.num_modalities, domain.num_modalities),
+                (HEAD, "classes", structure.num_classes, domain.num_classes),
+            ):
+                if got[index] != wanted:
+                    found.append(
+                        f"{name.format(index)}: {got[index]} {kind}, domain "
+                        f"{domain.name} of the plan has {wanted}: --domains in another "
+                        "order, or other labels in the plan"
+                    )
+    resolved = spec.second_up_conv or (
+        "full" if spec.adapter == "separable" else "pointwise"
+    )
+    for name, flag, got, wanted in (
+        (STEM.format(0), "base_channels", structure.base_channels, spec.base_channels),
+        (FIRST_UNIT, "adapter", structure.adapter, spec.adapter),
+        (LAST_UNIT, "second_up_conv", structure.second_up_conv, resolved),
+    ):
+        if got != wanted:
+            found.append(f"{name}: --{flag}={got} would fit, found --{flag}={wanted}")
+    if structure.num_pools != max(spec.pools):
+        found.append(
+            f"down_samps.0 … down_samps.{structure.num_pools - 1}: --pools with a "
+            f"largest of {structure.num_pools} would fit, found "
+            f"--pools={','.join(map(str, spec.pools))}"
+        )
+    return found

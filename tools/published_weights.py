@@ -1,0 +1,128 @@
+"""Copies the published network's parameters into a `U2Net`, strictly by name."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from u2net_tf.networks.layers import DepthwiseConv3D, DomainConv3D, DomainNorm
+from u2net_tf.networks.units import (
+    ParallelUnit,
+    SeparableUnit,
+    SeriesUnit,
+)
+
+# Convolutions of PyTorch are (O, I, D, H, W); ours (D, H, W, I, O), depthwise (D, H,
+# W, C) of PyTorch's (C, 1, D, H, W).
+DENSE, DEPTHWISE, VECTOR = "dense", "depthwise", "vector"
+
+
+def published_variables(model) -> Iterator[tuple]:
+    """Yields (published name, layout, variable) of every variable of `model`.
+
+    Args:
+        model: A built `U2Net`.
+    """
+    for domain in range(model.num_domains):
+        stem = f"in_tr_list.{domain}.op1"
+        yield from _domain_conv(f"{stem}.0", model.stem.conv, domain)
+        yield from _norm(f"{stem}.1.0", model.stem.norm, domain)
+        for index, block in enumerate(model.deep_supervision):
+            deep = f"dSupers.{index}.{domain}.op1"
+            yield from _domain_conv(f"{deep}.0", block.conv, domain)
+            yield from _norm(f"{deep}.1.0", block.norm, domain)
+        yield from _domain_conv(f"out_tr_list.{domain}.conv1", model.head, domain)
+    for level, block in enumerate(model.encoder):
+        yield from _unit(f"down_blocks.{level}.op1", block.unit_1)
+        yield from _unit(f"down_blocks.{level}.op2", block.unit_2)
+    for level, block in enumerate(model.down_samples):
+        yield from _unit(f"down_samps.{level}.op1", block)
+    for level, block in enumerate(model.decoder):
+        yield from _unit(f"up_samps.{level}.op", block.up_unit)
+        yield from _unit(f"up_blocks.{level}.op1", block.unit_1)
+        yield from _unit(f"up_blocks.{level}.op2", block.unit_2)
+
+
+def _unit(name, unit):
+    if isinstance(unit, SeparableUnit):
+        yield from _shared_conv(f"{name}.pwise.conv1", unit.pointwise)
+    else:
+        yield from _shared_conv(f"{name}.conv", unit.conv)
+    for domain in range(unit.num_domains):
+        yield from _norm(f"{name}.op.{domain}", unit.norm, domain)
+        adapter = f"{name}.adapOps.{domain}"
+        if isinstance(unit, SeparableUnit):
+            yield from _domain_conv(f"{adapter}.conv1", unit.depthwise, domain)
+            yield from _norm(f"{adapter}.op1.0", unit.depthwise_norm, domain)
+        elif isinstance(unit, SeriesUnit):
+            yield from _norm(f"{adapter}.op1.0", unit.adapter_norm, domain)
+            yield from _domain_conv(f"{adapter}.op1.1", unit.adapter, domain)
+        elif isinstance(unit, ParallelUnit):
+            yield from _domain_conv(f"{adapter}.op1", unit.adapter, domain)
+
+
+def _shared_conv(name, layer):
+    yield f"{name}.weight", DENSE, layer.kernel
+    yield f"{name}.bias", VECTOR, layer.bias
+
+
+def _domain_conv(name, layer: DomainConv3D | DepthwiseConv3D, domain):
+    layout = DEPTHWISE if isinstance(layer, DepthwiseConv3D) else DENSE
+    yield f"{name}.weight", layout, layer.kernels[domain]
+    yield f"{name}.bias", VECTOR, layer.biases[domain]
+
+
+def _norm(name, layer: DomainNorm, domain):
+    yield f"{name}.weight", VECTOR, layer.gammas[domain]
+    yield f"{name}.bias", VECTOR, layer.betas[domain]
+
+
+def from_torch(array: np.ndarray, layout: str) -> np.ndarray:
+    """Returns `array` with our axes.
+
+    Args:
+        array: A parameter, or its gradient, of the published network.
+        layout: As yielded by `published_variables`.
+    """
+    if layout == DENSE:
+        return np.transpose(array, (2, 3, 4, 1, 0))
+    if layout == DEPTHWISE:
+        return np.transpose(array[:, 0], (1, 2, 3, 0))
+    return array
+
+
+def load_published_weights(model, params: Mapping[str, np.ndarray]) -> None:
+    """Assigns every variable of `model`; nothing is assigned if anything is wrong.
+
+    Args:
+        model: A `U2Net` of the same configuration; built if it is not yet.
+        params: Published name, such as "down_blocks.0.op1.conv.weight", to array.
+
+    Raises:
+        ValueError: If a name is missing or left over or a shape does not fit; all
+            are named.
+    """
+    model.build()
+    entries = list(published_variables(model))
+    names = {name for name, _, _ in entries}
+    missing, unknown = sorted(names - set(params)), sorted(set(params) - names)
+    if missing or unknown:
+        raise ValueError(
+            "The parameters must be those of the model, name by name. "
+            f"Received: without {missing}, and with the unknown {unknown}"
+        )
+    arrays, misfits = [], []
+    for name, layout, variable in entries:
+        array = np.asarray(params[name])
+        ranks = {DENSE: 5, DEPTHWISE: 5, VECTOR: 1}
+        if array.ndim == ranks[layout]:
+            array = from_torch(array, layout)
+        if array.shape != tuple(variable.shape):
+            misfits.append(f"{name}: {array.shape} for {tuple(variable.shape)}")
+        arrays.append(array)
+    if misfits:
+        raise ValueError(
+            "The shapes, in our axes, must be the model's. "
+            f"Received: {', '.join(misfits)}"
+        )
+    for (_, _, variable), array in zip(entries, arrays, strict=True):
+        variable.assign(array)
