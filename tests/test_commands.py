@@ -17,6 +17,9 @@ COMMANDS = (
     "u2net_tf.compose",
     "u2net_tf.evaluate",
     "u2net_tf.predict",
+    "u2net_tf.networks.complexity",
+    "tools.draw_network",
+    "tools.port_torch_weights",
 )
 # As `python -m` does it, and then says what was imported.
 SHOW_HELP = """

@@ -6,8 +6,9 @@ r"""Makes a model of the weights of the published network, trained with PyTorch.
 
 Strictly by name: every parameter of the file is used once, every variable of the
 network is set, shapes are checked. `--domains` are in the order of the training's
-`--tasks`. A state dict does not show how often each axis is halved, so `--pools` has to
-be given; nor does it hold the preprocessing, which is the plan's.
+`--tasks`. A state dict does not show how often each axis is halved: `--pools` says so,
+or the plan where its domains agree. Nor does it hold the preprocessing: that is the
+plan's.
 
 Reads `.npz`, and with PyTorch installed `.pth` and `.pth.tar`, as the published
 training writes it. Nothing that is pickled in a file is run.
@@ -22,8 +23,12 @@ from collections.abc import Sequence
 from absl import flags
 
 from u2net_tf import command
-from u2net_tf.domains import AXES
-from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.models.model_spec import (
+    ModelSpec,
+    build_network,
+    check_patches,
+    common_pools,
+)
 from u2net_tf.plan_files import load_plan
 
 
@@ -65,17 +70,9 @@ def _spec() -> ModelSpec:
 
     values = flags.FLAGS
     plan = load_plan(values.plan).select(values.domains)
-    pools = network_flags.pools()
-    if pools is None:
-        if len(plan.domains) > 1:
-            raise command.InputError(
-                "--pools: expected a value for several domains (5,5,5 as published), "
-                "found none"
-            )
-        pools = plan.domains[0].pools
     return ModelSpec(
         plan=plan,
-        pools=pools,
+        pools=common_pools(plan, network_flags.pools()),
         patch_size=command.triple(values["patch_size"], least=1),
         resize_method=values.resize_method,
         **network_flags.settings(),
@@ -98,7 +95,7 @@ def port(weights: pathlib.Path, spec: ModelSpec, model_dir: str) -> None:
     from tools.published_files import read_published
     from tools.published_structure import contradictions, read_structure
 
-    _check_patches(spec)
+    check_patches(spec)
     params, notes = read_published(weights)
     try:
         found = contradictions(read_structure(params), spec)
@@ -120,18 +117,6 @@ def port(weights: pathlib.Path, spec: ModelSpec, model_dir: str) -> None:
         raise command.InputError(f"{weights}: {error}") from error
     path = save_model(model_dir, spec, network)
     _say(weights, notes, spec, network, path)
-
-
-def _check_patches(spec: ModelSpec) -> None:
-    for index, domain in enumerate(spec.plan.domains):
-        size = spec.network_patch_size(index)
-        for axis, voxels, pools in zip(AXES, size, spec.pools, strict=True):
-            if voxels % 2**pools:
-                raise command.InputError(
-                    "--patch_size: expected sizes divisible by 2**pools, pools being "
-                    f"{','.join(map(str, spec.pools))}; found {axis}={voxels} for "
-                    f"{domain.name}"
-                )
 
 
 def _say(weights, notes, spec, network, path) -> None:

@@ -7,7 +7,6 @@ import pathlib
 import keras
 import pytest
 from command_session import python
-from test_commands import SHOW_HELP
 from toy import PLAN
 
 from u2net_tf.networks import complexity
@@ -205,11 +204,6 @@ def plan_path(tmp_path_factory):
 
 
 class TestCommand:
-    def test_help_answers_without_heavy_imports(self):
-        done = python("-c", SHOW_HELP, MODULE)
-        assert done.stdout.splitlines()[-1] == "[]"
-        assert "--base_channels" in done.stdout
-
     def test_without_a_plan_it_prints_the_paper_s_numbers(self, run_command):
         said = run_command(MODULE).stdout
         document = ROOT / "docs" / "network.md"

@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from command_session import python
 from matplotlib import colors, image
 from matplotlib.figure import Figure
-from test_commands import SHOW_HELP
 
 from tools import draw_network, draw_units
 from tools.network_parts import OWN_CONV, OWN_NORM, SHARED_CONV, parts_of
@@ -131,11 +129,6 @@ def test_only_a_png_is_written(tmp_path):
 
 
 class TestCommand:
-    def test_help_answers_without_heavy_imports(self):
-        done = python("-c", SHOW_HELP, MODULE)
-        assert done.stdout.splitlines()[-1] == "[]"
-        assert "--output" in done.stdout
-
     def test_writes_the_picture_that_the_flags_ask_for(self, run_command, tmp_path):
         path = tmp_path / "network.png"
         flags = {

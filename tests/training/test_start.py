@@ -11,7 +11,7 @@ from u2net_tf.domains import Plan
 from u2net_tf.input.pipeline import InputSettings
 from u2net_tf.manifest import load_manifest
 from u2net_tf.models.checkpoints import load_network
-from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.models.model_spec import ModelSpec, common_pools
 from u2net_tf.training import start
 
 pytestmark = pytest.mark.usefixtures("toy_network")
@@ -22,15 +22,15 @@ class TestPools:
     TWO_POOLS = Plan((toy.ONE, dataclasses.replace(toy.TWO, pools=(0, 1, 1))))
 
     def test_of_the_flag(self):
-        assert start._pools(self.TWO_POOLS, (2, 1, 0)) == (2, 1, 0)
+        assert common_pools(self.TWO_POOLS, (2, 1, 0)) == (2, 1, 0)
 
     def test_of_the_plan_where_its_domains_agree(self):
-        assert start._pools(self.ONE_POOL, None) == (1, 1, 1)
-        assert start._pools(self.TWO_POOLS.select([toy.TWO.name]), None) == (0, 1, 1)
+        assert common_pools(self.ONE_POOL, None) == (1, 1, 1)
+        assert common_pools(self.TWO_POOLS.select([toy.TWO.name]), None) == (0, 1, 1)
 
     def test_are_needed_where_the_domains_differ(self):
         with pytest.raises(InputError) as caught:
-            start._pools(self.TWO_POOLS, None)
+            common_pools(self.TWO_POOLS, None)
         assert str(caught.value) == (
             "--pools: expected a value, since the plan's domains differ in theirs: "
             "[(0, 1, 1), (1, 1, 1)]"
@@ -38,7 +38,7 @@ class TestPools:
 
     def test_of_nothing(self):
         with pytest.raises(InputError, match=r"--pools: .* found \(0, 0, 0\)"):
-            start._pools(self.ONE_POOL, (0, 0, 0))
+            common_pools(self.ONE_POOL, (0, 0, 0))
 
     def test_reach_the_model(self, train, tmp_path):
         train(tmp_path / "a", pools=(2, 1, 1), steps_per_epoch=1)

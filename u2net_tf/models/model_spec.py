@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from u2net_tf.command import InputError
@@ -38,6 +39,53 @@ class ModelSpec:
     def network_patch_size(self, domain: int) -> tuple[int, int, int]:
         """What the network sees of a domain: z, y, x."""
         return self.patch_size or self.plan.domains[domain].patch_size
+
+
+def common_pools(
+    plan: Plan, pools: tuple[int, int, int] | None
+) -> tuple[int, int, int]:
+    """How often a network of all domains of a plan halves z, y, x.
+
+    Args:
+      plan: its domains.
+      pools: the value of `--pools`; the domains' own, where they agree, if None.
+
+    Raises:
+      InputError: if no axis is halved, or the domains do not agree.
+    """
+    if pools is not None:
+        if max(pools) < 1:
+            raise InputError(
+                f"--pools: expected at least one axis to be halved, found {pools}"
+            )
+        return pools
+    distinct = {domain.pools for domain in plan.domains}
+    if len(distinct) > 1:
+        raise InputError(
+            "--pools: expected a value, since the plan's domains differ in theirs: "
+            f"{sorted(distinct)}"
+        )
+    return distinct.pop()
+
+
+def check_patches(spec: ModelSpec, names: Sequence[str] = ()) -> None:
+    """Checks that the network can halve its patches as often as it must.
+
+    Args:
+      spec: what the network is.
+      names: domains to check; all if empty.
+
+    Raises:
+      InputError: names the domain.
+    """
+    for index, name in enumerate(spec.plan.names):
+        size = spec.network_patch_size(index)
+        divisible = all(n % 2**p == 0 for n, p in zip(size, spec.pools, strict=True))
+        if not divisible and (not names or name in names):
+            raise InputError(
+                "--patch_size: expected sizes divisible by 2**pools, pools being "
+                f"{spec.pools}; found {size} for {name}"
+            )
 
 
 def build_network(spec: ModelSpec, **kwargs: Any):

@@ -17,7 +17,12 @@ from u2net_tf.command import InputError
 from u2net_tf.domains import SPLITS, Domain, Plan
 from u2net_tf.input.pipeline import InputSettings
 from u2net_tf.manifest import Manifest, load_converted
-from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.models.model_spec import (
+    ModelSpec,
+    build_network,
+    check_patches,
+    common_pools,
+)
 from u2net_tf.training.loop import Run, RunSettings
 from u2net_tf.training.schedule import PlateauRule
 from u2net_tf.training.trainer import Trainer
@@ -59,7 +64,7 @@ def train(
     plan = without_skipped(plan, manifests)
     spec = ModelSpec(
         plan=plan,
-        pools=_pools(plan, pools),
+        pools=common_pools(plan, pools),
         patch_size=inputs.patch_size,
         resize_method=inputs.resize_method,
         **network,
@@ -109,7 +114,7 @@ def train_independently(
         alone = dataclasses.replace(plan, domains=(domain,))
         spec = ModelSpec(
             plan=alone,
-            pools=_pools(alone, options["pools"]),
+            pools=common_pools(alone, options["pools"]),
             patch_size=inputs.patch_size,
         )
         check_sizes(spec, alone.domains, inputs, strategy)
@@ -170,22 +175,6 @@ def without_skipped(plan: Plan, manifests: Sequence[Manifest]) -> Plan:
     return dataclasses.replace(plan, domains=tuple(chosen))
 
 
-def _pools(plan: Plan, pools: tuple[int, int, int] | None) -> tuple[int, int, int]:
-    if pools is not None:
-        if max(pools) < 1:
-            raise InputError(
-                f"--pools: expected at least one axis to be halved, found {pools}"
-            )
-        return pools
-    distinct = {domain.pools for domain in plan.domains}
-    if len(distinct) > 1:
-        raise InputError(
-            "--pools: expected a value, since the plan's domains differ in theirs: "
-            f"{sorted(distinct)}"
-        )
-    return distinct.pop()
-
-
 def check_sizes(
     spec: ModelSpec,
     domains: Sequence[Domain],
@@ -203,14 +192,9 @@ def check_sizes(
     Raises:
       InputError: if a size is not divisible as it must be.
     """
+    check_patches(spec, [domain.name for domain in domains])
     num_replicas = strategy.num_replicas_in_sync
     for domain in domains:
-        patch = spec.network_patch_size(spec.plan.index(domain.name))
-        if any(n % 2**p for n, p in zip(patch, spec.pools, strict=True)):
-            raise InputError(
-                f"--patch_size: expected sizes divisible by 2**pools, pools being "
-                f"{spec.pools}; found {patch} for {domain.name}"
-            )
         size = inputs.batch_size or domain.batch_size
         if size % num_replicas:
             raise InputError(
