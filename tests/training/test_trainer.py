@@ -2,15 +2,12 @@ import pathlib
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import toy
 
 from u2net_tf.losses import segmentation_loss
-from u2net_tf.models.model_spec import ModelSpec, build_network
-from u2net_tf.training.trainer import Trainer
 
 HERE = pathlib.Path(__file__).parent
 
@@ -41,50 +38,6 @@ class TorchAdam:
         mean = self.mean / (1 - 0.9**self.step)
         square = self.square / (1 - 0.999**self.step)
         return value - self.learning_rate * mean / (np.sqrt(square) + 1e-8)
-
-
-@pytest.fixture(scope="module")
-def trainer():
-    """Of the real network."""
-    keras.utils.set_random_seed(0)
-    spec = ModelSpec(plan=toy.PLAN, pools=(1, 0, 1), base_channels=2)
-    # A decay and a rate that would show at once.
-    return Trainer(build_network(spec), learning_rate=0.01, weight_decay=0.1)
-
-
-class TestOtherDomains:
-    """What a step does not use it does not touch."""
-
-    def own(self, trainer, domain):
-        """Everything that belongs to a domain alone."""
-        variables = trainer.network.domain_variables(domain)
-        return toy.values_of([*variables, *trainer.domain_optimizers[domain].variables])
-
-    def test_stay_bit_identical_over_a_round_robin(self, trainer):
-        network = trainer.network
-        for number in range(8):
-            domain = number % 2
-            others = self.own(trainer, 1 - domain)
-            used = [*network.shared_variables, *network.domain_variables(domain)]
-            # The others may have a gradient of 0: a bias right before a norm has.
-            kernels = [v for v in used if "kernel" in v.path]
-            before = toy.values_of(kernels)
-            trainer.step(domain, toy.draw_batch(toy.PLAN.domains[domain], seed=number))
-            toy.assert_identical(self.own(trainer, 1 - domain), others)
-            after = toy.values_of(kernels)
-            assert all((a != b).any() for a, b in zip(after, before, strict=True))
-
-    def test_every_optimizer_counts_its_own_steps(self, trainer):
-        before = [int(o.iterations) for o in trainer.optimizers]
-        for domain in (0, 1, 0, 1, 0, 1):
-            trainer.step(domain, toy.draw_batch(toy.PLAN.domains[domain]))
-        after = [int(o.iterations) for o in trainer.optimizers]
-        assert [b - a for a, b in zip(before, after, strict=True)] == [6, 3, 3]
-
-    def test_no_variable_has_two_optimizers_or_none(self, trainer):
-        held = [id(v) for o in trainer.optimizers for v in o._trainable_variables]
-        assert len(held) == len(set(held))
-        assert set(held) == {id(v) for v in trainer.network.trainable_variables}
 
 
 class TestOptimizer:
@@ -205,14 +158,13 @@ class TestLoss:
             make_trainer().step(0, toy.draw_batch(toy.TWO, dtype="float64"))
 
 
-def test_two_replicas_equal_one(tmp_path, tiny_data):
+def test_a_whole_run_on_two_replicas(tmp_path, tiny_data):
     """In a process of its own: devices are made before TensorFlow starts."""
     done = subprocess.run(
-        [sys.executable, HERE / "two_replicas.py", tiny_data.data_dir, tmp_path],
+        [sys.executable, HERE / "two_replicas.py", "run", tiny_data.data_dir, tmp_path],
         cwd=HERE.parents[1],
         capture_output=True,
         encoding="utf-8",
         timeout=500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "toy unit run"

@@ -1,0 +1,175 @@
+"""Every public layer and network, with inputs for each of its domains.
+
+The tests of this folder run over all rows. A layer that has no row fails
+`test_table.py`.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+import toy
+
+from u2net_tf.domains import Plan
+from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.networks import blocks, layers, units
+from u2net_tf.networks.u2net import U2Net
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One layer or network.
+
+    Attributes:
+      make: makes it, not built yet; takes `dtype` and `name`.
+      shapes: of the inputs, for each domain.
+      spec: for a network, what `build_network` makes the same network from.
+    """
+
+    make: Callable[..., keras.layers.Layer]
+    shapes: tuple[tuple[tuple[int, ...], ...], ...]
+    spec: ModelSpec | None = None
+
+    @property
+    def num_domains(self) -> int:
+        return len(self.shapes)
+
+
+def _layer(cls, *arguments, channels, **options):
+    """A row; `channels` of the inputs, for each domain."""
+    shapes = (((2, 3, 4, 2, count),) for count in channels)
+    return Row(functools.partial(cls, *arguments, **options), tuple(shapes))
+
+
+def _decoder(filters, strides, **options):
+    sizes = (3, 1, 2), tuple(np.multiply((3, 1, 2), strides))
+    channels = 2 * filters, filters
+    shapes = tuple(
+        (2, *map(int, size), count) for size, count in zip(sizes, channels, strict=True)
+    )
+    make = functools.partial(
+        blocks.DecoderBlock, filters, 2, strides=strides, **options
+    )
+    return Row(make, (shapes,) * 2)
+
+
+def _network(domains, size, **settings):
+    spec = ModelSpec(plan=Plan(domains), base_channels=2, **settings)
+    make = functools.partial(
+        U2Net,
+        [domain.num_modalities for domain in domains],
+        [domain.num_classes for domain in domains],
+        base_channels=2,
+        **settings,
+    )
+    shapes = (((2, *size, domain.num_modalities),) for domain in domains)
+    return Row(make, tuple(shapes), spec)
+
+
+# They differ in modalities and classes.
+_TWO = (toy.ONE, toy.TWO)
+
+_LAYERS = {
+    "DomainNorm": _layer(
+        layers.DomainNorm, (3, 5), epsilon=1e-3, negative_slope=0.2, channels=(3, 5)
+    ),
+    "DomainNorm, no activation": _layer(layers.DomainNorm, (3, 2), channels=(3, 2)),
+    "DepthwiseConv3D": _layer(layers.DepthwiseConv3D, 4, 2, channels=(4, 4)),
+    "DepthwiseConv3D, anisotropic": _layer(
+        layers.DepthwiseConv3D, 3, 3, kernel_size=(1, 3, 5), channels=(3, 3, 3)
+    ),
+    "DomainConv3D": _layer(
+        layers.DomainConv3D, (1, 2), (3, 4), kernel_size=(3, 1, 2), channels=(1, 2)
+    ),
+    **{
+        unit.__name__: _layer(
+            unit, 3, 2, 2, kernel_size=(3, 3, 1), activate=False, channels=(3, 3)
+        )
+        for unit in units.UNITS.values()
+    },
+    "DomainConvBlock": _layer(
+        blocks.DomainConvBlock, (1, 2), (3, 4), kernel_size=(1, 3, 3), channels=(1, 2)
+    ),
+    **{
+        f"EncoderBlock, {adapter}": _layer(
+            blocks.EncoderBlock, 3, 2, adapter=adapter, channels=(3, 3)
+        )
+        for adapter in units.UNITS
+    },
+    "DownSample": _layer(
+        blocks.DownSample, 2, 4, 2, strides=(1, 2, 1), channels=(2, 2)
+    ),
+    **{
+        f"DecoderBlock, {adapter}": _decoder(
+            2, (1, 2, 2), adapter=adapter, second_up_conv="pointwise"
+        )
+        for adapter in units.UNITS
+    },
+    "DecoderBlock, full": _decoder(3, (2, 1, 1)),
+}
+# The second_up_conv that is not named is the adapter's own. No map is 2 deep: oneDNN
+# reads memory that nobody wrote in the bfloat16 kernel gradient of a 3×3×3 convolution
+# over a depth of 2 (TensorFlow 2.21 on a CPU with AVX512_BF16).
+_NETWORKS = {
+    "U2Net, separable": _network(_TWO, (6, 4, 4), pools=(1, 1, 1)),
+    "U2Net, separable, pointwise": _network(
+        _TWO, (3, 4, 4), pools=(0, 1, 1), second_up_conv="pointwise"
+    ),
+    "U2Net, series": _network(_TWO, (3, 4, 4), pools=(0, 1, 1), adapter="series"),
+    "U2Net, shared, full": _network(
+        _TWO, (3, 4, 4), pools=(0, 1, 1), adapter="none", second_up_conv="full"
+    ),
+    "U2Net, independent": _network(
+        (toy.TWO,), (3, 4, 4), pools=(0, 1, 1), adapter="none"
+    ),
+    # Deep enough for deep supervision; each axis is halved another number of times.
+    "U2Net, parallel, deep": _network(
+        _TWO, (3, 8, 4), pools=(0, 2, 1), adapter="parallel"
+    ),
+}
+TABLE = {**_LAYERS, **_NETWORKS}
+EVERY_DOMAIN = [
+    (name, domain) for name, row in TABLE.items() for domain in range(row.num_domains)
+]
+
+
+def build(row, dtype="float64", seed=0, **options):
+    """Makes it with every variable drawn: a bias of 0 or a γ of 1 hides an error."""
+    layer = row.make(dtype=dtype, **options)
+    layer.build()
+    generator = np.random.default_rng(seed)
+    for variable in layer.variables:
+        numbers = generator.normal(size=variable.shape)
+        if len(variable.shape) > 1:
+            numbers *= math.sqrt(2 / math.prod(variable.shape[:-1]))
+        else:
+            numbers = ("gamma" in variable.path) + 0.3 * numbers
+        variable.assign(numbers)
+    return layer
+
+
+def draw(shape, dtype="float64", seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def draw_inputs(row, domain, dtype="float64"):
+    return [draw(shape, dtype) for shape in row.shapes[domain]]
+
+
+def differentiate(layer, domain, inputs, upstream=None):
+    """Outputs, and the gradient of sum(upstream * outputs).
+
+    The gradient is in the inputs, then in all variables of all domains. Without
+    `upstream`, one is drawn.
+    """
+    tensors = [*inputs, *(variable.value for variable in layer.variables)]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(tensors)
+        outputs = layer(*inputs, domain=domain)
+    if upstream is None:
+        upstream = draw(outputs.shape, outputs.dtype, seed=1)
+    return outputs, tape.gradient(outputs, tensors, output_gradients=upstream)

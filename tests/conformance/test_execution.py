@@ -1,0 +1,88 @@
+"""Eager, compiled, compiled by XLA and in half precision, the numbers are the same."""
+
+import numpy as np
+import pytest
+import table
+import tensorflow as tf
+from table import EVERY_DOMAIN, TABLE
+
+
+def assert_close(found, expected):
+    """In float64, where only the order of additions differs."""
+    outputs, gradients = found
+    expected_outputs, expected_gradients = expected
+    np.testing.assert_allclose(outputs, expected_outputs, rtol=0, atol=1e-10)
+    for one, other in zip(gradients, expected_gradients, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            scale = 1 + float(tf.norm(other))
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize(("name", "domain"), EVERY_DOMAIN)
+def test_compiled_for_any_size(name, domain):
+    row = TABLE[name]
+    layer, inputs = table.build(row), table.draw_inputs(row, domain)
+    expected = table.differentiate(layer, domain, inputs)
+    upstream = table.draw(expected[0].shape, seed=1)
+
+    def any_size(tensor):
+        return tf.TensorSpec((*[None] * 4, tensor.shape[-1]), tensor.dtype)
+
+    compiled = tf.function(
+        lambda inputs, upstream: table.differentiate(layer, domain, inputs, upstream),
+        input_signature=[list(map(any_size, inputs)), any_size(upstream)],
+    )
+    assert_close(compiled(inputs, upstream), expected)
+
+
+@pytest.mark.parametrize(("name", "domain"), EVERY_DOMAIN)
+def test_compiled_by_xla(name, domain):
+    row = TABLE[name]
+    layer, inputs = table.build(row), table.draw_inputs(row, domain)
+    outputs, gradients = table.differentiate(layer, domain, inputs)
+    # XLA takes seconds for the gradient of what is larger, and that is made of the
+    # gradients of what is smaller.
+    small = len(layer.variables) <= 8
+
+    @tf.function(jit_compile=True)
+    def compiled(inputs):
+        if small:
+            return table.differentiate(layer, domain, inputs)
+        return layer(*inputs, domain=domain), gradients
+
+    assert_close(compiled(inputs), (outputs, gradients))
+
+
+def relative_error(found, expected):
+    """Length of all differences over the length of all that is expected."""
+    pairs = [
+        (tf.cast(one, tf.float32), tf.cast(other, tf.float32))
+        for one, other in zip(found, expected, strict=True)
+        if other is not None
+    ]
+    differences = tf.linalg.global_norm([one - other for one, other in pairs])
+    return float(differences / tf.linalg.global_norm([other for _, other in pairs]))
+
+
+@pytest.mark.parametrize(("name", "domain"), EVERY_DOMAIN)
+def test_mixed_precision(name, domain):
+    row = TABLE[name]
+    inputs = table.draw_inputs(row, domain, "float32")
+    layer = table.build(row, "float32")
+    expected, exact_gradients = table.differentiate(layer, domain, inputs)
+    for dtype, unit in ((tf.float16, 2.0**-10), (tf.bfloat16, 2.0**-7)):
+        mixed = table.build(row, f"mixed_{dtype.name}")
+        outputs, gradients = table.differentiate(mixed, domain, inputs)
+        # A loss over half-precision logits would lose its small gradients.
+        assert outputs.dtype == (dtype if row.spec is None else tf.float32)
+        assert {variable.dtype for variable in mixed.variables} == {"float32"}
+        if len(layer.variables) <= 14:
+            assert relative_error([outputs], [expected]) < 3 * unit
+            assert relative_error(gradients, exact_gradients) < 3 * unit
+        else:
+            # Norms in a row amplify rounding, and a LeakyReLU whose input changes its
+            # sign has another gradient altogether.
+            assert relative_error([outputs], [expected]) < 0.1
+            own = [gradient for gradient in gradients if gradient is not None]
+            assert all(tf.reduce_all(tf.math.is_finite(gradient)) for gradient in own)

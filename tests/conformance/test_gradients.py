@@ -1,0 +1,60 @@
+"""The gradient in every input and variable is that of finite differences."""
+
+import numpy as np
+import pytest
+import table
+import tensorflow as tf
+from table import EVERY_DOMAIN, TABLE
+
+STEP = 1e-5
+
+
+@pytest.mark.parametrize(("name", "domain"), EVERY_DOMAIN)
+def test_gradients_are_finite_differences(name, domain):
+    row = TABLE[name]
+    layer = table.build(row)
+    inputs = [tf.Variable(tensor) for tensor in table.draw_inputs(row, domain)]
+    tensors = [tensor.value() for tensor in inputs]
+    outputs, gradients = table.differentiate(layer, domain, tensors)
+    upstream = table.draw(outputs.shape, seed=1)
+
+    @tf.function
+    def total():
+        outputs = layer(*(tensor.value() for tensor in inputs), domain=domain)
+        return tf.reduce_sum(upstream * outputs)
+
+    def slope(variable, direction):
+        value = variable.numpy()
+        ends = []
+        for sign in (1, -1):
+            variable.assign(value + sign * STEP * direction)
+            ends.append(float(total()))
+        variable.assign(value)
+        return (ends[0] - ends[1]) / (2 * STEP)
+
+    others = {
+        variable.path
+        for other in range(row.num_domains)
+        for variable in layer.domain_variables(other)
+        if other != domain
+    }
+    generator = np.random.default_rng(2)
+    variables = [*inputs, *layer.variables]
+    for variable, gradient in zip(variables, gradients, strict=True):
+        path = getattr(variable, "path", "input")
+        assert (gradient is None) == (path in others), path
+        if gradient is None:
+            continue
+        # Rounding is a share of the whole gradient, also where a bias that stands
+        # right before a norm has none.
+        tolerance = 5e-7 * (1 + np.linalg.norm(gradient))
+        for _ in range(3 if path == "input" else 1):
+            direction = generator.normal(size=variable.shape)
+            direction /= np.linalg.norm(direction)
+            np.testing.assert_allclose(
+                np.sum(gradient * direction),
+                slope(variable, direction),
+                rtol=0,
+                atol=tolerance,
+                err_msg=path,
+            )

@@ -1,0 +1,61 @@
+"""What is saved and read back has the same bits."""
+
+import keras
+import pytest
+import table
+import tensorflow as tf
+import toy
+from table import TABLE
+
+from u2net_tf.models.checkpoints import Checkpoints, load_network
+from u2net_tf.models.model_spec import build_network
+
+NETWORKS = [name for name, row in TABLE.items() if row.spec]
+
+
+def assert_same(row, layer, twin):
+    toy.assert_identical(toy.values_of(twin.variables), toy.values_of(layer.variables))
+    for domain in range(row.num_domains):
+        inputs = table.draw_inputs(row, domain)
+        toy.assert_identical(
+            [twin(*inputs, domain=domain)], [layer(*inputs, domain=domain)]
+        )
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_weights_file(name, tmp_path):
+    row = TABLE[name]
+    layer, twin = (table.build(row, seed=seed) for seed in (0, 1))
+    keras.saving.save_weights(layer, tmp_path / "of.weights.h5")
+    keras.saving.load_weights(twin, tmp_path / "of.weights.h5")
+    assert_same(row, layer, twin)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if name not in NETWORKS])
+def test_checkpoint_of_a_layer(name, tmp_path):
+    row = TABLE[name]
+    layer, twin = (table.build(row, seed=seed) for seed in (0, 1))
+    path = tf.train.Checkpoint(layer=layer).write(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(layer=twin).read(path).assert_consumed()
+    assert_same(row, layer, twin)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_checkpoints_of_a_run(name, tmp_path):
+    row = TABLE[name]
+    network, twin = (table.build(row, "float32", seed=seed) for seed in (0, 1))
+    saved = Checkpoints(tmp_path, row.spec, network, [], keep=1)
+    path = saved.save(3, {"epoch": 2})
+    resumed = Checkpoints(tmp_path, row.spec, twin, [], keep=1)
+    assert resumed.restore() == {"epoch": 2}
+    assert_same(row, network, twin)
+    spec, loaded, found = load_network(tmp_path)
+    assert (spec, found) == (row.spec, path)
+    assert_same(row, network, loaded)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_spec_describes_the_network(name):
+    row = TABLE[name]
+    network = build_network(row.spec, name="mine", dtype="float64")
+    assert network.get_config() == row.make(name="mine", dtype="float64").get_config()

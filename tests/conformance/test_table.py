@@ -1,0 +1,120 @@
+"""No layer is left out; every one is built and described as it was made."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+
+import keras
+import numpy as np
+import pytest
+import table
+from table import TABLE
+
+from u2net_tf import networks
+from u2net_tf.networks.layers import DomainLayer
+from u2net_tf.networks.units import ConvUnit
+
+
+def public_layers():
+    """The layers and networks that the modules of `u2net_tf.networks` define."""
+    for found in pkgutil.walk_packages(networks.__path__, f"{networks.__name__}."):
+        module = importlib.import_module(found.name)
+        for name, member in vars(module).items():
+            if (
+                inspect.isclass(member)
+                and issubclass(member, keras.layers.Layer)
+                and member.__module__ == module.__name__
+                and not name.startswith("_")
+            ):
+                yield member
+
+
+def is_abstract(cls):
+    """What computes nothing is there to be inherited from."""
+    return cls.call is keras.layers.Layer.call
+
+
+def test_every_layer_has_a_row():
+    found = set(public_layers())
+    assert {cls for cls in found if is_abstract(cls)} == {DomainLayer, ConvUnit}
+    rows = {row.make.func for row in TABLE.values()}
+    assert {cls for cls in found if not is_abstract(cls)} == rows
+
+
+def test_every_mode_has_a_row():
+    specs = [row.spec for row in TABLE.values() if row.spec]
+    modes = {(spec.adapter, len(spec.plan.domains) > 1) for spec in specs}
+    assert modes == {
+        ("separable", True),
+        ("series", True),
+        ("parallel", True),
+        ("none", True),
+        ("none", False),
+    }
+    assert {spec.second_up_conv for spec in specs} == {None, "full", "pointwise"}
+
+
+@pytest.mark.parametrize("name", TABLE)
+class TestBuild:
+    def test_makes_all_variables_once(self, name):
+        row = TABLE[name]
+        layer, called = row.make(name="mine"), row.make(name="mine")
+        assert not layer.built
+        layer.build()
+        made = [(variable.path, variable.shape) for variable in layer.variables]
+        assert len({path for path, _ in made}) == len(made)
+        assert made[0][0].startswith("mine/")
+        for domain in reversed(range(row.num_domains)):
+            # Its first call builds it, in whatever domain that is.
+            called(*table.draw_inputs(row, domain, "float32"), domain=domain)
+            assert [(v.path, v.shape) for v in called.variables] == made
+
+    def test_rejects_a_domain_that_is_not(self, name):
+        row = TABLE[name]
+        layer = table.build(row)
+        for domain in (-1, row.num_domains, "heart"):
+            with pytest.raises(ValueError, match=r"Received: domain="):
+                layer(*table.draw_inputs(row, 0), domain=domain)
+            with pytest.raises(ValueError, match=r"Received: domain="):
+                layer.domain_variables(domain)
+
+
+@pytest.mark.parametrize("name", TABLE)
+class TestConfig:
+    def arguments(self, cls):
+        """Names of what the constructors take, ours alone."""
+        ours = [c for c in cls.__mro__ if c.__module__.startswith("u2net_tf.")]
+        names = {n for c in ours for n in inspect.signature(c.__init__).parameters}
+        # A base may count the domains that its subclass takes one by one.
+        names -= {"self", "args", "kwargs", "num_domains"}
+        return names | {*inspect.signature(cls.__init__).parameters} - {
+            "self",
+            "kwargs",
+        }
+
+    def there_and_back(self, layer):
+        text = json.dumps(keras.saving.serialize_keras_object(layer))
+        twin = keras.saving.deserialize_keras_object(json.loads(text))
+        assert type(twin) is type(layer)
+        assert twin.get_config() == layer.get_config()
+        assert twin.dtype_policy.name == layer.dtype_policy.name
+        return twin
+
+    def test_of_what_is_not_built(self, name):
+        layer = TABLE[name].make(dtype="mixed_bfloat16", name="mine")
+        assert self.arguments(type(layer)) <= set(layer.get_config())
+        assert not self.there_and_back(layer).built
+
+    def test_of_what_is_built(self, name):
+        row = TABLE[name]
+        layer = table.build(row, name="mine")
+        twin = self.there_and_back(layer)
+        assert [v.path for v in twin.variables] == [v.path for v in layer.variables]
+        # An argument that the config forgets is the default in the twin.
+        twin.set_weights(layer.get_weights())
+        for domain in range(row.num_domains):
+            inputs = table.draw_inputs(row, domain)
+            np.testing.assert_array_equal(
+                twin(*inputs, domain=domain), layer(*inputs, domain=domain)
+            )

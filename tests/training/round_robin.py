@@ -1,0 +1,110 @@
+"""Rounds of training of the real network that look at what each step changes.
+
+For `test_isolation.py`, in its own process and, through `two_replicas.py`, on two
+logical devices.
+"""
+
+import numpy as np
+import tensorflow as tf
+import toy
+
+from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.networks.units import UNITS
+from u2net_tf.training.trainer import Trainer
+
+MODES = tuple(UNITS)
+NUM_ROUNDS = 4
+# Large enough to show at once in every variable.
+WEIGHT_DECAY = 0.1
+
+
+def make_trainer(mode, weight_decay=WEIGHT_DECAY, strategy=None):
+    """In float64, so that ways of computing that round differently can be compared."""
+    strategy = strategy or tf.distribute.get_strategy()
+    spec = ModelSpec(plan=toy.PLAN, pools=(0, 1, 1), base_channels=2, adapter=mode)
+    with strategy.scope():
+        network = build_network(spec, dtype="float64")
+    generator = np.random.default_rng(0)
+    for variable in network.variables:
+        # No bias starts at 0, where decay would leave it alone.
+        noise = generator.normal(size=variable.shape)
+        variable.assign(("gamma" in variable.path) + 0.3 * noise)
+    return Trainer(
+        network, learning_rate=0.01, weight_decay=weight_decay, strategy=strategy
+    )
+
+
+def copies_of(trainer, variables):
+    """Values of every replica's copy."""
+    results = trainer.strategy.experimental_local_results
+    return [
+        [copy.numpy().copy() for copy in results(variable.value)]
+        for variable in variables
+    ]
+
+
+def everything(trainer):
+    """Variables of the network, moments and step counts, on every replica."""
+    optimizers = [variable for o in trainer.optimizers for variable in o.variables]
+    return copies_of(trainer, [*trainer.network.variables, *optimizers])
+
+
+def has_gradient(variable):
+    """Whether any loss depends on it.
+
+    A norm takes away what was added to all voxels alike: a bias right before it, and
+    in the series mode also the offset of the adapter's norm, which reaches the unit's
+    norm through a pointwise convolution.
+    """
+    head = "/head/" in variable.path
+    adapter_offset = "/adapter_norm/beta_" in variable.path
+    return head or not ("/bias" in variable.path or adapter_offset)
+
+
+def train(trainer):
+    """Takes the steps; returns the losses.
+
+    Raises:
+      AssertionError: if a step changes anything of another domain, or leaves anything
+        of its own or of what is shared as it was.
+    """
+    network, num_domains = trainer.network, trainer.network.num_domains
+    losses = []
+    for number in range(NUM_ROUNDS * num_domains):
+        domain = number % num_domains
+        others = [other for other in range(num_domains) if other != domain]
+        foreign = [v for t in others for v in network.domain_variables(t)]
+        slots = [v for t in others for v in trainer.domain_optimizers[t].variables]
+        used = [*network.shared_variables, *network.domain_variables(domain)]
+        foreign_before = copies_of(trainer, [*foreign, *slots])
+        used_before = copies_of(trainer, used)
+        losses.append(trainer.step(domain, _draw_batch(trainer, domain, number)))
+        foreign_after = copies_of(trainer, [*foreign, *slots])
+        for before, after in zip(foreign_before, foreign_after, strict=True):
+            toy.assert_identical(before, after)
+        for variable, before, after in zip(
+            used, used_before, copies_of(trainer, used), strict=True
+        ):
+            _check_change(trainer, variable, before, after)
+    return losses
+
+
+def _check_change(trainer, variable, before, after):
+    for one, other in zip(before, after, strict=True):
+        if has_gradient(variable) or trainer._weight_decay:
+            # Adam's steps are about as long as the learning rate.
+            assert np.max(np.abs(one - other)) > 1e-5, variable.path
+        else:
+            # Rounding is all that Adam sees of it.
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+def _draw_batch(trainer, domain, seed):
+    """A batch; under a strategy, the same one for each replica."""
+    size = (3, 4, 4)
+    batch = toy.draw_batch(toy.PLAN.domains[domain], seed, size, dtype="float64")
+    del batch["case"]
+    if trainer.strategy.num_replicas_in_sync == 1:
+        return batch
+    distribute = trainer.strategy.experimental_distribute_values_from_function
+    return {key: distribute(lambda _, key=key: batch[key]) for key in batch}

@@ -1,0 +1,99 @@
+"""A step of one domain leaves every other domain as it was, bit for bit."""
+
+import contextlib
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import round_robin
+import tensorflow as tf
+
+HERE = pathlib.Path(__file__).parent
+
+
+@contextlib.contextmanager
+def eagerly():
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module", params=round_robin.MODES)
+def compiled(request):
+    """Mode, trainer and losses after rounds of compiled steps."""
+    trainer = round_robin.make_trainer(request.param)
+    losses = round_robin.train(trainer)
+    return request.param, trainer, losses
+
+
+@pytest.fixture(scope="module")
+def mirrored_dir(tmp_path_factory):
+    """What two replicas end with, trained in a process of their own."""
+    folder = tmp_path_factory.mktemp("mirrored")
+    done = subprocess.run(
+        [sys.executable, HERE / "two_replicas.py", "round_robin", folder],
+        cwd=HERE.parents[1],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def assert_close(found, expected):
+    """Every replica's copies, against those of the only replica."""
+    assert len(found) == len(expected)
+    for copies, (single,) in zip(found, expected, strict=True):
+        for copy in copies:
+            np.testing.assert_allclose(copy, single, rtol=1e-7, atol=1e-9)
+
+
+def test_every_optimizer_counts_its_own_steps(compiled):
+    _, trainer, _ = compiled
+    rounds = round_robin.NUM_ROUNDS
+    assert int(trainer.shared_optimizer.iterations) == 2 * rounds
+    for domain in (0, 1):
+        assert int(trainer.domain_optimizers[domain].iterations) == rounds
+
+
+def test_no_variable_has_two_optimizers_or_none(compiled):
+    _, trainer, _ = compiled
+    network = trainer.network
+
+    def held(optimizer):
+        return [variable.path for variable in optimizer._trainable_variables]
+
+    assert held(trainer.shared_optimizer) == [v.path for v in network.shared_variables]
+    for domain in (0, 1):
+        own = [variable.path for variable in network.domain_variables(domain)]
+        assert held(trainer.domain_optimizers[domain]) == own
+    every = [path for optimizer in trainer.optimizers for path in held(optimizer)]
+    assert sorted(every) == sorted(v.path for v in network.trainable_variables)
+
+
+def test_eager_steps_are_the_compiled_ones(compiled):
+    mode, trainer, losses = compiled
+    with eagerly():
+        eager = round_robin.make_trainer(mode)
+        np.testing.assert_allclose(round_robin.train(eager), losses, rtol=1e-9)
+    assert_close(round_robin.everything(eager), round_robin.everything(trainer))
+
+
+def test_two_replicas_take_the_steps_of_one(compiled, mirrored_dir):
+    mode, trainer, losses = compiled
+    with np.load(mirrored_dir / f"{mode}.npz") as archive:
+        first, *found = (archive[f"arr_{index}"] for index in range(len(archive)))
+    np.testing.assert_allclose(first, losses, rtol=1e-9)
+    assert all(len(copies) == 2 for copies in found)
+    assert_close(found, round_robin.everything(trainer))
+
+
+@pytest.mark.parametrize("mode", round_robin.MODES)
+def test_without_decay_too(mode):
+    with eagerly():
+        round_robin.train(round_robin.make_trainer(mode, weight_decay=0.0))
