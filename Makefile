@@ -1,12 +1,13 @@
 # make demo              the main job, end to end, on invented scans, in a few minutes
 # make demo RAW=DIR      the same on your own scans (folders in the layout of the MSD)
-# make test              lint and tests
+# make test              lint and tests, two at a time (JOBS=2)
 # make test-slow         the longer proofs
 # make test-oracle       tests against tensorflow-addons, in a Python 3.11 of their own
 PYTHON ?= python3
 VENV   ?= .venv
 ORACLE_PYTHON ?= python3.11
 ORACLE_VENV   ?= .venv-oracle
+JOBS   ?= 2
 RAW    ?=
 DEMO   ?= $(if $(RAW),demo_own,demo)
 
@@ -44,8 +45,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Most of the time goes into tracing, which takes one core. A file's tests stay together:
+# they share what they trained.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

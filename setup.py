@@ -12,6 +12,7 @@ TORCH = ["torch==2.13.0"]
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.5",
     "ruff>=0.9,<1",
     "scipy>=1.11",
     "pre-commit>=3",

@@ -111,15 +111,13 @@ _LAYERS = {
     },
     "DecoderBlock, full": _decoder(3, (2, 1, 1)),
 }
-# The second_up_conv that is not named is the adapter's own. No map is 2 deep: oneDNN
-# reads memory that nobody wrote in the bfloat16 kernel gradient of a 3×3×3 convolution
-# over a depth of 2 (TensorFlow 2.21 on a CPU with AVX512_BF16).
+# The second_up_conv that is not named is the adapter's own.
 _NETWORKS = {
     "U2Net, separable": _network(_TWO, (6, 4, 4), pools=(1, 1, 1)),
     "U2Net, separable, pointwise": _network(
         _TWO, (3, 4, 4), pools=(0, 1, 1), second_up_conv="pointwise"
     ),
-    "U2Net, series": _network(_TWO, (3, 4, 4), pools=(0, 1, 1), adapter="series"),
+    "U2Net, series": _network(_TWO, (2, 4, 4), pools=(0, 1, 1), adapter="series"),
     "U2Net, shared, full": _network(
         _TWO, (3, 4, 4), pools=(0, 1, 1), adapter="none", second_up_conv="full"
     ),

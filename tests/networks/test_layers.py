@@ -1,5 +1,3 @@
-import inspect
-
 import keras
 import numpy as np
 import pytest
@@ -7,140 +5,10 @@ import tensorflow as tf
 
 from u2net_tf.networks import blocks, layers, ops, units
 
-NUM_DOMAINS = 2
-# One entry per layer: how it is made, and the channels of its inputs in domain 1.
-TABLE = {
-    "DomainNorm": (
-        lambda **kw: layers.DomainNorm((4, 6), epsilon=1e-3, negative_slope=0.2, **kw),
-        [6],
-    ),
-    "DepthwiseConv3D": (
-        lambda **kw: layers.DepthwiseConv3D(4, 2, kernel_size=(1, 3, 5), **kw),
-        [4],
-    ),
-    "DomainConv3D": (
-        lambda **kw: layers.DomainConv3D((1, 2), (3, 4), kernel_size=(3, 1, 1), **kw),
-        [2],
-    ),
-    **{
-        unit.__name__: (
-            lambda unit=unit, **kw: unit(
-                4, 6, 2, kernel_size=(3, 3, 1), activate=False, **kw
-            ),
-            [4],
-        )
-        for unit in units.UNITS.values()
-    },
-    "DomainConvBlock": (
-        lambda **kw: blocks.DomainConvBlock(
-            (1, 2), (3, 4), kernel_size=(1, 1, 3), **kw
-        ),
-        [2],
-    ),
-    "EncoderBlock": (
-        lambda **kw: blocks.EncoderBlock(4, 2, adapter="series", **kw),
-        [4],
-    ),
-    "DownSample": (
-        lambda **kw: blocks.DownSample(4, 8, 2, strides=(1, 2, 2), **kw),
-        [4],
-    ),
-    "DecoderBlock": (
-        lambda **kw: blocks.DecoderBlock(
-            4,
-            2,
-            strides=(1, 1, 1),
-            adapter="parallel",
-            second_up_conv="pointwise",
-            **kw,
-        ),
-        [8, 4],
-    ),
-}
-
 
 def draw(channels, dtype="float32", size=(4, 4, 4)):
     numbers = np.random.default_rng(0).normal(size=(2, *size, channels))
     return tf.constant(numbers, dtype)
-
-
-def test_every_layer_is_in_the_table():
-    classes = {
-        name
-        for module in (layers, units, blocks)
-        for name, member in vars(module).items()
-        if inspect.isclass(member) and issubclass(member, keras.layers.Layer)
-    }
-    assert classes - {"DomainLayer", "ConvUnit"} == set(TABLE)
-
-
-@pytest.mark.parametrize("name", TABLE)
-class TestEveryLayer:
-    def test_config_mirrors_the_constructor(self, name):
-        make, channels = TABLE[name]
-        layer = make(dtype="float64", name="mine")
-        config = layer.get_config()
-        constructor = inspect.signature(type(layer).__init__).parameters
-        assert set(constructor) - {"self", "kwargs"} <= set(config)
-        twin = keras.saving.deserialize_keras_object(
-            keras.saving.serialize_keras_object(layer)
-        )
-        assert type(twin) is type(layer)
-        assert twin.get_config() == config
-        assert twin.compute_dtype == "float64"
-        inputs = [draw(count, "float64") for count in channels]
-        layer(*inputs, domain=1)
-        twin(*inputs, domain=1)
-        twin.set_weights(layer.get_weights())
-        np.testing.assert_array_equal(layer(*inputs, domain=1), twin(*inputs, domain=1))
-
-    def test_domain_chooses_its_variables_and_no_others(self, name):
-        make, channels = TABLE[name]
-        layer = make()
-        layer.build()
-        num_variables = len(layer.trainable_variables)
-        with tf.GradientTape() as tape:
-            outputs = layer(*(draw(count) for count in channels), domain=1)
-            loss = tf.reduce_sum(outputs**2)
-        assert len(layer.trainable_variables) == num_variables
-        own, other = ({v.path for v in layer.domain_variables(t)} for t in (1, 0))
-        assert own.isdisjoint(other)
-        values = [variable.value for variable in layer.trainable_variables]
-        paths = [variable.path for variable in layer.trainable_variables]
-        assert len(set(paths)) == len(paths)
-        for path, gradient in zip(paths, tape.gradient(loss, values), strict=True):
-            assert (gradient is None) == (path in other)
-
-    def test_rejects_a_domain_that_is_not(self, name):
-        make, channels = TABLE[name]
-        layer = make()
-        for domain in (-1, 2, "heart"):
-            with pytest.raises(ValueError, match=r"Received: domain="):
-                layer(*(draw(count) for count in channels), domain=domain)
-            with pytest.raises(ValueError, match=r"Received: domain="):
-                layer.domain_variables(domain)
-
-    @pytest.mark.parametrize("dtype", ["float64", "mixed_bfloat16"])
-    def test_honours_dtype(self, name, dtype):
-        make, channels = TABLE[name]
-        layer = make(dtype=dtype)
-        outputs = layer(*(draw(count) for count in channels), domain=1)
-        expected = ("float64",) * 2 if dtype == "float64" else ("bfloat16", "float32")
-        assert outputs.dtype == expected[0]
-        assert {variable.dtype for variable in layer.variables} == {expected[1]}
-
-    def test_unknown_sizes(self, name):
-        make, channels = TABLE[name]
-        layer = make()
-        layer.build()
-        call = tf.function(lambda *inputs: layer(*inputs, domain=1), autograph=False)
-        specs = [tf.TensorSpec((None, None, None, None, count)) for count in channels]
-        inputs = [draw(count, size=(2, 4, 6)) for count in channels]
-        np.testing.assert_allclose(
-            call.get_concrete_function(*specs)(*inputs),
-            layer(*inputs, domain=1),
-            atol=1e-5,
-        )
 
 
 def assign(variables, seed=1):

@@ -34,11 +34,57 @@ def shifted_sum(inputs, kernel):
 
 
 def gradients(function, tensors, upstream):
-    tensors = [tf.constant(tensor) for tensor in tensors]
+    tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         outputs = function(*tensors)
-    return tape.gradient(outputs, tensors, output_gradients=tf.constant(upstream))
+    return tape.gradient(
+        outputs, tensors, output_gradients=tf.convert_to_tensor(upstream)
+    )
+
+
+class TestConv3D:
+    @pytest.mark.parametrize("strides", [(1, 1, 1), (1, 2, 2), (2, 1, 2)])
+    def test_strides(self, strides):
+        inputs, kernel = draw((2, 4, 6, 5, 3)), draw((3, 1, 3, 3, 2), seed=1)
+        # 'SAME' with stride 2 over an even size starts at the first voxel.
+        padded = np.pad(inputs, [(0, 0), (1, 1), (0, 0), (1, 1), (0, 0)])
+        expected = np.zeros((2, 4, 6, 5, 2))
+        for z, x in np.ndindex(3, 3):
+            part = padded[:, z : z + 4, :, x : x + 5]
+            expected += part @ kernel[z, 0, x]
+        found = ops.conv3d(inputs, kernel, strides=strides)
+        sd, sh, sw = strides
+        first = (sd - 1, 0, 0)
+        expected = expected[:, first[0] :: sd, ::sh, ::sw]
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+    @pytest.mark.parametrize("depth", [1, 2, 3, 4])
+    @pytest.mark.parametrize("known", [True, False])
+    def test_bfloat16_gradient_of_a_shallow_map(self, depth, known):
+        """oneDNN's own is wrong over a depth of 2 on some CPUs."""
+        inputs = tf.constant(draw((2, depth, 4, 4, 3)), tf.bfloat16)
+        kernel = tf.constant(draw((3, 3, 3, 3, 5), seed=1), tf.bfloat16)
+        upstream = tf.constant(draw((2, depth, 4, 4, 5), seed=2), tf.bfloat16)
+        shape = (2, *([None] * 3 if not known else inputs.shape[1:4]), 3)
+
+        def convolve(inputs, kernel):
+            return ops.conv3d(tf.ensure_shape(inputs, shape), kernel)
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.bfloat16)])
+        def compiled(inputs):
+            return gradients(convolve, [inputs, kernel], upstream)
+
+        found = compiled(inputs)
+        wide = [tf.cast(tensor, tf.float64) for tensor in (inputs, kernel)]
+        expected = gradients(ops.conv3d, wide, tf.cast(upstream, tf.float64))
+        for one, other in zip(found, expected, strict=True):
+            error = tf.norm(tf.cast(one, tf.float64) - other) / tf.norm(other)
+            assert error < 0.01
+
+    def test_rank(self):
+        with pytest.raises(ValueError, match=r"inputs.shape=\(2, 4, 4, 1\)"):
+            ops.conv3d(tf.zeros([2, 4, 4, 1]), tf.zeros([1, 1, 1, 1, 1]))
 
 
 class TestDepthwiseConv3D:

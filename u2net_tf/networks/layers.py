@@ -291,8 +291,7 @@ class DomainConv3D(DomainLayer):
                 f"Domain {domain} has {self.in_channels[domain]} input channels. "
                 f"Received: inputs.shape={inputs.shape}"
             )
-        kernel = tf.convert_to_tensor(self.kernels[domain])
-        outputs = tf.nn.conv3d(inputs, kernel, strides=[1] * 5, padding="SAME")
+        outputs = ops.conv3d(inputs, self.kernels[domain])
         return tf.nn.bias_add(outputs, tf.convert_to_tensor(self.biases[domain]))
 
     def get_config(self):
@@ -305,11 +304,16 @@ class DomainConv3D(DomainLayer):
         }
 
 
+class _SharedConv3D(keras.layers.Conv3D):
+    def convolution_op(self, inputs, kernel):
+        return ops.conv3d(inputs, kernel, strides=self.strides)
+
+
 def shared_conv(
     in_channels, filters, kernel_size: Sequence[int], *, strides=1, **kwargs
 ):
     """Returns an unbuilt 'SAME' convolution that all domains share."""
-    return keras.layers.Conv3D(
+    return _SharedConv3D(
         filters,
         kernel_size,
         strides=strides,
