@@ -161,7 +161,7 @@ class TestTrain:
                 "patch of nothing",
                 "--patch_size: expected three whole numbers z,y,x of ",
             ),
-            ("patch", "--patch_size: expected sizes divisible by 2**pools, pools bei"),
+            ("patch", "patch_size: expected sizes divisible by 2**pools, pools bei"),
             ("rule", "flags: expected patience_epochs >= 1"),
             ("shares", "flags: smallest_share: expected a share from 0 to 1"),
         ],

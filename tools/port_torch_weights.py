@@ -92,10 +92,14 @@ def port(weights: pathlib.Path, spec: ModelSpec, model_dir: str) -> None:
             holds a model; nothing is written.
         StoppedError: if PyTorch is needed and not installed.
     """
+    check_patches(spec)
+    command.import_tensorflow()
     from tools.published_files import read_published
     from tools.published_structure import contradictions, read_structure
+    from tools.published_weights import load_published_weights
+    from u2net_tf.models.checkpoints import check_free, save_model
 
-    check_patches(spec)
+    check_free(model_dir)
     params, notes = read_published(weights)
     try:
         found = contradictions(read_structure(params), spec)
@@ -106,10 +110,6 @@ def port(weights: pathlib.Path, spec: ModelSpec, model_dir: str) -> None:
             f"{weights}: expected the network of the plan and flags, found another:\n  "
             + "\n  ".join(found)
         )
-    command.import_tensorflow()
-    from tools.published_weights import load_published_weights
-    from u2net_tf.models.checkpoints import save_model
-
     network = build_network(spec)
     try:
         load_published_weights(network, params)

@@ -113,6 +113,17 @@ def _read_torch(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
             f"{path}: expected a state dict, or a checkpoint that holds one as "
             f"{' or '.join(STATE_DICT_KEYS)}, found what is no tensor: {sorted(others)}"
         )
+    others = [
+        f"{name}: {tensor.dtype}"
+        for name, tensor in content.items()
+        if not isinstance(name, str)
+        or tensor.dtype != torch.float32
+        or tensor.is_sparse
+    ]
+    if others:
+        raise InputError(
+            f"{path}: expected a name and a dense float32 tensor each, found {others}"
+        )
     params = {name: tensor.detach().numpy() for name, tensor in content.items()}
     if params and all(name.startswith(DATA_PARALLEL) for name in params):
         notes.append(f"DataParallel's {DATA_PARALLEL!r} taken off every name")

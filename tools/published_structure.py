@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.networks.blocks import published_second_up_conv
 
 STEM = "in_tr_list.{}.op1.0.weight"
 HEAD = "out_tr_list.{}.conv1.weight"
@@ -118,9 +119,7 @@ def contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
                         f"{domain.name} of the plan has {wanted}: --domains in another "
                         "order, or other labels in the plan"
                     )
-    resolved = spec.second_up_conv or (
-        "full" if spec.adapter == "separable" else "pointwise"
-    )
+    resolved = spec.second_up_conv or published_second_up_conv(spec.adapter)
     for name, flag, got, wanted in (
         (STEM.format(0), "base_channels", structure.base_channels, spec.base_channels),
         (FIRST_UNIT, "adapter", structure.adapter, spec.adapter),

@@ -30,16 +30,19 @@ def main(argv: Sequence[str]) -> None:
         )
     command.import_tensorflow()
     from u2net_tf.models import composition
-    from u2net_tf.models.checkpoints import load_network, save_model
+    from u2net_tf.models.checkpoints import check_free, load_network, save_model
 
+    check_free(_MODEL_DIR.value)
     models = {folder: load_network(folder)[:2] for folder in _MODELS.value}
     spec, network = composition.compose(models, _REMOVE.value)
     before: dict[str, str] = {}
     for source in models.values():
         before = composition.checksums(*source) | before
+    kept = {name: before[name] for name in spec.plan.names}
+    # Before anything is written, and once more what was written.
+    composition.compare_checksums(kept, composition.checksums(spec, network))
     path = save_model(_MODEL_DIR.value, spec, network)
     after = composition.checksums(*load_network(_MODEL_DIR.value)[:2])
-    kept = {name: before[name] for name in spec.plan.names}
     print(composition.compare_checksums(kept, after))
     print(f"{len(kept)} domains in {path}")
 

@@ -56,19 +56,20 @@ def main(argv: Sequence[str]) -> None:
         raise command.InputError(
             f"--split: expected cases in {_SPLIT.value!r}, found none in the plan"
         )
-    scores, checkpoints = [], {}
-    predictor = None
+    scores = []
+    loaded = None
     for folder, domain in chosen:
-        if folder not in checkpoints:
-            checkpoints[folder] = latest_checkpoint(folder)
+        if folder != loaded:
             predictor = Predictor.from_model_dir(folder, **inference_flags.settings())
+            loaded = folder
         scores += scoring.score_domain(
             predictor,
             predictor.spec.plan.index(domain.name),
             cases[domain.name],
             output_dir,
         )
-    checkpoint = ", ".join(checkpoints.values())
+    folders = dict.fromkeys(folder for folder, _ in chosen)
+    checkpoint = ", ".join(map(latest_checkpoint, folders))
     rows = report.summarize(scores, [domain for _, domain in chosen])
     files.write_text(output_dir / "dice.csv", report.cases_to_csv(scores))
     files.write_text(
@@ -84,15 +85,18 @@ def main(argv: Sequence[str]) -> None:
 
 def _choose() -> list[tuple[pathlib.Path, Domain]]:
     """The folder of the model and the plan of every domain to score, in order."""
-    from u2net_tf.models.checkpoints import load_spec, model_folders
+    from u2net_tf.models.checkpoints import load_spec, serving
 
-    served = {
-        domain.name: (folder, domain)
-        for folder in model_folders(_MODEL_DIR.value)
-        for domain in load_spec(folder).plan.domains
-    }
-    plan = Plan(tuple(domain for _, domain in served.values()))
-    return [served[name] for name in plan.select(_DOMAINS.value).names]
+    folders = serving(_MODEL_DIR.value)
+    plans = {folder: load_spec(folder).plan for folder in set(folders.values())}
+    joint = Plan(
+        tuple(
+            plans[folder].domains[plans[folder].index(name)]
+            for name, folder in folders.items()
+        )
+    )
+    chosen = joint.select(_DOMAINS.value).domains
+    return [(folders[domain.name], domain) for domain in chosen]
 
 
 def run() -> None:

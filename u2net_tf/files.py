@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
-# Size (bytes) and time of last change (ns) of files; None for one that is missing.
+# Size (bytes) and time of last change (ns) of files; None for one that cannot be had.
 Stamps = list[list[int] | None]
 
 
@@ -45,7 +45,7 @@ def stamps(paths: Sequence[str | os.PathLike]) -> Stamps:
     for path in paths:
         try:
             stat = pathlib.Path(path).stat()
-        except FileNotFoundError:
+        except OSError:
             found.append(None)
         else:
             found.append([stat.st_size, stat.st_mtime_ns])

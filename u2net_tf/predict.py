@@ -66,15 +66,14 @@ def main(argv: Sequence[str]) -> None:
 
 def _model_folder() -> pathlib.Path:
     """Of several independent models, that of the domain."""
-    from u2net_tf.models.checkpoints import load_spec, model_folders
+    from u2net_tf.models.checkpoints import serving
 
-    folders = model_folders(_MODEL_DIR.value)
-    serving = {name: path for path in folders for name in load_spec(path).plan.names}
-    if _DOMAIN.value not in serving:
+    folders = serving(_MODEL_DIR.value)
+    if _DOMAIN.value not in folders:
         raise command.InputError(
-            f"--domain: expected one of {', '.join(serving)}, found {_DOMAIN.value}"
+            f"--domain: expected one of {', '.join(folders)}, found {_DOMAIN.value}"
         )
-    return serving[_DOMAIN.value]
+    return folders[_DOMAIN.value]
 
 
 def _check_output(output: pathlib.Path, scans) -> None:

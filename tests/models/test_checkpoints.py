@@ -11,6 +11,7 @@ import tensorflow as tf
 import toy
 
 from u2net_tf.command import InputError
+from u2net_tf.domains import Plan
 from u2net_tf.models import checkpoints
 from u2net_tf.models.checkpoints import Checkpoints, load_network
 from u2net_tf.models.model_spec import ModelSpec, build_network
@@ -340,3 +341,47 @@ except OSError as error:
 def test_a_folder_that_is_a_pattern_is_refused(tmp_path, name):
     with pytest.raises(InputError, match="--model_dir: expected a path without"):
         checkpoints.checkpoint_folder(tmp_path / name)
+
+
+class TestServing:
+    @pytest.fixture
+    def save(self, tmp_path):
+        def call(name, *domains):
+            spec = ModelSpec(plan=Plan(domains), pools=(1, 1, 1), base_channels=2)
+            checkpoints.save_model(tmp_path / name, spec, toy.build_toy_network(spec))
+            return tmp_path / name
+
+        return call
+
+    def test_one_model(self, save):
+        folder = save("a", toy.TWO, toy.ONE)
+        assert checkpoints.serving(folder) == {
+            toy.TWO.name: folder,
+            toy.ONE.name: folder,
+        }
+
+    def test_independent_models_and_what_else_lies_there(self, save, tmp_path):
+        one, two = save("b", toy.ONE), save("a", toy.TWO)
+        (tmp_path / "test" / "checkpoints").mkdir(parents=True)
+        assert checkpoints.serving(tmp_path) == {toy.TWO.name: two, toy.ONE.name: one}
+
+    def test_two_models_of_one_domain(self, save, tmp_path):
+        save("a", toy.ONE, toy.TWO)
+        save("b", toy.ONE)
+        with pytest.raises(InputError) as caught:
+            checkpoints.serving(tmp_path)
+        assert str(caught.value) == (
+            f"{tmp_path}: expected one model for Task91_One, found {tmp_path / 'a'} "
+            f"and {tmp_path / 'b'}; name one of them"
+        )
+
+    def test_no_model(self, tmp_path):
+        with pytest.raises(InputError, match="expected a model as `python -m u2net_tf"):
+            checkpoints.serving(tmp_path)
+
+    def test_a_model_is_not_saved_over_another(self, save):
+        folder = save("a", toy.ONE)
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        with pytest.raises(InputError, match="expected a folder without a model"):
+            save("a", toy.TWO)
+        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before

@@ -289,7 +289,7 @@ class TestContradictions:
                 "down_samps.0 … down_samps.1: --pools with a largest of 2 would fit, "
                 "found --pools=0,1,0",
             ),
-            ({"patch_size": (4, 6, 5)}, "--patch_size: expected sizes divisible by 2*"),
+            ({"patch_size": (4, 6, 5)}, "patch_size: expected sizes divisible by 2*"),
         ],
     )
     def test_name_the_flag_that_fits(self, weights, tmp_path, changes, words):

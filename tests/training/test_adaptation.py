@@ -74,6 +74,14 @@ def parent(tiny_data, tmp_path_factory):
     return save_parent(tmp_path_factory.mktemp("parent"), tiny_data.plan)
 
 
+@pytest.fixture(scope="module")
+def adapted(parent, data_dir, tmp_path_factory):
+    """The second domain added to it; to be left as it is."""
+    folder = tmp_path_factory.mktemp("adapted") / "model"
+    adapt(parent, folder, toy.TWO.name, data_dir)
+    return folder
+
+
 @pytest.fixture(scope="module", params=["separable", "none"])
 def family(request, tiny_data, data_dir, tmp_path_factory):
     """A model of one domain, the same with a second, and that with a third."""
@@ -180,12 +188,61 @@ class TestInterrupted:
         )
 
     def test_goes_on_from_its_own_parent_only(
-        self, parent, tiny_data, data_dir, tmp_path
+        self, adapted, tiny_data, data_dir, tmp_path
     ):
-        adapt(parent, tmp_path / "a", toy.TWO.name, data_dir)
         other = save_parent(tmp_path / "other", tiny_data.plan, seed=1)
         with pytest.raises(InputError, match="--from: expected the parent of the"):
-            adapt(other, tmp_path / "a", toy.TWO.name, data_dir)
+            adapt(other, adapted, toy.TWO.name, data_dir)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"init": "random"}, "expected init random, found mean"),
+            ({"precision": "mixed_bfloat16"}, "expected precision mixed_bfloat16, fou"),
+            ({"precision": "mixed_float16"}, "expected precision mixed_float16, found"),
+        ],
+    )
+    def test_goes_on_as_it_began_only(self, adapted, parent, data_dir, changes, words):
+        before = files_of(adapted)
+        with pytest.raises(InputError, match=words):
+            adapt(parent, adapted, toy.TWO.name, data_dir, **changes)
+        assert files_of(adapted) == before
+
+    def test_train_does_not_go_on_with_it(self, adapted, train, data_dir):
+        words = (
+            r"expected trained domains \['Task91_One', 'Task92_Two'\], found \['Task92"
+        )
+        with pytest.raises(InputError, match=words):
+            train(
+                adapted,
+                data_dir=data_dir,
+                domains=[toy.ONE.name, toy.TWO.name],
+                network={"base_channels": 2, "adapter": "none"},
+                inputs={"patch_size": (4, 8, 8), "resize_method": "cubic"},
+            )
+
+
+class TestSettings:
+    def test_precision_and_how_patches_are_resized(self, adapted, parent, data_dir):
+        run = adapt(
+            parent,
+            adapted.parent / "half",
+            toy.TWO.name,
+            data_dir,
+            precision="mixed_bfloat16",
+        )
+        assert run._trainer.network.compute_dtype == "bfloat16"
+        assert run._inputs.resize_method == "cubic"
+        assert run._inputs.patch_size == (4, 8, 8)
+
+    def test_distribution(self, parent, data_dir, tmp_path, monkeypatch):
+        def make(distribution):
+            assert distribution == "mirrored"
+            raise InputError("asked")
+
+        monkeypatch.setattr(adaptation.start, "make_strategy", make)
+        with pytest.raises(InputError, match="asked"):
+            adapt(parent, tmp_path, toy.TWO.name, data_dir, distribution="mirrored")
 
 
 class TestErrors:
@@ -216,9 +273,7 @@ class TestErrors:
 
     def test_a_model_that_was_not_trained_does_not_go_on(self, train, parent, data_dir):
         before = files_of(parent)
-        words = (
-            r"expected a run of this command .* \(2 optimizers\), found another \(0\)"
-        )
+        words = "expected a model that was trained here, found one that was made"
         with pytest.raises(InputError, match=words):
             train(
                 parent,

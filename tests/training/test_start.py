@@ -52,7 +52,7 @@ class TestPatches:
         with pytest.raises(InputError) as caught:
             train(tmp_path, pools=(3, 1, 1))
         assert str(caught.value) == (
-            "--patch_size: expected sizes divisible by 2**pools, pools being "
+            "patch_size: expected sizes divisible by 2**pools, pools being "
             "(3, 1, 1); found (4, 8, 8) for Task92_Two"
         )
         assert list(tmp_path.iterdir()) == []
@@ -97,6 +97,13 @@ class TestModel:
         train(tmp_path, network=network, steps_per_epoch=1)
         spec, _, _ = load_network(tmp_path)
         assert spec == ModelSpec(plan=spec.plan, pools=(1, 1, 1), **network)
+
+    def test_precision_reaches_the_network_and_stays(self, train, tmp_path):
+        run = train(tmp_path, precision="mixed_bfloat16", steps_per_epoch=1)
+        assert run._trainer.network.compute_dtype == "bfloat16"
+        words = "expected precision float32, found mixed_bfloat16"
+        with pytest.raises(InputError, match=words):
+            train(tmp_path, steps_per_epoch=1)
 
     def test_domains_in_the_order_given(self, train, tmp_path, read_rows):
         names = [toy.TWO.name, toy.ONE.name]
@@ -182,7 +189,7 @@ class TestDistribution:
     )
     def test_strategy(self, gpus, distribution, number, mirrored):
         gpus(number)
-        assert (start.make_strategy(distribution) == "mirrored") == mirrored
+        assert (start.make_strategy.__wrapped__(distribution) == "mirrored") == mirrored
 
     def test_a_batch_that_cannot_be_shared_out(self):
         words = "--batch_size: expected a multiple of the 2 devices, found 3 for Task91"
@@ -279,6 +286,14 @@ class TestIndependently:
             "--domains=Task92_Two",
             f"--model_dir={folder}",
         ]
+
+    def test_a_folder_of_a_joint_model_is_left_as_it_is(self, train, options, tmp_path):
+        train(tmp_path / "m", steps_per_epoch=1)
+        with pytest.raises(
+            InputError, match="expected a folder without a model, found"
+        ):
+            start.train_independently(**options)
+        assert not list((tmp_path / "m").glob("Task*"))
 
     def test_what_is_wrong_with_the_last_is_found_before_the_first(
         self, options, tmp_path

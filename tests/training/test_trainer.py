@@ -158,13 +158,23 @@ class TestLoss:
             make_trainer().step(0, toy.draw_batch(toy.TWO, dtype="float64"))
 
 
-def test_a_whole_run_on_two_replicas(tmp_path, tiny_data):
-    """In a process of its own: devices are made before TensorFlow starts."""
-    done = subprocess.run(
-        [sys.executable, HERE / "two_replicas.py", "run", tiny_data.data_dir, tmp_path],
-        cwd=HERE.parents[1],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+class TestTwoReplicas:
+    """In a process of their own: devices are made before TensorFlow starts."""
+
+    def run(self, *arguments):
+        done = subprocess.run(
+            [sys.executable, HERE / "two_replicas.py", *arguments],
+            cwd=HERE.parents[1],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=500,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_whole_runs(self, tmp_path, tiny_data):
+        self.run("run", tiny_data.data_dir, tmp_path)
+        for folder in ("joint", "alone/Task91_One", "alone/Task92_Two", "added"):
+            assert (tmp_path / folder / "training.csv").is_file()
+
+    def test_a_step_that_overflows_on_one_is_left_out_on_both(self):
+        self.run("half")

@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -29,6 +29,7 @@ from u2net_tf.models.model_spec import (
 
 _NAME = "step"
 _SPEC_KEY = "spec/.ATTRIBUTES/VARIABLE_VALUE"
+_STATE_KEY = "state/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 class DamagedCheckpointError(InputError):
@@ -61,6 +62,8 @@ class Checkpoints:
       optimizers: the optimizers, built, and what else changes with their steps; none
         for a model that is not trained.
       keep: how many checkpoints stay.
+      run: what a run must have in common with the one that it goes on with, for
+        example {"precision": "float32"}; JSON.
 
     Raises:
       OSError: if the folder cannot be made.
@@ -74,8 +77,10 @@ class Checkpoints:
         optimizers: Sequence,
         *,
         keep: int,
+        run: Mapping[str, Any] | None = None,
     ):
         self._spec = spec
+        self._run = dict(run or {})
         self._num_optimizers = len(optimizers)
         self._spec_text = tf.Variable("", dtype=tf.string, trainable=False)
         self._state = tf.Variable("", dtype=tf.string, trainable=False)
@@ -107,7 +112,7 @@ class Checkpoints:
           OSError: if it cannot be written, for example on a full disk. The older
             checkpoints stay.
         """
-        self._state.assign(json.dumps(state))
+        self._state.assign(json.dumps({"state": state, "run": self._run}))
         # Anew each time: restoring brings back the plan as it was, and what training
         # does not depend on may have been edited since.
         self._spec_text.assign(spec_to_json(self._spec))
@@ -135,31 +140,40 @@ class Checkpoints:
         paths = list(reversed(self._manager.checkpoints))
         for path in paths:
             try:
-                difference = spec_difference(self._spec, _read_spec(path))
+                difference = spec_difference(
+                    self._spec, _read_spec(path)
+                ) or self._run_difference(path)
                 if difference:
                     raise InputError(
                         f"{path}: {difference}; use another --model_dir, or the plan "
                         "and flags that this model was trained with"
-                    )
-                found = _count_optimizers(path)
-                if found != self._num_optimizers:
-                    raise InputError(
-                        f"{path}: expected a run of this command with this --precision "
-                        f"({self._num_optimizers} optimizers), found another "
-                        f"({found}); use another --model_dir"
                     )
                 with _told(path):
                     self._checkpoint.restore(path).assert_consumed()
             except DamagedCheckpointError as error:
                 logging.warning("%s; taking the one before", error)
                 continue
-            return json.loads(self._state.numpy().decode())
+            return _split_state(self._state.numpy())[0]
         if paths:
             raise InputError(
                 f"{self._manager.directory}: expected a whole checkpoint, found "
                 f"{len(paths)} damaged ones"
             )
         return None
+
+    def _run_difference(self, path: str) -> str:
+        """Says in what the saved run differs from this one; "" if in nothing."""
+        with _told(path):
+            reader = tf.train.load_checkpoint(path)
+            text = reader.get_tensor(_STATE_KEY)
+            names = reader.get_variable_to_shape_map()
+        held = {name.split("/")[1] for name in names if name.startswith("optimizers/")}
+        if self._num_optimizers and not held:
+            return "expected a model that was trained here, found one that was made"
+        for field, found in _split_state(text)[1].items():
+            if self._run.get(field) != found:
+                return f"expected {field} {self._run.get(field)}, found {found}"
+        return ""
 
 
 def save_model(
@@ -180,13 +194,8 @@ def save_model(
       InputError: if the folder holds a model already.
       OSError: if it cannot be written.
     """
-    checkpoints = Checkpoints(model_dir, spec, network, (), keep=1)
-    if checkpoints.newest() is not None:
-        raise InputError(
-            f"{model_dir}: expected a folder without a model, found "
-            f"{checkpoints.newest()}"
-        )
-    return checkpoints.save(step, {})
+    check_free(model_dir)
+    return Checkpoints(model_dir, spec, network, (), keep=1).save(step, {})
 
 
 def latest_checkpoint(model_dir: str | os.PathLike) -> str:
@@ -205,26 +214,50 @@ def latest_checkpoint(model_dir: str | os.PathLike) -> str:
     return paths[-1]
 
 
-def model_folders(model_dir: str | os.PathLike) -> list[pathlib.Path]:
-    """The folders of a model, or of the independent models of several domains.
+def serving(model_dir: str | os.PathLike) -> dict[str, pathlib.Path]:
+    """Which model serves which domain: of one model, or of independent ones.
 
     Args:
       model_dir: what `--model_dir` was for training.
 
     Returns:
-      `model_dir` itself, or the folders in it that hold a model each, by name.
+      Domain -> `model_dir` itself, or the folder in it that holds the domain's model.
 
     Raises:
-      InputError: if there is no checkpoint in any.
+      InputError: if there is no checkpoint in any, or two models serve one domain.
     """
-    folder = pathlib.Path(model_dir)
-    if not _found(checkpoint_folder(folder)):
-        inner = sorted(path.parent for path in folder.glob("*/checkpoints"))
-        inner = [path for path in inner if _found(checkpoint_folder(path))]
-        if inner:
-            return inner
-    latest_checkpoint(folder)
-    return [folder]
+    folders = [pathlib.Path(model_dir)]
+    if not has_model(model_dir):
+        inner = sorted(path.parent for path in folders[0].glob("*/checkpoints"))
+        folders = [path for path in inner if has_model(path)] or folders
+    found: dict[str, pathlib.Path] = {}
+    for folder in folders:
+        for name in load_spec(folder).plan.names:
+            if name in found:
+                raise InputError(
+                    f"{model_dir}: expected one model for {name}, found {found[name]} "
+                    f"and {folder}; name one of them"
+                )
+            found[name] = folder
+    return found
+
+
+def has_model(model_dir: str | os.PathLike) -> bool:
+    """Whether a folder holds a checkpoint."""
+    return bool(_found(checkpoint_folder(model_dir)))
+
+
+def check_free(model_dir: str | os.PathLike) -> None:
+    """Checks that a folder may be given a model.
+
+    Raises:
+      InputError: if it holds one.
+    """
+    if has_model(model_dir):
+        raise InputError(
+            f"{model_dir}: expected a folder without a model, found "
+            f"{latest_checkpoint(model_dir)}"
+        )
 
 
 def load_spec(model_dir: str | os.PathLike) -> ModelSpec:
@@ -272,11 +305,11 @@ def _read_spec(path: str) -> ModelSpec:
     return spec_from_json(text.decode(), path)
 
 
-def _count_optimizers(path: str) -> int:
-    with _told(path):
-        names = tf.train.load_checkpoint(path).get_variable_to_shape_map()
-    found = {name.split("/")[1] for name in names if name.startswith("optimizers/")}
-    return len(found)
+def _split_state(text: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state of a run, and what it must have in common with one that goes on."""
+    saved = json.loads(text.decode())
+    # Before a run was named, its state alone was saved.
+    return (saved["state"], saved["run"]) if "run" in saved else (saved, {})
 
 
 @contextlib.contextmanager

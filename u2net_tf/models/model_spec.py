@@ -83,7 +83,7 @@ def check_patches(spec: ModelSpec, names: Sequence[str] = ()) -> None:
         divisible = all(n % 2**p == 0 for n, p in zip(size, spec.pools, strict=True))
         if not divisible and (not names or name in names):
             raise InputError(
-                "--patch_size: expected sizes divisible by 2**pools, pools being "
+                "patch_size: expected sizes divisible by 2**pools, pools being "
                 f"{spec.pools}; found {size} for {name}"
             )
 

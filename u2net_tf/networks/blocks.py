@@ -17,6 +17,11 @@ from u2net_tf.networks.units import UNITS, PlainUnit, check_adapter
 SECOND_UP_CONVS = ("full", "pointwise")
 
 
+def published_second_up_conv(adapter):
+    """The `second_up_conv` that the published code has with an adapter."""
+    return "full" if adapter == "separable" else "pointwise"
+
+
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class DomainConvBlock(DomainLayer):
     """Convolution of the domain · norm · LeakyReLU: stem and deep supervision.

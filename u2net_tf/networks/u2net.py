@@ -5,11 +5,11 @@ import tensorflow as tf
 
 from u2net_tf.networks import ops
 from u2net_tf.networks.blocks import (
-    SECOND_UP_CONVS,
     DecoderBlock,
     DomainConvBlock,
     DownSample,
     EncoderBlock,
+    published_second_up_conv,
 )
 from u2net_tf.networks.layers import (
     DomainConv3D,
@@ -70,7 +70,7 @@ class U2Net(keras.Model):
         )
         self.adapter = check_adapter(adapter)
         if second_up_conv is None:
-            second_up_conv = SECOND_UP_CONVS[0 if adapter == "separable" else 1]
+            second_up_conv = published_second_up_conv(adapter)
         self.second_up_conv = second_up_conv
         self._make_layers()
 

@@ -94,7 +94,8 @@ def adapt(
         train_shared=False,
         **optimizer,
     )
-    run = Run(trainer, spec, manifests, inputs, rule, settings)
+    identity = {"init": init}
+    run = Run(trainer, spec, manifests, inputs, rule, settings, identity)
     if run.restore() and not _frozen_alike(parent, network):
         raise InputError(
             f"--from: expected the parent of the model in {settings.model_dir}, found "

@@ -7,7 +7,8 @@ import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -60,6 +61,7 @@ class Run:
       inputs: settings of the input pipeline.
       rule: learning rate and end.
       settings: see `RunSettings`.
+      identity: what else a run that goes on must have in common with this one.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Run:
         inputs: InputSettings,
         rule: schedule.PlateauRule,
         settings: RunSettings,
+        identity: Mapping[str, Any] | None = None,
     ):
         self._trainer = trainer
         self._plan = dataclasses.replace(
@@ -85,11 +88,19 @@ class Run:
             trainer.network,
             trainer.state,
             keep=settings.keep,
+            run={
+                "precision": trainer.network.dtype_policy.name,
+                "trained domains": list(self._plan.names),
+                "shared variables": trainer.train_shared,
+                **(identity or {}),
+            },
         )
         self._predictor = Predictor(trainer.network, spec)
         self.step = 0
         self.state = schedule.start(rule)
         self._last_row: dict[str, float] | None = None
+        # Steps left out so far, for float16.
+        self._left_out = 0
 
     def log_devices(self) -> None:
         """Tells what is trained and on what."""
@@ -127,6 +138,8 @@ class Run:
                 self.state.epochs,
                 self.state.learning_rate,
             )
+            if self._trainer.loss_scale is not None:
+                self._left_out = int(self._trainer.loss_scale.steps_left_out.numpy())
         return saved is not None
 
     def train(self) -> None:
@@ -221,15 +234,29 @@ class Run:
         return row
 
     def _check_loss(self, loss: float, domain: str, batch) -> None:
-        if math.isfinite(loss):
+        if not math.isfinite(loss):
+            raise StoppedError(
+                f"step {self.step}: expected a finite loss and gradient, found {loss} "
+                f"in domain {domain}, cases {self._cases(batch)}; "
+                f"{self._what_is_kept()}"
+            )
+        scale = self._trainer.loss_scale
+        if scale is None or int(scale.steps_left_out.numpy()) == self._left_out:
             return
-        strategy = self._trainer.strategy
-        local = strategy.experimental_local_results(batch["case"])
-        cases = sorted({case.decode() for part in local for case in part.numpy()})
-        raise StoppedError(
-            f"step {self.step}: expected a finite loss and gradient, found {loss} in "
-            f"domain {domain}, cases {', '.join(cases)}; {self._what_is_kept()}"
+        self._left_out = int(scale.steps_left_out.numpy())
+        logging.info(
+            "step %d left out: a gradient of domain %s, cases %s, overflows in "
+            "float16; the loss is now scaled by %g",
+            self.step,
+            domain,
+            self._cases(batch),
+            scale.value.numpy(),
         )
+
+    def _cases(self, batch) -> str:
+        local = self._trainer.strategy.experimental_local_results(batch["case"])
+        names = {case.decode() for part in local for case in part.numpy()}
+        return ", ".join(sorted(names))
 
     def _check_variables(self) -> None:
         """A gradient that is not finite shows in the variables, not yet in the loss."""

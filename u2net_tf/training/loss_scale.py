@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-INITIAL = 2.0**15
+INITIAL_LOSS_SCALE = 2.0**15
 # Halving ends here: what still overflows would do so without scaling.
-LEAST = 1.0
+MIN_LOSS_SCALE = 1.0
 GROWTH_STEPS = 2000
 
 
@@ -22,6 +22,7 @@ class LossScale(tf.Module):
     Attributes:
       value: scalar float32 variable, what the loss is multiplied by.
       finite_steps: scalar int64 variable, steps since the last change.
+      steps_left_out: scalar int64 variable, steps so far whose gradients overflowed.
 
     Reference: Micikevicius et al., Mixed precision training, ICLR 2018, section 3.2.
     """
@@ -32,8 +33,9 @@ class LossScale(tf.Module):
             "trainable": False,
             "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
         }
-        self.value = tf.Variable(INITIAL, dtype=tf.float32, **options)
+        self.value = tf.Variable(INITIAL_LOSS_SCALE, dtype=tf.float32, **options)
         self.finite_steps = tf.Variable(0, dtype=tf.int64, **options)
+        self.steps_left_out = tf.Variable(0, dtype=tf.int64, **options)
 
     def update(self, finite: tf.Tensor) -> None:
         """Counts a step. Call it across replicas.
@@ -44,8 +46,9 @@ class LossScale(tf.Module):
         steps = tf.where(finite, self.finite_steps + 1, tf.zeros([], tf.int64))
         grown = steps >= GROWTH_STEPS
         up = tf.where(grown, self.value * 2.0, self.value)
-        down = tf.maximum(self.value / 2.0, LEAST)
+        down = tf.maximum(self.value / 2.0, MIN_LOSS_SCALE)
         # Doubling must not end in infinity, where everything would overflow.
         up = tf.where(tf.math.is_finite(up), up, self.value)
         self.value.assign(tf.where(finite, up, down))
+        self.steps_left_out.assign_add(tf.cast(~finite, tf.int64))
         self.finite_steps.assign(tf.where(grown, tf.zeros_like(steps), steps))

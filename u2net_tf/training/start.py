@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from u2net_tf.command import InputError
 from u2net_tf.domains import SPLITS, Domain, Plan
 from u2net_tf.input.pipeline import InputSettings
 from u2net_tf.manifest import Manifest, load_converted
+from u2net_tf.models.checkpoints import check_free
 from u2net_tf.models.model_spec import (
     ModelSpec,
     build_network,
@@ -103,12 +105,14 @@ def train_independently(
       **options: the others of `train`.
 
     Raises:
-      InputError: as for `train`; what is wrong with the flags of any domain is found
-        before the first is trained.
+      InputError: as for `train`, or if the folder itself holds a model. Sizes that do
+        not fit any domain are found before the first is trained.
       StoppedError: as for `train`.
     """
     plan, _ = load_converted(inputs.data_dir, domains)
     root = pathlib.Path(settings.model_dir)
+    # It would be taken for the model of all of them.
+    check_free(root)
     strategy = make_strategy(options["distribution"])
     for domain in plan.domains:
         alone = dataclasses.replace(plan, domains=(domain,))
@@ -203,8 +207,12 @@ def check_sizes(
             )
 
 
+@functools.cache
 def make_strategy(distribution: str) -> tf.distribute.Strategy:
-    """The strategy of --distribution: "auto", "none" or "mirrored"."""
+    """The strategy of --distribution: "auto", "none" or "mirrored".
+
+    Made once: two of them in one process would count their collective operations alike.
+    """
     gpus = tf.config.list_logical_devices("GPU")
     if distribution == "mirrored" or (distribution == "auto" and len(gpus) > 1):
         return tf.distribute.MirroredStrategy()

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from u2net_tf.losses import segmentation_loss
-from u2net_tf.training.loss_scale import LEAST, LossScale
+from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
 
 # PyTorch's default, which the published code uses; Keras' own is 1e-7.
 _ADAM_EPSILON = 1e-8
@@ -56,6 +56,7 @@ class Trainer:
         self.domains = tuple(range(network.num_domains) if domains is None else domains)
         self._weight_decay = weight_decay
         self._detach_focal_factor = detach_focal_factor
+        self.train_shared = train_shared
         self._shared = network.shared_variables if train_shared else []
         with self.strategy.scope():
             self.shared_optimizer = None
@@ -136,9 +137,9 @@ class Trainer:
 
             tf.cond(finite, take, lambda: tf.constant(False))
             loss = strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None)
-            hopeless = tf.logical_and(~finite, self.loss_scale.value <= LEAST)
+            unscaled = self.loss_scale.value <= MIN_LOSS_SCALE
             self.loss_scale.update(finite)
-            return tf.where(hopeless, tf.constant(math.nan, loss.dtype), loss)
+            return tf.where(unscaled & ~finite, tf.constant(math.nan, loss.dtype), loss)
 
         @tf.function(reduce_retracing=True)
         def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
