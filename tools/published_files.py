@@ -13,6 +13,7 @@ import pickle
 import types
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -78,7 +79,15 @@ def _read_npz(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
             golden = [name for name in archive.files if name.startswith(GOLDEN)]
             params = {name: archive[name] for name in golden or archive.files}
             left = len(archive.files) - len(params)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (
+        AttributeError,
+        EOFError,
+        OSError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise InputError(
             f"{path}: expected an .npz of arrays, found another file or a damaged one: "
             f"{error}"

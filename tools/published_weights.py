@@ -110,19 +110,21 @@ def load_published_weights(model, params: Mapping[str, np.ndarray]) -> None:
             "The parameters must be those of the model, name by name. "
             f"Received: without {missing}, and with the unknown {unknown}"
         )
-    arrays, misfits = [], []
+    misfits = []
     for name, layout, variable in entries:
-        array = np.asarray(params[name])
-        ranks = {DENSE: 5, DEPTHWISE: 5, VECTOR: 1}
-        if array.ndim == ranks[layout]:
-            array = from_torch(array, layout)
-        if array.shape != tuple(variable.shape):
-            misfits.append(f"{name}: {array.shape} for {tuple(variable.shape)}")
-        arrays.append(array)
+        found, expected = np.shape(params[name]), _torch_shape(variable, layout)
+        if found != expected:
+            misfits.append(f"{name}: {found} for {expected}")
     if misfits:
         raise ValueError(
-            "The shapes, in our axes, must be the model's. "
-            f"Received: {', '.join(misfits)}"
+            f"The shapes must be the model's. Received: {', '.join(misfits)}"
         )
-    for (_, _, variable), array in zip(entries, arrays, strict=True):
-        variable.assign(array)
+    for name, layout, variable in entries:
+        variable.assign(from_torch(np.asarray(params[name]), layout))
+
+
+def _torch_shape(variable, layout: str) -> tuple[int, ...]:
+    shape = tuple(variable.shape)
+    if layout == DENSE:
+        return (shape[4], shape[3], *shape[:3])
+    return (shape[3], 1, *shape[:3]) if layout == DEPTHWISE else shape

@@ -3,7 +3,8 @@
   python -m u2net_tf.predict --model_dir=DIR --domain=NAME --input=PATH --output=DIR
 
 Scans whose output is there already, of the same model, domain and settings, are passed
-over, so an interrupted run goes on where it stopped.
+over, so an interrupted run goes on where it stopped. A file that this command did not
+write, or that was changed since, is written over with --overwrite only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from u2net_tf import command, files
+from u2net_tf import command
 from u2net_tf.inference import flags as inference_flags
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that training wrote.")
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     command.import_tensorflow()
     from tqdm import tqdm
 
+    from u2net_tf.inference.outputs import Outputs
     from u2net_tf.inference.predictor import Predictor
     from u2net_tf.inference.scans import find_scans
 
@@ -50,15 +52,23 @@ def main(argv: Sequence[str]) -> None:
     scans = find_scans(_INPUT.value, plan.domains[domain].num_modalities)
     output = pathlib.Path(_OUTPUT.value)
     _check_output(output, scans)
-    keys = {scan: predictor.key(domain, scan.paths) for scan in scans}
-    pending = [
-        scan
+    outputs = {
+        scan: Outputs(
+            output,
+            scan.name,
+            _output_paths(scan, output),
+            predictor.key(domain, scan.paths),
+        )
         for scan in scans
-        if _OVERWRITE.value or not _is_done(scan, output, keys[scan])
+    }
+    pending = [
+        scan for scan in scans if _OVERWRITE.value or not outputs[scan].are_there()
     ]
+    if not _OVERWRITE.value:
+        for scan in pending:
+            outputs[scan].check_ours()
     for scan in tqdm(pending, "predicting", unit="case", disable=None):
-        _predict_scan(predictor, domain, scan, output)
-        files.write_text(_key_path(scan, output), keys[scan])
+        _predict_scan(predictor, domain, scan, outputs[scan])
     done_before = len(scans) - len(pending)
     note = f" ({done_before} were there already)" if done_before else ""
     print(f"{len(scans)} label maps of {_DOMAIN.value} in {output}{note}")
@@ -84,7 +94,7 @@ def _check_output(output: pathlib.Path, scans) -> None:
         )
     inputs = {path.resolve() for scan in scans for path in scan.paths}
     for scan in scans:
-        for path in _outputs(scan, output):
+        for path in _output_paths(scan, output):
             if path.resolve() in inputs:
                 raise command.InputError(
                     "--output: expected another folder than that of the scans, "
@@ -92,26 +102,13 @@ def _check_output(output: pathlib.Path, scans) -> None:
                 )
 
 
-def _outputs(scan, output: pathlib.Path) -> list[pathlib.Path]:
+def _output_paths(scan, output: pathlib.Path) -> list[pathlib.Path]:
     """Files that are written for a scan; the last is the label map."""
     kinds = ["_probabilities"] if _SAVE_PROBABILITIES.value else []
     return [output / f"{scan.name}{kind}.nii.gz" for kind in [*kinds, ""]]
 
 
-def _key_path(scan, output: pathlib.Path) -> pathlib.Path:
-    """File that says what a scan's output was made with."""
-    return output / ".predicted" / f"{scan.name}.key"
-
-
-def _is_done(scan, output: pathlib.Path, key: str) -> bool:
-    """Whether all is there and was made with the same."""
-    path = _key_path(scan, output)
-    if not all(item.is_file() for item in (path, *_outputs(scan, output))):
-        return False
-    return path.read_text(encoding="utf-8") == key
-
-
-def _predict_scan(predictor, domain: int, scan, output: pathlib.Path) -> None:
+def _predict_scan(predictor, domain: int, scan, outputs) -> None:
     from u2net_tf.volumes import case, nifti
 
     settings = predictor.spec.plan.domains[domain]
@@ -119,12 +116,13 @@ def _predict_scan(predictor, domain: int, scan, output: pathlib.Path) -> None:
     prediction = predictor.predict(
         image, domain, with_probabilities=_SAVE_PROBABILITIES.value
     )
-    *others, labels_path = _outputs(scan, output)
+    outputs.begin()
+    *others, labels_path = outputs.paths
     for path in others:
         nifti.save_probabilities(path, prediction.probabilities, image.grid)
     labels = case.raw_labels(prediction.classes, settings)
-    # Written last: what is there is complete.
     nifti.save_labels(labels_path, labels, image.grid)
+    outputs.finish()
 
 
 def run() -> None:

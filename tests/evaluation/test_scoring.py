@@ -132,6 +132,16 @@ class TestAgain:
         assert asked == ["one_1"]
         assert again == first
 
+    def test_killed_before_the_score_it_scores_again(self, score, tiny_data, tmp_path):
+        """The label map is another model's then, the score must not be the old one."""
+        score()
+        second = Oracle(tiny_data.plan)
+        second.fingerprint = "two"
+        second.predict = lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            score(predictor=second)
+        assert len(score()[1]) == 1
+
     def test_a_label_map_that_is_gone_is_made_again(self, score, tmp_path):
         score()
         path = tmp_path / "out" / "predictions" / "Task91_One" / "one_2.nii.gz"

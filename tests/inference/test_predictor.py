@@ -328,4 +328,11 @@ def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
     ]
     scan.write_bytes(b"another scan")
     others.append(key())
-    assert len({first, *others}) == 7
+    # A DICOM folder, and one of its slices written anew.
+    slices = tmp_path / "dicom"
+    slices.mkdir()
+    (slices / "1.dcm").write_bytes(b"1")
+    others.append(key(path=slices))
+    (slices / "1.dcm").write_bytes(b"12")
+    others.append(key(path=slices))
+    assert len({first, *others}) == 9

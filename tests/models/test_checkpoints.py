@@ -379,6 +379,19 @@ class TestServing:
         with pytest.raises(InputError, match="expected a model as `python -m u2net_tf"):
             checkpoints.serving(tmp_path)
 
+    def test_a_damaged_model_does_not_stop_the_others(self, save, tmp_path, caplog):
+        one, two = save("a", toy.ONE), save("b", toy.TWO)
+        (two / "checkpoints" / "step-0.index").write_bytes(b"damaged")
+        assert checkpoints.serving(tmp_path) == {toy.ONE.name: one}
+        assert "its domains are left out" in caplog.text
+        with pytest.raises(checkpoints.DamagedCheckpointError):
+            checkpoints.serving(two)
+
+    def test_a_folder_of_models_is_no_model(self, save, tmp_path):
+        save("a", toy.ONE)
+        with pytest.raises(InputError, match=f"but models in {tmp_path / 'a'}$"):
+            load_network(tmp_path)
+
     def test_a_model_is_not_saved_over_another(self, save):
         folder = save("a", toy.ONE)
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -19,7 +19,12 @@ from tools import published_files
 from tools.port_torch_weights import port
 from tools.published_files import read_published
 from tools.published_structure import Structure, read_structure
-from tools.published_weights import DENSE, DEPTHWISE, published_variables
+from tools.published_weights import (
+    DENSE,
+    DEPTHWISE,
+    load_published_weights,
+    published_variables,
+)
 from u2net_tf.command import InputError, StoppedError
 from u2net_tf.domains import Plan
 from u2net_tf.models.checkpoints import load_network, load_spec
@@ -231,7 +236,7 @@ def refused(weights, spec, tmp_path):
         port(weights, spec, tmp_path / "model")
     assert not (tmp_path / "model").exists()
     message = str(error.value)
-    assert message.startswith((str(weights), "--patch_size"))
+    assert message.startswith((str(weights), "patch_size"))
     return message
 
 
@@ -324,6 +329,25 @@ class TestContradictions:
         assert words in refused(weights(**changes), SPEC, tmp_path)
 
 
+@pytest.mark.parametrize("inputs", [0, 2])
+def test_a_depthwise_kernel_has_one_input(inputs):
+    model = build_network(dataclasses.replace(SPEC, adapter="separable"))
+    params = {}
+    for name, layout, variable in published_variables(model):
+        array = np.zeros(variable.shape, np.float32)
+        if layout == DENSE:
+            array = np.transpose(array, (4, 3, 0, 1, 2))
+        elif layout == DEPTHWISE:
+            array = np.transpose(array, (3, 0, 1, 2))[:, np.newaxis]
+        params[name] = array
+    load_published_weights(model, params)
+    name = "down_blocks.0.op1.adapOps.0.conv1.weight"
+    channels, _, *size = params[name].shape
+    params[name] = np.zeros((channels, inputs, *size), np.float32)
+    with pytest.raises(ValueError, match=rf"{name}: \({channels}, {inputs}, 3, 3, 3\)"):
+        load_published_weights(model, params)
+
+
 class TestFiles:
     @pytest.mark.parametrize(
         ("name", "content", "words"),
@@ -341,6 +365,12 @@ class TestFiles:
 
     def test_npz_of_objects(self, tmp_path):
         np.savez(tmp_path / "weights.npz", a=np.array([{}], object))
+        words = "expected an .npz of arrays"
+        assert words in refused(tmp_path / "weights.npz", SPEC, tmp_path)
+
+    def test_npz_that_is_an_npy(self, tmp_path):
+        np.save(tmp_path / "weights.npy", np.zeros(3))
+        (tmp_path / "weights.npy").rename(tmp_path / "weights.npz")
         words = "expected an .npz of arrays"
         assert words in refused(tmp_path / "weights.npz", SPEC, tmp_path)
 
@@ -368,9 +398,18 @@ class TestFiles:
             ({"model": 1, "epoch": 2}, "found what is no tensor: ['epoch', 'model']"),
             ({"model_state_dict": {"a": 1}}, "found what is no tensor: ['a']"),
             ({}, "expected parameters, found none"),
+            ("bfloat16", "a dense float32 tensor each, found ['a: torch.bfloat16']"),
+            ("sparse", "a dense float32 tensor each, found ['a: torch.float32']"),
+            ("number", "a dense float32 tensor each, found ['1: torch.float32']"),
         ],
     )
     def test_other_content(self, tmp_path, torch, content, words):
+        if isinstance(content, str):
+            content = {
+                "bfloat16": {"a": torch.zeros(2, dtype=torch.bfloat16)},
+                "sparse": {"a": torch.zeros(2, 2).to_sparse()},
+                "number": {1: torch.zeros(2)},
+            }[content]
         torch.save(content, tmp_path / "weights.pth")
         assert words in refused(tmp_path / "weights.pth", SPEC, tmp_path)
 

@@ -39,7 +39,8 @@ def make_counting():
     def results(value):
         names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "CUDA_VISIBLE_DEVICES")
         found = np.array([os.environ[name] for name in names])
-        return {"runs": np.array(value), "environment": found}
+        score = int(measuring.FIRST_TO_END.read_text())
+        return {"runs": np.array(value), "environment": found, "score": score}
 
     return Task(run, results)
 
@@ -91,6 +92,11 @@ class TestMeasure:
         assert measured.results["environment"].tolist() == ["3", "3", "-1"]
         (measured,) = measuring.measure([contender], runs=1)
         assert measured.results["environment"][0] == str(measuring.num_cores())
+
+    def test_where_memory_runs_out_a_contender_ends_first(self):
+        (measured,) = measuring.measure([Contender("count", make_counting)], runs=1)
+        assert measured.results["score"] == 1000
+        assert int(measuring.FIRST_TO_END.read_text()) < 1000
 
     def test_median_of_an_odd_and_an_even_number_of_runs(self):
         assert measurement(seconds=(3.0, 1.0, 50.0)).median == 3.0

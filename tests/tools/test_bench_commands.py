@@ -6,7 +6,9 @@ import json
 import pytest
 from command_session import python
 
-from tools.bench import depthwise, roofline, step
+from tools.bench import depthwise, inference, roofline, step
+from tools.bench.measuring import Measurement
+from tools.bench.networks import Setting
 
 COMMANDS = ("depthwise", "inference", "profile_step", "roofline", "start_up", "step")
 SMALL = ("--pools=1,1,0", "--base_channels=2", "--batch_size=1")
@@ -102,8 +104,6 @@ def test_inference(run):
 
 
 def test_roofline(monkeypatch):
-    from tools.bench.networks import Setting
-
     monkeypatch.setattr(roofline, "MATRIX_EDGE", 64)
     monkeypatch.setattr(roofline, "COPY_BYTES", 2**12)
     setting = Setting((4, 4, 4), batch_size=1, pools=(1, 1, 0), base_channels=2)
@@ -150,7 +150,8 @@ def test_the_other_side_is_asked_for(monkeypatch):
     )
     values(["-"])
     monkeypatch.setattr(bench_flags.flags, "FLAGS", values)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name != "monai")
+    installed = {"torch": "a spec"}
+    monkeypatch.setattr(importlib.util, "find_spec", installed.get)
     assert bench_flags.torch_layouts() == ["channels_first", "channels_last"]
     with pytest.raises(command.StoppedError, match=r"needs monai.*u2net-tf\[bench\]"):
         bench_flags.torch_layouts("monai")
@@ -172,3 +173,23 @@ def test_ours_may_be_several(monkeypatch):
         names = [contender.name for contender in found]
         assert names == ["ours", "wide", "PyTorch, channels last"]
         assert found[1].arguments["options"] == {"name": "wide"}
+
+
+@pytest.mark.parametrize(("edge", "together"), [(96, True), (128, False)])
+def test_large_patches_follow_one_another(monkeypatch, edge, together):
+    calls = []
+
+    def measure(contenders, **options):
+        calls.append(options)
+        return [Measurement(each.name, (1.0,), 1, 1, {}) for each in contenders]
+
+    setting = Setting(patch_size=(64, edge, 32))
+    for module, arguments in (
+        (step, ([setting], ["forward"], [])),
+        (inference, (setting, (128, 128, 128), [])),
+    ):
+        monkeypatch.setattr(module, "measure", measure)
+        module.benchmark(*arguments, runs=7, threads=3)
+    for options in calls:
+        assert options["together"] == together
+        assert (options["runs"], options["threads"]) == (7, 3)

@@ -26,6 +26,8 @@ SMALL = networks.Setting(
     num_modalities=(1, 2),
     num_classes=(2, 3),
 )
+# Fewer norms, so that float32 agrees over several steps.
+TINY = dataclasses.replace(SMALL, patch_size=(4, 8, 6), pools=(1, 1, 0))
 
 
 class TestOperations:
@@ -107,7 +109,7 @@ class TestOperations:
 
 class TestContendersOfOurs:
     def test_steps_take_the_domains_by_turns(self):
-        task = networks.make_our_steps(SMALL, {}, domains=(0, 1))
+        task = networks.make_our_steps(TINY, {}, domains=(0, 1))
         first, second, third = (task.run() for _ in range(3))
         assert len({first, second, third}) == 3
         assert task.results(first)["loss"] == first
@@ -130,7 +132,7 @@ class TestContendersOfOurs:
         assert network.name == "other"
 
     def test_profile_tells_forward_from_the_rest(self):
-        task = profile_step.make_profile(SMALL, {})
+        task = profile_step.make_profile(TINY, {})
         results = task.results(task.run())
         rows = profile_step.rows_of(results["names"], results["seconds"])
         found = {(row["kind"], row["part"]): row["count"] for row in rows}
@@ -217,18 +219,22 @@ class TestAgainstPyTorch:
             )
 
     @pytest.mark.parametrize("layout", bench_flags.TORCH_LAYOUTS)
-    def test_same_logits_and_losses_over_steps(self, torch, layout):
+    def test_same_logits(self, torch, layout):
         ours = networks.make_our_forward(SMALL, {})
         theirs = networks.make_torch_forward(SMALL, layout)
-        found, expected = (
-            task.results(task.run())["logits"] for task in (ours, theirs)
-        )
+        tasks = (ours, theirs)
+        found, expected = (task.results(task.run())["logits"] for task in tasks)
         # float32 through 20 normalizations; exactness is in tests/parity.
         np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
-        ours = networks.make_our_steps(SMALL, {}, domains=(0, 1))
-        theirs = networks.make_torch_steps(SMALL, layout, domains=(0, 1))
-        for _ in range(4):
-            assert ours.run() == pytest.approx(theirs.run(), abs=1e-3)
+
+    @pytest.mark.parametrize("layout", bench_flags.TORCH_LAYOUTS)
+    def test_same_losses_over_steps(self, torch, layout):
+        ours = networks.make_our_steps(TINY, {}, domains=(0, 1))
+        theirs = networks.make_torch_steps(TINY, layout, domains=(0, 1))
+        losses = [ours.run() for _ in range(8)]
+        np.testing.assert_allclose(losses, [theirs.run() for _ in range(8)], atol=1e-4)
+        # That steps were taken: what they changed is well above this.
+        assert losses[-2] < losses[0] - 1e-2
 
     def test_layouts_are_what_they_say(self, torch):
         image = np.zeros((2, 3, 4, 5, 6), np.float32)
@@ -246,7 +252,7 @@ class TestAgainstPyTorch:
         pytest.importorskip("monai", reason="MONAI is the other side: u2net-tf[bench]")
         # In processes of their own: MONAI's must not see TensorFlow.
         report = inference.benchmark(
-            SMALL, (24, 13, 24), ["channels_last"], runs=1, threads=1
+            TINY, (9, 8, 6), ["channels_last"], runs=1, threads=1
         )
         assert [row["contender"] for row in report.rows] == [
             "ours",

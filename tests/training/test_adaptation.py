@@ -265,10 +265,11 @@ class TestErrors:
             adapt(parent, tmp_path / "new", domain, data_dir, **changes)
         assert not (tmp_path / "new").exists()
 
-    def test_the_folder_of_the_parent(self, parent, data_dir):
+    @pytest.mark.parametrize("inner", [".", "checkpoints", "new/model"])
+    def test_the_folder_of_the_parent(self, parent, data_dir, inner):
         before = files_of(parent)
         with pytest.raises(InputError, match="--model_dir: expected another folder"):
-            adapt(parent, parent, toy.TWO.name, data_dir)
+            adapt(parent, parent / inner, toy.TWO.name, data_dir)
         assert files_of(parent) == before
 
     def test_a_model_that_was_not_trained_does_not_go_on(self, train, parent, data_dir):

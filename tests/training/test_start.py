@@ -40,6 +40,12 @@ class TestPools:
         with pytest.raises(InputError, match=r"--pools: .* found \(0, 0, 0\)"):
             common_pools(self.ONE_POOL, (0, 0, 0))
 
+    def test_of_nothing_in_the_plan(self):
+        flat = Plan((dataclasses.replace(toy.ONE, pools=(0, 0, 0)),))
+        words = r"--pools: .* found \(0, 0, 0\) in the plan of Task91_One"
+        with pytest.raises(InputError, match=words):
+            common_pools(flat, None)
+
     def test_reach_the_model(self, train, tmp_path):
         train(tmp_path / "a", pools=(2, 1, 1), steps_per_epoch=1)
         assert load_network(tmp_path / "a")[0].pools == (2, 1, 1)

@@ -67,6 +67,8 @@ def score_domain(
         key = predictor.key(index, [case.image_path, case.label_path])
         score = _read_score(score_path, key) if path.is_file() else None
         if score is None:
+            # An old score must not be taken for that of a new label map.
+            score_path.unlink(missing_ok=True)
             score = _score_case(predictor, index, case, path)
             text = json.dumps({"key": key, "dice": score})
             files.write_text(score_path, text)

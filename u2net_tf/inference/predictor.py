@@ -91,9 +91,13 @@ class Predictor:
           domain: index of the domain.
           paths: of a scan, and of whatever else the outcome depends on.
         """
+        found: list[pathlib.Path] = []
+        for path in map(pathlib.Path, paths):
+            # Of a DICOM folder, each slice.
+            found += sorted(path.iterdir()) if path.is_dir() else [path]
         name = self.spec.plan.names[domain]
-        parts = [self._fingerprint, self.overlap, name, [str(path) for path in paths]]
-        text = json.dumps([*parts, files.stamps(paths)])
+        parts = [self._fingerprint, self.overlap, name, [str(path) for path in found]]
+        text = json.dumps([*parts, files.stamps(found)])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def probabilities(self, image: np.ndarray, domain: int) -> np.ndarray:

@@ -207,9 +207,11 @@ def latest_checkpoint(model_dir: str | os.PathLike) -> str:
     folder = checkpoint_folder(model_dir)
     paths = _listed(folder) or _found(folder)
     if not paths:
+        inner = sorted(p.parent for p in pathlib.Path(model_dir).glob("*/checkpoints"))
+        found = f", but models in {', '.join(map(str, inner))}" if inner else ""
         raise InputError(
             f"{model_dir}: expected a model as `python -m u2net_tf.train` writes it, "
-            f"found no checkpoint in {folder}"
+            f"found no checkpoint in {folder}{found}"
         )
     return paths[-1]
 
@@ -232,7 +234,14 @@ def serving(model_dir: str | os.PathLike) -> dict[str, pathlib.Path]:
         folders = [path for path in inner if has_model(path)] or folders
     found: dict[str, pathlib.Path] = {}
     for folder in folders:
-        for name in load_spec(folder).plan.names:
+        try:
+            names = load_spec(folder).plan.names
+        except DamagedCheckpointError as error:
+            if len(folders) == 1:
+                raise
+            logging.warning("%s; its domains are left out", error)
+            continue
+        for name in names:
             if name in found:
                 raise InputError(
                     f"{model_dir}: expected one model for {name}, found {found[name]} "

@@ -53,19 +53,19 @@ def common_pools(
     Raises:
       InputError: if no axis is halved, or the domains do not agree.
     """
-    if pools is not None:
-        if max(pools) < 1:
-            raise InputError(
-                f"--pools: expected at least one axis to be halved, found {pools}"
-            )
-        return pools
-    distinct = {domain.pools for domain in plan.domains}
+    distinct = {domain.pools for domain in plan.domains} if pools is None else {pools}
     if len(distinct) > 1:
         raise InputError(
             "--pools: expected a value, since the plan's domains differ in theirs: "
             f"{sorted(distinct)}"
         )
-    return distinct.pop()
+    (chosen,) = distinct
+    if max(chosen) < 1:
+        source = f" in the plan of {', '.join(plan.names)}" if pools is None else ""
+        raise InputError(
+            f"--pools: expected at least one axis to be halved, found {chosen}{source}"
+        )
+    return chosen
 
 
 def check_patches(spec: ModelSpec, names: Sequence[str] = ()) -> None:

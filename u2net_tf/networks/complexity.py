@@ -231,6 +231,12 @@ def _settings() -> tuple[Sequence[Domain | DomainChannels], dict[str, Any]]:
         )
     else:
         domains = PAPER_DOMAINS
+    flat = [domain.name for domain in domains if max(domain.pools) < 1]
+    if flat:
+        raise command.InputError(
+            f"{values.plan}: expected pools above 0 along an axis, found 0,0,0 for "
+            f"{', '.join(flat)}"
+        )
     options = network_flags.settings()
     adapter = options.pop("adapter")
     options["adapters"] = (adapter,) if values["adapter"].present else ADAPTERS

@@ -65,9 +65,11 @@ def adapt(
     """
     started = time.monotonic()
     parent_spec, parent, checkpoint = load_network(parent_dir)
-    if pathlib.Path(parent_dir).resolve() == pathlib.Path(settings.model_dir).resolve():
+    model_dir = pathlib.Path(settings.model_dir).resolve()
+    if model_dir.is_relative_to(pathlib.Path(parent_dir).resolve()):
         raise InputError(
-            "--model_dir: expected another folder than --from, found the same"
+            "--model_dir: expected another folder than --from and none in it, found "
+            f"{settings.model_dir}"
         )
     plan, manifests = load_converted(inputs.data_dir, [domain])
     (new,) = start.without_skipped(plan, manifests).domains

@@ -18,7 +18,7 @@ from u2net_tf.command import InputError
 from u2net_tf.domains import SPLITS, Domain, Plan
 from u2net_tf.input.pipeline import InputSettings
 from u2net_tf.manifest import Manifest, load_converted
-from u2net_tf.models.checkpoints import check_free
+from u2net_tf.models.checkpoints import check_free, checkpoint_folder
 from u2net_tf.models.model_spec import (
     ModelSpec,
     build_network,
@@ -105,8 +105,8 @@ def train_independently(
       **options: the others of `train`.
 
     Raises:
-      InputError: as for `train`, or if the folder itself holds a model. Sizes that do
-        not fit any domain are found before the first is trained.
+      InputError: as for `train`, or if the folder itself holds a model. Sizes and
+        names that do not fit any domain are found before the first is trained.
       StoppedError: as for `train`.
     """
     plan, _ = load_converted(inputs.data_dir, domains)
@@ -122,6 +122,7 @@ def train_independently(
             patch_size=inputs.patch_size,
         )
         check_sizes(spec, alone.domains, inputs, strategy)
+        checkpoint_folder(root / domain.name)
     for number, domain in enumerate(plan.domains, start=1):
         logging.info("model %d of %d: %s", number, len(plan.domains), domain.name)
         folder = root / domain.name

@@ -1,0 +1,97 @@
+import os
+
+import pytest
+
+from u2net_tf.command import InputError
+from u2net_tf.inference.outputs import Outputs
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    """Outputs of one scan: with the probabilities or without, of one key or another."""
+
+    def call(key="one", *, probabilities=False):
+        names = ["a_probabilities.nii.gz"] * probabilities + ["a.nii.gz"]
+        return Outputs(tmp_path, "a", [tmp_path / name for name in names], key)
+
+    return call
+
+
+def write(outputs, content):
+    outputs.check_ours()
+    outputs.begin()
+    for path in outputs.paths:
+        path.write_bytes(content)
+    outputs.finish()
+
+
+def test_are_there_once_they_are_whole(outputs, tmp_path):
+    first = outputs()
+    assert not first.are_there()
+    first.begin()
+    (tmp_path / "a.nii.gz").write_bytes(b"half")
+    assert not outputs().are_there()
+    first.finish()
+    assert outputs().are_there()
+    assert not outputs("two").are_there()
+    (tmp_path / "a.nii.gz").unlink()
+    assert not outputs().are_there()
+
+
+def test_what_was_interrupted_is_written_over(outputs, tmp_path):
+    """Killed between the label map of another model and its record."""
+    write(outputs(), b"first")
+    second = outputs("two")
+    second.begin()
+    (tmp_path / "a.nii.gz").write_bytes(b"of the second")
+    assert not outputs().are_there()
+    write(outputs(), b"first again")
+    assert outputs().are_there()
+
+
+def test_what_another_model_predicted_is_written_over(outputs, tmp_path):
+    write(outputs(), b"first")
+    write(outputs("two"), b"second")
+    assert outputs("two").are_there()
+    assert (tmp_path / "a.nii.gz").read_bytes() == b"second"
+
+
+def test_what_somebody_else_wrote_is_not(outputs, tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"a reference")
+    with pytest.raises(InputError) as caught:
+        outputs().check_ours()
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.nii.gz'}: expected no file, or one that predict wrote, found "
+        "another file; --overwrite writes over it"
+    )
+
+
+def test_what_was_edited_is_passed_over_or_refused(outputs, tmp_path):
+    write(outputs(), b"first")
+    (tmp_path / "a.nii.gz").write_bytes(b"corrected")
+    assert outputs().are_there()
+    with pytest.raises(InputError, match="found one that was changed since; --over"):
+        outputs("two").check_ours()
+
+
+def test_probabilities_of_an_earlier_model_do_not_stay(outputs, tmp_path):
+    path = tmp_path / "a_probabilities.nii.gz"
+    write(outputs(probabilities=True), b"first")
+    write(outputs("two"), b"second")
+    assert not path.exists()
+    assert not outputs("two", probabilities=True).are_there()
+    write(outputs("two", probabilities=True), b"second")
+    assert outputs("two", probabilities=True).are_there()
+    # Edited, it is no longer ours to remove.
+    os.utime(path, (1, 1))
+    write(outputs("three"), b"third")
+    assert path.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "{"])
+def test_a_record_that_cannot_be_read_is_none(outputs, tmp_path, text):
+    write(outputs(), b"first")
+    (tmp_path / ".predicted" / "a.json").write_text(text)
+    assert not outputs().are_there()
+    with pytest.raises(InputError, match="found another file"):
+        outputs().check_ours()

@@ -1,0 +1,94 @@
+"""What label maps were made with, so that none is made twice and none is lost.
+
+A record beside the outputs of a scan, `.predicted/NAME.json`, holds the key of what
+they were made with and the stamps of the files as they were written.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from u2net_tf import files
+from u2net_tf.command import InputError
+
+
+class Outputs:
+    """The files that are written for one scan.
+
+    Args:
+      folder: where they lie.
+      name: of the scan.
+      paths: the files.
+      key: changes whenever what is written would.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        name: str,
+        paths: Sequence[pathlib.Path],
+        key: str,
+    ):
+        self.paths = tuple(paths)
+        self._folder = folder
+        self._record_path = folder / ".predicted" / f"{name}.json"
+        self._key = key
+
+    def are_there(self) -> bool:
+        """Whether all were made with the same key. They may have been edited since."""
+        record = self._read()
+        return record["key"] == self._key and all(
+            path.name in record["stamps"] and path.is_file() for path in self.paths
+        )
+
+    def check_ours(self) -> None:
+        """Checks that nothing would be written over but what was written here before.
+
+        Raises:
+          InputError: names a file that is somebody else's, or was edited.
+        """
+        record = self._read()
+        for path in self.paths:
+            (stamp,) = files.stamps([path])
+            known = record["stamps"].get(path.name)
+            if stamp is None or stamp == known or path.name in record["pending"]:
+                continue
+            found = "one that was changed since" if known else "another file"
+            raise InputError(
+                f"{path}: expected no file, or one that predict wrote, found {found}; "
+                "--overwrite writes over it"
+            )
+
+    def begin(self) -> None:
+        """Call it before the first is written: whatever is there now is not whole."""
+        names = [path.name for path in self.paths]
+        self._write(None, self._read()["stamps"], names)
+
+    def finish(self) -> None:
+        """Call it after the last; removes what was left of an earlier prediction."""
+        names = [path.name for path in self.paths]
+        for name, stamp in self._read()["stamps"].items():
+            path = self._folder / name
+            if name not in names and files.stamps([path]) == [stamp]:
+                path.unlink()
+        stamps = dict(zip(names, files.stamps(self.paths), strict=True))
+        self._write(self._key, stamps, [])
+
+    def _write(self, key: str | None, stamps: dict, pending: list[str]) -> None:
+        record = {"key": key, "stamps": stamps, "pending": pending}
+        files.write_text(self._record_path, json.dumps(record))
+
+    def _read(self) -> dict[str, Any]:
+        nothing = {"key": None, "stamps": {}, "pending": []}
+        try:
+            record = json.loads(self._record_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return nothing
+        return (
+            record
+            if isinstance(record, dict) and set(record) == set(nothing)
+            else nothing
+        )
