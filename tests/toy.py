@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from u2net_tf.domains import Domain, Label, Plan
-from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.models.model_spec import ModelSpec, build_network
 from u2net_tf.training.trainer import Trainer
 
 ONE = Domain(
@@ -96,6 +96,19 @@ def build_toy_network(spec, **kwargs):
     )
     network.build()
     return network
+
+
+def make_model(domains=(ONE, TWO), adapter="separable", seed=0, **settings):
+    """A small model of the real kind, every variable trained, as it were."""
+    spec = ModelSpec(
+        plan=Plan(tuple(domains)),
+        **{"pools": (1, 0, 1), "base_channels": 2, "adapter": adapter, **settings},
+    )
+    network = build_network(spec)
+    generator = np.random.default_rng(seed)
+    for variable in network.variables:
+        variable.assign(variable + 0.1 * generator.standard_normal(variable.shape))
+    return spec, network
 
 
 def make_trainer(seed=0, plan=PLAN, dtype="float32", **options):

@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
             f"--models: expected each once, found {','.join(_MODELS.value)}"
         )
     command.import_tensorflow()
-    from u2net_tf.models import composition
+    from u2net_tf.models import checksums, composition
     from u2net_tf.models.checkpoints import check_free, load_network, save_model
 
     check_free(_MODEL_DIR.value)
@@ -37,13 +37,13 @@ def main(argv: Sequence[str]) -> None:
     spec, network = composition.compose(models, _REMOVE.value)
     before: dict[str, str] = {}
     for source in models.values():
-        before = composition.checksums(*source) | before
+        before = checksums.of_domains(*source) | before
     kept = {name: before[name] for name in spec.plan.names}
     # Before anything is written, and once more what was written.
-    composition.compare_checksums(kept, composition.checksums(spec, network))
+    checksums.compare(kept, checksums.of_domains(spec, network))
     path = save_model(_MODEL_DIR.value, spec, network)
-    after = composition.checksums(*load_network(_MODEL_DIR.value)[:2])
-    print(composition.compare_checksums(kept, after))
+    after = checksums.of_domains(*load_network(_MODEL_DIR.value)[:2])
+    print(checksums.compare(kept, after))
     print(f"{len(kept)} domains in {path}")
 
 

@@ -18,7 +18,7 @@ from absl import logging
 from u2net_tf.command import InputError
 from u2net_tf.input.pipeline import InputSettings
 from u2net_tf.manifest import load_converted
-from u2net_tf.models import composition
+from u2net_tf.models import checksums, composition
 from u2net_tf.models.checkpoints import load_network
 from u2net_tf.training import start
 from u2net_tf.training.loop import Run, RunSettings
@@ -86,7 +86,7 @@ def adapt(
         spec, network = composition.extend(
             parent_spec, parent, new, init=init, dtype=precision
         )
-    before = composition.checksums(parent_spec, parent)
+    before = checksums.of_domains(parent_spec, parent)
     logging.info("added %s to the %d domains of %s", domain, len(before), checkpoint)
     trainer = Trainer(
         network,
@@ -105,8 +105,8 @@ def adapt(
         )
     start.finish(run, settings.model_dir, flags_text, started=started)
     saved_spec, saved, _ = load_network(settings.model_dir)
-    after = composition.checksums(saved_spec, saved)
-    print(composition.compare_checksums(before, after))
+    after = checksums.of_domains(saved_spec, saved)
+    print(checksums.compare(before, after))
     return run
 
 

@@ -1,0 +1,53 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from u2net_tf.command import StoppedError
+from u2net_tf.models import checksums
+
+THREE = dataclasses.replace(toy.TWO, name="Task93_Three")
+
+
+class TestOfDomain:
+    def test_of_every_variable_that_the_domain_reads(self):
+        spec, network = toy.make_model((toy.ONE, toy.TWO, THREE))
+        before = checksums.of_domains(spec, network)
+        assert len(set(before.values())) == 3
+        for index, name in enumerate(spec.plan.names):
+            for variable in network.domain_variables(index):
+                held = variable.numpy()
+                changed = held.copy()
+                changed.flat[-1] = np.nextafter(changed.flat[-1], np.float32(9))
+                variable.assign(changed)
+                after = checksums.of_domains(spec, network)
+                assert [n for n in before if after[n] != before[n]] == [name]
+                variable.assign(held)
+                if "norm" not in variable.path:
+                    break
+        (variable, *_) = network.shared_variables
+        variable.assign(variable + 1e-6)
+        after = checksums.of_domains(spec, network)
+        assert all(after[name] != before[name] for name in before)
+
+    def test_of_the_logits(self, monkeypatch):
+        spec, network = toy.make_model()
+        before = checksums.of_domain(spec, network, 0)
+        monkeypatch.setattr(tf.nn, "leaky_relu", tf.nn.relu)
+        assert checksums.of_domain(spec, network, 0) != before
+
+
+def test_compare():
+    before = {"Task91_One": "1" * 64, "T": "2" * 64}
+    table = checksums.compare(before, {**before, "new": "3" * 64})
+    assert table.splitlines() == [
+        "domain      SHA-256 before    after",
+        "Task91_One  1111111111111111  1111111111111111  identical",
+        "T           2222222222222222  2222222222222222  identical",
+        "Each over all variables that the domain reads and its logits of a fixed "
+        "patch.",
+    ]
+    with pytest.raises(StoppedError, match="T  .* DIFFERENT"):
+        checksums.compare(before, {**before, "T": "3" * 64})
