@@ -54,6 +54,14 @@ def test_help_answers_without_heavy_imports(command):
     assert any("--" in line for line in text)
 
 
+def test_help_of_a_console_script_is_that_of_the_command():
+    script = "import sys; from u2net_tf import adapt; sys.argv[0] = 'u2net-adapt'; "
+    done = python("-c", script + "adapt.run()", "--help")
+    assert "Adds a new domain to a trained model" in done.stdout
+    for name in ("from", "domain", "learning_rate"):
+        assert f"--{name}:" in done.stdout
+
+
 class TestWrongFlags:
     """Answered before anything is imported or written."""
 

@@ -112,6 +112,12 @@ def start(main: Callable[[Sequence[str]], None]) -> None:
         except KeyboardInterrupt:
             sys.exit("interrupted; run the same command again to go on")
 
+    module = main.__module__
+    if module != "__main__":
+        # Started by a console script, whose help is that of the command.
+        for flag in flags.FLAGS.get_key_flags_for_module(module):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+        sys.modules["__main__"].__doc__ = sys.modules[module].__doc__
     # TensorFlow's messages would bury ours; what devices there are, training says
     # itself. See also `import_tensorflow`.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

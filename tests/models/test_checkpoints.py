@@ -392,6 +392,11 @@ class TestServing:
         with pytest.raises(InputError, match=f"but models in {tmp_path / 'a'}$"):
             load_network(tmp_path)
 
+    def test_nothing_is_said_of_sharding(self, save, caplog):
+        caplog.set_level("INFO")
+        save("a", toy.ONE)
+        assert "harding" not in caplog.text
+
     def test_a_model_is_not_saved_over_another(self, save):
         folder = save("a", toy.ONE)
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -116,6 +116,8 @@ class Checkpoints:
         # Anew each time: restoring brings back the plan as it was, and what training
         # does not depend on may have been edited since.
         self._spec_text.assign(spec_to_json(self._spec))
+        # TensorFlow tells each time how long it thought about sharding.
+        logging.get_absl_logger().addFilter(_is_not_about_sharding)
         try:
             return self._manager.save(checkpoint_number=step)
         except tf.errors.OpError as error:
@@ -174,6 +176,10 @@ class Checkpoints:
             if self._run.get(field) != found:
                 return f"expected {field} {self._run.get(field)}, found {found}"
         return ""
+
+
+def _is_not_about_sharding(record) -> bool:
+    return record.module != "functional_saver"
 
 
 def save_model(

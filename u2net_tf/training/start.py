@@ -148,10 +148,6 @@ def finish(run: Run, model_dir: str, flags_text: str, *, started: float) -> None
       flags_text: see `train`.
       started: `time.monotonic()` at the start.
     """
-    # TensorFlow tells at every checkpoint how long it thought about sharding.
-    logging.get_absl_logger().addFilter(
-        lambda record: record.module != "functional_saver"
-    )
     run.log_devices()
     folder = pathlib.Path(model_dir)
     # Not before it is known that the folder is this model's.
