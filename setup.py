@@ -9,6 +9,8 @@ ROOT = pathlib.Path(__file__).parent
 PICTURES = ["matplotlib>=3.8"]
 # What is measured or read with PyTorch was tried with this version.
 TORCH = ["torch==2.13.0"]
+# What tools/bench measures ours beside.
+BENCH = [*TORCH, "monai>=1.6,<2"]
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
@@ -54,7 +56,12 @@ setuptools.setup(
         "absl-py>=2.1",
         "tqdm>=4.66",
     ],
-    extras_require={"pictures": PICTURES, "torch": TORCH, "dev": DEV + PICTURES},
+    extras_require={
+        "pictures": PICTURES,
+        "torch": TORCH,
+        "bench": BENCH,
+        "dev": DEV + PICTURES,
+    },
     entry_points={
         "console_scripts": [
             f"{name} = {module}:run" for name, module in COMMANDS.items()

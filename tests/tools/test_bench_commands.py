@@ -1,0 +1,195 @@
+"""The benchmarks as commands: flags in, a table and a JSON file out."""
+
+import importlib.util
+import json
+
+import pytest
+from command_session import python
+
+from tools.bench import depthwise, inference, roofline, step
+from tools.bench.measuring import Measurement
+from tools.bench.networks import Setting
+
+COMMANDS = ("depthwise", "inference", "profile_step", "roofline", "start_up", "step")
+SMALL = ("--pools=1,1,0", "--base_channels=2", "--batch_size=1")
+OURS_ALONE = ("--skip=channels_first", "--skip=channels_last", "--threads=1")
+# As `python -m` does it, and then says what was imported.
+SHOW_HELP = """
+import runpy, sys
+module = sys.argv.pop()
+sys.argv.append("--help")
+try:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+except SystemExit:
+    print([name for name in ("tensorflow", "keras", "torch") if name in sys.modules])
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs a benchmark; what it printed, and the JSON unless it failed."""
+
+    def run(name, *arguments, status=0):
+        output = tmp_path / "new" / f"{name}.json"
+        done = python("-m", f"tools.bench.{name}", f"--output={output}", *arguments)
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        if status:
+            assert not output.exists()
+            return done.stdout + done.stderr, None
+        return done.stdout, json.loads(output.read_text(encoding="utf-8"))
+
+    return run
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_answers_without_the_libraries(name):
+    done = python("-c", SHOW_HELP, f"tools.bench.{name}")
+    *text, imported = done.stdout.splitlines()
+    assert imported == "[]", f"--help of {name} imports {imported}"
+    assert any("--output" in line for line in text)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_output_is_required(name):
+    done = python("-m", f"tools.bench.{name}")
+    assert done.returncode == 1
+    assert "--output" in done.stdout + done.stderr
+
+
+def test_depthwise(run):
+    shapes = ("--shape=1,3,4,5,2", "--shape=2,1,2,3,1")
+    said, content = run("depthwise", *shapes, *OURS_ALONE, "--runs=2")
+    rows = content["rows"]
+    assert [(row["shape"], row["what"]) for row in rows] == [
+        (shape, what)
+        for shape in ("1,3,4,5,2", "2,1,2,3,1")
+        for what in ("forward", "forward + backward")
+    ]
+    assert all(len(row["runs_seconds"]) == 2 for row in rows)
+    assert content["machine"]["threads"] == 1
+    assert "--shape=2,1,2,3,1" in content["command"]
+    assert "1,3,4,5,2" in said
+
+
+def test_step(run):
+    sizes = ("--patch_sizes=4,8", "--part=step", "--runs=1")
+    _, content = run("step", *sizes, *SMALL, *OURS_ALONE)
+    assert [(row["batch"], row["part"]) for row in content["rows"]] == [
+        ("1×4×4×4", "step"),
+        ("1×8×8×8", "step"),
+    ]
+
+
+def test_start_up(run):
+    _, content = run("start_up", "--patch_size=4", *SMALL, *OURS_ALONE)
+    rows = content["rows"]
+    events = [f"step of domain {index}" for index in range(5)]
+    assert [row["event"] for row in rows] == ["network built", *events]
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+
+
+def test_profile(run):
+    said, content = run("profile_step", "--patch_size=4", "--top=3", *SMALL)
+    assert len(content["rows"]) == 3
+    assert content["rows"][0]["kind"] in said
+
+
+def test_inference(run):
+    sizes = ("--volume_size=4,9,5", "--patch_size=4,4,5")
+    _, content = run("inference", *sizes, *SMALL, *OURS_ALONE)
+    (row,) = content["rows"]
+    assert (row["volume"], row["patch"]) == ("4×9×5", "4×4×5")
+
+
+def test_roofline(monkeypatch):
+    monkeypatch.setattr(roofline, "MATRIX_EDGE", 64)
+    monkeypatch.setattr(roofline, "COPY_BYTES", 2**12)
+    setting = Setting((4, 4, 4), batch_size=1, pools=(1, 1, 0), base_channels=2)
+    report = roofline.benchmark(setting, runs=1, threads=1)
+    numpy, tensorflow, copy = report.rows[:3]
+    assert numpy["flops"] == tensorflow["flops"] == 2 * 64**3
+    assert copy["bytes"] == 2 * 2**12
+    assert copy["bytes_per_second"] == copy["bytes"] / copy["median_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("depthwise", ["--shape=1,2,3,4"], "--shape: expected five whole numbers"),
+        ("depthwise", ["--shape=1,2,3,4,x"], "found 1,2,3,4,x"),
+        ("step", ["--patch_sizes=64,48"], "--patch_sizes: expected sizes divisible"),
+        ("step", ["--patch_sizes=32"], "more than one voxel after that"),
+        ("step", ["--patch_sizes=a"], "--patch_sizes: expected whole numbers"),
+        ("step", ["--pools=5,5"], "--pools: expected three whole numbers"),
+        ("step", ["--pools=0,0,0"], "--pools: expected three, at least one above 0"),
+        ("start_up", ["--patch_size=40"], "--patch_size: expected sizes divisible"),
+        ("inference", ["--patch_size=64,64,40"], "--patch_size: expected sizes divis"),
+        ("inference", ["--volume_size=64,320,320"], "--volume_size: expected at least"),
+        ("inference", ["--volume_size="], "--volume_size: expected a value"),
+        ("step", ["--runs=0"], "flag --runs=0"),
+        ("step", ["--threads=0"], "flag --threads=0"),
+        ("step", ["--skip=all"], "flag --skip=all"),
+    ],
+)
+def test_wrong_flags_are_named(run, name, arguments, words):
+    said, _ = run(name, *arguments, status=1)
+    assert words in said
+
+
+def test_the_other_side_is_asked_for(monkeypatch):
+    from absl import flags as absl_flags
+
+    from tools.bench import flags as bench_flags
+    from u2net_tf import command
+
+    values = absl_flags.FlagValues()
+    absl_flags.DEFINE_multi_enum(
+        "skip", [], bench_flags.TORCH_LAYOUTS, "-", flag_values=values
+    )
+    values(["-"])
+    monkeypatch.setattr(bench_flags.flags, "FLAGS", values)
+    installed = {"torch": "a spec"}
+    monkeypatch.setattr(importlib.util, "find_spec", installed.get)
+    assert bench_flags.torch_layouts() == ["channels_first", "channels_last"]
+    with pytest.raises(command.StoppedError, match=r"needs monai.*u2net-tf\[bench\]"):
+        bench_flags.torch_layouts("monai")
+    values.skip = ["channels_first"]
+    assert bench_flags.torch_layouts() == ["channels_last"]
+    values.skip = list(bench_flags.TORCH_LAYOUTS)
+    assert bench_flags.torch_layouts("monai") == []
+
+
+def test_ours_may_be_several(monkeypatch):
+    """Room for more routes and networks: each is a contender, the first is ours."""
+    monkeypatch.setattr(
+        depthwise, "ROUTES", {"ours": depthwise.ROUTES["ours"], "b": sum}
+    )
+    monkeypatch.setattr(step, "OURS", {"ours": {}, "wide": {"name": "wide"}})
+    setting = object()
+    for part in step.PARTS:
+        found = step.contenders(part, setting, ["channels_last"])
+        names = [contender.name for contender in found]
+        assert names == ["ours", "wide", "PyTorch, channels last"]
+        assert found[1].arguments["options"] == {"name": "wide"}
+
+
+@pytest.mark.parametrize(("edge", "together"), [(96, True), (128, False)])
+def test_large_patches_follow_one_another(monkeypatch, edge, together):
+    calls = []
+
+    def measure(contenders, **options):
+        calls.append(options)
+        return [Measurement(each.name, (1.0,), 1, 1, {}) for each in contenders]
+
+    setting = Setting(patch_size=(64, edge, 32))
+    for module, arguments in (
+        (step, ([setting], ["forward"], [])),
+        (inference, (setting, (128, 128, 128), [])),
+    ):
+        monkeypatch.setattr(module, "measure", measure)
+        module.benchmark(*arguments, runs=7, threads=3)
+    for options in calls:
+        assert options["together"] == together
+        assert (options["runs"], options["threads"]) == (7, 3)

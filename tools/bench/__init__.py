@@ -1,0 +1,1 @@
+"""Benchmarks: ours beside PyTorch, each one command that prints a table."""

@@ -1,0 +1,196 @@
+"""Measures the depthwise 3×3×3 convolution beside PyTorch's grouped `conv3d`.
+
+    python -m tools.bench.depthwise --output=depthwise.json
+
+Forward, and forward with the gradients of input and kernel, by every route of ours and
+in both layouts of PyTorch. Nothing is reported unless all agree. Peak memory includes
+the library itself: about 0.6 GB of TensorFlow, 0.25 GB of PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from absl import flags
+
+from tools.bench import flags as bench_flags
+from tools.bench import reporting
+from tools.bench.measuring import Contender, Task, check_agreement, measure
+from tools.bench.networks import memory_format, to_torch
+from u2net_tf import command
+
+SHAPES = ("2,64,64,64,16", "2,32,32,32,64", "2,8,8,8,256", "1,33,47,29,16")
+WHATS = ("forward", "forward + backward")
+# Sums over half a million voxels, in float32 and another order.
+TOLERANCE = 1e-4
+# A timed run convolves about so many numbers, small arrays several times.
+NUMBERS_PER_RUN = 2 * 64**3 * 16
+MOST_REPEATS = 32
+COLUMNS = (
+    reporting.Column("shape", "N,D,H,W,C"),
+    reporting.Column("what", "what"),
+    reporting.CONTENDER,
+    *reporting.TIMES_MS,
+    *reporting.MEMORY,
+)
+
+
+def _of_the_network(inputs, kernel):
+    from u2net_tf.networks import ops
+
+    return ops.depthwise_conv3d(inputs, kernel)
+
+
+# Ways of ours to compute it, by name: (N, D, H, W, C), (3, 3, 3, C) -> (N, D, H, W, C).
+# The first is what the network uses, and what the ratios refer to.
+ROUTES: Mapping[str, Callable] = {"ours": _of_the_network}
+
+
+def draw_arrays(shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs (N, D, H, W, C), kernel (3, 3, 3, C) and upstream gradient, float32."""
+    generator = np.random.default_rng(0)
+    sizes = (shape, (3, 3, 3, shape[-1]), shape)
+    return tuple(generator.normal(size=size).astype(np.float32) for size in sizes)
+
+
+def num_repeats(shape: Sequence[int]) -> int:
+    """How often in a row an array of this shape is convolved in a timed run."""
+    return min(MOST_REPEATS, max(1, round(NUMBERS_PER_RUN / math.prod(shape))))
+
+
+def make_ours(route: str, shape: Sequence[int], backward: bool) -> Task:
+    """The task of a route of `ROUTES`, compiled by `tf.function`."""
+    command.import_tensorflow()
+    import tensorflow as tf
+
+    inputs, kernel, upstream = map(tf.constant, draw_arrays(shape))
+    convolve = ROUTES[route]
+
+    @tf.function
+    def forward(inputs, kernel, upstream):
+        return [convolve(inputs, kernel)]
+
+    @tf.function
+    def forward_and_backward(inputs, kernel, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, kernel])
+            outputs = convolve(inputs, kernel)
+        return [outputs, *tape.gradient(outputs, [inputs, kernel], upstream)]
+
+    function = forward_and_backward if backward else forward
+
+    def results(tensors):
+        return _named([tensor.numpy() for tensor in tensors])
+
+    return Task(
+        lambda: function(inputs, kernel, upstream), results, repeats=num_repeats(shape)
+    )
+
+
+def make_torch(layout: str, shape: Sequence[int], backward: bool) -> Task:
+    """The task of PyTorch in one of its layouts."""
+    import torch
+    from torch.nn import functional
+
+    inputs, kernel, upstream = draw_arrays(shape)
+    inputs, upstream = to_torch(inputs, layout), to_torch(upstream, layout)
+    kernel = torch.from_numpy(np.moveaxis(kernel, -1, 0)[:, np.newaxis])
+    kernel = kernel.contiguous(memory_format=memory_format(layout))
+
+    def forward():
+        with torch.inference_mode():
+            return [functional.conv3d(inputs, kernel, padding=1, groups=shape[-1])]
+
+    def forward_and_backward():
+        outputs = functional.conv3d(inputs, kernel, padding=1, groups=shape[-1])
+        return [outputs, *torch.autograd.grad(outputs, [inputs, kernel], upstream)]
+
+    if backward:
+        inputs.requires_grad_()
+        kernel.requires_grad_()
+
+    def results(tensors):
+        arrays = [tensor.detach().numpy() for tensor in tensors]
+        arrays[:2] = [np.moveaxis(array, 1, -1) for array in arrays[:2]]
+        if backward:
+            arrays[2] = np.moveaxis(arrays[2][:, 0], 0, -1)
+        return _named(arrays)
+
+    function = forward_and_backward if backward else forward
+    return Task(function, results, repeats=num_repeats(shape))
+
+
+def _named(arrays):
+    names = ("outputs", "gradient of inputs", "gradient of kernel")
+    return dict(zip(names, arrays, strict=False))
+
+
+def benchmark(
+    shapes: Sequence[Sequence[int]], layouts: Sequence[str], *, runs: int, threads: int
+) -> reporting.Report:
+    """Measures every shape, forward and with gradients."""
+    rows, largest = [], 0.0
+    for shape in shapes:
+        for what in WHATS:
+            options = {"shape": tuple(shape), "backward": what != "forward"}
+            contenders = [
+                *(Contender(r, make_ours, {"route": r, **options}) for r in ROUTES),
+                *(
+                    Contender(
+                        bench_flags.torch_name(layout),
+                        make_torch,
+                        {"layout": layout, **options},
+                    )
+                    for layout in layouts
+                ),
+            ]
+            measured = measure(contenders, runs=runs, warm_ups=3, threads=threads)
+            largest = max(largest, check_agreement(measured, TOLERANCE))
+            text = ",".join(map(str, shape))
+            rows += reporting.rows_of(measured, shape=text, what=what)
+    note = f"Results agree: they differ by at most {largest:.1e} of the largest value."
+    return reporting.Report("depthwise", COLUMNS, rows, [note])
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    bench_flags.define_flags(runs=15)
+    flags.DEFINE_multi_string("shape", SHAPES, "N,D,H,W,C; may be repeated.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures and reports."""
+    del argv  # flags only; `command.start` has checked
+    threads = bench_flags.num_threads()
+    report = benchmark(
+        [_shape(text) for text in flags.FLAGS.shape],
+        bench_flags.torch_layouts(),
+        runs=flags.FLAGS.runs,
+        threads=threads,
+    )
+    reporting.publish(report, flags.FLAGS.output, threads)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if len(sizes) != 5 or min(sizes) < 1:
+        raise command.InputError(
+            "--shape: expected five whole numbers N,D,H,W,C of at least 1, found "
+            f"{text}"
+        )
+    return sizes
+
+
+def run() -> None:
+    """Entry point: parses the flags and calls `main`."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

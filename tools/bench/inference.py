@@ -1,0 +1,203 @@
+"""Measures the sliding window over a volume beside MONAI's around PyTorch's network.
+
+    python -m tools.bench.inference --output=inference.json
+
+Both with the same windows, overlap, batch and blending weights. Nothing is reported
+unless the probabilities of the whole volume agree. At the default size PyTorch takes
+minutes.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from tools.bench import flags as bench_flags
+from tools.bench import reporting
+from tools.bench.measuring import Contender, Task, check_agreement, measure
+from tools.bench.networks import Setting, build_ours, build_torch, memory_format
+from tools.bench.step import LARGEST_TOGETHER, OURS
+from u2net_tf import command
+
+OVERLAP = 0.5
+# Of probabilities, which are at most 1; for the reason see `step.TOLERANCE`.
+TOLERANCE = 2e-2
+COLUMNS = (
+    reporting.Column("volume", "volume"),
+    reporting.Column("patch", "windows of"),
+    reporting.CONTENDER,
+    *reporting.TIMES,
+    *reporting.MEMORY,
+)
+
+
+def draw_volume(size: Sequence[int]) -> np.ndarray:
+    """A volume (z, y, x, 1) of noise, float32."""
+    generator = np.random.default_rng(0)
+    return generator.standard_normal(size=(*size, 1), dtype=np.float32)
+
+
+def make_ours(
+    setting: Setting, options: Mapping[str, Any], size: Sequence[int]
+) -> Task:
+    """Our sliding window of domain 0; its function is compiled here."""
+    network = build_ours(setting, **options)
+    import tensorflow as tf
+
+    from u2net_tf.inference.sliding_window import predict_volume
+
+    signature = tf.TensorSpec([None, *setting.patch_size, setting.num_modalities[0]])
+
+    @tf.function(input_signature=[signature])
+    def predict(windows):
+        return tf.nn.softmax(network(windows, domain=0, training=False))
+
+    volume = draw_volume(size)
+    shape = (setting.batch_size, *setting.patch_size, 1)
+    predict(np.zeros(shape, np.float32))
+
+    def run():
+        return predict_volume(
+            volume,
+            lambda windows: predict(windows).numpy(),
+            patch_size=setting.patch_size,
+            num_classes=setting.num_classes[0],
+            overlap=OVERLAP,
+            batch_size=setting.batch_size,
+        )
+
+    return Task(run, lambda probabilities: {"probabilities": probabilities})
+
+
+def make_monai(setting: Setting, layout: str, size: Sequence[int]) -> Task:
+    """MONAI's sliding window around PyTorch's network of domain 0."""
+    # MONAI imports TensorFlow where it finds it, and its memory would count here.
+    sys.modules["tensorflow"] = None
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    from u2net_tf.inference.sliding_window import blending_weights
+
+    network = build_torch(setting, layout).eval()
+    volume = torch.from_numpy(np.moveaxis(draw_volume(size), -1, 0)[np.newaxis])
+    weights = torch.from_numpy(blending_weights(setting.patch_size))
+
+    def predict(windows):
+        windows = windows.contiguous(memory_format=memory_format(layout))
+        return torch.softmax(network(windows, 0), dim=1)
+
+    infer = functools.partial(
+        sliding_window_inference,
+        roi_size=setting.patch_size,
+        sw_batch_size=setting.batch_size,
+        predictor=predict,
+        overlap=OVERLAP,
+        roi_weight_map=weights,
+    )
+
+    def run():
+        with torch.inference_mode():
+            return infer(volume)
+
+    with torch.inference_mode():
+        predict(torch.zeros((setting.batch_size, 1, *setting.patch_size)))
+    return Task(
+        run, lambda found: {"probabilities": np.moveaxis(found[0].numpy(), 0, -1)}
+    )
+
+
+def benchmark(
+    setting: Setting,
+    size: Sequence[int],
+    layouts: Sequence[str],
+    *,
+    runs: int,
+    threads: int,
+) -> reporting.Report:
+    """Measures a whole volume of `size`, z, y, x."""
+    contenders = [
+        *(
+            Contender(
+                name, make_ours, {"setting": setting, "options": options, "size": size}
+            )
+            for name, options in OURS.items()
+        ),
+        *(
+            Contender(
+                f"MONAI, {bench_flags.torch_name(layout)}",
+                make_monai,
+                {"setting": setting, "layout": layout, "size": size},
+            )
+            for layout in layouts
+        ),
+    ]
+    measured = measure(
+        contenders,
+        runs=runs,
+        # A first batch has been predicted when a task is made.
+        warm_ups=0,
+        threads=threads,
+        together=max(setting.patch_size) <= LARGEST_TOGETHER,
+    )
+    largest = check_agreement(measured, TOLERANCE)
+    rows = reporting.rows_of(
+        measured,
+        volume="×".join(map(str, size)),
+        patch="×".join(map(str, setting.patch_size)),
+    )
+    note = (
+        f"Batches of {setting.batch_size} windows, overlap {OVERLAP}; probabilities "
+        f"differ by at most {largest:.1e}."
+    )
+    return reporting.Report("inference", COLUMNS, rows, [note])
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    bench_flags.define_flags(runs=1)
+    bench_flags.define_network_flags()
+    flags.DEFINE_list("volume_size", ["128", "320", "320"], "z,y,x, voxels.")
+    flags.DEFINE_list(
+        "patch_size", ["128", "128", "128"], "Of a window, z,y,x, voxels."
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures and reports."""
+    del argv  # flags only; `command.start` has checked
+    values, threads = flags.FLAGS, bench_flags.num_threads()
+    options = bench_flags.network_options()
+    volume_size, patch_size = (
+        command.triple(values[name], least=1) for name in ("volume_size", "patch_size")
+    )
+    command.required(values["volume_size"], values["patch_size"])
+    patch_size = bench_flags.check_patch("patch_size", patch_size, options["pools"])
+    if any(map(int.__lt__, volume_size, patch_size)):
+        # They pad differently, and blend what lies in the margin.
+        raise command.InputError(
+            f"--volume_size: expected at least the patch {patch_size}, found "
+            f"{volume_size}"
+        )
+    report = benchmark(
+        Setting(patch_size=patch_size, **options),
+        volume_size,
+        bench_flags.torch_layouts("monai"),
+        runs=values.runs,
+        threads=threads,
+    )
+    reporting.publish(report, values.output, threads)
+
+
+def run() -> None:
+    """Entry point: parses the flags and calls `main`."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,157 @@
+"""Says where the time of our training step goes, operation by operation.
+
+    python -m tools.bench.profile_step --output=profile.json
+
+The time of each operation from its begin to its end, added up over one step by kind,
+apart for the forward pass of the network and for the rest: loss, gradients, Adam.
+Operations run beside one another, and one may use all cores or wait for them, so the
+sums tell shares, and may exceed the time of the step.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from tools.bench import flags as bench_flags
+from tools.bench import reporting
+from tools.bench.measuring import Contender, Task, measure
+from tools.bench.networks import Setting, make_our_steps
+from tools.bench.step import OURS
+from u2net_tf import command
+
+# As the profiler writes an operation: the name of its node, a colon and its kind.
+EVENT = re.compile(r"(?P<node>[^:\s]+):(_Mkl(Native)?)?(?P<kind>_?[A-Z]\w*)")
+# Keras numbers a network's scope, once by the instance and once by the call.
+FORWARD = re.compile(r"u2_net(_\d+)*/")
+COLUMNS = (
+    reporting.Column("kind", "operation"),
+    reporting.Column("part", "part"),
+    reporting.Column("count", "times"),
+    reporting.Column("seconds", "ms", ".1f", 1e3),
+    reporting.Column("share", "share %", ".1f", 100.0),
+)
+
+
+def make_profile(setting: Setting, options: Mapping[str, Any]) -> Task:
+    """The task of profiling a training step; two have been taken before."""
+    task = make_our_steps(setting, options)
+    import tensorflow as tf
+
+    for _ in range(2):
+        task.run()
+    tracing = tf.profiler.experimental.ProfilerOptions(
+        host_tracer_level=2, python_tracer_level=0, device_tracer_level=0
+    )
+
+    def profile() -> tuple[float, bytes]:
+        with tempfile.TemporaryDirectory() as folder:
+            with tf.profiler.experimental.Profile(folder, tracing):
+                started = time.perf_counter()
+                task.run()
+                taken = time.perf_counter() - started
+            (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
+            return taken, path.read_bytes()
+
+    def results(value: tuple[float, bytes]) -> dict[str, np.ndarray]:
+        taken, content = value
+        names, seconds = zip(*read_events(content), strict=True)
+        return {
+            "names": np.array(names),
+            "seconds": np.array(seconds),
+            "step_seconds": np.array(taken),
+        }
+
+    return Task(profile, results)
+
+
+def read_events(content: bytes) -> list[tuple[str, float]]:
+    """(name, seconds) of every event on the host that a profile holds."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    space = xplane_pb2.XSpace.FromString(content)
+    return [
+        (plane.event_metadata[event.metadata_id].name, event.duration_ps * 1e-12)
+        for plane in space.planes
+        for line in plane.lines
+        for event in line.events
+    ]
+
+
+def rows_of(names: Sequence[str], seconds: Sequence[float]) -> list[dict[str, Any]]:
+    """A row for each kind of operation and part, the longest first.
+
+    Args:
+        names: of events; those that are no operation do not count.
+        seconds: of each.
+    """
+    sums: dict[tuple[str, str], list[float]] = {}
+    for name, taken in zip(names, seconds, strict=True):
+        if match := EVENT.fullmatch(name):
+            part = "forward" if FORWARD.match(match["node"]) else "rest"
+            sums.setdefault((match["kind"], part), []).append(float(taken))
+    total = sum(map(sum, sums.values()))
+    rows = [
+        {
+            "kind": kind,
+            "part": part,
+            "count": len(times),
+            "seconds": sum(times),
+            "share": sum(times) / total,
+        }
+        for (kind, part), times in sums.items()
+    ]
+    return sorted(rows, key=lambda row: -row["seconds"])
+
+
+def benchmark(setting: Setting, *, top: int, threads: int) -> reporting.Report:
+    """Profiles a step; the `top` rows."""
+    arguments = {"setting": setting, "options": next(iter(OURS.values()))}
+    contender = Contender("ours", make_profile, arguments)
+    (measured,) = measure([contender], runs=1, warm_ups=0, threads=threads)
+    found = measured.results
+    rows = rows_of(found["names"].tolist(), found["seconds"])
+    size = "×".join(map(str, (setting.batch_size, *setting.patch_size)))
+    total, left = (
+        sum(row["seconds"] for row in chosen) for chosen in (rows, rows[top:])
+    )
+    note = (
+        f"Batch of {size}. The step took {float(found['step_seconds']):.2f} s while it "
+        f"was profiled; all operations add up to {total:.2f} s, those not shown to "
+        f"{left:.2f} s."
+    )
+    return reporting.Report("profile_step", COLUMNS, rows[:top], [note])
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    bench_flags.define_flags(torch=False)
+    bench_flags.define_network_flags(patch_size=64)
+    flags.DEFINE_integer("top", 25, "Rows to show.", lower_bound=1)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Profiles and reports."""
+    del argv  # flags only; `command.start` has checked
+    threads = bench_flags.num_threads()
+    report = benchmark(
+        bench_flags.cubic_setting(), top=flags.FLAGS.top, threads=threads
+    )
+    reporting.publish(report, flags.FLAGS.output, threads)
+
+
+def run() -> None:
+    """Entry point: parses the flags and calls `main`."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

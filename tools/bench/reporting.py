@@ -1,0 +1,183 @@
+"""What a benchmark says: a table on the terminal and the same as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from data_prep.text_table import format_table
+from tools.bench.measuring import Measurement, num_cores
+from u2net_tf import files
+
+PACKAGES = ("tensorflow", "keras", "numpy", "torch", "monai")
+
+
+class Column(NamedTuple):
+    """A column of the table.
+
+    Attributes:
+        key: of the rows.
+        title: above it, with the unit.
+        form: how numbers are written, as of `format`.
+        scale: what a row's number is multiplied by for that unit.
+    """
+
+    key: str
+    title: str
+    form: str = ""
+    scale: float = 1.0
+
+
+CONTENDER = Column("contender", "contender")
+TIMES = (
+    Column("median_seconds", "median s", ".3f"),
+    Column("fastest_seconds", "fastest", ".3f"),
+    Column("slowest_seconds", "slowest", ".3f"),
+    Column("time_ratio", "time ÷ ours", ".2f"),
+)
+TIMES_MS = tuple(
+    column._replace(title=column.title.replace(" s", " ms"), form=".2f", scale=1e3)
+    if column.key.endswith("_seconds")
+    else column
+    for column in TIMES
+)
+MEMORY = (
+    Column("peak_bytes", "peak GB", ".2f", 1e-9),
+    Column("memory_ratio", "peak ÷ ours", ".2f"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The outcome of a benchmark.
+
+    Attributes:
+        benchmark: its name.
+        columns: of the table.
+        rows: by the columns' keys; what has no column is in the JSON only.
+        notes: sentences below the table.
+    """
+
+    benchmark: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
+
+
+class _Number(float):
+    """A number that is written with a given number of digits; NaN is a dash."""
+
+    def __new__(cls, value: float, form: str):
+        number = super().__new__(cls, value)
+        number.form = form
+        return number
+
+    def __str__(self) -> str:
+        return "–" if math.isnan(self) else format(float(self), self.form)
+
+
+def to_table(report: Report) -> str:
+    """The report's rows as text; numbers stand point below point."""
+
+    def cell(row: Mapping[str, Any], column: Column):
+        value = row[column.key]
+        if column.form:
+            value = math.nan if value is None else value * column.scale
+            return _Number(value, column.form)
+        return value
+
+    cells = [[cell(row, column) for column in report.columns] for row in report.rows]
+    return format_table([column.title for column in report.columns], cells)
+
+
+def to_json(report: Report, threads: int) -> dict[str, Any]:
+    """The report, the machine and the command, for `json.dumps`."""
+    return {
+        "benchmark": report.benchmark,
+        "command": command_line(report.benchmark),
+        "machine": machine(threads),
+        "rows": [dict(row) for row in report.rows],
+        "notes": list(report.notes),
+    }
+
+
+def publish(report: Report, output: str | os.PathLike, threads: int) -> None:
+    """Prints the report and writes it to `output`, JSON."""
+    content = to_json(report, threads)
+    about = content["machine"]
+    packages = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
+    print(
+        f"{content['command']}\n{about['cpu']}, {about['cores']} cores, "
+        f"{about['memory_bytes'] / 1e9:.0f} GB; threads of each contender: {threads}\n"
+        f"{packages}, Python {about['python']}\n\n{to_table(report)}"
+    )
+    for note in report.notes:
+        print(note)
+    files.write_text(output, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    print(f"{output}: written")
+
+
+def command_line(benchmark: str) -> str:
+    """The command as it was given."""
+    return shlex.join(["python", "-m", f"tools.bench.{benchmark}", *sys.argv[1:]])
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What was measured on, with which versions; nothing is imported for it."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": num_cores(),
+        "threads": threads,
+        "load_average": os.getloadavg()[0],
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in PACKAGES
+            if importlib.util.find_spec(name)
+        },
+    }
+
+
+def _cpu_model() -> str:
+    path = pathlib.Path("/proc/cpuinfo")
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def rows_of(measurements: Sequence[Measurement], **common: Any) -> list[dict[str, Any]]:
+    """A row for each contender; ratios are to the first, which is ours.
+
+    Args:
+        measurements: of one task.
+        **common: what the rows begin with.
+    """
+    ours = measurements[0]
+    return [
+        {
+            **common,
+            "contender": measured.name,
+            "median_seconds": measured.median,
+            "fastest_seconds": min(measured.seconds),
+            "slowest_seconds": max(measured.seconds),
+            "time_ratio": measured.median / ours.median,
+            "peak_bytes": measured.peak_bytes,
+            "start_bytes": measured.start_bytes,
+            "memory_ratio": measured.peak_bytes / ours.peak_bytes,
+            "runs_seconds": list(measured.seconds),
+        }
+        for measured in measurements
+    ]

@@ -1,0 +1,189 @@
+"""Measures where our network stands beside what the machine could do at best.
+
+    python -m tools.bench.roofline --output=roofline.json
+
+At best is measured here, too: the float32 matrix product and the copying of memory by
+all cores. What the network has to compute and move at the least is counted; see
+`tools.bench.operations`. Time at best is the sum over the convolutions of what each
+must take, by computing or by memory. Deep maps fit into a cache, which is faster.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from tools.bench import flags as bench_flags
+from tools.bench import reporting
+from tools.bench.measuring import Contender, Measurement, Task, measure
+from tools.bench.networks import Setting, make_our_forward, make_our_steps
+from tools.bench.step import OURS
+from u2net_tf import command
+
+MATRIX_EDGE = 4096
+COPY_BYTES = 2**29
+KINDS = ("depthwise", "pointwise", "strided", "dense")
+COLUMNS = (
+    reporting.Column("what", "what"),
+    reporting.Column("flops", "GFLOP", ".2f", 1e-9),
+    reporting.Column("bytes", "GB", ".2f", 1e-9),
+    reporting.Column("least_seconds", "at best s", ".3f"),
+    reporting.Column("median_seconds", "measured s", ".3f"),
+    reporting.Column("share", "share %", ".1f", 100.0),
+    reporting.Column("flops_per_second", "GFLOP/s", ".1f", 1e-9),
+    reporting.Column("bytes_per_second", "GB/s", ".1f", 1e-9),
+)
+
+
+def make_product(library: str, edge: int) -> Task:
+    """The task of a square float32 matrix product by "TensorFlow" or "NumPy"."""
+    generator = np.random.default_rng(0)
+    first, second = generator.random((2, edge, edge), np.float32)
+    if library == "NumPy":
+        return Task(lambda: first @ second)
+    command.import_tensorflow()
+    import tensorflow as tf
+
+    first, second = tf.constant(first), tf.constant(second)
+    return Task(lambda: tf.linalg.matmul(first, second))
+
+
+def make_copy(num_bytes: int, threads: int) -> Task:
+    """The task of copying memory, each thread a part of it."""
+    source = np.ones(num_bytes, np.uint8)
+    target = np.zeros_like(source)
+    parts = [np.array_split(array, threads) for array in (target, source)]
+    executor = concurrent.futures.ThreadPoolExecutor(threads)
+
+    def copy():
+        # NumPy lets go of the interpreter's lock meanwhile.
+        list(executor.map(np.copyto, *parts))
+
+    return Task(copy)
+
+
+def benchmark(setting: Setting, *, runs: int, threads: int) -> reporting.Report:
+    """Measures the machine and our network, one after the other."""
+
+    def measured(name, make, **arguments) -> Measurement:
+        contender = Contender(name, make, arguments)
+        return measure([contender], runs=runs, warm_ups=2, threads=threads)[0]
+
+    options = dict(next(iter(OURS.values())))
+    products = [
+        measured(
+            f"matrix product, {name}",
+            make_product,
+            library=name,
+            edge=MATRIX_EDGE,
+        )
+        for name in ("NumPy", "TensorFlow")
+    ]
+    copy = measured("copy of memory", make_copy, num_bytes=COPY_BYTES, threads=threads)
+    forward = measured("forward", make_our_forward, setting=setting, options=options)
+    step = measured("step", make_our_steps, setting=setting, options=options)
+    rows = [
+        *(
+            _machine_row(each, 2 * MATRIX_EDGE**3, 3 * MATRIX_EDGE**2 * 4)
+            for each in products
+        ),
+        _machine_row(copy, 0, 2 * COPY_BYTES),
+    ]
+    peaks = {
+        "flops_per_second": max(row["flops_per_second"] for row in rows),
+        "bytes_per_second": rows[-1]["bytes_per_second"],
+    }
+    rows += network_rows(setting, {"forward": forward, "step": step}, peaks)
+    size = "×".join(map(str, (setting.batch_size, *setting.patch_size)))
+    note = (
+        f"Network: batch of {size}, domain 0. A byte copied counts twice, read and "
+        "written. share: of the measured time, what it takes at best."
+    )
+    return reporting.Report("roofline", COLUMNS, rows, [note])
+
+
+def _machine_row(measured: Measurement, flops: int, traffic: int) -> dict[str, Any]:
+    return {
+        "what": measured.name,
+        "flops": flops,
+        "bytes": traffic,
+        "least_seconds": None,
+        "median_seconds": measured.median,
+        "share": None,
+        "flops_per_second": flops / measured.median,
+        "bytes_per_second": traffic / measured.median,
+    }
+
+
+def network_rows(
+    setting: Setting,
+    measured: Mapping[str, Measurement],
+    peaks: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Rows of forward and step, and below each what its kinds of convolution need.
+
+    Args:
+        setting: what was computed.
+        measured: of "forward" and "step".
+        peaks: `flops_per_second` and `bytes_per_second` of the machine.
+    """
+    command.import_tensorflow()
+    from tools.bench import operations
+
+    parts = operations.convolutions(
+        patch_size=setting.patch_size, **setting.architecture
+    )
+    rows = []
+    for name, measurement in measured.items():
+        backward = name == "step"
+        for kind in (None, *KINDS):
+            chosen = [part for part in parts if kind in (None, part.kind)]
+            count = {"batch_size": setting.batch_size, "backward": backward}
+            flops = sum(part.flops(**count) for part in chosen)
+            traffic = sum(part.traffic(**count) for part in chosen)
+            traffic += operations.adam_traffic(chosen) if backward else 0
+            least = operations.least_seconds(chosen, **count, **peaks)
+            seconds = measurement.median if kind is None else None
+            rows.append(
+                {
+                    "what": name if kind is None else f"  {kind}",
+                    "flops": flops,
+                    "bytes": traffic,
+                    "least_seconds": least,
+                    "median_seconds": seconds,
+                    "share": seconds and least / seconds,
+                    "flops_per_second": seconds and flops / seconds,
+                    "bytes_per_second": seconds and traffic / seconds,
+                }
+            )
+    return rows
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    bench_flags.define_flags(runs=5, torch=False)
+    bench_flags.define_network_flags(patch_size=64)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures and reports."""
+    del argv  # flags only; `command.start` has checked
+    threads = bench_flags.num_threads()
+    report = benchmark(
+        bench_flags.cubic_setting(), runs=flags.FLAGS.runs, threads=threads
+    )
+    reporting.publish(report, flags.FLAGS.output, threads)
+
+
+def run() -> None:
+    """Entry point: parses the flags and calls `main`."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

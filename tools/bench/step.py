@@ -1,0 +1,130 @@
+"""Measures a training step and a forward pass beside the same network in PyTorch.
+
+    python -m tools.bench.step --patch_sizes=64 --output=step.json
+
+The universal network of five domains. A step is forward, Lovász-Softmax and focal loss,
+backward and Adam, ours by the `Trainer`. Nothing is reported unless all give the same
+logits and the same first loss. A patch of 128 takes PyTorch 90 s and 17 GB per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from tools.bench import flags as bench_flags
+from tools.bench import reporting
+from tools.bench.measuring import Contender, check_agreement, measure
+from tools.bench.networks import (
+    Setting,
+    make_our_forward,
+    make_our_steps,
+    make_torch_forward,
+    make_torch_steps,
+)
+from u2net_tf import command
+
+PARTS = ("forward", "step")
+# Networks of ours, by name: what they have besides, as arguments of `U2Net`. Ratios
+# refer to the first.
+OURS: Mapping[str, Mapping[str, Any]] = {"ours": {}}
+# 35 normalizations in a row amplify what float32 rounds; see tests/parity.
+TOLERANCE = 2e-2
+# Beyond this, PyTorch fills the memory, and processes follow one another.
+LARGEST_TOGETHER = 96
+COLUMNS = (
+    reporting.Column("batch", "batch"),
+    reporting.Column("part", "part"),
+    reporting.CONTENDER,
+    *reporting.TIMES,
+    *reporting.MEMORY,
+)
+
+
+def benchmark(
+    settings: Sequence[Setting],
+    parts: Sequence[str],
+    layouts: Sequence[str],
+    *,
+    runs: int,
+    threads: int,
+) -> reporting.Report:
+    """Measures each part at each setting."""
+    rows, notes = [], []
+    for setting in settings:
+        size = "×".join(map(str, (setting.batch_size, *setting.patch_size)))
+        for part in parts:
+            measured = measure(
+                contenders(part, setting, layouts),
+                runs=runs,
+                threads=threads,
+                together=max(setting.patch_size) <= LARGEST_TOGETHER,
+            )
+            largest = check_agreement(measured, TOLERANCE)
+            rows += reporting.rows_of(measured, batch=size, part=part)
+            if len(measured) > 1:
+                what = "logits" if part == "forward" else "first losses"
+                notes.append(
+                    f"{size}: {what} differ by at most {largest:.1e} of the largest."
+                )
+    return reporting.Report("step", COLUMNS, rows, notes)
+
+
+def contenders(part: str, setting: Setting, layouts: Sequence[str]) -> list[Contender]:
+    """Ours and PyTorch's of one of `PARTS`."""
+    ours = make_our_forward if part == "forward" else make_our_steps
+    theirs = make_torch_forward if part == "forward" else make_torch_steps
+    return [
+        *(
+            Contender(name, ours, {"setting": setting, "options": options})
+            for name, options in OURS.items()
+        ),
+        *(
+            Contender(
+                bench_flags.torch_name(layout),
+                theirs,
+                {"setting": setting, "layout": layout},
+            )
+            for layout in layouts
+        ),
+    ]
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    bench_flags.define_flags(runs=5)
+    bench_flags.define_network_flags()
+    flags.DEFINE_list("patch_sizes", ["64", "128"], "Edges of the patches, voxels.")
+    flags.DEFINE_multi_enum(
+        "part", PARTS, PARTS, "What to measure; may be repeated, all if not given."
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures and reports."""
+    del argv  # flags only; `command.start` has checked
+    values, threads = flags.FLAGS, bench_flags.num_threads()
+    options = bench_flags.network_options()
+    report = benchmark(
+        [
+            Setting(patch_size=size, **options)
+            for size in bench_flags.cubes("patch_sizes", options["pools"])
+        ],
+        values.part,
+        bench_flags.torch_layouts(),
+        runs=values.runs,
+        threads=threads,
+    )
+    reporting.publish(report, values.output, threads)
+
+
+def run() -> None:
+    """Entry point: parses the flags and calls `main`."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()
