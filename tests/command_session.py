@@ -34,6 +34,24 @@ def python(*arguments, text=""):
     )
 
 
+# As `python -m` does it, and then says which of the modules named were imported.
+_SHOW_HELP = """
+import runpy, sys
+module, *watched = sys.argv[1:]
+sys.argv[1:] = ["--help"]
+try:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+except SystemExit:
+    print([name for name in watched if name in sys.modules])
+"""
+
+
+def help_of(module, watched):
+    """What `--help` prints, a list of lines, and which of `watched` it imports."""
+    *text, imported = python("-c", _SHOW_HELP, module, *watched).stdout.splitlines()
+    return text, imported
+
+
 def session(module, command_lines):
     """Runs command lines of one module: name -> arguments, to name -> how it ended."""
     lines = [[str(argument) for argument in line] for line in command_lines.values()]

@@ -112,7 +112,7 @@ def load_published_weights(model, params: Mapping[str, np.ndarray]) -> None:
         )
     misfits = []
     for name, layout, variable in entries:
-        found, expected = np.shape(params[name]), _torch_shape(variable, layout)
+        found, expected = np.shape(params[name]), torch_shape(variable, layout)
         if found != expected:
             misfits.append(f"{name}: {found} for {expected}")
     if misfits:
@@ -123,7 +123,13 @@ def load_published_weights(model, params: Mapping[str, np.ndarray]) -> None:
         variable.assign(from_torch(np.asarray(params[name]), layout))
 
 
-def _torch_shape(variable, layout: str) -> tuple[int, ...]:
+def torch_shape(variable, layout: str) -> tuple[int, ...]:
+    """Shape of `variable` in the published network.
+
+    Args:
+        variable: One of ours.
+        layout: As yielded by `published_variables`.
+    """
     shape = tuple(variable.shape)
     if layout == DENSE:
         return (shape[4], shape[3], *shape[:3])

@@ -4,7 +4,7 @@ import importlib.util
 import json
 
 import pytest
-from command_session import python
+from command_session import help_of, python
 
 from tools.bench import depthwise, inference, roofline, step
 from tools.bench.measuring import Measurement
@@ -13,16 +13,6 @@ from tools.bench.networks import Setting
 COMMANDS = ("depthwise", "inference", "profile_step", "roofline", "start_up", "step")
 SMALL = ("--pools=1,1,0", "--base_channels=2", "--batch_size=1")
 OURS_ALONE = ("--skip=channels_first", "--skip=channels_last", "--threads=1")
-# As `python -m` does it, and then says what was imported.
-SHOW_HELP = """
-import runpy, sys
-module = sys.argv.pop()
-sys.argv.append("--help")
-try:
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-except SystemExit:
-    print([name for name in ("tensorflow", "keras", "torch") if name in sys.modules])
-"""
 
 
 @pytest.fixture
@@ -44,8 +34,8 @@ def run(tmp_path):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_answers_without_the_libraries(name):
-    done = python("-c", SHOW_HELP, f"tools.bench.{name}")
-    *text, imported = done.stdout.splitlines()
+    watched = ("tensorflow", "keras", "torch")
+    text, imported = help_of(f"tools.bench.{name}", watched)
     assert imported == "[]", f"--help of {name} imports {imported}"
     assert any("--output" in line for line in text)
 

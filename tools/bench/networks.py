@@ -98,14 +98,10 @@ def build_ours(setting: Setting, **options: Any):
 
     network = U2Net(**setting.architecture, **options)
     network.build()
-    params = {}
-    for name, layout, variable in published_weights.published_variables(network):
-        shape = tuple(variable.shape)
-        if layout == published_weights.DENSE:
-            shape = (shape[4], shape[3], *shape[:3])
-        elif layout == published_weights.DEPTHWISE:
-            shape = (shape[3], 1, *shape[:3])
-        params[name] = draw_parameter(name, shape)
+    params = {
+        name: draw_parameter(name, published_weights.torch_shape(variable, layout))
+        for name, layout, variable in published_weights.published_variables(network)
+    }
     published_weights.load_published_weights(network, params)
     return network
 
