@@ -81,7 +81,7 @@ class Checkpoints:
     ):
         self._spec = spec
         self._run = dict(run or {})
-        self._num_optimizers = len(optimizers)
+        self._is_trained = bool(optimizers)
         self._spec_text = tf.Variable("", dtype=tf.string, trainable=False)
         self._state = tf.Variable("", dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(
@@ -170,7 +170,7 @@ class Checkpoints:
             text = reader.get_tensor(_STATE_KEY)
             names = reader.get_variable_to_shape_map()
         held = {name.split("/")[1] for name in names if name.startswith("optimizers/")}
-        if self._num_optimizers and not held:
+        if self._is_trained and not held:
             return "expected a model that was trained here, found one that was made"
         for field, found in _split_state(text)[1].items():
             if self._run.get(field) != found:
@@ -182,26 +182,23 @@ def _is_not_about_sharding(record) -> bool:
     return record.module != "functional_saver"
 
 
-def save_model(
-    model_dir: str | os.PathLike, spec: ModelSpec, network, *, step: int = 0
-) -> str:
+def save_model(model_dir: str | os.PathLike, spec: ModelSpec, network) -> str:
     """Writes a model that was not trained here: a network without optimizers.
 
     Args:
       model_dir: folder to make.
       spec: what the network is.
       network: the network, with its weights.
-      step: number that the checkpoint is named after.
 
     Returns:
-      The checkpoint's path.
+      The checkpoint's path, of step 0.
 
     Raises:
       InputError: if the folder holds a model already.
       OSError: if it cannot be written.
     """
     check_free(model_dir)
-    return Checkpoints(model_dir, spec, network, (), keep=1).save(step, {})
+    return Checkpoints(model_dir, spec, network, (), keep=1).save(0, {})
 
 
 def latest_checkpoint(model_dir: str | os.PathLike) -> str:
