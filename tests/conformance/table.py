@@ -57,13 +57,14 @@ def _decoder(filters, strides, **options):
     return Row(make, (shapes,) * 2)
 
 
-def _network(domains, size, **settings):
+def _network(domains, size, recompute="none", **settings):
     spec = ModelSpec(plan=Plan(domains), base_channels=2, **settings)
     make = functools.partial(
         U2Net,
         [domain.num_modalities for domain in domains],
         [domain.num_classes for domain in domains],
         base_channels=2,
+        recompute=recompute,
         **settings,
     )
     shapes = (((2, *size, domain.num_modalities),) for domain in domains)
@@ -79,6 +80,9 @@ _LAYERS = {
     ),
     "DomainNorm, no activation": _layer(layers.DomainNorm, (3, 2), channels=(3, 2)),
     "DepthwiseConv3D": _layer(layers.DepthwiseConv3D, 4, 2, channels=(4, 4)),
+    "DepthwiseConv3D, up-sampled": _layer(
+        layers.DepthwiseConv3D, 4, 2, upsample=(2, 1, 3), channels=(4, 4)
+    ),
     "DepthwiseConv3D, anisotropic": _layer(
         layers.DepthwiseConv3D, 3, 3, kernel_size=(1, 3, 5), channels=(3, 3, 3)
     ),
@@ -87,7 +91,7 @@ _LAYERS = {
     ),
     **{
         unit.__name__: _layer(
-            unit, 3, 2, 2, kernel_size=(3, 3, 1), activate=False, channels=(3, 3)
+            unit, 3, 2, 2, kernel_size=(3, 3, 1), upsample=(2, 1, 1), channels=(3, 3)
         )
         for unit in units.UNITS.values()
     },
@@ -110,6 +114,10 @@ _LAYERS = {
         for adapter in units.UNITS
     },
     "DecoderBlock, full": _decoder(3, (2, 1, 1)),
+    "EncoderBlock, recomputed": _layer(
+        blocks.EncoderBlock, 3, 2, recompute="blocks", channels=(3, 3)
+    ),
+    "DecoderBlock, recomputed": _decoder(3, (2, 1, 1), recompute="blocks"),
 }
 # The second_up_conv that is not named is the adapter's own.
 _NETWORKS = {
@@ -117,6 +125,7 @@ _NETWORKS = {
     "U2Net, separable, pointwise": _network(
         _TWO, (3, 4, 4), pools=(0, 1, 1), second_up_conv="pointwise"
     ),
+    "U2Net, recomputed": _network(_TWO, (3, 4, 4), pools=(0, 1, 1), recompute="blocks"),
     "U2Net, series": _network(_TWO, (2, 4, 4), pools=(0, 1, 1), adapter="series"),
     "U2Net, shared, full": _network(
         _TWO, (3, 4, 4), pools=(0, 1, 1), adapter="none", second_up_conv="full"

@@ -100,12 +100,21 @@ def test_channels_are_positive_integers(values):
 @pytest.mark.parametrize("unit", units.UNITS.values())
 def test_unit_arguments(unit):
     inputs = draw(4)
-    for activate in (True, False):
-        layer = unit(4, 6, 2, kernel_size=(1, 3, 3), activate=activate)
+    for upsample in ((1, 1, 1), (1, 2, 3)):
+        layer = unit(4, 6, 2, kernel_size=(1, 3, 3), upsample=upsample)
         outputs = layer(inputs, domain=0)
-        assert outputs.shape == (*inputs.shape[:4], 6)
+        size = np.multiply(inputs.shape[1:4], upsample)
+        assert outputs.shape == (inputs.shape[0], *size, 6)
         # A LeakyReLU of slope 0.01 leaves next to nothing below zero.
-        assert (float(tf.reduce_min(outputs)) > -0.1) == activate
+        assert float(tf.reduce_min(outputs)) > -0.1
+        residual = tf.fill(outputs.shape, -1000.0)
+        added = layer(inputs, residual, domain=0)
+        assert float(tf.reduce_max(added)) == pytest.approx(-10, abs=0.2)
+        first_repeated = ops.upsample_nearest(inputs, upsample)
+        plain = unit(4, 6, 2, kernel_size=(1, 3, 3))
+        plain.build()
+        plain.set_weights(layer.get_weights())
+        np.testing.assert_allclose(plain(first_repeated, domain=0), outputs, atol=1e-4)
         kernel = (
             layer.depthwise.kernels[0] if "Sep" in unit.__name__ else layer.conv.kernel
         )

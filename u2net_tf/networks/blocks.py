@@ -3,7 +3,6 @@
 import keras
 import tensorflow as tf
 
-from u2net_tf.networks import ops
 from u2net_tf.networks.layers import (
     NEGATIVE_SLOPE,
     DomainConv3D,
@@ -12,6 +11,7 @@ from u2net_tf.networks.layers import (
     check_positive_integers,
     shared_conv,
 )
+from u2net_tf.networks.recomputation import check_recompute, recomputed
 from u2net_tf.networks.units import UNITS, PlainUnit, check_adapter
 
 SECOND_UP_CONVS = ("full", "pointwise")
@@ -70,22 +70,51 @@ class DomainConvBlock(DomainLayer):
         }
 
 
+class _UnitsBlock(DomainLayer):
+    """A block of convolution units, which may be recomputed one by one."""
+
+    def __init__(self, num_domains, recompute, **kwargs):
+        super().__init__(num_domains, **kwargs)
+        self.recompute = check_recompute(recompute)
+
+    def _run(self, unit, *inputs, domain, concatenate=False):
+        """Calls a unit, with its inputs made one along the channels if asked for."""
+
+        def run(*tensors):
+            tensors = [tf.concat(tensors, axis=-1)] if concatenate else tensors
+            return unit(*tensors, domain=domain)
+
+        if self.recompute == "none":
+            return run(*inputs)
+        return recomputed(run, unit.read_variables(domain), *inputs)
+
+
 @keras.saving.register_keras_serializable(package="u2net_tf")
-class EncoderBlock(DomainLayer):
+class EncoderBlock(_UnitsBlock):
     """Two convolution units with the block's input added before the last LeakyReLU.
 
     Args:
         channels: Input and output channels.
         num_domains: Number of domains.
         adapter: "separable", "series", "parallel" or "none".
+        recompute: "none", or "blocks" to keep only the inputs of the units for the
+            backward pass.
         **kwargs: Of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `adapter` is none of these.
+        ValueError: If `adapter` or `recompute` is none of these.
     """
 
-    def __init__(self, channels, num_domains, *, adapter="separable", **kwargs):
-        super().__init__(num_domains, **kwargs)
+    def __init__(
+        self,
+        channels,
+        num_domains,
+        *,
+        adapter="separable",
+        recompute="none",
+        **kwargs,
+    ):
+        super().__init__(num_domains, recompute, **kwargs)
         (self.channels,) = check_positive_integers("channels", [channels])
         self.adapter = check_adapter(adapter)
         self.unit_1, self.unit_2 = (
@@ -93,11 +122,10 @@ class EncoderBlock(DomainLayer):
                 channels,
                 channels,
                 num_domains,
-                activate=activate,
                 dtype=self.dtype_policy,
                 name=name,
             )
-            for name, activate in (("unit_1", True), ("unit_2", False))
+            for name in ("unit_1", "unit_2")
         )
 
     @property
@@ -112,8 +140,8 @@ class EncoderBlock(DomainLayer):
 
     def call(self, inputs, *, domain):
         """Maps (N, D, H, W, channels) to the same shape."""
-        hidden = self.unit_2(self.unit_1(inputs, domain=domain), domain=domain)
-        return tf.nn.leaky_relu(hidden + inputs, NEGATIVE_SLOPE)
+        hidden = self._run(self.unit_1, inputs, domain=domain)
+        return self._run(self.unit_2, hidden, inputs, domain=domain)
 
     def get_config(self):
         """Returns the arguments of the constructor."""
@@ -122,6 +150,7 @@ class EncoderBlock(DomainLayer):
             "channels": self.channels,
             "num_domains": self.num_domains,
             "adapter": self.adapter,
+            "recompute": self.recompute,
         }
 
 
@@ -183,7 +212,7 @@ class DownSample(DomainLayer):
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
-class DecoderBlock(DomainLayer):
+class DecoderBlock(_UnitsBlock):
     """Up-sampling, a unit, the skip beside it, two units.
 
     Args:
@@ -193,10 +222,11 @@ class DecoderBlock(DomainLayer):
         adapter: "separable", "series", "parallel" or "none".
         second_up_conv: The block's last unit: "full" 3×3×3, or "pointwise" 1×1×1 (a
             separable unit is then its shared pointwise half, without a depthwise one).
+        recompute: As of `EncoderBlock`.
         **kwargs: Of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `adapter` or `second_up_conv` is none of these.
+        ValueError: If `adapter`, `second_up_conv` or `recompute` is none of these.
     """
 
     def __init__(
@@ -207,9 +237,10 @@ class DecoderBlock(DomainLayer):
         strides,
         adapter="separable",
         second_up_conv="full",
+        recompute="none",
         **kwargs,
     ):
-        super().__init__(num_domains, **kwargs)
+        super().__init__(num_domains, recompute, **kwargs)
         (self.filters,) = check_positive_integers("filters", [filters])
         self.strides = check_positive_integers("strides", strides, length=3)
         self.adapter = check_adapter(adapter)
@@ -221,7 +252,12 @@ class DecoderBlock(DomainLayer):
         self.second_up_conv = second_up_conv
         unit, options = UNITS[adapter], {"dtype": self.dtype_policy}
         self.up_unit = unit(
-            2 * filters, filters, num_domains, name="up_unit", **options
+            2 * filters,
+            filters,
+            num_domains,
+            upsample=self.strides,
+            name="up_unit",
+            **options,
         )
         self.unit_1 = unit(2 * filters, filters, num_domains, name="unit_1", **options)
         if second_up_conv == "pointwise":
@@ -242,10 +278,9 @@ class DecoderBlock(DomainLayer):
 
     def call(self, inputs, skip, *, domain):
         """Maps (N, d, h, w, 2 filters) and the skip to (N, D, H, W, filters)."""
-        hidden = ops.upsample_nearest(inputs, self.strides)
-        hidden = self.up_unit(hidden, domain=domain)
-        hidden = tf.concat([hidden, skip], axis=-1)
-        return self.unit_2(self.unit_1(hidden, domain=domain), domain=domain)
+        hidden = self._run(self.up_unit, inputs, domain=domain)
+        hidden = self._run(self.unit_1, hidden, skip, domain=domain, concatenate=True)
+        return self._run(self.unit_2, hidden, domain=domain)
 
     def get_config(self):
         """Returns the arguments of the constructor."""
@@ -256,4 +291,5 @@ class DecoderBlock(DomainLayer):
             "strides": self.strides,
             "adapter": self.adapter,
             "second_up_conv": self.second_up_conv,
+            "recompute": self.recompute,
         }

@@ -100,6 +100,16 @@ class DomainLayer(keras.layers.Layer):
                 variables.extend(layer.domain_variables(domain))
         return variables
 
+    def read_variables(self, domain):
+        """Returns the variables here and below that `domain` reads, shared or not."""
+        variables = list(self.own_domain_variables(self.check_domain(domain)))
+        for layer in self.sublayers:
+            if isinstance(layer, DomainLayer):
+                variables.extend(layer.read_variables(domain))
+            else:
+                variables.extend(layer.variables)
+        return variables
+
     def build_with_channels(self, layer, channels):
         """Builds a sublayer for any batch and any spatial size."""
         layer.build((None, None, None, None, channels))
@@ -147,13 +157,17 @@ class DomainNorm(DomainLayer):
         """Returns γ and β of `domain`."""
         return [self.gammas[domain], self.betas[domain]]
 
-    def call(self, inputs, *, domain):
-        """Normalizes (N, D, H, W, C) with the parameters of `domain`."""
+    def call(self, inputs, residual=None, *, domain):
+        """Normalizes (N, D, H, W, C) with the parameters of `domain`.
+
+        What `residual` holds, of the same shape, is added before the activation.
+        """
         domain = self.check_domain(domain)
         return ops.instance_norm(
             inputs,
             self.gammas[domain],
             self.betas[domain],
+            residual,
             epsilon=self.epsilon,
             negative_slope=self.negative_slope,
         )
@@ -176,13 +190,23 @@ class DepthwiseConv3D(DomainLayer):
         channels: Number of channels, the same in every domain.
         num_domains: Number of domains.
         kernel_size: Three odd integers, along D, H, W.
+        upsample: Three integers, along D, H, W: the factors of a nearest up-sampling
+            of the inputs.
         **kwargs: Of `keras.layers.Layer`.
 
     Raises:
         ValueError: If a kernel size is even.
     """
 
-    def __init__(self, channels, num_domains, *, kernel_size=(3, 3, 3), **kwargs):
+    def __init__(
+        self,
+        channels,
+        num_domains,
+        *,
+        kernel_size=(3, 3, 3),
+        upsample=(1, 1, 1),
+        **kwargs,
+    ):
         super().__init__(num_domains, **kwargs)
         (self.channels,) = check_positive_integers("channels", [channels])
         self.kernel_size = check_positive_integers("kernel_size", kernel_size, length=3)
@@ -190,6 +214,7 @@ class DepthwiseConv3D(DomainLayer):
             raise ValueError(
                 f"`kernel_size` must be odd. Received: kernel_size={kernel_size}"
             )
+        self.upsample = check_positive_integers("upsample", upsample, length=3)
         self.kernels, self.biases = [], []
 
     def build(self, input_shape=None):
@@ -215,10 +240,11 @@ class DepthwiseConv3D(DomainLayer):
         return [self.kernels[domain], self.biases[domain]]
 
     def call(self, inputs, *, domain):
-        """Convolves (N, D, H, W, C) with the kernel of `domain`."""
+        """Convolves (N, D, H, W, C), up-sampled, with the kernel of `domain`."""
         domain = self.check_domain(domain)
-        outputs = ops.depthwise_conv3d(inputs, self.kernels[domain])
-        return tf.nn.bias_add(outputs, tf.convert_to_tensor(self.biases[domain]))
+        return ops.depthwise_conv3d(
+            inputs, self.kernels[domain], self.biases[domain], upsample=self.upsample
+        )
 
     def get_config(self):
         """Returns the arguments of the constructor."""
@@ -227,6 +253,7 @@ class DepthwiseConv3D(DomainLayer):
             "channels": self.channels,
             "num_domains": self.num_domains,
             "kernel_size": self.kernel_size,
+            "upsample": self.upsample,
         }
 
 

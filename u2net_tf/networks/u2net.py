@@ -16,6 +16,7 @@ from u2net_tf.networks.layers import (
     check_positive_integers,
     name_each,
 )
+from u2net_tf.networks.recomputation import check_recompute
 from u2net_tf.networks.units import check_adapter
 
 DEEP_SUPERVISION_LEVELS = (2, 1)
@@ -38,6 +39,9 @@ class U2Net(keras.Model):
         second_up_conv: The last convolution of each decoder block: "full" 3×3×3 or
             "pointwise" 1×1×1; None for what the published code does, full where
             separable and pointwise elsewhere.
+        recompute: "none", or "blocks": the backward pass computes what lies inside the
+            blocks of encoder and decoder again rather than keep it. Changes memory
+            and time, not results.
         **kwargs: `name`, `dtype` and `trainable` of `keras.Model`.
 
     Raises:
@@ -59,6 +63,7 @@ class U2Net(keras.Model):
         base_channels=16,
         adapter="separable",
         second_up_conv=None,
+        recompute="none",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -72,6 +77,7 @@ class U2Net(keras.Model):
         if second_up_conv is None:
             second_up_conv = published_second_up_conv(adapter)
         self.second_up_conv = second_up_conv
+        self.recompute = check_recompute(recompute)
         self._make_layers()
 
     def _make_layers(self):
@@ -80,6 +86,7 @@ class U2Net(keras.Model):
         channels = [self.base_channels * 2**level for level in range(num_levels + 1)]
         common = {"num_domains": num_domains, "dtype": self.dtype_policy}
         same = {"dtype": self.dtype_policy}
+        blocks = {"adapter": self.adapter, "recompute": self.recompute, **common}
         self.stem = DomainConvBlock(
             self.num_modalities,
             (self.base_channels,) * num_domains,
@@ -87,7 +94,7 @@ class U2Net(keras.Model):
             **same,
         )
         self.encoder = [
-            EncoderBlock(width, adapter=self.adapter, name=f"encoder_{level}", **common)
+            EncoderBlock(width, name=f"encoder_{level}", **blocks)
             for level, width in enumerate(channels)
         ]
         self.down_samples = [
@@ -105,10 +112,9 @@ class U2Net(keras.Model):
             DecoderBlock(
                 channels[level],
                 strides=strides[level],
-                adapter=self.adapter,
                 second_up_conv=self.second_up_conv,
                 name=f"decoder_{level}",
-                **common,
+                **blocks,
             )
             for level in range(num_levels)
         ]
@@ -280,6 +286,7 @@ class U2Net(keras.Model):
             "base_channels": self.base_channels,
             "adapter": self.adapter,
             "second_up_conv": self.second_up_conv,
+            "recompute": self.recompute,
         }
 
     @classmethod

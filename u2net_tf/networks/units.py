@@ -2,6 +2,7 @@
 
 import keras
 
+from u2net_tf.networks import ops
 from u2net_tf.networks.layers import (
     NEGATIVE_SLOPE,
     DepthwiseConv3D,
@@ -14,16 +15,19 @@ from u2net_tf.networks.layers import (
 
 
 class ConvUnit(DomainLayer):
-    """What replaces a stride-1 convolution: convolution, adapter, norm.
+    """What replaces a stride-1 convolution: convolution, adapter, norm, LeakyReLU.
 
     Subclasses say where the adapter sits. γ and β of the norm belong to each domain.
+    `unit(inputs, residual, domain=…)` adds `residual`, a map like the outputs, before
+    the activation.
 
     Args:
         in_channels: Input channels.
         filters: Output channels.
         num_domains: Number of domains.
         kernel_size: Three integers, along D, H, W.
-        activate: Whether a LeakyReLU follows the norm.
+        upsample: Three integers, along D, H, W: the factors of a nearest up-sampling
+            of the inputs.
         **kwargs: Of `keras.layers.Layer`.
     """
 
@@ -34,17 +38,17 @@ class ConvUnit(DomainLayer):
         num_domains,
         *,
         kernel_size=(3, 3, 3),
-        activate=True,
+        upsample=(1, 1, 1),
         **kwargs,
     ):
         super().__init__(num_domains, **kwargs)
         (self.in_channels,) = check_positive_integers("in_channels", [in_channels])
         (self.filters,) = check_positive_integers("filters", [filters])
         self.kernel_size = check_positive_integers("kernel_size", kernel_size, length=3)
-        self.activate = activate
+        self.upsample = check_positive_integers("upsample", upsample, length=3)
         self.norm = DomainNorm(
             (self.filters,) * self.num_domains,
-            negative_slope=NEGATIVE_SLOPE if activate else None,
+            negative_slope=NEGATIVE_SLOPE,
             dtype=self.dtype_policy,
             name="norm",
         )
@@ -57,7 +61,7 @@ class ConvUnit(DomainLayer):
             "filters": self.filters,
             "num_domains": self.num_domains,
             "kernel_size": self.kernel_size,
-            "activate": self.activate,
+            "upsample": self.upsample,
         }
 
 
@@ -85,9 +89,10 @@ class PlainUnit(ConvUnit):
         self.build_with_channels(self.conv, self.in_channels)
         self.build_with_channels(self.norm, self.filters)
 
-    def call(self, inputs, *, domain):
-        """Maps (N, D, H, W, in_channels) to (N, D, H, W, filters)."""
-        return self.norm(self.conv(inputs), domain=domain)
+    def call(self, inputs, residual=None, *, domain):
+        """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), the up-sampled."""
+        hidden = self.conv(ops.upsample_nearest(inputs, self.upsample))
+        return self.norm(hidden, residual, domain=domain)
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
@@ -104,6 +109,7 @@ class SeparableUnit(ConvUnit):
             self.in_channels,
             self.num_domains,
             kernel_size=self.kernel_size,
+            upsample=self.upsample,
             dtype=self.dtype_policy,
             name="depthwise",
         )
@@ -132,11 +138,11 @@ class SeparableUnit(ConvUnit):
             self.build_with_channels(layer, self.in_channels)
         self.build_with_channels(self.norm, self.filters)
 
-    def call(self, inputs, *, domain):
-        """Maps (N, D, H, W, in_channels) to (N, D, H, W, filters)."""
+    def call(self, inputs, residual=None, *, domain):
+        """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), the up-sampled."""
         hidden = self.depthwise(inputs, domain=domain)
         hidden = self.depthwise_norm(hidden, domain=domain)
-        return self.norm(self.pointwise(hidden), domain=domain)
+        return self.norm(self.pointwise(hidden), residual, domain=domain)
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
@@ -180,13 +186,13 @@ class SeriesUnit(ConvUnit):
         for layer in (self.adapter_norm, self.adapter, self.norm):
             self.build_with_channels(layer, self.filters)
 
-    def call(self, inputs, *, domain):
-        """Maps (N, D, H, W, in_channels) to (N, D, H, W, filters)."""
-        hidden = self.conv(inputs)
+    def call(self, inputs, residual=None, *, domain):
+        """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), the up-sampled."""
+        hidden = self.conv(ops.upsample_nearest(inputs, self.upsample))
         correction = self.adapter(
             self.adapter_norm(hidden, domain=domain), domain=domain
         )
-        return self.norm(correction + hidden, domain=domain)
+        return self.norm(correction + hidden, residual, domain=domain)
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
@@ -226,10 +232,11 @@ class ParallelUnit(ConvUnit):
         self.build_with_channels(self.adapter, self.in_channels)
         self.build_with_channels(self.norm, self.filters)
 
-    def call(self, inputs, *, domain):
-        """Maps (N, D, H, W, in_channels) to (N, D, H, W, filters)."""
+    def call(self, inputs, residual=None, *, domain):
+        """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), the up-sampled."""
+        inputs = ops.upsample_nearest(inputs, self.upsample)
         hidden = self.conv(inputs) + self.adapter(inputs, domain=domain)
-        return self.norm(hidden, domain=domain)
+        return self.norm(hidden, residual, domain=domain)
 
 
 UNITS = {

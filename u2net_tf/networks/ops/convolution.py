@@ -1,0 +1,42 @@
+"""The dense convolution."""
+
+import tensorflow as tf
+
+from u2net_tf.networks.ops.shapes import check_rank_5, dims
+
+
+def conv3d(inputs, kernel, *, strides=(1, 1, 1)):
+    """Convolves with 'SAME' padding.
+
+    Args:
+        inputs: Tensor of shape (N, D, H, W, C); N, D, H, W may be unknown.
+        kernel: Tensor of shape (kd, kh, kw, C, F).
+        strides: Three integers of at least 1, along D, H, W.
+
+    Returns:
+        A tensor of shape (N, D/sd, H/sh, W/sw, F), rounded up, and of the dtype of
+        `inputs`.
+
+    Raises:
+        ValueError: If `inputs` is not of rank 5.
+    """
+    inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
+    check_rank_5(inputs)
+    if tuple(kernel.shape[:3]) == tuple(strides) == (1, 1, 1):
+        return _pointwise(inputs, kernel[0, 0, 0])
+    # TensorFlow 2.21 on a CPU with AVX512_BF16 reads memory that nobody wrote in the
+    # bfloat16 gradient of such a kernel over a map that is 2 deep.
+    faulty = kernel.shape[0] > 1 and inputs.shape[1] in (2, None)
+    if inputs.dtype == tf.bfloat16 and faulty:
+        wide = conv3d(
+            tf.cast(inputs, tf.float32), tf.cast(kernel, tf.float32), strides=strides
+        )
+        return tf.cast(wide, inputs.dtype)
+    return tf.nn.conv3d(inputs, kernel, strides=[1, *strides, 1], padding="SAME")
+
+
+def _pointwise(inputs, matrix):
+    """A product of matrices: with its gradients, faster than the convolution."""
+    *outer, channels = dims(inputs)
+    outputs = tf.matmul(tf.reshape(inputs, [-1, channels]), matrix)
+    return tf.reshape(outputs, [*outer, matrix.shape[-1]])

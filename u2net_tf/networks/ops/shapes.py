@@ -1,0 +1,38 @@
+"""Shapes of maps, which may be known in part."""
+
+import tensorflow as tf
+
+
+def dims(tensor):
+    """Returns the shape as a list: integers where known, scalars elsewhere."""
+    sizes = tensor.shape.as_list()
+    if None not in sizes:
+        return sizes
+    dynamic = tf.shape(tensor)
+    return [dynamic[axis] if size is None else size for axis, size in enumerate(sizes)]
+
+
+def check_rank_5(inputs):
+    """Raises ValueError unless `inputs` has the axes (N, D, H, W, C)."""
+    if inputs.shape.rank != 5:
+        raise ValueError(
+            "`inputs` must have the axes (N, D, H, W, C). "
+            f"Received: inputs.shape={inputs.shape}"
+        )
+
+
+def check_factors(factors):
+    """Returns the factors of an up-sampling as a tuple of integers.
+
+    Raises:
+        ValueError: If they are not three integers of at least 1.
+    """
+    factors = tuple(factors)
+    if len(factors) != 3 or any(
+        int(factor) != factor or factor < 1 for factor in factors
+    ):
+        raise ValueError(
+            "`factors` must be three integers of at least 1. "
+            f"Received: factors={factors}"
+        )
+    return tuple(int(factor) for factor in factors)
