@@ -71,7 +71,10 @@ def main(argv: Sequence[str]) -> None:
         _predict_scan(predictor, domain, scan, outputs[scan])
     done_before = len(scans) - len(pending)
     note = f" ({done_before} were there already)" if done_before else ""
-    print(f"{len(scans)} label maps of {_DOMAIN.value} in {output}{note}")
+    print(
+        f"{len(scans)} label maps of {_DOMAIN.value} by {predictor.checkpoint} in "
+        f"{output}{note}"
+    )
 
 
 def _model_folder() -> pathlib.Path:

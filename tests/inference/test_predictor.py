@@ -258,13 +258,17 @@ class TestWindows:
         monkeypatch.setattr(
             predictor_module,
             "predict_volume",
-            lambda image, predict, **options: seen.append(options),
+            lambda image, predict, **options: seen.append(options) or (None, None),
         )
         make_predictor(options={"overlap": 0.25, "batch_size": 3}).probabilities(
             self.IMAGE, 0
         )
         make_predictor().probabilities(self.IMAGE, 0)
-        common = {"patch_size": (4, 4, 4), "num_classes": 2}
+        common = {
+            "patch_size": (4, 4, 4),
+            "num_classes": 2,
+            "with_probabilities": True,
+        }
         assert seen == [
             {**common, "overlap": 0.25, "batch_size": 3},
             {**common, "overlap": 0.5, "batch_size": 1},
@@ -283,6 +287,76 @@ class TestWindows:
         assert len(predictor.network.calls) == 1
 
 
+class TestEmptyWindows:
+    """Asked of a network that says class 1 everywhere, whatever it sees."""
+
+    def planes_of_class_1(self, data, domain=ORGAN, **options):
+        """Each plane is 0 or 1 as a whole: the windows lie side by side."""
+
+        def network(patches, *, domain, training):
+            logits = tf.one_hot(1, len(plan.domains[0].labels), on_value=40.0)
+            return tf.zeros_like(patches[..., :1]) + logits
+
+        plan = Plan((domain,))
+        spec = ModelSpec(plan=plan, pools=(1, 1, 1))
+        predictor = Predictor(network, spec, overlap=0, **options)
+        image = nifti.Volume(data, (1.0, 1.0, 1.0), grid=None)
+        prediction = predictor.predict(image, 0, with_probabilities=True)
+        np.testing.assert_array_equal(
+            prediction.classes, predictor.predict(image, 0).classes
+        )
+        empty = prediction.classes == 0
+        assert (prediction.probabilities[empty, 0] > 0.5).all()
+        planes = prediction.classes[:, 0, 0]
+        assert (prediction.classes == planes[:, None, None]).all()
+        return planes.tolist()
+
+    def make_data(self, num_planes=12, num_modalities=1):
+        """Nothing but the first and the last plane."""
+        data = np.zeros((num_modalities, num_planes, 4, 4), np.float32)
+        data[0, 0], data[0, -1] = 1, -2
+        data[1:, 0] = 3
+        return data
+
+    def test_are_background(self):
+        found = self.planes_of_class_1(self.make_data())
+        assert found == [1] * 4 + [0] * 4 + [1] * 4
+
+    def test_are_predicted_if_asked_for(self):
+        assert self.planes_of_class_1(self.make_data(), skip_empty=False) == [1] * 12
+
+    @pytest.mark.parametrize("voxel", [(4, 0, 0), (7, 3, 3), (5, 2, 1)])
+    def test_one_voxel_is_enough(self, voxel):
+        data = self.make_data()
+        data[(0, *voxel)] = -0.1
+        assert self.planes_of_class_1(data) == [1] * 12
+
+    def test_a_modality_is_enough(self):
+        data = self.make_data(6, num_modalities=2)
+        assert self.planes_of_class_1(data, PAIR) == [1, 1, 0, 0, 1, 1]
+        data[1, 2, 0, 0] = 1
+        assert self.planes_of_class_1(data, PAIR) == [1] * 6
+
+    def test_air_of_a_ct_is_not_empty(self):
+        data = self.make_data()
+        data[data == 0] = -1000
+        assert self.planes_of_class_1(data) == [1] * 12
+
+    def test_are_looked_for_in_the_raw_scan(self):
+        # Half as many planes after resampling, and none that takes plane 9 alone.
+        domain = dataclasses.replace(ORGAN, spacing_mm=(2.0, 1.0, 1.0))
+        data = self.make_data(24)
+        found = self.planes_of_class_1(data, domain)
+        assert found == [1] * 8 + [0] * 8 + [1] * 8
+        data[0, 9, 1, 2] = 1
+        assert self.planes_of_class_1(data, domain) == [1] * 24
+
+    def test_are_looked_for_within_the_crop(self):
+        data = np.pad(self.make_data(10), [(0, 0), (7, 1), (0, 0), (0, 0)])
+        # Planes 6 to 17 with the margin.
+        assert self.planes_of_class_1(data) == [0] * 6 + [1] * 4 + [0] * 4 + [1] * 4
+
+
 def test_from_model_dir_takes_the_options(monkeypatch, tmp_path):
     spec = ModelSpec(plan=Plan((ORGAN,)), pools=(1, 1, 1))
     asked = []
@@ -294,11 +368,18 @@ def test_from_model_dir_takes_the_options(monkeypatch, tmp_path):
     (tmp_path / "step-1.index").write_bytes(b"one")
     monkeypatch.setattr(predictor_module, "load_network", load)
     predictor = Predictor.from_model_dir(
-        "here", precision="mixed_bfloat16", overlap=0.75, batch_size=2
+        "here",
+        precision="mixed_bfloat16",
+        overlap=0.75,
+        batch_size=2,
+        skip_empty=False,
     )
     assert asked == [("here", "mixed_bfloat16")]
     assert predictor.spec is spec
     assert (predictor.overlap, predictor._batch_size) == (0.75, 2)
+    assert not predictor.skip_empty
+    assert Predictor.from_model_dir("here").skip_empty
+    assert predictor.checkpoint == str(tmp_path / "step-1")
 
 
 def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
@@ -324,6 +405,7 @@ def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
         key(domain=1),
         key(path=tmp_path / "other.nii.gz"),
         key(overlap=0.25),
+        key(skip_empty=False),
         key(precision="mixed_float16"),
     ]
     scan.write_bytes(b"another scan")
@@ -335,4 +417,4 @@ def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
     others.append(key(path=slices))
     (slices / "1.dcm").write_bytes(b"12")
     others.append(key(path=slices))
-    assert len({first, *others}) == 9
+    assert len({first, *others}) == 10

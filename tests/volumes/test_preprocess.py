@@ -49,6 +49,22 @@ class TestBox:
             preprocess.nonzero_box(np.zeros((2, 3, 4)), margin_voxels=5)
 
 
+class TestRawBox:
+    def test_by_hand(self):
+        # Along z 3 voxels become 2, along y 4 become 4, along x 2 become 6.
+        placement = preprocess.Placement((9,) * 3, (5, 1, 0), (3, 4, 2), (2, 4, 6))
+        box = (slice(0, 1), slice(1, 3), slice(2, 4))
+        assert placement.raw_box(box) == (slice(5, 7), slice(2, 4), slice(0, 2))
+        box = (slice(1, 2), slice(0, 4), slice(3, 6))
+        assert placement.raw_box(box) == (slice(6, 8), slice(1, 5), slice(1, 2))
+
+    @pytest.mark.parametrize("shape", [(7, 5, 3), (4, 9, 11), (1, 1, 1)])
+    def test_of_all_is_the_crop(self, shape):
+        placement = preprocess.Placement((20,) * 3, (3, 0, 8), (7, 4, 6), shape)
+        box = tuple(slice(0, size) for size in shape)
+        assert placement.raw_box(box) == placement.box
+
+
 class TestResample:
     def test_shape_is_rounded_and_never_empty(self):
         found = preprocess.resampled_shape((10, 3, 1), (1, 1, 1), (4, 2, 9))

@@ -64,14 +64,15 @@ def make_ours(
     def run():
         return predict_volume(
             volume,
-            lambda windows: predict(windows).numpy(),
+            lambda windows: np.asarray(predict(windows)),
             patch_size=setting.patch_size,
             num_classes=setting.num_classes[0],
             overlap=OVERLAP,
             batch_size=setting.batch_size,
+            with_probabilities=True,
         )
 
-    return Task(run, lambda probabilities: {"probabilities": probabilities})
+    return Task(run, lambda found: {"probabilities": found[1]})
 
 
 def make_monai(setting: Setting, layout: str, size: Sequence[int]) -> Task:

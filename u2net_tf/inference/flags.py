@@ -16,6 +16,12 @@ _OVERLAP = flags.DEFINE_float(
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 1, "Windows that the network sees at once.", lower_bound=1
 )
+_SKIP_EMPTY = flags.DEFINE_bool(
+    "skip_empty",
+    True,
+    "Take windows for background in which every voxel of the scan is exactly 0, and do "
+    "not ask the network.",
+)
 _PRECISION = flags.DEFINE_enum(
     "precision",
     "float32",
@@ -25,9 +31,10 @@ _PRECISION = flags.DEFINE_enum(
 
 
 def settings() -> dict[str, Any]:
-    """`overlap`, `batch_size` and `precision` of `Predictor.from_model_dir`."""
+    """Options of `Predictor.from_model_dir`."""
     return {
         "overlap": _OVERLAP.value,
         "batch_size": _BATCH_SIZE.value,
+        "skip_empty": _SKIP_EMPTY.value,
         "precision": _PRECISION.value,
     }

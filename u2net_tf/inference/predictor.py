@@ -14,14 +14,18 @@ import numpy as np
 import tensorflow as tf
 
 from u2net_tf import files
-from u2net_tf.inference.sliding_window import predict_volume
+from u2net_tf.inference.sliding_window import Box, predict_volume
 from u2net_tf.input.resize import resize_image
 from u2net_tf.models.checkpoints import load_network
 from u2net_tf.models.model_spec import ModelSpec
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes.components import clean_labels
 from u2net_tf.volumes.nifti import Volume
-from u2net_tf.volumes.preprocess import restore_labels, restore_probabilities
+from u2net_tf.volumes.preprocess import (
+    Placement,
+    restore_labels,
+    restore_probabilities,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +49,12 @@ class Predictor:
       spec: what it is.
       overlap: of neighbouring windows, 0 to below 1.
       batch_size: windows per call of the network.
+      skip_empty: whether `predict` takes windows for background, and does not ask the
+        network, in which every voxel of the raw scan is 0 in all modalities.
+        Preprocessing crops such voxels away around the scan, and `restore_labels` makes
+        them background. In Hounsfield units air is not 0 and nothing is skipped.
       fingerprint: of everything else that predictions depend on: weights, precision.
+      checkpoint: path of the weights; "" if they come from elsewhere.
     """
 
     def __init__(
@@ -55,11 +64,15 @@ class Predictor:
         *,
         overlap: float = 0.5,
         batch_size: int = 1,
+        skip_empty: bool = True,
         fingerprint: str = "",
+        checkpoint: str = "",
     ):
         self.network = network
         self.spec = spec
         self.overlap = overlap
+        self.skip_empty = skip_empty
+        self.checkpoint = checkpoint
         self._fingerprint = fingerprint
         self._batch_size = batch_size
         self._predict_windows = functools.cache(self._make_predict_windows)
@@ -82,7 +95,7 @@ class Predictor:
         # The plan lies in the checkpoint, so this covers the plan, too.
         index = pathlib.Path(f"{path}.index").read_bytes()
         fingerprint = f"{hashlib.sha256(index).hexdigest()} {precision}"
-        return cls(network, spec, fingerprint=fingerprint, **kwargs)
+        return cls(network, spec, fingerprint=fingerprint, checkpoint=path, **kwargs)
 
     def key(self, domain: int, paths: Sequence[str | os.PathLike]) -> str:
         """Changes whenever what is predicted from these files would.
@@ -96,8 +109,8 @@ class Predictor:
             # Of a DICOM folder, each slice.
             found += sorted(path.iterdir()) if path.is_dir() else [path]
         name = self.spec.plan.names[domain]
-        parts = [self._fingerprint, self.overlap, name, [str(path) for path in found]]
-        text = json.dumps([*parts, files.stamps(found)])
+        settings = [self._fingerprint, self.overlap, self.skip_empty, name]
+        text = json.dumps([*settings, *map(str, found), files.stamps(found)])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def probabilities(self, image: np.ndarray, domain: int) -> np.ndarray:
@@ -110,15 +123,7 @@ class Predictor:
         Returns:
           (z, y, x, K) float32.
         """
-        plan = self.spec.plan.domains[domain]
-        return predict_volume(
-            image,
-            self._predict_windows(domain),
-            patch_size=plan.patch_size,
-            num_classes=plan.num_classes,
-            overlap=self.overlap,
-            batch_size=self._batch_size,
-        )
+        return self._predict_volume(image, domain, with_probabilities=True)[1]
 
     def predict(
         self, image: Volume, domain: int, *, with_probabilities: bool = False
@@ -135,8 +140,14 @@ class Predictor:
         """
         plan = self.spec.plan.domains[domain]
         prepared, placement = case_files.preprocess_case(image, plan)
-        probabilities = self.probabilities(prepared, domain)
-        classes = probabilities.argmax(axis=-1).astype(np.uint8)
+        classes, probabilities = self._predict_volume(
+            prepared,
+            domain,
+            is_empty=_emptiness(image, placement) if self.skip_empty else None,
+            with_probabilities=with_probabilities,
+        )
+        # Not held any longer while label map and probabilities are restored.
+        del prepared
         classes = clean_labels(
             classes, [label.keep_components for label in plan.labels]
         )
@@ -147,6 +158,18 @@ class Predictor:
                 if with_probabilities
                 else None
             ),
+        )
+
+    def _predict_volume(self, image: np.ndarray, domain: int, **options):
+        plan = self.spec.plan.domains[domain]
+        return predict_volume(
+            image,
+            self._predict_windows(domain),
+            patch_size=plan.patch_size,
+            num_classes=plan.num_classes,
+            overlap=self.overlap,
+            batch_size=self._batch_size,
+            **options,
         )
 
     def _make_predict_windows(self, domain: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -163,4 +186,18 @@ class Predictor:
             # Linear whatever the image's method: cubic leaves the range 0 to 1.
             return resize_image(probabilities, plan.patch_size, method="linear")
 
-        return lambda windows: predict_windows(windows).numpy()
+        # On a CPU this is the tensor's own memory; `numpy` would copy it.
+        return lambda windows: np.asarray(predict_windows(windows))
+
+
+def _emptiness(image: Volume, placement: Placement) -> Callable[[Box], bool]:
+    """Whether the raw scan holds nothing but 0 where a preprocessed box lies.
+
+    Plane by plane, for then the first plane mostly tells.
+    """
+
+    def is_empty(box: Box) -> bool:
+        raw = placement.raw_box(box)
+        return not any(plane.any() for data in image.data for plane in data[raw])
+
+    return is_empty

@@ -54,6 +54,14 @@ class Placement:
             for start, size in zip(self.crop_start, self.crop_shape, strict=True)
         )
 
+    def raw_box(self, box: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
+        """The raw voxels that a box of the preprocessed volume covers, even in part."""
+        rows = zip(box, self.crop_start, self.crop_shape, self.shape, strict=True)
+        return tuple(
+            slice(start + part.start * size // new, start - (-part.stop * size // new))
+            for part, start, size, new in rows
+        )
+
 
 def nonzero_box(image: np.ndarray, *, margin_voxels: int) -> tuple[Shape, Shape]:
     """Start and shape of the box around the non-zero voxels, with a margin.
