@@ -93,6 +93,48 @@ class TestLovaszSoftmax:
         expected = ((0.8 * 0.5 + 0.4 * 0.5) + (0.8 * 1.0 + 0.4 * 0.0)) / 2
         np.testing.assert_allclose(losses.lovasz_softmax(labels, logits), expected)
 
+    @pytest.mark.parametrize("num_classes", [2, 3])
+    @pytest.mark.parametrize("present", [1, 2])
+    @pytest.mark.parametrize("certainty", [1.0, 30.0])
+    def test_float32_sorts_as_float64(self, num_classes, present, certainty):
+        labels, logits = draw(num_classes, (2, 16, 16, 8), present)
+        # With ties, of all voxels and of errors of 0 and 1.
+        logits = np.float32(certainty * np.concatenate([logits, logits], axis=1))
+        labels = np.concatenate([labels, labels[:, ::-1]], axis=1)
+        single, double = (
+            losses.lovasz_softmax(labels, tf.constant(logits, dtype))
+            for dtype in (tf.float32, tf.float64)
+        )
+        np.testing.assert_allclose(single, double, rtol=1e-5)
+        # What a tie costs is not settled voxel by voxel, but in total.
+        totals = [
+            gradient(lambda x: losses.lovasz_softmax(labels, x), logits.astype(dtype))
+            for dtype in (np.float32, np.float64)
+        ]
+        totals = [np.sum(np.abs(total), axis=(0, 1, 2, 3)) for total in totals]
+        np.testing.assert_allclose(*totals, rtol=1e-2, atol=1e-9)
+
+    @pytest.mark.parametrize("num_classes", [2, 3])
+    def test_gradient_in_float32_is_that_in_float64(self, num_classes):
+        labels, logits = draw(num_classes, (2, 16, 16, 8))
+        logits = logits.astype(np.float32)
+        single, double = (
+            gradient(lambda x: losses.lovasz_softmax(labels, x), logits.astype(dtype))
+            for dtype in (np.float32, np.float64)
+        )
+        np.testing.assert_allclose(
+            single, double, rtol=0, atol=1e-4 * np.abs(double).max()
+        )
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_runs_in_xla(self, dtype):
+        labels, logits = draw()
+        logits = tf.constant(logits, dtype)
+        compiled = tf.function(losses.lovasz_softmax, jit_compile=True)
+        np.testing.assert_allclose(
+            compiled(labels, logits), losses.lovasz_softmax(labels, logits), rtol=1e-5
+        )
+
     def test_the_batch_is_one_list_of_voxels(self):
         labels, logits = draw()
         apart = [losses.lovasz_softmax(labels[i], logits[i]) for i in range(2)]

@@ -43,15 +43,52 @@ def lovasz_softmax(labels, logits):
         section 3. A class that is absent costs its largest error, as published.
     """
     labels, logits = _prepare(labels, logits)
-    # One row per class: sorting runs along the last axis and in parallel over rows.
-    foreground = tf.equal(tf.range(logits.shape[-1])[:, tf.newaxis], labels)
-    errors = tf.abs(
-        tf.cast(foreground, logits.dtype) - tf.transpose(tf.nn.softmax(logits))
-    )
-    sorted_errors, order = tf.math.top_k(errors, k=tf.shape(errors)[1])
-    sorted_foreground = tf.gather(foreground, order, batch_dims=1)
-    weights = tf.stop_gradient(_jaccard_steps(sorted_foreground, logits.dtype))
-    return tf.reduce_mean(tf.reduce_sum(sorted_errors * weights, axis=1))
+    num_classes = logits.shape[-1]
+    if num_classes == 2:
+        # A voxel's error is the same in both classes: one row to sort serves both.
+        foreground = tf.equal(labels, 1)[tf.newaxis]
+        margin = (logits[:, 1] - logits[:, 0])[tf.newaxis]
+        errors = tf.sigmoid(tf.where(foreground, -margin, margin))
+    else:
+        # One row per class: sorting runs along the last axis, in parallel over rows.
+        foreground = tf.equal(tf.range(num_classes)[:, tf.newaxis], labels)
+        probabilities = tf.transpose(tf.nn.softmax(logits))
+        errors = tf.where(foreground, 1.0 - probabilities, probabilities)
+    sorted_foreground, order = _sort(tf.stop_gradient(errors), foreground)
+    weights = _jaccard_steps(sorted_foreground, logits.dtype)
+    if num_classes == 2:
+        weights += _jaccard_steps(~sorted_foreground, logits.dtype)
+    # The weights go back to their voxels, and not the errors to their ranks: the
+    # gradient then has nothing to sort or scatter.
+    weights = _undo_order(weights, order)
+    return tf.reduce_sum(errors * weights) / num_classes
+
+
+def _sort(errors, foreground):
+    """Returns `foreground` (R, P), sorted by falling error in each row, and the order.
+
+    In float32, error, voxel and class fit into one integer, and sorting that does
+    without looking anything up afterwards.
+    """
+    num_voxels = tf.shape(errors)[1]
+    if errors.dtype != tf.float32:
+        _, order = tf.math.top_k(errors, k=num_voxels)
+        return tf.gather(foreground, order, batch_dims=1), order
+    # The bits of floats from 0 on, read as integers, are in the floats' own order.
+    keys = tf.cast(tf.bitcast(errors, tf.int32), tf.int64) * 2**32
+    keys += 2 * tf.range(tf.cast(num_voxels, tf.int64)) + tf.cast(foreground, tf.int64)
+    keys = tf.sort(keys, axis=1, direction="DESCENDING")
+    low = tf.bitwise.bitwise_and(keys, tf.constant(2**32 - 1, tf.int64))
+    return tf.equal(low % 2, 1), tf.cast(low // 2, tf.int32)
+
+
+def _undo_order(values, order):
+    """Returns `values` (R, P) such that gathering `order` (R, P) gives them back."""
+    shape = tf.shape(values)
+    first = tf.range(shape[0])[:, tf.newaxis] * shape[1]
+    indices = tf.reshape(first + order, [-1, 1])
+    flat = tf.scatter_nd(indices, tf.reshape(values, [-1]), [shape[0] * shape[1]])
+    return tf.reshape(flat, shape)
 
 
 def _jaccard_steps(foreground, dtype):

@@ -91,7 +91,7 @@ def train(trainer):
 
 def _check_change(trainer, variable, before, after):
     for one, other in zip(before, after, strict=True):
-        if has_gradient(variable) or trainer._weight_decay:
+        if has_gradient(variable) or trainer.shared_optimizer.l2_factor:
             # Adam's steps are about as long as the learning rate.
             assert np.max(np.abs(one - other)) > 1e-5, variable.path
         else:

@@ -1,13 +1,16 @@
 import pathlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import toy
 
+from u2net_tf.domains import Plan
 from u2net_tf.losses import segmentation_loss
+from u2net_tf.training.trainer import Trainer
 
 HERE = pathlib.Path(__file__).parent
 
@@ -17,7 +20,8 @@ def make_trainer(**options):
 
 
 def step(trainer, domain, seed=0):
-    batch = toy.draw_batch(toy.PLAN.domains[domain], seed, dtype="float64")
+    domains = (toy.ONE, toy.TWO, toy.ONE, toy.ONE)
+    batch = toy.draw_batch(domains[domain], seed, dtype="float64")
     return trainer.step(domain, batch)
 
 
@@ -83,11 +87,89 @@ class TestOptimizer:
 
     def test_small_gradients_move_as_far_as_large_ones(self):
         # ε stands beside the corrected second moment: 1e-6 is still far above it.
-        optimizer = toy.make_trainer()[1].shared_optimizer
+        optimizer = toy.make_trainer(weight_decay=0.0)[1].shared_optimizer
         (variable,) = optimizer._trainable_variables
         before = variable.numpy()
         optimizer.apply([tf.fill(variable.shape, 1e-6)], [variable])
         np.testing.assert_allclose(before - variable.numpy(), 0.01 / 1.01, rtol=1e-4)
+
+
+class TestDomainsOfOneShape:
+    """One compiled step serves them, each with variables of its own."""
+
+    PLAN = Plan(
+        (toy.ONE, toy.TWO, *(replace(toy.ONE, name=f"Task9{n}_One") for n in (3, 4)))
+    )
+
+    def train(self, **options):
+        """A trainer of more domains, and its losses by turns."""
+        trainer = make_trainer(plan=self.PLAN, **options)
+        return trainer, [
+            trainer.step(
+                number % 4,
+                toy.draw_batch(self.PLAN.domains[number % 4], number, dtype="float64"),
+            )
+            for number in range(8)
+        ]
+
+    def test_steps_are_those_of_separate_functions(self, monkeypatch):
+        shared, losses = self.train()
+        monkeypatch.setattr(
+            Trainer, "_find_twins", lambda self: dict(enumerate(range(4)))
+        )
+        separate, expected = self.train()
+        assert losses == expected
+        toy.assert_identical(
+            *(
+                toy.values_of(
+                    [
+                        *t.network.variables,
+                        *(v for o in t.optimizers for v in o.variables),
+                    ]
+                )
+                for t in (shared, separate)
+            )
+        )
+        traced = [
+            [step.experimental_get_tracing_count() for step in t._steps.values()]
+            for t in (shared, separate)
+        ]
+        assert traced == [[1, 1, 0, 0], [1, 1, 1, 1]]
+
+    def test_a_step_leaves_the_others_alone(self):
+        trainer, _ = self.train()
+        for domain in (0, 2, 3):
+            others = [
+                variable
+                for other in {0, 1, 2, 3} - {domain}
+                for variable in (
+                    *trainer.network.domain_variables(other),
+                    *trainer.domain_optimizers[other].variables,
+                )
+            ]
+            own = trainer.network.domain_variables(domain)
+            before, own_before = toy.values_of(others), toy.values_of(own)
+            step(trainer, domain)
+            toy.assert_identical(toy.values_of(others), before)
+            pairs = zip(own_before, toy.values_of(own), strict=True)
+            assert all((one != other).any() for one, other in pairs)
+            assert int(trainer.domain_optimizers[domain].iterations) == 3
+
+    def test_the_second_may_come_first_and_have_another_size(self):
+        trainer = make_trainer(plan=self.PLAN)
+        for size in ((8, 8, 8), (4, 6, 2)):
+            batch = toy.draw_batch(toy.ONE, size=size, dtype="float64")
+            assert np.isfinite(trainer.step(2, batch))
+            assert np.isfinite(trainer.step(0, batch))
+
+    def test_a_learning_rate_is_each_one_s_own(self):
+        trainer, _ = self.train()
+        trainer.domain_optimizers[2].learning_rate.assign(0.0)
+        for domain, moves in ((0, True), (2, False), (3, True)):
+            before = trainer.network.stems[domain].numpy()
+            step(trainer, domain)
+            moved = (trainer.network.stems[domain].numpy() != before).any()
+            assert moved == moves
 
 
 class TestLearningRate:

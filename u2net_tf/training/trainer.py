@@ -8,6 +8,7 @@ number of its own steps.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,10 +16,8 @@ import keras
 import tensorflow as tf
 
 from u2net_tf.losses import segmentation_loss
+from u2net_tf.training.adam import TorchAdam
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
-
-# PyTorch's default, which the published code uses; Keras' own is 1e-7.
-_ADAM_EPSILON = 1e-8
 
 
 class Trainer:
@@ -54,23 +53,26 @@ class Trainer:
         self.network = network
         self.strategy = strategy or tf.distribute.get_strategy()
         self.domains = tuple(range(network.num_domains) if domains is None else domains)
-        self._weight_decay = weight_decay
         self._detach_focal_factor = detach_focal_factor
         self.train_shared = train_shared
         self._shared = network.shared_variables if train_shared else []
+        decay = {"l2_factor": weight_decay}
         with self.strategy.scope():
             self.shared_optimizer = None
             if train_shared:
-                self.shared_optimizer = _adam("shared", learning_rate)
+                self.shared_optimizer = TorchAdam(learning_rate, name="shared", **decay)
                 self.shared_optimizer.build(self._shared)
             self.domain_optimizers = {}
             for domain in self.domains:
-                optimizer = _adam(f"domain_{domain}", learning_rate)
+                name = f"domain_{domain}"
+                optimizer = TorchAdam(learning_rate, name=name, **decay)
                 optimizer.build(network.domain_variables(domain))
                 self.domain_optimizers[domain] = optimizer
             half = network.compute_dtype == "float16"
             self.loss_scale = LossScale() if half else None
         self._steps = {domain: self._make_step(domain) for domain in self.domains}
+        self._twins = self._find_twins()
+        self._rebound = {}
 
     @property
     def optimizers(self) -> Sequence[keras.optimizers.Optimizer]:
@@ -107,7 +109,46 @@ class Trainer:
           is not finite. Where the loss is scaled, such a step changes nothing but the
           scale, and it is NaN only if scaling has nothing to do with it.
         """
-        return float(self._steps[domain](batch["image"], batch["labels"]))
+        images, labels = batch["image"], batch["labels"]
+        return float(self._compiled(domain, images, labels)(images, labels))
+
+    def _own_state(self, domain: int) -> Sequence[keras.Variable]:
+        """What no step of another domain reads or changes."""
+        optimizer = self.domain_optimizers[domain]
+        return [*self.network.domain_variables(domain), *optimizer.variables]
+
+    def _find_twins(self) -> Mapping[int, int]:
+        """For each domain the first one whose step is the same but for variables."""
+        firsts, twins = {}, {}
+        for domain in self.domains:
+            state = [variable.value for variable in self._own_state(domain)]
+            signature = (
+                self.network.num_modalities[domain],
+                self.network.num_classes[domain],
+                tuple((tuple(value.shape), value.dtype) for value in state),
+            )
+            if any(isinstance(v, tf.distribute.DistributedValues) for v in state):
+                signature = domain
+            twins[domain] = firsts.setdefault(signature, domain)
+        return twins
+
+    def _compiled(
+        self, domain: int, images: tf.Tensor, labels: tf.Tensor
+    ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        """The step of this domain, which may be that of its twin with other variables.
+
+        To compile a step takes several times as long as to run it.
+        """
+        twin = self._twins[domain]
+        if twin == domain or tf.config.functions_run_eagerly():
+            return self._steps[domain]
+        key = (domain, *map(tf.TensorSpec.from_tensor, (images, labels)))
+        if key not in self._rebound:
+            compiled = self._steps[twin].get_concrete_function(images, labels)
+            self._rebound[key] = _rebind(
+                compiled, self._own_state(twin), self._own_state(domain)
+            )
+        return self._rebound[key]
 
     def _make_step(self, domain: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         strategy = self.strategy
@@ -141,7 +182,7 @@ class Trainer:
             self.loss_scale.update(finite)
             return tf.where(unscaled & ~finite, tf.constant(math.nan, loss.dtype), loss)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(autograph=False)
         def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             if self.loss_scale is not None:
                 return scaled_step(images, labels)
@@ -153,7 +194,7 @@ class Trainer:
     def _differentiate(
         self, domain: int, images: tf.Tensor, labels: tf.Tensor
     ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        """Loss, gradients with decay, and whether these are finite, of one replica."""
+        """Loss, gradients, and whether these are finite, of one replica."""
         network, num_replicas = self.network, self.strategy.num_replicas_in_sync
         variables = [*self._shared, *network.domain_variables(domain)]
         values = [variable.value for variable in variables]
@@ -171,12 +212,8 @@ class Trainer:
                 scaled *= self.loss_scale.value
         gradients = tape.gradient(scaled, values)
         if self.loss_scale is not None:
-            gradients = [gradient / self.loss_scale.value for gradient in gradients]
-        decay = self._weight_decay / num_replicas
-        gradients = [
-            gradient + decay * tf.cast(value, gradient.dtype)
-            for gradient, value in zip(gradients, values, strict=True)
-        ]
+            scale = self.loss_scale.value.read_value()
+            gradients = [gradient / scale for gradient in gradients]
         return loss, gradients, tf.math.is_finite(tf.linalg.global_norm(gradients))
 
     def _apply(self, domain: int, gradients: Sequence[tf.Tensor]) -> None:
@@ -189,30 +226,31 @@ class Trainer:
         )
 
 
-class _TorchAdam(keras.optimizers.Adam):
-    """Adam as PyTorch has it, which the paper used.
+def _rebind(
+    compiled: tf.types.experimental.ConcreteFunction,
+    variables: Sequence[keras.Variable],
+    replacements: Sequence[keras.Variable],
+) -> tf.types.experimental.ConcreteFunction:
+    """Returns the same compiled function on other variables.
 
-    PyTorch adds ε beside the bias-corrected second moment; Keras adds it beside the
-    uncorrected one, which makes it 30 times as large at the first step.
+    TensorFlow hands a function the variables it was traced with as further inputs, of
+    which it knows no more than shape and type.
+
+    Args:
+      compiled: any.
+      variables: those that it reads or changes and shall not.
+      replacements: one for each, of the same shape and type.
+
+    Raises:
+      ValueError: if it does not use all of `variables`.
     """
-
-    def update_step(self, gradient, variable, learning_rate):
-        """Changes one variable, as `apply` asks for it."""
-        index = self._get_variable_index(variable)
-        mean, square = self._momentums[index], self._velocities[index]
-        self.assign_add(mean, (gradient - mean) * (1 - self.beta_1))
-        self.assign_add(square, (tf.square(gradient) - square) * (1 - self.beta_2))
-        rate = tf.cast(learning_rate, gradient.dtype)
-        rate /= self._correction(self.beta_1, gradient.dtype)
-        corrected = square / self._correction(self.beta_2, gradient.dtype)
-        change = rate * mean / (tf.sqrt(corrected) + self.epsilon)
-        self.assign_sub(variable, change)
-
-    def _correction(self, beta: float, dtype: tf.DType) -> tf.Tensor:
-        # In float64: 1 - 0.999 has a relative error of 1e-5 in float32.
-        step = tf.cast(self.iterations.value + 1, tf.float64)
-        return tf.cast(1 - tf.pow(tf.constant(beta, tf.float64), step), dtype)
-
-
-def _adam(name: str, learning_rate: float) -> keras.optimizers.Adam:
-    return _TorchAdam(learning_rate, epsilon=_ADAM_EPSILON, name=name)
+    handles = {
+        id(variable.value.handle): replacement.value.handle
+        for variable, replacement in zip(variables, replacements, strict=True)
+    }
+    captures = compiled.captured_inputs
+    if not handles.keys() <= set(map(id, captures)):
+        raise ValueError("`compiled` must use all of `variables`.")
+    rebound = copy.copy(compiled)
+    rebound.set_external_captures([handles.get(id(c), c) for c in captures])
+    return rebound
