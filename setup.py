@@ -10,7 +10,7 @@ PICTURES = ["matplotlib>=3.8"]
 # What is measured or read with PyTorch was tried with this version.
 TORCH = ["torch==2.13.0"]
 # What tools/bench measures ours beside.
-BENCH = [*TORCH, "monai>=1.6,<2"]
+BENCH = [*TORCH, "monai>=1.6,<2", "batchgenerators>=0.25,<1"]
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",

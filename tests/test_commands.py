@@ -169,6 +169,31 @@ class TestTrain:
         assert words in status
 
 
+# Flags of the augmentation, a value other than the default, and as what it arrives.
+AUGMENTATION = (
+    ("elastic_probability", "0.1", 0.1),
+    ("elastic_alpha", "1,2", [1, 2]),
+    ("elastic_sigma_mm", "3.5,4", [3.5, 4]),
+    ("rotation_probability", "0.2", 0.2),
+    ("rotation_degrees", "-9,8", [-9, 8]),
+    ("scaling_probability", "0.3", 0.3),
+    ("scale", "0.9,1.5", [0.9, 1.5]),
+    ("noise_probability", "0.4", 0.4),
+    ("noise_variance", "0,0.2", [0, 0.2]),
+    ("blur_probability", "0.5", 0.5),
+    ("blur_sigma_voxels", "0.4,0.6", [0.4, 0.6]),
+    ("brightness_probability", "0.6", 0.6),
+    ("brightness", "0.7,0.8", [0.7, 0.8]),
+    ("contrast_probability", "0.7", 0.7),
+    ("contrast", "0.6,0.7", [0.6, 0.7]),
+    ("low_resolution_probability", "0.8", 0.8),
+    ("low_resolution_zoom", "0.3,0.4", [0.3, 0.4]),
+    ("gamma_probability", "0.9", 0.9),
+    ("gamma_inverted_probability", "1", 1),
+    ("gamma", "1.1,1.2", [1.1, 1.2]),
+)
+
+
 class TestTrainFlags:
     # Flag, a value other than its default, where it arrives, and as what.
     FLAGS = (
@@ -180,7 +205,8 @@ class TestTrainFlags:
         ("pools", "3,2,0", ("pools",), [3, 2, 0]),
         ("second_up_conv", "full", ("network", "second_up_conv"), "full"),
         ("independent", "true", ("independent",), True),
-        ("precision", "mixed_float16", ("precision",), "mixed_float16"),
+        ("precision", "mixed_float16", ("computing", "dtype"), "mixed_float16"),
+        ("recompute", "blocks", ("computing", "recompute"), "blocks"),
         ("patch_size", "16,8,24", ("inputs", "patch_size"), [16, 8, 24]),
         ("batch_size", "5", ("inputs", "batch_size"), 5),
         ("resize_method", "cubic", ("inputs", "resize_method"), "cubic"),
@@ -188,6 +214,10 @@ class TestTrainFlags:
         ("smallest_share", "0.1", ("inputs", "sampling", "smallest_share"), 0.1),
         ("foreground_share", "0.2", ("inputs", "sampling", "foreground_share"), 0.2),
         ("mirror_probability", "1", ("inputs", "sampling", "mirror_probability"), 1),
+        *(
+            (name, value, ("inputs", "augmentation", name), found)
+            for name, value, found in AUGMENTATION
+        ),
         ("shuffle_buffer_mb", "7", ("inputs", "shuffle_buffer_mb"), 7),
         ("num_parallel_calls", "3", ("inputs", "num_parallel_calls"), 3),
         ("seed", "11", ("inputs", "seed"), 11),
@@ -400,9 +430,10 @@ class TestPredict:
             assert set(np.unique(label_map.dataobj)) <= {0, 4, 2}
             np.testing.assert_array_equal(label_map.affine, scan.affine)
 
-    def test_passes_over_what_is_there(self, predicted):
+    def test_passes_over_what_is_there(self, predicted, trained):
         work, results = predicted
-        said = f"label maps of Task92_Two in {work / 'out'}"
+        checkpoint = trained[0] / "checkpoints" / "step-6"
+        said = f"label maps of Task92_Two by {checkpoint} in {work / 'out'}"
         assert results["one"]["stdout"] == f"1 {said}\n"
         assert results["all"]["stdout"] == f"3 {said} (1 were there already)\n"
         assert results["again"]["stdout"] == f"3 {said} (3 were there already)\n"

@@ -10,6 +10,7 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "docs/augmentation.md",
     "docs/network.md",
     "docs/results.md",
 )

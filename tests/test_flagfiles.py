@@ -1,5 +1,6 @@
 """The flagfiles of training: what they say, and that they train."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -7,6 +8,7 @@ import pytest
 import test_commands
 from test_commands import dig, python, session
 
+from u2net_tf.input.augment.settings import Augmentation
 from u2net_tf.models.checkpoints import load_spec
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -73,6 +75,20 @@ def test_upstream_has_every_setting_of_the_published_code(settings, flag, path, 
 
 def test_upstream_leaves_the_decoder_to_the_adapter(settings):
     assert settings["upstream"]["network"]["second_up_conv"] is None
+
+
+@pytest.mark.parametrize("name", [*NAMES, "independent", "adapt"])
+def test_patches_are_augmented_as_in_the_paper(name):
+    probabilities = {"elastic": "0.3", "rotation": "0.3", "scaling": "0.5"}
+    lines = lines_of(name)
+    for part, probability in probabilities.items():
+        assert lines.pop(f"{part}_probability") == probability
+    # The rest is the paper's by default, and what is not the paper's is off.
+    assert not lines.keys() & {field.name for field in dataclasses.fields(Augmentation)}
+
+
+def test_the_demo_is_not_augmented():
+    assert not [flag for flag in lines_of("demo") if flag.endswith("_probability")]
 
 
 def test_shared_is_universal_but_for_its_convolutions(settings):

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-# Told apart by colour-blind eyes too, and all of them light on grey.
-CLASS_COLOURS = ("#ff4d4d", "#33ccff", "#ffd633", "#66e066", "#ff80ff", "#ffa64d")
 _SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -169,7 +167,7 @@ def draw_overlays(cases: Sequence[OverlayCase], output: pathlib.Path) -> None:
         from matplotlib.lines import Line2D
 
         lines = [
-            Line2D([], [], color=_colour(label), label=f"class {label}")
+            Line2D([], [], color=pictures.class_colour(label), label=f"class {label}")
             for label in sorted(classes)
         ]
         figure.legend(handles=lines, loc="outside lower center", ncols=len(lines))
@@ -214,7 +212,7 @@ def _draw_case(row: Sequence[Axes], case: OverlayCase) -> set[int]:
         axis.set(xticks=[], yticks=[], frame_on=False)
         axis.set(xlim=(-1, image.shape[0]), ylim=(image.shape[1], -1))
         if labels is not None:
-            classes |= _draw_contours(axis, _as_picture(labels[..., height]))
+            classes |= pictures.draw_contours(axis, _as_picture(labels[..., height]))
     row[0].set_ylabel(f"{case.name}\nslice {height + 1} of {image.shape[2]}")
     if case.reference_path is None:
         row[1].set_xlabel("no reference")
@@ -280,26 +278,6 @@ def _as_picture(plane: np.ndarray) -> np.ndarray:
     Row 0 is the top of the picture.
     """
     return plane[::-1, ::-1].T
-
-
-def _draw_contours(axis: Axes, labels: np.ndarray) -> set[int]:
-    """Draws the outline of each class of `labels` `[row, column]`; returns them."""
-    import numpy as np
-
-    classes = {int(label) for label in np.unique(labels) if label > 0}
-    rows, columns = (np.arange(-1, size + 1) for size in labels.shape)
-    for label in sorted(classes):
-        # The margin of zeros closes the outline of what touches the edge.
-        mask = np.pad(labels == label, 1).astype(float)
-        axis.contour(
-            columns, rows, mask, levels=[0.5], colors=[_colour(label)], linewidths=1.3
-        )
-    return classes
-
-
-def _colour(label: int) -> str:
-    """Returns the colour of a class; they repeat when there are many."""
-    return CLASS_COLOURS[(label - 1) % len(CLASS_COLOURS)]
 
 
 def run() -> None:

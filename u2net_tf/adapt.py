@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from u2net_tf import command
+from u2net_tf.input.augment import flags as augment_flags
 from u2net_tf.training import flags as training_flags
 
 _FROM = flags.DEFINE_string("from", None, "Folder of the model to start from.")
@@ -48,7 +49,9 @@ def _settings() -> dict:
         "parent_dir": _FROM.value,
         "domain": _DOMAIN.value,
         "init": _INIT.value,
-        "flags_text": command.flagfile_text(globals(), vars(training_flags)),
+        "flags_text": command.flagfile_text(
+            globals(), vars(training_flags), augment_flags.HOLDERS
+        ),
         **training_flags.settings(_DATA_DIR.value, _MODEL_DIR.value),
     }
 

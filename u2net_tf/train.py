@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from u2net_tf import command
+from u2net_tf.input.augment import flags as augment_flags
 from u2net_tf.networks import flags as network_flags
 from u2net_tf.training import flags as training_flags
 
@@ -68,7 +69,10 @@ def _settings() -> dict:
         "network": network_flags.settings(),
         "pools": network_flags.pools(),
         "flags_text": command.flagfile_text(
-            globals(), vars(network_flags), vars(training_flags)
+            globals(),
+            vars(network_flags),
+            vars(training_flags),
+            augment_flags.HOLDERS,
         ),
         **settings,
     }

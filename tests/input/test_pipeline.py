@@ -10,6 +10,7 @@ from u2net_tf import manifest, records
 from u2net_tf.command import InputError
 from u2net_tf.domains import Domain, Label
 from u2net_tf.input import patches, pipeline
+from u2net_tf.input.augment.settings import Augmentation
 
 SHAPE = (6, 8, 10)
 ORGAN = Domain(
@@ -400,6 +401,65 @@ def test_round_robin_gives_each_domain_s_own_batches(shards):
     batches = take_all(shards, 12)
     for index, domain in enumerate(DOMAINS):
         assert_same(batches[index::3], take_domain(shards, 4, domain, num_domains=3))
+
+
+# Augmentation.
+
+AUGMENTED = Augmentation(
+    elastic_probability=0.5,
+    elastic_sigma_mm=(2.0, 3.0),
+    elastic_alpha=(0.0, 30.0),
+    rotation_probability=0.5,
+    scaling_probability=0.5,
+    noise_probability=0.5,
+    gamma_probability=0.5,
+)
+
+
+def test_augmentation_is_off_by_default_and_changes_no_case_and_no_place(shards):
+    plain = take_domain(shards, 6)
+    assert_same(take_domain(shards, 6, augmentation=Augmentation()), plain)
+    found = take_domain(shards, 6, augmentation=AUGMENTED)
+    assert cases_of(found) == cases_of(plain)
+    same = [
+        np.array_equal(one, other)
+        for a, b in zip(found, plain, strict=True)
+        for one, other in zip(a["image"], b["image"], strict=True)
+    ]
+    assert not all(same)
+    assert found[0]["image"].shape == plain[0]["image"].shape
+    assert {label for batch in found for label in batch["labels"].flat} == {0, 1}
+
+
+def test_voxels_are_as_large_as_the_plan_says(shards):
+    """A turned patch of thick slices is another than one of cubes."""
+    turned = Augmentation(rotation_probability=1)
+    thick = dataclasses.replace(ORGAN, spacing_mm=(1.0, 3.0, 1.0))
+    one = take_domain(shards, 2, augmentation=turned)
+    other = take_domain(shards, 2, thick, augmentation=turned)
+    assert not are_same(one, other)
+
+
+@pytest.mark.parametrize("method", ["linear", "cubic"])
+def test_augmented_patches_are_interpolated_as_they_are_resized(shards, method):
+    turned = Augmentation(rotation_probability=1)
+    one = take_domain(shards, 2, augmentation=turned, resize_method=method)
+    other = take_domain(shards, 2, augmentation=turned)
+    assert are_same(one, other) == (method == "linear")
+
+
+def test_augmentation_is_a_function_of_seed_domain_and_number_of_the_patch(shards):
+    settings = {"augmentation": AUGMENTED, "batch_size": 2}
+    both = (ORGAN, PROSTATE)
+    whole = take_all(shards, 8, both, **settings)
+    found = take_all(shards, 3, both, first_step=5, num_parallel_calls=1, **settings)
+    assert_same(found, whole[5:])
+    # Alone, and in parallel.
+    settings["num_parallel_calls"] = 7
+    found = take_domain(shards, 4, PROSTATE, num_domains=2, **settings)
+    assert_same(found, whole[1::2])
+    other = take_domain(shards, 4, PROSTATE, num_domains=2, seed=1, **settings)
+    assert not are_same(other, found)
 
 
 # Going on after an interruption.

@@ -10,7 +10,15 @@ from tools.bench import depthwise, inference, roofline, step
 from tools.bench.measuring import Measurement
 from tools.bench.networks import Setting
 
-COMMANDS = ("depthwise", "inference", "profile_step", "roofline", "start_up", "step")
+COMMANDS = (
+    "depthwise",
+    "inference",
+    "pipeline",
+    "profile_step",
+    "roofline",
+    "start_up",
+    "step",
+)
 SMALL = ("--pools=1,1,0", "--base_channels=2", "--batch_size=1")
 OURS_ALONE = ("--skip=channels_first", "--skip=channels_last", "--threads=1")
 
@@ -51,10 +59,11 @@ def test_depthwise(run):
     shapes = ("--shape=1,3,4,5,2", "--shape=2,1,2,3,1")
     said, content = run("depthwise", *shapes, *OURS_ALONE, "--runs=2")
     rows = content["rows"]
-    assert [(row["shape"], row["what"]) for row in rows] == [
-        (shape, what)
+    assert [(row["shape"], row["what"], row["contender"]) for row in rows] == [
+        (shape, what, name)
         for shape in ("1,3,4,5,2", "2,1,2,3,1")
         for what in ("forward", "forward + backward")
+        for name in ("ours", "ours, plain route")
     ]
     assert all(len(row["runs_seconds"]) == 2 for row in rows)
     assert content["machine"]["threads"] == 1
@@ -65,9 +74,12 @@ def test_depthwise(run):
 def test_step(run):
     sizes = ("--patch_sizes=4,8", "--part=step", "--runs=1")
     _, content = run("step", *sizes, *SMALL, *OURS_ALONE)
-    assert [(row["batch"], row["part"]) for row in content["rows"]] == [
-        ("1×4×4×4", "step"),
-        ("1×8×8×8", "step"),
+    assert [
+        (row["batch"], row["part"], row["contender"]) for row in content["rows"]
+    ] == [
+        (batch, "step", name)
+        for batch in ("1×4×4×4", "1×8×8×8")
+        for name in ("ours", "ours, recomputed")
     ]
 
 
@@ -91,6 +103,30 @@ def test_inference(run):
     _, content = run("inference", *sizes, *SMALL, *OURS_ALONE)
     (row,) = content["rows"]
     assert (row["volume"], row["patch"]) == ("4×9×5", "4×4×5")
+
+
+def test_pipeline(run):
+    sizes = ("--patch_size=8", "--volume_size=16", "--patches=2", "--runs=2")
+    chosen = ("--method=cubic", "--part=always", "--part=intensities")
+    said, content = run("pipeline", *sizes, *chosen, "--alone")
+    rows = content["rows"]
+    assert [(row["method"], row["part"], row["contender"]) for row in rows] == [
+        ("cubic", "always", "ours"),
+        ("cubic", "intensities", "ours"),
+    ]
+    for row in rows:
+        assert len(row["runs_seconds"]) == 2
+        assert row["patches_per_second"] == 2 / row["median_seconds"]
+    assert content["machine"]["threads"] == 1
+    assert "2 patches of 8³ voxels of volumes of 16³" in said
+
+
+def test_pipeline_asks_for_the_other_side(run):
+    if importlib.util.find_spec("batchgenerators"):
+        pytest.skip("it is installed")
+    said, _ = run("pipeline", status=1)
+    assert "needs batchgenerators" in said
+    assert "u2net-tf[bench]" in said
 
 
 def test_roofline(monkeypatch):
@@ -158,11 +194,11 @@ def test_ours_may_be_several(monkeypatch):
     )
     monkeypatch.setattr(step, "OURS", {"ours": {}, "wide": {"name": "wide"}})
     setting = object()
-    for part in step.PARTS:
+    for part, ours in (("forward", ["ours"]), ("step", ["ours", "wide"])):
         found = step.contenders(part, setting, ["channels_last"])
         names = [contender.name for contender in found]
-        assert names == ["ours", "wide", "PyTorch, channels last"]
-        assert found[1].arguments["options"] == {"name": "wide"}
+        assert names == [*ours, "PyTorch, channels last"]
+    assert found[1].arguments["options"] == {"name": "wide"}
 
 
 @pytest.mark.parametrize(("edge", "together"), [(96, True), (128, False)])

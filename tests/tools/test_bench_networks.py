@@ -124,12 +124,12 @@ class TestContendersOfOurs:
             return 0.25
 
         monkeypatch.setattr("u2net_tf.training.trainer.Trainer.step", step)
-        task = networks.make_our_steps(TINY, {}, domains=(0, 1))
+        task = networks.make_our_steps(TINY, domains=(0, 1))
         assert [task.results(task.run())["loss"] for _ in range(3)] == [0.25] * 3
         assert seen == [(0, 1), (1, 2), (0, 1)]
 
     def test_forward_is_of_the_drawn_batch_and_weights(self):
-        task = networks.make_our_forward(SMALL, {})
+        task = networks.make_our_forward(SMALL)
         found = task.results(task.run())["logits"]
         network = networks.build_ours(SMALL)
         image, labels = networks.draw_batch(SMALL, 0)
@@ -146,7 +146,7 @@ class TestContendersOfOurs:
         assert network.name == "other"
 
     def test_profile_tells_forward_from_the_rest(self):
-        task = profile_step.make_profile(TINY, {})
+        task = profile_step.make_profile(TINY)
         results = task.results(task.run())
         rows = profile_step.rows_of(results["names"], results["seconds"])
         found = {(row["kind"], row["part"]): row["count"] for row in rows}
@@ -234,7 +234,7 @@ class TestAgainstPyTorch:
 
     @pytest.mark.parametrize("layout", bench_flags.TORCH_LAYOUTS)
     def test_same_logits(self, torch, layout):
-        ours = networks.make_our_forward(SMALL, {})
+        ours = networks.make_our_forward(SMALL)
         theirs = networks.make_torch_forward(SMALL, layout)
         tasks = (ours, theirs)
         found, expected = (task.results(task.run())["logits"] for task in tasks)
@@ -243,7 +243,7 @@ class TestAgainstPyTorch:
 
     @pytest.mark.parametrize("layout", bench_flags.TORCH_LAYOUTS)
     def test_same_losses_over_steps(self, torch, layout):
-        ours = networks.make_our_steps(TINY, {}, domains=(0, 1))
+        ours = networks.make_our_steps(TINY, domains=(0, 1))
         theirs = networks.make_torch_steps(TINY, layout, domains=(0, 1))
         losses = [ours.run() for _ in range(8)]
         np.testing.assert_allclose(losses, [theirs.run() for _ in range(8)], atol=1e-4)

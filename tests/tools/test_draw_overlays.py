@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from matplotlib import colors, image
 
-from tools import draw_overlays
+from tools import draw_overlays, pictures
 from tools.draw_overlays import OverlayCase
 from u2net_tf import command
 
 SHAPE = (20, 16, 8)
-RED, BLUE = (colors.to_rgb(colour) for colour in draw_overlays.CLASS_COLOURS[:2])
+RED, BLUE = (colors.to_rgb(colour) for colour in pictures.CLASS_COLOURS[:2])
 
 
 def _save(path, array, affine=None):

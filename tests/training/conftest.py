@@ -46,7 +46,7 @@ def train(tiny_data):
             "network": {"base_channels": 4},
             "pools": (1, 1, 1),
             "optimizer": {"weight_decay": 1e-5},
-            "precision": "float32",
+            "computing": {"dtype": "float32"},
             "distribution": "none",
             "flags_text": "--seed=0\n",
         }

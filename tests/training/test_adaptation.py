@@ -44,7 +44,7 @@ def adapt(parent_dir, model_dir, domain, data_dir, *, inputs=None, **changes):
             "optimizer": {"weight_decay": 0.1},
             "rule": PlateauRule(learning_rate=0.02),
             "settings": RunSettings(model_dir=str(model_dir), **settings),
-            "precision": "float32",
+            "computing": {"dtype": "float32"},
             "distribution": "none",
             "flags_text": "--seed=0\n",
             **changes,
@@ -198,8 +198,14 @@ class TestInterrupted:
         ("changes", "words"),
         [
             ({"init": "random"}, "expected init random, found mean"),
-            ({"precision": "mixed_bfloat16"}, "expected precision mixed_bfloat16, fou"),
-            ({"precision": "mixed_float16"}, "expected precision mixed_float16, found"),
+            (
+                {"computing": {"dtype": "mixed_bfloat16"}},
+                "expected precision mixed_bfloat16, fou",
+            ),
+            (
+                {"computing": {"dtype": "mixed_float16"}},
+                "expected precision mixed_float16, found",
+            ),
         ],
     )
     def test_goes_on_as_it_began_only(self, adapted, parent, data_dir, changes, words):
@@ -229,7 +235,7 @@ class TestSettings:
             adapted.parent / "half",
             toy.TWO.name,
             data_dir,
-            precision="mixed_bfloat16",
+            computing={"dtype": "mixed_bfloat16"},
         )
         assert run._trainer.network.compute_dtype == "bfloat16"
         assert run._inputs.resize_method == "cubic"

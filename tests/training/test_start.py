@@ -105,7 +105,7 @@ class TestModel:
         assert spec == ModelSpec(plan=spec.plan, pools=(1, 1, 1), **network)
 
     def test_precision_reaches_the_network_and_stays(self, train, tmp_path):
-        run = train(tmp_path, precision="mixed_bfloat16", steps_per_epoch=1)
+        run = train(tmp_path, computing={"dtype": "mixed_bfloat16"}, steps_per_epoch=1)
         assert run._trainer.network.compute_dtype == "bfloat16"
         words = "expected precision float32, found mixed_bfloat16"
         with pytest.raises(InputError, match=words):

@@ -48,7 +48,7 @@ def run(data_dir, work):
         "inputs": InputSettings(data_dir=data_dir),
         "optimizer": {"weight_decay": 1e-5},
         "rule": PlateauRule(learning_rate=0.01),
-        "precision": "float32",
+        "computing": {"dtype": "float32"},
         "distribution": "mirrored",
         "flags_text": "",
     }

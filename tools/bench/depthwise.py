@@ -9,6 +9,7 @@ the library itself: about 0.6 GB of TensorFlow, 0.25 GB of PyTorch.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -37,15 +38,18 @@ COLUMNS = (
 )
 
 
-def _of_the_network(inputs, kernel):
+def _route(name, inputs, kernel):
     from u2net_tf.networks import ops
 
-    return ops.depthwise_conv3d(inputs, kernel)
+    return ops.depthwise_conv3d(inputs, kernel, route=name)
 
 
 # Ways of ours to compute it, by name: (N, D, H, W, C), (3, 3, 3, C) -> (N, D, H, W, C).
 # The first is what the network uses, and what the ratios refer to.
-ROUTES: Mapping[str, Callable] = {"ours": _of_the_network}
+ROUTES: Mapping[str, Callable] = {
+    "ours": functools.partial(_route, None),
+    "ours, plain route": functools.partial(_route, "plain"),
+}
 
 
 def draw_arrays(shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
@@ -21,7 +20,7 @@ from tools.bench import flags as bench_flags
 from tools.bench import reporting
 from tools.bench.measuring import Contender, Task, check_agreement, measure
 from tools.bench.networks import Setting, build_ours, build_torch, memory_format
-from tools.bench.step import LARGEST_TOGETHER, OURS
+from tools.bench.step import LARGEST_TOGETHER
 from u2net_tf import command
 
 OVERLAP = 0.5
@@ -42,11 +41,9 @@ def draw_volume(size: Sequence[int]) -> np.ndarray:
     return generator.standard_normal(size=(*size, 1), dtype=np.float32)
 
 
-def make_ours(
-    setting: Setting, options: Mapping[str, Any], size: Sequence[int]
-) -> Task:
+def make_ours(setting: Setting, size: Sequence[int]) -> Task:
     """Our sliding window of domain 0; its function is compiled here."""
-    network = build_ours(setting, **options)
+    network = build_ours(setting)
     import tensorflow as tf
 
     from u2net_tf.inference.sliding_window import predict_volume
@@ -122,12 +119,7 @@ def benchmark(
 ) -> reporting.Report:
     """Measures a whole volume of `size`, z, y, x."""
     contenders = [
-        *(
-            Contender(
-                name, make_ours, {"setting": setting, "options": options, "size": size}
-            )
-            for name, options in OURS.items()
-        ),
+        Contender("ours", make_ours, {"setting": setting, "size": size}),
         *(
             Contender(
                 f"MONAI, {bench_flags.torch_name(layout)}",

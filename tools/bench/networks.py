@@ -137,9 +137,9 @@ def to_torch(image: np.ndarray, layout: str):
     return tensor.contiguous(memory_format=memory_format(layout))
 
 
-def make_our_forward(setting: Setting, options: Mapping[str, Any]) -> Task:
+def make_our_forward(setting: Setting) -> Task:
     """Forward pass of domain 0, compiled by `tf.function` as for prediction."""
-    network = build_ours(setting, **options)
+    network = build_ours(setting)
     import tensorflow as tf
 
     image = tf.constant(draw_batch(setting, 0)[0])
@@ -166,13 +166,15 @@ def make_torch_forward(setting: Setting, layout: str) -> Task:
 
 
 def make_our_steps(
-    setting: Setting, options: Mapping[str, Any], domains: Sequence[int] = (0,)
+    setting: Setting,
+    domains: Sequence[int] = (0,),
+    options: Mapping[str, Any] | None = None,
 ) -> Task:
     """Training steps of these domains by turns, by the `Trainer` that trains.
 
     The focal factor is detached: the published code does so.
     """
-    network = build_ours(setting, **options)
+    network = build_ours(setting, **(options or {}))
     import tensorflow as tf
 
     from u2net_tf.training.trainer import Trainer

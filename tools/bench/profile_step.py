@@ -3,7 +3,8 @@
     python -m tools.bench.profile_step --output=profile.json
 
 The time of each operation from its begin to its end, added up over one step by kind,
-apart for the forward pass of the network and for the rest: loss, gradients, Adam.
+apart for the forward pass of the network and for the rest: loss, gradients, Adam. What
+XLA compiled is one row.
 Operations run beside one another, and one may use all cores or wait for them, so the
 sums tell shares, and may exceed the time of the step.
 """
@@ -14,7 +15,7 @@ import pathlib
 import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,12 @@ from tools.bench import flags as bench_flags
 from tools.bench import reporting
 from tools.bench.measuring import Contender, Task, measure
 from tools.bench.networks import Setting, make_our_steps
-from tools.bench.step import OURS
 from u2net_tf import command
 
 # As the profiler writes an operation: the name of its node, a colon and its kind.
 EVENT = re.compile(r"(?P<node>[^:\s]+):(_Mkl(Native)?)?(?P<kind>_?[A-Z]\w*)")
+# What XLA compiled, without the names of the operations that went into it.
+COMPILED = "CpuExecutable::ExecuteAsyncOnStream"
 # Keras numbers a network's scope, once by the instance and once by the call.
 FORWARD = re.compile(r"u2_net(_\d+)*/")
 COLUMNS = (
@@ -40,9 +42,9 @@ COLUMNS = (
 )
 
 
-def make_profile(setting: Setting, options: Mapping[str, Any]) -> Task:
+def make_profile(setting: Setting) -> Task:
     """The task of profiling a training step; two have been taken before."""
-    task = make_our_steps(setting, options)
+    task = make_our_steps(setting)
     import tensorflow as tf
 
     for _ in range(2):
@@ -97,6 +99,8 @@ def rows_of(names: Sequence[str], seconds: Sequence[float]) -> list[dict[str, An
         if match := EVENT.fullmatch(name):
             part = "forward" if FORWARD.match(match["node"]) else "rest"
             sums.setdefault((match["kind"], part), []).append(float(taken))
+        elif name == COMPILED:
+            sums.setdefault(("compiled by XLA", "all"), []).append(float(taken))
     total = sum(map(sum, sums.values()))
     rows = [
         {
@@ -113,8 +117,7 @@ def rows_of(names: Sequence[str], seconds: Sequence[float]) -> list[dict[str, An
 
 def benchmark(setting: Setting, *, top: int, threads: int) -> reporting.Report:
     """Profiles a step; the `top` rows."""
-    arguments = {"setting": setting, "options": next(iter(OURS.values()))}
-    contender = Contender("ours", make_profile, arguments)
+    contender = Contender("ours", make_profile, {"setting": setting})
     (measured,) = measure([contender], runs=1, warm_ups=0, threads=threads)
     found = measured.results
     rows = rows_of(found["names"].tolist(), found["seconds"])

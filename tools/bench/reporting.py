@@ -19,7 +19,7 @@ from data_prep.text_table import format_table
 from tools.bench.measuring import Measurement, num_cores
 from u2net_tf import files
 
-PACKAGES = ("tensorflow", "keras", "numpy", "torch", "monai")
+PACKAGES = ("tensorflow", "keras", "numpy", "torch", "monai", "batchgenerators")
 
 
 class Column(NamedTuple):

@@ -21,7 +21,6 @@ from tools.bench import flags as bench_flags
 from tools.bench import reporting
 from tools.bench.measuring import Contender, Measurement, Task, measure
 from tools.bench.networks import Setting, make_our_forward, make_our_steps
-from tools.bench.step import OURS
 from u2net_tf import command
 
 MATRIX_EDGE = 4096
@@ -73,7 +72,6 @@ def benchmark(setting: Setting, *, runs: int, threads: int) -> reporting.Report:
         contender = Contender(name, make, arguments)
         return measure([contender], runs=runs, warm_ups=2, threads=threads)[0]
 
-    options = dict(next(iter(OURS.values())))
     products = [
         measured(
             f"matrix product, {name}",
@@ -84,8 +82,8 @@ def benchmark(setting: Setting, *, runs: int, threads: int) -> reporting.Report:
         for name in ("NumPy", "TensorFlow")
     ]
     copy = measured("copy of memory", make_copy, num_bytes=COPY_BYTES, threads=threads)
-    forward = measured("forward", make_our_forward, setting=setting, options=options)
-    step = measured("step", make_our_steps, setting=setting, options=options)
+    forward = measured("forward", make_our_forward, setting=setting)
+    step = measured("step", make_our_steps, setting=setting)
     rows = [
         *(
             _machine_row(each, 2 * MATRIX_EDGE**3, 3 * MATRIX_EDGE**2 * 4)

@@ -18,7 +18,6 @@ from tools.bench import flags as bench_flags
 from tools.bench import reporting
 from tools.bench.measuring import Contender, Worker
 from tools.bench.networks import NUM_CLASSES, Setting, make_our_steps, make_torch_steps
-from tools.bench.step import OURS
 from u2net_tf import command
 
 DOMAINS = tuple(range(len(NUM_CLASSES)))
@@ -36,14 +35,7 @@ def benchmark(
 ) -> reporting.Report:
     """Launches each contender once, one after the other."""
     contenders = [
-        *(
-            Contender(
-                name,
-                make_our_steps,
-                {"setting": setting, "options": options, "domains": DOMAINS},
-            )
-            for name, options in OURS.items()
-        ),
+        Contender("ours", make_our_steps, {"setting": setting, "domains": DOMAINS}),
         *(
             Contender(
                 bench_flags.torch_name(layout),

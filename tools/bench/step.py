@@ -27,9 +27,11 @@ from tools.bench.networks import (
 from u2net_tf import command
 
 PARTS = ("forward", "step")
-# Networks of ours, by name: what they have besides, as arguments of `U2Net`. Ratios
-# refer to the first.
-OURS: Mapping[str, Mapping[str, Any]] = {"ours": {}}
+# Ways of ours to take a step, by name: arguments of `U2Net`. Ratios refer to the first.
+OURS: Mapping[str, Mapping[str, Any]] = {
+    "ours": {},
+    "ours, recomputed": {"recompute": "blocks"},
+}
 # 35 normalizations in a row amplify what float32 rounds; see tests/parity.
 TOLERANCE = 2e-2
 # Beyond this, PyTorch fills the memory, and processes follow one another.
@@ -74,13 +76,16 @@ def benchmark(
 
 def contenders(part: str, setting: Setting, layouts: Sequence[str]) -> list[Contender]:
     """Ours and PyTorch's of one of `PARTS`."""
-    ours = make_our_forward if part == "forward" else make_our_steps
     theirs = make_torch_forward if part == "forward" else make_torch_steps
-    return [
-        *(
-            Contender(name, ours, {"setting": setting, "options": options})
+    if part == "forward":
+        ours = [Contender("ours", make_our_forward, {"setting": setting})]
+    else:
+        ours = [
+            Contender(name, make_our_steps, {"setting": setting, "options": options})
             for name, options in OURS.items()
-        ),
+        ]
+    return [
+        *ours,
         *(
             Contender(
                 bench_flags.torch_name(layout),

@@ -18,6 +18,8 @@ import tensorflow as tf
 from u2net_tf.command import InputError
 from u2net_tf.domains import Domain
 from u2net_tf.input import patches
+from u2net_tf.input.augment.patch import make_cutter
+from u2net_tf.input.augment.settings import Augmentation
 from u2net_tf.manifest import Manifest
 from u2net_tf.records import COMPRESSION_TYPES, parse
 
@@ -31,8 +33,10 @@ class InputSettings:
       batch_size: patches per batch; the plan's of each domain if None.
       patch_size: network's patch z, y, x, to which the domain's patch is resized; the
         domain's own if None.
-      resize_method: "linear" or "cubic", for images; labels go to the nearest.
+      resize_method: "linear" or "cubic", for images, resized or augmented; labels go
+        to the nearest.
       sampling: shares of the patches.
+      augmentation: what happens to them.
       shuffle_buffer_mb: records that are shuffled together; the domains share it alike.
         The order of the shards is shuffled in any case.
       seed: of everything random.
@@ -45,6 +49,7 @@ class InputSettings:
     patch_size: tuple[int, int, int] | None = None
     resize_method: str = "linear"
     sampling: patches.Sampling = patches.Sampling()
+    augmentation: Augmentation = Augmentation()
     shuffle_buffer_mb: int = 256
     seed: int = 0
     num_parallel_calls: int | None = None
@@ -114,6 +119,14 @@ def domain_dataset(
         )
         return records.shuffle(buffer_size, seeds[1, 0], reshuffle_each_iteration=False)
 
+    cut = make_cutter(
+        domain,
+        size,
+        method=settings.resize_method,
+        mirror_probability=settings.sampling.mirror_probability,
+        augmentation=settings.augmentation,
+    )
+
     def make_patch(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         # Converted to float32 only once it is cut: volumes are large.
         fields = parse(serialized, image_dtype=manifest.image_dtype)
@@ -130,16 +143,7 @@ def domain_dataset(
             settings.sampling,
             where,
         )
-        image, labels = patches.cut_patch(fields, start, domain.patch_size)
-        image = tf.cast(image, tf.float32)
-        mirrored = patches.draw_mirroring(
-            domain.mirror_axes, settings.sampling.mirror_probability, mirror
-        )
-        image = patches.apply_mirroring(image, mirrored)
-        labels = patches.apply_mirroring(labels, mirrored)
-        image, labels = patches.resize_patch(
-            image, labels, size, method=settings.resize_method
-        )
+        image, labels = cut(fields, start, mirror, seed)
         return {"image": image, "labels": labels, "case": fields["case"]}
 
     dataset = tf.data.Dataset.range(first_epoch, tf.int64.max)

@@ -47,6 +47,20 @@ def _kernel(distance: np.ndarray, method: str) -> np.ndarray:
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
 
 
+def cubic_weights(share: tf.Tensor) -> list[tf.Tensor]:
+    """Weights of the four neighbours for a share of the way from the second to third.
+
+    Those of "cubic" in `interpolation_matrix`.
+    """
+    square, cube = share**2, share**3
+    return [
+        0.5 * (-share + 2 * square - cube),
+        0.5 * (2 - 5 * square + 3 * cube),
+        0.5 * (share + 4 * square - 3 * cube),
+        0.5 * (-square + cube),
+    ]
+
+
 def resize_image(
     image: tf.Tensor, size: Sequence[int], *, method: str = "linear"
 ) -> tf.Tensor:

@@ -35,7 +35,7 @@ def adapt(
     optimizer: dict[str, Any],
     rule: PlateauRule,
     settings: RunSettings,
-    precision: str,
+    computing: dict[str, Any],
     distribution: str,
     flags_text: str,
 ) -> Run:
@@ -53,7 +53,7 @@ def adapt(
       optimizer: as for `start.train`, like all that follow.
       rule: learning rate and end.
       settings: length of the run and what is kept.
-      precision: dtype policy of the network.
+      computing: as for `start.train`.
       distribution: "auto", "none" or "mirrored".
       flags_text: written to `flags.txt`.
 
@@ -84,7 +84,7 @@ def adapt(
     keras.utils.set_random_seed(inputs.seed)
     with strategy.scope():
         spec, network = composition.extend(
-            parent_spec, parent, new, init=init, dtype=precision
+            parent_spec, parent, new, init=init, **computing
         )
     before = checksums.of_domains(parent_spec, parent)
     logging.info("added %s to the %d domains of %s", domain, len(before), checkpoint)

@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags
 
 from u2net_tf import command
+from u2net_tf.input.augment import flags as augment_flags
 
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 0, "Patches per batch; the plan's per domain if 0.", lower_bound=0
@@ -25,6 +26,7 @@ _FOREGROUND_SHARE = flags.DEFINE_float(
 _MIRROR_PROBABILITY = flags.DEFINE_float(
     "mirror_probability", 0.3, "Of mirroring along each axis that the plan allows."
 )
+flags.adopt_module_key_flags(augment_flags)
 _SHUFFLE_BUFFER_MB = flags.DEFINE_integer(
     "shuffle_buffer_mb", 256, "Memory for shuffling cases, MB.", lower_bound=1
 )
@@ -92,6 +94,14 @@ _PRECISION = flags.DEFINE_enum(
     "What the network computes in; its variables are float32 in each. The loss is "
     "scaled for float16.",
 )
+_RECOMPUTE = flags.DEFINE_enum(
+    "recompute",
+    "none",
+    ["none", "blocks"],
+    "What the backward pass computes again rather than keep: with blocks, what lies "
+    "inside the blocks of encoder and decoder. Half the memory for large patches, "
+    "longer steps, the same results.",
+)
 _DISTRIBUTION = flags.DEFINE_enum(
     "distribution",
     "auto",
@@ -101,7 +111,7 @@ _DISTRIBUTION = flags.DEFINE_enum(
 
 
 def settings(data_dir: str, model_dir: str) -> dict[str, Any]:
-    """`inputs`, `optimizer`, `rule`, `settings`, `precision`, `distribution`.
+    """`inputs`, `optimizer`, `rule`, `settings`, `computing`, `distribution`.
 
     Args:
       data_dir: folder that convert wrote.
@@ -138,6 +148,7 @@ def settings(data_dir: str, model_dir: str) -> dict[str, Any]:
             data_dir=data_dir,
             batch_size=_BATCH_SIZE.value or None,
             sampling=sampling,
+            augmentation=augment_flags.augmentation(),
             shuffle_buffer_mb=_SHUFFLE_BUFFER_MB.value,
             seed=_SEED.value,
             num_parallel_calls=_NUM_PARALLEL_CALLS.value or None,
@@ -155,6 +166,6 @@ def settings(data_dir: str, model_dir: str) -> dict[str, Any]:
             eval_cases=_EVAL_CASES.value,
             keep=_KEEP.value,
         ),
-        "precision": _PRECISION.value,
+        "computing": {"dtype": _PRECISION.value, "recompute": _RECOMPUTE.value},
         "distribution": _DISTRIBUTION.value,
     }

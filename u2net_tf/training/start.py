@@ -39,7 +39,7 @@ def train(
     optimizer: dict[str, Any],
     rule: PlateauRule,
     settings: RunSettings,
-    precision: str,
+    computing: dict[str, Any],
     distribution: str,
     flags_text: str,
 ) -> Run:
@@ -53,7 +53,7 @@ def train(
       optimizer: `weight_decay` and `detach_focal_factor` of the `Trainer`.
       rule: learning rate and end.
       settings: length of the run and what is kept.
-      precision: dtype policy of the network, for example "mixed_bfloat16".
+      computing: `dtype`, a policy as "mixed_bfloat16", and `recompute` of the `U2Net`.
       distribution: "auto", "none" or "mirrored".
       flags_text: written to `flags.txt`, a flagfile that repeats the run.
 
@@ -75,7 +75,7 @@ def train(
     check_sizes(spec, plan.domains, inputs, strategy)
     keras.utils.set_random_seed(inputs.seed)
     with strategy.scope():
-        model = build_network(spec, dtype=precision)
+        model = build_network(spec, **computing)
     trainer = Trainer(
         model, learning_rate=rule.learning_rate, strategy=strategy, **optimizer
     )

@@ -1,0 +1,136 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from u2net_tf.domains import Domain, Label
+from u2net_tf.input import patches
+from u2net_tf.input.augment import intensity, spatial, warp
+from u2net_tf.input.augment.patch import make_cutter
+from u2net_tf.input.augment.settings import Augmentation
+
+DOMAIN = Domain(
+    name="Task90_Thick",
+    raw_dir="raw",
+    modalities=("T2", "ADC"),
+    labels=(Label("background", (0,)), Label("organ", (1,))),
+    spacing_mm=(3.0, 1.0, 1.5),
+    median_shape=(10, 14, 12),
+    patch_size=(6, 9, 8),
+    pools=(1, 1, 1),
+    batch_size=2,
+    mirror_axes=("z", "x"),
+)
+SIZE = (8, 9, 12)
+START = (2, 3, 1)
+MOVING = Augmentation(
+    elastic_probability=0.3, rotation_probability=0.3, scaling_probability=0.3
+)
+CHANGING = Augmentation(noise_probability=0.5, gamma_probability=0.5)
+
+
+@pytest.fixture(scope="module")
+def fields():
+    generator = np.random.default_rng(0)
+    image = generator.uniform(-1, 1, (10, 14, 12, 2)).astype(np.float16)
+    labels = generator.integers(0, 2, image.shape[:3]).astype(np.uint8)
+    return {"image": tf.constant(image), "labels": tf.constant(labels)}
+
+
+def run(fields, augmentation, count=12, *, method="linear", probability=0.5, size=SIZE):
+    """Patches of `count` seeds, inside of tf.data."""
+    cut = make_cutter(
+        DOMAIN,
+        size,
+        method=method,
+        mirror_probability=probability,
+        augmentation=augmentation,
+    )
+
+    def make(number):
+        seed = tf.stack([tf.constant(4, tf.int64), number])
+        mirror = tf.random.split(seed, 2)[1]
+        return cut(fields, tf.constant(START), mirror, seed)
+
+    dataset = tf.data.Dataset.range(count).map(make)
+    image, labels = dataset.element_spec
+    assert image == tf.TensorSpec((*size, 2), tf.float32)
+    assert labels == tf.TensorSpec(size, tf.uint8)
+    return list(dataset.as_numpy_iterator())
+
+
+def seeds_of(number):
+    seed = tf.constant([4, number], tf.int64)
+    return seed, tf.random.split(seed, 2)[1]
+
+
+def still(fields, number, *, method="linear", probability=0.5, size=SIZE):
+    """The patch of a seed if nothing but mirroring happens."""
+    _, mirror = seeds_of(number)
+    mirrored = patches.draw_mirroring(DOMAIN.mirror_axes, probability, mirror)
+    image, labels = patches.cut_patch(fields, tf.constant(START), DOMAIN.patch_size)
+    image = patches.apply_mirroring(tf.cast(image, tf.float32), mirrored)
+    labels = patches.apply_mirroring(labels, mirrored)
+    image, labels = patches.resize_patch(image, labels, size, method=method)
+    return image.numpy(), labels.numpy()
+
+
+def assert_same(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["linear", "cubic"])
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_off_it_is_cut_mirrored_and_resized(fields, method, probability):
+    options = {"method": method, "probability": probability}
+    found = run(fields, Augmentation(), 4, **options)
+    for number, patch in enumerate(found):
+        assert_same(patch, still(fields, number, **options))
+
+
+@pytest.mark.parametrize("method", ["linear", "cubic"])
+def test_patches_that_do_not_move_are_the_same_and_others_are_warped(fields, method):
+    grid = spatial.Grid(DOMAIN.patch_size, SIZE, DOMAIN.spacing_mm)
+    warped = warp.make_warp(grid, MOVING, method)
+    moved = []
+    for number, patch in enumerate(run(fields, MOVING, method=method)):
+        seed, mirror = seeds_of(number)
+        mirrored = patches.draw_mirroring(DOMAIN.mirror_axes, 0.5, mirror)
+        drawn = spatial.draw_spatial(
+            grid, MOVING, mirrored, tf.random.fold_in(seed, tf.constant(1, tf.int64))
+        )
+        moved.append(bool(drawn.moves))
+        expected = still(fields, number, method=method)
+        if moved[-1]:
+            assert np.abs(patch[0] - expected[0]).max() > 1e-3
+            expected = warped(fields, tf.constant(START), drawn)
+        assert_same(patch, expected)
+    assert 0 < sum(moved) < len(moved)
+
+
+def test_intensities_change_after_voxels_have_moved(fields):
+    both = dataclasses.replace(MOVING, noise_probability=0.5, gamma_probability=0.5)
+    plain = run(fields, MOVING)
+    for number, (image, labels) in enumerate(run(fields, both)):
+        seed, _ = seeds_of(number)
+        changes = intensity.draw_intensity(
+            2, both, tf.random.fold_in(seed, tf.constant(2, tf.int64))
+        )
+        expected = intensity.apply_intensity(plain[number][0], both, changes)
+        np.testing.assert_allclose(image, expected, atol=1e-5)
+        np.testing.assert_array_equal(labels, plain[number][1])
+
+
+def test_intensities_change_where_nothing_moves(fields):
+    plain = run(fields, Augmentation())
+    changed = run(fields, CHANGING)
+    same = [np.array_equal(a[0], b[0]) for a, b in zip(plain, changed, strict=True)]
+    assert 0 < sum(same) < len(same)
+
+
+def test_without_a_resize(fields):
+    found = run(fields, Augmentation(), 2, size=DOMAIN.patch_size)
+    for number, patch in enumerate(found):
+        assert_same(patch, still(fields, number, size=DOMAIN.patch_size))

@@ -1,0 +1,56 @@
+import dataclasses
+
+import pytest
+
+from u2net_tf.input.augment.settings import Augmentation
+
+NAMES = [field.name for field in dataclasses.fields(Augmentation)]
+PROBABILITIES = [name for name in NAMES if name.endswith("_probability")]
+RANGES = [name for name in NAMES if name not in PROBABILITIES]
+MOVES = {"elastic_probability", "rotation_probability", "scaling_probability"}
+
+
+def test_everything_is_off_by_default():
+    augmentation = Augmentation()
+    assert all(getattr(augmentation, name) == 0 for name in PROBABILITIES)
+    assert not augmentation.moves_voxels
+    assert not augmentation.changes_intensities
+
+
+@pytest.mark.parametrize("name", PROBABILITIES)
+def test_each_part_is_switched_on_by_its_probability(name):
+    augmentation = Augmentation(**{name: 0.01})
+    assert augmentation.moves_voxels == (name in MOVES)
+    assert augmentation.changes_intensities == (name not in MOVES)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("name", PROBABILITIES)
+def test_probabilities_are_checked(name, value):
+    with pytest.raises(
+        ValueError, match=rf"{name}: expected a prob.*Received: {value}"
+    ):
+        Augmentation(**{name: value})
+
+
+@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize("value", [(0.9, 0.8), (0.9,), (-400.0, 1.0), (0.5, 0.6, 0.7)])
+def test_ranges_are_checked(name, value):
+    with pytest.raises(ValueError, match=rf"{name}: expected \(lowest, highest\)"):
+        Augmentation(**{name: value})
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_ranges_may_start_at_0_where_that_means_nothing_happens(name):
+    if name in ("elastic_alpha", "noise_variance", "rotation_degrees"):
+        assert getattr(Augmentation(**{name: (0, 1)}), name) == (0, 1)
+    else:
+        with pytest.raises(ValueError, match=f"{name}: .* both above 0"):
+            Augmentation(**{name: (0, 1)})
+
+
+def test_upper_limits():
+    with pytest.raises(ValueError, match="zoom: .* at most 1. Received: .0.5, 1.1."):
+        Augmentation(low_resolution_zoom=(0.5, 1.1))
+    with pytest.raises(ValueError, match="degrees: .* at most 360"):
+        Augmentation(rotation_degrees=(0, 361))

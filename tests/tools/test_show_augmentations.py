@@ -1,0 +1,139 @@
+"""The sheet shows patches before and after, and what the flags say happened between."""
+
+import numpy as np
+import pytest
+from command_session import help_of
+from matplotlib import colors, image
+
+from tools import pictures, show_augmentations
+from u2net_tf.domains import Domain, Label
+from u2net_tf.input.augment.settings import Augmentation
+from u2net_tf.input.patches import Sampling
+from u2net_tf.input.pipeline import InputSettings
+from u2net_tf.manifest import load_converted
+
+RED = colors.to_rgb(pictures.CLASS_COLOURS[0])
+DOMAIN = Domain(
+    name="Task90_Thick",
+    raw_dir="",
+    modalities=("T2", "ADC"),
+    labels=(Label("background", (0,)), Label("organ", (1,))),
+    spacing_mm=(4.0, 1.0, 1.0),
+    median_shape=(8, 24, 24),
+    patch_size=(8, 24, 24),
+    pools=(1, 1, 1),
+    batch_size=1,
+)
+
+
+def make_patch(box, size=(8, 24, 24)):
+    """An organ that fills a box; it is bright in the second modality only."""
+    labels = np.zeros(size, np.uint8)
+    labels[box] = 1
+    picture = np.stack([np.zeros(size), labels], axis=-1).astype(np.float32)
+    return show_augmentations.Patch(picture, labels, "case_0")
+
+
+def draw(tmp_path, pair, **keywords):
+    output = tmp_path / "sheet.png"
+    show_augmentations.draw_sheet([pair], DOMAIN, output, **keywords)
+    return image.imread(output)[..., :3]
+
+
+def outlined(picture):
+    """Height and width of what is outlined in each quarter of the sheet, pixels."""
+    found = []
+    for part in np.array_split(picture, 4, axis=1):
+        rows, columns = np.nonzero(np.abs(part - RED).max(axis=-1) < 0.3)
+        found.append((np.ptp(rows), np.ptp(columns)))
+    return np.array(found)
+
+
+def test_each_picture_shows_its_patch_in_millimetres(tmp_path):
+    before = make_patch(np.s_[2:5, 4:16, 6:12])
+    after = make_patch(np.s_[2:5, 4:10, 6:12])
+    heights, widths = outlined(draw(tmp_path, (before, after))).T
+    # 12 by 6 mm, 6 by 6 mm; and from the front 3 slices of 4 mm by 6 mm.
+    np.testing.assert_allclose(heights / widths, [2, 1, 2, 2], rtol=0.1)
+
+
+def test_right_is_left_and_the_front_on_top(tmp_path):
+    corner = make_patch(np.s_[:, 20:, 20:])
+    picture = draw(tmp_path, (corner, corner))
+    axial = np.array_split(picture, 4, axis=1)[0]
+    rows, columns = np.nonzero(np.abs(axial - RED).max(axis=-1) < 0.3)
+    assert rows.mean() < axial.shape[0] / 2
+    assert columns.mean() < axial.shape[1] / 2
+
+
+def test_the_modality_is_the_one_that_was_asked_for(tmp_path):
+    pair = (make_patch(np.s_[2:5, 4:20, 4:20]),) * 2
+    dark, bright = (
+        (draw(tmp_path, pair, modality=number)[40:-40, 40:200].min(axis=-1) > 0.9).sum()
+        for number in (0, 1)
+    )
+    assert bright > dark + 1000
+
+
+def test_pairs_are_of_the_same_patch(tiny_data):
+    plan, (manifest,) = load_converted(str(tiny_data.data_dir), ["Task92_Two"])
+    settings = InputSettings(
+        data_dir=str(tiny_data.data_dir),
+        batch_size=1,
+        sampling=Sampling(certain_share=1, mirror_probability=0),
+        augmentation=Augmentation(brightness_probability=1, brightness=(2.0, 2.0)),
+    )
+    pairs = show_augmentations.take_pairs(plan.domains[0], manifest, settings, count=3)
+    assert len(pairs) == 3
+    for before, after in pairs:
+        assert before.case == after.case
+        assert before.labels.any()
+        np.testing.assert_array_equal(before.labels, after.labels)
+        np.testing.assert_allclose(after.image, 2 * before.image, rtol=1e-6)
+
+
+def test_command(run_command, tiny_data, tmp_path):
+    common = {"data_dir": tiny_data.data_dir, "domain": "Task91_One", "num_patches": 2}
+    output = tmp_path / "sheet.png"
+    done = run_command(
+        "tools.show_augmentations",
+        **common,
+        output=output,
+        patch_size="8,8,8",
+        resize_method="cubic",
+        seed=3,
+        mirror_probability=1,
+        rotation_probability=1,
+    )
+    assert done.stdout == f"{output}: drew 2 patches of Task91_One\n"
+    assert image.imread(output).ndim == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"modality": 5}, "--modality: expected at most 0"),
+        ({"mirror_probability": 2}, "mirror_probability: expected a share"),
+        ({"scale": "1,a"}, "--scale: expected two numbers lowest,highest, found 1,a"),
+        ({"gamma": "2,1"}, "gamma: expected .lowest, highest.*Received: .2.0, 1.0."),
+        ({"output": "sheet.jpg"}, "--output: expected FILE.png"),
+        ({"domain": "Task99"}, "domain 'Task99' is not in the plan"),
+    ],
+)
+def test_wrong_flags_are_named(run_command, tiny_data, tmp_path, wrong, words):
+    import re
+
+    given = {
+        "data_dir": tiny_data.data_dir,
+        "domain": "Task91_One",
+        "output": tmp_path / "sheet.png",
+    }
+    done = run_command("tools.show_augmentations", status=1, **given | wrong)
+    assert re.search(words, done.stderr)
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_help_answers_without_the_libraries():
+    text, imported = help_of("tools.show_augmentations", ("tensorflow", "matplotlib"))
+    assert imported == "[]"
+    assert any("--rotation_probability" in line for line in text)

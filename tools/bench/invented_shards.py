@@ -1,0 +1,95 @@
+"""A shard of invented volumes, for benchmarks of what reads shards."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from u2net_tf.domains import Domain
+    from u2net_tf.manifest import Manifest
+
+NUM_CASES = 4
+
+
+def write_shards(
+    data_dir: pathlib.Path, volume_edge: int, patch_edge: int
+) -> tuple[Domain, Manifest]:
+    """Writes a shard of invented volumes, cubes of 1 mm voxels, and returns of whom."""
+    import tensorflow as tf
+
+    from u2net_tf import manifest, records
+    from u2net_tf.domains import Domain, Label
+
+    shape = (volume_edge,) * 3
+    domain = Domain(
+        name="Task00_Bench",
+        raw_dir="",
+        modalities=("CT",),
+        labels=(Label("background", (0,)), Label("organ", (1,))),
+        spacing_mm=(1.0, 1.0, 1.0),
+        median_shape=shape,
+        patch_size=(patch_edge,) * 3,
+        pools=(5, 5, 5),
+        batch_size=1,
+        train=tuple(f"case_{number}" for number in range(NUM_CASES)),
+    )
+    shard = "train-00000-of-00001.tfrecord"
+    (data_dir / domain.name).mkdir(parents=True)
+    entries = []
+    with tf.io.TFRecordWriter(str(data_dir / domain.name / shard)) as writer:
+        for number, case in enumerate(domain.train):
+            image, labels = draw_volume(shape, number)
+            coordinates, counts = records.sample_coordinates(
+                labels, 2, per_class=1000, seed=number
+            )
+            serialized = records.encode(
+                records.Record(
+                    domain=domain.name,
+                    case=case,
+                    image=image.astype(np.float16)[..., np.newaxis],
+                    labels=labels,
+                    label_counts=np.bincount(labels.ravel(), minlength=2),
+                    coordinates=coordinates,
+                    coordinate_counts=counts,
+                )
+            )
+            writer.write(serialized)
+            entries.append(
+                manifest.CaseEntry(
+                    case=case,
+                    split="train",
+                    shard=shard,
+                    files=[],
+                    raw_shape=list(shape),
+                    raw_spacing_mm=[1.0] * 3,
+                    raw_orientation="RAS",
+                    raw_affine=np.eye(4).tolist(),
+                    crop_start=[0, 0, 0],
+                    crop_shape=list(shape),
+                    shape=list(shape),
+                    spacing_mm=[1.0] * 3,
+                    label_voxels=np.bincount(labels.ravel(), minlength=2).tolist(),
+                    num_bytes=len(serialized),
+                    checksum="",
+                )
+            )
+    return domain, manifest.Manifest(
+        domain=domain.name,
+        fingerprint=manifest.fingerprint(domain),
+        image_dtype="float16",
+        compression="none",
+        cases=tuple(entries),
+        skipped={},
+    )
+
+
+def draw_volume(shape: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A ball in noise: (z, y, x) float32 image and uint8 labels."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
+    labels = (sum(axis**2 for axis in axes) < 0.25).astype(np.uint8)
+    noise = np.random.default_rng(seed).normal(size=tuple(shape))
+    return (labels + 0.3 * noise).astype(np.float32), labels

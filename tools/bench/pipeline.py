@@ -1,0 +1,244 @@
+"""Measures the input pipeline beside batchgenerators: patches per second of one core.
+
+    python -m tools.bench.pipeline --output=pipeline.json
+
+Ours goes from shards to batches; batchgenerators starts with the volume in memory and
+reads a box of 1.25 times the patch, less than a rotation needs. Both deform, turn and
+scale every patch and its labels ("always"), or as often as the paper does ("paper"),
+and "intensities" adds every change of intensity to every patch. What they draw differs,
+so nothing is compared but times; tests compare ours with SciPy.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from tools.bench import invented_shards, reporting
+from tools.bench.measuring import Contender, Task, measure
+from u2net_tf import command
+
+METHODS = ("linear", "cubic")
+_ALWAYS = {"elastic": 1.0, "rotation": 1.0, "scaling": 1.0}
+_INTENSITIES = (
+    "noise",
+    "blur",
+    "brightness",
+    "contrast",
+    "low_resolution",
+    "gamma_inverted",
+    "gamma",
+)
+# How probable each part of the augmentation is.
+PARTS: Mapping[str, Mapping[str, float]] = {
+    "always": _ALWAYS,
+    "paper": {"elastic": 0.3, "rotation": 0.3, "scaling": 0.5},
+    "intensities": _ALWAYS | dict.fromkeys(_INTENSITIES, 1.0),
+}
+COLUMNS = (
+    reporting.Column("method", "interpolation"),
+    reporting.Column("part", "augmented"),
+    reporting.CONTENDER,
+    reporting.Column("patches_per_second", "patches/s·core", ".2f"),
+    *reporting.TIMES,
+    *reporting.MEMORY,
+)
+
+
+def stay_on_one_core() -> None:
+    """Keeps this process, and the threads that it starts from now on, on one core."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+
+
+def make_ours(
+    method: str, part: str, volume_edge: int, patch_edge: int, patches: int
+) -> Task:
+    """The task of the pipeline: a batch from shards."""
+    stay_on_one_core()
+    command.import_tensorflow()
+    from u2net_tf.input.augment.settings import Augmentation
+    from u2net_tf.input.pipeline import InputSettings, domain_dataset
+
+    folder = tempfile.TemporaryDirectory()
+    data_dir = pathlib.Path(folder.name)
+    domain, manifest = invented_shards.write_shards(data_dir, volume_edge, patch_edge)
+    chances = {f"{name}_probability": value for name, value in PARTS[part].items()}
+    settings = InputSettings(
+        data_dir=str(data_dir),
+        batch_size=patches,
+        resize_method=method,
+        augmentation=Augmentation(**chances),
+        num_parallel_calls=1,
+    )
+    batches = domain_dataset(domain, manifest, settings).as_numpy_iterator()
+
+    def run():
+        # Bound to this function, the folder lives as long as the task.
+        return folder, next(batches)
+
+    return Task(run)
+
+
+def make_batchgenerators(
+    method: str, part: str, volume_edge: int, patch_edge: int, patches: int
+) -> Task:
+    """The task of batchgenerators: as many patches of a volume in memory."""
+    stay_on_one_core()
+    from batchgenerators.augmentations.spatial_transformations import augment_spatial
+    from batchgenerators.transforms import color_transforms, noise_transforms
+    from batchgenerators.transforms.resample_transforms import (
+        SimulateLowResolutionTransform,
+    )
+
+    chances = PARTS[part]
+    box = math.ceil(1.25 * patch_edge)
+    start = max(0, (volume_edge - box) // 2)
+    cut = (slice(start, start + box),) * 3
+    cases = range(invented_shards.NUM_CASES)
+    draws = (invented_shards.draw_volume((volume_edge,) * 3, n) for n in cases)
+    volumes = [
+        [array[cut][np.newaxis, np.newaxis].astype(np.float32) for array in volume]
+        for volume in draws
+    ]
+    np.random.seed(0)
+    changes = []
+    if "noise" in chances:
+        changes = [
+            noise_transforms.GaussianNoiseTransform(),
+            noise_transforms.GaussianBlurTransform(
+                (0.5, 1.0), different_sigma_per_channel=True
+            ),
+            color_transforms.BrightnessMultiplicativeTransform((0.75, 1.25)),
+            color_transforms.ContrastAugmentationTransform((0.75, 1.25)),
+            SimulateLowResolutionTransform(
+                (0.5, 1.0), per_channel=True, order_downsample=0, order_upsample=3
+            ),
+            color_transforms.GammaTransform((0.7, 1.5), True, retain_stats=True),
+            color_transforms.GammaTransform((0.7, 1.5), False, retain_stats=True),
+        ]
+
+    def run():
+        for number in range(patches):
+            image, labels = volumes[number % len(volumes)]
+            image, labels = augment_spatial(
+                image,
+                labels,
+                (patch_edge,) * 3,
+                patch_center_dist_from_border=[patch_edge // 2] * 3,
+                do_elastic_deform=True,
+                alpha=(0.0, 750.0),
+                sigma=(10.0, 13.0),
+                do_rotation=True,
+                # Its first axis is z.
+                angle_x=(-math.pi, math.pi),
+                angle_y=(0, 0),
+                angle_z=(0, 0),
+                do_scale=True,
+                scale=(0.75, 1.25),
+                border_mode_data="constant",
+                order_data={"linear": 1, "cubic": 3}[method],
+                order_seg=0,
+                random_crop=False,
+                p_el_per_sample=chances["elastic"],
+                p_rot_per_sample=chances["rotation"],
+                p_scale_per_sample=chances["scaling"],
+            )
+            values = {"data": image, "seg": labels}
+            for change in changes:
+                values = change(**values)
+
+    return Task(run)
+
+
+def benchmark(
+    methods: Sequence[str],
+    parts: Sequence[str],
+    *,
+    volume_edge: int,
+    patch_edge: int,
+    patches: int,
+    runs: int,
+    alone: bool = False,
+) -> reporting.Report:
+    """Measures each interpolation with each of `PARTS`."""
+    makers = {"ours": make_ours, "batchgenerators": make_batchgenerators}
+    if alone:
+        del makers["batchgenerators"]
+    rows = []
+    for method in methods:
+        for part in parts:
+            arguments: dict[str, Any] = {
+                "method": method,
+                "part": part,
+                "volume_edge": volume_edge,
+                "patch_edge": patch_edge,
+                "patches": patches,
+            }
+            measured = measure(
+                [Contender(name, make, arguments) for name, make in makers.items()],
+                runs=runs,
+                threads=1,
+                # Ours reads ahead, and would do so in the other's turn.
+                together=False,
+            )
+            rows += [
+                row | {"patches_per_second": patches / row["median_seconds"]}
+                for row in reporting.rows_of(measured, method=method, part=part)
+            ]
+    edge = f"{patch_edge}³ voxels of volumes of {volume_edge}³"
+    note = f"A run is {patches} patches of {edge}, on one core."
+    return reporting.Report("pipeline", COLUMNS, rows, [note])
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
+    flags.DEFINE_integer("runs", 5, "Timed runs of each contender.", lower_bound=1)
+    flags.DEFINE_integer("patches", 8, "Patches of a run.", lower_bound=1)
+    flags.DEFINE_integer("patch_size", 128, "Edge of the patches.", lower_bound=8)
+    flags.DEFINE_integer("volume_size", 192, "Edge of the volumes.", lower_bound=8)
+    flags.DEFINE_bool("alone", False, "Leave batchgenerators out.")
+    flags.DEFINE_multi_enum("method", METHODS, METHODS, "Interpolation.")
+    flags.DEFINE_multi_enum(
+        "part", list(PARTS), list(PARTS), "What happens to patches; may be repeated."
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures and reports."""
+    del argv  # flags only; `command.start` has checked
+    values = flags.FLAGS
+    there = importlib.util.find_spec("batchgenerators") is not None
+    if not (there or values.alone):
+        raise command.StoppedError(
+            "the other side of this benchmark needs batchgenerators, which is not "
+            "installed: pip install 'u2net-tf[bench]'"
+        )
+    report = benchmark(
+        values.method,
+        values.part,
+        volume_edge=values.volume_size,
+        patch_edge=values.patch_size,
+        patches=values.patches,
+        runs=values.runs,
+        alone=values.alone,
+    )
+    reporting.publish(report, values.output, threads=1)
+
+
+def run() -> None:
+    """Entry point: parses the flags and calls `main`."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""Augmentation of patches: parameters are drawn, applying them is deterministic."""
