@@ -1,7 +1,6 @@
 """The blocks of encoder and decoder, made of convolution units."""
 
 import keras
-import tensorflow as tf
 
 from u2net_tf.networks.layers import (
     NEGATIVE_SLOPE,
@@ -77,11 +76,11 @@ class _UnitsBlock(DomainLayer):
         super().__init__(num_domains, **kwargs)
         self.recompute = check_recompute(recompute)
 
-    def _run(self, unit, *inputs, domain, concatenate=False):
-        """Calls a unit, with its inputs made one along the channels if asked for."""
+    def _run(self, unit, *inputs, domain, as_parts=False):
+        """Calls a unit; the inputs are one map, side by side, if they are parts."""
 
         def run(*tensors):
-            tensors = [tf.concat(tensors, axis=-1)] if concatenate else tensors
+            tensors = [list(tensors)] if as_parts else tensors
             return unit(*tensors, domain=domain)
 
         if self.recompute == "none":
@@ -279,7 +278,7 @@ class DecoderBlock(_UnitsBlock):
     def call(self, inputs, skip, *, domain):
         """Maps (N, d, h, w, 2 filters) and the skip to (N, D, H, W, filters)."""
         hidden = self._run(self.up_unit, inputs, domain=domain)
-        hidden = self._run(self.unit_1, hidden, skip, domain=domain, concatenate=True)
+        hidden = self._run(self.unit_1, hidden, skip, domain=domain, as_parts=True)
         return self._run(self.unit_2, hidden, domain=domain)
 
     def get_config(self):

@@ -5,6 +5,7 @@ chosen by the Python integer `domain` when a step is traced. What a step does no
 it does not touch. `domain` goes by keyword: Keras takes only tensors by position.
 """
 
+import functools
 import math
 import operator
 from collections.abc import Sequence
@@ -115,6 +116,29 @@ class DomainLayer(keras.layers.Layer):
         layer.build((None, None, None, None, channels))
 
 
+def each_part(function, inputs, *parameters):
+    """Returns `function(inputs, *parameters)`, for each part of a list of inputs.
+
+    Maps in a list count as one, side by side along the channels. What treats every
+    channel alike need not make that one.
+
+    Args:
+        function: Of a map and of tensors whose last axis are its channels.
+        inputs: Tensor of shape (N, D, H, W, C), or a list of such.
+        *parameters: Tensors whose last axis are all the channels.
+    """
+    if not isinstance(inputs, list):
+        return function(inputs, *parameters)
+    sizes = [part.shape[-1] for part in inputs]
+    split = [tf.split(tensor, sizes, axis=-1) for tensor in parameters]
+    return [function(*part) for part in zip(inputs, *split, strict=True)]
+
+
+def joined(inputs):
+    """Returns the one map that a list of maps counts as; see `each_part`."""
+    return tf.concat(inputs, axis=-1) if isinstance(inputs, list) else inputs
+
+
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class DomainNorm(DomainLayer):
     """Instance normalization with γ and β per domain, optionally with LeakyReLU.
@@ -158,19 +182,24 @@ class DomainNorm(DomainLayer):
         return [self.gammas[domain], self.betas[domain]]
 
     def call(self, inputs, residual=None, *, domain):
-        """Normalizes (N, D, H, W, C) with the parameters of `domain`.
+        """Normalizes (N, D, H, W, C), or parts of it, with the parameters of `domain`.
 
         What `residual` holds, of the same shape, is added before the activation.
         """
         domain = self.check_domain(domain)
-        return ops.instance_norm(
-            inputs,
-            self.gammas[domain],
-            self.betas[domain],
-            residual,
-            epsilon=self.epsilon,
-            negative_slope=self.negative_slope,
-        )
+
+        def normalize(inputs, gamma, beta):
+            return ops.instance_norm(
+                inputs,
+                gamma,
+                beta,
+                residual,
+                epsilon=self.epsilon,
+                negative_slope=self.negative_slope,
+            )
+
+        gamma, beta = self.gammas[domain], self.betas[domain]
+        return each_part(normalize, inputs, *map(tf.convert_to_tensor, (gamma, beta)))
 
     def get_config(self):
         """Returns the arguments of the constructor."""
@@ -240,11 +269,11 @@ class DepthwiseConv3D(DomainLayer):
         return [self.kernels[domain], self.biases[domain]]
 
     def call(self, inputs, *, domain):
-        """Convolves (N, D, H, W, C), up-sampled, with the kernel of `domain`."""
+        """Convolves (N, D, H, W, C), or parts of it, with the kernel of `domain`."""
         domain = self.check_domain(domain)
-        return ops.depthwise_conv3d(
-            inputs, self.kernels[domain], self.biases[domain], upsample=self.upsample
-        )
+        convolve = functools.partial(ops.depthwise_conv3d, upsample=self.upsample)
+        kernel, bias = self.kernels[domain], self.biases[domain]
+        return each_part(convolve, inputs, *map(tf.convert_to_tensor, (kernel, bias)))
 
     def get_config(self):
         """Returns the arguments of the constructor."""
@@ -332,6 +361,11 @@ class DomainConv3D(DomainLayer):
 
 
 class _SharedConv3D(keras.layers.Conv3D):
+    def build(self, input_shape):
+        super().build(input_shape)
+        # Keras would refuse a list of parts; `ops.conv3d` checks the channels.
+        self.input_spec = None
+
     def convolution_op(self, inputs, kernel):
         return ops.conv3d(inputs, kernel, strides=self.strides)
 

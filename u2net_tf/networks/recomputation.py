@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from u2net_tf.networks.ops import current_route, use_route
+
 # "none": the backward pass finds all maps kept. "blocks": it finds the inputs of each
 # convolution unit, and computes what is between them again.
 RECOMPUTE = ("none", "blocks")
@@ -25,7 +27,7 @@ def recomputed(function, variables, *inputs):
         variables: The Keras variables that it reads, for their gradients.
         *inputs: Tensors.
     """
-    num_inputs = len(inputs)
+    num_inputs, route = len(inputs), current_route()
 
     def run(tensors):
         values = zip(variables, tensors[num_inputs:], strict=True)
@@ -39,7 +41,11 @@ def recomputed(function, variables, *inputs):
             # once; and not found to be the same as the forward pass and merged with it.
             with tf.control_dependencies([upstream]):
                 again = [tf.identity(tensor) for tensor in tensors]
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
+            with (
+                # The gradient may be taken where another one counts.
+                use_route(route),
+                tf.GradientTape(watch_accessed_variables=False) as tape,
+            ):
                 tape.watch(again)
                 outputs = run(again)
             return tape.gradient(
@@ -49,6 +55,7 @@ def recomputed(function, variables, *inputs):
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
 
-        return run(tensors), gradient
+        # Or a tape around this would record, and keep, what is in the function.
+        return run([tf.stop_gradient(tensor) for tensor in tensors]), gradient
 
     return keep_inputs(*inputs, *(tf.convert_to_tensor(v) for v in variables))

@@ -10,6 +10,7 @@ from u2net_tf.networks.layers import (
     DomainLayer,
     DomainNorm,
     check_positive_integers,
+    joined,
     shared_conv,
 )
 
@@ -19,7 +20,7 @@ class ConvUnit(DomainLayer):
 
     Subclasses say where the adapter sits. γ and β of the norm belong to each domain.
     `unit(inputs, residual, domain=…)` adds `residual`, a map like the outputs, before
-    the activation.
+    the activation. The inputs may be a list of maps that count as one, side by side.
 
     Args:
         in_channels: Input channels.
@@ -91,7 +92,7 @@ class PlainUnit(ConvUnit):
 
     def call(self, inputs, residual=None, *, domain):
         """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), the up-sampled."""
-        hidden = self.conv(ops.upsample_nearest(inputs, self.upsample))
+        hidden = self.conv(ops.upsample_nearest(joined(inputs), self.upsample))
         return self.norm(hidden, residual, domain=domain)
 
 
@@ -188,7 +189,7 @@ class SeriesUnit(ConvUnit):
 
     def call(self, inputs, residual=None, *, domain):
         """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), the up-sampled."""
-        hidden = self.conv(ops.upsample_nearest(inputs, self.upsample))
+        hidden = self.conv(ops.upsample_nearest(joined(inputs), self.upsample))
         correction = self.adapter(
             self.adapter_norm(hidden, domain=domain), domain=domain
         )
@@ -234,7 +235,7 @@ class ParallelUnit(ConvUnit):
 
     def call(self, inputs, residual=None, *, domain):
         """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), the up-sampled."""
-        inputs = ops.upsample_nearest(inputs, self.upsample)
+        inputs = ops.upsample_nearest(joined(inputs), self.upsample)
         hidden = self.conv(inputs) + self.adapter(inputs, domain=domain)
         return self.norm(hidden, residual, domain=domain)
 

@@ -1,5 +1,7 @@
 """The dense convolution."""
 
+import functools
+
 import tensorflow as tf
 
 from u2net_tf.networks.ops.shapes import check_rank_5, dims
@@ -9,7 +11,9 @@ def conv3d(inputs, kernel, *, strides=(1, 1, 1)):
     """Convolves with 'SAME' padding.
 
     Args:
-        inputs: Tensor of shape (N, D, H, W, C); N, D, H, W may be unknown.
+        inputs: Tensor of shape (N, D, H, W, C); N, D, H, W may be unknown. Or a list of
+            such tensors that count as one, side by side along C; with a pointwise
+            kernel, that one is not made.
         kernel: Tensor of shape (kd, kh, kw, C, F).
         strides: Three integers of at least 1, along D, H, W.
 
@@ -20,10 +24,16 @@ def conv3d(inputs, kernel, *, strides=(1, 1, 1)):
     Raises:
         ValueError: If `inputs` is not of rank 5.
     """
-    inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
-    check_rank_5(inputs)
+    kernel = tf.convert_to_tensor(kernel)
+    parts = inputs if isinstance(inputs, list) else [inputs]
+    parts = [tf.convert_to_tensor(part) for part in parts]
+    for part in parts:
+        check_rank_5(part)
     if tuple(kernel.shape[:3]) == tuple(strides) == (1, 1, 1):
-        return _pointwise(inputs, kernel[0, 0, 0])
+        matrices = tf.split(kernel[0, 0, 0], [part.shape[-1] for part in parts])
+        products = map(_pointwise, parts, matrices)
+        return functools.reduce(tf.add, products)
+    inputs = tf.concat(parts, axis=-1) if len(parts) > 1 else parts[0]
     # TensorFlow 2.21 on a CPU with AVX512_BF16 reads memory that nobody wrote in the
     # bfloat16 gradient of such a kernel over a map that is 2 deep.
     faulty = kernel.shape[0] > 1 and inputs.shape[1] in (2, None)

@@ -63,7 +63,7 @@ def depthwise_conv3d(inputs, kernel, bias=None, *, upsample=(1, 1, 1), route=Non
             "`bias` must have one value per channel. Received: "
             f"bias.shape={biases[0].shape}, kernel.shape={kernel.shape}"
         )
-    factors, route = check_factors(upsample), check_route(route)
+    factors, route = check_factors("upsample", upsample), check_route(route)
 
     @tf.custom_gradient
     def convolve(inputs, kernel, *biases):

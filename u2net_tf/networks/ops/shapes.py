@@ -21,7 +21,7 @@ def check_rank_5(inputs):
         )
 
 
-def check_factors(factors):
+def check_factors(name, factors):
     """Returns the factors of an up-sampling as a tuple of integers.
 
     Raises:
@@ -32,7 +32,6 @@ def check_factors(factors):
         int(factor) != factor or factor < 1 for factor in factors
     ):
         raise ValueError(
-            "`factors` must be three integers of at least 1. "
-            f"Received: factors={factors}"
+            f"`{name}` must be three integers of at least 1. Received: {name}={factors}"
         )
     return tuple(int(factor) for factor in factors)

@@ -25,7 +25,7 @@ def upsample_nearest(inputs, factors, *, route=None):
     """
     inputs = tf.convert_to_tensor(inputs)
     check_rank_5(inputs)
-    factors, route = check_factors(factors), check_route(route)
+    factors, route = check_factors("factors", factors), check_route(route)
     if factors == (1, 1, 1):
         return tf.identity(inputs)
 
