@@ -168,3 +168,29 @@ def test_unknown_words_are_rejected():
         blocks.EncoderBlock(4, 2, adapter="seperable")
     with pytest.raises(ValueError, match=r"Received: second_up_conv='half'"):
         blocks.DecoderBlock(4, 2, strides=(2, 2, 2), second_up_conv="half")
+
+
+@pytest.mark.parametrize("unit", units.UNITS.values())
+def test_units_take_parts(unit):
+    layer = unit(5, 4, 2, dtype="float64")
+    layer.build()
+    assign(layer.variables)
+    parts = [draw(3, "float64"), draw(2, "float64")]
+    np.testing.assert_allclose(
+        layer(parts, domain=1),
+        layer(tf.concat(parts, axis=-1), domain=1),
+        atol=1e-9,
+    )
+
+
+def test_decoder_block_does_not_join_its_parts():
+    """The map of up-sampled and skip is the largest of all."""
+    for adapter, joins in (("separable", 0), ("none", 1)):
+        block = blocks.DecoderBlock(2, 1, strides=(2, 2, 2), adapter=adapter)
+        block.build()
+        graph = tf.function(lambda x, y, block=block: block(x, y, domain=0))
+        concrete = graph.get_concrete_function(
+            tf.TensorSpec((1, 2, 2, 2, 4)), tf.TensorSpec((1, 4, 4, 4, 2))
+        )
+        kinds = [operation.type for operation in concrete.graph.get_operations()]
+        assert kinds.count("ConcatV2") == joins

@@ -1,0 +1,105 @@
+"""Numbers to compute with, naive operations, and the ways to run one."""
+
+import numpy as np
+import scipy.ndimage
+import tensorflow as tf
+
+
+def draw(shape, seed=0, dtype=np.float64):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def repeat(inputs, factors):
+    for axis, factor in enumerate(factors, start=1):
+        inputs = tf.repeat(inputs, factor, axis=axis)
+    return inputs
+
+
+def correlate(inputs, kernel):
+    outputs = np.empty_like(inputs)
+    for sample in range(inputs.shape[0]):
+        for channel in range(inputs.shape[-1]):
+            outputs[sample, ..., channel] = scipy.ndimage.correlate(
+                inputs[sample, ..., channel], kernel[..., channel], mode="constant"
+            )
+    return outputs
+
+
+def shifted_sum(inputs, kernel, bias=0.0, *, upsample=(1, 1, 1)):
+    """A depthwise convolution that TensorFlow can differentiate by itself."""
+    radii = [size // 2 for size in kernel.shape[:3]]
+    repeated = repeat(inputs, upsample)
+    padded = tf.pad(repeated, [[0, 0], *([r, r] for r in radii), [0, 0]])
+    _, depth, height, width, _ = repeated.shape
+    parts = [
+        padded[:, i : i + depth, j : j + height, k : k + width] * kernel[i, j, k]
+        for i, j, k in np.ndindex(*kernel.shape[:3])
+    ]
+    return tf.add_n(parts) + bias
+
+
+def _any_size(tensor):
+    """What has the rank of a map may have any size, all else is known."""
+    sizes = [None] * 4 if tensor.shape.rank == 5 else tensor.shape[:-1]
+    return tf.TensorSpec([*sizes, tensor.shape[-1]], tensor.dtype)
+
+
+# How the same operation may be run.
+WAYS = ("eager", "graph", "any size", "xla")
+
+
+def run(way, function, tensors):
+    """Returns `function(*tensors)`."""
+    tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
+    if way == "eager":
+        return function(*tensors)
+    options = {"jit_compile": True} if way == "xla" else {}
+    if way == "any size":
+        options["input_signature"] = [_any_size(tensor) for tensor in tensors]
+    return tf.function(function, autograph=False, **options)(*tensors)
+
+
+def differentiate(function, tensors, upstream, way="eager"):
+    """Returns the outputs, and the gradients of sum(upstream * outputs)."""
+
+    def score(upstream, *tensors):
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            outputs = function(*tensors)
+        return outputs, *tape.gradient(outputs, tensors, output_gradients=upstream)
+
+    outputs, *gradients = run(way, score, [upstream, *tensors])
+    return outputs, gradients
+
+
+def differentiate_twice(function, tensors, way="eager"):
+    """Returns the gradients of a weighted sum of the gradients of Σ outputs³."""
+
+    def score(*tensors):
+        with tf.GradientTape() as outer:
+            outer.watch(tensors)
+            with tf.GradientTape() as inner:
+                inner.watch(tensors)
+                total = tf.reduce_sum(function(*tensors) ** 3)
+            first = inner.gradient(total, tensors)
+            weighted = [
+                tf.reduce_sum(gradient * draw(gradient.shape, seed))
+                for seed, gradient in enumerate(first, start=7)
+            ]
+            total = tf.add_n(weighted)
+        return outer.gradient(total, tensors)
+
+    return run(way, score, tensors)
+
+
+def assert_all_close(found, expected, **tolerances):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, **{"rtol": 0, **tolerances})
+
+
+def errors(found, exact):
+    """Lengths of the differences from what was computed in float64."""
+    return [
+        float(tf.norm(tf.cast(one, tf.float64) - other))
+        for one, other in zip(found, exact, strict=True)
+    ]

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from arrays import WAYS, assert_all_close, differentiate, draw
+
+from u2net_tf.networks import ops
+
+
+@pytest.mark.parametrize("strides", [(1, 1, 1), (1, 2, 2), (2, 1, 2)])
+def test_strides(strides):
+    inputs, kernel = draw((2, 4, 6, 5, 3)), draw((3, 1, 3, 3, 2), seed=1)
+    # 'SAME' with stride 2 over an even size starts at the first voxel.
+    padded = np.pad(inputs, [(0, 0), (1, 1), (0, 0), (1, 1), (0, 0)])
+    expected = np.zeros((2, 4, 6, 5, 2))
+    for z, x in np.ndindex(3, 3):
+        part = padded[:, z : z + 4, :, x : x + 5]
+        expected += part @ kernel[z, 0, x]
+    found = ops.conv3d(inputs, kernel, strides=strides)
+    sd, sh, sw = strides
+    first = (sd - 1, 0, 0)
+    expected = expected[:, first[0] :: sd, ::sh, ::sw]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("strides", [(1, 1, 1), (1, 2, 2)])
+def test_pointwise(way, strides):
+    """What is computed as a product of matrices, and what is not for its strides."""
+    tensors = draw((2, 3, 4, 2, 3)), draw((1, 1, 1, 3, 5), seed=1)
+    upstream = draw((2, 3, *np.floor_divide((4, 2), strides[1:]), 5), seed=2)
+
+    def native(inputs, kernel):
+        return tf.nn.conv3d(inputs, kernel, strides=[1, *strides, 1], padding="SAME")
+
+    def ours(inputs, kernel):
+        kernel = tf.ensure_shape(kernel, tensors[1].shape)
+        return ops.conv3d(inputs, kernel, strides=strides)
+
+    outputs, gradients = differentiate(ours, tensors, upstream, way)
+    expected, expected_gradients = differentiate(native, tensors, upstream)
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-12)
+    assert_all_close(gradients, expected_gradients, atol=1e-12)
+
+
+def test_pointwise_is_a_product_of_matrices():
+    """Lists as strides, too."""
+    compiled = tf.function(
+        lambda inputs, kernel: ops.conv3d(inputs, kernel, strides=[1, 1, 1])
+    ).get_concrete_function(
+        tf.TensorSpec((None, 2, None, 4, 3)), tf.TensorSpec((1, 1, 1, 3, 5))
+    )
+    types = {operation.type for operation in compiled.graph.get_operations()}
+    assert "MatMul" in types
+    assert "Conv3D" not in types
+    # What is known of the size stays known.
+    assert compiled.structured_outputs.shape.as_list() == [None, 2, None, 4, 5]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("known", [True, False])
+def test_bfloat16_gradient_of_a_shallow_map(depth, known):
+    """oneDNN's own is wrong over a depth of 2 on some CPUs."""
+    inputs = tf.constant(draw((2, depth, 4, 4, 3)), tf.bfloat16)
+    kernel = tf.constant(draw((3, 3, 3, 3, 5), seed=1), tf.bfloat16)
+    upstream = tf.constant(draw((2, depth, 4, 4, 5), seed=2), tf.bfloat16)
+    shape = (2, *([None] * 3 if not known else inputs.shape[1:4]), 3)
+
+    def convolve(inputs, kernel):
+        return ops.conv3d(tf.ensure_shape(inputs, shape), kernel)
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.bfloat16)])
+    def compiled(inputs):
+        return differentiate(convolve, [inputs, kernel], upstream)[1]
+
+    found = compiled(inputs)
+    wide = [tf.cast(tensor, tf.float64) for tensor in (inputs, kernel)]
+    _, expected = differentiate(ops.conv3d, wide, tf.cast(upstream, tf.float64))
+    for one, other in zip(found, expected, strict=True):
+        error = tf.norm(tf.cast(one, tf.float64) - other) / tf.norm(other)
+        assert error < 0.01
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_rank(size):
+    with pytest.raises(ValueError, match=r"`inputs`.*inputs.shape=\(2, 4, 4, 1\)"):
+        ops.conv3d(tf.zeros([2, 4, 4, 1]), tf.zeros([size, 1, 1, 1, 1]))
+
+
+class TestParts:
+    """Maps in a list count as one, side by side along the channels."""
+
+    @pytest.mark.parametrize("size", [(1, 1, 1), (3, 3, 3)])
+    def test_are_one_map(self, size):
+        parts = [draw((2, 3, 4, 2, 3)), draw((2, 3, 4, 2, 2), seed=1)]
+        kernel = draw((*size, 5, 4), seed=2)
+        expected = ops.conv3d(np.concatenate(parts, axis=-1), kernel)
+        np.testing.assert_allclose(ops.conv3d(parts, kernel), expected, atol=1e-12)
+
+    def test_of_another_number_of_channels(self):
+        parts = [draw((1, 2, 2, 2, 3)), draw((1, 2, 2, 2, 3))]
+        for size in ((1, 1, 1), (3, 3, 3)):
+            with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+                ops.conv3d(parts, draw((*size, 5, 4)))

@@ -1,0 +1,283 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from arrays import (
+    WAYS,
+    assert_all_close,
+    correlate,
+    differentiate,
+    differentiate_twice,
+    draw,
+    errors,
+    repeat,
+    run,
+    shifted_sum,
+)
+
+from u2net_tf.networks import ops
+from u2net_tf.networks.ops import depthwise
+
+# Shapes of inputs and kernel. Up to four samples and more take different paths; so do
+# depth taps that see nothing but the padding.
+CASES = [
+    ((2, 4, 5, 3, 2), (3, 3, 3)),
+    ((1, 1, 5, 7, 2), (5, 1, 3)),
+    ((5, 3, 5, 3, 2), (5, 3, 1)),
+    ((5, 2, 3, 7, 2), (1, 3, 5)),
+]
+
+
+@pytest.fixture(params=["fused", "made"])
+def repeated_map(request, monkeypatch):
+    """Whether the compiled route makes the up-sampled map or not."""
+    fewest = {"fused": 0, "made": 2**60}[request.param]
+    monkeypatch.setattr(depthwise, "_FEWEST_TO_FUSE", fewest)
+    return request.param
+
+
+def draw_tensors(shape, size):
+    """Inputs, kernel and bias."""
+    num_channels = shape[-1]
+    return draw(shape), draw((*size, num_channels), 1), draw(num_channels, 2)
+
+
+def with_options(**options):
+    def convolve(inputs, kernel, bias=None):
+        return ops.depthwise_conv3d(inputs, kernel, bias, **options)
+
+    return convolve
+
+
+@pytest.mark.parametrize(("shape", "size"), CASES)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("route", ops.ROUTES)
+def test_is_a_correlation_with_zero_padding(shape, size, way, route):
+    tensors, upstream = draw_tensors(shape, size), draw(shape, 3)
+    found = differentiate(with_options(route=route), tensors, upstream, way)
+    outputs, (inputs_gradient, kernel_gradient, bias_gradient) = found
+    inputs, kernel, bias = tensors
+    expected = correlate(inputs, kernel) + bias
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-12)
+    expected = correlate(upstream, kernel[::-1, ::-1, ::-1])
+    np.testing.assert_allclose(inputs_gradient, expected, rtol=0, atol=1e-12)
+    expected = upstream.sum(axis=(0, 1, 2, 3))
+    np.testing.assert_allclose(bias_gradient, expected, rtol=0, atol=1e-12)
+    _, (_, expected, _) = differentiate(shifted_sum, tensors, upstream)
+    np.testing.assert_allclose(kernel_gradient, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("route", ops.ROUTES)
+def test_without_bias(route):
+    inputs, kernel, _ = draw_tensors(*CASES[0])
+    found, gradients = differentiate(
+        with_options(route=route), [inputs, kernel], draw(inputs.shape, 3), "graph"
+    )
+    np.testing.assert_allclose(found, correlate(inputs, kernel), rtol=0, atol=1e-12)
+    assert len(gradients) == 2
+
+
+@pytest.mark.parametrize("unknown", [0, 1, 2])
+@pytest.mark.parametrize("route", ops.ROUTES)
+def test_one_unknown_size(route, unknown):
+    shape, size = CASES[0]
+    tensors, upstream = draw_tensors(shape, size), draw(shape, 3)
+    known_in_part = [None if axis == unknown else n for axis, n in enumerate(shape)]
+    specs = [tf.TensorSpec(known_in_part, tf.float64)]
+    specs += [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors[1:]]
+
+    @tf.function(input_signature=[specs[0], *specs])
+    def differentiated(upstream, *tensors):
+        return differentiate(with_options(route=route), tensors, upstream)
+
+    outputs, gradients = differentiated(upstream, *tensors)
+    expected, expected_gradients = differentiate(shifted_sum, tensors, upstream)
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-12)
+    assert_all_close(gradients, expected_gradients, atol=1e-11)
+    spec = differentiated.get_concrete_function().structured_outputs[0]
+    assert spec.shape.is_compatible_with(known_in_part)
+    assert spec.shape[-1] == shape[-1]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    # Of the compiled route, which adds up in float32 and rounds once; the plain one
+    # rounds after every depth tap.
+    [("float32", 1e-6), ("float16", 2.0**-10), ("bfloat16", 2.0**-7)],
+)
+@pytest.mark.parametrize("route", ops.ROUTES)
+def test_dtypes(route, dtype, tolerance):
+    (shape, size) = CASES[0]
+    rounded = [tf.cast(tensor, dtype) for tensor in draw_tensors(shape, size)]
+    upstream = tf.cast(draw(shape, 3), dtype)
+    found, gradients = differentiate(
+        with_options(route=route), rounded, upstream, "graph"
+    )
+    assert {tensor.dtype.name for tensor in [found, *gradients]} == {dtype}
+    exact = [tf.cast(tensor, tf.float64) for tensor in rounded]
+    expected = differentiate(shifted_sum, exact, tf.cast(upstream, tf.float64))
+    lengths = [float(tf.norm(tensor)) for tensor in (expected[0], *expected[1])]
+    found = errors([found, *gradients], [expected[0], *expected[1]])
+    factor = {"compiled": 1, "plain": 4}[route]
+    assert max(np.divide(found, lengths)) < factor * tolerance
+
+
+@pytest.mark.parametrize(
+    ("factors", "size", "way"),
+    [
+        ((1, 1, 1), (3, 3, 3), "graph"),
+        ((2, 2, 2), (3, 3, 3), "graph"),
+        ((1, 2, 2), (5, 1, 3), "eager"),
+        # Of three copies, two see another voxel, and none sees one farther away.
+        ((2, 1, 3), (3, 1, 3), "graph"),
+        ((2, 1, 3), (1, 3, 5), "any size"),
+    ],
+)
+def test_upsampling_first(repeated_map, factors, size, way):
+    tensors = draw_tensors((2, 2, 3, 2, 2), size)
+    upstream = draw(repeat(tensors[0], factors).shape, 3)
+    compiled = with_options(upsample=factors, route="compiled")
+    found, gradients = differentiate(compiled, tensors, upstream, way)
+    expected, expected_gradients = differentiate(
+        lambda *tensors: shifted_sum(*tensors, upsample=factors), tensors, upstream
+    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert_all_close(gradients, expected_gradients, atol=1e-11)
+
+
+@pytest.mark.parametrize("factors", [(1, 2, 2), (2, 1, 3)])
+@pytest.mark.parametrize("way", ["graph", "any size"])
+def test_plain_upsampling_first(factors, way):
+    tensors = draw_tensors((5, 2, 3, 2, 2), (3, 1, 5))
+    upstream = draw(repeat(tensors[0], factors).shape, 3)
+    plain = with_options(upsample=factors, route="plain")
+    found, gradients = differentiate(plain, tensors, upstream, way)
+    expected, expected_gradients = differentiate(
+        lambda *tensors: shifted_sum(*tensors, upsample=factors), tensors, upstream
+    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert_all_close(gradients, expected_gradients, atol=1e-11)
+
+
+def made_sizes(shape, **options):
+    """Numbers in each map that is made outside of what XLA compiles."""
+    specs = [tf.TensorSpec(shape), tf.TensorSpec((3, 3, 3, shape[-1]))]
+    graph = tf.function(with_options(**options)).get_concrete_function(*specs).graph
+    return [
+        output.shape.num_elements()
+        for operation in graph.get_operations()
+        for output in operation.outputs
+        if output.shape.rank == 5 and operation.type == "PartitionedCall"
+    ]
+
+
+def test_large_repeated_maps_are_not_made():
+    large = depthwise._FEWEST_TO_FUSE
+    fused = made_sizes((1, 32, 64, 64, 2), upsample=(2, 2, 2))
+    assert fused == [large]
+    made = made_sizes((1, 32, 64, 32, 2), upsample=(2, 2, 2))
+    assert made == [large // 2, large // 2]
+
+
+@pytest.mark.parametrize("route", ops.ROUTES)
+def test_gradients_are_finite_differences(route):
+    tensors = draw_tensors((2, 1, 2, 3, 2), (3, 3, 1))
+    theory, numeric = tf.test.compute_gradient(
+        tf.function(with_options(route=route)), list(tensors)
+    )
+    assert_all_close(theory, numeric, atol=1e-8)
+
+
+def test_gradients_with_upsampling_are_finite_differences(repeated_map):
+    tensors = draw_tensors((1, 1, 2, 3, 2), (1, 3, 3))
+    theory, numeric = tf.test.compute_gradient(
+        tf.function(with_options(route="compiled", upsample=(1, 2, 1))), list(tensors)
+    )
+    assert_all_close(theory, numeric, atol=1e-8)
+
+
+@pytest.mark.parametrize("route", ops.ROUTES)
+@pytest.mark.parametrize("way", ["eager", "graph"])
+def test_second_derivatives(route, way):
+    tensors = draw_tensors((2, 2, 3, 3, 2), (3, 1, 3))
+    found = differentiate_twice(with_options(route=route), tensors, way)
+    expected = differentiate_twice(shifted_sum, tensors)
+    assert_all_close(found, expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("way", ["eager", "graph"])
+def test_second_derivatives_with_upsampling(repeated_map, way):
+    factors = (1, 1, 2)
+    tensors = draw_tensors((2, 1, 2, 3, 2), (1, 1, 3))
+    found = differentiate_twice(with_options(upsample=factors), tensors, way)
+    expected = differentiate_twice(
+        lambda *tensors: shifted_sum(*tensors, upsample=factors), tensors
+    )
+    assert_all_close(found, expected, atol=1e-10, rtol=1e-10)
+
+
+def test_float32_is_as_exact_as_the_plain_route():
+    shape = (2, 32, 32, 32, 16)
+    tensors = [tensor.astype(np.float32) for tensor in draw_tensors(shape, (3, 3, 3))]
+    upstream = draw(shape, 3, np.float32)
+
+    def measure(dtype, route):
+        return differentiate(
+            with_options(route=route),
+            [tensor.astype(dtype) for tensor in tensors],
+            upstream.astype(dtype),
+            "graph",
+        )
+
+    exact, exact_gradients = measure(np.float64, "plain")
+    found = {}
+    for route in ops.ROUTES:
+        outputs, gradients = measure(np.float32, route)
+        found[route] = errors([outputs, *gradients], [exact, *exact_gradients])
+    lengths = [float(tf.norm(tensor)) for tensor in [exact, *exact_gradients]]
+    allowed = 1.5 * np.array(found["plain"]) + 1e-8 * np.array(lengths)
+    assert np.all(found["compiled"] <= allowed), (found, lengths)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "kernel", "options"),
+    [
+        ("kernel", (2, 4, 4, 4, 3), (2, 3, 3, 3), {}),
+        ("kernel", (2, 4, 4, 4, 3), (3, 3, 2, 3), {}),
+        ("kernel", (2, 4, 4, 4, 3), (3, 3, 3, 2), {}),
+        ("kernel", (2, 4, 4, 4, 3), (3, 3, 3, 3, 1), {}),
+        ("inputs", (4, 4, 4, 3), (3, 3, 3, 3), {}),
+        ("bias", (2, 4, 4, 4, 3), (3, 3, 3, 3), {"bias": np.zeros(2, np.float32)}),
+        ("bias", (2, 4, 4, 4, 1), (3, 3, 3, 1), {"bias": np.float32(0)}),
+        ("upsample", (2, 4, 4, 4, 3), (3, 3, 3, 3), {"upsample": (2, 2)}),
+        ("upsample", (2, 4, 4, 4, 3), (3, 3, 3, 3), {"upsample": (2, 0, 1)}),
+        ("upsample", (2, 4, 4, 4, 3), (3, 3, 3, 3), {"upsample": (1, 1, 1.5)}),
+        ("route", (2, 4, 4, 4, 3), (3, 3, 3, 3), {"route": "xla"}),
+    ],
+)
+def test_rejects(name, inputs, kernel, options):
+    with pytest.raises(ValueError, match=rf"^`{name}` .*Received: {name}(\.shape)?="):
+        ops.depthwise_conv3d(tf.zeros(inputs), tf.zeros(kernel), **options)
+
+
+@pytest.mark.parametrize("route", ops.ROUTES)
+def test_takes_the_route_of_the_context(route):
+    tensors = [tensor.astype(np.float32) for tensor in draw_tensors(*CASES[0])]
+
+    def types(convolve):
+        graph = tf.function(convolve).get_concrete_function(*tensors).graph
+        return [operation.type for operation in graph.get_operations()]
+
+    with ops.use_route(route):
+        found = types(with_options())
+    assert found == types(with_options(route=route))
+    assert ("PartitionedCall" in found) == (route == "compiled")
+
+
+def test_of_nothing_but_the_kernel():
+    """An impulse gives the kernel turned round: tap (i, j, k) sees voxel +(i, j, k)."""
+    kernel = draw((3, 3, 3, 1))
+    impulse = np.zeros((1, 3, 3, 3, 1))
+    impulse[0, 1, 1, 1, 0] = 1.0
+    for route in ops.ROUTES:
+        found = run("eager", with_options(route=route), [impulse, kernel])
+        np.testing.assert_array_equal(found[0], kernel[::-1, ::-1, ::-1])
