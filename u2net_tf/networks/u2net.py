@@ -1,5 +1,7 @@
 """3D U²-Net: one U-Net for many domains."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -16,7 +18,7 @@ from u2net_tf.networks.layers import (
     check_positive_integers,
     name_each,
 )
-from u2net_tf.networks.recomputation import check_recompute
+from u2net_tf.networks.recomputation import check_recompute, recomputed
 from u2net_tf.networks.units import check_adapter
 
 DEEP_SUPERVISION_LEVELS = (2, 1)
@@ -39,8 +41,8 @@ class U2Net(keras.Model):
         second_up_conv: The last convolution of each decoder block: "full" 3×3×3 or
             "pointwise" 1×1×1; None for what the published code does, full where
             separable and pointwise elsewhere.
-        recompute: "none", or "blocks": the backward pass computes what lies inside the
-            blocks of encoder and decoder again rather than keep it. Changes memory
+        recompute: "none", or "blocks": the backward pass computes what lies inside
+            stem, encoder and decoder blocks again rather than keep it. Changes memory
             and time, not results.
         **kwargs: `name`, `dtype` and `trainable` of `keras.Model`.
 
@@ -193,7 +195,7 @@ class U2Net(keras.Model):
             ValueError: If a known size of `inputs` or `domain` does not fit.
         """
         self._check_inputs(inputs)
-        hidden = self.stem(inputs, domain=domain)
+        hidden = self._run_stem(inputs, domain)
         skips = []
         for level, block in enumerate(self.encoder):
             if level > 0:
@@ -209,6 +211,12 @@ class U2Net(keras.Model):
             logits = logits + deep
         # A softmax over half-precision logits would lose the loss's small gradients.
         return logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
+
+    def _run_stem(self, inputs, domain):
+        stem = functools.partial(self.stem, domain=domain)
+        if self.recompute == "none":
+            return stem(inputs)
+        return recomputed(stem, self.stem.read_variables(domain), inputs)
 
     def _supervise(self, hidden, deep, level, domain):
         """Brings the deep-supervision map to `level` and adds the level's own."""
