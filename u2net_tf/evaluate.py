@@ -41,7 +41,6 @@ def main(argv: Sequence[str]) -> None:
     from u2net_tf import files
     from u2net_tf.evaluation import report, scoring
     from u2net_tf.inference.predictor import Predictor
-    from u2net_tf.models.checkpoints import latest_checkpoint
 
     output_dir = pathlib.Path(
         _OUTPUT_DIR.value or pathlib.Path(_MODEL_DIR.value) / _SPLIT.value
@@ -57,19 +56,20 @@ def main(argv: Sequence[str]) -> None:
             f"--split: expected cases in {_SPLIT.value!r}, found none in the plan"
         )
     scores = []
+    checkpoints: dict[pathlib.Path, str] = {}
     loaded = None
     for folder, domain in chosen:
         if folder != loaded:
             predictor = Predictor.from_model_dir(folder, **inference_flags.settings())
             loaded = folder
+            checkpoints[folder] = predictor.checkpoint
         scores += scoring.score_domain(
             predictor,
             predictor.spec.plan.index(domain.name),
             cases[domain.name],
             output_dir,
         )
-    folders = dict.fromkeys(folder for folder, _ in chosen)
-    checkpoint = ", ".join(map(latest_checkpoint, folders))
+    checkpoint = ", ".join(checkpoints.values())
     rows = report.summarize(scores, [domain for _, domain in chosen])
     files.write_text(output_dir / "dice.csv", report.cases_to_csv(scores))
     files.write_text(
@@ -88,7 +88,10 @@ def _choose() -> list[tuple[pathlib.Path, Domain]]:
     from u2net_tf.models.checkpoints import load_spec, serving
 
     folders = serving(_MODEL_DIR.value)
-    plans = {folder: load_spec(folder).plan for folder in set(folders.values())}
+    checkpoint = inference_flags.settings()["checkpoint"]
+    plans = {
+        folder: load_spec(folder, checkpoint).plan for folder in set(folders.values())
+    }
     joint = Plan(
         tuple(
             plans[folder].domains[plans[folder].index(name)]

@@ -13,6 +13,7 @@ from u2net_tf.inference import flags
         (["--batch_size=3"], {"batch_size": 3}),
         (["--noskip_empty"], {"skip_empty": False}),
         (["--precision=mixed_bfloat16"], {"precision": "mixed_bfloat16"}),
+        (["--checkpoint=best"], {"checkpoint": "best"}),
     ],
 )
 def test_settings_are_what_the_flags_say(arguments, changed):
@@ -23,5 +24,6 @@ def test_settings_are_what_the_flags_say(arguments, changed):
             "batch_size": 1,
             "skip_empty": True,
             "precision": "float32",
+            "checkpoint": "newest",
             **changed,
         }

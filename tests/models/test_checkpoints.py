@@ -1,4 +1,7 @@
+import contextlib
 import dataclasses
+import json
+import os
 import pathlib
 import re
 import shutil
@@ -12,9 +15,10 @@ import toy
 
 from u2net_tf.command import InputError
 from u2net_tf.domains import Plan
-from u2net_tf.models import checkpoints
+from u2net_tf.models import checkpoint_files, checkpoints
+from u2net_tf.models.best import DICE, LOSS, Best
 from u2net_tf.models.checkpoints import Checkpoints, load_network
-from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.models.model_spec import ModelSpec, build_network, spec_to_json
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +99,156 @@ class TestRoundTrip:
     def test_save_returns_the_path(self, tmp_path):
         path = open_run(tmp_path)[0].save(7, {})
         assert path == str(tmp_path / "checkpoints" / "step-7")
-        assert checkpoints.latest_checkpoint(tmp_path) == path
+        assert load_network(tmp_path)[2] == path
+
+    def test_reads_what_earlier_versions_wrote(self, run_of_three):
+        """They had a list of the checkpoints, and no best one."""
+        folder, values = run_of_three
+        saved, trainer = open_run(folder)
+        saved.restore()
+        state = {"state": {"step": 4}, "run": {}}
+        old = tf.train.Checkpoint(
+            network=trainer.network,
+            optimizers=list(trainer.optimizers),
+            spec=tf.Variable(spec_to_json(toy.make_trainer()[0])),
+            state=tf.Variable(json.dumps(state)),
+        )
+        manager = tf.train.CheckpointManager(
+            old, str(folder / "checkpoints"), max_to_keep=9, checkpoint_name="step"
+        )
+        manager.save(checkpoint_number=4)
+        again, other = open_run(folder, seed=1)
+        assert again.restore() == {"step": 4}
+        toy.assert_identical(everything(other), values[3])
+        again.save(5, {})
+        # The list would go on to say that step 4 is the newest.
+        assert not (folder / "checkpoints" / "checkpoint").exists()
+
+
+def best(step, value, measure=DICE):
+    return Best(step, measure, value)
+
+
+class TestBest:
+    def save(self, folder, *values, keep=1, measure=DICE):
+        """Saves a run, a checkpoint for each value; None is no candidate."""
+        saved, _ = open_run(folder, keep=keep)
+        for step, value in enumerate(values, start=1):
+            offered = None if value is None else best(step, value, measure)
+            saved.save(step, {"step": step}, offered)
+
+    @pytest.mark.parametrize(
+        ("values", "left"),
+        [
+            ((0.5, 0.7, 0.6, 0.6), [2, 4]),
+            # The first of equals, and a best one that is the last, too.
+            ((0.7, 0.7, 0.6), [1, 3]),
+            ((0.5, 0.6, 0.7), [3]),
+            ((0.5, None, None), [1, 3]),
+            ((None, None), [2]),
+        ],
+    )
+    def test_is_kept_besides_the_last(self, tmp_path, values, left):
+        self.save(tmp_path, *values)
+        assert names(tmp_path) == [f"step-{step}" for step in left]
+
+    def test_of_losses_the_lowest(self, tmp_path):
+        self.save(tmp_path, 0.5, 0.3, 0.4, measure=LOSS)
+        assert names(tmp_path) == ["step-2", "step-3"]
+
+    def test_does_not_count_among_the_last(self, tmp_path):
+        self.save(tmp_path, 0.9, 0.1, 0.1, 0.1, keep=2)
+        assert names(tmp_path) == ["step-1", "step-3", "step-4"]
+
+    def test_is_remembered_by_a_run_that_goes_on(self, tmp_path):
+        self.save(tmp_path, 0.5, 0.9, 0.6)
+        saved, _ = open_run(tmp_path, keep=1)
+        saved.restore()
+        saved.save(4, {}, best(4, 0.8))
+        assert names(tmp_path) == ["step-2", "step-4"]
+        saved.save(5, {}, best(5, 0.95))
+        assert names(tmp_path) == ["step-5"]
+
+    def test_is_forgotten_with_the_checkpoint_that_was(self, tmp_path):
+        self.save(tmp_path, 0.5, 0.6, 0.9, keep=3)
+        cut(tmp_path, 3)
+        saved, _ = open_run(tmp_path, keep=3)
+        saved.restore()
+        saved.save(3, {}, best(3, 0.55))
+        assert load_network(tmp_path, checkpoint="best")[2].endswith("step-2")
+
+
+class TestChosen:
+    """`--checkpoint`."""
+
+    @pytest.fixture
+    def run_with_a_best(self, run_of_three):
+        folder, values = run_of_three
+        saved, trainer = open_run(folder, keep=5)
+        saved.restore()
+        saved._best = best(2, 0.5)
+        saved.save(4, {})
+        return folder, {**values, 4: everything(trainer)}
+
+    @pytest.mark.parametrize(
+        ("checkpoint", "step"),
+        [("newest", 4), ("best", 2), ("step-1", 1), ("step-3", 3)],
+    )
+    def test_is_loaded(self, run_with_a_best, checkpoint, step):
+        folder, values = run_with_a_best
+        _, network, path = load_network(folder, checkpoint=checkpoint)
+        assert path.endswith(f"step-{step}")
+        toy.assert_identical(toy.values_of(network.variables), values[step][:5])
+
+    def test_the_spec_is_that_of_the_chosen_one(self, run_with_a_best):
+        folder, _ = run_with_a_best
+        label = dataclasses.replace(toy.ONE.labels[1], keep_components=7)
+        domain = dataclasses.replace(toy.ONE, labels=(toy.ONE.labels[0], label))
+        plan = dataclasses.replace(toy.PLAN, domains=(domain, toy.TWO))
+        saved, _ = open_run(folder, plan=plan)
+        saved.restore()
+        saved.save(5, {})
+        assert checkpoints.load_spec(folder).plan == plan
+        assert checkpoints.load_spec(folder, "best").plan == toy.PLAN
+
+    def test_that_is_not_there(self, run_of_three):
+        with pytest.raises(InputError) as caught:
+            load_network(run_of_three[0], checkpoint="step-7")
+        assert str(caught.value) == (
+            "--checkpoint: expected newest, best or one of step-1, step-2, step-3 in "
+            f"{run_of_three[0] / 'checkpoints'}, found step-7"
+        )
+
+    @pytest.mark.parametrize("checkpoint", ["latest", "", "step-3.index", "../x"])
+    def test_of_another_kind(self, run_of_three, checkpoint):
+        with pytest.raises(InputError, match="--checkpoint: expected newest, best or"):
+            load_network(run_of_three[0], checkpoint=checkpoint)
+
+    def test_best_where_none_is_noted(self, run_of_three):
+        with pytest.raises(InputError, match="no best one is noted in .*step-3"):
+            load_network(run_of_three[0], checkpoint="best")
+
+    def test_best_that_was_removed(self, run_with_a_best):
+        folder, _ = run_with_a_best
+        checkpoint_files.remove(str(folder / "checkpoints" / "step-2"))
+        with pytest.raises(InputError, match=r"found best \(step-2\)"):
+            load_network(folder, checkpoint="best")
+
+    @pytest.mark.parametrize("checkpoint", ["best", "step-2"])
+    def test_and_damaged_is_an_error(self, run_with_a_best, checkpoint):
+        folder, _ = run_with_a_best
+        cut(folder, 2)
+        with pytest.raises(InputError, match="step-2: expected a whole checkpoint"):
+            load_network(folder, checkpoint=checkpoint)
+
+    def test_best_where_the_newest_is_damaged(self, run_with_a_best, caplog):
+        folder, _ = run_with_a_best
+        saved, _ = open_run(folder, keep=5)
+        saved.restore()
+        saved.save(5, {})
+        cut(folder, 5, ".index")
+        assert load_network(folder, checkpoint="best")[2].endswith("step-2")
+        assert "step-5: expected a whole checkpoint" in caplog.text
 
 
 class TestKeep:
@@ -157,11 +310,43 @@ class TestLoadNetwork:
 
     @pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
     @pytest.mark.parametrize("share", [0, 0.5, 0.99])
-    def test_a_damaged_one_is_an_error_that_names_it(self, run_of_three, suffix, share):
-        folder, _ = run_of_three
+    def test_for_a_damaged_one_the_one_before_is_taken(
+        self, run_of_three, caplog, suffix, share
+    ):
+        folder, values = run_of_three
         cut(folder, 3, suffix, share)
+        _, network, path = load_network(folder)
+        assert path.endswith("step-2")
+        toy.assert_identical(toy.values_of(network.variables), values[2][:5])
+        (said,) = [
+            r.getMessage() for r in caplog.records if "damaged" in r.msg % r.args
+        ]
+        assert "step-3: expected a whole checkpoint, found a damaged one" in said
+        assert said.endswith("; taking the one before")
+
+    def test_one_that_is_damaged_is_an_error_that_names_it(self, tmp_path):
+        open_run(tmp_path)[0].save(3, {})
+        cut(tmp_path, 3)
         with pytest.raises(InputError, match="step-3: expected a whole checkpoint"):
+            load_network(tmp_path)
+
+    def test_several_and_all_damaged(self, run_of_three):
+        folder, _ = run_of_three
+        for step in (1, 2, 3):
+            cut(folder, step)
+        words = f"{folder / 'checkpoints'}: expected a whole .* found 3 damaged ones"
+        with pytest.raises(InputError, match=words):
             load_network(folder)
+
+    @pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
+    def test_the_spec_of_the_one_before_without_a_word(
+        self, run_of_three, caplog, suffix
+    ):
+        # `load_network` says it, and commands need both.
+        folder, _ = run_of_three
+        cut(folder, 3, suffix, 0)
+        assert checkpoints.load_spec(folder).plan == toy.PLAN
+        assert "damaged" not in caplog.text
 
     def test_no_checkpoint(self, tmp_path):
         words = f"{tmp_path}: expected a model .* found no checkpoint in"
@@ -231,32 +416,80 @@ class TestDamage:
         with pytest.raises(InputError, match="found 3 damaged ones"):
             saved.restore()
 
-    @pytest.mark.parametrize("content", [None, "", "no such field {"])
-    def test_a_lost_list_of_checkpoints_starts_nothing_over(
-        self, run_of_three, content
+    def test_a_damaged_one_of_a_later_step_does_not_outlive_the_others(
+        self, run_of_three
+    ):
+        # With longer epochs, another step follows the one before the damaged.
+        folder, _ = run_of_three
+        cut(folder, 3)
+        saved, _ = open_run(folder, keep=1)
+        assert saved.restore() == {"step": 2}
+        saved.save(2, {"step": "2, again"})
+        assert names(folder) == ["step-2"]
+
+    def test_order_is_that_of_the_steps(self, run_of_three):
+        folder, _ = run_of_three
+        saved, _ = open_run(folder)
+        saved.save(10, {"step": 10})
+        assert names(folder) == ["step-10", "step-2", "step-3"]
+        assert open_run(folder)[0].restore() == {"step": 10}
+
+
+class TestKilled:
+    """A write or a removal that ends anywhere."""
+
+    @contextlib.contextmanager
+    def dying(self, number):
+        """Dies at the renaming or removal of a file of this number."""
+        done = []
+
+        def wrap(original):
+            def call(*arguments, **keywords):
+                done.append(original)
+                if len(done) > number:
+                    raise KeyboardInterrupt
+                return original(*arguments, **keywords)
+
+            return call
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "replace", wrap(os.replace))
+            patch.setattr(pathlib.Path, "unlink", wrap(pathlib.Path.unlink))
+            # What is killed does not clean up.
+            patch.setattr(shutil, "rmtree", lambda *arguments, **keywords: None)
+            yield
+
+    # The new one's data and index get their names, then older ones are removed.
+    @pytest.mark.parametrize(
+        ("number", "there"), [(0, 3), (1, 3), (2, 3), (3, 4), (4, 4), (5, 4), (6, 4)]
+    )
+    def test_a_checkpoint_is_there_whole_or_not_at_all(
+        self, run_of_three, caplog, number, there
     ):
         folder, values = run_of_three
-        listed = folder / "checkpoints" / "checkpoint"
-        listed.unlink() if content is None else listed.write_text(content)
-        assert checkpoints.latest_checkpoint(folder).endswith("step-3")
-        saved, trainer = open_run(folder, seed=1)
-        assert saved.restore() == {"step": 3}
-        toy.assert_identical(everything(trainer), values[3])
-        saved.save(10, {})
-        assert names(folder) == ["step-10", "step-2", "step-3"]
+        saved, trainer = open_run(folder, seed=1, keep=1)
+        with self.dying(number), pytest.raises(KeyboardInterrupt):
+            saved.save(4, {"step": 4})
+        assert load_network(folder)[2].endswith(f"step-{there}")
+        again, other = open_run(folder, seed=2, keep=1)
+        assert again.restore() == {"step": there}
+        expected = everything(trainer) if there == 4 else values[3]
+        toy.assert_identical(everything(other), expected)
+        again.save(5, {})
+        found = {path.name for path in (folder / "checkpoints").iterdir()}
+        assert found == {"step-5.index", "step-5.data-00000-of-00001"}
+        assert "damaged" not in caplog.text
 
-    def test_a_list_without_checkpoints_is_none(self, tmp_path):
-        (tmp_path / "checkpoints").mkdir()
-        (tmp_path / "checkpoints" / "checkpoint").write_text("")
-        assert open_run(tmp_path)[0].restore() is None
-
-    def test_leftovers_of_a_killed_write_are_removed(self, run_of_three):
+    def test_what_has_no_index_is_removed(self, run_of_three):
         folder, _ = run_of_three
-        left = folder / "checkpoints" / "step-4_temp"
-        left.mkdir()
-        (left / "part-00000-of-00001.data-00000-of-00001.tempstate1").write_text("x")
+        before = set((folder / "checkpoints").iterdir())
+        (folder / "checkpoints" / ".unfinished").mkdir()
+        (folder / "checkpoints" / ".unfinished" / "step-4_temp").mkdir()
+        (folder / "checkpoints" / "step-4.data-00000-of-00001").write_text("x")
+        (folder / "checkpoints" / "notes.data-1").write_text("of somebody else")
         open_run(folder)
-        assert not left.exists()
+        after = set((folder / "checkpoints").iterdir())
+        assert {path.name for path in after - before} == {"notes.data-1"}
 
 
 class TestAnotherModel:
@@ -323,7 +556,6 @@ except OSError as error:
         expected = f"{tmp_path / 'checkpoints'}: cannot write a checkpoint: "
         assert done.stdout.startswith(expected)
         assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
-            "checkpoint",
             "step-1.data-00000-of-00001",
             "step-1.index",
         ]

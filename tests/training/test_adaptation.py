@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 import types
 
 import numpy as np
@@ -213,6 +214,23 @@ class TestInterrupted:
         with pytest.raises(InputError, match=words):
             adapt(parent, adapted, toy.TWO.name, data_dir, **changes)
         assert files_of(adapted) == before
+
+    def test_the_newest_checkpoint_of_the_parent_is_damaged(
+        self, adapted, parent, data_dir, tmp_path, caplog
+    ):
+        """The one before it is whole, and no less a parent."""
+        damaged = shutil.copytree(parent, tmp_path / "parent")
+        folder = damaged / "checkpoints"
+        for suffix in (".index", ".data-00000-of-00001"):
+            shutil.copy(folder / f"step-0{suffix}", folder / f"step-9{suffix}")
+        path = folder / "step-9.data-00000-of-00001"
+        path.write_bytes(path.read_bytes()[:-100])
+        adapt(damaged, tmp_path / "new", toy.TWO.name, data_dir)
+        assert f"{folder / 'step-9'}: expected a whole checkpoint" in caplog.text
+        one, other = (load_network(f)[1] for f in (adapted, tmp_path / "new"))
+        toy.assert_identical(
+            toy.values_of(one.variables), toy.values_of(other.variables)
+        )
 
     def test_train_does_not_go_on_with_it(self, adapted, train, data_dir):
         words = (

@@ -16,9 +16,12 @@ from u2net_tf import records
 from u2net_tf.command import InputError, StoppedError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.manifest import load_manifest
+from u2net_tf.models.best import DICE, LOSS
+from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.plan_files import plan_to_json
-from u2net_tf.training import start
+from u2net_tf.training import schedule, start
 from u2net_tf.training.monitor import Monitor
+from u2net_tf.training.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("toy_network")
@@ -77,6 +80,86 @@ class TestTraining:
     def test_every_epoch_has_a_checkpoint(self, train, tmp_path):
         train(tmp_path, steps_per_epoch=2, max_epochs=3, keep=2)
         assert checkpoint_names(tmp_path) == ["step-4", "step-6"]
+
+
+class TestBest:
+    def spy(self, monkeypatch):
+        """The candidates that were offered, in order."""
+        offered, original = [], Checkpoints.save
+
+        def save(self, step, state, candidate=None):
+            offered.append(candidate)
+            return original(self, step, state, candidate)
+
+        monkeypatch.setattr(Checkpoints, "save", save)
+        return offered
+
+    def test_is_that_of_the_highest_validation_dice(self, train, tmp_path, monkeypatch):
+        # Two domains with a case each; the mean is over all three classes.
+        scores = iter([[0.9], [0.3, 0.6], [0.2], [0.1, 0.3]])
+        monkeypatch.setattr(
+            "u2net_tf.training.validation.dice", lambda *args, **kwargs: next(scores)
+        )
+        offered = self.spy(monkeypatch)
+        train(tmp_path, steps_per_epoch=1, max_epochs=5, eval_every=2, keep=1)
+        assert offered[::2] == [None] * 3
+        assert [(o.step, o.measure) for o in offered[1::2]] == [(2, DICE), (4, DICE)]
+        assert [o.value for o in offered[1::2]] == pytest.approx([0.6, 0.2])
+        assert checkpoint_names(tmp_path) == ["step-2", "step-5"]
+
+    def test_without_validation_is_that_of_the_lowest_average(
+        self, train, tmp_path, monkeypatch, read_rows
+    ):
+        offered = self.spy(monkeypatch)
+        train(tmp_path, steps_per_epoch=2, max_epochs=3)
+        averages = [float(row["loss_moving_average"]) for row in read_rows(tmp_path)]
+        assert [o.value for o in offered] == pytest.approx(averages, rel=1e-5)
+        assert [(o.step, o.measure) for o in offered] == [(s, LOSS) for s in (2, 4, 6)]
+
+    def test_stays_where_the_loss_rises(self, train, tmp_path, monkeypatch):
+        averages = iter([3.0, 1.0, 2.0, 2.5])
+        original = schedule.advance
+
+        def advance(rule, state, loss):
+            state = original(rule, state, loss)
+            return dataclasses.replace(state, moving_average=next(averages))
+
+        monkeypatch.setattr(schedule, "advance", advance)
+        train(tmp_path, steps_per_epoch=1, max_epochs=4, keep=1)
+        assert checkpoint_names(tmp_path) == ["step-2", "step-4"]
+
+
+class TestStepsLeftOut:
+    """In float16; see `test_precision.py` for when a step is."""
+
+    @pytest.fixture
+    def overflow(self, monkeypatch):
+        """Makes believe that these steps overflowed."""
+
+        def pretend(*steps):
+            original, done = Trainer.step, []
+
+            def step(self, domain, batch):
+                done.append(domain)
+                if len(done) in steps:
+                    self.loss_scale.steps_left_out.assign_add(1)
+                return original(self, domain, batch)
+
+            monkeypatch.setattr(Trainer, "step", step)
+
+        return pretend
+
+    def test_are_told_by_epoch(self, train, tmp_path, overflow, read_rows):
+        overflow(1, 2, 6)
+        half = {"computing": {"dtype": "mixed_float16"}, "steps_per_epoch": 3}
+        train(tmp_path, max_epochs=2, **half)
+        train(tmp_path, max_epochs=3, **half)
+        rows = read_rows(tmp_path)
+        assert [row["steps_left_out"] for row in rows] == ["2", "1", "0"]
+
+    def test_are_not_told_of_elsewhere(self, train, tmp_path, read_rows):
+        train(tmp_path, steps_per_epoch=1)
+        assert read_rows(tmp_path)[0]["steps_left_out"] == ""
 
 
 class TestEnd:
@@ -154,7 +237,7 @@ class TestValidation:
     ):
         scores = iter([[0.5], [np.nan], [np.nan, 1.0]])
         monkeypatch.setattr(
-            "u2net_tf.training.loop.dice", lambda *args, **kwargs: next(scores)
+            "u2net_tf.training.validation.dice", lambda *args, **kwargs: next(scores)
         )
         train(tmp_path, steps_per_epoch=1, eval_every=1, eval_cases=5)
         (row,) = read_rows(tmp_path)
@@ -234,8 +317,6 @@ class TestResume:
     def test_killed_in_the_middle_of_an_epoch(
         self, train, tmp_path, whole, read_rows, monkeypatch
     ):
-        from u2net_tf.training.trainer import Trainer
-
         folder = tmp_path / "parts"
         original, steps = Trainer.step, []
 
@@ -322,7 +403,8 @@ class TestNotFinite:
 
     def test_variables_stop_it_before_they_are_saved(self, train, tmp_path):
         # The loss of the only step is finite; what the step leaves is not.
-        with pytest.raises(StoppedError, match="step 1: expected finite variables"):
+        words = "step 1: expected finite variables, found others in the layer stem_0;"
+        with pytest.raises(StoppedError, match=words):
             train(tmp_path, steps_per_epoch=1, learning_rate=float("inf"))
         assert checkpoint_names(tmp_path) == []
 

@@ -19,6 +19,7 @@ COLUMNS = [
     "learning_rate",
     "seconds_per_step",
     "input_wait_share",
+    "steps_left_out",
     "loss/Task91_One",
     "loss/Task92_Two",
     "dice/Task91_One/organ",
@@ -32,7 +33,8 @@ TAGS = {
     "learning_rate": "run/learning_rate",
     "seconds_per_step": "run/seconds_per_step",
     "input_wait_share": "run/input_wait_share",
-    **{name: name for name in COLUMNS[7:]},
+    "steps_left_out": "run/steps_left_out",
+    **{name: name for name in COLUMNS[8:]},
 }
 
 
@@ -79,16 +81,16 @@ class TestCsv:
         write(tmp_path, make_row(1), make_row(2))
         assert read(tmp_path) == [
             COLUMNS,
-            ["1", "10"] + [f"{1 + i / 16:.6g}" for i in range(10)],
-            ["2", "20"] + [f"{2 + i / 16:.6g}" for i in range(10)],
+            ["1", "10"] + [f"{1 + i / 16:.6g}" for i in range(11)],
+            ["2", "20"] + [f"{2 + i / 16:.6g}" for i in range(11)],
         ]
 
     def test_nan_and_what_is_missing_stay_empty(self, tmp_path):
         row = make_row(1, **{"loss/Task92_Two": math.nan})
-        for name in COLUMNS[9:]:
+        for name in COLUMNS[10:]:
             del row[name]
         write(tmp_path, row)
-        assert read(tmp_path)[1][8:] == ["", "", "", ""]
+        assert read(tmp_path)[1][9:] == ["", "", "", ""]
 
     def test_rows_are_there_before_the_run_ends(self, tmp_path):
         told = Monitor(tmp_path, toy.PLAN)
@@ -103,8 +105,8 @@ class TestCsv:
         told.write({"epoch": 1, "step": 2, "loss/one, two": 0.5})
         told.close()
         Monitor(tmp_path, plan, first_step=2).close()
-        assert read(tmp_path)[0][7:] == ["loss/one, two", "dice/one, two/organ"]
-        assert read(tmp_path)[1][7:] == ["0.5", ""]
+        assert read(tmp_path)[0][8:] == ["loss/one, two", "dice/one, two/organ"]
+        assert read(tmp_path)[1][8:] == ["0.5", ""]
 
 
 class TestResume:
@@ -134,7 +136,7 @@ class TestResume:
     def test_a_row_that_is_too_short_is_filled_up(self, tmp_path):
         (tmp_path / "training.csv").write_text(",".join(COLUMNS) + "\n1,10,0.5\n")
         write(tmp_path, first_step=10)
-        assert read(tmp_path)[1] == ["1", "10", "0.5"] + 9 * [""]
+        assert read(tmp_path)[1] == ["1", "10", "0.5"] + 10 * [""]
 
     def test_columns_of_an_edited_plan_stay_empty_in_old_rows(self, tmp_path):
         write(tmp_path, make_row(1))
@@ -143,7 +145,20 @@ class TestResume:
         write(tmp_path, first_step=10)
         rows = read(tmp_path)
         assert rows[0] == COLUMNS
-        assert rows[1][10:] == ["", "1.5625"]
+        assert rows[1][11:] == ["", "1.625"]
+
+    def test_a_file_of_an_earlier_version_gets_the_new_columns(self, tmp_path):
+        old = [name for name in COLUMNS if name != "steps_left_out"]
+        cells = ["1", "10", *map(str, range(len(old) - 2))]
+        text = ",".join(old) + "\n" + ",".join(cells) + "\n"
+        (tmp_path / "training.csv").write_text(text)
+        write(tmp_path, make_row(2), first_step=10)
+        rows = read(tmp_path)
+        assert rows[0] == COLUMNS
+        row = dict(zip(COLUMNS, rows[1], strict=True))
+        assert row.pop("steps_left_out") == ""
+        assert list(row.values()) == cells
+        assert len(rows) == 3
 
 
 class TestTensorBoard:
@@ -166,3 +181,52 @@ class TestTensorBoard:
         write(tmp_path, make_row(1))
         write(tmp_path, make_row(2), first_step=10)
         assert [step for step, _ in scalars(tmp_path)["loss/all"]] == [10, 20]
+
+    def test_steps_that_were_not_saved_are_taken_back(self, tmp_path):
+        write(tmp_path, make_row(1), make_row(2), make_row(3))
+        changed = make_row(2, loss=0.5)
+        write(tmp_path, changed, make_row(3), first_step=10)
+        points = scalars(tmp_path)
+        assert points["loss/all"] == [(10, 1.0), (20, 0.5), (30, 3.0)]
+        for tag, found in points.items():
+            assert [step for step, _ in found] == [10, 20, 30], tag
+
+    def test_a_run_from_the_start_takes_all_back(self, tmp_path):
+        write(tmp_path, make_row(1))
+        write(tmp_path, make_row(1))
+        assert [step for step, _ in scalars(tmp_path)["loss/all"]] == [10]
+
+    def test_killed_before_the_row_of_the_last_epoch(self, tmp_path):
+        """Its scalars, some or all, stand there already, and will be written again."""
+        write(tmp_path, make_row(1), make_row(2))
+        path = tmp_path / "training.csv"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+        told = write(tmp_path, make_row(2), make_row(3), first_step=20)
+        assert told.last_step == 10
+        for tag, points in scalars(tmp_path).items():
+            assert [step for step, _ in points] == [10, 20, 30], tag
+
+    def test_cut_anywhere(self, tmp_path):
+        """A killed run leaves the front part of a file."""
+        write(tmp_path / "whole", make_row(1), make_row(2))
+        (source,) = (tmp_path / "whole" / "tensorboard").iterdir()
+        content = source.read_bytes()
+        for left in range(0, len(content), 97):
+            folder = tmp_path / str(left)
+            (folder / "tensorboard").mkdir(parents=True)
+            (folder / "tensorboard" / source.name).write_bytes(content[:left])
+            write(folder, make_row(1), make_row(2))
+            for tag, points in scalars(folder).items():
+                assert [step for step, _ in points] == [10, 20], (left, tag)
+
+    def test_rows_that_somebody_removed_take_nothing_back(self, tmp_path):
+        write(tmp_path, make_row(1), make_row(2))
+        (tmp_path / "training.csv").unlink()
+        write(tmp_path, make_row(2), make_row(3), first_step=20)
+        assert [step for step, _ in scalars(tmp_path)["loss/all"]] == [10, 20, 30]
+
+    def test_other_files_are_left_alone(self, tmp_path):
+        (tmp_path / "tensorboard").mkdir()
+        (tmp_path / "tensorboard" / "notes").write_text("no events")
+        write(tmp_path, make_row(1))
+        assert (tmp_path / "tensorboard" / "notes").read_text() == "no events"

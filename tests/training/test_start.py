@@ -216,6 +216,46 @@ class TestFolder:
         train(tmp_path, flags_text="--seed=7\n", steps_per_epoch=1)
         assert (tmp_path / "flags.txt").read_text() == "--seed=7\n"
 
+    def test_other_flags_of_a_run_that_goes_on_are_told(self, train, tmp_path, caplog):
+        flags = "--seed=0\n--learning_rate=0.02\n--max_epochs=1\n--independent\n"
+        changes = {"steps_per_epoch": 1, "learning_rate": 0.02}
+        train(tmp_path, flags_text=flags, **changes)
+        train(tmp_path, flags_text=flags, **changes)
+        assert "other flags" not in caplog.text
+        now = "--seed=7\n--learning_rate=0.5\n--max_epochs=1\n--noindependent\n"
+        train(tmp_path, flags_text=now, steps_per_epoch=1, learning_rate=0.5)
+        (said,) = [r.getMessage() for r in caplog.records if "other flags" in r.msg]
+        assert said == (
+            "going on after step 1 with other flags than before; the new ones count "
+            "from here on, but the learning rate is the checkpoint's, 0.02: "
+            "was --independent, now --noindependent; "
+            "was --learning_rate=0.02, now --learning_rate=0.5; "
+            "was --seed=0, now --seed=7"
+        )
+        assert (tmp_path / "flags.txt").read_text() == now
+
+    def test_flags_of_a_run_that_never_saved_are_not_told(
+        self, train, tmp_path, caplog
+    ):
+        (tmp_path / "flags.txt").write_text("--seed=7\n")
+        train(tmp_path, steps_per_epoch=1)
+        assert "other flags" not in caplog.text
+
+    @pytest.mark.parametrize(
+        ("before", "now", "said"),
+        [
+            ("--a=1\n", "--a=1\n\n", []),
+            ("--b=\n--a=1\n", "--a=1\n--b=\n", []),
+            ("--a=1\n--a=2\n", "--a=2\n", []),
+            ("--noise=1\n", "--noise=2\n", ["was --noise=1, now --noise=2"]),
+            ("--a=b=1\n", "--a=b=2\n", ["was --a=b=1, now --a=b=2"]),
+            ("", "--a=1\n", ["was not given, now --a=1"]),
+            ("--a\n", "", ["was --a, now not given"]),
+        ],
+    )
+    def test_which_flags_differ(self, before, now, said):
+        assert start.changed_flags(before, now) == said
+
     def test_of_another_model_is_left_as_it_is(self, train, tmp_path):
         train(tmp_path, steps_per_epoch=1)
         before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}

@@ -28,6 +28,12 @@ _PRECISION = flags.DEFINE_enum(
     ["float32", "mixed_float16", "mixed_bfloat16"],
     "What the network computes in.",
 )
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    "newest",
+    "Of those that training kept: newest (that is whole), best (by the Dice of the "
+    "validations or, without them, by the loss's moving average) or step-N.",
+)
 
 
 def settings() -> dict[str, Any]:
@@ -37,4 +43,5 @@ def settings() -> dict[str, Any]:
         "batch_size": _BATCH_SIZE.value,
         "skip_empty": _SKIP_EMPTY.value,
         "precision": _PRECISION.value,
+        "checkpoint": _CHECKPOINT.value,
     }

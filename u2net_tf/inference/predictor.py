@@ -79,19 +79,27 @@ class Predictor:
 
     @classmethod
     def from_model_dir(
-        cls, model_dir: str | os.PathLike, *, precision: str = "float32", **kwargs
+        cls,
+        model_dir: str | os.PathLike,
+        *,
+        checkpoint: str = "newest",
+        precision: str = "float32",
+        **kwargs,
     ) -> Predictor:
-        """Loads the newest checkpoint.
+        """Loads a checkpoint.
 
         Args:
           model_dir: folder that training wrote.
+          checkpoint: see `load_network`.
           precision: see `load_network`.
           **kwargs: as for the class.
 
         Raises:
           InputError: if there is no whole checkpoint.
         """
-        spec, network, path = load_network(model_dir, precision=precision)
+        spec, network, path = load_network(
+            model_dir, checkpoint=checkpoint, precision=precision
+        )
         # The plan lies in the checkpoint, so this covers the plan, too.
         index = pathlib.Path(f"{path}.index").read_bytes()
         fingerprint = f"{hashlib.sha256(index).hexdigest()} {precision}"

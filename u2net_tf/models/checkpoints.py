@@ -6,50 +6,36 @@ inside.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import pathlib
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from u2net_tf import files
 from u2net_tf.command import InputError
+from u2net_tf.models import checkpoint_files
+from u2net_tf.models.best import Best
+from u2net_tf.models.checkpoint_files import (
+    NEWEST,
+    DamagedCheckpointError,
+    Saved,
+    candidates,
+    checkpoint_folder,
+    first_whole,
+    listed,
+    read_saved,
+    read_spec,
+    step_of,
+    told,
+)
 from u2net_tf.models.model_spec import (
     ModelSpec,
     build_network,
     spec_difference,
-    spec_from_json,
     spec_to_json,
 )
-
-_NAME = "step"
-_SPEC_KEY = "spec/.ATTRIBUTES/VARIABLE_VALUE"
-_STATE_KEY = "state/.ATTRIBUTES/VARIABLE_VALUE"
-
-
-class DamagedCheckpointError(InputError):
-    """A checkpoint that is cut short or altered."""
-
-
-def checkpoint_folder(model_dir: str | os.PathLike) -> pathlib.Path:
-    """Where the checkpoints of a model lie.
-
-    Raises:
-      InputError: if the path holds a character that TensorFlow takes for a pattern: it
-        would write checkpoints there and never find them again.
-    """
-    pattern = set("*?[]\\") & set(str(pathlib.Path(model_dir).resolve()))
-    if pattern:
-        raise InputError(
-            f"--model_dir: expected a path without {' '.join(sorted(pattern))}, found "
-            f"{pathlib.Path(model_dir).resolve()}"
-        )
-    return pathlib.Path(model_dir) / "checkpoints"
 
 
 class Checkpoints:
@@ -61,7 +47,7 @@ class Checkpoints:
       network: the network, built.
       optimizers: the optimizers, built, and what else changes with their steps; none
         for a model that is not trained.
-      keep: how many checkpoints stay.
+      keep: how many checkpoints stay; the best one stays besides.
       run: what a run must have in common with the one that it goes on with, for
         example {"precision": "float32"}; JSON.
 
@@ -82,28 +68,31 @@ class Checkpoints:
         self._spec = spec
         self._run = dict(run or {})
         self._is_trained = bool(optimizers)
+        self._keep = keep
+        self._best: Best | None = None
         self._spec_text = tf.Variable("", dtype=tf.string, trainable=False)
-        self._state = tf.Variable("", dtype=tf.string, trainable=False)
+        self._saved = tf.Variable("", dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(
             network=network,
             optimizers=list(optimizers),
             spec=self._spec_text,
-            state=self._state,
+            state=self._saved,
         )
-        folder = checkpoint_folder(model_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
-        _mend_list(folder)
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(folder), max_to_keep=keep, checkpoint_name=_NAME
-        )
+        # Made when it is asked for. TensorFlow wants it in what it restores.
+        _ = self._checkpoint.save_counter
+        self._folder = checkpoint_folder(model_dir)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        checkpoint_files.remove_leftovers(self._folder)
 
-    def save(self, step: int, state: dict[str, Any]) -> str:
-        """Writes a checkpoint.
+    def save(
+        self, step: int, state: dict[str, Any], candidate: Best | None = None
+    ) -> str:
+        """Writes a checkpoint, whole or not at all, and removes those not to keep.
 
         Args:
           step: number of steps done.
           state: what else the run needs to go on; JSON.
+          candidate: why this checkpoint may be the best; None if it may not.
 
         Returns:
           The checkpoint's path.
@@ -112,23 +101,28 @@ class Checkpoints:
           OSError: if it cannot be written, for example on a full disk. The older
             checkpoints stay.
         """
-        self._state.assign(json.dumps({"state": state, "run": self._run}))
+        best = self._best
+        if candidate is not None and candidate.beats(best):
+            best = candidate
+        self._saved.assign(Saved(state, self._run, best).to_json())
         # Anew each time: restoring brings back the plan as it was, and what training
         # does not depend on may have been edited since.
         self._spec_text.assign(spec_to_json(self._spec))
         # TensorFlow tells each time how long it thought about sharding.
         logging.get_absl_logger().addFilter(_is_not_about_sharding)
         try:
-            return self._manager.save(checkpoint_number=step)
+            path = checkpoint_files.write(self._checkpoint, self._folder, step)
         except tf.errors.OpError as error:
-            _remove_leftovers(pathlib.Path(self._manager.directory))
             raise OSError(
-                f"{self._manager.directory}: cannot write a checkpoint: {error.message}"
+                f"{self._folder}: cannot write a checkpoint: {error.message}"
             ) from error
+        self._best = best
+        self._sweep(step)
+        return path
 
     def newest(self) -> str | None:
         """Path of the newest checkpoint; None if there is none yet."""
-        return self._manager.latest_checkpoint
+        return (listed(self._folder) or [None])[-1]
 
     def restore(self) -> dict[str, Any] | None:
         """Restores the newest checkpoint that is whole.
@@ -139,43 +133,50 @@ class Checkpoints:
         Raises:
           InputError: if it was made with another plan or network, or none is whole.
         """
-        paths = list(reversed(self._manager.checkpoints))
-        for path in paths:
-            try:
-                difference = spec_difference(
-                    self._spec, _read_spec(path)
-                ) or self._run_difference(path)
-                if difference:
-                    raise InputError(
-                        f"{path}: {difference}; use another --model_dir, or the plan "
-                        "and flags that this model was trained with"
-                    )
-                with _told(path):
-                    self._checkpoint.restore(path).assert_consumed()
-            except DamagedCheckpointError as error:
-                logging.warning("%s; taking the one before", error)
-                continue
-            return _split_state(self._state.numpy())[0]
-        if paths:
-            raise InputError(
-                f"{self._manager.directory}: expected a whole checkpoint, found "
-                f"{len(paths)} damaged ones"
-            )
-        return None
+        paths = listed(self._folder)[::-1]
+        if not paths:
+            return None
+        saved = first_whole(paths, self._restore)
+        self._best = saved.best
+        return saved.state
 
-    def _run_difference(self, path: str) -> str:
+    def _restore(self, path: str) -> Saved:
+        saved = read_saved(path)
+        difference = spec_difference(
+            self._spec, read_spec(path)
+        ) or self._run_difference(path, saved.run)
+        if difference:
+            raise InputError(
+                f"{path}: {difference}; use another --model_dir, or the plan and flags "
+                "that this model was trained with"
+            )
+        with told(path):
+            self._checkpoint.restore(path).assert_consumed()
+        return saved
+
+    def _run_difference(self, path: str, run: Mapping[str, Any]) -> str:
         """Says in what the saved run differs from this one; "" if in nothing."""
-        with _told(path):
-            reader = tf.train.load_checkpoint(path)
-            text = reader.get_tensor(_STATE_KEY)
-            names = reader.get_variable_to_shape_map()
-        held = {name.split("/")[1] for name in names if name.startswith("optimizers/")}
-        if self._is_trained and not held:
+        if self._is_trained and not checkpoint_files.has_optimizers(path):
             return "expected a model that was trained here, found one that was made"
-        for field, found in _split_state(text)[1].items():
+        for field, found in run.items():
             if self._run.get(field) != found:
                 return f"expected {field} {self._run.get(field)}, found {found}"
         return ""
+
+    def _sweep(self, step: int) -> None:
+        """Removes all but the last ones up to this step and the best.
+
+        Later ones are damaged, or the run would have gone on after them.
+        """
+        paths = listed(self._folder)
+        kept = [path for path in paths if step_of(path) <= step][-self._keep :]
+        for path in paths:
+            if path not in kept and not (
+                self._best is not None and self._best.step == step_of(path)
+            ):
+                checkpoint_files.remove(path)
+        # TensorFlow's list of them, which earlier versions kept, is no longer right.
+        (self._folder / "checkpoint").unlink(missing_ok=True)
 
 
 def _is_not_about_sharding(record) -> bool:
@@ -199,24 +200,6 @@ def save_model(model_dir: str | os.PathLike, spec: ModelSpec, network) -> str:
     """
     check_free(model_dir)
     return Checkpoints(model_dir, spec, network, (), keep=1).save(0, {})
-
-
-def latest_checkpoint(model_dir: str | os.PathLike) -> str:
-    """Path of the newest checkpoint.
-
-    Raises:
-      InputError: if there is none.
-    """
-    folder = checkpoint_folder(model_dir)
-    paths = _listed(folder) or _found(folder)
-    if not paths:
-        inner = sorted(p.parent for p in pathlib.Path(model_dir).glob("*/checkpoints"))
-        found = f", but models in {', '.join(map(str, inner))}" if inner else ""
-        raise InputError(
-            f"{model_dir}: expected a model as `python -m u2net_tf.train` writes it, "
-            f"found no checkpoint in {folder}{found}"
-        )
-    return paths[-1]
 
 
 def serving(model_dir: str | os.PathLike) -> dict[str, pathlib.Path]:
@@ -256,7 +239,7 @@ def serving(model_dir: str | os.PathLike) -> dict[str, pathlib.Path]:
 
 def has_model(model_dir: str | os.PathLike) -> bool:
     """Whether a folder holds a checkpoint."""
-    return bool(_found(checkpoint_folder(model_dir)))
+    return bool(listed(checkpoint_folder(model_dir)))
 
 
 def check_free(model_dir: str | os.PathLike) -> None:
@@ -268,26 +251,35 @@ def check_free(model_dir: str | os.PathLike) -> None:
     if has_model(model_dir):
         raise InputError(
             f"{model_dir}: expected a folder without a model, found "
-            f"{latest_checkpoint(model_dir)}"
+            f"{candidates(model_dir)[0]}"
         )
 
 
-def load_spec(model_dir: str | os.PathLike) -> ModelSpec:
+def load_spec(model_dir: str | os.PathLike, checkpoint: str = NEWEST) -> ModelSpec:
     """What the model of a folder is, without building it.
-
-    Raises:
-      InputError: if there is no checkpoint or it is damaged.
-    """
-    return _read_spec(latest_checkpoint(model_dir))
-
-
-def load_network(
-    model_dir: str | os.PathLike, *, precision: str = "float32"
-) -> tuple[ModelSpec, Any, str]:
-    """Builds the network of a model's newest checkpoint and restores it.
 
     Args:
       model_dir: folder that training wrote.
+      checkpoint: see `load_network`, which reports those that are damaged.
+
+    Raises:
+      InputError: if there is no checkpoint or none is whole.
+    """
+    paths = candidates(model_dir, checkpoint)
+    return first_whole(paths, read_spec, quietly=True)
+
+
+def load_network(
+    model_dir: str | os.PathLike,
+    *,
+    checkpoint: str = NEWEST,
+    precision: str = "float32",
+) -> tuple[ModelSpec, Any, str]:
+    """Builds the network of a checkpoint and restores it.
+
+    Args:
+      model_dir: folder that training wrote.
+      checkpoint: "newest" that is whole, "best" or "step-N".
       precision: "float32", "mixed_float16" or "mixed_bfloat16", to compute in; the
         variables are float32 in each.
 
@@ -295,88 +287,15 @@ def load_network(
       What it is, the network, and the checkpoint's path.
 
     Raises:
-      InputError: if there is no checkpoint or it is damaged.
+      InputError: if there is no such checkpoint, or none that is whole.
     """
-    path = latest_checkpoint(model_dir)
-    spec = _read_spec(path)
-    network = build_network(spec, dtype=precision)
-    with _told(path):
-        status = tf.train.Checkpoint(network=network).restore(path)
-        status.assert_existing_objects_matched().expect_partial()
-    return spec, network, path
 
+    def load(path: str) -> tuple[ModelSpec, Any, str]:
+        spec = read_spec(path)
+        network = build_network(spec, dtype=precision)
+        with told(path):
+            status = tf.train.Checkpoint(network=network).restore(path)
+            status.assert_existing_objects_matched().expect_partial()
+        return spec, network, path
 
-def _read_spec(path: str) -> ModelSpec:
-    with _told(path):
-        reader = tf.train.load_checkpoint(path)
-        text = reader.get_tensor(_SPEC_KEY) if reader.has_tensor(_SPEC_KEY) else None
-    if text is None:
-        raise InputError(
-            f"{path}: expected a checkpoint of u2net_tf.train, found one without a plan"
-        )
-    return spec_from_json(text.decode(), path)
-
-
-def _split_state(text: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The state of a run, and what it must have in common with one that goes on."""
-    saved = json.loads(text.decode())
-    # Before a run was named, its state alone was saved.
-    return (saved["state"], saved["run"]) if "run" in saved else (saved, {})
-
-
-@contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
-    """Says in our words what TensorFlow raises while it reads a checkpoint."""
-    try:
-        yield
-    except (tf.errors.OpError, IndexError) as error:
-        # IndexError: a file that is shorter than its index says.
-        raise DamagedCheckpointError(
-            f"{path}: expected a whole checkpoint, found a damaged one: {error}"
-        ) from error
-    except (AssertionError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected the variables of this version's network, found others: "
-            f"{error}"
-        ) from error
-
-
-def _listed(folder: pathlib.Path) -> list[str]:
-    """Checkpoints in TensorFlow's list of them, oldest first; none if it is lost."""
-    try:
-        state = tf.train.get_checkpoint_state(str(folder))
-    except ValueError:
-        # An empty file, as a power cut leaves it.
-        return []
-    return list(state.all_model_checkpoint_paths) if state else []
-
-
-def _found(folder: pathlib.Path) -> list[str]:
-    """Checkpoints that lie in a folder, in the order of their steps."""
-    found = [path.with_suffix("") for path in folder.glob(f"{_NAME}-*.index")]
-    steps = {path: path.name.removeprefix(f"{_NAME}-") for path in found}
-    numbered = [path for path in found if steps[path].isdecimal()]
-    return [str(path) for path in sorted(numbered, key=lambda path: int(steps[path]))]
-
-
-def _mend_list(folder: pathlib.Path) -> None:
-    """Lists the checkpoints anew where the list is lost: a run must not start over."""
-    if _listed(folder):
-        return
-    paths = _found(folder)
-    if paths:
-        logging.warning("%s: the list of checkpoints was lost; made anew", folder)
-        lines = [f'model_checkpoint_path: "{pathlib.Path(paths[-1]).name}"']
-        for path in paths:
-            seconds = pathlib.Path(f"{path}.index").stat().st_mtime
-            lines.append(f'all_model_checkpoint_paths: "{pathlib.Path(path).name}"')
-            lines.append(f"all_model_checkpoint_timestamps: {seconds}")
-        files.write_text(folder / "checkpoint", "\n".join(lines) + "\n")
-    else:
-        (folder / "checkpoint").unlink(missing_ok=True)
-
-
-def _remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes what a write that was interrupted left."""
-    for path in folder.glob(f"{_NAME}-*_temp"):
-        shutil.rmtree(path, ignore_errors=True)
+    return first_whole(candidates(model_dir, checkpoint), load)

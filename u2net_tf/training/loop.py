@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,18 +13,17 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from u2net_tf.command import InputError, StoppedError
-from u2net_tf.domains import Domain
-from u2net_tf.evaluation.metrics import dice
+from u2net_tf.command import StoppedError
 from u2net_tf.inference.predictor import Predictor
-from u2net_tf.input.pipeline import InputSettings, split_dataset, training_dataset
+from u2net_tf.input.pipeline import InputSettings, training_dataset
 from u2net_tf.manifest import Manifest
+from u2net_tf.models import best
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.model_spec import ModelSpec
-from u2net_tf.records import COMPRESSION_TYPES, Record, parse, to_record
-from u2net_tf.training import schedule
-from u2net_tf.training.monitor import Monitor, dice_column
+from u2net_tf.training import schedule, shards
+from u2net_tf.training.monitor import Monitor
 from u2net_tf.training.trainer import Trainer
+from u2net_tf.training.validation import validate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +37,7 @@ class RunSettings:
         no limit.
       eval_every: epochs between validations; 0 for none.
       eval_cases: cases per domain in a validation.
-      keep: checkpoints to keep.
+      keep: checkpoints to keep, the last ones; the best is kept besides.
     """
 
     model_dir: str
@@ -157,17 +154,21 @@ class Run:
         batches = self._batches() if not self._ended() else iter(())
         while not self._ended():
             row = self._run_epoch(batches)
-            self._checkpoints.save(
-                self.step,
-                {
-                    "step": self.step,
-                    "schedule": dataclasses.asdict(self.state),
-                    "row": row,
-                },
-            )
+            self._save(row)
             monitor.write(row)
             self._trainer.set_learning_rate(self.state.learning_rate)
         monitor.close()
+
+    def _save(self, row: dict[str, float]) -> None:
+        state = {
+            "step": self.step,
+            "schedule": dataclasses.asdict(self.state),
+            "row": row,
+        }
+        validated = self._settings.eval_every > 0
+        self._checkpoints.save(
+            self.step, state, best.candidate(row, validated=validated)
+        )
 
     def _ended(self) -> bool:
         limit = self._settings.max_epochs
@@ -192,6 +193,7 @@ class Run:
         names = self._plan.names
         losses: dict[str, list[float]] = {name: [] for name in names}
         waited = busy = 0.0
+        left_out = self._left_out
         epoch = self.state.epochs + 1
         label = f"epoch {epoch}" + (
             f" of {self._settings.max_epochs}" if self._settings.max_epochs else ""
@@ -201,7 +203,7 @@ class Run:
         )
         for _ in progress:
             started = time.perf_counter()
-            with self._reading_shards():
+            with shards.reading(self._inputs.data_dir, self._manifests):
                 batch = next(batches)
             received = time.perf_counter()
             turn = self.step % len(names)
@@ -225,11 +227,18 @@ class Run:
             "seconds_per_step": (waited + busy) / self._settings.steps_per_epoch,
             "input_wait_share": waited / (waited + busy),
         }
+        if self._trainer.loss_scale is not None:
+            row["steps_left_out"] = self._left_out - left_out
         for name, values in losses.items():
             row[f"loss/{name}"] = float(np.mean(values)) if values else math.nan
         every = self._settings.eval_every
         if every and epoch % every == 0:
-            row |= self._validate()
+            row |= validate(
+                self._predictor,
+                dict(zip(self._trainer.domains, self._manifests, strict=True)),
+                data_dir=self._inputs.data_dir,
+                num_cases=self._settings.eval_cases,
+            )
         logging.info("%s: %s", label, _sentence(row))
         return row
 
@@ -264,7 +273,7 @@ class Run:
             if not np.isfinite(variable.numpy()).all():
                 raise StoppedError(
                     f"step {self.step}: expected finite variables, found others in "
-                    f"{variable.path}; {self._what_is_kept()}"
+                    f"the layer {_layer(variable)}; {self._what_is_kept()}"
                 )
 
     def _what_is_kept(self) -> str:
@@ -273,60 +282,10 @@ class Run:
             return f"there is no checkpoint in {folder} yet"
         return f"the last good checkpoint in {folder} is kept"
 
-    def _validate(self) -> dict[str, float]:
-        """Dice per domain and class, on the preprocessed grid and without clean-up."""
-        scores = {}
-        pairs = zip(self._plan.domains, self._manifests, strict=True)
-        for index, (domain, manifest) in zip(self._trainer.domains, pairs, strict=True):
-            rows = []
-            for record in self._watched_records(domain, manifest):
-                predicted = self._predictor.probabilities(record.image, index)
-                rows.append(
-                    dice(
-                        record.labels,
-                        predicted.argmax(axis=-1),
-                        num_classes=domain.num_classes,
-                    )
-                )
-            for k, label in enumerate(domain.labels[1:]):
-                values = [row[k] for row in rows if not math.isnan(row[k])]
-                mean = float(np.mean(values)) if values else math.nan
-                scores[dice_column(domain.name, label.name)] = mean
-        return scores
 
-    def _watched_records(self, domain: Domain, manifest: Manifest) -> Iterator[Record]:
-        records = split_dataset(self._inputs.data_dir, manifest, domain.watched_split)
-        with self._reading_shards():
-            for serialized in records.take(self._settings.eval_cases):
-                yield to_record(parse(serialized))
-
-    @contextlib.contextmanager
-    def _reading_shards(self) -> Iterator[None]:
-        """TensorFlow does not say which shard it could not read: looks for it."""
-        try:
-            yield
-        except tf.errors.OpError as error:
-            problem = _damaged_shard(self._inputs.data_dir, self._manifests)
-            if not problem:
-                raise
-            raise InputError(problem) from error
-
-
-def _damaged_shard(data_dir: str, manifests: Sequence[Manifest]) -> str:
-    """Names the first shard that cannot be read; "" if all can."""
-    for manifest in manifests:
-        kind = COMPRESSION_TYPES[manifest.compression]
-        for name in sorted({entry.shard for entry in manifest.cases}):
-            path = pathlib.Path(data_dir) / manifest.domain / name
-            try:
-                for _ in tf.data.TFRecordDataset(str(path), kind):
-                    pass
-            except tf.errors.OpError as error:
-                return (
-                    f"{path}: expected a whole shard, found one that cannot be read: "
-                    f"{error.message} (`python -m data_prep.verify` checks them all)"
-                )
-    return ""
+def _layer(variable) -> str:
+    """Where a variable stands, without Keras's name for the network."""
+    return variable.path.partition("/")[2] or variable.path
 
 
 def _sentence(row: dict[str, float]) -> str:

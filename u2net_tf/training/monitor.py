@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
@@ -21,6 +22,7 @@ _TAGS = {
     "learning_rate": "run/learning_rate",
     "seconds_per_step": "run/seconds_per_step",
     "input_wait_share": "run/input_wait_share",
+    "steps_left_out": "run/steps_left_out",
 }
 
 
@@ -51,7 +53,7 @@ class Monitor:
       model_dir: the run's folder; `training.csv` and `tensorboard/` are made in it.
       plan: gives the names of domains and classes.
       first_step: steps done before; rows of later steps, left by a run that was killed
-        before it saved them, are removed.
+        before it saved them, are removed, and so are their scalars.
     """
 
     def __init__(
@@ -63,9 +65,12 @@ class Monitor:
         kept = [row for row in rows if int(row["step"]) <= first_step]
         files.write_text(self._path, _format(self._columns, kept))
         self.last_step = int(kept[-1]["step"]) if kept else 0
-        self._writer = tf.summary.create_file_writer(
-            str(pathlib.Path(model_dir) / "tensorboard")
-        )
+        folder = pathlib.Path(model_dir) / "tensorboard"
+        # Those of `first_step` are written anew where their row is missing.
+        whole = self.last_step == first_step
+        for path in folder.glob("events.out.tfevents.*"):
+            _cut_events(path, first_step if whole else first_step - 1)
+        self._writer = tf.summary.create_file_writer(str(folder))
 
     def write(self, row: Mapping[str, float]) -> None:
         """Writes one epoch.
@@ -97,6 +102,25 @@ class Monitor:
         whole = text[: text.rfind("\n") + 1]
         rows = list(csv.DictReader(io.StringIO(whole), restval=""))
         return [row for row in rows if (row.get("step") or "").isdigit()]
+
+
+def _cut_events(path: pathlib.Path, last_step: int) -> None:
+    """Cuts off a TensorBoard file the events after a step, and a last half one.
+
+    A reader does not go back for them: it would show them beside those of the run that
+    goes on.
+    """
+    size = 0
+    # A record's length, and two checksums.
+    frame = 8 + 4 + 4
+    with contextlib.suppress(tf.errors.DataLossError):
+        for record in tf.data.TFRecordDataset(str(path), buffer_size=1 << 20):
+            serialized = record.numpy()
+            if tf.compat.v1.Event.FromString(serialized).step > last_step:
+                break
+            size += frame + len(serialized)
+    if size < path.stat().st_size:
+        os.truncate(path, size)
 
 
 def _format(

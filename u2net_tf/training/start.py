@@ -150,8 +150,20 @@ def finish(run: Run, model_dir: str, flags_text: str, *, started: float) -> None
     """
     run.log_devices()
     folder = pathlib.Path(model_dir)
+    path = folder / "flags.txt"
+    if run.step and path.is_file():
+        changes = changed_flags(path.read_text(encoding="utf-8"), flags_text)
+        if changes:
+            logging.warning(
+                "going on after step %d with other flags than before; the new ones "
+                "count from here on, but the learning rate is the checkpoint's, %.2g: "
+                "%s",
+                run.step,
+                run.state.learning_rate,
+                "; ".join(changes),
+            )
     # Not before it is known that the folder is this model's.
-    files.write_text(folder / "flags.txt", flags_text)
+    files.write_text(path, flags_text)
     run.train()
     minutes = (time.monotonic() - started) / 60
     reason = "the learning rate's end" if run.state.finished else "--max_epochs"
@@ -162,6 +174,32 @@ def finish(run: Run, model_dir: str, flags_text: str, *, started: float) -> None
         f"tensorboard --logdir={folder / 'tensorboard'}",
         flush=True,
     )
+
+
+def changed_flags(before: str, now: str) -> list[str]:
+    """Says of each flag that differs what it was and what it is.
+
+    Args:
+      before: text of a flagfile.
+      now: text of another.
+    """
+    old, new = (_flags_by_name(text) for text in (before, now))
+    return [
+        f"was {old.get(name, 'not given')}, now {new.get(name, 'not given')}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flags_by_name(text: str) -> dict[str, str]:
+    """Name -> line; of a flag that stands twice the last counts."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = {}
+    for line in lines:
+        name, equals, _ = line.removeprefix("--").partition("=")
+        # --name and --noname are of one flag.
+        named[name if equals else name.removeprefix("no")] = line
+    return named
 
 
 def without_skipped(plan: Plan, manifests: Sequence[Manifest]) -> Plan:

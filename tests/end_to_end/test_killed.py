@@ -1,0 +1,201 @@
+"""A run that is killed twenty times ends as one that never was. `make test-slow`."""
+
+import contextlib
+import csv
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = pathlib.Path(__file__).parents[2]
+NUM_KILLS = 20
+MAX_EPOCHS = 45
+# Small, for it starts 22 times; what takes longest is to trace the steps.
+FLAGS = {
+    "domains": "Task91_One",
+    "adapter": "none",
+    "pools": "1,0,1",
+    "base_channels": 2,
+    "learning_rate": 0.01,
+    "noise_probability": 0.5,
+    # Of three cases, two at a time: an epoch of steps ends within one of cases.
+    "steps_per_epoch": 3,
+    "max_epochs": MAX_EPOCHS,
+    "eval_every": 2,
+    "eval_cases": 1,
+    "keep": 2,
+}
+# They hold times.
+CLOCKS = ("seconds_per_step", "input_wait_share")
+
+
+@contextlib.contextmanager
+def started(data_dir, model_dir):
+    """The real command, killed at the end if it still runs."""
+    flags = {**FLAGS, "data_dir": data_dir, "model_dir": model_dir}
+    with (model_dir.parent / f"{model_dir.name}.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "u2net_tf.train"]
+            + [f"--{name}={value}" for name, value in flags.items()],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def num_rows(model_dir):
+    path = model_dir / "training.csv"
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def is_saving(model_dir):
+    return (model_dir / "checkpoints" / ".unfinished").exists()
+
+
+def wait(process, condition):
+    """Looks again and again until the condition holds or the process has ended."""
+    while process.poll() is None and not condition():
+        time.sleep(0.0002)
+
+
+def kill_somewhere(process, model_dir, generator, seconds_to_first_row):
+    """Kills the process at a random moment: any, in a checkpoint, or after a row."""
+    kind = generator.choice(("any", "checkpoint", "checkpoint", "row", "row"))
+    if kind == "any":
+        time.sleep(generator.uniform(0, seconds_to_first_row))
+    for _ in range(0 if kind == "any" else generator.randint(1, 3)):
+        rows = num_rows(model_dir)
+        if kind == "row":
+            wait(process, lambda rows=rows: num_rows(model_dir) > max(rows, 1))
+        else:
+            wait(process, lambda: not is_saving(model_dir))
+            wait(process, lambda: is_saving(model_dir))
+    time.sleep({"any": 0, "checkpoint": 0.03, "row": 0.06}[kind] * generator.random())
+    process.kill()
+    process.wait()
+    return kind
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_data, tmp_path_factory):
+    """Folders of a run that was never killed and of one that was twenty times."""
+    work = tmp_path_factory.mktemp("killed")
+    whole, parts = work / "whole", work / "parts"
+    begun = time.monotonic()
+    with started(tiny_data.data_dir, whole) as process:
+        wait(process, lambda: num_rows(whole) > 1)
+        seconds_to_first_row = time.monotonic() - begun
+        assert process.wait() == 0, (work / "whole.log").read_text()
+    generator = random.Random(7)
+    found = []
+    for _ in range(NUM_KILLS):
+        with started(tiny_data.data_dir, parts) as process:
+            kind = kill_somewhere(process, parts, generator, seconds_to_first_row)
+            assert process.returncode < 0, (work / "parts.log").read_text()
+        rows, saving = num_rows(parts) - 1, is_saving(parts)
+        found.append(f"{kind}: {rows} rows{', in a checkpoint' if saving else ''}")
+    print("\n".join(found))
+    with started(tiny_data.data_dir, parts) as process:
+        assert process.wait() == 0, (work / "parts.log").read_text()
+    log = (work / "parts.log").read_text()
+    assert "damaged" not in log, log
+    return whole, parts
+
+
+def tensors_of(model_dir):
+    """All that is in the last checkpoint but texts: network, optimizers, counters."""
+    path = str(model_dir / "checkpoints" / f"step-{3 * MAX_EPOCHS}")
+    reader = tf.train.load_checkpoint(path)
+    names = sorted(reader.get_variable_to_shape_map())
+    tensors = {name: np.asarray(reader.get_tensor(name)) for name in names}
+    return {name: value for name, value in tensors.items() if value.dtype.kind in "fiu"}
+
+
+def test_every_bit_of_weights_and_optimizers(runs):
+    whole, parts = map(tensors_of, runs)
+    assert whole.keys() == parts.keys()
+    assert {name.split("/")[0] for name in whole} >= {"network", "optimizers"}
+    for name, value in whole.items():
+        assert value.tobytes() == parts[name].tobytes(), name
+
+
+def test_the_same_checkpoints_are_kept(runs):
+    names = [sorted(p.name for p in (run / "checkpoints").iterdir()) for run in runs]
+    assert names[0] == names[1]
+    # Two, and perhaps a third that is the best; of two files each.
+    assert len(names[0]) in (4, 6)
+
+
+def test_nothing_is_left_lying_about(runs):
+    names = [{path.name for path in run.iterdir()} for run in runs]
+    assert names[0] == {"checkpoints", "flags.txt", "tensorboard", "training.csv"}
+    # A text file that was being written has left its temporary one.
+    assert {n for n in names[1] if not n.startswith(".partial-")} == names[0]
+
+
+def lines_of(model_dir):
+    with (model_dir / "training.csv").open(newline="") as stream:
+        return [
+            [cell for name, cell in row.items() if name not in CLOCKS]
+            for row in csv.DictReader(stream)
+        ]
+
+
+def test_training_csv(runs):
+    whole, parts = ((run / "training.csv").read_text() for run in runs)
+    assert whole.count("\n") == parts.count("\n") == MAX_EPOCHS + 1
+    assert whole.splitlines()[0] == parts.splitlines()[0]
+    assert lines_of(runs[0]) == lines_of(runs[1])
+
+
+def scalars_of(model_dir):
+    """Tag -> [(step, value), …], of all event files as TensorBoard reads them."""
+    events = event_accumulator.EventAccumulator(
+        str(model_dir / "tensorboard"),
+        size_guidance={event_accumulator.TENSORS: 0},
+    )
+    events.Reload()
+    return {
+        tag: [(e.step, e.tensor_proto.SerializeToString()) for e in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+    }
+
+
+def test_curves_in_tensorboard(runs):
+    whole, parts = map(scalars_of, runs)
+    assert whole.keys() == parts.keys()
+    assert len(whole) == 7
+    steps = list(range(3, 3 * MAX_EPOCHS + 1, 3))
+    for tag, points in whole.items():
+        found = [step for step, _ in parts[tag]]
+        assert found == (steps[1::2] if tag.startswith("dice/") else steps), tag
+        if tag.removeprefix("run/") not in CLOCKS:
+            assert parts[tag] == points, tag
+
+
+def test_the_best_is_the_same(runs):
+    from u2net_tf.models.checkpoints import load_network
+
+    first, second = (load_network(run, checkpoint="best")[2] for run in runs)
+    assert pathlib.Path(first).name == pathlib.Path(second).name
+    bests = []
+    for run in runs:
+        path = str(run / "checkpoints" / f"step-{3 * MAX_EPOCHS}")
+        reader = tf.train.load_checkpoint(path)
+        text = reader.get_tensor("state/.ATTRIBUTES/VARIABLE_VALUE")
+        bests.append(json.loads(text)["best"])
+    assert bests[0] == bests[1]

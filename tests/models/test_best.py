@@ -1,0 +1,40 @@
+import math
+
+import pytest
+
+from u2net_tf.models.best import DICE, LOSS, Best, candidate
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ((DICE, 0.5), None, True),
+        ((LOSS, 0.5), None, True),
+        ((DICE, 0.6), (DICE, 0.5), True),
+        ((DICE, 0.5), (DICE, 0.5), False),
+        ((DICE, 0.4), (DICE, 0.5), False),
+        ((LOSS, 0.4), (LOSS, 0.5), True),
+        ((LOSS, 0.5), (LOSS, 0.5), False),
+        ((LOSS, 0.6), (LOSS, 0.5), False),
+        # A run that is validated from some epoch on, and one that no longer is.
+        ((DICE, 0.1), (LOSS, 0.5), True),
+        ((LOSS, 0.1), (DICE, 0.5), False),
+    ],
+)
+def test_beats(one, other, expected):
+    assert Best(2, *one).beats(other and Best(1, *other)) == expected
+
+
+class TestCandidate:
+    ROW = {"step": 7, "loss": 0.9, "loss_moving_average": 0.8, "loss/a": 0.1}
+
+    def test_without_validation(self):
+        assert candidate(self.ROW, validated=False) == Best(7, LOSS, 0.8)
+
+    def test_is_the_mean_over_all_that_has_a_dice(self):
+        row = {**self.ROW, "dice/a/x": 0.5, "dice/a/y": math.nan, "dice/b/x": 1.0}
+        assert candidate(row, validated=True) == Best(7, DICE, 0.75)
+
+    def test_an_epoch_without_validation_is_none(self):
+        assert candidate(self.ROW, validated=True) is None
+        assert candidate({**self.ROW, "dice/a/x": math.nan}, validated=True) is None

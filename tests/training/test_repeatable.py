@@ -1,0 +1,58 @@
+"""Same seed, same flags, same bits, however many patches are cut in parallel."""
+
+import dataclasses
+import hashlib
+
+import pytest
+
+from u2net_tf.input.augment.settings import Augmentation
+
+# All there is, and often.
+AUGMENTATION = Augmentation(
+    **{
+        field.name: 0.5
+        for field in dataclasses.fields(Augmentation)
+        if field.name.endswith("probability")
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def digest(train, tmp_path_factory):
+    """Trains 20 steps; the checksum of all that a run goes on from."""
+
+    def call(num_parallel_calls, seed=0):
+        run = train(
+            tmp_path_factory.mktemp("run"),
+            steps_per_epoch=20,
+            network={"base_channels": 2, "adapter": "none"},
+            inputs={
+                "augmentation": AUGMENTATION,
+                "num_parallel_calls": num_parallel_calls,
+                "seed": seed,
+            },
+        )
+        variables = list(run._trainer.network.variables)
+        for optimizer in run._trainer.optimizers:
+            variables += optimizer.variables
+        content = b"".join(variable.numpy().tobytes() for variable in variables)
+        return run.step, hashlib.sha256(content).hexdigest()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def alone(digest):
+    """With one patch cut after the other."""
+    return digest(1)
+
+
+# None lets tf.data choose.
+@pytest.mark.parametrize("num_parallel_calls", [1, 3, None])
+def test_weights_after_20_steps(digest, alone, num_parallel_calls):
+    assert digest(num_parallel_calls) == alone
+    assert alone[0] == 20
+
+
+def test_another_seed_has_other_bits(digest, alone):
+    assert digest(1, seed=1)[1] != alone[1]

@@ -1,0 +1,71 @@
+"""Dice while a run lasts, per domain and class."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from u2net_tf.domains import Domain
+from u2net_tf.evaluation.metrics import dice
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.input.pipeline import split_dataset
+from u2net_tf.manifest import Manifest
+from u2net_tf.records import Record, parse, to_record
+from u2net_tf.training import shards
+from u2net_tf.training.monitor import dice_column
+
+
+def validate(
+    predictor: Predictor,
+    manifests: Mapping[int, Manifest],
+    *,
+    data_dir: str | os.PathLike,
+    num_cases: int,
+) -> dict[str, float]:
+    """Scores the first cases of each domain's watched split.
+
+    On the preprocessed grid and without clean-up.
+
+    Args:
+      predictor: of the network.
+      manifests: of the shards of each domain, by its index in the predictor's plan.
+      data_dir: folder that `data_prep.convert` wrote.
+      num_cases: per domain.
+
+    Returns:
+      Columns of `training.csv`: the mean Dice of each class over the cases that have
+      one, NaN where none has.
+
+    Raises:
+      InputError: if a shard cannot be read.
+    """
+    scores = {}
+    for index, manifest in manifests.items():
+        domain = predictor.spec.plan.domains[index]
+        rows = []
+        for record in _watched_records(domain, manifest, data_dir, num_cases):
+            predicted = predictor.probabilities(record.image, index)
+            rows.append(
+                dice(
+                    record.labels,
+                    predicted.argmax(axis=-1),
+                    num_classes=domain.num_classes,
+                )
+            )
+        for k, label in enumerate(domain.labels[1:]):
+            values = [row[k] for row in rows if not math.isnan(row[k])]
+            mean = float(np.mean(values)) if values else math.nan
+            scores[dice_column(domain.name, label.name)] = mean
+    return scores
+
+
+def _watched_records(
+    domain: Domain, manifest: Manifest, data_dir: str | os.PathLike, num_cases: int
+) -> Iterator[Record]:
+    records = split_dataset(data_dir, manifest, domain.watched_split)
+    with shards.reading(data_dir, [manifest]):
+        for serialized in records.take(num_cases):
+            yield to_record(parse(serialized))
