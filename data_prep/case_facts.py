@@ -202,8 +202,8 @@ def _image_warnings(image: Volume, job: Job) -> list[str]:
 
 
 def _measure_labels(labels: np.ndarray, known: tuple[int, ...]) -> dict[str, Any]:
-    values, counts = np.unique(labels, return_counts=True)
-    voxels = {str(v): int(n) for v, n in zip(values, counts, strict=True)}
+    counts = case_checks.count_values(labels)
+    voxels = {str(value): count for value, count in counts.items()}
     shares = {}
     for value in known:
         if value and str(value) in voxels:

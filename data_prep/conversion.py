@@ -13,7 +13,6 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import multiprocessing
-import os
 import pathlib
 import shutil
 
@@ -185,7 +184,7 @@ def _preprocess(
     Raises:
       InputError: at the first bad case, unless they are skipped.
     """
-    cores = os.cpu_count() or 1
+    cores = worker.num_cores()
     num_workers = max(1, min(settings.num_workers or cores, len(tasks)))
     skipped: dict[str, str] = {}
     with concurrent.futures.ProcessPoolExecutor(

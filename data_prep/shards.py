@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from data_prep.case_parts import Task, load_part
@@ -174,7 +173,7 @@ def _serialize(task: Task) -> tuple[bytes, CaseEntry]:
         per_class=COORDINATES_PER_CLASS,
         seed=zlib.crc32(f"{task.domain.name}/{task.case.name}".encode()),
     )
-    counts = np.bincount(part.labels.ravel(), minlength=num_classes)
+    counts = records.count_labels(part.labels, num_classes)
     serialized = records.encode(
         records.Record(
             domain=task.domain.name,

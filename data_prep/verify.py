@@ -145,7 +145,7 @@ def _record_problem(serialized: bytes, entry: CaseEntry, domain: Domain) -> str:
         return f"{entry.case}: expected shape {shape}, found {record.image.shape}"
     if not np.isfinite(record.image).all():
         return f"{entry.case}: expected finite voxels, found others"
-    counts = np.bincount(record.labels.ravel(), minlength=domain.num_classes)
+    counts = records.count_labels(record.labels, domain.num_classes)
     if counts.tolist() != entry.label_voxels:
         return (
             f"{entry.case}: expected {entry.label_voxels} voxels per class, found "

@@ -8,8 +8,6 @@ import os
 import signal
 import threading
 
-import SimpleITK as sitk
-
 
 def start(num_threads: int) -> None:
     """Initializer of a pool of processes.
@@ -18,12 +16,24 @@ def start(num_threads: int) -> None:
     memory of its last case. This one ends with its owner.
 
     Args:
-      num_threads: threads of SimpleITK in this process.
+      num_threads: threads of SimpleITK and NumPy in this process.
     """
+    # NumPy reads these when it is imported, which SimpleITK does.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(num_threads)
+    import SimpleITK as sitk
+
     # Ctrl-C goes to all processes of a terminal; the owner alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(num_threads)
     threading.Thread(target=_end_with_owner, daemon=True).start()
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _end_with_owner() -> None:

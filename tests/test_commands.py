@@ -218,7 +218,8 @@ class TestTrainFlags:
             (name, value, ("inputs", "augmentation", name), found)
             for name, value, found in AUGMENTATION
         ),
-        ("shuffle_buffer_mb", "7", ("inputs", "shuffle_buffer_mb"), 7),
+        ("input_memory_mb", "7", ("inputs", "input_memory_mb"), 7),
+        ("patches_per_volume", "6", ("inputs", "patches_per_volume"), 6),
         ("num_parallel_calls", "3", ("inputs", "num_parallel_calls"), 3),
         ("seed", "11", ("inputs", "seed"), 11),
         ("learning_rate", "0.1", ("rule", "learning_rate"), 0.1),

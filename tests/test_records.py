@@ -191,3 +191,10 @@ def test_labels_without_foreground_give_no_voxels():
     )
     assert coordinates.shape == (0, 3)
     assert counts.tolist() == [0, 0, 0]
+
+
+def test_labels_are_counted_by_class():
+    labels = np.array([[[0, 2, 2]], [[2, 0, 0]]], np.uint8)
+    assert records.count_labels(labels, 4).tolist() == [3, 0, 3, 0]
+    # One that the plan does not have is not lost.
+    assert records.count_labels(labels, 1).tolist() == [3, 0, 3]

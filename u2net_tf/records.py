@@ -83,6 +83,17 @@ def sample_coordinates(
     return np.concatenate(groups).astype(np.int32), np.array(counts, np.int64)
 
 
+def count_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """(K,) int64 voxels of each class of (z, y, x) class indices.
+
+    One more where an index is beyond the last class, as of `numpy.bincount`.
+    """
+    most = max(num_classes, int(labels.max(initial=0)) + 1)
+    # Plane by plane: `bincount` makes int64 of what it counts.
+    counts = (np.bincount(plane.ravel(), minlength=most) for plane in labels)
+    return sum(counts, np.zeros(most, np.int64))
+
+
 def encode(record: Record) -> bytes:
     """Serializes a record; the same record always gives the same bytes.
 
@@ -90,27 +101,26 @@ def encode(record: Record) -> bytes:
       ValueError: if shapes, types or counts contradict each other.
     """
     _check(record)
-    raw = {
-        "domain": record.domain.encode(),
-        "case": record.case.encode(),
-        "image": _little_endian(record.image),
-        "image_dtype": str(record.image.dtype).encode(),
-        "labels": record.labels.tobytes(),
-        "coordinates": _little_endian(record.coordinates.astype(np.int32)),
-    }
-    whole = {
-        "image_shape": record.image.shape,
-        "label_counts": record.label_counts,
-        "coordinate_counts": record.coordinate_counts,
-    }
-    features = {
-        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for key, value in raw.items()
-    } | {
-        key: tf.train.Feature(int64_list=tf.train.Int64List(value=value))
-        for key, value in whole.items()
-    }
-    example = tf.train.Example(features=tf.train.Features(feature=features))
+    example = tf.train.Example()
+    # Filled in place: a message that is handed over is copied, several times over.
+    features = example.features.feature
+    features["domain"].bytes_list.value.append(record.domain.encode())
+    features["case"].bytes_list.value.append(record.case.encode())
+    features["image_dtype"].bytes_list.value.append(str(record.image.dtype).encode())
+    for key, array in (
+        ("image", record.image),
+        ("labels", record.labels),
+        ("coordinates", record.coordinates.astype(np.int32)),
+    ):
+        features[key].bytes_list.value.append(_little_endian(array))
+    for key, values in (
+        ("image_shape", record.image.shape),
+        ("label_counts", record.label_counts),
+        ("coordinate_counts", record.coordinate_counts),
+    ):
+        # Empty, a list still says of which type it is.
+        features[key].int64_list.SetInParent()
+        features[key].int64_list.value.extend(int(value) for value in values)
     return example.SerializeToString(deterministic=True)
 
 
@@ -200,4 +210,4 @@ def _check(record: Record) -> None:
 
 
 def _little_endian(array: np.ndarray) -> bytes:
-    return array.astype(array.dtype.newbyteorder("<")).tobytes()
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -45,3 +45,23 @@ def test_worker_ends_when_its_owner_is_killed(tmp_path):
     while is_running(pid) and time.monotonic() < end:
         time.sleep(0.05)
     assert not is_running(pid)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks into /proc")
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_libraries_take_as_many_threads_as_told(num_threads):
+    script = (
+        "import os; from data_prep import worker; "
+        f"worker.start({num_threads}); import numpy as np, SimpleITK as sitk; "
+        "np.ones((900, 900)) @ np.ones((900, 900)); "
+        "print(sitk.ProcessObject.GetGlobalDefaultNumberOfThreads(), "
+        "os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert done.stdout.split() == [str(num_threads)] * 2

@@ -9,7 +9,7 @@ import tensorflow as tf
 from u2net_tf import manifest, records
 from u2net_tf.command import InputError
 from u2net_tf.domains import Domain, Label
-from u2net_tf.input import patches, pipeline
+from u2net_tf.input import memory, patches, pipeline
 from u2net_tf.input.augment.settings import Augmentation
 
 SHAPE = (6, 8, 10)
@@ -275,7 +275,7 @@ def test_every_case_comes_once_before_any_comes_twice(tmp_path, per_shard, buffe
         (tmp_path, [made]),
         10,
         batch_size=2,
-        shuffle_buffer_mb=buffer_mb,
+        input_memory_mb=8 * buffer_mb,
     )
     cases = cases_of(batches)
     epochs = [cases[start : start + 5] for start in range(0, 20, 5)]
@@ -303,7 +303,7 @@ def test_buffer_says_how_many_records_are_shuffled_together(shards):
 
     def all_in_pairs(buffer_mb, num_domains=1):
         batches = take_domain(
-            shards, 40, HEART, shuffle_buffer_mb=buffer_mb, num_domains=num_domains
+            shards, 40, HEART, input_memory_mb=8 * buffer_mb, num_domains=num_domains
         )
         cases = cases_of(batches)
         return all(pairs_of_shards(cases[i : i + 4]) for i in range(0, 40, 4))
@@ -316,7 +316,7 @@ def test_buffer_says_how_many_records_are_shuffled_together(shards):
 
 
 def test_shards_come_in_another_order_in_another_epoch(shards):
-    batches = take_domain(shards, 40, HEART, shuffle_buffer_mb=1e-9)
+    batches = take_domain(shards, 40, HEART, input_memory_mb=1e-9)
     cases = cases_of(batches)
     assert {cases[start] for start in range(0, 40, 4)} == {"heart_0", "heart_2"}
 
@@ -354,9 +354,19 @@ def test_parallel_calls_change_nothing(shards, num_parallel_calls):
 
 
 @pytest.mark.parametrize(
-    ("num_parallel_calls", "expected"), [(3, 3), (None, tf.data.AUTOTUNE)]
+    ("settings", "expected"),
+    [
+        ({"num_parallel_calls": 3}, 3),
+        ({}, 5),
+        ({"num_domains": 2}, 3),
+        ({"num_domains": 9}, 2),
+        ({"input_memory_mb": 1e-3}, None),
+        ({"input_memory_mb": 1e-3, "num_parallel_calls": 3}, 3),
+        ({"patches_per_volume": 2}, 5),
+    ],
 )
-def test_patches_are_cut_in_parallel(shards, monkeypatch, num_parallel_calls, expected):
+def test_patches_are_cut_in_parallel(shards, monkeypatch, settings, expected):
+    monkeypatch.setattr(memory, "num_cores", lambda: 5)
     seen = []
     map_dataset = tf.data.Dataset.map
 
@@ -365,8 +375,8 @@ def test_patches_are_cut_in_parallel(shards, monkeypatch, num_parallel_calls, ex
         return map_dataset(self, function, **keywords)
 
     monkeypatch.setattr(tf.data.Dataset, "map", spy)
-    take_domain(shards, 1, num_parallel_calls=num_parallel_calls)
-    assert expected in seen
+    take_domain(shards, 1, **settings)
+    assert set(seen) == {expected, None} or seen == [expected]
 
 
 def test_other_domains_change_nothing(shards):
@@ -476,11 +486,33 @@ def test_resumed_batches_are_those_of_the_uninterrupted_run(shards, batch_size):
 
 def test_resumed_batches_with_the_plan_s_own_batch_sizes_and_a_small_buffer(shards):
     size_mb = shards[1][0].cases[0].num_bytes / 1e6
-    settings = {"shuffle_buffer_mb": 6 * size_mb, "seed": 3}
+    settings = {"input_memory_mb": 8 * 6 * size_mb, "seed": 3}
     uninterrupted = take_all(shards, 32, **settings)
     for first_step in (16, 28):
         found = take_all(shards, 4, first_step=first_step, **settings)
         assert_same(found, uninterrupted[first_step : first_step + 4])
+
+
+@pytest.mark.parametrize("memory_mb", [1e-3, 1e3])
+def test_several_patches_of_each_volume(shards, memory_mb):
+    """Every volume comes once before any comes twice, and a run can be resumed."""
+    settings = {"patches_per_volume": 3, "input_memory_mb": memory_mb}
+    whole = take_domain(shards, 24, **settings)
+    cases = cases_of(whole)
+    # All five volumes are mixed, or none are.
+    for start in (0, 15, 30):
+        assert sorted(cases[start : start + 15]) == sorted(ORGAN.train * 3)
+    in_a_row = [len(set(cases[i : i + 3])) for i in range(0, 45, 3)]
+    if memory_mb < 1:
+        assert in_a_row == [1] * 15
+    else:
+        assert all(len(set(cases[i : i + 5])) == 5 for i in range(0, 45, 5))
+    # The patches of one volume lie in different places.
+    assert len({batch["image"].tobytes() for batch in whole}) > 15
+    for first_batch in (1, 8, 13):
+        found = take_domain(shards, 4, first_batch=first_batch, **settings)
+        assert_same(found, whole[first_batch : first_batch + 4])
+    assert_same(take_domain(shards, 6, num_parallel_calls=1, **settings), whole[:6])
 
 
 def test_first_batch_of_one_domain(shards):

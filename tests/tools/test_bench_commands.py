@@ -11,6 +11,7 @@ from tools.bench.measuring import Measurement
 from tools.bench.networks import Setting
 
 COMMANDS = (
+    "convert",
     "depthwise",
     "inference",
     "pipeline",
@@ -121,6 +122,21 @@ def test_pipeline(run):
     assert "2 patches of 8³ voxels of volumes of 16³" in said
 
 
+def test_convert(run):
+    sizes = ("--shape=6,20,24", "--new_shape=8,15,30", "--runs=2", "--threads=2")
+    said, content = run("convert", *sizes)
+    rows = content["rows"]
+    names = ["ours", "SimpleITK", "SimpleITK, 2 threads"]
+    assert [row["contender"] for row in rows] == names
+    for row in rows:
+        assert (row["shape"], row["new_shape"]) == ("6×20×24", "8×15×30")
+        assert len(row["runs_seconds"]) == 2
+        assert row["cases_per_minute"] == 60 / row["median_seconds"]
+    assert "Results agree: they differ by at most" in said
+    _, content = run("convert", *sizes[:2], "--runs=1", "--threads=1")
+    assert [row["contender"] for row in content["rows"]] == names[:2]
+
+
 def test_pipeline_asks_for_the_other_side(run):
     if importlib.util.find_spec("batchgenerators"):
         pytest.skip("it is installed")
@@ -143,6 +159,8 @@ def test_roofline(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
+        ("convert", ["--shape=1,2"], "--shape: expected three whole numbers"),
+        ("convert", ["--new_shape=9,9,3"], "--new_shape: expected three whole"),
         ("depthwise", ["--shape=1,2,3,4"], "--shape: expected five whole numbers"),
         ("depthwise", ["--shape=1,2,3,4,x"], "found 1,2,3,4,x"),
         ("step", ["--patch_sizes=64,48"], "--patch_sizes: expected sizes divisible"),

@@ -178,3 +178,8 @@ def test_preprocessing_follows_the_domain(image_path):
     found, placement = case.preprocess_case(image, DOMAIN)
     assert found.shape == (18, 7, 16, 1)
     assert placement.raw_shape == SHAPE
+
+
+def test_values_are_counted_in_their_order():
+    labels = np.array([[[5, 0, 0]], [[-1, 5, 5]], [[0, 2, 0]]], np.int32)
+    assert list(case.count_values(labels).items()) == [(-1, 1), (0, 4), (2, 1), (5, 3)]

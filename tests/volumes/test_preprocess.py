@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from u2net_tf.domains import Domain, Label, Preprocessing
-from u2net_tf.volumes import preprocess
+from u2net_tf.volumes import intensities, preprocess
 
 
 def make_domain(spacing_mm=(1, 1, 1), num_modalities=1, **settings):
@@ -179,7 +179,7 @@ class TestResample:
 class TestStandardize:
     def test_against_numpy(self):
         image = np.random.default_rng(0).normal(300, 80, (9, 9, 9)).astype(np.float32)
-        found = preprocess.standardize(image, clip_percentiles=(5, 90))
+        found = intensities.standardize(image, clip_percentiles=(5, 90))
         clipped = image.astype(float).clip(*np.percentile(image, (5, 90)))
         expected = (clipped - clipped.mean()) / clipped.std()
         np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -190,19 +190,19 @@ class TestStandardize:
         image = np.full((9, 9, 9), 7, np.float32)
         image[0, 0, 0] = outlier
         with pytest.raises(ValueError, match="found the constant 7"):
-            preprocess.standardize(image, clip_percentiles=(2, 98))
+            intensities.standardize(image, clip_percentiles=(2, 98))
 
     @pytest.mark.parametrize("over", ["all", "positive"])
     def test_input_is_left_alone(self, over):
         image = np.arange(27, dtype=np.float32).reshape(3, 3, 3) - 9
-        preprocess.standardize(
+        intensities.standardize(
             image, clip_percentiles=(10, 90), intensity_floor=-5, statistics_over=over
         )
         np.testing.assert_array_equal(image.ravel(), np.arange(27) - 9)
 
     def test_floor_by_hand(self):
         image = np.array([[[-3000, -1024, 0, 1024]]], np.float32)
-        found = preprocess.standardize(
+        found = intensities.standardize(
             image, clip_percentiles=(0, 100), intensity_floor=-1024
         )
         # Mean -256; squares of -768, -768, 256, 1280.
@@ -212,7 +212,7 @@ class TestStandardize:
 
     def test_floor_comes_before_percentiles(self):
         image = np.array([[[-3000, *range(9), 10]]], np.float32)
-        found = preprocess.standardize(
+        found = intensities.standardize(
             image, clip_percentiles=(5, 100), intensity_floor=-2
         )
         # The fifth percentile lies halfway between the first two: -1, and not -1500.
@@ -222,7 +222,7 @@ class TestStandardize:
 
     def test_statistics_over_positive_voxels_by_hand(self):
         image = np.array([[[-3000, -1024, -7, 0, 0, 2, 4]]], np.float32)
-        found = preprocess.standardize(
+        found = intensities.standardize(
             image,
             clip_percentiles=(0, 100),
             intensity_floor=-1024,
@@ -234,7 +234,7 @@ class TestStandardize:
 
     def test_positive_is_what_is_positive_after_clipping(self):
         image = np.array([[[-5, -4, 8, 9, 9]]], np.float32)
-        found = preprocess.standardize(
+        found = intensities.standardize(
             image, clip_percentiles=(50, 75), statistics_over="positive"
         )
         # Clipped to 8, 8, 8, 9, 9: all of them count.
@@ -245,7 +245,7 @@ class TestStandardize:
         rng = np.random.default_rng(0)
         image = rng.normal(-200, 900, (9, 9, 9)).round().astype(np.float32)
         image[3:5] = 0
-        found = preprocess.standardize(
+        found = intensities.standardize(
             image,
             clip_percentiles=(2, 98),
             intensity_floor=-1024,
@@ -264,9 +264,9 @@ class TestStandardize:
     )
     def test_no_positive_voxels_that_differ_is_an_error(self, values, found):
         image = np.array([[values]], np.float32)
-        preprocess.standardize(image, clip_percentiles=(0, 100))
+        intensities.standardize(image, clip_percentiles=(0, 100))
         with pytest.raises(ValueError, match="expected intensities above 0") as error:
-            preprocess.standardize(
+            intensities.standardize(
                 image, clip_percentiles=(0, 100), statistics_over="positive"
             )
         assert found in str(error.value)
@@ -274,7 +274,7 @@ class TestStandardize:
     def test_unknown_statistics_are_an_error(self):
         image = np.arange(4, dtype=np.float32).reshape(1, 2, 2)
         with pytest.raises(ValueError, match="all or positive. Received: 'nonzero'"):
-            preprocess.standardize(
+            intensities.standardize(
                 image, clip_percentiles=(0, 100), statistics_over="nonzero"
             )
 
@@ -300,7 +300,7 @@ class TestImage:
             resampled = preprocess.resample(
                 image[channel, 7:15, 5:17, 1:19], (16, 6, 18), "bspline"
             )
-            expected = preprocess.standardize(resampled, clip_percentiles=(3, 80))
+            expected = intensities.standardize(resampled, clip_percentiles=(3, 80))
             np.testing.assert_array_equal(found[..., channel], expected)
 
     def test_as_published(self):

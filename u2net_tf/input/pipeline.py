@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from u2net_tf.command import InputError
 from u2net_tf.domains import Domain
-from u2net_tf.input import patches
+from u2net_tf.input import memory, mixing, patches
 from u2net_tf.input.augment.patch import make_cutter
 from u2net_tf.input.augment.settings import Augmentation
 from u2net_tf.manifest import Manifest
@@ -37,11 +37,14 @@ class InputSettings:
         to the nearest.
       sampling: shares of the patches.
       augmentation: what happens to them.
-      shuffle_buffer_mb: records that are shuffled together; the domains share it alike.
-        The order of the shards is shuffled in any case.
+      input_memory_mb: for records that are shuffled together, patches that are mixed
+        or being cut, and batches that are ready; see `memory`. The domains share it
+        alike. The order of the shards is shuffled in any case.
+      patches_per_volume: patches cut of a record that was read; if None one, and more
+        of large records.
       seed: of everything random.
-      num_parallel_calls: patches cut in parallel; chosen by tf.data if None. Changes
-        nothing but speed.
+      num_parallel_calls: patches of a domain cut in parallel; as many as there are
+        cores and memory for if None. Changes nothing but speed.
     """
 
     data_dir: str
@@ -50,7 +53,8 @@ class InputSettings:
     resize_method: str = "linear"
     sampling: patches.Sampling = patches.Sampling()
     augmentation: Augmentation = Augmentation()
-    shuffle_buffer_mb: int = 256
+    input_memory_mb: float = 2048
+    patches_per_volume: int | None = None
     seed: int = 0
     num_parallel_calls: int | None = None
 
@@ -82,7 +86,7 @@ def domain_dataset(
       manifest: of its shards.
       settings: see `InputSettings`.
       first_batch: batches of this domain to pass over, for a run that is resumed.
-      num_domains: domains that share the memory for shuffling.
+      num_domains: domains that share the memory.
 
     Returns:
       Batches {"image": (B, z, y, x, C) float32, "labels": (B, z, y, x) uint8,
@@ -99,14 +103,23 @@ def domain_dataset(
     batch_size = settings.batch_size or domain.batch_size
     size = settings.patch_size or domain.patch_size
     # The name's checksum, not its index: other domains change nothing (but the order,
-    # through their share of the buffer, where it does not hold this domain whole).
+    # through their share of the memory, where it does not hold this domain whole).
     key = (settings.seed << 32) + zlib.crc32(domain.name.encode())
+    buffers = memory.plan_buffers(
+        manifest,
+        memory.patch_bytes(domain, size),
+        memory_mb=settings.input_memory_mb,
+        num_domains=num_domains,
+        patches_per_volume=settings.patches_per_volume,
+    )
+    per_volume, mixed = buffers.patches_per_volume, buffers.mixed_volumes
+    parallel_calls = settings.num_parallel_calls or buffers.parallel_calls
     first_patch = first_batch * batch_size
-    first_epoch, position = divmod(first_patch, len(entries))
+    # Visits, the readings of a record, are counted through all epochs.
+    window, patches_before = divmod(first_patch, mixed * per_volume)
+    first_visit = window * mixed
+    first_epoch, position = divmod(first_visit, len(entries))
     paths = _shard_paths(settings.data_dir, manifest, "train")
-    mean_mb = sum(entry.num_bytes for entry in entries) / len(entries) / 1e6
-    buffer_size = max(1, int(settings.shuffle_buffer_mb / num_domains / mean_mb))
-    buffer_size = min(buffer_size, len(entries))
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         # `shuffle` mixes in the seed of the graph, here of this function's own. Left to
@@ -117,7 +130,12 @@ def domain_dataset(
         records = tf.data.TFRecordDataset(
             order, COMPRESSION_TYPES[manifest.compression], buffer_size=1 << 20
         )
-        return records.shuffle(buffer_size, seeds[1, 0], reshuffle_each_iteration=False)
+        if buffers.shuffled_records == 1:
+            # Unshuffled, records that are passed over need not be read.
+            return records
+        return records.shuffle(
+            buffers.shuffled_records, seeds[1, 0], reshuffle_each_iteration=False
+        )
 
     cut = make_cutter(
         domain,
@@ -127,12 +145,15 @@ def domain_dataset(
         augmentation=settings.augmentation,
     )
 
-    def make_patch(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    def read(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         # Converted to float32 only once it is cut: volumes are large.
         fields = parse(serialized, image_dtype=manifest.image_dtype)
         fields["image"] = tf.ensure_shape(
             fields["image"], [None, None, None, domain.num_modalities]
         )
+        return fields
+
+    def make_patch(number: tf.Tensor, fields: patches.Fields) -> dict[str, tf.Tensor]:
         seed = tf.stack([tf.constant(key, tf.int64), number])
         where, mirror = tf.unstack(tf.random.split(seed, 2))
         start = patches.draw_start(
@@ -149,15 +170,27 @@ def domain_dataset(
     dataset = tf.data.Dataset.range(first_epoch, tf.int64.max)
     # Shuffled within an epoch, so that every case comes once before any comes twice.
     dataset = dataset.flat_map(read_epoch)
-    # Patches that a run had before it was interrupted are passed over unparsed.
+    # Records that a run had before it was interrupted are passed over unparsed.
     dataset = dataset.skip(position)
-    dataset = dataset.enumerate(first_patch)
-    dataset = dataset.map(
-        make_patch,
-        num_parallel_calls=settings.num_parallel_calls or tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    return dataset.batch(batch_size, drop_remainder=True)
+    dataset = dataset.enumerate(first_visit)
+    if per_volume == 1:
+        dataset = dataset.map(
+            lambda number, serialized: make_patch(number, read(serialized)),
+            num_parallel_calls=parallel_calls,
+            deterministic=None if parallel_calls is None else True,
+        )
+    else:
+        dataset = mixing.mixed_patches(
+            dataset,
+            read,
+            make_patch,
+            key=key,
+            per_volume=per_volume,
+            mixed=mixed,
+            parallel_calls=parallel_calls,
+        )
+        dataset = dataset.skip(patches_before)
+    return dataset.batch(batch_size, drop_remainder=True).with_options(_options())
 
 
 def training_dataset(
@@ -194,7 +227,25 @@ def training_dataset(
     joint = tf.data.Dataset.choose_from_datasets(
         datasets, turns, stop_on_empty_dataset=True
     )
-    return joint.prefetch(2)
+    largest = max(
+        (settings.batch_size or domain.batch_size)
+        * memory.patch_bytes(domain, settings.patch_size or domain.patch_size)
+        for domain in domains
+    )
+    return joint.prefetch(
+        memory.num_ready_batches(largest, memory_mb=settings.input_memory_mb)
+    )
+
+
+def _options() -> tf.data.Options:
+    """What runs ahead is what `memory` says; tf.data adds nothing of its own."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    optimization = options.experimental_optimization
+    optimization.map_parallelization = False
+    optimization.parallel_batch = False
+    optimization.inject_prefetch = False
+    return options
 
 
 def _shard_paths(

@@ -27,8 +27,19 @@ _MIRROR_PROBABILITY = flags.DEFINE_float(
     "mirror_probability", 0.3, "Of mirroring along each axis that the plan allows."
 )
 flags.adopt_module_key_flags(augment_flags)
-_SHUFFLE_BUFFER_MB = flags.DEFINE_integer(
-    "shuffle_buffer_mb", 256, "Memory for shuffling cases, MB.", lower_bound=1
+_INPUT_MEMORY_MB = flags.DEFINE_integer(
+    "input_memory_mb",
+    2048,
+    "Memory for cases that are shuffled, patches that are cut and mixed and batches "
+    "that are ready, of all domains together, MB. Records being read come on top.",
+    lower_bound=1,
+)
+_PATCHES_PER_VOLUME = flags.DEFINE_integer(
+    "patches_per_volume",
+    0,
+    "Patches cut of a case that was read, mixed with those of other cases; if 0 one, "
+    "and more of cases that take over 64 MB.",
+    lower_bound=0,
 )
 _NUM_PARALLEL_CALLS = flags.DEFINE_integer(
     "num_parallel_calls", 0, "Patches cut in parallel; chosen if 0.", lower_bound=0
@@ -79,7 +90,13 @@ _EVAL_EVERY = flags.DEFINE_integer(
 _EVAL_CASES = flags.DEFINE_integer(
     "eval_cases", 2, "Cases per domain in a validation.", lower_bound=1
 )
-_KEEP = flags.DEFINE_integer("keep", 3, "Checkpoints to keep.", lower_bound=1)
+_KEEP = flags.DEFINE_integer(
+    "keep",
+    3,
+    "Checkpoints to keep, the last ones. The best one is kept besides: by the mean "
+    "Dice of the validations or, without them, by the loss's moving average.",
+    lower_bound=1,
+)
 _SEED = flags.DEFINE_integer(
     "seed",
     0,
@@ -149,7 +166,8 @@ def settings(data_dir: str, model_dir: str) -> dict[str, Any]:
             batch_size=_BATCH_SIZE.value or None,
             sampling=sampling,
             augmentation=augment_flags.augmentation(),
-            shuffle_buffer_mb=_SHUFFLE_BUFFER_MB.value,
+            input_memory_mb=_INPUT_MEMORY_MB.value,
+            patches_per_volume=_PATCHES_PER_VOLUME.value or None,
             seed=_SEED.value,
             num_parallel_calls=_NUM_PARALLEL_CALLS.value or None,
         ),

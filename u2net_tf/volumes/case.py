@@ -5,6 +5,7 @@ The checks of survey, convert, evaluate and predict are these and no others.
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 from collections.abc import Sequence
@@ -68,13 +69,21 @@ def label_faults(
 
 def unknown_labels(labels: np.ndarray, known: Sequence[int]) -> str:
     """Says which values occur that are not known, and how often; "" if none does."""
-    values, counts = np.unique(labels, return_counts=True)
     found = ", ".join(
         f"{value} in {count} voxels"
-        for value, count in zip(values, counts, strict=True)
+        for value, count in count_values(labels).items()
         if value not in known
     )
     return f"expected labels among {sorted(known)}, found {found}" if found else ""
+
+
+def count_values(labels: np.ndarray) -> dict[int, int]:
+    """How many voxels of a (z, y, x) label map have each value; in their order."""
+    counts = collections.Counter()
+    for plane in labels:
+        values, numbers = np.unique(plane, return_counts=True)
+        counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+    return dict(sorted(counts.items()))
 
 
 def read_image(paths: Sequence[str | os.PathLike], domain: Domain) -> Volume:
@@ -120,8 +129,10 @@ def read_labels(path: str | os.PathLike, image: Volume, domain: Domain) -> np.nd
     if problem:
         raise InputError(f"{path}: {problem}")
     classes = np.zeros(labels.data.shape, np.uint8)
-    for index, label in enumerate(domain.labels):
-        classes[np.isin(labels.data, label.values)] = index
+    # Plane by plane: `isin` takes many times the memory of what it looks at.
+    for target, plane in zip(classes, labels.data, strict=True):
+        for index, label in enumerate(domain.labels):
+            target[np.isin(plane, label.values)] = index
     unknown = unknown_labels(labels.data, known)
     if unknown and domain.preprocessing.unknown_labels == "fail":
         raise InputError(

@@ -66,8 +66,11 @@ class Grid:
 
     def to_canonical(self, array: np.ndarray) -> np.ndarray:
         """Disk order (x, y, z) -> canonical (z, y, x)."""
-        turned = nib.orientations.apply_orientation(array, self.orientation)
-        return np.ascontiguousarray(turned.T)
+        return np.ascontiguousarray(self.canonical_view(array))
+
+    def canonical_view(self, array: np.ndarray) -> np.ndarray:
+        """The same, still as it lies in memory: nothing is copied."""
+        return nib.orientations.apply_orientation(array, self.orientation).T
 
     def from_canonical(self, array: np.ndarray) -> np.ndarray:
         """Canonical (z, y, x) -> disk order (x, y, z). Exact inverse."""
@@ -141,9 +144,11 @@ def _stack(volumes: list[tuple[np.ndarray, Grid]], spacing_source: str) -> Volum
         channels = [first_array[..., c] for c in range(first_array.shape[-1])]
     else:
         channels = [array for array, _ in volumes]
-    data = np.stack(
-        [grid.to_canonical(channel.astype(np.float32)) for channel in channels]
-    )
+    views = [grid.canonical_view(channel) for channel in channels]
+    # One copy, and no other beside it: a volume may be a good part of the memory.
+    data = np.empty((len(views), *views[0].shape), np.float32)
+    for channel, view in zip(data, views, strict=True):
+        channel[...] = view
     return Volume(data, _spacing(grid, spacing_source), grid)
 
 
@@ -160,9 +165,15 @@ def load_labels(path: str | os.PathLike) -> Volume:
     array, grid = _unpack(_read_nifti(path), path)
     if array.ndim == 4:
         raise InputError(f"{path}: expected a 3-D label map, found {array.shape}")
-    if not np.array_equal(array, np.rint(array)):
-        raise InputError(f"{path}: expected whole numbers as labels, found fractions")
-    data = grid.to_canonical(np.rint(array).astype(np.int32))
+    view = grid.canonical_view(array)
+    data = np.empty(view.shape, np.int32)
+    for target, plane in zip(data, view, strict=True):
+        whole = np.rint(plane)
+        if not np.array_equal(plane, whole):
+            raise InputError(
+                f"{path}: expected whole numbers as labels, found fractions"
+            )
+        target[...] = whole
     return Volume(data, _zooms(grid), grid)
 
 

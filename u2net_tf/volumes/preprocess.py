@@ -18,13 +18,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from u2net_tf.domains import Domain
+from u2net_tf.volumes.intensities import standardize
+from u2net_tf.volumes.spline import resample_cubic
 
 Shape = tuple[int, int, int]
 
-# ITK's B-spline needs this many voxels along an axis; thinner volumes go linearly.
+# The cubic spline wants this many voxels along an axis; thinner volumes go linearly.
 _BSPLINE_LEAST_VOXELS = 4
 _INTERPOLATORS = {
-    "bspline": sitk.sitkBSpline,
     "linear": sitk.sitkLinear,
     "nearest": sitk.sitkNearestNeighbor,
 }
@@ -135,7 +136,7 @@ def resample(array: np.ndarray, shape: Shape, interpolation: str) -> np.ndarray:
     Args:
       array: (z, y, x).
       shape: the new shape.
-      interpolation: "bspline" (order 3), "linear" or "nearest".
+      interpolation: "bspline" (order 3, for floats), "linear" or "nearest".
 
     Returns:
       An array of `shape` and the dtype of `array`.
@@ -144,6 +145,8 @@ def resample(array: np.ndarray, shape: Shape, interpolation: str) -> np.ndarray:
         return array
     if interpolation == "bspline" and min(array.shape) < _BSPLINE_LEAST_VOXELS:
         interpolation = "linear"
+    if interpolation == "bspline":
+        return resample_cubic(array, shape)
     image = sitk.GetImageFromArray(array)
     ratios = [old / new for old, new in zip(array.shape, shape, strict=True)][::-1]
     resampled = sitk.Resample(
@@ -158,64 +161,6 @@ def resample(array: np.ndarray, shape: Shape, interpolation: str) -> np.ndarray:
         image.GetPixelID(),
     )
     return sitk.GetArrayFromImage(resampled)
-
-
-def standardize(
-    image: np.ndarray,
-    *,
-    clip_percentiles: tuple[float, float],
-    intensity_floor: float | None = None,
-    statistics_over: str = "all",
-) -> np.ndarray:
-    """Clips to percentiles of the whole image, then subtracts mean, divides by std.
-
-    Args:
-      image: (z, y, x) float32.
-      clip_percentiles: lower and upper.
-      intensity_floor: intensities below it are set to it first; None for none.
-      statistics_over: "all", or "positive": mean and std are those of the clipped
-        voxels above 0, and voxels of exactly 0 become 0, as in the published code.
-
-    Raises:
-      ValueError: if the clipped image is constant, or what mean and std are taken over
-        is, or is empty.
-    """
-    if intensity_floor is not None:
-        image = np.maximum(image, np.float32(intensity_floor))
-    low, high = np.percentile(image, clip_percentiles)
-    if not high > low:
-        raise ValueError(
-            f"expected intensities that differ, found the constant {low:g} between "
-            f"percentiles {clip_percentiles[0]:g} and {clip_percentiles[1]:g}"
-        )
-    clipped = np.clip(image, np.float32(low), np.float32(high))
-    if statistics_over == "all":
-        return _standardized(clipped, clipped)
-    if statistics_over != "positive":
-        raise ValueError(
-            f"statistics_over: expected all or positive. Received: {statistics_over!r}"
-        )
-    positive = clipped[clipped > 0]
-    if positive.size == 0 or positive.min() == positive.max():
-        found = f"the constant {positive[0]:g}" if positive.size else "none"
-        raise ValueError(
-            "expected intensities above 0 that differ, to take mean and standard "
-            f"deviation of (statistics_over: positive), found {found} between "
-            f"{low:g} and {high:g}"
-        )
-    zero = clipped == 0
-    standardized = _standardized(clipped, positive)
-    standardized[zero] = 0
-    return standardized
-
-
-def _standardized(image: np.ndarray, voxels: np.ndarray) -> np.ndarray:
-    """Standardizes an image, in place, by mean and standard deviation of voxels."""
-    mean = voxels.mean(dtype=np.float64)
-    deviation = voxels.std(dtype=np.float64)
-    image -= np.float32(mean)
-    image /= np.float32(deviation)
-    return image
 
 
 def preprocess_image(
@@ -249,8 +194,9 @@ def preprocess_image(
     for channel, name in enumerate(domain.modalities):
         resampled = resample(image[channel][placement.box], placement.shape, "bspline")
         try:
-            result[..., channel] = standardize(
+            standardize(
                 resampled,
+                out=result[..., channel],
                 clip_percentiles=settings.clip_percentiles,
                 intensity_floor=settings.intensity_floor,
                 statistics_over=settings.statistics_over,

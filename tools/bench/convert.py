@@ -1,0 +1,187 @@
+"""Measures the preprocessing of a CT beside the published way: cases per minute.
+
+    python -m tools.bench.convert --output=convert.json
+
+The published way is SimpleITK's cubic B-spline, `numpy.percentile`, clipping and
+standardizing. Both start with the volume in memory and end with what a record holds
+before it is rounded to float16, and nothing is reported unless they agree. The volume
+is an ellipsoid in noise, rounded to whole numbers, as a CT has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+
+from tools.bench import flags as bench_flags
+from tools.bench import reporting
+from tools.bench.measuring import Contender, Task, check_agreement, measure
+from u2net_tf import command
+
+CLIP_PERCENTILES = (2, 98)
+# Of the largest value; float16, which records hold, ends at 5e-4.
+TOLERANCE = 1e-5
+COLUMNS = (
+    reporting.Column("shape", "shape"),
+    reporting.Column("new_shape", "resampled"),
+    reporting.CONTENDER,
+    reporting.Column("cases_per_minute", "cases/min", ".1f"),
+    *reporting.TIMES,
+    *reporting.MEMORY,
+)
+
+
+def draw_scan(shape: Sequence[int]) -> np.ndarray:
+    """(z, y, x) float32: a body of 40 in air of -1000, with noise, whole numbers."""
+    z, y, x = (np.linspace(-1, 1, size, dtype=np.float32) for size in shape)
+    inside = y[:, np.newaxis] ** 2 / 0.4 + x**2 / 0.7 < 1
+    generator = np.random.default_rng(0)
+    scan = generator.standard_normal(tuple(shape), dtype=np.float32)
+    scan *= 15
+    scan += np.where(inside, np.float32(40), np.float32(-1000))
+    # So that no two planes are alike.
+    scan += 10 * z[:, np.newaxis, np.newaxis]
+    return np.rint(scan, out=scan)
+
+
+def _results(image: np.ndarray) -> dict[str, np.ndarray]:
+    return {"standardized": image}
+
+
+def make_ours(shape: Sequence[int], new_shape: Sequence[int], threads: int) -> Task:
+    """The task as `data_prep.convert` does it."""
+    del threads  # one, however many there are
+    from u2net_tf.volumes import intensities, preprocess
+
+    scan = draw_scan(shape)
+
+    def run():
+        resampled = preprocess.resample(scan, tuple(new_shape), "bspline")
+        return intensities.standardize(
+            resampled, clip_percentiles=CLIP_PERCENTILES, out=resampled
+        )
+
+    return Task(run, _results)
+
+
+def make_published(
+    shape: Sequence[int], new_shape: Sequence[int], threads: int
+) -> Task:
+    """The task with SimpleITK's B-spline and NumPy, in so many threads."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    scan = draw_scan(shape)
+    ratios = [old / new for old, new in zip(shape, new_shape, strict=True)][::-1]
+
+    def run():
+        image = sitk.GetImageFromArray(scan)
+        resampled = sitk.Resample(
+            image,
+            list(new_shape)[::-1],
+            sitk.Transform(),
+            sitk.sitkBSpline,
+            # The same extent as ours; the published code keeps the first centre.
+            [ratio / 2 - 0.5 for ratio in ratios],
+            ratios,
+            image.GetDirection(),
+            0.0,
+            image.GetPixelID(),
+        )
+        resampled = sitk.GetArrayFromImage(resampled)
+        low, high = np.percentile(resampled, CLIP_PERCENTILES)
+        clipped = np.clip(resampled, np.float32(low), np.float32(high))
+        mean, deviation = clipped.mean(dtype=float), clipped.std(dtype=float)
+        return (clipped - np.float32(mean)) / np.float32(deviation)
+
+    return Task(run, _results)
+
+
+def mean_difference(measurements: Sequence) -> float:
+    """Mean absolute difference of the second from the first, in standard deviations."""
+    ours, theirs = (each.results["standardized"] for each in measurements[:2])
+    return float(np.abs(ours - theirs).mean(dtype=float))
+
+
+def benchmark(
+    shape: Sequence[int], new_shape: Sequence[int], *, runs: int, threads: int
+) -> reporting.Report:
+    """Measures the resampling of one shape to another."""
+    arguments = {"shape": tuple(shape), "new_shape": tuple(new_shape)}
+    makers = (
+        ("ours", make_ours, 1),
+        ("SimpleITK", make_published, 1),
+        (f"SimpleITK, {threads} threads", make_published, threads),
+    )
+    measured = measure(
+        [
+            Contender(name, make, arguments | {"threads": count})
+            for name, make, count in makers[: 2 if threads == 1 else 3]
+        ],
+        runs=runs,
+        threads=1,
+    )
+    largest = check_agreement(measured, TOLERANCE)
+    rows = [
+        row | {"cases_per_minute": 60 / row["median_seconds"]}
+        for row in reporting.rows_of(
+            measured,
+            shape="×".join(map(str, shape)),
+            new_shape="×".join(map(str, new_shape)),
+        )
+    ]
+    notes = [
+        f"Results agree: they differ by at most {largest:.1e} of the largest value, "
+        f"by {mean_difference(measured):.1e} standard deviations on average."
+    ]
+    return reporting.Report("convert", COLUMNS, rows, notes)
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
+    flags.DEFINE_integer("runs", 5, "Timed runs of each contender.", lower_bound=1)
+    flags.DEFINE_integer(
+        "threads", None, "Of SimpleITK where it has several; all cores.", lower_bound=1
+    )
+    flags.DEFINE_list("shape", ["120", "512", "512"], "Voxels z,y,x.")
+    flags.DEFINE_list("new_shape", ["100", "436", "436"], "After resampling.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures and reports."""
+    del argv  # flags only; `command.start` has checked
+    threads = bench_flags.num_threads()
+    report = benchmark(
+        _sizes("shape"),
+        _sizes("new_shape"),
+        runs=flags.FLAGS.runs,
+        threads=threads,
+    )
+    reporting.publish(report, flags.FLAGS.output, threads)
+
+
+def _sizes(name: str) -> tuple[int, ...]:
+    texts = flags.FLAGS[name].value
+    try:
+        sizes = tuple(int(text) for text in texts)
+    except ValueError:
+        sizes = ()
+    if len(sizes) != 3 or min(sizes) < 4:
+        raise command.InputError(
+            f"--{name}: expected three whole numbers z,y,x of at least 4, found "
+            f"{','.join(texts)}"
+        )
+    return sizes
+
+
+def run() -> None:
+    """Entry point: parses the flags and calls `main`."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()

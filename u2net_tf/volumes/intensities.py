@@ -1,0 +1,76 @@
+"""Clipping and standardizing of intensities, with few copies of the volume."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Statistics are taken over so many voxels at a time.
+_VOXELS_AT_A_TIME = 2**22
+
+
+def standardize(
+    image: np.ndarray,
+    *,
+    clip_percentiles: tuple[float, float],
+    intensity_floor: float | None = None,
+    statistics_over: str = "all",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Clips to percentiles of the whole image, then subtracts mean, divides by std.
+
+    Args:
+      image: (z, y, x) float32.
+      clip_percentiles: lower and upper.
+      intensity_floor: intensities below it are set to it first; None for none.
+      statistics_over: "all", or "positive": mean and std are those of the clipped
+        voxels above 0, and voxels of exactly 0 become 0, as in the published code.
+      out: array to write to and return, of the shape of `image`; a new one if None.
+
+    Raises:
+      ValueError: if the clipped image is constant, or what mean and std are taken over
+        is, or is empty.
+    """
+    if statistics_over not in ("all", "positive"):
+        raise ValueError(
+            f"statistics_over: expected all or positive. Received: {statistics_over!r}"
+        )
+    out = np.empty_like(image) if out is None else out
+    if intensity_floor is not None:
+        image = np.maximum(image, np.float32(intensity_floor), out=out)
+    low, high = np.percentile(image, clip_percentiles)
+    if not high > low:
+        raise ValueError(
+            f"expected intensities that differ, found the constant {low:g} between "
+            f"percentiles {clip_percentiles[0]:g} and {clip_percentiles[1]:g}"
+        )
+    np.clip(image, np.float32(low), np.float32(high), out=out)
+    if statistics_over == "all":
+        return _standardized(out, *_mean_and_deviation(out))
+    positive = out[out > 0]
+    if positive.size == 0 or positive.min() == positive.max():
+        found = f"the constant {positive[0]:g}" if positive.size else "none"
+        raise ValueError(
+            "expected intensities above 0 that differ, to take mean and standard "
+            f"deviation of (statistics_over: positive), found {found} between "
+            f"{low:g} and {high:g}"
+        )
+    zero = out == 0
+    _standardized(out, *_mean_and_deviation(positive))
+    out[zero] = 0
+    return out
+
+
+def _mean_and_deviation(voxels: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation in float64, without a copy in float64 of it all."""
+    count = -(-voxels.size // _VOXELS_AT_A_TIME)
+    parts = np.array_split(voxels, min(count, len(voxels)))
+    mean = sum(part.sum(dtype=np.float64) for part in parts) / voxels.size
+    squares = sum(np.square(part - mean, dtype=np.float64).sum() for part in parts)
+    return mean, np.sqrt(squares / voxels.size)
+
+
+def _standardized(image: np.ndarray, mean: float, deviation: float) -> np.ndarray:
+    """Standardizes an image in place."""
+    image -= np.float32(mean)
+    image /= np.float32(deviation)
+    return image
