@@ -11,7 +11,9 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/augmentation.md",
+    "docs/data.md",
     "docs/network.md",
+    "docs/performance.md",
     "docs/results.md",
 )
 

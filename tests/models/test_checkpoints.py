@@ -177,6 +177,14 @@ class TestBest:
         saved.save(3, {}, best(3, 0.55))
         assert load_network(tmp_path, checkpoint="best")[2].endswith("step-2")
 
+    def test_is_forgotten_if_it_made_room_for_one_that_was(self, tmp_path):
+        self.save(tmp_path, 0.9, 0.5, 0.5, 0.95, keep=2)
+        cut(tmp_path, 4)
+        saved, _ = open_run(tmp_path, keep=2)
+        saved.restore()
+        saved.save(4, {}, best(4, 0.8))
+        assert load_network(tmp_path, checkpoint="best")[2].endswith("step-4")
+
 
 class TestChosen:
     """`--checkpoint`."""

@@ -95,7 +95,8 @@ class TestBest:
         return offered
 
     def test_is_that_of_the_highest_validation_dice(self, train, tmp_path, monkeypatch):
-        # Two domains with a case each; the mean is over all three classes.
+        # Of the two domains the first has validation cases, the other test cases, which
+        # must not choose.
         scores = iter([[0.9], [0.3, 0.6], [0.2], [0.1, 0.3]])
         monkeypatch.setattr(
             "u2net_tf.training.validation.dice", lambda *args, **kwargs: next(scores)
@@ -104,7 +105,7 @@ class TestBest:
         train(tmp_path, steps_per_epoch=1, max_epochs=5, eval_every=2, keep=1)
         assert offered[::2] == [None] * 3
         assert [(o.step, o.measure) for o in offered[1::2]] == [(2, DICE), (4, DICE)]
-        assert [o.value for o in offered[1::2]] == pytest.approx([0.6, 0.2])
+        assert [o.value for o in offered[1::2]] == pytest.approx([0.9, 0.2])
         assert checkpoint_names(tmp_path) == ["step-2", "step-5"]
 
     def test_without_validation_is_that_of_the_lowest_average(

@@ -59,8 +59,10 @@ def make_ours(shape: Sequence[int], new_shape: Sequence[int], threads: int) -> T
 
     def run():
         resampled = preprocess.resample(scan, tuple(new_shape), "bspline")
+        # In place, as there; but not the scan, where nothing was to be resampled.
+        out = None if resampled is scan else resampled
         return intensities.standardize(
-            resampled, clip_percentiles=CLIP_PERCENTILES, out=resampled
+            resampled, clip_percentiles=CLIP_PERCENTILES, out=out
         )
 
     return Task(run, _results)

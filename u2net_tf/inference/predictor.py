@@ -133,6 +133,18 @@ class Predictor:
         """
         return self._predict_volume(image, domain, with_probabilities=True)[1]
 
+    def classes(self, image: np.ndarray, domain: int) -> np.ndarray:
+        """Class indices of a preprocessed volume, not cleaned up.
+
+        Args:
+          image: as for `probabilities`.
+          domain: index of the domain.
+
+        Returns:
+          (z, y, x) uint8.
+        """
+        return self._predict_volume(image, domain)[0]
+
     def predict(
         self, image: Volume, domain: int, *, with_probabilities: bool = False
     ) -> Prediction:

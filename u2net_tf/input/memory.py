@@ -3,7 +3,8 @@
 The domains share the memory alike. An eighth of it is for records that are shuffled
 together, half for patches that wait to be mixed with those of other cases, a quarter
 for patches that are being cut, and the last eighth for batches that are ready. What
-comes on top: the record that is being read, and a batch of each domain.
+comes on top: of each domain a batch, and the record that its patches are cut from, where
+a record gives several (up to three times its size while it is parsed).
 """
 
 from __future__ import annotations

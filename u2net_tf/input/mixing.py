@@ -1,8 +1,9 @@
 """Several patches of each record that is read, mixed with those of other cases.
 
 Visits, the readings of a record, are numbered through all epochs. W visits in a row
-are mixed: round r holds the r-th patch of each of them, in an order of its own. So W
-patches in a row are of W cases. All of it is a function of (seed, domain, number), and
+are mixed: round r holds the r-th patch of each of them, in an order of its own. So
+patches lie W apart from the next of their visit; where an epoch ends among W visits, a
+case may be visited twice. All of it is a function of (seed, domain, number), and
 a run that is resumed parses no record again but those of the W visits that it is in.
 """
 

@@ -44,7 +44,7 @@ class InputSettings:
         of large records.
       seed: of everything random.
       num_parallel_calls: patches of a domain cut in parallel; as many as there are
-        cores and memory for if None. Changes nothing but speed.
+        cores and memory for if None. Changes speed and memory, not results.
     """
 
     data_dir: str

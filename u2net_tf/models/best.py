@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 DICE = "validation Dice"
 LOSS = "moving average of the loss"
@@ -16,7 +16,7 @@ class Best:
 
     Attributes:
       step: its step.
-      measure: `DICE`, the mean over all domains and classes that were scored, higher
+      measure: `DICE`, the mean over all classes that were scored on validation cases, higher
         is better; or `LOSS`, of the training, lower is better.
       value: of that measure.
     """
@@ -38,16 +38,18 @@ class Best:
         return gain > 0 if self.measure == DICE else gain < 0
 
 
-def candidate(row: Mapping[str, float], *, validated: bool) -> Best | None:
+def candidate(row: Mapping[str, float], *, domains: Sequence[str]) -> Best | None:
     """What an epoch's row of `training.csv` says of its checkpoint.
 
     Args:
-      row: "step", "loss_moving_average" and, after a validation, "dice/…".
-      validated: whether the run is validated, in this epoch or in others. Then an
-        epoch without a validation is no candidate.
+      row: "step", "loss_moving_average" and, after a validation, "dice/DOMAIN/…".
+      domains: those that the run scores on validation cases, in this epoch or in
+        others; an epoch without their scores is no candidate. Not those that it scores
+        on test cases, which must not choose.
     """
-    if not validated:
+    if not domains:
         return Best(row["step"], LOSS, row["loss_moving_average"])
-    scores = [value for name, value in row.items() if name.startswith("dice/")]
+    begins = tuple(f"dice/{domain}/" for domain in domains)
+    scores = [value for name, value in row.items() if name.startswith(begins)]
     scores = [value for value in scores if not math.isnan(value)]
     return Best(row["step"], DICE, math.fsum(scores) / len(scores)) if scores else None

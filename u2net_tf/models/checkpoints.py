@@ -137,7 +137,9 @@ class Checkpoints:
         if not paths:
             return None
         saved = first_whole(paths, self._restore)
-        self._best = saved.best
+        steps = [step_of(path) for path in paths]
+        # It may have made room for a later one, which has been damaged since.
+        self._best = saved.best if saved.best and saved.best.step in steps else None
         return saved.state
 
     def _restore(self, path: str) -> Saved:

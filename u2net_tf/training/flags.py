@@ -31,7 +31,8 @@ _INPUT_MEMORY_MB = flags.DEFINE_integer(
     "input_memory_mb",
     2048,
     "Memory for cases that are shuffled, patches that are cut and mixed and batches "
-    "that are ready, of all domains together, MB. Records being read come on top.",
+    "that are ready, of all domains together, MB. On top come, for each domain, a "
+    "batch and the record that it reads from.",
     lower_bound=1,
 )
 _PATCHES_PER_VOLUME = flags.DEFINE_integer(
@@ -42,7 +43,11 @@ _PATCHES_PER_VOLUME = flags.DEFINE_integer(
     lower_bound=0,
 )
 _NUM_PARALLEL_CALLS = flags.DEFINE_integer(
-    "num_parallel_calls", 0, "Patches cut in parallel; chosen if 0.", lower_bound=0
+    "num_parallel_calls",
+    0,
+    "Patches of a domain cut in parallel, whatever memory they need; as many as "
+    "--input_memory_mb has room for if 0.",
+    lower_bound=0,
 )
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 3e-4, "Of Adam, at first.")
 _WEIGHT_DECAY = flags.DEFINE_float(
@@ -94,7 +99,7 @@ _KEEP = flags.DEFINE_integer(
     "keep",
     3,
     "Checkpoints to keep, the last ones. The best one is kept besides: by the mean "
-    "Dice of the validations or, without them, by the loss's moving average.",
+    "Dice on validation cases or, without them, by the loss's moving average.",
     lower_bound=1,
 )
 _SEED = flags.DEFINE_integer(
@@ -116,7 +121,7 @@ _RECOMPUTE = flags.DEFINE_enum(
     "none",
     ["none", "blocks"],
     "What the backward pass computes again rather than keep: with blocks, what lies "
-    "inside the blocks of encoder and decoder. Half the memory for large patches, "
+    "inside the stem and the blocks of encoder and decoder. Half the memory for large patches, "
     "longer steps, the same results.",
 )
 _DISTRIBUTION = flags.DEFINE_enum(

@@ -165,10 +165,12 @@ class Run:
             "schedule": dataclasses.asdict(self.state),
             "row": row,
         }
-        validated = self._settings.eval_every > 0
-        self._checkpoints.save(
-            self.step, state, best.candidate(row, validated=validated)
-        )
+        watched = [
+            domain.name
+            for domain in self._plan.domains
+            if self._settings.eval_every and domain.watched_split == "validation"
+        ]
+        self._checkpoints.save(self.step, state, best.candidate(row, domains=watched))
 
     def _ended(self) -> bool:
         limit = self._settings.max_epochs

@@ -47,14 +47,8 @@ def validate(
         domain = predictor.spec.plan.domains[index]
         rows = []
         for record in _watched_records(domain, manifest, data_dir, num_cases):
-            predicted = predictor.probabilities(record.image, index)
-            rows.append(
-                dice(
-                    record.labels,
-                    predicted.argmax(axis=-1),
-                    num_classes=domain.num_classes,
-                )
-            )
+            classes = predictor.classes(record.image, index)
+            rows.append(dice(record.labels, classes, num_classes=domain.num_classes))
         for k, label in enumerate(domain.labels[1:]):
             values = [row[k] for row in rows if not math.isnan(row[k])]
             mean = float(np.mean(values)) if values else math.nan

@@ -23,7 +23,7 @@ from u2net_tf.volumes.spline import resample_cubic
 
 Shape = tuple[int, int, int]
 
-# The cubic spline wants this many voxels along an axis; thinner volumes go linearly.
+# Volumes thinner than this along an axis are resampled linearly: too few for a cubic.
 _BSPLINE_LEAST_VOXELS = 4
 _INTERPOLATORS = {
     "linear": sitk.sitkLinear,

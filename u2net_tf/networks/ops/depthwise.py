@@ -27,8 +27,8 @@ def depthwise_conv3d(inputs, kernel, bias=None, *, upsample=(1, 1, 1), route=Non
         kernel: Tensor of shape (kd, kh, kw, C), odd kd, kh, kw.
         bias: Tensor of shape (C,), added to the outputs; None for none.
         upsample: Three integers of at least 1: how often every voxel of the inputs is
-            repeated along D, H, W before. With the compiled route the repeated map is
-            not made.
+            repeated along D, H, W before. With the compiled route the repeated map, if
+            large, is made for the gradient of the kernel only.
         route: "compiled": multiply-adds of shifted maps, which XLA makes one pass of.
             "plain": a sum of 2D depthwise convolutions, one for each depth tap. The
             current route (see `use_route`) if None. In both, the gradient of the kernel
