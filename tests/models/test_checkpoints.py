@@ -643,3 +643,20 @@ class TestServing:
         with pytest.raises(InputError, match="expected a folder without a model"):
             save("a", toy.TWO)
         assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (tf.errors.PermissionDeniedError, InputError),
+        (tf.errors.DataLossError, checkpoint_files.DamagedCheckpointError),
+    ],
+)
+def test_what_cannot_be_read_now_is_not_damaged(error, kind):
+    """Damaged ones are removed by the next that is saved."""
+    with (
+        pytest.raises(InputError, match="step-3") as raised,
+        checkpoint_files.told("step-3"),
+    ):
+        raise error(None, None, "-")
+    assert raised.type is kind

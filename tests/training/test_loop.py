@@ -223,13 +223,13 @@ class TestValidation:
         # A case is known by its width: 12 + its number. The first domain has two
         # validation cases, the second none, so its test case is watched.
         widths = []
-        original = Predictor.probabilities
+        original = Predictor.classes
 
         def spy(self, image, domain):
             widths.append(image.shape[2])
             return original(self, image, domain)
 
-        monkeypatch.setattr(Predictor, "probabilities", spy)
+        monkeypatch.setattr(Predictor, "classes", spy)
         train(tmp_path, steps_per_epoch=1, eval_every=1, eval_cases=eval_cases)
         assert sorted(widths) == sorted(seen)
 

@@ -3,8 +3,8 @@
 The domains share the memory alike. An eighth of it is for records that are shuffled
 together, half for patches that wait to be mixed with those of other cases, a quarter
 for patches that are being cut, and the last eighth for batches that are ready. What
-comes on top: of each domain a batch, and the record that its patches are cut from, where
-a record gives several (up to three times its size while it is parsed).
+comes on top: of each domain a batch and, where a record gives several patches, the
+record that they are cut from (up to three times its size while it is parsed).
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ class Best:
 
     Attributes:
       step: its step.
-      measure: `DICE`, the mean over all classes that were scored on validation cases, higher
-        is better; or `LOSS`, of the training, lower is better.
+      measure: `DICE`, the mean over all classes that were scored on validation cases,
+        higher is better; or `LOSS`, of the training, lower is better.
       value: of that measure.
     """
 

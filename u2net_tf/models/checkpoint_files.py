@@ -25,12 +25,13 @@ from u2net_tf.models.model_spec import ModelSpec, spec_from_json
 NEWEST, BEST = "newest", "best"
 
 _NAME = "step"
-# What TensorFlow raises for files that are missing, cut short or altered.
-_DAMAGE = (
-    tf.errors.DataLossError,
-    tf.errors.InvalidArgumentError,
-    tf.errors.NotFoundError,
-    tf.errors.OutOfRangeError,
+# What TensorFlow raises where a disk cannot be read now: the files may be whole.
+_NOT_DAMAGE = (
+    tf.errors.AbortedError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnavailableError,
 )
 _UNFINISHED = ".unfinished"
 _SPEC_KEY = "spec/.ATTRIBUTES/VARIABLE_VALUE"
@@ -209,14 +210,13 @@ def told(path: str) -> Iterator[None]:
     """Says in our words what TensorFlow raises while it reads a checkpoint."""
     try:
         yield
-    except (*_DAMAGE, IndexError) as error:
+    except _NOT_DAMAGE as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    except (tf.errors.OpError, IndexError) as error:
         # IndexError: a file that is shorter than its index says.
         raise DamagedCheckpointError(
             f"{path}: expected a whole checkpoint, found a damaged one: {error}"
         ) from error
-    except tf.errors.OpError as error:
-        # A disk or a permission, for example: the checkpoint itself may be whole.
-        raise InputError(f"{path}: cannot be read: {error}") from error
     except (AssertionError, ValueError) as error:
         raise InputError(
             f"{path}: expected the variables of this version's network, found others: "

@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from u2net_tf.networks.ops import current_route, use_route
 
-# "none": the backward pass finds all maps kept. "blocks": it finds the inputs of the stem
-# and of each convolution unit, and computes what is inside of them again.
+# "none": the backward pass finds all maps kept. "blocks": it finds the inputs of stem
+# and convolution units, and computes what is inside of these again.
 RECOMPUTE = ("none", "blocks")
 
 

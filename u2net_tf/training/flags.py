@@ -121,8 +121,8 @@ _RECOMPUTE = flags.DEFINE_enum(
     "none",
     ["none", "blocks"],
     "What the backward pass computes again rather than keep: with blocks, what lies "
-    "inside the stem and the blocks of encoder and decoder. Half the memory for large patches, "
-    "longer steps, the same results.",
+    "inside the stem and the blocks of encoder and decoder. Half the memory for large "
+    "patches, longer steps, the same results.",
 )
 _DISTRIBUTION = flags.DEFINE_enum(
     "distribution",
