@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 
@@ -42,14 +43,28 @@ def test_ranges_are_checked(name, value):
 
 @pytest.mark.parametrize("name", RANGES)
 def test_ranges_may_start_at_0_where_that_means_nothing_happens(name):
-    if name in ("elastic_alpha", "noise_variance", "rotation_degrees"):
+    if name == "elastic_sigma_mm":
+        with pytest.raises(ValueError, match=f"{name}: .* both at least 1 and"):
+            Augmentation(elastic_sigma_mm=(0.9, 2))
+    elif name in ("elastic_alpha", "noise_variance", "rotation_degrees"):
         assert getattr(Augmentation(**{name: (0, 1)}), name) == (0, 1)
     else:
         with pytest.raises(ValueError, match=f"{name}: .* both above 0"):
             Augmentation(**{name: (0, 1)})
 
 
+@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize("highest", [math.inf, math.nan, 1e7])
+def test_ranges_end(name, highest):
+    with pytest.raises(ValueError, match=f"{name}: .* and at most "):
+        Augmentation(**{name: (1, highest)})
+
+
 def test_upper_limits():
+    with pytest.raises(ValueError, match="scale: .* at most 10"):
+        Augmentation(scale=(1, 11))
+    with pytest.raises(ValueError, match="blur_sigma_voxels: .* at most 100"):
+        Augmentation(blur_sigma_voxels=(1, 101))
     with pytest.raises(ValueError, match="zoom: .* at most 1. Received: .0.5, 1.1."):
         Augmentation(low_resolution_zoom=(0.5, 1.1))
     with pytest.raises(ValueError, match="degrees: .* at most 360"):

@@ -6,11 +6,20 @@ import dataclasses
 
 Range = tuple[float, float]
 
-# Least value that each range may hold.
+# Least and greatest value that each range may hold; above 0 and 1e6 where not given.
 _LEAST = {
     "elastic_alpha": 0.0,
+    # The deformation is drawn on a lattice of this spacing.
+    "elastic_sigma_mm": 1.0,
     "noise_variance": 0.0,
     "rotation_degrees": -360.0,
+}
+_MOST = {
+    "blur_sigma_voxels": 100.0,
+    "low_resolution_zoom": 1.0,
+    "rotation_degrees": 360.0,
+    # A patch reads so many times its own extent.
+    "scale": 10.0,
 }
 
 
@@ -122,14 +131,13 @@ class Augmentation:
 
 def _check_range(name: str, value: Range) -> None:
     least = _LEAST.get(name)
-    most = {"low_resolution_zoom": 1.0, "rotation_degrees": 360.0}.get(name)
+    most = _MOST.get(name, 1e6)
     wanted = "(lowest, highest), both above 0"
     if least is not None:
         wanted = f"(lowest, highest), both at least {least:g}"
-    if most is not None:
-        wanted += f" and at most {most:g}"
+    wanted += f" and at most {most:g}"
     right = len(value) == 2 and value[0] <= value[1]
     right = right and (value[0] > 0 if least is None else value[0] >= least)
-    right = right and (most is None or value[1] <= most)
+    right = right and value[1] <= most
     if not right:
         raise ValueError(f"{name}: expected {wanted}. Received: {value}")
