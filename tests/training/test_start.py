@@ -249,8 +249,9 @@ class TestFolder:
             ("--a=1\n--a=2\n", "--a=2\n", []),
             ("--noise=1\n", "--noise=2\n", ["was --noise=1, now --noise=2"]),
             ("--a=b=1\n", "--a=b=2\n", ["was --a=b=1, now --a=b=2"]),
-            ("", "--a=1\n", ["was not given, now --a=1"]),
-            ("--a\n", "", ["was --a, now not given"]),
+            ("", "--a=1\n", []),
+            ("--a\n", "", []),
+            ("--a\n", "--noa\n", ["was --a, now --noa"]),
         ],
     )
     def test_which_flags_differ(self, before, now, said):

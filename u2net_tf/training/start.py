@@ -179,15 +179,18 @@ def finish(run: Run, model_dir: str, flags_text: str, *, started: float) -> None
 def changed_flags(before: str, now: str) -> list[str]:
     """Says of each flag that differs what it was and what it is.
 
+    Both texts hold all flags of their version; one that the other does not know is new
+    or gone, and no change.
+
     Args:
       before: text of a flagfile.
       now: text of another.
     """
     old, new = (_flags_by_name(text) for text in (before, now))
     return [
-        f"was {old.get(name, 'not given')}, now {new.get(name, 'not given')}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
+        f"was {old[name]}, now {new[name]}"
+        for name in sorted(old.keys() & new.keys())
+        if old[name] != new[name]
     ]
 
 
