@@ -361,8 +361,8 @@ def test_from_model_dir_takes_the_options(monkeypatch, tmp_path):
     spec = ModelSpec(plan=Plan((ORGAN,)), pools=(1, 1, 1))
     asked = []
 
-    def load(model_dir, *, precision):
-        asked.append((model_dir, precision))
+    def load(model_dir, *, precision, checkpoint):
+        asked.append((model_dir, precision, checkpoint))
         return spec, Threshold(), str(tmp_path / "step-1")
 
     (tmp_path / "step-1.index").write_bytes(b"one")
@@ -370,11 +370,12 @@ def test_from_model_dir_takes_the_options(monkeypatch, tmp_path):
     predictor = Predictor.from_model_dir(
         "here",
         precision="mixed_bfloat16",
+        checkpoint="best",
         overlap=0.75,
         batch_size=2,
         skip_empty=False,
     )
-    assert asked == [("here", "mixed_bfloat16")]
+    assert asked == [("here", "mixed_bfloat16", "best")]
     assert predictor.spec is spec
     assert (predictor.overlap, predictor._batch_size) == (0.75, 2)
     assert not predictor.skip_empty
@@ -389,7 +390,7 @@ def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
     monkeypatch.setattr(
         predictor_module,
         "load_network",
-        lambda folder, precision: (spec, Threshold(), str(tmp_path / "step-1")),
+        lambda folder, **options: (spec, Threshold(), str(tmp_path / "step-1")),
     )
 
     def key(content=b"one", domain=0, path=scan, **options):
