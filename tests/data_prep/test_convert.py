@@ -557,8 +557,8 @@ def test_parts_that_no_longer_fit_are_made_again(one, monkeypatch, change):
 
 @pytest.fixture
 def slow(tmp_path, write_nifti, write_cases):
-    """Cases that take a while, for a run to be killed amid them."""
-    names = tuple(f"case_{number}" for number in range(8))
+    """Cases enough to take a while, for a run to be killed amid them."""
+    names = tuple(f"case_{number}" for number in range(24))
     domain = dataclasses.replace(ORGAN, train=names, validation=(), test=())
     domain = write_cases(tmp_path / "raw", domain)
     domain = dataclasses.replace(domain, spacing_mm=(0.25, 0.125, 0.1))
@@ -613,10 +613,10 @@ def test_killed_run_leaves_no_workers_and_goes_on(slow, monkeypatch):
     process.stderr.close()
     wait_until_group_is_gone(process.pid)
     before = part_times(slow.data_dir)
-    assert 2 <= len(before) < 8
+    assert 2 <= len(before) < 24
     seen = spy_on_parts(monkeypatch)
     made = slow.convert()
-    assert len(made.cases) == 8
+    assert len(made.cases) == 24
     assert {case: seen[case] for case in before} == before
     assert not list(slow.data_dir.rglob(".p*"))
 

@@ -307,12 +307,13 @@ class TestBlocks:
     def test_backward_pass_waits_for_its_gradient(self):
         """All that is computed again hangs on what is handed in."""
         block = make_encoder("blocks")
-        forward, backward, inputs = trace(lambda x: block(x, domain=1), [draw(MAP)])
-        upstream = next(one for one in forward if one.type == "Placeholder")
+        _, backward, inputs = trace(lambda x: block(x, domain=1), [draw(MAP)])
+        # In the order in which they were traced: first the arguments.
+        upstream, *operations = inputs[0].graph.get_operations()
+        assert upstream.type == "Placeholder"
         assert upstream.outputs[0] is not inputs[0]
         after = {upstream}
-        # In the order in which they were traced.
-        for one in upstream.graph.get_operations():
+        for one in operations:
             before = {tensor.op for tensor in one.inputs} | set(one.control_inputs)
             if before & after:
                 after.add(one)

@@ -242,6 +242,7 @@ class RowNetwork(keras.Model):
         super().__init__(dtype="float64")
         self.num_domains = len(rows)
         self.num_modalities = [len(row) for row in rows]
+        self.num_classes = [2] * len(rows)
         self.rows = [
             self.add_weight(shape=row.shape, name=f"row_{index}")
             for index, row in enumerate(rows)

@@ -24,7 +24,9 @@ def norm(inputs, gamma, beta, upstream, epsilon, negative_slope):
     inputs = tf.constant(inputs)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        outputs = tf.nn.leaky_relu(layer(inputs), negative_slope.item())
+        normalized = layer(inputs)
+        # tf.nn.leaky_relu would round the slope to float32.
+        outputs = tf.where(normalized > 0, normalized, normalized * negative_slope)
     gradients = tape.gradient(
         outputs, [inputs, layer.gamma, layer.beta], output_gradients=upstream
     )
