@@ -6,16 +6,19 @@ import json
 import pytest
 from command_session import help_of, python
 
-from tools.bench import depthwise, inference, roofline, step
+from tools.bench import depthwise, inference, large_scan, roofline, step
 from tools.bench.measuring import Measurement
 from tools.bench.networks import Setting
+from u2net_tf import command
 
 COMMANDS = (
     "convert",
     "depthwise",
     "inference",
+    "large_scan",
     "pipeline",
     "profile_step",
+    "reading",
     "roofline",
     "start_up",
     "step",
@@ -137,6 +140,61 @@ def test_convert(run):
     assert [row["contender"] for row in content["rows"]] == names[:2]
 
 
+def test_large_scan(run):
+    said, content = run("large_scan", "--volume_size=40,48,56", "--cases=3")
+    rows = content["rows"]
+    commands = [f"data_prep.{name}" for name in ("survey", "plan", "convert")]
+    assert [row["command"] for row in rows] == [*commands, commands[-1]]
+    assert [row["spacing_mm"] for row in rows[2:]] == ["1,0.8,0.8", "1.25,0.75,0.75"]
+    for row in rows:
+        # What any of them needs for Python and NumPy, and what none does.
+        assert 2e7 < row["process_bytes"] < 4e9
+        if row["command"] == "data_prep.plan":
+            assert row["worker_bytes"] is None
+        else:
+            assert 2e7 < row["worker_bytes"] < row["process_bytes"] + 1e9
+    assert "3 scans of 40×48×56 voxels of 1×0.8×0.8 mm, --num_workers=1" in said
+
+
+def test_memory_of_a_failed_command_is_not_reported(tmp_path):
+    missing = tmp_path / "no survey"
+    with pytest.raises(command.StoppedError, match=r"data_prep.plan failed: .*survey"):
+        large_scan.measure_command(
+            "data_prep.plan",
+            f"--survey={missing}",
+            f"--output={tmp_path / 'plan.json'}",
+        )
+
+
+def test_reading_of_volumes(run):
+    choices = [f"--patches_per_volume={number}" for number in (1, 4, 0)]
+    sizes = ("--volume_size=40,48,56", "--patch_size=32", "--patches=64")
+    said, content = run("reading", "--part=volumes", *choices, *sizes)
+    once, four_times, chosen = content["rows"]
+    assert [row["patches_per_volume"] for row in content["rows"]] == [
+        "1",
+        "4",
+        "1 (chosen)",
+    ]
+    # For each patch an image in float16 and labels, and what is read ahead.
+    record = 3 * 40 * 48 * 56
+    assert once["bytes_per_patch"] > record > four_times["bytes_per_patch"]
+    assert chosen["bytes_per_patch"] > record
+    assert "Volumes of 40×48×56 voxels, 4 of them, patches of 32³" in said
+
+
+def test_reading_of_domains(run):
+    counts = ("--domains=1", "--domains=3")
+    _, content = run("reading", "--part=domains", "--patch_size=8", *counts)
+    rows = content["rows"]
+    assert [(row["part"], row["domains"]) for row in rows] == [
+        ("domains", 1),
+        ("domains", 3),
+    ]
+    for row in rows:
+        assert 0 < row["added_bytes"] < row["peak_bytes"]
+
+
 def test_pipeline_asks_for_the_other_side(run):
     if importlib.util.find_spec("batchgenerators"):
         pytest.skip("it is installed")
@@ -172,6 +230,10 @@ def test_roofline(monkeypatch):
         ("inference", ["--patch_size=64,64,40"], "--patch_size: expected sizes divis"),
         ("inference", ["--volume_size=64,320,320"], "--volume_size: expected at least"),
         ("inference", ["--volume_size="], "--volume_size: expected a value"),
+        ("convert", ["--shape=9,9"], "--shape: expected three whole numbers z,y,x"),
+        ("convert", ["--new_shape="], "--new_shape: expected a value"),
+        ("large_scan", ["--volume_size=7,9,9"], "--volume_size: expected three whole"),
+        ("reading", ["--volume_size=99,500,500"], "of at least 128, found 99,500,500"),
         ("step", ["--runs=0"], "flag --runs=0"),
         ("step", ["--threads=0"], "flag --threads=0"),
         ("step", ["--skip=all"], "flag --skip=all"),

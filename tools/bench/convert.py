@@ -33,11 +33,11 @@ COLUMNS = (
 )
 
 
-def draw_scan(shape: Sequence[int]) -> np.ndarray:
+def draw_scan(shape: Sequence[int], seed: int = 0) -> np.ndarray:
     """(z, y, x) float32: a body of 40 in air of -1000, with noise, whole numbers."""
     z, y, x = (np.linspace(-1, 1, size, dtype=np.float32) for size in shape)
     inside = y[:, np.newaxis] ** 2 / 0.4 + x**2 / 0.7 < 1
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     scan = generator.standard_normal(tuple(shape), dtype=np.float32)
     scan *= 15
     scan += np.where(inside, np.float32(40), np.float32(-1000))
@@ -156,27 +156,14 @@ def main(argv: Sequence[str]) -> None:
     """Measures and reports."""
     del argv  # flags only; `command.start` has checked
     threads = bench_flags.num_threads()
+    holders = [flags.FLAGS[name] for name in ("shape", "new_shape")]
+    command.required(*holders)
     report = benchmark(
-        _sizes("shape"),
-        _sizes("new_shape"),
+        *(command.triple(holder, least=4) for holder in holders),
         runs=flags.FLAGS.runs,
         threads=threads,
     )
     reporting.publish(report, flags.FLAGS.output, threads)
-
-
-def _sizes(name: str) -> tuple[int, ...]:
-    texts = flags.FLAGS[name].value
-    try:
-        sizes = tuple(int(text) for text in texts)
-    except ValueError:
-        sizes = ()
-    if len(sizes) != 3 or min(sizes) < 4:
-        raise command.InputError(
-            f"--{name}: expected three whole numbers z,y,x of at least 4, found "
-            f"{','.join(texts)}"
-        )
-    return sizes
 
 
 def run() -> None:

@@ -16,15 +16,19 @@ NUM_CASES = 4
 
 
 def write_shards(
-    data_dir: pathlib.Path, volume_edge: int, patch_edge: int
+    data_dir: pathlib.Path, shape: Sequence[int], patch_edge: int
 ) -> tuple[Domain, Manifest]:
-    """Writes a shard of invented volumes, cubes of 1 mm voxels, and returns of whom."""
+    """Writes a shard of invented volumes (z, y, x) of 1 mm voxels.
+
+    Returns:
+        The domain that they are of, and its manifest.
+    """
     import tensorflow as tf
 
     from u2net_tf import manifest, records
     from u2net_tf.domains import Domain, Label
 
-    shape = (volume_edge,) * 3
+    shape = tuple(shape)
     domain = Domain(
         name="Task00_Bench",
         raw_dir="",
@@ -89,7 +93,10 @@ def write_shards(
 
 def draw_volume(shape: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A ball in noise: (z, y, x) float32 image and uint8 labels."""
-    axes = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
+    places = (np.linspace(-1, 1, size, dtype=np.float32) for size in shape)
+    axes = np.meshgrid(*places, indexing="ij", sparse=True)
     labels = (sum(axis**2 for axis in axes) < 0.25).astype(np.uint8)
-    noise = np.random.default_rng(seed).normal(size=tuple(shape))
-    return (labels + 0.3 * noise).astype(np.float32), labels
+    image = np.random.default_rng(seed).standard_normal(tuple(shape), np.float32)
+    image *= 0.3
+    image += labels
+    return image, labels

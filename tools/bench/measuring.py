@@ -88,18 +88,30 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def peak_memory_bytes() -> int:
-    """Most memory that this process has held in RAM.
+def peak_memory_bytes(pid: int | None = None) -> int:
+    """Most memory that a process has held in RAM.
 
     Not `getrusage`, which begins with the peak of the process that started this one.
+
+    Args:
+        pid: of the process; this one if None.
+
+    Returns:
+        Bytes; 0 for another process that has ended.
 
     Raises:
         StoppedError: if the operating system does not tell, as Linux does.
     """
     if not STATUS.is_file():
         raise command.StoppedError(f"peak memory needs Linux: there is no {STATUS}")
-    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-    return int(lines["VmHWM"].removesuffix("kB")) * 1024
+    path = STATUS if pid is None else pathlib.Path(f"/proc/{pid}/status")
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    lines = dict(line.split(":", 1) for line in text.splitlines())
+    # One that is ending has no such line.
+    return int(lines.get("VmHWM", "0 kB").removesuffix("kB")) * 1024
 
 
 class Worker:

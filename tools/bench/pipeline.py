@@ -69,7 +69,9 @@ def make_ours(
 
     folder = tempfile.TemporaryDirectory()
     data_dir = pathlib.Path(folder.name)
-    domain, manifest = invented_shards.write_shards(data_dir, volume_edge, patch_edge)
+    domain, manifest = invented_shards.write_shards(
+        data_dir, (volume_edge,) * 3, patch_edge
+    )
     chances = {f"{name}_probability": value for name, value in PARTS[part].items()}
     settings = InputSettings(
         data_dir=str(data_dir),

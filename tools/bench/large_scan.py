@@ -1,0 +1,194 @@
+"""Measures the memory that it takes to survey and to convert a large CT.
+
+    python -m tools.bench.large_scan --output=large_scan.json
+
+Writes invented scans, a body in air with noise, and runs `data_prep.survey`, `plan` and
+`convert` on them, the last with the scans' spacing and with another one. Peak memory is
+what the operating system counted for the command and for the largest of its workers.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from tools.bench import reporting
+from tools.bench.convert import draw_scan
+from tools.bench.measuring import num_cores, peak_memory_bytes
+from u2net_tf import command
+
+NAME = "Task00_LargeCT"
+SPACING_MM = (1.0, 0.8, 0.8)
+NEW_SPACING_MM = (1.25, 0.75, 0.75)
+SECONDS_BETWEEN_LOOKS = 0.02
+COLUMNS = (
+    reporting.Column("command", "command"),
+    reporting.Column("spacing_mm", "to mm z,y,x"),
+    reporting.Column("process_bytes", "command's peak GB", ".2f", 1e-9),
+    reporting.Column("worker_bytes", "worker's peak GB", ".2f", 1e-9),
+    reporting.Column("seconds", "s", ".1f"),
+)
+
+
+def write_scans(folder: pathlib.Path, shape: Sequence[int], num_cases: int) -> None:
+    """Writes cases (z, y, x) in the layout of the MSD."""
+    import nibabel as nib
+
+    middle = tuple(slice(size // 3, 2 * size // 3) for size in shape)
+    labels = np.zeros(shape, np.uint8)
+    labels[middle] = 1
+    affine = np.diag([*SPACING_MM[::-1], 1.0])
+    training = []
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+    for number in range(num_cases):
+        name = f"case_{number}.nii"
+        scan = draw_scan(shape, seed=number).astype(np.int16)
+        for part, array in (("imagesTr", scan), ("labelsTr", labels)):
+            nib.save(nib.Nifti1Image(array.T, affine), folder / part / name)
+        training.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
+    content = {
+        "name": NAME,
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "organ"},
+        "training": training,
+        "test": [],
+    }
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def measure_command(module: str, *arguments: str) -> tuple[float, int, int]:
+    """Runs a command and looks at its processes until it ends.
+
+    Returns:
+        The seconds that it took, the most bytes that it held, and the most that any
+        of its workers did.
+
+    Raises:
+        StoppedError: if it fails.
+    """
+    peaks: dict[int, int] = {}
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+        while process.poll() is None:
+            for pid in _with_descendants(process.pid):
+                peaks[pid] = max(peaks.get(pid, 0), peak_memory_bytes(pid))
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        seconds = time.perf_counter() - started
+        if process.returncode:
+            said.seek(0)
+            raise command.StoppedError(f"{module} failed: {said.read()}")
+    own = peaks.pop(process.pid)
+    return seconds, own, max(peaks.values(), default=0)
+
+
+def _with_descendants(pid: int) -> list[int]:
+    found = [pid]
+    for parent in found:
+        for path in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += map(int, path.read_text().split())
+            except OSError:
+                continue
+    return found
+
+
+def benchmark(
+    folder: pathlib.Path, shape: Sequence[int], *, num_cases: int, workers: int
+) -> reporting.Report:
+    """Measures each command on scans of this shape."""
+    write_scans(folder / "raw" / NAME, shape, num_cases)
+    plan = folder / "plan.json"
+    rows = []
+
+    def run(
+        module: str, *arguments: str, spacing: Sequence[float] = SPACING_MM
+    ) -> None:
+        seconds, process_bytes, worker_bytes = measure_command(module, *arguments)
+        rows.append(
+            {
+                "command": module,
+                "spacing_mm": ",".join(f"{size:g}" for size in spacing),
+                "process_bytes": process_bytes,
+                "worker_bytes": worker_bytes or None,
+                "seconds": seconds,
+            }
+        )
+
+    number = f"--num_workers={workers}"
+    run(
+        "data_prep.survey",
+        f"--raw_dir={folder / 'raw'}",
+        f"--output_dir={folder / 'survey'}",
+        number,
+    )
+    run("data_prep.plan", f"--survey={folder / 'survey'}", f"--output={plan}")
+    for name, spacing in (("kept", SPACING_MM), ("resampled", NEW_SPACING_MM)):
+        _change_spacing(plan, spacing)
+        run(
+            "data_prep.convert",
+            f"--plan={plan}",
+            f"--data_dir={folder / name}",
+            number,
+            spacing=spacing,
+        )
+    notes = [
+        f"{num_cases} scans of {'×'.join(map(str, shape))} voxels of "
+        f"{'×'.join(f'{size:g}' for size in SPACING_MM)} mm, --num_workers={workers}."
+    ]
+    return reporting.Report("large_scan", COLUMNS, rows, notes)
+
+
+def _change_spacing(plan: pathlib.Path, spacing_mm: Sequence[float]) -> None:
+    content: dict[str, Any] = json.loads(plan.read_text(encoding="utf-8"))
+    (domain,) = content["domains"]
+    domain["spacing_mm"] = list(spacing_mm)
+    plan.write_text(json.dumps(content), encoding="utf-8")
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
+    flags.DEFINE_list("volume_size", ["700", "512", "512"], "z,y,x, voxels.")
+    flags.DEFINE_integer("cases", 2, "How many scans to invent.", lower_bound=2)
+    flags.DEFINE_integer("workers", 1, "Of survey and convert.", lower_bound=1)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures and reports."""
+    del argv  # flags only; `command.start` has checked
+    values = flags.FLAGS
+    command.required(values["volume_size"])
+    shape = command.triple(values["volume_size"], least=8)
+    with tempfile.TemporaryDirectory() as folder:
+        report = benchmark(
+            pathlib.Path(folder),
+            shape,
+            num_cases=values.cases,
+            workers=values.workers,
+        )
+    reporting.publish(report, values.output, num_cores())
+
+
+def run() -> None:
+    """Entry point: parses the flags and calls `main`."""
+    define_flags()
+    command.start(main)
+
+
+if __name__ == "__main__":
+    run()
