@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 
 # Size (bytes) and time of last change (ns) of files; None for one that cannot be had.
@@ -56,3 +57,31 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a UTF-8 text file: whole or not at all."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def read_text(path: pathlib.Path) -> tuple[str, str]:
+    """Reads a UTF-8 file, with or without a byte order mark.
+
+    Args:
+      path: the file.
+
+    Returns:
+      Its text, as far as it is one, and what was expected and found; "" if it is one.
+    """
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    # U+FFFD stands for what is not UTF-8; a power failure leaves NUL.
+    odd = re.search("[\0\ufffd]", text)
+    if odd is None:
+        return text, ""
+    line = 1 + text.count("\n", 0, odd.start())
+    return text, f"expected UTF-8 text, found other bytes in line {line}"
+
+
+def set_aside(path: pathlib.Path) -> pathlib.Path:
+    """Renames a damaged file, over no other; returns its new path."""
+    name = f"{path.name}.damaged"
+    number = 1
+    while os.path.lexists(aside := path.with_name(name)):
+        number += 1
+        name = f"{path.name}.damaged-{number}"
+    return path.rename(aside)

@@ -6,6 +6,9 @@ import table
 import tensorflow as tf
 from table import EVERY_DOMAIN, TABLE
 
+from u2net_tf.networks import ops
+from u2net_tf.networks.recomputation import RECOMPUTE
+
 
 def assert_close(found, expected):
     """In float64, where only the order of additions differs."""
@@ -51,6 +54,20 @@ def test_compiled_by_xla(name, domain):
         outputs = compiled(*inputs, domain=domain)
         expected = layer(*inputs, domain=domain)
         np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-10)
+
+
+# Of a network, too, but smaller than in the table: XLA takes some ten seconds for each.
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("name", ["U2Net, separable", "U2Net, parallel, deep"])
+def test_network_with_gradients_compiled_by_xla(name, recompute):
+    network = table.build(TABLE[name], recompute=recompute)
+    assert network.recompute == recompute
+    inputs = [table.draw((1, 2, 4, 4, 2))]
+    # Not even in part compiled by XLA.
+    with ops.use_route("plain"):
+        expected = table.differentiate(network, 1, inputs)
+    compiled = tf.function(table.differentiate, jit_compile=True)
+    assert_close(compiled(network, 1, inputs), expected)
 
 
 def relative_error(found, expected):

@@ -81,6 +81,34 @@ def test_patches_of_two_volumes_are_mixed_where_they_fit(
     assert (found.patches_per_volume, found.mixed_volumes) == (per_volume, mixed)
 
 
+@pytest.mark.parametrize(
+    ("memory_mb", "asked", "needed"),
+    [
+        # Four patches of 10 MB, held three times, in half of each of 33 shares.
+        (2000, None, 7920),
+        # Twice twelve, likewise.
+        (30_000, 12, 47_520),
+    ],
+)
+def test_unmixed_patches_are_told_with_what_would_mix_them(
+    caplog, memory_mb, asked, needed
+):
+    options = {"num_domains": 33, "patches_per_volume": asked}
+    found = plan(550, 10, memory_mb, **options)
+    assert found.mixed_volumes == 1
+    (warning,) = caplog.messages
+    assert f"Task90_Organ: {found.patches_per_volume} patches of one" in warning
+    assert f"--input_memory_mb={memory_mb:g} " in warning
+    assert f"; {needed} would" in warning
+    assert plan(550, 10, needed - 1, **options).mixed_volumes == 1
+    caplog.clear()
+    assert plan(550, 10, needed, **options).mixed_volumes == 2
+    # There is nothing to mix of one case, or of one patch of each.
+    plan(550, 10, memory_mb, cases=1, **options)
+    plan(10, 10, memory_mb, num_domains=33)
+    assert not caplog.messages
+
+
 def test_patches_per_volume_that_were_asked_for_stay():
     found = plan(550, 10, 1000, patches_per_volume=12)
     assert (found.patches_per_volume, found.mixed_volumes) == (12, 1)

@@ -67,6 +67,22 @@ def test_later_windows_are_the_same_when_begun_with():
     assert take(24, first=3) == whole[36:60]
 
 
+@pytest.mark.parametrize(("mixed", "ahead"), [(1, []), (3, [1])])
+def test_one_window_is_made_ahead(monkeypatch, mixed, ahead):
+    """Each window that is ready holds all of its patches in memory."""
+    seen = []
+    prefetch = tf.data.Dataset.prefetch
+
+    def spy(self, buffer_size, **keywords):
+        seen.append((buffer_size, self.element_spec["at"].shape.as_list()))
+        return prefetch(self, buffer_size, **keywords)
+
+    monkeypatch.setattr(tf.data.Dataset, "prefetch", spy)
+    take(1, mixed=mixed)
+    # What is counted are windows, of four patches of each of three visits.
+    assert seen == [(count, [12]) for count in ahead]
+
+
 def test_a_volume_is_read_once_for_all_of_its_patches():
     seen = []
 

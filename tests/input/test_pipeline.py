@@ -413,6 +413,34 @@ def test_round_robin_gives_each_domain_s_own_batches(shards):
         assert_same(batches[index::3], take_domain(shards, 4, domain, num_domains=3))
 
 
+@pytest.mark.parametrize(
+    ("settings", "ready"),
+    [
+        ({}, 2),
+        # Of the largest batch, three patches of 2·4·6 voxels of 2 float32 and a byte,
+        # an eighth of the memory holds so many; there is always one.
+        ({"input_memory_mb": 8 * 0.9 * 1296e-6}, 1),
+        ({"input_memory_mb": 8 * 1.9 * 1296e-6}, 1),
+        ({"input_memory_mb": 8 * 2.1 * 1296e-6}, 2),
+        # Four patches of each domain, or patches of twice as many voxels.
+        ({"input_memory_mb": 8 * 2.1 * 1296e-6, "batch_size": 4}, 1),
+        ({"input_memory_mb": 8 * 2.1 * 1296e-6, "patch_size": (4, 4, 6)}, 1),
+    ],
+)
+def test_so_many_batches_are_made_ahead(shards, monkeypatch, settings, ready):
+    seen = []
+    prefetch = tf.data.Dataset.prefetch
+
+    def spy(self, buffer_size, **keywords):
+        seen.append(buffer_size)
+        return prefetch(self, buffer_size, **keywords)
+
+    monkeypatch.setattr(tf.data.Dataset, "prefetch", spy)
+    take_all(shards, 1, **settings)
+    # Of all domains together; none of one domain by itself.
+    assert seen == [ready]
+
+
 # Augmentation.
 
 AUGMENTED = Augmentation(

@@ -77,6 +77,13 @@ def cut(folder, step, suffix=".data-00000-of-00001", share=0.5):
     path.write_bytes(content[: int(len(content) * share)])
 
 
+def flip_bit(folder, step, index=100):
+    path = folder / "checkpoints" / f"step-{step}.data-00000-of-00001"
+    content = bytearray(path.read_bytes())
+    content[index] ^= 1
+    path.write_bytes(content)
+
+
 class TestRoundTrip:
     def test_brings_back_every_bit_of_network_and_optimizers(self, run_of_three):
         folder, values = run_of_three
@@ -184,6 +191,67 @@ class TestBest:
         saved.restore()
         saved.save(4, {}, best(4, 0.8))
         assert load_network(tmp_path, checkpoint="best")[2].endswith("step-4")
+
+    def test_is_forgotten_with_a_warning_if_it_is_damaged(self, tmp_path, caplog):
+        self.save(tmp_path, 0.9, 0.5, 0.6)
+        flip_bit(tmp_path, 1)
+        saved, trainer = open_run(tmp_path, keep=1)
+        assert saved.restore() == {"step": 3}
+        (said,) = [r.getMessage() for r in caplog.records]
+        assert f"{tmp_path / 'checkpoints' / 'step-1'}: expected a whole" in said
+        assert said.endswith("; it was the best, and the next one takes its place")
+        saved.save(4, {}, best(4, 0.7))
+        assert names(tmp_path) == ["step-4"]
+        train(trainer, 1)
+        saved.save(5, {}, best(5, 0.8))
+        expected = toy.values_of(trainer.network.variables)
+        train(trainer, 1)
+        saved.save(6, {}, best(6, 0.6))
+        assert names(tmp_path) == ["step-5", "step-6"]
+        _, network, path = load_network(tmp_path, checkpoint="best")
+        assert path.endswith("step-5")
+        toy.assert_identical(toy.values_of(network.variables), expected)
+
+    @pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
+    @pytest.mark.parametrize("share", [0, 0.5, 0.99])
+    def test_is_forgotten_if_it_was_cut(self, tmp_path, caplog, suffix, share):
+        self.save(tmp_path, 0.9, 0.5)
+        cut(tmp_path, 1, suffix, share)
+        saved, _ = open_run(tmp_path, keep=1)
+        saved.restore()
+        assert "it was the best" in caplog.text
+        saved.save(3, {}, best(3, 0.6))
+        assert names(tmp_path) == ["step-3"]
+
+    def test_is_forgotten_wherever_a_bit_is_flipped(self, tmp_path):
+        self.save(tmp_path, 0.9, 0.5)
+        path = tmp_path / "checkpoints" / "step-1.data-00000-of-00001"
+        content = path.read_bytes()
+        for index in range(0, len(content), len(content) // 20):
+            flip_bit(tmp_path, 1, index)
+            saved, _ = open_run(tmp_path, keep=1)
+            saved.restore()
+            assert saved._best is None, index
+            path.write_bytes(content)
+
+    @pytest.mark.parametrize(("values", "read"), [((0.9, 0.5), [1]), ((0.5, 0.9), [])])
+    def test_is_read_once_and_not_where_it_is_the_newest(
+        self, tmp_path, monkeypatch, caplog, values, read
+    ):
+        self.save(tmp_path, *values, keep=2)
+        seen = []
+        check = checkpoint_files.check_whole
+
+        def watch(path):
+            seen.append(checkpoint_files.step_of(path))
+            check(path)
+
+        monkeypatch.setattr(checkpoint_files, "check_whole", watch)
+        saved, _ = open_run(tmp_path, keep=2)
+        saved.restore()
+        assert seen == read
+        assert saved._best.value == 0.9
+        assert not caplog.records
 
 
 class TestChosen:
@@ -397,10 +465,7 @@ class TestDamage:
 
     def test_a_flipped_bit_is_found(self, run_of_three):
         folder, values = run_of_three
-        path = folder / "checkpoints" / "step-3.data-00000-of-00001"
-        content = bytearray(path.read_bytes())
-        content[100] ^= 1
-        path.write_bytes(content)
+        flip_bit(folder, 3)
         saved, trainer = open_run(folder, seed=1)
         assert saved.restore() == {"step": 2}
         toy.assert_identical(everything(trainer), values[2])

@@ -388,6 +388,32 @@ def test_network(way, adapter):
     assert not all(moved)
 
 
+@pytest.mark.parametrize(
+    ("recompute", "num_inside"),
+    [
+        # What stem and seven units return, and both layers of the down-sampling.
+        ("blocks", 1 + 7 + 2),
+        # And one map inside the stem and three in each unit; a unit whose inputs are
+        # two parts has two more.
+        ("none", 1 + 7 + 2 + 1 + 7 * 3 + 2),
+    ],
+)
+def test_network_keeps_the_inputs_of_stem_and_units(recompute, num_inside):
+    network = U2Net(
+        [1, 2],
+        [2, 3],
+        pools=(0, 0, 1),
+        base_channels=2,
+        recompute=recompute,
+        dtype="float64",
+    )
+    network.build()
+    # All maps are as large, and larger than a kernel.
+    inputs = draw((1, 2, 4, 8, 2))
+    kept = count_kept_maps(lambda x: network(x, domain=1), [inputs])
+    assert kept == (1, num_inside)
+
+
 @pytest.mark.parametrize("recompute", ["all", None, True])
 def test_rejects(recompute):
     message = r"`recompute` must be one of .*Received: recompute="

@@ -62,6 +62,15 @@ def contenders(tmp_path):
     ]
 
 
+def make_large_results(num_bytes):
+    """A task that takes no memory but for its results."""
+
+    def results(value):
+        return {"ones": np.ones(num_bytes, np.uint8)}
+
+    return measuring.Task(lambda: None, results)
+
+
 class TestMeasure:
     def test_contenders_take_turns_after_a_warm_up_each(self, contenders):
         path, both = contenders
@@ -128,6 +137,13 @@ class TestMeasure:
         assert small.peak_bytes < 200 * MILLION
         assert large.peak_bytes - large.start_bytes > 190 * MILLION
         assert small.start_bytes <= small.peak_bytes
+
+    def test_memory_of_results_does_not_count(self):
+        arguments = {"num_bytes": 300 * MILLION}
+        contender = Contender("ours", make_large_results, arguments)
+        (measured,) = measuring.measure([contender], runs=2)
+        assert measured.results["ones"].nbytes == 300 * MILLION
+        assert measured.peak_bytes - measured.start_bytes < 100 * MILLION
 
     def test_memory_that_is_only_reserved_does_not_count(self):
         before = measuring.peak_memory_bytes()

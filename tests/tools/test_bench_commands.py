@@ -1,12 +1,23 @@
 """The benchmarks as commands: flags in, a table and a JSON file out."""
 
+import functools
 import importlib.util
 import json
 
+import numpy as np
 import pytest
 from command_session import help_of, python
 
-from tools.bench import depthwise, inference, large_scan, roofline, step
+from tools.bench import (
+    depthwise,
+    depthwise_ways,
+    inference,
+    large_scan,
+    loss,
+    roofline,
+    step,
+)
+from tools.bench import flags as bench_flags
 from tools.bench.measuring import Measurement
 from tools.bench.networks import Setting
 from u2net_tf import command
@@ -14,8 +25,10 @@ from u2net_tf import command
 COMMANDS = (
     "convert",
     "depthwise",
+    "depthwise_ways",
     "inference",
     "large_scan",
+    "loss",
     "pipeline",
     "profile_step",
     "reading",
@@ -73,6 +86,116 @@ def test_depthwise(run):
     assert content["machine"]["threads"] == 1
     assert "--shape=2,1,2,3,1" in content["command"]
     assert "1,3,4,5,2" in said
+
+
+def test_depthwise_ways(run):
+    shapes = ("--shape=2,3,4,5,2", "--up_sampled_shape=1,2,3,1,2")
+    _, content = run("depthwise_ways", *shapes, "--runs=2", "--threads=1")
+    rows = content["rows"]
+    ways = ["padded rows", "three times the channels", "sums compiled by XLA"]
+    assert [(row["shape"], row["what"], row["contender"]) for row in rows] == [
+        *(("2,3,4,5,2", "kernel gradient", name) for name in ("ours", *ways)),
+        *(
+            ("1,2,3,1,2", what, name)
+            for what in ("forward, up-sampled", "forward + backward, up-sampled")
+            for name in ("ours", "map made")
+        ),
+    ]
+    assert all(len(row["runs_seconds"]) == 2 for row in rows)
+    assert content["machine"]["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    ("way", "num_gradients", "compiled"),
+    [
+        # Three depth taps of two samples, and so on.
+        ("ours", 6, False),
+        ("padded rows", 3, False),
+        ("three times the channels", 1, False),
+        ("sums compiled by XLA", 0, True),
+    ],
+)
+def test_ways_to_a_kernel_gradient_are_what_they_say(way, num_gradients, compiled):
+    import tensorflow as tf
+
+    arrays = depthwise.draw_arrays((2, 3, 4, 5, 2))
+    function = tf.function(depthwise_ways.GRADIENT_WAYS[way])
+    graph = function.get_concrete_function(*map(tf.constant, arrays)).graph
+    definition = graph.as_graph_def()
+    functions = definition.library.function
+    nodes = [*definition.node, *(node for f in functions for node in f.node_def)]
+    kinds = [node.op for node in nodes]
+    assert kinds.count("DepthwiseConv2dNativeBackpropFilter") == num_gradients
+    assert any(f.attr["_XlaMustCompile"].b for f in functions) == compiled
+
+
+def test_a_map_is_made_before_the_convolution_in_one_way(monkeypatch):
+    from u2net_tf.networks import ops
+
+    calls = []
+
+    def convolve(inputs, kernel, upsample=(1, 1, 1)):
+        calls.append((inputs.shape, upsample))
+
+    monkeypatch.setattr(ops, "depthwise_conv3d", convolve)
+    inputs, kernel, _ = depthwise.draw_arrays((1, 2, 3, 1, 2))
+    for way in ("ours", "map made"):
+        depthwise_ways.UP_SAMPLED_WAYS[way](inputs, kernel)
+    assert calls == [((1, 2, 3, 1, 2), (2, 2, 2)), ((1, 4, 6, 2, 2), (1, 1, 1))]
+
+
+def test_loss(run):
+    sizes = ("--patch_size=3", "--patch_size=2")
+    _, content = run("loss", *sizes, *OURS_ALONE, "--runs=2")
+    rows = content["rows"]
+    keys = ("batch", "num_classes", "contender")
+    assert [tuple(row[key] for key in keys) for row in rows] == [
+        (batch, num_classes, "ours")
+        for batch in ("2×3×3×3", "2×2×2×2")
+        for num_classes in (2, 3)
+    ]
+    for row in rows:
+        assert len(row["runs_seconds"]) == 2
+        assert 0 <= row["added_bytes"] < row["peak_bytes"]
+    assert content["machine"]["threads"] == 1
+
+
+@pytest.mark.parametrize("layout", bench_flags.TORCH_LAYOUTS)
+@pytest.mark.parametrize("num_classes", loss.NUM_CLASSES)
+def test_losses_agree_with_pytorch(num_classes, layout):
+    pytest.importorskip("torch", reason="the other side: u2net-tf[bench]")
+    tasks = [
+        make(patch_size=5, num_classes=num_classes)
+        for make in (loss.make_ours, functools.partial(loss.make_torch, layout))
+    ]
+    ours, theirs = (
+        Measurement(name, (1.0,), 1, 1, task.results(task.run()))
+        for name, task in zip(("ours", "theirs"), tasks, strict=True)
+    )
+    assert ours.results["gradient"].shape == (2, 5, 5, 5, num_classes)
+    assert "losses differ by at most" in loss.check_losses([ours, theirs], 2 * 5**3)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "num_voxels"),
+    [
+        ("loss", 1.001, 2**22),
+        ("gradient by label", 1.001, 2**22),
+        ("gradient", 1.001, 2**12),
+        ("gradient", 1.3, 2**22),
+    ],
+)
+def test_losses_that_differ_are_not_reported(name, wrong, num_voxels):
+    results = {key: np.ones(2) for key in ("loss", "gradient", "gradient by label")}
+    right = Measurement("ours", (1.0,), 1, 1, results)
+    other = Measurement("b", (1.0,), 1, 1, {**results, name: np.array([1.0, wrong])})
+    # 0.2 of the largest is what float32 may take from one voxel of four million.
+    rounded = {**results, "gradient": np.array([1.0, 1.2])}
+    assert loss.check_losses(
+        [right, Measurement("c", (1.0,), 1, 1, rounded)], 2**22
+    ).endswith("2.0e-01 at a voxel.")
+    with pytest.raises(command.StoppedError, match=f"^{name}: expected ours and b"):
+        loss.check_losses([right, other], num_voxels)
 
 
 def test_step(run):
@@ -221,6 +344,9 @@ def test_roofline(monkeypatch):
         ("convert", ["--new_shape=9,9,3"], "--new_shape: expected three whole"),
         ("depthwise", ["--shape=1,2,3,4"], "--shape: expected five whole numbers"),
         ("depthwise", ["--shape=1,2,3,4,x"], "found 1,2,3,4,x"),
+        ("depthwise_ways", ["--shape=0,2,3,4,5"], "--shape: expected five whole"),
+        ("depthwise_ways", ["--up_sampled_shape=2,3"], "--up_sampled_shape: expected"),
+        ("loss", ["--patch_size=0"], "flag --patch_size=0"),
         ("step", ["--patch_sizes=64,48"], "--patch_sizes: expected sizes divisible"),
         ("step", ["--patch_sizes=32"], "more than one voxel after that"),
         ("step", ["--patch_sizes=a"], "--patch_sizes: expected whole numbers"),
@@ -246,9 +372,6 @@ def test_wrong_flags_are_named(run, name, arguments, words):
 
 def test_the_other_side_is_asked_for(monkeypatch):
     from absl import flags as absl_flags
-
-    from tools.bench import flags as bench_flags
-    from u2net_tf import command
 
     values = absl_flags.FlagValues()
     absl_flags.DEFINE_multi_enum(

@@ -250,6 +250,15 @@ class TestAgainstPyTorch:
         # That steps were taken: what they changed is well above this.
         assert losses[-2] < losses[0] - 1e-2
 
+    @pytest.mark.parametrize("layout", bench_flags.TORCH_LAYOUTS)
+    def test_same_gradient_at_the_first_step(self, torch, layout):
+        ours = networks.make_our_steps(TINY)
+        theirs = networks.make_torch_steps(TINY, layout)
+        found, expected = (task.results(task.run()) for task in (ours, theirs))
+        assert found.keys() == expected.keys() == {"loss", "gradient norm"}
+        for name, value in found.items():
+            assert value == pytest.approx(expected[name], rel=5e-3), name
+
     def test_layouts_are_what_they_say(self, torch):
         image = np.zeros((2, 3, 4, 5, 6), np.float32)
         first, last = (

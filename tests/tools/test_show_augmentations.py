@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from command_session import help_of
 from matplotlib import colors, image
 
@@ -107,6 +109,65 @@ def test_command(run_command, tiny_data, tmp_path):
     )
     assert done.stdout == f"{output}: drew 2 patches of Task91_One\n"
     assert image.imread(output).ndim == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "count", "modality"),
+    [
+        ({}, {"sampling": Sampling(certain_share=1)}, 6, 0),
+        (
+            {
+                "num_patches": 3,
+                "modality": 1,
+                "seed": 5,
+                "mirror_probability": 0.7,
+                "patch_size": "8,4,16",
+                "resize_method": "cubic",
+                "rotation_probability": 0.2,
+                "gamma": "1.1,1.2",
+            },
+            {
+                "seed": 5,
+                "sampling": Sampling(certain_share=1, mirror_probability=0.7),
+                "patch_size": (8, 4, 16),
+                "resize_method": "cubic",
+                "augmentation": Augmentation(
+                    rotation_probability=0.2, gamma=(1.1, 1.2)
+                ),
+            },
+            3,
+            1,
+        ),
+    ],
+    ids=["defaults", "others"],
+)
+def test_flags_arrive_where_they_belong(
+    monkeypatch, tiny_data, tmp_path, given, expected, count, modality
+):
+    calls, pairs = {}, object()
+
+    def take_pairs(*arguments, **keywords):
+        calls["take_pairs"] = arguments, keywords
+        return pairs
+
+    def draw_sheet(*arguments, **keywords):
+        calls["draw_sheet"] = arguments, keywords
+
+    monkeypatch.setattr(show_augmentations, "take_pairs", take_pairs)
+    monkeypatch.setattr(show_augmentations, "draw_sheet", draw_sheet)
+    data_dir, output = str(tiny_data.data_dir), tmp_path / "sheet.png"
+    given = {"data_dir": data_dir, "domain": "Task92_Two", "output": output, **given}
+    with flagsaver.flagsaver():
+        show_augmentations.define_flags()
+        flags.FLAGS(["test", *(f"--{name}={value}" for name, value in given.items())])
+        show_augmentations.main(["test"])
+    plan, (manifest,) = load_converted(data_dir, ["Task92_Two"])
+    (domain,) = plan.domains
+    settings = InputSettings(data_dir=data_dir, batch_size=1, **expected)
+    assert calls == {
+        "take_pairs": ((domain, manifest, settings), {"count": count}),
+        "draw_sheet": ((pairs, domain, output), {"modality": modality}),
+    }
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,120 @@ class TestResume:
         assert len(rows) == 3
 
 
+def latin(text):
+    return text.replace("loss/Task91_One", "loss/Größe").encode("latin-1")
+
+
+def semicolons(text):
+    return text.replace(",", ";").encode()
+
+
+class TestDamaged:
+    """A `training.csv` that another program, or a failing disk, has written to."""
+
+    @pytest.fixture
+    def damage(self, tmp_path):
+        """Writes three epochs; changes text to text or bytes; returns the bytes."""
+
+        def call(change):
+            write(tmp_path, make_row(1), make_row(2), make_row(3))
+            path = tmp_path / "training.csv"
+            changed = change(path.read_text())
+            content = changed if isinstance(changed, bytes) else changed.encode()
+            path.write_bytes(content)
+            return content
+
+        return call
+
+    def steps(self, folder):
+        header, *rows = read(folder)
+        assert header == COLUMNS
+        return [int(row[1]) for row in rows]
+
+    @pytest.mark.parametrize(
+        ("change", "steps", "said"),
+        [
+            (semicolons, [], "the columns epoch, step, loss, …, found 'epoch;step;"),
+            (lambda t: t[t.index("\n") + 1 :], [], "loss, …, found '1,10,"),
+            (lambda t: t[:5], [], "loss, …, found 'epoch'"),
+            (lambda t: t[:30], [], "loss, …, found 'loss_moving_av'"),
+            (lambda t: t.replace("step,", "stop,", 1), [], "loss, …, found 'stop'"),
+            (lambda t: t.replace("epoch,", ",", 1), [10, 20, 30], "…, found ''"),
+            (lambda t: t.replace("loss,", "note,", 1), [10, 20, 30], "found 'note'"),
+            (latin, [10, 20, 30], "expected UTF-8 text, found other bytes in line 1"),
+            (lambda t: t.encode("utf-16"), [], "expected UTF-8 text"),
+            (lambda t: b"\xff" * len(t), [], "expected UTF-8 text"),
+            (lambda t: t + 9 * "\0", [10, 20, 30], "other bytes in line 5"),
+            (lambda t: t + 9 * "\0" + "\n", [10, 20, 30], "other bytes in line 5"),
+            (lambda t: t[:-40] + 40 * "\0", [10, 20], "other bytes in line 4"),
+            (lambda t: t.replace(",20,", ",²,"), [10, 30], "numbers in line 3, found"),
+            (lambda t: t.replace(",20,", ",20.0,"), [10, 30], "found '2,20.0,2,"),
+            (lambda t: t.replace(",20,", ",,"), [10, 30], "found '2,,2,2.0625,"),
+            (lambda t: t.replace("\n2,", "\ntwo,"), [10, 30], "found 'two,20,2,"),
+            (lambda t: t.replace(",20,", ",20,,,"), [10, 30], "numbers in line 3"),
+            (lambda t: t.replace(",20,", ',20,"'), [10, 30], "numbers in line 3"),
+            (lambda t: t.replace(",20,", ',20,"0,5",'), [10, 30], "numbers in line 3"),
+            # More digits than Python turns to a number, and than a cell may have.
+            (lambda t: t.replace("2,20", "2," + 5000 * "2"), [10, 30], "in line 3"),
+            (lambda t: t.replace("2,20", "2," + 2**18 * "2"), [10, 30], "in line 3"),
+        ],
+    )
+    def test_is_kept_beside_the_rows_that_could_be_read(
+        self, damage, tmp_path, caplog, change, steps, said
+    ):
+        content = damage(change)
+        told = write(tmp_path, first_step=30)
+        assert self.steps(tmp_path) == steps
+        assert told.last_step == (steps or [0])[-1]
+        aside = tmp_path / "training.csv.damaged"
+        assert aside.read_bytes() == content
+        (warning,) = [record.getMessage() for record in caplog.records]
+        assert warning.startswith(f"{tmp_path / 'training.csv'}: expected ")
+        assert said in warning
+        assert warning.endswith(
+            f"; it is now {aside}, and a new one goes on with the rows that could be "
+            f"read: {len(steps)}"
+        )
+        caplog.clear()
+        write(tmp_path, make_row(4), first_step=30)
+        assert self.steps(tmp_path) == [*steps, 40]
+        assert not caplog.records
+
+    def test_never_takes_the_place_of_an_earlier_one(self, damage, tmp_path):
+        endings = ("", "-2", "-3")
+        for ending in endings:
+            damage(lambda text, ending=ending: f"damage{ending}\n{text}")
+            write(tmp_path, first_step=30)
+        for ending in endings:
+            text = (tmp_path / f"training.csv.damaged{ending}").read_text()
+            assert text.startswith(f"damage{ending}\n")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda t: t,
+            lambda t: t.encode("utf-8-sig"),
+            lambda t: t.replace("\n", "\r\n"),
+            lambda t: t.replace("\n", "\n\n"),
+            lambda t: t.replace("1,10,", '"1","10",'),
+            lambda t: t + "4,40,0.",
+        ],
+    )
+    def test_is_not_what_holds_every_row(self, damage, tmp_path, caplog, change):
+        whole = damage(lambda t: t)
+        damage(change)
+        write(tmp_path, first_step=30)
+        assert (tmp_path / "training.csv").read_bytes() == whole
+        assert not (tmp_path / "training.csv.damaged").exists()
+        assert not caplog.records
+
+    def test_is_not_an_empty_file(self, damage, tmp_path, caplog):
+        damage(lambda t: "")
+        assert write(tmp_path, first_step=30).last_step == 0
+        assert self.steps(tmp_path) == []
+        assert not caplog.records
+
+
 class TestTensorBoard:
     def test_has_every_column_with_its_tag_and_step(self, tmp_path):
         write(tmp_path, make_row(1), make_row(2))

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import types
 
 import numpy as np
@@ -233,6 +234,30 @@ class TestFolder:
             "was --seed=0, now --seed=7"
         )
         assert (tmp_path / "flags.txt").read_text() == now
+
+    @pytest.mark.parametrize("content", [b"--seed=\xff\n", b"--seed=0\n\0\0"])
+    def test_flags_that_cannot_be_read_are_not_known(
+        self, train, tmp_path, caplog, content
+    ):
+        train(tmp_path, steps_per_epoch=1)
+        path = tmp_path / "flags.txt"
+        path.write_bytes(content)
+        train(tmp_path, flags_text="--seed=7\n", steps_per_epoch=1)
+        (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        assert re.fullmatch(
+            rf"{path}: expected UTF-8 text, found other bytes in line [12]; it is now "
+            rf"{path}.damaged, and whether the flags are other ones than before is not "
+            "known",
+            said,
+        )
+        assert path.read_text() == "--seed=7\n"
+        assert (tmp_path / "flags.txt.damaged").read_bytes() == content
+
+    def test_flags_with_a_byte_order_mark_are_told(self, train, tmp_path, caplog):
+        train(tmp_path, steps_per_epoch=1)
+        (tmp_path / "flags.txt").write_text("--seed=1\n", encoding="utf-8-sig")
+        train(tmp_path, flags_text="--seed=7\n", steps_per_epoch=1)
+        assert caplog.text.rstrip().endswith("was --seed=1, now --seed=7")
 
     def test_flags_of_a_run_that_never_saved_are_not_told(
         self, train, tmp_path, caplog

@@ -66,11 +66,23 @@ def num_repeats(shape: Sequence[int]) -> int:
 
 def make_ours(route: str, shape: Sequence[int], backward: bool) -> Task:
     """The task of a route of `ROUTES`, compiled by `tf.function`."""
+    return make_convolution(ROUTES[route], draw_arrays(shape), backward)
+
+
+def make_convolution(
+    convolve: Callable, arrays: Sequence[np.ndarray], backward: bool
+) -> Task:
+    """The task of a way of ours, compiled by `tf.function`.
+
+    Args:
+        convolve: inputs (N, D, H, W, C), kernel (3, 3, 3, C) -> outputs.
+        arrays: inputs, kernel and the upstream gradient, of the outputs' shape.
+        backward: whether with the gradients of inputs and kernel.
+    """
     command.import_tensorflow()
     import tensorflow as tf
 
-    inputs, kernel, upstream = map(tf.constant, draw_arrays(shape))
-    convolve = ROUTES[route]
+    inputs, kernel, upstream = map(tf.constant, arrays)
 
     @tf.function
     def forward(inputs, kernel, upstream):
@@ -89,7 +101,9 @@ def make_ours(route: str, shape: Sequence[int], backward: bool) -> Task:
         return _named([tensor.numpy() for tensor in tensors])
 
     return Task(
-        lambda: function(inputs, kernel, upstream), results, repeats=num_repeats(shape)
+        lambda: function(inputs, kernel, upstream),
+        results,
+        repeats=num_repeats(upstream.shape),
     )
 
 
@@ -169,7 +183,7 @@ def main(argv: Sequence[str]) -> None:
     del argv  # flags only; `command.start` has checked
     threads = bench_flags.num_threads()
     report = benchmark(
-        [_shape(text) for text in flags.FLAGS.shape],
+        shapes_of("shape"),
         bench_flags.torch_layouts(),
         runs=flags.FLAGS.runs,
         threads=threads,
@@ -177,14 +191,23 @@ def main(argv: Sequence[str]) -> None:
     reporting.publish(report, flags.FLAGS.output, threads)
 
 
-def _shape(text: str) -> tuple[int, ...]:
+def shapes_of(name: str) -> list[tuple[int, ...]]:
+    """Shapes N,D,H,W,C that the flag `name` lists.
+
+    Raises:
+        InputError: if one of them is none.
+    """
+    return [_shape(name, text) for text in flags.FLAGS[name].value]
+
+
+def _shape(name, text):
     try:
         sizes = tuple(int(part) for part in text.split(","))
     except ValueError:
         sizes = ()
     if len(sizes) != 5 or min(sizes) < 1:
         raise command.InputError(
-            "--shape: expected five whole numbers N,D,H,W,C of at least 1, found "
+            f"--{name}: expected five whole numbers N,D,H,W,C of at least 1, found "
             f"{text}"
         )
     return sizes

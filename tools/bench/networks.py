@@ -21,6 +21,8 @@ from u2net_tf import command
 # The paper's five domains, as in `networks.complexity`: modalities and classes.
 NUM_MODALITIES = (1, 1, 1, 2, 1)
 NUM_CLASSES = (2, 2, 3, 3, 2)
+# Of Adam, in both libraries.
+BETA_2 = 0.999
 ADAM = {"learning_rate": 3e-4, "weight_decay": 1e-5}
 
 
@@ -190,7 +192,11 @@ def make_our_steps(
         turn = next(turns) % len(domains)
         return trainer.step(domains[turn], batches[turn])
 
-    return Task(step, _loss)
+    def results(loss):
+        moments = [v for each in trainer.optimizers for v in each._velocities]
+        return _loss_and_gradient(loss, [moment.numpy() for moment in moments])
+
+    return Task(step, results)
 
 
 def make_torch_steps(
@@ -222,8 +228,17 @@ def make_torch_steps(
         optimizer.step()
         return loss.item()
 
-    return Task(step, _loss)
+    def results(loss):
+        states = optimizer.state.values()
+        return _loss_and_gradient(loss, [each["exp_avg_sq"].numpy() for each in states])
+
+    return Task(step, results)
 
 
-def _loss(value: float) -> dict[str, np.ndarray]:
-    return {"loss": np.asarray(value)}
+def _loss_and_gradient(loss: float, second_moments: Sequence[np.ndarray]):
+    """The first loss, and the norm of its gradient as Adam's second moments have it."""
+    squares = sum(float(moment.sum(dtype=float)) for moment in second_moments)
+    return {
+        "loss": np.asarray(loss),
+        "gradient norm": np.sqrt(squares / (1 - BETA_2)),
+    }

@@ -14,6 +14,8 @@ import math
 import os
 from collections.abc import Sequence
 
+from absl import logging
+
 from u2net_tf.domains import Domain
 from u2net_tf.manifest import Manifest
 
@@ -69,7 +71,9 @@ def plan_buffers(
       memory_mb: for all domains together.
       num_domains: how many share it.
       patches_per_volume: how many are wanted; chosen by the size of the records if
-        None, and lowered where the patches of two volumes would not fit.
+        None, and lowered to as few as two where the patches of two volumes would not
+        fit. Where not even those do, or not as many as were wanted, a warning names
+        the memory that they need.
     """
     entries = manifest.entries("train")
     share = memory_mb * 1e6 / num_domains
@@ -87,6 +91,17 @@ def plan_buffers(
     # Together the domains keep all cores busy.
     calls = max(2, math.ceil(num_cores() / num_domains))
     calls = min(calls, int(share * _CUT / one_cut))
+    if mixed == 1 and wanted > 1 and len(entries) > 1:
+        least = 2 * (wanted if patches_per_volume else 2)
+        needed = num_domains * least * _COPIES_OF_MIXED * one_patch / _MIXED / 1e6
+        logging.warning(
+            "%s: %d patches of one volume follow one another, as --input_memory_mb=%g "
+            "does not hold those of two; %d would",
+            manifest.domain,
+            wanted,
+            memory_mb,
+            math.ceil(needed),
+        )
     return Buffers(
         shuffled_records=min(max(1, int(share * _SHUFFLED / record)), len(entries)),
         patches_per_volume=wanted,

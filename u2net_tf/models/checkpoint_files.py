@@ -205,6 +205,18 @@ def has_optimizers(path: str) -> bool:
     return any(name.startswith("optimizers/") for name in names)
 
 
+def check_whole(path: str) -> None:
+    """Reads all that a checkpoint holds; TensorFlow compares its checksums.
+
+    Raises:
+      DamagedCheckpointError: if any of it cannot be read.
+    """
+    with told(path):
+        reader = tf.train.load_checkpoint(path)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+
+
 @contextlib.contextmanager
 def told(path: str) -> Iterator[None]:
     """Says in our words what TensorFlow raises while it reads a checkpoint."""

@@ -127,6 +127,8 @@ class Checkpoints:
     def restore(self) -> dict[str, Any] | None:
         """Restores the newest checkpoint that is whole.
 
+        A best one that is damaged is told and forgotten: the next becomes the best.
+
         Returns:
           The `state` that was saved with it; None if there is no checkpoint.
 
@@ -136,13 +138,17 @@ class Checkpoints:
         paths = listed(self._folder)[::-1]
         if not paths:
             return None
-        saved = first_whole(paths, self._restore)
-        steps = [step_of(path) for path in paths]
-        # It may have made room for a later one, which has been damaged since.
-        self._best = saved.best if saved.best and saved.best.step in steps else None
+        restored, saved = first_whole(paths, self._restore)
+        self._best = saved.best
+        # What was just restored has been read.
+        if saved.best is not None and saved.best.step != step_of(restored):
+            found = [path for path in paths if step_of(path) == saved.best.step]
+            # It may have made room for a later one, which has been damaged since.
+            if not found or _is_damaged_best(found[0]):
+                self._best = None
         return saved.state
 
-    def _restore(self, path: str) -> Saved:
+    def _restore(self, path: str) -> tuple[str, Saved]:
         saved = read_saved(path)
         difference = spec_difference(
             self._spec, read_spec(path)
@@ -154,7 +160,7 @@ class Checkpoints:
             )
         with told(path):
             self._checkpoint.restore(path).assert_consumed()
-        return saved
+        return path, saved
 
     def _run_difference(self, path: str, run: Mapping[str, Any]) -> str:
         """Says in what the saved run differs from this one; "" if in nothing."""
@@ -179,6 +185,16 @@ class Checkpoints:
                 checkpoint_files.remove(path)
         # TensorFlow's list of them, which earlier versions kept, is no longer right.
         (self._folder / "checkpoint").unlink(missing_ok=True)
+
+
+def _is_damaged_best(path: str) -> bool:
+    """Reads the best checkpoint, and says so if it is damaged."""
+    try:
+        checkpoint_files.check_whole(path)
+    except DamagedCheckpointError as error:
+        logging.warning("%s; it was the best, and the next one takes its place", error)
+        return True
+    return False
 
 
 def _is_not_about_sharding(record) -> bool:

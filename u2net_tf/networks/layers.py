@@ -347,8 +347,7 @@ class DomainConv3D(DomainLayer):
                 f"Domain {domain} has {self.in_channels[domain]} input channels. "
                 f"Received: inputs.shape={inputs.shape}"
             )
-        outputs = ops.conv3d(inputs, self.kernels[domain])
-        return tf.nn.bias_add(outputs, tf.convert_to_tensor(self.biases[domain]))
+        return ops.conv3d(inputs, self.kernels[domain], self.biases[domain])
 
     def get_config(self):
         """Returns the arguments of the constructor."""
@@ -366,8 +365,8 @@ class _SharedConv3D(keras.layers.Conv3D):
         # Keras would refuse a list of parts; `ops.conv3d` checks the channels.
         self.input_spec = None
 
-    def convolution_op(self, inputs, kernel):
-        return ops.conv3d(inputs, kernel, strides=self.strides)
+    def call(self, inputs):
+        return ops.conv3d(inputs, self.kernel, self.bias, strides=self.strides)
 
 
 def shared_conv(

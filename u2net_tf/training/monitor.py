@@ -8,9 +8,11 @@ import io
 import math
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
+from absl import logging
 
 from u2net_tf import files
 from u2net_tf.domains import Plan
@@ -53,7 +55,8 @@ class Monitor:
       model_dir: the run's folder; `training.csv` and `tensorboard/` are made in it.
       plan: gives the names of domains and classes.
       first_step: steps done before; rows of later steps, left by a run that was killed
-        before it saved them, are removed, and so are their scalars.
+        before it saved them, are removed, and so are their scalars. A `training.csv`
+        that holds anything but rows is kept beside the new one.
     """
 
     def __init__(
@@ -97,11 +100,65 @@ class Monitor:
     def _read_rows(self) -> list[dict[str, str]]:
         if not self._path.is_file():
             return []
-        text = self._path.read_text(encoding="utf-8")
-        # The last row has no end if the run was killed while it wrote it.
-        whole = text[: text.rfind("\n") + 1]
-        rows = list(csv.DictReader(io.StringIO(whole), restval=""))
-        return [row for row in rows if (row.get("step") or "").isdigit()]
+        text, problem = files.read_text(self._path)
+        rows, unknown = _parse(text, self._columns)
+        problem = problem or unknown
+        if problem:
+            logging.warning(
+                "%s: %s; it is now %s, and a new one goes on with the rows that could "
+                "be read: %d",
+                self._path,
+                problem,
+                files.set_aside(self._path),
+                len(rows),
+            )
+        return rows
+
+
+def _parse(text: str, columns: Sequence[str]) -> tuple[list[dict[str, str]], str]:
+    """Gives the rows, and what was expected and found where there is something else."""
+    first, *lines = text.split("\n")
+    names = _cells(first)
+    problems = []
+    # The plan's names may have been edited since.
+    strange = [
+        name
+        for name in names
+        if name not in columns and not name.startswith(("loss/", "dice/"))
+    ]
+    if text and (strange or not {"epoch", "step"} <= set(names)):
+        found = ",".join(strange or names)[:80]
+        problems.append(
+            f"expected the columns {', '.join(columns[:3])}, …, found {found!r}"
+        )
+    rows = []
+    # The last row has no end if the run was killed while it wrote it.
+    for number, line in enumerate(lines[:-1], start=2):
+        cells = _cells(line)
+        row = dict(zip(names, cells, strict=False))
+        if len(cells) <= len(names) and _is_row(row):
+            rows.append(row)
+        elif line:
+            problems.append(f"expected numbers in line {number}, found {line[:80]!r}")
+    return rows, problems[0] if problems else ""
+
+
+def _cells(line: str) -> list[str]:
+    # By itself: an odd quotation mark would take the lines after it into its cell.
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
+
+
+def _is_row(row: Mapping[str, str]) -> bool:
+    """Whether the step is a whole number and the rest are numbers or empty."""
+    try:
+        for cell in filter(None, row.values()):
+            float(cell)
+    except ValueError:
+        return False
+    return re.fullmatch("[0-9]{1,18}", row.get("step", "")) is not None
 
 
 def _cut_events(path: pathlib.Path, last_step: int) -> None:

@@ -152,8 +152,16 @@ def finish(run: Run, model_dir: str, flags_text: str, *, started: float) -> None
     folder = pathlib.Path(model_dir)
     path = folder / "flags.txt"
     if run.step and path.is_file():
-        changes = changed_flags(path.read_text(encoding="utf-8"), flags_text)
-        if changes:
+        before, problem = files.read_text(path)
+        if problem:
+            logging.warning(
+                "%s: %s; it is now %s, and whether the flags are other ones than "
+                "before is not known",
+                path,
+                problem,
+                files.set_aside(path),
+            )
+        elif changes := changed_flags(before, flags_text):
             logging.warning(
                 "going on after step %d with other flags than before; the new ones "
                 "count from here on, but the learning rate is the checkpoint's, %.2g: "

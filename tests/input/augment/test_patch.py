@@ -134,3 +134,77 @@ def test_without_a_resize(fields):
     found = run(fields, Augmentation(), 2, size=DOMAIN.patch_size)
     for number, patch in enumerate(found):
         assert_same(patch, still(fields, number, size=DOMAIN.patch_size))
+
+
+# How a patch comes to be when nothing moves, and the one interpolation otherwise.
+ROUTES = {
+    "still": Augmentation(),
+    "moved": Augmentation(scaling_probability=1, scale=(1.0, 1.0)),
+}
+
+
+def cut_by_hand(image, labels, patch_size, size, start, *, method, route):
+    """A patch of `DOMAIN`, mirrored along x only, always."""
+    domain = dataclasses.replace(
+        DOMAIN,
+        patch_size=patch_size,
+        mirror_axes=("x",),
+        # Exact in millimetres and back, where labels are half way between voxels.
+        spacing_mm=(2.0, 1.0, 4.0),
+    )
+    cut = make_cutter(
+        domain, size, method=method, mirror_probability=1, augmentation=ROUTES[route]
+    )
+    fields = {
+        "image": tf.constant(np.stack(image, axis=-1), tf.float16),
+        "labels": tf.constant(labels, tf.uint8),
+    }
+    image, labels = cut(fields, tf.constant(start), *seeds_of(0)[::-1])
+    return image.numpy(), labels.numpy()
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_mirrored_and_resized_ramp_by_hand(route):
+    """Every voxel says where it lies; half as many along z, twice as many along x."""
+    z, y, x = np.indices((9, 6, 8))
+    found, labels = cut_by_hand(
+        (10 * z + x, y),
+        10 * z + x,
+        patch_size=(4, 3, 4),
+        size=(2, 3, 8),
+        start=(2, 1, 1),
+        method="linear",
+        route=route,
+    )
+    # Slices 2 and 3 become one, 4 and 5; voxels 1 to 4 along x are turned round, their
+    # halves a quarter off their centres, and the outermost stay within the patch.
+    row = [29, 28.75, 28.25, 27.75, 27.25, 26.75, 26.25, 26]
+    expected = [[row] * 3, [[value + 20 for value in row]] * 3]
+    np.testing.assert_allclose(found[..., 0], expected, atol=1e-4)
+    expected = [[[1] * 8, [2] * 8, [3] * 8]] * 2
+    np.testing.assert_allclose(found[..., 1], expected, atol=1e-5)
+    # Of two slices that are equally near the latter.
+    row = [34, 34, 33, 33, 32, 32, 31, 31]
+    expected = [[row] * 3, [[value + 20 for value in row]] * 3]
+    np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_cubic_impulse_between_voxels_by_hand(route):
+    """Keys' cubic half way between voxels: -1/16, 9/16, 9/16, -1/16."""
+    impulse = np.zeros((10, 3, 12))
+    # The patch's voxel 4 of 8 along z and 3 of 8 along x, which mirrored is 4, too.
+    impulse[5, 2, 6] = 256
+    found, _ = cut_by_hand(
+        (impulse, -impulse),
+        np.zeros(impulse.shape),
+        patch_size=(8, 1, 8),
+        size=(4, 1, 4),
+        start=(1, 2, 3),
+        method="cubic",
+        route=route,
+    )
+    # Half as many voxels lie at 0.5, 2.5, 4.5 and 6.5.
+    expected = [[0, 0, 0, 0], [0, 1, -9, 0], [0, -9, 81, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(found[:, 0, :, 0], expected, atol=1e-3)
+    np.testing.assert_allclose(-found[:, 0, :, 1], expected, atol=1e-3)

@@ -60,6 +60,13 @@ def test_ranges_end(name, highest):
         Augmentation(**{name: (1, highest)})
 
 
+def test_smoothness_may_vary_tenfold():
+    """More would make the lattice of a deformation larger than the patch."""
+    assert Augmentation(elastic_sigma_mm=(2, 20)).elastic_sigma_mm == (2, 20)
+    with pytest.raises(ValueError, match=r"sigma_mm: .* 10 times .*: \(2, 20.5\)"):
+        Augmentation(elastic_sigma_mm=(2, 20.5))
+
+
 def test_upper_limits():
     with pytest.raises(ValueError, match="scale: .* at most 10"):
         Augmentation(scale=(1, 11))

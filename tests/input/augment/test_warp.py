@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from places import expected_image, expected_labels, expected_places, make_spatial
 
+from u2net_tf.command import InputError
 from u2net_tf.input import patches
 from u2net_tf.input.augment import warp
 from u2net_tf.input.augment.settings import Augmentation
@@ -256,6 +257,19 @@ def test_shapes_are_static_inside_of_a_dataset_and_values_the_same():
 def test_method_is_checked():
     with pytest.raises(ValueError, match="method: expected one of .*'nearest'"):
         warp.make_warp(THICK, ON, "nearest")
+
+
+def test_a_box_that_no_memory_holds_is_refused():
+    """By its size, before anything is allocated."""
+    much = Augmentation(elastic_probability=1, elastic_alpha=(0, 1e6))
+    with pytest.raises(InputError, match="--elastic_alpha.*at most 536870912, found "):
+        warp.make_warp(THICK, much, "linear")
+    grid = Grid((600, 600, 600), (600, 600, 600), (1.0, 1.0, 1.0))
+    scaled = Augmentation(scaling_probability=1, scale=(1, 1.4))
+    # 599 · 1.4 = 838.6 between the outermost, rounded up, and a neighbour.
+    with pytest.raises(InputError, match=r"found \d{9}, a box of \(844, 844, 844\)"):
+        warp.make_warp(grid, scaled, "linear")
+    warp.make_warp(grid, Augmentation(scaling_probability=1), "linear")
 
 
 def test_a_box_is_no_larger_than_what_may_be_drawn_needs():

@@ -101,3 +101,34 @@ class TestParts:
         for size in ((1, 1, 1), (3, 3, 3)):
             with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
                 ops.conv3d(parts, draw((*size, 5, 4)))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kernel_size", [(1, 1, 1), (3, 1, 3)])
+def test_bias(way, kernel_size):
+    tensors = draw((2, 3, 4, 2, 3)), draw((*kernel_size, 3, 5), seed=1), draw((5,))
+    upstream = draw((2, 3, 4, 2, 5), seed=2)
+
+    def convolve(inputs, kernel, bias):
+        kernel = tf.ensure_shape(kernel, tensors[1].shape)
+        return ops.conv3d(inputs, kernel, bias)
+
+    outputs, (*gradients, bias_gradient) = differentiate(
+        convolve, tensors, upstream, way
+    )
+    without, expected = differentiate(ops.conv3d, tensors[:2], upstream)
+    np.testing.assert_allclose(outputs, without + tensors[2], atol=1e-12)
+    assert_all_close(gradients, expected, atol=1e-12)
+    np.testing.assert_allclose(bias_gradient, upstream.sum((0, 1, 2, 3)), atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_bias_gradient_of_many_voxels(dtype):
+    """A sum in half precision stops to grow."""
+    upstream = np.full((2, 32, 32, 32, 3), 1 / 64)
+    tensors = [tf.zeros((2, 32, 32, 32, 1), dtype), tf.zeros((1, 1, 1, 1, 3), dtype)]
+    _, (*_, gradient) = differentiate(
+        ops.conv3d, [*tensors, tf.zeros(3, dtype)], tf.constant(upstream, dtype)
+    )
+    assert gradient.dtype == dtype
+    np.testing.assert_array_equal(tf.cast(gradient, tf.float32), 1024)

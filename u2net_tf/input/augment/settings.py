@@ -21,6 +21,7 @@ _MOST = {
     # A patch reads so many times its own extent.
     "scale": 10.0,
 }
+_LARGEST_SIGMA_RATIO = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Augmentation:
       elastic_alpha: its strength. The displacement along each axis has a standard
         deviation of `elastic.displacement_std` millimetres.
       elastic_sigma_mm: its smoothness, mm: displacements r mm apart are correlated by
-        exp(-r² / (4 sigma²)).
+        exp(-r² / (4 sigma²)). The highest is at most ten times the lowest.
       rotation_probability: of a rotation about z, per patch.
       rotation_degrees: its angle.
       scaling_probability: of scaling all axes alike, per patch.
@@ -101,6 +102,15 @@ class Augmentation:
                     )
             else:
                 _check_range(field.name, value)
+        lowest, highest = self.elastic_sigma_mm
+        # The lowest is the step of a lattice that reaches beyond the patch by a
+        # multiple of the highest.
+        if highest > _LARGEST_SIGMA_RATIO * lowest:
+            raise ValueError(
+                "elastic_sigma_mm: expected the highest to be at most "
+                f"{_LARGEST_SIGMA_RATIO} times the lowest. Received: "
+                f"{self.elastic_sigma_mm}"
+            )
 
     @property
     def moves_voxels(self) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from u2net_tf.command import InputError
 from u2net_tf.input.augment import spatial as spatial_module
 from u2net_tf.input.augment.settings import Augmentation
 from u2net_tf.input.augment.spatial import Grid, Spatial
@@ -21,6 +22,8 @@ from u2net_tf.input.resize import METHODS, cubic_weights
 
 Fields = Mapping[str, tf.Tensor]
 
+# A patch that reads a larger box is refused: 1.5 GB of float16 and labels.
+MOST_VOXELS = 2**29
 # Neighbours on each side of a position along an axis, by method.
 _TAPS = {"linear": 1, "cubic": 2}
 
@@ -40,6 +43,9 @@ def make_warp(
       augmentation: what may be drawn.
       method: "linear" or "cubic" (Keys 1981, a = -0.5) for images; labels take the
         nearest voxel.
+
+    Raises:
+      InputError: if a patch may need more than `MOST_VOXELS` of its volume.
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {METHODS}. Received: {method!r}")
@@ -48,6 +54,12 @@ def make_warp(
     # The centre of a patch of even size lies between two voxels.
     middle = [(size - 1) // 2 for size in grid.patch_size]
     box_size = [int(2 * extent + 2) for extent in half]
+    if math.prod(box_size) > MOST_VOXELS:
+        raise InputError(
+            "flags: expected --elastic_alpha, --elastic_sigma_mm and --scale by which "
+            f"a patch of {grid.patch_size} voxels reads at most {MOST_VOXELS}, found "
+            f"{math.prod(box_size)}, a box of {tuple(box_size)}"
+        )
     centre = [
         extent + (size - 1) / 2 - whole
         for extent, size, whole in zip(half, grid.patch_size, middle, strict=True)

@@ -4,10 +4,11 @@ import functools
 
 import tensorflow as tf
 
+from u2net_tf.networks.ops.biases import add_bias
 from u2net_tf.networks.ops.shapes import check_rank_5, dims
 
 
-def conv3d(inputs, kernel, *, strides=(1, 1, 1)):
+def conv3d(inputs, kernel, bias=None, *, strides=(1, 1, 1)):
     """Convolves with 'SAME' padding.
 
     Args:
@@ -15,6 +16,7 @@ def conv3d(inputs, kernel, *, strides=(1, 1, 1)):
             such tensors that count as one, side by side along C; with a pointwise
             kernel, that one is not made.
         kernel: Tensor of shape (kd, kh, kw, C, F).
+        bias: Tensor of shape (F,), added to the outputs; None for none.
         strides: Three integers of at least 1, along D, H, W.
 
     Returns:
@@ -29,6 +31,11 @@ def conv3d(inputs, kernel, *, strides=(1, 1, 1)):
     parts = [tf.convert_to_tensor(part) for part in parts]
     for part in parts:
         check_rank_5(part)
+    outputs = _convolve(parts, kernel, strides)
+    return outputs if bias is None else add_bias(outputs, bias)
+
+
+def _convolve(parts, kernel, strides):
     if tuple(kernel.shape[:3]) == tuple(strides) == (1, 1, 1):
         matrices = tf.split(kernel[0, 0, 0], [part.shape[-1] for part in parts])
         products = map(_pointwise, parts, matrices)
@@ -38,10 +45,8 @@ def conv3d(inputs, kernel, *, strides=(1, 1, 1)):
     # bfloat16 gradient of such a kernel over a map that is 2 deep.
     faulty = kernel.shape[0] > 1 and inputs.shape[1] in (2, None)
     if inputs.dtype == tf.bfloat16 and faulty:
-        wide = conv3d(
-            tf.cast(inputs, tf.float32), tf.cast(kernel, tf.float32), strides=strides
-        )
-        return tf.cast(wide, inputs.dtype)
+        wide = [tf.cast(tensor, tf.float32) for tensor in (inputs, kernel)]
+        return tf.cast(_convolve(wide[:1], wide[1], strides), inputs.dtype)
     return tf.nn.conv3d(inputs, kernel, strides=[1, *strides, 1], padding="SAME")
 
 

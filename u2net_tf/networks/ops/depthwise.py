@@ -9,7 +9,8 @@ import math
 
 import tensorflow as tf
 
-from u2net_tf.networks.ops.islands import check_route, exact_dtype
+from u2net_tf.networks.ops.biases import sum_over_voxels
+from u2net_tf.networks.ops.islands import check_route
 from u2net_tf.networks.ops.planes import convolve_planes, kernel_gradient
 from u2net_tf.networks.ops.shapes import check_factors, check_rank_5
 from u2net_tf.networks.ops.shifted import convolve_shifted, gather_shifted
@@ -73,7 +74,7 @@ def depthwise_conv3d(inputs, kernel, bias=None, *, upsample=(1, 1, 1), route=Non
                 kernel_gradient(
                     upsample_nearest(inputs, factors, route=route), upstream, kernel
                 ),
-                *(_sum_over_voxels(upstream) for _ in biases),
+                *(sum_over_voxels(upstream) for _ in biases),
             )
 
         return _convolve(route, inputs, kernel, biases, factors), gradient
@@ -107,10 +108,3 @@ def _fuses_upsampling(route, inputs, factors):
         return False
     num_outputs = math.prod(factors) * (inputs.shape.num_elements() or math.inf)
     return num_outputs >= _FEWEST_TO_FUSE
-
-
-def _sum_over_voxels(upstream):
-    # First over each depth slice: more accurate than all voxels one after the other.
-    wide = tf.cast(upstream, exact_dtype(upstream.dtype))
-    total = tf.reduce_sum(tf.reduce_sum(wide, axis=[2, 3]), axis=[0, 1])
-    return tf.cast(total, upstream.dtype)

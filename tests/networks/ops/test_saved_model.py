@@ -1,0 +1,70 @@
+"""Saved, and loaded without the Python that made it, the numbers are the same."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from arrays import draw
+
+from u2net_tf.networks import ops
+
+SHAPE = (2, 4, 3, 5, 2)
+VARIABLES = {"scale": (2,), "offset": (2,), "kernel": (3, 3, 3, 2), "bias": (2,)}
+
+
+class Module(tf.Module):
+    """A norm, a residual and the activation; then a convolution with bias.
+
+    In this order each of the variables counts: a norm would take the bias away.
+
+    Args:
+        shape: Of the inputs and of the residual; N, D, H, W may be None.
+        upsample: Of the convolution.
+        route: Of both operations.
+    """
+
+    def __init__(self, shape, *, upsample, route):
+        super().__init__()
+        for seed, (name, of_variable) in enumerate(VARIABLES.items()):
+            setattr(self, name, tf.Variable(draw(of_variable, seed)))
+
+        def call(inputs, residual):
+            hidden = ops.instance_norm(
+                inputs,
+                self.scale,
+                self.offset,
+                residual,
+                negative_slope=0.25,
+                route=route,
+            )
+            return ops.depthwise_conv3d(
+                hidden, self.kernel, self.bias, upsample=upsample, route=route
+            )
+
+        spec = tf.TensorSpec(shape, tf.float64)
+        self.call = tf.function(call, input_signature=[spec] * 2, autograph=False)
+
+
+def differentiate(module, tensors):
+    """Returns the outputs, and the gradients of Σ outputs³ in all that they are of."""
+    sources = [*tensors, *(getattr(module, name) for name in VARIABLES)]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        outputs = module.call(*tensors)
+        total = tf.reduce_sum(outputs**3)
+    return outputs, *tape.gradient(total, sources)
+
+
+# Where sizes are known, the compiled route takes other paths.
+@pytest.mark.parametrize("sizes", [[None] * 4, SHAPE[:-1]], ids=["any", "known"])
+@pytest.mark.parametrize("upsample", [(1, 1, 1), (1, 2, 2)])
+@pytest.mark.parametrize("route", ops.ROUTES)
+def test_outputs_and_gradients(tmp_path, sizes, upsample, route):
+    module = Module((*sizes, SHAPE[-1]), upsample=upsample, route=route)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
+    tf.saved_model.save(module, tmp_path, options=options)
+    loaded = tf.saved_model.load(tmp_path)
+    tensors = [tf.constant(draw(SHAPE, seed)) for seed in (4, 5)]
+    expected = differentiate(module, tensors)
+    for found, other in zip(differentiate(loaded, tensors), expected, strict=True):
+        assert float(tf.norm(other)) > 1.0
+        np.testing.assert_array_equal(found, other)
