@@ -46,9 +46,10 @@ lint: install
 	$(BIN)/ruff format --check .
 
 # Most of the time goes into tracing, which takes one core. A file's tests stay together:
-# they share what they trained.
+# they share what they trained. A worker that is killed, as for want of memory, ends all:
+# restarted, it would hang.
 test: lint
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --max-worker-restart=0
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

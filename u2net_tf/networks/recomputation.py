@@ -22,6 +22,8 @@ def check_recompute(recompute):
 def recomputed(function, variables, *inputs):
     """Returns `function(*inputs)`, of which the backward pass keeps the inputs alone.
 
+    Not where XLA compiles both passes together: it merges what is computed twice.
+
     Args:
         function: Of tensors; what it returns is one tensor.
         variables: The Keras variables that it reads, for their gradients.
