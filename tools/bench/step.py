@@ -68,7 +68,7 @@ def benchmark(
             largest = check_agreement(measured, TOLERANCE)
             rows += reporting.rows_of(measured, batch=size, part=part)
             if len(measured) > 1:
-                what = "logits" if part == "forward" else "losses and gradients"
+                what = "logits" if part == "forward" else "losses and gradient norms"
                 notes.append(
                     f"{size}: {what} differ by at most {largest:.1e} of the largest."
                 )
