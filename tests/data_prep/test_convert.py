@@ -623,7 +623,7 @@ def test_killed_run_leaves_no_workers_and_goes_on(slow, monkeypatch):
 
 @pytest.mark.slow  # On a busy machine the run may be over before the signal comes.
 def test_ctrl_c_ends_at_once_in_one_line(slow):
-    process = start_and_wait_for_parts(slow, 1)
+    process = start_and_wait_for_parts(slow, 1, num_workers=1)
     os.killpg(process.pid, signal.SIGINT)
     _, message = process.communicate(timeout=20)
     assert process.returncode == 1
