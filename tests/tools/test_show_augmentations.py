@@ -14,6 +14,18 @@ from u2net_tf.input.patches import Sampling
 from u2net_tf.input.pipeline import InputSettings
 from u2net_tf.manifest import load_converted
 
+# Those that `show_augmentations` defines itself.
+OWN_FLAGS = (
+    "data_dir",
+    "domain",
+    "output",
+    "num_patches",
+    "modality",
+    "seed",
+    "mirror_probability",
+    "patch_size",
+    "resize_method",
+)
 RED = colors.to_rgb(pictures.CLASS_COLOURS[0])
 DOMAIN = Domain(
     name="Task90_Thick",
@@ -157,6 +169,9 @@ def test_flags_arrive_where_they_belong(
     monkeypatch.setattr(show_augmentations, "draw_sheet", draw_sheet)
     data_dir, output = str(tiny_data.data_dir), tmp_path / "sheet.png"
     given = {"data_dir": data_dir, "domain": "Task92_Two", "output": output, **given}
+    # Another test of this process may have imported commands with flags of these names.
+    for name in OWN_FLAGS:
+        monkeypatch.delitem(flags.FLAGS._flags(), name, raising=False)
     with flagsaver.flagsaver():
         show_augmentations.define_flags()
         flags.FLAGS(["test", *(f"--{name}={value}" for name, value in given.items())])
