@@ -22,7 +22,7 @@ from data_prep import worker
 from data_prep.case_parts import Task, preprocess_case
 from data_prep.shards import write_shards
 from u2net_tf import files
-from u2net_tf.command import InputError, StoppedError
+from u2net_tf.command import InputError, StoppedError, num_cores
 from u2net_tf.domains import SPLITS, Domain, Plan
 from u2net_tf.manifest import Manifest, fingerprint, load_manifest, manifest_path
 from u2net_tf.plan_files import plan_to_json
@@ -184,7 +184,7 @@ def _preprocess(
     Raises:
       InputError: at the first bad case, unless they are skipped.
     """
-    cores = worker.num_cores()
+    cores = num_cores()
     num_workers = max(1, min(settings.num_workers or cores, len(tasks)))
     skipped: dict[str, str] = {}
     with concurrent.futures.ProcessPoolExecutor(

@@ -10,7 +10,6 @@ that was interrupted goes on where it stopped.
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -65,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
         datasets,
         partial=partial,
         spacing_source=_SPACING_SOURCE.value,
-        num_workers=_NUM_WORKERS.value or os.cpu_count() or 1,
+        num_workers=_NUM_WORKERS.value or command.num_cores(),
     )
     csv_path = output_dir / survey_files.CSV_NAME
     json_path = output_dir / survey_files.JSON_NAME

@@ -29,13 +29,6 @@ def start(num_threads: int) -> None:
     threading.Thread(target=_end_with_owner, daemon=True).start()
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _end_with_owner() -> None:
     owner = multiprocessing.parent_process()
     if owner is not None:

@@ -23,6 +23,13 @@ class StoppedError(RuntimeError):
     """A run that cannot go on: says where it stopped and what is kept."""
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def required(*holders: flags.FlagHolder) -> None:
     """Checks that flags were given.
 

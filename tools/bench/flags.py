@@ -7,7 +7,6 @@ from typing import Any
 
 from absl import flags
 
-from tools.bench.measuring import num_cores
 from tools.bench.networks import Setting
 from u2net_tf import command
 
@@ -124,7 +123,7 @@ def cubes(name: str, pools: tuple[int, int, int]) -> list[tuple[int, int, int]]:
 
 def num_threads() -> int:
     """Of `--threads`."""
-    return flags.FLAGS.threads or num_cores()
+    return flags.FLAGS.threads or command.num_cores()
 
 
 def torch_layouts(*packages: str) -> list[str]:

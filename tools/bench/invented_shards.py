@@ -50,13 +50,14 @@ def write_shards(
             coordinates, counts = records.sample_coordinates(
                 labels, 2, per_class=1000, seed=number
             )
+            label_counts = records.count_labels(labels, 2)
             serialized = records.encode(
                 records.Record(
                     domain=domain.name,
                     case=case,
                     image=image.astype(np.float16)[..., np.newaxis],
                     labels=labels,
-                    label_counts=np.bincount(labels.ravel(), minlength=2),
+                    label_counts=label_counts,
                     coordinates=coordinates,
                     coordinate_counts=counts,
                 )
@@ -76,7 +77,7 @@ def write_shards(
                     crop_shape=list(shape),
                     shape=list(shape),
                     spacing_mm=[1.0] * 3,
-                    label_voxels=np.bincount(labels.ravel(), minlength=2).tolist(),
+                    label_voxels=label_counts.tolist(),
                     num_bytes=len(serialized),
                     checksum="",
                 )

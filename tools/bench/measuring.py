@@ -84,11 +84,6 @@ class Measurement:
         return statistics.median(self.seconds)
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def peak_memory_bytes(pid: int | None = None) -> int:
     """Most memory that a process has held in RAM.
 
@@ -232,7 +227,7 @@ def measure(
     Raises:
         StoppedError: if a process ends by itself.
     """
-    threads = threads or num_cores()
+    threads = threads or command.num_cores()
     groups = [contenders] if together else [[contender] for contender in contenders]
     measured = []
     for group in groups:

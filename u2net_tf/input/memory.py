@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Sequence
 
 from absl import logging
 
+from u2net_tf.command import num_cores
 from u2net_tf.domains import Domain
 from u2net_tf.manifest import Manifest
 
@@ -118,13 +118,6 @@ def num_ready_batches(batch_bytes: int, *, memory_mb: float) -> int:
       memory_mb: for all domains together.
     """
     return max(1, min(_READY_BATCHES, int(memory_mb * 1e6 * _READY / batch_bytes)))
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _wanted_patches(record_bytes: float) -> int:
