@@ -32,6 +32,8 @@ def test_nothing_is_left_to_fill_in(name):
 
 def test_every_flagfile_is_in_the_readme_and_says_how_to_use_it():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in (ROOT / "u2net_tf" / "flagfiles").glob("*.flags"):
+    paths = list((ROOT / "u2net_tf" / "flagfiles").glob("*.flags"))
+    assert paths
+    for path in paths:
         assert path.name in readme
         assert f"--flagfile=u2net_tf/flagfiles/{path.name}" in path.read_text()

@@ -1,12 +1,11 @@
 """The flagfiles of training: what they say, and that they train."""
 
 import dataclasses
-import json
 import pathlib
 
 import pytest
-import test_commands
-from test_commands import dig, python, session
+from command_session import session
+from command_settings import dig, settings_of
 
 from u2net_tf.input.augment.settings import Augmentation
 from u2net_tf.models.checkpoints import load_spec
@@ -58,12 +57,9 @@ def lines_of(name):
 
 @pytest.fixture(scope="module")
 def settings():
-    """What the command makes of each flagfile."""
+    """The settings that the command derives from each flagfile."""
     lines = [[f"--flagfile={ROOT / FOLDER / name}.flags"] for name in NAMES]
-    script = test_commands.TestTrainFlags.SCRIPT
-    done = python("-c", script, text=json.dumps(lines))
-    assert done.returncode == 0, done.stderr
-    _, *found = map(json.loads, done.stdout.splitlines())
+    found = settings_of("u2net_tf.train", lines)
     return dict(zip(NAMES, found, strict=True))
 
 
@@ -112,7 +108,7 @@ def trained(tiny_data, tmp_path_factory):
         )
         for name in NAMES
     }
-    return work, session("u2net_tf.train", lines)
+    return work, session("u2net_tf.train", lines, route="plain")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,7 +2,7 @@ import dataclasses
 import json
 
 import pytest
-from test_domains import KNEE, PLAN
+from invented_plan import KNEE, PLAN
 
 from u2net_tf.command import InputError
 from u2net_tf.domains import Domain, Label, Plan, Preprocessing

@@ -1,15 +1,16 @@
-"""The benchmark of the pipeline measures what it says, on one core."""
+"""The benchmark of the pipeline measures what it is asked for, on one core."""
 
+import dataclasses
+import itertools
 import os
-import pathlib
 
+import numpy as np
 import pytest
-import tensorflow as tf
 
-from tools.bench import pipeline
-from u2net_tf.input import pipeline as input_pipeline
+from tools.bench import invented_shards, pipeline
+from tools.bench.measuring import Contender, Task, Worker
 from u2net_tf.input.augment.settings import Augmentation
-from u2net_tf.input.pipeline import InputSettings
+from u2net_tf.input.pipeline import InputSettings, domain_dataset
 
 ALWAYS = Augmentation(
     elastic_probability=1, rotation_probability=1, scaling_probability=1
@@ -17,10 +18,8 @@ ALWAYS = Augmentation(
 PAPER = Augmentation(
     elastic_probability=0.3, rotation_probability=0.3, scaling_probability=0.5
 )
-INTENSITIES = Augmentation(
-    elastic_probability=1,
-    rotation_probability=1,
-    scaling_probability=1,
+INTENSITIES = dataclasses.replace(
+    ALWAYS,
     noise_probability=1,
     blur_probability=1,
     brightness_probability=1,
@@ -29,43 +28,74 @@ INTENSITIES = Augmentation(
     gamma_probability=1,
     gamma_inverted_probability=1,
 )
-
-
-@pytest.mark.parametrize(
-    ("method", "part", "augmentation"),
-    [
-        ("linear", "always", ALWAYS),
-        ("cubic", "paper", PAPER),
-        ("cubic", "intensities", INTENSITIES),
-    ],
+# Interpolation, what the benchmark calls the augmentation, and what this must be.
+CASES = (
+    ("linear", "always", ALWAYS),
+    ("cubic", "paper", PAPER),
+    ("cubic", "intensities", INTENSITIES),
 )
-def test_ours_is_the_pipeline_that_was_asked_for(
-    monkeypatch, method, part, augmentation
-):
-    cores, asked = [], []
+# Enough patches for a probability that is off by 0.1 to change one of them.
+SIZES = {"volume_edge": 10, "patch_edge": 8, "patches": 20}
 
-    def domain_dataset(*arguments):
-        asked.append(arguments)
-        return tf.data.Dataset.range(2)
 
-    # This process goes on with all of its cores.
-    monkeypatch.setattr(os, "sched_setaffinity", lambda *given: cores.append(given))
-    monkeypatch.setattr(input_pipeline, "domain_dataset", domain_dataset)
-    task = pipeline.make_ours(method, part, volume_edge=10, patch_edge=8, patches=3)
-    folder, first = task.run()
-    with folder:
-        ((domain, manifest, settings),) = asked
-        assert settings == InputSettings(
-            data_dir=folder.name,
-            batch_size=3,
-            resize_method=method,
-            augmentation=augmentation,
-            num_parallel_calls=1,
-        )
-        assert domain.patch_size == (8, 8, 8)
-        assert [entry.shape for entry in manifest.entries("train")] == [[10] * 3] * 4
-        shards = pathlib.Path(folder.name, domain.name)
-        assert [path.name for path in shards.iterdir()] == manifest.shards("train")
-        # A run is a batch, the next one.
-        assert (first, task.run()[1]) == (0, 1)
-    assert cores == [(0, [min(os.sched_getaffinity(0))])]
+def make_ours_of_all_cases():
+    """One task for all of `CASES`: TensorFlow is imported once."""
+    tasks = [pipeline.make_ours(method, part, **SIZES) for method, part, _ in CASES]
+
+    def results(returned):
+        cores = {"cores": np.array(sorted(os.sched_getaffinity(0)))}
+        return cores | {
+            f"{number} {key}": batch[key]
+            for number, (_, batch) in enumerate(returned)
+            for key in ("image", "labels")
+        }
+
+    return Task(lambda: [task.run() for task in tasks], results)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Results of two runs in a process of its own, which stays on one core."""
+    paths = [tmp_path_factory.mktemp("runs") / f"{number}.npz" for number in (1, 2)]
+    contender = Contender("ours", make_ours_of_all_cases)
+    with Worker(contender, threads=1) as worker:
+        for path in paths:
+            worker.run(path)
+    return [dict(np.load(path)) for path in paths]
+
+
+@pytest.mark.slow
+def test_ours_stays_on_one_core(runs):
+    assert runs[0]["cores"].tolist() == [min(os.sched_getaffinity(0))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_runs_of_ours_are_successive_batches_of_the_pipeline(runs, tmp_path, number):
+    method, _, augmentation = CASES[number]
+    domain, manifest = invented_shards.write_shards(tmp_path, (10, 10, 10), 8)
+    settings = InputSettings(
+        data_dir=str(tmp_path),
+        batch_size=20,
+        resize_method=method,
+        augmentation=augmentation,
+    )
+    batches = domain_dataset(domain, manifest, settings).as_numpy_iterator()
+    for run, batch in zip(runs, itertools.islice(batches, 2), strict=True):
+        assert batch["image"].shape == (20, 8, 8, 8, 1)
+        for key in ("image", "labels"):
+            np.testing.assert_array_equal(run[f"{number} {key}"], batch[key])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "part"), [case[:2] for case in CASES])
+def test_beside_batchgenerators(method, part):
+    pytest.importorskip("batchgenerators")
+    report = pipeline.benchmark([method], [part], **SIZES, runs=2)
+    assert [(row["method"], row["part"], row["contender"]) for row in report.rows] == [
+        (method, part, "ours"),
+        (method, part, "batchgenerators"),
+    ]
+    for row in report.rows:
+        assert len(row["runs_seconds"]) == 2
+        assert row["patches_per_second"] == 20 / row["median_seconds"]

@@ -71,6 +71,12 @@ def scalars(folder):
     }
 
 
+def steps_by_tag(folder):
+    return {
+        tag: [step for step, _ in points] for tag, points in scalars(folder).items()
+    }
+
+
 def test_columns_are_those_of_the_plan():
     assert monitor.columns(toy.PLAN) == COLUMNS
     assert monitor.dice_column("Task92_Two", "core") == COLUMNS[-1]
@@ -302,8 +308,7 @@ class TestTensorBoard:
         write(tmp_path, changed, make_row(3), first_step=10)
         points = scalars(tmp_path)
         assert points["loss/all"] == [(10, 1.0), (20, 0.5), (30, 3.0)]
-        for tag, found in points.items():
-            assert [step for step, _ in found] == [10, 20, 30], tag
+        assert steps_by_tag(tmp_path) == dict.fromkeys(TAGS.values(), [10, 20, 30])
 
     def test_a_run_from_the_start_takes_all_back(self, tmp_path):
         write(tmp_path, make_row(1))
@@ -317,8 +322,7 @@ class TestTensorBoard:
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
         told = write(tmp_path, make_row(2), make_row(3), first_step=20)
         assert told.last_step == 10
-        for tag, points in scalars(tmp_path).items():
-            assert [step for step, _ in points] == [10, 20, 30], tag
+        assert steps_by_tag(tmp_path) == dict.fromkeys(TAGS.values(), [10, 20, 30])
 
     def test_cut_anywhere(self, tmp_path):
         """A killed run leaves the front part of a file."""
@@ -330,8 +334,8 @@ class TestTensorBoard:
             (folder / "tensorboard").mkdir(parents=True)
             (folder / "tensorboard" / source.name).write_bytes(content[:left])
             write(folder, make_row(1), make_row(2))
-            for tag, points in scalars(folder).items():
-                assert [step for step, _ in points] == [10, 20], (left, tag)
+            found = steps_by_tag(folder)
+            assert found == dict.fromkeys(TAGS.values(), [10, 20]), left
 
     def test_rows_that_somebody_removed_take_nothing_back(self, tmp_path):
         write(tmp_path, make_row(1), make_row(2))

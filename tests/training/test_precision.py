@@ -53,25 +53,36 @@ def make_trainer(network, **options):
 def trained(request):
     """The real network after two steps in half and in single precision."""
     spec = ModelSpec(plan=toy.PLAN, pools=(1, 0, 1), base_channels=2)
-    losses, trainers = {}, {}
+    losses, trainers, movements = {}, {}, {}
     for precision in (request.param, "float32"):
         keras.utils.set_random_seed(0)
-        trainer = make_trainer(build_network(spec, dtype=precision))
+        # Decay would outweigh the gradients and give the steps their direction.
+        network = build_network(spec, dtype=precision)
+        trainer = make_trainer(network, weight_decay=0.0)
+        # A bias right before a norm has no gradient but rounding errors.
+        moving = [v for v in network.shared_variables if "bias" not in v.path]
+        before = toy.values_of(moving)
         losses[precision] = [
             trainer.step(0, toy.draw_batch(toy.ONE, seed)) for seed in (0, 1)
         ]
         trainers[precision] = trainer
-    return request.param, losses, trainers
+        movements[precision] = np.concatenate(
+            [
+                (end - start).ravel()
+                for start, end in zip(before, toy.values_of(moving), strict=True)
+            ]
+        )
+    return request.param, losses, trainers, movements
 
 
 class TestTraining:
     def test_is_close_to_single_precision(self, trained):
-        precision, losses, _ = trained
+        precision, losses, _, _ = trained
         assert losses[precision] != losses["float32"]
         np.testing.assert_allclose(losses[precision], losses["float32"], rtol=0.02)
 
     def test_computes_in_half_and_keeps_single(self, trained):
-        precision, _, trainers = trained
+        precision, _, trainers, _ = trained
         network = trainers[precision].network
         assert network.compute_dtype == precision.removeprefix("mixed_")
         assert {v.dtype for v in network.variables} == {"float32"}
@@ -79,19 +90,15 @@ class TestTraining:
         assert hidden.dtype.name == network.compute_dtype
 
     def test_variables_have_moved_alike(self, trained):
-        precision, _, trainers = trained
-        pairs = zip(
-            trainers[precision].network.shared_variables,
-            trainers["float32"].network.shared_variables,
-            strict=True,
-        )
-        for one, other in pairs:
-            assert np.isfinite(one.numpy()).all()
-            # Two of Adam's steps are as long as the learning rate at most, each.
-            np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=0, atol=0.041)
+        precision, _, _, movements = trained
+        half, single = movements[precision], movements["float32"]
+        # The cosine of the angle between them. Where a gradient is close to 0, rounding
+        # decides the direction of Adam's step.
+        lengths = np.linalg.norm(half) * np.linalg.norm(single)
+        assert half @ single > 0.6 * lengths
 
     def test_only_float16_is_scaled(self, trained):
-        precision, _, trainers = trained
+        precision, _, trainers, _ = trained
         scaled = trainers[precision].loss_scale is not None
         assert scaled == (precision == "mixed_float16")
         assert trainers["float32"].loss_scale is None

@@ -344,6 +344,7 @@ class TestIndependently:
     def test_again_has_nothing_to_do(self, options, tmp_path):
         start.train_independently(**options)
         paths = sorted((tmp_path / "m").rglob("*.index"))
+        assert len(paths) == 2
         before = [path.stat().st_mtime_ns for path in paths]
         start.train_independently(**options)
         assert sorted((tmp_path / "m").rglob("*.index")) == paths

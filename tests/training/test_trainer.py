@@ -10,7 +10,6 @@ import toy
 
 from u2net_tf.domains import Plan
 from u2net_tf.losses import segmentation_loss
-from u2net_tf.training.trainer import Trainer
 
 HERE = pathlib.Path(__file__).parent
 
@@ -44,27 +43,32 @@ class TorchAdam:
         return value - self.learning_rate * mean / (np.sqrt(square) + 1e-8)
 
 
+def assert_steps_are_torch_s_adam(plan, weight_decay, num_steps):
+    """Takes steps in turn and holds every variable against the formula after each."""
+    trainer = make_trainer(plan=plan, learning_rate=0.01, weight_decay=weight_decay)
+    network = trainer.network
+    variables = network.trainable_variables
+    values = [v.numpy() for v in variables]
+    adams = [TorchAdam(0.01, weight_decay) for _ in variables]
+    for number in range(num_steps):
+        domain = number % len(plan.domains)
+        batch = toy.draw_batch(plan.domains[domain], number, dtype="float64")
+        with tf.GradientTape() as tape:
+            logits = network(batch["image"], domain=domain)
+            loss = segmentation_loss(batch["labels"], logits)
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        assert trainer.step(domain, batch) == pytest.approx(float(loss), abs=1e-9)
+        for i, gradient in enumerate(gradients):
+            if gradient is not None:
+                values[i] = adams[i].update(values[i], gradient.numpy())
+        for variable, value in zip(variables, values, strict=True):
+            np.testing.assert_allclose(variable.numpy(), value, rtol=0, atol=1e-12)
+
+
 class TestOptimizer:
     @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
     def test_is_torch_s_adam_with_l2_in_the_gradient(self, weight_decay):
-        trainer = make_trainer(learning_rate=0.01, weight_decay=weight_decay)
-        network = trainer.network
-        variables = network.trainable_variables
-        values = [v.numpy() for v in variables]
-        adams = [TorchAdam(0.01, weight_decay) for _ in variables]
-        for number in range(6):
-            domain = number % 2
-            batch = toy.draw_batch(toy.PLAN.domains[domain], number, dtype="float64")
-            with tf.GradientTape() as tape:
-                logits = network(batch["image"], domain=domain)
-                loss = segmentation_loss(batch["labels"], logits)
-            gradients = tape.gradient(loss, [v.value for v in variables])
-            assert trainer.step(domain, batch) == pytest.approx(float(loss), abs=1e-9)
-            for i, gradient in enumerate(gradients):
-                if gradient is not None:
-                    values[i] = adams[i].update(values[i], gradient.numpy())
-            for variable, value in zip(variables, values, strict=True):
-                np.testing.assert_allclose(variable.numpy(), value, rtol=0, atol=1e-12)
+        assert_steps_are_torch_s_adam(toy.PLAN, weight_decay, num_steps=6)
 
     def test_decay_alone_takes_a_step_of_the_learning_rate(self):
         # Black images: the stem's gradient is 0, and Adam turns whatever decay adds
@@ -112,29 +116,20 @@ class TestDomainsOfOneShape:
             for number in range(8)
         ]
 
-    def test_steps_are_those_of_separate_functions(self, monkeypatch):
-        shared, losses = self.train()
-        monkeypatch.setattr(
-            Trainer, "_find_twins", lambda self: dict(enumerate(range(4)))
-        )
-        separate, expected = self.train()
-        assert losses == expected
-        toy.assert_identical(
-            *(
-                toy.values_of(
-                    [
-                        *t.network.variables,
-                        *(v for o in t.optimizers for v in o.variables),
-                    ]
-                )
-                for t in (shared, separate)
-            )
-        )
-        traced = [
-            [step.experimental_get_tracing_count() for step in t._steps.values()]
-            for t in (shared, separate)
-        ]
-        assert traced == [[1, 1, 0, 0], [1, 1, 1, 1]]
+    def test_steps_are_torch_s_adam_for_every_domain(self):
+        assert_steps_are_torch_s_adam(self.PLAN, weight_decay=0.1, num_steps=12)
+
+    def test_the_step_is_traced_once_for_all_of_them(self, monkeypatch):
+        traced = []
+
+        class Watching(toy.ToyNetwork):
+            def call(self, inputs, *, domain, training=None):
+                traced.append(domain)
+                return super().call(inputs, domain=domain, training=training)
+
+        monkeypatch.setattr(toy, "ToyNetwork", Watching)
+        self.train()
+        assert traced == [0, 1]
 
     def test_a_step_leaves_the_others_alone(self):
         trainer, _ = self.train()
