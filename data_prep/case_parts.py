@@ -97,7 +97,8 @@ def _is_done(task: Task) -> bool:
     if not task.part.is_file():
         return False
     try:
-        with np.load(task.part) as part:
+        # NumPy does not close a damaged file that it has opened itself.
+        with task.part.open("rb") as file, np.load(file) as part:
             return str(part["key"]) == task.key
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         # Left by a machine that went down; it is made again.
