@@ -1,12 +1,15 @@
 """Runs several command lines of one module in one process, one after the other.
 
-    python tests/command_session.py MODULE <<< '[["--flag=value"], …]'
+    python tests/command_session.py MODULE ROUTE <<< '[["--flag=value"], …]'
 
 TensorFlow takes seconds to import, this does it once. Prints a JSON list of what each
-command line ended with. `session` starts it, for tests of commands.
+command line ended with. `session` runs it, for tests of commands, in a process forked
+from one that has imported TensorFlow already.
 """
 
+import atexit
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -19,6 +22,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from absl import flags  # noqa: E402
+from command_server import CommandServer  # noqa: E402
 
 
 def python(*arguments, text=""):
@@ -34,28 +38,27 @@ def python(*arguments, text=""):
     )
 
 
-# As `python -m` does it, and then says which of the modules named were imported.
-_SHOW_HELP = """
-import runpy, sys
-module, *watched = sys.argv[1:]
-sys.argv[1:] = ["--help"]
-try:
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-except SystemExit:
-    print([name for name in watched if name in sys.modules])
-"""
+@functools.cache
+def tensorflow_server():
+    """Runs command lines in processes that begin with TensorFlow imported."""
+    server = CommandServer(
+        "u2net_tf.models.model_spec",
+        "u2net_tf.training.loop",
+        "u2net_tf.inference.predictor",
+    )
+    atexit.register(server.close)
+    return server
 
 
-def help_of(module, watched):
-    """What `--help` prints, a list of lines, and which of `watched` it imports."""
-    *text, imported = python("-c", _SHOW_HELP, module, *watched).stdout.splitlines()
-    return text, imported
+def session(module, command_lines, route="compiled"):
+    """Runs command lines of one module: name -> arguments, to name -> how it ended.
 
-
-def session(module, command_lines):
-    """Runs command lines of one module: name -> arguments, to name -> how it ended."""
+    By the route "plain", nothing is compiled by XLA, which takes seconds for a network.
+    """
     lines = [[str(argument) for argument in line] for line in command_lines.values()]
-    done = python(__file__, module, text=json.dumps(lines))
+    done = tensorflow_server().run(
+        "command_session", module, route, text=json.dumps(lines)
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(zip(command_lines, json.loads(done.stdout), strict=True))
 
@@ -90,12 +93,16 @@ def watch_windows(options):
 
 
 def main():
-    module = importlib.import_module(sys.argv[1])
+    from u2net_tf.networks import ops
+
+    module, route = importlib.import_module(sys.argv[1]), sys.argv[2]
     options, results = [], []
     watch_windows(options)
     for arguments in json.load(sys.stdin):
         options.clear()
-        results.append({**run(module, arguments), "windows": list(options)})
+        with ops.use_route(route):
+            ended = run(module, arguments)
+        results.append({**ended, "windows": list(options)})
     json.dump(results, sys.__stdout__)
 
 

@@ -1,6 +1,8 @@
 """What tests of several parts share: scans on disk, commands, the real data."""
 
+import collections
 import dataclasses
+import gc
 import json
 import locale
 import os
@@ -11,10 +13,65 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from command_server import arguments_of, checked
+from command_session import tensorflow_server
 
 from u2net_tf.domains import Plan
 
 ROOT = pathlib.Path(__file__).parent.parent
+# Seconds that each test file took; `make test-seconds` writes it.
+SECONDS = pathlib.Path(__file__).parent / "seconds.json"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--record-seconds",
+        action="store_true",
+        help=f"Write the seconds of each test file to {SECONDS.name}.",
+    )
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that the workers end together.
+
+    With --dist=loadfile --no-loadscope-reorder, pytest-xdist hands them out in this
+    order. A file without a record may take long.
+    """
+    seconds = json.loads(SECONDS.read_text(encoding="utf-8"))
+
+    def rank(item):
+        name = item.path.relative_to(ROOT).as_posix()
+        return -seconds.get(name, float("inf")), name
+
+    items.sort(key=rank)
+
+
+class SecondsRecorder:
+    """Adds up what the tests of each file take, of all workers."""
+
+    def __init__(self):
+        self._seconds = collections.Counter()
+
+    def pytest_runtest_logreport(self, report):
+        self._seconds[report.nodeid.partition("::")[0]] += report.duration
+
+    def pytest_sessionfinish(self):
+        rows = {name: round(value, 1) for name, value in sorted(self._seconds.items())}
+        SECONDS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def pytest_configure(config):
+    # Of a run in parallel, the process that hears of all tests.
+    if config.getoption("--record-seconds") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SecondsRecorder())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_garbage():
+    """TensorFlow keeps every graph, and each collection would look through all."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +80,18 @@ def same_locale():
     before = locale.setlocale(locale.LC_ALL)
     yield
     locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.fixture
+def plain_route():
+    """Nothing is compiled by XLA, which takes seconds for a network.
+
+    For tests in which the way to compute plays no part.
+    """
+    from u2net_tf.networks import ops
+
+    with ops.use_route("plain"):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -54,22 +123,26 @@ def run_command():
     """Runs `python -m MODULE --name=value …`; underscores and all."""
 
     def run(module, status=0, **flags):
-        arguments = []
-        for name, value in flags.items():
-            values = value if isinstance(value, list) else [value]
-            arguments += [f"--{name}={value}" for value in values]
         done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", module, *arguments_of(flags)],
             cwd=ROOT,
             capture_output=True,
             # Not the locale's: GDCM sets that to C when a test writes DICOM.
             encoding="utf-8",
             timeout=900,
         )
-        assert done.returncode == status, done.stdout + done.stderr
-        # An error is one message, not a traceback.
-        assert "Traceback" not in done.stderr
-        return done
+        return checked(done, status)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_warm():
+    """As `run_command`, forked from a process that has imported TensorFlow."""
+
+    def run(module, status=0, **flags):
+        done = tensorflow_server().run(module, *arguments_of(flags))
+        return checked(done, status)
 
     return run
 

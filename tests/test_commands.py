@@ -4,7 +4,8 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from command_session import help_of, python, session
+from command_server import CommandServer
+from command_session import python, session
 
 COMMANDS = (
     "data_prep.survey",
@@ -30,18 +31,19 @@ NETWORK = (
 SHORT = (*NETWORK, "--steps_per_epoch=3", "--eval_every=0", "--distribution=none")
 
 
-def file_times(folder):
-    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+@pytest.fixture(scope="module")
+def server():
+    with CommandServer() as server:
+        yield server
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_answers_without_heavy_imports(command):
+def test_help_answers_without_heavy_imports(server, command):
     watched = ("tensorflow", "numpy", "nibabel", "SimpleITK", "tqdm")
-    text, imported = help_of(command, watched)
-    assert imported == "[]", f"--help of {command} imports {imported}"
-    said = "\n".join(text)
-    assert f"{command.replace('.', '/')}.py" in said or "flags:" in said
-    assert any("--" in line for line in text)
+    done = server.run(command, "--help", watched=watched)
+    assert done.imported == []
+    assert f"{command.replace('.', '/')}.py" in done.stdout or "flags:" in done.stdout
+    assert "--" in done.stdout
 
 
 def test_help_of_a_console_script_is_that_of_the_command():
@@ -85,8 +87,8 @@ class TestWrongFlags:
             ("evaluate", ["--split=all"], "flag --split=all"),
         ],
     )
-    def test_are_named(self, command, arguments, words):
-        done = python("-m", f"u2net_tf.{command}", *arguments)
+    def test_are_named(self, server, command, arguments, words):
+        done = server.run(f"u2net_tf.{command}", *arguments)
         assert done.returncode == 1
         assert words in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -167,125 +169,6 @@ class TestTrain:
         status = trained[1][line]["status"]
         assert status.startswith("error: ")
         assert words in status
-
-
-# Flags of the augmentation, a value other than the default, and as what it arrives.
-AUGMENTATION = (
-    ("elastic_probability", "0.1", 0.1),
-    ("elastic_alpha", "1,2", [1, 2]),
-    ("elastic_sigma_mm", "3.5,4", [3.5, 4]),
-    ("rotation_probability", "0.2", 0.2),
-    ("rotation_degrees", "-9,8", [-9, 8]),
-    ("scaling_probability", "0.3", 0.3),
-    ("scale", "0.9,1.5", [0.9, 1.5]),
-    ("noise_probability", "0.4", 0.4),
-    ("noise_variance", "0,0.2", [0, 0.2]),
-    ("blur_probability", "0.5", 0.5),
-    ("blur_sigma_voxels", "0.4,0.6", [0.4, 0.6]),
-    ("brightness_probability", "0.6", 0.6),
-    ("brightness", "0.7,0.8", [0.7, 0.8]),
-    ("contrast_probability", "0.7", 0.7),
-    ("contrast", "0.6,0.7", [0.6, 0.7]),
-    ("low_resolution_probability", "0.8", 0.8),
-    ("low_resolution_zoom", "0.3,0.4", [0.3, 0.4]),
-    ("gamma_probability", "0.9", 0.9),
-    ("gamma_inverted_probability", "1", 1),
-    ("gamma", "1.1,1.2", [1.1, 1.2]),
-)
-
-
-class TestTrainFlags:
-    # Flag, a value other than its default, where it arrives, and as what.
-    FLAGS = (
-        ("data_dir", "here", ("inputs", "data_dir"), "here"),
-        ("model_dir", "there", ("settings", "model_dir"), "there"),
-        ("domains", "b,a", ("domains",), ["b", "a"]),
-        ("adapter", "series", ("network", "adapter"), "series"),
-        ("base_channels", "3", ("network", "base_channels"), 3),
-        ("pools", "3,2,0", ("pools",), [3, 2, 0]),
-        ("second_up_conv", "full", ("network", "second_up_conv"), "full"),
-        ("independent", "true", ("independent",), True),
-        ("precision", "mixed_float16", ("computing", "dtype"), "mixed_float16"),
-        ("recompute", "blocks", ("computing", "recompute"), "blocks"),
-        ("patch_size", "16,8,24", ("inputs", "patch_size"), [16, 8, 24]),
-        ("batch_size", "5", ("inputs", "batch_size"), 5),
-        ("resize_method", "cubic", ("inputs", "resize_method"), "cubic"),
-        ("certain_share", "0.5", ("inputs", "sampling", "certain_share"), 0.5),
-        ("smallest_share", "0.1", ("inputs", "sampling", "smallest_share"), 0.1),
-        ("foreground_share", "0.2", ("inputs", "sampling", "foreground_share"), 0.2),
-        ("mirror_probability", "1", ("inputs", "sampling", "mirror_probability"), 1),
-        *(
-            (name, value, ("inputs", "augmentation", name), found)
-            for name, value, found in AUGMENTATION
-        ),
-        ("input_memory_mb", "7", ("inputs", "input_memory_mb"), 7),
-        ("patches_per_volume", "6", ("inputs", "patches_per_volume"), 6),
-        ("num_parallel_calls", "3", ("inputs", "num_parallel_calls"), 3),
-        ("seed", "11", ("inputs", "seed"), 11),
-        ("learning_rate", "0.1", ("rule", "learning_rate"), 0.1),
-        ("patience_epochs", "4", ("rule", "patience_epochs"), 4),
-        ("min_fall", "0.2", ("rule", "min_fall"), 0.2),
-        ("learning_rate_factor", "3", ("rule", "factor"), 3),
-        ("min_learning_rate", "1e-5", ("rule", "min_learning_rate"), 1e-5),
-        ("loss_decay", "0.6", ("rule", "decay"), 0.6),
-        ("loss_window_epochs", "20", ("rule", "window_epochs"), 20),
-        ("weight_decay", "0.3", ("optimizer", "weight_decay"), 0.3),
-        ("detach_focal_factor", "true", ("optimizer", "detach_focal_factor"), True),
-        ("steps_per_epoch", "9", ("settings", "steps_per_epoch"), 9),
-        ("max_epochs", "8", ("settings", "max_epochs"), 8),
-        ("eval_every", "6", ("settings", "eval_every"), 6),
-        ("eval_cases", "4", ("settings", "eval_cases"), 4),
-        ("keep", "2", ("settings", "keep"), 2),
-        ("distribution", "mirrored", ("distribution",), "mirrored"),
-    )
-    # Prints the flags there are, then the settings of each command line.
-    SCRIPT = """
-import dataclasses, json, sys
-from absl import flags
-from u2net_tf import train
-modules = flags.FLAGS.flags_by_module_dict()
-own = [name for name in modules if name.startswith("u2net_tf.")]
-print(json.dumps([flag.name for name in own for flag in modules[name]]))
-for line in json.load(sys.stdin):
-    for name in list(flags.FLAGS):
-        flags.FLAGS[name].unparse()
-    flags.FLAGS(["train", *line])
-    print(json.dumps(train._settings(), default=dataclasses.asdict))
-"""
-    # As a command starts: without what TensorFlow adds to the flags.
-    REPEAT = """
-import sys
-from absl import flags
-from u2net_tf import train
-flags.FLAGS(sys.argv)
-print(train._settings()["flags_text"], end="")
-"""
-
-    def test_each_arrives_where_it_belongs(self, tmp_path):
-        together = [f"--{name}={value}" for name, value, *_ in self.FLAGS]
-        lines = [[], *([flag] for flag in together), together]
-        names, bare, *alone, joint = map(
-            json.loads, self.run(self.SCRIPT, text=json.dumps(lines))
-        )
-        assert sorted(names) == sorted(name for name, *_ in self.FLAGS)
-        for (name, _, path, expected), settings in zip(self.FLAGS, alone, strict=True):
-            assert dig(settings, path) == expected, name
-            assert dig(bare, path) != expected, f"{name}: a value of its own is tried"
-        # What a run notes of its flags repeats it.
-        (tmp_path / "flags.txt").write_text(joint["flags_text"])
-        flagfile = f"--flagfile={tmp_path / 'flags.txt'}"
-        assert self.run(self.REPEAT, flagfile) == joint["flags_text"].splitlines()
-
-    def run(self, *arguments, text=""):
-        done = python("-c", *arguments, text=text)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
-
-
-def dig(settings, path):
-    for key in path:
-        settings = settings[key]
-    return settings
 
 
 @pytest.fixture(scope="module")

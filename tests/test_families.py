@@ -1,12 +1,15 @@
 """Commands on models of models: independent ones, adapted ones, composed ones."""
 
 import csv
+import functools
 import json
 
+import command_session
 import pytest
 import toy
-from command_session import python, session
 
+# The way to compute plays no part here; the commands of `test_commands.py` compile.
+session = functools.partial(command_session.session, route="plain")
 # As few operations as there are: steps are traced for every model.
 NETWORK = ("--adapter=none", "--pools=1,0,1", "--base_channels=2")
 SHORT = ("--steps_per_epoch=2", "--max_epochs=1", "--eval_every=0")
@@ -191,33 +194,3 @@ class TestCompose:
     def test_wrong_input_is_one_message(self, work, composed, name, words):
         assert words in composed[name]["status"]
         assert not (work / "no").exists()
-
-
-class TestAdaptFlags:
-    """Those that `train` has, too, are tried in `test_commands.py`."""
-
-    SCRIPT = """
-import dataclasses, json, sys
-from absl import flags
-from u2net_tf import adapt
-modules = flags.FLAGS.flags_by_module_dict()
-print(json.dumps([flag.name for flag in modules["u2net_tf.adapt"]]))
-flags.FLAGS(["adapt", *sys.argv[1:]])
-print(json.dumps(adapt._settings(), default=dataclasses.asdict))
-"""
-
-    def test_each_arrives_where_it_belongs(self):
-        given = {"from": "a", "domain": "b", "init": "c", "data_dir": "d"}
-        given |= {"model_dir": "e"}
-        arguments = [f"--{name}={value}" for name, value in given.items()]
-        done = python("-c", self.SCRIPT, *arguments, "--seed=7")
-        names, settings = map(json.loads, done.stdout.splitlines())
-        assert sorted(names) == sorted(given)
-        assert settings["parent_dir"] == "a"
-        assert settings["domain"] == "b"
-        assert settings["init"] == "c"
-        assert settings["inputs"]["data_dir"] == "d"
-        assert settings["inputs"]["seed"] == 7
-        assert settings["settings"]["model_dir"] == "e"
-        for line in (*arguments, "--seed=7"):
-            assert line in settings["flags_text"].splitlines()

@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from command_server import CommandServer, arguments_of, checked
 from invented_scans import SHAPE, draw_image, make_labels
 from invented_surveys import make_domain
 
@@ -10,32 +11,55 @@ from data_prep import survey_files
 from u2net_tf.plan_files import load_plan
 
 
-@pytest.fixture
-def plan(tmp_path, run_command):
-    """Surveys in memory -> the plan, through the command line."""
+@pytest.fixture(scope="session")
+def server():
+    """Runs commands of `data_prep` without an interpreter's start for each."""
+    preload = ("data_prep.conversion", "data_prep.planning", "data_prep.surveying")
+    with CommandServer(*preload) as server:
+        yield server
 
-    def run(*domains, **flags):
-        text = survey_files.to_json(domains or [make_domain()])
-        (tmp_path / "survey.json").write_text(text)
-        output = tmp_path / "plan.json"
-        flags = {"survey": tmp_path, "output": output, **flags}
-        run.done = run_command("data_prep.plan", **flags)
-        return load_plan(output)
+
+@pytest.fixture(scope="session")
+def run_light(server):
+    """As `run_command`, by the server. Every command has a test without it, too."""
+
+    def run(module, status=0, **flags):
+        return checked(server.run(module, *arguments_of(flags)), status)
 
     return run
 
 
 @pytest.fixture
-def fail(tmp_path, run_command):
+def run_plan(tmp_path):
+    """Surveys in memory -> how a plan command ended, which `run` is to run."""
+
+    def run_plan(run, *domains, **flags):
+        text = survey_files.to_json(domains or [make_domain()])
+        (tmp_path / "survey.json").write_text(text)
+        flags = {"survey": tmp_path, "output": tmp_path / "plan.json", **flags}
+        return run("data_prep.plan", **flags)
+
+    return run_plan
+
+
+@pytest.fixture
+def plan(tmp_path, run_plan, run_light):
+    """Surveys in memory -> the plan, through the command line."""
+
+    def run(*domains, **flags):
+        run.done = run_plan(run_light, *domains, **flags)
+        return load_plan(tmp_path / "plan.json")
+
+    return run
+
+
+@pytest.fixture
+def fail(tmp_path, run_plan, run_light):
     """The same where it must fail, writing nothing; returns the message."""
 
     def run(*domains, **flags):
-        text = survey_files.to_json(domains or [make_domain()])
-        (tmp_path / "survey.json").write_text(text)
-        output = tmp_path / "plan.json"
-        flags = {"survey": tmp_path, "output": output, **flags}
-        done = run_command("data_prep.plan", status=1, **flags)
-        assert not output.exists()
+        done = run_plan(run_light, *domains, status=1, **flags)
+        assert not (tmp_path / "plan.json").exists()
         return done.stderr
 
     return run

@@ -8,14 +8,16 @@ from invented_surveys import make_case, make_domain, make_faulty, plan_one
 from data_prep import label_classes, survey_files
 from u2net_tf.command import InputError
 from u2net_tf.domains import Preprocessing
+from u2net_tf.plan_files import load_plan
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 class TestSettings:
-    def test_defaults(self, plan):
-        (domain,) = plan().domains
-        assert plan.done.stdout.splitlines()[-1].startswith("wrote ")
+    def test_defaults(self, run_plan, run_command, tmp_path):
+        done = run_plan(run_command)
+        assert done.stdout.splitlines()[-1].startswith("wrote ")
+        (domain,) = load_plan(tmp_path / "plan.json").domains
         assert domain.name == "Task99_Knee"
         assert domain.raw_dir == "/raw/Task99_Knee"
         assert domain.modalities == ("MRI",)
@@ -314,7 +316,7 @@ class TestFaultyCases:
 
 
 class TestCommand:
-    def test_edited_plan_is_not_overwritten(self, plan, tmp_path, run_command):
+    def test_edited_plan_is_not_overwritten(self, plan, tmp_path, run_light):
         plan()
         plan()
         assert "was there already" in plan.done.stdout
@@ -322,7 +324,7 @@ class TestCommand:
         path.write_text(path.read_text().replace('"batch_size": 2', '"batch_size": 4'))
         edited = path.read_text()
         flags = {"survey": tmp_path / "survey.json", "output": path}
-        done = run_command("data_prep.plan", status=1, **flags)
+        done = run_light("data_prep.plan", status=1, **flags)
         assert "--overwrite" in done.stderr
         assert path.read_text() == edited
         (domain,) = plan(overwrite=True).domains
@@ -342,12 +344,12 @@ class TestCommand:
 
     @pytest.mark.parametrize("content", [b"{", b"\xff\xfe"])
     def test_what_is_no_plan_is_not_overwritten(
-        self, plan, tmp_path, run_command, content
+        self, plan, tmp_path, run_light, content
     ):
         plan()
         path = tmp_path / "plan.json"
         path.write_bytes(content)
-        done = run_command("data_prep.plan", status=1, survey=tmp_path, output=path)
+        done = run_light("data_prep.plan", status=1, survey=tmp_path, output=path)
         assert "--overwrite" in done.stderr
         assert path.read_bytes() == content
 
@@ -371,14 +373,14 @@ class TestCommand:
     def test_bad_flags_are_named(self, fail, flags, message):
         assert message in fail(**flags)
 
-    def test_missing_flags_are_named(self, tmp_path, run_command):
-        done = run_command("data_prep.plan", status=1, output=tmp_path / "plan.json")
+    def test_missing_flags_are_named(self, tmp_path, run_light):
+        done = run_light("data_prep.plan", status=1, output=tmp_path / "plan.json")
         assert "--survey: expected a path, found none" in done.stderr
-        done = run_command("data_prep.plan", status=1, survey=tmp_path)
+        done = run_light("data_prep.plan", status=1, survey=tmp_path)
         assert "--output: expected a path, found none" in done.stderr
 
-    def test_output_that_is_a_folder_is_an_error(self, tmp_path, run_command):
+    def test_output_that_is_a_folder_is_an_error(self, tmp_path, run_light):
         (tmp_path / "survey.json").write_text(survey_files.to_json([make_domain()]))
         flags = {"survey": tmp_path, "output": tmp_path}
-        done = run_command("data_prep.plan", status=1, **flags)
+        done = run_light("data_prep.plan", status=1, **flags)
         assert "--output: expected a file" in done.stderr

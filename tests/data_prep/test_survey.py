@@ -137,8 +137,8 @@ def test_survey_json_round_trip(surveyed):
     assert survey_files.to_json(survey_files.load_survey(surveyed[0])) == text
 
 
-def test_flags_choose_domains_spacing_and_workers(faulty, tmp_path, run_command):
-    run_command(
+def test_flags_choose_domains_spacing_and_workers(faulty, tmp_path, run_light):
+    run_light(
         "data_prep.survey",
         raw_dir=faulty,
         output_dir=tmp_path,
@@ -154,17 +154,17 @@ def test_flags_choose_domains_spacing_and_workers(faulty, tmp_path, run_command)
     assert "took affine" in sform.warnings[0]
 
 
-def test_missing_flags_are_named(tmp_path, run_command):
-    done = run_command("data_prep.survey", status=1, output_dir=tmp_path)
+def test_missing_flags_are_named(tmp_path, run_light):
+    done = run_light("data_prep.survey", status=1, output_dir=tmp_path)
     assert "--raw_dir: expected a folder, found none" in done.stderr
-    done = run_command("data_prep.survey", status=1, raw_dir=tmp_path)
+    done = run_light("data_prep.survey", status=1, raw_dir=tmp_path)
     assert "--output_dir: expected a folder, found none" in done.stderr
 
 
-def test_output_that_is_a_file_is_an_error(tmp_path, faulty, run_command):
+def test_output_that_is_a_file_is_an_error(tmp_path, faulty, run_light):
     (tmp_path / "out").write_text("")
     flags = {"raw_dir": faulty, "output_dir": tmp_path / "out", "domains": "Two"}
-    done = run_command("data_prep.survey", status=1, **flags)
+    done = run_light("data_prep.survey", status=1, **flags)
     assert "--output_dir: expected a folder" in done.stderr
 
 

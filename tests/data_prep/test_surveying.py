@@ -52,26 +52,26 @@ def read_checksums(output):
     return [case.checksum[:6] for case in domain.cases]
 
 
-def test_interrupted_survey_goes_on(interrupted, run_command):
+def test_interrupted_survey_goes_on(interrupted, run_light):
     flags = {"raw_dir": interrupted / "raw", "output_dir": interrupted}
-    done = run_command("data_prep.survey", **flags)
+    done = run_light("data_prep.survey", **flags)
     assert "going on with 0 of 2 cases" in done.stdout
     assert read_checksums(interrupted) == ["kept a", "kept b"]
     assert not (interrupted / ".survey.partial.jsonl").exists()
 
 
-def test_changed_file_is_examined_again(interrupted, run_command):
+def test_changed_file_is_examined_again(interrupted, run_light):
     os.utime(interrupted / "raw" / "Two" / "labelsTr" / "a.nii.gz", (1, 1))
     flags = {"raw_dir": interrupted / "raw", "output_dir": interrupted}
-    run_command("data_prep.survey", **flags)
+    run_light("data_prep.survey", **flags)
     first, second = read_checksums(interrupted)
     assert first != "kept a"
     assert second == "kept b"
 
 
-def test_other_spacing_source_is_examined_again(interrupted, run_command):
+def test_other_spacing_source_is_examined_again(interrupted, run_light):
     flags = {"raw_dir": interrupted / "raw", "output_dir": interrupted}
-    run_command("data_prep.survey", spacing_source="affine", **flags)
+    run_light("data_prep.survey", spacing_source="affine", **flags)
     assert "kept a" not in read_checksums(interrupted)
 
 
@@ -118,14 +118,14 @@ def break_json(folder):
     ],
 )
 def test_bad_folder_is_an_error_before_anything_is_written(
-    tmp_path, run_command, write_dataset, break_it, domains, message
+    tmp_path, run_light, write_dataset, break_it, domains, message
 ):
     for name in "AB":
         write_dataset(tmp_path / "raw" / name, ["x"])
         (tmp_path / "raw" / name / "imagesTr").mkdir()
     break_it(tmp_path / "raw" / "B")
     flags = {"raw_dir": tmp_path / "raw", "output_dir": tmp_path / "out"}
-    done = run_command("data_prep.survey", status=1, domains=domains, **flags)
+    done = run_light("data_prep.survey", status=1, domains=domains, **flags)
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
 

@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -251,24 +252,35 @@ def test_command_says_what_it_verified(tmp_path, run_command):
     assert done.stderr == "", "neither a progress bar nor TensorFlow's start"
 
 
-def test_command_names_the_shards_of_the_domains_asked_for(tmp_path, run_command):
-    data_dir = write_data(tmp_path / "data", "none")
-    shutil.rmtree(data_dir / DOMAIN.name)
+def test_command_ends_with_the_problems_and_what_to_do(data_dir, monkeypatch, capsys):
     (data_dir / OTHER.name / TEST).unlink()
     (data_dir / OTHER.name / TRAIN).write_bytes(b"short")
-    done = run_command(
-        "data_prep.verify", data_dir=data_dir, domains=OTHER.name, status=1
-    )
-    assert f"{data_dir / OTHER.name / TEST}: expected a shard" in done.stderr
-    assert f"{data_dir / OTHER.name / TRAIN}: expected 3 records" in done.stderr
-    assert "verified" not in done.stdout
-    assert "python -m data_prep.convert" in done.stderr
-    done = run_command("data_prep.verify", data_dir=data_dir, status=1)
-    assert f"{DOMAIN.name}/manifest.json: expected a manifest" in done.stderr
+    flag = types.SimpleNamespace(name="data_dir", value=data_dir)
+    monkeypatch.setattr(verify, "_DATA_DIR", flag)
+    monkeypatch.setattr(verify, "_DOMAINS", types.SimpleNamespace(value=[]))
+    with pytest.raises(SystemExit) as ended:
+        verify.main([])
+    message = ended.value.code
+    assert message.startswith("error: not as converted:\n")
+    assert f"{data_dir / OTHER.name / TEST}: expected a shard" in message
+    assert f"{data_dir / OTHER.name / TRAIN}: expected 3 records" in message
+    assert "python -m data_prep.convert" in message
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{DOMAIN.name}: 4 cases, as in the manifest\n")
+    assert "verified" not in printed
+
+
+def test_command_looks_at_the_domains_asked_for(tmp_path, run_light):
+    data_dir = write_data(tmp_path / "data", "none")
+    for domain in (DOMAIN, OTHER):
+        manifest.manifest_path(data_dir, domain.name).unlink()
+    for flags, name in (({}, DOMAIN.name), ({"domains": OTHER.name}, OTHER.name)):
+        done = run_light("data_prep.verify", data_dir=data_dir, status=1, **flags)
+        assert f"{name}/manifest.json: expected a manifest" in done.stderr
 
 
 @pytest.mark.parametrize("data_dir", ["", "nowhere"])
-def test_command_needs_a_converted_folder(data_dir, run_command):
-    done = run_command("data_prep.verify", data_dir=data_dir, status=1)
+def test_command_needs_a_converted_folder(data_dir, run_light):
+    done = run_light("data_prep.verify", data_dir=data_dir, status=1)
     expected = "nowhere/plan.json: expected a plan" if data_dir else "--data_dir: "
     assert f"error: {expected}" in done.stderr

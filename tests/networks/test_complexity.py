@@ -214,7 +214,7 @@ class TestCommand:
         for number in ("30,654,720", "1,742,320", "121,392"):
             assert number in second
 
-    def test_every_flag_counts(self, run_command, plan_path):
+    def test_every_flag_counts(self, run_warm, plan_path):
         flags = {
             "plan": plan_path,
             "domains": "Task92_Two,Task91_One",
@@ -224,7 +224,7 @@ class TestCommand:
             "adapter": "series",
             "json": True,
         }
-        tables = json.loads(run_command(MODULE, **flags).stdout)
+        tables = json.loads(run_warm(MODULE, **flags).stdout)
         network = network_without_values(
             (2, 1),
             (3, 2),
@@ -265,8 +265,8 @@ print(_settings()[1]["pools"])
             ({"plan": "no.json"}, "no.json: expected a plan"),
         ],
     )
-    def test_wrong_flags_are_named(self, run_command, flags, words):
-        assert words in run_command(MODULE, status=1, **flags).stderr
+    def test_wrong_flags_are_named(self, run_warm, flags, words):
+        assert words in run_warm(MODULE, status=1, **flags).stderr
 
 
 def test_the_paper_s_domains_have_what_a_domain_has():

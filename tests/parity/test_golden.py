@@ -60,24 +60,17 @@ def name(request):
 class TestFloat64:
     """Exactness is tested in float64, in which the golden numbers were computed."""
 
-    def test_logits_and_losses(self, golden_dir, name, domain):
+    def test_logits_losses_and_every_gradient(self, golden_dir, name, domain):
         golden = Golden(golden_dir / f"{name}.npz", "float64")
         load_published_weights(golden.model, golden.params)
         image, labels, expected = golden.batch(domain)
-        logits = golden.model(image, domain=domain)
-        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-6)
-        for loss in (losses.lovasz_softmax, losses.focal):
-            reference = golden.arrays[f"domain{domain}/{loss.__name__.split('_')[0]}"]
-            np.testing.assert_allclose(loss(labels, logits), reference, atol=1e-6)
-
-    def test_every_gradient(self, golden_dir, name, domain):
-        golden = Golden(golden_dir / f"{name}.npz", "float64")
-        load_published_weights(golden.model, golden.params)
-        image, labels, _ = golden.batch(domain)
         with tf.GradientTape() as tape:
-            loss = losses.segmentation_loss(
-                labels, golden.model(image, domain=domain), detach_factor=True
-            )
+            logits = golden.model(image, domain=domain)
+            loss = losses.segmentation_loss(labels, logits, detach_factor=True)
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-6)
+        for part in (losses.lovasz_softmax, losses.focal):
+            reference = golden.arrays[f"domain{domain}/{part.__name__.split('_')[0]}"]
+            np.testing.assert_allclose(part(labels, logits), reference, atol=1e-6)
         entries = list(published_variables(golden.model))
         gradients = tape.gradient(loss, [variable.value for *_, variable in entries])
         expected = golden.under(f"domain{domain}/grad/")
@@ -95,7 +88,7 @@ class TestFloat64:
         assert not expected
 
 
-@pytest.mark.parametrize("domain", [0, 1])
+@pytest.mark.parametrize("domain", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_float32(golden_dir, name, domain):
     # Each of up to 35 normalizations in a row divides by a deviation that float32 only
     # knows roughly, and the separable network has twice as many as the others: PyTorch

@@ -127,7 +127,17 @@ def save_training_checkpoint(torch, path, params, *, zipped, payload=None):
         del sys.modules["models"]
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shared",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ADAPTERS
+            if name != "shared"
+        ),
+    ],
+)
 class TestGolden:
     def test_npz(self, golden_dir, name, tmp_path, capsys):
         arrays, spec = golden_parts(golden_dir, name)
@@ -139,6 +149,7 @@ class TestGolden:
         assert load_spec(tmp_path / "model") == spec
         assert_golden_logits(tmp_path / "model", arrays, name)
 
+    @pytest.mark.slow
     def test_pth(self, golden_dir, name, tmp_path, torch):
         arrays, spec = golden_parts(golden_dir, name)
         tensors = {k: torch.from_numpy(v) for k, v in params_of(arrays).items()}
@@ -148,6 +159,7 @@ class TestGolden:
 
     # Until PyTorch 1.6, so in 2019, files were no zip files.
     @pytest.mark.parametrize("zipped", [True, False])
+    @pytest.mark.slow
     def test_checkpoint_of_the_training(
         self, golden_dir, name, tmp_path, torch, zipped, capsys
     ):
@@ -172,6 +184,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.slow
 def test_nothing_in_a_file_is_run(tmp_path, torch, zipped):
     marker = tmp_path / "marker"
     path = tmp_path / "evil.pth.tar"
@@ -380,6 +393,7 @@ class TestFiles:
         assert words in refused(tmp_path / "weights.npz", SPEC, tmp_path)
 
     @pytest.mark.parametrize("length", [0, 1, 200, -200])
+    @pytest.mark.slow
     def test_damaged_pth(self, tmp_path, torch, params, length):
         stream = io.BytesIO()
         torch.save({k: torch.from_numpy(v) for k, v in params.items()}, stream)
@@ -403,6 +417,7 @@ class TestFiles:
             ("number", "a dense float32 tensor each, found ['1: torch.float32']"),
         ],
     )
+    @pytest.mark.slow
     def test_other_content(self, tmp_path, torch, content, words):
         if isinstance(content, str):
             content = {
@@ -413,6 +428,7 @@ class TestFiles:
         torch.save(content, tmp_path / "weights.pth")
         assert words in refused(tmp_path / "weights.pth", SPEC, tmp_path)
 
+    @pytest.mark.slow
     def test_a_prefix_of_some_names_stays(self, tmp_path, torch):
         torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "w.pth")
         assert set(read_published(tmp_path / "w.pth").params) == {"module.a", "b"}
@@ -430,7 +446,7 @@ class TestFiles:
 
 
 class TestCommand:
-    def test_every_flag_counts(self, run_command, tmp_path):
+    def test_every_flag_counts(self, run_warm, tmp_path):
         spec = ModelSpec(
             plan=Plan((TWO, ONE)),
             pools=(0, 1, 2),
@@ -454,7 +470,7 @@ class TestCommand:
             "patch_size": "3,6,8",
             "resize_method": "cubic",
         }
-        done = run_command(MODULE, **flags)
+        done = run_warm(MODULE, **flags)
         assert load_spec(tmp_path / "model") == spec
         assert f"{tmp_path / 'model' / 'checkpoints' / 'step-0'}: " in done.stdout
         for name, words in (
@@ -462,17 +478,17 @@ class TestCommand:
             ("pools", "pools being (1, 1, 1); found (3, 6, 8) for Task92_Two"),
         ):
             without = {key: value for key, value in flags.items() if key != name}
-            assert words in run_command(MODULE, status=1, **without).stderr
-        again = run_command(MODULE, status=1, **flags).stderr
+            assert words in run_warm(MODULE, status=1, **without).stderr
+        again = run_warm(MODULE, status=1, **flags).stderr
         assert "expected a folder without a model, found " in again
 
 
-def test_predict_takes_what_was_ported(run_command, tiny_data, tmp_path, params):
+def test_predict_takes_what_was_ported(run_warm, tiny_data, tmp_path, params):
     np.savez(tmp_path / "weights.npz", **params)
     spec = dataclasses.replace(SPEC, plan=tiny_data.plan)
     port(tmp_path / "weights.npz", spec, tmp_path / "model")
     scan = tiny_data.raw_dir / "Task92_Two" / "imagesTr" / "two_0.nii.gz"
-    run_command(
+    run_warm(
         "u2net_tf.predict",
         model_dir=tmp_path / "model",
         domain="Task92_Two",

@@ -128,6 +128,7 @@ class TestContendersOfOurs:
         assert [task.results(task.run())["loss"] for _ in range(3)] == [0.25] * 3
         assert seen == [(0, 1), (1, 2), (0, 1)]
 
+    @pytest.mark.slow
     def test_forward_is_of_the_drawn_batch_and_weights(self):
         task = networks.make_our_forward(SMALL)
         found = task.results(task.run())["logits"]
@@ -145,6 +146,7 @@ class TestContendersOfOurs:
         network = networks.build_ours(SMALL, name="other")
         assert network.name == "other"
 
+    @pytest.mark.slow
     def test_profile_tells_forward_from_the_rest(self):
         task = profile_step.make_profile(TINY)
         results = task.results(task.run())
@@ -170,10 +172,8 @@ class TestContendersOfOurs:
 
 @pytest.fixture(scope="module")
 def golden():
-    path = pathlib.Path(__file__).parents[3]
-    path = path / "shared" / "golden" / "universal_separable.npz"
-    if not path.is_file():
-        pytest.skip(f"no golden file: {path} does not exist")
+    folder = pathlib.Path(__file__).parents[1] / "parity" / "golden"
+    path = folder / "universal_separable.npz"
     with np.load(path, allow_pickle=False) as archive:
         return dict(archive)
 
@@ -185,6 +185,7 @@ def torch():
     )
 
 
+@pytest.mark.slow
 class TestAgainstPyTorch:
     def test_state_dict_of_ours_fits_strictly(self, torch):
         # `build_torch` loads strictly; here that the names are those of ours.

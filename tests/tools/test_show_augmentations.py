@@ -1,10 +1,13 @@
 """The sheet shows patches before and after, and what the flags say happened between."""
 
+import re
+
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from command_session import help_of
+from command_server import CommandServer
+from command_session import tensorflow_server
 from matplotlib import colors, image
 
 from tools import pictures, show_augmentations
@@ -196,20 +199,23 @@ def test_flags_arrive_where_they_belong(
         ({"domain": "Task99"}, "domain 'Task99' is not in the plan"),
     ],
 )
-def test_wrong_flags_are_named(run_command, tiny_data, tmp_path, wrong, words):
-    import re
-
+def test_wrong_flags_are_named(tiny_data, tmp_path, wrong, words):
     given = {
         "data_dir": tiny_data.data_dir,
         "domain": "Task91_One",
         "output": tmp_path / "sheet.png",
     }
-    done = run_command("tools.show_augmentations", status=1, **given | wrong)
+    arguments = (f"--{name}={value}" for name, value in (given | wrong).items())
+    done = tensorflow_server().run("tools.show_augmentations", *arguments)
+    assert done.returncode == 1
     assert re.search(words, done.stderr)
+    assert "Traceback" not in done.stderr
     assert not (tmp_path / "sheet.png").exists()
 
 
 def test_help_answers_without_the_libraries():
-    text, imported = help_of("tools.show_augmentations", ("tensorflow", "matplotlib"))
-    assert imported == "[]"
-    assert any("--rotation_probability" in line for line in text)
+    watched = ("tensorflow", "matplotlib")
+    with CommandServer() as server:
+        done = server.run("tools.show_augmentations", "--help", watched=watched)
+    assert done.imported == []
+    assert "--rotation_probability" in done.stdout

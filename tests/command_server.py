@@ -1,0 +1,141 @@
+"""Runs command lines of any module, each in a process that is forked for it.
+
+    python tests/command_server.py [MODULE TO PRELOAD …]
+
+Reads a JSON object per command line from standard input and answers each with one. The
+interpreter starts and imports the preloaded modules once; otherwise a command runs as
+with `python -m`: it begins without flags, ends with the interpreter and shares nothing
+with the next one. `CommandServer` starts and asks it, for tests of commands.
+"""
+
+import dataclasses
+import gc
+import importlib
+import json
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """How a command line ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    imported: list[str]
+
+
+def arguments_of(flags):
+    """Command-line arguments of flags; a flag with a list is given several times."""
+    return [
+        f"--{name}={item}"
+        for name, value in flags.items()
+        for item in (value if isinstance(value, list) else [value])
+    ]
+
+
+def checked(done, status):
+    """Returns how a command ended if it ended with this status and no traceback."""
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+class CommandServer:
+    """A process that forks one for each command line; a context manager.
+
+    Args:
+      *preload: modules to import beforehand. They must define no flags of ours and
+        start no threads, as TensorFlow does only with its first operation.
+    """
+
+    def __init__(self, *preload):
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *preload],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        """Ends the process, which reads to the end of its input."""
+        self._process.communicate(timeout=60)
+
+    def run(self, module, *arguments, text="", watched=()):
+        """Runs a command line; tells which of the modules `watched` it imported."""
+        request = {
+            "module": module,
+            "arguments": [str(argument) for argument in arguments],
+            "text": text,
+            "watched": list(watched),
+        }
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the server has ended, as by a module that cannot be preloaded"
+        return Finished(**json.loads(answer))
+
+
+def run_module(module, arguments, watched, report):
+    """Never returns: this process becomes the command."""
+    sys.argv[1:] = arguments
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        report.write(json.dumps([name for name in watched if name in sys.modules]))
+        report.close()
+    sys.exit()
+
+
+def serve(text, **request):
+    """Runs the command line of one request; returns the answer to it."""
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as stdin,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as stdout,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as stderr,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as report,
+    ):
+        stdin.write(text)
+        stdin.seek(0)
+        child = os.fork()
+        if child == 0:
+            for descriptor, stream in enumerate((stdin, stdout, stderr)):
+                os.dup2(stream.fileno(), descriptor)
+            run_module(**request, report=report)
+        _, status = os.waitpid(child, 0)
+        for stream in (stdout, stderr, report):
+            stream.seek(0)
+        return {
+            "returncode": os.waitstatus_to_exitcode(status),
+            "stdout": stdout.read(),
+            "stderr": stderr.read(),
+            "imported": json.loads(report.read() or "[]"),
+        }
+
+
+def main():
+    sys.path.insert(0, str(ROOT))
+    for name in ("absl.app", "absl.flags", *sys.argv[1:]):
+        importlib.import_module(name)
+    # Pages that no collection in a child touches need not be copied.
+    gc.freeze()
+    for line in sys.stdin:
+        print(json.dumps(serve(**json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
