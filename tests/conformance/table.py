@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 import toy
 
@@ -139,9 +140,38 @@ _NETWORKS = {
     ),
 }
 TABLE = {**_LAYERS, **_NETWORKS}
+# Of the blocks, which are made of units, one row for each class is in the default run,
+# and of the networks one for each kind of domains: they differ in their units alone.
+_QUICK_BLOCKS = ("EncoderBlock, separable", "DecoderBlock, series")
+_QUICK_NETWORKS = ("U2Net, separable", "U2Net, shared, full", "U2Net, independent")
+_SLOW_ROWS = [
+    name
+    for name in TABLE
+    if name.startswith(("EncoderBlock", "DecoderBlock", "U2Net"))
+    and name not in (*_QUICK_BLOCKS, *_QUICK_NETWORKS)
+]
+QUICK_ROWS = [name for name in TABLE if name not in _SLOW_ROWS]
 EVERY_DOMAIN = [
     (name, domain) for name, row in TABLE.items() for domain in range(row.num_domains)
 ]
+
+
+def rows(names=TABLE):
+    """These rows; those that are not in the default run are slow."""
+    return [
+        name if name in QUICK_ROWS else pytest.param(name, marks=pytest.mark.slow)
+        for name in names
+    ]
+
+
+def every_domain(*, quick):
+    """Every row and domain; all but the last domain of the rows named is slow."""
+    return [
+        (name, domain)
+        if name in quick and domain == TABLE[name].num_domains - 1
+        else pytest.param(name, domain, marks=pytest.mark.slow)
+        for name, domain in EVERY_DOMAIN
+    ]
 
 
 def build(row, dtype="float64", seed=0, **options):

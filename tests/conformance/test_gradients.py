@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import table
 import tensorflow as tf
-from table import EVERY_DOMAIN, TABLE
+from table import TABLE
+
+from u2net_tf.networks import ops
 
 STEP = 1e-5
 
 
-@pytest.mark.parametrize(("name", "domain"), EVERY_DOMAIN)
+@pytest.mark.parametrize(("name", "domain"), table.every_domain(quick=table.QUICK_ROWS))
 def test_gradients_are_finite_differences(name, domain):
     row = TABLE[name]
     layer = table.build(row)
@@ -22,6 +24,11 @@ def test_gradients_are_finite_differences(name, domain):
     def total():
         outputs = layer(*(tensor.value() for tensor in inputs), domain=domain)
         return tf.reduce_sum(upstream * outputs)
+
+    # Of plain operations: they take no time to compile, and `test_execution.py` holds
+    # their outputs against those of the compiled ones.
+    with ops.use_route("plain"):
+        total()
 
     def slope(variable, direction):
         value = variable.numpy()

@@ -10,7 +10,10 @@ from table import TABLE
 from u2net_tf.models.checkpoints import Checkpoints, load_network
 from u2net_tf.models.model_spec import build_network
 
+pytestmark = pytest.mark.usefixtures("plain_route")
+
 NETWORKS = [name for name, row in TABLE.items() if row.spec]
+LAYERS = [name for name in TABLE if name not in NETWORKS]
 
 
 def assert_same(row, layer, twin):
@@ -22,7 +25,7 @@ def assert_same(row, layer, twin):
         )
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", table.rows())
 def test_weights_file(name, tmp_path):
     row = TABLE[name]
     layer, twin = (table.build(row, seed=seed) for seed in (0, 1))
@@ -31,7 +34,7 @@ def test_weights_file(name, tmp_path):
     assert_same(row, layer, twin)
 
 
-@pytest.mark.parametrize("name", [name for name in TABLE if name not in NETWORKS])
+@pytest.mark.parametrize("name", table.rows(LAYERS))
 def test_checkpoint_of_a_layer(name, tmp_path):
     row = TABLE[name]
     layer, twin = (table.build(row, seed=seed) for seed in (0, 1))
@@ -40,7 +43,7 @@ def test_checkpoint_of_a_layer(name, tmp_path):
     assert_same(row, layer, twin)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", table.rows(NETWORKS))
 def test_checkpoints_of_a_run(name, tmp_path):
     row = TABLE[name]
     network, twin = (table.build(row, "float32", seed=seed) for seed in (0, 1))

@@ -15,6 +15,8 @@ from u2net_tf import networks
 from u2net_tf.networks.layers import DomainLayer
 from u2net_tf.networks.units import ConvUnit
 
+pytestmark = pytest.mark.usefixtures("plain_route")
+
 
 def public_layers():
     """The layers and networks that the modules of `u2net_tf.networks` define."""
@@ -55,7 +57,7 @@ def test_every_mode_has_a_row():
     assert {spec.second_up_conv for spec in specs} == {None, "full", "pointwise"}
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", table.rows())
 class TestBuild:
     def test_makes_all_variables_once(self, name):
         row = TABLE[name]
@@ -80,7 +82,7 @@ class TestBuild:
                 layer.domain_variables(domain)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", table.rows())
 class TestConfig:
     def arguments(self, cls):
         """Names of what the constructors take, ours alone."""

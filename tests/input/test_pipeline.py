@@ -503,7 +503,9 @@ def test_augmentation_is_a_function_of_seed_domain_and_number_of_the_patch(shard
 # Going on after an interruption.
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3])
+@pytest.mark.parametrize(
+    "batch_size", [2, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 3))]
+)
 def test_resumed_batches_are_those_of_the_uninterrupted_run(shards, batch_size):
     # 24 steps are three epochs of the smallest domain and more.
     uninterrupted = take_all(shards, 24, batch_size=batch_size)

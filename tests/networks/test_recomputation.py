@@ -356,7 +356,11 @@ class TestBlocks:
 
 
 @pytest.mark.parametrize(
-    ("way", "adapter"), [("eager", "series"), ("graph", "separable")]
+    ("way", "adapter"),
+    [
+        ("eager", "series"),
+        pytest.param("graph", "separable", marks=pytest.mark.slow),
+    ],
 )
 def test_network(way, adapter):
     inputs = draw((1, 2, 1, 4, 2))

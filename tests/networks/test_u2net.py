@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from u2net_tf.networks.u2net import U2Net
 
+pytestmark = pytest.mark.usefixtures("plain_route")
+
 TINY = {"pools": (2, 1, 2), "base_channels": 2}
 
 
@@ -21,8 +23,24 @@ def draw(channels, size=(8, 8, 8), dtype="float32"):
     return tf.constant(numbers, dtype)
 
 
-@pytest.mark.parametrize("adapter", ["separable", "series", "parallel", "none"])
-@pytest.mark.parametrize("second_up_conv", ["full", "pointwise"])
+@pytest.mark.parametrize(
+    ("adapter", "second_up_conv"),
+    [
+        ("separable", "full"),
+        ("series", "pointwise"),
+        ("parallel", "pointwise"),
+        ("none", "full"),
+        *(
+            pytest.param(adapter, second_up_conv, marks=pytest.mark.slow)
+            for adapter, second_up_conv in (
+                ("separable", "pointwise"),
+                ("series", "full"),
+                ("parallel", "full"),
+                ("none", "pointwise"),
+            )
+        ),
+    ],
+)
 def test_variables_are_shared_or_of_one_domain(adapter, second_up_conv):
     options = {"adapter": adapter, "second_up_conv": second_up_conv}
     model = make(pools=(2, 0, 1), **options)

@@ -88,6 +88,7 @@ class TestSteps:
             found = train(num_steps, dtype="float32", **options)
             assert_close(found, formula(num_steps, **options), 2e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("l2_factor", [0.0, 0.1])
     def test_are_those_of_torch(self, l2_factor):
         torch = pytest.importorskip("torch")

@@ -83,7 +83,9 @@ def adapted(parent, data_dir, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["separable", "none"])
+@pytest.fixture(
+    scope="module", params=["separable", pytest.param("none", marks=pytest.mark.slow)]
+)
 def family(request, tiny_data, data_dir, tmp_path_factory):
     """A model of one domain, the same with a second, and that with a third."""
     work = tmp_path_factory.mktemp(request.param)

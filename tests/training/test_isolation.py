@@ -1,6 +1,7 @@
 """A step of one domain leaves every other domain as it was, bit for bit."""
 
 import contextlib
+import functools
 import pathlib
 import subprocess
 import sys
@@ -11,6 +12,17 @@ import round_robin
 import tensorflow as tf
 
 HERE = pathlib.Path(__file__).parent
+# In other ways than compiled on one device, the paper's mode; the others are slow.
+OTHER_MODES = [mode for mode in round_robin.MODES if mode != "separable"]
+SEPARABLE_AND_PLAIN = [
+    "separable",
+    "none",
+    *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("series", "parallel")),
+]
+SEPARABLE_FIRST = [
+    "separable",
+    *(pytest.param(mode, marks=pytest.mark.slow) for mode in OTHER_MODES),
+]
 
 
 @contextlib.contextmanager
@@ -22,27 +34,23 @@ def eagerly():
         tf.config.run_functions_eagerly(False)
 
 
-@pytest.fixture(scope="module", params=round_robin.MODES)
-def compiled(request):
-    """Mode, trainer and losses after rounds of compiled steps."""
-    trainer = round_robin.make_trainer(request.param)
-    losses = round_robin.train(trainer)
-    return request.param, trainer, losses
+@functools.cache
+def train_compiled(mode):
+    """Trainer and losses after rounds of compiled steps."""
+    trainer = round_robin.make_trainer(mode)
+    return trainer, round_robin.train(trainer)
 
 
-@pytest.fixture(scope="module")
-def mirrored_dir(tmp_path_factory):
+def train_mirrored(folder, modes):
     """What two replicas end with, trained in a process of their own."""
-    folder = tmp_path_factory.mktemp("mirrored")
     done = subprocess.run(
-        [sys.executable, HERE / "two_replicas.py", "round_robin", folder],
+        [sys.executable, HERE / "two_replicas.py", "round_robin", folder, *modes],
         cwd=HERE.parents[1],
         capture_output=True,
         encoding="utf-8",
         timeout=500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 def assert_close(found, expected):
@@ -53,16 +61,18 @@ def assert_close(found, expected):
             np.testing.assert_allclose(copy, single, rtol=1e-7, atol=1e-9)
 
 
-def test_every_optimizer_counts_its_own_steps(compiled):
-    _, trainer, _ = compiled
+@pytest.mark.parametrize("mode", SEPARABLE_AND_PLAIN)
+def test_every_optimizer_counts_its_own_steps(mode):
+    trainer, _ = train_compiled(mode)
     rounds = round_robin.NUM_ROUNDS
     assert int(trainer.shared_optimizer.iterations) == 2 * rounds
     for domain in (0, 1):
         assert int(trainer.domain_optimizers[domain].iterations) == rounds
 
 
-def test_no_variable_has_two_optimizers_or_none(compiled):
-    _, trainer, _ = compiled
+@pytest.mark.parametrize("mode", SEPARABLE_AND_PLAIN)
+def test_no_variable_has_two_optimizers_or_none(mode):
+    trainer, _ = train_compiled(mode)
     network = trainer.network
 
     def held(optimizer):
@@ -76,21 +86,27 @@ def test_no_variable_has_two_optimizers_or_none(compiled):
     assert sorted(every) == sorted(v.path for v in network.trainable_variables)
 
 
-def test_eager_steps_are_the_compiled_ones(compiled):
-    mode, trainer, losses = compiled
+@pytest.mark.parametrize("mode", SEPARABLE_FIRST)
+def test_eager_steps_are_the_compiled_ones(mode):
+    trainer, losses = train_compiled(mode)
     with eagerly():
         eager = round_robin.make_trainer(mode)
         np.testing.assert_allclose(round_robin.train(eager), losses, rtol=1e-9)
     assert_close(round_robin.everything(eager), round_robin.everything(trainer))
 
 
-def test_two_replicas_take_the_steps_of_one(compiled, mirrored_dir):
-    mode, trainer, losses = compiled
-    with np.load(mirrored_dir / f"{mode}.npz") as archive:
-        first, *found = (archive[f"arr_{index}"] for index in range(len(archive)))
-    np.testing.assert_allclose(first, losses, rtol=1e-9)
-    assert all(len(copies) == 2 for copies in found)
-    assert_close(found, round_robin.everything(trainer))
+@pytest.mark.parametrize(
+    "modes", [("separable",), pytest.param(OTHER_MODES, marks=pytest.mark.slow)]
+)
+def test_two_replicas_take_the_steps_of_one(modes, tmp_path):
+    train_mirrored(tmp_path, modes)
+    for mode in modes:
+        trainer, losses = train_compiled(mode)
+        with np.load(tmp_path / f"{mode}.npz") as archive:
+            first, *found = (archive[f"arr_{index}"] for index in range(len(archive)))
+        np.testing.assert_allclose(first, losses, rtol=1e-9)
+        assert all(len(copies) == 2 for copies in found)
+        assert_close(found, round_robin.everything(trainer))
 
 
 @pytest.mark.parametrize("mode", round_robin.MODES)

@@ -434,6 +434,7 @@ class TestShards:
             train(tmp_path, data_dir=own_data)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_ends_with_the_same_bits(
     train, tiny_data, tmp_path, monkeypatch, read_rows
 ):

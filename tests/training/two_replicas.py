@@ -1,6 +1,6 @@
 """MirroredStrategy on two logical CPU devices.
 
-    python tests/training/two_replicas.py round_robin OUT_DIR
+    python tests/training/two_replicas.py round_robin OUT_DIR MODE…
     python tests/training/two_replicas.py run DATA_DIR WORK_DIR
     python tests/training/two_replicas.py half
 
@@ -30,10 +30,10 @@ from u2net_tf.training.trainer import Trainer  # noqa: E402
 DEVICES = ("CPU:0", "CPU:1")
 
 
-def train_round_robin(out_dir):
-    """Rounds in every mode; writes the losses and what the replicas end with."""
+def train_round_robin(out_dir, *modes):
+    """Rounds in these modes; writes the losses and what the replicas end with."""
     strategy = start.make_strategy("mirrored")
-    for mode in round_robin.MODES:
+    for mode in modes:
         trainer = round_robin.make_trainer(mode, strategy=strategy)
         losses = round_robin.train(trainer)
         values = round_robin.everything(trainer)

@@ -1,6 +1,7 @@
 """Numbers to compute with, naive operations, and the ways to run one."""
 
 import numpy as np
+import pytest
 import scipy.ndimage
 import tensorflow as tf
 
@@ -46,6 +47,17 @@ def _any_size(tensor):
 
 # How the same operation may be run.
 WAYS = ("eager", "graph", "any size", "xla")
+
+
+def every_way(cases):
+    """Every case with every way to run it; all but the first is slow but as a graph."""
+    return [
+        (*case, way)
+        if case == cases[0] or way == "graph"
+        else pytest.param(*case, way, marks=pytest.mark.slow)
+        for case in cases
+        for way in WAYS
+    ]
 
 
 def run(way, function, tensors):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from arrays import WAYS, assert_all_close, differentiate, draw
+from arrays import assert_all_close, differentiate, draw, every_way
 
 from u2net_tf.networks import ops
 
@@ -22,8 +22,7 @@ def test_strides(strides):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("strides", [(1, 1, 1), (1, 2, 2)])
+@pytest.mark.parametrize(("strides", "way"), every_way([((1, 1, 1),), ((1, 2, 2),)]))
 def test_pointwise(way, strides):
     """What is computed as a product of matrices, and what is not for its strides."""
     tensors = draw((2, 3, 4, 2, 3)), draw((1, 1, 1, 3, 5), seed=1)
@@ -77,7 +76,9 @@ def test_bfloat16_gradient_of_a_shallow_map(depth, known):
     _, expected = differentiate(ops.conv3d, wide, tf.cast(upstream, tf.float64))
     for one, other in zip(found, expected, strict=True):
         error = tf.norm(tf.cast(one, tf.float64) - other) / tf.norm(other)
-        assert error < 0.01
+        # A half or more if it is wrong. How often a kernel rounds, each time by up to
+        # 2⁻⁹ of a number, depends on the CPU.
+        assert error < 2.0**-6
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -103,8 +104,9 @@ class TestParts:
                 ops.conv3d(parts, draw((*size, 5, 4)))
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kernel_size", [(1, 1, 1), (3, 1, 3)])
+@pytest.mark.parametrize(
+    ("kernel_size", "way"), every_way([((3, 1, 3),), ((1, 1, 1),)])
+)
 def test_bias(way, kernel_size):
     tensors = draw((2, 3, 4, 2, 3)), draw((*kernel_size, 3, 5), seed=1), draw((5,))
     upstream = draw((2, 3, 4, 2, 5), seed=2)

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from arrays import (
-    WAYS,
     assert_all_close,
     correlate,
     differentiate,
     differentiate_twice,
     draw,
     errors,
+    every_way,
     repeat,
     run,
     shifted_sum,
@@ -27,7 +27,7 @@ CASES = [
 ]
 
 
-@pytest.fixture(params=["fused", "made"])
+@pytest.fixture(params=["fused", pytest.param("made", marks=pytest.mark.slow)])
 def repeated_map(request, monkeypatch):
     """Whether the compiled route makes the up-sampled map or not."""
     fewest = {"fused": 0, "made": 2**60}[request.param]
@@ -48,8 +48,7 @@ def with_options(**options):
     return convolve
 
 
-@pytest.mark.parametrize(("shape", "size"), CASES)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("shape", "size", "way"), every_way(CASES))
 @pytest.mark.parametrize("route", ops.ROUTES)
 def test_is_a_correlation_with_zero_padding(shape, size, way, route):
     tensors, upstream = draw_tensors(shape, size), draw(shape, 3)
@@ -196,7 +195,9 @@ def test_gradients_with_upsampling_are_finite_differences(repeated_map):
 
 
 @pytest.mark.parametrize("route", ops.ROUTES)
-@pytest.mark.parametrize("way", ["eager", "graph"])
+@pytest.mark.parametrize(
+    "way", [pytest.param("eager", marks=pytest.mark.slow), "graph"]
+)
 def test_second_derivatives(route, way):
     tensors = draw_tensors((2, 2, 3, 3, 2), (3, 1, 3))
     found = differentiate_twice(with_options(route=route), tensors, way)
@@ -204,7 +205,9 @@ def test_second_derivatives(route, way):
     assert_all_close(found, expected, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("way", ["eager", "graph"])
+@pytest.mark.parametrize(
+    "way", [pytest.param("eager", marks=pytest.mark.slow), "graph"]
+)
 def test_second_derivatives_with_upsampling(repeated_map, way):
     factors = (1, 1, 2)
     tensors = draw_tensors((2, 1, 2, 3, 2), (1, 1, 3))

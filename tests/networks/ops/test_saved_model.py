@@ -56,7 +56,9 @@ def differentiate(module, tensors):
 
 # Where sizes are known, the compiled route takes other paths.
 @pytest.mark.parametrize("sizes", [[None] * 4, SHAPE[:-1]], ids=["any", "known"])
-@pytest.mark.parametrize("upsample", [(1, 1, 1), (1, 2, 2)])
+@pytest.mark.parametrize(
+    "upsample", [pytest.param((1, 1, 1), marks=pytest.mark.slow), (1, 2, 2)]
+)
 @pytest.mark.parametrize("route", ops.ROUTES)
 def test_outputs_and_gradients(tmp_path, sizes, upsample, route):
     module = Module((*sizes, SHAPE[-1]), upsample=upsample, route=route)
