@@ -1,7 +1,8 @@
 # make demo              the main job, end to end, on invented scans, in a few minutes
 # make demo RAW=DIR      the same on your own scans (folders in the layout of the MSD)
 # make test              lint and tests, two at a time (JOBS=2)
-# make test-slow         the longer proofs
+# make test-slow         all tests, the longer proofs too, with their coverage
+# make test-pythons      the tests of `make test` on every Python that is supported
 # make test-oracle       tests against tensorflow-addons, in a Python 3.11 of their own
 PYTHON ?= python3
 VENV   ?= .venv
@@ -11,19 +12,30 @@ JOBS   ?= 2
 RAW    ?=
 DEMO   ?= $(if $(RAW),demo_own,demo)
 
+# Those that are not there are named and left out.
+PYTHONS ?= 3.10 3.11 3.12 3.13
+
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.installed-bench
 ORACLE_REQUIREMENTS := tests/parity/oracle_requirements.txt
 ORACLE_INSTALLED := $(ORACLE_VENV)/.installed
 
-.PHONY: demo test test-slow test-oracle lint format install install-oracle clean
+.PHONY: demo test test-slow test-pythons test-oracle test-seconds artefacts lint format \
+  install install-bench install-oracle clean
 
 install: $(INSTALLED)
 
 $(INSTALLED): setup.py
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python 3.10 or newer is needed; name one with make PYTHON=...')"
+	$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14) and 'Python 3.10 to 3.13 is needed; name one with make PYTHON=...')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+install-bench: $(BENCH_INSTALLED)
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable ".[dev,bench]"
 	touch $@
 
 install-oracle: $(ORACLE_INSTALLED)
@@ -45,14 +57,36 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Most of the time goes into tracing, which takes one core. A file's tests stay together:
-# they share what they trained. A worker that is killed, as for want of memory, ends all:
-# restarted, it would hang.
-test: lint
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --max-worker-restart=0
+# A file's tests stay together, for they share what they trained, and the files that take
+# longest come first (tests/conftest.py). A worker that is killed, as for want of memory,
+# ends all: restarted, it would hang.
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile \
+  --no-loadscope-reorder --max-worker-restart=0
 
-test-slow: install
-	$(BIN)/python -m pytest -m slow
+test: lint
+	$(PYTEST)
+
+# PyTorch and MONAI, which the benchmarks run beside ours, are in slow tests alone.
+test-slow: install-bench
+	$(PYTEST) -m "" --cov --cov-report=term:skip-covered
+
+# The order in which `make test` takes the files.
+test-seconds: install
+	$(PYTEST) --record-seconds
+
+test-pythons:
+	@for version in $(PYTHONS); do \
+	  if python$$version -c "" 2>/dev/null; then \
+	    echo "Python $$version"; \
+	    $(MAKE) --no-print-directory test PYTHON=python$$version VENV=$(VENV)-$$version || exit 1; \
+	  else \
+	    echo "Python $$version: not tested, there is no python$$version here"; \
+	  fi; \
+	done
+
+# One file of each format, as this version writes it: see the script.
+artefacts: install
+	$(BIN)/python tests/artefacts/make_artefacts.py
 
 test-oracle: install install-oracle
 	U2NET_ORACLE_PYTHON=$(abspath $(ORACLE_VENV))/bin/python $(BIN)/python -m pytest tests/parity/test_oracle.py
@@ -62,4 +96,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(ORACLE_VENV) demo build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-3.* $(ORACLE_VENV) demo build *.egg-info .pytest_cache .ruff_cache

@@ -13,11 +13,15 @@ TORCH = ["torch==2.13.0"]
 BENCH = [*TORCH, "monai>=1.6,<2", "batchgenerators>=0.25,<1"]
 DEV = [
     "pytest>=8",
+    "pytest-cov>=7",
     "pytest-timeout>=2.3",
-    "pytest-xdist>=3.5",
+    "pytest-xdist>=3.7",
+    "coverage>=7.10",
     "ruff>=0.9,<1",
     "scipy>=1.11",
+    "codespell>=2.4",
     "pre-commit>=3",
+    "pre-commit-hooks>=5",
 ]
 
 COMMANDS = {
@@ -40,7 +44,8 @@ setuptools.setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    # TensorFlow 2.21 has no packages for later ones.
+    python_requires=">=3.10,<3.14",
     packages=setuptools.find_packages(include=["u2net_tf*", "data_prep*"]),
     package_data={
         "u2net_tf": ["flagfiles/*.flags"],
@@ -71,7 +76,12 @@ setuptools.setup(
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",
         "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Medical Science Apps.",
     ],
 )
