@@ -1,8 +1,10 @@
 # make demo              the main job, end to end, on invented scans, in a few minutes
 # make demo RAW=DIR      the same on your own scans (folders in the layout of the MSD)
 # make test              lint and tests, two at a time (JOBS=2)
-# make test-slow         all tests, the longer proofs too, with their coverage
-# make test-pythons      the tests of `make test` on every Python that is supported
+# make test-slow         all tests, including slow ones, with branch coverage
+# make test-pythons      make test with every supported Python that is installed
+# make test-seconds      make test, which notes how long each test file takes
+# make artefacts         one file of each format, as this version writes it, for its tests
 # make test-oracle       tests against tensorflow-addons, in a Python 3.11 of their own
 PYTHON ?= python3
 VENV   ?= .venv
@@ -12,7 +14,7 @@ JOBS   ?= 2
 RAW    ?=
 DEMO   ?= $(if $(RAW),demo_own,demo)
 
-# Those that are not there are named and left out.
+# Versions that are not installed are reported and skipped.
 PYTHONS ?= 3.10 3.11 3.12 3.13
 
 BIN := $(VENV)/bin
@@ -56,6 +58,7 @@ demo: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 # A file's tests stay together, for they share what they trained, and the files that take
 # longest come first (tests/conftest.py). A worker that is killed, as for want of memory,
@@ -66,7 +69,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile \
 test: lint
 	$(PYTEST)
 
-# PyTorch and MONAI, which the benchmarks run beside ours, are in slow tests alone.
+# PyTorch and MONAI, which benchmarks run beside ours, are needed by slow tests only.
 test-slow: install-bench
 	$(PYTEST) -m "" --cov --cov-report=term:skip-covered
 
@@ -75,14 +78,15 @@ test-seconds: install
 	$(PYTEST) --record-seconds
 
 test-pythons:
-	@for version in $(PYTHONS); do \
+	@tested=0; for version in $(PYTHONS); do \
 	  if python$$version -c "" 2>/dev/null; then \
 	    echo "Python $$version"; \
 	    $(MAKE) --no-print-directory test PYTHON=python$$version VENV=$(VENV)-$$version || exit 1; \
+	    tested=$$((tested + 1)); \
 	  else \
 	    echo "Python $$version: not tested, there is no python$$version here"; \
 	  fi; \
-	done
+	done; echo "$$tested Python versions tested"; [ $$tested -gt 0 ]
 
 # One file of each format, as this version writes it: see the script.
 artefacts: install
@@ -96,4 +100,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-3.* $(ORACLE_VENV) demo build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-3.* $(ORACLE_VENV) demo build *.egg-info .pytest_cache .ruff_cache .coverage*

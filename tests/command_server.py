@@ -15,11 +15,14 @@ import json
 import os
 import pathlib
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
+# A command that takes longer is ended by SIGALRM.
+LIMIT_SECONDS = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Finished:
     returncode: int
     stdout: str
     stderr: str
-    imported: list[str]
+    imported: list[str] | None
 
 
 def arguments_of(flags):
@@ -53,7 +56,8 @@ class CommandServer:
 
     Args:
       *preload: modules to import beforehand. They must define no flags of ours and
-        start no threads, as TensorFlow does only with its first operation.
+        start no threads that a child would miss, as TensorFlow does with its first
+        operation. (Those of OpenBLAS survive forking.)
     """
 
     def __init__(self, *preload):
@@ -73,25 +77,35 @@ class CommandServer:
 
     def close(self):
         """Ends the process, which reads to the end of its input."""
-        self._process.communicate(timeout=60)
+        try:
+            self._process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def run(self, module, *arguments, text="", watched=()):
-        """Runs a command line; tells which of the modules `watched` it imported."""
+        """Runs a command line; reports which `watched` modules it imported."""
         request = {
             "module": module,
             "arguments": [str(argument) for argument in arguments],
             "text": text,
             "watched": list(watched),
         }
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, "the server has ended, as by a module that cannot be preloaded"
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BaseException:
+            # A late answer must not be taken for that to the next request.
+            self._process.kill()
+            raise
+        assert answer, "the command server has ended; can its modules be imported?"
         return Finished(**json.loads(answer))
 
 
 def run_module(module, arguments, watched, report):
     """Never returns: this process becomes the command."""
+    signal.alarm(LIMIT_SECONDS)
     sys.argv[1:] = arguments
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -105,8 +119,8 @@ def serve(text, **request):
     """Runs the command line of one request; returns the answer to it."""
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as stdin,
-        tempfile.TemporaryFile("w+", encoding="utf-8") as stdout,
-        tempfile.TemporaryFile("w+", encoding="utf-8") as stderr,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stdout,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr,
         tempfile.TemporaryFile("w+", encoding="utf-8") as report,
     ):
         stdin.write(text)
@@ -123,7 +137,8 @@ def serve(text, **request):
             "returncode": os.waitstatus_to_exitcode(status),
             "stdout": stdout.read(),
             "stderr": stderr.read(),
-            "imported": json.loads(report.read() or "[]"),
+            # None of a command that was killed.
+            "imported": json.loads(report.read() or "null"),
         }
 
 

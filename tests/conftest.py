@@ -55,13 +55,15 @@ class SecondsRecorder:
     def pytest_runtest_logreport(self, report):
         self._seconds[report.nodeid.partition("::")[0]] += report.duration
 
-    def pytest_sessionfinish(self):
+    def pytest_sessionfinish(self, exitstatus):
+        if exitstatus:
+            return
         rows = {name: round(value, 1) for name, value in sorted(self._seconds.items())}
         SECONDS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def pytest_configure(config):
-    # Of a run in parallel, the process that hears of all tests.
+    # In a parallel run, by the controller, which receives every report.
     if config.getoption("--record-seconds") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(SecondsRecorder())
 
@@ -86,7 +88,7 @@ def same_locale():
 def plain_route():
     """Nothing is compiled by XLA, which takes seconds for a network.
 
-    For tests in which the way to compute plays no part.
+    For tests that do not depend on how the network is executed.
     """
     from u2net_tf.networks import ops
 

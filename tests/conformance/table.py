@@ -150,6 +150,7 @@ _SLOW_ROWS = [
     if name.startswith(("EncoderBlock", "DecoderBlock", "U2Net"))
     and name not in (*_QUICK_BLOCKS, *_QUICK_NETWORKS)
 ]
+assert {*_QUICK_BLOCKS, *_QUICK_NETWORKS} <= set(TABLE)
 QUICK_ROWS = [name for name in TABLE if name not in _SLOW_ROWS]
 EVERY_DOMAIN = [
     (name, domain) for name, row in TABLE.items() for domain in range(row.num_domains)
@@ -157,7 +158,7 @@ EVERY_DOMAIN = [
 
 
 def rows(names=TABLE):
-    """These rows; those that are not in the default run are slow."""
+    """These rows; all but `QUICK_ROWS` are slow."""
     return [
         name if name in QUICK_ROWS else pytest.param(name, marks=pytest.mark.slow)
         for name in names
@@ -166,6 +167,7 @@ def rows(names=TABLE):
 
 def every_domain(*, quick):
     """Every row and domain; all but the last domain of the rows named is slow."""
+    assert set(quick) <= set(TABLE)
     return [
         (name, domain)
         if name in quick and domain == TABLE[name].num_domains - 1

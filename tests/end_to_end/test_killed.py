@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorboard.backend.event_processing import event_accumulator
+from event_files import scalars_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -160,19 +160,6 @@ def test_training_csv(runs):
     assert whole.count("\n") == parts.count("\n") == MAX_EPOCHS + 1
     assert whole.splitlines()[0] == parts.splitlines()[0]
     assert lines_of(runs[0]) == lines_of(runs[1])
-
-
-def scalars_of(model_dir):
-    """Tag -> [(step, value), …], of all event files as TensorBoard reads them."""
-    events = event_accumulator.EventAccumulator(
-        str(model_dir / "tensorboard"),
-        size_guidance={event_accumulator.TENSORS: 0},
-    )
-    events.Reload()
-    return {
-        tag: [(e.step, e.tensor_proto.SerializeToString()) for e in events.Tensors(tag)]
-        for tag in events.Tags()["tensors"]
-    }
 
 
 def test_curves_in_tensorboard(runs):

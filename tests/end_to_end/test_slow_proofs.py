@@ -1,6 +1,7 @@
 """The main job, whole: minutes rather than seconds. `make test-slow` runs these."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -50,3 +51,26 @@ def test_hippocampus_is_learnt(real_data, tmp_path, run_command):
     run_command("u2net_tf.evaluate", model_dir=tmp_path / "model")
     summary = json.loads((tmp_path / "model" / "test" / "summary.json").read_text())
     assert summary["mean_dice"] > 0.6
+
+
+def test_adapt_and_compose_import_what_they_need(tmp_path, run_command):
+    """Other tests fork them from a process that has imported nearly all of it."""
+    release = pathlib.Path(__file__).parents[1] / "artefacts" / "0.1.0"
+    flags = {
+        "from": release / "models" / "separable",
+        "domain": "Task93_Three",
+        "data_dir": release / "shards",
+        "model_dir": tmp_path / "adapted",
+        "batch_size": 2,
+        "steps_per_epoch": 2,
+        "max_epochs": 1,
+        "eval_every": 0,
+    }
+    run_command("u2net_tf.adapt", **flags)
+    done = run_command(
+        "u2net_tf.compose",
+        models=tmp_path / "adapted",
+        remove="Task91_One",
+        model_dir=tmp_path / "composed",
+    )
+    assert done.stdout.count("identical") == 2

@@ -47,17 +47,16 @@ def trunk(model, name):
     return network.trunk_domain_variables(spec.plan.index(name))
 
 
-@functools.cache
-def make_parent(adapter):
-    return toy.make_model(adapter=adapter)
-
-
 @pytest.mark.parametrize("adapter", ADAPTERS)
 class TestExtend:
+    @pytest.fixture(scope="class")
+    def parent_of(self):
+        return functools.cache(lambda adapter: toy.make_model(adapter=adapter))
+
     @pytest.fixture
-    def parent(self, adapter):
-        """To be left as it is."""
-        return make_parent(adapter)
+    def parent(self, adapter, parent_of):
+        """One for all tests, as `test_the_parent_is_left_as_it_was` allows."""
+        return parent_of(adapter)
 
     @pytest.mark.parametrize("init", ["random", "mean", TWO.name])
     def test_leaves_the_old_domains_as_they_were(self, parent, init):

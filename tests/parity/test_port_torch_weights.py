@@ -446,7 +446,12 @@ class TestFiles:
 
 
 class TestCommand:
-    def test_every_flag_counts(self, run_warm, tmp_path):
+    # Once also by an interpreter that imports everything by itself.
+    @pytest.mark.parametrize(
+        "runner", ["run_warm", pytest.param("run_command", marks=pytest.mark.slow)]
+    )
+    def test_every_flag_counts(self, runner, request, tmp_path):
+        run = request.getfixturevalue(runner)
         spec = ModelSpec(
             plan=Plan((TWO, ONE)),
             pools=(0, 1, 2),
@@ -470,7 +475,7 @@ class TestCommand:
             "patch_size": "3,6,8",
             "resize_method": "cubic",
         }
-        done = run_warm(MODULE, **flags)
+        done = run(MODULE, **flags)
         assert load_spec(tmp_path / "model") == spec
         assert f"{tmp_path / 'model' / 'checkpoints' / 'step-0'}: " in done.stdout
         for name, words in (
@@ -478,8 +483,8 @@ class TestCommand:
             ("pools", "pools being (1, 1, 1); found (3, 6, 8) for Task92_Two"),
         ):
             without = {key: value for key, value in flags.items() if key != name}
-            assert words in run_warm(MODULE, status=1, **without).stderr
-        again = run_warm(MODULE, status=1, **flags).stderr
+            assert words in run(MODULE, status=1, **without).stderr
+        again = run(MODULE, status=1, **flags).stderr
         assert "expected a folder without a model, found " in again
 
 

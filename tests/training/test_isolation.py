@@ -34,11 +34,16 @@ def eagerly():
         tf.config.run_functions_eagerly(False)
 
 
-@functools.cache
-def train_compiled(mode):
-    """Trainer and losses after rounds of compiled steps."""
-    trainer = round_robin.make_trainer(mode)
-    return trainer, round_robin.train(trainer)
+@pytest.fixture(scope="module")
+def train_compiled():
+    """Mode -> trainer and losses after rounds of compiled steps."""
+
+    @functools.cache
+    def train(mode):
+        trainer = round_robin.make_trainer(mode)
+        return trainer, round_robin.train(trainer)
+
+    return train
 
 
 def train_mirrored(folder, modes):
@@ -62,7 +67,7 @@ def assert_close(found, expected):
 
 
 @pytest.mark.parametrize("mode", SEPARABLE_AND_PLAIN)
-def test_every_optimizer_counts_its_own_steps(mode):
+def test_every_optimizer_counts_its_own_steps(mode, train_compiled):
     trainer, _ = train_compiled(mode)
     rounds = round_robin.NUM_ROUNDS
     assert int(trainer.shared_optimizer.iterations) == 2 * rounds
@@ -71,7 +76,7 @@ def test_every_optimizer_counts_its_own_steps(mode):
 
 
 @pytest.mark.parametrize("mode", SEPARABLE_AND_PLAIN)
-def test_no_variable_has_two_optimizers_or_none(mode):
+def test_no_variable_has_two_optimizers_or_none(mode, train_compiled):
     trainer, _ = train_compiled(mode)
     network = trainer.network
 
@@ -87,7 +92,7 @@ def test_no_variable_has_two_optimizers_or_none(mode):
 
 
 @pytest.mark.parametrize("mode", SEPARABLE_FIRST)
-def test_eager_steps_are_the_compiled_ones(mode):
+def test_eager_steps_are_the_compiled_ones(mode, train_compiled):
     trainer, losses = train_compiled(mode)
     with eagerly():
         eager = round_robin.make_trainer(mode)
@@ -98,7 +103,7 @@ def test_eager_steps_are_the_compiled_ones(mode):
 @pytest.mark.parametrize(
     "modes", [("separable",), pytest.param(OTHER_MODES, marks=pytest.mark.slow)]
 )
-def test_two_replicas_take_the_steps_of_one(modes, tmp_path):
+def test_two_replicas_take_the_steps_of_one(modes, tmp_path, train_compiled):
     train_mirrored(tmp_path, modes)
     for mode in modes:
         trainer, losses = train_compiled(mode)

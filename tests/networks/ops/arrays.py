@@ -50,7 +50,7 @@ WAYS = ("eager", "graph", "any size", "xla")
 
 
 def every_way(cases):
-    """Every case with every way to run it; all but the first is slow but as a graph."""
+    """The first case runs in every way; the others as a graph, and slowly the rest."""
     return [
         (*case, way)
         if case == cases[0] or way == "graph"
