@@ -486,6 +486,7 @@ def test_augmented_patches_are_interpolated_as_they_are_resized(shards, method):
     assert are_same(one, other) == (method == "linear")
 
 
+@pytest.mark.slow
 def test_augmentation_is_a_function_of_seed_domain_and_number_of_the_patch(shards):
     settings = {"augmentation": AUGMENTED, "batch_size": 2}
     both = (ORGAN, PROSTATE)

@@ -47,12 +47,14 @@ def trunk(model, name):
     return network.trunk_domain_variables(spec.plan.index(name))
 
 
+@pytest.fixture(scope="module")
+def parent_of():
+    """Adapter -> a model that tests leave as it is."""
+    return functools.cache(lambda adapter: toy.make_model(adapter=adapter))
+
+
 @pytest.mark.parametrize("adapter", ADAPTERS)
 class TestExtend:
-    @pytest.fixture(scope="class")
-    def parent_of(self):
-        return functools.cache(lambda adapter: toy.make_model(adapter=adapter))
-
     @pytest.fixture
     def parent(self, adapter, parent_of):
         """One for all tests, as `test_the_parent_is_left_as_it_was` allows."""

@@ -56,7 +56,8 @@ def name(request):
     return request.param
 
 
-@pytest.mark.parametrize("domain", [0, 1])
+# Domain 1 has two modalities and three classes.
+@pytest.mark.parametrize("domain", [pytest.param(0, marks=pytest.mark.slow), 1])
 class TestFloat64:
     """Exactness is tested in float64, in which the golden numbers were computed."""
 

@@ -109,6 +109,7 @@ def test_pairs_are_of_the_same_patch(tiny_data):
         np.testing.assert_allclose(after.image, 2 * before.image, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_command(run_command, tiny_data, tmp_path):
     common = {"data_dir": tiny_data.data_dir, "domain": "Task91_One", "num_patches": 2}
     output = tmp_path / "sheet.png"

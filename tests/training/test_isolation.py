@@ -114,7 +114,7 @@ def test_two_replicas_take_the_steps_of_one(modes, tmp_path, train_compiled):
         assert_close(found, round_robin.everything(trainer))
 
 
-@pytest.mark.parametrize("mode", round_robin.MODES)
+@pytest.mark.parametrize("mode", SEPARABLE_AND_PLAIN)
 def test_without_decay_too(mode):
     with eagerly():
         round_robin.train(round_robin.make_trainer(mode, weight_decay=0.0))

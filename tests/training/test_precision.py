@@ -49,7 +49,13 @@ def make_trainer(network, **options):
     return Trainer(network, **{"learning_rate": 0.01, "weight_decay": 0.1, **options})
 
 
-@pytest.fixture(scope="module", params=PRECISIONS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        "mixed_float16",
+        pytest.param("mixed_bfloat16", marks=pytest.mark.slow),
+    ],
+)
 def trained(request):
     """The real network after two steps in half and in single precision."""
     spec = ModelSpec(plan=toy.PLAN, pools=(1, 0, 1), base_channels=2)

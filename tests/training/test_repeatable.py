@@ -48,7 +48,10 @@ def alone(digest):
 
 
 # None lets tf.data choose.
-@pytest.mark.parametrize("num_parallel_calls", [1, 3, None])
+@pytest.mark.parametrize(
+    "num_parallel_calls",
+    [3, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, None))],
+)
 def test_weights_after_20_steps(digest, alone, num_parallel_calls):
     assert digest(num_parallel_calls) == alone
     assert alone[0] == 20

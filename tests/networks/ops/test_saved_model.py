@@ -55,7 +55,11 @@ def differentiate(module, tensors):
 
 
 # Where sizes are known, the compiled route takes other paths.
-@pytest.mark.parametrize("sizes", [[None] * 4, SHAPE[:-1]], ids=["any", "known"])
+@pytest.mark.parametrize(
+    "sizes",
+    [pytest.param([None] * 4, marks=pytest.mark.slow), SHAPE[:-1]],
+    ids=["any", "known"],
+)
 @pytest.mark.parametrize(
     "upsample", [pytest.param((1, 1, 1), marks=pytest.mark.slow), (1, 2, 2)]
 )
