@@ -47,6 +47,7 @@ def arguments_of(flags):
 def checked(done, status):
     """Returns how a command ended if it ended with this status and no traceback."""
     assert done.returncode == status, done.stdout + done.stderr
+    # An error is one message, not a traceback.
     assert "Traceback" not in done.stderr
     return done
 
