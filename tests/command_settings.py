@@ -1,22 +1,18 @@
 """Reads flags of `train` and `adapt`, and the settings derived from them.
 
-Nothing is trained. Each call is a process of its own: absl defines flags once in each.
+    python tests/command_settings.py MODULE <<< '[["--flag=value"], …]'
+
+Nothing is trained. Prints the settings of each command line as JSON. Each call is a
+process of its own: absl defines flags once in each.
 """
 
+import dataclasses
+import importlib
 import json
+import sys
 
-from command_session import python
-
-_SETTINGS = """
-import dataclasses, importlib, json, sys
 from absl import flags
-command = importlib.import_module(sys.argv[1])
-for arguments in json.load(sys.stdin):
-    for name in list(flags.FLAGS):
-        flags.FLAGS[name].unparse()
-    flags.FLAGS([sys.argv[1], *arguments])
-    print(json.dumps(command._settings(), default=dataclasses.asdict))
-"""
+from command_session import python, tensorflow_server
 
 # What absl knows, whatever lists of flags the command keeps.
 _FLAGS = """
@@ -35,7 +31,7 @@ print(json.dumps([{flag.name: [flag.value, flag.default] for flag in defined}, k
 def settings_of(module, command_lines):
     """The settings that a command derives from each of the command lines."""
     lines = [list(line) for line in command_lines]
-    done = python("-c", _SETTINGS, module, text=json.dumps(lines))
+    done = tensorflow_server().run("command_settings", module, text=json.dumps(lines))
     assert done.returncode == 0, done.stderr
     settings = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(settings) == len(lines)
@@ -60,3 +56,16 @@ def dig(settings, path):
     for key in path:
         settings = settings[key]
     return settings
+
+
+def main():
+    command = importlib.import_module(sys.argv[1])
+    for arguments in json.load(sys.stdin):
+        for name in list(flags.FLAGS):
+            flags.FLAGS[name].unparse()
+        flags.FLAGS([sys.argv[1], *arguments])
+        print(json.dumps(command._settings(), default=dataclasses.asdict))
+
+
+if __name__ == "__main__":
+    main()

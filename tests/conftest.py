@@ -84,8 +84,7 @@ def same_locale():
     locale.setlocale(locale.LC_ALL, before)
 
 
-@pytest.fixture
-def plain_route():
+def _take_plain_route():
     """Nothing is compiled by XLA, which takes seconds for a network.
 
     For tests that do not depend on how the network is executed.
@@ -94,6 +93,11 @@ def plain_route():
 
     with ops.use_route("plain"):
         yield
+
+
+plain_route = pytest.fixture(_take_plain_route)
+# For the `pytestmark` of a file whose shared fixtures take the plain route as well.
+plain_route_in_module = pytest.fixture(_take_plain_route, scope="module")
 
 
 @pytest.fixture(scope="session")

@@ -189,6 +189,7 @@ def evaluated(trained, tiny_data, tmp_path_factory):
             "unknown domain": (model, "--domains=Task93"),
             "no model": (f"--model_dir={work / 'no'}",),
         },
+        route="plain",
     )
     return work, results
 
@@ -297,6 +298,7 @@ def predicted(trained, tiny_data, tmp_path_factory):
             "over the scans": (*common, f"--input={some}", f"--output={work / 'some'}",
                                "--overwrite"),
         },
+        route="plain",
     )  # fmt: skip
     return work, results
 

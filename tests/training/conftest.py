@@ -3,10 +3,11 @@ import pathlib
 
 import pytest
 import toy
+from command_session import tensorflow_server
 
-from u2net_tf.input.pipeline import InputSettings
+from u2net_tf.input.pipeline import InputSettings, training_dataset
 from u2net_tf.models import checkpoints
-from u2net_tf.training import start
+from u2net_tf.training import loop, start
 from u2net_tf.training.loop import RunSettings
 from u2net_tf.training.schedule import PlateauRule
 
@@ -16,6 +17,41 @@ def toy_network(monkeypatch):
     """Trains the toy network instead of a U2Net."""
     monkeypatch.setattr(start, "build_network", toy.build_toy_network)
     monkeypatch.setattr(checkpoints, "build_network", toy.build_toy_network)
+
+
+@pytest.fixture(scope="session")
+def run_two_replicas():
+    """Runs `two_replicas.py`: devices are made before TensorFlow starts."""
+
+    def run(*arguments):
+        done = tensorflow_server().run("training.two_replicas", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def traced_once():
+    """Stands in for `training_dataset`: traces a pipeline once, not for every run.
+
+    For a run that goes on it skips the batches before, as `test_pipeline.py` has the
+    pipeline itself do.
+    """
+    made = {}
+
+    def dataset(domains, manifests, settings, *, first_step):
+        key = (tuple(domains), settings, repr(manifests))
+        if key not in made:
+            made[key] = training_dataset(domains, manifests, settings)
+        return made[key].skip(first_step)
+
+    return dataset
+
+
+@pytest.fixture
+def shared_input(monkeypatch, traced_once):
+    """Runs of the same data and settings share their input pipeline."""
+    monkeypatch.setattr(loop, "training_dataset", traced_once)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Rounds of training of the real network that look at what each step changes.
+"""Rounds of training, of the real network mostly, that look at what each step changes.
 
 For `test_isolation.py`, in its own process and, through `two_replicas.py`, on two
 logical devices.
@@ -13,7 +13,9 @@ from u2net_tf.networks.units import UNITS
 from u2net_tf.training.trainer import Trainer
 
 MODES = tuple(UNITS)
-NUM_ROUNDS = 4
+# Instead of a mode: the toy network, which is traced in a blink.
+TOY = "toy"
+NUM_ROUNDS = 2
 # Large enough to show at once in every variable.
 WEIGHT_DECAY = 0.1
 
@@ -21,9 +23,12 @@ WEIGHT_DECAY = 0.1
 def make_trainer(mode, weight_decay=WEIGHT_DECAY, strategy=None):
     """In float64, so that ways of computing that round differently can be compared."""
     strategy = strategy or tf.distribute.get_strategy()
-    spec = ModelSpec(plan=toy.PLAN, pools=(0, 1, 1), base_channels=2, adapter=mode)
+    adapter, build = mode, build_network
+    if mode == TOY:
+        adapter, build = "none", toy.build_toy_network
+    spec = ModelSpec(plan=toy.PLAN, pools=(0, 1, 1), base_channels=2, adapter=adapter)
     with strategy.scope():
-        network = build_network(spec, dtype="float64")
+        network = build(spec, dtype="float64")
     generator = np.random.default_rng(0)
     for variable in network.variables:
         # No bias starts at 0, where decay would leave it alone.

@@ -19,6 +19,8 @@ from u2net_tf.training.loop import RunSettings
 from u2net_tf.training.schedule import PlateauRule
 
 THREE = "Task93_Three"
+# `test_slow_proofs.py` and the commands compile.
+pytestmark = pytest.mark.usefixtures("plain_route_in_module", "shared_input")
 
 
 @pytest.fixture(scope="module")

@@ -2,26 +2,18 @@
 
 import contextlib
 import functools
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import round_robin
 import tensorflow as tf
 
-HERE = pathlib.Path(__file__).parent
-# In other ways than compiled on one device, the paper's mode; the others are slow.
-OTHER_MODES = [mode for mode in round_robin.MODES if mode != "separable"]
-SEPARABLE_AND_PLAIN = [
-    "separable",
-    "none",
-    *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("series", "parallel")),
-]
+from u2net_tf.networks import ops
+
+# The paper's mode; the others are slow.
 SEPARABLE_FIRST = [
-    "separable",
-    *(pytest.param(mode, marks=pytest.mark.slow) for mode in OTHER_MODES),
+    mode if mode == "separable" else pytest.param(mode, marks=pytest.mark.slow)
+    for mode in round_robin.MODES
 ]
 
 
@@ -34,8 +26,19 @@ def eagerly():
         tf.config.run_functions_eagerly(False)
 
 
+@pytest.fixture(
+    scope="module",
+    params=["plain", pytest.param("compiled", marks=pytest.mark.slow)],
+    autouse=True,
+)
+def route(request):
+    """How the network is computed: which optimizer moves what does not depend on it."""
+    with ops.use_route(request.param):
+        yield request.param
+
+
 @pytest.fixture(scope="module")
-def train_compiled():
+def train_compiled(route):
     """Mode -> trainer and losses after rounds of compiled steps."""
 
     @functools.cache
@@ -46,18 +49,6 @@ def train_compiled():
     return train
 
 
-def train_mirrored(folder, modes):
-    """What two replicas end with, trained in a process of their own."""
-    done = subprocess.run(
-        [sys.executable, HERE / "two_replicas.py", "round_robin", folder, *modes],
-        cwd=HERE.parents[1],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def assert_close(found, expected):
     """Every replica's copies, against those of the only replica."""
     assert len(found) == len(expected)
@@ -66,7 +57,7 @@ def assert_close(found, expected):
             np.testing.assert_allclose(copy, single, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("mode", SEPARABLE_AND_PLAIN)
+@pytest.mark.parametrize("mode", SEPARABLE_FIRST)
 def test_every_optimizer_counts_its_own_steps(mode, train_compiled):
     trainer, _ = train_compiled(mode)
     rounds = round_robin.NUM_ROUNDS
@@ -75,7 +66,7 @@ def test_every_optimizer_counts_its_own_steps(mode, train_compiled):
         assert int(trainer.domain_optimizers[domain].iterations) == rounds
 
 
-@pytest.mark.parametrize("mode", SEPARABLE_AND_PLAIN)
+@pytest.mark.parametrize("mode", SEPARABLE_FIRST)
 def test_no_variable_has_two_optimizers_or_none(mode, train_compiled):
     trainer, _ = train_compiled(mode)
     network = trainer.network
@@ -101,10 +92,13 @@ def test_eager_steps_are_the_compiled_ones(mode, train_compiled):
 
 
 @pytest.mark.parametrize(
-    "modes", [("separable",), pytest.param(OTHER_MODES, marks=pytest.mark.slow)]
+    "modes",
+    [(round_robin.TOY,), pytest.param(round_robin.MODES, marks=pytest.mark.slow)],
 )
-def test_two_replicas_take_the_steps_of_one(modes, tmp_path, train_compiled):
-    train_mirrored(tmp_path, modes)
+def test_two_replicas_take_the_steps_of_one(
+    route, modes, tmp_path, train_compiled, run_two_replicas
+):
+    run_two_replicas("round_robin", tmp_path, route, *modes)
     for mode in modes:
         trainer, losses = train_compiled(mode)
         with np.load(tmp_path / f"{mode}.npz") as archive:
@@ -114,7 +108,7 @@ def test_two_replicas_take_the_steps_of_one(modes, tmp_path, train_compiled):
         assert_close(found, round_robin.everything(trainer))
 
 
-@pytest.mark.parametrize("mode", SEPARABLE_AND_PLAIN)
+@pytest.mark.parametrize("mode", SEPARABLE_FIRST)
 def test_without_decay_too(mode):
     with eagerly():
         round_robin.train(round_robin.make_trainer(mode, weight_decay=0.0))

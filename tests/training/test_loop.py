@@ -15,16 +15,17 @@ import toy
 from u2net_tf import records
 from u2net_tf.command import InputError, StoppedError
 from u2net_tf.inference.predictor import Predictor
+from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.manifest import load_manifest
 from u2net_tf.models.best import DICE, LOSS
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.plan_files import plan_to_json
-from u2net_tf.training import schedule, start
+from u2net_tf.training import loop, schedule, start
 from u2net_tf.training.monitor import Monitor
 from u2net_tf.training.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).parents[2]
-pytestmark = pytest.mark.usefixtures("toy_network")
+pytestmark = pytest.mark.usefixtures("toy_network", "shared_input")
 
 
 def everything(run):
@@ -292,7 +293,11 @@ class TestResume:
         toy.assert_identical(everything(run), whole[0])
         assert read_rows(folder) == whole[1]
 
-    def test_ends_with_the_same_bits(self, train, tmp_path, whole, read_rows):
+    def test_ends_with_the_same_bits(
+        self, train, tmp_path, whole, read_rows, monkeypatch
+    ):
+        """With the pipeline that a run that goes on makes for itself."""
+        monkeypatch.setattr(loop, "training_dataset", training_dataset)
         folder = tmp_path / "parts"
         for epochs in (1, 2, 4):
             run = train(folder, max_epochs=epochs, **RESUMED)

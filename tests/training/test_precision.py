@@ -11,6 +11,7 @@ from u2net_tf.models.checkpoints import Checkpoints, load_network
 from u2net_tf.models.model_spec import ModelSpec, build_network
 from u2net_tf.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("plain_route_in_module")
 PRECISIONS = ("mixed_float16", "mixed_bfloat16")
 
 

@@ -4,9 +4,11 @@ import dataclasses
 import hashlib
 
 import pytest
+import toy
 
 from u2net_tf.input.augment.settings import Augmentation
 
+pytestmark = pytest.mark.usefixtures("plain_route_in_module")
 # All there is, and often.
 AUGMENTATION = Augmentation(
     **{
@@ -24,6 +26,8 @@ def digest(train, tmp_path_factory):
     def call(num_parallel_calls, seed=0):
         run = train(
             tmp_path_factory.mktemp("run"),
+            # One domain: each of them has a pipeline of its own, traced anew.
+            domains=[toy.TWO.name],
             steps_per_epoch=20,
             network={"base_channels": 2, "adapter": "none"},
             inputs={
@@ -57,5 +61,6 @@ def test_weights_after_20_steps(digest, alone, num_parallel_calls):
     assert alone[0] == 20
 
 
+@pytest.mark.slow
 def test_another_seed_has_other_bits(digest, alone):
     assert digest(1, seed=1)[1] != alone[1]

@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import shutil
 import types
 
 import numpy as np
@@ -15,7 +16,7 @@ from u2net_tf.models.checkpoints import load_network
 from u2net_tf.models.model_spec import ModelSpec, common_pools
 from u2net_tf.training import start
 
-pytestmark = pytest.mark.usefixtures("toy_network")
+pytestmark = pytest.mark.usefixtures("toy_network", "shared_input")
 
 
 class TestPools:
@@ -212,19 +213,42 @@ class TestDistribution:
         start.check_sizes(spec, toy.PLAN.domains, inputs, strategy)
 
 
-class TestFolder:
-    def test_holds_the_flags(self, train, tmp_path):
-        train(tmp_path, flags_text="--seed=7\n", steps_per_epoch=1)
-        assert (tmp_path / "flags.txt").read_text() == "--seed=7\n"
+@pytest.fixture(scope="module")
+def saved(train, tmp_path_factory):
+    """A folder after one step; to be left as it is."""
+    folder = tmp_path_factory.mktemp("saved") / "a" / "b"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "build_network", toy.build_toy_network)
+        train(folder, steps_per_epoch=1)
+    return folder
 
-    def test_other_flags_of_a_run_that_goes_on_are_told(self, train, tmp_path, caplog):
+
+class TestFolder:
+    @pytest.fixture
+    def folder(self, saved, tmp_path):
+        """A copy of it."""
+        return shutil.copytree(saved, tmp_path / "model")
+
+    def test_is_made(self, saved):
+        assert sorted(path.name for path in saved.iterdir()) == [
+            "checkpoints",
+            "flags.txt",
+            "tensorboard",
+            "training.csv",
+        ]
+
+    def test_holds_the_flags(self, train, folder):
+        train(folder, flags_text="--seed=7\n", steps_per_epoch=1)
+        assert (folder / "flags.txt").read_text() == "--seed=7\n"
+
+    def test_other_flags_of_a_run_that_goes_on_are_told(self, train, folder, caplog):
         flags = "--seed=0\n--learning_rate=0.02\n--max_epochs=1\n--independent\n"
         changes = {"steps_per_epoch": 1, "learning_rate": 0.02}
-        train(tmp_path, flags_text=flags, **changes)
-        train(tmp_path, flags_text=flags, **changes)
+        (folder / "flags.txt").write_text(flags)
+        train(folder, flags_text=flags, **changes)
         assert "other flags" not in caplog.text
         now = "--seed=7\n--learning_rate=0.5\n--max_epochs=1\n--noindependent\n"
-        train(tmp_path, flags_text=now, steps_per_epoch=1, learning_rate=0.5)
+        train(folder, flags_text=now, steps_per_epoch=1, learning_rate=0.5)
         (said,) = [r.getMessage() for r in caplog.records if "other flags" in r.msg]
         assert said == (
             "going on after step 1 with other flags than before; the new ones count "
@@ -233,16 +257,15 @@ class TestFolder:
             "was --learning_rate=0.02, now --learning_rate=0.5; "
             "was --seed=0, now --seed=7"
         )
-        assert (tmp_path / "flags.txt").read_text() == now
+        assert (folder / "flags.txt").read_text() == now
 
     @pytest.mark.parametrize("content", [b"--seed=\xff\n", b"--seed=0\n\0\0"])
     def test_flags_that_cannot_be_read_are_not_known(
-        self, train, tmp_path, caplog, content
+        self, train, folder, caplog, content
     ):
-        train(tmp_path, steps_per_epoch=1)
-        path = tmp_path / "flags.txt"
+        path = folder / "flags.txt"
         path.write_bytes(content)
-        train(tmp_path, flags_text="--seed=7\n", steps_per_epoch=1)
+        train(folder, flags_text="--seed=7\n", steps_per_epoch=1)
         (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
         assert re.fullmatch(
             rf"{path}: expected UTF-8 text, found other bytes in line [12]; it is now "
@@ -251,12 +274,11 @@ class TestFolder:
             said,
         )
         assert path.read_text() == "--seed=7\n"
-        assert (tmp_path / "flags.txt.damaged").read_bytes() == content
+        assert (folder / "flags.txt.damaged").read_bytes() == content
 
-    def test_flags_with_a_byte_order_mark_are_told(self, train, tmp_path, caplog):
-        train(tmp_path, steps_per_epoch=1)
-        (tmp_path / "flags.txt").write_text("--seed=1\n", encoding="utf-8-sig")
-        train(tmp_path, flags_text="--seed=7\n", steps_per_epoch=1)
+    def test_flags_with_a_byte_order_mark_are_told(self, train, folder, caplog):
+        (folder / "flags.txt").write_text("--seed=1\n", encoding="utf-8-sig")
+        train(folder, flags_text="--seed=7\n", steps_per_epoch=1)
         assert caplog.text.rstrip().endswith("was --seed=1, now --seed=7")
 
     def test_flags_of_a_run_that_never_saved_are_not_told(
@@ -282,22 +304,12 @@ class TestFolder:
     def test_which_flags_differ(self, before, now, said):
         assert start.changed_flags(before, now) == said
 
-    def test_of_another_model_is_left_as_it_is(self, train, tmp_path):
-        train(tmp_path, steps_per_epoch=1)
-        before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    def test_of_another_model_is_left_as_it_is(self, train, folder):
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         with pytest.raises(InputError, match="expected base_channels 8, found 4"):
-            train(tmp_path, network={"base_channels": 8}, flags_text="--seed=7\n")
-        after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+            train(folder, network={"base_channels": 8}, flags_text="--seed=7\n")
+        after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         assert after == before
-
-    def test_is_made(self, train, tmp_path):
-        train(tmp_path / "a" / "b", steps_per_epoch=1)
-        assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
-            "checkpoints",
-            "flags.txt",
-            "tensorboard",
-            "training.csv",
-        ]
 
     def test_without_shards(self, train, tmp_path):
         words = f"{tmp_path / 'no' / 'plan.json'}: expected a plan"
@@ -308,25 +320,19 @@ class TestFolder:
 
 class TestIndependently:
     @pytest.fixture
-    def options(self, train, tiny_data, tmp_path, monkeypatch):
-        """What `train` is called with, and what that makes of each domain alone."""
+    def options(self, train, tmp_path, monkeypatch):
+        """What `train` is called with."""
         called = {}
-        original = start.train
-
-        def call(**options):
-            called.update(options)
-            return original(**options)
-
         with monkeypatch.context() as patch:
-            patch.setattr(start, "train", call)
-            for name in tiny_data.plan.names:
-                train(tmp_path / "alone" / name, domains=[name], pools=None)
-        settings = dataclasses.replace(
-            called["settings"], model_dir=str(tmp_path / "m")
-        )
-        return {**called, "domains": [], "settings": settings}
+            patch.setattr(start, "train", lambda **options: called.update(options))
+            train(tmp_path / "m", pools=None)
+        return called
 
-    def test_each_is_what_training_it_alone_makes(self, options, tmp_path):
+    def test_each_is_what_training_it_alone_makes(
+        self, train, tiny_data, options, tmp_path
+    ):
+        for name in tiny_data.plan.names:
+            train(tmp_path / "alone" / name, domains=[name], pools=None)
         start.train_independently(**options)
         for domain in toy.PLAN.domains:
             spec, network, _ = load_network(tmp_path / "m" / domain.name)
@@ -360,8 +366,8 @@ class TestIndependently:
             f"--model_dir={folder}",
         ]
 
-    def test_a_folder_of_a_joint_model_is_left_as_it_is(self, train, options, tmp_path):
-        train(tmp_path / "m", steps_per_epoch=1)
+    def test_a_folder_of_a_joint_model_is_left_as_it_is(self, saved, options, tmp_path):
+        shutil.copytree(saved, tmp_path / "m")
         with pytest.raises(
             InputError, match="expected a folder without a model, found"
         ):

@@ -1,6 +1,3 @@
-import pathlib
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +7,6 @@ import toy
 
 from u2net_tf.domains import Plan
 from u2net_tf.losses import segmentation_loss
-
-HERE = pathlib.Path(__file__).parent
 
 
 def make_trainer(**options):
@@ -236,22 +231,22 @@ class TestLoss:
 
 
 class TestTwoReplicas:
-    """In a process of their own: devices are made before TensorFlow starts."""
-
-    def run(self, *arguments):
-        done = subprocess.run(
-            [sys.executable, HERE / "two_replicas.py", *arguments],
-            cwd=HERE.parents[1],
-            capture_output=True,
-            encoding="utf-8",
-            timeout=500,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def test_whole_runs(self, tmp_path, tiny_data):
-        self.run("run", tiny_data.data_dir, tmp_path)
-        for folder in ("joint", "alone/Task91_One", "alone/Task92_Two", "added"):
+    @pytest.mark.parametrize(
+        ("what", "folders"),
+        [
+            ("joint", ["joint"]),
+            pytest.param(
+                "alone",
+                ["alone/Task91_One", "alone/Task92_Two"],
+                marks=pytest.mark.slow,
+            ),
+            pytest.param("adapted", ["adapted"], marks=pytest.mark.slow),
+        ],
+    )
+    def test_whole_runs(self, run_two_replicas, tmp_path, tiny_data, what, folders):
+        run_two_replicas("run", what, tiny_data.data_dir, tmp_path)
+        for folder in folders:
             assert (tmp_path / folder / "training.csv").is_file()
 
-    def test_a_step_that_overflows_on_one_is_left_out_on_both(self):
-        self.run("half")
+    def test_a_step_that_overflows_on_one_is_left_out_on_both(self, run_two_replicas):
+        run_two_replicas("half")

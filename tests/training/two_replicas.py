@@ -1,17 +1,17 @@
 """MirroredStrategy on two logical CPU devices.
 
-    python tests/training/two_replicas.py round_robin OUT_DIR MODE…
-    python tests/training/two_replicas.py run DATA_DIR WORK_DIR
+    python tests/training/two_replicas.py round_robin OUT_DIR ROUTE MODE…
+    python tests/training/two_replicas.py run WHAT DATA_DIR WORK_DIR
     python tests/training/two_replicas.py half
 
-Started by `test_isolation.py` and `test_trainer.py`.
+Started by `test_isolation.py` and `test_trainer.py`, by way of `run_two_replicas`.
 """
 
 import dataclasses
 import pathlib
 import sys
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[up]) for up in (1, 2)]
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[up]) for up in (0, 1, 2)]
 
 import numpy as np  # noqa: E402
 import round_robin  # noqa: E402
@@ -21,6 +21,7 @@ import toy  # noqa: E402
 from u2net_tf.input.pipeline import InputSettings  # noqa: E402
 from u2net_tf.models.checkpoints import load_network, save_model  # noqa: E402
 from u2net_tf.models.model_spec import ModelSpec, build_network  # noqa: E402
+from u2net_tf.networks import ops  # noqa: E402
 from u2net_tf.plan_files import load_plan  # noqa: E402
 from u2net_tf.training import adaptation, start  # noqa: E402
 from u2net_tf.training.loop import RunSettings  # noqa: E402
@@ -30,20 +31,21 @@ from u2net_tf.training.trainer import Trainer  # noqa: E402
 DEVICES = ("CPU:0", "CPU:1")
 
 
-def train_round_robin(out_dir, *modes):
+def train_round_robin(out_dir, route, *modes):
     """Rounds in these modes; writes the losses and what the replicas end with."""
     strategy = start.make_strategy("mirrored")
     for mode in modes:
-        trainer = round_robin.make_trainer(mode, strategy=strategy)
-        losses = round_robin.train(trainer)
+        with ops.use_route(route):
+            trainer = round_robin.make_trainer(mode, strategy=strategy)
+            losses = round_robin.train(trainer)
         values = round_robin.everything(trainer)
         np.savez(pathlib.Path(out_dir) / f"{mode}.npz", losses, *values)
 
 
-def run(data_dir, work):
-    """Whole runs: a joint one, independent ones, and one that adds a domain."""
+def run(what, data_dir, work):
+    """A run of `start.train` ("joint"), of independent networks, or of `adapt`."""
     work = pathlib.Path(work)
-    settings = RunSettings(str(work / "joint"), 4, max_epochs=2, eval_every=2)
+    settings = RunSettings(str(work / what), 4, max_epochs=1, eval_every=1)
     common = {
         "inputs": InputSettings(data_dir=data_dir),
         "optimizer": {"weight_decay": 1e-5},
@@ -52,30 +54,37 @@ def run(data_dir, work):
         "distribution": "mirrored",
         "flags_text": "",
     }
-    build, start.build_network = start.build_network, toy.build_toy_network
     network = {"adapter": "separable", "base_channels": 4, "second_up_conv": None}
     shape = {"domains": [], "network": network, "pools": (1, 1, 1)}
-    assert start.train(settings=settings, **shape, **common).step == 8
-    alone = dataclasses.replace(settings, model_dir=str(work / "alone"), max_epochs=1)
-    start.train_independently(settings=alone, **shape, **common)
-    start.build_network = build
+    if what == "adapted":
+        adapt(data_dir, work, settings, common)
+        return
+    start.build_network = toy.build_toy_network
+    if what == "joint":
+        for epochs in (1, 2):
+            longer = dataclasses.replace(settings, max_epochs=epochs)
+            trained = start.train(settings=longer, **shape, **common)
+            assert trained.step == 4 * epochs
+            assert trained._trainer.strategy.num_replicas_in_sync == 2
+    else:
+        start.train_independently(settings=settings, **shape, **common)
 
+
+def adapt(data_dir, work, settings, common):
+    """Adds a domain to a model that was never trained."""
     plan = load_plan(pathlib.Path(data_dir) / "plan.json").select([toy.ONE.name])
     spec = ModelSpec(plan, pools=(1, 0, 1), base_channels=2, adapter="none")
     save_model(work / "parent", spec, build_network(spec))
-    added = dataclasses.replace(
-        settings, model_dir=str(work / "added"), steps_per_epoch=2, max_epochs=1
-    )
     # It says itself if the old domain is another afterwards.
     run = adaptation.adapt(
         parent_dir=work / "parent",
         domain=toy.TWO.name,
         init="mean",
-        settings=added,
+        settings=dataclasses.replace(settings, steps_per_epoch=2, eval_every=0),
         **common,
     )
     assert run._trainer.strategy.num_replicas_in_sync == 2
-    own = load_network(work / "added")[1].domain_variables(1)
+    own = load_network(settings.model_dir)[1].domain_variables(1)
     assert all(np.isfinite(variable.numpy()).all() for variable in own)
 
 
