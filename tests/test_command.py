@@ -1,5 +1,6 @@
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import textwrap
@@ -111,3 +112,10 @@ def test_messages_of_an_import_that_fails_are_shown(noisy_tensorflow):
     assert done.returncode == 1
     assert done.stderr.startswith("start-up message\n")
     assert "no such instruction" in done.stderr
+
+
+def test_messages_before_an_abort_are_shown(noisy_tensorflow):
+    path = noisy_tensorflow("os.write(2, b'no such instruction\\n')\nos.abort()\n")
+    done = run("command.import_tensorflow()", "--size=1", path=path)
+    assert done.returncode == -signal.SIGABRT
+    assert "start-up message\nno such instruction\n" in done.stderr
