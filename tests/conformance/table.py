@@ -141,9 +141,10 @@ _NETWORKS = {
 }
 TABLE = {**_LAYERS, **_NETWORKS}
 # Of the blocks, which are made of units, one row for each class is in the default run,
-# and of the networks one for each kind of domains: they differ in their units alone.
+# and of the networks one of two domains and one of a single one: they differ in their
+# units alone.
 _QUICK_BLOCKS = ("EncoderBlock, separable", "DecoderBlock, series")
-_QUICK_NETWORKS = ("U2Net, separable", "U2Net, shared, full", "U2Net, independent")
+_QUICK_NETWORKS = ("U2Net, separable", "U2Net, independent")
 _SLOW_ROWS = [
     name
     for name in TABLE

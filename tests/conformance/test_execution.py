@@ -1,7 +1,7 @@
 """Eager, compiled, compiled by XLA and in half precision, the numbers are the same.
 
 XLA takes seconds to compile what a layer is made of. So the default run has every layer
-and unit, of one domain, and one network; `make test-slow` has the rest.
+and unit, of one domain, a block and a network; `make test-slow` has the rest.
 """
 
 import numpy as np
@@ -15,6 +15,9 @@ from u2net_tf.networks.recomputation import RECOMPUTE
 
 # Layers and units; blocks and networks are made of them.
 PARTS = [name for name, row in TABLE.items() if "Block" not in name and not row.spec]
+# The separable unit has an up-sampled depthwise convolution, the block a residual.
+ANY_SIZE = [name for name in PARTS if name != "DepthwiseConv3D, up-sampled"]
+ANY_SIZE += ["EncoderBlock, separable"]
 HALF_PRECISION = (
     "DomainNorm",
     "DepthwiseConv3D",
@@ -47,7 +50,7 @@ def differentiate_plainly(layer, domain, inputs):
 
 @pytest.mark.parametrize(
     ("name", "domain"),
-    table.every_domain(quick=[*PARTS, "U2Net, separable, pointwise"]),
+    table.every_domain(quick=ANY_SIZE),
 )
 def test_compiled_for_any_size(name, domain):
     row = TABLE[name]
@@ -60,6 +63,7 @@ def test_compiled_for_any_size(name, domain):
 
     compiled = tf.function(
         lambda inputs, upstream: table.differentiate(layer, domain, inputs, upstream),
+        autograph=False,
         input_signature=[list(map(any_size, inputs)), any_size(upstream)],
     )
     assert_close(compiled(inputs, upstream), expected)
@@ -73,12 +77,12 @@ def test_compiled_by_xla(name, domain):
     layer, inputs = table.build(row), table.draw_inputs(row, domain)
     expected = differentiate_plainly(layer, domain, inputs)
     if len(layer.variables) <= 8:
-        compiled = tf.function(table.differentiate, jit_compile=True)
+        compiled = tf.function(table.differentiate, jit_compile=True, autograph=False)
         assert_close(compiled(layer, domain, inputs), expected)
     else:
         # XLA takes seconds for the gradient of what is larger, and that is made of the
         # gradients of what is smaller.
-        compiled = tf.function(layer, jit_compile=True)
+        compiled = tf.function(layer, jit_compile=True, autograph=False)
         outputs = compiled(*inputs, domain=domain)
         np.testing.assert_allclose(outputs, expected[0], rtol=0, atol=1e-10)
 
@@ -92,7 +96,7 @@ def test_network_with_gradients_compiled_by_xla(name, recompute):
     assert network.recompute == recompute
     inputs = [table.draw((1, 2, 4, 4, 2))]
     expected = differentiate_plainly(network, 1, inputs)
-    compiled = tf.function(table.differentiate, jit_compile=True)
+    compiled = tf.function(table.differentiate, jit_compile=True, autograph=False)
     assert_close(compiled(network, 1, inputs), expected)
 
 
@@ -107,15 +111,20 @@ def relative_error(found, expected):
     return float(differences / tf.linalg.global_norm([other for _, other in pairs]))
 
 
+# What XLA compiles is tested with each type in `networks/ops`.
+@pytest.mark.parametrize(
+    "route", ["plain", pytest.param("compiled", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("name", "domain"), table.every_domain(quick=HALF_PRECISION))
-def test_mixed_precision(name, domain):
+def test_mixed_precision(name, domain, route):
     row = TABLE[name]
     inputs = table.draw_inputs(row, domain, "float32")
     layer = table.build(row, "float32")
     expected, exact_gradients = differentiate_plainly(layer, domain, inputs)
     for dtype, unit in ((tf.float16, 2.0**-10), (tf.bfloat16, 2.0**-7)):
         mixed = table.build(row, f"mixed_{dtype.name}")
-        outputs, gradients = table.differentiate(mixed, domain, inputs)
+        with ops.use_route(route):
+            outputs, gradients = table.differentiate(mixed, domain, inputs)
         # A loss over half-precision logits would lose its small gradients.
         assert outputs.dtype == (dtype if row.spec is None else tf.float32)
         assert {variable.dtype for variable in mixed.variables} == {"float32"}

@@ -1,4 +1,8 @@
-"""The gradient in every input and variable is that of finite differences."""
+"""The gradient in every input and variable is that of finite differences.
+
+By the plain route, which takes no time to compile. `test_execution.py` holds the
+compiled gradients against the plain ones; `make test-slow` takes their differences too.
+"""
 
 import numpy as np
 import pytest
@@ -11,22 +15,24 @@ from u2net_tf.networks import ops
 STEP = 1e-5
 
 
+@pytest.mark.parametrize(
+    "route", ["plain", pytest.param("compiled", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("name", "domain"), table.every_domain(quick=table.QUICK_ROWS))
-def test_gradients_are_finite_differences(name, domain):
+def test_gradients_are_finite_differences(name, domain, route):
     row = TABLE[name]
     layer = table.build(row)
     inputs = [tf.Variable(tensor) for tensor in table.draw_inputs(row, domain)]
     tensors = [tensor.value() for tensor in inputs]
-    outputs, gradients = table.differentiate(layer, domain, tensors)
+    with ops.use_route(route):
+        outputs, gradients = table.differentiate(layer, domain, tensors)
     upstream = table.draw(outputs.shape, seed=1)
 
-    @tf.function
+    @tf.function(autograph=False)
     def total():
         outputs = layer(*(tensor.value() for tensor in inputs), domain=domain)
         return tf.reduce_sum(upstream * outputs)
 
-    # Of plain operations: they take no time to compile, and `test_execution.py` holds
-    # their outputs against those of the compiled ones.
     with ops.use_route("plain"):
         total()
 

@@ -1,30 +1,23 @@
-import pathlib
-import subprocess
-import sys
-
 import pytest
+from command_session import tensorflow_server
 from table import TABLE
 
-HERE = pathlib.Path(__file__).parent
-
-
 # Layers, a unit and a network; the rest is slow.
-QUICK = ["DomainNorm", "DepthwiseConv3D", "DomainConv3D", "SeparableUnit"]
-QUICK += ["DownSample", "U2Net, independent"]
-REST = [name for name in TABLE if name not in QUICK]
+QUICK = ["DomainConv3D", "SeparableUnit", "DownSample", "U2Net, independent"]
 
 
 @pytest.mark.parametrize(
-    "names", [QUICK, pytest.param(REST, marks=pytest.mark.slow)], ids=["quick", "rest"]
+    ("route", "names"),
+    [
+        ("plain", QUICK),
+        # XLA takes seconds for each row and device.
+        ("compiled", ["DomainNorm"]),
+        pytest.param("compiled", list(TABLE), marks=pytest.mark.slow),
+    ],
+    ids=["plain", "compiled", "all"],
 )
-def test_rows_on_two_devices_equal_one(names):
+def test_rows_on_two_devices_equal_one(route, names):
     """In a process of its own: devices are made before TensorFlow starts."""
-    done = subprocess.run(
-        [sys.executable, HERE / "two_devices.py", *names],
-        cwd=HERE.parents[1],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=500,
-    )
+    done = tensorflow_server().run("conformance.two_devices", route, *names)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines() == names

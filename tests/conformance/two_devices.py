@@ -1,19 +1,21 @@
 """Rows under MirroredStrategy on two logical CPU devices against one device.
 
-    python tests/conformance/two_devices.py NAME…
+    python tests/conformance/two_devices.py ROUTE NAME…
 
-Started by `test_two_devices.py`; prints the name of each row that is done.
+Run by `test_two_devices.py`; prints the name of each row that is done.
 """
 
 import pathlib
 import sys
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[up]) for up in (1, 2)]
+sys.path[:0] = [str(pathlib.Path(__file__).parents[up]) for up in (0, 1, 2)]
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import table  # noqa: E402
 import tensorflow as tf  # noqa: E402
+
+from u2net_tf.networks import ops  # noqa: E402
 
 LEARNING_RATE = 0.5
 
@@ -24,7 +26,7 @@ def values_on(strategy, variables):
     return [[copy.numpy() for copy in device] for device in zip(*copies, strict=True)]
 
 
-def check(strategy, row):
+def check(strategy, row, route):
     """Takes steps with the same data on both devices, and on one device."""
     alone = table.build(row)
     with strategy.scope():
@@ -33,11 +35,14 @@ def check(strategy, row):
         optimizer.build(mirrored.trainable_variables)
     for domain in range(row.num_domains):
         inputs = table.draw_inputs(row, domain)
-        expected, gradients = table.differentiate(alone, domain, inputs)
+        with ops.use_route(route):
+            expected, gradients = table.differentiate(alone, domain, inputs)
         gradients = gradients[len(inputs) :]
 
         def replica_step(domain=domain, inputs=inputs):
-            outputs, gradients = table.differentiate(mirrored, domain, inputs)
+            # Each replica has a thread, and each thread a route.
+            with ops.use_route(route):
+                outputs, gradients = table.differentiate(mirrored, domain, inputs)
             pairs = zip(gradients[len(inputs) :], mirrored.variables, strict=True)
             # The optimizer adds up the replicas' gradients.
             half = [(g / 2, variable) for g, variable in pairs if g is not None]
@@ -73,8 +78,9 @@ def main():
     logical = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(devices[0], logical)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    for name in sys.argv[1:]:
-        check(strategy, table.TABLE[name])
+    route, *names = sys.argv[1:]
+    for name in names:
+        check(strategy, table.TABLE[name], route)
         print(name)
 
 

@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from u2net_tf.networks import blocks, layers, ops, units
 
+pytestmark = pytest.mark.usefixtures("plain_route")
+
 
 def draw(channels, dtype="float32", size=(4, 4, 4)):
     numbers = np.random.default_rng(0).normal(size=(2, *size, channels))
@@ -188,7 +190,9 @@ def test_decoder_block_does_not_join_its_parts():
     for adapter, joins in (("separable", 0), ("none", 1)):
         block = blocks.DecoderBlock(2, 1, strides=(2, 2, 2), adapter=adapter)
         block.build()
-        graph = tf.function(lambda x, y, block=block: block(x, y, domain=0))
+        graph = tf.function(
+            lambda x, y, block=block: block(x, y, domain=0), autograph=False
+        )
         concrete = graph.get_concrete_function(
             tf.TensorSpec((1, 2, 2, 2, 4)), tf.TensorSpec((1, 4, 4, 4, 2))
         )

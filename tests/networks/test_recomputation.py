@@ -12,9 +12,16 @@ from u2net_tf.networks.u2net import U2Net
 
 WAYS = {
     "eager": lambda function: function,
-    "graph": tf.function,
-    "xla": tf.function(jit_compile=True),
+    "graph": tf.function(autograph=False),
+    "xla": tf.function(jit_compile=True, autograph=False),
 }
+
+
+# Operations keep as few maps by either: see `TestKeptMaps`.
+@pytest.fixture(params=["plain", pytest.param("compiled", marks=pytest.mark.slow)])
+def taken_route(request):
+    with ops.use_route(request.param):
+        yield
 
 
 def draw(shape, seed=0):
@@ -269,6 +276,7 @@ def make_encoder(recompute, dtype="float64", adapter="separable"):
 
 
 class TestBlocks:
+    @pytest.mark.usefixtures("taken_route")
     @pytest.mark.parametrize(
         ("adapter", "recompute", "num_inside"),
         [
@@ -287,7 +295,10 @@ class TestBlocks:
         kept = count_kept_maps(lambda x: block(x, domain=1), [draw(MAP)])
         assert kept == (1, num_inside)
 
-    @pytest.mark.parametrize("recompute", RECOMPUTE)
+    @pytest.mark.usefixtures("taken_route")
+    @pytest.mark.parametrize(
+        "recompute", ["blocks", pytest.param("none", marks=pytest.mark.slow)]
+    )
     def test_decoder_keeps_the_inputs_of_its_units(self, recompute):
         tensors = [draw((2, 2, 3, 2, 6)), draw((2, 2, 3, 4, 3), seed=1)]
         block = DecoderBlock(
@@ -306,7 +317,7 @@ class TestBlocks:
 
     def test_backward_pass_waits_for_its_gradient(self):
         """All that is computed again hangs on what is handed in."""
-        block = make_encoder("blocks")
+        block = make_encoder("blocks", adapter="none")
         _, backward, inputs = trace(lambda x: block(x, domain=1), [draw(MAP)])
         # In the order in which they were traced: first the arguments.
         upstream, *operations = inputs[0].graph.get_operations()
@@ -324,7 +335,7 @@ class TestBlocks:
     @pytest.mark.parametrize("route", ops.ROUTES)
     def test_computes_again_by_the_same_route(self, route):
         """Though the gradient is taken where another one counts."""
-        block = make_encoder("blocks")
+        block = make_encoder("blocks", adapter="none")
 
         def call(inputs):
             with ops.use_route(route):
@@ -334,6 +345,7 @@ class TestBlocks:
             types = {operation.type for operation in operations}
             assert ("PartitionedCall" in types) == (route == "compiled")
 
+    @pytest.mark.usefixtures("taken_route")
     def test_mixed_precision(self):
         """The same operations on the same numbers."""
         inputs = tf.cast(draw(MAP), tf.float32)
@@ -342,19 +354,18 @@ class TestBlocks:
             block = make_encoder(recompute, "mixed_bfloat16")
             assert {variable.dtype for variable in block.variables} == {"float32"}
             assert block(inputs, domain=1).dtype == tf.bfloat16
-            return tf.function(
-                lambda x: differentiate(
-                    lambda x: tf.cast(block(x, domain=1), tf.float32),
-                    [x],
-                    block.trainable_variables,
-                )
-            )(inputs)
+            return differentiate(
+                lambda x: tf.cast(block(x, domain=1), tf.float32),
+                [inputs],
+                block.trainable_variables,
+            )
 
         for one, other in zip(measure("blocks"), measure("none"), strict=True):
             assert one.dtype == other.dtype == tf.float32
             assert float(tf.norm(one - other)) <= 0.01 * float(tf.norm(other))
 
 
+@pytest.mark.usefixtures("taken_route")
 @pytest.mark.parametrize(
     ("way", "adapter"),
     [
@@ -392,22 +403,30 @@ def test_network(way, adapter):
     assert not all(moved)
 
 
+@pytest.mark.usefixtures("taken_route")
 @pytest.mark.parametrize(
-    ("recompute", "num_inside"),
+    ("adapter", "recompute", "num_inside"),
     [
         # What stem and seven units return, and both layers of the down-sampling.
-        ("blocks", 1 + 7 + 2),
+        ("none", "blocks", 1 + 7 + 2),
+        pytest.param("separable", "blocks", 1 + 7 + 2, marks=pytest.mark.slow),
         # And one map inside the stem and three in each unit; a unit whose inputs are
         # two parts has two more.
-        ("none", 1 + 7 + 2 + 1 + 7 * 3 + 2),
+        pytest.param(
+            "separable",
+            "none",
+            1 + 7 + 2 + 1 + 7 * 3 + 2,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
-def test_network_keeps_the_inputs_of_stem_and_units(recompute, num_inside):
+def test_network_keeps_the_inputs_of_stem_and_units(adapter, recompute, num_inside):
     network = U2Net(
         [1, 2],
         [2, 3],
         pools=(0, 0, 1),
         base_channels=2,
+        adapter=adapter,
         recompute=recompute,
         dtype="float64",
     )

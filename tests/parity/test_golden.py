@@ -12,6 +12,7 @@ from tools.published_weights import (
     published_variables,
 )
 from u2net_tf import losses
+from u2net_tf.networks import ops
 from u2net_tf.networks.u2net import U2Net
 
 FILES = ["shared", "universal_separable", "universal_series", "universal_parallel"]
@@ -56,8 +57,17 @@ def name(request):
     return request.param
 
 
+# XLA takes half a minute for the separable network; that both routes compute the same
+# is tested for each operation and layer, and for networks by `test_execution.py`.
+@pytest.fixture(params=["plain", pytest.param("compiled", marks=pytest.mark.slow)])
+def route(request):
+    with ops.use_route(request.param):
+        yield
+
+
 # Domain 1 has two modalities and three classes.
 @pytest.mark.parametrize("domain", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.usefixtures("route")
 class TestFloat64:
     """Exactness is tested in float64, in which the golden numbers were computed."""
 
@@ -89,7 +99,18 @@ class TestFloat64:
         assert not expected
 
 
+# `TestFloat64` has each network's structure; here only precision is another.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shared",
+        "universal_separable",
+        pytest.param("universal_series", marks=pytest.mark.slow),
+        pytest.param("universal_parallel", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("domain", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.usefixtures("route")
 def test_float32(golden_dir, name, domain):
     # Each of up to 35 normalizations in a row divides by a deviation that float32 only
     # knows roughly, and the separable network has twice as many as the others: PyTorch
@@ -108,11 +129,17 @@ def test_float32(golden_dir, name, domain):
     )
 
 
+@pytest.fixture(scope="module")
+def golden(golden_dir):
+    """One that nothing is loaded into."""
+    golden = Golden(golden_dir / "universal_series.npz", "float32")
+    golden.model.build()
+    return golden
+
+
 class TestLoadPublishedWeights:
-    def load(self, golden_dir, **changes):
-        golden = Golden(golden_dir / "universal_series.npz", "float32")
+    def load(self, golden, **changes):
         params = {**golden.params, **changes}
-        golden.model.build()
         before = golden.model.get_weights()
         params = {name: array for name, array in params.items() if array is not None}
         with pytest.raises(ValueError, match="Received: ") as error:
@@ -120,15 +147,15 @@ class TestLoadPublishedWeights:
         assert all(map(np.array_equal, before, golden.model.get_weights()))
         return str(error.value)
 
-    def test_names_what_is_missing(self, golden_dir):
+    def test_names_what_is_missing(self, golden):
         name = "down_samps.1.op1.conv.bias"
-        assert f"without ['{name}']" in self.load(golden_dir, **{name: None})
+        assert f"without ['{name}']" in self.load(golden, **{name: None})
 
-    def test_names_what_is_left_over(self, golden_dir):
-        message = self.load(golden_dir, **{"up_blocks.9.op1.conv.bias": np.zeros(3)})
+    def test_names_what_is_left_over(self, golden):
+        message = self.load(golden, **{"up_blocks.9.op1.conv.bias": np.zeros(3)})
         assert "unknown ['up_blocks.9.op1.conv.bias']" in message
 
     @pytest.mark.parametrize("shape", [(4,), (4, 4, 3, 3, 1), (4, 4)])
-    def test_names_what_does_not_fit(self, golden_dir, shape):
+    def test_names_what_does_not_fit(self, golden, shape):
         name = "down_blocks.0.op1.conv.weight"
-        assert name in self.load(golden_dir, **{name: np.zeros(shape)})
+        assert name in self.load(golden, **{name: np.zeros(shape)})

@@ -13,6 +13,8 @@ import warnings
 import nibabel as nib
 import numpy as np
 import pytest
+from command_server import arguments_of
+from command_session import session
 from toy import ONE, PLAN, TWO
 
 from tools import published_files
@@ -29,7 +31,10 @@ from u2net_tf.command import InputError, StoppedError
 from u2net_tf.domains import Plan
 from u2net_tf.models.checkpoints import load_network, load_spec
 from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.networks.parameter_counts import network_without_values
 from u2net_tf.plan_files import plan_to_json
+
+pytestmark = pytest.mark.usefixtures("plain_route")
 
 MODULE = "tools.port_torch_weights"
 ADAPTERS = {
@@ -266,8 +271,19 @@ def test_bare_names(weights, tmp_path, params):
 @pytest.mark.parametrize("adapter", ADAPTERS.values())
 @pytest.mark.parametrize("second_up_conv", ["full", "pointwise"])
 def test_structure(adapter, second_up_conv):
-    spec = dataclasses.replace(SPEC, adapter=adapter, second_up_conv=second_up_conv)
-    assert read_structure(state_dict_of(build_network(spec))) == Structure(
+    network = network_without_values(
+        (1, 2),
+        (2, 3),
+        pools=SPEC.pools,
+        base_channels=2,
+        adapter=adapter,
+        second_up_conv=second_up_conv,
+    )
+    zeros = {
+        name: to_torch(np.zeros(variable.shape), layout)
+        for name, layout, variable in published_variables(network)
+    }
+    assert read_structure(zeros) == Structure(
         num_modalities=(1, 2),
         num_classes=(2, 3),
         base_channels=2,
@@ -488,16 +504,18 @@ class TestCommand:
         assert "expected a folder without a model, found " in again
 
 
-def test_predict_takes_what_was_ported(run_warm, tiny_data, tmp_path, params):
+def test_predict_takes_what_was_ported(tiny_data, tmp_path, params):
     np.savez(tmp_path / "weights.npz", **params)
     spec = dataclasses.replace(SPEC, plan=tiny_data.plan)
     port(tmp_path / "weights.npz", spec, tmp_path / "model")
     scan = tiny_data.raw_dir / "Task92_Two" / "imagesTr" / "two_0.nii.gz"
-    run_warm(
-        "u2net_tf.predict",
-        model_dir=tmp_path / "model",
-        domain="Task92_Two",
-        input=scan,
-        output=tmp_path / "out",
-    )
+    flags = {
+        "model_dir": tmp_path / "model",
+        "domain": "Task92_Two",
+        "input": scan,
+        "output": tmp_path / "out",
+    }
+    line = {"predict": arguments_of(flags)}
+    done = session("u2net_tf.predict", line, route="plain")["predict"]
+    assert done["status"] == 0, done
     assert nib.load(tmp_path / "out" / "two_0.nii.gz").shape == (12, 12, 10)

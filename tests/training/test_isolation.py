@@ -92,13 +92,18 @@ def test_eager_steps_are_the_compiled_ones(mode, train_compiled):
 
 
 @pytest.mark.parametrize(
-    "modes",
-    [(round_robin.TOY,), pytest.param(round_robin.MODES, marks=pytest.mark.slow)],
+    ("route", "modes"),
+    [
+        ("plain", (round_robin.TOY,)),
+        # Each replica has a thread, and each thread a route: the default one.
+        pytest.param("compiled", round_robin.MODES, marks=pytest.mark.slow),
+    ],
+    indirect=["route"],
 )
 def test_two_replicas_take_the_steps_of_one(
-    route, modes, tmp_path, train_compiled, run_two_replicas
+    modes, tmp_path, train_compiled, run_two_replicas
 ):
-    run_two_replicas("round_robin", tmp_path, route, *modes)
+    run_two_replicas("round_robin", tmp_path, *modes)
     for mode in modes:
         trainer, losses = train_compiled(mode)
         with np.load(tmp_path / f"{mode}.npz") as archive:

@@ -1,6 +1,6 @@
 """MirroredStrategy on two logical CPU devices.
 
-    python tests/training/two_replicas.py round_robin OUT_DIR ROUTE MODE…
+    python tests/training/two_replicas.py round_robin OUT_DIR MODE…
     python tests/training/two_replicas.py run WHAT DATA_DIR WORK_DIR
     python tests/training/two_replicas.py half
 
@@ -21,7 +21,6 @@ import toy  # noqa: E402
 from u2net_tf.input.pipeline import InputSettings  # noqa: E402
 from u2net_tf.models.checkpoints import load_network, save_model  # noqa: E402
 from u2net_tf.models.model_spec import ModelSpec, build_network  # noqa: E402
-from u2net_tf.networks import ops  # noqa: E402
 from u2net_tf.plan_files import load_plan  # noqa: E402
 from u2net_tf.training import adaptation, start  # noqa: E402
 from u2net_tf.training.loop import RunSettings  # noqa: E402
@@ -31,13 +30,12 @@ from u2net_tf.training.trainer import Trainer  # noqa: E402
 DEVICES = ("CPU:0", "CPU:1")
 
 
-def train_round_robin(out_dir, route, *modes):
+def train_round_robin(out_dir, *modes):
     """Rounds in these modes; writes the losses and what the replicas end with."""
     strategy = start.make_strategy("mirrored")
     for mode in modes:
-        with ops.use_route(route):
-            trainer = round_robin.make_trainer(mode, strategy=strategy)
-            losses = round_robin.train(trainer)
+        trainer = round_robin.make_trainer(mode, strategy=strategy)
+        losses = round_robin.train(trainer)
         values = round_robin.everything(trainer)
         np.savez(pathlib.Path(out_dir) / f"{mode}.npz", losses, *values)
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -82,7 +84,16 @@ def test_every_argument_counts(epsilon, slope):
     )
 
 
-@pytest.mark.parametrize("depth", [1, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize(
+    "depth",
+    [
+        1,
+        *(pytest.param(depth, marks=pytest.mark.slow) for depth in (3, 4)),
+        5,
+        6,
+        8,
+    ],
+)
 def test_depths(depth):
     """Up to four slices are added up at once, whatever divides the depth."""
     tensors = draw_tensors((2, depth, 2, 3, 2), num=4)
@@ -97,7 +108,8 @@ def test_one_unknown_size(unknown):
     channel_spec = tf.TensorSpec(SHAPE[-1:], tf.float64)
 
     @tf.function(
-        input_signature=[map_spec, map_spec, channel_spec, channel_spec, map_spec]
+        autograph=False,
+        input_signature=[map_spec, map_spec, channel_spec, channel_spec, map_spec],
     )
     def differentiated(upstream, *tensors):
         return differentiate(with_options(negative_slope=0.25), tensors, upstream)
@@ -109,13 +121,20 @@ def test_one_unknown_size(unknown):
     assert spec.shape.as_list() == known_in_part
 
 
-@pytest.mark.parametrize("num", [3, 4])
-@pytest.mark.parametrize("slope", [None, 0.25])
-@pytest.mark.parametrize("route", ops.ROUTES)
+# `test_formula` has the gradients of all, which TensorFlow derives by itself.
+@pytest.mark.parametrize(
+    ("route", "slope", "num"),
+    [
+        case
+        if case == ("compiled", 0.25, 4)
+        else pytest.param(*case, marks=pytest.mark.slow)
+        for case in itertools.product(ops.ROUTES, (None, 0.25), (3, 4))
+    ],
+)
 def test_gradients_are_finite_differences(num, slope, route):
     ours = with_options(negative_slope=slope, route=route, epsilon=0.5)
     theory, numeric = tf.test.compute_gradient(
-        tf.function(ours), list(draw_tensors((2, 2, 1, 3, 2), num))
+        tf.function(ours, autograph=False), list(draw_tensors((2, 2, 1, 3, 2), num))
     )
     assert_all_close(theory, numeric, atol=1e-7)
 
@@ -166,9 +185,9 @@ def measure_float32(tensors, upstream):
     return compiled, 1.5 * plain + 1e-8 * lengths, lengths
 
 
-@pytest.mark.parametrize("mean", [0.0, 100.0])
+@pytest.mark.parametrize("mean", [pytest.param(0.0, marks=pytest.mark.slow), 100.0])
 def test_float32_is_as_exact_as_the_plain_route(mean):
-    shape = (2, 32, 32, 32, 16)
+    shape = (2, 32, 32, 32, 8)
     inputs, *others = (tensor.astype(np.float32) for tensor in draw_tensors(shape))
     residual, upstream = draw(shape, 3, np.float32), draw(shape, 4, np.float32)
     tensors = inputs + np.float32(mean), *others, residual
@@ -211,7 +230,11 @@ def test_second_derivative_raises(way, route, source):
 @pytest.mark.parametrize("route", ops.ROUTES)
 def test_takes_the_route_of_the_context(route):
     def types(normalize):
-        graph = tf.function(normalize).get_concrete_function(*draw_tensors()).graph
+        graph = (
+            tf.function(normalize, autograph=False)
+            .get_concrete_function(*draw_tensors())
+            .graph
+        )
         return [operation.type for operation in graph.get_operations()]
 
     with ops.use_route(route):

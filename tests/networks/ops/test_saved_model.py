@@ -8,7 +8,7 @@ from arrays import draw
 from u2net_tf.networks import ops
 
 SHAPE = (2, 4, 3, 5, 2)
-VARIABLES = {"scale": (2,), "offset": (2,), "kernel": (3, 3, 3, 2), "bias": (2,)}
+VARIABLES = {"scale": (2,), "offset": (2,), "kernel": (3, 1, 3, 2), "bias": (2,)}
 
 
 class Module(tf.Module):
