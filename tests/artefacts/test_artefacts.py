@@ -24,8 +24,9 @@ pytestmark = pytest.mark.usefixtures("plain_route")
 session = functools.partial(command_session.session, route="plain")
 
 RELEASES = sorted(p.name for p in artefacts.FOLDER.iterdir() if p.name[:1].isdecimal())
-# Models that the default run resumes: steps take long to trace.
-QUICK = ("plain", "adapted")
+# Models that the default run resumes and scores: steps take long to trace.
+QUICK_RESUMED = ("adapted",)
+QUICK_SCORED = ("separable",)
 
 
 def read_json(release, name):
@@ -37,13 +38,19 @@ MODELS = [
     for release in RELEASES
     for model in read_json(release, "release")["models"]
 ]
-RESUMED = [
-    (release, model)
-    if model in QUICK
-    else pytest.param(release, model, marks=pytest.mark.slow)
-    for release, model in MODELS
-    if model != "composed"
-]
+
+
+def all_but_slow(quick, models):
+    """Every release and model; all but the models named are slow."""
+    return [
+        (release, model)
+        if model in quick
+        else pytest.param(release, model, marks=pytest.mark.slow)
+        for release, model in models
+    ]
+
+
+RESUMED = [(release, model) for release, model in MODELS if model != "composed"]
 each_release = pytest.mark.parametrize("release", RELEASES)
 each_model = pytest.mark.parametrize(("release", "model"), MODELS)
 
@@ -210,7 +217,7 @@ class TestModels:
         command += read_json(release, "release")["continued_flags"]
         return session(module, {"": (f"--flagfile={flagfile}", *command)})[""]
 
-    @pytest.mark.parametrize(("release", "model"), RESUMED)
+    @pytest.mark.parametrize(("release", "model"), all_but_slow(QUICK_RESUMED, RESUMED))
     def test_resumes(self, release, model, copy_of):
         work = copy_of(release, f"-resumed-{model}")
         result = self.resume(release, work, model)
@@ -336,39 +343,34 @@ class TestPredictions:
 
 @pytest.fixture(scope="module")
 def scored(copy_of):
-    """Scores every model of a release, separable into the release's evaluation."""
+    """Scores a model of a release, separable into the release's evaluation."""
 
     @functools.cache
-    def score(release):
+    def score(release, model):
         folder = copy_of(release)
-        outputs = {
-            model: folder / ("evaluation" if model == "separable" else f"of_{model}")
-            for model in read_json(release, "release")["models"]
-        }
-        results = session(
+        output = folder / ("evaluation" if model == "separable" else f"of_{model}")
+        result = session(
             "u2net_tf.evaluate",
             {
-                model: (
+                "": (
                     f"--model_dir={folder / 'models' / model}",
                     f"--raw_dir={folder / 'raw'}",
                     f"--output_dir={output}",
                 )
-                for model, output in outputs.items()
             },
-        )
-        for result in results.values():
-            assert result["status"] == 0, result
-            assert result["windows"], "predicted anew, from another path"
-        return {model: rows_of(f / "dice.csv") for model, f in outputs.items()}
+        )[""]
+        assert result["status"] == 0, result
+        assert result["windows"], "predicted anew, from another path"
+        return rows_of(output / "dice.csv")
 
     return score
 
 
 class TestEvaluation:
-    @each_model
+    @pytest.mark.parametrize(("release", "model"), all_but_slow(QUICK_SCORED, MODELS))
     def test_is_the_same(self, release, model, scored):
         known = read_json(release, "expected/scores")[model]
-        found = scored(release)[model]
+        found = scored(release, model)
         assert len(found) == len(known) > 0
         for row, before in zip(found, known, strict=True):
             dice = float(before.pop("dice"))
@@ -377,7 +379,7 @@ class TestEvaluation:
 
     @each_release
     def test_summary(self, release, copy_of, scored):
-        scored(release)
+        scored(release, "separable")
         found, known = (
             json.loads((folder / "evaluation" / "summary.json").read_text())
             for folder in (copy_of(release), frozen(release))

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import pathlib
-import resource
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tensorflow as tf
+from command_server import arguments_of, checked
+from command_session import tensorflow_server
 
 from data_prep import case_parts, conversion
 from u2net_tf import files, manifest, records
@@ -346,7 +347,7 @@ def test_shard_is_closed_once_it_is_large_enough(one):
     assert cases == [entry.case for entry in made.cases]
 
 
-def test_every_flag_reaches_the_conversion(raw, tmp_path, run_command, write_nifti):
+def test_every_flag_reaches_the_conversion(raw, tmp_path, run_warm, write_nifti):
     moved = tmp_path / "moved"
     shutil.copytree(raw[0], moved)
     generator = np.random.default_rng(0)
@@ -360,7 +361,7 @@ def test_every_flag_reaches_the_conversion(raw, tmp_path, run_command, write_nif
     plan_file = tmp_path / "plan.json"
     plan_file.write_text(plan_to_json(raw[1]))
     convert(raw[1], tmp_path / "data", [PROSTATE.name])
-    done = run_command(
+    done = run_warm(
         "data_prep.convert",
         plan=plan_file,
         data_dir=tmp_path / "data",
@@ -874,16 +875,11 @@ def test_missing_folder_names_it(one, run_light):
 
 
 def run_with_file_limit(num_bytes, one, **flags):
-    flags = [f"--{name}={value}" for name, value in (one.flags | flags).items()]
-    return subprocess.run(
-        [sys.executable, "-m", "data_prep.convert", *flags],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        preexec_fn=lambda: resource.setrlimit(
-            resource.RLIMIT_FSIZE, (num_bytes, num_bytes)
-        ),
+    return tensorflow_server().run(
+        "tests.data_prep.file_limit",
+        num_bytes,
+        "data_prep.convert",
+        *arguments_of(one.flags | flags),
     )
 
 
@@ -902,9 +898,11 @@ def test_full_disk_is_an_error_that_names_the_folder(finished, write_nifti, limi
     # A part takes as much as a record, and a shard that of three.
     num_bytes = int(20 * 40 * 40 * 3 * (0.5 if limit == "part" else 2.5))
     done = run_with_file_limit(num_bytes, finished, overwrite=True)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ")
+    checked(done, 1)
+    # TensorFlow, which is there already, has its say before.
+    lines = done.stderr.splitlines()
+    (line,) = [line for line in lines if line.startswith("error: ")]
+    assert line == lines[-1]
     assert "File too large" in line
     folder = finished.data_dir / ORGAN.name
     assert (f"{folder}/.parts/" if limit == "part" else f"{folder}: ") in line

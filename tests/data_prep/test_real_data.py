@@ -18,11 +18,11 @@ DOMAINS = {
 
 
 @pytest.fixture(scope="module")
-def work(few_real_cases, tmp_path_factory, run_command):
+def work(few_real_cases, tmp_path_factory, run_light):
     work = tmp_path_factory.mktemp("work")
-    run_command("data_prep.survey", raw_dir=few_real_cases, output_dir=work)
+    run_light("data_prep.survey", raw_dir=few_real_cases, output_dir=work)
     output = work / "plan.json"
-    run_command("data_prep.plan", survey=work, output=output, split_by=r"(patient\d+)_")
+    run_light("data_prep.plan", survey=work, output=output, split_by=r"(patient\d+)_")
     return work
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -124,26 +125,62 @@ def take(dataset, count):
     return list(itertools.islice(dataset.as_numpy_iterator(), count))
 
 
-def take_domain(
-    shards, count, domain=ORGAN, *, first_batch=0, num_domains=1, **keywords
+def dataset_of_domain(
+    shards, domain=ORGAN, *, first_batch=0, num_domains=1, **keywords
 ):
     data_dir, manifests = shards
     made = manifests[DOMAINS.index(domain)] if domain in DOMAINS else manifests[0]
     settings = pipeline.InputSettings(data_dir=str(data_dir), **keywords)
-    dataset = pipeline.domain_dataset(
+    return pipeline.domain_dataset(
         domain, made, settings, first_batch=first_batch, num_domains=num_domains
     )
-    return take(dataset, count)
 
 
-def take_all(shards, count, domains=DOMAINS, *, first_step=0, **keywords):
+def dataset_of_all(shards, domains=DOMAINS, *, first_step=0, **keywords):
     data_dir, manifests = shards
     chosen = [manifests[DOMAINS.index(domain)] for domain in domains]
     settings = pipeline.InputSettings(data_dir=str(data_dir), **keywords)
-    dataset = pipeline.training_dataset(
-        domains, chosen, settings, first_step=first_step
-    )
-    return take(dataset, count)
+    return pipeline.training_dataset(domains, chosen, settings, first_step=first_step)
+
+
+def take_domain(shards, count, domain=ORGAN, **keywords):
+    return take(dataset_of_domain(shards, domain, **keywords), count)
+
+
+def take_all(shards, count, domains=DOMAINS, **keywords):
+    return take(dataset_of_all(shards, domains, **keywords), count)
+
+
+class Shared:
+    """Batches of `shards` that several tests look at: a pipeline takes long to trace.
+
+    What is compared with them must be of another pipeline.
+    """
+
+    def __init__(self, shards):
+        self._shards = shards
+        self._begun = functools.cache(self._begin)
+
+    def _begin(self, make, part, settings):
+        dataset = make(self._shards, part, **dict(settings))
+        return dataset.as_numpy_iterator(), []
+
+    def _take(self, make, count, part, settings):
+        iterator, batches = self._begun(make, part, frozenset(settings.items()))
+        while len(batches) < count:
+            batches.append(next(iterator))
+        return batches[:count]
+
+    def take_domain(self, count, domain=ORGAN, **settings):
+        return self._take(dataset_of_domain, count, domain, settings)
+
+    def take_all(self, count, domains=DOMAINS, **settings):
+        return self._take(dataset_of_all, count, domains, settings)
+
+
+@pytest.fixture(scope="module")
+def shared(shards):
+    return Shared(shards)
 
 
 def cases_of(batches):
@@ -169,9 +206,9 @@ def are_same(found, expected):
 # What a batch is.
 
 
-def test_batch_of_a_domain(shards):
+def test_batch_of_a_domain(shared):
     for domain in DOMAINS:
-        (batch,) = take_domain(shards, 1, domain)
+        (batch,) = shared.take_domain(1, domain)
         shape = (domain.batch_size, *domain.patch_size)
         assert set(batch) == {"image", "labels", "case"}
         assert batch["image"].shape == (*shape, domain.num_modalities)
@@ -181,8 +218,15 @@ def test_batch_of_a_domain(shards):
         assert batch["case"].shape == (domain.batch_size,)
 
 
-@pytest.mark.parametrize("compression", ["none", "gzip"])
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(
+    ("compression", "dtype"),
+    [
+        ("gzip", "float16"),
+        ("none", "float32"),
+        pytest.param("gzip", "float32", marks=pytest.mark.slow),
+        pytest.param("none", "float16", marks=pytest.mark.slow),
+    ],
+)
 def test_patches_are_parts_of_the_cases_that_they_name(tmp_path, compression, dtype):
     made = write_shards(tmp_path, PROSTATE, compression=compression, dtype=dtype)
     settings = pipeline.InputSettings(data_dir=str(tmp_path), sampling=STILL)
@@ -200,11 +244,14 @@ def test_patches_are_parts_of_the_cases_that_they_name(tmp_path, compression, dt
             np.testing.assert_array_equal(labels, record.labels[box])
 
 
-@pytest.mark.parametrize("axes", [(), ("x",), ("z", "y", "x")])
+@pytest.mark.parametrize(
+    "axes",
+    [("x",), *(pytest.param(axes, marks=pytest.mark.slow) for axes in ((), "zyx"))],
+)
 def test_image_and_labels_are_mirrored_together_along_the_axes_of_the_plan(
     shards, axes
 ):
-    domain = dataclasses.replace(ORGAN, mirror_axes=axes)
+    domain = dataclasses.replace(ORGAN, mirror_axes=tuple(axes))
     sampling = patches.Sampling(certain_share=1, mirror_probability=1)
     batches = take_domain(shards, 5, domain, sampling=sampling)
     for batch in batches:
@@ -225,8 +272,6 @@ def test_sampling_is_that_of_the_settings(shards):
 
     nowhere = {"smallest_share": 0, "foreground_share": 0}
     assert share_with_organ(certain_share=1, **nowhere) == 1
-    # The first patch of two.
-    assert share_with_organ(certain_share=0.5, **nowhere) >= 0.5
     assert share_with_organ(certain_share=0, smallest_share=1, foreground_share=0) == 1
     assert share_with_organ(certain_share=0, smallest_share=0, foreground_share=1) == 1
     assert share_with_organ(certain_share=0, **nowhere) < 0.8
@@ -240,14 +285,16 @@ def test_first_patches_of_every_batch_are_certain(shards):
     assert not hits[:, 1].all()
 
 
-def test_batch_size_of_the_settings_goes_before_that_of_the_plan(shards):
-    assert len(take_domain(shards, 1)[0]["case"]) == 2
+def test_batch_size_of_the_settings_goes_before_that_of_the_plan(shards, shared):
+    assert len(shared.take_domain(1)[0]["case"]) == 2
     assert len(take_domain(shards, 1, batch_size=4)[0]["case"]) == 4
 
 
-@pytest.mark.parametrize("method", ["linear", "cubic"])
-def test_patches_are_cut_at_the_plan_s_size_and_resized(shards, method):
-    cut = take_domain(shards, 2, PROSTATE)
+@pytest.mark.parametrize(
+    "method", [pytest.param("linear", marks=pytest.mark.slow), "cubic"]
+)
+def test_patches_are_cut_at_the_plan_s_size_and_resized(shards, shared, method):
+    cut = shared.take_domain(2, PROSTATE)
     resized = take_domain(
         shards, 2, PROSTATE, patch_size=(4, 2, 8), resize_method=method
     )
@@ -267,8 +314,17 @@ def test_patches_are_cut_at_the_plan_s_size_and_resized(shards, method):
 # The order of the cases.
 
 
-@pytest.mark.parametrize("per_shard", [1, 2, 5])
-@pytest.mark.parametrize("buffer_mb", [1e-9, 256])
+@pytest.mark.parametrize(
+    ("per_shard", "buffer_mb"),
+    [
+        (2, 1e-9),
+        (5, 256),
+        *(
+            pytest.param(*values, marks=pytest.mark.slow)
+            for values in ((1, 1e-9), (5, 1e-9), (1, 256), (2, 256))
+        ),
+    ],
+)
 def test_every_case_comes_once_before_any_comes_twice(tmp_path, per_shard, buffer_mb):
     made = write_shards(tmp_path, ORGAN, per_shard=per_shard)
     batches = take_domain(
@@ -284,8 +340,8 @@ def test_every_case_comes_once_before_any_comes_twice(tmp_path, per_shard, buffe
         assert len(set(map(tuple, epochs))) > 1, "every epoch has the same order"
 
 
-def test_every_order_of_the_cases_occurs(shards):
-    cases = cases_of(take_domain(shards, 400, HEART))
+def test_every_order_of_the_cases_occurs(shared):
+    cases = cases_of(shared.take_domain(400, HEART))
     orders = {tuple(cases[start : start + 4]) for start in range(0, 400, 4)}
     # Of 24 orders, 100 draws leave out each with a chance of 1.4 %.
     assert len(orders) >= 20
@@ -301,68 +357,72 @@ def pairs_of_shards(cases):
 def test_buffer_says_how_many_records_are_shuffled_together(shards):
     size_mb = shards[1][2].cases[0].num_bytes / 1e6
 
-    def all_in_pairs(buffer_mb, num_domains=1):
+    def cases(buffer_mb, num_domains=1):
         batches = take_domain(
             shards, 40, HEART, input_memory_mb=8 * buffer_mb, num_domains=num_domains
         )
         cases = cases_of(batches)
-        return all(pairs_of_shards(cases[i : i + 4]) for i in range(0, 40, 4))
+        return [cases[i : i + 4] for i in range(0, 40, 4)]
 
-    assert all_in_pairs(0.5 * size_mb)
-    assert all_in_pairs(1.5 * size_mb)
-    assert not all_in_pairs(2.5 * size_mb)
+    in_pairs = cases(0.5 * size_mb)
+    assert all(map(pairs_of_shards, in_pairs))
+    # In any case the shards come in another order in another epoch.
+    assert {epoch[0] for epoch in in_pairs} == {"heart_0", "heart_2"}
+    assert all(map(pairs_of_shards, cases(1.5 * size_mb)))
+    assert not all(map(pairs_of_shards, cases(2.5 * size_mb)))
     # The domains share the buffer.
-    assert all_in_pairs(2.5 * size_mb, num_domains=2)
-
-
-def test_shards_come_in_another_order_in_another_epoch(shards):
-    batches = take_domain(shards, 40, HEART, input_memory_mb=1e-9)
-    cases = cases_of(batches)
-    assert {cases[start] for start in range(0, 40, 4)} == {"heart_0", "heart_2"}
+    assert all(map(pairs_of_shards, cases(2.5 * size_mb, num_domains=2)))
 
 
 # What the batches depend on.
 
 
-def test_same_seed_gives_the_same_batches(shards):
-    assert_same(take_all(shards, 9), take_all(shards, 9))
+def test_same_seed_gives_the_same_batches(shards, shared):
+    expected = shared.take_all(9, (HEART, ORGAN))
+    assert_same(take_all(shards, 9, (HEART, ORGAN)), expected)
 
 
 @pytest.mark.parametrize("part", ["case", "image"])
-def test_seed_changes_the_batches(shards, part):
-    one = take_domain(shards, 5, seed=0)
-    other = take_domain(shards, 5, seed=1)
+def test_seed_changes_the_batches(shared, part):
+    one = shared.take_domain(5)
+    other = shared.take_domain(5, seed=1)
     assert any(
         not np.array_equal(a[part], b[part]) for a, b in zip(one, other, strict=True)
     )
 
 
-def test_global_seed_changes_nothing(shards):
-    expected = take_domain(shards, 5)
-    for seed in (0, 7):
-        tf.random.set_seed(seed)
-        assert_same(take_domain(shards, 5), expected)
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), 7])
+def test_global_seed_changes_nothing(shards, shared, seed):
+    expected = shared.take_domain(5)
+    tf.random.set_seed(seed)
+    found = take_domain(shards, 5)
     tf.random.set_seed(None)
+    assert_same(found, expected)
 
 
-@pytest.mark.parametrize("num_parallel_calls", [1, 7])
-def test_parallel_calls_change_nothing(shards, num_parallel_calls):
-    assert_same(
-        take_all(shards, 9, num_parallel_calls=num_parallel_calls),
-        take_all(shards, 9),
-    )
+@pytest.mark.parametrize(
+    "num_parallel_calls", [pytest.param(1, marks=pytest.mark.slow), 7]
+)
+def test_parallel_calls_change_nothing(shards, shared, num_parallel_calls):
+    found = take_domain(shards, 20, PROSTATE, num_parallel_calls=num_parallel_calls)
+    assert_same(found, shared.take_domain(20, PROSTATE))
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"num_parallel_calls": 3}, 3),
-        ({}, 5),
         ({"num_domains": 2}, 3),
-        ({"num_domains": 9}, 2),
         ({"input_memory_mb": 1e-3}, None),
         ({"input_memory_mb": 1e-3, "num_parallel_calls": 3}, 3),
         ({"patches_per_volume": 2}, 5),
+        *(
+            pytest.param(*values, marks=pytest.mark.slow)
+            for values in (
+                ({"num_parallel_calls": 3}, 3),
+                ({}, 5),
+                ({"num_domains": 9}, 2),
+            )
+        ),
     ],
 )
 def test_patches_are_cut_in_parallel(shards, monkeypatch, settings, expected):
@@ -375,19 +435,19 @@ def test_patches_are_cut_in_parallel(shards, monkeypatch, settings, expected):
         return map_dataset(self, function, **keywords)
 
     monkeypatch.setattr(tf.data.Dataset, "map", spy)
-    take_domain(shards, 1, **settings)
+    dataset_of_domain(shards, **settings)
     assert set(seen) == {expected, None} or seen == [expected]
 
 
-def test_other_domains_change_nothing(shards):
-    alone = take_all(shards, 6, (HEART,))
-    assert_same(take_all(shards, 12, (ORGAN, HEART))[1::2], alone)
-    assert_same(take_all(shards, 18, (HEART, PROSTATE, ORGAN))[0::3], alone)
+def test_other_domains_change_nothing(shared):
+    alone = shared.take_all(6, (ORGAN,))
+    assert_same(shared.take_all(12, (HEART, ORGAN))[1::2], alone)
+    assert_same(shared.take_all(18)[0::3], alone)
 
 
-def test_domains_with_the_same_cases_are_not_cut_alike(tmp_path):
+def test_domains_with_the_same_cases_are_not_cut_alike(tmp_path, shared):
     twin = dataclasses.replace(ORGAN, name="Task93_Twin")
-    one = take_domain((tmp_path, [write_shards(tmp_path, ORGAN)]), 5)
+    one = shared.take_domain(5)
     other = take_domain((tmp_path, [write_shards(tmp_path, twin)]), 5, twin)
     assert not are_same(one, other)
 
@@ -398,8 +458,8 @@ def test_domains_with_the_same_cases_are_not_cut_alike(tmp_path):
 @pytest.mark.parametrize(
     "domains", [(ORGAN,), (HEART, ORGAN), (ORGAN, PROSTATE, HEART)]
 )
-def test_batch_n_is_from_domain_n_mod_the_number_of_domains(shards, domains):
-    batches = take_all(shards, 7, domains)
+def test_batch_n_is_from_domain_n_mod_the_number_of_domains(shared, domains):
+    batches = shared.take_all(7, domains)
     for n, batch in enumerate(batches):
         domain = domains[n % len(domains)]
         assert {case.decode() for case in batch["case"]} <= set(domain.train)
@@ -407,27 +467,34 @@ def test_batch_n_is_from_domain_n_mod_the_number_of_domains(shards, domains):
         assert batch["image"].shape[1:4] == domain.patch_size
 
 
-def test_round_robin_gives_each_domain_s_own_batches(shards):
-    batches = take_all(shards, 12)
+def test_round_robin_gives_each_domain_s_own_batches(shared):
+    batches = shared.take_all(12)
+    # The memory holds every domain whole, whether or not it is shared.
     for index, domain in enumerate(DOMAINS):
-        assert_same(batches[index::3], take_domain(shards, 4, domain, num_domains=3))
+        assert_same(batches[index::3], shared.take_domain(4, domain))
+
+
+# Of the largest batch, three patches of 2·4·6 voxels of 2 float32 and a byte, an eighth
+# of the memory holds so many.
+BATCH_MB = 8 * 1296e-6
 
 
 @pytest.mark.parametrize(
-    ("settings", "ready"),
+    ("settings", "domains", "ready"),
     [
-        ({}, 2),
-        # Of the largest batch, three patches of 2·4·6 voxels of 2 float32 and a byte,
-        # an eighth of the memory holds so many; there is always one.
-        ({"input_memory_mb": 8 * 0.9 * 1296e-6}, 1),
-        ({"input_memory_mb": 8 * 1.9 * 1296e-6}, 1),
-        ({"input_memory_mb": 8 * 2.1 * 1296e-6}, 2),
+        ({"input_memory_mb": 1.9 * BATCH_MB}, (PROSTATE, ORGAN), 1),
+        ({"input_memory_mb": 2.1 * BATCH_MB}, (ORGAN, PROSTATE), 2),
         # Four patches of each domain, or patches of twice as many voxels.
-        ({"input_memory_mb": 8 * 2.1 * 1296e-6, "batch_size": 4}, 1),
-        ({"input_memory_mb": 8 * 2.1 * 1296e-6, "patch_size": (4, 4, 6)}, 1),
+        ({"input_memory_mb": 2.1 * BATCH_MB, "batch_size": 4}, (PROSTATE,), 1),
+        ({"input_memory_mb": 2.1 * BATCH_MB, "patch_size": (4, 4, 6)}, (PROSTATE,), 1),
+        pytest.param({}, DOMAINS, 2, marks=pytest.mark.slow),
+        # There is always one.
+        pytest.param(
+            {"input_memory_mb": 0.9 * BATCH_MB}, DOMAINS, 1, marks=pytest.mark.slow
+        ),
     ],
 )
-def test_so_many_batches_are_made_ahead(shards, monkeypatch, settings, ready):
+def test_so_many_batches_are_made_ahead(shards, monkeypatch, settings, domains, ready):
     seen = []
     prefetch = tf.data.Dataset.prefetch
 
@@ -436,7 +503,7 @@ def test_so_many_batches_are_made_ahead(shards, monkeypatch, settings, ready):
         return prefetch(self, buffer_size, **keywords)
 
     monkeypatch.setattr(tf.data.Dataset, "prefetch", spy)
-    take_all(shards, 1, **settings)
+    dataset_of_all(shards, domains, **settings)
     # Of all domains together; none of one domain by itself.
     assert seen == [ready]
 
@@ -454,10 +521,24 @@ AUGMENTED = Augmentation(
 )
 
 
-def test_augmentation_is_off_by_default_and_changes_no_case_and_no_place(shards):
-    plain = take_domain(shards, 6)
-    assert_same(take_domain(shards, 6, augmentation=Augmentation()), plain)
-    found = take_domain(shards, 6, augmentation=AUGMENTED)
+TURNED = Augmentation(rotation_probability=1)
+
+
+def test_augmentation_is_off_by_default():
+    """And off, it changes nothing: `test_patches_are_parts_of_the_cases_…`."""
+    assert pipeline.InputSettings(data_dir="").augmentation == Augmentation()
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        Augmentation(noise_probability=0.5),
+        pytest.param(AUGMENTED, marks=pytest.mark.slow),
+    ],
+)
+def test_augmentation_changes_no_case_and_no_place(shared, augmentation):
+    plain = shared.take_domain(6)
+    found = shared.take_domain(6, augmentation=augmentation)
     assert cases_of(found) == cases_of(plain)
     same = [
         np.array_equal(one, other)
@@ -469,20 +550,20 @@ def test_augmentation_is_off_by_default_and_changes_no_case_and_no_place(shards)
     assert {label for batch in found for label in batch["labels"].flat} == {0, 1}
 
 
-def test_voxels_are_as_large_as_the_plan_says(shards):
+@pytest.mark.slow
+def test_voxels_are_as_large_as_the_plan_says(shards, shared):
     """A turned patch of thick slices is another than one of cubes."""
-    turned = Augmentation(rotation_probability=1)
     thick = dataclasses.replace(ORGAN, spacing_mm=(1.0, 3.0, 1.0))
-    one = take_domain(shards, 2, augmentation=turned)
-    other = take_domain(shards, 2, thick, augmentation=turned)
+    one = shared.take_domain(2, augmentation=TURNED)
+    other = take_domain(shards, 2, thick, augmentation=TURNED)
     assert not are_same(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["linear", "cubic"])
-def test_augmented_patches_are_interpolated_as_they_are_resized(shards, method):
-    turned = Augmentation(rotation_probability=1)
-    one = take_domain(shards, 2, augmentation=turned, resize_method=method)
-    other = take_domain(shards, 2, augmentation=turned)
+def test_augmented_patches_are_interpolated_as_they_are_resized(shards, shared, method):
+    one = take_domain(shards, 2, augmentation=TURNED, resize_method=method)
+    other = shared.take_domain(2, augmentation=TURNED)
     assert are_same(one, other) == (method == "linear")
 
 
@@ -505,23 +586,29 @@ def test_augmentation_is_a_function_of_seed_domain_and_number_of_the_patch(shard
 
 
 @pytest.mark.parametrize(
-    "batch_size", [2, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 3))]
+    ("batch_size", "first_steps"),
+    [
+        (None, (20,)),
+        *(pytest.param(n, (1, 9, 20), marks=pytest.mark.slow) for n in (1, 2, 3)),
+    ],
 )
-def test_resumed_batches_are_those_of_the_uninterrupted_run(shards, batch_size):
+def test_resumed_batches_are_those_of_the_uninterrupted_run(
+    shards, shared, batch_size, first_steps
+):
     # 24 steps are three epochs of the smallest domain and more.
-    uninterrupted = take_all(shards, 24, batch_size=batch_size)
-    for first_step in (1, 9, 20):
-        found = take_all(shards, 4, first_step=first_step, batch_size=batch_size)
-        assert_same(found, uninterrupted[first_step : first_step + 4])
-
-
-def test_resumed_batches_with_the_plan_s_own_batch_sizes_and_a_small_buffer(shards):
-    size_mb = shards[1][0].cases[0].num_bytes / 1e6
-    settings = {"input_memory_mb": 8 * 6 * size_mb, "seed": 3}
-    uninterrupted = take_all(shards, 32, **settings)
-    for first_step in (16, 28):
+    settings = {} if batch_size is None else {"batch_size": batch_size}
+    uninterrupted = shared.take_all(24, **settings)
+    for first_step in first_steps:
         found = take_all(shards, 4, first_step=first_step, **settings)
         assert_same(found, uninterrupted[first_step : first_step + 4])
+
+
+def test_resumed_batches_with_a_small_buffer(shards):
+    size_mb = shards[1][0].cases[0].num_bytes / 1e6
+    settings = {"input_memory_mb": 8 * 4 * size_mb, "seed": 3}
+    uninterrupted = take_all(shards, 23, (ORGAN, PROSTATE), **settings)
+    found = take_all(shards, 4, (ORGAN, PROSTATE), first_step=19, **settings)
+    assert_same(found, uninterrupted[19:])
 
 
 @pytest.mark.parametrize("memory_mb", [1e-3, 1e3])
@@ -540,17 +627,18 @@ def test_several_patches_of_each_volume(shards, memory_mb):
         assert all(len(set(cases[i : i + 5])) == 5 for i in range(0, 45, 5))
     # The patches of one volume lie in different places.
     assert len({batch["image"].tobytes() for batch in whole}) > 15
-    for first_batch in (1, 8, 13):
-        found = take_domain(shards, 4, first_batch=first_batch, **settings)
-        assert_same(found, whole[first_batch : first_batch + 4])
-    assert_same(take_domain(shards, 6, num_parallel_calls=1, **settings), whole[:6])
+    # In the middle of a volume's patches, and cut one after the other.
+    found = take_domain(shards, 4, first_batch=8, num_parallel_calls=1, **settings)
+    assert_same(found, whole[8:12])
 
 
-def test_first_batch_of_one_domain(shards):
-    uninterrupted = take_domain(shards, 12)
-    for first_batch in (1, 4, 9):
-        found = take_domain(shards, 3, first_batch=first_batch)
-        assert_same(found, uninterrupted[first_batch : first_batch + 3])
+@pytest.mark.parametrize(
+    "first_batch", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))]
+)
+def test_first_batch_of_one_domain(shards, shared, first_batch):
+    uninterrupted = shared.take_domain(12)
+    found = take_domain(shards, 3, first_batch=first_batch)
+    assert_same(found, uninterrupted[first_batch : first_batch + 3])
 
 
 # Errors, and the records of a split.

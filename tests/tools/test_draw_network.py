@@ -127,7 +127,7 @@ def test_only_a_png_is_written(tmp_path):
 
 
 class TestCommand:
-    def test_writes_the_picture_that_the_flags_ask_for(self, run_command, tmp_path):
+    def test_writes_the_picture_that_the_flags_ask_for(self, run_warm, tmp_path):
         path = tmp_path / "network.png"
         flags = {
             "adapter": "series",
@@ -135,7 +135,7 @@ class TestCommand:
             "base_channels": 3,
             "second_up_conv": "full",
         }
-        done = run_command(MODULE, output=path, **flags)
+        done = run_warm(MODULE, output=path, **flags)
         assert done.stdout == f"{path}: drew the network with --adapter=series\n"
         other = tmp_path / "other.png"
         settings = {**flags, "pools": (1, 2, 0)}

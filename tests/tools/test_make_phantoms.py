@@ -12,6 +12,8 @@ import pytest
 from tools import make_phantoms, phantom_domains, phantoms
 
 CT, MR, PROSTATE = phantom_domains.DOMAINS
+# The geometry of MR takes turns from case to case.
+NUM_CASES = {CT: 2, MR: 4, PROSTATE: 1}
 
 
 def _files(folder):
@@ -55,7 +57,10 @@ def _run(*arguments):
 @pytest.fixture(scope="module")
 def raw_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw")
-    make_phantoms.write_phantoms(folder, num_cases=4, seed=3)
+    for name, num_cases in NUM_CASES.items():
+        make_phantoms.write_phantoms(
+            folder, num_cases=num_cases, seed=3, domains=(name,)
+        )
     return folder
 
 
@@ -75,7 +80,8 @@ def _load_cases(folder):
 def test_dataset_json_describes_the_files(domain_dir):
     dataset = json.loads((domain_dir / "dataset.json").read_text())
     assert {"name", "description", "modality", "labels", "training"} <= set(dataset)
-    assert dataset["numTraining"] == len(dataset["training"]) == 4
+    num_cases = NUM_CASES[domain_dir.name]
+    assert dataset["numTraining"] == len(dataset["training"]) == num_cases
     assert dataset["training"][0]["image"].startswith("./imagesTr/")
     for image, label in _load_cases(domain_dir):
         num_modalities = image.shape[3] if image.ndim == 4 else 1
@@ -109,7 +115,7 @@ def test_ct_is_in_hounsfield_units_and_thick_slices(raw_dir):
         assert 1.4 <= in_plane <= 1.65
         assert 3.6 <= through <= 4.4
         spacings.add((in_plane, through))
-    assert len(spacings) == 4
+    assert len(spacings) == NUM_CASES[CT]
 
 
 def test_mr_has_upright_tilted_and_flipped_scans(raw_dir):
@@ -225,11 +231,11 @@ def test_a_failing_case_leaves_nothing_behind(tmp_path, monkeypatch):
 
 def test_flags_reach_the_writer(tmp_path):
     done = _run(
-        *(f"--output_dir={tmp_path}/raw", "--cases=2", "--seed=5", f"--domains={MR}")
+        *(f"--output_dir={tmp_path}/raw", "--cases=1", "--seed=5", f"--domains={CT}")
     )
     assert done.returncode == 0, done.stderr
-    assert "wrote 2 cases of seed 5" in done.stdout
-    expected = _write(tmp_path / "direct", num_cases=2, seed=5, domains=(MR,))
+    assert "wrote 1 cases of seed 5" in done.stdout
+    expected = _write(tmp_path / "direct", num_cases=1, seed=5, domains=(CT,))
     assert _files(tmp_path / "raw") == expected
 
 

@@ -18,18 +18,18 @@ def fields(positions, sigma, count, std=1.0, limits=SIGMA):
     """`count` independent (3, z, y, x) fields."""
     points = [elastic.lattice(along, limits) for along in positions]
     sizes = [len(along) for along in points]
-    return np.stack(
-        [
-            elastic.displacements(
-                draw(sizes, seed),
-                positions,
-                points,
-                tf.constant(sigma, tf.float32),
-                tf.constant(std, tf.float32),
-            )
-            for seed in range(count)
-        ]
-    )
+
+    def make(seed):
+        return elastic.displacements(
+            draw(sizes, tf.cast(seed, tf.int32)),
+            positions,
+            points,
+            tf.constant(sigma, tf.float32),
+            tf.constant(std, tf.float32),
+        )
+
+    (found,) = tf.data.Dataset.range(count).map(make).batch(count)
+    return found.numpy()
 
 
 @pytest.mark.parametrize("sigma", [2.0, 3.0])

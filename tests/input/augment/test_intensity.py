@@ -209,8 +209,8 @@ def draws(augmentation, count=1500, channels=2):
         return intensity.draw_intensity(channels, augmentation, seed)._asdict()
 
     dataset = tf.data.Dataset.range(count).map(draw)
-    found = list(dataset.as_numpy_iterator())
-    return {key: np.stack([one[key] for one in found]) for key in found[0]}
+    (found,) = dataset.batch(count).as_numpy_iterator()
+    return found
 
 
 @pytest.fixture(scope="module")

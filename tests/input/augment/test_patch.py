@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -30,15 +31,26 @@ MOVING = Augmentation(
 CHANGING = Augmentation(noise_probability=0.5, gamma_probability=0.5)
 
 
-@pytest.fixture(scope="module")
-def fields():
+@functools.cache
+def make_fields():
     generator = np.random.default_rng(0)
     image = generator.uniform(-1, 1, (10, 14, 12, 2)).astype(np.float16)
     labels = generator.integers(0, 2, image.shape[:3]).astype(np.uint8)
     return {"image": tf.constant(image), "labels": tf.constant(labels)}
 
 
-def run(fields, augmentation, count=12, *, method="linear", probability=0.5, size=SIZE):
+@pytest.fixture(scope="module")
+def fields():
+    return make_fields()
+
+
+@functools.cache
+def moving(method="linear"):
+    """Patches some of which are warped, which takes long to compile."""
+    return run(make_fields(), MOVING, method=method)
+
+
+def run(fields, augmentation, count=6, *, method="linear", probability=0.5, size=SIZE):
     """Patches of `count` seeds, inside of tf.data."""
     cut = make_cutter(
         DOMAIN,
@@ -90,12 +102,14 @@ def test_off_it_is_cut_mirrored_and_resized(fields, method, probability):
         assert_same(patch, still(fields, number, **options))
 
 
-@pytest.mark.parametrize("method", ["linear", "cubic"])
+@pytest.mark.parametrize(
+    "method", ["linear", pytest.param("cubic", marks=pytest.mark.slow)]
+)
 def test_patches_that_do_not_move_are_the_same_and_others_are_warped(fields, method):
     grid = spatial.Grid(DOMAIN.patch_size, SIZE, DOMAIN.spacing_mm)
     warped = warp.make_warp(grid, MOVING, method)
     moved = []
-    for number, patch in enumerate(run(fields, MOVING, method=method)):
+    for number, patch in enumerate(moving(method)):
         seed, mirror = seeds_of(number)
         mirrored = patches.draw_mirroring(DOMAIN.mirror_axes, 0.5, mirror)
         drawn = spatial.draw_spatial(
@@ -112,7 +126,7 @@ def test_patches_that_do_not_move_are_the_same_and_others_are_warped(fields, met
 
 def test_intensities_change_after_voxels_have_moved(fields):
     both = dataclasses.replace(MOVING, noise_probability=0.5, gamma_probability=0.5)
-    plain = run(fields, MOVING)
+    plain = moving()
     for number, (image, labels) in enumerate(run(fields, both)):
         seed, _ = seeds_of(number)
         changes = intensity.draw_intensity(

@@ -119,15 +119,20 @@ def test_all_at_once(grid, seed):
 def test_extents_hold_every_coordinate():
     for grid in (PLAIN, THICK, Grid((20, 30, 90), (16, 16, 16), (4.0, 1.0, 0.5))):
         largest = spatial.largest_extent(grid, ALWAYS)
-        for seed in range(60):
+
+        def extents(seed, grid=grid):
             drawn = spatial.draw_spatial(
-                grid, ALWAYS, tf.constant(STILL), tf.constant([seed, 2])
+                grid, ALWAYS, tf.constant(STILL), tf.stack([seed, 2])
             )
-            needed = spatial.needed_extent(grid, drawn).numpy()
             found = spatial.coordinates(grid, ALWAYS, drawn)
-            reached = [float(tf.reduce_max(tf.abs(along))) for along in found]
-            assert np.all(np.array(reached) <= needed + 1e-4)
-            assert np.all(needed <= largest + 1e-4)
+            reached = [tf.reduce_max(tf.abs(along)) for along in found]
+            return spatial.needed_extent(grid, drawn), tf.stack(reached)
+
+        dataset = tf.data.Dataset.range(60).map(extents).batch(60)
+        ((needed, reached),) = dataset.as_numpy_iterator()
+        assert needed.shape == reached.shape == (60, 3)
+        assert np.all(reached <= needed + 1e-4)
+        assert np.all(needed <= largest + 1e-4)
 
 
 @pytest.mark.parametrize("name", ["elastic", "rotation", "scaling"])
@@ -167,8 +172,8 @@ def draws(augmentation, count=2000, mirrored=STILL):
         return drawn._asdict()
 
     dataset = tf.data.Dataset.range(count).map(draw)
-    found = list(dataset.as_numpy_iterator())
-    return {key: np.stack([one[key] for one in found]) for key in found[0]}
+    (found,) = dataset.batch(count).as_numpy_iterator()
+    return found
 
 
 @pytest.fixture(scope="module")
