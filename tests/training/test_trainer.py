@@ -235,6 +235,7 @@ class TestTwoReplicas:
         ("what", "folders"),
         [
             ("joint", ["joint"]),
+            pytest.param("resumed", ["joint"], marks=pytest.mark.slow),
             pytest.param(
                 "alone",
                 ["alone/Task91_One", "alone/Task92_Two"],

@@ -41,7 +41,7 @@ def train_round_robin(out_dir, *modes):
 
 
 def run(what, data_dir, work):
-    """A run of `start.train` ("joint"), of independent networks, or of `adapt`."""
+    """A run, joint, resumed or of independent networks, or one that adds a domain."""
     work = pathlib.Path(work)
     settings = RunSettings(str(work / what), 4, max_epochs=1, eval_every=1)
     common = {
@@ -59,11 +59,15 @@ def run(what, data_dir, work):
         return
     start.build_network = toy.build_toy_network
     if what == "joint":
-        for epochs in (1, 2):
-            longer = dataclasses.replace(settings, max_epochs=epochs)
-            trained = start.train(settings=longer, **shape, **common)
-            assert trained.step == 4 * epochs
-            assert trained._trainer.strategy.num_replicas_in_sync == 2
+        trained = start.train(settings=settings, **shape, **common)
+        assert trained.step == 4
+        assert trained._trainer.strategy.num_replicas_in_sync == 2
+    elif what == "resumed":
+        run("joint", data_dir, work)
+        longer = dataclasses.replace(
+            settings, model_dir=str(work / "joint"), max_epochs=2
+        )
+        assert start.train(settings=longer, **shape, **common).step == 8
     else:
         start.train_independently(settings=settings, **shape, **common)
 
