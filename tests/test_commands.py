@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -326,6 +327,25 @@ class TestPredict:
         counts = [len(results[line]["windows"]) for line in ("one", "all", "again")]
         assert counts == [1, 2, 0]
 
+    def test_edited_label_maps_are_kept_and_counted(
+        self, predicted, trained, tiny_data, tmp_path
+    ):
+        shutil.copytree(predicted[0] / "out", tmp_path / "out")
+        edited = tmp_path / "out" / "two_1.nii.gz"
+        edited.write_bytes(b"corrected by hand")
+        line = (
+            f"--model_dir={trained[0]}",
+            "--domain=Task92_Two",
+            f"--input={tiny_data.raw_dir / 'Task92_Two' / 'imagesTr'}",
+            f"--output={tmp_path / 'out'}",
+        )
+        result = session("u2net_tf.predict", {"again": line}, route="plain")["again"]
+        assert result["stdout"].endswith(
+            # two_0 was predicted last with another overlap.
+            "(2 were there already, with 1 files that were edited since)\n"
+        )
+        assert edited.read_bytes() == b"corrected by hand"
+
     def test_overwrite_predicts_again(self, predicted):
         work, results = predicted
         assert len(results["overwrite"]["windows"]) == 1
@@ -352,7 +372,7 @@ class TestPredict:
         ("line", "words"),
         [
             ("unknown domain", "expected one of Task91_One, Task92_Two"),
-            ("precious", "expected no file, or one that predict wrote, found another"),
+            ("precious", "expected no file, or one that was predicted here, found an"),
             ("no model", "expected a model as `python -m u2net_tf.train` writes it"),
             ("no input", "--input: "),
             ("three inputs", "--input: expected 2 paths, one per modality, found 3"),

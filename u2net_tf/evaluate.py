@@ -30,6 +30,11 @@ _DOMAINS = flags.DEFINE_list("domains", [], "Domains to score; all if empty.")
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["train", "validation", "test"], "Cases to score."
 )
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite",
+    False,
+    "Predict and score every case again, and write over label maps that were edited.",
+)
 flags.adopt_module_key_flags(inference_flags)
 
 
@@ -68,6 +73,7 @@ def main(argv: Sequence[str]) -> None:
             predictor.spec.plan.index(domain.name),
             cases[domain.name],
             output_dir,
+            overwrite=_OVERWRITE.value,
         )
     checkpoint = ", ".join(checkpoints.values())
     rows = report.summarize(scores, [domain for _, domain in chosen])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from absl import flags
+from absl import flags, logging
 
 from u2net_tf import command
 from u2net_tf.inference import flags as inference_flags
@@ -67,13 +67,20 @@ def main(argv: Sequence[str]) -> None:
     if not _OVERWRITE.value:
         for scan in pending:
             outputs[scan].check_ours()
+    edited = [
+        path for scan in scans if scan not in pending for path in outputs[scan].edited()
+    ]
+    for path in edited:
+        logging.warning("%s: edited since it was predicted; kept as it is", path)
     for scan in tqdm(pending, "predicting", unit="case", disable=None):
         _predict_scan(predictor, domain, scan, outputs[scan])
     done_before = len(scans) - len(pending)
-    note = f" ({done_before} were there already)" if done_before else ""
+    note = f"{done_before} were there already" if done_before else ""
+    if edited:
+        note += f", with {len(edited)} files that were edited since"
     print(
         f"{len(scans)} label maps of {_DOMAIN.value} by {predictor.checkpoint} in "
-        f"{output}{note}"
+        f"{output}" + (f" ({note})" if note else "")
     )
 
 

@@ -39,13 +39,15 @@ class Oracle:
 def score(tiny_data, tmp_path):
     """Scores the training cases of a domain; says which were predicted."""
 
-    def call(index=0, *, predictor=None, plan=None, raw_dir=None):
+    def call(index=0, *, predictor=None, plan=None, raw_dir=None, **options):
         plan = plan or tiny_data.plan
         predictor = predictor or Oracle(plan)
         predictor.asked.clear()
         domain = plan.domains[index]
         cases = scoring.find_cases(domain, "train", raw_dir)
-        scores = scoring.score_domain(predictor, index, cases, tmp_path / "out")
+        scores = scoring.score_domain(
+            predictor, index, cases, tmp_path / "out", **options
+        )
         return scores, predictor.asked
 
     return call
@@ -125,6 +127,49 @@ class TestAgain:
         assert asked == []
         assert again == first
 
+    @pytest.mark.parametrize("fingerprint", ["one", "two"])
+    def test_an_edited_label_map_is_neither_scored_nor_written_over(
+        self, score, tiny_data, tmp_path, fingerprint
+    ):
+        first, _ = score()
+        path = tmp_path / "out" / "predictions" / "Task91_One" / "one_1.nii.gz"
+        path.write_bytes(b"corrected by hand")
+        predictor = Oracle(tiny_data.plan)
+        predictor.fingerprint = fingerprint
+        with pytest.raises(InputError, match=f"{path}: .* found one that was changed"):
+            score(predictor=predictor)
+        assert path.read_bytes() == b"corrected by hand"
+        # Found before the first case is predicted.
+        assert predictor.asked == []
+        again, asked = score(predictor=predictor, overwrite=True)
+        assert asked == ["one_0", "one_1", "one_2"]
+        assert again == first
+        assert score(predictor=predictor) == (first, [])
+
+    def test_a_label_map_of_somebody_else_is_not_written_over(self, score, tmp_path):
+        path = tmp_path / "out" / "predictions" / "Task91_One" / "one_1.nii.gz"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"a reference")
+        with pytest.raises(InputError, match=f"{path}: .* found another file"):
+            score()
+        assert path.read_bytes() == b"a reference"
+
+    @pytest.mark.parametrize("edited", [False, True])
+    def test_label_maps_of_release_0_1_0_are_known_by_their_time(
+        self, score, tmp_path, edited
+    ):
+        first, _ = score()
+        folder = tmp_path / "out" / "predictions" / "Task91_One"
+        shutil.rmtree(folder / ".predicted")
+        if not edited:
+            assert score() == (first, [])
+            return
+        scored = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
+        later = scored.stat().st_mtime_ns + 1
+        os.utime(folder / "one_1.nii.gz", ns=(later, later))
+        with pytest.raises(InputError, match="one_1.nii.gz: .* found another file"):
+            score()
+
     def test_goes_on_where_it_stopped(self, score, tmp_path):
         first, _ = score()
         (tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json").unlink()
@@ -132,15 +177,39 @@ class TestAgain:
         assert asked == ["one_1"]
         assert again == first
 
-    def test_killed_before_the_score_it_scores_again(self, score, tiny_data, tmp_path):
-        """The label map is another model's then, the score must not be the old one."""
-        score()
+    def test_killed_before_a_prediction_nothing_has_changed(
+        self, score, tiny_data, monkeypatch
+    ):
+        first, _ = score()
         second = Oracle(tiny_data.plan)
         second.fingerprint = "two"
-        second.predict = lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt)
+
+        def die(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(second, "predict", die)
         with pytest.raises(KeyboardInterrupt):
             score(predictor=second)
-        assert len(score()[1]) == 1
+        assert score() == (first, [])
+
+    @pytest.mark.parametrize("fingerprint", ["one", "two"])
+    def test_killed_before_the_score_it_scores_again(
+        self, score, tiny_data, monkeypatch, fingerprint
+    ):
+        """The label map is another model's then, the score must not be the old one."""
+        score()
+        predictor = Oracle(tiny_data.plan)
+        predictor.fingerprint = "two"
+
+        def die(*arguments, **keywords):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(scoring, "dice", die)
+            with pytest.raises(KeyboardInterrupt):
+                score(predictor=predictor)
+        predictor.fingerprint = fingerprint
+        assert score(predictor=predictor)[1][0] == "one_0"
 
     def test_a_label_map_that_is_gone_is_made_again(self, score, tmp_path):
         score()

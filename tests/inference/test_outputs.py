@@ -33,6 +33,7 @@ def test_are_there_once_they_are_whole(outputs, tmp_path):
     assert not outputs().are_there()
     first.finish()
     assert outputs().are_there()
+    assert outputs().edited() == []
     assert not outputs("two").are_there()
     (tmp_path / "a.nii.gz").unlink()
     assert not outputs().are_there()
@@ -61,8 +62,8 @@ def test_what_somebody_else_wrote_is_not(outputs, tmp_path):
     with pytest.raises(InputError) as caught:
         outputs().check_ours()
     assert str(caught.value) == (
-        f"{tmp_path / 'a.nii.gz'}: expected no file, or one that predict wrote, found "
-        "another file; --overwrite writes over it"
+        f"{tmp_path / 'a.nii.gz'}: expected no file, or one that was predicted "
+        "here, found another file; --overwrite writes over it"
     )
 
 
@@ -70,6 +71,7 @@ def test_what_was_edited_is_passed_over_or_refused(outputs, tmp_path):
     write(outputs(), b"first")
     (tmp_path / "a.nii.gz").write_bytes(b"corrected")
     assert outputs().are_there()
+    assert outputs().edited() == [tmp_path / "a.nii.gz"]
     with pytest.raises(InputError, match="found one that was changed since; --over"):
         outputs("two").check_ours()
 

@@ -401,6 +401,8 @@ def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
     (tmp_path / "other.nii.gz").write_bytes(b"scan")
     first = key()
     assert key() == first
+    monkeypatch.chdir(tmp_path)
+    assert key(path=scan.name) == first
     others = [
         key(content=b"two"),
         key(domain=1),

@@ -340,6 +340,7 @@ class TestResume:
         run = train(folder, max_epochs=4, **RESUMED)
         self.check_equal(run, folder, whole, read_rows)
 
+    @pytest.mark.slow
     def test_with_a_damaged_newest_checkpoint(self, train, tmp_path, whole, read_rows):
         folder = tmp_path / "parts"
         train(folder, max_epochs=2, **RESUMED)
@@ -436,7 +437,8 @@ class TestShards:
         (name,) = load_manifest(own_data, toy.TWO.name).shards("train")
         (own_data / toy.TWO.name / name).unlink()
         with pytest.raises(InputError, match=name):
-            train(tmp_path, data_dir=own_data)
+            train(tmp_path / "model", data_dir=own_data)
+        assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from tqdm import tqdm
 
@@ -13,6 +14,7 @@ from u2net_tf.command import InputError
 from u2net_tf.domains import Domain
 from u2net_tf.evaluation.metrics import dice
 from u2net_tf.evaluation.report import CaseScore
+from u2net_tf.inference.outputs import Outputs
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import msd, nifti
@@ -43,58 +45,111 @@ def score_domain(
     index: int,
     cases: Sequence[msd.Case],
     output_dir: pathlib.Path,
+    *,
+    overwrite: bool = False,
 ) -> list[CaseScore]:
     """Predicts and scores cases on the grid of their images.
 
     Label maps go to `predictions/DOMAIN/CASE.nii.gz`. A case whose files were scored
-    before with the same model and settings is not predicted again.
+    before with the same model and settings is not predicted again, as long as its
+    label map is as it was written.
 
     Args:
       predictor: the model.
       index: index of the domain.
       cases: the cases.
       output_dir: folder to write to.
+      overwrite: predict and score all cases again, and write over any label map.
 
     Raises:
-      InputError: names the file, if a scan or a label map cannot be used.
+      InputError: names the file, if a scan or a label map cannot be used, or if a label
+        map that would be written over was not written here or was edited since. The
+        latter is found before the first case is predicted.
     """
+    tasks = [_Task(predictor, index, case, output_dir) for case in cases]
+    if not overwrite:
+        for task in tasks:
+            task.check()
     domain = predictor.spec.plan.domains[index]
-    folder = output_dir / "predictions" / domain.name
     scores = []
-    for case in tqdm(cases, domain.name, unit="case", disable=None):
-        path = folder / f"{case.name}.nii.gz"
-        score_path = output_dir / ".scores" / domain.name / f"{case.name}.json"
-        key = predictor.key(index, [case.image_path, case.label_path])
-        score = _read_score(score_path, key) if path.is_file() else None
+    for task in tqdm(tasks, domain.name, unit="case", disable=None):
+        score = None if overwrite else task.known_score()
         if score is None:
-            # An old score must not be taken for that of a new label map.
-            score_path.unlink(missing_ok=True)
-            score = _score_case(predictor, index, case, path)
-            text = json.dumps({"key": key, "dice": score})
-            files.write_text(score_path, text)
-        scores.append(CaseScore(domain.name, case.name, score))
+            score = task.score()
+        scores.append(CaseScore(domain.name, task.case.name, score))
     return scores
 
 
-def _score_case(
-    predictor: Predictor, index: int, case: msd.Case, path: pathlib.Path
-) -> dict[str, float]:
-    domain = predictor.spec.plan.domains[index]
-    image = case_files.read_image([case.image_path], domain)
-    reference = case_files.read_labels(case.label_path, image, domain)
-    classes = predictor.predict(image, index).classes
-    nifti.save_labels(path, case_files.raw_labels(classes, domain), image.grid)
-    values = dice(reference, classes, num_classes=domain.num_classes)
-    names = [label.name for label in domain.labels[1:]]
-    return dict(zip(names, values.tolist(), strict=True))
+class _Task:
+    """A case to score, its label map and its score."""
 
+    def __init__(
+        self,
+        predictor: Predictor,
+        index: int,
+        case: msd.Case,
+        output_dir: pathlib.Path,
+    ):
+        self.case = case
+        self._predictor = predictor
+        self._index = index
+        self._domain = predictor.spec.plan.domains[index]
+        folder = output_dir / "predictions" / self._domain.name
+        self._path = folder / f"{case.name}.nii.gz"
+        self._score_path = (
+            output_dir / ".scores" / self._domain.name / f"{case.name}.json"
+        )
+        self._key = predictor.key(index, [case.image_path, case.label_path])
+        self._outputs = Outputs(folder, case.name, [self._path], self._key)
+        self._adopt()
 
-def _read_score(path: pathlib.Path, key: str) -> dict[str, float] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content["dice"] if content["key"] == key else None
-    except (ValueError, KeyError, TypeError):
-        # Left by a machine that went down; the case is scored again.
-        return None
+    def check(self) -> None:
+        """Checks that no label map of somebody's would be written over.
+
+        Raises:
+          InputError: names it.
+        """
+        if self.known_score() is None:
+            self._outputs.check_ours()
+
+    def known_score(self) -> dict[str, float] | None:
+        """Dice by label, if it is that of the label map as it is now."""
+        if not self._outputs.are_there() or self._outputs.edited():
+            return None
+        content = self._read_score()
+        return content["dice"] if content.get("key") == self._key else None
+
+    def score(self) -> dict[str, float]:
+        """Predicts the case; returns the Dice by label."""
+        image = case_files.read_image([self.case.image_path], self._domain)
+        reference = case_files.read_labels(self.case.label_path, image, self._domain)
+        classes = self._predictor.predict(image, self._index).classes
+        labels = case_files.raw_labels(classes, self._domain)
+        self._outputs.begin()
+        nifti.save_labels(self._path, labels, image.grid)
+        self._outputs.finish()
+        values = dice(reference, classes, num_classes=self._domain.num_classes)
+        names = [label.name for label in self._domain.labels[1:]]
+        score = dict(zip(names, values.tolist(), strict=True))
+        files.write_text(
+            self._score_path, json.dumps({"key": self._key, "dice": score})
+        )
+        return score
+
+    def _adopt(self) -> None:
+        """Release 0.1.0 has no record of a label map but wrote the score after it."""
+        content = self._read_score()
+        if content and self._path.is_file():
+            written, scored = (
+                path.stat().st_mtime_ns for path in (self._path, self._score_path)
+            )
+            if written <= scored:
+                self._outputs.adopt(content["key"])
+
+    def _read_score(self) -> dict[str, Any]:
+        """Empty if there is none, or one left by a machine that went down."""
+        try:
+            content = json.loads(self._score_path.read_text(encoding="utf-8"))
+            return {"key": content["key"], "dice": content["dice"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}

@@ -44,6 +44,17 @@ class Outputs:
             path.name in record["stamps"] and path.is_file() for path in self.paths
         )
 
+    def edited(self) -> list[pathlib.Path]:
+        """Those that were written here and are other files now."""
+        stamps = self._read()["stamps"]
+        return [
+            path
+            for path in self.paths
+            if path.is_file()
+            and path.name in stamps
+            and files.stamps([path]) != [stamps[path.name]]
+        ]
+
     def check_ours(self) -> None:
         """Checks that nothing would be written over but what was written here before.
 
@@ -58,9 +69,19 @@ class Outputs:
                 continue
             found = "one that was changed since" if known else "another file"
             raise InputError(
-                f"{path}: expected no file, or one that predict wrote, found {found}; "
-                "--overwrite writes over it"
+                f"{path}: expected no file, or one that was predicted here, found "
+                f"{found}; --overwrite writes over it"
             )
+
+    def adopt(self, key: str) -> None:
+        """Takes what is there for files written here, unless there is a record.
+
+        Args:
+          key: what they were made with.
+        """
+        if not self._record_path.is_file():
+            stamps = {path.name: files.stamps([path])[0] for path in self.paths}
+            self._write(key, stamps, [])
 
     def begin(self) -> None:
         """Call it before the first is written: whatever is there now is not whole."""

@@ -113,7 +113,8 @@ class Predictor:
           paths: of a scan, and of whatever else the outcome depends on.
         """
         found: list[pathlib.Path] = []
-        for path in map(pathlib.Path, paths):
+        # Absolute: the same scan, from whatever folder it is named.
+        for path in (pathlib.Path(path).resolve() for path in paths):
             # Of a DICOM folder, each slice.
             found += sorted(path.iterdir()) if path.is_dir() else [path]
         name = self.spec.plan.names[domain]

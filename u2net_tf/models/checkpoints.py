@@ -6,6 +6,7 @@ inside.
 
 from __future__ import annotations
 
+import logging as python_logging
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -51,8 +52,7 @@ class Checkpoints:
       run: what a run must have in common with the one that it goes on with, for
         example {"precision": "float32"}; JSON.
 
-    Raises:
-      OSError: if the folder cannot be made.
+    Nothing is written before the first checkpoint.
     """
 
     def __init__(
@@ -81,7 +81,6 @@ class Checkpoints:
         # Made when it is asked for. TensorFlow wants it in what it restores.
         _ = self._checkpoint.save_counter
         self._folder = checkpoint_folder(model_dir)
-        self._folder.mkdir(parents=True, exist_ok=True)
         checkpoint_files.remove_leftovers(self._folder)
 
     def save(
@@ -98,8 +97,8 @@ class Checkpoints:
           The checkpoint's path.
 
         Raises:
-          OSError: if it cannot be written, for example on a full disk. The older
-            checkpoints stay.
+          OSError: if it or its folder cannot be written, for example on a full disk.
+            The older checkpoints stay.
         """
         best = self._best
         if candidate is not None and candidate.beats(best):
@@ -108,8 +107,9 @@ class Checkpoints:
         # Anew each time: restoring brings back the plan as it was, and what training
         # does not depend on may have been edited since.
         self._spec_text.assign(spec_to_json(self._spec))
-        # TensorFlow tells each time how long it thought about sharding.
+        # TensorFlow logs each time how long it took to decide about sharding.
         logging.get_absl_logger().addFilter(_is_not_about_sharding)
+        self._folder.mkdir(parents=True, exist_ok=True)
         try:
             path = checkpoint_files.write(self._checkpoint, self._folder, step)
         except tf.errors.OpError as error:
@@ -198,7 +198,7 @@ def _is_damaged_best(path: str) -> bool:
 
 
 def _is_not_about_sharding(record) -> bool:
-    return record.module != "functional_saver"
+    return record.module != "functional_saver" or record.levelno > python_logging.INFO
 
 
 def save_model(model_dir: str | os.PathLike, spec: ModelSpec, network) -> str:

@@ -93,6 +93,7 @@ class Run:
             },
         )
         self._predictor = Predictor(trainer.network, spec)
+        self._batches: Iterator | None = None
         self.step = 0
         self.state = schedule.start(rule)
         self._last_row: dict[str, float] | None = None
@@ -139,6 +140,17 @@ class Run:
                 self._left_out = int(self._trainer.loss_scale.steps_left_out.numpy())
         return saved is not None
 
+    def open_input(self) -> None:
+        """Builds the input pipeline, from the step that was restored on.
+
+        Nothing is written, so that a run that is refused here leaves no folder behind.
+
+        Raises:
+          InputError: if there are no training cases, a shard is missing or the
+            augmentation cannot be done.
+        """
+        self._batches = self._make_batches() if not self._ended() else iter(())
+
     def train(self) -> None:
         """Trains from where it stands until the schedule or `max_epochs` ends it.
 
@@ -146,14 +158,15 @@ class Run:
           StoppedError: if the loss or a variable is not finite.
           InputError: if a shard cannot be read.
         """
+        if self._batches is None:
+            self.open_input()
         monitor = Monitor(self._settings.model_dir, self._plan, first_step=self.step)
         if self._last_row is not None and monitor.last_step < self.step:
             # The run was killed between saving the epoch and writing its row.
             monitor.write(self._last_row)
         self._trainer.set_learning_rate(self.state.learning_rate)
-        batches = self._batches() if not self._ended() else iter(())
         while not self._ended():
-            row = self._run_epoch(batches)
+            row = self._run_epoch(self._batches)
             self._save(row)
             monitor.write(row)
             self._trainer.set_learning_rate(self.state.learning_rate)
@@ -176,7 +189,7 @@ class Run:
         limit = self._settings.max_epochs
         return self.state.finished or (limit > 0 and self.state.epochs >= limit)
 
-    def _batches(self) -> Iterator:
+    def _make_batches(self) -> Iterator:
         dataset = training_dataset(
             self._plan.domains,
             self._manifests,

@@ -149,6 +149,7 @@ def finish(run: Run, model_dir: str, flags_text: str, *, started: float) -> None
       started: `time.monotonic()` at the start.
     """
     run.log_devices()
+    run.open_input()
     folder = pathlib.Path(model_dir)
     path = folder / "flags.txt"
     if run.step and path.is_file():
