@@ -59,6 +59,7 @@ setuptools.setup(
         "nibabel>=5.2",
         "SimpleITK>=2.3",
         "absl-py>=2.1",
+        "pydantic>=2.9,<3",
         "tqdm>=4.66",
     ],
     extras_require={

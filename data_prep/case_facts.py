@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from u2net_tf import files
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.volumes import case as case_checks
 from u2net_tf.volumes import components, nifti, preprocess
 from u2net_tf.volumes.nifti import Volume

@@ -14,8 +14,8 @@ import zipfile
 import numpy as np
 
 from u2net_tf import files
-from u2net_tf.command import InputError
 from u2net_tf.domains import Domain
+from u2net_tf.errors import InputError
 from u2net_tf.manifest import fingerprint
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import msd, preprocess

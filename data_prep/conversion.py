@@ -22,8 +22,9 @@ from data_prep import worker
 from data_prep.case_parts import Task, preprocess_case
 from data_prep.shards import write_shards
 from u2net_tf import files
-from u2net_tf.command import InputError, StoppedError, num_cores
 from u2net_tf.domains import SPLITS, Domain, Plan
+from u2net_tf.errors import InputError, StoppedError
+from u2net_tf.machine import num_cores
 from u2net_tf.manifest import Manifest, fingerprint, load_manifest, manifest_path
 from u2net_tf.plan_files import plan_to_json
 from u2net_tf.volumes import msd

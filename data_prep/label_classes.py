@@ -9,8 +9,8 @@ import numpy as np
 
 from data_prep.case_facts import FOREGROUND, CaseFacts
 from data_prep.survey_files import DomainFacts
-from u2net_tf.command import InputError
 from u2net_tf.domains import Label
+from u2net_tf.errors import InputError
 
 # domain -> name of a class -> the raw values that it joins.
 Merges = Mapping[str, Mapping[str, tuple[int, ...]]]

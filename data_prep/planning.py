@@ -13,8 +13,8 @@ from data_prep.label_classes import Merges
 from data_prep.network_settings import PRESETS
 from data_prep.splits import Split
 from data_prep.survey_files import DomainFacts
-from u2net_tf.command import InputError
 from u2net_tf.domains import AXES, Domain, Label, Preprocessing
+from u2net_tf.errors import InputError
 from u2net_tf.volumes.preprocess import resampled_shape
 
 

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from data_prep.case_parts import Task, load_part
 from u2net_tf import files
-from u2net_tf.command import import_tensorflow
 from u2net_tf.domains import SPLITS, Domain
+from u2net_tf.machine import import_tensorflow
 from u2net_tf.manifest import CaseEntry, Manifest, fingerprint, manifest_path, to_json
 
 # Voxels of each class that a record lists, to draw patches around.

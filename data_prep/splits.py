@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from u2net_tf.command import InputError
 from u2net_tf.domains import SPLITS
+from u2net_tf.errors import InputError
 from u2net_tf.volumes import msd
 
 

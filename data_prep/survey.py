@@ -14,46 +14,20 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from absl import flags
-
-from u2net_tf import command
+from data_prep.config import SurveyConfig
+from u2net_tf import command, machine
 
 if TYPE_CHECKING:
     from data_prep.survey_files import DomainFacts
 
 
-_RAW_DIR = flags.DEFINE_string(
-    "raw_dir", None, "Folder with a folder per domain, or one such."
-)
-_DOMAINS = flags.DEFINE_list(
-    "domains", [], "Folders below --raw_dir to read; all if empty."
-)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write into.")
-_SPACING_SOURCE = flags.DEFINE_enum(
-    "spacing_source",
-    "pixdim",
-    ["pixdim", "affine"],
-    "Where the voxel size is read from when a header contradicts itself.",
-)
-_NUM_WORKERS = flags.DEFINE_integer(
-    "num_workers",
-    None,
-    "Processes, one case in each; the number of cores if not given.",
-    lower_bound=1,
-)
-
-
-def main(argv: Sequence[str]) -> None:
+def main(config: SurveyConfig) -> None:
     """Surveys what the flags name, writes two files and prints a table."""
-    del argv
-    for flag in (_RAW_DIR, _OUTPUT_DIR):
-        if flag.value is None:
-            raise command.InputError(f"--{flag.name}: expected a folder, found none")
     from data_prep import survey_files, surveying
     from u2net_tf import files
 
-    datasets = surveying.find_domains(_RAW_DIR.value, _DOMAINS.value)
-    output_dir = pathlib.Path(_OUTPUT_DIR.value)
+    datasets = surveying.find_domains(config.raw_dir, config.domains)
+    output_dir = pathlib.Path(config.output_dir)
     if output_dir.exists() and not output_dir.is_dir():
         raise command.InputError(
             f"--output_dir: expected a folder, found the file {output_dir}"
@@ -63,8 +37,8 @@ def main(argv: Sequence[str]) -> None:
     domains = surveying.survey(
         datasets,
         partial=partial,
-        spacing_source=_SPACING_SOURCE.value,
-        num_workers=_NUM_WORKERS.value or command.num_cores(),
+        spacing_source=config.spacing_source,
+        num_workers=config.num_workers or machine.num_cores(),
     )
     csv_path = output_dir / survey_files.CSV_NAME
     json_path = output_dir / survey_files.JSON_NAME
@@ -94,7 +68,7 @@ def _print_report(domains: Sequence[DomainFacts]) -> None:
 
 def run() -> None:
     """Entry point of `u2net-survey`."""
-    command.start(main)
+    command.start(main, SurveyConfig)
 
 
 if __name__ == "__main__":

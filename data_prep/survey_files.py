@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from data_prep import text_table
 from data_prep.case_facts import PERCENTILES, CaseFacts, Fault
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 
 SURVEY_FORMAT = 1
 JSON_NAME = "survey.json"

@@ -25,7 +25,7 @@ from data_prep.case_facts import (
     stamp,
 )
 from data_prep.survey_files import DomainFacts
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
 

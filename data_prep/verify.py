@@ -8,32 +8,26 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from absl import flags
-
-from u2net_tf import command
+from data_prep.config import VerifyConfig
+from u2net_tf import command, machine
 
 if TYPE_CHECKING:
     from u2net_tf.domains import Domain
     from u2net_tf.manifest import CaseEntry, Manifest
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that convert wrote.")
-_DOMAINS = flags.DEFINE_list("domains", [], "Domains to verify; all if empty.")
 
-
-def main(argv: Sequence[str]) -> None:
+def main(config: VerifyConfig) -> None:
     """Verifies every domain; exit status 1 if anything is wrong."""
-    del argv
-    command.required(_DATA_DIR)
     from u2net_tf.manifest import load_converted
 
-    plan, manifests = load_converted(_DATA_DIR.value, _DOMAINS.value)
-    command.import_tensorflow()
+    plan, manifests = load_converted(config.data_dir, config.domains)
+    machine.import_tensorflow()
     problems = []
     for domain, manifest in zip(plan.domains, manifests, strict=True):
-        found = verify_domain(_DATA_DIR.value, domain, manifest)
+        found = verify_domain(config.data_dir, domain, manifest)
         state = "as in the manifest" if not found else f"{len(found)} problem(s)"
         print(f"{domain.name}: {len(manifest.cases)} cases, {state}")
         problems += found
@@ -44,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
         )
         sys.exit("\n".join(["error: not as converted:", *problems, hint]))
     total = sum(len(manifest.cases) for manifest in manifests)
-    print(f"{total} cases of {len(manifests)} domains verified in {_DATA_DIR.value}")
+    print(f"{total} cases of {len(manifests)} domains verified in {config.data_dir}")
 
 
 def verify_domain(
@@ -156,7 +150,7 @@ def _record_problem(serialized: bytes, entry: CaseEntry, domain: Domain) -> str:
 
 def run() -> None:
     """Entry point of `u2net-verify`."""
-    command.start(main)
+    command.start(main, VerifyConfig)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def run_command():
             capture_output=True,
             # Not the locale's: GDCM sets that to C when a test writes DICOM.
             encoding="utf-8",
-            timeout=900,
+            timeout=1700,
         )
         return checked(done, status)
 

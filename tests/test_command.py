@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 COMMAND = """
 from absl import flags
-from u2net_tf import command
+from u2net_tf import command, machine
 
 SIZE = flags.DEFINE_string("size", None, "A size.")
 
@@ -96,7 +96,7 @@ def noisy_tensorflow(tmp_path):
 
 def test_messages_of_tensorflow_s_start_are_not_shown(noisy_tensorflow):
     body = """
-    command.import_tensorflow()
+    machine.import_tensorflow()
     import os, sys
     assert "tensorflow" in sys.modules
     os.write(2, b"later message\\n")
@@ -108,7 +108,7 @@ def test_messages_of_tensorflow_s_start_are_not_shown(noisy_tensorflow):
 
 def test_messages_of_an_import_that_fails_are_shown(noisy_tensorflow):
     path = noisy_tensorflow("raise ImportError('no such instruction')")
-    done = run("command.import_tensorflow()", "--size=1", path=path)
+    done = run("machine.import_tensorflow()", "--size=1", path=path)
     assert done.returncode == 1
     assert done.stderr.startswith("start-up message\n")
     assert "no such instruction" in done.stderr
@@ -116,6 +116,6 @@ def test_messages_of_an_import_that_fails_are_shown(noisy_tensorflow):
 
 def test_messages_before_an_abort_are_shown(noisy_tensorflow):
     path = noisy_tensorflow("os.write(2, b'no such instruction\\n')\nos.abort()\n")
-    done = run("command.import_tensorflow()", "--size=1", path=path)
+    done = run("machine.import_tensorflow()", "--size=1", path=path)
     assert done.returncode == -signal.SIGABRT
     assert "start-up message\nno such instruction\n" in done.stderr

@@ -1,138 +1,348 @@
-"""Every flag of `train` and `adapt` has an effect and is recorded in flags.txt."""
+"""Every flag of a command has an effect and is recorded in flags.txt."""
+
+import importlib
 
 import pytest
-from command_settings import dig, parse_flags, settings_of
+from absl import flags
 
-# Flag, a value other than its default, where it arrives in the settings, and as what.
+from data_prep.config import ConvertConfig, PlanConfig, SurveyConfig, VerifyConfig
+from u2net_tf import command_flags
+from u2net_tf.config import flagfile
+from u2net_tf.config.base import Config
+from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConfig
+from u2net_tf.config.training import AdaptConfig, RunConfig, TrainConfig
+from u2net_tf.errors import InputError
+
+# Flag, a value other than its default, and what the setting is then.
 COMMON = (
-    ("data_dir", "here", ("inputs", "data_dir"), "here"),
-    ("model_dir", "there", ("settings", "model_dir"), "there"),
-    ("precision", "mixed_float16", ("computing", "dtype"), "mixed_float16"),
-    ("recompute", "blocks", ("computing", "recompute"), "blocks"),
-    ("batch_size", "5", ("inputs", "batch_size"), 5),
-    ("certain_share", "0.5", ("inputs", "sampling", "certain_share"), 0.5),
-    ("smallest_share", "0.1", ("inputs", "sampling", "smallest_share"), 0.1),
-    ("foreground_share", "0.2", ("inputs", "sampling", "foreground_share"), 0.2),
-    ("mirror_probability", "1", ("inputs", "sampling", "mirror_probability"), 1),
-    ("input_memory_mb", "7", ("inputs", "input_memory_mb"), 7),
-    ("patches_per_volume", "6", ("inputs", "patches_per_volume"), 6),
-    ("num_parallel_calls", "3", ("inputs", "num_parallel_calls"), 3),
-    ("seed", "11", ("inputs", "seed"), 11),
-    ("learning_rate", "0.1", ("rule", "learning_rate"), 0.1),
-    ("patience_epochs", "4", ("rule", "patience_epochs"), 4),
-    ("min_fall", "0.2", ("rule", "min_fall"), 0.2),
-    ("learning_rate_factor", "3", ("rule", "factor"), 3),
-    ("min_learning_rate", "1e-5", ("rule", "min_learning_rate"), 1e-5),
-    ("loss_decay", "0.6", ("rule", "decay"), 0.6),
-    ("loss_window_epochs", "20", ("rule", "window_epochs"), 20),
-    ("weight_decay", "0.3", ("optimizer", "weight_decay"), 0.3),
-    ("detach_focal_factor", "true", ("optimizer", "detach_focal_factor"), True),
-    ("steps_per_epoch", "9", ("settings", "steps_per_epoch"), 9),
-    ("max_epochs", "8", ("settings", "max_epochs"), 8),
-    ("eval_every", "6", ("settings", "eval_every"), 6),
-    ("eval_cases", "4", ("settings", "eval_cases"), 4),
-    ("keep", "2", ("settings", "keep"), 2),
-    ("distribution", "mirrored", ("distribution",), "mirrored"),
-    *(
-        (name, value, ("inputs", "augmentation", name), expected)
-        for name, value, expected in (
-            ("elastic_probability", "0.1", 0.1),
-            ("elastic_alpha", "1,2", [1, 2]),
-            ("elastic_sigma_mm", "3.5,4", [3.5, 4]),
-            ("rotation_probability", "0.2", 0.2),
-            ("rotation_degrees", "-9,8", [-9, 8]),
-            ("scaling_probability", "0.3", 0.3),
-            ("scale", "0.9,1.5", [0.9, 1.5]),
-            ("noise_probability", "0.4", 0.4),
-            ("noise_variance", "0,0.2", [0, 0.2]),
-            ("blur_probability", "0.5", 0.5),
-            ("blur_sigma_voxels", "0.4,0.6", [0.4, 0.6]),
-            ("brightness_probability", "0.6", 0.6),
-            ("brightness", "0.7,0.8", [0.7, 0.8]),
-            ("contrast_probability", "0.7", 0.7),
-            ("contrast", "0.6,0.7", [0.6, 0.7]),
-            ("low_resolution_probability", "0.8", 0.8),
-            ("low_resolution_zoom", "0.3,0.4", [0.3, 0.4]),
-            ("gamma_probability", "0.9", 0.9),
-            ("gamma_inverted_probability", "1", 1),
-            ("gamma", "1.1,1.2", [1.1, 1.2]),
-        )
-    ),
+    ("data_dir", "here", "here"),
+    ("model_dir", "there", "there"),
+    ("precision", "mixed_float16", "mixed_float16"),
+    ("gradient_checkpointing", "blocks", "blocks"),
+    ("batch_size", "5", 5),
+    ("oversample_foreground_fraction", "0.5", 0.5),
+    ("smallest_share", "0.1", 0.1),
+    ("foreground_share", "0.2", 0.2),
+    ("mirror_probability", "1", 1),
+    ("input_memory_mb", "7", 7),
+    ("patches_per_volume", "6", 6),
+    ("num_parallel_calls", "3", 3),
+    ("seed", "11", 11),
+    ("learning_rate", "0.1", 0.1),
+    ("patience_epochs", "4", 4),
+    ("plateau_min_delta", "0.2", 0.2),
+    ("plateau_factor", "0.25", 0.25),
+    ("min_learning_rate", "1e-5", 1e-5),
+    ("loss_ema_decay", "0.6", 0.6),
+    ("loss_window_epochs", "20", 20),
+    ("weight_decay", "0.3", 0.3),
+    ("detach_focal_factor", "true", True),
+    ("steps_per_epoch", "9", 9),
+    ("max_epochs", "8", 8),
+    ("validate_every_epochs", "6", 6),
+    ("eval_cases", "4", 4),
+    ("keep", "2", 2),
+    ("distribution", "mirrored", "mirrored"),
+    ("elastic_probability", "0.1", 0.1),
+    ("elastic_alpha", "1,2", (1, 2)),
+    ("elastic_sigma_mm", "3.5,4", (3.5, 4)),
+    ("rotation_probability", "0.2", 0.2),
+    ("rotation_degrees", "-9,8", (-9, 8)),
+    ("scaling_probability", "0.3", 0.3),
+    ("scale", "0.9,1.5", (0.9, 1.5)),
+    ("noise_probability", "0.4", 0.4),
+    ("noise_variance", "0,0.2", (0, 0.2)),
+    ("blur_probability", "0.5", 0.5),
+    ("blur_sigma_voxels", "0.4,0.6", (0.4, 0.6)),
+    ("brightness_probability", "0.6", 0.6),
+    ("brightness", "0.7,0.8", (0.7, 0.8)),
+    ("contrast_probability", "0.7", 0.7),
+    ("contrast", "0.6,0.7", (0.6, 0.7)),
+    ("low_resolution_probability", "0.8", 0.8),
+    ("low_resolution_zoom", "0.3,0.4", (0.3, 0.4)),
+    ("gamma_probability", "0.9", 0.9),
+    ("gamma_inverted_probability", "1", 1),
+    ("gamma", "1.1,1.2", (1.1, 1.2)),
+)
+WINDOWS = (
+    ("overlap", "0.25", 0.25),
+    ("batch_size", "3", 3),
+    ("skip_empty", "false", False),
+    ("precision", "mixed_bfloat16", "mixed_bfloat16"),
+    ("checkpoint", "best", "best"),
 )
 FLAGS = {
-    "u2net_tf.train": (
+    TrainConfig: (
         *COMMON,
-        ("domains", "b,a", ("domains",), ["b", "a"]),
-        ("adapter", "series", ("network", "adapter"), "series"),
-        ("base_channels", "3", ("network", "base_channels"), 3),
-        ("pools", "3,2,0", ("pools",), [3, 2, 0]),
-        ("second_up_conv", "full", ("network", "second_up_conv"), "full"),
-        ("independent", "true", ("independent",), True),
-        ("patch_size", "16,8,24", ("inputs", "patch_size"), [16, 8, 24]),
-        ("resize_method", "cubic", ("inputs", "resize_method"), "cubic"),
+        ("domains", "b,a", ("b", "a")),
+        ("adapter", "series", "series"),
+        ("base_channels", "3", 3),
+        ("pools", "3,2,0", (3, 2, 0)),
+        ("last_decoder_kernel", "1", 1),
+        ("independent", "true", True),
+        ("patch_size", "16,8,24", (16, 8, 24)),
+        ("resize_method", "cubic", "cubic"),
     ),
-    "u2net_tf.adapt": (
+    EvaluateConfig: (
+        *WINDOWS,
+        ("model_dir", "a", "a"),
+        ("output_dir", "b", "b"),
+        ("raw_dir", "c", "c"),
+        ("domains", "b,a", ("b", "a")),
+        ("split", "validation", "validation"),
+        ("overwrite", "true", True),
+    ),
+    PredictConfig: (
+        *WINDOWS,
+        ("model_dir", "a", "a"),
+        ("domain", "b", "b"),
+        ("input", "c,d", ("c", "d")),
+        ("output", "e", "e"),
+        ("save_probabilities", "true", True),
+        ("overwrite", "true", True),
+    ),
+    ComposeConfig: (
+        ("models", "b,a", ("b", "a")),
+        ("remove", "d,c", ("d", "c")),
+        ("model_dir", "e", "e"),
+    ),
+    SurveyConfig: (
+        ("raw_dir", "a", "a"),
+        ("domains", "b,a", ("b", "a")),
+        ("output_dir", "c", "c"),
+        ("spacing_source", "affine", "affine"),
+        ("num_workers", "3", 3),
+    ),
+    ConvertConfig: (
+        ("plan", "a", "a"),
+        ("data_dir", "b", "b"),
+        ("raw_dir", "c", "c"),
+        ("domains", "b,a", ("b", "a")),
+        ("num_workers", "3", 3),
+        ("shard_size_mb", "7", 7),
+        ("compression", "gzip", "gzip"),
+        ("image_dtype", "float32", "float32"),
+        ("on_bad_case", "skip", "skip"),
+        ("overwrite", "true", True),
+    ),
+    VerifyConfig: (("data_dir", "b", "b"), ("domains", "b,a", ("b", "a"))),
+    PlanConfig: (
+        ("survey", "a", "a"),
+        ("output", "b", "b"),
+        ("domains", "b,a", ("b", "a")),
+        ("overwrite", "true", True),
+        ("preset", "rule", "rule"),
+        ("merge_labels", "c:d=1+2", ("c:d=1+2",)),
+        ("keep_components", "2", "2"),
+        ("mirror_axes", "z,y", ("z", "y")),
+        ("test_fraction", "0.1", 0.1),
+        ("validation_fraction", "0.3", 0.3),
+        ("seed", "3", 3),
+        ("split_by", "x", "x"),
+        ("splits_file", "y", "y"),
+        ("fold", "z", "z"),
+        ("exclude_faulty", "true", True),
+        ("unknown_labels", "background", "background"),
+        ("margin_voxels", "1", 1),
+        ("clip_percentiles", "1,99", (1, 99)),
+        ("intensity_floor", "-10", -10),
+        ("statistics_over", "positive", "positive"),
+        ("size_rounding", "truncate", "truncate"),
+    ),
+    AdaptConfig: (
         *COMMON,
-        ("from", "a", ("parent_dir",), "a"),
-        ("domain", "b", ("domain",), "b"),
-        ("init", "c", ("init",), "c"),
+        ("from", "a", "a"),
+        ("domain", "b", "b"),
+        ("init", "c", "c"),
     ),
 }
 
 
-@pytest.fixture(scope="module", params=FLAGS)
-def command(request):
+COMMANDS = [
+    f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
+]
+COMMANDS += [f"data_prep.{name}" for name in ["survey", "plan", "convert", "verify"]]
+
+
+@pytest.fixture(params=FLAGS, ids=lambda config: config.__name__)
+def config(request):
     return request.param
 
 
-@pytest.fixture(scope="module")
-def command_line(command):
+def read(config, arguments):
+    """The config that a command line asks for."""
+    values = flags.FlagValues()
+    command_flags.define(config, values=values)
+    values(["command", *arguments])
+    return command_flags.read(config, values=values)
+
+
+def arguments_of(config):
     """Gives every flag a value other than its default."""
-    return [f"--{name}={value}" for name, value, *_ in FLAGS[command]]
+    return [f"--{name}={value}" for name, value, _ in FLAGS[config]]
 
 
-@pytest.fixture(scope="module")
-def settings(command, command_line):
-    """Settings without flags, with each flag alone, and with all of them."""
-    alone = [[argument] for argument in command_line]
-    return settings_of(command, [[], *alone, command_line])
-
-
-@pytest.fixture(scope="module")
-def values(command, command_line):
-    """Values of all flags where every one of them is given."""
+def required(config):
+    """Values of the flags without a default."""
     return {
-        name: value
-        for name, (value, _) in parse_flags(command, *command_line)[0].items()
+        flagfile.flag_name(name): "some"
+        for name, field in config.settings().items()
+        if field.is_required()
     }
 
 
-def test_every_flag_is_in_the_table_and_in_the_help(command):
-    defined, shown = parse_flags(command)
-    assert sorted(defined) == sorted(name for name, *_ in FLAGS[command])
-    assert sorted(defined) == sorted(shown)
+def test_every_flag_is_in_the_table(config):
+    names = [flagfile.flag_name(name) for name in config.settings()]
+    assert sorted(names) == sorted(name for name, *_ in FLAGS[config])
 
 
-def test_each_flag_sets_its_setting(command, settings):
-    default, *alone, together = settings
-    for (name, _, path, expected), changed in zip(FLAGS[command], alone, strict=True):
-        assert dig(changed, path) == expected, name
-        assert dig(together, path) == expected, name
-        assert dig(default, path) != expected, f"{name}: this is the default"
+def test_each_flag_sets_its_setting(config):
+    needed = required(config)
+    default = read(config, [f"--{n}={v}" for n, v in needed.items()]).flat()
+    together = read(config, arguments_of(config)).flat()
+    for name, text, expected in FLAGS[config]:
+        given = {**needed, name: text}
+        alone = read(config, [f"--{n}={v}" for n, v in given.items()]).flat()
+        setting = name if name in alone else f"{name}_"
+        assert alone[setting] == expected, name
+        assert together[setting] == expected, name
+        assert default[setting] != expected, f"{name}: this is the default"
 
 
-def test_flags_text_has_each_flag_once(command, settings):
-    # A flag that is false is written as --noflag; none of these is.
-    lines = settings[-1]["flags_text"].splitlines()
-    names = [line.removeprefix("--").partition("=")[0] for line in lines]
-    assert sorted(names) == sorted(parse_flags(command)[0])
-
-
-def test_flags_text_restores_every_flag(command, settings, values, tmp_path):
+def test_flagfile_has_each_flag_once_and_restores_it(config, tmp_path):
+    chosen = read(config, arguments_of(config))
+    text = flagfile.to_text(chosen)
+    names = [line.removeprefix("--").partition("=")[0] for line in text.splitlines()]
+    table = {name: value for name, _, value in FLAGS[config]}
+    wanted = [f"no{name}" if value is False else name for name, value in table.items()]
+    assert sorted(names) == sorted(wanted)
     path = tmp_path / "flags.txt"
-    path.write_text(settings[-1]["flags_text"])
-    restored, _ = parse_flags(command, f"--flagfile={path}")
-    for name, (value, default) in restored.items():
-        assert value != default, f"{name}: not restored"
-        assert value == values[name], name
-    assert restored.keys() == values.keys()
+    path.write_text(text)
+    assert read(config, [f"--flagfile={path}"]) == chosen
+
+
+@pytest.mark.parametrize(
+    "values", [{"detach_focal_factor": True}, {"detach_focal_factor": False}, {}]
+)
+def test_flagfile_of_what_is_false_or_nothing(values):
+    chosen = TrainConfig.from_flat({"data_dir": "a", "model_dir": "b", **values})
+    text = flagfile.to_text(chosen)
+    assert "--pools=\n" in text
+    assert "last_decoder_kernel" not in text
+    assert read(TrainConfig, text.splitlines()) == chosen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--data_dir: expected a value, found none"),
+        (["--data_dir="], "--data_dir: expected a value, found none"),
+        (
+            ["--pools=1,1"],
+            "--pools: expected three whole numbers z,y,x of at least 0, ",
+        ),
+        (["--patch_size=8,0,8"], "--patch_size: .* of at least 1, found 8,0,8"),
+        (["--scale=1"], "--scale: expected two numbers lowest,highest, found 1"),
+        (["--scale=2,1"], "flags: scale: expected .lowest, highest., both above 0"),
+        (["--plateau_factor=1"], "flags: plateau_factor: .* less than 1. Rec"),
+        (["--learning_rate=1e-9"], "flags: learning_rate: expected at least min_lea"),
+    ],
+)
+def test_what_is_wrong_is_named(arguments, words):
+    given = {"data_dir": "a", "model_dir": "b"}
+    first = [f"--{n}={v}" for n, v in given.items()] if arguments else []
+    with pytest.raises(InputError, match=words):
+        read(TrainConfig, [*first, *arguments])
+
+
+def test_commands_are_imported_into_one_process():
+    """No flag is defined twice, for none is defined before a command starts."""
+    for name in COMMANDS:
+        importlib.import_module(name)
+    before = set(flags.FLAGS)
+    for config in FLAGS:
+        command_flags.define(config)
+    names = {flagfile.flag_name(name) for name in config.settings()}
+    names |= flagfile.OLD_FLAGS.keys()
+    assert names - flagfile.OLD_FLAGS.keys() <= set(flags.FLAGS)
+    assert set(flags.FLAGS) - names <= before
+
+
+class TestConfig:
+    def test_a_setting_that_is_none_is_an_error(self):
+        with pytest.raises(ValueError, match="did you mean learning_rate?"):
+            TrainConfig.from_flat({"data_dir": "", "model_dir": "", "lerning_rate": 1})
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("keep", "1"), ("keep", 1.0), ("learning_rate", "1")]
+    )
+    def test_types_are_not_changed(self, name, value):
+        values = {"data_dir": "", "model_dir": ""}
+        with pytest.raises(ValueError, match=name):
+            TrainConfig.from_flat({**values, name: value})
+
+    def test_is_frozen(self):
+        made = TrainConfig.from_flat({"data_dir": "a", "model_dir": "b"})
+        with pytest.raises(ValueError, match="frozen"):
+            made.run.keep = 5
+        assert made.with_changes(keep=5).run.keep == 5
+        assert made.run.keep == 3
+
+    def test_names_of_all_groups_differ(self):
+        class Twice(Config):
+            run: RunConfig
+            keep: int = 1
+
+        with pytest.raises(TypeError, match="keep"):
+            Twice.settings()
+
+
+class TestOldFlags:
+    @pytest.mark.parametrize(
+        ("old", "name", "value"),
+        [
+            ("--certain_share=0.25", "oversample_foreground_fraction", 0.25),
+            ("--eval_every=7", "validate_every_epochs", 7),
+            ("--learning_rate_factor=4", "plateau_factor", 0.25),
+            ("--learning_rate_factor=5.0", "plateau_factor", 0.2),
+            ("--loss_decay=0.5", "loss_ema_decay", 0.5),
+            ("--min_fall=0.125", "plateau_min_delta", 0.125),
+            ("--recompute=blocks", "gradient_checkpointing", "blocks"),
+            ("--second_up_conv=full", "last_decoder_kernel", 3),
+            ("--second_up_conv=pointwise", "last_decoder_kernel", 1),
+        ],
+    )
+    def test_set_the_new_ones_and_say_so(self, old, name, value, caplog):
+        given = ["--data_dir=a", "--model_dir=b"]
+        assert read(TrainConfig, [*given, old]).flat()[name] == value
+        (said,) = [record.getMessage() for record in caplog.records]
+        assert said == f"{old} is --{name}={value} now"
+
+    def test_are_all_of_them_flags_of_train(self):
+        new = {name for name, _ in flagfile.OLD_FLAGS.values()}
+        assert new <= TrainConfig.settings().keys()
+        assert not flagfile.OLD_FLAGS.keys() & TrainConfig.settings().keys()
+
+    def test_of_what_stands_twice_the_last_counts(self):
+        given = ["--data_dir=a", "--model_dir=b"]
+        lines = ["--learning_rate_factor=4", "--plateau_factor=0.5"]
+        for order, value in ((lines, 0.5), (lines[::-1], 0.25)):
+            chosen = read(TrainConfig, [*given, *order])
+            assert chosen.schedule.plateau_factor == value
+
+    @pytest.mark.parametrize("text", ["0", "five"])
+    def test_a_factor_that_is_none_is_an_error(self, text):
+        with pytest.raises(flags.IllegalFlagValueError, match="--plateau_factor now"):
+            read(TrainConfig, [f"--learning_rate_factor={text}"])
+
+    def test_are_the_same_in_a_flags_txt_of_before(self):
+        before = "--learning_rate_factor=5.0\n--second_up_conv=full\n--eval_every=10\n"
+        now = "--plateau_factor=0.2\n--last_decoder_kernel=3\n"
+        same = now + "--validate_every_epochs=10\n"
+        assert flagfile.changes(before, same) == []
+        assert flagfile.changes(before, now + "--validate_every_epochs=5\n") == [
+            "was --validate_every_epochs=10, now --validate_every_epochs=5"
+        ]
+        assert flagfile.changes("--learning_rate_factor=five\n", now) == [
+            "was --plateau_factor=five, now --plateau_factor=0.2"
+        ]

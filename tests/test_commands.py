@@ -29,7 +29,12 @@ NETWORK = (
     "--learning_rate=0.02",
 )
 # What every training here is done with; two domains, three steps per epoch.
-SHORT = (*NETWORK, "--steps_per_epoch=3", "--eval_every=0", "--distribution=none")
+SHORT = (
+    *NETWORK,
+    "--steps_per_epoch=3",
+    "--validate_every_epochs=0",
+    "--distribution=none",
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,7 @@ class TestWrongFlags:
         [
             ("train", [], "error: --data_dir: expected a value, found none"),
             ("train", ["--data_dir=x"], "error: --model_dir: expected a value"),
-            ("adapt", ["--from=x"], "error: --domain: expected a value, found none"),
+            ("adapt", ["--from=x"], "error: --data_dir: expected a value, found none"),
             ("compose", [], "error: --models: expected a value, found none"),
             (
                 "compose",
@@ -84,6 +89,8 @@ class TestWrongFlags:
             ),
             ("train", ["--data_dri=x"], "Unknown command line flag 'data_dri'"),
             ("train", ["--keep=0"], "flag --keep=0"),
+            ("train", ["--patience_epochs=0"], "flag --patience_epochs=0"),
+            ("train", ["--smallest_share=2"], "flag --smallest_share=2"),
             ("predict", ["--overlap=1"], "flag --overlap=1"),
             ("evaluate", ["--split=all"], "flag --split=all"),
         ],
@@ -113,8 +120,8 @@ def trained(tiny_data, tmp_path_factory):
             "two pools": (*common, *SHORT, "--pools=1,1"),
             "patch of nothing": (*common, *SHORT, "--patch_size=0,8,8"),
             "patch": (*common, *SHORT, "--patch_size=8,8,7"),
-            "rule": (*common, *SHORT, "--patience_epochs=0"),
-            "shares": (*common, *SHORT, "--smallest_share=2"),
+            "rule": (*common, *SHORT, "--min_learning_rate=0"),
+            "shares": (*common, *SHORT, "--smallest_share=0.9"),
         },
     )
     return work / "model", results
@@ -162,8 +169,8 @@ class TestTrain:
                 "--patch_size: expected three whole numbers z,y,x of ",
             ),
             ("patch", "patch_size: expected sizes divisible by 2**pools, pools bei"),
-            ("rule", "flags: expected patience_epochs >= 1"),
-            ("shares", "flags: smallest_share: expected a share from 0 to 1"),
+            ("rule", "flags: min_learning_rate: Input should be greater than 0"),
+            ("shares", "flags: smallest_share + foreground_share: expected at most 1"),
         ],
     )
     def test_wrong_input_is_one_message(self, trained, line, words):

@@ -4,7 +4,7 @@ import dataclasses
 import pytest
 from invented_plan import HIP, KNEE, PLAN
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 
 
 def test_what_a_domain_knows():

@@ -12,7 +12,7 @@ import toy
 session = functools.partial(command_session.session, route="plain")
 # As few operations as there are: steps are traced for every model.
 NETWORK = ("--adapter=none", "--pools=1,0,1", "--base_channels=2")
-SHORT = ("--steps_per_epoch=2", "--max_epochs=1", "--eval_every=0")
+SHORT = ("--steps_per_epoch=2", "--max_epochs=1", "--validate_every_epochs=0")
 ONE, TWO = toy.ONE.name, toy.TWO.name
 
 

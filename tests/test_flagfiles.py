@@ -1,13 +1,14 @@
 """The flagfiles of training: what they say, and that they train."""
 
-import dataclasses
 import pathlib
 
 import pytest
+from absl import flags
 from command_session import session
-from command_settings import dig, settings_of
 
-from u2net_tf.input.augment.settings import Augmentation
+from u2net_tf import command_flags
+from u2net_tf.config.augmentation import AugmentationConfig
+from u2net_tf.config.training import TrainConfig
 from u2net_tf.models.checkpoints import load_spec
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -21,27 +22,27 @@ SMALL = (
     "--patch_size=8,8,8",
     "--steps_per_epoch=2",
     "--max_epochs=1",
-    "--eval_every=0",
+    "--validate_every_epochs=0",
     "--distribution=none",
 )
 # Of the published code, where the paper says otherwise, and then where it does not.
 PUBLISHED = (
-    ("weight_decay", ("optimizer", "weight_decay"), 5e-4),
-    ("detach_focal_factor", ("optimizer", "detach_focal_factor"), True),
-    ("steps_per_epoch", ("settings", "steps_per_epoch"), 300),
-    ("max_epochs", ("settings", "max_epochs"), 300),
-    ("loss_window_epochs", ("rule", "window_epochs"), 20),
-    ("patience_epochs", ("rule", "patience_epochs"), 1),
-    ("min_fall", ("rule", "min_fall"), 1e-4),
-    ("learning_rate_factor", ("rule", "factor"), 2),
-    ("learning_rate", ("rule", "learning_rate"), 3e-4),
-    ("min_learning_rate", ("rule", "min_learning_rate"), 1e-8),
-    ("adapter", ("network", "adapter"), "separable"),
-    ("base_channels", ("network", "base_channels"), 16),
-    ("pools", ("pools",), [5, 5, 5]),
-    ("patch_size", ("inputs", "patch_size"), [128, 128, 128]),
-    ("resize_method", ("inputs", "resize_method"), "cubic"),
-    ("batch_size", ("inputs", "batch_size"), 2),
+    ("weight_decay", 5e-4),
+    ("detach_focal_factor", True),
+    ("steps_per_epoch", 300),
+    ("max_epochs", 300),
+    ("loss_window_epochs", 20),
+    ("patience_epochs", 1),
+    ("plateau_min_delta", 1e-4),
+    ("plateau_factor", 0.5),
+    ("learning_rate", 3e-4),
+    ("min_learning_rate", 1e-8),
+    ("adapter", "separable"),
+    ("base_channels", 16),
+    ("pools", (5, 5, 5)),
+    ("patch_size", (128, 128, 128)),
+    ("resize_method", "cubic"),
+    ("batch_size", 2),
 )
 
 
@@ -57,20 +58,25 @@ def lines_of(name):
 
 @pytest.fixture(scope="module")
 def settings():
-    """The settings that the command derives from each flagfile."""
-    lines = [[f"--flagfile={ROOT / FOLDER / name}.flags"] for name in NAMES]
-    found = settings_of("u2net_tf.train", lines)
-    return dict(zip(NAMES, found, strict=True))
+    """The settings that `u2net_tf.train` has by each flagfile."""
+    found = {}
+    for name in NAMES:
+        values = flags.FlagValues()
+        command_flags.define(TrainConfig, values=values)
+        lines = [f"--flagfile={ROOT / FOLDER / name}.flags", "--data_dir=a"]
+        values(["train", *lines, "--model_dir=b"])
+        found[name] = command_flags.read(TrainConfig, values=values).flat()
+    return found
 
 
-@pytest.mark.parametrize(("flag", "path", "value"), PUBLISHED)
-def test_upstream_has_every_setting_of_the_published_code(settings, flag, path, value):
+@pytest.mark.parametrize(("flag", "value"), PUBLISHED)
+def test_upstream_has_every_setting_of_the_published_code(settings, flag, value):
     assert flag in lines_of("upstream")
-    assert dig(settings["upstream"], path) == value
+    assert settings["upstream"][flag] == value
 
 
 def test_upstream_leaves_the_decoder_to_the_adapter(settings):
-    assert settings["upstream"]["network"]["second_up_conv"] is None
+    assert settings["upstream"]["last_decoder_kernel"] is None
 
 
 @pytest.mark.parametrize("name", [*NAMES, "independent", "adapt"])
@@ -80,7 +86,7 @@ def test_patches_are_augmented_as_in_the_paper(name):
     for part, probability in probabilities.items():
         assert lines.pop(f"{part}_probability") == probability
     # The rest is the paper's by default, and what is not the paper's is off.
-    assert not lines.keys() & {field.name for field in dataclasses.fields(Augmentation)}
+    assert not lines.keys() & AugmentationConfig.settings().keys()
 
 
 def test_the_demo_is_not_augmented():
@@ -88,10 +94,10 @@ def test_the_demo_is_not_augmented():
 
 
 def test_shared_is_universal_but_for_its_convolutions(settings):
-    network = {"adapter": "none", "base_channels": 16, "second_up_conv": "full"}
-    assert settings["shared"]["network"] == network
+    network = {"adapter": "none", "base_channels": 16, "last_decoder_kernel": 3}
+    assert settings["shared"].items() >= network.items()
     shared, universal = lines_of("shared"), lines_of("universal")
-    assert shared.pop("second_up_conv") == "full"
+    assert shared.pop("last_decoder_kernel") == "3"
     assert shared == {**universal, "adapter": "none"}
 
 
@@ -116,5 +122,6 @@ def test_trains(tiny_data, tmp_path, name):
     spec = load_spec(tmp_path)
     given = lines_of(name)
     assert spec.adapter == given["adapter"]
-    assert spec.second_up_conv == given.get("second_up_conv")
+    kernel = {"full": "3", None: None}[spec.second_up_conv]
+    assert kernel == given.get("last_decoder_kernel")
     assert spec.resize_method == given.get("resize_method", "linear")

@@ -8,6 +8,10 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 # A folder is one step, and so is a file; files of one folder may use each other.
 ORDER = (
+    "u2net_tf.errors",
+    "u2net_tf.machine",
+    "u2net_tf.config",
+    "u2net_tf.command_flags",
     "u2net_tf.command",
     "u2net_tf.files",
     "u2net_tf.domains",
@@ -80,6 +84,19 @@ def test_imports_go_up(path):
         if step is not None:
             assert ORDER.index(step) <= ORDER.index(own), f"{module} stands below"
             assert step == own or step not in COMMANDS, f"{module} is a command"
+
+
+# Modules that may define flags: what a command is made of, and commands.
+WITH_FLAGS = ("u2net_tf.command_flags", "u2net_tf.command")
+WITH_FLAGS += ("u2net_tf.networks.complexity", *COMMANDS)
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
+def test_the_library_has_no_flags(path):
+    if name_of(path) not in WITH_FLAGS:
+        modules = list(imports_of(path))
+        assert "absl.flags" not in modules
+        assert not [m for m in modules if m.startswith("u2net_tf.command")]
 
 
 @pytest.mark.parametrize("path", PREPARATION, ids=name_of)

@@ -4,8 +4,8 @@ import json
 import pytest
 
 from u2net_tf import files, manifest
-from u2net_tf.command import InputError
 from u2net_tf.domains import Domain, Label, Plan, Preprocessing
+from u2net_tf.errors import InputError
 from u2net_tf.plan_files import plan_to_json
 
 DOMAIN = Domain(

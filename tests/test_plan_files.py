@@ -4,8 +4,8 @@ import json
 import pytest
 from invented_plan import KNEE, PLAN
 
-from u2net_tf.command import InputError
 from u2net_tf.domains import Domain, Label, Plan, Preprocessing
+from u2net_tf.errors import InputError
 from u2net_tf.models.model_spec import (
     ModelSpec,
     spec_difference,

@@ -86,8 +86,9 @@ class ToyNetwork(keras.Model):
         return [self.trunk]
 
 
-def build_toy_network(spec, **kwargs):
-    """Stands in for `model_spec.build_network`."""
+def build_toy_network(spec, *, recompute="none", **kwargs):
+    """Stands in for `model_spec.build_network`; there is nothing to recompute."""
+    assert recompute == "none"
     network = ToyNetwork(
         [domain.num_modalities for domain in spec.plan.domains],
         [domain.num_classes for domain in spec.plan.domains],

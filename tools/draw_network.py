@@ -28,7 +28,8 @@ from tools.network_parts import (
     draw_plus,
     parts_of,
 )
-from u2net_tf import command
+from u2net_tf import command, command_flags, machine
+from u2net_tf.config.network import NetworkConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,20 +42,16 @@ LEAVE = 0.2
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    from u2net_tf.networks import flags as network_flags
-
     flags.DEFINE_string("output", None, "The picture to write, a PNG.", required=True)
-    flags.adopt_module_key_flags(network_flags)
+    command_flags.define(NetworkConfig)
 
 
 def main(argv: Sequence[str]) -> None:
     """Draws the network that the flags ask for."""
     del argv  # flags only; `command.start` has checked
-    from u2net_tf.networks import flags as network_flags
-
     output = pathlib.Path(flags.FLAGS.output)
-    settings = network_flags.settings()
-    settings["pools"] = network_flags.pools() or (5, 5, 5)
+    network = command_flags.read(NetworkConfig)
+    settings = {**network.options(), "pools": network.pools or (5, 5, 5)}
     if max(settings["pools"]) < 1:
         raise command.InputError("--pools: expected at least one above 0, found 0,0,0")
     draw_network(output, **settings)
@@ -75,7 +72,7 @@ def draw_network(output: pathlib.Path, **settings) -> None:
     """
     pictures.check_output(output)
     figure = pictures.new_figure(11.0, 7.0)
-    command.import_tensorflow()
+    machine.import_tensorflow()
     from u2net_tf.networks.parameter_counts import network_without_values
 
     network = network_without_values((1, 1), (2, 2), **settings)

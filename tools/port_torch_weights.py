@@ -22,7 +22,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from u2net_tf import command
+from u2net_tf import command, command_flags, machine
+from u2net_tf.config.network import NetworkConfig
 from u2net_tf.models.model_spec import (
     ModelSpec,
     build_network,
@@ -34,8 +35,6 @@ from u2net_tf.plan_files import load_plan
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    from u2net_tf.networks import flags as network_flags
-
     flags.DEFINE_string("weights", None, "The file: .npz, .pth or .pth.tar.")
     flags.DEFINE_string("plan", None, "Plan of the domains.")
     flags.DEFINE_list(
@@ -54,7 +53,7 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         "resize_method", "linear", ["linear", "cubic"], "How patches were resized."
     )
-    flags.adopt_module_key_flags(network_flags)
+    command_flags.define(NetworkConfig)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,16 +65,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _spec() -> ModelSpec:
-    from u2net_tf.networks import flags as network_flags
-
     values = flags.FLAGS
+    network = command_flags.read(NetworkConfig)
     plan = load_plan(values.plan).select(values.domains)
     return ModelSpec(
         plan=plan,
-        pools=common_pools(plan, network_flags.pools()),
+        pools=common_pools(plan, network.pools),
         patch_size=command.triple(values["patch_size"], least=1),
         resize_method=values.resize_method,
-        **network_flags.settings(),
+        **network.options(),
     )
 
 
@@ -93,7 +91,7 @@ def port(weights: pathlib.Path, spec: ModelSpec, model_dir: str) -> None:
         StoppedError: if PyTorch is needed and not installed.
     """
     check_patches(spec)
-    command.import_tensorflow()
+    machine.import_tensorflow()
     from tools.published_files import read_published
     from tools.published_structure import contradictions, read_structure
     from tools.published_weights import load_published_weights

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from u2net_tf.command import InputError, StoppedError
+from u2net_tf.errors import InputError, StoppedError
 
 SUFFIXES = (".npz", ".pth", ".pt", ".pth.tar")
 # Where checkpoints keep the state dict: the published training, and what is common.

@@ -120,10 +120,12 @@ def contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
                         "order, or other labels in the plan"
                     )
     resolved = spec.second_up_conv or published_second_up_conv(spec.adapter)
+    kernels = {"full": 3, "pointwise": 1}
+    last = (kernels[structure.second_up_conv], kernels[resolved])
     for name, flag, got, wanted in (
         (STEM.format(0), "base_channels", structure.base_channels, spec.base_channels),
         (FIRST_UNIT, "adapter", structure.adapter, spec.adapter),
-        (LAST_UNIT, "second_up_conv", structure.second_up_conv, resolved),
+        (LAST_UNIT, "last_decoder_kernel", *last),
     ):
         if got != wanted:
             found.append(f"{name}: --{flag}={got} would fit, found --{flag}={wanted}")

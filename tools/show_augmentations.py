@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from tools import pictures
-from u2net_tf import command
-from u2net_tf.input.augment import flags as augment_flags
+from u2net_tf import command, command_flags, machine
+from u2net_tf.config.augmentation import AugmentationConfig
+from u2net_tf.config.data import DataConfig, SamplingConfig
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
     from u2net_tf.domains import Domain
-    from u2net_tf.input.pipeline import InputSettings
     from u2net_tf.manifest import Manifest
 
 TITLES = ("axial, before", "after", "coronal, before", "after")
@@ -46,20 +46,27 @@ class Patch:
 
 
 def define_flags() -> None:
-    """Defines the flags of this command, besides those of the augmentation."""
+    """Defines the flags of this command, those of the augmentation among them."""
     flags.DEFINE_string("data_dir", None, "Folder that convert wrote.", required=True)
     flags.DEFINE_string("domain", None, "The domain to show.", required=True)
     flags.DEFINE_string("output", None, "The picture to write, a PNG.", required=True)
     flags.DEFINE_integer("num_patches", 6, "Rows of the sheet.", lower_bound=1)
     flags.DEFINE_integer("modality", 0, "The modality to show.", lower_bound=0)
     flags.DEFINE_integer("seed", 0, "Of the patches.", lower_bound=0)
-    flags.DEFINE_float("mirror_probability", 0.3, "Of mirroring along each axis.")
+    flags.DEFINE_float(
+        "mirror_probability",
+        0.3,
+        "Of mirroring along each axis.",
+        lower_bound=0,
+        upper_bound=1,
+    )
     flags.DEFINE_list(
         "patch_size", [], "The network's patch z,y,x, voxels; the plan's if empty."
     )
     flags.DEFINE_enum(
         "resize_method", "linear", ["linear", "cubic"], "How images are interpolated."
     )
+    command_flags.define(AugmentationConfig)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -69,18 +76,13 @@ def main(argv: Sequence[str]) -> None:
     output = pathlib.Path(values.output)
     pictures.check_output(output)
     patch_size = command.triple(values["patch_size"], least=1)
-    augmentation = augment_flags.augmentation()
-    command.import_tensorflow()
-    from u2net_tf.input.patches import Sampling
-    from u2net_tf.input.pipeline import InputSettings
+    augmentation = command_flags.read(AugmentationConfig)
+    machine.import_tensorflow()
     from u2net_tf.manifest import load_converted
 
-    try:
-        sampling = Sampling(
-            certain_share=1, mirror_probability=values.mirror_probability
-        )
-    except ValueError as error:
-        raise command.InputError(f"flags: {error}") from None
+    sampling = SamplingConfig(
+        oversample_foreground_fraction=1.0, mirror_probability=values.mirror_probability
+    )
     plan, (manifest,) = load_converted(values.data_dir, [values.domain])
     domain = plan.domains[0]
     if values.modality >= domain.num_modalities:
@@ -88,7 +90,7 @@ def main(argv: Sequence[str]) -> None:
             f"--modality: expected at most {domain.num_modalities - 1} for "
             f"{domain.name}, found {values.modality}"
         )
-    settings = InputSettings(
+    settings = DataConfig(
         data_dir=values.data_dir,
         batch_size=1,
         patch_size=patch_size,
@@ -103,7 +105,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def take_pairs(
-    domain: Domain, manifest: Manifest, settings: InputSettings, *, count: int
+    domain: Domain, manifest: Manifest, settings: DataConfig, *, count: int
 ) -> list[tuple[Patch, Patch]]:
     """The first patches without and with what the settings do to them.
 
@@ -113,14 +115,9 @@ def take_pairs(
         settings: of the augmented ones.
         count: how many.
     """
-    from u2net_tf.input.augment.settings import Augmentation
     from u2net_tf.input.pipeline import domain_dataset
 
-    still = dataclasses.replace(
-        settings,
-        sampling=dataclasses.replace(settings.sampling, mirror_probability=0.0),
-        augmentation=Augmentation(),
-    )
+    still = settings.with_changes(mirror_probability=0.0, **AugmentationConfig().flat())
     before, after = (
         itertools.islice(
             domain_dataset(domain, manifest, chosen).as_numpy_iterator(), count

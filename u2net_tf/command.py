@@ -6,29 +6,16 @@ once.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags
 
+from u2net_tf.errors import InputError, StoppedError
 
-class InputError(ValueError):
-    """Bad input: names the file or flag, what was expected and what was found."""
-
-
-class StoppedError(RuntimeError):
-    """A run that cannot go on: says where it stopped and what is kept."""
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+# For the commands, which need it before anything else.
 
 
 def required(*holders: flags.FlagHolder) -> None:
@@ -62,85 +49,18 @@ def triple(holder: flags.FlagHolder, *, least: int) -> tuple[int, int, int] | No
     return values
 
 
-def flagfile_text(*namespaces: Mapping[str, Any]) -> str:
-    """A flagfile that repeats the command.
-
-    Args:
-      *namespaces: of the modules that define its flags. TensorFlow defines some of its
-        own when it is imported, and those are unknown when a command starts.
-    """
-    holders = [
-        item
-        for namespace in namespaces
-        for item in namespace.values()
-        if isinstance(item, flags.FlagHolder) and item.value is not None
-    ]
-    return "".join(flags.FLAGS[holder.name].serialize() + "\n" for holder in holders)
-
-
-def import_tensorflow() -> None:
-    """Imports TensorFlow without the lines that it writes to stderr meanwhile.
-
-    They are written before any log level counts. Where the import fails, they are
-    shown after all.
-    """
-    if "tensorflow" in sys.modules:
-        return
-    with _held_stderr() if hasattr(os, "fork") else contextlib.nullcontext():
-        import tensorflow  # noqa: F401
-
-
-# Ends what is held, if it is not to be shown.
-_DISCARD = b"\0discard\0"
-
-
-@contextlib.contextmanager
-def _held_stderr() -> Iterator[None]:
-    """Holds back what is written to stderr, and shows it unless the block succeeds.
-
-    A process of its own holds it: native code may abort this one, which leaves no time
-    to show anything.
-    """
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    reader, writer = os.pipe()
-    holder = os.fork()
-    if holder == 0:
-        os.close(writer)
-        _hold(reader)
-    os.close(reader)
-    os.dup2(writer, 2)
-    os.close(writer)
-    try:
-        yield
-        os.write(2, _DISCARD)
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.waitpid(holder, 0)
-
-
-def _hold(reader: int) -> NoReturn:
-    """Reads a pipe to its end and writes to stderr what is not to be discarded."""
-    try:
-        # Ctrl-C reaches every process of the terminal; the other one ends this.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        held = b""
-        while chunk := os.read(reader, 1 << 16):
-            held += chunk
-        if not held.endswith(_DISCARD):
-            os.write(2, held)
-    finally:
-        # Nothing of what Python does at its exit belongs to this process.
-        os._exit(0)
-
-
-def start(main: Callable[[Sequence[str]], None]) -> None:
+def start(main: Callable[[Any], None], config: type | None = None) -> None:
     """Parses flags and runs `main`; bad input ends in a message and exit status 1.
 
     Args:
-      main: takes what is left of the command line after the flags.
+      main: takes the config that the flags ask for, or, without one, what is left of
+        the command line after the flags.
+      config: the class of the config; its flags are defined here.
     """
+    if config is not None:
+        from u2net_tf import command_flags
+
+        command_flags.define(config)
 
     def guarded(argv: Sequence[str]) -> None:
         try:
@@ -148,7 +68,7 @@ def start(main: Callable[[Sequence[str]], None]) -> None:
                 raise InputError(
                     f"expected flags only (--name=value), found {argv[1:]}"
                 )
-            main(argv)
+            main(argv if config is None else command_flags.read(config))
         except (InputError, StoppedError, OSError) as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
@@ -161,6 +81,6 @@ def start(main: Callable[[Sequence[str]], None]) -> None:
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
         sys.modules["__main__"].__doc__ = sys.modules[module].__doc__
     # TensorFlow's messages would bury ours; what devices there are, training says
-    # itself. See also `import_tensorflow`.
+    # itself. See also `machine.import_tensorflow`.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app.run(guarded)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 
 AXES = ("z", "y", "x")
 SPLITS = ("train", "validation", "test")

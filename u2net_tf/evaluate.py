@@ -9,63 +9,38 @@ and the predicted label maps. Interrupted, it goes on where it stopped.
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
 
-from absl import flags
-
-from u2net_tf import command
+from u2net_tf import command, machine
+from u2net_tf.config.inference import EvaluateConfig
 from u2net_tf.domains import Domain, Plan
-from u2net_tf.inference import flags as inference_flags
-
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that training wrote.")
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder for scores and predictions; MODEL_DIR/SPLIT if empty."
-)
-_RAW_DIR = flags.DEFINE_string(
-    "raw_dir",
-    None,
-    "Folder with a folder per domain, if the scans have moved since the survey.",
-)
-_DOMAINS = flags.DEFINE_list("domains", [], "Domains to score; all if empty.")
-_SPLIT = flags.DEFINE_enum(
-    "split", "test", ["train", "validation", "test"], "Cases to score."
-)
-_OVERWRITE = flags.DEFINE_bool(
-    "overwrite",
-    False,
-    "Predict and score every case again, and write over label maps that were edited.",
-)
-flags.adopt_module_key_flags(inference_flags)
 
 
-def main(argv: Sequence[str]) -> None:
+def main(config: EvaluateConfig) -> None:
     """Scores every domain and prints the table."""
-    del argv
-    command.required(_MODEL_DIR)
-    command.import_tensorflow()
+    machine.import_tensorflow()
     from u2net_tf import files
     from u2net_tf.evaluation import report, scoring
     from u2net_tf.inference.predictor import Predictor
 
     output_dir = pathlib.Path(
-        _OUTPUT_DIR.value or pathlib.Path(_MODEL_DIR.value) / _SPLIT.value
+        config.output_dir or pathlib.Path(config.model_dir) / config.split
     )
-    chosen = _choose()
+    chosen = _choose(config)
     # All files are looked for before the first prediction.
     cases = {
-        domain.name: scoring.find_cases(domain, _SPLIT.value, _RAW_DIR.value)
+        domain.name: scoring.find_cases(domain, config.split, config.raw_dir)
         for _, domain in chosen
     }
     if not any(cases.values()):
         raise command.InputError(
-            f"--split: expected cases in {_SPLIT.value!r}, found none in the plan"
+            f"--split: expected cases in {config.split!r}, found none in the plan"
         )
     scores = []
     checkpoints: dict[pathlib.Path, str] = {}
     loaded = None
     for folder, domain in chosen:
         if folder != loaded:
-            predictor = Predictor.from_model_dir(folder, **inference_flags.settings())
+            predictor = Predictor.from_model_dir(folder, **config.windows.flat())
             loaded = folder
             checkpoints[folder] = predictor.checkpoint
         scores += scoring.score_domain(
@@ -73,30 +48,30 @@ def main(argv: Sequence[str]) -> None:
             predictor.spec.plan.index(domain.name),
             cases[domain.name],
             output_dir,
-            overwrite=_OVERWRITE.value,
+            overwrite=config.overwrite,
         )
     checkpoint = ", ".join(checkpoints.values())
     rows = report.summarize(scores, [domain for _, domain in chosen])
     files.write_text(output_dir / "dice.csv", report.cases_to_csv(scores))
     files.write_text(
         output_dir / "summary.json",
-        report.summary_to_json(rows, split=_SPLIT.value, checkpoint=checkpoint),
+        report.summary_to_json(rows, split=config.split, checkpoint=checkpoint),
     )
     print(report.format_table(rows))
     print(
-        f"{len(scores)} {_SPLIT.value} cases of {checkpoint}: dice.csv, summary.json "
+        f"{len(scores)} {config.split} cases of {checkpoint}: dice.csv, summary.json "
         f"and predictions in {output_dir}"
     )
 
 
-def _choose() -> list[tuple[pathlib.Path, Domain]]:
+def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
     """The folder of the model and the plan of every domain to score, in order."""
     from u2net_tf.models.checkpoints import load_spec, serving
 
-    folders = serving(_MODEL_DIR.value)
-    checkpoint = inference_flags.settings()["checkpoint"]
+    folders = serving(config.model_dir)
     plans = {
-        folder: load_spec(folder, checkpoint).plan for folder in set(folders.values())
+        folder: load_spec(folder, config.windows.checkpoint).plan
+        for folder in set(folders.values())
     }
     joint = Plan(
         tuple(
@@ -104,13 +79,13 @@ def _choose() -> list[tuple[pathlib.Path, Domain]]:
             for name, folder in folders.items()
         )
     )
-    chosen = joint.select(_DOMAINS.value).domains
+    chosen = joint.select(config.domains).domains
     return [(folders[domain.name], domain) for domain in chosen]
 
 
 def run() -> None:
     """Entry point of `u2net-evaluate`."""
-    command.start(main)
+    command.start(main, EvaluateConfig)
 
 
 if __name__ == "__main__":

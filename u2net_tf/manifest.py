@@ -9,8 +9,8 @@ import os
 import pathlib
 from typing import Any
 
-from u2net_tf.command import InputError
 from u2net_tf.domains import LATER_PREPROCESSING, Domain, Plan, Preprocessing
+from u2net_tf.errors import InputError
 from u2net_tf.files import Stamps
 from u2net_tf.plan_files import load_plan
 

@@ -14,7 +14,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from u2net_tf.command import InputError
 from u2net_tf.domains import (
     AXES,
     LATER_PREPROCESSING,
@@ -28,6 +27,7 @@ from u2net_tf.domains import (
     Plan,
     Preprocessing,
 )
+from u2net_tf.errors import InputError
 
 PLAN_FORMAT = 1
 

@@ -10,61 +10,41 @@ write, or that was changed since, is written over with --overwrite only.
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
 
-from absl import flags, logging
+from absl import logging
 
-from u2net_tf import command
-from u2net_tf.inference import flags as inference_flags
-
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that training wrote.")
-_DOMAIN = flags.DEFINE_string("domain", None, "Domain of the model to predict with.")
-_INPUT = flags.DEFINE_list(
-    "input",
-    None,
-    "A NIfTI file, a DICOM folder, or a folder of either; or, separated by commas, one "
-    "file or DICOM folder per modality of one case.",
-)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the label maps.")
-_SAVE_PROBABILITIES = flags.DEFINE_bool(
-    "save_probabilities",
-    False,
-    "Also write CASE_probabilities.nii.gz, 4-D, a class each.",
-)
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Predict again what is there.")
-flags.adopt_module_key_flags(inference_flags)
+from u2net_tf import command, machine
+from u2net_tf.config.inference import PredictConfig
 
 
-def main(argv: Sequence[str]) -> None:
+def main(config: PredictConfig) -> None:
     """Predicts every scan of the input."""
-    del argv
-    command.required(_MODEL_DIR, _DOMAIN, _INPUT, _OUTPUT)
-    command.import_tensorflow()
+    machine.import_tensorflow()
     from tqdm import tqdm
 
     from u2net_tf.inference.outputs import Outputs
     from u2net_tf.inference.predictor import Predictor
     from u2net_tf.inference.scans import find_scans
 
-    predictor = Predictor.from_model_dir(_model_folder(), **inference_flags.settings())
+    predictor = Predictor.from_model_dir(_model_folder(config), **config.windows.flat())
     plan = predictor.spec.plan
-    domain = plan.index(_DOMAIN.value)
-    scans = find_scans(_INPUT.value, plan.domains[domain].num_modalities)
-    output = pathlib.Path(_OUTPUT.value)
-    _check_output(output, scans)
+    domain = plan.index(config.domain)
+    scans = find_scans(config.input, plan.domains[domain].num_modalities)
+    output = pathlib.Path(config.output)
+    _check_output(output, scans, config)
     outputs = {
         scan: Outputs(
             output,
             scan.name,
-            _output_paths(scan, output),
+            _output_paths(scan, config),
             predictor.key(domain, scan.paths),
         )
         for scan in scans
     }
     pending = [
-        scan for scan in scans if _OVERWRITE.value or not outputs[scan].are_there()
+        scan for scan in scans if config.overwrite or not outputs[scan].are_there()
     ]
-    if not _OVERWRITE.value:
+    if not config.overwrite:
         for scan in pending:
             outputs[scan].check_ours()
     edited = [
@@ -73,30 +53,30 @@ def main(argv: Sequence[str]) -> None:
     for path in edited:
         logging.warning("%s: edited since it was predicted; kept as it is", path)
     for scan in tqdm(pending, "predicting", unit="case", disable=None):
-        _predict_scan(predictor, domain, scan, outputs[scan])
+        _predict_scan(predictor, domain, scan, outputs[scan], config.save_probabilities)
     done_before = len(scans) - len(pending)
     note = f"{done_before} were there already" if done_before else ""
     if edited:
         note += f", with {len(edited)} files that were edited since"
     print(
-        f"{len(scans)} label maps of {_DOMAIN.value} by {predictor.checkpoint} in "
+        f"{len(scans)} label maps of {config.domain} by {predictor.checkpoint} in "
         f"{output}" + (f" ({note})" if note else "")
     )
 
 
-def _model_folder() -> pathlib.Path:
+def _model_folder(config: PredictConfig) -> pathlib.Path:
     """Of several independent models, that of the domain."""
     from u2net_tf.models.checkpoints import serving
 
-    folders = serving(_MODEL_DIR.value)
-    if _DOMAIN.value not in folders:
+    folders = serving(config.model_dir)
+    if config.domain not in folders:
         raise command.InputError(
-            f"--domain: expected one of {', '.join(folders)}, found {_DOMAIN.value}"
+            f"--domain: expected one of {', '.join(folders)}, found {config.domain}"
         )
-    return folders[_DOMAIN.value]
+    return folders[config.domain]
 
 
-def _check_output(output: pathlib.Path, scans) -> None:
+def _check_output(output: pathlib.Path, scans, config: PredictConfig) -> None:
     """A scan must not be written over, and a file is no folder."""
     if output.exists() and not output.is_dir():
         raise command.InputError(
@@ -104,7 +84,7 @@ def _check_output(output: pathlib.Path, scans) -> None:
         )
     inputs = {path.resolve() for scan in scans for path in scan.paths}
     for scan in scans:
-        for path in _output_paths(scan, output):
+        for path in _output_paths(scan, config):
             if path.resolve() in inputs:
                 raise command.InputError(
                     "--output: expected another folder than that of the scans, "
@@ -112,20 +92,21 @@ def _check_output(output: pathlib.Path, scans) -> None:
                 )
 
 
-def _output_paths(scan, output: pathlib.Path) -> list[pathlib.Path]:
+def _output_paths(scan, config: PredictConfig) -> list[pathlib.Path]:
     """Files that are written for a scan; the last is the label map."""
-    kinds = ["_probabilities"] if _SAVE_PROBABILITIES.value else []
-    return [output / f"{scan.name}{kind}.nii.gz" for kind in [*kinds, ""]]
+    kinds = ["_probabilities"] if config.save_probabilities else []
+    folder = pathlib.Path(config.output)
+    return [folder / f"{scan.name}{kind}.nii.gz" for kind in [*kinds, ""]]
 
 
-def _predict_scan(predictor, domain: int, scan, outputs) -> None:
+def _predict_scan(
+    predictor, domain: int, scan, outputs, save_probabilities: bool
+) -> None:
     from u2net_tf.volumes import case, nifti
 
     settings = predictor.spec.plan.domains[domain]
     image = case.read_image(scan.paths, settings)
-    prediction = predictor.predict(
-        image, domain, with_probabilities=_SAVE_PROBABILITIES.value
-    )
+    prediction = predictor.predict(image, domain, with_probabilities=save_probabilities)
     outputs.begin()
     *others, labels_path = outputs.paths
     for path in others:
@@ -137,7 +118,7 @@ def _predict_scan(predictor, domain: int, scan, outputs) -> None:
 
 def run() -> None:
     """Entry point of `u2net-predict`."""
-    command.start(main)
+    command.start(main, PredictConfig)
 
 
 if __name__ == "__main__":

@@ -58,15 +58,15 @@ MODELS = {
         "--adapter=separable",
         # The learning rate falls after the second epoch.
         "--patience_epochs=1",
-        "--min_fall=100",
+        "--plateau_min_delta=100",
         "--elastic_probability=0.5",
         "--rotation_probability=0.5",
         "--gamma_probability=0.5",
     ),
     # Without validation the best checkpoint is chosen by the loss.
-    "series": ("--adapter=series", "--eval_every=0"),
+    "series": ("--adapter=series", "--validate_every_epochs=0"),
     "parallel": ("--adapter=parallel", "--loss_window_epochs=2"),
-    "plain": ("--adapter=none", "--second_up_conv=full", "--precision=mixed_float16"),
+    "plain": ("--adapter=none", "--last_decoder_kernel=3", "--precision=mixed_float16"),
 }
 NETWORK = (
     "--pools=1,0,1",
@@ -77,8 +77,9 @@ NETWORK = (
 )
 EPOCHS = 2
 # So few that rounding on another machine does not grow.
-CONTINUED = ("--steps_per_epoch=4", f"--max_epochs={EPOCHS + 1}", "--eval_every=0")
-SHORT = ("--steps_per_epoch=100", f"--max_epochs={EPOCHS}", "--eval_every=1")
+CONTINUED = ("--steps_per_epoch=4", f"--max_epochs={EPOCHS + 1}")
+CONTINUED += ("--validate_every_epochs=0",)
+SHORT = ("--steps_per_epoch=100", f"--max_epochs={EPOCHS}", "--validate_every_epochs=1")
 SHORT += ("--eval_cases=1", "--keep=1", "--distribution=none")
 
 

@@ -21,8 +21,8 @@ from command_session import tensorflow_server
 
 from data_prep import case_parts, conversion
 from u2net_tf import files, manifest, records
-from u2net_tf.command import InputError, StoppedError
 from u2net_tf.domains import Domain, Label, Plan, Preprocessing
+from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.plan_files import plan_to_json
 from u2net_tf.volumes import msd, preprocess
 

@@ -6,8 +6,8 @@ import pytest
 from invented_surveys import make_case, make_domain, make_faulty, plan_one
 
 from data_prep import label_classes, survey_files
-from u2net_tf.command import InputError
 from u2net_tf.domains import Preprocessing
+from u2net_tf.errors import InputError
 from u2net_tf.plan_files import load_plan
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -375,9 +375,9 @@ class TestCommand:
 
     def test_missing_flags_are_named(self, tmp_path, run_light):
         done = run_light("data_prep.plan", status=1, output=tmp_path / "plan.json")
-        assert "--survey: expected a path, found none" in done.stderr
+        assert "--survey: expected a value, found none" in done.stderr
         done = run_light("data_prep.plan", status=1, survey=tmp_path)
-        assert "--output: expected a path, found none" in done.stderr
+        assert "--output: expected a value, found none" in done.stderr
 
     def test_output_that_is_a_folder_is_an_error(self, tmp_path, run_light):
         (tmp_path / "survey.json").write_text(survey_files.to_json([make_domain()]))

@@ -5,7 +5,7 @@ import pytest
 from invented_surveys import make_case, make_domain, make_faulty, plan_one
 
 from data_prep import splits
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 
 
 def draw(num_cases=10, **changes):

@@ -6,7 +6,7 @@ import pytest
 from invented_scans import SHAPE, draw_image
 
 from data_prep import survey_files
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +156,9 @@ def test_flags_choose_domains_spacing_and_workers(faulty, tmp_path, run_light):
 
 def test_missing_flags_are_named(tmp_path, run_light):
     done = run_light("data_prep.survey", status=1, output_dir=tmp_path)
-    assert "--raw_dir: expected a folder, found none" in done.stderr
+    assert "--raw_dir: expected a value, found none" in done.stderr
     done = run_light("data_prep.survey", status=1, raw_dir=tmp_path)
-    assert "--output_dir: expected a folder, found none" in done.stderr
+    assert "--output_dir: expected a value, found none" in done.stderr
 
 
 def test_output_that_is_a_file_is_an_error(tmp_path, faulty, run_light):

@@ -7,7 +7,7 @@ import pytest
 
 from data_prep import survey_files, surveying
 from data_prep.case_facts import Job, examine_case, stamp
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 
 
 def test_number_of_workers_is_the_number_of_processes(monkeypatch, tmp_path, faulty):

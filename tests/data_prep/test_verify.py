@@ -1,13 +1,13 @@
 import dataclasses
 import hashlib
 import shutil
-import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from data_prep import verify
+from data_prep.config import VerifyConfig
 from u2net_tf import files, manifest, records
 from u2net_tf.domains import Domain, Label, Plan
 from u2net_tf.plan_files import plan_to_json
@@ -258,14 +258,11 @@ def test_command_says_what_it_verified(tmp_path, runner, request):
         assert done.stderr == "", "neither a progress bar nor TensorFlow's start"
 
 
-def test_command_ends_with_the_problems_and_what_to_do(data_dir, monkeypatch, capsys):
+def test_command_ends_with_the_problems_and_what_to_do(data_dir, capsys):
     (data_dir / OTHER.name / TEST).unlink()
     (data_dir / OTHER.name / TRAIN).write_bytes(b"short")
-    flag = types.SimpleNamespace(name="data_dir", value=data_dir)
-    monkeypatch.setattr(verify, "_DATA_DIR", flag)
-    monkeypatch.setattr(verify, "_DOMAINS", types.SimpleNamespace(value=[]))
     with pytest.raises(SystemExit) as ended:
-        verify.main([])
+        verify.main(VerifyConfig(data_dir=str(data_dir)))
     message = ended.value.code
     assert message.startswith("error: not as converted:\n")
     assert f"{data_dir / OTHER.name / TEST}: expected a shard" in message

@@ -30,7 +30,7 @@ FLAGS = {
     # Of three cases, two at a time: an epoch of steps ends within one of cases.
     "steps_per_epoch": 3,
     "max_epochs": MAX_EPOCHS,
-    "eval_every": 2,
+    "validate_every_epochs": 2,
     "eval_cases": 1,
     "keep": 2,
 }

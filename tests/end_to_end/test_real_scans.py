@@ -16,11 +16,11 @@ SCANS = {
 }
 QUICK = tuple(SCANS)
 MORE = (*SCANS, "Task12_CineHeart")
-VALIDATED = {"eval_every": 1, "eval_cases": 1}
+VALIDATED = {"validate_every_epochs": 1, "eval_cases": 1}
 # Without what takes seconds for each domain: the validation, and tracing what augments
 # a patch, for which see `test_flagfiles.py`.
 BARE = {f"{part}_probability": 0 for part in ("elastic", "rotation", "scaling")}
-BARE["eval_every"] = 0
+BARE["validate_every_epochs"] = 0
 
 
 @pytest.fixture(

@@ -46,7 +46,7 @@ def test_hippocampus_is_learnt(real_data, tmp_path, run_command):
         learning_rate=1e-3,
         steps_per_epoch=100,
         max_epochs=3,
-        eval_every=0,
+        validate_every_epochs=0,
     )
     run_command("u2net_tf.evaluate", model_dir=tmp_path / "model")
     summary = json.loads((tmp_path / "model" / "test" / "summary.json").read_text())
@@ -64,7 +64,7 @@ def test_adapt_and_compose_import_what_they_need(tmp_path, run_command):
         "batch_size": 2,
         "steps_per_epoch": 2,
         "max_epochs": 1,
-        "eval_every": 0,
+        "validate_every_epochs": 0,
     }
     run_command("u2net_tf.adapt", **flags)
     done = run_command(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toy
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.evaluation import scoring
 from u2net_tf.inference.predictor import Prediction, Predictor
 from u2net_tf.models.model_spec import ModelSpec

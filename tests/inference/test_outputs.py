@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.inference.outputs import Outputs
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.inference.scans import Scan, find_scans
 
 

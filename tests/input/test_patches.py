@@ -1,10 +1,10 @@
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from u2net_tf.config.data import SamplingConfig
 from u2net_tf.input import patches
 
 
@@ -32,9 +32,11 @@ def two_blobs(shape=(20, 20, 20)):
     return labels
 
 
-def draw_starts(fields, count, *, size=(5, 5, 5), slot=1, batch_size=2, **shares):
+def draw_starts(
+    fields, count, *, size=(5, 5, 5), slot=1, batch_size=2, certain=1 / 3, **shares
+):
     """(count, 3) starts, drawn inside of tf.data."""
-    sampling = patches.Sampling(**shares)
+    sampling = SamplingConfig(oversample_foreground_fraction=certain, **shares)
 
     def draw(number):
         seed = tf.stack([tf.constant(7, tf.int64), number])
@@ -69,7 +71,7 @@ def test_drawing_outside_of_a_dataset_is_drawing_inside():
             (5, 5, 5),
             tf.constant(1, tf.int64),
             2,
-            patches.Sampling(),
+            SamplingConfig(),
             tf.constant([7, number], tf.int64),
         )
         for number in range(40)
@@ -87,7 +89,11 @@ def test_seed_decides_the_start():
 def test_anywhere_is_everywhere_and_as_often():
     fields = make_fields(np.zeros((7, 5, 6)))
     starts = draw_starts(
-        fields, 4000, certain_share=0, smallest_share=0, foreground_share=0
+        fields,
+        4000,
+        certain=0,
+        smallest_share=0,
+        foreground_share=0,
     )
     assert starts.dtype == np.int32
     found, counts = np.unique(starts, axis=0, return_counts=True)
@@ -101,7 +107,10 @@ def test_anywhere_is_everywhere_and_as_often():
 def test_start_is_0_along_an_axis_shorter_than_the_patch():
     labels = np.zeros((3, 8, 5))
     labels[2, 7, 4] = 1
-    for shares in ({"certain_share": 1}, {"certain_share": 0}):
+    for shares in (
+        {"certain": 1},
+        {"certain": 0},
+    ):
         starts = draw_starts(make_fields(labels), 50, **shares)
         assert set(starts[:, 0]) == {0}
         assert set(starts[:, 2]) == {0}
@@ -121,7 +130,7 @@ def test_start_is_0_along_an_axis_shorter_than_the_patch():
 def test_voxel_lies_at_the_centre(voxel, size, start):
     labels = np.zeros((20, 20, 20))
     labels[voxel] = 1
-    starts = draw_starts(make_fields(labels), 5, size=size, certain_share=1)
+    starts = draw_starts(make_fields(labels), 5, size=size, certain=1)
     assert np.unique(starts, axis=0).tolist() == [list(start)]
 
 
@@ -164,7 +173,7 @@ def test_first_slots_of_a_batch_are_certain(slot, batch_size, share, certain):
         100,
         slot=slot,
         batch_size=batch_size,
-        certain_share=share,
+        certain=share,
         smallest_share=0,
         foreground_share=0,
     )
@@ -200,12 +209,20 @@ def test_smallest_class_is_the_one_with_fewest_voxels_not_fewest_coordinates():
     fields["coordinate_counts"] = tf.constant([0, 1, 1], tf.int64)
     fields["label_counts"] = tf.constant([7000, 60, 70], tf.int64)
     starts = draw_starts(
-        fields, 50, certain_share=0, smallest_share=1, foreground_share=0
+        fields,
+        50,
+        certain=0,
+        smallest_share=1,
+        foreground_share=0,
     )
     assert not on_smallest(starts).any()
     fields["label_counts"] = tf.constant([7000, 60, 50], tf.int64)
     starts = draw_starts(
-        fields, 50, certain_share=0, smallest_share=1, foreground_share=0
+        fields,
+        50,
+        certain=0,
+        smallest_share=1,
+        foreground_share=0,
     )
     assert on_smallest(starts).all()
 
@@ -214,7 +231,11 @@ def test_absent_class_is_not_the_smallest():
     labels = two_blobs()
     labels[labels == 2] = 0
     starts = draw_starts(
-        make_fields(labels), 50, certain_share=0, smallest_share=1, foreground_share=0
+        make_fields(labels),
+        50,
+        certain=0,
+        smallest_share=1,
+        foreground_share=0,
     )
     assert (labels[tuple((starts + 2).T)] == 1).all()
 
@@ -234,22 +255,21 @@ def test_case_without_foreground_is_cut_anywhere(slot):
     [(1 / 3, 3, 1), (1 / 3, 6, 2), (1 / 3, 4, 2), (1 / 3, 1, 1), (0, 5, 0), (1, 5, 5)],
 )
 def test_number_of_certain_patches(share, batch_size, certain):
-    assert patches.Sampling(certain_share=share).num_certain(batch_size) == certain
+    sampling = SamplingConfig(oversample_foreground_fraction=share)
+    assert sampling.num_certain(batch_size) == certain
 
 
-@pytest.mark.parametrize(
-    "name", [field.name for field in dataclasses.fields(patches.Sampling)]
-)
+@pytest.mark.parametrize("name", SamplingConfig.settings())
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
 def test_share_that_is_none_is_an_error(name, value):
-    with pytest.raises(ValueError, match=f"{name}: expected a share from 0 to 1"):
-        patches.Sampling(**{name: value})
+    with pytest.raises(ValueError, match=rf"(?s){name}.*input_value={value}"):
+        SamplingConfig(**{name: value})
 
 
 def test_shares_of_more_than_everything_are_an_error():
-    patches.Sampling(smallest_share=0.6, foreground_share=0.4)
+    SamplingConfig(smallest_share=0.6, foreground_share=0.4)
     with pytest.raises(ValueError, match="expected at most 1. Received: 0.6 . 0.5"):
-        patches.Sampling(smallest_share=0.6, foreground_share=0.5)
+        SamplingConfig(smallest_share=0.6, foreground_share=0.5)
 
 
 # Cutting.

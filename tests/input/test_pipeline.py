@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 from u2net_tf import manifest, records
-from u2net_tf.command import InputError
+from u2net_tf.config.augmentation import AugmentationConfig
+from u2net_tf.config.data import DataConfig, SamplingConfig
 from u2net_tf.domains import Domain, Label
+from u2net_tf.errors import InputError
 from u2net_tf.input import memory, patches, pipeline
-from u2net_tf.input.augment.settings import Augmentation
 
 SHAPE = (6, 8, 10)
 ORGAN = Domain(
@@ -46,7 +47,7 @@ HEART = dataclasses.replace(
     test=(),
 )
 DOMAINS = (ORGAN, PROSTATE, HEART)
-STILL = patches.Sampling(mirror_probability=0)
+STILL = SamplingConfig(mirror_probability=0)
 
 
 def make_record(domain, case, dtype="float32"):
@@ -130,7 +131,7 @@ def dataset_of_domain(
 ):
     data_dir, manifests = shards
     made = manifests[DOMAINS.index(domain)] if domain in DOMAINS else manifests[0]
-    settings = pipeline.InputSettings(data_dir=str(data_dir), **keywords)
+    settings = DataConfig(data_dir=str(data_dir), **keywords)
     return pipeline.domain_dataset(
         domain, made, settings, first_batch=first_batch, num_domains=num_domains
     )
@@ -139,7 +140,7 @@ def dataset_of_domain(
 def dataset_of_all(shards, domains=DOMAINS, *, first_step=0, **keywords):
     data_dir, manifests = shards
     chosen = [manifests[DOMAINS.index(domain)] for domain in domains]
-    settings = pipeline.InputSettings(data_dir=str(data_dir), **keywords)
+    settings = DataConfig(data_dir=str(data_dir), **keywords)
     return pipeline.training_dataset(domains, chosen, settings, first_step=first_step)
 
 
@@ -229,7 +230,7 @@ def test_batch_of_a_domain(shared):
 )
 def test_patches_are_parts_of_the_cases_that_they_name(tmp_path, compression, dtype):
     made = write_shards(tmp_path, PROSTATE, compression=compression, dtype=dtype)
-    settings = pipeline.InputSettings(data_dir=str(tmp_path), sampling=STILL)
+    settings = DataConfig(data_dir=str(tmp_path), sampling=STILL)
     dataset = pipeline.domain_dataset(PROSTATE, made, settings)
     for batch in take(dataset, 4):
         for image, labels, case in zip(*batch.values(), strict=True):
@@ -252,7 +253,7 @@ def test_image_and_labels_are_mirrored_together_along_the_axes_of_the_plan(
     shards, axes
 ):
     domain = dataclasses.replace(ORGAN, mirror_axes=tuple(axes))
-    sampling = patches.Sampling(certain_share=1, mirror_probability=1)
+    sampling = SamplingConfig(oversample_foreground_fraction=1, mirror_probability=1)
     batches = take_domain(shards, 5, domain, sampling=sampling)
     for batch in batches:
         for image, labels, case in zip(*batch.values(), strict=True):
@@ -265,20 +266,24 @@ def test_image_and_labels_are_mirrored_together_along_the_axes_of_the_plan(
 
 
 def test_sampling_is_that_of_the_settings(shards):
-    def share_with_organ(**shares):
-        sampling = patches.Sampling(mirror_probability=0, **shares)
+    def share_with_organ(certain, **shares):
+        sampling = SamplingConfig(
+            oversample_foreground_fraction=certain, mirror_probability=0, **shares
+        )
         batches = take_domain(shards, 10, sampling=sampling)
         return np.mean([patch.any() for batch in batches for patch in batch["labels"]])
 
     nowhere = {"smallest_share": 0, "foreground_share": 0}
-    assert share_with_organ(certain_share=1, **nowhere) == 1
-    assert share_with_organ(certain_share=0, smallest_share=1, foreground_share=0) == 1
-    assert share_with_organ(certain_share=0, smallest_share=0, foreground_share=1) == 1
-    assert share_with_organ(certain_share=0, **nowhere) < 0.8
+    assert share_with_organ(certain=1, **nowhere) == 1
+    assert share_with_organ(certain=0, smallest_share=1, foreground_share=0) == 1
+    assert share_with_organ(certain=0, smallest_share=0, foreground_share=1) == 1
+    assert share_with_organ(certain=0, **nowhere) < 0.8
 
 
 def test_first_patches_of_every_batch_are_certain(shards):
-    sampling = patches.Sampling(certain_share=0.5, smallest_share=0, foreground_share=0)
+    sampling = SamplingConfig(
+        oversample_foreground_fraction=0.5, smallest_share=0, foreground_share=0
+    )
     batches = take_domain(shards, 15, batch_size=2, sampling=sampling, first_batch=3)
     hits = np.array([batch["labels"].any(axis=(1, 2, 3)) for batch in batches])
     assert hits[:, 0].all()
@@ -510,7 +515,7 @@ def test_so_many_batches_are_made_ahead(shards, monkeypatch, settings, domains, 
 
 # Augmentation.
 
-AUGMENTED = Augmentation(
+AUGMENTED = AugmentationConfig(
     elastic_probability=0.5,
     elastic_sigma_mm=(2.0, 3.0),
     elastic_alpha=(0.0, 30.0),
@@ -521,18 +526,18 @@ AUGMENTED = Augmentation(
 )
 
 
-TURNED = Augmentation(rotation_probability=1)
+TURNED = AugmentationConfig(rotation_probability=1)
 
 
 def test_augmentation_is_off_by_default():
     """And off, it changes nothing: `test_patches_are_parts_of_the_cases_…`."""
-    assert pipeline.InputSettings(data_dir="").augmentation == Augmentation()
+    assert DataConfig(data_dir="").augmentation == AugmentationConfig()
 
 
 @pytest.mark.parametrize(
     "augmentation",
     [
-        Augmentation(noise_probability=0.5),
+        AugmentationConfig(noise_probability=0.5),
         pytest.param(AUGMENTED, marks=pytest.mark.slow),
     ],
 )

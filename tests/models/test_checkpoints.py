@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 import toy
 
-from u2net_tf.command import InputError
 from u2net_tf.domains import Plan
+from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_files, checkpoints
 from u2net_tf.models.best import DICE, LOSS, Best
 from u2net_tf.models.checkpoints import Checkpoints, load_network

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 import toy
 
-from u2net_tf.command import StoppedError
 from u2net_tf.domains import Plan
+from u2net_tf.errors import StoppedError
 from u2net_tf.models import checksums
 from u2net_tf.models.model_spec import ModelSpec
 from u2net_tf.networks import ops

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import toy
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
 from u2net_tf.models.checkpoints import load_network, save_model
 from u2net_tf.models.model_spec import build_network

@@ -4,8 +4,8 @@ import json
 import pytest
 import toy
 
-from u2net_tf.command import InputError
 from u2net_tf.domains import Preprocessing
+from u2net_tf.errors import InputError
 from u2net_tf.models import model_spec
 from u2net_tf.models.model_spec import ModelSpec
 

@@ -239,7 +239,7 @@ class TestCommand:
             "domains": "Task92_Two,Task91_One",
             "pools": "0,2,1",
             "base_channels": 3,
-            "second_up_conv": "pointwise",
+            "last_decoder_kernel": 1,
             "adapter": "series",
             "json": True,
         }

@@ -27,8 +27,8 @@ from tools.published_weights import (
     load_published_weights,
     published_variables,
 )
-from u2net_tf.command import InputError, StoppedError
 from u2net_tf.domains import Plan
+from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.models.checkpoints import load_network, load_spec
 from u2net_tf.models.model_spec import ModelSpec, build_network
 from u2net_tf.networks.parameter_counts import network_without_values
@@ -316,7 +316,7 @@ class TestContradictions:
             ({"adapter": "series"}, "--adapter=parallel would fit, found --adapter=s"),
             (
                 {"second_up_conv": "full"},
-                "--second_up_conv=pointwise would fit, found --second_up_conv=full",
+                "--last_decoder_kernel=1 would fit, found --last_decoder_kernel=3",
             ),
             (
                 {"pools": (0, 1, 0)},
@@ -487,7 +487,7 @@ class TestCommand:
             "pools": "0,1,2",
             "base_channels": 3,
             "adapter": "series",
-            "second_up_conv": "full",
+            "last_decoder_kernel": 3,
             "patch_size": "3,6,8",
             "resize_method": "cubic",
         }

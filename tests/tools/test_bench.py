@@ -11,7 +11,7 @@ import pytest
 
 from tools.bench import measuring, reporting
 from tools.bench.measuring import Contender, Measurement, Task
-from u2net_tf import command
+from u2net_tf import command, machine
 
 MILLION = 10**6
 
@@ -107,7 +107,7 @@ class TestMeasure:
         (measured,) = measuring.measure([contender], runs=1, threads=3)
         assert measured.results["environment"].tolist() == ["3", "3", "-1"]
         (measured,) = measuring.measure([contender], runs=1)
-        assert measured.results["environment"][0] == str(command.num_cores())
+        assert measured.results["environment"][0] == str(machine.num_cores())
 
     def test_where_memory_runs_out_a_contender_ends_first(self):
         (measured,) = measuring.measure([Contender("count", make_counting)], runs=1)

@@ -1,6 +1,5 @@
 """The benchmark of the pipeline measures what it is asked for, on one core."""
 
-import dataclasses
 import itertools
 import os
 
@@ -9,17 +8,17 @@ import pytest
 
 from tools.bench import invented_shards, pipeline
 from tools.bench.measuring import Contender, Task, Worker
-from u2net_tf.input.augment.settings import Augmentation
-from u2net_tf.input.pipeline import InputSettings, domain_dataset
+from u2net_tf.config.augmentation import AugmentationConfig
+from u2net_tf.config.data import DataConfig
+from u2net_tf.input.pipeline import domain_dataset
 
-ALWAYS = Augmentation(
+ALWAYS = AugmentationConfig(
     elastic_probability=1, rotation_probability=1, scaling_probability=1
 )
-PAPER = Augmentation(
+PAPER = AugmentationConfig(
     elastic_probability=0.3, rotation_probability=0.3, scaling_probability=0.5
 )
-INTENSITIES = dataclasses.replace(
-    ALWAYS,
+INTENSITIES = ALWAYS.with_changes(
     noise_probability=1,
     blur_probability=1,
     brightness_probability=1,
@@ -74,7 +73,7 @@ def test_ours_stays_on_one_core(runs):
 def test_runs_of_ours_are_successive_batches_of_the_pipeline(runs, tmp_path, number):
     method, _, augmentation = CASES[number]
     domain, manifest = invented_shards.write_shards(tmp_path, (10, 10, 10), 8)
-    settings = InputSettings(
+    settings = DataConfig(
         data_dir=str(tmp_path),
         batch_size=20,
         resize_method=method,

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from tools import draw_network, draw_units
 from tools.network_parts import OWN_CONV, OWN_NORM, SHARED_CONV, parts_of
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.networks.parameter_counts import network_without_values
 from u2net_tf.networks.units import UNITS, ParallelUnit, SeriesUnit
 
@@ -133,12 +133,17 @@ class TestCommand:
             "adapter": "series",
             "pools": "1,2,0",
             "base_channels": 3,
-            "second_up_conv": "full",
+            "last_decoder_kernel": 3,
         }
         done = run_warm(MODULE, output=path, **flags)
         assert done.stdout == f"{path}: drew the network with --adapter=series\n"
         other = tmp_path / "other.png"
-        settings = {**flags, "pools": (1, 2, 0)}
+        settings = {
+            "adapter": "series",
+            "pools": (1, 2, 0),
+            "base_channels": 3,
+            "second_up_conv": "full",
+        }
         draw_network.draw_network(other, **settings)
         assert path.read_bytes() == other.read_bytes()
 

@@ -10,10 +10,9 @@ from command_server import CommandServer
 from matplotlib import colors, image
 
 from tools import pictures, show_augmentations
+from u2net_tf.config.augmentation import AugmentationConfig
+from u2net_tf.config.data import DataConfig, SamplingConfig
 from u2net_tf.domains import Domain, Label
-from u2net_tf.input.augment.settings import Augmentation
-from u2net_tf.input.patches import Sampling
-from u2net_tf.input.pipeline import InputSettings
 from u2net_tf.manifest import load_converted
 
 # Those that `show_augmentations` defines itself.
@@ -93,11 +92,13 @@ def test_the_modality_is_the_one_that_was_asked_for(tmp_path):
 
 def test_pairs_are_of_the_same_patch(tiny_data):
     plan, (manifest,) = load_converted(str(tiny_data.data_dir), ["Task92_Two"])
-    settings = InputSettings(
+    settings = DataConfig(
         data_dir=str(tiny_data.data_dir),
         batch_size=1,
-        sampling=Sampling(certain_share=1, mirror_probability=0),
-        augmentation=Augmentation(brightness_probability=1, brightness=(2.0, 2.0)),
+        sampling=SamplingConfig(oversample_foreground_fraction=1, mirror_probability=0),
+        augmentation=AugmentationConfig(
+            brightness_probability=1, brightness=(2.0, 2.0)
+        ),
     )
     pairs = show_augmentations.take_pairs(plan.domains[0], manifest, settings, count=3)
     assert len(pairs) == 3
@@ -129,7 +130,7 @@ def test_command(run_command, tiny_data, tmp_path):
 @pytest.mark.parametrize(
     ("given", "expected", "count", "modality"),
     [
-        ({}, {"sampling": Sampling(certain_share=1)}, 6, 0),
+        ({}, {"sampling": SamplingConfig(oversample_foreground_fraction=1)}, 6, 0),
         (
             {
                 "num_patches": 3,
@@ -143,10 +144,12 @@ def test_command(run_command, tiny_data, tmp_path):
             },
             {
                 "seed": 5,
-                "sampling": Sampling(certain_share=1, mirror_probability=0.7),
+                "sampling": SamplingConfig(
+                    oversample_foreground_fraction=1, mirror_probability=0.7
+                ),
                 "patch_size": (8, 4, 16),
                 "resize_method": "cubic",
-                "augmentation": Augmentation(
+                "augmentation": AugmentationConfig(
                     rotation_probability=0.2, gamma=(1.1, 1.2)
                 ),
             },
@@ -181,7 +184,7 @@ def test_flags_arrive_where_they_belong(
         show_augmentations.main(["test"])
     plan, (manifest,) = load_converted(data_dir, ["Task92_Two"])
     (domain,) = plan.domains
-    settings = InputSettings(data_dir=data_dir, batch_size=1, **expected)
+    settings = DataConfig(data_dir=data_dir, batch_size=1, **expected)
     assert calls == {
         "take_pairs": ((domain, manifest, settings), {"count": count}),
         "draw_sheet": ((pairs, domain, output), {"modality": modality}),
@@ -192,7 +195,10 @@ def test_flags_arrive_where_they_belong(
     ("wrong", "words"),
     [
         ({"modality": 5}, "--modality: expected at most 0"),
-        ({"mirror_probability": 2}, "mirror_probability: expected a share"),
+        (
+            {"mirror_probability": 2},
+            "mirror_probability=2: 2.0 is not a number in the range",
+        ),
         ({"scale": "1,a"}, "--scale: expected two numbers lowest,highest, found 1,a"),
         ({"gamma": "2,1"}, "gamma: expected .lowest, highest.*Received: .2.0, 1.0."),
         ({"output": "sheet.jpg"}, "--output: expected FILE.png"),

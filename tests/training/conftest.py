@@ -5,11 +5,10 @@ import pytest
 import toy
 from command_session import tensorflow_server
 
-from u2net_tf.input.pipeline import InputSettings, training_dataset
+from u2net_tf.config.training import TrainConfig
+from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.models import checkpoints
 from u2net_tf.training import loop, start
-from u2net_tf.training.loop import RunSettings
-from u2net_tf.training.schedule import PlateauRule
 
 
 @pytest.fixture
@@ -55,43 +54,35 @@ def shared_input(monkeypatch, traced_once):
 
 
 @pytest.fixture(scope="session")
-def train(tiny_data):
-    """Calls `start.train` with small settings; takes fields of any of them."""
+def make_config(tiny_data):
+    """Small settings of `start.train`, by name; takes others."""
 
-    def call(model_dir, *, data_dir=None, inputs=None, **changes):
-        def take(**defaults):
-            return {name: changes.pop(name, value) for name, value in defaults.items()}
+    def make(model_dir, *, data_dir=None, **values):
+        return TrainConfig.from_flat(
+            {
+                "model_dir": str(model_dir),
+                "data_dir": str(data_dir or tiny_data.data_dir),
+                "steps_per_epoch": 4,
+                "max_epochs": 1,
+                "validate_every_epochs": 0,
+                "eval_cases": 1,
+                "learning_rate": 0.02,
+                "base_channels": 4,
+                "pools": (1, 1, 1),
+                "distribution": "none",
+                **values,
+            }
+        )
 
-        data_dir = str(data_dir or tiny_data.data_dir)
-        settings = RunSettings(
-            model_dir=str(model_dir),
-            **take(steps_per_epoch=4, max_epochs=1, eval_every=0, eval_cases=1, keep=3),
-        )
-        rule = PlateauRule(
-            **take(
-                learning_rate=0.02,
-                patience_epochs=30,
-                min_fall=5e-4,
-                factor=5.0,
-                min_learning_rate=1e-8,
-                decay=0.93,
-            )
-        )
-        defaults = {
-            "domains": [],
-            "network": {"base_channels": 4},
-            "pools": (1, 1, 1),
-            "optimizer": {"weight_decay": 1e-5},
-            "computing": {"dtype": "float32"},
-            "distribution": "none",
-            "flags_text": "--seed=0\n",
-        }
-        return start.train(
-            inputs=InputSettings(**{"data_dir": data_dir, **(inputs or {})}),
-            rule=rule,
-            settings=settings,
-            **{**defaults, **changes},
-        )
+    return make
+
+
+@pytest.fixture(scope="session")
+def train(make_config):
+    """Calls `start.train` with small settings; takes others by name."""
+
+    def call(model_dir, **values):
+        return start.train(make_config(model_dir, **values))
 
     return call
 

@@ -8,15 +8,13 @@ import tensorflow as tf
 import toy
 
 from data_prep import conversion
-from u2net_tf.command import InputError, StoppedError
+from u2net_tf.config.training import AdaptConfig
 from u2net_tf.domains import Plan
-from u2net_tf.input.pipeline import InputSettings
+from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.models import composition
 from u2net_tf.models.checkpoints import load_network, save_model
 from u2net_tf.models.model_spec import ModelSpec, build_network
 from u2net_tf.training import adaptation
-from u2net_tf.training.loop import RunSettings
-from u2net_tf.training.schedule import PlateauRule
 
 THREE = "Task93_Three"
 # `test_slow_proofs.py` and the commands compile.
@@ -33,25 +31,26 @@ def data_dir(tiny_data, tmp_path_factory):
     return folder
 
 
-def adapt(parent_dir, model_dir, domain, data_dir, *, inputs=None, **changes):
-    """Calls `adaptation.adapt` with small settings."""
-    settings = {"steps_per_epoch": 2, "max_epochs": 1, "eval_every": 0, "eval_cases": 1}
-    settings = {name: changes.pop(name, value) for name, value in settings.items()}
+def adapt(parent_dir, model_dir, domain, data_dir, **values):
+    """Calls `adaptation.adapt` with small settings; takes others by name."""
     return adaptation.adapt(
-        **{
-            "parent_dir": parent_dir,
-            "domain": domain,
-            "init": "mean",
-            "inputs": InputSettings(data_dir=str(data_dir), **(inputs or {})),
-            # A decay and a rate that would show at once.
-            "optimizer": {"weight_decay": 0.1},
-            "rule": PlateauRule(learning_rate=0.02),
-            "settings": RunSettings(model_dir=str(model_dir), **settings),
-            "computing": {"dtype": "float32"},
-            "distribution": "none",
-            "flags_text": "--seed=0\n",
-            **changes,
-        }
+        AdaptConfig.from_flat(
+            {
+                "from_": str(parent_dir),
+                "domain": domain,
+                "data_dir": str(data_dir),
+                "model_dir": str(model_dir),
+                "steps_per_epoch": 2,
+                "max_epochs": 1,
+                "validate_every_epochs": 0,
+                "eval_cases": 1,
+                # A decay and a rate that would show at once.
+                "weight_decay": 0.1,
+                "learning_rate": 0.02,
+                "distribution": "none",
+                **values,
+            }
+        )
     )
 
 
@@ -93,7 +92,9 @@ def family(request, tiny_data, data_dir, tmp_path_factory):
     work = tmp_path_factory.mktemp(request.param)
     save_parent(work / "first", tiny_data.plan, adapter=request.param)
     before = files_of(work / "first")
-    adapt(work / "first", work / "second", toy.TWO.name, data_dir, eval_every=1)
+    adapt(
+        work / "first", work / "second", toy.TWO.name, data_dir, validate_every_epochs=1
+    )
     adapt(work / "second", work / "third", THREE, data_dir, init=toy.TWO.name)
     assert files_of(work / "first") == before
     return work
@@ -170,9 +171,9 @@ class TestNewDomain:
 
     def test_init_of_a_domain(self, parent, data_dir, tmp_path):
         """After a step of next to no length, the trunk is still where it started."""
-        rule = PlateauRule(learning_rate=1e-30, min_learning_rate=1e-31)
+        rate = {"learning_rate": 1e-30, "min_learning_rate": 1e-31}
         name = toy.ONE.name
-        adapt(parent, tmp_path, toy.TWO.name, data_dir, init=name, rule=rule)
+        adapt(parent, tmp_path, toy.TWO.name, data_dir, init=name, **rate)
         _, network, _ = load_network(tmp_path)
         for new, old in zip(
             network.trunk_domain_variables(1),
@@ -206,11 +207,11 @@ class TestInterrupted:
         [
             ({"init": "random"}, "expected init random, found mean"),
             (
-                {"computing": {"dtype": "mixed_bfloat16"}},
+                {"precision": "mixed_bfloat16"},
                 "expected precision mixed_bfloat16, fou",
             ),
             (
-                {"computing": {"dtype": "mixed_float16"}},
+                {"precision": "mixed_float16"},
                 "expected precision mixed_float16, found",
             ),
         ],
@@ -246,9 +247,11 @@ class TestInterrupted:
             train(
                 adapted,
                 data_dir=data_dir,
-                domains=[toy.ONE.name, toy.TWO.name],
-                network={"base_channels": 2, "adapter": "none"},
-                inputs={"patch_size": (4, 8, 8), "resize_method": "cubic"},
+                domains=(toy.ONE.name, toy.TWO.name),
+                base_channels=2,
+                adapter="none",
+                patch_size=(4, 8, 8),
+                resize_method="cubic",
             )
 
 
@@ -259,11 +262,11 @@ class TestSettings:
             adapted.parent / "half",
             toy.TWO.name,
             data_dir,
-            computing={"dtype": "mixed_bfloat16"},
+            precision="mixed_bfloat16",
         )
         assert run._trainer.network.compute_dtype == "bfloat16"
-        assert run._inputs.resize_method == "cubic"
-        assert run._inputs.patch_size == (4, 8, 8)
+        assert run._data.resize_method == "cubic"
+        assert run._data.patch_size == (4, 8, 8)
 
     def test_distribution(self, parent, data_dir, tmp_path, monkeypatch):
         def make(distribution):
@@ -282,13 +285,13 @@ class TestErrors:
             (toy.ONE.name, {}, "--domain: .* found Task91_One"),
             ("Task99", {}, "'Task99' is not in the plan"),
             (toy.TWO.name, {"init": "zero"}, "--init: expected random, mean or one of"),
-            (toy.TWO.name, {"inputs": {"batch_size": 3}}, "multiple of the 2 devices"),
+            (toy.TWO.name, {"batch_size": 3}, "multiple of the 2 devices"),
         ],
     )
     def test_leave_nothing_behind(
         self, parent, data_dir, tmp_path, monkeypatch, domain, changes, words
     ):
-        if "inputs" in changes:
+        if "batch_size" in changes:
             two = types.SimpleNamespace(num_replicas_in_sync=2)
             monkeypatch.setattr(adaptation.start, "make_strategy", lambda name: two)
         with pytest.raises(InputError, match=words):
@@ -309,9 +312,11 @@ class TestErrors:
             train(
                 parent,
                 data_dir=data_dir,
-                domains=[toy.ONE.name],
-                network={"base_channels": 2, "adapter": "none"},
-                inputs={"patch_size": (4, 8, 8), "resize_method": "cubic"},
+                domains=(toy.ONE.name,),
+                base_channels=2,
+                adapter="none",
+                patch_size=(4, 8, 8),
+                resize_method="cubic",
             )
         assert files_of(parent) == before
 

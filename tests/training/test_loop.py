@@ -13,7 +13,7 @@ import tensorflow as tf
 import toy
 
 from u2net_tf import records
-from u2net_tf.command import InputError, StoppedError
+from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.manifest import load_manifest
@@ -50,7 +50,7 @@ def own_data(tiny_data, tmp_path):
 
 class TestTraining:
     def test_learns_an_easy_problem(self, train, tmp_path, read_rows):
-        train(tmp_path, steps_per_epoch=20, max_epochs=4, eval_every=4)
+        train(tmp_path, steps_per_epoch=20, max_epochs=4, validate_every_epochs=4)
         rows = read_rows(tmp_path)
         for column in ("loss", "loss/Task91_One", "loss/Task92_Two"):
             losses = [float(row[column]) for row in rows]
@@ -58,7 +58,7 @@ class TestTraining:
         assert float(rows[-1]["dice/Task91_One/organ"]) > 0.7
 
     def test_writes_a_row_per_epoch(self, train, tmp_path, read_rows):
-        run = train(tmp_path, steps_per_epoch=3, max_epochs=2, decay=0.75)
+        run = train(tmp_path, steps_per_epoch=3, max_epochs=2, loss_ema_decay=0.75)
         rows = read_rows(tmp_path)
         assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6")]
         assert (run.step, run.state.epochs) == (6, 2)
@@ -103,7 +103,9 @@ class TestBest:
             "u2net_tf.training.validation.dice", lambda *args, **kwargs: next(scores)
         )
         offered = self.spy(monkeypatch)
-        train(tmp_path, steps_per_epoch=1, max_epochs=5, eval_every=2, keep=1)
+        train(
+            tmp_path, steps_per_epoch=1, max_epochs=5, validate_every_epochs=2, keep=1
+        )
         assert offered[::2] == [None] * 3
         assert [(o.step, o.measure) for o in offered[1::2]] == [(2, DICE), (4, DICE)]
         assert [o.value for o in offered[1::2]] == pytest.approx([0.9, 0.2])
@@ -153,7 +155,7 @@ class TestStepsLeftOut:
 
     def test_are_told_by_epoch(self, train, tmp_path, overflow, read_rows):
         overflow(1, 2, 6)
-        half = {"computing": {"dtype": "mixed_float16"}, "steps_per_epoch": 3}
+        half = {"precision": "mixed_float16", "steps_per_epoch": 3}
         train(tmp_path, max_epochs=2, **half)
         train(tmp_path, max_epochs=3, **half)
         rows = read_rows(tmp_path)
@@ -181,8 +183,8 @@ class TestEnd:
             max_epochs=0,
             learning_rate=0.1,
             patience_epochs=2,
-            min_fall=1e9,
-            factor=10.0,
+            plateau_min_delta=1e9,
+            plateau_factor=0.1,
             min_learning_rate=0.005,
         )
         rates = [float(row["learning_rate"]) for row in read_rows(tmp_path)]
@@ -190,7 +192,11 @@ class TestEnd:
         assert "6 steps in 6 epochs (ended by the learning r" in capsys.readouterr().out
 
     def test_the_schedule_s_rate_reaches_the_optimizers(self, train, tmp_path):
-        changes = {"patience_epochs": 1, "min_fall": 1e9, "factor": 4.0}
+        changes = {
+            "patience_epochs": 1,
+            "plateau_min_delta": 1e9,
+            "plateau_factor": 0.25,
+        }
         run = train(tmp_path, steps_per_epoch=1, max_epochs=2, **changes)
         rates = [float(o.learning_rate) for o in run._trainer.optimizers]
         assert rates == pytest.approx([0.005] * 3)
@@ -206,7 +212,7 @@ class TestEnd:
 
 class TestValidation:
     def test_every_so_many_epochs(self, train, tmp_path, read_rows):
-        train(tmp_path, steps_per_epoch=2, max_epochs=4, eval_every=2)
+        train(tmp_path, steps_per_epoch=2, max_epochs=4, validate_every_epochs=2)
         columns = [name for name in read_rows(tmp_path)[0] if name.startswith("dice/")]
         assert columns == [
             "dice/Task91_One/organ",
@@ -231,7 +237,9 @@ class TestValidation:
             return original(self, image, domain)
 
         monkeypatch.setattr(Predictor, "classes", spy)
-        train(tmp_path, steps_per_epoch=1, eval_every=1, eval_cases=eval_cases)
+        train(
+            tmp_path, steps_per_epoch=1, validate_every_epochs=1, eval_cases=eval_cases
+        )
         assert sorted(widths) == sorted(seen)
 
     def test_is_the_mean_over_the_cases_that_have_a_dice(
@@ -241,7 +249,7 @@ class TestValidation:
         monkeypatch.setattr(
             "u2net_tf.training.validation.dice", lambda *args, **kwargs: next(scores)
         )
-        train(tmp_path, steps_per_epoch=1, eval_every=1, eval_cases=5)
+        train(tmp_path, steps_per_epoch=1, validate_every_epochs=1, eval_cases=5)
         (row,) = read_rows(tmp_path)
         assert [v for k, v in row.items() if k.startswith("dice/")] == ["0.5", "", "1"]
 
@@ -249,7 +257,7 @@ class TestValidation:
         self, train, own_data, tmp_path, read_rows
     ):
         drop_test_cases(own_data, toy.TWO.name)
-        train(tmp_path, data_dir=own_data, steps_per_epoch=1, eval_every=1)
+        train(tmp_path, data_dir=own_data, steps_per_epoch=1, validate_every_epochs=1)
         (row,) = read_rows(tmp_path)
         assert row["dice/Task92_Two/core"] == ""
         assert row["dice/Task91_One/organ"] != ""
@@ -275,7 +283,7 @@ def drop_test_cases(data_dir, name):
 
 
 # An epoch ends in the middle of the round robin.
-RESUMED = {"steps_per_epoch": 3, "eval_every": 2}
+RESUMED = {"steps_per_epoch": 3, "validate_every_epochs": 2}
 
 
 @pytest.fixture(scope="module")
@@ -350,7 +358,7 @@ class TestResume:
         self.check_equal(run, folder, whole, read_rows)
 
     def test_goes_on_at_the_schedule_s_rate(self, train, tmp_path, read_rows):
-        rule = {"patience_epochs": 1, "min_fall": 1e9, "factor": 2.0}
+        rule = {"patience_epochs": 1, "plateau_min_delta": 1e9, "plateau_factor": 0.5}
         for epochs in (2, 4):
             parts = train(tmp_path / "a", steps_per_epoch=1, max_epochs=epochs, **rule)
         rates = [float(row["learning_rate"]) for row in read_rows(tmp_path / "a")]
@@ -360,7 +368,7 @@ class TestResume:
         toy.assert_identical(everything(parts), everything(whole))
 
     def test_a_lower_end_prolongs_a_finished_run(self, train, tmp_path, read_rows):
-        rule = {"patience_epochs": 1, "min_fall": 1e9, "max_epochs": 0}
+        rule = {"patience_epochs": 1, "plateau_min_delta": 1e9, "max_epochs": 0}
         train(tmp_path, steps_per_epoch=1, min_learning_rate=0.01, **rule)
         assert len(read_rows(tmp_path)) == 2
         train(tmp_path, steps_per_epoch=1, min_learning_rate=0.003, **rule)
@@ -369,7 +377,7 @@ class TestResume:
     def test_with_other_domains_is_an_error(self, train, tmp_path):
         train(tmp_path, steps_per_epoch=1)
         with pytest.raises(InputError, match="expected domains"):
-            train(tmp_path, domains=[toy.ONE.name])
+            train(tmp_path, domains=(toy.ONE.name,))
 
 
 class TestNotFinite:
@@ -430,7 +438,7 @@ class TestShards:
         path = own_data / toy.ONE.name / name
         path.write_bytes(path.read_bytes()[:-7])
         with pytest.raises(InputError) as caught:
-            train(tmp_path, data_dir=own_data, eval_every=1, eval_cases=5)
+            train(tmp_path, data_dir=own_data, validate_every_epochs=1, eval_cases=5)
         assert str(caught.value).startswith(f"{path}: expected a whole shard")
 
     def test_one_that_is_missing_is_named(self, train, tmp_path, own_data):
@@ -449,7 +457,12 @@ def test_killed_and_started_again_ends_with_the_same_bits(
     monkeypatch.undo()
     folder = tmp_path / "killed"
     settings = {"steps_per_epoch": 3, "max_epochs": 4}
-    flags = {**settings, "pools": "1,0,1", "base_channels": 2, "eval_every": 0}
+    flags = {
+        **settings,
+        "pools": "1,0,1",
+        "base_channels": 2,
+        "validate_every_epochs": 0,
+    }
     flags |= {"data_dir": tiny_data.data_dir, "model_dir": folder}
     flags |= {"domains": toy.TWO.name, "learning_rate": 0.02}
     with subprocess.Popen(
@@ -463,8 +476,7 @@ def test_killed_and_started_again_ends_with_the_same_bits(
         os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert len(read_rows(folder)) < 4
-    network = {"base_channels": 2, "adapter": "separable"}
-    settings |= {"network": network, "pools": (1, 0, 1), "domains": [toy.TWO.name]}
+    settings |= {"base_channels": 2, "pools": (1, 0, 1), "domains": (toy.TWO.name,)}
     resumed = train(folder, **settings)
     whole = train(tmp_path / "whole", **settings)
     toy.assert_identical(everything(resumed), everything(whole))

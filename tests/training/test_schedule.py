@@ -3,24 +3,24 @@ import json
 
 import pytest
 
+from u2net_tf.config.training import OptimizerConfig, RunningConfig, ScheduleConfig
 from u2net_tf.training import schedule
-from u2net_tf.training.schedule import PlateauRule, PlateauState
+from u2net_tf.training.schedule import PlateauState
 
 # Looks at every second epoch; without decay the moving average is the last loss.
-RULE = PlateauRule(
-    learning_rate=1.0,
+RULE = ScheduleConfig(
     patience_epochs=2,
-    min_fall=0.1,
-    factor=4.0,
+    plateau_min_delta=0.1,
+    plateau_factor=0.25,
     min_learning_rate=0.2,
-    decay=0.0,
+    loss_ema_decay=0.0,
 )
 
 
-def run(losses, state=None, **changes):
+def run(losses, state=None, learning_rate=1.0, **changes):
     """The states after each of the losses."""
-    rule = dataclasses.replace(RULE, **changes)
-    state = state or schedule.start(rule)
+    rule = RULE.with_changes(**changes)
+    state = state or schedule.start(learning_rate)
     states = []
     for loss in losses:
         state = schedule.advance(rule, state, loss)
@@ -34,7 +34,7 @@ def rates(losses, **changes):
 
 class TestLearningRate:
     def test_starts_with_the_rule_s(self):
-        assert schedule.start(RULE) == PlateauState(learning_rate=1.0)
+        assert schedule.start(1.0) == PlateauState(learning_rate=1.0)
 
     def test_is_not_cut_at_the_first_look(self):
         # There is nothing yet that the average could have fallen from.
@@ -77,26 +77,26 @@ class TestEveryFieldMatters:
         assert rates(self.LOSSES, patience_epochs=1) == [1.0, 0.25, 0.25, 0.0625]
 
     def test_min_fall(self):
-        assert rates(self.LOSSES, min_fall=0.25)[-1] == 1.0
-        assert rates(self.LOSSES, min_fall=0.26)[-1] == 0.25
+        assert rates(self.LOSSES, plateau_min_delta=0.25)[-1] == 1.0
+        assert rates(self.LOSSES, plateau_min_delta=0.26)[-1] == 0.25
 
     def test_factor(self):
-        assert rates([5.0] * 4, factor=2.0)[-1] == 0.5
+        assert rates([5.0] * 4, plateau_factor=0.5)[-1] == 0.5
 
     def test_min_learning_rate(self):
         assert run([5.0] * 4, min_learning_rate=0.5)[-1].finished
 
     def test_decay(self):
-        averages = [s.moving_average for s in run([4.0, 8.0, 0.0], decay=0.75)]
+        averages = [s.moving_average for s in run([4.0, 8.0, 0.0], loss_ema_decay=0.75)]
         # 4; 3/4 of 4 and 1/4 of 8; 3/4 of 5.
         assert averages == [4.0, 5.0, 3.75]
         # An average of 4.375 hides a fall to 4 that is enough by itself.
-        assert rates([4.5, 4.5, 4.5, 4.25], decay=0.75)[-1] == 0.25
+        assert rates([4.5, 4.5, 4.5, 4.25], loss_ema_decay=0.75)[-1] == 0.25
         assert rates([4.5, 4.5, 4.5, 4.25])[-1] == 1.0
 
 
 # The mean of three epochs, looked at after each, as the published code does.
-WINDOW = {"window_epochs": 3, "patience_epochs": 1}
+WINDOW = {"loss_window_epochs": 3, "patience_epochs": 1}
 
 
 class TestWindow:
@@ -111,7 +111,7 @@ class TestWindow:
         assert states[-1].window == (0.0, 6.0, 3.0)
 
     def test_decay_has_no_part_in_it(self):
-        states = run(self.LOSSES, decay=0.5, **WINDOW)
+        states = run(self.LOSSES, loss_ema_decay=0.5, **WINDOW)
         assert tuple(s.moving_average for s in states) == self.MEANS
 
     def test_is_looked_at_once_it_is_full(self):
@@ -128,46 +128,54 @@ class TestWindow:
         states = run(self.LOSSES, **rule)
         assert [s.reference for s in states] == [None] * 3 + [2.0, 2.0, 3.0]
 
-    @pytest.mark.parametrize(("min_fall", "rate"), [(0.5, 1.0), (0.51, 0.25)])
-    def test_min_fall(self, min_fall, rate):
+    @pytest.mark.parametrize(("plateau_min_delta", "rate"), [(0.5, 1.0), (0.51, 0.25)])
+    def test_min_fall(self, plateau_min_delta, rate):
         # 4 and then 3.5.
         losses = [4.0, 4.0, 4.0, 2.5]
-        assert rates(losses, min_fall=min_fall, **WINDOW)[-1] == rate
+        assert rates(losses, plateau_min_delta=plateau_min_delta, **WINDOW)[-1] == rate
 
     def test_as_long_as_its_patience_compares_each_window_with_the_one_before(self):
-        rule = {"window_epochs": 2, "patience_epochs": 2}
+        rule = {"loss_window_epochs": 2, "patience_epochs": 2}
         assert rates([9.0, 1.0, 4.0, 5.0, 1.0, 8.1], **rule) == [1.0] * 5 + [0.25]
 
     def test_the_exponential_average_keeps_none(self):
         assert {state.window for state in run(self.LOSSES)} == {()}
 
     def test_the_published_rule_by_hand(self):
-        rule = {"window_epochs": 20, "patience_epochs": 1, "min_fall": 1e-4}
+        rule = {
+            "loss_window_epochs": 20,
+            "patience_epochs": 1,
+            "plateau_min_delta": 1e-4,
+        }
         # A fall of 0.1 per epoch for 40 epochs, then none: the mean of 20 goes on
         # falling for 19 epochs more, by 0.095, 0.09, …, 0.005, and for the 20th not.
         losses = [5.0 - 0.1 * min(epoch, 39) for epoch in range(60)]
-        states = run(losses, factor=2.0, **rule)
+        states = run(losses, plateau_factor=0.5, **rule)
         assert states[19].moving_average == pytest.approx(5.0 - 0.95)
         assert [s.learning_rate for s in states[:59]] == [1.0] * 59
         assert states[59].learning_rate == 0.5
 
 
 def test_the_paper_s_rule_is_the_default():
-    assert PlateauRule() == PlateauRule(3e-4, 30, 5e-4, 5.0, 1e-8)
-    assert PlateauRule().window_epochs == 0
+    rule = ScheduleConfig()
+    assert (rule.patience_epochs, rule.plateau_min_delta) == (30, 5e-4)
+    assert (rule.plateau_factor, rule.min_learning_rate) == (0.2, 1e-8)
+    assert rule.loss_window_epochs == 0
+    learning_rate = OptimizerConfig().learning_rate
+    assert learning_rate == 3e-4
     # 3e-4 / 5⁶ is above 1e-8 and 3e-4 / 5⁷ below: the first look and seven cuts.
-    states = run([1.0] * 250, **dataclasses.asdict(PlateauRule()))
+    states = run([1.0] * 250, learning_rate=learning_rate, **rule.flat())
     assert [s.finished for s in states].index(True) + 1 == 30 * 8
 
 
 class TestResume:
-    @pytest.mark.parametrize("changes", [{"decay": 0.5}, WINDOW])
+    @pytest.mark.parametrize("changes", [{"loss_ema_decay": 0.5}, WINDOW])
     def test_equals_a_run_that_was_not_interrupted(self, changes):
         losses = [5.0, 4.0, 4.5, 3.0, 3.2, 3.1, 3.3]
         whole = run(losses, **changes)
         for stop in range(1, len(losses)):
             text = json.dumps(dataclasses.asdict(whole[stop - 1]))
-            rule = dataclasses.replace(RULE, **changes)
+            rule = RULE.with_changes(**changes)
             state = schedule.restored(rule, json.loads(text))
             assert state == whole[stop - 1]
             assert run(losses[stop:], state, **changes) == whole[stop:]
@@ -180,7 +188,7 @@ class TestResume:
 
     def test_with_the_other_kind_of_average_begins_with_a_first_look(self):
         exponential = dataclasses.asdict(run([5.0, 5.0, 5.0])[-1])
-        window = dataclasses.replace(RULE, **WINDOW)
+        window = RULE.with_changes(**WINDOW)
         state = schedule.restored(window, exponential)
         # Grown losses: a cut, had they been held against those from before.
         states = run([9.0, 9.0, 9.0, 9.0], state, **WINDOW)
@@ -192,26 +200,30 @@ class TestResume:
     def test_tells_the_end_anew_from_the_rule(self):
         fields = dataclasses.asdict(run([5.0] * 6)[-1])
         assert schedule.restored(RULE, fields).finished
-        lower = dataclasses.replace(RULE, min_learning_rate=0.01)
+        lower = RULE.with_changes(min_learning_rate=0.01)
         assert not schedule.restored(lower, fields).finished
         assert schedule.restored(lower, fields).learning_rate == 0.0625
 
 
 class TestErrors:
     @pytest.mark.parametrize(
-        ("changes", "words"),
+        ("name", "value"),
         [
-            ({"learning_rate": 0.1}, "0.1 and 0.2"),
-            ({"min_learning_rate": 0.0}, "1.0 and 0.0"),
-            ({"learning_rate": float("nan")}, "nan"),
-            ({"patience_epochs": 0}, "patience_epochs=0"),
-            ({"factor": 1.0}, "factor=1.0"),
-            ({"decay": 1.0}, "decay=1.0"),
-            ({"decay": -0.1}, "decay=-0.1"),
-            ({"window_epochs": -1}, "window_epochs=-1"),
+            ("min_learning_rate", 0.0),
+            ("patience_epochs", 0),
+            ("plateau_factor", 1.0),
+            ("loss_ema_decay", 1.0),
+            ("loss_ema_decay", -0.1),
+            ("loss_window_epochs", -1),
         ],
     )
-    def test_name_what_is_out_of_range(self, changes, words):
-        with pytest.raises(ValueError, match="expected") as caught:
-            dataclasses.replace(RULE, **changes)
-        assert words in str(caught.value)
+    def test_name_what_is_out_of_range(self, name, value):
+        with pytest.raises(ValueError, match=rf"(?s){name}.*input_value={value}"):
+            RULE.with_changes(**{name: value})
+
+    @pytest.mark.parametrize("rate", [0.1, float("nan")])
+    def test_a_rate_below_the_last(self, rate):
+        values = {"data_dir": "a", "model_dir": "b", "min_learning_rate": 0.2}
+        with pytest.raises(ValueError, match="learning_rate"):
+            RunningConfig.from_flat({**values, "learning_rate": rate})
+        assert RunningConfig.from_flat({**values, "learning_rate": 0.2})

@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 import toy
 
-from u2net_tf.command import InputError
+from u2net_tf.config import flagfile
+from u2net_tf.config.data import DataConfig
 from u2net_tf.domains import Plan
-from u2net_tf.input.pipeline import InputSettings
+from u2net_tf.errors import InputError
 from u2net_tf.manifest import load_manifest
 from u2net_tf.models.checkpoints import load_network
 from u2net_tf.models.model_spec import ModelSpec, common_pools
@@ -67,7 +68,7 @@ class TestPatches:
 
     def test_of_the_flag_that_cannot_be_halved_so_often(self, train, tmp_path):
         with pytest.raises(InputError, match=r"found \(8, 8, 7\) for Task91_One"):
-            train(tmp_path, inputs={"patch_size": (8, 8, 7)})
+            train(tmp_path, patch_size=(8, 8, 7))
 
     @pytest.mark.parametrize(
         ("patch_size", "sizes"),
@@ -86,8 +87,9 @@ class TestPatches:
         monkeypatch.setattr(toy, "ToyNetwork", Watching)
         train(
             tmp_path,
-            inputs={"patch_size": patch_size, "resize_method": "cubic"},
-            eval_every=1,
+            patch_size=patch_size,
+            resize_method="cubic",
+            validate_every_epochs=1,
         )
         # Traced once each: for the steps, and for the windows of the validation.
         assert set(seen) == {
@@ -101,13 +103,14 @@ class TestPatches:
 
 class TestModel:
     def test_every_setting_reaches_the_network(self, train, tmp_path):
-        network = {"base_channels": 3, "adapter": "series", "second_up_conv": "full"}
-        train(tmp_path, network=network, steps_per_epoch=1)
+        network = {"base_channels": 3, "adapter": "series"}
+        train(tmp_path, **network, last_decoder_kernel=3, steps_per_epoch=1)
         spec, _, _ = load_network(tmp_path)
+        network["second_up_conv"] = "full"
         assert spec == ModelSpec(plan=spec.plan, pools=(1, 1, 1), **network)
 
     def test_precision_reaches_the_network_and_stays(self, train, tmp_path):
-        run = train(tmp_path, computing={"dtype": "mixed_bfloat16"}, steps_per_epoch=1)
+        run = train(tmp_path, precision="mixed_bfloat16", steps_per_epoch=1)
         assert run._trainer.network.compute_dtype == "bfloat16"
         words = "expected precision float32, found mixed_bfloat16"
         with pytest.raises(InputError, match=words):
@@ -115,7 +118,7 @@ class TestModel:
 
     def test_domains_in_the_order_given(self, train, tmp_path, read_rows):
         names = [toy.TWO.name, toy.ONE.name]
-        train(tmp_path, domains=names, steps_per_epoch=1)
+        train(tmp_path, domains=tuple(names), steps_per_epoch=1)
         assert load_network(tmp_path)[0].plan.names == tuple(names)
         # The first step is of the first of them.
         (row,) = read_rows(tmp_path)
@@ -136,7 +139,7 @@ class TestModel:
 
     def test_an_unknown_domain(self, train, tmp_path):
         with pytest.raises(InputError, match="expected one of Task91_One, Task92_Two"):
-            train(tmp_path, domains=["Task93_Three"])
+            train(tmp_path, domains=("Task93_Three",))
 
     def test_the_optimizer_s_settings_reach_it(self, train, tmp_path, monkeypatch):
         taken = []
@@ -151,7 +154,8 @@ class TestModel:
             tmp_path,
             steps_per_epoch=1,
             learning_rate=0.125,
-            optimizer={"weight_decay": 0.5, "detach_focal_factor": True},
+            weight_decay=0.5,
+            detach_focal_factor=True,
         )
         assert taken == [
             {
@@ -164,7 +168,7 @@ class TestModel:
 
     def test_the_seed_is_that_of_the_weights(self, train, tmp_path):
         runs = [
-            train(tmp_path / str(i), inputs={"seed": seed}, steps_per_epoch=1)
+            train(tmp_path / str(i), seed=seed, steps_per_epoch=1)
             for i, seed in enumerate((0, 0, 1))
         ]
         weights = [run._trainer.network.trunk.numpy() for run in runs]
@@ -202,10 +206,10 @@ class TestDistribution:
     def test_a_batch_that_cannot_be_shared_out(self):
         words = "--batch_size: expected a multiple of the 2 devices, found 3 for Task91"
         with pytest.raises(InputError, match=words):
-            self.check(InputSettings("", batch_size=3), 2)
+            self.check(DataConfig(data_dir="", batch_size=3), 2)
         with pytest.raises(InputError, match="the 4 devices, found 2 for Task91_One"):
-            self.check(InputSettings(""), 4)
-        self.check(InputSettings(""), 2)
+            self.check(DataConfig(data_dir=""), 4)
+        self.check(DataConfig(data_dir=""), 2)
 
     def check(self, inputs, num_replicas):
         spec = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
@@ -238,26 +242,31 @@ class TestFolder:
         ]
 
     def test_holds_the_flags(self, train, folder):
-        train(folder, flags_text="--seed=7\n", steps_per_epoch=1)
-        assert (folder / "flags.txt").read_text() == "--seed=7\n"
+        train(folder, seed=7, steps_per_epoch=1)
+        lines = (folder / "flags.txt").read_text().splitlines()
+        assert f"--model_dir={folder}" in lines
+        assert "--seed=7" in lines
 
-    def test_other_flags_of_a_run_that_goes_on_are_told(self, train, folder, caplog):
-        flags = "--seed=0\n--learning_rate=0.02\n--max_epochs=1\n--independent\n"
-        changes = {"steps_per_epoch": 1, "learning_rate": 0.02}
-        (folder / "flags.txt").write_text(flags)
-        train(folder, flags_text=flags, **changes)
+    def test_other_flags_of_a_run_that_goes_on_are_told(
+        self, train, make_config, folder, caplog
+    ):
+        for _ in range(2):
+            # At first, the folder is another than that of the saved flags.
+            caplog.clear()
+            train(folder, steps_per_epoch=1)
         assert "other flags" not in caplog.text
-        now = "--seed=7\n--learning_rate=0.5\n--max_epochs=1\n--noindependent\n"
-        train(folder, flags_text=now, steps_per_epoch=1, learning_rate=0.5)
+        changes = {"seed": 7, "learning_rate": 0.5, "detach_focal_factor": True}
+        train(folder, steps_per_epoch=1, **changes)
         (said,) = [r.getMessage() for r in caplog.records if "other flags" in r.msg]
         assert said == (
             "going on after step 1 with other flags than before; the new ones count "
             "from here on, but the learning rate is the checkpoint's, 0.02: "
-            "was --independent, now --noindependent; "
+            "was --nodetach_focal_factor, now --detach_focal_factor; "
             "was --learning_rate=0.02, now --learning_rate=0.5; "
             "was --seed=0, now --seed=7"
         )
-        assert (folder / "flags.txt").read_text() == now
+        text = flagfile.to_text(make_config(folder, steps_per_epoch=1, **changes))
+        assert (folder / "flags.txt").read_text() == text
 
     @pytest.mark.parametrize("content", [b"--seed=\xff\n", b"--seed=0\n\0\0"])
     def test_flags_that_cannot_be_read_are_not_known(
@@ -265,7 +274,7 @@ class TestFolder:
     ):
         path = folder / "flags.txt"
         path.write_bytes(content)
-        train(folder, flags_text="--seed=7\n", steps_per_epoch=1)
+        train(folder, seed=7, steps_per_epoch=1)
         (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
         assert re.fullmatch(
             rf"{path}: expected UTF-8 text, found other bytes in line [12]; it is now "
@@ -273,12 +282,12 @@ class TestFolder:
             "known",
             said,
         )
-        assert path.read_text() == "--seed=7\n"
+        assert "--seed=7\n" in path.read_text()
         assert (folder / "flags.txt.damaged").read_bytes() == content
 
     def test_flags_with_a_byte_order_mark_are_told(self, train, folder, caplog):
         (folder / "flags.txt").write_text("--seed=1\n", encoding="utf-8-sig")
-        train(folder, flags_text="--seed=7\n", steps_per_epoch=1)
+        train(folder, seed=7, steps_per_epoch=1)
         assert caplog.text.rstrip().endswith("was --seed=1, now --seed=7")
 
     def test_flags_of_a_run_that_never_saved_are_not_told(
@@ -292,6 +301,8 @@ class TestFolder:
         ("before", "now", "said"),
         [
             ("--a=1\n", "--a=1\n\n", []),
+            ("--a=2048\n--b=1,2\n", "--a=2048.0\n--b=1.0,2.0\n", []),
+            ("--a=1,2\n", "--a=1,3\n", ["was --a=1,2, now --a=1,3"]),
             ("--b=\n--a=1\n", "--a=1\n--b=\n", []),
             ("--a=1\n--a=2\n", "--a=2\n", []),
             ("--noise=1\n", "--noise=2\n", ["was --noise=1, now --noise=2"]),
@@ -302,12 +313,12 @@ class TestFolder:
         ],
     )
     def test_which_flags_differ(self, before, now, said):
-        assert start.changed_flags(before, now) == said
+        assert flagfile.changes(before, now) == said
 
     def test_of_another_model_is_left_as_it_is(self, train, folder):
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         with pytest.raises(InputError, match="expected base_channels 8, found 4"):
-            train(folder, network={"base_channels": 8}, flags_text="--seed=7\n")
+            train(folder, base_channels=8, seed=7)
         after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         assert after == before
 
@@ -320,20 +331,15 @@ class TestFolder:
 
 class TestIndependently:
     @pytest.fixture
-    def options(self, train, tmp_path, monkeypatch):
-        """What `train` is called with."""
-        called = {}
-        with monkeypatch.context() as patch:
-            patch.setattr(start, "train", lambda **options: called.update(options))
-            train(tmp_path / "m", pools=None)
-        return called
+    def config(self, make_config, tmp_path):
+        return make_config(tmp_path / "m", pools=None, independent=True)
 
     def test_each_is_what_training_it_alone_makes(
-        self, train, tiny_data, options, tmp_path
+        self, train, tiny_data, config, tmp_path
     ):
         for name in tiny_data.plan.names:
-            train(tmp_path / "alone" / name, domains=[name], pools=None)
-        start.train_independently(**options)
+            train(tmp_path / "alone" / name, domains=(name,), pools=None)
+        start.train_independently(config)
         for domain in toy.PLAN.domains:
             spec, network, _ = load_network(tmp_path / "m" / domain.name)
             assert spec.plan.names == (domain.name,)
@@ -343,40 +349,41 @@ class TestIndependently:
                 toy.values_of(network.variables), toy.values_of(alone.variables)
             )
 
-    def test_one_of_them(self, options, tmp_path):
-        start.train_independently(**{**options, "domains": [toy.TWO.name]})
+    def test_one_of_them(self, config, tmp_path):
+        start.train_independently(config.with_changes(domains=(toy.TWO.name,)))
         assert [path.name for path in (tmp_path / "m").iterdir()] == [toy.TWO.name]
 
-    def test_again_has_nothing_to_do(self, options, tmp_path):
-        start.train_independently(**options)
+    def test_again_has_nothing_to_do(self, config, tmp_path):
+        start.train_independently(config)
         paths = sorted((tmp_path / "m").rglob("*.index"))
         assert len(paths) == 2
         before = [path.stat().st_mtime_ns for path in paths]
-        start.train_independently(**options)
+        start.train_independently(config)
         assert sorted((tmp_path / "m").rglob("*.index")) == paths
         assert [path.stat().st_mtime_ns for path in paths] == before
 
-    def test_each_folder_s_flags_repeat_that_model(self, options, tmp_path):
-        start.train_independently(**options)
+    def test_each_folder_s_flags_repeat_that_model(self, config, tmp_path):
+        start.train_independently(config)
         folder = tmp_path / "m" / toy.TWO.name
-        assert (folder / "flags.txt").read_text().splitlines() == [
-            "--seed=0",
+        lines = (folder / "flags.txt").read_text().splitlines()
+        for line in (
             "--noindependent",
             "--domains=Task92_Two",
             f"--model_dir={folder}",
-        ]
+        ):
+            assert line in lines
 
-    def test_a_folder_of_a_joint_model_is_left_as_it_is(self, saved, options, tmp_path):
+    def test_a_folder_of_a_joint_model_is_left_as_it_is(self, saved, config, tmp_path):
         shutil.copytree(saved, tmp_path / "m")
         with pytest.raises(
             InputError, match="expected a folder without a model, found"
         ):
-            start.train_independently(**options)
+            start.train_independently(config)
         assert not list((tmp_path / "m").glob("Task*"))
 
     def test_what_is_wrong_with_the_last_is_found_before_the_first(
-        self, options, tmp_path
+        self, config, tmp_path
     ):
         with pytest.raises(InputError, match=r"found \(4, 8, 8\) for Task92_Two"):
-            start.train_independently(**{**options, "pools": (3, 1, 1)})
+            start.train_independently(config.with_changes(pools=(3, 1, 1)))
         assert not (tmp_path / "m").exists()

@@ -7,7 +7,6 @@
 Started by `test_isolation.py` and `test_trainer.py`, by way of `run_two_replicas`.
 """
 
-import dataclasses
 import pathlib
 import sys
 
@@ -18,13 +17,11 @@ import round_robin  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import toy  # noqa: E402
 
-from u2net_tf.input.pipeline import InputSettings  # noqa: E402
+from u2net_tf.config.training import AdaptConfig, TrainConfig  # noqa: E402
 from u2net_tf.models.checkpoints import load_network, save_model  # noqa: E402
 from u2net_tf.models.model_spec import ModelSpec, build_network  # noqa: E402
 from u2net_tf.plan_files import load_plan  # noqa: E402
 from u2net_tf.training import adaptation, start  # noqa: E402
-from u2net_tf.training.loop import RunSettings  # noqa: E402
-from u2net_tf.training.schedule import PlateauRule  # noqa: E402
 from u2net_tf.training.trainer import Trainer  # noqa: E402
 
 DEVICES = ("CPU:0", "CPU:1")
@@ -43,50 +40,48 @@ def train_round_robin(out_dir, *modes):
 def run(what, data_dir, work):
     """A run, joint, resumed or of independent networks, or one that adds a domain."""
     work = pathlib.Path(work)
-    settings = RunSettings(str(work / what), 4, max_epochs=1, eval_every=1)
-    common = {
-        "inputs": InputSettings(data_dir=data_dir),
-        "optimizer": {"weight_decay": 1e-5},
-        "rule": PlateauRule(learning_rate=0.01),
-        "computing": {"dtype": "float32"},
+    values = {
+        "data_dir": data_dir,
+        "model_dir": str(work / what),
+        "steps_per_epoch": 4,
+        "max_epochs": 1,
+        "validate_every_epochs": 1,
+        "learning_rate": 0.01,
         "distribution": "mirrored",
-        "flags_text": "",
     }
-    network = {"adapter": "separable", "base_channels": 4, "second_up_conv": None}
-    shape = {"domains": [], "network": network, "pools": (1, 1, 1)}
     if what == "adapted":
-        adapt(data_dir, work, settings, common)
+        adapt(work, values)
         return
+    config = TrainConfig.from_flat({**values, "base_channels": 4, "pools": (1, 1, 1)})
     start.build_network = toy.build_toy_network
     if what == "joint":
-        trained = start.train(settings=settings, **shape, **common)
+        trained = start.train(config)
         assert trained.step == 4
         assert trained._trainer.strategy.num_replicas_in_sync == 2
     elif what == "resumed":
         run("joint", data_dir, work)
-        longer = dataclasses.replace(
-            settings, model_dir=str(work / "joint"), max_epochs=2
-        )
-        assert start.train(settings=longer, **shape, **common).step == 8
+        longer = config.with_changes(model_dir=str(work / "joint"), max_epochs=2)
+        assert start.train(longer).step == 8
     else:
-        start.train_independently(settings=settings, **shape, **common)
+        start.train_independently(config)
 
 
-def adapt(data_dir, work, settings, common):
+def adapt(work, values):
     """Adds a domain to a model that was never trained."""
-    plan = load_plan(pathlib.Path(data_dir) / "plan.json").select([toy.ONE.name])
-    spec = ModelSpec(plan, pools=(1, 0, 1), base_channels=2, adapter="none")
+    plan = load_plan(pathlib.Path(values["data_dir"]) / "plan.json")
+    spec = ModelSpec(
+        plan.select([toy.ONE.name]), pools=(1, 0, 1), base_channels=2, adapter="none"
+    )
     save_model(work / "parent", spec, build_network(spec))
+    values |= {"steps_per_epoch": 2, "validate_every_epochs": 0}
     # It says itself if the old domain is another afterwards.
     run = adaptation.adapt(
-        parent_dir=work / "parent",
-        domain=toy.TWO.name,
-        init="mean",
-        settings=dataclasses.replace(settings, steps_per_epoch=2, eval_every=0),
-        **common,
+        AdaptConfig.from_flat(
+            {**values, "from_": str(work / "parent"), "domain": toy.TWO.name}
+        )
     )
     assert run._trainer.strategy.num_replicas_in_sync == 2
-    own = load_network(settings.model_dir)[1].domain_variables(1)
+    own = load_network(values["model_dir"])[1].domain_variables(1)
     assert all(np.isfinite(variable.numpy()).all() for variable in own)
 
 

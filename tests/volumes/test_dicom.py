@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.volumes import dicom, nifti
 
 COSINE, SINE = np.cos(0.3), np.sin(0.3)

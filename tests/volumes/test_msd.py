@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.volumes import msd
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.volumes import nifti
 
 ORIENTATIONS = [

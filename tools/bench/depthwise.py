@@ -20,7 +20,7 @@ from tools.bench import flags as bench_flags
 from tools.bench import reporting
 from tools.bench.measuring import Contender, Task, check_agreement, measure
 from tools.bench.networks import memory_format, to_torch
-from u2net_tf import command
+from u2net_tf import command, machine
 
 SHAPES = ("2,64,64,64,16", "2,32,32,32,64", "2,8,8,8,256", "1,33,47,29,16")
 WHATS = ("forward", "forward + backward")
@@ -79,7 +79,7 @@ def make_convolution(
         arrays: inputs, kernel and the upstream gradient, of the outputs' shape.
         backward: whether with the gradients of inputs and kernel.
     """
-    command.import_tensorflow()
+    machine.import_tensorflow()
     import tensorflow as tf
 
     inputs, kernel, upstream = map(tf.constant, arrays)

@@ -18,7 +18,7 @@ from absl import flags
 from tools.bench import depthwise, reporting
 from tools.bench import flags as bench_flags
 from tools.bench.measuring import Contender, Task, check_agreement, measure
-from u2net_tf import command
+from u2net_tf import command, machine
 
 UP_SAMPLED_SHAPES = ("2,32,32,32,32", "2,8,8,8,128")
 FACTORS = (2, 2, 2)
@@ -110,7 +110,7 @@ UP_SAMPLED_WAYS: Mapping[str, Callable] = {
 
 def make_kernel_gradient(way: str, shape: Sequence[int]) -> Task:
     """The task of a way of `GRADIENT_WAYS` at inputs of this shape."""
-    command.import_tensorflow()
+    machine.import_tensorflow()
     import tensorflow as tf
 
     arrays = [tf.constant(array) for array in depthwise.draw_arrays(shape)]

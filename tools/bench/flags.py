@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 
 from tools.bench.networks import Setting
-from u2net_tf import command
+from u2net_tf import command, machine
 
 TORCH_LAYOUTS = ("channels_first", "channels_last")
 
@@ -123,7 +123,7 @@ def cubes(name: str, pools: tuple[int, int, int]) -> list[tuple[int, int, int]]:
 
 def num_threads() -> int:
     """Of `--threads`."""
-    return flags.FLAGS.threads or command.num_cores()
+    return flags.FLAGS.threads or machine.num_cores()
 
 
 def torch_layouts(*packages: str) -> list[str]:

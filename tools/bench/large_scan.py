@@ -24,7 +24,7 @@ from absl import flags
 from tools.bench import reporting
 from tools.bench.convert import draw_scan
 from tools.bench.measuring import peak_memory_bytes
-from u2net_tf import command
+from u2net_tf import command, machine
 
 NAME = "Task00_LargeCT"
 SPACING_MM = (1.0, 0.8, 0.8)
@@ -181,7 +181,7 @@ def main(argv: Sequence[str]) -> None:
             num_cases=values.cases,
             workers=values.workers,
         )
-    reporting.publish(report, values.output, command.num_cores())
+    reporting.publish(report, values.output, machine.num_cores())
 
 
 def run() -> None:

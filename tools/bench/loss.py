@@ -26,7 +26,7 @@ from tools.bench.measuring import (
     measure,
 )
 from tools.bench.networks import to_torch
-from u2net_tf import command
+from u2net_tf import command, machine
 
 PATCH_SIZES = (64, 128)
 NUM_CLASSES = (2, 3)
@@ -62,7 +62,7 @@ def draw_arrays(patch_size: int, num_classes: int) -> tuple[np.ndarray, np.ndarr
 
 def make_ours(patch_size: int, num_classes: int) -> Task:
     """The task of our loss, compiled by `tf.function` as the `Trainer` does it."""
-    command.import_tensorflow()
+    machine.import_tensorflow()
     import tensorflow as tf
 
     from u2net_tf.losses import segmentation_loss

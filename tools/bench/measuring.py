@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from u2net_tf import command
+from u2net_tf import command, machine
 
 Arrays = Mapping[str, np.ndarray]
 STATUS = pathlib.Path("/proc/self/status")
@@ -227,7 +227,7 @@ def measure(
     Raises:
         StoppedError: if a process ends by itself.
     """
-    threads = threads or command.num_cores()
+    threads = threads or machine.num_cores()
     groups = [contenders] if together else [[contender] for contender in contenders]
     measured = []
     for group in groups:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tools.bench.measuring import Task
-from u2net_tf import command
+from u2net_tf import machine
 
 # The paper's five domains, as in `networks.complexity`: modalities and classes.
 NUM_MODALITIES = (1, 1, 1, 2, 1)
@@ -94,7 +94,7 @@ def build_ours(setting: Setting, **options: Any):
         setting: what is computed.
         **options: of `U2Net`, besides.
     """
-    command.import_tensorflow()
+    machine.import_tensorflow()
     from tools import published_weights
     from u2net_tf.networks.u2net import U2Net
 

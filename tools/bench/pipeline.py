@@ -24,7 +24,7 @@ from absl import flags
 
 from tools.bench import invented_shards, reporting
 from tools.bench.measuring import Contender, Task, measure
-from u2net_tf import command
+from u2net_tf import command, machine
 
 METHODS = ("linear", "cubic")
 _ALWAYS = {"elastic": 1.0, "rotation": 1.0, "scaling": 1.0}
@@ -63,9 +63,10 @@ def make_ours(
 ) -> Task:
     """The task of the pipeline: a batch from shards."""
     stay_on_one_core()
-    command.import_tensorflow()
-    from u2net_tf.input.augment.settings import Augmentation
-    from u2net_tf.input.pipeline import InputSettings, domain_dataset
+    machine.import_tensorflow()
+    from u2net_tf.config.augmentation import AugmentationConfig
+    from u2net_tf.config.data import DataConfig
+    from u2net_tf.input.pipeline import domain_dataset
 
     folder = tempfile.TemporaryDirectory()
     data_dir = pathlib.Path(folder.name)
@@ -73,11 +74,11 @@ def make_ours(
         data_dir, (volume_edge,) * 3, patch_edge
     )
     chances = {f"{name}_probability": value for name, value in PARTS[part].items()}
-    settings = InputSettings(
+    settings = DataConfig(
         data_dir=str(data_dir),
         batch_size=patches,
         resize_method=method,
-        augmentation=Augmentation(**chances),
+        augmentation=AugmentationConfig(**chances),
         num_parallel_calls=1,
     )
     batches = domain_dataset(domain, manifest, settings).as_numpy_iterator()

@@ -23,7 +23,7 @@ from absl import flags
 from tools.bench import flags as bench_flags
 from tools.bench import invented_shards, reporting
 from tools.bench.measuring import Contender, Task, measure
-from u2net_tf import command
+from u2net_tf import command, machine
 
 PARTS = ("volumes", "domains")
 INPUT_OUTPUT = pathlib.Path("/proc/self/io")
@@ -56,7 +56,7 @@ def bytes_read() -> int:
 
 def make_tensorflow() -> Task:
     """The task of a dataset of next to nothing."""
-    command.import_tensorflow()
+    machine.import_tensorflow()
     import tensorflow as tf
 
     batches = tf.data.Dataset.range(2**62).batch(2).as_numpy_iterator()
@@ -70,10 +70,11 @@ def make_batches(
     num_batches: int,
 ) -> Task:
     """The task of drawing so many batches of these domains by turns."""
-    command.import_tensorflow()
-    from u2net_tf.input.pipeline import InputSettings, training_dataset
+    machine.import_tensorflow()
+    from u2net_tf.config.data import DataConfig
+    from u2net_tf.input.pipeline import training_dataset
 
-    dataset = training_dataset(domains, manifests, InputSettings(**settings))
+    dataset = training_dataset(domains, manifests, DataConfig(**settings))
     batches = dataset.as_numpy_iterator()
 
     def run():
@@ -111,7 +112,7 @@ def benchmark_volumes(
             "data_dir": str(folder),
             "batch_size": 1,
             "input_memory_mb": memory_mb,
-            "patches_per_volume": choice or None,
+            "patches_per_volume": choice,
         }
         measured = _measure(
             Contender(
@@ -222,7 +223,7 @@ def main(argv: Sequence[str]) -> None:
     threads = bench_flags.num_threads()
     options = {"memory_mb": values.input_memory_mb, "threads": threads}
     rows = []
-    command.import_tensorflow()
+    machine.import_tensorflow()
     if "volumes" in values.part:
         with tempfile.TemporaryDirectory() as folder:
             rows += benchmark_volumes(

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from data_prep.text_table import format_table
 from tools.bench.measuring import Measurement
-from u2net_tf import command, files
+from u2net_tf import files
+from u2net_tf.machine import num_cores
 
 PACKAGES = ("tensorflow", "keras", "numpy", "torch", "monai", "batchgenerators")
 
@@ -136,7 +137,7 @@ def machine(threads: int) -> dict[str, Any]:
     """What was measured on, with which versions; nothing is imported for it."""
     return {
         "cpu": _cpu_model(),
-        "cores": command.num_cores(),
+        "cores": num_cores(),
         "threads": threads,
         "load_average": os.getloadavg()[0],
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

@@ -21,7 +21,7 @@ from tools.bench import flags as bench_flags
 from tools.bench import reporting
 from tools.bench.measuring import Contender, Measurement, Task, measure
 from tools.bench.networks import Setting, make_our_forward, make_our_steps
-from u2net_tf import command
+from u2net_tf import command, machine
 
 MATRIX_EDGE = 4096
 COPY_BYTES = 2**29
@@ -44,7 +44,7 @@ def make_product(library: str, edge: int) -> Task:
     first, second = generator.random((2, edge, edge), np.float32)
     if library == "NumPy":
         return Task(lambda: first @ second)
-    command.import_tensorflow()
+    machine.import_tensorflow()
     import tensorflow as tf
 
     first, second = tf.constant(first), tf.constant(second)
@@ -129,7 +129,7 @@ def network_rows(
         measured: of "forward" and "step".
         peaks: `flops_per_second` and `bytes_per_second` of the machine.
     """
-    command.import_tensorflow()
+    machine.import_tensorflow()
     from tools.bench import operations
 
     parts = operations.convolutions(

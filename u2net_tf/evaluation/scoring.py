@@ -10,8 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 from u2net_tf import files
-from u2net_tf.command import InputError
 from u2net_tf.domains import Domain
+from u2net_tf.errors import InputError
 from u2net_tf.evaluation.metrics import dice
 from u2net_tf.evaluation.report import CaseScore
 from u2net_tf.inference.outputs import Outputs

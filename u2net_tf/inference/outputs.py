@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from u2net_tf import files
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 
 
 class Outputs:

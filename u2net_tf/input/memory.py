@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from u2net_tf.command import num_cores
 from u2net_tf.domains import Domain
+from u2net_tf.machine import num_cores
 from u2net_tf.manifest import Manifest
 
 _SHUFFLED, _MIXED, _CUT, _READY = 1 / 8, 1 / 2, 1 / 4, 1 / 8

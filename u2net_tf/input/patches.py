@@ -6,55 +6,15 @@ step.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from u2net_tf.config.data import SamplingConfig
 from u2net_tf.domains import AXES
 from u2net_tf.input.resize import resize_image, resize_labels
 
 Fields = Mapping[str, tf.Tensor]
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How patches are chosen.
-
-    Attributes:
-      certain_share: the first `certain_share` of a batch, rounded up, is drawn around
-        a foreground voxel.
-      smallest_share: share of the others drawn around the smallest class of the case.
-      foreground_share: share of the others drawn around any foreground class; what is
-        left lies anywhere.
-      mirror_probability: of mirroring a patch, for each axis that the domain allows.
-
-    Reference: 3D U²-Net's published code; the paper does not say.
-    """
-
-    certain_share: float = 1 / 3
-    smallest_share: float = 0.3
-    foreground_share: float = 0.3
-    mirror_probability: float = 0.3
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not 0 <= value <= 1:
-                raise ValueError(
-                    f"{field.name}: expected a share from 0 to 1. Received: {value}"
-                )
-        if self.smallest_share + self.foreground_share > 1:
-            raise ValueError(
-                "smallest_share + foreground_share: expected at most 1. Received: "
-                f"{self.smallest_share} + {self.foreground_share}"
-            )
-
-    def num_certain(self, batch_size: int) -> int:
-        """How many patches of a batch are certain to be drawn around foreground."""
-        # Rounded first: 3 * (1 / 3) must not become 2 by a last bit.
-        return math.ceil(round(batch_size * self.certain_share, 6))
 
 
 def draw_start(
@@ -62,7 +22,7 @@ def draw_start(
     patch_size: Sequence[int],
     slot: tf.Tensor,
     batch_size: int,
-    sampling: Sampling,
+    sampling: SamplingConfig,
     seed: tf.Tensor,
 ) -> tf.Tensor:
     """Draws the first voxel of a patch.

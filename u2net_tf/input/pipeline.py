@@ -7,7 +7,6 @@ was interrupted before.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 import zlib
@@ -15,48 +14,13 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from u2net_tf.command import InputError
+from u2net_tf.config.data import DataConfig
 from u2net_tf.domains import Domain
+from u2net_tf.errors import InputError
 from u2net_tf.input import memory, mixing, patches
 from u2net_tf.input.augment.patch import make_cutter
-from u2net_tf.input.augment.settings import Augmentation
 from u2net_tf.manifest import Manifest
 from u2net_tf.records import COMPRESSION_TYPES, parse
-
-
-@dataclasses.dataclass(frozen=True)
-class InputSettings:
-    """What the batches of one run look like.
-
-    Attributes:
-      data_dir: folder that `data_prep.convert` wrote.
-      batch_size: patches per batch; the plan's of each domain if None.
-      patch_size: network's patch z, y, x, to which the domain's patch is resized; the
-        domain's own if None.
-      resize_method: "linear" or "cubic", for images, resized or augmented; labels go
-        to the nearest.
-      sampling: shares of the patches.
-      augmentation: what happens to them.
-      input_memory_mb: for records that are shuffled together, patches that are mixed
-        or being cut, and batches that are ready; see `memory`. The domains share it
-        alike. The order of the shards is shuffled in any case.
-      patches_per_volume: patches cut of a record that was read; if None one, and more
-        of large records.
-      seed: of everything random.
-      num_parallel_calls: patches of a domain cut in parallel; as many as there are
-        cores and memory for if None. Changes speed and memory, not results.
-    """
-
-    data_dir: str
-    batch_size: int | None = None
-    patch_size: tuple[int, int, int] | None = None
-    resize_method: str = "linear"
-    sampling: patches.Sampling = patches.Sampling()
-    augmentation: Augmentation = Augmentation()
-    input_memory_mb: float = 2048
-    patches_per_volume: int | None = None
-    seed: int = 0
-    num_parallel_calls: int | None = None
 
 
 def split_dataset(
@@ -74,7 +38,7 @@ def split_dataset(
 def domain_dataset(
     domain: Domain,
     manifest: Manifest,
-    settings: InputSettings,
+    settings: DataConfig,
     *,
     first_batch: int = 0,
     num_domains: int = 1,
@@ -84,7 +48,7 @@ def domain_dataset(
     Args:
       domain: the domain.
       manifest: of its shards.
-      settings: see `InputSettings`.
+      settings: see `DataConfig`.
       first_batch: batches of this domain to pass over, for a run that is resumed.
       num_domains: domains that share the memory.
 
@@ -110,7 +74,7 @@ def domain_dataset(
         memory.patch_bytes(domain, size),
         memory_mb=settings.input_memory_mb,
         num_domains=num_domains,
-        patches_per_volume=settings.patches_per_volume,
+        patches_per_volume=settings.patches_per_volume or None,
     )
     per_volume, mixed = buffers.patches_per_volume, buffers.mixed_volumes
     parallel_calls = settings.num_parallel_calls or buffers.parallel_calls
@@ -196,7 +160,7 @@ def domain_dataset(
 def training_dataset(
     domains: Sequence[Domain],
     manifests: Sequence[Manifest],
-    settings: InputSettings,
+    settings: DataConfig,
     *,
     first_step: int = 0,
 ) -> tf.data.Dataset:
@@ -205,7 +169,7 @@ def training_dataset(
     Args:
       domains: in the order of their indices.
       manifests: of their shards, in the same order.
-      settings: see `InputSettings`.
+      settings: see `DataConfig`.
       first_step: the first n.
 
     Returns:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import tensorflow as tf
 from absl import logging
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.models.best import Best
 from u2net_tf.models.model_spec import ModelSpec, spec_from_json
 

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_files
 from u2net_tf.models.best import Best
 from u2net_tf.models.checkpoint_files import (

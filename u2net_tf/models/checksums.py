@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from u2net_tf.command import StoppedError
+from u2net_tf.errors import StoppedError
 from u2net_tf.models.model_spec import ModelSpec
 
 

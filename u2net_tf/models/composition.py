@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from u2net_tf.command import InputError
 from u2net_tf.domains import Domain
+from u2net_tf.errors import InputError
 from u2net_tf.models.model_spec import ModelSpec, build_network
 
 RANDOM, MEAN = "random", "mean"

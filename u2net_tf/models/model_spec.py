@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from u2net_tf.command import InputError
 from u2net_tf.domains import Plan
+from u2net_tf.errors import InputError
 from u2net_tf.manifest import fingerprint
 from u2net_tf.plan_files import plan_from_json, plan_to_json
 

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from u2net_tf import command
+from u2net_tf import command, command_flags, machine
+from u2net_tf.config.network import NetworkConfig
 from u2net_tf.domains import Domain
 from u2net_tf.networks.parameter_counts import (
     Count,
@@ -191,22 +192,20 @@ def rows_to_json(rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, An
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    from u2net_tf.networks import flags as network_flags
-
     flags.DEFINE_string(
         "plan", None, "Of data_prep.plan; the paper's five domains if not given."
     )
     flags.DEFINE_list("domains", [], "Domains of the plan; all if empty.")
     flags.DEFINE_bool("json", False, "Print JSON: every domain by name.")
     # --adapter: of the universal networks, only this.
-    flags.adopt_module_key_flags(network_flags)
+    command_flags.define(NetworkConfig)
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tables that the flags ask for."""
     del argv  # flags only; `command.start` has checked
     domains, options = _settings()
-    command.import_tensorflow()
+    machine.import_tensorflow()
     tables = {
         "all parameters": all_parameters(domains, **options),
         "stride-1 weights": stride_1_weights(domains, **options),
@@ -220,8 +219,6 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _settings() -> tuple[Sequence[Domain | DomainChannels], dict[str, Any]]:
-    from u2net_tf.networks import flags as network_flags
-
     values = flags.FLAGS
     if values.plan:
         domains = load_plan(values.plan).select(values.domains).domains
@@ -237,10 +234,11 @@ def _settings() -> tuple[Sequence[Domain | DomainChannels], dict[str, Any]]:
             f"{values.plan}: expected pools above 0 along an axis, found 0,0,0 for "
             f"{', '.join(flat)}"
         )
-    options = network_flags.settings()
+    network = command_flags.read(NetworkConfig)
+    options = network.options()
     adapter = options.pop("adapter")
     options["adapters"] = (adapter,) if values["adapter"].present else ADAPTERS
-    pools = network_flags.pools()
+    pools = network.pools
     if pools is not None and max(pools) < 1:
         raise command.InputError("--pools: expected at least one above 0, found 0,0,0")
     options["pools"] = pools or (domains[0].pools if len(domains) == 1 else JOINT_POOLS)

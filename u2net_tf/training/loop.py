@@ -13,9 +13,10 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from u2net_tf.command import StoppedError
+from u2net_tf.config.training import RunningConfig
+from u2net_tf.errors import StoppedError
 from u2net_tf.inference.predictor import Predictor
-from u2net_tf.input.pipeline import InputSettings, training_dataset
+from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.manifest import Manifest
 from u2net_tf.models import best
 from u2net_tf.models.checkpoints import Checkpoints
@@ -26,28 +27,6 @@ from u2net_tf.training.trainer import Trainer
 from u2net_tf.training.validation import validate
 
 
-@dataclasses.dataclass(frozen=True)
-class RunSettings:
-    """How long to train and what to keep.
-
-    Attributes:
-      model_dir: the run's folder.
-      steps_per_epoch: batches per epoch, all domains together.
-      max_epochs: end after so many epochs, even if the schedule has not ended; 0 for
-        no limit.
-      eval_every: epochs between validations; 0 for none.
-      eval_cases: cases per domain in a validation.
-      keep: checkpoints to keep, the last ones; the best is kept besides.
-    """
-
-    model_dir: str
-    steps_per_epoch: int = 250
-    max_epochs: int = 0
-    eval_every: int = 10
-    eval_cases: int = 2
-    keep: int = 3
-
-
 class Run:
     """One training run, from its last checkpoint to its end.
 
@@ -55,9 +34,7 @@ class Run:
       trainer: takes the steps; says which domains are trained.
       spec: what the network is.
       manifests: of the trained domains' shards, in the order of `trainer.domains`.
-      inputs: settings of the input pipeline.
-      rule: learning rate and end.
-      settings: see `RunSettings`.
+      config: what the run is told.
       identity: what else a run that goes on must have in common with this one.
     """
 
@@ -66,9 +43,7 @@ class Run:
         trainer: Trainer,
         spec: ModelSpec,
         manifests: Sequence[Manifest],
-        inputs: InputSettings,
-        rule: schedule.PlateauRule,
-        settings: RunSettings,
+        config: RunningConfig,
         identity: Mapping[str, Any] | None = None,
     ):
         self._trainer = trainer
@@ -76,15 +51,15 @@ class Run:
             spec.plan, domains=tuple(spec.plan.domains[i] for i in trainer.domains)
         )
         self._manifests = manifests
-        self._inputs = inputs
-        self._rule = rule
-        self._settings = settings
+        self._data = config.data
+        self._rule = config.schedule
+        self._settings = config.run
         self._checkpoints = Checkpoints(
-            settings.model_dir,
+            config.run.model_dir,
             spec,
             trainer.network,
             trainer.state,
-            keep=settings.keep,
+            keep=config.run.keep,
             run={
                 "precision": trainer.network.dtype_policy.name,
                 "trained domains": list(self._plan.names),
@@ -95,7 +70,7 @@ class Run:
         self._predictor = Predictor(trainer.network, spec)
         self._batches: Iterator | None = None
         self.step = 0
-        self.state = schedule.start(rule)
+        self.state = schedule.start(config.optimizer.learning_rate)
         self._last_row: dict[str, float] | None = None
         # Steps left out so far, for float16.
         self._left_out = 0
@@ -181,7 +156,8 @@ class Run:
         watched = [
             domain.name
             for domain in self._plan.domains
-            if self._settings.eval_every and domain.watched_split == "validation"
+            if self._settings.validate_every_epochs
+            and domain.watched_split == "validation"
         ]
         self._checkpoints.save(self.step, state, best.candidate(row, domains=watched))
 
@@ -193,7 +169,7 @@ class Run:
         dataset = training_dataset(
             self._plan.domains,
             self._manifests,
-            self._inputs,
+            self._data,
             first_step=self.step,
         )
         strategy = self._trainer.strategy
@@ -218,7 +194,7 @@ class Run:
         )
         for _ in progress:
             started = time.perf_counter()
-            with shards.reading(self._inputs.data_dir, self._manifests):
+            with shards.reading(self._data.data_dir, self._manifests):
                 batch = next(batches)
             received = time.perf_counter()
             turn = self.step % len(names)
@@ -246,12 +222,12 @@ class Run:
             row["steps_left_out"] = self._left_out - left_out
         for name, values in losses.items():
             row[f"loss/{name}"] = float(np.mean(values)) if values else math.nan
-        every = self._settings.eval_every
+        every = self._settings.validate_every_epochs
         if every and epoch % every == 0:
             row |= validate(
                 self._predictor,
                 dict(zip(self._trainer.domains, self._manifests, strict=True)),
-                data_dir=self._inputs.data_dir,
+                data_dir=self._data.data_dir,
                 num_cases=self._settings.eval_cases,
             )
         logging.info("%s: %s", label, _sentence(row))

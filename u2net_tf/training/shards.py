@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.manifest import Manifest
 from u2net_tf.records import COMPRESSION_TYPES
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from u2net_tf.command import InputError
 from u2net_tf.domains import Domain
+from u2net_tf.errors import InputError
 from u2net_tf.volumes import nifti, preprocess
 from u2net_tf.volumes.dicom import is_dicom_folder, load_dicom
 from u2net_tf.volumes.nifti import Volume

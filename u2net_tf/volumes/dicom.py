@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-from u2net_tf.command import InputError
+from u2net_tf.errors import InputError
 from u2net_tf.volumes import nifti
 from u2net_tf.volumes.nifti import Volume
 

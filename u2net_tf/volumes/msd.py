@@ -9,8 +9,8 @@ import os
 import pathlib
 from typing import Any
 
-from u2net_tf.command import InputError
 from u2net_tf.domains import Domain
+from u2net_tf.errors import InputError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 

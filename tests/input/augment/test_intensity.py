@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import numpy as np
@@ -6,9 +5,9 @@ import pytest
 import scipy.ndimage
 import tensorflow as tf
 
+from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.input import resize
 from u2net_tf.input.augment import intensity
-from u2net_tf.input.augment.settings import Augmentation
 
 SIZE = (9, 12, 10)
 # Name of the probability, of the range, of what is drawn, and what means none.
@@ -25,7 +24,7 @@ ALL = tuple(part[0] for part in PARTS)
 
 def switched_on(*names, probability=1.0, **ranges):
     chances = {f"{name}_probability": probability for name in names}
-    return Augmentation(**chances, **ranges)
+    return AugmentationConfig(**chances, **ranges)
 
 
 def make_image(channels=2, seed=0, size=SIZE):
@@ -35,7 +34,9 @@ def make_image(channels=2, seed=0, size=SIZE):
 
 def make_drawn(channels=2, **chosen):
     """What `draw_intensity` returns, chosen; the other parts do nothing."""
-    drawn = intensity.draw_intensity(channels, Augmentation(), tf.constant([1, 2]))
+    drawn = intensity.draw_intensity(
+        channels, AugmentationConfig(), tf.constant([1, 2])
+    )
     return drawn._replace(
         **{key: tf.constant(value, tf.float32) for key, value in chosen.items()}
     )
@@ -176,7 +177,7 @@ def test_a_part_changes_only_the_modality_that_it_is_drawn_for(name, _, key, non
     np.testing.assert_array_equal(found[..., 0], image[..., 0])
     assert np.abs(found[..., 1] - image[..., 1]).max() > 0.01
     # A part without a probability is not even there.
-    found = intensity.apply_intensity(image, Augmentation(), drawn)
+    found = intensity.apply_intensity(image, AugmentationConfig(), drawn)
     assert found is image
 
 
@@ -237,7 +238,7 @@ def test_how_often_and_how_much(drawn, _, limits, key, none):
         assert_share(happens[:, channel], 0.3)
     # Each modality for itself.
     assert_share(happens.all(axis=1), 0.09)
-    assert_uniform(drawn[key][happens], *getattr(Augmentation(), limits))
+    assert_uniform(drawn[key][happens], *getattr(AugmentationConfig(), limits))
 
 
 def test_how_often_and_how_much_noise(drawn):
@@ -280,7 +281,7 @@ def test_seed_alone_decides_inside_of_a_dataset_and_outside(drawn):
 
 
 def test_applied_inside_of_a_dataset_it_is_what_it_is_outside():
-    chosen = dataclasses.replace(switched_on("noise", *ALL), gamma_probability=0.5)
+    chosen = switched_on("noise", *ALL).with_changes(gamma_probability=0.5)
     images = np.stack([make_image(seed=seed) for seed in range(3)])
     changes = intensity.draw_intensity(2, chosen, tf.constant([1, 1]))
 

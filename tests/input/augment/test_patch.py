@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.domains import Domain, Label
 from u2net_tf.input import patches
 from u2net_tf.input.augment import intensity, spatial, warp
 from u2net_tf.input.augment.patch import make_cutter
-from u2net_tf.input.augment.settings import Augmentation
 
 DOMAIN = Domain(
     name="Task90_Thick",
@@ -25,10 +25,10 @@ DOMAIN = Domain(
 )
 SIZE = (8, 9, 12)
 START = (2, 3, 1)
-MOVING = Augmentation(
+MOVING = AugmentationConfig(
     elastic_probability=0.3, rotation_probability=0.3, scaling_probability=0.3
 )
-CHANGING = Augmentation(noise_probability=0.5, gamma_probability=0.5)
+CHANGING = AugmentationConfig(noise_probability=0.5, gamma_probability=0.5)
 
 
 @functools.cache
@@ -97,7 +97,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
 def test_off_it_is_cut_mirrored_and_resized(fields, method, probability):
     options = {"method": method, "probability": probability}
-    found = run(fields, Augmentation(), 4, **options)
+    found = run(fields, AugmentationConfig(), 4, **options)
     for number, patch in enumerate(found):
         assert_same(patch, still(fields, number, **options))
 
@@ -125,7 +125,7 @@ def test_patches_that_do_not_move_are_the_same_and_others_are_warped(fields, met
 
 
 def test_intensities_change_after_voxels_have_moved(fields):
-    both = dataclasses.replace(MOVING, noise_probability=0.5, gamma_probability=0.5)
+    both = MOVING.with_changes(noise_probability=0.5, gamma_probability=0.5)
     plain = moving()
     for number, (image, labels) in enumerate(run(fields, both)):
         seed, _ = seeds_of(number)
@@ -138,22 +138,22 @@ def test_intensities_change_after_voxels_have_moved(fields):
 
 
 def test_intensities_change_where_nothing_moves(fields):
-    plain = run(fields, Augmentation())
+    plain = run(fields, AugmentationConfig())
     changed = run(fields, CHANGING)
     same = [np.array_equal(a[0], b[0]) for a, b in zip(plain, changed, strict=True)]
     assert 0 < sum(same) < len(same)
 
 
 def test_without_a_resize(fields):
-    found = run(fields, Augmentation(), 2, size=DOMAIN.patch_size)
+    found = run(fields, AugmentationConfig(), 2, size=DOMAIN.patch_size)
     for number, patch in enumerate(found):
         assert_same(patch, still(fields, number, size=DOMAIN.patch_size))
 
 
 # How a patch comes to be when nothing moves, and the one interpolation otherwise.
 ROUTES = {
-    "still": Augmentation(),
-    "moved": Augmentation(scaling_probability=1, scale=(1.0, 1.0)),
+    "still": AugmentationConfig(),
+    "moved": AugmentationConfig(scaling_probability=1, scale=(1.0, 1.0)),
 }
 
 

@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import numpy as np
@@ -6,15 +5,15 @@ import pytest
 import tensorflow as tf
 from places import expected_places, make_spatial
 
+from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.input import resize
 from u2net_tf.input.augment import elastic, spatial
-from u2net_tf.input.augment.settings import Augmentation
 from u2net_tf.input.augment.spatial import Grid
 
-ON = Augmentation(
+ON = AugmentationConfig(
     elastic_probability=0.3, rotation_probability=0.3, scaling_probability=0.5
 )
-ALWAYS = Augmentation(
+ALWAYS = AugmentationConfig(
     elastic_probability=1, rotation_probability=1, scaling_probability=1
 )
 THICK = Grid((4, 9, 7), (8, 9, 14), (5.0, 2.0, 1.0))
@@ -138,9 +137,11 @@ def test_extents_hold_every_coordinate():
 @pytest.mark.parametrize("name", ["elastic", "rotation", "scaling"])
 def test_the_largest_extent_grows_with_what_is_on(name):
     grid = Grid((8, 9, 40), (8, 9, 40), (2.0, 1.0, 1.0))
-    nothing = spatial.largest_extent(grid, Augmentation())
+    nothing = spatial.largest_extent(grid, AugmentationConfig())
     np.testing.assert_allclose(nothing, [3.5, 4, 19.5])
-    found = spatial.largest_extent(grid, Augmentation(**{f"{name}_probability": 0.1}))
+    found = spatial.largest_extent(
+        grid, AugmentationConfig(**{f"{name}_probability": 0.1})
+    )
     std = elastic.displacement_std(750, 10)
     expected = {
         "elastic": [3.5 + 2 * std, 4 + 4 * std, 19.5 + 4 * std],
@@ -224,13 +225,13 @@ def test_how_much(drawn):
     ],
 )
 def test_ranges_are_used(name, values, key, limits):
-    found = draws(dataclasses.replace(ALWAYS, **{name: values}), 300)[key]
+    found = draws(ALWAYS.with_changes(**{name: values}), 300)[key]
     assert_uniform(found, *limits)
 
 
 def test_alpha_is_used():
-    chosen = dataclasses.replace(
-        ALWAYS, elastic_alpha=(100.0, 100.0), elastic_sigma_mm=(5.0, 5.0)
+    chosen = ALWAYS.with_changes(
+        elastic_alpha=(100.0, 100.0), elastic_sigma_mm=(5.0, 5.0)
     )
     found = draws(chosen, 3)["displacement_std_mm"]
     np.testing.assert_allclose(found, elastic.displacement_std(100, 5), rtol=1e-6)
@@ -238,7 +239,7 @@ def test_alpha_is_used():
 
 @pytest.mark.parametrize("name", ["elastic", "rotation", "scaling"])
 def test_what_has_no_probability_never_happens(name):
-    chosen = dataclasses.replace(ALWAYS, **{f"{name}_probability": 0})
+    chosen = ALWAYS.with_changes(**{f"{name}_probability": 0})
     found = draws(chosen, 100)
     key, none = {
         "elastic": ("displacement_std_mm", 0),

@@ -6,13 +6,15 @@ import pytest
 import tensorflow as tf
 from places import expected_image, expected_labels, expected_places, make_spatial
 
-from u2net_tf.command import InputError
+from u2net_tf.config.augmentation import AugmentationConfig
+from u2net_tf.errors import InputError
 from u2net_tf.input import patches
 from u2net_tf.input.augment import warp
-from u2net_tf.input.augment.settings import Augmentation
 from u2net_tf.input.augment.spatial import Grid
 
-ON = Augmentation(elastic_probability=1, rotation_probability=1, scaling_probability=1)
+ON = AugmentationConfig(
+    elastic_probability=1, rotation_probability=1, scaling_probability=1
+)
 SHAPE = (14, 18, 16)
 THICK = Grid((6, 9, 8), (8, 9, 12), (3.0, 1.0, 1.5))
 METHODS = ("linear", "cubic")
@@ -263,15 +265,15 @@ def test_method_is_checked():
 
 def test_a_box_that_no_memory_holds_is_refused():
     """By its size, before anything is allocated."""
-    much = Augmentation(elastic_probability=1, elastic_alpha=(0, 1e6))
+    much = AugmentationConfig(elastic_probability=1, elastic_alpha=(0, 1e6))
     with pytest.raises(InputError, match="--elastic_alpha.*at most 536870912, found "):
         warp.make_warp(THICK, much, "linear")
     grid = Grid((600, 600, 600), (600, 600, 600), (1.0, 1.0, 1.0))
-    scaled = Augmentation(scaling_probability=1, scale=(1, 1.4))
+    scaled = AugmentationConfig(scaling_probability=1, scale=(1, 1.4))
     # 599 · 1.4 = 838.6 between the outermost, rounded up, and a neighbour.
     with pytest.raises(InputError, match=r"found \d{9}, a box of \(844, 844, 844\)"):
         warp.make_warp(grid, scaled, "linear")
-    warp.make_warp(grid, Augmentation(scaling_probability=1), "linear")
+    warp.make_warp(grid, AugmentationConfig(scaling_probability=1), "linear")
 
 
 def test_a_box_is_no_larger_than_what_may_be_drawn_needs():
@@ -288,7 +290,7 @@ def test_a_box_is_no_larger_than_what_may_be_drawn_needs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(warp, "cut_box", cut_box)
         for name in ("scaling", "rotation"):
-            chosen = Augmentation(**{f"{name}_probability": 1})
+            chosen = AugmentationConfig(**{f"{name}_probability": 1})
             grid = dataclasses.replace(THICK, spacing_mm=(1.0, 1.0, 1.0))
             cut = warp.make_warp(grid, chosen, "linear")
             with pytest.raises(Read):

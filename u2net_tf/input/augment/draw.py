@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from u2net_tf.input.augment.settings import Range
+from u2net_tf.config.augmentation import Range
 
 
 def draw_chance(

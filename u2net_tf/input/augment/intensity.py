@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from u2net_tf.config.augmentation import AugmentationConfig, Range
 from u2net_tf.input.augment.draw import draw_chance, draw_uniform
-from u2net_tf.input.augment.settings import Augmentation, Range
 from u2net_tf.input.resize import cubic_weights
 
 # A Gaussian is followed so many standard deviations far.
@@ -51,7 +51,7 @@ class Intensity(NamedTuple):
 
 
 def draw_intensity(
-    num_modalities: int, augmentation: Augmentation, seed: tf.Tensor
+    num_modalities: int, augmentation: AugmentationConfig, seed: tf.Tensor
 ) -> Intensity:
     """Draws what happens to the intensities of one patch.
 
@@ -89,7 +89,7 @@ def draw_intensity(
 
 
 def apply_intensity(
-    image: tf.Tensor, augmentation: Augmentation, drawn: Intensity
+    image: tf.Tensor, augmentation: AugmentationConfig, drawn: Intensity
 ) -> tf.Tensor:
     """Changes the intensities of a patch.
 

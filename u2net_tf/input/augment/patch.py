@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
+from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.domains import Domain
 from u2net_tf.input import patches
 from u2net_tf.input.augment import intensity, spatial, warp
-from u2net_tf.input.augment.settings import Augmentation
 
 Fields = Mapping[str, tf.Tensor]
 # Kept apart from the seeds that `tf.random.split` makes of the same one.
@@ -22,7 +22,7 @@ def make_cutter(
     *,
     method: str,
     mirror_probability: float,
-    augmentation: Augmentation,
+    augmentation: AugmentationConfig,
 ) -> Callable[[Fields, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """The function from a record to one patch.
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.input.augment import elastic
 from u2net_tf.input.augment.draw import draw_chance, draw_uniform
-from u2net_tf.input.augment.settings import Augmentation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Spatial(NamedTuple):
 
 
 def draw_spatial(
-    grid: Grid, augmentation: Augmentation, mirrored: tf.Tensor, seed: tf.Tensor
+    grid: Grid, augmentation: AugmentationConfig, mirrored: tf.Tensor, seed: tf.Tensor
 ) -> Spatial:
     """Draws what happens to the voxels of one patch.
 
@@ -119,7 +119,7 @@ def draw_spatial(
 
 
 def coordinates(
-    grid: Grid, augmentation: Augmentation, spatial: Spatial
+    grid: Grid, augmentation: AugmentationConfig, spatial: Spatial
 ) -> list[tf.Tensor]:
     """Where in the volume the voxels of the augmented patch come from.
 
@@ -165,7 +165,7 @@ def needed_extent(grid: Grid, spatial: Spatial) -> tf.Tensor:
     return extent / tf.constant(grid.spacing_mm, tf.float32)
 
 
-def largest_extent(grid: Grid, augmentation: Augmentation) -> np.ndarray:
+def largest_extent(grid: Grid, augmentation: AugmentationConfig) -> np.ndarray:
     """The largest that `needed_extent` can be, whatever is drawn. (3,) float64."""
     half = np.array([positions[-1] for positions in grid.positions_mm()])
     if augmentation.elastic_probability:
@@ -181,7 +181,7 @@ def largest_extent(grid: Grid, augmentation: Augmentation) -> np.ndarray:
     return half / np.array(grid.spacing_mm)
 
 
-def _lattices(grid: Grid, augmentation: Augmentation) -> list[np.ndarray]:
+def _lattices(grid: Grid, augmentation: AugmentationConfig) -> list[np.ndarray]:
     return [
         elastic.lattice(positions, augmentation.elastic_sigma_mm)
         for positions in grid.positions_mm()

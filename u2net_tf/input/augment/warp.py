@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from u2net_tf.command import InputError
+from u2net_tf.config.augmentation import AugmentationConfig
+from u2net_tf.errors import InputError
 from u2net_tf.input.augment import spatial as spatial_module
-from u2net_tf.input.augment.settings import Augmentation
 from u2net_tf.input.augment.spatial import Grid, Spatial
 from u2net_tf.input.resize import METHODS, cubic_weights
 
@@ -29,7 +29,7 @@ _TAPS = {"linear": 1, "cubic": 2}
 
 
 def make_warp(
-    grid: Grid, augmentation: Augmentation, method: str
+    grid: Grid, augmentation: AugmentationConfig, method: str
 ) -> Callable[[Fields, tf.Tensor, Spatial], tuple[tf.Tensor, tf.Tensor]]:
     """The function that cuts an augmented patch from its volume.
 

@@ -1,0 +1,89 @@
+"""A setting that nothing reads would have no effect."""
+
+import pytest
+import toy
+
+from u2net_tf import adapt, train
+from u2net_tf.config.base import Config
+from u2net_tf.config.training import AdaptConfig, TrainConfig
+from u2net_tf.models.checkpoints import save_model
+from u2net_tf.models.model_spec import ModelSpec, build_network
+
+# Every part of a run takes place.
+COMMON = {
+    name: 0.5 for name in AdaptConfig.settings() if name.endswith("_probability")
+} | {
+    "steps_per_epoch": 1,
+    # A cut of the learning rate at the second look.
+    "max_epochs": 2,
+    "patience_epochs": 1,
+    "plateau_min_delta": 1e9,
+    "validate_every_epochs": 1,
+    "eval_cases": 1,
+    "distribution": "none",
+}
+
+
+@pytest.fixture
+def settings_read(monkeypatch):
+    """Names of the settings that were read, but for checking or copying a config."""
+    names, copying = set(), []
+
+    def spy(self, name):
+        if not copying and name in type(self).model_fields:
+            names.add(name)
+        return object.__getattribute__(self, name)
+
+    def unseen(function):
+        def call(*arguments, **keywords):
+            copying.append(function)
+            try:
+                return function(*arguments, **keywords)
+            finally:
+                copying.pop()
+
+        return call
+
+    monkeypatch.setattr(Config, "flat", unseen(Config.flat))
+    monkeypatch.setattr(Config, "with_changes", unseen(Config.with_changes))
+    monkeypatch.setattr(Config, "__getattribute__", spy, raising=False)
+    return names
+
+
+@pytest.mark.usefixtures("toy_network")
+def test_by_train(tiny_data, tmp_path, settings_read):
+    config = TrainConfig.from_flat(
+        {
+            **COMMON,
+            "data_dir": str(tiny_data.data_dir),
+            "model_dir": str(tmp_path),
+            "domains": (toy.TWO.name,),
+            "base_channels": 4,
+        }
+    )
+    settings_read.clear()
+    train.main(config)
+    assert TrainConfig.settings().keys() - settings_read == set()
+
+
+@pytest.mark.usefixtures("plain_route")
+def test_by_adapt(tiny_data, tmp_path, settings_read):
+    spec = ModelSpec(
+        tiny_data.plan.select([toy.ONE.name]),
+        pools=(1, 0, 1),
+        base_channels=2,
+        adapter="none",
+    )
+    save_model(tmp_path / "parent", spec, build_network(spec))
+    config = AdaptConfig.from_flat(
+        {
+            **COMMON,
+            "from_": str(tmp_path / "parent"),
+            "domain": toy.TWO.name,
+            "data_dir": str(tiny_data.data_dir),
+            "model_dir": str(tmp_path / "new"),
+        }
+    )
+    settings_read.clear()
+    adapt.main(config)
+    assert AdaptConfig.settings().keys() - settings_read == set()

@@ -1,0 +1,167 @@
+"""Flags of a command, derived from its config: one for every setting."""
+
+from __future__ import annotations
+
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import pydantic
+from absl import flags, logging
+from pydantic.fields import FieldInfo
+
+from u2net_tf.config.base import Config, describe
+from u2net_tf.config.flagfile import OLD_FLAGS, flag_name
+from u2net_tf.errors import InputError
+
+Chosen = TypeVar("Chosen", bound=Config)
+# Flags that are defined now, to be taken back for those of another command.
+_defined: list[str] = []
+
+
+def define(config: type[Config], *, values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines a flag for every setting, instead of those defined here before.
+
+    Args:
+      config: has the settings.
+      values: where to; the process's flags unless given.
+    """
+    if values is flags.FLAGS:
+        for name in set(_defined) & set(values):
+            delattr(values, name)
+        _defined.clear()
+        _defined.extend([*map(flag_name, config.settings()), *OLD_FLAGS])
+    names = [flag_name(name) for name in config.settings()]
+    for name, field in zip(names, config.settings().values(), strict=True):
+        _define(name, field, values)
+    for old, (new, convert) in OLD_FLAGS.items():
+        if new in names:
+            # Not under the command's name, so that --help does not show it.
+            flags.DEFINE_flag(_OldFlag(old, new, convert, values), values, __name__)
+
+
+class _OldFlag(flags.Flag):
+    """A flag that has another name now: it sets that one and says so."""
+
+    def __init__(
+        self,
+        old: str,
+        new: str,
+        convert: Callable[[str], str],
+        values: flags.FlagValues,
+    ):
+        text = f"Old name of --{new}."
+        super().__init__(flags.ArgumentParser(), None, old, None, text)
+        self._new = new
+        self._convert = convert
+        self._values = values
+
+    def parse(self, argument: str) -> None:
+        """Parses the value as the new flag's."""
+        try:
+            text = self._convert(argument)
+        except (ValueError, ZeroDivisionError):
+            raise flags.IllegalFlagValueError(
+                f"flag --{self.name}={argument}: expected a number other than 0; it is "
+                f"--{self._new} now"
+            ) from None
+        logging.warning("--%s=%s is --%s=%s now", self.name, argument, self._new, text)
+        flag = self._values[self._new]
+        flag.parse(text)
+        flag.using_default_value = False
+
+
+def read(config: type[Chosen], *, values: flags.FlagValues = flags.FLAGS) -> Chosen:
+    """The config that the command line asks for.
+
+    Args:
+      config: the class, as for `define`.
+      values: as for `define`; parsed.
+
+    Raises:
+      InputError: names the flag, if a value is missing or not allowed.
+    """
+    chosen = {}
+    for name, field in config.settings().items():
+        flag = flag_name(name)
+        value = values[flag].value
+        if field.is_required() and value in (None, "", []):
+            raise InputError(f"--{flag}: expected a value, found none")
+        if isinstance(value, list):
+            value = _numbers(flag, field, value)
+        elif typing.get_origin(_kind(field)) is Literal:
+            by_text = {str(choice): choice for choice in typing.get_args(_kind(field))}
+            value = by_text.get(value)
+        chosen[name] = value
+    try:
+        return config.from_flat(chosen)
+    except pydantic.ValidationError as error:
+        raise InputError(f"flags: {describe(error)}") from None
+
+
+def _kind(field: FieldInfo) -> Any:
+    """The type of a setting that may be None."""
+    kind = field.annotation
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        (kind,) = (part for part in typing.get_args(kind) if part is not type(None))
+    return kind
+
+
+def _bounds(metadata: Any) -> dict[str, Any]:
+    found = {}
+    for item in metadata:
+        for ours, theirs in (("ge", "lower_bound"), ("le", "upper_bound")):
+            if hasattr(item, ours):
+                found[theirs] = getattr(item, ours)
+    return found
+
+
+def _define(name: str, field: FieldInfo, values: flags.FlagValues) -> None:
+    kind = _kind(field)
+    default = None if field.is_required() else field.default
+    # Shown by --help as flags of the command.
+    common = {"flag_values": values, "module_name": sys.argv[0]}
+    text = field.description
+    if typing.get_origin(kind) is Literal:
+        choices = [str(choice) for choice in typing.get_args(kind)]
+        flags.DEFINE_enum(name, default, choices, text, **common)
+    elif typing.get_origin(kind) is tuple:
+        texts = [str(part) for part in default or ()]
+        extra = field.json_schema_extra or {}
+        is_repeated = isinstance(extra, dict) and extra.get("repeated")
+        how = flags.DEFINE_multi_string if is_repeated else flags.DEFINE_list
+        how(name, texts, text, **common)
+    else:
+        bounds = _bounds(field.metadata)
+        kinds: dict[type, Callable] = {
+            bool: flags.DEFINE_bool,
+            int: flags.DEFINE_integer,
+            float: flags.DEFINE_float,
+            str: flags.DEFINE_string,
+        }
+        kinds[kind](name, default, text, **bounds, **common)
+
+
+def _numbers(flag: str, field: FieldInfo, texts: list[str]) -> tuple | None:
+    """The value of a list: texts as they are, or as many numbers as there must be."""
+    parts = typing.get_args(_kind(field))
+    if parts[-1] is Ellipsis:
+        return tuple(texts)
+    if not texts:
+        return None
+    number, metadata = parts[0], ()
+    wanted = "two numbers lowest,highest"
+    if typing.get_origin(number) is typing.Annotated:
+        number, *metadata = typing.get_args(number)
+        least = next(_bounds(part.metadata) for part in metadata)["lower_bound"]
+        wanted = f"three whole numbers z,y,x of at least {least}"
+    try:
+        values = tuple(number(text) for text in texts)
+    except ValueError:
+        values = ()
+    bad = len(values) != len(parts) or (metadata and min(values) < least)
+    if bad:
+        raise InputError(f"--{flag}: expected {wanted}, found {','.join(texts)}")
+    return values

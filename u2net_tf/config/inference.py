@@ -1,0 +1,88 @@
+"""What the commands are told that use a trained model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from u2net_tf.config.base import Config
+from u2net_tf.config.compute import Precision
+
+
+class WindowConfig(Config):
+    """How a model predicts; arguments of `Predictor.from_model_dir`."""
+
+    overlap: float = Field(
+        0.5,
+        ge=0,
+        le=0.95,
+        description="Share of a window that the next one covers again.",
+    )
+    batch_size: int = Field(
+        1, ge=1, description="Windows that the network sees at once."
+    )
+    skip_empty: bool = Field(
+        True,
+        description="Take windows for background in which every voxel of the scan is "
+        "exactly 0, and do not ask the network.",
+    )
+    precision: Precision = Field("float32", description="What the network computes in.")
+    checkpoint: str = Field(
+        "newest",
+        description="Of those that training kept: newest (that is whole), best (by the "
+        "Dice of the validations or, without them, by the loss's moving average) or "
+        "step-N.",
+    )
+
+
+class EvaluateConfig(Config):
+    """What `u2net_tf.evaluate` is told."""
+
+    model_dir: str = Field(description="Folder that training wrote.")
+    output_dir: str | None = Field(
+        None,
+        description="Folder for scores and predictions; MODEL_DIR/SPLIT if empty.",
+    )
+    raw_dir: str | None = Field(
+        None,
+        description="Folder with a folder per domain, if the scans have moved since "
+        "the survey.",
+    )
+    domains: tuple[str, ...] = Field((), description="Domains to score; all if empty.")
+    split: Literal["train", "validation", "test"] = Field(
+        "test", description="Cases to score."
+    )
+    overwrite: bool = Field(
+        False,
+        description="Predict and score every case again, and write over label maps "
+        "that were edited.",
+    )
+    windows: WindowConfig = WindowConfig()
+
+
+class PredictConfig(Config):
+    """What `u2net_tf.predict` is told."""
+
+    model_dir: str = Field(description="Folder that training wrote.")
+    domain: str = Field(description="Domain of the model to predict with.")
+    input: tuple[str, ...] = Field(
+        description="A NIfTI file, a DICOM folder, or a folder of either; or, "
+        "separated by commas, one file or DICOM folder per modality of one case.",
+    )
+    output: str = Field(description="Folder for the label maps.")
+    save_probabilities: bool = Field(
+        False, description="Also write CASE_probabilities.nii.gz, 4-D, a class each."
+    )
+    overwrite: bool = Field(False, description="Predict again what is there.")
+    windows: WindowConfig = WindowConfig()
+
+
+class ComposeConfig(Config):
+    """What `u2net_tf.compose` is told."""
+
+    models: tuple[str, ...] = Field(
+        description="Folders of models whose shared variables are the same."
+    )
+    remove: tuple[str, ...] = Field((), description="Domains to leave out.")
+    model_dir: str = Field(description="Folder for the new model.")

@@ -1,0 +1,40 @@
+"""What a network is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from u2net_tf.config.base import Config
+
+Count = Annotated[int, Field(ge=0)]
+# As models on disk and `U2Net` have it.
+_SECOND_UP_CONVS = {3: "full", 1: "pointwise", None: None}
+
+
+class NetworkConfig(Config):
+    """What a network is made of."""
+
+    adapter: Literal["separable", "series", "parallel", "none"] = Field(
+        "separable", description="What the stride-1 convolutions are made of."
+    )
+    base_channels: int = Field(16, ge=1, description="Channels at full resolution.")
+    pools: tuple[Count, Count, Count] | None = Field(
+        None,
+        description="How often z, y, x are halved; the plan's, for a single domain, if "
+        "empty.",
+    )
+    last_decoder_kernel: Literal[3, 1] | None = Field(
+        None,
+        description="Edge of the last convolution of a decoder block; by default 3 "
+        "where the adapter is separable and 1 elsewhere, as published.",
+    )
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of `ModelSpec` and `U2Net`, besides the pools."""
+        return {
+            "adapter": self.adapter,
+            "base_channels": self.base_channels,
+            "second_up_conv": _SECOND_UP_CONVS[self.last_decoder_kernel],
+        }

@@ -1,0 +1,74 @@
+"""What a process runs on: its cores, and TensorFlow without its messages."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the lines that it writes to stderr meanwhile.
+
+    They are written before any log level counts. Where the import fails, they are
+    shown after all.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    with _held_stderr() if hasattr(os, "fork") else contextlib.nullcontext():
+        import tensorflow  # noqa: F401
+
+
+# Ends what is held, if it is not to be shown.
+_DISCARD = b"\0discard\0"
+
+
+@contextlib.contextmanager
+def _held_stderr() -> Iterator[None]:
+    """Holds back what is written to stderr, and shows it unless the block succeeds.
+
+    A process of its own holds it: native code may abort this one, which leaves no time
+    to show anything.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    reader, writer = os.pipe()
+    holder = os.fork()
+    if holder == 0:
+        os.close(writer)
+        _hold(reader)
+    os.close(reader)
+    os.dup2(writer, 2)
+    os.close(writer)
+    try:
+        yield
+        os.write(2, _DISCARD)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.waitpid(holder, 0)
+
+
+def _hold(reader: int) -> NoReturn:
+    """Reads a pipe to its end and writes to stderr what is not to be discarded."""
+    try:
+        # Ctrl-C reaches every process of the terminal; the other one ends this.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        held = b""
+        while chunk := os.read(reader, 1 << 16):
+            held += chunk
+        if not held.endswith(_DISCARD):
+            os.write(2, held)
+    finally:
+        # Nothing of what Python does at its exit belongs to this process.
+        os._exit(0)
