@@ -169,7 +169,10 @@ class TestTrain:
                 "--patch_size: expected three whole numbers z,y,x of ",
             ),
             ("patch", "patch_size: expected sizes divisible by 2**pools, pools bei"),
-            ("rule", "flags: min_learning_rate: Input should be greater than 0"),
+            (
+                "rule",
+                "flags: min_learning_rate: expected a number above 0. Received: 0.0",
+            ),
             ("shares", "flags: smallest_share + foreground_share: expected at most 1"),
         ],
     )

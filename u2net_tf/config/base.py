@@ -10,6 +10,15 @@ import pydantic
 from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
+# What is expected, by pydantic's type of error.
+_EXPECTED = {
+    "greater_than": "expected a number above {gt:g}",
+    "greater_than_equal": "expected a number of at least {ge:g}",
+    "less_than": "expected a number below {lt:g}",
+    "less_than_equal": "expected a number of at most {le:g}",
+    "literal_error": "expected {expected}",
+}
+
 
 class Config(pydantic.BaseModel):
     """Settings that go together, some of them perhaps groups of their own.
@@ -94,8 +103,10 @@ def _group(field: FieldInfo) -> type[Config] | None:
 def describe(error: pydantic.ValidationError) -> str:
     """The first thing that is wrong, as one line: `name: expected …. Received: …`."""
     first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
     names = [part for part in first["loc"] if isinstance(part, str)]
     if not names:
-        return message
-    return f"{names[-1]}: {message}. Received: {first['input']}"
+        # Of a model's own check, which names what it is about.
+        return first["msg"].removeprefix("Value error, ")
+    expected = _EXPECTED.get(first["type"], first["msg"])
+    text = expected.format(**first.get("ctx", {}))
+    return f"{names[-1]}: {text}. Received: {first['input']}"
