@@ -1,4 +1,4 @@
-"""What the commands of data preparation are told."""
+"""Settings of the data preparation commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from u2net_tf.config.base import Config
 
 
 class SurveyConfig(Config):
-    """What `data_prep.survey` is told."""
+    """Settings of `data_prep.survey`."""
 
     raw_dir: str = Field(description="Folder with a folder per domain, or one such.")
     domains: tuple[str, ...] = Field(
@@ -31,7 +31,7 @@ class SurveyConfig(Config):
 
 
 class ConvertConfig(Config):
-    """What `data_prep.convert` is told."""
+    """Settings of `data_prep.convert`."""
 
     plan: str = Field(description="Plan, as data_prep.plan writes it.")
     data_dir: str = Field(description="Folder for the shards.")
@@ -68,14 +68,14 @@ class ConvertConfig(Config):
 
 
 class VerifyConfig(Config):
-    """What `data_prep.verify` is told."""
+    """Settings of `data_prep.verify`."""
 
     data_dir: str = Field(description="Folder that convert wrote.")
     domains: tuple[str, ...] = Field((), description="Domains to verify; all if empty.")
 
 
 class PlanConfig(Config):
-    """What `data_prep.plan` is told."""
+    """Settings of `data_prep.plan`."""
 
     survey: str = Field(
         description="survey.json of data_prep.survey, or the folder it lies in."

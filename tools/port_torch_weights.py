@@ -71,7 +71,7 @@ def _spec() -> ModelSpec:
     return ModelSpec(
         plan=plan,
         pools=common_pools(plan, network.pools),
-        patch_size=command.triple(values["patch_size"], least=1),
+        patch_size=command_flags.triple(values["patch_size"], least=1),
         resize_method=values.resize_method,
         **network.options(),
     )

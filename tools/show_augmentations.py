@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
     values = flags.FLAGS
     output = pathlib.Path(values.output)
     pictures.check_output(output)
-    patch_size = command.triple(values["patch_size"], least=1)
+    patch_size = command_flags.triple(values["patch_size"], least=1)
     augmentation = command_flags.read(AugmentationConfig)
     machine.import_tensorflow()
     from u2net_tf.manifest import load_converted

@@ -15,8 +15,6 @@ from absl import app, flags
 
 from u2net_tf.errors import InputError, StoppedError
 
-# For the commands, which need it before anything else.
-
 
 def required(*holders: flags.FlagHolder) -> None:
     """Checks that flags were given.
@@ -27,26 +25,6 @@ def required(*holders: flags.FlagHolder) -> None:
     for holder in holders:
         if holder.value in (None, "", []):
             raise InputError(f"--{holder.name}: expected a value, found none")
-
-
-def triple(holder: flags.FlagHolder, *, least: int) -> tuple[int, int, int] | None:
-    """The value z,y,x of a list flag; None where none is given.
-
-    Raises:
-      InputError: if it is not three whole numbers of at least `least`.
-    """
-    if not holder.value:
-        return None
-    try:
-        values = tuple(int(text) for text in holder.value)
-    except ValueError:
-        values = ()
-    if len(values) != 3 or min(values) < least:
-        raise InputError(
-            f"--{holder.name}: expected three whole numbers z,y,x of at least {least}, "
-            f"found {','.join(holder.value)}"
-        )
-    return values
 
 
 def start(main: Callable[[Any], None], config: type | None = None) -> None:

@@ -90,7 +90,7 @@ def read(config: type[Chosen], *, values: flags.FlagValues = flags.FLAGS) -> Cho
         if field.is_required() and value in (None, "", []):
             raise InputError(f"--{flag}: expected a value, found none")
         if isinstance(value, list):
-            value = _numbers(flag, field, value)
+            value = _numbers(values[flag], field)
         elif typing.get_origin(_kind(field)) is Literal:
             by_text = {str(choice): choice for choice in typing.get_args(_kind(field))}
             value = by_text.get(value)
@@ -144,24 +144,43 @@ def _define(name: str, field: FieldInfo, values: flags.FlagValues) -> None:
         kinds[kind](name, default, text, **bounds, **common)
 
 
-def _numbers(flag: str, field: FieldInfo, texts: list[str]) -> tuple | None:
-    """The value of a list: texts as they are, or as many numbers as there must be."""
-    parts = typing.get_args(_kind(field))
-    if parts[-1] is Ellipsis:
-        return tuple(texts)
-    if not texts:
+def triple(
+    flag: flags.Flag | flags.FlagHolder, *, least: int
+) -> tuple[int, int, int] | None:
+    """The value z,y,x of a list flag; None where none is given.
+
+    Raises:
+      InputError: if it is not three whole numbers of at least `least`.
+    """
+    if not flag.value:
         return None
-    number, metadata = parts[0], ()
-    wanted = "two numbers lowest,highest"
-    if typing.get_origin(number) is typing.Annotated:
-        number, *metadata = typing.get_args(number)
-        least = next(_bounds(part.metadata) for part in metadata)["lower_bound"]
-        wanted = f"three whole numbers z,y,x of at least {least}"
     try:
-        values = tuple(number(text) for text in texts)
+        values = tuple(int(text) for text in flag.value)
     except ValueError:
         values = ()
-    bad = len(values) != len(parts) or (metadata and min(values) < least)
-    if bad:
-        raise InputError(f"--{flag}: expected {wanted}, found {','.join(texts)}")
+    if len(values) != 3 or min(values) < least:
+        raise InputError(
+            f"--{flag.name}: expected three whole numbers z,y,x of at least {least}, "
+            f"found {','.join(flag.value)}"
+        )
     return values
+
+
+def _numbers(flag: flags.Flag, field: FieldInfo) -> tuple | None:
+    """The value of a list: texts as they are, or as many numbers as there must be."""
+    number, *others = typing.get_args(_kind(field))
+    if others[-1] is Ellipsis:
+        return tuple(flag.value)
+    if typing.get_origin(number) is typing.Annotated:
+        metadata = typing.get_args(number)[1].metadata
+        return triple(flag, least=_bounds(metadata)["lower_bound"])
+    if not flag.value:
+        return None
+    try:
+        lowest, highest = (number(text) for text in flag.value)
+    except ValueError:
+        raise InputError(
+            f"--{flag.name}: expected two numbers lowest,highest, found "
+            f"{','.join(flag.value)}"
+        ) from None
+    return lowest, highest

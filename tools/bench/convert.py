@@ -18,7 +18,7 @@ from absl import flags
 from tools.bench import flags as bench_flags
 from tools.bench import reporting
 from tools.bench.measuring import Contender, Task, check_agreement, measure
-from u2net_tf import command
+from u2net_tf import command, command_flags
 
 CLIP_PERCENTILES = (2, 98)
 # Of the largest value; float16, which records hold, ends at 5e-4.
@@ -159,7 +159,7 @@ def main(argv: Sequence[str]) -> None:
     holders = [flags.FLAGS[name] for name in ("shape", "new_shape")]
     command.required(*holders)
     report = benchmark(
-        *(command.triple(holder, least=4) for holder in holders),
+        *(command_flags.triple(holder, least=4) for holder in holders),
         runs=flags.FLAGS.runs,
         threads=threads,
     )

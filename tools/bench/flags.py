@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 
 from tools.bench.networks import Setting
-from u2net_tf import command, machine
+from u2net_tf import command, command_flags, machine
 
 TORCH_LAYOUTS = ("channels_first", "channels_last")
 
@@ -61,7 +61,7 @@ def network_options() -> dict[str, Any]:
     Raises:
         InputError: if the pools are not three whole numbers, one of them above 0.
     """
-    pools = command.triple(flags.FLAGS["pools"], least=0)
+    pools = command_flags.triple(flags.FLAGS["pools"], least=0)
     if pools is None or max(pools) < 1:
         raise command.InputError(
             f"--pools: expected three, at least one above 0, found {pools}"

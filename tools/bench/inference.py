@@ -21,7 +21,7 @@ from tools.bench import reporting
 from tools.bench.measuring import Contender, Task, check_agreement, measure
 from tools.bench.networks import Setting, build_ours, build_torch, memory_format
 from tools.bench.step import LARGEST_TOGETHER
-from u2net_tf import command
+from u2net_tf import command, command_flags
 
 OVERLAP = 0.5
 # Of probabilities, which are at most 1; for the reason see `step.TOLERANCE`.
@@ -166,7 +166,8 @@ def main(argv: Sequence[str]) -> None:
     values, threads = flags.FLAGS, bench_flags.num_threads()
     options = bench_flags.network_options()
     volume_size, patch_size = (
-        command.triple(values[name], least=1) for name in ("volume_size", "patch_size")
+        command_flags.triple(values[name], least=1)
+        for name in ("volume_size", "patch_size")
     )
     command.required(values["volume_size"], values["patch_size"])
     patch_size = bench_flags.check_patch("patch_size", patch_size, options["pools"])

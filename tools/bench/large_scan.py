@@ -24,7 +24,7 @@ from absl import flags
 from tools.bench import reporting
 from tools.bench.convert import draw_scan
 from tools.bench.measuring import peak_memory_bytes
-from u2net_tf import command, machine
+from u2net_tf import command, command_flags, machine
 
 NAME = "Task00_LargeCT"
 SPACING_MM = (1.0, 0.8, 0.8)
@@ -173,7 +173,7 @@ def main(argv: Sequence[str]) -> None:
     del argv  # flags only; `command.start` has checked
     values = flags.FLAGS
     command.required(values["volume_size"])
-    shape = command.triple(values["volume_size"], least=8)
+    shape = command_flags.triple(values["volume_size"], least=8)
     with tempfile.TemporaryDirectory() as folder:
         report = benchmark(
             pathlib.Path(folder),

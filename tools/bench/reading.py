@@ -23,7 +23,7 @@ from absl import flags
 from tools.bench import flags as bench_flags
 from tools.bench import invented_shards, reporting
 from tools.bench.measuring import Contender, Task, measure
-from u2net_tf import command, machine
+from u2net_tf import command, command_flags, machine
 
 PARTS = ("volumes", "domains")
 INPUT_OUTPUT = pathlib.Path("/proc/self/io")
@@ -219,7 +219,7 @@ def main(argv: Sequence[str]) -> None:
     del argv  # flags only; `command.start` has checked
     values = flags.FLAGS
     command.required(values["volume_size"])
-    shape = command.triple(values["volume_size"], least=values.patch_size)
+    shape = command_flags.triple(values["volume_size"], least=values.patch_size)
     threads = bench_flags.num_threads()
     options = {"memory_mb": values.input_memory_mb, "threads": threads}
     rows = []

@@ -114,7 +114,7 @@ class AugmentationConfig(Config):
     )
     gamma_inverted_probability: Probability = Field(
         0.0,
-        description="Of the same with the intensities turned round [0.1].",
+        description="Probability of gamma on inverted intensities, per modality [0.1].",
     )
     gamma: Range = Field((0.7, 1.5), description="Lowest and highest exponent.")
 

@@ -1,4 +1,4 @@
-"""What the commands are told that use a trained model."""
+"""Settings of the commands that use a trained model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class WindowConfig(Config):
 
 
 class EvaluateConfig(Config):
-    """What `u2net_tf.evaluate` is told."""
+    """Settings of `u2net_tf.evaluate`."""
 
     model_dir: str = Field(description="Folder that training wrote.")
     output_dir: str | None = Field(
@@ -62,7 +62,7 @@ class EvaluateConfig(Config):
 
 
 class PredictConfig(Config):
-    """What `u2net_tf.predict` is told."""
+    """Settings of `u2net_tf.predict`."""
 
     model_dir: str = Field(description="Folder that training wrote.")
     domain: str = Field(description="Domain of the model to predict with.")
@@ -79,7 +79,7 @@ class PredictConfig(Config):
 
 
 class ComposeConfig(Config):
-    """What `u2net_tf.compose` is told."""
+    """Settings of `u2net_tf.compose`."""
 
     models: tuple[str, ...] = Field(
         description="Folders of models whose shared variables are the same."

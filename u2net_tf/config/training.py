@@ -1,4 +1,4 @@
-"""What a training run is told."""
+"""Settings of a training run."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class RunConfig(Config):
 
 
 class RunningConfig(Config):
-    """What every run is told that trains."""
+    """Settings that all training runs share."""
 
     data: DataConfig
     loss: LossConfig = LossConfig()
@@ -128,7 +128,7 @@ class RunningConfig(Config):
 
 
 class TrainConfig(RunningConfig):
-    """What `u2net_tf.train` is told."""
+    """Settings of `u2net_tf.train`."""
 
     network: NetworkConfig = NetworkConfig()
     domains: tuple[str, ...] = Field(
@@ -143,7 +143,7 @@ class TrainConfig(RunningConfig):
 
 
 class AdaptConfig(RunningConfig):
-    """What `u2net_tf.adapt` is told."""
+    """Settings of `u2net_tf.adapt`."""
 
     # The parent's.
     not_flags: ClassVar[frozenset[str]] = frozenset({"patch_size", "resize_method"})

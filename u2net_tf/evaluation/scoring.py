@@ -67,13 +67,17 @@ def score_domain(
         latter is found before the first case is predicted.
     """
     tasks = [_Task(predictor, index, case, output_dir) for case in cases]
+    known: list[dict[str, float] | None] = [None] * len(tasks)
     if not overwrite:
-        for task in tasks:
-            task.check()
+        known = [task.known_score() for task in tasks]
+        for task, score in zip(tasks, known, strict=True):
+            if score is None:
+                task.outputs.check_ours()
     domain = predictor.spec.plan.domains[index]
     scores = []
-    for task in tqdm(tasks, domain.name, unit="case", disable=None):
-        score = None if overwrite else task.known_score()
+    pairs = zip(tasks, known, strict=True)
+    progress = tqdm(pairs, domain.name, total=len(tasks), unit="case", disable=None)
+    for task, score in progress:
         if score is None:
             score = task.score()
         scores.append(CaseScore(domain.name, task.case.name, score))
@@ -100,21 +104,12 @@ class _Task:
             output_dir / ".scores" / self._domain.name / f"{case.name}.json"
         )
         self._key = predictor.key(index, [case.image_path, case.label_path])
-        self._outputs = Outputs(folder, case.name, [self._path], self._key)
+        self.outputs = Outputs(folder, case.name, [self._path], self._key)
         self._adopt()
-
-    def check(self) -> None:
-        """Checks that no label map of somebody's would be written over.
-
-        Raises:
-          InputError: names it.
-        """
-        if self.known_score() is None:
-            self._outputs.check_ours()
 
     def known_score(self) -> dict[str, float] | None:
         """Dice by label, if it is that of the label map as it is now."""
-        if not self._outputs.are_there() or self._outputs.edited():
+        if not self.outputs.are_there() or self.outputs.edited():
             return None
         content = self._read_score()
         return content["dice"] if content.get("key") == self._key else None
@@ -125,9 +120,9 @@ class _Task:
         reference = case_files.read_labels(self.case.label_path, image, self._domain)
         classes = self._predictor.predict(image, self._index).classes
         labels = case_files.raw_labels(classes, self._domain)
-        self._outputs.begin()
+        self.outputs.begin()
         nifti.save_labels(self._path, labels, image.grid)
-        self._outputs.finish()
+        self.outputs.finish()
         values = dice(reference, classes, num_classes=self._domain.num_classes)
         names = [label.name for label in self._domain.labels[1:]]
         score = dict(zip(names, values.tolist(), strict=True))
@@ -144,7 +139,7 @@ class _Task:
                 path.stat().st_mtime_ns for path in (self._path, self._score_path)
             )
             if written <= scored:
-                self._outputs.adopt(content["key"])
+                self.outputs.adopt(content["key"])
 
     def _read_score(self) -> dict[str, Any]:
         """Empty if there is none, or one left by a machine that went down."""
