@@ -7,6 +7,7 @@ once.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +26,17 @@ def required(*holders: flags.FlagHolder) -> None:
     for holder in holders:
         if holder.value in (None, "", []):
             raise InputError(f"--{holder.name}: expected a value, found none")
+
+
+def _name_flags(message: str) -> str:
+    """Writes the settings in a message, `name`, as the command's flags, --name."""
+    from u2net_tf.config.flagfile import flag_name
+
+    def as_flag(match: re.Match) -> str:
+        name = flag_name(match[1])
+        return f"--{name}" if name in flags.FLAGS else match[0]
+
+    return re.sub(r"`(\w+)`", as_flag, message)
 
 
 def start(main: Callable[[Any], None], config: type | None = None) -> None:
@@ -48,7 +60,7 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
                 )
             main(argv if config is None else command_flags.read(config))
         except (InputError, StoppedError, OSError) as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {_name_flags(str(error))}")
         except KeyboardInterrupt:
             sys.exit("interrupted; run the same command again to go on")
 
