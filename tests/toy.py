@@ -85,6 +85,15 @@ class ToyNetwork(keras.Model):
     def shared_variables(self):
         return [self.trunk]
 
+    def variables_by_path(self):
+        lists = {"stem": self.stems, "head": self.heads}
+        own = {
+            f"{name}_{i}": variable
+            for name, variables in lists.items()
+            for i, variable in enumerate(variables)
+        }
+        return {**own, "trunk": self.trunk}
+
 
 def build_toy_network(spec, *, recompute="none", **kwargs):
     """Stands in for `model_spec.build_network`; there is nothing to recompute."""

@@ -30,14 +30,14 @@ class Part(NamedTuple):
 
 def part_of(layer) -> Part:
     """What a layer that is made of no others is drawn as."""
-    from u2net_tf.networks.layers import DepthwiseConv3D, DomainLayer, DomainNorm
+    from u2net_tf.networks.layers import DepthwiseConv3D, DomainNorm, SharedConv3D
 
     if isinstance(layer, DomainNorm):
         activated = layer.negative_slope is not None
         return Part("norm,\nLeakyReLU" if activated else "norm", OWN_NORM, NORM_WIDTH)
     size = tuple(layer.kernel_size)
     kind = "depthwise" if isinstance(layer, DepthwiseConv3D) else "conv"
-    colour = OWN_CONV if isinstance(layer, DomainLayer) else SHARED_CONV
+    colour = SHARED_CONV if isinstance(layer, SharedConv3D) else OWN_CONV
     width = NARROW if max(size) == 1 else WIDE
     return Part(f"{kind}\n{'×'.join(map(str, size))}", colour, width)
 

@@ -90,6 +90,12 @@ _LAYERS = {
     "DomainConv3D": _layer(
         layers.DomainConv3D, (1, 2), (3, 4), kernel_size=(3, 1, 2), channels=(1, 2)
     ),
+    "SharedConv3D": _layer(
+        layers.SharedConv3D, 2, 3, 2, kernel_size=(3, 1, 2), channels=(2, 2)
+    ),
+    "SharedConv3D, strides": _layer(
+        layers.SharedConv3D, 3, 2, 2, strides=(1, 2, 1), channels=(3, 3)
+    ),
     **{
         unit.__name__: _layer(
             unit, 3, 2, 2, kernel_size=(3, 3, 1), upsample=(2, 1, 1), channels=(3, 3)

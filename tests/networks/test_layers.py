@@ -55,9 +55,9 @@ def test_domain_conv_adds_the_bias_of_its_domain():
 def draw_kernels(name):
     """Returns two kernels of one layer and their fan-in."""
     if name == "shared":
-        convs = [layers.shared_conv(32, 16, (3, 3, 3)) for _ in range(2)]
+        convs = [layers.SharedConv3D(32, 16, 2) for _ in range(2)]
         for conv in convs:
-            conv.build((None, None, None, None, 32))
+            conv.build()
         return [conv.kernel.numpy() for conv in convs], 27 * 32
     if name == "depthwise":
         layer, fan_in = layers.DepthwiseConv3D(512, 2), 27
@@ -127,7 +127,7 @@ def test_down_sample_pads_at_the_end():
     layer = blocks.DownSample(1, 1, 1, strides=(2, 1, 2), dtype="float64")
     layer.build()
     layer.conv.kernel.assign(np.ones((3, 3, 3, 1, 1)))
-    outputs = layer.conv(tf.ones((1, 4, 4, 4, 1), tf.float64))
+    outputs = layer.conv(tf.ones((1, 4, 4, 4, 1), tf.float64), domain=0)
     assert outputs.shape == (1, 2, 4, 2, 1)
     # Windows on a strided axis hold 3 voxels, then 2; on the other 2, 3, 3, 2.
     expected = np.einsum("i,j,k->ijk", [3, 2], [2, 3, 3, 2], [3, 2])
@@ -198,3 +198,63 @@ def test_decoder_block_does_not_join_its_parts():
         )
         kinds = [operation.type for operation in concrete.graph.get_operations()]
         assert kinds.count("ConcatV2") == joins
+
+
+class TestVariablesByPath:
+    def test_names_every_variable_of_a_unit_once(self):
+        unit = units.SeparableUnit(3, 4, 2)
+        unit.build()
+        found = unit.variables_by_path()
+        assert list(found) == [
+            "depthwise/kernel_0",
+            "depthwise/bias_0",
+            "depthwise/kernel_1",
+            "depthwise/bias_1",
+            "depthwise_norm/gamma_0",
+            "depthwise_norm/beta_0",
+            "depthwise_norm/gamma_1",
+            "depthwise_norm/beta_1",
+            "pointwise/kernel",
+            "pointwise/bias",
+            "norm/gamma_0",
+            "norm/beta_0",
+            "norm/gamma_1",
+            "norm/beta_1",
+        ]
+        assert found["depthwise/bias_1"] is unit.depthwise.biases[1]
+        assert found["pointwise/kernel"] is unit.pointwise.kernel
+        assert set(map(id, found.values())) == set(map(id, unit.variables))
+
+    def test_does_not_follow_the_names_of_attributes(self):
+        class Renamed(units.PlainUnit):
+            """As after a rename in the code."""
+
+            @property
+            def parts(self):
+                return {"conv": self.mixing, "norm": self.norm}
+
+            def __init__(self, *arguments, **options):
+                super().__init__(*arguments, **options)
+                self.mixing = self.conv
+
+        unit = Renamed(2, 3, 1)
+        unit.build_with_channels(unit.mixing, 2)
+        unit.build_with_channels(unit.norm, 3)
+        assert list(unit.variables_by_path()) == [
+            "conv/kernel",
+            "conv/bias",
+            "norm/gamma_0",
+            "norm/beta_0",
+        ]
+
+
+def test_shared_conv_checks_the_domain():
+    layer = layers.SharedConv3D(2, 3, 2)
+    with pytest.raises(ValueError, match="`domain` must be an integer from 0 to 1"):
+        layer(draw(2), domain=2)
+
+
+@pytest.mark.parametrize("option", ["activation", "dilation_rate", "groups"])
+def test_shared_conv_ignores_no_option(option):
+    with pytest.raises(ValueError, match=option):
+        layers.SharedConv3D(2, 3, 2, **{option: 1})

@@ -12,9 +12,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 
-import keras
-
-from u2net_tf.networks.layers import DepthwiseConv3D, DomainConv3D
+from u2net_tf.networks.layers import DepthwiseConv3D, DomainConv3D, SharedConv3D
 from u2net_tf.networks.parameter_counts import network_without_values
 
 BYTES = 4  # float32
@@ -130,7 +128,7 @@ def _walk(layer, path, domain, in_voxels, out_voxels) -> Iterator[Convolution]:
         yield from _walk(part, f"{path}/{part.name}", domain, before, out_voxels)
     if isinstance(layer, DepthwiseConv3D | DomainConv3D):
         kernel = layer.kernels[domain].shape
-    elif isinstance(layer, keras.layers.Conv3D):
+    elif isinstance(layer, SharedConv3D):
         kernel = layer.kernel.shape
     else:
         return

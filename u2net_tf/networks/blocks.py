@@ -7,8 +7,8 @@ from u2net_tf.networks.layers import (
     DomainConv3D,
     DomainLayer,
     DomainNorm,
+    SharedConv3D,
     check_positive_integers,
-    shared_conv,
 )
 from u2net_tf.networks.recomputation import check_recompute, recomputed
 from u2net_tf.networks.units import UNITS, PlainUnit, check_adapter
@@ -46,9 +46,9 @@ class DomainConvBlock(DomainLayer):
         )
 
     @property
-    def sublayers(self):
-        """The layers in the order of computation."""
-        return (self.conv, self.norm)
+    def parts(self):
+        """The layers in the order of computation, by name."""
+        return {"conv": self.conv, "norm": self.norm}
 
     def build(self, input_shape=None):
         """Builds the sublayers; both know their channels in each domain."""
@@ -128,9 +128,9 @@ class EncoderBlock(_UnitsBlock):
         )
 
     @property
-    def sublayers(self):
-        """The layers in the order of computation."""
-        return (self.unit_1, self.unit_2)
+    def parts(self):
+        """The layers in the order of computation, by name."""
+        return {"unit_1": self.unit_1, "unit_2": self.unit_2}
 
     def build(self, input_shape=None):
         """Builds the sublayers."""
@@ -170,10 +170,10 @@ class DownSample(DomainLayer):
         (self.in_channels,) = check_positive_integers("in_channels", [in_channels])
         (self.filters,) = check_positive_integers("filters", [filters])
         self.strides = check_positive_integers("strides", strides, length=3)
-        self.conv = shared_conv(
+        self.conv = SharedConv3D(
             self.in_channels,
             self.filters,
-            (3, 3, 3),
+            self.num_domains,
             strides=self.strides,
             dtype=self.dtype_policy,
             name="conv",
@@ -186,9 +186,9 @@ class DownSample(DomainLayer):
         )
 
     @property
-    def sublayers(self):
-        """The layers in the order of computation."""
-        return (self.conv, self.norm)
+    def parts(self):
+        """The layers in the order of computation, by name."""
+        return {"conv": self.conv, "norm": self.norm}
 
     def build(self, input_shape=None):
         """Builds the sublayers."""
@@ -197,7 +197,7 @@ class DownSample(DomainLayer):
 
     def call(self, inputs, *, domain):
         """Maps (N, D, H, W, in_channels) to (N, D/sd, H/sh, W/sw, filters)."""
-        return self.norm(self.conv(inputs), domain=domain)
+        return self.norm(self.conv(inputs, domain=domain), domain=domain)
 
     def get_config(self):
         """Returns the arguments of the constructor."""
@@ -265,9 +265,9 @@ class DecoderBlock(_UnitsBlock):
         self.unit_2 = unit(filters, filters, num_domains, name="unit_2", **options)
 
     @property
-    def sublayers(self):
-        """The layers in the order of computation."""
-        return (self.up_unit, self.unit_1, self.unit_2)
+    def parts(self):
+        """The layers in the order of computation, by name."""
+        return {"up_unit": self.up_unit, "unit_1": self.unit_1, "unit_2": self.unit_2}
 
     def build(self, inputs_shape=None, skip_shape=None):
         """Builds the sublayers."""

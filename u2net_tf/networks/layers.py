@@ -8,7 +8,6 @@ it does not touch. `domain` goes by keyword: Keras takes only tensors by positio
 import functools
 import math
 import operator
-from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -54,8 +53,8 @@ def name_each(layer, name, values):
 class DomainLayer(keras.layers.Layer):
     """A layer some of whose variables belong to one domain alone.
 
-    Subclasses either override `own_domain_variables` or list in `sublayers` the domain
-    layers they are made of.
+    Subclasses either override `own_domain_variables` or `own_shared_variables`, or name
+    in `parts` the domain layers they are made of.
 
     Args:
         num_domains: Number of domains, at least 1.
@@ -67,9 +66,17 @@ class DomainLayer(keras.layers.Layer):
         (self.num_domains,) = check_positive_integers("num_domains", [num_domains])
 
     @property
+    def parts(self):
+        """The layers this layer is made of, in the order of computation, by name.
+
+        The names stand in checkpoints and do not follow the names of attributes.
+        """
+        return {}
+
+    @property
     def sublayers(self):
         """The layers this layer is made of, in the order of computation."""
-        return ()
+        return tuple(self.parts.values())
 
     def check_domain(self, domain):
         """Returns `domain` as an integer.
@@ -88,28 +95,47 @@ class DomainLayer(keras.layers.Layer):
             )
         return index
 
+    def own_shared_variables(self):
+        """Returns the variables of this layer itself that all domains read, by name."""
+        return {}
+
     def own_domain_variables(self, domain):
-        """Returns the variables of this layer itself that only `domain` reads."""
-        return []
+        """Returns the variables of this layer itself that only `domain` reads.
+
+        By name, without the domain's number; the names stand in checkpoints.
+        """
+        return {}
 
     def domain_variables(self, domain):
         """Returns the variables here and below that only `domain` reads."""
-        domain = self.check_domain(domain)
-        variables = list(self.own_domain_variables(domain))
+        variables = list(self.own_domain_variables(self.check_domain(domain)).values())
         for layer in self.sublayers:
-            if isinstance(layer, DomainLayer):
-                variables.extend(layer.domain_variables(domain))
+            variables.extend(layer.domain_variables(domain))
         return variables
 
     def read_variables(self, domain):
         """Returns the variables here and below that `domain` reads, shared or not."""
-        variables = list(self.own_domain_variables(self.check_domain(domain)))
+        variables = list(self.own_domain_variables(self.check_domain(domain)).values())
+        variables.extend(self.own_shared_variables().values())
         for layer in self.sublayers:
-            if isinstance(layer, DomainLayer):
-                variables.extend(layer.read_variables(domain))
-            else:
-                variables.extend(layer.variables)
+            variables.extend(layer.read_variables(domain))
         return variables
+
+    def variables_by_path(self):
+        """Returns path -> variable, of all variables here and below.
+
+        Checkpoints hold variables under these paths. They are made of the names in
+        `parts` and of those of the variables, with the domain's number: "conv/kernel",
+        "norm/gamma_2".
+        """
+        found = dict(self.own_shared_variables())
+        for domain in range(self.num_domains):
+            for name, variable in self.own_domain_variables(domain).items():
+                found[f"{name}_{domain}"] = variable
+        for part, layer in self.parts.items():
+            for path, variable in layer.variables_by_path().items():
+                found[f"{part}/{path}"] = variable
+        return found
 
     def build_with_channels(self, layer, channels):
         """Builds a sublayer for any batch and any spatial size."""
@@ -179,7 +205,7 @@ class DomainNorm(DomainLayer):
 
     def own_domain_variables(self, domain):
         """Returns γ and β of `domain`."""
-        return [self.gammas[domain], self.betas[domain]]
+        return {"gamma": self.gammas[domain], "beta": self.betas[domain]}
 
     def call(self, inputs, residual=None, *, domain):
         """Normalizes (N, D, H, W, C), or parts of it, with the parameters of `domain`.
@@ -266,7 +292,7 @@ class DepthwiseConv3D(DomainLayer):
 
     def own_domain_variables(self, domain):
         """Returns kernel and bias of `domain`."""
-        return [self.kernels[domain], self.biases[domain]]
+        return {"kernel": self.kernels[domain], "bias": self.biases[domain]}
 
     def call(self, inputs, *, domain):
         """Convolves (N, D, H, W, C), or parts of it, with the kernel of `domain`."""
@@ -333,7 +359,7 @@ class DomainConv3D(DomainLayer):
 
     def own_domain_variables(self, domain):
         """Returns kernel and bias of `domain`."""
-        return [self.kernels[domain], self.biases[domain]]
+        return {"kernel": self.kernels[domain], "bias": self.biases[domain]}
 
     def call(self, inputs, *, domain):
         """Convolves (N, D, H, W, C_domain) with the kernel of `domain`.
@@ -359,25 +385,65 @@ class DomainConv3D(DomainLayer):
         }
 
 
-class _SharedConv3D(keras.layers.Conv3D):
-    def build(self, input_shape):
-        super().build(input_shape)
-        # Keras would refuse a list of parts; `ops.conv3d` checks the channels.
-        self.input_spec = None
+@keras.saving.register_keras_serializable(package="u2net_tf")
+class SharedConv3D(DomainLayer):
+    """Convolution with one kernel and one bias for all domains, 'SAME'.
 
-    def call(self, inputs):
+    Args:
+        in_channels: Input channels, the same in every domain.
+        filters: Output channels.
+        num_domains: Number of domains.
+        kernel_size: Three integers, along D, H, W.
+        strides: Three integers, along D, H, W.
+        **kwargs: Of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        filters,
+        num_domains,
+        *,
+        kernel_size=(3, 3, 3),
+        strides=(1, 1, 1),
+        **kwargs,
+    ):
+        super().__init__(num_domains, **kwargs)
+        (self.in_channels,) = check_positive_integers("in_channels", [in_channels])
+        (self.filters,) = check_positive_integers("filters", [filters])
+        self.kernel_size = check_positive_integers("kernel_size", kernel_size, length=3)
+        self.strides = check_positive_integers("strides", strides, length=3)
+        # Made here and not in `build`: its seed is drawn when it is made, so that the
+        # order in which layers are made decides about their weights.
+        self._initializer = he_normal(math.prod(self.kernel_size) * self.in_channels)
+
+    def build(self, input_shape=None):
+        """Creates the variables."""
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*self.kernel_size, self.in_channels, self.filters),
+            initializer=self._initializer,
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(self.filters,), initializer="zeros"
+        )
+
+    def own_shared_variables(self):
+        """Returns kernel and bias."""
+        return {"kernel": self.kernel, "bias": self.bias}
+
+    def call(self, inputs, *, domain):
+        """Convolves (N, D, H, W, in_channels), or parts of it; alike in all domains."""
+        self.check_domain(domain)
         return ops.conv3d(inputs, self.kernel, self.bias, strides=self.strides)
 
-
-def shared_conv(
-    in_channels, filters, kernel_size: Sequence[int], *, strides=1, **kwargs
-):
-    """Returns an unbuilt 'SAME' convolution that all domains share."""
-    return _SharedConv3D(
-        filters,
-        kernel_size,
-        strides=strides,
-        padding="same",
-        kernel_initializer=he_normal(math.prod(kernel_size) * in_channels),
-        **kwargs,
-    )
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "in_channels": self.in_channels,
+            "filters": self.filters,
+            "num_domains": self.num_domains,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+        }

@@ -156,9 +156,33 @@ class U2Net(keras.Model):
         return (*self.encoder, *self.down_samples, *self.decoder)
 
     @property
+    def parts(self):
+        """All layers of the network, by the names that they have in checkpoints."""
+        lists = {
+            "encoder": self.encoder,
+            "down_sample": self.down_samples,
+            "decoder": self.decoder,
+            "deep_supervision": self.deep_supervision,
+        }
+        numbered = {
+            f"{name}_{index}": layer
+            for name, layers in lists.items()
+            for index, layer in enumerate(layers)
+        }
+        return {"stem": self.stem, **numbered, "head": self.head}
+
+    @property
     def domain_layers(self):
         """All layers of the network, in no particular order."""
-        return (self.stem, *self.trunk_layers, *self.deep_supervision, self.head)
+        return tuple(self.parts.values())
+
+    def variables_by_path(self):
+        """Returns path -> variable; checkpoints hold variables under these paths."""
+        return {
+            f"{part}/{path}": variable
+            for part, layer in self.parts.items()
+            for path, variable in layer.variables_by_path().items()
+        }
 
     def _strides(self, level):
         return tuple(2 if level < pools else 1 for pools in self.pools)

@@ -9,9 +9,9 @@ from u2net_tf.networks.layers import (
     DomainConv3D,
     DomainLayer,
     DomainNorm,
+    SharedConv3D,
     check_positive_integers,
     joined,
-    shared_conv,
 )
 
 
@@ -72,18 +72,19 @@ class PlainUnit(ConvUnit):
 
     def __init__(self, in_channels, filters, num_domains, **kwargs):
         super().__init__(in_channels, filters, num_domains, **kwargs)
-        self.conv = shared_conv(
+        self.conv = SharedConv3D(
             self.in_channels,
             self.filters,
-            self.kernel_size,
+            self.num_domains,
+            kernel_size=self.kernel_size,
             dtype=self.dtype_policy,
             name="conv",
         )
 
     @property
-    def sublayers(self):
-        """The layers in the order of computation."""
-        return (self.conv, self.norm)
+    def parts(self):
+        """The layers in the order of computation, by name."""
+        return {"conv": self.conv, "norm": self.norm}
 
     def build(self, input_shape=None):
         """Builds the sublayers."""
@@ -92,7 +93,9 @@ class PlainUnit(ConvUnit):
 
     def call(self, inputs, residual=None, *, domain):
         """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), the up-sampled."""
-        hidden = self.conv(ops.upsample_nearest(joined(inputs), self.upsample))
+        hidden = self.conv(
+            ops.upsample_nearest(joined(inputs), self.upsample), domain=domain
+        )
         return self.norm(hidden, residual, domain=domain)
 
 
@@ -120,18 +123,24 @@ class SeparableUnit(ConvUnit):
             dtype=self.dtype_policy,
             name="depthwise_norm",
         )
-        self.pointwise = shared_conv(
+        self.pointwise = SharedConv3D(
             self.in_channels,
             self.filters,
-            (1, 1, 1),
+            self.num_domains,
+            kernel_size=(1, 1, 1),
             dtype=self.dtype_policy,
             name="pointwise",
         )
 
     @property
-    def sublayers(self):
-        """The layers in the order of computation."""
-        return (self.depthwise, self.depthwise_norm, self.pointwise, self.norm)
+    def parts(self):
+        """The layers in the order of computation, by name."""
+        return {
+            "depthwise": self.depthwise,
+            "depthwise_norm": self.depthwise_norm,
+            "pointwise": self.pointwise,
+            "norm": self.norm,
+        }
 
     def build(self, input_shape=None):
         """Builds the sublayers."""
@@ -143,7 +152,8 @@ class SeparableUnit(ConvUnit):
         """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), the up-sampled."""
         hidden = self.depthwise(inputs, domain=domain)
         hidden = self.depthwise_norm(hidden, domain=domain)
-        return self.norm(self.pointwise(hidden), residual, domain=domain)
+        hidden = self.pointwise(hidden, domain=domain)
+        return self.norm(hidden, residual, domain=domain)
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
@@ -158,10 +168,11 @@ class SeriesUnit(ConvUnit):
     def __init__(self, in_channels, filters, num_domains, **kwargs):
         super().__init__(in_channels, filters, num_domains, **kwargs)
         channels = (self.filters,) * self.num_domains
-        self.conv = shared_conv(
+        self.conv = SharedConv3D(
             self.in_channels,
             self.filters,
-            self.kernel_size,
+            self.num_domains,
+            kernel_size=self.kernel_size,
             dtype=self.dtype_policy,
             name="conv",
         )
@@ -177,9 +188,14 @@ class SeriesUnit(ConvUnit):
         )
 
     @property
-    def sublayers(self):
-        """The layers in the order of computation."""
-        return (self.conv, self.adapter_norm, self.adapter, self.norm)
+    def parts(self):
+        """The layers in the order of computation, by name."""
+        return {
+            "conv": self.conv,
+            "adapter_norm": self.adapter_norm,
+            "adapter": self.adapter,
+            "norm": self.norm,
+        }
 
     def build(self, input_shape=None):
         """Builds the sublayers."""
@@ -189,7 +205,9 @@ class SeriesUnit(ConvUnit):
 
     def call(self, inputs, residual=None, *, domain):
         """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), the up-sampled."""
-        hidden = self.conv(ops.upsample_nearest(joined(inputs), self.upsample))
+        hidden = self.conv(
+            ops.upsample_nearest(joined(inputs), self.upsample), domain=domain
+        )
         correction = self.adapter(
             self.adapter_norm(hidden, domain=domain), domain=domain
         )
@@ -207,10 +225,11 @@ class ParallelUnit(ConvUnit):
 
     def __init__(self, in_channels, filters, num_domains, **kwargs):
         super().__init__(in_channels, filters, num_domains, **kwargs)
-        self.conv = shared_conv(
+        self.conv = SharedConv3D(
             self.in_channels,
             self.filters,
-            self.kernel_size,
+            self.num_domains,
+            kernel_size=self.kernel_size,
             dtype=self.dtype_policy,
             name="conv",
         )
@@ -223,9 +242,9 @@ class ParallelUnit(ConvUnit):
         )
 
     @property
-    def sublayers(self):
-        """The layers in the order of computation."""
-        return (self.conv, self.adapter, self.norm)
+    def parts(self):
+        """The layers in the order of computation, by name."""
+        return {"conv": self.conv, "adapter": self.adapter, "norm": self.norm}
 
     def build(self, input_shape=None):
         """Builds the sublayers."""
@@ -236,7 +255,7 @@ class ParallelUnit(ConvUnit):
     def call(self, inputs, residual=None, *, domain):
         """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), the up-sampled."""
         inputs = ops.upsample_nearest(joined(inputs), self.upsample)
-        hidden = self.conv(inputs) + self.adapter(inputs, domain=domain)
+        hidden = self.conv(inputs, domain=domain) + self.adapter(inputs, domain=domain)
         return self.norm(hidden, residual, domain=domain)
 
 
