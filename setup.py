@@ -1,10 +1,14 @@
 """Packaging of u2net-tf: one 3D segmentation network for many organs."""
 
 import pathlib
+import re
 
 import setuptools
 
 ROOT = pathlib.Path(__file__).parent
+# Read and not imported: the package's requirements are not installed yet.
+INIT = (ROOT / "u2net_tf" / "__init__.py").read_text(encoding="utf-8")
+(VERSION,) = re.findall('^__version__ = "(.+)"$', INIT, re.MULTILINE)
 
 PICTURES = ["matplotlib>=3.8"]
 # What is measured or read with PyTorch was tried with this version.
@@ -39,7 +43,7 @@ COMMANDS = {
 
 setuptools.setup(
     name="u2net-tf",
-    version="0.1.0",
+    version=VERSION,
     description="3D U²-Net: one 3D network for many organs, on TensorFlow and Keras",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from u2net_tf import files
+from u2net_tf import files, schema
 from u2net_tf.errors import InputError
+from u2net_tf.schema import Count, Length, Size, Text
 from u2net_tf.volumes import case as case_checks
 from u2net_tf.volumes import components, nifti, preprocess
 from u2net_tf.volumes.nifti import Volume
@@ -26,7 +27,7 @@ SAME_NAME = "same name"
 FOREGROUND = "foreground"
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class Fault:
     """One fault of one file.
 
@@ -36,9 +37,9 @@ class Fault:
       text: what was expected and what was found.
     """
 
-    kind: str
-    file: str
-    text: str
+    kind: Text
+    file: Text
+    text: Text
 
     def __str__(self) -> str:
         return self.text if self.file in self.text else f"{self.file}: {self.text}"
@@ -67,7 +68,7 @@ class Job:
     spacing_source: str
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class CaseFacts:
     """One row of the survey. Triples are z, y, x; empty where a file is unreadable.
 
@@ -92,39 +93,25 @@ class CaseFacts:
       warnings: what is suspicious, by file.
     """
 
-    domain: str
-    case: str
-    image_path: str
-    label_path: str
-    shape: tuple[int, ...] = ()
-    spacing_mm: tuple[float, ...] = ()
+    domain: Text
+    case: Text
+    image_path: Text
+    label_path: Text
+    shape: tuple[Size, ...] = ()
+    spacing_mm: tuple[Length, ...] = ()
     orientation: str = ""
     percentiles: tuple[tuple[float, ...], ...] = ()
     nonzero_share: float | None = None
-    box_start: tuple[int, ...] = ()
-    box_shape: tuple[int, ...] = ()
+    box_start: tuple[Count, ...] = ()
+    box_shape: tuple[Size, ...] = ()
     box_share: float | None = None
-    label_voxels: dict[str, int] = dataclasses.field(default_factory=dict)
+    label_voxels: dict[str, Size] = dataclasses.field(default_factory=dict)
     component_shares: dict[str, tuple[float, float]] = dataclasses.field(
         default_factory=dict
     )
     checksum: str = ""
     faults: tuple[Fault, ...] = ()
     warnings: tuple[str, ...] = ()
-
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> CaseFacts:
-        """Inverse of `dataclasses.asdict` after a round trip through JSON."""
-        content = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in content.items()
-        }
-        content["percentiles"] = tuple(tuple(row) for row in content["percentiles"])
-        content["component_shares"] = {
-            key: tuple(pair) for key, pair in content["component_shares"].items()
-        }
-        content["faults"] = tuple(Fault(**fault) for fault in content["faults"])
-        return CaseFacts(**content)
 
 
 def examine_case(job: Job) -> CaseFacts:
@@ -168,7 +155,7 @@ def _measure_image(image: Volume) -> dict[str, Any]:
     first = image.data[0]
     facts = {
         "shape": first.shape,
-        "spacing_mm": tuple(round(size, 6) for size in image.spacing_mm),
+        "spacing_mm": tuple(round(size, 6) or size for size in image.spacing_mm),
         "orientation": image.grid.axis_codes,
         "percentiles": tuple(_percentiles(channel) for channel in image.data),
         "nonzero_share": float(np.count_nonzero(first) / first.size),

@@ -31,7 +31,7 @@ class Task:
     Attributes:
       domain: the case's domain.
       case: where its files lie.
-      split: "train", "validation" or "test".
+      group: group of the plan that the case is in: a fold or a split.
       image_dtype: type that the image is stored in.
       stamps: of the raw files, as the conversion found them at its start.
       part: file to write.
@@ -39,21 +39,16 @@ class Task:
 
     domain: Domain
     case: msd.Case
-    split: str
+    group: str
     image_dtype: str
     stamps: files.Stamps
     part: pathlib.Path
 
     @property
     def key(self) -> str:
-        """Changes whenever the part would.
-
-        The splits are left out: a plan that only drops a bad case keeps the parts of
-        the others.
-        """
-        domain = dataclasses.replace(self.domain, train=(), validation=(), test=())
+        """Changes whenever the part would."""
         paths = [str(self.case.image_path), str(self.case.label_path)]
-        parts = [fingerprint(domain), self.image_dtype, paths, self.stamps]
+        parts = [fingerprint(self.domain), self.image_dtype, paths, self.stamps]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -72,19 +67,19 @@ class Part:
     origin: dict
 
 
-def preprocess_case(task: Task) -> str:
+def preprocess_case(task: Task) -> InputError | None:
     """Writes the part of one case, unless it is there already.
 
     Returns:
-      What is wrong with the case, naming the file; "" if nothing is.
+      What is wrong with the case, naming the file; None if nothing is.
     """
     if _is_done(task):
-        return ""
+        return None
     try:
         _write_part(task)
     except InputError as error:
-        return str(error)
-    return ""
+        return error
+    return None
 
 
 def load_part(path: pathlib.Path) -> Part:
@@ -108,7 +103,7 @@ def _is_done(task: Task) -> bool:
 def _write_part(task: Task) -> None:
     for path in (task.case.image_path, task.case.label_path):
         if not path.is_file():
-            raise InputError(f"{path}: expected a file, found none")
+            raise InputError(path, expected="a file", received="no such file")
     image = case_files.read_image([task.case.image_path], task.domain)
     labels = case_files.read_labels(task.case.label_path, image, task.domain)
     prepared, placement = case_files.preprocess_case(image, task.domain)
@@ -116,10 +111,10 @@ def _write_part(task: Task) -> None:
     size = stored.nbytes + prepared[..., 0].size
     if size > LARGEST_RECORD_BYTES:
         raise InputError(
-            f"{task.case.image_path}: expected at most {LARGEST_RECORD_BYTES} bytes "
-            f"after preprocessing, found {size} (shape {prepared.shape} as "
-            f"{task.image_dtype}); --image_dtype=float16 or a coarser spacing_mm in "
-            "the plan needs less"
+            task.case.image_path,
+            expected=f"at most {LARGEST_RECORD_BYTES} bytes after preprocessing",
+            received=f"{size} (shape {prepared.shape} as {task.image_dtype})",
+            hint="Use `image_dtype`=float16 or a coarser spacing_mm in the plan",
         )
     origin = {
         "files": [str(task.case.image_path), str(task.case.label_path)],

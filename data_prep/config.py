@@ -6,8 +6,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from u2net_tf import manifest
 from u2net_tf.config.base import Config
+from u2net_tf.domains import (
+    Preprocessing,
+    SizeRounding,
+    SpacingSource,
+    StatisticsOver,
+    UnknownLabels,
+)
+from u2net_tf.manifest import Compression, ImageDtype
+
+# Defaults of a plan's preprocessing: the paper's.
+_PAPER = Preprocessing()
 
 
 class SurveyConfig(Config):
@@ -18,7 +28,7 @@ class SurveyConfig(Config):
         (), description="Folders below raw_dir to read; all if empty."
     )
     output_dir: str = Field(description="Folder to write into.")
-    spacing_source: Literal["pixdim", "affine"] = Field(
+    spacing_source: SpacingSource = Field(
         "pixdim",
         description="Where the voxel size is read from when a header contradicts "
         "itself.",
@@ -30,10 +40,9 @@ class SurveyConfig(Config):
     )
 
 
-class ConvertConfig(Config):
-    """Settings of `data_prep.convert`."""
+class ConversionConfig(Config):
+    """How scans become shards."""
 
-    plan: str = Field(description="Plan, as data_prep.plan writes it.")
     data_dir: str = Field(description="Folder for the shards.")
     raw_dir: str | None = Field(
         None,
@@ -46,15 +55,13 @@ class ConvertConfig(Config):
     num_workers: int | None = Field(
         None, ge=1, description="Processes; the number of cores if not given."
     )
-    shard_size_mb: int = Field(
-        100,
-        ge=1,
+    shard_size_mb: float = Field(
+        100.0,
+        gt=0,
         description="A shard is closed once it is this large, before compression.",
     )
-    compression: Literal[manifest.COMPRESSIONS] = Field(
-        "none", description="Compression of the shards."
-    )
-    image_dtype: Literal[manifest.IMAGE_DTYPES] = Field(
+    compression: Compression = Field("none", description="Compression of the shards.")
+    image_dtype: ImageDtype = Field(
         "float16", description="Type that images are stored in."
     )
     on_bad_case: Literal["fail", "skip"] = Field(
@@ -67,11 +74,44 @@ class ConvertConfig(Config):
     )
 
 
+class ConvertConfig(Config):
+    """Settings of `data_prep.convert`."""
+
+    plan: str = Field(description="Plan, as data_prep.plan writes it.")
+    conversion: ConversionConfig
+
+
 class VerifyConfig(Config):
     """Settings of `data_prep.verify`."""
 
     data_dir: str = Field(description="Folder that convert wrote.")
     domains: tuple[str, ...] = Field((), description="Domains to verify; all if empty.")
+
+
+class SplitConfig(Config):
+    """How cases are divided at random."""
+
+    test_fraction: float = Field(
+        0.2, ge=0, lt=1, description="Fraction of the cases to test on."
+    )
+    validation_fraction: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Fraction of training cases to hold out for validation.",
+    )
+    num_folds: int = Field(
+        0,
+        ge=0,
+        description="Number of folds of the training cases, of which training may "
+        "leave one out to validate on it; 0 for none.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the split.")
+    split_by: str = Field(
+        "",
+        description="Regular expression whose group keeps cases together, for example "
+        r"(patient\d+)_",
+    )
 
 
 class PlanConfig(Config):
@@ -110,43 +150,41 @@ class PlanConfig(Config):
         description="Axes that training may mirror: z, y, x; none; auto: x, or none "
         "where two classes are the left and right of something.",
     )
-    test_fraction: float = Field(0.2, description="Share of the cases to test.")
-    validation_fraction: float = Field(
-        0.0, description="Share of the training cases to watch instead."
-    )
-    seed: int = Field(0, ge=0, description="Seed of the split.")
-    split_by: str = Field(
-        "",
-        description="Regular expression whose group keeps cases together, for example "
-        r"(patient\d+)_",
-    )
+    split: SplitConfig = SplitConfig()
     splits_file: str | None = Field(None, description="JSON with lists of cases.")
     fold: str | None = Field(
-        None, description="Fold of splits_file where it has folds; fold0 if not given."
+        None,
+        description="Fold of splits_file where it has folds, whose validation cases "
+        "become test cases; fold0 if not given. all: its folds become the plan's, and "
+        "there are no test cases.",
     )
     exclude_faulty: bool = Field(
         False, description="Leave out the cases that the survey found unusable."
     )
-    unknown_labels: Literal["fail", "background"] = Field(
-        "fail", description="What a label value is that dataset.json does not list."
+    unknown_labels: UnknownLabels = Field(
+        _PAPER.unknown_labels,
+        description="How to treat label values that dataset.json does not list.",
     )
     margin_voxels: int = Field(
-        5, ge=0, description="Margin around the box of non-zero voxels."
+        _PAPER.margin_voxels,
+        ge=0,
+        description="Margin around the box of non-zero voxels.",
     )
     clip_percentiles: tuple[float, float] = Field(
-        (2.0, 98.0), description="Percentiles that intensities are clipped to."
+        _PAPER.clip_percentiles,
+        description="Percentiles that intensities are clipped to.",
     )
     intensity_floor: float | None = Field(
-        None,
+        _PAPER.intensity_floor,
         description="Set lower intensities to this one before percentiles are taken; "
         "no limit if not given.",
     )
-    statistics_over: Literal["all", "positive"] = Field(
-        "all",
+    statistics_over: StatisticsOver = Field(
+        _PAPER.statistics_over,
         description="Voxels that mean and standard deviation are taken over: all, or "
         "those above 0; voxels of exactly 0 then become 0.",
     )
-    size_rounding: Literal["nearest", "truncate"] = Field(
-        "nearest",
+    size_rounding: SizeRounding = Field(
+        _PAPER.size_rounding,
         description="How the size of a resampled volume becomes a whole number.",
     )

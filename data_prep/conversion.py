@@ -10,49 +10,44 @@ its shards until these are written: a domain needs its size on disk twice for a 
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import hashlib
 import multiprocessing
 import pathlib
 import shutil
-
-from tqdm import tqdm
+from collections.abc import Callable
 
 from data_prep import worker
 from data_prep.case_parts import Task, preprocess_case
+from data_prep.config import ConversionConfig
 from data_prep.shards import write_shards
 from u2net_tf import files
-from u2net_tf.domains import SPLITS, Domain, Plan
+from u2net_tf.domains import Domain, Plan
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.machine import num_cores
-from u2net_tf.manifest import Manifest, fingerprint, load_manifest, manifest_path
+from u2net_tf.manifest import Manifest, load_manifest, manifest_path
 from u2net_tf.plan_files import plan_to_json
+from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import msd
+from u2net_tf.wording import quantity
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to convert; see the flags of `data_prep.convert`."""
-
-    data_dir: str
-    raw_dir: str | None = None
-    image_dtype: str = "float16"
-    compression: str = "none"
-    shard_size_mb: float = 100
-    num_workers: int | None = None
-    skip_bad_cases: bool = False
-    overwrite: bool = False
-
-
-def convert(plan: Plan, names: list[str], settings: Settings) -> list[Manifest]:
+def convert(
+    plan: Plan,
+    settings: ConversionConfig,
+    *,
+    progress: Progress = silent,
+    on_finished: Callable[[Manifest, bool], None] | None = None,
+) -> list[Manifest]:
     """Converts domains of a plan; those that are done already are left alone.
 
     The plan is written beside the shards last of all.
 
     Args:
       plan: the plan.
-      names: domains to convert; all if empty.
       settings: how.
+      progress: shows how many cases of a domain are done.
+      on_finished: called for each domain when it is done, with its manifest and
+        whether it was done before.
 
     Returns:
       The manifests, in the order of the plan.
@@ -64,7 +59,7 @@ def convert(plan: Plan, names: list[str], settings: Settings) -> list[Manifest]:
       OSError: if the disk is full.
     """
     data_dir = pathlib.Path(settings.data_dir)
-    chosen = plan.select(names)
+    chosen = plan.select(settings.domains)
     tasks = {domain.name: _tasks(domain, settings) for domain in chosen.domains}
     done = {
         domain.name: _is_done(domain, tasks[domain.name], settings)
@@ -75,21 +70,28 @@ def convert(plan: Plan, names: list[str], settings: Settings) -> list[Manifest]:
         if done[domain.name]:
             manifest = load_manifest(data_dir, domain.name)
         else:
-            manifest = _convert_domain(domain, tasks[domain.name], settings)
+            manifest = _convert_domain(domain, tasks[domain.name], settings, progress)
         manifests.append(manifest)
         shutil.rmtree(_parts_folder(domain, settings), ignore_errors=True)
-        _report(data_dir, manifest, done_before=done[domain.name])
+        if on_finished is not None:
+            on_finished(manifest, done[domain.name])
     files.write_text(data_dir / "plan.json", plan_to_json(plan))
     return manifests
 
 
-def _convert_domain(domain: Domain, tasks: list[Task], settings: Settings) -> Manifest:
-    skipped = _preprocess(domain, tasks, settings)
+def _convert_domain(
+    domain: Domain, tasks: list[Task], settings: ConversionConfig, progress: Progress
+) -> Manifest:
+    skipped = _preprocess(domain, tasks, settings, progress)
     left = [task for task in tasks if task.case.name not in skipped]
     if not left:
         raise InputError(
-            f"{domain.name}: expected at least one usable case, found none; the first "
-            f"problem is {next(iter(skipped.values()), 'that the plan lists no case')}"
+            domain.name,
+            expected="at least one usable case",
+            received="none",
+            hint=f"The first problem is: {next(iter(skipped.values()))}"
+            if skipped
+            else "The plan lists no case",
         )
     return write_shards(
         settings.data_dir,
@@ -100,32 +102,33 @@ def _convert_domain(domain: Domain, tasks: list[Task], settings: Settings) -> Ma
         image_dtype=settings.image_dtype,
         compression=settings.compression,
         shard_size_mb=settings.shard_size_mb,
+        progress=progress,
     )
 
 
-def _parts_folder(domain: Domain, settings: Settings) -> pathlib.Path:
+def _parts_folder(domain: Domain, settings: ConversionConfig) -> pathlib.Path:
     return pathlib.Path(settings.data_dir) / domain.name / ".parts"
 
 
-def _tasks(domain: Domain, settings: Settings) -> list[Task]:
+def _tasks(domain: Domain, settings: ConversionConfig) -> list[Task]:
     dataset = msd.read_domain(domain, settings.raw_dir)
     tasks = []
-    for split in SPLITS:
-        for name in domain.cases(split):
+    for group, names in domain.groups.items():
+        for name in names:
             case = dataset.case(name)
             paths = (case.image_path, case.label_path)
             stamps = files.stamps(paths)
             for path, stamp in zip(paths, stamps, strict=True):
-                if stamp is None and not settings.skip_bad_cases:
-                    raise InputError(f"{path}: expected a file, found none")
+                if stamp is None and settings.on_bad_case == "fail":
+                    raise InputError(path, expected="a file", received="no such file")
             part = _parts_folder(domain, settings) / f"{name}.npz"
-            tasks.append(Task(domain, case, split, settings.image_dtype, stamps, part))
+            tasks.append(Task(domain, case, group, settings.image_dtype, stamps, part))
     # A fixed order that does not follow the names, so that a shard is a mixed sample.
     tasks.sort(key=lambda task: hashlib.sha256(task.case.name.encode()).digest())
     return tasks
 
 
-def _is_done(domain: Domain, tasks: list[Task], settings: Settings) -> bool:
+def _is_done(domain: Domain, tasks: list[Task], settings: ConversionConfig) -> bool:
     """Whether the shards are there.
 
     Raises:
@@ -140,45 +143,65 @@ def _is_done(domain: Domain, tasks: list[Task], settings: Settings) -> bool:
         if settings.overwrite:
             return False
         raise
-    difference = _difference(manifest, domain, tasks, settings)
-    if difference and not settings.overwrite:
-        raise InputError(f"{path}: {difference}; --overwrite converts again")
-    if difference:
-        return False
+    try:
+        _check_same(path, manifest, domain, tasks, settings)
+    except InputError:
+        if settings.overwrite:
+            return False
+        raise
     shards = {entry.shard for entry in manifest.cases}
     return all((path.parent / name).is_file() for name in shards)
 
 
-def _difference(
-    manifest: Manifest, domain: Domain, tasks: list[Task], settings: Settings
-) -> str:
-    """How what is there differs from what is wanted; "" if it does not."""
-    if manifest.fingerprint != fingerprint(domain):
-        return "expected shards of this plan, found shards of another one"
+def _check_same(
+    where: pathlib.Path,
+    manifest: Manifest,
+    domain: Domain,
+    tasks: list[Task],
+    settings: ConversionConfig,
+) -> None:
+    """Raises `InputError` if what is there differs from what is wanted."""
+    again = "Use `overwrite` to convert again"
+    try:
+        manifest.check_plan(domain)
+    except InputError as error:
+        raise InputError(
+            where, expected=error.expected, received=error.received, hint=again
+        ) from None
     for name in ("image_dtype", "compression", "shard_size_mb"):
-        found, wanted = getattr(manifest, name), getattr(settings, name)
-        if found not in (wanted, None):
-            return f"expected shards with --{name}={wanted}, found --{name}={found}"
-    if manifest.skipped and not settings.skip_bad_cases:
+        received, wanted = getattr(manifest, name), getattr(settings, name)
+        if received not in (wanted, None):
+            raise InputError(
+                where,
+                expected=f"shards with `{name}`={wanted}",
+                received=f"`{name}`={received}",
+                hint=again,
+            )
+    if manifest.skipped and settings.on_bad_case == "fail":
         case, reason = next(iter(manifest.skipped.items()))
-        return (
-            f"expected every case, found {len(manifest.skipped)} that were skipped "
-            f"(--on_bad_case=skip accepts that), the first of them {case}: {reason}"
+        skipped = quantity(len(manifest.skipped), "skipped case")
+        raise InputError(
+            where,
+            expected="every case",
+            received=f"{skipped}, the first of them {case}: {reason}",
+            hint="Use `on_bad_case`=skip to accept that, or `overwrite` to convert "
+            "again",
         )
     for task in tasks:
         paths = (task.case.image_path, task.case.label_path)
         before = manifest.raw_stamps.get(task.case.name, task.stamps)
         for path, old, new in zip(paths, before, task.stamps, strict=True):
             if old != new:
-                return (
-                    f"expected {path} as it was converted, found another size or "
-                    "time of last change"
+                raise InputError(
+                    where,
+                    expected=f"{path} as it was converted",
+                    received="another size or time of last change",
+                    hint=again,
                 )
-    return ""
 
 
 def _preprocess(
-    domain: Domain, tasks: list[Task], settings: Settings
+    domain: Domain, tasks: list[Task], settings: ConversionConfig, progress: Progress
 ) -> dict[str, str]:
     """Makes the parts that are not there yet; returns case -> reason of those skipped.
 
@@ -197,18 +220,18 @@ def _preprocess(
         futures = {executor.submit(preprocess_case, task): task for task in tasks}
         finished = concurrent.futures.as_completed(futures)
         try:
-            for future in tqdm(
-                finished, domain.name, len(tasks), unit="case", disable=None
+            for future in progress(
+                finished, domain.name, total=len(tasks), unit="case"
             ):
                 problem = future.result()
-                if problem and not settings.skip_bad_cases:
-                    raise InputError(problem)
+                if problem and settings.on_bad_case == "fail":
+                    raise problem
                 if problem:
-                    skipped[futures[future].case.name] = problem
+                    skipped[futures[future].case.name] = str(problem)
         except concurrent.futures.process.BrokenProcessPool as error:
             raise StoppedError(
                 f"{domain.name}: a worker was ended by the system, most likely for "
-                f"lack of memory with --num_workers={num_workers}; run the same "
+                f"lack of memory with `num_workers`={num_workers}; run the same "
                 "command with fewer, it goes on with the cases that are not done"
             ) from error
         except KeyboardInterrupt:
@@ -221,18 +244,3 @@ def _preprocess(
             executor.shutdown(cancel_futures=True)
             raise
     return dict(sorted(skipped.items()))
-
-
-def _report(data_dir: pathlib.Path, manifest: Manifest, *, done_before: bool) -> None:
-    counts = ", ".join(
-        f"{len(manifest.entries(split))} {split}"
-        for split in SPLITS
-        if manifest.entries(split)
-    )
-    folder = data_dir / manifest.domain
-    shards = {entry.shard for entry in manifest.cases}
-    size = sum((folder / name).stat().st_size for name in shards) / 1e6
-    note = " (was done already)" if done_before else ""
-    print(f"{folder}: {counts} cases, {size:.1f} MB in {len(shards)} shards{note}")
-    for case, reason in manifest.skipped.items():
-        print(f"  skipped {case}: {reason}")

@@ -7,8 +7,19 @@ that is done is left alone; where its plan, these flags, or size and time of its
 files are no longer what they were, that is an error unless there is --overwrite.
 """
 
+from __future__ import annotations
+
+import collections
+import functools
+import pathlib
+from typing import TYPE_CHECKING
+
 from data_prep.config import ConvertConfig
 from u2net_tf import command
+from u2net_tf.wording import quantity
+
+if TYPE_CHECKING:
+    from u2net_tf.manifest import Manifest
 
 
 def main(config: ConvertConfig) -> None:
@@ -16,17 +27,30 @@ def main(config: ConvertConfig) -> None:
     from data_prep import conversion
     from u2net_tf.plan_files import load_plan
 
-    settings = conversion.Settings(
-        data_dir=config.data_dir,
-        raw_dir=config.raw_dir,
-        image_dtype=config.image_dtype,
-        compression=config.compression,
-        shard_size_mb=config.shard_size_mb,
-        num_workers=config.num_workers,
-        skip_bad_cases=config.on_bad_case == "skip",
-        overwrite=config.overwrite,
+    data_dir = pathlib.Path(config.conversion.data_dir)
+    conversion.convert(
+        load_plan(config.plan),
+        config.conversion,
+        progress=command.progress_bar,
+        on_finished=functools.partial(_report, data_dir),
     )
-    conversion.convert(load_plan(config.plan), list(config.domains), settings)
+
+
+def _report(data_dir: pathlib.Path, manifest: Manifest, done_before: bool) -> None:
+    sizes = collections.Counter(entry.group for entry in manifest.cases)
+    *others, (group, size) = sizes.items()
+    counts = ", ".join(f"{size} {name}" for name, size in others)
+    counts += ", " * bool(others) + quantity(size, f"{group} case")
+    folder = data_dir / manifest.domain
+    shards = {entry.shard for entry in manifest.cases}
+    megabytes = sum((folder / name).stat().st_size for name in shards) / 1e6
+    note = " (already done)" if done_before else ""
+    print(
+        f"{folder}: {counts}, {megabytes:.1f} MB in {quantity(len(shards), 'shard')}"
+        f"{note}"
+    )
+    for case, reason in manifest.skipped.items():
+        print(f"  skipped {case}: {command.name_flags(reason)}")
 
 
 def run() -> None:

@@ -21,7 +21,7 @@ _ENOUGH_SHARE = 0.99
 
 
 def parse_merges(texts: Sequence[str]) -> Merges:
-    """Reads `--merge_labels`.
+    """Reads the texts of `merge_labels`.
 
     Args:
       texts: for example "Task03_Liver:liver=1+2".
@@ -34,14 +34,16 @@ def parse_merges(texts: Sequence[str]) -> Merges:
         match = _MERGE.fullmatch(text)
         if not match:
             raise InputError(
-                "--merge_labels: expected DOMAIN:NAME=VALUE+VALUE such as "
-                f"Task03_Liver:liver=1+2. Received: {text!r}"
+                "`merge_labels`",
+                expected="DOMAIN:NAME=VALUE+VALUE such as Task03_Liver:liver=1+2",
+                received=repr(text),
             )
         classes = merges.setdefault(match["domain"], {})
         if match["name"] in classes:
             raise InputError(
-                f"--merge_labels: expected class {match['name']!r} of "
-                f"{match['domain']} once, found it twice"
+                "`merge_labels`",
+                expected=f"the class {match['name']!r} of {match['domain']} once",
+                received="it twice",
             )
         values = match["values"].split("+")
         classes[match["name"]] = tuple(int(value) for value in values)
@@ -70,13 +72,15 @@ def merge_labels(
         for value in values:
             if value not in labels:
                 raise InputError(
-                    f"--merge_labels={domain}:{name}: expected values among "
-                    f"{sorted(labels)}, found {value}"
+                    f"`merge_labels`={domain}:{name}",
+                    expected=f"values among {sorted(labels)}",
+                    received=value,
                 )
             if value in class_of:
                 raise InputError(
-                    f"--merge_labels={domain}:{name}: expected each value in one "
-                    f"class, found {value} twice"
+                    f"`merge_labels`={domain}:{name}",
+                    expected="each value in one class",
+                    received=f"{value} twice",
                 )
             class_of[value] = name
     classes = [Label(name, tuple(sorted(values))) for name, values in merged.items()]
@@ -85,8 +89,10 @@ def merge_labels(
     names = [label.name for label in classes]
     if len(set(names)) < len(names) or len(classes) < 2:
         raise InputError(
-            f"{domain}: expected a background and at least one other class, with "
-            f"distinct names. Received: {names} (--merge_labels gives other names)"
+            domain,
+            expected="a background and at least one other class, with distinct names",
+            received=names,
+            hint="Use `merge_labels` to give other names",
         )
     return tuple(classes)
 

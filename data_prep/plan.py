@@ -14,6 +14,7 @@ cases for --splits_file:
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from u2net_tf import command
 
 if TYPE_CHECKING:
     from data_prep.planning import Choices, PlannedDomain
-    from u2net_tf.domains import Plan, Preprocessing
+    from u2net_tf.domains import Domain, Plan, Preprocessing
 
 
 def main(config: PlanConfig) -> None:
@@ -33,31 +34,32 @@ def main(config: PlanConfig) -> None:
     from data_prep import planning, survey_files
     from u2net_tf import files
     from u2net_tf.domains import Plan
-    from u2net_tf.plan_files import plan_from_json, plan_to_json
+    from u2net_tf.plan_files import plan_to_json
 
     surveyed = {d.name: d for d in survey_files.load_survey(config.survey)}
     names = config.domains or list(surveyed)
     _check_names("domains", names, surveyed)
-    choices = _read_choices(config, names)
+    choices = read_choices(config, names)
     _check_names("merge_labels", list(choices.merges), names)
     planned = [planning.plan_domain(surveyed[name], choices) for name in names]
-    plan = Plan(domains=tuple(p.domain for p in planned), seed=config.seed)
+    plan = Plan(domains=tuple(p.domain for p in planned), seed=config.split.seed)
     text = plan_to_json(plan)
-    plan_from_json(text, config.survey)
     output = pathlib.Path(config.output)
     unchanged = output.is_file() and _says(output, plan)
     if output.is_dir():
         raise command.InputError(
-            f"--output: expected a file, found the folder {output}"
+            "`output`", expected="a file", received=f"the folder {output}"
         )
     if output.exists() and not unchanged and not config.overwrite:
         raise command.InputError(
-            f"{output}: expected a new file, found one that says something else and "
-            "may have been edited (--overwrite replaces it)"
+            output,
+            expected="a new file",
+            received="a different plan, which may have been edited",
+            hint="Use `overwrite` to replace it",
         )
     _print_report(planned)
     if unchanged:
-        print(f"{output} was there already")
+        print(f"{output} already exists")
     else:
         files.write_text(output, text)
         print(f"wrote {output}")
@@ -69,68 +71,74 @@ def _says(path: pathlib.Path, plan: Plan) -> bool:
 
     try:
         return load_plan(path) == plan
-    except (command.InputError, UnicodeDecodeError):
+    except command.InputError:
         return False
 
 
-def _check_names(flag: str, names: Sequence[str], known: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in known]
+def _check_names(name: str, names: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [domain for domain in names if domain not in known]
     if unknown or len(set(names)) < len(names):
         raise command.InputError(
-            f"--{flag}: expected distinct domains among {', '.join(known)}. "
-            f"Received: {', '.join(unknown or names)}"
+            f"`{name}`",
+            expected=f"distinct domains among {', '.join(known)}",
+            received=", ".join(unknown or names),
         )
 
 
-def _read_choices(config: PlanConfig, names: Sequence[str]) -> Choices:
-    from data_prep import label_classes, planning, splits
-    from u2net_tf.domains import Preprocessing
+def read_choices(config: PlanConfig, names: Sequence[str]) -> Choices:
+    """What the settings say, parsed and checked.
+
+    Args:
+      config: the settings.
+      names: the domains to plan.
+
+    Raises:
+      InputError: names the setting.
+    """
+    from data_prep import label_classes, planning, split_files
 
     listed = None
     if config.splits_file is not None:
-        for name in ("test_fraction", "validation_fraction", "split_by", "seed"):
+        for name, value in config.split.flat().items():
             # Given at all, be it the default.
             if flags.FLAGS[name].present:
                 raise command.InputError(
-                    f"--{name}: expected nothing beside --splits_file, which lists the "
-                    f"cases. Received: {getattr(config, name)!r}"
+                    f"`{name}`",
+                    expected="no value beside `splits_file`, which lists the cases",
+                    received=repr(value),
                 )
-        listed = splits.read_splits(config.splits_file, names, fold=config.fold)
+        listed = split_files.read_splits(config.splits_file, names, fold=config.fold)
     elif config.fold is not None:
         raise command.InputError(
-            f"--fold={config.fold}: expected --splits_file beside it, found none"
+            f"`fold`={config.fold}",
+            expected="`splits_file` beside it",
+            received="none",
         )
     return planning.Choices(
-        preprocessing=Preprocessing(
-            margin_voxels=config.margin_voxels,
-            clip_percentiles=_check_percentiles(config.clip_percentiles),
-            unknown_labels=config.unknown_labels,
-            intensity_floor=config.intensity_floor,
-            statistics_over=config.statistics_over,
-            size_rounding=config.size_rounding,
-        ),
+        preprocessing=_read_preprocessing(config),
         use_presets=config.preset == "auto",
         merges=label_classes.parse_merges(list(config.merge_labels)),
         keep_components=_read_keep_components(config.keep_components),
         mirror_axes=_read_mirror_axes(list(config.mirror_axes)),
         exclude_faulty=config.exclude_faulty,
-        seed=config.seed,
-        test_fraction=config.test_fraction,
-        validation_fraction=config.validation_fraction,
-        split_by=config.split_by,
+        split=config.split,
         splits=listed,
         splits_file=config.splits_file or "",
     )
 
 
-def _check_percentiles(pair: tuple[float, float]) -> tuple[float, float]:
-    low, high = pair
-    if not 0 <= low < high <= 100:
+def _read_preprocessing(config: PlanConfig) -> Preprocessing:
+    from u2net_tf.domains import Preprocessing
+
+    fields = {field.name for field in dataclasses.fields(Preprocessing)}
+    values = {k: v for k, v in config.flat().items() if k in fields}
+    try:
+        return Preprocessing(**values)
+    except command.InputError as error:
+        name = error.where.rpartition(" ")[2].partition("[")[0]
         raise command.InputError(
-            "--clip_percentiles: expected two numbers, 0 <= lower < upper <= 100, such "
-            f"as 2,98. Received: {low:g},{high:g}"
-        )
-    return low, high
+            f"`{name}`", expected=error.expected, received=error.received
+        ) from None
 
 
 def _read_keep_components(text: str) -> int | None:
@@ -138,8 +146,9 @@ def _read_keep_components(text: str) -> int | None:
         return None
     if not text.isdecimal():
         raise command.InputError(
-            "--keep_components: expected auto or a whole number of at least 0. "
-            f"Received: {text!r}"
+            "`keep_components`",
+            expected="auto or a whole number of at least 0",
+            received=repr(text),
         )
     return int(text)
 
@@ -153,8 +162,9 @@ def _read_mirror_axes(texts: Sequence[str]) -> tuple[str, ...] | None:
         return ()
     if not set(texts) <= set(AXES) or len(set(texts)) < len(texts):
         raise command.InputError(
-            f"--mirror_axes: expected auto, none or some of {','.join(AXES)}. "
-            f"Received: {','.join(texts)}"
+            "`mirror_axes`",
+            expected=f"auto, none or some of {','.join(AXES)}",
+            received=",".join(texts),
         )
     return tuple(texts)
 
@@ -173,7 +183,7 @@ def _print_report(planned: Sequence[PlannedDomain]) -> None:
                 _triple(domain.patch_size),
                 ",".join(map(str, domain.pools)),
                 domain.batch_size,
-                len(domain.train),
+                _training_cases(domain),
                 len(domain.validation),
                 len(domain.test),
                 item.settings_from,
@@ -186,16 +196,22 @@ def _print_report(planned: Sequence[PlannedDomain]) -> None:
     if changed:
         print(f"preprocessing: {', '.join(changed)}")
     for note in (note for item in planned for note in item.notes):
-        print(note)
+        print(command.name_flags(note))
+
+
+def _training_cases(domain: Domain) -> str:
+    """How many cases there are to train on, and in how many folds."""
+    count = len(domain.with_fold(None).train)
+    return f"{count} in {len(domain.folds)} folds" if domain.folds else str(count)
 
 
 def _changed_preprocessing(preprocessing: Preprocessing) -> list[str]:
     """What the flags of all domains make other than the paper has it."""
-    from u2net_tf.domains import LATER_PREPROCESSING, Preprocessing
+    from u2net_tf.domains import Preprocessing
 
     return [
         f"{name}={getattr(preprocessing, name)}"
-        for name in LATER_PREPROCESSING
+        for name in ("intensity_floor", "statistics_over", "size_rounding")
         if getattr(preprocessing, name) != getattr(Preprocessing(), name)
     ]
 

@@ -7,8 +7,9 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from data_prep import label_classes, network_settings, splits
+from data_prep import label_classes, network_settings, split_files, splits
 from data_prep.case_facts import CaseFacts, is_usable
+from data_prep.config import SplitConfig
 from data_prep.label_classes import Merges
 from data_prep.network_settings import PRESETS
 from data_prep.splits import Split
@@ -30,26 +31,20 @@ class Choices:
       mirror_axes: the same for every domain, or None: "x", or none where two classes
         are left and right of each other.
       exclude_faulty: leave out cases that cannot be used.
-      seed: of the split.
-      test_fraction: share of the cases to test on.
-      validation_fraction: share of the others to watch.
-      split_by: regular expression for what cases have in common, or "".
+      split: how cases are divided at random, unless they are listed.
       splits: explicit lists per domain, or None.
       splits_file: where those come from.
     """
 
-    preprocessing: Preprocessing = Preprocessing()
-    use_presets: bool = True
-    merges: Merges = dataclasses.field(default_factory=dict)
-    keep_components: int | None = None
-    mirror_axes: tuple[str, ...] | None = None
-    exclude_faulty: bool = False
-    seed: int = 0
-    test_fraction: float = 0.2
-    validation_fraction: float = 0.0
-    split_by: str = ""
-    splits: Mapping[str, Split] | None = None
-    splits_file: str = ""
+    preprocessing: Preprocessing
+    use_presets: bool
+    merges: Merges
+    keep_components: int | None
+    mirror_axes: tuple[str, ...] | None
+    exclude_faulty: bool
+    split: SplitConfig
+    splits: Mapping[str, Split] | None
+    splits_file: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +73,11 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     preset = PRESETS.get(facts.name) if choices.use_presets else None
     # Test cases decide nothing, not even how predictions are cleaned up.
     training = [case for case in cases if case.case not in split.test]
-    labels = _labels(facts, training, choices)
+    keep_components = choices.keep_components
+    if keep_components is None and split.folds:
+        # Each case is validated on by one of the trainings.
+        keep_components = 0
+    labels = _labels(facts, training, choices, keep_components)
     preprocessing = dataclasses.replace(
         choices.preprocessing, spacing_source=facts.spacing_source
     )
@@ -93,26 +92,35 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     mirror_axes = choices.mirror_axes
     if mirror_axes is None:
         mirror_axes = () if label_classes.has_sides(labels) else ("x",)
-    domain = Domain(
-        name=facts.name,
-        raw_dir=facts.folder,
-        modalities=_distinct(facts.modalities),
-        labels=labels,
-        spacing_mm=spacing_mm,
-        median_shape=median_shape,
-        patch_size=network.patch_size,
-        pools=network.pools,
-        batch_size=network.batch_size,
-        mirror_axes=mirror_axes,
-        preprocessing=preprocessing,
-        train=split.train,
-        validation=split.validation,
-        test=split.test,
-    )
+    try:
+        domain = Domain(
+            name=facts.name,
+            raw_dir=facts.folder,
+            modalities=_distinct(facts.modalities),
+            labels=labels,
+            spacing_mm=spacing_mm,
+            median_shape=median_shape,
+            patch_size=network.patch_size,
+            pools=network.pools,
+            batch_size=network.batch_size,
+            mirror_axes=mirror_axes,
+            preprocessing=preprocessing,
+            train=split.train,
+            validation=split.validation,
+            test=split.test,
+            folds=split.folds,
+        )
+    except InputError as error:
+        raise error.within(facts.name) from None
     notes = [f"{facts.name}: {note}" for note in split.notes]
+    if split.folds and choices.keep_components is None:
+        notes.append(
+            f"{facts.name}: predictions keep all components, since every case is "
+            "validated on; set `keep_components` to keep fewer"
+        )
     notes += [
         f"{facts.name}: the published patch is longer than the median volume along "
-        f"{axis} ({size} and {length} voxels; --preset=rule fits it)"
+        f"{axis} ({size} and {length} voxels; `preset`=rule fits it)"
         for axis, size, length in zip(
             AXES, network.patch_size, median_shape, strict=True
         )
@@ -138,12 +146,16 @@ def _usable_cases(
     if bad and not choices.exclude_faulty:
         rows = "".join(f"\n  {_reason(case)}" for case in bad)
         raise InputError(
-            f"{facts.name}: expected cases that can be used, found {len(bad)} of "
-            f"{len(facts.cases)} that cannot (--exclude_faulty leaves them out, "
-            f"--unknown_labels=background takes unknown labels as background):{rows}"
+            facts.name,
+            expected="usable cases",
+            received=f"{len(bad)} of {len(facts.cases)} with faults",
+            hint="Use `exclude_faulty` to leave them out, or `unknown_labels`="
+            f"background to treat unknown labels as background:{rows}",
         )
     if not good:
-        raise InputError(f"{facts.name}: expected at least one usable case, found none")
+        raise InputError(
+            facts.name, expected="at least one usable case", received="none"
+        )
     return good, bad
 
 
@@ -159,7 +171,7 @@ def _split(
 ) -> Split:
     names = [case.case for case in cases]
     if choices.splits is not None:
-        return splits.choose_listed(
+        return split_files.choose_listed(
             choices.splits[facts.name],
             domain=facts.name,
             cases=names,
@@ -169,15 +181,15 @@ def _split(
     return splits.draw_split(
         names,
         domain=facts.name,
-        test_fraction=choices.test_fraction,
-        validation_fraction=choices.validation_fraction,
-        seed=choices.seed,
-        split_by=choices.split_by,
+        **choices.split.flat(),
     )
 
 
 def _labels(
-    facts: DomainFacts, cases: Sequence[CaseFacts], choices: Choices
+    facts: DomainFacts,
+    cases: Sequence[CaseFacts],
+    choices: Choices,
+    keep_components: int | None,
 ) -> tuple[Label, ...]:
     if facts.name in choices.merges:
         merged = choices.merges[facts.name]
@@ -193,8 +205,8 @@ def _labels(
     labels = label_classes.merge_labels(facts.labels, merged, domain=facts.name)
     kept = [
         label_classes.components_to_keep(label, facts, cases=cases)
-        if choices.keep_components is None
-        else choices.keep_components * (0 not in label.values)
+        if keep_components is None
+        else keep_components * (0 not in label.values)
         for label in labels
     ]
     return tuple(
@@ -220,8 +232,8 @@ def _shape(
         return resampled_shape(
             crop, case.spacing_mm, spacing_mm, rounding=preprocessing.size_rounding
         )
-    except ValueError as error:
-        raise InputError(f"{case.image_path}: {error}") from None
+    except InputError as error:
+        raise error.within(case.image_path) from None
 
 
 def _median(triples: Iterable[Sequence[float]]) -> tuple[float, float, float]:

@@ -14,31 +14,30 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from data_prep.case_parts import Task, load_part
 from u2net_tf import files
-from u2net_tf.domains import SPLITS, Domain
+from u2net_tf.domains import Domain
 from u2net_tf.machine import import_tensorflow
 from u2net_tf.manifest import CaseEntry, Manifest, fingerprint, manifest_path, to_json
+from u2net_tf.progress import Progress, silent
 
 # Voxels of each class that a record lists, to draw patches around.
 COORDINATES_PER_CLASS = 1000
 
 
 class ShardWriter:
-    """Writes the shards of one split under temporary names."""
+    """Writes the shards of one group of cases under temporary names."""
 
     def __init__(
         self,
         folder: pathlib.Path,
-        split: str,
+        group: str,
         *,
         shard_size_mb: float,
         compression: str,
     ):
         self._folder = folder
-        self._split = split
+        self._group = group
         self._shard_bytes = shard_size_mb * 1e6
         self._compression = compression
         self._shards: list[tuple[pathlib.Path, list[CaseEntry]]] = []
@@ -54,7 +53,7 @@ class ShardWriter:
         if self._writer is None or self._size >= self._shard_bytes:
             self.close()
             number = len(self._shards)
-            path = self._folder / f".partial-{self._split}-{number:05d}.tfrecord"
+            path = self._folder / f".partial-{self._group}-{number:05d}.tfrecord"
             kind = COMPRESSION_TYPES[self._compression]
             self._shards.append((path, []))
             self._writer = tf.io.TFRecordWriter(str(path), kind)
@@ -81,7 +80,7 @@ class ShardWriter:
         total = len(self._shards)
         entries = []
         for number, (path, rows) in enumerate(self._shards):
-            name = f"{self._split}-{number:05d}-of-{total:05d}.tfrecord"
+            name = f"{self._group}-{number:05d}-of-{total:05d}.tfrecord"
             os.replace(path, self._folder / name)
             entries += [dataclasses.replace(row, shard=name) for row in rows]
         return entries
@@ -97,6 +96,7 @@ def write_shards(
     image_dtype: str,
     compression: str,
     shard_size_mb: float,
+    progress: Progress = silent,
 ) -> Manifest:
     """Gathers the parts of one domain in shards and writes the manifest.
 
@@ -109,6 +109,7 @@ def write_shards(
       image_dtype: type of the images in the parts.
       compression: "none" or "gzip".
       shard_size_mb: a shard is closed once it is this large, before compression.
+      progress: shows how many cases are written.
 
     Returns:
       The manifest.
@@ -122,18 +123,16 @@ def write_shards(
     path = manifest_path(data_dir, domain.name)
     folder = path.parent
     writers = {
-        split: ShardWriter(
-            folder, split, shard_size_mb=shard_size_mb, compression=compression
+        group: ShardWriter(
+            folder, group, shard_size_mb=shard_size_mb, compression=compression
         )
-        for split in SPLITS
+        for group in domain.groups
     }
-    progress = tqdm(
-        tasks, f"{domain.name}: shards", unit="case", disable=None, leave=False
-    )
+    bar = progress(tasks, f"{domain.name}: shards", unit="case", leave=False)
     try:
-        for task in progress:
+        for task in bar:
             serialized, entry = _serialize(task)
-            writers[task.split].write(serialized, entry)
+            writers[task.group].write(serialized, entry)
         for writer in writers.values():
             writer.close()
     except BaseException as error:
@@ -187,7 +186,7 @@ def _serialize(task: Task) -> tuple[bytes, CaseEntry]:
     )
     entry = CaseEntry(
         case=task.case.name,
-        split=task.split,
+        group=task.group,
         shard="",
         label_voxels=counts.tolist(),
         num_bytes=len(serialized),

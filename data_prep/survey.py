@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from data_prep.config import SurveyConfig
 from u2net_tf import command, machine
+from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
     from data_prep.survey_files import DomainFacts
@@ -30,7 +31,7 @@ def main(config: SurveyConfig) -> None:
     output_dir = pathlib.Path(config.output_dir)
     if output_dir.exists() and not output_dir.is_dir():
         raise command.InputError(
-            f"--output_dir: expected a folder, found the file {output_dir}"
+            "`output_dir`", expected="a folder", received=f"the file {output_dir}"
         )
     output_dir.mkdir(parents=True, exist_ok=True)
     partial = output_dir / ".survey.partial.jsonl"
@@ -39,6 +40,10 @@ def main(config: SurveyConfig) -> None:
         partial=partial,
         spacing_source=config.spacing_source,
         num_workers=config.num_workers or machine.num_cores(),
+        progress=command.progress_bar,
+        on_resumed=lambda left, total: print(
+            f"{partial}: going on with {left} of {quantity(total, 'case')}"
+        ),
     )
     csv_path = output_dir / survey_files.CSV_NAME
     json_path = output_dir / survey_files.JSON_NAME
@@ -63,7 +68,8 @@ def _print_report(domains: Sequence[DomainFacts]) -> None:
     cases = [case for domain in domains for case in domain.cases]
     faulty = sum(bool(case.faults) for case in cases)
     warned = sum(bool(case.warnings) for case in cases)
-    print(f"{len(cases)} cases: {faulty} with faults, {warned} with warnings")
+    count = quantity(len(cases), "case")
+    print(f"{count}: {faulty} with faults, {warned} with warnings")
 
 
 def run() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -12,14 +11,16 @@ from collections.abc import Sequence
 
 from data_prep import text_table
 from data_prep.case_facts import PERCENTILES, CaseFacts, Fault
-from u2net_tf.errors import InputError
+from u2net_tf import migrations, schema
+from u2net_tf.domains import SpacingSource
+from u2net_tf.file_format import FileFormat
+from u2net_tf.schema import Text
 
-SURVEY_FORMAT = 1
 JSON_NAME = "survey.json"
 CSV_NAME = "survey.csv"
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class DomainFacts:
     """One folder of the survey.
 
@@ -33,11 +34,11 @@ class DomainFacts:
       warnings: what is suspicious about the folder as a whole.
     """
 
-    name: str
-    folder: str
+    name: Text
+    folder: Text
     modalities: tuple[str, ...]
     labels: dict[int, str]
-    spacing_source: str
+    spacing_source: SpacingSource
     cases: tuple[CaseFacts, ...]
     warnings: tuple[str, ...] = ()
 
@@ -52,24 +53,33 @@ class DomainFacts:
         return self.warnings + tuple(w for case in self.cases for w in case.warnings)
 
 
+@schema.model
+class Survey:
+    """The content of survey.json."""
+
+    domains: tuple[DomainFacts, ...]
+
+
+SURVEY = FileFormat(
+    name="a survey",
+    made_by="python -m data_prep.survey",
+    kind=Survey,
+    number=2,
+    oldest=1,
+    upgrade=migrations.survey,
+)
+
+
 def to_json(domains: Sequence[DomainFacts]) -> str:
     """The survey as JSON: a line per case."""
+    content = SURVEY.to_dict(Survey(tuple(domains)))
     parts = []
-    for domain in domains:
-        head = {
-            "name": domain.name,
-            "folder": domain.folder,
-            "modalities": domain.modalities,
-            "labels": domain.labels,
-            "spacing_source": domain.spacing_source,
-            "faults": [str(fault) for fault in domain.faults],
-            "warnings": domain.warnings,
-        }
-        rows = [_dump(dataclasses.asdict(case)) for case in domain.cases]
+    for fields in content.pop("domains"):
+        rows = [_dump(case) for case in fields.pop("cases")]
         body = ",\n   ".join(rows)
-        parts.append(f'{_dump(head)[:-1]}, "cases": [\n   {body}\n  ]}}')
+        parts.append(f'{_dump(fields)[:-1]}, "cases": [\n   {body}\n  ]}}')
     inner = ",\n  ".join(parts)
-    return f'{{"format": {SURVEY_FORMAT}, "domains": [\n  {inner}\n]}}\n'
+    return f'{_dump(content)[:-1]}, "domains": [\n  {inner}\n]}}\n'
 
 
 def load_survey(path: str | os.PathLike) -> tuple[DomainFacts, ...]:
@@ -82,34 +92,7 @@ def load_survey(path: str | os.PathLike) -> tuple[DomainFacts, ...]:
       InputError: if there is no such file or it was not written by the survey.
     """
     path = pathlib.Path(path)
-    if path.is_dir():
-        path = path / JSON_NAME
-    expected = f"{path}: expected a file that `python -m data_prep.survey` wrote"
-    if not path.is_file():
-        raise InputError(f"{expected}, found no such file")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != SURVEY_FORMAT:
-            raise InputError(
-                f"{path}: expected format {SURVEY_FORMAT}, found {content['format']}"
-            )
-        return tuple(_read_domain(item) for item in content["domains"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{expected}. Received: {error!r}") from error
-
-
-def _read_domain(content: dict) -> DomainFacts:
-    return DomainFacts(
-        name=content["name"],
-        folder=content["folder"],
-        modalities=tuple(content["modalities"]),
-        labels={int(value): name for value, name in content["labels"].items()},
-        spacing_source=content["spacing_source"],
-        cases=tuple(CaseFacts.from_json(case) for case in content["cases"]),
-        warnings=tuple(content["warnings"]),
-    )
+    return SURVEY.load(path / JSON_NAME if path.is_dir() else path).domains
 
 
 def to_csv(domains: Sequence[DomainFacts]) -> str:

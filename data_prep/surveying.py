@@ -9,9 +9,9 @@ import json
 import multiprocessing
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-import tqdm
+import pydantic
 from absl import logging
 
 from data_prep import worker
@@ -24,10 +24,13 @@ from data_prep.case_facts import (
     examine_case,
     stamp,
 )
-from data_prep.survey_files import DomainFacts
+from data_prep.survey_files import SURVEY, DomainFacts
 from u2net_tf.errors import InputError
+from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
+
+_FACTS = pydantic.TypeAdapter(CaseFacts)
 
 
 def find_domains(
@@ -44,25 +47,32 @@ def find_domains(
     """
     raw_dir = pathlib.Path(os.path.abspath(raw_dir))
     if len(set(names)) < len(names):
-        raise InputError(f"--domains: expected distinct names, found {','.join(names)}")
+        raise InputError(
+            "`domains`", expected="distinct names", received=",".join(names)
+        )
     if names and not (raw_dir / "dataset.json").is_file():
         for name in names:
             if not (raw_dir / name).is_dir():
                 raise InputError(
-                    f"--domains: expected a folder {raw_dir / name}, found none"
+                    "`domains`",
+                    expected=f"a folder {raw_dir / name}",
+                    received="no such folder",
                 )
         return tuple(msd.read_dataset(raw_dir / name) for name in names)
     folders = msd.find_datasets(raw_dir)
     if names and list(names) != [folders[0].name]:
         raise InputError(
-            f"--domains: expected {folders[0].name}, the one folder that --raw_dir "
-            f"names, found {','.join(names)}"
+            "`domains`",
+            expected=f"{folders[0].name}, the only folder in `raw_dir`",
+            received=",".join(names),
         )
     for images in sorted(raw_dir.glob("*/imagesTr")):
         if not (images.parent / "dataset.json").is_file():
             raise InputError(
-                f"{images.parent / 'dataset.json'}: expected a file beside imagesTr, "
-                "found none (--domains takes other folders only)"
+                images.parent / "dataset.json",
+                expected="a file beside imagesTr",
+                received="no such file",
+                hint="Use `domains` to choose other folders",
             )
     return tuple(msd.read_dataset(folder) for folder in folders)
 
@@ -73,6 +83,8 @@ def survey(
     partial: pathlib.Path,
     spacing_source: str,
     num_workers: int,
+    progress: Progress = silent,
+    on_resumed: Callable[[int, int], None] | None = None,
 ) -> tuple[DomainFacts, ...]:
     """Examines every case of these folders.
 
@@ -82,6 +94,9 @@ def survey(
         already, and whose files have not changed since, is not examined again.
       spacing_source: "pixdim" or "affine".
       num_workers: processes.
+      progress: shows how many cases are done.
+      on_resumed: called before the first case is examined, with how many are left
+        and how many there are, if some were examined before.
 
     Raises:
       InputError: if a process is killed.
@@ -99,7 +114,7 @@ def survey(
         for dataset in datasets
         for case in dataset.cases
     ]
-    facts = _examine_all(jobs, partial, num_workers)
+    facts = _examine_all(jobs, partial, num_workers, progress, on_resumed)
     return tuple(
         _domain_facts(
             dataset,
@@ -111,25 +126,29 @@ def survey(
 
 
 def _examine_all(
-    jobs: Sequence[Job], partial: pathlib.Path, num_workers: int
+    jobs: Sequence[Job],
+    partial: pathlib.Path,
+    num_workers: int,
+    progress: Progress,
+    on_resumed: Callable[[int, int], None] | None,
 ) -> dict[Job, CaseFacts]:
-    stamps = {job: stamp(job) for job in jobs}
+    # Of another format a row is not read, but its case examined again.
+    stamps = {job: f"{SURVEY.number} {stamp(job)}" for job in jobs}
     earlier = _read_partial(partial)
     facts = {job: earlier[stamps[job]] for job in jobs if stamps[job] in earlier}
     left = [job for job in jobs if job not in facts]
-    if facts:
-        print(f"{partial}: going on with {len(left)} of {len(jobs)} cases")
-    progress = tqdm.tqdm(
-        total=len(jobs), initial=len(facts), desc="survey", unit="case", disable=None
-    )
-    with progress, partial.open("a", encoding="utf-8") as file:
+    if facts and on_resumed is not None:
+        on_resumed(len(left), len(jobs))
+    bar = progress(total=len(jobs), initial=len(facts), desc="survey", unit="case")
+    with bar, partial.open("a", encoding="utf-8") as file:
         for job, found in _examine(left, num_workers):
             facts[job] = found
-            row = {"stamp": stamps[job], "facts": dataclasses.asdict(found)}
+            facts_row = _FACTS.dump_python(found, mode="json", by_alias=True)
+            row = {"stamp": stamps[job], "facts": facts_row}
             # The line before may be one that a killed run left half-written.
             file.write(f"\n{json.dumps(row)}")
             file.flush()
-            progress.update()
+            bar.update()
     return facts
 
 
@@ -139,7 +158,7 @@ def _read_partial(partial: pathlib.Path) -> dict[str, CaseFacts]:
         for line in partial.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
-                facts[row["stamp"]] = CaseFacts.from_json(row["facts"])
+                facts[row["stamp"]] = _FACTS.validate_json(json.dumps(row["facts"]))
             except (ValueError, KeyError, TypeError):
                 continue  # cut short, or of another version: examined again
     return facts
@@ -159,8 +178,10 @@ def _examine(jobs: Sequence[Job], num_workers: int) -> Iterator[tuple[Job, CaseF
             yield futures[future], future.result()
     except concurrent.futures.process.BrokenProcessPool as error:
         raise InputError(
-            f"--num_workers={num_workers}: expected every process to finish, found one "
-            "killed (out of memory?); run again with fewer to go on"
+            f"`num_workers`={num_workers}",
+            expected="every process to finish",
+            received="one that was killed, perhaps for lack of memory",
+            hint="Rerun with fewer to resume",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -180,13 +201,21 @@ def _domain_facts(
     for case in cases:
         extra = []
         if case.case in dataset.duplicates:
-            text = f"expected case {case.case!r} once, found it listed more than once"
             listed = str(dataset.folder / "dataset.json")
-            extra.append(Fault(SAME_NAME, listed, text))
+            fault = InputError(
+                listed,
+                expected=f"the case {case.case!r} once",
+                received="several entries of this name",
+            )
+            extra.append(Fault(SAME_NAME, listed, fault.problem))
         if case.checksum in seen:
             other = seen[case.checksum].case
-            text = f"expected an image of its own, found that of case {other!r}"
-            extra.append(Fault(SAME_IMAGE, case.image_path, text))
+            fault = InputError(
+                case.image_path,
+                expected="an image of its own",
+                received=f"that of case {other!r}",
+            )
+            extra.append(Fault(SAME_IMAGE, case.image_path, fault.problem))
         elif case.checksum:
             seen[case.checksum] = case
         result.append(dataclasses.replace(case, faults=(*case.faults, *extra)))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from data_prep.config import VerifyConfig
 from u2net_tf import command, machine
+from u2net_tf.progress import Progress, silent
+from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
     from u2net_tf.domains import Domain
@@ -23,13 +25,15 @@ def main(config: VerifyConfig) -> None:
     """Verifies every domain; exit status 1 if anything is wrong."""
     from u2net_tf.manifest import load_converted
 
-    plan, manifests = load_converted(config.data_dir, config.domains)
+    plan, manifests = load_converted(config.data_dir, config.domains, check_plan=False)
     machine.import_tensorflow()
     problems = []
     for domain, manifest in zip(plan.domains, manifests, strict=True):
-        found = verify_domain(config.data_dir, domain, manifest)
-        state = "as in the manifest" if not found else f"{len(found)} problem(s)"
-        print(f"{domain.name}: {len(manifest.cases)} cases, {state}")
+        found = verify_domain(
+            config.data_dir, domain, manifest, progress=command.progress_bar
+        )
+        state = quantity(len(found), "problem") if found else "as in the manifest"
+        print(f"{domain.name}: {quantity(len(manifest.cases), 'case')}, {state}")
         problems += found
     if problems:
         hint = (
@@ -38,11 +42,16 @@ def main(config: VerifyConfig) -> None:
         )
         sys.exit("\n".join(["error: not as converted:", *problems, hint]))
     total = sum(len(manifest.cases) for manifest in manifests)
-    print(f"{total} cases of {len(manifests)} domains verified in {config.data_dir}")
+    counts = f"{quantity(total, 'case')} of {quantity(len(manifests), 'domain')}"
+    print(f"{counts} verified in {config.data_dir}")
 
 
 def verify_domain(
-    data_dir: str | pathlib.Path, domain: Domain, manifest: Manifest
+    data_dir: str | pathlib.Path,
+    domain: Domain,
+    manifest: Manifest,
+    *,
+    progress: Progress = silent,
 ) -> list[str]:
     """Re-reads one domain.
 
@@ -50,102 +59,105 @@ def verify_domain(
       data_dir: folder that convert wrote.
       domain: the domain.
       manifest: of its shards.
+      progress: shows how many shards are read.
 
     Returns:
       What is wrong, a line each, every line naming a file; empty if nothing is.
     """
-    from tqdm import tqdm
-
     folder = pathlib.Path(data_dir) / domain.name
     expected: dict[str, list] = {}
     for entry in manifest.cases:
         expected.setdefault(entry.shard, []).append(entry)
-    problems = _manifest_problems(folder / "manifest.json", domain, manifest)
+    problems = list(_manifest_problems(folder / "manifest.json", domain, manifest))
     problems += [
-        f"{path}: expected a shard of the manifest, found one that it does not name"
+        command.InputError(
+            path,
+            expected="a shard of the manifest",
+            received="one that it does not name",
+        )
         for path in sorted(folder.glob("*.tfrecord"))
         if path.name not in expected
     ]
-    shards = tqdm(expected.items(), domain.name, unit="shard", disable=None)
+    shards = progress(expected.items(), domain.name, unit="shard")
     for name, entries in shards:
         problems += _shard_problems(folder / name, entries, domain, manifest)
-    return problems
+    return [str(problem) for problem in problems]
 
 
 def _manifest_problems(
     path: pathlib.Path, domain: Domain, manifest: Manifest
-) -> list[str]:
+) -> Iterator[command.InputError]:
     """Holds the manifest's cases against those of the plan."""
-    from u2net_tf.domains import SPLITS
-
-    problems = []
-    for split in SPLITS:
-        found = [entry.case for entry in manifest.entries(split)]
-        wanted = [name for name in domain.cases(split) if name not in manifest.skipped]
-        wrong = sorted(set(found) ^ set(wanted))
-        if wrong or len(found) != len(wanted):
-            problems.append(
-                f"{path}: expected the {len(wanted)} {split} cases of the plan, found "
-                f"{len(found)}; not in both: {', '.join(wrong) or 'none'}"
-            )
-    return problems
+    for difference in manifest.differences(domain):
+        yield difference.within(path)
 
 
 def _shard_problems(
     path: pathlib.Path, entries: list[CaseEntry], domain: Domain, manifest: Manifest
-) -> Iterator[str]:
+) -> Iterator[command.InputError]:
     import tensorflow as tf
 
     from u2net_tf.records import COMPRESSION_TYPES
 
     if not path.is_file():
-        yield f"{path}: expected a shard, found none"
+        yield command.InputError(path, expected="a shard", received="no such file")
         return
     kind = COMPRESSION_TYPES[manifest.compression]
+    records = quantity(len(entries), "record")
     count = 0
     try:
         # One megabyte: TensorFlow warns where it is left to choose.
         dataset = tf.data.TFRecordDataset(str(path), kind, buffer_size=1 << 20)
         for serialized in dataset:
             if count < len(entries):
-                problem = _record_problem(serialized.numpy(), entries[count], domain)
-                if problem:
-                    yield f"{path}: {problem}"
+                try:
+                    _check_record(serialized.numpy(), entries[count], domain)
+                except command.InputError as error:
+                    yield error.within(path)
             count += 1
     except tf.errors.OpError as error:
-        yield (
-            f"{path}: expected {len(entries)} records, found a truncated or corrupted "
-            f"one after {count}: {error.message}"
+        yield command.InputError(
+            path,
+            expected=records,
+            received=f"a truncated or corrupted one after {count}: {error.message}",
         )
         return
     if count != len(entries):
-        yield f"{path}: expected {len(entries)} records, found {count}"
+        yield command.InputError(path, expected=records, received=count)
 
 
-def _record_problem(serialized: bytes, entry: CaseEntry, domain: Domain) -> str:
+def _check_record(serialized: bytes, entry: CaseEntry, domain: Domain) -> None:
     import numpy as np
     import tensorflow as tf
 
     from u2net_tf import records
 
     if hashlib.sha256(serialized).hexdigest() != entry.checksum:
-        return f"expected {entry.case} with checksum {entry.checksum}, found another"
+        raise command.InputError(
+            entry.case, expected=f"the checksum {entry.checksum}", received="another"
+        )
     try:
         record = records.decode(serialized)
     except tf.errors.OpError as error:
-        return f"expected a record of {entry.case}, found none: {error.message}"
+        raise command.InputError(
+            entry.case, expected="a record", received=error.message
+        ) from None
     shape = (*entry.shape, domain.num_modalities)
     if record.image.shape != shape:
-        return f"{entry.case}: expected shape {shape}, found {record.image.shape}"
+        raise command.InputError(
+            entry.case, expected=f"shape {shape}", received=record.image.shape
+        )
     if not np.isfinite(record.image).all():
-        return f"{entry.case}: expected finite voxels, found others"
+        raise command.InputError(
+            entry.case, expected="finite voxels", received="NaN or infinity"
+        )
     counts = records.count_labels(record.labels, domain.num_classes)
     if counts.tolist() != entry.label_voxels:
-        return (
-            f"{entry.case}: expected {entry.label_voxels} voxels per class, found "
-            f"{counts.tolist()}"
+        raise command.InputError(
+            entry.case,
+            expected=f"{entry.label_voxels} voxels per class",
+            received=counts.tolist(),
         )
-    return ""
 
 
 def run() -> None:

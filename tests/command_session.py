@@ -53,7 +53,8 @@ def tensorflow_server():
 def session(module, command_lines, route="compiled"):
     """Runs command lines of one module: name -> arguments, to name -> how it ended.
 
-    By the route "plain", nothing is compiled by XLA, which takes seconds for a network.
+    By the route "plain", nothing is compiled by XLA, which takes seconds for a network,
+    and by the route "eager" no step is traced either.
     """
     lines = [[str(argument) for argument in line] for line in command_lines.values()]
     done = tensorflow_server().run(
@@ -98,9 +99,14 @@ def main():
     module, route = importlib.import_module(sys.argv[1]), sys.argv[2]
     options, results = [], []
     watch_windows(options)
+    steps = contextlib.nullcontext
+    if route == "eager":
+        import toy
+
+        route, steps = "plain", toy.eager_steps
     for arguments in json.load(sys.stdin):
         options.clear()
-        with ops.use_route(route):
+        with ops.use_route(route), steps():
             ended = run(module, arguments)
         results.append({**ended, "windows": list(options)})
     json.dump(results, sys.__stdout__)

@@ -205,9 +205,10 @@ def tiny_data(tmp_path_factory) -> TinyData:
     import toy
 
     from data_prep import conversion
+    from data_prep.config import ConversionConfig
 
     folder = tmp_path_factory.mktemp("tiny")
     plan = toy.write_scans(folder / "raw")
-    settings = conversion.Settings(data_dir=str(folder / "data"), num_workers=1)
-    conversion.convert(plan, [], settings)
+    settings = ConversionConfig(data_dir=str(folder / "data"), num_workers=1)
+    conversion.convert(plan, settings)
     return TinyData(folder / "raw", folder / "data", plan)

@@ -10,12 +10,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 COMMAND = """
 from absl import flags
-from u2net_tf import command, machine
+from u2net_tf import command, command_flags, machine
 
 SIZE = flags.DEFINE_string("size", None, "A size.")
 
 def main(argv):
-    command.required(SIZE)
+    command_flags.required(SIZE)
     {body}
 
 command.start(main)
@@ -37,7 +37,10 @@ def run(body, *arguments, path=()):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("raise command.InputError('x.nii: bad')", "error: x.nii: bad\n"),
+        (
+            "raise command.InputError('x.nii', expected='good', received='bad')",
+            "error: x.nii: expected good. Received: bad\n",
+        ),
         ("raise command.StoppedError('step 7')", "error: step 7\n"),
         ("open('/no/such/file')", "error: [Errno 2] No such file or directory: "),
         (
@@ -64,11 +67,25 @@ def test_end_without_a_fault_has_status_0():
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 
+def test_settings_are_shown_as_the_command_s_flags():
+    body = """
+    flags.DEFINE_string("from", "", "A folder.")
+    raise command.InputError(
+        "`size`", expected="`size`=1 or `from_`", received="`python -m a` and `other`"
+    )
+    """
+    done = run(body, "--size=1")
+    assert done.stderr == (
+        "error: --size: expected --size=1 or --from. Received: `python -m a` and "
+        "`other`\n"
+    )
+
+
 @pytest.mark.parametrize("arguments", [(), ("--size=",)])
 def test_required_flag(arguments):
     done = run("print('not to be seen')", *arguments)
     assert done.returncode == 1
-    assert done.stderr == "error: --size: expected a value, found none\n"
+    assert done.stderr == "error: --size: expected a value. Received: none\n"
     assert done.stdout == ""
 
 
@@ -76,7 +93,7 @@ def test_anything_but_flags_is_an_error():
     done = run("pass", "--size=1", "size", "2")
     assert done.returncode == 1
     assert done.stderr == (
-        "error: expected flags only (--name=value), found ['size', '2']\n"
+        "error: command line: expected flags only (--name=value). Received: size 2\n"
     )
 
 

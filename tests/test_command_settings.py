@@ -10,15 +10,17 @@ from absl import flags
 from data_prep.config import ConvertConfig, PlanConfig, SurveyConfig, VerifyConfig
 from u2net_tf import command_flags
 from u2net_tf.config import flagfile
-from u2net_tf.config.base import Config, describe
+from u2net_tf.config.base import Config, to_input_error
 from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConfig
 from u2net_tf.config.training import AdaptConfig, RunConfig, TrainConfig
 from u2net_tf.errors import InputError
+from u2net_tf.migrations import OLD_FLAGS
 
 # Flag, a value other than its default, and what the setting is then.
 COMMON = (
     ("data_dir", "here", "here"),
     ("model_dir", "there", "there"),
+    ("fold", "1", 1),
     ("precision", "mixed_float16", "mixed_float16"),
     ("gradient_checkpointing", "blocks", "blocks"),
     ("batch_size", "5", 5),
@@ -139,6 +141,7 @@ FLAGS = {
         ("mirror_axes", "z,y", ("z", "y")),
         ("test_fraction", "0.1", 0.1),
         ("validation_fraction", "0.3", 0.3),
+        ("num_folds", "4", 4),
         ("seed", "3", 3),
         ("split_by", "x", "x"),
         ("splits_file", "y", "y"),
@@ -237,17 +240,26 @@ def test_flagfile_of_what_is_false_or_nothing(values):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "--data_dir: expected a value, found none"),
-        (["--data_dir="], "--data_dir: expected a value, found none"),
+        ([], "^`data_dir`: expected a value. Received: none$"),
+        (["--data_dir="], "^`data_dir`: expected a value. Received: none$"),
         (
             ["--pools=1,1"],
-            "--pools: expected three whole numbers z,y,x of at least 0, ",
+            "^`pools`: expected three whole numbers z,y,x .* 0. Received: 1,1$",
         ),
-        (["--patch_size=8,0,8"], "--patch_size: .* of at least 1, found 8,0,8"),
-        (["--scale=1"], "--scale: expected two numbers lowest,highest, found 1"),
-        (["--scale=2,1"], "flags: scale: expected .lowest, highest., both above 0"),
-        (["--plateau_factor=1"], "plateau_factor: expected a number below 1. Rec"),
-        (["--learning_rate=1e-9"], "flags: learning_rate: expected at least min_lea"),
+        (["--patch_size=8,0,8"], "`patch_size`: .* of at least 1. Received: 8,0,8"),
+        (["--scale=1"], "`scale`: expected two numbers lowest,highest. Received: 1$"),
+        (
+            ["--scale=2,1"],
+            "^`scale`: expected .lowest, highest., both above 0 .*: .2.0, 1.0.$",
+        ),
+        (
+            ["--plateau_factor=1"],
+            "^`plateau_factor`: expected a number below 1. Received: 1.0$",
+        ),
+        (
+            ["--learning_rate=1e-9"],
+            "^`learning_rate`: expected at least `min_learning_rate`, which is .*. Rec",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(arguments, words):
@@ -265,8 +277,8 @@ def test_commands_are_imported_into_one_process():
     for config in FLAGS:
         command_flags.define(config)
     names = {flagfile.flag_name(name) for name in config.settings()}
-    names |= flagfile.OLD_FLAGS.keys()
-    assert names - flagfile.OLD_FLAGS.keys() <= set(flags.FLAGS)
+    names |= OLD_FLAGS.keys()
+    assert names - OLD_FLAGS.keys() <= set(flags.FLAGS)
     assert set(flags.FLAGS) - names <= before
 
 
@@ -286,19 +298,24 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("name", "value", "words"),
         [
-            ("learning_rate", 0.0, "learning_rate: expected a number above 0. Rec"),
-            ("keep", 0, "keep: expected a number of at least 1. Received: 0"),
+            ("learning_rate", 0.0, "^`learning_rate`: expected a number above 0. Rec"),
+            ("keep", 0, "`keep`: expected a number of at least 1. Received: 0"),
             ("loss_ema_decay", 1.0, "expected a number below 1. Received: 1.0"),
-            ("seed", 2**31, "seed: expected a number of at most 2.14748e.09. Rec"),
+            ("seed", 2**31, "`seed`: expected a number of at most 2.14748e.09. Rec"),
             ("adapter", "full", "expected 'separable', 'series', 'parallel' or 'none'"),
-            ("smallest_share", 0.9, "^smallest_share . foreground_share: expected at"),
+            (
+                "smallest_share",
+                0.9,
+                "^`smallest_share` . `foreground_share`: expected at",
+            ),
         ],
     )
     def test_errors_are_one_line(self, name, value, words):
         with pytest.raises(pydantic.ValidationError) as caught:
             TrainConfig.from_flat({"data_dir": "", "model_dir": "", name: value})
-        assert re.search(words, describe(caught.value))
-        assert "\n" not in describe(caught.value)
+        message = str(to_input_error(caught.value))
+        assert re.search(words, message)
+        assert "\n" not in message
 
     def test_is_frozen(self):
         made = TrainConfig.from_flat({"data_dir": "a", "model_dir": "b"})
@@ -338,9 +355,9 @@ class TestOldFlags:
         assert said == f"{old} is --{name}={value} now"
 
     def test_are_all_of_them_flags_of_train(self):
-        new = {name for name, _ in flagfile.OLD_FLAGS.values()}
+        new = {name for name, _ in OLD_FLAGS.values()}
         assert new <= TrainConfig.settings().keys()
-        assert not flagfile.OLD_FLAGS.keys() & TrainConfig.settings().keys()
+        assert not OLD_FLAGS.keys() & TrainConfig.settings().keys()
 
     def test_of_what_stands_twice_the_last_counts(self):
         given = ["--data_dir=a", "--model_dir=b"]

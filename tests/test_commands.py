@@ -66,16 +66,16 @@ class TestWrongFlags:
     @pytest.mark.parametrize(
         ("command", "arguments", "words"),
         [
-            ("train", [], "error: --data_dir: expected a value, found none"),
+            ("train", [], "error: --data_dir: expected a value. Received: none"),
             ("train", ["--data_dir=x"], "error: --model_dir: expected a value"),
-            ("adapt", ["--from=x"], "error: --data_dir: expected a value, found none"),
-            ("compose", [], "error: --models: expected a value, found none"),
+            ("adapt", ["--from=x"], "error: --data_dir: expected a value. Received: "),
+            ("compose", [], "error: --models: expected a value. Received: none"),
             (
                 "compose",
                 ["--models=a,a", "--model_dir=b"],
-                "error: --models: expected each once, found a,a",
+                "error: --models: expected each once. Received: a,a",
             ),
-            ("evaluate", [], "error: --model_dir: expected a value, found none"),
+            ("evaluate", [], "error: --model_dir: expected a value. Received: none"),
             ("predict", ["--model_dir=x"], "error: --domain: expected a value"),
             (
                 "predict",
@@ -85,7 +85,7 @@ class TestWrongFlags:
             (
                 "train",
                 ["--data_dir=x", "--model_dir=y", "more"],
-                "error: expected flags only (--name=value), found ['more']",
+                "error: command line: expected flags only (--name=value). Received: mo",
             ),
             ("train", ["--data_dri=x"], "Unknown command line flag 'data_dri'"),
             ("train", ["--keep=0"], "flag --keep=0"),
@@ -133,7 +133,7 @@ class TestTrain:
         assert results["first"]["status"] == 0
         said = results["first"]["stdout"]
         assert said.startswith(
-            f"{model_dir}: 3 steps in 1 epochs (ended by --max_epochs"
+            f"{model_dir}: 3 steps in 1 epoch (ended by --max_epochs; "
         )
         assert f"tensorboard --logdir={model_dir / 'tensorboard'}" in said
 
@@ -156,13 +156,19 @@ class TestTrain:
     @pytest.mark.parametrize(
         ("line", "words"),
         [
-            ("other network", "expected base_channels 3, found 2; use another --mod"),
-            ("other domains", "expected domains ('Task92_Two',), found ('Task91_One"),
+            (
+                "other network",
+                "expected base_channels 3. Received: 2. Use another --mod",
+            ),
+            (
+                "other domains",
+                "expected domains ('Task92_Two',). Received: ('Task91_One",
+            ),
             ("unknown domain", "expected one of Task91_One, Task92_Two"),
             ("no shards", "no/plan.json: expected a plan"),
             (
                 "two pools",
-                "--pools: expected three whole numbers z,y,x of at least 0, ",
+                "--pools: expected three whole numbers z,y,x of at least 0. Received",
             ),
             (
                 "patch of nothing",
@@ -171,9 +177,12 @@ class TestTrain:
             ("patch", "patch_size: expected sizes divisible by 2**pools, pools bei"),
             (
                 "rule",
-                "flags: min_learning_rate: expected a number above 0. Received: 0.0",
+                "--min_learning_rate: expected a number above 0. Received: 0.0",
             ),
-            ("shares", "flags: smallest_share + foreground_share: expected at most 1"),
+            (
+                "shares",
+                "--smallest_share + --foreground_share: expected at most 1. Rec",
+            ),
         ],
     )
     def test_wrong_input_is_one_message(self, trained, line, words):
@@ -255,8 +264,11 @@ class TestEvaluate:
         ("line", "words"),
         [
             ("raw_dir", "no/Task91_One/dataset.json: expected a file"),
-            ("nothing", "--split: expected cases in 'validation', found none"),
-            ("unknown domain", "'Task93' is not in the plan; expected one of Task91_"),
+            ("nothing", "--split: expected cases in 'validation'. Received: none"),
+            (
+                "unknown domain",
+                "domain 'Task93': expected one of Task91_One, Task92_Two. ",
+            ),
             ("no model", "no: expected a model as `python -m u2net_tf.train` writes"),
         ],
     )
@@ -330,10 +342,10 @@ class TestPredict:
     def test_passes_over_what_is_there(self, predicted, trained):
         work, results = predicted
         checkpoint = trained[0] / "checkpoints" / "step-6"
-        said = f"label maps of Task92_Two by {checkpoint} in {work / 'out'}"
-        assert results["one"]["stdout"] == f"1 {said}\n"
-        assert results["all"]["stdout"] == f"3 {said} (1 were there already)\n"
-        assert results["again"]["stdout"] == f"3 {said} (3 were there already)\n"
+        said = f"of Task92_Two by {checkpoint} in {work / 'out'}"
+        assert results["one"]["stdout"] == f"1 label map {said}\n"
+        assert results["all"]["stdout"] == f"3 label maps {said} (1 already there)\n"
+        assert results["again"]["stdout"] == f"3 label maps {said} (3 already there)\n"
         counts = [len(results[line]["windows"]) for line in ("one", "all", "again")]
         assert counts == [1, 2, 0]
 
@@ -352,7 +364,7 @@ class TestPredict:
         result = session("u2net_tf.predict", {"again": line}, route="plain")["again"]
         assert result["stdout"].endswith(
             # two_0 was predicted last with another overlap.
-            "(2 were there already, with 1 files that were edited since)\n"
+            "(2 already there, with 1 edited file)\n"
         )
         assert edited.read_bytes() == b"corrected by hand"
 
@@ -382,13 +394,16 @@ class TestPredict:
         ("line", "words"),
         [
             ("unknown domain", "expected one of Task91_One, Task92_Two"),
-            ("precious", "expected no file, or one that was predicted here, found an"),
+            ("precious", "or one that was predicted here. Received: another file"),
             ("no model", "expected a model as `python -m u2net_tf.train` writes it"),
             ("no input", "--input: "),
-            ("three inputs", "--input: expected 2 paths, one per modality, found 3"),
-            ("one modality", "one_0.nii.gz: expected 2 modalities, found 1"),
-            ("output is a file", "--output: expected a folder, found the file"),
-            ("over the scans", "which would be written over"),
+            (
+                "three inputs",
+                "--input: expected 2 paths, one per modality. Received: 3",
+            ),
+            ("one modality", "one_0.nii.gz: expected 2 modalities. Received: 1"),
+            ("output is a file", "--output: expected a folder. Received: the file"),
+            ("over the scans", "which would be overwritten"),
         ],
     )
     def test_wrong_input_is_one_message(self, predicted, line, words):

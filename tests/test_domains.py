@@ -25,7 +25,9 @@ def test_domains_by_name():
     assert PLAN.select(["Hüfte", "Knee"]).names == ("Hüfte", "Knee")
     assert PLAN.select(["Hüfte"]).seed == 7
     assert PLAN.select([]) is PLAN
-    with pytest.raises(InputError, match="'Elbow' is not in the plan.*Knee, Hüfte"):
+    with pytest.raises(
+        InputError, match="domain 'Elbow': expected one of Knee, Hüfte.*not in"
+    ):
         PLAN.select(["Elbow"])
 
 
@@ -37,3 +39,69 @@ def test_plans_compare_by_content():
 def test_a_domain_cannot_be_selected_twice():
     with pytest.raises(InputError, match="expected each once"):
         PLAN.select(["Knee", "Knee"])
+
+
+class TestFolds:
+    DOMAIN = dataclasses.replace(
+        KNEE, train=(), validation=(), folds=(("e", "b"), ("a",), ("c", "f"))
+    )
+
+    def test_are_groups_beside_the_test_cases(self):
+        assert self.DOMAIN.groups == {
+            "fold0": ("e", "b"),
+            "fold1": ("a",),
+            "fold2": ("c", "f"),
+            "test": ("d",),
+        }
+        assert KNEE.groups == {
+            "train": ("a", "b"),
+            "validation": ("c",),
+            "test": ("d",),
+        }
+
+    def test_one_is_left_out(self):
+        chosen = self.DOMAIN.with_fold(2)
+        assert chosen.train == ("a", "b", "e")
+        assert chosen.validation == ("c", "f")
+        assert chosen.watched_split == "validation"
+        assert chosen.test == ("d",)
+        assert chosen.folds == ()
+
+    def test_none_is_left_out(self):
+        chosen = self.DOMAIN.with_fold(None)
+        assert chosen.train == ("a", "b", "c", "e", "f")
+        assert chosen.validation == ()
+
+    def test_a_plan_without_them_stays_as_it_is(self):
+        assert PLAN.with_fold(None) == PLAN
+        with pytest.raises(InputError, match="`fold`: expected no value, .* Knee"):
+            PLAN.with_fold(0)
+
+    def test_of_all_domains(self):
+        other = dataclasses.replace(self.DOMAIN, name="Elbow")
+        plan = dataclasses.replace(PLAN, domains=(self.DOMAIN, other)).with_fold(1)
+        assert [domain.validation for domain in plan.domains] == [("a",), ("a",)]
+
+    @pytest.mark.parametrize("fold", [-1, 3])
+    def test_one_that_is_not_there(self, fold):
+        message = f"`fold`: expected a fold of Knee from 0 to 2. Received: {fold}"
+        with pytest.raises(InputError, match=message):
+            self.DOMAIN.with_fold(fold)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"train": ("x",)}, "folds: expected none beside lists"),
+            ({"validation": ("x",)}, "folds: expected none beside lists"),
+            ({"folds": (("a",),)}, "folds: expected at least two"),
+            ({"folds": (("a",), ())}, "(?s)folds.*at least 1 item"),
+            (
+                {"folds": (("a", "b"), ("b",))},
+                r"folds\[1\]: expected no case",
+            ),
+            ({"folds": (("a", "d"), ("b",))}, "test: expected no case that is in"),
+        ],
+    )
+    def test_that_contradict_each_other(self, changes, message):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(self.DOMAIN, **changes)

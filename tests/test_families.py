@@ -132,7 +132,7 @@ class TestIndependent:
         assert results[TWO]["status"] == 0, results
         assert (work / "out" / TWO / "two_2.nii.gz").is_file()
         assert results["Task99"]["status"] == (
-            f"error: --domain: expected one of {ONE}, {TWO}, found Task99"
+            f"error: --domain: expected one of {ONE}, {TWO}. Received: Task99"
         )
 
 
@@ -162,7 +162,7 @@ class TestAdapt:
     @pytest.mark.parametrize(
         ("name", "words"),
         [
-            ("no init", "--init: expected random, mean or one of Task91_One, found"),
+            ("no init", "--init: expected random, mean or one of Task91_One. Rec"),
             ("no parent", "expected a model as `python -m u2net_tf.train` writes it"),
         ],
     )
@@ -187,8 +187,8 @@ class TestCompose:
     @pytest.mark.parametrize(
         ("name", "words"),
         [
-            ("again", "expected a folder without a model, found"),
-            ("none", "--remove: expected some of Task91_One, Task92_Two, found"),
+            ("again", "expected a folder without a model. Rec"),
+            ("none", "--remove: expected some of Task91_One, Task92_Two. Rec"),
         ],
     )
     def test_wrong_input_is_one_message(self, work, composed, name, words):

@@ -101,14 +101,9 @@ def test_shared_is_universal_but_for_its_convolutions(settings):
     assert shared == {**universal, "adapter": "none"}
 
 
-# `test_real_scans.py` trains with universal.flags, too.
-@pytest.mark.parametrize(
-    "name",
-    [
-        "upstream",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[:2]),
-    ],
-)
+# `test_real_scans.py` trains with universal.flags, and is not slow.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_trains(tiny_data, tmp_path, name):
     line = (
         f"--flagfile={FOLDER}/{name}.flags",
@@ -118,7 +113,7 @@ def test_trains(tiny_data, tmp_path, name):
     )
     result = session("u2net_tf.train", {name: line}, route="plain")[name]
     assert result["status"] == 0
-    assert result["stdout"].startswith(f"{tmp_path}: 2 steps in 1 epochs")
+    assert result["stdout"].startswith(f"{tmp_path}: 2 steps in 1 epoch ")
     spec = load_spec(tmp_path)
     given = lines_of(name)
     assert spec.adapter == given["adapter"]

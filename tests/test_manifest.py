@@ -25,16 +25,16 @@ DOMAIN = Domain(
 OTHER = dataclasses.replace(DOMAIN, name="Task91_Other")
 
 
-def make_entry(case, split, shard):
+def make_entry(case, group, shard):
     return manifest.CaseEntry(
         case=case,
-        split=split,
+        group=group,
         shard=shard,
         files=[f"/raw/{case}.nii.gz", f"/raw/{case} é.nii.gz"],
         raw_shape=[10, 20, 30],
         raw_spacing_mm=[3.3, 0.1, 1.0],
         raw_orientation="LPS",
-        raw_affine=[[1.0, 0.1, 0.0, -3.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+        raw_affine=[[1.0, 0.1, 0.0, -3.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]],
         crop_start=[0, 1, 2],
         crop_shape=[10, 18, 25],
         shape=[11, 18, 25],
@@ -92,13 +92,22 @@ def test_manifest_has_a_line_per_case():
 
 def test_cases_and_shards_of_a_split():
     made = make_manifest()
-    assert [entry.case for entry in made.entries("train")] == ["b", "a"]
-    assert [entry.case for entry in made.entries("validation")] == []
-    assert made.shards("test") == ["test-00000-of-00001.tfrecord"]
-    assert made.shards("train") == [
+    assert [entry.case for entry in made.entries({"a", "b"})] == ["b", "a"]
+    assert [entry.case for entry in made.entries(())] == []
+    assert made.shards(["d"]) == ["test-00000-of-00001.tfrecord"]
+    assert made.shards(["a", "b"]) == [
         "train-00000-of-00002.tfrecord",
         "train-00001-of-00002.tfrecord",
     ]
+
+
+def test_a_shard_with_other_cases_beside_is_an_error():
+    cases = (make_entry("a", "train", "s"), make_entry("b", "train", "s"))
+    made = dataclasses.replace(make_manifest(), cases=cases)
+    assert made.shards(("a", "b")) == ["s"]
+    match = "Task90_Organ/s: expected cases of one group, such as a. Received: b beside"
+    with pytest.raises(InputError, match=match):
+        made.shards(("a",))
 
 
 @pytest.mark.parametrize(
@@ -116,9 +125,6 @@ def test_cases_and_shards_of_a_split():
         {"preprocessing": Preprocessing(intensity_floor=0)},
         {"preprocessing": Preprocessing(statistics_over="positive")},
         {"preprocessing": Preprocessing(size_rounding="truncate")},
-        {"train": ("a",)},
-        {"validation": ()},
-        {"test": ("b", "d"), "train": ("a",)},
     ],
 )
 def test_fingerprint_changes_with_what_changes_the_shards(changes):
@@ -130,12 +136,77 @@ def test_fingerprint_changes_with_what_changes_the_shards(changes):
 OLD_FINGERPRINT = "d36b1261040d22db0d831a96b91c9d1b4b45a8c2de40d234e197f62ee817cd0d"
 
 
-def test_fingerprint_of_the_defaults_is_what_it_always_was():
-    assert manifest.fingerprint(DOMAIN) == OLD_FINGERPRINT
+def test_fingerprint_is_that_of_all_time():
+    """Also with the later fields; a rename in the code must not change it."""
+    assert manifest.fingerprint(DOMAIN) == (
+        "b9d2ec9854b6457565ac1f9bb31dcaeb417e2f43ffa79ecb7f633e2536b252c0"
+    )
+    settings = Preprocessing(
+        intensity_floor=-1024, statistics_over="positive", size_rounding="truncate"
+    )
+    changed = dataclasses.replace(DOMAIN, preprocessing=settings)
+    assert manifest.fingerprint(changed) == (
+        "96655a4a0e5495ed11a6078422315e9b84a4851288ee832b5a1947e991125c4c"
+    )
+
+
+def test_all_differences_are_listed():
+    made = make_manifest()
+    assert made.differences(DOMAIN) == []
+    moved = dataclasses.replace(made.cases[0], group="test")
+    made = dataclasses.replace(made, cases=(moved, made.cases[1], made.cases[1]))
+    assert [str(difference) for difference in made.differences(DOMAIN)] == [
+        "expected case a in train, as in the plan. Received: shards of another plan, "
+        "where it is there twice",
+        "expected case b in train, as in the plan. Received: shards of another plan, "
+        "where it is in test",
+        "expected case d in test, as in the plan. Received: shards of another plan, "
+        "where it is not there",
+    ]
+
+
+def write_format_1(folder, domain=DOMAIN):
+    """Plan and manifest as a version before folds wrote them."""
+    write_converted(folder, Plan((domain,)))
+    path = folder / "plan.json"
+    content = {**json.loads(path.read_text()), "format": 1}
+    del content["written_by"], content["domains"][0]["folds"]
+    path.write_text(json.dumps(content))
+    path = manifest.manifest_path(folder, domain.name)
+    content = {**json.loads(path.read_text()), "format": 1}
+    del content["written_by"]
+    for entry in content["cases"]:
+        entry["split"] = entry.pop("group")
+    content["fingerprint"] = OLD_FINGERPRINT
+    path.write_text(json.dumps(content))
+
+
+def test_shards_of_format_1_are_valid(tmp_path):
+    write_format_1(tmp_path)
+    plan, (made,) = manifest.load_converted(tmp_path)
+    assert plan == Plan((DOMAIN,))
+    assert made.cases == make_manifest().cases
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spacing_mm": (3.0, 1.0, 1.1)},
+        {"train": ("a",)},
+        {"validation": ()},
+        {"test": ("b", "d"), "train": ("a",)},
+    ],
+)
+def test_shards_of_format_1_and_of_another_plan(tmp_path, changes):
+    write_format_1(tmp_path)
+    plan = Plan((dataclasses.replace(DOMAIN, **changes),))
+    files.write_text(tmp_path / "plan.json", plan_to_json(plan))
+    with pytest.raises(InputError, match="Received: shards of another plan"):
+        manifest.load_converted(tmp_path)
 
 
 def test_shards_from_before_the_later_fields_are_valid(tmp_path):
-    write_converted(tmp_path, Plan((DOMAIN,)))
+    write_format_1(tmp_path)
     content = json.loads((tmp_path / "plan.json").read_text())
     preprocessing = content["domains"][0]["preprocessing"]
     for name in ("intensity_floor", "statistics_over", "size_rounding"):
@@ -169,6 +240,9 @@ def test_fingerprint_tells_floors_apart():
         {"mirror_axes": ()},
         {"raw_dir": "elsewhere"},
         {"labels": (Label("background", (0,)), Label("renamed", (1, 2), 2))},
+        {"train": ("a",)},
+        {"validation": ()},
+        {"train": (), "validation": (), "folds": (("a", "c"), ("b",))},
         # Whole numbers, as people write them into a plan.
         {"spacing_mm": (3, 1, 1)},
         {"preprocessing": Preprocessing(clip_percentiles=(2, 98))},
@@ -199,7 +273,7 @@ def test_a_domain_that_is_not_asked_for_may_be_missing(tmp_path):
 
 
 def test_missing_plan_names_the_file(tmp_path):
-    with pytest.raises(InputError, match="plan.json: .*found no such file"):
+    with pytest.raises(InputError, match="plan.json: .*Received: no such file"):
         manifest.load_converted(tmp_path)
 
 
@@ -221,16 +295,20 @@ def corrupt(change):
     ("text", "message"),
     [
         ("", "expected a manifest"),
-        ('{"format": 1, "cases": [', "expected a manifest. Received: JSONDecodeError"),
+        (
+            '{"format": 1, "cases": [',
+            "a manifest .* Received: Expecting value",
+        ),
         ("[1]", "expected a manifest"),
-        ("{}", "KeyError: 'format'"),
-        (corrupt(lambda c: c | {"format": 99}), "expected format 1. Received: 99"),
-        (corrupt(lambda c: c | {"cases": [1]}), "expected a manifest"),
-        (corrupt(lambda c: c | {"cases": [{"case": "a"}]}), "expected a manifest"),
-        (corrupt(lambda c: c | {"more": 1}), "'more'"),
+        ("{}", "format: expected a whole number from 1 to 2.*Received: nothing"),
+        (corrupt(lambda c: c | {"format": 99}), "Received: 99, written by u2net-tf"),
+        (corrupt(lambda c: c | {"cases": [1]}), r"cases\[0\]: expected an object"),
+        (corrupt(lambda c: c | {"cases": [{"case": "a"}]}), r"cases\[0\]\.group: exp"),
+        ('{"format": 1, "domain": "a"}', "a manifest .*, format 1. Received: KeyError"),
+        (corrupt(lambda c: c | {"more": 1}), "more: expected no field of this name"),
         (corrupt(lambda c: c | {"domain": "x"}), "domain: expected Task90_Organ"),
-        (corrupt(lambda c: c | {"compression": "zip"}), "none or gzip. .*'zip'"),
-        (corrupt(lambda c: c | {"image_dtype": "int8"}), "float32. Received: 'int8'"),
+        (corrupt(lambda c: c | {"compression": "zip"}), "'none' or 'gzip'. .*'zip'"),
+        (corrupt(lambda c: c | {"image_dtype": "int8"}), "float32'. Received: 'int8'"),
     ],
 )
 def test_content_that_cannot_be_used_names_the_file(tmp_path, text, message):

@@ -8,7 +8,7 @@ from u2net_tf.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.errors import InputError
 from u2net_tf.models.model_spec import (
     ModelSpec,
-    spec_difference,
+    check_same_spec,
     spec_from_json,
     spec_to_json,
 )
@@ -40,9 +40,18 @@ def test_defaults_round_trip():
 LATER = {"intensity_floor": None, "statistics_over": "all", "size_rounding": "nearest"}
 
 
+def of_format_1(text):
+    """A plan as a version before folds wrote it."""
+    content = {**json.loads(text), "format": 1}
+    del content["written_by"]
+    for domain in content["domains"]:
+        del domain["folds"]
+    return json.dumps(content)
+
+
 @pytest.mark.parametrize("field", LATER)
 def test_a_plan_from_before_a_field_means_its_default(field):
-    plan = plan_from_json(edited([*P, field], ...), "plan.json")
+    plan = plan_from_json(of_format_1(edited([*P, field], ...)), "plan.json")
     expected = dataclasses.replace(
         PLAN.domains[1].preprocessing, **{field: LATER[field]}
     )
@@ -51,7 +60,7 @@ def test_a_plan_from_before_a_field_means_its_default(field):
 
 
 def test_a_plan_from_before_all_of_them_is_the_paper_s():
-    content = json.loads(plan_to_json(PLAN))
+    content = json.loads(of_format_1(plan_to_json(PLAN)))
     for domain in content["domains"]:
         domain["preprocessing"] = {
             "margin_voxels": 5,
@@ -67,18 +76,54 @@ def test_a_model_from_before_them_is_the_paper_s():
     knee = dataclasses.replace(KNEE, preprocessing=Preprocessing())
     spec = ModelSpec(plan=Plan((knee,)), pools=(1, 1, 1))
     fields = json.loads(spec_to_json(spec))
-    plan = json.loads(fields["plan"])
+    for field in ("format", "written_by"):
+        del fields[field]
+    plan = fields.pop("plan")
     for field in LATER:
         del plan["domains"][0]["preprocessing"][field]
-    old = json.dumps({**fields, "plan": json.dumps(plan)})
+    del plan["domains"][0]["folds"]
+    old = json.dumps({**fields, "plan": json.dumps({"format": 1, **plan})})
     assert spec_from_json(old, "checkpoint") == spec
-    assert spec_difference(spec, spec_from_json(old, "checkpoint")) == ""
+    check_same_spec(spec, spec_from_json(old, "checkpoint"))
 
 
 @pytest.mark.parametrize("field", ["margin_voxels", "spacing_source"])
 def test_a_field_that_was_always_there_may_not_be_missing(field):
-    with pytest.raises(InputError, match=f"{field}: expected .*Received: 'nothing'"):
+    for text in (edited([*P, field], ...), of_format_1(edited([*P, field], ...))):
+        with pytest.raises(InputError, match=f"{field}: expected .*Received: nothing"):
+            plan_from_json(text, "plan.json")
+
+
+@pytest.mark.parametrize("field", [*LATER, "margin_voxels"])
+def test_no_default_takes_the_place_of_a_field_in_a_plan_of_today(field):
+    match = rf"domains\[1\]\.preprocessing\.{field}: expected a value. Rec.*: nothing"
+    with pytest.raises(InputError, match=match):
         plan_from_json(edited([*P, field], ...), "plan.json")
+
+
+def test_a_misspelled_field_is_named_with_what_may_be_meant():
+    text = plan_to_json(PLAN).replace('"spacing_mm"', '"spacing"')
+    with pytest.raises(InputError) as caught:
+        plan_from_json(text, "my/plan.json")
+    assert str(caught.value) == (
+        "my/plan.json: domains[0].spacing: expected no field of this name. Received: "
+        "[3.6, 0.625, 0.7]. Did you mean 'spacing_mm'?"
+    )
+
+
+def test_a_field_that_stands_twice_is_refused():
+    text = plan_to_json(PLAN).replace('"seed"', '"seed": 1, "seed"')
+    with pytest.raises(InputError, match=r"plan\.json: field 'seed': expected it once"):
+        plan_from_json(text, "plan.json")
+
+
+def test_a_plan_of_a_later_version_names_it():
+    content = {**json.loads(plan_to_json(PLAN)), "format": 99}
+    content["written_by"] = "u2net-tf 7.1"
+    with pytest.raises(InputError) as caught:
+        plan_from_json(json.dumps(content), "plan.json")
+    assert "plan.json: format: expected a whole number from 1 to 2" in str(caught.value)
+    assert str(caught.value).endswith("Received: 99, written by u2net-tf 7.1")
 
 
 def test_whole_numbers_are_floors_too():
@@ -102,7 +147,7 @@ def test_load_plan(tmp_path):
     path.write_text(plan_to_json(PLAN), encoding="utf-8")
     assert load_plan(path) == PLAN
     path.write_text("{")
-    with pytest.raises(InputError, match=r"plan\.json: expected JSON"):
+    with pytest.raises(InputError, match=r"plan\.json: expected a plan .*Expecting"):
         load_plan(path)
 
 
@@ -126,7 +171,9 @@ D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "label
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["format"], 2),
+        (["format"], 3),
+        (["format"], 0),
+        (["format"], "1"),
         (["format"], ...),
         (["seed"], -1),
         (["seed"], "0"),
@@ -221,7 +268,7 @@ def test_one_name_twice_is_an_error():
 
 @pytest.mark.parametrize("text", ["[]", "5", "null"])
 def test_what_is_no_plan_is_named(text):
-    with pytest.raises(InputError, match="plan.json: the plan: expected an object"):
+    with pytest.raises(InputError, match="plan.json: expected a plan .*, an object"):
         plan_from_json(text, "plan.json")
 
 
@@ -232,10 +279,10 @@ def test_whole_numbers_are_spacings_too():
 
 
 def test_two_classes_of_one_name_are_refused():
-    twice = (*KNEE.labels, Label("bone", (77,)))
-    plan = Plan((dataclasses.replace(KNEE, labels=twice),))
-    with pytest.raises(InputError, match="labels: expected distinct names"):
-        plan_from_json(plan_to_json(plan), "plan.json")
+    with pytest.raises(InputError, match=r"domains\[1\]\.labels: expected distinct"):
+        plan_from_json(edited([*L, "name"], "background"), "plan.json")
+    with pytest.raises(ValueError, match="labels: expected distinct names"):
+        dataclasses.replace(KNEE, labels=(*KNEE.labels, Label("bone", (77,))))
 
 
 @pytest.mark.parametrize("name", ["../knee", "a/b", "a\\b", "..", "/knee"])

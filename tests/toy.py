@@ -3,9 +3,12 @@
 For tests of what stands around the network: trainer, checkpoints, loop, predictor.
 """
 
+import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
+from unittest import mock
 
 import keras
 import nibabel as nib
@@ -128,6 +131,23 @@ def make_trainer(seed=0, plan=PLAN, dtype="float32", **options):
     network = build_toy_network(spec, dtype=dtype)
     options = {"learning_rate": 0.01, "weight_decay": 0.1, **options}
     return spec, Trainer(network, **options)
+
+
+@contextlib.contextmanager
+def eager_steps():
+    """To trace a step takes longer than to take the few steps of most tests."""
+    original = Trainer.step
+
+    @functools.wraps(original)
+    def step(self, domain, batch):
+        tf.config.run_functions_eagerly(True)
+        try:
+            return original(self, domain, batch)
+        finally:
+            tf.config.run_functions_eagerly(False)
+
+    with mock.patch.object(Trainer, "step", step):
+        yield
 
 
 def draw_batch(domain, seed=0, size=(8, 8, 8), dtype="float32"):

@@ -86,9 +86,10 @@ def _check_plan(plan_path: pathlib.Path, raw_dir: pathlib.Path) -> None:
         folder = pathlib.Path(domain["raw_dir"])
         if not folder.is_relative_to(raw_dir.resolve()):
             raise command.InputError(
-                f"--output_dir: {plan_path}: expected a plan of the scans in "
-                f"{raw_dir}, found one of {folder}; name another folder (make demo "
-                "DEMO=...)"
+                f"`output_dir`: {plan_path}",
+                expected=f"a plan of the scans in {raw_dir}",
+                received=f"a plan of {folder}",
+                hint="Choose another folder (make demo DEMO=...)",
             )
 
 

@@ -53,7 +53,9 @@ def main(argv: Sequence[str]) -> None:
     network = command_flags.read(NetworkConfig)
     settings = {**network.options(), "pools": network.pools or (5, 5, 5)}
     if max(settings["pools"]) < 1:
-        raise command.InputError("--pools: expected at least one above 0, found 0,0,0")
+        raise command.InputError(
+            "`pools`", expected="at least one above 0", received="0,0,0"
+        )
     draw_network(output, **settings)
     print(f"{output}: drew the network with --adapter={settings['adapter']}")
 

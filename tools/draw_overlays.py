@@ -84,17 +84,17 @@ def find_cases(
     references = references or [""] * len(images)
     if not len(images) == len(references) == len(predictions):
         raise command.InputError(
-            "--image, --reference, --prediction: expected each as often as the others, "
-            f"or no --reference. Received: {len(images)}, {len(references)}, "
-            f"{len(predictions)} of them"
+            "`image`, `reference`, `prediction`",
+            expected="each as often as the others, or no `reference`",
+            received=f"{len(images)}, {len(references)}, {len(predictions)} of them",
         )
     cases = []
     for image, reference, prediction in zip(
         images, references, predictions, strict=True
     ):
-        image_files = _list_files("--image", image)
-        prediction_files = _list_files("--prediction", prediction)
-        reference_files = _list_files("--reference", reference) if reference else {}
+        image_files = _list_files("image", image)
+        prediction_files = _list_files("prediction", prediction)
+        reference_files = _list_files("reference", reference) if reference else {}
         if pathlib.Path(image).is_file() and pathlib.Path(prediction).is_file():
             # Files named one by one belong together whatever they are called.
             name = next(iter(image_files))
@@ -104,12 +104,13 @@ def find_cases(
         names = [name for name in image_files if name in prediction_files]
         if not names:
             raise command.InputError(
-                f"--prediction: expected files named as in {image}. "
-                f"Received: {prediction} with {sorted(prediction_files)[:3]}"
+                "`prediction`",
+                expected=f"files named as in {image}",
+                received=f"{prediction} with {sorted(prediction_files)[:3]}",
             )
         for name in names[:max_cases]:
             if reference and name not in reference_files:
-                raise FileNotFoundError(f"--reference: no {name} in {reference}")
+                raise FileNotFoundError(f"`reference`: no {name} in {reference}")
             cases.append(
                 OverlayCase(
                     name=name.removesuffix(".gz").removesuffix(".nii"),
@@ -125,7 +126,7 @@ def _list_files(flag: str, file_or_folder: str) -> dict[str, pathlib.Path]:
     """Returns the NIfTI files by name, in order; hidden ones are left out."""
     path = pathlib.Path(file_or_folder)
     if not path.exists():
-        raise FileNotFoundError(f"{flag}: no such file or folder: {path}")
+        raise FileNotFoundError(f"`{flag}`: no such file or folder: {path}")
     files = [path] if path.is_file() else sorted(path.iterdir())
     found = {
         file.name: file
@@ -133,7 +134,7 @@ def _list_files(flag: str, file_or_folder: str) -> dict[str, pathlib.Path]:
         if file.name.endswith(_SUFFIXES) and not file.name.startswith(".")
     }
     if not found:
-        raise command.InputError(f"{flag}: expected .nii or .nii.gz. Received: {path}")
+        raise command.InputError(f"`{flag}`", expected=".nii or .nii.gz", received=path)
     return found
 
 
@@ -155,7 +156,7 @@ def draw_overlays(cases: Sequence[OverlayCase], output: pathlib.Path) -> None:
     """
     pictures.check_output(output)
     if not cases:
-        raise command.InputError("cases: expected at least one. Received: none")
+        raise command.InputError("cases", expected="at least one", received="none")
     figure = pictures.new_figure(9.0, 3.0 * len(cases) + 0.4)
     axes = figure.subplots(len(cases), 3, squeeze=False)
     classes: set[int] = set()
@@ -190,9 +191,10 @@ def _draw_case(row: Sequence[Axes], case: OverlayCase) -> set[int]:
             label_affine, affine, atol=1e-2
         ):
             raise command.InputError(
-                f"{path}: expected the grid of {case.image_path}, shape {image.shape} "
-                f"and affine {affine.round(3).tolist()}. Received: {labels.shape} and "
-                f"{label_affine.round(3).tolist()}"
+                path,
+                expected=f"the grid of {case.image_path}, shape {image.shape} and "
+                f"affine {affine.round(3).tolist()}",
+                received=f"{labels.shape} and {label_affine.round(3).tolist()}",
             )
         overlays.append(np.rint(labels).astype(int))
     guide = overlays[0] if overlays[0] is not None else overlays[1]
@@ -229,11 +231,11 @@ def _read_canonical(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
         array = np.asarray(volume.dataobj)
     except (nib.filebasedimages.ImageFileError, EOFError, OSError) as error:
         raise command.InputError(
-            f"{path}: expected a readable NIfTI file: {error}"
+            path, expected="a readable NIfTI file", received=error
         ) from error
     if array.ndim not in (3, 4):
         raise command.InputError(
-            f"{path}: expected 3 or 4 axes. Received: {array.shape}"
+            path, expected="3 or 4 axes", received=f"shape {array.shape}"
         )
     return array, volume.affine
 

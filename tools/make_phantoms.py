@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from u2net_tf import command
+from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
     from tools import phantom_domains, phantoms
@@ -79,18 +80,20 @@ def write_phantoms(
     for folder in chosen:
         if folder not in phantom_domains.DOMAINS:
             raise command.InputError(
-                f"--domains: expected some of {', '.join(phantom_domains.DOMAINS)}. "
-                f"Received: {folder!r}"
+                "`domains`",
+                expected=f"some of {', '.join(phantom_domains.DOMAINS)}",
+                received=repr(folder),
             )
     made = {"version": _VERSION, "seed": seed, "num_cases": num_cases}
+    cases = quantity(num_cases, "case")
     present = {folder: _read_marker(output_dir / folder) for folder in chosen}
     for folder in chosen:
         where = output_dir / folder
         if present[folder] == made:
-            print(f"{where}: there already, {num_cases} cases of seed {seed}")
+            print(f"{where}: there already, {cases} of seed {seed}")
             continue
         size = _write_domain(where, folder, phantom_domains.DOMAINS[folder], made)
-        print(f"{where}: wrote {num_cases} cases of seed {seed}, {size / 1e6:.1f} MB")
+        print(f"{where}: wrote {cases} of seed {seed}, {size / 1e6:.1f} MB")
 
 
 def _read_marker(folder: pathlib.Path) -> dict | None:
@@ -109,14 +112,18 @@ def _read_marker(folder: pathlib.Path) -> dict | None:
             expected |= {folder / entry["image"], folder / entry["label"]}
     except (OSError, ValueError, KeyError, TypeError):
         raise command.InputError(
-            f"{folder}: expected a free name or a folder written by make_phantoms; "
-            "it holds something else and is left alone. Choose another --output_dir"
+            folder,
+            expected="no folder, or one written by make_phantoms",
+            received="a folder with something else, which is left alone",
+            hint="Choose another `output_dir`",
         ) from None
     found = set(folder.rglob("*"))
     if found - expected:
         raise command.InputError(
-            f"{folder}: holds files that make_phantoms did not write and is left "
-            f"alone. Received: {sorted(map(str, found - expected))[:3]}"
+            folder,
+            expected="no folder, or one written by make_phantoms",
+            received=f"{sorted(map(str, found - expected))[:3]}, which are left alone",
+            hint="Choose another `output_dir`",
         )
     # A folder that lost a file is not there already: it is made anew.
     return made if found == expected else {}
@@ -130,7 +137,6 @@ def _write_domain(
 ) -> int:
     """Writes one domain beside its place and moves it there; returns its bytes."""
     import numpy as np
-    import tqdm
 
     partial = folder.with_name(f".{folder.name}.partial")
     # What a run that was killed has left behind.
@@ -140,7 +146,7 @@ def _write_domain(
         for part in ("imagesTr", "labelsTr"):
             (partial / part).mkdir(parents=True)
         cases = range(made["num_cases"])
-        for case in tqdm.tqdm(cases, domain.name, unit="case", disable=None):
+        for case in command.progress_bar(cases, domain.name, unit="case"):
             # Named seeds, so that a case does not depend on which others are drawn.
             rng = np.random.default_rng([made["seed"], zlib.crc32(key.encode()), case])
             name = f"{domain.name.lower()}_{case:03d}.nii.gz"

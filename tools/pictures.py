@@ -39,7 +39,7 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
 def check_output(output: pathlib.Path) -> None:
     """Raises InputError unless `output` names a PNG file that can be written."""
     if output.suffix.lower() != ".png" or output.is_dir():
-        raise command.InputError(f"--output: expected FILE.png. Received: {output}")
+        raise command.InputError("`output`", expected="FILE.png", received=output)
 
 
 def save_figure(figure: Figure, output: pathlib.Path) -> None:

@@ -56,23 +56,21 @@ def read_curves(path: pathlib.Path) -> dict[str, Curve]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"--model_dir: expected a folder that u2net_tf.train has written to; there "
-            f"is no {path}"
+            "`model_dir`: expected a folder that u2net_tf.train has written to. "
+            f"Received: no {path}"
         )
     points: dict[str, dict[int, float]] = collections.defaultdict(dict)
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
         if "step" not in columns:
-            raise command.InputError(
-                f"{path}: expected a column 'step'. Received: {columns}"
-            )
+            raise command.InputError(path, expected="a column 'step'", received=columns)
         for row in reader:
             for name, step, value in _read_row(path, reader.line_num, row):
                 points[name][step] = value
     if not points:
         raise command.InputError(
-            f"{path}: expected a row per epoch. Received: the head only"
+            path, expected="a row per epoch", received="the header only"
         )
     return {name: sorted(column.items()) for name, column in points.items()}
 
@@ -88,7 +86,9 @@ def _read_row(
                 yield name, int(step or ""), float(cell)
     except (TypeError, ValueError):
         raise command.InputError(
-            f"{path}, line {line}: expected numbers. Received: {[step, *row.values()]}"
+            f"{path}, line {line}",
+            expected="numbers",
+            received=[step, *row.values()],
         ) from None
 
 

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from u2net_tf import command, command_flags, machine
+from u2net_tf.config.data import RESIZE_METHODS
 from u2net_tf.config.network import NetworkConfig
 from u2net_tf.models.model_spec import (
     ModelSpec,
@@ -51,7 +52,7 @@ def define_flags() -> None:
         "it; each domain's own if empty.",
     )
     flags.DEFINE_enum(
-        "resize_method", "linear", ["linear", "cubic"], "How patches were resized."
+        "resize_method", "linear", RESIZE_METHODS, "How patches were resized."
     )
     command_flags.define(NetworkConfig)
 
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
     """Ports the weights that the flags name."""
     del argv  # flags only; `command.start` has checked
     values = flags.FLAGS
-    command.required(*(values[name] for name in ("weights", "plan", "model_dir")))
+    command_flags.required(*(values[name] for name in ("weights", "plan", "model_dir")))
     port(pathlib.Path(values.weights), _spec(), values.model_dir)
 
 
@@ -101,18 +102,19 @@ def port(weights: pathlib.Path, spec: ModelSpec, model_dir: str) -> None:
     params, notes = read_published(weights)
     try:
         found = contradictions(read_structure(params), spec)
-    except ValueError as error:
-        raise command.InputError(f"{weights}: {error}") from error
+    except command.InputError as error:
+        raise error.within(weights) from None
     if found:
         raise command.InputError(
-            f"{weights}: expected the network of the plan and flags, found another:\n  "
-            + "\n  ".join(found)
+            weights,
+            expected="the network of the plan and flags",
+            received="another network:\n  " + "\n  ".join(found),
         )
     network = build_network(spec)
     try:
         load_published_weights(network, params)
-    except ValueError as error:
-        raise command.InputError(f"{weights}: {error}") from error
+    except command.InputError as error:
+        raise error.within(weights) from None
     path = save_model(model_dir, spec, network)
     _say(weights, notes, spec, network, path)
 

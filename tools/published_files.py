@@ -51,16 +51,20 @@ def read_published(path: pathlib.Path) -> Published:
         StoppedError: If PyTorch is needed and not installed.
     """
     if not path.is_file():
-        raise InputError(f"{path}: expected a file of weights, found no such file")
+        raise InputError(path, expected="a file of weights", received="no such file")
     if not path.name.endswith(SUFFIXES):
-        raise InputError(f"{path}: expected a file {', '.join(SUFFIXES)}")
+        raise InputError(
+            path,
+            expected=f"a name ending in {', '.join(SUFFIXES)}",
+            received=path.name,
+        )
     notes: list[str] = []
     if path.suffix == ".npz":
         params = _read_npz(path, notes)
     else:
         params = _read_torch(path, notes)
     if not params:
-        raise InputError(f"{path}: expected parameters, found none")
+        raise InputError(path, expected="parameters", received="none")
     _check_values(path, params)
     return Published(params, tuple(notes))
 
@@ -68,9 +72,15 @@ def read_published(path: pathlib.Path) -> Published:
 def _check_values(path: pathlib.Path, params: Mapping[str, np.ndarray]) -> None:
     for name, array in params.items():
         if array.dtype != np.float32:
-            raise InputError(f"{path}: {name}: expected float32, found {array.dtype}")
+            raise InputError(
+                f"{path}: {name}", expected="float32", received=array.dtype
+            )
         if not np.isfinite(array).all():
-            raise InputError(f"{path}: {name}: expected finite numbers, found others")
+            raise InputError(
+                f"{path}: {name}",
+                expected="finite numbers",
+                received="NaN or infinity",
+            )
 
 
 def _read_npz(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
@@ -89,8 +99,9 @@ def _read_npz(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
         zlib.error,
     ) as error:
         raise InputError(
-            f"{path}: expected an .npz of arrays, found another file or a damaged one: "
-            f"{error}"
+            path,
+            expected="an .npz of arrays",
+            received=f"another file or a damaged one: {error}",
         ) from error
     if golden:
         notes.append(f"taken: the arrays named {GOLDEN}…; left: {left} others")
@@ -107,8 +118,10 @@ def _read_torch(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
     content = _load(path, notes)
     if not isinstance(content, Mapping):
         raise InputError(
-            f"{path}: expected a state dict, or a checkpoint that holds one, found "
-            f"another object: save network.state_dict()"
+            path,
+            expected="a state dict, or a checkpoint that holds one",
+            received=f"an object of type {type(content).__name__}",
+            hint="Save network.state_dict()",
         )
     for key in STATE_DICT_KEYS:
         if isinstance(content.get(key), Mapping):
@@ -119,8 +132,10 @@ def _read_torch(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
     others = [str(key) for key, value in content.items() if not torch.is_tensor(value)]
     if others:
         raise InputError(
-            f"{path}: expected a state dict, or a checkpoint that holds one as "
-            f"{' or '.join(STATE_DICT_KEYS)}, found what is no tensor: {sorted(others)}"
+            path,
+            expected="a state dict, or a checkpoint that holds one as "
+            f"{' or '.join(STATE_DICT_KEYS)}",
+            received=f"values that are no tensors: {sorted(others)}",
         )
     others = [
         f"{name}: {tensor.dtype}"
@@ -131,7 +146,7 @@ def _read_torch(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
     ]
     if others:
         raise InputError(
-            f"{path}: expected a name and a dense float32 tensor each, found {others}"
+            path, expected="a name and a dense float32 tensor each", received=others
         )
     params = {name: tensor.detach().numpy() for name, tensor in content.items()}
     if params and all(name.startswith(DATA_PARALLEL) for name in params):
@@ -171,8 +186,9 @@ def _load(path: pathlib.Path, notes: list[str]) -> Any:
         UnicodeDecodeError,
     ) as error:
         raise InputError(
-            f"{path}: expected a file that torch.save wrote, found another or a "
-            f"damaged one: {error}"
+            path,
+            expected="a file that torch.save wrote",
+            received=f"another file or a damaged one: {error}",
         ) from error
     notes.append("pickled objects that are no tensors were passed over, not run")
     return content

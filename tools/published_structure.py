@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from u2net_tf.errors import InputError
 from u2net_tf.models.model_spec import ModelSpec
 from u2net_tf.networks.blocks import published_second_up_conv
+from u2net_tf.wording import quantity
 
 STEM = "in_tr_list.{}.op1.0.weight"
 HEAD = "out_tr_list.{}.conv1.weight"
@@ -45,14 +47,16 @@ def read_structure(params: Mapping[str, np.ndarray]) -> Structure:
         params: Published name to array, with PyTorch's axes.
 
     Raises:
-        ValueError: If they are not those of the published network at all.
+        InputError: If they are not those of the published network at all.
     """
     num_domains = _count(params, r"(?:in_tr_list|out_tr_list)\.(\d+)\.")
     stem = params.get(STEM.format(0))
     if stem is None or stem.ndim != 5:
-        raise ValueError(
-            f"expected the published network's names, such as {STEM.format(0)}, with "
-            f"their shapes, found {sorted(params)[:3]} …"
+        raise InputError(
+            "parameters",
+            expected=f"the published network's names, such as {STEM.format(0)}, with "
+            "their shapes",
+            received=f"{sorted(params)[:3]} …",
         )
     adapter = _adapter(params)
     return Structure(
@@ -103,36 +107,50 @@ def contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
     num_domains = len(structure.num_modalities)
     if num_domains != len(domains):
         found.append(
-            f"in_tr_list.0 … in_tr_list.{num_domains - 1}: {num_domains} domains, "
-            f"--plan and --domains give {len(domains)} ({', '.join(spec.plan.names)}): "
-            f"name {num_domains} with --domains, in the order of the training's --tasks"
+            f"in_tr_list.0 … in_tr_list.{num_domains - 1}: expected "
+            f"{quantity(num_domains, 'domain')} by `plan` and `domains`, in the order "
+            f"of the training's --tasks. Received: {len(domains)} "
+            f"({', '.join(spec.plan.names)})"
         )
     else:
         for index, domain in enumerate(domains):
-            for name, kind, got, wanted in (
-                (STEM, "modalities", structure.num_modalities, domain.num_modalities),
-                (HEAD, "classes", structure.num_classes, domain.num_classes),
+            for name, nouns, got, wanted in (
+                (
+                    STEM,
+                    ("modality", "modalities"),
+                    structure.num_modalities,
+                    domain.num_modalities,
+                ),
+                (
+                    HEAD,
+                    ("class", "classes"),
+                    structure.num_classes,
+                    domain.num_classes,
+                ),
             ):
                 if got[index] != wanted:
                     found.append(
-                        f"{name.format(index)}: {got[index]} {kind}, domain "
-                        f"{domain.name} of the plan has {wanted}: --domains in another "
+                        f"{name.format(index)}: expected "
+                        f"{quantity(got[index], *nouns)} in domain {domain.name} of "
+                        f"the plan. Received: {wanted}. Use `domains` in another "
                         "order, or other labels in the plan"
                     )
     resolved = spec.second_up_conv or published_second_up_conv(spec.adapter)
     kernels = {"full": 3, "pointwise": 1}
     last = (kernels[structure.second_up_conv], kernels[resolved])
-    for name, flag, got, wanted in (
+    for name, setting, got, wanted in (
         (STEM.format(0), "base_channels", structure.base_channels, spec.base_channels),
         (FIRST_UNIT, "adapter", structure.adapter, spec.adapter),
         (LAST_UNIT, "last_decoder_kernel", *last),
     ):
         if got != wanted:
-            found.append(f"{name}: --{flag}={got} would fit, found --{flag}={wanted}")
+            found.append(
+                f"{name}: expected `{setting}`={got}. Received: `{setting}`={wanted}"
+            )
     if structure.num_pools != max(spec.pools):
         found.append(
-            f"down_samps.0 … down_samps.{structure.num_pools - 1}: --pools with a "
-            f"largest of {structure.num_pools} would fit, found "
-            f"--pools={','.join(map(str, spec.pools))}"
+            f"down_samps.0 … down_samps.{structure.num_pools - 1}: expected `pools` "
+            f"with a largest of {structure.num_pools}. Received: "
+            f"`pools`={','.join(map(str, spec.pools))}"
         )
     return found

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from u2net_tf.errors import InputError
 from u2net_tf.networks.layers import DepthwiseConv3D, DomainConv3D, DomainNorm
 from u2net_tf.networks.units import (
     ParallelUnit,
@@ -98,7 +99,7 @@ def load_published_weights(model, params: Mapping[str, np.ndarray]) -> None:
         params: Published name, such as "down_blocks.0.op1.conv.weight", to array.
 
     Raises:
-        ValueError: If a name is missing or left over or a shape does not fit; all
+        InputError: If a name is missing or left over or a shape does not fit; all
             are named.
     """
     model.build()
@@ -106,18 +107,19 @@ def load_published_weights(model, params: Mapping[str, np.ndarray]) -> None:
     names = {name for name, _, _ in entries}
     missing, unknown = sorted(names - set(params)), sorted(set(params) - names)
     if missing or unknown:
-        raise ValueError(
-            "The parameters must be those of the model, name by name. "
-            f"Received: without {missing}, and with the unknown {unknown}"
+        raise InputError(
+            "parameters",
+            expected="those of the model, name by name",
+            received=f"none named {missing}, and the unknown {unknown}",
         )
     misfits = []
     for name, layout, variable in entries:
-        found, expected = np.shape(params[name]), torch_shape(variable, layout)
-        if found != expected:
-            misfits.append(f"{name}: {found} for {expected}")
+        received, expected = np.shape(params[name]), torch_shape(variable, layout)
+        if received != expected:
+            misfits.append(f"{name}: {received} for {expected}")
     if misfits:
-        raise ValueError(
-            f"The shapes must be the model's. Received: {', '.join(misfits)}"
+        raise InputError(
+            "parameters", expected="the model's shapes", received=", ".join(misfits)
         )
     for name, layout, variable in entries:
         variable.assign(from_torch(np.asarray(params[name]), layout))

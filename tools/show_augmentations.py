@@ -22,7 +22,8 @@ from absl import flags
 from tools import pictures
 from u2net_tf import command, command_flags, machine
 from u2net_tf.config.augmentation import AugmentationConfig
-from u2net_tf.config.data import DataConfig, SamplingConfig
+from u2net_tf.config.data import RESIZE_METHODS, DataConfig, SamplingConfig
+from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +65,7 @@ def define_flags() -> None:
         "patch_size", [], "The network's patch z,y,x, voxels; the plan's if empty."
     )
     flags.DEFINE_enum(
-        "resize_method", "linear", ["linear", "cubic"], "How images are interpolated."
+        "resize_method", "linear", RESIZE_METHODS, "How images are interpolated."
     )
     command_flags.define(AugmentationConfig)
 
@@ -87,8 +88,9 @@ def main(argv: Sequence[str]) -> None:
     domain = plan.domains[0]
     if values.modality >= domain.num_modalities:
         raise command.InputError(
-            f"--modality: expected at most {domain.num_modalities - 1} for "
-            f"{domain.name}, found {values.modality}"
+            "`modality`",
+            expected=f"at most {domain.num_modalities - 1} for {domain.name}",
+            received=values.modality,
         )
     settings = DataConfig(
         data_dir=values.data_dir,
@@ -101,7 +103,8 @@ def main(argv: Sequence[str]) -> None:
     )
     pairs = take_pairs(domain, manifest, settings, count=values.num_patches)
     draw_sheet(pairs, domain, output, modality=values.modality)
-    print(f"{values.output}: drew {values.num_patches} patches of {domain.name}")
+    patches = quantity(values.num_patches, "patch", "patches")
+    print(f"{values.output}: drew {patches} of {domain.name}")
 
 
 def take_pairs(

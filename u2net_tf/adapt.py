@@ -16,8 +16,11 @@ def main(config: AdaptConfig) -> None:
     """Adds the domain, or goes on training it."""
     machine.import_tensorflow()
     from u2net_tf.training.adaptation import adapt
+    from u2net_tf.training.start import summary
 
-    adapt(config)
+    run, checksums = adapt(config, progress=command.progress_bar)
+    print(command.name_flags(summary(run)))
+    print(checksums)
 
 
 def run() -> None:

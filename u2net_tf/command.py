@@ -9,26 +9,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import app, flags
 
 from u2net_tf.errors import InputError, StoppedError
+from u2net_tf.progress import Bar
 
 
-def required(*holders: flags.FlagHolder) -> None:
-    """Checks that flags were given.
-
-    Raises:
-      InputError: names the first that was not.
-    """
-    for holder in holders:
-        if holder.value in (None, "", []):
-            raise InputError(f"--{holder.name}: expected a value, found none")
-
-
-def _name_flags(message: str) -> str:
+def name_flags(message: str) -> str:
     """Writes the settings in a message, `name`, as the command's flags, --name."""
     from u2net_tf.config.flagfile import flag_name
 
@@ -37,6 +27,19 @@ def _name_flags(message: str) -> str:
         return f"--{name}" if name in flags.FLAGS else match[0]
 
     return re.sub(r"`(\w+)`", as_flag, message)
+
+
+def progress_bar(
+    iterable: Iterable[Any] | None = None, desc: str | None = None, **options: Any
+) -> Bar:
+    """Shows progress as a bar on standard error, if that is a terminal.
+
+    This is what commands pass to the library as `progress`.
+    """
+    # Not at the top: --help does without it.
+    from tqdm import tqdm
+
+    return tqdm(iterable, desc, disable=None, **options)
 
 
 def start(main: Callable[[Any], None], config: type | None = None) -> None:
@@ -56,11 +59,13 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
         try:
             if len(argv) > 1:
                 raise InputError(
-                    f"expected flags only (--name=value), found {argv[1:]}"
+                    "command line",
+                    expected="flags only (--name=value)",
+                    received=" ".join(argv[1:]),
                 )
             main(argv if config is None else command_flags.read(config))
         except (InputError, StoppedError, OSError) as error:
-            sys.exit(f"error: {_name_flags(str(error))}")
+            sys.exit(f"error: {name_flags(str(error))}")
         except KeyboardInterrupt:
             sys.exit("interrupted; run the same command again to go on")
 

@@ -12,9 +12,10 @@ import pydantic
 from absl import flags, logging
 from pydantic.fields import FieldInfo
 
-from u2net_tf.config.base import Config, describe
-from u2net_tf.config.flagfile import OLD_FLAGS, flag_name
+from u2net_tf.config.base import Config, to_input_error
+from u2net_tf.config.flagfile import flag_name
 from u2net_tf.errors import InputError
+from u2net_tf.migrations import OLD_FLAGS
 
 Chosen = TypeVar("Chosen", bound=Config)
 # Flags that are defined now, to be taken back for those of another command.
@@ -73,6 +74,17 @@ class _OldFlag(flags.Flag):
         flag.using_default_value = False
 
 
+def required(*chosen: flags.Flag | flags.FlagHolder) -> None:
+    """Checks that flags were given.
+
+    Raises:
+      InputError: names the first that was not.
+    """
+    for flag in chosen:
+        if flag.value in (None, "", []):
+            raise InputError(f"`{flag.name}`", expected="a value", received="none")
+
+
 def read(config: type[Chosen], *, values: flags.FlagValues = flags.FLAGS) -> Chosen:
     """The config that the command line asks for.
 
@@ -87,8 +99,8 @@ def read(config: type[Chosen], *, values: flags.FlagValues = flags.FLAGS) -> Cho
     for name, field in config.settings().items():
         flag = flag_name(name)
         value = values[flag].value
-        if field.is_required() and value in (None, "", []):
-            raise InputError(f"--{flag}: expected a value, found none")
+        if field.is_required():
+            required(values[flag])
         if isinstance(value, list):
             value = _numbers(values[flag], field)
         elif typing.get_origin(_kind(field)) is Literal:
@@ -98,7 +110,7 @@ def read(config: type[Chosen], *, values: flags.FlagValues = flags.FLAGS) -> Cho
     try:
         return config.from_flat(chosen)
     except pydantic.ValidationError as error:
-        raise InputError(f"flags: {describe(error)}") from None
+        raise to_input_error(error) from None
 
 
 def _kind(field: FieldInfo) -> Any:
@@ -160,8 +172,9 @@ def triple(
         values = ()
     if len(values) != 3 or min(values) < least:
         raise InputError(
-            f"--{flag.name}: expected three whole numbers z,y,x of at least {least}, "
-            f"found {','.join(flag.value)}"
+            f"`{flag.name}`",
+            expected=f"three whole numbers z,y,x of at least {least}",
+            received=",".join(flag.value),
         )
     return values
 
@@ -180,7 +193,8 @@ def _numbers(flag: flags.Flag, field: FieldInfo) -> tuple | None:
         lowest, highest = (number(text) for text in flag.value)
     except ValueError:
         raise InputError(
-            f"--{flag.name}: expected two numbers lowest,highest, found "
-            f"{','.join(flag.value)}"
+            f"`{flag.name}`",
+            expected="two numbers lowest,highest",
+            received=",".join(flag.value),
         ) from None
     return lowest, highest

@@ -9,13 +9,14 @@ the old ones, each bit for bit as it was. Nothing is trained.
 
 from u2net_tf import command, machine
 from u2net_tf.config.inference import ComposeConfig
+from u2net_tf.wording import quantity
 
 
 def main(config: ComposeConfig) -> None:
     """Writes the new model."""
     if len(set(config.models)) < len(config.models):
         raise command.InputError(
-            f"--models: expected each once, found {','.join(config.models)}"
+            "`models`", expected="each once", received=",".join(config.models)
         )
     machine.import_tensorflow()
     from u2net_tf.models import checksums, composition
@@ -33,7 +34,7 @@ def main(config: ComposeConfig) -> None:
     path = save_model(config.model_dir, spec, network)
     after = checksums.of_domains(*load_network(config.model_dir)[:2])
     print(checksums.compare(kept, after))
-    print(f"{len(kept)} domains in {path}")
+    print(f"{quantity(len(kept), 'domain')} in {path}")
 
 
 def run() -> None:

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Annotated, Literal, get_args
 
+from pydantic import Field
+
+from u2net_tf import schema
 from u2net_tf.errors import InputError
+from u2net_tf.schema import Count, Length, Size, Text
 
-AXES = ("z", "y", "x")
-SPLITS = ("train", "validation", "test")
-SPACING_SOURCES = ("pixdim", "affine")
-UNKNOWN_LABELS = ("fail", "background")
-STATISTICS_OVER = ("all", "positive")
-SIZE_ROUNDINGS = ("nearest", "truncate")
-# Fields of `Preprocessing` that plans, shards and models may be older than; without
-# them they are what the defaults say.
-LATER_PREPROCESSING = ("intensity_floor", "statistics_over", "size_rounding")
+Axis = Literal["z", "y", "x"]
+SpacingSource = Literal["pixdim", "affine"]
+UnknownLabels = Literal["fail", "background"]
+StatisticsOver = Literal["all", "positive"]
+SizeRounding = Literal["nearest", "truncate"]
+Split = Literal["train", "validation", "test"]
+AXES = get_args(Axis)
+SPLITS = get_args(Split)
+SPACING_SOURCES = get_args(SpacingSource)
+Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class Label:
     """One class of a domain.
 
@@ -33,12 +39,12 @@ class Label:
         keeps of this class; 0 keeps all.
     """
 
-    name: str
-    values: tuple[int, ...]
-    keep_components: int = 0
+    name: Text
+    values: Annotated[tuple[int, ...], Field(min_length=1)]
+    keep_components: Count = 0
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class Preprocessing:
     """How raw volumes of one domain become the network's input.
 
@@ -60,16 +66,25 @@ class Preprocessing:
         "nearest" or "truncate".
     """
 
-    margin_voxels: int = 5
-    clip_percentiles: tuple[float, float] = (2.0, 98.0)
-    spacing_source: str = "pixdim"
-    unknown_labels: str = "fail"
+    margin_voxels: Count = 5
+    clip_percentiles: tuple[Percentile, Percentile] = (2.0, 98.0)
+    spacing_source: SpacingSource = "pixdim"
+    unknown_labels: UnknownLabels = "fail"
     intensity_floor: float | None = None
-    statistics_over: str = "all"
-    size_rounding: str = "nearest"
+    statistics_over: StatisticsOver = "all"
+    size_rounding: SizeRounding = "nearest"
+
+    def __post_init__(self) -> None:
+        lower, upper = self.clip_percentiles
+        if lower >= upper:
+            raise InputError(
+                "clip_percentiles",
+                expected="two numbers, 0 <= lower < upper <= 100",
+                received=f"{lower:g}, {upper:g}",
+            )
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class Domain:
     """One dataset and its task. Triples are in the order z, y, x.
 
@@ -86,25 +101,80 @@ class Domain:
       mirror_axes: axes along which training may mirror a patch: "z", "y", "x". None
         where left and right are different classes.
       preprocessing: see `Preprocessing`.
-      train: cases to train on.
-      validation: cases watched during training; may be empty.
+      train: cases to train on; none where there are folds.
+      validation: cases to validate on during training; may be empty, and is where
+        there are folds.
       test: cases for the final scores.
+      folds: cases to train on, in groups of which training may leave one out to
+        validate on; see `with_fold`.
+
+    Raises:
+      ValueError: if a field is out of range or two contradict each other.
     """
 
-    name: str
-    raw_dir: str
-    modalities: tuple[str, ...]
-    labels: tuple[Label, ...]
-    spacing_mm: tuple[float, float, float]
-    median_shape: tuple[int, int, int]
-    patch_size: tuple[int, int, int]
-    pools: tuple[int, int, int]
-    batch_size: int
-    mirror_axes: tuple[str, ...] = ("x",)
+    name: Text
+    raw_dir: Text
+    modalities: Annotated[tuple[Text, ...], Field(min_length=1)]
+    labels: Annotated[tuple[Label, ...], Field(min_length=2)]
+    spacing_mm: tuple[Length, Length, Length]
+    median_shape: tuple[Size, Size, Size]
+    patch_size: tuple[Size, Size, Size]
+    pools: tuple[Count, Count, Count]
+    batch_size: Size
+    mirror_axes: tuple[Axis, ...] = ("x",)
     preprocessing: Preprocessing = Preprocessing()
-    train: tuple[str, ...] = ()
-    validation: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
+    train: tuple[Text, ...] = ()
+    validation: tuple[Text, ...] = ()
+    test: tuple[Text, ...] = ()
+    folds: tuple[Annotated[tuple[Text, ...], Field(min_length=1)], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.name in (".", "..") or set("/\\") & set(self.name):
+            raise InputError(
+                "name", expected="the name of a folder, not a path", received=self.name
+            )
+        schema.require_distinct("modalities", self.modalities, "distinct names")
+        schema.require_distinct("mirror_axes", self.mirror_axes, "each axis once")
+        names = [label.name for label in self.labels]
+        schema.require_distinct("labels", names, "distinct names")
+        values = [value for label in self.labels for value in label.values]
+        schema.require_distinct("labels", values, "each value in one class only")
+        if 0 not in self.labels[0].values:
+            raise InputError(
+                "labels",
+                expected="the class of value 0, the background, first",
+                received=values,
+            )
+        self._check_groups()
+        for size, pools in zip(self.patch_size, self.pools, strict=True):
+            if size % 2**pools:
+                raise InputError(
+                    "patch_size",
+                    expected=f"sizes divisible by 2**pools, pools being {self.pools}",
+                    received=self.patch_size,
+                )
+
+    def _check_groups(self) -> None:
+        if self.folds and (self.train or self.validation):
+            raise InputError(
+                "folds",
+                expected="none beside lists of cases to train or validate on",
+                received=f"{len(self.folds)} folds, {len(self.train)} cases in train "
+                f"and {len(self.validation)} in validation",
+            )
+        if len(self.folds) == 1:
+            raise InputError("folds", expected="at least two", received="one")
+        places = [f"folds[{index}]" for index in range(len(self.folds))] or SPLITS[:2]
+        seen: dict[str, str] = {}
+        for place, cases in zip((*places, "test"), self.groups.values(), strict=True):
+            for case in cases:
+                if case in seen:
+                    raise InputError(
+                        place,
+                        expected=f"no case that is in {seen[case]!r} already",
+                        received=case,
+                    )
+                seen[case] = place
 
     @property
     def num_modalities(self) -> int:
@@ -123,12 +193,51 @@ class Domain:
         return getattr(self, split)
 
     @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Group -> cases. A shard holds cases of one group: a fold or a split."""
+        if self.folds:
+            folds = {f"fold{index}": cases for index, cases in enumerate(self.folds)}
+            return {**folds, "test": self.test}
+        return {split: self.cases(split) for split in SPLITS}
+
+    def with_fold(self, fold: int | None) -> Domain:
+        """The domain with its folds made cases to train and to validate on.
+
+        Args:
+          fold: index of the fold to validate on; None to train on all folds.
+
+        Raises:
+          InputError: if there is no such fold.
+        """
+        if not self.folds and fold is None:
+            return self
+        if fold is not None and not 0 <= fold < len(self.folds):
+            expected = (
+                f"a fold of {self.name} from 0 to {len(self.folds) - 1}"
+                if self.folds
+                else f"no value, since the plan of {self.name} has no folds"
+            )
+            raise InputError("`fold`", expected=expected, received=fold)
+        train = tuple(
+            case
+            for index, cases in enumerate(self.folds)
+            for case in cases
+            if index != fold
+        )
+        return dataclasses.replace(
+            self,
+            folds=(),
+            train=tuple(sorted(train)),
+            validation=() if fold is None else self.folds[fold],
+        )
+
+    @property
     def watched_split(self) -> str:
         """The split that training scores: validation, or test where that is empty."""
         return "validation" if self.validation else "test"
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class Plan:
     """The domains of one network, in the order of their indices, and the split's seed.
 
@@ -137,8 +246,11 @@ class Plan:
       seed: seed of the train/test split.
     """
 
-    domains: tuple[Domain, ...]
-    seed: int = 0
+    domains: Annotated[tuple[Domain, ...], Field(min_length=1)]
+    seed: Count = 0
+
+    def __post_init__(self) -> None:
+        schema.require_distinct("domains", self.names, "distinct names")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -153,8 +265,9 @@ class Plan:
         """
         if name not in self.names:
             raise InputError(
-                f"domain {name!r} is not in the plan; expected one of "
-                f"{', '.join(self.names)}"
+                f"domain {name!r}",
+                expected=f"one of {', '.join(self.names)}",
+                received="a name that is not in the plan",
             )
         return self.names.index(name)
 
@@ -167,7 +280,15 @@ class Plan:
         if not names:
             return self
         if len(set(names)) < len(names):
-            raise InputError(f"--domains: expected each once, found {list(names)}")
+            raise InputError(
+                "`domains`", expected="each once", received=", ".join(names)
+            )
         return dataclasses.replace(
             self, domains=tuple(self.domains[self.index(name)] for name in names)
+        )
+
+    def with_fold(self, fold: int | None) -> Plan:
+        """The plan with every domain's folds made splits: see `Domain.with_fold`."""
+        return dataclasses.replace(
+            self, domains=tuple(domain.with_fold(fold) for domain in self.domains)
         )

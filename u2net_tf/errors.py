@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 
 class InputError(ValueError):
     """Input that cannot be used; its message is formatted here and nowhere else.
@@ -21,23 +23,36 @@ class InputError(ValueError):
         self,
         where: object,
         *,
-        expected: str = "",
-        received: object = "",
+        expected: str,
+        received: object,
         hint: str = "",
     ):
-        message = str(where)
-        if expected:
-            message = f"{where}: expected {expected}. Received: {received}"
-        super().__init__(f"{message}. {hint}" if hint else message)
         self.where = str(where)
         self.expected = expected
         self.received = received
         self.hint = hint
+        problem = self.problem
+        super().__init__(": ".join(filter(None, (self.where, problem))))
 
-    def within(self, where: object) -> InputError:
+    def __reduce__(self):
+        # Keyword arguments are not pickled otherwise, as worker processes need it.
+        arguments = {
+            "expected": self.expected,
+            "received": self.received,
+            "hint": self.hint,
+        }
+        return functools.partial(type(self), **arguments), (self.where,)
+
+    @property
+    def problem(self) -> str:
+        """The message without `where`, for a list that names the file by itself."""
+        text = f"expected {self.expected}. Received: {self.received}"
+        return f"{text}. {self.hint}" if self.hint else text
+
+    def within(self, where: object, *, separator: str = ": ") -> InputError:
         """The same error, placed more exactly: `where` precedes its own place."""
         return type(self)(
-            f"{where}: {self.where}",
+            f"{where}{separator}{self.where}" if self.where else where,
             expected=self.expected,
             received=self.received,
             hint=self.hint,

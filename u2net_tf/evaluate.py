@@ -13,6 +13,7 @@ import pathlib
 from u2net_tf import command, machine
 from u2net_tf.config.inference import EvaluateConfig
 from u2net_tf.domains import Domain, Plan
+from u2net_tf.wording import quantity
 
 
 def main(config: EvaluateConfig) -> None:
@@ -33,14 +34,18 @@ def main(config: EvaluateConfig) -> None:
     }
     if not any(cases.values()):
         raise command.InputError(
-            f"--split: expected cases in {config.split!r}, found none in the plan"
+            "`split`",
+            expected=f"cases in {config.split!r}",
+            received="none in the plan",
         )
     scores = []
     checkpoints: dict[pathlib.Path, str] = {}
     loaded = None
     for folder, domain in chosen:
         if folder != loaded:
-            predictor = Predictor.from_model_dir(folder, **config.windows.flat())
+            predictor = Predictor.from_model_dir(
+                folder, progress=command.progress_bar, **config.windows.flat()
+            )
             loaded = folder
             checkpoints[folder] = predictor.checkpoint
         scores += scoring.score_domain(
@@ -49,6 +54,7 @@ def main(config: EvaluateConfig) -> None:
             cases[domain.name],
             output_dir,
             overwrite=config.overwrite,
+            progress=command.progress_bar,
         )
     checkpoint = ", ".join(checkpoints.values())
     rows = report.summarize(scores, [domain for _, domain in chosen])
@@ -59,8 +65,8 @@ def main(config: EvaluateConfig) -> None:
     )
     print(report.format_table(rows))
     print(
-        f"{len(scores)} {config.split} cases of {checkpoint}: dice.csv, summary.json "
-        f"and predictions in {output_dir}"
+        f"{quantity(len(scores), f'{config.split} case')} of {checkpoint}: dice.csv, "
+        f"summary.json and predictions in {output_dir}"
     )
 
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 # Size (bytes) and time of last change (ns) of files; None for one that cannot be had.
-Stamps = list[list[int] | None]
+Stamp = list[int] | None
+Stamps = list[Stamp]
 
 
 @contextlib.contextmanager
@@ -66,7 +67,8 @@ def read_text(path: pathlib.Path) -> tuple[str, str]:
       path: the file.
 
     Returns:
-      Its text, as far as it is one, and what was expected and found; "" if it is one.
+      Its text, as far as it is one, and what was expected and received instead; "" if
+      it is one.
     """
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     # U+FFFD stands for what is not UTF-8; a power failure leaves NUL.
@@ -74,7 +76,7 @@ def read_text(path: pathlib.Path) -> tuple[str, str]:
     if odd is None:
         return text, ""
     line = 1 + text.count("\n", 0, odd.start())
-    return text, f"expected UTF-8 text, found other bytes in line {line}"
+    return text, f"expected UTF-8 text. Received: other bytes in line {line}"
 
 
 def set_aside(path: pathlib.Path) -> pathlib.Path:

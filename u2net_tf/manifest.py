@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Literal, get_args
 
-from u2net_tf.domains import LATER_PREPROCESSING, Domain, Plan, Preprocessing
+import pydantic
+
+from u2net_tf import migrations, schema
+from u2net_tf.domains import Domain, Plan, Preprocessing
 from u2net_tf.errors import InputError
+from u2net_tf.file_format import FileFormat
 from u2net_tf.files import Stamps
 from u2net_tf.plan_files import load_plan
+from u2net_tf.schema import Count, Length, Size, Text
 
-MANIFEST_FORMAT = 1
-IMAGE_DTYPES = ("float16", "float32")
-COMPRESSIONS = ("none", "gzip")
+ImageDtype = Literal["float16", "float32"]
+Compression = Literal["none", "gzip"]
+IMAGE_DTYPES = get_args(ImageDtype)
+COMPRESSIONS = get_args(Compression)
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class CaseEntry:
     """What the manifest says of one case. Triples are (z, y, x).
 
     Attributes:
       case: name.
-      split: "train", "validation" or "test".
+      group: the group of the plan that the case is in: a fold or a split.
       shard: file name of the shard.
       files: raw image and label file.
       raw_shape: of the raw volume, voxels.
@@ -41,24 +49,24 @@ class CaseEntry:
       checksum: SHA-256 of the serialized record.
     """
 
-    case: str
-    split: str
+    case: Text
+    group: Text
     shard: str
-    files: list[str]
-    raw_shape: list[int]
-    raw_spacing_mm: list[float]
-    raw_orientation: str
+    files: list[Text]
+    raw_shape: list[Size]
+    raw_spacing_mm: list[Length]
+    raw_orientation: Text
     raw_affine: list[list[float]]
-    crop_start: list[int]
-    crop_shape: list[int]
-    shape: list[int]
-    spacing_mm: list[float]
-    label_voxels: list[int]
-    num_bytes: int
-    checksum: str
+    crop_start: list[Count]
+    crop_shape: list[Size]
+    shape: list[Size]
+    spacing_mm: list[Length]
+    label_voxels: list[Count]
+    num_bytes: Size
+    checksum: Text
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class Manifest:
     """The shards of one domain.
 
@@ -75,50 +83,115 @@ class Manifest:
         not known.
     """
 
-    domain: str
-    fingerprint: str
-    image_dtype: str
-    compression: str
+    domain: Text
+    fingerprint: Text
+    image_dtype: ImageDtype
+    compression: Compression
     cases: tuple[CaseEntry, ...]
     skipped: dict[str, str]
-    shard_size_mb: float | None = None
+    shard_size_mb: Length | None = None
     raw_stamps: dict[str, Stamps] = dataclasses.field(default_factory=dict)
 
-    def entries(self, split: str) -> list[CaseEntry]:
-        """The cases of one split."""
-        return [entry for entry in self.cases if entry.split == split]
+    def entries(self, cases: Collection[str]) -> list[CaseEntry]:
+        """The entries of these cases, in the order of the shards."""
+        wanted = set(cases)
+        return [entry for entry in self.cases if entry.case in wanted]
 
-    def shards(self, split: str) -> list[str]:
-        """File names of one split's shards."""
-        return sorted({entry.shard for entry in self.entries(split)})
+    def shards(self, cases: Collection[str]) -> list[str]:
+        """File names of the shards that hold these cases, and no others.
+
+        Raises:
+          InputError: if one of them holds another case, too.
+        """
+        wanted = set(cases)
+        names = {entry.shard for entry in self.cases if entry.case in wanted}
+        for entry in self.cases:
+            if entry.shard in names and entry.case not in wanted:
+                raise InputError(
+                    f"{self.domain}/{entry.shard}",
+                    expected=f"cases of one group, such as {min(cases)}",
+                    received=f"{entry.case} beside them",
+                    hint="Convert this domain again, with the plan's groups as they "
+                    "are now",
+                )
+        return sorted(names)
+
+    def differences(self, domain: Domain) -> list[InputError]:
+        """In what the shards are not what the plan wants of a domain.
+
+        Returns:
+          Errors without a place; none if there is no difference.
+        """
+        another = "shards of another plan"
+        if self.fingerprint not in _fingerprints(domain):
+            return [InputError("", expected="shards of this plan", received=another)]
+        wanted = {
+            case: f"in {group}"
+            for group, cases in domain.groups.items()
+            for case in cases
+            if case not in self.skipped
+        }
+        found = {entry.case: f"in {entry.group}" for entry in self.cases}
+        counts = collections.Counter(entry.case for entry in self.cases)
+        found |= {case: "there twice" for case, count in counts.items() if count > 1}
+        places = {
+            case: (wanted.get(case, "not there"), found.get(case, "not there"))
+            for case in sorted(wanted.keys() | found.keys())
+        }
+        return [
+            InputError(
+                "",
+                expected=f"case {case} {place}, as in the plan",
+                received=f"{another}, where it is {other}",
+            )
+            for case, (place, other) in places.items()
+            if place != other
+        ]
+
+    def check_plan(self, domain: Domain) -> None:
+        """Raises the first of `differences`, if there is one."""
+        for difference in self.differences(domain):
+            raise difference
+
+
+MANIFEST = FileFormat(
+    name="a manifest",
+    made_by="python -m data_prep.convert",
+    kind=Manifest,
+    number=2,
+    oldest=1,
+    upgrade=migrations.manifest,
+)
 
 
 def fingerprint(domain: Domain) -> str:
-    """SHA-256 of everything in the plan that changes a domain's shards.
+    """SHA-256 of everything in the plan that changes the voxels of a domain's shards.
 
-    Patch size, pools, batch size and the clean-up after prediction are not part of
-    it: they can be edited without converting again.
+    Patch size, pools, batch size, the clean-up after prediction and which case is in
+    which fold or split are not part of it.
     """
-    preprocessing = dataclasses.asdict(domain.preprocessing)
-    # Spacing, percentiles and floor as floats: 1 and 1.0 are the same plan.
-    preprocessing["clip_percentiles"] = [
-        float(value) for value in domain.preprocessing.clip_percentiles
-    ]
-    for name in LATER_PREPROCESSING:
-        # Shards from before such a field are what its default makes.
-        if preprocessing[name] == getattr(Preprocessing(), name):
+    return _fingerprints(domain)[0]
+
+
+def _fingerprints(domain: Domain) -> tuple[str, str]:
+    """The fingerprint, and the one that manifests of format 1 have."""
+    adapter = pydantic.TypeAdapter(Preprocessing)
+    preprocessing = adapter.dump_python(domain.preprocessing, by_alias=True)
+    for name, before in migrations.LATER_PREPROCESSING.items():
+        # Shards from before such a field have the same fingerprint.
+        if preprocessing[name] == before:
             del preprocessing[name]
-    if "intensity_floor" in preprocessing:
-        preprocessing["intensity_floor"] = float(preprocessing["intensity_floor"])
     parts = {
         "name": domain.name,
         "modalities": domain.modalities,
         "values": [label.values for label in domain.labels],
-        "spacing_mm": [float(value) for value in domain.spacing_mm],
+        "spacing_mm": domain.spacing_mm,
         "preprocessing": preprocessing,
-        "splits": [domain.train, domain.validation, domain.test],
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    splits = [domain.train, domain.validation, domain.test]
+    text = json.dumps(parts, sort_keys=True)
+    now = hashlib.sha256(text.encode()).hexdigest()
+    return now, migrations.fingerprint_with_split(parts, splits)
 
 
 def manifest_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:
@@ -128,8 +201,8 @@ def manifest_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:
 
 def to_json(manifest: Manifest) -> str:
     """The manifest as text, a line per case."""
-    content = {"format": MANIFEST_FORMAT, **dataclasses.asdict(manifest)}
-    rows = [f" {_text(key)}: {_a_line_each(value)}" for key, value in content.items()]
+    fields = MANIFEST.to_dict(manifest)
+    rows = [f" {_text(key)}: {_a_line_each(value)}" for key, value in fields.items()]
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
@@ -140,47 +213,24 @@ def load_manifest(data_dir: str | os.PathLike, name: str) -> Manifest:
       InputError: if it is missing or cannot be used.
     """
     path = manifest_path(data_dir, name)
-    if not path.is_file():
-        raise InputError(
-            f"{path}: expected a manifest as `python -m data_prep.convert` writes it, "
-            "found no such file"
-        )
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = content.pop("format")
-        if found != MANIFEST_FORMAT:
-            raise InputError(
-                f"{path}: expected format {MANIFEST_FORMAT}. Received: {found!r}"
-            )
-        cases = tuple(CaseEntry(**entry) for entry in content.pop("cases"))
-        manifest = Manifest(cases=cases, **content)
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: expected a manifest. Received: {type(error).__name__}: {error}"
-        ) from error
-    for field, known in (
-        ("domain", (name,)),
-        ("image_dtype", IMAGE_DTYPES),
-        ("compression", COMPRESSIONS),
-    ):
-        found = getattr(manifest, field)
-        if found not in known:
-            raise InputError(
-                f"{path}: {field}: expected {' or '.join(known)}. Received: {found!r}"
-            )
+    manifest = MANIFEST.load(path)
+    if manifest.domain != name:
+        raise InputError(f"{path}: domain", expected=name, received=manifest.domain)
     return manifest
 
 
 def load_converted(
-    data_dir: str | os.PathLike, names: tuple[str, ...] | list[str] = ()
+    data_dir: str | os.PathLike,
+    names: tuple[str, ...] | list[str] = (),
+    *,
+    check_plan: bool = True,
 ) -> tuple[Plan, list[Manifest]]:
     """Reads the plan and the manifests of a folder that `convert` wrote.
 
     Args:
       data_dir: the folder.
       names: the domains wanted, in this order; all where none is named.
+      check_plan: whether the shards must be what the plan wants.
 
     Returns:
       The plan of these domains and their manifests, in the same order.
@@ -192,12 +242,16 @@ def load_converted(
     plan = load_plan(path).select(names)
     manifests = [load_manifest(data_dir, name) for name in plan.names]
     for domain, manifest in zip(plan.domains, manifests, strict=True):
-        if manifest.fingerprint != fingerprint(domain):
+        try:
+            if check_plan:
+                manifest.check_plan(domain)
+        except InputError as error:
             raise InputError(
-                f"{manifest_path(data_dir, domain.name)}: expected shards made with "
-                f"{path}, found shards of another plan; run `python -m "
-                "data_prep.convert --overwrite` again"
-            )
+                manifest_path(data_dir, domain.name),
+                expected=f"{error.expected} ({path})",
+                received=error.received,
+                hint="Run `python -m data_prep.convert --overwrite` again",
+            ) from None
     return plan, manifests
 
 

@@ -15,18 +15,19 @@ from absl import logging
 
 from u2net_tf import command, machine
 from u2net_tf.config.inference import PredictConfig
+from u2net_tf.wording import quantity
 
 
 def main(config: PredictConfig) -> None:
     """Predicts every scan of the input."""
     machine.import_tensorflow()
-    from tqdm import tqdm
-
     from u2net_tf.inference.outputs import Outputs
     from u2net_tf.inference.predictor import Predictor
     from u2net_tf.inference.scans import find_scans
 
-    predictor = Predictor.from_model_dir(_model_folder(config), **config.windows.flat())
+    predictor = Predictor.from_model_dir(
+        _model_folder(config), progress=command.progress_bar, **config.windows.flat()
+    )
     plan = predictor.spec.plan
     domain = plan.index(config.domain)
     scans = find_scans(config.input, plan.domains[domain].num_modalities)
@@ -52,15 +53,15 @@ def main(config: PredictConfig) -> None:
     ]
     for path in edited:
         logging.warning("%s: edited since it was predicted; kept as it is", path)
-    for scan in tqdm(pending, "predicting", unit="case", disable=None):
+    for scan in command.progress_bar(pending, "predicting", unit="case"):
         _predict_scan(predictor, domain, scan, outputs[scan], config.save_probabilities)
     done_before = len(scans) - len(pending)
-    note = f"{done_before} were there already" if done_before else ""
+    note = f"{done_before} already there" if done_before else ""
     if edited:
-        note += f", with {len(edited)} files that were edited since"
+        note += f", with {quantity(len(edited), 'edited file')}"
     print(
-        f"{len(scans)} label maps of {config.domain} by {predictor.checkpoint} in "
-        f"{output}" + (f" ({note})" if note else "")
+        f"{quantity(len(scans), 'label map')} of {config.domain} by "
+        f"{predictor.checkpoint} in {output}" + (f" ({note})" if note else "")
     )
 
 
@@ -71,7 +72,7 @@ def _model_folder(config: PredictConfig) -> pathlib.Path:
     folders = serving(config.model_dir)
     if config.domain not in folders:
         raise command.InputError(
-            f"--domain: expected one of {', '.join(folders)}, found {config.domain}"
+            "`domain`", expected=f"one of {', '.join(folders)}", received=config.domain
         )
     return folders[config.domain]
 
@@ -80,15 +81,16 @@ def _check_output(output: pathlib.Path, scans, config: PredictConfig) -> None:
     """A scan must not be written over, and a file is no folder."""
     if output.exists() and not output.is_dir():
         raise command.InputError(
-            f"--output: expected a folder, found the file {output}"
+            "`output`", expected="a folder", received=f"the file {output}"
         )
     inputs = {path.resolve() for scan in scans for path in scan.paths}
     for scan in scans:
         for path in _output_paths(scan, config):
             if path.resolve() in inputs:
                 raise command.InputError(
-                    "--output: expected another folder than that of the scans, "
-                    f"found {path}, which would be written over"
+                    "`output`",
+                    expected="another folder than that of the scans",
+                    received=f"{path}, which would be overwritten",
                 )
 
 

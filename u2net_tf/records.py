@@ -152,7 +152,7 @@ def parse(
         )
     else:
         stored = fields["image_dtype"]
-        message = f"image_dtype: expected a record that stores {image_dtype}, found "
+        message = f"image_dtype: expected {image_dtype} in the record. Received: "
         check = tf.debugging.Assert(stored == image_dtype, [message, stored])
         # Eagerly it has been done by now and is None.
         with tf.control_dependencies([] if check is None else [check]):

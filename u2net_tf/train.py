@@ -6,8 +6,15 @@
 Interrupted, it goes on from the last checkpoint when it is run again.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from u2net_tf import command, machine
 from u2net_tf.config.training import TrainConfig
+
+if TYPE_CHECKING:
+    from u2net_tf.training.loop import Run
 
 
 def main(config: TrainConfig) -> None:
@@ -15,7 +22,15 @@ def main(config: TrainConfig) -> None:
     machine.import_tensorflow()
     from u2net_tf.training import start
 
-    (start.train_independently if config.independent else start.train)(config)
+    def report(run: Run) -> None:
+        print(command.name_flags(start.summary(run)), flush=True)
+
+    if config.independent:
+        start.train_independently(
+            config, progress=command.progress_bar, on_finished=report
+        )
+    else:
+        report(start.train(config, progress=command.progress_bar))
 
 
 def run() -> None:

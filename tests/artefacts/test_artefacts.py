@@ -21,10 +21,10 @@ from u2net_tf.plan_files import load_plan
 pytestmark = pytest.mark.usefixtures("plain_route")
 
 # How a network is executed is no part of a file.
-session = functools.partial(command_session.session, route="plain")
+session = functools.partial(command_session.session, route="eager")
 
 RELEASES = sorted(p.name for p in artefacts.FOLDER.iterdir() if p.name[:1].isdecimal())
-# Models that the default run resumes and scores: steps take long to trace.
+# Models that the default run resumes and scores.
 QUICK_RESUMED = ("adapted",)
 QUICK_SCORED = ("separable",)
 

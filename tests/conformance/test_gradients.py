@@ -13,12 +13,14 @@ from table import TABLE
 from u2net_tf.networks import ops
 
 STEP = 1e-5
+# Of the separable network every gradient is PyTorch's in `test_golden.py`.
+QUICK = [name for name in table.QUICK_ROWS if name != "U2Net, separable"]
 
 
 @pytest.mark.parametrize(
     "route", ["plain", pytest.param("compiled", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize(("name", "domain"), table.every_domain(quick=table.QUICK_ROWS))
+@pytest.mark.parametrize(("name", "domain"), table.every_domain(quick=QUICK))
 def test_gradients_are_finite_differences(name, domain, route):
     row = TABLE[name]
     layer = table.build(row)

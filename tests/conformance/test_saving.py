@@ -9,6 +9,7 @@ from table import TABLE
 
 from u2net_tf.models.checkpoints import Checkpoints, load_network
 from u2net_tf.models.model_spec import build_network
+from u2net_tf.models.run_state import RunState
 
 pytestmark = pytest.mark.usefixtures("plain_route")
 
@@ -47,10 +48,10 @@ def test_checkpoint_of_a_layer(name, tmp_path):
 def test_checkpoints_of_a_run(name, tmp_path):
     row = TABLE[name]
     network, twin = (table.build(row, "float32", seed=seed) for seed in (0, 1))
-    saved = Checkpoints(tmp_path, row.spec, network, [], keep=1)
-    path = saved.save(3, {"epoch": 2})
-    resumed = Checkpoints(tmp_path, row.spec, twin, [], keep=1)
-    assert resumed.restore() == {"epoch": 2}
+    saved = Checkpoints(tmp_path, row.spec, network, {}, keep=1)
+    path = saved.save(RunState(3))
+    resumed = Checkpoints(tmp_path, row.spec, twin, {}, keep=1)
+    assert resumed.restore().step == 3
     assert_same(row, network, twin)
     spec, loaded, found = load_network(tmp_path)
     assert (spec, found) == (row.spec, path)

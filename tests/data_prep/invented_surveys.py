@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from data_prep import planning
+from data_prep import plan, planning
 from data_prep.case_facts import CaseFacts, Fault
-from data_prep.planning import Choices
+from data_prep.config import PlanConfig, SplitConfig
 from data_prep.survey_files import DomainFacts
 
 
@@ -46,6 +46,13 @@ def make_faulty(kind):
 
 
 def plan_one(facts=None, **choices):
-    """Plans one domain, without the command line: its entry, and what is said."""
-    planned = planning.plan_domain(facts or make_domain(), Choices(**choices))
+    """Plans one domain, without the command line: its entry, and what is said.
+
+    Choices of how to split go by their names; of the others, as `Choices` has them.
+    """
+    facts = facts or make_domain()
+    split = {k: choices.pop(k) for k in SplitConfig.settings() if k in choices}
+    config = PlanConfig.from_flat({"survey": "-", "output": "-", **split})
+    chosen = dataclasses.replace(plan.read_choices(config, [facts.name]), **choices)
+    planned = planning.plan_domain(facts, chosen)
     return planned.domain, "\n".join(planned.notes)

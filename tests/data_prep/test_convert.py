@@ -18,12 +18,16 @@ import pytest
 import tensorflow as tf
 from command_server import arguments_of, checked
 from command_session import tensorflow_server
+from recorded_progress import RecordedProgress
 
 from data_prep import case_parts, conversion
+from data_prep import convert as convert_command
+from data_prep.config import ConversionConfig
 from u2net_tf import files, manifest, records
 from u2net_tf.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.plan_files import plan_to_json
+from u2net_tf.progress import silent
 from u2net_tf.volumes import msd, preprocess
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -161,13 +165,24 @@ class InProcess(concurrent.futures.Executor):
         return future
 
 
-def convert(plan, data_dir, names=(), *, in_workers=False, **settings):
-    settings = conversion.Settings(data_dir=str(data_dir), **settings)
+def convert(
+    plan,
+    data_dir,
+    names=(),
+    *,
+    in_workers=False,
+    progress=silent,
+    on_finished=None,
+    **settings,
+):
+    values = {"data_dir": str(data_dir), "domains": tuple(names), **settings}
+    arguments = (plan, ConversionConfig(**values))
+    calls = {"progress": progress, "on_finished": on_finished}
     if in_workers:
-        return conversion.convert(plan, list(names), settings)
+        return conversion.convert(*arguments, **calls)
     futures = conversion.concurrent.futures
     with mock.patch.object(futures, "ProcessPoolExecutor", InProcess):
-        return conversion.convert(plan, list(names), settings)
+        return conversion.convert(*arguments, **calls)
 
 
 def contents(data_dir):
@@ -215,9 +230,9 @@ def test_finished_conversion_leaves_shards_manifests_and_the_plan(converted):
         "Task91_Prostate/test-00000-of-00001.tfrecord",
     }
     lines = done.stdout.splitlines()
-    assert f"{data_dir}/Task90_Organ: 2 train, 1 validation, 1 test cases" in lines[0]
+    assert f"{data_dir}/Task90_Organ: 2 train, 1 validation, 1 test case," in lines[0]
     assert "in 3 shards" in lines[0]
-    assert f"{data_dir}/Task91_Prostate: 2 train, 1 test cases" in lines[1]
+    assert f"{data_dir}/Task91_Prostate: 2 train, 1 test case, " in lines[1]
     assert done.stderr == "", "neither a progress bar nor TensorFlow's start"
 
 
@@ -230,7 +245,7 @@ def test_converted_folder_can_be_loaded(converted, raw):
 def test_entry_of_a_case(converted, raw):
     folder, _ = raw
     made = manifest.load_manifest(converted[0], "Task90_Organ")
-    (entry,) = made.entries("validation")
+    (entry,) = made.entries(ORGAN.validation)
     raw_files = [
         folder / "Task90_Organ" / kind / "c.nii.gz" for kind in ("imagesTr", "labelsTr")
     ]
@@ -257,7 +272,7 @@ def test_entry_of_a_case(converted, raw):
 def test_record_of_a_case(converted):
     path = converted[0] / "Task91_Prostate" / "test-00000-of-00001.tfrecord"
     record = records.decode(read_shard(path)[0])
-    domain = dataclasses.replace(PROSTATE, raw_dir="")
+    domain = dataclasses.replace(PROSTATE, raw_dir="none")
     image, placement = preprocess.preprocess_image(
         draw_image(ord("r"), 2), (2.0, 1.0, 1.0), domain
     )
@@ -301,7 +316,7 @@ def test_resampling_to_the_spacing_of_the_plan(one):
 def test_image_dtype(one, dtype):
     made = one.convert(image_dtype=dtype)
     assert made.image_dtype == dtype
-    (entry,) = made.entries("test")
+    (entry,) = made.entries(ORGAN.test)
     (serialized,) = read_shard(one.data_dir / ORGAN.name / entry.shard)
     fields = records.parse(serialized, image_dtype=dtype)
     image, _ = preprocess.preprocess_image(
@@ -313,10 +328,10 @@ def test_image_dtype(one, dtype):
 def test_compression(one):
     made = one.convert(compression="gzip")
     assert made.compression == "gzip"
-    path = one.data_dir / ORGAN.name / made.shards("train")[0]
+    path = one.data_dir / ORGAN.name / made.shards(ORGAN.train)[0]
     gzip.decompress(path.read_bytes())
     assert [records.decode(text).case for text in read_shard(path, "GZIP")] == [
-        entry.case for entry in made.entries("train")
+        entry.case for entry in made.entries(ORGAN.train)
     ]
 
 
@@ -327,7 +342,7 @@ def test_shard_is_closed_once_it_is_large_enough(one):
     size = one.convert().cases[0].num_bytes
     # A shard is closed once it is reached: after the second of two cases.
     made = one.convert(shard_size_mb=1.5 * size / 1e6, overwrite=True)
-    assert made.shards("train") == [
+    assert made.shards(one.domain.train) == [
         "train-00000-of-00002.tfrecord",
         "train-00001-of-00002.tfrecord",
     ]
@@ -337,11 +352,11 @@ def test_shard_is_closed_once_it_is_large_enough(one):
     folder = one.data_dir / ORGAN.name
     assert sorted(path.name for path in folder.iterdir()) == [
         "manifest.json",
-        *made.shards("train"),
+        *made.shards(one.domain.train),
     ]
     cases = [
         records.decode(text).case
-        for name in made.shards("train")
+        for name in made.shards(one.domain.train)
         for text in read_shard(folder / name)
     ]
     assert cases == [entry.case for entry in made.cases]
@@ -374,17 +389,19 @@ def test_every_flag_reaches_the_conversion(raw, tmp_path, run_warm, write_nifti)
         compression="gzip",
         image_dtype="float32",
     )
-    assert f"  skipped r: {bad}: expected a whole NIfTI file" in done.stdout
+    assert f"  skipped r: {bad}: expected a readable NIfTI file" in done.stdout
     assert not (tmp_path / "data" / ORGAN.name).exists()
     _, (made,) = manifest.load_converted(tmp_path / "data", [PROSTATE.name])
-    assert len(made.shards("train")) == 2
+    assert len(made.shards([c for c in PROSTATE.train if c != "r"])) == 2
     assert (made.compression, made.image_dtype) == ("gzip", "float32")
     assert made.cases[0].files[0].startswith(str(moved / PROSTATE.name))
 
 
 def test_scans_that_have_moved(one):
     moved = one.raw.parent.rename(one.raw.parent.with_name("moved"))
-    with pytest.raises(InputError, match="dataset.json: expected a file, found none"):
+    with pytest.raises(
+        InputError, match="dataset.json: expected a file. Received: no such"
+    ):
         one.convert()
     made = one.convert(raw_dir=str(moved))
     assert made.cases[0].files[0].startswith(str(moved / ORGAN.name))
@@ -392,7 +409,7 @@ def test_scans_that_have_moved(one):
 
 def test_domain_that_is_not_in_the_plan(one, run_light):
     done = run_light("data_prep.convert", **one.flags, domains="Task92", status=1)
-    assert "domain 'Task92' is not in the plan" in done.stderr
+    assert "domain 'Task92': expected one of Task90_Organ" in done.stderr
 
 
 @pytest.mark.parametrize("flag", ["plan", "data_dir"])
@@ -405,7 +422,7 @@ def test_flags_that_cannot_be_missing(flag, run_light, tmp_path):
 def test_second_run_says_that_it_was_done(finished, run_light):
     before = contents(finished.data_dir)
     done = run_light("data_prep.convert", **finished.flags)
-    assert "(was done already)" in done.stdout
+    assert "(already done)" in done.stdout
     assert contents(finished.data_dir) == before
 
 
@@ -440,10 +457,22 @@ def change_plan(one):
     [
         (touch_label, {}, "expected .*labelsTr/d.nii.gz as it was converted"),
         (rewrite_image, {}, "expected .*imagesTr/d.nii.gz as it was converted"),
-        (change_plan, {}, "of this plan, found shards of another one"),
-        (None, {"image_dtype": "float32"}, "image_dtype=float32, found .*=float16"),
-        (None, {"compression": "gzip"}, "compression=gzip, found --compression=none"),
-        (None, {"shard_size_mb": 1}, "shard_size_mb=1, found --shard_size_mb=100"),
+        (change_plan, {}, "of this plan. Received: shards of another plan"),
+        (
+            None,
+            {"image_dtype": "float32"},
+            "`image_dtype`=float32. Received: `image_dtype`=float16",
+        ),
+        (
+            None,
+            {"compression": "gzip"},
+            "`compression`=gzip. Received: `compression`=none",
+        ),
+        (
+            None,
+            {"shard_size_mb": 1},
+            "`shard_size_mb`=1.0. Received: `shard_size_mb`=100.0",
+        ),
     ],
 )
 def test_what_has_changed_since_is_noticed_and_replaced(
@@ -452,7 +481,7 @@ def test_what_has_changed_since_is_noticed_and_replaced(
     before = contents(finished.data_dir)
     if change:
         change(finished)
-    with pytest.raises(InputError, match=f"manifest.json: .*{message}.*--overwrite"):
+    with pytest.raises(InputError, match=f"manifest.json: .*{message}.*`overwrite`"):
         finished.convert(**settings)
     assert contents(finished.data_dir) == before
     made = finished.convert(**settings, overwrite=True)
@@ -463,7 +492,7 @@ def test_what_has_changed_since_is_noticed_and_replaced(
 
 def test_shards_of_earlier_conversions_are_removed(one):
     first = one.convert(shard_size_mb=1e-6)
-    assert len(first.shards("train")) == 2
+    assert len(first.shards(ORGAN.train)) == 2
     # What a run that was killed leaves behind.
     (one.data_dir / ORGAN.name / ".partial-test-00007.tfrecord").write_bytes(b"half")
     made = one.convert(overwrite=True)
@@ -475,7 +504,7 @@ def test_shards_of_earlier_conversions_are_removed(one):
 def test_missing_shard_is_made_again(finished):
     made = finished.convert()
     before = contents(finished.data_dir)
-    (finished.data_dir / ORGAN.name / made.shards("train")[0]).unlink()
+    (finished.data_dir / ORGAN.name / made.shards(ORGAN.train)[0]).unlink()
     assert finished.convert() == made
     assert contents(finished.data_dir) == before
 
@@ -654,7 +683,7 @@ def test_ctrl_c_ends_at_once_in_one_line(slow):
 def test_worker_ended_by_the_system_is_a_message(one, monkeypatch):
     # What a worker that runs out of memory looks like to the others.
     monkeypatch.setattr(conversion.worker, "start", os._exit)
-    with pytest.raises(StoppedError, match="memory with --num_workers=1"):
+    with pytest.raises(StoppedError, match="memory with `num_workers`=1"):
         one.convert(in_workers=True)
     assert_nothing_half_written(one.data_dir)
 
@@ -738,18 +767,22 @@ def add_modality(one, write_nifti):
 
 
 BAD = [
-    (remove_label, "labelsTr", "expected a file, found none"),
-    (remove_image, "imagesTr", "expected a file, found none"),
+    (remove_label, "labelsTr", "expected a file. Received: no such file"),
+    (remove_image, "imagesTr", "expected a file. Received: no such file"),
     (shorten_label, "labelsTr", r"expected shape \(10, 12, 6\) .*\(10, 12, 5\)"),
-    (move_label, "labelsTr", "expected the affine of .*imagesTr/b.*5 mm elsewhere"),
-    (put_nan, "imagesTr", "expected finite voxels, found 1"),
-    (put_unknown_label, "labelsTr", r"among \[0, 1, 2\], found 254 in 2 voxels"),
-    (make_zero, "imagesTr", "expected an image with non-zero voxels, found all zero"),
-    (make_constant, "imagesTr", "found the constant 7 in modality 0"),
-    (make_almost_constant, "imagesTr", "the constant 7 between percentiles 2 and 98"),
+    (move_label, "labelsTr", "expected the affine of .*imagesTr/b.*5 mm away"),
+    (put_nan, "imagesTr", "expected finite voxels. Received: 1 voxel of"),
+    (put_unknown_label, "labelsTr", r"among \[0, 1, 2\]. Received: 254 in 2 voxels"),
+    (make_zero, "imagesTr", "an image with non-zero voxels. Received: zeros only"),
+    (make_constant, "imagesTr", "Received: the constant 7 in modality 0"),
+    (
+        make_almost_constant,
+        "imagesTr",
+        "les 2 and 98. Received: the constant 7",
+    ),
     (make_flat, "imagesTr", r"expected a 3-D volume.*\(10, 12\)"),
-    (cut_image_short, "imagesTr", "expected a whole NIfTI file"),
-    (add_modality, "imagesTr", "expected 1 modalities, found 2"),
+    (cut_image_short, "imagesTr", "expected a readable NIfTI file"),
+    (add_modality, "imagesTr", "expected 1 modality. Received: 2"),
 ]
 
 
@@ -773,7 +806,7 @@ def test_bad_case_is_one_line_of_the_command(one, run_command):
     cut_image_short(one, None)
     done = run_command("data_prep.convert", **one.flags, status=1)
     (line,) = done.stderr.splitlines()
-    expected = f"error: {one.image('b')}: expected a whole NIfTI file"
+    expected = f"error: {one.image('b')}: expected a readable NIfTI file"
     assert line.startswith(expected)
     assert_nothing_half_written(one.data_dir)
 
@@ -781,26 +814,27 @@ def test_bad_case_is_one_line_of_the_command(one, run_command):
 def test_bad_cases_are_skipped_and_listed(one, capsys, write_nifti):
     remove_label(one, write_nifti)
     one.image("d").write_bytes(b"no image")
-    made = one.convert(skip_bad_cases=True)
+    made = one.convert(on_bad_case="skip")
+    convert_command._report(one.data_dir, made, False)
     printed = capsys.readouterr().out
     assert sorted(entry.case for entry in made.cases) == ["a", "c"]
     reasons = {
-        "b": f"{one.label('b')}: expected a file, found none",
-        "d": f"{one.image('d')}: expected a whole NIfTI file",
+        "b": f"{one.label('b')}: expected a file. Received: no such file",
+        "d": f"{one.image('d')}: expected a readable NIfTI file",
     }
     assert set(made.skipped) == set(reasons)
     for case, reason in reasons.items():
         assert made.skipped[case].startswith(reason)
         assert f"  skipped {case}: {reason}" in printed
-    assert "1 train, 1 validation cases" in printed
+    assert "1 train, 1 validation case, " in printed
     # Once skipped is not skipped for ever.
-    assert one.convert(skip_bad_cases=True) == made
+    assert one.convert(on_bad_case="skip") == made
     write_nifti(one.label("b"), make_labels(), (2, 1, 1))
     with pytest.raises(InputError, match="expected .*labelsTr/b.nii.gz as it was"):
-        one.convert(skip_bad_cases=True)
-    made = one.convert(skip_bad_cases=True, overwrite=True)
+        one.convert(on_bad_case="skip")
+    made = one.convert(on_bad_case="skip", overwrite=True)
     assert set(made.skipped) == {"d"}
-    with pytest.raises(InputError, match="found 1 that were skipped.* d: .*imagesTr"):
+    with pytest.raises(InputError, match="Received: 1 skipped case, .* d: .*imagesTr"):
         one.convert()
 
 
@@ -808,20 +842,20 @@ def test_nothing_left_after_skipping_is_an_error(one, run_light):
     for case in "abcd":
         one.image(case).write_bytes(b"no image")
     done = run_light("data_prep.convert", **one.flags, status=1, on_bad_case="skip")
-    assert "Task90_Organ: expected at least one usable case, found none" in done.stderr
+    assert "Task90_Organ: expected at least one usable case. Rec" in done.stderr
     assert "imagesTr/" in done.stderr
     assert_nothing_half_written(one.data_dir)
 
 
 def test_plan_without_cases_is_an_error(one):
     one.domain = dataclasses.replace(one.domain, train=(), validation=(), test=())
-    with pytest.raises(InputError, match="the plan lists no case"):
+    with pytest.raises(InputError, match="The plan lists no case"):
         one.convert()
 
 
 def test_unknown_labels_become_background_where_the_plan_says_so(one, write_nifti):
     put_unknown_label(one, write_nifti)
-    expected = one.convert(skip_bad_cases=True).cases
+    expected = one.convert(on_bad_case="skip").cases
     preprocessing = Preprocessing(margin_voxels=1, unknown_labels="background")
     one.domain = dataclasses.replace(one.domain, preprocessing=preprocessing)
     cases = {entry.case: entry for entry in one.convert(overwrite=True).cases}
@@ -834,17 +868,18 @@ def test_largest_record_is_an_error_that_says_what_to_do(one, monkeypatch):
     task = case_parts.Task(
         domain=one.domain,
         case=msd.read_dataset(one.raw).case("a"),
-        split="train",
+        group="train",
         image_dtype="float16",
         stamps=[None, None],
         part=one.data_dir / "a.npz",
     )
     problem = case_parts.preprocess_case(task)
-    assert problem.startswith(f"{one.image('a')}: expected at most 1151 bytes")
-    assert "found 1152" in problem
+    message = str(problem)
+    assert message.startswith(f"{one.image('a')}: expected at most 1151 bytes")
+    assert "Received: 1152" in message
     assert not task.part.exists()
     monkeypatch.setattr(case_parts, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3)
-    assert case_parts.preprocess_case(task) == ""
+    assert case_parts.preprocess_case(task) is None
 
 
 def test_case_listed_twice_is_converted_once(one):
@@ -856,18 +891,18 @@ def test_case_listed_twice_is_converted_once(one):
     assert sorted(entry.case for entry in made.cases) == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize("skip", [False, True])
-def test_case_that_the_dataset_lacks_is_an_error(one, skip):
+@pytest.mark.parametrize("on_bad_case", ["fail", "skip"])
+def test_case_that_the_dataset_lacks_is_an_error(one, on_bad_case):
     one.domain = dataclasses.replace(one.domain, test=("d", "unlisted"))
-    with pytest.raises(InputError, match="dataset.json: expected case 'unlisted'"):
-        one.convert(skip_bad_cases=skip)
+    with pytest.raises(InputError, match="dataset.json: .*the case 'unlisted'"):
+        one.convert(on_bad_case=on_bad_case)
     assert not one.data_dir.exists()
 
 
 def test_missing_folder_names_it(one, run_light):
     one.domain = dataclasses.replace(one.domain, raw_dir=str(one.raw / "gone"))
     done = run_light("data_prep.convert", **one.flags, status=1)
-    assert f"{one.raw}/gone/dataset.json: expected a file, found none" in done.stderr
+    assert f"{one.raw}/gone/dataset.json: expected a file. Received: " in done.stderr
     assert not one.data_dir.exists()
 
 
@@ -911,4 +946,20 @@ def test_full_disk_is_an_error_that_names_the_folder(finished, write_nifti, limi
     assert {name: after[name] for name in after if ".parts/" not in name} == before
     assert not list(finished.data_dir.rglob(".partial*"))
     assert len(part_times(finished.data_dir)) == (0 if limit == "part" else 4)
-    assert finished.convert(overwrite=True).entries("validation") == []
+    groups = {entry.group for entry in finished.convert(overwrite=True).cases}
+    assert groups == {"train", "test"}
+
+
+def test_progress_counts_cases_and_finished_domains_are_reported(one):
+    finished, progress = [], RecordedProgress()
+    arguments = {
+        "progress": progress,
+        "on_finished": lambda *arguments: finished.append(arguments),
+    }
+    for _ in range(2):
+        made = one.convert(**arguments)
+    assert finished == [(made, False), (made, True)]
+    assert progress.counts == [
+        (one.domain.name, "case", 4),
+        (f"{one.domain.name}: shards", "case", 4),
+    ]

@@ -4,7 +4,8 @@ import json
 import pytest
 from invented_surveys import make_case, make_domain, make_faulty, plan_one
 
-from data_prep import splits
+from data_prep import split_files, splits
+from data_prep.config import SplitConfig
 from u2net_tf.errors import InputError
 
 
@@ -88,30 +89,86 @@ class TestDrawnSplit:
         plain = dataclasses.replace(make_domain("Plain"), cases=cases)
         domain, notes = plan_one(plain, split_by=r"(patient\d+)_")
         assert len(domain.test) == 2
-        assert "Plain: --split_by=(patient\\d+)_ fits no case" in notes
+        assert "Plain: `split_by`=(patient\\d+)_ matches no case" in notes
 
     @pytest.mark.parametrize(
         ("split_by", "message"),
         [
-            (r"(patient[0-3])_", "found 'patient4_frame0'"),
-            (r"patient\d", "one group in brackets, found 0"),
-            (r"(p)(a)", "one group in brackets, found 2"),
+            (r"(patient[0-3])_", "does not match 'patient4_frame0'"),
+            (r"patient\d", "one group in brackets. Received: 0 groups"),
+            (r"(p)(a)", "one group in brackets. Received: 2 groups"),
             ("(", "expected a regular expression"),
         ],
     )
     def test_bad_pattern_is_named(self, split_by, message):
-        with pytest.raises(InputError, match="--split_by") as error:
+        with pytest.raises(InputError, match="`split_by`") as error:
             draw(split_by=split_by)
         assert message in str(error.value)
 
     @pytest.mark.parametrize("flag", ["test_fraction", "validation_fraction"])
     @pytest.mark.parametrize("value", [-0.1, 1.0])
     def test_bad_fraction_is_named(self, flag, value):
-        with pytest.raises(InputError, match=f"--{flag}: expected 0 <= "):
-            draw(**{flag: value})
+        with pytest.raises(ValueError, match=rf"(?s){flag}.*input_value={value}"):
+            SplitConfig(**{flag: value})
+
+
+class TestFolds:
+    def test_divide_the_training_cases(self):
+        split = draw(23, num_folds=5)
+        assert split.test == draw(23).test
+        assert (split.train, split.validation) == ((), ())
+        assert [len(fold) for fold in split.folds] == [4, 4, 4, 3, 3]
+        every = [case for fold in split.folds for case in fold]
+        assert sorted(every) == sorted(draw(23).train)
+        assert all(list(fold) == sorted(fold) for fold in split.folds)
+
+    def test_keep_patients_together(self):
+        split = draw(40, num_folds=3, split_by=r"(patient\d+)_")
+        patients = [{case.split("_")[0] for case in fold} for fold in split.folds]
+        assert len(set.union(*patients)) == sum(map(len, patients)) == 16
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"num_folds": 1}, "`num_folds`: expected at least 2"),
+            ({"num_folds": 9}, "`num_folds`: expected at most 8, .* of A. Received: 9"),
+            ({"num_folds": 2, "validation_fraction": 0.1}, "no `validation_fraction`"),
+        ],
+    )
+    def test_that_cannot_be(self, changes, message):
+        with pytest.raises(InputError, match=message):
+            draw(**changes)
+
+    def test_flags_arrive(self, plan):
+        (domain,) = plan(num_folds=3).domains
+        assert len(domain.folds) == 3
+        assert (domain.train, domain.validation) == ((), ())
+        assert "8 in 3 folds" in plan.done.stdout
+
+    def test_no_fold_decides_how_its_own_predictions_are_cleaned_up(self):
+        domain, notes = plan_one(num_folds=3)
+        assert [label.keep_components for label in domain.labels] == [0, 0, 0]
+        assert "predictions keep all components, since every case" in notes
+        assert any(label.keep_components for label in plan_one()[0].labels)
+        domain, notes = plan_one(num_folds=3, keep_components=2)
+        assert domain.labels[1].keep_components == 2
+        assert "keep all" not in notes
 
 
 NAMES = [f"patient{i // 2}_frame{i % 2}" for i in range(10)]
+ALL_FOLDS = {
+    "Task99_Knee": {
+        name: {"train": [n for n in NAMES if n not in val], "val": val}
+        for name, val in (("fold0", NAMES[:4]), ("b", NAMES[4:7]), ("c", NAMES[7:]))
+    }
+}
+
+
+def move(fold, name):
+    fold["train"].remove(name)
+    fold["val"].append(name)
+
+
 PUBLISHED = {
     "Task99_Knee": {
         "fold0": {
@@ -150,7 +207,7 @@ class TestListedSplit:
     )
     def test_folds(self, write_splits, fold, num_train):
         path = write_splits(PUBLISHED)
-        listed = splits.read_splits(path, ["Task99_Knee"], fold=fold)
+        listed = split_files.read_splits(path, ["Task99_Knee"], fold=fold)
         domain, _ = plan_one(splits=listed)
         assert len(domain.train) == num_train
         assert domain.validation == ()
@@ -161,9 +218,59 @@ class TestListedSplit:
         (domain,) = plan(splits_file=path, fold="fold1").domains
         assert domain.train == tuple(NAMES[5:])
 
+    def test_all_folds(self, plan, write_splits):
+        (domain,) = plan(splits_file=write_splits(ALL_FOLDS), fold="all").domains
+        assert domain.folds == tuple(map(tuple, (NAMES[:4], NAMES[4:7], NAMES[7:])))
+        assert domain.groups.keys() == {"fold0", "fold1", "fold2", "test"}
+        assert (domain.train, domain.validation, domain.test) == ((), (), ())
+
+    def test_all_folds_are_in_the_order_of_their_numbers(self, write_splits):
+        """A file whose names are sorted as texts has fold10 before fold2."""
+        parts = {f"fold{i}": [name] for i, name in enumerate(NAMES + ["x"])}
+        content = {
+            name: {"train": [n for n in [*NAMES, "x"] if n not in val], "val": val}
+            for name, val in sorted(parts.items())
+        }
+        path = write_splits({"A": content})
+        split = split_files.read_splits(path, ["A"], fold="all")["A"]
+        assert split.folds == tuple((name,) for name in [*NAMES, "x"])
+        assert "2 = fold2, 3 = fold3" in split.notes[0]
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda folds: move(folds["b"], NAMES[0]), "in one fold. Received"),
+            (
+                lambda folds: folds["b"]["train"].pop(),
+                "b: expected to train on",
+            ),
+            (
+                lambda folds: [folds.pop("b"), folds.pop("c")],
+                "expected two or more",
+            ),
+            (lambda folds: folds["c"].pop("val"), "c: expected .*'train', 'val'"),
+        ],
+    )
+    def test_all_folds_that_contradict_each_other(self, write_splits, change, message):
+        content = json.loads(json.dumps(ALL_FOLDS))
+        change(content["Task99_Knee"])
+        path = write_splits(content)
+        with pytest.raises(InputError, match=f"Task99_Knee.*{message}"):
+            split_files.read_splits(path, ["Task99_Knee"], fold="all")
+
+    def test_excluded_cases_drop_out_of_folds(self, write_splits):
+        facts, name = make_faulty("image")
+        path = write_splits(ALL_FOLDS)
+        listed = split_files.read_splits(path, ["Task99_Knee"], fold="all")
+        domain, _ = plan_one(facts, splits=listed, exclude_faulty=True)
+        assert name in NAMES[:4]
+        assert [len(fold) for fold in domain.folds] == [3, 3, 3]
+
     def test_excluded_cases_drop_out(self, write_splits):
         facts, name = make_faulty("image")
-        listed = splits.read_splits(write_splits(LISTS), ["Task99_Knee"], fold=None)
+        listed = split_files.read_splits(
+            write_splits(LISTS), ["Task99_Knee"], fold=None
+        )
         domain, _ = plan_one(facts, splits=listed, exclude_faulty=True)
         assert domain.train == tuple(n for n in NAMES[:6] if n != name)
 
@@ -180,17 +287,17 @@ class TestListedSplit:
             (
                 {"Task99_Knee": {"train": NAMES, "test": NAMES[:1]}},
                 None,
-                "found twice: ['patient0_frame0']",
+                "Received: several times: ['patient0_frame0']",
             ),
             (
                 {"Task99_Knee": {"train": NAMES, "test": ["stranger.nii.gz"]}},
                 None,
-                "found stranger",
+                "Received: stranger",
             ),
             (
                 {"Task99_Knee": {"train": NAMES[1:], "test": []}},
                 None,
-                "found none with patient0_frame0",
+                "Received: none with patient0_frame0",
             ),
             (PUBLISHED, "fold7", "expected 'fold7' among the folds"),
             (
@@ -198,14 +305,14 @@ class TestListedSplit:
                 None,
                 "fold0: expected ['train', 'val']",
             ),
-            (LISTS, "fold0", "--fold=fold0"),
+            (LISTS, "fold0", "folds for `fold`=fold0"),
         ],
     )
     def test_bad_lists_are_named(self, write_splits, content, fold, message):
         path = write_splits(content)
 
         def plan():
-            listed = splits.read_splits(path, ["Task99_Knee"], fold=fold)
+            listed = split_files.read_splits(path, ["Task99_Knee"], fold=fold)
             plan_one(splits=listed, splits_file=str(path))
 
         with pytest.raises(InputError, match="splits.json") as error:
@@ -224,8 +331,8 @@ class TestListedSplit:
     def test_flags_that_lists_make_idle_are_errors(self, fail, write_splits, flags):
         (name,) = flags
         error = fail(splits_file=write_splits(LISTS), **flags)
-        assert f"--{name}: expected nothing beside --splits_file" in error
+        assert f"--{name}: expected no value beside --splits_file" in error
 
     def test_missing_file_and_fold_alone(self, fail, tmp_path):
-        assert "found none" in fail(splits_file=tmp_path / "nothing.json")
+        assert "Received: no such file" in fail(splits_file=tmp_path / "nothing.json")
         assert "expected --splits_file beside it" in fail(fold="fold0")

@@ -64,21 +64,21 @@ def test_measurements_of_a_good_case(cases):
 @pytest.mark.parametrize(
     ("case", "kind", "part", "text"),
     [
-        ("no_label", "label", "labelsTr", "expected a file, found none"),
-        ("no_image", "image", "imagesTr", "expected a file, found none"),
-        ("other_shape", "geometry", "labelsTr", "found (8, 10, 5)"),
-        ("other_grid", "geometry", "labelsTr", "mm elsewhere"),
+        ("no_label", "label", "labelsTr", "expected a file. Received: no such"),
+        ("no_image", "image", "imagesTr", "expected a file. Received: no such"),
+        ("other_shape", "geometry", "labelsTr", "Received: (8, 10, 5)"),
+        ("other_grid", "geometry", "labelsTr", "mm away"),
         ("unknown_value", "unknown label", "labelsTr", "254 in 3 voxels"),
-        ("nan", "image", "imagesTr", "found 2 that are NaN or infinite"),
+        ("nan", "image", "imagesTr", "Received: 2 voxels of NaN or infinity"),
         ("empty", "empty label", "labelsTr", "empty label map"),
         ("fractions", "label", "labelsTr", "whole numbers"),
-        ("cut_short", "image", "imagesTr", "cannot be read"),
-        ("two_modalities", "image", "imagesTr", "expected 1 modalities, found 2"),
-        ("zero", "image", "imagesTr", "all zero"),
+        ("cut_short", "image", "imagesTr", "expected a readable NIfTI file"),
+        ("two_modalities", "image", "imagesTr", "expected 1 modality. Received: 2"),
+        ("zero", "image", "imagesTr", "Received: zeros only"),
         ("constant", "image", "imagesTr", "constant 7"),
         ("flat", "image", "imagesTr", "expected a 3-D volume"),
-        ("twice", "same name", "dataset.json", "more than once"),
-        ("the_copy", "same image", "imagesTr", "found that of case 'good'"),
+        ("twice", "same name", "dataset.json", "several entries"),
+        ("the_copy", "same image", "imagesTr", "Received: that of case 'good'"),
     ],
 )
 def test_fault_is_reported_by_file(surveyed, case, kind, part, text):
@@ -90,7 +90,6 @@ def test_fault_is_reported_by_file(surveyed, case, kind, part, text):
     assert text in fault["text"]
     printed = [line for line in done.stdout.splitlines() if line.startswith("fault")]
     assert any(fault["file"] in line and text in line for line in printed)
-    assert any(fault["file"] in line and text in line for line in content["faults"])
     with (output / "survey.csv").open() as file:
         columns = next(r for r in csv.DictReader(file) if r["case"] == case)
     assert text in columns["faults"]
@@ -156,9 +155,9 @@ def test_flags_choose_domains_spacing_and_workers(faulty, tmp_path, run_light):
 
 def test_missing_flags_are_named(tmp_path, run_light):
     done = run_light("data_prep.survey", status=1, output_dir=tmp_path)
-    assert "--raw_dir: expected a value, found none" in done.stderr
+    assert "--raw_dir: expected a value. Received: none" in done.stderr
     done = run_light("data_prep.survey", status=1, raw_dir=tmp_path)
-    assert "--output_dir: expected a value, found none" in done.stderr
+    assert "--output_dir: expected a value. Received: none" in done.stderr
 
 
 def test_output_that_is_a_file_is_an_error(tmp_path, faulty, run_light):
@@ -171,11 +170,11 @@ def test_output_that_is_a_file_is_an_error(tmp_path, faulty, run_light):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "found no such file"),
+        (None, "expected a survey as `python -m data_prep.survey` writes it"),
         ("{", "Received"),
         ("[]", "Received"),
-        ('{"format": 9}', "expected format 1, found 9"),
-        ('{"format": 1, "domains": [{"name": "A"}]}', "Received: KeyError"),
+        ('{"format": 9}', "format: expected a whole number from 1 to 2"),
+        ('{"format": 1, "domains": [{"name": "A"}]}', "[0].folder: expected a val"),
     ],
 )
 def test_what_is_no_survey_is_named(tmp_path, text, message):

@@ -4,9 +4,11 @@ import os
 import shutil
 
 import pytest
+from recorded_progress import RecordedProgress
 
 from data_prep import survey_files, surveying
 from data_prep.case_facts import Job, examine_case, stamp
+from data_prep.survey_files import SURVEY
 from u2net_tf.errors import InputError
 
 
@@ -16,7 +18,7 @@ def test_number_of_workers_is_the_number_of_processes(monkeypatch, tmp_path, fau
     class Pool:
         def __init__(self, max_workers, **keywords):
             asked.append(max_workers)
-            raise InputError("far enough")
+            raise InputError("here", expected="this", received="far enough")
 
     monkeypatch.setattr(surveying.concurrent.futures, "ProcessPoolExecutor", Pool)
     datasets = surveying.find_domains(faulty, ["Faulty"])
@@ -41,7 +43,10 @@ def interrupted(faulty, tmp_path):
         paths = str(case.image_path), str(case.label_path)
         job = Job("Two", case.name, *paths, 2, (0, 1), "pixdim")
         facts = dataclasses.replace(examine_case(job), checksum=f"kept {case.name}")
-        row = {"stamp": stamp(job), "facts": dataclasses.asdict(facts)}
+        row = {
+            "stamp": f"{SURVEY.number} {stamp(job)}",
+            "facts": dataclasses.asdict(facts),
+        }
         rows.append(json.dumps(row))
     (tmp_path / ".survey.partial.jsonl").write_text("\n".join(rows) + '\n{"stam')
     return tmp_path
@@ -111,7 +116,11 @@ def break_json(folder):
     [
         (break_json, "A,B", "dataset.json: expected JSON"),
         (break_json, "", "dataset.json: expected JSON"),
-        (lambda folder: (folder / "dataset.json").unlink(), "A,B", "found none"),
+        (
+            lambda folder: (folder / "dataset.json").unlink(),
+            "A,B",
+            "Received: no such file",
+        ),
         (lambda folder: (folder / "dataset.json").unlink(), "", "beside imagesTr"),
         (shutil.rmtree, "A,B", "--domains: expected a folder"),
         (lambda folder: None, "A,A", "--domains: expected distinct names"),
@@ -134,5 +143,21 @@ def test_raw_dir_may_be_one_domain(tmp_path, write_dataset):
     folder = write_dataset(tmp_path / "A", ["x"])
     assert [d.name for d in surveying.find_domains(folder, [])] == ["A"]
     assert [d.name for d in surveying.find_domains(folder, ["A"])] == ["A"]
-    with pytest.raises(InputError, match="--domains: expected A"):
+    with pytest.raises(InputError, match="`domains`: expected A, the only"):
         surveying.find_domains(folder, ["B"])
+
+
+def test_progress_counts_all_cases_and_a_resumed_run_says_so(interrupted):
+    progress, resumed = RecordedProgress(), []
+    (dataset,) = surveying.find_domains(interrupted / "raw", [])
+    os.utime(dataset.case("a").label_path, (1, 1))
+    surveying.survey(
+        [dataset],
+        partial=interrupted / ".survey.partial.jsonl",
+        spacing_source="pixdim",
+        num_workers=1,
+        progress=progress,
+        on_resumed=lambda *counts: resumed.append(counts),
+    )
+    assert resumed == [(1, 2)]
+    assert progress.counts == [("survey", "case", 2)]

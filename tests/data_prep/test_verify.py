@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from recorded_progress import RecordedProgress
 
 from data_prep import verify
 from data_prep.config import VerifyConfig
@@ -45,11 +46,11 @@ def make_record(domain, case):
     )
 
 
-def make_entry(record, split, shard):
+def make_entry(record, group, shard):
     serialized = records.encode(record)
     return manifest.CaseEntry(
         case=record.case,
-        split=split,
+        group=group,
         shard=shard,
         files=["image", "label"],
         raw_shape=[4, 5, 6],
@@ -133,7 +134,7 @@ def test_shard_cut_short_within_a_record(data_dir):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - len(content) // 4])
     (problem,) = find_problems(data_dir)
-    assert problem.startswith(f"{path}: expected 3 records, found a truncated or corr")
+    assert problem.startswith(f"{path}: expected 3 records. Received: a truncated or")
     assert "after 2" in problem
 
 
@@ -145,14 +146,14 @@ def test_shard_cut_short_between_two_records(data_dir):
         for case in "ab":
             writer.write(records.encode(make_record(DOMAIN, case)))
     (problem,) = find_problems(data_dir)
-    assert problem == f"{path}: expected 3 records, found 2"
+    assert problem == f"{path}: expected 3 records. Received: 2"
 
 
 def test_empty_shard(data_dir):
     path = data_dir / DOMAIN.name / TEST
     path.write_bytes(b"")
     (problem,) = find_problems(data_dir)
-    assert problem.startswith(f"{path}: expected 1 records, found ")
+    assert problem.startswith(f"{path}: expected 1 record. Received: ")
 
 
 @pytest.mark.parametrize("position", [0.02, 0.3, 0.5, 0.8, 0.98])
@@ -169,7 +170,9 @@ def test_flipped_byte(data_dir, position):
 def test_missing_shard(data_dir):
     path = data_dir / DOMAIN.name / TEST
     path.unlink()
-    assert find_problems(data_dir) == [f"{path}: expected a shard, found none"]
+    assert find_problems(data_dir) == [
+        f"{path}: expected a shard. Received: no such file"
+    ]
 
 
 def test_extra_shard(data_dir):
@@ -183,15 +186,21 @@ def test_records_of_another_domain(data_dir):
     path = data_dir / DOMAIN.name / TEST
     shutil.copy(data_dir / OTHER.name / TEST, path)
     (problem,) = find_problems(data_dir)
-    assert problem.startswith(f"{path}: expected d with checksum")
+    assert problem.startswith(f"{path}: d: expected the checksum")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"checksum": "0" * 64}, "expected b with checksum 0000"),
-        ({"shape": [4, 5, 7]}, r"b: expected shape (4, 5, 7, 2), found (4, 5, 6, 2)"),
-        ({"label_voxels": [119, 1]}, "b: expected [119, 1] voxels per class, found ["),
+        ({"checksum": "0" * 64}, "b: expected the checksum 0000"),
+        (
+            {"shape": [4, 5, 7]},
+            r"b: expected shape (4, 5, 7, 2). Received: (4, 5, 6, 2)",
+        ),
+        (
+            {"label_voxels": [119, 1]},
+            "b: expected [119, 1] voxels per class. Received: [",
+        ),
     ],
 )
 def test_manifest_that_disagrees_with_a_record(data_dir, changes, message):
@@ -203,7 +212,8 @@ def test_manifest_that_disagrees_with_a_record(data_dir, changes, message):
 def test_number_of_modalities_is_that_of_the_plan(data_dir):
     domain = dataclasses.replace(DOMAIN, modalities=("T2",))
     problems = find_problems(data_dir, domain)
-    assert len(problems) == 4
+    assert len(problems) == 5
+    assert "manifest.json: expected shards of this plan" in problems[0]
     assert "d: expected shape (4, 5, 6, 1)" in problems[-1]
 
 
@@ -218,7 +228,7 @@ def test_voxels_that_are_not_finite(data_dir):
     cases = (*made.cases[:-1], make_entry(record, "test", TEST))
     write_manifest(data_dir, dataclasses.replace(made, cases=cases))
     assert find_problems(data_dir) == [
-        f"{path}: d: expected finite voxels, found others"
+        f"{path}: d: expected finite voxels. Received: NaN or infinity"
     ]
 
 
@@ -228,10 +238,11 @@ def test_manifest_that_lacks_a_case(data_dir):
     problems = find_problems(data_dir)
     path = manifest.manifest_path(data_dir, DOMAIN.name)
     assert problems[0] == (
-        f"{path}: expected the 3 train cases of the plan, found 2; not in both: a"
+        f"{path}: expected case a in train, as in the plan. Received: shards of "
+        "another plan, where it is not there"
     )
     shard = data_dir / DOMAIN.name / TRAIN
-    assert problems[-1] == f"{shard}: expected 2 records, found 3"
+    assert problems[-1] == f"{shard}: expected 2 records. Received: 3"
 
 
 def test_skipped_cases_are_not_expected(data_dir):
@@ -287,3 +298,10 @@ def test_command_needs_a_converted_folder(data_dir, run_light):
     done = run_light("data_prep.verify", data_dir=data_dir, status=1)
     expected = "nowhere/plan.json: expected a plan" if data_dir else "--data_dir: "
     assert f"error: {expected}" in done.stderr
+
+
+def test_progress_counts_the_shards(data_dir):
+    progress = RecordedProgress()
+    made = manifest.load_manifest(data_dir, DOMAIN.name)
+    assert verify.verify_domain(data_dir, DOMAIN, made, progress=progress) == []
+    assert progress.counts == [(DOMAIN.name, "shard", 2)]

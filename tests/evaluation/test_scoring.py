@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import toy
+from recorded_progress import RecordedProgress
 
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import scoring
@@ -73,12 +74,14 @@ class TestFindCases:
         moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
         path = moved / "Task91_One" / kind / "one_5.nii.gz"
         path.unlink()
-        with pytest.raises(InputError, match=f"{path}: expected a file, found none"):
+        with pytest.raises(
+            InputError, match=f"{path}: expected a file. Received: no such"
+        ):
             scoring.find_cases(tiny_data.plan.domains[0], "test", str(moved))
 
     def test_a_case_that_the_dataset_does_not_list(self, tiny_data):
         domain = dataclasses.replace(tiny_data.plan.domains[0], test=("no",))
-        with pytest.raises(InputError, match="expected case 'no'"):
+        with pytest.raises(InputError, match="expected the case 'no'"):
             scoring.find_cases(domain, "test", None)
 
 
@@ -118,6 +121,11 @@ class TestScoreDomain:
             assert np.isnan(scores[0].dice["core"])
             assert scores[0].dice["rim"] > 0
 
+    def test_progress_counts_the_cases(self, score):
+        progress = RecordedProgress()
+        score(progress=progress)
+        assert progress.counts == [("Task91_One", "case", 3)]
+
 
 class TestAgain:
     def test_what_is_scored_is_not_predicted_again(self, score):
@@ -136,7 +144,9 @@ class TestAgain:
         path.write_bytes(b"corrected by hand")
         predictor = Oracle(tiny_data.plan)
         predictor.fingerprint = fingerprint
-        with pytest.raises(InputError, match=f"{path}: .* found one that was changed"):
+        with pytest.raises(
+            InputError, match=f"{path}: .* Received: one that was edited"
+        ):
             score(predictor=predictor)
         assert path.read_bytes() == b"corrected by hand"
         # Found before the first case is predicted.
@@ -150,7 +160,7 @@ class TestAgain:
         path = tmp_path / "out" / "predictions" / "Task91_One" / "one_1.nii.gz"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"a reference")
-        with pytest.raises(InputError, match=f"{path}: .* found another file"):
+        with pytest.raises(InputError, match=f"{path}: .* Received: another file"):
             score()
         assert path.read_bytes() == b"a reference"
 
@@ -167,7 +177,7 @@ class TestAgain:
         scored = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
         later = scored.stat().st_mtime_ns + 1
         os.utime(folder / "one_1.nii.gz", ns=(later, later))
-        with pytest.raises(InputError, match="one_1.nii.gz: .* found another file"):
+        with pytest.raises(InputError, match="one_1.nii.gz: .* Received: another file"):
             score()
 
     def test_goes_on_where_it_stopped(self, score, tmp_path):

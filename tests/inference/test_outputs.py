@@ -63,7 +63,7 @@ def test_what_somebody_else_wrote_is_not(outputs, tmp_path):
         outputs().check_ours()
     assert str(caught.value) == (
         f"{tmp_path / 'a.nii.gz'}: expected no file, or one that was predicted "
-        "here, found another file; --overwrite writes over it"
+        "here. Received: another file. Use `overwrite` to replace it"
     )
 
 
@@ -72,7 +72,7 @@ def test_what_was_edited_is_passed_over_or_refused(outputs, tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(b"corrected")
     assert outputs().are_there()
     assert outputs().edited() == [tmp_path / "a.nii.gz"]
-    with pytest.raises(InputError, match="found one that was changed since; --over"):
+    with pytest.raises(InputError, match="Received: one that was edited since. Use"):
         outputs("two").check_ours()
 
 
@@ -95,5 +95,5 @@ def test_a_record_that_cannot_be_read_is_none(outputs, tmp_path, text):
     write(outputs(), b"first")
     (tmp_path / ".predicted" / "a.json").write_text(text)
     assert not outputs().are_there()
-    with pytest.raises(InputError, match="found another file"):
+    with pytest.raises(InputError, match="Received: another file"):
         outputs().check_ours()

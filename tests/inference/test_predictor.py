@@ -4,11 +4,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tensorflow as tf
+from recorded_progress import RecordedProgress
 
 from u2net_tf.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.inference import predictor as predictor_module
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.progress import silent
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import nifti
 
@@ -268,6 +270,7 @@ class TestWindows:
             "patch_size": (4, 4, 4),
             "num_classes": 2,
             "with_probabilities": True,
+            "progress": silent,
         }
         assert seen == [
             {**common, "overlap": 0.25, "batch_size": 3},
@@ -359,7 +362,7 @@ class TestEmptyWindows:
 
 def test_from_model_dir_takes_the_options(monkeypatch, tmp_path):
     spec = ModelSpec(plan=Plan((ORGAN,)), pools=(1, 1, 1))
-    asked = []
+    asked, progress = [], RecordedProgress()
 
     def load(model_dir, *, precision, checkpoint):
         asked.append((model_dir, precision, checkpoint))
@@ -374,6 +377,7 @@ def test_from_model_dir_takes_the_options(monkeypatch, tmp_path):
         overlap=0.75,
         batch_size=2,
         skip_empty=False,
+        progress=progress,
     )
     assert asked == [("here", "mixed_bfloat16", "best")]
     assert predictor.spec is spec
@@ -381,6 +385,8 @@ def test_from_model_dir_takes_the_options(monkeypatch, tmp_path):
     assert not predictor.skip_empty
     assert Predictor.from_model_dir("here").skip_empty
     assert predictor.checkpoint == str(tmp_path / "step-1")
+    predictor.classes(np.zeros((4, 4, 4, 1), np.float32), 0)
+    assert progress.counts == [("windows", "window", 1)]
 
 
 def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):

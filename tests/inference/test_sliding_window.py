@@ -4,8 +4,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from recorded_progress import RecordedProgress
 
-from u2net_tf.inference import sliding_window
 from u2net_tf.inference.sliding_window import (
     blending_weights,
     predict_volume,
@@ -473,34 +473,20 @@ class TestMemory:
         assert tall - short < 1.1 * 80 * 60 * 60
 
 
-def test_a_bar_shows_the_windows_that_are_done(monkeypatch):
-    asked, steps = [], []
-
-    class Bar:
-        def __init__(self, **options):
-            asked.append(options)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception):
-            pass
-
-        def update(self, number):
-            steps.append(number)
-
-    monkeypatch.setattr(sliding_window, "tqdm", Bar)
+def test_progress_counts_the_windows():
+    progress = RecordedProgress()
     predict_volume(
         draw((4, 4, 10, 1)),
         echo,
         patch_size=(4, 4, 4),
         num_classes=1,
         batch_size=3,
+        # Not predicted, but it counts.
         is_empty=lambda box: box[2].start == 2,
+        progress=progress,
     )
-    (options,) = asked
-    assert options["total"] == sum(steps) == 4
-    assert steps == [4]
-    # Beside the bar of the scans, on a terminal, and only where it takes long.
-    assert (options["leave"], options["disable"]) == (False, None)
-    assert options["delay"] > 0
+    assert progress.counts == [("windows", "window", 4)]
+    (bar,) = progress.bars
+    # Beside the bar of the scans, and only where it takes long.
+    assert not bar.leave
+    assert bar.delay > 0

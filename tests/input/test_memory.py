@@ -10,7 +10,7 @@ from u2net_tf.input import memory, pipeline
 def make_manifest(num_bytes, cases=6):
     return manifest.Manifest(
         domain="Task90_Organ",
-        fingerprint="",
+        fingerprint="-",
         image_dtype="float16",
         compression="none",
         cases=tuple(make_entry(f"c_{i}", "train", "", num_bytes) for i in range(cases)),
@@ -22,6 +22,7 @@ def plan(record_mb, patch_mb, memory_mb, num_domains=1, cases=6, **options):
     return memory.plan_buffers(
         make_manifest(int(record_mb * 1e6), cases),
         int(patch_mb * 1e6),
+        cases=[f"c_{i}" for i in range(cases)],
         memory_mb=memory_mb,
         num_domains=num_domains,
         **options,
@@ -98,7 +99,7 @@ def test_unmixed_patches_are_told_with_what_would_mix_them(
     assert found.mixed_volumes == 1
     (warning,) = caplog.messages
     assert f"Task90_Organ: {found.patches_per_volume} patches of one" in warning
-    assert f"--input_memory_mb={memory_mb:g} " in warning
+    assert f"`input_memory_mb` of {memory_mb:g} " in warning
     assert f"; {needed} would" in warning
     assert plan(550, 10, needed - 1, **options).mixed_volumes == 1
     caplog.clear()

@@ -95,10 +95,10 @@ def write_shards(data_dir, domain, *, per_shard=2, compression="none", dtype="fl
     )
 
 
-def make_entry(case, split, shard, num_bytes):
+def make_entry(case, group, shard, num_bytes):
     return manifest.CaseEntry(
         case=case,
-        split=split,
+        group=group,
         shard=shard,
         files=[],
         raw_shape=list(SHAPE),
@@ -111,7 +111,7 @@ def make_entry(case, split, shard, num_bytes):
         spacing_mm=[1, 1, 1],
         label_voxels=[479, 1],
         num_bytes=num_bytes,
-        checksum="",
+        checksum="-",
     )
 
 
@@ -651,7 +651,7 @@ def test_first_batch_of_one_domain(shards, shared, first_batch):
 
 def test_domain_without_training_cases_is_an_error(shards):
     data_dir, manifests = shards
-    cases = tuple(entry for entry in manifests[0].cases if entry.split == "test")
+    cases = tuple(entry for entry in manifests[0].cases if entry.group == "test")
     made = dataclasses.replace(manifests[0], cases=cases)
     with pytest.raises(InputError, match="Task90_Organ: expected training cases"):
         take_domain((data_dir, [made]), 1)
@@ -659,9 +659,11 @@ def test_domain_without_training_cases_is_an_error(shards):
 
 def test_missing_shard_is_an_error_that_names_it(tmp_path):
     made = write_shards(tmp_path, ORGAN)
-    path = tmp_path / ORGAN.name / made.shards("train")[1]
+    path = tmp_path / ORGAN.name / made.shards(ORGAN.train)[1]
     path.unlink()
-    with pytest.raises(InputError, match=f"{path}: expected a shard, found none"):
+    with pytest.raises(
+        InputError, match=f"{path}: expected a shard. Received: no such"
+    ):
         take_domain((tmp_path, [made]), 1)
 
 
@@ -669,6 +671,7 @@ def test_missing_shard_is_an_error_that_names_it(tmp_path):
 def test_records_of_a_split_come_in_the_order_of_the_manifest(tmp_path, compression):
     made = write_shards(tmp_path, ORGAN, compression=compression)
     for split in ("train", "test", "validation"):
-        dataset = pipeline.split_dataset(tmp_path, made, split)
+        chosen = ORGAN.cases(split)
+        dataset = pipeline.serialized_records(tmp_path, made, chosen)
         cases = [records.decode(text.numpy()).case for text in dataset]
-        assert cases == [entry.case for entry in made.entries(split)]
+        assert cases == [entry.case for entry in made.entries(chosen)]

@@ -156,12 +156,12 @@ class TestExtend:
         toy.assert_identical(toy.values_of(parent[1].variables), before)
 
     def test_a_domain_that_is_there_and_one_to_start_from_that_is_not(self, parent):
-        with pytest.raises(InputError, match="--domain: .* found Task92_Two"):
+        with pytest.raises(InputError, match="`domain`: .* Received: Task92_Two"):
             composition.extend(*parent, TWO, init="mean")
         with pytest.raises(InputError) as caught:
             composition.extend(*parent, FOUR, init="Task94_Four")
         assert str(caught.value) == (
-            "--init: expected random, mean or one of Task91_One, Task92_Two, found "
+            "`init`: expected random, mean or one of Task91_One, Task92_Two. Received: "
             "Task94_Four"
         )
 
@@ -212,9 +212,9 @@ class TestCompose:
         assert spec.plan.names == (ONE.name, TWO.name)
 
     def test_of_a_domain_that_no_model_serves(self, parent_of):
-        with pytest.raises(InputError, match=r"--remove: .* found \['Task99'\]"):
+        with pytest.raises(InputError, match="`remove`: .* Received: Task99"):
             composition.compose({"a": parent_of()}, remove=["Task99"])
 
     def test_of_nothing(self, parent_of):
-        with pytest.raises(InputError, match="--remove: expected a domain to be left"):
+        with pytest.raises(InputError, match="`remove`: expected a domain to be left"):
             composition.compose({"a": parent_of()}, remove=[ONE.name, TWO.name])

@@ -104,9 +104,10 @@ class TestFloat64:
     "name",
     [
         "shared",
-        "universal_separable",
-        pytest.param("universal_series", marks=pytest.mark.slow),
-        pytest.param("universal_parallel", marks=pytest.mark.slow),
+        *(
+            pytest.param(f"universal_{adapter}", marks=pytest.mark.slow)
+            for adapter in ("separable", "series", "parallel")
+        ),
     ],
 )
 @pytest.mark.parametrize("domain", [pytest.param(0, marks=pytest.mark.slow), 1])
@@ -149,7 +150,7 @@ class TestLoadPublishedWeights:
 
     def test_names_what_is_missing(self, golden):
         name = "down_samps.1.op1.conv.bias"
-        assert f"without ['{name}']" in self.load(golden, **{name: None})
+        assert f"none named ['{name}']" in self.load(golden, **{name: None})
 
     def test_names_what_is_left_over(self, golden):
         message = self.load(golden, **{"up_blocks.9.op1.conv.bias": np.zeros(3)})

@@ -299,29 +299,33 @@ class TestContradictions:
         [
             (
                 {"plan": Plan((ONE,))},
-                "in_tr_list.0 … in_tr_list.1: 2 domains, --plan and --domains give 1 "
-                "(Task91_One): name 2 with --domains",
+                "in_tr_list.0 … in_tr_list.1: expected 2 domains by `plan` and "
+                "`domains`, in the order of the training's --tasks. Received: 1 "
+                "(Task91_One)",
             ),
             (
                 {"plan": Plan((TWO, ONE))},
-                "in_tr_list.0.op1.0.weight: 1 modalities, domain Task92_Two of the "
-                "plan has 2: --domains in another order",
+                "in_tr_list.0.op1.0.weight: expected 1 modality in domain Task92_Two "
+                "of the plan. Received: 2. Use `domains` in another order",
             ),
             (
                 {"plan": Plan((TWO, ONE))},
-                "out_tr_list.1.conv1.weight: 3 classes, domain Task91_One of the plan "
-                "has 2",
+                "out_tr_list.1.conv1.weight: expected 3 classes in domain Task91_One "
+                "of the plan. Received: 2",
             ),
-            ({"base_channels": 4}, "--base_channels=2 would fit, found --base_chann"),
-            ({"adapter": "series"}, "--adapter=parallel would fit, found --adapter=s"),
+            ({"base_channels": 4}, "expected `base_channels`=2. Received: `base_chann"),
+            (
+                {"adapter": "series"},
+                "expected `adapter`=parallel. Received: `adapter`=s",
+            ),
             (
                 {"second_up_conv": "full"},
-                "--last_decoder_kernel=1 would fit, found --last_decoder_kernel=3",
+                "expected `last_decoder_kernel`=1. Received: `last_decoder_kernel`=3",
             ),
             (
                 {"pools": (0, 1, 0)},
-                "down_samps.0 … down_samps.1: --pools with a largest of 2 would fit, "
-                "found --pools=0,1,0",
+                "down_samps.0 … down_samps.1: expected `pools` with a largest of 2. "
+                "Received: `pools`=0,1,0",
             ),
             ({"patch_size": (4, 6, 5)}, "patch_size: expected sizes divisible by 2*"),
         ],
@@ -333,7 +337,10 @@ class TestContradictions:
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
-            ({"down_samps.0.op1.conv.bias": None}, "without ['down_samps.0.op1.conv.b"),
+            (
+                {"down_samps.0.op1.conv.bias": None},
+                "none named ['down_samps.0.op1.conv.",
+            ),
             ({"more.weight": np.zeros(3, np.float32)}, "the unknown ['more.weight']"),
             (
                 {"down_blocks.1.op1.conv.bias": np.zeros(3, np.float32)},
@@ -341,13 +348,13 @@ class TestContradictions:
             ),
             (
                 {"down_blocks.1.op1.conv.bias": np.zeros(4)},
-                "down_blocks.1.op1.conv.bias: expected float32, found float64",
+                "down_blocks.1.op1.conv.bias: expected float32. Received: float64",
             ),
             (
                 {"down_blocks.1.op1.conv.bias": np.full(4, np.nan, np.float32)},
                 "down_blocks.1.op1.conv.bias: expected finite numbers",
             ),
-            ({"in_tr_list.1.op1.0.weight": None}, "0 modalities, domain Task92_Two"),
+            ({"in_tr_list.1.op1.0.weight": None}, "0 modalities in domain Task92_Two"),
             (
                 {"in_tr_list.0.op1.0.weight": None},
                 "expected the published network's names, such as in_tr_list.0.op1.0",
@@ -381,10 +388,18 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("name", "content", "words"),
         [
-            ("no.npz", None, "expected a file of weights, found no such file"),
-            ("weights.h5", b"", "expected a file .npz, .pth, .pt, .pth.tar"),
-            ("weights.npz", b"PK", "expected an .npz of arrays, found another file or"),
-            ("weights.npz", b"", "expected an .npz of arrays, found another file or"),
+            ("no.npz", None, "expected a file of weights. Received: no such file"),
+            (
+                "weights.h5",
+                b"",
+                "expected a name ending in .npz, .pth, .pt, .pth.tar. Rec",
+            ),
+            (
+                "weights.npz",
+                b"PK",
+                "expected an .npz of arrays. Received: another file",
+            ),
+            ("weights.npz", b"", "expected an .npz of arrays. Received: another file"),
         ],
     )
     def test_no_weights(self, tmp_path, name, content, words):
@@ -405,7 +420,7 @@ class TestFiles:
 
     def test_npz_of_nothing(self, tmp_path):
         np.savez(tmp_path / "weights.npz")
-        words = "expected parameters, found none"
+        words = "expected parameters. Received: none"
         assert words in refused(tmp_path / "weights.npz", SPEC, tmp_path)
 
     @pytest.mark.parametrize("length", [0, 1, 200, -200])
@@ -423,14 +438,17 @@ class TestFiles:
         [
             (
                 [1, 2],
-                "expected a state dict, or a checkpoint that holds one, found a",
+                "expected a state dict, or a checkpoint that holds one. Received: an",
             ),
-            ({"model": 1, "epoch": 2}, "found what is no tensor: ['epoch', 'model']"),
-            ({"model_state_dict": {"a": 1}}, "found what is no tensor: ['a']"),
-            ({}, "expected parameters, found none"),
-            ("bfloat16", "a dense float32 tensor each, found ['a: torch.bfloat16']"),
-            ("sparse", "a dense float32 tensor each, found ['a: torch.float32']"),
-            ("number", "a dense float32 tensor each, found ['1: torch.float32']"),
+            (
+                {"model": 1, "epoch": 2},
+                "values that are no tensors: ['epoch', 'model']",
+            ),
+            ({"model_state_dict": {"a": 1}}, "values that are no tensors: ['a']"),
+            ({}, "expected parameters. Received: none"),
+            ("bfloat16", "float32 tensor each. Received: ['a: torch.bfloat16']"),
+            ("sparse", "float32 tensor each. Received: ['a: torch.float32']"),
+            ("number", "float32 tensor each. Received: ['1: torch.float32']"),
         ],
     )
     @pytest.mark.slow
@@ -495,13 +513,13 @@ class TestCommand:
         assert load_spec(tmp_path / "model") == spec
         assert f"{tmp_path / 'model' / 'checkpoints' / 'step-0'}: " in done.stdout
         for name, words in (
-            ("weights", "--weights: expected a value, found none"),
-            ("pools", "pools being (1, 1, 1); found (3, 6, 8) for Task92_Two"),
+            ("weights", "--weights: expected a value. Received: none"),
+            ("pools", "pools being (1, 1, 1). Received: (3, 6, 8) for Task92_Two"),
         ):
             without = {key: value for key, value in flags.items() if key != name}
             assert words in run(MODULE, status=1, **without).stderr
         again = run(MODULE, status=1, **flags).stderr
-        assert "expected a folder without a model, found " in again
+        assert "expected a folder without a model. Received: " in again
 
 
 def test_predict_takes_what_was_ported(tiny_data, tmp_path, params):

@@ -170,7 +170,7 @@ class TestAgreement:
     def test_is_relative_to_the_largest_value(self):
         pair = [measurement(y=[0.0, 100.0]), measurement("theirs", y=[1.0, 100.0])]
         assert measuring.check_agreement(pair, 0.011) == 0.01
-        with pytest.raises(command.StoppedError, match="y: .*theirs.*found 0.01"):
+        with pytest.raises(command.StoppedError, match="y: .*theirs.*Received: 0.01"):
             measuring.check_agreement(pair, 0.009)
 
     @pytest.mark.parametrize("found", [[0.0, np.nan], [0.0, 100.0, 0.0]])

@@ -122,7 +122,7 @@ def test_adapters_stand_beside_what_they_run_parallel_to(
 
 
 def test_only_a_png_is_written(tmp_path):
-    with pytest.raises(InputError, match="--output: expected FILE.png"):
+    with pytest.raises(InputError, match="`output`: expected FILE.png. Received: "):
         draw_network.draw_network(tmp_path / "network.pdf", **DEFAULTS)
 
 

@@ -252,13 +252,13 @@ def test_what_does_not_fit_together_is_named(folders, tmp_path):
     images, labels, predicted = folders
     with pytest.raises(ValueError, match="Received: 2, 2, 1"):
         draw_overlays.find_cases([images] * 2, [], [predicted], max_cases=4)
-    with pytest.raises(FileNotFoundError, match="--prediction: .*nowhere"):
+    with pytest.raises(FileNotFoundError, match="`prediction`: .*nowhere"):
         draw_overlays.find_cases([images], [], [f"{tmp_path}/nowhere"], max_cases=4)
     (tmp_path / "labels" / "b.nii.gz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"--reference: no b\.nii\.gz"):
+    with pytest.raises(FileNotFoundError, match=r"`reference`: no b\.nii\.gz"):
         draw_overlays.find_cases([images], [labels], [predicted], max_cases=4)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="--image: .*empty"):
+    with pytest.raises(ValueError, match="`image`: .*empty"):
         draw_overlays.find_cases([f"{tmp_path}/empty"], [], [predicted], max_cases=4)
 
 

@@ -234,7 +234,7 @@ def test_flags_reach_the_writer(tmp_path):
         *(f"--output_dir={tmp_path}/raw", "--cases=1", "--seed=5", f"--domains={CT}")
     )
     assert done.returncode == 0, done.stderr
-    assert "wrote 1 cases of seed 5" in done.stdout
+    assert "wrote 1 case of seed 5" in done.stdout
     expected = _write(tmp_path / "direct", num_cases=1, seed=5, domains=(CT,))
     assert _files(tmp_path / "raw") == expected
 

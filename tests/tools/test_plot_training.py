@@ -80,7 +80,7 @@ def test_a_domain_without_losses_still_has_its_dice(tmp_path):
     ("text", "found"),
     [
         ("epoch,loss\n1,2\n", "expected a column 'step'"),
-        (f"{HEAD}\n", "the head only"),
+        (f"{HEAD}\n", "the header only"),
         ("", "expected a column 'step'"),
         ("step,loss\n1,0.5\n2,high\n", "line 3.*high"),
         ("step,loss\n,0.5\n", "line 2"),
@@ -120,6 +120,6 @@ def test_flags_reach_the_picture(tmp_path):
 def test_a_missing_file_is_an_exit_status_and_a_line(tmp_path):
     done = _run(f"--model_dir={tmp_path}", f"--output={tmp_path}/curves.png")
     assert done.returncode != 0
-    assert f"there is no {tmp_path}/training.csv" in done.stderr
+    assert f"Received: no {tmp_path}/training.csv" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())

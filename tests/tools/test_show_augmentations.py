@@ -30,7 +30,7 @@ OWN_FLAGS = (
 RED = colors.to_rgb(pictures.CLASS_COLOURS[0])
 DOMAIN = Domain(
     name="Task90_Thick",
-    raw_dir="",
+    raw_dir="none",
     modalities=("T2", "ADC"),
     labels=(Label("background", (0,)), Label("organ", (1,))),
     spacing_mm=(4.0, 1.0, 1.0),
@@ -199,10 +199,13 @@ def test_flags_arrive_where_they_belong(
             {"mirror_probability": 2},
             "mirror_probability=2: 2.0 is not a number in the range",
         ),
-        ({"scale": "1,a"}, "--scale: expected two numbers lowest,highest, found 1,a"),
+        (
+            {"scale": "1,a"},
+            "--scale: expected two numbers lowest,highest. Received: 1,a",
+        ),
         ({"gamma": "2,1"}, "gamma: expected .lowest, highest.*Received: .2.0, 1.0."),
         ({"output": "sheet.jpg"}, "--output: expected FILE.png"),
-        ({"domain": "Task99"}, "domain 'Task99' is not in the plan"),
+        ({"domain": "Task99"}, "domain 'Task99': expected one of"),
     ],
 )
 def test_wrong_flags_are_named(run_warm, tiny_data, tmp_path, wrong, words):

@@ -1,5 +1,7 @@
 import csv
+import itertools
 import pathlib
+import zlib
 
 import pytest
 import toy
@@ -8,7 +10,9 @@ from command_session import tensorflow_server
 from u2net_tf.config.training import TrainConfig
 from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.models import checkpoints
+from u2net_tf.progress import silent
 from u2net_tf.training import loop, start
+from u2net_tf.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -16,6 +20,19 @@ def toy_network(monkeypatch):
     """Trains the toy network instead of a U2Net."""
     monkeypatch.setattr(start, "build_network", toy.build_toy_network)
     monkeypatch.setattr(checkpoints, "build_network", toy.build_toy_network)
+
+
+@pytest.fixture(scope="module")
+def eager_steps():
+    """No step is traced; `test_isolation.py` has it that traced ones do the same."""
+    with toy.eager_steps():
+        yield
+
+
+@pytest.fixture
+def traced_steps(eager_steps, monkeypatch):
+    """Steps as users take them, in a file that does without."""
+    monkeypatch.setattr(Trainer, "step", Trainer.step.__wrapped__)
 
 
 @pytest.fixture(scope="session")
@@ -29,28 +46,49 @@ def run_two_replicas():
     return run
 
 
-@pytest.fixture(scope="session")
-def traced_once():
-    """Stands in for `training_dataset`: traces a pipeline once, not for every run.
+class Batches:
+    """Those of a pipeline, each made once, from any of them on."""
 
-    For a run that goes on it skips the batches before, as `test_pipeline.py` has the
+    def __init__(self, dataset):
+        self._made = []
+        self._rest = iter(dataset)
+
+    def starting_at(self, step):
+        for index in itertools.count(step):
+            while len(self._made) <= index:
+                self._made.append(next(self._rest))
+            yield self._made[index]
+
+
+def contents_of(folder):
+    """Changes with the bytes of any file below."""
+    paths = sorted(path for path in pathlib.Path(folder).rglob("*") if path.is_file())
+    return tuple((str(path), zlib.crc32(path.read_bytes())) for path in paths)
+
+
+@pytest.fixture(scope="session")
+def made_once():
+    """Stands in for `training_dataset`: makes every batch once, not for every run.
+
+    A run that goes on passes over the batches before, as `test_pipeline.py` has the
     pipeline itself do.
     """
     made = {}
 
-    def dataset(domains, manifests, settings, *, first_step):
-        key = (tuple(domains), settings, repr(manifests))
+    def batches(domains, manifests, settings, *, first_step):
+        files = contents_of(settings.data_dir)
+        key = (tuple(domains), settings, repr(manifests), files)
         if key not in made:
-            made[key] = training_dataset(domains, manifests, settings)
-        return made[key].skip(first_step)
+            made[key] = Batches(training_dataset(domains, manifests, settings))
+        return made[key].starting_at(first_step)
 
-    return dataset
+    return batches
 
 
 @pytest.fixture
-def shared_input(monkeypatch, traced_once):
-    """Runs of the same data and settings share their input pipeline."""
-    monkeypatch.setattr(loop, "training_dataset", traced_once)
+def shared_input(monkeypatch, made_once):
+    """Runs of the same data and settings share their batches."""
+    monkeypatch.setattr(loop, "training_dataset", made_once)
 
 
 @pytest.fixture(scope="session")
@@ -81,8 +119,8 @@ def make_config(tiny_data):
 def train(make_config):
     """Calls `start.train` with small settings; takes others by name."""
 
-    def call(model_dir, **values):
-        return start.train(make_config(model_dir, **values))
+    def call(model_dir, *, progress=silent, **values):
+        return start.train(make_config(model_dir, **values), progress=progress)
 
     return call
 

@@ -6,19 +6,24 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy
+from recorded_progress import RecordedProgress
 
 from data_prep import conversion
+from data_prep.config import ConversionConfig
 from u2net_tf.config.training import AdaptConfig
 from u2net_tf.domains import Plan
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.models import composition
 from u2net_tf.models.checkpoints import load_network, save_model
 from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.progress import silent
 from u2net_tf.training import adaptation
 
 THREE = "Task93_Three"
 # `test_slow_proofs.py` and the commands compile.
-pytestmark = pytest.mark.usefixtures("plain_route_in_module", "shared_input")
+pytestmark = pytest.mark.usefixtures(
+    "plain_route_in_module", "shared_input", "eager_steps"
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +32,11 @@ def data_dir(tiny_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("three")
     three = dataclasses.replace(tiny_data.plan.domains[1], name=THREE)
     plan = Plan((*tiny_data.plan.domains, three))
-    conversion.convert(plan, [], conversion.Settings(str(folder), num_workers=1))
+    conversion.convert(plan, ConversionConfig(data_dir=str(folder), num_workers=1))
     return folder
 
 
-def adapt(parent_dir, model_dir, domain, data_dir, **values):
+def adapt(parent_dir, model_dir, domain, data_dir, *, progress=silent, **values):
     """Calls `adaptation.adapt` with small settings; takes others by name."""
     return adaptation.adapt(
         AdaptConfig.from_flat(
@@ -50,7 +55,8 @@ def adapt(parent_dir, model_dir, domain, data_dir, **values):
                 "distribution": "none",
                 **values,
             }
-        )
+        ),
+        progress=progress,
     )
 
 
@@ -85,7 +91,7 @@ def adapted(parent, data_dir, tmp_path_factory):
 
 
 @pytest.fixture(
-    scope="module", params=["separable", pytest.param("none", marks=pytest.mark.slow)]
+    scope="module", params=["none", pytest.param("separable", marks=pytest.mark.slow)]
 )
 def family(request, tiny_data, data_dir, tmp_path_factory):
     """A model of one domain, the same with a second, and that with a third."""
@@ -146,7 +152,7 @@ class TestNewDomain:
         assert (spec.patch_size, spec.resize_method) == ((4, 8, 8), "cubic")
 
     def test_is_what_is_trained_and_all_of_it(self, parent, data_dir, tmp_path):
-        run = adapt(parent, tmp_path, toy.TWO.name, data_dir, init="random")
+        run, _ = adapt(parent, tmp_path, toy.TWO.name, data_dir, init="random")
         trainer = run._trainer
         own = trainer.network.domain_variables(1)
         assert trainer.domains == (1,)
@@ -199,20 +205,20 @@ class TestInterrupted:
         self, adapted, tiny_data, data_dir, tmp_path
     ):
         other = save_parent(tmp_path / "other", tiny_data.plan, seed=1)
-        with pytest.raises(InputError, match="--from: expected the parent of the"):
+        with pytest.raises(InputError, match="`from`: expected the parent of the"):
             adapt(other, adapted, toy.TWO.name, data_dir)
 
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
-            ({"init": "random"}, "expected init random, found mean"),
+            ({"init": "random"}, "expected init random. Received: mean"),
             (
                 {"precision": "mixed_bfloat16"},
-                "expected precision mixed_bfloat16, fou",
+                "expected precision mixed_bfloat16. Rec",
             ),
             (
                 {"precision": "mixed_float16"},
-                "expected precision mixed_float16, found",
+                "expected precision mixed_float16. Rec",
             ),
         ],
     )
@@ -233,16 +239,14 @@ class TestInterrupted:
         path = folder / "step-9.data-00000-of-00001"
         path.write_bytes(path.read_bytes()[:-100])
         adapt(damaged, tmp_path / "new", toy.TWO.name, data_dir)
-        assert f"{folder / 'step-9'}: expected a whole checkpoint" in caplog.text
+        assert f"{folder / 'step-9'}: expected an undamaged" in caplog.text
         one, other = (load_network(f)[1] for f in (adapted, tmp_path / "new"))
         toy.assert_identical(
             toy.values_of(one.variables), toy.values_of(other.variables)
         )
 
     def test_train_does_not_go_on_with_it(self, adapted, train, data_dir):
-        words = (
-            r"expected trained domains \['Task91_One', 'Task92_Two'\], found \['Task92"
-        )
+        words = r"trained domains \['Task91_One', 'Task92_Two'\]. Received: \['Task92"
         with pytest.raises(InputError, match=words):
             train(
                 adapted,
@@ -257,21 +261,26 @@ class TestInterrupted:
 
 class TestSettings:
     def test_precision_and_how_patches_are_resized(self, adapted, parent, data_dir):
-        run = adapt(
+        progress = RecordedProgress()
+        run, checksums = adapt(
             parent,
             adapted.parent / "half",
             toy.TWO.name,
             data_dir,
             precision="mixed_bfloat16",
+            progress=progress,
         )
         assert run._trainer.network.compute_dtype == "bfloat16"
         assert run._data.resize_method == "cubic"
         assert run._data.patch_size == (4, 8, 8)
+        assert f"\n{toy.ONE.name}  " in checksums
+        assert "identical" in checksums
+        assert progress.counts == [("epoch 1 of 1", "step", 2)]
 
     def test_distribution(self, parent, data_dir, tmp_path, monkeypatch):
         def make(distribution):
             assert distribution == "mirrored"
-            raise InputError("asked")
+            raise InputError("here", expected="this", received="asked")
 
         monkeypatch.setattr(adaptation.start, "make_strategy", make)
         with pytest.raises(InputError, match="asked"):
@@ -282,9 +291,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("domain", "changes", "words"),
         [
-            (toy.ONE.name, {}, "--domain: .* found Task91_One"),
-            ("Task99", {}, "'Task99' is not in the plan"),
-            (toy.TWO.name, {"init": "zero"}, "--init: expected random, mean or one of"),
+            (toy.ONE.name, {}, "`domain`: .* Received: Task91_One"),
+            ("Task99", {}, "domain 'Task99': expected one of Task91_One"),
+            (toy.TWO.name, {"init": "zero"}, "`init`: expected random, mean or one of"),
             (toy.TWO.name, {"batch_size": 3}, "multiple of the 2 devices"),
         ],
     )
@@ -301,13 +310,15 @@ class TestErrors:
     @pytest.mark.parametrize("inner", [".", "checkpoints", "new/model"])
     def test_the_folder_of_the_parent(self, parent, data_dir, inner):
         before = files_of(parent)
-        with pytest.raises(InputError, match="--model_dir: expected another folder"):
+        with pytest.raises(InputError, match="`model_dir`: expected a folder outside"):
             adapt(parent, parent / inner, toy.TWO.name, data_dir)
         assert files_of(parent) == before
 
     def test_a_model_that_was_not_trained_does_not_go_on(self, train, parent, data_dir):
         before = files_of(parent)
-        words = "expected a model that was trained here, found one that was made"
+        words = (
+            "expected a model that was trained here. Received: one that was composed"
+        )
         with pytest.raises(InputError, match=words):
             train(
                 parent,
@@ -322,6 +333,6 @@ class TestErrors:
 
     def test_a_patch_that_cannot_be_halved(self, tiny_data, data_dir, tmp_path):
         deep = save_parent(tmp_path / "deep", tiny_data.plan, pools=(3, 1, 1))
-        with pytest.raises(InputError, match=r"found \(4, 8, 8\) for Task92_Two"):
+        with pytest.raises(InputError, match=r"Received: \(4, 8, 8\) for Task92_Two"):
             adapt(deep, tmp_path / "new", toy.TWO.name, data_dir)
         assert not (tmp_path / "new").exists()

@@ -49,6 +49,19 @@ def train_compiled(route):
     return train
 
 
+@pytest.fixture(scope="module")
+def train_eagerly(route):
+    """The same of steps that are not traced, which takes longer than these few."""
+
+    @functools.cache
+    def train(mode):
+        with eagerly():
+            trainer = round_robin.make_trainer(mode)
+            return trainer, round_robin.train(trainer)
+
+    return train
+
+
 def assert_close(found, expected):
     """Every replica's copies, against those of the only replica."""
     assert len(found) == len(expected)
@@ -58,8 +71,8 @@ def assert_close(found, expected):
 
 
 @pytest.mark.parametrize("mode", SEPARABLE_FIRST)
-def test_every_optimizer_counts_its_own_steps(mode, train_compiled):
-    trainer, _ = train_compiled(mode)
+def test_every_optimizer_counts_its_own_steps(mode, train_eagerly):
+    trainer, _ = train_eagerly(mode)
     rounds = round_robin.NUM_ROUNDS
     assert int(trainer.shared_optimizer.iterations) == 2 * rounds
     for domain in (0, 1):
@@ -67,8 +80,8 @@ def test_every_optimizer_counts_its_own_steps(mode, train_compiled):
 
 
 @pytest.mark.parametrize("mode", SEPARABLE_FIRST)
-def test_no_variable_has_two_optimizers_or_none(mode, train_compiled):
-    trainer, _ = train_compiled(mode)
+def test_no_variable_has_two_optimizers_or_none(mode, train_eagerly):
+    trainer, _ = train_eagerly(mode)
     network = trainer.network
 
     def held(optimizer):
@@ -82,12 +95,17 @@ def test_no_variable_has_two_optimizers_or_none(mode, train_compiled):
     assert sorted(every) == sorted(v.path for v in network.trainable_variables)
 
 
-@pytest.mark.parametrize("mode", SEPARABLE_FIRST)
-def test_eager_steps_are_the_compiled_ones(mode, train_compiled):
+@pytest.mark.parametrize(
+    "mode",
+    [
+        round_robin.TOY,
+        *(pytest.param(mode, marks=pytest.mark.slow) for mode in round_robin.MODES),
+    ],
+)
+def test_eager_steps_are_the_compiled_ones(mode, train_compiled, train_eagerly):
     trainer, losses = train_compiled(mode)
-    with eagerly():
-        eager = round_robin.make_trainer(mode)
-        np.testing.assert_allclose(round_robin.train(eager), losses, rtol=1e-9)
+    eager, eager_losses = train_eagerly(mode)
+    np.testing.assert_allclose(eager_losses, losses, rtol=1e-9)
     assert_close(round_robin.everything(eager), round_robin.everything(trainer))
 
 

@@ -200,23 +200,27 @@ class TestDamaged:
     @pytest.mark.parametrize(
         ("change", "steps", "said"),
         [
-            (semicolons, [], "the columns epoch, step, loss, …, found 'epoch;step;"),
-            (lambda t: t[t.index("\n") + 1 :], [], "loss, …, found '1,10,"),
-            (lambda t: t[:5], [], "loss, …, found 'epoch'"),
-            (lambda t: t[:30], [], "loss, …, found 'loss_moving_av'"),
-            (lambda t: t.replace("step,", "stop,", 1), [], "loss, …, found 'stop'"),
-            (lambda t: t.replace("epoch,", ",", 1), [10, 20, 30], "…, found ''"),
-            (lambda t: t.replace("loss,", "note,", 1), [10, 20, 30], "found 'note'"),
-            (latin, [10, 20, 30], "expected UTF-8 text, found other bytes in line 1"),
+            (semicolons, [], "epoch, step, loss, …. Received: 'epoch;step;"),
+            (lambda t: t[t.index("\n") + 1 :], [], "loss, …. Received: '1,10,"),
+            (lambda t: t[:5], [], "loss, …. Received: 'epoch'"),
+            (lambda t: t[:30], [], "loss, …. Received: 'loss_moving_av'"),
+            (lambda t: t.replace("step,", "stop,", 1), [], "loss, …. Received: 'stop'"),
+            (lambda t: t.replace("epoch,", ",", 1), [10, 20, 30], "…. Received: ''"),
+            (
+                lambda t: t.replace("loss,", "note,", 1),
+                [10, 20, 30],
+                "Received: 'note'",
+            ),
+            (latin, [10, 20, 30], "UTF-8 text. Received: other bytes in line 1"),
             (lambda t: t.encode("utf-16"), [], "expected UTF-8 text"),
             (lambda t: b"\xff" * len(t), [], "expected UTF-8 text"),
             (lambda t: t + 9 * "\0", [10, 20, 30], "other bytes in line 5"),
             (lambda t: t + 9 * "\0" + "\n", [10, 20, 30], "other bytes in line 5"),
             (lambda t: t[:-40] + 40 * "\0", [10, 20], "other bytes in line 4"),
-            (lambda t: t.replace(",20,", ",²,"), [10, 30], "numbers in line 3, found"),
-            (lambda t: t.replace(",20,", ",20.0,"), [10, 30], "found '2,20.0,2,"),
-            (lambda t: t.replace(",20,", ",,"), [10, 30], "found '2,,2,2.0625,"),
-            (lambda t: t.replace("\n2,", "\ntwo,"), [10, 30], "found 'two,20,2,"),
+            (lambda t: t.replace(",20,", ",²,"), [10, 30], "numbers in line 3. Rec"),
+            (lambda t: t.replace(",20,", ",20.0,"), [10, 30], "Received: '2,20.0,2,"),
+            (lambda t: t.replace(",20,", ",,"), [10, 30], "Received: '2,,2,2.0625,"),
+            (lambda t: t.replace("\n2,", "\ntwo,"), [10, 30], "Received: 'two,20,2,"),
             (lambda t: t.replace(",20,", ",20,,,"), [10, 30], "numbers in line 3"),
             (lambda t: t.replace(",20,", ',20,"'), [10, 30], "numbers in line 3"),
             (lambda t: t.replace(",20,", ',20,"0,5",'), [10, 30], "numbers in line 3"),
@@ -238,7 +242,7 @@ class TestDamaged:
         assert warning.startswith(f"{tmp_path / 'training.csv'}: expected ")
         assert said in warning
         assert warning.endswith(
-            f"; it is now {aside}, and a new one goes on with the rows that could be "
+            f". It is now {aside}, and a new one goes on with the rows that could be "
             f"read: {len(steps)}"
         )
         caplog.clear()

@@ -9,6 +9,7 @@ import toy
 from u2net_tf.losses import focal
 from u2net_tf.models.checkpoints import Checkpoints, load_network
 from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.models.run_state import RunState
 from u2net_tf.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("plain_route_in_module")
@@ -60,8 +61,8 @@ def make_trainer(network, **options):
 def trained(request):
     """The real network after two steps in half and in single precision.
 
-    The plain one: that of the paper is traced more slowly, and `test_execution.py` has
-    its parts in half precision.
+    The plain one: that of the paper takes longer, and `test_execution.py` has its parts
+    in half precision.
     """
     spec = ModelSpec(plan=toy.PLAN, pools=(1, 0, 1), base_channels=2, adapter="none")
     losses, trainers, movements = {}, {}, {}
@@ -73,9 +74,10 @@ def trained(request):
         # A bias right before a norm has no gradient but rounding errors.
         moving = [v for v in network.shared_variables if "bias" not in v.path]
         before = toy.values_of(moving)
-        losses[precision] = [
-            trainer.step(0, toy.draw_batch(toy.ONE, seed)) for seed in (0, 1)
-        ]
+        with toy.eager_steps():
+            losses[precision] = [
+                trainer.step(0, toy.draw_batch(toy.ONE, seed)) for seed in (0, 1)
+            ]
         trainers[precision] = trainer
         movements[precision] = np.concatenate(
             [
@@ -176,16 +178,20 @@ class TestLossScale:
         assert np.isnan(losses[15])
 
     def test_lies_in_the_checkpoint(self, tmp_path):
-        spec = ModelSpec(plan=toy.PLAN, pools=(1, 0, 1), base_channels=2)
+        spec = ModelSpec(
+            plan=toy.PLAN, pools=(1, 0, 1), base_channels=2, adapter="none"
+        )
         values = []
         for seed in (0, 1):
             keras.utils.set_random_seed(seed)
             trainer = make_trainer(build_network(spec, dtype="mixed_float16"))
-            saved = Checkpoints(tmp_path, spec, trainer.network, trainer.state, keep=1)
+            saved = Checkpoints(
+                tmp_path, spec, trainer.network, trainer.variables_by_path(), keep=1
+            )
             if seed == 0:
                 trainer.loss_scale.value.assign(512.0)
                 trainer.loss_scale.finite_steps.assign(7)
-                saved.save(1, {})
+                saved.save(RunState(1))
             else:
                 saved.restore()
             scale = trainer.loss_scale

@@ -4,8 +4,13 @@ import json
 import pytest
 
 from u2net_tf.config.training import OptimizerConfig, RunningConfig, ScheduleConfig
+from u2net_tf.models.run_state import (
+    PlateauState,
+    RunState,
+    state_from_json,
+    state_to_json,
+)
 from u2net_tf.training import schedule
-from u2net_tf.training.schedule import PlateauState
 
 # Looks at every second epoch; without decay the moving average is the last loss.
 RULE = ScheduleConfig(
@@ -174,9 +179,9 @@ class TestResume:
         losses = [5.0, 4.0, 4.5, 3.0, 3.2, 3.1, 3.3]
         whole = run(losses, **changes)
         for stop in range(1, len(losses)):
-            text = json.dumps(dataclasses.asdict(whole[stop - 1]))
+            text = state_to_json(RunState(schedule=whole[stop - 1]))
             rule = RULE.with_changes(**changes)
-            state = schedule.restored(rule, json.loads(text))
+            state = schedule.resumed(rule, state_from_json(text, "-").schedule)
             assert state == whole[stop - 1]
             assert run(losses[stop:], state, **changes) == whole[stop:]
 
@@ -184,25 +189,27 @@ class TestResume:
         state = run([5.0, 5.0, 4.0])[-1]
         fields = dataclasses.asdict(state)
         del fields["window"]
-        assert schedule.restored(RULE, fields) == state
+        old = {"state": {"step": 3, "schedule": fields, "row": {}}, "run": {}}
+        saved = state_from_json(json.dumps(old), "-").schedule
+        assert schedule.resumed(RULE, saved) == state
 
     def test_with_the_other_kind_of_average_begins_with_a_first_look(self):
-        exponential = dataclasses.asdict(run([5.0, 5.0, 5.0])[-1])
+        exponential = run([5.0, 5.0, 5.0])[-1]
         window = RULE.with_changes(**WINDOW)
-        state = schedule.restored(window, exponential)
+        state = schedule.resumed(window, exponential)
         # Grown losses: a cut, had they been held against those from before.
         states = run([9.0, 9.0, 9.0, 9.0], state, **WINDOW)
         assert [s.learning_rate for s in states] == [1.0, 1.0, 1.0, 0.25]
-        state = schedule.restored(RULE, dataclasses.asdict(states[2]))
+        state = schedule.resumed(RULE, states[2])
         assert state.reference is None
         assert run([99.0, 99.0], state)[-1].window == ()
 
     def test_tells_the_end_anew_from_the_rule(self):
-        fields = dataclasses.asdict(run([5.0] * 6)[-1])
-        assert schedule.restored(RULE, fields).finished
+        saved = run([5.0] * 6)[-1]
+        assert schedule.resumed(RULE, saved).finished
         lower = RULE.with_changes(min_learning_rate=0.01)
-        assert not schedule.restored(lower, fields).finished
-        assert schedule.restored(lower, fields).learning_rate == 0.0625
+        assert not schedule.resumed(lower, saved).finished
+        assert schedule.resumed(lower, saved).learning_rate == 0.0625
 
 
 class TestErrors:

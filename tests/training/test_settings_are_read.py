@@ -1,5 +1,7 @@
 """A setting that nothing reads would have no effect."""
 
+import itertools
+
 import pytest
 import toy
 
@@ -8,6 +10,7 @@ from u2net_tf.config.base import Config
 from u2net_tf.config.training import AdaptConfig, TrainConfig
 from u2net_tf.models.checkpoints import save_model
 from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.training import loop
 
 # Every part of a run takes place.
 COMMON = {
@@ -50,7 +53,7 @@ def settings_read(monkeypatch):
     return names
 
 
-@pytest.mark.usefixtures("toy_network")
+@pytest.mark.usefixtures("toy_network", "eager_steps")
 def test_by_train(tiny_data, tmp_path, settings_read):
     config = TrainConfig.from_flat(
         {
@@ -66,8 +69,16 @@ def test_by_train(tiny_data, tmp_path, settings_read):
     assert TrainConfig.settings().keys() - settings_read == set()
 
 
-@pytest.mark.usefixtures("plain_route")
-def test_by_adapt(tiny_data, tmp_path, settings_read):
+@pytest.mark.usefixtures("plain_route", "eager_steps")
+def test_by_adapt(tiny_data, tmp_path, settings_read, monkeypatch):
+    """But for those that the pipeline reads, which is that of `train`."""
+    given = []
+
+    def batches_of_noise(domains, manifests, data, *, first_step):
+        given.append(data)
+        return itertools.repeat(toy.draw_batch(domains[0]))
+
+    monkeypatch.setattr(loop, "training_dataset", batches_of_noise)
     spec = ModelSpec(
         tiny_data.plan.select([toy.ONE.name]),
         pools=(1, 0, 1),
@@ -86,4 +97,10 @@ def test_by_adapt(tiny_data, tmp_path, settings_read):
     )
     settings_read.clear()
     adapt.main(config)
-    assert AdaptConfig.settings().keys() - settings_read == set()
+    (data,) = given
+    passed_on = data.settings().keys() - {"patch_size", "resize_method"}
+    assert {name: data.flat()[name] for name in passed_on} == {
+        name: config.flat()[name] for name in passed_on
+    }
+    unread = AdaptConfig.settings().keys() - settings_read
+    assert unread <= passed_on

@@ -1,4 +1,5 @@
 import dataclasses
+import pathlib
 import re
 import shutil
 import types
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy
+from recorded_progress import RecordedProgress
 
 from u2net_tf.config import flagfile
 from u2net_tf.config.data import DataConfig
@@ -15,9 +17,9 @@ from u2net_tf.errors import InputError
 from u2net_tf.manifest import load_manifest
 from u2net_tf.models.checkpoints import load_network
 from u2net_tf.models.model_spec import ModelSpec, common_pools
-from u2net_tf.training import start
+from u2net_tf.training import loop, start
 
-pytestmark = pytest.mark.usefixtures("toy_network", "shared_input")
+pytestmark = pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps")
 
 
 class TestPools:
@@ -35,17 +37,17 @@ class TestPools:
         with pytest.raises(InputError) as caught:
             common_pools(self.TWO_POOLS, None)
         assert str(caught.value) == (
-            "--pools: expected a value, since the plan's domains differ in theirs: "
-            "[(0, 1, 1), (1, 1, 1)]"
+            "`pools`: expected a value, since the domains of the plan differ in "
+            "theirs. Received: none, and [(0, 1, 1), (1, 1, 1)] in the plan"
         )
 
     def test_of_nothing(self):
-        with pytest.raises(InputError, match=r"--pools: .* found \(0, 0, 0\)"):
+        with pytest.raises(InputError, match=r"`pools`: .* Received: \(0, 0, 0\)"):
             common_pools(self.ONE_POOL, (0, 0, 0))
 
     def test_of_nothing_in_the_plan(self):
         flat = Plan((dataclasses.replace(toy.ONE, pools=(0, 0, 0)),))
-        words = r"--pools: .* found \(0, 0, 0\) in the plan of Task91_One"
+        words = r"`pools`: .* Received: \(0, 0, 0\) in the plan of Task91_One"
         with pytest.raises(InputError, match=words):
             common_pools(flat, None)
 
@@ -62,12 +64,12 @@ class TestPatches:
             train(tmp_path, pools=(3, 1, 1))
         assert str(caught.value) == (
             "patch_size: expected sizes divisible by 2**pools, pools being "
-            "(3, 1, 1); found (4, 8, 8) for Task92_Two"
+            "(3, 1, 1). Received: (4, 8, 8) for Task92_Two"
         )
         assert list(tmp_path.iterdir()) == []
 
     def test_of_the_flag_that_cannot_be_halved_so_often(self, train, tmp_path):
-        with pytest.raises(InputError, match=r"found \(8, 8, 7\) for Task91_One"):
+        with pytest.raises(InputError, match=r"Received: \(8, 8, 7\) for Task91_One"):
             train(tmp_path, patch_size=(8, 8, 7))
 
     @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ class TestModel:
     def test_precision_reaches_the_network_and_stays(self, train, tmp_path):
         run = train(tmp_path, precision="mixed_bfloat16", steps_per_epoch=1)
         assert run._trainer.network.compute_dtype == "bfloat16"
-        words = "expected precision float32, found mixed_bfloat16"
+        words = "expected precision float32. Received: mixed_bfloat16"
         with pytest.raises(InputError, match=words):
             train(tmp_path, steps_per_epoch=1)
 
@@ -204,10 +206,12 @@ class TestDistribution:
         assert (start.make_strategy.__wrapped__(distribution) == "mirrored") == mirrored
 
     def test_a_batch_that_cannot_be_shared_out(self):
-        words = "--batch_size: expected a multiple of the 2 devices, found 3 for Task91"
+        words = (
+            "`batch_size`: expected a multiple of the 2 devices. Received: 3 for Task91"
+        )
         with pytest.raises(InputError, match=words):
             self.check(DataConfig(data_dir="", batch_size=3), 2)
-        with pytest.raises(InputError, match="the 4 devices, found 2 for Task91_One"):
+        with pytest.raises(InputError, match="the 4 devices. Received: 2 for Task91"):
             self.check(DataConfig(data_dir=""), 4)
         self.check(DataConfig(data_dir=""), 2)
 
@@ -257,10 +261,10 @@ class TestFolder:
         assert "other flags" not in caplog.text
         changes = {"seed": 7, "learning_rate": 0.5, "detach_focal_factor": True}
         train(folder, steps_per_epoch=1, **changes)
-        (said,) = [r.getMessage() for r in caplog.records if "other flags" in r.msg]
+        (said,) = [r.getMessage() for r in caplog.records if "changed flags" in r.msg]
         assert said == (
-            "going on after step 1 with other flags than before; the new ones count "
-            "from here on, but the learning rate is the checkpoint's, 0.02: "
+            "resuming from step 1 with changed flags; the new values apply "
+            "from here, but the learning rate is the checkpoint's, 0.02: "
             "was --nodetach_focal_factor, now --detach_focal_factor; "
             "was --learning_rate=0.02, now --learning_rate=0.5; "
             "was --seed=0, now --seed=7"
@@ -277,9 +281,9 @@ class TestFolder:
         train(folder, seed=7, steps_per_epoch=1)
         (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
         assert re.fullmatch(
-            rf"{path}: expected UTF-8 text, found other bytes in line [12]; it is now "
-            rf"{path}.damaged, and whether the flags are other ones than before is not "
-            "known",
+            rf"{path}: expected UTF-8 text. Received: other bytes in line [12]. It is "
+            rf"now {path}.damaged, and whether the flags are other ones than before is "
+            "not known",
             said,
         )
         assert "--seed=7\n" in path.read_text()
@@ -317,7 +321,7 @@ class TestFolder:
 
     def test_of_another_model_is_left_as_it_is(self, train, folder):
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-        with pytest.raises(InputError, match="expected base_channels 8, found 4"):
+        with pytest.raises(InputError, match="expected base_channels 8. Received: 4"):
             train(folder, base_channels=8, seed=7)
         after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         assert after == before
@@ -329,19 +333,31 @@ class TestFolder:
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def each(make_config, made_once, tmp_path_factory):
+    """Settings of independent models, after they were trained; to be left as is."""
+    folder = tmp_path_factory.mktemp("each") / "m"
+    config = make_config(folder, pools=None, independent=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "build_network", toy.build_toy_network)
+        patch.setattr(loop, "training_dataset", made_once)
+        start.train_independently(config)
+    return config
+
+
 class TestIndependently:
     @pytest.fixture
     def config(self, make_config, tmp_path):
         return make_config(tmp_path / "m", pools=None, independent=True)
 
     def test_each_is_what_training_it_alone_makes(
-        self, train, tiny_data, config, tmp_path
+        self, train, tiny_data, each, tmp_path
     ):
         for name in tiny_data.plan.names:
             train(tmp_path / "alone" / name, domains=(name,), pools=None)
-        start.train_independently(config)
         for domain in toy.PLAN.domains:
-            spec, network, _ = load_network(tmp_path / "m" / domain.name)
+            folder = pathlib.Path(each.run.model_dir) / domain.name
+            spec, network, _ = load_network(folder)
             assert spec.plan.names == (domain.name,)
             assert (spec.pools, spec.patch_size) == (domain.pools, None)
             _, alone, _ = load_network(tmp_path / "alone" / domain.name)
@@ -353,18 +369,28 @@ class TestIndependently:
         start.train_independently(config.with_changes(domains=(toy.TWO.name,)))
         assert [path.name for path in (tmp_path / "m").iterdir()] == [toy.TWO.name]
 
-    def test_again_has_nothing_to_do(self, config, tmp_path):
-        start.train_independently(config)
-        paths = sorted((tmp_path / "m").rglob("*.index"))
+    def test_each_is_reported_when_it_is_finished(self, config, tmp_path):
+        progress, finished = RecordedProgress(), []
+        start.train_independently(
+            config,
+            progress=progress,
+            on_finished=lambda run: finished.append((run.model_dir, run.step)),
+        )
+        folders = [tmp_path / "m" / domain.name for domain in toy.PLAN.domains]
+        assert finished == [(folder, 4) for folder in folders]
+        assert progress.counts == 2 * [("epoch 1 of 1", "step", 4)]
+
+    def test_again_has_nothing_to_do(self, each):
+        root = pathlib.Path(each.run.model_dir)
+        paths = sorted(root.rglob("*.index"))
         assert len(paths) == 2
         before = [path.stat().st_mtime_ns for path in paths]
-        start.train_independently(config)
-        assert sorted((tmp_path / "m").rglob("*.index")) == paths
+        start.train_independently(each)
+        assert sorted(root.rglob("*.index")) == paths
         assert [path.stat().st_mtime_ns for path in paths] == before
 
-    def test_each_folder_s_flags_repeat_that_model(self, config, tmp_path):
-        start.train_independently(config)
-        folder = tmp_path / "m" / toy.TWO.name
+    def test_each_folder_s_flags_repeat_that_model(self, each):
+        folder = pathlib.Path(each.run.model_dir) / toy.TWO.name
         lines = (folder / "flags.txt").read_text().splitlines()
         for line in (
             "--noindependent",
@@ -376,7 +402,7 @@ class TestIndependently:
     def test_a_folder_of_a_joint_model_is_left_as_it_is(self, saved, config, tmp_path):
         shutil.copytree(saved, tmp_path / "m")
         with pytest.raises(
-            InputError, match="expected a folder without a model, found"
+            InputError, match="expected a folder without a model. Received"
         ):
             start.train_independently(config)
         assert not list((tmp_path / "m").glob("Task*"))
@@ -384,6 +410,6 @@ class TestIndependently:
     def test_what_is_wrong_with_the_last_is_found_before_the_first(
         self, config, tmp_path
     ):
-        with pytest.raises(InputError, match=r"found \(4, 8, 8\) for Task92_Two"):
+        with pytest.raises(InputError, match=r"Received: \(4, 8, 8\) for Task92_Two"):
             start.train_independently(config.with_changes(pools=(3, 1, 1)))
         assert not (tmp_path / "m").exists()

@@ -75,7 +75,7 @@ def adapt(work, values):
     save_model(work / "parent", spec, build_network(spec))
     values |= {"steps_per_epoch": 2, "validate_every_epochs": 0}
     # It says itself if the old domain is another afterwards.
-    run = adaptation.adapt(
+    run, _ = adaptation.adapt(
         AdaptConfig.from_flat(
             {**values, "from_": str(work / "parent"), "domain": toy.TWO.name}
         )

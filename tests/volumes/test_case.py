@@ -47,11 +47,14 @@ def make_bad(value, where=np.s_[2, 2, 2]):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (make_bad(np.nan), "1 that are NaN or infinite"),
-        (make_bad(-np.inf, np.s_[0]), "56 that are NaN or infinite"),
-        (make_bad(0, np.s_[:]), "found all zero"),
-        (make_bad(5, np.s_[:]), "found the constant 5"),
-        (np.stack([draw_image(), draw_image()]), "expected 1 modalities, found 2"),
+        (make_bad(np.nan), "finite voxels. Received: 1 voxel of NaN or inf"),
+        (
+            make_bad(-np.inf, np.s_[0]),
+            "finite voxels. Received: 56 voxels of NaN or inf",
+        ),
+        (make_bad(0, np.s_[:]), "Received: zeros only"),
+        (make_bad(5, np.s_[:]), "Received: the constant 5 in modality 0"),
+        (np.stack([draw_image(), draw_image()]), "expected 1 modality. Received: 2"),
     ],
 )
 def test_bad_image_is_named(tmp_path, write_nifti, array, message):
@@ -113,10 +116,10 @@ class TestLabels:
     def test_unknown_value(self, read, value):
         labels = make_labels()
         labels[5, 5, 5:7] = value
-        with pytest.raises(InputError, match=f"found {value} in 2 voxels") as error:
+        with pytest.raises(InputError, match=f"Received: {value} in 2 voxels") as error:
             read(labels)
         assert "labels.nii.gz" in str(error.value)
-        assert "--unknown_labels=background" in str(error.value)
+        assert "`unknown_labels`=background" in str(error.value)
         settings = Preprocessing(unknown_labels="background")
         classes = read(labels, dataclasses.replace(DOMAIN, preprocessing=settings))
         assert (classes[5] == 0).all()
@@ -168,7 +171,7 @@ def test_preprocessing_without_positive_voxels_names_the_file(tmp_path, write_ni
     image = case.read_image([path], DOMAIN)
     settings = Preprocessing(statistics_over="positive")
     domain = dataclasses.replace(DOMAIN, preprocessing=settings)
-    words = r"air\.nii\.gz: modality 'T1': expected intensities above 0 .*found none"
+    words = r"air\.nii\.gz: modality 'T1': .* intensities above 0 .*Received: none"
     with pytest.raises(InputError, match=words):
         case.preprocess_case(image, domain)
 

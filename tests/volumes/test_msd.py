@@ -90,7 +90,7 @@ def test_duplicates_are_listed(write):
 def test_case_by_name(write):
     dataset = msd.read_dataset(write(make_content()))
     assert dataset.case("b").name == "b"
-    with pytest.raises(InputError, match=r"dataset\.json: expected case 'c'"):
+    with pytest.raises(InputError, match=r"dataset\.json: .*expected the case 'c'"):
         dataset.case("c")
 
 
@@ -98,7 +98,7 @@ def test_case_by_name(write):
     ("content", "message"),
     [
         ('{"modality": ', "expected JSON"),
-        ("[1]", "expected a JSON object, found list"),
+        ("[1]", "expected a JSON object. Received: list"),
         (make_content(modality=None), "'modality': expected an object"),
         (make_content(modality={}), "'modality': expected an object"),
         (make_content(modality={"T2": 0}), "'modality'.*whole numbers"),
@@ -136,7 +136,7 @@ def test_find_datasets(write, tmp_path):
 def test_nothing_to_find_is_an_error(tmp_path):
     with pytest.raises(InputError, match="expected folders with a dataset.json"):
         msd.find_datasets(tmp_path)
-    with pytest.raises(InputError, match="expected a folder, found none"):
+    with pytest.raises(InputError, match="expected a folder. Received: no such folder"):
         msd.find_datasets(tmp_path / "nowhere")
 
 

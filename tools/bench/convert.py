@@ -157,7 +157,7 @@ def main(argv: Sequence[str]) -> None:
     del argv  # flags only; `command.start` has checked
     threads = bench_flags.num_threads()
     holders = [flags.FLAGS[name] for name in ("shape", "new_shape")]
-    command.required(*holders)
+    command_flags.required(*holders)
     report = benchmark(
         *(command_flags.triple(holder, least=4) for holder in holders),
         runs=flags.FLAGS.runs,

@@ -207,8 +207,9 @@ def _shape(name, text):
         sizes = ()
     if len(sizes) != 5 or min(sizes) < 1:
         raise command.InputError(
-            f"--{name}: expected five whole numbers N,D,H,W,C of at least 1, found "
-            f"{text}"
+            f"`{name}`",
+            expected="five whole numbers N,D,H,W,C of at least 1",
+            received=text,
         )
     return sizes
 

@@ -41,7 +41,7 @@ def define_network_flags(*, patch_size: int | None = None) -> None:
     """Defines the flags that say what network is measured.
 
     Args:
-        patch_size: default of `--patch_size`, an edge; None for a benchmark that asks
+        patch_size: default of `patch_size`, an edge; None for a benchmark that asks
             otherwise.
     """
     if patch_size is not None:
@@ -64,7 +64,7 @@ def network_options() -> dict[str, Any]:
     pools = command_flags.triple(flags.FLAGS["pools"], least=0)
     if pools is None or max(pools) < 1:
         raise command.InputError(
-            f"--pools: expected three, at least one above 0, found {pools}"
+            "`pools`", expected="three, at least one above 0", received=pools
         )
     return {
         "batch_size": flags.FLAGS.batch_size,
@@ -90,14 +90,16 @@ def check_patch(
     deepest = [edge / 2**count for edge, count in zip(size, pools, strict=True)]
     if any(edge % 1 for edge in deepest) or max(deepest) == 1:
         raise command.InputError(
-            f"--{name}: expected sizes divisible by 2**pools, pools being {pools}, and "
-            f"more than one voxel after that, found {','.join(map(str, size))}"
+            f"`{name}`",
+            expected=f"sizes divisible by 2**pools, pools being {pools}, and more than "
+            "one voxel after that",
+            received=",".join(map(str, size)),
         )
     return size
 
 
 def cubic_setting() -> Setting:
-    """The setting that `--patch_size`, an edge, and the other flags ask for.
+    """The setting that `patch_size`, an edge, and the other flags ask for.
 
     Raises:
         InputError: if pools are none or do not fit.
@@ -116,7 +118,9 @@ def cubes(name: str, pools: tuple[int, int, int]) -> list[tuple[int, int, int]]:
     texts = flags.FLAGS[name].value
     if not texts or not all(text.isdecimal() and int(text) for text in texts):
         raise command.InputError(
-            f"--{name}: expected whole numbers of at least 1, found {','.join(texts)}"
+            f"`{name}`",
+            expected="whole numbers of at least 1",
+            received=",".join(texts),
         )
     return [check_patch(name, (int(text),) * 3, pools) for text in texts]
 

@@ -169,13 +169,14 @@ def main(argv: Sequence[str]) -> None:
         command_flags.triple(values[name], least=1)
         for name in ("volume_size", "patch_size")
     )
-    command.required(values["volume_size"], values["patch_size"])
+    command_flags.required(values["volume_size"], values["patch_size"])
     patch_size = bench_flags.check_patch("patch_size", patch_size, options["pools"])
     if any(map(int.__lt__, volume_size, patch_size)):
         # They pad differently, and blend what lies in the margin.
         raise command.InputError(
-            f"--volume_size: expected at least the patch {patch_size}, found "
-            f"{volume_size}"
+            "`volume_size`",
+            expected=f"at least the patch {patch_size}",
+            received=volume_size,
         )
     report = benchmark(
         Setting(patch_size=patch_size, **options),

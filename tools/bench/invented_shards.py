@@ -31,7 +31,7 @@ def write_shards(
     shape = tuple(shape)
     domain = Domain(
         name="Task00_Bench",
-        raw_dir="",
+        raw_dir="none",
         modalities=("CT",),
         labels=(Label("background", (0,)), Label("organ", (1,))),
         spacing_mm=(1.0, 1.0, 1.0),
@@ -66,7 +66,7 @@ def write_shards(
             entries.append(
                 manifest.CaseEntry(
                     case=case,
-                    split="train",
+                    group="train",
                     shard=shard,
                     files=[],
                     raw_shape=list(shape),
@@ -79,7 +79,7 @@ def write_shards(
                     spacing_mm=[1.0] * 3,
                     label_voxels=label_counts.tolist(),
                     num_bytes=len(serialized),
-                    checksum="",
+                    checksum="unknown",
                 )
             )
     return domain, manifest.Manifest(

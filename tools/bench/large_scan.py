@@ -172,7 +172,7 @@ def main(argv: Sequence[str]) -> None:
     """Measures and reports."""
     del argv  # flags only; `command.start` has checked
     values = flags.FLAGS
-    command.required(values["volume_size"])
+    command_flags.required(values["volume_size"])
     shape = command_flags.triple(values["volume_size"], least=8)
     with tempfile.TemporaryDirectory() as folder:
         report = benchmark(

@@ -295,7 +295,7 @@ def check_agreement(measurements: Sequence[Measurement], tolerance: float) -> fl
             if not share <= tolerance:
                 raise command.StoppedError(
                     f"{name}: expected {reference.name} and {other.name} to agree to "
-                    f"{tolerance:g} of the largest value, found {share:.2g}"
+                    f"{tolerance:g} of the largest value. Received: {share:.2g}"
                 )
             largest = max(largest, share)
     return largest

@@ -103,6 +103,7 @@ def benchmark_volumes(
     chosen = memory.plan_buffers(
         manifest,
         memory.patch_bytes(domain, domain.patch_size),
+        cases=domain.train,
         memory_mb=memory_mb,
         num_domains=1,
     ).patches_per_volume
@@ -218,7 +219,7 @@ def main(argv: Sequence[str]) -> None:
     """Measures and reports."""
     del argv  # flags only; `command.start` has checked
     values = flags.FLAGS
-    command.required(values["volume_size"])
+    command_flags.required(values["volume_size"])
     shape = command_flags.triple(values["volume_size"], least=values.patch_size)
     threads = bench_flags.num_threads()
     options = {"memory_mb": values.input_memory_mb, "threads": threads}

@@ -9,6 +9,7 @@ from pydantic import Field
 from typing_extensions import Self
 
 from u2net_tf.config.base import Config
+from u2net_tf.errors import InputError
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
@@ -127,10 +128,11 @@ class AugmentationConfig(Config):
         # The lowest is the step of a lattice that reaches beyond the patch by a
         # multiple of the highest.
         if highest > _LARGEST_SIGMA_RATIO * lowest:
-            raise ValueError(
-                "elastic_sigma_mm: expected the highest to be at most "
-                f"{_LARGEST_SIGMA_RATIO} times the lowest. Received: "
-                f"{self.elastic_sigma_mm}"
+            raise InputError(
+                "`elastic_sigma_mm`",
+                expected=f"a highest value of at most {_LARGEST_SIGMA_RATIO} times the "
+                "lowest",
+                received=self.elastic_sigma_mm,
             )
         return self
 
@@ -172,4 +174,4 @@ def _check_range(name: str, value: Range) -> None:
     right = right and (value[0] > 0 if least is None else value[0] >= least)
     right = right and value[1] <= most
     if not right:
-        raise ValueError(f"{name}: expected {wanted}. Received: {value}")
+        raise InputError(f"`{name}`", expected=wanted, received=value)

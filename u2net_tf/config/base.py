@@ -10,14 +10,8 @@ import pydantic
 from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
-# What is expected, by pydantic's type of error.
-_EXPECTED = {
-    "greater_than": "expected a number above {gt:g}",
-    "greater_than_equal": "expected a number of at least {ge:g}",
-    "less_than": "expected a number below {lt:g}",
-    "less_than_equal": "expected a number of at most {le:g}",
-    "literal_error": "expected {expected}",
-}
+from u2net_tf import schema
+from u2net_tf.errors import InputError
 
 
 class Config(pydantic.BaseModel):
@@ -30,7 +24,9 @@ class Config(pydantic.BaseModel):
       not_flags: names of settings of its groups that no user gives.
     """
 
-    model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = pydantic.ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False
+    )
 
     not_flags: ClassVar[frozenset[str]] = frozenset()
 
@@ -100,13 +96,11 @@ def _group(field: FieldInfo) -> type[Config] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Config) else None
 
 
-def describe(error: pydantic.ValidationError) -> str:
-    """The first thing that is wrong, as one line: `name: expected …. Received: …`."""
-    first = error.errors()[0]
-    names = [part for part in first["loc"] if isinstance(part, str)]
-    if not names:
+def to_input_error(error: pydantic.ValidationError) -> InputError:
+    """What is wrong with the settings, as an error that names one in backquotes."""
+    found = schema.as_input_error(error)
+    if "`" in found.where:
         # Of a model's own check, which names what it is about.
-        return first["msg"].removeprefix("Value error, ")
-    expected = _EXPECTED.get(first["type"], first["msg"])
-    text = expected.format(**first.get("ctx", {}))
-    return f"{names[-1]}: {text}. Received: {first['input']}"
+        return found
+    name = found.where.rpartition(".")[2].partition("[")[0]
+    return InputError(f"`{name}`", expected=found.expected, received=found.received)

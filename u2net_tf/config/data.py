@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Literal, get_args
 
 import pydantic
 from pydantic import Field
@@ -11,8 +11,11 @@ from typing_extensions import Self
 
 from u2net_tf.config.augmentation import AugmentationConfig, Probability
 from u2net_tf.config.base import Config
+from u2net_tf.errors import InputError
+from u2net_tf.schema import Size
 
-Edge = Annotated[int, Field(ge=1)]
+ResizeMethod = Literal["linear", "cubic"]
+RESIZE_METHODS = get_args(ResizeMethod)
 
 
 class SamplingConfig(Config):
@@ -40,9 +43,10 @@ class SamplingConfig(Config):
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
         if self.smallest_share + self.foreground_share > 1:
-            raise ValueError(
-                "smallest_share + foreground_share: expected at most 1. Received: "
-                f"{self.smallest_share} + {self.foreground_share}"
+            raise InputError(
+                "`smallest_share` + `foreground_share`",
+                expected="at most 1",
+                received=f"{self.smallest_share} + {self.foreground_share}",
             )
         return self
 
@@ -56,15 +60,21 @@ class DataConfig(Config):
     """The input pipeline."""
 
     data_dir: str = Field(description="Folder that convert wrote.")
+    fold: int | None = Field(
+        None,
+        ge=0,
+        description="Fold of the plan to leave out of training and to validate on; "
+        "train on all folds if not given.",
+    )
     batch_size: int = Field(
         0, ge=0, description="Patches per batch; the plan's per domain if 0."
     )
-    patch_size: tuple[Edge, Edge, Edge] | None = Field(
+    patch_size: tuple[Size, Size, Size] | None = Field(
         None,
         description="The network's patch z,y,x, voxels: patches are cut at each "
         "domain's own size and resized to it. If empty, they stay as they are cut.",
     )
-    resize_method: Literal["linear", "cubic"] = Field(
+    resize_method: ResizeMethod = Field(
         "linear", description="How images of patches are resized or augmented."
     )
     sampling: SamplingConfig = SamplingConfig()

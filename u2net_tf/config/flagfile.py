@@ -3,24 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 
 from u2net_tf.config.base import Config
-
-# Name of a flag in release 0.1.0 -> its name now, and its value now.
-OLD_FLAGS: dict[str, tuple[str, Callable[[str], str]]] = {
-    "certain_share": ("oversample_foreground_fraction", str),
-    "eval_every": ("validate_every_epochs", str),
-    # It divided the learning rate, where the new one multiplies it.
-    "learning_rate_factor": ("plateau_factor", lambda text: repr(1 / float(text))),
-    "loss_decay": ("loss_ema_decay", str),
-    "min_fall": ("plateau_min_delta", str),
-    "recompute": ("gradient_checkpointing", str),
-    "second_up_conv": (
-        "last_decoder_kernel",
-        lambda text: {"full": "3", "pointwise": "1"}.get(text, text),
-    ),
-}
+from u2net_tf.migrations import OLD_FLAGS
 
 
 def flag_name(name: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from u2net_tf.config.base import Config
 from u2net_tf.config.compute import Precision
+from u2net_tf.domains import Split
 
 
 class WindowConfig(Config):
@@ -50,9 +49,7 @@ class EvaluateConfig(Config):
         "the survey.",
     )
     domains: tuple[str, ...] = Field((), description="Domains to score; all if empty.")
-    split: Literal["train", "validation", "test"] = Field(
-        "test", description="Cases to score."
-    )
+    split: Split = Field("test", description="Cases to score.")
     overwrite: bool = Field(
         False,
         description="Predict and score every case again, and write over label maps "

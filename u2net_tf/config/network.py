@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from u2net_tf.config.base import Config
+from u2net_tf.schema import Count
 
-Count = Annotated[int, Field(ge=0)]
+Adapter = Literal["separable", "series", "parallel", "none"]
 # As models on disk and `U2Net` have it.
 _SECOND_UP_CONVS = {3: "full", 1: "pointwise", None: None}
 
@@ -16,7 +17,7 @@ _SECOND_UP_CONVS = {3: "full", 1: "pointwise", None: None}
 class NetworkConfig(Config):
     """What a network is made of."""
 
-    adapter: Literal["separable", "series", "parallel", "none"] = Field(
+    adapter: Adapter = Field(
         "separable", description="What the stride-1 convolutions are made of."
     )
     base_channels: int = Field(16, ge=1, description="Channels at full resolution.")

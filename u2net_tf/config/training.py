@@ -12,6 +12,7 @@ from u2net_tf.config.base import Config
 from u2net_tf.config.compute import ComputeConfig
 from u2net_tf.config.data import DataConfig
 from u2net_tf.config.network import NetworkConfig
+from u2net_tf.errors import InputError
 
 
 class LossConfig(Config):
@@ -120,9 +121,10 @@ class RunningConfig(Config):
     def _check(self) -> Self:
         first, last = self.optimizer.learning_rate, self.schedule.min_learning_rate
         if not last <= first:
-            raise ValueError(
-                "learning_rate: expected at least min_learning_rate. Received: "
-                f"{first} and {last}"
+            raise InputError(
+                "`learning_rate`",
+                expected=f"at least `min_learning_rate`, which is {last}",
+                received=first,
             )
         return self
 

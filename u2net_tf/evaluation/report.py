@@ -11,7 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from u2net_tf.domains import Domain
+from u2net_tf import migrations, schema
+from u2net_tf.domains import Domain, Split
+from u2net_tf.file_format import FileFormat
+from u2net_tf.schema import Count, MaybeNan, Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,7 @@ class CaseScore:
     dice: dict[str, float]
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class ClassScore:
     """Dice of one class over the cases of its domain.
 
@@ -43,12 +46,39 @@ class ClassScore:
       num_absent: cases in which neither mask holds the class, left out of the mean.
     """
 
-    domain: str
-    label: str
-    mean: float
-    standard_deviation: float
-    num_cases: int
-    num_absent: int
+    domain: Text
+    label: Text
+    mean: MaybeNan
+    standard_deviation: MaybeNan
+    num_cases: Count
+    num_absent: Count
+
+
+@schema.model
+class Summary:
+    """The content of `summary.json`.
+
+    Attributes:
+      split: the cases that were scored.
+      checkpoint: path of the model's checkpoint, or several.
+      mean_dice: mean over all classes; NaN if none has a Dice.
+      classes: of all domains.
+    """
+
+    split: Split
+    checkpoint: str
+    mean_dice: MaybeNan
+    classes: tuple[ClassScore, ...]
+
+
+SUMMARY = FileFormat(
+    name="a summary",
+    made_by="python -m u2net_tf.evaluate",
+    kind=Summary,
+    number=1,
+    oldest=0,
+    upgrade=migrations.unversioned,
+)
 
 
 def summarize(
@@ -128,21 +158,8 @@ def cases_to_csv(scores: Sequence[CaseScore]) -> str:
 
 def summary_to_json(rows: Sequence[ClassScore], *, split: str, checkpoint: str) -> str:
     """The table as JSON; an undefined number is null."""
-    content = {
-        "split": split,
-        "checkpoint": checkpoint,
-        "mean_dice": mean_dice(rows),
-        "classes": [dataclasses.asdict(row) for row in rows],
-    }
-    return json.dumps(_without_nan(content), indent=1, ensure_ascii=False) + "\n"
-
-
-def _without_nan(value):
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    summary = Summary(split, checkpoint, mean_dice(rows), tuple(rows))
+    return json.dumps(SUMMARY.to_dict(summary), indent=1, ensure_ascii=False) + "\n"
 
 
 def _percent(value: float) -> str:

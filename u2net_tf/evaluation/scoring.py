@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
-from tqdm import tqdm
-
-from u2net_tf import files
+from u2net_tf import files, migrations, schema
 from u2net_tf.domains import Domain
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.metrics import dice
 from u2net_tf.evaluation.report import CaseScore
+from u2net_tf.file_format import FileFormat
 from u2net_tf.inference.outputs import Outputs
 from u2net_tf.inference.predictor import Predictor
+from u2net_tf.progress import Progress, silent
+from u2net_tf.schema import MaybeNan, Text
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import msd, nifti
 
@@ -36,7 +36,7 @@ def find_cases(domain: Domain, split: str, raw_dir: str | None) -> list[msd.Case
     for case in cases:
         for path in (case.image_path, case.label_path):
             if not path.is_file():
-                raise InputError(f"{path}: expected a file, found none")
+                raise InputError(path, expected="a file", received="no such file")
     return cases
 
 
@@ -47,6 +47,7 @@ def score_domain(
     output_dir: pathlib.Path,
     *,
     overwrite: bool = False,
+    progress: Progress = silent,
 ) -> list[CaseScore]:
     """Predicts and scores cases on the grid of their images.
 
@@ -60,6 +61,7 @@ def score_domain(
       cases: the cases.
       output_dir: folder to write to.
       overwrite: predict and score all cases again, and write over any label map.
+      progress: shows how many cases are done.
 
     Raises:
       InputError: names the file, if a scan or a label map cannot be used, or if a label
@@ -76,12 +78,34 @@ def score_domain(
     domain = predictor.spec.plan.domains[index]
     scores = []
     pairs = zip(tasks, known, strict=True)
-    progress = tqdm(pairs, domain.name, total=len(tasks), unit="case", disable=None)
-    for task, score in progress:
+    for task, score in progress(pairs, domain.name, total=len(tasks), unit="case"):
         if score is None:
             score = task.score()
         scores.append(CaseScore(domain.name, task.case.name, score))
     return scores
+
+
+@schema.model
+class Score:
+    """The score of one case as a file.
+
+    Attributes:
+      key: of what the label map was made with.
+      dice: label -> Dice; NaN where neither mask holds the label.
+    """
+
+    key: Text
+    dice: dict[str, MaybeNan]
+
+
+SCORE = FileFormat(
+    name="a score",
+    made_by="python -m u2net_tf.evaluate",
+    kind=Score,
+    number=1,
+    oldest=0,
+    upgrade=migrations.unversioned,
+)
 
 
 class _Task:
@@ -112,7 +136,7 @@ class _Task:
         if not self.outputs.are_there() or self.outputs.edited():
             return None
         content = self._read_score()
-        return content["dice"] if content.get("key") == self._key else None
+        return content.dice if content and content.key == self._key else None
 
     def score(self) -> dict[str, float]:
         """Predicts the case; returns the Dice by label."""
@@ -126,25 +150,18 @@ class _Task:
         values = dice(reference, classes, num_classes=self._domain.num_classes)
         names = [label.name for label in self._domain.labels[1:]]
         score = dict(zip(names, values.tolist(), strict=True))
-        files.write_text(
-            self._score_path, json.dumps({"key": self._key, "dice": score})
-        )
+        content = SCORE.to_dict(Score(self._key, score))
+        files.write_text(self._score_path, json.dumps(content))
         return score
 
     def _adopt(self) -> None:
-        """Release 0.1.0 has no record of a label map but wrote the score after it."""
         content = self._read_score()
-        if content and self._path.is_file():
-            written, scored = (
-                path.stat().st_mtime_ns for path in (self._path, self._score_path)
-            )
-            if written <= scored:
-                self.outputs.adopt(content["key"])
+        if content and migrations.is_label_map_as_scored(self._path, self._score_path):
+            self.outputs.adopt(content.key)
 
-    def _read_score(self) -> dict[str, Any]:
-        """Empty if there is none, or one left by a machine that went down."""
+    def _read_score(self) -> Score | None:
+        """None if there is none, or one left by a machine that went down."""
         try:
-            content = json.loads(self._score_path.read_text(encoding="utf-8"))
-            return {"key": content["key"], "dice": content["dice"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+            return SCORE.load(self._score_path)
+        except (OSError, InputError):
+            return None

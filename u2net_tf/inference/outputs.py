@@ -6,13 +6,39 @@ they were made with and the stamps of the files as they were written.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
-from u2net_tf import files
+from u2net_tf import files, migrations, schema
 from u2net_tf.errors import InputError
+from u2net_tf.file_format import FileFormat
+
+
+@schema.model
+class Record:
+    """What is recorded of the files of one scan.
+
+    Attributes:
+      key: of what they were made with; None while they are being written.
+      stamps: file name -> size and time of last change when it was written.
+      pending: names of files that are being written.
+    """
+
+    key: str | None = None
+    stamps: dict[str, files.Stamp] = dataclasses.field(default_factory=dict)
+    pending: tuple[str, ...] = ()
+
+
+RECORD = FileFormat(
+    name="a record of a prediction",
+    made_by="python -m u2net_tf.predict",
+    kind=Record,
+    number=1,
+    oldest=0,
+    upgrade=migrations.unversioned,
+)
 
 
 class Outputs:
@@ -40,13 +66,13 @@ class Outputs:
     def are_there(self) -> bool:
         """Whether all were made with the same key. They may have been edited since."""
         record = self._read()
-        return record["key"] == self._key and all(
-            path.name in record["stamps"] and path.is_file() for path in self.paths
+        return record.key == self._key and all(
+            path.name in record.stamps and path.is_file() for path in self.paths
         )
 
     def edited(self) -> list[pathlib.Path]:
         """Those that were written here and are other files now."""
-        stamps = self._read()["stamps"]
+        stamps = self._read().stamps
         return [
             path
             for path in self.paths
@@ -64,13 +90,14 @@ class Outputs:
         record = self._read()
         for path in self.paths:
             (stamp,) = files.stamps([path])
-            known = record["stamps"].get(path.name)
-            if stamp is None or stamp == known or path.name in record["pending"]:
+            known = record.stamps.get(path.name)
+            if stamp is None or stamp == known or path.name in record.pending:
                 continue
-            found = "one that was changed since" if known else "another file"
             raise InputError(
-                f"{path}: expected no file, or one that was predicted here, found "
-                f"{found}; --overwrite writes over it"
+                path,
+                expected="no file, or one that was predicted here",
+                received="one that was edited since" if known else "another file",
+                hint="Use `overwrite` to replace it",
             )
 
     def adopt(self, key: str) -> None:
@@ -81,35 +108,29 @@ class Outputs:
         """
         if not self._record_path.is_file():
             stamps = {path.name: files.stamps([path])[0] for path in self.paths}
-            self._write(key, stamps, [])
+            self._write(Record(key, stamps))
 
     def begin(self) -> None:
         """Call it before the first is written: whatever is there now is not whole."""
-        names = [path.name for path in self.paths]
-        self._write(None, self._read()["stamps"], names)
+        names = tuple(path.name for path in self.paths)
+        self._write(Record(None, self._read().stamps, names))
 
     def finish(self) -> None:
         """Call it after the last; removes what was left of an earlier prediction."""
         names = [path.name for path in self.paths]
-        for name, stamp in self._read()["stamps"].items():
+        for name, stamp in self._read().stamps.items():
             path = self._folder / name
             if name not in names and files.stamps([path]) == [stamp]:
                 path.unlink()
         stamps = dict(zip(names, files.stamps(self.paths), strict=True))
-        self._write(self._key, stamps, [])
+        self._write(Record(self._key, stamps))
 
-    def _write(self, key: str | None, stamps: dict, pending: list[str]) -> None:
-        record = {"key": key, "stamps": stamps, "pending": pending}
-        files.write_text(self._record_path, json.dumps(record))
+    def _write(self, record: Record) -> None:
+        files.write_text(self._record_path, json.dumps(RECORD.to_dict(record)))
 
-    def _read(self) -> dict[str, Any]:
-        nothing = {"key": None, "stamps": {}, "pending": []}
+    def _read(self) -> Record:
+        """Empty if there is none, or one that cannot be read: then nothing is ours."""
         try:
-            record = json.loads(self._record_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return nothing
-        return (
-            record
-            if isinstance(record, dict) and set(record) == set(nothing)
-            else nothing
-        )
+            return RECORD.load(self._record_path)
+        except (OSError, InputError):
+            return Record()

@@ -18,6 +18,7 @@ from u2net_tf.inference.sliding_window import Box, predict_volume
 from u2net_tf.input.resize import resize_image
 from u2net_tf.models.checkpoints import load_network
 from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes.components import clean_labels
 from u2net_tf.volumes.nifti import Volume
@@ -55,6 +56,7 @@ class Predictor:
         them background. In Hounsfield units air is not 0 and nothing is skipped.
       fingerprint: of everything else that predictions depend on: weights, precision.
       checkpoint: path of the weights; "" if they come from elsewhere.
+      progress: shows how many windows of a volume are done.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Predictor:
         skip_empty: bool = True,
         fingerprint: str = "",
         checkpoint: str = "",
+        progress: Progress = silent,
     ):
         self.network = network
         self.spec = spec
@@ -75,6 +78,7 @@ class Predictor:
         self.checkpoint = checkpoint
         self._fingerprint = fingerprint
         self._batch_size = batch_size
+        self._progress = progress
         self._predict_windows = functools.cache(self._make_predict_windows)
 
     @classmethod
@@ -190,6 +194,7 @@ class Predictor:
             num_classes=plan.num_classes,
             overlap=self.overlap,
             batch_size=self._batch_size,
+            progress=self._progress,
             **options,
         )
 

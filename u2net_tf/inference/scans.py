@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from u2net_tf.errors import InputError
 from u2net_tf.volumes.dicom import is_dicom_folder
 from u2net_tf.volumes.msd import NIFTI_SUFFIXES, nifti_stem
+from u2net_tf.wording import quantity
 
 # One file per modality: case_0000.nii.gz, case_0001.nii.gz, …
 _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
@@ -43,12 +44,16 @@ def find_scans(inputs: Sequence[str], num_modalities: int) -> list[Scan]:
       At least one scan, sorted by name.
 
     Raises:
-      InputError: names the path, what was expected and what was found.
+      InputError: names the path, what was expected and what was received.
     """
     paths = [pathlib.Path(text) for text in inputs]
     for path in paths:
         if not path.exists():
-            raise InputError(f"--input: {path}: expected a file or folder, found none")
+            raise InputError(
+                f"`input`: {path}",
+                expected="a file or folder",
+                received="no such file or folder",
+            )
     if len(paths) > 1:
         return [_one_per_modality(paths, num_modalities)]
     (path,) = paths
@@ -62,8 +67,9 @@ def find_scans(inputs: Sequence[str], num_modalities: int) -> list[Scan]:
 def _one_per_modality(paths: list[pathlib.Path], num_modalities: int) -> Scan:
     if len(paths) != num_modalities:
         raise InputError(
-            f"--input: expected {num_modalities} paths, one per modality, found "
-            f"{len(paths)}"
+            "`input`",
+            expected=f"{quantity(num_modalities, 'path')}, one per modality",
+            received=quantity(len(paths), "path"),
         )
     first = paths[0]
     name = first.resolve().name if first.is_dir() else nifti_stem(first)
@@ -87,19 +93,23 @@ def _in_folder(folder: pathlib.Path, num_modalities: int) -> list[Scan]:
         expected = [f"{case}_{number:04d}" for number in range(num_modalities)]
         if [nifti_stem(path) for path in paths] != expected:
             raise InputError(
-                f"--input: {folder}: expected the files {', '.join(expected)}, one per "
-                f"modality, found {', '.join(path.name for path in paths)}"
+                f"`input`: {folder}",
+                expected=f"the files {', '.join(expected)}, one per modality",
+                received=", ".join(path.name for path in paths),
             )
         scans.append(Scan(case, tuple(paths)))
     if not scans:
         raise InputError(
-            f"--input: {folder}: expected NIfTI files (.nii.gz, .nii) or DICOM "
-            "folders, found none"
+            f"`input`: {folder}",
+            expected="NIfTI files (.nii.gz, .nii) or DICOM folders",
+            received="none",
         )
     names = [scan.name for scan in scans]
     for name in names:
         if names.count(name) > 1:
             raise InputError(
-                f"--input: {folder}: expected one scan per name, found several {name!r}"
+                f"`input`: {folder}",
+                expected="one scan per name",
+                received=f"several named {name!r}",
             )
     return sorted(scans, key=lambda scan: scan.name)

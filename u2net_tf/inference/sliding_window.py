@@ -13,7 +13,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from tqdm import tqdm
+
+from u2net_tf.progress import Progress, silent
 
 Box = tuple[slice, slice, slice]
 PredictFunction = Callable[[np.ndarray], np.ndarray]
@@ -69,6 +70,7 @@ def predict_volume(
     batch_size: int = 1,
     is_empty: Callable[[Box], bool] | None = None,
     with_probabilities: bool = False,
+    progress: Progress = silent,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Labels of a whole volume, and their probabilities.
 
@@ -85,6 +87,7 @@ def predict_volume(
         predicted; it blends with its neighbours as certain background, class 0. None:
         every window is predicted.
       with_probabilities: whether to keep them: K float32 for each voxel.
+      progress: shows how many windows are done, of a volume that takes a while.
 
     Returns:
       (z, y, x) uint8, the likeliest class of each voxel, the first of equal ones; and
@@ -103,12 +106,11 @@ def predict_volume(
     windows = _Windows.over(image.shape[:3], patch_size, overlap)
     blended = _Blended(windows, image.shape[:3], num_classes, with_probabilities)
     fill = image.min(axis=(0, 1, 2)) if windows.are_padded else None
-    bar = tqdm(
+    bar = progress(
         total=len(windows.boxes),
         desc="windows",
         unit="window",
         leave=False,
-        disable=None,
         delay=_BAR_AFTER_SECONDS,
     )
     with bar:

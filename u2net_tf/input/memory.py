@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from absl import logging
 
@@ -59,6 +59,7 @@ def plan_buffers(
     manifest: Manifest,
     one_patch: int,
     *,
+    cases: Collection[str],
     memory_mb: float,
     num_domains: int,
     patches_per_volume: int | None = None,
@@ -66,8 +67,9 @@ def plan_buffers(
     """Divides one domain's share of the memory.
 
     Args:
-      manifest: of the domain; its training cases are read.
+      manifest: of the domain.
       one_patch: bytes of a patch as the network gets it.
+      cases: the cases that are read.
       memory_mb: for all domains together.
       num_domains: how many share it.
       patches_per_volume: how many are wanted; chosen by the size of the records if
@@ -75,7 +77,7 @@ def plan_buffers(
         fit. Where not even those do, or not as many as were wanted, a warning names
         the memory that they need.
     """
-    entries = manifest.entries("train")
+    entries = manifest.entries(cases)
     share = memory_mb * 1e6 / num_domains
     record = sum(entry.num_bytes for entry in entries) / len(entries)
     fitting = int(share * _MIXED / (_COPIES_OF_MIXED * one_patch))
@@ -95,8 +97,8 @@ def plan_buffers(
         least = 2 * (wanted if patches_per_volume else 2)
         needed = num_domains * least * _COPIES_OF_MIXED * one_patch / _MIXED / 1e6
         logging.warning(
-            "%s: %d patches of one volume follow one another, as --input_memory_mb=%g "
-            "does not hold those of two; %d would",
+            "%s: %d patches of one volume follow one another, as `input_memory_mb` of "
+            "%g does not hold those of two; %d would",
             manifest.domain,
             wanted,
             memory_mb,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import tensorflow as tf
 
@@ -23,12 +23,21 @@ from u2net_tf.manifest import Manifest
 from u2net_tf.records import COMPRESSION_TYPES, parse
 
 
-def split_dataset(
-    data_dir: str | os.PathLike, manifest: Manifest, split: str
+def serialized_records(
+    data_dir: str | os.PathLike, manifest: Manifest, cases: Collection[str]
 ) -> tf.data.Dataset:
-    """The serialized records of one split, in the order of the manifest."""
+    """The serialized records of some cases, in the order of the shards.
+
+    Args:
+      data_dir: folder that `data_prep.convert` wrote.
+      manifest: of the domain's shards.
+      cases: all cases of a group of the plan, or of several groups.
+
+    Raises:
+      InputError: if a shard is missing or also holds other cases.
+    """
     return tf.data.TFRecordDataset(
-        _shard_paths(data_dir, manifest, split),
+        _shard_paths(data_dir, manifest, cases),
         COMPRESSION_TYPES[manifest.compression],
         # One megabyte: TensorFlow warns where it is left to choose.
         buffer_size=1 << 20,
@@ -59,10 +68,12 @@ def domain_dataset(
     Raises:
       InputError: if the domain has no training cases.
     """
-    entries = manifest.entries("train")
+    entries = manifest.entries(domain.train)
     if not entries:
         raise InputError(
-            f"{settings.data_dir}/{domain.name}: expected training cases, found none"
+            f"{settings.data_dir}/{domain.name}",
+            expected="training cases",
+            received="none",
         )
     batch_size = settings.batch_size or domain.batch_size
     size = settings.patch_size or domain.patch_size
@@ -72,6 +83,7 @@ def domain_dataset(
     buffers = memory.plan_buffers(
         manifest,
         memory.patch_bytes(domain, size),
+        cases=domain.train,
         memory_mb=settings.input_memory_mb,
         num_domains=num_domains,
         patches_per_volume=settings.patches_per_volume or None,
@@ -83,7 +95,7 @@ def domain_dataset(
     window, patches_before = divmod(first_patch, mixed * per_volume)
     first_visit = window * mixed
     first_epoch, position = divmod(first_visit, len(entries))
-    paths = _shard_paths(settings.data_dir, manifest, "train")
+    paths = _shard_paths(settings.data_dir, manifest, domain.train)
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         # `shuffle` mixes in the seed of the graph, here of this function's own. Left to
@@ -213,11 +225,11 @@ def _options() -> tf.data.Options:
 
 
 def _shard_paths(
-    data_dir: str | os.PathLike, manifest: Manifest, split: str
+    data_dir: str | os.PathLike, manifest: Manifest, cases: Collection[str]
 ) -> list[str]:
     folder = pathlib.Path(data_dir) / manifest.domain
-    paths = [folder / name for name in manifest.shards(split)]
+    paths = [folder / name for name in manifest.shards(cases)]
     for path in paths:
         if not path.is_file():
-            raise InputError(f"{path}: expected a shard, found none")
+            raise InputError(path, expected="a shard", received="no such file")
     return [str(path) for path in paths]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-METHODS = ("linear", "cubic")
+from u2net_tf.config.data import RESIZE_METHODS
+
 # Slope of the cubic kernel: the value for which it reproduces parabolas.
 _CUBIC_SLOPE = -0.5
 
@@ -26,8 +27,10 @@ def interpolation_matrix(new: int, old: int, method: str) -> np.ndarray:
     Returns:
       float64; each row sums to 1.
     """
-    if method not in METHODS:
-        raise ValueError(f"method: expected one of {METHODS}. Received: {method!r}")
+    if method not in RESIZE_METHODS:
+        raise ValueError(
+            f"method: expected one of {RESIZE_METHODS}. Received: {method!r}"
+        )
     positions = (np.arange(new) + 0.5) * old / new - 0.5
     first = np.floor(positions).astype(int)
     matrix = np.zeros((new, old))

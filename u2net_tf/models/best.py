@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
-DICE = "validation Dice"
-LOSS = "moving average of the loss"
+from u2net_tf import schema
+from u2net_tf.schema import Count
+
+# As checkpoints have them.
+Measure = Literal["validation Dice", "moving average of the loss"]
+DICE, LOSS = get_args(Measure)
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class Best:
     """A checkpoint and why it is the best.
 
@@ -21,8 +25,8 @@ class Best:
       value: of that measure.
     """
 
-    step: int
-    measure: str
+    step: Count
+    measure: Measure
     value: float
 
     def beats(self, other: Best | None) -> bool:

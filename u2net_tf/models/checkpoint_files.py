@@ -1,26 +1,29 @@
-"""The files of a model's checkpoints: where they lie, which there are, what they say.
+"""Locates, lists, reads and writes the files of a model's checkpoints.
 
 A checkpoint is there once its index is, the file that gets its name last. What was
-interrupted while it was written has none.
+interrupted while it was written has none. It holds tensors by name: "spec" and "state",
+JSON, and variables under paths of the project's own, such as
+"network/encoder_0/unit_1/depthwise/kernel_1" and "optimizer/shared/iterations".
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
+import functools
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from u2net_tf import migrations
 from u2net_tf.errors import InputError
-from u2net_tf.models.best import Best
 from u2net_tf.models.model_spec import ModelSpec, spec_from_json
+from u2net_tf.models.run_state import RunState, state_from_json
 
 NEWEST, BEST = "newest", "best"
 
@@ -34,42 +37,13 @@ _NOT_DAMAGE = (
     tf.errors.UnavailableError,
 )
 _UNFINISHED = ".unfinished"
-_SPEC_KEY = "spec/.ATTRIBUTES/VARIABLE_VALUE"
-_STATE_KEY = "state/.ATTRIBUTES/VARIABLE_VALUE"
+_SPEC, _STATE = "spec", "state"
+_OPTIMIZER = "optimizer/"
 _Read = TypeVar("_Read")
 
 
 class DamagedCheckpointError(InputError):
     """A checkpoint that is cut short or altered."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Saved:
-    """What a checkpoint says of its run.
-
-    Attributes:
-      state: what the run needs to go on; JSON.
-      run: what a run that goes on must have in common with it; JSON.
-      best: the best checkpoint up to this one; None if that was not noted.
-    """
-
-    state: dict[str, Any]
-    run: dict[str, Any]
-    best: Best | None = None
-
-    def to_json(self) -> str:
-        """The text that goes into a checkpoint."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Saved:
-        """Reads it back, also as earlier versions wrote it."""
-        fields = json.loads(text.decode())
-        if "run" not in fields:
-            # Before a run was named, its state alone was saved.
-            return cls(fields, {})
-        best = fields.get("best")
-        return cls(fields["state"], fields["run"], Best(**best) if best else None)
 
 
 def checkpoint_folder(model_dir: str | os.PathLike) -> pathlib.Path:
@@ -82,8 +56,9 @@ def checkpoint_folder(model_dir: str | os.PathLike) -> pathlib.Path:
     pattern = set("*?[]\\") & set(str(pathlib.Path(model_dir).resolve()))
     if pattern:
         raise InputError(
-            f"--model_dir: expected a path without {' '.join(sorted(pattern))}, found "
-            f"{pathlib.Path(model_dir).resolve()}"
+            "`model_dir`",
+            expected=f"a path without {' '.join(sorted(pattern))}",
+            received=pathlib.Path(model_dir).resolve(),
         )
     return pathlib.Path(model_dir) / "checkpoints"
 
@@ -117,25 +92,28 @@ def candidates(model_dir: str | os.PathLike, checkpoint: str = NEWEST) -> list[s
         inner = sorted(p.parent for p in pathlib.Path(model_dir).glob("*/checkpoints"))
         found = f", but models in {', '.join(map(str, inner))}" if inner else ""
         raise InputError(
-            f"{model_dir}: expected a model as `python -m u2net_tf.train` writes it, "
-            f"found no checkpoint in {folder}{found}"
+            model_dir,
+            expected="a model as `python -m u2net_tf.train` writes it",
+            received=f"no checkpoint in {folder}{found}",
         )
     if checkpoint == NEWEST:
         return paths
     name = checkpoint
     if checkpoint == BEST:
-        best = first_whole(paths, read_saved).best
+        best = first_whole(paths, read_state).best
         if best is None:
             raise InputError(
-                f"--checkpoint: expected newest or step-N, for no best one is noted in "
-                f"{paths[0]}; found best"
+                "`checkpoint`",
+                expected=f"newest or step-N, since no best one is noted in {paths[0]}",
+                received=BEST,
             )
         name = f"{_NAME}-{best.step}"
     if str(folder / name) not in paths:
         there = ", ".join(pathlib.Path(path).name for path in reversed(paths))
         raise InputError(
-            f"--checkpoint: expected newest, best or one of {there} in {folder}, found "
-            f"{checkpoint}{f' ({name})' if name != checkpoint else ''}"
+            "`checkpoint`",
+            expected=f"newest, best or one of {there} in {folder}",
+            received=f"{checkpoint}{f' ({name})' if name != checkpoint else ''}",
         )
     return [str(folder / name)]
 
@@ -163,9 +141,47 @@ def first_whole(
             if not quietly and path != paths[-1]:
                 logging.warning("%s; taking the one before", error)
     raise DamagedCheckpointError(
-        f"{pathlib.Path(paths[0]).parent}: expected a whole checkpoint, found "
-        f"{len(paths)} damaged ones; the last: {last}"
+        pathlib.Path(paths[0]).parent,
+        expected="an undamaged checkpoint",
+        received=f"{len(paths)} damaged ones; the last: {last}",
     )
+
+
+class _Reader:
+    """Reads a checkpoint, also one that an earlier version wrote."""
+
+    def __init__(self, path: str):
+        self._reader = tf.train.load_checkpoint(path)
+        self._stored = self._reader.get_variable_to_shape_map().keys()
+        self._spec, self._state = _SPEC, _STATE
+        self._is_old = migrations.has_object_graph(self._stored)
+        if self._is_old:
+            self._spec, self._state = migrations.spec_and_state_keys()
+        if self._spec not in self._stored:
+            raise InputError(
+                path,
+                expected="a checkpoint of u2net_tf.train",
+                received="one without a plan",
+            )
+
+    @functools.cached_property
+    def keys(self) -> dict[str, str]:
+        """Path of a variable -> its name in the file."""
+        if self._is_old:
+            return migrations.checkpoint_keys(self._reader.get_tensor)
+        return {name: name for name in self._stored - {self._spec, self._state}}
+
+    def spec(self) -> str:
+        """Text of the model."""
+        return self._reader.get_tensor(self._spec).decode()
+
+    def state(self) -> str:
+        """Text of the run's state."""
+        return self._reader.get_tensor(self._state).decode()
+
+    def variable(self, path: str) -> np.ndarray:
+        """Value of a variable."""
+        return self._reader.get_tensor(self.keys[path])
 
 
 def read_spec(path: str) -> ModelSpec:
@@ -174,77 +190,130 @@ def read_spec(path: str) -> ModelSpec:
     Raises:
       InputError: if the checkpoint is damaged or of something else.
     """
-    with told(path):
-        reader = tf.train.load_checkpoint(path)
-        text = reader.get_tensor(_SPEC_KEY) if reader.has_tensor(_SPEC_KEY) else None
-    if text is None:
-        raise InputError(
-            f"{path}: expected a checkpoint of u2net_tf.train, found one without a plan"
-        )
-    return spec_from_json(text.decode(), path)
+    with _explained(path):
+        text = _Reader(path).spec()
+    return spec_from_json(text, path)
 
 
-def read_saved(path: str) -> Saved:
+def read_state(path: str) -> RunState:
     """What a checkpoint says of its run.
 
     Raises:
-      DamagedCheckpointError: if it cannot be read.
+      InputError: if the checkpoint is damaged or of something else.
     """
-    with told(path):
-        return Saved.from_json(tf.train.load_checkpoint(path).get_tensor(_STATE_KEY))
+    with _explained(path):
+        text = _Reader(path).state()
+    return state_from_json(text, path)
 
 
 def has_optimizers(path: str) -> bool:
     """Whether a checkpoint is of a model that was trained.
 
     Raises:
-      DamagedCheckpointError: if it cannot be read.
+      InputError: if the checkpoint is damaged or of something else.
     """
-    with told(path):
-        names = tf.train.load_checkpoint(path).get_variable_to_shape_map()
-    return any(name.startswith("optimizers/") for name in names)
+    with _explained(path):
+        return any(name.startswith(_OPTIMIZER) for name in _Reader(path).keys)
 
 
 def check_whole(path: str) -> None:
-    """Reads all that a checkpoint holds; TensorFlow compares its checksums.
+    """Reads all of a checkpoint.
 
     Raises:
-      DamagedCheckpointError: if any of it cannot be read.
+      DamagedCheckpointError: if it cannot be read.
     """
-    with told(path):
+    with _explained(path):
         reader = tf.train.load_checkpoint(path)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
 
 
+def restore(path: str, variables: Mapping[str, Any], *, within: str = "") -> None:
+    """Assigns to variables what a checkpoint holds under their paths.
+
+    Args:
+      path: the checkpoint.
+      variables: path -> variable.
+      within: beginning of the paths that must all be among `variables`; a network is
+        restored without the optimizers.
+
+    Raises:
+      InputError: if it is damaged, or its variables are others. Then none is changed.
+    """
+    with _explained(path):
+        reader = _Reader(path)
+        stored = {name for name in reader.keys if name.startswith(within)}
+        differing = sorted(stored ^ variables.keys())
+        values = {}
+        if not differing:
+            values = {name: reader.variable(name) for name in variables}
+    differing += [
+        f"{name} of shape {value.shape} and type {value.dtype}"
+        for name, value in values.items()
+        if value.shape != tuple(variables[name].shape)
+        or value.dtype != tf.as_dtype(variables[name].dtype).as_numpy_dtype
+    ]
+    if differing:
+        raise InputError(
+            path,
+            expected="the variables of this version's network",
+            received=f"others, such as {differing[0]}",
+        )
+    for name, value in values.items():
+        variables[name].assign(value)
+
+
 @contextlib.contextmanager
-def told(path: str) -> Iterator[None]:
-    """Says in our words what TensorFlow raises while it reads a checkpoint."""
+def _explained(path: str) -> Iterator[None]:
+    """Translates the errors that TensorFlow raises while it reads a checkpoint."""
     try:
         yield
     except _NOT_DAMAGE as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+        raise InputError(
+            path, expected="a file that can be read", received=error
+        ) from error
+    except KeyError as error:
+        raise InputError(
+            path,
+            expected="the variables of this version's network",
+            received=f"others, without {error}",
+        ) from error
     except (tf.errors.OpError, IndexError) as error:
         # IndexError: a file that is shorter than its index says.
         raise DamagedCheckpointError(
-            f"{path}: expected a whole checkpoint, found a damaged one: {error}"
-        ) from error
-    except (AssertionError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected the variables of this version's network, found others: "
-            f"{error}"
+            path,
+            expected="an undamaged checkpoint",
+            received=f"one that is cut short or altered: {error}",
         ) from error
 
 
-def write(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, step: int) -> str:
+def write(
+    spec: str, state: str, variables: Mapping[str, Any], folder: pathlib.Path, step: int
+) -> str:
     """Writes a checkpoint whole or not at all; returns its path.
 
     TensorFlow itself gives the files their names while the index is being written.
+
+    Args:
+      spec: text of the model.
+      state: text of the run's state.
+      variables: path -> variable.
+      folder: folder of the model's checkpoints.
+      step: number of steps done.
     """
+    # The texts last: a file that was cut short lacks them, and nobody can miss that.
+    tensors = {**variables, _STATE: state, _SPEC: spec}
     path = folder / f"{_NAME}-{step}"
     unfinished = folder / _UNFINISHED
     try:
-        checkpoint.write(str(unfinished / path.name))
+        unfinished.mkdir(parents=True, exist_ok=True)
+        with tf.device("CPU:0"):
+            tf.raw_ops.SaveV2(
+                prefix=str(unfinished / path.name),
+                tensor_names=list(tensors),
+                shape_and_slices=[""] * len(tensors),
+                tensors=list(map(tf.convert_to_tensor, tensors.values())),
+            )
         # One of that step that is there already is damaged, or the run would have gone
         # on after it. Its index does not fit to the new data.
         pathlib.Path(f"{path}.index").unlink(missing_ok=True)

@@ -6,37 +6,37 @@ inside.
 
 from __future__ import annotations
 
-import logging as python_logging
+import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
+from u2net_tf import migrations
 from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_files
 from u2net_tf.models.best import Best
 from u2net_tf.models.checkpoint_files import (
     NEWEST,
     DamagedCheckpointError,
-    Saved,
     candidates,
     checkpoint_folder,
     first_whole,
     listed,
-    read_saved,
     read_spec,
+    read_state,
     step_of,
-    told,
 )
 from u2net_tf.models.model_spec import (
     ModelSpec,
     build_network,
-    spec_difference,
+    check_same_spec,
     spec_to_json,
 )
+from u2net_tf.models.run_state import RunState, state_to_json
 
 
 class Checkpoints:
@@ -46,10 +46,10 @@ class Checkpoints:
       model_dir: the run's folder.
       spec: what the network is.
       network: the network, built.
-      optimizers: the optimizers, built, and what else changes with their steps; none
-        for a model that is not trained.
-      keep: how many checkpoints stay; the best one stays besides.
-      run: what a run must have in common with the one that it goes on with, for
+      training: path -> variable, of optimizers and of what else changes with their
+        steps; empty for a model that is not trained.
+      keep: number of checkpoints to keep; the best one is kept besides.
+      invariants: what a run must have in common with the one that it resumes, for
         example {"precision": "float32"}; JSON.
 
     Nothing is written before the first checkpoint.
@@ -60,37 +60,25 @@ class Checkpoints:
         model_dir: str | os.PathLike,
         spec: ModelSpec,
         network,
-        optimizers: Sequence,
+        training: Mapping[str, Any],
         *,
         keep: int,
-        run: Mapping[str, Any] | None = None,
+        invariants: Mapping[str, Any] | None = None,
     ):
         self._spec = spec
-        self._run = dict(run or {})
-        self._is_trained = bool(optimizers)
+        self._invariants = dict(invariants or {})
+        self._is_trained = bool(training)
         self._keep = keep
         self._best: Best | None = None
-        self._spec_text = tf.Variable("", dtype=tf.string, trainable=False)
-        self._saved = tf.Variable("", dtype=tf.string, trainable=False)
-        self._checkpoint = tf.train.Checkpoint(
-            network=network,
-            optimizers=list(optimizers),
-            spec=self._spec_text,
-            state=self._saved,
-        )
-        # Made when it is asked for. TensorFlow wants it in what it restores.
-        _ = self._checkpoint.save_counter
+        self._variables = {**_on_disk(network), **training}
         self._folder = checkpoint_folder(model_dir)
         checkpoint_files.remove_leftovers(self._folder)
 
-    def save(
-        self, step: int, state: dict[str, Any], candidate: Best | None = None
-    ) -> str:
+    def save(self, state: RunState, candidate: Best | None = None) -> str:
         """Writes a checkpoint, whole or not at all, and removes those not to keep.
 
         Args:
-          step: number of steps done.
-          state: what else the run needs to go on; JSON.
+          state: step, schedule and row; the rest of it is filled in here.
           candidate: why this checkpoint may be the best; None if it may not.
 
         Returns:
@@ -103,73 +91,86 @@ class Checkpoints:
         best = self._best
         if candidate is not None and candidate.beats(best):
             best = candidate
-        self._saved.assign(Saved(state, self._run, best).to_json())
-        # Anew each time: restoring brings back the plan as it was, and what training
-        # does not depend on may have been edited since.
-        self._spec_text.assign(spec_to_json(self._spec))
-        # TensorFlow logs each time how long it took to decide about sharding.
-        logging.get_absl_logger().addFilter(_is_not_about_sharding)
+        state = dataclasses.replace(state, invariants=self._invariants, best=best)
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            path = checkpoint_files.write(self._checkpoint, self._folder, step)
+            path = checkpoint_files.write(
+                spec_to_json(self._spec),
+                state_to_json(state),
+                self._variables,
+                self._folder,
+                state.step,
+            )
         except tf.errors.OpError as error:
             raise OSError(
                 f"{self._folder}: cannot write a checkpoint: {error.message}"
             ) from error
         self._best = best
-        self._sweep(step)
+        self._sweep(state.step)
         return path
 
     def newest(self) -> str | None:
         """Path of the newest checkpoint; None if there is none yet."""
         return (listed(self._folder) or [None])[-1]
 
-    def restore(self) -> dict[str, Any] | None:
-        """Restores the newest checkpoint that is whole.
+    def restore(self) -> RunState | None:
+        """Restores the newest checkpoint that is not damaged.
 
-        A best one that is damaged is told and forgotten: the next becomes the best.
+        If the best one is damaged, that is logged, and the next becomes the best.
 
         Returns:
-          The `state` that was saved with it; None if there is no checkpoint.
+          The state that was saved with it; None if there is no checkpoint.
 
         Raises:
-          InputError: if it was made with another plan or network, or none is whole.
+          InputError: if it was made with another plan or network, or all are damaged.
         """
         paths = listed(self._folder)[::-1]
         if not paths:
             return None
-        restored, saved = first_whole(paths, self._restore)
-        self._best = saved.best
+        restored, state = first_whole(paths, self._restore)
+        self._best = state.best
         # What was just restored has been read.
-        if saved.best is not None and saved.best.step != step_of(restored):
-            found = [path for path in paths if step_of(path) == saved.best.step]
+        if state.best is not None and state.best.step != step_of(restored):
+            found = [path for path in paths if step_of(path) == state.best.step]
             # It may have made room for a later one, which has been damaged since.
             if not found or _is_damaged_best(found[0]):
                 self._best = None
-        return saved.state
+        return state
 
-    def _restore(self, path: str) -> tuple[str, Saved]:
-        saved = read_saved(path)
-        difference = spec_difference(
-            self._spec, read_spec(path)
-        ) or self._run_difference(path, saved.run)
-        if difference:
+    def _restore(self, path: str) -> tuple[str, RunState]:
+        state = read_state(path)
+        try:
+            check_same_spec(self._spec, read_spec(path))
+            self._check_invariants(path, state.invariants)
+        except DamagedCheckpointError:
+            raise
+        except InputError as error:
+            if error.where:
+                raise
             raise InputError(
-                f"{path}: {difference}; use another --model_dir, or the plan and flags "
-                "that this model was trained with"
-            )
-        with told(path):
-            self._checkpoint.restore(path).assert_consumed()
-        return path, saved
+                path,
+                expected=error.expected,
+                received=error.received,
+                hint="Use another `model_dir`, or the plan and settings that this "
+                "model was trained with",
+            ) from None
+        checkpoint_files.restore(path, self._variables)
+        return path, state
 
-    def _run_difference(self, path: str, run: Mapping[str, Any]) -> str:
-        """Says in what the saved run differs from this one; "" if in nothing."""
+    def _check_invariants(self, path: str, found: Mapping[str, Any]) -> None:
+        """Raises InputError, without a place, if those of the saved run are others."""
         if self._is_trained and not checkpoint_files.has_optimizers(path):
-            return "expected a model that was trained here, found one that was made"
-        for field, found in run.items():
-            if self._run.get(field) != found:
-                return f"expected {field} {self._run.get(field)}, found {found}"
-        return ""
+            raise InputError(
+                "",
+                expected="a model that was trained here",
+                received="one that was composed of others, whose training cannot be "
+                "resumed",
+            )
+        for name, value in found.items():
+            if self._invariants.get(name) != value:
+                raise InputError(
+                    "", expected=f"{name} {self._invariants.get(name)}", received=value
+                )
 
     def _sweep(self, step: int) -> None:
         """Removes all but the last ones up to this step and the best.
@@ -183,8 +184,8 @@ class Checkpoints:
                 self._best is not None and self._best.step == step_of(path)
             ):
                 checkpoint_files.remove(path)
-        # TensorFlow's list of them, which earlier versions kept, is no longer right.
-        (self._folder / "checkpoint").unlink(missing_ok=True)
+        for name in migrations.OBSOLETE_IN_CHECKPOINTS:
+            (self._folder / name).unlink(missing_ok=True)
 
 
 def _is_damaged_best(path: str) -> bool:
@@ -197,8 +198,9 @@ def _is_damaged_best(path: str) -> bool:
     return False
 
 
-def _is_not_about_sharding(record) -> bool:
-    return record.module != "functional_saver" or record.levelno > python_logging.INFO
+def _on_disk(network) -> dict[str, Any]:
+    """Path in a checkpoint -> variable, of a network."""
+    return {f"network/{path}": v for path, v in network.variables_by_path().items()}
 
 
 def save_model(model_dir: str | os.PathLike, spec: ModelSpec, network) -> str:
@@ -217,14 +219,14 @@ def save_model(model_dir: str | os.PathLike, spec: ModelSpec, network) -> str:
       OSError: if it cannot be written.
     """
     check_free(model_dir)
-    return Checkpoints(model_dir, spec, network, (), keep=1).save(0, {})
+    return Checkpoints(model_dir, spec, network, {}, keep=1).save(RunState())
 
 
 def serving(model_dir: str | os.PathLike) -> dict[str, pathlib.Path]:
     """Which model serves which domain: of one model, or of independent ones.
 
     Args:
-      model_dir: what `--model_dir` was for training.
+      model_dir: the folder that training wrote.
 
     Returns:
       Domain -> `model_dir` itself, or the folder in it that holds the domain's model.
@@ -248,8 +250,10 @@ def serving(model_dir: str | os.PathLike) -> dict[str, pathlib.Path]:
         for name in names:
             if name in found:
                 raise InputError(
-                    f"{model_dir}: expected one model for {name}, found {found[name]} "
-                    f"and {folder}; name one of them"
+                    model_dir,
+                    expected=f"one model for {name}",
+                    received=f"{found[name]} and {folder}",
+                    hint="Name one of them",
                 )
             found[name] = folder
     return found
@@ -268,8 +272,9 @@ def check_free(model_dir: str | os.PathLike) -> None:
     """
     if has_model(model_dir):
         raise InputError(
-            f"{model_dir}: expected a folder without a model, found "
-            f"{candidates(model_dir)[0]}"
+            model_dir,
+            expected="a folder without a model",
+            received=candidates(model_dir)[0],
         )
 
 
@@ -311,9 +316,7 @@ def load_network(
     def load(path: str) -> tuple[ModelSpec, Any, str]:
         spec = read_spec(path)
         network = build_network(spec, dtype=precision)
-        with told(path):
-            status = tf.train.Checkpoint(network=network).restore(path)
-            status.assert_existing_objects_matched().expect_partial()
+        checkpoint_files.restore(path, _on_disk(network), within="network/")
         return spec, network, path
 
     return first_whole(candidates(model_dir, checkpoint), load)

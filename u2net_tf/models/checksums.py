@@ -65,5 +65,7 @@ def compare(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     )
     table = "\n".join(rows)
     if any(after[name] != checksum for name, checksum in before.items()):
-        raise StoppedError(f"expected domains as they were, found others:\n{table}")
+        raise StoppedError(
+            f"expected the old domains unchanged. Received: changed ones\n{table}"
+        )
     return table

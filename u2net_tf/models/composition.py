@@ -27,7 +27,9 @@ def with_domain(spec: ModelSpec, domain: Domain) -> ModelSpec:
     """
     if domain.name in spec.plan.names:
         raise InputError(
-            f"--domain: expected one that the model does not serve, found {domain.name}"
+            "`domain`",
+            expected="one that the model does not serve",
+            received=domain.name,
         )
     domains = (*spec.plan.domains, domain)
     return dataclasses.replace(
@@ -79,8 +81,9 @@ def _sources(spec: ModelSpec, init: str) -> list[int]:
         return list(range(len(spec.plan.domains)))
     if init not in spec.plan.names:
         raise InputError(
-            f"--init: expected {RANDOM}, {MEAN} or one of "
-            f"{', '.join(spec.plan.names)}, found {init}"
+            "`init`",
+            expected=f"{RANDOM}, {MEAN} or one of {', '.join(spec.plan.names)}",
+            received=init,
         )
     return [spec.plan.index(init)]
 
@@ -107,7 +110,9 @@ def compose(models: Mapping[str, tuple[ModelSpec, object]], remove: Sequence[str
     unknown = sorted(set(remove) - found)
     if unknown:
         raise InputError(
-            f"--remove: expected some of {', '.join(sorted(found))}, found {unknown}"
+            "`remove`",
+            expected=f"some of {', '.join(sorted(found))}",
+            received=", ".join(unknown),
         )
     chosen: dict[str, tuple[str, Domain, list]] = {}
     for name, (spec, network) in parts:
@@ -122,11 +127,13 @@ def compose(models: Mapping[str, tuple[ModelSpec, object]], remove: Sequence[str
             other, known, held = chosen[domain.name]
             if known != domain or not identical(held, variables):
                 raise InputError(
-                    f"{name}: expected the domain {domain.name} as in {other}, found "
-                    "another; take it out of one of them with --remove first"
+                    name,
+                    expected=f"the domain {domain.name} as in {other}",
+                    received="another one of this name",
+                    hint="Remove it from one of them first, with `remove`",
                 )
     if not chosen:
-        raise InputError("--remove: expected a domain to be left, found none")
+        raise InputError("`remove`", expected="a domain to be left", received="none")
     domains = tuple(domain for _, domain, _ in chosen.values())
     plan = dataclasses.replace(first_spec.plan, domains=domains)
     composed = dataclasses.replace(first_spec, plan=plan)
@@ -143,13 +150,16 @@ def _check_same_parent(one, other) -> None:
         wanted, got = getattr(first_spec, field.name), getattr(spec, field.name)
         if field.name != "plan" and wanted != got:
             raise InputError(
-                f"{name}: expected {field.name} {wanted} as in {first_name}, "
-                f"found {got}"
+                name,
+                expected=f"{field.name} {wanted} as in {first_name}",
+                received=got,
             )
     if not identical(first.shared_variables, network.shared_variables):
         raise InputError(
-            f"{name}: expected the shared variables of {first_name}, bit for bit, "
-            "found others: the models were not adapted from one parent"
+            name,
+            expected=f"the shared variables of {first_name}, bit for bit",
+            received="others",
+            hint="The models were not adapted from one parent",
         )
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from u2net_tf.domains import Plan
+from u2net_tf import migrations, schema
+from u2net_tf.config.data import ResizeMethod
+from u2net_tf.config.network import Adapter
+from u2net_tf.domains import SPLITS, Plan
 from u2net_tf.errors import InputError
+from u2net_tf.file_format import FileFormat
 from u2net_tf.manifest import fingerprint
-from u2net_tf.plan_files import plan_from_json, plan_to_json
+from u2net_tf.schema import Count, Size
 
 
-@dataclasses.dataclass(frozen=True)
+@schema.model
 class ModelSpec:
     """Everything that is needed to build a network and to feed it.
 
@@ -29,16 +33,26 @@ class ModelSpec:
     """
 
     plan: Plan
-    pools: tuple[int, int, int]
-    base_channels: int = 16
-    adapter: str = "separable"
-    second_up_conv: str | None = None
-    patch_size: tuple[int, int, int] | None = None
-    resize_method: str = "linear"
+    pools: tuple[Count, Count, Count]
+    base_channels: Size = 16
+    adapter: Adapter = "separable"
+    second_up_conv: Literal["full", "pointwise"] | None = None
+    patch_size: tuple[Size, Size, Size] | None = None
+    resize_method: ResizeMethod = "linear"
 
     def network_patch_size(self, domain: int) -> tuple[int, int, int]:
         """What the network sees of a domain: z, y, x."""
         return self.patch_size or self.plan.domains[domain].patch_size
+
+
+MODEL = FileFormat(
+    name="a model",
+    made_by="python -m u2net_tf.train",
+    kind=ModelSpec,
+    number=1,
+    oldest=0,
+    upgrade=migrations.model_spec,
+)
 
 
 def common_pools(
@@ -48,7 +62,7 @@ def common_pools(
 
     Args:
       plan: its domains.
-      pools: the value of `--pools`; the domains' own, where they agree, if None.
+      pools: those wanted; the domains' own, where they agree, if None.
 
     Raises:
       InputError: if no axis is halved, or the domains do not agree.
@@ -56,14 +70,17 @@ def common_pools(
     distinct = {domain.pools for domain in plan.domains} if pools is None else {pools}
     if len(distinct) > 1:
         raise InputError(
-            "--pools: expected a value, since the plan's domains differ in theirs: "
-            f"{sorted(distinct)}"
+            "`pools`",
+            expected="a value, since the domains of the plan differ in theirs",
+            received=f"none, and {sorted(distinct)} in the plan",
         )
     (chosen,) = distinct
     if max(chosen) < 1:
         source = f" in the plan of {', '.join(plan.names)}" if pools is None else ""
         raise InputError(
-            f"--pools: expected at least one axis to be halved, found {chosen}{source}"
+            "`pools`",
+            expected="at least one axis to be halved",
+            received=f"{chosen}{source}",
         )
     return chosen
 
@@ -83,8 +100,9 @@ def check_patches(spec: ModelSpec, names: Sequence[str] = ()) -> None:
         divisible = all(n % 2**p == 0 for n, p in zip(size, spec.pools, strict=True))
         if not divisible and (not names or name in names):
             raise InputError(
-                "patch_size: expected sizes divisible by 2**pools, pools being "
-                f"{spec.pools}; found {size} for {name}"
+                "patch_size",
+                expected=f"sizes divisible by 2**pools, pools being {spec.pools}",
+                received=f"{size} for {name}",
             )
 
 
@@ -112,56 +130,55 @@ def build_network(spec: ModelSpec, **kwargs: Any):
 
 def spec_to_json(spec: ModelSpec) -> str:
     """The spec as text."""
-    fields = {
-        field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)
-    }
-    return json.dumps({**fields, "plan": plan_to_json(spec.plan)})
+    return json.dumps(MODEL.to_dict(spec))
 
 
-def spec_from_json(text: str, source: str) -> ModelSpec:
-    """Reads what `spec_to_json` wrote.
+def spec_from_json(text: str, source: object) -> ModelSpec:
+    """Reads what `spec_to_json` wrote, in this version or an earlier one.
 
     Args:
       text: what it wrote.
       source: names the checkpoint in errors.
 
     Raises:
-      InputError: if the text is another version's.
+      InputError: if the text is damaged or a later version's.
     """
-    fields = json.loads(text)
-    expected = {field.name for field in dataclasses.fields(ModelSpec)}
-    if set(fields) != expected:
-        raise InputError(
-            f"{source}: expected a model with the settings {sorted(expected)}, found "
-            f"{sorted(fields)}"
-        )
-    fields["plan"] = plan_from_json(fields["plan"], source)
-    for name in ("pools", "patch_size"):
-        if fields[name] is not None:
-            fields[name] = tuple(fields[name])
-    return ModelSpec(**fields)
+    return MODEL.from_text(text, source)
 
 
-def spec_difference(expected: ModelSpec, found: ModelSpec) -> str:
-    """Says in what two specs differ that training depends on; "" if in nothing."""
+# Fields of a domain that its fingerprint covers, and others that training depends on.
+_OF_VOXELS = ("modalities", "labels", "spacing_mm", "preprocessing")
+_COMPARED = ("patch_size", "batch_size", "mirror_axes", *SPLITS)
+
+
+def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
+    """Checks that two specs agree in all that training depends on.
+
+    Raises:
+      InputError: says in what they do not; its place is empty.
+    """
     if expected.plan.names != found.plan.names:
-        return f"expected domains {expected.plan.names}, found {found.plan.names}"
-    pairs = zip(expected.plan.domains, found.plan.domains, strict=True)
-    for one, other in pairs:
-        if fingerprint(one) != fingerprint(other) or any(
-            getattr(one, name) != getattr(other, name)
-            for name in ("patch_size", "batch_size", "mirror_axes")
-        ):
-            differing = [
-                field.name
-                for field in dataclasses.fields(one)
-                if getattr(one, field.name) != getattr(other, field.name)
-            ]
-            return (
-                f"expected domain {one.name} as in the plan, found another {differing}"
-            )
+        _refuse("domains", expected.plan.names, found.plan.names)
     for field in dataclasses.fields(expected):
         wanted, got = getattr(expected, field.name), getattr(found, field.name)
         if field.name != "plan" and wanted != got:
-            return f"expected {field.name} {wanted}, found {got}"
-    return ""
+            _refuse(field.name, wanted, got)
+    pairs = zip(expected.plan.domains, found.plan.domains, strict=True)
+    for one, other in pairs:
+        if fingerprint(one) != fingerprint(other) or any(
+            getattr(one, name) != getattr(other, name) for name in _COMPARED
+        ):
+            differing = [
+                name
+                for name in (*_OF_VOXELS, *_COMPARED)
+                if getattr(one, name) != getattr(other, name)
+            ]
+            raise InputError(
+                "",
+                expected=f"domain {one.name} as in the plan",
+                received=f"another {', '.join(differing)}",
+            )
+
+
+def _refuse(name: str, wanted: object, got: object) -> None:
+    raise InputError("", expected=f"{name} {wanted}", received=got)

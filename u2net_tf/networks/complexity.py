@@ -224,15 +224,18 @@ def _settings() -> tuple[Sequence[Domain | DomainChannels], dict[str, Any]]:
         domains = load_plan(values.plan).select(values.domains).domains
     elif values.domains:
         raise command.InputError(
-            f"--domains: expected a --plan to choose from, found {values.domains} alone"
+            "`domains`",
+            expected="a `plan` to choose from",
+            received=f"{','.join(values.domains)} alone",
         )
     else:
         domains = PAPER_DOMAINS
     flat = [domain.name for domain in domains if max(domain.pools) < 1]
     if flat:
         raise command.InputError(
-            f"{values.plan}: expected pools above 0 along an axis, found 0,0,0 for "
-            f"{', '.join(flat)}"
+            values.plan,
+            expected="pools above 0 along an axis",
+            received=f"0,0,0 for {', '.join(flat)}",
         )
     network = command_flags.read(NetworkConfig)
     options = network.options()
@@ -240,7 +243,9 @@ def _settings() -> tuple[Sequence[Domain | DomainChannels], dict[str, Any]]:
     options["adapters"] = (adapter,) if values["adapter"].present else ADAPTERS
     pools = network.pools
     if pools is not None and max(pools) < 1:
-        raise command.InputError("--pools: expected at least one above 0, found 0,0,0")
+        raise command.InputError(
+            "`pools`", expected="at least one above 0", received="0,0,0"
+        )
     options["pools"] = pools or (domains[0].pools if len(domains) == 1 else JOINT_POOLS)
     return domains, options
 

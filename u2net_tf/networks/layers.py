@@ -43,11 +43,20 @@ def check_positive_integers(name, values, *, length=None):
 def name_each(layer, name, values):
     """Makes each of `values` an attribute of `layer` of its own, `name_0` and so on.
 
-    `tf.train.Checkpoint` does not look into the lists of a Keras layer, and would save
-    and restore nothing of what is only in there, without a word.
+    For `tf.train.Checkpoint` of a layer, which does not look into the lists of a Keras
+    layer. Checkpoints of a run do not need it: see `DomainLayer.variables_by_path`.
     """
     for index, value in enumerate(values):
         setattr(layer, f"{name}_{index}", value)
+
+
+def variables_of_parts(parts):
+    """Returns path -> variable, of all layers in `parts`, which are given by name."""
+    return {
+        f"{part}/{path}": variable
+        for part, layer in parts.items()
+        for path, variable in layer.variables_by_path().items()
+    }
 
 
 class DomainLayer(keras.layers.Layer):
@@ -132,10 +141,7 @@ class DomainLayer(keras.layers.Layer):
         for domain in range(self.num_domains):
             for name, variable in self.own_domain_variables(domain).items():
                 found[f"{name}_{domain}"] = variable
-        for part, layer in self.parts.items():
-            for path, variable in layer.variables_by_path().items():
-                found[f"{part}/{path}"] = variable
-        return found
+        return found | variables_of_parts(self.parts)
 
     def build_with_channels(self, layer, channels):
         """Builds a sublayer for any batch and any spatial size."""

@@ -17,6 +17,7 @@ from u2net_tf.networks.layers import (
     DomainConv3D,
     check_positive_integers,
     name_each,
+    variables_of_parts,
 )
 from u2net_tf.networks.recomputation import check_recompute, recomputed
 from u2net_tf.networks.units import check_adapter
@@ -178,11 +179,7 @@ class U2Net(keras.Model):
 
     def variables_by_path(self):
         """Returns path -> variable; checkpoints hold variables under these paths."""
-        return {
-            f"{part}/{path}": variable
-            for part, layer in self.parts.items()
-            for path, variable in layer.variables_by_path().items()
-        }
+        return variables_of_parts(self.parts)
 
     def _strides(self, level):
         return tuple(2 if level < pools else 1 for pools in self.pools)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -33,7 +33,7 @@ class TorchAdam(keras.optimizers.Adam):
     TensorFlow's fused operation: a network has hundreds of variables, and most of the
     operations of its step used to be Adam's.
 
-    Its variables, and so a checkpoint of it, are those of Keras' Adam. Of Keras'
+    Its variables are those of Keras' Adam. Of Keras'
     private names it uses `_momentums`, `_velocities` and `_trainable_variables`.
 
     Args:
@@ -113,6 +113,21 @@ class TorchAdam(keras.optimizers.Adam):
             update_all, strategy, list(grads), self._factors(variables[0].dtype)
         )
         self.iterations.value.assign_add(1)
+
+    def variables_by_path(self, names: Mapping[int, str]) -> dict[str, keras.Variable]:
+        """Returns path -> variable; checkpoints hold variables under these paths.
+
+        Args:
+          names: id of a trained variable -> its path in the network.
+        """
+        found = {"iterations": self.iterations, "learning_rate": self.learning_rate}
+        slots = {"momentum": self._momentums, "velocity": self._velocities}
+        for slot, variables in slots.items():
+            for trained, variable in zip(
+                self._trainable_variables, variables, strict=True
+            ):
+                found[f"{slot}/{names[id(trained)]}"] = variable
+        return found
 
     def _factors(self, dtype: str) -> _Factors:
         """The factors of the next step.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import time
+from typing import NamedTuple
 
 import keras
 from absl import logging
@@ -17,20 +18,37 @@ from u2net_tf.errors import InputError
 from u2net_tf.manifest import load_converted
 from u2net_tf.models import checksums, composition
 from u2net_tf.models.checkpoints import load_network
+from u2net_tf.progress import Progress, silent
 from u2net_tf.training import start
 from u2net_tf.training.loop import Run
 from u2net_tf.training.trainer import Trainer
+from u2net_tf.wording import quantity
 
 
-def adapt(config: AdaptConfig) -> Run:
+class Adapted(NamedTuple):
+    """What `adapt` did.
+
+    Attributes:
+      run: the training of the new domain.
+      checksums: table of the checksums of each old domain, of the parent and of the
+        model as it was saved and loaded again; they are equal.
+    """
+
+    run: Run
+    checksums: str
+
+
+def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
     """Adds a domain to a model and trains what is the domain's own.
 
-    Prints a checksum for each old domain, of the parent and of the model as it was
-    saved and loaded again. The network's patch and how patches are resized are the
-    parent's.
+    The network's patch and how patches are resized are the parent's.
+
+    Args:
+      config: what to add and how to train it.
+      progress: as for `Run`.
 
     Raises:
-      InputError: if model, data and flags contradict each other.
+      InputError: if model, data and settings contradict each other.
       StoppedError: if the loss is not finite or an old domain has changed.
 
     Reference: 3D U²-Net, section 3, "Adapting to a new domain".
@@ -41,10 +59,12 @@ def adapt(config: AdaptConfig) -> Run:
     parent_dir = pathlib.Path(config.from_).resolve()
     if pathlib.Path(model_dir).resolve().is_relative_to(parent_dir):
         raise InputError(
-            "--model_dir: expected another folder than --from and none in it, found "
-            f"{model_dir}"
+            "`model_dir`",
+            expected="a folder outside of `from`",
+            received=model_dir,
         )
     plan, manifests = load_converted(config.data.data_dir, [config.domain])
+    plan = plan.with_fold(config.data.fold)
     (new,) = start.without_skipped(plan, manifests).domains
     config = config.with_changes(
         patch_size=parent_spec.patch_size, resize_method=parent_spec.resize_method
@@ -62,7 +82,12 @@ def adapt(config: AdaptConfig) -> Run:
             **start.network_options(config.compute),
         )
     before = checksums.of_domains(parent_spec, parent)
-    logging.info("added %s to the %d domains of %s", new.name, len(before), checkpoint)
+    logging.info(
+        "added %s to the %s of %s",
+        new.name,
+        quantity(len(before), "domain"),
+        checkpoint,
+    )
     trainer = Trainer(
         network,
         strategy=strategy,
@@ -70,17 +95,18 @@ def adapt(config: AdaptConfig) -> Run:
         train_shared=False,
         **start.trainer_options(config),
     )
-    run = Run(trainer, spec, manifests, config, identity={"init": config.init})
+    identity = {"init": config.init}
+    run = Run(trainer, spec, manifests, config, identity, progress=progress)
     if run.restore() and not _frozen_alike(parent, network):
         raise InputError(
-            f"--from: expected the parent of the model in {model_dir}, found "
-            f"another, {checkpoint}"
+            "`from`",
+            expected=f"the parent of the model in {model_dir}",
+            received=f"another model, {checkpoint}",
         )
     start.finish(run, config, started=started)
     saved_spec, saved, _ = load_network(model_dir)
     after = checksums.of_domains(saved_spec, saved)
-    print(checksums.compare(before, after))
-    return run
+    return Adapted(run, checksums.compare(before, after))
 
 
 def _frozen_alike(parent, network) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
+import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +14,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from tqdm import tqdm
 
 from u2net_tf.config.training import RunningConfig
 from u2net_tf.errors import StoppedError
@@ -21,10 +23,13 @@ from u2net_tf.manifest import Manifest
 from u2net_tf.models import best
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.models.run_state import RunState
+from u2net_tf.progress import Progress, silent
 from u2net_tf.training import schedule, shards
 from u2net_tf.training.monitor import Monitor
 from u2net_tf.training.trainer import Trainer
 from u2net_tf.training.validation import validate
+from u2net_tf.wording import quantity
 
 
 class Run:
@@ -36,6 +41,13 @@ class Run:
       manifests: of the trained domains' shards, in the order of `trainer.domains`.
       config: what the run is told.
       identity: what else a run that goes on must have in common with this one.
+      progress: shows how many steps of an epoch are done.
+
+    Attributes:
+      model_dir: the run's folder.
+      step: steps done.
+      state: where the schedule stands.
+      minutes: how long `start.finish` has trained in this process.
     """
 
     def __init__(
@@ -45,6 +57,8 @@ class Run:
         manifests: Sequence[Manifest],
         config: RunningConfig,
         identity: Mapping[str, Any] | None = None,
+        *,
+        progress: Progress = silent,
     ):
         self._trainer = trainer
         self._plan = dataclasses.replace(
@@ -58,16 +72,20 @@ class Run:
             config.run.model_dir,
             spec,
             trainer.network,
-            trainer.state,
+            trainer.variables_by_path(),
             keep=config.run.keep,
-            run={
+            invariants={
                 "precision": trainer.network.dtype_policy.name,
                 "trained domains": list(self._plan.names),
                 "shared variables": trainer.train_shared,
+                "fold": config.data.fold,
                 **(identity or {}),
             },
         )
-        self._predictor = Predictor(trainer.network, spec)
+        self._predictor = Predictor(trainer.network, spec, progress=progress)
+        self._progress = progress
+        self.model_dir = pathlib.Path(config.run.model_dir)
+        self.minutes = 0.0
         self._batches: Iterator | None = None
         self.step = 0
         self.state = schedule.start(config.optimizer.learning_rate)
@@ -86,27 +104,28 @@ class Run:
         )
         gpus = tf.config.list_logical_devices("GPU")
         logging.info(
-            "%d domains, %s of %s parameters, %d replicas, devices: %s",
-            len(self._plan.domains),
+            "%s, %s of %s parameters, %s, devices: %s",
+            quantity(len(self._plan.domains), "domain"),
             trained,
             held,
-            self._trainer.strategy.num_replicas_in_sync,
+            quantity(self._trainer.strategy.num_replicas_in_sync, "replica"),
             ", ".join(device.name for device in gpus) or "CPU",
         )
 
     def restore(self) -> bool:
-        """Goes to where the last checkpoint stands, and says whether there is one.
+        """Restores the newest checkpoint; returns whether one was found.
 
         Raises:
           InputError: if the folder holds a checkpoint of another model.
         """
         saved = self._checkpoints.restore()
         if saved is not None:
-            self._last_row = saved["row"]
-            self.step = saved["step"]
-            self.state = schedule.restored(self._rule, saved["schedule"])
+            self._warn_of_other_records(saved.records)
+            self._last_row = saved.row
+            self.step = saved.step
+            self.state = schedule.resumed(self._rule, saved.schedule)
             logging.info(
-                "going on after step %d, epoch %d, at learning rate %.2g",
+                "resuming from step %d (epoch %d), learning rate %.2g",
                 self.step,
                 self.state.epochs,
                 self.state.learning_rate,
@@ -148,18 +167,35 @@ class Run:
         monitor.close()
 
     def _save(self, row: dict[str, float]) -> None:
-        state = {
-            "step": self.step,
-            "schedule": dataclasses.asdict(self.state),
-            "row": row,
-        }
+        state = RunState(
+            step=self.step, schedule=self.state, row=row, records=self._records()
+        )
         watched = [
             domain.name
             for domain in self._plan.domains
             if self._settings.validate_every_epochs
             and domain.watched_split == "validation"
         ]
-        self._checkpoints.save(self.step, state, best.candidate(row, domains=watched))
+        self._checkpoints.save(state, best.candidate(row, domains=watched))
+
+    def _records(self) -> str:
+        """Hash of the records that are trained on, and of their order on disk."""
+        rows = [
+            [domain.name, entry.shard, entry.case, entry.checksum]
+            for domain, manifest in zip(
+                self._plan.domains, self._manifests, strict=True
+            )
+            for entry in manifest.entries(domain.train)
+        ]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    def _warn_of_other_records(self, before: str | None) -> None:
+        if before not in (None, self._records()):
+            logging.warning(
+                "%s: the shards are not those that this run was trained on before: it "
+                "will not end as it would have with them",
+                self._data.data_dir,
+            )
 
     def _ended(self) -> bool:
         limit = self._settings.max_epochs
@@ -189,10 +225,10 @@ class Run:
         label = f"epoch {epoch}" + (
             f" of {self._settings.max_epochs}" if self._settings.max_epochs else ""
         )
-        progress = tqdm(
-            range(self._settings.steps_per_epoch), label, unit="step", disable=None
+        steps = self._progress(
+            range(self._settings.steps_per_epoch), label, unit="step"
         )
-        for _ in progress:
+        for _ in steps:
             started = time.perf_counter()
             with shards.reading(self._data.data_dir, self._manifests):
                 batch = next(batches)
@@ -204,7 +240,7 @@ class Run:
             self.step += 1
             self._check_loss(loss, names[turn], batch)
             losses[names[turn]].append(loss)
-            progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            steps.set_postfix(loss=f"{loss:.3f}", refresh=False)
         mean = float(np.mean([loss for values in losses.values() for loss in values]))
         rate = self.state.learning_rate
         self.state = schedule.advance(self._rule, self.state, mean)
@@ -236,8 +272,8 @@ class Run:
     def _check_loss(self, loss: float, domain: str, batch) -> None:
         if not math.isfinite(loss):
             raise StoppedError(
-                f"step {self.step}: expected a finite loss and gradient, found {loss} "
-                f"in domain {domain}, cases {self._cases(batch)}; "
+                f"step {self.step}: expected a finite loss and gradient. Received: "
+                f"{loss} in domain {domain}, cases {self._cases(batch)}; "
                 f"{self._what_is_kept()}"
             )
         scale = self._trainer.loss_scale
@@ -263,8 +299,8 @@ class Run:
         for variable in self._trainer.network.trainable_variables:
             if not np.isfinite(variable.numpy()).all():
                 raise StoppedError(
-                    f"step {self.step}: expected finite variables, found others in "
-                    f"the layer {_layer(variable)}; {self._what_is_kept()}"
+                    f"step {self.step}: expected finite variables. Received: others "
+                    f"in the layer {_layer(variable)}; {self._what_is_kept()}"
                 )
 
     def _what_is_kept(self) -> str:

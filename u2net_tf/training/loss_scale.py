@@ -37,6 +37,14 @@ class LossScale(tf.Module):
         self.finite_steps = tf.Variable(0, dtype=tf.int64, **options)
         self.steps_left_out = tf.Variable(0, dtype=tf.int64, **options)
 
+    def variables_by_path(self) -> dict[str, tf.Variable]:
+        """Returns path -> variable; checkpoints hold variables under these paths."""
+        return {
+            "value": self.value,
+            "finite_steps": self.finite_steps,
+            "steps_left_out": self.steps_left_out,
+        }
+
     def update(self, finite: tf.Tensor) -> None:
         """Counts a step. Call it across replicas.
 

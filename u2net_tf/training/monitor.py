@@ -105,7 +105,7 @@ class Monitor:
         problem = problem or unknown
         if problem:
             logging.warning(
-                "%s: %s; it is now %s, and a new one goes on with the rows that could "
+                "%s: %s. It is now %s, and a new one goes on with the rows that could "
                 "be read: %d",
                 self._path,
                 problem,
@@ -116,7 +116,7 @@ class Monitor:
 
 
 def _parse(text: str, columns: Sequence[str]) -> tuple[list[dict[str, str]], str]:
-    """Gives the rows, and what was expected and found where there is something else."""
+    """Gives the rows, and what is wrong with others; "" if nothing is."""
     first, *lines = text.split("\n")
     names = _cells(first)
     problems = []
@@ -127,9 +127,9 @@ def _parse(text: str, columns: Sequence[str]) -> tuple[list[dict[str, str]], str
         if name not in columns and not name.startswith(("loss/", "dice/"))
     ]
     if text and (strange or not {"epoch", "step"} <= set(names)):
-        found = ",".join(strange or names)[:80]
+        received = ",".join(strange or names)[:80]
         problems.append(
-            f"expected the columns {', '.join(columns[:3])}, …, found {found!r}"
+            f"expected the columns {', '.join(columns[:3])}, …. Received: {received!r}"
         )
     rows = []
     # The last row has no end if the run was killed while it wrote it.
@@ -139,7 +139,9 @@ def _parse(text: str, columns: Sequence[str]) -> tuple[list[dict[str, str]], str
         if len(cells) <= len(names) and _is_row(row):
             rows.append(row)
         elif line:
-            problems.append(f"expected numbers in line {number}, found {line[:80]!r}")
+            problems.append(
+                f"expected numbers in line {number}. Received: {line[:80]!r}"
+            )
     return rows, problems[0] if problems else ""
 
 

@@ -4,33 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from u2net_tf.config.training import ScheduleConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class PlateauState:
-    """Where the schedule stands; goes into the checkpoint.
-
-    Attributes:
-      learning_rate: of the next epoch.
-      epochs: epochs seen.
-      moving_average: of their losses; None before the first. Of a window that is not
-        full yet, the mean of what is in it.
-      reference: the moving average at the last look; None before the first look.
-      finished: whether training has ended.
-      window: the losses that a windowed average is the mean of, oldest first; empty
-        with the exponential average.
-    """
-
-    learning_rate: float
-    epochs: int = 0
-    moving_average: float | None = None
-    reference: float | None = None
-    finished: bool = False
-    window: tuple[float, ...] = ()
+from u2net_tf.models.run_state import PlateauState
 
 
 def start(learning_rate: float) -> PlateauState:
@@ -38,22 +14,20 @@ def start(learning_rate: float) -> PlateauState:
     return PlateauState(learning_rate=learning_rate)
 
 
-def restored(rule: ScheduleConfig, fields: Mapping[str, Any]) -> PlateauState:
-    """The state of a run that goes on, perhaps with another rule.
+def resumed(rule: ScheduleConfig, state: PlateauState) -> PlateauState:
+    """The state of a run that resumes, perhaps with another rule.
 
     Args:
-      rule: the rule from now on. Of the saved state its end is told anew; the learning
-        rate stays where it was. Where the kind of average is another one, the next
-        look is a first look.
-      fields: of the `PlateauState` that was saved, perhaps before there were windows.
+      rule: the rule from now on. Whether training has ended is decided by it; the
+        learning rate stays where it was. Where the kind of average is another one,
+        the next comparison is a first one.
+      state: as it was saved.
     """
-    state = PlateauState(**fields)
     same_average = bool(state.window) == (rule.loss_window_epochs > 0)
     return dataclasses.replace(
         state,
         reference=state.reference if same_average else None,
         finished=state.learning_rate < rule.min_learning_rate,
-        window=tuple(state.window),
     )
 
 

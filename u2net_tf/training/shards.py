@@ -27,15 +27,13 @@ def reading(data_dir: str | os.PathLike, manifests: Sequence[Manifest]) -> Itera
     """
     try:
         yield
-    except tf.errors.OpError as error:
-        problem = _damaged(data_dir, manifests)
-        if not problem:
-            raise
-        raise InputError(problem) from error
+    except tf.errors.OpError:
+        _check_readable(data_dir, manifests)
+        raise
 
 
-def _damaged(data_dir: str | os.PathLike, manifests: Sequence[Manifest]) -> str:
-    """Names the first shard that cannot be read; "" if all can."""
+def _check_readable(data_dir: str | os.PathLike, manifests: Sequence[Manifest]) -> None:
+    """Raises `InputError` for the first shard that cannot be read."""
     for manifest in manifests:
         kind = COMPRESSION_TYPES[manifest.compression]
         for name in sorted({entry.shard for entry in manifest.cases}):
@@ -44,8 +42,9 @@ def _damaged(data_dir: str | os.PathLike, manifests: Sequence[Manifest]) -> str:
                 for _ in tf.data.TFRecordDataset(str(path), kind):
                     pass
             except tf.errors.OpError as error:
-                return (
-                    f"{path}: expected a whole shard, found one that cannot be read: "
-                    f"{error.message} (`python -m data_prep.verify` checks them all)"
-                )
-    return ""
+                raise InputError(
+                    path,
+                    expected="a readable shard",
+                    received=error.message,
+                    hint="`python -m data_prep.verify` checks all of them",
+                ) from error

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -28,12 +28,18 @@ from u2net_tf.models.model_spec import (
     check_patches,
     common_pools,
 )
+from u2net_tf.progress import Progress, silent
 from u2net_tf.training.loop import Run
 from u2net_tf.training.trainer import Trainer
+from u2net_tf.wording import quantity
 
 
-def train(config: TrainConfig) -> Run:
+def train(config: TrainConfig, *, progress: Progress = silent) -> Run:
     """Trains a network, or goes on where its last checkpoint stands.
+
+    Args:
+      config: what to train and how.
+      progress: as for `Run`.
 
     Raises:
       InputError: if data, settings or an older checkpoint contradict each other.
@@ -42,7 +48,7 @@ def train(config: TrainConfig) -> Run:
     started = time.monotonic()
     data = config.data
     plan, manifests = load_converted(data.data_dir, config.domains)
-    plan = without_skipped(plan, manifests)
+    plan = without_skipped(plan.with_fold(data.fold), manifests)
     spec = ModelSpec(
         plan=plan,
         pools=common_pools(plan, config.network.pools),
@@ -56,7 +62,7 @@ def train(config: TrainConfig) -> Run:
     with strategy.scope():
         model = build_network(spec, **network_options(config.compute))
     trainer = Trainer(model, strategy=strategy, **trainer_options(config))
-    run = Run(trainer, spec, manifests, config)
+    run = Run(trainer, spec, manifests, config, progress=progress)
     run.restore()
     finish(run, config, started=started)
     return run
@@ -76,13 +82,20 @@ def trainer_options(config: RunningConfig) -> dict[str, Any]:
     }
 
 
-def train_independently(config: TrainConfig) -> None:
+def train_independently(
+    config: TrainConfig,
+    *,
+    progress: Progress = silent,
+    on_finished: Callable[[Run], None] | None = None,
+) -> None:
     """Trains a model of its own for each domain, one after the other.
 
     Each is what `train` makes of that domain alone, in the folder MODEL_DIR/DOMAIN.
 
     Args:
       config: as for `train`; `model_dir` is the folder of the models' folders.
+      progress: as for `Run`.
+      on_finished: called with the run of each domain when it is finished.
 
     Raises:
       InputError: as for `train`, or if the folder itself holds a model. Sizes and
@@ -90,6 +103,7 @@ def train_independently(config: TrainConfig) -> None:
       StoppedError: as for `train`.
     """
     plan, _ = load_converted(config.data.data_dir, config.domains)
+    plan = plan.with_fold(config.data.fold)
     root = pathlib.Path(config.run.model_dir)
     # It would be taken for the model of all of them.
     check_free(root)
@@ -105,22 +119,27 @@ def train_independently(config: TrainConfig) -> None:
         checkpoint_folder(root / domain.name)
     for number, domain in enumerate(plan.domains, start=1):
         logging.info("model %d of %d: %s", number, len(plan.domains), domain.name)
-        train(
+        run = train(
             config.with_changes(
                 independent=False,
                 domains=(domain.name,),
                 model_dir=str(root / domain.name),
-            )
+            ),
+            progress=progress,
         )
+        if on_finished is not None:
+            on_finished(run)
+        # Its network would stay in memory, too.
+        del run
         # Networks and steps of the models before would stay in memory.
         keras.backend.clear_session()
 
 
 def finish(run: Run, config: RunningConfig, *, started: float) -> None:
-    """Trains to the end and says so.
+    """Trains to the end.
 
     Args:
-      run: restored.
+      run: restored; `run.minutes` is set.
       config: what it is told; written to `flags.txt`, a flagfile that repeats it.
       started: `time.monotonic()` at the start.
     """
@@ -133,7 +152,7 @@ def finish(run: Run, config: RunningConfig, *, started: float) -> None:
         before, problem = files.read_text(path)
         if problem:
             logging.warning(
-                "%s: %s; it is now %s, and whether the flags are other ones than "
+                "%s: %s. It is now %s, and whether the flags are other ones than "
                 "before is not known",
                 path,
                 problem,
@@ -141,8 +160,8 @@ def finish(run: Run, config: RunningConfig, *, started: float) -> None:
             )
         elif changes := flagfile.changes(before, flags_text):
             logging.warning(
-                "going on after step %d with other flags than before; the new ones "
-                "count from here on, but the learning rate is the checkpoint's, %.2g: "
+                "resuming from step %d with changed flags; the new values apply "
+                "from here, but the learning rate is the checkpoint's, %.2g: "
                 "%s",
                 run.step,
                 run.state.learning_rate,
@@ -151,25 +170,40 @@ def finish(run: Run, config: RunningConfig, *, started: float) -> None:
     # Not before it is known that the folder is this model's.
     files.write_text(path, flags_text)
     run.train()
-    minutes = (time.monotonic() - started) / 60
-    reason = "the learning rate's end" if run.state.finished else "--max_epochs"
-    print(
-        f"{folder}: {run.step} steps in {run.state.epochs} epochs (ended by {reason}; "
-        f"{minutes:.1f} min in this run). Checkpoints in {folder / 'checkpoints'}, "
+    run.minutes = (time.monotonic() - started) / 60
+
+
+def summary(run: Run) -> str:
+    """Says in one line how a run ended and what it wrote."""
+    folder = run.model_dir
+    reason = "the learning rate's end" if run.state.finished else "`max_epochs`"
+    return (
+        f"{folder}: {quantity(run.step, 'step')} in "
+        f"{quantity(run.state.epochs, 'epoch')} (ended by {reason}; "
+        f"{run.minutes:.1f} min in this run). Checkpoints in {folder / 'checkpoints'}, "
         f"curves in {folder / 'training.csv'} and "
-        f"tensorboard --logdir={folder / 'tensorboard'}",
-        flush=True,
+        f"tensorboard --logdir={folder / 'tensorboard'}"
     )
 
 
 def without_skipped(plan: Plan, manifests: Sequence[Manifest]) -> Plan:
-    """The plan without the cases that `convert` skipped: nothing can score them."""
+    """The plan without the cases that `convert` skipped: nothing can score them.
+
+    Raises:
+      InputError: if all cases were skipped that a domain is validated on.
+    """
     chosen = []
     for domain, manifest in zip(plan.domains, manifests, strict=True):
         splits = {
             split: tuple(c for c in domain.cases(split) if c not in manifest.skipped)
             for split in SPLITS
         }
+        if domain.validation and not splits["validation"]:
+            raise InputError(
+                f"{domain.name}: cases to validate on",
+                expected="at least one that was converted",
+                received=f"{', '.join(domain.validation)}, which were skipped",
+            )
         chosen.append(dataclasses.replace(domain, **splits))
     return dataclasses.replace(plan, domains=tuple(chosen))
 
@@ -197,14 +231,15 @@ def check_sizes(
         size = data.batch_size or domain.batch_size
         if size % num_replicas:
             raise InputError(
-                f"--batch_size: expected a multiple of the {num_replicas} devices, "
-                f"found {size} for {domain.name}"
+                "`batch_size`",
+                expected=f"a multiple of the {num_replicas} devices",
+                received=f"{size} for {domain.name}",
             )
 
 
 @functools.cache
 def make_strategy(distribution: str) -> tf.distribute.Strategy:
-    """The strategy of --distribution: "auto", "none" or "mirrored".
+    """The strategy of `distribution`: "auto", "none" or "mirrored".
 
     Made once: two of them in one process would count their collective operations alike.
     """

@@ -86,10 +86,23 @@ class Trainer:
         own = (self.network.domain_variables(domain) for domain in self.domains)
         return [*self._shared, *(variable for part in own for variable in part)]
 
-    @property
-    def state(self) -> Sequence[tf.Module]:
-        """What a checkpoint must hold besides the network."""
-        return [*self.optimizers, *([self.loss_scale] if self.loss_scale else [])]
+    def variables_by_path(self) -> Mapping[str, keras.Variable | tf.Variable]:
+        """Path -> variable, of what a checkpoint must hold besides the network."""
+        paths = self.network.variables_by_path()
+        names = {id(variable): path for path, variable in paths.items()}
+        parts = {
+            f"optimizer/domain_{domain}": optimizer.variables_by_path(names)
+            for domain, optimizer in self.domain_optimizers.items()
+        }
+        if self.shared_optimizer:
+            parts["optimizer/shared"] = self.shared_optimizer.variables_by_path(names)
+        if self.loss_scale:
+            parts["loss_scale"] = self.loss_scale.variables_by_path()
+        return {
+            f"{part}/{path}": variable
+            for part, variables in parts.items()
+            for path, variable in variables.items()
+        }
 
     def set_learning_rate(self, value: float) -> None:
         """Sets it for every optimizer."""
@@ -113,7 +126,7 @@ class Trainer:
         return float(self._compiled(domain, images, labels)(images, labels))
 
     def _own_state(self, domain: int) -> Sequence[keras.Variable]:
-        """What no step of another domain reads or changes."""
+        """Variables and optimizer state used by this domain only."""
         optimizer = self.domain_optimizers[domain]
         return [*self.network.domain_variables(domain), *optimizer.variables]
 

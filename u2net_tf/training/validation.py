@@ -11,7 +11,7 @@ import numpy as np
 from u2net_tf.domains import Domain
 from u2net_tf.evaluation.metrics import dice
 from u2net_tf.inference.predictor import Predictor
-from u2net_tf.input.pipeline import split_dataset
+from u2net_tf.input.pipeline import serialized_records
 from u2net_tf.manifest import Manifest
 from u2net_tf.records import Record, parse, to_record
 from u2net_tf.training import shards
@@ -59,7 +59,7 @@ def validate(
 def _watched_records(
     domain: Domain, manifest: Manifest, data_dir: str | os.PathLike, num_cases: int
 ) -> Iterator[Record]:
-    records = split_dataset(data_dir, manifest, domain.watched_split)
+    records = serialized_records(data_dir, manifest, domain.cases(domain.watched_split))
     with shards.reading(data_dir, [manifest]):
         for serialized in records.take(num_cases):
             yield to_record(parse(serialized))

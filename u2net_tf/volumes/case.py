@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.volumes import nifti, preprocess
 from u2net_tf.volumes.dicom import is_dicom_folder, load_dicom
 from u2net_tf.volumes.nifti import Volume
+from u2net_tf.wording import quantity
 
 # Kinds of fault of a label map.
 GEOMETRY, UNKNOWN_LABEL, EMPTY_LABEL = "geometry", "unknown label", "empty label"
@@ -29,24 +30,38 @@ def image_faults(image: Volume, *, num_modalities: int) -> list[str]:
       image: (C, z, y, x) as `nifti.load_image` returns it.
       num_modalities: what C should be.
     """
-    faults = []
+    errors = _image_errors(image.grid.path, image, num_modalities)
+    return [error.problem for error in errors]
+
+
+def _image_errors(
+    where: str, image: Volume, num_modalities: int
+) -> Iterator[InputError]:
     if image.data.shape[0] != num_modalities:
-        faults.append(
-            f"expected {num_modalities} modalities, found {image.data.shape[0]}"
+        yield InputError(
+            where,
+            expected=quantity(num_modalities, "modality", "modalities"),
+            received=image.data.shape[0],
         )
     bad = image.data.size - int(np.isfinite(image.data).sum())
     if bad:
-        faults.append(f"expected finite voxels, found {bad} that are NaN or infinite")
+        yield InputError(
+            where,
+            expected="finite voxels",
+            received=f"{quantity(bad, 'voxel')} of NaN or infinity",
+        )
     elif not image.data[0].any():
-        faults.append("expected an image with non-zero voxels, found all zero")
+        yield InputError(
+            where, expected="an image with non-zero voxels", received="zeros only"
+        )
     else:
         for channel, data in enumerate(image.data):
             if data.min() == data.max():
-                faults.append(
-                    "expected intensities that differ, found the constant "
-                    f"{data.flat[0]:g} in modality {channel}"
+                yield InputError(
+                    where,
+                    expected="intensities that differ",
+                    received=f"the constant {data.flat[0]:g} in modality {channel}",
                 )
-    return faults
 
 
 def label_faults(
@@ -59,22 +74,43 @@ def label_faults(
       image: the image that they belong to; None if it cannot be read.
       known: the raw values that may occur.
     """
-    faults = {UNKNOWN_LABEL: unknown_labels(labels.data, known)}
+    checks = {
+        UNKNOWN_LABEL: lambda: _check_known(labels, known),
+        EMPTY_LABEL: lambda: _check_foreground(labels),
+    }
     if image is not None:
-        faults = {GEOMETRY: nifti.grid_difference(image.grid, labels.grid)} | faults
-    if not labels.data.any():
-        faults[EMPTY_LABEL] = "expected foreground, found an empty label map"
-    return {kind: text for kind, text in faults.items() if text}
+        grids = (image.grid, labels.grid)
+        checks = {GEOMETRY: lambda: nifti.check_same_grid(*grids)} | checks
+    faults = {}
+    for kind, check in checks.items():
+        try:
+            check()
+        except InputError as error:
+            faults[kind] = error.problem
+    return faults
 
 
-def unknown_labels(labels: np.ndarray, known: Sequence[int]) -> str:
-    """Says which values occur that are not known, and how often; "" if none does."""
-    found = ", ".join(
-        f"{value} in {count} voxels"
-        for value, count in count_values(labels).items()
+def _check_known(labels: Volume, known: Sequence[int], hint: str = "") -> None:
+    """Checks that only known raw values occur; says which others, and how often."""
+    unknown = ", ".join(
+        f"{value} in {quantity(count, 'voxel')}"
+        for value, count in count_values(labels.data).items()
         if value not in known
     )
-    return f"expected labels among {sorted(known)}, found {found}" if found else ""
+    if unknown:
+        raise InputError(
+            labels.grid.path,
+            expected=f"labels among {sorted(known)}",
+            received=unknown,
+            hint=hint,
+        )
+
+
+def _check_foreground(labels: Volume) -> None:
+    if not labels.data.any():
+        raise InputError(
+            labels.grid.path, expected="foreground", received="an empty label map"
+        )
 
 
 def count_values(labels: np.ndarray) -> dict[int, int]:
@@ -97,16 +133,15 @@ def read_image(paths: Sequence[str | os.PathLike], domain: Domain) -> Volume:
       (C, z, y, x) float32.
 
     Raises:
-      InputError: names the file, what was expected and what was found.
+      InputError: names the file, what was expected and what was received.
     """
     if any(is_dicom_folder(path) for path in paths):
         image = load_dicom(paths)
     else:
         source = domain.preprocessing.spacing_source
         image = nifti.load_image(paths, spacing_source=source)
-    faults = image_faults(image, num_modalities=domain.num_modalities)
-    if faults:
-        raise InputError(f"{_names(paths)}: {faults[0]}")
+    for error in _image_errors(_names(paths), image, domain.num_modalities):
+        raise error
     return image
 
 
@@ -119,25 +154,26 @@ def read_labels(path: str | os.PathLike, image: Volume, domain: Domain) -> np.nd
       (z, y, x) uint8 class indices.
 
     Raises:
-      InputError: names the file, what was expected and what was found.
+      InputError: names the file, what was expected and what was received.
     """
     labels = nifti.load_labels(path)
     if domain.num_classes > 256:
-        raise InputError(f"{path}: expected at most 256 classes in {domain.name}")
-    known = [value for label in domain.labels for value in label.values]
-    problem = nifti.grid_difference(image.grid, labels.grid)
-    if problem:
-        raise InputError(f"{path}: {problem}")
+        raise InputError(
+            path,
+            expected=f"at most 256 classes in {domain.name}",
+            received=domain.num_classes,
+        )
+    nifti.check_same_grid(image.grid, labels.grid)
     classes = np.zeros(labels.data.shape, np.uint8)
     # Plane by plane: `isin` takes many times the memory of what it looks at.
     for target, plane in zip(classes, labels.data, strict=True):
         for index, label in enumerate(domain.labels):
             target[np.isin(plane, label.values)] = index
-    unknown = unknown_labels(labels.data, known)
-    if unknown and domain.preprocessing.unknown_labels == "fail":
-        raise InputError(
-            f"{path}: {unknown} (--unknown_labels=background of the plan takes them "
-            "as background)"
+    if domain.preprocessing.unknown_labels == "fail":
+        _check_known(
+            labels,
+            [value for label in domain.labels for value in label.values],
+            "A plan with `unknown_labels`=background treats them as background",
         )
     return classes
 
@@ -159,8 +195,8 @@ def preprocess_case(
     """
     try:
         return preprocess.preprocess_image(image.data, image.spacing_mm, domain)
-    except ValueError as error:
-        raise InputError(f"{image.grid.path}: {error}") from None
+    except InputError as error:
+        raise error.within(image.grid.path) from None
 
 
 def _names(paths: Sequence[str | os.PathLike]) -> str:

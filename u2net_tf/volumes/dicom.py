@@ -41,9 +41,7 @@ def load_dicom(folders: Sequence[str | os.PathLike]) -> Volume:
     """
     volumes = [nifti.image_from_nibabel(_read(f), f) for f in folders]
     for volume in volumes[1:]:
-        problem = nifti.grid_difference(volumes[0].grid, volume.grid)
-        if problem:
-            raise InputError(f"{volume.grid.path}: {problem}")
+        nifti.check_same_grid(volumes[0].grid, volume.grid)
     data = np.concatenate([volume.data for volume in volumes])
     return Volume(data, volumes[0].spacing_mm, volumes[0].grid)
 
@@ -52,7 +50,9 @@ def _read(folder: str | os.PathLike) -> nib.nifti1.Nifti1Image:
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
         raise InputError(
-            f"{folder}: expected a folder with one DICOM series, found {len(series)}"
+            folder,
+            expected="a folder with one DICOM series",
+            received=f"{len(series)} series",
         )
     reader = sitk.ImageSeriesReader()
     names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
@@ -61,8 +61,7 @@ def _read(folder: str | os.PathLike) -> nib.nifti1.Nifti1Image:
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(
-            f"{folder}: expected a whole DICOM series, found one that cannot be read: "
-            f"{error}"
+            folder, expected="a readable DICOM series", received=error
         ) from error
     _check_slices(folder, names, image)
     affine = np.eye(4)
@@ -97,9 +96,10 @@ def _check_slices(
     )
     if uneven or steps.min() == 0:
         raise InputError(
-            f"{folder}: expected evenly spaced slices, found distances from "
-            f"{steps.min():.3g} to {steps.max():.3g} mm (a slice may be missing, or "
-            "several series lie in one folder)"
+            folder,
+            expected="evenly spaced slices",
+            received=f"distances from {steps.min():.3g} to {steps.max():.3g} mm",
+            hint="A slice may be missing, or the folder may hold several series",
         )
     grid = np.array(
         [image.TransformIndexToPhysicalPoint((0, 0, k)) for k in range(len(positions))]
@@ -107,6 +107,8 @@ def _check_slices(
     offset = np.linalg.norm(positions - grid, axis=1).max()
     if offset > _GRID_TOLERANCE_VOXELS * min(image.GetSpacing()):
         raise InputError(
-            f"{folder}: expected slices perpendicular to their direction, found one "
-            f"{offset:.3g} mm off (a tilted gantry); resample the series first"
+            folder,
+            expected="slices stacked perpendicular to their plane",
+            received=f"a slice {offset:.3g} mm off (tilted gantry)",
+            hint="Resample the series first",
         )

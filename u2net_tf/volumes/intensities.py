@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from u2net_tf.errors import InputError
+
 # Statistics are taken over so many voxels at a time.
 _VOXELS_AT_A_TIME = 2**22
 
@@ -27,7 +29,7 @@ def standardize(
       out: array to write to and return, of the shape of `image`; a new one if None.
 
     Raises:
-      ValueError: if the clipped image is constant, or what mean and std are taken over
+      InputError: if the clipped image is constant, or what mean and std are taken over
         is, or is empty.
     """
     if statistics_over not in ("all", "positive"):
@@ -39,20 +41,23 @@ def standardize(
         image = np.maximum(image, np.float32(intensity_floor), out=out)
     low, high = np.percentile(image, clip_percentiles)
     if not high > low:
-        raise ValueError(
-            f"expected intensities that differ, found the constant {low:g} between "
-            f"percentiles {clip_percentiles[0]:g} and {clip_percentiles[1]:g}"
+        raise InputError(
+            "image",
+            expected="intensities that differ between percentiles "
+            f"{clip_percentiles[0]:g} and {clip_percentiles[1]:g}",
+            received=f"the constant {low:g}",
         )
     np.clip(image, np.float32(low), np.float32(high), out=out)
     if statistics_over == "all":
         return _standardized(out, *_mean_and_deviation(out))
     positive = out[out > 0]
     if positive.size == 0 or positive.min() == positive.max():
-        found = f"the constant {positive[0]:g}" if positive.size else "none"
-        raise ValueError(
-            "expected intensities above 0 that differ, to take mean and standard "
-            f"deviation of (statistics_over: positive), found {found} between "
-            f"{low:g} and {high:g}"
+        received = f"the constant {positive[0]:g}" if positive.size else "none"
+        raise InputError(
+            "image",
+            expected="intensities above 0 that differ, for mean and standard deviation "
+            "(statistics_over: positive)",
+            received=f"{received} between {low:g} and {high:g}",
         )
     zero = out == 0
     _standardized(out, *_mean_and_deviation(positive))

@@ -60,8 +60,9 @@ class Dataset:
             if case.name == name:
                 return case
         raise InputError(
-            f"{self.folder / 'dataset.json'}: expected case {name!r} under 'training', "
-            f"found {len(self.cases)} cases without it"
+            f"{self.folder / 'dataset.json'}: 'training'",
+            expected=f"the case {name!r}",
+            received=f"{len(self.cases)} cases without it",
         )
 
 
@@ -75,7 +76,7 @@ def nifti_stem(path: str | os.PathLike) -> str:
     for suffix in NIFTI_SUFFIXES:
         if name.endswith(suffix):
             return name[: -len(suffix)]
-    raise InputError(f"{path}: expected a file name ending in .nii.gz or .nii")
+    raise InputError(path, expected="a name ending in .nii.gz or .nii", received=name)
 
 
 def find_datasets(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
@@ -86,7 +87,7 @@ def find_datasets(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
     """
     raw_dir = pathlib.Path(raw_dir)
     if not raw_dir.is_dir():
-        raise InputError(f"{raw_dir}: expected a folder, found none")
+        raise InputError(raw_dir, expected="a folder", received="no such folder")
     if (raw_dir / "dataset.json").is_file():
         return [raw_dir]
     folders = sorted(
@@ -96,8 +97,10 @@ def find_datasets(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
     )
     if not folders:
         raise InputError(
-            f"{raw_dir}: expected folders with a dataset.json each (layout of the "
-            "Medical Segmentation Decathlon), found none"
+            raw_dir,
+            expected="folders with a dataset.json each (layout of the Medical "
+            "Segmentation Decathlon)",
+            received="none",
         )
     return folders
 
@@ -110,31 +113,32 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     where only that exists, as in the published Task05.
 
     Raises:
-      InputError: names `dataset.json`, what was expected and what was found.
+      InputError: names `dataset.json`, what was expected and what was received.
     """
     # Not `resolve`: a linked folder keeps the name that the user gave it.
     folder = pathlib.Path(os.path.abspath(folder))
     path = folder / "dataset.json"
     if not path.is_file():
-        raise InputError(f"{path}: expected a file, found none")
+        raise InputError(path, expected="a file", received="no such file")
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: expected JSON. Received: {error}") from error
+        raise InputError(path, expected="JSON", received=error) from error
     if not isinstance(content, dict):
         raise InputError(
-            f"{path}: expected a JSON object, found {type(content).__name__}"
+            path, expected="a JSON object", received=type(content).__name__
         )
     modalities = _read_numbered(path, content, "modality")
     labels = _read_numbered(path, content, "labels")
     if list(modalities) != list(range(len(modalities))):
         raise InputError(
-            f"{path}: 'modality': expected keys 0, 1, …, found {list(modalities)}"
+            f"{path}: 'modality'", expected="keys 0, 1, …", received=list(modalities)
         )
     if 0 not in labels or len(labels) < 2:
         raise InputError(
-            f"{path}: 'labels': expected 0 (background) and at least one other, found "
-            f"{labels}"
+            f"{path}: 'labels'",
+            expected="0 (background) and at least one other value",
+            received=labels,
         )
     cases = _read_cases(path, content)
     counts = collections.Counter(case.name for case in cases)
@@ -166,35 +170,41 @@ def read_domain(domain: Domain, raw_dir: str | os.PathLike | None) -> Dataset:
 
 def _read_numbered(path: pathlib.Path, content: dict, field: str) -> dict[int, str]:
     value = content.get(field)
-    expected = f'{path}: {field!r}: expected an object such as {{"0": "name"}}'
+    where, expected = f"{path}: {field!r}", 'an object such as {"0": "name"}'
     if not isinstance(value, dict) or not value:
-        raise InputError(f"{expected}. Received: {value!r}")
+        raise InputError(where, expected=expected, received=repr(value))
     try:
         items = {int(key): str(name) for key, name in value.items()}
     except ValueError as error:
-        raise InputError(f"{expected} with whole numbers. Received: {error}") from None
+        raise InputError(
+            where, expected=f"{expected} with whole numbers", received=error
+        ) from None
     return dict(sorted(items.items()))
 
 
 def _read_cases(path: pathlib.Path, content: dict) -> list[Case]:
     rows = content.get("training")
-    expected = (
-        f"{path}: 'training': expected a list of "
-        '{"image": "./imagesTr/x.nii.gz", "label": "./labelsTr/x.nii.gz"}'
-    )
+    where = f"{path}: 'training'"
+    row_expected = '{"image": "./imagesTr/x.nii.gz", "label": "./labelsTr/x.nii.gz"}'
     if not isinstance(rows, list):
-        raise InputError(f"{expected}. Received: {rows!r}")
+        raise InputError(
+            where, expected=f"a list of {row_expected}", received=repr(rows)
+        )
     cases = []
     for row in rows:
         if not isinstance(row, dict) or not _is_text(row, "image", "label"):
-            raise InputError(f"{expected}. Received: {row!r}")
+            raise InputError(
+                where, expected=f"a list of {row_expected}", received=repr(row)
+            )
         if pathlib.PurePath(row["image"]).name.startswith("."):
             continue
         image_path = _locate(path.parent, row["image"])
         label_path = _locate(path.parent, row["label"])
         cases.append(Case(nifti_stem(image_path), image_path, label_path))
     if not cases:
-        raise InputError(f"{expected}. Received: an empty list")
+        raise InputError(
+            where, expected=f"a list of {row_expected}", received="an empty list"
+        )
     return cases
 
 

@@ -132,13 +132,12 @@ def image_from_nibabel(
 def _stack(volumes: list[tuple[np.ndarray, Grid]], spacing_source: str) -> Volume:
     first_array, grid = volumes[0]
     for array, other in volumes if len(volumes) > 1 else []:
-        problem = grid_difference(grid, other)
-        if problem:
-            raise InputError(f"{other.path}: {problem}")
+        check_same_grid(grid, other)
         if array.ndim != 3:
             raise InputError(
-                f"{other.path}: expected a 3-D file, one per modality, found shape "
-                f"{array.shape}"
+                other.path,
+                expected="a 3-D file, one per modality",
+                received=f"shape {array.shape}",
             )
     if len(volumes) == 1 and first_array.ndim == 4:
         channels = [first_array[..., c] for c in range(first_array.shape[-1])]
@@ -164,14 +163,16 @@ def load_labels(path: str | os.PathLike) -> Volume:
     """
     array, grid = _unpack(_read_nifti(path), path)
     if array.ndim == 4:
-        raise InputError(f"{path}: expected a 3-D label map, found {array.shape}")
+        raise InputError(
+            path, expected="a 3-D label map", received=f"shape {array.shape}"
+        )
     view = grid.canonical_view(array)
     data = np.empty(view.shape, np.int32)
     for target, plane in zip(data, view, strict=True):
         whole = np.rint(plane)
         if not np.array_equal(plane, whole):
             raise InputError(
-                f"{path}: expected whole numbers as labels, found fractions"
+                path, expected="whole numbers as labels", received="fractions"
             )
         target[...] = whole
     return Volume(data, _zooms(grid), grid)
@@ -187,25 +188,32 @@ def header_problem(grid: Grid) -> str:
     return f"voxel size is {as_text[0]} mm in pixdim and {as_text[1]} mm in the affine"
 
 
-def grid_difference(expected: Grid, found: Grid) -> str:
-    """Says how two grids differ; "" if they are the same up to a tenth of a voxel."""
-    if expected.shape != found.shape:
-        return (
-            f"expected shape {expected.shape} as {expected.path}, found {found.shape}"
+def check_same_grid(expected: Grid, received: Grid) -> None:
+    """Checks that two grids are the same up to a tenth of a voxel.
+
+    Raises:
+      InputError: names the file of `received`, and in what it differs.
+    """
+    if expected.shape != received.shape:
+        raise InputError(
+            received.path,
+            expected=f"shape {expected.shape} as in {expected.path}",
+            received=received.shape,
         )
     corners = np.array(
         [[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float
     )
     corners[:, :3] *= np.array(expected.shape) - 1
-    distance = np.abs(corners @ (expected.affine - found.affine).T).max()
+    distance = np.abs(corners @ (expected.affine - received.affine).T).max()
     voxel = nib.affines.voxel_sizes(expected.affine).min()
-    if distance <= _GRID_TOLERANCE_VOXELS * voxel:
-        return ""
-    return (
-        f"expected the affine of {expected.path}, found one that places a corner "
-        f"{distance:.3g} mm elsewhere (orientation {expected.axis_codes} and "
-        f"{found.axis_codes})"
-    )
+    if distance > _GRID_TOLERANCE_VOXELS * voxel:
+        raise InputError(
+            received.path,
+            expected=f"the affine of {expected.path}, orientation "
+            f"{expected.axis_codes}",
+            received=f"orientation {received.axis_codes}, a corner "
+            f"{distance:.3g} mm away",
+        )
 
 
 def save_labels(path: str | os.PathLike, labels: np.ndarray, grid: Grid) -> None:
@@ -243,19 +251,21 @@ def save_probabilities(
 def _read_nifti(path: str | os.PathLike) -> nib.nifti1.Nifti1Image:
     path = pathlib.Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: expected a file, found none")
+        raise InputError(path, expected="a file", received="no such file")
     try:
         image = nib.load(path)
     except _READ_ERRORS as error:
         raise _unreadable(path, error) from error
     if not isinstance(image, nib.nifti1.Nifti1Image):
-        raise InputError(f"{path}: expected a NIfTI file, found {type(image).__name__}")
+        raise InputError(path, expected="a NIfTI file", received=type(image).__name__)
     return image
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
     return InputError(
-        f"{path}: expected a whole NIfTI file, found one that cannot be read: {error}"
+        path,
+        expected="a readable NIfTI file",
+        received=f"{type(error).__name__}: {error}",
     )
 
 
@@ -266,22 +276,27 @@ def _unpack(
     dtype = image.get_data_dtype()
     if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
         raise InputError(
-            f"{path}: expected one number per voxel, found data type {dtype}"
+            path, expected="one number per voxel", received=f"data type {dtype}"
         )
     shape = tuple(int(size) for size in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) not in (3, 4) or 0 in shape:
         raise InputError(
-            f"{path}: expected a 3-D volume, or a 4-D one with a modality each, found "
-            f"shape {tuple(image.shape)}"
+            path,
+            expected="a 3-D volume, or a 4-D volume of several modalities",
+            received=f"shape {tuple(image.shape)}",
         )
     if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
-        raise InputError(f"{path}: expected an affine that can be inverted, found none")
+        raise InputError(
+            path, expected="an invertible affine", received=image.affine.tolist()
+        )
     zooms = np.asarray(image.header.get_zooms()[:3], dtype=float)
     if not (np.isfinite(zooms).all() and (zooms > 0).all()):
         raise InputError(
-            f"{path}: expected voxel sizes above 0 mm in pixdim, found {zooms.tolist()}"
+            path,
+            expected="voxel sizes above 0 mm in pixdim",
+            received=zooms.tolist(),
         )
     try:
         array = np.asarray(image.dataobj, dtype=np.float32)

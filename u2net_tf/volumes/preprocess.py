@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from u2net_tf.domains import Domain
+from u2net_tf.errors import InputError
 from u2net_tf.volumes.intensities import standardize
 from u2net_tf.volumes.spline import resample_cubic
 
@@ -72,14 +73,14 @@ def nonzero_box(image: np.ndarray, *, margin_voxels: int) -> tuple[Shape, Shape]
       margin_voxels: added on every side, as far as the volume reaches.
 
     Raises:
-      ValueError: if every voxel is zero.
+      InputError: if every voxel is zero.
     """
     start, shape = [], []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
         hits = np.flatnonzero(np.any(image, axis=others))
         if hits.size == 0:
-            raise ValueError("expected an image with non-zero voxels, found all zero")
+            raise InputError("image", expected="non-zero voxels", received="zeros only")
         first = max(int(hits[0]) - margin_voxels, 0)
         last = min(int(hits[-1]) + margin_voxels, image.shape[axis] - 1)
         start.append(first)
@@ -105,7 +106,7 @@ def resampled_shape(
         because a header holds 0.7 as 0.69999999.
 
     Raises:
-      ValueError: if a spacing is 0 to three decimals and sizes are truncated.
+      InputError: if a spacing is 0 to three decimals and sizes are truncated.
     """
     rows = zip(shape, spacing_mm, target_mm, strict=True)
     if rounding == "nearest":
@@ -117,9 +118,10 @@ def resampled_shape(
             f"rounding: expected nearest or truncate. Received: {rounding!r}"
         )
     if min(*spacing_mm, *target_mm) < 0.001:
-        raise ValueError(
-            "expected spacings of at least 0.001 mm to truncate sizes, found "
-            f"{tuple(spacing_mm)} and {tuple(target_mm)}"
+        raise InputError(
+            "spacing_mm",
+            expected="at least 0.001 mm, where sizes are truncated",
+            received=f"{tuple(spacing_mm)}, to be resampled to {tuple(target_mm)}",
         )
     return tuple(
         max(1, size * round(1000 * spacing) // round(1000 * target))
@@ -177,7 +179,7 @@ def preprocess_image(
       (z, y, x, C) float32 at the domain's spacing, and its placement.
 
     Raises:
-      ValueError: if the first modality is all zero or a modality is constant, or one
+      InputError: if the first modality is all zero or a modality is constant, or one
         has no positive voxels that differ where the domain's statistics are of these.
     """
     settings = domain.preprocessing
@@ -201,8 +203,8 @@ def preprocess_image(
                 intensity_floor=settings.intensity_floor,
                 statistics_over=settings.statistics_over,
             )
-        except ValueError as error:
-            raise ValueError(f"modality {name!r}: {error}") from None
+        except InputError as error:
+            raise error.within(f"modality {name!r}") from None
     return result, placement
 
 

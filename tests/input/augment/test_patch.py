@@ -19,7 +19,7 @@ DOMAIN = Domain(
     spacing_mm=(3.0, 1.0, 1.5),
     median_shape=(10, 14, 12),
     patch_size=(6, 9, 8),
-    pools=(1, 1, 1),
+    pools=(1, 0, 1),
     batch_size=2,
     mirror_axes=("z", "x"),
 )

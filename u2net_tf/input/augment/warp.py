@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from u2net_tf.config.augmentation import AugmentationConfig
+from u2net_tf.config.data import RESIZE_METHODS
 from u2net_tf.errors import InputError
 from u2net_tf.input.augment import spatial as spatial_module
 from u2net_tf.input.augment.spatial import Grid, Spatial
-from u2net_tf.input.resize import METHODS, cubic_weights
+from u2net_tf.input.resize import cubic_weights
 
 Fields = Mapping[str, tf.Tensor]
 
@@ -47,8 +48,10 @@ def make_warp(
     Raises:
       InputError: if a patch may need more than `MOST_VOXELS` of its volume.
     """
-    if method not in METHODS:
-        raise ValueError(f"method: expected one of {METHODS}. Received: {method!r}")
+    if method not in RESIZE_METHODS:
+        raise ValueError(
+            f"method: expected one of {RESIZE_METHODS}. Received: {method!r}"
+        )
     reach = np.ceil(spatial_module.largest_extent(grid, augmentation) + 1e-3)
     half = reach.astype(int) + _TAPS[method]
     # The centre of a patch of even size lies between two voxels.
@@ -56,9 +59,10 @@ def make_warp(
     box_size = [int(2 * extent + 2) for extent in half]
     if math.prod(box_size) > MOST_VOXELS:
         raise InputError(
-            "flags: expected --elastic_alpha, --elastic_sigma_mm and --scale by which "
-            f"a patch of {grid.patch_size} voxels reads at most {MOST_VOXELS}, found "
-            f"{math.prod(box_size)}, a box of {tuple(box_size)}"
+            "`elastic_alpha`, `elastic_sigma_mm`, `scale`",
+            expected=f"values with which a patch of {grid.patch_size} voxels reads at "
+            f"most {MOST_VOXELS}",
+            received=f"{math.prod(box_size)}, a box of {tuple(box_size)}",
         )
     centre = [
         extent + (size - 1) / 2 - whole

@@ -1,0 +1,43 @@
+import pickle
+
+import pytest
+
+from u2net_tf.errors import InputError
+
+
+class TestInputError:
+    def test_message(self):
+        error = InputError("plan.json: seed", expected="a number", received=[1])
+        assert str(error) == "plan.json: seed: expected a number. Received: [1]"
+
+    def test_hint(self):
+        error = InputError(
+            "`keep`", expected="a number", received=None, hint="Use `keep`=3"
+        )
+        assert str(error) == "`keep`: expected a number. Received: None. Use `keep`=3"
+
+    def test_parts(self):
+        error = InputError(7, expected="a", received=[1], hint="Do it")
+        assert (error.where, error.expected, error.hint) == ("7", "a", "Do it")
+        assert error.received == [1]
+
+    def test_problem_is_the_message_without_the_place(self):
+        error = InputError("a.nii", expected="b", received="c", hint="Do it")
+        assert error.problem == "expected b. Received: c. Do it"
+
+    def test_within_a_file(self):
+        inner = InputError("seed", expected="b", received="c", hint="Do it")
+        error = inner.within("plan.json")
+        assert str(error) == "plan.json: seed: expected b. Received: c. Do it"
+        assert error.where == "plan.json: seed"
+
+    def test_is_a_value_error(self):
+        with pytest.raises(ValueError, match="expected b"):
+            raise InputError("a", expected="b", received="c")
+
+    def test_comes_from_a_worker_process_as_it_was(self):
+        error = InputError("a", expected="b", received=("c",), hint="Do it")
+        copy = pickle.loads(pickle.dumps(error))
+        assert type(copy) is InputError
+        assert str(copy) == str(error)
+        assert vars(copy) == vars(error)

@@ -1,0 +1,267 @@
+"""Names on disk, formats, and what is wrong with a file."""
+
+import dataclasses
+import json
+from typing import Annotated
+
+import pydantic
+import pytest
+from pydantic import Field
+
+from data_prep.survey_files import SURVEY
+from u2net_tf import file_format, schema
+from u2net_tf.errors import InputError
+from u2net_tf.evaluation.report import SUMMARY
+from u2net_tf.evaluation.scoring import SCORE
+from u2net_tf.file_format import FileFormat
+from u2net_tf.inference.outputs import RECORD
+from u2net_tf.manifest import MANIFEST
+from u2net_tf.models.model_spec import MODEL
+from u2net_tf.models.run_state import STATE
+from u2net_tf.plan_files import PLAN
+from u2net_tf.schema import Size, Text
+
+
+@schema.model
+class Inner:
+    edge_mm: float
+    sizes: tuple[Size, Size] = (1, 1)
+
+
+@schema.model
+class Outer:
+    parts: Annotated[tuple[Inner, ...], Field(min_length=1)]
+    title: Text = Field(alias="name")
+    by_name: dict[str, Inner] = Field(default_factory=dict)
+    note: str | None = None
+
+    def __post_init__(self):
+        edges = [part.edge_mm for part in self.parts]
+        schema.require_distinct("parts", edges, "distinct edges")
+
+
+def upgrade(content, number):
+    return {"note": None, "by_name": {}, **content} if number < 2 else content
+
+
+FORMAT = FileFormat(
+    name="a thing", made_by="make", kind=Outer, number=2, oldest=1, upgrade=upgrade
+)
+OUTER = Outer(title="x", parts=(Inner(0.5), Inner(1.5, (2, 3))))
+
+
+def edited(**changes):
+    return json.dumps({**FORMAT.to_dict(OUTER), **changes})
+
+
+def test_round_trip():
+    fields = FORMAT.to_dict(OUTER)
+    assert list(fields)[:2] == ["format", "written_by"]
+    assert (fields["format"], fields["written_by"]) == (2, file_format.version())
+    assert fields["name"] == "x"
+    assert FORMAT.from_text(json.dumps(fields), "f") == OUTER
+
+
+def test_an_older_file_is_upgraded_and_one_of_today_is_not():
+    fields = FORMAT.to_dict(OUTER)
+    del fields["note"], fields["by_name"], fields["written_by"]
+    assert FORMAT.from_text(json.dumps({**fields, "format": 1}), "f") == OUTER
+    with pytest.raises(InputError, match="f: by_name: expected a value. Received: not"):
+        FORMAT.from_text(json.dumps(fields), "f")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            edited(format=3, written_by="u2net-tf 9"),
+            "format: .* 3, written by u2n",
+        ),
+        (edited(format=0), "format: expected a whole number from 1 to 2"),
+        (edited(format=True), "format: .*Received: True"),
+        (edited(format="2"), "format: .*Received: '2'"),
+        (edited(name=""), "name: expected a non-empty text. Received: ''"),
+        (edited(name=5), "name: expected a text. Received: 5"),
+        (edited(title="x"), "title: expected no field of this name"),
+        (edited(notes="x"), "notes: expected no .* 'x'. Did you mean 'note'?"),
+        (edited(parts=[]), "parts: expected at least 1 items"),
+        (edited(parts={}), "parts: expected a list. Received: {}"),
+        (edited(parts=[3]), r"parts\[0\]: expected an object. Received: 3"),
+        (
+            edited(parts=[{"edge_mm": 1, "sizes": [1, 0]}]),
+            r"parts\[0\].sizes\[1\]: expected a number of at least 1. Received: 0",
+        ),
+        (
+            edited(parts=[{"edge_mm": 1, "sizes": [1, 2.5]}]),
+            r"parts\[0\].sizes\[1\]: expected a whole number. Received: 2.5",
+        ),
+        (
+            edited(parts=[{"edge_mm": 1, "sizes": [1]}]),
+            r"parts\[0\].sizes\[1\]: expected a value. Received: nothing",
+        ),
+        (
+            edited(parts=[{"edge_m": 1, "sizes": [1, 1]}]),
+            r"parts\[0\].edge_m: .* Did you mean 'edge_mm'?",
+        ),
+        (
+            edited(parts=[{"edge_mm": 1}]),
+            r"parts\[0\].sizes: expected a value. Received: nothing",
+        ),
+        (
+            edited(by_name={"a": {"edge_mm": float("nan"), "sizes": [1, 1]}}),
+            "by_name.a.edge_mm: expected a finite number. Received: nan",
+        ),
+        (
+            edited(parts=[{"edge_mm": 1, "sizes": [1, 1]}] * 2),
+            r"parts: expected distinct edges. Received: \[1.0, 1.0\]",
+        ),
+        ("[]", "expected a thing as `make` writes it, an object. Received: list"),
+        ("{", "expected a thing as `make` writes it. Received: Expecting"),
+        (edited()[:-1] + ', "note": "y"}', "field 'note': expected it once. Received"),
+    ],
+)
+def test_what_is_wrong_is_named(text, message):
+    with pytest.raises(InputError, match=f"^my/file.json: {message}"):
+        FORMAT.from_text(text, "my/file.json")
+
+
+def test_a_file_that_is_none(tmp_path):
+    with pytest.raises(InputError, match="x: expected a thing .*: no such file"):
+        FORMAT.load(tmp_path / "x")
+    (tmp_path / "x").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="x: expected a thing .* can't decode"):
+        FORMAT.load(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (PLAN, {"format": 1, "domains": ["abc"], "seed": 0}),
+        (PLAN, {"format": 1, "domains": 5, "seed": 0}),
+        (MANIFEST, {"format": 1, "cases": ["abc"]}),
+        (MANIFEST, {"format": 1, "cases": None}),
+        (SURVEY, {"format": 1, "domains": ["abc"]}),
+        (MODEL, {"plan": "{", "pools": [1, 1, 1]}),
+        (MODEL, {"plan": "[]"}),
+        (MODEL, {"plan": {}}),
+        (STATE, {"state": 3, "run": {}}),
+        (STATE, {"state": {"schedule": 5}, "run": {}}),
+    ],
+)
+def test_an_older_file_that_is_damaged_is_named(kind, content):
+    with pytest.raises(InputError, match="^the file"):
+        kind.from_text(json.dumps(content), "the file")
+
+
+def test_json_that_nests_without_end_is_named():
+    with pytest.raises(InputError, match="^the file: expected a plan"):
+        PLAN.from_text("[" * 100_000, "the file")
+
+
+@pytest.mark.parametrize("changes", [{"title": ""}, {"title": 5}, {"parts": ()}])
+def test_a_model_made_in_code_is_checked_too(changes):
+    (name,) = changes
+    with pytest.raises(InputError, match=f"^Outer: {name}: expected"):
+        dataclasses.replace(OUTER, **changes)
+
+
+def fields_of(schema, definitions):
+    """Names on disk of a model's fields, and of those within; from its JSON schema."""
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    found = {}
+    for name, field in schema.get("properties", {}).items():
+        found[name] = fields_of(field, definitions)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            found |= fields_of(schema[key], definitions)
+    for option in schema.get("anyOf", ()):
+        found |= fields_of(option, definitions)
+    return found
+
+
+LABEL = {"name": {}, "values": {}, "keep_components": {}}
+PREPROCESSING = dict.fromkeys(
+    (
+        "margin_voxels",
+        "clip_percentiles",
+        "spacing_source",
+        "unknown_labels",
+        "intensity_floor",
+        "statistics_over",
+        "size_rounding",
+    ),
+    {},
+)
+DOMAIN = {
+    **dict.fromkeys(("name", "raw_dir", "modalities", "spacing_mm"), {}),
+    **dict.fromkeys(("median_shape", "patch_size", "pools", "batch_size"), {}),
+    **dict.fromkeys(("mirror_axes", "train", "validation", "test", "folds"), {}),
+    "labels": LABEL,
+    "preprocessing": PREPROCESSING,
+}
+CASE = dict.fromkeys(
+    (
+        *("case", "group", "shard", "files", "raw_shape", "raw_spacing_mm"),
+        *("raw_orientation", "raw_affine", "crop_start", "crop_shape", "shape"),
+        *("spacing_mm", "label_voxels", "num_bytes", "checksum"),
+    ),
+    {},
+)
+FACTS = {
+    **dict.fromkeys(("domain", "case", "image_path", "label_path", "shape"), {}),
+    **dict.fromkeys(("spacing_mm", "orientation", "percentiles"), {}),
+    **dict.fromkeys(("nonzero_share", "box_start", "box_shape", "box_share"), {}),
+    **dict.fromkeys(("label_voxels", "component_shares", "checksum", "warnings"), {}),
+    "faults": dict.fromkeys(("kind", "file", "text"), {}),
+}
+NAMES_ON_DISK = {
+    "a plan": {"domains": DOMAIN, "seed": {}},
+    "a manifest": {
+        **dict.fromkeys(("domain", "fingerprint", "image_dtype", "compression"), {}),
+        **dict.fromkeys(("skipped", "shard_size_mb", "raw_stamps"), {}),
+        "cases": CASE,
+    },
+    "a survey": {
+        "domains": {
+            **dict.fromkeys(("name", "folder", "modalities", "labels"), {}),
+            **dict.fromkeys(("spacing_source", "warnings"), {}),
+            "cases": FACTS,
+        }
+    },
+    "a model": {
+        **dict.fromkeys(("pools", "base_channels", "adapter", "second_up_conv"), {}),
+        **dict.fromkeys(("patch_size", "resize_method"), {}),
+        "plan": {"domains": DOMAIN, "seed": {}},
+    },
+    "a summary": {
+        **dict.fromkeys(("split", "checkpoint", "mean_dice"), {}),
+        "classes": dict.fromkeys(
+            ("domain", "label", "mean", "standard_deviation", "num_cases")
+            + ("num_absent",),
+            {},
+        ),
+    },
+    "a record of a prediction": dict.fromkeys(("key", "stamps", "pending"), {}),
+    "a score": dict.fromkeys(("key", "dice"), {}),
+    "the state of a run": {
+        **dict.fromkeys(("step", "row", "run", "records"), {}),
+        "schedule": dict.fromkeys(
+            ("learning_rate", "epochs", "moving_average", "reference", "finished")
+            + ("window",),
+            {},
+        ),
+        "best": dict.fromkeys(("step", "measure", "value"), {}),
+    },
+}
+
+
+FORMATS = (PLAN, MANIFEST, SURVEY, MODEL, STATE, SUMMARY, RECORD, SCORE)
+
+
+@pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
+def test_a_rename_in_the_code_changes_no_file(kind):
+    """A field that is renamed gets an alias; a new one, a higher format."""
+    adapter = pydantic.TypeAdapter(kind.kind)
+    found = adapter.json_schema(by_alias=True, mode="serialization")
+    assert fields_of(found, found.get("$defs", {})) == NAMES_ON_DISK[kind.name]

@@ -1,0 +1,80 @@
+"""What the library says, and what it leaves to the commands."""
+
+import ast
+import re
+
+import pytest
+from test_command_settings import FLAGS
+from test_imports import COMMANDS, LIBRARY, PREPARATION, imports_of, name_of
+
+from u2net_tf.config.flagfile import flag_name
+
+# Modules that make, read or write flags, and those that a user starts.
+OF_COMMANDS = (
+    "u2net_tf.config.flagfile",
+    "u2net_tf.command_flags",
+    "u2net_tf.command",
+    "u2net_tf.networks.complexity",
+    *COMMANDS,
+    *(f"data_prep.{name}" for name in ("survey", "plan", "convert", "verify")),
+)
+BELOW_THE_COMMANDS = [
+    path for path in [*LIBRARY, *PREPARATION] if name_of(path) not in OF_COMMANDS
+]
+NAMES = {flag_name(name) for config in FLAGS for name in config.settings()}
+
+
+def texts_of(tree):
+    """String literals, also those in f-strings; docstrings excepted."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        )
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in docstrings
+        ):
+            yield node.value
+
+
+def flags_in(text):
+    """Flags of ours that a text names; `--` before a formatted value is one, too.
+
+    But for those of a whole command: `python -m data_prep.convert --overwrite`.
+    """
+    text = re.sub(r"`python -m [^`]*`", "", text)
+    named = re.findall(r"--(?:no)?(\w+)", text)
+    return [name for name in named if name in NAMES] + re.findall(r"--$", text)
+
+
+@pytest.mark.parametrize("path", BELOW_THE_COMMANDS, ids=name_of)
+def test_the_library_names_no_flags(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not [text for text in texts_of(tree) if flags_in(text)]
+
+
+@pytest.mark.parametrize("path", BELOW_THE_COMMANDS, ids=name_of)
+def test_the_library_prints_nothing(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert "print" not in names
+    assert not [m for m in imports_of(path) if m.partition(".")[0] == "tqdm"]
+
+
+def test_a_flag_is_seen_in_a_text():
+    tree = ast.parse('"""Of --keep."""\nname = "keep"\nf"--{name}", "use --keep=3"')
+    assert sum(bool(flags_in(text)) for text in texts_of(tree)) == 2
+    assert not flags_in("tensorboard --logdir=DIR")
+    assert not flags_in("run `python -m data_prep.convert --overwrite` again")
+
+
+def test_all_modules_are_looked_at():
+    names = {name_of(path) for path in [*LIBRARY, *PREPARATION]}
+    assert set(OF_COMMANDS) <= names

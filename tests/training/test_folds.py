@@ -1,0 +1,177 @@
+"""Training with `fold`: shards are written once, and a fold is left out of training."""
+
+import dataclasses
+import shutil
+
+import pytest
+import toy
+
+from data_prep import conversion
+from data_prep.config import ConversionConfig
+from u2net_tf import manifest as manifests
+from u2net_tf.config.training import AdaptConfig
+from u2net_tf.domains import Plan
+from u2net_tf.errors import InputError
+from u2net_tf.manifest import load_converted
+from u2net_tf.models.checkpoints import load_spec, save_model
+from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.training import adaptation, loop, validation
+
+CASES = (*toy.ONE.train, *toy.ONE.validation)
+FOLDS = tuple((case,) for case in CASES)
+
+
+@pytest.fixture(scope="module")
+def folds_dir(tiny_data, tmp_path_factory):
+    """Shards of the first toy domain, a fold for every case but the test cases."""
+    domain = dataclasses.replace(
+        tiny_data.plan.domains[0], train=(), validation=(), folds=FOLDS
+    )
+    folder = tmp_path_factory.mktemp("folds")
+    settings = ConversionConfig(data_dir=str(folder), num_workers=1)
+    conversion.convert(Plan((domain,)), settings)
+    return folder
+
+
+@pytest.fixture
+def cases_seen(monkeypatch):
+    """Cases that a run trained on, and those that it validated on."""
+    trained, validated = set(), set()
+
+    def step(self, domain, batch, original=loop.Trainer.step):
+        trained.update(name.decode() for name in batch["case"].numpy())
+        return original(self, domain, batch)
+
+    def watch(*arguments, original=validation._watched_records):
+        for record in original(*arguments):
+            validated.add(record.case)
+            yield record
+
+    monkeypatch.setattr(loop.Trainer, "step", step)
+    monkeypatch.setattr(validation, "_watched_records", watch)
+    return trained, validated
+
+
+def test_shards_are_of_one_fold_each(folds_dir):
+    _, (manifest,) = load_converted(folds_dir)
+    for index, fold in enumerate(FOLDS):
+        assert manifest.shards(fold) == [f"fold{index}-00000-of-00001.tfrecord"]
+    assert manifest.shards(toy.ONE.test) == ["test-00000-of-00001.tfrecord"]
+
+
+@pytest.mark.usefixtures("toy_network")
+@pytest.mark.parametrize("fold", [0, 2])
+def test_a_fold_is_left_out_and_validated_on(
+    train, folds_dir, tmp_path, cases_seen, fold
+):
+    train(
+        tmp_path,
+        data_dir=folds_dir,
+        fold=fold,
+        steps_per_epoch=12,
+        validate_every_epochs=1,
+        eval_cases=9,
+    )
+    trained, validated = cases_seen
+    assert validated == set(FOLDS[fold])
+    assert trained == set(CASES) - validated
+    spec = load_spec(tmp_path)
+    assert spec.plan.domains[0].validation == FOLDS[fold]
+    assert spec.plan.domains[0].test == toy.ONE.test
+
+
+@pytest.mark.usefixtures("toy_network")
+def test_without_a_fold_all_are_trained_on(train, folds_dir, tmp_path, cases_seen):
+    train(tmp_path, data_dir=folds_dir, steps_per_epoch=16)
+    assert cases_seen[0] == set(CASES)
+    assert load_spec(tmp_path).plan.domains[0].train == tuple(sorted(CASES))
+
+
+@pytest.mark.usefixtures("toy_network")
+def test_a_run_is_not_resumed_with_another_fold(train, folds_dir, tmp_path):
+    train(tmp_path, data_dir=folds_dir, fold=0, steps_per_epoch=1)
+    with pytest.raises(InputError, match="domain .* Received: another train, valid"):
+        train(tmp_path, data_dir=folds_dir, fold=1, steps_per_epoch=1, max_epochs=2)
+
+
+@pytest.mark.usefixtures("toy_network")
+def test_a_fold_whose_cases_were_skipped(train, folds_dir, tmp_path):
+    folder = shutil.copytree(folds_dir, tmp_path / "data")
+    _, (manifest,) = load_converted(folder)
+    cases = tuple(entry for entry in manifest.cases if entry.case not in FOLDS[1])
+    manifest = dataclasses.replace(
+        manifest, cases=cases, skipped={FOLDS[1][0]: "no image"}
+    )
+    path = manifests.manifest_path(folder, manifest.domain)
+    path.write_text(manifests.to_json(manifest))
+    with pytest.raises(InputError, match="validate on: expected .*skipped"):
+        train(tmp_path / "model", data_dir=folder, fold=1)
+    train(tmp_path / "model", data_dir=folder, fold=0, steps_per_epoch=1)
+
+
+@pytest.mark.usefixtures("toy_network")
+def test_a_run_that_resumes_on_other_shards_says_so(train, tiny_data, tmp_path, caplog):
+    train(tmp_path / "model", steps_per_epoch=1)
+    train(tmp_path / "model", steps_per_epoch=1, max_epochs=2)
+    assert "shards are not those" not in caplog.text
+    settings = ConversionConfig(
+        data_dir=str(tmp_path / "data"), num_workers=1, image_dtype="float32"
+    )
+    conversion.convert(tiny_data.plan, settings)
+    train(
+        tmp_path / "model",
+        data_dir=tmp_path / "data",
+        steps_per_epoch=1,
+        max_epochs=3,
+    )
+    assert "data: the shards are not those that this run was trained" in caplog.text
+
+
+@pytest.mark.usefixtures("toy_network")
+def test_a_fold_of_a_plan_without_folds(train, tmp_path):
+    with pytest.raises(InputError, match="`fold`: expected no value, since"):
+        train(tmp_path / "model", fold=0)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.usefixtures("toy_network")
+def test_a_case_that_has_moved_to_another_fold(train, folds_dir, tmp_path):
+    folder = shutil.copytree(folds_dir, tmp_path / "data")
+    path = folder / "plan.json"
+    first, second = (f'["{cases[0]}"]' for cases in FOLDS[:2])
+    text = path.read_text()
+    path.write_text(text.replace(f"{first}, {second}", f"{second}, {first}"))
+    assert path.read_text() != text
+    message = f"case {min(CASES[:2])} in fold., as in the plan .* where it is in fold."
+    with pytest.raises(InputError, match=message):
+        train(tmp_path / "model", data_dir=folder)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("plain_route", "eager_steps")
+def test_an_added_domain_leaves_a_fold_out_too(
+    folds_dir, tiny_data, tmp_path, cases_seen
+):
+    spec = ModelSpec(
+        tiny_data.plan.select([toy.TWO.name]), pools=(1, 0, 1), base_channels=2
+    )
+    save_model(tmp_path / "parent", spec, build_network(spec))
+    config = AdaptConfig.from_flat(
+        {
+            "from_": str(tmp_path / "parent"),
+            "domain": toy.ONE.name,
+            "data_dir": str(folds_dir),
+            "model_dir": str(tmp_path / "new"),
+            "fold": 1,
+            "steps_per_epoch": 8,
+            "max_epochs": 1,
+            "validate_every_epochs": 1,
+            "distribution": "none",
+        }
+    )
+    adaptation.adapt(config)
+    trained, validated = cases_seen
+    assert validated == set(FOLDS[1])
+    assert trained == set(CASES) - validated
+    with pytest.raises(InputError, match="domain .* Received: another train, valid"):
+        adaptation.adapt(config.with_changes(fold=None, max_epochs=2))

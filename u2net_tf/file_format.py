@@ -1,0 +1,163 @@
+"""JSON files with a format number: read strictly, of every older format too."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import pydantic
+
+from u2net_tf import __version__, schema
+from u2net_tf.errors import InputError
+
+Content = TypeVar("Content")
+
+
+def version() -> str:
+    """Name and version of this program, as files say by whom they were written."""
+    return f"u2net-tf {__version__}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FileFormat(Generic[Content]):
+    """One kind of file.
+
+    A file is the JSON object of a `schema.model`, preceded by "format", a number that
+    is raised whenever an older version could not read or would misread the file, and
+    "written_by".
+
+    Attributes:
+      name: what the file is, with an article: "a plan".
+      made_by: the command that writes it.
+      kind: the model.
+      number: the newest format.
+      oldest: the oldest format that was ever written; 0 for files that say none.
+      upgrade: takes the object of a file of an older format, without "format" and
+        "written_by", and that format (0 where it says none), and returns today's
+        object. See `migrations`.
+    """
+
+    name: str
+    made_by: str
+    kind: type[Content]
+    number: int
+    oldest: int
+    upgrade: Callable[[dict[str, Any], int], dict[str, Any]]
+
+    def to_dict(self, content: Content) -> dict[str, Any]:
+        """The JSON object of a file, its format first."""
+        adapter = pydantic.TypeAdapter(self.kind)
+        fields = adapter.dump_python(content, mode="json", by_alias=True)
+        return {"format": self.number, "written_by": version(), **fields}
+
+    def from_text(self, text: str, source: object) -> Content:
+        """Reads what `to_dict` returned, as JSON.
+
+        Args:
+          text: the file's.
+          source: the file, for error messages.
+
+        Raises:
+          InputError: names the source and the field, or the version that wrote a newer
+            format.
+        """
+        try:
+            fields = json.loads(text, object_pairs_hook=_without_repetition)
+        except InputError as error:
+            raise error.within(source) from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(source, expected=self._expected, received=error) from None
+        return self.from_dict(fields, source)
+
+    def from_dict(self, fields: object, source: object) -> Content:
+        """Reads what `to_dict` returned. Arguments and errors as for `from_text`."""
+        if not isinstance(fields, dict):
+            raise InputError(
+                source,
+                expected=f"{self._expected}, an object",
+                received=type(fields).__name__,
+            )
+        fields = dict(fields)
+        number = fields.pop("format", 0 if self.oldest == 0 else None)
+        written_by = fields.pop("written_by", None)
+        if type(number) is not int or not self.oldest <= number <= self.number:
+            by = f", written by {written_by}" if written_by else ""
+            raise InputError(
+                f"{source}: format",
+                expected=f"a whole number from {self.oldest} to {self.number}, the "
+                f"formats that {version()} reads",
+                received=f"{'nothing' if number is None else repr(number)}{by}",
+            )
+        adapter = pydantic.TypeAdapter(self.kind)
+        try:
+            upgraded = fields
+            if number < self.number:
+                upgraded = self.upgrade(fields, number)
+            # In JSON pydantic takes a list for a tuple and a text key for a number.
+            content = adapter.validate_json(json.dumps(upgraded))
+        except pydantic.ValidationError as error:
+            raise schema.as_input_error(error, self.kind).within(source) from None
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(
+                source,
+                expected=f"{self._expected}, format {number}",
+                received=repr(error),
+            ) from None
+        fields = adapter.dump_python(content, mode="json", by_alias=True)
+        if absent := _absent(fields, upgraded):
+            # Defaults are for the code. What an older file lacks, `upgrade` fills in.
+            raise InputError(
+                f"{source}: {absent}", expected="a value", received="nothing"
+            )
+        return content
+
+    def load(self, path: str | os.PathLike) -> Content:
+        """Reads a file.
+
+        Raises:
+          InputError: if it is missing or cannot be used.
+        """
+        path = pathlib.Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InputError(
+                path, expected=self._expected, received="no such file"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise InputError(path, expected=self._expected, received=error) from None
+        return self.from_text(text, path)
+
+    @property
+    def _expected(self) -> str:
+        return f"{self.name} as `{self.made_by}` writes it"
+
+
+def _absent(wanted: Any, given: Any) -> str:
+    """Place of the first field of `wanted` that `given` lacks; "" if it lacks none."""
+    if isinstance(wanted, dict):
+        items = [(f".{name}", name) for name in wanted]
+    elif isinstance(wanted, list):
+        items = [(f"[{index}]", index) for index in range(len(wanted))]
+    else:
+        return ""
+    for place, key in items:
+        if isinstance(wanted, dict) and key not in given:
+            return place.removeprefix(".")
+        if below := _absent(wanted[key], given[key]):
+            dot = "" if below.startswith("[") else "."
+            return f"{place}{dot}{below}".removeprefix(".")
+    return ""
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"field {twice!r}", expected="it once", received="it twice")
+    return fields

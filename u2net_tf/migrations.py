@@ -1,0 +1,201 @@
+"""All that is known of how older versions wrote files.
+
+A function here takes what an older version wrote and returns what this version would
+have written. Nothing else in the project knows an older format.
+
+| format | release 0.1.0 | now |
+|---|---|---|
+| plan | 1 | 2: folds |
+| manifest | 1 | 2: groups; the fingerprint does not cover which case is in which |
+| survey | 1 | 2: faults are listed by case only |
+| model, within a checkpoint | 0 (none given), the plan as text | 1 |
+| state of a run, within a checkpoint | 0 (none given) | 1: records |
+| variables of a checkpoint | keys of TensorFlow's object graph | paths of our own |
+| summary of an evaluation, record of a prediction, score | 0 (none given) | 1 |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# Name of a flag in release 0.1.0 -> its name now, and its value now.
+OLD_FLAGS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "certain_share": ("oversample_foreground_fraction", str),
+    "eval_every": ("validate_every_epochs", str),
+    # It divided the learning rate, where the new one multiplies it.
+    "learning_rate_factor": ("plateau_factor", lambda text: repr(1 / float(text))),
+    "loss_decay": ("loss_ema_decay", str),
+    "min_fall": ("plateau_min_delta", str),
+    "recompute": ("gradient_checkpointing", str),
+    "second_up_conv": (
+        "last_decoder_kernel",
+        lambda text: {"full": "3", "pointwise": "1"}.get(text, text),
+    ),
+}
+
+# Fields of a plan's preprocessing that plans and shards may be older than, and what
+# they were before there was a choice.
+LATER_PREPROCESSING = {
+    "intensity_floor": None,
+    "statistics_over": "all",
+    "size_rounding": "nearest",
+}
+
+# TensorFlow's list of checkpoints, which no longer lists them all.
+OBSOLETE_IN_CHECKPOINTS = ("checkpoint",)
+
+
+def plan(content: dict[str, Any], number: int) -> dict[str, Any]:
+    """A plan: domains got folds in format 2, preprocessing three fields before."""
+    del number
+    domains = [dict(domain) for domain in content["domains"]]
+    for domain in domains:
+        given = domain.get("preprocessing")
+        if isinstance(given, dict):
+            domain["preprocessing"] = {**LATER_PREPROCESSING, **given}
+        domain.setdefault("folds", [])
+    return {**content, "domains": domains}
+
+
+def manifest(content: dict[str, Any], number: int) -> dict[str, Any]:
+    """A manifest: before format 2 a shard belonged to a split, and so did its hash."""
+    del number
+    cases = [dict(entry) for entry in content["cases"]]
+    for entry in cases:
+        if "split" in entry:
+            entry["group"] = entry.pop("split")
+    return {
+        "shard_size_mb": None,
+        "raw_stamps": {},
+        **content,
+        "cases": cases,
+    }
+
+
+def survey(content: dict[str, Any], number: int) -> dict[str, Any]:
+    """A survey: in format 1 it listed the faults of its cases once more."""
+    del number
+    domains = [dict(domain) for domain in content["domains"]]
+    for domain in domains:
+        domain.pop("faults", None)
+    return {**content, "domains": domains}
+
+
+def model_spec(content: dict[str, Any], number: int) -> dict[str, Any]:
+    """A model: before format 1 it had no format, and held its plan as text."""
+    del number
+    inner = json.loads(content["plan"])
+    return {**content, "plan": plan(inner, inner.pop("format"))}
+
+
+def run_state(content: dict[str, Any], number: int) -> dict[str, Any]:
+    """The state of a run.
+
+    Before format 1 it had no format; what a run needs to resume was one level below;
+    and before release 0.1.0 that was all there was.
+    """
+    del number
+    if "run" not in content:
+        content = {"state": content, "run": {}}
+    state = content["state"]
+    # A model that was made of others has none.
+    state = {"step": 0, "schedule": None, "row": None, **state}
+    if state["schedule"] is not None:
+        state["schedule"] = {"window": [], **state["schedule"]}
+    best = content.get("best")
+    return {**state, "run": content["run"], "best": best, "records": None}
+
+
+def unversioned(content: dict[str, Any], number: int) -> dict[str, Any]:
+    """A file that is today what it was when it said no format."""
+    del number
+    return content
+
+
+def is_label_map_as_scored(label_map: pathlib.Path, score: pathlib.Path) -> bool:
+    """Whether a label map was not edited since release 0.1.0 scored it.
+
+    It kept no record of the label maps that it wrote, but wrote the score after each.
+    """
+    if not label_map.is_file():
+        return False
+    return label_map.stat().st_mtime_ns <= score.stat().st_mtime_ns
+
+
+def fingerprint_with_split(parts: dict[str, Any], splits: list) -> str:
+    """The fingerprint of a domain's shards as manifests of format 1 have it.
+
+    Args:
+      parts: what the fingerprint of today covers.
+      splits: the cases to train, validate and test on.
+    """
+    text = json.dumps({**parts, "splits": splits}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def has_object_graph(keys: Any) -> bool:
+    """Whether TensorFlow gave the variables of a checkpoint their keys."""
+    return _GRAPH in keys
+
+
+def spec_and_state_keys() -> tuple[str, str]:
+    """Keys of model and state in a checkpoint with an object graph."""
+    return f"spec{_VALUE}", f"state{_VALUE}"
+
+
+def checkpoint_keys(read: Callable[[str], Any]) -> dict[str, str]:
+    """Path of a variable today -> its key in a checkpoint with an object graph.
+
+    There a variable has the key of the shortest path of attributes that leads to it,
+    which may be one within an optimizer; the graph says which other paths do.
+
+    Args:
+      read: returns the value of a key.
+    """
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(read(_GRAPH))
+
+    def children(node: int) -> dict[str, int]:
+        return {child.local_name: child.node_id for child in graph.nodes[node].children}
+
+    def key(node: int) -> str:
+        return graph.nodes[node].attributes[0].checkpoint_key
+
+    def variables(node: int, path: str) -> Iterator[tuple[str, int]]:
+        for name, child in children(node).items():
+            # The shared convolution was a subclass of Keras' layer.
+            below = f"{path}{name.removeprefix('_')}"
+            if graph.nodes[child].attributes:
+                yield below, child
+            yield from variables(child, f"{below}/")
+
+    root = children(0)
+    network = dict(variables(root["network"], ""))
+    keys = {f"network/{path}": key(node) for path, node in network.items()}
+    paths = {node: path for path, node in network.items()}
+    for optimizer in children(root.get("optimizers", root["spec"])).values():
+        parts = children(optimizer)
+        if "_iterations" not in parts:
+            keys |= {f"loss_scale/{name}": key(node) for name, node in parts.items()}
+            continue
+        trained = children(parts["_trainable_variables"])
+        first = paths[trained["0"]]
+        # A domain's variables end in its number.
+        number = re.search(r"_(\d+)$", first)
+        prefix = f"optimizer/{f'domain_{number[1]}' if number else 'shared'}"
+        keys[f"{prefix}/iterations"] = key(parts["_iterations"])
+        keys[f"{prefix}/learning_rate"] = key(parts["_learning_rate"])
+        for name, slots in (("momentum", "_momentums"), ("velocity", "_velocities")):
+            for index, node in children(parts[slots]).items():
+                keys[f"{prefix}/{name}/{paths[trained[index]]}"] = key(node)
+    return keys
+
+
+_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -1,0 +1,85 @@
+"""What a checkpoint says of its run, besides the variables."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Field
+
+from u2net_tf import migrations, schema
+from u2net_tf.file_format import FileFormat
+from u2net_tf.models.best import Best
+from u2net_tf.schema import Count
+
+# A row of `training.csv`: column -> number; NaN where a mean is over nothing.
+Row: TypeAlias = dict[str, int | Annotated[float, Field(allow_inf_nan=True)]]
+
+
+@schema.model
+class PlateauState:
+    """State of the learning-rate schedule.
+
+    Attributes:
+      learning_rate: of the next epoch.
+      epochs: number of epochs done.
+      moving_average: of their losses; None before the first. Of a window that is not
+        full yet, the mean of what is in it.
+      reference: moving average at the last comparison; None before the first one.
+      finished: whether training has ended.
+      window: losses that a windowed average is the mean of, oldest first; empty with
+        the exponential average.
+    """
+
+    learning_rate: float
+    epochs: Count = 0
+    moving_average: float | None = None
+    reference: float | None = None
+    finished: bool = False
+    window: tuple[float, ...] = ()
+
+
+@schema.model
+class RunState:
+    """State of a run after a step.
+
+    Attributes:
+      step: number of steps done; 0 for a model that was not trained but composed.
+      schedule: state of the learning-rate schedule; None for such a model.
+      row: row of `training.csv` of the last epoch; None for such a model.
+      invariants: what a run that resumes must have in common with this one; JSON.
+      best: the best checkpoint so far; None if there is none.
+      records: hash of the records that are trained on and of the shards that they are
+        in; None if not known.
+    """
+
+    step: Count = 0
+    schedule: PlateauState | None = None
+    row: Row | None = None
+    invariants: dict[str, Any] = Field(default_factory=dict, alias="run")
+    best: Best | None = None
+    records: str | None = None
+
+
+STATE = FileFormat(
+    name="the state of a run",
+    made_by="python -m u2net_tf.train",
+    kind=RunState,
+    number=1,
+    oldest=0,
+    upgrade=migrations.run_state,
+)
+
+
+def state_to_json(state: RunState) -> str:
+    """The state as text."""
+    return json.dumps(STATE.to_dict(state))
+
+
+def state_from_json(text: str, source: object) -> RunState:
+    """Reads what `state_to_json` wrote, in this version or an earlier one.
+
+    Raises:
+      InputError: names the source, if the text is damaged or a later version's.
+    """
+    return STATE.from_text(text, source)

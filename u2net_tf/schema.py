@@ -1,0 +1,178 @@
+"""Frozen, strict dataclasses for what stands in files, and what pydantic says of them.
+
+    @schema.model
+    class Label:
+        name: schema.Text
+        values: Annotated[tuple[int, ...], Field(min_length=1)]
+
+A value of the wrong type is refused, not converted: "1" is no 1, and neither is True.
+A field whose name on disk differs from its name in the code has an alias.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+import pydantic
+import pydantic.dataclasses
+import typing_extensions
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from u2net_tf.errors import InputError
+
+_CONFIG = pydantic.ConfigDict(
+    strict=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+)
+Model = TypeVar("Model", bound=type)
+
+
+@typing_extensions.dataclass_transform(frozen_default=True)
+def model(kind: Model) -> Model:
+    """Makes a class a frozen, strict dataclass.
+
+    Making an instance of it raises `InputError` if a value is not allowed.
+    """
+    made = pydantic.dataclasses.dataclass(kind, frozen=True, config=_CONFIG)
+    validate = made.__init__
+
+    @functools.wraps(validate)
+    def init(self, *arguments, **fields):
+        try:
+            validate(self, *arguments, **fields)
+        except pydantic.ValidationError as error:
+            raise as_input_error(error, made).within(made.__name__) from None
+
+    made.__init__ = init
+    return made
+
+
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=1)]
+Length = Annotated[float, Field(gt=0)]
+
+
+def _nan_if_null(value: object) -> object:
+    return math.nan if value is None else value
+
+
+def _null_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+# NaN where it is not defined, such as a mean over nothing; null on disk.
+MaybeNan = Annotated[
+    float,
+    Field(allow_inf_nan=True),
+    BeforeValidator(_nan_if_null),
+    PlainSerializer(_null_if_nan, return_type=float | None),
+]
+
+# What is expected, by pydantic's type of error, where its own message says it worse.
+_EXPECTED = {
+    "bool_type": "true or false",
+    "dataclass_exact_type": "{class_name}",
+    "dataclass_type": "an object",
+    "dict_type": "an object",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "literal_error": "{expected}",
+    "missing": "a value",
+    "string_too_short": "a non-empty text",
+    "string_type": "a text",
+    "too_long": "at most {max_length} items",
+    "too_short": "at least {min_length} items",
+    "tuple_type": "a list",
+}
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+
+
+def as_input_error(error: pydantic.ValidationError, kind: Any = None) -> InputError:
+    """Says what pydantic found, as an error of ours.
+
+    Args:
+      error: what it raised. Of several problems, one is taken: a field that is not
+        known, which may be a misspelled one, comes before one that is missing.
+      kind: the model, to suggest the names of its fields; None for no suggestion.
+
+    Returns:
+      An error whose place is like `domains[2].spacing_mm`; "" for the whole.
+    """
+    problems = error.errors()
+    unknown = [problem for problem in problems if problem["type"] in _UNKNOWN]
+    problem = (unknown or problems)[0]
+    where = _place(problem["loc"])
+    context = problem.get("ctx", {})
+    inner = context.get("error")
+    if isinstance(inner, InputError):
+        return inner.within(where, separator=".") if where else inner
+    if unknown:
+        names = _field_names(kind, problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), names, n=1)
+        return InputError(
+            where,
+            expected="no field of this name",
+            received=_shown(problem["input"]),
+            hint=f"Did you mean {near[0]!r}?" if near else "",
+        )
+    received = _shown(problem["input"])
+    if problem["type"] in ("missing", "missing_argument"):
+        received = "nothing"
+    expected = _EXPECTED.get(problem["type"], "")
+    return InputError(
+        where,
+        expected=expected.format(**context)
+        or problem["msg"].removeprefix("Value error, "),
+        received=received,
+    )
+
+
+def require_distinct(where: str, names: Sequence, expected: str) -> None:
+    """Raises InputError if a name occurs twice in `names`."""
+    if len(set(names)) < len(names):
+        raise InputError(where, expected=expected, received=list(names))
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    """("domains", 2, "spacing_mm") as domains[2].spacing_mm."""
+    # Pydantic also says which type of several it tried, and that it was a key.
+    loc = [part for part in loc if part not in ("int", "float", "[key]")]
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc)
+    return text.removeprefix(".")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _field_names(kind: Any, loc: Sequence[str | int]) -> list[str]:
+    """Names on disk of the fields of the model that lies at a place within another."""
+    for part in loc:
+        hints = typing.get_type_hints(_model_in(kind)) if isinstance(part, str) else {}
+        kind = hints.get(part, kind)
+    found = _model_in(kind)
+    if found is None:
+        return []
+    fields = found.__pydantic_fields__
+    return [field.alias or name for name, field in fields.items()]
+
+
+def _model_in(kind: Any) -> Any:
+    """The first model in a type such as `tuple[Domain, ...]`; None if there is none."""
+    if dataclasses.is_dataclass(kind):
+        return kind
+    return next(filter(None, map(_model_in, typing.get_args(kind))), None)
