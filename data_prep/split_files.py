@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import re
@@ -12,6 +11,7 @@ from typing import Any
 from data_prep.splits import Split
 from u2net_tf.domains import SPLITS
 from u2net_tf.errors import InputError
+from u2net_tf.file_format import parse_json
 from u2net_tf.volumes import msd
 
 # Value of `fold` that takes all folds of a file.
@@ -41,9 +41,10 @@ def read_splits(
             f"`splits_file`: {path}", expected="a file", received="no such file"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
         raise InputError(path, expected="JSON", received=error) from error
+    content = parse_json(text, path, "JSON")
     if not isinstance(content, dict):
         raise InputError(
             path, expected="an object of domains", received=type(content).__name__
@@ -104,10 +105,12 @@ def _read_all_folds(where: str, content: dict[str, Any]) -> Split:
     }
     validated = {name: lists["val"] for name, lists in folds.items()}
     _require_once(where, validated, "each case to be validated on in one fold")
-    numbers = [re.search(r"\d+$", name) for name in validated]
+    numbers = [re.search(r"\d{1,9}$", name) for name in validated]
     if all(numbers):
         # fold10 does not come before fold2, however the file is sorted.
-        ordered = sorted(validated, key=lambda name: int(re.search(r"\d+$", name)[0]))
+        ordered = sorted(
+            validated, key=lambda name: int(re.search(r"\d{1,9}$", name)[0])
+        )
         validated = {name: validated[name] for name in ordered}
     every = sorted(case for cases in validated.values() for case in cases)
     for name, lists in folds.items():

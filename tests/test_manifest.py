@@ -102,10 +102,11 @@ def test_cases_and_shards_of_a_split():
 
 
 def test_a_shard_with_other_cases_beside_is_an_error():
-    cases = (make_entry("a", "train", "s"), make_entry("b", "train", "s"))
+    name = "train-00000-of-00001.tfrecord"
+    cases = (make_entry("a", "train", name), make_entry("b", "train", name))
     made = dataclasses.replace(make_manifest(), cases=cases)
-    assert made.shards(("a", "b")) == ["s"]
-    match = "Task90_Organ/s: expected cases of one group, such as a. Received: b beside"
+    assert made.shards(("a", "b")) == [name]
+    match = f"Task90_Organ/{name}: expected cases of one group, such as a. Rec.*: b bes"
     with pytest.raises(InputError, match=match):
         made.shards(("a",))
 
@@ -153,7 +154,8 @@ def test_fingerprint_is_that_of_all_time():
 def test_all_differences_are_listed():
     made = make_manifest()
     assert made.differences(DOMAIN) == []
-    moved = dataclasses.replace(made.cases[0], group="test")
+    shard = "test-00000-of-00001.tfrecord"
+    moved = dataclasses.replace(made.cases[0], group="test", shard=shard)
     made = dataclasses.replace(made, cases=(moved, made.cases[1], made.cases[1]))
     assert [str(difference) for difference in made.differences(DOMAIN)] == [
         "expected case a in train, as in the plan. Received: shards of another plan, "
@@ -323,4 +325,23 @@ def test_bytes_that_are_no_text_name_the_file(tmp_path):
     path.parent.mkdir()
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="manifest.json: expected a manifest"):
+        manifest.load_manifest(tmp_path, DOMAIN.name)
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [
+        "../../other/train-00000-of-00001.tfrecord",
+        "test-00000-of-00001.tfrecord",
+        "train-0-of-1.tfrecord",
+    ],
+)
+def test_a_shard_of_another_group_or_folder_is_refused(tmp_path, shard):
+    content = json.loads(manifest.to_json(make_manifest()))
+    content["cases"][0]["shard"] = shard
+    path = manifest.manifest_path(tmp_path, DOMAIN.name)
+    files.write_text(path, json.dumps(content))
+    with pytest.raises(
+        InputError, match="cases: b: shard: expected a shard of the gro"
+    ):
         manifest.load_manifest(tmp_path, DOMAIN.name)

@@ -129,9 +129,15 @@ class Domain:
     folds: tuple[Annotated[tuple[Text, ...], Field(min_length=1)], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.name in (".", "..") or set("/\\") & set(self.name):
+        if (
+            self.name in (".", "..")
+            or set("/\\") & set(self.name)
+            or not self.name.isprintable()
+        ):
             raise InputError(
-                "name", expected="the name of a folder, not a path", received=self.name
+                "name",
+                expected="the name of a folder, not a path",
+                received=repr(self.name),
             )
         schema.require_distinct("modalities", self.modalities, "distinct names")
         schema.require_distinct("mirror_axes", self.mirror_axes, "each axis once")

@@ -15,6 +15,8 @@ from u2net_tf import __version__, schema
 from u2net_tf.errors import InputError
 
 Content = TypeVar("Content")
+# What is raised where an older file is not as that version wrote it.
+_IN_UPGRADE = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
 
 
 def version() -> str:
@@ -65,13 +67,7 @@ class FileFormat(Generic[Content]):
           InputError: names the source and the field, or the version that wrote a newer
             format.
         """
-        try:
-            fields = json.loads(text, object_pairs_hook=_without_repetition)
-        except InputError as error:
-            raise error.within(source) from None
-        except (ValueError, RecursionError) as error:
-            raise InputError(source, expected=self._expected, received=error) from None
-        return self.from_dict(fields, source)
+        return self.from_dict(parse_json(text, source, self._expected), source)
 
     def from_dict(self, fields: object, source: object) -> Content:
         """Reads what `to_dict` returned. Arguments and errors as for `from_text`."""
@@ -84,6 +80,10 @@ class FileFormat(Generic[Content]):
         fields = dict(fields)
         number = fields.pop("format", 0 if self.oldest == 0 else None)
         written_by = fields.pop("written_by", None)
+        if not isinstance(written_by, str | None):
+            raise InputError(
+                f"{source}: written_by", expected="a text", received=repr(written_by)
+            )
         if type(number) is not int or not self.oldest <= number <= self.number:
             by = f", written by {written_by}" if written_by else ""
             raise InputError(
@@ -101,7 +101,7 @@ class FileFormat(Generic[Content]):
             content = adapter.validate_json(json.dumps(upgraded))
         except pydantic.ValidationError as error:
             raise schema.as_input_error(error, self.kind).within(source) from None
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
+        except _IN_UPGRADE as error:
             raise InputError(
                 source,
                 expected=f"{self._expected}, format {number}",
@@ -135,6 +135,25 @@ class FileFormat(Generic[Content]):
     @property
     def _expected(self) -> str:
         return f"{self.name} as `{self.made_by}` writes it"
+
+
+def parse_json(text: str, source: object, expected: str) -> Any:
+    """Parses JSON in which no field stands twice.
+
+    Args:
+      text: the JSON.
+      source: the file, for error messages.
+      expected: what the file should be.
+
+    Raises:
+      InputError: names the source.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_repetition)
+    except InputError as error:
+        raise error.within(source) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(source, expected=expected, received=error) from None
 
 
 def _absent(wanted: Any, given: Any) -> str:

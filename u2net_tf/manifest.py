@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Collection
 from typing import Any, Literal, get_args
 
@@ -91,6 +92,17 @@ class Manifest:
     skipped: dict[str, str]
     shard_size_mb: Length | None = None
     raw_stamps: dict[str, Stamps] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for entry in self.cases:
+            name = rf"{re.escape(entry.group)}-\d{{5}}-of-\d{{5}}\.tfrecord"
+            if entry.shard and not re.fullmatch(name, entry.shard):
+                raise InputError(
+                    f"cases: {entry.case}: shard",
+                    expected=f"a shard of the group {entry.group}, such as "
+                    f"{entry.group}-00000-of-00001.tfrecord",
+                    received=repr(entry.shard),
+                )
 
     def entries(self, cases: Collection[str]) -> list[CaseEntry]:
         """The entries of these cases, in the order of the shards."""

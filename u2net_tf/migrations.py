@@ -58,7 +58,9 @@ def plan(content: dict[str, Any], number: int) -> dict[str, Any]:
         given = domain.get("preprocessing")
         if isinstance(given, dict):
             domain["preprocessing"] = {**LATER_PREPROCESSING, **given}
-        domain.setdefault("folds", [])
+        if "folds" in domain:
+            raise ValueError("folds, which a plan of this format has not")
+        domain["folds"] = []
     return {**content, "domains": domains}
 
 
@@ -90,7 +92,9 @@ def model_spec(content: dict[str, Any], number: int) -> dict[str, Any]:
     """A model: before format 1 it had no format, and held its plan as text."""
     del number
     inner = json.loads(content["plan"])
-    return {**content, "plan": plan(inner, inner.pop("format"))}
+    if inner.pop("format") != 1:
+        raise ValueError("a plan of another format than 1")
+    return {**content, "plan": plan(inner, 1)}
 
 
 def run_state(content: dict[str, Any], number: int) -> dict[str, Any]:

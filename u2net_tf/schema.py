@@ -89,6 +89,7 @@ _EXPECTED = {
     "int_type": "a whole number",
     "less_than": "a number below {lt:g}",
     "less_than_equal": "a number of at most {le:g}",
+    "json_invalid": "JSON that does not nest so deeply, of valid Unicode",
     "literal_error": "{expected}",
     "missing": "a value",
     "string_too_short": "a non-empty text",

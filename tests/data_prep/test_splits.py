@@ -258,6 +258,18 @@ class TestListedSplit:
         with pytest.raises(InputError, match=f"Task99_Knee.*{message}"):
             split_files.read_splits(path, ["Task99_Knee"], fold="all")
 
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("[" * 100_000, "expected JSON"),
+            ('{"A": ' + "9" * 5000 + "}", "expected JSON"),
+            ('{"A": {"train": ["a"], "train": ["b"], "test": []}}', "it twice"),
+        ],
+    )
+    def test_what_is_no_json_and_what_stands_twice(self, write_splits, text, message):
+        with pytest.raises(InputError, match=f"splits.json: .*{message}"):
+            split_files.read_splits(write_splits(text), ["A"], fold=None)
+
     def test_excluded_cases_drop_out_of_folds(self, write_splits):
         facts, name = make_faulty("image")
         path = write_splits(ALL_FOLDS)

@@ -504,6 +504,21 @@ class TestLoadNetwork:
         with pytest.raises(InputError, match="step-1: expected a checkpoint of u2net"):
             load_network(tmp_path)
 
+    @pytest.mark.parametrize(
+        "spec", [tf.constant(1.0), tf.constant(b"\xff\xfe"), tf.constant(["a", "b"])]
+    )
+    def test_a_checkpoint_whose_spec_is_no_text(self, tmp_path, spec):
+        folder = tmp_path / "checkpoints"
+        folder.mkdir()
+        tf.raw_ops.SaveV2(
+            prefix=str(folder / "step-1"),
+            tensor_names=["spec"],
+            shape_and_slices=[""],
+            tensors=[spec],
+        )
+        with pytest.raises(InputError, match="step-1: expected a checkpoint of u2net"):
+            load_network(tmp_path)
+
     def test_a_network_of_another_version(self, run_of_three, monkeypatch):
         folder, _ = run_of_three
 

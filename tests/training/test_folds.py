@@ -95,6 +95,26 @@ def test_a_run_is_not_resumed_with_another_fold(train, folds_dir, tmp_path):
 
 
 @pytest.mark.usefixtures("toy_network")
+@pytest.mark.parametrize(("into", "fold"), [(0, 1), (1, 1)])
+def test_a_shard_of_another_fold_under_this_one_s_name(
+    train, folds_dir, tmp_path, into, fold
+):
+    """What it holds would be trained and validated on, or be validated on unseen."""
+    folder = shutil.copytree(folds_dir, tmp_path / "data")
+    shard = folder / toy.ONE.name / "fold{}-00000-of-00001.tfrecord"
+    source = str(shard).format(1 - into)
+    shutil.copyfile(source, str(shard).format(into))
+    with pytest.raises(InputError, match=f"a record of {FOLDS[1 - into][0]}"):
+        train(
+            tmp_path / "model",
+            data_dir=folder,
+            fold=fold,
+            validate_every_epochs=1,
+            steps_per_epoch=8,
+        )
+
+
+@pytest.mark.usefixtures("toy_network")
 def test_a_fold_whose_cases_were_skipped(train, folds_dir, tmp_path):
     folder = shutil.copytree(folds_dir, tmp_path / "data")
     _, (manifest,) = load_converted(folder)

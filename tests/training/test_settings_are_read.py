@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+import tensorflow as tf
 import toy
 
 from u2net_tf import adapt, train
@@ -76,7 +77,8 @@ def test_by_adapt(tiny_data, tmp_path, settings_read, monkeypatch):
 
     def batches_of_noise(domains, manifests, data, *, first_step):
         given.append(data)
-        return itertools.repeat(toy.draw_batch(domains[0]))
+        cases = tf.constant(domains[0].train[:2])
+        return itertools.repeat({**toy.draw_batch(domains[0]), "case": cases})
 
     monkeypatch.setattr(loop, "training_dataset", batches_of_noise)
     spec = ModelSpec(

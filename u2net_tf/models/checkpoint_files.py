@@ -151,6 +151,7 @@ class _Reader:
     """Reads a checkpoint, also one that an earlier version wrote."""
 
     def __init__(self, path: str):
+        self._path = path
         self._reader = tf.train.load_checkpoint(path)
         self._stored = self._reader.get_variable_to_shape_map().keys()
         self._spec, self._state = _SPEC, _STATE
@@ -173,11 +174,22 @@ class _Reader:
 
     def spec(self) -> str:
         """Text of the model."""
-        return self._reader.get_tensor(self._spec).decode()
+        return self._text(self._spec)
 
     def state(self) -> str:
         """Text of the run's state."""
-        return self._reader.get_tensor(self._state).decode()
+        return self._text(self._state)
+
+    def _text(self, name: str) -> str:
+        value = self._reader.get_tensor(name)
+        try:
+            return value.decode()
+        except (AttributeError, UnicodeDecodeError):
+            raise InputError(
+                self._path,
+                expected=f"a checkpoint of u2net_tf.train, with a text {name!r}",
+                received=repr(value)[:200],
+            ) from None
 
     def variable(self, path: str) -> np.ndarray:
         """Value of a variable."""

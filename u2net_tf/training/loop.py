@@ -234,6 +234,12 @@ class Run:
                 batch = next(batches)
             received = time.perf_counter()
             turn = self.step % len(names)
+            shards.check_cases(
+                self._data.data_dir,
+                names[turn],
+                self._cases(batch),
+                self._plan.domains[turn].train,
+            )
             loss = self._trainer.step(self._trainer.domains[turn], batch)
             busy += time.perf_counter() - received
             waited += received - started
@@ -273,7 +279,7 @@ class Run:
         if not math.isfinite(loss):
             raise StoppedError(
                 f"step {self.step}: expected a finite loss and gradient. Received: "
-                f"{loss} in domain {domain}, cases {self._cases(batch)}; "
+                f"{loss} in domain {domain}, cases {self._listed(batch)}; "
                 f"{self._what_is_kept()}"
             )
         scale = self._trainer.loss_scale
@@ -285,14 +291,16 @@ class Run:
             "float16; the loss is now scaled by %g",
             self.step,
             domain,
-            self._cases(batch),
+            self._listed(batch),
             scale.value.numpy(),
         )
 
-    def _cases(self, batch) -> str:
+    def _listed(self, batch) -> str:
+        return ", ".join(sorted(self._cases(batch)))
+
+    def _cases(self, batch) -> set[str]:
         local = self._trainer.strategy.experimental_local_results(batch["case"])
-        names = {case.decode() for part in local for case in part.numpy()}
-        return ", ".join(sorted(names))
+        return {case.decode() for part in local for case in part.numpy()}
 
     def _check_variables(self) -> None:
         """A gradient that is not finite shows in the variables, not yet in the loss."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 
 import tensorflow as tf
 
@@ -27,9 +27,38 @@ def reading(data_dir: str | os.PathLike, manifests: Sequence[Manifest]) -> Itera
     """
     try:
         yield
-    except tf.errors.OpError:
+    except tf.errors.OpError as error:
         _check_readable(data_dir, manifests)
-        raise
+        names = ", ".join(manifest.domain for manifest in manifests)
+        raise InputError(
+            f"{data_dir}: {names}",
+            expected="records as the manifest says",
+            received=" ".join(error.message.split())[-300:],
+            hint="`python -m data_prep.verify` checks all of them",
+        ) from error
+
+
+def check_cases(
+    data_dir: str | os.PathLike, domain: str, cases: Set[str], expected: Collection[str]
+) -> None:
+    """Checks of which cases records are that were read.
+
+    Args:
+      data_dir: folder that `data_prep.convert` wrote.
+      domain: the domain's name.
+      cases: the cases that the records say they are of.
+      expected: the cases that the manifest says the shards hold.
+
+    Raises:
+      InputError: if a record is of another case, which may be one of another split.
+    """
+    if others := sorted(cases - set(expected)):
+        raise InputError(
+            f"{data_dir}: {domain}",
+            expected="records of the cases that the manifest says",
+            received=f"a record of {others[0]}",
+            hint="`python -m data_prep.verify` checks all of them",
+        )
 
 
 def _check_readable(data_dir: str | os.PathLike, manifests: Sequence[Manifest]) -> None:

@@ -59,7 +59,10 @@ def validate(
 def _watched_records(
     domain: Domain, manifest: Manifest, data_dir: str | os.PathLike, num_cases: int
 ) -> Iterator[Record]:
-    records = serialized_records(data_dir, manifest, domain.cases(domain.watched_split))
+    cases = domain.cases(domain.watched_split)
+    records = serialized_records(data_dir, manifest, cases)
     with shards.reading(data_dir, [manifest]):
         for serialized in records.take(num_cases):
-            yield to_record(parse(serialized))
+            record = to_record(parse(serialized))
+            shards.check_cases(data_dir, domain.name, {record.case}, cases)
+            yield record

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any
 
 from u2net_tf.domains import Domain
 from u2net_tf.errors import InputError
+from u2net_tf.file_format import parse_json
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
@@ -121,9 +121,10 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     if not path.is_file():
         raise InputError(path, expected="a file", received="no such file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
         raise InputError(path, expected="JSON", received=error) from error
+    content = parse_json(text, path, "JSON")
     if not isinstance(content, dict):
         raise InputError(
             path, expected="a JSON object", received=type(content).__name__
