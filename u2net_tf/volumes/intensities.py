@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 
+from u2net_tf.domains import StatisticsOver
 from u2net_tf.errors import InputError
 
 # Statistics are taken over so many voxels at a time.
@@ -32,7 +35,7 @@ def standardize(
       InputError: if the clipped image is constant, or what mean and std are taken over
         is, or is empty.
     """
-    if statistics_over not in ("all", "positive"):
+    if statistics_over not in get_args(StatisticsOver):
         raise ValueError(
             f"statistics_over: expected all or positive. Received: {statistics_over!r}"
         )

@@ -1,0 +1,33 @@
+"""What a user may choose is what the network and the input have, and no more.
+
+Settings do not import TensorFlow, so that `--help` answers at once; so these tests
+compare their choices with what they choose among.
+"""
+
+from typing import get_args
+
+from u2net_tf import records
+from u2net_tf.config.compute import ComputeConfig
+from u2net_tf.config.network import _SECOND_UP_CONVS, Adapter
+from u2net_tf.manifest import COMPRESSIONS
+from u2net_tf.networks import complexity
+from u2net_tf.networks.blocks import SECOND_UP_CONVS
+from u2net_tf.networks.recomputation import RECOMPUTE
+from u2net_tf.networks.units import UNITS
+
+
+def test_adapters():
+    assert set(get_args(Adapter)) == set(UNITS) == {*complexity.ADAPTERS, "none"}
+
+
+def test_gradient_checkpointing():
+    field = ComputeConfig.model_fields["gradient_checkpointing"]
+    assert get_args(field.annotation) == tuple(RECOMPUTE)
+
+
+def test_last_convolution_of_a_decoder_block():
+    assert set(_SECOND_UP_CONVS.values()) == {*SECOND_UP_CONVS, None}
+
+
+def test_compressions():
+    assert set(COMPRESSIONS) == set(records.COMPRESSION_TYPES)
