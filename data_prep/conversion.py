@@ -165,9 +165,7 @@ def _check_same(
     try:
         manifest.check_plan(domain)
     except InputError as error:
-        raise InputError(
-            where, expected=error.expected, received=error.received, hint=again
-        ) from None
+        raise error.within(where, hint=again) from None
     for name in ("image_dtype", "compression", "shard_size_mb"):
         received, wanted = getattr(manifest, name), getattr(settings, name)
         if received not in (wanted, None):

@@ -11,7 +11,7 @@ from typing import Any
 from data_prep.splits import Split
 from u2net_tf.domains import SPLITS
 from u2net_tf.errors import InputError
-from u2net_tf.file_format import parse_json
+from u2net_tf.file_format import load_json
 from u2net_tf.volumes import msd
 
 # Value of `fold` that takes all folds of a file.
@@ -40,11 +40,7 @@ def read_splits(
         raise InputError(
             f"`splits_file`: {path}", expected="a file", received="no such file"
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(path, expected="JSON", received=error) from error
-    content = parse_json(text, path, "JSON")
+    content = load_json(path)
     if not isinstance(content, dict):
         raise InputError(
             path, expected="an object of domains", received=type(content).__name__

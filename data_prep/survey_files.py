@@ -64,9 +64,8 @@ SURVEY = FileFormat(
     name="a survey",
     made_by="python -m data_prep.survey",
     kind=Survey,
-    number=2,
     oldest=1,
-    upgrade=migrations.survey,
+    upgrades=(migrations.survey,),
 )
 
 

@@ -1,4 +1,4 @@
-"""A `Progress` that remembers what it was told, for tests of who reports it."""
+"""A `Progress` that records what is reported to it."""
 
 
 class RecordedProgress:

@@ -40,12 +40,12 @@ class Outer:
         schema.require_distinct("parts", edges, "distinct edges")
 
 
-def upgrade(content, number):
-    return {"note": None, "by_name": {}, **content} if number < 2 else content
+def upgrade(content):
+    return {"note": None, "by_name": {}, **content}
 
 
 FORMAT = FileFormat(
-    name="a thing", made_by="make", kind=Outer, number=2, oldest=1, upgrade=upgrade
+    name="a thing", made_by="make", kind=Outer, oldest=1, upgrades=(upgrade,)
 )
 OUTER = Outer(title="x", parts=(Inner(0.5), Inner(1.5, (2, 3))))
 

@@ -4,8 +4,8 @@
       --model_dir=NEW_MODEL_DIR
 
 What domains share is frozen; only what is the new domain's own is trained. The new
-folder's model serves old and new domains; the old folder is only read. Interrupted, it
-goes on from the last checkpoint when it is run again.
+folder's model serves old and new domains; the old folder is only read. If interrupted,
+it resumes from the last checkpoint when rerun.
 """
 
 from u2net_tf import command, machine

@@ -49,13 +49,21 @@ class InputError(ValueError):
         text = f"expected {self.expected}. Received: {self.received}"
         return f"{text}. {self.hint}" if self.hint else text
 
-    def within(self, where: object, *, separator: str = ": ") -> InputError:
-        """The same error, placed more exactly: `where` precedes its own place."""
+    def within(
+        self, where: object, *, separator: str = ": ", hint: str = ""
+    ) -> InputError:
+        """The same error, placed more exactly: `where` precedes its own place.
+
+        Args:
+          where: as of the class.
+          separator: between the two places.
+          hint: replaces its own, if given.
+        """
         return type(self)(
             f"{where}{separator}{self.where}" if self.where else where,
             expected=self.expected,
             received=self.received,
-            hint=self.hint,
+            hint=hint or self.hint,
         )
 
 

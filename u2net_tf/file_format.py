@@ -36,19 +36,21 @@ class FileFormat(Generic[Content]):
       name: what the file is, with an article: "a plan".
       made_by: the command that writes it.
       kind: the model.
-      number: the newest format.
       oldest: the oldest format that was ever written; 0 for files that say none.
-      upgrade: takes the object of a file of an older format, without "format" and
-        "written_by", and that format (0 where it says none), and returns today's
-        object. See `migrations`.
+      upgrades: from each format, beginning with the oldest, to the next: a function of
+        the object of a file, without "format" and "written_by". See `migrations`.
     """
 
     name: str
     made_by: str
     kind: type[Content]
-    number: int
     oldest: int
-    upgrade: Callable[[dict[str, Any], int], dict[str, Any]]
+    upgrades: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...]
+
+    @property
+    def number(self) -> int:
+        """The newest format."""
+        return self.oldest + len(self.upgrades)
 
     def to_dict(self, content: Content) -> dict[str, Any]:
         """The JSON object of a file, its format first."""
@@ -67,7 +69,7 @@ class FileFormat(Generic[Content]):
           InputError: names the source and the field, or the version that wrote a newer
             format.
         """
-        return self.from_dict(parse_json(text, source, self._expected), source)
+        return self.from_dict(_parse_json(text, source, self._expected), source)
 
     def from_dict(self, fields: object, source: object) -> Content:
         """Reads what `to_dict` returned. Arguments and errors as for `from_text`."""
@@ -94,11 +96,10 @@ class FileFormat(Generic[Content]):
             )
         adapter = pydantic.TypeAdapter(self.kind)
         try:
-            upgraded = fields
-            if number < self.number:
-                upgraded = self.upgrade(fields, number)
+            for upgrade in self.upgrades[number - self.oldest :]:
+                fields = upgrade(fields)
             # In JSON pydantic takes a list for a tuple and a text key for a number.
-            content = adapter.validate_json(json.dumps(upgraded))
+            content = adapter.validate_json(json.dumps(fields))
         except pydantic.ValidationError as error:
             raise schema.as_input_error(error, self.kind).within(source) from None
         except _IN_UPGRADE as error:
@@ -107,9 +108,9 @@ class FileFormat(Generic[Content]):
                 expected=f"{self._expected}, format {number}",
                 received=repr(error),
             ) from None
-        fields = adapter.dump_python(content, mode="json", by_alias=True)
-        if absent := _absent(fields, upgraded):
-            # Defaults are for the code. What an older file lacks, `upgrade` fills in.
+        wanted = adapter.dump_python(content, mode="json", by_alias=True)
+        if absent := _absent(wanted, fields):
+            # Defaults are for the code. What an older file lacks, `upgrades` fill in.
             raise InputError(
                 f"{source}: {absent}", expected="a value", received="nothing"
             )
@@ -123,31 +124,40 @@ class FileFormat(Generic[Content]):
         """
         path = pathlib.Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            fields = load_json(path, self._expected, encoding="utf-8")
         except FileNotFoundError:
             raise InputError(
                 path, expected=self._expected, received="no such file"
             ) from None
-        except UnicodeDecodeError as error:
-            raise InputError(path, expected=self._expected, received=error) from None
-        return self.from_text(text, path)
+        return self.from_dict(fields, path)
 
     @property
     def _expected(self) -> str:
         return f"{self.name} as `{self.made_by}` writes it"
 
 
-def parse_json(text: str, source: object, expected: str) -> Any:
-    """Parses JSON in which no field stands twice.
+def load_json(
+    path: pathlib.Path, expected: str = "JSON", *, encoding: str = "utf-8-sig"
+) -> Any:
+    """Reads a JSON file in which no field stands twice.
 
     Args:
-      text: the JSON.
-      source: the file, for error messages.
-      expected: what the file should be.
+      path: the file.
+      expected: what it should be, for error messages.
+      encoding: UTF-8, unless given with or without a byte order mark.
 
     Raises:
-      InputError: names the source.
+      InputError: if it is no such JSON.
+      OSError: if it cannot be read.
     """
+    try:
+        text = path.read_text(encoding=encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(path, expected=expected, received=error) from None
+    return _parse_json(text, path, expected)
+
+
+def _parse_json(text: str, source: object, expected: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_without_repetition)
     except InputError as error:

@@ -170,9 +170,8 @@ MANIFEST = FileFormat(
     name="a manifest",
     made_by="python -m data_prep.convert",
     kind=Manifest,
-    number=2,
     oldest=1,
-    upgrade=migrations.manifest,
+    upgrades=(migrations.manifest,),
 )
 
 

@@ -1,7 +1,7 @@
 """All that is known of how older versions wrote files.
 
-A function here takes what an older version wrote and returns what this version would
-have written. Nothing else in the project knows an older format.
+A function here that takes a file's content takes that of the format before and returns
+what this version would have written. Nothing else in the project knows an older format.
 
 | format | release 0.1.0 | now |
 |---|---|---|
@@ -50,9 +50,8 @@ LATER_PREPROCESSING = {
 OBSOLETE_IN_CHECKPOINTS = ("checkpoint",)
 
 
-def plan(content: dict[str, Any], number: int) -> dict[str, Any]:
+def plan(content: dict[str, Any]) -> dict[str, Any]:
     """A plan: domains got folds in format 2, preprocessing three fields before."""
-    del number
     domains = [dict(domain) for domain in content["domains"]]
     for domain in domains:
         given = domain.get("preprocessing")
@@ -64,9 +63,8 @@ def plan(content: dict[str, Any], number: int) -> dict[str, Any]:
     return {**content, "domains": domains}
 
 
-def manifest(content: dict[str, Any], number: int) -> dict[str, Any]:
+def manifest(content: dict[str, Any]) -> dict[str, Any]:
     """A manifest: before format 2 a shard belonged to a split, and so did its hash."""
-    del number
     cases = [dict(entry) for entry in content["cases"]]
     for entry in cases:
         if "split" in entry:
@@ -79,31 +77,28 @@ def manifest(content: dict[str, Any], number: int) -> dict[str, Any]:
     }
 
 
-def survey(content: dict[str, Any], number: int) -> dict[str, Any]:
+def survey(content: dict[str, Any]) -> dict[str, Any]:
     """A survey: in format 1 it listed the faults of its cases once more."""
-    del number
     domains = [dict(domain) for domain in content["domains"]]
     for domain in domains:
         domain.pop("faults", None)
     return {**content, "domains": domains}
 
 
-def model_spec(content: dict[str, Any], number: int) -> dict[str, Any]:
+def model_spec(content: dict[str, Any]) -> dict[str, Any]:
     """A model: before format 1 it had no format, and held its plan as text."""
-    del number
     inner = json.loads(content["plan"])
     if inner.pop("format") != 1:
         raise ValueError("a plan of another format than 1")
-    return {**content, "plan": plan(inner, 1)}
+    return {**content, "plan": plan(inner)}
 
 
-def run_state(content: dict[str, Any], number: int) -> dict[str, Any]:
+def run_state(content: dict[str, Any]) -> dict[str, Any]:
     """The state of a run.
 
     Before format 1 it had no format; what a run needs to resume was one level below;
     and before release 0.1.0 that was all there was.
     """
-    del number
     if "run" not in content:
         content = {"state": content, "run": {}}
     state = content["state"]
@@ -115,9 +110,8 @@ def run_state(content: dict[str, Any], number: int) -> dict[str, Any]:
     return {**state, "run": content["run"], "best": best, "records": None}
 
 
-def unversioned(content: dict[str, Any], number: int) -> dict[str, Any]:
+def unversioned(content: dict[str, Any]) -> dict[str, Any]:
     """A file that is today what it was when it said no format."""
-    del number
     return content
 
 

@@ -18,9 +18,8 @@ PLAN = FileFormat(
     name="a plan",
     made_by="python -m data_prep.plan",
     kind=Plan,
-    number=2,
     oldest=1,
-    upgrade=migrations.plan,
+    upgrades=(migrations.plan,),
 )
 
 

@@ -3,7 +3,7 @@
   python -m u2net_tf.train --flagfile=u2net_tf/flagfiles/universal.flags \
       --data_dir=DIR --model_dir=DIR
 
-Interrupted, it goes on from the last checkpoint when it is run again.
+If interrupted, it resumes from the last checkpoint when rerun.
 """
 
 from __future__ import annotations

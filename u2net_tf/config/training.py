@@ -140,7 +140,7 @@ class TrainConfig(RunningConfig):
     independent: bool = Field(
         False,
         description="Train a model of its own for each domain, one after the other, in "
-        "MODEL_DIR/DOMAIN: the plan's patch, pools and batch unless told otherwise.",
+        "MODEL_DIR/DOMAIN: the plan's patch, pools and batch unless these are set.",
     )
 
 

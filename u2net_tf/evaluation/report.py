@@ -75,9 +75,8 @@ SUMMARY = FileFormat(
     name="a summary",
     made_by="python -m u2net_tf.evaluate",
     kind=Summary,
-    number=1,
     oldest=0,
-    upgrade=migrations.unversioned,
+    upgrades=(migrations.unversioned,),
 )
 
 

@@ -102,9 +102,8 @@ SCORE = FileFormat(
     name="a score",
     made_by="python -m u2net_tf.evaluate",
     kind=Score,
-    number=1,
     oldest=0,
-    upgrade=migrations.unversioned,
+    upgrades=(migrations.unversioned,),
 )
 
 

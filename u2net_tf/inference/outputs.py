@@ -35,9 +35,8 @@ RECORD = FileFormat(
     name="a record of a prediction",
     made_by="python -m u2net_tf.predict",
     kind=Record,
-    number=1,
     oldest=0,
-    upgrade=migrations.unversioned,
+    upgrades=(migrations.unversioned,),
 )
 
 

@@ -138,35 +138,30 @@ class Checkpoints:
         return state
 
     def _restore(self, path: str) -> tuple[str, RunState]:
-        state = read_state(path)
+        state, spec = read_state(path), read_spec(path)
+        was_trained = checkpoint_files.has_optimizers(path)
         try:
-            check_same_spec(self._spec, read_spec(path))
-            self._check_invariants(path, state.invariants)
-        except DamagedCheckpointError:
-            raise
+            check_same_spec(self._spec, spec)
+            self._check_run(state, was_trained)
         except InputError as error:
-            if error.where:
-                raise
-            raise InputError(
+            raise error.within(
                 path,
-                expected=error.expected,
-                received=error.received,
                 hint="Use another `model_dir`, or the plan and settings that this "
                 "model was trained with",
             ) from None
         checkpoint_files.restore(path, self._variables)
         return path, state
 
-    def _check_invariants(self, path: str, found: Mapping[str, Any]) -> None:
-        """Raises InputError, without a place, if those of the saved run are others."""
-        if self._is_trained and not checkpoint_files.has_optimizers(path):
+    def _check_run(self, state: RunState, was_trained: bool) -> None:
+        """Raises InputError, without a place, if the saved run was another."""
+        if self._is_trained and not was_trained:
             raise InputError(
                 "",
                 expected="a model that was trained here",
                 received="one that was composed of others, whose training cannot be "
                 "resumed",
             )
-        for name, value in found.items():
+        for name, value in state.invariants.items():
             if self._invariants.get(name) != value:
                 raise InputError(
                     "", expected=f"{name} {self._invariants.get(name)}", received=value

@@ -49,9 +49,8 @@ MODEL = FileFormat(
     name="a model",
     made_by="python -m u2net_tf.train",
     kind=ModelSpec,
-    number=1,
     oldest=0,
-    upgrade=migrations.model_spec,
+    upgrades=(migrations.model_spec,),
 )
 
 

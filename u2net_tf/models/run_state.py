@@ -65,9 +65,8 @@ STATE = FileFormat(
     name="the state of a run",
     made_by="python -m u2net_tf.train",
     kind=RunState,
-    number=1,
     oldest=0,
-    upgrade=migrations.run_state,
+    upgrades=(migrations.run_state,),
 )
 
 

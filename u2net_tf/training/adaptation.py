@@ -15,7 +15,6 @@ from absl import logging
 
 from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError
-from u2net_tf.manifest import load_converted
 from u2net_tf.models import checksums, composition
 from u2net_tf.models.checkpoints import load_network
 from u2net_tf.progress import Progress, silent
@@ -63,9 +62,8 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
             expected="a folder outside of `from`",
             received=model_dir,
         )
-    plan, manifests = load_converted(config.data.data_dir, [config.domain])
-    plan = plan.with_fold(config.data.fold)
-    (new,) = start.without_skipped(plan, manifests).domains
+    plan, manifests = start.load_training_data(config.data, [config.domain])
+    (new,) = plan.domains
     config = config.with_changes(
         patch_size=parent_spec.patch_size, resize_method=parent_spec.resize_method
     )

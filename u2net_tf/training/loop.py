@@ -39,7 +39,7 @@ class Run:
       trainer: takes the steps; says which domains are trained.
       spec: what the network is.
       manifests: of the trained domains' shards, in the order of `trainer.domains`.
-      config: what the run is told.
+      config: settings of the run.
       identity: what else a run that goes on must have in common with this one.
       progress: shows how many steps of an epoch are done.
 
@@ -66,6 +66,8 @@ class Run:
         )
         self._manifests = manifests
         self._data = config.data
+        self._training_cases = [frozenset(d.train) for d in self._plan.domains]
+        self._records = self._hash_records()
         self._rule = config.schedule
         self._settings = config.run
         self._checkpoints = Checkpoints(
@@ -168,7 +170,7 @@ class Run:
 
     def _save(self, row: dict[str, float]) -> None:
         state = RunState(
-            step=self.step, schedule=self.state, row=row, records=self._records()
+            step=self.step, schedule=self.state, row=row, records=self._records
         )
         watched = [
             domain.name
@@ -178,7 +180,7 @@ class Run:
         ]
         self._checkpoints.save(state, best.candidate(row, domains=watched))
 
-    def _records(self) -> str:
+    def _hash_records(self) -> str:
         """Hash of the records that are trained on, and of their order on disk."""
         rows = [
             [domain.name, entry.shard, entry.case, entry.checksum]
@@ -190,7 +192,7 @@ class Run:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     def _warn_of_other_records(self, before: str | None) -> None:
-        if before not in (None, self._records()):
+        if before not in (None, self._records):
             logging.warning(
                 "%s: the shards are not those that this run was trained on before: it "
                 "will not end as it would have with them",
@@ -238,7 +240,7 @@ class Run:
                 self._data.data_dir,
                 names[turn],
                 self._cases(batch),
-                self._plan.domains[turn].train,
+                self._training_cases[turn],
             )
             loss = self._trainer.step(self._trainer.domains[turn], batch)
             busy += time.perf_counter() - received

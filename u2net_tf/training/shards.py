@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Collection, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 
 import tensorflow as tf
 
@@ -39,7 +39,7 @@ def reading(data_dir: str | os.PathLike, manifests: Sequence[Manifest]) -> Itera
 
 
 def check_cases(
-    data_dir: str | os.PathLike, domain: str, cases: Set[str], expected: Collection[str]
+    data_dir: str | os.PathLike, domain: str, cases: Set[str], expected: Set[str]
 ) -> None:
     """Checks of which cases records are that were read.
 
@@ -52,7 +52,7 @@ def check_cases(
     Raises:
       InputError: if a record is of another case, which may be one of another split.
     """
-    if others := sorted(cases - set(expected)):
+    if others := sorted(cases - expected):
         raise InputError(
             f"{data_dir}: {domain}",
             expected="records of the cases that the manifest says",

@@ -47,8 +47,7 @@ def train(config: TrainConfig, *, progress: Progress = silent) -> Run:
     """
     started = time.monotonic()
     data = config.data
-    plan, manifests = load_converted(data.data_dir, config.domains)
-    plan = without_skipped(plan.with_fold(data.fold), manifests)
+    plan, manifests = load_training_data(data, config.domains)
     spec = ModelSpec(
         plan=plan,
         pools=common_pools(plan, config.network.pools),
@@ -140,7 +139,7 @@ def finish(run: Run, config: RunningConfig, *, started: float) -> None:
 
     Args:
       run: restored; `run.minutes` is set.
-      config: what it is told; written to `flags.txt`, a flagfile that repeats it.
+      config: settings of the run; written to `flags.txt`, a flagfile that repeats it.
       started: `time.monotonic()` at the start.
     """
     run.log_devices()
@@ -184,6 +183,26 @@ def summary(run: Run) -> str:
         f"curves in {folder / 'training.csv'} and "
         f"tensorboard --logdir={folder / 'tensorboard'}"
     )
+
+
+def load_training_data(
+    data: DataConfig, names: Sequence[str]
+) -> tuple[Plan, list[Manifest]]:
+    """The plan and manifests of what is trained on.
+
+    Args:
+      data: gives the folder of the shards, and the fold.
+      names: the domains wanted; all if empty.
+
+    Returns:
+      The plan of these domains, with its folds made splits and without the cases that
+      `convert` skipped, and their manifests.
+
+    Raises:
+      InputError: as of `load_converted`, `Plan.with_fold` and `without_skipped`.
+    """
+    plan, manifests = load_converted(data.data_dir, tuple(names))
+    return without_skipped(plan.with_fold(data.fold), manifests), manifests
 
 
 def without_skipped(plan: Plan, manifests: Sequence[Manifest]) -> Plan:

@@ -64,5 +64,5 @@ def _watched_records(
     with shards.reading(data_dir, [manifest]):
         for serialized in records.take(num_cases):
             record = to_record(parse(serialized))
-            shards.check_cases(data_dir, domain.name, {record.case}, cases)
+            shards.check_cases(data_dir, domain.name, {record.case}, set(cases))
             yield record

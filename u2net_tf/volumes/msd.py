@@ -10,7 +10,7 @@ from typing import Any
 
 from u2net_tf.domains import Domain
 from u2net_tf.errors import InputError
-from u2net_tf.file_format import parse_json
+from u2net_tf.file_format import load_json
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
@@ -120,11 +120,7 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     path = folder / "dataset.json"
     if not path.is_file():
         raise InputError(path, expected="a file", received="no such file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(path, expected="JSON", received=error) from error
-    content = parse_json(text, path, "JSON")
+    content = load_json(path)
     if not isinstance(content, dict):
         raise InputError(
             path, expected="a JSON object", received=type(content).__name__
