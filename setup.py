@@ -29,16 +29,16 @@ DEV = [
 ]
 
 COMMANDS = {
-    "u2net-survey": "data_prep.survey",
-    "u2net-plan": "data_prep.plan",
-    "u2net-convert": "data_prep.convert",
+    "u2net-survey": "data_prep.survey.__main__",
+    "u2net-plan": "data_prep.plan.__main__",
+    "u2net-convert": "data_prep.convert.__main__",
     "u2net-verify": "data_prep.verify",
     "u2net-train": "u2net_tf.train",
     "u2net-adapt": "u2net_tf.adapt",
     "u2net-compose": "u2net_tf.compose",
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-predict": "u2net_tf.predict",
-    "u2net-complexity": "u2net_tf.networks.complexity",
+    "u2net-complexity": "u2net_tf.complexity",
 }
 
 setuptools.setup(

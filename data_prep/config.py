@@ -7,14 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from u2net_tf.config.base import Config
-from u2net_tf.domains import (
+from u2net_tf.plan.domains import (
     Preprocessing,
     SizeRounding,
     SpacingSource,
     StatisticsOver,
     UnknownLabels,
 )
-from u2net_tf.manifest import Compression, ImageDtype
+from u2net_tf.shards.manifest import Compression, ImageDtype
 
 # Defaults of a plan's preprocessing: the paper's.
 _PAPER = Preprocessing()

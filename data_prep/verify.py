@@ -17,13 +17,13 @@ from u2net_tf.progress import Progress, silent
 from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
-    from u2net_tf.domains import Domain
-    from u2net_tf.manifest import CaseEntry, Manifest
+    from u2net_tf.plan.domains import Domain
+    from u2net_tf.shards.manifest import CaseEntry, Manifest
 
 
 def main(config: VerifyConfig) -> None:
     """Verifies every domain; exit status 1 if anything is wrong."""
-    from u2net_tf.manifest import load_converted
+    from u2net_tf.shards.manifest import load_converted
 
     plan, manifests = load_converted(config.data_dir, config.domains, check_plan=False)
     machine.import_tensorflow()
@@ -97,7 +97,7 @@ def _shard_problems(
 ) -> Iterator[command.InputError]:
     import tensorflow as tf
 
-    from u2net_tf.records import COMPRESSION_TYPES
+    from u2net_tf.shards.records import COMPRESSION_TYPES
 
     if not path.is_file():
         yield command.InputError(path, expected="a shard", received="no such file")
@@ -130,7 +130,7 @@ def _check_record(serialized: bytes, entry: CaseEntry, domain: Domain) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from u2net_tf import records
+    from u2net_tf.shards import records
 
     if hashlib.sha256(serialized).hexdigest() != entry.checksum:
         raise command.InputError(

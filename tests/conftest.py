@@ -16,7 +16,7 @@ import pytest
 from command_server import arguments_of, checked
 from command_session import tensorflow_server
 
-from u2net_tf.domains import Plan
+from u2net_tf.plan.domains import Plan
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Seconds that each test file took; `make test-seconds` writes it.
@@ -204,11 +204,11 @@ def tiny_data(tmp_path_factory) -> TinyData:
     """Scans of `toy.PLAN` and their shards; to be left as they are."""
     import toy
 
-    from data_prep import conversion
     from data_prep.config import ConversionConfig
+    from data_prep.convert import convert_domains
 
     folder = tmp_path_factory.mktemp("tiny")
     plan = toy.write_scans(folder / "raw")
     settings = ConversionConfig(data_dir=str(folder / "data"), num_workers=1)
-    conversion.convert(plan, settings)
+    convert_domains.convert(plan, settings)
     return TinyData(folder / "raw", folder / "data", plan)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from u2net_tf.domains import Domain, Label, Plan, Preprocessing
+from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
 
 KNEE = Domain(
     name="Knee",

@@ -6,14 +6,14 @@ compare their choices with what they choose among.
 
 from typing import get_args
 
-from u2net_tf import records
+from u2net_tf import complexity
 from u2net_tf.config.compute import ComputeConfig
 from u2net_tf.config.network import _SECOND_UP_CONVS, Adapter
-from u2net_tf.manifest import COMPRESSIONS
-from u2net_tf.networks import complexity
 from u2net_tf.networks.blocks import SECOND_UP_CONVS
-from u2net_tf.networks.recomputation import RECOMPUTE
-from u2net_tf.networks.units import UNITS
+from u2net_tf.networks.conv_units import UNITS
+from u2net_tf.networks.gradient_checkpointing import RECOMPUTE
+from u2net_tf.shards import records
+from u2net_tf.shards.manifest import COMPRESSIONS
 
 
 def test_adapters():

@@ -18,7 +18,7 @@ COMMANDS = (
     "u2net_tf.compose",
     "u2net_tf.evaluate",
     "u2net_tf.predict",
-    "u2net_tf.networks.complexity",
+    "u2net_tf.complexity",
     "tools.draw_network",
     "tools.port_torch_weights",
 )

@@ -8,18 +8,18 @@ import pydantic
 import pytest
 from pydantic import Field
 
-from data_prep.survey_files import SURVEY
+from data_prep.survey.survey_file import SURVEY
 from u2net_tf import file_format, schema
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.report import SUMMARY
 from u2net_tf.evaluation.scoring import SCORE
+from u2net_tf.evaluation.tables import SUMMARY
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference.outputs import RECORD
-from u2net_tf.manifest import MANIFEST
-from u2net_tf.models.model_spec import MODEL
 from u2net_tf.models.run_state import STATE
-from u2net_tf.plan_files import PLAN
+from u2net_tf.models.spec import MODEL
+from u2net_tf.plan.plan_file import PLAN
 from u2net_tf.schema import Size, Text
+from u2net_tf.shards.manifest import MANIFEST
 
 
 @schema.model

@@ -14,9 +14,9 @@ OF_COMMANDS = (
     "u2net_tf.config.flagfile",
     "u2net_tf.command_flags",
     "u2net_tf.command",
-    "u2net_tf.networks.complexity",
     *COMMANDS,
-    *(f"data_prep.{name}" for name in ("survey", "plan", "convert", "verify")),
+    *(f"data_prep.{name}.__main__" for name in ("survey", "plan", "convert")),
+    "data_prep.verify",
 )
 BELOW_THE_COMMANDS = [
     path for path in [*LIBRARY, *PREPARATION] if name_of(path) not in OF_COMMANDS

@@ -15,9 +15,9 @@ import nibabel as nib
 import numpy as np
 import tensorflow as tf
 
-from u2net_tf.domains import Domain, Label, Plan
-from u2net_tf.models.model_spec import ModelSpec, build_network
-from u2net_tf.training.trainer import Trainer
+from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.training.step import Trainer
 
 ONE = Domain(
     name="Task91_One",

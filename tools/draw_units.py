@@ -21,7 +21,7 @@ MODES = {"none": "shared, independent", "separable": "universal, the paper's"}
 
 def draw_units(axis: Axes) -> None:
     """Draws what may stand in for a convolution of the trunk, one unit for each."""
-    from u2net_tf.networks.units import UNITS
+    from u2net_tf.networks.conv_units import UNITS
 
     axis.set_xlim(-0.3, 11.2)
     axis.set_ylim(-2.7, 0.45)

@@ -25,13 +25,8 @@ from absl import flags
 from u2net_tf import command, command_flags, machine
 from u2net_tf.config.data import RESIZE_METHODS
 from u2net_tf.config.network import NetworkConfig
-from u2net_tf.models.model_spec import (
-    ModelSpec,
-    build_network,
-    check_patches,
-    common_pools,
-)
-from u2net_tf.plan_files import load_plan
+from u2net_tf.models.spec import ModelSpec, build_network, check_patches, common_pools
+from u2net_tf.plan.plan_file import load_plan
 
 
 def define_flags() -> None:

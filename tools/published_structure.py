@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from u2net_tf.errors import InputError
-from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.blocks import published_second_up_conv
 from u2net_tf.wording import quantity
 

@@ -5,12 +5,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from u2net_tf.errors import InputError
+from u2net_tf.networks.conv_units import ParallelUnit, SeparableUnit, SeriesUnit
 from u2net_tf.networks.layers import DepthwiseConv3D, DomainConv3D, DomainNorm
-from u2net_tf.networks.units import (
-    ParallelUnit,
-    SeparableUnit,
-    SeriesUnit,
-)
 
 # Convolutions of PyTorch are (O, I, D, H, W); ours (D, H, W, I, O), depthwise (D, H,
 # W, C) of PyTorch's (C, 1, D, H, W).

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from u2net_tf.domains import Domain
-    from u2net_tf.manifest import Manifest
+    from u2net_tf.plan.domains import Domain
+    from u2net_tf.shards.manifest import Manifest
 
 TITLES = ("axial, before", "after", "coronal, before", "after")
 # The axis that each picture looks along.
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
     patch_size = command_flags.triple(values["patch_size"], least=1)
     augmentation = command_flags.read(AugmentationConfig)
     machine.import_tensorflow()
-    from u2net_tf.manifest import load_converted
+    from u2net_tf.shards.manifest import load_converted
 
     sampling = SamplingConfig(
         oversample_foreground_fraction=1.0, mirror_probability=values.mirror_probability

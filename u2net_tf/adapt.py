@@ -16,7 +16,7 @@ def main(config: AdaptConfig) -> None:
     """Adds the domain, or goes on training it."""
     machine.import_tensorflow()
     from u2net_tf.training.adaptation import adapt
-    from u2net_tf.training.start import summary
+    from u2net_tf.training.runs import summary
 
     run, checksums = adapt(config, progress=command.progress_bar)
     print(command.name_flags(summary(run)))

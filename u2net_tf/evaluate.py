@@ -12,7 +12,7 @@ import pathlib
 
 from u2net_tf import command, machine
 from u2net_tf.config.inference import EvaluateConfig
-from u2net_tf.domains import Domain, Plan
+from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.wording import quantity
 
 
@@ -20,7 +20,7 @@ def main(config: EvaluateConfig) -> None:
     """Scores every domain and prints the table."""
     machine.import_tensorflow()
     from u2net_tf import files
-    from u2net_tf.evaluation import report, scoring
+    from u2net_tf.evaluation import scoring, tables
     from u2net_tf.inference.predictor import Predictor
 
     output_dir = pathlib.Path(
@@ -57,13 +57,13 @@ def main(config: EvaluateConfig) -> None:
             progress=command.progress_bar,
         )
     checkpoint = ", ".join(checkpoints.values())
-    rows = report.summarize(scores, [domain for _, domain in chosen])
-    files.write_text(output_dir / "dice.csv", report.cases_to_csv(scores))
+    rows = tables.summarize(scores, [domain for _, domain in chosen])
+    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
     files.write_text(
         output_dir / "summary.json",
-        report.summary_to_json(rows, split=config.split, checkpoint=checkpoint),
+        tables.summary_to_json(rows, split=config.split, checkpoint=checkpoint),
     )
-    print(report.format_table(rows))
+    print(tables.format_table(rows))
     print(
         f"{quantity(len(scores), f'{config.split} case')} of {checkpoint}: dice.csv, "
         f"summary.json and predictions in {output_dir}"

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 def main(config: TrainConfig) -> None:
     """Trains, or goes on training."""
     machine.import_tensorflow()
-    from u2net_tf.training import start
+    from u2net_tf.training import runs
 
     def report(run: Run) -> None:
-        print(command.name_flags(start.summary(run)), flush=True)
+        print(command.name_flags(runs.summary(run)), flush=True)
 
     if config.independent:
-        start.train_independently(
+        runs.train_independently(
             config, progress=command.progress_bar, on_finished=report
         )
     else:
-        report(start.train(config, progress=command.progress_bar))
+        report(runs.train(config, progress=command.progress_bar))
 
 
 def run() -> None:

@@ -13,10 +13,10 @@ import pytest
 from event_files import scalars_of
 from make_artefacts import ONE, THREE, TWO, rows_of
 
-from data_prep import survey_files
-from u2net_tf.manifest import load_converted
+from data_prep.survey import survey_file
 from u2net_tf.models.checkpoints import load_spec, serving
-from u2net_tf.plan_files import load_plan
+from u2net_tf.plan.plan_file import load_plan
+from u2net_tf.shards.manifest import load_converted
 
 pytestmark = pytest.mark.usefixtures("plain_route")
 
@@ -97,7 +97,7 @@ def test_every_byte_is_as_it_was_written(release):
 class TestDataPreparation:
     @each_release
     def test_survey(self, release):
-        domains = survey_files.load_survey(frozen(release) / "survey")
+        domains = survey_file.load_survey(frozen(release) / "survey")
         assert [domain.name for domain in domains] == [ONE, TWO, THREE]
         assert [len(domain.cases) for domain in domains] == [5, 5, 5]
         assert not [fault for domain in domains for fault in domain.faults]

@@ -15,10 +15,10 @@ import pytest
 import tensorflow as tf
 import toy
 
-from u2net_tf.domains import Plan
-from u2net_tf.models.model_spec import ModelSpec
-from u2net_tf.networks import blocks, layers, units
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks import blocks, conv_units, layers
 from u2net_tf.networks.u2net import U2Net
+from u2net_tf.plan.domains import Plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ _LAYERS = {
         unit.__name__: _layer(
             unit, 3, 2, 2, kernel_size=(3, 3, 1), upsample=(2, 1, 1), channels=(3, 3)
         )
-        for unit in units.UNITS.values()
+        for unit in conv_units.UNITS.values()
     },
     "DomainConvBlock": _layer(
         blocks.DomainConvBlock, (1, 2), (3, 4), kernel_size=(1, 3, 3), channels=(1, 2)
@@ -109,7 +109,7 @@ _LAYERS = {
         f"EncoderBlock, {adapter}": _layer(
             blocks.EncoderBlock, 3, 2, adapter=adapter, channels=(3, 3)
         )
-        for adapter in units.UNITS
+        for adapter in conv_units.UNITS
     },
     "DownSample": _layer(
         blocks.DownSample, 2, 4, 2, strides=(1, 2, 1), channels=(2, 2)
@@ -118,7 +118,7 @@ _LAYERS = {
         f"DecoderBlock, {adapter}": _decoder(
             2, (1, 2, 2), adapter=adapter, second_up_conv="pointwise"
         )
-        for adapter in units.UNITS
+        for adapter in conv_units.UNITS
     },
     "DecoderBlock, full": _decoder(3, (2, 1, 1)),
     "EncoderBlock, recomputed": _layer(

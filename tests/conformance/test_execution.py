@@ -11,7 +11,7 @@ import tensorflow as tf
 from table import TABLE
 
 from u2net_tf.networks import ops
-from u2net_tf.networks.recomputation import RECOMPUTE
+from u2net_tf.networks.gradient_checkpointing import RECOMPUTE
 
 # Layers and units; blocks and networks are made of them.
 PARTS = [name for name, row in TABLE.items() if "Block" not in name and not row.spec]

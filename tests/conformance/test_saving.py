@@ -8,8 +8,8 @@ import toy
 from table import TABLE
 
 from u2net_tf.models.checkpoints import Checkpoints, load_network
-from u2net_tf.models.model_spec import build_network
 from u2net_tf.models.run_state import RunState
+from u2net_tf.models.spec import build_network
 
 pytestmark = pytest.mark.usefixtures("plain_route")
 

@@ -12,8 +12,8 @@ import table
 from table import TABLE
 
 from u2net_tf import networks
+from u2net_tf.networks.conv_units import ConvUnit
 from u2net_tf.networks.layers import DomainLayer
-from u2net_tf.networks.units import ConvUnit
 
 pytestmark = pytest.mark.usefixtures("plain_route")
 

@@ -7,14 +7,18 @@ from command_server import CommandServer, arguments_of, checked
 from invented_scans import SHAPE, draw_image, make_labels
 from invented_surveys import make_domain
 
-from data_prep import survey_files
-from u2net_tf.plan_files import load_plan
+from data_prep.survey import survey_file
+from u2net_tf.plan.plan_file import load_plan
 
 
 @pytest.fixture(scope="session")
 def server():
     """Runs commands of `data_prep` without an interpreter's start for each."""
-    preload = ("data_prep.conversion", "data_prep.planning", "data_prep.surveying")
+    preload = (
+        "data_prep.convert.convert_domains",
+        "data_prep.plan.plan_domain",
+        "data_prep.survey.survey_domains",
+    )
     with CommandServer(*preload) as server:
         yield server
 
@@ -34,7 +38,7 @@ def run_plan(tmp_path):
     """Surveys in memory -> how a plan command ended, which `run` is to run."""
 
     def run_plan(run, *domains, **flags):
-        text = survey_files.to_json(domains or [make_domain()])
+        text = survey_file.to_json(domains or [make_domain()])
         (tmp_path / "survey.json").write_text(text)
         flags = {"survey": tmp_path, "output": tmp_path / "plan.json", **flags}
         return run("data_prep.plan", **flags)

@@ -2,10 +2,11 @@
 
 import dataclasses
 
-from data_prep import plan, planning
-from data_prep.case_facts import CaseFacts, Fault
 from data_prep.config import PlanConfig, SplitConfig
-from data_prep.survey_files import DomainFacts
+from data_prep.plan import __main__ as plan
+from data_prep.plan import plan_domain
+from data_prep.survey.examine_case import CaseFacts, Fault
+from data_prep.survey.survey_file import DomainFacts
 
 
 def make_case(domain, name, **changes):
@@ -54,5 +55,5 @@ def plan_one(facts=None, **choices):
     split = {k: choices.pop(k) for k in SplitConfig.settings() if k in choices}
     config = PlanConfig.from_flat({"survey": "-", "output": "-", **split})
     chosen = dataclasses.replace(plan.read_choices(config, [facts.name]), **choices)
-    planned = planning.plan_domain(facts, chosen)
+    planned = plan_domain.plan_domain(facts, chosen)
     return planned.domain, "\n".join(planned.notes)

@@ -20,15 +20,16 @@ from command_server import arguments_of, checked
 from command_session import tensorflow_server
 from recorded_progress import RecordedProgress
 
-from data_prep import case_parts, conversion
-from data_prep import convert as convert_command
 from data_prep.config import ConversionConfig
-from u2net_tf import files, manifest, records
-from u2net_tf.domains import Domain, Label, Plan, Preprocessing
+from data_prep.convert import __main__ as convert_command
+from data_prep.convert import convert_domains, preprocess_case
+from u2net_tf import files
 from u2net_tf.errors import InputError, StoppedError
-from u2net_tf.plan_files import plan_to_json
+from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
+from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.progress import silent
-from u2net_tf.volumes import msd, preprocess
+from u2net_tf.shards import manifest, records
+from u2net_tf.volumes import crop_and_resample, msd
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 ORGAN = Domain(
@@ -179,10 +180,10 @@ def convert(
     arguments = (plan, ConversionConfig(**values))
     calls = {"progress": progress, "on_finished": on_finished}
     if in_workers:
-        return conversion.convert(*arguments, **calls)
-    futures = conversion.concurrent.futures
+        return convert_domains.convert(*arguments, **calls)
+    futures = convert_domains.concurrent.futures
     with mock.patch.object(futures, "ProcessPoolExecutor", InProcess):
-        return conversion.convert(*arguments, **calls)
+        return convert_domains.convert(*arguments, **calls)
 
 
 def contents(data_dir):
@@ -273,10 +274,10 @@ def test_record_of_a_case(converted):
     path = converted[0] / "Task91_Prostate" / "test-00000-of-00001.tfrecord"
     record = records.decode(read_shard(path)[0])
     domain = dataclasses.replace(PROSTATE, raw_dir="none")
-    image, placement = preprocess.preprocess_image(
+    image, placement = crop_and_resample.preprocess_image(
         draw_image(ord("r"), 2), (2.0, 1.0, 1.0), domain
     )
-    labels = preprocess.preprocess_labels(make_labels(), placement)
+    labels = crop_and_resample.preprocess_labels(make_labels(), placement)
     assert (record.domain, record.case) == ("Task91_Prostate", "r")
     np.testing.assert_array_equal(record.image, image.astype(np.float16))
     np.testing.assert_array_equal(record.labels, labels)
@@ -319,7 +320,7 @@ def test_image_dtype(one, dtype):
     (entry,) = made.entries(ORGAN.test)
     (serialized,) = read_shard(one.data_dir / ORGAN.name / entry.shard)
     fields = records.parse(serialized, image_dtype=dtype)
-    image, _ = preprocess.preprocess_image(
+    image, _ = crop_and_resample.preprocess_image(
         draw_image(ord("d"))[None], (2.0, 1.0, 1.0), one.domain
     )
     np.testing.assert_array_equal(fields["image"], image.astype(dtype), strict=True)
@@ -541,13 +542,13 @@ def last_case(one):
 def spy_on_parts(monkeypatch):
     """Times of the parts right before they are gathered in shards."""
     seen = {}
-    write_shards = conversion.write_shards
+    write_shards = convert_domains.write_shards
 
     def spy(data_dir, *arguments, **keywords):
         seen.update(part_times(pathlib.Path(data_dir)))
         return write_shards(data_dir, *arguments, **keywords)
 
-    monkeypatch.setattr(conversion, "write_shards", spy)
+    monkeypatch.setattr(convert_domains, "write_shards", spy)
     return seen
 
 
@@ -682,7 +683,7 @@ def test_ctrl_c_ends_at_once_in_one_line(slow):
 
 def test_worker_ended_by_the_system_is_a_message(one, monkeypatch):
     # What a worker that runs out of memory looks like to the others.
-    monkeypatch.setattr(conversion.worker, "start", os._exit)
+    monkeypatch.setattr(convert_domains.worker, "start", os._exit)
     with pytest.raises(StoppedError, match="memory with `num_workers`=1"):
         one.convert(in_workers=True)
     assert_nothing_half_written(one.data_dir)
@@ -697,7 +698,9 @@ def test_interruption_while_shards_are_replaced_leaves_no_manifest(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("data_prep.shards._remove_stale_shards", interrupt)
+        patched.setattr(
+            "data_prep.convert.write_shards._remove_stale_shards", interrupt
+        )
         with pytest.raises(KeyboardInterrupt):
             finished.convert(overwrite=True)
     with pytest.raises(InputError, match="no such file"):
@@ -864,8 +867,8 @@ def test_unknown_labels_become_background_where_the_plan_says_so(one, write_nift
 
 
 def test_largest_record_is_an_error_that_says_what_to_do(one, monkeypatch):
-    monkeypatch.setattr(case_parts, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3 - 1)
-    task = case_parts.Task(
+    monkeypatch.setattr(preprocess_case, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3 - 1)
+    task = preprocess_case.Task(
         domain=one.domain,
         case=msd.read_dataset(one.raw).case("a"),
         group="train",
@@ -873,13 +876,13 @@ def test_largest_record_is_an_error_that_says_what_to_do(one, monkeypatch):
         stamps=[None, None],
         part=one.data_dir / "a.npz",
     )
-    problem = case_parts.preprocess_case(task)
+    problem = preprocess_case.preprocess_case(task)
     message = str(problem)
     assert message.startswith(f"{one.image('a')}: expected at most 1151 bytes")
     assert "Received: 1152" in message
     assert not task.part.exists()
-    monkeypatch.setattr(case_parts, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3)
-    assert case_parts.preprocess_case(task) is None
+    monkeypatch.setattr(preprocess_case, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3)
+    assert preprocess_case.preprocess_case(task) is None
 
 
 def test_case_listed_twice_is_converted_once(one):

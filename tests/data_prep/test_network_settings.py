@@ -1,6 +1,6 @@
 import pytest
 
-from data_prep import network_settings
+from data_prep.plan import network_settings
 
 
 # Median shapes and cases of the published data sets; what the rule gives.

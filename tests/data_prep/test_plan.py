@@ -5,10 +5,11 @@ import pathlib
 import pytest
 from invented_surveys import make_case, make_domain, make_faulty, plan_one
 
-from data_prep import label_classes, survey_files
-from u2net_tf.domains import Preprocessing
+from data_prep.plan import label_classes
+from data_prep.survey import survey_file
 from u2net_tf.errors import InputError
-from u2net_tf.plan_files import load_plan
+from u2net_tf.plan.domains import Preprocessing
+from u2net_tf.plan.plan_file import load_plan
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -384,7 +385,7 @@ class TestCommand:
         assert "--output: expected a value. Received: none" in done.stderr
 
     def test_output_that_is_a_folder_is_an_error(self, tmp_path, run_light):
-        (tmp_path / "survey.json").write_text(survey_files.to_json([make_domain()]))
+        (tmp_path / "survey.json").write_text(survey_file.to_json([make_domain()]))
         flags = {"survey": tmp_path, "output": tmp_path}
         done = run_light("data_prep.plan", status=1, **flags)
         assert "--output: expected a file" in done.stderr

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from data_prep import survey_files
-from u2net_tf.plan_files import load_plan
+from data_prep.survey import survey_file
+from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.volumes import nifti
 
 # Per domain: what a few of its cases are known to look like.
@@ -27,7 +27,7 @@ def work(few_real_cases, tmp_path_factory, run_light):
 
 
 def test_survey_finds_no_faults(work):
-    domains = survey_files.load_survey(work)
+    domains = survey_file.load_survey(work)
     assert [domain.name for domain in domains] == list(DOMAINS)
     for domain in domains:
         assert domain.faults == ()
@@ -38,7 +38,7 @@ def test_survey_finds_no_faults(work):
 
 
 def test_survey_agrees_with_the_reader(work):
-    for domain in survey_files.load_survey(work):
+    for domain in survey_file.load_survey(work):
         case = domain.cases[0]
         image = nifti.load_image([case.image_path])
         assert image.data.shape[1:] == case.shape
@@ -47,7 +47,7 @@ def test_survey_agrees_with_the_reader(work):
 
 def test_plan_makes_sense(work):
     plan = load_plan(work / "plan.json")
-    surveyed = {domain.name: domain for domain in survey_files.load_survey(work)}
+    surveyed = {domain.name: domain for domain in survey_file.load_survey(work)}
     for domain in plan.domains:
         assert domain.num_classes == DOMAINS[domain.name][1]
         assert domain.train

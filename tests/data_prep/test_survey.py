@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from invented_scans import SHAPE, draw_image
 
-from data_prep import survey_files
+from data_prep.survey import survey_file
 from u2net_tf.errors import InputError
 
 
@@ -18,7 +18,7 @@ def surveyed(faulty, tmp_path_factory, run_command):
 
 @pytest.fixture(scope="module")
 def cases(surveyed):
-    domains = survey_files.load_survey(surveyed[0])
+    domains = survey_file.load_survey(surveyed[0])
     return {case.case: case for case in domains[0].cases}
 
 
@@ -133,7 +133,7 @@ def test_csv_has_a_row_per_case_and_a_column_per_measurement(surveyed):
 
 def test_survey_json_round_trip(surveyed):
     text = (surveyed[0] / "survey.json").read_text()
-    assert survey_files.to_json(survey_files.load_survey(surveyed[0])) == text
+    assert survey_file.to_json(survey_file.load_survey(surveyed[0])) == text
 
 
 def test_flags_choose_domains_spacing_and_workers(faulty, tmp_path, run_light):
@@ -145,7 +145,7 @@ def test_flags_choose_domains_spacing_and_workers(faulty, tmp_path, run_light):
         spacing_source="affine",
         num_workers=1,
     )
-    (domain,) = survey_files.load_survey(tmp_path)
+    (domain,) = survey_file.load_survey(tmp_path)
     assert domain.name == "Faulty"
     assert domain.spacing_source == "affine"
     sform = next(case for case in domain.cases if case.case == "sform")
@@ -181,5 +181,5 @@ def test_what_is_no_survey_is_named(tmp_path, text, message):
     if text is not None:
         (tmp_path / "survey.json").write_text(text)
     with pytest.raises(InputError, match="survey.json") as error:
-        survey_files.load_survey(tmp_path)
+        survey_file.load_survey(tmp_path)
     assert message in str(error.value)

@@ -9,9 +9,10 @@ from recorded_progress import RecordedProgress
 
 from data_prep import verify
 from data_prep.config import VerifyConfig
-from u2net_tf import files, manifest, records
-from u2net_tf.domains import Domain, Label, Plan
-from u2net_tf.plan_files import plan_to_json
+from u2net_tf import files
+from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.plan.plan_file import plan_to_json
+from u2net_tf.shards import manifest, records
 
 DOMAIN = Domain(
     name="Task90_Organ",

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from u2net_tf.plan_files import load_plan
+from u2net_tf.plan.plan_file import load_plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -13,7 +13,7 @@ from recorded_progress import RecordedProgress
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import scoring
 from u2net_tf.inference.predictor import Prediction, Predictor
-from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.models.spec import ModelSpec
 
 
 class Oracle:

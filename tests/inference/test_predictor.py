@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from recorded_progress import RecordedProgress
 
-from u2net_tf.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.inference import predictor as predictor_module
 from u2net_tf.inference.predictor import Predictor
-from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.progress import silent
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import nifti

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from u2net_tf import manifest, records
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.config.data import DataConfig, SamplingConfig
-from u2net_tf.domains import Domain, Label
 from u2net_tf.errors import InputError
-from u2net_tf.input import memory, patches, pipeline
+from u2net_tf.input import buffers, cropping, pipeline
+from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.shards import manifest, records
 
 SHAPE = (6, 8, 10)
 ORGAN = Domain(
@@ -305,7 +305,7 @@ def test_patches_are_cut_at_the_plan_s_size_and_resized(shards, shared, method):
     )
     for small, large in zip(cut, resized, strict=True):
         for number in range(3):
-            image, labels = patches.resize_patch(
+            image, labels = cropping.resize_patch(
                 tf.constant(small["image"][number]),
                 tf.constant(small["labels"][number]),
                 (4, 2, 8),
@@ -431,7 +431,7 @@ def test_parallel_calls_change_nothing(shards, shared, num_parallel_calls):
     ],
 )
 def test_patches_are_cut_in_parallel(shards, monkeypatch, settings, expected):
-    monkeypatch.setattr(memory, "num_cores", lambda: 5)
+    monkeypatch.setattr(buffers, "num_cores", lambda: 5)
     seen = []
     map_dataset = tf.data.Dataset.map
 

@@ -13,13 +13,13 @@ import pytest
 import tensorflow as tf
 import toy
 
-from u2net_tf.domains import Plan
 from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_files, checkpoints
 from u2net_tf.models.best import DICE, LOSS, Best
 from u2net_tf.models.checkpoints import Checkpoints, load_network
-from u2net_tf.models.model_spec import ModelSpec, build_network, spec_to_json
 from u2net_tf.models.run_state import PlateauState, RunState
+from u2net_tf.models.spec import ModelSpec, build_network, spec_to_json
+from u2net_tf.plan.domains import Plan
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 import toy
 
-from u2net_tf.domains import Plan
 from u2net_tf.errors import StoppedError
 from u2net_tf.models import checksums
-from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import ops
+from u2net_tf.plan.domains import Plan
 
 THREE = dataclasses.replace(toy.TWO, name="Task93_Three")
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from u2net_tf.networks import blocks, layers, ops, units
+from u2net_tf.networks import blocks, conv_units, layers, ops
 
 pytestmark = pytest.mark.usefixtures("plain_route")
 
@@ -99,7 +99,7 @@ def test_channels_are_positive_integers(values):
         layers.DomainNorm(values)
 
 
-@pytest.mark.parametrize("unit", units.UNITS.values())
+@pytest.mark.parametrize("unit", conv_units.UNITS.values())
 def test_unit_arguments(unit):
     inputs = draw(4)
     for upsample in ((1, 1, 1), (1, 2, 3)):
@@ -145,15 +145,15 @@ def test_encoder_block_adds_its_input():
     )
 
 
-@pytest.mark.parametrize("adapter", units.UNITS)
+@pytest.mark.parametrize("adapter", conv_units.UNITS)
 def test_blocks_use_the_adapter(adapter):
     encoder = blocks.EncoderBlock(4, 2, adapter=adapter)
     decoder = blocks.DecoderBlock(4, 2, strides=(2, 2, 2), adapter=adapter)
     for unit in encoder.sublayers + decoder.sublayers:
-        assert type(unit) is units.UNITS[adapter]
+        assert type(unit) is conv_units.UNITS[adapter]
 
 
-@pytest.mark.parametrize("adapter", units.UNITS)
+@pytest.mark.parametrize("adapter", conv_units.UNITS)
 def test_second_up_conv(adapter):
     for size, second_up_conv in ((1, "pointwise"), (3, "full")):
         block = blocks.DecoderBlock(
@@ -172,7 +172,7 @@ def test_unknown_words_are_rejected():
         blocks.DecoderBlock(4, 2, strides=(2, 2, 2), second_up_conv="half")
 
 
-@pytest.mark.parametrize("unit", units.UNITS.values())
+@pytest.mark.parametrize("unit", conv_units.UNITS.values())
 def test_units_take_parts(unit):
     layer = unit(5, 4, 2, dtype="float64")
     layer.build()
@@ -202,7 +202,7 @@ def test_decoder_block_does_not_join_its_parts():
 
 class TestVariablesByPath:
     def test_names_every_variable_of_a_unit_once(self):
-        unit = units.SeparableUnit(3, 4, 2)
+        unit = conv_units.SeparableUnit(3, 4, 2)
         unit.build()
         found = unit.variables_by_path()
         assert list(found) == [
@@ -226,7 +226,7 @@ class TestVariablesByPath:
         assert set(map(id, found.values())) == set(map(id, unit.variables))
 
     def test_does_not_follow_the_names_of_attributes(self):
-        class Renamed(units.PlainUnit):
+        class Renamed(conv_units.PlainUnit):
             """As after a rename in the code."""
 
             @property

@@ -17,7 +17,7 @@ import tensorflow as tf
 from u2net_tf import losses
 from u2net_tf.networks import ops
 from u2net_tf.networks.layers import DomainNorm
-from u2net_tf.training.trainer import Trainer
+from u2net_tf.training.step import Trainer
 
 HERE = pathlib.Path(__file__).parent
 

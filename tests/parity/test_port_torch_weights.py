@@ -27,12 +27,12 @@ from tools.published_weights import (
     load_published_weights,
     published_variables,
 )
-from u2net_tf.domains import Plan
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.models.checkpoints import load_network, load_spec
-from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.models.spec import ModelSpec, build_network
 from u2net_tf.networks.parameter_counts import network_without_values
-from u2net_tf.plan_files import plan_to_json
+from u2net_tf.plan.domains import Plan
+from u2net_tf.plan.plan_file import plan_to_json
 
 pytestmark = pytest.mark.usefixtures("plain_route")
 

@@ -123,7 +123,7 @@ class TestContendersOfOurs:
             seen.append((domain, batch["image"].shape[-1]))
             return 0.25
 
-        monkeypatch.setattr("u2net_tf.training.trainer.Trainer.step", step)
+        monkeypatch.setattr("u2net_tf.training.step.Trainer.step", step)
         task = networks.make_our_steps(TINY, domains=(0, 1))
         assert [task.results(task.run())["loss"] for _ in range(3)] == [0.25] * 3
         assert seen == [(0, 1), (1, 2), (0, 1)]

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from tools import draw_network, draw_units
 from tools.network_parts import OWN_CONV, OWN_NORM, SHARED_CONV, parts_of
 from u2net_tf.errors import InputError
+from u2net_tf.networks.conv_units import UNITS, ParallelUnit, SeriesUnit
 from u2net_tf.networks.parameter_counts import network_without_values
-from u2net_tf.networks.units import UNITS, ParallelUnit, SeriesUnit
 
 MODULE = "tools.draw_network"
 DEFAULTS = {

@@ -12,8 +12,8 @@ from matplotlib import colors, image
 from tools import pictures, show_augmentations
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.config.data import DataConfig, SamplingConfig
-from u2net_tf.domains import Domain, Label
-from u2net_tf.manifest import load_converted
+from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.shards.manifest import load_converted
 
 # Those that `show_augmentations` defines itself.
 OWN_FLAGS = (

@@ -11,14 +11,14 @@ from u2net_tf.config.training import TrainConfig
 from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.models import checkpoints
 from u2net_tf.progress import silent
-from u2net_tf.training import loop, start
-from u2net_tf.training.trainer import Trainer
+from u2net_tf.training import loop, runs
+from u2net_tf.training.step import Trainer
 
 
 @pytest.fixture
 def toy_network(monkeypatch):
     """Trains the toy network instead of a U2Net."""
-    monkeypatch.setattr(start, "build_network", toy.build_toy_network)
+    monkeypatch.setattr(runs, "build_network", toy.build_toy_network)
     monkeypatch.setattr(checkpoints, "build_network", toy.build_toy_network)
 
 
@@ -93,7 +93,7 @@ def shared_input(monkeypatch, made_once):
 
 @pytest.fixture(scope="session")
 def make_config(tiny_data):
-    """Small settings of `start.train`, by name; takes others."""
+    """Small settings of `runs.train`, by name; takes others."""
 
     def make(model_dir, *, data_dir=None, **values):
         return TrainConfig.from_flat(
@@ -117,10 +117,10 @@ def make_config(tiny_data):
 
 @pytest.fixture(scope="session")
 def train(make_config):
-    """Calls `start.train` with small settings; takes others by name."""
+    """Calls `runs.train` with small settings; takes others by name."""
 
     def call(model_dir, *, progress=silent, **values):
-        return start.train(make_config(model_dir, **values), progress=progress)
+        return runs.train(make_config(model_dir, **values), progress=progress)
 
     return call
 

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 import toy
 
-from u2net_tf.models.model_spec import ModelSpec, build_network
-from u2net_tf.networks.units import UNITS
-from u2net_tf.training.trainer import Trainer
+from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.networks.conv_units import UNITS
+from u2net_tf.training.step import Trainer
 
 MODES = tuple(UNITS)
 # Instead of a mode: the toy network, which is traced in a blink.

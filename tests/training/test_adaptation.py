@@ -8,14 +8,14 @@ import tensorflow as tf
 import toy
 from recorded_progress import RecordedProgress
 
-from data_prep import conversion
 from data_prep.config import ConversionConfig
+from data_prep.convert import convert_domains
 from u2net_tf.config.training import AdaptConfig
-from u2net_tf.domains import Plan
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.models import composition
 from u2net_tf.models.checkpoints import load_network, save_model
-from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.plan.domains import Plan
 from u2net_tf.progress import silent
 from u2net_tf.training import adaptation
 
@@ -32,7 +32,7 @@ def data_dir(tiny_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("three")
     three = dataclasses.replace(tiny_data.plan.domains[1], name=THREE)
     plan = Plan((*tiny_data.plan.domains, three))
-    conversion.convert(plan, ConversionConfig(data_dir=str(folder), num_workers=1))
+    convert_domains.convert(plan, ConversionConfig(data_dir=str(folder), num_workers=1))
     return folder
 
 

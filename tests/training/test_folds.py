@@ -6,15 +6,15 @@ import shutil
 import pytest
 import toy
 
-from data_prep import conversion
 from data_prep.config import ConversionConfig
-from u2net_tf import manifest as manifests
+from data_prep.convert import convert_domains
 from u2net_tf.config.training import AdaptConfig
-from u2net_tf.domains import Plan
 from u2net_tf.errors import InputError
-from u2net_tf.manifest import load_converted
 from u2net_tf.models.checkpoints import load_spec, save_model
-from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.plan.domains import Plan
+from u2net_tf.shards import manifest as manifests
+from u2net_tf.shards.manifest import load_converted
 from u2net_tf.training import adaptation, loop, validation
 
 CASES = (*toy.ONE.train, *toy.ONE.validation)
@@ -29,7 +29,7 @@ def folds_dir(tiny_data, tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("folds")
     settings = ConversionConfig(data_dir=str(folder), num_workers=1)
-    conversion.convert(Plan((domain,)), settings)
+    convert_domains.convert(Plan((domain,)), settings)
     return folder
 
 
@@ -137,7 +137,7 @@ def test_a_run_that_resumes_on_other_shards_says_so(train, tiny_data, tmp_path, 
     settings = ConversionConfig(
         data_dir=str(tmp_path / "data"), num_workers=1, image_dtype="float32"
     )
-    conversion.convert(tiny_data.plan, settings)
+    convert_domains.convert(tiny_data.plan, settings)
     train(
         tmp_path / "model",
         data_dir=tmp_path / "data",

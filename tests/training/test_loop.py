@@ -14,17 +14,17 @@ import tensorflow as tf
 import toy
 from recorded_progress import RecordedProgress
 
-from u2net_tf import records
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.input.pipeline import training_dataset
-from u2net_tf.manifest import load_manifest
 from u2net_tf.models.best import DICE, LOSS
 from u2net_tf.models.checkpoints import Checkpoints
-from u2net_tf.plan_files import plan_to_json
-from u2net_tf.training import loop, schedule, start
+from u2net_tf.plan.plan_file import plan_to_json
+from u2net_tf.shards import records
+from u2net_tf.shards.manifest import load_manifest
+from u2net_tf.training import loop, schedule
 from u2net_tf.training.monitor import Monitor
-from u2net_tf.training.trainer import Trainer
+from u2net_tf.training.step import Trainer
 
 ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps")
@@ -195,7 +195,7 @@ class TestEnd:
     def test_max_epochs(self, train, tmp_path, read_rows):
         run = train(tmp_path, steps_per_epoch=1, max_epochs=2)
         assert len(read_rows(tmp_path)) == 2
-        said = start.summary(run)
+        said = train.summary(run)
         assert said.startswith(f"{tmp_path}: 2 steps in 2 epochs (ended by `max_epochs")
         assert run.minutes > 0
         assert f"; {run.minutes:.1f} min in this run)" in said
@@ -216,7 +216,7 @@ class TestEnd:
         )
         rates = [float(row["learning_rate"]) for row in read_rows(tmp_path)]
         assert rates == pytest.approx([0.1] * 4 + [0.01] * 2)
-        assert "6 steps in 6 epochs (ended by the learning r" in start.summary(run)
+        assert "6 steps in 6 epochs (ended by the learning r" in train.summary(run)
 
     def test_the_schedule_s_rate_reaches_the_optimizers(self, train, tmp_path):
         changes = {
@@ -292,8 +292,8 @@ class TestValidation:
 
 def drop_test_cases(data_dir, name):
     """Rewrites plan and manifest as if the domain had no test cases."""
-    from u2net_tf import manifest as manifests
-    from u2net_tf.plan_files import load_plan
+    from u2net_tf.plan.plan_file import load_plan
+    from u2net_tf.shards import manifest as manifests
 
     plan = load_plan(data_dir / "plan.json")
     changed = dataclasses.replace(plan.domains[plan.index(name)], test=())
@@ -318,7 +318,7 @@ def whole(train, tmp_path_factory, read_rows):
     """What a run of four epochs ends with when nothing interrupts it."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(start, "build_network", toy.build_toy_network)
+        patch.setattr(train, "build_network", toy.build_toy_network)
         run = train(folder, max_epochs=4, **RESUMED)
     return everything(run), read_rows(folder)
 

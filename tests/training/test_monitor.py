@@ -7,7 +7,7 @@ import tensorflow as tf
 import toy
 from tensorboard.backend.event_processing import event_accumulator
 
-from u2net_tf.domains import Plan
+from u2net_tf.plan.domains import Plan
 from u2net_tf.training import monitor
 from u2net_tf.training.monitor import Monitor
 

@@ -8,9 +8,9 @@ import toy
 
 from u2net_tf.losses import focal
 from u2net_tf.models.checkpoints import Checkpoints, load_network
-from u2net_tf.models.model_spec import ModelSpec, build_network
 from u2net_tf.models.run_state import RunState
-from u2net_tf.training.trainer import Trainer
+from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.training.step import Trainer
 
 pytestmark = pytest.mark.usefixtures("plain_route_in_module")
 PRECISIONS = ("mixed_float16", "mixed_bfloat16")
@@ -123,7 +123,7 @@ class TestLossScale:
         # Lovász-Softmax sorts, and logits that are alike but for rounding are sorted
         # by it; the focal loss alone is smooth.
         monkeypatch.setattr(
-            "u2net_tf.training.trainer.segmentation_loss",
+            "u2net_tf.training.step.segmentation_loss",
             lambda labels, logits, detach_factor: focal(labels, logits),
         )
         gradients = {}

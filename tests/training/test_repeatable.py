@@ -7,7 +7,6 @@ import pytest
 import toy
 
 from u2net_tf.config.augmentation import AugmentationConfig
-from u2net_tf.training import start
 
 # All there is, and often.
 ALL = tuple(n for n in AugmentationConfig.settings() if n.endswith("probability"))
@@ -40,7 +39,7 @@ def digest(train, tmp_path_factory):
         return run.step, hashlib.sha256(content).hexdigest()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(start, "build_network", toy.build_toy_network)
+        patch.setattr(train, "build_network", toy.build_toy_network)
         yield call
 
 

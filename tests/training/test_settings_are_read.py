@@ -10,7 +10,7 @@ from u2net_tf import adapt, train
 from u2net_tf.config.base import Config
 from u2net_tf.config.training import AdaptConfig, TrainConfig
 from u2net_tf.models.checkpoints import save_model
-from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.models.spec import ModelSpec, build_network
 from u2net_tf.training import loop
 
 # Every part of a run takes place.

@@ -19,17 +19,17 @@ import toy  # noqa: E402
 
 from u2net_tf.config.training import AdaptConfig, TrainConfig  # noqa: E402
 from u2net_tf.models.checkpoints import load_network, save_model  # noqa: E402
-from u2net_tf.models.model_spec import ModelSpec, build_network  # noqa: E402
-from u2net_tf.plan_files import load_plan  # noqa: E402
-from u2net_tf.training import adaptation, start  # noqa: E402
-from u2net_tf.training.trainer import Trainer  # noqa: E402
+from u2net_tf.models.spec import ModelSpec, build_network  # noqa: E402
+from u2net_tf.plan.plan_file import load_plan  # noqa: E402
+from u2net_tf.training import adaptation, runs  # noqa: E402
+from u2net_tf.training.step import Trainer  # noqa: E402
 
 DEVICES = ("CPU:0", "CPU:1")
 
 
 def train_round_robin(out_dir, *modes):
     """Rounds in these modes; writes the losses and what the replicas end with."""
-    strategy = start.make_strategy("mirrored")
+    strategy = runs.make_strategy("mirrored")
     for mode in modes:
         trainer = round_robin.make_trainer(mode, strategy=strategy)
         losses = round_robin.train(trainer)
@@ -53,17 +53,17 @@ def run(what, data_dir, work):
         adapt(work, values)
         return
     config = TrainConfig.from_flat({**values, "base_channels": 4, "pools": (1, 1, 1)})
-    start.build_network = toy.build_toy_network
+    runs.build_network = toy.build_toy_network
     if what == "joint":
-        trained = start.train(config)
+        trained = runs.train(config)
         assert trained.step == 4
         assert trained._trainer.strategy.num_replicas_in_sync == 2
     elif what == "resumed":
         run("joint", data_dir, work)
         longer = config.with_changes(model_dir=str(work / "joint"), max_epochs=2)
-        assert start.train(longer).step == 8
+        assert runs.train(longer).step == 8
     else:
-        start.train_independently(config)
+        runs.train_independently(config)
 
 
 def adapt(work, values):
@@ -107,7 +107,7 @@ class OneOverflows(toy.ToyNetwork):
 
 def train_in_half_precision():
     """A step of which one replica overflows is left out by both."""
-    strategy = start.make_strategy("mirrored")
+    strategy = runs.make_strategy("mirrored")
     with strategy.scope():
         network = OneOverflows([1], [2], dtype="mixed_float16")
         network.build()

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from u2net_tf.domains import Domain, Label, Preprocessing
 from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import Domain, Label, Preprocessing
 from u2net_tf.volumes import case, nifti
 
 SHAPE = (6, 7, 8)

@@ -46,7 +46,7 @@ def make_ours(setting: Setting, size: Sequence[int]) -> Task:
     network = build_ours(setting)
     import tensorflow as tf
 
-    from u2net_tf.inference.sliding_window import predict_volume
+    from u2net_tf.inference.windows import predict_volume
 
     signature = tf.TensorSpec([None, *setting.patch_size, setting.num_modalities[0]])
 
@@ -79,7 +79,7 @@ def make_monai(setting: Setting, layout: str, size: Sequence[int]) -> Task:
     import torch
     from monai.inferers import sliding_window_inference
 
-    from u2net_tf.inference.sliding_window import blending_weights
+    from u2net_tf.inference.windows import blending_weights
 
     network = build_torch(setting, layout).eval()
     volume = torch.from_numpy(np.moveaxis(draw_volume(size), -1, 0)[np.newaxis])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from u2net_tf.domains import Domain
-    from u2net_tf.manifest import Manifest
+    from u2net_tf.plan.domains import Domain
+    from u2net_tf.shards.manifest import Manifest
 
 NUM_CASES = 4
 
@@ -25,8 +25,8 @@ def write_shards(
     """
     import tensorflow as tf
 
-    from u2net_tf import manifest, records
-    from u2net_tf.domains import Domain, Label
+    from u2net_tf.plan.domains import Domain, Label
+    from u2net_tf.shards import manifest, records
 
     shape = tuple(shape)
     domain = Domain(

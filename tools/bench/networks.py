@@ -179,7 +179,7 @@ def make_our_steps(
     network = build_ours(setting, **(options or {}))
     import tensorflow as tf
 
-    from u2net_tf.training.trainer import Trainer
+    from u2net_tf.training.step import Trainer
 
     trainer = Trainer(network, detach_focal_factor=True, **ADAM)
     batches = []

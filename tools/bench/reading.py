@@ -97,12 +97,12 @@ def benchmark_volumes(
     threads: int,
 ) -> list[dict[str, Any]]:
     """Draws patches of large volumes by each of `choices`; 0 leaves it open."""
-    from u2net_tf.input import memory
+    from u2net_tf.input import buffers
 
     domain, manifest = invented_shards.write_shards(folder, shape, patch_edge)
-    chosen = memory.plan_buffers(
+    chosen = buffers.plan_buffers(
         manifest,
-        memory.patch_bytes(domain, domain.patch_size),
+        buffers.patch_bytes(domain, domain.patch_size),
         cases=domain.train,
         memory_mb=memory_mb,
         num_domains=1,

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from u2net_tf.config.base import Config
 from u2net_tf.config.compute import Precision
-from u2net_tf.domains import Split
+from u2net_tf.plan.domains import Split
 
 
 class WindowConfig(Config):

@@ -7,13 +7,13 @@ import pathlib
 from collections.abc import Sequence
 
 from u2net_tf import files, migrations, schema
-from u2net_tf.domains import Domain
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.metrics import dice
-from u2net_tf.evaluation.report import CaseScore
+from u2net_tf.evaluation.tables import CaseScore
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference.outputs import Outputs
 from u2net_tf.inference.predictor import Predictor
+from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import MaybeNan, Text
 from u2net_tf.volumes import case as case_files

@@ -14,19 +14,19 @@ import numpy as np
 import tensorflow as tf
 
 from u2net_tf import files
-from u2net_tf.inference.sliding_window import Box, predict_volume
-from u2net_tf.input.resize import resize_image
+from u2net_tf.inference.windows import Box, predict_volume
 from u2net_tf.models.checkpoints import load_network
-from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks.ops.resizing import resize_image
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes.components import clean_labels
-from u2net_tf.volumes.nifti import Volume
-from u2net_tf.volumes.preprocess import (
+from u2net_tf.volumes.crop_and_resample import (
     Placement,
     restore_labels,
     restore_probabilities,
 )
+from u2net_tf.volumes.nifti import Volume
 
 
 @dataclasses.dataclass(frozen=True)

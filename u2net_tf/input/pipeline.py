@@ -15,12 +15,12 @@ from collections.abc import Collection, Sequence
 import tensorflow as tf
 
 from u2net_tf.config.data import DataConfig
-from u2net_tf.domains import Domain
 from u2net_tf.errors import InputError
-from u2net_tf.input import memory, mixing, patches
-from u2net_tf.input.augment.patch import make_cutter
-from u2net_tf.manifest import Manifest
-from u2net_tf.records import COMPRESSION_TYPES, parse
+from u2net_tf.input import buffers, cropping, interleaving
+from u2net_tf.input.patch_transform import make_cutter
+from u2net_tf.plan.domains import Domain
+from u2net_tf.shards.manifest import Manifest
+from u2net_tf.shards.records import COMPRESSION_TYPES, parse
 
 
 def serialized_records(
@@ -80,16 +80,16 @@ def domain_dataset(
     # The name's checksum, not its index: other domains change nothing (but the order,
     # through their share of the memory, where it does not hold this domain whole).
     key = (settings.seed << 32) + zlib.crc32(domain.name.encode())
-    buffers = memory.plan_buffers(
+    held = buffers.plan_buffers(
         manifest,
-        memory.patch_bytes(domain, size),
+        buffers.patch_bytes(domain, size),
         cases=domain.train,
         memory_mb=settings.input_memory_mb,
         num_domains=num_domains,
         patches_per_volume=settings.patches_per_volume or None,
     )
-    per_volume, mixed = buffers.patches_per_volume, buffers.mixed_volumes
-    parallel_calls = settings.num_parallel_calls or buffers.parallel_calls
+    per_volume, mixed = held.patches_per_volume, held.mixed_volumes
+    parallel_calls = settings.num_parallel_calls or held.parallel_calls
     first_patch = first_batch * batch_size
     # Visits, the readings of a record, are counted through all epochs.
     window, patches_before = divmod(first_patch, mixed * per_volume)
@@ -106,11 +106,11 @@ def domain_dataset(
         records = tf.data.TFRecordDataset(
             order, COMPRESSION_TYPES[manifest.compression], buffer_size=1 << 20
         )
-        if buffers.shuffled_records == 1:
+        if held.shuffled_records == 1:
             # Unshuffled, records that are passed over need not be read.
             return records
         return records.shuffle(
-            buffers.shuffled_records, seeds[1, 0], reshuffle_each_iteration=False
+            held.shuffled_records, seeds[1, 0], reshuffle_each_iteration=False
         )
 
     cut = make_cutter(
@@ -129,10 +129,10 @@ def domain_dataset(
         )
         return fields
 
-    def make_patch(number: tf.Tensor, fields: patches.Fields) -> dict[str, tf.Tensor]:
+    def make_patch(number: tf.Tensor, fields: cropping.Fields) -> dict[str, tf.Tensor]:
         seed = tf.stack([tf.constant(key, tf.int64), number])
         where, mirror = tf.unstack(tf.random.split(seed, 2))
-        start = patches.draw_start(
+        start = cropping.draw_start(
             fields,
             domain.patch_size,
             number % batch_size,
@@ -156,7 +156,7 @@ def domain_dataset(
             deterministic=None if parallel_calls is None else True,
         )
     else:
-        dataset = mixing.mixed_patches(
+        dataset = interleaving.mixed_patches(
             dataset,
             read,
             make_patch,
@@ -205,11 +205,11 @@ def training_dataset(
     )
     largest = max(
         (settings.batch_size or domain.batch_size)
-        * memory.patch_bytes(domain, settings.patch_size or domain.patch_size)
+        * buffers.patch_bytes(domain, settings.patch_size or domain.patch_size)
         for domain in domains
     )
     return joint.prefetch(
-        memory.num_ready_batches(largest, memory_mb=settings.input_memory_mb)
+        buffers.num_ready_batches(largest, memory_mb=settings.input_memory_mb)
     )
 
 

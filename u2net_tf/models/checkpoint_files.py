@@ -22,8 +22,8 @@ from absl import logging
 
 from u2net_tf import migrations
 from u2net_tf.errors import InputError
-from u2net_tf.models.model_spec import ModelSpec, spec_from_json
 from u2net_tf.models.run_state import RunState, state_from_json
+from u2net_tf.models.spec import ModelSpec, spec_from_json
 
 NEWEST, BEST = "newest", "best"
 

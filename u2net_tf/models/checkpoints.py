@@ -30,13 +30,8 @@ from u2net_tf.models.checkpoint_files import (
     read_state,
     step_of,
 )
-from u2net_tf.models.model_spec import (
-    ModelSpec,
-    build_network,
-    check_same_spec,
-    spec_to_json,
-)
 from u2net_tf.models.run_state import RunState, state_to_json
+from u2net_tf.models.spec import ModelSpec, build_network, check_same_spec, spec_to_json
 
 
 class Checkpoints:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from u2net_tf.errors import StoppedError
-from u2net_tf.models.model_spec import ModelSpec
+from u2net_tf.models.spec import ModelSpec
 
 
 def of_domain(spec: ModelSpec, network, domain: int) -> str:

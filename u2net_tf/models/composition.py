@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from u2net_tf.domains import Domain
 from u2net_tf.errors import InputError
-from u2net_tf.models.model_spec import ModelSpec, build_network
+from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.plan.domains import Domain
 
 RANDOM, MEAN = "random", "mean"
 

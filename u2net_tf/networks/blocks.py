@@ -2,6 +2,8 @@
 
 import keras
 
+from u2net_tf.networks.conv_units import UNITS, PlainUnit, check_adapter
+from u2net_tf.networks.gradient_checkpointing import check_recompute, recomputed
 from u2net_tf.networks.layers import (
     NEGATIVE_SLOPE,
     DomainConv3D,
@@ -10,8 +12,6 @@ from u2net_tf.networks.layers import (
     SharedConv3D,
     check_positive_integers,
 )
-from u2net_tf.networks.recomputation import check_recompute, recomputed
-from u2net_tf.networks.units import UNITS, PlainUnit, check_adapter
 
 SECOND_UP_CONVS = ("full", "pointwise")
 

@@ -13,14 +13,14 @@ from u2net_tf.networks.blocks import (
     EncoderBlock,
     published_second_up_conv,
 )
+from u2net_tf.networks.conv_units import check_adapter
+from u2net_tf.networks.gradient_checkpointing import check_recompute, recomputed
 from u2net_tf.networks.layers import (
     DomainConv3D,
     check_positive_integers,
     name_each,
     variables_of_parts,
 )
-from u2net_tf.networks.recomputation import check_recompute, recomputed
-from u2net_tf.networks.units import check_adapter
 
 DEEP_SUPERVISION_LEVELS = (2, 1)
 

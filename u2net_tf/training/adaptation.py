@@ -18,9 +18,9 @@ from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
 from u2net_tf.models.checkpoints import load_network
 from u2net_tf.progress import Progress, silent
-from u2net_tf.training import start
+from u2net_tf.training import runs
 from u2net_tf.training.loop import Run
-from u2net_tf.training.trainer import Trainer
+from u2net_tf.training.step import Trainer
 from u2net_tf.wording import quantity
 
 
@@ -62,14 +62,14 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
             expected="a folder outside of `from`",
             received=model_dir,
         )
-    plan, manifests = start.load_training_data(config.data, [config.domain])
+    plan, manifests = runs.load_training_data(config.data, [config.domain])
     (new,) = plan.domains
     config = config.with_changes(
         patch_size=parent_spec.patch_size, resize_method=parent_spec.resize_method
     )
-    strategy = start.make_strategy(config.compute.distribution)
+    strategy = runs.make_strategy(config.compute.distribution)
     spec = composition.with_domain(parent_spec, new)
-    start.check_sizes(spec, [new], config.data, strategy)
+    runs.check_sizes(spec, [new], config.data, strategy)
     keras.utils.set_random_seed(config.data.seed)
     with strategy.scope():
         spec, network = composition.extend(
@@ -77,7 +77,7 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
             parent,
             new,
             init=config.init,
-            **start.network_options(config.compute),
+            **runs.network_options(config.compute),
         )
     before = checksums.of_domains(parent_spec, parent)
     logging.info(
@@ -91,7 +91,7 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
         strategy=strategy,
         domains=[len(before)],
         train_shared=False,
-        **start.trainer_options(config),
+        **runs.trainer_options(config),
     )
     identity = {"init": config.init}
     run = Run(trainer, spec, manifests, config, identity, progress=progress)
@@ -101,7 +101,7 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
             expected=f"the parent of the model in {model_dir}",
             received=f"another model, {checkpoint}",
         )
-    start.finish(run, config, started=started)
+    runs.finish(run, config, started=started)
     saved_spec, saved, _ = load_network(model_dir)
     after = checksums.of_domains(saved_spec, saved)
     return Adapted(run, checksums.compare(before, after))

@@ -19,15 +19,16 @@ from u2net_tf.config.training import RunningConfig
 from u2net_tf.errors import StoppedError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.input.pipeline import training_dataset
-from u2net_tf.manifest import Manifest
 from u2net_tf.models import best
 from u2net_tf.models.checkpoints import Checkpoints
-from u2net_tf.models.model_spec import ModelSpec
 from u2net_tf.models.run_state import RunState
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.progress import Progress, silent
-from u2net_tf.training import schedule, shards
+from u2net_tf.shards import reading
+from u2net_tf.shards.manifest import Manifest
+from u2net_tf.training import schedule
 from u2net_tf.training.monitor import Monitor
-from u2net_tf.training.trainer import Trainer
+from u2net_tf.training.step import Trainer
 from u2net_tf.training.validation import validate
 from u2net_tf.wording import quantity
 
@@ -47,7 +48,7 @@ class Run:
       model_dir: the run's folder.
       step: steps done.
       state: where the schedule stands.
-      minutes: how long `start.finish` has trained in this process.
+      minutes: how long `runs.finish` has trained in this process.
     """
 
     def __init__(
@@ -232,11 +233,11 @@ class Run:
         )
         for _ in steps:
             started = time.perf_counter()
-            with shards.reading(self._data.data_dir, self._manifests):
+            with reading.reading(self._data.data_dir, self._manifests):
                 batch = next(batches)
             received = time.perf_counter()
             turn = self.step % len(names)
-            shards.check_cases(
+            reading.check_cases(
                 self._data.data_dir,
                 names[turn],
                 self._cases(batch),

@@ -15,7 +15,7 @@ import tensorflow as tf
 from absl import logging
 
 from u2net_tf import files
-from u2net_tf.domains import Plan
+from u2net_tf.plan.domains import Plan
 
 # TensorBoard groups tags by what stands before the first slash.
 _TAGS = {

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from u2net_tf.domains import Domain
 from u2net_tf.evaluation.metrics import dice
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.input.pipeline import serialized_records
-from u2net_tf.manifest import Manifest
-from u2net_tf.records import Record, parse, to_record
-from u2net_tf.training import shards
+from u2net_tf.plan.domains import Domain
+from u2net_tf.shards import reading
+from u2net_tf.shards.manifest import Manifest
+from u2net_tf.shards.records import Record, parse, to_record
 from u2net_tf.training.monitor import dice_column
 
 
@@ -61,8 +61,8 @@ def _watched_records(
 ) -> Iterator[Record]:
     cases = domain.cases(domain.watched_split)
     records = serialized_records(data_dir, manifest, cases)
-    with shards.reading(data_dir, [manifest]):
+    with reading.reading(data_dir, [manifest]):
         for serialized in records.take(num_cases):
             record = to_record(parse(serialized))
-            shards.check_cases(data_dir, domain.name, {record.case}, set(cases))
+            reading.check_cases(data_dir, domain.name, {record.case}, set(cases))
             yield record

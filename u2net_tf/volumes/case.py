@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from u2net_tf.domains import Domain
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import nifti, preprocess
+from u2net_tf.plan.domains import Domain
+from u2net_tf.volumes import crop_and_resample, nifti
 from u2net_tf.volumes.dicom import is_dicom_folder, load_dicom
 from u2net_tf.volumes.nifti import Volume
 from u2net_tf.wording import quantity
@@ -186,15 +186,15 @@ def raw_labels(classes: np.ndarray, domain: Domain) -> np.ndarray:
 
 def preprocess_case(
     image: Volume, domain: Domain
-) -> tuple[np.ndarray, preprocess.Placement]:
-    """`preprocess.preprocess_image` with errors that name the file.
+) -> tuple[np.ndarray, crop_and_resample.Placement]:
+    """`crop_and_resample.preprocess_image` with errors that name the file.
 
     Raises:
       InputError: if the image cannot be preprocessed as the domain wants it, for
         example because it is constant between its percentiles.
     """
     try:
-        return preprocess.preprocess_image(image.data, image.spacing_mm, domain)
+        return crop_and_resample.preprocess_image(image.data, image.spacing_mm, domain)
     except InputError as error:
         raise error.within(image.grid.path) from None
 

@@ -6,8 +6,8 @@ from typing import get_args
 
 import numpy as np
 
-from u2net_tf.domains import StatisticsOver
 from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import StatisticsOver
 
 # Statistics are taken over so many voxels at a time.
 _VOXELS_AT_A_TIME = 2**22

@@ -8,9 +8,9 @@ import os
 import pathlib
 from typing import Any
 
-from u2net_tf.domains import Domain
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import load_json
+from u2net_tf.plan.domains import Domain
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 

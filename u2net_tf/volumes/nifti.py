@@ -19,8 +19,8 @@ import numpy as np
 from absl import logging
 
 from u2net_tf import files
-from u2net_tf.domains import SPACING_SOURCES
 from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import SPACING_SOURCES
 
 # Voxel sizes from pixdim and from the affine count as equal up to this share.
 _SPACING_TOLERANCE = 0.01

@@ -2,7 +2,7 @@
 
 from u2net_tf.networks.ops.convolution import conv3d
 from u2net_tf.networks.ops.depthwise import depthwise_conv3d
-from u2net_tf.networks.ops.islands import ROUTES, current_route, use_route
+from u2net_tf.networks.ops.implementations import ROUTES, current_route, use_route
 from u2net_tf.networks.ops.normalization import instance_norm
 from u2net_tf.networks.ops.upsampling import upsample_nearest
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from u2net_tf.networks.ops.islands import exact_dtype
+from u2net_tf.networks.ops.implementations import exact_dtype
 
 
 def add_bias(maps, bias):

@@ -10,7 +10,7 @@ import math
 import tensorflow as tf
 
 from u2net_tf.networks.ops.biases import sum_over_voxels
-from u2net_tf.networks.ops.islands import check_route
+from u2net_tf.networks.ops.implementations import check_route
 from u2net_tf.networks.ops.planes import convolve_planes, kernel_gradient
 from u2net_tf.networks.ops.shapes import check_factors, check_rank_5
 from u2net_tf.networks.ops.shifted import convolve_shifted, gather_shifted

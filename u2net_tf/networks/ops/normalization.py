@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from u2net_tf.networks.ops.islands import (
+from u2net_tf.networks.ops.implementations import (
     check_route,
     differentiable_once,
     exact_dtype,

@@ -4,7 +4,7 @@ import itertools
 
 import tensorflow as tf
 
-from u2net_tf.networks.ops.islands import exact_dtype, island
+from u2net_tf.networks.ops.implementations import exact_dtype, island
 from u2net_tf.networks.ops.shapes import dims
 
 

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from u2net_tf.networks.ops.islands import check_route, exact_dtype, island
+from u2net_tf.networks.ops.implementations import check_route, exact_dtype, island
 from u2net_tf.networks.ops.shapes import check_factors, check_rank_5, dims
 
 

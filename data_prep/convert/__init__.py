@@ -1,0 +1,1 @@
+"""From raw scans and a plan to TFRecord shards."""

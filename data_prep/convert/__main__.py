@@ -1,0 +1,62 @@
+"""Raw scans and a plan -> TFRecord shards and a manifest per domain.
+
+  python -m data_prep.convert --plan=plan.json --data_dir=DIR
+
+Interrupted, it goes on with the cases that are not done when it is run again. A domain
+that is done is left alone; where its plan, these flags, or size and time of its raw
+files are no longer what they were, that is an error unless there is --overwrite.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import pathlib
+from typing import TYPE_CHECKING
+
+from data_prep.config import ConvertConfig
+from u2net_tf import command
+from u2net_tf.wording import quantity
+
+if TYPE_CHECKING:
+    from u2net_tf.shards.manifest import Manifest
+
+
+def main(config: ConvertConfig) -> None:
+    """Converts every domain of the plan."""
+    from data_prep.convert import convert_domains
+    from u2net_tf.plan.plan_file import load_plan
+
+    data_dir = pathlib.Path(config.conversion.data_dir)
+    convert_domains.convert(
+        load_plan(config.plan),
+        config.conversion,
+        progress=command.progress_bar,
+        on_finished=functools.partial(_report, data_dir),
+    )
+
+
+def _report(data_dir: pathlib.Path, manifest: Manifest, done_before: bool) -> None:
+    sizes = collections.Counter(entry.group for entry in manifest.cases)
+    *others, (group, size) = sizes.items()
+    counts = ", ".join(f"{size} {name}" for name, size in others)
+    counts += ", " * bool(others) + quantity(size, f"{group} case")
+    folder = data_dir / manifest.domain
+    shards = {entry.shard for entry in manifest.cases}
+    megabytes = sum((folder / name).stat().st_size for name in shards) / 1e6
+    note = " (already done)" if done_before else ""
+    print(
+        f"{folder}: {counts}, {megabytes:.1f} MB in {quantity(len(shards), 'shard')}"
+        f"{note}"
+    )
+    for case, reason in manifest.skipped.items():
+        print(f"  skipped {case}: {command.name_flags(reason)}")
+
+
+def run() -> None:
+    """Entry point of `u2net-convert`."""
+    command.start(main, ConvertConfig)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,210 @@
+"""Parts -> TFRecord shards and the manifest that describes them.
+
+Shards are written one record at a time, under temporary names; they and the manifest
+take the place of older ones only when all of them are written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from data_prep.convert.preprocess_case import Task, load_part
+from u2net_tf import files
+from u2net_tf.machine import import_tensorflow
+from u2net_tf.plan.domains import Domain
+from u2net_tf.progress import Progress, silent
+from u2net_tf.shards.manifest import (
+    CaseEntry,
+    Manifest,
+    fingerprint,
+    manifest_path,
+    to_json,
+)
+
+# Voxels of each class that a record lists, to draw patches around.
+COORDINATES_PER_CLASS = 1000
+
+
+class ShardWriter:
+    """Writes the shards of one group of cases under temporary names."""
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        group: str,
+        *,
+        shard_size_mb: float,
+        compression: str,
+    ):
+        self._folder = folder
+        self._group = group
+        self._shard_bytes = shard_size_mb * 1e6
+        self._compression = compression
+        self._shards: list[tuple[pathlib.Path, list[CaseEntry]]] = []
+        self._writer: Any = None
+        self._size = 0
+
+    def write(self, serialized: bytes, entry: CaseEntry) -> None:
+        """Appends a record; opens another shard where the last one is full."""
+        import tensorflow as tf
+
+        from u2net_tf.shards.records import COMPRESSION_TYPES
+
+        if self._writer is None or self._size >= self._shard_bytes:
+            self.close()
+            number = len(self._shards)
+            path = self._folder / f".partial-{self._group}-{number:05d}.tfrecord"
+            kind = COMPRESSION_TYPES[self._compression]
+            self._shards.append((path, []))
+            self._writer = tf.io.TFRecordWriter(str(path), kind)
+            self._size = 0
+        self._writer.write(serialized)
+        self._shards[-1][1].append(entry)
+        self._size += len(serialized)
+
+    def close(self) -> None:
+        """Ends the last shard."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def discard(self) -> None:
+        """Removes what was written."""
+        self._writer = None
+        for path, _ in self._shards:
+            path.unlink(missing_ok=True)
+
+    def finish(self) -> list[CaseEntry]:
+        """Gives the shards their names; returns the entries with these names."""
+        self.close()
+        total = len(self._shards)
+        entries = []
+        for number, (path, rows) in enumerate(self._shards):
+            name = f"{self._group}-{number:05d}-of-{total:05d}.tfrecord"
+            os.replace(path, self._folder / name)
+            entries += [dataclasses.replace(row, shard=name) for row in rows]
+        return entries
+
+
+def write_shards(
+    data_dir: str | os.PathLike,
+    domain: Domain,
+    tasks: Sequence[Task],
+    *,
+    skipped: dict[str, str],
+    stamps: dict,
+    image_dtype: str,
+    compression: str,
+    shard_size_mb: float,
+    progress: Progress = silent,
+) -> Manifest:
+    """Gathers the parts of one domain in shards and writes the manifest.
+
+    Args:
+      data_dir: folder of all domains.
+      domain: the domain.
+      tasks: the cases whose parts are there, in the order of the shards.
+      skipped: case -> reason.
+      stamps: case -> stamps of the raw files, skipped or not.
+      image_dtype: type of the images in the parts.
+      compression: "none" or "gzip".
+      shard_size_mb: a shard is closed once it is this large, before compression.
+      progress: shows how many cases are written.
+
+    Returns:
+      The manifest.
+
+    Raises:
+      OSError: if the disk is full; earlier shards are left as they were.
+    """
+    import_tensorflow()
+    import tensorflow as tf
+
+    path = manifest_path(data_dir, domain.name)
+    folder = path.parent
+    writers = {
+        group: ShardWriter(
+            folder, group, shard_size_mb=shard_size_mb, compression=compression
+        )
+        for group in domain.groups
+    }
+    bar = progress(tasks, f"{domain.name}: shards", unit="case", leave=False)
+    try:
+        for task in bar:
+            serialized, entry = _serialize(task)
+            writers[task.group].write(serialized, entry)
+        for writer in writers.values():
+            writer.close()
+    except BaseException as error:
+        for writer in writers.values():
+            writer.discard()
+        if isinstance(error, tf.errors.OpError):
+            # TensorFlow's file system reports a full disk in a class of its own.
+            raise OSError(f"{folder}: cannot write shards: {error.message}") from error
+        raise
+    # No manifest is better than one that describes other shards, should we be
+    # interrupted from here on.
+    path.unlink(missing_ok=True)
+    manifest = Manifest(
+        domain=domain.name,
+        fingerprint=fingerprint(domain),
+        image_dtype=image_dtype,
+        compression=compression,
+        cases=tuple(entry for writer in writers.values() for entry in writer.finish()),
+        skipped=skipped,
+        shard_size_mb=shard_size_mb,
+        raw_stamps=stamps,
+    )
+    _remove_stale_shards(folder, manifest)
+    files.write_text(path, to_json(manifest))
+    return manifest
+
+
+def _serialize(task: Task) -> tuple[bytes, CaseEntry]:
+    """One part as a record, and its entry in the manifest, the shard still unnamed."""
+    from u2net_tf.shards import records
+
+    part = load_part(task.part)
+    num_classes = task.domain.num_classes
+    coordinates, coordinate_counts = records.sample_coordinates(
+        part.labels,
+        num_classes,
+        per_class=COORDINATES_PER_CLASS,
+        seed=zlib.crc32(f"{task.domain.name}/{task.case.name}".encode()),
+    )
+    counts = records.count_labels(part.labels, num_classes)
+    serialized = records.encode(
+        records.Record(
+            domain=task.domain.name,
+            case=task.case.name,
+            image=part.image,
+            labels=part.labels,
+            label_counts=counts,
+            coordinates=coordinates,
+            coordinate_counts=coordinate_counts,
+        )
+    )
+    entry = CaseEntry(
+        case=task.case.name,
+        group=task.group,
+        shard="",
+        label_voxels=counts.tolist(),
+        num_bytes=len(serialized),
+        checksum=hashlib.sha256(serialized).hexdigest(),
+        **part.origin,
+    )
+    return serialized, entry
+
+
+def _remove_stale_shards(folder: pathlib.Path, manifest: Manifest) -> None:
+    """Removes shards that the new manifest does not name, hidden ones too."""
+    kept = {entry.shard for entry in manifest.cases}
+    for path in folder.glob("*.tfrecord"):
+        if path.name not in kept:
+            path.unlink()

@@ -1,0 +1,132 @@
+"""From the labels of `dataset.json` to the classes of a domain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from data_prep.survey.examine_case import FOREGROUND, CaseFacts
+from data_prep.survey.survey_file import DomainFacts
+from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import Label
+
+# domain -> name of a class -> the raw values that it joins.
+Merges = Mapping[str, Mapping[str, tuple[int, ...]]]
+
+_MERGE = re.compile(r"(?P<domain>[^:=]+):(?P<name>[^:=]+)=(?P<values>\d+(\+\d+)+)")
+# Components are cleaned up where they hold this share of a class, mean over cases.
+_ENOUGH_SHARE = 0.99
+
+
+def parse_merges(texts: Sequence[str]) -> Merges:
+    """Reads the texts of `merge_labels`.
+
+    Args:
+      texts: for example "Task03_Liver:liver=1+2".
+
+    Raises:
+      InputError: if a text has another form, or a class is named twice.
+    """
+    merges: dict[str, dict[str, tuple[int, ...]]] = {}
+    for text in texts:
+        match = _MERGE.fullmatch(text)
+        if not match:
+            raise InputError(
+                "`merge_labels`",
+                expected="DOMAIN:NAME=VALUE+VALUE such as Task03_Liver:liver=1+2",
+                received=repr(text),
+            )
+        classes = merges.setdefault(match["domain"], {})
+        if match["name"] in classes:
+            raise InputError(
+                "`merge_labels`",
+                expected=f"the class {match['name']!r} of {match['domain']} once",
+                received="it twice",
+            )
+        values = match["values"].split("+")
+        classes[match["name"]] = tuple(int(value) for value in values)
+    return merges
+
+
+def merge_labels(
+    labels: Mapping[int, str],
+    merged: Mapping[str, tuple[int, ...]],
+    *,
+    domain: str,
+) -> tuple[Label, ...]:
+    """Classes in ascending order of their first values; the background is the first.
+
+    Args:
+      labels: raw value -> name, with 0.
+      merged: name of a class -> the raw values that it joins.
+      domain: for error messages.
+
+    Raises:
+      InputError: if a value is unknown or in two classes, two classes get one name, or
+        only the background is left.
+    """
+    class_of: dict[int, str] = {}
+    for name, values in merged.items():
+        for value in values:
+            if value not in labels:
+                raise InputError(
+                    f"`merge_labels`={domain}:{name}",
+                    expected=f"values among {sorted(labels)}",
+                    received=value,
+                )
+            if value in class_of:
+                raise InputError(
+                    f"`merge_labels`={domain}:{name}",
+                    expected="each value in one class",
+                    received=f"{value} twice",
+                )
+            class_of[value] = name
+    classes = [Label(name, tuple(sorted(values))) for name, values in merged.items()]
+    classes += [Label(n, (v,)) for v, n in labels.items() if v not in class_of]
+    classes.sort(key=lambda label: label.values[0])
+    names = [label.name for label in classes]
+    if len(set(names)) < len(names) or len(classes) < 2:
+        raise InputError(
+            domain,
+            expected="a background and at least one other class, with distinct names",
+            received=names,
+            hint="Use `merge_labels` to give other names",
+        )
+    return tuple(classes)
+
+
+def components_to_keep(
+    label: Label, domain: DomainFacts, *, cases: Sequence[CaseFacts]
+) -> int:
+    """How many of the largest components a prediction should keep of a class.
+
+    One if the largest component holds 99 % of the class in the reference, mean over
+    the cases that have it; two if the two largest do (paired organs); else all, which
+    is 0. Merged classes are known only where they join all of the foreground.
+
+    Args:
+      label: the class.
+      domain: its domain.
+      cases: the cases to look at.
+    """
+    if 0 in label.values:
+        return 0
+    foreground = set(domain.labels) - {0}
+    key = FOREGROUND if set(label.values) == foreground else str(label.values[0])
+    if len(label.values) > 1 and key != FOREGROUND:
+        return 0
+    shares = [c.component_shares[key] for c in cases if key in c.component_shares]
+    if not shares:
+        return 0
+    means = np.mean(shares, axis=0)
+    return next((i + 1 for i in range(2) if means[i] >= _ENOUGH_SHARE), 0)
+
+
+def has_sides(labels: Sequence[Label]) -> bool:
+    """Whether two classes differ in name by left and right alone."""
+    names = {label.name.lower() for label in labels}
+    return any(
+        name.replace("left", "right") in names for name in names if "left" in name
+    )

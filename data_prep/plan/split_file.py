@@ -1,0 +1,227 @@
+"""Lists of cases to train, validate and test on, from a file."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+from data_prep.plan.draw_split import Split
+from u2net_tf.errors import InputError
+from u2net_tf.file_format import load_json
+from u2net_tf.plan.domains import SPLITS
+from u2net_tf.volumes import msd
+
+# Value of `fold` that takes all folds of a file.
+ALL_FOLDS = "all"
+_OF_A_FOLD = frozenset({"train", "val"})
+
+
+def read_splits(
+    path: str | os.PathLike, domains: Sequence[str], *, fold: str | None
+) -> dict[str, Split]:
+    """Reads explicit lists. The file may hold lists of other domains too.
+
+    Args:
+      path: JSON, `{domain: {"train": […], "validation": […], "test": […]}}` where
+        "validation" may be missing, or `{domain: {fold: {"train": […], "val": […]}}}`
+        where "val" is what is tested on. Names may end in .nii.gz.
+      domains: whose lists are wanted.
+      fold: which one to take where there are folds; "fold0" where it is None. With
+        "all", what the folds test on become the folds of the split.
+
+    Raises:
+      InputError: names the file, the domain and what is wrong.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"`splits_file`: {path}", expected="a file", received="no such file"
+        )
+    content = load_json(path)
+    if not isinstance(content, dict):
+        raise InputError(
+            path, expected="an object of domains", received=type(content).__name__
+        )
+    missing = [domain for domain in domains if domain not in content]
+    if missing:
+        raise InputError(
+            path,
+            expected=f"lists for {', '.join(missing)}",
+            received=sorted(content),
+        )
+    return {
+        domain: _read_domain(f"{path}: {domain}", content[domain], fold)
+        for domain in domains
+    }
+
+
+def _read_domain(where: str, content: Any, fold: str | None) -> Split:
+    if not isinstance(content, dict) or not content:
+        raise InputError(where, expected="an object", received=repr(content))
+    if fold == ALL_FOLDS:
+        return _read_all_folds(where, content)
+    if set(content) & set(SPLITS):
+        if fold is not None:
+            raise InputError(
+                where, expected=f"folds for `fold`={fold}", received="lists"
+            )
+        needed, allowed = {"train", "test"}, set(SPLITS)
+    else:
+        fold = "fold0" if fold is None else fold
+        if fold not in content:
+            raise InputError(
+                where,
+                expected=f"{fold!r} among the folds (`fold`)",
+                received=sorted(content),
+            )
+        where, content = f"{where}: {fold}", content[fold]
+        needed = allowed = _OF_A_FOLD
+    lists = _read_lists(where, content, needed, allowed)
+    return Split(
+        train=lists["train"],
+        validation=lists.get("validation", ()),
+        test=lists["test"] if "test" in lists else lists["val"],
+    )
+
+
+def _read_all_folds(where: str, content: dict[str, Any]) -> Split:
+    """Reads `{fold: {"train": […], "val": […]}}` as the folds of one split."""
+    if set(content) & set(SPLITS) or len(content) < 2:
+        raise InputError(
+            where,
+            expected=f"two or more folds for `fold`={ALL_FOLDS}",
+            received=", ".join(content),
+        )
+    folds = {
+        name: _read_lists(f"{where}: {name}", lists, _OF_A_FOLD, _OF_A_FOLD)
+        for name, lists in content.items()
+    }
+    validated = {name: lists["val"] for name, lists in folds.items()}
+    _require_once(where, validated, "each case to be validated on in one fold")
+    numbers = [re.search(r"\d{1,9}$", name) for name in validated]
+    if all(numbers):
+        # fold10 does not come before fold2, however the file is sorted.
+        ordered = sorted(
+            validated, key=lambda name: int(re.search(r"\d{1,9}$", name)[0])
+        )
+        validated = {name: validated[name] for name in ordered}
+    every = sorted(case for cases in validated.values() for case in cases)
+    for name, lists in folds.items():
+        wrong = sorted(set(every) ^ {*lists["train"], *lists["val"]})
+        if wrong:
+            raise InputError(
+                f"{where}: {name}",
+                expected="to train on all cases that other folds validate on",
+                received=f"a difference in {_some(wrong)}",
+            )
+    names = ", ".join(f"{index} = {name}" for index, name in enumerate(validated))
+    return Split(
+        train=(),
+        validation=(),
+        test=(),
+        folds=tuple(validated.values()),
+        notes=(f"folds of the file: {names}",),
+    )
+
+
+def _read_lists(
+    where: str, content: Any, needed: Set[str], allowed: Set[str]
+) -> dict[str, tuple[str, ...]]:
+    """Reads lists of cases by name; each case is in one of them, some in 'train'."""
+    if not isinstance(content, dict) or not needed <= set(content) <= allowed:
+        received = sorted(content) if isinstance(content, dict) else content
+        raise InputError(where, expected=sorted(needed), received=repr(received))
+    lists = {name: _names(f"{where}: {name}", content[name]) for name in content}
+    _require_once(where, lists, "each case once")
+    if not lists["train"]:
+        raise InputError(
+            where, expected="at least one case in 'train'", received="none"
+        )
+    return lists
+
+
+def _require_once(
+    where: str, lists: Mapping[str, Sequence[str]], expected: str
+) -> None:
+    every = [case for names in lists.values() for case in names]
+    twice = sorted({case for case in every if every.count(case) > 1})
+    if twice:
+        raise InputError(where, expected=expected, received=f"several times: {twice}")
+
+
+def _names(where: str, content: Any) -> tuple[str, ...]:
+    if not isinstance(content, list) or not all(
+        isinstance(name, str) and name for name in content
+    ):
+        raise InputError(where, expected="a list of names", received=repr(content))
+    return tuple(sorted(_case_name(name) for name in content))
+
+
+def _case_name(text: str) -> str:
+    name = pathlib.PurePosixPath(text).name
+    return msd.nifti_stem(name) if name.endswith(msd.NIFTI_SUFFIXES) else name
+
+
+def choose_listed(
+    split: Split,
+    *,
+    domain: str,
+    cases: Sequence[str],
+    excluded: Sequence[str],
+    source: str,
+) -> Split:
+    """The listed split of one domain, without the cases that were excluded.
+
+    Args:
+      split: what `read_splits` returned for it.
+      domain: the domain's name.
+      cases: its usable cases.
+      excluded: cases that the survey found and that are left out.
+      source: the file, for error messages.
+
+    Raises:
+      InputError: if a case is missing in the file or unknown.
+    """
+    lists = (split.train, split.validation, split.test, *split.folds)
+    listed = {case for names in lists for case in names}
+    unknown = sorted(listed - set(cases) - set(excluded))
+    if unknown:
+        raise InputError(
+            f"{source}: {domain}",
+            expected="cases of the survey",
+            received=_some(unknown),
+        )
+    missing = sorted(set(cases) - listed)
+    if missing:
+        raise InputError(
+            f"{source}: {domain}",
+            expected="every case of the survey in a list",
+            received=f"none with {_some(missing)}",
+        )
+    usable = set(cases)
+
+    def kept(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(case for case in names if case in usable)
+
+    chosen = Split(
+        train=kept(split.train),
+        validation=kept(split.validation),
+        test=kept(split.test),
+        folds=tuple(map(kept, split.folds)),
+        notes=split.notes,
+    )
+    if not all(chosen.folds or [chosen.train]):
+        raise InputError(
+            f"{source}: {domain}",
+            expected="a usable case in 'train', or in each fold",
+            received="none",
+        )
+    return chosen
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"

@@ -1,0 +1,1 @@
+"""Checks raw scans before preprocessing."""

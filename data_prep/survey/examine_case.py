@@ -1,0 +1,232 @@
+"""What the survey finds out about one case: measurements, faults and warnings."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from u2net_tf import files, schema
+from u2net_tf.errors import InputError
+from u2net_tf.schema import Count, Length, Size, Text
+from u2net_tf.volumes import case as case_checks
+from u2net_tf.volumes import components, crop_and_resample, nifti
+from u2net_tf.volumes.nifti import Volume
+
+PERCENTILES = (0, 2, 50, 98, 100)
+
+# Kinds of fault. See `is_usable`.
+IMAGE, LABEL, SAME_IMAGE = "image", "label", "same image"
+GEOMETRY = case_checks.GEOMETRY
+UNKNOWN_LABEL, EMPTY_LABEL = case_checks.UNKNOWN_LABEL, case_checks.EMPTY_LABEL
+SAME_NAME = "same name"
+
+# Key of all foreground together in `CaseFacts.component_shares`.
+FOREGROUND = "foreground"
+
+
+@schema.model
+class Fault:
+    """One fault of one file.
+
+    Attributes:
+      kind: one of the kinds above.
+      file: the file.
+      text: what was expected and what was found.
+    """
+
+    kind: Text
+    file: Text
+    text: Text
+
+    def __str__(self) -> str:
+        return self.text if self.file in self.text else f"{self.file}: {self.text}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One case to examine.
+
+    Attributes:
+      domain: its domain.
+      case: its name.
+      image_path: the image.
+      label_path: the label map.
+      num_modalities: how many channels the image should have.
+      known_labels: the values that the label map may hold.
+      spacing_source: "pixdim" or "affine".
+    """
+
+    domain: str
+    case: str
+    image_path: str
+    label_path: str
+    num_modalities: int
+    known_labels: tuple[int, ...]
+    spacing_source: str
+
+
+@schema.model
+class CaseFacts:
+    """One row of the survey. Triples are z, y, x; empty where a file is unreadable.
+
+    Attributes:
+      domain: its domain.
+      case: its name.
+      image_path: the image.
+      label_path: the label map.
+      shape: voxels.
+      spacing_mm: voxel size, mm, from the survey's spacing source.
+      orientation: of the axes on disk, for example "RAS".
+      percentiles: per modality, the intensities at `PERCENTILES`, finite voxels only.
+      nonzero_share: share of the first modality's voxels that are not zero.
+      box_start: first voxel of the box of the non-zero voxels.
+      box_shape: shape of that box, voxels.
+      box_share: share of the volume that the box takes.
+      label_voxels: label value, as text, -> voxels.
+      component_shares: label value, as text, or `FOREGROUND` -> share of its voxels
+        in its largest and in its two largest connected components.
+      checksum: of the voxels of the image.
+      faults: what is wrong, by file.
+      warnings: what is suspicious, by file.
+    """
+
+    domain: Text
+    case: Text
+    image_path: Text
+    label_path: Text
+    shape: tuple[Size, ...] = ()
+    spacing_mm: tuple[Length, ...] = ()
+    orientation: str = ""
+    percentiles: tuple[tuple[float, ...], ...] = ()
+    nonzero_share: float | None = None
+    box_start: tuple[Count, ...] = ()
+    box_shape: tuple[Size, ...] = ()
+    box_share: float | None = None
+    label_voxels: dict[str, Size] = dataclasses.field(default_factory=dict)
+    component_shares: dict[str, tuple[float, float]] = dataclasses.field(
+        default_factory=dict
+    )
+    checksum: str = ""
+    faults: tuple[Fault, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def examine_case(job: Job) -> CaseFacts:
+    """Reads one case and measures it; what cannot be read becomes a fault."""
+    facts: dict[str, Any] = {}
+    faults: list[Fault] = []
+    warnings: list[str] = []
+    image = labels = None
+    try:
+        image = nifti.load_image([job.image_path], spacing_source=job.spacing_source)
+    except InputError as error:
+        faults.append(Fault(IMAGE, job.image_path, str(error)))
+    try:
+        labels = nifti.load_labels(job.label_path)
+    except InputError as error:
+        faults.append(Fault(LABEL, job.label_path, str(error)))
+    if image is not None:
+        facts |= _measure_image(image)
+        faults += [
+            Fault(IMAGE, job.image_path, text)
+            for text in case_checks.image_faults(
+                image, num_modalities=job.num_modalities
+            )
+        ]
+        warnings += _image_warnings(image, job)
+    if labels is not None:
+        facts |= _measure_labels(labels.data, job.known_labels)
+        faults += _label_faults(labels, image, job)
+    return CaseFacts(
+        domain=job.domain,
+        case=job.case,
+        image_path=job.image_path,
+        label_path=job.label_path,
+        **facts,
+        faults=tuple(faults),
+        warnings=tuple(warnings),
+    )
+
+
+def _measure_image(image: Volume) -> dict[str, Any]:
+    first = image.data[0]
+    facts = {
+        "shape": first.shape,
+        "spacing_mm": tuple(round(size, 6) or size for size in image.spacing_mm),
+        "orientation": image.grid.axis_codes,
+        "percentiles": tuple(_percentiles(channel) for channel in image.data),
+        "nonzero_share": float(np.count_nonzero(first) / first.size),
+        "checksum": hashlib.blake2b(image.data, digest_size=16).hexdigest(),
+        "box_share": 0.0,
+    }
+    if first.any():
+        start, shape = crop_and_resample.nonzero_box(first, margin_voxels=0)
+        facts |= {"box_start": start, "box_shape": shape}
+        facts["box_share"] = float(np.prod(shape, dtype=float) / first.size)
+    return facts
+
+
+def _percentiles(channel: np.ndarray) -> tuple[float, ...]:
+    finite = channel[np.isfinite(channel)]
+    if not finite.size:
+        return ()
+    return tuple(float(value) for value in np.percentile(finite, PERCENTILES))
+
+
+def _image_warnings(image: Volume, job: Job) -> list[str]:
+    warnings = []
+    problem = nifti.header_problem(image.grid)
+    if problem:
+        warnings.append(f"{job.image_path}: {problem}; took {job.spacing_source}")
+    if 1 in image.data.shape[1:]:
+        warnings.append(
+            f"{job.image_path}: a single slice, shape {image.data.shape[1:]}"
+        )
+    return warnings
+
+
+def _measure_labels(labels: np.ndarray, known: tuple[int, ...]) -> dict[str, Any]:
+    counts = case_checks.count_values(labels)
+    voxels = {str(value): count for value, count in counts.items()}
+    shares = {}
+    for value in known:
+        if value and str(value) in voxels:
+            shares[str(value)] = _largest_shares(labels == value)
+    if len(shares) == 1:
+        shares[FOREGROUND] = next(iter(shares.values()))
+    elif shares:
+        shares[FOREGROUND] = _largest_shares(np.isin(labels, [v for v in known if v]))
+    return {"label_voxels": voxels, "component_shares": shares}
+
+
+def _largest_shares(mask: np.ndarray) -> tuple[float, float]:
+    sizes = components.component_sizes(mask)
+    total = float(sizes.sum())
+    return float(sizes[:1].sum() / total), float(sizes[:2].sum() / total)
+
+
+def _label_faults(labels: Volume, image: Volume | None, job: Job) -> list[Fault]:
+    found = case_checks.label_faults(labels, image, known=job.known_labels)
+    return [Fault(kind, job.label_path, text) for kind, text in found.items()]
+
+
+def is_usable(facts: CaseFacts, *, unknown_labels: str) -> bool:
+    """Whether a case can be trained on in spite of its faults.
+
+    Args:
+      facts: the case.
+      unknown_labels: "background" if label values that no class lists are taken as
+        background, "fail" if not.
+    """
+    tolerated = {EMPTY_LABEL, SAME_NAME}
+    if unknown_labels == "background":
+        tolerated.add(UNKNOWN_LABEL)
+    return all(fault.kind in tolerated for fault in facts.faults)
+
+
+def stamp(job: Job) -> str:
+    """What the outcome depends on: the job, and size and time of its files."""
+    return f"{job} {files.stamps([job.image_path, job.label_path])}"

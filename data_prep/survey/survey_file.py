@@ -1,0 +1,165 @@
+"""The survey on disk: survey.json, survey.csv, and Table 1 on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+from data_prep import text_table
+from data_prep.survey.examine_case import PERCENTILES, CaseFacts, Fault
+from u2net_tf import migrations, schema
+from u2net_tf.file_format import FileFormat
+from u2net_tf.plan.domains import SpacingSource
+from u2net_tf.schema import Text
+
+JSON_NAME = "survey.json"
+CSV_NAME = "survey.csv"
+
+
+@schema.model
+class DomainFacts:
+    """One folder of the survey.
+
+    Attributes:
+      name: the folder's name.
+      folder: where it lies.
+      modalities: names in the order of the channels.
+      labels: raw value -> name.
+      spacing_source: "pixdim" or "affine".
+      cases: one entry each, sorted by name.
+      warnings: what is suspicious about the folder as a whole.
+    """
+
+    name: Text
+    folder: Text
+    modalities: tuple[str, ...]
+    labels: dict[int, str]
+    spacing_source: SpacingSource
+    cases: tuple[CaseFacts, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """The faults of all cases."""
+        return tuple(fault for case in self.cases for fault in case.faults)
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """The folder's warnings and those of all cases."""
+        return self.warnings + tuple(w for case in self.cases for w in case.warnings)
+
+
+@schema.model
+class Survey:
+    """The content of survey.json."""
+
+    domains: tuple[DomainFacts, ...]
+
+
+SURVEY = FileFormat(
+    name="a survey",
+    made_by="python -m data_prep.survey",
+    kind=Survey,
+    oldest=1,
+    upgrades=(migrations.survey,),
+)
+
+
+def to_json(domains: Sequence[DomainFacts]) -> str:
+    """The survey as JSON: a line per case."""
+    content = SURVEY.to_dict(Survey(tuple(domains)))
+    parts = []
+    for fields in content.pop("domains"):
+        rows = [_dump(case) for case in fields.pop("cases")]
+        body = ",\n   ".join(rows)
+        parts.append(f'{_dump(fields)[:-1]}, "cases": [\n   {body}\n  ]}}')
+    inner = ",\n  ".join(parts)
+    return f'{_dump(content)[:-1]}, "domains": [\n  {inner}\n]}}\n'
+
+
+def load_survey(path: str | os.PathLike) -> tuple[DomainFacts, ...]:
+    """Reads what `to_json` wrote.
+
+    Args:
+      path: survey.json, or the folder that it lies in.
+
+    Raises:
+      InputError: if there is no such file or it was not written by the survey.
+    """
+    path = pathlib.Path(path)
+    return SURVEY.load(path / JSON_NAME if path.is_dir() else path).domains
+
+
+def to_csv(domains: Sequence[DomainFacts]) -> str:
+    """A row per case. Columns of a modality or label that a case lacks are empty."""
+    cases = [case for domain in domains for case in domain.cases]
+    channels = max((len(case.percentiles) for case in cases), default=0)
+    values = sorted({int(value) for case in cases for value in case.label_voxels})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["domain", "case", "image", "label", "orientation"]
+        + [f"shape_{axis}" for axis in "zyx"]
+        + [f"spacing_{axis}_mm" for axis in "zyx"]
+        + [f"modality{c}_p{p}" for c in range(channels) for p in PERCENTILES]
+        + ["nonzero_share", "box_share"]
+        + [f"label{value}_voxels" for value in values]
+        + ["faults", "warnings"]
+    )
+    for case in cases:
+        numbers = [f"{value:.7g}" for row in case.percentiles for value in row]
+        numbers += [""] * (channels * len(PERCENTILES) - len(numbers))
+        writer.writerow(
+            [case.domain, case.case, case.image_path, case.label_path]
+            + [case.orientation, *(case.shape or [""] * 3)]
+            + [*(case.spacing_mm or [""] * 3)]
+            + numbers
+            + [_share(case.nonzero_share), _share(case.box_share)]
+            + [case.label_voxels.get(str(value), "") for value in values]
+            + ["; ".join(map(str, case.faults)), "; ".join(case.warnings)]
+        )
+    return text.getvalue()
+
+
+def table(domains: Sequence[DomainFacts]) -> str:
+    """Table 1 of the paper for these domains: modality, cases, shapes, spacings."""
+    rows = []
+    for domain in domains:
+        shapes = [case.shape for case in domain.cases if case.shape]
+        spacings = [case.spacing_mm for case in domain.cases if case.spacing_mm]
+        rows.append(
+            [
+                domain.name,
+                ", ".join(domain.modalities),
+                len(domain.cases),
+                _ranges(shapes),
+                _ranges(spacings),
+                len(domain.faults),
+                len(domain.all_warnings),
+            ]
+        )
+    header = ["domain", "modality", "cases", "shape (z × y × x)"]
+    header += ["spacing mm (z × y × x)", "faults", "warnings"]
+    return text_table.format_table(header, rows)
+
+
+def _ranges(triples: Sequence[Sequence[float]]) -> str:
+    if not triples:
+        return "–"
+    parts = []
+    for sizes in zip(*triples, strict=True):
+        low, high = f"{min(sizes):.3g}", f"{max(sizes):.3g}"
+        parts.append(low if low == high else f"{low}–{high}")
+    return " × ".join(parts)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,165 @@
+import dataclasses
+import json
+import os
+import shutil
+
+import pytest
+from recorded_progress import RecordedProgress
+
+from data_prep.survey import survey_domains, survey_file
+from data_prep.survey.examine_case import Job, examine_case, stamp
+from data_prep.survey.survey_file import SURVEY
+from u2net_tf.errors import InputError
+
+
+def test_number_of_workers_is_the_number_of_processes(monkeypatch, tmp_path, faulty):
+    asked = []
+
+    class Pool:
+        def __init__(self, max_workers, **keywords):
+            asked.append(max_workers)
+            raise InputError("here", expected="this", received="far enough")
+
+    monkeypatch.setattr(survey_domains.concurrent.futures, "ProcessPoolExecutor", Pool)
+    datasets = survey_domains.find_domains(faulty, ["Faulty"])
+    with pytest.raises(InputError, match="far enough"):
+        survey_domains.survey(
+            datasets,
+            partial=tmp_path / "partial",
+            spacing_source="pixdim",
+            num_workers=3,
+        )
+    assert asked == [3]
+
+
+@pytest.fixture
+def interrupted(faulty, tmp_path):
+    """A folder in which a run stopped after two cases and half a third."""
+    raw_dir = tmp_path / "raw"
+    shutil.copytree(faulty / "Two", raw_dir / "Two")
+    (dataset,) = survey_domains.find_domains(raw_dir, [])
+    rows = []
+    for case in dataset.cases:
+        paths = str(case.image_path), str(case.label_path)
+        job = Job("Two", case.name, *paths, 2, (0, 1), "pixdim")
+        facts = dataclasses.replace(examine_case(job), checksum=f"kept {case.name}")
+        row = {
+            "stamp": f"{SURVEY.number} {stamp(job)}",
+            "facts": dataclasses.asdict(facts),
+        }
+        rows.append(json.dumps(row))
+    (tmp_path / ".survey.partial.jsonl").write_text("\n".join(rows) + '\n{"stam')
+    return tmp_path
+
+
+def read_checksums(output):
+    (domain,) = survey_file.load_survey(output)
+    return [case.checksum[:6] for case in domain.cases]
+
+
+def test_interrupted_survey_goes_on(interrupted, run_light):
+    flags = {"raw_dir": interrupted / "raw", "output_dir": interrupted}
+    done = run_light("data_prep.survey", **flags)
+    assert "going on with 0 of 2 cases" in done.stdout
+    assert read_checksums(interrupted) == ["kept a", "kept b"]
+    assert not (interrupted / ".survey.partial.jsonl").exists()
+
+
+def test_changed_file_is_examined_again(interrupted, run_light):
+    os.utime(interrupted / "raw" / "Two" / "labelsTr" / "a.nii.gz", (1, 1))
+    flags = {"raw_dir": interrupted / "raw", "output_dir": interrupted}
+    run_light("data_prep.survey", **flags)
+    first, second = read_checksums(interrupted)
+    assert first != "kept a"
+    assert second == "kept b"
+
+
+def test_other_spacing_source_is_examined_again(interrupted, run_light):
+    flags = {"raw_dir": interrupted / "raw", "output_dir": interrupted}
+    run_light("data_prep.survey", spacing_source="affine", **flags)
+    assert "kept a" not in read_checksums(interrupted)
+
+
+def test_finished_cases_outlive_an_interruption(faulty, tmp_path, monkeypatch):
+    examined = []
+
+    def examine(jobs, num_workers):
+        for job in jobs:
+            if examined:
+                raise KeyboardInterrupt
+            examined.append(job.case)
+            yield job, examine_case(job)
+
+    datasets = survey_domains.find_domains(faulty, ["Two"])
+    settings = {"spacing_source": "pixdim", "num_workers": 1}
+    partial = tmp_path / "partial"
+    real = survey_domains._examine
+    monkeypatch.setattr(survey_domains, "_examine", examine)
+    with pytest.raises(KeyboardInterrupt):
+        survey_domains.survey(datasets, partial=partial, **settings)
+    left = []
+    monkeypatch.setattr(
+        survey_domains,
+        "_examine",
+        lambda jobs, n: (left.extend(jobs), real(jobs, n))[1],
+    )
+    (domain,) = survey_domains.survey(datasets, partial=partial, **settings)
+    assert examined == ["a"]
+    assert [job.case for job in left] == ["b"]
+    assert [case.case for case in domain.cases] == ["a", "b"]
+
+
+def break_json(folder):
+    (folder / "dataset.json").write_text('{"modality": ')
+
+
+@pytest.mark.parametrize(
+    ("break_it", "domains", "message"),
+    [
+        (break_json, "A,B", "dataset.json: expected JSON"),
+        (break_json, "", "dataset.json: expected JSON"),
+        (
+            lambda folder: (folder / "dataset.json").unlink(),
+            "A,B",
+            "Received: no such file",
+        ),
+        (lambda folder: (folder / "dataset.json").unlink(), "", "beside imagesTr"),
+        (shutil.rmtree, "A,B", "--domains: expected a folder"),
+        (lambda folder: None, "A,A", "--domains: expected distinct names"),
+    ],
+)
+def test_bad_folder_is_an_error_before_anything_is_written(
+    tmp_path, run_light, write_dataset, break_it, domains, message
+):
+    for name in "AB":
+        write_dataset(tmp_path / "raw" / name, ["x"])
+        (tmp_path / "raw" / name / "imagesTr").mkdir()
+    break_it(tmp_path / "raw" / "B")
+    flags = {"raw_dir": tmp_path / "raw", "output_dir": tmp_path / "out"}
+    done = run_light("data_prep.survey", status=1, domains=domains, **flags)
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_raw_dir_may_be_one_domain(tmp_path, write_dataset):
+    folder = write_dataset(tmp_path / "A", ["x"])
+    assert [d.name for d in survey_domains.find_domains(folder, [])] == ["A"]
+    assert [d.name for d in survey_domains.find_domains(folder, ["A"])] == ["A"]
+    with pytest.raises(InputError, match="`domains`: expected A, the only"):
+        survey_domains.find_domains(folder, ["B"])
+
+
+def test_progress_counts_all_cases_and_a_resumed_run_says_so(interrupted):
+    progress, resumed = RecordedProgress(), []
+    (dataset,) = survey_domains.find_domains(interrupted / "raw", [])
+    os.utime(dataset.case("a").label_path, (1, 1))
+    survey_domains.survey(
+        [dataset],
+        partial=interrupted / ".survey.partial.jsonl",
+        spacing_source="pixdim",
+        num_workers=1,
+        progress=progress,
+        on_resumed=lambda *counts: resumed.append(counts),
+    )
+    assert resumed == [(1, 2)]
+    assert progress.counts == [("survey", "case", 2)]

@@ -1,0 +1,131 @@
+"""What is held is bounded by the megabytes that were given; by hand."""
+
+import pytest
+from test_pipeline import DOMAINS, make_entry
+
+from u2net_tf.input import buffers, pipeline
+from u2net_tf.shards import manifest
+
+
+def make_manifest(num_bytes, cases=6):
+    return manifest.Manifest(
+        domain="Task90_Organ",
+        fingerprint="-",
+        image_dtype="float16",
+        compression="none",
+        cases=tuple(make_entry(f"c_{i}", "train", "", num_bytes) for i in range(cases)),
+        skipped={},
+    )
+
+
+def plan(record_mb, patch_mb, memory_mb, num_domains=1, cases=6, **options):
+    return buffers.plan_buffers(
+        make_manifest(int(record_mb * 1e6), cases),
+        int(patch_mb * 1e6),
+        cases=[f"c_{i}" for i in range(cases)],
+        memory_mb=memory_mb,
+        num_domains=num_domains,
+        **options,
+    )
+
+
+@pytest.fixture(autouse=True)
+def eight_cores(monkeypatch):
+    monkeypatch.setattr(buffers, "num_cores", lambda: 8)
+
+
+def test_patch_is_float32_and_a_byte_for_the_label():
+    assert buffers.patch_bytes(DOMAINS[1], (2, 3, 4)) == 24 * (2 * 4 + 1)
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "num_domains", "shuffled", "calls"),
+    [
+        # An eighth of 800 MB holds ten records of 10 MB; there are six.
+        (800, 1, 6, 5),
+        (400, 1, 5, 2),
+        (400, 2, 2, None),
+        (8, 1, 1, None),
+        (80_000, 1, 6, 8),
+        (80_000, 4, 6, 2),
+        (80_000, 50, 6, 2),
+    ],
+)
+def test_small_records(memory_mb, num_domains, shuffled, calls):
+    # A patch of 10 MB and thrice its record: a quarter holds so many of 40 MB.
+    found = plan(10, 10, memory_mb, num_domains)
+    assert found == buffers.Buffers(shuffled, 1, 1, calls)
+
+
+@pytest.mark.parametrize(
+    ("record_mb", "per_volume"), [(63, 1), (65, 2), (550, 9), (5000, 16)]
+)
+def test_large_records_give_more_patches(record_mb, per_volume):
+    assert plan(record_mb, 1, 2000).patches_per_volume == per_volume
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "num_domains", "per_volume", "mixed"),
+    [
+        # Half of it, for patches of 10 MB held three times: 33, 16, 8 and 1 of them.
+        (2000, 1, 9, 3),
+        (1000, 1, 8, 2),
+        (2000, 4, 4, 2),
+        # Not even two of each of two volumes: one volume after the other.
+        (2000, 33, 9, 1),
+    ],
+)
+def test_patches_of_two_volumes_are_mixed_where_they_fit(
+    memory_mb, num_domains, per_volume, mixed
+):
+    found = plan(550, 10, memory_mb, num_domains)
+    assert (found.patches_per_volume, found.mixed_volumes) == (per_volume, mixed)
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "asked", "needed"),
+    [
+        # Four patches of 10 MB, held three times, in half of each of 33 shares.
+        (2000, None, 7920),
+        # Twice twelve, likewise.
+        (30_000, 12, 47_520),
+    ],
+)
+def test_unmixed_patches_are_told_with_what_would_mix_them(
+    caplog, memory_mb, asked, needed
+):
+    options = {"num_domains": 33, "patches_per_volume": asked}
+    found = plan(550, 10, memory_mb, **options)
+    assert found.mixed_volumes == 1
+    (warning,) = caplog.messages
+    assert f"Task90_Organ: {found.patches_per_volume} patches of one" in warning
+    assert f"`input_memory_mb` of {memory_mb:g} " in warning
+    assert f"; {needed} would" in warning
+    assert plan(550, 10, needed - 1, **options).mixed_volumes == 1
+    caplog.clear()
+    assert plan(550, 10, needed, **options).mixed_volumes == 2
+    # There is nothing to mix of one case, or of one patch of each.
+    plan(550, 10, memory_mb, cases=1, **options)
+    plan(10, 10, memory_mb, num_domains=33)
+    assert not caplog.messages
+
+
+def test_patches_per_volume_that_were_asked_for_stay():
+    found = plan(550, 10, 1000, patches_per_volume=12)
+    assert (found.patches_per_volume, found.mixed_volumes) == (12, 1)
+    assert plan(550, 10, 1000, patches_per_volume=1).patches_per_volume == 1
+    # No more volumes than there are.
+    assert plan(1, 1, 10_000, patches_per_volume=2).mixed_volumes == 6
+
+
+@pytest.mark.parametrize(("memory_mb", "ready"), [(1, 1), (159, 1), (161, 2), (1e6, 2)])
+def test_ready_batches(memory_mb, ready):
+    assert buffers.num_ready_batches(10_000_000, memory_mb=memory_mb) == ready
+
+
+def test_tf_data_runs_nothing_ahead_by_itself():
+    options = pipeline._options()
+    assert options.autotune.enabled is False
+    assert options.experimental_optimization.map_parallelization is False
+    assert options.experimental_optimization.inject_prefetch is False
+    assert options.experimental_optimization.parallel_batch is False

@@ -1,0 +1,224 @@
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from u2net_tf.config.augmentation import AugmentationConfig
+from u2net_tf.input import cropping
+from u2net_tf.input.augmentation import intensity, spatial, warp
+from u2net_tf.input.patch_transform import make_cutter
+from u2net_tf.plan.domains import Domain, Label
+
+DOMAIN = Domain(
+    name="Task90_Thick",
+    raw_dir="raw",
+    modalities=("T2", "ADC"),
+    labels=(Label("background", (0,)), Label("organ", (1,))),
+    spacing_mm=(3.0, 1.0, 1.5),
+    median_shape=(10, 14, 12),
+    patch_size=(6, 9, 8),
+    pools=(1, 0, 1),
+    batch_size=2,
+    mirror_axes=("z", "x"),
+)
+SIZE = (8, 9, 12)
+START = (2, 3, 1)
+MOVING = AugmentationConfig(
+    elastic_probability=0.3, rotation_probability=0.3, scaling_probability=0.3
+)
+CHANGING = AugmentationConfig(noise_probability=0.5, gamma_probability=0.5)
+
+
+@functools.cache
+def make_fields():
+    generator = np.random.default_rng(0)
+    image = generator.uniform(-1, 1, (10, 14, 12, 2)).astype(np.float16)
+    labels = generator.integers(0, 2, image.shape[:3]).astype(np.uint8)
+    return {"image": tf.constant(image), "labels": tf.constant(labels)}
+
+
+@pytest.fixture(scope="module")
+def fields():
+    return make_fields()
+
+
+@functools.cache
+def moving(method="linear"):
+    """Patches some of which are warped, which takes long to compile."""
+    return run(make_fields(), MOVING, method=method)
+
+
+def run(fields, augmentation, count=6, *, method="linear", probability=0.5, size=SIZE):
+    """Patches of `count` seeds, inside of tf.data."""
+    cut = make_cutter(
+        DOMAIN,
+        size,
+        method=method,
+        mirror_probability=probability,
+        augmentation=augmentation,
+    )
+
+    def make(number):
+        seed = tf.stack([tf.constant(4, tf.int64), number])
+        mirror = tf.random.split(seed, 2)[1]
+        return cut(fields, tf.constant(START), mirror, seed)
+
+    dataset = tf.data.Dataset.range(count).map(make)
+    image, labels = dataset.element_spec
+    assert image == tf.TensorSpec((*size, 2), tf.float32)
+    assert labels == tf.TensorSpec(size, tf.uint8)
+    return list(dataset.as_numpy_iterator())
+
+
+def seeds_of(number):
+    seed = tf.constant([4, number], tf.int64)
+    return seed, tf.random.split(seed, 2)[1]
+
+
+def still(fields, number, *, method="linear", probability=0.5, size=SIZE):
+    """The patch of a seed if nothing but mirroring happens."""
+    _, mirror = seeds_of(number)
+    mirrored = cropping.draw_mirroring(DOMAIN.mirror_axes, probability, mirror)
+    image, labels = cropping.cut_patch(fields, tf.constant(START), DOMAIN.patch_size)
+    image = cropping.apply_mirroring(tf.cast(image, tf.float32), mirrored)
+    labels = cropping.apply_mirroring(labels, mirrored)
+    image, labels = cropping.resize_patch(image, labels, size, method=method)
+    return image.numpy(), labels.numpy()
+
+
+def assert_same(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["linear", "cubic"])
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_off_it_is_cut_mirrored_and_resized(fields, method, probability):
+    options = {"method": method, "probability": probability}
+    found = run(fields, AugmentationConfig(), 4, **options)
+    for number, patch in enumerate(found):
+        assert_same(patch, still(fields, number, **options))
+
+
+@pytest.mark.parametrize(
+    "method", ["linear", pytest.param("cubic", marks=pytest.mark.slow)]
+)
+def test_patches_that_do_not_move_are_the_same_and_others_are_warped(fields, method):
+    grid = spatial.Grid(DOMAIN.patch_size, SIZE, DOMAIN.spacing_mm)
+    warped = warp.make_warp(grid, MOVING, method)
+    moved = []
+    for number, patch in enumerate(moving(method)):
+        seed, mirror = seeds_of(number)
+        mirrored = cropping.draw_mirroring(DOMAIN.mirror_axes, 0.5, mirror)
+        drawn = spatial.draw_spatial(
+            grid, MOVING, mirrored, tf.random.fold_in(seed, tf.constant(1, tf.int64))
+        )
+        moved.append(bool(drawn.moves))
+        expected = still(fields, number, method=method)
+        if moved[-1]:
+            assert np.abs(patch[0] - expected[0]).max() > 1e-3
+            expected = warped(fields, tf.constant(START), drawn)
+        assert_same(patch, expected)
+    assert 0 < sum(moved) < len(moved)
+
+
+def test_intensities_change_after_voxels_have_moved(fields):
+    both = MOVING.with_changes(noise_probability=0.5, gamma_probability=0.5)
+    plain = moving()
+    for number, (image, labels) in enumerate(run(fields, both)):
+        seed, _ = seeds_of(number)
+        changes = intensity.draw_intensity(
+            2, both, tf.random.fold_in(seed, tf.constant(2, tf.int64))
+        )
+        expected = intensity.apply_intensity(plain[number][0], both, changes)
+        np.testing.assert_allclose(image, expected, atol=1e-5)
+        np.testing.assert_array_equal(labels, plain[number][1])
+
+
+def test_intensities_change_where_nothing_moves(fields):
+    plain = run(fields, AugmentationConfig())
+    changed = run(fields, CHANGING)
+    same = [np.array_equal(a[0], b[0]) for a, b in zip(plain, changed, strict=True)]
+    assert 0 < sum(same) < len(same)
+
+
+def test_without_a_resize(fields):
+    found = run(fields, AugmentationConfig(), 2, size=DOMAIN.patch_size)
+    for number, patch in enumerate(found):
+        assert_same(patch, still(fields, number, size=DOMAIN.patch_size))
+
+
+# How a patch comes to be when nothing moves, and the one interpolation otherwise.
+ROUTES = {
+    "still": AugmentationConfig(),
+    "moved": AugmentationConfig(scaling_probability=1, scale=(1.0, 1.0)),
+}
+
+
+def cut_by_hand(image, labels, patch_size, size, start, *, method, route):
+    """A patch of `DOMAIN`, mirrored along x only, always."""
+    domain = dataclasses.replace(
+        DOMAIN,
+        patch_size=patch_size,
+        mirror_axes=("x",),
+        # Exact in millimetres and back, where labels are half way between voxels.
+        spacing_mm=(2.0, 1.0, 4.0),
+    )
+    cut = make_cutter(
+        domain, size, method=method, mirror_probability=1, augmentation=ROUTES[route]
+    )
+    fields = {
+        "image": tf.constant(np.stack(image, axis=-1), tf.float16),
+        "labels": tf.constant(labels, tf.uint8),
+    }
+    image, labels = cut(fields, tf.constant(start), *seeds_of(0)[::-1])
+    return image.numpy(), labels.numpy()
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_mirrored_and_resized_ramp_by_hand(route):
+    """Every voxel says where it lies; half as many along z, twice as many along x."""
+    z, y, x = np.indices((9, 6, 8))
+    found, labels = cut_by_hand(
+        (10 * z + x, y),
+        10 * z + x,
+        patch_size=(4, 3, 4),
+        size=(2, 3, 8),
+        start=(2, 1, 1),
+        method="linear",
+        route=route,
+    )
+    # Slices 2 and 3 become one, 4 and 5; voxels 1 to 4 along x are turned round, their
+    # halves a quarter off their centres, and the outermost stay within the patch.
+    row = [29, 28.75, 28.25, 27.75, 27.25, 26.75, 26.25, 26]
+    expected = [[row] * 3, [[value + 20 for value in row]] * 3]
+    np.testing.assert_allclose(found[..., 0], expected, atol=1e-4)
+    expected = [[[1] * 8, [2] * 8, [3] * 8]] * 2
+    np.testing.assert_allclose(found[..., 1], expected, atol=1e-5)
+    # Of two slices that are equally near the latter.
+    row = [34, 34, 33, 33, 32, 32, 31, 31]
+    expected = [[row] * 3, [[value + 20 for value in row]] * 3]
+    np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_cubic_impulse_between_voxels_by_hand(route):
+    """Keys' cubic half way between voxels: -1/16, 9/16, 9/16, -1/16."""
+    impulse = np.zeros((10, 3, 12))
+    # The patch's voxel 4 of 8 along z and 3 of 8 along x, which mirrored is 4, too.
+    impulse[5, 2, 6] = 256
+    found, _ = cut_by_hand(
+        (impulse, -impulse),
+        np.zeros(impulse.shape),
+        patch_size=(8, 1, 8),
+        size=(4, 1, 4),
+        start=(1, 2, 3),
+        method="cubic",
+        route=route,
+    )
+    # Half as many voxels lie at 0.5, 2.5, 4.5 and 6.5.
+    expected = [[0, 0, 0, 0], [0, 1, -9, 0], [0, -9, 81, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(found[:, 0, :, 0], expected, atol=1e-3)
+    np.testing.assert_allclose(-found[:, 0, :, 1], expected, atol=1e-3)

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from u2net_tf.interpolation import spline
+
+
+def by_simpleitk(array, shape):
+    image = sitk.GetImageFromArray(array)
+    ratios = [old / new for old, new in zip(array.shape, shape, strict=True)][::-1]
+    return sitk.GetArrayFromImage(
+        sitk.Resample(
+            image,
+            list(shape)[::-1],
+            sitk.Transform(),
+            sitk.sitkBSpline,
+            [ratio / 2 - 0.5 for ratio in ratios],
+            ratios,
+            image.GetDirection(),
+            0.0,
+            image.GetPixelID(),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "new"),
+    [
+        ((70, 40, 45), (50, 61, 30)),
+        ((33, 40, 45), (33, 40, 90)),
+        ((4, 5, 6), (9, 4, 80)),
+        # Larger than a block of rows, and than what a product takes at a time.
+        ((40, 130, 150), (75, 100, 210)),
+        ((9, 9, 9), (1, 1, 1)),
+    ],
+)
+def test_is_simpleitk_s_but_for_the_last_bit(shape, new):
+    array = np.random.default_rng(0).normal(0, 500, shape).round().astype(np.float32)
+    found, expected = spline.resample_cubic(array, new), by_simpleitk(array, new)
+    assert found.dtype == np.float32
+    last_bit = np.spacing(np.abs(array).max())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=last_bit)
+    assert np.mean(found != expected) < 0.001
+
+
+def test_input_is_left_alone_and_may_be_a_view():
+    whole = np.random.default_rng(0).normal(size=(12, 14, 16))
+    before = whole.copy()
+    view = whole[1:9:1, ::2, ::-1]
+    found = spline.resample_cubic(view, (11, 9, 20))
+    np.testing.assert_array_equal(whole, before)
+    np.testing.assert_array_equal(
+        found, spline.resample_cubic(view.copy(), (11, 9, 20))
+    )
+
+
+def test_rows_sum_to_one():
+    np.testing.assert_allclose(spline._matrix(37, 23).sum(axis=1), 1, atol=1e-12)

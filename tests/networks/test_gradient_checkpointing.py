@@ -1,0 +1,458 @@
+import weakref
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from u2net_tf.networks import ops
+from u2net_tf.networks.blocks import DecoderBlock, EncoderBlock
+from u2net_tf.networks.gradient_checkpointing import (
+    RECOMPUTE,
+    check_recompute,
+    recomputed,
+)
+from u2net_tf.networks.u2net import U2Net
+
+WAYS = {
+    "eager": lambda function: function,
+    "graph": tf.function(autograph=False),
+    "xla": tf.function(jit_compile=True, autograph=False),
+}
+
+
+# Operations keep as few maps by either: see `TestKeptMaps`.
+@pytest.fixture(params=["plain", pytest.param("compiled", marks=pytest.mark.slow)])
+def taken_route(request):
+    with ops.use_route(request.param):
+        yield
+
+
+def draw(shape, seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape))
+
+
+def variable(shape, seed):
+    return keras.Variable(draw(shape, seed), dtype="float64")
+
+
+def differentiate(function, tensors, variables=()):
+    """Returns Σ outputs³, and its gradients in the tensors and the variables."""
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        total = tf.reduce_sum(function(*tensors) ** 3)
+    sources = [*tensors, *(variable.value for variable in variables)]
+    return total, *tape.gradient(
+        total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+
+
+def assert_equal(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+class TestRecomputed:
+    weights = variable((3, 3), seed=1), variable((3, 3), seed=2), variable((3,), seed=3)
+    tensors = draw((4, 3)), draw((4, 3), seed=4)
+
+    def function(self, first, second):
+        """Reads two of the variables, one of them twice."""
+        shared, own, _ = self.weights
+        hidden = tf.tanh(first @ shared.value)
+        return tf.sin(hidden @ own.value + second) @ shared.value
+
+    def recomputed(self, first, second):
+        return recomputed(self.function, self.weights, first, second)
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_values_and_gradients(self, way):
+        """Zero is the gradient of a variable that is not read."""
+        found = WAYS[way](
+            lambda *tensors: differentiate(self.recomputed, tensors, self.weights)
+        )(*self.tensors)
+        expected = differentiate(self.function, self.tensors, self.weights)
+        assert_equal(found, expected)
+        np.testing.assert_array_equal(found[-1], np.zeros(3))
+        assert all(np.any(gradient) for gradient in found[:-1])
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_one_after_the_other(self, way):
+        """Both read the same variables: their gradients add up."""
+
+        def twice(function):
+            return lambda *tensors: function(function(*tensors), tensors[0])
+
+        found = WAYS[way](
+            lambda *tensors: differentiate(
+                twice(self.recomputed), tensors, self.weights
+            )
+        )(*self.tensors)
+        expected = differentiate(twice(self.function), self.tensors, self.weights)
+        assert_equal(found, expected)
+
+    def test_input_without_gradient(self):
+        def function(first, second):
+            return recomputed(lambda x, y: x * x, [], first, second)
+
+        _, first, second = differentiate(function, self.tensors)
+        np.testing.assert_allclose(first, 6 * self.tensors[0] ** 5, rtol=1e-12)
+        np.testing.assert_array_equal(second, np.zeros((4, 3)))
+
+    @pytest.mark.parametrize("way", ["eager", "graph"])
+    def test_second_derivative(self, way):
+        def second(function):
+            def run(tensor):
+                with tf.GradientTape() as outer:
+                    outer.watch(tensor)
+                    _, first = differentiate(function, [tensor])
+                return outer.gradient(first, tensor)
+
+            return run
+
+        found = WAYS[way](second(lambda x: recomputed(tf.sin, [], x)))(self.tensors[0])
+        expected = second(tf.sin)(self.tensors[0])
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("way", ["eager", "graph"])
+    def test_calls_the_function_again_for_gradients(self, way):
+        calls = []
+
+        def function(x):
+            calls.append(x)
+            return tf.sin(x)
+
+        x = self.tensors[0]
+        WAYS[way](lambda x: recomputed(function, [], x))(x)
+        assert len(calls) == 1
+        WAYS[way](lambda x: differentiate(lambda x: recomputed(function, [], x), [x]))(
+            x
+        )
+        assert len(calls) == 3
+
+    def test_variable_that_is_not_named(self):
+        """It would be without gradient and nobody told."""
+        shared, own, bias = self.weights
+        with pytest.raises(TypeError, match="variables"):
+            differentiate(
+                lambda *tensors: recomputed(self.function, [shared, bias], *tensors),
+                self.tensors,
+                [own],
+            )
+
+
+def sine(tensor, counts):
+    """Counts how often it ran. TensorFlow may leave out what nobody needs."""
+
+    def count(x):
+        counts.append(x)
+        return np.sin(x)
+
+    @tf.custom_gradient
+    def run(x):
+        outputs = tf.numpy_function(count, [x], x.dtype, stateful=False)
+        outputs.set_shape(x.shape)
+        return outputs, lambda upstream: upstream * tf.cos(x)
+
+    return run(tensor)
+
+
+def test_is_computed_again_when_run():
+    """Once forward; and for the gradient once more, as far as that needs it."""
+    inner, outer = [], []
+
+    def function(x):
+        return sine(sine(x, inner) + 1.0, outer)
+
+    @tf.function
+    def score(x):
+        return differentiate(lambda x: recomputed(function, [], x), [x])
+
+    found = score(draw((4,)))
+    assert (len(inner), len(outer)) == (2, 1)
+    expected = differentiate(lambda x: tf.sin(tf.sin(x) + 1.0), [draw((4,))])
+    assert_equal(found, expected)
+
+
+def test_eager_tape_does_not_keep_what_is_inside():
+    inside = []
+
+    def function(x):
+        hidden = tf.sin(x)
+        inside.append(weakref.ref(hidden))
+        return tf.cos(hidden)
+
+    x = draw((4,))
+    for call in (function, lambda x: recomputed(function, [], x)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = call(x)
+    assert [hidden() is not None for hidden in inside] == [False, False]
+    assert tape.gradient(outputs, x) is not None
+
+
+def trace(function, tensors):
+    """Traces a forward and, with another tensor handed in, a backward pass.
+
+    Returns:
+        The operations of each pass, and the placeholders of `tensors`.
+    """
+    inputs, passes = [], []
+
+    @tf.function(autograph=False)
+    def step(upstream, *tensors):
+        inputs.extend(tensors)
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            outputs = function(*tensors)
+        passes.append(set(outputs.graph.get_operations()))
+        gradients = tape.gradient(outputs, tensors, output_gradients=upstream)
+        passes.append(set(outputs.graph.get_operations()) - passes[0])
+        return gradients
+
+    step.get_concrete_function(function(*tensors), *tensors)
+    return *passes, inputs
+
+
+def source(tensor):
+    """What a tensor is the same as."""
+    while tensor.op.type in ("Identity", "IdentityN", "StopGradient", "Reshape"):
+        tensor = tensor.op.inputs[tensor.value_index]
+    return tensor
+
+
+def count_kept_maps(function, tensors):
+    """Counts the maps of the forward pass that the backward pass reads.
+
+    Returns:
+        How many of them are among the inputs, and how many are not.
+    """
+    forward, backward, inputs = trace(function, tensors)
+    read = [tensor for operation in backward for tensor in operation.inputs]
+    sources = [source(tensor) for tensor in read if tensor.op in forward]
+    smallest = min(tensor.shape.num_elements() for tensor in tensors if is_map(tensor))
+    kept = {
+        tensor.ref()
+        for tensor in sources
+        # Not statistics, and not kernels.
+        if tensor.shape.num_elements() >= smallest
+        and tensor.op.type != "ReadVariableOp"
+    }
+    of_inputs = {tensor.ref() for tensor in inputs}
+    given = {one.outputs[0].ref() for one in forward if one.type == "Placeholder"}
+    return len(kept & of_inputs), len(kept - given)
+
+
+def is_map(tensor):
+    return tensor.shape.rank == 5
+
+
+MAP = (2, 2, 3, 4, 3)
+
+
+class TestKeptMaps:
+    """As the docstrings have it; `TestBlocks` shows that the counts can be others."""
+
+    @pytest.mark.parametrize("route", ops.ROUTES)
+    def test_instance_norm(self, route):
+        tensors = [draw(MAP), draw((3,)), draw((3,)), draw(MAP, seed=1)]
+
+        def normalize(*tensors):
+            return ops.instance_norm(*tensors, negative_slope=0.1, route=route)
+
+        assert count_kept_maps(normalize, tensors) == (2, 0)
+
+    @pytest.mark.parametrize("route", ops.ROUTES)
+    def test_depthwise_conv3d(self, route):
+        tensors = [draw(MAP), draw((3, 3, 3, 3)), draw((3,))]
+
+        def convolve(*tensors):
+            return ops.depthwise_conv3d(*tensors, upsample=(1, 2, 2), route=route)
+
+        assert count_kept_maps(convolve, tensors) == (1, 0)
+
+
+def make_encoder(recompute, dtype="float64", adapter="separable"):
+    keras.utils.set_random_seed(0)
+    block = EncoderBlock(3, 2, adapter=adapter, recompute=recompute, dtype=dtype)
+    block.build()
+    return block
+
+
+class TestBlocks:
+    @pytest.mark.usefixtures("taken_route")
+    @pytest.mark.parametrize(
+        ("adapter", "recompute", "num_inside"),
+        [
+            ("none", "blocks", 1),
+            ("separable", "blocks", 1),
+            # What each of two convolutions and two norms reads, but the input; or of
+            # four.
+            ("none", "none", 3),
+            ("separable", "none", 7),
+        ],
+    )
+    def test_encoder_keeps_the_inputs_of_its_units(
+        self, adapter, recompute, num_inside
+    ):
+        block = make_encoder(recompute, adapter=adapter)
+        kept = count_kept_maps(lambda x: block(x, domain=1), [draw(MAP)])
+        assert kept == (1, num_inside)
+
+    @pytest.mark.usefixtures("taken_route")
+    @pytest.mark.parametrize(
+        "recompute", ["blocks", pytest.param("none", marks=pytest.mark.slow)]
+    )
+    def test_decoder_keeps_the_inputs_of_its_units(self, recompute):
+        tensors = [draw((2, 2, 3, 2, 6)), draw((2, 2, 3, 4, 3), seed=1)]
+        block = DecoderBlock(
+            3, 2, strides=(1, 1, 2), recompute=recompute, dtype="float64"
+        )
+        block.build()
+        num_inputs, num_inside = count_kept_maps(
+            lambda *tensors: block(*tensors, domain=0), tensors
+        )
+        if recompute == "blocks":
+            assert (num_inputs, num_inside) == (2, 2)
+        else:
+            # At least what each of its six convolutions and six norms reads, but the
+            # input.
+            assert num_inside >= 11
+
+    def test_backward_pass_waits_for_its_gradient(self):
+        """All that is computed again hangs on what is handed in."""
+        block = make_encoder("blocks", adapter="none")
+        _, backward, inputs = trace(lambda x: block(x, domain=1), [draw(MAP)])
+        # In the order in which they were traced: first the arguments.
+        upstream, *operations = inputs[0].graph.get_operations()
+        assert upstream.type == "Placeholder"
+        assert upstream.outputs[0] is not inputs[0]
+        after = {upstream}
+        for one in operations:
+            before = {tensor.op for tensor in one.inputs} | set(one.control_inputs)
+            if before & after:
+                after.add(one)
+        maps = [one for one in backward if one.type == "PartitionedCall"]
+        assert maps
+        assert set(maps) <= after
+
+    @pytest.mark.parametrize("route", ops.ROUTES)
+    def test_computes_again_by_the_same_route(self, route):
+        """Though the gradient is taken where another one counts."""
+        block = make_encoder("blocks", adapter="none")
+
+        def call(inputs):
+            with ops.use_route(route):
+                return block(inputs, domain=0)
+
+        for operations in trace(call, [draw(MAP)])[:2]:
+            types = {operation.type for operation in operations}
+            assert ("PartitionedCall" in types) == (route == "compiled")
+
+    @pytest.mark.usefixtures("taken_route")
+    def test_mixed_precision(self):
+        """The same operations on the same numbers."""
+        inputs = tf.cast(draw(MAP), tf.float32)
+
+        def measure(recompute):
+            block = make_encoder(recompute, "mixed_bfloat16")
+            assert {variable.dtype for variable in block.variables} == {"float32"}
+            assert block(inputs, domain=1).dtype == tf.bfloat16
+            return differentiate(
+                lambda x: tf.cast(block(x, domain=1), tf.float32),
+                [inputs],
+                block.trainable_variables,
+            )
+
+        for one, other in zip(measure("blocks"), measure("none"), strict=True):
+            assert one.dtype == other.dtype == tf.float32
+            assert float(tf.norm(one - other)) <= 0.01 * float(tf.norm(other))
+
+
+@pytest.mark.usefixtures("taken_route")
+@pytest.mark.parametrize(
+    ("way", "adapter"),
+    [
+        ("eager", "series"),
+        pytest.param("graph", "separable", marks=pytest.mark.slow),
+    ],
+)
+def test_network(way, adapter):
+    inputs = draw((1, 2, 1, 4, 2))
+
+    def measure(recompute):
+        keras.utils.set_random_seed(0)
+        network = U2Net(
+            [1, 2],
+            [2, 3],
+            pools=(0, 0, 1),
+            base_channels=2,
+            adapter=adapter,
+            recompute=recompute,
+            dtype="float64",
+        )
+        network.build()
+        return WAYS[way](
+            lambda x: differentiate(
+                lambda x: network(x, domain=1), [x], network.trainable_variables
+            )
+        )(inputs)
+
+    found, expected = measure("blocks"), measure("none")
+    for one, other in zip(found, expected, strict=True):
+        assert float(tf.norm(one - other)) <= 1e-10 * float(tf.norm(other))
+    # Those of the other domain are not read.
+    moved = [bool(np.any(gradient)) for gradient in found]
+    assert any(moved)
+    assert not all(moved)
+
+
+@pytest.mark.usefixtures("taken_route")
+@pytest.mark.parametrize(
+    ("adapter", "recompute", "num_inside"),
+    [
+        # What stem and seven units return, and both layers of the down-sampling.
+        ("none", "blocks", 1 + 7 + 2),
+        pytest.param("separable", "blocks", 1 + 7 + 2, marks=pytest.mark.slow),
+        # And one map inside the stem and three in each unit; a unit whose inputs are
+        # two parts has two more.
+        pytest.param(
+            "separable",
+            "none",
+            1 + 7 + 2 + 1 + 7 * 3 + 2,
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_network_keeps_the_inputs_of_stem_and_units(adapter, recompute, num_inside):
+    network = U2Net(
+        [1, 2],
+        [2, 3],
+        pools=(0, 0, 1),
+        base_channels=2,
+        adapter=adapter,
+        recompute=recompute,
+        dtype="float64",
+    )
+    network.build()
+    # All maps are as large, and larger than a kernel.
+    inputs = draw((1, 2, 4, 8, 2))
+    kept = count_kept_maps(lambda x: network(x, domain=1), [inputs])
+    assert kept == (1, num_inside)
+
+
+@pytest.mark.parametrize("recompute", ["all", None, True])
+def test_rejects(recompute):
+    message = r"`recompute` must be one of .*Received: recompute="
+    with pytest.raises(ValueError, match=message):
+        check_recompute(recompute)
+    with pytest.raises(ValueError, match=message):
+        U2Net([1], [2], recompute=recompute)
+    with pytest.raises(ValueError, match=message):
+        EncoderBlock(2, 1, recompute=recompute)
+    with pytest.raises(ValueError, match=message):
+        DecoderBlock(2, 1, strides=(2, 2, 2), recompute=recompute)
+
+
+def test_accepts():
+    assert [check_recompute(recompute) for recompute in RECOMPUTE] == ["none", "blocks"]

@@ -1,0 +1,291 @@
+import dataclasses
+import json
+
+import pytest
+from invented_plan import KNEE, PLAN
+
+from u2net_tf.errors import InputError
+from u2net_tf.models.spec import (
+    ModelSpec,
+    check_same_spec,
+    spec_from_json,
+    spec_to_json,
+)
+from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
+from u2net_tf.plan.plan_file import load_plan, plan_from_json, plan_to_json
+
+
+def test_round_trip():
+    assert plan_from_json(plan_to_json(PLAN), "plan.json") == PLAN
+
+
+def test_defaults_round_trip():
+    domain = Domain(
+        name="A",
+        raw_dir="/raw/A",
+        modalities=("CT",),
+        labels=(Label("background", (0,)), Label("x", (1,))),
+        spacing_mm=(1.0, 1.0, 1.0),
+        median_shape=(8, 8, 8),
+        patch_size=(8, 8, 8),
+        pools=(1, 1, 1),
+        batch_size=2,
+    )
+    plan = Plan((domain,))
+    assert plan_from_json(plan_to_json(plan), "plan.json") == plan
+    assert plan.seed == 0
+    assert domain.mirror_axes == ("x",)
+
+
+LATER = {"intensity_floor": None, "statistics_over": "all", "size_rounding": "nearest"}
+
+
+def of_format_1(text):
+    """A plan as a version before folds wrote it."""
+    content = {**json.loads(text), "format": 1}
+    del content["written_by"]
+    for domain in content["domains"]:
+        del domain["folds"]
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize("field", LATER)
+def test_a_plan_from_before_a_field_means_its_default(field):
+    plan = plan_from_json(of_format_1(edited([*P, field], ...)), "plan.json")
+    expected = dataclasses.replace(
+        PLAN.domains[1].preprocessing, **{field: LATER[field]}
+    )
+    assert plan.domains[1].preprocessing == expected
+    assert plan.domains[0] == PLAN.domains[0]
+
+
+def test_a_plan_from_before_all_of_them_is_the_paper_s():
+    content = json.loads(of_format_1(plan_to_json(PLAN)))
+    for domain in content["domains"]:
+        domain["preprocessing"] = {
+            "margin_voxels": 5,
+            "clip_percentiles": [2.0, 98.0],
+            "spacing_source": "pixdim",
+            "unknown_labels": "fail",
+        }
+    plan = plan_from_json(json.dumps(content), "plan.json")
+    assert plan.domains[0].preprocessing == Preprocessing()
+
+
+def test_a_model_from_before_them_is_the_paper_s():
+    knee = dataclasses.replace(KNEE, preprocessing=Preprocessing())
+    spec = ModelSpec(plan=Plan((knee,)), pools=(1, 1, 1))
+    fields = json.loads(spec_to_json(spec))
+    for field in ("format", "written_by"):
+        del fields[field]
+    plan = fields.pop("plan")
+    for field in LATER:
+        del plan["domains"][0]["preprocessing"][field]
+    del plan["domains"][0]["folds"]
+    old = json.dumps({**fields, "plan": json.dumps({"format": 1, **plan})})
+    assert spec_from_json(old, "checkpoint") == spec
+    check_same_spec(spec, spec_from_json(old, "checkpoint"))
+
+
+@pytest.mark.parametrize("field", ["margin_voxels", "spacing_source"])
+def test_a_field_that_was_always_there_may_not_be_missing(field):
+    for text in (edited([*P, field], ...), of_format_1(edited([*P, field], ...))):
+        with pytest.raises(InputError, match=f"{field}: expected .*Received: nothing"):
+            plan_from_json(text, "plan.json")
+
+
+@pytest.mark.parametrize("field", [*LATER, "margin_voxels"])
+def test_no_default_takes_the_place_of_a_field_in_a_plan_of_today(field):
+    match = rf"domains\[1\]\.preprocessing\.{field}: expected a value. Rec.*: nothing"
+    with pytest.raises(InputError, match=match):
+        plan_from_json(edited([*P, field], ...), "plan.json")
+
+
+def test_a_misspelled_field_is_named_with_what_may_be_meant():
+    text = plan_to_json(PLAN).replace('"spacing_mm"', '"spacing"')
+    with pytest.raises(InputError) as caught:
+        plan_from_json(text, "my/plan.json")
+    assert str(caught.value) == (
+        "my/plan.json: domains[0].spacing: expected no field of this name. Received: "
+        "[3.6, 0.625, 0.7]. Did you mean 'spacing_mm'?"
+    )
+
+
+def test_a_field_that_stands_twice_is_refused():
+    text = plan_to_json(PLAN).replace('"seed"', '"seed": 1, "seed"')
+    with pytest.raises(InputError, match=r"plan\.json: field 'seed': expected it once"):
+        plan_from_json(text, "plan.json")
+
+
+def test_a_plan_of_a_later_version_names_it():
+    content = {**json.loads(plan_to_json(PLAN)), "format": 99}
+    content["written_by"] = "u2net-tf 7.1"
+    with pytest.raises(InputError) as caught:
+        plan_from_json(json.dumps(content), "plan.json")
+    assert "plan.json: format: expected a whole number from 1 to 2" in str(caught.value)
+    assert str(caught.value).endswith("Received: 99, written by u2net-tf 7.1")
+
+
+def test_whole_numbers_are_floors_too():
+    plan = plan_from_json(edited([*P, "intensity_floor"], -1000), "plan.json")
+    floor = plan.domains[1].preprocessing.intensity_floor
+    assert floor == -1000
+    assert isinstance(floor, float)
+
+
+def test_text_can_be_read_and_edited():
+    lines = plan_to_json(PLAN).splitlines()
+    assert '      "spacing_mm": [3.6, 0.625, 0.7],' in lines
+    assert '      "name": "Hüfte",' in lines
+    assert max(map(len, lines)) <= 90
+
+
+def test_load_plan(tmp_path):
+    path = tmp_path / "plan.json"
+    with pytest.raises(InputError, match=r"plan\.json: expected a plan"):
+        load_plan(path)
+    path.write_text(plan_to_json(PLAN), encoding="utf-8")
+    assert load_plan(path) == PLAN
+    path.write_text("{")
+    with pytest.raises(InputError, match=r"plan\.json: expected a plan .*Expecting"):
+        load_plan(path)
+
+
+def edited(path, value):
+    """The plan as JSON with one field replaced, or removed where it is `...`."""
+    content = json.loads(plan_to_json(PLAN))
+    *parents, last = path
+    where = content
+    for key in parents:
+        where = where[key]
+    if value is ...:
+        del where[last]
+    else:
+        where[last] = value
+    return json.dumps(content)
+
+
+D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "labels", 1]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["format"], 3),
+        (["format"], 0),
+        (["format"], "1"),
+        (["format"], ...),
+        (["seed"], -1),
+        (["seed"], "0"),
+        (["seed"], True),
+        (["more"], 1),
+        (["domains"], []),
+        (["domains"], {}),
+        (D, 5),
+        ([*D, "name"], ""),
+        ([*D, "name"], 5),
+        ([*D, "name"], ...),
+        ([*D, "raw_dir"], None),
+        ([*D, "modalities"], []),
+        ([*D, "modalities"], ["T1", "T1"]),
+        ([*D, "modalities"], [1]),
+        ([*D, "labels"], [{"name": "b", "values": [0], "keep_components": 0}]),
+        ([*D, "labels"], 3),
+        ([*D, "spacing_mm"], [1, 1]),
+        ([*D, "spacing_mm"], [1, 1, 0]),
+        ([*D, "spacing_mm"], [1, 1, "1"]),
+        ([*D, "spacing_mm"], [1, 1, float("inf")]),
+        ([*D, "spacing_mm"], [1, 1, float("nan")]),
+        ([*D, "median_shape"], [1, 1, 0]),
+        ([*D, "median_shape"], [1, 1, 1.5]),
+        ([*D, "patch_size"], [20, 192]),
+        ([*D, "patch_size"], [20, 192, 100]),
+        ([*D, "pools"], [2, 5, -1]),
+        ([*D, "pools"], [2, 5, True]),
+        ([*D, "batch_size"], 0),
+        ([*D, "batch_size"], 2.0),
+        ([*D, "mirror_axes"], ["w"]),
+        ([*D, "mirror_axes"], "x"),
+        ([*D, "mirror_axes"], ["x", "x"]),
+        ([*D, "preprocessing"], []),
+        ([*D, "train"], ["a", "a"]),
+        ([*D, "validation"], ["a"]),
+        ([*D, "test"], ["b"]),
+        ([*D, "test"], "d"),
+        ([*D, "tests"], []),
+        ([*P, "margin_voxels"], -1),
+        ([*P, "clip_percentiles"], [98, 2]),
+        ([*P, "clip_percentiles"], [2]),
+        ([*P, "clip_percentiles"], [-1, 98]),
+        ([*P, "clip_percentiles"], [2, 101]),
+        ([*P, "clip_percentiles"], [True, 98]),
+        ([*P, "spacing_source"], "sform"),
+        ([*P, "unknown_labels"], "skip"),
+        ([*P, "intensity_floor"], "-1024"),
+        ([*P, "intensity_floor"], True),
+        ([*P, "intensity_floor"], float("nan")),
+        ([*P, "intensity_floor"], float("-inf")),
+        ([*P, "statistics_over"], "negative"),
+        ([*P, "statistics_over"], None),
+        ([*P, "size_rounding"], "up"),
+        ([*P, "size_rounding"], 1),
+        ([*P, "more"], 1),
+        ([*L, "name"], ""),
+        ([*L, "values"], []),
+        ([*L, "values"], [1.5]),
+        ([*L, "values"], [True]),
+        ([*L, "keep_components"], -1),
+        ([*L, "more"], 1),
+    ],
+)
+def test_bad_field_is_named(path, value):
+    with pytest.raises(InputError, match=r"^my/plan\.json: .*expected") as error:
+        plan_from_json(edited(path, value), "my/plan.json")
+    names = [part for part in path if isinstance(part, str)]
+    assert names[-1] in str(error.value)
+    if len(path) > 2:
+        assert "domains[1]" in str(error.value)
+
+
+def test_value_in_two_classes_is_an_error():
+    with pytest.raises(InputError, match="each value in one class only"):
+        plan_from_json(edited([*L, "values"], [0, 1]), "plan.json")
+
+
+def test_first_class_is_the_background():
+    labels = [
+        {"name": "bone", "values": [1], "keep_components": 0},
+        {"name": "background", "values": [0], "keep_components": 0},
+    ]
+    with pytest.raises(InputError, match=r"domains\[1\].labels: expected"):
+        plan_from_json(edited([*D, "labels"], labels), "plan.json")
+
+
+def test_one_name_twice_is_an_error():
+    with pytest.raises(InputError, match="distinct names"):
+        plan_from_json(edited([*D, "name"], "Knee"), "plan.json")
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null"])
+def test_what_is_no_plan_is_named(text):
+    with pytest.raises(InputError, match="plan.json: expected a plan .*, an object"):
+        plan_from_json(text, "plan.json")
+
+
+def test_whole_numbers_are_spacings_too():
+    plan = plan_from_json(edited([*D, "spacing_mm"], [5, 1, 1]), "plan.json")
+    assert plan.domains[1].spacing_mm == (5.0, 1.0, 1.0)
+    assert isinstance(plan.domains[1].spacing_mm[0], float)
+
+
+def test_two_classes_of_one_name_are_refused():
+    with pytest.raises(InputError, match=r"domains\[1\]\.labels: expected distinct"):
+        plan_from_json(edited([*L, "name"], "background"), "plan.json")
+    with pytest.raises(ValueError, match="labels: expected distinct names"):
+        dataclasses.replace(KNEE, labels=(*KNEE.labels, Label("bone", (77,))))
+
+
+@pytest.mark.parametrize("name", ["../knee", "a/b", "a\\b", "..", "/knee"])
+def test_a_domain_is_no_path(name):
+    with pytest.raises(InputError, match="name: expected the name of a folder"):
+        plan_from_json(edited([*D, "name"], name), "plan.json")

@@ -1,0 +1,415 @@
+import dataclasses
+import pathlib
+import re
+import shutil
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+from recorded_progress import RecordedProgress
+
+from u2net_tf.config import flagfile
+from u2net_tf.config.data import DataConfig
+from u2net_tf.errors import InputError
+from u2net_tf.models.checkpoints import load_network
+from u2net_tf.models.spec import ModelSpec, common_pools
+from u2net_tf.plan.domains import Plan
+from u2net_tf.shards.manifest import load_manifest
+from u2net_tf.training import loop, runs
+
+pytestmark = pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps")
+
+
+class TestPools:
+    ONE_POOL = Plan((toy.ONE, toy.TWO))
+    TWO_POOLS = Plan((toy.ONE, dataclasses.replace(toy.TWO, pools=(0, 1, 1))))
+
+    def test_of_the_flag(self):
+        assert common_pools(self.TWO_POOLS, (2, 1, 0)) == (2, 1, 0)
+
+    def test_of_the_plan_where_its_domains_agree(self):
+        assert common_pools(self.ONE_POOL, None) == (1, 1, 1)
+        assert common_pools(self.TWO_POOLS.select([toy.TWO.name]), None) == (0, 1, 1)
+
+    def test_are_needed_where_the_domains_differ(self):
+        with pytest.raises(InputError) as caught:
+            common_pools(self.TWO_POOLS, None)
+        assert str(caught.value) == (
+            "`pools`: expected a value, since the domains of the plan differ in "
+            "theirs. Received: none, and [(0, 1, 1), (1, 1, 1)] in the plan"
+        )
+
+    def test_of_nothing(self):
+        with pytest.raises(InputError, match=r"`pools`: .* Received: \(0, 0, 0\)"):
+            common_pools(self.ONE_POOL, (0, 0, 0))
+
+    def test_of_nothing_in_the_plan(self):
+        flat = Plan((dataclasses.replace(toy.ONE, pools=(0, 0, 0)),))
+        words = r"`pools`: .* Received: \(0, 0, 0\) in the plan of Task91_One"
+        with pytest.raises(InputError, match=words):
+            common_pools(flat, None)
+
+    def test_reach_the_model(self, train, tmp_path):
+        train(tmp_path / "a", pools=(2, 1, 1), steps_per_epoch=1)
+        assert load_network(tmp_path / "a")[0].pools == (2, 1, 1)
+        train(tmp_path / "b", pools=None, steps_per_epoch=1)
+        assert load_network(tmp_path / "b")[0].pools == (1, 1, 1)
+
+
+class TestPatches:
+    def test_of_a_domain_that_cannot_be_halved_so_often(self, train, tmp_path):
+        with pytest.raises(InputError) as caught:
+            train(tmp_path, pools=(3, 1, 1))
+        assert str(caught.value) == (
+            "patch_size: expected sizes divisible by 2**pools, pools being "
+            "(3, 1, 1). Received: (4, 8, 8) for Task92_Two"
+        )
+        assert list(tmp_path.iterdir()) == []
+
+    def test_of_the_flag_that_cannot_be_halved_so_often(self, train, tmp_path):
+        with pytest.raises(InputError, match=r"Received: \(8, 8, 7\) for Task91_One"):
+            train(tmp_path, patch_size=(8, 8, 7))
+
+    @pytest.mark.parametrize(
+        ("patch_size", "sizes"),
+        [(None, [(8, 8, 8), (4, 8, 8)]), ((4, 6, 8), [(4, 6, 8), (4, 6, 8)])],
+    )
+    def test_are_cut_at_the_domain_s_size_and_resized_to_the_network_s(
+        self, train, tmp_path, monkeypatch, patch_size, sizes
+    ):
+        seen = []
+
+        class Watching(toy.ToyNetwork):
+            def call(self, inputs, *, domain, training=None):
+                seen.append((domain, training, tuple(inputs.shape[1:4])))
+                return super().call(inputs, domain=domain, training=training)
+
+        monkeypatch.setattr(toy, "ToyNetwork", Watching)
+        train(
+            tmp_path,
+            patch_size=patch_size,
+            resize_method="cubic",
+            validate_every_epochs=1,
+        )
+        # Traced once each: for the steps, and for the windows of the validation.
+        assert set(seen) == {
+            (domain, training, size)
+            for domain, size in enumerate(sizes)
+            for training in (True, False)
+        }
+        spec, _, _ = load_network(tmp_path)
+        assert (spec.patch_size, spec.resize_method) == (patch_size, "cubic")
+
+
+class TestModel:
+    def test_every_setting_reaches_the_network(self, train, tmp_path):
+        network = {"base_channels": 3, "adapter": "series"}
+        train(tmp_path, **network, last_decoder_kernel=3, steps_per_epoch=1)
+        spec, _, _ = load_network(tmp_path)
+        network["second_up_conv"] = "full"
+        assert spec == ModelSpec(plan=spec.plan, pools=(1, 1, 1), **network)
+
+    def test_precision_reaches_the_network_and_stays(self, train, tmp_path):
+        run = train(tmp_path, precision="mixed_bfloat16", steps_per_epoch=1)
+        assert run._trainer.network.compute_dtype == "bfloat16"
+        words = "expected precision float32. Received: mixed_bfloat16"
+        with pytest.raises(InputError, match=words):
+            train(tmp_path, steps_per_epoch=1)
+
+    def test_domains_in_the_order_given(self, train, tmp_path, read_rows):
+        names = [toy.TWO.name, toy.ONE.name]
+        train(tmp_path, domains=tuple(names), steps_per_epoch=1)
+        assert load_network(tmp_path)[0].plan.names == tuple(names)
+        # The first step is of the first of them.
+        (row,) = read_rows(tmp_path)
+        assert row["loss/Task91_One"] == ""
+
+    def test_cases_that_were_skipped_are_not_in_its_plan(self, tiny_data):
+        plan = tiny_data.plan
+        manifests = [load_manifest(tiny_data.data_dir, name) for name in plan.names]
+        bad = {"one_1": "reason", "one_4": "reason", "one_5": "reason"}
+        manifests[0] = dataclasses.replace(manifests[0], skipped=bad)
+        one, two = runs.without_skipped(plan, manifests).domains
+        assert (one.train, one.validation, one.test) == (
+            ("one_0", "one_2"),
+            ("one_3",),
+            (),
+        )
+        assert two == plan.domains[1]
+
+    def test_an_unknown_domain(self, train, tmp_path):
+        with pytest.raises(InputError, match="expected one of Task91_One, Task92_Two"):
+            train(tmp_path, domains=("Task93_Three",))
+
+    def test_the_optimizer_s_settings_reach_it(self, train, tmp_path, monkeypatch):
+        taken = []
+
+        class Watching(runs.Trainer):
+            def __init__(self, network, **options):
+                taken.append(options)
+                super().__init__(network, **options)
+
+        monkeypatch.setattr(runs, "Trainer", Watching)
+        train(
+            tmp_path,
+            steps_per_epoch=1,
+            learning_rate=0.125,
+            weight_decay=0.5,
+            detach_focal_factor=True,
+        )
+        assert taken == [
+            {
+                "learning_rate": 0.125,
+                "weight_decay": 0.5,
+                "detach_focal_factor": True,
+                "strategy": tf.distribute.get_strategy(),
+            }
+        ]
+
+    def test_the_seed_is_that_of_the_weights(self, train, tmp_path):
+        runs = [
+            train(tmp_path / str(i), seed=seed, steps_per_epoch=1)
+            for i, seed in enumerate((0, 0, 1))
+        ]
+        weights = [run._trainer.network.trunk.numpy() for run in runs]
+        np.testing.assert_array_equal(weights[0], weights[1])
+        assert (weights[0] != weights[2]).all()
+
+
+class TestDistribution:
+    @pytest.fixture
+    def gpus(self, monkeypatch):
+        """Makes believe that there are so many; says when they would be used."""
+
+        def pretend(number):
+            monkeypatch.setattr(
+                tf.config, "list_logical_devices", lambda kind: ["GPU"] * number
+            )
+            monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")
+
+        return pretend
+
+    @pytest.mark.parametrize(
+        ("distribution", "number", "mirrored"),
+        [
+            ("auto", 0, False),
+            ("auto", 1, False),
+            ("auto", 2, True),
+            ("none", 2, False),
+            ("mirrored", 0, True),
+        ],
+    )
+    def test_strategy(self, gpus, distribution, number, mirrored):
+        gpus(number)
+        assert (runs.make_strategy.__wrapped__(distribution) == "mirrored") == mirrored
+
+    def test_a_batch_that_cannot_be_shared_out(self):
+        words = (
+            "`batch_size`: expected a multiple of the 2 devices. Received: 3 for Task91"
+        )
+        with pytest.raises(InputError, match=words):
+            self.check(DataConfig(data_dir="", batch_size=3), 2)
+        with pytest.raises(InputError, match="the 4 devices. Received: 2 for Task91"):
+            self.check(DataConfig(data_dir=""), 4)
+        self.check(DataConfig(data_dir=""), 2)
+
+    def check(self, inputs, num_replicas):
+        spec = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
+        strategy = types.SimpleNamespace(num_replicas_in_sync=num_replicas)
+        runs.check_sizes(spec, toy.PLAN.domains, inputs, strategy)
+
+
+@pytest.fixture(scope="module")
+def saved(train, tmp_path_factory):
+    """A folder after one step; to be left as it is."""
+    folder = tmp_path_factory.mktemp("saved") / "a" / "b"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "build_network", toy.build_toy_network)
+        train(folder, steps_per_epoch=1)
+    return folder
+
+
+class TestFolder:
+    @pytest.fixture
+    def folder(self, saved, tmp_path):
+        """A copy of it."""
+        return shutil.copytree(saved, tmp_path / "model")
+
+    def test_is_made(self, saved):
+        assert sorted(path.name for path in saved.iterdir()) == [
+            "checkpoints",
+            "flags.txt",
+            "tensorboard",
+            "training.csv",
+        ]
+
+    def test_holds_the_flags(self, train, folder):
+        train(folder, seed=7, steps_per_epoch=1)
+        lines = (folder / "flags.txt").read_text().splitlines()
+        assert f"--model_dir={folder}" in lines
+        assert "--seed=7" in lines
+
+    def test_other_flags_of_a_run_that_goes_on_are_told(
+        self, train, make_config, folder, caplog
+    ):
+        for _ in range(2):
+            # At first, the folder is another than that of the saved flags.
+            caplog.clear()
+            train(folder, steps_per_epoch=1)
+        assert "other flags" not in caplog.text
+        changes = {"seed": 7, "learning_rate": 0.5, "detach_focal_factor": True}
+        train(folder, steps_per_epoch=1, **changes)
+        (said,) = [r.getMessage() for r in caplog.records if "changed flags" in r.msg]
+        assert said == (
+            "resuming from step 1 with changed flags; the new values apply "
+            "from here, but the learning rate is the checkpoint's, 0.02: "
+            "was --nodetach_focal_factor, now --detach_focal_factor; "
+            "was --learning_rate=0.02, now --learning_rate=0.5; "
+            "was --seed=0, now --seed=7"
+        )
+        text = flagfile.to_text(make_config(folder, steps_per_epoch=1, **changes))
+        assert (folder / "flags.txt").read_text() == text
+
+    @pytest.mark.parametrize("content", [b"--seed=\xff\n", b"--seed=0\n\0\0"])
+    def test_flags_that_cannot_be_read_are_not_known(
+        self, train, folder, caplog, content
+    ):
+        path = folder / "flags.txt"
+        path.write_bytes(content)
+        train(folder, seed=7, steps_per_epoch=1)
+        (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        assert re.fullmatch(
+            rf"{path}: expected UTF-8 text. Received: other bytes in line [12]. It is "
+            rf"now {path}.damaged, and whether the flags are other ones than before is "
+            "not known",
+            said,
+        )
+        assert "--seed=7\n" in path.read_text()
+        assert (folder / "flags.txt.damaged").read_bytes() == content
+
+    def test_flags_with_a_byte_order_mark_are_told(self, train, folder, caplog):
+        (folder / "flags.txt").write_text("--seed=1\n", encoding="utf-8-sig")
+        train(folder, seed=7, steps_per_epoch=1)
+        assert caplog.text.rstrip().endswith("was --seed=1, now --seed=7")
+
+    def test_flags_of_a_run_that_never_saved_are_not_told(
+        self, train, tmp_path, caplog
+    ):
+        (tmp_path / "flags.txt").write_text("--seed=7\n")
+        train(tmp_path, steps_per_epoch=1)
+        assert "other flags" not in caplog.text
+
+    @pytest.mark.parametrize(
+        ("before", "now", "said"),
+        [
+            ("--a=1\n", "--a=1\n\n", []),
+            ("--a=2048\n--b=1,2\n", "--a=2048.0\n--b=1.0,2.0\n", []),
+            ("--a=1,2\n", "--a=1,3\n", ["was --a=1,2, now --a=1,3"]),
+            ("--b=\n--a=1\n", "--a=1\n--b=\n", []),
+            ("--a=1\n--a=2\n", "--a=2\n", []),
+            ("--noise=1\n", "--noise=2\n", ["was --noise=1, now --noise=2"]),
+            ("--a=b=1\n", "--a=b=2\n", ["was --a=b=1, now --a=b=2"]),
+            ("", "--a=1\n", []),
+            ("--a\n", "", []),
+            ("--a\n", "--noa\n", ["was --a, now --noa"]),
+        ],
+    )
+    def test_which_flags_differ(self, before, now, said):
+        assert flagfile.changes(before, now) == said
+
+    def test_of_another_model_is_left_as_it_is(self, train, folder):
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        with pytest.raises(InputError, match="expected base_channels 8. Received: 4"):
+            train(folder, base_channels=8, seed=7)
+        after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        assert after == before
+
+    def test_without_shards(self, train, tmp_path):
+        words = f"{tmp_path / 'no' / 'plan.json'}: expected a plan"
+        with pytest.raises(InputError, match=words):
+            train(tmp_path / "model", data_dir=tmp_path / "no")
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def each(make_config, made_once, tmp_path_factory):
+    """Settings of independent models, after they were trained; to be left as is."""
+    folder = tmp_path_factory.mktemp("each") / "m"
+    config = make_config(folder, pools=None, independent=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "build_network", toy.build_toy_network)
+        patch.setattr(loop, "training_dataset", made_once)
+        runs.train_independently(config)
+    return config
+
+
+class TestIndependently:
+    @pytest.fixture
+    def config(self, make_config, tmp_path):
+        return make_config(tmp_path / "m", pools=None, independent=True)
+
+    def test_each_is_what_training_it_alone_makes(
+        self, train, tiny_data, each, tmp_path
+    ):
+        for name in tiny_data.plan.names:
+            train(tmp_path / "alone" / name, domains=(name,), pools=None)
+        for domain in toy.PLAN.domains:
+            folder = pathlib.Path(each.run.model_dir) / domain.name
+            spec, network, _ = load_network(folder)
+            assert spec.plan.names == (domain.name,)
+            assert (spec.pools, spec.patch_size) == (domain.pools, None)
+            _, alone, _ = load_network(tmp_path / "alone" / domain.name)
+            toy.assert_identical(
+                toy.values_of(network.variables), toy.values_of(alone.variables)
+            )
+
+    def test_one_of_them(self, config, tmp_path):
+        runs.train_independently(config.with_changes(domains=(toy.TWO.name,)))
+        assert [path.name for path in (tmp_path / "m").iterdir()] == [toy.TWO.name]
+
+    def test_each_is_reported_when_it_is_finished(self, config, tmp_path):
+        progress, finished = RecordedProgress(), []
+        runs.train_independently(
+            config,
+            progress=progress,
+            on_finished=lambda run: finished.append((run.model_dir, run.step)),
+        )
+        folders = [tmp_path / "m" / domain.name for domain in toy.PLAN.domains]
+        assert finished == [(folder, 4) for folder in folders]
+        assert progress.counts == 2 * [("epoch 1 of 1", "step", 4)]
+
+    def test_again_has_nothing_to_do(self, each):
+        root = pathlib.Path(each.run.model_dir)
+        paths = sorted(root.rglob("*.index"))
+        assert len(paths) == 2
+        before = [path.stat().st_mtime_ns for path in paths]
+        runs.train_independently(each)
+        assert sorted(root.rglob("*.index")) == paths
+        assert [path.stat().st_mtime_ns for path in paths] == before
+
+    def test_each_folder_s_flags_repeat_that_model(self, each):
+        folder = pathlib.Path(each.run.model_dir) / toy.TWO.name
+        lines = (folder / "flags.txt").read_text().splitlines()
+        for line in (
+            "--noindependent",
+            "--domains=Task92_Two",
+            f"--model_dir={folder}",
+        ):
+            assert line in lines
+
+    def test_a_folder_of_a_joint_model_is_left_as_it_is(self, saved, config, tmp_path):
+        shutil.copytree(saved, tmp_path / "m")
+        with pytest.raises(
+            InputError, match="expected a folder without a model. Received"
+        ):
+            runs.train_independently(config)
+        assert not list((tmp_path / "m").glob("Task*"))
+
+    def test_what_is_wrong_with_the_last_is_found_before_the_first(
+        self, config, tmp_path
+    ):
+        with pytest.raises(InputError, match=r"Received: \(4, 8, 8\) for Task92_Two"):
+            runs.train_independently(config.with_changes(pools=(3, 1, 1)))
+        assert not (tmp_path / "m").exists()

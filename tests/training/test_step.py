@@ -1,0 +1,253 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from u2net_tf.losses import segmentation_loss
+from u2net_tf.plan.domains import Plan
+
+
+def make_trainer(**options):
+    return toy.make_trainer(dtype="float64", **options)[1]
+
+
+def step(trainer, domain, seed=0):
+    domains = (toy.ONE, toy.TWO, toy.ONE, toy.ONE)
+    batch = toy.draw_batch(domains[domain], seed, dtype="float64")
+    return trainer.step(domain, batch)
+
+
+class TorchAdam:
+    """PyTorch's Adam with L2 in float64, one variable at a time, from its manual."""
+
+    def __init__(self, learning_rate, weight_decay):
+        # Keras holds the learning rate in float32.
+        self.learning_rate = float(np.float32(learning_rate))
+        self.weight_decay = weight_decay
+        self.step, self.mean, self.square = 0, 0.0, 0.0
+
+    def update(self, value, gradient):
+        self.step += 1
+        gradient = gradient + self.weight_decay * value
+        self.mean = 0.9 * self.mean + 0.1 * gradient
+        self.square = 0.999 * self.square + 0.001 * gradient**2
+        mean = self.mean / (1 - 0.9**self.step)
+        square = self.square / (1 - 0.999**self.step)
+        return value - self.learning_rate * mean / (np.sqrt(square) + 1e-8)
+
+
+def assert_steps_are_torch_s_adam(plan, weight_decay, num_steps):
+    """Takes steps in turn and holds every variable against the formula after each."""
+    trainer = make_trainer(plan=plan, learning_rate=0.01, weight_decay=weight_decay)
+    network = trainer.network
+    variables = network.trainable_variables
+    values = [v.numpy() for v in variables]
+    adams = [TorchAdam(0.01, weight_decay) for _ in variables]
+    for number in range(num_steps):
+        domain = number % len(plan.domains)
+        batch = toy.draw_batch(plan.domains[domain], number, dtype="float64")
+        with tf.GradientTape() as tape:
+            logits = network(batch["image"], domain=domain)
+            loss = segmentation_loss(batch["labels"], logits)
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        assert trainer.step(domain, batch) == pytest.approx(float(loss), abs=1e-9)
+        for i, gradient in enumerate(gradients):
+            if gradient is not None:
+                values[i] = adams[i].update(values[i], gradient.numpy())
+        for variable, value in zip(variables, values, strict=True):
+            np.testing.assert_allclose(variable.numpy(), value, rtol=0, atol=1e-12)
+
+
+class TestOptimizer:
+    @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+    def test_is_torch_s_adam_with_l2_in_the_gradient(self, weight_decay):
+        assert_steps_are_torch_s_adam(toy.PLAN, weight_decay, num_steps=6)
+
+    def test_decay_alone_takes_a_step_of_the_learning_rate(self):
+        # Black images: the stem's gradient is 0, and Adam turns whatever decay adds
+        # to it into a step of full length. Decoupled decay would take 0.1 % of it.
+        trainer = make_trainer(learning_rate=0.01, weight_decay=0.1)
+        stem = trainer.network.stems[0]
+        before = stem.numpy()
+        batch = toy.draw_batch(toy.ONE, dtype="float64")
+        trainer.step(0, {**batch, "image": tf.zeros_like(batch["image"])})
+        np.testing.assert_allclose(
+            stem.numpy(), before - 0.01 * np.sign(before), rtol=1e-6
+        )
+
+    def test_without_decay_it_stands_still(self):
+        trainer = make_trainer(learning_rate=0.01, weight_decay=0.0)
+        before = trainer.network.stems[0].numpy()
+        batch = toy.draw_batch(toy.ONE, dtype="float64")
+        trainer.step(0, {**batch, "image": tf.zeros_like(batch["image"])})
+        np.testing.assert_array_equal(trainer.network.stems[0].numpy(), before)
+
+    def test_small_gradients_move_as_far_as_large_ones(self):
+        # ε stands beside the corrected second moment: 1e-6 is still far above it.
+        optimizer = toy.make_trainer(weight_decay=0.0)[1].shared_optimizer
+        (variable,) = optimizer._trainable_variables
+        before = variable.numpy()
+        optimizer.apply([tf.fill(variable.shape, 1e-6)], [variable])
+        np.testing.assert_allclose(before - variable.numpy(), 0.01 / 1.01, rtol=1e-4)
+
+
+class TestDomainsOfOneShape:
+    """One compiled step serves them, each with variables of its own."""
+
+    PLAN = Plan(
+        (toy.ONE, toy.TWO, *(replace(toy.ONE, name=f"Task9{n}_One") for n in (3, 4)))
+    )
+
+    def train(self, **options):
+        """A trainer of more domains, and its losses by turns."""
+        trainer = make_trainer(plan=self.PLAN, **options)
+        return trainer, [
+            trainer.step(
+                number % 4,
+                toy.draw_batch(self.PLAN.domains[number % 4], number, dtype="float64"),
+            )
+            for number in range(8)
+        ]
+
+    def test_steps_are_torch_s_adam_for_every_domain(self):
+        assert_steps_are_torch_s_adam(self.PLAN, weight_decay=0.1, num_steps=12)
+
+    def test_the_step_is_traced_once_for_all_of_them(self, monkeypatch):
+        traced = []
+
+        class Watching(toy.ToyNetwork):
+            def call(self, inputs, *, domain, training=None):
+                traced.append(domain)
+                return super().call(inputs, domain=domain, training=training)
+
+        monkeypatch.setattr(toy, "ToyNetwork", Watching)
+        self.train()
+        assert traced == [0, 1]
+
+    def test_a_step_leaves_the_others_alone(self):
+        trainer, _ = self.train()
+        for domain in (0, 2, 3):
+            others = [
+                variable
+                for other in {0, 1, 2, 3} - {domain}
+                for variable in (
+                    *trainer.network.domain_variables(other),
+                    *trainer.domain_optimizers[other].variables,
+                )
+            ]
+            own = trainer.network.domain_variables(domain)
+            before, own_before = toy.values_of(others), toy.values_of(own)
+            step(trainer, domain)
+            toy.assert_identical(toy.values_of(others), before)
+            pairs = zip(own_before, toy.values_of(own), strict=True)
+            assert all((one != other).any() for one, other in pairs)
+            assert int(trainer.domain_optimizers[domain].iterations) == 3
+
+    def test_the_second_may_come_first_and_have_another_size(self):
+        trainer = make_trainer(plan=self.PLAN)
+        for size in ((8, 8, 8), (4, 6, 2)):
+            batch = toy.draw_batch(toy.ONE, size=size, dtype="float64")
+            assert np.isfinite(trainer.step(2, batch))
+            assert np.isfinite(trainer.step(0, batch))
+
+    def test_a_learning_rate_is_each_one_s_own(self):
+        trainer, _ = self.train()
+        trainer.domain_optimizers[2].learning_rate.assign(0.0)
+        for domain, moves in ((0, True), (2, False), (3, True)):
+            before = trainer.network.stems[domain].numpy()
+            step(trainer, domain)
+            moved = (trainer.network.stems[domain].numpy() != before).any()
+            assert moved == moves
+
+
+class TestLearningRate:
+    def test_is_that_of_the_first_step(self):
+        trainer = make_trainer(learning_rate=0.03)
+        before = trainer.network.trunk.numpy()
+        step(trainer, 0)
+        # Adam's first step is as long as the learning rate.
+        np.testing.assert_allclose(
+            np.abs(trainer.network.trunk.numpy() - before), 0.03, rtol=1e-4
+        )
+
+    def test_is_set_for_every_optimizer(self):
+        trainer = make_trainer()
+        trainer.set_learning_rate(0.25)
+        assert [float(o.learning_rate) for o in trainer.optimizers] == [0.25] * 3
+
+    def test_reaches_steps_that_are_compiled_already(self):
+        trainer = make_trainer()
+        step(trainer, 0)
+        trainer.set_learning_rate(0.0)
+        before = toy.values_of(trainer.network.variables)
+        step(trainer, 0)
+        toy.assert_identical(toy.values_of(trainer.network.variables), before)
+
+
+class TestLoss:
+    def test_falls(self):
+        trainer = make_trainer(learning_rate=0.05, weight_decay=0.0)
+        losses = [step(trainer, 0) for _ in range(20)]
+        assert losses[-1] < losses[0] - 0.02
+
+    def test_is_that_before_the_step(self):
+        trainer = make_trainer()
+        batch = toy.draw_batch(toy.TWO, dtype="float64")
+        logits = trainer.network(batch["image"], domain=1)
+        expected = float(segmentation_loss(batch["labels"], logits))
+        assert trainer.step(1, batch) == pytest.approx(expected, abs=1e-9)
+
+    def test_is_nan_where_the_gradient_is_not_finite(self):
+        trainer = toy.make_trainer()[1]
+        batch = toy.draw_batch(toy.ONE)
+        # The logits overflow in no place, but the square of the gradient does.
+        batch["image"] *= 1e25
+        loss = segmentation_loss(
+            batch["labels"], trainer.network(batch["image"], domain=0)
+        )
+        assert np.isfinite(float(loss))
+        assert np.isnan(trainer.step(0, batch))
+
+    def test_a_detached_focal_factor_leaves_the_loss_and_changes_the_step(self):
+        attached = make_trainer(detach_focal_factor=False)
+        detached = make_trainer(detach_focal_factor=True)
+        assert step(attached, 0) == step(detached, 0)
+        moments = [
+            t.shared_optimizer.variables[2].numpy() for t in (attached, detached)
+        ]
+        assert np.abs(moments[0] - moments[1]).max() > 1e-6
+
+    def test_a_batch_may_have_another_size(self):
+        trainer = make_trainer()
+        for size in ((8, 8, 8), (4, 6, 2)):
+            batch = toy.draw_batch(toy.ONE, size=size, dtype="float64")
+            assert np.isfinite(trainer.step(0, batch))
+
+    def test_another_number_of_modalities_is_an_error(self):
+        with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+            make_trainer().step(0, toy.draw_batch(toy.TWO, dtype="float64"))
+
+
+class TestTwoReplicas:
+    @pytest.mark.parametrize(
+        ("what", "folders"),
+        [
+            ("joint", ["joint"]),
+            pytest.param("resumed", ["joint"], marks=pytest.mark.slow),
+            pytest.param(
+                "alone",
+                ["alone/Task91_One", "alone/Task92_Two"],
+                marks=pytest.mark.slow,
+            ),
+            pytest.param("adapted", ["adapted"], marks=pytest.mark.slow),
+        ],
+    )
+    def test_whole_runs(self, run_two_replicas, tmp_path, tiny_data, what, folders):
+        run_two_replicas("run", what, tiny_data.data_dir, tmp_path)
+        for folder in folders:
+            assert (tmp_path / folder / "training.csv").is_file()
+
+    def test_a_step_that_overflows_on_one_is_left_out_on_both(self, run_two_replicas):
+        run_two_replicas("half")

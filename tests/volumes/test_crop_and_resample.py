@@ -1,0 +1,435 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from u2net_tf.plan.domains import Domain, Label, Preprocessing
+from u2net_tf.volumes import crop_and_resample, intensities
+
+
+def make_domain(spacing_mm=(1, 1, 1), num_modalities=1, **settings):
+    return Domain(
+        name="Knee",
+        raw_dir="/raw/Knee",
+        modalities=("T1", "T2")[:num_modalities],
+        labels=(Label("background", (0,)), Label("bone", (1,))),
+        spacing_mm=spacing_mm,
+        median_shape=(32, 32, 32),
+        patch_size=(32, 32, 32),
+        pools=(3, 3, 3),
+        batch_size=2,
+        preprocessing=Preprocessing(**settings),
+    )
+
+
+def ball(shape, spacing_mm, radius_mm):
+    """A ball in the middle of the extent, sampled at the voxels' centres."""
+    axes = [
+        (np.arange(size) - (size - 1) / 2) * spacing
+        for size, spacing in zip(shape, spacing_mm, strict=True)
+    ]
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    return z**2 + y**2 + x**2 <= radius_mm**2
+
+
+def dice(a, b):
+    return 2 * np.sum(a & b) / (a.sum() + b.sum())
+
+
+class TestBox:
+    def test_by_hand(self):
+        image = np.zeros((10, 10, 10))
+        image[4, 5:7, 9] = -1
+        assert crop_and_resample.nonzero_box(image, margin_voxels=0) == (
+            (4, 5, 9),
+            (1, 2, 1),
+        )
+        assert crop_and_resample.nonzero_box(image, margin_voxels=2) == (
+            (2, 3, 7),
+            (5, 6, 3),
+        )
+        assert crop_and_resample.nonzero_box(image, margin_voxels=9) == (
+            (0,) * 3,
+            (10,) * 3,
+        )
+
+    def test_all_zero_is_an_error(self):
+        with pytest.raises(
+            ValueError, match="expected non-zero voxels. Received: zeros only"
+        ):
+            crop_and_resample.nonzero_box(np.zeros((2, 3, 4)), margin_voxels=5)
+
+
+class TestRawBox:
+    def test_by_hand(self):
+        # Along z 3 voxels become 2, along y 4 become 4, along x 2 become 6.
+        placement = crop_and_resample.Placement(
+            (9,) * 3, (5, 1, 0), (3, 4, 2), (2, 4, 6)
+        )
+        box = (slice(0, 1), slice(1, 3), slice(2, 4))
+        assert placement.raw_box(box) == (slice(5, 7), slice(2, 4), slice(0, 2))
+        box = (slice(1, 2), slice(0, 4), slice(3, 6))
+        assert placement.raw_box(box) == (slice(6, 8), slice(1, 5), slice(1, 2))
+
+    @pytest.mark.parametrize("shape", [(7, 5, 3), (4, 9, 11), (1, 1, 1)])
+    def test_of_all_is_the_crop(self, shape):
+        placement = crop_and_resample.Placement((20,) * 3, (3, 0, 8), (7, 4, 6), shape)
+        box = tuple(slice(0, size) for size in shape)
+        assert placement.raw_box(box) == placement.box
+
+
+class TestResample:
+    def test_shape_is_rounded_and_never_empty(self):
+        found = crop_and_resample.resampled_shape((10, 3, 1), (1, 1, 1), (4, 2, 9))
+        assert found == (2, 2, 1)
+
+    @pytest.mark.parametrize(
+        ("size", "spacing_mm", "target_mm", "expected"),
+        [
+            # 2.5, 3 and 5.99 voxels; and less than one.
+            (10, 1, 4, 2),
+            (10, 1.2, 4, 3),
+            (599, 0.01, 1, 5),
+            (3, 1, 9, 1),
+            # Multiples that floating point misses: 2.9999999999999996 in both.
+            (3, 0.7, 0.7, 3),
+            (2, 1.2, 0.8, 3),
+            # As headers hold 0.7 and 0.8, and what differs in the fourth decimal.
+            (100, float(np.float32(0.7)), 0.7, 100),
+            (100, 0.7999999, 0.8, 100),
+            (100, 0.7996, 0.8, 100),
+            (100, 0.7994, 0.8, 99),
+            (100, 0.8, 0.8004, 100),
+            (100, 0.8, 0.8006, 99),
+        ],
+    )
+    def test_shape_truncated(self, size, spacing_mm, target_mm, expected):
+        found = crop_and_resample.resampled_shape(
+            (1, size, 1), (1, spacing_mm, 1), (1, target_mm, 1), rounding="truncate"
+        )
+        assert found == (1, expected, 1)
+
+    def test_shape_cannot_be_truncated_at_microscopic_spacing(self):
+        for pair in ((1e-4, 1), (1, 1e-4)):
+            with pytest.raises(ValueError, match="at least 0.001 mm"):
+                crop_and_resample.resampled_shape(
+                    (9, 9, 9), (1, pair[0], 1), (1, pair[1], 1), rounding="truncate"
+                )
+
+    def test_unknown_rounding_is_an_error(self):
+        with pytest.raises(ValueError, match="nearest or truncate. Received: 'up'"):
+            crop_and_resample.resampled_shape((9,), (1,), (1,), rounding="up")
+
+    def test_same_shape_is_the_same_array(self):
+        array = np.random.default_rng(0).random((3, 4, 5))
+        for interpolation in ("nearest", "linear", "bspline"):
+            found = crop_and_resample.resample(array, (3, 4, 5), interpolation)
+            np.testing.assert_array_equal(found, array)
+
+    @pytest.mark.parametrize("interpolation", ["nearest", "linear", "bspline"])
+    @pytest.mark.parametrize("shape", [(24, 10, 40), (13, 21, 17), (24, 20, 16)])
+    def test_symmetric_blob_keeps_its_centre(self, interpolation, shape):
+        z, y, x = np.meshgrid(
+            *[np.linspace(-1, 1, size) for size in (24, 20, 16)], indexing="ij"
+        )
+        blob = np.exp(-6 * (z**2 + y**2 + x**2)).astype(np.float32)
+        found = crop_and_resample.resample(blob, shape, interpolation).astype(float)
+        for axis, size in enumerate(shape):
+            others = tuple(other for other in range(3) if other != axis)
+            profile = found.sum(axis=others)
+            centre = (profile * (np.arange(size) + 0.5)).sum() / profile.sum()
+            # Ties of nearest voxels go to one side: half a voxel of the finer grid.
+            tolerance = 0.5 if interpolation == "nearest" else 1e-3
+            assert centre == pytest.approx(size / 2, abs=tolerance)
+
+    @pytest.mark.parametrize("interpolation", ["linear", "bspline"])
+    def test_ramp_stays_a_ramp(self, interpolation):
+        z, y, x = np.meshgrid(
+            *[np.arange(size) + 0.5 for size in (16, 24, 20)], indexing="ij"
+        )
+        ramp = (3 * z - 2 * y + x).astype(np.float32)
+        found = crop_and_resample.resample(ramp, (32, 18, 30), interpolation)
+        z, y, x = np.meshgrid(
+            (np.arange(32) + 0.5) / 2,
+            (np.arange(18) + 0.5) / 18 * 24,
+            (np.arange(30) + 0.5) / 30 * 20,
+            indexing="ij",
+        )
+        inner = (slice(10, 22), slice(6, 12), slice(10, 20))
+        expected = 3 * z - 2 * y + x
+        np.testing.assert_allclose(found[inner], expected[inner], atol=0.02)
+
+    def test_border_is_not_darkened(self):
+        found = crop_and_resample.resample(
+            np.full((6, 6, 6), 5.0), (9, 13, 4), "bspline"
+        )
+        np.testing.assert_allclose(found, 5, atol=1e-5)
+
+    def test_bspline_is_of_higher_order_than_linear(self):
+        wave = np.sin(np.arange(24) / 2.5).astype(np.float32)
+        array = np.broadcast_to(wave, (6, 6, 24)).copy()
+        expected = np.sin(((np.arange(48) + 0.5) / 2 - 0.5) / 2.5)
+        inner = slice(8, -8)
+        errors = {
+            name: np.abs(
+                crop_and_resample.resample(array, (6, 6, 48), name)[3, 3] - expected
+            )[inner].max()
+            for name in ("linear", "bspline", "nearest")
+        }
+        assert errors["bspline"] < 0.1 * errors["linear"] < errors["nearest"]
+
+    def test_thin_volumes(self):
+        array = np.arange(2 * 8 * 8, dtype=np.float32).reshape(2, 8, 8)
+        found = crop_and_resample.resample(array, (2, 4, 4), "bspline")
+        assert found.shape == (2, 4, 4)
+        assert found.min() >= array.min()
+        assert found.max() <= array.max()
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
+    def test_dtype_stays(self, dtype):
+        array = np.ones((4, 4, 4), dtype)
+        assert crop_and_resample.resample(array, (5, 6, 7), "nearest").dtype == dtype
+
+
+class TestStandardize:
+    def test_against_numpy(self):
+        image = np.random.default_rng(0).normal(300, 80, (9, 9, 9)).astype(np.float32)
+        found = intensities.standardize(image, clip_percentiles=(5, 90))
+        clipped = image.astype(float).clip(*np.percentile(image, (5, 90)))
+        expected = (clipped - clipped.mean()) / clipped.std()
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert found.dtype == np.float32
+
+    @pytest.mark.parametrize("outlier", [7.0, 9e9])
+    def test_constant_between_percentiles_is_an_error(self, outlier):
+        image = np.full((9, 9, 9), 7, np.float32)
+        image[0, 0, 0] = outlier
+        with pytest.raises(ValueError, match="Received: the constant 7"):
+            intensities.standardize(image, clip_percentiles=(2, 98))
+
+    @pytest.mark.parametrize("over", ["all", "positive"])
+    def test_input_is_left_alone(self, over):
+        image = np.arange(27, dtype=np.float32).reshape(3, 3, 3) - 9
+        intensities.standardize(
+            image, clip_percentiles=(10, 90), intensity_floor=-5, statistics_over=over
+        )
+        np.testing.assert_array_equal(image.ravel(), np.arange(27) - 9)
+
+    def test_floor_by_hand(self):
+        image = np.array([[[-3000, -1024, 0, 1024]]], np.float32)
+        found = intensities.standardize(
+            image, clip_percentiles=(0, 100), intensity_floor=-1024
+        )
+        # Mean -256; squares of -768, -768, 256, 1280.
+        deviation = np.sqrt((2 * 768**2 + 256**2 + 1280**2) / 4)
+        expected = np.array([-768, -768, 256, 1280]) / deviation
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+
+    def test_floor_comes_before_percentiles(self):
+        image = np.array([[[-3000, *range(9), 10]]], np.float32)
+        found = intensities.standardize(
+            image, clip_percentiles=(5, 100), intensity_floor=-2
+        )
+        # The fifth percentile lies halfway between the first two: -1, and not -1500.
+        values = np.array([-1, *range(9), 10], float)
+        expected = (values - values.mean()) / values.std()
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+
+    def test_statistics_over_positive_voxels_by_hand(self):
+        image = np.array([[[-3000, -1024, -7, 0, 0, 2, 4]]], np.float32)
+        found = intensities.standardize(
+            image,
+            clip_percentiles=(0, 100),
+            intensity_floor=-1024,
+            statistics_over="positive",
+        )
+        # Mean 3 and deviation 1 of 2 and 4. What was 0 is 0 again.
+        assert found.ravel().tolist() == [-1027, -1027, -10, 0, 0, -1, 1]
+        assert found.dtype == np.float32
+
+    def test_positive_is_what_is_positive_after_clipping(self):
+        image = np.array([[[-5, -4, 8, 9, 9]]], np.float32)
+        found = intensities.standardize(
+            image, clip_percentiles=(50, 75), statistics_over="positive"
+        )
+        # Clipped to 8, 8, 8, 9, 9: all of them count.
+        expected = (np.array([8, 8, 8, 9, 9]) - 8.4) / np.sqrt(0.24)
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-5)
+
+    def test_against_numpy_over_positive_voxels(self):
+        rng = np.random.default_rng(0)
+        image = rng.normal(-200, 900, (9, 9, 9)).round().astype(np.float32)
+        image[3:5] = 0
+        found = intensities.standardize(
+            image,
+            clip_percentiles=(2, 98),
+            intensity_floor=-1024,
+            statistics_over="positive",
+        )
+        exact = np.maximum(image.astype(float), -1024)
+        exact = exact.clip(*np.percentile(exact, (2, 98)))
+        positive = exact[exact > 0]
+        expected = (exact - positive.mean()) / positive.std()
+        expected[exact == 0] = 0
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("values", "found"),
+        [
+            ([-9, -4, -1, 0], "Received: none between -9 and 0"),
+            ([-1, 0, 6, 6], "stant 6"),
+        ],
+    )
+    def test_no_positive_voxels_that_differ_is_an_error(self, values, found):
+        image = np.array([[values]], np.float32)
+        intensities.standardize(image, clip_percentiles=(0, 100))
+        with pytest.raises(ValueError, match="expected intensities above 0") as error:
+            intensities.standardize(
+                image, clip_percentiles=(0, 100), statistics_over="positive"
+            )
+        assert found in str(error.value)
+
+    def test_unknown_statistics_are_an_error(self):
+        image = np.arange(4, dtype=np.float32).reshape(1, 2, 2)
+        with pytest.raises(ValueError, match="all or positive. Received: 'nonzero'"):
+            intensities.standardize(
+                image, clip_percentiles=(0, 100), statistics_over="nonzero"
+            )
+
+
+class TestImage:
+    def test_steps_in_order(self):
+        rng = np.random.default_rng(0)
+        image = np.zeros((2, 20, 20, 20), np.float32)
+        image[0, 8:14, 6:16, 2:18] = rng.normal(50, 5, (6, 10, 16))
+        image[1] = rng.normal(-3, 1, (20, 20, 20))
+        domain = make_domain((1, 2, 1), 2, margin_voxels=1, clip_percentiles=(3, 80))
+        found, placement = crop_and_resample.preprocess_image(image, (2, 1, 1), domain)
+        assert placement == crop_and_resample.Placement(
+            raw_shape=(20, 20, 20),
+            crop_start=(7, 5, 1),
+            crop_shape=(8, 12, 18),
+            shape=(16, 6, 18),
+        )
+        assert placement.box == (slice(7, 15), slice(5, 17), slice(1, 19))
+        assert found.shape == (16, 6, 18, 2)
+        assert found.dtype == np.float32
+        for channel in range(2):
+            resampled = crop_and_resample.resample(
+                image[channel, 7:15, 5:17, 1:19], (16, 6, 18), "bspline"
+            )
+            expected = intensities.standardize(resampled, clip_percentiles=(3, 80))
+            np.testing.assert_array_equal(found[..., channel], expected)
+
+    def test_as_published(self):
+        rng = np.random.default_rng(0)
+        image = np.zeros((2, 11, 12, 14), np.float32)
+        image[0, 1:10] = rng.normal(100, 300, (9, 12, 14))
+        image[0, 3, 3] = -3024
+        image[1] = rng.normal(40, 60, (11, 12, 14))
+        domain = make_domain(
+            (1, 1.5, 1.6),
+            2,
+            margin_voxels=0,
+            intensity_floor=-300,
+            statistics_over="positive",
+            size_rounding="truncate",
+        )
+        found, placement = crop_and_resample.preprocess_image(image, (1, 1, 1), domain)
+        # 9, 8 and 8.75 voxels.
+        assert placement.crop_shape == (9, 12, 14)
+        assert placement.shape == (9, 8, 8)
+        for channel in range(2):
+            crop = image[channel, 1:10]
+            exact = crop_and_resample.resample(crop, (9, 8, 8), "bspline").astype(float)
+            # Only now: a floor before would take the undershoot of the spline away.
+            exact[exact < -300] = -300
+            exact = exact.clip(*np.percentile(exact, (2, 98)))
+            positive = exact[exact > 0]
+            expected = (exact - positive.mean()) / positive.std()
+            np.testing.assert_allclose(found[..., channel], expected, atol=1e-5)
+
+    def test_modality_without_positive_voxels_is_named(self):
+        image = np.random.default_rng(0).random((2, 6, 6, 6)).astype(np.float32) + 1
+        image[1] *= -1
+        domain = make_domain((1, 1, 1), 2, statistics_over="positive")
+        with pytest.raises(
+            ValueError, match="modality 'T2': image: expected intensities"
+        ):
+            crop_and_resample.preprocess_image(image, (1, 1, 1), domain)
+
+    @pytest.mark.parametrize("channel", [0, 1])
+    def test_constant_modality_is_named(self, channel):
+        image = np.random.default_rng(0).random((2, 6, 6, 6)).astype(np.float32)
+        image[channel] = 4
+        with pytest.raises(ValueError, match=f"modality 'T{channel + 1}'"):
+            crop_and_resample.preprocess_image(
+                image, (1, 1, 1), make_domain((1, 1, 1), 2)
+            )
+
+    def test_all_zero_is_an_error(self):
+        with pytest.raises(ValueError, match="Received: zeros only"):
+            crop_and_resample.preprocess_image(
+                np.zeros((1, 4, 4, 4), np.float32), (1, 1, 1), make_domain()
+            )
+
+
+def place(raw_shape, spacing_mm, target_mm, **settings):
+    """An image that is zero at one border, preprocessed."""
+    image = np.random.default_rng(0).normal(9, 1, (1, *raw_shape)).astype(np.float32)
+    image[:, :, :7] = 0
+    domain = make_domain(target_mm, margin_voxels=2, **settings)
+    return crop_and_resample.preprocess_image(image, spacing_mm, domain)[1]
+
+
+class TestInverse:
+    @pytest.mark.parametrize("raw_shape", [(40, 51, 46), (17, 64, 63)])
+    @pytest.mark.parametrize("target_mm", [(1, 1, 1), (3, 0.8, 1.3), (0.7, 1.9, 1)])
+    @pytest.mark.parametrize("rounding", ["nearest", "truncate"])
+    def test_original_grid_exactly(self, raw_shape, target_mm, rounding):
+        placement = place(raw_shape, (1, 1, 1), target_mm, size_rounding=rounding)
+        labels = np.ones(placement.shape, np.uint8)
+        restored = crop_and_resample.restore_labels(labels, placement)
+        assert restored.shape == raw_shape
+        assert restored.dtype == np.uint8
+        expected = np.zeros(raw_shape)
+        expected[placement.box] = 1
+        np.testing.assert_array_equal(restored, expected)
+
+    def test_labels_survive_exactly_at_equal_spacing(self):
+        placement = place((20, 31, 26), (2, 1.3, 1), (2, 1.3, 1))
+        labels = np.zeros((20, 31, 26), np.int32)
+        labels[placement.box] = np.random.default_rng(1).integers(
+            0, 5, placement.crop_shape
+        )
+        there = crop_and_resample.preprocess_labels(labels, placement)
+        np.testing.assert_array_equal(there, labels[placement.box])
+        back = crop_and_resample.restore_labels(there, placement)
+        np.testing.assert_array_equal(back, labels)
+
+    @pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (2.5, 0.9, 0.9), (1, 1.4, 0.8)])
+    @pytest.mark.parametrize("rounding", ["nearest", "truncate"])
+    def test_blobs_survive_at_other_spacing(self, spacing_mm, rounding):
+        raw_shape = tuple(round(64 / size) for size in spacing_mm)
+        placement = place(
+            raw_shape, spacing_mm, (1.2, 0.7, 1.1), size_rounding=rounding
+        )
+        labels = ball(raw_shape, spacing_mm, 20).astype(np.uint8)
+        there = crop_and_resample.preprocess_labels(labels, placement)
+        back = crop_and_resample.restore_labels(there, placement)
+        assert dice(back > 0, labels > 0) >= 0.97
+
+    def test_probabilities(self):
+        placement = place((20, 31, 26), (1, 1, 1), (1.5, 0.8, 1))
+        uniform = np.full((*placement.shape, 4), 0.25, np.float32)
+        restored = crop_and_resample.restore_probabilities(uniform, placement)
+        assert restored.shape == (20, 31, 26, 4)
+        np.testing.assert_allclose(restored.sum(axis=-1), 1, atol=1e-6)
+        np.testing.assert_allclose(restored[placement.box], 0.25, atol=1e-6)
+        outside = np.ones((20, 31, 26), bool)
+        outside[placement.box] = False
+        np.testing.assert_array_equal(restored[outside], [[1, 0, 0, 0]] * outside.sum())
+
+    def test_placement_survives_json(self):
+        placement = place((20, 31, 26), (1, 1, 1), (1.5, 0.8, 1))
+        assert crop_and_resample.Placement(**dataclasses.asdict(placement)) == placement

@@ -1,0 +1,165 @@
+"""Scores of many cases: the table, `dice.csv` and `summary.json`."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from u2net_tf import migrations, schema
+from u2net_tf.file_format import FileFormat
+from u2net_tf.plan.domains import Domain, Split
+from u2net_tf.schema import Count, MaybeNan, Text
+
+
+@dataclasses.dataclass(frozen=True)
+class CaseScore:
+    """Dice of one case.
+
+    Attributes:
+      domain: name of the domain.
+      case: name of the case.
+      dice: foreground class -> Dice from 0 to 1; NaN for a class that neither the
+        reference nor the prediction holds.
+    """
+
+    domain: str
+    case: str
+    dice: dict[str, float]
+
+
+@schema.model
+class ClassScore:
+    """Dice of one class over the cases of its domain.
+
+    Attributes:
+      domain: name of the domain.
+      label: name of the class.
+      mean: over the cases that have a Dice; NaN if none has.
+      standard_deviation: over the same cases.
+      num_cases: cases that have a Dice.
+      num_absent: cases in which neither mask holds the class, left out of the mean.
+    """
+
+    domain: Text
+    label: Text
+    mean: MaybeNan
+    standard_deviation: MaybeNan
+    num_cases: Count
+    num_absent: Count
+
+
+@schema.model
+class Summary:
+    """The content of `summary.json`.
+
+    Attributes:
+      split: the cases that were scored.
+      checkpoint: path of the model's checkpoint, or several.
+      mean_dice: mean over all classes; NaN if none has a Dice.
+      classes: of all domains.
+    """
+
+    split: Split
+    checkpoint: str
+    mean_dice: MaybeNan
+    classes: tuple[ClassScore, ...]
+
+
+SUMMARY = FileFormat(
+    name="a summary",
+    made_by="python -m u2net_tf.evaluate",
+    kind=Summary,
+    oldest=0,
+    upgrades=(migrations.unversioned,),
+)
+
+
+def summarize(
+    scores: Sequence[CaseScore], domains: Sequence[Domain]
+) -> list[ClassScore]:
+    """Scores per class, in the order of the plan."""
+    rows = []
+    for domain in domains:
+        mine = [score for score in scores if score.domain == domain.name]
+        for label in domain.labels[1:]:
+            values = np.array([score.dice[label.name] for score in mine], float)
+            found = values[~np.isnan(values)]
+            rows.append(
+                ClassScore(
+                    domain=domain.name,
+                    label=label.name,
+                    mean=float(found.mean()) if found.size else math.nan,
+                    standard_deviation=float(found.std()) if found.size else math.nan,
+                    num_cases=int(found.size),
+                    num_absent=int(values.size - found.size),
+                )
+            )
+    return rows
+
+
+def mean_dice(rows: Sequence[ClassScore]) -> float:
+    """Mean over the classes, each counting once, as the paper's Table 2 has it."""
+    values = [row.mean for row in rows if not math.isnan(row.mean)]
+    return float(np.mean(values)) if values else math.nan
+
+
+def format_table(rows: Sequence[ClassScore]) -> str:
+    """The paper's Table 2, a row per class: Dice in %."""
+    cells = [("domain", "class", "Dice %", "± sd", "cases", "absent")]
+    cells += [
+        (
+            row.domain,
+            row.label,
+            _percent(row.mean),
+            _percent(row.standard_deviation),
+            str(row.num_cases),
+            str(row.num_absent),
+        )
+        for row in rows
+    ]
+    cells.append(("mean of the classes", "", _percent(mean_dice(rows)), "", "", ""))
+    widths = [max(len(row[k]) for row in cells) for k in range(6)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if k < 2 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    rule = "-" * max(len(line) for line in lines)
+    text = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+    absent = sum(row.num_absent for row in rows)
+    if absent:
+        text.append(
+            f"absent: {absent} times neither mask holds the class; such a Dice is not "
+            "defined and left out of the mean"
+        )
+    return "\n".join(text)
+
+
+def cases_to_csv(scores: Sequence[CaseScore]) -> str:
+    """A row per case and class; an undefined Dice is empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["domain", "case", "class", "dice"])
+    for score in scores:
+        for label, value in score.dice.items():
+            text = "" if math.isnan(value) else f"{value:.6f}"
+            writer.writerow([score.domain, score.case, label, text])
+    return stream.getvalue()
+
+
+def summary_to_json(rows: Sequence[ClassScore], *, split: str, checkpoint: str) -> str:
+    """The table as JSON; an undefined number is null."""
+    summary = Summary(split, checkpoint, mean_dice(rows), tuple(rows))
+    return json.dumps(SUMMARY.to_dict(summary), indent=1, ensure_ascii=False) + "\n"
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.2f}"

@@ -1,0 +1,267 @@
+"""Sliding window over a volume: geometry and blending, for any predict function.
+
+What is held at a time: the accumulator, and one batch of windows with what is predicted
+for it. Where only the label map is asked for, the accumulator is as deep as a window,
+not as the volume: windows come in the order of their first planes, and a plane that no
+further window covers becomes labels and makes room for another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from u2net_tf.progress import Progress, silent
+
+Box = tuple[slice, slice, slice]
+PredictFunction = Callable[[np.ndarray], np.ndarray]
+
+# A volume that is predicted sooner needs no progress bar.
+_BAR_AFTER_SECONDS = 5
+
+
+def window_starts(size: int, patch: int, stride: int) -> list[int]:
+    """Starts of the windows along one axis; the last lies flush with the border.
+
+    Args:
+      size: voxels of the volume, at least `patch`.
+      patch: voxels of a window.
+      stride: voxels between windows, at least 1.
+    """
+    if size < patch or stride < 1:
+        raise ValueError(
+            "expected size >= patch and stride >= 1. Received: "
+            f"size={size}, patch={patch}, stride={stride}"
+        )
+    starts = list(range(0, size - patch, stride))
+    return [*starts, size - patch]
+
+
+def blending_weights(patch_size: Sequence[int]) -> np.ndarray:
+    """Weights that fall linearly with the distance from the patch's centre.
+
+    The distance is Euclidean, in voxels; the weight would reach 0 at the patch's outer
+    corner, half a voxel beyond the corner voxel, so it is positive everywhere. (The
+    published code gives the corner voxel the weight 0.)
+
+    Returns:
+      (z, y, x) float32, all above 0 and at most 1.
+    """
+    squares = np.zeros(tuple(patch_size))
+    for axis, size in enumerate(patch_size):
+        offsets = np.arange(size) + 0.5 - size / 2
+        squares += np.expand_dims(
+            offsets**2, tuple(other for other in range(3) if other != axis)
+        )
+    corner = np.sqrt(sum((size / 2) ** 2 for size in patch_size))
+    return (1 - np.sqrt(squares) / corner).astype(np.float32)
+
+
+def predict_volume(
+    image: np.ndarray,
+    predict: PredictFunction,
+    *,
+    patch_size: Sequence[int],
+    num_classes: int,
+    overlap: float = 0.5,
+    batch_size: int = 1,
+    is_empty: Callable[[Box], bool] | None = None,
+    with_probabilities: bool = False,
+    progress: Progress = silent,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Labels of a whole volume, and their probabilities.
+
+    Args:
+      image: (z, y, x, C) float32. Windows are padded where it is smaller than they,
+        with each modality's minimum, as `input.cropping.cut_patch` does.
+      predict: (N, *patch_size, C) float32 -> (N, *patch_size, K) probabilities.
+      patch_size: z, y, x.
+      num_classes: K, at most 256.
+      overlap: share of a window that the next one along an axis covers again, 0 to
+        below 1; the stride is rounded to at least one voxel.
+      batch_size: windows per call of `predict`; the last call may have fewer.
+      is_empty: whether there is nothing in a box of the image. Such a window is not
+        predicted; it blends with its neighbours as certain background, class 0. None:
+        every window is predicted.
+      with_probabilities: whether to keep them: K float32 for each voxel.
+      progress: shows how many windows are done, of a volume that takes a while.
+
+    Returns:
+      (z, y, x) uint8, the likeliest class of each voxel, the first of equal ones; and
+      (z, y, x, K) float32 that sum to 1 over the classes as those of `predict` do, or
+      None.
+
+    Raises:
+      ValueError: if an argument is out of range or `predict` returns another shape.
+    """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap: expected 0 <= overlap < 1. Received: {overlap}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1. Received: {batch_size}")
+    if not 1 <= num_classes <= 256:
+        raise ValueError(f"num_classes: expected 1 to 256. Received: {num_classes}")
+    windows = _Windows.over(image.shape[:3], patch_size, overlap)
+    blended = _Blended(windows, image.shape[:3], num_classes, with_probabilities)
+    fill = image.min(axis=(0, 1, 2)) if windows.are_padded else None
+    bar = progress(
+        total=len(windows.boxes),
+        desc="windows",
+        unit="window",
+        leave=False,
+        delay=_BAR_AFTER_SECONDS,
+    )
+    with bar:
+        for batch in _batches(windows.boxes, is_empty, batch_size):
+            boxes = [box for box, empty in batch if not empty]
+            # Nothing of a batch gets a name here: it would be held beside the next.
+            blended.add(
+                batch,
+                _predict(predict, windows.cut(image, boxes, fill), num_classes)
+                if boxes
+                else (),
+            )
+            bar.update(len(batch))
+    return blended.finish()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Windows:
+    """Where windows lie.
+
+    Attributes:
+      patch_size: z, y, x of a window.
+      inner: what of a window lies in the volume; the rest is padding.
+      boxes: what each window covers of the volume, in the order of their first planes.
+    """
+
+    patch_size: tuple[int, int, int]
+    inner: Box
+    boxes: list[Box]
+
+    @classmethod
+    def over(cls, shape, patch_size, overlap) -> _Windows:
+        inner, slices = [], []
+        for size, patch in zip(shape, patch_size, strict=True):
+            covered = min(size, patch)
+            gap = (patch - covered) // 2
+            inner.append(slice(gap, gap + covered))
+            starts = window_starts(size, covered, max(1, round(patch * (1 - overlap))))
+            slices.append([slice(start, start + covered) for start in starts])
+        return cls(tuple(patch_size), tuple(inner), list(itertools.product(*slices)))
+
+    @property
+    def are_padded(self) -> bool:
+        return any(
+            part.stop - part.start < patch
+            for part, patch in zip(self.inner, self.patch_size, strict=True)
+        )
+
+    def cut(self, image, boxes, fill) -> np.ndarray:
+        """(N, *patch_size, C): windows of the image, with `fill` where it ends."""
+        windows = np.empty((len(boxes), *self.patch_size, image.shape[3]), image.dtype)
+        if self.are_padded:
+            windows[...] = fill
+        for window, box in zip(windows, boxes, strict=True):
+            window[self.inner] = image[box]
+        return windows
+
+
+class _Blended:
+    """Adds up weighted probabilities, and finishes the planes that are complete."""
+
+    def __init__(self, windows: _Windows, shape, num_classes: int, keep: bool):
+        weights = blending_weights(windows.patch_size)[windows.inner]
+        self._inner = windows.inner
+        self._sums = _WeightSums(windows.boxes, weights, shape) if keep else None
+        # Once for every class: a product of equal shapes takes half the time.
+        self._weights = np.repeat(weights[..., np.newaxis], num_classes, axis=-1)
+        self._background = np.broadcast_to(
+            np.eye(1, num_classes, dtype=np.float32), self._weights.shape
+        )
+        depth = shape[0] if keep else len(weights)
+        # Plane z of the volume is plane z % depth here.
+        self._total = np.zeros((depth, *shape[1:], num_classes), np.float32)
+        self._classes = np.empty(shape, np.uint8)
+        self._num_finished = 0
+
+    def add(self, batch: list[tuple[Box, bool]], predicted) -> None:
+        """Adds windows, of which those that are not empty have been predicted."""
+        rows = iter(predicted)
+        for box, empty in batch:
+            self._finish_planes(box[0].start)
+            self._add(box, self._background if empty else next(rows)[self._inner])
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Classes and, if they are kept, probabilities."""
+        self._finish_planes(len(self._classes))
+        return self._classes, None if self._sums is None else self._total
+
+    def _add(self, box, probabilities) -> None:
+        # Plane by plane, what is in between stays in the cache.
+        product = np.empty(probabilities.shape[1:], np.float32)
+        depth = len(self._total)
+        for k, z in enumerate(range(box[0].start, box[0].stop)):
+            np.multiply(probabilities[k], self._weights[k], out=product)
+            self._total[(z % depth, *box[1:])] += product
+
+    def _finish_planes(self, stop: int) -> None:
+        for z in range(self._num_finished, stop):
+            plane = self._total[z % len(self._total)]
+            # All classes of a voxel have the same sum of weights: it decides nothing.
+            self._classes[z] = plane.argmax(axis=-1)
+            if self._sums is None:
+                plane[...] = 0
+            else:
+                plane /= self._sums.plane(z)[..., np.newaxis]
+            self._num_finished = z + 1
+
+
+class _WeightSums:
+    """For each voxel the sum of the weights of all windows that cover it.
+
+    It is the same for all windows that begin with the same plane, wherever that is, so
+    it is held for the depth of one window.
+    """
+
+    def __init__(self, boxes: list[Box], weights: np.ndarray, shape):
+        self._starts = sorted({box[0].start for box in boxes})
+        self._layer = np.zeros((len(weights), *shape[1:]), np.float32)
+        for box in boxes:
+            if box[0].start == 0:
+                self._layer[(slice(None), *box[1:])] += weights
+
+    def plane(self, z: int) -> np.ndarray:
+        """(y, x) float32."""
+        depth = len(self._layer)
+        return sum(self._layer[z - s] for s in self._starts if s <= z < s + depth)
+
+
+def _batches(boxes, is_empty, batch_size) -> Iterator[list[tuple[Box, bool]]]:
+    """Windows in order and whether each is empty, `batch_size` that are not at a time.
+
+    The last batch may have fewer.
+    """
+    batch, num_full = [], 0
+    for box in boxes:
+        empty = is_empty is not None and is_empty(box)
+        batch.append((box, empty))
+        num_full += not empty
+        if num_full == batch_size:
+            yield batch
+            batch, num_full = [], 0
+    if batch:
+        yield batch
+
+
+def _predict(predict: PredictFunction, windows: np.ndarray, num_classes: int):
+    predicted = predict(windows)
+    expected = (*windows.shape[:4], num_classes)
+    if predicted.shape != expected:
+        raise ValueError(
+            f"predict: expected an array of shape {expected}. Received: "
+            f"{predicted.shape}"
+        )
+    return predicted

@@ -1,0 +1,128 @@
+"""How much of everything the input pipeline holds, from one number of megabytes.
+
+The domains share the memory alike. An eighth of it is for records that are shuffled
+together, half for patches that wait to be mixed with those of other cases, a quarter
+for patches that are being cut, and the last eighth for batches that are ready. What
+comes on top: of each domain a batch and, where a record gives several patches, the
+record that they are cut from (up to three times its size while it is parsed).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Sequence
+
+from absl import logging
+
+from u2net_tf.machine import num_cores
+from u2net_tf.plan.domains import Domain
+from u2net_tf.shards.manifest import Manifest
+
+_SHUFFLED, _MIXED, _CUT, _READY = 1 / 8, 1 / 2, 1 / 4, 1 / 8
+# Copies of a record while it is parsed: serialized, as bytes, as numbers.
+_COPIES_OF_RECORD = 3
+# Copies of the patches that are mixed: those in use, and the next ones twice.
+_COPIES_OF_MIXED = 3
+# Records of at most so many bytes are read for each patch, a tenth of a second; larger
+# ones give a patch per `_BYTES_PER_PATCH`, but at most `_MOST_PATCHES`.
+_SMALL_RECORD = 64e6
+_BYTES_PER_PATCH = 64e6
+_MOST_PATCHES = 16
+_READY_BATCHES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffers:
+    """What the pipeline of one domain holds.
+
+    Attributes:
+      shuffled_records: records that are shuffled together.
+      patches_per_volume: patches cut of a record that was read.
+      mixed_volumes: records whose patches are mixed with each other.
+      parallel_calls: patches cut at the same time; None for one after the other, and
+        only when it is asked for.
+    """
+
+    shuffled_records: int
+    patches_per_volume: int
+    mixed_volumes: int
+    parallel_calls: int | None
+
+
+def patch_bytes(domain: Domain, size: Sequence[int]) -> int:
+    """Bytes of one patch: float32 for each modality and a byte for the label."""
+    return math.prod(size) * (4 * domain.num_modalities + 1)
+
+
+def plan_buffers(
+    manifest: Manifest,
+    one_patch: int,
+    *,
+    cases: Collection[str],
+    memory_mb: float,
+    num_domains: int,
+    patches_per_volume: int | None = None,
+) -> Buffers:
+    """Divides one domain's share of the memory.
+
+    Args:
+      manifest: of the domain.
+      one_patch: bytes of a patch as the network gets it.
+      cases: the cases that are read.
+      memory_mb: for all domains together.
+      num_domains: how many share it.
+      patches_per_volume: how many are wanted; chosen by the size of the records if
+        None, and lowered to as few as two where the patches of two volumes would not
+        fit. Where not even those do, or not as many as were wanted, a warning names
+        the memory that they need.
+    """
+    entries = manifest.entries(cases)
+    share = memory_mb * 1e6 / num_domains
+    record = sum(entry.num_bytes for entry in entries) / len(entries)
+    fitting = int(share * _MIXED / (_COPIES_OF_MIXED * one_patch))
+    wanted = patches_per_volume or _wanted_patches(record)
+    if patches_per_volume is None and len(entries) > 1 and 4 <= fitting < 2 * wanted:
+        wanted = min(wanted, fitting // 2)
+    mixed = 1
+    if wanted > 1:
+        mixed = max(1, min(fitting // wanted, len(entries)))
+    one_cut = one_patch
+    if wanted == 1:
+        one_cut += _COPIES_OF_RECORD * record
+    # Together the domains keep all cores busy.
+    calls = max(2, math.ceil(num_cores() / num_domains))
+    calls = min(calls, int(share * _CUT / one_cut))
+    if mixed == 1 and wanted > 1 and len(entries) > 1:
+        least = 2 * (wanted if patches_per_volume else 2)
+        needed = num_domains * least * _COPIES_OF_MIXED * one_patch / _MIXED / 1e6
+        logging.warning(
+            "%s: %d patches of one volume follow one another, as `input_memory_mb` of "
+            "%g does not hold those of two; %d would",
+            manifest.domain,
+            wanted,
+            memory_mb,
+            math.ceil(needed),
+        )
+    return Buffers(
+        shuffled_records=min(max(1, int(share * _SHUFFLED / record)), len(entries)),
+        patches_per_volume=wanted,
+        mixed_volumes=mixed,
+        parallel_calls=calls if calls > 1 else None,
+    )
+
+
+def num_ready_batches(batch_bytes: int, *, memory_mb: float) -> int:
+    """How many batches are kept ready, all domains together: one or two.
+
+    Args:
+      batch_bytes: of the largest batch.
+      memory_mb: for all domains together.
+    """
+    return max(1, min(_READY_BATCHES, int(memory_mb * 1e6 * _READY / batch_bytes)))
+
+
+def _wanted_patches(record_bytes: float) -> int:
+    if record_bytes <= _SMALL_RECORD:
+        return 1
+    return min(_MOST_PATCHES, math.ceil(record_bytes / _BYTES_PER_PATCH))

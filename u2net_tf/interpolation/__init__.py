@@ -1,0 +1,1 @@
+"""Values between voxels, one axis at a time; NumPy only."""

@@ -1,0 +1,1 @@
+"""What preprocessing and network need to know of each domain."""

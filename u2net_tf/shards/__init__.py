@@ -1,0 +1,1 @@
+"""Preprocessed cases as TFRecord shards: records, manifest, reading."""

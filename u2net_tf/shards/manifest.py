@@ -1,0 +1,284 @@
+"""The manifest of a domain's shards: `manifest.json`, written last by `convert`."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+from collections.abc import Collection
+from typing import Any, Literal, get_args
+
+import pydantic
+
+from u2net_tf import migrations, schema
+from u2net_tf.errors import InputError
+from u2net_tf.file_format import FileFormat
+from u2net_tf.files import Stamps
+from u2net_tf.plan.domains import Domain, Plan, Preprocessing
+from u2net_tf.plan.plan_file import load_plan
+from u2net_tf.schema import Count, Length, Size, Text
+
+ImageDtype = Literal["float16", "float32"]
+Compression = Literal["none", "gzip"]
+IMAGE_DTYPES = get_args(ImageDtype)
+COMPRESSIONS = get_args(Compression)
+
+
+@schema.model
+class CaseEntry:
+    """What the manifest says of one case. Triples are (z, y, x).
+
+    Attributes:
+      case: name.
+      group: the group of the plan that the case is in: a fold or a split.
+      shard: file name of the shard.
+      files: raw image and label file.
+      raw_shape: of the raw volume, voxels.
+      raw_spacing_mm: of the raw volume.
+      raw_orientation: axis codes on disk, for example "LPS".
+      raw_affine: (4, 4) on disk.
+      crop_start: first raw voxel of the crop.
+      crop_shape: shape of the crop, raw voxels.
+      shape: shape of the preprocessed volume, voxels.
+      spacing_mm: spacing of the preprocessed volume.
+      label_voxels: preprocessed voxels per class, background first.
+      num_bytes: length of the serialized record.
+      checksum: SHA-256 of the serialized record.
+    """
+
+    case: Text
+    group: Text
+    shard: str
+    files: list[Text]
+    raw_shape: list[Size]
+    raw_spacing_mm: list[Length]
+    raw_orientation: Text
+    raw_affine: list[list[float]]
+    crop_start: list[Count]
+    crop_shape: list[Size]
+    shape: list[Size]
+    spacing_mm: list[Length]
+    label_voxels: list[Count]
+    num_bytes: Size
+    checksum: Text
+
+
+@schema.model
+class Manifest:
+    """The shards of one domain.
+
+    Attributes:
+      domain: name of the domain.
+      fingerprint: of the parts of the plan that the shards depend on.
+      image_dtype: "float16" or "float32".
+      compression: "none" or "gzip".
+      cases: in the order in which they lie in the shards.
+      skipped: case -> reason, for `--on_bad_case=skip`.
+      shard_size_mb: size at which shards were closed; None if not known.
+      raw_stamps: case, skipped or not, -> size and time of last change (ns) of its
+        image and label file when they were read, None for a missing file; empty if
+        not known.
+    """
+
+    domain: Text
+    fingerprint: Text
+    image_dtype: ImageDtype
+    compression: Compression
+    cases: tuple[CaseEntry, ...]
+    skipped: dict[str, str]
+    shard_size_mb: Length | None = None
+    raw_stamps: dict[str, Stamps] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for entry in self.cases:
+            name = rf"{re.escape(entry.group)}-\d{{5}}-of-\d{{5}}\.tfrecord"
+            if entry.shard and not re.fullmatch(name, entry.shard):
+                raise InputError(
+                    f"cases: {entry.case}: shard",
+                    expected=f"a shard of the group {entry.group}, such as "
+                    f"{entry.group}-00000-of-00001.tfrecord",
+                    received=repr(entry.shard),
+                )
+
+    def entries(self, cases: Collection[str]) -> list[CaseEntry]:
+        """The entries of these cases, in the order of the shards."""
+        wanted = set(cases)
+        return [entry for entry in self.cases if entry.case in wanted]
+
+    def shards(self, cases: Collection[str]) -> list[str]:
+        """File names of the shards that hold these cases, and no others.
+
+        Raises:
+          InputError: if one of them holds another case, too.
+        """
+        wanted = set(cases)
+        names = {entry.shard for entry in self.cases if entry.case in wanted}
+        for entry in self.cases:
+            if entry.shard in names and entry.case not in wanted:
+                raise InputError(
+                    f"{self.domain}/{entry.shard}",
+                    expected=f"cases of one group, such as {min(cases)}",
+                    received=f"{entry.case} beside them",
+                    hint="Convert this domain again, with the plan's groups as they "
+                    "are now",
+                )
+        return sorted(names)
+
+    def differences(self, domain: Domain) -> list[InputError]:
+        """In what the shards are not what the plan wants of a domain.
+
+        Returns:
+          Errors without a place; none if there is no difference.
+        """
+        another = "shards of another plan"
+        if self.fingerprint not in _fingerprints(domain):
+            return [InputError("", expected="shards of this plan", received=another)]
+        wanted = {
+            case: f"in {group}"
+            for group, cases in domain.groups.items()
+            for case in cases
+            if case not in self.skipped
+        }
+        found = {entry.case: f"in {entry.group}" for entry in self.cases}
+        counts = collections.Counter(entry.case for entry in self.cases)
+        found |= {case: "there twice" for case, count in counts.items() if count > 1}
+        places = {
+            case: (wanted.get(case, "not there"), found.get(case, "not there"))
+            for case in sorted(wanted.keys() | found.keys())
+        }
+        return [
+            InputError(
+                "",
+                expected=f"case {case} {place}, as in the plan",
+                received=f"{another}, where it is {other}",
+            )
+            for case, (place, other) in places.items()
+            if place != other
+        ]
+
+    def check_plan(self, domain: Domain) -> None:
+        """Raises the first of `differences`, if there is one."""
+        for difference in self.differences(domain):
+            raise difference
+
+
+MANIFEST = FileFormat(
+    name="a manifest",
+    made_by="python -m data_prep.convert",
+    kind=Manifest,
+    oldest=1,
+    upgrades=(migrations.manifest,),
+)
+
+
+def fingerprint(domain: Domain) -> str:
+    """SHA-256 of everything in the plan that changes the voxels of a domain's shards.
+
+    Patch size, pools, batch size, the clean-up after prediction and which case is in
+    which fold or split are not part of it.
+    """
+    return _fingerprints(domain)[0]
+
+
+def _fingerprints(domain: Domain) -> tuple[str, str]:
+    """The fingerprint, and the one that manifests of format 1 have."""
+    adapter = pydantic.TypeAdapter(Preprocessing)
+    preprocessing = adapter.dump_python(domain.preprocessing, by_alias=True)
+    for name, before in migrations.LATER_PREPROCESSING.items():
+        # Shards from before such a field have the same fingerprint.
+        if preprocessing[name] == before:
+            del preprocessing[name]
+    parts = {
+        "name": domain.name,
+        "modalities": domain.modalities,
+        "values": [label.values for label in domain.labels],
+        "spacing_mm": domain.spacing_mm,
+        "preprocessing": preprocessing,
+    }
+    splits = [domain.train, domain.validation, domain.test]
+    text = json.dumps(parts, sort_keys=True)
+    now = hashlib.sha256(text.encode()).hexdigest()
+    return now, migrations.fingerprint_with_split(parts, splits)
+
+
+def manifest_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:
+    """Where the manifest of a domain lies."""
+    return pathlib.Path(data_dir) / name / "manifest.json"
+
+
+def to_json(manifest: Manifest) -> str:
+    """The manifest as text, a line per case."""
+    fields = MANIFEST.to_dict(manifest)
+    rows = [f" {_text(key)}: {_a_line_each(value)}" for key, value in fields.items()]
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+def load_manifest(data_dir: str | os.PathLike, name: str) -> Manifest:
+    """Reads the manifest of a domain.
+
+    Raises:
+      InputError: if it is missing or cannot be used.
+    """
+    path = manifest_path(data_dir, name)
+    manifest = MANIFEST.load(path)
+    if manifest.domain != name:
+        raise InputError(f"{path}: domain", expected=name, received=manifest.domain)
+    return manifest
+
+
+def load_converted(
+    data_dir: str | os.PathLike,
+    names: tuple[str, ...] | list[str] = (),
+    *,
+    check_plan: bool = True,
+) -> tuple[Plan, list[Manifest]]:
+    """Reads the plan and the manifests of a folder that `convert` wrote.
+
+    Args:
+      data_dir: the folder.
+      names: the domains wanted, in this order; all where none is named.
+      check_plan: whether the shards must be what the plan wants.
+
+    Returns:
+      The plan of these domains and their manifests, in the same order.
+
+    Raises:
+      InputError: if something is missing, or shards were made with another plan.
+    """
+    path = pathlib.Path(data_dir) / "plan.json"
+    plan = load_plan(path).select(names)
+    manifests = [load_manifest(data_dir, name) for name in plan.names]
+    for domain, manifest in zip(plan.domains, manifests, strict=True):
+        try:
+            if check_plan:
+                manifest.check_plan(domain)
+        except InputError as error:
+            raise InputError(
+                manifest_path(data_dir, domain.name),
+                expected=f"{error.expected} ({path})",
+                received=error.received,
+                hint="Run `python -m data_prep.convert --overwrite` again",
+            ) from None
+    return plan, manifests
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _a_line_each(value: Any) -> str:
+    if isinstance(value, dict):
+        items = [f"{_text(key)}: {_text(item)}" for key, item in value.items()]
+        opened, closed = "{}"
+    elif isinstance(value, list | tuple):
+        items = [_text(item) for item in value]
+        opened, closed = "[]"
+    else:
+        return _text(value)
+    if not items:
+        return opened + closed
+    return f"{opened}\n  " + ",\n  ".join(items) + f"\n {closed}"

@@ -1,0 +1,213 @@
+"""TFRecord shards: one preprocessed case per record.
+
+The only file that knows a feature's key; encoding and parsing stand together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from u2net_tf.shards.manifest import IMAGE_DTYPES
+
+# tf.data's name of each compression that `data_prep.convert` offers.
+COMPRESSION_TYPES = {"none": "", "gzip": "GZIP"}
+
+_FEATURES = {
+    "domain": tf.io.FixedLenFeature([], tf.string),
+    "case": tf.io.FixedLenFeature([], tf.string),
+    "image": tf.io.FixedLenFeature([], tf.string),
+    "image_dtype": tf.io.FixedLenFeature([], tf.string),
+    "image_shape": tf.io.FixedLenFeature([4], tf.int64),
+    "labels": tf.io.FixedLenFeature([], tf.string),
+    "label_counts": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
+    "coordinates": tf.io.FixedLenFeature([], tf.string),
+    "coordinate_counts": tf.io.FixedLenSequenceFeature(
+        [], tf.int64, allow_missing=True
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One preprocessed case.
+
+    Attributes:
+      domain: name of the domain.
+      case: name of the case.
+      image: (z, y, x, C) float.
+      labels: (z, y, x) uint8 class indices.
+      label_counts: (K,) voxels per class.
+      coordinates: (N, 3) int32 voxels (z, y, x), those of class 0 first, then those of
+        class 1, and so on: a random sample of each class.
+      coordinate_counts: (K,) how many of `coordinates` are of each class; they sum
+        to N.
+    """
+
+    domain: str
+    case: str
+    image: np.ndarray
+    labels: np.ndarray
+    label_counts: np.ndarray
+    coordinates: np.ndarray
+    coordinate_counts: np.ndarray
+
+
+def sample_coordinates(
+    labels: np.ndarray, num_classes: int, *, per_class: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws voxels of every foreground class, without replacement.
+
+    The background is not sampled: no patch is ever drawn around it.
+
+    Args:
+      labels: (z, y, x) class indices.
+      num_classes: with the background.
+      per_class: at most so many voxels of each class.
+      seed: of the draw.
+
+    Returns:
+      (N, 3) int32 coordinates, grouped by class, and (K,) int64 how many of each.
+    """
+    generator = np.random.default_rng(seed)
+    groups, counts = [np.empty((0, 3), np.int32)], [0]
+    for index in range(1, num_classes):
+        flat = np.flatnonzero(labels == index)
+        if flat.size > per_class:
+            flat = np.sort(generator.choice(flat, per_class, replace=False))
+        groups.append(np.stack(np.unravel_index(flat, labels.shape), axis=-1))
+        counts.append(flat.size)
+    return np.concatenate(groups).astype(np.int32), np.array(counts, np.int64)
+
+
+def count_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """(K,) int64 voxels of each class of (z, y, x) class indices.
+
+    One more where an index is beyond the last class, as of `numpy.bincount`.
+    """
+    most = max(num_classes, int(labels.max(initial=0)) + 1)
+    # Plane by plane: `bincount` makes int64 of what it counts.
+    counts = (np.bincount(plane.ravel(), minlength=most) for plane in labels)
+    return sum(counts, np.zeros(most, np.int64))
+
+
+def encode(record: Record) -> bytes:
+    """Serializes a record; the same record always gives the same bytes.
+
+    Raises:
+      ValueError: if shapes, types or counts contradict each other.
+    """
+    _check(record)
+    example = tf.train.Example()
+    # Filled in place: a message that is handed over is copied, several times over.
+    features = example.features.feature
+    features["domain"].bytes_list.value.append(record.domain.encode())
+    features["case"].bytes_list.value.append(record.case.encode())
+    features["image_dtype"].bytes_list.value.append(str(record.image.dtype).encode())
+    for key, array in (
+        ("image", record.image),
+        ("labels", record.labels),
+        ("coordinates", record.coordinates.astype(np.int32)),
+    ):
+        features[key].bytes_list.value.append(_little_endian(array))
+    for key, values in (
+        ("image_shape", record.image.shape),
+        ("label_counts", record.label_counts),
+        ("coordinate_counts", record.coordinate_counts),
+    ):
+        # Empty, a list still says of which type it is.
+        features[key].int64_list.SetInParent()
+        features[key].int64_list.value.extend(int(value) for value in values)
+    return example.SerializeToString(deterministic=True)
+
+
+def parse(
+    serialized: tf.Tensor, *, image_dtype: str | None = None
+) -> dict[str, tf.Tensor]:
+    """Parses one record inside or outside of tf.data.
+
+    Args:
+      serialized: scalar string.
+      image_dtype: type that the image is known to be stored in, as the manifest says,
+        and left in: whoever needs a patch of it only converts that patch.
+
+    Returns:
+      The fields of `Record` as tensors; the image (z, y, x, C), float32 where
+      `image_dtype` is not given.
+
+    Raises:
+      tf.errors.InvalidArgumentError: if the record is none, or stores its image in
+        another type than `image_dtype`.
+    """
+    fields = tf.io.parse_single_example(serialized, _FEATURES)
+    shape = fields["image_shape"]
+    if image_dtype is None:
+        image = tf.cond(
+            fields["image_dtype"] == "float16",
+            lambda: tf.cast(tf.io.decode_raw(fields["image"], tf.float16), tf.float32),
+            lambda: tf.io.decode_raw(fields["image"], tf.float32),
+        )
+    else:
+        stored = fields["image_dtype"]
+        message = f"image_dtype: expected {image_dtype} in the record. Received: "
+        check = tf.debugging.Assert(stored == image_dtype, [message, stored])
+        # Eagerly it has been done by now and is None.
+        with tf.control_dependencies([] if check is None else [check]):
+            image = tf.io.decode_raw(fields["image"], tf.as_dtype(image_dtype))
+    coordinates = tf.io.decode_raw(fields["coordinates"], tf.int32)
+    return {
+        "domain": fields["domain"],
+        "case": fields["case"],
+        "image": tf.reshape(image, shape),
+        "labels": tf.reshape(tf.io.decode_raw(fields["labels"], tf.uint8), shape[:3]),
+        "label_counts": fields["label_counts"],
+        "coordinates": tf.reshape(coordinates, [-1, 3]),
+        "coordinate_counts": fields["coordinate_counts"],
+    }
+
+
+def decode(serialized: bytes) -> Record:
+    """Parses one record into NumPy arrays; the image as float32."""
+    return to_record(parse(tf.constant(serialized)))
+
+
+def to_record(fields: Mapping[str, tf.Tensor]) -> Record:
+    """What `parse` returned, eagerly, as NumPy arrays."""
+    values = {key: value.numpy() for key, value in fields.items()}
+    for key in ("domain", "case"):
+        values[key] = values[key].decode()
+    return Record(**values)
+
+
+def _check(record: Record) -> None:
+    """Raises ValueError where the parts of a record contradict each other."""
+    image, labels = record.image, record.labels
+    if str(image.dtype) not in IMAGE_DTYPES:
+        raise ValueError(
+            f"image: expected one of {IMAGE_DTYPES}. Received: {image.dtype}"
+        )
+    if labels.dtype != np.uint8:
+        raise ValueError(f"labels: expected uint8. Received: {labels.dtype}")
+    if image.ndim != 4 or image.shape[:3] != labels.shape:
+        raise ValueError(
+            "image: expected (z, y, x, C) over the shape of the labels. Received: "
+            f"{image.shape} and {labels.shape}"
+        )
+    sampled = np.asarray(record.coordinate_counts)
+    if record.coordinates.shape != (sampled.sum(), 3):
+        raise ValueError(
+            f"coordinates: expected shape ({sampled.sum()}, 3), the sum of "
+            f"coordinate_counts. Received: {record.coordinates.shape}"
+        )
+    if sampled.shape != np.shape(record.label_counts):
+        raise ValueError(
+            "coordinate_counts: expected one per class as in label_counts, shape "
+            f"{np.shape(record.label_counts)}. Received: {sampled.shape}"
+        )
+
+
+def _little_endian(array: np.ndarray) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
