@@ -22,6 +22,9 @@ DEV = [
     "pytest-xdist>=3.7",
     "coverage>=7.10",
     "ruff>=0.9,<1",
+    "mypy>=1.13",
+    "types-tabulate>=0.9",
+    "types-tqdm>=4.66",
     "scipy>=1.11",
     "codespell>=2.4",
     "pre-commit>=3",
@@ -64,6 +67,7 @@ setuptools.setup(
         "SimpleITK>=2.3",
         "absl-py>=2.1",
         "pydantic>=2.9,<3",
+        "tabulate>=0.9",
         "tqdm>=4.66",
     ],
     extras_require={
