@@ -93,8 +93,9 @@ def _convolve_map(inputs, kernel):
     return ops.depthwise_conv3d(ops.upsample_nearest(inputs, FACTORS), kernel)
 
 
-# By name, as in `depthwise.ROUTES`. The gradient of the kernel: inputs (N, D, H, W, C),
-# kernel (3, 3, 3, C), upstream gradient (N, D, H, W, C) -> (3, 3, 3, C).
+# By name, as in `depthwise.IMPLEMENTATIONS`. The gradient of the kernel: inputs
+# (N, D, H, W, C), kernel (3, 3, 3, C), upstream gradient (N, D, H, W, C) ->
+# (3, 3, 3, C).
 GRADIENT_WAYS: Mapping[str, Callable] = {
     "ours": _ours,
     "padded rows": _padded_rows,

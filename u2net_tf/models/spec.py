@@ -110,7 +110,7 @@ def build_network(spec: ModelSpec, **kwargs: Any):
 
     Args:
       spec: what to build.
-      **kwargs: `name`, `dtype` and `recompute` of the model.
+      **kwargs: `name`, `dtype` and `gradient_checkpointing` of the model.
     """
     from u2net_tf.networks.u2net import U2Net
 

@@ -64,7 +64,10 @@ def train(config: TrainConfig, *, progress: Progress = silent) -> Run:
 
 def network_options(compute: ComputeConfig) -> dict[str, Any]:
     """Arguments of `build_network` about how it is computed."""
-    return {"dtype": compute.precision, "recompute": compute.gradient_checkpointing}
+    return {
+        "dtype": compute.precision,
+        "gradient_checkpointing": compute.gradient_checkpointing,
+    }
 
 
 def trainer_options(config: RunningConfig) -> dict[str, Any]:
