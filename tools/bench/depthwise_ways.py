@@ -25,9 +25,9 @@ FACTORS = (2, 2, 2)
 
 
 def _ours(inputs, kernel, upstream):
-    from u2net_tf.networks.ops import planes
+    from u2net_tf.networks.ops.implementations import plain
 
-    return planes.kernel_gradient(inputs, upstream, kernel)
+    return plain.depthwise_kernel_gradient(inputs, upstream, kernel)
 
 
 def _padded_rows(inputs, kernel, upstream):

@@ -8,6 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from u2net_tf.networks.arguments import (
+    check_positive_integer,
+    check_positive_integers,
+)
 from u2net_tf.networks.conv_units import UNITS, ConvUnit, PlainUnit, check_adapter
 from u2net_tf.networks.gradient_checkpointing import (
     call_checkpointed,
@@ -18,10 +22,6 @@ from u2net_tf.networks.layers import (
     DomainLayer,
     DomainNorm,
     SharedConv3D,
-)
-from u2net_tf.networks.layers.arguments import (
-    check_positive_integer,
-    check_positive_integers,
 )
 from u2net_tf.networks.layers.normalization import NEGATIVE_SLOPE
 

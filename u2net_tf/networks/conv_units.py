@@ -9,16 +9,16 @@ import keras
 import tensorflow as tf
 
 from u2net_tf.networks import ops
+from u2net_tf.networks.arguments import (
+    check_positive_integer,
+    check_positive_integers,
+)
 from u2net_tf.networks.layers import (
     DepthwiseConv3D,
     DomainConv3D,
     DomainLayer,
     DomainNorm,
     SharedConv3D,
-)
-from u2net_tf.networks.layers.arguments import (
-    check_positive_integer,
-    check_positive_integers,
 )
 from u2net_tf.networks.layers.channel_groups import Inputs, concat_channels
 from u2net_tf.networks.layers.normalization import NEGATIVE_SLOPE

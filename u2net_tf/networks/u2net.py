@@ -9,6 +9,12 @@ import keras
 import tensorflow as tf
 
 from u2net_tf.networks import ops
+from u2net_tf.networks.arguments import (
+    check_num_classes,
+    check_pools,
+    check_positive_integer,
+    check_positive_integers,
+)
 from u2net_tf.networks.blocks import (
     DecoderBlock,
     DomainConvBlock,
@@ -22,10 +28,6 @@ from u2net_tf.networks.gradient_checkpointing import (
     check_gradient_checkpointing,
 )
 from u2net_tf.networks.layers import DomainConv3D, DomainLayer, DomainModule
-from u2net_tf.networks.layers.arguments import (
-    check_positive_integer,
-    check_positive_integers,
-)
 
 DEEP_SUPERVISION_LEVELS = (2, 1)
 
@@ -76,9 +78,9 @@ class U2Net(DomainModule, keras.Model):
     ):
         super().__init__(**kwargs)
         self.num_modalities = check_positive_integers("num_modalities", num_modalities)
-        self.num_classes = _check_classes(num_classes, self.num_modalities)
+        self.num_classes = check_num_classes(num_classes, self.num_modalities)
         self.num_domains = len(self.num_modalities)
-        self.pools = _check_pools(pools)
+        self.pools = check_pools(pools)
         self.base_channels = check_positive_integer("base_channels", base_channels)
         self.adapter = check_adapter(adapter)
         if second_up_conv is None:
@@ -322,34 +324,3 @@ def _policy(dtype: Any) -> Any:
     if isinstance(dtype, dict):
         return keras.saving.deserialize_keras_object(dtype)
     return dtype
-
-
-def _check_classes(
-    num_classes: Sequence[int], num_modalities: tuple[int, ...]
-) -> tuple[int, ...]:
-    num_classes = check_positive_integers("num_classes", num_classes)
-    if len(num_classes) != len(num_modalities):
-        raise ValueError(
-            "`num_modalities` and `num_classes` must have one entry per domain each. "
-            f"Received: num_modalities={num_modalities}, num_classes={num_classes}"
-        )
-    if min(num_classes) < 2:
-        raise ValueError(
-            "`num_classes` counts the background and must be at least 2 each. "
-            f"Received: num_classes={num_classes}"
-        )
-    return num_classes
-
-
-def _check_pools(pools: Sequence[int]) -> tuple[int, ...]:
-    pools = tuple(pools)
-    if (
-        len(pools) != 3
-        or any(int(value) != value or value < 0 for value in pools)
-        or max(pools) < 1
-    ):
-        raise ValueError(
-            "`pools` must be three integers of at least 0, not all 0. "
-            f"Received: pools={pools}"
-        )
-    return tuple(int(value) for value in pools)

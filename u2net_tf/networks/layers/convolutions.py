@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from u2net_tf.networks import ops
-from u2net_tf.networks.layers.arguments import (
+from u2net_tf.networks.arguments import (
     check_positive_integer,
     check_positive_integers,
 )

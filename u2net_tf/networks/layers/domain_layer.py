@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import keras
 
-from u2net_tf.networks.layers.arguments import check_positive_integer
+from u2net_tf.networks.arguments import check_positive_integer
 
 Part = TypeVar("Part", bound="DomainLayer")
 

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from u2net_tf.networks import ops
-from u2net_tf.networks.layers.arguments import check_positive_integers
+from u2net_tf.networks.arguments import check_positive_integers
 from u2net_tf.networks.layers.channel_groups import Inputs, map_channel_groups
 from u2net_tf.networks.layers.domain_layer import DomainLayer, track_for_checkpoint
 
