@@ -22,6 +22,7 @@ ORDER = (
     "u2net_tf.plan",
     "u2net_tf.config",
     "u2net_tf.command_flags",
+    "u2net_tf.command_flagfiles",
     "u2net_tf.command",
     "u2net_tf.volumes",
     "u2net_tf.shards",
@@ -102,7 +103,12 @@ def test_imports_go_up(path):
 
 
 # Modules that may define flags: what a command is made of, and commands.
-WITH_FLAGS = ("u2net_tf.command_flags", "u2net_tf.command", *COMMANDS)
+WITH_FLAGS = (
+    "u2net_tf.command_flags",
+    "u2net_tf.command_flagfiles",
+    "u2net_tf.command",
+    *COMMANDS,
+)
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name_of)
