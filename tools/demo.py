@@ -22,7 +22,7 @@ from absl import flags
 
 from u2net_tf import command
 
-_FLAGFILE = "u2net_tf/flagfiles/demo.flags"
+_FLAGFILE = "demo"
 _PHANTOMS_PER_DOMAIN = 20
 
 
