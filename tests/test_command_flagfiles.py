@@ -119,10 +119,10 @@ def test_each_package_has_its_own():
     ("arguments", "package", "message"),
     [
         (
-            ["--flagfile=univrsal"],
+            ["--flagfile=universe"],
             "u2net_tf",
             "--flagfile: expected a file, or one of adapt, demo, independent, shared, "
-            "universal, upstream. Received: univrsal",
+            "universal, upstream. Received: universe",
         ),
         (
             ["--flagfile", "universal"],
