@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 
 class InputError(ValueError):
@@ -34,9 +35,9 @@ class InputError(ValueError):
         problem = self.problem
         super().__init__(": ".join(filter(None, (self.where, problem))))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # Keyword arguments are not pickled otherwise, as worker processes need it.
-        arguments = {
+        arguments: dict[str, Any] = {
             "expected": self.expected,
             "received": self.received,
             "hint": self.hint,

@@ -29,20 +29,20 @@ from u2net_tf.errors import InputError
 _CONFIG = pydantic.ConfigDict(
     strict=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
 )
-Model = TypeVar("Model", bound=type)
+Content = TypeVar("Content")
 
 
 @typing_extensions.dataclass_transform(frozen_default=True)
-def model(kind: Model) -> Model:
+def model(kind: type[Content]) -> type[Content]:
     """Makes a class a frozen, strict dataclass.
 
     Making an instance of it raises `InputError` if a value is not allowed.
     """
-    made = pydantic.dataclasses.dataclass(kind, frozen=True, config=_CONFIG)
+    made: Any = pydantic.dataclasses.dataclass(kind, frozen=True, config=_CONFIG)
     validate = made.__init__
 
     @functools.wraps(validate)
-    def init(self, *arguments, **fields):
+    def init(self: Content, *arguments: Any, **fields: Any) -> None:
         try:
             validate(self, *arguments, **fields)
         except pydantic.ValidationError as error:
@@ -163,8 +163,8 @@ def _shown(value: object) -> str:
 def _field_names(kind: Any, loc: Sequence[str | int]) -> list[str]:
     """Names on disk of the fields of the model that lies at a place within another."""
     for part in loc:
-        hints = typing.get_type_hints(_model_in(kind)) if isinstance(part, str) else {}
-        kind = hints.get(part, kind)
+        if isinstance(part, str):
+            kind = typing.get_type_hints(_model_in(kind)).get(part, kind)
     found = _model_in(kind)
     if found is None:
         return []

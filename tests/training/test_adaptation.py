@@ -138,8 +138,8 @@ class TestOldDomains:
             variable.assign(variable + 1e-6)
             finish(run, *arguments, **keywords)
 
-        finish = adaptation.start.finish
-        monkeypatch.setattr(adaptation.start, "finish", spoil)
+        finish = adaptation.runs.finish
+        monkeypatch.setattr(adaptation.runs, "finish", spoil)
         with pytest.raises(StoppedError, match="Task91_One .* DIFFERENT"):
             adapt(parent, tmp_path, toy.TWO.name, data_dir)
 
@@ -282,7 +282,7 @@ class TestSettings:
             assert distribution == "mirrored"
             raise InputError("here", expected="this", received="asked")
 
-        monkeypatch.setattr(adaptation.start, "make_strategy", make)
+        monkeypatch.setattr(adaptation.runs, "make_strategy", make)
         with pytest.raises(InputError, match="asked"):
             adapt(parent, tmp_path, toy.TWO.name, data_dir, distribution="mirrored")
 
@@ -302,7 +302,7 @@ class TestErrors:
     ):
         if "batch_size" in changes:
             two = types.SimpleNamespace(num_replicas_in_sync=2)
-            monkeypatch.setattr(adaptation.start, "make_strategy", lambda name: two)
+            monkeypatch.setattr(adaptation.runs, "make_strategy", lambda name: two)
         with pytest.raises(InputError, match=words):
             adapt(parent, tmp_path / "new", domain, data_dir, **changes)
         assert not (tmp_path / "new").exists()

@@ -22,7 +22,7 @@ from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.shards import records
 from u2net_tf.shards.manifest import load_manifest
-from u2net_tf.training import loop, schedule
+from u2net_tf.training import loop, runs, schedule
 from u2net_tf.training.monitor import Monitor
 from u2net_tf.training.step import Trainer
 
@@ -195,7 +195,7 @@ class TestEnd:
     def test_max_epochs(self, train, tmp_path, read_rows):
         run = train(tmp_path, steps_per_epoch=1, max_epochs=2)
         assert len(read_rows(tmp_path)) == 2
-        said = train.summary(run)
+        said = runs.summary(run)
         assert said.startswith(f"{tmp_path}: 2 steps in 2 epochs (ended by `max_epochs")
         assert run.minutes > 0
         assert f"; {run.minutes:.1f} min in this run)" in said
@@ -216,7 +216,7 @@ class TestEnd:
         )
         rates = [float(row["learning_rate"]) for row in read_rows(tmp_path)]
         assert rates == pytest.approx([0.1] * 4 + [0.01] * 2)
-        assert "6 steps in 6 epochs (ended by the learning r" in train.summary(run)
+        assert "6 steps in 6 epochs (ended by the learning r" in runs.summary(run)
 
     def test_the_schedule_s_rate_reaches_the_optimizers(self, train, tmp_path):
         changes = {
@@ -318,7 +318,7 @@ def whole(train, tmp_path_factory, read_rows):
     """What a run of four epochs ends with when nothing interrupts it."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "build_network", toy.build_toy_network)
+        patch.setattr(runs, "build_network", toy.build_toy_network)
         run = train(folder, max_epochs=4, **RESUMED)
     return everything(run), read_rows(folder)
 
