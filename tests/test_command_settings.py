@@ -257,6 +257,13 @@ def test_each_flag_sets_its_setting(config):
         assert default[setting] != expected, f"{name}: this is the default"
 
 
+def test_flags_that_may_be_repeated():
+    given = ["--image=a", "--image=b,c", "--prediction=d", "--reference="]
+    chosen = read(OverlaysConfig, [*given, "--output=e"])
+    assert chosen.image == ("a", "b,c")
+    assert chosen.reference == ("",)
+
+
 def test_flagfile_has_each_flag_once_and_restores_it(config, tmp_path):
     chosen = read(config, arguments_of(config))
     text = flagfile.to_text(chosen)
