@@ -23,7 +23,7 @@ _PAPER = Preprocessing()
 class SurveyConfig(Config):
     """Settings of `data_prep.survey`."""
 
-    raw_dir: str = Field(description="Folder with a folder per domain, or one such.")
+    raw_dir: str = Field(description="Folder of domain folders, or a single one.")
     domains: tuple[str, ...] = Field(
         (), description="Folders below raw_dir to read; all if empty."
     )
@@ -65,7 +65,7 @@ class ConversionConfig(Config):
         "float16", description="Type that images are stored in."
     )
     on_bad_case: Literal["fail", "skip"] = Field(
-        "fail", description="Stop at a case that cannot be used, or list it and go on."
+        "fail", description="Stop at an unusable case, or list it and continue."
     )
     overwrite: bool = Field(
         False,
@@ -117,18 +117,14 @@ class SplitConfig(Config):
 class PlanConfig(Config):
     """Settings of `data_prep.plan`."""
 
-    survey: str = Field(
-        description="survey.json of data_prep.survey, or the folder it lies in."
-    )
+    survey: str = Field(description="survey.json of data_prep.survey, or its folder.")
     output: str = Field(description="The plan to write, a .json file.")
     domains: tuple[str, ...] = Field(
         (),
         description="Domains of the survey, in the order of their indices; all if "
         "empty.",
     )
-    overwrite: bool = Field(
-        False, description="Replace a plan that says something else."
-    )
+    overwrite: bool = Field(False, description="Overwrite an existing, different plan.")
     preset: Literal["auto", "rule"] = Field(
         "auto",
         description="auto: published settings and label merges for the tasks that have "
@@ -136,7 +132,7 @@ class PlanConfig(Config):
     )
     merge_labels: tuple[str, ...] = Field(
         (),
-        description="Classes that join labels, for example Task03_Liver:liver=1+2. "
+        description="Classes that merge labels, for example Task03_Liver:liver=1+2. "
         "Replaces the merges of that domain's preset.",
         json_schema_extra={"repeated": True},
     )

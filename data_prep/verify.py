@@ -1,4 +1,4 @@
-"""Re-reads shards and holds them against their manifests.
+"""Re-reads shards and checks them against their manifests.
 
 python -m data_prep.verify --data_dir=DIR
 """
@@ -62,7 +62,7 @@ def verify_domain(
       progress: shows how many shards are read.
 
     Returns:
-      What is wrong, a line each, every line naming a file; empty if nothing is.
+      Problems, a line each that names a file; empty if there are none.
     """
     folder = pathlib.Path(data_dir) / domain.name
     expected: dict[str, list] = {}
@@ -87,7 +87,7 @@ def verify_domain(
 def _manifest_problems(
     path: pathlib.Path, domain: Domain, manifest: Manifest
 ) -> Iterator[command.InputError]:
-    """Holds the manifest's cases against those of the plan."""
+    """Compares the manifest's cases with those of the plan."""
     for difference in manifest.differences(domain):
         yield difference.within(path)
 

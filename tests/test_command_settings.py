@@ -87,6 +87,7 @@ WINDOWS = (
     ("overlap", "0.25", 0.25),
     ("batch_size", "3", 3),
     ("skip_empty", "false", False),
+    ("num_workers", "2", 2),
     ("precision", "mixed_bfloat16", "mixed_bfloat16"),
     ("checkpoint", "best", "best"),
 )

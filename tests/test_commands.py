@@ -1,12 +1,18 @@
 import csv
 import json
 import shutil
+import types
 
 import nibabel as nib
 import numpy as np
 import pytest
 from command_server import CommandServer
 from command_session import python, session
+
+from u2net_tf import command, predict
+from u2net_tf.config.inference import PredictConfig
+from u2net_tf.inference import label_maps
+from u2net_tf.inference.backends import keras
 
 COMMANDS = (
     "data_prep.survey",
@@ -415,3 +421,27 @@ class TestPredict:
         status = predicted[1][line]["status"]
         assert status.startswith("error: ")
         assert words in status
+
+
+def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys):
+    """Those that no result shows."""
+    asked = {}
+    spec = types.SimpleNamespace(plan=tiny_data.plan)
+    predictor = types.SimpleNamespace(spec=spec, checkpoint="step-3")
+
+    def predict_scans(*arguments, **options):
+        asked.update(options)
+        return label_maps.Report(num_existing=0, num_edited=0)
+
+    monkeypatch.setattr(keras, "find_model", lambda *arguments: tmp_path)
+    monkeypatch.setattr(keras, "load_predictor", lambda *arguments, **_: predictor)
+    monkeypatch.setattr(label_maps, "predict_scans", predict_scans)
+    scan = tiny_data.raw_dir / "Task92_Two" / "imagesTr" / "two_0.nii.gz"
+    values = {"model_dir": "m", "domain": "Task92_Two", "output": "out"}
+    config = PredictConfig.from_flat(
+        values | {"input": (str(scan),), "num_workers": 3, "overwrite": True}
+    )
+    predict.main(config)
+    assert (asked["num_workers"], asked["overwrite"]) == (3, True)
+    assert asked["progress"] is command.progress_bar
+    assert capsys.readouterr().out == "1 label map of Task92_Two by step-3 in out\n"

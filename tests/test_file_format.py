@@ -8,6 +8,7 @@ import pydantic
 import pytest
 from pydantic import Field
 
+from data_prep.survey.survey_domains import EXAMINED_CASE
 from data_prep.survey.survey_file import SURVEY
 from u2net_tf import file_format, schema
 from u2net_tf.errors import InputError
@@ -246,6 +247,7 @@ NAMES_ON_DISK = {
             {},
         ),
     },
+    "a line of the log of a survey": {"key": {}, "facts": FACTS},
     "a record of a prediction": dict.fromkeys(("key", "stamps", "pending"), {}),
     "a score": dict.fromkeys(("key", "dice"), {}),
     "the state of a run": {
@@ -260,7 +262,8 @@ NAMES_ON_DISK = {
 }
 
 
-FORMATS = (PLAN, MANIFEST, SURVEY, MODEL, STATE, SUMMARY, RECORD, SCORE)
+FORMATS = (PLAN, MANIFEST, SURVEY, EXAMINED_CASE, MODEL, STATE, SUMMARY)
+FORMATS += (RECORD, SCORE)
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)

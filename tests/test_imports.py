@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -18,6 +20,7 @@ ORDER = (
     "u2net_tf.progress",
     "u2net_tf.machine",
     "u2net_tf.parallel",
+    "u2net_tf.work_log",
     "u2net_tf.interpolation",
     "u2net_tf.plan",
     "u2net_tf.config",
@@ -145,3 +148,35 @@ def test_tensorflow_is_imported_where_it_is_needed_only(path):
         assert module.partition(".")[0] not in ("tensorflow", "keras"), module
         # And not by way of a file that imports it.
         assert not module.startswith(WITH_TENSORFLOW), module
+
+
+BACKENDS = "u2net_tf.inference.backends."
+INFERENCE = [
+    path
+    for path in LIBRARY
+    if step_of(name_of(path)) == "u2net_tf.inference"
+    and not name_of(path).startswith(BACKENDS)
+]
+
+
+@pytest.mark.parametrize("path", INFERENCE, ids=name_of)
+def test_only_backends_of_inference_import_tensorflow(path):
+    for module in imports_of(path):
+        assert module.partition(".")[0] not in ("tensorflow", "keras"), module
+        assert not f"{module}.".startswith(BACKENDS), module
+
+
+def test_predictor_works_without_tensorflow():
+    """Nor does anything import it that it imports."""
+    script = (
+        "import sys; import u2net_tf.inference.label_maps; "
+        "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,21 +1,227 @@
+import concurrent.futures
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 import time
+import weakref
 
 import pytest
+from absl import logging
+from killed_worker import end_process
 
-ROOT = pathlib.Path(__file__).parents[2]
-OWNER = """
-import concurrent.futures, multiprocessing, os, sys, time
-from data_prep import worker
-if __name__ == "__main__":
-    pool = concurrent.futures.ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn"), initializer=worker.start, initargs=(1,)
+from u2net_tf import parallel
+from u2net_tf.errors import InputError, StoppedError
+
+ROOT = pathlib.Path(__file__).parents[1]
+needs_proc = pytest.mark.skipif(
+    not os.path.isdir("/proc/self"), reason="looks into /proc"
+)
+
+
+class Noting(concurrent.futures.Executor):
+    """Notes what is submitted; a test says what finishes."""
+
+    def __init__(self):
+        self.futures = {}
+
+    def submit(self, function, case):
+        self.futures[case] = concurrent.futures.Future()
+        return self.futures[case]
+
+    def finish(self, case):
+        self.futures[case].set_result(f"result of {case}")
+
+
+class TestMapCases:
+    def test_without_an_executor_each_is_computed_when_it_is_asked_for(self):
+        seen = []
+        found = parallel.map_cases(lambda case: seen.append(case), "abc", None)
+        assert next(found) == ("a", None)
+        assert seen == ["a"]
+        assert [case for case, _ in found] == ["b", "c"]
+
+    def test_results_come_as_they_finish(self):
+        executor = Noting()
+        found = parallel.map_cases(str, "abc", executor)
+        threading.Timer(0.05, executor.finish, "b").start()
+        assert next(found) == ("b", "result of b")
+        assert set(executor.futures) == set("abc")
+        executor.finish("c")
+        executor.finish("a")
+        assert [case for case, _ in found] == ["c", "a"]
+
+    @pytest.mark.parametrize("max_pending", [1, 2])
+    def test_no_more_are_pending_than_allowed(self, max_pending):
+        executor = Noting()
+        found = parallel.map_cases(str, "abcd", executor, max_pending=max_pending)
+        threading.Timer(0.05, executor.finish, "a").start()
+        next(found)
+        # Another one takes the place of the one that was yielded.
+        assert len(executor.futures) == 1 + max_pending
+
+    def test_what_has_not_begun_is_cancelled_after_an_error(self):
+        executor = Noting()
+        found = parallel.map_cases(str, "ab", executor)
+        error = InputError("a", expected="this", received="that")
+        threading.Timer(
+            0.05, lambda: executor.futures["a"].set_exception(error)
+        ).start()
+        with pytest.raises(InputError, match="a: expected this"):
+            next(found)
+        assert executor.futures["b"].cancelled()
+
+    def test_what_has_not_begun_is_cancelled_when_nobody_asks_any_more(self):
+        executor = Noting()
+        found = parallel.map_cases(str, "ab", executor)
+        threading.Timer(0.05, executor.finish, "a").start()
+        next(found)
+        found.close()
+        assert executor.futures["b"].cancelled()
+
+    def test_a_broken_executor_ends_its_futures_itself(self):
+        """That of the standard library fails where one was cancelled meanwhile."""
+        executor = Noting()
+        found = parallel.map_cases(str, "ab", executor)
+        error = concurrent.futures.BrokenExecutor()
+        threading.Timer(
+            0.05, lambda: executor.futures["a"].set_exception(error)
+        ).start()
+        with pytest.raises(concurrent.futures.BrokenExecutor):
+            next(found)
+        assert not executor.futures["b"].cancelled()
+
+    def test_no_result_is_held_beside_the_one_in_use(self):
+        class Large:
+            pass
+
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            found = parallel.map_cases(lambda case: Large(), "ab", executor)
+            _, result = next(found)
+            reference = weakref.ref(result)
+            del result
+            # The thread lets go of it right after its result is there.
+            end = time.monotonic() + 10
+            while reference() is not None and time.monotonic() < end:
+                time.sleep(0.01)
+            assert reference() is None
+            found.close()
+
+    def test_without_cases(self):
+        assert list(parallel.map_cases(str, [], Noting())) == []
+
+
+class TestMapAhead:
+    @pytest.mark.parametrize(
+        ("num_workers", "num_cases", "here"),
+        [(0, 3, True), (1, 1, True), (1, 2, False), (2, 3, False)],
     )
-    print(pool.submit(os.getpid).result(), flush=True)
-    time.sleep(60)
+    def test_threads_only_where_there_is_something_ahead(
+        self, num_workers, num_cases, here
+    ):
+        cases = list(range(num_cases))
+        with parallel.map_ahead(
+            lambda case: threading.get_ident(), cases, num_workers=num_workers
+        ) as found:
+            threads = dict(found)
+        assert list(threads) == cases or num_workers > 1
+        assert (set(threads.values()) == {threading.get_ident()}) == here
+
+    @pytest.mark.parametrize("num_workers", [1, 2])
+    def test_so_many_are_computed_while_one_is_in_use(self, num_workers):
+        begun = []
+        with parallel.map_ahead(
+            begun.append, list("abcde"), num_workers=num_workers
+        ) as found:
+            next(found)
+            end = time.monotonic() + 10
+            while len(begun) < 1 + num_workers and time.monotonic() < end:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            assert len(begun) == 1 + num_workers
+
+    @pytest.mark.parametrize(
+        ("error", "waits"), [(KeyboardInterrupt, False), (RuntimeError, True)]
+    )
+    def test_ctrl_c_does_not_wait_for_a_thread(self, error, waits):
+        begun, go_on, ended = (threading.Event() for _ in range(3))
+
+        def function(case):
+            if case:
+                begun.set()
+                go_on.wait(0.5 if waits else 30)
+                ended.set()
+
+        def use_one():
+            with parallel.map_ahead(function, [0, 1, 2], num_workers=1) as found:
+                next(found)
+                begun.wait(10)
+                raise error
+
+        with pytest.raises(error):
+            use_one()
+        assert ended.is_set() == waits
+        go_on.set()
+
+
+def read_environment(name):
+    import SimpleITK as sitk
+
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    return os.getpid(), os.environ.get(name), threads, logging.get_verbosity()
+
+
+class TestWorkerProcesses:
+    @pytest.mark.parametrize(
+        ("num_threads", "verbosity", "expected"),
+        [(1, logging.ERROR, logging.ERROR), (3, None, logging.get_verbosity())],
+    )
+    def test_are_set_up(self, num_threads, verbosity, expected):
+        with parallel.worker_processes(
+            1, num_threads=num_threads, verbosity=verbosity
+        ) as pool:
+            ((_, found),) = parallel.map_cases(
+                read_environment, ["OPENBLAS_NUM_THREADS"], pool
+            )
+        pid, *settings = found
+        assert pid != os.getpid()
+        assert settings == [str(num_threads), num_threads, expected]
+
+    def test_a_killed_one_is_one_error_that_names_the_setting(self):
+        with (
+            pytest.raises(StoppedError, match="memory with `num_workers`=1; rerun"),
+            parallel.worker_processes(1) as pool,
+        ):
+            dict(parallel.map_cases(end_process, ["a", "b"], pool))
+
+    def test_as_many_as_asked_for(self, monkeypatch):
+        asked = []
+
+        class Pool(concurrent.futures.ThreadPoolExecutor):
+            def __init__(self, max_workers, **keywords):
+                asked.append((max_workers, keywords["mp_context"].get_start_method()))
+                super().__init__(1)
+
+        monkeypatch.setattr(parallel.concurrent.futures, "ProcessPoolExecutor", Pool)
+        with parallel.worker_processes(3):
+            pass
+        assert asked == [(3, "spawn")]
+
+
+OWNER = """
+import os, time
+from u2net_tf import parallel
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+if __name__ == "__main__":
+    with parallel.worker_processes(1) as pool:
+        for _, pid in parallel.map_cases(sleep, [0, 60], pool):
+            print(pid, flush=True)
+            {then}
 """
 
 
@@ -27,41 +233,40 @@ def is_running(pid):
         return False
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks into /proc")
-def test_worker_ends_when_its_owner_is_killed(tmp_path):
-    (tmp_path / "owner.py").write_text(OWNER)
-    owner = subprocess.Popen(
+def start_owner(tmp_path, then):
+    (tmp_path / "owner.py").write_text(OWNER.replace("{then}", then))
+    return subprocess.Popen(
         [sys.executable, tmp_path / "owner.py"],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    with owner:
-        pid = int(owner.stdout.readline())
-        assert is_running(pid)
-        owner.kill()
-        owner.wait()
+
+
+def wait_until_ended(pid):
     end = time.monotonic() + 10
     while is_running(pid) and time.monotonic() < end:
         time.sleep(0.05)
     assert not is_running(pid)
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks into /proc")
-@pytest.mark.parametrize("num_threads", [1, 3])
-def test_libraries_take_as_many_threads_as_told(num_threads):
-    script = (
-        "import os; from data_prep import worker; "
-        f"worker.start({num_threads}); import numpy as np, SimpleITK as sitk; "
-        "np.ones((900, 900)) @ np.ones((900, 900)); "
-        "print(sitk.ProcessObject.GetGlobalDefaultNumberOfThreads(), "
-        "os.environ['OPENBLAS_NUM_THREADS'])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    assert done.stdout.split() == [str(num_threads)] * 2
+@needs_proc
+def test_worker_ends_when_its_owner_is_killed(tmp_path):
+    with start_owner(tmp_path, "pass") as owner:
+        pid = int(owner.stdout.readline())
+        assert is_running(pid)
+        owner.kill()
+        owner.wait()
+    wait_until_ended(pid)
+
+
+@needs_proc
+def test_workers_are_terminated_on_ctrl_c(tmp_path):
+    """At once: the case that is being worked on would take a minute."""
+    with start_owner(tmp_path, "raise KeyboardInterrupt") as owner:
+        pid = int(owner.stdout.readline())
+        _, message = owner.communicate(timeout=30)
+    assert message.splitlines()[-1] == "KeyboardInterrupt"
+    assert message.count("Traceback") == 1, message
+    wait_until_ended(pid)

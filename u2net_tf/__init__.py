@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from u2net_tf.config.training import AdaptConfig, TrainConfig
     from u2net_tf.errors import InputError, StoppedError
+    from u2net_tf.inference.backends.keras import load_predictor
     from u2net_tf.inference.predictor import Prediction, Predictor
     from u2net_tf.losses import focal, lovasz_softmax, segmentation_loss
     from u2net_tf.models.checkpoints import load_network, save_model
@@ -50,6 +51,7 @@ __all__ = [
     "focal",
     "load_network",
     "load_plan",
+    "load_predictor",
     "lovasz_softmax",
     "raw_labels",
     "read_image",
@@ -79,6 +81,7 @@ _MODULES = {
     "focal": "losses",
     "load_network": "models.checkpoints",
     "load_plan": "plan.plan_file",
+    "load_predictor": "inference.backends.keras",
     "lovasz_softmax": "losses",
     "raw_labels": "volumes.case",
     "read_image": "volumes.case",

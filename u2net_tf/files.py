@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and whether they changed."""
+"""Writes files whole or not at all, and detects changed and damaged ones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
-# Size (bytes) and time of last change (ns) of files; None for one that cannot be had.
-Stamp = list[int] | None
-Stamps = list[Stamp]
+# Size (bytes) and modification time (ns) of a file; None where it cannot be read.
+FileSignature = list[int] | None
 
 
 @contextlib.contextmanager
@@ -41,9 +40,9 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         partial.unlink(missing_ok=True)
 
 
-def stamps(paths: Sequence[str | os.PathLike]) -> Stamps:
-    """Size and time of last change of each file: another stamp, another content."""
-    found: Stamps = []
+def file_signatures(paths: Sequence[str | os.PathLike]) -> list[FileSignature]:
+    """Returns size and modification time of each file, used to detect changes."""
+    found: list[FileSignature] = []
     for path in paths:
         try:
             stat = pathlib.Path(path).stat()
@@ -67,8 +66,7 @@ def read_text(path: pathlib.Path) -> tuple[str, str]:
       path: the file.
 
     Returns:
-      Its text, as far as it is one, and what was expected and received instead; "" if
-      it is one.
+      The decoded text, and an error message that is empty if it is valid.
     """
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     # U+FFFD stands for what is not UTF-8; a power failure leaves NUL.
@@ -79,11 +77,11 @@ def read_text(path: pathlib.Path) -> tuple[str, str]:
     return text, f"expected UTF-8 text. Received: other bytes in line {line}"
 
 
-def set_aside(path: pathlib.Path) -> pathlib.Path:
-    """Renames a damaged file, over no other; returns its new path."""
+def rename_as_damaged(path: pathlib.Path) -> pathlib.Path:
+    """Renames a damaged file without replacing another; returns its new path."""
     name = f"{path.name}.damaged"
     number = 1
-    while os.path.lexists(aside := path.with_name(name)):
+    while os.path.lexists(renamed := path.with_name(name)):
         number += 1
         name = f"{path.name}.damaged-{number}"
-    return path.rename(aside)
+    return path.rename(renamed)

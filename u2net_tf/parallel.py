@@ -1,31 +1,194 @@
-"""What a worker process does before its first case."""
+"""One map over cases, by the workers of any `concurrent.futures.Executor`.
+
+    with parallel.worker_processes(4) as executor:
+        for case, result in parallel.map_cases(function, cases, executor):
+            ...
+
+Processes suit work whose results are small. Threads suit work that spends its time in
+native code and returns large arrays, which need not be copied.
+"""
 
 from __future__ import annotations
 
+import concurrent.futures
+import concurrent.futures.process
+import contextlib
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
+import queue
 import signal
 import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from typing import TypeVar
+
+from absl import logging
+
+from u2net_tf.errors import StoppedError
+
+Case = TypeVar("Case")
+Result = TypeVar("Result")
 
 
-def start(num_threads: int) -> None:
-    """Initializer of a pool of processes.
+def map_cases(
+    function: Callable[[Case], Result],
+    cases: Iterable[Case],
+    executor: Executor | None,
+    *,
+    max_pending: int | None = None,
+) -> Iterator[tuple[Case, Result]]:
+    """Calls a function for each case and yields the results as they finish.
 
-    A pool whose owner is killed leaves its workers waiting for ever, each with the
-    memory of its last case. This one ends with its owner.
+    When the iterator is closed, cases that no worker has begun are cancelled.
 
     Args:
-      num_threads: threads of SimpleITK and NumPy in this process.
+      function: takes a case. Processes import it, so it must belong to a module.
+      cases: the cases.
+      executor: calls the function; None calls it here, when its result is asked for.
+      max_pending: cases that are submitted before their results are taken, at most.
+        This bounds the memory of results; None submits all cases at once.
+
+    Yields:
+      A case and its result.
+
+    Raises:
+      Exception: whatever the function raises, when its result is taken.
+    """
+    if executor is None:
+        for case in cases:
+            yield case, function(case)
+        return
+    remaining = iter(cases)
+    pending: dict[Future[Result], Case] = {}
+    finished: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
+
+    def submit() -> None:
+        limit = None if max_pending is None else max_pending - len(pending)
+        for case in itertools.islice(remaining, limit):
+            future = executor.submit(function, case)
+            pending[future] = case
+            future.add_done_callback(finished.put)
+
+    def take() -> tuple[Case, Result]:
+        # A function of its own: no variable holds the result beside the one who asked.
+        future = finished.get()
+        outcome = pending.pop(future), future.result()
+        submit()
+        return outcome
+
+    try:
+        submit()
+        while pending:
+            yield take()
+    except concurrent.futures.BrokenExecutor:
+        # It is about to end the other futures itself, and stumbles over cancelled ones.
+        pending.clear()
+        raise
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+@contextlib.contextmanager
+def worker_processes(
+    num_workers: int, *, num_threads: int = 1, verbosity: int | None = None
+) -> Iterator[Executor]:
+    """Opens a pool of spawned processes.
+
+    On Ctrl-C the processes are terminated at once. After any other error, cases that
+    are being worked on are finished first, so that a rerun finds them.
+
+    Args:
+      num_workers: processes at most.
+      num_threads: threads of NumPy and SimpleITK in each process.
+      verbosity: of absl's log in each process; None for that of this process.
+
+    Raises:
+      StoppedError: if a process is killed.
+    """
+    if verbosity is None:
+        verbosity = logging.get_verbosity()
+    others = multiprocessing.active_children()
+    executor = concurrent.futures.ProcessPoolExecutor(
+        num_workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=initialize_worker,
+        initargs=(num_threads, verbosity),
+    )
+    try:
+        with _shut_down_after_use(executor):
+            yield executor
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise StoppedError(
+            "a worker process was killed, most likely for lack of memory with "
+            f"`num_workers`={num_workers}; rerun the same command with fewer workers "
+            "to resume"
+        ) from error
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process.terminate()
+        raise
+
+
+@contextlib.contextmanager
+def map_ahead(
+    function: Callable[[Case], Result], cases: Sequence[Case], *, num_workers: int
+) -> Iterator[Iterator[tuple[Case, Result]]]:
+    """As `map_cases`, in threads that work ahead of what the results are used for.
+
+    One result is in use while `num_workers` others are computed or wait. On Ctrl-C the
+    threads are not waited for, but the interpreter ends after them: a thread cannot be
+    terminated.
+
+    Args:
+      function: takes a case.
+      cases: the cases.
+      num_workers: threads; with 0, or of a single case, nothing is computed ahead, but
+        when its result is asked for.
+    """
+    if num_workers == 0 or len(cases) < 2:
+        yield map_cases(function, cases, None)
+        return
+    executor = concurrent.futures.ThreadPoolExecutor(num_workers)
+    with _shut_down_after_use(executor):
+        yield map_cases(function, cases, executor, max_pending=num_workers)
+
+
+@contextlib.contextmanager
+def _shut_down_after_use(executor: Executor) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    except BaseException:
+        executor.shutdown(cancel_futures=True)
+        raise
+    executor.shutdown()
+
+
+def initialize_worker(num_threads: int, verbosity: int) -> None:
+    """Prepares a worker process, which from then on ends with its owner.
+
+    A pool whose owner is killed would otherwise leave its processes waiting for ever,
+    each with the memory of its last case.
+
+    Args:
+      num_threads: threads of NumPy and SimpleITK.
+      verbosity: of absl's log.
     """
     # NumPy reads these when it is imported, which SimpleITK does.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(num_threads)
     import SimpleITK as sitk
 
-    # Ctrl-C goes to all processes of a terminal; the owner alone answers it.
+    # Ctrl-C reaches all processes of a terminal; the owner alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(num_threads)
+    logging.set_verbosity(verbosity)
     threading.Thread(target=_end_with_owner, daemon=True).start()
 
 

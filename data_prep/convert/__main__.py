@@ -2,9 +2,9 @@
 
   python -m data_prep.convert --plan=plan.json --data_dir=DIR
 
-Interrupted, it goes on with the cases that are not done when it is run again. A domain
-that is done is left alone; where its plan, these flags, or size and time of its raw
-files are no longer what they were, that is an error unless there is --overwrite.
+An interrupted run resumes with the cases that are missing when rerun. A domain that was
+converted before is left alone; if its plan, these flags, or size and time of its raw
+files have changed since, that is an error without --overwrite.
 """
 
 from __future__ import annotations

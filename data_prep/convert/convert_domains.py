@@ -1,26 +1,26 @@
-"""Preprocesses cases in parallel and has them gathered in shards.
+"""Preprocesses cases in parallel and gathers them in shards.
 
 Each worker preprocesses one case at a time and leaves it as a part file; then the parts
 are written to shards in a fixed order, one at a time. So memory is bounded by the
-largest case per process, the shards do not depend on the number of workers, and a run
-that was interrupted finds its finished parts again. The parts of one domain lie beside
-its shards until these are written: a domain needs its size on disk twice for a while.
+largest case per process, the shards do not depend on the number of workers, and a rerun
+finds the parts of an interrupted run. The parts of one domain are kept beside its
+shards until these are written, which needs twice the domain's size on disk.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
+import contextlib
 import hashlib
-import multiprocessing
 import pathlib
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 from data_prep.config import ConversionConfig
-from data_prep.convert.preprocess_case import Task, preprocess_case
-from data_prep.convert.write_shards import write_shards
+from data_prep.convert.part_files import ConversionJob, write_part
+from data_prep.convert.write_shards import write_domain_shards
 from u2net_tf import files, parallel
-from u2net_tf.errors import InputError, StoppedError
+from u2net_tf.errors import InputError
 from u2net_tf.machine import num_cores
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.plan.plan_file import plan_to_json
@@ -34,19 +34,21 @@ def convert(
     plan: Plan,
     settings: ConversionConfig,
     *,
+    executor: Executor | None = None,
     progress: Progress = silent,
     on_finished: Callable[[Manifest, bool], None] | None = None,
 ) -> list[Manifest]:
-    """Converts domains of a plan; those that are done already are left alone.
+    """Converts domains of a plan; those already converted are left alone.
 
     The plan is written beside the shards last of all.
 
     Args:
       plan: the plan.
       settings: how.
+      executor: preprocesses the cases; None for processes of this machine.
       progress: shows how many cases of a domain are done.
       on_finished: called for each domain when it is done, with its manifest and
-        whether it was done before.
+        whether it had been converted before.
 
     Returns:
       The manifests, in the order of the plan.
@@ -54,14 +56,14 @@ def convert(
     Raises:
       InputError: at the first bad case, unless they are skipped; if nothing is left;
         if the folder holds shards of other settings, or raw files have changed since.
-      StoppedError: if the system ended a worker.
+      StoppedError: if a worker is killed.
       OSError: if the disk is full.
     """
     data_dir = pathlib.Path(settings.data_dir)
     chosen = plan.select(settings.domains)
-    tasks = {domain.name: _tasks(domain, settings) for domain in chosen.domains}
+    jobs = {domain.name: _jobs(domain, settings) for domain in chosen.domains}
     done = {
-        domain.name: _is_done(domain, tasks[domain.name], settings)
+        domain.name: _is_done(domain, jobs[domain.name], settings)
         for domain in chosen.domains
     }
     manifests = []
@@ -69,7 +71,9 @@ def convert(
         if done[domain.name]:
             manifest = load_manifest(data_dir, domain.name)
         else:
-            manifest = _convert_domain(domain, tasks[domain.name], settings, progress)
+            manifest = _convert_domain(
+                domain, jobs[domain.name], settings, executor, progress
+            )
         manifests.append(manifest)
         shutil.rmtree(_parts_folder(domain, settings), ignore_errors=True)
         if on_finished is not None:
@@ -79,11 +83,15 @@ def convert(
 
 
 def _convert_domain(
-    domain: Domain, tasks: list[Task], settings: ConversionConfig, progress: Progress
+    domain: Domain,
+    jobs: list[ConversionJob],
+    settings: ConversionConfig,
+    executor: Executor | None,
+    progress: Progress,
 ) -> Manifest:
-    skipped = _preprocess(domain, tasks, settings, progress)
-    left = [task for task in tasks if task.case.name not in skipped]
-    if not left:
+    skipped = _write_parts(domain, jobs, settings, executor, progress)
+    usable = [job for job in jobs if job.case.name not in skipped]
+    if not usable:
         raise InputError(
             domain.name,
             expected="at least one usable case",
@@ -92,15 +100,12 @@ def _convert_domain(
             if skipped
             else "The plan lists no case",
         )
-    return write_shards(
-        settings.data_dir,
+    return write_domain_shards(
+        settings,
         domain,
-        left,
+        usable,
         skipped=skipped,
-        stamps={task.case.name: task.stamps for task in tasks},
-        image_dtype=settings.image_dtype,
-        compression=settings.compression,
-        shard_size_mb=settings.shard_size_mb,
+        signatures={job.case.name: job.signatures for job in jobs},
         progress=progress,
     )
 
@@ -109,29 +114,35 @@ def _parts_folder(domain: Domain, settings: ConversionConfig) -> pathlib.Path:
     return pathlib.Path(settings.data_dir) / domain.name / ".parts"
 
 
-def _tasks(domain: Domain, settings: ConversionConfig) -> list[Task]:
+def _jobs(domain: Domain, settings: ConversionConfig) -> list[ConversionJob]:
     dataset = msd.read_domain(domain, settings.raw_dir)
-    tasks = []
+    jobs = []
     for group, names in domain.groups.items():
         for name in names:
             case = dataset.case(name)
             paths = (case.image_path, case.label_path)
-            stamps = files.stamps(paths)
-            for path, stamp in zip(paths, stamps, strict=True):
-                if stamp is None and settings.on_bad_case == "fail":
+            signatures = files.file_signatures(paths)
+            for path, signature in zip(paths, signatures, strict=True):
+                if signature is None and settings.on_bad_case == "fail":
                     raise InputError(path, expected="a file", received="no such file")
             part = _parts_folder(domain, settings) / f"{name}.npz"
-            tasks.append(Task(domain, case, group, settings.image_dtype, stamps, part))
+            jobs.append(
+                ConversionJob(
+                    domain, case, group, settings.image_dtype, signatures, part
+                )
+            )
     # A fixed order that does not follow the names, so that a shard is a mixed sample.
-    tasks.sort(key=lambda task: hashlib.sha256(task.case.name.encode()).digest())
-    return tasks
+    jobs.sort(key=lambda job: hashlib.sha256(job.case.name.encode()).digest())
+    return jobs
 
 
-def _is_done(domain: Domain, tasks: list[Task], settings: ConversionConfig) -> bool:
-    """Whether the shards are there.
+def _is_done(
+    domain: Domain, jobs: list[ConversionJob], settings: ConversionConfig
+) -> bool:
+    """Whether the shards exist.
 
     Raises:
-      InputError: if others are there, and are not to be replaced.
+      InputError: if others exist, and are not to be replaced.
     """
     path = manifest_path(settings.data_dir, domain.name)
     if not path.is_file():
@@ -143,7 +154,7 @@ def _is_done(domain: Domain, tasks: list[Task], settings: ConversionConfig) -> b
             return False
         raise
     try:
-        _check_same(path, manifest, domain, tasks, settings)
+        _check_same(path, manifest, domain, jobs, settings)
     except InputError:
         if settings.overwrite:
             return False
@@ -156,10 +167,10 @@ def _check_same(
     where: pathlib.Path,
     manifest: Manifest,
     domain: Domain,
-    tasks: list[Task],
+    jobs: list[ConversionJob],
     settings: ConversionConfig,
 ) -> None:
-    """Raises `InputError` if what is there differs from what is wanted."""
+    """Raises `InputError` if the shards differ from what is wanted."""
     again = "Use `overwrite` to convert again"
     try:
         manifest.check_plan(domain)
@@ -184,10 +195,9 @@ def _check_same(
             hint="Use `on_bad_case`=skip to accept that, or `overwrite` to convert "
             "again",
         )
-    for task in tasks:
-        paths = (task.case.image_path, task.case.label_path)
-        before = manifest.raw_stamps.get(task.case.name, task.stamps)
-        for path, old, new in zip(paths, before, task.stamps, strict=True):
+    for job in jobs:
+        before = manifest.raw_stamps.get(job.case.name, job.signatures)
+        for path, old, new in zip(job.raw_paths, before, job.signatures, strict=True):
             if old != new:
                 raise InputError(
                     where,
@@ -197,47 +207,33 @@ def _check_same(
                 )
 
 
-def _preprocess(
-    domain: Domain, tasks: list[Task], settings: ConversionConfig, progress: Progress
+def _write_parts(
+    domain: Domain,
+    jobs: list[ConversionJob],
+    settings: ConversionConfig,
+    executor: Executor | None,
+    progress: Progress,
 ) -> dict[str, str]:
-    """Makes the parts that are not there yet; returns case -> reason of those skipped.
+    """Writes the parts that do not exist yet; returns case -> reason of those skipped.
 
     Raises:
       InputError: at the first bad case, unless they are skipped.
     """
     cores = num_cores()
-    num_workers = max(1, min(settings.num_workers or cores, len(tasks)))
+    num_workers = max(1, min(settings.num_workers or cores, len(jobs)))
     skipped: dict[str, str] = {}
-    with concurrent.futures.ProcessPoolExecutor(
-        num_workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=parallel.start,
-        initargs=(max(1, cores // num_workers),),
-    ) as executor:
-        futures = {executor.submit(preprocess_case, task): task for task in tasks}
-        finished = concurrent.futures.as_completed(futures)
-        try:
-            for future in progress(
-                finished, domain.name, total=len(tasks), unit="case"
-            ):
-                problem = future.result()
-                if problem and settings.on_bad_case == "fail":
-                    raise problem
-                if problem:
-                    skipped[futures[future].case.name] = str(problem)
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise StoppedError(
-                f"{domain.name}: a worker was ended by the system, most likely for "
-                f"lack of memory with `num_workers`={num_workers}; run the same "
-                "command with fewer, it goes on with the cases that are not done"
-            ) from error
-        except KeyboardInterrupt:
-            executor.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-        except BaseException:
-            # What is under way is finished, for the next run.
-            executor.shutdown(cancel_futures=True)
-            raise
+    workers = (
+        parallel.worker_processes(num_workers, num_threads=max(1, cores // num_workers))
+        if executor is None
+        else contextlib.nullcontext(executor)
+    )
+    with workers as pool:
+        finished = parallel.map_cases(write_part, jobs, pool)
+        for job, problem in progress(
+            finished, domain.name, total=len(jobs), unit="case"
+        ):
+            if problem and settings.on_bad_case == "fail":
+                raise problem
+            if problem:
+                skipped[job.case.name] = str(problem)
     return dict(sorted(skipped.items()))

@@ -1,4 +1,4 @@
-"""Parts -> TFRecord shards and the manifest that describes them.
+"""Part files -> TFRecord shards and the manifest that describes them.
 
 Shards are written one record at a time, under temporary names; they and the manifest
 take the place of older ones only when all of them are written.
@@ -14,13 +14,16 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from data_prep.convert.preprocess_case import Task, load_part
+from data_prep.config import ConversionConfig
+from data_prep.convert.part_files import ConversionJob, load_part
 from u2net_tf import files
+from u2net_tf.files import FileSignature
 from u2net_tf.machine import import_tensorflow
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import (
     CaseEntry,
+    Compression,
     Manifest,
     fingerprint,
     manifest_path,
@@ -40,7 +43,7 @@ class ShardWriter:
         group: str,
         *,
         shard_size_mb: float,
-        compression: str,
+        compression: Compression,
     ):
         self._folder = folder
         self._group = group
@@ -92,29 +95,24 @@ class ShardWriter:
         return entries
 
 
-def write_shards(
-    data_dir: str | os.PathLike,
+def write_domain_shards(
+    settings: ConversionConfig,
     domain: Domain,
-    tasks: Sequence[Task],
+    jobs: Sequence[ConversionJob],
     *,
     skipped: dict[str, str],
-    stamps: dict,
-    image_dtype: str,
-    compression: str,
-    shard_size_mb: float,
+    signatures: dict[str, list[FileSignature]],
     progress: Progress = silent,
 ) -> Manifest:
     """Gathers the parts of one domain in shards and writes the manifest.
 
     Args:
-      data_dir: folder of all domains.
+      settings: folder of all domains, type of the images in the parts, and the shards'
+        size and compression.
       domain: the domain.
-      tasks: the cases whose parts are there, in the order of the shards.
+      jobs: the cases whose parts exist, in the order of the shards.
       skipped: case -> reason.
-      stamps: case -> stamps of the raw files, skipped or not.
-      image_dtype: type of the images in the parts.
-      compression: "none" or "gzip".
-      shard_size_mb: a shard is closed once it is this large, before compression.
+      signatures: case -> signatures of the raw files, skipped or not.
       progress: shows how many cases are written.
 
     Returns:
@@ -126,19 +124,22 @@ def write_shards(
     import_tensorflow()
     import tensorflow as tf
 
-    path = manifest_path(data_dir, domain.name)
+    path = manifest_path(settings.data_dir, domain.name)
     folder = path.parent
     writers = {
         group: ShardWriter(
-            folder, group, shard_size_mb=shard_size_mb, compression=compression
+            folder,
+            group,
+            shard_size_mb=settings.shard_size_mb,
+            compression=settings.compression,
         )
         for group in domain.groups
     }
-    bar = progress(tasks, f"{domain.name}: shards", unit="case", leave=False)
+    bar = progress(jobs, f"{domain.name}: shards", unit="case", leave=False)
     try:
-        for task in bar:
-            serialized, entry = _serialize(task)
-            writers[task.group].write(serialized, entry)
+        for job in bar:
+            serialized, entry = _serialize(job)
+            writers[job.group].write(serialized, entry)
         for writer in writers.values():
             writer.close()
     except BaseException as error:
@@ -154,35 +155,35 @@ def write_shards(
     manifest = Manifest(
         domain=domain.name,
         fingerprint=fingerprint(domain),
-        image_dtype=image_dtype,
-        compression=compression,
+        image_dtype=settings.image_dtype,
+        compression=settings.compression,
         cases=tuple(entry for writer in writers.values() for entry in writer.finish()),
         skipped=skipped,
-        shard_size_mb=shard_size_mb,
-        raw_stamps=stamps,
+        shard_size_mb=settings.shard_size_mb,
+        raw_stamps=signatures,
     )
     _remove_stale_shards(folder, manifest)
     files.write_text(path, to_json(manifest))
     return manifest
 
 
-def _serialize(task: Task) -> tuple[bytes, CaseEntry]:
+def _serialize(job: ConversionJob) -> tuple[bytes, CaseEntry]:
     """One part as a record, and its entry in the manifest, the shard still unnamed."""
     from u2net_tf.shards import records
 
-    part = load_part(task.part)
-    num_classes = task.domain.num_classes
+    part = load_part(job.part)
+    num_classes = job.domain.num_classes
     coordinates, coordinate_counts = records.sample_coordinates(
         part.labels,
         num_classes,
         per_class=COORDINATES_PER_CLASS,
-        seed=zlib.crc32(f"{task.domain.name}/{task.case.name}".encode()),
+        seed=zlib.crc32(f"{job.domain.name}/{job.case.name}".encode()),
     )
     counts = records.count_labels(part.labels, num_classes)
     serialized = records.encode(
         records.Record(
-            domain=task.domain.name,
-            case=task.case.name,
+            domain=job.domain.name,
+            case=job.case.name,
             image=part.image,
             labels=part.labels,
             label_counts=counts,
@@ -191,13 +192,13 @@ def _serialize(task: Task) -> tuple[bytes, CaseEntry]:
         )
     )
     entry = CaseEntry(
-        case=task.case.name,
-        group=task.group,
+        case=job.case.name,
+        group=job.group,
         shard="",
         label_voxels=counts.tolist(),
         num_bytes=len(serialized),
         checksum=hashlib.sha256(serialized).hexdigest(),
-        **part.origin,
+        **part.provenance,
     )
     return serialized, entry
 

@@ -1,4 +1,4 @@
-"""Which cases are trained on, watched and tested on."""
+"""Draws the training, validation and test cases of a domain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Split:
 
     Attributes:
       train: to train on.
-      validation: watched during training.
+      validation: to monitor training with.
       test: for the final scores.
       folds: to train on, in groups, instead of `train` and `validation`.
       notes: what the user should know about it.
@@ -51,12 +51,12 @@ def draw_split(
       cases: names.
       domain: the domain's name.
       test_fraction: share of the groups to test on, from 0 to below 1.
-      validation_fraction: share of the remaining groups to watch.
+      validation_fraction: share of the remaining groups to validate on.
       seed: of the draw.
       num_folds: number of folds of the remaining groups, of equal size or one group
         more; 0 for none.
       split_by: regular expression, searched in a name; its one group, in brackets, is
-        what cases have in common. Every case stands alone where it is empty.
+        what cases have in common. If it is empty, each case is its own group.
 
     Raises:
       InputError: names the setting, and the case that the expression does not fit.

@@ -12,7 +12,7 @@ from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Label
 
-# domain -> name of a class -> the raw values that it joins.
+# domain -> name of a class -> the raw values that it merges.
 Merges = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 _MERGE = re.compile(r"(?P<domain>[^:=]+):(?P<name>[^:=]+)=(?P<values>\d+(\+\d+)+)")
@@ -60,7 +60,7 @@ def merge_labels(
 
     Args:
       labels: raw value -> name, with 0.
-      merged: name of a class -> the raw values that it joins.
+      merged: name of a class -> the raw values that it merges.
       domain: for error messages.
 
     Raises:
@@ -124,8 +124,8 @@ def components_to_keep(
     return next((i + 1 for i in range(2) if means[i] >= _ENOUGH_SHARE), 0)
 
 
-def has_sides(labels: Sequence[Label]) -> bool:
-    """Whether two classes differ in name by left and right alone."""
+def has_left_right_labels(labels: Sequence[Label]) -> bool:
+    """Whether the names of two classes differ only in "left" and "right"."""
     names = {label.name.lower() for label in labels}
     return any(
         name.replace("left", "right") in names for name in names if "left" in name

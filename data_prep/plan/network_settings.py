@@ -1,7 +1,7 @@
 """Patch size, pools and batch size of a domain's independent network.
 
 Six tasks of the Medical Segmentation Decathlon have published settings (`PRESETS`);
-`rule` serves every other folder. The rule, axis by axis (z, y, x):
+`plan_network_settings` serves every other folder. The rule, axis by axis (z, y, x):
 
 1.  An axis is as long as the median volume, at most 192 voxels.
 2.  It is halved as long as its deepest map keeps 4 voxels, at most 5 times, and is
@@ -33,10 +33,10 @@ Triple = tuple[int, int, int]
 
 PATCH_VOXELS = 128**3
 BATCH_VOXELS = 2 * PATCH_VOXELS
-LONGEST_AXIS = 192
-DEEPEST_AXIS = 4
-MOST_POOLS = 5
-LEAST_BATCH = 2
+MAX_AXIS = 192
+MIN_AXIS = 4
+MAX_POOLS = 5
+MIN_BATCH = 2
 # One part in twenty of all voxels.
 DATASET_PARTS = 20
 
@@ -85,7 +85,7 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def rule(median_shape: Triple, *, num_cases: int) -> NetworkSettings:
+def plan_network_settings(median_shape: Triple, *, num_cases: int) -> NetworkSettings:
     """Settings for a domain that has no preset; see the head of this file.
 
     Args:
@@ -93,16 +93,17 @@ def rule(median_shape: Triple, *, num_cases: int) -> NetworkSettings:
         them, voxels.
       num_cases: how many volumes there are.
     """
-    size = [_rounded_up(min(length, LONGEST_AXIS)) for length in median_shape]
+    size = [_rounded_up(min(length, MAX_AXIS)) for length in median_shape]
     while math.prod(size) > PATCH_VOXELS:
         axis = max(range(3), key=lambda a: (size[a], a))
         size[axis] -= 2 ** _num_pools(size[axis])
     voxels = num_cases * math.prod(median_shape)
     limit = min(BATCH_VOXELS, voxels // DATASET_PARTS)
+    z, y, x = size
     return NetworkSettings(
-        patch_size=tuple(size),
-        pools=tuple(_num_pools(length) for length in size),
-        batch_size=max(LEAST_BATCH, limit // math.prod(size)),
+        patch_size=(z, y, x),
+        pools=(_num_pools(z), _num_pools(y), _num_pools(x)),
+        batch_size=max(MIN_BATCH, limit // math.prod(size)),
     )
 
 
@@ -110,8 +111,8 @@ def _num_pools(length: int) -> int:
     """How often an axis is halved: 0 to 5."""
     return max(
         pools
-        for pools in range(MOST_POOLS + 1)
-        if pools == 0 or length / 2**pools >= DEEPEST_AXIS
+        for pools in range(MAX_POOLS + 1)
+        if pools == 0 or length / 2**pools >= MIN_AXIS
     )
 
 

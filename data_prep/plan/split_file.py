@@ -68,7 +68,7 @@ def _read_domain(where: str, content: Any, fold: str | None) -> Split:
             raise InputError(
                 where, expected=f"folds for `fold`={fold}", received="lists"
             )
-        needed, allowed = {"train", "test"}, set(SPLITS)
+        needed, allowed = frozenset({"train", "test"}), frozenset(SPLITS)
     else:
         fold = "fold0" if fold is None else fold
         if fold not in content:
@@ -101,13 +101,13 @@ def _read_all_folds(where: str, content: dict[str, Any]) -> Split:
     }
     validated = {name: lists["val"] for name, lists in folds.items()}
     _require_once(where, validated, "each case to be validated on in one fold")
-    numbers = [re.search(r"\d{1,9}$", name) for name in validated]
-    if all(numbers):
+    numbers = {name: re.search(r"\d{1,9}$", name) for name in validated}
+    if all(numbers.values()):
         # fold10 does not come before fold2, however the file is sorted.
-        ordered = sorted(
-            validated, key=lambda name: int(re.search(r"\d{1,9}$", name)[0])
+        order = sorted(
+            (int(match[0]), name) for name, match in numbers.items() if match
         )
-        validated = {name: validated[name] for name in ordered}
+        validated = {name: validated[name] for _, name in order}
     every = sorted(case for cases in validated.values() for case in cases)
     for name, lists in folds.items():
         wrong = sorted(set(every) ^ {*lists["train"], *lists["val"]})
@@ -133,7 +133,7 @@ def _read_lists(
     """Reads lists of cases by name; each case is in one of them, some in 'train'."""
     if not isinstance(content, dict) or not needed <= set(content) <= allowed:
         received = sorted(content) if isinstance(content, dict) else content
-        raise InputError(where, expected=sorted(needed), received=repr(received))
+        raise InputError(where, expected=str(sorted(needed)), received=repr(received))
     lists = {name: _names(f"{where}: {name}", content[name]) for name in content}
     _require_once(where, lists, "each case once")
     if not lists["train"]:
@@ -165,7 +165,7 @@ def _case_name(text: str) -> str:
     return msd.nifti_stem(name) if name.endswith(msd.NIFTI_SUFFIXES) else name
 
 
-def choose_listed(
+def split_from_file(
     split: Split,
     *,
     domain: str,

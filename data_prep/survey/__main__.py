@@ -1,11 +1,11 @@
-"""Looks at raw scans before anything is made of them.
+"""Checks raw scans before preprocessing.
 
     python -m data_prep.survey --raw_dir=raw --output_dir=work
 
 Reads every folder below --raw_dir that is in the layout of the Medical Segmentation
 Decathlon and writes survey.csv (a row per case) and survey.json (the same for
-`data_prep.plan`). Faults of the data are reported by file and stop nothing. A run
-that was interrupted goes on where it stopped.
+`data_prep.plan`). Problems are reported per file and do not stop the run. An
+interrupted run resumes where it left off when rerun.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from data_prep.config import SurveyConfig
-from u2net_tf import command, machine
+from u2net_tf import command
 from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
@@ -25,39 +25,24 @@ if TYPE_CHECKING:
 def main(config: SurveyConfig) -> None:
     """Surveys what the flags name, writes two files and prints a table."""
     from data_prep.survey import survey_domains, survey_file
-    from u2net_tf import files
 
-    datasets = survey_domains.find_domains(config.raw_dir, config.domains)
-    output_dir = pathlib.Path(config.output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise command.InputError(
-            "`output_dir`", expected="a folder", received=f"the file {output_dir}"
-        )
-    output_dir.mkdir(parents=True, exist_ok=True)
-    partial = output_dir / ".survey.partial.jsonl"
-    domains = survey_domains.survey(
-        datasets,
-        partial=partial,
-        spacing_source=config.spacing_source,
-        num_workers=config.num_workers or machine.num_cores(),
-        progress=command.progress_bar,
-        on_resumed=lambda left, total: print(
-            f"{partial}: going on with {left} of {quantity(total, 'case')}"
-        ),
+    domains = survey_domains.write_survey(
+        config, progress=command.progress_bar, on_resumed=_print_resumed
     )
-    csv_path = output_dir / survey_file.CSV_NAME
-    json_path = output_dir / survey_file.JSON_NAME
-    files.write_text(csv_path, survey_file.to_csv(domains))
-    files.write_text(json_path, survey_file.to_json(domains))
-    partial.unlink(missing_ok=True)
     _print_report(domains)
-    print(f"wrote {csv_path} and {json_path}")
+    output_dir = pathlib.Path(config.output_dir)
+    names = (survey_file.CSV_NAME, survey_file.JSON_NAME)
+    print("wrote " + " and ".join(str(output_dir / name) for name in names))
+
+
+def _print_resumed(log: pathlib.Path, num_pending: int, num_cases: int) -> None:
+    print(f"{log}: resuming with {num_pending} of {quantity(num_cases, 'case')}")
 
 
 def _print_report(domains: Sequence[DomainFacts]) -> None:
     from data_prep.survey import survey_file
 
-    print(survey_file.table(domains))
+    print(survey_file.format_domains(domains))
     print()
     for title, texts in (
         ("warning", [text for d in domains for text in d.all_warnings]),

@@ -1,4 +1,4 @@
-"""What the survey finds out about one case: measurements, faults and warnings."""
+"""Examines one case of the survey: measurements, faults and warnings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from u2net_tf import files, schema
+from u2net_tf import files, schema, work_log
 from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import SpacingSource
 from u2net_tf.schema import Count, Length, Size, Text
 from u2net_tf.volumes import case as case_checks
 from u2net_tf.volumes import components, crop_and_resample, nifti
@@ -46,7 +47,7 @@ class Fault:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class SurveyJob:
     """One case to examine.
 
     Attributes:
@@ -65,7 +66,15 @@ class Job:
     label_path: str
     num_modalities: int
     known_labels: tuple[int, ...]
-    spacing_source: str
+    spacing_source: SpacingSource
+
+    @property
+    def key(self) -> str:
+        """Key of what is found; see `work_log.work_key`."""
+        return work_log.work_key(
+            dataclasses.astuple(self),
+            files.file_signatures([self.image_path, self.label_path]),
+        )
 
 
 @schema.model
@@ -114,7 +123,7 @@ class CaseFacts:
     warnings: tuple[str, ...] = ()
 
 
-def examine_case(job: Job) -> CaseFacts:
+def examine_case(job: SurveyJob) -> CaseFacts:
     """Reads one case and measures it; what cannot be read becomes a fault."""
     facts: dict[str, Any] = {}
     faults: list[Fault] = []
@@ -159,7 +168,7 @@ def _measure_image(image: Volume) -> dict[str, Any]:
         "orientation": image.grid.axis_codes,
         "percentiles": tuple(_percentiles(channel) for channel in image.data),
         "nonzero_share": float(np.count_nonzero(first) / first.size),
-        "checksum": hashlib.blake2b(image.data, digest_size=16).hexdigest(),
+        "checksum": hashlib.blake2b(image.data.data, digest_size=16).hexdigest(),
         "box_share": 0.0,
     }
     if first.any():
@@ -176,7 +185,7 @@ def _percentiles(channel: np.ndarray) -> tuple[float, ...]:
     return tuple(float(value) for value in np.percentile(finite, PERCENTILES))
 
 
-def _image_warnings(image: Volume, job: Job) -> list[str]:
+def _image_warnings(image: Volume, job: SurveyJob) -> list[str]:
     warnings = []
     problem = nifti.header_problem(image.grid)
     if problem:
@@ -208,7 +217,7 @@ def _largest_shares(mask: np.ndarray) -> tuple[float, float]:
     return float(sizes[:1].sum() / total), float(sizes[:2].sum() / total)
 
 
-def _label_faults(labels: Volume, image: Volume | None, job: Job) -> list[Fault]:
+def _label_faults(labels: Volume, image: Volume | None, job: SurveyJob) -> list[Fault]:
     found = case_checks.label_faults(labels, image, known=job.known_labels)
     return [Fault(kind, job.label_path, text) for kind, text in found.items()]
 
@@ -225,8 +234,3 @@ def is_usable(facts: CaseFacts, *, unknown_labels: str) -> bool:
     if unknown_labels == "background":
         tolerated.add(UNKNOWN_LABEL)
     return all(fault.kind in tolerated for fault in facts.faults)
-
-
-def stamp(job: Job) -> str:
-    """What the outcome depends on: the job, and size and time of its files."""
-    return f"{job} {files.stamps([job.image_path, job.label_path])}"

@@ -1,36 +1,101 @@
-"""Examines the cases of many folders in several processes, and goes on after a stop."""
+"""Examines the cases of many folders in several processes; a rerun resumes."""
 
 from __future__ import annotations
 
 import collections
-import concurrent.futures
+import contextlib
 import dataclasses
-import json
-import multiprocessing
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 
-import pydantic
 from absl import logging
 
+from data_prep.config import SurveyConfig
+from data_prep.survey import survey_file
 from data_prep.survey.examine_case import (
     SAME_IMAGE,
     SAME_NAME,
     CaseFacts,
     Fault,
-    Job,
+    SurveyJob,
     examine_case,
-    stamp,
 )
-from data_prep.survey.survey_file import SURVEY, DomainFacts
-from u2net_tf import parallel
+from data_prep.survey.survey_file import DomainFacts
+from u2net_tf import files, machine, parallel, schema
 from u2net_tf.errors import InputError
+from u2net_tf.file_format import FileFormat
+from u2net_tf.plan.domains import SpacingSource
 from u2net_tf.progress import Progress, silent
+from u2net_tf.schema import Text
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
+from u2net_tf.work_log import Log
 
-_FACTS = pydantic.TypeAdapter(CaseFacts)
+LOG_NAME = ".survey.partial.jsonl"
+
+
+@schema.model
+class ExaminedCase:
+    """A line of the log that an unfinished survey leaves.
+
+    Attributes:
+      key: `SurveyJob.key`.
+      facts: what was found.
+    """
+
+    key: Text
+    facts: CaseFacts
+
+
+EXAMINED_CASE = FileFormat(
+    name="a line of the log of a survey",
+    made_by="python -m data_prep.survey",
+    kind=ExaminedCase,
+    oldest=1,
+    upgrades=(),
+)
+
+
+def write_survey(
+    config: SurveyConfig,
+    *,
+    progress: Progress = silent,
+    on_resumed: Callable[[pathlib.Path, int, int], None] | None = None,
+) -> tuple[DomainFacts, ...]:
+    """Surveys folders and writes survey.json and survey.csv.
+
+    Args:
+      config: the settings.
+      progress: shows how many cases are done.
+      on_resumed: called before the first case is examined, if some were examined
+        before: with the file that says so, how many are left and how many there are.
+
+    Raises:
+      InputError: names a folder that cannot be used.
+      StoppedError: if a worker is killed.
+    """
+    datasets = find_domains(config.raw_dir, config.domains)
+    output_dir = pathlib.Path(config.output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise InputError(
+            "`output_dir`", expected="a folder", received=f"the file {output_dir}"
+        )
+    output_dir.mkdir(parents=True, exist_ok=True)
+    log = output_dir / LOG_NAME
+    domains = survey(
+        datasets,
+        log=log,
+        spacing_source=config.spacing_source,
+        num_workers=config.num_workers or machine.num_cores(),
+        progress=progress,
+        on_resumed=on_resumed,
+    )
+    files.write_text(output_dir / survey_file.CSV_NAME, survey_file.to_csv(domains))
+    files.write_text(output_dir / survey_file.JSON_NAME, survey_file.to_json(domains))
+    log.unlink(missing_ok=True)
+    return domains
 
 
 def find_domains(
@@ -80,29 +145,30 @@ def find_domains(
 def survey(
     datasets: Sequence[Dataset],
     *,
-    partial: pathlib.Path,
-    spacing_source: str,
+    log: pathlib.Path,
+    spacing_source: SpacingSource,
     num_workers: int,
+    executor: Executor | None = None,
     progress: Progress = silent,
-    on_resumed: Callable[[int, int], None] | None = None,
+    on_resumed: Callable[[pathlib.Path, int, int], None] | None = None,
 ) -> tuple[DomainFacts, ...]:
     """Examines every case of these folders.
 
     Args:
       datasets: the folders.
-      partial: file that each finished case is appended to. A case that it holds
-        already, and whose files have not changed since, is not examined again.
+      log: file that each examined case is appended to. A case that it holds, and whose
+        files have not changed since, is not examined again.
       spacing_source: "pixdim" or "affine".
       num_workers: processes.
+      executor: examines the cases; None for processes of this machine.
       progress: shows how many cases are done.
-      on_resumed: called before the first case is examined, with how many are left
-        and how many there are, if some were examined before.
+      on_resumed: see `write_survey`.
 
     Raises:
-      InputError: if a process is killed.
+      StoppedError: if a worker is killed.
     """
     jobs = [
-        Job(
+        SurveyJob(
             domain=dataset.name,
             case=case.name,
             image_path=str(case.image_path),
@@ -114,7 +180,19 @@ def survey(
         for dataset in datasets
         for case in dataset.cases
     ]
-    facts = _examine_all(jobs, partial, num_workers, progress, on_resumed)
+    keys = {job: job.key for job in jobs}
+    finished = Log(log, EXAMINED_CASE)
+    known = finished.read()
+    facts = {job: known[key].facts for job, key in keys.items() if key in known}
+    pending = [job for job in jobs if job not in facts]
+    if facts and on_resumed is not None:
+        on_resumed(log, len(pending), len(jobs))
+    bar = progress(total=len(jobs), initial=len(facts), desc="survey", unit="case")
+    with bar, finished, _workers(executor, num_workers, len(pending)) as pool:
+        for job, found in parallel.map_cases(examine_case, pending, pool):
+            facts[job] = found
+            finished.append(ExaminedCase(keys[job], found))
+            bar.update()
     return tuple(
         _domain_facts(
             dataset,
@@ -125,76 +203,20 @@ def survey(
     )
 
 
-def _examine_all(
-    jobs: Sequence[Job],
-    partial: pathlib.Path,
-    num_workers: int,
-    progress: Progress,
-    on_resumed: Callable[[int, int], None] | None,
-) -> dict[Job, CaseFacts]:
-    # Of another format a row is not read, but its case examined again.
-    stamps = {job: f"{SURVEY.number} {stamp(job)}" for job in jobs}
-    earlier = _read_partial(partial)
-    facts = {job: earlier[stamps[job]] for job in jobs if stamps[job] in earlier}
-    left = [job for job in jobs if job not in facts]
-    if facts and on_resumed is not None:
-        on_resumed(len(left), len(jobs))
-    bar = progress(total=len(jobs), initial=len(facts), desc="survey", unit="case")
-    with bar, partial.open("a", encoding="utf-8") as file:
-        for job, found in _examine(left, num_workers):
-            facts[job] = found
-            facts_row = _FACTS.dump_python(found, mode="json", by_alias=True)
-            row = {"stamp": stamps[job], "facts": facts_row}
-            # The line before may be one that a killed run left half-written.
-            file.write(f"\n{json.dumps(row)}")
-            file.flush()
-            bar.update()
-    return facts
-
-
-def _read_partial(partial: pathlib.Path) -> dict[str, CaseFacts]:
-    facts = {}
-    if partial.is_file():
-        for line in partial.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-                facts[row["stamp"]] = _FACTS.validate_json(json.dumps(row["facts"]))
-            except (ValueError, KeyError, TypeError):
-                continue  # cut short, or of another version: examined again
-    return facts
-
-
-def _examine(jobs: Sequence[Job], num_workers: int) -> Iterator[tuple[Job, CaseFacts]]:
-    if not jobs:
-        return
-    pool = concurrent.futures.ProcessPoolExecutor(
-        max_workers=min(num_workers, len(jobs)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
+def _workers(
+    executor: Executor | None, num_workers: int, num_jobs: int
+) -> contextlib.AbstractContextManager[Executor]:
+    if executor is not None:
+        return contextlib.nullcontext(executor)
+    return parallel.worker_processes(
+        max(1, min(num_workers, num_jobs)),
+        # The command lists warnings itself, after the table.
+        verbosity=logging.ERROR,
     )
-    try:
-        futures = {pool.submit(examine_case, job): job for job in jobs}
-        for future in concurrent.futures.as_completed(futures):
-            yield futures[future], future.result()
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise InputError(
-            f"`num_workers`={num_workers}",
-            expected="every process to finish",
-            received="one that was killed, perhaps for lack of memory",
-            hint="Rerun with fewer to resume",
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    parallel.start(num_threads=1)
-    # The survey lists warnings itself, after the table.
-    logging.set_verbosity(logging.ERROR)
 
 
 def _domain_facts(
-    dataset: Dataset, cases: Sequence[CaseFacts], spacing_source: str
+    dataset: Dataset, cases: Sequence[CaseFacts], spacing_source: SpacingSource
 ) -> DomainFacts:
     seen: dict[str, CaseFacts] = {}
     result = []
@@ -219,7 +241,7 @@ def _domain_facts(
         elif case.checksum:
             seen[case.checksum] = case
         result.append(dataclasses.replace(case, faults=(*case.faults, *extra)))
-    voxels = collections.Counter()
+    voxels: collections.Counter[str] = collections.Counter()
     for case in cases:
         voxels.update(case.label_voxels)
     warnings = [

@@ -9,7 +9,8 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from data_prep import text_table
+from tabulate import tabulate
+
 from data_prep.survey.examine_case import PERCENTILES, CaseFacts, Fault
 from u2net_tf import migrations, schema
 from u2net_tf.file_format import FileFormat
@@ -125,7 +126,7 @@ def to_csv(domains: Sequence[DomainFacts]) -> str:
     return text.getvalue()
 
 
-def table(domains: Sequence[DomainFacts]) -> str:
+def format_domains(domains: Sequence[DomainFacts]) -> str:
     """Table 1 of the paper for these domains: modality, cases, shapes, spacings."""
     rows = []
     for domain in domains:
@@ -142,9 +143,16 @@ def table(domains: Sequence[DomainFacts]) -> str:
                 len(domain.all_warnings),
             ]
         )
-    header = ["domain", "modality", "cases", "shape (z × y × x)"]
-    header += ["spacing mm (z × y × x)", "faults", "warnings"]
-    return text_table.format_table(header, rows)
+    headers = ["domain", "modality", "cases", "shape (z × y × x)"]
+    headers += ["spacing mm (z × y × x)", "faults", "warnings"]
+    left, right = "left", "right"
+    return tabulate(
+        rows,
+        headers=headers,
+        tablefmt="simple",
+        colalign=(left, left, right, left, left, right, right),
+        disable_numparse=True,
+    )
 
 
 def _ranges(triples: Sequence[Sequence[float]]) -> str:

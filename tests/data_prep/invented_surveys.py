@@ -3,7 +3,7 @@
 import dataclasses
 
 from data_prep.config import PlanConfig, SplitConfig
-from data_prep.plan import __main__ as plan
+from data_prep.plan import choices as plan_choices
 from data_prep.plan import plan_domain
 from data_prep.survey.examine_case import CaseFacts, Fault
 from data_prep.survey.survey_file import DomainFacts
@@ -54,6 +54,8 @@ def plan_one(facts=None, **choices):
     facts = facts or make_domain()
     split = {k: choices.pop(k) for k in SplitConfig.settings() if k in choices}
     config = PlanConfig.from_flat({"survey": "-", "output": "-", **split})
-    chosen = dataclasses.replace(plan.read_choices(config, [facts.name]), **choices)
+    chosen = dataclasses.replace(
+        plan_choices.read_choices(config, [facts.name]), **choices
+    )
     planned = plan_domain.plan_domain(facts, chosen)
     return planned.domain, "\n".join(planned.notes)

@@ -1,4 +1,5 @@
 import concurrent.futures
+import contextlib
 import dataclasses
 import gzip
 import hashlib
@@ -10,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from unittest import mock
 
 import nibabel as nib
 import numpy as np
@@ -18,11 +18,12 @@ import pytest
 import tensorflow as tf
 from command_server import arguments_of, checked
 from command_session import tensorflow_server
+from killed_worker import end_process
 from recorded_progress import RecordedProgress
 
 from data_prep.config import ConversionConfig
 from data_prep.convert import __main__ as convert_command
-from data_prep.convert import convert_domains, preprocess_case
+from data_prep.convert import convert_domains, part_files
 from u2net_tf import files
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
@@ -157,9 +158,6 @@ class One:
 class InProcess(concurrent.futures.Executor):
     """Stands in for the pool of workers, whose start takes longer than these cases."""
 
-    def __init__(self, *arguments, **keywords):
-        pass
-
     def submit(self, function, *arguments):
         future = concurrent.futures.Future()
         future.set_result(function(*arguments))
@@ -178,12 +176,12 @@ def convert(
 ):
     values = {"data_dir": str(data_dir), "domains": tuple(names), **settings}
     arguments = (plan, ConversionConfig(**values))
-    calls = {"progress": progress, "on_finished": on_finished}
-    if in_workers:
-        return convert_domains.convert(*arguments, **calls)
-    futures = convert_domains.concurrent.futures
-    with mock.patch.object(futures, "ProcessPoolExecutor", InProcess):
-        return convert_domains.convert(*arguments, **calls)
+    return convert_domains.convert(
+        *arguments,
+        executor=None if in_workers else InProcess(),
+        progress=progress,
+        on_finished=on_finished,
+    )
 
 
 def contents(data_dir):
@@ -542,13 +540,13 @@ def last_case(one):
 def spy_on_parts(monkeypatch):
     """Times of the parts right before they are gathered in shards."""
     seen = {}
-    write_shards = convert_domains.write_shards
+    write_domain_shards = convert_domains.write_domain_shards
 
-    def spy(data_dir, *arguments, **keywords):
-        seen.update(part_times(pathlib.Path(data_dir)))
-        return write_shards(data_dir, *arguments, **keywords)
+    def spy(settings, *arguments, **keywords):
+        seen.update(part_times(pathlib.Path(settings.data_dir)))
+        return write_domain_shards(settings, *arguments, **keywords)
 
-    monkeypatch.setattr(convert_domains, "write_shards", spy)
+    monkeypatch.setattr(convert_domains, "write_domain_shards", spy)
     return seen
 
 
@@ -681,9 +679,34 @@ def test_ctrl_c_ends_at_once_in_one_line(slow):
     assert_nothing_half_written(slow.data_dir)
 
 
+@pytest.mark.parametrize(("num_workers", "num_threads"), [(1, 6), (3, 2), (9, 1)])
+def test_workers_share_the_cores(one, monkeypatch, num_workers, num_threads):
+    asked = []
+
+    def worker_processes(num_workers, **options):
+        asked.append((num_workers, options))
+        return contextlib.nullcontext(InProcess())
+
+    names = tuple(f"case_{number}" for number in range(9))
+    for case in names:
+        shutil.copy(one.image("a"), one.image(case))
+        shutil.copy(one.label("a"), one.label(case))
+    path = one.raw / "dataset.json"
+    content = json.loads(path.read_text())
+    content["training"] = [
+        {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"}
+        for name in names
+    ]
+    path.write_text(json.dumps(content))
+    one.domain = dataclasses.replace(one.domain, train=names, validation=(), test=())
+    monkeypatch.setattr(convert_domains, "num_cores", lambda: 6)
+    monkeypatch.setattr(convert_domains.parallel, "worker_processes", worker_processes)
+    one.convert(in_workers=True, num_workers=num_workers)
+    assert asked == [(num_workers, {"num_threads": num_threads})]
+
+
 def test_worker_ended_by_the_system_is_a_message(one, monkeypatch):
-    # What a worker that runs out of memory looks like to the others.
-    monkeypatch.setattr(convert_domains.worker, "start", os._exit)
+    monkeypatch.setattr(convert_domains, "write_part", end_process)
     with pytest.raises(StoppedError, match="memory with `num_workers`=1"):
         one.convert(in_workers=True)
     assert_nothing_half_written(one.data_dir)
@@ -867,22 +890,22 @@ def test_unknown_labels_become_background_where_the_plan_says_so(one, write_nift
 
 
 def test_largest_record_is_an_error_that_says_what_to_do(one, monkeypatch):
-    monkeypatch.setattr(preprocess_case, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3 - 1)
-    task = preprocess_case.Task(
+    monkeypatch.setattr(part_files, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3 - 1)
+    job = part_files.ConversionJob(
         domain=one.domain,
         case=msd.read_dataset(one.raw).case("a"),
         group="train",
         image_dtype="float16",
-        stamps=[None, None],
+        signatures=[None, None],
         part=one.data_dir / "a.npz",
     )
-    problem = preprocess_case.preprocess_case(task)
+    problem = part_files.write_part(job)
     message = str(problem)
     assert message.startswith(f"{one.image('a')}: expected at most 1151 bytes")
     assert "Received: 1152" in message
-    assert not task.part.exists()
-    monkeypatch.setattr(preprocess_case, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3)
-    assert preprocess_case.preprocess_case(task) is None
+    assert not job.part.exists()
+    monkeypatch.setattr(part_files, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3)
+    assert part_files.write_part(job) is None
 
 
 def test_case_listed_twice_is_converted_once(one):

@@ -16,7 +16,7 @@ from data_prep.plan import network_settings
     ],
 )
 def test_published_rows(task, median_shape, num_cases, agrees):
-    found = network_settings.rule(median_shape, num_cases=num_cases)
+    found = network_settings.plan_network_settings(median_shape, num_cases=num_cases)
     published = network_settings.PRESETS[task].network
     assert (found == published) == agrees
     if not agrees:
@@ -37,7 +37,7 @@ def test_published_rows(task, median_shape, num_cases, agrees):
     ],
 )
 def test_other_shapes(median_shape, patch_size, pools):
-    found = network_settings.rule(median_shape, num_cases=100)
+    found = network_settings.plan_network_settings(median_shape, num_cases=100)
     assert found.patch_size == patch_size
     assert found.pools == pools
 
@@ -45,7 +45,7 @@ def test_other_shapes(median_shape, patch_size, pools):
 def test_limits():
     lengths = (1, 5, 17, 31, 63, 90, 127, 129, 200, 700)
     for shape in [(z, y, x) for z in lengths for y in lengths for x in lengths]:
-        found = network_settings.rule(shape, num_cases=40)
+        found = network_settings.plan_network_settings(shape, num_cases=40)
         voxels = 1
         for size, pools, length in zip(
             found.patch_size, found.pools, shape, strict=True
@@ -61,6 +61,8 @@ def test_limits():
 
 def test_batch_is_limited_by_budget_and_by_the_number_of_cases():
     shape = (64, 64, 64)
-    assert network_settings.rule(shape, num_cases=1000).batch_size == 16
-    assert network_settings.rule(shape, num_cases=100).batch_size == 5
-    assert network_settings.rule(shape, num_cases=1).batch_size == 2
+    assert (
+        network_settings.plan_network_settings(shape, num_cases=1000).batch_size == 16
+    )
+    assert network_settings.plan_network_settings(shape, num_cases=100).batch_size == 5
+    assert network_settings.plan_network_settings(shape, num_cases=1).batch_size == 2

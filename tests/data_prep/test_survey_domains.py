@@ -1,35 +1,34 @@
+import concurrent.futures
 import dataclasses
 import json
 import os
 import shutil
 
 import pytest
+from absl import logging
 from recorded_progress import RecordedProgress
 
 from data_prep.survey import survey_domains, survey_file
-from data_prep.survey.examine_case import Job, examine_case, stamp
-from data_prep.survey.survey_file import SURVEY
+from data_prep.survey.examine_case import SurveyJob, examine_case
+from data_prep.survey.survey_domains import EXAMINED_CASE, ExaminedCase
 from u2net_tf.errors import InputError
 
 
 def test_number_of_workers_is_the_number_of_processes(monkeypatch, tmp_path, faulty):
     asked = []
 
-    class Pool:
-        def __init__(self, max_workers, **keywords):
-            asked.append(max_workers)
-            raise InputError("here", expected="this", received="far enough")
+    def worker_processes(num_workers, **options):
+        asked.append((num_workers, options))
+        raise InputError("here", expected="this", received="far enough")
 
-    monkeypatch.setattr(survey_domains.concurrent.futures, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(survey_domains.parallel, "worker_processes", worker_processes)
     datasets = survey_domains.find_domains(faulty, ["Faulty"])
     with pytest.raises(InputError, match="far enough"):
         survey_domains.survey(
-            datasets,
-            partial=tmp_path / "partial",
-            spacing_source="pixdim",
-            num_workers=3,
+            datasets, log=tmp_path / "log", spacing_source="pixdim", num_workers=3
         )
-    assert asked == [3]
+    # The command lists warnings itself.
+    assert asked == [(3, {"verbosity": logging.ERROR})]
 
 
 @pytest.fixture
@@ -41,14 +40,11 @@ def interrupted(faulty, tmp_path):
     rows = []
     for case in dataset.cases:
         paths = str(case.image_path), str(case.label_path)
-        job = Job("Two", case.name, *paths, 2, (0, 1), "pixdim")
+        job = SurveyJob("Two", case.name, *paths, 2, (0, 1), "pixdim")
         facts = dataclasses.replace(examine_case(job), checksum=f"kept {case.name}")
-        row = {
-            "stamp": f"{SURVEY.number} {stamp(job)}",
-            "facts": dataclasses.asdict(facts),
-        }
+        row = EXAMINED_CASE.to_dict(ExaminedCase(job.key, facts))
         rows.append(json.dumps(row))
-    (tmp_path / ".survey.partial.jsonl").write_text("\n".join(rows) + '\n{"stam')
+    (tmp_path / ".survey.partial.jsonl").write_text("\n".join(rows) + '\n{"form')
     return tmp_path
 
 
@@ -60,7 +56,7 @@ def read_checksums(output):
 def test_interrupted_survey_goes_on(interrupted, run_light):
     flags = {"raw_dir": interrupted / "raw", "output_dir": interrupted}
     done = run_light("data_prep.survey", **flags)
-    assert "going on with 0 of 2 cases" in done.stdout
+    assert "resuming with 0 of 2 cases" in done.stdout
     assert read_checksums(interrupted) == ["kept a", "kept b"]
     assert not (interrupted / ".survey.partial.jsonl").exists()
 
@@ -80,33 +76,33 @@ def test_other_spacing_source_is_examined_again(interrupted, run_light):
     assert "kept a" not in read_checksums(interrupted)
 
 
-def test_finished_cases_outlive_an_interruption(faulty, tmp_path, monkeypatch):
-    examined = []
+class StopsAfterOne(concurrent.futures.Executor):
+    """Examines the first case; what comes then is interrupted."""
 
-    def examine(jobs, num_workers):
-        for job in jobs:
-            if examined:
-                raise KeyboardInterrupt
-            examined.append(job.case)
-            yield job, examine_case(job)
+    def __init__(self):
+        self.examined = []
 
+    def submit(self, function, job):
+        future = concurrent.futures.Future()
+        if self.examined:
+            future.set_exception(KeyboardInterrupt())
+        else:
+            self.examined.append(job.case)
+            future.set_result(function(job))
+        return future
+
+
+def test_finished_cases_outlive_an_interruption(faulty, tmp_path):
     datasets = survey_domains.find_domains(faulty, ["Two"])
-    settings = {"spacing_source": "pixdim", "num_workers": 1}
-    partial = tmp_path / "partial"
-    real = survey_domains._examine
-    monkeypatch.setattr(survey_domains, "_examine", examine)
-    with pytest.raises(KeyboardInterrupt):
-        survey_domains.survey(datasets, partial=partial, **settings)
-    left = []
-    monkeypatch.setattr(
-        survey_domains,
-        "_examine",
-        lambda jobs, n: (left.extend(jobs), real(jobs, n))[1],
-    )
-    (domain,) = survey_domains.survey(datasets, partial=partial, **settings)
-    assert examined == ["a"]
-    assert [job.case for job in left] == ["b"]
-    assert [case.case for case in domain.cases] == ["a", "b"]
+    settings = {"spacing_source": "pixdim", "num_workers": 1, "log": tmp_path / "log"}
+    for case in "ab":
+        executor = StopsAfterOne()
+        try:
+            found = survey_domains.survey(datasets, executor=executor, **settings)
+        except KeyboardInterrupt:
+            assert case == "a"
+        assert executor.examined == [case]
+    assert [case.case for case in found[0].cases] == ["a", "b"]
 
 
 def break_json(folder):
@@ -155,11 +151,11 @@ def test_progress_counts_all_cases_and_a_resumed_run_says_so(interrupted):
     os.utime(dataset.case("a").label_path, (1, 1))
     survey_domains.survey(
         [dataset],
-        partial=interrupted / ".survey.partial.jsonl",
+        log=interrupted / ".survey.partial.jsonl",
         spacing_source="pixdim",
         num_workers=1,
         progress=progress,
         on_resumed=lambda *counts: resumed.append(counts),
     )
-    assert resumed == [(1, 2)]
+    assert resumed == [(interrupted / ".survey.partial.jsonl", 1, 2)]
     assert progress.counts == [("survey", "case", 2)]

@@ -26,12 +26,13 @@ class Oracle:
         self.asked = []
 
     def key(self, domain, paths):
-        options = {"fingerprint": self.fingerprint}
-        return Predictor(None, self.spec, **options).key(domain, paths)
+        return Predictor(self).key(domain, paths)
 
-    def predict(self, image, domain):
-        self.asked.append(pathlib.Path(image.grid.path).name.removesuffix(".nii.gz"))
-        classes = np.zeros(image.data.shape[1:], np.uint8)
+    def predict_prepared(self, scan, domain, *, with_probabilities):
+        assert not with_probabilities
+        path = pathlib.Path(scan.raw.grid.path)
+        self.asked.append(path.name.removesuffix(".nii.gz"))
+        classes = np.zeros(scan.raw.data.shape[1:], np.uint8)
         classes[:, :, : classes.shape[2] // 2] = 1
         return Prediction(classes, None)
 
@@ -121,10 +122,26 @@ class TestScoreDomain:
             assert np.isnan(scores[0].dice["core"])
             assert scores[0].dice["rim"] > 0
 
-    def test_progress_counts_the_cases(self, score):
+    def test_progress_counts_the_cases(self, score, tmp_path):
         progress = RecordedProgress()
         score(progress=progress)
-        assert progress.counts == [("Task91_One", "case", 3)]
+        (tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json").unlink()
+        score(progress=progress)
+        assert progress.counts == [("Task91_One", "case", 3)] * 2
+
+    @pytest.mark.parametrize("num_workers", [0, 1, 2])
+    def test_cases_are_read_ahead(self, score, monkeypatch, num_workers):
+        asked = []
+        original = scoring.parallel.map_ahead
+
+        def spy(function, cases, *, num_workers):
+            asked.append(num_workers)
+            return original(function, cases, num_workers=num_workers)
+
+        monkeypatch.setattr(scoring.parallel, "map_ahead", spy)
+        scores, _ = score(num_workers=num_workers)
+        assert asked == [num_workers]
+        assert [s.case for s in scores] == ["one_0", "one_1", "one_2"]
 
 
 class TestAgain:
@@ -194,10 +211,10 @@ class TestAgain:
         second = Oracle(tiny_data.plan)
         second.fingerprint = "two"
 
-        def die(*arguments):
+        def die(*arguments, **keywords):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(second, "predict", die)
+        monkeypatch.setattr(second, "predict_prepared", die)
         with pytest.raises(KeyboardInterrupt):
             score(predictor=second)
         assert score() == (first, [])

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import toy
+import wcwidth
 
 from u2net_tf.evaluation import tables
 from u2net_tf.evaluation.tables import CaseScore, ClassScore
@@ -56,13 +57,13 @@ class TestMeanDice:
 class TestTable:
     def test_by_eye(self):
         assert tables.format_table(ROWS).splitlines() == [
-            "domain               class  Dice %   ± sd  cases  absent",
-            "--------------------------------------------------------",
-            "Task91_One           organ   75.00  25.00      2       0",
-            "Task92_Two           rim     12.50   0.00      1       1",
-            "Task92_Two           core        –      –      0       2",
-            "--------------------------------------------------------",
-            "mean of the classes          43.75",
+            "domain               class      Dice %    ± sd    cases    absent",
+            "-------------------  -------  --------  ------  -------  --------",
+            "Task91_One           organ       75.00   25.00        2         0",
+            "Task92_Two           rim         12.50    0.00        1         1",
+            "Task92_Two           core            –       –        0         2",
+            "-------------------  -------  --------  ------  -------  --------",
+            "mean of the classes              43.75",
             "absent: 3 times neither mask holds the class; such a Dice is not defined "
             "and left out of the mean",
         ]
@@ -70,13 +71,16 @@ class TestTable:
     def test_says_nothing_of_absent_classes_where_there_are_none(self):
         assert "neither" not in tables.format_table(ROWS[:1])
 
-    @pytest.mark.parametrize("name", ["x", "a domain with a very long name"])
+    @pytest.mark.parametrize(
+        "name", ["x", "a domain with a very long name", "cafe\u0301", "脾臓"]
+    )
     def test_columns_line_up(self, name):
+        """Whatever the width of a letter: none of an accent, two of a Chinese one."""
         rows = [dataclasses.replace(row, domain=name, num_cases=12345) for row in ROWS]
         head, rule, *lines = tables.format_table(rows).splitlines()[:5]
-        assert len({len(line) for line in (head, rule, *lines)}) == 1
+        assert len({wcwidth.wcswidth(line) for line in (head, rule, *lines)}) == 1
         for line in lines:
-            assert line[head.index("class") - 1] == " "
+            assert wcwidth.wcswidth(line[: line.index(" ")]) <= head.index("class") - 2
 
 
 class TestCsv:

@@ -18,25 +18,25 @@ def outputs(tmp_path):
 
 
 def write(outputs, content):
-    outputs.check_ours()
+    outputs.require_unedited()
     outputs.begin()
     for path in outputs.paths:
         path.write_bytes(content)
     outputs.finish()
 
 
-def test_are_there_once_they_are_whole(outputs, tmp_path):
+def test_are_complete_once_all_are_written(outputs, tmp_path):
     first = outputs()
-    assert not first.are_there()
+    assert not first.is_complete()
     first.begin()
     (tmp_path / "a.nii.gz").write_bytes(b"half")
-    assert not outputs().are_there()
+    assert not outputs().is_complete()
     first.finish()
-    assert outputs().are_there()
+    assert outputs().is_complete()
     assert outputs().edited() == []
-    assert not outputs("two").are_there()
+    assert not outputs("two").is_complete()
     (tmp_path / "a.nii.gz").unlink()
-    assert not outputs().are_there()
+    assert not outputs().is_complete()
 
 
 def test_what_was_interrupted_is_written_over(outputs, tmp_path):
@@ -45,22 +45,22 @@ def test_what_was_interrupted_is_written_over(outputs, tmp_path):
     second = outputs("two")
     second.begin()
     (tmp_path / "a.nii.gz").write_bytes(b"of the second")
-    assert not outputs().are_there()
+    assert not outputs().is_complete()
     write(outputs(), b"first again")
-    assert outputs().are_there()
+    assert outputs().is_complete()
 
 
 def test_what_another_model_predicted_is_written_over(outputs, tmp_path):
     write(outputs(), b"first")
     write(outputs("two"), b"second")
-    assert outputs("two").are_there()
+    assert outputs("two").is_complete()
     assert (tmp_path / "a.nii.gz").read_bytes() == b"second"
 
 
 def test_what_somebody_else_wrote_is_not(outputs, tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(b"a reference")
     with pytest.raises(InputError) as caught:
-        outputs().check_ours()
+        outputs().require_unedited()
     assert str(caught.value) == (
         f"{tmp_path / 'a.nii.gz'}: expected no file, or one that was predicted "
         "here. Received: another file. Use `overwrite` to replace it"
@@ -70,10 +70,10 @@ def test_what_somebody_else_wrote_is_not(outputs, tmp_path):
 def test_what_was_edited_is_passed_over_or_refused(outputs, tmp_path):
     write(outputs(), b"first")
     (tmp_path / "a.nii.gz").write_bytes(b"corrected")
-    assert outputs().are_there()
+    assert outputs().is_complete()
     assert outputs().edited() == [tmp_path / "a.nii.gz"]
     with pytest.raises(InputError, match="Received: one that was edited since. Use"):
-        outputs("two").check_ours()
+        outputs("two").require_unedited()
 
 
 def test_probabilities_of_an_earlier_model_do_not_stay(outputs, tmp_path):
@@ -81,9 +81,9 @@ def test_probabilities_of_an_earlier_model_do_not_stay(outputs, tmp_path):
     write(outputs(probabilities=True), b"first")
     write(outputs("two"), b"second")
     assert not path.exists()
-    assert not outputs("two", probabilities=True).are_there()
+    assert not outputs("two", probabilities=True).is_complete()
     write(outputs("two", probabilities=True), b"second")
-    assert outputs("two", probabilities=True).are_there()
+    assert outputs("two", probabilities=True).is_complete()
     # Edited, it is no longer ours to remove.
     os.utime(path, (1, 1))
     write(outputs("three"), b"third")
@@ -94,6 +94,6 @@ def test_probabilities_of_an_earlier_model_do_not_stay(outputs, tmp_path):
 def test_a_record_that_cannot_be_read_is_none(outputs, tmp_path, text):
     write(outputs(), b"first")
     (tmp_path / ".predicted" / "a.json").write_text(text)
-    assert not outputs().are_there()
+    assert not outputs().is_complete()
     with pytest.raises(InputError, match="Received: another file"):
-        outputs().check_ours()
+        outputs().require_unedited()

@@ -1,13 +1,14 @@
 import dataclasses
+import weakref
 
 import nibabel as nib
 import numpy as np
 import pytest
 import tensorflow as tf
-from recorded_progress import RecordedProgress
 
 from u2net_tf.inference import predictor as predictor_module
-from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.backends.keras import KerasBackend
+from u2net_tf.inference.predictor import Predictor, prepare_scan
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.progress import silent
@@ -53,7 +54,7 @@ class Threshold:
 
 def make_predictor(domain=ORGAN, *, plan=None, options=None, **changes):
     spec = ModelSpec(plan=plan or Plan((domain,)), pools=(1, 1, 1), **changes)
-    return Predictor(Threshold(), spec, **(options or {}))
+    return Predictor(KerasBackend(Threshold(), spec), **(options or {}))
 
 
 def make_content():
@@ -165,7 +166,7 @@ class TestLabels:
         predictor = make_predictor(plan=Plan((PAIR, ORGAN)))
         predicted, _ = predict_file(predictor, path, domain=1)
         np.testing.assert_array_equal(np.asarray(predicted.dataobj), 4 * bright)
-        assert predictor.network.calls == [(1, False, (4, 4, 4, 1))]
+        assert predictor.backend.network.calls == [(1, False, (4, 4, 4, 1))]
 
 
 class TestKeepComponents:
@@ -232,14 +233,14 @@ class TestWindows:
     def test_are_of_the_domain_s_patch_size(self):
         predictor = make_predictor()
         assert predictor.probabilities(self.IMAGE, 0).shape == (4, 8, 8, 2)
-        assert predictor.network.calls == [(0, False, (4, 4, 4, 1))]
+        assert predictor.backend.network.calls == [(0, False, (4, 4, 4, 1))]
 
     def test_are_resized_to_the_network_s_and_back(self):
         predictor = make_predictor(patch_size=(8, 4, 6))
         smooth = np.linspace(-3, 3, 8, dtype=np.float32)
         image = np.broadcast_to(smooth[:, None], (4, 8, 8))[..., None]
         found = predictor.probabilities(image, 0)
-        assert predictor.network.calls == [(0, False, (8, 4, 6, 1))]
+        assert predictor.backend.network.calls == [(0, False, (8, 4, 6, 1))]
         plain = make_predictor().probabilities(image, 0)
         np.testing.assert_array_equal(found.argmax(-1), plain.argmax(-1))
         np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
@@ -260,7 +261,7 @@ class TestWindows:
         monkeypatch.setattr(
             predictor_module,
             "predict_volume",
-            lambda image, predict, **options: seen.append(options) or (None, None),
+            lambda image, predict, **options: seen.append(options) or (image, image),
         )
         make_predictor(options={"overlap": 0.25, "batch_size": 3}).probabilities(
             self.IMAGE, 0
@@ -287,7 +288,7 @@ class TestWindows:
         predictor = make_predictor()
         for size in (4, 5, 9):
             predictor.probabilities(np.zeros((4, size, 4, 1), np.float32), 0)
-        assert len(predictor.network.calls) == 1
+        assert len(predictor.backend.network.calls) == 1
 
 
 class TestEmptyWindows:
@@ -302,7 +303,7 @@ class TestEmptyWindows:
 
         plan = Plan((domain,))
         spec = ModelSpec(plan=plan, pools=(1, 1, 1))
-        predictor = Predictor(network, spec, overlap=0, **options)
+        predictor = Predictor(KerasBackend(network, spec), overlap=0, **options)
         image = nifti.Volume(data, (1.0, 1.0, 1.0), grid=None)
         prediction = predictor.predict(image, 0, with_probabilities=True)
         np.testing.assert_array_equal(
@@ -360,48 +361,39 @@ class TestEmptyWindows:
         assert self.planes_of_class_1(data) == [0] * 6 + [1] * 4 + [0] * 4 + [1] * 4
 
 
-def test_from_model_dir_takes_the_options(monkeypatch, tmp_path):
-    spec = ModelSpec(plan=Plan((ORGAN,)), pools=(1, 1, 1))
-    asked, progress = [], RecordedProgress()
+class TestPreparedScan:
+    def test_image_is_given_away_once(self):
+        data = np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3)
+        scan = prepare_scan(nifti.Volume(data, (1.0, 1.0, 1.0), grid=None), ORGAN)
+        assert scan.take_image().shape == (3, 3, 3, 1)
+        assert scan.image is None
+        with pytest.raises(ValueError, match="expected an image. Received: one that"):
+            scan.take_image()
 
-    def load(model_dir, *, precision, checkpoint):
-        asked.append((model_dir, precision, checkpoint))
-        return spec, Threshold(), str(tmp_path / "step-1")
+    def test_image_is_freed_before_the_label_map_is_restored(self, monkeypatch):
+        """The scan is still there, whose grid the label map is written with."""
+        data = np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3)
+        scan = prepare_scan(nifti.Volume(data, (1.0, 1.0, 1.0), grid=None), ORGAN)
+        image = weakref.ref(scan.image)
+        freed = []
 
-    (tmp_path / "step-1.index").write_bytes(b"one")
-    monkeypatch.setattr(predictor_module, "load_network", load)
-    predictor = Predictor.from_model_dir(
-        "here",
-        precision="mixed_bfloat16",
-        checkpoint="best",
-        overlap=0.75,
-        batch_size=2,
-        skip_empty=False,
-        progress=progress,
-    )
-    assert asked == [("here", "mixed_bfloat16", "best")]
-    assert predictor.spec is spec
-    assert (predictor.overlap, predictor._batch_size) == (0.75, 2)
-    assert not predictor.skip_empty
-    assert Predictor.from_model_dir("here").skip_empty
-    assert predictor.checkpoint == str(tmp_path / "step-1")
-    predictor.classes(np.zeros((4, 4, 4, 1), np.float32), 0)
-    assert progress.counts == [("windows", "window", 1)]
+        def clean(classes, counts):
+            freed.append(image() is None)
+            return classes
+
+        monkeypatch.setattr(predictor_module, "clean_labels", clean)
+        make_predictor().predict_prepared(scan, 0)
+        assert freed == [True]
 
 
 def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
     two = Plan((ORGAN, dataclasses.replace(ORGAN, name="Task02_Other")))
     spec = ModelSpec(plan=two, pools=(1, 1, 1))
-    index, scan = tmp_path / "step-1.index", tmp_path / "scan.nii.gz"
-    monkeypatch.setattr(
-        predictor_module,
-        "load_network",
-        lambda folder, **options: (spec, Threshold(), str(tmp_path / "step-1")),
-    )
+    scan = tmp_path / "scan.nii.gz"
 
-    def key(content=b"one", domain=0, path=scan, **options):
-        index.write_bytes(content)
-        return Predictor.from_model_dir("here", **options).key(domain, [path])
+    def key(fingerprint="one", domain=0, path=scan, **options):
+        backend = KerasBackend(Threshold(), spec, fingerprint=fingerprint)
+        return Predictor(backend, **options).key(domain, [path])
 
     scan.write_bytes(b"scan")
     (tmp_path / "other.nii.gz").write_bytes(b"scan")
@@ -410,12 +402,11 @@ def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert key(path=scan.name) == first
     others = [
-        key(content=b"two"),
+        key(fingerprint="two"),
         key(domain=1),
         key(path=tmp_path / "other.nii.gz"),
         key(overlap=0.25),
         key(skip_empty=False),
-        key(precision="mixed_float16"),
     ]
     scan.write_bytes(b"another scan")
     others.append(key())
@@ -426,4 +417,4 @@ def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
     others.append(key(path=slices))
     (slices / "1.dcm").write_bytes(b"12")
     others.append(key(path=slices))
-    assert len({first, *others}) == 10
+    assert len({first, *others}) == 9

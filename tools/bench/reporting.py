@@ -6,7 +6,6 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
-import math
 import os
 import pathlib
 import platform
@@ -15,7 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data_prep.text_table import format_table
+from tabulate import tabulate
+
 from tools.bench.measuring import Measurement
 from u2net_tf import files
 from u2net_tf.machine import num_cores
@@ -75,30 +75,26 @@ class Report:
     notes: Sequence[str] = ()
 
 
-class _Number(float):
-    """A number that is written with a given number of digits; NaN is a dash."""
-
-    def __new__(cls, value: float, form: str):
-        number = super().__new__(cls, value)
-        number.form = form
-        return number
-
-    def __str__(self) -> str:
-        return "–" if math.isnan(self) else format(float(self), self.form)
-
-
 def to_table(report: Report) -> str:
     """The report's rows as text; numbers stand point below point."""
 
-    def cell(row: Mapping[str, Any], column: Column):
+    def cell(row: Mapping[str, Any], column: Column) -> str:
         value = row[column.key]
-        if column.form:
-            value = math.nan if value is None else value * column.scale
-            return _Number(value, column.form)
-        return value
+        if not column.form:
+            return str(value)
+        return "–" if value is None else format(value * column.scale, column.form)
 
-    cells = [[cell(row, column) for column in report.columns] for row in report.rows]
-    return format_table([column.title for column in report.columns], cells)
+    def is_number(column: Column) -> bool:
+        values = [row[column.key] for row in report.rows]
+        return bool(column.form) or all(isinstance(v, int | float) for v in values)
+
+    return tabulate(
+        [[cell(row, column) for column in report.columns] for row in report.rows],
+        headers=[column.title for column in report.columns],
+        tablefmt="simple",
+        colalign=["right" if is_number(c) else "left" for c in report.columns],
+        disable_numparse=True,
+    )
 
 
 def to_json(report: Report, threads: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from u2net_tf.plan.domains import Split
 
 
 class WindowConfig(Config):
-    """How a model predicts; arguments of `Predictor.from_model_dir`."""
+    """How a model predicts."""
 
     overlap: float = Field(
         0.5,
@@ -35,6 +35,17 @@ class WindowConfig(Config):
     )
 
 
+class ReadingConfig(Config):
+    """How scans are read."""
+
+    num_workers: int = Field(
+        1,
+        ge=0,
+        description="Scans to read and preprocess ahead while another one is "
+        "predicted, a thread each; each needs memory for a scan. 0 reads none ahead.",
+    )
+
+
 class EvaluateConfig(Config):
     """Settings of `u2net_tf.evaluate`."""
 
@@ -56,6 +67,7 @@ class EvaluateConfig(Config):
         "that were edited.",
     )
     windows: WindowConfig = WindowConfig()
+    reading: ReadingConfig = ReadingConfig()
 
 
 class PredictConfig(Config):
@@ -71,8 +83,11 @@ class PredictConfig(Config):
     save_probabilities: bool = Field(
         False, description="Also write CASE_probabilities.nii.gz, 4-D, a class each."
     )
-    overwrite: bool = Field(False, description="Predict again what is there.")
+    overwrite: bool = Field(
+        False, description="Predict all scans, and replace any file."
+    )
     windows: WindowConfig = WindowConfig()
+    reading: ReadingConfig = ReadingConfig()
 
 
 class ComposeConfig(Config):

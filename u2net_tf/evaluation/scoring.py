@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Sequence
 
-from u2net_tf import files, migrations, schema
+import numpy as np
+
+from u2net_tf import migrations, parallel, schema, work_log
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.metrics import dice
 from u2net_tf.evaluation.tables import CaseScore
 from u2net_tf.file_format import FileFormat
+from u2net_tf.inference.label_maps import write_label_map
 from u2net_tf.inference.outputs import Outputs
-from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import MaybeNan, Text
 from u2net_tf.volumes import case as case_files
-from u2net_tf.volumes import msd, nifti
+from u2net_tf.volumes import msd
 
 
 def find_cases(domain: Domain, split: str, raw_dir: str | None) -> list[msd.Case]:
@@ -47,6 +49,7 @@ def score_domain(
     output_dir: pathlib.Path,
     *,
     overwrite: bool = False,
+    num_workers: int = 1,
     progress: Progress = silent,
 ) -> list[CaseScore]:
     """Predicts and scores cases on the grid of their images.
@@ -60,29 +63,37 @@ def score_domain(
       index: index of the domain.
       cases: the cases.
       output_dir: folder to write to.
-      overwrite: predict and score all cases again, and write over any label map.
+      overwrite: predict and score all cases again, and replace any label map.
+      num_workers: cases to read and preprocess ahead; see `parallel.map_ahead`.
       progress: shows how many cases are done.
 
     Raises:
       InputError: names the file, if a scan or a label map cannot be used, or if a label
-        map that would be written over was not written here or was edited since. The
+        map that would be replaced was not written here or was edited since. The
         latter is found before the first case is predicted.
     """
-    tasks = [_Task(predictor, index, case, output_dir) for case in cases]
-    known: list[dict[str, float] | None] = [None] * len(tasks)
-    if not overwrite:
-        known = [task.known_score() for task in tasks]
-        for task, score in zip(tasks, known, strict=True):
-            if score is None:
-                task.outputs.check_ours()
     domain = predictor.spec.plan.domains[index]
-    scores = []
-    pairs = zip(tasks, known, strict=True)
-    for task, score in progress(pairs, domain.name, total=len(tasks), unit="case"):
-        if score is None:
-            score = task.score()
-        scores.append(CaseScore(domain.name, task.case.name, score))
-    return scores
+    jobs = [_ScoringJob(predictor, index, case, output_dir) for case in cases]
+    scores: dict[_ScoringJob, dict[str, float]] = {}
+    if not overwrite:
+        for job in jobs:
+            score = job.known_score()
+            if score is not None:
+                scores[job] = score
+    pending = [job for job in jobs if job not in scores]
+    if not overwrite:
+        for job in pending:
+            job.outputs.require_unedited()
+    with parallel.map_ahead(
+        _ScoringJob.read, pending, num_workers=num_workers
+    ) as contents:
+        for job, (scan, reference) in progress(
+            contents, domain.name, total=len(jobs), initial=len(scores), unit="case"
+        ):
+            scores[job] = job.score(scan, reference)
+            # Freed before the next ones are waited for.
+            del scan, reference
+    return [CaseScore(domain.name, job.case.name, scores[job]) for job in jobs]
 
 
 @schema.model
@@ -107,7 +118,7 @@ SCORE = FileFormat(
 )
 
 
-class _Task:
+class _ScoringJob:
     """A case to score, its label map and its score."""
 
     def __init__(
@@ -122,45 +133,37 @@ class _Task:
         self._index = index
         self._domain = predictor.spec.plan.domains[index]
         folder = output_dir / "predictions" / self._domain.name
-        self._path = folder / f"{case.name}.nii.gz"
+        label_map = folder / f"{case.name}.nii.gz"
         self._score_path = (
             output_dir / ".scores" / self._domain.name / f"{case.name}.json"
         )
         self._key = predictor.key(index, [case.image_path, case.label_path])
-        self.outputs = Outputs(folder, case.name, [self._path], self._key)
-        self._adopt()
+        self.outputs = Outputs(folder, case.name, [label_map], self._key)
+        content = self._read_score()
+        if content and migrations.is_label_map_as_scored(label_map, self._score_path):
+            self.outputs.adopt(content.key)
 
     def known_score(self) -> dict[str, float] | None:
         """Dice by label, if it is that of the label map as it is now."""
-        if not self.outputs.are_there() or self.outputs.edited():
+        if not self.outputs.is_complete() or self.outputs.edited():
             return None
         content = self._read_score()
         return content.dice if content and content.key == self._key else None
 
-    def score(self) -> dict[str, float]:
-        """Predicts the case; returns the Dice by label."""
+    def read(self) -> tuple[PreparedScan, np.ndarray]:
+        """The scan, and the class indices of its reference."""
         image = case_files.read_image([self.case.image_path], self._domain)
         reference = case_files.read_labels(self.case.label_path, image, self._domain)
-        classes = self._predictor.predict(image, self._index).classes
-        labels = case_files.raw_labels(classes, self._domain)
-        self.outputs.begin()
-        nifti.save_labels(self._path, labels, image.grid)
-        self.outputs.finish()
+        return prepare_scan(image, self._domain), reference
+
+    def score(self, scan: PreparedScan, reference: np.ndarray) -> dict[str, float]:
+        """Predicts the case; returns the Dice by label."""
+        classes = write_label_map(self._predictor, self._index, scan, self.outputs)
         values = dice(reference, classes, num_classes=self._domain.num_classes)
         names = [label.name for label in self._domain.labels[1:]]
         score = dict(zip(names, values.tolist(), strict=True))
-        content = SCORE.to_dict(Score(self._key, score))
-        files.write_text(self._score_path, json.dumps(content))
+        work_log.write_record(self._score_path, SCORE, Score(self._key, score))
         return score
 
-    def _adopt(self) -> None:
-        content = self._read_score()
-        if content and migrations.is_label_map_as_scored(self._path, self._score_path):
-            self.outputs.adopt(content.key)
-
     def _read_score(self) -> Score | None:
-        """None if there is none, or one left by a machine that went down."""
-        try:
-            return SCORE.load(self._score_path)
-        except (OSError, InputError):
-            return None
+        return work_log.read_record(self._score_path, SCORE)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from tabulate import SEPARATING_LINE, tabulate
 
 from u2net_tf import migrations, schema
 from u2net_tf.file_format import FileFormat
@@ -111,8 +112,7 @@ def mean_dice(rows: Sequence[ClassScore]) -> float:
 
 def format_table(rows: Sequence[ClassScore]) -> str:
     """The paper's Table 2, a row per class: Dice in %."""
-    cells = [("domain", "class", "Dice %", "± sd", "cases", "absent")]
-    cells += [
+    cells: list[tuple[str, ...] | str] = [
         (
             row.domain,
             row.label,
@@ -123,24 +123,22 @@ def format_table(rows: Sequence[ClassScore]) -> str:
         )
         for row in rows
     ]
-    cells.append(("mean of the classes", "", _percent(mean_dice(rows)), "", "", ""))
-    widths = [max(len(row[k]) for row in cells) for k in range(6)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if k < 2 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    rule = "-" * max(len(line) for line in lines)
-    text = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+    mean = _percent(mean_dice(rows))
+    cells += [SEPARATING_LINE, ("mean of the classes", "", mean, "", "", "")]
+    text = tabulate(
+        cells,
+        headers=("domain", "class", "Dice %", "± sd", "cases", "absent"),
+        tablefmt="simple",
+        colalign=("left", "left", *["right"] * 4),
+        disable_numparse=True,
+    )
     absent = sum(row.num_absent for row in rows)
     if absent:
-        text.append(
-            f"absent: {absent} times neither mask holds the class; such a Dice is not "
-            "defined and left out of the mean"
+        text += (
+            f"\nabsent: {absent} times neither mask holds the class; such a Dice is "
+            "not defined and left out of the mean"
         )
-    return "\n".join(text)
+    return text
 
 
 def cases_to_csv(scores: Sequence[CaseScore]) -> str:
@@ -155,7 +153,9 @@ def cases_to_csv(scores: Sequence[CaseScore]) -> str:
     return stream.getvalue()
 
 
-def summary_to_json(rows: Sequence[ClassScore], *, split: str, checkpoint: str) -> str:
+def summary_to_json(
+    rows: Sequence[ClassScore], *, split: Split, checkpoint: str
+) -> str:
     """The table as JSON; an undefined number is null."""
     summary = Summary(split, checkpoint, mean_dice(rows), tuple(rows))
     return json.dumps(SUMMARY.to_dict(summary), indent=1, ensure_ascii=False) + "\n"

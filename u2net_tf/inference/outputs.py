@@ -1,17 +1,17 @@
 """What label maps were made with, so that none is made twice and none is lost.
 
 A record beside the outputs of a scan, `.predicted/NAME.json`, holds the key of what
-they were made with and the stamps of the files as they were written.
+they were made with and the signatures of the files as they were written.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 
-from u2net_tf import files, migrations, schema
+from pydantic import Field
+
+from u2net_tf import files, migrations, schema, work_log
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 
@@ -22,12 +22,14 @@ class Record:
 
     Attributes:
       key: of what they were made with; None while they are being written.
-      stamps: file name -> size and time of last change when it was written.
+      signatures: file name -> size and modification time when it was written.
       pending: names of files that are being written.
     """
 
     key: str | None = None
-    stamps: dict[str, files.Stamp] = dataclasses.field(default_factory=dict)
+    signatures: dict[str, files.FileSignature] = Field(
+        default_factory=dict, alias="stamps"
+    )
     pending: tuple[str, ...] = ()
 
 
@@ -44,10 +46,10 @@ class Outputs:
     """The files that are written for one scan.
 
     Args:
-      folder: where they lie.
+      folder: where they are written.
       name: of the scan.
       paths: the files.
-      key: changes whenever what is written would.
+      key: `work_log.work_key` of what they are made from.
     """
 
     def __init__(
@@ -62,35 +64,35 @@ class Outputs:
         self._record_path = folder / ".predicted" / f"{name}.json"
         self._key = key
 
-    def are_there(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether all were made with the same key. They may have been edited since."""
         record = self._read()
         return record.key == self._key and all(
-            path.name in record.stamps and path.is_file() for path in self.paths
+            path.name in record.signatures and path.is_file() for path in self.paths
         )
 
     def edited(self) -> list[pathlib.Path]:
-        """Those that were written here and are other files now."""
-        stamps = self._read().stamps
+        """The files that were written here and have changed since."""
+        signatures = self._read().signatures
         return [
             path
             for path in self.paths
             if path.is_file()
-            and path.name in stamps
-            and files.stamps([path]) != [stamps[path.name]]
+            and path.name in signatures
+            and files.file_signatures([path]) != [signatures[path.name]]
         ]
 
-    def check_ours(self) -> None:
-        """Checks that nothing would be written over but what was written here before.
+    def require_unedited(self) -> None:
+        """Checks that only files that were written here would be replaced.
 
         Raises:
-          InputError: names a file that is somebody else's, or was edited.
+          InputError: names a file that was not written here, or was edited since.
         """
         record = self._read()
         for path in self.paths:
-            (stamp,) = files.stamps([path])
-            known = record.stamps.get(path.name)
-            if stamp is None or stamp == known or path.name in record.pending:
+            (signature,) = files.file_signatures([path])
+            known = record.signatures.get(path.name)
+            if signature is None or signature == known or path.name in record.pending:
                 continue
             raise InputError(
                 path,
@@ -100,36 +102,35 @@ class Outputs:
             )
 
     def adopt(self, key: str) -> None:
-        """Takes what is there for files written here, unless there is a record.
+        """Records existing files as written here, unless there is a record.
 
         Args:
           key: what they were made with.
         """
         if not self._record_path.is_file():
-            stamps = {path.name: files.stamps([path])[0] for path in self.paths}
-            self._write(Record(key, stamps))
+            signatures = {
+                path.name: files.file_signatures([path])[0] for path in self.paths
+            }
+            self._write(Record(key, signatures))
 
     def begin(self) -> None:
-        """Call it before the first is written: whatever is there now is not whole."""
+        """Records that the files are incomplete, before the first is written."""
         names = tuple(path.name for path in self.paths)
-        self._write(Record(None, self._read().stamps, names))
+        self._write(Record(None, self._read().signatures, names))
 
     def finish(self) -> None:
-        """Call it after the last; removes what was left of an earlier prediction."""
+        """Records the files as complete; removes others of an earlier prediction."""
         names = [path.name for path in self.paths]
-        for name, stamp in self._read().stamps.items():
+        for name, signature in self._read().signatures.items():
             path = self._folder / name
-            if name not in names and files.stamps([path]) == [stamp]:
+            if name not in names and files.file_signatures([path]) == [signature]:
                 path.unlink()
-        stamps = dict(zip(names, files.stamps(self.paths), strict=True))
-        self._write(Record(self._key, stamps))
+        signatures = dict(zip(names, files.file_signatures(self.paths), strict=True))
+        self._write(Record(self._key, signatures))
 
     def _write(self, record: Record) -> None:
-        files.write_text(self._record_path, json.dumps(RECORD.to_dict(record)))
+        work_log.write_record(self._record_path, RECORD, record)
 
     def _read(self) -> Record:
-        """Empty if there is none, or one that cannot be read: then nothing is ours."""
-        try:
-            return RECORD.load(self._record_path)
-        except (OSError, InputError):
-            return Record()
+        """Empty if there is none that can be read: then no file was written here."""
+        return work_log.read_record(self._record_path, RECORD) or Record()

@@ -1,23 +1,19 @@
-"""From a scan to a label map, with a trained network."""
+"""From a scan to a label map, with a network that a backend runs. No TensorFlow."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
-import tensorflow as tf
 
-from u2net_tf import files
+from u2net_tf import files, work_log
 from u2net_tf.inference.windows import Box, predict_volume
-from u2net_tf.models.checkpoints import load_network
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.networks.ops.resizing import resize_image
+from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes.components import clean_labels
@@ -27,6 +23,67 @@ from u2net_tf.volumes.crop_and_resample import (
     restore_probabilities,
 )
 from u2net_tf.volumes.nifti import Volume
+
+
+class Backend(Protocol):
+    """Runs a trained network.
+
+    Attributes:
+      spec: what the model is.
+      fingerprint: of everything else that probabilities depend on: weights, precision.
+      checkpoint: path of the weights; "" if they come from elsewhere.
+    """
+
+    spec: ModelSpec
+    fingerprint: str
+    checkpoint: str
+
+    def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
+        """Class probabilities of windows.
+
+        Args:
+          windows: (N, *patch_size, C) float32, of the domain's patch size.
+          domain: index of the domain.
+
+        Returns:
+          (N, *patch_size, K) float32. It may be read-only.
+        """
+        ...
+
+
+@dataclasses.dataclass
+class PreparedScan:
+    """A scan, ready for the network.
+
+    Attributes:
+      raw: the volume as it was read.
+      image: (z, y, x, C) float32, preprocessed; None once `take_image` gave it away.
+      placement: where the image lies in the raw volume.
+    """
+
+    raw: Volume
+    image: np.ndarray | None
+    placement: Placement
+
+    def take_image(self) -> np.ndarray:
+        """Gives the image away, so that it can be freed while the scan is in use."""
+        image, self.image = self.image, None
+        if image is None:
+            raise ValueError("expected an image. Received: one that was taken before")
+        return image
+
+
+def prepare_scan(raw: Volume, domain: Domain) -> PreparedScan:
+    """Preprocesses a volume.
+
+    Args:
+      raw: as `volumes.case.read_image` returns it.
+      domain: gives the preprocessing.
+
+    Raises:
+      InputError: if the image is constant between its percentiles.
+    """
+    return PreparedScan(raw, *case_files.preprocess_case(raw, domain))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,74 +100,46 @@ class Prediction:
 
 
 class Predictor:
-    """Predicts volumes with a sliding window of half a patch.
+    """Predicts volumes with a sliding window.
 
     Args:
-      network: a `U2Net` with its weights.
-      spec: what it is.
+      backend: runs the network.
       overlap: of neighbouring windows, 0 to below 1.
       batch_size: windows per call of the network.
-      skip_empty: whether `predict` takes windows for background, and does not ask the
-        network, in which every voxel of the raw scan is 0 in all modalities.
-        Preprocessing crops such voxels away around the scan, and `restore_labels` makes
-        them background. In Hounsfield units air is not 0 and nothing is skipped.
-      fingerprint: of everything else that predictions depend on: weights, precision.
-      checkpoint: path of the weights; "" if they come from elsewhere.
+      skip_empty: whether `predict` skips windows in which every voxel of the raw scan
+        is 0 in all modalities, and labels them background. Preprocessing crops such
+        voxels away around the scan, and `restore_labels` makes them background. In
+        Hounsfield units air is not 0 and nothing is skipped.
       progress: shows how many windows of a volume are done.
     """
 
     def __init__(
         self,
-        network,
-        spec: ModelSpec,
+        backend: Backend,
         *,
         overlap: float = 0.5,
         batch_size: int = 1,
         skip_empty: bool = True,
-        fingerprint: str = "",
-        checkpoint: str = "",
         progress: Progress = silent,
     ):
-        self.network = network
-        self.spec = spec
+        self.backend = backend
         self.overlap = overlap
+        self.batch_size = batch_size
         self.skip_empty = skip_empty
-        self.checkpoint = checkpoint
-        self._fingerprint = fingerprint
-        self._batch_size = batch_size
         self._progress = progress
-        self._predict_windows = functools.cache(self._make_predict_windows)
 
-    @classmethod
-    def from_model_dir(
-        cls,
-        model_dir: str | os.PathLike,
-        *,
-        checkpoint: str = "newest",
-        precision: str = "float32",
-        **kwargs,
-    ) -> Predictor:
-        """Loads a checkpoint.
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model is."""
+        return self.backend.spec
 
-        Args:
-          model_dir: folder that training wrote.
-          checkpoint: see `load_network`.
-          precision: see `load_network`.
-          **kwargs: as for the class.
-
-        Raises:
-          InputError: if there is no whole checkpoint.
-        """
-        spec, network, path = load_network(
-            model_dir, checkpoint=checkpoint, precision=precision
-        )
-        # The plan lies in the checkpoint, so this covers the plan, too.
-        index = pathlib.Path(f"{path}.index").read_bytes()
-        fingerprint = f"{hashlib.sha256(index).hexdigest()} {precision}"
-        return cls(network, spec, fingerprint=fingerprint, checkpoint=path, **kwargs)
+    @property
+    def checkpoint(self) -> str:
+        """Path of the weights; "" if they come from elsewhere."""
+        return self.backend.checkpoint
 
     def key(self, domain: int, paths: Sequence[str | os.PathLike]) -> str:
-        """Changes whenever what is predicted from these files would.
+        """Key of what is predicted from these files; see `work_log.work_key`.
 
         Args:
           domain: index of the domain.
@@ -122,9 +151,10 @@ class Predictor:
             # Of a DICOM folder, each slice.
             found += sorted(path.iterdir()) if path.is_dir() else [path]
         name = self.spec.plan.names[domain]
-        settings = [self._fingerprint, self.overlap, self.skip_empty, name]
-        text = json.dumps([*settings, *map(str, found), files.stamps(found)])
-        return hashlib.sha256(text.encode()).hexdigest()
+        settings = [self.backend.fingerprint, self.overlap, self.skip_empty, name]
+        return work_log.work_key(
+            [*settings, *map(str, found)], files.file_signatures(found)
+        )
 
     def probabilities(self, image: np.ndarray, domain: int) -> np.ndarray:
         """Class probabilities of a preprocessed volume.
@@ -136,7 +166,9 @@ class Predictor:
         Returns:
           (z, y, x, K) float32.
         """
-        return self._predict_volume(image, domain, with_probabilities=True)[1]
+        _, probabilities = self._predict_volume(image, domain, with_probabilities=True)
+        assert probabilities is not None  # as they were asked for
+        return probabilities
 
     def classes(self, image: np.ndarray, domain: int) -> np.ndarray:
         """Class indices of a preprocessed volume, not cleaned up.
@@ -163,57 +195,55 @@ class Predictor:
         Raises:
           InputError: if the image is constant between its percentiles.
         """
+        scan = prepare_scan(image, self.spec.plan.domains[domain])
+        return self.predict_prepared(
+            scan, domain, with_probabilities=with_probabilities
+        )
+
+    def predict_prepared(
+        self, scan: PreparedScan, domain: int, *, with_probabilities: bool = False
+    ) -> Prediction:
+        """As `predict`, of a scan that was preprocessed before.
+
+        Args:
+          scan: as `prepare_scan` returns it. Its image is taken.
+          domain: index of the domain.
+          with_probabilities: whether to keep them.
+        """
         plan = self.spec.plan.domains[domain]
-        prepared, placement = case_files.preprocess_case(image, plan)
+        # Not held any longer while label map and probabilities are restored.
         classes, probabilities = self._predict_volume(
-            prepared,
+            scan.take_image(),
             domain,
-            is_empty=_emptiness(image, placement) if self.skip_empty else None,
+            is_empty=_emptiness(scan.raw, scan.placement) if self.skip_empty else None,
             with_probabilities=with_probabilities,
         )
-        # Not held any longer while label map and probabilities are restored.
-        del prepared
         classes = clean_labels(
             classes, [label.keep_components for label in plan.labels]
         )
         return Prediction(
-            classes=restore_labels(classes, placement),
+            classes=restore_labels(classes, scan.placement),
             probabilities=(
-                restore_probabilities(probabilities, placement)
-                if with_probabilities
-                else None
+                None
+                if probabilities is None
+                else restore_probabilities(probabilities, scan.placement)
             ),
         )
 
-    def _predict_volume(self, image: np.ndarray, domain: int, **options):
+    def _predict_volume(
+        self, image: np.ndarray, domain: int, **options: Any
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         plan = self.spec.plan.domains[domain]
         return predict_volume(
             image,
-            self._predict_windows(domain),
+            lambda windows: self.backend.predict_windows(windows, domain),
             patch_size=plan.patch_size,
             num_classes=plan.num_classes,
             overlap=self.overlap,
-            batch_size=self._batch_size,
+            batch_size=self.batch_size,
             progress=self._progress,
             **options,
         )
-
-    def _make_predict_windows(self, domain: int) -> Callable[[np.ndarray], np.ndarray]:
-        """Windows of the domain's patch size -> their probabilities."""
-        plan = self.spec.plan.domains[domain]
-        size = self.spec.network_patch_size(domain)
-        signature = tf.TensorSpec([None, *plan.patch_size, plan.num_modalities])
-
-        @tf.function(input_signature=[signature])
-        def predict_windows(windows: tf.Tensor) -> tf.Tensor:
-            patches = resize_image(windows, size, method=self.spec.resize_method)
-            logits = self.network(patches, domain=domain, training=False)
-            probabilities = tf.nn.softmax(logits)
-            # Linear whatever the image's method: cubic leaves the range 0 to 1.
-            return resize_image(probabilities, plan.patch_size, method="linear")
-
-        # On a CPU this is the tensor's own memory; `numpy` would copy it.
-        return lambda windows: np.asarray(predict_windows(windows))
 
 
 def _emptiness(image: Volume, placement: Placement) -> Callable[[Box], bool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -142,7 +142,9 @@ class _Windows:
     boxes: list[Box]
 
     @classmethod
-    def over(cls, shape, patch_size, overlap) -> _Windows:
+    def over(
+        cls, shape: Sequence[int], patch_size: Sequence[int], overlap: float
+    ) -> _Windows:
         inner, slices = [], []
         for size, patch in zip(shape, patch_size, strict=True):
             covered = min(size, patch)
@@ -150,7 +152,10 @@ class _Windows:
             inner.append(slice(gap, gap + covered))
             starts = window_starts(size, covered, max(1, round(patch * (1 - overlap))))
             slices.append([slice(start, start + covered) for start in starts])
-        return cls(tuple(patch_size), tuple(inner), list(itertools.product(*slices)))
+        z, y, x = inner
+        depth, height, width = patch_size
+        boxes = list(itertools.product(slices[0], slices[1], slices[2]))
+        return cls((depth, height, width), (z, y, x), boxes)
 
     @property
     def are_padded(self) -> bool:
@@ -159,7 +164,9 @@ class _Windows:
             for part, patch in zip(self.inner, self.patch_size, strict=True)
         )
 
-    def cut(self, image, boxes, fill) -> np.ndarray:
+    def cut(
+        self, image: np.ndarray, boxes: list[Box], fill: np.ndarray | None
+    ) -> np.ndarray:
         """(N, *patch_size, C): windows of the image, with `fill` where it ends."""
         windows = np.empty((len(boxes), *self.patch_size, image.shape[3]), image.dtype)
         if self.are_padded:
@@ -172,7 +179,9 @@ class _Windows:
 class _Blended:
     """Adds up weighted probabilities, and finishes the planes that are complete."""
 
-    def __init__(self, windows: _Windows, shape, num_classes: int, keep: bool):
+    def __init__(
+        self, windows: _Windows, shape: Sequence[int], num_classes: int, keep: bool
+    ):
         weights = blending_weights(windows.patch_size)[windows.inner]
         self._inner = windows.inner
         self._sums = _WeightSums(windows.boxes, weights, shape) if keep else None
@@ -187,7 +196,9 @@ class _Blended:
         self._classes = np.empty(shape, np.uint8)
         self._num_finished = 0
 
-    def add(self, batch: list[tuple[Box, bool]], predicted) -> None:
+    def add(
+        self, batch: list[tuple[Box, bool]], predicted: Iterable[np.ndarray]
+    ) -> None:
         """Adds windows, of which those that are not empty have been predicted."""
         rows = iter(predicted)
         for box, empty in batch:
@@ -199,13 +210,13 @@ class _Blended:
         self._finish_planes(len(self._classes))
         return self._classes, None if self._sums is None else self._total
 
-    def _add(self, box, probabilities) -> None:
+    def _add(self, box: Box, probabilities: np.ndarray) -> None:
         # Plane by plane, what is in between stays in the cache.
         product = np.empty(probabilities.shape[1:], np.float32)
         depth = len(self._total)
         for k, z in enumerate(range(box[0].start, box[0].stop)):
             np.multiply(probabilities[k], self._weights[k], out=product)
-            self._total[(z % depth, *box[1:])] += product
+            self._total[z % depth, box[1], box[2]] += product
 
     def _finish_planes(self, stop: int) -> None:
         for z in range(self._num_finished, stop):
@@ -226,12 +237,12 @@ class _WeightSums:
     it is held for the depth of one window.
     """
 
-    def __init__(self, boxes: list[Box], weights: np.ndarray, shape):
+    def __init__(self, boxes: list[Box], weights: np.ndarray, shape: Sequence[int]):
         self._starts = sorted({box[0].start for box in boxes})
         self._layer = np.zeros((len(weights), *shape[1:]), np.float32)
         for box in boxes:
             if box[0].start == 0:
-                self._layer[(slice(None), *box[1:])] += weights
+                self._layer[:, box[1], box[2]] += weights
 
     def plane(self, z: int) -> np.ndarray:
         """(y, x) float32."""
@@ -239,7 +250,9 @@ class _WeightSums:
         return sum(self._layer[z - s] for s in self._starts if s <= z < s + depth)
 
 
-def _batches(boxes, is_empty, batch_size) -> Iterator[list[tuple[Box, bool]]]:
+def _batches(
+    boxes: list[Box], is_empty: Callable[[Box], bool] | None, batch_size: int
+) -> Iterator[list[tuple[Box, bool]]]:
     """Windows in order and whether each is empty, `batch_size` that are not at a time.
 
     The last batch may have fewer.
@@ -256,7 +269,9 @@ def _batches(boxes, is_empty, batch_size) -> Iterator[list[tuple[Box, bool]]]:
         yield batch
 
 
-def _predict(predict: PredictFunction, windows: np.ndarray, num_classes: int):
+def _predict(
+    predict: PredictFunction, windows: np.ndarray, num_classes: int
+) -> np.ndarray:
     predicted = predict(windows)
     expected = (*windows.shape[:4], num_classes)
     if predicted.shape != expected:

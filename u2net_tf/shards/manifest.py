@@ -17,7 +17,7 @@ import pydantic
 from u2net_tf import migrations, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
-from u2net_tf.files import Stamps
+from u2net_tf.files import FileSignature
 from u2net_tf.plan.domains import Domain, Plan, Preprocessing
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.schema import Count, Length, Size, Text
@@ -91,7 +91,7 @@ class Manifest:
     cases: tuple[CaseEntry, ...]
     skipped: dict[str, str]
     shard_size_mb: Length | None = None
-    raw_stamps: dict[str, Stamps] = dataclasses.field(default_factory=dict)
+    raw_stamps: dict[str, list[FileSignature]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for entry in self.cases:

@@ -17,6 +17,7 @@ from absl import logging
 
 from u2net_tf.config.training import RunningConfig
 from u2net_tf.errors import StoppedError
+from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.models import best
@@ -85,7 +86,9 @@ class Run:
                 **(identity or {}),
             },
         )
-        self._predictor = Predictor(trainer.network, spec, progress=progress)
+        self._predictor = Predictor(
+            KerasBackend(trainer.network, spec), progress=progress
+        )
         self._progress = progress
         self.model_dir = pathlib.Path(config.run.model_dir)
         self.minutes = 0.0

@@ -109,7 +109,7 @@ class Monitor:
                 "be read: %d",
                 self._path,
                 problem,
-                files.set_aside(self._path),
+                files.rename_as_damaged(self._path),
                 len(rows),
             )
         return rows

@@ -153,7 +153,7 @@ def finish(run: Run, config: RunningConfig, *, started: float) -> None:
                 "before is not known",
                 path,
                 problem,
-                files.set_aside(path),
+                files.rename_as_damaged(path),
             )
         elif changes := flagfile.changes(before, flags_text):
             logging.warning(

@@ -1,0 +1,146 @@
+"""Preprocesses a case in a worker and leaves it as a part file.
+
+An interrupted conversion finds its part files again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from u2net_tf import files, work_log
+from u2net_tf.errors import InputError
+from u2net_tf.files import FileSignature
+from u2net_tf.plan.domains import Domain
+from u2net_tf.shards.manifest import ImageDtype, fingerprint
+from u2net_tf.volumes import case as case_files
+from u2net_tf.volumes import crop_and_resample, msd
+
+# Protocol buffers, which records are, end at 2 GiB; some of it is for the other fields.
+LARGEST_RECORD_BYTES = 2**31 - 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class ConversionJob:
+    """One case to preprocess.
+
+    Attributes:
+      domain: the case's domain.
+      case: where its files are.
+      group: group of the plan that the case is in: a fold or a split.
+      image_dtype: type that the image is stored in.
+      signatures: of the raw files, image first, when the conversion started.
+      part: file to write.
+    """
+
+    domain: Domain
+    case: msd.Case
+    group: str
+    image_dtype: ImageDtype
+    signatures: list[FileSignature]
+    part: pathlib.Path
+
+    @property
+    def raw_paths(self) -> tuple[pathlib.Path, pathlib.Path]:
+        """The raw files: image and label map."""
+        return self.case.image_path, self.case.label_path
+
+    @property
+    def key(self) -> str:
+        """Key of the part; see `work_log.work_key`."""
+        settings = [fingerprint(self.domain), self.image_dtype]
+        return work_log.work_key(
+            [*settings, list(map(str, self.raw_paths))], self.signatures
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PreprocessedCase:
+    """The content of a part file.
+
+    Attributes:
+      image: (z, y, x, C) in the job's type.
+      labels: (z, y, x) uint8 class indices.
+      provenance: fields of the manifest's `CaseEntry` that say what the case was made
+        from.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    provenance: dict[str, Any]
+
+
+def write_part(job: ConversionJob) -> InputError | None:
+    """Writes the part of one case, unless it exists already.
+
+    Returns:
+      What is wrong with the case, naming the file; None if nothing is.
+    """
+    if _is_done(job):
+        return None
+    try:
+        _write_part(job)
+    except InputError as error:
+        return error
+    return None
+
+
+def load_part(path: pathlib.Path) -> PreprocessedCase:
+    """Reads what `write_part` wrote."""
+    with np.load(path) as part:
+        provenance = json.loads(str(part["origin"]))
+        return PreprocessedCase(part["image"], part["labels"], provenance)
+
+
+def _is_done(job: ConversionJob) -> bool:
+    if not job.part.is_file():
+        return False
+    try:
+        # NumPy does not close a damaged file that it has opened itself.
+        with job.part.open("rb") as file, np.load(file) as part:
+            return str(part["key"]) == job.key
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        # Left by a machine that went down; it is made again.
+        return False
+
+
+def _write_part(job: ConversionJob) -> None:
+    for path in job.raw_paths:
+        if not path.is_file():
+            raise InputError(path, expected="a file", received="no such file")
+    image = case_files.read_image([job.case.image_path], job.domain)
+    labels = case_files.read_labels(job.case.label_path, image, job.domain)
+    prepared, placement = case_files.preprocess_case(image, job.domain)
+    stored = prepared.astype(job.image_dtype, copy=False)
+    size = stored.nbytes + prepared[..., 0].size
+    if size > LARGEST_RECORD_BYTES:
+        raise InputError(
+            job.case.image_path,
+            expected=f"at most {LARGEST_RECORD_BYTES} bytes after preprocessing",
+            received=f"{size} (shape {prepared.shape} as {job.image_dtype})",
+            hint="Use `image_dtype`=float16 or a coarser spacing_mm in the plan",
+        )
+    provenance = {
+        "files": list(map(str, job.raw_paths)),
+        "raw_shape": placement.raw_shape,
+        "raw_spacing_mm": image.spacing_mm,
+        "raw_orientation": image.grid.axis_codes,
+        "raw_affine": image.grid.affine.tolist(),
+        "crop_start": placement.crop_start,
+        "crop_shape": placement.crop_shape,
+        "shape": placement.shape,
+        "spacing_mm": job.domain.spacing_mm,
+    }
+    with files.written_whole(job.part) as partial, partial.open("wb") as stream:
+        np.savez(
+            stream,
+            key=job.key,
+            origin=json.dumps(provenance),
+            image=stored,
+            labels=crop_and_resample.preprocess_labels(labels, placement),
+        )

@@ -1,0 +1,75 @@
+"""A plan as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from data_prep.plan.plan_domain import PlannedDomain
+from u2net_tf.plan.domains import Domain, Preprocessing
+
+_LEFT, _RIGHT = "left", "right"
+# Title and alignment of each column.
+_COLUMNS = {
+    "domain (z × y × x)": _LEFT,
+    "spacing mm": _LEFT,
+    "median shape": _LEFT,
+    "patch": _LEFT,
+    "pools": _LEFT,
+    "batch": _RIGHT,
+    "train": _RIGHT,
+    "validation": _RIGHT,
+    "test": _RIGHT,
+    "settings": _LEFT,
+}
+
+
+def format_plan(planned: Sequence[PlannedDomain]) -> str:
+    """A table of the domains, and a line for each thing that the user should know."""
+    rows = [_row(item.domain, item.settings_from) for item in planned]
+    table = tabulate(
+        rows,
+        headers=list(_COLUMNS),
+        tablefmt="simple",
+        colalign=list(_COLUMNS.values()),
+        disable_numparse=True,
+    )
+    changed = _changed_preprocessing(planned[0].domain.preprocessing)
+    lines = [f"preprocessing: {', '.join(changed)}"] if changed else []
+    notes = [note for item in planned for note in item.notes]
+    return "\n".join([table, *lines, *notes])
+
+
+def _row(domain: Domain, settings_from: str) -> list[object]:
+    return [
+        domain.name,
+        _triple(f"{size:.3g}" for size in domain.spacing_mm),
+        _triple(domain.median_shape),
+        _triple(domain.patch_size),
+        ",".join(map(str, domain.pools)),
+        domain.batch_size,
+        _training_cases(domain),
+        len(domain.validation),
+        len(domain.test),
+        settings_from,
+    ]
+
+
+def _training_cases(domain: Domain) -> str:
+    """How many cases there are to train on, and in how many folds."""
+    count = len(domain.with_fold(None).train)
+    return f"{count} in {len(domain.folds)} folds" if domain.folds else str(count)
+
+
+def _changed_preprocessing(preprocessing: Preprocessing) -> list[str]:
+    """The settings of all domains that differ from the paper's."""
+    return [
+        f"{name}={getattr(preprocessing, name)}"
+        for name in ("intensity_floor", "statistics_over", "size_rounding")
+        if getattr(preprocessing, name) != getattr(Preprocessing(), name)
+    ]
+
+
+def _triple(values: Iterable[object]) -> str:
+    return " × ".join(str(value) for value in values)

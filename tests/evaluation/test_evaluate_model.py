@@ -1,0 +1,97 @@
+import json
+import pathlib
+import types
+
+import pytest
+import toy
+
+from u2net_tf.config.inference import EvaluateConfig
+from u2net_tf.errors import InputError
+from u2net_tf.evaluation import evaluate_model as module
+from u2net_tf.evaluation.evaluate_model import evaluate_model
+from u2net_tf.evaluation.tables import CaseScore
+from u2net_tf.plan.domains import Plan
+
+
+@pytest.fixture
+def models(tiny_data, monkeypatch, tmp_path):
+    """Independent models of the two domains; keeps what each is asked to do."""
+    folders = {domain.name: tmp_path / domain.name for domain in toy.PLAN.domains}
+    plans = {folders[domain.name]: Plan((domain,)) for domain in tiny_data.plan.domains}
+    calls = []
+
+    def load(folder, settings, *, progress):
+        calls.append(("load", folder.name, settings.overlap, progress))
+        spec = types.SimpleNamespace(plan=plans[folder])
+        return types.SimpleNamespace(spec=spec, checkpoint=f"of {folder.name}")
+
+    def score(predictor, index, cases, output_dir, **options):
+        domain = predictor.spec.plan.domains[index]
+        calls.append((domain.name, [case.name for case in cases], output_dir, options))
+        dice = {label.name: 0.5 for label in domain.labels[1:]}
+        return [CaseScore(domain.name, case.name, dice) for case in cases]
+
+    monkeypatch.setattr(module, "serving", lambda model_dir: folders)
+    monkeypatch.setattr(
+        module,
+        "load_spec",
+        lambda folder, checkpoint: types.SimpleNamespace(plan=plans[folder]),
+    )
+    monkeypatch.setattr(module.keras, "load_predictor", load)
+    monkeypatch.setattr(module.scoring, "score_domain", score)
+    return calls
+
+
+def configure(tmp_path, **settings):
+    return EvaluateConfig.from_flat({"model_dir": str(tmp_path / "model"), **settings})
+
+
+def test_each_domain_is_scored_with_its_model(models, tmp_path):
+    found = evaluate_model(configure(tmp_path), progress="progress")
+    output_dir = tmp_path / "model" / "test"
+    options = {"overwrite": False, "num_workers": 1, "progress": "progress"}
+    assert models == [
+        ("load", "Task91_One", 0.5, "progress"),
+        ("Task91_One", ["one_5"], output_dir, options),
+        ("load", "Task92_Two", 0.5, "progress"),
+        ("Task92_Two", ["two_2"], output_dir, options),
+    ]
+    assert [row.label for row in found.rows] == ["organ", "rim", "core"]
+    assert found.num_cases == 2
+    assert found.checkpoint == "of Task91_One, of Task92_Two"
+    assert found.output_dir == output_dir
+    summary = json.loads((output_dir / "summary.json").read_text())
+    assert (summary["split"], summary["checkpoint"]) == ("test", found.checkpoint)
+    assert len((output_dir / "dice.csv").read_text().splitlines()) == 4
+
+
+def test_settings_are_passed_on(models, tmp_path):
+    config = configure(
+        tmp_path,
+        output_dir=str(tmp_path / "out"),
+        domains=("Task91_One",),
+        split="validation",
+        overlap=0.25,
+        overwrite=True,
+        num_workers=3,
+    )
+    evaluate_model(config)
+    loaded, scored = models
+    assert loaded[:3] == ("load", "Task91_One", 0.25)
+    name, cases, output_dir, options = scored
+    assert (name, output_dir) == ("Task91_One", pathlib.Path(tmp_path / "out"))
+    assert len(cases) == 2
+    assert (options["overwrite"], options["num_workers"]) == (True, 3)
+
+
+def test_nothing_to_score_is_an_error_before_a_model_is_loaded(models, tmp_path):
+    config = configure(tmp_path, domains=("Task92_Two",), split="validation")
+    with pytest.raises(InputError, match="`split`: expected cases in 'validation'"):
+        evaluate_model(config)
+    assert models == []
+
+
+def test_a_missing_scan_is_an_error_before_a_model_is_loaded(models, tmp_path):
+    with pytest.raises(InputError, match="no/Task91_One/dataset.json"):
+        evaluate_model(configure(tmp_path, raw_dir=str(tmp_path / "no")))
+    assert models == []

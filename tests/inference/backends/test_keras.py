@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+from recorded_progress import RecordedProgress
+
+from u2net_tf.config.inference import WindowConfig
+from u2net_tf.errors import InputError
+from u2net_tf.inference.backends import keras
+from u2net_tf.inference.backends.keras import KerasBackend
+from u2net_tf.models.spec import ModelSpec
+
+SPEC = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
+
+
+def network(patches, *, domain, training):
+    """As many logits as the domain has classes."""
+    assert not training
+    return tf.repeat(patches[..., :1], SPEC.plan.domains[domain].num_classes, axis=-1)
+
+
+@pytest.fixture
+def model_dir(monkeypatch, tmp_path):
+    """A folder with a checkpoint of `network`; keeps what it was loaded with."""
+    asked = []
+
+    def load(folder, *, precision, checkpoint):
+        asked.append((folder, precision, checkpoint))
+        return SPEC, network, str(tmp_path / "step-1")
+
+    monkeypatch.setattr(keras, "load_network", load)
+    (tmp_path / "step-1.index").write_bytes(b"one")
+    return tmp_path, asked
+
+
+class TestFromModelDir:
+    def test_loads_what_it_is_asked_for(self, model_dir):
+        folder, asked = model_dir
+        backend = KerasBackend.from_model_dir(
+            "here", precision="mixed_bfloat16", checkpoint="best"
+        )
+        KerasBackend.from_model_dir("there")
+        assert asked == [
+            ("here", "mixed_bfloat16", "best"),
+            ("there", "float32", "newest"),
+        ]
+        assert backend.spec is SPEC
+        assert backend.network is network
+        assert backend.checkpoint == str(folder / "step-1")
+
+    def test_fingerprint_changes_with_weights_and_precision(self, model_dir):
+        found = [KerasBackend.from_model_dir("here").fingerprint]
+        assert KerasBackend.from_model_dir("here").fingerprint == found[0]
+        half = KerasBackend.from_model_dir("here", precision="mixed_float16")
+        found.append(half.fingerprint)
+        (model_dir[0] / "step-1.index").write_bytes(b"two")
+        found.append(KerasBackend.from_model_dir("here").fingerprint)
+        assert len(set(found)) == 3
+
+
+class TestPredictWindows:
+    @pytest.mark.parametrize("domain", [0, 1])
+    def test_are_probabilities_of_the_domain(self, domain):
+        plan = SPEC.plan.domains[domain]
+        shape = (2, *plan.patch_size, plan.num_modalities)
+        found = KerasBackend(network, SPEC).predict_windows(
+            np.zeros(shape, np.float32), domain
+        )
+        assert found.shape == (2, *plan.patch_size, plan.num_classes)
+        np.testing.assert_allclose(found, 1 / plan.num_classes, rtol=1e-6)
+
+
+def test_predictor_takes_the_settings(model_dir):
+    progress = RecordedProgress()
+    settings = WindowConfig(
+        precision="mixed_bfloat16",
+        checkpoint="best",
+        overlap=0.75,
+        batch_size=2,
+        skip_empty=False,
+    )
+    predictor = keras.load_predictor("here", settings, progress=progress)
+    assert model_dir[1] == [("here", "mixed_bfloat16", "best")]
+    assert (predictor.overlap, predictor.batch_size) == (0.75, 2)
+    assert not predictor.skip_empty
+    assert keras.load_predictor("here", WindowConfig()).skip_empty
+    size = SPEC.plan.domains[0].patch_size
+    predictor.classes(np.zeros((*size, 1), np.float32), 0)
+    assert progress.counts == [("windows", "window", 1)]
+
+
+def test_model_of_a_domain(monkeypatch, tmp_path):
+    folders = {"one": tmp_path, "two": tmp_path / "two"}
+    monkeypatch.setattr(keras, "serving", lambda model_dir: folders)
+    assert keras.find_model(tmp_path, "two") == tmp_path / "two"
+    with pytest.raises(InputError, match="`domain`: expected one of one, two"):
+        keras.find_model(tmp_path, "three")

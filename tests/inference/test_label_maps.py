@@ -1,0 +1,144 @@
+import logging
+
+import nibabel as nib
+import numpy as np
+import pytest
+import toy
+from recorded_progress import RecordedProgress
+
+from u2net_tf.errors import InputError
+from u2net_tf.inference import label_maps
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.scans import Scan
+from u2net_tf.models.spec import ModelSpec
+
+
+class Foreground:
+    """A backend without TensorFlow that finds class 1 everywhere."""
+
+    spec = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
+    fingerprint, checkpoint = "one", ""
+
+    def predict_windows(self, windows, domain):
+        num_classes = self.spec.plan.domains[domain].num_classes
+        return np.broadcast_to(
+            np.eye(num_classes, dtype=np.float32)[1], (*windows.shape[:4], num_classes)
+        )
+
+
+@pytest.fixture
+def scans(tiny_data):
+    folder = tiny_data.raw_dir / "Task92_Two" / "imagesTr"
+    return [Scan(f"scan_{i}", (folder / f"two_{i}.nii.gz",)) for i in range(3)]
+
+
+@pytest.fixture
+def predict(scans, tmp_path):
+    def call(chosen=scans, *, overlap=0.5, **options):
+        predictor = Predictor(Foreground(), overlap=overlap)
+        report = label_maps.predict_scans(
+            predictor, 1, chosen, tmp_path / "out", **options
+        )
+        return report.num_existing, report.num_edited
+
+    return call
+
+
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.nii.gz")}
+
+
+def test_label_maps_hold_raw_values_on_the_grid_of_the_scan(predict, scans, tmp_path):
+    assert predict() == (0, 0)
+    assert set(times(tmp_path / "out")) == {f"scan_{i}.nii.gz" for i in range(3)}
+    found, scan = nib.load(tmp_path / "out" / "scan_1.nii.gz"), scans[1].paths[0]
+    assert np.unique(found.dataobj).tolist() == [4]
+    np.testing.assert_array_equal(found.affine, nib.load(scan).affine)
+    assert found.shape == nib.load(scan).shape[:3]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_the_same_however_many_are_read_ahead(predict, tmp_path, num_workers):
+    predict(num_workers=num_workers)
+    label_map = nib.load(tmp_path / "out" / "scan_2.nii.gz")
+    assert (np.asarray(label_map.dataobj) == 4).sum() > 0
+    assert len(times(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_as_many_are_read_ahead_as_asked_for(predict, monkeypatch, num_workers):
+    asked = []
+    original = label_maps.parallel.map_ahead
+
+    def spy(function, cases, *, num_workers):
+        asked.append((len(cases), num_workers))
+        return original(function, cases, num_workers=num_workers)
+
+    monkeypatch.setattr(label_maps.parallel, "map_ahead", spy)
+    predict(num_workers=num_workers)
+    assert asked == [(3, num_workers)]
+
+
+def test_what_is_complete_is_left_alone(predict, scans, tmp_path):
+    predict(scans[:1])
+    before = times(tmp_path / "out")
+    assert predict() == (1, 0)
+    after = times(tmp_path / "out")
+    assert after["scan_0.nii.gz"] == before["scan_0.nii.gz"]
+    assert predict(overwrite=True) == (0, 0)
+    assert times(tmp_path / "out")["scan_0.nii.gz"] > before["scan_0.nii.gz"]
+    assert predict(overlap=0.25) == (0, 0)
+
+
+def test_edited_files_are_kept_and_counted(predict, tmp_path, caplog):
+    predict()
+    path = tmp_path / "out" / "scan_0.nii.gz"
+    path.write_bytes(b"edited")
+    with caplog.at_level(logging.WARNING):
+        assert predict() == (3, 1)
+    assert f"{path}: edited since it was predicted" in caplog.text
+    with pytest.raises(InputError, match="scan_0.nii.gz: .* edited since"):
+        predict(overlap=0.25)
+    assert path.read_bytes() == b"edited"
+    # Found before the first scan is predicted.
+    assert predict() == (3, 1)
+
+
+def test_probabilities_lie_beside_the_label_map(predict, scans, tmp_path):
+    predict(scans[:1])
+    assert predict(scans[:1], save_probabilities=True) == (0, 0)
+    assert predict(scans[:1], save_probabilities=True) == (1, 0)
+    found = nib.load(tmp_path / "out" / "scan_0_probabilities.nii.gz").get_fdata()
+    np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-6)
+    assert found[..., 1].max() == pytest.approx(1)
+
+
+def test_a_scan_is_never_replaced(predict, scans, tmp_path):
+    folder = scans[0].paths[0].parent
+    with pytest.raises(InputError, match="`output`: expected another folder than"):
+        label_maps.predict_scans(
+            Predictor(Foreground()),
+            1,
+            [Scan("two_0", scans[0].paths)],
+            folder,
+            overwrite=True,
+        )
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(InputError, match="`output`: expected a folder"):
+        predict()
+
+
+def test_progress_counts_the_scans_that_are_predicted(predict, scans):
+    progress = RecordedProgress()
+    predict(scans[:1])
+    predict(progress=progress)
+    assert progress.counts == [("predicting", "case", 2)]
+
+
+def test_a_bad_scan_is_an_error_after_those_before_it(predict, scans, tmp_path):
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"no scan")
+    chosen = [scans[0], Scan("bad", (bad,)), scans[1]]
+    with pytest.raises(InputError, match="bad.nii.gz: expected a readable NIfTI file"):
+        predict(chosen)
+    assert "scan_0.nii.gz" in times(tmp_path / "out")

@@ -1,0 +1,104 @@
+"""Evaluates a model, or a folder of independent ones, on the cases of a split."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from u2net_tf import files
+from u2net_tf.config.inference import EvaluateConfig
+from u2net_tf.errors import InputError
+from u2net_tf.evaluation import scoring, tables
+from u2net_tf.inference.backends import keras
+from u2net_tf.models.checkpoints import load_spec, serving
+from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.progress import Progress, silent
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate_model` found.
+
+    Attributes:
+      rows: the scores per class.
+      num_cases: how many cases were scored.
+      checkpoint: path of the model's checkpoint, or several.
+      output_dir: folder that the files were written to.
+    """
+
+    rows: list[tables.ClassScore]
+    num_cases: int
+    checkpoint: str
+    output_dir: pathlib.Path
+
+
+def evaluate_model(
+    config: EvaluateConfig, *, progress: Progress = silent
+) -> Evaluation:
+    """Scores every domain and writes dice.csv, summary.json and the label maps.
+
+    Args:
+      config: the settings.
+      progress: shows how many cases of a domain, and windows of a case, are done.
+
+    Raises:
+      InputError: names what cannot be used. A missing file is found before the first
+        prediction.
+    """
+    output_dir = pathlib.Path(
+        config.output_dir or pathlib.Path(config.model_dir) / config.split
+    )
+    chosen = _choose(config)
+    cases = {
+        domain.name: scoring.find_cases(domain, config.split, config.raw_dir)
+        for _, domain in chosen
+    }
+    if not any(cases.values()):
+        raise InputError(
+            "`split`",
+            expected=f"cases in {config.split!r}",
+            received="none in the plan",
+        )
+    scores: list[tables.CaseScore] = []
+    checkpoints: dict[pathlib.Path, str] = {}
+    loaded = None
+    for folder, domain in chosen:
+        if folder != loaded:
+            # One model in memory at a time.
+            predictor = keras.load_predictor(folder, config.windows, progress=progress)
+            checkpoints[folder] = predictor.checkpoint
+            loaded = folder
+        scores += scoring.score_domain(
+            predictor,
+            predictor.spec.plan.index(domain.name),
+            cases[domain.name],
+            output_dir,
+            overwrite=config.overwrite,
+            num_workers=config.reading.num_workers,
+            progress=progress,
+        )
+    checkpoint = ", ".join(checkpoints.values())
+    rows = tables.summarize(scores, [domain for _, domain in chosen])
+    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
+    files.write_text(
+        output_dir / "summary.json",
+        tables.summary_to_json(rows, split=config.split, checkpoint=checkpoint),
+    )
+    return Evaluation(rows, len(scores), checkpoint, output_dir)
+
+
+def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
+    """The folder of the model and the plan of every domain to score, in order."""
+    folders = serving(config.model_dir)
+    plans = {
+        folder: load_spec(folder, config.windows.checkpoint).plan
+        for folder in set(folders.values())
+    }
+    joint = Plan(
+        tuple(
+            plans[folder].domains[plans[folder].index(name)]
+            for name, folder in folders.items()
+        )
+    )
+    chosen = joint.select(config.domains).domains
+    return [(folders[domain.name], domain) for domain in chosen]

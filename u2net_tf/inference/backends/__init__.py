@@ -1,0 +1,1 @@
+"""What runs a trained network for `inference.predictor`: each implements `Backend`."""

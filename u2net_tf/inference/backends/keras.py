@@ -1,0 +1,145 @@
+"""The network as Keras built it, on TensorFlow."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from u2net_tf.config.inference import WindowConfig
+from u2net_tf.errors import InputError
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.models.checkpoints import load_network, serving
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks.ops.resizing import resize_image
+from u2net_tf.progress import Progress, silent
+
+
+class KerasBackend:
+    """A `Backend` that runs a `U2Net`.
+
+    Args:
+      network: a `U2Net` with its weights.
+      spec: what it is.
+      fingerprint: of its weights and precision; "" if predictions are not recorded.
+      checkpoint: path of the weights; "" if they come from elsewhere.
+    """
+
+    # Any: Keras' models come without types.
+    def __init__(
+        self,
+        network: Any,
+        spec: ModelSpec,
+        *,
+        fingerprint: str = "",
+        checkpoint: str = "",
+    ):
+        self.network = network
+        self.spec = spec
+        self.fingerprint = fingerprint
+        self.checkpoint = checkpoint
+        self._traced = functools.cache(self._trace)
+
+    @classmethod
+    def from_model_dir(
+        cls,
+        model_dir: str | os.PathLike,
+        *,
+        checkpoint: str = "newest",
+        precision: str = "float32",
+    ) -> KerasBackend:
+        """Loads a checkpoint.
+
+        Args:
+          model_dir: folder that training wrote.
+          checkpoint: see `load_network`.
+          precision: see `load_network`.
+
+        Raises:
+          InputError: if there is no intact checkpoint.
+        """
+        spec, network, path = load_network(
+            model_dir, checkpoint=checkpoint, precision=precision
+        )
+        # The plan lies in the checkpoint, so this covers the plan, too.
+        index = pathlib.Path(f"{path}.index").read_bytes()
+        fingerprint = f"{hashlib.sha256(index).hexdigest()} {precision}"
+        return cls(network, spec, fingerprint=fingerprint, checkpoint=path)
+
+    def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
+        """Class probabilities of windows; see `Backend`."""
+        # On a CPU this is the tensor's own memory; `numpy` would copy it.
+        return np.asarray(self._traced(domain)(windows))
+
+    def _trace(self, domain: int) -> Callable[[np.ndarray], tf.Tensor]:
+        """Windows of the domain's patch size -> their probabilities."""
+        plan = self.spec.plan.domains[domain]
+        size = self.spec.network_patch_size(domain)
+        signature = tf.TensorSpec([None, *plan.patch_size, plan.num_modalities])
+
+        @tf.function(input_signature=[signature])
+        def predict_windows(windows: tf.Tensor) -> tf.Tensor:
+            patches = resize_image(windows, size, method=self.spec.resize_method)
+            logits = self.network(patches, domain=domain, training=False)
+            probabilities = tf.nn.softmax(logits)
+            # Linear whatever the image's method: cubic leaves the range 0 to 1.
+            return resize_image(probabilities, plan.patch_size, method="linear")
+
+        return predict_windows
+
+
+def load_predictor(
+    model_dir: str | os.PathLike,
+    settings: WindowConfig | None = None,
+    *,
+    progress: Progress = silent,
+) -> Predictor:
+    """Loads a model to predict with.
+
+    Args:
+      model_dir: folder that training wrote.
+      settings: checkpoint and precision of the network, and the windows; None for the
+        defaults.
+      progress: shows how many windows of a volume are done.
+
+    Raises:
+      InputError: if there is no intact checkpoint.
+    """
+    settings = settings or WindowConfig()
+    backend = KerasBackend.from_model_dir(
+        model_dir, checkpoint=settings.checkpoint, precision=settings.precision
+    )
+    return Predictor(
+        backend,
+        overlap=settings.overlap,
+        batch_size=settings.batch_size,
+        skip_empty=settings.skip_empty,
+        progress=progress,
+    )
+
+
+def find_model(model_dir: str | os.PathLike, domain: str) -> pathlib.Path:
+    """Finds the model of a domain among independent ones.
+
+    Args:
+      model_dir: folder that training wrote.
+      domain: name of the domain.
+
+    Returns:
+      The folder itself, or the one in it that holds the domain's model.
+
+    Raises:
+      InputError: if no model has the domain.
+    """
+    folders = serving(model_dir)
+    if domain not in folders:
+        raise InputError(
+            "`domain`", expected=f"one of {', '.join(folders)}", received=domain
+        )
+    return folders[domain]
