@@ -25,7 +25,7 @@ from absl import flags
 from u2net_tf import command, command_flags, machine
 from u2net_tf.config.data import RESIZE_METHODS
 from u2net_tf.config.network import NetworkConfig
-from u2net_tf.models.spec import ModelSpec, build_network, check_patches, common_pools
+from u2net_tf.models.spec import ModelSpec, check_patches, common_pools
 from u2net_tf.plan.plan_file import load_plan
 
 
@@ -91,9 +91,10 @@ def port(weights: pathlib.Path, spec: ModelSpec, model_dir: str) -> None:
     from tools.published_files import read_published
     from tools.published_structure import contradictions, read_structure
     from tools.published_weights import load_published_weights
-    from u2net_tf.models.checkpoints import check_free, save_model
+    from u2net_tf.models.build import build_network
+    from u2net_tf.models.loading import require_no_model, save_model
 
-    check_free(model_dir)
+    require_no_model(model_dir)
     params, notes = read_published(weights)
     try:
         found = contradictions(read_structure(params), spec)

@@ -72,9 +72,9 @@ def main(config: EvaluateConfig) -> None:
 
 def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
     """The folder of the model and the plan of every domain to score, in order."""
-    from u2net_tf.models.checkpoints import load_spec, serving
+    from u2net_tf.models.loading import load_spec, models_by_domain
 
-    folders = serving(config.model_dir)
+    folders = models_by_domain(config.model_dir)
     plans = {
         folder: load_spec(folder, config.windows.checkpoint).plan
         for folder in set(folders.values())

@@ -67,9 +67,9 @@ def main(config: PredictConfig) -> None:
 
 def _model_folder(config: PredictConfig) -> pathlib.Path:
     """Of several independent models, that of the domain."""
-    from u2net_tf.models.checkpoints import serving
+    from u2net_tf.models.loading import models_by_domain
 
-    folders = serving(config.model_dir)
+    folders = models_by_domain(config.model_dir)
     if config.domain not in folders:
         raise command.InputError(
             "`domain`", expected=f"one of {', '.join(folders)}", received=config.domain

@@ -7,6 +7,7 @@ import pytest
 import toy
 
 from u2net_tf.config.augmentation import AugmentationConfig
+from u2net_tf.training import runs
 
 # All there is, and often.
 ALL = tuple(n for n in AugmentationConfig.settings() if n.endswith("probability"))
@@ -39,7 +40,7 @@ def digest(train, tmp_path_factory):
         return run.step, hashlib.sha256(content).hexdigest()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "build_network", toy.build_toy_network)
+        patch.setattr(runs, "build_network", toy.build_toy_network)
         yield call
 
 

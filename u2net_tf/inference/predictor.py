@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from u2net_tf import files
 from u2net_tf.inference.windows import Box, predict_volume
-from u2net_tf.models.checkpoints import load_network
+from u2net_tf.models.loading import load_network
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.ops.resizing import resize_image
 from u2net_tf.progress import Progress, silent

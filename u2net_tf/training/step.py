@@ -40,9 +40,8 @@ class Trainer:
       detach_focal_factor: see `losses.focal`.
       strategy: distribution strategy; TensorFlow's default if None.
       domains: indices of the domains to train, in the order of their turns; all if
-        None. The others' variables are not touched.
-      train_shared: whether the shared variables are trained; otherwise they are not
-        touched, as when a domain is added.
+        None. The variables of the others are not touched.
+      train_shared: whether to train the shared variables; False when a domain is added.
 
     Reference: 3D U²-Net, sections 2.4 and 3.
     """
@@ -101,7 +100,7 @@ class Trainer:
         return [*self._shared, *(variable for part in own for variable in part)]
 
     def variables_by_path(self) -> Mapping[str, keras.Variable | tf.Variable]:
-        """Path -> variable, of what a checkpoint must hold besides the network."""
+        """Returns path -> variable, of all but the network in a checkpoint."""
         paths = self.network.variables_by_path()
         names = {id(variable): path for path, variable in paths.items()}
         parts = {
@@ -119,9 +118,13 @@ class Trainer:
         }
 
     def set_learning_rate(self, value: float) -> None:
-        """Sets it for every optimizer."""
+        """Sets the learning rate of every optimizer."""
         for optimizer in self.optimizers:
             optimizer.learning_rate.assign(value)
+
+    def skipped_steps(self) -> int:
+        """Number of steps so far whose gradients overflowed; 0 without loss scaling."""
+        return int(self.loss_scale.skipped_steps.numpy()) if self.loss_scale else 0
 
     def step(self, domain: int, batch: Mapping[str, tf.Tensor]) -> float:
         """Takes one step.
@@ -133,8 +136,8 @@ class Trainer:
 
         Returns:
           The loss before the step, mean over the replicas; NaN if the gradient's norm
-          is not finite. Where the loss is scaled, such a step changes nothing but the
-          scale, and it is NaN only if scaling has nothing to do with it.
+          is not finite. With loss scaling, such a step changes nothing but the scale,
+          and the loss is NaN only if the scale is at its minimum.
         """
         step = self._steps[self._traced_domains[domain]]
         return float(step(self._states[domain], batch["image"], batch["labels"]))
