@@ -97,6 +97,8 @@ def main():
     from u2net_tf.networks import ops
 
     module, route = importlib.import_module(sys.argv[1]), sys.argv[2]
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"{module.__name__}.__main__")
     options, results = [], []
     watch_windows(options)
     steps = contextlib.nullcontext
