@@ -58,14 +58,7 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
     started = time.monotonic()
     strategy = make_strategy(config.compute.distribution)
     parent_spec, parent, checkpoint = load_network(config.from_)
-    model_dir = config.run.model_dir
-    parent_dir = pathlib.Path(config.from_).resolve()
-    if pathlib.Path(model_dir).resolve().is_relative_to(parent_dir):
-        raise InputError(
-            "`model_dir`",
-            expected="a folder outside the `from` folder",
-            received=model_dir,
-        )
+    _require_outside(config.from_, config.run.model_dir)
     plan, manifests = load_training_data(config.data, [config.domain])
     (new,) = plan.domains
     config = config.with_changes(
@@ -74,21 +67,14 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
     spec = composition.with_domain(parent_spec, new)
     check_sizes(spec, [new], config.data, strategy)
     keras.utils.set_random_seed(config.data.seed)
+    options = runs.network_options(config.compute)
     with strategy.scope():
         spec, network = composition.extend(
-            parent_spec,
-            parent,
-            new,
-            init=config.init,
-            **runs.network_options(config.compute),
+            parent_spec, parent, new, init=config.init, **options
         )
     before = checksums.of_domains(parent_spec, parent)
-    logging.info(
-        "added %s to the %s of %s",
-        new.name,
-        quantity(len(before), "domain"),
-        checkpoint,
-    )
+    old = quantity(len(before), "domain")
+    logging.info("added %s to the %s of %s", new.name, old, checkpoint)
     trainer = Trainer(
         network,
         strategy=strategy,
@@ -101,13 +87,23 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
     if run.restore() and not _have_same_frozen_variables(parent, network):
         raise InputError(
             "`from`",
-            expected=f"the parent of the model in {model_dir}",
+            expected=f"the parent of the model in {run.model_dir}",
             received=f"another model, {checkpoint}",
         )
     runs.finish(run, config, started=started)
-    saved_spec, saved, _ = load_network(model_dir)
+    saved_spec, saved, _ = load_network(run.model_dir)
     after = checksums.of_domains(saved_spec, saved)
     return Adapted(run, checksums.compare(before, after))
+
+
+def _require_outside(parent_dir: str, model_dir: str) -> None:
+    parent = pathlib.Path(parent_dir).resolve()
+    if pathlib.Path(model_dir).resolve().is_relative_to(parent):
+        raise InputError(
+            "`model_dir`",
+            expected="a folder outside the `from` folder",
+            received=model_dir,
+        )
 
 
 def _have_same_frozen_variables(parent: DomainModel, network: DomainModel) -> bool:

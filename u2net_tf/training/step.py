@@ -82,10 +82,11 @@ class Trainer:
             for domain, optimizer in self.domain_optimizers.items()
         }
         self._traced_domains = self._domains_sharing_a_trace()
-        self._steps = {
+        self._steps: dict[int, tf.types.experimental.PolymorphicFunction] = {
             domain: self._make_step(domain)
             for domain in set(self._traced_domains.values())
         }
+        self._compiled: dict[object, _Step] = {}
 
     @property
     def optimizers(self) -> Sequence[keras.optimizers.Optimizer]:
@@ -139,8 +140,26 @@ class Trainer:
           is not finite. With loss scaling, such a step changes nothing but the scale,
           and the loss is NaN only if the scale is at its minimum.
         """
-        step = self._steps[self._traced_domains[domain]]
-        return float(step(self._states[domain], batch["image"], batch["labels"]))
+        arguments = self._states[domain], batch["image"], batch["labels"]
+        return float(self._compiled_step(domain, *arguments)(*arguments))
+
+    def _compiled_step(
+        self, domain: int, state: AdamState, images: tf.Tensor, labels: tf.Tensor
+    ) -> _Step:
+        """Returns the step of a domain, compiled for batches of this shape.
+
+        A `tf.function` would look it up by itself, but with hundreds of variables as
+        arguments that takes several milliseconds per call.
+        """
+        traced = self._traced_domains[domain]
+        step = self._steps[traced]
+        is_distributed = self.strategy.num_replicas_in_sync > 1
+        if is_distributed or tf.config.functions_run_eagerly():
+            return step
+        key = (traced, *map(tf.TensorSpec.from_tensor, (images, labels)))
+        if key not in self._compiled:
+            self._compiled[key] = step.get_concrete_function(state, images, labels)
+        return self._compiled[key]
 
     def _domains_sharing_a_trace(self) -> Mapping[int, int]:
         """Returns domain -> the first domain with variables of the same shapes."""
@@ -160,8 +179,8 @@ class Trainer:
             traced[domain] = firsts.setdefault(signature, domain)
         return traced
 
-    def _make_step(self, domain: int) -> _Step:
-        """Returns the compiled step of a domain, and of those with equal shapes."""
+    def _make_step(self, domain: int) -> tf.types.experimental.PolymorphicFunction:
+        """Returns the step of a domain, and of those with equal shapes."""
         unscaled, scaled = self._step_unscaled, self._step_scaled
 
         @tf.function(autograph=False)
