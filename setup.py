@@ -10,6 +10,14 @@ ROOT = pathlib.Path(__file__).parent
 INIT = (ROOT / "u2net_tf" / "__init__.py").read_text(encoding="utf-8")
 (VERSION,) = re.findall('^__version__ = "(.+)"$', INIT, re.MULTILINE)
 
+# What is needed besides TensorFlow; the package also ships this list.
+RUNTIME = [
+    line
+    for line in (ROOT / "u2net_tf" / "runtime.txt").read_text("utf-8").splitlines()
+    if line and not line.startswith("#")
+]
+TENSORFLOW = ">=2.21,<2.22"
+GPU = [f"tensorflow[and-cuda]{TENSORFLOW}"]
 PICTURES = ["matplotlib>=3.8"]
 # What is measured or read with PyTorch was tried with this version.
 TORCH = ["torch==2.13.0"]
@@ -20,6 +28,7 @@ DEV = [
     "pytest-cov>=7",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.7",
+    "setuptools>=70.1",
     "coverage>=7.10",
     "ruff>=0.9,<1",
     "mypy>=1.13",
@@ -42,6 +51,10 @@ COMMANDS = {
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-predict": "u2net_tf.predict",
     "u2net-complexity": "u2net_tf.complexity",
+    "u2net-show-augmentations": "u2net_tf.show_augmentations",
+    "u2net-draw-overlays": "u2net_tf.draw_overlays",
+    "u2net-plot-training": "u2net_tf.plot_training",
+    "u2net-port-torch-weights": "u2net_tf.port_torch_weights",
 }
 
 setuptools.setup(
@@ -55,22 +68,17 @@ setuptools.setup(
     python_requires=">=3.10,<3.14",
     packages=setuptools.find_packages(include=["u2net_tf*", "data_prep*"]),
     package_data={
-        "u2net_tf": ["flagfiles/*.flags"],
+        "u2net_tf": ["flagfiles/*.flags", "runtime.txt", "py.typed"],
         "data_prep": ["flagfiles/*.flags"],
     },
     install_requires=[
-        "tensorflow>=2.21,<2.22",
+        f"tensorflow{TENSORFLOW}",
         "keras>=3.12,<4",
         "tensorboard>=2.20",
-        "numpy>=1.26",
-        "nibabel>=5.2",
-        "SimpleITK>=2.3",
-        "absl-py>=2.1",
-        "pydantic>=2.9,<3",
-        "tabulate>=0.9",
-        "tqdm>=4.66",
+        *RUNTIME,
     ],
     extras_require={
+        "gpu": GPU,
         "pictures": PICTURES,
         "torch": TORCH,
         "bench": BENCH,

@@ -12,11 +12,39 @@ from u2net_tf import command_flags
 from u2net_tf.config import flagfile
 from u2net_tf.config.base import Config, to_input_error
 from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConfig
+from u2net_tf.config.published_weights import PortConfig
 from u2net_tf.config.training import AdaptConfig, RunConfig, TrainConfig
+from u2net_tf.config.visualization import (
+    ContactSheetConfig,
+    CurvesConfig,
+    OverlaysConfig,
+)
 from u2net_tf.errors import InputError
 from u2net_tf.migrations import OLD_FLAGS
 
 # Flag, a value other than its default, and what the setting is then.
+AUGMENTATION = (
+    ("elastic_probability", "0.1", 0.1),
+    ("elastic_alpha", "1,2", (1, 2)),
+    ("elastic_sigma_mm", "3.5,4", (3.5, 4)),
+    ("rotation_probability", "0.2", 0.2),
+    ("rotation_degrees", "-9,8", (-9, 8)),
+    ("scaling_probability", "0.3", 0.3),
+    ("scale", "0.9,1.5", (0.9, 1.5)),
+    ("noise_probability", "0.4", 0.4),
+    ("noise_variance", "0,0.2", (0, 0.2)),
+    ("blur_probability", "0.5", 0.5),
+    ("blur_sigma_voxels", "0.4,0.6", (0.4, 0.6)),
+    ("brightness_probability", "0.6", 0.6),
+    ("brightness", "0.7,0.8", (0.7, 0.8)),
+    ("contrast_probability", "0.7", 0.7),
+    ("contrast", "0.6,0.7", (0.6, 0.7)),
+    ("low_resolution_probability", "0.8", 0.8),
+    ("low_resolution_zoom", "0.3,0.4", (0.3, 0.4)),
+    ("gamma_probability", "0.9", 0.9),
+    ("gamma_inverted_probability", "1", 1),
+    ("gamma", "1.1,1.2", (1.1, 1.2)),
+)
 COMMON = (
     ("data_dir", "here", "here"),
     ("model_dir", "there", "there"),
@@ -47,26 +75,13 @@ COMMON = (
     ("eval_cases", "4", 4),
     ("keep", "2", 2),
     ("distribution", "mirrored", "mirrored"),
-    ("elastic_probability", "0.1", 0.1),
-    ("elastic_alpha", "1,2", (1, 2)),
-    ("elastic_sigma_mm", "3.5,4", (3.5, 4)),
-    ("rotation_probability", "0.2", 0.2),
-    ("rotation_degrees", "-9,8", (-9, 8)),
-    ("scaling_probability", "0.3", 0.3),
-    ("scale", "0.9,1.5", (0.9, 1.5)),
-    ("noise_probability", "0.4", 0.4),
-    ("noise_variance", "0,0.2", (0, 0.2)),
-    ("blur_probability", "0.5", 0.5),
-    ("blur_sigma_voxels", "0.4,0.6", (0.4, 0.6)),
-    ("brightness_probability", "0.6", 0.6),
-    ("brightness", "0.7,0.8", (0.7, 0.8)),
-    ("contrast_probability", "0.7", 0.7),
-    ("contrast", "0.6,0.7", (0.6, 0.7)),
-    ("low_resolution_probability", "0.8", 0.8),
-    ("low_resolution_zoom", "0.3,0.4", (0.3, 0.4)),
-    ("gamma_probability", "0.9", 0.9),
-    ("gamma_inverted_probability", "1", 1),
-    ("gamma", "1.1,1.2", (1.1, 1.2)),
+    *AUGMENTATION,
+)
+NETWORK = (
+    ("adapter", "series", "series"),
+    ("base_channels", "3", 3),
+    ("pools", "3,2,0", (3, 2, 0)),
+    ("last_decoder_kernel", "1", 1),
 )
 WINDOWS = (
     ("overlap", "0.25", 0.25),
@@ -79,10 +94,7 @@ FLAGS = {
     TrainConfig: (
         *COMMON,
         ("domains", "b,a", ("b", "a")),
-        ("adapter", "series", "series"),
-        ("base_channels", "3", 3),
-        ("pools", "3,2,0", (3, 2, 0)),
-        ("last_decoder_kernel", "1", 1),
+        *NETWORK,
         ("independent", "true", True),
         ("patch_size", "16,8,24", (16, 8, 24)),
         ("resize_method", "cubic", "cubic"),
@@ -160,12 +172,43 @@ FLAGS = {
         ("domain", "b", "b"),
         ("init", "c", "c"),
     ),
+    OverlaysConfig: (
+        ("image", "a", ("a",)),
+        ("reference", "b", ("b",)),
+        ("prediction", "c", ("c",)),
+        ("output", "d", "d"),
+        ("cases", "2", 2),
+    ),
+    CurvesConfig: (("model_dir", "a", "a"), ("output", "b", "b")),
+    ContactSheetConfig: (
+        *AUGMENTATION,
+        ("data_dir", "here", "here"),
+        ("domain", "b", "b"),
+        ("output", "c", "c"),
+        ("num_patches", "2", 2),
+        ("modality", "1", 1),
+        ("seed", "11", 11),
+        ("mirror_probability", "1", 1),
+        ("patch_size", "16,8,24", (16, 8, 24)),
+        ("resize_method", "cubic", "cubic"),
+    ),
+    PortConfig: (
+        ("weights", "a", "a"),
+        ("plan", "b", "b"),
+        ("domains", "b,a", ("b", "a")),
+        ("model_dir", "c", "c"),
+        ("patch_size", "16,8,24", (16, 8, 24)),
+        ("resize_method", "cubic", "cubic"),
+        *NETWORK,
+    ),
 }
 
 
 COMMANDS = [
     f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
 ]
+COMMANDS += ["u2net_tf.show_augmentations", "u2net_tf.draw_overlays"]
+COMMANDS += ["u2net_tf.plot_training", "u2net_tf.port_torch_weights"]
 COMMANDS += [f"data_prep.{name}" for name in ["survey", "plan", "convert", "verify"]]
 
 
@@ -212,6 +255,13 @@ def test_each_flag_sets_its_setting(config):
         assert alone[setting] == expected, name
         assert together[setting] == expected, name
         assert default[setting] != expected, f"{name}: this is the default"
+
+
+def test_flags_that_may_be_repeated():
+    given = ["--image=a", "--image=b,c", "--prediction=d", "--reference="]
+    chosen = read(OverlaysConfig, [*given, "--output=e"])
+    assert chosen.image == ("a", "b,c")
+    assert chosen.reference == ("",)
 
 
 def test_flagfile_has_each_flag_once_and_restores_it(config, tmp_path):

@@ -20,7 +20,10 @@ COMMANDS = (
     "u2net_tf.predict",
     "u2net_tf.complexity",
     "tools.draw_network",
-    "tools.port_torch_weights",
+    "u2net_tf.show_augmentations",
+    "u2net_tf.draw_overlays",
+    "u2net_tf.plot_training",
+    "u2net_tf.port_torch_weights",
 )
 NETWORK = (
     "--adapter=none",
@@ -45,7 +48,7 @@ def server():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_answers_without_heavy_imports(server, command):
-    watched = ("tensorflow", "numpy", "nibabel", "SimpleITK", "tqdm")
+    watched = ("tensorflow", "numpy", "nibabel", "SimpleITK", "tqdm", "matplotlib")
     done = server.run(command, "--help", watched=watched)
     assert done.imported == []
     assert f"{command.replace('.', '/')}.py" in done.stdout or "flags:" in done.stdout

@@ -36,4 +36,4 @@ def test_every_flagfile_is_in_the_readme_and_says_how_to_use_it():
     assert paths
     for path in paths:
         assert path.name in readme
-        assert f"--flagfile=u2net_tf/flagfiles/{path.name}" in path.read_text()
+        assert f"--flagfile={path.stem}" in path.read_text()

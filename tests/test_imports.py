@@ -22,12 +22,15 @@ ORDER = (
     "u2net_tf.plan",
     "u2net_tf.config",
     "u2net_tf.command_flags",
+    "u2net_tf.command_flagfiles",
     "u2net_tf.command",
     "u2net_tf.volumes",
+    "u2net_tf.visualization",
     "u2net_tf.shards",
     "u2net_tf.networks",
     "u2net_tf.losses",
     "u2net_tf.models",
+    "u2net_tf.published_weights",
     "u2net_tf.input",
     "u2net_tf.inference",
     "u2net_tf.evaluation",
@@ -38,11 +41,17 @@ ORDER = (
     "u2net_tf.evaluate",
     "u2net_tf.predict",
     "u2net_tf.complexity",
+    "u2net_tf.show_augmentations",
+    "u2net_tf.draw_overlays",
+    "u2net_tf.plot_training",
+    "u2net_tf.port_torch_weights",
 )
 # Of these `data_prep` makes its shards, and of nothing else.
 FOR_DATA_PREP = ORDER[: ORDER.index("u2net_tf.shards") + 1]
 # Of these alone it needs TensorFlow.
 WITH_TENSORFLOW = ("u2net_tf.shards.records", "u2net_tf.shards.reading")
+# Of these nothing does.
+WITHOUT_TENSORFLOW = ("u2net_tf.volumes", "u2net_tf.visualization")
 # Commands are used by nobody.
 COMMANDS = ORDER[ORDER.index("u2net_tf.train") :]
 
@@ -102,7 +111,12 @@ def test_imports_go_up(path):
 
 
 # Modules that may define flags: what a command is made of, and commands.
-WITH_FLAGS = ("u2net_tf.command_flags", "u2net_tf.command", *COMMANDS)
+WITH_FLAGS = (
+    "u2net_tf.command_flags",
+    "u2net_tf.command_flagfiles",
+    "u2net_tf.command",
+    *COMMANDS,
+)
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name_of)
@@ -122,7 +136,7 @@ def test_data_prep_uses_the_first_few(path):
 
 @pytest.mark.parametrize(
     "path",
-    [*PREPARATION, *(p for p in LIBRARY if step_of(name_of(p)) == "u2net_tf.volumes")],
+    [*PREPARATION, *(p for p in LIBRARY if step_of(name_of(p)) in WITHOUT_TENSORFLOW)],
     ids=name_of,
 )
 def test_tensorflow_is_imported_where_it_is_needed_only(path):

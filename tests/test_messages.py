@@ -13,6 +13,7 @@ from u2net_tf.config.flagfile import flag_name
 OF_COMMANDS = (
     "u2net_tf.config.flagfile",
     "u2net_tf.command_flags",
+    "u2net_tf.command_flagfiles",
     "u2net_tf.command",
     *COMMANDS,
     *(f"data_prep.{name}.__main__" for name in ("survey", "plan", "convert")),

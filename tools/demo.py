@@ -22,7 +22,7 @@ from absl import flags
 
 from u2net_tf import command
 
-_FLAGFILE = "u2net_tf/flagfiles/demo.flags"
+_FLAGFILE = "demo"
 _PHANTOMS_PER_DOMAIN = 20
 
 
@@ -126,7 +126,7 @@ def _draw(plan: dict, output: pathlib.Path) -> list[pathlib.Path]:
     overlays, curves = output / "overlays.png", output / "curves.png"
     names = [domain for domain in plan["domains"] if domain["test"]]
     _run(
-        "tools.draw_overlays",
+        "u2net_tf.draw_overlays",
         image=[f"{domain['raw_dir']}/imagesTr" for domain in names],
         reference=[f"{domain['raw_dir']}/labelsTr" for domain in names],
         prediction=[
@@ -135,7 +135,7 @@ def _draw(plan: dict, output: pathlib.Path) -> list[pathlib.Path]:
         cases=2,
         output=overlays,
     )
-    _run("tools.plot_training", model_dir=output / "model", output=curves)
+    _run("u2net_tf.plot_training", model_dir=output / "model", output=curves)
     return [overlays, curves]
 
 

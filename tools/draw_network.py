@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from tools import pictures
 from tools.draw_units import draw_units
 from tools.network_parts import (
     FAINT,
@@ -72,8 +71,10 @@ def draw_network(output: pathlib.Path, **settings) -> None:
         InputError: if `output` is no PNG.
         StoppedError: if matplotlib is missing.
     """
-    pictures.check_output(output)
-    figure = pictures.new_figure(11.0, 7.0)
+    from u2net_tf.visualization import figures
+
+    figures.check_output(output)
+    figure = figures.new_figure(11.0, 7.0)
     machine.import_tensorflow()
     from u2net_tf.networks.parameter_counts import network_without_values
 
@@ -83,7 +84,7 @@ def draw_network(output: pathlib.Path, **settings) -> None:
         axis.set_axis_off()
     NetworkDrawing(above, network).draw()
     draw_units(below)
-    pictures.save_figure(figure, output)
+    figures.save_figure(figure, output)
 
 
 def sizes_of(network) -> list[str]:

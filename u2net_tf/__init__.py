@@ -1,3 +1,111 @@
-"""u2net-tf: one 3D segmentation network for many organs (3D U²-Net)."""
+"""u2net-tf: one 3D segmentation network for many organs (3D U²-Net).
+
+The names in `__all__` are the library's public face. A module is imported when one of
+its names is first used, so `import u2net_tf` takes no time and no TensorFlow.
+
+`u2net_tf.train`, `u2net_tf.adapt` and `u2net_tf.compose` are the modules of the
+commands; the functions behind these are `train_model`, `adapt_model` and
+`compose_models`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from u2net_tf.config.training import AdaptConfig, TrainConfig
+    from u2net_tf.errors import InputError, StoppedError
+    from u2net_tf.inference.predictor import Prediction, Predictor
+    from u2net_tf.losses import focal, lovasz_softmax, segmentation_loss
+    from u2net_tf.models.composition import compose as compose_models
+    from u2net_tf.models.loading import load_network, save_model
+    from u2net_tf.models.spec import ModelSpec
+    from u2net_tf.networks.u2net import U2Net
+    from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
+    from u2net_tf.plan.plan_file import load_plan
+    from u2net_tf.training.adaptation import adapt as adapt_model
+    from u2net_tf.training.runs import train as train_model
+    from u2net_tf.volumes.case import raw_labels, read_image
+    from u2net_tf.volumes.nifti import Volume, save_labels
 
 __version__ = "0.2.0.dev0"
+
+__all__ = [
+    "AdaptConfig",
+    "Domain",
+    "InputError",
+    "Label",
+    "ModelSpec",
+    "Plan",
+    "Prediction",
+    "Predictor",
+    "Preprocessing",
+    "StoppedError",
+    "TrainConfig",
+    "U2Net",
+    "Volume",
+    "adapt_model",
+    "compose_models",
+    "focal",
+    "load_network",
+    "load_plan",
+    "lovasz_softmax",
+    "raw_labels",
+    "read_image",
+    "save_labels",
+    "save_model",
+    "segmentation_loss",
+    "train_model",
+]
+
+# Module of each name, and its name there where that differs.
+_MODULES = {
+    "AdaptConfig": "config.training",
+    "Domain": "plan.domains",
+    "InputError": "errors",
+    "Label": "plan.domains",
+    "ModelSpec": "models.spec",
+    "Plan": "plan.domains",
+    "Prediction": "inference.predictor",
+    "Predictor": "inference.predictor",
+    "Preprocessing": "plan.domains",
+    "StoppedError": "errors",
+    "TrainConfig": "config.training",
+    "U2Net": "networks.u2net",
+    "Volume": "volumes.nifti",
+    "adapt_model": "training.adaptation:adapt",
+    "compose_models": "models.composition:compose",
+    "focal": "losses",
+    "load_network": "models.loading",
+    "load_plan": "plan.plan_file",
+    "lovasz_softmax": "losses",
+    "raw_labels": "volumes.case",
+    "read_image": "volumes.case",
+    "save_labels": "volumes.nifti",
+    "save_model": "models.loading",
+    "segmentation_loss": "losses",
+    "train_model": "training.runs:train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    path, _, other_name = _MODULES[name].partition(":")
+    try:
+        module = importlib.import_module(f"u2net_tf.{path}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("tensorflow", "keras"):
+            raise
+        from u2net_tf.machine import NO_TENSORFLOW
+
+        raise ImportError(f"u2net_tf.{name}: {NO_TENSORFLOW}") from error
+    # The next time, this function is not asked.
+    value = globals()[name] = getattr(module, other_name or name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -10,10 +10,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from absl import app, flags
 
+from u2net_tf import command_flagfiles
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.progress import Bar
 
@@ -39,16 +40,18 @@ def progress_bar(
     # Not at the top: --help does without it.
     from tqdm import tqdm
 
-    return tqdm(iterable, desc, disable=None, **options)
+    # Its types say less about keyword arguments than `Bar` does.
+    return cast(Bar, tqdm(iterable, desc, disable=None, **options))
 
 
 def start(main: Callable[[Any], None], config: type | None = None) -> None:
     """Parses flags and runs `main`; bad input ends in a message and exit status 1.
 
     Args:
-      main: takes the config that the flags ask for, or, without one, what is left of
-        the command line after the flags.
-      config: the class of the config; its flags are defined here.
+      main: Takes the config that the flags ask for, or, without one, what is left of
+        the command line after the flags. Flagfiles may be given by name among those
+        of its package: see `command_flagfiles`.
+      config: Class of the config; its flags are defined here.
     """
     if config is not None:
         from u2net_tf import command_flags
@@ -69,6 +72,14 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
         except KeyboardInterrupt:
             sys.exit("interrupted; run the same command again to go on")
 
+    def parse(argv: list[str]) -> list[str]:
+        package = _module_name(main).partition(".")[0]
+        try:
+            argv = command_flagfiles.expand(argv, package)
+        except (InputError, OSError) as error:
+            sys.exit(f"error: {name_flags(str(error))}")
+        return app.parse_flags_with_usage(argv)
+
     module = main.__module__
     if module != "__main__":
         # Started by a console script, whose help is that of the command.
@@ -78,4 +89,10 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
     # TensorFlow's messages would bury ours; what devices there are, training says
     # itself. See also `machine.import_tensorflow`.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    app.run(guarded)
+    app.run(guarded, flags_parser=parse)
+
+
+def _module_name(main: Callable[[Any], None]) -> str:
+    """The module of a command, also where Python runs it as `__main__`."""
+    spec = getattr(sys.modules[main.__module__], "__spec__", None)
+    return main.__module__ if spec is None else spec.name

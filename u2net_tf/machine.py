@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
+
+from u2net_tf.errors import StoppedError
+
+# `pip install --no-deps` leaves it out.
+NO_TENSORFLOW = (
+    "TensorFlow is needed and not installed: pip install u2net-tf, or with CUDA "
+    "'u2net-tf[gpu]'"
+)
 
 
 def num_cores() -> int:
@@ -17,14 +26,28 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
+def require_tensorflow() -> None:
+    """Checks that TensorFlow is installed, which takes no time; imports nothing.
+
+    Raises:
+      StoppedError: If it is not.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise StoppedError(NO_TENSORFLOW)
+
+
 def import_tensorflow() -> None:
     """Imports TensorFlow without the lines that it writes to stderr while it loads.
 
     They are written before any log level takes effect. If the import fails, they are
     shown.
+
+    Raises:
+      StoppedError: If it is not installed.
     """
-    if "tensorflow" in sys.modules:
+    if sys.modules.get("tensorflow") is not None:
         return
+    require_tensorflow()
     with _held_stderr() if hasattr(os, "fork") else contextlib.nullcontext():
         import tensorflow  # noqa: F401
 

@@ -1,7 +1,6 @@
 """Trains one network for all domains of a plan, or one for each.
 
-  python -m u2net_tf.train --flagfile=u2net_tf/flagfiles/universal.flags \
-      --data_dir=DIR --model_dir=DIR
+  python -m u2net_tf.train --flagfile=universal --data_dir=DIR --model_dir=DIR
 
 If interrupted, it resumes from the last checkpoint when rerun.
 """

@@ -15,7 +15,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from data_prep.config import ConvertConfig
-from u2net_tf import command
+from u2net_tf import command, machine
 from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def main(config: ConvertConfig) -> None:
     from data_prep.convert import convert_domains
     from u2net_tf.plan.plan_file import load_plan
 
+    # It is first imported when all cases of a domain are preprocessed.
+    machine.require_tensorflow()
     data_dir = pathlib.Path(config.conversion.data_dir)
     convert_domains.convert(
         load_plan(config.plan),

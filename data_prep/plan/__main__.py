@@ -5,8 +5,7 @@ r"""Decides how each domain is preprocessed, split and trained: survey -> plan.j
 The plan may be edited by hand. The six tasks of the Medical Segmentation Decathlon that
 have published settings get those; every other folder gets them by a rule
 (`data_prep/plan/network_settings.py`). Preprocessing is the paper's;
---flagfile=data_prep/flagfiles/upstream.flags takes that of the published code. Lists of
-cases for --splits_file:
+--flagfile=upstream takes that of the published code. Lists of cases for --splits_file:
 
     {"Task04_Hippocampus": {"train": ["hippocampus_001", …], "test": […]}}
     {"Task04_Hippocampus": {"fold0": {"train": […], "val": […]}}}

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tools.published_weights import (
+from u2net_tf import losses
+from u2net_tf.networks import ops
+from u2net_tf.networks.u2net import U2Net
+from u2net_tf.published_weights.variables import (
     from_torch,
     load_published_weights,
     published_variables,
 )
-from u2net_tf import losses
-from u2net_tf.networks import ops
-from u2net_tf.networks.u2net import U2Net
 
 FILES = ["shared", "universal_separable", "universal_series", "universal_parallel"]
 

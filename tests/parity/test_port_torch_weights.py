@@ -17,16 +17,6 @@ from command_server import arguments_of
 from command_session import session
 from toy import ONE, PLAN, TWO
 
-from tools import published_files
-from tools.port_torch_weights import port
-from tools.published_files import read_published
-from tools.published_structure import Structure, read_structure
-from tools.published_weights import (
-    DENSE,
-    DEPTHWISE,
-    load_published_weights,
-    published_variables,
-)
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.models.build import build_network
 from u2net_tf.models.loading import load_network, load_spec
@@ -34,10 +24,20 @@ from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.parameter_counts import network_without_values
 from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.plan_file import plan_to_json
+from u2net_tf.published_weights import torch_files
+from u2net_tf.published_weights.porting import port, summary
+from u2net_tf.published_weights.structure import Structure, read_structure
+from u2net_tf.published_weights.torch_files import read_published
+from u2net_tf.published_weights.variables import (
+    DENSE,
+    DEPTHWISE,
+    load_published_weights,
+    published_variables,
+)
 
 pytestmark = pytest.mark.usefixtures("plain_route")
 
-MODULE = "tools.port_torch_weights"
+MODULE = "u2net_tf.port_torch_weights"
 ADAPTERS = {
     "shared": "none",
     "universal_separable": "separable",
@@ -145,10 +145,9 @@ def save_training_checkpoint(torch, path, params, *, zipped, payload=None):
     ],
 )
 class TestGolden:
-    def test_npz(self, golden_dir, name, tmp_path, capsys):
+    def test_npz(self, golden_dir, name, tmp_path):
         arrays, spec = golden_parts(golden_dir, name)
-        port(golden_dir / f"{name}.npz", spec, tmp_path / "model")
-        said = capsys.readouterr().out
+        said = summary(port(golden_dir / f"{name}.npz", spec, tmp_path / "model"))
         count = sum(array.size for array in params_of(arrays).values())
         assert f"{count:,} parameters in {len(params_of(arrays))} arrays" in said
         assert "domain 1: Task92_Two, T2, ADC -> background, rim, core" in said
@@ -167,13 +166,12 @@ class TestGolden:
     @pytest.mark.parametrize("zipped", [True, False])
     @pytest.mark.slow
     def test_checkpoint_of_the_training(
-        self, golden_dir, name, tmp_path, torch, zipped, capsys
+        self, golden_dir, name, tmp_path, torch, zipped
     ):
         arrays, spec = golden_parts(golden_dir, name)
         path = tmp_path / "epoch300.pth.tar"
         save_training_checkpoint(torch, path, params_of(arrays), zipped=zipped)
-        port(path, spec, tmp_path / "model")
-        said = capsys.readouterr().out
+        said = summary(port(path, spec, tmp_path / "model"))
         assert "taken: model_state_dict; left: epoch, last_trLoss_ma, loss, " in said
         assert "DataParallel's 'module.' taken off" in said
         assert_golden_logits(tmp_path / "model", arrays, name)
@@ -477,7 +475,7 @@ class TestFiles:
     def test_the_extra_that_the_message_names_exists(self):
         setup = pathlib.Path(__file__).parents[2] / "setup.py"
         assert '"torch": TORCH' in setup.read_text()
-        assert "u2net-tf[torch]" in published_files.INSTALL_TORCH
+        assert "u2net-tf[torch]" in torch_files.INSTALL_TORCH
 
 
 class TestCommand:

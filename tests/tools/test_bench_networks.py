@@ -189,7 +189,7 @@ def torch():
 class TestAgainstPyTorch:
     def test_state_dict_of_ours_fits_strictly(self, torch):
         # `build_torch` loads strictly; here that the names are those of ours.
-        from tools.published_weights import published_variables
+        from u2net_tf.published_weights.variables import published_variables
 
         network = networks.build_torch(SMALL, "channels_first")
         ours = networks.build_ours(SMALL)

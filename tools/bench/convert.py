@@ -16,9 +16,9 @@ import numpy as np
 from absl import flags
 
 from tools.bench import flags as bench_flags
-from tools.bench import reporting
+from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, Task, check_agreement, measure
-from u2net_tf import command, command_flags
+from u2net_tf import command_flags
 
 CLIP_PERCENTILES = (2, 98)
 # Of the largest value; float16, which records hold, ends at 5e-4.
@@ -152,25 +152,16 @@ def define_flags() -> None:
     flags.DEFINE_list("new_shape", ["100", "436", "436"], "After resampling.")
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures and reports."""
-    del argv  # flags only; `command.start` has checked
-    threads = bench_flags.num_threads()
+def report() -> reporting.Report:
+    """Measures what the flags ask for."""
     holders = [flags.FLAGS[name] for name in ("shape", "new_shape")]
     command_flags.required(*holders)
-    report = benchmark(
+    return benchmark(
         *(command_flags.triple(holder, least=4) for holder in holders),
         runs=flags.FLAGS.runs,
-        threads=threads,
+        threads=bench_flags.num_threads(),
     )
-    reporting.publish(report, flags.FLAGS.output, threads)
-
-
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
 
 
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report)

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from tools.bench import flags as bench_flags
-from tools.bench import reporting
+from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, Task, check_agreement, measure
 from tools.bench.networks import memory_format, to_torch
 from u2net_tf import command, machine
@@ -178,17 +178,14 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("shape", SHAPES, "N,D,H,W,C; may be repeated.")
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures and reports."""
-    del argv  # flags only; `command.start` has checked
-    threads = bench_flags.num_threads()
-    report = benchmark(
+def report() -> reporting.Report:
+    """Measures what the flags ask for."""
+    return benchmark(
         shapes_of("shape"),
         bench_flags.torch_layouts(),
         runs=flags.FLAGS.runs,
-        threads=threads,
+        threads=bench_flags.num_threads(),
     )
-    reporting.publish(report, flags.FLAGS.output, threads)
 
 
 def shapes_of(name: str) -> list[tuple[int, ...]]:
@@ -214,11 +211,5 @@ def _shape(name, text):
     return sizes
 
 
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
-
-
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report)

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags
 
-from tools.bench import depthwise, reporting
+from tools.bench import depthwise, reporting, runner
 from tools.bench import flags as bench_flags
 from tools.bench.measuring import Contender, Task, check_agreement, measure
-from u2net_tf import command, machine
+from u2net_tf import machine
 
 UP_SAMPLED_SHAPES = ("2,32,32,32,32", "2,8,8,8,128")
 FACTORS = (2, 2, 2)
@@ -193,24 +193,15 @@ def define_flags() -> None:
     )
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures and reports."""
-    del argv  # flags only; `command.start` has checked
-    threads = bench_flags.num_threads()
-    report = benchmark(
+def report() -> reporting.Report:
+    """Measures what the flags ask for."""
+    return benchmark(
         depthwise.shapes_of("shape"),
         depthwise.shapes_of("up_sampled_shape"),
         runs=flags.FLAGS.runs,
-        threads=threads,
+        threads=bench_flags.num_threads(),
     )
-    reporting.publish(report, flags.FLAGS.output, threads)
-
-
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
 
 
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report)

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from tools.bench import flags as bench_flags
-from tools.bench import reporting
+from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, Task, check_agreement, measure
 from tools.bench.networks import Setting, build_ours, build_torch, memory_format
 from tools.bench.step import LARGEST_TOGETHER
@@ -160,10 +160,9 @@ def define_flags() -> None:
     )
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures and reports."""
-    del argv  # flags only; `command.start` has checked
-    values, threads = flags.FLAGS, bench_flags.num_threads()
+def report() -> reporting.Report:
+    """Measures what the flags ask for."""
+    values = flags.FLAGS
     options = bench_flags.network_options()
     volume_size, patch_size = (
         command_flags.triple(values[name], least=1)
@@ -178,21 +177,14 @@ def main(argv: Sequence[str]) -> None:
             expected=f"at least the patch {patch_size}",
             received=volume_size,
         )
-    report = benchmark(
+    return benchmark(
         Setting(patch_size=patch_size, **options),
         volume_size,
         bench_flags.torch_layouts("monai"),
         runs=values.runs,
-        threads=threads,
+        threads=bench_flags.num_threads(),
     )
-    reporting.publish(report, values.output, threads)
-
-
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
 
 
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report)

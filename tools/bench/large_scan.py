@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from tools.bench import reporting
+from tools.bench import reporting, runner
 from tools.bench.convert import draw_scan
 from tools.bench.measuring import peak_memory_bytes
 from u2net_tf import command, command_flags, machine
@@ -168,27 +168,19 @@ def define_flags() -> None:
     flags.DEFINE_integer("workers", 1, "Of survey and convert.", lower_bound=1)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures and reports."""
-    del argv  # flags only; `command.start` has checked
+def report() -> reporting.Report:
+    """Measures what the flags ask for."""
     values = flags.FLAGS
     command_flags.required(values["volume_size"])
     shape = command_flags.triple(values["volume_size"], least=8)
     with tempfile.TemporaryDirectory() as folder:
-        report = benchmark(
+        return benchmark(
             pathlib.Path(folder),
             shape,
             num_cases=values.cases,
             workers=values.workers,
         )
-    reporting.publish(report, values.output, machine.num_cores())
-
-
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
 
 
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report, num_threads=machine.num_cores)

@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from tools.bench import flags as bench_flags
-from tools.bench import reporting
+from tools.bench import reporting, runner
 from tools.bench.measuring import (
     Arrays,
     Contender,
@@ -26,7 +26,7 @@ from tools.bench.measuring import (
     measure,
 )
 from tools.bench.networks import to_torch
-from u2net_tf import command, machine
+from u2net_tf import machine
 
 PATCH_SIZES = (64, 128)
 NUM_CLASSES = (2, 3)
@@ -196,24 +196,15 @@ def define_flags() -> None:
     )
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures and reports."""
-    del argv  # flags only; `command.start` has checked
-    threads = bench_flags.num_threads()
-    report = benchmark(
+def report() -> reporting.Report:
+    """Measures what the flags ask for."""
+    return benchmark(
         flags.FLAGS.patch_size,
         bench_flags.torch_layouts(),
         runs=flags.FLAGS.runs,
-        threads=threads,
+        threads=bench_flags.num_threads(),
     )
-    reporting.publish(report, flags.FLAGS.output, threads)
-
-
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
 
 
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report)

@@ -95,16 +95,16 @@ def build_ours(setting: Setting, **options: Any):
         **options: of `U2Net`, besides.
     """
     machine.import_tensorflow()
-    from tools import published_weights
     from u2net_tf.networks.u2net import U2Net
+    from u2net_tf.published_weights import variables
 
     network = U2Net(**setting.architecture, **options)
     network.build()
     params = {
-        name: draw_parameter(name, published_weights.torch_shape(variable, layout))
-        for name, layout, variable in published_weights.published_variables(network)
+        name: draw_parameter(name, variables.torch_shape(variable, layout))
+        for name, layout, variable in variables.published_variables(network)
     }
-    published_weights.load_published_weights(network, params)
+    variables.load_published_weights(network, params)
     return network
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from tools.bench import invented_shards, reporting
+from tools.bench import invented_shards, reporting, runner
 from tools.bench.measuring import Contender, Task, measure
 from u2net_tf import command, machine
 from u2net_tf.config.data import RESIZE_METHODS
@@ -215,9 +215,8 @@ def define_flags() -> None:
     )
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures and reports."""
-    del argv  # flags only; `command.start` has checked
+def report() -> reporting.Report:
+    """Measures what the flags ask for."""
     values = flags.FLAGS
     there = importlib.util.find_spec("batchgenerators") is not None
     if not (there or values.alone):
@@ -225,7 +224,7 @@ def main(argv: Sequence[str]) -> None:
             "the other side of this benchmark needs batchgenerators, which is not "
             "installed: pip install 'u2net-tf[bench]'"
         )
-    report = benchmark(
+    return benchmark(
         values.method,
         values.part,
         volume_edge=values.volume_size,
@@ -234,14 +233,7 @@ def main(argv: Sequence[str]) -> None:
         runs=values.runs,
         alone=values.alone,
     )
-    reporting.publish(report, values.output, threads=1)
-
-
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
 
 
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report, num_threads=lambda: 1)

@@ -22,10 +22,9 @@ import numpy as np
 from absl import flags
 
 from tools.bench import flags as bench_flags
-from tools.bench import reporting
+from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, Task, measure
 from tools.bench.networks import Setting, make_our_steps
-from u2net_tf import command
 
 # As the profiler writes an operation: the name of its node, a colon and its kind.
 EVENT = re.compile(r"(?P<node>[^:\s]+):(_Mkl(Native)?)?(?P<kind>_?[A-Z]\w*)")
@@ -140,21 +139,14 @@ def define_flags() -> None:
     flags.DEFINE_integer("top", 25, "Rows to show.", lower_bound=1)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Profiles and reports."""
-    del argv  # flags only; `command.start` has checked
-    threads = bench_flags.num_threads()
-    report = benchmark(
-        bench_flags.cubic_setting(), top=flags.FLAGS.top, threads=threads
+def report() -> reporting.Report:
+    """Profiles the step that the flags ask for."""
+    return benchmark(
+        bench_flags.cubic_setting(),
+        top=flags.FLAGS.top,
+        threads=bench_flags.num_threads(),
     )
-    reporting.publish(report, flags.FLAGS.output, threads)
-
-
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
 
 
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report)

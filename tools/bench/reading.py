@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from tools.bench import flags as bench_flags
-from tools.bench import invented_shards, reporting
+from tools.bench import invented_shards, reporting, runner
 from tools.bench.measuring import Contender, Task, measure
 from u2net_tf import command, command_flags, machine
 
@@ -215,9 +215,8 @@ def define_flags() -> None:
     flags.DEFINE_float("input_memory_mb", 2048, "As of u2net_tf.train.", lower_bound=1)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures and reports."""
-    del argv  # flags only; `command.start` has checked
+def report() -> reporting.Report:
+    """Measures what the flags ask for."""
     values = flags.FLAGS
     command_flags.required(values["volume_size"])
     shape = command_flags.triple(values["volume_size"], least=values.patch_size)
@@ -245,16 +244,8 @@ def main(argv: Sequence[str]) -> None:
         f"Volumes of {edges} voxels, {invented_shards.NUM_CASES} of them, patches of "
         f"{values.patch_size}³, --input_memory_mb={values.input_memory_mb:g}."
     ]
-    reporting.publish(
-        reporting.Report("reading", COLUMNS, rows, notes), values.output, threads
-    )
-
-
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
+    return reporting.Report("reading", COLUMNS, rows, notes)
 
 
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report)

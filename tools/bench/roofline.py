@@ -11,17 +11,17 @@ must take, by computing or by memory. Deep maps fit into a cache, which is faste
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from absl import flags
 
 from tools.bench import flags as bench_flags
-from tools.bench import reporting
+from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, Measurement, Task, measure
 from tools.bench.networks import Setting, make_our_forward, make_our_steps
-from u2net_tf import command, machine
+from u2net_tf import machine
 
 MATRIX_EDGE = 4096
 COPY_BYTES = 2**29
@@ -167,21 +167,14 @@ def define_flags() -> None:
     bench_flags.define_network_flags(patch_size=64)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures and reports."""
-    del argv  # flags only; `command.start` has checked
-    threads = bench_flags.num_threads()
-    report = benchmark(
-        bench_flags.cubic_setting(), runs=flags.FLAGS.runs, threads=threads
+def report() -> reporting.Report:
+    """Measures what the flags ask for."""
+    return benchmark(
+        bench_flags.cubic_setting(),
+        runs=flags.FLAGS.runs,
+        threads=bench_flags.num_threads(),
     )
-    reporting.publish(report, flags.FLAGS.output, threads)
-
-
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
 
 
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report)

@@ -12,13 +12,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from absl import flags
-
 from tools.bench import flags as bench_flags
-from tools.bench import reporting
+from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, Worker
 from tools.bench.networks import NUM_CLASSES, Setting, make_our_steps, make_torch_steps
-from u2net_tf import command
 
 DOMAINS = tuple(range(len(NUM_CLASSES)))
 COLUMNS = (
@@ -87,23 +84,14 @@ def define_flags() -> None:
     bench_flags.define_network_flags(patch_size=64)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures and reports."""
-    del argv  # flags only; `command.start` has checked
-    threads = bench_flags.num_threads()
-    report = benchmark(
+def report() -> reporting.Report:
+    """Measures what the flags ask for."""
+    return benchmark(
         bench_flags.cubic_setting(),
         bench_flags.torch_layouts(),
-        threads=threads,
+        threads=bench_flags.num_threads(),
     )
-    reporting.publish(report, flags.FLAGS.output, threads)
-
-
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
 
 
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report)

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 
 from tools.bench import flags as bench_flags
-from tools.bench import reporting
+from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, check_agreement, measure
 from tools.bench.networks import (
     Setting,
@@ -25,7 +25,6 @@ from tools.bench.networks import (
     make_torch_forward,
     make_torch_steps,
 )
-from u2net_tf import command
 
 PARTS = ("forward", "step")
 # Ways of ours to take a step, by name: arguments of `U2Net`. Ratios refer to the first.
@@ -108,12 +107,11 @@ def define_flags() -> None:
     )
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures and reports."""
-    del argv  # flags only; `command.start` has checked
-    values, threads = flags.FLAGS, bench_flags.num_threads()
+def report() -> reporting.Report:
+    """Measures what the flags ask for."""
+    values = flags.FLAGS
     options = bench_flags.network_options()
-    report = benchmark(
+    return benchmark(
         [
             Setting(patch_size=size, **options)
             for size in bench_flags.cubes("patch_sizes", options["pools"])
@@ -121,16 +119,9 @@ def main(argv: Sequence[str]) -> None:
         values.part,
         bench_flags.torch_layouts(),
         runs=values.runs,
-        threads=threads,
+        threads=bench_flags.num_threads(),
     )
-    reporting.publish(report, values.output, threads)
-
-
-def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
 
 
 if __name__ == "__main__":
-    run()
+    runner.run(define_flags, report)

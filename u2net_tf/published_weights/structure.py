@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -24,12 +24,12 @@ class Structure:
     """Settings that names and shapes show. How often each axis is halved they do not.
 
     Attributes:
-        num_modalities: of each domain; 0 where its stem is missing.
-        num_classes: of each domain; 0 where its head is missing.
-        base_channels: channels at full resolution.
-        num_pools: how often the axis that is halved most often is halved.
-        adapter: "separable", "series", "parallel" or "none".
-        second_up_conv: "full" or "pointwise".
+      num_modalities: of each domain; 0 where its stem is missing.
+      num_classes: of each domain; 0 where its head is missing.
+      base_channels: channels at full resolution.
+      num_pools: how often the axis that is halved most often is halved.
+      adapter: "separable", "series", "parallel" or "none".
+      second_up_conv: "full" or "pointwise".
     """
 
     num_modalities: tuple[int, ...]
@@ -44,10 +44,10 @@ def read_structure(params: Mapping[str, np.ndarray]) -> Structure:
     """Reads the settings of the network that has these parameters.
 
     Args:
-        params: Published name to array, with PyTorch's axes.
+      params: Published name to array, with PyTorch's axes.
 
     Raises:
-        InputError: If they are not those of the published network at all.
+      InputError: If they are not those of the published network at all.
     """
     num_domains = _count(params, r"(?:in_tr_list|out_tr_list)\.(\d+)\.")
     stem = params.get(STEM.format(0))
@@ -69,12 +69,14 @@ def read_structure(params: Mapping[str, np.ndarray]) -> Structure:
     )
 
 
-def _count(params, pattern: str) -> int:
+def _count(params: Iterable[str], pattern: str) -> int:
     found = (re.match(pattern, name) for name in params)
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 
 
-def _sizes(params, name: str, num_domains: int, *, axis: int) -> tuple[int, ...]:
+def _sizes(
+    params: Mapping[str, np.ndarray], name: str, num_domains: int, *, axis: int
+) -> tuple[int, ...]:
     arrays = (params.get(name.format(domain)) for domain in range(num_domains))
     return tuple(
         0 if array is None or array.ndim <= axis else array.shape[axis]
@@ -82,7 +84,7 @@ def _sizes(params, name: str, num_domains: int, *, axis: int) -> tuple[int, ...]
     )
 
 
-def _adapter(params) -> str:
+def _adapter(params: Iterable[str]) -> str:
     marks = {
         "separable": f"{FIRST_UNIT}.pwise.conv1.weight",
         "series": f"{FIRST_UNIT}.adapOps.0.op1.1.weight",
@@ -91,7 +93,7 @@ def _adapter(params) -> str:
     return next((name for name, mark in marks.items() if mark in params), "none")
 
 
-def _second_up_conv(params, adapter: str) -> str:
+def _second_up_conv(params: Mapping[str, np.ndarray], adapter: str) -> str:
     if adapter == "separable":
         full = f"{LAST_UNIT}.adapOps.0.conv1.weight" in params
     else:
@@ -101,40 +103,17 @@ def _second_up_conv(params, adapter: str) -> str:
 
 
 def contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
-    """Says in what a spec differs from a structure, and which flag would fit."""
-    found = []
-    domains = spec.plan.domains
+    """Says in what a spec differs from a structure, and which setting would fit."""
     num_domains = len(structure.num_modalities)
-    if num_domains != len(domains):
-        found.append(
+    if num_domains == len(spec.plan.domains):
+        found = _domain_contradictions(structure, spec)
+    else:
+        found = [
             f"in_tr_list.0 … in_tr_list.{num_domains - 1}: expected "
             f"{quantity(num_domains, 'domain')} by `plan` and `domains`, in the order "
-            f"of the training's --tasks. Received: {len(domains)} "
+            f"of the training's --tasks. Received: {len(spec.plan.domains)} "
             f"({', '.join(spec.plan.names)})"
-        )
-    else:
-        for index, domain in enumerate(domains):
-            for name, nouns, got, wanted in (
-                (
-                    STEM,
-                    ("modality", "modalities"),
-                    structure.num_modalities,
-                    domain.num_modalities,
-                ),
-                (
-                    HEAD,
-                    ("class", "classes"),
-                    structure.num_classes,
-                    domain.num_classes,
-                ),
-            ):
-                if got[index] != wanted:
-                    found.append(
-                        f"{name.format(index)}: expected "
-                        f"{quantity(got[index], *nouns)} in domain {domain.name} of "
-                        f"the plan. Received: {wanted}. Use `domains` in another "
-                        "order, or other labels in the plan"
-                    )
+        ]
     resolved = spec.second_up_conv or published_second_up_conv(spec.adapter)
     kernels = {"full": 3, "pointwise": 1}
     last = (kernels[structure.second_up_conv], kernels[resolved])
@@ -153,4 +132,31 @@ def contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
             f"with a largest of {structure.num_pools}. Received: "
             f"`pools`={','.join(map(str, spec.pools))}"
         )
+    return found
+
+
+def _domain_contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
+    """In what the domains differ, of which there are as many in both."""
+    found = []
+    for index, domain in enumerate(spec.plan.domains):
+        for name, nouns, got, wanted in (
+            (
+                STEM,
+                ("modality", "modalities"),
+                structure.num_modalities[index],
+                domain.num_modalities,
+            ),
+            (
+                HEAD,
+                ("class", "classes"),
+                structure.num_classes[index],
+                domain.num_classes,
+            ),
+        ):
+            if got != wanted:
+                found.append(
+                    f"{name.format(index)}: expected {quantity(got, *nouns)} in domain "
+                    f"{domain.name} of the plan. Received: {wanted}. Use `domains` in "
+                    "another order, or other labels in the plan"
+                )
     return found

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from matplotlib import colors, image
 
-from tools import draw_overlays, pictures
-from tools.draw_overlays import OverlayCase
-from u2net_tf import command
+from u2net_tf.errors import StoppedError
+from u2net_tf.visualization import figures, overlays
+from u2net_tf.visualization.overlays import OverlayCase
 
 SHAPE = (20, 16, 8)
-RED, BLUE = (colors.to_rgb(colour) for colour in pictures.CLASS_COLOURS[:2])
+RED, BLUE = (colors.to_rgb(colour) for colour in figures.CLASS_COLOURS[:2])
 
 
 def _save(path, array, affine=None):
@@ -51,7 +51,7 @@ def case(tmp_path):
 
 def _draw(cases, tmp_path):
     output = tmp_path / "pictures" / "sheet.png"
-    draw_overlays.draw_overlays(cases, output)
+    overlays.draw_overlays(cases, output)
     assert [path.name for path in output.parent.iterdir()] == ["sheet.png"]
     return image.imread(output)[..., :3]
 
@@ -119,8 +119,8 @@ def test_pixels_have_their_physical_shape(tmp_path, spacing_y):
 def test_the_slice_is_that_of_most_foreground():
     labels = _box((2, 2, 1), (4, 4, 7))
     labels[2:9, 2:9, 5] = 2
-    assert draw_overlays._choose_slice(labels) == 5
-    assert draw_overlays._choose_slice(np.zeros_like(labels)) == 4
+    assert overlays._choose_slice(labels) == 5
+    assert overlays._choose_slice(np.zeros_like(labels)) == 4
 
 
 def test_reference_decides_the_slice_before_the_prediction(case, tmp_path):
@@ -176,9 +176,9 @@ def test_labels_of_another_grid_are_refused(case, tmp_path, shape, shift):
 
 def test_bad_arguments_are_named(case, tmp_path):
     with pytest.raises(ValueError, match="cases"):
-        draw_overlays.draw_overlays([], tmp_path / "sheet.png")
+        overlays.draw_overlays([], tmp_path / "sheet.png")
     with pytest.raises(ValueError, match=r"sheet\.jpg"):
-        draw_overlays.draw_overlays([case], tmp_path / "sheet.jpg")
+        overlays.draw_overlays([case], tmp_path / "sheet.jpg")
     case.image_path.write_bytes(b"no scan")
     with pytest.raises(ValueError, match=r"image\.nii\.gz: expected a readable"):
         _draw([case], tmp_path)
@@ -193,21 +193,21 @@ def test_missing_matplotlib_says_what_to_install(case, tmp_path, monkeypatch):
         return real_import(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(command.StoppedError, match=r"u2net-tf\[pictures\]"):
-        draw_overlays.draw_overlays([case], tmp_path / "sheet.png")
+    with pytest.raises(StoppedError, match=r"u2net-tf\[pictures\]"):
+        overlays.draw_overlays([case], tmp_path / "sheet.png")
 
 
 def test_the_window_spreads_over_the_organ_and_not_the_air():
     plane = np.full((40, 40), -1000.0)
     plane[3:37, 3:37] = np.linspace(0, 100, 34 * 34).reshape(34, 34)
     foreground = plane > 40
-    low, high = draw_overlays._choose_window(plane, foreground)
+    low, high = overlays._choose_window(plane, foreground)
     assert -300 < low < 10
     assert 90 < high <= 100
     # Without foreground the whole slice counts; a flat one has a window too.
-    whole = draw_overlays._choose_window(plane, plane > 200)
-    assert whole == draw_overlays._spread(plane)
-    low, high = draw_overlays._choose_window(plane * 0, plane > 200)
+    whole = overlays._choose_window(plane, plane > 200)
+    assert whole == overlays._spread(plane)
+    low, high = overlays._choose_window(plane * 0, plane > 200)
     assert low < high
 
 
@@ -225,17 +225,17 @@ def folders(tmp_path):
 
 def test_files_of_one_name_belong_together(folders):
     images, labels, predicted = folders
-    cases = draw_overlays.find_cases([images], [labels], [predicted], max_cases=4)
+    cases = overlays.find_cases([images], [labels], [predicted], max_cases=4)
     assert [case.name for case in cases] == ["b", "c"]
     assert str(cases[0].reference_path) == f"{labels}/b.nii.gz"
     assert str(cases[0].prediction_path) == f"{predicted}/b.nii.gz"
-    none = draw_overlays.find_cases([images], [], [predicted], max_cases=4)
+    none = overlays.find_cases([images], [], [predicted], max_cases=4)
     assert [case.reference_path for case in none] == [None, None]
 
 
 def test_at_most_max_cases_of_each_folder(folders):
     images, labels, predicted = folders
-    cases = draw_overlays.find_cases(
+    cases = overlays.find_cases(
         [images] * 2, [labels, ""], [predicted] * 2, max_cases=1
     )
     assert [case.name for case in cases] == ["b", "b"]
@@ -244,22 +244,22 @@ def test_at_most_max_cases_of_each_folder(folders):
 
 def test_single_files_may_have_any_name(case):
     paths = (case.image_path, case.reference_path, case.prediction_path)
-    (found,) = draw_overlays.find_cases(*([str(p)] for p in paths), max_cases=4)
+    (found,) = overlays.find_cases(*([str(p)] for p in paths), max_cases=4)
     assert (found.image_path, found.reference_path, found.prediction_path) == paths
 
 
 def test_what_does_not_fit_together_is_named(folders, tmp_path):
     images, labels, predicted = folders
     with pytest.raises(ValueError, match="Received: 2, 2, 1"):
-        draw_overlays.find_cases([images] * 2, [], [predicted], max_cases=4)
+        overlays.find_cases([images] * 2, [], [predicted], max_cases=4)
     with pytest.raises(FileNotFoundError, match="`prediction`: .*nowhere"):
-        draw_overlays.find_cases([images], [], [f"{tmp_path}/nowhere"], max_cases=4)
+        overlays.find_cases([images], [], [f"{tmp_path}/nowhere"], max_cases=4)
     (tmp_path / "labels" / "b.nii.gz").unlink()
     with pytest.raises(FileNotFoundError, match=r"`reference`: no b\.nii\.gz"):
-        draw_overlays.find_cases([images], [labels], [predicted], max_cases=4)
+        overlays.find_cases([images], [labels], [predicted], max_cases=4)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="`image`: .*empty"):
-        draw_overlays.find_cases([f"{tmp_path}/empty"], [], [predicted], max_cases=4)
+        overlays.find_cases([f"{tmp_path}/empty"], [], [predicted], max_cases=4)
 
 
 def test_flags_reach_the_sheet(folders, tmp_path):
@@ -267,7 +267,7 @@ def test_flags_reach_the_sheet(folders, tmp_path):
     output = tmp_path / "sheet.png"
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "tools.draw_overlays"),
+            *(sys.executable, "-m", "u2net_tf.draw_overlays"),
             *(f"--image={images}", f"--reference={labels}"),
             *(f"--prediction={predicted}", f"--output={output}", "--cases=1"),
         ],

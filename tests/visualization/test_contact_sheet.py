@@ -5,29 +5,18 @@ import re
 import numpy as np
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 from command_server import CommandServer
 from matplotlib import colors, image
 
-from tools import pictures, show_augmentations
+from u2net_tf import command_flags, show_augmentations
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.config.data import DataConfig, SamplingConfig
+from u2net_tf.config.visualization import ContactSheetConfig
 from u2net_tf.plan.domains import Domain, Label
 from u2net_tf.shards.manifest import load_converted
+from u2net_tf.visualization import contact_sheet, figures
 
-# Those that `show_augmentations` defines itself.
-OWN_FLAGS = (
-    "data_dir",
-    "domain",
-    "output",
-    "num_patches",
-    "modality",
-    "seed",
-    "mirror_probability",
-    "patch_size",
-    "resize_method",
-)
-RED = colors.to_rgb(pictures.CLASS_COLOURS[0])
+RED = colors.to_rgb(figures.CLASS_COLOURS[0])
 DOMAIN = Domain(
     name="Task90_Thick",
     raw_dir="none",
@@ -46,12 +35,12 @@ def make_patch(box, size=(8, 24, 24)):
     labels = np.zeros(size, np.uint8)
     labels[box] = 1
     picture = np.stack([np.zeros(size), labels], axis=-1).astype(np.float32)
-    return show_augmentations.Patch(picture, labels, "case_0")
+    return contact_sheet.Patch(picture, labels, "case_0")
 
 
 def draw(tmp_path, pair, **keywords):
     output = tmp_path / "sheet.png"
-    show_augmentations.draw_sheet([pair], DOMAIN, output, **keywords)
+    contact_sheet.draw_sheet([pair], DOMAIN, output, **keywords)
     return image.imread(output)[..., :3]
 
 
@@ -114,7 +103,7 @@ def test_command(run_command, tiny_data, tmp_path):
     common = {"data_dir": tiny_data.data_dir, "domain": "Task91_One", "num_patches": 2}
     output = tmp_path / "sheet.png"
     done = run_command(
-        "tools.show_augmentations",
+        "u2net_tf.show_augmentations",
         **common,
         output=output,
         patch_size="8,8,8",
@@ -172,16 +161,13 @@ def test_flags_arrive_where_they_belong(
         calls["draw_sheet"] = arguments, keywords
 
     monkeypatch.setattr(show_augmentations, "take_pairs", take_pairs)
-    monkeypatch.setattr(show_augmentations, "draw_sheet", draw_sheet)
+    monkeypatch.setattr(contact_sheet, "draw_sheet", draw_sheet)
     data_dir, output = str(tiny_data.data_dir), tmp_path / "sheet.png"
     given = {"data_dir": data_dir, "domain": "Task92_Two", "output": output, **given}
-    # Another test of this process may have imported commands with flags of these names.
-    for name in OWN_FLAGS:
-        monkeypatch.delitem(flags.FLAGS._flags(), name, raising=False)
-    with flagsaver.flagsaver():
-        show_augmentations.define_flags()
-        flags.FLAGS(["test", *(f"--{name}={value}" for name, value in given.items())])
-        show_augmentations.main(["test"])
+    values = flags.FlagValues()
+    command_flags.define(ContactSheetConfig, values=values)
+    values(["test", *(f"--{name}={value}" for name, value in given.items())])
+    show_augmentations.main(command_flags.read(ContactSheetConfig, values=values))
     plan, (manifest,) = load_converted(data_dir, ["Task92_Two"])
     (domain,) = plan.domains
     settings = DataConfig(data_dir=data_dir, batch_size=1, **expected)
@@ -214,7 +200,7 @@ def test_wrong_flags_are_named(run_warm, tiny_data, tmp_path, wrong, words):
         "domain": "Task91_One",
         "output": tmp_path / "sheet.png",
     }
-    done = run_warm("tools.show_augmentations", status=1, **given | wrong)
+    done = run_warm("u2net_tf.show_augmentations", status=1, **given | wrong)
     assert re.search(words, done.stderr)
     assert not (tmp_path / "sheet.png").exists()
 
@@ -222,6 +208,6 @@ def test_wrong_flags_are_named(run_warm, tiny_data, tmp_path, wrong, words):
 def test_help_answers_without_the_libraries():
     watched = ("tensorflow", "matplotlib")
     with CommandServer() as server:
-        done = server.run("tools.show_augmentations", "--help", watched=watched)
+        done = server.run("u2net_tf.show_augmentations", "--help", watched=watched)
     assert done.imported == []
     assert "--rotation_probability" in done.stdout

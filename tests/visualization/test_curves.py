@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib import colors, image
 
-from tools import plot_training
+from u2net_tf.visualization import curves
 
 HEAD = "epoch,step,learning_rate,loss,loss_moving_average,loss/CT,loss/MR"
 LOG = f"""{HEAD},dice/CT/organ,dice/MR/head,dice/MR/tail
@@ -26,7 +26,7 @@ def _write(folder, text):
 
 def _draw(tmp_path, text):
     output = tmp_path / "curves.png"
-    plot_training.plot_training(_write(tmp_path / "model", text), output)
+    curves.draw_curves(_write(tmp_path / "model", text), output)
     return image.imread(output)[..., :3]
 
 
@@ -35,23 +35,23 @@ def _count(picture, colour):
 
 
 def test_empty_cells_are_no_points(tmp_path):
-    curves = plot_training.read_curves(_write(tmp_path, LOG) / "training.csv")
-    assert curves["loss/CT"] == [(10, 1.6), (20, 1.3), (30, 1.1), (40, 0.9)]
-    assert curves["dice/CT/organ"] == [(20, 0.4), (40, 0.7)]
-    assert "step" not in curves
+    found = curves.read_curves(_write(tmp_path, LOG) / "training.csv")
+    assert found["loss/CT"] == [(10, 1.6), (20, 1.3), (30, 1.1), (40, 0.9)]
+    assert found["dice/CT/organ"] == [(20, 0.4), (40, 0.7)]
+    assert "step" not in found
 
 
 def test_a_resumed_run_overwrites_its_steps(tmp_path):
     text = LOG + "3,30,0.001,9,9,9,9,,,\n"
-    curves = plot_training.read_curves(_write(tmp_path, text) / "training.csv")
-    assert curves["loss/CT"] == [(10, 1.6), (20, 1.3), (30, 9), (40, 0.9)]
+    found = curves.read_curves(_write(tmp_path, text) / "training.csv")
+    assert found["loss/CT"] == [(10, 1.6), (20, 1.3), (30, 9), (40, 0.9)]
 
 
 def test_a_line_cut_short_is_read_as_far_as_it_goes(tmp_path):
     text = LOG + "5,50,0.001,0.7"
-    curves = plot_training.read_curves(_write(tmp_path, text) / "training.csv")
-    assert curves["loss"][-1] == (50, 0.7)
-    assert curves["loss/CT"][-1] == (40, 0.9)
+    found = curves.read_curves(_write(tmp_path, text) / "training.csv")
+    assert found["loss"][-1] == (50, 0.7)
+    assert found["loss/CT"][-1] == (40, 0.9)
 
 
 def test_losses_are_left_and_dice_right_in_the_domains_colours(tmp_path):
@@ -94,14 +94,12 @@ def test_a_file_of_another_kind_is_named(tmp_path, text, found):
 
 def test_output_must_be_a_png(tmp_path):
     with pytest.raises(ValueError, match=r"curves\.svg"):
-        plot_training.plot_training(
-            _write(tmp_path / "model", LOG), tmp_path / "curves.svg"
-        )
+        curves.draw_curves(_write(tmp_path / "model", LOG), tmp_path / "curves.svg")
 
 
 def _run(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "tools.plot_training", *arguments],
+        [sys.executable, "-m", "u2net_tf.plot_training", *arguments],
         capture_output=True,
         encoding="utf-8",
         check=False,

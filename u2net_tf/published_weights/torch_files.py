@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from typing_extensions import Self
 
 from u2net_tf.errors import InputError, StoppedError
 
@@ -35,8 +36,8 @@ class Published(NamedTuple):
     """Parameters by the published network's names, and what was left aside to get them.
 
     Attributes:
-        params: Name, such as "down_blocks.0.op1.conv.weight", to float32 array.
-        notes: What was taken and what was left, a line each.
+      params: Name, such as "down_blocks.0.op1.conv.weight", to float32 array.
+      notes: What was taken and what was left, a line each.
     """
 
     params: dict[str, np.ndarray]
@@ -47,8 +48,8 @@ def read_published(path: pathlib.Path) -> Published:
     """Reads a state dict (`.pth`), a training's checkpoint (`.pth.tar`) or an `.npz`.
 
     Raises:
-        InputError: If there is no such file, it is damaged or it holds something else.
-        StoppedError: If PyTorch is needed and not installed.
+      InputError: If there is no such file, it is damaged or it holds something else.
+      StoppedError: If PyTorch is needed and not installed.
     """
     if not path.is_file():
         raise InputError(path, expected="a file of weights", received="no such file")
@@ -199,35 +200,35 @@ class _Nothing:
 
     dump_patches = False  # PyTorch asks this of the class of a pickled network.
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return super().__new__(cls)
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Self:
         return self
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         pass
 
-    def __setitem__(self, key, value):
+    def __setitem__(self, key: Any, value: Any) -> None:
         pass
 
-    def append(self, item):
+    def append(self, item: Any) -> None:
         pass
 
-    def extend(self, items):
+    def extend(self, items: Any) -> None:
         pass
 
-    def add(self, item):
+    def add(self, item: Any) -> None:
         pass
 
 
 class _TensorUnpickler(pickle.Unpickler):
     """Makes tensors and dictionaries, and of every other class a `_Nothing`."""
 
-    def find_class(self, module_name, name):
+    def find_class(self, module_name: str, name: str) -> Any:
         import torch
 
         made = {
@@ -242,6 +243,9 @@ class _TensorUnpickler(pickle.Unpickler):
 def _tensor_pickle() -> types.ModuleType:
     """What `torch.load` takes in place of the module `pickle`."""
     module = types.ModuleType("tensor_pickle")
-    module.Unpickler = _TensorUnpickler
-    module.load = lambda file, **kwargs: _TensorUnpickler(file, **kwargs).load()
+    functions = {
+        "Unpickler": _TensorUnpickler,
+        "load": lambda file, **kwargs: _TensorUnpickler(file, **kwargs).load(),
+    }
+    module.__dict__.update(functions)
     return module

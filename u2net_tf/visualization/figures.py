@@ -5,10 +5,12 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING
 
-from u2net_tf import command, files
+import numpy as np
+
+from u2net_tf import files
+from u2net_tf.errors import InputError, StoppedError
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -20,14 +22,14 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     """Returns an empty figure that needs no screen.
 
     Raises:
-        StoppedError: if matplotlib is not installed.
+      StoppedError: If matplotlib is not installed.
     """
     # Not through pyplot: that keeps global state and may look for a screen.
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise command.StoppedError(
+        raise StoppedError(
             "pictures need matplotlib, which is not installed: "
             "pip install 'u2net-tf[pictures]'"
         ) from error
@@ -39,7 +41,7 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
 def check_output(output: pathlib.Path) -> None:
     """Raises InputError unless `output` names a PNG file that can be written."""
     if output.suffix.lower() != ".png" or output.is_dir():
-        raise command.InputError("`output`", expected="FILE.png", received=output)
+        raise InputError("`output`", expected="FILE.png", received=output)
 
 
 def save_figure(figure: Figure, output: pathlib.Path) -> None:
@@ -50,8 +52,6 @@ def save_figure(figure: Figure, output: pathlib.Path) -> None:
 
 def draw_contours(axis: Axes, labels: np.ndarray) -> set[int]:
     """Draws the outline of each class of `labels` `[row, column]`; returns them."""
-    import numpy as np
-
     classes = {int(label) for label in np.unique(labels) if label > 0}
     rows, columns = (np.arange(-1, size + 1) for size in labels.shape)
     for label in sorted(classes):

@@ -1,23 +1,40 @@
 """Copies the published network's parameters into a `U2Net`, strictly by name."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from u2net_tf.errors import InputError
 from u2net_tf.networks.conv_units import ParallelUnit, SeparableUnit, SeriesUnit
-from u2net_tf.networks.layers import DepthwiseConv3D, DomainConv3D, DomainNorm
+from u2net_tf.networks.layers import (
+    DepthwiseConv3D,
+    DomainConv3D,
+    DomainNorm,
+    SharedConv3D,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+    from u2net_tf.networks.conv_units import ConvUnit
+    from u2net_tf.networks.u2net import U2Net
+
+    # Published name, layout and variable.
+    Entry = tuple[str, str, keras.Variable]
 
 # Convolutions of PyTorch are (O, I, D, H, W); ours (D, H, W, I, O), depthwise (D, H,
 # W, C) of PyTorch's (C, 1, D, H, W).
 DENSE, DEPTHWISE, VECTOR = "dense", "depthwise", "vector"
 
 
-def published_variables(model) -> Iterator[tuple]:
+def published_variables(model: U2Net) -> Iterator[Entry]:
     """Yields (published name, layout, variable) of every variable of `model`.
 
     Args:
-        model: A built `U2Net`.
+      model: A built `U2Net`.
     """
     for domain in range(model.num_domains):
         stem = f"in_tr_list.{domain}.op1"
@@ -39,7 +56,7 @@ def published_variables(model) -> Iterator[tuple]:
         yield from _unit(f"up_blocks.{level}.op2", block.unit_2)
 
 
-def _unit(name, unit):
+def _unit(name: str, unit: ConvUnit) -> Iterator[Entry]:
     if isinstance(unit, SeparableUnit):
         yield from _shared_conv(f"{name}.pwise.conv1", unit.pointwise)
     else:
@@ -57,18 +74,20 @@ def _unit(name, unit):
             yield from _domain_conv(f"{adapter}.op1", unit.adapter, domain)
 
 
-def _shared_conv(name, layer):
+def _shared_conv(name: str, layer: SharedConv3D) -> Iterator[Entry]:
     yield f"{name}.weight", DENSE, layer.kernel
     yield f"{name}.bias", VECTOR, layer.bias
 
 
-def _domain_conv(name, layer: DomainConv3D | DepthwiseConv3D, domain):
+def _domain_conv(
+    name: str, layer: DomainConv3D | DepthwiseConv3D, domain: int
+) -> Iterator[Entry]:
     layout = DEPTHWISE if isinstance(layer, DepthwiseConv3D) else DENSE
     yield f"{name}.weight", layout, layer.kernels[domain]
     yield f"{name}.bias", VECTOR, layer.biases[domain]
 
 
-def _norm(name, layer: DomainNorm, domain):
+def _norm(name: str, layer: DomainNorm, domain: int) -> Iterator[Entry]:
     yield f"{name}.weight", VECTOR, layer.gammas[domain]
     yield f"{name}.bias", VECTOR, layer.betas[domain]
 
@@ -77,8 +96,8 @@ def from_torch(array: np.ndarray, layout: str) -> np.ndarray:
     """Returns `array` with our axes.
 
     Args:
-        array: A parameter, or its gradient, of the published network.
-        layout: As yielded by `published_variables`.
+      array: A parameter, or its gradient, of the published network.
+      layout: As yielded by `published_variables`.
     """
     if layout == DENSE:
         return np.transpose(array, (2, 3, 4, 1, 0))
@@ -87,16 +106,16 @@ def from_torch(array: np.ndarray, layout: str) -> np.ndarray:
     return array
 
 
-def load_published_weights(model, params: Mapping[str, np.ndarray]) -> None:
+def load_published_weights(model: U2Net, params: Mapping[str, np.ndarray]) -> None:
     """Assigns every variable of `model`; nothing is assigned if anything is wrong.
 
     Args:
-        model: A `U2Net` of the same configuration; built if it is not yet.
-        params: Published name, such as "down_blocks.0.op1.conv.weight", to array.
+      model: A `U2Net` of the same configuration; built if it is not yet.
+      params: Published name, such as "down_blocks.0.op1.conv.weight", to array.
 
     Raises:
-        InputError: If a name is missing or left over or a shape does not fit; all
-            are named.
+      InputError: If a name is missing or left over or a shape does not fit; all
+        are named.
     """
     model.build()
     entries = list(published_variables(model))
@@ -121,12 +140,12 @@ def load_published_weights(model, params: Mapping[str, np.ndarray]) -> None:
         variable.assign(from_torch(np.asarray(params[name]), layout))
 
 
-def torch_shape(variable, layout: str) -> tuple[int, ...]:
+def torch_shape(variable: keras.Variable, layout: str) -> tuple[int, ...]:
     """Shape of `variable` in the published network.
 
     Args:
-        variable: One of ours.
-        layout: As yielded by `published_variables`.
+      variable: One of ours.
+      layout: As yielded by `published_variables`.
     """
     shape = tuple(variable.shape)
     if layout == DENSE:

@@ -1,0 +1,116 @@
+"""`import u2net_tf`: its names, and that it costs nothing."""
+
+import ast
+import dataclasses
+import importlib
+import json
+import pathlib
+import re
+import shutil
+
+import nibabel as nib
+import pytest
+from command_session import ROOT, python
+
+import u2net_tf
+from u2net_tf.models.build import build_network
+from u2net_tf.models.loading import save_model
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.plan.domains import Plan
+
+# Modules that do not come with Python, and what they bring.
+PROBE = """
+import json, sys
+before = set(sys.modules)
+import u2net_tf
+{more}
+tops = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+print(json.dumps(sorted(tops - sys.stdlib_module_names)))
+"""
+
+
+def imported(more=""):
+    done = python("-c", PROBE.format(more=more))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_import_brings_nothing():
+    assert imported() == ["u2net_tf"]
+    assert imported("print(u2net_tf.__version__, dir(u2net_tf))") == ["u2net_tf"]
+
+
+@pytest.mark.parametrize("name", ["load_plan", "TrainConfig", "InputError", "Domain"])
+def test_plans_and_settings_do_without_tensorflow(name):
+    found = imported(f"u2net_tf.{name}")
+    assert not {"tensorflow", "keras"} & set(found)
+
+
+@pytest.mark.parametrize("name", u2net_tf.__all__)
+def test_name_is_what_its_module_has(name):
+    path, _, other = u2net_tf._MODULES[name].partition(":")
+    module = importlib.import_module(f"u2net_tf.{path}")
+    assert getattr(u2net_tf, name) is getattr(module, other or name)
+
+
+def test_names_are_listed_and_typed():
+    assert u2net_tf.__all__ == sorted(u2net_tf._MODULES)
+    assert {*u2net_tf.__all__, "__version__"} == set(dir(u2net_tf))
+    tree = ast.parse(pathlib.Path(u2net_tf.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in block.body
+        for alias in node.names
+    }
+    places = {}
+    for name, place in u2net_tf._MODULES.items():
+        path, _, other = place.partition(":")
+        places[name] = f"u2net_tf.{path}.{other or name}"
+    assert typed == places
+
+
+def test_commands_are_modules():
+    for name in ("train", "adapt", "compose"):
+        module = importlib.import_module(f"u2net_tf.{name}")
+        assert getattr(u2net_tf, name) is module
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match=r"'u2net_tf' has no attribute 'nothing'"):
+        _ = u2net_tf.nothing
+
+
+@pytest.mark.parametrize("name", ["U2Net", "Predictor", "segmentation_loss"])
+def test_missing_tensorflow_is_one_line(name):
+    missing = "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; "
+    done = python("-c", f"{missing}from u2net_tf import {name}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"ImportError: u2net_tf.{name}: TensorFlow is needed and not installed: pip "
+        "install u2net-tf, or with CUDA 'u2net-tf[gpu]'"
+    )
+
+
+def test_another_missing_module_is_no_word_about_tensorflow(monkeypatch):
+    monkeypatch.setitem(u2net_tf._MODULES, "Nothing", "no_such_module")
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        _ = u2net_tf.Nothing
+
+
+@pytest.mark.usefixtures("plain_route")
+def test_example_of_the_readme(tiny_data, tmp_path, monkeypatch):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall("```python\n(.*?)```", readme, re.DOTALL)
+    (name,) = re.findall(r"plan.index\(\"(.+)\"\)", example)
+    (scan,) = re.findall(r"\"(.+/imagesTr/.+)\"", example)
+    domain = dataclasses.replace(tiny_data.plan.domains[0], name=name)
+    spec = ModelSpec(Plan((domain,)), pools=(1, 0, 1), base_channels=2, adapter="none")
+    monkeypatch.chdir(tmp_path)
+    save_model("demo/model", spec, build_network(spec))
+    source = tiny_data.raw_dir / "Task91_One" / "imagesTr" / "one_0.nii.gz"
+    pathlib.Path(scan).parent.mkdir(parents=True)
+    shutil.copy(source, scan)
+    exec(example, {})
+    (written,) = tmp_path.glob("*.nii.gz")
+    assert nib.load(written).shape == nib.load(scan).shape[:3]

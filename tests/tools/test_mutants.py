@@ -1,0 +1,140 @@
+"""Mutants: which there are, which are drawn, which tests notice them."""
+
+import json
+import subprocess
+
+import pytest
+
+from tools import mutants
+from u2net_tf.errors import InputError
+
+SOURCE = '''"""A module."""
+
+import os
+
+
+def share(count: int, total: int, *, percent: bool = False) -> float | None:
+    """Docstring with 1 < 2."""
+    if total <= 0:
+        return None
+    factor = 100 if percent else 1
+    return round(count / total * factor, ndigits=3)
+'''
+
+
+def changed(source=SOURCE):
+    return {
+        (mutant.line, mutant.after.strip())
+        for mutant in mutants.mutants_of(source, "share.py")
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "after"),
+    [
+        (8, "if total < 0:"),
+        (8, "if total <= 1:"),
+        (8, "if True:"),
+        (10, "factor = 101 if percent else 1"),
+        (10, "factor = 100 if False else 1"),
+        (11, "return None"),
+        (11, "return round(count * total * factor, ndigits=3)"),
+        (11, "return round(count / total * factor, )"),
+    ],
+)
+def test_a_line_is_changed(line, after):
+    assert (line, after) in changed()
+
+
+def test_nothing_that_does_not_run_is_changed():
+    assert {line for line, _ in changed()} == {6, 8, 10, 11}
+    assert {after for line, after in changed() if line == 6} == {
+        "def share(count: int, total: int, *, percent: bool = True) -> float | None:"
+    }
+
+
+def test_every_mutant_can_be_parsed():
+    lines = SOURCE.splitlines()
+    for mutant in mutants.mutants_of(SOURCE, "share.py"):
+        assert mutant.before == lines[mutant.line - 1] != mutant.after
+        replaced = [*lines]
+        replaced[mutant.line - 1] = mutant.after
+        compile("\n".join(replaced), "share.py", "exec")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A package with a test that looks at half of it."""
+    (tmp_path / "u2net_tf").mkdir()
+    (tmp_path / "u2net_tf" / "share.py").write_text(SOURCE)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_share.py").write_text(
+        "from u2net_tf.share import share\n"
+        "def test():\n"
+        "    assert share(1, 4) == 0.25\n"
+    )
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\npythonpath = ["."]\n'
+        '[tool.coverage.run]\nsource = ["u2net_tf"]\n'
+    )
+    return tmp_path
+
+
+LINES = {"tests/test_share.py": {"u2net_tf/share.py": [8, 10, 11]}}
+
+
+def test_lines_are_those_that_a_test_runs(folder):
+    place = mutants.Workplace(folder)
+    found = mutants.lines_of_tests(place, folder / "lines", num_workers=1)
+    (lines,) = found.values()
+    assert {8, 10, 11} <= set(lines["u2net_tf/share.py"])
+    assert 9 not in lines["u2net_tf/share.py"]
+    # A second time the tests are not run.
+    (folder / "tests" / "test_share.py").write_text("1 / 0")
+    assert mutants.lines_of_tests(place, folder / "lines", num_workers=1) == found
+
+
+def test_mutants_are_of_lines_that_tests_run(folder):
+    drawn = mutants.draw_mutants(folder, LINES, count=3, seed=1)
+    assert sorted(mutant.line for mutant in drawn) == [8, 10, 11]
+    assert drawn == mutants.draw_mutants(folder, LINES, count=3, seed=1)
+    assert any(
+        drawn != mutants.draw_mutants(folder, LINES, count=3, seed=seed)
+        for seed in range(2, 9)
+    )
+    with pytest.raises(InputError, match="at most 3. Received: 4"):
+        mutants.draw_mutants(folder, LINES, count=4, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("line", "after", "expected"),
+    [
+        (11, "    return None", "tests/test_share.py"),
+        (10, "    factor = 101 if percent else 1", "survived"),
+    ],
+)
+def test_outcome(folder, line, after, expected):
+    path = folder / "u2net_tf" / "share.py"
+    before = path.read_text()
+    mutant = mutants.Mutant("u2net_tf/share.py", line, "", after)
+    found = mutants.outcome(mutants.Workplace(folder), mutant, LINES, {})
+    assert found == expected
+    assert path.read_text() == before
+
+
+def test_the_copy_is_of_the_last_commit(tmp_path, monkeypatch):
+    root = tmp_path / "project"
+    root.mkdir()
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(root)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (root / "seconds.json").write_text(json.dumps({}))
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "First"], check=True)
+    (root / "later.txt").write_text("not committed")
+    monkeypatch.setattr(mutants, "ROOT", root)
+    place = mutants.Workplace(tmp_path / "work" / "code")
+    place.make()
+    place.make()
+    assert [p.name for p in place.folder.iterdir() if p.name != ".git"] == [
+        "seconds.json"
+    ]

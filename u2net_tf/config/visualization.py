@@ -1,0 +1,69 @@
+"""Settings of the commands that draw pictures."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from pydantic.config import JsonDict
+
+from u2net_tf.config.base import Config
+from u2net_tf.config.data import DataConfig
+
+_OUTPUT = "The picture to write, a PNG file."
+# A flag that may be given several times.
+_REPEATED: JsonDict = {"repeated": True}
+
+
+class OverlaysConfig(Config):
+    """Settings of `u2net_tf.draw_overlays`."""
+
+    image: tuple[str, ...] = Field(
+        description="Image file or folder; repeat for more domains.",
+        json_schema_extra=_REPEATED,
+    )
+    reference: tuple[str, ...] = Field(
+        (),
+        description="File or folder of reference label maps; repeat as often as image, "
+        "empty where there are none.",
+        json_schema_extra=_REPEATED,
+    )
+    prediction: tuple[str, ...] = Field(
+        description="File or folder of predicted label maps; repeat as often as image.",
+        json_schema_extra=_REPEATED,
+    )
+    output: str = Field(description=_OUTPUT)
+    cases: int = Field(
+        4, ge=1, description="Largest number of cases drawn from each image folder."
+    )
+
+
+class CurvesConfig(Config):
+    """Settings of `u2net_tf.plot_training`."""
+
+    model_dir: str = Field(description="Folder that training wrote.")
+    output: str = Field(description=_OUTPUT)
+
+
+class ContactSheetConfig(Config):
+    """Settings of `u2net_tf.show_augmentations`."""
+
+    # The sheet shows every patch it draws, and each is drawn around foreground.
+    not_flags: ClassVar[frozenset[str]] = frozenset(
+        {
+            "fold",
+            "batch_size",
+            "oversample_foreground_fraction",
+            "smallest_share",
+            "foreground_share",
+            "input_memory_mb",
+            "patches_per_volume",
+            "num_parallel_calls",
+        }
+    )
+
+    data: DataConfig
+    domain: str = Field(description="Domain to show.")
+    output: str = Field(description=_OUTPUT)
+    num_patches: int = Field(6, ge=1, description="Number of patches, a row each.")
+    modality: int = Field(0, ge=0, description="Index of the modality to show.")

@@ -1,0 +1,47 @@
+r"""Makes a model of the weights of the published network, trained with PyTorch.
+
+  python -m u2net_tf.port_torch_weights --weights=universal_epoch300.pth.tar \
+      --plan=plan.json --domains=Task02_Heart,Task03_Liver --pools=5,5,5 \
+      --patch_size=128,128,128 --resize_method=cubic --model_dir=ported
+
+Strictly by name: every parameter of the file is used once, every variable of the
+network is set, shapes are checked. `--domains` are in the order of the training's
+`--tasks`. A state dict does not show how often each axis is halved: `--pools` says so,
+or the plan where its domains agree. Nor does it hold the preprocessing: that is the
+plan's.
+
+Reads `.npz`, and with PyTorch installed (`pip install 'u2net-tf[torch]'`) `.pth` and
+`.pth.tar`, as the published training writes it. Nothing that is pickled in a file is
+run.
+"""
+
+from u2net_tf import command, machine
+from u2net_tf.config.published_weights import PortConfig
+
+
+def main(config: PortConfig) -> None:
+    """Ports the weights that the settings name."""
+    from u2net_tf.models.spec import ModelSpec, common_pools
+    from u2net_tf.plan.plan_file import load_plan
+
+    plan = load_plan(config.plan).select(config.domains)
+    spec = ModelSpec(
+        plan=plan,
+        pools=common_pools(plan, config.network.pools),
+        patch_size=config.patch_size,
+        resize_method=config.resize_method,
+        **config.network.options(),
+    )
+    machine.import_tensorflow()
+    from u2net_tf.published_weights.porting import port, summary
+
+    print(summary(port(config.weights, spec, config.model_dir)))
+
+
+def run() -> None:
+    """Entry point of `u2net-port-torch-weights`."""
+    command.start(main, PortConfig)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""Weights of the published PyTorch network, read from its files (extra `torch`)."""

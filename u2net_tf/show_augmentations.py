@@ -1,0 +1,96 @@
+r"""Draws a contact sheet: patches of a domain before and after augmentation.
+
+  python -m u2net_tf.show_augmentations --data_dir=shards --domain=Task01 \
+      --rotation_probability=1 --elastic_probability=1 --output=sheet.png
+
+Takes the flags of the augmentation that `u2net_tf.train` has; without one of them only
+mirroring is left. Each row is a patch around foreground, as the network would get it,
+in the axial and the coronal slice with most foreground, in millimetres, and with the
+outlines of its labels. Needs matplotlib (`pip install 'u2net-tf[pictures]'`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from typing import TYPE_CHECKING
+
+from u2net_tf import command, machine
+from u2net_tf.config.visualization import ContactSheetConfig
+from u2net_tf.wording import quantity
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from u2net_tf.config.data import DataConfig
+    from u2net_tf.plan.domains import Domain
+    from u2net_tf.shards.manifest import Manifest
+    from u2net_tf.visualization.contact_sheet import Patch
+
+
+def main(config: ContactSheetConfig) -> None:
+    """Draws the sheet that the settings ask for."""
+    from u2net_tf.visualization import contact_sheet, figures
+
+    output = pathlib.Path(config.output)
+    figures.check_output(output)
+    machine.import_tensorflow()
+    from u2net_tf.shards.manifest import load_converted
+
+    plan, (manifest,) = load_converted(config.data.data_dir, [config.domain])
+    domain = plan.domains[0]
+    if config.modality >= domain.num_modalities:
+        raise command.InputError(
+            "`modality`",
+            expected=f"at most {domain.num_modalities - 1} for {domain.name}",
+            received=config.modality,
+        )
+    # Every patch lies around foreground.
+    settings = config.data.with_changes(
+        batch_size=1, oversample_foreground_fraction=1.0
+    )
+    pairs = take_pairs(domain, manifest, settings, count=config.num_patches)
+    contact_sheet.draw_sheet(pairs, domain, output, modality=config.modality)
+    patches = quantity(config.num_patches, "patch", "patches")
+    print(f"{config.output}: drew {patches} of {domain.name}")
+
+
+def take_pairs(
+    domain: Domain, manifest: Manifest, settings: DataConfig, *, count: int
+) -> list[tuple[Patch, Patch]]:
+    """Draws patches without and with what the settings do to them.
+
+    Args:
+      domain: Of the patches.
+      manifest: Of its shards.
+      settings: Of the augmented ones.
+      count: Number of pairs, the first that training would draw.
+    """
+    from u2net_tf.config.augmentation import AugmentationConfig
+    from u2net_tf.input.pipeline import domain_dataset
+
+    still = settings.with_changes(mirror_probability=0.0, **AugmentationConfig().flat())
+    before, after = (
+        itertools.islice(
+            domain_dataset(domain, manifest, chosen).as_numpy_iterator(), count
+        )
+        for chosen in (still, settings)
+    )
+    return [
+        (_first(one), _first(other)) for one, other in zip(before, after, strict=True)
+    ]
+
+
+def _first(batch: dict[str, np.ndarray]) -> Patch:
+    from u2net_tf.visualization.contact_sheet import Patch
+
+    return Patch(batch["image"][0], batch["labels"][0], batch["case"][0].decode())
+
+
+def run() -> None:
+    """Entry point of `u2net-show-augmentations`."""
+    command.start(main, ContactSheetConfig)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""Pictures of scans, label maps, patches and training runs (extra `pictures`)."""

@@ -1,0 +1,152 @@
+"""Draws the curves of a training run: loss and validation Dice."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import pathlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from u2net_tf.errors import InputError
+from u2net_tf.visualization import figures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# A column of the file: (step, value) wherever the cell is filled, by step.
+Curve = list[tuple[int, float]]
+
+
+def read_curves(path: pathlib.Path) -> dict[str, Curve]:
+    """Reads every column of a training log against its column `step`.
+
+    Args:
+      path: the file. A run that was resumed may log a step twice: the later row
+        counts.
+
+    Returns:
+      By the column's name; `step` itself is left out. Empty cells are no points.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      InputError: if it has no column `step` or no row, or a cell is no number.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            "`model_dir`: expected a folder that u2net_tf.train has written to. "
+            f"Received: no {path}"
+        )
+    points: dict[str, dict[int, float]] = collections.defaultdict(dict)
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        if "step" not in columns:
+            raise InputError(path, expected="a column 'step'", received=columns)
+        for row in reader:
+            for name, step, value in _read_row(path, reader.line_num, row):
+                points[name][step] = value
+    if not points:
+        raise InputError(path, expected="a row per epoch", received="the header only")
+    return {name: sorted(column.items()) for name, column in points.items()}
+
+
+def _read_row(
+    path: pathlib.Path, line: int, row: dict[str, str | None]
+) -> Iterator[tuple[str, int, float]]:
+    """Yields (column, step, value) for each filled cell of one line."""
+    step = row.pop("step")
+    try:
+        for name, cell in row.items():
+            if cell:
+                yield name, int(step or ""), float(cell)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{path}, line {line}",
+            expected="numbers",
+            received=[step, *row.values()],
+        ) from None
+
+
+def draw_curves(model_dir: pathlib.Path, output: pathlib.Path) -> None:
+    """Draws `model_dir/training.csv` as a PNG: on the left the loss, right the Dice.
+
+    Raises:
+      FileNotFoundError: if the log is missing.
+      InputError: if it is no such log or `output` no PNG.
+      StoppedError: if matplotlib is missing.
+    """
+    figures.check_output(output)
+    curves = read_curves(model_dir / "training.csv")
+    domains = sorted(
+        {name.split("/")[1] for name in curves if name.startswith(("loss/", "dice/"))}
+    )
+    colours = {domain: f"C{index % 10}" for index, domain in enumerate(domains)}
+    figure = figures.new_figure(11.0, 4.4)
+    left, right = figure.subplots(1, 2)
+    _draw_losses(left, curves, colours)
+    _draw_dice(right, curves, colours)
+    figures.save_figure(figure, output)
+
+
+def _draw_losses(axis: Axes, curves: dict[str, Curve], colours: dict[str, str]) -> None:
+    """Draws the loss of each domain and the moving average of all."""
+    for name, curve in curves.items():
+        if name.startswith("loss/"):
+            domain = name.removeprefix("loss/")
+            _draw_curve(axis, curve, color=colours[domain], label=domain)
+    if "loss_moving_average" in curves:
+        _draw_curve(
+            axis,
+            curves["loss_moving_average"],
+            color="black",
+            linestyle="dashed",
+            label="moving average, all domains",
+        )
+    axis.set(
+        title="training loss",
+        xlabel="step (one batch of one domain)",
+        ylabel="Lovász-Softmax + focal loss (no unit, lower is better)",
+    )
+    _finish(axis)
+
+
+def _draw_dice(axis: Axes, curves: dict[str, Curve], colours: dict[str, str]) -> None:
+    """Draws the validation Dice of each class, coloured by domain."""
+    drawn: collections.Counter[str] = collections.Counter()
+    for name, curve in curves.items():
+        if name.startswith("dice/"):
+            domain, _, label = name.removeprefix("dice/").partition("/")
+            linestyle = ("solid", "dashed", "dotted", "dashdot")[drawn[domain] % 4]
+            drawn[domain] += 1
+            _draw_curve(
+                axis,
+                curve,
+                color=colours[domain],
+                linestyle=linestyle,
+                marker="o",
+                label=f"{domain}: {label}" if label else domain,
+            )
+    axis.set(
+        title="validation",
+        xlabel="step (one batch of one domain)",
+        ylabel="Dice = 2 |A∩B| / (|A| + |B|), mean over cases",
+        ylim=(-0.02, 1.02),
+    )
+    if not drawn:
+        axis.text(0.5, 0.5, "no evaluation yet", ha="center", transform=axis.transAxes)
+    _finish(axis)
+
+
+def _draw_curve(axis: Axes, curve: Curve, **style: Any) -> None:
+    """Draws one line; a single point gets a dot, or it would not show."""
+    steps, values = zip(*curve, strict=True)
+    marker = style.pop("marker", "o" if len(steps) == 1 else "")
+    axis.plot(steps, values, marker=marker, markersize=3.5, linewidth=1.2, **style)
+
+
+def _finish(axis: Axes) -> None:
+    """Adds a grid, and a legend if there is anything to name."""
+    axis.grid(alpha=0.3)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize="small")

@@ -1,0 +1,253 @@
+"""Draws a sheet of pictures: references and predictions over the images."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+
+from u2net_tf.errors import InputError
+from u2net_tf.visualization import figures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SUFFIXES = (".nii", ".nii.gz")
+
+
+@dataclasses.dataclass(frozen=True)
+class OverlayCase:
+    """The files of one row of the sheet; without a reference its column is empty."""
+
+    name: str
+    image_path: pathlib.Path
+    reference_path: pathlib.Path | None
+    prediction_path: pathlib.Path
+
+
+def find_cases(
+    images: Sequence[str],
+    references: Sequence[str],
+    predictions: Sequence[str],
+    *,
+    max_cases: int,
+) -> list[OverlayCase]:
+    """Finds the files that belong together.
+
+    Args:
+      images: files or folders.
+      references: as many, or none; an empty string stands for no reference.
+      predictions: as many.
+      max_cases: at most this many from each folder, in the order of their names.
+
+    Returns:
+      The cases, in the order of the arguments.
+
+    Raises:
+      InputError: if the numbers differ, or a folder gives no case.
+      FileNotFoundError: if a file or folder is not there.
+    """
+    references = references or [""] * len(images)
+    if not len(images) == len(references) == len(predictions):
+        raise InputError(
+            "`image`, `reference`, `prediction`",
+            expected="each as often as the others, or no `reference`",
+            received=f"{len(images)}, {len(references)}, {len(predictions)} of them",
+        )
+    return [
+        case
+        for paths in zip(images, references, predictions, strict=True)
+        for case in _cases_of(*paths, max_cases)
+    ]
+
+
+def _cases_of(
+    image: str, reference: str, prediction: str, max_cases: int
+) -> list[OverlayCase]:
+    """The first cases of an image file or folder, in the order of their names."""
+    image_files = _list_files("image", image)
+    prediction_files = _list_files("prediction", prediction)
+    reference_files = _list_files("reference", reference) if reference else {}
+    if pathlib.Path(image).is_file() and pathlib.Path(prediction).is_file():
+        # Files named one by one belong together whatever they are called.
+        name = next(iter(image_files))
+        prediction_files = {name: pathlib.Path(prediction)}
+        if reference and pathlib.Path(reference).is_file():
+            reference_files = {name: pathlib.Path(reference)}
+    names = [name for name in image_files if name in prediction_files]
+    if not names:
+        raise InputError(
+            "`prediction`",
+            expected=f"files named as in {image}",
+            received=f"{prediction} with {sorted(prediction_files)[:3]}",
+        )
+    names = names[:max_cases]
+    for name in names:
+        if reference and name not in reference_files:
+            raise FileNotFoundError(f"`reference`: no {name} in {reference}")
+    return [
+        OverlayCase(
+            name=name.removesuffix(".gz").removesuffix(".nii"),
+            image_path=image_files[name],
+            reference_path=reference_files.get(name),
+            prediction_path=prediction_files[name],
+        )
+        for name in names
+    ]
+
+
+def _list_files(flag: str, file_or_folder: str) -> dict[str, pathlib.Path]:
+    """Returns the NIfTI files by name, in order; hidden ones are left out."""
+    path = pathlib.Path(file_or_folder)
+    if not path.exists():
+        raise FileNotFoundError(f"`{flag}`: no such file or folder: {path}")
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    found = {
+        file.name: file
+        for file in files
+        if file.name.endswith(_SUFFIXES) and not file.name.startswith(".")
+    }
+    if not found:
+        raise InputError(f"`{flag}`", expected=".nii or .nii.gz", received=path)
+    return found
+
+
+def draw_overlays(cases: Sequence[OverlayCase], output: pathlib.Path) -> None:
+    """Draws a row per case: the image, the reference over it, the prediction over it.
+
+    The slice is the axial one with most foreground in the reference (in the
+    prediction where there is none). The patient's right is on the left of the
+    picture and the front on top, as radiologists look at it.
+
+    Args:
+      cases: at least one.
+      output: the PNG file.
+
+    Raises:
+      InputError: if there is no case, `output` is no PNG, or a label map does not
+        lie on its image's grid.
+      StoppedError: if matplotlib is missing.
+    """
+    figures.check_output(output)
+    if not cases:
+        raise InputError("cases", expected="at least one", received="none")
+    figure = figures.new_figure(9.0, 3.0 * len(cases) + 0.4)
+    axes = figure.subplots(len(cases), 3, squeeze=False)
+    classes: set[int] = set()
+    for row, case in zip(axes, cases, strict=True):
+        classes |= _draw_case(row, case)
+    for axis, title in zip(axes[0], ("image", "reference", "prediction"), strict=True):
+        axis.set_title(title)
+    if classes:
+        from matplotlib.lines import Line2D
+
+        lines = [
+            Line2D([], [], color=figures.class_colour(label), label=f"class {label}")
+            for label in sorted(classes)
+        ]
+        figure.legend(handles=lines, loc="outside lower center", ncols=len(lines))
+    figures.save_figure(figure, output)
+
+
+def _draw_case(row: Sequence[Axes], case: OverlayCase) -> set[int]:
+    """Draws one row and returns the classes in it."""
+    image, affine = _read_canonical(case.image_path)
+    image = image.reshape(*image.shape[:3], -1)[..., 0]
+    reference = None
+    if case.reference_path is not None:
+        reference = _read_labels(case.reference_path, case, image, affine)
+    prediction = _read_labels(case.prediction_path, case, image, affine)
+    guide = prediction if reference is None else reference
+    height = _choose_slice(guide)
+    window = _choose_window(image[..., height], guide[..., height] > 0)
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    classes: set[int] = set()
+    for axis, labels in zip(row, (None, reference, prediction), strict=True):
+        axis.imshow(
+            _as_picture(image[..., height]),
+            cmap="gray",
+            vmin=window[0],
+            vmax=window[1],
+            aspect=spacing_mm[1] / spacing_mm[0],
+        )
+        # Room for outlines along the edge, which a frame would hide.
+        axis.set(xticks=[], yticks=[], frame_on=False)
+        axis.set(xlim=(-1, image.shape[0]), ylim=(image.shape[1], -1))
+        if labels is not None:
+            classes |= figures.draw_contours(axis, _as_picture(labels[..., height]))
+    row[0].set_ylabel(f"{case.name}\nslice {height + 1} of {image.shape[2]}")
+    if case.reference_path is None:
+        row[1].set_xlabel("no reference")
+    return classes
+
+
+def _read_labels(
+    path: pathlib.Path, case: OverlayCase, image: np.ndarray, affine: np.ndarray
+) -> np.ndarray:
+    """Reads the label map of a case, which lies on the grid of its image."""
+    labels, label_affine = _read_canonical(path)
+    if labels.shape != image.shape or not np.allclose(label_affine, affine, atol=1e-2):
+        raise InputError(
+            path,
+            expected=f"the grid of {case.image_path}, shape {image.shape} and "
+            f"affine {affine.round(3).tolist()}",
+            received=f"{labels.shape} and {label_affine.round(3).tolist()}",
+        )
+    return np.rint(labels).astype(int)
+
+
+def _read_canonical(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Reads an array `[x, y, z, ...]` turned to run right, front, head; its affine."""
+    try:
+        volume = nib.as_closest_canonical(nib.load(path))
+        array = np.asarray(volume.dataobj)
+    except (ImageFileError, EOFError, OSError) as error:
+        raise InputError(
+            path, expected="a readable NIfTI file", received=error
+        ) from error
+    if array.ndim not in (3, 4):
+        raise InputError(path, expected="3 or 4 axes", received=f"shape {array.shape}")
+    return array, volume.affine
+
+
+def _choose_slice(labels: np.ndarray) -> int:
+    """Returns the axial slice with most foreground; the middle one if all is empty."""
+    areas = (labels > 0).sum(axis=(0, 1))
+    return int(areas.argmax()) if areas.any() else len(areas) // 2
+
+
+def _choose_window(image: np.ndarray, foreground: np.ndarray) -> tuple[float, float]:
+    """Returns the grey values for black and white, from around the foreground.
+
+    The air around a patient would otherwise take the greys that the organ needs.
+    """
+    box = []
+    for axis in (0, 1):
+        inside = np.flatnonzero(foreground.any(axis=1 - axis))
+        if not inside.size:
+            return _spread(image)
+        margin = (inside[-1] - inside[0] + 1) // 4 + 1
+        box.append(slice(max(inside[0] - margin, 0), inside[-1] + margin + 1))
+    return _spread(image[tuple(box)])
+
+
+def _spread(values: np.ndarray) -> tuple[float, float]:
+    """Returns the 1st and 99th percentile, never equal; the air is kept out."""
+    low, middle, high = np.percentile(values, (1, 50, 99))
+    deviation = np.median(np.abs(values - middle))
+    if deviation > 0:
+        low = max(low, middle - 5 * deviation)
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _as_picture(plane: np.ndarray) -> np.ndarray:
+    """Turns `[x, y]`, to the right and front, into rows from front, columns from right.
+
+    Row 0 is the top of the picture.
+    """
+    return plane[::-1, ::-1].T
