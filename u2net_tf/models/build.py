@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.networks.u2net import U2Net
 
 
-def build_network(spec: ModelSpec, **kwargs: Any) -> DomainModel:
+def build_network(spec: ModelSpec, **kwargs: Any) -> U2Net:
     """Returns a network with all its variables, randomly initialized.
 
     Args:
