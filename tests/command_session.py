@@ -50,15 +50,15 @@ def tensorflow_server():
     return server
 
 
-def session(module, command_lines, route="compiled"):
+def session(module, command_lines, execution="xla"):
     """Runs command lines of one module: name -> arguments, to name -> how it ended.
 
-    By the route "plain", nothing is compiled by XLA, which takes seconds for a network,
-    and by the route "eager" no step is traced either.
+    By the implementation "plain", nothing is compiled by XLA, which takes seconds for a
+    network; if "eager", no step is traced either.
     """
     lines = [[str(argument) for argument in line] for line in command_lines.values()]
     done = tensorflow_server().run(
-        "command_session", module, route, text=json.dumps(lines)
+        "command_session", module, execution, text=json.dumps(lines)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(zip(command_lines, json.loads(done.stdout), strict=True))
@@ -96,19 +96,19 @@ def watch_windows(options):
 def main():
     from u2net_tf.networks import ops
 
-    module, route = importlib.import_module(sys.argv[1]), sys.argv[2]
+    module, execution = importlib.import_module(sys.argv[1]), sys.argv[2]
     if hasattr(module, "__path__"):
         module = importlib.import_module(f"{module.__name__}.__main__")
     options, results = [], []
     watch_windows(options)
     steps = contextlib.nullcontext
-    if route == "eager":
+    if execution == "eager":
         import toy
 
-        route, steps = "plain", toy.eager_steps
+        execution, steps = "plain", toy.eager_steps
     for arguments in json.load(sys.stdin):
         options.clear()
-        with ops.use_route(route), steps():
+        with ops.use_implementation(execution), steps():
             ended = run(module, arguments)
         results.append({**ended, "windows": list(options)})
     json.dump(results, sys.__stdout__)

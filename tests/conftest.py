@@ -84,20 +84,22 @@ def same_locale():
     locale.setlocale(locale.LC_ALL, before)
 
 
-def _take_plain_route():
+def _take_plain_implementation():
     """Nothing is compiled by XLA, which takes seconds for a network.
 
     For tests that do not depend on how the network is executed.
     """
     from u2net_tf.networks import ops
 
-    with ops.use_route("plain"):
+    with ops.use_implementation("plain"):
         yield
 
 
-plain_route = pytest.fixture(_take_plain_route)
-# For the `pytestmark` of a file whose shared fixtures take the plain route as well.
-plain_route_in_module = pytest.fixture(_take_plain_route, scope="module")
+plain_implementation = pytest.fixture(_take_plain_implementation)
+# For the `pytestmark` of a file whose shared fixtures use it as well.
+plain_implementation_in_module = pytest.fixture(
+    _take_plain_implementation, scope="module"
+)
 
 
 @pytest.fixture(scope="session")

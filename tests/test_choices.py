@@ -6,23 +6,23 @@ compare their choices with what they choose among.
 
 from typing import get_args
 
-from u2net_tf import complexity
 from u2net_tf.config.compute import ComputeConfig
 from u2net_tf.config.network import _SECOND_UP_CONVS, Adapter
 from u2net_tf.networks.blocks import SECOND_UP_CONVS
 from u2net_tf.networks.conv_units import UNITS
-from u2net_tf.networks.gradient_checkpointing import RECOMPUTE
+from u2net_tf.networks.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from u2net_tf.networks.parameter_table import ADAPTERS
 from u2net_tf.shards import records
 from u2net_tf.shards.manifest import COMPRESSIONS
 
 
 def test_adapters():
-    assert set(get_args(Adapter)) == set(UNITS) == {*complexity.ADAPTERS, "none"}
+    assert set(get_args(Adapter)) == set(UNITS) == {*ADAPTERS, "none"}
 
 
 def test_gradient_checkpointing():
     field = ComputeConfig.model_fields["gradient_checkpointing"]
-    assert get_args(field.annotation) == tuple(RECOMPUTE)
+    assert get_args(field.annotation) == GRADIENT_CHECKPOINTING
 
 
 def test_last_convolution_of_a_decoder_block():

@@ -212,7 +212,7 @@ def evaluated(trained, tiny_data, tmp_path_factory):
             "unknown domain": (model, "--domains=Task93"),
             "no model": (f"--model_dir={work / 'no'}",),
         },
-        route="plain",
+        execution="plain",
     )
     return work, results
 
@@ -324,7 +324,7 @@ def predicted(trained, tiny_data, tmp_path_factory):
             "over the scans": (*common, f"--input={some}", f"--output={work / 'some'}",
                                "--overwrite"),
         },
-        route="plain",
+        execution="plain",
     )  # fmt: skip
     return work, results
 
@@ -364,7 +364,9 @@ class TestPredict:
             f"--input={tiny_data.raw_dir / 'Task92_Two' / 'imagesTr'}",
             f"--output={tmp_path / 'out'}",
         )
-        result = session("u2net_tf.predict", {"again": line}, route="plain")["again"]
+        result = session("u2net_tf.predict", {"again": line}, execution="plain")[
+            "again"
+        ]
         assert result["stdout"].endswith(
             # two_0 was predicted last with another overlap.
             "(2 already there, with 1 edited file)\n"

@@ -111,7 +111,7 @@ def test_trains(tiny_data, tmp_path, name):
         f"--model_dir={tmp_path}",
         *SMALL,
     )
-    result = session("u2net_tf.train", {name: line}, route="plain")[name]
+    result = session("u2net_tf.train", {name: line}, execution="plain")[name]
     assert result["status"] == 0
     assert result["stdout"].startswith(f"{tmp_path}: 2 steps in 1 epoch ")
     spec = load_spec(tmp_path)

@@ -98,7 +98,7 @@ def test_another_missing_module_is_no_word_about_tensorflow(monkeypatch):
         _ = u2net_tf.Nothing
 
 
-@pytest.mark.usefixtures("plain_route")
+@pytest.mark.usefixtures("plain_implementation")
 def test_example_of_the_readme(tiny_data, tmp_path, monkeypatch):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall("```python\n(.*?)```", readme, re.DOTALL)

@@ -99,9 +99,9 @@ class ToyNetwork(keras.Model):
         return {**own, "trunk": self.trunk}
 
 
-def build_toy_network(spec, *, recompute="none", **kwargs):
-    """Stands in for `models.build.build_network`; there is nothing to recompute."""
-    assert recompute == "none"
+def build_toy_network(spec, *, gradient_checkpointing="none", **kwargs):
+    """Stands in for `models.build.build_network`; it has no blocks."""
+    assert gradient_checkpointing == "none"
     network = ToyNetwork(
         [domain.num_modalities for domain in spec.plan.domains],
         [domain.num_classes for domain in spec.plan.domains],

@@ -35,8 +35,10 @@ def draw_units(axis: Axes) -> None:
 
 def draw_unit(axis: Axes, unit, x: float, y: float) -> None:
     """Draws a unit from x on: its layers in a row, an adapter's beside the others."""
-    beside = [layer for layer in unit.sublayers if layer.name.startswith("adapter")]
-    *row, last = (layer for layer in unit.sublayers if layer not in beside)
+    beside = [
+        layer for layer in unit.parts.values() if layer.name.startswith("adapter")
+    ]
+    *row, last = (layer for layer in unit.parts.values() if layer not in beside)
     step = BOX_WIDTH + 0.3
     draw_arrow(axis, (x - 0.3, y), (x, y))
     branch = x - 0.17
@@ -72,8 +74,8 @@ def draw_unit(axis: Axes, unit, x: float, y: float) -> None:
 
 def reads_channels(layer) -> int:
     """Channels of what a layer of the first domain reads."""
-    channels = getattr(layer, "in_channels", None) or layer.channels
-    return channels[0]
+    name = "in_channels_per_domain"
+    return (getattr(layer, name, None) or layer.channels_per_domain)[0]
 
 
 def _box(axis: Axes, layer, x: float, y: float) -> None:

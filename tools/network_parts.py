@@ -44,11 +44,11 @@ def part_of(layer) -> Part:
 
 def parts_of(layer) -> list[list[Part]]:
     """The parts of a block, a list for each unit that it is made of."""
-    children = getattr(layer, "sublayers", ())
+    children = layer.parts.values()
     if not children:
         return [[part_of(layer)]]
     inner = [parts_of(child) for child in children]
-    if any(getattr(child, "sublayers", ()) for child in children):
+    if any(child.parts for child in children):
         return list(itertools.chain(*inner))
     return [list(itertools.chain(*itertools.chain(*inner)))]
 

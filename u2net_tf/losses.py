@@ -1,9 +1,11 @@
 """Losses: pure functions of (labels, logits)."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 
-def _prepare(labels, logits):
+def _prepare(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns voxel labels (P,) int32 and logits (P, K), float32 or float64."""
     labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
     if not labels.dtype.is_integer:
@@ -23,24 +25,24 @@ def _prepare(labels, logits):
     return labels, tf.reshape(logits, [-1, logits.shape[-1]])
 
 
-def lovasz_softmax(labels, logits):
+def lovasz_softmax(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Lovász-Softmax: a convex surrogate of the Jaccard loss, mean over all classes.
 
     All classes count, present or not; the batch is one long list of voxels.
 
     Args:
-        labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
-        logits: Tensor of shape (N, D, H, W, K), before the softmax.
+      labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      logits: Tensor of shape (N, D, H, W, K), before the softmax.
 
     Returns:
-        A scalar, float32 (float64 for float64 logits).
+      A scalar, float32 (float64 for float64 logits).
 
     Raises:
-        ValueError: If the labels are not integers or the shapes do not match.
+      ValueError: If the labels are not integers or the shapes do not match.
 
     Reference:
-        Berman et al., The Lovász-Softmax loss, CVPR 2018, algorithm 1; 3D U²-Net,
-        section 3. A class that is absent costs its largest error, as published.
+      Berman et al., The Lovász-Softmax loss, CVPR 2018, algorithm 1; 3D U²-Net,
+      section 3. A class that is absent costs its largest error, as published.
     """
     labels, logits = _prepare(labels, logits)
     num_classes = logits.shape[-1]
@@ -64,11 +66,11 @@ def lovasz_softmax(labels, logits):
     return tf.reduce_sum(errors * weights) / num_classes
 
 
-def _sort(errors, foreground):
-    """Returns `foreground` (R, P), sorted by falling error in each row, and the order.
+def _sort(errors: tf.Tensor, foreground: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns `foreground` (R, P), each row by descending error, and the order.
 
-    In float32, error, voxel and class fit into one integer, and sorting that does
-    without looking anything up afterwards.
+    In float32, error, voxel and class fit into one integer, and sorting that needs no
+    gather afterwards.
     """
     num_voxels = tf.shape(errors)[1]
     if errors.dtype != tf.float32:
@@ -82,7 +84,7 @@ def _sort(errors, foreground):
     return tf.equal(low % 2, 1), tf.cast(low // 2, tf.int32)
 
 
-def _undo_order(values, order):
+def _undo_order(values: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
     """Returns `values` (R, P) such that gathering `order` (R, P) gives them back."""
     # To invert the order and to gather takes a sixth of the time of scattering.
     rows = zip(tf.unstack(values), tf.unstack(order), strict=True)
@@ -91,20 +93,20 @@ def _undo_order(values, order):
     )
 
 
-def _jaccard_steps(foreground, dtype):
-    """Returns by how much the Jaccard loss grows with each voxel that goes wrong.
+def _jaccard_steps(foreground: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Returns the increase of the Jaccard loss with each voxel that is misclassified.
 
-    With I left of the class and U in the union after the voxel, a foreground voxel
+    With an intersection I and a union U after the voxel, a foreground voxel
     adds 1 / U and a background voxel I / (U (U - 1)). The difference of two
     neighbouring losses is the same number, but at millions of voxels float32 would
     lose most of its digits to cancellation.
 
     Args:
-        foreground: Boolean tensor of shape (K, P), sorted by falling error.
-        dtype: Floating type of the result.
+      foreground: Boolean tensor of shape (K, P), sorted by descending error.
+      dtype: Floating type of the result.
 
     Returns:
-        A tensor of shape (K, P).
+      A tensor of shape (K, P).
     """
     # Integers: float32 cannot count beyond 2²⁴ voxels.
     seen = tf.cumsum(tf.cast(foreground, tf.int32), axis=1)
@@ -120,26 +122,32 @@ def _jaccard_steps(foreground, dtype):
     return tf.where(absent, tf.ones_like(steps), steps)
 
 
-def focal(labels, logits, *, gamma=2.0, detach_factor=False):
+def focal(
+    labels: tf.Tensor,
+    logits: tf.Tensor,
+    *,
+    gamma: float = 2.0,
+    detach_factor: bool = False,
+) -> tf.Tensor:
     """Focal loss, -(1 - p)^γ log p of the labelled class, mean over voxels.
 
     Args:
-        labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
-        logits: Tensor of shape (N, D, H, W, K), before the softmax.
-        gamma: Focusing exponent, at least 0; 0 gives the cross-entropy.
-        detach_factor: Take (1 - p)^γ for a constant when differentiating.
+      labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      logits: Tensor of shape (N, D, H, W, K), before the softmax.
+      gamma: Focusing exponent, at least 0; 0 gives the cross-entropy.
+      detach_factor: Whether (1 - p)^γ is a constant when differentiating.
 
     Returns:
-        A scalar, float32 (float64 for float64 logits).
+      A scalar, float32 (float64 for float64 logits).
 
     Raises:
-        ValueError: If `gamma` is negative, the labels are not integers or the shapes
-            do not match.
+      ValueError: If `gamma` is negative, the labels are not integers or the shapes
+        do not match.
 
     Reference:
-        Lin et al., Focal loss, ICCV 2017, equation 4. Its authors differentiate
-        through the factor and so do we; the published code of 3D U²-Net detaches
-        it, which `detach_factor=True` reproduces.
+      Lin et al., Focal loss, ICCV 2017, equation 4. Its authors differentiate
+      through the factor and so do we; the published code of 3D U²-Net detaches
+      it, which `detach_factor=True` reproduces.
     """
     if gamma < 0:
         raise ValueError(f"`gamma` must be at least 0. Received: gamma={gamma}")
@@ -153,24 +161,30 @@ def focal(labels, logits, *, gamma=2.0, detach_factor=False):
     return tf.reduce_mean(factor * cross_entropy)
 
 
-def _smallest_normal(dtype):
+def _smallest_normal(dtype: tf.DType) -> tf.Tensor:
     return tf.constant(2.0**-1022 if dtype == tf.float64 else 2.0**-126, dtype)
 
 
-def segmentation_loss(labels, logits, *, gamma=2.0, detach_factor=False):
+def segmentation_loss(
+    labels: tf.Tensor,
+    logits: tf.Tensor,
+    *,
+    gamma: float = 2.0,
+    detach_factor: bool = False,
+) -> tf.Tensor:
     """Lovász-Softmax plus focal loss, the training loss of 3D U²-Net.
 
     Args:
-        labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
-        logits: Tensor of shape (N, D, H, W, K), before the softmax.
-        gamma: See `focal`.
-        detach_factor: See `focal`.
+      labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      logits: Tensor of shape (N, D, H, W, K), before the softmax.
+      gamma: See `focal`.
+      detach_factor: See `focal`.
 
     Returns:
-        A scalar, float32 (float64 for float64 logits).
+      A scalar, float32 (float64 for float64 logits).
 
     Raises:
-        ValueError: See `focal`.
+      ValueError: See `focal`.
     """
     return lovasz_softmax(labels, logits) + focal(
         labels, logits, gamma=gamma, detach_factor=detach_factor

@@ -18,10 +18,10 @@ from u2net_tf.models.loading import load_spec, models_by_domain
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.shards.manifest import load_converted
 
-pytestmark = pytest.mark.usefixtures("plain_route")
+pytestmark = pytest.mark.usefixtures("plain_implementation")
 
 # How a network is executed is no part of a file.
-session = functools.partial(command_session.session, route="eager")
+session = functools.partial(command_session.session, execution="eager")
 
 RELEASES = sorted(p.name for p in artefacts.FOLDER.iterdir() if p.name[:1].isdecimal())
 # Models that the default run resumes and scores.

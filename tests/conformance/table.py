@@ -58,14 +58,14 @@ def _decoder(filters, strides, **options):
     return Row(make, (shapes,) * 2)
 
 
-def _network(domains, size, recompute="none", **settings):
+def _network(domains, size, gradient_checkpointing="none", **settings):
     spec = ModelSpec(plan=Plan(domains), base_channels=2, **settings)
     make = functools.partial(
         U2Net,
         [domain.num_modalities for domain in domains],
         [domain.num_classes for domain in domains],
         base_channels=2,
-        recompute=recompute,
+        gradient_checkpointing=gradient_checkpointing,
         **settings,
     )
     shapes = (((2, *size, domain.num_modalities),) for domain in domains)
@@ -121,10 +121,12 @@ _LAYERS = {
         for adapter in conv_units.UNITS
     },
     "DecoderBlock, full": _decoder(3, (2, 1, 1)),
-    "EncoderBlock, recomputed": _layer(
-        blocks.EncoderBlock, 3, 2, recompute="blocks", channels=(3, 3)
+    "EncoderBlock, checkpointed": _layer(
+        blocks.EncoderBlock, 3, 2, gradient_checkpointing="blocks", channels=(3, 3)
     ),
-    "DecoderBlock, recomputed": _decoder(3, (2, 1, 1), recompute="blocks"),
+    "DecoderBlock, checkpointed": _decoder(
+        3, (2, 1, 1), gradient_checkpointing="blocks"
+    ),
 }
 # The second_up_conv that is not named is the adapter's own.
 _NETWORKS = {
@@ -132,7 +134,9 @@ _NETWORKS = {
     "U2Net, separable, pointwise": _network(
         _TWO, (3, 4, 4), pools=(0, 1, 1), second_up_conv="pointwise"
     ),
-    "U2Net, recomputed": _network(_TWO, (3, 4, 4), pools=(0, 1, 1), recompute="blocks"),
+    "U2Net, checkpointed": _network(
+        _TWO, (3, 4, 4), pools=(0, 1, 1), gradient_checkpointing="blocks"
+    ),
     "U2Net, series": _network(_TWO, (2, 4, 4), pools=(0, 1, 1), adapter="series"),
     "U2Net, shared, full": _network(
         _TWO, (3, 4, 4), pools=(0, 1, 1), adapter="none", second_up_conv="full"

@@ -11,7 +11,7 @@ import tensorflow as tf
 from table import TABLE
 
 from u2net_tf.networks import ops
-from u2net_tf.networks.gradient_checkpointing import RECOMPUTE
+from u2net_tf.networks.gradient_checkpointing import GRADIENT_CHECKPOINTING
 
 # Layers and units; blocks and networks are made of them.
 PARTS = [name for name, row in TABLE.items() if "Block" not in name and not row.spec]
@@ -44,7 +44,7 @@ def assert_close(found, expected):
 
 def differentiate_plainly(layer, domain, inputs):
     """Eagerly, and no part of it compiled by XLA."""
-    with ops.use_route("plain"):
+    with ops.use_implementation("plain"):
         return table.differentiate(layer, domain, inputs)
 
 
@@ -89,11 +89,11 @@ def test_compiled_by_xla(name, domain):
 
 # Of a network, too, but smaller than in the table: XLA takes some ten seconds for each.
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("gradient_checkpointing", GRADIENT_CHECKPOINTING)
 @pytest.mark.parametrize("name", ["U2Net, separable", "U2Net, parallel, deep"])
-def test_network_with_gradients_compiled_by_xla(name, recompute):
-    network = table.build(TABLE[name], recompute=recompute)
-    assert network.recompute == recompute
+def test_network_with_gradients_compiled_by_xla(name, gradient_checkpointing):
+    network = table.build(TABLE[name], gradient_checkpointing=gradient_checkpointing)
+    assert network.gradient_checkpointing == gradient_checkpointing
     inputs = [table.draw((1, 2, 4, 4, 2))]
     expected = differentiate_plainly(network, 1, inputs)
     compiled = tf.function(table.differentiate, jit_compile=True, autograph=False)
@@ -113,17 +113,17 @@ def relative_error(found, expected):
 
 # What XLA compiles is tested with each type in `networks/ops`.
 @pytest.mark.parametrize(
-    "route", ["plain", pytest.param("compiled", marks=pytest.mark.slow)]
+    "implementation", ["plain", pytest.param("xla", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize(("name", "domain"), table.every_domain(quick=HALF_PRECISION))
-def test_mixed_precision(name, domain, route):
+def test_mixed_precision(name, domain, implementation):
     row = TABLE[name]
     inputs = table.draw_inputs(row, domain, "float32")
     layer = table.build(row, "float32")
     expected, exact_gradients = differentiate_plainly(layer, domain, inputs)
     for dtype, unit in ((tf.float16, 2.0**-10), (tf.bfloat16, 2.0**-7)):
         mixed = table.build(row, f"mixed_{dtype.name}")
-        with ops.use_route(route):
+        with ops.use_implementation(implementation):
             outputs, gradients = table.differentiate(mixed, domain, inputs)
         # A loss over half-precision logits would lose its small gradients.
         assert outputs.dtype == (dtype if row.spec is None else tf.float32)

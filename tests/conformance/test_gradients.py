@@ -1,7 +1,8 @@
 """The gradient in every input and variable is that of finite differences.
 
-By the plain route, which takes no time to compile. `test_execution.py` holds the
-compiled gradients against the plain ones; `make test-slow` takes their differences too.
+By the plain implementation, which takes no time to compile. `test_execution.py`
+compares the compiled gradients with the plain ones; `make test-slow` takes their
+differences too.
 """
 
 import numpy as np
@@ -18,15 +19,15 @@ QUICK = [name for name in table.QUICK_ROWS if name != "U2Net, separable"]
 
 
 @pytest.mark.parametrize(
-    "route", ["plain", pytest.param("compiled", marks=pytest.mark.slow)]
+    "implementation", ["plain", pytest.param("xla", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize(("name", "domain"), table.every_domain(quick=QUICK))
-def test_gradients_are_finite_differences(name, domain, route):
+def test_gradients_are_finite_differences(name, domain, implementation):
     row = TABLE[name]
     layer = table.build(row)
     inputs = [tf.Variable(tensor) for tensor in table.draw_inputs(row, domain)]
     tensors = [tensor.value() for tensor in inputs]
-    with ops.use_route(route):
+    with ops.use_implementation(implementation):
         outputs, gradients = table.differentiate(layer, domain, tensors)
     upstream = table.draw(outputs.shape, seed=1)
 
@@ -35,7 +36,7 @@ def test_gradients_are_finite_differences(name, domain, route):
         outputs = layer(*(tensor.value() for tensor in inputs), domain=domain)
         return tf.reduce_sum(upstream * outputs)
 
-    with ops.use_route("plain"):
+    with ops.use_implementation("plain"):
         total()
 
     def slope(variable, direction):

@@ -12,7 +12,7 @@ from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.loading import load_network
 from u2net_tf.models.run_state import RunState
 
-pytestmark = pytest.mark.usefixtures("plain_route")
+pytestmark = pytest.mark.usefixtures("plain_implementation")
 
 NETWORKS = [name for name, row in TABLE.items() if row.spec]
 LAYERS = [name for name in TABLE if name not in NETWORKS]
@@ -65,6 +65,9 @@ def test_a_spec_describes_the_network(name):
     expected = row.make(name="mine", dtype="float64")
     # How it is computed is not part of what it is.
     network = build_network(
-        row.spec, name="mine", dtype="float64", recompute=expected.recompute
+        row.spec,
+        name="mine",
+        dtype="float64",
+        gradient_checkpointing=expected.gradient_checkpointing,
     )
     assert network.get_config() == expected.get_config()

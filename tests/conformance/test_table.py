@@ -15,7 +15,7 @@ from u2net_tf import networks
 from u2net_tf.networks.conv_units import ConvUnit
 from u2net_tf.networks.layers import DomainLayer
 
-pytestmark = pytest.mark.usefixtures("plain_route")
+pytestmark = pytest.mark.usefixtures("plain_implementation")
 
 
 def public_layers():

@@ -7,17 +7,17 @@ QUICK = ["DomainConv3D", "SeparableUnit", "DownSample", "U2Net, independent"]
 
 
 @pytest.mark.parametrize(
-    ("route", "names"),
+    ("implementation", "names"),
     [
         ("plain", QUICK),
         # XLA takes seconds for each row and device.
-        ("compiled", ["DomainNorm"]),
-        pytest.param("compiled", list(TABLE), marks=pytest.mark.slow),
+        ("xla", ["DomainNorm"]),
+        pytest.param("xla", list(TABLE), marks=pytest.mark.slow),
     ],
-    ids=["plain", "compiled", "all"],
+    ids=["plain", "xla", "all"],
 )
-def test_rows_on_two_devices_equal_one(route, names):
+def test_rows_on_two_devices_equal_one(implementation, names):
     """In a process of its own: devices are made before TensorFlow starts."""
-    done = tensorflow_server().run("conformance.two_devices", route, *names)
+    done = tensorflow_server().run("conformance.two_devices", implementation, *names)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines() == names

@@ -1,6 +1,6 @@
 """Rows under MirroredStrategy on two logical CPU devices against one device.
 
-    python tests/conformance/two_devices.py ROUTE NAME…
+    python tests/conformance/two_devices.py IMPLEMENTATION NAME…
 
 Run by `test_two_devices.py`; prints the name of each row that is done.
 """
@@ -26,7 +26,7 @@ def values_on(strategy, variables):
     return [[copy.numpy() for copy in device] for device in zip(*copies, strict=True)]
 
 
-def check(strategy, row, route):
+def check(strategy, row, implementation):
     """Takes steps with the same data on both devices, and on one device."""
     alone = table.build(row)
     with strategy.scope():
@@ -35,13 +35,13 @@ def check(strategy, row, route):
         optimizer.build(mirrored.trainable_variables)
     for domain in range(row.num_domains):
         inputs = table.draw_inputs(row, domain)
-        with ops.use_route(route):
+        with ops.use_implementation(implementation):
             expected, gradients = table.differentiate(alone, domain, inputs)
         gradients = gradients[len(inputs) :]
 
         def replica_step(domain=domain, inputs=inputs):
-            # Each replica has a thread, and each thread a route.
-            with ops.use_route(route):
+            # Each replica has a thread, and each thread its implementation.
+            with ops.use_implementation(implementation):
                 outputs, gradients = table.differentiate(mirrored, domain, inputs)
             pairs = zip(gradients[len(inputs) :], mirrored.variables, strict=True)
             # The optimizer adds up the replicas' gradients.
@@ -78,9 +78,9 @@ def main():
     logical = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(devices[0], logical)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    route, *names = sys.argv[1:]
+    implementation, *names = sys.argv[1:]
     for name in names:
-        check(strategy, table.TABLE[name], route)
+        check(strategy, table.TABLE[name], implementation)
         print(name)
 
 

@@ -31,12 +31,14 @@ def domains(request):
 def run(domains, run_command):
     """Runs a command; returns what it printed.
 
-    The quick way takes the eager route, since XLA takes seconds for each domain, in
+    The quick way takes eager steps, since XLA takes seconds for each domain, in
     processes that have imported TensorFlow already.
     """
 
     def quickly(module, **flags):
-        (result,) = session(module, {0: arguments_of(flags)}, route="eager").values()
+        (result,) = session(
+            module, {0: arguments_of(flags)}, execution="eager"
+        ).values()
         assert result["status"] == 0, result
         return result["stdout"]
 

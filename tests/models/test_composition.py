@@ -12,7 +12,7 @@ from u2net_tf.models import checksums, composition
 from u2net_tf.models.build import build_network
 from u2net_tf.models.loading import load_network, save_model
 
-pytestmark = pytest.mark.usefixtures("plain_route")
+pytestmark = pytest.mark.usefixtures("plain_implementation")
 
 ONE, TWO = toy.ONE, toy.TWO
 THREE = dataclasses.replace(TWO, name="Task93_Three")

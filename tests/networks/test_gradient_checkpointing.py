@@ -8,9 +8,9 @@ import tensorflow as tf
 from u2net_tf.networks import ops
 from u2net_tf.networks.blocks import DecoderBlock, EncoderBlock
 from u2net_tf.networks.gradient_checkpointing import (
-    RECOMPUTE,
-    check_recompute,
-    recomputed,
+    GRADIENT_CHECKPOINTING,
+    call_checkpointed,
+    check_gradient_checkpointing,
 )
 from u2net_tf.networks.u2net import U2Net
 
@@ -21,10 +21,10 @@ WAYS = {
 }
 
 
-# Operations keep as few maps by either: see `TestKeptMaps`.
-@pytest.fixture(params=["plain", pytest.param("compiled", marks=pytest.mark.slow)])
-def taken_route(request):
-    with ops.use_route(request.param):
+# Operations keep as few feature maps by either: see `TestKeptFeatureMaps`.
+@pytest.fixture(params=["plain", pytest.param("xla", marks=pytest.mark.slow)])
+def each_implementation(request):
+    with ops.use_implementation(request.param):
         yield
 
 
@@ -52,7 +52,7 @@ def assert_equal(found, expected):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
-class TestRecomputed:
+class TestCallCheckpointed:
     weights = variable((3, 3), seed=1), variable((3, 3), seed=2), variable((3,), seed=3)
     tensors = draw((4, 3)), draw((4, 3), seed=4)
 
@@ -62,14 +62,14 @@ class TestRecomputed:
         hidden = tf.tanh(first @ shared.value)
         return tf.sin(hidden @ own.value + second) @ shared.value
 
-    def recomputed(self, first, second):
-        return recomputed(self.function, self.weights, first, second)
+    def checkpointed(self, first, second):
+        return call_checkpointed(self.function, self.weights, first, second)
 
     @pytest.mark.parametrize("way", WAYS)
     def test_values_and_gradients(self, way):
         """Zero is the gradient of a variable that is not read."""
         found = WAYS[way](
-            lambda *tensors: differentiate(self.recomputed, tensors, self.weights)
+            lambda *tensors: differentiate(self.checkpointed, tensors, self.weights)
         )(*self.tensors)
         expected = differentiate(self.function, self.tensors, self.weights)
         assert_equal(found, expected)
@@ -85,7 +85,7 @@ class TestRecomputed:
 
         found = WAYS[way](
             lambda *tensors: differentiate(
-                twice(self.recomputed), tensors, self.weights
+                twice(self.checkpointed), tensors, self.weights
             )
         )(*self.tensors)
         expected = differentiate(twice(self.function), self.tensors, self.weights)
@@ -93,7 +93,7 @@ class TestRecomputed:
 
     def test_input_without_gradient(self):
         def function(first, second):
-            return recomputed(lambda x, y: x * x, [], first, second)
+            return call_checkpointed(lambda x, y: x * x, [], first, second)
 
         _, first, second = differentiate(function, self.tensors)
         np.testing.assert_allclose(first, 6 * self.tensors[0] ** 5, rtol=1e-12)
@@ -110,7 +110,9 @@ class TestRecomputed:
 
             return run
 
-        found = WAYS[way](second(lambda x: recomputed(tf.sin, [], x)))(self.tensors[0])
+        found = WAYS[way](second(lambda x: call_checkpointed(tf.sin, [], x)))(
+            self.tensors[0]
+        )
         expected = second(tf.sin)(self.tensors[0])
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
@@ -123,11 +125,11 @@ class TestRecomputed:
             return tf.sin(x)
 
         x = self.tensors[0]
-        WAYS[way](lambda x: recomputed(function, [], x))(x)
+        WAYS[way](lambda x: call_checkpointed(function, [], x))(x)
         assert len(calls) == 1
-        WAYS[way](lambda x: differentiate(lambda x: recomputed(function, [], x), [x]))(
-            x
-        )
+        WAYS[way](
+            lambda x: differentiate(lambda x: call_checkpointed(function, [], x), [x])
+        )(x)
         assert len(calls) == 3
 
     def test_variable_that_is_not_named(self):
@@ -135,7 +137,9 @@ class TestRecomputed:
         shared, own, bias = self.weights
         with pytest.raises(TypeError, match="variables"):
             differentiate(
-                lambda *tensors: recomputed(self.function, [shared, bias], *tensors),
+                lambda *tensors: call_checkpointed(
+                    self.function, [shared, bias], *tensors
+                ),
                 self.tensors,
                 [own],
             )
@@ -166,7 +170,7 @@ def test_is_computed_again_when_run():
 
     @tf.function
     def score(x):
-        return differentiate(lambda x: recomputed(function, [], x), [x])
+        return differentiate(lambda x: call_checkpointed(function, [], x), [x])
 
     found = score(draw((4,)))
     assert (len(inner), len(outer)) == (2, 1)
@@ -183,7 +187,7 @@ def test_eager_tape_does_not_keep_what_is_inside():
         return tf.cos(hidden)
 
     x = draw((4,))
-    for call in (function, lambda x: recomputed(function, [], x)):
+    for call in (function, lambda x: call_checkpointed(function, [], x)):
         with tf.GradientTape() as tape:
             tape.watch(x)
             outputs = call(x)
@@ -221,7 +225,7 @@ def source(tensor):
     return tensor
 
 
-def count_kept_maps(function, tensors):
+def count_kept_feature_maps(function, tensors):
     """Counts the maps of the forward pass that the backward pass reads.
 
     Returns:
@@ -250,39 +254,49 @@ def is_map(tensor):
 MAP = (2, 2, 3, 4, 3)
 
 
-class TestKeptMaps:
+class TestKeptFeatureMaps:
     """As the docstrings have it; `TestBlocks` shows that the counts can be others."""
 
-    @pytest.mark.parametrize("route", ops.ROUTES)
-    def test_instance_norm(self, route):
+    @pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+    def test_instance_norm(self, implementation):
         tensors = [draw(MAP), draw((3,)), draw((3,)), draw(MAP, seed=1)]
 
         def normalize(*tensors):
-            return ops.instance_norm(*tensors, negative_slope=0.1, route=route)
+            return ops.instance_norm(
+                *tensors, negative_slope=0.1, implementation=implementation
+            )
 
-        assert count_kept_maps(normalize, tensors) == (2, 0)
+        assert count_kept_feature_maps(normalize, tensors) == (2, 0)
 
-    @pytest.mark.parametrize("route", ops.ROUTES)
-    def test_depthwise_conv3d(self, route):
+    @pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+    def test_depthwise_conv3d(self, implementation):
         tensors = [draw(MAP), draw((3, 3, 3, 3)), draw((3,))]
 
         def convolve(*tensors):
-            return ops.depthwise_conv3d(*tensors, upsample=(1, 2, 2), route=route)
+            return ops.depthwise_conv3d(
+                *tensors, upsample=(1, 2, 2), implementation=implementation
+            )
 
-        assert count_kept_maps(convolve, tensors) == (1, 0)
+        assert count_kept_feature_maps(convolve, tensors) == (1, 0)
 
 
-def make_encoder(recompute, dtype="float64", adapter="separable"):
+def make_encoder(gradient_checkpointing, dtype="float64", adapter="separable"):
     keras.utils.set_random_seed(0)
-    block = EncoderBlock(3, 2, adapter=adapter, recompute=recompute, dtype=dtype)
+    block = EncoderBlock(
+        3,
+        2,
+        adapter=adapter,
+        gradient_checkpointing=gradient_checkpointing,
+        dtype=dtype,
+    )
     block.build()
     return block
 
 
 class TestBlocks:
-    @pytest.mark.usefixtures("taken_route")
+    @pytest.mark.usefixtures("each_implementation")
     @pytest.mark.parametrize(
-        ("adapter", "recompute", "num_inside"),
+        ("adapter", "gradient_checkpointing", "num_inside"),
         [
             ("none", "blocks", 1),
             ("separable", "blocks", 1),
@@ -293,26 +307,31 @@ class TestBlocks:
         ],
     )
     def test_encoder_keeps_the_inputs_of_its_units(
-        self, adapter, recompute, num_inside
+        self, adapter, gradient_checkpointing, num_inside
     ):
-        block = make_encoder(recompute, adapter=adapter)
-        kept = count_kept_maps(lambda x: block(x, domain=1), [draw(MAP)])
+        block = make_encoder(gradient_checkpointing, adapter=adapter)
+        kept = count_kept_feature_maps(lambda x: block(x, domain=1), [draw(MAP)])
         assert kept == (1, num_inside)
 
-    @pytest.mark.usefixtures("taken_route")
+    @pytest.mark.usefixtures("each_implementation")
     @pytest.mark.parametrize(
-        "recompute", ["blocks", pytest.param("none", marks=pytest.mark.slow)]
+        "gradient_checkpointing",
+        ["blocks", pytest.param("none", marks=pytest.mark.slow)],
     )
-    def test_decoder_keeps_the_inputs_of_its_units(self, recompute):
+    def test_decoder_keeps_the_inputs_of_its_units(self, gradient_checkpointing):
         tensors = [draw((2, 2, 3, 2, 6)), draw((2, 2, 3, 4, 3), seed=1)]
         block = DecoderBlock(
-            3, 2, strides=(1, 1, 2), recompute=recompute, dtype="float64"
+            3,
+            2,
+            strides=(1, 1, 2),
+            gradient_checkpointing=gradient_checkpointing,
+            dtype="float64",
         )
         block.build()
-        num_inputs, num_inside = count_kept_maps(
+        num_inputs, num_inside = count_kept_feature_maps(
             lambda *tensors: block(*tensors, domain=0), tensors
         )
-        if recompute == "blocks":
+        if gradient_checkpointing == "blocks":
             assert (num_inputs, num_inside) == (2, 2)
         else:
             # At least what each of its six convolutions and six norms reads, but the
@@ -336,26 +355,26 @@ class TestBlocks:
         assert maps
         assert set(maps) <= after
 
-    @pytest.mark.parametrize("route", ops.ROUTES)
-    def test_computes_again_by_the_same_route(self, route):
+    @pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+    def test_computes_again_by_the_same_implementation(self, implementation):
         """Though the gradient is taken where another one counts."""
         block = make_encoder("blocks", adapter="none")
 
         def call(inputs):
-            with ops.use_route(route):
+            with ops.use_implementation(implementation):
                 return block(inputs, domain=0)
 
         for operations in trace(call, [draw(MAP)])[:2]:
             types = {operation.type for operation in operations}
-            assert ("PartitionedCall" in types) == (route == "compiled")
+            assert ("PartitionedCall" in types) == (implementation == "xla")
 
-    @pytest.mark.usefixtures("taken_route")
+    @pytest.mark.usefixtures("each_implementation")
     def test_mixed_precision(self):
         """The same operations on the same numbers."""
         inputs = tf.cast(draw(MAP), tf.float32)
 
-        def measure(recompute):
-            block = make_encoder(recompute, "mixed_bfloat16")
+        def measure(gradient_checkpointing):
+            block = make_encoder(gradient_checkpointing, "mixed_bfloat16")
             assert {variable.dtype for variable in block.variables} == {"float32"}
             assert block(inputs, domain=1).dtype == tf.bfloat16
             return differentiate(
@@ -369,7 +388,7 @@ class TestBlocks:
             assert float(tf.norm(one - other)) <= 0.01 * float(tf.norm(other))
 
 
-@pytest.mark.usefixtures("taken_route")
+@pytest.mark.usefixtures("each_implementation")
 @pytest.mark.parametrize(
     ("way", "adapter"),
     [
@@ -380,7 +399,7 @@ class TestBlocks:
 def test_network(way, adapter):
     inputs = draw((1, 2, 1, 4, 2))
 
-    def measure(recompute):
+    def measure(gradient_checkpointing):
         keras.utils.set_random_seed(0)
         network = U2Net(
             [1, 2],
@@ -388,7 +407,7 @@ def test_network(way, adapter):
             pools=(0, 0, 1),
             base_channels=2,
             adapter=adapter,
-            recompute=recompute,
+            gradient_checkpointing=gradient_checkpointing,
             dtype="float64",
         )
         network.build()
@@ -407,9 +426,9 @@ def test_network(way, adapter):
     assert not all(moved)
 
 
-@pytest.mark.usefixtures("taken_route")
+@pytest.mark.usefixtures("each_implementation")
 @pytest.mark.parametrize(
-    ("adapter", "recompute", "num_inside"),
+    ("adapter", "gradient_checkpointing", "num_inside"),
     [
         # What stem and seven units return, and both layers of the down-sampling.
         ("none", "blocks", 1 + 7 + 2),
@@ -424,35 +443,44 @@ def test_network(way, adapter):
         ),
     ],
 )
-def test_network_keeps_the_inputs_of_stem_and_units(adapter, recompute, num_inside):
+def test_network_keeps_the_inputs_of_stem_and_units(
+    adapter, gradient_checkpointing, num_inside
+):
     network = U2Net(
         [1, 2],
         [2, 3],
         pools=(0, 0, 1),
         base_channels=2,
         adapter=adapter,
-        recompute=recompute,
+        gradient_checkpointing=gradient_checkpointing,
         dtype="float64",
     )
     network.build()
     # All maps are as large, and larger than a kernel.
     inputs = draw((1, 2, 4, 8, 2))
-    kept = count_kept_maps(lambda x: network(x, domain=1), [inputs])
+    kept = count_kept_feature_maps(lambda x: network(x, domain=1), [inputs])
     assert kept == (1, num_inside)
 
 
-@pytest.mark.parametrize("recompute", ["all", None, True])
-def test_rejects(recompute):
-    message = r"`recompute` must be one of .*Received: recompute="
+@pytest.mark.parametrize("gradient_checkpointing", ["all", None, True])
+def test_rejects(gradient_checkpointing):
+    message = (
+        r"`gradient_checkpointing` must be one of .*Received: gradient_checkpointing="
+    )
     with pytest.raises(ValueError, match=message):
-        check_recompute(recompute)
+        check_gradient_checkpointing(gradient_checkpointing)
     with pytest.raises(ValueError, match=message):
-        U2Net([1], [2], recompute=recompute)
+        U2Net([1], [2], gradient_checkpointing=gradient_checkpointing)
     with pytest.raises(ValueError, match=message):
-        EncoderBlock(2, 1, recompute=recompute)
+        EncoderBlock(2, 1, gradient_checkpointing=gradient_checkpointing)
     with pytest.raises(ValueError, match=message):
-        DecoderBlock(2, 1, strides=(2, 2, 2), recompute=recompute)
+        DecoderBlock(
+            2, 1, strides=(2, 2, 2), gradient_checkpointing=gradient_checkpointing
+        )
 
 
 def test_accepts():
-    assert [check_recompute(recompute) for recompute in RECOMPUTE] == ["none", "blocks"]
+    assert [
+        check_gradient_checkpointing(gradient_checkpointing)
+        for gradient_checkpointing in GRADIENT_CHECKPOINTING
+    ] == ["none", "blocks"]

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import tensorflow as tf
 
 from u2net_tf.networks import blocks, conv_units, layers, ops
 
-pytestmark = pytest.mark.usefixtures("plain_route")
+pytestmark = pytest.mark.usefixtures("plain_implementation")
 
 
 def draw(channels, dtype="float32", size=(4, 4, 4)):
@@ -89,7 +91,7 @@ def test_channels_must_match_the_domain():
     layer = layers.DomainConv3D((1, 2), (3, 3))
     with pytest.raises(ValueError, match=r"Received: inputs.shape="):
         layer(draw(2), domain=0)
-    with pytest.raises(ValueError, match=r"Received: in_channels="):
+    with pytest.raises(ValueError, match=r"Received: in_channels_per_domain="):
         layers.DomainConv3D((1, 2), (3,))
 
 
@@ -137,7 +139,7 @@ def test_down_sample_pads_at_the_end():
 def test_encoder_block_adds_its_input():
     layer = blocks.EncoderBlock(4, 1, adapter="none")
     layer.build()
-    for unit in layer.sublayers:
+    for unit in layer.parts.values():
         unit.norm.gammas[0].assign(np.zeros(4))
     inputs = draw(4)
     np.testing.assert_allclose(
@@ -149,7 +151,7 @@ def test_encoder_block_adds_its_input():
 def test_blocks_use_the_adapter(adapter):
     encoder = blocks.EncoderBlock(4, 2, adapter=adapter)
     decoder = blocks.DecoderBlock(4, 2, strides=(2, 2, 2), adapter=adapter)
-    for unit in encoder.sublayers + decoder.sublayers:
+    for unit in (*encoder.parts.values(), *decoder.parts.values()):
         assert type(unit) is conv_units.UNITS[adapter]
 
 
@@ -226,26 +228,44 @@ class TestVariablesByPath:
         assert set(map(id, found.values())) == set(map(id, unit.variables))
 
     def test_does_not_follow_the_names_of_attributes(self):
-        class Renamed(conv_units.PlainUnit):
+        class Renamed(layers.DomainLayer):
             """As after a rename in the code."""
 
-            @property
-            def parts(self):
-                return {"conv": self.mixing, "norm": self.norm}
+            def __init__(self, num_domains):
+                super().__init__(num_domains)
+                self.mixing = self.add_part(
+                    layers.SharedConv3D(2, 3, num_domains, name="conv")
+                )
+                self.scaling = self.add_part(layers.DomainNorm([3]), name="norm")
 
-            def __init__(self, *arguments, **options):
-                super().__init__(*arguments, **options)
-                self.mixing = self.conv
-
-        unit = Renamed(2, 3, 1)
-        unit.build_with_channels(unit.mixing, 2)
-        unit.build_with_channels(unit.norm, 3)
-        assert list(unit.variables_by_path()) == [
+        layer = Renamed(1)
+        layer.build()
+        assert list(layer.variables_by_path()) == [
             "conv/kernel",
             "conv/bias",
             "norm/gamma_0",
             "norm/beta_0",
         ]
+        assert layer.parts == {"conv": layer.mixing, "norm": layer.scaling}
+
+
+class TestParts:
+    def test_are_built_in_the_order_in_which_they_are_added(self):
+        unit, built = conv_units.SeparableUnit(3, 4, 2), []
+        for name, part in unit.parts.items():
+            part.build = functools.partial(built.append, name)
+        unit.build()
+        assert built == ["depthwise", "depthwise_norm", "pointwise", "norm"]
+
+    def test_have_different_names(self):
+        layer = layers.DomainLayer(1)
+        layer.add_part(layers.DomainNorm([3], name="norm"))
+        with pytest.raises(ValueError, match="Received: 'norm' again"):
+            layer.add_part(layers.DomainNorm([3]), name="norm")
+
+    def test_cannot_be_changed_from_outside(self):
+        with pytest.raises(TypeError):
+            conv_units.PlainUnit(1, 1, 1).parts["norm"] = None
 
 
 def test_shared_conv_checks_the_domain():

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from u2net_tf.networks.u2net import U2Net
 
-pytestmark = pytest.mark.usefixtures("plain_route")
+pytestmark = pytest.mark.usefixtures("plain_implementation")
 
 TINY = {"pools": (2, 1, 2), "base_channels": 2}
 

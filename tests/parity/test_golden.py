@@ -57,17 +57,18 @@ def name(request):
     return request.param
 
 
-# XLA takes half a minute for the separable network; that both routes compute the same
-# is tested for each operation and layer, and for networks by `test_execution.py`.
-@pytest.fixture(params=["plain", pytest.param("compiled", marks=pytest.mark.slow)])
-def route(request):
-    with ops.use_route(request.param):
+# XLA takes half a minute for the separable network; that both implementations compute
+# the same is tested for each operation and layer, and for networks by
+# `test_execution.py`.
+@pytest.fixture(params=["plain", pytest.param("xla", marks=pytest.mark.slow)])
+def implementation(request):
+    with ops.use_implementation(request.param):
         yield
 
 
 # Domain 1 has two modalities and three classes.
 @pytest.mark.parametrize("domain", [pytest.param(0, marks=pytest.mark.slow), 1])
-@pytest.mark.usefixtures("route")
+@pytest.mark.usefixtures("implementation")
 class TestFloat64:
     """Exactness is tested in float64, in which the golden numbers were computed."""
 
@@ -111,7 +112,7 @@ class TestFloat64:
     ],
 )
 @pytest.mark.parametrize("domain", [pytest.param(0, marks=pytest.mark.slow), 1])
-@pytest.mark.usefixtures("route")
+@pytest.mark.usefixtures("implementation")
 def test_float32(golden_dir, name, domain):
     # Each of up to 35 normalizations in a row divides by a deviation that float32 only
     # knows roughly, and the separable network has twice as many as the others: PyTorch

@@ -35,7 +35,7 @@ from u2net_tf.published_weights.variables import (
     published_variables,
 )
 
-pytestmark = pytest.mark.usefixtures("plain_route")
+pytestmark = pytest.mark.usefixtures("plain_implementation")
 
 MODULE = "u2net_tf.port_torch_weights"
 ADAPTERS = {
@@ -533,6 +533,6 @@ def test_predict_takes_what_was_ported(tiny_data, tmp_path, params):
         "output": tmp_path / "out",
     }
     line = {"predict": arguments_of(flags)}
-    done = session("u2net_tf.predict", line, route="plain")["predict"]
+    done = session("u2net_tf.predict", line, execution="plain")["predict"]
     assert done["status"] == 0, done
     assert nib.load(tmp_path / "out" / "two_0.nii.gz").shape == (12, 12, 10)

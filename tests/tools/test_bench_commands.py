@@ -88,7 +88,7 @@ def test_depthwise(run):
         (shape, what, name)
         for shape in ("1,3,4,5,2", "2,1,2,3,1")
         for what in ("forward", "forward + backward")
-        for name in ("ours", "ours, plain route")
+        for name in ("ours", "ours, plain")
     ]
     assert all(len(row["runs_seconds"]) == 2 for row in rows)
     assert content["machine"]["threads"] == 1
@@ -218,7 +218,7 @@ def test_step(run):
     ] == [
         (batch, "step", name)
         for batch in ("1×4×4×4", "1×8×8×8")
-        for name in ("ours", "ours, recomputed")
+        for name in ("ours", "ours, checkpointed")
     ]
 
 
@@ -419,9 +419,11 @@ def test_the_other_side_is_asked_for(monkeypatch):
 
 
 def test_ours_may_be_several(monkeypatch):
-    """Room for more routes and networks: each is a contender, the first is ours."""
+    """Room for more of ours: each is a contender, the first is the reference."""
     monkeypatch.setattr(
-        depthwise, "ROUTES", {"ours": depthwise.ROUTES["ours"], "b": sum}
+        depthwise,
+        "IMPLEMENTATIONS",
+        {"ours": depthwise.IMPLEMENTATIONS["ours"], "b": sum},
     )
     monkeypatch.setattr(step, "OURS", {"ours": {}, "wide": {"name": "wide"}})
     setting = object()

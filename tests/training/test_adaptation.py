@@ -23,7 +23,7 @@ from u2net_tf.training import adaptation
 THREE = "Task93_Three"
 # `test_slow_proofs.py` and the commands compile.
 pytestmark = pytest.mark.usefixtures(
-    "plain_route_in_module", "shared_input", "eager_steps"
+    "plain_implementation_in_module", "shared_input", "eager_steps"
 )
 
 

@@ -169,7 +169,7 @@ def test_a_case_that_has_moved_to_another_fold(train, folds_dir, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("plain_route", "eager_steps")
+@pytest.mark.usefixtures("plain_implementation", "eager_steps")
 def test_an_added_domain_leaves_a_fold_out_too(
     folds_dir, tiny_data, tmp_path, cases_seen
 ):

@@ -28,17 +28,17 @@ def eagerly():
 
 @pytest.fixture(
     scope="module",
-    params=["plain", pytest.param("compiled", marks=pytest.mark.slow)],
+    params=["plain", pytest.param("xla", marks=pytest.mark.slow)],
     autouse=True,
 )
-def route(request):
+def implementation(request):
     """How the network is computed: which optimizer moves what does not depend on it."""
-    with ops.use_route(request.param):
+    with ops.use_implementation(request.param):
         yield request.param
 
 
 @pytest.fixture(scope="module")
-def train_compiled(route):
+def train_compiled(implementation):
     """Mode -> trainer and losses after rounds of compiled steps."""
 
     @functools.cache
@@ -50,7 +50,7 @@ def train_compiled(route):
 
 
 @pytest.fixture(scope="module")
-def train_eagerly(route):
+def train_eagerly(implementation):
     """The same of steps that are not traced, which takes longer than these few."""
 
     @functools.cache
@@ -110,13 +110,13 @@ def test_eager_steps_are_the_compiled_ones(mode, train_compiled, train_eagerly):
 
 
 @pytest.mark.parametrize(
-    ("route", "modes"),
+    ("implementation", "modes"),
     [
         ("plain", (round_robin.TOY,)),
-        # Each replica has a thread, and each thread a route: the default one.
-        pytest.param("compiled", round_robin.MODES, marks=pytest.mark.slow),
+        # Each replica has a thread, which uses the default implementation.
+        pytest.param("xla", round_robin.MODES, marks=pytest.mark.slow),
     ],
-    indirect=["route"],
+    indirect=["implementation"],
 )
 def test_two_replicas_take_the_steps_of_one(
     modes, tmp_path, train_compiled, run_two_replicas

@@ -14,7 +14,7 @@ from u2net_tf.models.run_state import RunState
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.training.step import Trainer
 
-pytestmark = pytest.mark.usefixtures("plain_route_in_module")
+pytestmark = pytest.mark.usefixtures("plain_implementation_in_module")
 PRECISIONS = ("mixed_float16", "mixed_bfloat16")
 
 

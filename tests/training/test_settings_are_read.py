@@ -71,7 +71,7 @@ def test_by_train(tiny_data, tmp_path, settings_read):
     assert TrainConfig.settings().keys() - settings_read == set()
 
 
-@pytest.mark.usefixtures("plain_route", "eager_steps")
+@pytest.mark.usefixtures("plain_implementation", "eager_steps")
 def test_by_adapt(tiny_data, tmp_path, settings_read, monkeypatch):
     """But for those that the pipeline reads, which is that of `train`."""
     given = []

@@ -2,9 +2,9 @@
 
     python -m tools.bench.depthwise --output=depthwise.json
 
-Forward, and forward with the gradients of input and kernel, by every route of ours and
-in both layouts of PyTorch. Nothing is reported unless all agree. Peak memory includes
-the library itself: about 0.6 GB of TensorFlow, 0.25 GB of PyTorch.
+Forward, and forward with the gradients of input and kernel, by every implementation of
+ours and in both layouts of PyTorch. Nothing is reported unless all agree. Peak memory
+includes the library itself: about 0.6 GB of TensorFlow, 0.25 GB of PyTorch.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ COLUMNS = (
 )
 
 
-def _route(name, inputs, kernel):
+def _convolve(implementation, inputs, kernel):
     from u2net_tf.networks import ops
 
-    return ops.depthwise_conv3d(inputs, kernel, route=name)
+    return ops.depthwise_conv3d(inputs, kernel, implementation=implementation)
 
 
 # Ways of ours to compute it, by name: (N, D, H, W, C), (3, 3, 3, C) -> (N, D, H, W, C).
 # The first is what the network uses, and what the ratios refer to.
-ROUTES: Mapping[str, Callable] = {
-    "ours": functools.partial(_route, None),
-    "ours, plain route": functools.partial(_route, "plain"),
+IMPLEMENTATIONS: Mapping[str, Callable] = {
+    "ours": functools.partial(_convolve, None),
+    "ours, plain": functools.partial(_convolve, "plain"),
 }
 
 
@@ -64,9 +64,11 @@ def num_repeats(shape: Sequence[int]) -> int:
     return min(MOST_REPEATS, max(1, round(NUMBERS_PER_RUN / math.prod(shape))))
 
 
-def make_ours(route: str, shape: Sequence[int], backward: bool) -> Task:
-    """The task of a route of `ROUTES`, compiled by `tf.function`."""
-    return make_convolution(ROUTES[route], draw_arrays(shape), backward)
+def make_ours(implementation: str, shape: Sequence[int], backward: bool) -> Task:
+    """The task of one of `IMPLEMENTATIONS`, compiled by `tf.function`."""
+    return make_convolution(
+        IMPLEMENTATIONS[implementation], draw_arrays(shape), backward
+    )
 
 
 def make_convolution(
@@ -154,7 +156,10 @@ def benchmark(
         for what in WHATS:
             options = {"shape": tuple(shape), "backward": what != "forward"}
             contenders = [
-                *(Contender(r, make_ours, {"route": r, **options}) for r in ROUTES),
+                *(
+                    Contender(name, make_ours, {"implementation": name, **options})
+                    for name in IMPLEMENTATIONS
+                ),
                 *(
                     Contender(
                         bench_flags.torch_name(layout),

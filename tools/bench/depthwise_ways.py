@@ -25,9 +25,9 @@ FACTORS = (2, 2, 2)
 
 
 def _ours(inputs, kernel, upstream):
-    from u2net_tf.networks.ops import planes
+    from u2net_tf.networks.ops.implementations import plain
 
-    return planes.kernel_gradient(inputs, upstream, kernel)
+    return plain.depthwise_kernel_gradient(inputs, upstream, kernel)
 
 
 def _padded_rows(inputs, kernel, upstream):
@@ -93,8 +93,9 @@ def _convolve_map(inputs, kernel):
     return ops.depthwise_conv3d(ops.upsample_nearest(inputs, FACTORS), kernel)
 
 
-# By name, as in `depthwise.ROUTES`. The gradient of the kernel: inputs (N, D, H, W, C),
-# kernel (3, 3, 3, C), upstream gradient (N, D, H, W, C) -> (3, 3, 3, C).
+# By name, as in `depthwise.IMPLEMENTATIONS`. The gradient of the kernel: inputs
+# (N, D, H, W, C), kernel (3, 3, 3, C), upstream gradient (N, D, H, W, C) ->
+# (3, 3, 3, C).
 GRADIENT_WAYS: Mapping[str, Callable] = {
     "ours": _ours,
     "padded rows": _padded_rows,

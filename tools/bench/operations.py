@@ -123,7 +123,7 @@ def convolutions(
 
 def _walk(layer, path, domain, in_voxels, out_voxels) -> Iterator[Convolution]:
     """Yields the convolutions of a layer; only the first may change the size."""
-    for index, part in enumerate(getattr(layer, "sublayers", ())):
+    for index, part in enumerate(layer.parts.values()):
         before = in_voxels if index == 0 else out_voxels
         yield from _walk(part, f"{path}/{part.name}", domain, before, out_voxels)
     if isinstance(layer, DepthwiseConv3D | DomainConv3D):

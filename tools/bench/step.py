@@ -30,7 +30,7 @@ PARTS = ("forward", "step")
 # Ways of ours to take a step, by name: arguments of `U2Net`. Ratios refer to the first.
 OURS: Mapping[str, Mapping[str, Any]] = {
     "ours": {},
-    "ours, recomputed": {"recompute": "blocks"},
+    "ours, checkpointed": {"gradient_checkpointing": "blocks"},
 }
 # 35 normalizations in a row amplify what float32 rounds; see tests/parity.
 TOLERANCE = 2e-2

@@ -13,7 +13,7 @@ def build_network(spec: ModelSpec, **kwargs: Any) -> U2Net:
 
     Args:
       spec: specification of the network.
-      **kwargs: `name`, `dtype` and `recompute` of the model.
+      **kwargs: `name`, `dtype` and `gradient_checkpointing` of the model.
     """
     network = U2Net(
         [domain.num_modalities for domain in spec.plan.domains],

@@ -1,23 +1,35 @@
 """The blocks of encoder and decoder, made of convolution units."""
 
-import keras
+from __future__ import annotations
 
-from u2net_tf.networks.conv_units import UNITS, PlainUnit, check_adapter
-from u2net_tf.networks.gradient_checkpointing import check_recompute, recomputed
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from u2net_tf.networks.arguments import (
+    check_positive_integer,
+    check_positive_integers,
+)
+from u2net_tf.networks.conv_units import UNITS, ConvUnit, PlainUnit, check_adapter
+from u2net_tf.networks.gradient_checkpointing import (
+    call_checkpointed,
+    check_gradient_checkpointing,
+)
 from u2net_tf.networks.layers import (
-    NEGATIVE_SLOPE,
     DomainConv3D,
     DomainLayer,
     DomainNorm,
     SharedConv3D,
-    check_positive_integers,
 )
+from u2net_tf.networks.layers.normalization import NEGATIVE_SLOPE
 
 SECOND_UP_CONVS = ("full", "pointwise")
 
 
-def published_second_up_conv(adapter):
-    """The `second_up_conv` that the published code has with an adapter."""
+def published_second_up_conv(adapter: str) -> str:
+    """Returns the `second_up_conv` that the published code has with an adapter."""
     return "full" if adapter == "separable" else "pointwise"
 
 
@@ -26,66 +38,79 @@ class DomainConvBlock(DomainLayer):
     """Convolution of the domain · norm · LeakyReLU: stem and deep supervision.
 
     Args:
-        in_channels: Input channels of each domain.
-        filters: Output channels of each domain.
-        kernel_size: Three integers, along D, H, W.
-        **kwargs: Of `keras.layers.Layer`.
+      in_channels_per_domain: Input channels of each domain.
+      filters_per_domain: Output channels of each domain.
+      kernel_size: Three integers, along D, H, W.
+      **kwargs: As of `keras.layers.Layer`.
     """
 
-    def __init__(self, in_channels, filters, *, kernel_size=(3, 3, 3), **kwargs):
-        super().__init__(num_domains=len(tuple(filters)), **kwargs)
-        self.conv = DomainConv3D(
-            in_channels,
-            filters,
-            kernel_size=kernel_size,
-            dtype=self.dtype_policy,
-            name="conv",
+    def __init__(
+        self,
+        in_channels_per_domain: Sequence[int],
+        filters_per_domain: Sequence[int],
+        *,
+        kernel_size: Sequence[int] = (3, 3, 3),
+        **kwargs: Any,
+    ):
+        super().__init__(num_domains=len(filters_per_domain), **kwargs)
+        self.conv = self.add_part(
+            DomainConv3D(
+                in_channels_per_domain,
+                filters_per_domain,
+                kernel_size=kernel_size,
+                dtype=self.dtype_policy,
+                name="conv",
+            )
         )
-        self.norm = DomainNorm(
-            filters, negative_slope=NEGATIVE_SLOPE, dtype=self.dtype_policy, name="norm"
+        self.norm = self.add_part(
+            DomainNorm(
+                filters_per_domain,
+                negative_slope=NEGATIVE_SLOPE,
+                dtype=self.dtype_policy,
+                name="norm",
+            )
         )
 
-    @property
-    def parts(self):
-        """The layers in the order of computation, by name."""
-        return {"conv": self.conv, "norm": self.norm}
-
-    def build(self, input_shape=None):
-        """Builds the sublayers; both know their channels in each domain."""
-        self.build_with_channels(self.conv, None)
-        self.build_with_channels(self.norm, None)
-
-    def call(self, inputs, *, domain):
-        """Maps (N, D, H, W, in_channels) of `domain` to its filters."""
+    def call(self, inputs: tf.Tensor, *, domain: int) -> tf.Tensor:
+        """Maps the input channels of `domain` to its filters; (N, D, H, W, C)."""
         return self.norm(self.conv(inputs, domain=domain), domain=domain)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {
             **super().get_config(),
-            "in_channels": self.conv.in_channels,
-            "filters": self.conv.filters,
+            "in_channels_per_domain": self.conv.in_channels_per_domain,
+            "filters_per_domain": self.conv.filters_per_domain,
             "kernel_size": self.conv.kernel_size,
         }
 
 
 class _UnitsBlock(DomainLayer):
-    """A block of convolution units, which may be recomputed one by one."""
+    """A block of convolution units, each of which may be checkpointed."""
 
-    def __init__(self, num_domains, recompute, **kwargs):
+    def __init__(self, num_domains: int, gradient_checkpointing: str, **kwargs: Any):
         super().__init__(num_domains, **kwargs)
-        self.recompute = check_recompute(recompute)
+        self.gradient_checkpointing = check_gradient_checkpointing(
+            gradient_checkpointing
+        )
 
-    def _run(self, unit, *inputs, domain, as_parts=False):
-        """Calls a unit; the inputs are one map, side by side, if they are parts."""
+    def _run(
+        self,
+        unit: ConvUnit,
+        *inputs: tf.Tensor,
+        domain: int,
+        as_groups: bool = False,
+    ) -> tf.Tensor:
+        """Calls a unit, whose inputs may be groups of channels of one tensor."""
 
-        def run(*tensors):
-            tensors = [list(tensors)] if as_parts else tensors
+        def run(*tensors: tf.Tensor) -> tf.Tensor:
+            if as_groups:
+                return unit(list(tensors), domain=domain)
             return unit(*tensors, domain=domain)
 
-        if self.recompute == "none":
+        if self.gradient_checkpointing == "none":
             return run(*inputs)
-        return recomputed(run, unit.read_variables(domain), *inputs)
+        return call_checkpointed(run, unit.variables_used_by(domain), *inputs)
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
@@ -93,63 +118,55 @@ class EncoderBlock(_UnitsBlock):
     """Two convolution units with the block's input added before the last LeakyReLU.
 
     Args:
-        channels: Input and output channels.
-        num_domains: Number of domains.
-        adapter: "separable", "series", "parallel" or "none".
-        recompute: "none", or "blocks" to keep only the inputs of the units for the
-            backward pass.
-        **kwargs: Of `keras.layers.Layer`.
+      channels: Input and output channels.
+      num_domains: Number of domains.
+      adapter: "separable", "series", "parallel" or "none".
+      gradient_checkpointing: "none", or "blocks" to keep only the inputs of the units
+        for the backward pass.
+      **kwargs: As of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `adapter` or `recompute` is none of these.
+      ValueError: If `adapter` or `gradient_checkpointing` is none of these.
     """
 
     def __init__(
         self,
-        channels,
-        num_domains,
+        channels: int,
+        num_domains: int,
         *,
-        adapter="separable",
-        recompute="none",
-        **kwargs,
+        adapter: str = "separable",
+        gradient_checkpointing: str = "none",
+        **kwargs: Any,
     ):
-        super().__init__(num_domains, recompute, **kwargs)
-        (self.channels,) = check_positive_integers("channels", [channels])
+        super().__init__(num_domains, gradient_checkpointing, **kwargs)
+        self.channels = check_positive_integer("channels", channels)
         self.adapter = check_adapter(adapter)
         self.unit_1, self.unit_2 = (
-            UNITS[adapter](
-                channels,
-                channels,
-                num_domains,
-                dtype=self.dtype_policy,
-                name=name,
+            self.add_part(
+                UNITS[adapter](
+                    channels,
+                    channels,
+                    num_domains,
+                    dtype=self.dtype_policy,
+                    name=name,
+                )
             )
             for name in ("unit_1", "unit_2")
         )
 
-    @property
-    def parts(self):
-        """The layers in the order of computation, by name."""
-        return {"unit_1": self.unit_1, "unit_2": self.unit_2}
-
-    def build(self, input_shape=None):
-        """Builds the sublayers."""
-        for unit in self.sublayers:
-            self.build_with_channels(unit, self.channels)
-
-    def call(self, inputs, *, domain):
+    def call(self, inputs: tf.Tensor, *, domain: int) -> tf.Tensor:
         """Maps (N, D, H, W, channels) to the same shape."""
         hidden = self._run(self.unit_1, inputs, domain=domain)
         return self._run(self.unit_2, hidden, inputs, domain=domain)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {
             **super().get_config(),
             "channels": self.channels,
             "num_domains": self.num_domains,
             "adapter": self.adapter,
-            "recompute": self.recompute,
+            "gradient_checkpointing": self.gradient_checkpointing,
         }
 
 
@@ -158,48 +175,50 @@ class DownSample(DomainLayer):
     """Shared 3×3×3 convolution with strides · norm · LeakyReLU.
 
     Args:
-        in_channels: Input channels.
-        filters: Output channels.
-        num_domains: Number of domains.
-        strides: Three integers, along D, H, W.
-        **kwargs: Of `keras.layers.Layer`.
+      in_channels: Input channels.
+      filters: Output channels.
+      num_domains: Number of domains.
+      strides: Three integers, along D, H, W.
+      **kwargs: As of `keras.layers.Layer`.
     """
 
-    def __init__(self, in_channels, filters, num_domains, *, strides, **kwargs):
+    def __init__(
+        self,
+        in_channels: int,
+        filters: int,
+        num_domains: int,
+        *,
+        strides: Sequence[int],
+        **kwargs: Any,
+    ):
         super().__init__(num_domains, **kwargs)
-        (self.in_channels,) = check_positive_integers("in_channels", [in_channels])
-        (self.filters,) = check_positive_integers("filters", [filters])
+        self.in_channels = check_positive_integer("in_channels", in_channels)
+        self.filters = check_positive_integer("filters", filters)
         self.strides = check_positive_integers("strides", strides, length=3)
-        self.conv = SharedConv3D(
-            self.in_channels,
-            self.filters,
-            self.num_domains,
-            strides=self.strides,
-            dtype=self.dtype_policy,
-            name="conv",
+        self.conv = self.add_part(
+            SharedConv3D(
+                self.in_channels,
+                self.filters,
+                self.num_domains,
+                strides=self.strides,
+                dtype=self.dtype_policy,
+                name="conv",
+            )
         )
-        self.norm = DomainNorm(
-            (self.filters,) * self.num_domains,
-            negative_slope=NEGATIVE_SLOPE,
-            dtype=self.dtype_policy,
-            name="norm",
+        self.norm = self.add_part(
+            DomainNorm(
+                (self.filters,) * self.num_domains,
+                negative_slope=NEGATIVE_SLOPE,
+                dtype=self.dtype_policy,
+                name="norm",
+            )
         )
 
-    @property
-    def parts(self):
-        """The layers in the order of computation, by name."""
-        return {"conv": self.conv, "norm": self.norm}
-
-    def build(self, input_shape=None):
-        """Builds the sublayers."""
-        self.build_with_channels(self.conv, self.in_channels)
-        self.build_with_channels(self.norm, self.filters)
-
-    def call(self, inputs, *, domain):
+    def call(self, inputs: tf.Tensor, *, domain: int) -> tf.Tensor:
         """Maps (N, D, H, W, in_channels) to (N, D/sd, H/sh, W/sw, filters)."""
         return self.norm(self.conv(inputs, domain=domain), domain=domain)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {
             **super().get_config(),
@@ -212,35 +231,37 @@ class DownSample(DomainLayer):
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class DecoderBlock(_UnitsBlock):
-    """Up-sampling, a unit, the skip beside it, two units.
+    """Up-sampling, a unit, the skip connection beside it, two units.
 
     Args:
-        filters: Channels of the skip and of the output; the input has twice as many.
-        num_domains: Number of domains.
-        strides: Three integers, the factors of the up-sampling along D, H, W.
-        adapter: "separable", "series", "parallel" or "none".
-        second_up_conv: The block's last unit: "full" 3×3×3, or "pointwise" 1×1×1 (a
-            separable unit is then its shared pointwise half, without a depthwise one).
-        recompute: As of `EncoderBlock`.
-        **kwargs: Of `keras.layers.Layer`.
+      filters: Channels of the skip connection and of the output; the input has twice
+        as many.
+      num_domains: Number of domains.
+      strides: Three integers, the factors of the up-sampling along D, H, W.
+      adapter: "separable", "series", "parallel" or "none".
+      second_up_conv: The block's last unit: "full" 3×3×3, or "pointwise" 1×1×1 (a
+        separable unit is then its shared pointwise half, without a depthwise one).
+      gradient_checkpointing: As of `EncoderBlock`.
+      **kwargs: As of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `adapter`, `second_up_conv` or `recompute` is none of these.
+      ValueError: If `adapter`, `second_up_conv` or `gradient_checkpointing` is none of
+        these.
     """
 
     def __init__(
         self,
-        filters,
-        num_domains,
+        filters: int,
+        num_domains: int,
         *,
-        strides,
-        adapter="separable",
-        second_up_conv="full",
-        recompute="none",
-        **kwargs,
+        strides: Sequence[int],
+        adapter: str = "separable",
+        second_up_conv: str = "full",
+        gradient_checkpointing: str = "none",
+        **kwargs: Any,
     ):
-        super().__init__(num_domains, recompute, **kwargs)
-        (self.filters,) = check_positive_integers("filters", [filters])
+        super().__init__(num_domains, gradient_checkpointing, **kwargs)
+        self.filters = check_positive_integer("filters", filters)
         self.strides = check_positive_integers("strides", strides, length=3)
         self.adapter = check_adapter(adapter)
         if second_up_conv not in SECOND_UP_CONVS:
@@ -249,39 +270,43 @@ class DecoderBlock(_UnitsBlock):
                 f"Received: second_up_conv={second_up_conv!r}"
             )
         self.second_up_conv = second_up_conv
-        unit, options = UNITS[adapter], {"dtype": self.dtype_policy}
-        self.up_unit = unit(
-            2 * filters,
-            filters,
-            num_domains,
-            upsample=self.strides,
-            name="up_unit",
-            **options,
+        self.up_unit = self._add_unit("up_unit", 2 * filters, upsample=self.strides)
+        self.unit_1 = self._add_unit("unit_1", 2 * filters)
+        if second_up_conv == "full":
+            self.unit_2 = self._add_unit("unit_2", filters)
+        else:
+            unit = PlainUnit if adapter == "separable" else UNITS[adapter]
+            self.unit_2 = self._add_unit(
+                "unit_2", filters, unit=unit, kernel_size=(1, 1, 1)
+            )
+
+    def _add_unit(
+        self,
+        name: str,
+        in_channels: int,
+        *,
+        unit: type[ConvUnit] | None = None,
+        **options: Any,
+    ) -> ConvUnit:
+        """Adds a unit of this adapter, unless another one is given."""
+        return self.add_part(
+            (unit or UNITS[self.adapter])(
+                in_channels,
+                self.filters,
+                self.num_domains,
+                dtype=self.dtype_policy,
+                name=name,
+                **options,
+            )
         )
-        self.unit_1 = unit(2 * filters, filters, num_domains, name="unit_1", **options)
-        if second_up_conv == "pointwise":
-            unit = PlainUnit if adapter == "separable" else unit
-            options["kernel_size"] = (1, 1, 1)
-        self.unit_2 = unit(filters, filters, num_domains, name="unit_2", **options)
 
-    @property
-    def parts(self):
-        """The layers in the order of computation, by name."""
-        return {"up_unit": self.up_unit, "unit_1": self.unit_1, "unit_2": self.unit_2}
-
-    def build(self, inputs_shape=None, skip_shape=None):
-        """Builds the sublayers."""
-        self.build_with_channels(self.up_unit, 2 * self.filters)
-        self.build_with_channels(self.unit_1, 2 * self.filters)
-        self.build_with_channels(self.unit_2, self.filters)
-
-    def call(self, inputs, skip, *, domain):
+    def call(self, inputs: tf.Tensor, skip: tf.Tensor, *, domain: int) -> tf.Tensor:
         """Maps (N, d, h, w, 2 filters) and the skip to (N, D, H, W, filters)."""
         hidden = self._run(self.up_unit, inputs, domain=domain)
-        hidden = self._run(self.unit_1, hidden, skip, domain=domain, as_parts=True)
+        hidden = self._run(self.unit_1, hidden, skip, domain=domain, as_groups=True)
         return self._run(self.unit_2, hidden, domain=domain)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {
             **super().get_config(),
@@ -290,5 +315,5 @@ class DecoderBlock(_UnitsBlock):
             "strides": self.strides,
             "adapter": self.adapter,
             "second_up_conv": self.second_up_conv,
-            "recompute": self.recompute,
+            "gradient_checkpointing": self.gradient_checkpointing,
         }

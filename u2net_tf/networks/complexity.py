@@ -1,4 +1,4 @@
-"""The old place of `u2net_tf.complexity`, which scripts may still name."""
+"""The old location of `u2net_tf.complexity`, which scripts may still use."""
 
 from u2net_tf.complexity import main, run
 

@@ -1,51 +1,65 @@
-"""Memory for time: what lies inside a block is computed again for its gradient."""
+"""Gradient checkpointing: trades time for memory by computing blocks twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
-from u2net_tf.networks.ops import current_route, use_route
+from u2net_tf.networks.ops import current_implementation, use_implementation
 
-# "none": the backward pass finds all maps kept. "blocks": it finds the inputs of stem
-# and convolution units, and computes what is inside of these again.
-RECOMPUTE = ("none", "blocks")
+# "none": the forward pass keeps all feature maps for the backward pass. "blocks": it
+# keeps the inputs of stem and convolution units, and the backward pass computes what
+# is inside of these again.
+GRADIENT_CHECKPOINTING = ("none", "blocks")
 
 
-def check_recompute(recompute):
-    """Returns `recompute`, or raises ValueError if it is none of `RECOMPUTE`."""
-    if recompute not in RECOMPUTE:
+def check_gradient_checkpointing(gradient_checkpointing: str) -> str:
+    """Returns its argument.
+
+    Raises:
+      ValueError: If it is not one of `GRADIENT_CHECKPOINTING`.
+    """
+    if gradient_checkpointing not in GRADIENT_CHECKPOINTING:
         raise ValueError(
-            f"`recompute` must be one of {RECOMPUTE}. Received: recompute={recompute!r}"
+            f"`gradient_checkpointing` must be one of {GRADIENT_CHECKPOINTING}. "
+            f"Received: gradient_checkpointing={gradient_checkpointing!r}"
         )
-    return recompute
+    return gradient_checkpointing
 
 
-def recomputed(function, variables, *inputs):
-    """Returns `function(*inputs)`, of which the backward pass keeps the inputs alone.
+def call_checkpointed(
+    function: Callable[..., tf.Tensor],
+    variables: Sequence[keras.Variable],
+    *inputs: tf.Tensor,
+) -> tf.Tensor:
+    """Returns `function(*inputs)` and keeps only the inputs for the backward pass.
 
     Not where XLA compiles both passes together: it merges what is computed twice.
 
     Args:
-        function: Of tensors; what it returns is one tensor.
-        variables: The Keras variables that it reads, for their gradients.
-        *inputs: Tensors.
+      function: Function of tensors that returns one tensor.
+      variables: The Keras variables that it reads, for their gradients.
+      *inputs: Tensors.
     """
-    num_inputs, route = len(inputs), current_route()
+    num_inputs, implementation = len(inputs), current_implementation()
 
-    def run(tensors):
+    def run(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
         values = zip(variables, tensors[num_inputs:], strict=True)
         with keras.StatelessScope(state_mapping=list(values)):
             return function(*tensors[:num_inputs])
 
     @tf.custom_gradient
-    def keep_inputs(*tensors):
-        def gradient(upstream):
+    def keep_inputs(*tensors: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(upstream: tf.Tensor) -> Sequence[tf.Tensor]:
             # Not before the gradient is here, or all would be computed and kept at
             # once; and not found to be the same as the forward pass and merged with it.
             with tf.control_dependencies([upstream]):
                 again = [tf.identity(tensor) for tensor in tensors]
             with (
-                # The gradient may be taken where another one counts.
-                use_route(route),
+                # Another one may be current where the gradient is computed.
+                use_implementation(implementation),
                 tf.GradientTape(watch_accessed_variables=False) as tape,
             ):
                 tape.watch(again)

@@ -63,7 +63,10 @@ def train(config: TrainConfig, *, progress: Progress = silent) -> Run:
 
 def network_options(compute: ComputeConfig) -> dict[str, Any]:
     """Returns the arguments of `build_network` that `compute` sets."""
-    return {"dtype": compute.precision, "recompute": compute.gradient_checkpointing}
+    return {
+        "dtype": compute.precision,
+        "gradient_checkpointing": compute.gradient_checkpointing,
+    }
 
 
 def trainer_options(config: RunningConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from arrays import (
 )
 
 from u2net_tf.networks import ops
-from u2net_tf.networks.ops import depthwise
+from u2net_tf.networks.ops.implementations import xla
 
 # Shapes of inputs and kernel. Up to four samples and more take different paths; so do
 # depth taps that see nothing but the padding.
@@ -29,9 +29,9 @@ CASES = [
 
 @pytest.fixture(params=["fused", pytest.param("made", marks=pytest.mark.slow)])
 def repeated_map(request, monkeypatch):
-    """Whether the compiled route makes the up-sampled map or not."""
+    """Whether up-sampled inputs are computed or not where XLA compiles."""
     fewest = {"fused": 0, "made": 2**60}[request.param]
-    monkeypatch.setattr(depthwise, "_FEWEST_TO_FUSE", fewest)
+    monkeypatch.setattr(xla, "_MIN_ELEMENTS_TO_FUSE", fewest)
     return request.param
 
 
@@ -53,10 +53,12 @@ SMALL = ((2, 4, 5, 3, 2), (3, 1, 3))
 
 
 @pytest.mark.parametrize(("shape", "size", "way"), every_way(CASES))
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_is_a_correlation_with_zero_padding(shape, size, way, route):
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_is_a_correlation_with_zero_padding(shape, size, way, implementation):
     tensors, upstream = draw_tensors(shape, size), draw(shape, 3)
-    found = differentiate(with_options(route=route), tensors, upstream, way)
+    found = differentiate(
+        with_options(implementation=implementation), tensors, upstream, way
+    )
     outputs, (inputs_gradient, kernel_gradient, bias_gradient) = found
     inputs, kernel, bias = tensors
     expected = correlate(inputs, kernel) + bias
@@ -69,19 +71,22 @@ def test_is_a_correlation_with_zero_padding(shape, size, way, route):
     np.testing.assert_allclose(kernel_gradient, expected, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_without_bias(route):
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_without_bias(implementation):
     inputs, kernel, _ = draw_tensors(*CASES[0])
     found, gradients = differentiate(
-        with_options(route=route), [inputs, kernel], draw(inputs.shape, 3), "graph"
+        with_options(implementation=implementation),
+        [inputs, kernel],
+        draw(inputs.shape, 3),
+        "graph",
     )
     np.testing.assert_allclose(found, correlate(inputs, kernel), rtol=0, atol=1e-12)
     assert len(gradients) == 2
 
 
 @pytest.mark.parametrize("unknown", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_one_unknown_size(route, unknown):
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_one_unknown_size(implementation, unknown):
     shape, size = SMALL
     tensors, upstream = draw_tensors(shape, size), draw(shape, 3)
     known_in_part = [None if axis == unknown else n for axis, n in enumerate(shape)]
@@ -90,7 +95,9 @@ def test_one_unknown_size(route, unknown):
 
     @tf.function(autograph=False, input_signature=[specs[0], *specs])
     def differentiated(upstream, *tensors):
-        return differentiate(with_options(route=route), tensors, upstream)
+        return differentiate(
+            with_options(implementation=implementation), tensors, upstream
+        )
 
     outputs, gradients = differentiated(upstream, *tensors)
     expected, expected_gradients = differentiate(shifted_sum, tensors, upstream)
@@ -103,24 +110,24 @@ def test_one_unknown_size(route, unknown):
 
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
-    # Of the compiled route, which adds up in float32 and rounds once; the plain one
+    # Of the compiled one, which adds up in float32 and rounds once; the plain one
     # rounds after every depth tap.
     [("float32", 1e-6), ("float16", 2.0**-10), ("bfloat16", 2.0**-7)],
 )
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_dtypes(route, dtype, tolerance):
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_dtypes(implementation, dtype, tolerance):
     shape, size = SMALL
     rounded = [tf.cast(tensor, dtype) for tensor in draw_tensors(shape, size)]
     upstream = tf.cast(draw(shape, 3), dtype)
     found, gradients = differentiate(
-        with_options(route=route), rounded, upstream, "graph"
+        with_options(implementation=implementation), rounded, upstream, "graph"
     )
     assert {tensor.dtype.name for tensor in [found, *gradients]} == {dtype}
     exact = [tf.cast(tensor, tf.float64) for tensor in rounded]
     expected = differentiate(shifted_sum, exact, tf.cast(upstream, tf.float64))
     lengths = [float(tf.norm(tensor)) for tensor in (expected[0], *expected[1])]
     found = errors([found, *gradients], [expected[0], *expected[1]])
-    factor = {"compiled": 1, "plain": 4}[route]
+    factor = {"xla": 1, "plain": 4}[implementation]
     assert max(np.divide(found, lengths)) < factor * tolerance
 
 
@@ -144,7 +151,7 @@ def test_dtypes(route, dtype, tolerance):
 def test_upsampling_first(repeated_map, factors, size, way):
     tensors = draw_tensors((2, 2, 3, 2, 2), size)
     upstream = draw(repeat(tensors[0], factors).shape, 3)
-    compiled = with_options(upsample=factors, route="compiled")
+    compiled = with_options(upsample=factors, implementation="xla")
     found, gradients = differentiate(compiled, tensors, upstream, way)
     expected, expected_gradients = differentiate(
         lambda *tensors: shifted_sum(*tensors, upsample=factors), tensors, upstream
@@ -158,7 +165,7 @@ def test_upsampling_first(repeated_map, factors, size, way):
 def test_plain_upsampling_first(factors, way):
     tensors = draw_tensors((5, 2, 3, 2, 2), (3, 1, 5))
     upstream = draw(repeat(tensors[0], factors).shape, 3)
-    plain = with_options(upsample=factors, route="plain")
+    plain = with_options(upsample=factors, implementation="plain")
     found, gradients = differentiate(plain, tensors, upstream, way)
     expected, expected_gradients = differentiate(
         lambda *tensors: shifted_sum(*tensors, upsample=factors), tensors, upstream
@@ -184,21 +191,22 @@ def made_sizes(shape, **options):
 
 
 def test_large_repeated_maps_are_not_made():
-    large = depthwise._FEWEST_TO_FUSE
+    large = xla._MIN_ELEMENTS_TO_FUSE
     fused = made_sizes((1, 32, 64, 64, 2), upsample=(2, 2, 2))
     assert fused == [large]
     made = made_sizes((1, 32, 64, 32, 2), upsample=(2, 2, 2))
     assert made == [large // 2, large // 2]
 
 
-# Those of the plain route: also in `conformance/test_gradients.py`.
+# Those of the plain implementation: also in `conformance/test_gradients.py`.
 @pytest.mark.parametrize(
-    "route", ["compiled", pytest.param("plain", marks=pytest.mark.slow)]
+    "implementation", ["xla", pytest.param("plain", marks=pytest.mark.slow)]
 )
-def test_gradients_are_finite_differences(route):
+def test_gradients_are_finite_differences(implementation):
     tensors = draw_tensors((2, 1, 2, 3, 2), (3, 3, 1))
     theory, numeric = tf.test.compute_gradient(
-        tf.function(with_options(route=route), autograph=False), list(tensors)
+        tf.function(with_options(implementation=implementation), autograph=False),
+        list(tensors),
     )
     assert_all_close(theory, numeric, atol=1e-8)
 
@@ -207,20 +215,22 @@ def test_gradients_with_upsampling_are_finite_differences(repeated_map):
     tensors = draw_tensors((1, 1, 2, 3, 2), (1, 3, 3))
     theory, numeric = tf.test.compute_gradient(
         tf.function(
-            with_options(route="compiled", upsample=(1, 2, 1)), autograph=False
+            with_options(implementation="xla", upsample=(1, 2, 1)), autograph=False
         ),
         list(tensors),
     )
     assert_all_close(theory, numeric, atol=1e-8)
 
 
-@pytest.mark.parametrize("route", ops.ROUTES)
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
 @pytest.mark.parametrize(
     "way", [pytest.param("eager", marks=pytest.mark.slow), "graph"]
 )
-def test_second_derivatives(route, way):
+def test_second_derivatives(implementation, way):
     tensors = draw_tensors((2, 2, 3, 3, 2), (3, 1, 1))
-    found = differentiate_twice(with_options(route=route), tensors, way)
+    found = differentiate_twice(
+        with_options(implementation=implementation), tensors, way
+    )
     expected = differentiate_twice(shifted_sum, tensors)
     assert_all_close(found, expected, atol=1e-10, rtol=1e-10)
 
@@ -237,14 +247,14 @@ def test_second_derivatives_with_upsampling(repeated_map, way):
     assert_all_close(found, expected, atol=1e-10, rtol=1e-10)
 
 
-def test_float32_is_as_exact_as_the_plain_route():
+def test_float32_is_as_exact_as_the_plain_implementation():
     shape = (2, 32, 32, 32, 8)
     tensors = [tensor.astype(np.float32) for tensor in draw_tensors(shape, (3, 3, 3))]
     upstream = draw(shape, 3, np.float32)
 
-    def measure(dtype, route):
+    def measure(dtype, implementation):
         return differentiate(
-            with_options(route=route),
+            with_options(implementation=implementation),
             [tensor.astype(dtype) for tensor in tensors],
             upstream.astype(dtype),
             "graph",
@@ -252,12 +262,12 @@ def test_float32_is_as_exact_as_the_plain_route():
 
     exact, exact_gradients = measure(np.float64, "plain")
     found = {}
-    for route in ops.ROUTES:
-        outputs, gradients = measure(np.float32, route)
-        found[route] = errors([outputs, *gradients], [exact, *exact_gradients])
+    for implementation in ops.IMPLEMENTATIONS:
+        outputs, gradients = measure(np.float32, implementation)
+        found[implementation] = errors([outputs, *gradients], [exact, *exact_gradients])
     lengths = [float(tf.norm(tensor)) for tensor in [exact, *exact_gradients]]
     allowed = 1.5 * np.array(found["plain"]) + 1e-8 * np.array(lengths)
-    assert np.all(found["compiled"] <= allowed), (found, lengths)
+    assert np.all(found["xla"] <= allowed), (found, lengths)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +283,12 @@ def test_float32_is_as_exact_as_the_plain_route():
         ("upsample", (2, 4, 4, 4, 3), (3, 3, 3, 3), {"upsample": (2, 2)}),
         ("upsample", (2, 4, 4, 4, 3), (3, 3, 3, 3), {"upsample": (2, 0, 1)}),
         ("upsample", (2, 4, 4, 4, 3), (3, 3, 3, 3), {"upsample": (1, 1, 1.5)}),
-        ("route", (2, 4, 4, 4, 3), (3, 3, 3, 3), {"route": "xla"}),
+        (
+            "implementation",
+            (2, 4, 4, 4, 3),
+            (3, 3, 3, 3),
+            {"implementation": "compiled"},
+        ),
     ],
 )
 def test_rejects(name, inputs, kernel, options):
@@ -281,8 +296,8 @@ def test_rejects(name, inputs, kernel, options):
         ops.depthwise_conv3d(tf.zeros(inputs), tf.zeros(kernel), **options)
 
 
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_takes_the_route_of_the_context(route):
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_uses_the_implementation_of_the_context(implementation):
     tensors = [tensor.astype(np.float32) for tensor in draw_tensors(*CASES[0])]
 
     def types(convolve):
@@ -291,10 +306,10 @@ def test_takes_the_route_of_the_context(route):
         )
         return [operation.type for operation in graph.get_operations()]
 
-    with ops.use_route(route):
+    with ops.use_implementation(implementation):
         found = types(with_options())
-    assert found == types(with_options(route=route))
-    assert ("PartitionedCall" in found) == (route == "compiled")
+    assert found == types(with_options(implementation=implementation))
+    assert ("PartitionedCall" in found) == (implementation == "xla")
 
 
 def test_of_nothing_but_the_kernel():
@@ -302,6 +317,8 @@ def test_of_nothing_but_the_kernel():
     kernel = draw((3, 3, 3, 1))
     impulse = np.zeros((1, 3, 3, 3, 1))
     impulse[0, 1, 1, 1, 0] = 1.0
-    for route in ops.ROUTES:
-        found = run("eager", with_options(route=route), [impulse, kernel])
+    for implementation in ops.IMPLEMENTATIONS:
+        found = run(
+            "eager", with_options(implementation=implementation), [impulse, kernel]
+        )
         np.testing.assert_array_equal(found[0], kernel[::-1, ::-1, ::-1])

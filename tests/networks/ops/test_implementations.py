@@ -1,69 +1,141 @@
+import dataclasses
 import threading
+from unittest import mock
 
 import pytest
 import tensorflow as tf
 
 from u2net_tf.networks import ops
 from u2net_tf.networks.ops import implementations
+from u2net_tf.networks.ops.implementations.instance_norm import differentiable_once
+from u2net_tf.networks.ops.implementations.xla import xla_compiled
+from u2net_tf.networks.ops.precision import accumulation_dtype
 from u2net_tf.networks.u2net import U2Net
 
 
-class TestUseRoute:
+class TestUseImplementation:
     def test_default(self):
-        assert ops.current_route() == "compiled"
-        assert set(ops.ROUTES) == {"compiled", "plain"}
+        assert ops.current_implementation() == "xla"
+        assert set(ops.IMPLEMENTATIONS) == {"xla", "plain"}
 
     def test_restores_what_was_before(self):
-        with ops.use_route("plain"):
-            with ops.use_route("compiled"):
-                assert ops.current_route() == "compiled"
-            assert ops.current_route() == "plain"
-        assert ops.current_route() == "compiled"
+        with ops.use_implementation("plain"):
+            with ops.use_implementation("xla"):
+                assert ops.current_implementation() == "xla"
+            assert ops.current_implementation() == "plain"
+        assert ops.current_implementation() == "xla"
 
     def test_restores_after_an_error(self):
-        with pytest.raises(RuntimeError, match="inside"), ops.use_route("plain"):
+        with (
+            pytest.raises(RuntimeError, match="inside"),
+            ops.use_implementation("plain"),
+        ):
             raise RuntimeError("inside")
-        assert ops.current_route() == "compiled"
+        assert ops.current_implementation() == "xla"
 
     def test_rejects(self):
+        message = "`implementation`.*Received: implementation='compiled'"
         with (
-            pytest.raises(ValueError, match="`route`.*Received: route='xla'"),
-            ops.use_route("xla"),
+            pytest.raises(ValueError, match=message),
+            ops.use_implementation("compiled"),
         ):
             pass
-        assert ops.current_route() == "compiled"
+        assert ops.current_implementation() == "xla"
 
     def test_counts_in_its_thread_alone(self):
         found = []
-        with ops.use_route("plain"):
-            thread = threading.Thread(target=lambda: found.append(ops.current_route()))
+
+        def note():
+            found.append(ops.current_implementation())
+
+        with ops.use_implementation("plain"):
+            thread = threading.Thread(target=note)
             thread.start()
             thread.join()
-        assert found == ["compiled"]
+        assert found == ["xla"]
 
     def test_counts_when_traced_and_not_when_run(self):
-        function = tf.function(lambda maps: ops.upsample_nearest(maps, (1, 1, 2)))
+        function = tf.function(lambda x: ops.upsample_nearest(x, (1, 1, 2)))
         inputs = tf.zeros((1, 1, 1, 1, 1))
-        with ops.use_route("plain"):
+        with ops.use_implementation("plain"):
             graph = function.get_concrete_function(inputs).graph
         assert function.get_concrete_function(inputs).graph is graph
         assert not has_xla(graph)
 
 
-def test_check_route():
-    assert [implementations.check_route(route) for route in ops.ROUTES] == list(
-        ops.ROUTES
-    )
-    assert implementations.check_route(None) == "compiled"
-    with ops.use_route("plain"):
-        assert implementations.check_route(None) == "plain"
-        assert implementations.check_route("compiled") == "compiled"
-    with pytest.raises(ValueError, match="`route`.*Received: route=0"):
-        implementations.check_route(0)
+def test_check_implementation():
+    check = implementations.check_implementation
+    assert [check(name) for name in ops.IMPLEMENTATIONS] == ["xla", "plain"]
+    assert check(None) == "xla"
+    with ops.use_implementation("plain"):
+        assert check(None) == "plain"
+        assert check("xla") == "xla"
+    with pytest.raises(ValueError, match="`implementation`.*Received: implementation="):
+        check(0)
+
+
+# Each operation as the network calls it, with gradients in all tensors.
+SHAPE = (1, 2, 2, 2, 3)
+CALLS = {
+    "conv3d": lambda x: ops.conv3d(x, tf.ones((3, 3, 3, 3, 2)), tf.ones(2)),
+    "depthwise_conv3d": lambda x: ops.depthwise_conv3d(
+        x, x[0, 0, :1, :1, tf.newaxis], upsample=(1, 1, 2)
+    ),
+    "repeat": lambda x: ops.upsample_nearest(x, (1, 2, 1)),
+    "instance_norm": lambda x: ops.instance_norm(x, tf.ones(3), tf.zeros(3)),
+}
+# What computes the gradient of a call.
+GRADIENTS = {
+    "depthwise_input_gradient": "depthwise_conv3d",
+    "depthwise_kernel_gradient": "depthwise_conv3d",
+    "sum_pool": "repeat",
+}
+FIELDS = [field.name for field in dataclasses.fields(implementations.Operations)]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_further_implementation_is_a_row_of_the_table(field):
+    """With one operation of its own; the others are the plain ones."""
+    plain, calls = ops.IMPLEMENTATIONS["plain"], []
+
+    def own(*arguments):
+        calls.append(arguments)
+        return getattr(plain, field)(*arguments)
+
+    row = dataclasses.replace(plain, **{field: own})
+    call = CALLS[GRADIENTS.get(field, field)]
+
+    def differentiate():
+        inputs = tf.random.stateless_normal(SHAPE, seed=(0, 0))
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = call(inputs)
+        return outputs, tape.gradient(outputs, inputs)
+
+    with ops.use_implementation("plain"):
+        expected = differentiate()
+    assert not calls
+    with mock.patch.dict(ops.IMPLEMENTATIONS, {"export": row}):
+        with ops.use_implementation("export"):
+            found = differentiate()
+        assert ops.current_implementation() == "xla"
+    assert len(calls) == 1
+    for one, other in zip(found, expected, strict=True):
+        tf.debugging.assert_equal(one, other)
+
+
+def test_every_operation_has_a_call():
+    assert {*CALLS, *GRADIENTS} == set(FIELDS)
+
+
+def test_what_xla_does_not_replace_is_plain():
+    xla, plain = ops.IMPLEMENTATIONS["xla"], ops.IMPLEMENTATIONS["plain"]
+    same = {name for name in FIELDS if getattr(xla, name) is getattr(plain, name)}
+    assert same == {"conv3d", "depthwise_kernel_gradient"}
 
 
 def test_differentiable_once():
-    once = implementations.differentiable_once("square", lambda x: x * x)
+    once = differentiable_once("square", lambda x: x * x)
     x = tf.constant(3.0)
     assert float(once(x)) == 9.0
     with tf.GradientTape() as tape:
@@ -76,28 +148,26 @@ def test_differentiable_once():
 def test_same_arguments_are_compiled_once():
     traces = []
 
-    @implementations.island
+    @xla_compiled
     def double(x):
         traces.append(x)
         return 2 * x
 
-    first = tf.function(lambda x: double("compiled", x))
-    second = tf.function(lambda x: double("compiled", x) + double("compiled", x))
+    first = tf.function(lambda x: double(x))
+    second = tf.function(lambda x: double(x) + double(x))
     assert float(first(tf.constant(1.0))) == 2.0
     assert float(second(tf.constant(1.0))) == 4.0
     assert len(traces) == 1
-    # Without compiling, it is part of each caller.
-    assert float(double("plain", tf.constant(1.0))) == 2.0
-    assert len(traces) == 2
+    assert has_xla(first.get_concrete_function(tf.constant(1.0)).graph)
 
 
-def test_exact_dtype():
-    exact = {
-        dtype: implementations.exact_dtype(dtype)
+def test_accumulation_dtype():
+    found = {
+        dtype: accumulation_dtype(dtype)
         for dtype in (tf.float16, tf.bfloat16, tf.float32, tf.float64)
     }
-    assert exact.pop(tf.float64) == tf.float64
-    assert set(exact.values()) == {tf.float32}
+    assert found.pop(tf.float64) == tf.float64
+    assert set(found.values()) == {tf.float32}
 
 
 def has_xla(graph):
@@ -115,13 +185,19 @@ def has_xla(graph):
 
 
 @pytest.mark.parametrize(
-    "recompute", [pytest.param("none", marks=pytest.mark.slow), "blocks"]
+    "gradient_checkpointing", [pytest.param("none", marks=pytest.mark.slow), "blocks"]
 )
-def test_only_the_plain_route_has_no_xla(recompute):
-    network = U2Net([2], [3], pools=(0, 1, 1), base_channels=2, recompute=recompute)
+def test_only_the_plain_implementation_has_no_xla(gradient_checkpointing):
+    network = U2Net(
+        [2],
+        [3],
+        pools=(0, 1, 1),
+        base_channels=2,
+        gradient_checkpointing=gradient_checkpointing,
+    )
     network.build()
 
-    def trace(layer, route):
+    def trace(layer, implementation):
         """The graph of the gradients in all of its variables."""
         variables = [variable.value for variable in layer.trainable_variables]
 
@@ -130,10 +206,10 @@ def test_only_the_plain_route_has_no_xla(recompute):
                 loss = tf.reduce_sum(layer(inputs, domain=0) ** 2)
             return tape.gradient(loss, variables)
 
-        with ops.use_route(route):
+        with ops.use_implementation(implementation):
             traced = tf.function(differentiate, autograph=False)
             return traced.get_concrete_function(tf.TensorSpec((1, 2, 2, 4, 2))).graph
 
     assert not has_xla(trace(network, "plain"))
     # That it would be found: of a part, which is traced sooner.
-    assert has_xla(trace(network.stem, "compiled"))
+    assert has_xla(trace(network.stem, "xla"))

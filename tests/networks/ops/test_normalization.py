@@ -39,9 +39,9 @@ def naive(epsilon=1e-5, negative_slope=None):
     return normalize
 
 
-def assert_like_naive(tensors, way, *, route=None, **options):
+def assert_like_naive(tensors, way, *, implementation=None, **options):
     upstream = draw(tensors[0].shape, 4)
-    ours = with_options(route=route, **options)
+    ours = with_options(implementation=implementation, **options)
     found, gradients = differentiate(ours, tensors, upstream, way)
     expected, expected_gradients = differentiate(naive(**options), tensors, upstream)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
@@ -52,9 +52,15 @@ def test_two_voxels():
     """Mean 3 and deviation 1, so -1 and 1; times 2, plus 1, plus the residual."""
     inputs = np.reshape([2.0, 4.0], (1, 1, 1, 2, 1))
     residual = np.reshape([-3.0, 10.0], (1, 1, 1, 2, 1))
-    for route in ops.ROUTES:
+    for implementation in ops.IMPLEMENTATIONS:
         found = ops.instance_norm(
-            inputs, [2.0], [1.0], residual, epsilon=0.0, negative_slope=0.5, route=route
+            inputs,
+            [2.0],
+            [1.0],
+            residual,
+            epsilon=0.0,
+            negative_slope=0.5,
+            implementation=implementation,
         )
         np.testing.assert_allclose(np.ravel(found), [-2.0, 13.0], atol=1e-12)
 
@@ -70,9 +76,11 @@ def test_two_voxels():
         ]
     ),
 )
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_formula(num, options, way, route):
-    assert_like_naive(draw_tensors(num=num), way, route=route, **options)
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_formula(num, options, way, implementation):
+    assert_like_naive(
+        draw_tensors(num=num), way, implementation=implementation, **options
+    )
 
 
 @pytest.mark.parametrize("epsilon", [1e-5, 0.5])
@@ -80,7 +88,7 @@ def test_formula(num, options, way, route):
 def test_every_argument_counts(epsilon, slope):
     tensors = draw_tensors(num=4)
     assert_like_naive(
-        tensors, "graph", route="plain", epsilon=epsilon, negative_slope=slope
+        tensors, "graph", implementation="plain", epsilon=epsilon, negative_slope=slope
     )
 
 
@@ -97,7 +105,7 @@ def test_every_argument_counts(epsilon, slope):
 def test_depths(depth):
     """Up to four slices are added up at once, whatever divides the depth."""
     tensors = draw_tensors((2, depth, 2, 3, 2), num=4)
-    assert_like_naive(tensors, "graph", route="compiled", negative_slope=0.25)
+    assert_like_naive(tensors, "graph", implementation="xla", negative_slope=0.25)
 
 
 @pytest.mark.parametrize("unknown", [0, 1, 3])
@@ -123,16 +131,18 @@ def test_one_unknown_size(unknown):
 
 # `test_formula` has the gradients of all, which TensorFlow derives by itself.
 @pytest.mark.parametrize(
-    ("route", "slope", "num"),
+    ("implementation", "slope", "num"),
     [
         case
-        if case == ("compiled", 0.25, 4)
+        if case == ("xla", 0.25, 4)
         else pytest.param(*case, marks=pytest.mark.slow)
-        for case in itertools.product(ops.ROUTES, (None, 0.25), (3, 4))
+        for case in itertools.product(ops.IMPLEMENTATIONS, (None, 0.25), (3, 4))
     ],
 )
-def test_gradients_are_finite_differences(num, slope, route):
-    ours = with_options(negative_slope=slope, route=route, epsilon=0.5)
+def test_gradients_are_finite_differences(num, slope, implementation):
+    ours = with_options(
+        negative_slope=slope, implementation=implementation, epsilon=0.5
+    )
     theory, numeric = tf.test.compute_gradient(
         tf.function(ours, autograph=False), list(draw_tensors((2, 2, 1, 3, 2), num))
     )
@@ -140,15 +150,15 @@ def test_gradients_are_finite_differences(num, slope, route):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_half_precision_keeps_its_statistics_in_float32(route, dtype):
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_half_precision_keeps_its_statistics_in_float32(implementation, dtype):
     # Squares of these values are beyond float16.
     inputs, scale, offset, residual = draw_tensors((1, 4, 4, 4, 3), num=4)
     rounded = [
         tf.cast(tensor, dtype) for tensor in (inputs * 1e3, scale, offset, residual)
     ]
     upstream = tf.cast(draw(inputs.shape, 4), dtype)
-    ours = with_options(negative_slope=0.25, route=route)
+    ours = with_options(negative_slope=0.25, implementation=implementation)
     outputs, gradients = differentiate(ours, rounded, upstream, "graph")
     assert {tensor.dtype.name for tensor in [outputs, *gradients]} == {dtype}
     exact = [tf.cast(tensor, tf.float64) for tensor in rounded]
@@ -166,11 +176,11 @@ def test_half_precision_keeps_its_statistics_in_float32(route, dtype):
 
 
 def measure_float32(tensors, upstream):
-    """Errors in float32 of both routes, outputs first, and what is allowed."""
+    """Errors in float32 of both implementations, outputs first, and what is allowed."""
 
-    def measure(dtype, route):
+    def measure(dtype, implementation):
         outputs, gradients = differentiate(
-            with_options(negative_slope=0.25, route=route),
+            with_options(negative_slope=0.25, implementation=implementation),
             [tensor.astype(dtype) for tensor in tensors],
             upstream.astype(dtype),
             "graph",
@@ -179,14 +189,15 @@ def measure_float32(tensors, upstream):
 
     exact = measure(np.float64, "plain")
     compiled, plain = (
-        np.array(errors(measure(np.float32, route), exact)) for route in ops.ROUTES
+        np.array(errors(measure(np.float32, implementation), exact))
+        for implementation in ops.IMPLEMENTATIONS
     )
     lengths = np.array([float(tf.norm(tensor)) for tensor in exact])
     return compiled, 1.5 * plain + 1e-8 * lengths, lengths
 
 
 @pytest.mark.parametrize("mean", [pytest.param(0.0, marks=pytest.mark.slow), 100.0])
-def test_float32_is_as_exact_as_the_plain_route(mean):
+def test_float32_is_as_exact_as_the_plain_implementation(mean):
     shape = (2, 32, 32, 32, 8)
     inputs, *others = (tensor.astype(np.float32) for tensor in draw_tensors(shape))
     residual, upstream = draw(shape, 3, np.float32), draw(shape, 4, np.float32)
@@ -201,15 +212,17 @@ def test_float32_adds_many_voxels_up_exactly_enough():
     # One running sum over 32³ voxels would be wrong by more than 1e-6.
     inputs = draw((1, 32, 32, 32, 2), dtype=np.float32) + np.float32(3.0)
     expected = naive()(inputs.astype(np.float64), np.ones(2), np.zeros(2))
-    for route in ops.ROUTES:
-        found = ops.instance_norm(inputs, tf.ones(2), tf.zeros(2), route=route)
+    for implementation in ops.IMPLEMENTATIONS:
+        found = ops.instance_norm(
+            inputs, tf.ones(2), tf.zeros(2), implementation=implementation
+        )
         np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("way", ["eager", "graph"])
-@pytest.mark.parametrize("route", ops.ROUTES)
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
 @pytest.mark.parametrize("source", [0, 1, 3])
-def test_second_derivative_raises(way, route, source):
+def test_second_derivative_raises(way, implementation, source):
     """In the inputs, the scale and the residual: the gradient depends on each."""
     tensors = draw_tensors(num=4)
 
@@ -218,7 +231,7 @@ def test_second_derivative_raises(way, route, source):
             outer.watch(tensors[source])
             with tf.GradientTape() as inner:
                 inner.watch(tensors)
-                ours = with_options(negative_slope=0.25, route=route)
+                ours = with_options(negative_slope=0.25, implementation=implementation)
                 total = tf.reduce_sum(ours(*tensors) ** 2)
             (gradient,) = inner.gradient(total, tensors[:1])
         return outer.gradient(gradient, tensors[source])
@@ -227,8 +240,8 @@ def test_second_derivative_raises(way, route, source):
         run(way, differentiate_twice, tensors)
 
 
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_takes_the_route_of_the_context(route):
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_uses_the_implementation_of_the_context(implementation):
     def types(normalize):
         graph = (
             tf.function(normalize, autograph=False)
@@ -237,10 +250,10 @@ def test_takes_the_route_of_the_context(route):
         )
         return [operation.type for operation in graph.get_operations()]
 
-    with ops.use_route(route):
+    with ops.use_implementation(implementation):
         found = types(with_options())
-    assert found == types(with_options(route=route))
-    assert ("PartitionedCall" in found) == (route == "compiled")
+    assert found == types(with_options(implementation=implementation))
+    assert ("PartitionedCall" in found) == (implementation == "xla")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +264,11 @@ def test_takes_the_route_of_the_context(route):
         ("offset", [(2, 3, 3, 3, 3), (3,), (1,)], {}),
         ("residual", [(2, 3, 3, 3, 3), (3,), (3,), (2, 3, 3, 3, 1)], {}),
         ("residual", [(2, 3, 3, 3, 3), (3,), (3,), (1, 3, 3, 3, 3)], {}),
-        ("route", [(2, 3, 3, 3, 3), (3,), (3,)], {"route": "xla"}),
+        (
+            "implementation",
+            [(2, 3, 3, 3, 3), (3,), (3,)],
+            {"implementation": "compiled"},
+        ),
     ],
 )
 def test_rejects(name, shapes, options):

@@ -19,10 +19,10 @@ class Module(tf.Module):
     Args:
         shape: Of the inputs and of the residual; N, D, H, W may be None.
         upsample: Of the convolution.
-        route: Of both operations.
+        implementation: Of both operations.
     """
 
-    def __init__(self, shape, *, upsample, route):
+    def __init__(self, shape, *, upsample, implementation):
         super().__init__()
         for seed, (name, of_variable) in enumerate(VARIABLES.items()):
             setattr(self, name, tf.Variable(draw(of_variable, seed)))
@@ -34,10 +34,14 @@ class Module(tf.Module):
                 self.offset,
                 residual,
                 negative_slope=0.25,
-                route=route,
+                implementation=implementation,
             )
             return ops.depthwise_conv3d(
-                hidden, self.kernel, self.bias, upsample=upsample, route=route
+                hidden,
+                self.kernel,
+                self.bias,
+                upsample=upsample,
+                implementation=implementation,
             )
 
         spec = tf.TensorSpec(shape, tf.float64)
@@ -54,7 +58,7 @@ def differentiate(module, tensors):
     return outputs, *tape.gradient(total, sources)
 
 
-# Where sizes are known, the compiled route takes other paths.
+# Where sizes are known, the compiled implementation takes other paths.
 @pytest.mark.parametrize(
     "sizes",
     [pytest.param([None] * 4, marks=pytest.mark.slow), SHAPE[:-1]],
@@ -63,9 +67,11 @@ def differentiate(module, tensors):
 @pytest.mark.parametrize(
     "upsample", [pytest.param((1, 1, 1), marks=pytest.mark.slow), (1, 2, 2)]
 )
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_outputs_and_gradients(tmp_path, sizes, upsample, route):
-    module = Module((*sizes, SHAPE[-1]), upsample=upsample, route=route)
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_outputs_and_gradients(tmp_path, sizes, upsample, implementation):
+    module = Module(
+        (*sizes, SHAPE[-1]), upsample=upsample, implementation=implementation
+    )
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
     tf.saved_model.save(module, tmp_path, options=options)
     loaded = tf.saved_model.load(tmp_path)

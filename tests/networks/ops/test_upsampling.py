@@ -13,28 +13,30 @@ from arrays import (
 from u2net_tf.networks import ops
 
 
-def with_options(*factors, route=None):
-    return lambda inputs: ops.upsample_nearest(inputs, factors, route=route)
+def with_options(*factors, implementation=None):
+    return lambda inputs: ops.upsample_nearest(
+        inputs, factors, implementation=implementation
+    )
 
 
 def test_by_eye():
     inputs = np.reshape([1.0, 2.0, 3.0, 4.0], (1, 1, 2, 2, 1))
     expected = [[1, 1, 1, 2, 2, 2], [3, 3, 3, 4, 4, 4]]
-    for route in ops.ROUTES:
-        found = ops.upsample_nearest(inputs, [2, 1, 3], route=route)
+    for implementation in ops.IMPLEMENTATIONS:
+        found = ops.upsample_nearest(inputs, [2, 1, 3], implementation=implementation)
         np.testing.assert_array_equal(found[0, ..., 0], [expected, expected])
 
 
 @pytest.mark.parametrize(
     ("factors", "way"), every_way([((1, 2, 3),), ((1, 1, 1),), ((2, 2, 2),)])
 )
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_repeats_voxels(factors, way, route):
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_repeats_voxels(factors, way, implementation):
     inputs = draw((2, 2, 3, 4, 3))
     expected = repeat(inputs, factors)
     upstream = draw(expected.shape, 1)
     found, (gradient,) = differentiate(
-        with_options(*factors, route=route), [inputs], upstream, way
+        with_options(*factors, implementation=implementation), [inputs], upstream, way
     )
     np.testing.assert_array_equal(found, expected)
     # Each voxel is given the gradients of all of its copies.
@@ -44,8 +46,8 @@ def test_repeats_voxels(factors, way, route):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_dtypes(dtype, route):
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_dtypes(dtype, implementation):
     inputs = tf.cast(draw((1, 2, 3, 2, 2)), dtype)
     # 1 + 26 * 2⁻¹²: the small parts vanish if they are added one by one in a half type.
     upstream = np.full((1, 6, 9, 6, 2), 2.0**-12)
@@ -53,7 +55,10 @@ def test_dtypes(dtype, route):
     upstream = tf.cast(upstream, dtype)
     exact = tf.cast(upstream, tf.float64).numpy().reshape(1, 2, 3, 3, 3, 2, 3, 2)
     found, (gradient,) = differentiate(
-        with_options(3, 3, 3, route=route), [inputs], upstream, "graph"
+        with_options(3, 3, 3, implementation=implementation),
+        [inputs],
+        upstream,
+        "graph",
     )
     assert found.dtype == gradient.dtype == dtype
     np.testing.assert_array_equal(found, repeat(inputs, (3, 3, 3)))
@@ -62,10 +67,12 @@ def test_dtypes(dtype, route):
 
 
 @pytest.mark.parametrize("way", ["eager", "graph"])
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_second_derivative(way, route):
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_second_derivative(way, implementation):
     inputs = draw((1, 2, 2, 1, 2))
-    found = differentiate_twice(with_options(2, 1, 3, route=route), [inputs], way)
+    found = differentiate_twice(
+        with_options(2, 1, 3, implementation=implementation), [inputs], way
+    )
     expected = differentiate_twice(lambda maps: repeat(maps, (2, 1, 3)), [inputs])
     assert_all_close(found, expected, atol=1e-12, rtol=1e-12)
 
@@ -77,13 +84,13 @@ def test_keeps_known_sizes():
     assert outputs.shape.as_list() == [None, 4, None, 8, 3]
 
 
-@pytest.mark.parametrize("route", ops.ROUTES)
-def test_takes_the_route_of_the_context(route):
-    with ops.use_route(route):
+@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+def test_uses_the_implementation_of_the_context(implementation):
+    with ops.use_implementation(implementation):
         function = tf.function(with_options(1, 2, 2))
         graph = function.get_concrete_function(tf.zeros((1, 2, 2, 2, 1))).graph
     types = {operation.type for operation in graph.get_operations()}
-    assert ("PartitionedCall" in types) == (route == "compiled")
+    assert ("PartitionedCall" in types) == (implementation == "xla")
 
 
 @pytest.mark.parametrize("factors", [(2, 2), (2, 0, 1), (1.5, 1, 1), (1, -1, 1)])
@@ -92,8 +99,12 @@ def test_rejects_factors(factors):
         ops.upsample_nearest(tf.zeros((1, 2, 2, 2, 1)), factors)
 
 
-def test_rejects_rank_and_route():
+def test_rejects_rank_and_implementation():
     with pytest.raises(ValueError, match=r"^`inputs` .*Received: inputs.shape="):
         ops.upsample_nearest(tf.zeros((2, 2, 2, 1)), (2, 2, 2))
-    with pytest.raises(ValueError, match=r"^`route` .*Received: route='xla'"):
-        ops.upsample_nearest(tf.zeros((1, 2, 2, 2, 1)), (1, 1, 1), route="xla")
+    with pytest.raises(
+        ValueError, match=r"^`implementation` .*Received: implementation='compiled'"
+    ):
+        ops.upsample_nearest(
+            tf.zeros((1, 2, 2, 2, 1)), (1, 1, 1), implementation="compiled"
+        )

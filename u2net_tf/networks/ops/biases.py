@@ -1,37 +1,41 @@
 """A bias per channel, and its gradient."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import tensorflow as tf
 
-from u2net_tf.networks.ops.implementations import exact_dtype
+from u2net_tf.networks.ops.precision import accumulation_dtype
 
 
-def add_bias(maps, bias):
-    """Adds a bias to (N, D, H, W, C) maps; its gradient is added up in float32.
+def add_bias(feature_maps: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Adds a bias per channel; its gradient is summed in float32.
 
-    TensorFlow adds up half precision in half precision, where a sum over many voxels
-    no longer grows.
+    TensorFlow sums half precision in half precision, where a sum over many voxels no
+    longer grows.
 
     Args:
-        maps: Tensor of shape (N, D, H, W, C).
-        bias: Tensor of shape (C,) and of the dtype of `maps`.
+      feature_maps: Tensor of shape (N, D, H, W, C).
+      bias: Tensor of shape (C,) and of the dtype of `feature_maps`.
 
     Returns:
-        A tensor of the shape and dtype of `maps`.
+      A tensor of the shape and dtype of `feature_maps`.
     """
 
     @tf.custom_gradient
-    def add(maps, bias):
-        def gradient(upstream):
+    def add(feature_maps: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return upstream, sum_over_voxels(upstream)
 
-        return tf.nn.bias_add(maps, bias), gradient
+        return tf.nn.bias_add(feature_maps, bias), gradient
 
-    return add(tf.convert_to_tensor(maps), tf.convert_to_tensor(bias))
+    return add(tf.convert_to_tensor(feature_maps), tf.convert_to_tensor(bias))
 
 
-def sum_over_voxels(maps):
-    """Adds up (N, D, H, W, C) maps, in float32 at least, to (C,) of their dtype."""
+def sum_over_voxels(feature_maps: tf.Tensor) -> tf.Tensor:
+    """Sums (N, D, H, W, C) to (C,), in float32 at least, and returns the same dtype."""
     # First over each depth slice: more accurate than all voxels one after the other.
-    wide = tf.cast(maps, exact_dtype(maps.dtype))
+    wide = tf.cast(feature_maps, accumulation_dtype(feature_maps.dtype))
     total = tf.reduce_sum(tf.reduce_sum(wide, axis=[2, 3]), axis=[0, 1])
-    return tf.cast(total, maps.dtype)
+    return tf.cast(total, feature_maps.dtype)

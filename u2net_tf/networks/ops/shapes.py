@@ -1,9 +1,16 @@
-"""Shapes of maps, which may be known in part."""
+"""Shapes of feature maps, which may be known in part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import tensorflow as tf
 
+# Repetitions of each voxel along D, H, W.
+Factors = tuple[int, int, int]
 
-def dims(tensor):
+
+def dims(tensor: tf.Tensor) -> list[int | tf.Tensor]:
     """Returns the shape as a list: integers where known, scalars elsewhere."""
     sizes = tensor.shape.as_list()
     if None not in sizes:
@@ -12,7 +19,7 @@ def dims(tensor):
     return [dynamic[axis] if size is None else size for axis, size in enumerate(sizes)]
 
 
-def check_rank_5(inputs):
+def check_rank_5(inputs: tf.Tensor) -> None:
     """Raises ValueError unless `inputs` has the axes (N, D, H, W, C)."""
     if inputs.shape.rank != 5:
         raise ValueError(
@@ -21,11 +28,11 @@ def check_rank_5(inputs):
         )
 
 
-def check_factors(name, factors):
+def check_factors(name: str, factors: Sequence[int]) -> Factors:
     """Returns the factors of an up-sampling as a tuple of integers.
 
     Raises:
-        ValueError: If they are not three integers of at least 1.
+      ValueError: If they are not three integers of at least 1.
     """
     factors = tuple(factors)
     if len(factors) != 3 or any(
@@ -34,4 +41,5 @@ def check_factors(name, factors):
         raise ValueError(
             f"`{name}` must be three integers of at least 1. Received: {name}={factors}"
         )
-    return tuple(int(factor) for factor in factors)
+    depth, height, width = map(int, factors)
+    return depth, height, width

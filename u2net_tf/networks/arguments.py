@@ -1,0 +1,68 @@
+"""Checks of constructor arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def check_positive_integer(name: str, value: int) -> int:
+    """Returns `value` as an integer of at least 1, or raises ValueError."""
+    if int(value) != value or value < 1:
+        raise ValueError(
+            f"`{name}` must be an integer of at least 1. Received: {value}"
+        )
+    return int(value)
+
+
+def check_positive_integers(
+    name: str, values: Sequence[int], *, length: int | None = None
+) -> tuple[int, ...]:
+    """Returns `values` as a tuple of integers of at least 1, or raises ValueError.
+
+    Args:
+      name: Name of the argument, for the error.
+      values: What was passed.
+      length: Number of values; any but 0 if None.
+    """
+    values = tuple(values)
+    if (
+        not values
+        or any(int(value) != value or value < 1 for value in values)
+        or (length is not None and len(values) != length)
+    ):
+        count = "integers" if length is None else f"{length} integers"
+        raise ValueError(f"`{name}` must be {count} of at least 1. Received: {values}")
+    return tuple(int(value) for value in values)
+
+
+def check_num_classes(
+    num_classes: Sequence[int], num_modalities: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Returns the classes of each domain, at least 2 each, or raises ValueError."""
+    num_classes = check_positive_integers("num_classes", num_classes)
+    if len(num_classes) != len(num_modalities):
+        raise ValueError(
+            "`num_modalities` and `num_classes` must have one entry per domain each. "
+            f"Received: num_modalities={num_modalities}, num_classes={num_classes}"
+        )
+    if min(num_classes) < 2:
+        raise ValueError(
+            "`num_classes` counts the background and must be at least 2 each. "
+            f"Received: num_classes={num_classes}"
+        )
+    return num_classes
+
+
+def check_pools(pools: Sequence[int]) -> tuple[int, ...]:
+    """Returns how often D, H and W are halved, or raises ValueError."""
+    pools = tuple(pools)
+    if (
+        len(pools) != 3
+        or any(int(value) != value or value < 0 for value in pools)
+        or max(pools) < 1
+    ):
+        raise ValueError(
+            "`pools` must be three integers of at least 0, not all 0. "
+            f"Received: pools={pools}"
+        )
+    return tuple(int(value) for value in pools)

@@ -1,0 +1,232 @@
+"""Instance normalization and its gradient, made of passes over feature maps.
+
+The implementations differ in how a pass is computed: XLA compiles one into a single
+pass over memory, which TensorFlow takes for each of its elementwise operations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from u2net_tf.networks.ops.precision import accumulation_dtype
+from u2net_tf.networks.ops.shapes import dims
+
+Gradients = tuple[tf.Tensor, ...]
+# Mean, gain and offset of each channel, and the slope of the activation.
+Affine = tuple[tf.Tensor, tf.Tensor, tf.Tensor, float | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """The passes of an instance normalization, and how they sum.
+
+    Attributes:
+      squared_deviations: as the function of this name.
+      normalize: as the function of this name.
+      gradient_sums: as the function of this name.
+      gradients: as the function of this name.
+      num_slices: inputs -> number of depth slices that a pass adds up itself.
+    """
+
+    squared_deviations: Callable
+    normalize: Callable
+    gradient_sums: Callable
+    gradients: Callable
+    num_slices: Callable[[tf.Tensor], int]
+
+
+def instance_norm(
+    passes: Passes,
+    inputs: tf.Tensor,
+    scale: tf.Tensor,
+    offset: tf.Tensor,
+    residuals: Sequence[tf.Tensor],
+    epsilon: float,
+    negative_slope: float | None,
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], Gradients]]:
+    """Returns the outputs and their gradient function."""
+    exact = accumulation_dtype(inputs.dtype)
+    # A mean alone is one pass without XLA, too.
+    mean = _spatial_mean(tf.cast(inputs, exact))
+    num_slices = passes.num_slices(inputs)
+    squares = passes.squared_deviations(inputs, mean, num_slices)
+    variance = _spatial_mean(squares) / num_slices
+    inverse_deviation = tf.math.rsqrt(variance + epsilon)
+    gain = inverse_deviation * tf.cast(scale, exact)
+    affine = (mean, gain, tf.cast(offset, exact), negative_slope)
+    outputs = passes.normalize(inputs, residuals, *affine)
+
+    def gradient(
+        upstream: tf.Tensor, inputs: tf.Tensor, *residuals: tf.Tensor
+    ) -> Gradients:
+        sums = passes.gradient_sums(upstream, inputs, residuals, *affine, num_slices)
+        upstream_mean, covariance = (_spatial_mean(part) / num_slices for part in sums)
+        slope = gain * tf.square(inverse_deviation) * covariance
+        gradients = passes.gradients(
+            upstream, inputs, residuals, *affine, upstream_mean, slope
+        )
+        _, depth, height, width, _ = dims(inputs)
+        num_voxels = tf.cast(depth * height * width, exact)
+        scale_gradient = covariance * inverse_deviation * num_voxels
+        offset_gradient = upstream_mean * num_voxels
+        return (
+            gradients[0],
+            tf.cast(tf.reduce_sum(scale_gradient, [0, 1, 2, 3]), scale.dtype),
+            tf.cast(tf.reduce_sum(offset_gradient, [0, 1, 2, 3]), offset.dtype),
+            *gradients[1:],
+        )
+
+    once = differentiable_once("instance_norm", gradient)
+    return outputs, lambda upstream: once(upstream, inputs, *residuals)
+
+
+def differentiable_once(
+    name: str, function: Callable[..., Gradients]
+) -> Callable[..., Gradients]:
+    """Returns `function`, a gradient, such that differentiating it raises.
+
+    A gradient that uses what its forward pass kept would be differentiated as if that
+    were constant: wrong numbers, silently.
+
+    Args:
+      name: Name of the operation, for the error.
+      function: Function of tensors.
+    """
+
+    @tf.custom_gradient
+    def run(*tensors: tf.Tensor) -> tuple[Gradients, Callable]:
+        def refuse(*upstream: tf.Tensor) -> None:
+            raise NotImplementedError(f"`{name}` has no second derivative")
+
+        return function(*tensors), refuse
+
+    return run
+
+
+def squared_deviations(
+    inputs: tf.Tensor, mean: tf.Tensor, num_slices: int
+) -> tf.Tensor:
+    """Squared deviations from the mean, summed in groups of depth slices."""
+    wide = tf.cast(inputs, mean.dtype)
+    return _add_slices(tf.math.squared_difference(wide, mean), num_slices)
+
+
+def normalize(
+    inputs: tf.Tensor,
+    residuals: Sequence[tf.Tensor],
+    mean: tf.Tensor,
+    gain: tf.Tensor,
+    offset: tf.Tensor,
+    negative_slope: float | None,
+) -> tf.Tensor:
+    """The outputs, of the dtype of the inputs."""
+    outputs = _before_activation(inputs, residuals, mean, gain, offset)
+    if negative_slope is not None:
+        outputs = tf.where(outputs > 0, outputs, negative_slope * outputs)
+    return tf.cast(outputs, inputs.dtype)
+
+
+def gradient_sums(
+    upstream: tf.Tensor,
+    inputs: tf.Tensor,
+    residuals: Sequence[tf.Tensor],
+    mean: tf.Tensor,
+    gain: tf.Tensor,
+    offset: tf.Tensor,
+    negative_slope: float | None,
+    num_slices: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The gradient before the activation, and its product with the centred inputs.
+
+    Both are summed in groups of depth slices.
+    """
+    upstream = _through_activation(
+        upstream, inputs, residuals, (mean, gain, offset, negative_slope)
+    )
+    centred = tf.cast(inputs, mean.dtype) - mean
+    return (
+        _add_slices(upstream, num_slices),
+        _add_slices(upstream * centred, num_slices),
+    )
+
+
+def gradients(
+    upstream: tf.Tensor,
+    inputs: tf.Tensor,
+    residuals: Sequence[tf.Tensor],
+    mean: tf.Tensor,
+    gain: tf.Tensor,
+    offset: tf.Tensor,
+    negative_slope: float | None,
+    upstream_mean: tf.Tensor,
+    slope: tf.Tensor,
+) -> list[tf.Tensor]:
+    """Gradients of the inputs and of the residuals."""
+    upstream = _through_activation(
+        upstream, inputs, residuals, (mean, gain, offset, negative_slope)
+    )
+    centred = tf.cast(inputs, mean.dtype) - mean
+    inputs_gradient = (upstream - upstream_mean) * gain - centred * slope
+    return [
+        tf.cast(inputs_gradient, inputs.dtype),
+        *(tf.cast(upstream, residual.dtype) for residual in residuals),
+    ]
+
+
+def _before_activation(
+    inputs: tf.Tensor,
+    residuals: Sequence[tf.Tensor],
+    mean: tf.Tensor,
+    gain: tf.Tensor,
+    offset: tf.Tensor,
+) -> tf.Tensor:
+    outputs = (tf.cast(inputs, mean.dtype) - mean) * gain + offset
+    for residual in residuals:
+        outputs += tf.cast(residual, mean.dtype)
+    return outputs
+
+
+def _through_activation(
+    upstream: tf.Tensor,
+    inputs: tf.Tensor,
+    residuals: Sequence[tf.Tensor],
+    affine: Affine,
+) -> tf.Tensor:
+    mean, gain, offset, negative_slope = affine
+    upstream = tf.cast(upstream, mean.dtype)
+    if negative_slope is None:
+        return upstream
+    outputs = _before_activation(inputs, residuals, mean, gain, offset)
+    return tf.where(outputs > 0, upstream, negative_slope * upstream)
+
+
+def _add_slices(tensor: tf.Tensor, num_slices: int) -> tf.Tensor:
+    """Sums groups of depth slices; (N, D, H, W, C) to (N, D/num_slices, H, W, C).
+
+    By additions of feature maps and not by a reduction: XLA's reductions on the CPU
+    take several times as long, and add all voxels one after the other.
+    """
+    if num_slices == 1:
+        return tensor
+    num, depth, *rest = dims(tensor)
+    grouped = tf.reshape(tensor, [num, depth // num_slices, num_slices, *rest])
+    slices = tf.unstack(grouped, axis=2)
+    while len(slices) > 1:
+        left_over = slices[len(slices) // 2 * 2 :]
+        pairs = zip(slices[::2], slices[1::2], strict=False)
+        slices = [*(one + other for one, other in pairs), *left_over]
+    return slices[0]
+
+
+def _spatial_mean(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns the mean over D, H, W, of shape (N, 1, 1, 1, C).
+
+    First over each depth slice, then over the slices: one reduction over all voxels
+    adds them one after the other on the CPU, and is slower and forty times less
+    accurate in float32 at 64³.
+    """
+    slice_means = tf.reduce_mean(tensor, axis=[2, 3], keepdims=True)
+    return tf.reduce_mean(slice_means, axis=1, keepdims=True)

@@ -1,0 +1,198 @@
+"""The plain implementation: operations of TensorFlow alone.
+
+The depthwise convolution is a sum of 2D depthwise convolutions, one for each depth tap.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from u2net_tf.networks.ops.implementations import instance_norm as norm
+from u2net_tf.networks.ops.precision import accumulation_dtype
+from u2net_tf.networks.ops.shapes import Factors, dims
+
+# Up to so many samples, the gradient of the kernel is computed sample by sample.
+_MAX_SAMPLES_UNSTACKED = 4
+
+instance_norm = functools.partial(
+    norm.instance_norm,
+    norm.Passes(
+        squared_deviations=norm.squared_deviations,
+        normalize=norm.normalize,
+        gradient_sums=norm.gradient_sums,
+        gradients=norm.gradients,
+        num_slices=lambda inputs: 1,
+    ),
+)
+
+
+def conv3d(
+    groups: Sequence[tf.Tensor], kernel: tf.Tensor, strides: Sequence[int]
+) -> tf.Tensor:
+    """Convolves groups of channels, which count as concatenated."""
+    if tuple(kernel.shape[:3]) == tuple(strides) == (1, 1, 1):
+        matrices = tf.split(kernel[0, 0, 0], [group.shape[-1] for group in groups])
+        products = map(_pointwise, groups, matrices)
+        return functools.reduce(tf.add, products)
+    inputs = tf.concat(groups, axis=-1) if len(groups) > 1 else groups[0]
+    # TensorFlow 2.21 on a CPU with AVX512_BF16 reads memory that nobody wrote in the
+    # bfloat16 gradient of such a kernel over inputs that are 2 deep.
+    faulty = kernel.shape[0] > 1 and inputs.shape[1] in (2, None)
+    if inputs.dtype == tf.bfloat16 and faulty:
+        wide = [tf.cast(tensor, tf.float32) for tensor in (inputs, kernel)]
+        return tf.cast(conv3d(wide[:1], wide[1], strides), inputs.dtype)
+    return tf.nn.conv3d(inputs, kernel, strides=[1, *strides, 1], padding="SAME")
+
+
+def _pointwise(inputs: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """A product of matrices: with its gradients, faster than the convolution."""
+    *outer, channels = dims(inputs)
+    outputs = tf.matmul(tf.reshape(inputs, [-1, channels]), matrix)
+    return tf.reshape(outputs, [*outer, matrix.shape[-1]])
+
+
+def repeat(inputs: tf.Tensor, factors: Factors) -> tf.Tensor:
+    """Repeats one axis at a time, as a broadcast over three dimensions.
+
+    `tf.broadcast_to` stops at a handful of dimensions on the CPU. The innermost axis
+    first: the later, larger copies then move longer runs.
+    """
+    for axis in (3, 2, 1):
+        factor = factors[axis - 1]
+        if factor > 1:
+            shape = dims(inputs)
+            outer, inner = _product(shape[: axis + 1]), _product(shape[axis + 1 :])
+            rows = tf.reshape(inputs, [outer, 1, inner])
+            shape[axis] = shape[axis] * factor
+            inputs = tf.reshape(tf.broadcast_to(rows, [outer, factor, inner]), shape)
+    return inputs
+
+
+def _product(sizes: Sequence[int | tf.Tensor]) -> int | tf.Tensor:
+    # `math.prod` does not begin with the first: 1 * tensor is one more operation.
+    known = math.prod(size for size in sizes if isinstance(size, int))
+    for size in sizes:
+        if not isinstance(size, int):
+            known = known * size
+    return known
+
+
+def sum_pool(upstream: tf.Tensor, factors: Factors) -> tf.Tensor:
+    """Sums blocks of voxels, `factors` along D, H, W; in float32 at least."""
+    wide = tf.cast(upstream, accumulation_dtype(upstream.dtype))
+    fd, fh, fw = factors
+    total = None
+    for d, h, w in ((d, h, w) for d in range(fd) for h in range(fh) for w in range(fw)):
+        part = wide[:, d::fd, h::fh, w::fw]
+        total = part if total is None else total + part
+    return tf.cast(total, upstream.dtype)
+
+
+def depthwise_conv3d(
+    inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, factors: Factors
+) -> tf.Tensor:
+    """Up-samples and convolves, by a 2D depthwise convolution for each depth tap."""
+    if max(factors) > 1:
+        inputs = repeat(inputs, factors)
+    num, depth, height, width, channels = shape = dims(inputs)
+    radius = kernel.shape[0] // 2
+    rows = _fold_depth(inputs, radius)
+    num_outputs = num * (depth + 2 * radius) - 2 * radius
+    outputs = tf.add_n(
+        [
+            tf.raw_ops.DepthwiseConv2dNative(
+                input=_slice_rows(rows, tap, num_outputs),
+                filter=kernel_2d,
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+            )
+            for tap, kernel_2d in enumerate(tf.unstack(kernel[..., tf.newaxis]))
+        ]
+    )
+    if not isinstance(num, int) or num > 1:
+        # Between two samples stand 2 * radius rows that mix both: leave them out.
+        outputs = tf.pad(outputs, [[0, 2 * radius], [0, 0], [0, 0], [0, 0]])
+        outputs = tf.reshape(
+            outputs, [num, depth + 2 * radius, height, width, channels]
+        )[:, :depth]
+    outputs = tf.reshape(outputs, shape)
+    return outputs if bias is None else tf.nn.bias_add(outputs, bias)
+
+
+def _fold_depth(tensor: tf.Tensor, radius: int) -> tf.Tensor:
+    """Pads the depth with `radius` zeros and folds it into the batch.
+
+    A depth tap is then a slice of the leading axis, which TensorFlow takes without
+    copying, and the zeros between two samples keep them apart.
+    """
+    padded = tf.pad(tensor, [[0, 0], [radius, radius], [0, 0], [0, 0], [0, 0]])
+    num, depth, height, width, channels = dims(padded)
+    return tf.reshape(padded, [num * depth, height, width, channels])
+
+
+def _slice_rows(rows: tf.Tensor, start: int, num_rows: int | tf.Tensor) -> tf.Tensor:
+    return tf.slice(rows, [start, 0, 0, 0], [num_rows, -1, -1, -1])
+
+
+def depthwise_input_gradient(
+    inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor, factors: Factors
+) -> tf.Tensor:
+    """Convolves the gradient with the flipped kernel and undoes the up-sampling."""
+    del inputs  # the gradient does not depend on them
+    flipped = tf.reverse(kernel, axis=[0, 1, 2])
+    gradient = depthwise_conv3d(upstream, flipped, None, (1, 1, 1))
+    return sum_pool(gradient, factors) if max(factors) > 1 else gradient
+
+
+def depthwise_kernel_gradient(
+    inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor
+) -> tf.Tensor:
+    """Returns the gradient of the kernel, made of 2D filter gradients."""
+    num_taps, (num, depth) = kernel.shape[0], inputs.shape[:2]
+    if num is not None and depth is not None and num <= _MAX_SAMPLES_UNSTACKED:
+        samples = zip(tf.unstack(inputs), tf.unstack(upstream), strict=True)
+        parts = [_taps_of_sample(*sample, kernel) for sample in samples]
+        taps = [tf.add_n(same_tap) for same_tap in zip(*parts, strict=True)]
+    else:
+        radius = num_taps // 2
+        rows, upstream_rows = (_fold_depth(t, radius) for t in (inputs, upstream))
+        # The padding of the upstream gradient silences the rows between two samples.
+        num_outputs = dims(rows)[0] - 2 * radius
+        upstream_rows = _slice_rows(upstream_rows, radius, num_outputs)
+        taps = [
+            _filter_gradient(_slice_rows(rows, tap, num_outputs), upstream_rows, kernel)
+            for tap in range(num_taps)
+        ]
+    return tf.reshape(tf.stack(taps), kernel.shape)
+
+
+def _taps_of_sample(
+    inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor
+) -> list[tf.Tensor]:
+    """The depth taps of one sample's kernel gradient; slices of it are not copied."""
+    depth, taps = inputs.shape[0], []
+    for tap in range(kernel.shape[0]):
+        offset = tap - kernel.shape[0] // 2
+        if abs(offset) >= depth:
+            taps.append(tf.zeros([*kernel.shape[1:], 1], inputs.dtype))
+            continue
+        seen = inputs[max(offset, 0) : depth + min(offset, 0)]
+        given = upstream[max(-offset, 0) : depth - max(offset, 0)]
+        taps.append(_filter_gradient(seen, given, kernel))
+    return taps
+
+
+def _filter_gradient(
+    rows: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor
+) -> tf.Tensor:
+    return tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
+        input=rows,
+        filter_sizes=[*kernel.shape[1:], 1],
+        out_backprop=upstream,
+        strides=[1, 1, 1, 1],
+        padding="SAME",
+    )

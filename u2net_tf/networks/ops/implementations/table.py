@@ -1,0 +1,122 @@
+"""The table of implementations, and the choice among them."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import tensorflow as tf
+
+from u2net_tf.networks.ops.implementations import plain, xla
+from u2net_tf.networks.ops.shapes import Factors
+
+
+@dataclasses.dataclass(frozen=True)
+class Operations:
+    """A row of the table: one implementation of each operation.
+
+    Arguments are tensors that have been checked, and all of them are passed by
+    position. `ops` has the functions with the checks and custom gradients.
+
+    Attributes:
+      conv3d: list of inputs that count as one, kernel, strides -> outputs.
+      depthwise_conv3d: inputs, kernel, bias or None, up-sampling factors -> outputs.
+      depthwise_input_gradient: inputs of `depthwise_conv3d`, gradient of its outputs,
+        kernel, factors -> gradient of the inputs.
+      depthwise_kernel_gradient: up-sampled inputs, gradient of the outputs, kernel ->
+        gradient of the kernel.
+      repeat: inputs, factors -> every voxel repeated along D, H, W.
+      sum_pool: gradient of the outputs of `repeat`, factors -> gradient of its inputs.
+      instance_norm: inputs, scale, offset, list of what is added before the activation,
+        epsilon, negative slope or None -> outputs, and the function that maps their
+        gradient to those of all tensors.
+    """
+
+    conv3d: Callable[[Sequence[tf.Tensor], tf.Tensor, Sequence[int]], tf.Tensor]
+    depthwise_conv3d: Callable[
+        [tf.Tensor, tf.Tensor, tf.Tensor | None, Factors], tf.Tensor
+    ]
+    depthwise_input_gradient: Callable[
+        [tf.Tensor, tf.Tensor, tf.Tensor, Factors], tf.Tensor
+    ]
+    depthwise_kernel_gradient: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+    repeat: Callable[[tf.Tensor, Factors], tf.Tensor]
+    sum_pool: Callable[[tf.Tensor, Factors], tf.Tensor]
+    instance_norm: Callable[
+        [
+            tf.Tensor,
+            tf.Tensor,
+            tf.Tensor,
+            Sequence[tf.Tensor],
+            float,
+            float | None,
+        ],
+        tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]],
+    ]
+
+
+# TensorFlow's operations alone, for what must run without XLA, such as an exported
+# model. It has every operation.
+_PLAIN = Operations(
+    conv3d=plain.conv3d,
+    depthwise_conv3d=plain.depthwise_conv3d,
+    depthwise_input_gradient=plain.depthwise_input_gradient,
+    depthwise_kernel_gradient=plain.depthwise_kernel_gradient,
+    repeat=plain.repeat,
+    sum_pool=plain.sum_pool,
+    instance_norm=plain.instance_norm,
+)
+# A further implementation replaces the operations that it has its own version of; the
+# others are the plain ones.
+IMPLEMENTATIONS: Mapping[str, Operations] = {
+    "xla": dataclasses.replace(
+        _PLAIN,
+        depthwise_conv3d=xla.depthwise_conv3d,
+        depthwise_input_gradient=xla.depthwise_input_gradient,
+        repeat=xla.repeat,
+        sum_pool=xla.sum_pool,
+        instance_norm=xla.instance_norm,
+    ),
+    "plain": _PLAIN,
+}
+_current = contextvars.ContextVar("implementation", default="xla")
+
+
+def current_implementation() -> str:
+    """Returns the implementation of operations that are called without one."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def use_implementation(implementation: str) -> Iterator[None]:
+    """Within this context, operations called without an implementation use this one.
+
+    It applies when an operation is called or traced, not when a graph is run, and only
+    in the current thread: replicas of a `tf.distribute` strategy have their own.
+
+    Raises:
+      ValueError: If `implementation` is not in the table.
+    """
+    token = _current.set(check_implementation(implementation))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def check_implementation(implementation: str | None) -> str:
+    """Returns `implementation`, or the current one if None.
+
+    Raises:
+      ValueError: If it is not in the table.
+    """
+    if implementation is None:
+        return current_implementation()
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"`implementation` must be one of {tuple(IMPLEMENTATIONS)}. "
+            f"Received: implementation={implementation!r}"
+        )
+    return implementation

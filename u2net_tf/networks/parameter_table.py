@@ -1,0 +1,231 @@
+"""Tables of parameters: what a mode costs, and what a further domain adds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import tabulate
+
+from u2net_tf.errors import InputError
+from u2net_tf.networks.parameter_counts import (
+    Count,
+    count_all,
+    count_stride_1_weights,
+    count_trunk,
+    network_without_values,
+)
+from u2net_tf.plan.domains import Domain
+
+if TYPE_CHECKING:
+    from u2net_tf.networks.u2net import U2Net
+
+ADAPTERS = ("separable", "series", "parallel")
+_PUBLISHED_POOLS = (5, 5, 5)
+_NETWORK_NAMES = {"none": "shared", **{name: f"universal, {name}" for name in ADAPTERS}}
+
+
+class DomainChannels(NamedTuple):
+    """The attributes of a `Domain` that determine the size of a network."""
+
+    name: str
+    num_modalities: int
+    num_classes: int
+    pools: tuple[int, int, int]
+
+
+PAPER_DOMAINS = (
+    DomainChannels("Task02_Heart", 1, 2, (4, 5, 5)),
+    DomainChannels("Task03_Liver", 1, 2, (5, 5, 5)),
+    DomainChannels("Task04_Hippocampus", 1, 3, (3, 3, 3)),
+    DomainChannels("Task05_Prostate", 2, 3, (2, 5, 5)),
+    DomainChannels("Task07_Pancreas", 1, 2, (4, 5, 5)),
+)
+Domains = Sequence[Domain | DomainChannels]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """The parameters of one way to segment all domains.
+
+    Attributes:
+      name: name of the way.
+      second_up_conv: "full" or "pointwise", the setting that was counted.
+      count: what was counted.
+      trunk: the part of `count.total` that lies in the trunk; None where nothing else
+        was counted.
+    """
+
+    name: str
+    second_up_conv: str
+    count: Count
+    trunk: int | None
+
+
+def report(
+    domains: Domains,
+    *,
+    pools: tuple[int, int, int],
+    base_channels: int,
+    as_json: bool = False,
+    **options: Any,
+) -> str:
+    """Counts the networks of all domains in both ways.
+
+    Args:
+      domains: At least one.
+      pools: Pools of the joint networks; see `joint_pools`.
+      base_channels: Channels at full resolution.
+      as_json: Whether to return JSON, with the parameters of each domain, instead of
+        text for people.
+      **options: `adapters` and `second_up_conv`, as of `all_parameters`.
+    """
+    options |= {"pools": pools, "base_channels": base_channels}
+    everything = all_parameters(domains, **options)
+    weights = stride_1_weights(domains, **options)
+    if as_json:
+        names = [domain.name for domain in domains]
+        tables = {"all parameters": everything, "stride-1 weights": weights}
+        content = {key: rows_to_json(rows, names) for key, rows in tables.items()}
+        return json.dumps(content, indent=2)
+    return "\n".join(
+        [
+            f"{len(domains)} domains, base_channels {base_channels}, pools "
+            f"{','.join(map(str, pools))} (independent: each its own)",
+            "",
+            "All parameters: kernels, biases, γ and β.",
+            format_rows(everything),
+            "",
+            "Weights of the trunk's stride-1 convolutions, as in the paper's table "
+            "3(a): no biases, norms,",
+            "strided convolutions, stem, head, deep supervision.",
+            format_rows(weights),
+            "",
+            "per domain: parameters of one domain alone, which a further one adds",
+            "ratio: of the total to that of the shared network",
+        ]
+    )
+
+
+def joint_pools(
+    domains: Domains, pools: tuple[int, int, int] | None
+) -> tuple[int, int, int]:
+    """Returns the pools of the networks of all domains.
+
+    Args:
+      domains: At least one.
+      pools: The pools asked for; if None, those of a single domain, and the published
+        ones for several.
+
+    Raises:
+      InputError: If no axis is halved.
+    """
+    if pools is None:
+        return domains[0].pools if len(domains) == 1 else _PUBLISHED_POOLS
+    if max(pools) < 1:
+        raise InputError("`pools`", expected="at least one above 0", received="0,0,0")
+    return pools
+
+
+def all_parameters(domains: Domains, **options: Any) -> list[Row]:
+    """Counts everything; the last up-convolution is by default as published.
+
+    Args:
+      domains: At least one.
+      **options: `adapters`, `pools`, `base_channels`, `second_up_conv` of the
+        networks; `pools` of the joint ones, `second_up_conv` None for full where
+        the adapter is separable and pointwise elsewhere.
+    """
+    return _rows(domains, count_all, count_trunk, **options)
+
+
+def stride_1_weights(
+    domains: Domains, *, second_up_conv: str | None = None, **options: Any
+) -> list[Row]:
+    """Counts stride-1 weights; the last up-convolution is by default full.
+
+    The paper's 30.7 M of the shared network are those of a full one.
+
+    Args:
+      domains: At least one.
+      second_up_conv: "full" or "pointwise", of all networks; full if None.
+      **options: `adapters`, `pools`, `base_channels`, as of `all_parameters`.
+    """
+    options["second_up_conv"] = second_up_conv or "full"
+    return _rows(domains, count_stride_1_weights, None, **options)
+
+
+def _rows(
+    domains: Domains,
+    count: Callable[[U2Net], Count],
+    count_in_trunk: Callable[[U2Net], Count] | None,
+    *,
+    adapters: Sequence[str] = ADAPTERS,
+    pools: Sequence[int] = _PUBLISHED_POOLS,
+    **options: Any,
+) -> list[Row]:
+    def build(chosen: Domains, **settings: Any) -> U2Net:
+        return network_without_values(
+            [domain.num_modalities for domain in chosen],
+            [domain.num_classes for domain in chosen],
+            **options,
+            **settings,
+        )
+
+    def row(name: str, networks: Sequence[U2Net], total: Count) -> Row:
+        trunk = None
+        if count_in_trunk is not None:
+            trunk = sum(count_in_trunk(network).total for network in networks)
+        return Row(name, networks[0].second_up_conv, total, trunk)
+
+    alone = [build([domain], adapter="none", pools=domain.pools) for domain in domains]
+    own = tuple(count(network).total for network in alone)
+    rows = [row(f"{len(domains)} independent", alone, Count(0, own))]
+    for adapter in dict.fromkeys(("none", *adapters)):
+        joint = build(domains, adapter=adapter, pools=pools)
+        rows.append(row(_NETWORK_NAMES[adapter], [joint], count(joint)))
+    return rows
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """Formats a table of rows, of which the second is the shared network."""
+    reference = rows[1].count.total
+    table = [
+        {
+            "network": row.name,
+            "second_up_conv": row.second_up_conv,
+            "total": f"{row.count.total:,}",
+            **({} if row.trunk is None else {"trunk": f"{row.trunk:,}"}),
+            "shared": f"{row.count.shared:,}",
+            "per domain": _format_range(row.count.own),
+            "ratio": f"{row.count.total / reference:.3f}",
+        }
+        for row in rows
+    ]
+    alignment = ("left", "left", *["right"] * (len(table[0]) - 2))
+    return tabulate.tabulate(
+        table, headers="keys", colalign=alignment, disable_numparse=True
+    )
+
+
+def _format_range(numbers: Sequence[int]) -> str:
+    ends = sorted({min(numbers), max(numbers)})
+    return " – ".join(f"{number:,}" for number in ends)
+
+
+def rows_to_json(rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the rows for `json.dumps`, with the parameters of each domain by name."""
+    return [
+        {
+            "network": row.name,
+            "second_up_conv": row.second_up_conv,
+            "total": row.count.total,
+            "trunk": row.trunk,
+            "shared": row.count.shared,
+            "per_domain": dict(zip(names, row.count.own, strict=True)),
+            "ratio_to_shared": row.count.total / rows[1].count.total,
+        }
+        for row in rows
+    ]
