@@ -42,7 +42,7 @@ def python(*arguments, text=""):
 def tensorflow_server():
     """Runs command lines in processes that begin with TensorFlow imported."""
     server = CommandServer(
-        "u2net_tf.models.spec",
+        "u2net_tf.models.build",
         "u2net_tf.training.loop",
         "u2net_tf.inference.predictor",
     )

@@ -9,7 +9,7 @@ from command_session import session
 from u2net_tf import command_flags
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.config.training import TrainConfig
-from u2net_tf.models.checkpoints import load_spec
+from u2net_tf.models.loading import load_spec
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = "u2net_tf/flagfiles"

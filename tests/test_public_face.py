@@ -13,8 +13,9 @@ import pytest
 from command_session import ROOT, python
 
 import u2net_tf
-from u2net_tf.models.checkpoints import save_model
-from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.models.build import build_network
+from u2net_tf.models.loading import save_model
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 
 # Modules that do not come with Python, and what they bring.

@@ -15,7 +15,8 @@ import nibabel as nib
 import numpy as np
 import tensorflow as tf
 
-from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.models.build import build_network
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Domain, Label, Plan
 from u2net_tf.training.step import Trainer
 
@@ -99,7 +100,7 @@ class ToyNetwork(keras.Model):
 
 
 def build_toy_network(spec, *, gradient_checkpointing="none", **kwargs):
-    """Stands in for `model_spec.build_network`; it has no blocks."""
+    """Stands in for `models.build.build_network`; it has no blocks."""
     assert gradient_checkpointing == "none"
     network = ToyNetwork(
         [domain.num_modalities for domain in spec.plan.domains],

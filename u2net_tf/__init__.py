@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from u2net_tf.inference.backends.keras import load_predictor
     from u2net_tf.inference.predictor import Prediction, Predictor
     from u2net_tf.losses import focal, lovasz_softmax, segmentation_loss
-    from u2net_tf.models.checkpoints import load_network, save_model
     from u2net_tf.models.composition import compose as compose_models
+    from u2net_tf.models.loading import load_network, save_model
     from u2net_tf.models.spec import ModelSpec
     from u2net_tf.networks.u2net import U2Net
     from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
@@ -79,14 +79,14 @@ _MODULES = {
     "adapt_model": "training.adaptation:adapt",
     "compose_models": "models.composition:compose",
     "focal": "losses",
-    "load_network": "models.checkpoints",
+    "load_network": "models.loading",
     "load_plan": "plan.plan_file",
     "load_predictor": "inference.backends.keras",
     "lovasz_softmax": "losses",
     "raw_labels": "volumes.case",
     "read_image": "volumes.case",
     "save_labels": "volumes.nifti",
-    "save_model": "models.checkpoints",
+    "save_model": "models.loading",
     "segmentation_loss": "losses",
     "train_model": "training.runs:train",
 }

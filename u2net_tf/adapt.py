@@ -1,11 +1,11 @@
-"""Adds a new domain to a trained model; the old domains stay bit for bit as they were.
+"""Adds a new domain to a trained model; the old domains stay bit-identical.
 
   python -m u2net_tf.adapt --from=MODEL_DIR --domain=NAME --data_dir=DIR \
       --model_dir=NEW_MODEL_DIR
 
-What domains share is frozen; only what is the new domain's own is trained. The new
-folder's model serves old and new domains; the old folder is only read. If interrupted,
-it resumes from the last checkpoint when rerun.
+The shared variables are frozen; only the new domain's own are trained. The model in the
+new folder has old and new domains; the old folder is only read. If interrupted, it
+resumes from the last checkpoint when rerun.
 """
 
 from u2net_tf import command, machine
@@ -13,7 +13,7 @@ from u2net_tf.config.training import AdaptConfig
 
 
 def main(config: AdaptConfig) -> None:
-    """Adds the domain, or goes on training it."""
+    """Adds the domain, or resumes its training."""
     machine.import_tensorflow()
     from u2net_tf.training.adaptation import adapt
     from u2net_tf.training.runs import summary

@@ -1,10 +1,10 @@
-"""Makes one model of several that were adapted from one parent, or takes domains out.
+"""Merges models that were adapted from one parent, or removes domains from a model.
 
   python -m u2net_tf.compose --models=DIR,DIR --model_dir=NEW_MODEL_DIR
   python -m u2net_tf.compose --models=DIR --remove=NAME --model_dir=NEW_MODEL_DIR
 
-Two labs each add an organ to the same model: merged, one model serves both organs and
-the old ones, each bit for bit as it was. Nothing is trained.
+Two labs each add an organ to the same model: merged, one model has both organs and the
+old ones, each bit-identical to before. Nothing is trained.
 """
 
 from u2net_tf import command, machine
@@ -20,16 +20,16 @@ def main(config: ComposeConfig) -> None:
         )
     machine.import_tensorflow()
     from u2net_tf.models import checksums, composition
-    from u2net_tf.models.checkpoints import check_free, load_network, save_model
+    from u2net_tf.models.loading import load_network, require_no_model, save_model
 
-    check_free(config.model_dir)
+    require_no_model(config.model_dir)
     models = {folder: load_network(folder)[:2] for folder in config.models}
     spec, network = composition.compose(models, config.remove)
     before: dict[str, str] = {}
     for source in models.values():
         before = checksums.of_domains(*source) | before
     kept = {name: before[name] for name in spec.plan.names}
-    # Before anything is written, and once more what was written.
+    # Checked before anything is written, and again in what was written.
     checksums.compare(kept, checksums.of_domains(spec, network))
     path = save_model(config.model_dir, spec, network)
     after = checksums.of_domains(*load_network(config.model_dir)[:2])

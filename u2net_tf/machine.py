@@ -1,4 +1,4 @@
-"""What a process runs on: its cores, and TensorFlow without its messages."""
+"""Number of cores, and the import of TensorFlow without its messages."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def require_tensorflow() -> None:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without the lines that it writes to stderr meanwhile.
+    """Imports TensorFlow without the lines that it writes to stderr while it loads.
 
-    They are written before any log level counts. Where the import fails, they are
-    shown after all.
+    They are written before any log level takes effect. If the import fails, they are
+    shown.
 
     Raises:
       StoppedError: If it is not installed.
@@ -52,16 +52,16 @@ def import_tensorflow() -> None:
         import tensorflow  # noqa: F401
 
 
-# Ends what is held, if it is not to be shown.
+# Ends the held text if it is to be discarded.
 _DISCARD = b"\0discard\0"
 
 
 @contextlib.contextmanager
 def _held_stderr() -> Iterator[None]:
-    """Holds back what is written to stderr, and shows it unless the block succeeds.
+    """Holds back the output to stderr, and shows it unless the block succeeds.
 
-    A process of its own holds it: native code may abort this one, which leaves no time
-    to show anything.
+    A separate process holds it: native code may abort this one, which leaves no time to
+    show anything.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
@@ -83,7 +83,7 @@ def _held_stderr() -> Iterator[None]:
 
 
 def _hold(reader: int) -> NoReturn:
-    """Reads a pipe to its end and writes to stderr what is not to be discarded."""
+    """Reads a pipe to its end and writes the text to stderr unless it is discarded."""
     try:
         # Ctrl-C reaches every process of the terminal; the other one ends this.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -93,5 +93,5 @@ def _hold(reader: int) -> NoReturn:
         if not held.endswith(_DISCARD):
             os.write(2, held)
     finally:
-        # Nothing of what Python does at its exit belongs to this process.
+        # Python's exit handlers belong to the other process.
         os._exit(0)

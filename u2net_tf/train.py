@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(config: TrainConfig) -> None:
-    """Trains, or goes on training."""
+    """Trains, or resumes training."""
     machine.import_tensorflow()
     from u2net_tf.training import runs
 

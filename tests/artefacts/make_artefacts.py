@@ -194,7 +194,7 @@ def compute_logits(
     model_dir: pathlib.Path, checkpoint: str
 ) -> tuple[str, dict[str, np.ndarray]]:
     """Name of a checkpoint, and its logits of `probe` by the name of each domain."""
-    from u2net_tf.models.checkpoints import load_network
+    from u2net_tf.models.loading import load_network
 
     spec, network, path = load_network(model_dir, checkpoint=checkpoint)
     return pathlib.Path(path).name, {

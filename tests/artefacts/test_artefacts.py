@@ -14,7 +14,7 @@ from event_files import scalars_of
 from make_artefacts import ONE, THREE, TWO, rows_of
 
 from data_prep.survey import survey_file
-from u2net_tf.models.checkpoints import load_spec, serving
+from u2net_tf.models.loading import load_spec, models_by_domain
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.shards.manifest import load_converted
 
@@ -196,7 +196,7 @@ class TestModels:
     def test_serves_its_domains(self, release, model):
         domains = {"adapted": (ONE, TWO, THREE), "composed": (TWO, THREE)}
         folder = frozen(release) / "models" / model
-        found = serving(folder)
+        found = models_by_domain(folder)
         assert tuple(found) == domains.get(model, (ONE, TWO))
         for name, inner in found.items():
             assert name in load_spec(inner).plan.names
@@ -284,7 +284,7 @@ class TestModels:
         )[""]
         # It says itself if a domain is another afterwards.
         assert result["status"] == 0, result
-        assert tuple(serving(models / "merged")) == (ONE, TWO, THREE)
+        assert tuple(models_by_domain(models / "merged")) == (ONE, TWO, THREE)
 
 
 @pytest.fixture(scope="module")

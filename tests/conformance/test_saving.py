@@ -7,9 +7,10 @@ import tensorflow as tf
 import toy
 from table import TABLE
 
-from u2net_tf.models.checkpoints import Checkpoints, load_network
+from u2net_tf.models.build import build_network
+from u2net_tf.models.checkpoints import Checkpoints
+from u2net_tf.models.loading import load_network
 from u2net_tf.models.run_state import RunState
-from u2net_tf.models.spec import build_network
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
 

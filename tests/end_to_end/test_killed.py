@@ -175,7 +175,7 @@ def test_curves_in_tensorboard(runs):
 
 
 def test_the_best_is_the_same(runs):
-    from u2net_tf.models.checkpoints import load_network
+    from u2net_tf.models.loading import load_network
 
     first, second = (load_network(run, checkpoint="best")[2] for run in runs)
     assert pathlib.Path(first).name == pathlib.Path(second).name

@@ -26,20 +26,21 @@ def test_beats(one, other, expected):
 
 
 class TestCandidate:
-    ROW = {"step": 7, "loss": 0.9, "loss_moving_average": 0.8, "loss/a": 0.1}
+    def candidate(self, dice, domains):
+        return candidate(7, loss_moving_average=0.8, dice=dice, domains=domains)
 
     def test_without_validation(self):
-        assert candidate(self.ROW, domains=[]) == Best(7, LOSS, 0.8)
+        assert self.candidate({}, domains=[]) == Best(7, LOSS, 0.8)
 
     def test_is_the_mean_over_all_that_has_a_dice(self):
-        row = {**self.ROW, "dice/a/x": 0.5, "dice/a/y": math.nan, "dice/b/x": 1.0}
-        assert candidate(row, domains=["a", "b"]) == Best(7, DICE, 0.75)
+        dice = {"a": {"x": 0.5, "y": math.nan}, "b": {"x": 1.0}}
+        assert self.candidate(dice, domains=["a", "b"]) == Best(7, DICE, 0.75)
 
     def test_an_epoch_without_validation_is_none(self):
-        assert candidate(self.ROW, domains=["a"]) is None
-        assert candidate({**self.ROW, "dice/a/x": math.nan}, domains=["a"]) is None
+        assert self.candidate({}, domains=["a"]) is None
+        assert self.candidate({"a": {"x": math.nan}}, domains=["a"]) is None
 
     def test_test_cases_do_not_choose(self):
-        row = {**self.ROW, "dice/a/x": 0.5, "dice/ab/x": 1.0}
-        assert candidate(row, domains=["a"]) == Best(7, DICE, 0.5)
-        assert candidate(row, domains=[]) == Best(7, LOSS, 0.8)
+        dice = {"a": {"x": 0.5}, "ab": {"x": 1.0}}
+        assert self.candidate(dice, domains=["a"]) == Best(7, DICE, 0.5)
+        assert self.candidate(dice, domains=[]) == Best(7, LOSS, 0.8)

@@ -14,17 +14,19 @@ import tensorflow as tf
 import toy
 
 from u2net_tf.errors import InputError
-from u2net_tf.models import checkpoint_files, checkpoints
+from u2net_tf.models import checkpoint_paths, checkpoint_reading, loading
 from u2net_tf.models.best import DICE, LOSS, Best
-from u2net_tf.models.checkpoints import Checkpoints, load_network
+from u2net_tf.models.build import build_network
+from u2net_tf.models.checkpoints import Checkpoints
+from u2net_tf.models.loading import load_network
 from u2net_tf.models.run_state import PlateauState, RunState
-from u2net_tf.models.spec import ModelSpec, build_network, spec_to_json
+from u2net_tf.models.spec import ModelSpec, spec_to_json
 from u2net_tf.plan.domains import Plan
 
 
 @pytest.fixture(autouse=True)
 def toy_network(monkeypatch):
-    monkeypatch.setattr(checkpoints, "build_network", toy.build_toy_network)
+    monkeypatch.setattr(loading, "build_network", toy.build_toy_network)
 
 
 def everything(trainer):
@@ -122,15 +124,15 @@ class TestRoundTrip:
         assert [int(o.iterations) for o in trainer.optimizers] == [6, 3, 3]
 
     def test_brings_back_the_state(self, tmp_path):
-        row = {"step": 3, "loss": 0.1 + 0.2, "loss/a": 1e-300, "loss/é": 2.0}
+        logs = {"step": 3, "loss": 0.1 + 0.2, "loss/a": 1e-300, "loss/é": 2.0}
         schedule = PlateauState(1 / 3, epochs=2, moving_average=0.3, window=(0.1, 0.2))
-        state = RunState(3, schedule, row)
+        state = RunState(3, schedule, logs)
         open_run(tmp_path)[0].save(state)
         assert open_run(tmp_path)[0].restore() == state
 
     def test_a_mean_over_nothing_stays_one(self, tmp_path):
-        open_run(tmp_path)[0].save(RunState(3, row={"loss/a": math.nan}))
-        assert math.isnan(open_run(tmp_path)[0].restore().row["loss/a"])
+        open_run(tmp_path)[0].save(RunState(3, logs={"loss/a": math.nan}))
+        assert math.isnan(open_run(tmp_path)[0].restore().logs["loss/a"])
 
     def test_names_in_the_file_are_of_the_project_s_own(self, tmp_path):
         path = open_run(tmp_path)[0].save(RunState(1))
@@ -148,6 +150,19 @@ class TestRoundTrip:
             wanted |= {f"optimizer/{part}/{name}" for name in names}
         assert set(shapes) == wanted
         assert shapes["network/stem_1"] == [2, 4]
+
+    def test_opens_the_checkpoint_once(self, run_of_three, monkeypatch):
+        folder, _ = run_of_three
+        opened, load = [], tf.train.load_checkpoint
+
+        def watch(path):
+            opened.append(checkpoint_paths.step_of(path))
+            return load(path)
+
+        monkeypatch.setattr(tf.train, "load_checkpoint", watch)
+        open_run(folder)[0].restore()
+        load_network(folder)
+        assert opened == [3, 3]
 
     def test_an_empty_folder_restores_nothing(self, tmp_path):
         saved, trainer = open_run(tmp_path)
@@ -259,7 +274,7 @@ class TestBest:
         assert saved.restore().step == 3
         (said,) = [r.getMessage() for r in caplog.records]
         assert f"{tmp_path / 'checkpoints' / 'step-1'}: expected an undamaged" in said
-        assert said.endswith("; it was the best, and the next one takes its place")
+        assert said.endswith("; it was the best, and the next one replaces it")
         saved.save(RunState(4), best(4, 0.7))
         assert names(tmp_path) == ["step-4"]
         change(trainer)
@@ -299,13 +314,13 @@ class TestBest:
     ):
         self.save(tmp_path, *values, keep=2)
         seen = []
-        check = checkpoint_files.check_whole
+        check = checkpoint_reading.check_intact
 
         def watch(path):
-            seen.append(checkpoint_files.step_of(path))
+            seen.append(checkpoint_paths.step_of(path))
             check(path)
 
-        monkeypatch.setattr(checkpoint_files, "check_whole", watch)
+        monkeypatch.setattr(checkpoint_reading, "check_intact", watch)
         saved, _ = open_run(tmp_path, keep=2)
         saved.restore()
         assert seen == read
@@ -343,8 +358,8 @@ class TestChosen:
         saved, _ = open_run(folder, plan=plan)
         saved.restore()
         saved.save(RunState(5))
-        assert checkpoints.load_spec(folder).plan == plan
-        assert checkpoints.load_spec(folder, "best").plan == toy.PLAN
+        assert loading.load_spec(folder).plan == plan
+        assert loading.load_spec(folder, "best").plan == toy.PLAN
 
     def test_that_is_not_there(self, run_of_three):
         with pytest.raises(InputError) as caught:
@@ -360,12 +375,12 @@ class TestChosen:
             load_network(run_of_three[0], checkpoint=checkpoint)
 
     def test_best_where_none_is_noted(self, run_of_three):
-        with pytest.raises(InputError, match="no best one is noted in .*step-3"):
+        with pytest.raises(InputError, match="no best one is recorded in .*step-3"):
             load_network(run_of_three[0], checkpoint="best")
 
     def test_best_that_was_removed(self, run_with_a_best):
         folder, _ = run_with_a_best
-        checkpoint_files.remove(str(folder / "checkpoints" / "step-2"))
+        checkpoint_paths.remove(str(folder / "checkpoints" / "step-2"))
         with pytest.raises(InputError, match=r"Received: best \(step-2\)"):
             load_network(folder, checkpoint="best")
 
@@ -427,7 +442,7 @@ class TestLoadNetwork:
     def test_finds_every_variable_of_the_real_network(
         self, tmp_path, adapter, monkeypatch
     ):
-        monkeypatch.setattr(checkpoints, "build_network", build_network)
+        monkeypatch.setattr(loading, "build_network", build_network)
         spec = ModelSpec(
             plan=toy.PLAN, pools=(1, 0, 1), base_channels=2, adapter=adapter
         )
@@ -464,8 +479,8 @@ class TestLoadNetwork:
         (said,) = [
             r.getMessage() for r in caplog.records if "damaged" in r.msg % r.args
         ]
-        assert "step-3: expected an undamaged checkpoint. Received: one that is" in said
-        assert said.endswith("; taking the one before")
+        assert "step-3: expected an undamaged checkpoint. Received: a trunc" in said
+        assert said.endswith("; using the previous one")
 
     def test_one_that_is_damaged_is_an_error_that_names_it(self, tmp_path):
         open_run(tmp_path)[0].save(RunState(3))
@@ -488,7 +503,7 @@ class TestLoadNetwork:
         # `load_network` says it, and commands need both.
         folder, _ = run_of_three
         cut(folder, 3, suffix, 0)
-        assert checkpoints.load_spec(folder).plan == toy.PLAN
+        assert loading.load_spec(folder).plan == toy.PLAN
         assert "damaged" not in caplog.text
 
     def test_no_checkpoint(self, tmp_path):
@@ -528,7 +543,7 @@ class TestLoadNetwork:
             network.variables_by_path = lambda: paths
             return network
 
-        monkeypatch.setattr(checkpoints, "build_network", build_more)
+        monkeypatch.setattr(loading, "build_network", build_more)
         with pytest.raises(InputError, match="step-3: expected the variables of"):
             load_network(folder)
 
@@ -543,7 +558,7 @@ class TestDamage:
         saved, trainer = open_run(folder, seed=1)
         assert saved.restore().step == 2
         toy.assert_identical(everything(trainer), values[2])
-        assert re.search("step-3: expected an undamaged .*before", caplog.text)
+        assert re.search("step-3: expected an undamaged .*previous", caplog.text)
 
     def test_a_flipped_bit_is_found(self, run_of_three):
         folder, values = run_of_three
@@ -724,22 +739,22 @@ class TestFullDisk:
 @pytest.mark.parametrize("name", ["run[1]", "run*", "run?"])
 def test_a_folder_that_is_a_pattern_is_refused(tmp_path, name):
     with pytest.raises(InputError, match="`model_dir`: expected a path without"):
-        checkpoints.checkpoint_folder(tmp_path / name)
+        checkpoint_paths.checkpoint_folder(tmp_path / name)
 
 
-class TestServing:
+class TestModelsByDomain:
     @pytest.fixture
     def save(self, tmp_path):
         def call(name, *domains):
             spec = ModelSpec(plan=Plan(domains), pools=(1, 1, 1), base_channels=2)
-            checkpoints.save_model(tmp_path / name, spec, toy.build_toy_network(spec))
+            loading.save_model(tmp_path / name, spec, toy.build_toy_network(spec))
             return tmp_path / name
 
         return call
 
     def test_one_model(self, save):
         folder = save("a", toy.TWO, toy.ONE)
-        assert checkpoints.serving(folder) == {
+        assert loading.models_by_domain(folder) == {
             toy.TWO.name: folder,
             toy.ONE.name: folder,
         }
@@ -747,13 +762,16 @@ class TestServing:
     def test_independent_models_and_what_else_lies_there(self, save, tmp_path):
         one, two = save("b", toy.ONE), save("a", toy.TWO)
         (tmp_path / "test" / "checkpoints").mkdir(parents=True)
-        assert checkpoints.serving(tmp_path) == {toy.TWO.name: two, toy.ONE.name: one}
+        assert loading.models_by_domain(tmp_path) == {
+            toy.TWO.name: two,
+            toy.ONE.name: one,
+        }
 
     def test_two_models_of_one_domain(self, save, tmp_path):
         save("a", toy.ONE, toy.TWO)
         save("b", toy.ONE)
         with pytest.raises(InputError) as caught:
-            checkpoints.serving(tmp_path)
+            loading.models_by_domain(tmp_path)
         assert str(caught.value) == (
             f"{tmp_path}: expected one model for Task91_One. Received: "
             f"{tmp_path / 'a'} and {tmp_path / 'b'}. Name one of them"
@@ -761,15 +779,15 @@ class TestServing:
 
     def test_no_model(self, tmp_path):
         with pytest.raises(InputError, match="expected a model as `python -m u2net_tf"):
-            checkpoints.serving(tmp_path)
+            loading.models_by_domain(tmp_path)
 
     def test_a_damaged_model_does_not_stop_the_others(self, save, tmp_path, caplog):
         one, two = save("a", toy.ONE), save("b", toy.TWO)
         (two / "checkpoints" / "step-0.index").write_bytes(b"damaged")
-        assert checkpoints.serving(tmp_path) == {toy.ONE.name: one}
-        assert "its domains are left out" in caplog.text
-        with pytest.raises(checkpoints.DamagedCheckpointError):
-            checkpoints.serving(two)
+        assert loading.models_by_domain(tmp_path) == {toy.ONE.name: one}
+        assert "its domains are skipped" in caplog.text
+        with pytest.raises(checkpoint_reading.DamagedCheckpointError):
+            loading.models_by_domain(two)
 
     def test_a_folder_of_models_is_no_model(self, save, tmp_path):
         save("a", toy.ONE)
@@ -788,14 +806,14 @@ class TestServing:
     ("error", "kind"),
     [
         (tf.errors.PermissionDeniedError, InputError),
-        (tf.errors.DataLossError, checkpoint_files.DamagedCheckpointError),
+        (tf.errors.DataLossError, checkpoint_reading.DamagedCheckpointError),
     ],
 )
 def test_what_cannot_be_read_now_is_not_damaged(error, kind):
     """Damaged ones are removed by the next that is saved."""
     with (
         pytest.raises(InputError, match="step-3") as raised,
-        checkpoint_files._explained("step-3"),
+        checkpoint_reading.translate_tf_errors("step-3"),
     ):
         raise error(None, None, "-")
     assert raised.type is kind

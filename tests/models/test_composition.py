@@ -9,8 +9,8 @@ import toy
 
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
-from u2net_tf.models.checkpoints import load_network, save_model
-from u2net_tf.models.spec import build_network
+from u2net_tf.models.build import build_network
+from u2net_tf.models.loading import load_network, save_model
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
 

@@ -18,8 +18,9 @@ from command_session import session
 from toy import ONE, PLAN, TWO
 
 from u2net_tf.errors import InputError, StoppedError
-from u2net_tf.models.checkpoints import load_network, load_spec
-from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.models.build import build_network
+from u2net_tf.models.loading import load_network, load_spec
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.parameter_counts import network_without_values
 from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.plan_file import plan_to_json

@@ -13,8 +13,8 @@ def test_what_a_domain_knows():
     assert KNEE.cases("train") == ("a", "b")
     assert KNEE.cases("validation") == ("c",)
     assert KNEE.cases("test") == ("d",)
-    assert KNEE.watched_split == "validation"
-    assert HIP.watched_split == "test"
+    assert KNEE.monitored_split == "validation"
+    assert HIP.monitored_split == "test"
     with pytest.raises(ValueError, match="split: expected one of"):
         KNEE.cases("val")
 
@@ -63,7 +63,7 @@ class TestFolds:
         chosen = self.DOMAIN.with_fold(2)
         assert chosen.train == ("a", "b", "e")
         assert chosen.validation == ("c", "f")
-        assert chosen.watched_split == "validation"
+        assert chosen.monitored_split == "validation"
         assert chosen.test == ("d",)
         assert chosen.folds == ()
 

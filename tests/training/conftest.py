@@ -9,9 +9,9 @@ from command_session import tensorflow_server
 
 from u2net_tf.config.training import TrainConfig
 from u2net_tf.input.pipeline import training_dataset
-from u2net_tf.models import checkpoints
+from u2net_tf.models import loading
 from u2net_tf.progress import silent
-from u2net_tf.training import loop, runs
+from u2net_tf.training import batches, runs
 from u2net_tf.training.step import Trainer
 
 
@@ -19,7 +19,7 @@ from u2net_tf.training.step import Trainer
 def toy_network(monkeypatch):
     """Trains the toy network instead of a U2Net."""
     monkeypatch.setattr(runs, "build_network", toy.build_toy_network)
-    monkeypatch.setattr(checkpoints, "build_network", toy.build_toy_network)
+    monkeypatch.setattr(loading, "build_network", toy.build_toy_network)
 
 
 @pytest.fixture(scope="module")
@@ -75,20 +75,20 @@ def made_once():
     """
     made = {}
 
-    def batches(domains, manifests, settings, *, first_step):
+    def dataset(domains, manifests, settings, *, first_step):
         files = contents_of(settings.data_dir)
         key = (tuple(domains), settings, repr(manifests), files)
         if key not in made:
             made[key] = Batches(training_dataset(domains, manifests, settings))
         return made[key].starting_at(first_step)
 
-    return batches
+    return dataset
 
 
 @pytest.fixture
 def shared_input(monkeypatch, made_once):
     """Runs of the same data and settings share their batches."""
-    monkeypatch.setattr(loop, "training_dataset", made_once)
+    monkeypatch.setattr(batches, "training_dataset", made_once)
 
 
 @pytest.fixture(scope="session")

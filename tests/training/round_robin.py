@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 import toy
 
-from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.models.build import build_network
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.conv_units import UNITS
 from u2net_tf.training.step import Trainer
 

@@ -113,6 +113,28 @@ class TestSteps:
         assert int(optimizer.iterations) == 3
 
 
+class TestState:
+    """Steps on the variables of another optimizer, as domains share a trace."""
+
+    def test_nothing_else_is_changed(self):
+        optimizers = []
+        for rate in (0.25, 0.125):
+            optimizer = TorchAdam(rate)
+            optimizer.build(make_variables())
+            optimizers.append(optimizer)
+        first, second = optimizers
+        before = [v.numpy().tobytes() for v in tf.nest.flatten(first.state())]
+        update = tf.function(first.update_state)
+        for number in range(3):
+            update(second.state(), [tf.constant(g) for g in draw_gradients(number)])
+        after = [v.numpy().tobytes() for v in tf.nest.flatten(first.state())]
+        assert after == before
+        assert int(second.iterations) == 3
+        # By the other one's learning rate.
+        found = [variable.numpy() for variable in second.state().trained]
+        assert_close(found, formula(3, learning_rate=0.125), 1e-12)
+
+
 class TestVariables:
     def test_are_those_of_keras_adam(self, tmp_path):
         variables = make_variables()

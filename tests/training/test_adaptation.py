@@ -13,8 +13,9 @@ from data_prep.convert import convert_domains
 from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.models import composition
-from u2net_tf.models.checkpoints import load_network, save_model
-from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.models.build import build_network
+from u2net_tf.models.loading import load_network, save_model
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 from u2net_tf.progress import silent
 from u2net_tf.training import adaptation
@@ -282,7 +283,7 @@ class TestSettings:
             assert distribution == "mirrored"
             raise InputError("here", expected="this", received="asked")
 
-        monkeypatch.setattr(adaptation.runs, "make_strategy", make)
+        monkeypatch.setattr(adaptation, "make_strategy", make)
         with pytest.raises(InputError, match="asked"):
             adapt(parent, tmp_path, toy.TWO.name, data_dir, distribution="mirrored")
 
@@ -302,7 +303,7 @@ class TestErrors:
     ):
         if "batch_size" in changes:
             two = types.SimpleNamespace(num_replicas_in_sync=2)
-            monkeypatch.setattr(adaptation.runs, "make_strategy", lambda name: two)
+            monkeypatch.setattr(adaptation, "make_strategy", lambda name: two)
         with pytest.raises(InputError, match=words):
             adapt(parent, tmp_path / "new", domain, data_dir, **changes)
         assert not (tmp_path / "new").exists()
@@ -316,9 +317,7 @@ class TestErrors:
 
     def test_a_model_that_was_not_trained_does_not_go_on(self, train, parent, data_dir):
         before = files_of(parent)
-        words = (
-            "expected a model that was trained here. Received: one that was composed"
-        )
+        words = "expected a model that was trained. Received: one that was composed"
         with pytest.raises(InputError, match=words):
             train(
                 parent,

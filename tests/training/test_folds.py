@@ -10,8 +10,9 @@ from data_prep.config import ConversionConfig
 from data_prep.convert import convert_domains
 from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError
-from u2net_tf.models.checkpoints import load_spec, save_model
-from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.models.build import build_network
+from u2net_tf.models.loading import load_spec, save_model
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 from u2net_tf.shards import manifest as manifests
 from u2net_tf.shards.manifest import load_converted
@@ -42,13 +43,13 @@ def cases_seen(monkeypatch):
         trained.update(name.decode() for name in batch["case"].numpy())
         return original(self, domain, batch)
 
-    def watch(*arguments, original=validation._watched_records):
+    def watch(*arguments, original=validation._monitored_records):
         for record in original(*arguments):
             validated.add(record.case)
             yield record
 
     monkeypatch.setattr(loop.Trainer, "step", step)
-    monkeypatch.setattr(validation, "_watched_records", watch)
+    monkeypatch.setattr(validation, "_monitored_records", watch)
     return trained, validated
 
 

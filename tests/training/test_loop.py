@@ -22,7 +22,7 @@ from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.shards import records
 from u2net_tf.shards.manifest import load_manifest
-from u2net_tf.training import loop, runs, schedule
+from u2net_tf.training import batches, runs, schedule
 from u2net_tf.training.monitor import Monitor
 from u2net_tf.training.step import Trainer
 
@@ -136,7 +136,7 @@ class TestBest:
         assert checkpoint_names(tmp_path) == ["step-2", "step-4"]
 
 
-class TestStepsLeftOut:
+class TestSkippedSteps:
     """In float16; see `test_precision.py` for when a step is."""
 
     @pytest.fixture
@@ -149,7 +149,7 @@ class TestStepsLeftOut:
             def step(self, domain, batch):
                 done.append(domain)
                 if len(done) in steps:
-                    self.loss_scale.steps_left_out.assign_add(1)
+                    self.loss_scale.skipped_steps.assign_add(1)
                 return original(self, domain, batch)
 
             monkeypatch.setattr(Trainer, "step", step)
@@ -251,7 +251,7 @@ class TestValidation:
             assert there == [row["epoch"] in ("2", "4")] * 3
 
     @pytest.mark.parametrize(("eval_cases", "seen"), [(1, [15, 14]), (5, [15, 16, 14])])
-    def test_scores_so_many_cases_of_the_watched_split(
+    def test_scores_so_many_cases_of_the_monitored_split(
         self, train, tmp_path, monkeypatch, eval_cases, seen
     ):
         # A case is known by its width: 12 + its number. The first domain has two
@@ -331,7 +331,7 @@ class TestResume:
     @pytest.mark.usefixtures("traced_steps")
     def test_ends_with_the_same_bits(self, train, tmp_path, read_rows, monkeypatch):
         """With traced steps, and the pipeline that a run that goes on makes."""
-        monkeypatch.setattr(loop, "training_dataset", training_dataset)
+        monkeypatch.setattr(batches, "training_dataset", training_dataset)
         folder = tmp_path / "parts"
         for epochs in (1, 4):
             run = train(folder, max_epochs=epochs, **RESUMED)
@@ -344,7 +344,7 @@ class TestResume:
     ):
         folder = tmp_path / "parts"
 
-        def die(self, row):
+        def die(self, logs):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:

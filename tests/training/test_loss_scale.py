@@ -17,7 +17,7 @@ def test_is_halved_at_an_overflow_and_counts_anew():
     assert values(scale) == (2.0**15, 1)
     scale.update(tf.constant(False))
     assert values(scale) == (2.0**14, 0)
-    assert int(scale.steps_left_out) == 1
+    assert int(scale.skipped_steps) == 1
 
 
 def test_is_doubled_after_many_steps_without(monkeypatch):

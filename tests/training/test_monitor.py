@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import json
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from u2net_tf.plan.domains import Plan
 from u2net_tf.training import monitor
+from u2net_tf.training.epoch_metrics import EpochMetrics
 from u2net_tf.training.monitor import Monitor
 
 COLUMNS = [
@@ -79,7 +81,37 @@ def steps_by_tag(folder):
 
 def test_columns_are_those_of_the_plan():
     assert monitor.columns(toy.PLAN) == COLUMNS
-    assert monitor.dice_column("Task92_Two", "core") == COLUMNS[-1]
+
+
+class TestToLogs:
+    """Columns and their order are names on disk: `row` of a checkpoint."""
+
+    METRICS = EpochMetrics(
+        epoch=1,
+        step=10,
+        loss=1.0,
+        loss_moving_average=1.0625,
+        learning_rate=1.125,
+        seconds_per_step=1.1875,
+        input_wait_share=1.25,
+        skipped_steps=3,
+        loss_by_domain={"Task91_One": 1.375, "Task92_Two": 1.4375},
+        dice={
+            "Task91_One": {"organ": 1.5},
+            "Task92_Two": {"rim": 1.5625, "core": 1.625},
+        },
+    )
+
+    def test_has_every_column_in_order(self):
+        expected = make_row(1, steps_left_out=3)
+        logs = monitor.to_logs(self.METRICS)
+        assert json.dumps(logs) == json.dumps(expected)
+        assert list(logs) == COLUMNS
+
+    def test_without_scaling_and_validation(self):
+        metrics = dataclasses.replace(self.METRICS, skipped_steps=None, dice={})
+        logs = monitor.to_logs(metrics)
+        assert list(logs) == [*COLUMNS[:7], *COLUMNS[8:10]]
 
 
 class TestCsv:
@@ -242,8 +274,8 @@ class TestDamaged:
         assert warning.startswith(f"{tmp_path / 'training.csv'}: expected ")
         assert said in warning
         assert warning.endswith(
-            f". It is now {aside}, and a new one goes on with the rows that could be "
-            f"read: {len(steps)}"
+            f". It is now {aside}, and a new one continues with the rows that could "
+            f"be read: {len(steps)}"
         )
         caplog.clear()
         write(tmp_path, make_row(4), first_step=30)

@@ -7,9 +7,11 @@ import tensorflow as tf
 import toy
 
 from u2net_tf.losses import focal
-from u2net_tf.models.checkpoints import Checkpoints, load_network
+from u2net_tf.models.build import build_network
+from u2net_tf.models.checkpoints import Checkpoints
+from u2net_tf.models.loading import load_network
 from u2net_tf.models.run_state import RunState
-from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.training.step import Trainer
 
 pytestmark = pytest.mark.usefixtures("plain_implementation_in_module")
@@ -139,7 +141,10 @@ class TestLossScale:
                 "labels": toy.draw_batch(toy.ONE)["labels"],
             }
             _, values, finite = trainer._differentiate(
-                0, batch["image"], batch["labels"]
+                0,
+                [variable.value for variable in network.domain_variables(0)],
+                batch["image"],
+                batch["labels"],
             )
             assert bool(finite)
             gradients[precision] = [value.numpy() for value in values]
@@ -165,7 +170,7 @@ class TestLossScale:
             moved.append(any((one != other).any() for one, other in pairs))
         assert scales == [2.0**14, 2.0**13, 2.0**13, 2.0**13]
         assert moved == [False, False, True, True]
-        assert int(trainer.loss_scale.steps_left_out) == 2
+        assert int(trainer.loss_scale.skipped_steps) == 2
         assert [int(o.iterations) for o in trainer.optimizers] == [2, 2, 0]
 
     def test_what_overflows_without_scaling_is_told(self):

@@ -13,11 +13,11 @@ from recorded_progress import RecordedProgress
 from u2net_tf.config import flagfile
 from u2net_tf.config.data import DataConfig
 from u2net_tf.errors import InputError
-from u2net_tf.models.checkpoints import load_network
+from u2net_tf.models.loading import load_network
 from u2net_tf.models.spec import ModelSpec, common_pools
 from u2net_tf.plan.domains import Plan
 from u2net_tf.shards.manifest import load_manifest
-from u2net_tf.training import loop, runs
+from u2net_tf.training import batches, runs, strategy, training_data
 
 pytestmark = pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps")
 
@@ -131,7 +131,7 @@ class TestModel:
         manifests = [load_manifest(tiny_data.data_dir, name) for name in plan.names]
         bad = {"one_1": "reason", "one_4": "reason", "one_5": "reason"}
         manifests[0] = dataclasses.replace(manifests[0], skipped=bad)
-        one, two = runs.without_skipped(plan, manifests).domains
+        one, two = training_data.without_skipped(plan, manifests).domains
         assert (one.train, one.validation, one.test) == (
             ("one_0", "one_2"),
             ("one_3",),
@@ -203,7 +203,9 @@ class TestDistribution:
     )
     def test_strategy(self, gpus, distribution, number, mirrored):
         gpus(number)
-        assert (runs.make_strategy.__wrapped__(distribution) == "mirrored") == mirrored
+        assert (
+            strategy.make_strategy.__wrapped__(distribution) == "mirrored"
+        ) == mirrored
 
     def test_a_batch_that_cannot_be_shared_out(self):
         words = (
@@ -217,8 +219,8 @@ class TestDistribution:
 
     def check(self, inputs, num_replicas):
         spec = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
-        strategy = types.SimpleNamespace(num_replicas_in_sync=num_replicas)
-        runs.check_sizes(spec, toy.PLAN.domains, inputs, strategy)
+        devices = types.SimpleNamespace(num_replicas_in_sync=num_replicas)
+        training_data.check_sizes(spec, toy.PLAN.domains, inputs, devices)
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +260,7 @@ class TestFolder:
             # At first, the folder is another than that of the saved flags.
             caplog.clear()
             train(folder, steps_per_epoch=1)
-        assert "other flags" not in caplog.text
+        assert "changed flags" not in caplog.text
         changes = {"seed": 7, "learning_rate": 0.5, "detach_focal_factor": True}
         train(folder, steps_per_epoch=1, **changes)
         (said,) = [r.getMessage() for r in caplog.records if "changed flags" in r.msg]
@@ -282,8 +284,7 @@ class TestFolder:
         (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
         assert re.fullmatch(
             rf"{path}: expected UTF-8 text. Received: other bytes in line [12]. It is "
-            rf"now {path}.damaged, and whether the flags are other ones than before is "
-            "not known",
+            rf"now {path}.damaged, and changed flags cannot be reported",
             said,
         )
         assert "--seed=7\n" in path.read_text()
@@ -299,7 +300,7 @@ class TestFolder:
     ):
         (tmp_path / "flags.txt").write_text("--seed=7\n")
         train(tmp_path, steps_per_epoch=1)
-        assert "other flags" not in caplog.text
+        assert "changed flags" not in caplog.text
 
     @pytest.mark.parametrize(
         ("before", "now", "said"),
@@ -340,7 +341,7 @@ def each(make_config, made_once, tmp_path_factory):
     config = make_config(folder, pools=None, independent=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "build_network", toy.build_toy_network)
-        patch.setattr(loop, "training_dataset", made_once)
+        patch.setattr(batches, "training_dataset", made_once)
         runs.train_independently(config)
     return config
 

@@ -25,7 +25,7 @@ RULE = ScheduleConfig(
 def run(losses, state=None, learning_rate=1.0, **changes):
     """The states after each of the losses."""
     rule = RULE.with_changes(**changes)
-    state = state or schedule.start(learning_rate)
+    state = state or schedule.initial_state(learning_rate)
     states = []
     for loss in losses:
         state = schedule.advance(rule, state, loss)
@@ -39,7 +39,7 @@ def rates(losses, **changes):
 
 class TestLearningRate:
     def test_starts_with_the_rule_s(self):
-        assert schedule.start(1.0) == PlateauState(learning_rate=1.0)
+        assert schedule.initial_state(1.0) == PlateauState(learning_rate=1.0)
 
     def test_is_not_cut_at_the_first_look(self):
         # There is nothing yet that the average could have fallen from.

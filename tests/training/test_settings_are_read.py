@@ -9,9 +9,10 @@ import toy
 from u2net_tf import adapt, train
 from u2net_tf.config.base import Config
 from u2net_tf.config.training import AdaptConfig, TrainConfig
-from u2net_tf.models.checkpoints import save_model
-from u2net_tf.models.spec import ModelSpec, build_network
-from u2net_tf.training import loop
+from u2net_tf.models.build import build_network
+from u2net_tf.models.loading import save_model
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.training import batches
 
 # Every part of a run takes place.
 COMMON = {
@@ -80,7 +81,7 @@ def test_by_adapt(tiny_data, tmp_path, settings_read, monkeypatch):
         cases = tf.constant(domains[0].train[:2])
         return itertools.repeat({**toy.draw_batch(domains[0]), "case": cases})
 
-    monkeypatch.setattr(loop, "training_dataset", batches_of_noise)
+    monkeypatch.setattr(batches, "training_dataset", batches_of_noise)
     spec = ModelSpec(
         tiny_data.plan.select([toy.ONE.name]),
         pools=(1, 0, 1),

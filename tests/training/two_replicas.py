@@ -18,18 +18,20 @@ import tensorflow as tf  # noqa: E402
 import toy  # noqa: E402
 
 from u2net_tf.config.training import AdaptConfig, TrainConfig  # noqa: E402
-from u2net_tf.models.checkpoints import load_network, save_model  # noqa: E402
-from u2net_tf.models.spec import ModelSpec, build_network  # noqa: E402
+from u2net_tf.models.build import build_network  # noqa: E402
+from u2net_tf.models.loading import load_network, save_model  # noqa: E402
+from u2net_tf.models.spec import ModelSpec  # noqa: E402
 from u2net_tf.plan.plan_file import load_plan  # noqa: E402
 from u2net_tf.training import adaptation, runs  # noqa: E402
 from u2net_tf.training.step import Trainer  # noqa: E402
+from u2net_tf.training.strategy import make_strategy  # noqa: E402
 
 DEVICES = ("CPU:0", "CPU:1")
 
 
 def train_round_robin(out_dir, *modes):
     """Rounds in these modes; writes the losses and what the replicas end with."""
-    strategy = runs.make_strategy("mirrored")
+    strategy = make_strategy("mirrored")
     for mode in modes:
         trainer = round_robin.make_trainer(mode, strategy=strategy)
         losses = round_robin.train(trainer)
@@ -106,8 +108,8 @@ class OneOverflows(toy.ToyNetwork):
 
 
 def train_in_half_precision():
-    """A step of which one replica overflows is left out by both."""
-    strategy = runs.make_strategy("mirrored")
+    """A step of which one replica overflows is skipped by both."""
+    strategy = make_strategy("mirrored")
     with strategy.scope():
         network = OneOverflows([1], [2], dtype="mixed_float16")
         network.build()

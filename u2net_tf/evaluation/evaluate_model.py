@@ -10,7 +10,7 @@ from u2net_tf.config.inference import EvaluateConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import scoring, tables
 from u2net_tf.inference.backends import keras
-from u2net_tf.models.checkpoints import load_spec, serving
+from u2net_tf.models.loading import load_spec, models_by_domain
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.progress import Progress, silent
 
@@ -89,7 +89,7 @@ def evaluate_model(
 
 def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
     """The folder of the model and the plan of every domain to score, in order."""
-    folders = serving(config.model_dir)
+    folders = models_by_domain(config.model_dir)
     plans = {
         folder: load_spec(folder, config.windows.checkpoint).plan
         for folder in set(folders.values())

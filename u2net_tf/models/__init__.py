@@ -1,1 +1,1 @@
-"""A model: what it is, how it is built and how it lies on disk."""
+"""Models: specification, construction, checkpoints and composition."""

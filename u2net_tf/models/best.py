@@ -1,15 +1,15 @@
-"""Which checkpoint of a run is the best so far."""
+"""The criterion for the best checkpoint of a run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Literal, get_args
 
 from u2net_tf import schema
 from u2net_tf.schema import Count
 
-# As checkpoints have them.
+# Names in checkpoints.
 Measure = Literal["validation Dice", "moving average of the loss"]
 DICE, LOSS = get_args(Measure)
 
@@ -20,9 +20,9 @@ class Best:
 
     Attributes:
       step: its step.
-      measure: `DICE`, the mean over all classes that were scored on validation cases,
-        higher is better; or `LOSS`, of the training, lower is better.
-      value: of that measure.
+      measure: `DICE`, the mean over all classes scored on validation cases, of which
+        higher is better; or `LOSS`, the training loss, of which lower is better.
+      value: value of the measure.
     """
 
     step: Count
@@ -30,9 +30,9 @@ class Best:
     value: float
 
     def beats(self, other: Best | None) -> bool:
-        """Whether it takes the place of another, which came before.
+        """Whether it replaces another, earlier one.
 
-        A Dice beats any loss: a run may be validated from some epoch on, or no longer.
+        A Dice beats any loss: validation may be switched on or off during a run.
         """
         if other is None:
             return True
@@ -42,18 +42,30 @@ class Best:
         return gain > 0 if self.measure == DICE else gain < 0
 
 
-def candidate(row: Mapping[str, float], *, domains: Sequence[str]) -> Best | None:
-    """What an epoch's row of `training.csv` says of its checkpoint.
+def candidate(
+    step: int,
+    *,
+    loss_moving_average: float,
+    dice: Mapping[str, Mapping[str, float]],
+    domains: Collection[str],
+) -> Best | None:
+    """Returns why the checkpoint of an epoch may be the best; None if it may not.
 
     Args:
-      row: "step", "loss_moving_average" and, after a validation, "dice/DOMAIN/…".
-      domains: those that the run scores on validation cases, in this epoch or in
-        others; an epoch without their scores is no candidate. Not those that it scores
-        on test cases, which must not choose.
+      step: step of the checkpoint.
+      loss_moving_average: moving average of the training loss.
+      dice: domain -> class -> mean Dice, NaN where no case has one; empty without a
+        validation.
+      domains: domains that the run scores on validation cases, in this epoch or in
+        others; an epoch without their scores is no candidate. Domains that are scored
+        on test cases are not among them: test cases must not select a model.
     """
     if not domains:
-        return Best(row["step"], LOSS, row["loss_moving_average"])
-    begins = tuple(f"dice/{domain}/" for domain in domains)
-    scores = [value for name, value in row.items() if name.startswith(begins)]
-    scores = [value for value in scores if not math.isnan(value)]
-    return Best(row["step"], DICE, math.fsum(scores) / len(scores)) if scores else None
+        return Best(step, LOSS, loss_moving_average)
+    scores = [
+        score
+        for domain, by_class in dice.items()
+        for score in by_class.values()
+        if domain in domains and not math.isnan(score)
+    ]
+    return Best(step, DICE, math.fsum(scores) / len(scores)) if scores else None

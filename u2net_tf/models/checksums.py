@@ -1,4 +1,4 @@
-"""Shows that a model serves a domain as before, bit for bit."""
+"""Checksums that show whether a domain of a model is bit-identical to before."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
+from tabulate import tabulate
 
 from u2net_tf.errors import StoppedError
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks.domain_model import DomainModel
 
 
-def of_domain(spec: ModelSpec, network, domain: int) -> str:
-    """SHA-256 over what one domain computes with, and what comes out.
+def of_domain(spec: ModelSpec, network: DomainModel, domain: int) -> str:
+    """Returns the SHA-256 over a domain's variables and logits.
 
-    Over every variable that the domain reads, and over its logits of a patch of noise
-    that is always the same: 2 · 2**pools voxels along each axis. If it is the same for
-    two models on one machine, they serve this domain alike, bit for bit.
+    Over every variable that the domain reads, and over its logits of a fixed patch of
+    noise: 2 · 2**pools voxels along each axis. Two models that agree in it on one
+    machine are bit-identical for this domain.
 
     Args:
-      spec: what the network is.
+      spec: specification of the network.
       network: the network.
       domain: index of the domain.
     """
@@ -30,15 +32,15 @@ def of_domain(spec: ModelSpec, network, domain: int) -> str:
     size = [2 * 2**pools for pools in spec.pools]
     shape = (1, *size, network.num_modalities[domain])
     probe = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    # Not on a GPU, where the same sums may be taken in another order each time.
+    # Not on a GPU, where the order of summation may differ from call to call.
     with tf.device("CPU:0"):
         logits = network(tf.constant(probe), domain=domain, training=False)
     checksum.update(logits.numpy().tobytes())
     return checksum.hexdigest()
 
 
-def of_domains(spec: ModelSpec, network) -> dict[str, str]:
-    """`of_domain` of every domain, by name."""
+def of_domains(spec: ModelSpec, network: DomainModel) -> dict[str, str]:
+    """Returns `of_domain` of every domain, by name."""
     return {
         name: of_domain(spec, network, index)
         for index, name in enumerate(spec.plan.names)
@@ -46,24 +48,30 @@ def of_domains(spec: ModelSpec, network) -> dict[str, str]:
 
 
 def compare(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """A table of what the domains were and what they are now.
+    """Returns a table of the checksums of domains, before and after.
 
     Args:
       before: domain -> checksum.
       after: the same of the new model; may hold further domains.
 
     Raises:
-      StoppedError: if a domain has changed; holds the table.
+      StoppedError: if a domain has changed; the message holds the table.
     """
-    width = max(len("domain"), *map(len, before))
-    rows = [f"{'domain':{width}}  {'SHA-256 before':16}  after"]
-    for name, checksum in before.items():
-        verdict = "identical" if after[name] == checksum else "DIFFERENT"
-        rows.append(f"{name:{width}}  {checksum[:16]}  {after[name][:16]}  {verdict}")
-    rows.append(
-        "Each over all variables that the domain reads and its logits of a fixed patch."
+    rows = [
+        (
+            name,
+            checksum[:16],
+            after[name][:16],
+            "identical" if after[name] == checksum else "DIFFERENT",
+        )
+        for name, checksum in before.items()
+    ]
+    headers = ("domain", "SHA-256 before", "after", "")
+    table = tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
+    table += (
+        "\nEach over all variables that the domain reads and its logits of a fixed "
+        "patch."
     )
-    table = "\n".join(rows)
     if any(after[name] != checksum for name, checksum in before.items()):
         raise StoppedError(
             f"expected the old domains unchanged. Received: changed ones\n{table}"

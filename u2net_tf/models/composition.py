@@ -1,26 +1,38 @@
-"""Models made of models: a domain added, taken out, or merged from another model.
+"""Composes models: adds a domain, removes one, or merges those of several models.
 
-All of it is copying variables: what domains share once, what is a domain's own for each
-domain that goes along. Nothing is computed, so every bit stays as it was, and so does
-every logit: `checksums` shows it.
+Variables are copied: the shared ones once, a domain's own for each domain that is
+kept. Nothing is computed, so variables and logits stay bit-identical: `checksums` shows
+it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
 from u2net_tf.errors import InputError
-from u2net_tf.models.spec import ModelSpec, build_network
+from u2net_tf.models.build import build_network
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.plan.domains import Domain
 
 RANDOM, MEAN = "random", "mean"
 
 
+class _Source(NamedTuple):
+    """Where a domain of the composed model comes from."""
+
+    model: str
+    domain: Domain
+    variables: Sequence[keras.Variable]
+
+
 def with_domain(spec: ModelSpec, domain: Domain) -> ModelSpec:
-    """The spec with one more domain, the last.
+    """Returns the specification with one more domain, the last.
 
     Raises:
       InputError: if the model has a domain of that name.
@@ -28,7 +40,7 @@ def with_domain(spec: ModelSpec, domain: Domain) -> ModelSpec:
     if domain.name in spec.plan.names:
         raise InputError(
             "`domain`",
-            expected="one that the model does not serve",
+            expected="one that the model does not have",
             received=domain.name,
         )
     domains = (*spec.plan.domains, domain)
@@ -37,24 +49,26 @@ def with_domain(spec: ModelSpec, domain: Domain) -> ModelSpec:
     )
 
 
-def extend(spec: ModelSpec, parent, domain: Domain, *, init: str, **kwargs):
-    """A network that serves one domain more; the old ones' variables are copied.
+def extend(
+    spec: ModelSpec, parent: DomainModel, domain: Domain, *, init: str, **kwargs: Any
+) -> tuple[ModelSpec, DomainModel]:
+    """Builds a network with one additional domain; copies the variables of the others.
 
     Args:
-      spec: of the parent.
+      spec: specification of the parent.
       parent: network with its weights.
-      domain: the new one.
-      init: where the new domain's depthwise filters (or adapters) and norms in the
-        trunk start: "random" as in a new network, "mean" of the parent's domains, or
-        as those of the domain of this name. Stem, head and deep supervision always
-        start at random: they depend on the domain's modalities and classes.
-      **kwargs: of `build_network`.
+      domain: the new domain.
+      init: initial values of the new domain's depthwise filters (or adapters) and norms
+        in the trunk: "random" as in a new network, "mean" of the parent's domains, or
+        those of the domain of this name. Stem, head and deep supervision always start
+        at random: they depend on the domain's modalities and classes.
+      **kwargs: arguments of `build_network`.
 
     Returns:
-      What the network is, and the network.
+      The specification of the network, and the network.
 
     Raises:
-      InputError: if the parent serves a domain of that name, or none named `init`.
+      InputError: if the parent has a domain of that name, or none named `init`.
     """
     sources = _sources(spec, init)
     extended = with_domain(spec, domain)
@@ -63,13 +77,13 @@ def extend(spec: ModelSpec, parent, domain: Domain, *, init: str, **kwargs):
     for index in range(parent.num_domains):
         _copy(parent.domain_variables(index), network.domain_variables(index))
     if sources:
-        starts = zip(
+        initial = zip(
             *(parent.trunk_domain_variables(index) for index in sources), strict=True
         )
         new = network.trunk_domain_variables(parent.num_domains)
-        for variable, values in zip(new, starts, strict=True):
+        for variable, values in zip(new, initial, strict=True):
             arrays = [value.numpy() for value in values]
-            # Of one array, its own bits.
+            # The mean of one array has its bits.
             variable.assign(np.mean(arrays, axis=0, dtype=np.float64))
     return extended, network
 
@@ -88,24 +102,39 @@ def _sources(spec: ModelSpec, init: str) -> list[int]:
     return [spec.plan.index(init)]
 
 
-def compose(models: Mapping[str, tuple[ModelSpec, object]], remove: Sequence[str] = ()):
-    """One network of the domains of several, which share all that is shared.
+def compose(
+    models: Mapping[str, tuple[ModelSpec, DomainModel]], remove: Sequence[str] = ()
+) -> tuple[ModelSpec, DomainModel]:
+    """Builds one network of the domains of several that agree in all that is shared.
 
     Args:
-      models: name for error messages, such as the folder -> what it is, and network.
-        At least one; all but their domains must be alike, bit for bit.
+      models: name for error messages, such as the folder -> specification and network.
+        At least one; apart from their domains they must be bit-identical.
       remove: domains to leave out.
 
     Returns:
-      What the network is, and the network: the first model's domains in their order,
-      then those of the next that are not there yet, and so on.
+      The specification of the network, and the network: the first model's domains in
+      their order, then those of the next that are new, and so on.
 
     Raises:
-      InputError: if the models have not the same parent, domains of the same name
+      InputError: if the models do not have the same parent, domains of the same name
         differ, a domain to remove is in none, or none is left.
     """
-    parts = list(models.items())
-    first_name, (first_spec, first) = parts[0]
+    first_spec, first = next(iter(models.values()))
+    sources = _sources_by_domain(models, remove)
+    domains = tuple(source.domain for source in sources.values())
+    plan = dataclasses.replace(first_spec.plan, domains=domains)
+    composed = dataclasses.replace(first_spec, plan=plan)
+    network = build_network(composed)
+    _copy(first.shared_variables, network.shared_variables)
+    for index, source in enumerate(sources.values()):
+        _copy(source.variables, network.domain_variables(index))
+    return composed, network
+
+
+def _sources_by_domain(
+    models: Mapping[str, tuple[ModelSpec, DomainModel]], remove: Sequence[str]
+) -> dict[str, _Source]:
     found = {name for spec, _ in models.values() for name in spec.plan.names}
     unknown = sorted(set(remove) - found)
     if unknown:
@@ -114,38 +143,34 @@ def compose(models: Mapping[str, tuple[ModelSpec, object]], remove: Sequence[str
             expected=f"some of {', '.join(sorted(found))}",
             received=", ".join(unknown),
         )
-    chosen: dict[str, tuple[str, Domain, list]] = {}
-    for name, (spec, network) in parts:
-        _check_same_parent((first_name, first_spec, first), (name, spec, network))
+    first = next(iter(models))
+    sources: dict[str, _Source] = {}
+    for name, (spec, network) in models.items():
+        _check_same_parent(first, models[first], name, models[name])
         for index, domain in enumerate(spec.plan.domains):
             if domain.name in remove:
                 continue
             variables = network.domain_variables(index)
-            if domain.name not in chosen:
-                chosen[domain.name] = (name, domain, variables)
-                continue
-            other, known, held = chosen[domain.name]
-            if known != domain or not identical(held, variables):
+            source = sources.setdefault(domain.name, _Source(name, domain, variables))
+            if source.domain != domain or not identical(source.variables, variables):
                 raise InputError(
                     name,
-                    expected=f"the domain {domain.name} as in {other}",
+                    expected=f"the domain {domain.name} as in {source.model}",
                     received="another one of this name",
                     hint="Remove it from one of them first, with `remove`",
                 )
-    if not chosen:
+    if not sources:
         raise InputError("`remove`", expected="a domain to be left", received="none")
-    domains = tuple(domain for _, domain, _ in chosen.values())
-    plan = dataclasses.replace(first_spec.plan, domains=domains)
-    composed = dataclasses.replace(first_spec, plan=plan)
-    network = build_network(composed)
-    _copy(first.shared_variables, network.shared_variables)
-    for index, (_, _, variables) in enumerate(chosen.values()):
-        _copy(variables, network.domain_variables(index))
-    return composed, network
+    return sources
 
 
-def _check_same_parent(one, other) -> None:
-    (first_name, first_spec, first), (name, spec, network) = one, other
+def _check_same_parent(
+    first_name: str,
+    first_model: tuple[ModelSpec, DomainModel],
+    name: str,
+    model: tuple[ModelSpec, DomainModel],
+) -> None:
+    (first_spec, first), (spec, network) = first_model, model
     for field in dataclasses.fields(spec):
         wanted, got = getattr(first_spec, field.name), getattr(spec, field.name)
         if field.name != "plan" and wanted != got:
@@ -163,13 +188,15 @@ def _check_same_parent(one, other) -> None:
         )
 
 
-def _copy(sources: Sequence, targets: Sequence) -> None:
+def _copy(sources: Sequence[keras.Variable], targets: Sequence[keras.Variable]) -> None:
     for source, target in zip(sources, targets, strict=True):
         target.assign(source.numpy())
 
 
-def identical(first: Sequence, second: Sequence) -> bool:
-    """Whether two lists of variables hold the same bits."""
+def identical(
+    first: Sequence[keras.Variable], second: Sequence[keras.Variable]
+) -> bool:
+    """Whether two lists of variables are bit-identical."""
     return len(first) == len(second) and all(
         one.numpy().tobytes() == other.numpy().tobytes()
         for one, other in zip(first, second, strict=True)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its run, besides the variables."""
+"""State of a run, as a checkpoint holds it besides the variables. JSON in and out."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from u2net_tf.file_format import FileFormat
 from u2net_tf.models.best import Best
 from u2net_tf.schema import Count
 
-# A row of `training.csv`: column -> number; NaN where a mean is over nothing.
-Row: TypeAlias = dict[str, int | Annotated[float, Field(allow_inf_nan=True)]]
+# Column of `training.csv` -> number; NaN for a mean over nothing.
+Logs: TypeAlias = dict[str, int | Annotated[float, Field(allow_inf_nan=True)]]
 
 
 @schema.model
@@ -21,14 +21,14 @@ class PlateauState:
     """State of the learning-rate schedule.
 
     Attributes:
-      learning_rate: of the next epoch.
+      learning_rate: learning rate of the next epoch.
       epochs: number of epochs done.
-      moving_average: of their losses; None before the first. Of a window that is not
-        full yet, the mean of what is in it.
+      moving_average: moving average of the epochs' losses; None before the first. The
+        mean of the losses so far while a window is not full.
       reference: moving average at the last comparison; None before the first one.
       finished: whether training has ended.
-      window: losses that a windowed average is the mean of, oldest first; empty with
-        the exponential average.
+      window: losses in the window of a windowed average, oldest first; empty with the
+        exponential average.
     """
 
     learning_rate: float
@@ -44,18 +44,17 @@ class RunState:
     """State of a run after a step.
 
     Attributes:
-      step: number of steps done; 0 for a model that was not trained but composed.
+      step: number of steps done; 0 for a model that was composed, not trained.
       schedule: state of the learning-rate schedule; None for such a model.
-      row: row of `training.csv` of the last epoch; None for such a model.
+      logs: row of `training.csv` of the last epoch; None for such a model.
       invariants: what a run that resumes must have in common with this one; JSON.
       best: the best checkpoint so far; None if there is none.
-      records: hash of the records that are trained on and of the shards that they are
-        in; None if not known.
+      records: hash of the training records and of their shards; None if not known.
     """
 
     step: Count = 0
     schedule: PlateauState | None = None
-    row: Row | None = None
+    logs: Logs | None = Field(default=None, alias="row")
     invariants: dict[str, Any] = Field(default_factory=dict, alias="run")
     best: Best | None = None
     records: str | None = None
@@ -71,7 +70,7 @@ STATE = FileFormat(
 
 
 def state_to_json(state: RunState) -> str:
-    """The state as text."""
+    """Returns the state as JSON."""
     return json.dumps(STATE.to_dict(state))
 
 

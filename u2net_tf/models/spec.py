@@ -1,11 +1,11 @@
-"""What a model is: the plan it serves and the network's settings. JSON in and out."""
+"""Specification of a model: its plan and the network's settings. JSON in and out."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from u2net_tf import migrations, schema
 from u2net_tf.config.data import ResizeMethod
@@ -19,16 +19,16 @@ from u2net_tf.shards.manifest import fingerprint
 
 @schema.model
 class ModelSpec:
-    """Everything that is needed to build a network and to feed it.
+    """Everything needed to build a network and its input.
 
     Attributes:
-      plan: its domains, in the order of their indices.
+      plan: the network's domains, in the order of their indices.
       pools: how often the network halves z, y, x.
       base_channels: channels at full resolution.
       adapter: "separable", "series", "parallel" or "none".
       second_up_conv: "full", "pointwise" or None for the adapter's own.
       patch_size: the network's patch z, y, x, to which each domain's patch is resized;
-        None where the domain's own is taken as it is.
+        None if patches keep the domain's own size.
       resize_method: "linear" or "cubic".
     """
 
@@ -41,7 +41,7 @@ class ModelSpec:
     resize_method: ResizeMethod = "linear"
 
     def network_patch_size(self, domain: int) -> tuple[int, int, int]:
-        """What the network sees of a domain: z, y, x."""
+        """Size of the network's patches of a domain: z, y, x."""
         return self.patch_size or self.plan.domains[domain].patch_size
 
 
@@ -57,11 +57,11 @@ MODEL = FileFormat(
 def common_pools(
     plan: Plan, pools: tuple[int, int, int] | None
 ) -> tuple[int, int, int]:
-    """How often a network of all domains of a plan halves z, y, x.
+    """Returns how often a network of all domains of a plan halves z, y, x.
 
     Args:
-      plan: its domains.
-      pools: those wanted; the domains' own, where they agree, if None.
+      plan: plan of the domains.
+      pools: the numbers to use; those of the domains, which must agree, if None.
 
     Raises:
       InputError: if no axis is halved, or the domains do not agree.
@@ -85,10 +85,10 @@ def common_pools(
 
 
 def check_patches(spec: ModelSpec, names: Sequence[str] = ()) -> None:
-    """Checks that the network can halve its patches as often as it must.
+    """Checks that patch sizes are divisible by 2**pools.
 
     Args:
-      spec: what the network is.
+      spec: specification of the network.
       names: domains to check; all if empty.
 
     Raises:
@@ -105,30 +105,8 @@ def check_patches(spec: ModelSpec, names: Sequence[str] = ()) -> None:
             )
 
 
-def build_network(spec: ModelSpec, **kwargs: Any):
-    """A network with all its variables, randomly initialized.
-
-    Args:
-      spec: what to build.
-      **kwargs: `name`, `dtype` and `gradient_checkpointing` of the model.
-    """
-    from u2net_tf.networks.u2net import U2Net
-
-    network = U2Net(
-        [domain.num_modalities for domain in spec.plan.domains],
-        [domain.num_classes for domain in spec.plan.domains],
-        pools=spec.pools,
-        base_channels=spec.base_channels,
-        adapter=spec.adapter,
-        second_up_conv=spec.second_up_conv,
-        **kwargs,
-    )
-    network.build()
-    return network
-
-
 def spec_to_json(spec: ModelSpec) -> str:
-    """The spec as text."""
+    """Returns the specification as JSON."""
     return json.dumps(MODEL.to_dict(spec))
 
 
@@ -136,8 +114,8 @@ def spec_from_json(text: str, source: object) -> ModelSpec:
     """Reads what `spec_to_json` wrote, in this version or an earlier one.
 
     Args:
-      text: what it wrote.
-      source: names the checkpoint in errors.
+      text: JSON.
+      source: name of the checkpoint, for errors.
 
     Raises:
       InputError: if the text is damaged or a later version's.
@@ -145,16 +123,17 @@ def spec_from_json(text: str, source: object) -> ModelSpec:
     return MODEL.from_text(text, source)
 
 
-# Fields of a domain that its fingerprint covers, and others that training depends on.
-_OF_VOXELS = ("modalities", "labels", "spacing_mm", "preprocessing")
-_COMPARED = ("patch_size", "batch_size", "mirror_axes", *SPLITS)
+# Fields of a domain that its shards' fingerprint covers, and others that training
+# depends on.
+_IN_SHARDS = ("modalities", "labels", "spacing_mm", "preprocessing")
+_IN_TRAINING = ("patch_size", "batch_size", "mirror_axes", *SPLITS)
 
 
 def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
-    """Checks that two specs agree in all that training depends on.
+    """Checks that two specifications agree in all that training depends on.
 
     Raises:
-      InputError: says in what they do not; its place is empty.
+      InputError: names what differs; its place is empty.
     """
     if expected.plan.names != found.plan.names:
         _refuse("domains", expected.plan.names, found.plan.names)
@@ -165,11 +144,11 @@ def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
     pairs = zip(expected.plan.domains, found.plan.domains, strict=True)
     for one, other in pairs:
         if fingerprint(one) != fingerprint(other) or any(
-            getattr(one, name) != getattr(other, name) for name in _COMPARED
+            getattr(one, name) != getattr(other, name) for name in _IN_TRAINING
         ):
             differing = [
                 name
-                for name in (*_OF_VOXELS, *_COMPARED)
+                for name in (*_IN_SHARDS, *_IN_TRAINING)
                 if getattr(one, name) != getattr(other, name)
             ]
             raise InputError(

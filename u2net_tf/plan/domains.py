@@ -238,7 +238,7 @@ class Domain:
         )
 
     @property
-    def watched_split(self) -> str:
+    def monitored_split(self) -> str:
         """The split that training scores: validation, or test where that is empty."""
         return "validation" if self.validation else "test"
 

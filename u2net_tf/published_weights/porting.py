@@ -12,8 +12,9 @@ import pathlib
 from typing import Any, NamedTuple
 
 from u2net_tf.errors import InputError
-from u2net_tf.models.checkpoints import check_free, save_model
-from u2net_tf.models.spec import ModelSpec, build_network, check_patches
+from u2net_tf.models.build import build_network
+from u2net_tf.models.loading import require_no_model, save_model
+from u2net_tf.models.spec import ModelSpec, check_patches
 from u2net_tf.published_weights.structure import contradictions, read_structure
 from u2net_tf.published_weights.torch_files import read_published
 from u2net_tf.published_weights.variables import load_published_weights
@@ -54,7 +55,7 @@ def port(
     """
     path = pathlib.Path(weights)
     check_patches(spec)
-    check_free(model_dir)
+    require_no_model(model_dir)
     params, notes = read_published(path)
     try:
         found = contradictions(read_structure(params), spec)

@@ -1,1 +1,1 @@
-"""The training loop and what it keeps."""
+"""Training: steps, optimizer, schedule, runs and their logs."""

@@ -13,8 +13,29 @@ import tensorflow as tf
 EPSILON = 1e-8
 
 
+class AdamState(NamedTuple):
+    """The variables that a step of `TorchAdam` changes.
+
+    A `tf.function` can take it as an argument, so that optimizers of variables of the
+    same shapes share one trace.
+
+    Attributes:
+      trained: the trained variables.
+      momentums: first moment of each of them.
+      velocities: second moment of each of them.
+      iterations: scalar int64, number of steps taken.
+      learning_rate: scalar float32.
+    """
+
+    trained: tuple[tf.Variable, ...]
+    momentums: tuple[tf.Variable, ...]
+    velocities: tuple[tf.Variable, ...]
+    iterations: tf.Variable
+    learning_rate: tf.Variable
+
+
 class _Factors(NamedTuple):
-    """What a step multiplies with, the same for all variables; scalars."""
+    """Scalars that enter the update of every variable."""
 
     learning_rate: tf.Tensor
     epsilon: tf.Tensor
@@ -33,15 +54,16 @@ class TorchAdam(keras.optimizers.Adam):
     TensorFlow's fused operation: a network has hundreds of variables, and most of the
     operations of its step used to be Adam's.
 
-    Its variables are those of Keras' Adam. Of Keras'
-    private names it uses `_momentums`, `_velocities` and `_trainable_variables`.
+    Its variables are those of Keras' Adam. Of Keras' private names it uses
+    `_momentums`, `_velocities` and `_trainable_variables`.
 
     Args:
-      learning_rate: of Adam.
-      l2_factor: what of a variable is added to its gradient, not decoupled.
-      beta_1, beta_2: decay of the first and second moment.
+      learning_rate: initial learning rate.
+      l2_factor: multiple of a variable that is added to its gradient; not decoupled.
+      beta_1: decay of the first moment.
+      beta_2: decay of the second moment.
       epsilon: added to the root of the corrected second moment.
-      name: of its variables.
+      name: name of the optimizer's variables.
 
     Reference: Kingma and Ba, Adam, ICLR 2015, section 2, the last remark there.
     """
@@ -70,7 +92,7 @@ class TorchAdam(keras.optimizers.Adam):
 
         Args:
           grads: a gradient for each variable that the optimizer was built with, in
-            their order; those of the replicas are added up.
+            their order; those of the replicas are summed.
           trainable_variables: these variables, if given.
 
         Raises:
@@ -84,35 +106,53 @@ class TorchAdam(keras.optimizers.Adam):
                 "`trainable_variables` must be those that the optimizer was built "
                 f"with. Received: trainable_variables={trainable_variables}"
             )
-        if not variables:
+        self.update_state(self.state(), grads)
+
+    def state(self) -> AdamState:
+        """The optimizer's variables and those that it trains."""
+        return AdamState(
+            trained=tuple(variable.value for variable in self._trainable_variables),
+            momentums=tuple(variable.value for variable in self._momentums),
+            velocities=tuple(variable.value for variable in self._velocities),
+            iterations=self.iterations.value,
+            learning_rate=self.learning_rate.value,
+        )
+
+    def update_state(self, state: AdamState, grads: Sequence[tf.Tensor]) -> None:
+        """Takes a step with this optimizer's settings and the variables of `state`.
+
+        Args:
+          state: of this optimizer, or of another one whose variables have the same
+            shapes; nothing else is changed.
+          grads: as of `apply`.
+        """
+        if not state.trained:
             return
-        slots = [
-            (variable.value, mean.value, square.value)
-            for variable, mean, square in zip(
-                variables, self._momentums, self._velocities, strict=True
-            )
-        ]
         strategy = tf.distribute.get_strategy()
         if strategy.num_replicas_in_sync > 1:
             grads = tf.distribute.get_replica_context().all_reduce(
                 tf.distribute.ReduceOp.SUM, list(grads)
             )
 
-        def update_all(strategy, gradients, factors):
-            for (variable, mean, square), gradient in zip(
-                slots, gradients, strict=True
+        def update_all(
+            strategy: tf.distribute.Strategy,
+            gradients: Sequence[tf.Tensor],
+            factors: _Factors,
+        ) -> None:
+            for variable, momentum, velocity, gradient in zip(
+                state.trained, state.momentums, state.velocities, gradients, strict=True
             ):
                 strategy.extended.update(
                     variable,
                     self._update,
-                    args=(mean, square, gradient, factors),
+                    args=(momentum, velocity, gradient, factors),
                     group=False,
                 )
 
         tf.__internal__.distribute.interim.maybe_merge_call(
-            update_all, strategy, list(grads), self._factors(variables[0].dtype)
+            update_all, strategy, list(grads), self._factors(state)
         )
-        self.iterations.value.assign_add(1)
+        state.iterations.assign_add(1)
 
     def variables_by_path(self, names: Mapping[int, str]) -> dict[str, keras.Variable]:
         """Returns path -> variable; checkpoints hold variables under these paths.
@@ -129,17 +169,18 @@ class TorchAdam(keras.optimizers.Adam):
                 found[f"{slot}/{names[id(trained)]}"] = variable
         return found
 
-    def _factors(self, dtype: str) -> _Factors:
+    def _factors(self, state: AdamState) -> _Factors:
         """The factors of the next step.
 
         In float64, because 1 - 0.999 has a relative error of 1e-5 in float32; and
         with the decays as the operation will see them.
         """
-        step = tf.cast(self.iterations.value + 1, tf.float64)
+        dtype = tf.as_dtype(state.trained[0].dtype).as_numpy_dtype
+        step = tf.cast(state.iterations + 1, tf.float64)
         beta_1, beta_2 = np.array([self.beta_1, self.beta_2], dtype).astype(np.float64)
         correction_1 = 1.0 - tf.pow(beta_1, step)
         correction_2 = tf.sqrt(1.0 - tf.pow(beta_2, step))
-        learning_rate = tf.cast(self.learning_rate.value, tf.float64)
+        learning_rate = tf.cast(state.learning_rate, tf.float64)
         factors = _Factors(
             learning_rate=learning_rate * correction_2 / correction_1,
             epsilon=self.epsilon * correction_2,
@@ -150,14 +191,21 @@ class TorchAdam(keras.optimizers.Adam):
         )
         return _Factors(*(tf.cast(factor, dtype) for factor in factors))
 
-    def _update(self, variable, mean, square, gradient, factors) -> None:
+    def _update(
+        self,
+        variable: tf.Variable,
+        momentum: tf.Variable,
+        velocity: tf.Variable,
+        gradient: tf.Tensor,
+        factors: _Factors,
+    ) -> None:
         """Changes one replica's copy of a variable and its moments."""
         if self.l2_factor:
             gradient += factors.weight_decay * variable
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=mean.handle,
-            v=square.handle,
+            m=momentum.handle,
+            v=velocity.handle,
             # The operation would correct the bias by these, once more.
             beta1_power=factors.zero,
             beta2_power=factors.zero,

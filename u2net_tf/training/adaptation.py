@@ -1,7 +1,7 @@
-"""A new domain for a trained network, with the old ones left bit for bit as they were.
+"""Adds a domain to a trained network; the old domains stay bit-identical.
 
-What domains share is frozen; the new domain's stem, head, deep supervision, adapters
-and norms are added and trained, and nothing else is.
+The shared variables are frozen; the new domain's stem, head, deep supervision, adapters
+and norms are added and trained, and nothing else.
 """
 
 from __future__ import annotations
@@ -16,21 +16,24 @@ from absl import logging
 from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
-from u2net_tf.models.checkpoints import load_network
+from u2net_tf.models.loading import load_network
+from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
 from u2net_tf.training import runs
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
+from u2net_tf.training.strategy import make_strategy
+from u2net_tf.training.training_data import check_sizes, load_training_data
 from u2net_tf.wording import quantity
 
 
 class Adapted(NamedTuple):
-    """What `adapt` did.
+    """Result of `adapt`.
 
     Attributes:
-      run: the training of the new domain.
-      checksums: table of the checksums of each old domain, of the parent and of the
-        model as it was saved and loaded again; they are equal.
+      run: the training run of the new domain.
+      checksums: table of the checksums of each old domain, in the parent and in the
+        saved model; they are equal.
     """
 
     run: Run
@@ -38,13 +41,13 @@ class Adapted(NamedTuple):
 
 
 def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
-    """Adds a domain to a model and trains what is the domain's own.
+    """Adds a domain to a model and trains the domain's own variables.
 
-    The network's patch and how patches are resized are the parent's.
+    The network's patch size and the resizing of patches are the parent's.
 
     Args:
-      config: what to add and how to train it.
-      progress: as for `Run`.
+      config: settings of the run.
+      progress: as of `Run`.
 
     Raises:
       InputError: if model, data and settings contradict each other.
@@ -53,39 +56,25 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
     Reference: 3D U²-Net, section 3, "Adapting to a new domain".
     """
     started = time.monotonic()
+    strategy = make_strategy(config.compute.distribution)
     parent_spec, parent, checkpoint = load_network(config.from_)
-    model_dir = config.run.model_dir
-    parent_dir = pathlib.Path(config.from_).resolve()
-    if pathlib.Path(model_dir).resolve().is_relative_to(parent_dir):
-        raise InputError(
-            "`model_dir`",
-            expected="a folder outside of `from`",
-            received=model_dir,
-        )
-    plan, manifests = runs.load_training_data(config.data, [config.domain])
+    _require_outside(config.from_, config.run.model_dir)
+    plan, manifests = load_training_data(config.data, [config.domain])
     (new,) = plan.domains
     config = config.with_changes(
         patch_size=parent_spec.patch_size, resize_method=parent_spec.resize_method
     )
-    strategy = runs.make_strategy(config.compute.distribution)
     spec = composition.with_domain(parent_spec, new)
-    runs.check_sizes(spec, [new], config.data, strategy)
+    check_sizes(spec, [new], config.data, strategy)
     keras.utils.set_random_seed(config.data.seed)
+    options = runs.network_options(config.compute)
     with strategy.scope():
         spec, network = composition.extend(
-            parent_spec,
-            parent,
-            new,
-            init=config.init,
-            **runs.network_options(config.compute),
+            parent_spec, parent, new, init=config.init, **options
         )
     before = checksums.of_domains(parent_spec, parent)
-    logging.info(
-        "added %s to the %s of %s",
-        new.name,
-        quantity(len(before), "domain"),
-        checkpoint,
-    )
+    old = quantity(len(before), "domain")
+    logging.info("added %s to the %s of %s", new.name, old, checkpoint)
     trainer = Trainer(
         network,
         strategy=strategy,
@@ -95,19 +84,29 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
     )
     identity = {"init": config.init}
     run = Run(trainer, spec, manifests, config, identity, progress=progress)
-    if run.restore() and not _frozen_alike(parent, network):
+    if run.restore() and not _have_same_frozen_variables(parent, network):
         raise InputError(
             "`from`",
-            expected=f"the parent of the model in {model_dir}",
+            expected=f"the parent of the model in {run.model_dir}",
             received=f"another model, {checkpoint}",
         )
     runs.finish(run, config, started=started)
-    saved_spec, saved, _ = load_network(model_dir)
+    saved_spec, saved, _ = load_network(run.model_dir)
     after = checksums.of_domains(saved_spec, saved)
     return Adapted(run, checksums.compare(before, after))
 
 
-def _frozen_alike(parent, network) -> bool:
+def _require_outside(parent_dir: str, model_dir: str) -> None:
+    parent = pathlib.Path(parent_dir).resolve()
+    if pathlib.Path(model_dir).resolve().is_relative_to(parent):
+        raise InputError(
+            "`model_dir`",
+            expected="a folder outside the `from` folder",
+            received=model_dir,
+        )
+
+
+def _have_same_frozen_variables(parent: DomainModel, network: DomainModel) -> bool:
     pairs = [(parent.shared_variables, network.shared_variables)]
     for index in range(parent.num_domains):
         pairs.append((parent.domain_variables(index), network.domain_variables(index)))

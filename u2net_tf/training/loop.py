@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,17 +17,18 @@ from u2net_tf.config.training import RunningConfig
 from u2net_tf.errors import StoppedError
 from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
-from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.models import best
 from u2net_tf.models.checkpoints import Checkpoints
-from u2net_tf.models.run_state import RunState
+from u2net_tf.models.run_state import Logs, RunState
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.progress import Progress, silent
-from u2net_tf.shards import reading
 from u2net_tf.shards.manifest import Manifest
 from u2net_tf.training import schedule
-from u2net_tf.training.monitor import Monitor
+from u2net_tf.training.batches import Batch, TrainingBatches
+from u2net_tf.training.epoch_metrics import EpochMetrics, EpochTotals
+from u2net_tf.training.monitor import Monitor, to_logs
 from u2net_tf.training.step import Trainer
+from u2net_tf.training.training_data import hash_records
 from u2net_tf.training.validation import validate
 from u2net_tf.wording import quantity
 
@@ -39,17 +38,19 @@ class Run:
 
     Args:
       trainer: takes the steps; says which domains are trained.
-      spec: what the network is.
-      manifests: of the trained domains' shards, in the order of `trainer.domains`.
+      spec: specification of the network.
+      manifests: manifests of the trained domains' shards, in the order of
+        `trainer.domains`.
       config: settings of the run.
-      identity: what else a run that goes on must have in common with this one.
-      progress: shows how many steps of an epoch are done.
+      identity: further settings that a run must have in common with the one that it
+        resumes.
+      progress: shows the number of steps done in an epoch.
 
     Attributes:
       model_dir: the run's folder.
-      step: steps done.
-      state: where the schedule stands.
-      minutes: how long `runs.finish` has trained in this process.
+      step: number of steps done.
+      state: state of the schedule.
+      minutes: duration of this process's part of the run; `runs.finish` sets it.
     """
 
     def __init__(
@@ -68,8 +69,7 @@ class Run:
         )
         self._manifests = manifests
         self._data = config.data
-        self._training_cases = [frozenset(d.train) for d in self._plan.domains]
-        self._records = self._hash_records()
+        self._records = hash_records(self._plan, manifests)
         self._rule = config.schedule
         self._settings = config.run
         self._checkpoints = Checkpoints(
@@ -92,15 +92,14 @@ class Run:
         self._progress = progress
         self.model_dir = pathlib.Path(config.run.model_dir)
         self.minutes = 0.0
-        self._batches: Iterator | None = None
+        self._batches: TrainingBatches | None = None
         self.step = 0
-        self.state = schedule.start(config.optimizer.learning_rate)
-        self._last_row: dict[str, float] | None = None
-        # Steps left out so far, for float16.
-        self._left_out = 0
+        self.state = schedule.initial_state(config.optimizer.learning_rate)
+        self._last_logs: Logs | None = None
+        self._skipped_steps = 0
 
     def log_devices(self) -> None:
-        """Tells what is trained and on what."""
+        """Logs the number of trained parameters, and the devices."""
         trained, held = (
             f"{sum(variable.shape.num_elements() for variable in variables):,}"
             for variables in (
@@ -125,196 +124,184 @@ class Run:
           InputError: if the folder holds a checkpoint of another model.
         """
         saved = self._checkpoints.restore()
-        if saved is not None:
-            self._warn_of_other_records(saved.records)
-            self._last_row = saved.row
-            self.step = saved.step
-            self.state = schedule.resumed(self._rule, saved.schedule)
-            logging.info(
-                "resuming from step %d (epoch %d), learning rate %.2g",
-                self.step,
-                self.state.epochs,
-                self.state.learning_rate,
+        if saved is None:
+            return False
+        if saved.records not in (None, self._records):
+            logging.warning(
+                "%s: the shards are not those that this run was trained on before: its "
+                "result will differ from that of an uninterrupted run",
+                self._data.data_dir,
             )
-            if self._trainer.loss_scale is not None:
-                self._left_out = int(self._trainer.loss_scale.steps_left_out.numpy())
-        return saved is not None
+        self._last_logs = saved.logs
+        self.step = saved.step
+        if saved.schedule is not None:
+            self.state = schedule.resumed(self._rule, saved.schedule)
+        logging.info(
+            "resuming from step %d (epoch %d), learning rate %.2g",
+            self.step,
+            self.state.epochs,
+            self.state.learning_rate,
+        )
+        self._skipped_steps = self._trainer.skipped_steps()
+        return True
 
     def open_input(self) -> None:
-        """Builds the input pipeline, from the step that was restored on.
+        """Builds the input pipeline, starting at the restored step.
 
         Nothing is written, so that a run that is refused here leaves no folder behind.
 
         Raises:
-          InputError: if there are no training cases, a shard is missing or the
-            augmentation cannot be done.
+          InputError: as of `TrainingBatches`.
         """
-        self._batches = self._make_batches() if not self._ended() else iter(())
+        if not self._ended():
+            self._opened_input()
 
     def train(self) -> None:
-        """Trains from where it stands until the schedule or `max_epochs` ends it.
+        """Trains until the schedule or `max_epochs` ends the run.
 
         Raises:
           StoppedError: if the loss or a variable is not finite.
           InputError: if a shard cannot be read.
         """
-        if self._batches is None:
-            self.open_input()
         monitor = Monitor(self._settings.model_dir, self._plan, first_step=self.step)
-        if self._last_row is not None and monitor.last_step < self.step:
-            # The run was killed between saving the epoch and writing its row.
-            monitor.write(self._last_row)
+        if self._last_logs is not None and monitor.last_step < self.step:
+            # The run was killed between saving the epoch and logging it.
+            monitor.write(self._last_logs)
         self._trainer.set_learning_rate(self.state.learning_rate)
         while not self._ended():
-            row = self._run_epoch(self._batches)
-            self._save(row)
-            monitor.write(row)
+            metrics = self._run_epoch(self._opened_input())
+            logs = to_logs(metrics)
+            self._save(metrics, logs)
+            monitor.write(logs)
             self._trainer.set_learning_rate(self.state.learning_rate)
         monitor.close()
 
-    def _save(self, row: dict[str, float]) -> None:
-        state = RunState(
-            step=self.step, schedule=self.state, row=row, records=self._records
-        )
-        watched = [
-            domain.name
-            for domain in self._plan.domains
-            if self._settings.validate_every_epochs
-            and domain.watched_split == "validation"
-        ]
-        self._checkpoints.save(state, best.candidate(row, domains=watched))
-
-    def _hash_records(self) -> str:
-        """Hash of the records that are trained on, and of their order on disk."""
-        rows = [
-            [domain.name, entry.shard, entry.case, entry.checksum]
-            for domain, manifest in zip(
-                self._plan.domains, self._manifests, strict=True
+    def _opened_input(self) -> TrainingBatches:
+        if self._batches is None:
+            self._batches = TrainingBatches(
+                self._plan,
+                self._manifests,
+                self._data,
+                self._trainer.strategy,
+                first_step=self.step,
             )
-            for entry in manifest.entries(domain.train)
-        ]
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-    def _warn_of_other_records(self, before: str | None) -> None:
-        if before not in (None, self._records):
-            logging.warning(
-                "%s: the shards are not those that this run was trained on before: it "
-                "will not end as it would have with them",
-                self._data.data_dir,
-            )
+        return self._batches
 
     def _ended(self) -> bool:
         limit = self._settings.max_epochs
         return self.state.finished or (limit > 0 and self.state.epochs >= limit)
 
-    def _make_batches(self) -> Iterator:
-        dataset = training_dataset(
-            self._plan.domains,
-            self._manifests,
-            self._data,
-            first_step=self.step,
-        )
-        strategy = self._trainer.strategy
-        if strategy.num_replicas_in_sync > 1:
-            # Names of cases are strings and cannot go to a GPU.
-            options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
-            dataset = strategy.experimental_distribute_dataset(dataset, options)
-        return iter(dataset)
-
-    def _run_epoch(self, batches: Iterator) -> dict[str, float]:
-        """Runs one epoch and returns its row of `training.csv`."""
-        names = self._plan.names
-        losses: dict[str, list[float]] = {name: [] for name in names}
-        waited = busy = 0.0
-        left_out = self._left_out
-        epoch = self.state.epochs + 1
-        label = f"epoch {epoch}" + (
-            f" of {self._settings.max_epochs}" if self._settings.max_epochs else ""
-        )
+    def _run_epoch(self, batches: TrainingBatches) -> EpochMetrics:
+        epoch, rate = self.state.epochs + 1, self.state.learning_rate
+        limit = self._settings.max_epochs
+        label = f"epoch {epoch} of {limit}" if limit else f"epoch {epoch}"
+        skipped_before = self._skipped_steps
+        totals = EpochTotals(self._plan.names)
         steps = self._progress(
             range(self._settings.steps_per_epoch), label, unit="step"
         )
         for _ in steps:
-            started = time.perf_counter()
-            with reading.reading(self._data.data_dir, self._manifests):
-                batch = next(batches)
-            received = time.perf_counter()
-            turn = self.step % len(names)
-            reading.check_cases(
-                self._data.data_dir,
-                names[turn],
-                self._cases(batch),
-                self._training_cases[turn],
-            )
-            loss = self._trainer.step(self._trainer.domains[turn], batch)
-            busy += time.perf_counter() - received
-            waited += received - started
-            self.step += 1
-            self._check_loss(loss, names[turn], batch)
-            losses[names[turn]].append(loss)
+            loss = self._take_step(batches, totals)
             steps.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        mean = float(np.mean([loss for values in losses.values() for loss in values]))
-        rate = self.state.learning_rate
-        self.state = schedule.advance(self._rule, self.state, mean)
+        self.state = schedule.advance(self._rule, self.state, totals.loss())
         self._check_variables()
-        row = {
-            "epoch": epoch,
-            "step": self.step,
-            "loss": mean,
-            "loss_moving_average": self.state.moving_average,
-            "learning_rate": rate,
-            "seconds_per_step": (waited + busy) / self._settings.steps_per_epoch,
-            "input_wait_share": waited / (waited + busy),
-        }
-        if self._trainer.loss_scale is not None:
-            row["steps_left_out"] = self._left_out - left_out
-        for name, values in losses.items():
-            row[f"loss/{name}"] = float(np.mean(values)) if values else math.nan
-        every = self._settings.validate_every_epochs
-        if every and epoch % every == 0:
-            row |= validate(
-                self._predictor,
-                dict(zip(self._trainer.domains, self._manifests, strict=True)),
-                data_dir=self._data.data_dir,
-                num_cases=self._settings.eval_cases,
-            )
-        logging.info("%s: %s", label, _sentence(row))
-        return row
+        is_scaled = self._trainer.loss_scale is not None
+        # After an epoch there is one.
+        assert self.state.moving_average is not None
+        metrics = EpochMetrics(
+            epoch=epoch,
+            step=self.step,
+            loss=totals.loss(),
+            loss_moving_average=self.state.moving_average,
+            learning_rate=rate,
+            seconds_per_step=totals.seconds_per_step(),
+            input_wait_share=totals.input_wait_share(),
+            loss_by_domain=totals.loss_by_domain(),
+            skipped_steps=self._skipped_steps - skipped_before if is_scaled else None,
+            dice=self._validate(epoch),
+        )
+        logging.info("%s: %s", label, metrics.summary())
+        return metrics
 
-    def _check_loss(self, loss: float, domain: str, batch) -> None:
+    def _take_step(self, batches: TrainingBatches, totals: EpochTotals) -> float:
+        """Takes a step and returns its loss."""
+        started = time.perf_counter()
+        batch = batches.read()
+        received = time.perf_counter()
+        turn = self.step % len(self._plan.domains)
+        batches.check(batch, turn)
+        loss = self._trainer.step(self._trainer.domains[turn], batch)
+        computed = time.perf_counter()
+        self.step += 1
+        self._check_loss(loss, turn, batches, batch)
+        totals.add(
+            self._plan.names[turn],
+            loss,
+            seconds_waiting=received - started,
+            seconds_computing=computed - received,
+        )
+        return loss
+
+    def _validate(self, epoch: int) -> dict[str, dict[str, float]]:
+        every = self._settings.validate_every_epochs
+        if not every or epoch % every:
+            return {}
+        return validate(
+            self._predictor,
+            dict(zip(self._trainer.domains, self._manifests, strict=True)),
+            data_dir=self._data.data_dir,
+            num_cases=self._settings.eval_cases,
+        )
+
+    def _save(self, metrics: EpochMetrics, logs: Logs) -> None:
+        state = RunState(
+            step=self.step, schedule=self.state, logs=logs, records=self._records
+        )
+        validated = [
+            domain.name
+            for domain in self._plan.domains
+            if self._settings.validate_every_epochs
+            and domain.monitored_split == "validation"
+        ]
+        candidate = best.candidate(
+            self.step,
+            loss_moving_average=metrics.loss_moving_average,
+            dice=metrics.dice,
+            domains=validated,
+        )
+        self._checkpoints.save(state, candidate)
+
+    def _check_loss(
+        self, loss: float, turn: int, batches: TrainingBatches, batch: Batch
+    ) -> None:
+        domain = self._plan.names[turn]
         if not math.isfinite(loss):
             raise StoppedError(
                 f"step {self.step}: expected a finite loss and gradient. Received: "
-                f"{loss} in domain {domain}, cases {self._listed(batch)}; "
-                f"{self._what_is_kept()}"
+                f"{loss} in domain {domain}, cases "
+                f"{', '.join(batches.cases_of(batch))}; {self._what_is_kept()}"
             )
-        scale = self._trainer.loss_scale
-        if scale is None or int(scale.steps_left_out.numpy()) == self._left_out:
-            return
-        self._left_out = int(scale.steps_left_out.numpy())
-        logging.info(
-            "step %d left out: a gradient of domain %s, cases %s, overflows in "
-            "float16; the loss is now scaled by %g",
-            self.step,
-            domain,
-            self._listed(batch),
-            scale.value.numpy(),
-        )
-
-    def _listed(self, batch) -> str:
-        return ", ".join(sorted(self._cases(batch)))
-
-    def _cases(self, batch) -> set[str]:
-        local = self._trainer.strategy.experimental_local_results(batch["case"])
-        return {case.decode() for part in local for case in part.numpy()}
+        skipped, scale = self._trainer.skipped_steps(), self._trainer.loss_scale
+        if scale is not None and skipped != self._skipped_steps:
+            logging.info(
+                "step %d skipped: a gradient of domain %s, cases %s, overflowed in "
+                "float16; the loss is now scaled by %g",
+                self.step,
+                domain,
+                ", ".join(batches.cases_of(batch)),
+                scale.value.numpy(),
+            )
+        self._skipped_steps = skipped
 
     def _check_variables(self) -> None:
         """A gradient that is not finite shows in the variables, not yet in the loss."""
         for variable in self._trainer.network.trainable_variables:
             if not np.isfinite(variable.numpy()).all():
+                # Without Keras' name of the network.
+                layer = variable.path.partition("/")[2] or variable.path
                 raise StoppedError(
                     f"step {self.step}: expected finite variables. Received: others "
-                    f"in the layer {_layer(variable)}; {self._what_is_kept()}"
+                    f"in the layer {layer}; {self._what_is_kept()}"
                 )
 
     def _what_is_kept(self) -> str:
@@ -322,23 +309,3 @@ class Run:
         if self._checkpoints.newest() is None:
             return f"there is no checkpoint in {folder} yet"
         return f"the last good checkpoint in {folder} is kept"
-
-
-def _layer(variable) -> str:
-    """Where a variable stands, without Keras's name for the network."""
-    return variable.path.partition("/")[2] or variable.path
-
-
-def _sentence(row: dict[str, float]) -> str:
-    text = (
-        f"step {row['step']}, loss {row['loss']:.4f} (moving average "
-        f"{row['loss_moving_average']:.4f}), learning rate {row['learning_rate']:.2g}, "
-        f"{row['seconds_per_step']:.2f} s per step, "
-        f"{100 * row['input_wait_share']:.0f} % of it waiting for data"
-    )
-    scores = [
-        f"{key.removeprefix('dice/')} {value:.3f}"
-        for key, value in row.items()
-        if key.startswith("dice/")
-    ]
-    return text + (f"; Dice: {', '.join(scores)}" if scores else "")

@@ -1,9 +1,9 @@
-"""Loss scaling: keeps small gradients alive in float16.
+"""Dynamic loss scaling, which keeps small gradients from underflowing in float16.
 
-A gradient below 6e-8 is 0 in float16. So the loss is multiplied by a large number
-before it is differentiated, and the gradients are divided by it afterwards. The number
-is as large as it may be: it is halved whenever a gradient overflows, and that step is
-left out; it is doubled after many steps without.
+A gradient below 6e-8 is 0 in float16. So the loss is multiplied by a large scale before
+it is differentiated, and the gradients are divided by it afterwards. The scale is as
+large as possible: it is halved whenever a gradient overflows, and that step is skipped;
+it is doubled after many steps without an overflow.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from __future__ import annotations
 import tensorflow as tf
 
 INITIAL_LOSS_SCALE = 2.0**15
-# Halving ends here: what still overflows would do so without scaling.
+# Halving ends here: a gradient that still overflows would do so without scaling.
 MIN_LOSS_SCALE = 1.0
 GROWTH_STEPS = 2000
 
 
 class LossScale(tf.Module):
-    """The number and when it changes. Make it under the strategy's scope.
+    """The scale and its updates. Make it under the strategy's scope.
 
     Attributes:
-      value: scalar float32 variable, what the loss is multiplied by.
+      value: scalar float32 variable, the scale.
       finite_steps: scalar int64 variable, steps since the last change.
-      steps_left_out: scalar int64 variable, steps so far whose gradients overflowed.
+      skipped_steps: scalar int64 variable, steps so far whose gradients overflowed.
 
     Reference: Micikevicius et al., Mixed precision training, ICLR 2018, section 3.2.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(name="loss_scale")
         options = {
             "trainable": False,
@@ -35,18 +35,18 @@ class LossScale(tf.Module):
         }
         self.value = tf.Variable(INITIAL_LOSS_SCALE, dtype=tf.float32, **options)
         self.finite_steps = tf.Variable(0, dtype=tf.int64, **options)
-        self.steps_left_out = tf.Variable(0, dtype=tf.int64, **options)
+        self.skipped_steps = tf.Variable(0, dtype=tf.int64, **options)
 
     def variables_by_path(self) -> dict[str, tf.Variable]:
         """Returns path -> variable; checkpoints hold variables under these paths."""
         return {
             "value": self.value,
             "finite_steps": self.finite_steps,
-            "steps_left_out": self.steps_left_out,
+            "steps_left_out": self.skipped_steps,
         }
 
     def update(self, finite: tf.Tensor) -> None:
-        """Counts a step. Call it across replicas.
+        """Updates the scale after a step. Call it in cross-replica context.
 
         Args:
           finite: scalar bool, whether all gradients of the step were finite.
@@ -58,5 +58,5 @@ class LossScale(tf.Module):
         # Doubling must not end in infinity, where everything would overflow.
         up = tf.where(tf.math.is_finite(up), up, self.value)
         self.value.assign(tf.where(finite, up, down))
-        self.steps_left_out.assign_add(tf.cast(~finite, tf.int64))
+        self.skipped_steps.assign_add(tf.cast(~finite, tf.int64))
         self.finite_steps.assign(tf.where(grown, tf.zeros_like(steps), steps))

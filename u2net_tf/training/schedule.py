@@ -9,19 +9,19 @@ from u2net_tf.config.training import ScheduleConfig
 from u2net_tf.models.run_state import PlateauState
 
 
-def start(learning_rate: float) -> PlateauState:
-    """The state before the first epoch."""
+def initial_state(learning_rate: float) -> PlateauState:
+    """Returns the state before the first epoch."""
     return PlateauState(learning_rate=learning_rate)
 
 
 def resumed(rule: ScheduleConfig, state: PlateauState) -> PlateauState:
-    """The state of a run that resumes, perhaps with another rule.
+    """Returns the state of a run that resumes, perhaps with another rule.
 
     Args:
-      rule: the rule from now on. Whether training has ended is decided by it; the
-        learning rate stays where it was. Where the kind of average is another one,
-        the next comparison is a first one.
-      state: as it was saved.
+      rule: the rule from now on. It decides whether training has ended; the learning
+        rate is kept. If the kind of average has changed, the next comparison is the
+        first one.
+      state: the saved state.
     """
     same_average = bool(state.window) == (rule.loss_window_epochs > 0)
     return dataclasses.replace(
@@ -32,14 +32,15 @@ def resumed(rule: ScheduleConfig, state: PlateauState) -> PlateauState:
 
 
 def advance(rule: ScheduleConfig, state: PlateauState, loss: float) -> PlateauState:
-    """The state after one more epoch.
+    """Returns the state after one more epoch.
 
     Args:
       rule: the rule.
       state: the state before it.
       loss: mean training loss of the epoch.
     """
-    average, window = loss, ()
+    average = loss
+    window: tuple[float, ...] = ()
     if rule.loss_window_epochs:
         window = (*state.window, loss)[-rule.loss_window_epochs :]
         average = math.fsum(window) / len(window)
@@ -50,7 +51,7 @@ def advance(rule: ScheduleConfig, state: PlateauState, loss: float) -> PlateauSt
         )
     epochs = state.epochs + 1
     learning_rate, reference = state.learning_rate, state.reference
-    # The mean of a window that fills falls and rises with every epoch that joins.
+    # The mean of a window that fills changes with every epoch that is added.
     full = len(window) == rule.loss_window_epochs
     if full and epochs % rule.patience_epochs == 0:
         before = math.inf if reference is None else reference

@@ -1,47 +1,54 @@
-"""The training step: one compiled function per domain.
+"""The training step: one compiled function for domains of the same shapes.
 
 A step of one domain reads and changes the shared variables and the domain's own, and
 nothing else: no gradient, no momentum, no decay reaches another domain. There is one
 Adam for the shared variables and one per domain, so that each corrects its bias by the
 number of its own steps.
+
+Tracing and compiling a step takes several times as long as running it. So the
+compiled function takes the domain's variables as arguments, and domains whose
+variables have the same shapes share one.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
 
 from u2net_tf.losses import segmentation_loss
-from u2net_tf.training.adam import TorchAdam
+from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.training.adam import AdamState, TorchAdam
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
+
+# Of a domain's variables and optimizer state, images and labels; returns the loss.
+_Step: TypeAlias = Callable[[AdamState, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Trainer:
     """Takes optimizer steps.
 
     Args:
-      network: a `U2Net`, built under `strategy`'s scope. If its dtype policy computes
-        in float16, the loss is scaled.
-      learning_rate: of Adam.
+      network: the network, built under `strategy`'s scope. If its dtype policy
+        computes in float16, the loss is scaled.
+      learning_rate: initial learning rate of Adam.
       weight_decay: L2 factor, added to the gradient as weight_decay * variable before
         Adam (as the paper's PyTorch does), not decoupled.
       detach_focal_factor: see `losses.focal`.
       strategy: distribution strategy; TensorFlow's default if None.
       domains: indices of the domains to train, in the order of their turns; all if
-        None. The others' variables are not touched.
-      train_shared: whether the shared variables are trained; otherwise they are not
-        touched, as when a domain is added.
+        None. The variables of the others are not touched.
+      train_shared: whether to train the shared variables; False when a domain is added.
 
     Reference: 3D U²-Net, sections 2.4 and 3.
     """
 
     def __init__(
         self,
-        network,
+        network: DomainModel,
         *,
         learning_rate: float,
         weight_decay: float,
@@ -70,9 +77,16 @@ class Trainer:
                 self.domain_optimizers[domain] = optimizer
             half = network.compute_dtype == "float16"
             self.loss_scale = LossScale() if half else None
-        self._steps = {domain: self._make_step(domain) for domain in self.domains}
-        self._twins = self._find_twins()
-        self._rebound = {}
+        self._states = {
+            domain: optimizer.state()
+            for domain, optimizer in self.domain_optimizers.items()
+        }
+        self._traced_domains = self._domains_sharing_a_trace()
+        self._steps: dict[int, tf.types.experimental.PolymorphicFunction] = {
+            domain: self._make_step(domain)
+            for domain in set(self._traced_domains.values())
+        }
+        self._compiled: dict[object, _Step] = {}
 
     @property
     def optimizers(self) -> Sequence[keras.optimizers.Optimizer]:
@@ -87,7 +101,7 @@ class Trainer:
         return [*self._shared, *(variable for part in own for variable in part)]
 
     def variables_by_path(self) -> Mapping[str, keras.Variable | tf.Variable]:
-        """Path -> variable, of what a checkpoint must hold besides the network."""
+        """Returns path -> variable, of all but the network in a checkpoint."""
         paths = self.network.variables_by_path()
         names = {id(variable): path for path, variable in paths.items()}
         parts = {
@@ -105,9 +119,13 @@ class Trainer:
         }
 
     def set_learning_rate(self, value: float) -> None:
-        """Sets it for every optimizer."""
+        """Sets the learning rate of every optimizer."""
         for optimizer in self.optimizers:
             optimizer.learning_rate.assign(value)
+
+    def skipped_steps(self) -> int:
+        """Number of steps so far whose gradients overflowed; 0 without loss scaling."""
+        return int(self.loss_scale.skipped_steps.numpy()) if self.loss_scale else 0
 
     def step(self, domain: int, batch: Mapping[str, tf.Tensor]) -> float:
         """Takes one step.
@@ -119,107 +137,137 @@ class Trainer:
 
         Returns:
           The loss before the step, mean over the replicas; NaN if the gradient's norm
-          is not finite. Where the loss is scaled, such a step changes nothing but the
-          scale, and it is NaN only if scaling has nothing to do with it.
+          is not finite. With loss scaling, such a step changes nothing but the scale,
+          and the loss is NaN only if the scale is at its minimum.
         """
-        images, labels = batch["image"], batch["labels"]
-        return float(self._compiled(domain, images, labels)(images, labels))
+        arguments = self._states[domain], batch["image"], batch["labels"]
+        return float(self._compiled_step(domain, *arguments)(*arguments))
 
-    def _own_state(self, domain: int) -> Sequence[keras.Variable]:
-        """Variables and optimizer state used by this domain only."""
-        optimizer = self.domain_optimizers[domain]
-        return [*self.network.domain_variables(domain), *optimizer.variables]
+    def _compiled_step(
+        self, domain: int, state: AdamState, images: tf.Tensor, labels: tf.Tensor
+    ) -> _Step:
+        """Returns the step of a domain, compiled for batches of this shape.
 
-    def _find_twins(self) -> Mapping[int, int]:
-        """For each domain the first one whose step is the same but for variables."""
-        firsts, twins = {}, {}
-        for domain in self.domains:
-            state = [variable.value for variable in self._own_state(domain)]
-            signature = (
+        A `tf.function` would look it up by itself, but with hundreds of variables as
+        arguments that takes several milliseconds per call.
+        """
+        traced = self._traced_domains[domain]
+        step = self._steps[traced]
+        is_distributed = self.strategy.num_replicas_in_sync > 1
+        if is_distributed or tf.config.functions_run_eagerly():
+            return step
+        key = (traced, *map(tf.TensorSpec.from_tensor, (images, labels)))
+        if key not in self._compiled:
+            self._compiled[key] = step.get_concrete_function(state, images, labels)
+        return self._compiled[key]
+
+    def _domains_sharing_a_trace(self) -> Mapping[int, int]:
+        """Returns domain -> the first domain with variables of the same shapes."""
+        firsts: dict[object, int] = {}
+        traced = {}
+        for domain, state in self._states.items():
+            variables = tf.nest.flatten(state)
+            signature: object = (
                 self.network.num_modalities[domain],
                 self.network.num_classes[domain],
-                tuple((tuple(value.shape), value.dtype) for value in state),
+                tuple((tuple(each.shape), each.dtype) for each in variables),
             )
-            if any(isinstance(v, tf.distribute.DistributedValues) for v in state):
+            # A `tf.function` takes two distributed variables of one shape for the
+            # same one, and would go on changing the first.
+            if any(isinstance(v, tf.distribute.DistributedValues) for v in variables):
                 signature = domain
-            twins[domain] = firsts.setdefault(signature, domain)
-        return twins
+            traced[domain] = firsts.setdefault(signature, domain)
+        return traced
 
-    def _compiled(
-        self, domain: int, images: tf.Tensor, labels: tf.Tensor
-    ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        """The step of this domain, which may be that of its twin with other variables.
+    def _make_step(self, domain: int) -> tf.types.experimental.PolymorphicFunction:
+        """Returns the step of a domain, and of those with equal shapes."""
+        unscaled, scaled = self._step_unscaled, self._step_scaled
 
-        To compile a step takes several times as long as to run it.
-        """
-        twin = self._twins[domain]
-        if twin == domain or tf.config.functions_run_eagerly():
-            return self._steps[domain]
-        key = (domain, *map(tf.TensorSpec.from_tensor, (images, labels)))
-        if key not in self._rebound:
-            compiled = self._steps[twin].get_concrete_function(images, labels)
-            self._rebound[key] = _rebind(
-                compiled, self._own_state(twin), self._own_state(domain)
+        @tf.function(autograph=False)
+        def step(state: AdamState, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            if self.loss_scale is None:
+                return unscaled(domain, state, images, labels)
+            return scaled(self.loss_scale, domain, state, images, labels)
+
+        return step
+
+    def _step_unscaled(
+        self, domain: int, state: AdamState, images: tf.Tensor, labels: tf.Tensor
+    ) -> tf.Tensor:
+        def step_replica(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            loss, gradients, finite = self._differentiate(
+                domain, state.trained, images, labels
             )
-        return self._rebound[key]
-
-    def _make_step(self, domain: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        strategy = self.strategy
-
-        def whole_step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            loss, gradients, finite = self._differentiate(domain, images, labels)
-            self._apply(domain, gradients)
+            self._apply(domain, state, gradients)
             # A gradient that is not finite spoils variables and moments while the loss
             # of this very batch may still look well.
             return tf.where(finite, loss, tf.constant(math.nan, loss.dtype))
 
-        def scaled_step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            loss, gradients, finite = strategy.run(
-                lambda *batch: self._differentiate(domain, *batch), (images, labels)
+        losses = self.strategy.run(step_replica, args=(images, labels))
+        return self.strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
+
+    def _step_scaled(
+        self,
+        scale: LossScale,
+        domain: int,
+        state: AdamState,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+    ) -> tf.Tensor:
+        strategy = self.strategy
+        loss, gradients, finite = strategy.run(
+            lambda *batch: self._differentiate(domain, state.trained, *batch),
+            (images, labels),
+        )
+        # All replicas or none, so the condition stands outside of them.
+        num_finite = strategy.reduce(
+            tf.distribute.ReduceOp.SUM,
+            strategy.run(lambda flag: tf.cast(flag, tf.int32), (finite,)),
+            axis=None,
+        )
+        finite = tf.equal(num_finite, strategy.num_replicas_in_sync)
+
+        def apply() -> tf.Tensor:
+            strategy.run(
+                lambda values: self._apply(domain, state, values), (gradients,)
             )
-            # All replicas or none, so the condition stands outside of them.
-            num_finite = strategy.reduce(
-                tf.distribute.ReduceOp.SUM,
-                strategy.run(lambda flag: tf.cast(flag, tf.int32), (finite,)),
-                axis=None,
-            )
-            finite = tf.equal(num_finite, strategy.num_replicas_in_sync)
+            return tf.constant(True)
 
-            def take() -> tf.Tensor:
-                strategy.run(lambda values: self._apply(domain, values), (gradients,))
-                return tf.constant(True)
-
-            tf.cond(finite, take, lambda: tf.constant(False))
-            loss = strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None)
-            unscaled = self.loss_scale.value <= MIN_LOSS_SCALE
-            self.loss_scale.update(finite)
-            return tf.where(unscaled & ~finite, tf.constant(math.nan, loss.dtype), loss)
-
-        @tf.function(autograph=False)
-        def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            if self.loss_scale is not None:
-                return scaled_step(images, labels)
-            losses = strategy.run(whole_step, args=(images, labels))
-            return strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
-
-        return step
+        tf.cond(finite, apply, lambda: tf.constant(False))
+        loss = strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None)
+        at_minimum = scale.value <= MIN_LOSS_SCALE
+        scale.update(finite)
+        return tf.where(at_minimum & ~finite, tf.constant(math.nan, loss.dtype), loss)
 
     def _differentiate(
-        self, domain: int, images: tf.Tensor, labels: tf.Tensor
+        self,
+        domain: int,
+        variables: Sequence[tf.Variable],
+        images: tf.Tensor,
+        labels: tf.Tensor,
     ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        """Loss, gradients, and whether these are finite, of one replica."""
+        """Loss, gradients, and whether these are finite, of one replica.
+
+        Args:
+          domain: the domain whose layers are called.
+          variables: read in place of the domain's own.
+          images: (B, z, y, x, C).
+          labels: (B, z, y, x).
+        """
         network, num_replicas = self.network, self.strategy.num_replicas_in_sync
-        variables = [*self._shared, *network.domain_variables(domain)]
-        values = [variable.value for variable in variables]
+        own = [tf.convert_to_tensor(variable) for variable in variables]
+        replaced = zip(network.domain_variables(domain), own, strict=True)
+        values = [*(variable.value for variable in self._shared), *own]
         channels = network.num_modalities[domain]
         images = tf.ensure_shape(images, [None, None, None, None, channels])
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            logits = network(images, domain=domain, training=True)
+            with keras.StatelessScope(state_mapping=list(replaced)):
+                logits = network(images, domain=domain, training=True)
             loss = segmentation_loss(
                 labels, logits, detach_factor=self._detach_focal_factor
             )
-            # The optimizers add up the replicas' gradients.
+            # The optimizers sum the replicas' gradients.
             scaled = loss / num_replicas
             if self.loss_scale is not None:
                 scaled *= self.loss_scale.value
@@ -229,41 +277,11 @@ class Trainer:
             gradients = [gradient / scale for gradient in gradients]
         return loss, gradients, tf.math.is_finite(tf.linalg.global_norm(gradients))
 
-    def _apply(self, domain: int, gradients: Sequence[tf.Tensor]) -> None:
+    def _apply(
+        self, domain: int, state: AdamState, gradients: Sequence[tf.Tensor]
+    ) -> None:
         """Takes one replica's part in a step of the optimizers."""
         num_shared = len(self._shared)
         if self.shared_optimizer is not None:
             self.shared_optimizer.apply(gradients[:num_shared], self._shared)
-        self.domain_optimizers[domain].apply(
-            gradients[num_shared:], self.network.domain_variables(domain)
-        )
-
-
-def _rebind(
-    compiled: tf.types.experimental.ConcreteFunction,
-    variables: Sequence[keras.Variable],
-    replacements: Sequence[keras.Variable],
-) -> tf.types.experimental.ConcreteFunction:
-    """Returns the same compiled function on other variables.
-
-    TensorFlow hands a function the variables it was traced with as further inputs, of
-    which it knows no more than shape and type.
-
-    Args:
-      compiled: any.
-      variables: those that it reads or changes and shall not.
-      replacements: one for each, of the same shape and type.
-
-    Raises:
-      ValueError: if it does not use all of `variables`.
-    """
-    handles = {
-        id(variable.value.handle): replacement.value.handle
-        for variable, replacement in zip(variables, replacements, strict=True)
-    }
-    captures = compiled.captured_inputs
-    if not handles.keys() <= set(map(id, captures)):
-        raise ValueError("`compiled` must use all of `variables`.")
-    rebound = copy.copy(compiled)
-    rebound.set_external_captures([handles.get(id(c), c) for c in captures])
-    return rebound
+        self.domain_optimizers[domain].update_state(state, gradients[num_shared:])

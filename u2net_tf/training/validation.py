@@ -1,10 +1,10 @@
-"""Dice while a run lasts, per domain and class."""
+"""Dice during a run, per domain and class."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from u2net_tf.plan.domains import Domain
 from u2net_tf.shards import reading
 from u2net_tf.shards.manifest import Manifest
 from u2net_tf.shards.records import Record, parse, to_record
-from u2net_tf.training.monitor import dice_column
 
 
 def validate(
@@ -24,42 +23,47 @@ def validate(
     *,
     data_dir: str | os.PathLike,
     num_cases: int,
-) -> dict[str, float]:
-    """Scores the first cases of each domain's watched split.
+) -> dict[str, dict[str, float]]:
+    """Scores the first cases of each domain's monitored split.
 
-    On the preprocessed grid and without clean-up.
+    On the preprocessed grid and without post-processing.
 
     Args:
-      predictor: of the network.
-      manifests: of the shards of each domain, by its index in the predictor's plan.
+      predictor: predictor of the network.
+      manifests: index of a domain in the predictor's plan -> manifest of its shards.
       data_dir: folder that `data_prep.convert` wrote.
-      num_cases: per domain.
+      num_cases: number of cases per domain.
 
     Returns:
-      Columns of `training.csv`: the mean Dice of each class over the cases that have
-      one, NaN where none has.
+      Domain -> class -> mean Dice over the cases that have one; NaN where none has.
 
     Raises:
       InputError: if a shard cannot be read.
     """
-    scores = {}
+    scores: dict[str, dict[str, float]] = {}
     for index, manifest in manifests.items():
         domain = predictor.spec.plan.domains[index]
         rows = []
-        for record in _watched_records(domain, manifest, data_dir, num_cases):
+        for record in _monitored_records(domain, manifest, data_dir, num_cases):
             classes = predictor.classes(record.image, index)
             rows.append(dice(record.labels, classes, num_classes=domain.num_classes))
-        for k, label in enumerate(domain.labels[1:]):
-            values = [row[k] for row in rows if not math.isnan(row[k])]
-            mean = float(np.mean(values)) if values else math.nan
-            scores[dice_column(domain.name, label.name)] = mean
+        scores[domain.name] = {
+            label.name: _mean([row[k] for row in rows])
+            for k, label in enumerate(domain.labels[1:])
+        }
     return scores
 
 
-def _watched_records(
+def _mean(scores: Sequence[float]) -> float:
+    """Mean of the scores that are not NaN; NaN if there is none."""
+    values = [score for score in scores if not math.isnan(score)]
+    return float(np.mean(values)) if values else math.nan
+
+
+def _monitored_records(
     domain: Domain, manifest: Manifest, data_dir: str | os.PathLike, num_cases: int
 ) -> Iterator[Record]:
-    cases = domain.cases(domain.watched_split)
+    cases = domain.cases(domain.monitored_split)
     records = serialized_records(data_dir, manifest, cases)
     with reading.reading(data_dir, [manifest]):
         for serialized in records.take(num_cases):

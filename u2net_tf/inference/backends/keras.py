@@ -15,7 +15,7 @@ import tensorflow as tf
 from u2net_tf.config.inference import WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference.predictor import Predictor
-from u2net_tf.models.checkpoints import load_network, serving
+from u2net_tf.models.loading import load_network, models_by_domain
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.ops.resizing import resize_image
 from u2net_tf.progress import Progress, silent
@@ -137,7 +137,7 @@ def find_model(model_dir: str | os.PathLike, domain: str) -> pathlib.Path:
     Raises:
       InputError: if no model has the domain.
     """
-    folders = serving(model_dir)
+    folders = models_by_domain(model_dir)
     if domain not in folders:
         raise InputError(
             "`domain`", expected=f"one of {', '.join(folders)}", received=domain

@@ -1,0 +1,43 @@
+"""Making the strategy comes first: one of several machines cannot be made later."""
+
+import dataclasses
+
+import pytest
+import toy
+from command_server import arguments_of
+from command_session import tensorflow_server
+
+from u2net_tf.models.build import build_network
+from u2net_tf.models.loading import save_model
+from u2net_tf.models.spec import ModelSpec
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("train", {"pools": "1,1,1"}),
+        ("train", {"independent": True}),
+        ("adapt", {"domain": toy.TWO.name}),
+    ],
+)
+@pytest.mark.usefixtures("plain_implementation")
+def test_is_made_before_devices_are_touched(command, flags, tiny_data, tmp_path):
+    if command == "adapt":
+        plan = dataclasses.replace(tiny_data.plan, domains=tiny_data.plan.domains[:1])
+        spec = ModelSpec(plan, pools=(1, 0, 1), base_channels=2, adapter="none")
+        save_model(tmp_path / "parent", spec, build_network(spec))
+        flags = {**flags, "from": tmp_path / "parent"}
+    done = tensorflow_server().run(
+        "training.first_touch",
+        command,
+        *arguments_of(
+            {
+                **flags,
+                "data_dir": tiny_data.data_dir,
+                "model_dir": tmp_path / "new",
+                "distribution": "mirrored",
+            }
+        ),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == "first: mirrored\n"

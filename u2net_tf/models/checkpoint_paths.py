@@ -1,0 +1,84 @@
+"""Locates, lists, names and removes the files of a model's checkpoints.
+
+A checkpoint exists once its index does, the file that is renamed last. One whose
+writing was interrupted has none.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+
+from u2net_tf.errors import InputError
+
+_PREFIX = "step-"
+_UNFINISHED = ".unfinished"
+
+
+def checkpoint_folder(model_dir: str | os.PathLike) -> pathlib.Path:
+    """Folder of a model's checkpoints.
+
+    Raises:
+      InputError: if the path holds a character that TensorFlow takes for a pattern: it
+        would write checkpoints there and never find them again.
+    """
+    pattern = set("*?[]\\") & set(str(pathlib.Path(model_dir).resolve()))
+    if pattern:
+        raise InputError(
+            "`model_dir`",
+            expected=f"a path without {' '.join(sorted(pattern))}",
+            received=pathlib.Path(model_dir).resolve(),
+        )
+    return pathlib.Path(model_dir) / "checkpoints"
+
+
+def checkpoint_name(step: int) -> str:
+    """Name of the checkpoint of a step."""
+    return f"{_PREFIX}{step}"
+
+
+def unfinished_folder(folder: pathlib.Path) -> pathlib.Path:
+    """Where checkpoints of `folder` are written until they are complete."""
+    return folder / _UNFINISHED
+
+
+def list_checkpoints(folder: pathlib.Path) -> list[str]:
+    """Paths of the checkpoints in a folder, oldest first."""
+    found = [path.with_suffix("") for path in folder.glob(f"{_PREFIX}*.index")]
+    numbered = [path for path in found if _number(path).isdecimal()]
+    return [str(path) for path in sorted(numbered, key=step_of)]
+
+
+def step_of(path: str | os.PathLike) -> int:
+    """The step of a checkpoint."""
+    return int(_number(path))
+
+
+def has_model(model_dir: str | os.PathLike) -> bool:
+    """Whether a folder holds a checkpoint."""
+    return bool(list_checkpoints(checkpoint_folder(model_dir)))
+
+
+def remove(path: str) -> None:
+    """Removes a checkpoint; its index first, without which it does not exist."""
+    pathlib.Path(f"{path}.index").unlink(missing_ok=True)
+    _remove_data(pathlib.Path(path))
+
+
+def remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes files whose writing or removal was interrupted."""
+    shutil.rmtree(unfinished_folder(folder), ignore_errors=True)
+    for data in folder.glob(f"{_PREFIX}*.data-*"):
+        path = data.with_suffix("")
+        if _number(path).isdecimal() and not pathlib.Path(f"{path}.index").exists():
+            _remove_data(path)
+
+
+def _number(path: str | os.PathLike) -> str:
+    return pathlib.Path(path).name.removeprefix(_PREFIX)
+
+
+def _remove_data(path: pathlib.Path) -> None:
+    for data in path.parent.glob(f"{path.name}.data-*"):
+        data.unlink(missing_ok=True)

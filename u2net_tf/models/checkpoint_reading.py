@@ -1,0 +1,219 @@
+"""Reads a checkpoint, also one of an earlier version.
+
+A checkpoint holds tensors by name: "spec" and "state", JSON, and variables under paths
+of the project's own, such as "network/encoder_0/unit_1/depthwise/kernel_1" and
+"optimizer/shared/iterations".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from u2net_tf import migrations
+from u2net_tf.errors import InputError
+from u2net_tf.models.run_state import RunState, state_from_json
+from u2net_tf.models.spec import ModelSpec, spec_from_json
+
+SPEC, STATE = "spec", "state"
+_OPTIMIZER = "optimizer/"
+# Raised where a disk cannot be read at present: the files may be intact.
+_NOT_DAMAGE = (
+    tf.errors.AbortedError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnavailableError,
+)
+_Read = TypeVar("_Read")
+
+
+class DamagedCheckpointError(InputError):
+    """A checkpoint that is truncated or corrupt."""
+
+
+class CheckpointReader:
+    """Reads what a checkpoint holds; opens it once.
+
+    Args:
+      path: the checkpoint.
+
+    Raises:
+      InputError: if the checkpoint is damaged or of something else.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        with translate_tf_errors(path):
+            self._reader = tf.train.load_checkpoint(path)
+            self._stored = self._reader.get_variable_to_shape_map().keys()
+        self._spec, self._state = SPEC, STATE
+        self._is_old = migrations.has_object_graph(self._stored)
+        if self._is_old:
+            self._spec, self._state = migrations.spec_and_state_keys()
+        if self._spec not in self._stored:
+            raise InputError(
+                path,
+                expected="a checkpoint of u2net_tf.train",
+                received="one without a plan",
+            )
+
+    def spec(self) -> ModelSpec:
+        """Specification of the network.
+
+        Raises:
+          InputError: if the checkpoint is damaged or of a later version.
+        """
+        return spec_from_json(self._text(self._spec), self.path)
+
+    def state(self) -> RunState:
+        """State of the run.
+
+        Raises:
+          InputError: if the checkpoint is damaged or of a later version.
+        """
+        return state_from_json(self._text(self._state), self.path)
+
+    def has_optimizers(self) -> bool:
+        """Whether the model was trained rather than composed.
+
+        Raises:
+          InputError: if the checkpoint is damaged.
+        """
+        with translate_tf_errors(self.path):
+            return any(name.startswith(_OPTIMIZER) for name in self._keys)
+
+    def restore(self, variables: Mapping[str, Any], *, within: str = "") -> None:
+        """Assigns the values that the checkpoint holds to variables.
+
+        Args:
+          variables: path -> variable.
+          within: prefix of the paths that must all be among `variables`; a network is
+            restored without the optimizers.
+
+        Raises:
+          InputError: if the checkpoint is damaged or has other variables. Then none is
+            changed.
+        """
+        with translate_tf_errors(self.path):
+            stored = {name for name in self._keys if name.startswith(within)}
+            differing = sorted(stored ^ variables.keys())
+            values: dict[str, np.ndarray] = {}
+            if not differing:
+                values = {
+                    name: self._reader.get_tensor(self._keys[name])
+                    for name in variables
+                }
+        differing += [
+            f"{name} of shape {value.shape} and type {value.dtype}"
+            for name, value in values.items()
+            if value.shape != tuple(variables[name].shape)
+            or value.dtype != tf.as_dtype(variables[name].dtype).as_numpy_dtype
+        ]
+        if differing:
+            raise InputError(
+                self.path,
+                expected="the variables of this version's network",
+                received=f"others, such as {differing[0]}",
+            )
+        for name, value in values.items():
+            variables[name].assign(value)
+
+    @functools.cached_property
+    def _keys(self) -> dict[str, str]:
+        """Path of a variable -> its name in the file."""
+        if self._is_old:
+            return migrations.checkpoint_keys(self._reader.get_tensor)
+        return {name: name for name in self._stored - {self._spec, self._state}}
+
+    def _text(self, name: str) -> str:
+        with translate_tf_errors(self.path):
+            value = self._reader.get_tensor(name)
+        try:
+            return value.decode()
+        except (AttributeError, UnicodeDecodeError):
+            raise InputError(
+                self.path,
+                expected=f"a checkpoint of u2net_tf.train, with a text {name!r}",
+                received=repr(value)[:200],
+            ) from None
+
+
+def check_intact(path: str) -> None:
+    """Reads all of a checkpoint.
+
+    Raises:
+      DamagedCheckpointError: if it cannot be read.
+    """
+    with translate_tf_errors(path):
+        reader = tf.train.load_checkpoint(path)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+
+
+def read_newest_intact(
+    paths: Sequence[str], read: Callable[[str], _Read], *, quietly: bool = False
+) -> _Read:
+    """Returns `read(path)` of the first checkpoint that is not damaged.
+
+    Args:
+      paths: checkpoints, at least one, in the order in which to try them.
+      read: reads one of them.
+      quietly: do not report damaged ones.
+
+    Raises:
+      DamagedCheckpointError: if all are damaged.
+    """
+    for path in paths:
+        try:
+            return read(path)
+        except DamagedCheckpointError as error:
+            if len(paths) == 1:
+                raise
+            last = error
+            if not quietly and path != paths[-1]:
+                logging.warning("%s; using the previous one", error)
+    raise DamagedCheckpointError(
+        pathlib.Path(paths[0]).parent,
+        expected="an undamaged checkpoint",
+        received=f"{len(paths)} damaged ones; the last: {last}",
+    )
+
+
+@contextlib.contextmanager
+def translate_tf_errors(path: str) -> Iterator[None]:
+    """Translates TensorFlow's read errors.
+
+    Args:
+      path: the checkpoint that is read.
+
+    Raises:
+      InputError: in place of an error of TensorFlow or a `KeyError`; a
+        `DamagedCheckpointError` if the file is truncated or corrupt.
+    """
+    try:
+        yield
+    except _NOT_DAMAGE as error:
+        raise InputError(
+            path, expected="a file that can be read", received=error
+        ) from error
+    except KeyError as error:
+        raise InputError(
+            path,
+            expected="the variables of this version's network",
+            received=f"others, without {error}",
+        ) from error
+    except (tf.errors.OpError, IndexError) as error:
+        # IndexError: a file that is shorter than its index says.
+        raise DamagedCheckpointError(
+            path,
+            expected="an undamaged checkpoint",
+            received=f"a truncated or corrupt one: {error}",
+        ) from error

@@ -1,0 +1,52 @@
+"""Writes a checkpoint, completely or not at all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from u2net_tf.models.checkpoint_paths import checkpoint_name, unfinished_folder
+from u2net_tf.models.checkpoint_reading import SPEC, STATE
+
+
+def write(
+    spec: str, state: str, variables: Mapping[str, Any], folder: pathlib.Path, step: int
+) -> str:
+    """Writes a checkpoint and returns its path.
+
+    TensorFlow itself gives the files their final names before the index is complete.
+
+    Args:
+      spec: the model as JSON.
+      state: the run's state as JSON.
+      variables: path -> variable.
+      folder: folder of the model's checkpoints.
+      step: number of steps done.
+    """
+    # The texts last: they are missing from a truncated file, which is then recognized.
+    tensors = {**variables, STATE: state, SPEC: spec}
+    path = folder / checkpoint_name(step)
+    unfinished = unfinished_folder(folder)
+    try:
+        unfinished.mkdir(parents=True, exist_ok=True)
+        with tf.device("CPU:0"):
+            tf.raw_ops.SaveV2(
+                prefix=str(unfinished / path.name),
+                tensor_names=list(tensors),
+                shape_and_slices=[""] * len(tensors),
+                tensors=list(map(tf.convert_to_tensor, tensors.values())),
+            )
+        # An existing checkpoint of this step is damaged, or the run would have resumed
+        # from it. Its index does not match the new data.
+        pathlib.Path(f"{path}.index").unlink(missing_ok=True)
+        for part in unfinished.glob(f"{path.name}.data-*"):
+            os.replace(part, folder / part.name)
+        os.replace(unfinished / f"{path.name}.index", f"{path}.index")
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return str(path)

@@ -1,0 +1,85 @@
+"""The batches of a run, checked against the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from u2net_tf.config.data import DataConfig
+from u2net_tf.input.pipeline import training_dataset
+from u2net_tf.plan.domains import Plan
+from u2net_tf.shards import reading
+from u2net_tf.shards.manifest import Manifest
+
+# "image", "labels" and "case" -> tensor, or one tensor per replica.
+Batch: TypeAlias = dict[str, Any]
+
+
+class TrainingBatches:
+    """Iterates over the batches of a run, of one domain after the other.
+
+    Args:
+      plan: plan of the trained domains.
+      manifests: manifests of their shards.
+      data: settings of the input pipeline.
+      strategy: distribution strategy; batches are split over its replicas.
+      first_step: number of batches to pass over.
+
+    Raises:
+      InputError: if there are no training cases, a shard is missing or the augmentation
+        cannot be done.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        manifests: Sequence[Manifest],
+        data: DataConfig,
+        strategy: tf.distribute.Strategy,
+        *,
+        first_step: int,
+    ):
+        self._names = plan.names
+        self._manifests = manifests
+        self._data_dir = data.data_dir
+        self._strategy = strategy
+        self._cases = [frozenset(domain.train) for domain in plan.domains]
+        dataset = training_dataset(plan.domains, manifests, data, first_step=first_step)
+        if strategy.num_replicas_in_sync > 1:
+            # Names of cases are strings and cannot go to a GPU.
+            options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
+            dataset = strategy.experimental_distribute_dataset(dataset, options)
+        self._iterator = iter(dataset)
+
+    def read(self) -> Batch:
+        """Returns the next batch.
+
+        Raises:
+          InputError: if a shard cannot be read.
+        """
+        with reading.reading(self._data_dir, self._manifests):
+            return next(self._iterator)
+
+    def check(self, batch: Batch, domain: int) -> None:
+        """Checks that a batch holds training cases only.
+
+        Args:
+          batch: the batch.
+          domain: index of its domain in the plan.
+
+        Raises:
+          InputError: if it holds another case.
+        """
+        reading.check_cases(
+            self._data_dir,
+            self._names[domain],
+            set(self.cases_of(batch)),
+            self._cases[domain],
+        )
+
+    def cases_of(self, batch: Batch) -> list[str]:
+        """Returns the names of the cases in a batch, sorted."""
+        local = self._strategy.experimental_local_results(batch["case"])
+        return sorted({case.decode() for part in local for case in part.numpy()})

@@ -1,0 +1,108 @@
+"""The plan and the shards that a run trains on, and checks of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from u2net_tf.config.data import DataConfig
+from u2net_tf.errors import InputError
+from u2net_tf.models.spec import ModelSpec, check_patches
+from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.shards.manifest import Manifest, load_converted
+
+
+def load_training_data(
+    data: DataConfig, names: Sequence[str]
+) -> tuple[Plan, list[Manifest]]:
+    """Loads the plan and the manifests of the domains to train.
+
+    Args:
+      data: names the folder of the shards, and the fold.
+      names: names of the domains; all if empty.
+
+    Returns:
+      The plan of these domains, with its folds made splits and without the cases that
+      `convert` skipped, and their manifests.
+
+    Raises:
+      InputError: as of `load_converted`, `Plan.with_fold` and `without_skipped`.
+    """
+    plan, manifests = load_converted(data.data_dir, tuple(names))
+    return without_skipped(plan.with_fold(data.fold), manifests), manifests
+
+
+def without_skipped(plan: Plan, manifests: Sequence[Manifest]) -> Plan:
+    """Returns the plan without the cases that `convert` skipped.
+
+    Raises:
+      InputError: if all cases that a domain is validated on were skipped.
+    """
+    chosen = []
+    for domain, manifest in zip(plan.domains, manifests, strict=True):
+        kept = dataclasses.replace(
+            domain,
+            train=_converted(domain.train, manifest),
+            validation=_converted(domain.validation, manifest),
+            test=_converted(domain.test, manifest),
+        )
+        if domain.validation and not kept.validation:
+            raise InputError(
+                f"{domain.name}: cases to validate on",
+                expected="at least one that was converted",
+                received=f"{', '.join(domain.validation)}, which were skipped",
+            )
+        chosen.append(kept)
+    return dataclasses.replace(plan, domains=tuple(chosen))
+
+
+def _converted(cases: Sequence[str], manifest: Manifest) -> tuple[str, ...]:
+    return tuple(case for case in cases if case not in manifest.skipped)
+
+
+def check_sizes(
+    spec: ModelSpec,
+    domains: Sequence[Domain],
+    data: DataConfig,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Checks patch sizes against the network and batch sizes against the devices.
+
+    Args:
+      spec: specification of the network.
+      domains: those of its plan that are trained.
+      data: holds the batch size.
+      strategy: distribution strategy.
+
+    Raises:
+      InputError: if a size is not divisible as it must be.
+    """
+    check_patches(spec, [domain.name for domain in domains])
+    num_replicas = strategy.num_replicas_in_sync
+    for domain in domains:
+        size = data.batch_size or domain.batch_size
+        if size % num_replicas:
+            raise InputError(
+                "`batch_size`",
+                expected=f"a multiple of the {num_replicas} devices",
+                received=f"{size} for {domain.name}",
+            )
+
+
+def hash_records(plan: Plan, manifests: Sequence[Manifest]) -> str:
+    """Returns a hash of the training records and of their order on disk.
+
+    Args:
+      plan: plan of the trained domains.
+      manifests: manifests of their shards.
+    """
+    rows = [
+        [domain.name, entry.shard, entry.case, entry.checksum]
+        for domain, manifest in zip(plan.domains, manifests, strict=True)
+        for entry in manifest.entries(domain.train)
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
