@@ -236,7 +236,7 @@ class Run:
         )
         for _ in steps:
             started = time.perf_counter()
-            with reading.reading(self._data.data_dir, self._manifests):
+            with reading.translate_tf_errors(self._data.data_dir, self._manifests):
                 batch = next(batches)
             received = time.perf_counter()
             turn = self.step % len(names)
