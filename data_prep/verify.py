@@ -97,18 +97,15 @@ def _shard_problems(
 ) -> Iterator[command.InputError]:
     import tensorflow as tf
 
-    from u2net_tf.shards.records import COMPRESSION_TYPES
+    from u2net_tf.shards.reading import open_shards
 
     if not path.is_file():
         yield command.InputError(path, expected="a shard", received="no such file")
         return
-    kind = COMPRESSION_TYPES[manifest.compression]
     records = quantity(len(entries), "record")
     count = 0
     try:
-        # One megabyte: TensorFlow warns where it is left to choose.
-        dataset = tf.data.TFRecordDataset(str(path), kind, buffer_size=1 << 20)
-        for serialized in dataset:
+        for serialized in open_shards(str(path), manifest.compression):
             if count < len(entries):
                 try:
                     _check_record(serialized.numpy(), entries[count], domain)

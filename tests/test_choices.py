@@ -7,7 +7,9 @@ compare their choices with what they choose among.
 from typing import get_args
 
 from u2net_tf.config.compute import ComputeConfig
+from u2net_tf.config.data import RESIZE_METHODS
 from u2net_tf.config.network import _SECOND_UP_CONVS, Adapter
+from u2net_tf.interpolation.kernels import KERNELS
 from u2net_tf.networks.blocks import SECOND_UP_CONVS
 from u2net_tf.networks.conv_units import UNITS
 from u2net_tf.networks.gradient_checkpointing import GRADIENT_CHECKPOINTING
@@ -31,3 +33,7 @@ def test_last_convolution_of_a_decoder_block():
 
 def test_compressions():
     assert set(COMPRESSIONS) == set(records.COMPRESSION_TYPES)
+
+
+def test_resize_methods():
+    assert tuple(KERNELS) == RESIZE_METHODS

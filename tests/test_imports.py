@@ -34,6 +34,7 @@ ORDER = (
     "u2net_tf.losses",
     "u2net_tf.models",
     "u2net_tf.published_weights",
+    "u2net_tf.input.augmentation",
     "u2net_tf.input",
     "u2net_tf.inference",
     "u2net_tf.evaluation",
@@ -85,9 +86,10 @@ def _run_at_import(node):
 
 def step_of(module):
     """Where a module stands in the order; None for another package."""
-    for step in ORDER:
-        if f"{module}.".startswith(f"{step}."):
-            return step
+    steps = [step for step in ORDER if f"{module}.".startswith(f"{step}.")]
+    if steps:
+        # A folder within a folder may be a step of its own.
+        return max(steps, key=len)
     assert not module.startswith("u2net_tf."), f"{module} has no place in the order"
     return None
 

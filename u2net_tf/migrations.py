@@ -6,7 +6,7 @@ what this version would have written. Nothing else in the project knows an older
 | format | release 0.1.0 | now |
 |---|---|---|
 | plan | 1 | 2: folds |
-| manifest | 1 | 2: groups; the fingerprint does not cover which case is in which |
+| manifest | 1 | 2: groups; the plan's hash does not cover which case is in which |
 | survey | 1 | 2: faults are listed by case only |
 | model, within a checkpoint | 0 (none given), the plan as text | 1 |
 | state of a run, within a checkpoint | 0 (none given) | 1: records |
@@ -125,11 +125,11 @@ def is_label_map_as_scored(label_map: pathlib.Path, score: pathlib.Path) -> bool
     return label_map.stat().st_mtime_ns <= score.stat().st_mtime_ns
 
 
-def fingerprint_with_split(parts: dict[str, Any], splits: list) -> str:
-    """The fingerprint of a domain's shards as manifests of format 1 have it.
+def plan_hash_with_split(parts: dict[str, Any], splits: list[tuple[str, ...]]) -> str:
+    """The plan hash of a domain as manifests of format 1 have it.
 
     Args:
-      parts: what the fingerprint of today covers.
+      parts: what the hash of today covers.
       splits: the cases to train, validate and test on.
     """
     text = json.dumps({**parts, "splits": splits}, sort_keys=True)

@@ -69,7 +69,8 @@ def take_pairs(
     from u2net_tf.config.augmentation import AugmentationConfig
     from u2net_tf.input.pipeline import domain_dataset
 
-    still = settings.with_changes(mirror_probability=0.0, **AugmentationConfig().flat())
+    off = AugmentationConfig(mirror_probability=0.0)
+    still = settings.with_changes(**off.flat())
     before, after = (
         itertools.islice(
             domain_dataset(domain, manifest, chosen).as_numpy_iterator(), count

@@ -17,7 +17,8 @@ from u2net_tf import files, work_log
 from u2net_tf.errors import InputError
 from u2net_tf.files import FileSignature
 from u2net_tf.plan.domains import Domain
-from u2net_tf.shards.manifest import ImageDtype, fingerprint
+from u2net_tf.plan.plan_hash import plan_hash
+from u2net_tf.shards.manifest import ImageDtype
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import crop_and_resample, msd
 
@@ -53,7 +54,7 @@ class ConversionJob:
     @property
     def key(self) -> str:
         """Key of the part; see `work_log.work_key`."""
-        settings = [fingerprint(self.domain), self.image_dtype]
+        settings = [plan_hash(self.domain), self.image_dtype]
         return work_log.work_key(
             [*settings, list(map(str, self.raw_paths))], self.signatures
         )
@@ -115,7 +116,7 @@ def _write_part(job: ConversionJob) -> None:
             raise InputError(path, expected="a file", received="no such file")
     image = case_files.read_image([job.case.image_path], job.domain)
     labels = case_files.read_labels(job.case.label_path, image, job.domain)
-    prepared, placement = case_files.preprocess_case(image, job.domain)
+    prepared, crop = crop_and_resample.preprocess_volume(image, job.domain)
     stored = prepared.astype(job.image_dtype, copy=False)
     size = stored.nbytes + prepared[..., 0].size
     if size > LARGEST_RECORD_BYTES:
@@ -127,13 +128,13 @@ def _write_part(job: ConversionJob) -> None:
         )
     provenance = {
         "files": list(map(str, job.raw_paths)),
-        "raw_shape": placement.raw_shape,
+        "raw_shape": crop.raw_shape,
         "raw_spacing_mm": image.spacing_mm,
         "raw_orientation": image.grid.axis_codes,
         "raw_affine": image.grid.affine.tolist(),
-        "crop_start": placement.crop_start,
-        "crop_shape": placement.crop_shape,
-        "shape": placement.shape,
+        "crop_start": crop.crop_start,
+        "crop_shape": crop.crop_shape,
+        "shape": crop.shape,
         "spacing_mm": job.domain.spacing_mm,
     }
     with files.written_whole(job.part) as partial, partial.open("wb") as stream:
@@ -142,5 +143,5 @@ def _write_part(job: ConversionJob) -> None:
             key=job.key,
             origin=json.dumps(provenance),
             image=stored,
-            labels=crop_and_resample.preprocess_labels(labels, placement),
+            labels=crop_and_resample.preprocess_labels(labels, crop),
         )

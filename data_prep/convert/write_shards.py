@@ -20,12 +20,12 @@ from u2net_tf import files
 from u2net_tf.files import FileSignature
 from u2net_tf.machine import import_tensorflow
 from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import (
     CaseEntry,
     Compression,
     Manifest,
-    fingerprint,
     manifest_path,
     to_json,
 )
@@ -154,7 +154,7 @@ def write_domain_shards(
     path.unlink(missing_ok=True)
     manifest = Manifest(
         domain=domain.name,
-        fingerprint=fingerprint(domain),
+        plan_hash=plan_hash(domain),
         image_dtype=settings.image_dtype,
         compression=settings.compression,
         cases=tuple(entry for writer in writers.values() for entry in writer.finish()),

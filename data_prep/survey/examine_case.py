@@ -14,7 +14,7 @@ from u2net_tf.plan.domains import SpacingSource
 from u2net_tf.schema import Count, Length, Size, Text
 from u2net_tf.volumes import case as case_checks
 from u2net_tf.volumes import components, crop_and_resample, nifti
-from u2net_tf.volumes.nifti import Volume
+from u2net_tf.volumes.grid import Volume, header_problem
 
 PERCENTILES = (0, 2, 50, 98, 100)
 
@@ -187,7 +187,7 @@ def _percentiles(channel: np.ndarray) -> tuple[float, ...]:
 
 def _image_warnings(image: Volume, job: SurveyJob) -> list[str]:
     warnings = []
-    problem = nifti.header_problem(image.grid)
+    problem = header_problem(image.grid)
     if problem:
         warnings.append(f"{job.image_path}: {problem}; took {job.spacing_source}")
     if 1 in image.data.shape[1:]:

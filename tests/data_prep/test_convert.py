@@ -28,6 +28,7 @@ from u2net_tf import files
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.plan.plan_file import plan_to_json
+from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.progress import silent
 from u2net_tf.shards import manifest, records
 from u2net_tf.volumes import crop_and_resample, msd
@@ -272,10 +273,10 @@ def test_record_of_a_case(converted):
     path = converted[0] / "Task91_Prostate" / "test-00000-of-00001.tfrecord"
     record = records.decode(read_shard(path)[0])
     domain = dataclasses.replace(PROSTATE, raw_dir="none")
-    image, placement = crop_and_resample.preprocess_image(
+    image, crop = crop_and_resample.preprocess_image(
         draw_image(ord("r"), 2), (2.0, 1.0, 1.0), domain
     )
-    labels = crop_and_resample.preprocess_labels(make_labels(), placement)
+    labels = crop_and_resample.preprocess_labels(make_labels(), crop)
     assert (record.domain, record.case) == ("Task91_Prostate", "r")
     np.testing.assert_array_equal(record.image, image.astype(np.float16))
     np.testing.assert_array_equal(record.labels, labels)
@@ -484,7 +485,7 @@ def test_what_has_changed_since_is_noticed_and_replaced(
         finished.convert(**settings)
     assert contents(finished.data_dir) == before
     made = finished.convert(**settings, overwrite=True)
-    assert made.fingerprint == manifest.fingerprint(finished.domain)
+    assert made.plan_hash == plan_hash(finished.domain)
     assert finished.convert(**settings) == made
     manifest.load_converted(finished.data_dir)
 

@@ -12,6 +12,7 @@ from data_prep.config import VerifyConfig
 from u2net_tf import files
 from u2net_tf.plan.domains import Domain, Label, Plan
 from u2net_tf.plan.plan_file import plan_to_json
+from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.shards import manifest, records
 
 DOMAIN = Domain(
@@ -81,7 +82,7 @@ def write_domain(data_dir, domain, compression):
                 entries.append(make_entry(record, split, shard))
     made = manifest.Manifest(
         domain=domain.name,
-        fingerprint=manifest.fingerprint(domain),
+        plan_hash=plan_hash(domain),
         image_dtype="float16",
         compression=compression,
         cases=tuple(entries),

@@ -10,7 +10,7 @@ from u2net_tf.shards import manifest
 def make_manifest(num_bytes, cases=6):
     return manifest.Manifest(
         domain="Task90_Organ",
-        fingerprint="-",
+        plan_hash="-",
         image_dtype="float16",
         compression="none",
         cases=tuple(make_entry(f"c_{i}", "train", "", num_bytes) for i in range(cases)),
@@ -18,8 +18,8 @@ def make_manifest(num_bytes, cases=6):
     )
 
 
-def plan(record_mb, patch_mb, memory_mb, num_domains=1, cases=6, **options):
-    return buffers.plan_buffers(
+def allocate(record_mb, patch_mb, memory_mb, num_domains=1, cases=6, **options):
+    return buffers.allocate_buffers(
         make_manifest(int(record_mb * 1e6), cases),
         int(patch_mb * 1e6),
         cases=[f"c_{i}" for i in range(cases)],
@@ -53,33 +53,33 @@ def test_patch_is_float32_and_a_byte_for_the_label():
 )
 def test_small_records(memory_mb, num_domains, shuffled, calls):
     # A patch of 10 MB and thrice its record: a quarter holds so many of 40 MB.
-    found = plan(10, 10, memory_mb, num_domains)
-    assert found == buffers.Buffers(shuffled, 1, 1, calls)
+    found = allocate(10, 10, memory_mb, num_domains)
+    assert found == buffers.Buffers(shuffled, 1, 1, calls, calls)
 
 
 @pytest.mark.parametrize(
     ("record_mb", "per_volume"), [(63, 1), (65, 2), (550, 9), (5000, 16)]
 )
 def test_large_records_give_more_patches(record_mb, per_volume):
-    assert plan(record_mb, 1, 2000).patches_per_volume == per_volume
+    assert allocate(record_mb, 1, 2000).patches_per_volume == per_volume
 
 
 @pytest.mark.parametrize(
-    ("memory_mb", "num_domains", "per_volume", "mixed"),
+    ("memory_mb", "num_domains", "expected"),
     [
         # Half of it, for patches of 10 MB held three times: 33, 16, 8 and 1 of them.
-        (2000, 1, 9, 3),
-        (1000, 1, 8, 2),
-        (2000, 4, 4, 2),
+        (2000, 1, (9, 3)),
+        (1000, 1, (8, 2)),
+        (2000, 4, (4, 2)),
         # Not even two of each of two volumes: one volume after the other.
-        (2000, 33, 9, 1),
+        (2000, 33, (9, 1)),
     ],
 )
-def test_patches_of_two_volumes_are_mixed_where_they_fit(
-    memory_mb, num_domains, per_volume, mixed
+def test_patches_of_two_volumes_are_interleaved_where_they_fit(
+    memory_mb, num_domains, expected
 ):
-    found = plan(550, 10, memory_mb, num_domains)
-    assert (found.patches_per_volume, found.mixed_volumes) == (per_volume, mixed)
+    found = allocate(550, 10, memory_mb, num_domains)
+    assert (found.patches_per_volume, found.num_interleaved_volumes) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,31 +91,29 @@ def test_patches_of_two_volumes_are_mixed_where_they_fit(
         (30_000, 12, 47_520),
     ],
 )
-def test_unmixed_patches_are_told_with_what_would_mix_them(
-    caplog, memory_mb, asked, needed
-):
+def test_a_warning_names_the_memory_that_interleaves(caplog, memory_mb, asked, needed):
     options = {"num_domains": 33, "patches_per_volume": asked}
-    found = plan(550, 10, memory_mb, **options)
-    assert found.mixed_volumes == 1
+    found = allocate(550, 10, memory_mb, **options)
+    assert found.num_interleaved_volumes == 1
     (warning,) = caplog.messages
     assert f"Task90_Organ: {found.patches_per_volume} patches of one" in warning
     assert f"`input_memory_mb` of {memory_mb:g} " in warning
     assert f"; {needed} would" in warning
-    assert plan(550, 10, needed - 1, **options).mixed_volumes == 1
+    assert allocate(550, 10, needed - 1, **options).num_interleaved_volumes == 1
     caplog.clear()
-    assert plan(550, 10, needed, **options).mixed_volumes == 2
-    # There is nothing to mix of one case, or of one patch of each.
-    plan(550, 10, memory_mb, cases=1, **options)
-    plan(10, 10, memory_mb, num_domains=33)
+    assert allocate(550, 10, needed, **options).num_interleaved_volumes == 2
+    # There is nothing to interleave of one case, or of one patch of each.
+    allocate(550, 10, memory_mb, cases=1, **options)
+    allocate(10, 10, memory_mb, num_domains=33)
     assert not caplog.messages
 
 
 def test_patches_per_volume_that_were_asked_for_stay():
-    found = plan(550, 10, 1000, patches_per_volume=12)
-    assert (found.patches_per_volume, found.mixed_volumes) == (12, 1)
-    assert plan(550, 10, 1000, patches_per_volume=1).patches_per_volume == 1
+    found = allocate(550, 10, 1000, patches_per_volume=12)
+    assert (found.patches_per_volume, found.num_interleaved_volumes) == (12, 1)
+    assert allocate(550, 10, 1000, patches_per_volume=1).patches_per_volume == 1
     # No more volumes than there are.
-    assert plan(1, 1, 10_000, patches_per_volume=2).mixed_volumes == 6
+    assert allocate(1, 1, 10_000, patches_per_volume=2).num_interleaved_volumes == 6
 
 
 @pytest.mark.parametrize(("memory_mb", "ready"), [(1, 1), (159, 1), (161, 2), (1e6, 2)])
@@ -129,3 +127,16 @@ def test_tf_data_runs_nothing_ahead_by_itself():
     assert options.experimental_optimization.map_parallelization is False
     assert options.experimental_optimization.inject_prefetch is False
     assert options.experimental_optimization.parallel_batch is False
+
+
+@pytest.mark.parametrize(("per_volume", "reads"), [(1, 3), (2, None)])
+def test_parallel_crops_that_were_asked_for_stay(per_volume, reads):
+    options = {"patches_per_volume": per_volume, "parallel_crops": 3}
+    found = allocate(10, 10, 8, **options)
+    assert (found.parallel_reads, found.parallel_crops) == (reads, 3)
+
+
+def test_large_records_are_parsed_one_after_the_other():
+    found = allocate(550, 10, 2000)
+    assert found.parallel_reads is None
+    assert found.parallel_crops == 8

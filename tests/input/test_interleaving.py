@@ -4,31 +4,24 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from u2net_tf.input import interleaving, pipeline
+from u2net_tf.input import pipeline
+from u2net_tf.input.interleaving import Interleaving
 
 
-def numbers_of(visit, key=5, *, per_volume=4, mixed=3):
-    visit = tf.constant(visit, tf.int64)
-    found = interleaving.patch_numbers(visit, key, per_volume=per_volume, mixed=mixed)
+def numbers_of(record_read, key=5, *, per_volume=4, width=3):
+    interleaving = Interleaving(key, per_volume, width)
+    found = interleaving.patch_numbers(tf.constant(record_read, tf.int64))
     return found.numpy().tolist()
 
 
-def take(count, *, first=0, per_volume=4, mixed=3, parallel_calls=None, read=int):
-    """Patches that name their visit, from a window on."""
-    records = tf.data.Dataset.range(first * mixed, 10**6).map(
-        lambda visit: (visit,) * 2
-    )
-    dataset = interleaving.mixed_patches(
-        records,
-        lambda serialized: {
-            "visit": read(serialized) if read is not int else serialized
-        },
-        lambda number, fields: {"at": number, "visit": fields["visit"]},
-        key=5,
-        per_volume=per_volume,
-        mixed=mixed,
-        parallel_calls=parallel_calls,
-    )
+def take(count, *, first=0, per_volume=4, width=3, parse=None):
+    """Patches that name the read of their record, from a window on."""
+    interleaving = Interleaving(5, per_volume, width)
+    dataset = tf.data.Dataset.range(first * width, 10**6)
+    dataset = dataset.map(lambda read: (read, {"read": parse(read) if parse else read}))
+    dataset = dataset.flat_map(interleaving.numbered)
+    dataset = dataset.map(lambda number, fields: {"at": number, "read": fields["read"]})
+    dataset = interleaving.in_order(dataset, first * width)
     # As the pipeline runs: nothing ahead of what is asked for.
     dataset = dataset.with_options(pipeline._options())
     return list(itertools.islice(dataset.as_numpy_iterator(), count))
@@ -36,9 +29,19 @@ def take(count, *, first=0, per_volume=4, mixed=3, parallel_calls=None, read=int
 
 def test_numbers_of_a_window_are_all_of_it_once():
     for window in (0, 7):
-        visits = [numbers_of(window * 3 + place) for place in range(3)]
-        assert sorted(sum(visits, [])) == list(range(window * 12, window * 12 + 12))
-        assert all(numbers == sorted(numbers) for numbers in visits)
+        reads = [numbers_of(window * 3 + place) for place in range(3)]
+        assert sorted(sum(reads, [])) == list(range(window * 12, window * 12 + 12))
+        assert all(numbers == sorted(numbers) for numbers in reads)
+
+
+def test_each_round_has_one_patch_of_each_read():
+    reads = [numbers_of(place) for place in range(3)]
+    for number in range(4):
+        assert {numbers[number] // 3 for numbers in reads} == {number}
+
+
+def test_one_patch_of_each_read_is_numbered_as_the_read():
+    assert [numbers_of(n, per_volume=1, width=1) for n in (0, 8)] == [[0], [8]]
 
 
 def test_places_differ_by_round_window_and_key():
@@ -50,16 +53,15 @@ def test_places_differ_by_round_window_and_key():
     ]
 
 
-@pytest.mark.parametrize("parallel_calls", [None, 4])
-@pytest.mark.parametrize("mixed", [1, 3])
-def test_patches_come_in_the_order_of_their_numbers(mixed, parallel_calls):
-    found = take(40, mixed=mixed, parallel_calls=parallel_calls)
-    assert [set(patch) for patch in found] == [{"at", "visit"}] * 40
+@pytest.mark.parametrize(("per_volume", "width"), [(4, 1), (4, 3), (1, 1)])
+def test_patches_come_in_the_order_of_their_numbers(per_volume, width):
+    found = take(40, per_volume=per_volume, width=width)
+    assert [set(patch) for patch in found] == [{"at", "read"}] * 40
     assert [patch["at"] for patch in found] == list(range(40))
-    visits = np.array([patch["visit"] for patch in found])
-    for start in range(0, 36, mixed):
-        assert len(set(visits[start : start + mixed])) == mixed
-    assert set(visits[: 4 * mixed]) == set(range(mixed))
+    reads = np.array([patch["read"] for patch in found])
+    for start in range(0, 36, width):
+        assert len(set(reads[start : start + width])) == width
+    assert set(reads[: per_volume * width]) == set(range(width))
 
 
 def test_later_windows_are_the_same_when_begun_with():
@@ -67,8 +69,8 @@ def test_later_windows_are_the_same_when_begun_with():
     assert take(24, first=3) == whole[36:60]
 
 
-@pytest.mark.parametrize(("mixed", "ahead"), [(1, []), (3, [1])])
-def test_one_window_is_made_ahead(monkeypatch, mixed, ahead):
+@pytest.mark.parametrize(("width", "ahead"), [(1, []), (3, [1])])
+def test_one_window_is_made_ahead(monkeypatch, width, ahead):
     """Each window that is ready holds all of its patches in memory."""
     seen = []
     prefetch = tf.data.Dataset.prefetch
@@ -78,20 +80,20 @@ def test_one_window_is_made_ahead(monkeypatch, mixed, ahead):
         return prefetch(self, buffer_size, **keywords)
 
     monkeypatch.setattr(tf.data.Dataset, "prefetch", spy)
-    take(1, mixed=mixed)
-    # What is counted are windows, of four patches of each of three visits.
+    take(1, width=width)
+    # What is counted are windows, of four patches of each of three reads.
     assert seen == [(count, [12]) for count in ahead]
 
 
-def test_a_volume_is_read_once_for_all_of_its_patches():
+def test_a_record_is_parsed_once_for_all_of_its_patches():
     seen = []
 
-    def read(serialized):
+    def parse(read):
         def note(value):
             seen.append(int(value))
             return value
 
-        return tf.numpy_function(note, [serialized], tf.int64)
+        return tf.numpy_function(note, [read], tf.int64)
 
-    take(12, mixed=1, read=read)
+    take(12, width=1, parse=parse)
     assert seen == [0, 1, 2]

@@ -7,8 +7,10 @@ import tensorflow as tf
 
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.input import cropping
-from u2net_tf.input.augmentation import intensity, spatial, warp
-from u2net_tf.input.patch_transform import make_cutter
+from u2net_tf.input.augmentation import intensity, mirroring, spatial
+from u2net_tf.input.augmentation.warp import Warp
+from u2net_tf.input.patch_transform import make_patch_transform
+from u2net_tf.networks.ops.resizing import resize_image, resize_labels
 from u2net_tf.plan.domains import Domain, Label
 
 DOMAIN = Domain(
@@ -52,18 +54,15 @@ def moving(method="linear"):
 
 def run(fields, augmentation, count=6, *, method="linear", probability=0.5, size=SIZE):
     """Patches of `count` seeds, inside of tf.data."""
-    cut = make_cutter(
-        DOMAIN,
-        size,
-        method=method,
-        mirror_probability=probability,
-        augmentation=augmentation,
+    augmentation = augmentation.with_changes(mirror_probability=probability)
+    transform = make_patch_transform(
+        DOMAIN, size, method=method, augmentation=augmentation
     )
 
     def make(number):
         seed = tf.stack([tf.constant(4, tf.int64), number])
         mirror = tf.random.split(seed, 2)[1]
-        return cut(fields, tf.constant(START), mirror, seed)
+        return transform(fields, tf.constant(START), mirror, seed)
 
     dataset = tf.data.Dataset.range(count).map(make)
     image, labels = dataset.element_spec
@@ -80,12 +79,12 @@ def seeds_of(number):
 def still(fields, number, *, method="linear", probability=0.5, size=SIZE):
     """The patch of a seed if nothing but mirroring happens."""
     _, mirror = seeds_of(number)
-    mirrored = cropping.draw_mirroring(DOMAIN.mirror_axes, probability, mirror)
-    image, labels = cropping.cut_patch(fields, tf.constant(START), DOMAIN.patch_size)
-    image = cropping.apply_mirroring(tf.cast(image, tf.float32), mirrored)
-    labels = cropping.apply_mirroring(labels, mirrored)
-    image, labels = cropping.resize_patch(image, labels, size, method=method)
-    return image.numpy(), labels.numpy()
+    mirrored = mirroring.draw_mirroring(DOMAIN.mirror_axes, probability, mirror)
+    image, labels = cropping.crop_patch(fields, tf.constant(START), DOMAIN.patch_size)
+    image = mirroring.apply_mirroring(tf.cast(image, tf.float32), mirrored)
+    labels = mirroring.apply_mirroring(labels, mirrored)
+    image = resize_image(image[None], size, method=method)[0]
+    return image.numpy(), resize_labels(labels[None], size)[0].numpy()
 
 
 def assert_same(found, expected):
@@ -95,7 +94,7 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize("method", ["linear", "cubic"])
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
-def test_off_it_is_cut_mirrored_and_resized(fields, method, probability):
+def test_off_it_is_cropped_mirrored_and_resized(fields, method, probability):
     options = {"method": method, "probability": probability}
     found = run(fields, AugmentationConfig(), 4, **options)
     for number, patch in enumerate(found):
@@ -106,12 +105,12 @@ def test_off_it_is_cut_mirrored_and_resized(fields, method, probability):
     "method", ["linear", pytest.param("cubic", marks=pytest.mark.slow)]
 )
 def test_patches_that_do_not_move_are_the_same_and_others_are_warped(fields, method):
-    grid = spatial.Grid(DOMAIN.patch_size, SIZE, DOMAIN.spacing_mm)
-    warped = warp.make_warp(grid, MOVING, method)
+    grid = spatial.PatchGrid(DOMAIN.patch_size, SIZE, DOMAIN.spacing_mm)
+    warped = Warp(grid, MOVING, method)
     moved = []
     for number, patch in enumerate(moving(method)):
         seed, mirror = seeds_of(number)
-        mirrored = cropping.draw_mirroring(DOMAIN.mirror_axes, 0.5, mirror)
+        mirrored = mirroring.draw_mirroring(DOMAIN.mirror_axes, 0.5, mirror)
         drawn = spatial.draw_spatial(
             grid, MOVING, mirrored, tf.random.fold_in(seed, tf.constant(1, tf.int64))
         )
@@ -119,7 +118,9 @@ def test_patches_that_do_not_move_are_the_same_and_others_are_warped(fields, met
         expected = still(fields, number, method=method)
         if moved[-1]:
             assert np.abs(patch[0] - expected[0]).max() > 1e-3
-            expected = warped(fields, tf.constant(START), drawn)
+            first = tf.constant(START)
+            box = cropping.crop_box(fields, warped.box_start(first), warped.box_size)
+            expected = warped(*box, drawn)
         assert_same(patch, expected)
     assert 0 < sum(moved) < len(moved)
 
@@ -151,13 +152,15 @@ def test_without_a_resize(fields):
 
 
 # How a patch comes to be when nothing moves, and the one interpolation otherwise.
-ROUTES = {
-    "still": AugmentationConfig(),
-    "moved": AugmentationConfig(scaling_probability=1, scale=(1.0, 1.0)),
+AUGMENTATIONS = {
+    "cropped": AugmentationConfig(mirror_probability=1),
+    "warped": AugmentationConfig(
+        mirror_probability=1, scaling_probability=1, scale=(1.0, 1.0)
+    ),
 }
 
 
-def cut_by_hand(image, labels, patch_size, size, start, *, method, route):
+def crop_by_hand(image, labels, patch_size, size, start, *, method, way):
     """A patch of `DOMAIN`, mirrored along x only, always."""
     domain = dataclasses.replace(
         DOMAIN,
@@ -166,29 +169,29 @@ def cut_by_hand(image, labels, patch_size, size, start, *, method, route):
         # Exact in millimetres and back, where labels are half way between voxels.
         spacing_mm=(2.0, 1.0, 4.0),
     )
-    cut = make_cutter(
-        domain, size, method=method, mirror_probability=1, augmentation=ROUTES[route]
+    transform = make_patch_transform(
+        domain, size, method=method, augmentation=AUGMENTATIONS[way]
     )
     fields = {
         "image": tf.constant(np.stack(image, axis=-1), tf.float16),
         "labels": tf.constant(labels, tf.uint8),
     }
-    image, labels = cut(fields, tf.constant(start), *seeds_of(0)[::-1])
+    image, labels = transform(fields, tf.constant(start), *seeds_of(0)[::-1])
     return image.numpy(), labels.numpy()
 
 
-@pytest.mark.parametrize("route", ROUTES)
-def test_a_mirrored_and_resized_ramp_by_hand(route):
+@pytest.mark.parametrize("way", AUGMENTATIONS)
+def test_a_mirrored_and_resized_ramp_by_hand(way):
     """Every voxel says where it lies; half as many along z, twice as many along x."""
     z, y, x = np.indices((9, 6, 8))
-    found, labels = cut_by_hand(
+    found, labels = crop_by_hand(
         (10 * z + x, y),
         10 * z + x,
         patch_size=(4, 3, 4),
         size=(2, 3, 8),
         start=(2, 1, 1),
         method="linear",
-        route=route,
+        way=way,
     )
     # Slices 2 and 3 become one, 4 and 5; voxels 1 to 4 along x are turned round, their
     # halves a quarter off their centres, and the outermost stay within the patch.
@@ -203,20 +206,20 @@ def test_a_mirrored_and_resized_ramp_by_hand(route):
     np.testing.assert_array_equal(labels, expected)
 
 
-@pytest.mark.parametrize("route", ROUTES)
-def test_a_cubic_impulse_between_voxels_by_hand(route):
+@pytest.mark.parametrize("way", AUGMENTATIONS)
+def test_a_cubic_impulse_between_voxels_by_hand(way):
     """Keys' cubic half way between voxels: -1/16, 9/16, 9/16, -1/16."""
     impulse = np.zeros((10, 3, 12))
     # The patch's voxel 4 of 8 along z and 3 of 8 along x, which mirrored is 4, too.
     impulse[5, 2, 6] = 256
-    found, _ = cut_by_hand(
+    found, _ = crop_by_hand(
         (impulse, -impulse),
         np.zeros(impulse.shape),
         patch_size=(8, 1, 8),
         size=(4, 1, 4),
         start=(1, 2, 3),
         method="cubic",
-        route=route,
+        way=way,
     )
     # Half as many voxels lie at 0.5, 2.5, 4.5 and 6.5.
     expected = [[0, 0, 0, 0], [0, 1, -9, 0], [0, -9, 81, 0], [0, 0, 0, 0]]

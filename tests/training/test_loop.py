@@ -20,6 +20,7 @@ from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.models.best import DICE, LOSS
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.plan.plan_file import plan_to_json
+from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.shards import records
 from u2net_tf.shards.manifest import load_manifest
 from u2net_tf.training import batches, runs, schedule
@@ -302,9 +303,7 @@ def drop_test_cases(data_dir, name):
     (data_dir / "plan.json").write_text(plan_to_json(plan))
     manifest = load_manifest(data_dir, name)
     kept = tuple(entry for entry in manifest.cases if entry.group != "test")
-    manifest = dataclasses.replace(
-        manifest, cases=kept, fingerprint=manifests.fingerprint(changed)
-    )
+    manifest = dataclasses.replace(manifest, cases=kept, plan_hash=plan_hash(changed))
     path = manifests.manifest_path(data_dir, name)
     path.write_text(manifests.to_json(manifest))
 

@@ -84,9 +84,9 @@ def test_pairs_are_of_the_same_patch(tiny_data):
     settings = DataConfig(
         data_dir=str(tiny_data.data_dir),
         batch_size=1,
-        sampling=SamplingConfig(oversample_foreground_fraction=1, mirror_probability=0),
+        sampling=SamplingConfig(oversample_foreground_fraction=1),
         augmentation=AugmentationConfig(
-            brightness_probability=1, brightness=(2.0, 2.0)
+            mirror_probability=0, brightness_probability=1, brightness=(2.0, 2.0)
         ),
     )
     pairs = show_augmentations.take_pairs(plan.domains[0], manifest, settings, count=3)
@@ -133,13 +133,11 @@ def test_command(run_command, tiny_data, tmp_path):
             },
             {
                 "seed": 5,
-                "sampling": SamplingConfig(
-                    oversample_foreground_fraction=1, mirror_probability=0.7
-                ),
+                "sampling": SamplingConfig(oversample_foreground_fraction=1),
                 "patch_size": (8, 4, 16),
                 "resize_method": "cubic",
                 "augmentation": AugmentationConfig(
-                    rotation_probability=0.2, gamma=(1.1, 1.2)
+                    mirror_probability=0.7, rotation_probability=0.2, gamma=(1.1, 1.2)
                 ),
             },
             3,

@@ -5,7 +5,7 @@ import pytest
 
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain, Label, Preprocessing
-from u2net_tf.volumes import case, nifti
+from u2net_tf.volumes import case, crop_and_resample, nifti
 
 SHAPE = (6, 7, 8)
 DOMAIN = Domain(
@@ -163,7 +163,7 @@ def test_preprocessing_errors_name_the_file(tmp_path, write_nifti):
     path = write_nifti(tmp_path / "flat.nii.gz", array)
     image = case.read_image([path], DOMAIN)
     with pytest.raises(InputError, match=r"flat\.nii\.gz: modality 'T1'.*constant 5"):
-        case.preprocess_case(image, DOMAIN)
+        crop_and_resample.preprocess_volume(image, DOMAIN)
 
 
 def test_preprocessing_without_positive_voxels_names_the_file(tmp_path, write_nifti):
@@ -173,14 +173,14 @@ def test_preprocessing_without_positive_voxels_names_the_file(tmp_path, write_ni
     domain = dataclasses.replace(DOMAIN, preprocessing=settings)
     words = r"air\.nii\.gz: modality 'T1': .* intensities above 0 .*Received: none"
     with pytest.raises(InputError, match=words):
-        case.preprocess_case(image, domain)
+        crop_and_resample.preprocess_volume(image, domain)
 
 
 def test_preprocessing_follows_the_domain(image_path):
     image = case.read_image([image_path], DOMAIN)
-    found, placement = case.preprocess_case(image, DOMAIN)
+    found, crop = crop_and_resample.preprocess_volume(image, DOMAIN)
     assert found.shape == (18, 7, 16, 1)
-    assert placement.raw_shape == SHAPE
+    assert crop.raw_shape == SHAPE
 
 
 def test_values_are_counted_in_their_order():

@@ -4,6 +4,7 @@ import SimpleITK as sitk
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import dicom, nifti
+from u2net_tf.volumes.grid import check_same_grid
 
 COSINE, SINE = np.cos(0.3), np.sin(0.3)
 # Rotated about x, then about z: oblique in all three axes.
@@ -67,7 +68,7 @@ def test_oblique_series_is_the_nifti_file_of_the_same_image(tmp_path):
     np.testing.assert_allclose(found.spacing_mm, expected.spacing_mm, rtol=1e-5)
     np.testing.assert_allclose(found.grid.affine, expected.grid.affine, atol=1e-4)
     assert found.grid.axis_codes == expected.grid.axis_codes
-    nifti.check_same_grid(expected.grid, found.grid)
+    check_same_grid(expected.grid, found.grid)
 
 
 def test_labels_are_written_on_the_grid_of_the_series(tmp_path):

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import nifti
+from u2net_tf.volumes.grid import check_same_grid, header_problem
 
 ORIENTATIONS = [
     "".join(codes)
@@ -189,7 +190,7 @@ def test_contradictory_header_warns_and_follows_the_choice(
 def test_consistent_header_does_not_warn(tmp_path, caplog):
     path = save(tmp_path / "image.nii.gz", make_array(), OBLIQUE)
     volume = nifti.load_image([path])
-    assert nifti.header_problem(volume.grid) == ""
+    assert header_problem(volume.grid) == ""
     assert caplog.text == ""
 
 
@@ -206,10 +207,10 @@ def test_grids_are_the_same_up_to_a_tenth_of_a_voxel(tmp_path):
         path = save(tmp_path / f"{shift_mm}.nii", make_array(), affine)
         return nifti.load_image([path]).grid
 
-    nifti.check_same_grid(grid(0), grid(0.05))
+    check_same_grid(grid(0), grid(0.05))
     words = r"0.2.nii: expected the affine of .*0.nii.* Received: .* 0.2 mm away"
     with pytest.raises(InputError, match=words):
-        nifti.check_same_grid(grid(0), grid(0.2))
+        check_same_grid(grid(0), grid(0.2))
 
 
 def cut(path):

@@ -53,12 +53,13 @@ def _results(image: np.ndarray) -> dict[str, np.ndarray]:
 def make_ours(shape: Sequence[int], new_shape: Sequence[int], threads: int) -> Task:
     """The task as `data_prep.convert` does it."""
     del threads  # one, however many there are
-    from u2net_tf.volumes import crop_and_resample, intensities
+    from u2net_tf.interpolation.resample import resample
+    from u2net_tf.volumes import intensities
 
     scan = draw_scan(shape)
 
     def run():
-        resampled = crop_and_resample.resample(scan, tuple(new_shape), "bspline")
+        resampled = resample(scan, tuple(new_shape), "bspline")
         # In place, as there; but not the scan, where nothing was to be resampled.
         out = None if resampled is scan else resampled
         return intensities.standardize(

@@ -26,6 +26,7 @@ def write_shards(
     import tensorflow as tf
 
     from u2net_tf.plan.domains import Domain, Label
+    from u2net_tf.plan.plan_hash import plan_hash
     from u2net_tf.shards import manifest, records
 
     shape = tuple(shape)
@@ -85,7 +86,7 @@ def write_shards(
             )
     return domain, manifest.Manifest(
         domain=domain.name,
-        fingerprint=manifest.fingerprint(domain),
+        plan_hash=plan_hash(domain),
         image_dtype="float16",
         compression="none",
         cases=tuple(entries),

@@ -100,7 +100,7 @@ def benchmark_volumes(
     from u2net_tf.input import buffers
 
     domain, manifest = invented_shards.write_shards(folder, shape, patch_edge)
-    chosen = buffers.plan_buffers(
+    chosen = buffers.allocate_buffers(
         manifest,
         buffers.patch_bytes(domain, domain.patch_size),
         cases=domain.train,

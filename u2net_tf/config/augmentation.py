@@ -1,4 +1,4 @@
-"""What may happen to a patch, how often and how much."""
+"""Augmentation of patches: which transforms, how often and how strong."""
 
 from __future__ import annotations
 
@@ -14,41 +14,45 @@ from u2net_tf.errors import InputError
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 
-# Least and greatest value that each range may hold; above 0 and 1e6 where not given.
-_LEAST = {
+# Smallest and largest value that each range may hold; above 0 and 1e6 where not given.
+_MIN = {
     "elastic_alpha": 0.0,
     # The deformation is drawn on a lattice of this spacing.
     "elastic_sigma_mm": 1.0,
     "noise_variance": 0.0,
     "rotation_degrees": -360.0,
 }
-_MOST = {
+_MAX = {
     "blur_sigma_voxels": 100.0,
     "low_resolution_zoom": 1.0,
     "rotation_degrees": 360.0,
-    # A patch reads so many times its own extent.
+    # How many times its own extent a patch may read.
     "scale": 10.0,
 }
-_LARGEST_SIGMA_RATIO = 10
+_MAX_SIGMA_RATIO = 10
 
 
 class AugmentationConfig(Config):
-    """Augmentation of patches; every part is off until it has a probability.
+    """Augmentation of patches; all but mirroring is off until it has a probability.
 
     A range is (lowest, highest); the value of a patch, or of a modality, is drawn
     uniformly from it. The ranges of elastic deformation, rotation and scaling are the
-    paper's. Mirroring is a part of `SamplingConfig`. The others are what nnU-Net has,
-    with its ranges; its probabilities are given in brackets.
+    paper's. The transforms of intensities are nnU-Net's, with its ranges; its
+    probabilities are given in brackets.
 
-    A patch is turned and scaled about its centre. One that is drawn around foreground
+    A patch is rotated and scaled about its centre. One that is drawn around foreground
     near the volume's border has that off its centre, and may lose it.
 
     Reference: the parameters of Huang et al., MICCAI 2019 (rotation, scaling, elastic
     deformation), and of Isensee et al., Nature Methods 2021 (the others).
     """
 
+    mirror_probability: Probability = Field(
+        0.3,
+        description="Probability of mirroring along each axis that the plan allows.",
+    )
     elastic_probability: Probability = Field(
-        0.0, description="Of deforming a patch; 0.3 in the paper."
+        0.0, description="Probability of an elastic deformation; 0.3 in the paper."
     )
     elastic_alpha: Range = Field(
         (0.0, 750.0),
@@ -62,27 +66,27 @@ class AugmentationConfig(Config):
         "ten times the lowest.",
     )
     rotation_probability: Probability = Field(
-        0.0, description="Of turning a patch about z; 0.3 in the paper."
+        0.0, description="Probability of a rotation about z; 0.3 in the paper."
     )
     rotation_degrees: Range = Field(
-        (-180.0, 180.0), description="Lowest and highest angle."
+        (-180.0, 180.0), description="Lowest and highest angle, degrees."
     )
     scaling_probability: Probability = Field(
-        0.0, description="Of scaling all axes of a patch alike; 0.5 in the paper."
+        0.0, description="Probability of scaling all axes alike; 0.5 in the paper."
     )
     scale: Range = Field(
         (0.75, 1.25),
-        description="Lowest and highest factor of what a patch sees: above 1, organs "
+        description="Lowest and highest factor of a patch's extent: above 1, organs "
         "shrink.",
     )
     noise_probability: Probability = Field(
-        0.0, description="Of Gaussian noise in a patch [0.1]."
+        0.0, description="Probability of Gaussian noise, per patch [0.1]."
     )
     noise_variance: Range = Field(
         (0.0, 0.1), description="Lowest and highest variance of the noise."
     )
     blur_probability: Probability = Field(
-        0.0, description="Of blurring a modality [0.1]."
+        0.0, description="Probability of a Gaussian blur, per modality [0.1]."
     )
     blur_sigma_voxels: Range = Field(
         (0.5, 1.0),
@@ -90,28 +94,30 @@ class AugmentationConfig(Config):
         "network's patch.",
     )
     brightness_probability: Probability = Field(
-        0.0, description="Of multiplying the intensities of a modality [0.15]."
+        0.0, description="Probability of scaling intensities, per modality [0.15]."
     )
     brightness: Range = Field((0.75, 1.25), description="Lowest and highest factor.")
     contrast_probability: Probability = Field(
         0.0,
-        description="Of stretching the intensities of a modality within the range that "
-        "they had [0.15].",
+        description="Probability of scaling intensities about their mean, clipped to "
+        "their range, per modality [0.15].",
     )
     contrast: Range = Field(
-        (0.75, 1.25), description="Lowest and highest factor, about the mean."
+        (0.75, 1.25), description="Lowest and highest factor about the mean."
     )
     low_resolution_probability: Probability = Field(
         0.0,
-        description="Of going to a coarser grid and back, per modality [0.125].",
+        description="Probability of resampling to a coarser grid and back, per "
+        "modality [0.125].",
     )
     low_resolution_zoom: Range = Field(
-        (0.5, 1.0), description="Lowest and highest size of the coarser grid, a share."
+        (0.5, 1.0),
+        description="Lowest and highest size of the coarser grid, as a fraction.",
     )
     gamma_probability: Probability = Field(
         0.0,
-        description="Of a power of a modality's intensities, keeping mean and standard "
-        "deviation [0.3].",
+        description="Probability of a gamma transform that keeps mean and standard "
+        "deviation, per modality [0.3].",
     )
     gamma_inverted_probability: Probability = Field(
         0.0,
@@ -125,12 +131,12 @@ class AugmentationConfig(Config):
             if not name.endswith("_probability"):
                 _check_range(name, getattr(self, name))
         lowest, highest = self.elastic_sigma_mm
-        # The lowest is the step of a lattice that reaches beyond the patch by a
+        # The lowest is the step of a lattice that extends beyond the patch by a
         # multiple of the highest.
-        if highest > _LARGEST_SIGMA_RATIO * lowest:
+        if highest > _MAX_SIGMA_RATIO * lowest:
             raise InputError(
                 "`elastic_sigma_mm`",
-                expected=f"a highest value of at most {_LARGEST_SIGMA_RATIO} times the "
+                expected=f"a highest value of at most {_MAX_SIGMA_RATIO} times the "
                 "lowest",
                 received=self.elastic_sigma_mm,
             )
@@ -138,7 +144,7 @@ class AugmentationConfig(Config):
 
     @property
     def moves_voxels(self) -> bool:
-        """Whether any patch may be deformed, rotated or scaled."""
+        """Whether any patch may be deformed, rotated or scaled; mirroring aside."""
         return any(
             (
                 self.elastic_probability,
@@ -149,7 +155,7 @@ class AugmentationConfig(Config):
 
     @property
     def changes_intensities(self) -> bool:
-        """Whether intensities of any patch may change where they are."""
+        """Whether intensities of any patch may change."""
         return any(
             (
                 self.noise_probability,
@@ -164,14 +170,12 @@ class AugmentationConfig(Config):
 
 
 def _check_range(name: str, value: Range) -> None:
-    least = _LEAST.get(name)
-    most = _MOST.get(name, 1e6)
-    wanted = "(lowest, highest), both above 0"
-    if least is not None:
-        wanted = f"(lowest, highest), both at least {least:g}"
-    wanted += f" and at most {most:g}"
-    right = value[0] <= value[1]
-    right = right and (value[0] > 0 if least is None else value[0] >= least)
-    right = right and value[1] <= most
-    if not right:
-        raise InputError(f"`{name}`", expected=wanted, received=value)
+    low, high = value
+    minimum, maximum = _MIN.get(name), _MAX.get(name, 1e6)
+    expected = "(lowest, highest), both above 0"
+    if minimum is not None:
+        expected = f"(lowest, highest), both at least {minimum:g}"
+    is_large_enough = low > 0 if minimum is None else low >= minimum
+    if not (is_large_enough and low <= high <= maximum):
+        expected += f" and at most {maximum:g}"
+        raise InputError(f"`{name}`", expected=expected, received=value)

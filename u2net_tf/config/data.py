@@ -1,4 +1,4 @@
-"""What the batches of a run look like."""
+"""Settings of the input pipeline: what the batches of a run look like."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ RESIZE_METHODS = get_args(ResizeMethod)
 
 
 class SamplingConfig(Config):
-    """How patches are chosen; what is left of the shares lies anywhere.
+    """Where patches are drawn; the remaining fraction is drawn anywhere.
 
     Reference: 3D U²-Net's published code; the paper does not say.
     """
 
     oversample_foreground_fraction: Probability = Field(
         1 / 3,
-        description="Share of a batch, rounded up, that is certain to be drawn around "
+        description="Fraction of a batch, rounded up, that is always drawn around "
         "foreground.",
     )
     smallest_share: Probability = Field(
         0.3,
-        description="Share of the others drawn around the case's smallest class.",
+        description="Fraction of the other patches drawn around the case's smallest "
+        "class.",
     )
     foreground_share: Probability = Field(
-        0.3, description="Share of the others drawn around any foreground class."
-    )
-    mirror_probability: Probability = Field(
-        0.3, description="Of mirroring along each axis that the plan allows."
+        0.3,
+        description="Fraction of the other patches drawn around any foreground class.",
     )
 
     @pydantic.model_validator(mode="after")
@@ -50,8 +49,8 @@ class SamplingConfig(Config):
             )
         return self
 
-    def num_certain(self, batch_size: int) -> int:
-        """How many patches of a batch are certain to be drawn around foreground."""
+    def num_foreground_patches(self, batch_size: int) -> int:
+        """How many patches of a batch are always drawn around foreground."""
         # Rounded first: 3 * (1 / 3) must not become 2 by a last bit.
         return math.ceil(round(batch_size * self.oversample_foreground_fraction, 6))
 
@@ -71,33 +70,37 @@ class DataConfig(Config):
     )
     patch_size: tuple[Size, Size, Size] | None = Field(
         None,
-        description="The network's patch z,y,x, voxels: patches are cut at each "
-        "domain's own size and resized to it. If empty, they stay as they are cut.",
+        description="The network's patch size z,y,x, voxels: patches are cropped at "
+        "each domain's own size and resized to it. If empty, they are not resized.",
     )
     resize_method: ResizeMethod = Field(
-        "linear", description="How images of patches are resized or augmented."
+        "linear",
+        description="Interpolation of images when patches are resized or warped.",
     )
     sampling: SamplingConfig = SamplingConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     input_memory_mb: float = Field(
         2048.0,
         gt=0,
-        description="Memory for cases that are shuffled, patches that are cut and "
-        "mixed and batches that are ready, of all domains together, MB. On top come, "
-        "for each domain, a batch and the record that it reads from.",
+        description="Memory for records that are shuffled, patches that are cropped "
+        "and interleaved and batches that are ready, of all domains together, MB. In "
+        "addition each domain needs a batch and the record that it reads from.",
     )
     patches_per_volume: int = Field(
         0,
         ge=0,
-        description="Patches cut of a case that was read, mixed with those of other "
-        "cases; if 0 one, and more of cases that take over 64 MB.",
+        description="Patches per case read, interleaved with those of other cases; 0 "
+        "chooses (1, or more for cases over 64 MB).",
     )
     num_parallel_calls: int = Field(
         0,
         ge=0,
-        description="Patches of a domain cut in parallel, whatever memory they need; "
-        "as many as input_memory_mb has room for if 0. Changes speed, not results.",
+        description="Patches of a domain cropped in parallel, whatever memory they "
+        "need; 0 chooses by input_memory_mb. Changes speed, not results.",
     )
     seed: int = Field(
-        0, ge=0, le=2**31 - 1, description="Of weights, patches and mirroring."
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="Seed for initialization, patch sampling and augmentation.",
     )

@@ -15,14 +15,14 @@ from u2net_tf.inference.windows import Box, predict_volume
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
-from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes.components import clean_labels
 from u2net_tf.volumes.crop_and_resample import (
-    Placement,
+    ResampledCrop,
+    preprocess_volume,
     restore_labels,
     restore_probabilities,
 )
-from u2net_tf.volumes.nifti import Volume
+from u2net_tf.volumes.grid import Volume
 
 
 class Backend(Protocol):
@@ -58,12 +58,12 @@ class PreparedScan:
     Attributes:
       raw: the volume as it was read.
       image: (z, y, x, C) float32, preprocessed; None once `take_image` gave it away.
-      placement: where the image lies in the raw volume.
+      crop: how the image was cropped and resampled from the raw volume.
     """
 
     raw: Volume
     image: np.ndarray | None
-    placement: Placement
+    crop: ResampledCrop
 
     def take_image(self) -> np.ndarray:
         """Gives the image away, so that it can be freed while the scan is in use."""
@@ -83,7 +83,7 @@ def prepare_scan(raw: Volume, domain: Domain) -> PreparedScan:
     Raises:
       InputError: if the image is constant between its percentiles.
     """
-    return PreparedScan(raw, *case_files.preprocess_case(raw, domain))
+    return PreparedScan(raw, *preprocess_volume(raw, domain))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,18 +215,18 @@ class Predictor:
         classes, probabilities = self._predict_volume(
             scan.take_image(),
             domain,
-            is_empty=_emptiness(scan.raw, scan.placement) if self.skip_empty else None,
+            is_empty=_emptiness(scan.raw, scan.crop) if self.skip_empty else None,
             with_probabilities=with_probabilities,
         )
         classes = clean_labels(
             classes, [label.keep_components for label in plan.labels]
         )
         return Prediction(
-            classes=restore_labels(classes, scan.placement),
+            classes=restore_labels(classes, scan.crop),
             probabilities=(
                 None
                 if probabilities is None
-                else restore_probabilities(probabilities, scan.placement)
+                else restore_probabilities(probabilities, scan.crop)
             ),
         )
 
@@ -246,14 +246,14 @@ class Predictor:
         )
 
 
-def _emptiness(image: Volume, placement: Placement) -> Callable[[Box], bool]:
+def _emptiness(image: Volume, crop: ResampledCrop) -> Callable[[Box], bool]:
     """Whether the raw scan holds nothing but 0 where a preprocessed box lies.
 
     Plane by plane, for then the first plane mostly tells.
     """
 
     def is_empty(box: Box) -> bool:
-        raw = placement.raw_box(box)
+        raw = crop.raw_box(box)
         return not any(plane.any() for data in image.data for plane in data[raw])
 
     return is_empty

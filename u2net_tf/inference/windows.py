@@ -1,14 +1,15 @@
 """Sliding window over a volume: geometry and blending, for any predict function.
 
-What is held at a time: the accumulator, and one batch of windows with what is predicted
-for it. Where only the label map is asked for, the accumulator is as deep as a window,
-not as the volume: windows come in the order of their first planes, and a plane that no
+Held in memory are the accumulator, and one batch of windows with what is predicted for
+it. Where only the label map is asked for, the accumulator is as deep as a window, not
+as the volume: windows come in the order of their first planes, and a plane that no
 further window covers becomes labels and makes room for another.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -18,6 +19,8 @@ from u2net_tf.progress import Progress, silent
 
 Box = tuple[slice, slice, slice]
 PredictFunction = Callable[[np.ndarray], np.ndarray]
+# A window, and whether there is nothing in it.
+Window = tuple[Box, bool]
 
 # A volume that is predicted sooner needs no progress bar.
 _BAR_AFTER_SECONDS = 5
@@ -75,8 +78,8 @@ def predict_volume(
     """Labels of a whole volume, and their probabilities.
 
     Args:
-      image: (z, y, x, C) float32. Windows are padded where it is smaller than they,
-        with each modality's minimum, as `input.cropping.cut_patch` does.
+      image: (z, y, x, C) float32. Where it is smaller than a window it is padded on
+        both sides with each modality's minimum, as patches are in training.
       predict: (N, *patch_size, C) float32 -> (N, *patch_size, K) probabilities.
       patch_size: z, y, x.
       num_classes: K, at most 256.
@@ -105,7 +108,9 @@ def predict_volume(
         raise ValueError(f"num_classes: expected 1 to 256. Received: {num_classes}")
     windows = _Windows.over(image.shape[:3], patch_size, overlap)
     blended = _Blended(windows, image.shape[:3], num_classes, with_probabilities)
-    fill = image.min(axis=(0, 1, 2)) if windows.are_padded else None
+    padding = np.zeros(image.shape[3], image.dtype)
+    if windows.are_padded:
+        padding = image.min(axis=(0, 1, 2))
     bar = progress(
         total=len(windows.boxes),
         desc="windows",
@@ -119,7 +124,7 @@ def predict_volume(
             # Nothing of a batch gets a name here: it would be held beside the next.
             blended.add(
                 batch,
-                _predict(predict, windows.cut(image, boxes, fill), num_classes)
+                _predict(predict, windows.crop(image, boxes, padding), num_classes)
                 if boxes
                 else (),
             )
@@ -152,8 +157,8 @@ class _Windows:
             inner.append(slice(gap, gap + covered))
             starts = window_starts(size, covered, max(1, round(patch * (1 - overlap))))
             slices.append([slice(start, start + covered) for start in starts])
-        z, y, x = inner
         depth, height, width = patch_size
+        z, y, x = inner
         boxes = list(itertools.product(slices[0], slices[1], slices[2]))
         return cls((depth, height, width), (z, y, x), boxes)
 
@@ -164,13 +169,13 @@ class _Windows:
             for part, patch in zip(self.inner, self.patch_size, strict=True)
         )
 
-    def cut(
-        self, image: np.ndarray, boxes: list[Box], fill: np.ndarray | None
+    def crop(
+        self, image: np.ndarray, boxes: Sequence[Box], padding: np.ndarray
     ) -> np.ndarray:
         """(N, *patch_size, C): windows of the image, with `fill` where it ends."""
         windows = np.empty((len(boxes), *self.patch_size, image.shape[3]), image.dtype)
         if self.are_padded:
-            windows[...] = fill
+            windows[...] = padding
         for window, box in zip(windows, boxes, strict=True):
             window[self.inner] = image[box]
         return windows
@@ -196,9 +201,7 @@ class _Blended:
         self._classes = np.empty(shape, np.uint8)
         self._num_finished = 0
 
-    def add(
-        self, batch: list[tuple[Box, bool]], predicted: Iterable[np.ndarray]
-    ) -> None:
+    def add(self, batch: Sequence[Window], predicted: Iterable[np.ndarray]) -> None:
         """Adds windows, of which those that are not empty have been predicted."""
         rows = iter(predicted)
         for box, empty in batch:
@@ -237,7 +240,7 @@ class _WeightSums:
     it is held for the depth of one window.
     """
 
-    def __init__(self, boxes: list[Box], weights: np.ndarray, shape: Sequence[int]):
+    def __init__(self, boxes: Sequence[Box], weights: np.ndarray, shape: Sequence[int]):
         self._starts = sorted({box[0].start for box in boxes})
         self._layer = np.zeros((len(weights), *shape[1:]), np.float32)
         for box in boxes:
@@ -247,17 +250,16 @@ class _WeightSums:
     def plane(self, z: int) -> np.ndarray:
         """(y, x) float32."""
         depth = len(self._layer)
-        return sum(self._layer[z - s] for s in self._starts if s <= z < s + depth)
+        rows = (self._layer[z - s] for s in self._starts if s <= z < s + depth)
+        return functools.reduce(np.add, rows)
 
 
 def _batches(
-    boxes: list[Box], is_empty: Callable[[Box], bool] | None, batch_size: int
-) -> Iterator[list[tuple[Box, bool]]]:
-    """Windows in order and whether each is empty, `batch_size` that are not at a time.
-
-    The last batch may have fewer.
-    """
-    batch, num_full = [], 0
+    boxes: Iterable[Box], is_empty: Callable[[Box], bool] | None, batch_size: int
+) -> Iterator[list[Window]]:
+    """Windows in order, in batches of at most `batch_size` non-empty windows."""
+    batch: list[Window] = []
+    num_full = 0
     for box in boxes:
         empty = is_empty is not None and is_empty(box)
         batch.append((box, empty))

@@ -1,10 +1,11 @@
-"""How much of everything the input pipeline holds, from one number of megabytes.
+"""Sizes of the input pipeline's buffers, from one number of megabytes.
 
-The domains share the memory alike. An eighth of it is for records that are shuffled
-together, half for patches that wait to be mixed with those of other cases, a quarter
-for patches that are being cut, and the last eighth for batches that are ready. What
-comes on top: of each domain a batch and, where a record gives several patches, the
-record that they are cut from (up to three times its size while it is parsed).
+The domains share the memory equally. An eighth of it is for records that are shuffled
+together, half for patches that are interleaved with those of other cases, a quarter for
+patches that are being cropped, and the last eighth for batches that are ready. In
+addition each domain needs a batch and, where a record gives several patches, the record
+that they are cropped from (three times its size while it is parsed, and once more the
+size of the one before it, whose last patches are being cropped).
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from u2net_tf.machine import num_cores
 from u2net_tf.plan.domains import Domain
 from u2net_tf.shards.manifest import Manifest
 
-_SHUFFLED, _MIXED, _CUT, _READY = 1 / 8, 1 / 2, 1 / 4, 1 / 8
+_SHUFFLED, _INTERLEAVED, _CROPPED, _READY = 1 / 8, 1 / 2, 1 / 4, 1 / 8
 # Copies of a record while it is parsed: serialized, as bytes, as numbers.
 _COPIES_OF_RECORD = 3
-# Copies of the patches that are mixed: those in use, and the next ones twice.
-_COPIES_OF_MIXED = 3
+# Copies of the patches that are interleaved: those in use, and the next ones twice.
+_COPIES_OF_INTERLEAVED = 3
 # Records of at most so many bytes are read for each patch, a tenth of a second; larger
-# ones give a patch per `_BYTES_PER_PATCH`, but at most `_MOST_PATCHES`.
+# ones give a patch per `_BYTES_PER_PATCH`, but at most `_MAX_PATCHES`.
 _SMALL_RECORD = 64e6
 _BYTES_PER_PATCH = 64e6
-_MOST_PATCHES = 16
+_MAX_PATCHES = 16
 _READY_BATCHES = 2
 
 
@@ -38,16 +39,18 @@ class Buffers:
 
     Attributes:
       shuffled_records: records that are shuffled together.
-      patches_per_volume: patches cut of a record that was read.
-      mixed_volumes: records whose patches are mixed with each other.
-      parallel_calls: patches cut at the same time; None for one after the other, and
-        only when it is asked for.
+      patches_per_volume: patches cropped from a record that was read.
+      num_interleaved_volumes: records whose patches are interleaved.
+      parallel_reads: records parsed at the same time; None for one after the other,
+        and only when it is asked for.
+      parallel_crops: the same of patches that are cropped.
     """
 
     shuffled_records: int
     patches_per_volume: int
-    mixed_volumes: int
-    parallel_calls: int | None
+    num_interleaved_volumes: int
+    parallel_reads: int | None
+    parallel_crops: int | None
 
 
 def patch_bytes(domain: Domain, size: Sequence[int]) -> int:
@@ -55,7 +58,7 @@ def patch_bytes(domain: Domain, size: Sequence[int]) -> int:
     return math.prod(size) * (4 * domain.num_modalities + 1)
 
 
-def plan_buffers(
+def allocate_buffers(
     manifest: Manifest,
     one_patch: int,
     *,
@@ -63,8 +66,9 @@ def plan_buffers(
     memory_mb: float,
     num_domains: int,
     patches_per_volume: int | None = None,
+    parallel_crops: int | None = None,
 ) -> Buffers:
-    """Divides one domain's share of the memory.
+    """Divides the memory of one domain among its buffers.
 
     Args:
       manifest: of the domain.
@@ -76,40 +80,47 @@ def plan_buffers(
         None, and lowered to as few as two where the patches of two volumes would not
         fit. Where not even those do, or not as many as were wanted, a warning names
         the memory that they need.
+      parallel_crops: patches to crop at the same time, whatever memory they need;
+        chosen if None.
     """
     entries = manifest.entries(cases)
     share = memory_mb * 1e6 / num_domains
     record = sum(entry.num_bytes for entry in entries) / len(entries)
-    fitting = int(share * _MIXED / (_COPIES_OF_MIXED * one_patch))
+    fitting = int(share * _INTERLEAVED / (_COPIES_OF_INTERLEAVED * one_patch))
     wanted = patches_per_volume or _wanted_patches(record)
     if patches_per_volume is None and len(entries) > 1 and 4 <= fitting < 2 * wanted:
         wanted = min(wanted, fitting // 2)
-    mixed = 1
+    interleaved = 1
     if wanted > 1:
-        mixed = max(1, min(fitting // wanted, len(entries)))
-    one_cut = one_patch
-    if wanted == 1:
-        one_cut += _COPIES_OF_RECORD * record
-    # Together the domains keep all cores busy.
-    calls = max(2, math.ceil(num_cores() / num_domains))
-    calls = min(calls, int(share * _CUT / one_cut))
-    if mixed == 1 and wanted > 1 and len(entries) > 1:
+        interleaved = max(1, min(fitting // wanted, len(entries)))
+    if interleaved == 1 and wanted > 1 and len(entries) > 1:
         least = 2 * (wanted if patches_per_volume else 2)
-        needed = num_domains * least * _COPIES_OF_MIXED * one_patch / _MIXED / 1e6
+        needed = num_domains * least * _COPIES_OF_INTERLEAVED * one_patch
         logging.warning(
             "%s: %d patches of one volume follow one another, as `input_memory_mb` of "
             "%g does not hold those of two; %d would",
             manifest.domain,
             wanted,
             memory_mb,
-            math.ceil(needed),
+            math.ceil(needed / _INTERLEAVED / 1e6),
         )
+    if parallel_crops is None:
+        one_crop = one_patch + (_COPIES_OF_RECORD * record if wanted == 1 else 0)
+        parallel_crops = _parallel_crops(int(share * _CROPPED / one_crop), num_domains)
     return Buffers(
         shuffled_records=min(max(1, int(share * _SHUFFLED / record)), len(entries)),
         patches_per_volume=wanted,
-        mixed_volumes=mixed,
-        parallel_calls=calls if calls > 1 else None,
+        num_interleaved_volumes=interleaved,
+        # Records that give several patches are large: one is parsed after the other.
+        parallel_reads=parallel_crops if wanted == 1 else None,
+        parallel_crops=parallel_crops,
     )
+
+
+def _parallel_crops(fitting: int, num_domains: int) -> int | None:
+    # Together the domains keep all cores busy.
+    calls = min(max(2, math.ceil(num_cores() / num_domains)), fitting)
+    return calls if calls > 1 else None
 
 
 def num_ready_batches(batch_bytes: int, *, memory_mb: float) -> int:
@@ -125,4 +136,4 @@ def num_ready_batches(batch_bytes: int, *, memory_mb: float) -> int:
 def _wanted_patches(record_bytes: float) -> int:
     if record_bytes <= _SMALL_RECORD:
         return 1
-    return min(_MOST_PATCHES, math.ceil(record_bytes / _BYTES_PER_PATCH))
+    return min(_MAX_PATCHES, math.ceil(record_bytes / _BYTES_PER_PATCH))

@@ -1,95 +1,41 @@
-"""Patches of a record: where they lie is drawn, cutting and mirroring are not.
+"""Cropping of a volume, padded where the crop leaves it.
 
-Everything random is a function of the seed handed in, so a run can be resumed at any
-step.
+Beyond the volume lies each modality's minimum over it, which for a CT is air, and
+background. A volume smaller than a patch is padded on both sides, by the odd voxel
+more at the end. The sliding window of `inference.windows` does the same in NumPy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
-
-from u2net_tf.config.data import SamplingConfig
-from u2net_tf.networks.ops.resizing import resize_image, resize_labels
-from u2net_tf.plan.domains import AXES
 
 Fields = Mapping[str, tf.Tensor]
 
 
-def draw_start(
-    fields: Fields,
-    patch_size: Sequence[int],
-    slot: tf.Tensor,
-    batch_size: int,
-    sampling: SamplingConfig,
-    seed: tf.Tensor,
+def first_voxel(
+    origin: tf.Tensor, shape: tf.Tensor, patch_size: Sequence[int]
 ) -> tf.Tensor:
-    """Draws the first voxel of a patch.
-
-    A patch drawn around a voxel has it at its centre, moved where it would leave the
-    volume. Along an axis shorter than the patch the start is 0.
+    """The first voxel of a patch, negative where the patch begins with padding.
 
     Args:
-      fields: a record, as `records.parse` returns it.
+      origin: (3,) int32 first voxel of the volume that is in the patch.
+      shape: (3,) int32 of the volume.
       patch_size: z, y, x.
-      slot: scalar, position of the patch in its batch.
-      batch_size: patches per batch.
-      sampling: the shares.
-      seed: (2,) integers.
-
-    Returns:
-      (3,) int32.
     """
-    seeds = tf.unstack(tf.random.split(seed, 3))
-    shape = tf.shape(fields["labels"])
-    room = tf.maximum(shape - tf.constant(patch_size, tf.int32), 0)
-    share = tf.random.stateless_uniform([3], seeds[0])
-    anywhere = tf.cast(share * tf.cast(room + 1, tf.float32), tf.int32)
-    # Rounding can carry a share just below 1 to 1.
-    anywhere = tf.minimum(anywhere, room)
-    kind = tf.random.stateless_uniform([], seeds[1])
-    certain = tf.cast(slot, tf.int32) < sampling.num_certain(batch_size)
-    smallest = ~certain & (kind < sampling.smallest_share)
-    around = certain | (kind < sampling.smallest_share + sampling.foreground_share)
-    first, count = _choose_group(fields, smallest)
-
-    def at_voxel() -> tf.Tensor:
-        index = tf.random.stateless_uniform(
-            [], seeds[2], minval=first, maxval=first + count, dtype=tf.int64
-        )
-        centre = fields["coordinates"][index] - tf.constant(patch_size, tf.int32) // 2
-        return tf.clip_by_value(centre, 0, room)
-
-    return tf.cond(around & (count > 0), at_voxel, lambda: anywhere)
+    return origin - tf.maximum(tf.constant(patch_size) - shape, 0) // 2
 
 
-def _choose_group(fields: Fields, smallest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """First coordinate and number of those of the smallest class, or of all."""
-    sizes = fields["coordinate_counts"]
-    present = sizes > 0
-    never = tf.int64.max
-    index = tf.argmin(tf.where(present, fields["label_counts"], never))
-    total = tf.reduce_sum(sizes)
-    first = tf.cumsum(sizes, exclusive=True)[index]
-    return (
-        tf.where(smallest, first, tf.zeros_like(first)),
-        tf.where(smallest, sizes[index], total),
-    )
-
-
-def cut_patch(
-    fields: Fields, start: tf.Tensor, patch_size: Sequence[int]
+def crop_patch(
+    fields: Fields, origin: tf.Tensor, patch_size: Sequence[int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cuts a patch; a volume smaller than the patch is padded on both sides.
-
-    The padding of the image is each modality's minimum over the volume, which for a CT
-    is air; the padding of the labels is background. `inference.windows` pads
-    alike.
+    """Crops a patch.
 
     Args:
       fields: a record, as `records.parse` returns it; the image of any float type.
-      start: (3,) int32 first voxel.
+      origin: (3,) int32 first voxel, 0 along axes on which the volume is smaller.
       patch_size: z, y, x.
 
     Returns:
@@ -97,54 +43,114 @@ def cut_patch(
       z, y, x.
     """
     image, labels = fields["image"], fields["labels"]
-    wanted = tf.constant(patch_size, tf.int32)
-    taken = tf.minimum(wanted, tf.shape(labels))
-    channels = tf.shape(image)[3:]
-    patch = tf.slice(image, tf.concat([start, [0]], 0), tf.concat([taken, channels], 0))
-    labels_patch = tf.slice(labels, start, taken)
-    before = (wanted - taken) // 2
-    paddings = tf.stack([before, wanted - taken - before], axis=1)
+    shape = tf.shape(labels)
 
-    def pad_image() -> tf.Tensor:
-        lowest = tf.reduce_min(image, axis=(0, 1, 2))
-        inside = tf.pad(tf.ones(taken, tf.bool), paddings)[..., None]
-        padded = tf.pad(patch, tf.concat([paddings, [[0, 0]]], 0))
-        return tf.where(inside, padded, lowest)
+    def crop_inside() -> tuple[tf.Tensor, tf.Tensor]:
+        # Most patches need no padding, and nothing is as fast as a slice.
+        channels = tf.shape(image)[3:]
+        return (
+            tf.slice(
+                image,
+                tf.concat([origin, [0]], 0),
+                tf.concat([patch_size, channels], 0),
+            ),
+            tf.slice(labels, origin, patch_size),
+        )
 
-    patch = tf.cond(tf.reduce_any(taken < wanted), pad_image, lambda: patch)
-    labels_patch = tf.pad(labels_patch, paddings)
-    patch.set_shape([*patch_size, image.shape[3]])
-    labels_patch.set_shape(patch_size)
-    return patch, labels_patch
+    def crop_padded() -> tuple[tf.Tensor, tf.Tensor]:
+        first = first_voxel(origin, shape, patch_size)
+        box = _clip_box(first, patch_size, shape, 0)
+        planes, patch_labels = _pad(fields, box, _lowest(image))
+        return tf.stack(planes, axis=-1), patch_labels
+
+    patch, patch_labels = tf.cond(
+        tf.reduce_all(shape >= tf.constant(patch_size)), crop_inside, crop_padded
+    )
+    return (
+        tf.ensure_shape(patch, [*patch_size, image.shape[3]]),
+        tf.ensure_shape(patch_labels, patch_size),
+    )
 
 
-def draw_mirroring(
-    mirror_axes: Sequence[str], probability: float, seed: tf.Tensor
-) -> tf.Tensor:
-    """Draws which of the axes z, y, x to mirror. (3,) bool.
+def crop_box(
+    fields: Fields,
+    first: tf.Tensor,
+    box_size: Sequence[int],
+    unused_margin: tf.Tensor | int = 0,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Crops a box that may lie partly, or wholly, outside of the volume.
 
     Args:
-      mirror_axes: the axes that may be mirrored.
-      probability: of each.
-      seed: (2,) integers.
+      fields: a record, as `records.parse` returns it; the number of modalities static.
+      first: (3,) int32 first voxel, may be negative.
+      box_size: z, y, x.
+      unused_margin: (3,) int32 voxels at either end of each axis that are not needed:
+        what they hold is undefined.
+
+    Returns:
+      (C, *box_size) image and (*box_size) labels of the types they came in.
     """
-    allowed = tf.constant([axis in mirror_axes for axis in AXES])
-    return allowed & (tf.random.stateless_uniform([3], seed) < probability)
-
-
-def apply_mirroring(array: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
-    """Mirrors (z, y, x) or (z, y, x, C) along the axes where `mirrored` is true."""
-    axes = tf.where(mirrored)[:, 0]
-    return tf.cond(
-        tf.reduce_any(mirrored), lambda: tf.reverse(array, axes), lambda: array
+    image = fields["image"]
+    shape = tf.shape(fields["labels"])
+    box = _clip_box(first, box_size, shape, unused_margin)
+    leaves = tf.reduce_any(
+        (first + unused_margin < 0) | (first + box_size - unused_margin > shape)
     )
-
-
-def resize_patch(
-    patch: tf.Tensor, labels: tf.Tensor, size: Sequence[int], *, method: str
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Resizes one patch and its labels; see `resizing.resize_image`."""
+    lowest = tf.cond(
+        leaves,
+        lambda: _lowest(image),
+        lambda: tf.zeros(tf.shape(image)[3:], image.dtype),
+    )
+    planes, labels = _pad(fields, box, lowest)
     return (
-        resize_image(patch[None], size, method=method)[0],
-        resize_labels(labels[None], size)[0],
+        tf.ensure_shape(tf.stack(planes), [image.shape[3], *box_size]),
+        tf.ensure_shape(labels, box_size),
     )
+
+
+class _Box(NamedTuple):
+    """The part of a box that lies in the volume, and what does not.
+
+    Attributes:
+      start: (3,) int32 first voxel of that part.
+      shape: (3,) int32 of that part.
+      paddings: (3, 2) int32 voxels before and after it.
+    """
+
+    start: tf.Tensor
+    shape: tf.Tensor
+    paddings: tf.Tensor
+
+
+def _clip_box(
+    first: tf.Tensor,
+    size: Sequence[int],
+    shape: tf.Tensor,
+    unused_margin: tf.Tensor | int,
+) -> _Box:
+    low = tf.clip_by_value(first + unused_margin, 0, shape)
+    high = tf.clip_by_value(first + size - unused_margin, low, shape)
+    paddings = tf.stack([low - first, first + size - high], axis=1)
+    # A box beside the volume holds nothing of it, and all of it is padding.
+    paddings = tf.clip_by_value(paddings, 0, tf.constant(size)[:, None])
+    return _Box(low, high - low, paddings)
+
+
+def _lowest(image: tf.Tensor) -> tf.Tensor:
+    """What an image is padded with: each modality's minimum. (C,)."""
+    return tf.reduce_min(image, axis=(0, 1, 2))
+
+
+def _pad(
+    fields: Fields, box: _Box, lowest: tf.Tensor
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """A plane for each modality, and labels, cropped and padded."""
+    image, labels = fields["image"], fields["labels"]
+    part = tf.slice(
+        image, tf.concat([box.start, [0]], 0), tf.concat([box.shape, [-1]], 0)
+    )
+    planes = [
+        tf.pad(part[..., channel], box.paddings, constant_values=lowest[channel])
+        for channel in range(image.shape[3])
+    ]
+    return planes, tf.pad(tf.slice(labels, box.start, box.shape), box.paddings)

@@ -1,89 +1,87 @@
-"""Several patches of each record that is read, mixed with those of other cases.
+"""Several patches of each record that is read, interleaved with those of other cases.
 
-Visits, the readings of a record, are numbered through all epochs. W visits in a row
-are mixed: round r holds the r-th patch of each of them, in an order of its own. So
-patches lie W apart from the next of their visit; where an epoch ends among W visits, a
-case may be visited twice. All of it is a function of (seed, domain, number), and
-a run that is resumed parses no record again but those of the W visits that it is in.
+Reads of records are numbered through all epochs. The patches of W consecutive reads
+form a window and are interleaved: round r holds the r-th patch of each of them, in an
+order of its own. So patches of one read lie about W apart; where an epoch ends within a
+window, a case may be in it twice. All of it is a function of (seed, domain, number),
+and a run that is resumed parses no record again but those of the window that it is in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Mapping
 
 import tensorflow as tf
 
-Patch = Mapping[str, tf.Tensor]
+Fields = Mapping[str, tf.Tensor]
 # Kept apart from the other seeds made of the same key.
-_MIXING = 3
+_INTERLEAVING = 3
 
 
-def patch_numbers(
-    visit: tf.Tensor, key: int, *, per_volume: int, mixed: int
-) -> tf.Tensor:
-    """Numbers of the patches that a visit gives.
+@dataclasses.dataclass(frozen=True)
+class Interleaving:
+    """The order of the patches of a domain.
 
-    Args:
-      visit: scalar int64, number of the visit.
+    Attributes:
       key: of seed and domain.
-      per_volume: patches of each visit.
-      mixed: visits that are mixed with each other.
-
-    Returns:
-      (per_volume,) int64, ascending.
-    """
-    window, place = visit // mixed, visit % mixed
-    seed = tf.random.fold_in(tf.stack([tf.constant(key, tf.int64), window]), _MIXING)
-    # The place of each visit in each round.
-    places = tf.argsort(tf.random.stateless_uniform([per_volume, mixed], seed))
-    rounds = window * per_volume + tf.range(per_volume, dtype=tf.int64)
-    return rounds * mixed + tf.cast(places[:, place], tf.int64)
-
-
-def mixed_patches(
-    records: tf.data.Dataset,
-    read: Callable[[tf.Tensor], Mapping[str, tf.Tensor]],
-    cut: Callable[[tf.Tensor, Mapping[str, tf.Tensor]], Patch],
-    *,
-    key: int,
-    per_volume: int,
-    mixed: int,
-    parallel_calls: int | None,
-) -> tf.data.Dataset:
-    """Patches in the order of their numbers, from the first of a window on.
-
-    Args:
-      records: (number of the visit, serialized record), from the first visit of a
-        window on.
-      read: parses a record.
-      cut: from the number of a patch and a parsed record to the patch.
-      key: of seed and domain.
-      per_volume: patches of each visit.
-      mixed: visits that are mixed with each other.
-      parallel_calls: patches cut at the same time; one if None.
+      patches_per_volume: patches of each read of a record.
+      num_interleaved_volumes: reads whose patches form a window.
     """
 
-    def cut_all(visit: tf.Tensor, fields: Mapping[str, tf.Tensor]) -> tf.data.Dataset:
-        numbers = patch_numbers(visit, key, per_volume=per_volume, mixed=mixed)
-        patches = tf.data.Dataset.from_tensor_slices(numbers)
-        # Parallel, for the patches of one volume; volumes are read one by one.
-        return patches.map(
-            lambda number: {"number": number, **cut(number, fields)},
-            num_parallel_calls=parallel_calls,
-            deterministic=None if parallel_calls is None else True,
+    key: int
+    patches_per_volume: int
+    num_interleaved_volumes: int
+
+    def patch_numbers(self, record_read: tf.Tensor) -> tf.Tensor:
+        """Numbers of the patches of one read of a record.
+
+        Args:
+          record_read: scalar int64, number of the read.
+
+        Returns:
+          (patches_per_volume,) int64, ascending.
+        """
+        width = self.num_interleaved_volumes
+        return self._window_numbers(record_read // width)[record_read % width]
+
+    def numbered(self, record_read: tf.Tensor, fields: Fields) -> tf.data.Dataset:
+        """(number, fields) of each patch of one read of a record."""
+        numbers = tf.data.Dataset.from_tensor_slices(self.patch_numbers(record_read))
+        # The same tensors again and again, not copies of them.
+        same = tf.data.Dataset.from_tensors(fields).repeat(self.patches_per_volume)
+        return tf.data.Dataset.zip((numbers, same))
+
+    def in_order(
+        self, patches: tf.data.Dataset, first_record_read: int
+    ) -> tf.data.Dataset:
+        """Puts patches in the order of their numbers.
+
+        Args:
+          patches: those of one read after the other.
+          first_record_read: number of the first of these reads, the first of a window.
+        """
+        width = self.num_interleaved_volumes
+        if width == 1:
+            # Of one volume they are in order.
+            return patches
+        windows = patches.batch(width * self.patches_per_volume, drop_remainder=True)
+        # The next window is made while this one is used.
+        windows = windows.prefetch(1).enumerate(first_record_read // width)
+        return windows.flat_map(self._patches_of_window)
+
+    def _patches_of_window(self, number: tf.Tensor, window: Fields) -> tf.data.Dataset:
+        order = tf.argsort(tf.reshape(self._window_numbers(number), [-1]))
+        return tf.data.Dataset.from_tensor_slices(order).map(
+            lambda index: {name: values[index] for name, values in window.items()}
         )
 
-    volumes = records.map(lambda visit, serialized: (visit, read(serialized)))
-    patches = volumes.flat_map(cut_all)
-    if mixed > 1:
-        windows = patches.batch(mixed * per_volume, drop_remainder=True)
-        # The next window is made while this one is used.
-        patches = windows.prefetch(1).flat_map(_in_order)
-    return patches.map(
-        lambda patch: {name: patch[name] for name in patch if name != "number"}
-    )
-
-
-def _in_order(window: Patch) -> tf.data.Dataset:
-    order = tf.data.Dataset.from_tensor_slices(tf.argsort(window["number"]))
-    return order.map(lambda index: {name: window[name][index] for name in window})
+    def _window_numbers(self, window: tf.Tensor) -> tf.Tensor:
+        """Numbers of the patches of a window. (reads, patches of each) int64."""
+        per_volume, width = self.patches_per_volume, self.num_interleaved_volumes
+        seed = tf.stack([tf.constant(self.key, tf.int64), window])
+        seed = tf.random.fold_in(seed, _INTERLEAVING)
+        # The place of each read in each round.
+        places = tf.argsort(tf.random.stateless_uniform([per_volume, width], seed))
+        rounds = window * per_volume + tf.range(per_volume, dtype=tf.int64)
+        return tf.transpose(rounds[:, None] * width + tf.cast(places, tf.int64))

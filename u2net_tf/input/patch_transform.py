@@ -1,4 +1,4 @@
-"""A patch as the network gets it: cut, augmented and resized."""
+"""A patch as the network gets it: cropped, augmented and resized."""
 
 from __future__ import annotations
 
@@ -8,62 +8,84 @@ import tensorflow as tf
 
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.input import cropping
-from u2net_tf.input.augmentation import intensity, spatial, warp
+from u2net_tf.input.augmentation import intensity, mirroring, spatial
+from u2net_tf.input.augmentation.warp import Warp
+from u2net_tf.networks.ops.resizing import resize_image, resize_labels
 from u2net_tf.plan.domains import Domain
 
 Fields = Mapping[str, tf.Tensor]
+# Image and labels.
+Patch = tuple[tf.Tensor, tf.Tensor]
+# Record, origin, seed of mirroring and seed of the other augmentation -> patch.
+PatchTransform = Callable[[Fields, tf.Tensor, tf.Tensor, tf.Tensor], Patch]
+
 # Kept apart from the seeds that `tf.random.split` makes of the same one.
 _SPATIAL, _INTENSITY = 1, 2
 
 
-def make_cutter(
+def make_patch_transform(
     domain: Domain,
     size: tuple[int, int, int],
     *,
     method: str,
-    mirror_probability: float,
     augmentation: AugmentationConfig,
-) -> Callable[[Fields, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """The function from a record to one patch.
+) -> PatchTransform:
+    """Makes the function from a record to one patch.
 
     It takes a record as `records.parse` returns it, the patch's (3,) first voxel and
     the seeds of mirroring and of the rest, and returns the (*size, C) float32 image and
     the (*size) labels.
 
-    A patch whose voxels do not move is cut, mirrored and resized by `patches`. One
+    A patch whose voxels do not move otherwise is cropped, mirrored and resized. One
     whose voxels do is interpolated once, at coordinates that hold all of it.
 
     Args:
       domain: the domain.
       size: the network's patch, z, y, x.
       method: "linear" or "cubic", for images.
-      mirror_probability: for each axis that the domain allows.
-      augmentation: what else may happen.
+      augmentation: what may happen.
     """
-    grid = spatial.Grid(domain.patch_size, size, domain.spacing_mm)
-    moved = None
-    if augmentation.moves_voxels:
-        moved = warp.make_warp(grid, augmentation, method)
+    grid = spatial.PatchGrid(domain.patch_size, size, domain.spacing_mm)
+    # Made, and compiled, only where it may be needed.
+    warp = Warp(grid, augmentation, method) if augmentation.moves_voxels else None
 
-    def cut(fields: Fields, start: tf.Tensor, mirror: tf.Tensor, seed: tf.Tensor):
-        mirrored = cropping.draw_mirroring(
-            domain.mirror_axes, mirror_probability, mirror
+    def crop_without_warp(
+        fields: Fields, origin: tf.Tensor, mirrored: tf.Tensor
+    ) -> Patch:
+        image, labels = cropping.crop_patch(fields, origin, domain.patch_size)
+        image = tf.cast(image, tf.float32)
+        image = mirroring.apply_mirroring(image, mirrored)
+        labels = mirroring.apply_mirroring(labels, mirrored)
+        return (
+            resize_image(image[None], size, method=method)[0],
+            resize_labels(labels[None], size)[0],
         )
 
-        def cut_still():
-            image, labels = cropping.cut_patch(fields, start, domain.patch_size)
-            image = tf.cast(image, tf.float32)
-            image = cropping.apply_mirroring(image, mirrored)
-            labels = cropping.apply_mirroring(labels, mirrored)
-            return cropping.resize_patch(image, labels, size, method=method)
+    def crop_and_warp(
+        warp: Warp, fields: Fields, origin: tf.Tensor, drawn: spatial.Spatial
+    ) -> Patch:
+        shape = tf.shape(fields["labels"])
+        first = cropping.first_voxel(origin, shape, domain.patch_size)
+        box = cropping.crop_box(
+            fields, warp.box_start(first), warp.box_size, warp.unused_margin(drawn)
+        )
+        return warp(*box, drawn)
 
-        if moved is None:
-            image, labels = cut_still()
+    def transform(
+        fields: Fields, origin: tf.Tensor, mirroring_seed: tf.Tensor, seed: tf.Tensor
+    ) -> Patch:
+        mirrored = mirroring.draw_mirroring(
+            domain.mirror_axes, augmentation.mirror_probability, mirroring_seed
+        )
+        if warp is None:
+            image, labels = crop_without_warp(fields, origin, mirrored)
         else:
             own = tf.random.fold_in(seed, tf.constant(_SPATIAL, seed.dtype))
             drawn = spatial.draw_spatial(grid, augmentation, mirrored, own)
             image, labels = tf.cond(
-                drawn.moves, lambda: moved(fields, start, drawn), cut_still
+                drawn.moves,
+                lambda: crop_and_warp(warp, fields, origin, drawn),
+                lambda: crop_without_warp(fields, origin, mirrored),
             )
         if augmentation.changes_intensities:
             own = tf.random.fold_in(seed, tf.constant(_INTENSITY, seed.dtype))
@@ -71,4 +93,4 @@ def make_cutter(
             image = intensity.apply_intensity(image, augmentation, changes)
         return image, labels
 
-    return cut
+    return transform

@@ -7,41 +7,24 @@ was interrupted before.
 
 from __future__ import annotations
 
-import os
-import pathlib
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from u2net_tf.config.data import DataConfig
 from u2net_tf.errors import InputError
-from u2net_tf.input import buffers, cropping, interleaving
-from u2net_tf.input.patch_transform import make_cutter
+from u2net_tf.input import buffers, sampling
+from u2net_tf.input.interleaving import Interleaving
+from u2net_tf.input.patch_transform import make_patch_transform
+from u2net_tf.input.position import Position
 from u2net_tf.plan.domains import Domain
+from u2net_tf.shards import reading
 from u2net_tf.shards.manifest import Manifest
-from u2net_tf.shards.records import COMPRESSION_TYPES, parse
+from u2net_tf.shards.records import parse
 
-
-def serialized_records(
-    data_dir: str | os.PathLike, manifest: Manifest, cases: Collection[str]
-) -> tf.data.Dataset:
-    """The serialized records of some cases, in the order of the shards.
-
-    Args:
-      data_dir: folder that `data_prep.convert` wrote.
-      manifest: of the domain's shards.
-      cases: all cases of a group of the plan, or of several groups.
-
-    Raises:
-      InputError: if a shard is missing or also holds other cases.
-    """
-    return tf.data.TFRecordDataset(
-        _shard_paths(data_dir, manifest, cases),
-        COMPRESSION_TYPES[manifest.compression],
-        # One megabyte: TensorFlow warns where it is left to choose.
-        buffer_size=1 << 20,
-    )
+Fields = Mapping[str, tf.Tensor]
 
 
 def domain_dataset(
@@ -68,34 +51,86 @@ def domain_dataset(
     Raises:
       InputError: if the domain has no training cases.
     """
-    entries = manifest.entries(domain.train)
-    if not entries:
+    if not manifest.entries(domain.train):
         raise InputError(
             f"{settings.data_dir}/{domain.name}",
             expected="training cases",
             received="none",
         )
     batch_size = settings.batch_size or domain.batch_size
-    size = settings.patch_size or domain.patch_size
-    # The name's checksum, not its index: other domains change nothing (but the order,
-    # through their share of the memory, where it does not hold this domain whole).
-    key = (settings.seed << 32) + zlib.crc32(domain.name.encode())
-    held = buffers.plan_buffers(
+    held = _allocate_buffers(domain, manifest, settings, num_domains)
+    position = Position.of_patch(
+        first_batch * batch_size,
+        num_records=len(manifest.entries(domain.train)),
+        patches_per_volume=held.patches_per_volume,
+        num_interleaved_volumes=held.num_interleaved_volumes,
+    )
+    interleaving = Interleaving(
+        _key(domain, settings), held.patches_per_volume, held.num_interleaved_volumes
+    )
+    read_epoch = _make_epoch_reader(domain, manifest, settings, held.shuffled_records)
+    parse_record = _make_parser(domain, manifest)
+    crop = _make_cropper(domain, settings, batch_size)
+
+    dataset = tf.data.Dataset.range(position.epoch, tf.int64.max)
+    # Shuffled within an epoch, so that every case comes once before any comes twice.
+    dataset = dataset.flat_map(read_epoch)
+    # Records that a run had before it was interrupted are passed over unparsed.
+    dataset = dataset.skip(position.records_before)
+    # From the number of a read follow those of its patches, and so all that is drawn.
+    dataset = dataset.enumerate(position.record_read)
+    # Parsed once, however many patches a record gives.
+    dataset = dataset.map(parse_record, **_in_parallel(held.parallel_reads))
+    # From here on an element is a patch: its number, and the record that it is of.
+    dataset = dataset.flat_map(interleaving.numbered)
+    # Cropped, augmented and resized, in any order of time but in the order of elements.
+    dataset = dataset.map(crop, **_in_parallel(held.parallel_crops))
+    # So that a batch does not hold the patches of one volume only.
+    dataset = interleaving.in_order(dataset, position.record_read)
+    # Patches of the window that a run had before it was interrupted.
+    dataset = dataset.skip(position.patches_before)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+    # Nothing runs ahead but what the buffers allow.
+    return dataset.with_options(_options())
+
+
+def _key(domain: Domain, settings: DataConfig) -> int:
+    """The part of all seeds that is the domain's; the other part is a number.
+
+    Of the name's checksum, not the index: other domains change nothing (but the order,
+    through their share of the memory, where it does not hold this domain whole).
+    """
+    return (settings.seed << 32) + zlib.crc32(domain.name.encode())
+
+
+def _in_parallel(calls: int | None) -> dict[str, Any]:
+    """Arguments of `map` that keep the order; one by one, when asked, if None."""
+    return {
+        "num_parallel_calls": calls,
+        "deterministic": None if calls is None else True,
+    }
+
+
+def _allocate_buffers(
+    domain: Domain, manifest: Manifest, settings: DataConfig, num_domains: int
+) -> buffers.Buffers:
+    return buffers.allocate_buffers(
         manifest,
-        buffers.patch_bytes(domain, size),
+        buffers.patch_bytes(domain, settings.patch_size or domain.patch_size),
         cases=domain.train,
         memory_mb=settings.input_memory_mb,
         num_domains=num_domains,
         patches_per_volume=settings.patches_per_volume or None,
+        parallel_crops=settings.num_parallel_calls or None,
     )
-    per_volume, mixed = held.patches_per_volume, held.mixed_volumes
-    parallel_calls = settings.num_parallel_calls or held.parallel_calls
-    first_patch = first_batch * batch_size
-    # Visits, the readings of a record, are counted through all epochs.
-    window, patches_before = divmod(first_patch, mixed * per_volume)
-    first_visit = window * mixed
-    first_epoch, position = divmod(first_visit, len(entries))
-    paths = _shard_paths(settings.data_dir, manifest, domain.train)
+
+
+def _make_epoch_reader(
+    domain: Domain, manifest: Manifest, settings: DataConfig, shuffled_records: int
+) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    """Makes the function from an epoch's number to its serialized records."""
+    paths = reading.shard_paths(settings.data_dir, manifest, domain.train)
+    key = _key(domain, settings)
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         # `shuffle` mixes in the seed of the graph, here of this function's own. Left to
@@ -103,70 +138,62 @@ def domain_dataset(
         tf.random.set_seed(1)
         seeds = tf.random.split(tf.stack([tf.constant(key, tf.int64), epoch]), 2)
         order = tf.random.experimental.stateless_shuffle(paths, seeds[0])
-        records = tf.data.TFRecordDataset(
-            order, COMPRESSION_TYPES[manifest.compression], buffer_size=1 << 20
-        )
-        if held.shuffled_records == 1:
+        records = reading.open_shards(order, manifest.compression)
+        if shuffled_records == 1:
             # Unshuffled, records that are passed over need not be read.
             return records
         return records.shuffle(
-            held.shuffled_records, seeds[1, 0], reshuffle_each_iteration=False
+            shuffled_records, seeds[1, 0], reshuffle_each_iteration=False
         )
 
-    cut = make_cutter(
-        domain,
-        size,
-        method=settings.resize_method,
-        mirror_probability=settings.sampling.mirror_probability,
-        augmentation=settings.augmentation,
-    )
+    return read_epoch
 
-    def read(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Converted to float32 only once it is cut: volumes are large.
+
+def _make_parser(
+    domain: Domain, manifest: Manifest
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, Fields]]:
+    """Makes the function from a read and its serialized record to the parsed one."""
+
+    def parse_record(
+        record_read: tf.Tensor, serialized: tf.Tensor
+    ) -> tuple[tf.Tensor, Fields]:
+        # Converted to float32 only once it is cropped: volumes are large.
         fields = parse(serialized, image_dtype=manifest.image_dtype)
         fields["image"] = tf.ensure_shape(
             fields["image"], [None, None, None, domain.num_modalities]
         )
-        return fields
+        return record_read, fields
 
-    def make_patch(number: tf.Tensor, fields: cropping.Fields) -> dict[str, tf.Tensor]:
+    return parse_record
+
+
+def _make_cropper(
+    domain: Domain, settings: DataConfig, batch_size: int
+) -> Callable[[tf.Tensor, Fields], Fields]:
+    """Makes the function from a patch's number and its record to the patch."""
+    key = _key(domain, settings)
+    transform = make_patch_transform(
+        domain,
+        settings.patch_size or domain.patch_size,
+        method=settings.resize_method,
+        augmentation=settings.augmentation,
+    )
+
+    def crop(number: tf.Tensor, fields: Fields) -> Fields:
         seed = tf.stack([tf.constant(key, tf.int64), number])
-        where, mirror = tf.unstack(tf.random.split(seed, 2))
-        start = cropping.draw_start(
+        origin_seed, mirroring_seed = tf.unstack(tf.random.split(seed, 2))
+        origin = sampling.draw_patch_origin(
             fields,
             domain.patch_size,
             number % batch_size,
             batch_size,
             settings.sampling,
-            where,
+            origin_seed,
         )
-        image, labels = cut(fields, start, mirror, seed)
+        image, labels = transform(fields, origin, mirroring_seed, seed)
         return {"image": image, "labels": labels, "case": fields["case"]}
 
-    dataset = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    # Shuffled within an epoch, so that every case comes once before any comes twice.
-    dataset = dataset.flat_map(read_epoch)
-    # Records that a run had before it was interrupted are passed over unparsed.
-    dataset = dataset.skip(position)
-    dataset = dataset.enumerate(first_visit)
-    if per_volume == 1:
-        dataset = dataset.map(
-            lambda number, serialized: make_patch(number, read(serialized)),
-            num_parallel_calls=parallel_calls,
-            deterministic=None if parallel_calls is None else True,
-        )
-    else:
-        dataset = interleaving.mixed_patches(
-            dataset,
-            read,
-            make_patch,
-            key=key,
-            per_volume=per_volume,
-            mixed=mixed,
-            parallel_calls=parallel_calls,
-        )
-        dataset = dataset.skip(patches_before)
-    return dataset.batch(batch_size, drop_remainder=True).with_options(_options())
+    return crop
 
 
 def training_dataset(
@@ -214,7 +241,7 @@ def training_dataset(
 
 
 def _options() -> tf.data.Options:
-    """What runs ahead is what `memory` says; tf.data adds nothing of its own."""
+    """What runs ahead is what `buffers` says; tf.data adds nothing of its own."""
     options = tf.data.Options()
     options.autotune.enabled = False
     optimization = options.experimental_optimization
@@ -222,14 +249,3 @@ def _options() -> tf.data.Options:
     optimization.parallel_batch = False
     optimization.inject_prefetch = False
     return options
-
-
-def _shard_paths(
-    data_dir: str | os.PathLike, manifest: Manifest, cases: Collection[str]
-) -> list[str]:
-    folder = pathlib.Path(data_dir) / manifest.domain
-    paths = [folder / name for name in manifest.shards(cases)]
-    for path in paths:
-        if not path.is_file():
-            raise InputError(path, expected="a shard", received="no such file")
-    return [str(path) for path in paths]

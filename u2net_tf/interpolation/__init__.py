@@ -1,1 +1,1 @@
-"""Values between voxels, one axis at a time; NumPy only."""
+"""Values between voxels: positions, kernels, matrices, resampling; no TensorFlow."""

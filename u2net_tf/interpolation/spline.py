@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from u2net_tf.interpolation.matrices import bspline_matrix
+
 # Planes of the result that are made together, and rows of a band.
 _BLOCK = 32
 # OpenBLAS, which comes with NumPy, uses one thread up to so many multiplications.
@@ -33,7 +35,7 @@ class _Band(NamedTuple):
     weights: np.ndarray
 
 
-def resample_cubic(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def resample_bspline(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Resamples to another shape over the same extent; the outer faces stay in place.
 
     Args:
@@ -87,7 +89,7 @@ def _product(weights: np.ndarray, array: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=6)
 def _bands(new: int, old: int) -> tuple[_Band, ...]:
     """The matrix of one axis, in blocks of rows."""
-    matrix = _matrix(new, old)
+    matrix = bspline_matrix(new, old)
     bands = []
     for start in range(0, new, _BLOCK):
         rows = matrix[start : start + _BLOCK]
@@ -96,32 +98,3 @@ def _bands(new: int, old: int) -> tuple[_Band, ...]:
         weights = np.ascontiguousarray(rows[:, columns])
         bands.append(_Band(slice(start, start + len(rows)), columns, weights))
     return tuple(bands)
-
-
-def _matrix(new: int, old: int) -> np.ndarray:
-    """The (new, old) float64 matrix that interpolates one axis; rows sum to 1."""
-    if new == old:
-        return np.eye(old)
-    centres = (np.arange(new) + 0.5) * old / new - 0.5
-    # Coefficients that reproduce the voxels, then the spline between them.
-    through_voxels = _basis(np.arange(old, dtype=float), old)
-    return np.linalg.solve(through_voxels.T, _basis(centres, old).T).T
-
-
-def _basis(positions: np.ndarray, size: int) -> np.ndarray:
-    """(P, size) weights of the coefficients at these positions, mirrored outside."""
-    weights = np.zeros((len(positions), size))
-    first = np.floor(positions).astype(int) - 1
-    for tap in range(4):
-        index = first + tap
-        distance = np.abs(positions - index)
-        near = 2 / 3 - distance**2 + distance**3 / 2
-        far = np.maximum(2 - distance, 0) ** 3 / 6
-        period = 2 * (size - 1)
-        folded = np.abs((index + size - 1) % period - (size - 1))
-        np.add.at(
-            weights,
-            (np.arange(len(positions)), folded),
-            np.where(distance < 1, near, far),
-        )
-    return weights

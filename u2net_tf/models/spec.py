@@ -13,8 +13,8 @@ from u2net_tf.config.network import Adapter
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import SPLITS, Plan
+from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.schema import Count, Size
-from u2net_tf.shards.manifest import fingerprint
 
 
 @schema.model
@@ -123,8 +123,7 @@ def spec_from_json(text: str, source: object) -> ModelSpec:
     return MODEL.from_text(text, source)
 
 
-# Fields of a domain that its shards' fingerprint covers, and others that training
-# depends on.
+# Fields of a domain that its hash covers, and others that training depends on.
 _IN_SHARDS = ("modalities", "labels", "spacing_mm", "preprocessing")
 _IN_TRAINING = ("patch_size", "batch_size", "mirror_axes", *SPLITS)
 
@@ -143,7 +142,7 @@ def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
             _refuse(field.name, wanted, got)
     pairs = zip(expected.plan.domains, found.plan.domains, strict=True)
     for one, other in pairs:
-        if fingerprint(one) != fingerprint(other) or any(
+        if plan_hash(one) != plan_hash(other) or any(
             getattr(one, name) != getattr(other, name) for name in _IN_TRAINING
         ):
             differing = [

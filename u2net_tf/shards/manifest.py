@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
 import re
 from collections.abc import Collection
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-import pydantic
+from pydantic import Field
 
 from u2net_tf import migrations, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.files import FileSignature
-from u2net_tf.plan.domains import Domain, Plan, Preprocessing
+from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.plan.plan_file import load_plan
+from u2net_tf.plan.plan_hash import plan_hashes
 from u2net_tf.schema import Count, Length, Size, Text
 
 ImageDtype = Literal["float16", "float32"]
@@ -73,7 +73,7 @@ class Manifest:
 
     Attributes:
       domain: name of the domain.
-      fingerprint: of the parts of the plan that the shards depend on.
+      plan_hash: of the parts of the plan that the shards depend on; `plan.plan_hash`.
       image_dtype: "float16" or "float32".
       compression: "none" or "gzip".
       cases: in the order in which they lie in the shards.
@@ -85,7 +85,7 @@ class Manifest:
     """
 
     domain: Text
-    fingerprint: Text
+    plan_hash: Annotated[Text, Field(alias="fingerprint")]
     image_dtype: ImageDtype
     compression: Compression
     cases: tuple[CaseEntry, ...]
@@ -135,7 +135,7 @@ class Manifest:
           Errors without a place; none if there is no difference.
         """
         another = "shards of another plan"
-        if self.fingerprint not in _fingerprints(domain):
+        if self.plan_hash not in plan_hashes(domain):
             return [InputError("", expected="shards of this plan", received=another)]
         wanted = {
             case: f"in {group}"
@@ -173,36 +173,6 @@ MANIFEST = FileFormat(
     oldest=1,
     upgrades=(migrations.manifest,),
 )
-
-
-def fingerprint(domain: Domain) -> str:
-    """SHA-256 of everything in the plan that changes the voxels of a domain's shards.
-
-    Patch size, pools, batch size, the clean-up after prediction and which case is in
-    which fold or split are not part of it.
-    """
-    return _fingerprints(domain)[0]
-
-
-def _fingerprints(domain: Domain) -> tuple[str, str]:
-    """The fingerprint, and the one that manifests of format 1 have."""
-    adapter = pydantic.TypeAdapter(Preprocessing)
-    preprocessing = adapter.dump_python(domain.preprocessing, by_alias=True)
-    for name, before in migrations.LATER_PREPROCESSING.items():
-        # Shards from before such a field have the same fingerprint.
-        if preprocessing[name] == before:
-            del preprocessing[name]
-    parts = {
-        "name": domain.name,
-        "modalities": domain.modalities,
-        "values": [label.values for label in domain.labels],
-        "spacing_mm": domain.spacing_mm,
-        "preprocessing": preprocessing,
-    }
-    splits = [domain.train, domain.validation, domain.test]
-    text = json.dumps(parts, sort_keys=True)
-    now = hashlib.sha256(text.encode()).hexdigest()
-    return now, migrations.fingerprint_with_split(parts, splits)
 
 
 def manifest_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:

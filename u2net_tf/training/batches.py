@@ -59,7 +59,7 @@ class TrainingBatches:
         Raises:
           InputError: if a shard cannot be read.
         """
-        with reading.reading(self._data_dir, self._manifests):
+        with reading.translate_tf_errors(self._data_dir, self._manifests):
             return next(self._iterator)
 
     def check(self, batch: Batch, domain: int) -> None:

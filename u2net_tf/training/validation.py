@@ -10,7 +10,6 @@ import numpy as np
 
 from u2net_tf.evaluation.metrics import dice
 from u2net_tf.inference.predictor import Predictor
-from u2net_tf.input.pipeline import serialized_records
 from u2net_tf.plan.domains import Domain
 from u2net_tf.shards import reading
 from u2net_tf.shards.manifest import Manifest
@@ -64,8 +63,8 @@ def _monitored_records(
     domain: Domain, manifest: Manifest, data_dir: str | os.PathLike, num_cases: int
 ) -> Iterator[Record]:
     cases = domain.cases(domain.monitored_split)
-    records = serialized_records(data_dir, manifest, cases)
-    with reading.reading(data_dir, [manifest]):
+    records = reading.serialized_records(data_dir, manifest, cases)
+    with reading.translate_tf_errors(data_dir, [manifest]):
         for serialized in records.take(num_cases):
             record = to_record(parse(serialized))
             reading.check_cases(data_dir, domain.name, {record.case}, set(cases))

@@ -14,9 +14,9 @@ import numpy as np
 
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
-from u2net_tf.volumes import crop_and_resample, nifti
+from u2net_tf.volumes import nifti
 from u2net_tf.volumes.dicom import is_dicom_folder, load_dicom
-from u2net_tf.volumes.nifti import Volume
+from u2net_tf.volumes.grid import Volume, check_same_grid
 from u2net_tf.wording import quantity
 
 # Kinds of fault of a label map.
@@ -80,7 +80,7 @@ def label_faults(
     }
     if image is not None:
         grids = (image.grid, labels.grid)
-        checks = {GEOMETRY: lambda: nifti.check_same_grid(*grids)} | checks
+        checks = {GEOMETRY: lambda: check_same_grid(*grids)} | checks
     faults = {}
     for kind, check in checks.items():
         try:
@@ -115,7 +115,7 @@ def _check_foreground(labels: Volume) -> None:
 
 def count_values(labels: np.ndarray) -> dict[int, int]:
     """How many voxels of a (z, y, x) label map have each value; in their order."""
-    counts = collections.Counter()
+    counts: collections.Counter[int] = collections.Counter()
     for plane in labels:
         values, numbers = np.unique(plane, return_counts=True)
         counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
@@ -163,7 +163,7 @@ def read_labels(path: str | os.PathLike, image: Volume, domain: Domain) -> np.nd
             expected=f"at most 256 classes in {domain.name}",
             received=domain.num_classes,
         )
-    nifti.check_same_grid(image.grid, labels.grid)
+    check_same_grid(image.grid, labels.grid)
     classes = np.zeros(labels.data.shape, np.uint8)
     # Plane by plane: `isin` takes many times the memory of what it looks at.
     for target, plane in zip(classes, labels.data, strict=True):
@@ -182,21 +182,6 @@ def raw_labels(classes: np.ndarray, domain: Domain) -> np.ndarray:
     """Class indices -> the raw values that predictions are written with. int32."""
     table = np.array([label.values[0] for label in domain.labels], np.int32)
     return table[classes]
-
-
-def preprocess_case(
-    image: Volume, domain: Domain
-) -> tuple[np.ndarray, crop_and_resample.Placement]:
-    """`crop_and_resample.preprocess_image` with errors that name the file.
-
-    Raises:
-      InputError: if the image cannot be preprocessed as the domain wants it, for
-        example because it is constant between its percentiles.
-    """
-    try:
-        return crop_and_resample.preprocess_image(image.data, image.spacing_mm, domain)
-    except InputError as error:
-        raise error.within(image.grid.path) from None
 
 
 def _names(paths: Sequence[str | os.PathLike]) -> str:

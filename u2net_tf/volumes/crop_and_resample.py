@@ -1,7 +1,8 @@
 """Preprocessing of a volume and, side by side, its exact inverse.
 
 Raw volumes are cropped to the box of their non-zero voxels, resampled to the domain's
-spacing, clipped to percentiles and standardized. `Placement` remembers the way back.
+spacing, clipped to percentiles and standardized. `ResampledCrop` holds what is needed
+to go back.
 
 Reference: 3D U²-Net, section 3, "Preprocessing". The published code also raises
 intensities below -1024 to that, takes mean and standard deviation over positive voxels
@@ -15,26 +16,22 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import SimpleITK as sitk
 
 from u2net_tf.errors import InputError
-from u2net_tf.interpolation.spline import resample_cubic
+from u2net_tf.interpolation.resample import resample
 from u2net_tf.plan.domains import Domain
+from u2net_tf.volumes.grid import Volume
 from u2net_tf.volumes.intensities import standardize
 
 Shape = tuple[int, int, int]
-
-# Volumes thinner than this along an axis are resampled linearly: too few for a cubic.
-_BSPLINE_LEAST_VOXELS = 4
-_INTERPOLATORS = {
-    "linear": sitk.sitkLinear,
-    "nearest": sitk.sitkNearestNeighbor,
-}
+Box = tuple[slice, slice, slice]
 
 
 @dataclasses.dataclass(frozen=True)
-class Placement:
-    """Where a preprocessed volume lies in the raw one. Triples are (z, y, x), voxels.
+class ResampledCrop:
+    """How a preprocessed volume was cropped and resampled from the raw one.
+
+    Triples are (z, y, x), voxels.
 
     Attributes:
       raw_shape: shape of the raw volume.
@@ -49,20 +46,22 @@ class Placement:
     shape: Shape
 
     @property
-    def box(self) -> tuple[slice, slice, slice]:
+    def box(self) -> Box:
         """The crop as an index into the raw volume."""
-        return tuple(
+        z, y, x = (
             slice(start, start + size)
             for start, size in zip(self.crop_start, self.crop_shape, strict=True)
         )
+        return z, y, x
 
-    def raw_box(self, box: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
+    def raw_box(self, box: Box) -> Box:
         """The raw voxels that a box of the preprocessed volume covers, even in part."""
         rows = zip(box, self.crop_start, self.crop_shape, self.shape, strict=True)
-        return tuple(
+        z, y, x = (
             slice(start + part.start * size // new, start - (-part.stop * size // new))
             for part, start, size, new in rows
         )
+        return z, y, x
 
 
 def nonzero_box(image: np.ndarray, *, margin_voxels: int) -> tuple[Shape, Shape]:
@@ -75,7 +74,7 @@ def nonzero_box(image: np.ndarray, *, margin_voxels: int) -> tuple[Shape, Shape]
     Raises:
       InputError: if every voxel is zero.
     """
-    start, shape = [], []
+    extents = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
         hits = np.flatnonzero(np.any(image, axis=others))
@@ -83,9 +82,9 @@ def nonzero_box(image: np.ndarray, *, margin_voxels: int) -> tuple[Shape, Shape]
             raise InputError("image", expected="non-zero voxels", received="zeros only")
         first = max(int(hits[0]) - margin_voxels, 0)
         last = min(int(hits[-1]) + margin_voxels, image.shape[axis] - 1)
-        start.append(first)
-        shape.append(last - first + 1)
-    return tuple(start), tuple(shape)
+        extents.append((first, last - first + 1))
+    (z, depth), (y, height), (x, width) = extents
+    return (z, y, x), (depth, height, width)
 
 
 def resampled_shape(
@@ -110,9 +109,10 @@ def resampled_shape(
     """
     rows = zip(shape, spacing_mm, target_mm, strict=True)
     if rounding == "nearest":
-        return tuple(
+        z, y, x = (
             max(1, round(size * spacing / target)) for size, spacing, target in rows
         )
+        return z, y, x
     if rounding != "truncate":
         raise ValueError(
             f"rounding: expected nearest or truncate. Received: {rounding!r}"
@@ -123,51 +123,38 @@ def resampled_shape(
             expected="at least 0.001 mm, where sizes are truncated",
             received=f"{tuple(spacing_mm)}, to be resampled to {tuple(target_mm)}",
         )
-    return tuple(
+    z, y, x = (
         max(1, size * round(1000 * spacing) // round(1000 * target))
         for size, spacing, target in rows
     )
+    return z, y, x
 
 
-def resample(array: np.ndarray, shape: Shape, interpolation: str) -> np.ndarray:
-    """Resamples to another shape over the same extent.
-
-    The outer faces of the outermost voxels stay where they are, so resampling there
-    and back shifts nothing. An array that has the shape already is returned as it is.
+def preprocess_volume(
+    image: Volume, domain: Domain
+) -> tuple[np.ndarray, ResampledCrop]:
+    """Preprocesses an image; errors name its file.
 
     Args:
-      array: (z, y, x).
-      shape: the new shape.
-      interpolation: "bspline" (order 3, for floats), "linear" or "nearest".
+      image: as `case.read_image` returns it.
+      domain: gives target spacing and `Preprocessing`.
 
     Returns:
-      An array of `shape` and the dtype of `array`.
+      As `preprocess_image` does.
+
+    Raises:
+      InputError: if the image cannot be preprocessed as the domain wants it, for
+        example because it is constant between its percentiles.
     """
-    if array.shape == tuple(shape):
-        return array
-    if interpolation == "bspline" and min(array.shape) < _BSPLINE_LEAST_VOXELS:
-        interpolation = "linear"
-    if interpolation == "bspline":
-        return resample_cubic(array, shape)
-    image = sitk.GetImageFromArray(array)
-    ratios = [old / new for old, new in zip(array.shape, shape, strict=True)][::-1]
-    resampled = sitk.Resample(
-        image,
-        [int(size) for size in shape][::-1],
-        sitk.Transform(),
-        _INTERPOLATORS[interpolation],
-        [ratio / 2 - 0.5 for ratio in ratios],
-        ratios,
-        image.GetDirection(),
-        0.0,
-        image.GetPixelID(),
-    )
-    return sitk.GetArrayFromImage(resampled)
+    try:
+        return preprocess_image(image.data, image.spacing_mm, domain)
+    except InputError as error:
+        raise error.within(image.grid.path) from None
 
 
 def preprocess_image(
     image: np.ndarray, spacing_mm: tuple[float, float, float], domain: Domain
-) -> tuple[np.ndarray, Placement]:
+) -> tuple[np.ndarray, ResampledCrop]:
     """Crop, resample, clip and standardize.
 
     Args:
@@ -176,25 +163,27 @@ def preprocess_image(
       domain: gives target spacing and `Preprocessing`.
 
     Returns:
-      (z, y, x, C) float32 at the domain's spacing, and its placement.
+      (z, y, x, C) float32 at the domain's spacing, and how it was cropped and
+      resampled.
 
     Raises:
       InputError: if the first modality is all zero or a modality is constant, or one
         has no positive voxels that differ where the domain's statistics are of these.
     """
     settings = domain.preprocessing
-    start, crop = nonzero_box(image[0], margin_voxels=settings.margin_voxels)
-    placement = Placement(
-        raw_shape=tuple(image.shape[1:]),
+    start, shape = nonzero_box(image[0], margin_voxels=settings.margin_voxels)
+    depth, height, width = image.shape[1:]
+    crop = ResampledCrop(
+        raw_shape=(depth, height, width),
         crop_start=start,
-        crop_shape=crop,
+        crop_shape=shape,
         shape=resampled_shape(
-            crop, spacing_mm, domain.spacing_mm, rounding=settings.size_rounding
+            shape, spacing_mm, domain.spacing_mm, rounding=settings.size_rounding
         ),
     )
-    result = np.empty((*placement.shape, image.shape[0]), np.float32)
+    result = np.empty((*crop.shape, image.shape[0]), np.float32)
     for channel, name in enumerate(domain.modalities):
-        resampled = resample(image[channel][placement.box], placement.shape, "bspline")
+        resampled = resample(image[channel][crop.box], crop.shape, "bspline")
         try:
             standardize(
                 resampled,
@@ -205,39 +194,35 @@ def preprocess_image(
             )
         except InputError as error:
             raise error.within(f"modality {name!r}") from None
-    return result, placement
+    return result, crop
 
 
-def preprocess_labels(labels: np.ndarray, placement: Placement) -> np.ndarray:
+def preprocess_labels(labels: np.ndarray, crop: ResampledCrop) -> np.ndarray:
     """Raw grid -> preprocessed grid, nearest neighbour. (z, y, x) integers."""
-    return resample(labels[placement.box], placement.shape, "nearest")
+    return resample(labels[crop.box], crop.shape, "nearest")
 
 
-def restore_labels(labels: np.ndarray, placement: Placement) -> np.ndarray:
+def restore_labels(labels: np.ndarray, crop: ResampledCrop) -> np.ndarray:
     """Inverse of `preprocess_labels`: background outside the crop."""
-    restored = np.zeros(placement.raw_shape, labels.dtype)
-    restored[placement.box] = resample(labels, placement.crop_shape, "nearest")
+    restored = np.zeros(crop.raw_shape, labels.dtype)
+    restored[crop.box] = resample(labels, crop.crop_shape, "nearest")
     return restored
 
 
-def restore_probabilities(
-    probabilities: np.ndarray, placement: Placement
-) -> np.ndarray:
+def restore_probabilities(probabilities: np.ndarray, crop: ResampledCrop) -> np.ndarray:
     """Preprocessed grid -> raw grid, linear: certain background outside the crop.
 
     Args:
       probabilities: (z, y, x, K), class 0 the background.
-      placement: as `preprocess_image` returned it.
+      crop: as `preprocess_image` returned it.
 
     Returns:
       (Z, Y, X, K) float32 on the raw grid.
     """
     num_classes = probabilities.shape[-1]
-    restored = np.zeros((*placement.raw_shape, num_classes), np.float32)
+    restored = np.zeros((*crop.raw_shape, num_classes), np.float32)
     restored[..., 0] = 1
     for k in range(num_classes):
         channel = np.ascontiguousarray(probabilities[..., k], dtype=np.float32)
-        restored[(*placement.box, k)] = resample(
-            channel, placement.crop_shape, "linear"
-        )
+        restored[..., k][crop.box] = resample(channel, crop.crop_shape, "linear")
     return restored

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import nifti
-from u2net_tf.volumes.nifti import Volume
+from u2net_tf.volumes.grid import Volume, check_same_grid
 
 # ITK's world is LPS (x to the left, y to the back); NIfTI's is RAS.
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -41,7 +41,7 @@ def load_dicom(folders: Sequence[str | os.PathLike]) -> Volume:
     """
     volumes = [nifti.image_from_nibabel(_read(f), f) for f in folders]
     for volume in volumes[1:]:
-        nifti.check_same_grid(volumes[0].grid, volume.grid)
+        check_same_grid(volumes[0].grid, volume.grid)
     data = np.concatenate([volume.data for volume in volumes])
     return Volume(data, volumes[0].spacing_mm, volumes[0].grid)
 
@@ -81,15 +81,15 @@ def _check_slices(
 
     Otherwise a volume would be silently compressed or, of a tilted gantry, sheared.
     """
-    positions = []
+    origins = []
     reader = sitk.ImageFileReader()
     for name in names:
         reader.SetFileName(name)
         reader.ReadImageInformation()
-        positions.append(reader.GetOrigin())
-    if len(positions) < 2:
+        origins.append(reader.GetOrigin())
+    if len(origins) < 2:
         return
-    positions = np.array(positions)
+    positions = np.array(origins)
     steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     uneven = steps.max() > 1.05 * np.median(steps) or steps.min() < 0.95 * np.median(
         steps

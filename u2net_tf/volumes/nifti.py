@@ -1,13 +1,7 @@
-"""NIfTI in and out: the only file that knows the (x, y, z) order of the disk.
-
-A file is turned to the closest canonical orientation (RAS+) by flips and swaps of
-axes, never by interpolation, and transposed to (z, y, x). `Grid` remembers how, so that
-what is written back has the shape, affine and header codes of the file that was read.
-"""
+"""NIfTI in and out."""
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import os
 import pathlib
@@ -17,81 +11,20 @@ from collections.abc import Sequence
 import nibabel as nib
 import numpy as np
 from absl import logging
+from nibabel import filebasedimages, spatialimages
 
 from u2net_tf import files
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import SPACING_SOURCES
+from u2net_tf.volumes.grid import Grid, Volume, check_same_grid, header_problem
 
-# Voxel sizes from pixdim and from the affine count as equal up to this share.
-_SPACING_TOLERANCE = 0.01
-# Two grids count as one when no corner differs by more than this share of a voxel.
-_GRID_TOLERANCE_VOXELS = 0.1
 _READ_ERRORS = (
-    nib.filebasedimages.ImageFileError,
-    nib.spatialimages.HeaderDataError,
+    filebasedimages.ImageFileError,
+    spatialimages.HeaderDataError,
     OSError,
     EOFError,
     ValueError,
     zlib.error,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """The voxel grid of a file, as the file has it.
-
-    Attributes:
-      path: the file.
-      shape: spatial shape (x, y, z) on disk.
-      affine: (4, 4) voxel indices on disk -> mm, RAS+.
-      header: the file's header.
-      image_class: nibabel's class of the file (NIfTI-1 or NIfTI-2).
-    """
-
-    path: str
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-    header: nib.nifti1.Nifti1Header
-    image_class: type[nib.nifti1.Nifti1Image]
-
-    @property
-    def orientation(self) -> np.ndarray:
-        """(3, 2) nibabel orientation that leads from disk to canonical."""
-        return nib.orientations.io_orientation(self.affine)
-
-    @property
-    def axis_codes(self) -> str:
-        """Orientation on disk, for example "RAS" or "LPS"."""
-        return "".join(nib.aff2axcodes(self.affine))
-
-    def to_canonical(self, array: np.ndarray) -> np.ndarray:
-        """Disk order (x, y, z) -> canonical (z, y, x)."""
-        return np.ascontiguousarray(self.canonical_view(array))
-
-    def canonical_view(self, array: np.ndarray) -> np.ndarray:
-        """The same, still as it lies in memory: nothing is copied."""
-        return nib.orientations.apply_orientation(array, self.orientation).T
-
-    def from_canonical(self, array: np.ndarray) -> np.ndarray:
-        """Canonical (z, y, x) -> disk order (x, y, z). Exact inverse."""
-        canonical = nib.orientations.axcodes2ornt("RAS")
-        back = nib.orientations.ornt_transform(canonical, self.orientation)
-        return nib.orientations.apply_orientation(array.T, back)
-
-
-@dataclasses.dataclass(frozen=True)
-class Volume:
-    """A volume in memory.
-
-    Attributes:
-      data: (C, z, y, x) float32 for an image, (z, y, x) integer for a label map.
-      spacing_mm: voxel size (z, y, x), mm.
-      grid: the grid of the file that it came from.
-    """
-
-    data: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    grid: Grid
 
 
 def load_image(
@@ -148,7 +81,9 @@ def _stack(volumes: list[tuple[np.ndarray, Grid]], spacing_source: str) -> Volum
     data = np.empty((len(views), *views[0].shape), np.float32)
     for channel, view in zip(data, views, strict=True):
         channel[...] = view
-    return Volume(data, _spacing(grid, spacing_source), grid)
+    if problem := header_problem(grid):
+        logging.warning("%s: %s; taking %s", grid.path, problem, spacing_source)
+    return Volume(data, grid.spacing_mm(spacing_source), grid)
 
 
 def load_labels(path: str | os.PathLike) -> Volume:
@@ -175,45 +110,7 @@ def load_labels(path: str | os.PathLike) -> Volume:
                 path, expected="whole numbers as labels", received="fractions"
             )
         target[...] = whole
-    return Volume(data, _zooms(grid), grid)
-
-
-def header_problem(grid: Grid) -> str:
-    """Says how pixdim and the affine disagree on the voxel size; "" if they agree."""
-    zooms = np.asarray(grid.header.get_zooms()[:3], dtype=float)
-    sizes = nib.affines.voxel_sizes(grid.affine)
-    if np.allclose(zooms, sizes, rtol=_SPACING_TOLERANCE):
-        return ""
-    as_text = [" × ".join(f"{v:.3g}" for v in values) for values in (zooms, sizes)]
-    return f"voxel size is {as_text[0]} mm in pixdim and {as_text[1]} mm in the affine"
-
-
-def check_same_grid(expected: Grid, received: Grid) -> None:
-    """Checks that two grids are the same up to a tenth of a voxel.
-
-    Raises:
-      InputError: names the file of `received`, and in what it differs.
-    """
-    if expected.shape != received.shape:
-        raise InputError(
-            received.path,
-            expected=f"shape {expected.shape} as in {expected.path}",
-            received=received.shape,
-        )
-    corners = np.array(
-        [[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float
-    )
-    corners[:, :3] *= np.array(expected.shape) - 1
-    distance = np.abs(corners @ (expected.affine - received.affine).T).max()
-    voxel = nib.affines.voxel_sizes(expected.affine).min()
-    if distance > _GRID_TOLERANCE_VOXELS * voxel:
-        raise InputError(
-            received.path,
-            expected=f"the affine of {expected.path}, orientation "
-            f"{expected.axis_codes}",
-            received=f"orientation {received.axis_codes}, a corner "
-            f"{distance:.3g} mm away",
-        )
+    return Volume(data, grid.spacing_mm(), grid)
 
 
 def save_labels(path: str | os.PathLike, labels: np.ndarray, grid: Grid) -> None:
@@ -278,7 +175,7 @@ def _unpack(
         raise InputError(
             path, expected="one number per voxel", received=f"data type {dtype}"
         )
-    shape = tuple(int(size) for size in image.shape)
+    shape: tuple[int, ...] = tuple(int(size) for size in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) not in (3, 4) or 0 in shape:
@@ -291,49 +188,24 @@ def _unpack(
         raise InputError(
             path, expected="an invertible affine", received=image.affine.tolist()
         )
-    zooms = np.asarray(image.header.get_zooms()[:3], dtype=float)
-    if not (np.isfinite(zooms).all() and (zooms > 0).all()):
+    grid = Grid(
+        path=str(path),
+        shape=(shape[0], shape[1], shape[2]),
+        affine=np.array(image.affine, dtype=float),
+        header=image.header.copy(),
+        image_class=type(image),
+    )
+    if not (np.isfinite(grid.pixdim_mm).all() and (grid.pixdim_mm > 0).all()):
         raise InputError(
             path,
             expected="voxel sizes above 0 mm in pixdim",
-            received=zooms.tolist(),
+            received=grid.pixdim_mm.tolist(),
         )
     try:
         array = np.asarray(image.dataobj, dtype=np.float32)
     except _READ_ERRORS as error:
         raise _unreadable(path, error) from error
-    grid = Grid(
-        path=str(path),
-        shape=shape[:3],
-        affine=np.array(image.affine, dtype=float),
-        header=image.header.copy(),
-        image_class=type(image),
-    )
     return array.reshape(shape), grid
-
-
-def _zooms(grid: Grid) -> tuple[float, float, float]:
-    return _canonical_sizes(grid, np.asarray(grid.header.get_zooms()[:3], dtype=float))
-
-
-def _spacing(grid: Grid, spacing_source: str) -> tuple[float, float, float]:
-    if spacing_source not in SPACING_SOURCES:
-        raise ValueError(
-            f"spacing_source: expected one of {SPACING_SOURCES}. Received: "
-            f"{spacing_source!r}"
-        )
-    problem = header_problem(grid)
-    if problem:
-        logging.warning("%s: %s; taking %s", grid.path, problem, spacing_source)
-    if spacing_source == "pixdim":
-        return _zooms(grid)
-    return _canonical_sizes(grid, nib.affines.voxel_sizes(grid.affine))
-
-
-def _canonical_sizes(grid: Grid, sizes: np.ndarray) -> tuple[float, float, float]:
-    canonical = np.empty(3)
-    canonical[grid.orientation[:, 0].astype(int)] = sizes
-    return tuple(float(size) for size in canonical[::-1])
 
 
 def _save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:

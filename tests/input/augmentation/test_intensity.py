@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.input.augmentation import intensity
-from u2net_tf.networks.ops import resizing
+from u2net_tf.interpolation.matrices import interpolation_matrix
 
 SIZE = (9, 12, 10)
 # Name of the probability, of the range, of what is drawn, and what means none.
@@ -121,7 +121,7 @@ def test_low_resolution_takes_the_nearest_voxels_and_cubics_between(zoom):
     for axis, size in enumerate(SIZE):
         coarse = max(1, round(size * zoom))
         taken = np.floor((np.arange(coarse) + 0.5) * size / coarse).astype(int)
-        matrix = resizing.interpolation_matrix(size, coarse, "cubic")
+        matrix = interpolation_matrix(size, coarse, "cubic")
         small = np.take(expected, taken, axis)
         expected = np.moveaxis(np.tensordot(matrix, small, (1, axis)), 0, axis)
     found = intensity.apply_low_resolution(tf.constant(plane), tf.constant(zoom))

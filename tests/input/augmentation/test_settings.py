@@ -10,9 +10,10 @@ RANGES = [name for name in NAMES if name not in PROBABILITIES]
 MOVES = {"elastic_probability", "rotation_probability", "scaling_probability"}
 
 
-def test_everything_is_off_by_default():
+def test_everything_but_mirroring_is_off_by_default():
     augmentation = AugmentationConfig()
-    assert all(getattr(augmentation, name) == 0 for name in PROBABILITIES)
+    on = [name for name in PROBABILITIES if getattr(augmentation, name) != 0]
+    assert on == ["mirror_probability"]
     assert not augmentation.moves_voxels
     assert not augmentation.changes_intensities
 
@@ -21,7 +22,8 @@ def test_everything_is_off_by_default():
 def test_each_part_is_switched_on_by_its_probability(name):
     augmentation = AugmentationConfig(**{name: 0.01})
     assert augmentation.moves_voxels == (name in MOVES)
-    assert augmentation.changes_intensities == (name not in MOVES)
+    changes = name not in MOVES and name != "mirror_probability"
+    assert augmentation.changes_intensities == changes
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])

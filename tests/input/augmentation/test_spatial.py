@@ -7,8 +7,8 @@ from places import expected_places, make_spatial
 
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.input.augmentation import elastic, spatial
-from u2net_tf.input.augmentation.spatial import Grid
-from u2net_tf.networks.ops import resizing
+from u2net_tf.input.augmentation.spatial import PatchGrid
+from u2net_tf.interpolation.matrices import interpolation_matrix
 
 ON = AugmentationConfig(
     elastic_probability=0.3, rotation_probability=0.3, scaling_probability=0.5
@@ -16,8 +16,8 @@ ON = AugmentationConfig(
 ALWAYS = AugmentationConfig(
     elastic_probability=1, rotation_probability=1, scaling_probability=1
 )
-THICK = Grid((4, 9, 7), (8, 9, 14), (5.0, 2.0, 1.0))
-PLAIN = Grid((5, 7, 7), (5, 7, 7), (1.0, 1.0, 1.0))
+THICK = PatchGrid((4, 9, 7), (8, 9, 14), (5.0, 2.0, 1.0))
+PLAIN = PatchGrid((5, 7, 7), (5, 7, 7), (1.0, 1.0, 1.0))
 STILL = (False, False, False)
 
 
@@ -56,7 +56,7 @@ def test_a_quarter_turn_takes_y_to_x():
 
 
 def test_a_quarter_turn_of_thick_slices_is_one_in_millimetres():
-    grid = Grid((3, 5, 9), (3, 5, 9), (5.0, 2.0, 1.0))
+    grid = PatchGrid((3, 5, 9), (3, 5, 9), (5.0, 2.0, 1.0))
     z, y, x = index(grid)
     # A voxel 4 mm along x comes from 4 mm along y, two voxels.
     found = places(grid, degrees=90)
@@ -91,8 +91,8 @@ def test_displacements_are_in_millimetres_along_each_axis():
 def test_the_resize_is_part_of_the_coordinates():
     old = np.arange(9.0)
     for size in (5, 9, 20):
-        grid = Grid((9, 9, 9), (size, 9, 9), (3.0, 1.0, 1.0))
-        expected = resizing.interpolation_matrix(size, 9, "linear") @ old
+        grid = PatchGrid((9, 9, 9), (size, 9, 9), (3.0, 1.0, 1.0))
+        expected = interpolation_matrix(size, 9, "linear") @ old
         found = places(grid)[0][:, 0, 0] + 4
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -116,7 +116,7 @@ def test_all_at_once(grid, seed):
 
 
 def test_extents_hold_every_coordinate():
-    for grid in (PLAIN, THICK, Grid((20, 30, 90), (16, 16, 16), (4.0, 1.0, 0.5))):
+    for grid in (PLAIN, THICK, PatchGrid((20, 30, 90), (16, 16, 16), (4.0, 1.0, 0.5))):
         largest = spatial.largest_extent(grid, ALWAYS)
 
         def extents(seed, grid=grid):
@@ -136,7 +136,7 @@ def test_extents_hold_every_coordinate():
 
 @pytest.mark.parametrize("name", ["elastic", "rotation", "scaling"])
 def test_the_largest_extent_grows_with_what_is_on(name):
-    grid = Grid((8, 9, 40), (8, 9, 40), (2.0, 1.0, 1.0))
+    grid = PatchGrid((8, 9, 40), (8, 9, 40), (2.0, 1.0, 1.0))
     nothing = spatial.largest_extent(grid, AugmentationConfig())
     np.testing.assert_allclose(nothing, [3.5, 4, 19.5])
     found = spatial.largest_extent(
@@ -152,7 +152,7 @@ def test_the_largest_extent_grows_with_what_is_on(name):
 
 
 def test_the_needed_extent_is_of_what_was_drawn():
-    grid = Grid((8, 9, 40), (8, 9, 40), (2.0, 1.0, 1.0))
+    grid = PatchGrid((8, 9, 40), (8, 9, 40), (2.0, 1.0, 1.0))
 
     def needed(**chosen):
         return spatial.needed_extent(grid, make_spatial(grid, ON, **chosen))

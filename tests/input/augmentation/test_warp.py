@@ -9,14 +9,15 @@ from places import expected_image, expected_labels, expected_places, make_spatia
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.errors import InputError
 from u2net_tf.input import cropping
-from u2net_tf.input.augmentation import warp
-from u2net_tf.input.augmentation.spatial import Grid
+from u2net_tf.input.augmentation import mirroring, warp
+from u2net_tf.input.augmentation.spatial import PatchGrid
+from u2net_tf.networks.ops.resizing import resize_image, resize_labels
 
 ON = AugmentationConfig(
     elastic_probability=1, rotation_probability=1, scaling_probability=1
 )
 SHAPE = (14, 18, 16)
-THICK = Grid((6, 9, 8), (8, 9, 12), (3.0, 1.0, 1.5))
+THICK = PatchGrid((6, 9, 8), (8, 9, 12), (3.0, 1.0, 1.5))
 METHODS = ("linear", "cubic")
 # Cubics take long to compile: by default one test compares them, at any coordinates.
 QUICK_METHODS = ("linear", pytest.param("cubic", marks=pytest.mark.slow))
@@ -34,12 +35,21 @@ def make_fields(shape=SHAPE, channels=2, dtype=np.float32, seed=0):
 @functools.lru_cache
 def made(grid, method):
     """Compiling takes most of the time of these tests."""
-    return warp.make_warp(grid, ON, method)
+    return warp.Warp(grid, ON, method)
+
+
+def crop_and_warp(fields, warped, patch_size, start, drawn):
+    shape = tf.shape(fields["labels"])
+    first = cropping.first_voxel(tf.constant(start), shape, patch_size)
+    box = cropping.crop_box(
+        fields, warped.box_start(first), warped.box_size, warped.unused_margin(drawn)
+    )
+    return warped(*box, drawn)
 
 
 def run(fields, grid, method, start, **chosen):
     drawn = make_spatial(grid, ON, **chosen)
-    return made(grid, method)(fields, tf.constant(start), drawn)
+    return crop_and_warp(fields, made(grid, method), grid.patch_size, start, drawn)
 
 
 def centre(shape, grid, start):
@@ -89,10 +99,10 @@ def test_is_scipys_interpolation_at_the_coordinates(method, chosen):
 @pytest.mark.parametrize("method", QUICK_METHODS)
 def test_identity_is_exactly_the_patch(method):
     fields = make_fields()
-    grid = Grid((6, 9, 8), (6, 9, 8), (3.0, 1.0, 1.5))
+    grid = PatchGrid((6, 9, 8), (6, 9, 8), (3.0, 1.0, 1.5))
     for start in ((4, 5, 4), (0, 0, 0), (8, 9, 8)):
         image, labels = run(fields, grid, method, start)
-        expected = cropping.cut_patch(fields, tf.constant(start), grid.patch_size)
+        expected = cropping.crop_patch(fields, tf.constant(start), grid.patch_size)
         np.testing.assert_array_equal(image, expected[0])
         np.testing.assert_array_equal(labels, expected[1])
 
@@ -103,13 +113,14 @@ def test_without_movement_it_is_cut_mirrored_and_resized(method, mirrored):
     """What a patch goes through that nothing is drawn for."""
     fields = make_fields()
     # Of these sizes no voxel lies halfway between two, where mirroring decides.
-    grid = Grid((6, 9, 8), (8, 13, 16), (3.0, 1.0, 1.5))
+    grid = PatchGrid((6, 9, 8), (8, 13, 16), (3.0, 1.0, 1.5))
     start = tf.constant((4, 5, 4))
     found, found_labels = run(fields, grid, method, start, mirrored=mirrored)
-    image, labels = cropping.cut_patch(fields, start, grid.patch_size)
-    image = cropping.apply_mirroring(image, tf.constant(mirrored))
-    labels = cropping.apply_mirroring(labels, tf.constant(mirrored))
-    image, labels = cropping.resize_patch(image, labels, grid.size, method=method)
+    image, labels = cropping.crop_patch(fields, start, grid.patch_size)
+    image = mirroring.apply_mirroring(image, tf.constant(mirrored))
+    labels = mirroring.apply_mirroring(labels, tf.constant(mirrored))
+    image = resize_image(image[None], grid.size, method=method)[0]
+    labels = resize_labels(labels[None], grid.size)[0]
     if method == "cubic":
         # At the rim the one takes the outermost voxel for those beyond the patch, the
         # other the volume's.
@@ -124,7 +135,7 @@ def test_a_ramp_stays_one(method):
     z, y, x = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
     ramps = np.stack([z, y, x], axis=-1).astype(np.float32)
     fields = make_fields() | {"image": tf.constant(ramps)}
-    grid = Grid((3, 5, 5), (3, 5, 5), (3.0, 1.0, 2.0))
+    grid = PatchGrid((3, 5, 5), (3, 5, 5), (3.0, 1.0, 2.0))
     chosen = {"degrees": 30, "scale": 1.1, "std_mm": 0.4}
     image, _ = run(fields, grid, method, (5, 6, 5), **chosen)
     *_, places = expect(fields, grid, method, (5, 6, 5), **chosen)
@@ -137,7 +148,7 @@ def test_an_impulse_by_hand():
     image[2, 7, 5] = 1
     labels = (image[..., 0] * 3).astype(np.uint8)
     fields = {"image": tf.constant(image), "labels": tf.constant(labels)}
-    grid = Grid((1, 7, 7), (1, 7, 7), (1.0, 1.0, 2.0))
+    grid = PatchGrid((1, 7, 7), (1, 7, 7), (1.0, 1.0, 2.0))
     # Nothing moves: two voxels along y from the centre 3, 3.
     found, _ = run(fields, grid, "linear", (2, 2, 2))
     assert np.argwhere(found[0, ..., 0]).tolist() == [[5, 3]]
@@ -160,7 +171,7 @@ def test_an_impulse_by_hand():
 def test_beyond_the_volume_lies_each_modalitys_minimum_and_background():
     fields = make_fields((6, 9, 8))
     fields["labels"] = tf.ones((6, 9, 8), tf.uint8)
-    grid = Grid((6, 9, 8), (6, 9, 8), (3.0, 1.0, 1.5))
+    grid = PatchGrid((6, 9, 8), (6, 9, 8), (3.0, 1.0, 1.5))
     image, labels = run(fields, grid, "linear", (0, 0, 0), scale=1.25, degrees=45)
     lowest = fields["image"].numpy().min(axis=(0, 1, 2))
     assert lowest[0] != lowest[1]
@@ -173,10 +184,10 @@ def test_beyond_the_volume_lies_each_modalitys_minimum_and_background():
 @pytest.mark.parametrize("shape", [(2, 9, 3), (3, 2, 30), (1, 1, 1)])
 def test_a_volume_shorter_than_the_patch(method, shape):
     fields = make_fields(shape)
-    grid = Grid((6, 9, 8), (6, 9, 8), (3.0, 1.0, 1.5))
+    grid = PatchGrid((6, 9, 8), (6, 9, 8), (3.0, 1.0, 1.5))
     start = (0, 0, 5 if shape[2] > 8 else 0)
     still, still_labels = run(fields, grid, method, start)
-    expected = cropping.cut_patch(fields, tf.constant(start), grid.patch_size)
+    expected = cropping.crop_patch(fields, tf.constant(start), grid.patch_size)
     np.testing.assert_array_equal(still, expected[0])
     np.testing.assert_array_equal(still_labels, expected[1])
     chosen = {"degrees": 20, "scale": 1.2, "std_mm": 1}
@@ -185,32 +196,6 @@ def test_a_volume_shorter_than_the_patch(method, shape):
     np.testing.assert_allclose(image, expected, atol=1e-5)
     clear = (abs(places % 1 - 0.5) > 1e-4).all(axis=0)
     np.testing.assert_array_equal(labels.numpy()[clear], nearest[clear])
-
-
-@pytest.mark.parametrize("first", [(-30, 0, 0), (0, 40, 0), (2, 3, -12)])
-def test_a_box_beside_the_volume_is_padding(first):
-    fields = make_fields()
-    box, labels = warp.cut_box(
-        fields, tf.constant(first), (5, 6, 7), tf.zeros(3, tf.int32)
-    )
-    lowest = fields["image"].numpy().min(axis=(0, 1, 2))
-    expected = np.broadcast_to(lowest[:, None, None, None], (2, 5, 6, 7))
-    np.testing.assert_array_equal(box, expected)
-    np.testing.assert_array_equal(labels, np.zeros((5, 6, 7)))
-
-
-def test_of_a_box_what_is_spared_is_not_read():
-    fields = make_fields()
-    spare = tf.constant([0, 1, 2])
-    box, labels = warp.cut_box(fields, tf.constant((2, 3, 4)), (5, 6, 7), spare)
-    outer = np.ones((5, 6, 7), bool)
-    outer[:, 1:-1, 2:-2] = False
-    image = np.moveaxis(fields["image"].numpy(), -1, 0)[:, 2:7, 3:9, 4:11]
-    np.testing.assert_array_equal(box.numpy()[:, ~outer], image[:, ~outer])
-    assert (box.numpy()[:, outer] == 0).all()
-    assert (labels.numpy()[outer] == 0).all()
-    expected = fields["labels"].numpy()[2:7, 3:9, 4:11]
-    np.testing.assert_array_equal(labels.numpy()[~outer], expected[~outer])
 
 
 def test_labels_are_never_invented():
@@ -234,7 +219,9 @@ def test_half_precision_is_read_exactly_and_returned_single(method):
 
 def test_shapes_are_static_inside_of_a_dataset_and_values_the_same():
     fields = make_fields()
-    cut = made(THICK, "linear")
+    crop = functools.partial(
+        crop_and_warp, warped=made(THICK, "linear"), patch_size=THICK.patch_size
+    )
     drawn = make_spatial(THICK, ON, degrees=30)
 
     def augment(degrees):
@@ -245,7 +232,7 @@ def test_shapes_are_static_inside_of_a_dataset_and_values_the_same():
                 fields.items(), ([None, None, None, 2], [None] * 3), strict=True
             )
         }
-        return cut(loose, tf.constant((4, 5, 4)), turned)
+        return crop(loose, start=(4, 5, 4), drawn=turned)
 
     angles = tf.constant([0.3, 2.0])
     dataset = tf.data.Dataset.from_tensor_slices(angles).map(augment)
@@ -253,14 +240,14 @@ def test_shapes_are_static_inside_of_a_dataset_and_values_the_same():
     assert image_spec.shape == (*THICK.size, 2)
     assert labels_spec.shape == THICK.size
     for angle, (image, labels) in zip(angles, dataset, strict=True):
-        outside = cut(fields, tf.constant((4, 5, 4)), drawn._replace(angle=angle))
+        outside = crop(fields, start=(4, 5, 4), drawn=drawn._replace(angle=angle))
         np.testing.assert_array_equal(image, outside[0])
         np.testing.assert_array_equal(labels, outside[1])
 
 
 def test_method_is_checked():
     with pytest.raises(ValueError, match="method: expected one of .*'nearest'"):
-        warp.make_warp(THICK, ON, "nearest")
+        warp.Warp(THICK, ON, "nearest")
 
 
 def test_a_box_that_no_memory_holds_is_refused():
@@ -269,34 +256,35 @@ def test_a_box_that_no_memory_holds_is_refused():
     with pytest.raises(
         InputError, match="`elastic_alpha`.*at most 536870912. Received: "
     ):
-        warp.make_warp(THICK, much, "linear")
-    grid = Grid((600, 600, 600), (600, 600, 600), (1.0, 1.0, 1.0))
+        warp.Warp(THICK, much, "linear")
+    grid = PatchGrid((600, 600, 600), (600, 600, 600), (1.0, 1.0, 1.0))
     scaled = AugmentationConfig(scaling_probability=1, scale=(1, 1.4))
     # 599 · 1.4 = 838.6 between the outermost, rounded up, and a neighbour.
     with pytest.raises(InputError, match=r"Received: \d{9}, a box of \(844, 844, 84"):
-        warp.make_warp(grid, scaled, "linear")
-    warp.make_warp(grid, AugmentationConfig(scaling_probability=1), "linear")
+        warp.Warp(grid, scaled, "linear")
+    warp.Warp(grid, AugmentationConfig(scaling_probability=1), "linear")
 
 
 def test_a_box_is_no_larger_than_what_may_be_drawn_needs():
     """Otherwise a patch that is only scaled would pay for a rotation's box."""
-    read = []
+    grid = dataclasses.replace(THICK, spacing_mm=(1.0, 1.0, 1.0))
 
-    class Read(Exception):  # noqa: N818
-        """There is no need to interpolate."""
+    def box_size(name, method="linear"):
+        chosen = AugmentationConfig(**{f"{name}_probability": 1})
+        return warp.Warp(grid, chosen, method).box_size
 
-    def cut_box(fields, first, box_size, spare):
-        read.append(box_size)
-        raise Read
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(warp, "cut_box", cut_box)
-        for name in ("scaling", "rotation"):
-            chosen = AugmentationConfig(**{f"{name}_probability": 1})
-            grid = dataclasses.replace(THICK, spacing_mm=(1.0, 1.0, 1.0))
-            cut = warp.make_warp(grid, chosen, "linear")
-            with pytest.raises(Read):
-                cut(make_fields(), tf.constant((4, 5, 4)), make_spatial(grid, chosen))
     # Half extents 2.5, 4, 3.5 times 1.25, or the diagonal 5.3, rounded up (5 to 6, in
     # case that it is rounded in between), and a neighbour each.
-    assert read == [[12, 16, 14], [10, 16, 16]]
+    assert box_size("scaling") == (12, 16, 14)
+    assert box_size("rotation") == (10, 16, 16)
+    assert box_size("rotation", "cubic") == (12, 18, 18)
+
+
+def test_what_a_draw_does_not_need_is_not_used():
+    grid = dataclasses.replace(THICK, spacing_mm=(1.0, 1.0, 1.0))
+    warped = warp.Warp(grid, ON, "linear")
+    still = warped.unused_margin(make_spatial(grid, ON))
+    large = warped.unused_margin(make_spatial(grid, ON, scale=1.25))
+    # 2.5, 4 and 3.5 voxels to each side, or 3.1, 5 and 4.4; rounded up, in case that it
+    # is rounded in between 4 to 5 and 5 to 6.
+    np.testing.assert_array_equal(still - large, [1, 1, 1])

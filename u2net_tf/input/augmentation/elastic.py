@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 # Lattice points reach so many standard deviations beyond the outermost positions.
 _REACH = 3.0
-# Displacements are cut at so many of their standard deviations, so that what a patch
-# needs of its volume is bounded. Of a million voxels 63 have a larger one.
-MOST_STDS = 4.0
+# Displacements are clipped at so many of their standard deviations, so that what a
+# patch needs of its volume is bounded. It affects 63 of a million voxels.
+MAX_STDS = 4.0
 
 
-def displacement_std(alpha: float, sigma_mm: float) -> float:
+def displacement_std(alpha: Any, sigma_mm: Any) -> Any:
     """Standard deviation of the displacement along each axis, mm.
 
     Noise that is uniform from -1 to 1 at the points of a grid of 1 mm, filtered with a
@@ -33,12 +34,12 @@ def displacement_std(alpha: float, sigma_mm: float) -> float:
     return alpha * math.sqrt(1 / 3) * (2 * math.sqrt(math.pi) * sigma_mm) ** -1.5
 
 
-def lattice(positions_mm: Sequence[float], sigma_mm: tuple[float, float]) -> np.ndarray:
-    """Places of the lattice along one axis, mm.
+def lattice(positions_mm: np.ndarray, sigma_mm: tuple[float, float]) -> np.ndarray:
+    """Points of the lattice along one axis, mm.
 
     Args:
       positions_mm: where displacements are wanted along this axis.
-      sigma_mm: least and largest standard deviation. The least is the step.
+      sigma_mm: smallest and largest standard deviation. The smallest is the step.
 
     Returns:
       (K,) float64, centred on the positions.
@@ -84,7 +85,7 @@ def displacements(
       std_mm: scalar, standard deviation along each axis.
 
     Returns:
-      (3, N_z, N_y, N_x) mm, at most `MOST_STDS` standard deviations.
+      (3, N_z, N_y, N_x) mm, at most `MAX_STDS` standard deviations.
     """
     along_z, along_y, along_x = (
         gaussian_matrix(positions, points, sigma_mm)
@@ -94,4 +95,4 @@ def displacements(
     field = tf.einsum("azyx,Zz->aZyx", noise, along_z)
     field = tf.einsum("aZyx,Yy->aZYx", field, along_y)
     field = tf.einsum("aZYx,Xx->aZYX", field, along_x)
-    return std_mm * tf.clip_by_value(field, -MOST_STDS, MOST_STDS)
+    return std_mm * tf.clip_by_value(field, -MAX_STDS, MAX_STDS)

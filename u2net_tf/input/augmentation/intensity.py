@@ -1,7 +1,7 @@
-"""Changes of intensity where they are, each modality for itself.
+"""Transforms of intensities, each modality by itself; no voxel moves.
 
-In the order of nnU-Net's: noise, blur, brightness, contrast, low resolution, gamma of
-the inverted image, gamma. What has no probability is not even a part of the graph.
+In nnU-Net's order: noise, blur, brightness, contrast, low resolution, gamma of the
+inverted image, gamma. A transform without a probability is not part of the graph.
 
 Reference: Isensee et al., Nature Methods 2021, supplementary note 4. Ranges are drawn
 from uniformly; there, those of contrast and gamma are halved at 1.
@@ -18,12 +18,13 @@ import tensorflow as tf
 
 from u2net_tf.config.augmentation import AugmentationConfig, Range
 from u2net_tf.input.augmentation.draw import draw_chance, draw_uniform
-from u2net_tf.networks.ops.resizing import cubic_weights
+from u2net_tf.interpolation.kernels import keys_cubic_weights
+from u2net_tf.interpolation.positions import resized_positions
 
-# A Gaussian is followed so many standard deviations far.
+# Standard deviations at which a Gaussian is truncated.
 _BLUR_REACH = 4.0
-# Where all intensities are the same nothing is divided by 0.
-_LEAST = 1e-7
+# Keeps a patch of constant intensity from a division by 0.
+_MIN_DIVISOR = 1e-7
 
 
 class Intensity(NamedTuple):
@@ -62,7 +63,9 @@ def draw_intensity(
     """
     seeds = tf.unstack(tf.random.split(seed, 8))
 
-    def draw(probability: float, values: Range, none: float, seed, count):
+    def draw(
+        probability: float, values: Range, none: float, seed: tf.Tensor, count: int
+    ) -> tf.Tensor:
         happens, value = tf.unstack(tf.random.split(seed, 2))
         return tf.where(
             draw_chance(probability, happens, count=count),
@@ -70,7 +73,7 @@ def draw_intensity(
             none,
         )
 
-    def draw_each(name: str, values: Range, none: float, seed):
+    def draw_each(name: str, values: Range, none: float, seed: tf.Tensor) -> tf.Tensor:
         probability = getattr(augmentation, f"{name}_probability")
         return draw(probability, values, none, seed, num_modalities)
 
@@ -137,7 +140,10 @@ def apply_intensity(
 
 
 def _apply_unless(
-    none: float, apply: Callable, plane: tf.Tensor, value: tf.Tensor
+    none: float,
+    apply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    plane: tf.Tensor,
+    value: tf.Tensor,
 ) -> tf.Tensor:
     return tf.cond(tf.equal(value, none), lambda: plane, lambda: apply(plane, value))
 
@@ -157,10 +163,12 @@ def apply_contrast(plane: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 def apply_gamma(plane: tf.Tensor, exponent: tf.Tensor) -> tf.Tensor:
     """Takes a power of intensities in their range; mean and deviation stay."""
     low, high = tf.reduce_min(plane), tf.reduce_max(plane)
-    share = (plane - low) / tf.maximum(high - low, _LEAST)
+    share = (plane - low) / tf.maximum(high - low, _MIN_DIVISOR)
     # The range itself cancels out, as mean and deviation are restored.
     powers = share**exponent
-    factor = tf.math.reduce_std(plane) / tf.maximum(tf.math.reduce_std(powers), _LEAST)
+    factor = tf.math.reduce_std(plane) / tf.maximum(
+        tf.math.reduce_std(powers), _MIN_DIVISOR
+    )
     return (powers - tf.reduce_mean(powers)) * factor + tf.reduce_mean(plane)
 
 
@@ -172,7 +180,7 @@ def apply_blur(
     Args:
       plane: static.
       sigma_voxels: scalar.
-      largest: that it can be, which says how far the Gaussian is followed.
+      largest: the largest that it can be, which sets the length of the filter.
     """
     reach = math.ceil(_BLUR_REACH * largest)
     steps = np.arange(-reach, reach + 1)
@@ -199,13 +207,17 @@ def apply_low_resolution(plane: tf.Tensor, zoom: tf.Tensor) -> tf.Tensor:
 
     def matrix(size: int) -> tf.Tensor:
         coarse = tf.maximum(tf.round(size * zoom), 1.0)
-        position = (tf.range(size, dtype=tf.float32) + 0.5) * coarse / size - 0.5
+        fine = tf.range(size, dtype=tf.float32)
+        position = resized_positions(fine, new=size, old=coarse)
         first = tf.floor(position)
-        weights = tf.stack(cubic_weights(position - first), axis=1)
+        weights = tf.stack(keys_cubic_weights(position - first), axis=1)
         taken = tf.clip_by_value(
             first[:, None] + tf.range(-1.0, 3.0), 0.0, coarse - 1.0
         )
-        nearest = tf.cast((taken + 0.5) * size / coarse, tf.int32)
+        # What the coarser grid holds are the voxels of the patch nearest to its own.
+        nearest = tf.cast(
+            resized_positions(taken, new=coarse, old=size) + 0.5, tf.int32
+        )
         return tf.einsum("ntm,nt->nm", tf.one_hot(nearest, size), weights)
 
     return _apply_matrices(plane, matrix)

@@ -16,16 +16,18 @@ import numpy as np
 import tensorflow as tf
 
 from u2net_tf.config.augmentation import AugmentationConfig
-from u2net_tf.input.augmentation import elastic
+from u2net_tf.input.augmentation import elastic, mirroring
 from u2net_tf.input.augmentation.draw import draw_chance, draw_uniform
+from u2net_tf.interpolation.positions import axis_positions
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
+class PatchGrid:
     """The voxels of a patch. Triples are z, y, x.
 
     Attributes:
-      patch_size: what is cut from the volume where nothing moves, voxels of the volume.
+      patch_size: what is cropped from the volume where nothing moves, voxels of the
+        volume.
       size: the network's patch, voxels.
       spacing_mm: of the volume.
     """
@@ -37,15 +39,14 @@ class Grid:
     def positions_mm(self) -> list[np.ndarray]:
         """Per axis, where the network's voxels lie, mm from the centre.
 
-        Those beyond the outermost voxel centres of what is cut take these, as in
-        `resizing.interpolation_matrix`.
+        Those beyond the outermost voxel centres of the crop take these, as in
+        `interpolation.matrices.interpolation_matrix`.
         """
         found = []
         for old, new, spacing in zip(
             self.patch_size, self.size, self.spacing_mm, strict=True
         ):
-            positions = (np.arange(new) + 0.5) * old / new - 0.5
-            centred = np.clip(positions, 0, old - 1) - (old - 1) / 2
+            centred = np.clip(axis_positions(new, old), 0, old - 1) - (old - 1) / 2
             found.append(centred * spacing)
         return found
 
@@ -73,14 +74,17 @@ class Spatial(NamedTuple):
 
 
 def draw_spatial(
-    grid: Grid, augmentation: AugmentationConfig, mirrored: tf.Tensor, seed: tf.Tensor
+    grid: PatchGrid,
+    augmentation: AugmentationConfig,
+    mirrored: tf.Tensor,
+    seed: tf.Tensor,
 ) -> Spatial:
     """Draws what happens to the voxels of one patch.
 
     Args:
       grid: of the patch.
       augmentation: how often and how much.
-      mirrored: (3,) bool, as `cropping.draw_mirroring` draws it.
+      mirrored: (3,) bool, as `mirroring.draw_mirroring` draws it.
       seed: (2,) integers.
     """
     seeds = tf.unstack(tf.random.split(seed, 6))
@@ -119,7 +123,7 @@ def draw_spatial(
 
 
 def coordinates(
-    grid: Grid, augmentation: AugmentationConfig, spatial: Spatial
+    grid: PatchGrid, augmentation: AugmentationConfig, spatial: Spatial
 ) -> list[tf.Tensor]:
     """Where in the volume the voxels of the augmented patch come from.
 
@@ -133,7 +137,7 @@ def coordinates(
       centre of the patch.
     """
     positions = grid.positions_mm()
-    signs = tf.where(spatial.mirrored, -1.0, 1.0)
+    signs = mirroring.coordinate_signs(spatial.mirrored)
     field = elastic.displacements(
         spatial.noise,
         positions,
@@ -155,24 +159,24 @@ def coordinates(
     ]
 
 
-def needed_extent(grid: Grid, spatial: Spatial) -> tf.Tensor:
+def needed_extent(grid: PatchGrid, spatial: Spatial) -> tf.Tensor:
     """How far from its centre the patch reaches. (3,) float32 voxels of the volume."""
     half = tf.constant([positions[-1] for positions in grid.positions_mm()], tf.float32)
-    half = half + elastic.MOST_STDS * spatial.displacement_std_mm
+    half = half + elastic.MAX_STDS * spatial.displacement_std_mm
     z, y, x = tf.unstack(half * spatial.scale)
     cos, sin = tf.abs(tf.cos(spatial.angle)), tf.abs(tf.sin(spatial.angle))
     extent = tf.stack([z, cos * y + sin * x, sin * y + cos * x])
     return extent / tf.constant(grid.spacing_mm, tf.float32)
 
 
-def largest_extent(grid: Grid, augmentation: AugmentationConfig) -> np.ndarray:
+def largest_extent(grid: PatchGrid, augmentation: AugmentationConfig) -> np.ndarray:
     """The largest that `needed_extent` can be, whatever is drawn. (3,) float64."""
     half = np.array([positions[-1] for positions in grid.positions_mm()])
     if augmentation.elastic_probability:
         std = elastic.displacement_std(
             augmentation.elastic_alpha[1], augmentation.elastic_sigma_mm[0]
         )
-        half = half + elastic.MOST_STDS * std
+        half = half + elastic.MAX_STDS * std
     if augmentation.scaling_probability:
         half = half * max(1.0, augmentation.scale[1])
     if augmentation.rotation_probability:
@@ -181,7 +185,7 @@ def largest_extent(grid: Grid, augmentation: AugmentationConfig) -> np.ndarray:
     return half / np.array(grid.spacing_mm)
 
 
-def _lattices(grid: Grid, augmentation: AugmentationConfig) -> list[np.ndarray]:
+def _lattices(grid: PatchGrid, augmentation: AugmentationConfig) -> list[np.ndarray]:
     return [
         elastic.lattice(positions, augmentation.elastic_sigma_mm)
         for positions in grid.positions_mm()

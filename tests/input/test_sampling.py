@@ -1,0 +1,268 @@
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from records_of_labels import make_fields
+
+from u2net_tf.config.data import SamplingConfig
+from u2net_tf.input import sampling
+
+
+def two_blobs(shape=(20, 20, 20)):
+    """Class 1: 60 voxels at low indices; class 2: 1 voxel far away."""
+    labels = np.zeros(shape, np.uint8)
+    labels[2:5, 2:7, 2:6] = 1
+    labels[15, 16, 14] = 2
+    return labels
+
+
+def draw_origins(
+    fields,
+    count,
+    *,
+    size=(5, 5, 5),
+    index=1,
+    batch_size=2,
+    certain=1 / 3,
+    **shares,
+):
+    """(count, 3) starts, drawn inside of tf.data."""
+    chosen = SamplingConfig(oversample_foreground_fraction=certain, **shares)
+
+    def draw(number):
+        seed = tf.stack([tf.constant(7, tf.int64), number])
+        where = tf.constant(index, tf.int64)
+        return sampling.draw_patch_origin(fields, size, where, batch_size, chosen, seed)
+
+    dataset = tf.data.Dataset.range(count).map(draw).batch(count)
+    (starts,) = dataset.as_numpy_iterator()
+    return starts
+
+
+def contains(starts, voxel, size=(5, 5, 5)):
+    offset = np.asarray(voxel) - starts
+    return ((offset >= 0) & (offset < size)).all(axis=1)
+
+
+def assert_share(hits, share):
+    """The share of hits, up to 4.5 standard deviations of a binomial."""
+    tolerance = 4.5 * math.sqrt(share * (1 - share) / len(hits))
+    assert abs(hits.mean() - share) <= tolerance, (hits.mean(), share, tolerance)
+
+
+# Where patches lie.
+
+
+def test_drawing_outside_of_a_dataset_is_drawing_inside():
+    fields = make_fields(two_blobs())
+    inside = draw_origins(fields, 40)
+    outside = [
+        sampling.draw_patch_origin(
+            fields,
+            (5, 5, 5),
+            tf.constant(1, tf.int64),
+            2,
+            SamplingConfig(),
+            tf.constant([7, number], tf.int64),
+        )
+        for number in range(40)
+    ]
+    np.testing.assert_array_equal(inside, np.stack(outside))
+    assert outside[0].dtype == tf.int32
+
+
+def test_seed_decides_the_origin():
+    starts = draw_origins(make_fields(two_blobs()), 40)
+    np.testing.assert_array_equal(starts, draw_origins(make_fields(two_blobs()), 40))
+    assert len(np.unique(starts, axis=0)) > 10
+
+
+def test_anywhere_is_everywhere_and_as_often():
+    fields = make_fields(np.zeros((7, 5, 6)))
+    starts = draw_origins(
+        fields,
+        4000,
+        certain=0,
+        smallest_share=0,
+        foreground_share=0,
+    )
+    assert starts.dtype == np.int32
+    found, counts = np.unique(starts, axis=0, return_counts=True)
+    expected = [[z, 0, x] for z in range(3) for x in range(2)]
+    assert found.tolist() == expected
+    for count in counts:
+        tolerance = 4.5 * math.sqrt(4000 * 1 / 6 * 5 / 6)
+        assert abs(count - 4000 / 6) < tolerance
+
+
+def test_start_is_0_along_an_axis_shorter_than_the_patch():
+    labels = np.zeros((3, 8, 5))
+    labels[2, 7, 4] = 1
+    for shares in (
+        {"certain": 1},
+        {"certain": 0},
+    ):
+        starts = draw_origins(make_fields(labels), 50, **shares)
+        assert set(starts[:, 0]) == {0}
+        assert set(starts[:, 2]) == {0}
+        assert starts[:, 1].max() == 3
+
+
+@pytest.mark.parametrize(
+    ("voxel", "size", "start"),
+    [
+        ((10, 9, 8), (5, 5, 5), (8, 7, 6)),
+        ((10, 9, 8), (4, 6, 2), (8, 6, 7)),
+        # Moved where the patch would leave the volume.
+        ((0, 19, 1), (5, 5, 5), (0, 15, 0)),
+        ((19, 0, 18), (4, 4, 4), (16, 0, 16)),
+    ],
+)
+def test_voxel_lies_at_the_centre(voxel, size, start):
+    labels = np.zeros((20, 20, 20))
+    labels[voxel] = 1
+    starts = draw_origins(make_fields(labels), 5, size=size, certain=1)
+    assert np.unique(starts, axis=0).tolist() == [list(start)]
+
+
+# How often they lie where.
+
+SMALLEST = (15, 16, 14)
+
+
+def on_smallest(starts):
+    return (starts == np.array(SMALLEST) - 2).all(axis=1)
+
+
+def on_foreground(starts):
+    """Centred on a voxel of either class; patches of 5 are centred at start + 2."""
+    return two_blobs()[tuple((starts + 2).T)] > 0
+
+
+def test_certain_patches_lie_around_any_foreground():
+    starts = draw_origins(make_fields(two_blobs()), 3000, index=0)
+    assert on_foreground(starts).all()
+    # 61 voxels are listed, and one of them is of class 2.
+    assert_share(on_smallest(starts), 1 / 61)
+
+
+@pytest.mark.parametrize(
+    ("index", "batch_size", "share", "certain"),
+    [
+        (0, 3, 1 / 3, True),
+        (1, 3, 1 / 3, False),
+        (0, 4, 1 / 3, True),
+        (1, 4, 1 / 3, True),
+        (2, 4, 1 / 3, False),
+        (0, 1, 0, False),
+        (2, 3, 1, True),
+    ],
+)
+def test_first_patches_of_a_batch_are_certain(index, batch_size, share, certain):
+    starts = draw_origins(
+        make_fields(two_blobs()),
+        100,
+        index=index,
+        batch_size=batch_size,
+        certain=share,
+        smallest_share=0,
+        foreground_share=0,
+    )
+    assert on_foreground(starts).all() == certain
+
+
+@pytest.mark.parametrize(
+    ("smallest", "foreground"),
+    [
+        (0.5, 0.2),
+        *(
+            pytest.param(*shares, marks=pytest.mark.slow)
+            for shares in ((0.3, 0.3), (0.5, 0), (0, 0.4), (0.2, 0.8))
+        ),
+    ],
+)
+def test_shares_of_the_other_patches(smallest, foreground):
+    fields = make_fields(two_blobs())
+    starts = draw_origins(
+        fields, 4000, smallest_share=smallest, foreground_share=foreground
+    )
+    uniform = 1 - smallest - foreground
+    # A patch that lies anywhere is centred on these voxels by chance.
+    chance = 61 / 16**3
+    assert_share(on_smallest(starts), smallest + foreground / 61 + uniform / 16**3)
+    assert_share(on_foreground(starts), smallest + foreground + uniform * chance)
+
+
+def test_smallest_class_is_the_one_with_fewest_voxels_not_fewest_coordinates():
+    fields = make_fields(two_blobs())
+    # Class 1 lists one of its voxels, and class 2 is said to have more of them.
+    fields["coordinates"] = fields["coordinates"][-2:]
+    fields["coordinate_counts"] = tf.constant([0, 1, 1], tf.int64)
+    fields["label_counts"] = tf.constant([7000, 60, 70], tf.int64)
+    starts = draw_origins(
+        fields,
+        50,
+        certain=0,
+        smallest_share=1,
+        foreground_share=0,
+    )
+    assert not on_smallest(starts).any()
+    fields["label_counts"] = tf.constant([7000, 60, 50], tf.int64)
+    starts = draw_origins(
+        fields,
+        50,
+        certain=0,
+        smallest_share=1,
+        foreground_share=0,
+    )
+    assert on_smallest(starts).all()
+
+
+def test_absent_class_is_not_the_smallest():
+    labels = two_blobs()
+    labels[labels == 2] = 0
+    starts = draw_origins(
+        make_fields(labels),
+        50,
+        certain=0,
+        smallest_share=1,
+        foreground_share=0,
+    )
+    assert (labels[tuple((starts + 2).T)] == 1).all()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_case_without_foreground_is_cut_anywhere(index):
+    fields = make_fields(np.zeros((8, 8, 8)))
+    starts = draw_origins(
+        fields,
+        500,
+        index=index,
+        smallest_share=0.5,
+        foreground_share=0.5,
+    )
+    assert starts.min(axis=0).tolist() == [0, 0, 0]
+    assert starts.max(axis=0).tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("share", "batch_size", "certain"),
+    [(1 / 3, 3, 1), (1 / 3, 6, 2), (1 / 3, 4, 2), (1 / 3, 1, 1), (0, 5, 0), (1, 5, 5)],
+)
+def test_number_of_certain_patches(share, batch_size, certain):
+    chosen = SamplingConfig(oversample_foreground_fraction=share)
+    assert chosen.num_foreground_patches(batch_size) == certain
+
+
+@pytest.mark.parametrize("name", SamplingConfig.settings())
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
+def test_share_that_is_none_is_an_error(name, value):
+    with pytest.raises(ValueError, match=rf"(?s){name}.*input_value={value}"):
+        SamplingConfig(**{name: value})
+
+
+def test_shares_of_more_than_everything_are_an_error():
+    SamplingConfig(smallest_share=0.6, foreground_share=0.4)
+    with pytest.raises(ValueError, match="expected at most 1. Received: 0.6 . 0.5"):
+        SamplingConfig(smallest_share=0.6, foreground_share=0.5)

@@ -1,0 +1,92 @@
+import dataclasses
+
+import pytest
+
+from u2net_tf.plan.domains import Domain, Label, Preprocessing
+from u2net_tf.plan.plan_hash import plan_hash
+
+DOMAIN = Domain(
+    name="Task90_Organ",
+    raw_dir="raw/Task90_Organ",
+    modalities=("T2", "ADC"),
+    labels=(Label("background", (0,)), Label("organ", (1, 2))),
+    spacing_mm=(3.0, 1.0, 1.0),
+    median_shape=(16, 32, 32),
+    patch_size=(8, 16, 16),
+    pools=(2, 3, 3),
+    batch_size=4,
+    train=("a", "b"),
+    validation=("c",),
+    test=("d",),
+)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "Task92"},
+        {"modalities": ("ADC", "T2")},
+        {"labels": (Label("background", (0,)), Label("organ", (1,)))},
+        {"spacing_mm": (3.0, 1.0, 1.1)},
+        {"preprocessing": Preprocessing(margin_voxels=4)},
+        {"preprocessing": Preprocessing(clip_percentiles=(2, 99))},
+        {"preprocessing": Preprocessing(spacing_source="affine")},
+        {"preprocessing": Preprocessing(unknown_labels="background")},
+        {"preprocessing": Preprocessing(intensity_floor=-1024)},
+        {"preprocessing": Preprocessing(intensity_floor=0)},
+        {"preprocessing": Preprocessing(statistics_over="positive")},
+        {"preprocessing": Preprocessing(size_rounding="truncate")},
+    ],
+)
+def test_it_changes_with_what_changes_the_shards(changes):
+    changed = dataclasses.replace(DOMAIN, **changes)
+    assert plan_hash(changed) != plan_hash(DOMAIN)
+
+
+def test_it_is_that_of_all_time():
+    """Also with the later fields; a rename in the code must not change it."""
+    assert plan_hash(DOMAIN) == (
+        "b9d2ec9854b6457565ac1f9bb31dcaeb417e2f43ffa79ecb7f633e2536b252c0"
+    )
+    settings = Preprocessing(
+        intensity_floor=-1024, statistics_over="positive", size_rounding="truncate"
+    )
+    changed = dataclasses.replace(DOMAIN, preprocessing=settings)
+    assert plan_hash(changed) == (
+        "96655a4a0e5495ed11a6078422315e9b84a4851288ee832b5a1947e991125c4c"
+    )
+
+
+def test_it_tells_floors_apart():
+    found = {
+        plan_hash(
+            dataclasses.replace(
+                DOMAIN, preprocessing=Preprocessing(intensity_floor=floor)
+            )
+        )
+        for floor in (-1024, -1024.0, -1000)
+    }
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"patch_size": (16, 16, 16)},
+        {"pools": (1, 1, 1)},
+        {"batch_size": 1},
+        {"median_shape": (1, 1, 1)},
+        {"mirror_axes": ()},
+        {"raw_dir": "elsewhere"},
+        {"labels": (Label("background", (0,)), Label("renamed", (1, 2), 2))},
+        {"train": ("a",)},
+        {"validation": ()},
+        {"train": (), "validation": (), "folds": (("a", "c"), ("b",))},
+        # Whole numbers, as people write them into a plan.
+        {"spacing_mm": (3, 1, 1)},
+        {"preprocessing": Preprocessing(clip_percentiles=(2, 98))},
+    ],
+)
+def test_it_does_not_change_with_anything_else(changes):
+    changed = dataclasses.replace(DOMAIN, **changes)
+    assert plan_hash(changed) == plan_hash(DOMAIN)

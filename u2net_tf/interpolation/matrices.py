@@ -1,0 +1,67 @@
+"""Interpolation along one axis as a matrix from old to new voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from u2net_tf.interpolation import kernels
+from u2net_tf.interpolation.positions import axis_positions
+
+
+def interpolation_matrix(new: int, old: int, method: str) -> np.ndarray:
+    """The (new, old) matrix that resizes one axis over the same extent.
+
+    Positions beyond the outermost voxel centres take the outermost voxels.
+
+    Args:
+      new: voxels after resizing.
+      old: voxels before.
+      method: "linear" or "cubic" (Keys 1981, a = -0.5).
+
+    Returns:
+      float64; each row sums to 1.
+
+    Raises:
+      ValueError: if there is no such method.
+    """
+    kernels.check_method(method)
+    kernel = kernels.KERNELS[method]
+    positions = axis_positions(new, old)
+    first = np.floor(positions).astype(int)
+    matrix = np.zeros((new, old))
+    for tap in range(-1, 3):
+        index = np.clip(first + tap, 0, old - 1)
+        weight = kernel(np.abs(positions - (first + tap)))
+        np.add.at(matrix, (np.arange(new), index), weight)
+    return matrix
+
+
+def bspline_matrix(new: int, old: int) -> np.ndarray:
+    """The same for cubic B-splines, with the axis mirrored at its outermost voxels.
+
+    Args:
+      new: voxels after resizing.
+      old: voxels before, at least 2.
+
+    Returns:
+      float64; each row sums to 1.
+    """
+    if new == old:
+        return np.eye(old)
+    # Coefficients that reproduce the voxels, then the spline between them.
+    through_voxels = _bspline_basis(np.arange(old, dtype=float), old)
+    between = _bspline_basis(axis_positions(new, old), old)
+    return np.linalg.solve(through_voxels.T, between.T).T
+
+
+def _bspline_basis(positions: np.ndarray, size: int) -> np.ndarray:
+    """(P, size) weights of the coefficients at these positions, mirrored outside."""
+    weights = np.zeros((len(positions), size))
+    first = np.floor(positions).astype(int) - 1
+    for tap in range(4):
+        index = first + tap
+        period = 2 * (size - 1)
+        folded = np.abs((index + size - 1) % period - (size - 1))
+        weight = kernels.cubic_bspline(np.abs(positions - index))
+        np.add.at(weights, (np.arange(len(positions)), folded), weight)
+    return weights

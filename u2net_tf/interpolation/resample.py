@@ -1,0 +1,57 @@
+"""Resampling of a volume to another shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from u2net_tf.interpolation.positions import resized_positions
+from u2net_tf.interpolation.spline import resample_bspline
+
+# Volumes with fewer voxels along an axis are too small for cubic splines.
+_MIN_BSPLINE_VOXELS = 4
+_INTERPOLATORS = {
+    "linear": sitk.sitkLinear,
+    "nearest": sitk.sitkNearestNeighbor,
+}
+
+
+def resample(
+    array: np.ndarray, shape: tuple[int, int, int], interpolation: str
+) -> np.ndarray:
+    """Resamples to another shape over the same extent.
+
+    The outer faces of the outermost voxels stay where they are, so resampling there
+    and back shifts nothing. An array that already has the shape is returned as it is.
+
+    Args:
+      array: (z, y, x).
+      shape: the new shape.
+      interpolation: "bspline" (order 3, for floats), "linear" or "nearest". A volume
+        of fewer than 4 voxels along an axis is resampled linearly instead of by
+        splines.
+
+    Returns:
+      An array of `shape` and the dtype of `array`.
+    """
+    if array.shape == tuple(shape):
+        return array
+    if interpolation == "bspline" and min(array.shape) < _MIN_BSPLINE_VOXELS:
+        interpolation = "linear"
+    if interpolation == "bspline":
+        return resample_bspline(array, shape)
+    image = sitk.GetImageFromArray(array)
+    # SimpleITK counts axes from x.
+    sizes = list(zip(array.shape, shape, strict=True))[::-1]
+    resampled = sitk.Resample(
+        image,
+        [int(new) for _, new in sizes],
+        sitk.Transform(),
+        _INTERPOLATORS[interpolation],
+        [resized_positions(0, new=new, old=old) for old, new in sizes],
+        [old / new for old, new in sizes],
+        image.GetDirection(),
+        0.0,
+        image.GetPixelID(),
+    )
+    return sitk.GetArrayFromImage(resampled)

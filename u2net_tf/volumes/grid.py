@@ -1,0 +1,143 @@
+"""The voxel grid of a file, and a volume on it.
+
+The only file that knows the (x, y, z) order of the disk. An array is turned to the
+closest canonical orientation (RAS+) by flips and swaps of axes, never by
+interpolation, and transposed to (z, y, x). `Grid` holds how, so that what is written
+back has the shape, affine and header codes of the file that was read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import nibabel as nib
+import numpy as np
+from nibabel import affines
+
+from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import SPACING_SOURCES
+
+Spacing = tuple[float, float, float]
+
+# Voxel sizes from pixdim and from the affine count as equal up to this fraction.
+_SPACING_TOLERANCE = 0.01
+# Two grids count as one when no corner differs by more than this fraction of a voxel.
+_GRID_TOLERANCE_VOXELS = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The voxel grid of a file, as the file has it.
+
+    Attributes:
+      path: the file.
+      shape: spatial shape (x, y, z) on disk.
+      affine: (4, 4) voxel indices on disk -> mm, RAS+.
+      header: the file's header.
+      image_class: nibabel's class of the file (NIfTI-1 or NIfTI-2).
+    """
+
+    path: str
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    header: nib.nifti1.Nifti1Header
+    image_class: type[nib.nifti1.Nifti1Image]
+
+    @property
+    def orientation(self) -> np.ndarray:
+        """(3, 2) nibabel orientation that leads from disk to canonical."""
+        return nib.orientations.io_orientation(self.affine)
+
+    @property
+    def axis_codes(self) -> str:
+        """Orientation on disk, for example "RAS" or "LPS"."""
+        return "".join(nib.aff2axcodes(self.affine))
+
+    @property
+    def pixdim_mm(self) -> np.ndarray:
+        """(3,) voxel size (x, y, z) on disk that the header's pixdim says."""
+        return np.asarray(self.header.get_zooms()[:3], dtype=float)
+
+    def spacing_mm(self, source: str = "pixdim") -> Spacing:
+        """Voxel size (z, y, x) of the canonical orientation.
+
+        Args:
+          source: header field that it is read from: "pixdim" or "affine".
+        """
+        if source not in SPACING_SOURCES:
+            raise ValueError(
+                f"spacing_source: expected one of {SPACING_SOURCES}. Received: "
+                f"{source!r}"
+            )
+        sizes = self.pixdim_mm
+        if source == "affine":
+            sizes = affines.voxel_sizes(self.affine)
+        canonical = np.empty(3)
+        canonical[self.orientation[:, 0].astype(int)] = sizes
+        x, y, z = (float(size) for size in canonical)
+        return z, y, x
+
+    def canonical_view(self, array: np.ndarray) -> np.ndarray:
+        """Disk order (x, y, z) -> canonical (z, y, x), without a copy."""
+        return nib.orientations.apply_orientation(array, self.orientation).T
+
+    def from_canonical(self, array: np.ndarray) -> np.ndarray:
+        """Canonical (z, y, x) -> disk order (x, y, z). Exact inverse."""
+        canonical = nib.orientations.axcodes2ornt("RAS")
+        back = nib.orientations.ornt_transform(canonical, self.orientation)
+        return nib.orientations.apply_orientation(array.T, back)
+
+
+@dataclasses.dataclass(frozen=True)
+class Volume:
+    """A volume in memory.
+
+    Attributes:
+      data: (C, z, y, x) float32 for an image, (z, y, x) integer for a label map.
+      spacing_mm: voxel size (z, y, x), mm.
+      grid: the grid of the file that it came from.
+    """
+
+    data: np.ndarray
+    spacing_mm: Spacing
+    grid: Grid
+
+
+def header_problem(grid: Grid) -> str:
+    """Says how pixdim and the affine disagree on the voxel size; "" if they agree."""
+    sizes = affines.voxel_sizes(grid.affine)
+    if np.allclose(grid.pixdim_mm, sizes, rtol=_SPACING_TOLERANCE):
+        return ""
+    pixdim, affine = (
+        " × ".join(f"{size:.3g}" for size in values)
+        for values in (grid.pixdim_mm, sizes)
+    )
+    return f"voxel size is {pixdim} mm in pixdim and {affine} mm in the affine"
+
+
+def check_same_grid(expected: Grid, received: Grid) -> None:
+    """Checks that two grids are the same up to a tenth of a voxel.
+
+    Raises:
+      InputError: names the file of `received`, and in what it differs.
+    """
+    if expected.shape != received.shape:
+        raise InputError(
+            received.path,
+            expected=f"shape {expected.shape} as in {expected.path}",
+            received=received.shape,
+        )
+    corners = np.array(
+        [[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float
+    )
+    corners[:, :3] *= np.array(expected.shape) - 1
+    distance = np.abs(corners @ (expected.affine - received.affine).T).max()
+    voxel = affines.voxel_sizes(expected.affine).min()
+    if distance > _GRID_TOLERANCE_VOXELS * voxel:
+        raise InputError(
+            received.path,
+            expected=f"the affine of {expected.path}, orientation "
+            f"{expected.axis_codes}",
+            received=f"orientation {received.axis_codes}, a corner "
+            f"{distance:.3g} mm away",
+        )
