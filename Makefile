@@ -59,6 +59,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/mypy
 
 # A file's tests stay together, for they share what they trained, and the files that take
 # longest come first (tests/conftest.py). A worker that is killed, as for want of memory,

@@ -31,7 +31,7 @@ def models(tiny_data, monkeypatch, tmp_path):
         dice = {label.name: 0.5 for label in domain.labels[1:]}
         return [CaseScore(domain.name, case.name, dice) for case in cases]
 
-    monkeypatch.setattr(module, "serving", lambda model_dir: folders)
+    monkeypatch.setattr(module, "models_by_domain", lambda model_dir: folders)
     monkeypatch.setattr(
         module,
         "load_spec",

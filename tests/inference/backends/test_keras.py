@@ -91,7 +91,7 @@ def test_predictor_takes_the_settings(model_dir):
 
 def test_model_of_a_domain(monkeypatch, tmp_path):
     folders = {"one": tmp_path, "two": tmp_path / "two"}
-    monkeypatch.setattr(keras, "serving", lambda model_dir: folders)
+    monkeypatch.setattr(keras, "models_by_domain", lambda model_dir: folders)
     assert keras.find_model(tmp_path, "two") == tmp_path / "two"
     with pytest.raises(InputError, match="`domain`: expected one of one, two"):
         keras.find_model(tmp_path, "three")
