@@ -101,4 +101,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-3.* $(ORACLE_VENV) demo build *.egg-info .pytest_cache .ruff_cache .coverage*
+	rm -rf $(VENV) $(VENV)-3.* $(ORACLE_VENV) demo build *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage*

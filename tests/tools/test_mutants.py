@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tools import mutants
+from tools.mutants import changes, trying
 from u2net_tf.errors import InputError
 
 SOURCE = '''"""A module."""
@@ -25,7 +25,7 @@ def share(count: int, total: int, *, percent: bool = False) -> float | None:
 def changed(source=SOURCE):
     return {
         (mutant.line, mutant.after.strip())
-        for mutant in mutants.mutants_of(source, "share.py")
+        for mutant in changes.mutants_of(source, "share.py")
     }
 
 
@@ -55,7 +55,7 @@ def test_nothing_that_does_not_run_is_changed():
 
 def test_every_mutant_can_be_parsed():
     lines = SOURCE.splitlines()
-    for mutant in mutants.mutants_of(SOURCE, "share.py"):
+    for mutant in changes.mutants_of(SOURCE, "share.py"):
         assert mutant.before == lines[mutant.line - 1] != mutant.after
         replaced = [*lines]
         replaced[mutant.line - 1] = mutant.after
@@ -84,26 +84,26 @@ LINES = {"tests/test_share.py": {"u2net_tf/share.py": [8, 10, 11]}}
 
 
 def test_lines_are_those_that_a_test_runs(folder):
-    place = mutants.Workplace(folder)
-    found = mutants.lines_of_tests(place, folder / "lines", num_workers=1)
+    place = trying.Workplace(folder)
+    found = trying.lines_of_tests(place, folder / "lines", num_workers=1)
     (lines,) = found.values()
     assert {8, 10, 11} <= set(lines["u2net_tf/share.py"])
     assert 9 not in lines["u2net_tf/share.py"]
     # A second time the tests are not run.
     (folder / "tests" / "test_share.py").write_text("1 / 0")
-    assert mutants.lines_of_tests(place, folder / "lines", num_workers=1) == found
+    assert trying.lines_of_tests(place, folder / "lines", num_workers=1) == found
 
 
 def test_mutants_are_of_lines_that_tests_run(folder):
-    drawn = mutants.draw_mutants(folder, LINES, count=3, seed=1)
+    drawn = trying.draw_mutants(folder, LINES, count=3, seed=1)
     assert sorted(mutant.line for mutant in drawn) == [8, 10, 11]
-    assert drawn == mutants.draw_mutants(folder, LINES, count=3, seed=1)
+    assert drawn == trying.draw_mutants(folder, LINES, count=3, seed=1)
     assert any(
-        drawn != mutants.draw_mutants(folder, LINES, count=3, seed=seed)
+        drawn != trying.draw_mutants(folder, LINES, count=3, seed=seed)
         for seed in range(2, 9)
     )
     with pytest.raises(InputError, match="at most 3. Received: 4"):
-        mutants.draw_mutants(folder, LINES, count=4, seed=1)
+        trying.draw_mutants(folder, LINES, count=4, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_mutants_are_of_lines_that_tests_run(folder):
 def test_outcome(folder, line, after, expected):
     path = folder / "u2net_tf" / "share.py"
     before = path.read_text()
-    mutant = mutants.Mutant("u2net_tf/share.py", line, "", after)
-    found = mutants.outcome(mutants.Workplace(folder), mutant, LINES, {})
+    mutant = changes.Mutant("u2net_tf/share.py", line, "", after)
+    found = trying.outcome(trying.Workplace(folder), mutant, LINES, {})
     assert found == expected
     assert path.read_text() == before
 
@@ -131,8 +131,8 @@ def test_the_copy_is_of_the_last_commit(tmp_path, monkeypatch):
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-qm", "First"], check=True)
     (root / "later.txt").write_text("not committed")
-    monkeypatch.setattr(mutants, "ROOT", root)
-    place = mutants.Workplace(tmp_path / "work" / "code")
+    monkeypatch.setattr(trying, "ROOT", root)
+    place = trying.Workplace(tmp_path / "work" / "code")
     place.make()
     place.make()
     assert [p.name for p in place.folder.iterdir() if p.name != ".git"] == [

@@ -1,0 +1,57 @@
+"""Sizes of files and functions: one idea each."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+MAX_FILE_LINES = 320
+# Without the docstring.
+MAX_FUNCTION_LINES = 50
+# Longer files and functions, and why.
+EXCEPTIONS = {
+    "u2net_tf/networks/u2net.py": "one class, a third of which is its documentation",
+}
+# Benchmarks are not developed further.
+PATHS = sorted(
+    path
+    for folder in ("u2net_tf", "data_prep", "tools")
+    for path in (ROOT / folder).rglob("*.py")
+    if "bench" not in path.parts
+)
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def functions_of(source):
+    """(name, lines without the docstring) of every function."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first, *others = node.body
+            if ast.get_docstring(node) is not None and others:
+                first = others[0]
+            yield node.name, node.end_lineno - first.lineno + 1
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_a_file_holds_one_idea(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= MAX_FILE_LINES or name_of(path) in EXCEPTIONS
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_a_function_fits_on_a_page(path):
+    long = {
+        name: length
+        for name, length in functions_of(path.read_text(encoding="utf-8"))
+        if length > MAX_FUNCTION_LINES
+    }
+    assert not long or name_of(path) in EXCEPTIONS, long
+
+
+def test_lines_are_counted_without_the_docstring():
+    source = 'def f():\n    """One.\n\n    Two.\n    """\n    a = 1\n    return a\n'
+    assert list(functions_of(source)) == [("f", 2)]

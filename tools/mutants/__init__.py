@@ -1,0 +1,1 @@
+"""Random changes of single lines, to see whether tests notice them."""
