@@ -159,6 +159,7 @@ def _run(module: str, **values: object) -> str:
         env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
     )
     lines = []
+    assert process.stdout is not None  # a pipe, as asked for above
     for line in process.stdout:
         print(line, end="", flush=True)
         lines.append(line)

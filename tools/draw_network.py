@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -32,6 +32,9 @@ from u2net_tf.config.network import NetworkConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from u2net_tf.networks.layers import DomainLayer
+    from u2net_tf.networks.u2net import U2Net
 
 # Of the blocks, in the units of the drawing, in which a level is 1 high.
 HEIGHT, SHRINK = 0.6, 0.9
@@ -59,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"{output}: drew the network with --adapter={settings['adapter']}")
 
 
-def draw_network(output: pathlib.Path, **settings) -> None:
+def draw_network(output: pathlib.Path, **settings: Any) -> None:
     """Draws a `U2Net` above, the convolution units below, as a PNG.
 
     Args:
@@ -87,7 +90,7 @@ def draw_network(output: pathlib.Path, **settings) -> None:
     figures.save_figure(figure, output)
 
 
-def sizes_of(network) -> list[str]:
+def sizes_of(network: U2Net) -> list[str]:
     """Of each level: the size of its maps, as a part of the patch."""
     sizes = []
     for level in range(len(network.encoder)):
@@ -106,7 +109,7 @@ class NetworkDrawing:
         network: a built `U2Net`.
     """
 
-    def __init__(self, axis: Axes, network):
+    def __init__(self, axis: Axes, network: U2Net):
         self.axis, self.network = axis, network
         self.num_levels = len(network.decoder)
         down = block_width(network.down_samples[0])
@@ -238,7 +241,9 @@ class NetworkDrawing:
             labelcolor=INK,
         )
 
-    def _block(self, layer, x: float, level: int, *, lower_half=False) -> float:
+    def _block(
+        self, layer: DomainLayer, x: float, level: int, *, lower_half: bool = False
+    ) -> float:
         """Draws a block as bars, from x on, and returns where it ends."""
         from matplotlib.patches import Rectangle
 
@@ -266,11 +271,13 @@ class NetworkDrawing:
         xs, ys = (start, start, end, end), (-level, high, high, -level)
         self.axis.plot(xs, ys, color=FAINT, linewidth=0.9)
 
-    def _title(self, start: float, end: float, level: int, text, lift=0.0) -> None:
+    def _title(
+        self, start: float, end: float, level: int, text: object, lift: float = 0.0
+    ) -> None:
         high = -level + _height(level) / 2 + 0.12 + lift
         self._text((start + end) / 2, high, str(text), ha="center")
 
-    def _text(self, x: float, y: float, text: str, **style) -> None:
+    def _text(self, x: float, y: float, text: str, **style: Any) -> None:
         style = {"color": INK, "fontsize": 9, "va": "center", **style}
         self.axis.text(x, y, text, **style)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tools.network_parts import (
     INK,
@@ -14,6 +14,9 @@ from tools.network_parts import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from u2net_tf.networks.conv_units import ConvUnit
+    from u2net_tf.networks.layers import DomainLayer
 
 BOX_WIDTH, BOX_HEIGHT = 0.86, 0.56
 MODES = {"none": "shared, independent", "separable": "universal, the paper's"}
@@ -33,7 +36,7 @@ def draw_units(axis: Axes) -> None:
         draw_unit(axis, unit_class(1, 2, 1), x + 0.3, y)
 
 
-def draw_unit(axis: Axes, unit, x: float, y: float) -> None:
+def draw_unit(axis: Axes, unit: ConvUnit, x: float, y: float) -> None:
     """Draws a unit from x on: its layers in a row, an adapter's beside the others."""
     beside = [
         layer for layer in unit.parts.values() if layer.name.startswith("adapter")
@@ -72,13 +75,13 @@ def draw_unit(axis: Axes, unit, x: float, y: float) -> None:
     draw_arrow(axis, (x + BOX_WIDTH, y), (x + BOX_WIDTH + 0.3, y))
 
 
-def reads_channels(layer) -> int:
+def reads_channels(layer: DomainLayer) -> int:
     """Channels of what a layer of the first domain reads."""
     name = "in_channels_per_domain"
     return (getattr(layer, name, None) or layer.channels_per_domain)[0]
 
 
-def _box(axis: Axes, layer, x: float, y: float) -> None:
+def _box(axis: Axes, layer: DomainLayer, x: float, y: float) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     part = part_of(layer)
@@ -92,5 +95,10 @@ def _box(axis: Axes, layer, x: float, y: float) -> None:
     )
     axis.add_patch(box)
     colour = INK if part.colour == OWN_NORM else "white"
-    style = {"fontsize": 8.5, "ha": "center", "va": "center", "color": colour}
+    style: dict[str, Any] = {
+        "fontsize": 8.5,
+        "ha": "center",
+        "va": "center",
+        "color": colour,
+    }
     axis.text(x + BOX_WIDTH / 2, y, part.label, linespacing=1.05, **style)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from u2net_tf.networks.layers import DomainLayer
 
 OWN_CONV, OWN_NORM, SHARED_CONV = "#e0803c", "#f7cfae", "#3b75af"
 INK, FAINT = "#333333", "#7d7d7d"
 # In the units of the drawing of the network, in which a level is 1 high.
 WIDE, NARROW, NORM_WIDTH, UNIT_GAP = 0.26, 0.12, 0.09, 0.07
+
+
+# x, y.
+Point: TypeAlias = tuple[float, float]
 
 
 class Part(NamedTuple):
@@ -28,7 +34,7 @@ class Part(NamedTuple):
     width: float
 
 
-def part_of(layer) -> Part:
+def part_of(layer: DomainLayer) -> Part:
     """What a layer that is made of no others is drawn as."""
     from u2net_tf.networks.layers import DepthwiseConv3D, DomainNorm, SharedConv3D
 
@@ -42,7 +48,7 @@ def part_of(layer) -> Part:
     return Part(f"{kind}\n{'×'.join(map(str, size))}", colour, width)
 
 
-def parts_of(layer) -> list[list[Part]]:
+def parts_of(layer: DomainLayer) -> list[list[Part]]:
     """The parts of a block, a list for each unit that it is made of."""
     children = layer.parts.values()
     if not children:
@@ -53,7 +59,7 @@ def parts_of(layer) -> list[list[Part]]:
     return [list(itertools.chain(*itertools.chain(*inner)))]
 
 
-def block_width(layer) -> float:
+def block_width(layer: DomainLayer) -> float:
     """How wide a block is drawn, as bars."""
     units = parts_of(layer)
     bars = sum(part.width for unit in units for part in unit)
@@ -61,7 +67,14 @@ def block_width(layer) -> float:
 
 
 def draw_arrow(
-    axis: Axes, start, end, bend="arc3", *, colour=INK, linestyle="-", head=True
+    axis: Axes,
+    start: Point,
+    end: Point,
+    bend: str = "arc3",
+    *,
+    colour: str = INK,
+    linestyle: str | tuple[int, tuple[int, int]] = "-",
+    head: bool = True,
 ) -> None:
     """Draws an arrow, or a line, from a point to another.
 

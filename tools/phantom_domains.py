@@ -5,7 +5,7 @@ chooses the geometry in turn, so that even a handful of cases holds every kind.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -66,12 +66,19 @@ def _draw_ct_anatomy(rng: np.random.Generator) -> list[Tissue]:
     return [*tissues, Tissue(spine, (280,)), Tissue(canal, (30,))]
 
 
+def _draw_shape(
+    rng: np.random.Generator, low: Sequence[int], high: Sequence[int]
+) -> list[int]:
+    """Draws numbers of voxels along x, y, z, from `low` to below `high`."""
+    return [int(rng.integers(*ends)) for ends in zip(low, high, strict=True)]
+
+
 def draw_ct(rng: np.random.Generator, case: int) -> Phantom:
     """Draws a CT of the trunk: int16 HU, slices of about 4 mm, noise of 25 HU."""
     del case  # every CT is axial
     in_plane = rng.uniform(1.4, 1.65)
     spacing_mm = (in_plane, in_plane, rng.uniform(3.6, 4.4))
-    shape = (rng.integers(54, 59), rng.integers(50, 55), rng.integers(16, 21))
+    shape = _draw_shape(rng, (54, 50, 16), (59, 55, 21))
     affine = phantoms.draw_affine(rng, shape, spacing_mm)
     signal, labels = phantoms.scan(_draw_ct_anatomy(rng), shape, affine)
     noise = 25 * phantoms.smooth_in_plane(rng.normal(size=shape))
@@ -142,8 +149,8 @@ def _draw_prostate_anatomy(rng: np.random.Generator) -> list[Tissue]:
     gland and leaves a thin crescent behind it.
     """
     gland = draw_blob(rng, (0, 0, 0), (17, 12.5, 19), jitter_mm=2)
-    middle = gland.centre_mm + gland.radii_mm * np.float32((0, 0.35, 0.1))
-    core_mm = gland.radii_mm * np.float32((0.75, 0.8, 0.85))
+    middle = gland.centre_mm + gland.radii_mm * np.array((0, 0.35, 0.1), np.float32)
+    core_mm = gland.radii_mm * np.array((0.75, 0.8, 0.85), np.float32)
     transition = draw_blob(rng, middle, core_mm, jitter_mm=1, bumpiness=0.07)
     zone_t2, zone_adc = rng.uniform(0.42, 0.52), rng.uniform(1150, 1300)
     tissues = [
@@ -169,7 +176,7 @@ def draw_prostate(rng: np.random.Generator, case: int) -> Phantom:
     """Draws T2 and ADC of a pelvis in one file: float32, slices of about 3.6 mm."""
     del case  # every pelvis is axial
     in_plane = rng.uniform(0.76, 0.86)
-    shape = (rng.integers(58, 65), rng.integers(54, 61), rng.integers(16, 20))
+    shape = _draw_shape(rng, (58, 54, 16), (65, 61, 20))
     affine = phantoms.draw_affine(rng, shape, (in_plane, in_plane, 3.6))
     signal, labels = phantoms.scan(_draw_prostate_anatomy(rng), shape, affine)
     points = phantoms.voxel_points(shape, affine)

@@ -15,11 +15,15 @@ Arrays are in NIfTI's order here, (x, y, z), for they go straight into files.
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 # Positions inside a voxel, in voxels, at which the anatomy is looked up.
 _SUBSAMPLES = tuple(itertools.product((-0.25, 0.25), repeat=3))
+# A vector, or three whole numbers; along x, y, z.
+Vector: TypeAlias = Sequence[float] | np.ndarray
+Triple: TypeAlias = Sequence[int] | np.ndarray
 # Longer than any field of view: the half-length of what runs through all slices.
 THROUGH_MM = 1000.0
 
@@ -108,8 +112,8 @@ class Blob:
 
 def draw_blob(
     rng: np.random.Generator,
-    centre_mm: Sequence[float],
-    radii_mm: Sequence[float],
+    centre_mm: Vector,
+    radii_mm: Vector,
     *,
     jitter_mm: float = 2.0,
     max_tilt_degrees: float = 15.0,
@@ -118,8 +122,10 @@ def draw_blob(
     """Draws a blob near `centre_mm` whose radii are within 15 % of `radii_mm`."""
     tilts = rng.uniform(-max_tilt_degrees, max_tilt_degrees, 3)
     return Blob(
-        centre_mm=np.float32(centre_mm + rng.uniform(-jitter_mm, jitter_mm, 3)),
-        radii_mm=np.float32(radii_mm * rng.uniform(0.85, 1.15, 3)),
+        centre_mm=(centre_mm + rng.uniform(-jitter_mm, jitter_mm, 3)).astype(
+            np.float32
+        ),
+        radii_mm=(radii_mm * rng.uniform(0.85, 1.15, 3)).astype(np.float32),
         axes=rotation(tilts).astype(np.float32),
         bumps=draw_waves(rng, wavelength=2.5, amplitude=bumpiness),
     )
@@ -140,7 +146,7 @@ class Tissue:
     label: int = 0
 
 
-def rotation(degrees: Sequence[float]) -> np.ndarray:
+def rotation(degrees: Vector) -> np.ndarray:
     """Returns the float64 `[3, 3]` rotation about x, then y, then z."""
     matrix = np.eye(3)
     for axis, angle in enumerate(np.deg2rad(degrees)):
@@ -154,10 +160,10 @@ def rotation(degrees: Sequence[float]) -> np.ndarray:
 
 def draw_affine(
     rng: np.random.Generator,
-    shape: Sequence[int],
-    spacing_mm: Sequence[float],
+    shape: Triple,
+    spacing_mm: Vector,
     *,
-    tilt_degrees: Sequence[float] = (0.0, 0.0, 0.0),
+    tilt_degrees: Vector = (0.0, 0.0, 0.0),
     flips: Sequence[int] = (1, 1, 1),
 ) -> np.ndarray:
     """Lays a grid over the patient, its middle within 3 mm of the patient's.
@@ -180,7 +186,7 @@ def draw_affine(
 
 
 def voxel_points(
-    shape: Sequence[int], affine: np.ndarray, *, offset: Sequence[float] = (0, 0, 0)
+    shape: Triple, affine: np.ndarray, *, offset: Sequence[float] = (0, 0, 0)
 ) -> np.ndarray:
     """Returns float32 `[x, y, z, 3]`: mm of every voxel, moved `offset` voxels."""
     indices = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
@@ -189,7 +195,7 @@ def voxel_points(
 
 
 def scan(
-    tissues: Sequence[Tissue], shape: Sequence[int], affine: np.ndarray
+    tissues: Sequence[Tissue], shape: Triple, affine: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Samples an anatomy on a grid.
 
@@ -210,7 +216,7 @@ def scan(
         top = np.zeros(shape, np.intp)
         for index, tissue in enumerate(tissues):
             top[tissue.shape(points)] = index
-        signal += np.float32([tissue.signals for tissue in tissues])[top]
+        signal += np.array([tissue.signals for tissue in tissues], np.float32)[top]
         labels = np.array([tissue.label for tissue in tissues])[top]
         votes += labels[..., None] == np.arange(num_classes)
     return signal / len(_SUBSAMPLES), votes.argmax(axis=-1).astype(np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 from collections.abc import Iterator
+from typing import TypeAlias
 
 _COMPARISONS = {
     ast.Lt: "<=",
@@ -29,6 +30,10 @@ _ARITHMETIC = {
     ast.BitOr: "&",
     ast.BitAnd: "|",
 }
+
+
+# Nodes that have a place in the source.
+Located: TypeAlias = ast.expr | ast.stmt | ast.keyword
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +96,11 @@ def _parses(source: str) -> bool:
 def _skipped_lines(tree: ast.Module) -> Iterator[int]:
     """Lines of which no behaviour is expected: docstrings, annotations, imports."""
     for node in ast.walk(tree):
-        if _is_without_behaviour(node):
-            yield from range(node.lineno, node.end_lineno + 1)
+        if isinstance(node, ast.stmt) and _is_without_behaviour(node):
+            yield from range(_start(node)[0], _end(node)[0] + 1)
 
 
-def _is_without_behaviour(node: ast.AST) -> bool:
+def _is_without_behaviour(node: ast.stmt) -> bool:
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
     if isinstance(node, ast.If):
@@ -137,7 +142,7 @@ def _replacements(
         yield _start(node.test), _end(node.test), "False"
     elif isinstance(node, ast.Return) and node.value is not None:
         yield _start(node.value), _end(node.value), "None"
-    elif _can_be_left_out(node):
+    elif isinstance(node, ast.stmt) and _can_be_left_out(node):
         yield _start(node), _end(node), "pass"
     elif isinstance(node, ast.Call) and node.keywords:
         keyword = node.keywords[-1]
@@ -145,17 +150,20 @@ def _replacements(
             yield _start(keyword), _end(keyword), ""
 
 
-def _can_be_left_out(node: ast.AST) -> bool:
+def _can_be_left_out(node: ast.stmt) -> bool:
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Call)
     return isinstance(node, ast.AugAssign | ast.Continue | ast.Break)
 
 
-def _start(node: ast.AST) -> tuple[int, int]:
+def _start(node: Located) -> tuple[int, int]:
     return node.lineno, node.col_offset
 
 
-def _end(node: ast.AST) -> tuple[int, int]:
+def _end(node: Located) -> tuple[int, int]:
+    # Where source was parsed, it is known.
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
     return node.end_lineno, node.end_col_offset
 
 
