@@ -119,21 +119,25 @@ def relative_error(found, expected):
 def test_mixed_precision(name, domain, implementation):
     row = TABLE[name]
     inputs = table.draw_inputs(row, domain, "float32")
-    layer = table.build(row, "float32")
-    expected, exact_gradients = differentiate_plainly(layer, domain, inputs)
+    is_small = len(table.build(row, "float32").variables) <= 8
     for dtype, unit in ((tf.float16, 2.0**-10), (tf.bfloat16, 2.0**-7)):
-        mixed = table.build(row, f"mixed_{dtype.name}")
-        with ops.use_implementation(implementation):
-            outputs, gradients = table.differentiate(mixed, domain, inputs)
-        # A loss over half-precision logits would lose its small gradients.
-        assert outputs.dtype == (dtype if row.spec is None else tf.float32)
-        assert {variable.dtype for variable in mixed.variables} == {"float32"}
-        if len(layer.variables) <= 8:
-            assert relative_error([outputs], [expected]) < 3 * unit
-            assert relative_error(gradients, exact_gradients) < 3 * unit
-        else:
-            # Norms in a row amplify rounding, and a LeakyReLU whose input changes its
-            # sign has another gradient altogether.
-            assert relative_error([outputs], [expected]) < 0.1
+        errors = []
+        for seed in range(1 if is_small else 3):
+            layer = table.build(row, "float32", seed)
+            expected, exact_gradients = differentiate_plainly(layer, domain, inputs)
+            mixed = table.build(row, f"mixed_{dtype.name}", seed)
+            with ops.use_implementation(implementation):
+                outputs, gradients = table.differentiate(mixed, domain, inputs)
+            # A loss over half-precision logits would lose its small gradients.
+            assert outputs.dtype == (dtype if row.spec is None else tf.float32)
+            assert {variable.dtype for variable in mixed.variables} == {"float32"}
             own = [gradient for gradient in gradients if gradient is not None]
             assert all(tf.reduce_all(tf.math.is_finite(gradient)) for gradient in own)
+            errors.append(relative_error([outputs], [expected]))
+        if is_small:
+            assert errors[0] < 3 * unit
+            assert relative_error(gradients, exact_gradients) < 3 * unit
+        else:
+            # Norms in a row amplify rounding, by a factor that depends on the weights,
+            # and a LeakyReLU whose input changes its sign has another gradient.
+            assert np.median(errors) < 0.1

@@ -42,7 +42,7 @@ def test_patch_is_float32_and_a_byte_for_the_label():
     ("memory_mb", "num_domains", "shuffled", "calls"),
     [
         # An eighth of 800 MB holds ten records of 10 MB; there are six.
-        (800, 1, 6, 5),
+        (800, 1, 6, 4),
         (400, 1, 5, 2),
         (400, 2, 2, None),
         (8, 1, 1, None),
@@ -52,7 +52,7 @@ def test_patch_is_float32_and_a_byte_for_the_label():
     ],
 )
 def test_small_records(memory_mb, num_domains, shuffled, calls):
-    # A patch of 10 MB and thrice its record: a quarter holds so many of 40 MB.
+    # A patch of 10 MB and four times its record: a quarter holds so many of 50 MB.
     found = allocate(10, 10, memory_mb, num_domains)
     assert found == buffers.Buffers(shuffled, 1, 1, calls, calls)
 
@@ -134,6 +134,15 @@ def test_parallel_crops_that_were_asked_for_stay(per_volume, reads):
     options = {"patches_per_volume": per_volume, "parallel_crops": 3}
     found = allocate(10, 10, 8, **options)
     assert (found.parallel_reads, found.parallel_crops) == (reads, 3)
+
+
+@pytest.mark.parametrize(("memory_mb", "crops"), [(399, None), (401, 2), (601, 3)])
+def test_a_crop_needs_its_record_and_the_next_being_parsed(
+    monkeypatch, memory_mb, crops
+):
+    monkeypatch.setattr(buffers, "num_cores", lambda: 8)
+    # In a quarter of it: a patch of 10 MB and four times a record of 10 MB.
+    assert allocate(10, 10, memory_mb).parallel_crops == crops
 
 
 def test_large_records_are_parsed_one_after_the_other():

@@ -2,7 +2,8 @@
 
 The domains share the memory equally. An eighth of it is for records that are shuffled
 together, half for patches that are interleaved with those of other cases, a quarter for
-patches that are being cropped, and the last eighth for batches that are ready. In
+patches that are being cropped (and the records of these, where each gives one patch
+only), and the last eighth for batches that are ready. In
 addition each domain needs a batch and, where a record gives several patches, the record
 that they are cropped from (three times its size while it is parsed, and once more the
 size of the one before it, whose last patches are being cropped).
@@ -105,7 +106,9 @@ def allocate_buffers(
             math.ceil(needed / _INTERLEAVED / 1e6),
         )
     if parallel_crops is None:
-        one_crop = one_patch + (_COPIES_OF_RECORD * record if wanted == 1 else 0)
+        # While a patch is cropped from its record, the next record is parsed.
+        records = (_COPIES_OF_RECORD + 1) * record if wanted == 1 else 0
+        one_crop = one_patch + records
         parallel_crops = _parallel_crops(int(share * _CROPPED / one_crop), num_domains)
     return Buffers(
         shuffled_records=min(max(1, int(share * _SHUFFLED / record)), len(entries)),

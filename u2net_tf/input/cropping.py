@@ -7,12 +7,12 @@ more at the end. The sliding window of `inference.windows` does the same in NumP
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-Fields = Mapping[str, tf.Tensor]
+from u2net_tf.shards.records import Fields
 
 
 def first_voxel(

@@ -10,11 +10,11 @@ and a run that is resumed parses no record again but those of the window that it
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import tensorflow as tf
 
-Fields = Mapping[str, tf.Tensor]
+from u2net_tf.shards.records import Fields
+
 # Kept apart from the other seeds made of the same key.
 _INTERLEAVING = 3
 

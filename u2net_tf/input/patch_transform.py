@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -12,8 +12,8 @@ from u2net_tf.input.augmentation import intensity, mirroring, spatial
 from u2net_tf.input.augmentation.warp import Warp
 from u2net_tf.networks.ops.resizing import resize_image, resize_labels
 from u2net_tf.plan.domains import Domain
+from u2net_tf.shards.records import Fields
 
-Fields = Mapping[str, tf.Tensor]
 # Image and labels.
 Patch = tuple[tf.Tensor, tf.Tensor]
 # Record, origin, seed of mirroring and seed of the other augmentation -> patch.

@@ -8,7 +8,7 @@ was interrupted before.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -22,9 +22,7 @@ from u2net_tf.input.position import Position
 from u2net_tf.plan.domains import Domain
 from u2net_tf.shards import reading
 from u2net_tf.shards.manifest import Manifest
-from u2net_tf.shards.records import parse
-
-Fields = Mapping[str, tf.Tensor]
+from u2net_tf.shards.records import Fields, parse
 
 
 def domain_dataset(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from u2net_tf.config.data import SamplingConfig
-
-Fields = Mapping[str, tf.Tensor]
+from u2net_tf.shards.records import Fields
 
 
 def draw_patch_origin(

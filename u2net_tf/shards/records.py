@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,9 @@ from u2net_tf.shards.manifest import IMAGE_DTYPES
 
 # tf.data's name of each compression that `data_prep.convert` offers.
 COMPRESSION_TYPES = {"none": "", "gzip": "GZIP"}
+
+# A parsed record as tensors: name of a field of `Record` -> value.
+Fields: TypeAlias = Mapping[str, tf.Tensor]
 
 _FEATURES = {
     "domain": tf.io.FixedLenFeature([], tf.string),
@@ -174,7 +178,7 @@ def decode(serialized: bytes) -> Record:
     return to_record(parse(tf.constant(serialized)))
 
 
-def to_record(fields: Mapping[str, tf.Tensor]) -> Record:
+def to_record(fields: Fields) -> Record:
     """What `parse` returned, eagerly, as NumPy arrays."""
     values = {key: value.numpy() for key, value in fields.items()}
     for key in ("domain", "case"):
