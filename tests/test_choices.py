@@ -7,7 +7,7 @@ compare their choices with what they choose among.
 from typing import get_args
 
 from u2net_tf.config.compute import ComputeConfig
-from u2net_tf.config.data import RESIZE_METHODS
+from u2net_tf.config.data import ResizeMethod
 from u2net_tf.config.network import (
     KERNEL_TO_SECOND_UP_CONV,
     Adapter,
@@ -44,4 +44,4 @@ def test_compressions():
 
 
 def test_resize_methods():
-    assert tuple(KERNELS) == RESIZE_METHODS
+    assert tuple(KERNELS) == get_args(ResizeMethod)
