@@ -7,8 +7,12 @@ compare their choices with what they choose among.
 from typing import get_args
 
 from u2net_tf.config.compute import ComputeConfig
-from u2net_tf.config.data import RESIZE_METHODS
-from u2net_tf.config.network import _SECOND_UP_CONVS, Adapter
+from u2net_tf.config.data import ResizeMethod
+from u2net_tf.config.network import (
+    KERNEL_TO_SECOND_UP_CONV,
+    Adapter,
+    NetworkConfig,
+)
 from u2net_tf.interpolation.kernels import KERNELS
 from u2net_tf.networks.blocks import SECOND_UP_CONVS
 from u2net_tf.networks.conv_units import UNITS
@@ -28,7 +32,11 @@ def test_gradient_checkpointing():
 
 
 def test_last_convolution_of_a_decoder_block():
-    assert set(_SECOND_UP_CONVS.values()) == {*SECOND_UP_CONVS, None}
+    assert set(KERNEL_TO_SECOND_UP_CONV.values()) == set(SECOND_UP_CONVS)
+    field = NetworkConfig.model_fields["last_decoder_kernel"]
+    choices, none = get_args(field.annotation)
+    assert set(get_args(choices)) == KERNEL_TO_SECOND_UP_CONV.keys()
+    assert none is type(None)
 
 
 def test_compressions():
@@ -36,4 +44,4 @@ def test_compressions():
 
 
 def test_resize_methods():
-    assert tuple(KERNELS) == RESIZE_METHODS
+    assert tuple(KERNELS) == get_args(ResizeMethod)

@@ -54,13 +54,21 @@ ORDER = (
 FOR_DATA_PREP = ORDER[: ORDER.index("u2net_tf.shards") + 1]
 # Of these alone it needs TensorFlow.
 WITH_TENSORFLOW = ("u2net_tf.shards.records", "u2net_tf.shards.reading")
-# Of these nothing does.
-WITHOUT_TENSORFLOW = ("u2net_tf.volumes", "u2net_tf.visualization")
+# And the stages of `data_prep`, one after the other.
+STAGES = (
+    "data_prep.config",
+    "data_prep.survey",
+    "data_prep.plan",
+    "data_prep.convert",
+    "data_prep.verify",
+)
 # Commands are used by nobody.
 COMMANDS = ORDER[ORDER.index("u2net_tf.train") :]
 
 
 def name_of(path):
+    if path.name == "__init__.py":
+        path = path.parent
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
@@ -86,22 +94,27 @@ def _run_at_import(node):
 
 def step_of(module):
     """Where a module stands in the order; None for another package."""
-    steps = [step for step in ORDER if f"{module}.".startswith(f"{step}.")]
+    steps = [step for step in (*ORDER, *STAGES) if f"{module}.".startswith(f"{step}.")]
     if steps:
         # A folder within a folder may be a step of its own.
         return max(steps, key=len)
-    assert not module.startswith("u2net_tf."), f"{module} has no place in the order"
+    ours = module.startswith(("u2net_tf.", "data_prep."))
+    assert not ours, f"{module} has no place in the order"
     return None
 
 
 # Old places of commands, which only lead to the new ones.
 OLD_PLACES = ["u2net_tf.networks.complexity"]
-LIBRARY = [
-    path
-    for path in (ROOT / "u2net_tf").rglob("*.py")
-    if path.name != "__init__.py" and name_of(path) not in OLD_PLACES
-]
-PREPARATION = list((ROOT / "data_prep").rglob("*.py"))
+# What a package itself is has no place in the order: its names are those of its steps.
+PACKAGES = ["u2net_tf", "data_prep"]
+LIBRARY, PREPARATION = (
+    [
+        path
+        for path in (ROOT / package).rglob("*.py")
+        if name_of(path) not in (*PACKAGES, *OLD_PLACES)
+    ]
+    for package in PACKAGES
+)
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name_of)
@@ -136,12 +149,31 @@ def test_the_library_has_no_flags(path):
 def test_data_prep_uses_the_first_few(path):
     for module in imports_of(path):
         assert not module.startswith(("tools", "tests")), module
-        assert step_of(module) in (None, *FOR_DATA_PREP), module
+        assert step_of(module) in (None, *FOR_DATA_PREP, *STAGES), module
+
+
+@pytest.mark.parametrize("path", PREPARATION, ids=name_of)
+def test_a_stage_uses_those_before_it_only(path):
+    own = STAGES.index(step_of(name_of(path)))
+    for module in imports_of(path):
+        step = step_of(module)
+        if step in STAGES:
+            assert STAGES.index(step) <= own, f"{module} stands below"
 
 
 @pytest.mark.parametrize(
     "path",
-    [*PREPARATION, *(p for p in LIBRARY if step_of(name_of(p)) in WITHOUT_TENSORFLOW)],
+    [
+        ROOT / "u2net_tf" / "__init__.py",
+        ROOT / "data_prep" / "__init__.py",
+        *PREPARATION,
+        *(
+            path
+            for path in LIBRARY
+            if step_of(name_of(path)) in FOR_DATA_PREP
+            and name_of(path) not in WITH_TENSORFLOW
+        ),
+    ],
     ids=name_of,
 )
 def test_tensorflow_is_imported_where_it_is_needed_only(path):

@@ -57,7 +57,7 @@ def metadata(wheel):
 
 
 # What brings a module of another name.
-OWNERS = {"absl": "absl-py", "typing_extensions": "pydantic"}
+OWNERS = {"absl": "absl-py"}
 
 
 def requirements(texts):

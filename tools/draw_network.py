@@ -66,13 +66,13 @@ def draw_network(output: pathlib.Path, **settings: Any) -> None:
     """Draws a `U2Net` above, the convolution units below, as a PNG.
 
     Args:
-        output: the file.
-        **settings: `adapter`, `base_channels`, `pools`, `second_up_conv` of the
-            network.
+      output: the file.
+      **settings: `adapter`, `base_channels`, `pools`, `second_up_conv` of the
+        network.
 
     Raises:
-        InputError: if `output` is no PNG.
-        StoppedError: if matplotlib is missing.
+      InputError: if `output` is no PNG.
+      StoppedError: if matplotlib is missing.
     """
     from u2net_tf.visualization import figures
 
@@ -105,8 +105,8 @@ class NetworkDrawing:
     """Where the blocks of a network stand, and how they are joined.
 
     Args:
-        axis: to draw into.
-        network: a built `U2Net`.
+      axis: to draw into.
+      network: a built `U2Net`.
     """
 
     def __init__(self, axis: Axes, network: U2Net):

@@ -65,14 +65,14 @@ def write_phantoms(
     """Writes a folder of `num_cases` cases for each domain and says what it wrote.
 
     Args:
-        output_dir: where the folders go; made if it is missing.
-        num_cases: cases per domain.
-        seed: a case depends on it, its domain and its number, on nothing else.
-        domains: names of the folders; None for all three.
+      output_dir: where the folders go; made if it is missing.
+      num_cases: cases per domain.
+      seed: a case depends on it, its domain and its number, on nothing else.
+      domains: names of the folders; None for all three.
 
     Raises:
-        InputError: for an unknown domain, and for a folder in the way that this tool
-            did not write. Nothing has been written then.
+      InputError: for an unknown domain, and for a folder in the way that this tool
+        did not write. Nothing has been written then.
     """
     from tools import phantom_domains
 
@@ -100,7 +100,7 @@ def _read_marker(folder: pathlib.Path) -> dict | None:
     """Returns the arguments `folder` was made with, or None if nothing is there.
 
     Raises:
-        InputError: if it holds anything that this tool did not write.
+      InputError: if it holds anything that this tool did not write.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None

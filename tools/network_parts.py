@@ -24,9 +24,9 @@ class Part(NamedTuple):
     """A layer that is made of no others.
 
     Attributes:
-        label: what it does, for a box of its own.
-        colour: says whose it is.
-        width: of a bar among others.
+      label: what it does, for a box of its own.
+      colour: says whose it is.
+      width: of a bar among others.
     """
 
     label: str
@@ -79,13 +79,13 @@ def draw_arrow(
     """Draws an arrow, or a line, from a point to another.
 
     Args:
-        axis: to draw into.
-        start: x, y.
-        end: x, y.
-        bend: matplotlib's connection style.
-        colour: of the line.
-        linestyle: of the line.
-        head: whether it has one.
+      axis: to draw into.
+      start: x, y.
+      end: x, y.
+      bend: matplotlib's connection style.
+      colour: of the line.
+      linestyle: of the line.
+      head: whether it has one.
     """
     style = {
         "arrowstyle": "-|>" if head else "-",

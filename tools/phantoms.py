@@ -33,9 +33,9 @@ class Phantom:
     """One case.
 
     Attributes:
-        image: `[x, y, z]`, or `[x, y, z, modality]` for several modalities.
-        labels: uint8 `[x, y, z]`.
-        affine: float64 `[4, 4]`, from voxels to millimetres (RAS+).
+      image: `[x, y, z]`, or `[x, y, z, modality]` for several modalities.
+      labels: uint8 `[x, y, z]`.
+      affine: float64 `[4, 4]`, from voxels to millimetres (RAS+).
     """
 
     image: np.ndarray
@@ -48,9 +48,9 @@ class Waves:
     """A smooth random function of position: a sum of plane waves.
 
     Attributes:
-        vectors: float32 `[num_waves, 3]`, in radians per unit of length.
-        phases: float32 `[num_waves]`, in radians.
-        amplitude: the root mean square of the sum.
+      vectors: float32 `[num_waves, 3]`, in radians per unit of length.
+      phases: float32 `[num_waves]`, in radians.
+      amplitude: the root mean square of the sum.
     """
 
     vectors: np.ndarray
@@ -87,10 +87,10 @@ class Blob:
     """An ellipsoid whose radius varies a little with the direction.
 
     Attributes:
-        centre_mm: float32 `[3]`.
-        radii_mm: float32 `[3]`, along its own axes.
-        axes: float32 `[3, 3]`, a rotation; its rows are the blob's axes.
-        bumps: what is added to the relative radius, a function of the direction.
+      centre_mm: float32 `[3]`.
+      radii_mm: float32 `[3]`, along its own axes.
+      axes: float32 `[3, 3]`, a rotation; its rows are the blob's axes.
+      bumps: what is added to the relative radius, a function of the direction.
     """
 
     centre_mm: np.ndarray
@@ -136,9 +136,9 @@ class Tissue:
     """What is painted where `shape` is true.
 
     Attributes:
-        shape: from points in mm `[..., 3]` to bool `[...]`.
-        signals: the value in each modality, without noise.
-        label: the class in the reference; 0 is background.
+      shape: from points in mm `[..., 3]` to bool `[...]`.
+      signals: the value in each modality, without noise.
+      label: the class in the reference; 0 is background.
     """
 
     shape: Callable[[np.ndarray], np.ndarray]
@@ -169,14 +169,14 @@ def draw_affine(
     """Lays a grid over the patient, its middle within 3 mm of the patient's.
 
     Args:
-        rng: the source of the shift.
-        shape: voxels along x, y, z.
-        spacing_mm: their size.
-        tilt_degrees: rotation of the grid about x, y and z.
-        flips: -1 for an axis that runs to the left, back or feet.
+      rng: the source of the shift.
+      shape: voxels along x, y, z.
+      spacing_mm: their size.
+      tilt_degrees: rotation of the grid about x, y and z.
+      flips: -1 for an axis that runs to the left, back or feet.
 
     Returns:
-        The float64 `[4, 4]` affine.
+      The float64 `[4, 4]` affine.
     """
     affine = np.eye(4)
     affine[:3, :3] = rotation(tilt_degrees) @ np.diag(np.multiply(spacing_mm, flips))
@@ -200,13 +200,13 @@ def scan(
     """Samples an anatomy on a grid.
 
     Args:
-        tissues: from the first painted to the last; the first covers everything.
-        shape: voxels along x, y, z.
-        affine: `[4, 4]`, from voxels to mm.
+      tissues: from the first painted to the last; the first covers everything.
+      shape: voxels along x, y, z.
+      affine: `[4, 4]`, from voxels to mm.
 
     Returns:
-        The mean signal in every voxel, float32 `[x, y, z, modality]`, and the class
-        that fills most of it, uint8 `[x, y, z]`.
+      The mean signal in every voxel, float32 `[x, y, z, modality]`, and the class
+      that fills most of it, uint8 `[x, y, z]`.
     """
     num_classes = 1 + max(tissue.label for tissue in tissues)
     signal = np.zeros((*shape, len(tissues[0].signals)), np.float32)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from u2net_tf.training.adaptation import adapt as adapt_model
     from u2net_tf.training.runs import train as train_model
     from u2net_tf.volumes.case import raw_labels, read_image
-    from u2net_tf.volumes.nifti import Volume, save_labels
+    from u2net_tf.volumes.grid import Volume
+    from u2net_tf.volumes.nifti import save_labels
 
 __version__ = "0.2.0.dev0"
 
@@ -75,7 +76,7 @@ _MODULES = {
     "StoppedError": "errors",
     "TrainConfig": "config.training",
     "U2Net": "networks.u2net",
-    "Volume": "volumes.nifti",
+    "Volume": "volumes.grid",
     "adapt_model": "training.adaptation:adapt",
     "compose_models": "models.composition:compose",
     "focal": "losses",

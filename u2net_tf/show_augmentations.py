@@ -38,7 +38,8 @@ def main(config: ContactSheetConfig) -> None:
     from u2net_tf.shards.manifest import load_converted
 
     plan, (manifest,) = load_converted(config.data.data_dir, [config.domain])
-    domain = plan.domains[0]
+    # Where the plan has folds, the cases of all of them are trained on.
+    (domain,) = plan.with_fold(None).domains
     if config.modality >= domain.num_modalities:
         raise command.InputError(
             "`modality`",

@@ -203,7 +203,7 @@ def _shape(
     spacing_mm: tuple[float, float, float],
     preprocessing: Preprocessing,
 ) -> tuple[int, int, int]:
-    """Shape after cropping and resampling, as `volumes.preprocess` does them."""
+    """Shape after cropping and resampling, as `volumes.crop_and_resample` does."""
     margin = preprocessing.margin_voxels
     crop = _triple(
         min(start + size + margin, length) - max(start - margin, 0)

@@ -68,14 +68,14 @@ class TestRows:
         lines = [line.split("  ") for line in format_rows(rows).splitlines()]
         found = [[cell.strip() for cell in line if cell.strip()] for line in lines]
         assert found[0] == [
-            *("network", "second_up_conv", "total", "trunk", "shared"),
+            *("network", "last decoder kernel", "total", "trunk", "shared"),
             *("per domain", "ratio"),
         ]
         assert found[2:] == [
             *(
-                ["2 independent", "full", "4,000", "3,900", "0"]
+                ["2 independent", "3", "4,000", "3,900", "0"]
                 + ["1,500 – 2,500", "2.000"],
-                ["shared", "full", "2,000", "2,000", "2,000", "0", "1.000"],
+                ["shared", "3", "2,000", "2,000", "2,000", "0", "1.000"],
             ),
         ]
         # Names to the left, numbers to the right.

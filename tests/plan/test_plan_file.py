@@ -11,12 +11,13 @@ from u2net_tf.models.spec import (
     spec_from_json,
     spec_to_json,
 )
+from u2net_tf.plan import plan_file
 from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
-from u2net_tf.plan.plan_file import load_plan, plan_from_json, plan_to_json
+from u2net_tf.plan.plan_file import load_plan, plan_to_json
 
 
 def test_round_trip():
-    assert plan_from_json(plan_to_json(PLAN), "plan.json") == PLAN
+    assert plan_file.PLAN.from_text(plan_to_json(PLAN), "plan.json") == PLAN
 
 
 def test_defaults_round_trip():
@@ -32,7 +33,7 @@ def test_defaults_round_trip():
         batch_size=2,
     )
     plan = Plan((domain,))
-    assert plan_from_json(plan_to_json(plan), "plan.json") == plan
+    assert plan_file.PLAN.from_text(plan_to_json(plan), "plan.json") == plan
     assert plan.seed == 0
     assert domain.mirror_axes == ("x",)
 
@@ -51,7 +52,7 @@ def of_format_1(text):
 
 @pytest.mark.parametrize("field", LATER)
 def test_a_plan_from_before_a_field_means_its_default(field):
-    plan = plan_from_json(of_format_1(edited([*P, field], ...)), "plan.json")
+    plan = plan_file.PLAN.from_text(of_format_1(edited([*P, field], ...)), "plan.json")
     expected = dataclasses.replace(
         PLAN.domains[1].preprocessing, **{field: LATER[field]}
     )
@@ -68,7 +69,7 @@ def test_a_plan_from_before_all_of_them_is_the_paper_s():
             "spacing_source": "pixdim",
             "unknown_labels": "fail",
         }
-    plan = plan_from_json(json.dumps(content), "plan.json")
+    plan = plan_file.PLAN.from_text(json.dumps(content), "plan.json")
     assert plan.domains[0].preprocessing == Preprocessing()
 
 
@@ -91,20 +92,20 @@ def test_a_model_from_before_them_is_the_paper_s():
 def test_a_field_that_was_always_there_may_not_be_missing(field):
     for text in (edited([*P, field], ...), of_format_1(edited([*P, field], ...))):
         with pytest.raises(InputError, match=f"{field}: expected .*Received: nothing"):
-            plan_from_json(text, "plan.json")
+            plan_file.PLAN.from_text(text, "plan.json")
 
 
 @pytest.mark.parametrize("field", [*LATER, "margin_voxels"])
 def test_no_default_takes_the_place_of_a_field_in_a_plan_of_today(field):
     match = rf"domains\[1\]\.preprocessing\.{field}: expected a value. Rec.*: nothing"
     with pytest.raises(InputError, match=match):
-        plan_from_json(edited([*P, field], ...), "plan.json")
+        plan_file.PLAN.from_text(edited([*P, field], ...), "plan.json")
 
 
 def test_a_misspelled_field_is_named_with_what_may_be_meant():
     text = plan_to_json(PLAN).replace('"spacing_mm"', '"spacing"')
     with pytest.raises(InputError) as caught:
-        plan_from_json(text, "my/plan.json")
+        plan_file.PLAN.from_text(text, "my/plan.json")
     assert str(caught.value) == (
         "my/plan.json: domains[0].spacing: expected no field of this name. Received: "
         "[3.6, 0.625, 0.7]. Did you mean 'spacing_mm'?"
@@ -114,20 +115,20 @@ def test_a_misspelled_field_is_named_with_what_may_be_meant():
 def test_a_field_that_stands_twice_is_refused():
     text = plan_to_json(PLAN).replace('"seed"', '"seed": 1, "seed"')
     with pytest.raises(InputError, match=r"plan\.json: field 'seed': expected it once"):
-        plan_from_json(text, "plan.json")
+        plan_file.PLAN.from_text(text, "plan.json")
 
 
 def test_a_plan_of_a_later_version_names_it():
     content = {**json.loads(plan_to_json(PLAN)), "format": 99}
     content["written_by"] = "u2net-tf 7.1"
     with pytest.raises(InputError) as caught:
-        plan_from_json(json.dumps(content), "plan.json")
+        plan_file.PLAN.from_text(json.dumps(content), "plan.json")
     assert "plan.json: format: expected a whole number from 1 to 2" in str(caught.value)
     assert str(caught.value).endswith("Received: 99, written by u2net-tf 7.1")
 
 
 def test_whole_numbers_are_floors_too():
-    plan = plan_from_json(edited([*P, "intensity_floor"], -1000), "plan.json")
+    plan = plan_file.PLAN.from_text(edited([*P, "intensity_floor"], -1000), "plan.json")
     floor = plan.domains[1].preprocessing.intensity_floor
     assert floor == -1000
     assert isinstance(floor, float)
@@ -240,7 +241,7 @@ D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "label
 )
 def test_bad_field_is_named(path, value):
     with pytest.raises(InputError, match=r"^my/plan\.json: .*expected") as error:
-        plan_from_json(edited(path, value), "my/plan.json")
+        plan_file.PLAN.from_text(edited(path, value), "my/plan.json")
     names = [part for part in path if isinstance(part, str)]
     assert names[-1] in str(error.value)
     if len(path) > 2:
@@ -249,7 +250,7 @@ def test_bad_field_is_named(path, value):
 
 def test_value_in_two_classes_is_an_error():
     with pytest.raises(InputError, match="each value in one class only"):
-        plan_from_json(edited([*L, "values"], [0, 1]), "plan.json")
+        plan_file.PLAN.from_text(edited([*L, "values"], [0, 1]), "plan.json")
 
 
 def test_first_class_is_the_background():
@@ -258,29 +259,29 @@ def test_first_class_is_the_background():
         {"name": "background", "values": [0], "keep_components": 0},
     ]
     with pytest.raises(InputError, match=r"domains\[1\].labels: expected"):
-        plan_from_json(edited([*D, "labels"], labels), "plan.json")
+        plan_file.PLAN.from_text(edited([*D, "labels"], labels), "plan.json")
 
 
 def test_one_name_twice_is_an_error():
     with pytest.raises(InputError, match="distinct names"):
-        plan_from_json(edited([*D, "name"], "Knee"), "plan.json")
+        plan_file.PLAN.from_text(edited([*D, "name"], "Knee"), "plan.json")
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null"])
 def test_what_is_no_plan_is_named(text):
     with pytest.raises(InputError, match="plan.json: expected a plan .*, an object"):
-        plan_from_json(text, "plan.json")
+        plan_file.PLAN.from_text(text, "plan.json")
 
 
 def test_whole_numbers_are_spacings_too():
-    plan = plan_from_json(edited([*D, "spacing_mm"], [5, 1, 1]), "plan.json")
+    plan = plan_file.PLAN.from_text(edited([*D, "spacing_mm"], [5, 1, 1]), "plan.json")
     assert plan.domains[1].spacing_mm == (5.0, 1.0, 1.0)
     assert isinstance(plan.domains[1].spacing_mm[0], float)
 
 
 def test_two_classes_of_one_name_are_refused():
     with pytest.raises(InputError, match=r"domains\[1\]\.labels: expected distinct"):
-        plan_from_json(edited([*L, "name"], "background"), "plan.json")
+        plan_file.PLAN.from_text(edited([*L, "name"], "background"), "plan.json")
     with pytest.raises(ValueError, match="labels: expected distinct names"):
         dataclasses.replace(KNEE, labels=(*KNEE.labels, Label("bone", (77,))))
 
@@ -288,4 +289,4 @@ def test_two_classes_of_one_name_are_refused():
 @pytest.mark.parametrize("name", ["../knee", "a/b", "a\\b", "..", "/knee"])
 def test_a_domain_is_no_path(name):
     with pytest.raises(InputError, match="name: expected the name of a folder"):
-        plan_from_json(edited([*D, "name"], name), "plan.json")
+        plan_file.PLAN.from_text(edited([*D, "name"], name), "plan.json")

@@ -5,12 +5,21 @@ import importlib
 import pytest
 from command_server import CommandServer
 
-NAMES = (
-    "draw_overlays",
-    "plot_training",
-    "port_torch_weights",
-    "show_augmentations",
-)
+# Old place and new.
+MOVED = {
+    **{
+        f"tools.{name}": f"u2net_tf.{name}"
+        for name in (
+            "draw_overlays",
+            "plot_training",
+            "port_torch_weights",
+            "show_augmentations",
+        )
+    },
+    "u2net_tf.networks.complexity": "u2net_tf.complexity",
+}
+# Each of them has one of these.
+FLAGS = ("--output", "--weights", "--last_decoder_kernel")
 
 
 @pytest.fixture(scope="module")
@@ -19,21 +28,20 @@ def server():
         yield server
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_has_the_flags_and_the_help_of_the_command(server, name):
-    old, new = (server.run(f"{p}.{name}", "--help") for p in ("tools", "u2net_tf"))
+@pytest.mark.parametrize(("old", "new"), MOVED.items())
+def test_has_the_flags_and_the_help_of_the_command(server, old, new):
+    helps = [server.run(module, "--help") for module in (old, new)]
     # But for the path of what was started, which heads the flags.
     shown = [
         [line for line in help_.stdout.splitlines() if line.startswith("  ")]
-        for help_ in (old, new)
+        for help_ in helps
     ]
     assert shown[0] == shown[1]
-    assert any("--output" in line or "--weights" in line for line in shown[0])
-    assert f"python -m u2net_tf.{name}" in old.stdout
+    assert any(flag in line for line in shown[0] for flag in FLAGS)
+    assert f"python -m {new}" in helps[0].stdout
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_runs_the_command(name):
-    shim = importlib.import_module(f"tools.{name}")
-    command = importlib.import_module(f"u2net_tf.{name}")
+@pytest.mark.parametrize(("old", "new"), MOVED.items())
+def test_runs_the_command(old, new):
+    shim, command = (importlib.import_module(name) for name in (old, new))
     assert (shim.run, shim.main) == (command.run, command.main)

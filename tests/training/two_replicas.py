@@ -4,7 +4,7 @@
     python tests/training/two_replicas.py run WHAT DATA_DIR WORK_DIR
     python tests/training/two_replicas.py half
 
-Started by `test_isolation.py` and `test_trainer.py`, by way of `run_two_replicas`.
+Started by `test_isolation.py` and `test_step.py`, by way of `run_two_replicas`.
 """
 
 import pathlib

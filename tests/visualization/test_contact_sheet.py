@@ -1,5 +1,6 @@
 """The sheet shows patches before and after, and what the flags say happened between."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -8,11 +9,13 @@ from absl import flags
 from command_server import CommandServer
 from matplotlib import colors, image
 
+from data_prep.config import ConversionConfig
+from data_prep.convert.convert_domains import convert
 from u2net_tf import command_flags, show_augmentations
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.config.data import DataConfig, SamplingConfig
 from u2net_tf.config.visualization import ContactSheetConfig
-from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.plan.domains import Domain, Label, Plan
 from u2net_tf.shards.manifest import load_converted
 from u2net_tf.visualization import contact_sheet, figures
 
@@ -96,6 +99,26 @@ def test_pairs_are_of_the_same_patch(tiny_data):
         assert before.labels.any()
         np.testing.assert_array_equal(before.labels, after.labels)
         np.testing.assert_allclose(after.image, 2 * before.image, rtol=1e-6)
+
+
+def test_cases_of_all_folds_are_drawn(tiny_data, tmp_path, monkeypatch):
+    domain = tiny_data.plan.domains[0]
+    folds = tuple((case,) for case in (*domain.train, *domain.validation))
+    plan = Plan((dataclasses.replace(domain, train=(), validation=(), folds=folds),))
+    folder = str(tmp_path / "data")
+    convert(plan, ConversionConfig(data_dir=folder, num_workers=1))
+    drawn = []
+    monkeypatch.setattr(
+        contact_sheet, "draw_sheet", lambda pairs, *_, **__: drawn.extend(pairs)
+    )
+    config = ContactSheetConfig(
+        data=DataConfig(data_dir=folder),
+        domain=domain.name,
+        num_patches=12,
+        output=str(tmp_path / "sheet.png"),
+    )
+    show_augmentations.main(config)
+    assert {before.case for before, _ in drawn} == {case for (case,) in folds}
 
 
 @pytest.mark.slow

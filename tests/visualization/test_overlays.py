@@ -117,8 +117,8 @@ def test_pixels_have_their_physical_shape(tmp_path, spacing_y):
 
 
 def test_the_slice_is_that_of_most_foreground():
-    labels = _box((2, 2, 1), (4, 4, 7))
-    labels[2:9, 2:9, 5] = 2
+    labels = _box((1, 2, 2), (7, 4, 4), shape=SHAPE[::-1])
+    labels[5, 2:9, 2:9] = 2
     assert overlays._choose_slice(labels) == 5
     assert overlays._choose_slice(np.zeros_like(labels)) == 4
 
@@ -163,13 +163,15 @@ def test_labels_to_the_edge_and_empty_labels_are_drawn(case, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "shift"), [((20, 16, 9), 0.0), (SHAPE, 2.0)], ids=["shape", "affine"]
+    ("shape", "shift", "named"),
+    [((20, 16, 9), 0.0, "shape"), (SHAPE, 2.0, "the affine of")],
+    ids=["shape", "affine"],
 )
-def test_labels_of_another_grid_are_refused(case, tmp_path, shape, shift):
+def test_labels_of_another_grid_are_refused(case, tmp_path, shape, shift, named):
     affine = np.diag([1.0, 1.0, 3.0, 1.0])
     affine[0, 3] = shift
     _save(case.prediction_path, _box((2, 2, 2), (4, 4, 4), shape=shape), affine)
-    with pytest.raises(ValueError, match=r"prediction\.nii\.gz: expected the grid"):
+    with pytest.raises(ValueError, match=rf"prediction\.nii\.gz: expected {named}"):
         _draw([case], tmp_path)
     assert not (tmp_path / "pictures").exists()
 

@@ -25,7 +25,7 @@ from absl import flags
 from tools.bench import invented_shards, reporting, runner
 from tools.bench.measuring import Contender, Task, measure
 from u2net_tf import command, machine
-from u2net_tf.config.data import RESIZE_METHODS
+from u2net_tf.interpolation.kernels import KERNELS
 
 _ALWAYS = {"elastic": 1.0, "rotation": 1.0, "scaling": 1.0}
 _INTENSITIES = (
@@ -209,7 +209,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("patch_size", 128, "Edge of the patches.", lower_bound=8)
     flags.DEFINE_integer("volume_size", 192, "Edge of the volumes.", lower_bound=8)
     flags.DEFINE_bool("alone", False, "Leave batchgenerators out.")
-    flags.DEFINE_multi_enum("method", RESIZE_METHODS, RESIZE_METHODS, "Interpolation.")
+    flags.DEFINE_multi_enum("method", list(KERNELS), list(KERNELS), "Interpolation.")
     flags.DEFINE_multi_enum(
         "part", list(PARTS), list(PARTS), "What happens to patches; may be repeated."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import pydantic
 from pydantic import Field
@@ -15,7 +15,6 @@ from u2net_tf.errors import InputError
 from u2net_tf.schema import Size
 
 ResizeMethod = Literal["linear", "cubic"]
-RESIZE_METHODS = get_args(ResizeMethod)
 
 
 class SamplingConfig(Config):

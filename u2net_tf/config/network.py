@@ -10,8 +10,11 @@ from u2net_tf.config.base import Config
 from u2net_tf.schema import Count
 
 Adapter = Literal["separable", "series", "parallel", "none"]
-# As models on disk and `U2Net` have it.
-_SECOND_UP_CONVS = {3: "full", 1: "pointwise", None: None}
+# What models on disk and `U2Net` call each `last_decoder_kernel`, and the reverse.
+KERNEL_TO_SECOND_UP_CONV = {3: "full", 1: "pointwise"}
+SECOND_UP_CONV_TO_KERNEL = {
+    name: kernel for kernel, name in KERNEL_TO_SECOND_UP_CONV.items()
+}
 
 
 class NetworkConfig(Config):
@@ -34,8 +37,9 @@ class NetworkConfig(Config):
 
     def options(self) -> dict[str, Any]:
         """Arguments of `ModelSpec` and `U2Net`, besides the pools."""
+        kernel = self.last_decoder_kernel
         return {
             "adapter": self.adapter,
             "base_channels": self.base_channels,
-            "second_up_conv": _SECOND_UP_CONVS[self.last_decoder_kernel],
+            "second_up_conv": kernel and KERNEL_TO_SECOND_UP_CONV[kernel],
         }

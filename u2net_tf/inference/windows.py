@@ -172,7 +172,7 @@ class _Windows:
     def crop(
         self, image: np.ndarray, boxes: Sequence[Box], padding: np.ndarray
     ) -> np.ndarray:
-        """(N, *patch_size, C): windows of the image, with `fill` where it ends."""
+        """(N, *patch_size, C): windows of the image, `padding` where it ends."""
         windows = np.empty((len(boxes), *self.patch_size, image.shape[3]), image.dtype)
         if self.are_padded:
             windows[...] = padding

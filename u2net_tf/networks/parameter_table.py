@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tabulate
 
+from u2net_tf.config.network import SECOND_UP_CONV_TO_KERNEL
 from u2net_tf.errors import InputError
 from u2net_tf.networks.parameter_counts import (
     Count,
@@ -195,7 +196,7 @@ def format_rows(rows: Sequence[Row]) -> str:
     table = [
         {
             "network": row.name,
-            "second_up_conv": row.second_up_conv,
+            "last decoder kernel": str(SECOND_UP_CONV_TO_KERNEL[row.second_up_conv]),
             "total": f"{row.count.total:,}",
             **({} if row.trunk is None else {"trunk": f"{row.trunk:,}"}),
             "shared": f"{row.count.shared:,}",
@@ -204,7 +205,7 @@ def format_rows(rows: Sequence[Row]) -> str:
         }
         for row in rows
     ]
-    alignment = ("left", "left", *["right"] * (len(table[0]) - 2))
+    alignment = ("left", *["right"] * (len(table[0]) - 1))
     return tabulate.tabulate(
         table, headers="keys", colalign=alignment, disable_numparse=True
     )

@@ -28,19 +28,6 @@ def plan_to_json(plan: Plan) -> str:
     return _pretty(PLAN.to_dict(plan)) + "\n"
 
 
-def plan_from_json(text: str, source: object) -> Plan:
-    """Reads a plan and checks every field.
-
-    Args:
-      text: what `plan_to_json` wrote, edited or not.
-      source: file that the text is from, for error messages.
-
-    Raises:
-      InputError: names the source, the field, what was expected and what was received.
-    """
-    return PLAN.from_text(text, source)
-
-
 def load_plan(path: str | os.PathLike) -> Plan:
     """Reads `plan.json`.
 

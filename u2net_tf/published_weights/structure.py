@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from u2net_tf.config.network import SECOND_UP_CONV_TO_KERNEL
 from u2net_tf.errors import InputError
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.blocks import published_second_up_conv
@@ -115,12 +116,13 @@ def contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
             f"({', '.join(spec.plan.names)})"
         ]
     resolved = spec.second_up_conv or published_second_up_conv(spec.adapter)
-    kernels = {"full": 3, "pointwise": 1}
-    last = (kernels[structure.second_up_conv], kernels[resolved])
+    got_kernel, wanted_kernel = (
+        SECOND_UP_CONV_TO_KERNEL[name] for name in (structure.second_up_conv, resolved)
+    )
     for name, setting, got, wanted in (
         (STEM.format(0), "base_channels", structure.base_channels, spec.base_channels),
         (FIRST_UNIT, "adapter", structure.adapter, spec.adapter),
-        (LAST_UNIT, "last_decoder_kernel", *last),
+        (LAST_UNIT, "last_decoder_kernel", got_kernel, wanted_kernel),
     ):
         if got != wanted:
             found.append(

@@ -7,17 +7,16 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 
 from u2net_tf.errors import InputError
 from u2net_tf.visualization import figures
+from u2net_tf.volumes import nifti
+from u2net_tf.volumes.grid import Grid, check_same_grid
+from u2net_tf.volumes.msd import NIFTI_SUFFIXES, nifti_stem
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_SUFFIXES = (".nii", ".nii.gz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +91,7 @@ def _cases_of(
             raise FileNotFoundError(f"`reference`: no {name} in {reference}")
     return [
         OverlayCase(
-            name=name.removesuffix(".gz").removesuffix(".nii"),
+            name=nifti_stem(name),
             image_path=image_files[name],
             reference_path=reference_files.get(name),
             prediction_path=prediction_files[name],
@@ -110,7 +109,7 @@ def _list_files(flag: str, file_or_folder: str) -> dict[str, pathlib.Path]:
     found = {
         file.name: file
         for file in files
-        if file.name.endswith(_SUFFIXES) and not file.name.startswith(".")
+        if file.name.endswith(NIFTI_SUFFIXES) and not file.name.startswith(".")
     }
     if not found:
         raise InputError(f"`{flag}`", expected=".nii or .nii.gz", received=path)
@@ -156,68 +155,48 @@ def draw_overlays(cases: Sequence[OverlayCase], output: pathlib.Path) -> None:
 
 def _draw_case(row: Sequence[Axes], case: OverlayCase) -> set[int]:
     """Draws one row and returns the classes in it."""
-    image, affine = _read_canonical(case.image_path)
-    image = image.reshape(*image.shape[:3], -1)[..., 0]
+    # Voxel sizes of the affine, which places label maps over the image.
+    volume = nifti.load_image([case.image_path], spacing_source="affine")
+    image = volume.data[0]
     reference = None
     if case.reference_path is not None:
-        reference = _read_labels(case.reference_path, case, image, affine)
-    prediction = _read_labels(case.prediction_path, case, image, affine)
+        reference = _read_labels(case.reference_path, volume.grid)
+    prediction = _read_labels(case.prediction_path, volume.grid)
     guide = prediction if reference is None else reference
     height = _choose_slice(guide)
-    window = _choose_window(image[..., height], guide[..., height] > 0)
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    window = _choose_window(image[height], guide[height] > 0)
+    _, spacing_y, spacing_x = volume.spacing_mm
+    num_slices, num_rows, num_columns = image.shape
     classes: set[int] = set()
     for axis, labels in zip(row, (None, reference, prediction), strict=True):
         axis.imshow(
-            _as_picture(image[..., height]),
+            _as_picture(image[height]),
             cmap="gray",
             vmin=window[0],
             vmax=window[1],
-            aspect=spacing_mm[1] / spacing_mm[0],
+            aspect=spacing_y / spacing_x,
         )
         # Room for outlines along the edge, which a frame would hide.
         axis.set(xticks=[], yticks=[], frame_on=False)
-        axis.set(xlim=(-1, image.shape[0]), ylim=(image.shape[1], -1))
+        axis.set(xlim=(-1, num_columns), ylim=(num_rows, -1))
         if labels is not None:
-            classes |= figures.draw_contours(axis, _as_picture(labels[..., height]))
-    row[0].set_ylabel(f"{case.name}\nslice {height + 1} of {image.shape[2]}")
+            classes |= figures.draw_contours(axis, _as_picture(labels[height]))
+    row[0].set_ylabel(f"{case.name}\nslice {height + 1} of {num_slices}")
     if case.reference_path is None:
         row[1].set_xlabel("no reference")
     return classes
 
 
-def _read_labels(
-    path: pathlib.Path, case: OverlayCase, image: np.ndarray, affine: np.ndarray
-) -> np.ndarray:
+def _read_labels(path: pathlib.Path, grid: Grid) -> np.ndarray:
     """Reads the label map of a case, which lies on the grid of its image."""
-    labels, label_affine = _read_canonical(path)
-    if labels.shape != image.shape or not np.allclose(label_affine, affine, atol=1e-2):
-        raise InputError(
-            path,
-            expected=f"the grid of {case.image_path}, shape {image.shape} and "
-            f"affine {affine.round(3).tolist()}",
-            received=f"{labels.shape} and {label_affine.round(3).tolist()}",
-        )
-    return np.rint(labels).astype(int)
-
-
-def _read_canonical(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads an array `[x, y, z, ...]` turned to run right, front, head; its affine."""
-    try:
-        volume = nib.as_closest_canonical(nib.load(path))
-        array = np.asarray(volume.dataobj)
-    except (ImageFileError, EOFError, OSError) as error:
-        raise InputError(
-            path, expected="a readable NIfTI file", received=error
-        ) from error
-    if array.ndim not in (3, 4):
-        raise InputError(path, expected="3 or 4 axes", received=f"shape {array.shape}")
-    return array, volume.affine
+    labels = nifti.load_labels(path)
+    check_same_grid(grid, labels.grid)
+    return labels.data
 
 
 def _choose_slice(labels: np.ndarray) -> int:
     """Returns the axial slice with most foreground; the middle one if all is empty."""
-    areas = (labels > 0).sum(axis=(0, 1))
+    areas = (labels > 0).sum(axis=(1, 2))
     return int(areas.argmax()) if areas.any() else len(areas) // 2
 
 
@@ -238,6 +217,7 @@ def _choose_window(image: np.ndarray, foreground: np.ndarray) -> tuple[float, fl
 
 def _spread(values: np.ndarray) -> tuple[float, float]:
     """Returns the 1st and 99th percentile, never equal; the air is kept out."""
+    values = values.astype(np.float64)
     low, middle, high = np.percentile(values, (1, 50, 99))
     deviation = np.median(np.abs(values - middle))
     if deviation > 0:
@@ -246,8 +226,8 @@ def _spread(values: np.ndarray) -> tuple[float, float]:
 
 
 def _as_picture(plane: np.ndarray) -> np.ndarray:
-    """Turns `[x, y]`, to the right and front, into rows from front, columns from right.
+    """Turns `[y, x]`, to the front and right, into rows from front, columns from right.
 
     Row 0 is the top of the picture.
     """
-    return plane[::-1, ::-1].T
+    return plane[::-1, ::-1]
