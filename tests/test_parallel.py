@@ -1,7 +1,6 @@
 import concurrent.futures
 import os
 import pathlib
-import pickle
 import subprocess
 import sys
 import threading
@@ -11,6 +10,7 @@ import weakref
 import pytest
 from absl import logging
 from killed_worker import end_process
+from reading_ahead import PicklingExecutor
 
 from u2net_tf import parallel
 from u2net_tf.errors import InputError, StoppedError
@@ -181,17 +181,9 @@ class TestMapAhead:
         go_on.set()
 
 
-class Pickling(concurrent.futures.ThreadPoolExecutor):
-    """Calls what is left of a function and a case after they were pickled."""
-
-    def submit(self, function, case):
-        function, case = pickle.loads(pickle.dumps((function, case)))
-        return super().submit(function, case)
-
-
 class TestMapAheadElsewhere:
     def test_by_the_executor_that_is_given(self):
-        with Pickling(1) as executor:
+        with PicklingExecutor() as executor:
             with parallel.map_ahead(
                 str, [1, 2, 3], num_workers=2, executor=executor
             ) as found:
@@ -243,7 +235,7 @@ class TestWorkers:
         assert (found["verbosity"], found["where"]) == (1, "")
 
     def test_an_executor_is_used_and_left_open(self):
-        executor = Pickling(1)
+        executor = PicklingExecutor()
         with parallel.workers(executor, None, 3) as found:
             assert found is executor
         assert executor.submit(str, 4).result() == "4"
