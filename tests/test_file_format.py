@@ -1,6 +1,7 @@
 """Names on disk, formats, and what is wrong with a file."""
 
 import dataclasses
+import itertools
 import json
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import pydantic
 import pytest
 from pydantic import Field
 
+from data_prep.survey.examine_case import CaseFacts
 from data_prep.survey.survey_domains import EXAMINED_CASE
 from data_prep.survey.survey_file import SURVEY
 from u2net_tf import file_format, schema
@@ -220,6 +222,9 @@ FACTS = {
     **dict.fromkeys(("label_voxels", "component_shares", "checksum", "warnings"), {}),
     "faults": dict.fromkeys(("kind", "file", "text"), {}),
 }
+# Formats of the survey and of its log -> what both hold of a case; a line for each rise
+# of either.
+FACTS_BY_FORMATS = {(2, 1): FACTS}
 NAMES_ON_DISK = {
     "a plan": {"domains": DOMAIN, "seed": {}},
     "a manifest": {
@@ -272,3 +277,13 @@ def test_a_rename_in_the_code_changes_no_file(kind):
     adapter = pydantic.TypeAdapter(kind.kind)
     found = adapter.json_schema(by_alias=True, mode="serialization")
     assert fields_of(found, found.get("$defs", {})) == NAMES_ON_DISK[kind.name]
+
+
+def test_facts_of_a_case_raise_both_formats_that_hold_them():
+    schema_of_facts = pydantic.TypeAdapter(CaseFacts).json_schema(
+        by_alias=True, mode="serialization"
+    )
+    found = fields_of(schema_of_facts, schema_of_facts["$defs"])
+    assert found == FACTS_BY_FORMATS[SURVEY.number, EXAMINED_CASE.number]
+    for (before, old), (after, new) in itertools.pairwise(FACTS_BY_FORMATS.items()):
+        assert old == new or all(a < b for a, b in zip(before, after, strict=True))

@@ -10,6 +10,7 @@ import weakref
 import pytest
 from absl import logging
 from killed_worker import end_process
+from reading_ahead import PicklingExecutor
 
 from u2net_tf import parallel
 from u2net_tf.errors import InputError, StoppedError
@@ -92,6 +93,21 @@ class TestMapCases:
             next(found)
         assert not executor.futures["b"].cancelled()
 
+    @pytest.mark.parametrize("error", [RuntimeError, concurrent.futures.BrokenExecutor])
+    def test_no_finished_result_is_lost_where_no_more_cases_are_taken(self, error):
+        class TakesTwo(Noting):
+            def submit(self, function, case):
+                if len(self.futures) == 2:
+                    raise error("no more")
+                future = super().submit(function, case)
+                self.finish(case)
+                return future
+
+        found = parallel.map_cases(str, "abc", TakesTwo(), max_pending=2)
+        assert [next(found)[0], next(found)[0]] == ["a", "b"]
+        with pytest.raises(error, match="no more"):
+            next(found)
+
     def test_no_result_is_held_beside_the_one_in_use(self):
         class Large:
             pass
@@ -163,6 +179,67 @@ class TestMapAhead:
             use_one()
         assert ended.is_set() == waits
         go_on.set()
+
+
+class TestMapAheadElsewhere:
+    def test_by_the_executor_that_is_given(self):
+        with PicklingExecutor() as executor:
+            with parallel.map_ahead(
+                str, [1, 2, 3], num_workers=2, executor=executor
+            ) as found:
+                assert dict(found) == {1: "1", 2: "2", 3: "3"}
+            # Left open.
+            assert executor.submit(str, 4).result() == "4"
+
+    def test_what_has_not_begun_is_cancelled_after_an_error(self):
+        executor = Noting()
+
+        def use_one():
+            with parallel.map_ahead(
+                str, "abc", num_workers=2, executor=executor
+            ) as found:
+                threading.Timer(0.05, executor.finish, "a").start()
+                next(found)
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            use_one()
+        assert executor.futures["b"].cancelled()
+        assert executor.futures["c"].cancelled()
+
+
+class TestWorkers:
+    @pytest.mark.parametrize(
+        ("num_workers", "num_cases", "share_cores", "asked"),
+        [
+            (None, 9, False, (6, 1)),
+            (None, 2, True, (2, 3)),
+            (9, 9, True, (9, 1)),
+            (3, 0, False, (1, 1)),
+        ],
+    )
+    def test_no_more_than_cases_and_by_default_one_per_core(
+        self, monkeypatch, num_workers, num_cases, share_cores, asked
+    ):
+        found = {}
+        monkeypatch.setattr(parallel.machine, "num_cores", lambda: 6)
+        monkeypatch.setattr(
+            parallel,
+            "worker_processes",
+            lambda count, **options: found.update(options, count=count),
+        )
+        parallel.workers(
+            None, num_workers, num_cases, share_cores=share_cores, verbosity=1
+        )
+        assert (found["count"], found["num_threads"]) == asked
+        assert (found["verbosity"], found["where"]) == (1, "")
+
+    def test_an_executor_is_used_and_left_open(self):
+        executor = PicklingExecutor()
+        with parallel.workers(executor, None, 3) as found:
+            assert found is executor
+        assert executor.submit(str, 4).result() == "4"
+        executor.shutdown()
 
 
 def read_environment(name):

@@ -14,12 +14,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from u2net_tf.config.inference import ComposeConfig
     from u2net_tf.config.training import AdaptConfig, TrainConfig
     from u2net_tf.errors import InputError, StoppedError
     from u2net_tf.inference.backends.keras import load_predictor
     from u2net_tf.inference.predictor import Prediction, Predictor
     from u2net_tf.losses import focal, lovasz_softmax, segmentation_loss
-    from u2net_tf.models.composition import compose as compose_models
+    from u2net_tf.models.composition import compose_models
     from u2net_tf.models.loading import load_network, save_model
     from u2net_tf.models.spec import ModelSpec
     from u2net_tf.networks.u2net import U2Net
@@ -35,6 +36,7 @@ __version__ = "0.2.0.dev0"
 
 __all__ = [
     "AdaptConfig",
+    "ComposeConfig",
     "Domain",
     "InputError",
     "Label",
@@ -65,6 +67,7 @@ __all__ = [
 # Module of each name, and its name there where that differs.
 _MODULES = {
     "AdaptConfig": "config.training",
+    "ComposeConfig": "config.inference",
     "Domain": "plan.domains",
     "InputError": "errors",
     "Label": "plan.domains",
@@ -78,7 +81,7 @@ _MODULES = {
     "U2Net": "networks.u2net",
     "Volume": "volumes.grid",
     "adapt_model": "training.adaptation:adapt",
-    "compose_models": "models.composition:compose",
+    "compose_models": "models.composition",
     "focal": "losses",
     "load_network": "models.loading",
     "load_plan": "plan.plan_file",

@@ -19,22 +19,11 @@ def main(config: ComposeConfig) -> None:
             "`models`", expected="each once", received=",".join(config.models)
         )
     machine.import_tensorflow()
-    from u2net_tf.models import checksums, composition
-    from u2net_tf.models.loading import load_network, require_no_model, save_model
+    from u2net_tf.models.composition import compose_models
 
-    require_no_model(config.model_dir)
-    models = {folder: load_network(folder)[:2] for folder in config.models}
-    spec, network = composition.compose(models, config.remove)
-    before: dict[str, str] = {}
-    for source in models.values():
-        before = checksums.of_domains(*source) | before
-    kept = {name: before[name] for name in spec.plan.names}
-    # Checked before anything is written, and again in what was written.
-    checksums.compare(kept, checksums.of_domains(spec, network))
-    path = save_model(config.model_dir, spec, network)
-    after = checksums.of_domains(*load_network(config.model_dir)[:2])
-    print(checksums.compare(kept, after))
-    print(f"{quantity(len(kept), 'domain')} in {path}")
+    composed = compose_models(config)
+    print(composed.checksums)
+    print(f"{quantity(len(composed.domains), 'domain')} in {composed.checkpoint}")
 
 
 def run() -> None:

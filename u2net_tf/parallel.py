@@ -20,12 +20,13 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
 from absl import logging
 
+from u2net_tf import machine
 from u2net_tf.errors import StoppedError
 
 Case = TypeVar("Case")
@@ -38,7 +39,7 @@ def map_cases(
     executor: Executor | None,
     *,
     max_pending: int | None = None,
-) -> Iterator[tuple[Case, Result]]:
+) -> Generator[tuple[Case, Result], None, None]:
     """Calls a function for each case and yields the results as they finish.
 
     When the iterator is closed, cases that no worker has begun are cancelled.
@@ -54,7 +55,8 @@ def map_cases(
       A case and its result.
 
     Raises:
-      Exception: whatever the function raises, when its result is taken.
+      Exception: whatever the function raises, when its result is taken; and what the
+        executor raises where it takes no more cases, after the results that it has.
     """
     if executor is None:
         for case in cases:
@@ -64,8 +66,9 @@ def map_cases(
     pending: dict[Future[Result], Case] = {}
     finished: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
 
-    def submit() -> None:
-        limit = None if max_pending is None else max_pending - len(pending)
+    refusals: list[Exception] = []
+
+    def submit(limit: int | None) -> None:
         for case in itertools.islice(remaining, limit):
             future = executor.submit(function, case)
             pending[future] = case
@@ -75,13 +78,23 @@ def map_cases(
         # A function of its own: no variable holds the result beside the one who asked.
         future = finished.get()
         outcome = pending.pop(future), future.result()
-        submit()
+        if max_pending is not None and not refusals:
+            refill()
         return outcome
 
+    def refill() -> None:
+        try:
+            submit(1)
+        except Exception as error:
+            # A result has been taken, and others may be there: these come first.
+            refusals.append(error)
+
     try:
-        submit()
+        submit(max_pending)
         while pending:
             yield take()
+        if refusals:
+            raise refusals[0]
     except concurrent.futures.BrokenExecutor:
         # It is about to end the other futures itself, and stumbles over cancelled ones.
         pending.clear()
@@ -91,19 +104,56 @@ def map_cases(
             future.cancel()
 
 
+def workers(
+    executor: Executor | None,
+    num_workers: int | None,
+    num_cases: int,
+    *,
+    share_cores: bool = False,
+    verbosity: int | None = None,
+    where: str = "",
+) -> contextlib.AbstractContextManager[Executor]:
+    """The executor that is given, or `worker_processes` for so many cases.
+
+    Args:
+      executor: is left open; None for processes of this machine.
+      num_workers: processes, though no more than cases; None for one per core.
+      num_cases: how many cases there are.
+      share_cores: whether each process has threads for its share of the cores, not one.
+      verbosity: see `worker_processes`.
+      where: see `worker_processes`.
+    """
+    if executor is not None:
+        return contextlib.nullcontext(executor)
+    cores = machine.num_cores()
+    num_workers = max(1, min(num_workers or cores, num_cases))
+    return worker_processes(
+        num_workers,
+        num_threads=max(1, cores // num_workers) if share_cores else 1,
+        verbosity=verbosity,
+        where=where,
+    )
+
+
 @contextlib.contextmanager
 def worker_processes(
-    num_workers: int, *, num_threads: int = 1, verbosity: int | None = None
+    num_workers: int,
+    *,
+    num_threads: int = 1,
+    verbosity: int | None = None,
+    where: str = "",
 ) -> Iterator[Executor]:
     """Opens a pool of spawned processes.
 
     On Ctrl-C the processes are terminated at once. After any other error, cases that
-    are being worked on are finished first, so that a rerun finds them.
+    are being worked on are finished first, but their results are lost: a rerun finds
+    those cases where the function writes its outcome itself.
 
     Args:
       num_workers: processes at most.
       num_threads: threads of NumPy and SimpleITK in each process.
       verbosity: of absl's log in each process; None for that of this process.
+      where: what is worked on, for the error message; "" where there is but one thing.
 
     Raises:
       StoppedError: if a process is killed.
@@ -121,8 +171,9 @@ def worker_processes(
         with _shut_down_after_use(executor):
             yield executor
     except concurrent.futures.process.BrokenProcessPool as error:
+        place = f"{where}: " if where else ""
         raise StoppedError(
-            "a worker process was killed, most likely for lack of memory with "
+            f"{place}a worker process was killed, most likely for lack of memory with "
             f"`num_workers`={num_workers}; rerun the same command with fewer workers "
             "to resume"
         ) from error
@@ -135,26 +186,37 @@ def worker_processes(
 
 @contextlib.contextmanager
 def map_ahead(
-    function: Callable[[Case], Result], cases: Sequence[Case], *, num_workers: int
+    function: Callable[[Case], Result],
+    cases: Sequence[Case],
+    *,
+    num_workers: int,
+    executor: Executor | None = None,
 ) -> Iterator[Iterator[tuple[Case, Result]]]:
-    """As `map_cases`, in threads that work ahead of what the results are used for.
+    """As `map_cases`, by workers that are ahead of what the results are used for.
 
-    One result is in use while `num_workers` others are computed or wait. On Ctrl-C the
-    threads are not waited for, but the interpreter ends after them: a thread cannot be
-    terminated.
+    One result is in use while `num_workers` others are computed or wait. On Ctrl-C
+    threads of this process are not waited for, but the interpreter ends after them: a
+    thread cannot be terminated.
 
     Args:
       function: takes a case.
       cases: the cases.
-      num_workers: threads; with 0, or of a single case, nothing is computed ahead, but
-        when its result is asked for.
+      num_workers: cases to be ahead, a thread each unless there is an `executor`; with
+        0, or of a single case, nothing is computed ahead, but here, when its result is
+        asked for.
+      executor: calls the function, and is left open; None for threads of this process.
     """
     if num_workers == 0 or len(cases) < 2:
         yield map_cases(function, cases, None)
         return
-    executor = concurrent.futures.ThreadPoolExecutor(num_workers)
-    with _shut_down_after_use(executor):
-        yield map_cases(function, cases, executor, max_pending=num_workers)
+    if executor is not None:
+        results = map_cases(function, cases, executor, max_pending=num_workers)
+        with contextlib.closing(results):
+            yield results
+        return
+    threads = concurrent.futures.ThreadPoolExecutor(num_workers)
+    with _shut_down_after_use(threads):
+        yield map_cases(function, cases, threads, max_pending=num_workers)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ shards until these are written, which needs twice the domain's size on disk.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import pathlib
 import shutil
@@ -21,7 +20,6 @@ from data_prep.convert.part_files import ConversionJob, write_part
 from data_prep.convert.write_shards import write_domain_shards
 from u2net_tf import files, parallel
 from u2net_tf.errors import InputError
-from u2net_tf.machine import num_cores
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.progress import Progress, silent
@@ -219,15 +217,14 @@ def _write_parts(
     Raises:
       InputError: at the first bad case, unless they are skipped.
     """
-    cores = num_cores()
-    num_workers = max(1, min(settings.num_workers or cores, len(jobs)))
     skipped: dict[str, str] = {}
-    workers = (
-        parallel.worker_processes(num_workers, num_threads=max(1, cores // num_workers))
-        if executor is None
-        else contextlib.nullcontext(executor)
-    )
-    with workers as pool:
+    with parallel.workers(
+        executor,
+        settings.num_workers,
+        len(jobs),
+        share_cores=True,
+        where=domain.name,
+    ) as pool:
         finished = parallel.map_cases(write_part, jobs, pool)
         for job, problem in progress(
             finished, domain.name, total=len(jobs), unit="case"

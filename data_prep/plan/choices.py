@@ -8,7 +8,7 @@ from typing import cast
 
 from data_prep.config import PlanConfig, SplitConfig
 from data_prep.plan import label_classes, split_file
-from data_prep.plan.draw_split import Split
+from data_prep.plan.draw_split import CaseSplit
 from data_prep.plan.label_classes import Merges
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import AXES, Axis, Preprocessing
@@ -38,7 +38,7 @@ class Choices:
     mirror_axes: tuple[Axis, ...] | None
     exclude_faulty: bool
     split: SplitConfig
-    splits: Mapping[str, Split] | None
+    splits: Mapping[str, CaseSplit] | None
     splits_file: str
 
 

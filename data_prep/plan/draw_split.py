@@ -13,7 +13,7 @@ from u2net_tf.wording import quantity
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
+class CaseSplit:
     """The cases of one domain.
 
     Attributes:
@@ -40,7 +40,7 @@ def draw_split(
     seed: int,
     num_folds: int = 0,
     split_by: str = "",
-) -> Split:
+) -> CaseSplit:
     """Splits at random; a group of cases stays together.
 
     The order in which groups are taken is that of a hash of (seed, domain, group): it
@@ -90,7 +90,7 @@ def draw_split(
     def cases_of(part: Sequence[str]) -> tuple[str, ...]:
         return tuple(sorted(case for group in part for case in groups[group]))
 
-    return Split(
+    return CaseSplit(
         train=() if folds else cases_of(train),
         validation=cases_of(validation),
         test=cases_of(test),

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from data_prep.plan import draw_split, label_classes, network_settings, split_file
 from data_prep.plan.choices import Choices
-from data_prep.plan.draw_split import Split
+from data_prep.plan.draw_split import CaseSplit
 from data_prep.plan.network_settings import PRESETS, NetworkSettings
 from data_prep.survey.examine_case import CaseFacts, is_usable
 from data_prep.survey.survey_file import DomainFacts
@@ -150,7 +150,7 @@ def _split(
     cases: Sequence[CaseFacts],
     excluded: Sequence[CaseFacts],
     choices: Choices,
-) -> Split:
+) -> CaseSplit:
     names = [case.case for case in cases]
     if choices.splits is not None:
         return split_file.split_from_file(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from data_prep.plan.draw_split import Split
+from data_prep.plan.draw_split import CaseSplit
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import load_json
 from u2net_tf.plan.domains import SPLITS
@@ -21,7 +21,7 @@ _OF_A_FOLD = frozenset({"train", "val"})
 
 def read_splits(
     path: str | os.PathLike, domains: Sequence[str], *, fold: str | None
-) -> dict[str, Split]:
+) -> dict[str, CaseSplit]:
     """Reads explicit lists. The file may hold lists of other domains too.
 
     Args:
@@ -58,7 +58,7 @@ def read_splits(
     }
 
 
-def _read_domain(where: str, content: Any, fold: str | None) -> Split:
+def _read_domain(where: str, content: Any, fold: str | None) -> CaseSplit:
     if not isinstance(content, dict) or not content:
         raise InputError(where, expected="an object", received=repr(content))
     if fold == ALL_FOLDS:
@@ -80,14 +80,14 @@ def _read_domain(where: str, content: Any, fold: str | None) -> Split:
         where, content = f"{where}: {fold}", content[fold]
         needed = allowed = _OF_A_FOLD
     lists = _read_lists(where, content, needed, allowed)
-    return Split(
+    return CaseSplit(
         train=lists["train"],
         validation=lists.get("validation", ()),
         test=lists["test"] if "test" in lists else lists["val"],
     )
 
 
-def _read_all_folds(where: str, content: dict[str, Any]) -> Split:
+def _read_all_folds(where: str, content: dict[str, Any]) -> CaseSplit:
     """Reads `{fold: {"train": […], "val": […]}}` as the folds of one split."""
     if set(content) & set(SPLITS) or len(content) < 2:
         raise InputError(
@@ -118,7 +118,7 @@ def _read_all_folds(where: str, content: dict[str, Any]) -> Split:
                 received=f"a difference in {_some(wrong)}",
             )
     names = ", ".join(f"{index} = {name}" for index, name in enumerate(validated))
-    return Split(
+    return CaseSplit(
         train=(),
         validation=(),
         test=(),
@@ -166,13 +166,13 @@ def _case_name(text: str) -> str:
 
 
 def split_from_file(
-    split: Split,
+    split: CaseSplit,
     *,
     domain: str,
     cases: Sequence[str],
     excluded: Sequence[str],
     source: str,
-) -> Split:
+) -> CaseSplit:
     """The listed split of one domain, without the cases that were excluded.
 
     Args:
@@ -206,7 +206,7 @@ def split_from_file(
     def kept(names: Sequence[str]) -> tuple[str, ...]:
         return tuple(case for case in names if case in usable)
 
-    chosen = Split(
+    chosen = CaseSplit(
         train=kept(split.train),
         validation=kept(split.validation),
         test=kept(split.test),

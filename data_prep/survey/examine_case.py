@@ -77,6 +77,8 @@ class SurveyJob:
         )
 
 
+# Stands in two files, the survey and the log of an unfinished one: a change here raises
+# both formats, `survey_file.SURVEY` and `survey_domains.EXAMINED_CASE`.
 @schema.model
 class CaseFacts:
     """One row of the survey. Triples are z, y, x; empty where a file is unreadable.

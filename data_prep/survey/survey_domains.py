@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -23,7 +22,7 @@ from data_prep.survey.examine_case import (
     examine_case,
 )
 from data_prep.survey.survey_file import DomainFacts
-from u2net_tf import files, machine, parallel, schema
+from u2net_tf import files, parallel, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import SpacingSource
@@ -88,7 +87,7 @@ def write_survey(
         datasets,
         log=log,
         spacing_source=config.spacing_source,
-        num_workers=config.num_workers or machine.num_cores(),
+        num_workers=config.num_workers,
         progress=progress,
         on_resumed=on_resumed,
     )
@@ -147,7 +146,7 @@ def survey(
     *,
     log: pathlib.Path,
     spacing_source: SpacingSource,
-    num_workers: int,
+    num_workers: int | None,
     executor: Executor | None = None,
     progress: Progress = silent,
     on_resumed: Callable[[pathlib.Path, int, int], None] | None = None,
@@ -159,7 +158,7 @@ def survey(
       log: file that each examined case is appended to. A case that it holds, and whose
         files have not changed since, is not examined again.
       spacing_source: "pixdim" or "affine".
-      num_workers: processes.
+      num_workers: processes; None for one per core.
       executor: examines the cases; None for processes of this machine.
       progress: shows how many cases are done.
       on_resumed: see `write_survey`.
@@ -188,7 +187,14 @@ def survey(
     if facts and on_resumed is not None:
         on_resumed(log, len(pending), len(jobs))
     bar = progress(total=len(jobs), initial=len(facts), desc="survey", unit="case")
-    with bar, finished, _workers(executor, num_workers, len(pending)) as pool:
+    workers = parallel.workers(
+        executor,
+        num_workers,
+        len(pending),
+        # The command lists warnings itself, after the table.
+        verbosity=logging.ERROR,
+    )
+    with bar, finished, workers as pool:
         for job, found in parallel.map_cases(examine_case, pending, pool):
             facts[job] = found
             finished.append(ExaminedCase(keys[job], found))
@@ -200,18 +206,6 @@ def survey(
             spacing_source,
         )
         for dataset in datasets
-    )
-
-
-def _workers(
-    executor: Executor | None, num_workers: int, num_jobs: int
-) -> contextlib.AbstractContextManager[Executor]:
-    if executor is not None:
-        return contextlib.nullcontext(executor)
-    return parallel.worker_processes(
-        max(1, min(num_workers, num_jobs)),
-        # The command lists warnings itself, after the table.
-        verbosity=logging.ERROR,
     )
 
 

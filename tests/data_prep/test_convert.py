@@ -700,15 +700,19 @@ def test_workers_share_the_cores(one, monkeypatch, num_workers, num_threads):
     ]
     path.write_text(json.dumps(content))
     one.domain = dataclasses.replace(one.domain, train=names, validation=(), test=())
-    monkeypatch.setattr(convert_domains, "num_cores", lambda: 6)
+    monkeypatch.setattr(convert_domains.parallel.machine, "num_cores", lambda: 6)
     monkeypatch.setattr(convert_domains.parallel, "worker_processes", worker_processes)
     one.convert(in_workers=True, num_workers=num_workers)
-    assert asked == [(num_workers, {"num_threads": num_threads})]
+    options = {"num_threads": num_threads, "verbosity": None, "where": ORGAN.name}
+    assert asked == [(num_workers, options)]
 
 
 def test_worker_ended_by_the_system_is_a_message(one, monkeypatch):
     monkeypatch.setattr(convert_domains, "write_part", end_process)
-    with pytest.raises(StoppedError, match="memory with `num_workers`=1"):
+    with pytest.raises(
+        StoppedError,
+        match=f"^{ORGAN.name}: a worker process was killed, .* `num_workers`=1",
+    ):
         one.convert(in_workers=True)
     assert_nothing_half_written(one.data_dir)
 

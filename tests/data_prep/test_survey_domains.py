@@ -28,7 +28,8 @@ def test_number_of_workers_is_the_number_of_processes(monkeypatch, tmp_path, fau
             datasets, log=tmp_path / "log", spacing_source="pixdim", num_workers=3
         )
     # The command lists warnings itself.
-    assert asked == [(3, {"verbosity": logging.ERROR})]
+    options = {"num_threads": 1, "verbosity": logging.ERROR, "where": ""}
+    assert asked == [(3, options)]
 
 
 @pytest.fixture
@@ -95,13 +96,12 @@ class StopsAfterOne(concurrent.futures.Executor):
 def test_finished_cases_outlive_an_interruption(faulty, tmp_path):
     datasets = survey_domains.find_domains(faulty, ["Two"])
     settings = {"spacing_source": "pixdim", "num_workers": 1, "log": tmp_path / "log"}
-    for case in "ab":
-        executor = StopsAfterOne()
-        try:
-            found = survey_domains.survey(datasets, executor=executor, **settings)
-        except KeyboardInterrupt:
-            assert case == "a"
-        assert executor.examined == [case]
+    first, second = StopsAfterOne(), StopsAfterOne()
+    with pytest.raises(KeyboardInterrupt):
+        survey_domains.survey(datasets, executor=first, **settings)
+    assert first.examined == ["a"]
+    found = survey_domains.survey(datasets, executor=second, **settings)
+    assert second.examined == ["b"]
     assert [case.case for case in found[0].cases] == ["a", "b"]
 
 

@@ -1,6 +1,7 @@
 import json
 import pathlib
 import types
+import weakref
 
 import pytest
 import toy
@@ -63,6 +64,24 @@ def test_each_domain_is_scored_with_its_model(models, tmp_path):
     summary = json.loads((output_dir / "summary.json").read_text())
     assert (summary["split"], summary["checkpoint"]) == ("test", found.checkpoint)
     assert len((output_dir / "dice.csv").read_text().splitlines()) == 4
+
+
+def test_one_model_is_in_memory_at_a_time(models, tmp_path, monkeypatch):
+    class Predictor(types.SimpleNamespace):
+        pass
+
+    load, loaded, alive = module.keras.load_predictor, [], []
+
+    def load_one_that_refers_to_itself(*arguments, **options):
+        alive.append(sum(reference() is not None for reference in loaded))
+        predictor = Predictor(**vars(load(*arguments, **options)))
+        predictor.itself = predictor
+        loaded.append(weakref.ref(predictor))
+        return predictor
+
+    monkeypatch.setattr(module.keras, "load_predictor", load_one_that_refers_to_itself)
+    evaluate_model(configure(tmp_path))
+    assert alive == [0, 0]
 
 
 def test_settings_are_passed_on(models, tmp_path):

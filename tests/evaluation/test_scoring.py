@@ -8,6 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import toy
+import tqdm
+from reading_ahead import PicklingExecutor, note_scans
 from recorded_progress import RecordedProgress
 
 from u2net_tf.errors import InputError
@@ -134,7 +136,7 @@ class TestScoreDomain:
         asked = []
         original = scoring.parallel.map_ahead
 
-        def spy(function, cases, *, num_workers):
+        def spy(function, cases, *, num_workers, executor):
             asked.append(num_workers)
             return original(function, cases, num_workers=num_workers)
 
@@ -142,6 +144,20 @@ class TestScoreDomain:
         scores, _ = score(num_workers=num_workers)
         assert asked == [num_workers]
         assert [s.case for s in scores] == ["one_0", "one_1", "one_2"]
+
+    def test_cases_are_read_by_an_executor_in_another_process(self, score):
+        expected, _ = score()
+        with PicklingExecutor() as executor:
+            found, _ = score(overwrite=True, num_workers=2, executor=executor)
+        assert found == expected
+        # Nothing of the predictor.
+        assert executor.num_calls == 3
+        assert executor.largest < 10_000
+
+    def test_a_scan_is_freed_before_the_next_one_is_read(self, score, monkeypatch):
+        alive = note_scans(monkeypatch, scoring)
+        score(num_workers=0, progress=tqdm.tqdm)
+        assert alive == [0, 0, 0]
 
 
 class TestAgain:

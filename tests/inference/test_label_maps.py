@@ -4,6 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import toy
+import tqdm
+from reading_ahead import PicklingExecutor, note_scans
 from recorded_progress import RecordedProgress
 
 from u2net_tf.errors import InputError
@@ -70,13 +72,28 @@ def test_as_many_are_read_ahead_as_asked_for(predict, monkeypatch, num_workers):
     asked = []
     original = label_maps.parallel.map_ahead
 
-    def spy(function, cases, *, num_workers):
+    def spy(function, cases, *, num_workers, executor):
         asked.append((len(cases), num_workers))
         return original(function, cases, num_workers=num_workers)
 
     monkeypatch.setattr(label_maps.parallel, "map_ahead", spy)
     predict(num_workers=num_workers)
     assert asked == [(3, num_workers)]
+
+
+def test_scans_are_read_by_an_executor_in_another_process(predict, tmp_path):
+    with PicklingExecutor() as executor:
+        predict(num_workers=2, executor=executor)
+    # Nothing of the predictor.
+    assert executor.num_calls == 3
+    assert executor.largest < 10_000
+    assert len(times(tmp_path / "out")) == 3
+
+
+def test_a_scan_is_freed_before_the_next_one_is_read(predict, monkeypatch):
+    alive = note_scans(monkeypatch, label_maps)
+    predict(num_workers=0, progress=tqdm.tqdm)
+    assert alive == [0, 0, 0]
 
 
 def test_what_is_complete_is_left_alone(predict, scans, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 import toy
 
+from u2net_tf.config.inference import ComposeConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
 from u2net_tf.models.build import build_network
@@ -186,6 +187,27 @@ def test_two_labs_and_one_model(adapter, parent_of, tmp_path):
     left = composition.compose({"m": merged}, remove=[ONE.name, THREE.name])
     assert left[0].plan.names == (TWO.name, FOUR.name)
     assert_serves_alike(left, merged, (TWO.name, FOUR.name))
+
+
+class TestComposeModels:
+    def test_of_folders_one_folder(self, parent_of, tmp_path):
+        parent = parent_of()
+        labs = {"a": composition.extend(*parent, THREE, init="mean"), "b": parent}
+        for folder, model in labs.items():
+            save_model(tmp_path / folder, *model)
+        config = ComposeConfig(
+            models=(str(tmp_path / "a"), str(tmp_path / "b")),
+            remove=(ONE.name,),
+            model_dir=str(tmp_path / "new"),
+        )
+        found = composition.compose_models(config)
+        assert found.domains == (TWO.name, THREE.name)
+        assert found.checksums.count("identical") == 2
+        *written, path = load_network(tmp_path / "new")
+        assert path == found.checkpoint
+        assert_serves_alike(tuple(written), labs["a"], found.domains)
+        with pytest.raises(InputError, match="new: expected a folder without a model"):
+            composition.compose_models(config)
 
 
 class TestCompose:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import itertools
 import pathlib
 
 from u2net_tf import files
@@ -61,22 +63,22 @@ def evaluate_model(
         )
     scores: list[tables.CaseScore] = []
     checkpoints: dict[pathlib.Path, str] = {}
-    loaded = None
-    for folder, domain in chosen:
-        if folder != loaded:
-            # One model in memory at a time.
-            predictor = keras.load_predictor(folder, config.windows, progress=progress)
-            checkpoints[folder] = predictor.checkpoint
-            loaded = folder
-        scores += scoring.score_domain(
-            predictor,
-            predictor.spec.plan.index(domain.name),
-            cases[domain.name],
-            output_dir,
-            overwrite=config.overwrite,
-            num_workers=config.reading.num_workers,
-            progress=progress,
-        )
+    for folder, of_folder in itertools.groupby(chosen, key=lambda choice: choice[0]):
+        predictor = keras.load_predictor(folder, config.windows, progress=progress)
+        checkpoints[folder] = predictor.checkpoint
+        for _, domain in of_folder:
+            scores += scoring.score_domain(
+                predictor,
+                predictor.spec.plan.index(domain.name),
+                cases[domain.name],
+                output_dir,
+                overwrite=config.overwrite,
+                num_workers=config.reading.num_workers,
+                progress=progress,
+            )
+        # One model in memory at a time. It refers to itself, so `del` is not enough.
+        del predictor
+        gc.collect()
     checkpoint = ", ".join(checkpoints.values())
     rows = tables.summarize(scores, [domain for _, domain in chosen])
     files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))

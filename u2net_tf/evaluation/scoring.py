@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 import numpy as np
 
@@ -50,6 +52,7 @@ def score_domain(
     *,
     overwrite: bool = False,
     num_workers: int = 1,
+    executor: Executor | None = None,
     progress: Progress = silent,
 ) -> list[CaseScore]:
     """Predicts and scores cases on the grid of their images.
@@ -65,6 +68,7 @@ def score_domain(
       output_dir: folder to write to.
       overwrite: predict and score all cases again, and replace any label map.
       num_workers: cases to read and preprocess ahead; see `parallel.map_ahead`.
+      executor: reads and preprocesses the cases; None for threads of this process.
       progress: shows how many cases are done.
 
     Raises:
@@ -73,27 +77,39 @@ def score_domain(
         latter is found before the first case is predicted.
     """
     domain = predictor.spec.plan.domains[index]
-    jobs = [_ScoringJob(predictor, index, case, output_dir) for case in cases]
-    scores: dict[_ScoringJob, dict[str, float]] = {}
+    jobs = {case: _ScoringJob(predictor, index, case, output_dir) for case in cases}
+    scores: dict[msd.Case, dict[str, float]] = {}
     if not overwrite:
-        for job in jobs:
+        for case, job in jobs.items():
             score = job.known_score()
             if score is not None:
-                scores[job] = score
-    pending = [job for job in jobs if job not in scores]
+                scores[case] = score
+    pending = [case for case in jobs if case not in scores]
     if not overwrite:
-        for job in pending:
-            job.outputs.require_unedited()
-    with parallel.map_ahead(
-        _ScoringJob.read, pending, num_workers=num_workers
-    ) as contents:
-        for job, (scan, reference) in progress(
-            contents, domain.name, total=len(jobs), initial=len(scores), unit="case"
-        ):
-            scores[job] = job.score(scan, reference)
+        for case in pending:
+            jobs[case].outputs.require_unedited()
+    # Neither refers to the predictor: another process may read.
+    read = functools.partial(_read_case, domain)
+    bar = progress(desc=domain.name, total=len(jobs), initial=len(scores), unit="case")
+    with (
+        bar,
+        parallel.map_ahead(
+            read, pending, num_workers=num_workers, executor=executor
+        ) as contents,
+    ):
+        for case, (scan, reference) in contents:
+            scores[case] = jobs[case].score(scan, reference)
             # Freed before the next ones are waited for.
             del scan, reference
-    return [CaseScore(domain.name, job.case.name, scores[job]) for job in jobs]
+            bar.update()
+    return [CaseScore(domain.name, case.name, scores[case]) for case in cases]
+
+
+def _read_case(domain: Domain, case: msd.Case) -> tuple[PreparedScan, np.ndarray]:
+    """The scan, and the class indices of its reference."""
+    image = case_files.read_image([case.image_path], domain)
+    reference = case_files.read_labels(case.label_path, image, domain)
+    return prepare_scan(image, domain), reference
 
 
 @schema.model
@@ -128,7 +144,6 @@ class _ScoringJob:
         case: msd.Case,
         output_dir: pathlib.Path,
     ):
-        self.case = case
         self._predictor = predictor
         self._index = index
         self._domain = predictor.spec.plan.domains[index]
@@ -149,12 +164,6 @@ class _ScoringJob:
             return None
         content = self._read_score()
         return content.dice if content and content.key == self._key else None
-
-    def read(self) -> tuple[PreparedScan, np.ndarray]:
-        """The scan, and the class indices of its reference."""
-        image = case_files.read_image([self.case.image_path], self._domain)
-        reference = case_files.read_labels(self.case.label_path, image, self._domain)
-        return prepare_scan(image, self._domain), reference
 
     def score(self, scan: PreparedScan, reference: np.ndarray) -> dict[str, float]:
         """Predicts the case; returns the Dice by label."""

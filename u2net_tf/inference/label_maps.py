@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 import numpy as np
 from absl import logging
@@ -14,6 +16,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.inference.outputs import Outputs
 from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
 from u2net_tf.inference.scans import Scan
+from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import nifti
@@ -34,25 +37,27 @@ class Report:
 
 def predict_scans(
     predictor: Predictor,
-    domain: int,
+    index: int,
     scans: Sequence[Scan],
     output_dir: pathlib.Path,
     *,
     save_probabilities: bool = False,
     overwrite: bool = False,
     num_workers: int = 1,
+    executor: Executor | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Writes the label maps of scans, except of those that were predicted before.
 
     Args:
       predictor: the model.
-      domain: index of the domain.
+      index: index of the domain.
       scans: the scans.
       output_dir: folder to write to.
       save_probabilities: whether to write them beside each label map.
       overwrite: predict all scans, and replace any file.
       num_workers: scans to read and preprocess ahead; see `parallel.map_ahead`.
+      executor: reads and preprocesses the scans; None for threads of this process.
       progress: shows how many scans are done.
 
     Raises:
@@ -68,7 +73,7 @@ def predict_scans(
     _require_other_folder(output_dir, paths)
     outputs = {
         scan: Outputs(
-            output_dir, scan.name, paths[scan], predictor.key(domain, scan.paths)
+            output_dir, scan.name, paths[scan], predictor.key(index, scan.paths)
         )
         for scan in scans
     }
@@ -80,29 +85,35 @@ def predict_scans(
     edited = [path for scan in existing for path in outputs[scan].edited()]
     for path in edited:
         logging.warning("%s: edited since it was predicted; kept as it is", path)
-    settings = predictor.spec.plan.domains[domain]
-
-    def read(scan: Scan) -> PreparedScan:
-        return prepare_scan(case_files.read_image(scan.paths, settings), settings)
-
-    with parallel.map_ahead(read, pending, num_workers=num_workers) as prepared:
-        for scan, content in progress(
-            prepared, "predicting", total=len(pending), unit="case"
-        ):
-            write_label_map(predictor, domain, content, outputs[scan])
+    # Neither refers to the predictor: another process may read.
+    read = functools.partial(_read_scan, predictor.spec.plan.domains[index])
+    bar = progress(desc="predicting", total=len(pending), unit="case")
+    with (
+        bar,
+        parallel.map_ahead(
+            read, pending, num_workers=num_workers, executor=executor
+        ) as prepared,
+    ):
+        for scan, content in prepared:
+            write_label_map(predictor, index, content, outputs[scan])
             # Freed before the next one is waited for.
             del content
+            bar.update()
     return Report(len(existing), len(edited))
 
 
+def _read_scan(domain: Domain, scan: Scan) -> PreparedScan:
+    return prepare_scan(case_files.read_image(scan.paths, domain), domain)
+
+
 def write_label_map(
-    predictor: Predictor, domain: int, scan: PreparedScan, outputs: Outputs
+    predictor: Predictor, index: int, scan: PreparedScan, outputs: Outputs
 ) -> np.ndarray:
     """Predicts a scan and writes its label map, and its probabilities if wanted.
 
     Args:
       predictor: the model.
-      domain: index of the domain.
+      index: index of the domain.
       scan: the scan.
       outputs: its files; the last is the label map, one before it the probabilities.
 
@@ -111,14 +122,14 @@ def write_label_map(
     """
     *probability_paths, labels_path = outputs.paths
     prediction = predictor.predict_prepared(
-        scan, domain, with_probabilities=bool(probability_paths)
+        scan, index, with_probabilities=bool(probability_paths)
     )
     outputs.begin()
     if prediction.probabilities is not None:
         (path,) = probability_paths
         nifti.save_probabilities(path, prediction.probabilities, scan.raw.grid)
     labels = case_files.raw_labels(
-        prediction.classes, predictor.spec.plan.domains[domain]
+        prediction.classes, predictor.spec.plan.domains[index]
     )
     nifti.save_labels(labels_path, labels, scan.raw.grid)
     outputs.finish()

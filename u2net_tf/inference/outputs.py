@@ -17,7 +17,7 @@ from u2net_tf.file_format import FileFormat
 
 
 @schema.model
-class Record:
+class PredictionRecord:
     """What is recorded of the files of one scan.
 
     Attributes:
@@ -36,7 +36,7 @@ class Record:
 RECORD = FileFormat(
     name="a record of a prediction",
     made_by="python -m u2net_tf.predict",
-    kind=Record,
+    kind=PredictionRecord,
     oldest=0,
     upgrades=(migrations.unversioned,),
 )
@@ -111,12 +111,12 @@ class Outputs:
             signatures = {
                 path.name: files.file_signatures([path])[0] for path in self.paths
             }
-            self._write(Record(key, signatures))
+            self._write(PredictionRecord(key, signatures))
 
     def begin(self) -> None:
         """Records that the files are incomplete, before the first is written."""
         names = tuple(path.name for path in self.paths)
-        self._write(Record(None, self._read().signatures, names))
+        self._write(PredictionRecord(None, self._read().signatures, names))
 
     def finish(self) -> None:
         """Records the files as complete; removes others of an earlier prediction."""
@@ -126,11 +126,11 @@ class Outputs:
             if name not in names and files.file_signatures([path]) == [signature]:
                 path.unlink()
         signatures = dict(zip(names, files.file_signatures(self.paths), strict=True))
-        self._write(Record(self._key, signatures))
+        self._write(PredictionRecord(self._key, signatures))
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: PredictionRecord) -> None:
         work_log.write_record(self._record_path, RECORD, record)
 
-    def _read(self) -> Record:
+    def _read(self) -> PredictionRecord:
         """Empty if there is none that can be read: then no file was written here."""
-        return work_log.read_record(self._record_path, RECORD) or Record()
+        return work_log.read_record(self._record_path, RECORD) or PredictionRecord()

@@ -201,25 +201,25 @@ class Predictor:
         )
 
     def predict_prepared(
-        self, scan: PreparedScan, domain: int, *, with_probabilities: bool = False
+        self, scan: PreparedScan, index: int, *, with_probabilities: bool = False
     ) -> Prediction:
         """As `predict`, of a scan that was preprocessed before.
 
         Args:
           scan: as `prepare_scan` returns it. Its image is taken.
-          domain: index of the domain.
+          index: index of the domain.
           with_probabilities: whether to keep them.
         """
-        plan = self.spec.plan.domains[domain]
+        domain = self.spec.plan.domains[index]
         # Not held any longer while label map and probabilities are restored.
         classes, probabilities = self._predict_volume(
             scan.take_image(),
-            domain,
+            index,
             is_empty=_emptiness(scan.raw, scan.crop) if self.skip_empty else None,
             with_probabilities=with_probabilities,
         )
         classes = clean_labels(
-            classes, [label.keep_components for label in plan.labels]
+            classes, [label.keep_components for label in domain.labels]
         )
         return Prediction(
             classes=restore_labels(classes, scan.crop),
@@ -231,14 +231,14 @@ class Predictor:
         )
 
     def _predict_volume(
-        self, image: np.ndarray, domain: int, **options: Any
+        self, image: np.ndarray, index: int, **options: Any
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        plan = self.spec.plan.domains[domain]
+        domain = self.spec.plan.domains[index]
         return predict_volume(
             image,
-            lambda windows: self.backend.predict_windows(windows, domain),
-            patch_size=plan.patch_size,
-            num_classes=plan.num_classes,
+            lambda windows: self.backend.predict_windows(windows, index),
+            patch_size=domain.patch_size,
+            num_classes=domain.num_classes,
             overlap=self.overlap,
             batch_size=self.batch_size,
             progress=self._progress,

@@ -2,7 +2,7 @@
 
 Variables are copied: the shared ones once, a domain's own for each domain that is
 kept. Nothing is computed, so variables and logits stay bit-identical: `checksums` shows
-it.
+it. `compose_models` works on folders, the other functions in memory.
 """
 
 from __future__ import annotations
@@ -14,13 +14,31 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from u2net_tf.config.inference import ComposeConfig
 from u2net_tf.errors import InputError
+from u2net_tf.models import checksums
 from u2net_tf.models.build import build_network
+from u2net_tf.models.loading import load_network, require_no_model, save_model
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.plan.domains import Domain
 
 RANDOM, MEAN = "random", "mean"
+
+
+@dataclasses.dataclass(frozen=True)
+class ComposedModel:
+    """What `compose_models` wrote.
+
+    Attributes:
+      domains: their names, in order.
+      checkpoint: path of the checkpoint.
+      checksums: a table that shows that every domain is as it was.
+    """
+
+    domains: tuple[str, ...]
+    checkpoint: str
+    checksums: str
 
 
 class _Source(NamedTuple):
@@ -100,6 +118,32 @@ def _sources(spec: ModelSpec, init: str) -> list[int]:
             received=init,
         )
     return [spec.plan.index(init)]
+
+
+def compose_models(config: ComposeConfig) -> ComposedModel:
+    """Writes one model of the domains of several; see `compose`.
+
+    Args:
+      config: the settings. Of each model the newest intact checkpoint is read.
+
+    Raises:
+      InputError: if the new folder holds a model, one of the others has none, or they
+        cannot be composed.
+      StoppedError: if a domain is not as it was.
+      OSError: if the model cannot be written.
+    """
+    require_no_model(config.model_dir)
+    models = {folder: load_network(folder)[:2] for folder in config.models}
+    spec, network = compose(models, config.remove)
+    before: dict[str, str] = {}
+    for source in models.values():
+        before = checksums.of_domains(*source) | before
+    kept = {name: before[name] for name in spec.plan.names}
+    # Checked before anything is written, and again in what was written.
+    checksums.compare(kept, checksums.of_domains(spec, network))
+    path = save_model(config.model_dir, spec, network)
+    after = checksums.of_domains(*load_network(config.model_dir)[:2])
+    return ComposedModel(spec.plan.names, path, checksums.compare(kept, after))
 
 
 def compose(

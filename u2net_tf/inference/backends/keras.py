@@ -7,7 +7,6 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,24 +16,24 @@ from u2net_tf.errors import InputError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.loading import load_network, models_by_domain
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.networks.ops.resizing import resize_image
 from u2net_tf.progress import Progress, silent
 
 
 class KerasBackend:
-    """A `Backend` that runs a `U2Net`.
+    """A `Backend` that runs a `DomainModel`.
 
     Args:
-      network: a `U2Net` with its weights.
+      network: with its weights.
       spec: what it is.
       fingerprint: of its weights and precision; "" if predictions are not recorded.
       checkpoint: path of the weights; "" if they come from elsewhere.
     """
 
-    # Any: Keras' models come without types.
     def __init__(
         self,
-        network: Any,
+        network: DomainModel,
         spec: ModelSpec,
         *,
         fingerprint: str = "",
@@ -77,19 +76,19 @@ class KerasBackend:
         # On a CPU this is the tensor's own memory; `numpy` would copy it.
         return np.asarray(self._traced(domain)(windows))
 
-    def _trace(self, domain: int) -> Callable[[np.ndarray], tf.Tensor]:
+    def _trace(self, index: int) -> Callable[[np.ndarray], tf.Tensor]:
         """Windows of the domain's patch size -> their probabilities."""
-        plan = self.spec.plan.domains[domain]
-        size = self.spec.network_patch_size(domain)
-        signature = tf.TensorSpec([None, *plan.patch_size, plan.num_modalities])
+        domain = self.spec.plan.domains[index]
+        size = self.spec.network_patch_size(index)
+        signature = tf.TensorSpec([None, *domain.patch_size, domain.num_modalities])
 
         @tf.function(input_signature=[signature])
         def predict_windows(windows: tf.Tensor) -> tf.Tensor:
             patches = resize_image(windows, size, method=self.spec.resize_method)
-            logits = self.network(patches, domain=domain, training=False)
+            logits = self.network(patches, domain=index, training=False)
             probabilities = tf.nn.softmax(logits)
             # Linear whatever the image's method: cubic leaves the range 0 to 1.
-            return resize_image(probabilities, plan.patch_size, method="linear")
+            return resize_image(probabilities, domain.patch_size, method="linear")
 
         return predict_windows
 
