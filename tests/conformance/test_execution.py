@@ -140,4 +140,4 @@ def test_mixed_precision(name, domain, implementation):
         else:
             # Norms in a row amplify rounding, by a factor that depends on the weights,
             # and a LeakyReLU whose input changes its sign has another gradient.
-            assert np.median(errors) < 0.1
+            assert np.median(errors) < 32 * unit
