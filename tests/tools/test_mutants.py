@@ -110,7 +110,13 @@ def test_mutants_are_of_lines_that_tests_run(folder):
     ("line", "after", "expected"),
     [
         (11, "    return None", "tests/test_share.py"),
-        (10, "    factor = 101 if percent else 1", "survived"),
+        pytest.param(
+            10,
+            "    factor = 101 if percent else 1",
+            "survived",
+            # It starts all tests in two workers.
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_outcome(folder, line, after, expected):
