@@ -334,6 +334,10 @@ def test_commands_are_imported_into_one_process():
 
 
 class TestConfig:
+    def test_a_model_is_composed_once(self):
+        with pytest.raises(ValueError, match="expected each once. Received: a,b,a"):
+            ComposeConfig(models=("a", "b", "a"), model_dir="c")
+
     def test_a_setting_that_is_none_is_an_error(self):
         with pytest.raises(ValueError, match="did you mean learning_rate?"):
             TrainConfig.from_flat({"data_dir": "", "model_dir": "", "lerning_rate": 1})

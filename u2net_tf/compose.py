@@ -14,10 +14,6 @@ from u2net_tf.wording import quantity
 
 def main(config: ComposeConfig) -> None:
     """Writes the new model."""
-    if len(set(config.models)) < len(config.models):
-        raise command.InputError(
-            "`models`", expected="each once", received=",".join(config.models)
-        )
     machine.import_tensorflow()
     from u2net_tf.models.composition import compose_models
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pydantic
 from pydantic import Field
+from typing_extensions import Self
 
 from u2net_tf.config.base import Config
 from u2net_tf.config.compute import Precision
+from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
 
 
@@ -98,3 +101,11 @@ class ComposeConfig(Config):
     )
     remove: tuple[str, ...] = Field((), description="Domains to leave out.")
     model_dir: str = Field(description="Folder for the new model.")
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.models)) < len(self.models):
+            raise InputError(
+                "`models`", expected="each once", received=",".join(self.models)
+            )
+        return self
