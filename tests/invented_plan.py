@@ -1,4 +1,4 @@
-"""A plan of two domains in which no setting has its default, for tests of plans."""
+"""Domains for tests of plans and shards; in `PLAN` no setting has its default."""
 
 import dataclasses
 
@@ -33,3 +33,17 @@ KNEE = Domain(
 )
 HIP = dataclasses.replace(KNEE, name="Hüfte", validation=(), mirror_axes=())
 PLAN = Plan(domains=(KNEE, HIP), seed=7)
+ORGAN = Domain(
+    name="Task90_Organ",
+    raw_dir="raw/Task90_Organ",
+    modalities=("T2", "ADC"),
+    labels=(Label("background", (0,)), Label("organ", (1, 2))),
+    spacing_mm=(3.0, 1.0, 1.0),
+    median_shape=(16, 32, 32),
+    patch_size=(8, 16, 16),
+    pools=(2, 3, 3),
+    batch_size=4,
+    train=("a", "b"),
+    validation=("c",),
+    test=("d",),
+)

@@ -1,24 +1,10 @@
 import dataclasses
 
 import pytest
+from invented_plan import ORGAN as DOMAIN
 
-from u2net_tf.plan.domains import Domain, Label, Preprocessing
+from u2net_tf.plan.domains import Label, Preprocessing
 from u2net_tf.plan.plan_hash import plan_hash
-
-DOMAIN = Domain(
-    name="Task90_Organ",
-    raw_dir="raw/Task90_Organ",
-    modalities=("T2", "ADC"),
-    labels=(Label("background", (0,)), Label("organ", (1, 2))),
-    spacing_mm=(3.0, 1.0, 1.0),
-    median_shape=(16, 32, 32),
-    patch_size=(8, 16, 16),
-    pools=(2, 3, 3),
-    batch_size=4,
-    train=("a", "b"),
-    validation=("c",),
-    test=("d",),
-)
 
 
 @pytest.mark.parametrize(
