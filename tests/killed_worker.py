@@ -4,5 +4,5 @@ import os
 
 
 def end_process(*arguments):
-    """Ends this process without a word, whatever it is asked to do."""
+    """Ends this process silently, whatever its argument."""
     os._exit(1)

@@ -25,7 +25,7 @@ class Keyed(Protocol):
 
     @property
     def key(self) -> str | None:
-        """What `work_key` returned; None while the work is going on."""
+        """What `work_key` returned; None while the work is in progress."""
         ...
 
 

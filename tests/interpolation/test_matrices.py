@@ -89,7 +89,7 @@ def test_linear_matrices_readable_by_eye():
 
 
 def test_cubic_matrix_readable_by_eye():
-    # Half way between two voxels: -1/16, 9/16, 9/16, -1/16; the border goes on.
+    # Halfway between two voxels: -1/16, 9/16, 9/16, -1/16; the border is repeated.
     np.testing.assert_allclose(
         interpolation_matrix(2, 4, "cubic") * 16,
         [[8, 9, -1, 0], [0, -1, 9, 8]],

@@ -1,4 +1,4 @@
-"""Mutants: which there are, which are drawn, which tests notice them."""
+"""Mutants of a source file, drawing some of them, and the tests that fail."""
 
 import json
 import subprocess

@@ -70,7 +70,7 @@ def contents_of(folder):
 def made_once():
     """Stands in for `training_dataset`: makes every batch once, not for every run.
 
-    A run that goes on passes over the batches before, as `test_pipeline.py` has the
+    A run that resumes passes over the batches before, as `test_pipeline.py` has the
     pipeline itself do.
     """
     made = {}

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps
 
 
 def everything(run):
-    """All values that a run goes on from."""
+    """All values that a run resumes from."""
     trainer = run._trainer
     variables = list(trainer.network.variables)
     for optimizer in trainer.optimizers:
@@ -329,7 +329,7 @@ class TestResume:
 
     @pytest.mark.usefixtures("traced_steps")
     def test_ends_with_the_same_bits(self, train, tmp_path, read_rows, monkeypatch):
-        """With traced steps, and the pipeline that a run that goes on makes."""
+        """With traced steps, and the pipeline that a resumed run makes."""
         monkeypatch.setattr(batches, "training_dataset", training_dataset)
         folder = tmp_path / "parts"
         for epochs in (1, 4):

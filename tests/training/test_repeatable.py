@@ -17,7 +17,7 @@ FEW = ("rotation_probability", "noise_probability")
 
 @pytest.fixture(scope="module")
 def digest(train, tmp_path_factory):
-    """Trains 20 steps; the checksum of all that a run goes on from.
+    """Trains 20 steps; returns a checksum of all that a run resumes from.
 
     Of the toy network: `test_adaptation.py` and `test_killed.py` have it that the real
     one repeats itself.

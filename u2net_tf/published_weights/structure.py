@@ -138,7 +138,7 @@ def contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
 
 
 def _domain_contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
-    """In what the domains differ, of which there are as many in both."""
+    """Contradictions in single domains; both have the same number of domains."""
     found = []
     for index, domain in enumerate(spec.plan.domains):
         for name, nouns, got, wanted in (
