@@ -669,8 +669,11 @@ def test_killed_run_leaves_no_workers_and_goes_on(slow, monkeypatch):
     assert not list(slow.data_dir.rglob(".p*"))
 
 
-@pytest.mark.slow  # On a busy machine the run may be over before the signal comes.
+@pytest.mark.slow
 def test_ctrl_c_ends_at_once_in_one_line(slow):
+    # Nobody ever writes into it, so that the run is not over before the signal comes.
+    slow.image("case_23").unlink()
+    os.mkfifo(slow.image("case_23"))
     process = start_and_wait_for_parts(slow, 1, num_workers=1)
     os.killpg(process.pid, signal.SIGINT)
     _, message = process.communicate(timeout=20)

@@ -106,26 +106,54 @@ def test_mutants_are_of_lines_that_tests_run(folder):
         trying.draw_mutants(folder, LINES, count=4, seed=1)
 
 
-@pytest.mark.parametrize(
-    ("line", "after", "expected"),
-    [
-        (11, "    return None", "tests/test_share.py"),
-        pytest.param(
-            10,
-            "    factor = 101 if percent else 1",
-            "survived",
-            # It starts all tests in two workers.
-            marks=pytest.mark.slow,
-        ),
-    ],
+NOTICED = changes.Mutant("u2net_tf/share.py", 11, "", "    return None")
+UNNOTICED = changes.Mutant(
+    "u2net_tf/share.py", 10, "", "    factor = 101 if percent else 1"
 )
-def test_outcome(folder, line, after, expected):
+
+
+def test_first_failure_is_on_record(folder):
     path = folder / "u2net_tf" / "share.py"
     before = path.read_text()
-    mutant = changes.Mutant("u2net_tf/share.py", line, "", after)
-    found = trying.outcome(trying.Workplace(folder), mutant, LINES, {})
-    assert found == expected
+    record = trying.Record(folder / "record.json")
+    place = trying.Workplace(folder)
+    trying.try_mutants([place], [NOTICED, UNNOTICED], LINES, record=record)
     assert path.read_text() == before
+    assert record.outcomes == {
+        str(NOTICED): "tests/test_share.py::test",
+        str(UNNOTICED): "survived",
+    }
+    assert [record.survived(mutant) for mutant in (NOTICED, UNNOTICED)] == [False, True]
+    # A second time, what is on record is not tried.
+    again = trying.Record(record.path)
+    trying.try_mutants(
+        [trying.Workplace(folder / "gone")], [NOTICED, UNNOTICED], LINES, record=again
+    )
+    assert again.outcomes == record.outcomes
+
+
+@pytest.mark.slow  # It starts all tests in two workers.
+def test_survivors_are_tried_by_all_tests(folder):
+    (folder / "tests" / "test_other.py").write_text(
+        "import pathlib\n"
+        "def test():\n"
+        "    assert 'return None' in pathlib.Path('u2net_tf/share.py').read_text()\n"
+        "    assert '101' not in pathlib.Path('u2net_tf/share.py').read_text()\n"
+    )
+    survivor = changes.Mutant("u2net_tf/share.py", 8, "", "    if total < 0:")
+    record = trying.Record(folder / "record.json")
+    place = trying.Workplace(folder)
+    trying.try_mutants([place], [UNNOTICED, survivor], LINES, record=record)
+    both = [UNNOTICED, survivor]
+    trying.try_all_tests(place, both, record=record, num_workers=2)
+    assert record.outcomes == {
+        str(UNNOTICED): "tests/test_other.py::test",
+        str(survivor): "survived all tests",
+    }
+    assert record.survived(survivor)
+    (folder / "tests" / "test_other.py").write_text("1 / 0")
+    trying.try_all_tests(place, [survivor], record=record, num_workers=2)
+    assert record.survived(survivor)
 
 
 def test_the_copy_is_of_the_last_commit(tmp_path, monkeypatch):
@@ -133,7 +161,9 @@ def test_the_copy_is_of_the_last_commit(tmp_path, monkeypatch):
     root.mkdir()
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(root)]
     subprocess.run([*git, "init", "-q"], check=True)
-    (root / "seconds.json").write_text(json.dumps({}))
+    (root / "tests").mkdir()
+    seconds = json.dumps({"tests/test_quick.py": 1.5, "tests/test_long.py": 20})
+    (root / "tests" / "seconds.json").write_text(seconds)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-qm", "First"], check=True)
     (root / "later.txt").write_text("not committed")
@@ -141,6 +171,9 @@ def test_the_copy_is_of_the_last_commit(tmp_path, monkeypatch):
     place = trying.Workplace(tmp_path / "work" / "code")
     place.make()
     place.make()
-    assert [p.name for p in place.folder.iterdir() if p.name != ".git"] == [
-        "seconds.json"
-    ]
+    assert sorted(p.name for p in place.folder.iterdir()) == [".git", "tests"]
+    # The quickest file comes first.
+    assert json.loads((place.folder / "tests" / "seconds.json").read_text()) == {
+        "tests/test_quick.py": -1.5,
+        "tests/test_long.py": -20,
+    }

@@ -1,15 +1,18 @@
-"""Makes mutants in a copy of the code and runs the tests of their lines."""
+"""Makes mutants in copies of the code and runs the tests of their lines."""
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
+import queue
 import random
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import coverage
 
@@ -20,8 +23,10 @@ from u2net_tf.progress import Progress, silent
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("u2net_tf", "data_prep")
-# A mutant may loop for ever.
-LIMIT_SECONDS = 900
+# The tests that run its line, or all.
+SURVIVED = ("survived", "survived all tests")
+# A mutant may loop for ever; pytest ends a single test much earlier.
+LIMIT_SECONDS = 2400
 
 
 class Workplace:
@@ -51,9 +56,28 @@ class Workplace:
         shared, beside = ROOT.parent / "shared", self.folder.parent / "shared"
         if shared.is_dir() and not beside.exists():
             beside.symlink_to(shared.resolve())
+        # The files that take longest come first, to end together. Here they are to
+        # come last, for the first failure ends all.
+        seconds = self.folder / "tests" / "seconds.json"
+        recorded = json.loads(seconds.read_text(encoding="utf-8"))
+        negated = {name: -value for name, value in recorded.items()}
+        files.write_text(seconds, json.dumps(negated))
 
-    def passes(self, tests: Sequence[str], *options: str) -> bool:
-        """Whether tests pass; what takes too long, does not.
+    @contextlib.contextmanager
+    def mutated(self, mutant: Mutant) -> Iterator[None]:
+        """The copy has a mutant for a while."""
+        path = self.folder / mutant.path
+        source = path.read_text(encoding="utf-8")
+        changed = source.splitlines()
+        changed[mutant.line - 1] = mutant.after
+        try:
+            path.write_text("\n".join([*changed, ""]), encoding="utf-8")
+            yield
+        finally:
+            path.write_text(source, encoding="utf-8")
+
+    def first_failure(self, tests: Sequence[str], *options: str) -> str | None:
+        """Runs tests until one fails; says which, or None.
 
         Args:
           tests: test files; all if empty.
@@ -64,14 +88,19 @@ class Workplace:
             done = subprocess.run(
                 [*run, *options, *tests],
                 cwd=self.folder,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
                 timeout=LIMIT_SECONDS,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0
+            return f"not done in {LIMIT_SECONDS} s"
+        if done.returncode == 0:
+            return None
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+        return failed[1] if failed else done.stdout[-200:]
 
 
 def lines_of_tests(
@@ -173,35 +202,96 @@ def draw_mutants(
     return [generator.choice(by_line[place]) for place in chosen]
 
 
-def outcome(
-    place: Workplace,
-    mutant: Mutant,
-    lines: dict[str, dict[str, list[int]]],
-    seconds: dict[str, float],
-) -> str:
-    """Says which test file notices a mutant, or "survived".
+class Record:
+    """Which test noticed each mutant; a JSON file.
 
     Args:
-      place: where the mutant is made, and unmade afterwards.
-      mutant: the mutant.
-      lines: as `lines_of_tests` returns them.
-      seconds: test file -> how long it takes.
+      path: the file, which is read if it is there.
+
+    Attributes:
+      outcomes: mutant, as text -> the first test that failed, or one of `SURVIVED`.
     """
-    path = place.folder / mutant.path
-    source = path.read_text(encoding="utf-8")
-    changed = source.splitlines()
-    changed[mutant.line - 1] = mutant.after
-    tests = [
-        test
-        for test, found in lines.items()
-        if mutant.line in found.get(mutant.path, ())
-    ]
-    try:
-        path.write_text("\n".join([*changed, ""]), encoding="utf-8")
-        for test in sorted(tests, key=lambda name: seconds.get(name, 0.0)):
-            if not place.passes([test], "-n0"):
-                return test
-        everything = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
-        return "survived" if place.passes([], *everything) else "all tests together"
-    finally:
-        path.write_text(source, encoding="utf-8")
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self.outcomes: dict[str, str] = {}
+        if path.is_file():
+            self.outcomes = json.loads(path.read_text(encoding="utf-8"))
+
+    def write(self, mutant: Mutant, outcome: str) -> None:
+        """Adds a mutant's outcome."""
+        self.outcomes[str(mutant)] = outcome
+        content = json.dumps(self.outcomes, indent=1, ensure_ascii=False)
+        files.write_text(self.path, content + "\n")
+
+    def survived(self, mutant: Mutant) -> bool:
+        """Whether no test noticed a mutant."""
+        return self.outcomes.get(str(mutant)) in SURVIVED
+
+
+def try_mutants(
+    places: Sequence[Workplace],
+    mutants: Sequence[Mutant],
+    lines: dict[str, dict[str, list[int]]],
+    *,
+    record: Record,
+    progress: Progress = silent,
+) -> None:
+    """Runs, for each mutant, the test files that run its line, until one fails.
+
+    Args:
+      places: copies of the code, in each of which one mutant is tried at a time.
+      mutants: the mutants; those on record are passed over.
+      lines: as `lines_of_tests` returns them.
+      record: where the outcomes are written, each as soon as it is known.
+      progress: shows how many mutants are done.
+    """
+    idle = queue.SimpleQueue[Workplace]()
+    for place in places:
+        idle.put(place)
+
+    def outcome(mutant: Mutant) -> tuple[Mutant, str]:
+        tests = [
+            test
+            for test, found in lines.items()
+            if mutant.line in found.get(mutant.path, ())
+        ]
+        place = idle.get()
+        try:
+            with place.mutated(mutant):
+                return mutant, place.first_failure(tests, "-n0") or SURVIVED[0]
+        finally:
+            idle.put(place)
+
+    left = [mutant for mutant in mutants if str(mutant) not in record.outcomes]
+    with concurrent.futures.ThreadPoolExecutor(len(places)) as pool:
+        done = concurrent.futures.as_completed(
+            [pool.submit(outcome, mutant) for mutant in left]
+        )
+        for future in progress(done, "mutants", total=len(left), unit="mutant"):
+            record.write(*future.result())
+
+
+def try_all_tests(
+    place: Workplace,
+    mutants: Sequence[Mutant],
+    *,
+    record: Record,
+    num_workers: int,
+    progress: Progress = silent,
+) -> None:
+    """Runs all tests on each mutant, as `make test` does, until one fails.
+
+    Args:
+      place: the copy in which the mutants are tried.
+      mutants: mutants that survived the tests that run their lines; what has survived
+        all tests is passed over.
+      record: where the outcomes are written.
+      num_workers: processes of pytest.
+      progress: shows how many mutants are done.
+    """
+    options = (f"-n{num_workers}", "--dist=loadfile", "--no-loadscope-reorder")
+    left = [m for m in mutants if record.outcomes[str(m)] != SURVIVED[1]]
+    for mutant in progress(left, "all tests", total=len(left), unit="mutant"):
+        with place.mutated(mutant):
+            record.write(mutant, place.first_failure([], *options) or SURVIVED[1])
