@@ -5,6 +5,8 @@ form a window and are interleaved: round r holds the r-th patch of each of them,
 order of its own. So patches of one read lie about W apart; where an epoch ends within a
 window, a case may be in it twice. All of it is a function of (seed, domain, number),
 and a run that is resumed parses no record again but those of the window that it is in.
+
+Kept from AutoGraph, as `pipeline` is.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ class Interleaving:
         width = self.num_interleaved_volumes
         return self._window_numbers(record_read // width)[record_read % width]
 
+    @tf.autograph.experimental.do_not_convert
     def numbered(self, record_read: tf.Tensor, fields: Fields) -> tf.data.Dataset:
         """(number, fields) of each patch of one read of a record."""
         numbers = tf.data.Dataset.from_tensor_slices(self.patch_numbers(record_read))
@@ -70,6 +73,7 @@ class Interleaving:
         windows = windows.prefetch(1).enumerate(first_record_read // width)
         return windows.flat_map(self._patches_of_window)
 
+    @tf.autograph.experimental.do_not_convert
     def _patches_of_window(self, number: tf.Tensor, window: Fields) -> tf.data.Dataset:
         order = tf.argsort(tf.reshape(self._window_numbers(number), [-1]))
         return tf.data.Dataset.from_tensor_slices(order).map(

@@ -3,6 +3,9 @@
 Batch n comes from domain n mod T. Everything random is a function of (seed, domain,
 number of the patch), so the batches from step n on are the same whether or not a run
 was interrupted before.
+
+No function here has control flow that depends on a tensor. They are kept from AutoGraph,
+which would analyse the source of all that they call, for longer than tracing takes.
 """
 
 from __future__ import annotations
@@ -130,6 +133,7 @@ def _make_epoch_reader(
     paths = reading.shard_paths(settings.data_dir, manifest, domain.train)
     key = _key(domain, settings)
 
+    @tf.autograph.experimental.do_not_convert
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         # `shuffle` mixes in the seed of the graph, here of this function's own. Left to
         # itself that is the global seed, and the order would depend on it.
@@ -152,6 +156,7 @@ def _make_parser(
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, Fields]]:
     """Makes the function from a read and its serialized record to the parsed one."""
 
+    @tf.autograph.experimental.do_not_convert
     def parse_record(
         record_read: tf.Tensor, serialized: tf.Tensor
     ) -> tuple[tf.Tensor, Fields]:
@@ -177,6 +182,7 @@ def _make_cropper(
         augmentation=settings.augmentation,
     )
 
+    @tf.autograph.experimental.do_not_convert
     def crop(number: tf.Tensor, fields: Fields) -> Fields:
         seed = tf.stack([tf.constant(key, tf.int64), number])
         origin_seed, mirroring_seed = tf.unstack(tf.random.split(seed, 2))
@@ -224,7 +230,9 @@ def training_dataset(
         )
         for index, (domain, manifest) in enumerate(zip(domains, manifests, strict=True))
     ]
-    turns = tf.data.Dataset.range(first_step, tf.int64.max).map(lambda n: n % total)
+    turns = tf.data.Dataset.range(first_step, tf.int64.max).map(
+        tf.autograph.experimental.do_not_convert(lambda n: n % total)
+    )
     joint = tf.data.Dataset.choose_from_datasets(
         datasets, turns, stop_on_empty_dataset=True
     )

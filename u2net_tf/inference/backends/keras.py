@@ -82,7 +82,7 @@ class KerasBackend:
         size = self.spec.network_patch_size(index)
         signature = tf.TensorSpec([None, *domain.patch_size, domain.num_modalities])
 
-        @tf.function(input_signature=[signature])
+        @tf.function(input_signature=[signature], autograph=False)
         def predict_windows(windows: tf.Tensor) -> tf.Tensor:
             patches = resize_image(windows, size, method=self.spec.resize_method)
             logits = self.network(patches, domain=index, training=False)
