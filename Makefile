@@ -17,6 +17,10 @@ DEMO   ?= $(if $(RAW),demo_own,demo)
 # Versions that are not installed are reported and skipped.
 PYTHONS ?= 3.10 3.11 3.12 3.13
 
+# Where it is set, as in many container images, each of the many processes that tests
+# start would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.installed-bench

@@ -205,12 +205,13 @@ class TinyData:
 def tiny_data(tmp_path_factory) -> TinyData:
     """Scans of `toy.PLAN` and their shards; to be left as they are."""
     import toy
+    from in_process import InProcess
 
     from data_prep.config import ConversionConfig
     from data_prep.convert import convert_domains
 
     folder = tmp_path_factory.mktemp("tiny")
     plan = toy.write_scans(folder / "raw")
-    settings = ConversionConfig(data_dir=str(folder / "data"), num_workers=1)
-    convert_domains.convert(plan, settings)
+    settings = ConversionConfig(data_dir=str(folder / "data"))
+    convert_domains.convert(plan, settings, executor=InProcess())
     return TinyData(folder / "raw", folder / "data", plan)

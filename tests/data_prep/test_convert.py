@@ -1,4 +1,3 @@
-import concurrent.futures
 import contextlib
 import dataclasses
 import gzip
@@ -18,6 +17,7 @@ import pytest
 import tensorflow as tf
 from command_server import arguments_of, checked
 from command_session import tensorflow_server
+from in_process import InProcess
 from killed_worker import end_process
 from recorded_progress import RecordedProgress
 
@@ -154,15 +154,6 @@ class One:
 
     def label(self, case):
         return self.raw / "labelsTr" / f"{case}.nii.gz"
-
-
-class InProcess(concurrent.futures.Executor):
-    """Stands in for the pool of workers, whose start takes longer than these cases."""
-
-    def submit(self, function, *arguments):
-        future = concurrent.futures.Future()
-        future.set_result(function(*arguments))
-        return future
 
 
 def convert(

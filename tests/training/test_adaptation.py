@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy
+from in_process import InProcess
 from recorded_progress import RecordedProgress
 
 from data_prep.config import ConversionConfig
@@ -33,7 +34,8 @@ def data_dir(tiny_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("three")
     three = dataclasses.replace(tiny_data.plan.domains[1], name=THREE)
     plan = Plan((*tiny_data.plan.domains, three))
-    convert_domains.convert(plan, ConversionConfig(data_dir=str(folder), num_workers=1))
+    settings = ConversionConfig(data_dir=str(folder))
+    convert_domains.convert(plan, settings, executor=InProcess())
     return folder
 
 

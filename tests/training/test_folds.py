@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import toy
+from in_process import InProcess
 
 from data_prep.config import ConversionConfig
 from data_prep.convert import convert_domains
@@ -29,8 +30,8 @@ def folds_dir(tiny_data, tmp_path_factory):
         tiny_data.plan.domains[0], train=(), validation=(), folds=FOLDS
     )
     folder = tmp_path_factory.mktemp("folds")
-    settings = ConversionConfig(data_dir=str(folder), num_workers=1)
-    convert_domains.convert(Plan((domain,)), settings)
+    settings = ConversionConfig(data_dir=str(folder))
+    convert_domains.convert(Plan((domain,)), settings, executor=InProcess())
     return folder
 
 
@@ -135,10 +136,8 @@ def test_a_run_that_resumes_on_other_shards_says_so(train, tiny_data, tmp_path, 
     train(tmp_path / "model", steps_per_epoch=1)
     train(tmp_path / "model", steps_per_epoch=1, max_epochs=2)
     assert "shards are not those" not in caplog.text
-    settings = ConversionConfig(
-        data_dir=str(tmp_path / "data"), num_workers=1, image_dtype="float32"
-    )
-    convert_domains.convert(tiny_data.plan, settings)
+    settings = ConversionConfig(data_dir=str(tmp_path / "data"), image_dtype="float32")
+    convert_domains.convert(tiny_data.plan, settings, executor=InProcess())
     train(
         tmp_path / "model",
         data_dir=tmp_path / "data",
