@@ -16,7 +16,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import nifti
 from u2net_tf.volumes.dicom import is_dicom_folder, load_dicom
-from u2net_tf.volumes.grid import Volume, check_same_grid
+from u2net_tf.volumes.grid import Volume, check_same_grid, turned_onto
 from u2net_tf.wording import quantity
 
 # Kinds of fault of a label map.
@@ -163,10 +163,10 @@ def read_labels(path: str | os.PathLike, image: Volume, domain: Domain) -> np.nd
             expected=f"at most 256 classes in {domain.name}",
             received=domain.num_classes,
         )
-    check_same_grid(image.grid, labels.grid)
-    classes = np.zeros(labels.data.shape, np.uint8)
+    turned = turned_onto(labels, image.grid)
+    classes = np.zeros(turned.shape, np.uint8)
     # Plane by plane: `isin` takes many times the memory of what it looks at.
-    for target, plane in zip(classes, labels.data, strict=True):
+    for target, plane in zip(classes, turned, strict=True):
         for index, label in enumerate(domain.labels):
             target[np.isin(plane, label.values)] = index
     if domain.preprocessing.unknown_labels == "fail":
