@@ -10,7 +10,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.wording import first_few, quantity
 
 # How far from a whole number a value may be to be rounded, where that is asked for.
-_ROUNDING_TOLERANCE = 0.01
+_ROUNDING_TOLERANCE = 0.1
 # Whole numbers that float64 still tells from their neighbours.
 _MAX_IN_FLOAT64 = 2**53
 
