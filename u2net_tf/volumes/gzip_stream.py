@@ -80,7 +80,8 @@ class GzipStream:
 
     def _begin_next_member(self) -> bool:
         rest = self._inflate.unused_data
-        rest += self._file.read(_READ_BYTES)
+        while len(rest) < len(MAGIC) and (more := self._file.read(_READ_BYTES)):
+            rest += more
         if not rest.startswith(MAGIC):
             size = os.fstat(self._file.fileno()).st_size
             self.surplus_bytes = len(rest) + size - self._file.tell()

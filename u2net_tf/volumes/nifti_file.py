@@ -23,6 +23,8 @@ from u2net_tf.volumes.memory import require_memory
 # By the number in the first four bytes of a header, which is its length.
 _CLASSES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
 _BYTE_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
+# What NIfTI-2 has in a header to show that no program took it for text.
+_LINE_ENDS = ((0, 0, 0, 0), (13, 10, 26, 10))
 # Bytes that an image is read to: float32, or int32 for a label map.
 _BYTES_PER_VOXEL = 4
 
@@ -179,6 +181,8 @@ def _read_header(
             expected="a NIfTI file with header and voxels in one",
             received="the header of a pair of files" if pair else f"magic {magic!r}",
         )
+    if "eol_check" in header.keys() and tuple(header["eol_check"]) not in _LINE_ENDS:
+        raise _unreadable(path, "a header in which line ends were converted")
     return header, image_class
 
 
@@ -187,10 +191,17 @@ def _checked_shape(
 ) -> tuple[int, ...]:
     try:
         dtype = header.get_data_dtype()
+    except (KeyError, spatialimages.HeaderDataError):
+        raise InputError(
+            path,
+            expected="one number per voxel",
+            received=f"data type {int(header['datatype'])}, which is none",
+        ) from None
+    try:
         stored = tuple(int(size) for size in header.get_data_shape())
     except spatialimages.HeaderDataError as error:
         raise _unreadable(path, error) from error
-    if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
+    if dtype.kind not in "iuf":
         raise InputError(
             path, expected="one number per voxel", received=f"data type {dtype}"
         )

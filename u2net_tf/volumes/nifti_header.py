@@ -30,6 +30,8 @@ _SMALL_QUATERNION_EXCESS = 1e-7
 _MIN_COSINE = 0.5
 # Axes that are this far from perpendicular, as a cosine (about 3 degrees), are noted.
 _MAX_SHEAR = 0.05
+# Voxel sizes of an affine beyond these, in any unit, are none.
+_VOXEL_SIZES = 1e-9, 1e9
 # Volume of a voxel over that of a box with its edges, below which it is flat.
 _MIN_FLATNESS = 1e-4
 
@@ -67,11 +69,13 @@ def settle(
     unit = int(header["xyzt_units"]) & _UNIT_BITS
     if unit not in _UNITS:
         notes.append(f"xyzt_units {unit} is no unit of length; taking mm")
-    _settle_form_codes(header, path, notes)
-    _settle_pixdim(header, path, notes)
-    _settle_quaternion(header, path, notes)
-    _check_affine(header.get_best_affine(), path, notes)
-    _compare_forms(header, notes)
+    # Numbers without sense overflow, and are found by what comes of them.
+    with np.errstate(all="ignore"):
+        _settle_form_codes(header, path, notes)
+        _settle_pixdim(header, path, notes)
+        _settle_quaternion(header, path, notes)
+        _check_affine(header.get_best_affine(), path, notes)
+        _compare_forms(header, notes)
     return header, notes
 
 
@@ -162,7 +166,10 @@ def _settle_quaternion(
 
 def _is_invertible(affine: np.ndarray) -> bool:
     sizes = affines.voxel_sizes(affine)
-    if not np.isfinite(affine).all() or not (np.isfinite(sizes) & (sizes > 0)).all():
+    smallest, largest = _VOXEL_SIZES
+    if not np.isfinite(affine).all() or not (
+        (sizes >= smallest).all() and (sizes <= largest).all()
+    ):
         return False
     flatness = abs(np.linalg.det(affine[:3, :3] / sizes))
     if not flatness > _MIN_FLATNESS:
@@ -173,7 +180,9 @@ def _is_invertible(affine: np.ndarray) -> bool:
 def _check_affine(affine: np.ndarray, path: Path, notes: list[str]) -> None:
     if not _is_invertible(affine):
         raise InputError(
-            path, expected="an invertible affine", received=affine.tolist()
+            path,
+            expected="an invertible affine with voxels of some size",
+            received=affine.tolist(),
         )
     axes = affine[:3, :3] / affines.voxel_sizes(affine)
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()
@@ -189,6 +198,9 @@ def _compare_forms(header: nib.nifti1.Nifti1Header, notes: list[str]) -> None:
     if not (int(header["sform_code"]) and int(header["qform_code"])):
         return
     sform, qform = header.get_sform(), header.get_qform()
+    if not _is_invertible(qform):
+        notes.append("the qform cannot be inverted; taking the sform")
+        return
     axes = [form[:3, :3] / affines.voxel_sizes(form) for form in (sform, qform)]
     cosines = (axes[0] * axes[1]).sum(axis=0)
     if cosines.min() >= _MIN_COSINE:
