@@ -13,7 +13,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Preprocessing, SpacingSource
 from u2net_tf.schema import Count, Length, Size, Text
 from u2net_tf.volumes import case as case_checks
-from u2net_tf.volumes import components, crop_and_resample, nifti
+from u2net_tf.volumes import components, crop_and_resample, intensities, nifti
 from u2net_tf.volumes.grid import Volume, header_problem
 
 PERCENTILES = (0, 2, 50, 98, 100)
@@ -210,9 +210,8 @@ def _contrast_faults(image: Volume, job: SurveyJob) -> list[Fault]:
     )
     z, y, x = (slice(a, a + b) for a, b in zip(start, shape, strict=True))
     try:
-        crop_and_resample.require_contrast(
-            image.data,
-            (z, y, x),
+        intensities.require_contrast(
+            image.data[:, z, y, x],
             names=[str(index) for index in range(len(image.data))],
             percentiles=DEFAULTS.clip_percentiles,
         )

@@ -47,7 +47,7 @@ def write(tmp_path):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_flipped_bit_is_found(write, seed):
-    """Of every bit but those of the file's own name, time and system, which mean nil."""
+    """Any bit after the first ten bytes, in which a time and a system mean nothing."""
     data = bytearray(gzip.compress(image_bytes(), mtime=0))
     bit = int(np.random.default_rng(seed).integers(10 * 8, len(data) * 8))
     data[bit // 8] ^= 1 << bit % 8

@@ -111,7 +111,7 @@ def test_form_of_an_unknown_code_is_taken(write, tmp_path):
 
 
 def test_form_of_an_unknown_code_that_is_none_is_an_error(write):
-    zero = {name: 0 for name in ("srow_x", "srow_y", "srow_z")}
+    zero = dict.fromkeys(("srow_x", "srow_y", "srow_z"), 0)
     with pytest.raises(InputError, match=r"sform_code from 0 to 5, or an affine"):
         load(write(sform_code=99, **zero))
 

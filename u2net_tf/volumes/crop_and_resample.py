@@ -14,7 +14,6 @@ the outer faces: only then does resampling there and back shift nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -260,8 +259,10 @@ def preprocess_image(
 
 def _preprocess(image: np.ndarray, crop: ResampledCrop, domain: Domain) -> np.ndarray:
     settings = domain.preprocessing
-    require_contrast(
-        image, crop.box, names=domain.modalities, percentiles=settings.clip_percentiles
+    intensities.require_contrast(
+        image[(slice(None), *crop.box)],
+        names=domain.modalities,
+        percentiles=settings.clip_percentiles,
     )
     result = np.empty((*crop.shape, image.shape[0]), np.float32)
     for channel, name in enumerate(domain.modalities):
@@ -277,34 +278,6 @@ def _preprocess(image: np.ndarray, crop: ResampledCrop, domain: Domain) -> np.nd
         except InputError as error:
             raise error.within(f"modality {name!r}") from None
     return result
-
-
-def require_contrast(
-    image: np.ndarray,
-    box: Box,
-    *,
-    names: Sequence[str],
-    percentiles: tuple[float, float],
-) -> None:
-    """Checks that clipping leaves something of every modality.
-
-    Resampling may turn a constant into one but for roundings, of which standardizing
-    would make an image.
-
-    Args:
-      image: (C, z, y, x).
-      box: the crop.
-      names: of the modalities.
-      percentiles: that intensities are clipped to.
-
-    Raises:
-      InputError: if the crop of a modality is constant between its percentiles.
-    """
-    for channel, name in zip(image, names, strict=True):
-        try:
-            intensities.require_contrast(channel[box], percentiles)
-        except InputError as error:
-            raise error.within(f"modality {name!r}") from None
 
 
 def preprocess_labels(labels: np.ndarray, crop: ResampledCrop) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
@@ -64,12 +65,33 @@ def standardize(
     return out
 
 
-def require_contrast(image: np.ndarray, percentiles: tuple[float, float]) -> None:
-    """Checks that an image is not constant between two percentiles.
+def require_contrast(
+    image: np.ndarray,
+    *,
+    names: Sequence[str],
+    percentiles: tuple[float, float],
+) -> None:
+    """Checks that clipping leaves something of every modality.
+
+    Resampling may turn a constant into one but for roundings, of which standardizing
+    would make an image.
+
+    Args:
+      image: (C, z, y, x), the crop that is to be resampled.
+      names: of the modalities.
+      percentiles: that intensities are clipped to.
 
     Raises:
-      InputError: if it is.
+      InputError: if a modality is constant between its percentiles.
     """
+    for channel, name in zip(image, names, strict=True):
+        try:
+            _require_contrast(channel, percentiles)
+        except InputError as error:
+            raise error.within(f"modality {name!r}") from None
+
+
+def _require_contrast(image: np.ndarray, percentiles: tuple[float, float]) -> None:
     share = (percentiles[1] - percentiles[0]) / 100
     steps = (max(1, size // _SAMPLE_VOXELS) for size in image.shape)
     sample = np.sort(image[tuple(slice(None, None, step) for step in steps)], axis=None)

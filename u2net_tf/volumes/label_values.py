@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 
 import numpy as np
@@ -38,24 +39,27 @@ def to_integers(
     Raises:
       InputError: says which values are no whole numbers, and how they are scaled.
     """
-    is_scaled = (slope, intercept) != (1, 0)
-    if not is_scaled and np.issubdtype(values.dtype, np.integer):
+    if (slope, intercept) == (1, 0) and np.issubdtype(values.dtype, np.integer):
         return _exact(values, path)
-    planes = np.empty(values.shape, np.int64)
-    for target, plane in zip(planes, values, strict=True):
+    whole = np.empty(values.shape, np.int64)
+    fractions: collections.Counter[float] = collections.Counter()
+    for target, plane in zip(whole, values, strict=True):
         scaled = plane.astype(np.float64)
-        if is_scaled:
-            scaled = scaled * slope + intercept
-        whole = np.rint(scaled)
-        near = np.abs(whole) < _MAX_IN_FLOAT64
-        if round_labels:
-            near &= np.abs(scaled - whole) <= _ROUNDING_TOLERANCE
+        if (slope, intercept) != (1, 0):
+            with np.errstate(over="ignore", invalid="ignore"):
+                scaled = scaled * slope + intercept
+        rounded = np.rint(scaled)
+        near = np.abs(rounded) < _MAX_IN_FLOAT64
+        tolerance = _ROUNDING_TOLERANCE if round_labels else 0
+        near[near] = np.abs(scaled[near] - rounded[near]) <= tolerance
+        if near.all():
+            target[...] = rounded
         else:
-            near &= scaled == whole
-        if not near.all():
-            raise _no_integers(scaled[~near], slope, intercept, path, round_labels)
-        target[...] = whole
-    return _exact(planes, path)
+            found, counts = np.unique(scaled[~near], return_counts=True)
+            fractions.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    if fractions:
+        raise _no_integers(fractions, slope, intercept, path, round_labels)
+    return _exact(whole, path)
 
 
 def _exact(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
@@ -71,25 +75,26 @@ def _exact(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
 
 
 def _no_integers(
-    values: np.ndarray,
+    fractions: collections.Counter[float],
     slope: float,
     intercept: float,
     path: str | os.PathLike,
     round_labels: bool,
 ) -> InputError:
-    found, counts = np.unique(values, return_counts=True)
-    listed = [
-        f"{value:.9g} in {quantity(int(count), 'voxel')}"
-        for value, count in zip(found, counts, strict=True)
-    ]
-    received = f"fractions: {first_few(listed)} of a slice"
+    values = sorted(fractions)
+    listed = [f"{v:.9g} in {quantity(fractions[v], 'voxel')}" for v in values]
+    received = first_few(listed)
     if (slope, intercept) != (1, 0):
         received += f", stored with scl_slope {slope:.9g} and scl_inter {intercept:.9g}"
-    nearly = np.abs(values - np.rint(values)).max() <= _ROUNDING_TOLERANCE
+    nearly = all(
+        abs(value) < _MAX_IN_FLOAT64
+        and abs(value - round(value)) <= _ROUNDING_TOLERANCE
+        for value in values
+    )
+    within = f" to within {_ROUNDING_TOLERANCE}" if round_labels else ""
     return InputError(
         path,
-        expected="whole numbers as labels"
-        + (f", up to {_ROUNDING_TOLERANCE}" if round_labels else ""),
+        expected=f"whole numbers{within} as labels",
         received=received,
-        hint="Use `round_labels` to round them" if nearly and not round_labels else "",
+        hint="Use `round_labels` to round them" if nearly else "",
     )

@@ -204,12 +204,12 @@ def _read_as_float32(
     """Array in disk order, singleton axes after the third removed, and its grid."""
     with nifti_file.open_nifti(path, max_memory_gb=max_memory_gb) as file:
         raw = file.read()
-        if (file.slope, file.intercept) != (1, 0):
-            raw = apply_read_scaling(
-                raw, np.float64(file.slope), np.float64(file.intercept)
-            )
         # What is too large becomes infinite, which is a fault of the image.
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            if (file.slope, file.intercept) != (1, 0):
+                raw = apply_read_scaling(
+                    raw, np.float64(file.slope), np.float64(file.intercept)
+                )
             array = raw.astype(np.float32, copy=False)
         if raw.dtype.itemsize > _EXACT_BYTES and raw.dtype.newbyteorder("=") != "f4":
             file.notes += _lost_precision(array)
@@ -218,9 +218,10 @@ def _read_as_float32(
 
 def _lost_precision(array: np.ndarray) -> list[str]:
     low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return []
     step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
-    # Not `step <= …`: intensities that are not finite are a fault of their own.
-    if not step > _MAX_STEP * (high - low) or high == low:
+    if step <= _MAX_STEP * (high - low) or high == low:
         return []
     return [
         f"intensities from {low:g} to {high:g} are read as float32, which rounds them "

@@ -181,7 +181,7 @@ def _read_header(
             expected="a NIfTI file with header and voxels in one",
             received="the header of a pair of files" if pair else f"magic {magic!r}",
         )
-    if "eol_check" in header.keys() and tuple(header["eol_check"]) not in _LINE_ENDS:
+    if "eol_check" in header and tuple(header["eol_check"]) not in _LINE_ENDS:
         raise _unreadable(path, "a header in which line ends were converted")
     return header, image_class
 
@@ -197,6 +197,13 @@ def _checked_shape(
             expected="one number per voxel",
             received=f"data type {int(header['datatype'])}, which is none",
         ) from None
+    num_axes = int(header["dim"][0])
+    if not 0 < num_axes < len(header["dim"]):
+        raise InputError(
+            path,
+            expected="a 3-D volume, or a 4-D volume of several modalities",
+            received=f"a shape of {num_axes} axes",
+        )
     try:
         stored = tuple(int(size) for size in header.get_data_shape())
     except spatialimages.HeaderDataError as error:

@@ -180,9 +180,7 @@ def _is_invertible(affine: np.ndarray) -> bool:
 def _check_affine(affine: np.ndarray, path: Path, notes: list[str]) -> None:
     if not _is_invertible(affine):
         raise InputError(
-            path,
-            expected="an invertible affine with voxels of some size",
-            received=affine.tolist(),
+            path, expected="an invertible affine", received=affine.tolist()
         )
     axes = affine[:3, :3] / affines.voxel_sizes(affine)
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()
