@@ -25,7 +25,7 @@ from data_prep.survey.survey_file import DomainFacts
 from u2net_tf import files, migrations, parallel, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
-from u2net_tf.plan.domains import SpacingSource
+from u2net_tf.plan.domains import MAX_CLASSES, SpacingSource
 from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import Text
 from u2net_tf.volumes import msd
@@ -256,6 +256,11 @@ def _domain_facts(
         for value, name in dataset.labels.items()
         if not voxels[str(value)]
     ]
+    if len(dataset.labels) > MAX_CLASSES:
+        warnings.append(
+            f"{dataset.folder / 'dataset.json'}: {len(dataset.labels)} labels; a plan "
+            f"has at most {MAX_CLASSES} classes, so some have to be merged"
+        )
     warnings += _unit_warnings(dataset, cases)
     return DomainFacts(
         name=dataset.name,

@@ -151,6 +151,16 @@ def test_units_are_converted_and_said_once(odd, tmp_path):
     )
 
 
+def test_more_labels_than_a_plan_has_classes_are_a_warning(odd, tmp_path):
+    words = "257 labels; a plan has at most 256 classes"
+    for count in (256, 257):
+        content = json.loads((odd / "dataset.json").read_text())
+        content["labels"] = {str(value): f"c{value}" for value in range(count)}
+        (odd / "dataset.json").write_text(json.dumps(content))
+        facts, _ = survey_one(odd, tmp_path)
+        assert any(words in text for text in facts.warnings) == (count == 257)
+
+
 def test_image_that_convert_would_refuse_is_a_fault(odd, tmp_path):
     _, cases = survey_one(odd, tmp_path)
     (fault,) = cases["sparse"].faults

@@ -170,10 +170,13 @@ class TestLabels:
             read(labels)
         assert len(str(error.value)) < 500
 
-    def test_too_many_classes(self, read):
-        labels = tuple(Label(f"c{i}", (i,)) for i in range(257))
-        with pytest.raises(InputError, match="at most 256 classes"):
-            read(make_labels(), dataclasses.replace(DOMAIN, labels=labels))
+    def test_as_many_classes_as_a_plan_may_have(self, read):
+        labels = tuple(Label(f"c{i}", (i,)) for i in range(256))
+        found = read(make_labels(), dataclasses.replace(DOMAIN, labels=labels))
+        assert np.unique(found).tolist() == [0, 1, 3, 7]
+        labels += (Label("more", (256,)),)
+        with pytest.raises(InputError, match=r"labels: .* at most 256 classes.*257"):
+            dataclasses.replace(DOMAIN, labels=labels)
 
     def test_faults_in_words(self, tmp_path, image_path, write_nifti):
         image = case.read_image([image_path], DOMAIN)

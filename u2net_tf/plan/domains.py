@@ -24,6 +24,8 @@ Split = Literal["train", "validation", "test"]
 AXES = get_args(Axis)
 SPLITS = get_args(Split)
 SPACING_SOURCES = get_args(SpacingSource)
+# Records hold class indices in a byte.
+MAX_CLASSES = 256
 Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -143,6 +145,13 @@ class Domain:
             )
         schema.require_distinct("modalities", self.modalities, "distinct names")
         schema.require_distinct("mirror_axes", self.mirror_axes, "each axis once")
+        if len(self.labels) > MAX_CLASSES:
+            raise InputError(
+                "labels",
+                expected=f"at most {MAX_CLASSES} classes with the background",
+                received=len(self.labels),
+                hint="Merge some (`merge_labels`)",
+            )
         names = [label.name for label in self.labels]
         schema.require_distinct("labels", names, "distinct names")
         values = [value for label in self.labels for value in label.values]

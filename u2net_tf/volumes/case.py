@@ -183,12 +183,6 @@ def read_labels(
         round_labels=domain.preprocessing.round_labels,
         max_memory_gb=max_memory_gb,
     )
-    if domain.num_classes > 256:
-        raise InputError(
-            path,
-            expected=f"at most 256 classes in {domain.name}",
-            received=domain.num_classes,
-        )
     turned = turned_onto(labels, image.grid)
     classes = np.zeros(turned.shape, np.uint8)
     # Plane by plane: `isin` takes many times the memory of what it looks at.

@@ -259,8 +259,9 @@ def preprocess_image(
 
 def _preprocess(image: np.ndarray, crop: ResampledCrop, domain: Domain) -> np.ndarray:
     settings = domain.preprocessing
+    z, y, x = crop.box
     intensities.require_contrast(
-        image[(slice(None), *crop.box)],
+        image[:, z, y, x],
         names=domain.modalities,
         percentiles=settings.clip_percentiles,
     )
