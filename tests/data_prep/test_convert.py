@@ -798,7 +798,7 @@ BAD = [
     (shorten_label, "labelsTr", r"expected shape \(10, 12, 6\) .*\(10, 12, 5\)"),
     (move_label, "labelsTr", "expected the affine of .*imagesTr/b.*5 mm away"),
     (put_nan, "imagesTr", "expected finite voxels. Received: 1 voxel of"),
-    (put_unknown_label, "labelsTr", r"among \[0, 1, 2\]. Received: 254 in 2 voxels"),
+    (put_unknown_label, "labelsTr", r"among 0, 1, 2. Received: 254 in 2 voxels"),
     (make_zero, "imagesTr", "an image with non-zero voxels. Received: zeros only"),
     (make_constant, "imagesTr", "Received: the constant 7 in modality 0"),
     (
@@ -906,6 +906,14 @@ def test_largest_record_is_an_error_that_says_what_to_do(one, monkeypatch):
     assert not job.part.exists()
     monkeypatch.setattr(part_files, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3)
     assert part_files.write_part(job) is None
+
+
+def test_memory_of_a_case_is_limited(one):
+    with pytest.raises(InputError, match=r"\.nii\.gz: .*`max_memory_gb`"):
+        one.convert(max_memory_gb=1e-6)
+    one.domain = dataclasses.replace(one.domain, spacing_mm=(0.01, 0.01, 0.01))
+    with pytest.raises(InputError, match=r"resampled to 0\.01 × .*: shape \("):
+        one.convert(max_memory_gb=0.1)
 
 
 def test_case_listed_twice_is_converted_once(one):

@@ -70,6 +70,11 @@ class TestSettings:
         # 20·2/3, 20·4/3, 20 · 70·1/2, 70, 70·9/2 · 80·.5/.7, 80·1.5/.7, 80
         assert domain.median_shape == (20, 70, 80)
 
+    def test_rounding_of_labels_is_that_of_the_survey(self):
+        for value in (False, True):
+            domain, _ = plan_one(make_domain(round_labels=value))
+            assert domain.preprocessing.round_labels == value
+
     def test_spacing_source_is_that_of_the_survey(self):
         domain, _ = plan_one(make_domain(spacing_source="affine"))
         assert domain.preprocessing.spacing_source == "affine"

@@ -4,12 +4,16 @@ import json
 import os
 import shutil
 
+import nibabel as nib
+import numpy as np
 import pytest
 from absl import logging
+from in_process import InProcess
+from invented_scans import draw_image, make_labels
 from recorded_progress import RecordedProgress
 
 from data_prep.survey import survey_domains, survey_file
-from data_prep.survey.examine_case import SurveyJob, examine_case
+from data_prep.survey.examine_case import SurveyJob, examine_case, is_usable
 from data_prep.survey.survey_domains import EXAMINED_CASE, ExaminedCase
 from u2net_tf.errors import InputError
 
@@ -103,6 +107,97 @@ def test_finished_cases_outlive_an_interruption(faulty, tmp_path):
     found = survey_domains.survey(datasets, executor=second, **settings)
     assert second.examined == ["b"]
     assert [case.case for case in found[0].cases] == ["a", "b"]
+
+
+@pytest.fixture
+def odd(tmp_path, write_nifti, write_dataset):
+    """A domain of which every scan is odd in another way."""
+    folder = write_dataset(tmp_path / "raw" / "Odd", ["um", "none", "sparse", "scaled"])
+    for name in ("um", "none", "sparse", "scaled"):
+        image, labels = draw_image(len(name)), make_labels() * np.float32(1)
+        if name == "sparse":
+            image[...] = 0
+            image[0, 0, 0], image[2, 3, 4:7], image[-1, -1, -1] = 1, 500, 1
+        if name == "scaled":
+            labels *= np.float32(1.00002)
+        spacing_mm = (3000, 1000, 1000) if name == "um" else (3, 1, 1)
+        for part, array in (("imagesTr", image), ("labelsTr", labels)):
+            path = write_nifti(folder / part / f"{name}.nii.gz", array, spacing_mm)
+            scan = nib.load(path)
+            scan.header.set_xyzt_units({"um": "micron", "none": 0}.get(name, "mm"))
+            nib.save(nib.Nifti1Image(np.asarray(scan.dataobj), None, scan.header), path)
+    return folder
+
+
+def survey_one(folder, tmp_path, **settings):
+    (facts,) = survey_domains.survey(
+        survey_domains.find_domains(folder, []),
+        log=tmp_path / "log",
+        spacing_source="pixdim",
+        num_workers=1,
+        executor=InProcess(),
+        **settings,
+    )
+    return facts, {case.case: case for case in facts.cases}
+
+
+def test_units_are_converted_and_said_once(odd, tmp_path):
+    facts, cases = survey_one(odd, tmp_path)
+    assert {case.spacing_mm for case in cases.values()} == {(3, 1, 1)}
+    assert cases["um"].length_unit == "µm"
+    assert facts.warnings[-2:] == (
+        f"{odd}: 1 of 4 images without a unit of length; taking mm",
+        f"{odd}: 1 of 4 images with voxel sizes in µm, converted to mm",
+    )
+
+
+def test_more_labels_than_a_plan_has_classes_are_a_warning(odd, tmp_path):
+    words = "257 labels; a plan has at most 256 classes"
+    for count in (256, 257):
+        content = json.loads((odd / "dataset.json").read_text())
+        content["labels"] = {str(value): f"c{value}" for value in range(count)}
+        (odd / "dataset.json").write_text(json.dumps(content))
+        facts, _ = survey_one(odd, tmp_path)
+        assert any(words in text for text in facts.warnings) == (count == 257)
+
+
+def test_image_that_convert_would_refuse_is_a_fault(odd, tmp_path):
+    _, cases = survey_one(odd, tmp_path)
+    (fault,) = cases["sparse"].faults
+    assert fault.kind == "contrast"
+    assert "sparse.nii.gz: modality '0': " in str(fault)
+    assert "between percentiles 2 and 98. Received: the constant 0" in fault.text
+    for clip_percentiles, usable in (((2.0, 98.0), False), ((0.0, 100.0), True)):
+        settings = {"unknown_labels": "fail", "clip_percentiles": clip_percentiles}
+        assert is_usable(cases["sparse"], **settings) == usable
+
+
+def test_labels_are_rounded_if_the_survey_is_told_to(odd, tmp_path):
+    facts, cases = survey_one(odd, tmp_path)
+    assert not facts.round_labels
+    assert "`round_labels`" in cases["scaled"].faults[0].text
+    facts, cases = survey_one(odd, tmp_path, round_labels=True)
+    assert facts.round_labels
+    assert cases["scaled"].faults == ()
+    assert cases["scaled"].label_voxels == cases["um"].label_voxels
+
+
+def test_memory_of_a_case_is_limited(odd, tmp_path):
+    _, cases = survey_one(odd, tmp_path, max_memory_gb=1e-6)
+    for case in cases.values():
+        assert [fault.kind for fault in case.faults] == ["image", "label"]
+        assert all("`max_memory_gb`" in fault.text for fault in case.faults)
+
+
+def test_what_is_odd_about_a_file_is_a_warning(odd, tmp_path):
+    for part in ("imagesTr", "labelsTr"):
+        path = odd / part / "um.nii.gz"
+        path.write_bytes(path.read_bytes() + b"xyz")
+    _, cases = survey_one(odd, tmp_path)
+    assert cases["um"].warnings == tuple(
+        f"{odd / part / 'um.nii.gz'}: 3 bytes after the last voxel, not used"
+        for part in ("imagesTr", "labelsTr")
+    )
 
 
 def break_json(folder):

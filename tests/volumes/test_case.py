@@ -131,10 +131,52 @@ class TestLabels:
         with pytest.raises(InputError, match="labels.*expected the affine of"):
             read(make_labels(), spacing_mm=(3, 1, 1))
 
-    def test_too_many_classes(self, read):
-        labels = tuple(Label(f"c{i}", (i,)) for i in range(257))
-        with pytest.raises(InputError, match="at most 256 classes"):
-            read(make_labels(), dataclasses.replace(DOMAIN, labels=labels))
+    def test_in_another_orientation_is_turned(self, read):
+        labels = make_labels()
+        turned = labels[::-1].transpose(1, 0, 2)
+        # Of x, y, z on disk, y runs down and z runs to the front.
+        affine = np.array(
+            [[2, 0, 0, 0], [0, 0, 1, 0], [0, -3, 0, 15], [0, 0, 0, 1]], dtype=float
+        )
+        np.testing.assert_array_equal(read(turned, affine=affine), read(labels))
+        affine[2, 3] += 1
+        with pytest.raises(InputError, match="a corner 1 mm away"):
+            read(turned, affine=affine)
+
+    def test_large_values(self, read):
+        labels = make_labels().astype(np.uint32)
+        values = (2**24, 2**24 + 1)
+        labels[3], labels[4] = values
+        classes = [Label("background", (0, 1, 3, 7))]
+        classes += [Label(f"{value}", (value,)) for value in values]
+        domain = dataclasses.replace(DOMAIN, labels=tuple(classes))
+        found = read(labels, domain)
+        assert np.bincount(found.ravel()).tolist() == [4 * 56, 56, 56]
+        assert case.raw_labels(found, domain).max() == 2**24 + 1
+        far = dataclasses.replace(DOMAIN, labels=(*classes, Label("far", (2**40,))))
+        assert case.raw_labels(np.array([3]), far).tolist() == [2**40]
+
+    def test_rounded_where_the_plan_says_so(self, read):
+        labels = make_labels() * np.float32(1.00002)
+        with pytest.raises(InputError, match="whole numbers as labels"):
+            read(labels)
+        settings = Preprocessing(round_labels=True)
+        domain = dataclasses.replace(DOMAIN, preprocessing=settings)
+        np.testing.assert_array_equal(read(labels, domain), read(make_labels()))
+
+    def test_many_unknown_values_are_counted(self, read):
+        labels = np.arange(6 * 7 * 8, dtype=np.int16).reshape(SHAPE) + 100
+        with pytest.raises(InputError, match="104 in 1 voxel and 331 more") as error:
+            read(labels)
+        assert len(str(error.value)) < 500
+
+    def test_as_many_classes_as_a_plan_may_have(self, read):
+        labels = tuple(Label(f"c{i}", (i,)) for i in range(256))
+        found = read(make_labels(), dataclasses.replace(DOMAIN, labels=labels))
+        assert np.unique(found).tolist() == [0, 1, 3, 7]
+        labels += (Label("more", (256,)),)
+        with pytest.raises(InputError, match=r"labels: .* at most 256 classes.*257"):
+            dataclasses.replace(DOMAIN, labels=labels)
 
     def test_faults_in_words(self, tmp_path, image_path, write_nifti):
         image = case.read_image([image_path], DOMAIN)
@@ -155,6 +197,52 @@ class TestLabels:
         raw = case.raw_labels(classes, DOMAIN)
         assert raw.tolist() == [0, 3, 7, 3]
         assert raw.dtype == np.int32
+
+
+def test_memory_of_image_and_labels_is_limited(image_path):
+    with pytest.raises(InputError, match=r"image\.nii\.gz.*`max_memory_gb`"):
+        case.read_image([image_path], DOMAIN, max_memory_gb=1e-6)
+    image = case.read_image([image_path], DOMAIN)
+    with pytest.raises(InputError, match=r"image\.nii\.gz.*`max_memory_gb`"):
+        case.read_labels(image_path, image, DOMAIN, max_memory_gb=1e-6)
+
+
+@pytest.mark.parametrize("spacing_mm", [(300, 100, 200), (3, 1e6, 2), (3, 9e8, 2)])
+def test_resampling_that_does_not_fit_is_refused(tmp_path, write_nifti, spacing_mm):
+    path = write_nifti(tmp_path / "far.nii", draw_image(), spacing_mm)
+    image = case.read_image([path], DOMAIN)
+    words = r"far\.nii: .* Received: .*\(6, 7, 8\) at 3.* mm,? .*to 1 × 1 × 1 mm"
+    with pytest.raises(InputError, match=words):
+        crop_and_resample.preprocess_volume(image, DOMAIN, max_memory_gb=0.5)
+
+
+def test_resampling_needs_what_it_is_refused_for(tmp_path, write_nifti):
+    path = write_nifti(tmp_path / "far.nii", draw_image(), (20, 20, 20))
+    image = case.read_image([path], DOMAIN)
+    # 120 × 140 × 160 voxels, of float32 in two copies and a few planes of float64.
+    needed = 120 * 140 * 160 * 8 / 1e9
+    with pytest.raises(InputError, match=r"shape \(120, 140, 160\)"):
+        crop_and_resample.find_crop(image, DOMAIN, max_memory_gb=needed)
+    crop = crop_and_resample.find_crop(image, DOMAIN, max_memory_gb=1.7 * needed)
+    found, same = crop_and_resample.preprocess_volume(
+        image, DOMAIN, crop=crop, max_memory_gb=needed
+    )
+    assert same is crop
+    assert found.shape == (120, 140, 160, 1)
+
+
+def test_image_that_is_nearly_constant_has_no_contrast(tmp_path, write_nifti):
+    """Also where resampling would make other values of a constant, by rounding."""
+    array = np.zeros((20, 20, 20), np.float32)
+    array[0, 0, 0], array[-1, -1, -1], array[9:12, 9:12, 9:12] = 1, 1, 500
+    image = case.read_image([write_nifti(tmp_path / "s.nii", array)], DOMAIN)
+    domain = dataclasses.replace(DOMAIN, spacing_mm=(1.3, 1.3, 1.3))
+    words = r"s\.nii: modality 'T1'.* between percentiles 2 and 98.*the constant 0"
+    with pytest.raises(InputError, match=words):
+        crop_and_resample.preprocess_volume(image, domain)
+    array[:2] = 3
+    image = case.read_image([write_nifti(tmp_path / "s.nii", array)], DOMAIN)
+    crop_and_resample.preprocess_volume(image, domain)
 
 
 def test_preprocessing_errors_name_the_file(tmp_path, write_nifti):

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import nifti
-from u2net_tf.volumes.grid import check_same_grid, header_problem
+from u2net_tf.volumes.grid import check_same_grid, header_problem, turned_onto
 
 ORIENTATIONS = [
     "".join(codes)
@@ -163,6 +163,35 @@ def test_files_on_different_grids_are_an_error(tmp_path):
             nifti.load_image([first, other])
 
 
+@pytest.mark.parametrize("codes", ORIENTATIONS[::5])
+def test_files_in_other_orientations_are_turned_to_the_first(tmp_path, codes):
+    first = save(tmp_path / "a.nii.gz", make_array(), oriented("RAS"))
+    array = make_array()
+    image = nib.Nifti1Image(array, oriented("RAS"))
+    target = nib.orientations.axcodes2ornt(codes)
+    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), target)
+    nib.save(image.as_reoriented(turn), tmp_path / "b.nii.gz")
+    found = nifti.load_image([first, tmp_path / "b.nii.gz"])
+    np.testing.assert_array_equal(found.data[1], array.T)
+    labels = nifti.load_labels(tmp_path / "b.nii.gz")
+    assert labels.grid.axis_codes == codes
+    np.testing.assert_array_equal(turned_onto(labels, found.grid), array.T)
+
+
+def test_grids_at_45_degrees_are_the_same_whatever_axis_is_which(tmp_path):
+    """Which axis of the world is closest is a matter of rounding."""
+
+    def at(degrees):
+        turn = nib.eulerangles.euler2mat(np.radians(degrees))
+        return nib.affines.from_matvec(turn @ np.diag([2.0, 2.0, 3.0]))
+
+    array = make_array((4, 4, 5))
+    image = nifti.load_image([save(tmp_path / "i.nii.gz", array, at(44.999))])
+    labels = nifti.load_labels(save(tmp_path / "l.nii.gz", array, at(45.001)))
+    assert image.grid.axis_codes != labels.grid.axis_codes
+    np.testing.assert_array_equal(turned_onto(labels, image.grid), image.data[0])
+
+
 def test_several_files_of_several_modalities_are_an_error(tmp_path):
     path = save(tmp_path / "a.nii.gz", make_array((3, 4, 5, 2)))
     with pytest.raises(InputError, match="expected a 3-D file, one per modality"):
@@ -237,7 +266,7 @@ def test_no_nifti_is_named(tmp_path):
     with pytest.raises(InputError, match=r"image\.nii\.gz: expected a readable .*Rec"):
         nifti.load_image([tmp_path / "image.nii.gz"])
     nib.save(nib.MGHImage(make_array(dtype=np.float32), np.eye(4)), tmp_path / "a.mgz")
-    with pytest.raises(InputError, match="expected a NIfTI file. Received: MGHImage"):
+    with pytest.raises(InputError, match="readable NIfTI file. .* begins with b'"):
         nifti.load_image([tmp_path / "a.mgz"])
 
 
@@ -287,6 +316,68 @@ class TestLabels:
         path = save(tmp_path / "l.nii.gz", np.full((3, 4, 5), 0.5, np.float32))
         with pytest.raises(InputError, match="whole numbers"):
             nifti.load_labels(path)
+
+    @pytest.mark.parametrize(
+        ("values", "dtype", "expected"),
+        [
+            ((0, 2**24, 2**24 + 1), np.uint32, np.int32),
+            ((0, 312782574, 312782578), np.int32, np.int32),
+            ((0, 2**31, 2**32 - 1), np.uint32, np.int64),
+            ((-(2**40), 0, 2**62 + 1), np.int64, np.int64),
+            ((0, 2**24, 2**24 + 2), np.float32, np.int32),
+            ((0, 2**24, 2**40 + 1), np.float64, np.int64),
+        ],
+    )
+    def test_integers_stay_integers(self, tmp_path, values, dtype, expected):
+        array = np.array(values, dtype).reshape(1, 1, 3)
+        image = nib.Nifti1Image(array, np.eye(4), dtype=dtype)
+        nib.save(image, tmp_path / "l.nii.gz")
+        labels = nifti.load_labels(tmp_path / "l.nii.gz")
+        assert labels.data.ravel().tolist() == list(values)
+        assert labels.data.dtype == expected
+        nifti.save_labels(tmp_path / "o.nii.gz", labels.data, labels.grid)
+        written = np.asarray(nib.load(tmp_path / "o.nii.gz").dataobj)
+        assert written.ravel().tolist() == list(values)
+
+    @pytest.mark.parametrize(
+        ("value", "dtype"),
+        [(2**63, np.uint64), (2.0**53, np.float64), (np.inf, np.float32)],
+    )
+    def test_integers_beyond_all_types_are_an_error(self, tmp_path, value, dtype):
+        array = np.full((1, 1, 2), value, dtype)
+        nib.save(nib.Nifti1Image(array, np.eye(4), dtype=dtype), tmp_path / "l.nii")
+        with pytest.raises(InputError, match=r"l\.nii: expected "):
+            nifti.load_labels(tmp_path / "l.nii")
+
+    def test_scaled_integers_are_named_or_rounded(self, tmp_path):
+        array = np.array([0, 100, 200, 201], np.uint8).reshape(1, 1, 4)
+        data = bytearray(nib.Nifti1Image(array, np.eye(4)).to_bytes())
+        header = nib.Nifti1Header(bytes(data[:348]), check=False)
+        header["scl_slope"], header["scl_inter"] = 0.0100002, 0
+        data[:348] = header.binaryblock
+        path = tmp_path / "l.nii"
+        path.write_bytes(data)
+        words = (
+            r"1\.0000\d+ in 1 voxel, 2\.0000\d+ in 1 voxel, 2\.01\d+ in 1 voxel, "
+            r"stored with scl_slope 0\.0100\d+ and scl_inter 0"
+        )
+        with pytest.raises(InputError, match=words) as error:
+            nifti.load_labels(path)
+        assert str(error.value).endswith("Use `round_labels` to round them")
+        rounded = nifti.load_labels(path, round_labels=True).data
+        assert rounded.ravel().tolist() == [0, 1, 2, 2]
+
+    def test_fractions_are_not_rounded(self, tmp_path):
+        array = np.linspace(0, 1, 12, dtype=np.float32).reshape(1, 12, 1)
+        path = save(tmp_path / "l.nii", array)
+        with pytest.raises(
+            InputError, match=r"whole numbers to within 0\.1 as"
+        ) as error:
+            nifti.load_labels(path, round_labels=True)
+        assert "`round_labels`" not in str(error.value)
+        with pytest.raises(InputError, match="in 1 voxel and 5 more") as error:
+            nifti.load_labels(path)
+        assert "`round_labels`" not in str(error.value)
 
     def test_four_dimensions_are_an_error(self, tmp_path):
         path = save(tmp_path / "l.nii.gz", make_array((3, 4, 5, 2)))

@@ -24,6 +24,8 @@ Split = Literal["train", "validation", "test"]
 AXES = get_args(Axis)
 SPLITS = get_args(Split)
 SPACING_SOURCES = get_args(SpacingSource)
+# Records hold class indices in a byte.
+MAX_CLASSES = 256
 Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -64,6 +66,7 @@ class Preprocessing:
         or "positive", those above 0; voxels of exactly 0 then become 0.
       size_rounding: how the size of a resampled volume becomes a whole number:
         "nearest" or "truncate".
+      round_labels: whether values of label maps that are nearly whole are rounded.
     """
 
     margin_voxels: Count = 5
@@ -73,6 +76,7 @@ class Preprocessing:
     intensity_floor: float | None = None
     statistics_over: StatisticsOver = "all"
     size_rounding: SizeRounding = "nearest"
+    round_labels: bool = False
 
     def __post_init__(self) -> None:
         lower, upper = self.clip_percentiles
@@ -141,6 +145,13 @@ class Domain:
             )
         schema.require_distinct("modalities", self.modalities, "distinct names")
         schema.require_distinct("mirror_axes", self.mirror_axes, "each axis once")
+        if len(self.labels) > MAX_CLASSES:
+            raise InputError(
+                "labels",
+                expected=f"at most {MAX_CLASSES} classes with the background",
+                received=len(self.labels),
+                hint="Merge some (`merge_labels`)",
+            )
         names = [label.name for label in self.labels]
         schema.require_distinct("labels", names, "distinct names")
         values = [value for label in self.labels for value in label.values]
