@@ -15,7 +15,8 @@ import numpy as np
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import nifti
-from u2net_tf.volumes.dicom import is_dicom_folder, load_dicom
+from u2net_tf.volumes.dicom import load_dicom
+from u2net_tf.volumes.dicom_folder import is_dicom_folder
 from u2net_tf.volumes.grid import Volume, check_same_grid
 from u2net_tf.wording import quantity
 
