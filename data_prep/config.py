@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from u2net_tf.config.base import Config
+from u2net_tf.config.memory import MaxMemory
 from u2net_tf.plan.domains import (
     Preprocessing,
     SizeRounding,
@@ -33,6 +34,12 @@ class SurveyConfig(Config):
         description="Where the voxel size is read from when a header contradicts "
         "itself.",
     )
+    round_labels: bool = Field(
+        False,
+        description="Round label values that are nearly whole, as a scale factor "
+        "leaves them, here and wherever the plan is used.",
+    )
+    max_memory_gb: MaxMemory = None
     num_workers: int | None = Field(
         None,
         ge=1,
@@ -55,6 +62,7 @@ class ConversionConfig(Config):
     num_workers: int | None = Field(
         None, ge=1, description="Processes; the number of cores if not given."
     )
+    max_memory_gb: MaxMemory = None
     shard_size_mb: float = Field(
         100.0,
         gt=0,

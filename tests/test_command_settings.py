@@ -128,6 +128,8 @@ FLAGS = {
         ("domains", "b,a", ("b", "a")),
         ("output_dir", "c", "c"),
         ("spacing_source", "affine", "affine"),
+        ("round_labels", "true", True),
+        ("max_memory_gb", "7.5", 7.5),
         ("num_workers", "3", 3),
     ),
     ConvertConfig: (
@@ -136,6 +138,7 @@ FLAGS = {
         ("raw_dir", "c", "c"),
         ("domains", "b,a", ("b", "a")),
         ("num_workers", "3", 3),
+        ("max_memory_gb", "7.5", 7.5),
         ("shard_size_mb", "7", 7),
         ("compression", "gzip", "gzip"),
         ("image_dtype", "float32", "float32"),

@@ -197,6 +197,7 @@ PREPROCESSING = dict.fromkeys(
         "intensity_floor",
         "statistics_over",
         "size_rounding",
+        "round_labels",
     ),
     {},
 )
@@ -215,7 +216,7 @@ CASE = dict.fromkeys(
     ),
     {},
 )
-FACTS = {
+FACTS_BEFORE_UNITS = {
     **dict.fromkeys(("domain", "case", "image_path", "label_path", "shape"), {}),
     **dict.fromkeys(("spacing_mm", "orientation", "percentiles"), {}),
     **dict.fromkeys(("nonzero_share", "box_start", "box_shape", "box_share"), {}),
@@ -224,7 +225,8 @@ FACTS = {
 }
 # Formats of the survey and of its log -> what both hold of a case; a line for each rise
 # of either.
-FACTS_BY_FORMATS = {(2, 1): FACTS}
+FACTS = {**FACTS_BEFORE_UNITS, "length_unit": {}}
+FACTS_BY_FORMATS = {(2, 1): FACTS_BEFORE_UNITS, (3, 2): FACTS}
 NAMES_ON_DISK = {
     "a plan": {"domains": DOMAIN, "seed": {}},
     "a manifest": {
@@ -235,7 +237,7 @@ NAMES_ON_DISK = {
     "a survey": {
         "domains": {
             **dict.fromkeys(("name", "folder", "modalities", "labels"), {}),
-            **dict.fromkeys(("spacing_source", "warnings"), {}),
+            **dict.fromkeys(("spacing_source", "round_labels", "warnings"), {}),
             "cases": FACTS,
         }
     },

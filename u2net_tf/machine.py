@@ -1,10 +1,11 @@
-"""Number of cores, and the import of TensorFlow without its messages."""
+"""Cores and memory, and the import of TensorFlow without its messages."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,28 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+# Limits that a container has, as the two versions of Linux's control groups say them.
+_CONTAINER_LIMITS = (
+    pathlib.Path("/sys/fs/cgroup/memory.max"),
+    pathlib.Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+# Where the system does not say how much there is, as Windows does not.
+_UNKNOWN_MEMORY_BYTES = 16 * 10**9
+
+
+def memory_bytes() -> int:
+    """Memory of the machine, or of the container if that has less."""
+    sizes = []
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" in names and "SC_PAGE_SIZE" in names:
+        sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in _CONTAINER_LIMITS:
+        # "max" where there is no limit.
+        with contextlib.suppress(OSError, ValueError):
+            sizes.append(int(path.read_text(encoding="ascii")))
+    return min(sizes, default=_UNKNOWN_MEMORY_BYTES)
 
 
 def require_tensorflow() -> None:

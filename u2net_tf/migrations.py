@@ -5,10 +5,11 @@ what this version would have written. Nothing else in the project knows an older
 
 | format | release 0.1.0 | now |
 |---|---|---|
-| plan | 1 | 2: folds |
+| plan | 1 | 2: folds; 3: rounding of labels |
 | manifest | 1 | 2: groups; the plan's hash does not cover which case is in which |
-| survey | 1 | 2: faults are listed by case only |
-| model, within a checkpoint | 0 (none given), the plan as text | 1 |
+| survey | 1 | 2: faults are listed by case only; 3: units, rounding of labels |
+| log of a survey | 1 | 2: units |
+| model, within a checkpoint | 0 (none given), the plan as text | 2: that of plans |
 | state of a run, within a checkpoint | 0 (none given) | 1: records |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of our own |
 | summary of an evaluation, record of a prediction, score | 0 (none given) | 1 |
@@ -44,6 +45,7 @@ LATER_PREPROCESSING = {
     "intensity_floor": None,
     "statistics_over": "all",
     "size_rounding": "nearest",
+    "round_labels": False,
 }
 
 # TensorFlow's list of checkpoints, which no longer lists them all.
@@ -60,6 +62,15 @@ def plan(content: dict[str, Any]) -> dict[str, Any]:
         if "folds" in domain:
             raise ValueError("folds, which a plan of this format has not")
         domain["folds"] = []
+    return {**content, "domains": domains}
+
+
+def plan_with_rounding(content: dict[str, Any]) -> dict[str, Any]:
+    """A plan: before format 3 labels were never rounded."""
+    domains = [dict(domain) for domain in content["domains"]]
+    for domain in domains:
+        if isinstance(domain.get("preprocessing"), dict):
+            domain["preprocessing"] = {"round_labels": False, **domain["preprocessing"]}
     return {**content, "domains": domains}
 
 
@@ -85,12 +96,36 @@ def survey(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "domains": domains}
 
 
+def survey_units(content: dict[str, Any]) -> dict[str, Any]:
+    """A survey: before format 3 units were not looked at, and no label rounded."""
+    domains = [{"round_labels": False, **domain} for domain in content["domains"]]
+    for domain in domains:
+        if "cases" in domain:
+            domain["cases"] = [_facts_with_unit(case) for case in domain["cases"]]
+    return {**content, "domains": domains}
+
+
+def examined_case(content: dict[str, Any]) -> dict[str, Any]:
+    """A line of the log of a survey: the same."""
+    return {**content, "facts": _facts_with_unit(content["facts"])}
+
+
+def _facts_with_unit(facts: dict[str, Any]) -> dict[str, Any]:
+    # Its voxel sizes were taken for millimetres.
+    return {"length_unit": "mm" if facts.get("shape") else "", **facts}
+
+
 def model_spec(content: dict[str, Any]) -> dict[str, Any]:
     """A model: before format 1 it had no format, and held its plan as text."""
     inner = json.loads(content["plan"])
     if inner.pop("format") != 1:
         raise ValueError("a plan of another format than 1")
     return {**content, "plan": plan(inner)}
+
+
+def model_with_rounding(content: dict[str, Any]) -> dict[str, Any]:
+    """A model: before format 2 its plan had no rounding of labels."""
+    return {**content, "plan": plan_with_rounding(content["plan"])}
 
 
 def run_state(content: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 import zipfile
 from typing import Any
@@ -37,6 +38,7 @@ class ConversionJob:
       image_dtype: type that the image is stored in.
       signatures: of the raw files, image first, when the conversion started.
       part: file to write.
+      max_memory_gb: see `memory.require_memory`.
     """
 
     domain: Domain
@@ -45,6 +47,7 @@ class ConversionJob:
     image_dtype: ImageDtype
     signatures: list[FileSignature]
     part: pathlib.Path
+    max_memory_gb: float | None = None
 
     @property
     def raw_paths(self) -> tuple[pathlib.Path, pathlib.Path]:
@@ -98,6 +101,20 @@ def load_part(path: pathlib.Path) -> PreprocessedCase:
         return PreprocessedCase(part["image"], part["labels"], provenance)
 
 
+def _check_record_size(shape: tuple[int, int, int], job: ConversionJob) -> None:
+    num_modalities = job.domain.num_modalities
+    # The image, and a byte per voxel of the label map.
+    bytes_per_voxel = num_modalities * np.dtype(job.image_dtype).itemsize + 1
+    size = math.prod(shape) * bytes_per_voxel
+    if size > LARGEST_RECORD_BYTES:
+        raise InputError(
+            job.case.image_path,
+            expected=f"at most {LARGEST_RECORD_BYTES} bytes after preprocessing",
+            received=f"{size} (shape {(*shape, num_modalities)} as {job.image_dtype})",
+            hint="Use `image_dtype`=float16 or a coarser spacing_mm in the plan",
+        )
+
+
 def _is_done(job: ConversionJob) -> bool:
     if not job.part.is_file():
         return False
@@ -114,18 +131,13 @@ def _write_part(job: ConversionJob) -> None:
     for path in job.raw_paths:
         if not path.is_file():
             raise InputError(path, expected="a file", received="no such file")
-    image = case_files.read_image([job.case.image_path], job.domain)
-    labels = case_files.read_labels(job.case.label_path, image, job.domain)
-    prepared, crop = crop_and_resample.preprocess_volume(image, job.domain)
+    memory = {"max_memory_gb": job.max_memory_gb}
+    image = case_files.read_image([job.case.image_path], job.domain, **memory)
+    labels = case_files.read_labels(job.case.label_path, image, job.domain, **memory)
+    crop = crop_and_resample.find_crop(image, job.domain, **memory)
+    _check_record_size(crop.shape, job)
+    prepared, _ = crop_and_resample.preprocess_volume(image, job.domain, crop=crop)
     stored = prepared.astype(job.image_dtype, copy=False)
-    size = stored.nbytes + prepared[..., 0].size
-    if size > LARGEST_RECORD_BYTES:
-        raise InputError(
-            job.case.image_path,
-            expected=f"at most {LARGEST_RECORD_BYTES} bytes after preprocessing",
-            received=f"{size} (shape {prepared.shape} as {job.image_dtype})",
-            hint="Use `image_dtype`=float16 or a coarser spacing_mm in the plan",
-        )
     provenance = {
         "files": list(map(str, job.raw_paths)),
         "raw_shape": crop.raw_shape,

@@ -48,7 +48,9 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     training = [case for case in cases if case.case not in split.test]
     labels = _labels(facts, training, choices, folds=bool(split.folds))
     preprocessing = dataclasses.replace(
-        choices.preprocessing, spacing_source=facts.spacing_source
+        choices.preprocessing,
+        spacing_source=facts.spacing_source,
+        round_labels=facts.round_labels,
     )
     spacing_mm = _median(case.spacing_mm for case in cases)
     shapes = [_shape(case, spacing_mm, preprocessing) for case in cases]
@@ -120,11 +122,16 @@ def _mirror_axes(labels: Sequence[Label], choices: Choices) -> tuple[Axis, ...]:
 def _usable_cases(
     facts: DomainFacts, choices: Choices
 ) -> tuple[list[CaseFacts], list[CaseFacts]]:
-    unknown_labels = choices.preprocessing.unknown_labels
+    preprocessing = choices.preprocessing
     good: list[CaseFacts] = []
     bad: list[CaseFacts] = []
     for case in facts.cases:
-        (good if is_usable(case, unknown_labels=unknown_labels) else bad).append(case)
+        usable = is_usable(
+            case,
+            unknown_labels=preprocessing.unknown_labels,
+            clip_percentiles=preprocessing.clip_percentiles,
+        )
+        (good if usable else bad).append(case)
     if bad and not choices.exclude_faulty:
         rows = "".join(f"\n  {_reason(case)}" for case in bad)
         raise InputError(

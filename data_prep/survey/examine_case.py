@@ -10,16 +10,19 @@ import numpy as np
 
 from u2net_tf import files, schema, work_log
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import SpacingSource
+from u2net_tf.plan.domains import Preprocessing, SpacingSource
 from u2net_tf.schema import Count, Length, Size, Text
 from u2net_tf.volumes import case as case_checks
 from u2net_tf.volumes import components, crop_and_resample, nifti
 from u2net_tf.volumes.grid import Volume, header_problem
 
 PERCENTILES = (0, 2, 50, 98, 100)
+# Preprocessing that a plan asks for unless it is told otherwise.
+DEFAULTS = Preprocessing()
 
 # Kinds of fault. See `is_usable`.
 IMAGE, LABEL, SAME_IMAGE = "image", "label", "same image"
+CONTRAST = "contrast"
 GEOMETRY = case_checks.GEOMETRY
 UNKNOWN_LABEL, EMPTY_LABEL = case_checks.UNKNOWN_LABEL, case_checks.EMPTY_LABEL
 SAME_NAME = "same name"
@@ -58,6 +61,8 @@ class SurveyJob:
       num_modalities: how many channels the image should have.
       known_labels: the values that the label map may hold.
       spacing_source: "pixdim" or "affine".
+      round_labels: whether label values that are nearly whole are rounded.
+      max_memory_gb: see `memory.require_memory`.
     """
 
     domain: str
@@ -67,6 +72,8 @@ class SurveyJob:
     num_modalities: int
     known_labels: tuple[int, ...]
     spacing_source: SpacingSource
+    round_labels: bool = False
+    max_memory_gb: float | None = None
 
     @property
     def key(self) -> str:
@@ -91,6 +98,8 @@ class CaseFacts:
       shape: voxels.
       spacing_mm: voxel size, mm, from the survey's spacing source.
       orientation: of the axes on disk, for example "RAS".
+      length_unit: of the voxel sizes in the file, "mm", "µm" or "m"; "" if it names
+        none.
       percentiles: per modality, the intensities at `PERCENTILES`, finite voxels only.
       nonzero_share: share of the first modality's voxels that are not zero.
       box_start: first voxel of the box of the non-zero voxels.
@@ -111,6 +120,7 @@ class CaseFacts:
     shape: tuple[Size, ...] = ()
     spacing_mm: tuple[Length, ...] = ()
     orientation: str = ""
+    length_unit: str = ""
     percentiles: tuple[tuple[float, ...], ...] = ()
     nonzero_share: float | None = None
     box_start: tuple[Count, ...] = ()
@@ -132,11 +142,19 @@ def examine_case(job: SurveyJob) -> CaseFacts:
     warnings: list[str] = []
     image = labels = None
     try:
-        image = nifti.load_image([job.image_path], spacing_source=job.spacing_source)
+        image = nifti.load_image(
+            [job.image_path],
+            spacing_source=job.spacing_source,
+            max_memory_gb=job.max_memory_gb,
+        )
     except InputError as error:
         faults.append(Fault(IMAGE, job.image_path, str(error)))
     try:
-        labels = nifti.load_labels(job.label_path)
+        labels = nifti.load_labels(
+            job.label_path,
+            round_labels=job.round_labels,
+            max_memory_gb=job.max_memory_gb,
+        )
     except InputError as error:
         faults.append(Fault(LABEL, job.label_path, str(error)))
     if image is not None:
@@ -147,10 +165,14 @@ def examine_case(job: SurveyJob) -> CaseFacts:
                 image, num_modalities=job.num_modalities
             )
         ]
+        # What has no contrast at all is among the faults of the image.
+        if not faults:
+            faults += _contrast_faults(image, job)
         warnings += _image_warnings(image, job)
     if labels is not None:
         facts |= _measure_labels(labels.data, job.known_labels)
         faults += _label_faults(labels, image, job)
+        warnings += _notes(labels)
     return CaseFacts(
         domain=job.domain,
         case=job.case,
@@ -168,6 +190,7 @@ def _measure_image(image: Volume) -> dict[str, Any]:
         "shape": first.shape,
         "spacing_mm": tuple(round(size, 6) or size for size in image.spacing_mm),
         "orientation": image.grid.axis_codes,
+        "length_unit": image.grid.length_unit,
         "percentiles": tuple(_percentiles(channel) for channel in image.data),
         "nonzero_share": float(np.count_nonzero(first) / first.size),
         "checksum": hashlib.blake2b(image.data.data, digest_size=16).hexdigest(),
@@ -180,6 +203,24 @@ def _measure_image(image: Volume) -> dict[str, Any]:
     return facts
 
 
+def _contrast_faults(image: Volume, job: SurveyJob) -> list[Fault]:
+    """What a conversion with the default settings would refuse."""
+    start, shape = crop_and_resample.nonzero_box(
+        image.data[0], margin_voxels=DEFAULTS.margin_voxels
+    )
+    z, y, x = (slice(a, a + b) for a, b in zip(start, shape, strict=True))
+    try:
+        crop_and_resample.require_contrast(
+            image.data,
+            (z, y, x),
+            names=[str(index) for index in range(len(image.data))],
+            percentiles=DEFAULTS.clip_percentiles,
+        )
+    except InputError as error:
+        return [Fault(CONTRAST, job.image_path, str(error))]
+    return []
+
+
 def _percentiles(channel: np.ndarray) -> tuple[float, ...]:
     finite = channel[np.isfinite(channel)]
     if not finite.size:
@@ -188,7 +229,7 @@ def _percentiles(channel: np.ndarray) -> tuple[float, ...]:
 
 
 def _image_warnings(image: Volume, job: SurveyJob) -> list[str]:
-    warnings = []
+    warnings = _notes(image)
     problem = header_problem(image.grid)
     if problem:
         warnings.append(f"{job.image_path}: {problem}; took {job.spacing_source}")
@@ -197,6 +238,10 @@ def _image_warnings(image: Volume, job: SurveyJob) -> list[str]:
             f"{job.image_path}: a single slice, shape {image.data.shape[1:]}"
         )
     return warnings
+
+
+def _notes(volume: Volume) -> list[str]:
+    return [f"{volume.grid.path}: {note}" for note in volume.grid.notes]
 
 
 def _measure_labels(labels: np.ndarray, known: tuple[int, ...]) -> dict[str, Any]:
@@ -224,15 +269,24 @@ def _label_faults(labels: Volume, image: Volume | None, job: SurveyJob) -> list[
     return [Fault(kind, job.label_path, text) for kind, text in found.items()]
 
 
-def is_usable(facts: CaseFacts, *, unknown_labels: str) -> bool:
+def is_usable(
+    facts: CaseFacts,
+    *,
+    unknown_labels: str,
+    clip_percentiles: tuple[float, float] = DEFAULTS.clip_percentiles,
+) -> bool:
     """Whether a case can be trained on in spite of its faults.
 
     Args:
       facts: the case.
+      clip_percentiles: that intensities are clipped to. The survey looked at the
+        default ones, and with others the conversion decides.
       unknown_labels: "background" if label values that no class lists are taken as
         background, "fail" if not.
     """
     tolerated = {EMPTY_LABEL, SAME_NAME}
     if unknown_labels == "background":
         tolerated.add(UNKNOWN_LABEL)
+    if clip_percentiles != DEFAULTS.clip_percentiles:
+        tolerated.add(CONTRAST)
     return all(fault.kind in tolerated for fault in facts.faults)

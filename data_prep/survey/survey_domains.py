@@ -22,7 +22,7 @@ from data_prep.survey.examine_case import (
     examine_case,
 )
 from data_prep.survey.survey_file import DomainFacts
-from u2net_tf import files, parallel, schema
+from u2net_tf import files, migrations, parallel, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import SpacingSource
@@ -30,6 +30,7 @@ from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import Text
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
+from u2net_tf.wording import quantity
 from u2net_tf.work_log import Log
 
 LOG_NAME = ".survey.partial.jsonl"
@@ -53,7 +54,7 @@ EXAMINED_CASE = FileFormat(
     made_by="python -m data_prep.survey",
     kind=ExaminedCase,
     oldest=1,
-    upgrades=(),
+    upgrades=(migrations.examined_case,),
 )
 
 
@@ -87,6 +88,8 @@ def write_survey(
         datasets,
         log=log,
         spacing_source=config.spacing_source,
+        round_labels=config.round_labels,
+        max_memory_gb=config.max_memory_gb,
         num_workers=config.num_workers,
         progress=progress,
         on_resumed=on_resumed,
@@ -147,6 +150,8 @@ def survey(
     log: pathlib.Path,
     spacing_source: SpacingSource,
     num_workers: int | None,
+    round_labels: bool = False,
+    max_memory_gb: float | None = None,
     executor: Executor | None = None,
     progress: Progress = silent,
     on_resumed: Callable[[pathlib.Path, int, int], None] | None = None,
@@ -159,6 +164,8 @@ def survey(
         files have not changed since, is not examined again.
       spacing_source: "pixdim" or "affine".
       num_workers: processes; None for one per core.
+      round_labels: whether label values that are nearly whole are rounded.
+      max_memory_gb: see `memory.require_memory`.
       executor: examines the cases; None for processes of this machine.
       progress: shows how many cases are done.
       on_resumed: see `write_survey`.
@@ -175,6 +182,8 @@ def survey(
             num_modalities=len(dataset.modalities),
             known_labels=tuple(dataset.labels),
             spacing_source=spacing_source,
+            round_labels=round_labels,
+            max_memory_gb=max_memory_gb,
         )
         for dataset in datasets
         for case in dataset.cases
@@ -204,13 +213,17 @@ def survey(
             dataset,
             [facts[job] for job in jobs if job.domain == dataset.name],
             spacing_source,
+            round_labels,
         )
         for dataset in datasets
     )
 
 
 def _domain_facts(
-    dataset: Dataset, cases: Sequence[CaseFacts], spacing_source: SpacingSource
+    dataset: Dataset,
+    cases: Sequence[CaseFacts],
+    spacing_source: SpacingSource,
+    round_labels: bool,
 ) -> DomainFacts:
     seen: dict[str, CaseFacts] = {}
     result = []
@@ -243,12 +256,29 @@ def _domain_facts(
         for value, name in dataset.labels.items()
         if not voxels[str(value)]
     ]
+    warnings += _unit_warnings(dataset, cases)
     return DomainFacts(
         name=dataset.name,
         folder=str(dataset.folder),
         modalities=dataset.modalities,
         labels=dataset.labels,
         spacing_source=spacing_source,
+        round_labels=round_labels,
         cases=tuple(result),
         warnings=tuple(warnings),
     )
+
+
+def _unit_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
+    """Says once how many images are not in mm."""
+    counts = collections.Counter(case.length_unit for case in cases if case.shape)
+    warnings = []
+    for unit, count in counts.items():
+        if unit == "mm":
+            continue
+        images = f"{dataset.folder}: {count} of {quantity(len(cases), 'image')}"
+        if unit:
+            warnings.append(f"{images} with voxel sizes in {unit}, converted to mm")
+        else:
+            warnings.append(f"{images} without a unit of length; taking mm")
+    return warnings

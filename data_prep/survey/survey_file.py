@@ -31,6 +31,7 @@ class DomainFacts:
       modalities: names in the order of the channels.
       labels: raw value -> name.
       spacing_source: "pixdim" or "affine".
+      round_labels: whether label values that are nearly whole are rounded.
       cases: one entry each, sorted by name.
       warnings: what is suspicious about the folder as a whole.
     """
@@ -41,6 +42,7 @@ class DomainFacts:
     labels: dict[int, str]
     spacing_source: SpacingSource
     cases: tuple[CaseFacts, ...]
+    round_labels: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -66,7 +68,7 @@ SURVEY = FileFormat(
     made_by="python -m data_prep.survey",
     kind=Survey,
     oldest=1,
-    upgrades=(migrations.survey,),
+    upgrades=(migrations.survey, migrations.survey_units),
 )
 
 

@@ -173,7 +173,7 @@ def test_output_that_is_a_file_is_an_error(tmp_path, faulty, run_light):
         (None, "expected a survey as `python -m data_prep.survey` writes it"),
         ("{", "Received"),
         ("[]", "Received"),
-        ('{"format": 9}', "format: expected a whole number from 1 to 2"),
+        ('{"format": 9}', "format: expected a whole number from 1 to 3"),
         ('{"format": 1, "domains": [{"name": "A"}]}', "[0].folder: expected a val"),
     ],
 )

@@ -88,6 +88,18 @@ def test_a_model_from_before_them_is_the_paper_s():
     check_same_spec(spec, spec_from_json(old, "checkpoint"))
 
 
+def test_a_plan_and_a_model_from_before_labels_were_rounded():
+    content = json.loads(edited([*P, "round_labels"], ...))
+    for domain in content["domains"]:
+        domain["preprocessing"].pop("round_labels", None)
+    text = json.dumps({**content, "format": 2})
+    assert plan_file.PLAN.from_text(text, "plan.json") == PLAN
+    spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
+    fields = json.loads(spec_to_json(spec))
+    fields |= {"format": 1, "plan": {k: content[k] for k in ("domains", "seed")}}
+    assert spec_from_json(json.dumps(fields), "checkpoint") == spec
+
+
 @pytest.mark.parametrize("field", ["margin_voxels", "spacing_source"])
 def test_a_field_that_was_always_there_may_not_be_missing(field):
     for text in (edited([*P, field], ...), of_format_1(edited([*P, field], ...))):
@@ -123,7 +135,7 @@ def test_a_plan_of_a_later_version_names_it():
     content["written_by"] = "u2net-tf 7.1"
     with pytest.raises(InputError) as caught:
         plan_file.PLAN.from_text(json.dumps(content), "plan.json")
-    assert "plan.json: format: expected a whole number from 1 to 2" in str(caught.value)
+    assert "plan.json: format: expected a whole number from 1 to 3" in str(caught.value)
     assert str(caught.value).endswith("Received: 99, written by u2net-tf 7.1")
 
 
@@ -172,7 +184,7 @@ D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "label
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["format"], 3),
+        (["format"], 4),
         (["format"], 0),
         (["format"], "1"),
         (["format"], ...),

@@ -64,6 +64,7 @@ class Preprocessing:
         or "positive", those above 0; voxels of exactly 0 then become 0.
       size_rounding: how the size of a resampled volume becomes a whole number:
         "nearest" or "truncate".
+      round_labels: whether values of label maps that are nearly whole are rounded.
     """
 
     margin_voxels: Count = 5
@@ -73,6 +74,7 @@ class Preprocessing:
     intensity_floor: float | None = None
     statistics_over: StatisticsOver = "all"
     size_rounding: SizeRounding = "nearest"
+    round_labels: bool = False
 
     def __post_init__(self) -> None:
         lower, upper = self.clip_percentiles

@@ -12,7 +12,7 @@ import numpy as np
 from u2net_tf.errors import InputError
 from u2net_tf.visualization import figures
 from u2net_tf.volumes import nifti
-from u2net_tf.volumes.grid import Grid, check_same_grid
+from u2net_tf.volumes.grid import Grid, turned_onto
 from u2net_tf.volumes.msd import NIFTI_SUFFIXES, nifti_stem
 
 if TYPE_CHECKING:
@@ -189,9 +189,7 @@ def _draw_case(row: Sequence[Axes], case: OverlayCase) -> set[int]:
 
 def _read_labels(path: pathlib.Path, grid: Grid) -> np.ndarray:
     """Reads the label map of a case, which lies on the grid of its image."""
-    labels = nifti.load_labels(path)
-    check_same_grid(grid, labels.grid)
-    return labels.data
+    return turned_onto(nifti.load_labels(path), grid)
 
 
 def _choose_slice(labels: np.ndarray) -> int:

@@ -17,8 +17,8 @@ from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import nifti
 from u2net_tf.volumes.dicom import load_dicom
 from u2net_tf.volumes.dicom_folder import is_dicom_folder
-from u2net_tf.volumes.grid import Volume, check_same_grid
-from u2net_tf.wording import quantity
+from u2net_tf.volumes.grid import Volume, check_same_grid, turned_onto
+from u2net_tf.wording import first_few, quantity
 
 # Kinds of fault of a label map.
 GEOMETRY, UNKNOWN_LABEL, EMPTY_LABEL = "geometry", "unknown label", "empty label"
@@ -93,16 +93,17 @@ def label_faults(
 
 def _check_known(labels: Volume, known: Sequence[int], hint: str = "") -> None:
     """Checks that only known raw values occur; says which others, and how often."""
-    unknown = ", ".join(
+    wanted = set(known)
+    unknown = [
         f"{value} in {quantity(count, 'voxel')}"
         for value, count in count_values(labels.data).items()
-        if value not in known
-    )
+        if value not in wanted
+    ]
     if unknown:
         raise InputError(
             labels.grid.path,
-            expected=f"labels among {sorted(known)}",
-            received=unknown,
+            expected=f"labels among {first_few(sorted(wanted))}",
+            received=first_few(unknown),
             hint=hint,
         )
 
@@ -123,12 +124,18 @@ def count_values(labels: np.ndarray) -> dict[int, int]:
     return dict(sorted(counts.items()))
 
 
-def read_image(paths: Sequence[str | os.PathLike], domain: Domain) -> Volume:
+def read_image(
+    paths: Sequence[str | os.PathLike],
+    domain: Domain,
+    *,
+    max_memory_gb: float | None = None,
+) -> Volume:
     """Reads and checks an image: NIfTI files, or one DICOM folder per modality.
 
     Args:
       paths: one 3-D or 4-D file, or one path per modality.
       domain: gives the number of modalities and the source of the spacing.
+      max_memory_gb: see `memory.require_memory`; of NIfTI files.
 
     Returns:
       (C, z, y, x) float32.
@@ -140,16 +147,31 @@ def read_image(paths: Sequence[str | os.PathLike], domain: Domain) -> Volume:
         image = load_dicom(paths)
     else:
         source = domain.preprocessing.spacing_source
-        image = nifti.load_image(paths, spacing_source=source)
+        image = nifti.load_image(
+            paths, spacing_source=source, max_memory_gb=max_memory_gb
+        )
     for error in _image_errors(_names(paths), image, domain.num_modalities):
         raise error
     return image
 
 
-def read_labels(path: str | os.PathLike, image: Volume, domain: Domain) -> np.ndarray:
+def read_labels(
+    path: str | os.PathLike,
+    image: Volume,
+    domain: Domain,
+    *,
+    max_memory_gb: float | None = None,
+) -> np.ndarray:
     """Reads and checks a label map and turns raw values into class indices.
 
-    An empty label map is not an error here: a class may be absent from a case.
+    An empty label map is not an error here: a class may be absent from a case. One that
+    is stored in another orientation than its image is turned.
+
+    Args:
+      path: the file.
+      image: the image that it belongs to.
+      domain: gives the classes and their values.
+      max_memory_gb: see `memory.require_memory`.
 
     Returns:
       (z, y, x) uint8 class indices.
@@ -157,17 +179,21 @@ def read_labels(path: str | os.PathLike, image: Volume, domain: Domain) -> np.nd
     Raises:
       InputError: names the file, what was expected and what was received.
     """
-    labels = nifti.load_labels(path)
+    labels = nifti.load_labels(
+        path,
+        round_labels=domain.preprocessing.round_labels,
+        max_memory_gb=max_memory_gb,
+    )
     if domain.num_classes > 256:
         raise InputError(
             path,
             expected=f"at most 256 classes in {domain.name}",
             received=domain.num_classes,
         )
-    check_same_grid(image.grid, labels.grid)
-    classes = np.zeros(labels.data.shape, np.uint8)
+    turned = turned_onto(labels, image.grid)
+    classes = np.zeros(turned.shape, np.uint8)
     # Plane by plane: `isin` takes many times the memory of what it looks at.
-    for target, plane in zip(classes, labels.data, strict=True):
+    for target, plane in zip(classes, turned, strict=True):
         for index, label in enumerate(domain.labels):
             target[np.isin(plane, label.values)] = index
     if domain.preprocessing.unknown_labels == "fail":
@@ -180,8 +206,14 @@ def read_labels(path: str | os.PathLike, image: Volume, domain: Domain) -> np.nd
 
 
 def raw_labels(classes: np.ndarray, domain: Domain) -> np.ndarray:
-    """Class indices -> the raw values that predictions are written with. int32."""
-    table = np.array([label.values[0] for label in domain.labels], np.int32)
+    """Class indices -> the raw values that predictions are written with.
+
+    int32, or int64 if a value needs that.
+    """
+    values = [label.values[0] for label in domain.labels]
+    small = np.iinfo(np.int32)
+    fits = all(small.min <= value <= small.max for value in values)
+    table = np.array(values, np.int32 if fits else np.int64)
     return table[classes]
 
 

@@ -14,17 +14,25 @@ the outer faces: only then does resampling there and back shift nothing.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from u2net_tf.errors import InputError
 from u2net_tf.interpolation.resample import resample
 from u2net_tf.plan.domains import Domain
+from u2net_tf.volumes import intensities
 from u2net_tf.volumes.grid import Volume
-from u2net_tf.volumes.intensities import standardize
+from u2net_tf.volumes.memory import require_memory
 
 Shape = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
+
+
+# Along an axis after resampling; what fits into the memory is far less.
+_MAX_VOXELS = 1e9
+# Planes that splines make at a time, in float64: see `interpolation.spline`.
+_PLANES_AT_A_TIME = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +113,18 @@ def resampled_shape(
         because a header holds 0.7 as 0.69999999.
 
     Raises:
-      InputError: if a spacing is 0 to three decimals and sizes are truncated.
+      InputError: if a spacing is 0 to three decimals and sizes are truncated, or an
+        axis would have more voxels than any memory holds.
     """
-    rows = zip(shape, spacing_mm, target_mm, strict=True)
+    rows = list(zip(shape, spacing_mm, target_mm, strict=True))
+    largest = max(size * spacing / target for size, spacing, target in rows)
+    if not largest < _MAX_VOXELS:
+        raise InputError(
+            "spacing_mm",
+            expected=f"fewer than {_MAX_VOXELS:.0e} voxels along an axis",
+            received=f"{largest:.3g}, if shape {shape} at {_in_mm(spacing_mm)} is "
+            f"resampled to {_in_mm(target_mm)}",
+        )
     if rounding == "nearest":
         z, y, x = (
             max(1, round(size * spacing / target)) for size, spacing, target in rows
@@ -130,14 +147,80 @@ def resampled_shape(
     return z, y, x
 
 
+def _in_mm(spacing_mm: tuple[float, float, float]) -> str:
+    return " × ".join(f"{size:.6g}" for size in spacing_mm) + " mm"
+
+
+def find_crop(
+    image: Volume, domain: Domain, *, max_memory_gb: float | None = None
+) -> ResampledCrop:
+    """How an image is to be cropped and resampled; errors name its file.
+
+    Args:
+      image: as `case.read_image` returns it.
+      domain: gives target spacing and `Preprocessing`.
+      max_memory_gb: see `memory.require_memory`.
+
+    Raises:
+      InputError: if the first modality is all zero, or what is resampled does not fit
+        into the memory.
+    """
+    num_modalities, *_ = image.data.shape
+    try:
+        crop = _find_crop(image.data, image.spacing_mm, domain)
+    except InputError as error:
+        raise error.within(image.grid.path) from None
+    require_memory(
+        image.grid.path,
+        _resampling_bytes(crop, num_modalities),
+        content=f"shape {crop.crop_shape} at {_in_mm(image.spacing_mm)}, resampled to "
+        f"{_in_mm(domain.spacing_mm)}: shape {crop.shape}",
+        max_memory_gb=max_memory_gb,
+    )
+    return crop
+
+
+def _find_crop(
+    image: np.ndarray, spacing_mm: tuple[float, float, float], domain: Domain
+) -> ResampledCrop:
+    settings = domain.preprocessing
+    start, shape = nonzero_box(image[0], margin_voxels=settings.margin_voxels)
+    depth, height, width = image.shape[1:]
+    return ResampledCrop(
+        raw_shape=(depth, height, width),
+        crop_start=start,
+        crop_shape=shape,
+        shape=resampled_shape(
+            shape, spacing_mm, domain.spacing_mm, rounding=settings.size_rounding
+        ),
+    )
+
+
+def _resampling_bytes(crop: ResampledCrop, num_modalities: int) -> float:
+    """About what `preprocess_image` allocates: volumes, matrices and a few planes."""
+    depth, height, width = crop.shape
+    volumes = 4 * (num_modalities + 1) * depth * height * width
+    # A matrix per axis, and its bands.
+    sizes = zip(crop.shape, crop.crop_shape, strict=True)
+    matrices = 8 * 2 * sum(new * old for new, old in sizes)
+    planes = min(depth, _PLANES_AT_A_TIME) * height * (width + crop.crop_shape[2])
+    return volumes + matrices + 8 * 2 * planes
+
+
 def preprocess_volume(
-    image: Volume, domain: Domain
+    image: Volume,
+    domain: Domain,
+    *,
+    crop: ResampledCrop | None = None,
+    max_memory_gb: float | None = None,
 ) -> tuple[np.ndarray, ResampledCrop]:
     """Preprocesses an image; errors name its file.
 
     Args:
       image: as `case.read_image` returns it.
       domain: gives target spacing and `Preprocessing`.
+      crop: what `find_crop` returned; None if it has not been asked.
+      max_memory_gb: see `memory.require_memory`.
 
     Returns:
       As `preprocess_image` does.
@@ -146,8 +229,9 @@ def preprocess_volume(
       InputError: if the image cannot be preprocessed as the domain wants it, for
         example because it is constant between its percentiles.
     """
+    crop = crop or find_crop(image, domain, max_memory_gb=max_memory_gb)
     try:
-        return preprocess_image(image.data, image.spacing_mm, domain)
+        return _preprocess(image.data, crop, domain), crop
     except InputError as error:
         raise error.within(image.grid.path) from None
 
@@ -170,22 +254,20 @@ def preprocess_image(
       InputError: if the first modality is all zero or a modality is constant, or one
         has no positive voxels that differ where the domain's statistics are of these.
     """
+    crop = _find_crop(image, spacing_mm, domain)
+    return _preprocess(image, crop, domain), crop
+
+
+def _preprocess(image: np.ndarray, crop: ResampledCrop, domain: Domain) -> np.ndarray:
     settings = domain.preprocessing
-    start, shape = nonzero_box(image[0], margin_voxels=settings.margin_voxels)
-    depth, height, width = image.shape[1:]
-    crop = ResampledCrop(
-        raw_shape=(depth, height, width),
-        crop_start=start,
-        crop_shape=shape,
-        shape=resampled_shape(
-            shape, spacing_mm, domain.spacing_mm, rounding=settings.size_rounding
-        ),
+    require_contrast(
+        image, crop.box, names=domain.modalities, percentiles=settings.clip_percentiles
     )
     result = np.empty((*crop.shape, image.shape[0]), np.float32)
     for channel, name in enumerate(domain.modalities):
         resampled = resample(image[channel][crop.box], crop.shape, "bspline")
         try:
-            standardize(
+            intensities.standardize(
                 resampled,
                 out=result[..., channel],
                 clip_percentiles=settings.clip_percentiles,
@@ -194,7 +276,35 @@ def preprocess_image(
             )
         except InputError as error:
             raise error.within(f"modality {name!r}") from None
-    return result, crop
+    return result
+
+
+def require_contrast(
+    image: np.ndarray,
+    box: Box,
+    *,
+    names: Sequence[str],
+    percentiles: tuple[float, float],
+) -> None:
+    """Checks that clipping leaves something of every modality.
+
+    Resampling may turn a constant into one but for roundings, of which standardizing
+    would make an image.
+
+    Args:
+      image: (C, z, y, x).
+      box: the crop.
+      names: of the modalities.
+      percentiles: that intensities are clipped to.
+
+    Raises:
+      InputError: if the crop of a modality is constant between its percentiles.
+    """
+    for channel, name in zip(image, names, strict=True):
+        try:
+            intensities.require_contrast(channel[box], percentiles)
+        except InputError as error:
+            raise error.within(f"modality {name!r}") from None
 
 
 def preprocess_labels(labels: np.ndarray, crop: ResampledCrop) -> np.ndarray:

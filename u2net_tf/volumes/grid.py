@@ -16,6 +16,7 @@ from nibabel import affines
 
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import SPACING_SOURCES
+from u2net_tf.volumes import nifti_header
 
 Spacing = tuple[float, float, float]
 
@@ -35,6 +36,7 @@ class Grid:
       affine: (4, 4) voxel indices on disk -> mm, RAS+.
       header: the file's header.
       image_class: nibabel's class of the file (NIfTI-1 or NIfTI-2).
+      notes: what is odd about the file, and what was taken instead.
     """
 
     path: str
@@ -42,11 +44,17 @@ class Grid:
     affine: np.ndarray
     header: nib.nifti1.Nifti1Header
     image_class: type[nib.nifti1.Nifti1Image]
+    notes: tuple[str, ...] = ()
 
     @property
     def orientation(self) -> np.ndarray:
         """(3, 2) nibabel orientation that leads from disk to canonical."""
         return nib.orientations.io_orientation(self.affine)
+
+    @property
+    def length_unit(self) -> str:
+        """Unit of the file's voxel sizes; "" if it names none, which means mm."""
+        return nifti_header.length_unit(self.header)
 
     @property
     def axis_codes(self) -> str:
@@ -56,7 +64,8 @@ class Grid:
     @property
     def pixdim_mm(self) -> np.ndarray:
         """(3,) voxel size (x, y, z) on disk that the header's pixdim says."""
-        return np.asarray(self.header.get_zooms()[:3], dtype=float)
+        sizes = np.asarray(self.header.get_zooms()[:3], dtype=float)
+        return sizes * nifti_header.mm_per_unit(self.header)
 
     def spacing_mm(self, source: str = "pixdim") -> Spacing:
         """Voxel size (z, y, x) of the canonical orientation.
@@ -116,24 +125,70 @@ def header_problem(grid: Grid) -> str:
 
 
 def check_same_grid(expected: Grid, received: Grid) -> None:
-    """Checks that two grids are the same up to a tenth of a voxel.
+    """Checks that two grids are the same in space, up to a tenth of a voxel.
+
+    Their axes may be stored in another order or direction: see `turned_onto`.
 
     Raises:
       InputError: names the file of `received`, and in what it differs.
     """
-    if expected.shape != received.shape:
+    _turn(expected, received)
+
+
+def turned_onto(labels: Volume, grid: Grid) -> np.ndarray:
+    """A label map in the canonical orientation of its image.
+
+    Args:
+      labels: (z, y, x), on the same grid in space.
+      grid: of the image.
+
+    Returns:
+      (z, y, x), a view.
+
+    Raises:
+      InputError: as for `check_same_grid`.
+    """
+    turn = _turn(grid, labels.grid)
+    on_disk = labels.grid.from_canonical(labels.data)
+    return grid.canonical_view(nib.orientations.apply_orientation(on_disk, turn))
+
+
+def disk_view_onto(array: np.ndarray, grid: Grid, onto: Grid) -> np.ndarray:
+    """The (x, y, z) array of one file in the order of another, without a copy.
+
+    Raises:
+      InputError: as for `check_same_grid`.
+    """
+    return nib.orientations.apply_orientation(array, _turn(onto, grid))
+
+
+def _turn(expected: Grid, received: Grid) -> np.ndarray:
+    """(3, 2) nibabel orientation that turns arrays of one grid to those of the other.
+
+    Raises:
+      InputError: if they are not the same grid in space.
+    """
+    indices = np.linalg.solve(expected.affine, received.affine)
+    turn = nib.orientations.io_orientation(indices)
+    if not np.isfinite(turn).all():
+        turn = nib.orientations.axcodes2ornt("RAS")
+    order = np.argsort(turn[:, 0])
+    shape = tuple(received.shape[axis] for axis in order)
+    if expected.shape != shape:
         raise InputError(
             received.path,
             expected=f"shape {expected.shape} as in {expected.path}",
             received=received.shape,
         )
+    affine = received.affine @ nib.orientations.inv_ornt_aff(turn, received.shape)
     corners = np.array(
         [[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float
     )
     corners[:, :3] *= np.array(expected.shape) - 1
-    distance = np.abs(corners @ (expected.affine - received.affine).T).max()
+    distance = np.abs(corners @ (expected.affine - affine).T).max()
     voxel = affines.voxel_sizes(expected.affine).min()
-    if distance > _GRID_TOLERANCE_VOXELS * voxel:
+    # Not `distance > …`: it may be NaN.
+    if not distance <= _GRID_TOLERANCE_VOXELS * voxel:
         raise InputError(
             received.path,
             expected=f"the affine of {expected.path}, orientation "
@@ -141,3 +196,4 @@ def check_same_grid(expected: Grid, received: Grid) -> None:
             received=f"orientation {received.axis_codes}, a corner "
             f"{distance:.3g} mm away",
         )
+    return turn

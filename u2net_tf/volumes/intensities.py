@@ -9,6 +9,8 @@ import numpy as np
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import StatisticsOver
 
+# Voxels along an axis of the sample that a majority is looked for in.
+_SAMPLE_VOXELS = 24
 # Statistics are taken over so many voxels at a time.
 _VOXELS_AT_A_TIME = 2**22
 
@@ -43,13 +45,7 @@ def standardize(
     if intensity_floor is not None:
         image = np.maximum(image, np.float32(intensity_floor), out=out)
     low, high = np.percentile(image, clip_percentiles)
-    if not high > low:
-        raise InputError(
-            "image",
-            expected="intensities that differ between percentiles "
-            f"{clip_percentiles[0]:g} and {clip_percentiles[1]:g}",
-            received=f"the constant {low:g}",
-        )
+    _require_difference(low, high, clip_percentiles)
     np.clip(image, np.float32(low), np.float32(high), out=out)
     if statistics_over == "all":
         return _standardized(out, *_mean_and_deviation(out))
@@ -66,6 +62,36 @@ def standardize(
     _standardized(out, *_mean_and_deviation(positive))
     out[zero] = 0
     return out
+
+
+def require_contrast(image: np.ndarray, percentiles: tuple[float, float]) -> None:
+    """Checks that an image is not constant between two percentiles.
+
+    Raises:
+      InputError: if it is.
+    """
+    share = (percentiles[1] - percentiles[0]) / 100
+    steps = (max(1, size // _SAMPLE_VOXELS) for size in image.shape)
+    sample = np.sort(image[tuple(slice(None, None, step) for step in steps)], axis=None)
+    # A value that so many voxels have is the median of any fair sample, if it is that
+    # of more than half. Percentiles take many times as long as counting it.
+    equal = np.count_nonzero(image == sample[sample.size // 2])
+    if share > 0.5 and equal < share * (image.size - 1) - 1:
+        return
+    low, high = np.percentile(image, percentiles)
+    _require_difference(low, high, percentiles)
+
+
+def _require_difference(
+    low: float, high: float, percentiles: tuple[float, float]
+) -> None:
+    if not high > low:
+        raise InputError(
+            "image",
+            expected="intensities that differ between percentiles "
+            f"{percentiles[0]:g} and {percentiles[1]:g}",
+            received=f"the constant {low:g}",
+        )
 
 
 def _mean_and_deviation(voxels: np.ndarray) -> tuple[float, float]:

@@ -2,114 +2,167 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 import pathlib
-import zlib
 from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
 from absl import logging
-from nibabel import filebasedimages, spatialimages
+from nibabel.volumeutils import apply_read_scaling
 
 from u2net_tf import files
 from u2net_tf.errors import InputError
-from u2net_tf.volumes.grid import Grid, Volume, check_same_grid, header_problem
+from u2net_tf.volumes import label_values, nifti_file, nifti_header
+from u2net_tf.volumes.grid import Grid, Volume, disk_view_onto, header_problem
+from u2net_tf.volumes.nifti_file import NiftiFile
 
-_READ_ERRORS = (
-    filebasedimages.ImageFileError,
-    spatialimages.HeaderDataError,
-    OSError,
-    EOFError,
-    ValueError,
-    zlib.error,
-)
+# Types of so many bytes are exact in float32. Of others, what rounding may take of the
+# range of intensities without a note.
+_EXACT_BYTES, _MAX_STEP = 2, 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a file says of itself before its voxels.
+
+    Attributes:
+      shape: on disk (x, y, z), or (x, y, z, modality); singleton axes after the third
+        are removed.
+      grid: the grid.
+    """
+
+    shape: tuple[int, ...]
+    grid: Grid
+
+
+def load_header(path: str | os.PathLike, max_memory_gb: float | None = None) -> Header:
+    """Reads the header of an image or a label map, and none of its voxels.
+
+    Args:
+      path: the file.
+      max_memory_gb: see `memory.require_memory`.
+
+    Raises:
+      InputError: if the file cannot be read, is not 3-D or 4-D, or has more voxels than
+        bytes or than fit into the memory.
+    """
+    with nifti_file.open_nifti(path, max_memory_gb=max_memory_gb) as file:
+        return Header(file.shape, _grid(file))
 
 
 def load_image(
-    paths: Sequence[str | os.PathLike], *, spacing_source: str = "pixdim"
+    paths: Sequence[str | os.PathLike],
+    *,
+    spacing_source: str = "pixdim",
+    max_memory_gb: float | None = None,
 ) -> Volume:
     """Reads an image from one 3-D or 4-D file, or from one 3-D file per modality.
+
+    What is odd about a file, and what was taken instead, is in `Grid.notes` and logged
+    as a warning.
 
     Args:
       paths: one file, or one per modality in the order of the modalities.
       spacing_source: where the voxel size is read from when the header contradicts
         itself: "pixdim" or "affine". Such a file is named in a warning.
+      max_memory_gb: see `memory.require_memory`.
 
     Returns:
-      (C, z, y, x) float32.
+      (C, z, y, x) float32. Voxel sizes are in mm, whatever the unit of the file.
 
     Raises:
-      InputError: if a file cannot be read, is not 3-D or 4-D, or the files lie on
-        different grids.
+      InputError: if a file cannot be read, is damaged, is not 3-D or 4-D, does not fit
+        into the memory, or the files lie on different grids.
     """
-    volumes = [_unpack(_read_nifti(path), path) for path in paths]
+    volumes = [_read_as_float32(path, max_memory_gb) for path in paths]
     return _stack(volumes, spacing_source)
 
 
 def image_from_nibabel(
     image: nib.nifti1.Nifti1Image, source: str | os.PathLike
 ) -> Volume:
-    """The same for an image in memory; `source` names it in errors.
+    """The same for a 3-D image in memory; `source` names it in errors.
 
     Returns:
-      (C, z, y, x) float32.
-
-    Raises:
-      InputError: if the image is not 3-D or 4-D.
+      (1, z, y, x) float32.
     """
-    return _stack([_unpack(image, source)], "pixdim")
+    array = np.asarray(image.dataobj, dtype=np.float32)
+    x, y, z = array.shape
+    grid = _make_grid(image.header.copy(), str(source), (x, y, z), type(image))
+    return _stack([(array, grid)], "pixdim")
 
 
 def _stack(volumes: list[tuple[np.ndarray, Grid]], spacing_source: str) -> Volume:
     first_array, grid = volumes[0]
-    for array, other in volumes if len(volumes) > 1 else []:
-        check_same_grid(grid, other)
-        if array.ndim != 3:
-            raise InputError(
-                other.path,
-                expected="a 3-D file, one per modality",
-                received=f"shape {array.shape}",
-            )
     if len(volumes) == 1 and first_array.ndim == 4:
         channels = [first_array[..., c] for c in range(first_array.shape[-1])]
+    elif len(volumes) == 1:
+        channels = [first_array]
     else:
-        channels = [array for array, _ in volumes]
+        for array, other in volumes:
+            if array.ndim != 3:
+                raise InputError(
+                    other.path,
+                    expected="a 3-D file, one per modality",
+                    received=f"shape {array.shape}",
+                )
+        channels = [disk_view_onto(array, other, grid) for array, other in volumes]
     views = [grid.canonical_view(channel) for channel in channels]
     # One copy, and no other beside it: a volume may be a good part of the memory.
     data = np.empty((len(views), *views[0].shape), np.float32)
     for channel, view in zip(data, views, strict=True):
         channel[...] = view
+    for _, other in volumes:
+        _log_notes(other)
     if problem := header_problem(grid):
         logging.warning("%s: %s; taking %s", grid.path, problem, spacing_source)
     return Volume(data, grid.spacing_mm(spacing_source), grid)
 
 
-def load_labels(path: str | os.PathLike) -> Volume:
-    """Reads a label map.
+def _log_notes(grid: Grid) -> None:
+    for note in grid.notes:
+        logging.warning("%s: %s", grid.path, note)
+
+
+def load_labels(
+    path: str | os.PathLike,
+    *,
+    round_labels: bool = False,
+    max_memory_gb: float | None = None,
+) -> Volume:
+    """Reads a label map. Integers stay integers, however large.
+
+    Args:
+      path: the file.
+      round_labels: take values that are nearly whole, as a scale factor leaves them,
+        for whole numbers.
+      max_memory_gb: see `memory.require_memory`.
 
     Returns:
-      (z, y, x) int32. Its spacing is from pixdim.
+      (z, y, x) int32, or int64 if its values need that. Its spacing is from pixdim.
 
     Raises:
-      InputError: if the file cannot be read, is not 3-D, or holds values that are no
-        whole numbers.
+      InputError: if the file cannot be read, is damaged, is not 3-D, does not fit into
+        the memory, or holds values that are no whole numbers.
     """
-    array, grid = _unpack(_read_nifti(path), path)
-    if array.ndim == 4:
-        raise InputError(
-            path, expected="a 3-D label map", received=f"shape {array.shape}"
-        )
-    view = grid.canonical_view(array)
-    data = np.empty(view.shape, np.int32)
-    for target, plane in zip(data, view, strict=True):
-        whole = np.rint(plane)
-        if not np.array_equal(plane, whole):
+    with nifti_file.open_nifti(path, max_memory_gb=max_memory_gb) as file:
+        if len(file.shape) == 4:
             raise InputError(
-                path, expected="whole numbers as labels", received="fractions"
+                path, expected="a 3-D label map", received=f"shape {file.shape}"
             )
-        target[...] = whole
+        raw = file.read()
+        grid = _grid(file)
+        data = label_values.to_integers(
+            grid.canonical_view(raw),
+            file.slope,
+            file.intercept,
+            path=path,
+            round_labels=round_labels,
+        )
+    _log_notes(grid)
     return Volume(data, grid.spacing_mm(), grid)
 
 
@@ -122,7 +175,7 @@ def save_labels(path: str | os.PathLike, labels: np.ndarray, grid: Grid) -> None
       grid: the grid of the image that the labels belong to.
     """
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
-    for dtype in (np.uint8, np.int16, np.int32):
+    for dtype in (np.uint8, np.int16, np.int32, np.int64):
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             break
     _save(path, grid.from_canonical(labels.astype(dtype)), grid)
@@ -145,67 +198,57 @@ def save_probabilities(
     _save(path, np.stack(channels, axis=-1), grid)
 
 
-def _read_nifti(path: str | os.PathLike) -> nib.nifti1.Nifti1Image:
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise InputError(path, expected="a file", received="no such file")
-    try:
-        image = nib.load(path)
-    except _READ_ERRORS as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(image, nib.nifti1.Nifti1Image):
-        raise InputError(path, expected="a NIfTI file", received=type(image).__name__)
-    return image
-
-
-def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
-    return InputError(
-        path,
-        expected="a readable NIfTI file",
-        received=f"{type(error).__name__}: {error}",
-    )
-
-
-def _unpack(
-    image: nib.nifti1.Nifti1Image, path: str | os.PathLike
+def _read_as_float32(
+    path: str | os.PathLike, max_memory_gb: float | None
 ) -> tuple[np.ndarray, Grid]:
     """Array in disk order, singleton axes after the third removed, and its grid."""
-    dtype = image.get_data_dtype()
-    if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
-        raise InputError(
-            path, expected="one number per voxel", received=f"data type {dtype}"
-        )
-    shape: tuple[int, ...] = tuple(int(size) for size in image.shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) not in (3, 4) or 0 in shape:
-        raise InputError(
-            path,
-            expected="a 3-D volume, or a 4-D volume of several modalities",
-            received=f"shape {tuple(image.shape)}",
-        )
-    if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
-        raise InputError(
-            path, expected="an invertible affine", received=image.affine.tolist()
-        )
-    grid = Grid(
-        path=str(path),
-        shape=(shape[0], shape[1], shape[2]),
-        affine=np.array(image.affine, dtype=float),
-        header=image.header.copy(),
-        image_class=type(image),
+    with nifti_file.open_nifti(path, max_memory_gb=max_memory_gb) as file:
+        raw = file.read()
+        if (file.slope, file.intercept) != (1, 0):
+            raw = apply_read_scaling(
+                raw, np.float64(file.slope), np.float64(file.intercept)
+            )
+        # What is too large becomes infinite, which is a fault of the image.
+        with np.errstate(over="ignore"):
+            array = raw.astype(np.float32, copy=False)
+        if raw.dtype.itemsize > _EXACT_BYTES and raw.dtype.newbyteorder("=") != "f4":
+            file.notes += _lost_precision(array)
+        return array, _grid(file)
+
+
+def _lost_precision(array: np.ndarray) -> list[str]:
+    low, high = float(array.min()), float(array.max())
+    step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
+    # Not `step <= …`: intensities that are not finite are a fault of their own.
+    if not step > _MAX_STEP * (high - low) or high == low:
+        return []
+    return [
+        f"intensities from {low:g} to {high:g} are read as float32, which rounds them "
+        f"to multiples of {step:g}"
+    ]
+
+
+def _grid(file: NiftiFile) -> Grid:
+    x, y, z = file.shape[:3]
+    return _make_grid(
+        file.header.copy(),
+        str(file.path),
+        (x, y, z),
+        file.image_class,
+        tuple(file.notes),
     )
-    if not (np.isfinite(grid.pixdim_mm).all() and (grid.pixdim_mm > 0).all()):
-        raise InputError(
-            path,
-            expected="voxel sizes above 0 mm in pixdim",
-            received=grid.pixdim_mm.tolist(),
-        )
-    try:
-        array = np.asarray(image.dataobj, dtype=np.float32)
-    except _READ_ERRORS as error:
-        raise _unreadable(path, error) from error
-    return array.reshape(shape), grid
+
+
+def _make_grid(
+    header: nib.nifti1.Nifti1Header,
+    path: str,
+    shape: tuple[int, int, int],
+    image_class: type[nib.nifti1.Nifti1Image],
+    notes: tuple[str, ...] = (),
+) -> Grid:
+    affine = np.array(header.get_best_affine(), dtype=float)
+    affine[:3] *= nifti_header.mm_per_unit(header)
+    return Grid(path, shape, affine, header, image_class, notes)
 
 
 def _save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:

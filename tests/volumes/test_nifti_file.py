@@ -1,0 +1,217 @@
+"""A file is read to its last byte, and nothing is allocated that is not in it."""
+
+import gzip
+import zlib
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from u2net_tf import machine
+from u2net_tf.errors import InputError
+from u2net_tf.volumes import gzip_stream, nifti
+from u2net_tf.volumes.gzip_stream import GzipStream
+
+SHAPE = (9, 8, 7)
+ARRAY = np.random.default_rng(0).normal(0, 50, SHAPE).astype(np.int16)
+# As nibabel reads it, and as a volume has it.
+CANONICAL = ARRAY.T.astype(np.float32)
+
+
+def image_bytes(array=ARRAY):
+    return nib.Nifti1Image(array, np.eye(4)).to_bytes()
+
+
+@pytest.fixture(params=["image", "labels"])
+def read(request):
+    """Reads a file in one of two ways; returns its voxels and the notes on it."""
+
+    def read(path, **options):
+        if request.param == "labels":
+            volume = nifti.load_labels(path, **options)
+            return volume.data, volume.grid.notes
+        volume = nifti.load_image([path], **options)
+        return volume.data[0], volume.grid.notes
+
+    return read
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(data, name="a.nii.gz"):
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_flipped_bit_is_found(write, seed):
+    """Of every bit but those of the file's own name, time and system, which mean nil."""
+    data = bytearray(gzip.compress(image_bytes(), mtime=0))
+    bit = int(np.random.default_rng(seed).integers(10 * 8, len(data) * 8))
+    data[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(InputError, match=r"a\.nii\.gz: expected "):
+        nifti.load_image([write(data)])
+
+
+def test_voxel_whose_checksum_is_wrong_is_damaged(write, read):
+    """One that deflate itself does not notice: it is stored, not compressed."""
+    content = image_bytes()
+    stored = zlib.compressobj(0, zlib.DEFLATED, 31)
+    data = bytearray(stored.compress(content) + stored.flush())
+    assert (read(write(data))[0] == CANONICAL).all()
+    data[-100] ^= 1
+    with pytest.raises(InputError, match=r"a\.nii\.gz: .*Received: damaged \(CRC\)"):
+        read(write(data))
+    data[-100] ^= 1
+    # The length, which stands last.
+    data[-1] ^= 1
+    with pytest.raises(InputError, match=r"Received: damaged \(CRC\)"):
+        read(write(data))
+
+
+@pytest.mark.parametrize("missing", [1, 4, 8, 9, 300])
+def test_stream_without_its_end_is_cut_short(write, read, missing):
+    data = gzip.compress(image_bytes())
+    with pytest.raises(InputError, match="cut short"):
+        read(write(data[:-missing]))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bytes])
+def test_missing_voxels_are_counted(write, read, pack):
+    with pytest.raises(InputError, match=r"expected as many voxels as .* missing"):
+        read(write(pack(image_bytes()[:-2])))
+
+
+def test_surplus_is_a_warning_with_its_length(write, read, caplog):
+    content, extra = image_bytes(), b"x" * 1234
+    packed = gzip.compress(content)
+    for data, count in (
+        (content + extra, 1234),
+        (gzip.compress(content + extra), 1234),
+        (packed + extra, 1234),
+        (packed + b"\0" * 7, 7),
+        (packed + gzip.compress(extra) + b"y", 1235),
+        (packed + b"\x1f", 1),
+    ):
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="absl"):
+            array, notes = read(write(data))
+        np.testing.assert_array_equal(array, CANONICAL)
+        assert notes == (f"{count:,} bytes after the last voxel, not used",)
+        assert f"a.nii.gz: {notes[0]}" in caplog.text
+
+
+def test_members_of_a_stream_are_joined(write, read):
+    content = image_bytes()
+    parts = content[:100], content[100:700], content[700:]
+    array, notes = read(write(b"".join(map(gzip.compress, parts))))
+    np.testing.assert_array_equal(array, CANONICAL)
+    assert notes == ()
+    damaged = bytearray(b"".join(map(gzip.compress, parts)))
+    damaged[len(gzip.compress(parts[0])) - 6] ^= 1
+    with pytest.raises(InputError, match="damaged"):
+        read(write(damaged))
+
+
+def test_stream_is_the_same_in_pieces_of_any_size(tmp_path, monkeypatch):
+    content = np.random.default_rng(1).integers(0, 4, 5000).astype(np.uint8).tobytes()
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(content[:3000]) + gzip.compress(content[3000:]))
+    for size in (1, 7, 1000, 10**6):
+        monkeypatch.setattr(gzip_stream, "_READ_BYTES", size)
+        monkeypatch.setattr(gzip_stream, "_CHUNK_BYTES", size + 1)
+        buffer = bytearray(3500)
+        with path.open("rb") as file:
+            stream = GzipStream(file)
+            assert stream.readinto(memoryview(buffer)) == 3500
+            assert stream.drain() == 1500
+            assert stream.readinto(memoryview(buffer)) == 0
+        assert bytes(buffer) == content[:3500]
+
+
+@pytest.mark.parametrize("image_class", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("pack", [gzip.compress, bytes])
+def test_more_voxels_than_the_file_can_hold(write, read, image_class, pack):
+    header = image_class(np.zeros((1, 1, 1), np.int16), np.eye(4)).header
+    header["dim"][:4] = 3, 2000, 2000, 1000
+    path = write(pack(header.binaryblock + b"\0" * 8))
+    assert path.stat().st_size < 600
+    with pytest.raises(InputError, match=r"a\.nii\.gz: .*shape \(2000, 2000, 1000\)"):
+        read(path)
+
+
+def test_voxels_that_do_not_fit_are_refused(write, read, monkeypatch):
+    content = image_bytes(np.zeros((100, 100, 100), np.int16))
+    path = write(gzip.compress(content))
+    read(path, max_memory_gb=0.0061)
+    words = (
+        r"a\.nii\.gz: expected at most 0\.005 GB of memory \(`max_memory_gb`\)\. "
+        r"Received: 0\.006 GB for shape \(100, 100, 100\) of int16"
+    )
+    with pytest.raises(InputError, match=words):
+        read(path, max_memory_gb=0.005)
+    # Half of the machine's.
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 10**7)
+    with pytest.raises(InputError, match=r"0\.005 GB of memory"):
+        read(path)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 13 * 10**6)
+    read(path)
+
+
+def test_header_alone(write):
+    path = write(gzip.compress(image_bytes())[:-9])
+    header = nifti.load_header(path)
+    assert header.shape == SHAPE
+    assert header.grid.axis_codes == "RAS"
+    with pytest.raises(InputError, match="max_memory_gb"):
+        nifti.load_header(path, max_memory_gb=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((-4, 5, 6), r"shape \(-4, 5, 6\)"),
+        ((4, 5, 6, 0), r"shape \(4, 5, 6, 0\)"),
+        ((4, 5), r"shape \(4, 5\)"),
+        ((4, 5, 6, 1, 2), r"shape \(4, 5, 6, 1, 2\)"),
+        ((), "shape"),
+    ],
+)
+def test_shape_that_is_none(write, read, shape, message):
+    data = bytearray(image_bytes())
+    dims = np.array([len(shape), *shape] + [1] * (7 - len(shape)), "<i2")
+    data[40:56] = dims.tobytes()
+    with pytest.raises(InputError, match=f"a 3-D volume, or .*{message}"):
+        read(write(data))
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [
+        (70, b"\x39\x30", "data type 12345, which is none"),
+        (344, b"ni1\0", "the header of a pair of files"),
+        (344, b"n+9\0", "magic"),
+        (0, b"\x00\x00\x00\x01", "begins with"),
+    ],
+)
+def test_header_of_another_file(write, read, offset, value, message):
+    data = bytearray(image_bytes())
+    data[offset : offset + len(value)] = value
+    with pytest.raises(InputError, match=rf"a\.nii\.gz: .*{message}"):
+        read(write(data))
+
+
+def test_extensions_are_kept_where_they_can_be_read(write, read, tmp_path):
+    image = nib.Nifti1Image(ARRAY, np.eye(4), nib.Nifti1Header(endianness=">"))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"scanner 7"))
+    data = bytearray(image.to_bytes())
+    volume = nifti.load_image([write(data)])
+    nifti.save_labels(tmp_path / "o.nii", np.ones(SHAPE[::-1], int), volume.grid)
+    (extension,) = nib.load(tmp_path / "o.nii").header.extensions
+    assert extension.get_content() == b"scanner 7"
+    data[352:356] = b"\0\0\0\x11"
+    array, notes = read(write(data))
+    np.testing.assert_array_equal(array, CANONICAL)
+    assert notes == ("header extensions that cannot be read, not used",)
