@@ -60,6 +60,7 @@ def series(tmp_path_factory):
         ("PixelSpacing", "0.75"),
         ("PixelSpacing", "0.9\\1.25"),
         ("PixelSpacing", "0,75\\1,25"),
+        ("PixelSpacing", "\0.75\\1.25"),
         ("PixelSpacing", ""),
         ("ImageOrientationPatient", ""),
         ("ImageOrientationPatient", "0\\0\\0\\0\\0\\0"),

@@ -5,6 +5,7 @@ Headers are read by pydicom and checked; pixels are read by SimpleITK.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from nibabel import affines
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import nifti
 from u2net_tf.volumes.grid import Volume, check_same_grid
+from u2net_tf.volumes.memory import require_memory
 
 if TYPE_CHECKING:
     from u2net_tf.volumes.dicom_planes import Plane
@@ -32,11 +34,14 @@ _COSINE_TOLERANCE = 1e-2
 _IMAGE_IO = "GDCMImageIO"
 
 
-def load_dicom(folders: Sequence[str | os.PathLike]) -> Volume:
+def load_dicom(
+    folders: Sequence[str | os.PathLike], *, max_memory_gb: float | None = None
+) -> Volume:
     """Reads one DICOM series per modality.
 
     Args:
       folders: one folder per modality, one series in each.
+      max_memory_gb: see `memory.require_memory`.
 
     Returns:
       (C, z, y, x) float32. Its grid is that of a NIfTI file of the same geometry.
@@ -45,7 +50,7 @@ def load_dicom(folders: Sequence[str | os.PathLike]) -> Volume:
       InputError: if a folder holds no series or several, slices are missing, damaged
         or do not fit each other, or the series lie on different grids.
     """
-    volumes = [_read(folder) for folder in folders]
+    volumes = [_read(folder, max_memory_gb) for folder in folders]
     for volume in volumes[1:]:
         check_same_grid(volumes[0].grid, volume.grid)
     if len(volumes) == 1:
@@ -54,15 +59,23 @@ def load_dicom(folders: Sequence[str | os.PathLike]) -> Volume:
     return Volume(data, volumes[0].spacing_mm, volumes[0].grid)
 
 
-def _read(folder: str | os.PathLike) -> Volume:
+def _read(folder: str | os.PathLike, max_memory_gb: float | None) -> Volume:
     # pydicom takes a while to import, and few scans are DICOM.
     from u2net_tf.volumes.dicom_series import read_series
 
     planes = read_series(folder)
+    header = planes[0].header
+    shape = (len(planes), header.whole("Rows"), header.whole("Columns"))
+    require_memory(
+        folder,
+        4 * math.prod(shape),
+        content=f"pixels of shape {shape} in float32",
+        max_memory_gb=max_memory_gb,
+    )
     affine = _affine(folder, planes)
-    image = _read_pixels(folder, planes)
+    image = _read_pixels(folder, planes, shape)
     data = sitk.GetArrayViewFromImage(image)
-    if planes[0].header.num_frames > 1:
+    if header.num_frames > 1:
         data = _sort_frames(planes, data)
     result = nib.Nifti1Image(data.T, _LPS_TO_RAS @ affine)
     result.header.set_xyzt_units("mm")
@@ -70,14 +83,15 @@ def _read(folder: str | os.PathLike) -> Volume:
     return nifti.image_from_nibabel(result, folder)
 
 
-def _read_pixels(folder: str | os.PathLike, planes: list[Plane]) -> sitk.Image:
+def _read_pixels(
+    folder: str | os.PathLike, planes: list[Plane], shape: tuple[int, ...]
+) -> sitk.Image:
     """The pixels, rescaled: those of all files, or of the frames as they stand there.
 
     Raises:
       InputError: names the file that cannot be read.
     """
     header = planes[0].header
-    shape = (len(planes), header.whole("Rows"), header.whole("Columns"))
     if header.num_frames > 1:
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(header.path))

@@ -157,7 +157,7 @@ class Header:
         Raises:
           InputError: if it is damaged.
         """
-        return self._value(keyword, item).decode("latin-1").strip(" \0")
+        return self._value(keyword, item).decode("latin-1").lstrip(" ").rstrip(" \0")
 
     def number(self, keyword: str, item: Dataset | None = None) -> float | None:
         """The number that a tag holds as text; None if it is absent or empty.
@@ -179,7 +179,7 @@ class Header:
           InputError: if it has not this many finite numbers.
         """
         text = self.text(keyword, item)
-        parts = [part.strip() for part in text.split("\\")]
+        parts = [part.strip(" ") for part in text.split("\\")]
         if len(parts) == count and all(map(_NUMBER.fullmatch, parts)):
             values = np.array([float(part) for part in parts])
             if np.abs(values).max() < _MAX_NUMBER:
