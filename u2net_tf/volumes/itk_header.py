@@ -215,15 +215,7 @@ def _read_meta(path: pathlib.Path, start: bytes) -> _Content:
             path, "HeaderSize", "voxels after the header", fields["HeaderSize"]
         )
     sizes = _sizes(path, "DimSize", fields.get("DimSize"))
-    for name, count in (("ElementSpacing", 3), ("TransformMatrix", 9), ("Offset", 3)):
-        text = fields.get(name, "")
-        numbers = _floats(path, name, text.split(" "), count, text)
-        if name == "ElementSpacing" and min(numbers) <= 0:
-            raise _error(path, name, "lengths above 0 mm", text)
-        if name == "TransformMatrix":
-            matrix = np.array(numbers).reshape(3, 3)
-            if not np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-3):
-                raise _error(path, name, "perpendicular unit vectors", text)
+    _check_meta_geometry(path, fields)
     item_bytes = _META_BYTES.get(fields.get("ElementType", ""))
     if item_bytes is None:
         raise _error(
@@ -243,6 +235,18 @@ def _read_meta(path: pathlib.Path, start: bytes) -> _Content:
         )
     bits = zlib.MAX_WBITS if compressed == "True" else None
     return _Content(match.end(), num_bytes, bits)
+
+
+def _check_meta_geometry(path: pathlib.Path, fields: dict[str, str]) -> None:
+    for name, count in (("ElementSpacing", 3), ("TransformMatrix", 9), ("Offset", 3)):
+        text = fields.get(name, "")
+        numbers = _floats(path, name, text.split(" "), count, text)
+        if name == "ElementSpacing" and min(numbers) <= 0:
+            raise _error(path, name, "lengths above 0 mm", text)
+        if name == "TransformMatrix":
+            matrix = np.array(numbers).reshape(3, 3)
+            if not np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-3):
+                raise _error(path, name, "perpendicular unit vectors", text)
 
 
 # Other names of the same fields.
