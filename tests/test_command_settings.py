@@ -116,6 +116,7 @@ FLAGS = {
         ("input", "c,d", ("c", "d")),
         ("output", "e", "e"),
         ("save_probabilities", "true", True),
+        ("output_format", "mha", "mha"),
         ("overwrite", "true", True),
     ),
     ComposeConfig: (

@@ -40,6 +40,7 @@ def main(config: PredictConfig) -> None:
         found,
         pathlib.Path(config.output),
         save_probabilities=config.save_probabilities,
+        output_format=config.output_format,
         overwrite=config.overwrite,
         num_workers=config.reading.num_workers,
         progress=command.progress_bar,

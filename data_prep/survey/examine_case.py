@@ -13,7 +13,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Preprocessing, SpacingSource
 from u2net_tf.schema import Count, Length, Size, Text
 from u2net_tf.volumes import case as case_checks
-from u2net_tf.volumes import components, crop_and_resample, intensities, nifti
+from u2net_tf.volumes import components, crop_and_resample, images, intensities
 from u2net_tf.volumes.grid import Volume, header_problem
 
 PERCENTILES = (0, 2, 50, 98, 100)
@@ -142,7 +142,7 @@ def examine_case(job: SurveyJob) -> CaseFacts:
     warnings: list[str] = []
     image = labels = None
     try:
-        image = nifti.load_image(
+        image = images.load_image(
             [job.image_path],
             spacing_source=job.spacing_source,
             max_memory_gb=job.max_memory_gb,
@@ -150,7 +150,7 @@ def examine_case(job: SurveyJob) -> CaseFacts:
     except InputError as error:
         faults.append(Fault(IMAGE, job.image_path, str(error)))
     try:
-        labels = nifti.load_labels(
+        labels = images.load_labels(
             job.label_path,
             round_labels=job.round_labels,
             max_memory_gb=job.max_memory_gb,

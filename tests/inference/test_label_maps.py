@@ -3,6 +3,7 @@ import logging
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import toy
 import tqdm
 from reading_ahead import PicklingExecutor, note_scans
@@ -57,6 +58,36 @@ def test_label_maps_hold_raw_values_on_the_grid_of_the_scan(predict, scans, tmp_
     assert np.unique(found.dataobj).tolist() == [4]
     np.testing.assert_array_equal(found.affine, nib.load(scan).affine)
     assert found.shape == nib.load(scan).shape[:3]
+
+
+@pytest.mark.parametrize(
+    ("source", "output_format", "suffix"),
+    [
+        (".nrrd", "input", ".nrrd"),
+        (".mha", "input", ".mha"),
+        (".nii", "input", ".nii.gz"),
+        (".nrrd", "nii.gz", ".nii.gz"),
+        (".nii.gz", "mha", ".mha"),
+    ],
+)
+def test_label_maps_have_the_format_of_the_scan_or_another(
+    predict, scans, tmp_path, source, output_format, suffix
+):
+    array = sitk.ReadImage(scans[0].paths[0])
+    parts = [
+        sitk.Extract(array, (*array.GetSize()[:3], 0), (0, 0, 0, i)) for i in (0, 1)
+    ]
+    paths = tuple(tmp_path / f"scan_{i}{source}" for i in (0, 1))
+    for part, path in zip(parts, paths, strict=True):
+        sitk.WriteImage(part, path)
+    options = {"output_format": output_format, "save_probabilities": True}
+    assert predict([Scan("scan", paths)], **options) == (0, 0)
+    assert predict([Scan("scan", paths)], **options) == (1, 0)
+    written = sitk.ReadImage(tmp_path / "out" / f"scan{suffix}")
+    assert np.unique(sitk.GetArrayFromImage(written)).tolist() == [4]
+    np.testing.assert_allclose(written.GetOrigin(), parts[0].GetOrigin(), atol=1e-5)
+    assert written.GetSize() == parts[0].GetSize()
+    assert (tmp_path / "out" / f"scan_probabilities{suffix}").is_file()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])

@@ -4,6 +4,7 @@ import SimpleITK as sitk
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import dicom, nifti
+from u2net_tf.volumes.dicom_folder import is_dicom_folder
 from u2net_tf.volumes.grid import check_same_grid
 
 COSINE, SINE = np.cos(0.3), np.sin(0.3)
@@ -61,7 +62,7 @@ def test_oblique_series_is_the_nifti_file_of_the_same_image(tmp_path):
     image = make_image()
     folder = write_series(tmp_path / "series", image)
     sitk.WriteImage(image, tmp_path / "image.nii.gz")
-    assert dicom.is_dicom_folder(folder)
+    assert is_dicom_folder(folder)
     found = dicom.load_dicom([folder])
     expected = nifti.load_image([tmp_path / "image.nii.gz"])
     np.testing.assert_array_equal(found.data, expected.data)
@@ -122,10 +123,10 @@ def test_two_series_are_an_error(tmp_path):
 
 
 def test_what_is_no_series(tmp_path):
-    assert not dicom.is_dicom_folder(tmp_path)
-    assert not dicom.is_dicom_folder(tmp_path / "nowhere")
+    assert not is_dicom_folder(tmp_path)
+    assert not is_dicom_folder(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")
-    assert not dicom.is_dicom_folder(tmp_path / "file")
+    assert not is_dicom_folder(tmp_path / "file")
     with pytest.raises(InputError, match="one DICOM series. Received: 0 series"):
         dicom.load_dicom([tmp_path])
 

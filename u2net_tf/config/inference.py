@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pydantic
 from pydantic import Field
 from typing_extensions import Self
@@ -85,6 +87,11 @@ class PredictConfig(Config):
     output: str = Field(description="Folder for the label maps.")
     save_probabilities: bool = Field(
         False, description="Also write CASE_probabilities.nii.gz, 4-D, a class each."
+    )
+    output_format: Literal["input", "nii.gz", "nii", "nrrd", "mha"] = Field(
+        "input",
+        description="Format of the label maps; that of the scan if input, and .nii.gz "
+        "for NIfTI and DICOM.",
     )
     overwrite: bool = Field(
         False, description="Predict all scans, and replace any file."

@@ -19,7 +19,7 @@ from u2net_tf.inference.scans import Scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import case as case_files
-from u2net_tf.volumes import nifti
+from u2net_tf.volumes import images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,7 @@ def predict_scans(
     output_dir: pathlib.Path,
     *,
     save_probabilities: bool = False,
+    output_format: str = "input",
     overwrite: bool = False,
     num_workers: int = 1,
     executor: Executor | None = None,
@@ -55,6 +56,7 @@ def predict_scans(
       scans: the scans.
       output_dir: folder to write to.
       save_probabilities: whether to write them beside each label map.
+      output_format: see `images.output_suffix`.
       overwrite: predict all scans, and replace any file.
       num_workers: scans to read and preprocess ahead; see `parallel.map_ahead`.
       executor: reads and preprocesses the scans; None for threads of this process.
@@ -67,7 +69,11 @@ def predict_scans(
     """
     kinds = ["_probabilities"] if save_probabilities else []
     paths = {
-        scan: [output_dir / f"{scan.name}{kind}.nii.gz" for kind in [*kinds, ""]]
+        scan: [
+            output_dir / f"{scan.name}{kind}{suffix}"
+            for suffix in [images.output_suffix(scan.paths[0], output_format)]
+            for kind in [*kinds, ""]
+        ]
         for scan in scans
     }
     _require_other_folder(output_dir, paths)
@@ -127,11 +133,11 @@ def write_label_map(
     outputs.begin()
     if prediction.probabilities is not None:
         (path,) = probability_paths
-        nifti.save_probabilities(path, prediction.probabilities, scan.raw.grid)
+        images.save_probabilities(path, prediction.probabilities, scan.raw.grid)
     labels = case_files.raw_labels(
         prediction.classes, predictor.spec.plan.domains[index]
     )
-    nifti.save_labels(labels_path, labels, scan.raw.grid)
+    images.save_labels(labels_path, labels, scan.raw.grid)
     outputs.finish()
     return prediction.classes
 

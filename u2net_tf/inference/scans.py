@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes.dicom import is_dicom_folder
+from u2net_tf.volumes.dicom_folder import is_dicom_folder
 from u2net_tf.volumes.msd import NIFTI_SUFFIXES, nifti_stem
 from u2net_tf.wording import quantity
 

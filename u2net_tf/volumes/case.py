@@ -14,8 +14,9 @@ import numpy as np
 
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
-from u2net_tf.volumes import nifti
-from u2net_tf.volumes.dicom import is_dicom_folder, load_dicom
+from u2net_tf.volumes import images
+from u2net_tf.volumes.dicom import load_dicom
+from u2net_tf.volumes.dicom_folder import is_dicom_folder
 from u2net_tf.volumes.grid import Volume, check_same_grid, turned_onto
 from u2net_tf.wording import first_few, quantity
 
@@ -27,7 +28,7 @@ def image_faults(image: Volume, *, num_modalities: int) -> list[str]:
     """What makes an image unusable, in words; empty if nothing does.
 
     Args:
-      image: (C, z, y, x) as `nifti.load_image` returns it.
+      image: (C, z, y, x) as `images.load_image` returns it.
       num_modalities: what C should be.
     """
     errors = _image_errors(image.grid.path, image, num_modalities)
@@ -70,7 +71,7 @@ def label_faults(
     """What is wrong with a label map: kind -> in words; empty if nothing is.
 
     Args:
-      labels: (z, y, x) raw values as `nifti.load_labels` returns them.
+      labels: (z, y, x) raw values as `images.load_labels` returns them.
       image: the image that they belong to; None if it cannot be read.
       known: the raw values that may occur.
     """
@@ -129,12 +130,12 @@ def read_image(
     *,
     max_memory_gb: float | None = None,
 ) -> Volume:
-    """Reads and checks an image: NIfTI files, or one DICOM folder per modality.
+    """Reads and checks an image: files, or one DICOM folder per modality.
 
     Args:
       paths: one 3-D or 4-D file, or one path per modality.
       domain: gives the number of modalities and the source of the spacing.
-      max_memory_gb: see `memory.require_memory`; of NIfTI files.
+      max_memory_gb: see `memory.require_memory`.
 
     Returns:
       (C, z, y, x) float32.
@@ -143,10 +144,10 @@ def read_image(
       InputError: names the file, what was expected and what was received.
     """
     if any(is_dicom_folder(path) for path in paths):
-        image = load_dicom(paths)
+        image = load_dicom(paths, max_memory_gb=max_memory_gb)
     else:
         source = domain.preprocessing.spacing_source
-        image = nifti.load_image(
+        image = images.load_image(
             paths, spacing_source=source, max_memory_gb=max_memory_gb
         )
     for error in _image_errors(_names(paths), image, domain.num_modalities):
@@ -178,7 +179,7 @@ def read_labels(
     Raises:
       InputError: names the file, what was expected and what was received.
     """
-    labels = nifti.load_labels(
+    labels = images.load_labels(
         path,
         round_labels=domain.preprocessing.round_labels,
         max_memory_gb=max_memory_gb,

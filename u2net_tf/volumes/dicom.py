@@ -1,114 +1,226 @@
-"""DICOM in, through SimpleITK: a folder of slices becomes a volume."""
+"""DICOM in: a folder of slices, or of one multi-frame file, becomes a volume.
+
+Headers are read by pydicom and checked; pixels are read by SimpleITK.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from nibabel import affines
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import nifti
 from u2net_tf.volumes.grid import Volume, check_same_grid
+from u2net_tf.volumes.memory import require_memory
+
+if TYPE_CHECKING:
+    from u2net_tf.volumes.dicom_planes import Plane
 
 # ITK's world is LPS (x to the left, y to the back); NIfTI's is RAS.
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # How far a slice may lie from where the volume's grid has it.
 _GRID_TOLERANCE_VOXELS = 0.1
+# How much a distance of slices may differ from the usual one, as a fraction.
+_STEP_TOLERANCE = 0.05
+# How far cosines of ITK may be from those of the header.
+_COSINE_TOLERANCE = 1e-2
+_IMAGE_IO = "GDCMImageIO"
 
 
-def is_dicom_folder(path: str | os.PathLike) -> bool:
-    """Whether this is a folder that holds a DICOM series."""
-    path = pathlib.Path(path)
-    return path.is_dir() and bool(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path)))
-
-
-def load_dicom(folders: Sequence[str | os.PathLike]) -> Volume:
+def load_dicom(
+    folders: Sequence[str | os.PathLike], *, max_memory_gb: float | None = None
+) -> Volume:
     """Reads one DICOM series per modality.
 
     Args:
       folders: one folder per modality, one series in each.
+      max_memory_gb: see `memory.require_memory`.
 
     Returns:
       (C, z, y, x) float32. Its grid is that of a NIfTI file of the same geometry.
 
     Raises:
-      InputError: if a folder holds no series or several, slices are missing, or the
-        series lie on different grids.
+      InputError: if a folder holds no series or several, slices are missing, damaged
+        or do not fit each other, or the series lie on different grids.
     """
-    volumes = [nifti.image_from_nibabel(_read(f), f) for f in folders]
+    volumes = [_read(folder, max_memory_gb) for folder in folders]
     for volume in volumes[1:]:
         check_same_grid(volumes[0].grid, volume.grid)
+    if len(volumes) == 1:
+        return volumes[0]
     data = np.concatenate([volume.data for volume in volumes])
     return Volume(data, volumes[0].spacing_mm, volumes[0].grid)
 
 
-def _read(folder: str | os.PathLike) -> nib.nifti1.Nifti1Image:
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise InputError(
-            folder,
-            expected="a folder with one DICOM series",
-            received=f"{len(series)} series",
-        )
-    reader = sitk.ImageSeriesReader()
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
-    reader.SetFileNames(names)
+def _read(folder: str | os.PathLike, max_memory_gb: float | None) -> Volume:
+    # pydicom takes a while to import, and few scans are DICOM.
+    from u2net_tf.volumes.dicom_series import read_series
+
+    planes = read_series(folder)
+    header = planes[0].header
+    shape = (len(planes), header.whole("Rows"), header.whole("Columns"))
+    require_memory(
+        folder,
+        4 * math.prod(shape),
+        content=f"pixels of shape {shape} in float32",
+        max_memory_gb=max_memory_gb,
+    )
+    affine = _affine(folder, planes)
+    image = _read_pixels(folder, planes, shape)
+    data = sitk.GetArrayViewFromImage(image)
+    if header.num_frames > 1:
+        data = _sort_frames(planes, data)
+    result = nib.Nifti1Image(data.T, _LPS_TO_RAS @ affine)
+    result.header.set_xyzt_units("mm")
+    # This copies: what is viewed here lives no longer than the image.
+    return nifti.image_from_nibabel(result, folder)
+
+
+def _read_pixels(
+    folder: str | os.PathLike, planes: list[Plane], shape: tuple[int, ...]
+) -> sitk.Image:
+    """The pixels, rescaled: those of all files, or of the frames as they stand there.
+
+    Raises:
+      InputError: names the file that cannot be read.
+    """
+    header = planes[0].header
+    if header.num_frames > 1:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(header.path))
+    else:
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames([str(plane.header.path) for plane in planes])
+        # `_step_mm` looks at distances, and names the files.
+        reader.SetSpacingWarningRelThreshold(1)
+    reader.SetImageIO(_IMAGE_IO)
+    # Otherwise the type of the first file, to which the others are cut.
+    reader.SetOutputPixelType(sitk.sitkFloat32)
+    if len({plane.rescale for plane in planes}) > 1 and header.num_frames > 1:
+        # Whole numbers are made of it again.
+        reader.SetOutputPixelType(sitk.sitkFloat64)
     try:
         image = reader.Execute()
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if header.num_frames == 1:
+            for plane in planes:
+                _read_direction(plane, with_pixels=True)
+        raise _unreadable(folder, error) from error
+    received = (*image.GetSize()[::-1], image.GetNumberOfComponentsPerPixel())
+    if received != (*shape, 1):
         raise InputError(
-            folder, expected="a readable DICOM series", received=error
-        ) from error
-    _check_slices(folder, names, image)
-    affine = np.eye(4)
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    affine[:3, :3] = direction * np.array(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    array = sitk.GetArrayFromImage(image).T.astype(np.float32)
-    result = nib.Nifti1Image(array, _LPS_TO_RAS @ affine)
-    result.header.set_xyzt_units("mm")
-    return result
+            folder, expected=f"pixels of shape {shape}", received=received[:-1]
+        )
+    return image
 
 
-def _check_slices(
-    folder: str | os.PathLike, names: Sequence[str], image: sitk.Image
-) -> None:
-    """Evenly spaced slices, each where ITK's orthogonal grid has it.
+def _sort_frames(planes: list[Plane], frames: np.ndarray) -> np.ndarray:
+    """The frames of a file in the order of planes, each with its own rescale values.
 
-    Otherwise a volume would be silently compressed or, of a tilted gantry, sheared.
+    ITK rescales all frames by the values of the first.
     """
-    origins = []
-    reader = sitk.ImageFileReader()
-    for name in names:
-        reader.SetFileName(name)
-        reader.ReadImageInformation()
-        origins.append(reader.GetOrigin())
-    if len(origins) < 2:
-        return
-    positions = np.array(origins)
-    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-    uneven = steps.max() > 1.05 * np.median(steps) or steps.min() < 0.95 * np.median(
-        steps
+    data = np.empty(frames.shape, np.float32)
+    (used,) = (plane.rescale for plane in planes if plane.frame == 0)
+    for target, plane in zip(data, planes, strict=True):
+        frame = frames[plane.frame]
+        if plane.rescale != used and plane.rescale and used:
+            stored = np.rint((frame - used[1]) / used[0])
+            frame = stored * plane.rescale[0] + plane.rescale[1]
+        target[...] = frame
+    return data
+
+
+def _affine(folder: str | os.PathLike, planes: list[Plane]) -> np.ndarray:
+    """(4, 4) indices (column, row, plane) -> mm, LPS.
+
+    Of evenly spaced planes, each where an orthogonal grid has it. Otherwise a volume
+    would be silently compressed or, of a tilted gantry, sheared.
+    """
+    first = planes[0]
+    affine = np.eye(4)
+    affine[:3, :3] = _read_direction(first) * (
+        *np.median([plane.spacing_mm for plane in planes], axis=0)[::-1],
+        _step_mm(folder, planes),
     )
-    if uneven or steps.min() == 0:
+    affine[:3, 3] = first.position_mm
+    for index, plane in enumerate(planes):
+        place = affine[:3, 3] + index * affine[:3, 2]
+        offset = np.linalg.norm(plane.position_mm - place)
+        if offset > _GRID_TOLERANCE_VOXELS * affines.voxel_sizes(affine).min():
+            raise plane.header.error(
+                "ImagePositionPatient",
+                "slices stacked perpendicular to their plane",
+                f"a slice {offset:.3g} mm off (tilted gantry)",
+                hint="Resample the series first",
+            )
+    return affine
+
+
+def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
+    """(3, 3) unit vectors along a row, a column and across, orthogonal as ITK has them.
+
+    Raises:
+      InputError: if ITK cannot read the file, or reads another direction there.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(_IMAGE_IO)
+    reader.SetFileName(str(plane.header.path))
+    try:
+        reader.ReadImageInformation()
+        if with_pixels:
+            reader.Execute()
+    except (RuntimeError, MemoryError) as error:
+        raise _unreadable(plane.header.path, error) from error
+    cosines = np.array(reader.GetDirection()).reshape(reader.GetDimension(), -1)
+    direction = cosines[:3, :3]
+    received = direction[:, :2].T.ravel()
+    if not np.allclose(received, plane.orientation, atol=_COSINE_TOLERANCE):
+        raise plane.header.error(
+            "ImageOrientationPatient",
+            f"{plane.orientation.tolist()}, as pydicom reads it",
+            f"{received.tolist()} from ITK",
+        )
+    return direction
+
+
+def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
+    # The last line of an error of ITK says what it is about.
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return InputError(
+        path, expected="pixels that can be read", received=lines[-1].strip()[:200]
+    )
+
+
+def _step_mm(folder: str | os.PathLike, planes: list[Plane]) -> float:
+    """Distance of neighbouring planes."""
+    first = planes[0]
+    if len(planes) == 1:
+        thickness = first.thickness_mm
+        if thickness is None or thickness <= 0:
+            raise first.header.error(
+                "SliceThickness", "a length above 0 mm", thickness or "no value"
+            )
+        return thickness
+    positions = np.array([plane.position_mm for plane in planes])
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    usual = np.median(steps)
+    odd = int(np.abs(steps - usual).argmax())
+    if steps.min() == 0 or abs(steps[odd] - usual) > _STEP_TOLERANCE * usual:
+        if steps.min() == 0:
+            odd = int(steps.argmin())
+        pair = [plane.header.path.name for plane in planes[odd : odd + 2]]
         raise InputError(
             folder,
             expected="evenly spaced slices",
-            received=f"distances from {steps.min():.3g} to {steps.max():.3g} mm",
+            received=f"distances from {steps.min():.3g} to {steps.max():.3g} mm, "
+            f"{steps[odd]:.3g} from {pair[0]} to {pair[1]}",
             hint="A slice may be missing, or the folder may hold several series",
         )
-    grid = np.array(
-        [image.TransformIndexToPhysicalPoint((0, 0, k)) for k in range(len(positions))]
-    )
-    offset = np.linalg.norm(positions - grid, axis=1).max()
-    if offset > _GRID_TOLERANCE_VOXELS * min(image.GetSpacing()):
-        raise InputError(
-            folder,
-            expected="slices stacked perpendicular to their plane",
-            received=f"a slice {offset:.3g} mm off (tilted gantry)",
-            hint="Resample the series first",
-        )
+    return float(np.linalg.norm(positions[-1] - positions[0])) / (len(planes) - 1)

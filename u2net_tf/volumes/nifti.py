@@ -174,11 +174,18 @@ def save_labels(path: str | os.PathLike, labels: np.ndarray, grid: Grid) -> None
       labels: (z, y, x) integers, canonical orientation.
       grid: the grid of the image that the labels belong to.
     """
+    _save(path, grid.from_canonical(labels.astype(smallest_dtype(labels))), grid)
+
+
+def smallest_dtype(labels: np.ndarray) -> type[np.integer]:
+    """The type that label maps with these values are written with."""
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
-    for dtype in (np.uint8, np.int16, np.int32, np.int64):
-        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            break
-    _save(path, grid.from_canonical(labels.astype(dtype)), grid)
+    types = (np.uint8, np.int16, np.int32, np.int64)
+    return next(
+        dtype
+        for dtype in types
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max
+    )
 
 
 def save_probabilities(
@@ -191,11 +198,16 @@ def save_probabilities(
       probabilities: (z, y, x, K) floats, canonical orientation.
       grid: the grid of the image that they belong to.
     """
+    _save(path, stack_probabilities(probabilities, grid), grid)
+
+
+def stack_probabilities(probabilities: np.ndarray, grid: Grid) -> np.ndarray:
+    """(z, y, x, K) probabilities as a file of the grid has them: (x, y, z, K)."""
     channels = [
         grid.from_canonical(probabilities[..., k].astype(np.float32))
         for k in range(probabilities.shape[-1])
     ]
-    _save(path, np.stack(channels, axis=-1), grid)
+    return np.stack(channels, axis=-1)
 
 
 def _read_as_float32(

@@ -1,0 +1,237 @@
+"""Intensities and places are those that each header states, or an error names it."""
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom import uid
+
+from tests.volumes import dicom_files
+from u2net_tf.errors import InputError
+from u2net_tf.volumes import dicom
+from u2net_tf.volumes.dicom_series import read_series
+from u2net_tf.volumes.grid import check_same_grid
+
+
+def test_each_slice_of_pet_has_its_slope(tmp_path):
+    """The first is a whole number: the others are not cut to whole numbers for it."""
+    slopes = [1, 0.5, 1e-4, 0.3, 2, 0.25]
+    series = dicom_files.make_series(
+        slopes=slopes,
+        intercept=0,
+        sop_class=uid.PositronEmissionTomographyImageStorage,
+    )
+    volume = dicom.load_dicom([dicom_files.save(tmp_path, series)])
+    stored = dicom_files.slice_values()
+    expected = [plane * slope for plane, slope in zip(stored, slopes, strict=True)]
+    np.testing.assert_allclose(
+        volume.data[0], np.array(expected)[:, ::-1, ::-1], rtol=1e-6
+    )
+
+
+def test_slope_of_one_slice_of_ct_is_named(tmp_path, caplog):
+    series = dicom_files.make_series(slopes=[1, 1, 1, 1, 7, 1])
+    volume = dicom.load_dicom([dicom_files.save(tmp_path, series)])
+    expected = dicom_files.slice_values()[4, ::-1, ::-1] * 7 - 1024
+    np.testing.assert_array_equal(volume.data[0, 4], expected)
+    assert "(7.0, -1024.0) in 4.dcm; of most slices (1.0, -1024.0)" in caplog.text
+
+
+def test_series_is_read_as_its_header_says(tmp_path, caplog):
+    volume = dicom.load_dicom([dicom_files.save(tmp_path, dicom_files.make_series())])
+    expected = dicom_files.slice_values()[:, ::-1, ::-1] - 1024
+    np.testing.assert_array_equal(volume.data[0], expected)
+    assert volume.spacing_mm == (3, 0.75, 1.25)
+    assert not caplog.text
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    return dicom_files.save(
+        tmp_path_factory.mktemp("series"), dicom_files.make_series()
+    )
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("PixelSpacing", "wide\\wide"),
+        ("PixelSpacing", "0\\0"),
+        ("PixelSpacing", "-1\\1.25"),
+        ("PixelSpacing", "0.75"),
+        ("PixelSpacing", "0.9\\1.25"),
+        ("PixelSpacing", "0,75\\1,25"),
+        ("PixelSpacing", "\0.75\\1.25"),
+        ("PixelSpacing", ""),
+        ("ImageOrientationPatient", ""),
+        ("ImageOrientationPatient", "0\\0\\0\\0\\0\\0"),
+        ("ImageOrientationPatient", "0\\1\\0\\1\\0\\0"),
+        ("ImageOrientationPatient", "1\\0\\0\\0\\0.5\\0"),
+        ("ImagePositionPatient", "nan\\5\\0"),
+        ("ImagePositionPatient", "1e300\\5\\0"),
+        ("ImagePositionPatient", "1_0\\5\\0"),
+        ("RescaleSlope", "0"),
+        ("RescaleSlope", ""),
+        ("RescaleSlope", "1\\2"),
+        ("RescaleIntercept", "none"),
+        ("SeriesInstanceUID", ""),
+        ("SeriesInstanceUID", "1.2.3.15"),
+        ("PhotometricInterpretation", "RGB"),
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.4"),
+    ],
+)
+def test_value_of_one_slice_is_an_error(series, keyword, text):
+    """First, middle and last: the file and the tag are named."""
+    for index in (0, 3, 5):
+        path = series / f"{index}.dcm"
+        before = path.read_bytes()
+        dicom_files.replace_text(path, keyword, text)
+        with pytest.raises(InputError, match=rf"{index}\.dcm: {keyword} \(00"):
+            read_series(series)
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("Rows", 4),
+        ("Columns", 16),
+        ("BitsAllocated", 8),
+        ("BitsStored", 12),
+        ("HighBit", 11),
+        ("PixelRepresentation", 0),
+        ("SamplesPerPixel", 3),
+        ("NumberOfFrames", 2),
+    ],
+)
+def test_pixels_of_another_kind_are_an_error(tmp_path, keyword, value):
+    series = dicom_files.make_series()
+    setattr(series[2], keyword, value)
+    folder = dicom_files.save(tmp_path, series)
+    with pytest.raises(InputError, match=rf"2\.dcm: {keyword} \(0028,"):
+        dicom.load_dicom([folder])
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    [
+        "PixelSpacing",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "RescaleSlope",
+        "RescaleIntercept",
+        "PixelData",
+        "Rows",
+    ],
+)
+def test_missing_tag_is_an_error(tmp_path, keyword):
+    series = dicom_files.make_series()
+    delattr(series[5], keyword)
+    folder = dicom_files.save(tmp_path, series)
+    with pytest.raises(InputError, match=rf"5\.dcm: {keyword} .*no value"):
+        dicom.load_dicom([folder])
+
+
+def test_table_of_intensities_is_an_error(tmp_path):
+    series = dicom_files.make_series(1)
+    series[0].ModalityLUTSequence = []
+    with pytest.raises(InputError, match="ModalityLUTSequence"):
+        dicom.load_dicom([dicom_files.save(tmp_path, series)])
+
+
+def test_thickness_of_a_single_slice_is_not_guessed(tmp_path):
+    (only,) = dicom_files.make_series(1)
+    folder = dicom_files.save(tmp_path, [only])
+    assert dicom.load_dicom([folder]).spacing_mm[0] == 3
+    only.SpacingBetweenSlices = 4
+    dicom_files.save(tmp_path, [only])
+    assert dicom.load_dicom([folder]).spacing_mm[0] == 4
+    del only.SpacingBetweenSlices, only.SliceThickness
+    dicom_files.save(tmp_path, [only])
+    with pytest.raises(InputError, match=r"0\.dcm: SliceThickness"):
+        dicom.load_dicom([folder])
+
+
+def test_multi_frame_file_is_the_series_of_its_frames(tmp_path):
+    """In whatever order the frames stand."""
+    heights = [0, 9, 3, 6]
+    enhanced = dicom_files.make_enhanced(heights)
+    volume = dicom.load_dicom([dicom_files.save(tmp_path / "one", [enhanced])])
+    series = [
+        dicom_files.make_slice(plane, height, intercept=0, number=index)
+        for index, (plane, height) in enumerate(
+            zip(dicom_files.slice_values(4), heights, strict=True)
+        )
+    ]
+    expected = dicom.load_dicom([dicom_files.save(tmp_path / "four", series)])
+    np.testing.assert_array_equal(volume.data, expected.data)
+    assert volume.spacing_mm == (3, 0.75, 1.25)
+    check_same_grid(expected.grid, volume.grid)
+
+
+@pytest.mark.parametrize(
+    "rescales",
+    [
+        [(2, 5)] * 4,
+        [(0.1, 0.25)] * 4,
+        [(1, 0), (0.5, 1), (3, -7), (1e-3, 0)],
+        [(0.0123, -4), (1, 0), (2.5, 1), (0.0123, 4)],
+    ],
+)
+def test_frames_have_their_own_slopes(tmp_path, rescales):
+    enhanced = dicom_files.make_enhanced([0, 3, 6, 9], rescales)
+    volume = dicom.load_dicom([dicom_files.save(tmp_path, [enhanced])])
+    expected = [
+        plane[::-1, ::-1] * slope + intercept
+        for plane, (slope, intercept) in zip(
+            dicom_files.slice_values(4), rescales, strict=True
+        )
+    ]
+    np.testing.assert_allclose(volume.data[0], expected, rtol=1e-6)
+
+
+def test_frames_without_a_place_are_an_error(tmp_path):
+    enhanced = dicom_files.make_enhanced([0, 3, 6])
+    groups = enhanced.PerFrameFunctionalGroupsSequence
+    folder = dicom_files.save(tmp_path, [enhanced])
+    for change, message in (
+        (lambda: groups.pop(), "item for each of 3 frames"),
+        (lambda: groups.extend([groups[0]]), "evenly spaced slices"),
+        (lambda: delattr(groups[1], "PlanePositionSequence"), "ImagePositionPatient"),
+        (
+            lambda: delattr(enhanced, "PerFrameFunctionalGroupsSequence"),
+            "PerFrameFunctionalGroupsSequence",
+        ),
+    ):
+        change()
+        dicom_files.save(tmp_path, [enhanced])
+        with pytest.raises(InputError, match=message):
+            dicom.load_dicom([folder])
+
+
+def test_implicit_types_and_deflated_files_are_read(tmp_path):
+    expected = dicom.load_dicom(
+        [dicom_files.save(tmp_path / "a", dicom_files.make_series())]
+    )
+    for syntax in (uid.ImplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian):
+        series = dicom_files.make_series()
+        for dataset in series:
+            dataset.file_meta.TransferSyntaxUID = syntax
+        folder = dicom_files.save(tmp_path / syntax, series)
+        volume = dicom.load_dicom([folder])
+        np.testing.assert_array_equal(volume.data, expected.data)
+
+
+def test_run_length_encoding_is_read(tmp_path):
+    expected = dicom.load_dicom(
+        [dicom_files.save(tmp_path / "a", dicom_files.make_series(2, size=64))]
+    )
+    # GDCM does not read it of smaller slices.
+    series = dicom_files.make_series(2, size=64)
+    for dataset in series:
+        dataset.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
+    folder = dicom_files.save(tmp_path / "b", series)
+    np.testing.assert_array_equal(dicom.load_dicom([folder]).data, expected.data)
+    path = folder / "1.dcm"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"1\.dcm"):
+        dicom.load_dicom([folder])

@@ -1,0 +1,307 @@
+"""Headers of DICOM files: a value is as it stands there, or it is an error.
+
+Readers of pixels replace what they cannot use by defaults: 1 mm, the axes of the
+patient, a slope of 1. So each header is read first, by pydicom, and nothing is
+converted on the way that could be repaired.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import mmap
+import pathlib
+import re
+import struct
+import warnings
+from collections.abc import Sequence
+from typing import BinaryIO, cast
+
+import numpy as np
+import pydicom
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.valuerep import VR
+
+from u2net_tf.errors import InputError
+
+# What is looked at; other tags are skipped.
+_KEYWORDS = (
+    "ImageType",
+    "SOPClassUID",
+    "SeriesInstanceUID",
+    "InstanceNumber",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "ModalityLUTSequence",
+    "NumberOfSlices",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "PixelData",
+)
+# Longer values are skipped: sequences are read when asked for, pixels never are.
+_DEFERRED_BYTES = 4096
+# What pydicom raises for values that are not what their type promises.
+_PARSE_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+# Unlike what `float` takes: no "1_000", no "infinity".
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+# Beyond it nothing is measured, and squares overflow.
+_MAX_NUMBER = 1e30
+
+# It reports what it repairs, without the file's name. What matters is checked here.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+
+class Header:
+    """The header of a DICOM file.
+
+    Args:
+      path: the file.
+
+    Raises:
+      InputError: if the file is damaged.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        try:
+            self._dataset = self._parse(_KEYWORDS, deferred_bytes=_DEFERRED_BYTES)
+            syntax = self._dataset.file_meta.get("TransferSyntaxUID")
+            self.is_compressed = bool(syntax and syntax.is_encapsulated)
+            self._is_deflated = bool(syntax and syntax.is_deflated)
+            self._size = path.stat().st_size
+            # GDCM takes the bytes after another type for a length of gigabytes.
+            for element in self._dataset.file_meta.values():
+                VR(element.VR)
+        except _PARSE_ERRORS as error:
+            raise self._damaged(_describe(error)) from error
+        if not len(self._dataset):
+            raise self._damaged("no tag that can be read")
+        self._elements = _by_tag(self._dataset)
+
+    def _parse(
+        self, keywords: Sequence[str], *, deferred_bytes: int | None = None
+    ) -> FileDataset:
+        with (
+            self.path.open("rb") as file,
+            # Reads no more than there is, whatever length a damaged header states.
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            warnings.catch_warnings(),
+        ):
+            warnings.filterwarnings("ignore", module="pydicom")
+            return pydicom.dcmread(
+                cast(BinaryIO, content),
+                defer_size=deferred_bytes,
+                stop_before_pixels=deferred_bytes is None,
+                force=True,
+                specific_tags=list(keywords),
+            )
+
+    def _damaged(self, received: str) -> InputError:
+        return InputError(self.path, expected="a DICOM file", received=received)
+
+    def error(
+        self, keyword: str, expected: str, received: object, hint: str = ""
+    ) -> InputError:
+        """An error that names the file and a tag, "PixelSpacing (0028,0030)"."""
+        tag = _tag(keyword)
+        return InputError(
+            f"{self.path}: {keyword} ({tag >> 16:04X},{tag & 0xFFFF:04X})",
+            expected=expected,
+            received=received,
+            hint=hint,
+        )
+
+    def has(self, keyword: str, item: Dataset | None = None) -> bool:
+        """Whether there is such a tag, be it empty."""
+        return _tag(keyword) in (self._elements if item is None else _by_tag(item))
+
+    def text(self, keyword: str, item: Dataset | None = None) -> str:
+        """The value of a tag as text; "" if it is absent or empty.
+
+        Args:
+          keyword: name of the tag.
+          item: of a sequence, if the tag stands there.
+
+        Raises:
+          InputError: if it is damaged.
+        """
+        return self._value(keyword, item).decode("latin-1").lstrip(" ").rstrip(" \0")
+
+    def number(self, keyword: str, item: Dataset | None = None) -> float | None:
+        """The number that a tag holds as text; None if it is absent or empty.
+
+        Raises:
+          InputError: if it is anything but a finite number.
+        """
+        if not self.text(keyword, item):
+            return None
+        (value,) = self.numbers(keyword, 1, item)
+        return float(value)
+
+    def numbers(
+        self, keyword: str, count: int, item: Dataset | None = None
+    ) -> np.ndarray:
+        """The numbers that a tag holds as text.
+
+        Raises:
+          InputError: if it has not this many finite numbers.
+        """
+        text = self.text(keyword, item)
+        parts = [part.strip(" ") for part in text.split("\\")]
+        if len(parts) == count and all(map(_NUMBER.fullmatch, parts)):
+            values = np.array([float(part) for part in parts])
+            if np.abs(values).max() < _MAX_NUMBER:
+                return values
+        expected = "a number" if count == 1 else f"{count} numbers"
+        raise self.error(keyword, expected, repr(text[:80]) if text else "no value")
+
+    def whole(self, keyword: str) -> int:
+        """The whole number that a tag holds in 2 bytes.
+
+        Raises:
+          InputError: if it is absent or anything else.
+        """
+        value = self._value(keyword)
+        if len(value) != 2:
+            raise self.error(keyword, "a whole number", value[:80] or "no value")
+        little = self._dataset.original_encoding[1]
+        return int.from_bytes(value, "little" if little else "big")
+
+    @property
+    def series(self) -> str:
+        """What the files of a series have in common.
+
+        Raises:
+          InputError: if the file does not say it.
+        """
+        text = self.text("SeriesInstanceUID")
+        if not text:
+            raise self.error("SeriesInstanceUID", "a value", "no value")
+        return text
+
+    @property
+    def num_frames(self) -> int:
+        """Planes of voxels in the file.
+
+        Raises:
+          InputError: if it is no positive whole number.
+        """
+        if not self.has("NumberOfFrames"):
+            return 1
+        number = self.number("NumberOfFrames")
+        if number is None or number < 1 or number % 1:
+            raise self.error(
+                "NumberOfFrames",
+                "a positive whole number",
+                repr(self.text("NumberOfFrames")[:80]),
+            )
+        return int(number)
+
+    def items(self, keyword: str, item: Dataset | None = None) -> list[Dataset]:
+        """The items of a sequence; none if it is absent.
+
+        Raises:
+          InputError: if it is damaged.
+        """
+        if not self.has(keyword, item):
+            return []
+        try:
+            if item is None:
+                item = self._parse([keyword])
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module="pydicom")
+                return list(item[keyword].value or [])
+        except _PARSE_ERRORS as error:
+            raise self.error(keyword, "a sequence", _describe(error)) from error
+
+    def check_pixel_bytes(self, expected: int) -> None:
+        """Checks that the file holds this many bytes of pixels, unless compressed.
+
+        Raises:
+          InputError: names the file.
+        """
+        element = self._elements.get(_tag("PixelData"))
+        if not isinstance(element, RawDataElement):
+            raise self.error("PixelData", "a value", "no value")
+        encapsulated = element.length == 0xFFFFFFFF
+        if self.is_compressed != encapsulated:
+            raise self.error(
+                "PixelData",
+                "compressed pixels" if self.is_compressed else "uncompressed pixels",
+                "the other, against TransferSyntaxUID",
+            )
+        if encapsulated:
+            return
+        length = element.length
+        if not self._is_deflated:
+            available = self._size - element.value_tell
+            # What is left may be another tag, whose header has 8 bytes; if it is less,
+            # bytes were inserted before.
+            left = available - length
+            length = available if left < 0 or 0 < left < 8 else length
+        # The number of bytes is even, if need be by one that means nothing.
+        if length not in (expected, expected + expected % 2):
+            raise self.error("PixelData", f"{expected} bytes", f"{length} bytes")
+
+    def _value(self, keyword: str, item: Dataset | None = None) -> bytes:
+        """The bytes of a tag; b"" if it is absent."""
+        elements = self._elements if item is None else _by_tag(item)
+        element = elements.get(_tag(keyword))
+        if element is None:
+            return b""
+        if not isinstance(element, RawDataElement):
+            # pydicom converts some values by itself.
+            return str(element.value).encode("latin-1", "replace")
+        value = bytes(element.value or b"")
+        if len(value) < element.length:
+            raise self.error(keyword, "a value", f"one of {element.length} bytes")
+        return value
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:160]
+
+
+def _by_tag(dataset: Dataset) -> dict[int, RawDataElement | DataElement]:
+    """The elements, none converted: numbers are quicker to look up than pydicom's."""
+    return {int(element.tag): element for element in dataset.values()}
+
+
+@functools.cache
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise KeyError(keyword)
+    return tag

@@ -1,0 +1,215 @@
+"""Which files of a folder are the slices of its DICOM series."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import numpy as np
+from absl import logging
+
+from u2net_tf.errors import InputError
+from u2net_tf.volumes import dicom_planes
+from u2net_tf.volumes.dicom_folder import is_dicom_file, list_files
+from u2net_tf.volumes.dicom_headers import Header
+from u2net_tf.volumes.dicom_planes import Plane
+from u2net_tf.wording import first_few, quantity
+
+# Objects with pixels that are no image of the patient: segmentations and doses.
+_NO_IMAGES = ("1.2.840.10008.5.1.4.1.1.66.", "1.2.840.10008.5.1.4.1.1.481.")
+# PET, of one kind and the other, and nuclear medicine.
+_SLOPE_PER_SLICE = (
+    "1.2.840.10008.5.1.4.1.1.128",
+    "1.2.840.10008.5.1.4.1.1.130",
+    "1.2.840.10008.5.1.4.1.1.20",
+)
+# How far from its place, as a fraction of the distance of slices, a slice may lie.
+_PLACE_TOLERANCE = 0.1
+
+
+def read_series(folder: str | os.PathLike) -> list[Plane]:
+    """Reads the headers of the series in a folder; names other files in a warning.
+
+    Args:
+      folder: holds one series with several planes or, if there is none, one with one.
+        Localizers, objects that are no images, and single images beside the series are
+        passed over.
+
+    Returns:
+      The planes of the series, in the order of their places.
+
+    Raises:
+      InputError: if there is no such series or several, or names a file that is
+        damaged or does not fit the others.
+    """
+    folder = pathlib.Path(folder)
+    others = []
+    groups: dict[str, list[Header]] = {}
+    for path in list_files(folder) if folder.is_dir() else []:
+        if is_dicom_file(path):
+            header = Header(path)
+            groups.setdefault(header.series, []).append(header)
+        else:
+            others.append(path)
+    headers = groups.pop(_choose(folder, groups))
+    _require_no_slice(others, headers)
+    planes = _read_planes(headers)
+    for group in groups.values():
+        _require_no_neighbour(group, planes)
+        others += [header.path for header in group]
+    if others:
+        logging.warning(
+            "%s: reads %s of series %s; passes over %s",
+            folder,
+            quantity(len(headers), "file"),
+            headers[0].series,
+            first_few([path.name for path in others]),
+        )
+    _check_numbering(folder, planes)
+    _warn_of_rescale(planes)
+    return planes
+
+
+def _choose(folder: pathlib.Path, groups: dict[str, list[Header]]) -> str:
+    """The series that is a volume; else the only one that is an image."""
+    images = {
+        name: sum(header.num_frames for header in headers)
+        for name, headers in groups.items()
+        if any(map(_is_image, headers))
+    }
+    found = [name for name, planes in images.items() if planes > 1] or list(images)
+    if len(found) == 1:
+        return found[0]
+    received = [
+        f"{quantity(images[name], 'slice')} as {groups[name][0].path.name}"
+        for name in found
+    ]
+    raise InputError(
+        folder,
+        expected="a folder with one DICOM series",
+        received=f"{len(found)} series"
+        + (f" ({first_few(received)})" if received else ""),
+    )
+
+
+def _is_image(header: Header) -> bool:
+    return (
+        header.has("PixelData")
+        and not header.text("SOPClassUID").startswith(_NO_IMAGES)
+        and "LOCALIZER" not in header.text("ImageType").split("\\")
+    )
+
+
+def _require_no_slice(others: list[pathlib.Path], headers: list[Header]) -> None:
+    """Checks that no file is a slice whose beginning is lost, to go by its name."""
+    suffixes = {header.path.suffix.lower() for header in headers}
+    for path in others:
+        suffix = path.suffix.lower()
+        # Names are often UIDs, which end in a number.
+        if not path.stat().st_size or suffix in suffixes or suffix[1:].isdecimal():
+            raise InputError(
+                path,
+                expected="a DICOM file, as those beside it",
+                received=f"{quantity(path.stat().st_size, 'byte')} of something else",
+                hint="Remove the file if it is no slice of the series",
+            )
+
+
+def _read_planes(headers: list[Header]) -> list[Plane]:
+    dicom_planes.check_alike(headers)
+    if len(headers) > 1:
+        for header in headers:
+            if header.num_frames > 1:
+                raise header.error(
+                    "NumberOfFrames",
+                    f"1 in each of {len(headers)} files of a series",
+                    header.num_frames,
+                )
+    planes = [plane for header in headers for plane in dicom_planes.read_planes(header)]
+    dicom_planes.check_parallel(planes)
+    normal = planes[0].normal
+    return sorted(planes, key=lambda plane: float(plane.position_mm @ normal))
+
+
+def _require_no_neighbour(headers: list[Header], planes: list[Plane]) -> None:
+    """Checks that another series is no lost slice of this one, to go by its place."""
+    if len(headers) > 1 or len(planes) < 2 or headers[0].num_frames > 1:
+        return
+    header = headers[0]
+    try:
+        (plane,) = dicom_planes.read_planes(header)
+    except InputError:
+        # Where it lies is not known: it may be a slice.
+        if header.text("SOPClassUID") == planes[0].header.text("SOPClassUID"):
+            raise
+        return
+    try:
+        dicom_planes.check_alike([header, planes[0].header])
+        dicom_planes.check_parallel([plane, *planes])
+    except InputError:
+        return
+    normal = planes[0].normal
+    places = np.array([other.position_mm @ normal for other in planes])
+    step = float(np.median(np.diff(places)))
+    gap = np.abs(places - plane.position_mm @ normal).min()
+    offset = plane.position_mm - planes[0].position_mm
+    aside = np.linalg.norm(offset - normal * (offset @ normal))
+    # Beside the series, or, if it was the middle of three slices, within it.
+    steps = (step, step / 2) if len(planes) == 2 else (step,)
+    misplaced = aside + min(abs(gap - distance) for distance in steps)
+    if step > 0 and misplaced < _PLACE_TOLERANCE * step:
+        raise plane.header.error(
+            "SeriesInstanceUID",
+            f"{planes[0].header.series}, to which its position belongs",
+            plane.header.series,
+        )
+
+
+def _check_numbering(folder: pathlib.Path, planes: list[Plane]) -> None:
+    """Compares the slices with what the headers say of their number."""
+    header = planes[0].header
+    if header.num_frames > 1:
+        return
+    if header.has("NumberOfSlices"):
+        number = header.whole("NumberOfSlices")
+        if number > len(planes):
+            raise header.error(
+                "NumberOfSlices", f"{len(planes)}, the slices in {folder}", number
+            )
+    texts = [plane.header.text("InstanceNumber") for plane in planes]
+    if not all(text.isdecimal() for text in texts):
+        return
+    numbers = {int(text) for text in texts}
+    if min(numbers) > 1 or max(numbers) - min(numbers) >= len(planes):
+        logging.warning(
+            "%s: has %s with InstanceNumber %d to %d; some may be missing",
+            folder,
+            quantity(len(planes), "slice"),
+            min(numbers),
+            max(numbers),
+        )
+
+
+def _warn_of_rescale(planes: list[Plane]) -> None:
+    """Names slices whose intensities are made in another way than those of most.
+
+    In PET each slice has a slope of its own, and no more.
+    """
+    slopes_differ = planes[0].header.text("SOPClassUID") in _SLOPE_PER_SLICE
+    rescales = [
+        plane.rescale and (0.0 if slopes_differ else plane.rescale[0], plane.rescale[1])
+        for plane in planes
+    ]
+    usual = max(rescales, key=rescales.count)
+    odd = [
+        f"{plane.rescale} in {plane.header.path.name}"
+        for plane, rescale in zip(planes, rescales, strict=True)
+        if rescale != usual
+    ]
+    if odd:
+        logging.warning(
+            "%s: RescaleSlope and RescaleIntercept are %s; of most slices %s",
+            planes[0].header.path.parent,
+            first_few(odd),
+            usual,
+        )

@@ -1,0 +1,120 @@
+"""Images and label maps in any format, by the ending of the name."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from u2net_tf.errors import InputError
+from u2net_tf.volumes import itk_files, nifti
+from u2net_tf.volumes.grid import Grid, Volume, check_same_grid
+
+# Endings of names of label maps, by the name of their format.
+OUTPUT_FORMATS = ("input", "nii.gz", "nii", "nrrd", "mha")
+_PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+
+
+def load_header(
+    path: str | os.PathLike, max_memory_gb: float | None = None
+) -> nifti.Header:
+    """Reads a header and no voxels: see `nifti.load_header`."""
+    _refuse_pictures(path)
+    load = itk_files.load_header if itk_files.is_itk_file(path) else nifti.load_header
+    return load(path, max_memory_gb=max_memory_gb)
+
+
+def load_image(
+    paths: Sequence[str | os.PathLike],
+    *,
+    spacing_source: str = "pixdim",
+    max_memory_gb: float | None = None,
+) -> Volume:
+    """Reads an image from NIfTI, NRRD or MHA files: see `nifti.load_image`.
+
+    Raises:
+      InputError: if a file cannot be used, or the files lie on different grids.
+    """
+    for path in paths:
+        _refuse_pictures(path)
+    if not any(map(itk_files.is_itk_file, paths)):
+        return nifti.load_image(
+            paths, spacing_source=spacing_source, max_memory_gb=max_memory_gb
+        )
+    volumes = [
+        itk_files.load_image(path, max_memory_gb=max_memory_gb)
+        if itk_files.is_itk_file(path)
+        else nifti.load_image(
+            [path], spacing_source=spacing_source, max_memory_gb=max_memory_gb
+        )
+        for path in paths
+    ]
+    for path, volume in zip(paths, volumes, strict=True):
+        check_same_grid(volumes[0].grid, volume.grid)
+        if len(volumes) > 1 and len(volume.data) > 1:
+            raise InputError(
+                path,
+                expected="a 3-D file, one per modality",
+                received=f"{len(volume.data)} components",
+            )
+    if len(volumes) == 1:
+        return volumes[0]
+    data = np.concatenate([volume.data for volume in volumes])
+    return Volume(data, volumes[0].spacing_mm, volumes[0].grid)
+
+
+def load_labels(
+    path: str | os.PathLike,
+    *,
+    round_labels: bool = False,
+    max_memory_gb: float | None = None,
+) -> Volume:
+    """Reads a label map: see `nifti.load_labels`."""
+    _refuse_pictures(path)
+    load = itk_files.load_labels if itk_files.is_itk_file(path) else nifti.load_labels
+    return load(path, round_labels=round_labels, max_memory_gb=max_memory_gb)
+
+
+def save_labels(path: str | os.PathLike, labels: np.ndarray, grid: Grid) -> None:
+    """Writes a label map: see `nifti.save_labels`; the format is that of the name."""
+    if itk_files.is_itk_file(path):
+        dtype = nifti.smallest_dtype(labels)
+        itk_files.save(path, grid.from_canonical(labels.astype(dtype)), grid)
+    else:
+        nifti.save_labels(path, labels, grid)
+
+
+def save_probabilities(
+    path: str | os.PathLike, probabilities: np.ndarray, grid: Grid
+) -> None:
+    """Writes probabilities: see `nifti.save_probabilities`; a component per class."""
+    if itk_files.is_itk_file(path):
+        itk_files.save(path, nifti.stack_probabilities(probabilities, grid), grid)
+    else:
+        nifti.save_probabilities(path, probabilities, grid)
+
+
+def output_suffix(path: str | os.PathLike, output_format: str) -> str:
+    """The ending of the label map of a scan, with the dot.
+
+    Args:
+      path: the scan's first file, or DICOM folder.
+      output_format: one of `OUTPUT_FORMATS`; "input" stands for that of the scan, or
+        `.nii.gz` for NIfTI and DICOM.
+    """
+    if output_format != "input":
+        return f".{output_format}"
+    path = pathlib.PurePath(path)
+    return path.suffix.lower() if itk_files.is_itk_file(path) else ".nii.gz"
+
+
+def _refuse_pictures(path: str | os.PathLike) -> None:
+    if pathlib.PurePath(path).suffix.lower() in _PICTURES:
+        raise InputError(
+            path,
+            expected="a volume (.nii.gz, .nii, .nrrd, .mha)",
+            received="a picture",
+            hint="Pictures state no spacing and no orientation in mm",
+        )
