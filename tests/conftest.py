@@ -18,7 +18,7 @@ from command_session import tensorflow_server
 
 from u2net_tf.plan.domains import Plan
 
-# Graphs are made of so many objects that collections, by default, are frequent and long.
+# Graphs are made of many objects: by default, collections are frequent and take long.
 gc.set_threshold(50_000, 20, 50)
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -4,8 +4,9 @@ Batch n comes from domain n mod T. Everything random is a function of (seed, dom
 number of the patch), so the batches from step n on are the same whether or not a run
 was interrupted before.
 
-No function here has control flow that depends on a tensor. They are kept from AutoGraph,
-which would analyse the source of all that they call, for longer than tracing takes.
+No function here has control flow that depends on a tensor. They are kept from
+AutoGraph, which would analyse the source of all that they call, for longer than
+tracing takes.
 """
 
 from __future__ import annotations
