@@ -118,9 +118,8 @@ def _jobs(domain: Domain, settings: ConversionConfig) -> list[ConversionJob]:
     for group, names in domain.groups.items():
         for name in names:
             case = dataset.case(name)
-            paths = (case.image_path, case.label_path)
-            signatures = files.file_signatures(paths)
-            for path, signature in zip(paths, signatures, strict=True):
+            signatures = files.file_signatures(case.paths)
+            for path, signature in zip(case.paths, signatures, strict=True):
                 if signature is None and settings.on_bad_case == "fail":
                     raise InputError(path, expected="a file", received="no such file")
             part = _parts_folder(domain, settings) / f"{name}.npz"

@@ -47,9 +47,9 @@ class ConversionJob:
     part: pathlib.Path
 
     @property
-    def raw_paths(self) -> tuple[pathlib.Path, pathlib.Path]:
-        """The raw files: image and label map."""
-        return self.case.image_path, self.case.label_path
+    def raw_paths(self) -> tuple[pathlib.Path, ...]:
+        """The raw files: the image's, and the label map."""
+        return self.case.paths
 
     @property
     def key(self) -> str:
@@ -114,7 +114,7 @@ def _write_part(job: ConversionJob) -> None:
     for path in job.raw_paths:
         if not path.is_file():
             raise InputError(path, expected="a file", received="no such file")
-    image = case_files.read_image([job.case.image_path], job.domain)
+    image = case_files.read_image(job.case.image_paths, job.domain)
     labels = case_files.read_labels(job.case.label_path, image, job.domain)
     prepared, crop = crop_and_resample.preprocess_volume(image, job.domain)
     stored = prepared.astype(job.image_dtype, copy=False)

@@ -53,7 +53,7 @@ class SurveyJob:
     Attributes:
       domain: its domain.
       case: its name.
-      image_path: the image.
+      image_paths: the image, one file or one per modality.
       label_path: the label map.
       num_modalities: how many channels the image should have.
       known_labels: the values that the label map may hold.
@@ -62,7 +62,7 @@ class SurveyJob:
 
     domain: str
     case: str
-    image_path: str
+    image_paths: tuple[str, ...]
     label_path: str
     num_modalities: int
     known_labels: tuple[int, ...]
@@ -73,8 +73,13 @@ class SurveyJob:
         """Key of what is found; see `work_log.work_key`."""
         return work_log.work_key(
             dataclasses.astuple(self),
-            files.file_signatures([self.image_path, self.label_path]),
+            files.file_signatures([*self.image_paths, self.label_path]),
         )
+
+    @property
+    def image_path(self) -> str:
+        """The image, or its first file."""
+        return self.image_paths[0]
 
 
 # Stands in two files, the survey and the log of an unfinished one: a change here raises
@@ -86,7 +91,7 @@ class CaseFacts:
     Attributes:
       domain: its domain.
       case: its name.
-      image_path: the image.
+      image_path: the image; its first file where there is one per modality.
       label_path: the label map.
       shape: voxels.
       spacing_mm: voxel size, mm, from the survey's spacing source.
@@ -132,7 +137,7 @@ def examine_case(job: SurveyJob) -> CaseFacts:
     warnings: list[str] = []
     image = labels = None
     try:
-        image = nifti.load_image([job.image_path], spacing_source=job.spacing_source)
+        image = nifti.load_image(job.image_paths, spacing_source=job.spacing_source)
     except InputError as error:
         faults.append(Fault(IMAGE, job.image_path, str(error)))
     try:

@@ -30,6 +30,7 @@ from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import Text
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
+from u2net_tf.wording import first_few, quantity
 from u2net_tf.work_log import Log
 
 LOG_NAME = ".survey.partial.jsonl"
@@ -170,7 +171,7 @@ def survey(
         SurveyJob(
             domain=dataset.name,
             case=case.name,
-            image_path=str(case.image_path),
+            image_paths=tuple(map(str, case.image_paths)),
             label_path=str(case.label_path),
             num_modalities=len(dataset.modalities),
             known_labels=tuple(dataset.labels),
@@ -238,8 +239,13 @@ def _domain_facts(
     voxels: collections.Counter[str] = collections.Counter()
     for case in cases:
         voxels.update(case.label_voxels)
-    warnings = [
-        f"{dataset.folder / 'dataset.json'}: no case holds label {value} ({name})"
+    source = dataset.folder / "dataset.json"
+    warnings = [f"{source}: {note}" for note in dataset.notes]
+    if unlisted := msd.unlisted_files(dataset):
+        count = quantity(len(unlisted), "volume")
+        warnings.append(f"{source}: {count} of no case: {first_few(unlisted)}")
+    warnings += [
+        f"{source}: no case holds label {value} ({name})"
         for value, name in dataset.labels.items()
         if not voxels[str(value)]
     ]

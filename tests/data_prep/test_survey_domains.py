@@ -40,7 +40,7 @@ def interrupted(faulty, tmp_path):
     (dataset,) = survey_domains.find_domains(raw_dir, [])
     rows = []
     for case in dataset.cases:
-        paths = str(case.image_path), str(case.label_path)
+        paths = (str(case.image_path),), str(case.label_path)
         job = SurveyJob("Two", case.name, *paths, 2, (0, 1), "pixdim")
         facts = dataclasses.replace(examine_case(job), checksum=f"kept {case.name}")
         row = EXAMINED_CASE.to_dict(ExaminedCase(job.key, facts))

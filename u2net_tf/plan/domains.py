@@ -27,6 +27,14 @@ SPACING_SOURCES = get_args(SpacingSource)
 Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
+def require_folder_name(name: str) -> None:
+    """Raises InputError if a folder, and so a domain, cannot have this name."""
+    if name in ("", ".", "..") or set("/\\") & set(name) or not name.isprintable():
+        raise InputError(
+            "name", expected="the name of a folder, not a path", received=repr(name)
+        )
+
+
 @schema.model
 class Label:
     """One class of a domain.
@@ -129,16 +137,7 @@ class Domain:
     folds: tuple[Annotated[tuple[Text, ...], Field(min_length=1)], ...] = ()
 
     def __post_init__(self) -> None:
-        if (
-            self.name in (".", "..")
-            or set("/\\") & set(self.name)
-            or not self.name.isprintable()
-        ):
-            raise InputError(
-                "name",
-                expected="the name of a folder, not a path",
-                received=repr(self.name),
-            )
+        require_folder_name(self.name)
         schema.require_distinct("modalities", self.modalities, "distinct names")
         schema.require_distinct("mirror_axes", self.mirror_axes, "each axis once")
         names = [label.name for label in self.labels]
