@@ -144,7 +144,7 @@ class PlanConfig(Config):
     mirror_axes: tuple[str, ...] = Field(
         ("auto",),
         description="Axes that training may mirror: z, y, x; none; auto: x, or none "
-        "where two classes are the left and right of something.",
+        "where the names of two classes differ only in their side.",
     )
     split: SplitConfig = SplitConfig()
     splits_file: str | None = Field(None, description="JSON with lists of cases.")

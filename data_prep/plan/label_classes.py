@@ -122,11 +122,3 @@ def components_to_keep(
         return 0
     means = np.mean(shares, axis=0)
     return next((i + 1 for i in range(2) if means[i] >= _ENOUGH_SHARE), 0)
-
-
-def has_left_right_labels(labels: Sequence[Label]) -> bool:
-    """Whether the names of two classes differ only in "left" and "right"."""
-    names = {label.name.lower() for label in labels}
-    return any(
-        name.replace("left", "right") in names for name in names if "left" in name
-    )

@@ -8,7 +8,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from data_prep.plan import draw_split, label_classes, network_settings, split_file
+from data_prep.plan import (
+    draw_split,
+    label_classes,
+    left_and_right,
+    network_settings,
+    split_file,
+)
 from data_prep.plan.choices import Choices
 from data_prep.plan.draw_split import CaseSplit
 from data_prep.plan.network_settings import PRESETS, NetworkSettings
@@ -17,6 +23,7 @@ from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import AXES, Axis, Domain, Label, Preprocessing
 from u2net_tf.volumes.crop_and_resample import resampled_shape
+from u2net_tf.wording import first_few
 
 Value = TypeVar("Value")
 
@@ -97,6 +104,7 @@ def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterab
             "predictions keep all components, since every case is validated on; set "
             "`keep_components` to keep fewer"
         )
+    yield from _mirroring_notes(domain, choices)
     for axis, size, length in zip(
         AXES, network.patch_size, domain.median_shape, strict=True
     ):
@@ -114,7 +122,28 @@ def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterab
 def _mirror_axes(labels: Sequence[Label], choices: Choices) -> tuple[Axis, ...]:
     if choices.mirror_axes is not None:
         return choices.mirror_axes
-    return () if label_classes.has_left_right_labels(labels) else ("x",)
+    names = [label.name for label in labels]
+    return () if left_and_right.find_side_pair(names) else ("x",)
+
+
+def _mirroring_notes(domain: Domain, choices: Choices) -> Iterable[str]:
+    """What names of classes say about left and right, where it decides something."""
+    names = [label.name for label in domain.labels]
+    if pair := left_and_right.find_side_pair(names):
+        one, other = pair
+        guess = f"{one!r} and {other!r} look like the left and right of something"
+        if choices.mirror_axes is None:
+            yield f"mirrors no axis, since {guess}; `mirror_axes` overrides that"
+        elif "x" in domain.mirror_axes:
+            yield f"mirrors x as asked, although {guess}"
+        return
+    single = left_and_right.find_single_sides(names)
+    if single and "x" in domain.mirror_axes:
+        yield (
+            f"mirrors x, although there is a side in the name of {first_few(single)}; "
+            "if the other side looks the same and is another class, set "
+            "`mirror_axes`=none"
+        )
 
 
 def _usable_cases(
