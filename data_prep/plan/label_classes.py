@@ -11,6 +11,7 @@ from data_prep.survey.examine_case import FOREGROUND, CaseFacts
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Label
+from u2net_tf.wording import first_few
 
 # domain -> name of a class -> the raw values that it merges.
 Merges = Mapping[str, Mapping[str, tuple[int, ...]]]
@@ -73,7 +74,7 @@ def merge_labels(
             if value not in labels:
                 raise InputError(
                     f"`merge_labels`={domain}:{name}",
-                    expected=f"values among {sorted(labels)}",
+                    expected=f"values among {first_few(sorted(labels), limit=20)}",
                     received=value,
                 )
             if value in class_of:

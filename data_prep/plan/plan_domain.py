@@ -26,6 +26,8 @@ from u2net_tf.volumes.crop_and_resample import resampled_shape
 from u2net_tf.wording import first_few
 
 Value = TypeVar("Value")
+# Cases whose faults an error lists; the survey lists them all.
+_MAX_REASONS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +157,9 @@ def _usable_cases(
     for case in facts.cases:
         (good if is_usable(case, unknown_labels=unknown_labels) else bad).append(case)
     if bad and not choices.exclude_faulty:
-        rows = "".join(f"\n  {_reason(case)}" for case in bad)
+        rows = "".join(f"\n  {_reason(case)}" for case in bad[:_MAX_REASONS])
+        if len(bad) > _MAX_REASONS:
+            rows += f"\n  and {len(bad) - _MAX_REASONS:,} more, as the survey says"
         raise InputError(
             facts.name,
             expected="usable cases",

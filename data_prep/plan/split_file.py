@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.file_format import load_json
 from u2net_tf.plan.domains import SPLITS
 from u2net_tf.volumes import msd
+from u2net_tf.wording import first_few
 
 # Value of `fold` that takes all folds of a file.
 ALL_FOLDS = "all"
@@ -115,7 +117,7 @@ def _read_all_folds(where: str, content: dict[str, Any]) -> CaseSplit:
             raise InputError(
                 f"{where}: {name}",
                 expected="to train on all cases that other folds validate on",
-                received=f"a difference in {_some(wrong)}",
+                received=f"a difference in {first_few(wrong)}",
             )
     names = ", ".join(f"{index} = {name}" for index, name in enumerate(validated))
     return CaseSplit(
@@ -146,10 +148,11 @@ def _read_lists(
 def _require_once(
     where: str, lists: Mapping[str, Sequence[str]], expected: str
 ) -> None:
-    every = [case for names in lists.values() for case in names]
-    twice = sorted({case for case in every if every.count(case) > 1})
+    counts = collections.Counter(case for names in lists.values() for case in names)
+    twice = sorted(case for case, count in counts.items() if count > 1)
     if twice:
-        raise InputError(where, expected=expected, received=f"several times: {twice}")
+        received = f"several times: {first_few(twice)}"
+        raise InputError(where, expected=expected, received=received)
 
 
 def _names(where: str, content: Any) -> tuple[str, ...]:
@@ -192,14 +195,14 @@ def split_from_file(
         raise InputError(
             f"{source}: {domain}",
             expected="cases of the survey",
-            received=_some(unknown),
+            received=first_few(unknown),
         )
     missing = sorted(set(cases) - listed)
     if missing:
         raise InputError(
             f"{source}: {domain}",
             expected="every case of the survey in a list",
-            received=f"none with {_some(missing)}",
+            received=f"none with {first_few(missing)}",
         )
     usable = set(cases)
 
@@ -220,8 +223,3 @@ def split_from_file(
             received="none",
         )
     return chosen
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{', '.join(names[:5])}{more}"

@@ -297,7 +297,7 @@ class TestListedSplit:
             (
                 {"Task99_Knee": {"train": NAMES, "test": NAMES[:1]}},
                 None,
-                "Received: several times: ['patient0_frame0']",
+                "Received: several times: patient0_frame0",
             ),
             (
                 {"Task99_Knee": {"train": NAMES, "test": ["stranger.nii.gz"]}},

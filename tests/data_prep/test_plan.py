@@ -216,7 +216,7 @@ class TestLabels:
         [
             ("K:knee", "expected DOMAIN:NAME=VALUE+VALUE"),
             ("K:knee=1", "expected DOMAIN:NAME=VALUE+VALUE"),
-            ("K:knee=1+5", "expected values among [0, 1, 2]. Received: 5"),
+            ("K:knee=1+5", "expected values among 0, 1, 2. Received: 5"),
             ("K:knee=1+1", "Received: 1 twice"),
             ("K:background=1+2", "with distinct names"),
             ("K:all=0+1+2", "at least one other class"),

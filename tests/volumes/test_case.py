@@ -131,11 +131,6 @@ class TestLabels:
         with pytest.raises(InputError, match="labels.*expected the affine of"):
             read(make_labels(), spacing_mm=(3, 1, 1))
 
-    def test_too_many_classes(self, read):
-        labels = tuple(Label(f"c{i}", (i,)) for i in range(257))
-        with pytest.raises(InputError, match="at most 256 classes"):
-            read(make_labels(), dataclasses.replace(DOMAIN, labels=labels))
-
     def test_faults_in_words(self, tmp_path, image_path, write_nifti):
         image = case.read_image([image_path], DOMAIN)
         path = tmp_path / "labels.nii.gz"

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from u2net_tf import schema
 from u2net_tf.errors import InputError
-from u2net_tf.schema import Count, Length, Size, Text
+from u2net_tf.schema import Count, Extent, Length, Margin, Pools, Text
 
 Axis = Literal["z", "y", "x"]
 SpacingSource = Literal["pixdim", "affine"]
@@ -24,6 +24,11 @@ Split = Literal["train", "validation", "test"]
 AXES = get_args(Axis)
 SPLITS = get_args(Split)
 SPACING_SOURCES = get_args(SpacingSource)
+# Label maps are read and written as int32.
+MIN_LABEL, MAX_LABEL = -(2**31), 2**31 - 1
+LabelValue = Annotated[int, Field(ge=MIN_LABEL, le=MAX_LABEL)]
+# Class indices are stored as uint8.
+MAX_CLASSES = 256
 Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -48,7 +53,7 @@ class Label:
     """
 
     name: Text
-    values: Annotated[tuple[int, ...], Field(min_length=1)]
+    values: Annotated[tuple[LabelValue, ...], Field(min_length=1)]
     keep_components: Count = 0
 
 
@@ -74,7 +79,7 @@ class Preprocessing:
         "nearest" or "truncate".
     """
 
-    margin_voxels: Count = 5
+    margin_voxels: Margin = 5
     clip_percentiles: tuple[Percentile, Percentile] = (2.0, 98.0)
     spacing_source: SpacingSource = "pixdim"
     unknown_labels: UnknownLabels = "fail"
@@ -123,12 +128,12 @@ class Domain:
     name: Text
     raw_dir: Text
     modalities: Annotated[tuple[Text, ...], Field(min_length=1)]
-    labels: Annotated[tuple[Label, ...], Field(min_length=2)]
+    labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=MAX_CLASSES)]
     spacing_mm: tuple[Length, Length, Length]
-    median_shape: tuple[Size, Size, Size]
-    patch_size: tuple[Size, Size, Size]
-    pools: tuple[Count, Count, Count]
-    batch_size: Size
+    median_shape: tuple[Extent, Extent, Extent]
+    patch_size: tuple[Extent, Extent, Extent]
+    pools: tuple[Pools, Pools, Pools]
+    batch_size: Extent
     mirror_axes: tuple[Axis, ...] = ("x",)
     preprocessing: Preprocessing = Preprocessing()
     train: tuple[Text, ...] = ()

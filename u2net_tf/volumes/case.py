@@ -17,7 +17,7 @@ from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import nifti
 from u2net_tf.volumes.dicom import is_dicom_folder, load_dicom
 from u2net_tf.volumes.grid import Volume, check_same_grid
-from u2net_tf.wording import quantity
+from u2net_tf.wording import first_few, quantity
 
 # Kinds of fault of a label map.
 GEOMETRY, UNKNOWN_LABEL, EMPTY_LABEL = "geometry", "unknown label", "empty label"
@@ -92,16 +92,16 @@ def label_faults(
 
 def _check_known(labels: Volume, known: Sequence[int], hint: str = "") -> None:
     """Checks that only known raw values occur; says which others, and how often."""
-    unknown = ", ".join(
+    unknown = [
         f"{value} in {quantity(count, 'voxel')}"
         for value, count in count_values(labels.data).items()
         if value not in known
-    )
+    ]
     if unknown:
         raise InputError(
             labels.grid.path,
-            expected=f"labels among {sorted(known)}",
-            received=unknown,
+            expected=f"labels among {first_few(sorted(known), limit=20)}",
+            received=first_few(unknown),
             hint=hint,
         )
 
@@ -157,12 +157,6 @@ def read_labels(path: str | os.PathLike, image: Volume, domain: Domain) -> np.nd
       InputError: names the file, what was expected and what was received.
     """
     labels = nifti.load_labels(path)
-    if domain.num_classes > 256:
-        raise InputError(
-            path,
-            expected=f"at most 256 classes in {domain.name}",
-            received=domain.num_classes,
-        )
     check_same_grid(image.grid, labels.grid)
     classes = np.zeros(labels.data.shape, np.uint8)
     # Plane by plane: `isin` takes many times the memory of what it looks at.

@@ -17,7 +17,7 @@ import pathlib
 from typing import Any
 
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import require_folder_name
+from u2net_tf.plan.domains import MAX_LABEL, MIN_LABEL, require_folder_name
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES
 from u2net_tf.wording import first_few, quantity
 
@@ -25,8 +25,6 @@ _NUMBERED = 'an object such as {"0": "name"}'
 _LABELS = f'{_NUMBERED} or, as nnU-Net 2 has it, {{"name": 0}}'
 _ROW_BY_NAME = '{"images": ["imagesTr/x_0000.nii.gz"], "label": "labelsTr/x.nii.gz"}'
 _ROW = '{"image": "./imagesTr/x.nii.gz", "label": "./labelsTr/x.nii.gz"}'
-# What label maps and plans can hold.
-_LARGEST_VALUE = 2**63 - 1
 _PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
 
@@ -228,9 +226,12 @@ def _number(where: str, key: str) -> int:
 
 
 def _require_range(where: str, number: int) -> None:
-    if not -_LARGEST_VALUE <= number <= _LARGEST_VALUE:
+    if not MIN_LABEL <= number <= MAX_LABEL:
+        digits = len(str(abs(number)))
         raise InputError(
-            where, expected="whole numbers of 64 bits", received=f"{number:.4g}"
+            where,
+            expected=f"whole numbers from {MIN_LABEL} to {MAX_LABEL}",
+            received=number if digits < 20 else f"one of {digits} digits",
         )
 
 
