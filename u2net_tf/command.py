@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, cast
@@ -19,6 +18,8 @@ from absl import app, flags
 from u2net_tf import command_flagfiles
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.progress import Bar
+
+_ENDED_BY_SIGPIPE = 128 + 13
 
 
 def name_flags(message: str) -> str:
@@ -107,7 +108,7 @@ def _end_without_reader() -> NoReturn:
     # Python would write the rest when it ends, and complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     # As a shell says of other programs that are ended so.
-    sys.exit(128 + signal.SIGPIPE)
+    sys.exit(_ENDED_BY_SIGPIPE)
 
 
 def _module_name(main: Callable[[Any], None]) -> str:

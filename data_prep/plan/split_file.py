@@ -29,10 +29,13 @@ def read_splits(
     Args:
       path: JSON, `{domain: {"train": […], "validation": […], "test": […]}}` where
         "validation" may be missing, or `{domain: {fold: {"train": […], "val": […]}}}`
-        where "val" is what is tested on. Names may end in .nii.gz.
+        where "val" is what is tested on. Names may end in .nii.gz. Or nnU-Net's
+        `splits_final.json`, `[{"train": […], "val": […]}]`, of one domain or as
+        `{domain: […]}`, where "val" is what is validated on.
       domains: whose lists are wanted.
       fold: which one to take where there are folds; "fold0" where it is None. With
-        "all", what the folds test on become the folds of the split.
+        "all", what the folds test on become the folds of the split. Those of nnU-Net
+        have numbers, and all are taken where it is None.
 
     Raises:
       InputError: names the file, the domain and what is wrong.
@@ -43,9 +46,20 @@ def read_splits(
             f"`splits_file`: {path}", expected="a file", received="no such file"
         )
     content = load_json(path)
+    if isinstance(content, list) and content:
+        if len(domains) > 1:
+            raise InputError(
+                path,
+                expected='{domain: [{"train": […], "val": […]}]} of '
+                + first_few(domains),
+                received="a list of folds, which are of one domain",
+            )
+        content = {domains[0]: content}
     if not isinstance(content, dict):
         raise InputError(
-            path, expected="an object of domains", received=type(content).__name__
+            path,
+            expected="an object of domains, or folds of one domain",
+            received=type(content).__name__,
         )
     missing = [domain for domain in domains if domain not in content]
     if missing:
@@ -61,8 +75,10 @@ def read_splits(
 
 
 def _read_domain(where: str, content: Any, fold: str | None) -> CaseSplit:
+    if isinstance(content, list) and content:
+        return _read_numbered_folds(where, content, fold)
     if not isinstance(content, dict) or not content:
-        raise InputError(where, expected="an object", received=repr(content))
+        raise InputError(where, expected="an object or folds", received=repr(content))
     if fold == ALL_FOLDS:
         return _read_all_folds(where, content)
     if set(content) & set(SPLITS):
@@ -87,6 +103,21 @@ def _read_domain(where: str, content: Any, fold: str | None) -> CaseSplit:
         validation=lists.get("validation", ()),
         test=lists["test"] if "test" in lists else lists["val"],
     )
+
+
+def _read_numbered_folds(where: str, content: list, fold: str | None) -> CaseSplit:
+    """Reads `[{"train": […], "val": […]}]`, as nnU-Net writes it."""
+    folds = {str(number): lists for number, lists in enumerate(content)}
+    if fold in (None, ALL_FOLDS):
+        return _read_all_folds(where, folds)
+    if fold not in folds:
+        raise InputError(
+            where,
+            expected=f"the fold {fold!r} (`fold`)",
+            received=f"those from 0 to {len(folds) - 1}",
+        )
+    lists = _read_lists(f"{where}: {fold}", folds[fold], _OF_A_FOLD, _OF_A_FOLD)
+    return CaseSplit(train=lists["train"], validation=lists["val"], test=())
 
 
 def _read_all_folds(where: str, content: dict[str, Any]) -> CaseSplit:
@@ -164,7 +195,7 @@ def _names(where: str, content: Any) -> tuple[str, ...]:
 
 
 def _case_name(text: str) -> str:
-    name = pathlib.PurePosixPath(text).name
+    name = pathlib.PureWindowsPath(text).name
     return msd.nifti_stem(name) if name.endswith(msd.NIFTI_SUFFIXES) else name
 
 

@@ -329,6 +329,51 @@ class TestListedSplit:
             plan()
         assert message in str(error.value)
 
+    NUMBERED = [
+        {"train": NAMES[:4] + NAMES[7:], "val": NAMES[4:7]},
+        {"train": NAMES[4:], "val": NAMES[:4]},
+        {"train": NAMES[:7], "val": NAMES[7:]},
+    ]
+
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_folds_of_nnu_net(self, write_splits, nested):
+        content = {"Task99_Knee": self.NUMBERED} if nested else self.NUMBERED
+        path = write_splits(content)
+        for fold in (None, "all"):
+            listed = split_file.read_splits(path, ["Task99_Knee"], fold=fold)
+            domain, _ = plan_one(splits=listed)
+            assert domain.folds == tuple(map(tuple, (NAMES[4:7], NAMES[:4], NAMES[7:])))
+            assert domain.groups["test"] == ()
+        listed = split_file.read_splits(path, ["Task99_Knee"], fold="1")
+        domain, _ = plan_one(splits=listed)
+        assert domain.train == tuple(NAMES[4:])
+        assert domain.validation == tuple(NAMES[:4])
+        assert domain.test == ()
+
+    @pytest.mark.parametrize(
+        ("content", "domains", "fold", "message"),
+        [
+            (NUMBERED, ["A", "B"], None, "of A, B. Received: a list of folds, which"),
+            (NUMBERED, ["A"], "3", "A: expected the fold '3' .*: those from 0 to 2"),
+            (NUMBERED, ["A"], "fold1", "A: expected the fold 'fold1'"),
+            (NUMBERED[:1], ["A"], None, "A: expected two or more folds"),
+            ({"A": []}, ["A"], "0", r"A: expected an object or folds. Received: \[\]"),
+            ([3, 4], ["A"], None, "A: 0: expected .*'train', 'val'"),
+            ([NUMBERED[0], NUMBERED[0]], ["A"], None, "validated on in one fold"),
+        ],
+    )
+    def test_folds_of_nnu_net_that_cannot_be_used(
+        self, write_splits, content, domains, fold, message
+    ):
+        with pytest.raises(InputError, match=f"splits.json.*{message}"):
+            split_file.read_splits(write_splits(content), domains, fold=fold)
+
+    def test_names_with_backslashes(self, write_splits):
+        lists = {"train": [".\\imagesTr\\a.nii.gz"], "test": ["imagesTr/b.nii"]}
+        path = write_splits({"A": lists})
+        split = split_file.read_splits(path, ["A"], fold=None)["A"]
+        assert (split.train, split.test) == (("a",), ("b",))
+
     @pytest.mark.parametrize(
         "flags",
         [
