@@ -85,7 +85,9 @@ class VerifyConfig(Config):
     """Settings of `data_prep.verify`."""
 
     data_dir: str = Field(description="Folder that convert wrote.")
-    domains: tuple[str, ...] = Field((), description="Domains to verify; all if empty.")
+    domains: tuple[str, ...] = Field(
+        (), description="Domains to verify; all that are there if empty."
+    )
 
 
 class SplitConfig(Config):

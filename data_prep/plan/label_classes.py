@@ -10,7 +10,7 @@ import numpy as np
 from data_prep.survey.examine_case import FOREGROUND, CaseFacts
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.domains import Label, require_classes
 from u2net_tf.wording import first_few
 
 # domain -> name of a class -> the raw values that it merges.
@@ -87,14 +87,11 @@ def merge_labels(
     classes = [Label(name, tuple(sorted(values))) for name, values in merged.items()]
     classes += [Label(n, (v,)) for v, n in labels.items() if v not in class_of]
     classes.sort(key=lambda label: label.values[0])
-    names = [label.name for label in classes]
-    if len(set(names)) < len(names) or len(classes) < 2:
-        raise InputError(
-            domain,
-            expected="a background and at least one other class, with distinct names",
-            received=names,
-            hint="Use `merge_labels` to give other names",
-        )
+    try:
+        require_classes([label.name for label in classes])
+    except InputError as error:
+        hint = "Use `merge_labels` to join labels and name them"
+        raise error.within(domain, hint=hint) from None
     return tuple(classes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -90,6 +91,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
         raise error.within(facts.name) from None
     notes = [
         *split.notes,
+        *_leak_notes(split, choices),
         *_notes(domain, network, choices),
         *(f"left out {_reason(case)}" for case in excluded),
     ]
@@ -98,6 +100,29 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
         "preset" if preset else "rule",
         tuple(f"{facts.name}: {note}" for note in notes),
     )
+
+
+def _leak_notes(split: CaseSplit, choices: Choices) -> Iterable[str]:
+    """Whether one patient may be on both sides of the split, by the names of cases."""
+    groups = (split.train, split.validation, split.test, *split.folds)
+    every = [case for group in groups for case in group]
+    expression = draw_split.suggest_split_by(every)
+    if not expression:
+        return
+    places: dict[str, set[int]] = {}
+    for index, group in enumerate(groups):
+        for case in group:
+            if match := re.search(expression, case):
+                places.setdefault(match[1], set()).add(index)
+    torn = sorted(patient for patient, indices in places.items() if len(indices) > 1)
+    if choices.splits is not None:
+        if torn:
+            yield f"the lists have cases of {first_few(torn)} in several splits"
+    elif torn or not choices.split.split_by:
+        yield (
+            "cases that may be of one patient, by their names, may be in several "
+            f"splits; `split_by`='{expression}' keeps them together"
+        )
 
 
 def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterable[str]:
@@ -115,6 +140,9 @@ def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterab
                 "the published patch is longer than the median volume along "
                 f"{axis} ({size} and {length} voxels; `preset`=rule fits it)"
             )
+    if max(domain.median_shape) < 2 * network_settings.MIN_AXIS:
+        shape = " × ".join(map(str, domain.median_shape))
+        yield f"its median volume has {shape} voxels only; check its spacing"
     for label in domain.labels:
         if len(label.values) > 1:
             values = "+".join(map(str, label.values))

@@ -25,7 +25,7 @@ from data_prep.survey.survey_file import DomainFacts
 from u2net_tf import files, parallel, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
-from u2net_tf.plan.domains import SpacingSource
+from u2net_tf.plan.domains import SpacingSource, require_classes
 from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import Text
 from u2net_tf.volumes import msd
@@ -244,6 +244,11 @@ def _domain_facts(
     if unlisted := msd.unlisted_files(dataset):
         count = quantity(len(unlisted), "volume")
         warnings.append(f"{source}: {count} of no case: {first_few(unlisted)}")
+    try:
+        require_classes(list(dataset.labels.values()))
+    except InputError as error:
+        # The plan may join some of them.
+        warnings.append(str(error.within(source)))
     warnings += [
         f"{source}: no case holds label {value} ({name})"
         for value, name in dataset.labels.items()

@@ -391,3 +391,43 @@ class TestListedSplit:
     def test_missing_file_and_fold_alone(self, fail, tmp_path):
         assert "Received: no such file" in fail(splits_file=tmp_path / "nothing.json")
         assert "expected --splits_file beside it" in fail(fold="fold0")
+
+
+class TestPatientsInNames:
+    @pytest.mark.parametrize(
+        ("cases", "expression"),
+        [
+            (["patient001_frame01", "patient001_frame12"], r"(patient\d+)"),
+            (["Patient_1_ED", "Patient_1_ES", "Patient_2_ED"], r"(Patient_\d+)"),
+            (["sub-A1_ses-1", "sub-A1_ses-2", "sub-B_ses-1"], "(sub-[0-9a-zA-Z]+)"),
+            (["x_subject 3 a", "x_subject 3 b"], r"(subject \d+)"),
+            (["pat7-1", "pat7-2", "other"], r"(pat\d+|^(?!.*pat\d+).*)"),
+            (["patient1_a", "patient2_a"], ""),
+            (["hepat1_a", "hepat1_b"], ""),
+            (["BRATS_001", "BRATS_002"], ""),
+            ([], ""),
+        ],
+    )
+    def test_suggest_an_expression(self, cases, expression):
+        assert draw_split.suggest_split_by(cases) == expression
+        if expression:
+            groups, notes = draw_split._group(cases, expression, "A")
+            assert len(groups) < len(cases)
+            assert notes == []
+
+    def test_are_said_unless_they_are_kept_together(self):
+        _, notes = plan_one()
+        assert r"`split_by`='(patient\d+)' keeps them together" in notes
+        for split_by, said in ((r"(patient\d+)", False), ("frame(.)", True)):
+            _, notes = plan_one(split_by=split_by)
+            assert ("keeps them together" in notes) == said
+
+    def test_are_said_of_lists_that_tear_them_apart(self, write_splits):
+        def notes(num_train):
+            lists = {"train": NAMES[:num_train], "test": NAMES[num_train:]}
+            path = write_splits({"Task99_Knee": lists})
+            listed = split_file.read_splits(path, ["Task99_Knee"], fold=None)
+            return plan_one(splits=listed)[1]
+
+        assert "the lists have cases of patient2 in several splits" in notes(5)
+        assert "patient" not in notes(6)

@@ -40,6 +40,17 @@ def require_folder_name(name: str) -> None:
         )
 
 
+def require_classes(names: Sequence[str]) -> None:
+    """Raises InputError if a network cannot have classes of these names."""
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise InputError(
+            "labels",
+            expected=f"2 to {MAX_CLASSES} classes, the background included",
+            received=len(names),
+        )
+    schema.require_distinct("labels", names, "distinct names")
+
+
 @schema.model
 class Label:
     """One class of a domain.
@@ -128,7 +139,7 @@ class Domain:
     name: Text
     raw_dir: Text
     modalities: Annotated[tuple[Text, ...], Field(min_length=1)]
-    labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=MAX_CLASSES)]
+    labels: tuple[Label, ...]
     spacing_mm: tuple[Length, Length, Length]
     median_shape: tuple[Extent, Extent, Extent]
     patch_size: tuple[Extent, Extent, Extent]
@@ -145,8 +156,7 @@ class Domain:
         require_folder_name(self.name)
         schema.require_distinct("modalities", self.modalities, "distinct names")
         schema.require_distinct("mirror_axes", self.mirror_axes, "each axis once")
-        names = [label.name for label in self.labels]
-        schema.require_distinct("labels", names, "distinct names")
+        require_classes([label.name for label in self.labels])
         values = [value for label in self.labels for value in label.values]
         schema.require_distinct("labels", values, "each value in one class only")
         if 0 not in self.labels[0].values:
