@@ -185,5 +185,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"field {twice!r}", expected="it once", received="it twice")
+        raise InputError(
+            f"field {twice!r:.80}", expected="it once", received="it twice"
+        )
     return fields

@@ -162,7 +162,7 @@ def _place(loc: Sequence[str | int]) -> str:
     """("domains", 2, "spacing_mm") as domains[2].spacing_mm."""
     # Pydantic also says which type of several it tried, and that it was a key.
     loc = [part for part in loc if part not in ("int", "float", "[key]")]
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc)
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p:.80}" for p in loc)
     return text.removeprefix(".")
 
 

@@ -177,7 +177,7 @@ def _row(where: str, expected: str, row: object, image: str, name: str = "") -> 
         images, label = row.get(image), row.get("label")
         images = images if isinstance(images, list) else [images]
         if images and all(map(_is_path, [*images, label])):
-            return Row(tuple(images), label, name)
+            return Row(tuple(images), str(label), name)
     raise InputError(where, expected=expected, received=repr(row))
 
 
