@@ -25,6 +25,10 @@ _PARTS = re.compile(r"(?P<left>(?<!\bc)left|左)|(?P<right>(?<!\bb)(?<!\bup)righ
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])")
 
+# A letter at the start or end of a longer word, as in "lkidney" and "rkidney".
+_GLUED = re.compile(r"\b[lr](?=[a-z]{3})|(?<=[a-z]{3})[lr]\b")
+_OTHER = {"l": "r", "r": "l"}
+
 _SIDES = ("<left>", "<right>")
 
 
@@ -39,6 +43,13 @@ def find_side_pair(names: Sequence[str]) -> tuple[str, str] | None:
         for other in names:
             if other != name and parts[other] == _mirrored(own) != own:
                 return name, other
+    words = {" ".join(_WORD.findall(name.lower())): name for name in names}
+    for text, name in words.items():
+        for found in _GLUED.finditer(text):
+            start, end = found.span()
+            other = f"{text[:start]}{_OTHER[found[0]]}{text[end:]}"
+            if other in words:
+                return name, words[other]
     return None
 
 

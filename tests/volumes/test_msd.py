@@ -219,6 +219,13 @@ def test_hidden_rows_are_named(write):
         msd.read_dataset(write(make_content(training=[row])))
 
 
+def test_other_fields_of_a_row_are_named(write):
+    content = make_content("a.nii.gz", "b.nii.gz")
+    content["training"][1] |= {"fold": 1, "age": 3}
+    notes = ("fields of 'training' that are not used: age, fold",)
+    assert msd.read_dataset(write(content)).notes == notes
+
+
 @pytest.mark.parametrize("number", [3, "2", True, None, [2]])
 def test_number_of_cases_is_compared(write, number):
     def read(number):

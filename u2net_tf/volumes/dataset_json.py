@@ -172,6 +172,12 @@ def read_rows(path: pathlib.Path, content: dict[str, Any]) -> list[Row] | None:
     return [_row(where, expected, row, "image") for row in rows]
 
 
+def unused_fields(content: dict[str, Any]) -> list[str]:
+    """Names of fields of the rows of 'training' that mean nothing here, sorted."""
+    rows = content.get("training", [])
+    return sorted({name for row in rows for name in row} - {"image", "label"})
+
+
 def _row(where: str, expected: str, row: object, image: str, name: str = "") -> Row:
     if isinstance(row, dict):
         images, label = row.get(image), row.get("label")

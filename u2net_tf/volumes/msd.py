@@ -174,6 +174,8 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     if hidden:
         count = quantity(len(hidden), "hidden file")
         notes.append(f"passed over {count}: {first_few(hidden)}")
+    if unused := dataset_json.unused_fields(content):
+        notes.append(f"fields of 'training' that are not used: {first_few(unused)}")
     if difference := dataset_json.count_difference(content, len(cases)):
         notes.append(difference)
     return Dataset(
