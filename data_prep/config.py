@@ -93,7 +93,9 @@ class VerifyConfig(Config):
     """Settings of `data_prep.verify`."""
 
     data_dir: str = Field(description="Folder that convert wrote.")
-    domains: tuple[str, ...] = Field((), description="Domains to verify; all if empty.")
+    domains: tuple[str, ...] = Field(
+        (), description="Domains to verify; all that are there if empty."
+    )
 
 
 class SplitConfig(Config):
@@ -152,15 +154,18 @@ class PlanConfig(Config):
     mirror_axes: tuple[str, ...] = Field(
         ("auto",),
         description="Axes that training may mirror: z, y, x; none; auto: x, or none "
-        "where two classes are the left and right of something.",
+        "where the names of two classes differ only in their side.",
     )
     split: SplitConfig = SplitConfig()
-    splits_file: str | None = Field(None, description="JSON with lists of cases.")
+    splits_file: str | None = Field(
+        None, description="JSON with lists of cases, or nnU-Net's splits_final.json."
+    )
     fold: str | None = Field(
         None,
         description="Fold of splits_file where it has folds, whose validation cases "
         "become test cases; fold0 if not given. all: its folds become the plan's, and "
-        "there are no test cases.",
+        "there are no test cases. In nnU-Net's splits_final.json a number, whose "
+        "validation cases are validated on; all if not given.",
     )
     exclude_faulty: bool = Field(
         False, description="Leave out the cases that the survey found unusable."

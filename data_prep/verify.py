@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from data_prep.config import VerifyConfig
@@ -25,7 +25,11 @@ def main(config: VerifyConfig) -> None:
     """Verifies every domain; exit status 1 if anything is wrong."""
     from u2net_tf.shards.manifest import load_converted
 
-    plan, manifests = load_converted(config.data_dir, config.domains, check_plan=False)
+    names: Sequence[str] = config.domains
+    absent: Sequence[str] = ()
+    if not names:
+        names, absent = _domains_there(pathlib.Path(config.data_dir))
+    plan, manifests = load_converted(config.data_dir, tuple(names), check_plan=False)
     machine.import_tensorflow()
     problems = []
     for domain, manifest in zip(plan.domains, manifests, strict=True):
@@ -44,6 +48,17 @@ def main(config: VerifyConfig) -> None:
     total = sum(len(manifest.cases) for manifest in manifests)
     counts = f"{quantity(total, 'case')} of {quantity(len(manifests), 'domain')}"
     print(f"{counts} verified in {config.data_dir}")
+    if absent:
+        print(f"not converted, of the plan's domains: {', '.join(absent)}")
+
+
+def _domains_there(data_dir: pathlib.Path) -> tuple[list[str], list[str]]:
+    """Domains of the plan that have a folder, all if none has, and those without."""
+    from u2net_tf.plan.plan_file import load_plan
+
+    names = load_plan(data_dir / "plan.json").names
+    there = [name for name in names if (data_dir / name).is_dir()]
+    return there or list(names), [name for name in names if name not in there]
 
 
 def verify_domain(

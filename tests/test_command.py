@@ -22,12 +22,12 @@ command.start(main)
 """
 
 
-def run(body, *arguments, path=()):
+def run(body, *arguments, path=(), encoding="utf-8"):
     text = COMMAND.format(body=textwrap.dedent(body).replace("\n", "\n    "))
     return subprocess.run(
         [sys.executable, "-c", text, *arguments],
         capture_output=True,
-        encoding="utf-8",
+        encoding=encoding,
         timeout=60,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))},
@@ -136,3 +136,35 @@ def test_messages_before_an_abort_are_shown(noisy_tensorflow):
     done = run("machine.import_tensorflow()", "--size=1", path=path)
     assert done.returncode == -signal.SIGABRT
     assert "start-up message\nno such instruction\n" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
+def test_what_an_output_cannot_show_becomes_a_question_mark(monkeypatch, encoding):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    body = """
+    print("3 × 4 北")
+    raise command.InputError("北.nii", expected="good", received="bad")
+    """
+    done = run(body, "--size=1", encoding=encoding)
+    assert done.returncode == 1
+    assert done.stdout == ("3 ? 4 ?\n" if encoding == "ascii" else "3 × 4 ?\n")
+    assert done.stderr == "error: ?.nii: expected good. Received: bad\n"
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_nobody_reads_to_the_end(lines):
+    """A pipe that is closed, before what is printed is written to it or after."""
+    text = f"for _ in range({lines}): print('a line of the table')"
+    source = COMMAND.format(body=text)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", source, "--size=1"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        timeout=60,
+        cwd=ROOT,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")

@@ -162,7 +162,7 @@ def test_a_flagfile_must_not_include_itself(write):
 def test_a_file_that_is_no_text_is_named(tmp_path):
     path = tmp_path / "scan"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="scan: expected a flagfile. Received: "):
+    with pytest.raises(InputError, match="scan: expected a flagfile, in UTF-8. Rec"):
         expand(f"--flagfile={path}")
 
 

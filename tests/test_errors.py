@@ -16,6 +16,24 @@ class TestInputError:
         )
         assert str(error) == "`keep`: expected a number. Received: None. Use `keep`=3"
 
+    @pytest.mark.parametrize(
+        ("received", "shown"),
+        [
+            (list(range(2002)), "0, 1, 2, 3, 4 and 1,997 more"),
+            (dict.fromkeys("abcdef"), "a, b, c, d, e and 1 more"),
+            ([1, 2, 3, 4, 5], "[1, 2, 3, 4, 5]"),
+            ("x" * 64_000, "x" * 400 + "…"),
+            ("x" * 400, "x" * 400),
+        ],
+    )
+    def test_message_is_short(self, received, shown):
+        error = InputError("a", expected="b", received=received)
+        assert str(error) == f"a: expected b. Received: {shown}"
+        assert error.received == received
+        if isinstance(received, str):
+            error = InputError("a", expected=received, received="c")
+            assert str(error) == f"a: expected {shown}. Received: c"
+
     def test_parts(self):
         error = InputError(7, expected="a", received=[1], hint="Do it")
         assert (error.where, error.expected, error.hint) == ("7", "a", "Do it")

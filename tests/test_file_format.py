@@ -116,7 +116,7 @@ def test_an_older_file_is_upgraded_and_one_of_today_is_not():
         ),
         (
             edited(parts=[{"edge_mm": 1, "sizes": [1, 1]}] * 2),
-            r"parts: expected distinct edges. Received: \[1.0, 1.0\]",
+            r"parts: expected distinct edges. Received: several times: 1.0",
         ),
         ("[]", "expected a thing as `make` writes it, an object. Received: list"),
         ("{", "expected a thing as `make` writes it. Received: Expecting"),
@@ -132,7 +132,7 @@ def test_a_file_that_is_none(tmp_path):
     with pytest.raises(InputError, match="x: expected a thing .*: no such file"):
         FORMAT.load(tmp_path / "x")
     (tmp_path / "x").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="x: expected a thing .* can't decode"):
+    with pytest.raises(InputError, match="x: expected a thing .*, in UTF-8.*: UTF-16"):
         FORMAT.load(tmp_path / "x")
 
 

@@ -4,6 +4,7 @@ import os
 import pytest
 
 from u2net_tf import files
+from u2net_tf.errors import InputError
 
 
 def write_half(path, error):
@@ -72,3 +73,32 @@ def test_a_folder_in_the_way_is_an_error_that_names_it(tmp_path):
     (tmp_path / "work").write_text("a file")
     with pytest.raises(OSError, match="work"):
         files.write_text(tmp_path / "work" / "plan.json", "text")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_text_is_utf_8_with_or_without_a_mark(tmp_path, encoding):
+    path = tmp_path / "plan.json"
+    path.write_bytes("Läsion\r\n\ufffd\r".encode(encoding))
+    assert files.read_text(path) == ("Läsion\n\ufffd\n", "")
+    assert files.require_text(path) == "Läsion\n\ufffd\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [
+        ("a\nLäsion".encode("utf-16"), "UTF-16"),
+        ("a\nLäsion".encode("utf-16-be"), "other bytes in line 1"),
+        ("a\nLäsion".encode("latin-1"), "other bytes in line 2"),
+        (b"a\nb\n\0\0\0", "other bytes in line 3"),
+        (b"\x1f\x8b\x08", "other bytes in line 1"),
+    ],
+)
+def test_other_text_is_named(tmp_path, content, received):
+    path = tmp_path / "plan.json"
+    path.write_bytes(content)
+    assert files.read_text(path)[1] == f"expected UTF-8 text. Received: {received}"
+    with pytest.raises(InputError) as caught:
+        files.require_text(path, "a plan")
+    assert str(caught.value) == (
+        f"{path}: expected a plan, in UTF-8. Received: {received}. Save it as UTF-8"
+    )

@@ -11,12 +11,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A folder is one step, and so is a file; files of one folder may use each other.
 ORDER = (
     "u2net_tf.__version__",
+    "u2net_tf.wording",
     "u2net_tf.errors",
+    "u2net_tf.files",
     "u2net_tf.schema",
     "u2net_tf.migrations",
     "u2net_tf.file_format",
-    "u2net_tf.files",
-    "u2net_tf.wording",
     "u2net_tf.progress",
     "u2net_tf.machine",
     "u2net_tf.parallel",

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import pathlib
 
 import pytest
 
@@ -83,3 +84,11 @@ class TestLog:
             log.append(Outcome("c", 2))
         found = work_log.Log(path, FORMAT).read()
         assert found == {"a": Outcome("a", 1), "c": Outcome("c", 2)}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_names_the_log():
+    path = pathlib.Path("/dev/full")
+    log = work_log.Log(path, FORMAT)
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"), log:
+        log.append(Outcome("k", 3))

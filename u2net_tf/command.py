@@ -6,17 +6,20 @@ once.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from absl import app, flags
 
 from u2net_tf import command_flagfiles
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.progress import Bar
+
+_ENDED_BY_SIGPIPE = 128 + 13
 
 
 def name_flags(message: str) -> str:
@@ -67,6 +70,10 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
                     received=" ".join(argv[1:]),
                 )
             main(argv if config is None else command_flags.read(config))
+            # What is printed reaches a pipe here at the latest.
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _end_without_reader()
         except (InputError, StoppedError, OSError) as error:
             sys.exit(f"error: {name_flags(str(error))}")
         except KeyboardInterrupt:
@@ -80,6 +87,10 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
             sys.exit(f"error: {name_flags(str(error))}")
         return app.parse_flags_with_usage(argv)
 
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or log may lack "×" or the letters of a file's name.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     module = main.__module__
     if module != "__main__":
         # Started by a console script, whose help is that of the command.
@@ -90,6 +101,14 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
     # itself. See also `machine.import_tensorflow`.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app.run(guarded, flags_parser=parse)
+
+
+def _end_without_reader() -> NoReturn:
+    """Ends where nobody reads the output any more, as behind `| head`."""
+    # Python would write the rest when it ends, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # As a shell says of other programs that are ended so.
+    sys.exit(_ENDED_BY_SIGPIPE)
 
 
 def _module_name(main: Callable[[Any], None]) -> str:

@@ -10,6 +10,7 @@ import importlib
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from u2net_tf import files
 from u2net_tf.errors import InputError
 
 _FLAGS = ("--flagfile", "-flagfile")
@@ -88,12 +89,8 @@ def _find(name: str, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _lines(path: pathlib.Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(path, expected="a flagfile", received=error) from None
     return [
         line.strip()
-        for line in lines
+        for line in files.require_text(path, "a flagfile").splitlines()
         if line.strip() and not line.startswith(_COMMENTS)
     ]

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from typing import Any
+
+from u2net_tf.wording import first_few
+
+# Longer texts are cut in a message: nobody reads a line of 64,000 characters.
+_MAX_CHARACTERS = 400
+_MAX_VALUES = 5
 
 
 class InputError(ValueError):
@@ -47,7 +54,7 @@ class InputError(ValueError):
     @property
     def problem(self) -> str:
         """The message without `where`, for a list that names the file by itself."""
-        text = f"expected {self.expected}. Received: {self.received}"
+        text = f"expected {_shown(self.expected)}. Received: {_shown(self.received)}"
         return f"{text}. {self.hint}" if self.hint else text
 
     def within(
@@ -66,6 +73,15 @@ class InputError(ValueError):
             received=self.received,
             hint=hint or self.hint,
         )
+
+
+def _shown(value: object) -> str:
+    """A value as text; the first few of many values, and the head of a long text."""
+    is_text = isinstance(value, str | bytes)
+    if isinstance(value, Collection) and not is_text and len(value) > _MAX_VALUES:
+        value = first_few(list(value), limit=_MAX_VALUES)
+    text = str(value)
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
 
 
 class StoppedError(RuntimeError):

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import pydantic
 
-from u2net_tf import __version__, schema
+from u2net_tf import __version__, files, schema
 from u2net_tf.errors import InputError
 
 Content = TypeVar("Content")
@@ -124,7 +124,7 @@ class FileFormat(Generic[Content]):
         """
         path = pathlib.Path(path)
         try:
-            fields = load_json(path, self._expected, encoding="utf-8")
+            fields = load_json(path, self._expected)
         except FileNotFoundError:
             raise InputError(
                 path, expected=self._expected, received="no such file"
@@ -136,30 +136,27 @@ class FileFormat(Generic[Content]):
         return f"{self.name} as `{self.made_by}` writes it"
 
 
-def load_json(
-    path: pathlib.Path, expected: str = "JSON", *, encoding: str = "utf-8-sig"
-) -> Any:
+def load_json(path: pathlib.Path, expected: str = "JSON") -> Any:
     """Reads a JSON file in which no field stands twice.
 
     Args:
-      path: the file.
+      path: the file; UTF-8, with or without a byte order mark.
       expected: what it should be, for error messages.
-      encoding: UTF-8, unless given with or without a byte order mark.
 
     Raises:
       InputError: if it is no such JSON.
       OSError: if it cannot be read.
     """
-    try:
-        text = path.read_text(encoding=encoding)
-    except UnicodeDecodeError as error:
-        raise InputError(path, expected=expected, received=error) from None
-    return _parse_json(text, path, expected)
+    return _parse_json(files.require_text(path, expected), path, expected)
 
 
 def _parse_json(text: str, source: object, expected: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_without_repetition)
+        content = json.loads(text, object_pairs_hook=_without_repetition)
+        if "\\u" in text:
+            # Half of a surrogate pair is no text that can be written or shown.
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
     except InputError as error:
         raise error.within(source) from None
     except (ValueError, RecursionError) as error:
@@ -188,5 +185,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"field {twice!r}", expected="it once", received="it twice")
+        raise InputError(
+            f"field {twice!r:.80}", expected="it once", received="it twice"
+        )
     return fields

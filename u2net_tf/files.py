@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import pathlib
-import re
 from collections.abc import Iterator, Sequence
+
+from u2net_tf.errors import InputError
 
 # Size (bytes) and modification time (ns) of a file; None where it cannot be read.
 FileSignature = list[int] | None
@@ -30,14 +32,29 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
-        yield partial
-        os.replace(partial, path)
+        with errors_name(path):
+            yield partial
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def errors_name(path: str | os.PathLike) -> Iterator[None]:
+    """Names a file in errors that name none, as that of a full disk.
+
+    Args:
+      path: the file that is written.
+
+    Raises:
+      OSError: whatever goes wrong inside.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def file_signatures(paths: Sequence[str | os.PathLike]) -> list[FileSignature]:
@@ -68,13 +85,50 @@ def read_text(path: pathlib.Path) -> tuple[str, str]:
     Returns:
       The decoded text, and an error message that is empty if it is valid.
     """
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    # U+FFFD stands for what is not UTF-8; a power failure leaves NUL.
-    odd = re.search("[\0\ufffd]", text)
-    if odd is None:
-        return text, ""
-    line = 1 + text.count("\n", 0, odd.start())
-    return text, f"expected UTF-8 text. Received: other bytes in line {line}"
+    text, odd = _decode(path.read_bytes())
+    return text, odd and f"expected UTF-8 text. Received: {odd}"
+
+
+def require_text(path: pathlib.Path, expected: str = "text") -> str:
+    """Reads a UTF-8 file, with or without a byte order mark.
+
+    Args:
+      path: the file.
+      expected: what it should be, for error messages.
+
+    Raises:
+      InputError: if it holds anything else.
+      OSError: if it cannot be read.
+    """
+    text, odd = _decode(path.read_bytes())
+    if odd:
+        raise InputError(
+            path,
+            expected=f"{expected}, in UTF-8",
+            received=odd,
+            hint="Save it as UTF-8",
+        )
+    return text
+
+
+def _decode(content: bytes) -> tuple[str, str]:
+    """The text, and what is there instead of UTF-8; "" if nothing is."""
+    text = content.decode("utf-8-sig", errors="replace")
+    # As in a file that is opened as text.
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return text, "UTF-16"
+    # A power failure leaves NUL, and UTF-16 without a mark is full of it.
+    start = content.find(b"\0")
+    if start < 0:
+        try:
+            content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            start = error.start
+        else:
+            return text, ""
+    line = 1 + content.count(b"\n", 0, start)
+    return text, f"other bytes in line {line}"
 
 
 def rename_as_damaged(path: pathlib.Path) -> pathlib.Path:

@@ -11,6 +11,7 @@ A field whose name on disk differs from its name in the code has an alias.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import difflib
 import functools
@@ -25,6 +26,7 @@ import typing_extensions
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from u2net_tf.errors import InputError
+from u2net_tf.wording import first_few
 
 _CONFIG = pydantic.ConfigDict(
     strict=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
@@ -53,8 +55,14 @@ def model(kind: type[Content]) -> type[Content]:
 
 
 Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=0)]
-Size = Annotated[int, Field(ge=1)]
+# No number of a file is larger than what NumPy holds.
+_INT64_MAX = 2**63 - 1
+Count = Annotated[int, Field(ge=0, le=_INT64_MAX)]
+Size = Annotated[int, Field(ge=1, le=_INT64_MAX)]
+# Of one axis of a volume, voxels, or of a batch; and how often it can be halved.
+Extent = Annotated[int, Field(ge=1, le=2**16)]
+Margin = Annotated[int, Field(ge=0, le=2**16)]
+Pools = Annotated[int, Field(ge=0, le=16)]
 Length = Annotated[float, Field(gt=0)]
 
 
@@ -144,14 +152,17 @@ def as_input_error(error: pydantic.ValidationError, kind: Any = None) -> InputEr
 def require_distinct(where: str, names: Sequence, expected: str) -> None:
     """Raises InputError if a name occurs twice in `names`."""
     if len(set(names)) < len(names):
-        raise InputError(where, expected=expected, received=list(names))
+        counts = collections.Counter(names)
+        twice = [name for name, count in counts.items() if count > 1]
+        received = f"several times: {first_few(twice)}"
+        raise InputError(where, expected=expected, received=received)
 
 
 def _place(loc: Sequence[str | int]) -> str:
     """("domains", 2, "spacing_mm") as domains[2].spacing_mm."""
     # Pydantic also says which type of several it tried, and that it was a key.
     loc = [part for part in loc if part not in ("int", "float", "[key]")]
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc)
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p:.80}" for p in loc)
     return text.removeprefix(".")
 
 

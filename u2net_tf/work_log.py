@@ -103,10 +103,12 @@ class Log(Generic[Record]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stream.close()
+        with files.errors_name(self._path):
+            self._stream.close()
 
     def append(self, record: Record) -> None:
         """Adds a record, which is in the file when this returns."""
         # The line before may be one that a killed run left incomplete.
-        self._stream.write(f"\n{json.dumps(self._format.to_dict(record))}")
-        self._stream.flush()
+        with files.errors_name(self._path):
+            self._stream.write(f"\n{json.dumps(self._format.to_dict(record))}")
+            self._stream.flush()

@@ -9,11 +9,14 @@ shards until these are written, which needs twice the domain's size on disk.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+
+import filelock
 
 from data_prep.config import ConversionConfig
 from data_prep.convert.part_files import ConversionJob, write_part
@@ -69,15 +72,40 @@ def convert(
         if done[domain.name]:
             manifest = load_manifest(data_dir, domain.name)
         else:
-            manifest = _convert_domain(
-                domain, jobs[domain.name], settings, executor, progress
-            )
+            with _alone(_parts_folder(domain, settings)):
+                manifest = _convert_domain(
+                    domain, jobs[domain.name], settings, executor, progress
+                )
+                shutil.rmtree(_parts_folder(domain, settings), ignore_errors=True)
         manifests.append(manifest)
         shutil.rmtree(_parts_folder(domain, settings), ignore_errors=True)
         if on_finished is not None:
             on_finished(manifest, done[domain.name])
     files.write_text(data_dir / "plan.json", plan_to_json(plan))
     return manifests
+
+
+@contextlib.contextmanager
+def _alone(parts: pathlib.Path) -> Iterator[None]:
+    """Keeps another conversion of the same domain from the parts of this one.
+
+    Raises:
+      InputError: if there is one.
+    """
+    parts.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(parts / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise InputError(
+            parts.parent,
+            expected="no other conversion into this folder",
+            received="one that is running",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _convert_domain(
@@ -118,9 +146,8 @@ def _jobs(domain: Domain, settings: ConversionConfig) -> list[ConversionJob]:
     for group, names in domain.groups.items():
         for name in names:
             case = dataset.case(name)
-            paths = (case.image_path, case.label_path)
-            signatures = files.file_signatures(paths)
-            for path, signature in zip(paths, signatures, strict=True):
+            signatures = files.file_signatures(case.paths)
+            for path, signature in zip(case.paths, signatures, strict=True):
                 if signature is None and settings.on_bad_case == "fail":
                     raise InputError(path, expected="a file", received="no such file")
             part = _parts_folder(domain, settings) / f"{name}.npz"

@@ -50,9 +50,9 @@ class ConversionJob:
     max_memory_gb: float | None = None
 
     @property
-    def raw_paths(self) -> tuple[pathlib.Path, pathlib.Path]:
-        """The raw files: image and label map."""
-        return self.case.image_path, self.case.label_path
+    def raw_paths(self) -> tuple[pathlib.Path, ...]:
+        """The raw files: the image's, and the label map."""
+        return self.case.paths
 
     @property
     def key(self) -> str:
@@ -132,7 +132,7 @@ def _write_part(job: ConversionJob) -> None:
         if not path.is_file():
             raise InputError(path, expected="a file", received="no such file")
     memory = {"max_memory_gb": job.max_memory_gb}
-    image = case_files.read_image([job.case.image_path], job.domain, **memory)
+    image = case_files.read_image(job.case.image_paths, job.domain, **memory)
     labels = case_files.read_labels(job.case.label_path, image, job.domain, **memory)
     crop = crop_and_resample.find_crop(image, job.domain, **memory)
     _check_record_size(crop.shape, job)

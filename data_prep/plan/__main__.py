@@ -9,6 +9,8 @@ have published settings get those; every other folder gets them by a rule
 
     {"Task04_Hippocampus": {"train": ["hippocampus_001", …], "test": […]}}
     {"Task04_Hippocampus": {"fold0": {"train": […], "val": […]}}}
+
+or nnU-Net's splits_final.json.
 """
 
 from __future__ import annotations

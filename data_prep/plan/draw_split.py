@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import math
@@ -121,6 +122,35 @@ def _group(
             )
         groups.setdefault(match[1], []).append(case)
     return groups, []
+
+
+# A patient's number in the name of a case, and what precedes it.
+_PATIENT = re.compile(
+    r"(?<![a-zA-Z])(?:((?i:patient|subject|subj|pat)[-_ ]?)\d+|((?i:sub)-)[0-9a-zA-Z]+)"
+)
+
+
+def suggest_split_by(cases: Sequence[str]) -> str:
+    r"""An expression for `split_by` that keeps patients together.
+
+    Args:
+      cases: names, for example patient001_frame01 and patient001_frame12, for which it
+        is `(patient\d+)`.
+
+    Returns:
+      "" if no two names seem to be of one patient.
+    """
+    matches = list(filter(None, map(_PATIENT.search, cases)))
+    if len({match[0] for match in matches}) == len(matches):
+        return ""
+    starts = collections.Counter(match[1] or match[2] for match in matches)
+    start = starts.most_common(1)[0][0]
+    number = "[0-9a-zA-Z]+" if start.lower() == "sub-" else r"\d+"
+    patient = f"{start}{number}"
+    if all(re.search(patient, case) for case in cases):
+        return f"({patient})"
+    # Every other case is a group of its own.
+    return f"({patient}|^(?!.*{patient}).*)"
 
 
 def _compile(split_by: str) -> re.Pattern[str]:

@@ -10,7 +10,8 @@ import numpy as np
 from data_prep.survey.examine_case import FOREGROUND, CaseFacts
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.domains import Label, require_classes
+from u2net_tf.wording import first_few
 
 # domain -> name of a class -> the raw values that it merges.
 Merges = Mapping[str, Mapping[str, tuple[int, ...]]]
@@ -73,7 +74,7 @@ def merge_labels(
             if value not in labels:
                 raise InputError(
                     f"`merge_labels`={domain}:{name}",
-                    expected=f"values among {sorted(labels)}",
+                    expected=f"values among {first_few(sorted(labels), limit=20)}",
                     received=value,
                 )
             if value in class_of:
@@ -86,14 +87,11 @@ def merge_labels(
     classes = [Label(name, tuple(sorted(values))) for name, values in merged.items()]
     classes += [Label(n, (v,)) for v, n in labels.items() if v not in class_of]
     classes.sort(key=lambda label: label.values[0])
-    names = [label.name for label in classes]
-    if len(set(names)) < len(names) or len(classes) < 2:
-        raise InputError(
-            domain,
-            expected="a background and at least one other class, with distinct names",
-            received=names,
-            hint="Use `merge_labels` to give other names",
-        )
+    try:
+        require_classes([label.name for label in classes])
+    except InputError as error:
+        hint = "Use `merge_labels` to join labels and name them"
+        raise error.within(domain, hint=hint) from None
     return tuple(classes)
 
 
@@ -122,11 +120,3 @@ def components_to_keep(
         return 0
     means = np.mean(shares, axis=0)
     return next((i + 1 for i in range(2) if means[i] >= _ENOUGH_SHARE), 0)
-
-
-def has_left_right_labels(labels: Sequence[Label]) -> bool:
-    """Whether the names of two classes differ only in "left" and "right"."""
-    names = {label.name.lower() for label in labels}
-    return any(
-        name.replace("left", "right") in names for name in names if "left" in name
-    )

@@ -5,7 +5,8 @@ Six tasks of the Medical Segmentation Decathlon have published settings (`PRESET
 
 1.  An axis is as long as the median volume, at most 192 voxels.
 2.  It is halved as long as its deepest map keeps 4 voxels, at most 5 times, and is
-    rounded up to a multiple of 2 to the number of halvings.
+    rounded up to a multiple of 2 to the number of halvings. A network halves something:
+    where no axis is that long, the longest is halved once all the same.
 3.  While the patch has more than 128³ voxels, its longest axis (the last of several)
     shrinks to its next multiple; halvings are counted again. A volume larger than 128
     everywhere thus gets 128³, and a thin one keeps its full depth.
@@ -99,10 +100,15 @@ def plan_network_settings(median_shape: Triple, *, num_cases: int) -> NetworkSet
         size[axis] -= 2 ** _num_pools(size[axis])
     voxels = num_cases * math.prod(median_shape)
     limit = min(BATCH_VOXELS, voxels // DATASET_PARTS)
+    pools = [_num_pools(length) for length in size]
+    if not any(pools):
+        axis = max(range(3), key=lambda a: (size[a], a))
+        size[axis] += size[axis] % 2
+        pools[axis] = 1
     z, y, x = size
     return NetworkSettings(
         patch_size=(z, y, x),
-        pools=(_num_pools(z), _num_pools(y), _num_pools(x)),
+        pools=(pools[0], pools[1], pools[2]),
         batch_size=max(MIN_BATCH, limit // math.prod(size)),
     )
 

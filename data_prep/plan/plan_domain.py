@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from data_prep.plan import draw_split, label_classes, network_settings, split_file
+from data_prep.plan import (
+    draw_split,
+    label_classes,
+    left_and_right,
+    network_settings,
+    split_file,
+)
 from data_prep.plan.choices import Choices
 from data_prep.plan.draw_split import CaseSplit
 from data_prep.plan.network_settings import PRESETS, NetworkSettings
@@ -17,8 +24,11 @@ from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import AXES, Axis, Domain, Label, Preprocessing
 from u2net_tf.volumes.crop_and_resample import resampled_shape
+from u2net_tf.wording import first_few
 
 Value = TypeVar("Value")
+# Cases whose faults an error lists; the survey lists them all.
+_MAX_REASONS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +93,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
         raise error.within(facts.name) from None
     notes = [
         *split.notes,
+        *_leak_notes(split, choices),
         *_notes(domain, network, choices),
         *(f"left out {_reason(case)}" for case in excluded),
     ]
@@ -93,12 +104,36 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     )
 
 
+def _leak_notes(split: CaseSplit, choices: Choices) -> Iterable[str]:
+    """Whether one patient may be on both sides of the split, by the names of cases."""
+    groups = (split.train, split.validation, split.test, *split.folds)
+    every = [case for group in groups for case in group]
+    expression = draw_split.suggest_split_by(every)
+    if not expression:
+        return
+    places: dict[str, set[int]] = {}
+    for index, group in enumerate(groups):
+        for case in group:
+            if match := re.search(expression, case):
+                places.setdefault(match[1], set()).add(index)
+    torn = sorted(patient for patient, indices in places.items() if len(indices) > 1)
+    if choices.splits is not None:
+        if torn:
+            yield f"the lists have cases of {first_few(torn)} in several splits"
+    elif torn or not choices.split.split_by:
+        yield (
+            "cases that may be of one patient, by their names, may be in several "
+            f"splits; `split_by`='{expression}' keeps them together"
+        )
+
+
 def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterable[str]:
     if domain.folds and choices.keep_components is None:
         yield (
             "predictions keep all components, since every case is validated on; set "
             "`keep_components` to keep fewer"
         )
+    yield from _mirroring_notes(domain, choices)
     for axis, size, length in zip(
         AXES, network.patch_size, domain.median_shape, strict=True
     ):
@@ -107,6 +142,9 @@ def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterab
                 "the published patch is longer than the median volume along "
                 f"{axis} ({size} and {length} voxels; `preset`=rule fits it)"
             )
+    if max(domain.median_shape) < 2 * network_settings.MIN_AXIS:
+        shape = " × ".join(map(str, domain.median_shape))
+        yield f"its median volume has {shape} voxels only; check its spacing"
     for label in domain.labels:
         if len(label.values) > 1:
             values = "+".join(map(str, label.values))
@@ -116,7 +154,28 @@ def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterab
 def _mirror_axes(labels: Sequence[Label], choices: Choices) -> tuple[Axis, ...]:
     if choices.mirror_axes is not None:
         return choices.mirror_axes
-    return () if label_classes.has_left_right_labels(labels) else ("x",)
+    names = [label.name for label in labels]
+    return () if left_and_right.find_side_pair(names) else ("x",)
+
+
+def _mirroring_notes(domain: Domain, choices: Choices) -> Iterable[str]:
+    """What names of classes say about left and right, where it decides something."""
+    names = [label.name for label in domain.labels]
+    if pair := left_and_right.find_side_pair(names):
+        one, other = pair
+        guess = f"{one!r} and {other!r} look like the left and right of something"
+        if choices.mirror_axes is None:
+            yield f"mirrors no axis, since {guess}; `mirror_axes` overrides that"
+        elif "x" in domain.mirror_axes:
+            yield f"mirrors x as asked, although {guess}"
+        return
+    single = left_and_right.find_single_sides(names)
+    if single and "x" in domain.mirror_axes:
+        yield (
+            f"mirrors x, although there is a side in the name of {first_few(single)}; "
+            "if the other side looks the same and is another class, set "
+            "`mirror_axes`=none"
+        )
 
 
 def _usable_cases(
@@ -133,7 +192,9 @@ def _usable_cases(
         )
         (good if usable else bad).append(case)
     if bad and not choices.exclude_faulty:
-        rows = "".join(f"\n  {_reason(case)}" for case in bad)
+        rows = "".join(f"\n  {_reason(case)}" for case in bad[:_MAX_REASONS])
+        if len(bad) > _MAX_REASONS:
+            rows += f"\n  and {len(bad) - _MAX_REASONS:,} more, as the survey says"
         raise InputError(
             facts.name,
             expected="usable cases",

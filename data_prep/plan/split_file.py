@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.file_format import load_json
 from u2net_tf.plan.domains import SPLITS
 from u2net_tf.volumes import msd
+from u2net_tf.wording import first_few
 
 # Value of `fold` that takes all folds of a file.
 ALL_FOLDS = "all"
@@ -27,10 +29,13 @@ def read_splits(
     Args:
       path: JSON, `{domain: {"train": […], "validation": […], "test": […]}}` where
         "validation" may be missing, or `{domain: {fold: {"train": […], "val": […]}}}`
-        where "val" is what is tested on. Names may end in .nii.gz.
+        where "val" is what is tested on. Names may end in .nii.gz. Or nnU-Net's
+        `splits_final.json`, `[{"train": […], "val": […]}]`, of one domain or as
+        `{domain: […]}`, where "val" is what is validated on.
       domains: whose lists are wanted.
       fold: which one to take where there are folds; "fold0" where it is None. With
-        "all", what the folds test on become the folds of the split.
+        "all", what the folds test on become the folds of the split. Those of nnU-Net
+        have numbers, and all are taken where it is None.
 
     Raises:
       InputError: names the file, the domain and what is wrong.
@@ -41,9 +46,20 @@ def read_splits(
             f"`splits_file`: {path}", expected="a file", received="no such file"
         )
     content = load_json(path)
+    if isinstance(content, list) and content:
+        if len(domains) > 1:
+            raise InputError(
+                path,
+                expected='{domain: [{"train": […], "val": […]}]} of '
+                + first_few(domains),
+                received="a list of folds, which are of one domain",
+            )
+        content = {domains[0]: content}
     if not isinstance(content, dict):
         raise InputError(
-            path, expected="an object of domains", received=type(content).__name__
+            path,
+            expected="an object of domains, or folds of one domain",
+            received=type(content).__name__,
         )
     missing = [domain for domain in domains if domain not in content]
     if missing:
@@ -59,8 +75,10 @@ def read_splits(
 
 
 def _read_domain(where: str, content: Any, fold: str | None) -> CaseSplit:
+    if isinstance(content, list) and content:
+        return _read_numbered_folds(where, content, fold)
     if not isinstance(content, dict) or not content:
-        raise InputError(where, expected="an object", received=repr(content))
+        raise InputError(where, expected="an object or folds", received=repr(content))
     if fold == ALL_FOLDS:
         return _read_all_folds(where, content)
     if set(content) & set(SPLITS):
@@ -85,6 +103,21 @@ def _read_domain(where: str, content: Any, fold: str | None) -> CaseSplit:
         validation=lists.get("validation", ()),
         test=lists["test"] if "test" in lists else lists["val"],
     )
+
+
+def _read_numbered_folds(where: str, content: list, fold: str | None) -> CaseSplit:
+    """Reads `[{"train": […], "val": […]}]`, as nnU-Net writes it."""
+    folds = {str(number): lists for number, lists in enumerate(content)}
+    if fold in (None, ALL_FOLDS):
+        return _read_all_folds(where, folds)
+    if fold not in folds:
+        raise InputError(
+            where,
+            expected=f"the fold {fold!r} (`fold`)",
+            received=f"those from 0 to {len(folds) - 1}",
+        )
+    lists = _read_lists(f"{where}: {fold}", folds[fold], _OF_A_FOLD, _OF_A_FOLD)
+    return CaseSplit(train=lists["train"], validation=lists["val"], test=())
 
 
 def _read_all_folds(where: str, content: dict[str, Any]) -> CaseSplit:
@@ -115,7 +148,7 @@ def _read_all_folds(where: str, content: dict[str, Any]) -> CaseSplit:
             raise InputError(
                 f"{where}: {name}",
                 expected="to train on all cases that other folds validate on",
-                received=f"a difference in {_some(wrong)}",
+                received=f"a difference in {first_few(wrong)}",
             )
     names = ", ".join(f"{index} = {name}" for index, name in enumerate(validated))
     return CaseSplit(
@@ -146,10 +179,11 @@ def _read_lists(
 def _require_once(
     where: str, lists: Mapping[str, Sequence[str]], expected: str
 ) -> None:
-    every = [case for names in lists.values() for case in names]
-    twice = sorted({case for case in every if every.count(case) > 1})
+    counts = collections.Counter(case for names in lists.values() for case in names)
+    twice = sorted(case for case, count in counts.items() if count > 1)
     if twice:
-        raise InputError(where, expected=expected, received=f"several times: {twice}")
+        received = f"several times: {first_few(twice)}"
+        raise InputError(where, expected=expected, received=received)
 
 
 def _names(where: str, content: Any) -> tuple[str, ...]:
@@ -161,7 +195,7 @@ def _names(where: str, content: Any) -> tuple[str, ...]:
 
 
 def _case_name(text: str) -> str:
-    name = pathlib.PurePosixPath(text).name
+    name = pathlib.PureWindowsPath(text).name
     return msd.nifti_stem(name) if name.endswith(msd.NIFTI_SUFFIXES) else name
 
 
@@ -192,14 +226,14 @@ def split_from_file(
         raise InputError(
             f"{source}: {domain}",
             expected="cases of the survey",
-            received=_some(unknown),
+            received=first_few(unknown),
         )
     missing = sorted(set(cases) - listed)
     if missing:
         raise InputError(
             f"{source}: {domain}",
             expected="every case of the survey in a list",
-            received=f"none with {_some(missing)}",
+            received=f"none with {first_few(missing)}",
         )
     usable = set(cases)
 
@@ -220,8 +254,3 @@ def split_from_file(
             received="none",
         )
     return chosen
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{', '.join(names[:5])}{more}"

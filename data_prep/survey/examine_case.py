@@ -56,7 +56,7 @@ class SurveyJob:
     Attributes:
       domain: its domain.
       case: its name.
-      image_path: the image.
+      image_paths: the image, one file or one per modality.
       label_path: the label map.
       num_modalities: how many channels the image should have.
       known_labels: the values that the label map may hold.
@@ -67,7 +67,7 @@ class SurveyJob:
 
     domain: str
     case: str
-    image_path: str
+    image_paths: tuple[str, ...]
     label_path: str
     num_modalities: int
     known_labels: tuple[int, ...]
@@ -80,8 +80,13 @@ class SurveyJob:
         """Key of what is found; see `work_log.work_key`."""
         return work_log.work_key(
             dataclasses.astuple(self),
-            files.file_signatures([self.image_path, self.label_path]),
+            files.file_signatures([*self.image_paths, self.label_path]),
         )
+
+    @property
+    def image_path(self) -> str:
+        """The image, or its first file."""
+        return self.image_paths[0]
 
 
 # Stands in two files, the survey and the log of an unfinished one: a change here raises
@@ -93,7 +98,7 @@ class CaseFacts:
     Attributes:
       domain: its domain.
       case: its name.
-      image_path: the image.
+      image_path: the image; its first file where there is one per modality.
       label_path: the label map.
       shape: voxels.
       spacing_mm: voxel size, mm, from the survey's spacing source.
@@ -143,7 +148,7 @@ def examine_case(job: SurveyJob) -> CaseFacts:
     image = labels = None
     try:
         image = images.load_image(
-            [job.image_path],
+            job.image_paths,
             spacing_source=job.spacing_source,
             max_memory_gb=job.max_memory_gb,
         )

@@ -25,12 +25,12 @@ from data_prep.survey.survey_file import DomainFacts
 from u2net_tf import files, migrations, parallel, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
-from u2net_tf.plan.domains import MAX_CLASSES, SpacingSource
+from u2net_tf.plan.domains import SpacingSource, require_classes
 from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import Text
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
-from u2net_tf.wording import quantity
+from u2net_tf.wording import first_few, quantity
 from u2net_tf.work_log import Log
 
 LOG_NAME = ".survey.partial.jsonl"
@@ -177,7 +177,7 @@ def survey(
         SurveyJob(
             domain=dataset.name,
             case=case.name,
-            image_path=str(case.image_path),
+            image_paths=tuple(map(str, case.image_paths)),
             label_path=str(case.label_path),
             num_modalities=len(dataset.modalities),
             known_labels=tuple(dataset.labels),
@@ -251,16 +251,21 @@ def _domain_facts(
     voxels: collections.Counter[str] = collections.Counter()
     for case in cases:
         voxels.update(case.label_voxels)
-    warnings = [
-        f"{dataset.folder / 'dataset.json'}: no case holds label {value} ({name})"
+    source = dataset.folder / "dataset.json"
+    warnings = [f"{source}: {note}" for note in dataset.notes]
+    if unlisted := msd.unlisted_files(dataset):
+        count = quantity(len(unlisted), "volume")
+        warnings.append(f"{source}: {count} of no case: {first_few(unlisted)}")
+    try:
+        require_classes(list(dataset.labels.values()))
+    except InputError as error:
+        # The plan may join some of them.
+        warnings.append(str(error.within(source)))
+    warnings += [
+        f"{source}: no case holds label {value} ({name})"
         for value, name in dataset.labels.items()
         if not voxels[str(value)]
     ]
-    if len(dataset.labels) > MAX_CLASSES:
-        warnings.append(
-            f"{dataset.folder / 'dataset.json'}: {len(dataset.labels)} labels; a plan "
-            f"has at most {MAX_CLASSES} classes, so some have to be merged"
-        )
     warnings += _unit_warnings(dataset, cases)
     return DomainFacts(
         name=dataset.name,

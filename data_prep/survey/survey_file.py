@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from data_prep.survey.examine_case import PERCENTILES, CaseFacts, Fault
+from data_prep.survey.examine_case import IMAGE, PERCENTILES, CaseFacts, Fault
 from u2net_tf import migrations, schema
+from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import SpacingSource
 from u2net_tf.schema import Text
@@ -45,6 +46,12 @@ class DomainFacts:
     round_labels: bool = False
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        names = [case.case for case in self.cases]
+        schema.require_distinct("cases", names, "distinct names")
+        for case in self.cases:
+            _check_case(case, self.name)
+
     @property
     def faults(self) -> tuple[Fault, ...]:
         """The faults of all cases."""
@@ -56,11 +63,40 @@ class DomainFacts:
         return self.warnings + tuple(w for case in self.cases for w in case.warnings)
 
 
+def _check_case(case: CaseFacts, domain: str) -> None:
+    """Checks what the plan relies on: that what was measured of a case is all there."""
+    if case.domain != domain:
+        raise InputError(
+            f"cases: {case.case}: domain", expected=domain, received=case.domain
+        )
+    lengths = {len(case.shape), len(case.spacing_mm)}
+    box = {len(case.box_start), len(case.box_shape)}
+    is_whole = lengths == {3} and box == {3}
+    is_inside = all(
+        start + size <= length
+        for start, size, length in zip(
+            case.box_start, case.box_shape, case.shape, strict=False
+        )
+    )
+    is_unread = any(fault.kind == IMAGE for fault in case.faults)
+    if not (is_whole or (is_unread and lengths | box <= {0, 3})) or not is_inside:
+        raise InputError(
+            f"cases: {case.case}",
+            expected="shape, spacing_mm and a box within, three numbers each",
+            received=f"{case.shape}, {case.spacing_mm}, {case.box_start} and "
+            f"{case.box_shape}",
+        )
+
+
 @schema.model
 class Survey:
     """The content of survey.json."""
 
     domains: tuple[DomainFacts, ...]
+
+    def __post_init__(self) -> None:
+        names = [domain.name for domain in self.domains]
+        schema.require_distinct("domains", names, "distinct names")
 
 
 SURVEY = FileFormat(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import filelock
 import nibabel as nib
 import numpy as np
 import pytest
@@ -554,6 +555,17 @@ def test_parts_of_an_interrupted_run_are_used(one, monkeypatch):
     assert set(seen) == {"a", "b", "c", "d"}
     assert {case: seen[case] for case in before} == before
     assert not (one.data_dir / ORGAN.name / ".parts").exists()
+
+
+def test_two_conversions_do_not_share_their_parts(one):
+    parts = one.data_dir / ORGAN.name / ".parts"
+    parts.mkdir(parents=True)
+    with filelock.FileLock(parts / "lock"):
+        with pytest.raises(InputError, match="no other conversion into this folder"):
+            one.convert()
+        assert [path.name for path in parts.iterdir()] == ["lock"]
+    one.convert()
+    assert not parts.exists()
 
 
 def test_parts_outlive_a_plan_that_drops_the_bad_case(one, monkeypatch):

@@ -297,7 +297,7 @@ class TestListedSplit:
             (
                 {"Task99_Knee": {"train": NAMES, "test": NAMES[:1]}},
                 None,
-                "Received: several times: ['patient0_frame0']",
+                "Received: several times: patient0_frame0",
             ),
             (
                 {"Task99_Knee": {"train": NAMES, "test": ["stranger.nii.gz"]}},
@@ -329,6 +329,51 @@ class TestListedSplit:
             plan()
         assert message in str(error.value)
 
+    NUMBERED = [
+        {"train": NAMES[:4] + NAMES[7:], "val": NAMES[4:7]},
+        {"train": NAMES[4:], "val": NAMES[:4]},
+        {"train": NAMES[:7], "val": NAMES[7:]},
+    ]
+
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_folds_of_nnu_net(self, write_splits, nested):
+        content = {"Task99_Knee": self.NUMBERED} if nested else self.NUMBERED
+        path = write_splits(content)
+        for fold in (None, "all"):
+            listed = split_file.read_splits(path, ["Task99_Knee"], fold=fold)
+            domain, _ = plan_one(splits=listed)
+            assert domain.folds == tuple(map(tuple, (NAMES[4:7], NAMES[:4], NAMES[7:])))
+            assert domain.groups["test"] == ()
+        listed = split_file.read_splits(path, ["Task99_Knee"], fold="1")
+        domain, _ = plan_one(splits=listed)
+        assert domain.train == tuple(NAMES[4:])
+        assert domain.validation == tuple(NAMES[:4])
+        assert domain.test == ()
+
+    @pytest.mark.parametrize(
+        ("content", "domains", "fold", "message"),
+        [
+            (NUMBERED, ["A", "B"], None, "of A, B. Received: a list of folds, which"),
+            (NUMBERED, ["A"], "3", "A: expected the fold '3' .*: those from 0 to 2"),
+            (NUMBERED, ["A"], "fold1", "A: expected the fold 'fold1'"),
+            (NUMBERED[:1], ["A"], None, "A: expected two or more folds"),
+            ({"A": []}, ["A"], "0", r"A: expected an object or folds. Received: \[\]"),
+            ([3, 4], ["A"], None, "A: 0: expected .*'train', 'val'"),
+            ([NUMBERED[0], NUMBERED[0]], ["A"], None, "validated on in one fold"),
+        ],
+    )
+    def test_folds_of_nnu_net_that_cannot_be_used(
+        self, write_splits, content, domains, fold, message
+    ):
+        with pytest.raises(InputError, match=f"splits.json.*{message}"):
+            split_file.read_splits(write_splits(content), domains, fold=fold)
+
+    def test_names_with_backslashes(self, write_splits):
+        lists = {"train": [".\\imagesTr\\a.nii.gz"], "test": ["imagesTr/b.nii"]}
+        path = write_splits({"A": lists})
+        split = split_file.read_splits(path, ["A"], fold=None)["A"]
+        assert (split.train, split.test) == (("a",), ("b",))
+
     @pytest.mark.parametrize(
         "flags",
         [
@@ -346,3 +391,43 @@ class TestListedSplit:
     def test_missing_file_and_fold_alone(self, fail, tmp_path):
         assert "Received: no such file" in fail(splits_file=tmp_path / "nothing.json")
         assert "expected --splits_file beside it" in fail(fold="fold0")
+
+
+class TestPatientsInNames:
+    @pytest.mark.parametrize(
+        ("cases", "expression"),
+        [
+            (["patient001_frame01", "patient001_frame12"], r"(patient\d+)"),
+            (["Patient_1_ED", "Patient_1_ES", "Patient_2_ED"], r"(Patient_\d+)"),
+            (["sub-A1_ses-1", "sub-A1_ses-2", "sub-B_ses-1"], "(sub-[0-9a-zA-Z]+)"),
+            (["x_subject 3 a", "x_subject 3 b"], r"(subject \d+)"),
+            (["pat7-1", "pat7-2", "other"], r"(pat\d+|^(?!.*pat\d+).*)"),
+            (["patient1_a", "patient2_a"], ""),
+            (["hepat1_a", "hepat1_b"], ""),
+            (["BRATS_001", "BRATS_002"], ""),
+            ([], ""),
+        ],
+    )
+    def test_suggest_an_expression(self, cases, expression):
+        assert draw_split.suggest_split_by(cases) == expression
+        if expression:
+            groups, notes = draw_split._group(cases, expression, "A")
+            assert len(groups) < len(cases)
+            assert notes == []
+
+    def test_are_said_unless_they_are_kept_together(self):
+        _, notes = plan_one()
+        assert r"`split_by`='(patient\d+)' keeps them together" in notes
+        for split_by, said in ((r"(patient\d+)", False), ("frame(.)", True)):
+            _, notes = plan_one(split_by=split_by)
+            assert ("keeps them together" in notes) == said
+
+    def test_are_said_of_lists_that_tear_them_apart(self, write_splits):
+        def notes(num_train):
+            lists = {"train": NAMES[:num_train], "test": NAMES[num_train:]}
+            path = write_splits({"Task99_Knee": lists})
+            listed = split_file.read_splits(path, ["Task99_Knee"], fold=None)
+            return plan_one(splits=listed)[1]
+
+        assert "the lists have cases of patient2 in several splits" in notes(5)
+        assert "patient" not in notes(6)

@@ -221,10 +221,10 @@ class TestLabels:
         [
             ("K:knee", "expected DOMAIN:NAME=VALUE+VALUE"),
             ("K:knee=1", "expected DOMAIN:NAME=VALUE+VALUE"),
-            ("K:knee=1+5", "expected values among [0, 1, 2]. Received: 5"),
+            ("K:knee=1+5", "expected values among 0, 1, 2. Received: 5"),
             ("K:knee=1+1", "Received: 1 twice"),
-            ("K:background=1+2", "with distinct names"),
-            ("K:all=0+1+2", "at least one other class"),
+            ("K:background=1+2", "distinct names. Received: several times: backgr"),
+            ("K:all=0+1+2", "2 to 256 classes, the background included. Received: 1"),
             ("K:k=0+1 K:k=1+2", "once. Received: it twice"),
             ("K:k=0+1 K:l=1+2", "Received: 1 twice"),
         ],

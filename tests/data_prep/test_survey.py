@@ -1,9 +1,11 @@
 import csv
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from invented_scans import SHAPE, draw_image
+from invented_surveys import make_domain, make_faulty
 
 from data_prep.survey import survey_file
 from u2net_tf.errors import InputError
@@ -183,3 +185,42 @@ def test_what_is_no_survey_is_named(tmp_path, text, message):
     with pytest.raises(InputError, match="survey.json") as error:
         survey_file.load_survey(tmp_path)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": [20, 100]}, "shape, spacing_mm and a box within"),
+        ({"spacing_mm": []}, "shape, spacing_mm and a box within"),
+        ({"box_start": [0, 50, 0]}, "shape, spacing_mm and a box within"),
+        ({"box_start": [], "box_shape": []}, "shape, spacing_mm and a box within"),
+        ({"domain": "Other"}, "domain: expected Task99_Knee. Received: Other"),
+        ({"case": "patient0_frame1"}, "distinct names. .*: patient0_frame1"),
+    ],
+)
+def test_a_survey_that_contradicts_itself_is_named(tmp_path, changes, message):
+    content = json.loads(survey_file.to_json([make_domain()]))
+    content["domains"][0]["cases"][0].update(changes)
+    (tmp_path / "survey.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"json: domains\[0\].cases.*{message}"):
+        survey_file.load_survey(tmp_path)
+
+
+def test_what_was_measured_of_a_case_that_cannot_be_read_may_be_missing(tmp_path):
+    facts, name = make_faulty("image")
+    empty = {"shape": (), "spacing_mm": (), "box_start": (), "box_shape": ()}
+    cases = [
+        dataclasses.replace(case, **empty) if case.case == name else case
+        for case in facts.cases
+    ]
+    facts = dataclasses.replace(facts, cases=tuple(cases))
+    (tmp_path / "survey.json").write_text(survey_file.to_json([facts]))
+    assert survey_file.load_survey(tmp_path) == (facts,)
+
+
+def test_a_domain_that_stands_twice_in_a_survey_is_refused(tmp_path):
+    content = json.loads(survey_file.to_json([make_domain()]))
+    content["domains"] *= 2
+    (tmp_path / "survey.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="domains: expected distinct names"):
+        survey_file.load_survey(tmp_path)

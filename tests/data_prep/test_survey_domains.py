@@ -44,7 +44,7 @@ def interrupted(faulty, tmp_path):
     (dataset,) = survey_domains.find_domains(raw_dir, [])
     rows = []
     for case in dataset.cases:
-        paths = str(case.image_path), str(case.label_path)
+        paths = (str(case.image_path),), str(case.label_path)
         job = SurveyJob("Two", case.name, *paths, 2, (0, 1), "pixdim")
         facts = dataclasses.replace(examine_case(job), checksum=f"kept {case.name}")
         row = EXAMINED_CASE.to_dict(ExaminedCase(job.key, facts))
@@ -254,3 +254,26 @@ def test_progress_counts_all_cases_and_a_resumed_run_says_so(interrupted):
     )
     assert resumed == [(interrupted / ".survey.partial.jsonl", 1, 2)]
     assert progress.counts == [("survey", "case", 2)]
+
+
+def test_what_dataset_json_leaves_open_is_a_warning(tmp_path, write_dataset):
+    folder = write_dataset(tmp_path / "A", ["x"], labels=("background", "a", "a"))
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir()
+        for name in ("x", "y"):
+            (folder / part / f"{name}.nii.gz").write_bytes(b"no scan")
+    path = folder / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "numTraining": 2}))
+    facts = survey_domains.survey(
+        survey_domains.find_domains(folder, []),
+        log=tmp_path / "log",
+        spacing_source="pixdim",
+        num_workers=1,
+        executor=StopsAfterOne(),
+    )
+    warnings = [text.removeprefix(f"{path}: ") for text in facts[0].warnings]
+    assert warnings[:3] == [
+        "'numTraining' is 2, read 1 case",
+        f"2 volumes of no case: {folder}/imagesTr/y.nii.gz, {folder}/labelsTr/y.nii.gz",
+        "labels: expected distinct names. Received: several times: a",
+    ]

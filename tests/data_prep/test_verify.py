@@ -10,6 +10,7 @@ from recorded_progress import RecordedProgress
 from data_prep import verify
 from data_prep.config import VerifyConfig
 from u2net_tf import files
+from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain, Label, Plan
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.plan.plan_hash import plan_hash
@@ -293,6 +294,23 @@ def test_command_looks_at_the_domains_asked_for(tmp_path, run_light):
     for flags, name in (({}, DOMAIN.name), ({"domains": OTHER.name}, OTHER.name)):
         done = run_light("data_prep.verify", data_dir=data_dir, status=1, **flags)
         assert f"{name}/manifest.json: expected a manifest" in done.stderr
+
+
+def test_command_looks_at_the_domains_that_are_there(data_dir, capsys):
+    verify.main(VerifyConfig(data_dir=str(data_dir)))
+    assert "not converted" not in capsys.readouterr().out
+    shutil.rmtree(data_dir / DOMAIN.name)
+    verify.main(VerifyConfig(data_dir=str(data_dir)))
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        f"{OTHER.name}: 4 cases, as in the manifest",
+        f"4 cases of 1 domain verified in {data_dir}",
+        f"not converted, of the plan's domains: {DOMAIN.name}",
+    ]
+    with pytest.raises(InputError, match=f"{DOMAIN.name}.*no such file"):
+        verify.main(VerifyConfig(data_dir=str(data_dir), domains=(DOMAIN.name,)))
+    shutil.rmtree(data_dir / OTHER.name)
+    with pytest.raises(InputError, match=f"{DOMAIN.name}.*no such file"):
+        verify.main(VerifyConfig(data_dir=str(data_dir)))
 
 
 @pytest.mark.parametrize("data_dir", ["", "nowhere"])

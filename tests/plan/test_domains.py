@@ -5,6 +5,7 @@ import pytest
 from invented_plan import HIP, KNEE, PLAN
 
 from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import Label
 
 
 def test_what_a_domain_knows():
@@ -105,3 +106,10 @@ class TestFolds:
     def test_that_contradict_each_other(self, changes, message):
         with pytest.raises(ValueError, match=message):
             dataclasses.replace(self.DOMAIN, **changes)
+
+
+def test_there_are_at_most_256_classes():
+    labels = tuple(Label(f"c{value}", (value,)) for value in range(257))
+    assert dataclasses.replace(KNEE, labels=labels[:256]).num_classes == 256
+    with pytest.raises(InputError, match="2 to 256 classes, .*Received: 257"):
+        dataclasses.replace(KNEE, labels=labels)

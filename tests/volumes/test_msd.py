@@ -110,7 +110,7 @@ def test_case_by_name(write):
         (make_content(training=[]), "'training'.*an empty list"),
         (make_content(training=["a.nii.gz"]), "'training': expected a list"),
         (make_content(training=[{"image": "a.nii.gz"}]), "'training': expected a list"),
-        (make_content("a.png"), "ending in .nii.gz or .nii"),
+        (make_content("a.png"), "ending in .nii.gz, .nii, "),
     ],
 )
 def test_malformed_dataset_json_is_named(write, content, message):
@@ -172,3 +172,252 @@ def test_a_byte_order_mark_is_read_over(tmp_path, write_dataset):
     path = folder / "dataset.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert msd.read_dataset(folder).cases[0].name == "a"
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize("style", [".\\{}\\{}", "{}\\{}", "\\{}\\{}"])
+def test_paths_written_on_windows(write, style):
+    names = ("a.nii.gz", "b.nii")
+    rows = [
+        {
+            "image": style.format("imagesTr", name),
+            "label": style.format("labelsTr", name),
+        }
+        for name in names
+    ]
+    rows[1]["image"] = "./imagesTr/b.nii"
+    dataset = msd.read_dataset(write(make_content(training=rows)))
+    assert [case.name for case in dataset.cases] == ["a", "b"]
+    for case, name in zip(dataset.cases, names, strict=True):
+        assert case.image_paths == (dataset.folder / "imagesTr" / name,)
+        assert case.label_path == dataset.folder / "labelsTr" / name
+    assert dataset.notes == ()
+
+
+def test_a_backslash_that_is_part_of_a_name(write):
+    row = {"image": "imagesTr/a\\b.nii.gz", "label": "labelsTr/a\\b.nii.gz"}
+    folder = write(make_content(training=[row]))
+    touch(folder, row["image"], row["label"])
+    (case,) = msd.read_dataset(folder).cases
+    assert case.name == "a\\b"
+    assert case.label_path == folder / row["label"]
+
+
+def test_hidden_rows_are_named(write):
+    rows = [f"._{name}.nii.gz" for name in "abcdefg"]
+    dataset = msd.read_dataset(write(make_content("a.nii.gz", *rows)))
+    assert len(dataset.notes) == 1
+    assert dataset.notes[0].startswith("passed over 7 hidden files: ./imagesTr/._a")
+    assert dataset.notes[0].endswith("._e.nii.gz and 2 more")
+    row = {"image": "imagesTr\\._a.nii.gz", "label": "labelsTr\\._a.nii.gz"}
+    with pytest.raises(InputError, match="'training': .*hidden files only"):
+        msd.read_dataset(write(make_content(training=[row])))
+
+
+def test_other_fields_of_a_row_are_named(write):
+    content = make_content("a.nii.gz", "b.nii.gz")
+    content["training"][1] |= {"fold": 1, "age": 3}
+    notes = ("fields of 'training' that are not used: age, fold",)
+    assert msd.read_dataset(write(content)).notes == notes
+
+
+@pytest.mark.parametrize("number", [3, "2", True, None, [2]])
+def test_number_of_cases_is_compared(write, number):
+    def read(number):
+        return msd.read_dataset(write(make_content(numTraining=number))).notes
+
+    assert read(2) == ()
+    assert read(number) == (f"'numTraining' is {number!r}, read 2 cases",)
+
+
+def test_volumes_of_no_case_are_found(write):
+    folder = write(make_content("a.nii.gz"))
+    other = ("imagesTr/b.nii.gz", "labelsTr/b.nii", "labelsTr/c.MHA")
+    passed = ("imagesTr/._b.nii.gz", "imagesTr/notes.txt", "imagesTs/d.nii.gz")
+    touch(folder, "imagesTr/a.nii.gz", "labelsTr/a.nii.gz", *other, *passed)
+    dataset = msd.read_dataset(folder)
+    assert msd.unlisted_files(dataset) == [folder / name for name in other]
+
+
+def rows_of(*images, label="seg.nii.gz"):
+    folders = [image.rpartition("/")[0] for image in images]
+    return [
+        {"image": image, "label": f"{folder}/{label}"}
+        for image, folder in zip(images, folders, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        (["./s0/ct.nii.gz", "./s1/ct.nii.gz"], ["s0", "s1"]),
+        (["data/s1/ct.nii.gz", "data/s0/ct.nii.gz"], ["s0", "s1"]),
+        (["a/x/ct.nii.gz", "a/y/ct.nii", "b/x/ct.nii"], ["a_x", "a_y", "b_x"]),
+        (
+            ["s0/ct.nii.gz", "s0/mr.nii.gz", "s1/ct.nii.gz"],
+            ["s0_ct", "s0_mr", "s1_ct"],
+        ),
+        # A name of its own is kept.
+        (["s0/a.nii.gz", "s1/b.nii.gz"], ["a", "b"]),
+    ],
+)
+def test_names_are_made_distinct_by_folders(write, images, names):
+    dataset = msd.read_dataset(write(make_content(training=rows_of(*images))))
+    assert [case.name for case in dataset.cases] == names
+    assert {case.image_path for case in dataset.cases} == {
+        dataset.folder / image for image in images
+    }
+    assert dataset.duplicates == ()
+
+
+def test_names_that_stay_the_same_are_an_error(write):
+    images = [f"{k}/a_b/c.nii.gz" for k in range(6)] + ["0_a/b/c.nii.gz"]
+    images += [f"{k}_a/b/c.nii.gz" for k in range(1, 6)]
+    with pytest.raises(InputError, match="different names.*c.nii.gz and 7 more"):
+        msd.read_dataset(write(make_content(training=rows_of(*images))))
+
+
+def test_an_image_with_two_label_maps_is_an_error(write):
+    rows = rows_of("s0/ct.nii.gz") + rows_of("s0/ct.nii.gz", label="other.nii.gz")
+    with pytest.raises(InputError, match="one label map for each.*s0/ct.nii.gz"):
+        msd.read_dataset(write(make_content(training=rows)))
+
+
+LABELS = {"0": "background", "1": "PZ"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "received"),
+    [
+        ({**LABELS, "01": "TZ"}, "'01'"),
+        ({**LABELS, "1.0": "TZ"}, "'1.0'"),
+        ({**LABELS, "1_0": "TZ"}, "'1_0'"),
+        ({**LABELS, " 2": "TZ"}, "' 2'"),
+        ({**LABELS, "+2": "TZ"}, r"'\+2'"),
+        ({**LABELS, "٢": "TZ"}, "'٢'"),
+        ({**LABELS, "2": None}, "None"),
+        ({**LABELS, "2": ""}, "''"),
+        ({**LABELS, "2": "a\nb"}, r"'a\\nb'"),
+        ({**LABELS, "2": ["TZ"]}, "regions"),
+        ({**LABELS, str(2**53): "TZ"}, "9007199254740992"),
+        ({**LABELS, "9" * 4000: "TZ"}, "one of 4000 digits"),
+        ({"background": 0, "PZ": 1, "TZ": 10**25}, "one of 26 digits"),
+        ({**LABELS, "2": "Ignore"}, "voxels that nobody annotated"),
+        ({"background": 0, "PZ": 1, "TZ": True}, "'background'"),
+        ({"background": 0, "PZ": 1, "TZ": 1}, "several names for 1"),
+        ({"background": 0, "PZ": 1, "ignore": 2}, "voxels that nobody annotated"),
+        ({"background": 0, "whole": [1, 2], "TZ": [2]}, "whole, TZ: regions, which"),
+        ({"PZ": 1, "TZ": 2}, "{1: 'PZ', 2: 'TZ'}"),
+    ],
+)
+def test_labels_that_are_none_are_refused(write, labels, received):
+    folder = write(make_content(labels=labels))
+    with pytest.raises(InputError, match=f"dataset.json: 'labels': .*: .*{received}"):
+        msd.read_dataset(folder)
+
+
+def test_channels_that_are_none_are_refused(write):
+    for modality in ({"0": None}, {"0": "T2", "01": "ADC"}, {"0": 1}):
+        with pytest.raises(InputError, match="'modality': expected"):
+            msd.read_dataset(write(make_content(modality=modality)))
+    with pytest.raises(InputError, match="'channel_names': expected the names of"):
+        msd.read_dataset(write(make_content(channel_names={"0": "CT"})))
+
+
+NNUNET = {
+    "channel_names": {"0": "T2", "1": "ADC"},
+    "labels": {"background": 0, "PZ": 1, "TZ": 2},
+    "numTraining": 2,
+    "file_ending": ".nii.gz",
+}
+
+
+def raw_paths(dataset):
+    return [
+        [path.relative_to(dataset.folder).as_posix() for path in case.paths]
+        for case in dataset.cases
+    ]
+
+
+class TestNnUNet:
+    def test_version_2(self, write):
+        folder = write(NNUNET)
+        names = [f"imagesTr/p_{k:04d}_{c:04d}.nii.gz" for k in (1, 2) for c in (0, 1)]
+        touch(folder, *names, "labelsTr/p_0001.nii.gz", "labelsTr/p_0002.nii.gz")
+        touch(folder, "imagesTr/p_0003_0000.nii.gz", "imagesTr/p_0001_0002.nii.gz")
+        dataset = msd.read_dataset(folder)
+        assert dataset.modalities == ("T2", "ADC")
+        assert dataset.labels == {0: "background", 1: "PZ", 2: "TZ"}
+        assert [case.name for case in dataset.cases] == ["p_0001", "p_0002"]
+        assert raw_paths(dataset) == [
+            [*names[:2], "labelsTr/p_0001.nii.gz"],
+            [*names[2:], "labelsTr/p_0002.nii.gz"],
+        ]
+        assert dataset.notes == ()
+        assert msd.unlisted_files(dataset) == [
+            folder / "imagesTr" / name
+            for name in ("p_0001_0002.nii.gz", "p_0003_0000.nii.gz")
+        ]
+
+    def test_a_4_d_file_whose_name_ends_in_a_number_stays_whole(self, write):
+        folder = write(NNUNET)
+        touch(folder, "imagesTr/p_0001.nii.gz", "labelsTr/p_0001.nii.gz")
+        (case,) = msd.read_dataset(folder).cases
+        assert case.name == "p_0001"
+        assert case.image_paths == (folder / "imagesTr" / "p_0001.nii.gz",)
+
+    @pytest.mark.parametrize("listed", ["./imagesTr/a.nii.gz", ".\\imagesTr\\a.nii"])
+    def test_version_1(self, write, listed):
+        row = {"image": listed, "label": "./labelsTr/a.nii.gz"}
+        folder = write(make_content(training=[row]))
+        touch(folder, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz")
+        dataset = msd.read_dataset(folder)
+        assert [case.name for case in dataset.cases] == ["a"]
+        images = ["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz"]
+        assert raw_paths(dataset) == [[*images, "labelsTr/a.nii.gz"]]
+        # As the MSD has it, whatever stands beside it.
+        touch(folder, "imagesTr/a.nii.gz")
+        (case,) = msd.read_dataset(folder).cases
+        assert case.image_paths == (folder / "imagesTr" / "a.nii.gz",)
+
+    def test_cases_by_name(self, write):
+        rows = {
+            name: {
+                "images": [f"{name}/t2.nrrd", f"{name}/adc.nrrd"],
+                "label": f"{name}/s.nrrd",
+            }
+            for name in "ba"
+        }
+        dataset = msd.read_dataset(write({**NNUNET, "dataset": rows}))
+        assert [case.name for case in dataset.cases] == ["a", "b"]
+        assert raw_paths(dataset)[0] == ["a/t2.nrrd", "a/adc.nrrd", "a/s.nrrd"]
+
+    @pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii"])
+    def test_other_endings(self, write, ending):
+        folder = write({**NNUNET, "file_ending": ending})
+        names = [f"imagesTr/a_{channel:04d}{ending}" for channel in (0, 1)]
+        touch(folder, *names, f"labelsTr/a{ending}", "labelsTr/b.nii.gz")
+        assert raw_paths(msd.read_dataset(folder)) == [[*names, f"labelsTr/a{ending}"]]
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"file_ending": ".png"}, "'.png': pictures, which are flat"),
+            ({"file_ending": ".tif"}, "'.tif': pictures, which are flat"),
+            ({"file_ending": ".mat"}, "ending of a volume: .*Received: '.mat'$"),
+            ({"file_ending": 3}, "ending of a volume: .*Received: 3$"),
+            ({"regions_class_order": [1, 2]}, "unions of values that may overlap"),
+            ({"dataset": []}, "'dataset': expected an object"),
+            ({"dataset": {"a": {"images": []}}}, "'dataset': expected an object"),
+            ({"dataset": {"a/b": {}}}, "expected the name of a folder"),
+            ({}, "labelsTr: expected label maps named CASE.nii.gz. Received: none"),
+        ],
+    )
+    def test_what_cannot_be_used_is_named(self, write, changes, message):
+        with pytest.raises(InputError, match=message):
+            msd.read_dataset(write({**NNUNET, **changes}))

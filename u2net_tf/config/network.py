@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from u2net_tf.config.base import Config
-from u2net_tf.schema import Count
+from u2net_tf.schema import Pools
 
 Adapter = Literal["separable", "series", "parallel", "none"]
 # What models on disk and `U2Net` call each `last_decoder_kernel`, and the reverse.
@@ -24,7 +24,7 @@ class NetworkConfig(Config):
         "separable", description="What the stride-1 convolutions are made of."
     )
     base_channels: int = Field(16, ge=1, description="Channels at full resolution.")
-    pools: tuple[Count, Count, Count] | None = Field(
+    pools: tuple[Pools, Pools, Pools] | None = Field(
         None,
         description="How often z, y, x are halved; the plan's, for a single domain, if "
         "empty.",

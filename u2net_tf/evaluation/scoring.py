@@ -38,7 +38,7 @@ def find_cases(domain: Domain, split: str, raw_dir: str | None) -> list[msd.Case
     dataset = msd.read_domain(domain, raw_dir)
     cases = [dataset.case(name) for name in domain.cases(split)]
     for case in cases:
-        for path in (case.image_path, case.label_path):
+        for path in case.paths:
             if not path.is_file():
                 raise InputError(path, expected="a file", received="no such file")
     return cases
@@ -107,7 +107,7 @@ def score_domain(
 
 def _read_case(domain: Domain, case: msd.Case) -> tuple[PreparedScan, np.ndarray]:
     """The scan, and the class indices of its reference."""
-    image = case_files.read_image([case.image_path], domain)
+    image = case_files.read_image(case.image_paths, domain)
     reference = case_files.read_labels(case.label_path, image, domain)
     return prepare_scan(image, domain), reference
 
@@ -152,7 +152,7 @@ class _ScoringJob:
         self._score_path = (
             output_dir / ".scores" / self._domain.name / f"{case.name}.json"
         )
-        self._key = predictor.key(index, [case.image_path, case.label_path])
+        self._key = predictor.key(index, case.paths)
         self.outputs = Outputs(folder, case.name, [label_map], self._key)
         content = self._read_score()
         if content and migrations.is_label_map_as_scored(label_map, self._score_path):

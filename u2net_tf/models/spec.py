@@ -14,7 +14,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import SPLITS, Plan
 from u2net_tf.plan.plan_hash import plan_hash
-from u2net_tf.schema import Count, Size
+from u2net_tf.schema import Extent, Pools
 
 
 @schema.model
@@ -33,11 +33,11 @@ class ModelSpec:
     """
 
     plan: Plan
-    pools: tuple[Count, Count, Count]
-    base_channels: Size = 16
+    pools: tuple[Pools, Pools, Pools]
+    base_channels: Extent = 16
     adapter: Adapter = "separable"
     second_up_conv: Literal["full", "pointwise"] | None = None
-    patch_size: tuple[Size, Size, Size] | None = None
+    patch_size: tuple[Extent, Extent, Extent] | None = None
     resize_method: ResizeMethod = "linear"
 
     def network_patch_size(self, domain: int) -> tuple[int, int, int]:

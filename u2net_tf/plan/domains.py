@@ -13,7 +13,7 @@ from pydantic import Field
 
 from u2net_tf import schema
 from u2net_tf.errors import InputError
-from u2net_tf.schema import Count, Length, Size, Text
+from u2net_tf.schema import Count, Extent, Length, Margin, Pools, Text
 
 Axis = Literal["z", "y", "x"]
 SpacingSource = Literal["pixdim", "affine"]
@@ -24,9 +24,31 @@ Split = Literal["train", "validation", "test"]
 AXES = get_args(Axis)
 SPLITS = get_args(Split)
 SPACING_SOURCES = get_args(SpacingSource)
+# Larger whole numbers are not exact in every program that reads them, as from JSON.
+MIN_LABEL, MAX_LABEL = -(2**53) + 1, 2**53 - 1
+LabelValue = Annotated[int, Field(ge=MIN_LABEL, le=MAX_LABEL)]
 # Records hold class indices in a byte.
 MAX_CLASSES = 256
 Percentile = Annotated[float, Field(ge=0, le=100)]
+
+
+def require_folder_name(name: str) -> None:
+    """Raises InputError if a folder, and so a domain, cannot have this name."""
+    if name in ("", ".", "..") or set("/\\") & set(name) or not name.isprintable():
+        raise InputError(
+            "name", expected="the name of a folder, not a path", received=repr(name)
+        )
+
+
+def require_classes(names: Sequence[str]) -> None:
+    """Raises InputError if a network cannot have classes of these names."""
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise InputError(
+            "labels",
+            expected=f"2 to {MAX_CLASSES} classes, the background included",
+            received=len(names),
+        )
+    schema.require_distinct("labels", names, "distinct names")
 
 
 @schema.model
@@ -42,7 +64,7 @@ class Label:
     """
 
     name: Text
-    values: Annotated[tuple[int, ...], Field(min_length=1)]
+    values: Annotated[tuple[LabelValue, ...], Field(min_length=1)]
     keep_components: Count = 0
 
 
@@ -69,7 +91,7 @@ class Preprocessing:
       round_labels: whether values of label maps that are nearly whole are rounded.
     """
 
-    margin_voxels: Count = 5
+    margin_voxels: Margin = 5
     clip_percentiles: tuple[Percentile, Percentile] = (2.0, 98.0)
     spacing_source: SpacingSource = "pixdim"
     unknown_labels: UnknownLabels = "fail"
@@ -119,12 +141,12 @@ class Domain:
     name: Text
     raw_dir: Text
     modalities: Annotated[tuple[Text, ...], Field(min_length=1)]
-    labels: Annotated[tuple[Label, ...], Field(min_length=2)]
+    labels: tuple[Label, ...]
     spacing_mm: tuple[Length, Length, Length]
-    median_shape: tuple[Size, Size, Size]
-    patch_size: tuple[Size, Size, Size]
-    pools: tuple[Count, Count, Count]
-    batch_size: Size
+    median_shape: tuple[Extent, Extent, Extent]
+    patch_size: tuple[Extent, Extent, Extent]
+    pools: tuple[Pools, Pools, Pools]
+    batch_size: Extent
     mirror_axes: tuple[Axis, ...] = ("x",)
     preprocessing: Preprocessing = Preprocessing()
     train: tuple[Text, ...] = ()
@@ -133,27 +155,10 @@ class Domain:
     folds: tuple[Annotated[tuple[Text, ...], Field(min_length=1)], ...] = ()
 
     def __post_init__(self) -> None:
-        if (
-            self.name in (".", "..")
-            or set("/\\") & set(self.name)
-            or not self.name.isprintable()
-        ):
-            raise InputError(
-                "name",
-                expected="the name of a folder, not a path",
-                received=repr(self.name),
-            )
+        require_folder_name(self.name)
         schema.require_distinct("modalities", self.modalities, "distinct names")
         schema.require_distinct("mirror_axes", self.mirror_axes, "each axis once")
-        if len(self.labels) > MAX_CLASSES:
-            raise InputError(
-                "labels",
-                expected=f"at most {MAX_CLASSES} classes with the background",
-                received=len(self.labels),
-                hint="Merge some (`merge_labels`)",
-            )
-        names = [label.name for label in self.labels]
-        schema.require_distinct("labels", names, "distinct names")
+        require_classes([label.name for label in self.labels])
         values = [value for label in self.labels for value in label.values]
         schema.require_distinct("labels", values, "each value in one class only")
         if 0 not in self.labels[0].values:

@@ -102,7 +102,7 @@ def _check_known(labels: Volume, known: Sequence[int], hint: str = "") -> None:
     if unknown:
         raise InputError(
             labels.grid.path,
-            expected=f"labels among {first_few(sorted(wanted))}",
+            expected=f"labels among {first_few(sorted(wanted), limit=20)}",
             received=first_few(unknown),
             hint=hint,
         )

@@ -1,4 +1,4 @@
-"""A folder in the layout of the Medical Segmentation Decathlon (MSD)."""
+"""A folder in the layout of the Medical Segmentation Decathlon (MSD) or of nnU-Net."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import collections
 import dataclasses
 import os
 import pathlib
-from typing import Any
+from collections.abc import Iterator
 
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import load_json
-from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.domains import Domain, require_folder_name
+from u2net_tf.volumes import dataset_json
+from u2net_tf.volumes.dataset_json import Row
+from u2net_tf.volumes.scan_names import (
+    channel_path,
+    distinct_names,
+    is_scan_name,
+)
+from u2net_tf.wording import first_few, quantity
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
@@ -20,14 +28,24 @@ class Case:
     """One patient: where the image and the label map lie.
 
     Attributes:
-      name: file name without folder and suffix.
-      image_path: NIfTI file, 4-D when there are several modalities.
-      label_path: NIfTI file.
+      name: file name without folder and suffix, or as `scan_names.distinct_names`.
+      image_paths: one file, 4-D when there are several modalities, or one per modality.
+      label_path: the label map.
     """
 
     name: str
-    image_path: pathlib.Path
+    image_paths: tuple[pathlib.Path, ...]
     label_path: pathlib.Path
+
+    @property
+    def image_path(self) -> pathlib.Path:
+        """The image, or its first file."""
+        return self.image_paths[0]
+
+    @property
+    def paths(self) -> tuple[pathlib.Path, ...]:
+        """All files: the image's, and the label map last."""
+        return (*self.image_paths, self.label_path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +58,8 @@ class Dataset:
       modalities: names in the order of the channels.
       labels: raw value -> name, in ascending order, with 0.
       cases: training cases, sorted by name.
-      duplicates: names that `dataset.json` lists more than once.
+      duplicates: names of cases whose files `dataset.json` lists more than once.
+      notes: what in `dataset.json` was passed over or contradicts the rest, in words.
     """
 
     name: str
@@ -49,6 +68,7 @@ class Dataset:
     labels: dict[int, str]
     cases: tuple[Case, ...]
     duplicates: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def case(self, name: str) -> Case:
         """The case of this name.
@@ -66,15 +86,20 @@ class Dataset:
         )
 
 
+def is_nifti_name(path: str | os.PathLike) -> bool:
+    """Whether a name ends in `.nii` or `.nii.gz`, in capitals or not."""
+    return pathlib.PurePath(path).name.lower().endswith(NIFTI_SUFFIXES)
+
+
 def nifti_stem(path: str | os.PathLike) -> str:
-    """File name without folder and `.nii` or `.nii.gz`.
+    """File name without folder and `.nii` or `.nii.gz`, in capitals or not.
 
     Raises:
       InputError: if the name ends in neither.
     """
     name = pathlib.PurePath(path).name
     for suffix in NIFTI_SUFFIXES:
-        if name.endswith(suffix):
+        if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     raise InputError(path, expected="a name ending in .nii.gz or .nii", received=name)
 
@@ -106,11 +131,14 @@ def find_datasets(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
 
 
 def read_dataset(folder: str | os.PathLike) -> Dataset:
-    """Reads `dataset.json`. Whether the files exist is not looked at here.
+    """Reads `dataset.json`. Whether its files exist is not looked at here.
 
     Hidden files (`._*`, left by some archivers) are passed over. Paths may start with
-    `./` or `/` and are relative to the folder either way; `.nii` stands for `.nii.gz`
-    where only that exists, as in the published Task05.
+    `./` or `/`, may be separated by backslashes, and are relative to the folder either
+    way; `.nii` stands for `.nii.gz` where only that exists, as in the published Task05,
+    and `case.nii.gz` for `case_0000.nii.gz`, `case_0001.nii.gz`, …, one per modality,
+    where only those do, as in nnU-Net 1. Where `dataset.json` lists no cases and names
+    a file ending, as in nnU-Net 2, the cases are those of `labelsTr`.
 
     Raises:
       InputError: names `dataset.json`, what was expected and what was received.
@@ -120,33 +148,61 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     path = folder / "dataset.json"
     if not path.is_file():
         raise InputError(path, expected="a file", received="no such file")
+    try:
+        require_folder_name(folder.name)
+    except InputError as error:
+        raise error.within(path) from None
     content = load_json(path)
     if not isinstance(content, dict):
         raise InputError(
             path, expected="a JSON object", received=type(content).__name__
         )
-    modalities = _read_numbered(path, content, "modality")
-    labels = _read_numbered(path, content, "labels")
-    if list(modalities) != list(range(len(modalities))):
-        raise InputError(
-            f"{path}: 'modality'", expected="keys 0, 1, …", received=list(modalities)
-        )
-    if 0 not in labels or len(labels) < 2:
-        raise InputError(
-            f"{path}: 'labels'",
-            expected="0 (background) and at least one other value",
-            received=labels,
-        )
-    cases = _read_cases(path, content)
-    counts = collections.Counter(case.name for case in cases)
-    unique = {case.name: case for case in cases}
+    modalities = dataset_json.read_modalities(path, content)
+    labels = dataset_json.read_labels(path, content)
+    rows = dataset_json.read_rows(path, content)
+    if rows is None:
+        ending = dataset_json.read_file_ending(path, content)
+        rows = _rows_of_folder(path, ending)
+    hidden = [row.images[0] for row in rows if _is_hidden(row.images[0])]
+    found = [
+        _locate_files(folder, row, len(modalities))
+        for row in rows
+        if not _is_hidden(row.images[0])
+    ]
+    cases, duplicates = _name_cases(path, found)
+    notes = []
+    if hidden:
+        count = quantity(len(hidden), "hidden file")
+        notes.append(f"passed over {count}: {first_few(hidden)}")
+    if unused := dataset_json.unused_fields(content):
+        notes.append(f"fields of 'training' that are not used: {first_few(unused)}")
+    if difference := dataset_json.count_difference(content, len(cases)):
+        notes.append(difference)
     return Dataset(
         name=folder.name,
         folder=folder,
-        modalities=tuple(modalities.values()),
+        modalities=modalities,
         labels=labels,
-        cases=tuple(unique[name] for name in sorted(unique)),
-        duplicates=tuple(sorted(name for name, n in counts.items() if n > 1)),
+        cases=cases,
+        duplicates=duplicates,
+        notes=tuple(notes),
+    )
+
+
+def unlisted_files(dataset: Dataset) -> list[pathlib.Path]:
+    """Volumes beside those of the cases that no case refers to, sorted.
+
+    Looked at are `imagesTr`, `labelsTr` and the folders of the cases' files.
+    """
+    listed = {path for case in dataset.cases for path in case.paths}
+    folders = {path.parent for path in listed}
+    folders |= {dataset.folder / name for name in ("imagesTr", "labelsTr")}
+    return sorted(
+        path
+        for folder in folders
+        if folder.is_dir()
+        for path in _volumes(folder)
+        if path not in listed
     )
 
 
@@ -165,55 +221,98 @@ def read_domain(domain: Domain, raw_dir: str | os.PathLike | None) -> Dataset:
     return read_dataset(pathlib.Path(raw_dir) / domain.name)
 
 
-def _read_numbered(path: pathlib.Path, content: dict, field: str) -> dict[int, str]:
-    value = content.get(field)
-    where, expected = f"{path}: {field!r}", 'an object such as {"0": "name"}'
-    if not isinstance(value, dict) or not value:
-        raise InputError(where, expected=expected, received=repr(value))
+def _volumes(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    for path in folder.iterdir():
+        if is_scan_name(path) and not _is_hidden(path.name) and path.is_file():
+            yield path
+
+
+def _rows_of_folder(path: pathlib.Path, ending: str) -> list[Row]:
+    """Image and label map of each case of nnU-Net 2, as `dataset.json` could list them.
+
+    A label map has the name of its case, which may end in a number, too.
+    """
+    folder = path.parent / "labelsTr"
+    labels = _volumes(folder) if folder.is_dir() else []
+    names = sorted(label.name for label in labels if label.name.endswith(ending))
+    if not names:
+        raise InputError(
+            folder, expected=f"label maps named CASE{ending}", received="none"
+        )
+    return [Row((f"imagesTr/{name}",), f"labelsTr/{name}") for name in names]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    """The files of a row; `named` has the name of its case."""
+
+    named: pathlib.Path
+    images: tuple[pathlib.Path, ...]
+    label: pathlib.Path
+
+
+def _name_cases(
+    path: pathlib.Path, found: list[_Files]
+) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """The cases of these files, sorted by name, and the names of those listed twice."""
+    if not found:
+        raise InputError(
+            f"{path}: 'training'", expected="cases", received="hidden files only"
+        )
+    counts = collections.Counter(found)
+    images = [files.images[0] for files in counts]
+    if len(set(images)) < len(images):
+        twice = sorted({str(image) for image in images if images.count(image) > 1})
+        raise InputError(
+            f"{path}: 'training'",
+            expected="one label map for each image",
+            received=f"several for {first_few(twice)}",
+        )
     try:
-        items = {int(key): str(name) for key, name in value.items()}
-    except ValueError as error:
-        raise InputError(
-            where, expected=f"{expected} with whole numbers", received=error
-        ) from None
-    return dict(sorted(items.items()))
+        places = [files.named for files in counts]
+        names = distinct_names(places, path.parent, f"{path}: 'training'")
+    except InputError as error:
+        raise error if str(path) in error.where else error.within(path) from None
+    named = sorted(zip(names, counts, strict=True), key=lambda item: item[0])
+    cases = tuple(Case(name, files.images, files.label) for name, files in named)
+    return cases, tuple(name for name, files in named if counts[files] > 1)
 
 
-def _read_cases(path: pathlib.Path, content: dict) -> list[Case]:
-    rows = content.get("training")
-    where = f"{path}: 'training'"
-    row_expected = '{"image": "./imagesTr/x.nii.gz", "label": "./labelsTr/x.nii.gz"}'
-    if not isinstance(rows, list):
-        raise InputError(
-            where, expected=f"a list of {row_expected}", received=repr(rows)
-        )
-    cases = []
-    for row in rows:
-        if not isinstance(row, dict) or not _is_text(row, "image", "label"):
-            raise InputError(
-                where, expected=f"a list of {row_expected}", received=repr(row)
-            )
-        if pathlib.PurePath(row["image"]).name.startswith("."):
-            continue
-        image_path = _locate(path.parent, row["image"])
-        label_path = _locate(path.parent, row["label"])
-        cases.append(Case(nifti_stem(image_path), image_path, label_path))
-    if not cases:
-        raise InputError(
-            where, expected=f"a list of {row_expected}", received="an empty list"
-        )
-    return cases
+def _is_hidden(text: str) -> bool:
+    return pathlib.PureWindowsPath(text).name.startswith(".")
 
 
-def _is_text(row: dict, *fields: str) -> bool:
-    return all(isinstance(row.get(field), str) for field in fields)
+def _locate_files(folder: pathlib.Path, row: Row, num_modalities: int) -> _Files:
+    """The files that a row names; where only those exist, one image per modality."""
+    images = tuple(_locate(folder, text) for text in row.images)
+    label = _locate(folder, row.label)
+    named = images[0]
+    if row.name:
+        return _Files(folder / f"{row.name}.nii.gz", images, label)
+    if len(images) == 1 and not named.exists() and is_scan_name(named):
+        for candidate in (named, *_other_endings(named)):
+            if channel_path(candidate, 0).is_file():
+                channels = range(num_modalities)
+                images = tuple(channel_path(candidate, channel) for channel in channels)
+                break
+    return _Files(named, images, label)
 
 
-def _locate(folder: pathlib.Path, text: Any) -> pathlib.Path:
-    path = folder / text.lstrip("/")
-    path = pathlib.Path(os.path.normpath(path))
+def _locate(folder: pathlib.Path, text: str) -> pathlib.Path:
+    if "\\" in text and not (folder / text).exists():
+        # Written on Windows.
+        text = text.replace("\\", "/")
+    path = pathlib.Path(os.path.normpath(folder / text.lstrip("/")))
     if not path.exists():
-        for other in (pathlib.Path(f"{path}.gz"), path.with_suffix("")):
-            if other.suffix in (".gz", ".nii") and other.is_file():
+        for other in _other_endings(path):
+            if other.is_file():
                 return other
     return path
+
+
+def _other_endings(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The same name with `.nii` instead of `.nii.gz`, or the reverse."""
+    if path.suffix == ".nii":
+        yield path.with_name(f"{path.name}.gz")
+    elif path.suffix == ".gz" and path.with_suffix("").suffix == ".nii":
+        yield path.with_suffix("")

@@ -1,0 +1,93 @@
+import pytest
+from invented_surveys import make_domain, plan_one
+
+from data_prep.plan.left_and_right import find_side_pair, find_single_sides
+
+PAIRS = [
+    ("Kidney L", "Kidney R"),
+    ("lh-hippocampus", "rh-hippocampus"),
+    ("kidney_lt", "kidney_rt"),
+    ("kidney_left", "Kidney_Right"),
+    ("left_kidney", "kidney, right"),
+    ("leftkidney", "rightkidney"),
+    ("KidneyLeft", "KidneyRight"),
+    ("LKidney", "RKidney"),
+    ("kidneyL", "kidneyR"),
+    ("Lkidney", "Rkidney"),
+    ("kidneyr 2", "Kidneyl 2"),
+    ("LH", "RH"),
+    ("rib_l_7", "rib_r_7"),
+    ("L Lung", "R Lung"),
+    ("rene sinistro", "rene destro"),
+    ("sinistra", "dextra"),
+    ("Niere links", "Niere rechts"),
+    ("rein gauche", "rein droit"),
+    ("riñón izquierdo", "riñón derecho"),
+    ("левая почка", "правая почка"),
+    ("左肾", "右肾"),
+]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_sides_are_found(pair):
+    for one, other in (pair, pair[::-1]):
+        names = ["background", one, "liver", other]
+        assert find_side_pair(names) == (one, other)
+        assert find_single_sides(names) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "single"),
+    [
+        (["Left_Atrium", "left_ventricle"], ["Left_Atrium", "left_ventricle"]),
+        (["left kidney", "liver"], ["left kidney"]),
+        (["rib_left_7", "rib_right_8"], ["rib_left_7", "rib_right_8"]),
+        (["cleft", "bright tissue", "upright"], []),
+        (["L1", "L2", "T1"], []),
+        (["pallium", "palrium"], []),
+        (["lung", "long"], []),
+        (["liver", "liver l"], []),
+        (["liver, left/right"], []),
+        (["tumour", "tumour core"], []),
+    ],
+)
+def test_what_is_no_pair(names, single):
+    names = ["background", *names]
+    assert find_side_pair(names) is None
+    assert find_single_sides(names) == single
+
+
+def plan_mirroring(*names, **choices):
+    labels = dict(enumerate(("background", *names)))
+    domain, notes = plan_one(make_domain(labels=labels), **choices)
+    return domain.mirror_axes, notes
+
+
+def test_sides_are_not_mirrored_and_the_guess_is_said():
+    axes, notes = plan_mirroring("Kidney L", "Kidney R")
+    assert axes == ()
+    assert "mirrors no axis, since 'Kidney L' and 'Kidney R' look like" in notes
+    axes, notes = plan_mirroring("Kidney L", "Kidney R", mirror_axes=("x", "z"))
+    assert axes == ("x", "z")
+    assert "mirrors x as asked, although 'Kidney L' and 'Kidney R' look" in notes
+    axes, notes = plan_mirroring("Kidney L", "Kidney R", mirror_axes=("z",))
+    assert "mirrors" not in notes
+
+
+def test_a_single_side_is_mirrored_and_the_guess_is_said():
+    axes, notes = plan_mirroring("left kidney", "liver")
+    assert axes == ("x",)
+    assert "mirrors x, although there is a side in the name of left kidney; if" in notes
+    assert "mirrors" not in plan_mirroring("left kidney", mirror_axes=())[1]
+    axes, notes = plan_mirroring("kidney", "liver")
+    assert axes == ("x",)
+    assert "mirrors" not in notes
+
+
+def test_the_table_shows_the_axes(plan):
+    plan(make_domain("A"), make_domain("B"), mirror_axes="z,x")
+    lines = plan.done.stdout.splitlines()
+    assert "mirror" in lines[0].split()
+    assert lines[2].split()[-6:-4] == ["2", "z,x"]
+    plan(make_domain("A"), mirror_axes="none", overwrite=True)
+    assert plan.done.stdout.splitlines()[2].split()[-5] == "none"

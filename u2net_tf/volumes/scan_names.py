@@ -1,0 +1,91 @@
+"""Names of cases, from the names of their files."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from u2net_tf.errors import InputError
+from u2net_tf.wording import first_few
+
+SCAN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+def is_scan_name(path: str | os.PathLike) -> bool:
+    """Whether a name ends as one of a volume, in capitals or not."""
+    return pathlib.PurePath(path).name.lower().endswith(SCAN_SUFFIXES)
+
+
+def scan_suffix(path: str | os.PathLike) -> str:
+    """The ending of a volume's name, as it is spelled.
+
+    Raises:
+      InputError: if the name has another ending.
+    """
+    name = pathlib.PurePath(path).name
+    for suffix in SCAN_SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[-len(suffix) :]
+    raise InputError(
+        path,
+        expected=f"a name ending in {', '.join(SCAN_SUFFIXES[:-1])} or "
+        f"{SCAN_SUFFIXES[-1]}",
+        received=name,
+    )
+
+
+def scan_stem(path: str | os.PathLike) -> str:
+    """File name without folder and ending; errors as of `scan_suffix`."""
+    return pathlib.PurePath(path).name.removesuffix(scan_suffix(path))
+
+
+def channel_path(path: pathlib.Path, channel: int) -> pathlib.Path:
+    """The file of one channel of a case, as nnU-Net names it: `case_0000.nii.gz`.
+
+    Args:
+      path: the case's name with folder and ending.
+      channel: number of the channel.
+    """
+    suffix = scan_suffix(path)
+    return path.with_name(f"{path.name.removesuffix(suffix)}_{channel:04d}{suffix}")
+
+
+def distinct_names(
+    paths: Sequence[pathlib.Path], folder: pathlib.Path, source: object
+) -> list[str]:
+    """A name for each image: that of its file, or of its folders where that is none.
+
+    With a folder per patient all images may be called `ct.nii.gz`. Such cases have the
+    names of their folders, or those of folders and file, joined by underscores.
+
+    Args:
+      paths: the images; none is there twice.
+      folder: the dataset's.
+      source: for error messages.
+
+    Raises:
+      InputError: if that, too, gives two of them one name.
+    """
+    below = [pathlib.PurePath(os.path.relpath(path, folder)) for path in paths]
+    common = os.path.commonpath([path.parent for path in below])
+    folders = [os.path.relpath(path.parent, common or ".") for path in below]
+    parts = [pathlib.PurePath(text).parts for text in folders]
+    stems = [scan_stem(path) for path in paths]
+    candidates = (
+        stems,
+        ["_".join(names) for names in parts],
+        ["_".join((*names, stem)) for names, stem in zip(parts, stems, strict=True)],
+    )
+    for names in candidates:
+        if all(names) and len(set(names)) == len(names):
+            return names
+    names = candidates[-1]
+    same = [
+        str(path)
+        for path, name in zip(below, names, strict=True)
+        if names.count(name) > 1
+    ]
+    raise InputError(
+        source, expected="cases of different names", received=first_few(same)
+    )
