@@ -66,15 +66,20 @@ class Dataset:
         )
 
 
+def is_nifti_name(path: str | os.PathLike) -> bool:
+    """Whether a name ends in `.nii` or `.nii.gz`, in capitals or not."""
+    return pathlib.PurePath(path).name.lower().endswith(NIFTI_SUFFIXES)
+
+
 def nifti_stem(path: str | os.PathLike) -> str:
-    """File name without folder and `.nii` or `.nii.gz`.
+    """File name without folder and `.nii` or `.nii.gz`, in capitals or not.
 
     Raises:
       InputError: if the name ends in neither.
     """
     name = pathlib.PurePath(path).name
     for suffix in NIFTI_SUFFIXES:
-        if name.endswith(suffix):
+        if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     raise InputError(path, expected="a name ending in .nii.gz or .nii", received=name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 import pathlib
@@ -84,6 +85,29 @@ def _stack(volumes: list[tuple[np.ndarray, Grid]], spacing_source: str) -> Volum
     if problem := header_problem(grid):
         logging.warning("%s: %s; taking %s", grid.path, problem, spacing_source)
     return Volume(data, grid.spacing_mm(spacing_source), grid)
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a file says of itself before its voxels.
+
+    Attributes:
+      shape: on disk (x, y, z), or (x, y, z, modality); singleton axes after the third
+        are removed.
+      grid: the grid.
+    """
+
+    shape: tuple[int, ...]
+    grid: Grid
+
+
+def load_header(path: str | os.PathLike) -> Header:
+    """Reads the header of an image or a label map, and none of its voxels.
+
+    Raises:
+      InputError: if the file cannot be read or is not 3-D or 4-D.
+    """
+    return _check_header(_read_nifti(path), path)
 
 
 def load_labels(path: str | os.PathLike) -> Volume:
@@ -170,6 +194,15 @@ def _unpack(
     image: nib.nifti1.Nifti1Image, path: str | os.PathLike
 ) -> tuple[np.ndarray, Grid]:
     """Array in disk order, singleton axes after the third removed, and its grid."""
+    header = _check_header(image, path)
+    try:
+        array = np.asarray(image.dataobj, dtype=np.float32)
+    except _READ_ERRORS as error:
+        raise _unreadable(path, error) from error
+    return array.reshape(header.shape), header.grid
+
+
+def _check_header(image: nib.nifti1.Nifti1Image, path: str | os.PathLike) -> Header:
     dtype = image.get_data_dtype()
     if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
         raise InputError(
@@ -201,11 +234,7 @@ def _unpack(
             expected="voxel sizes above 0 mm in pixdim",
             received=grid.pixdim_mm.tolist(),
         )
-    try:
-        array = np.asarray(image.dataobj, dtype=np.float32)
-    except _READ_ERRORS as error:
-        raise _unreadable(path, error) from error
-    return array.reshape(shape), grid
+    return Header(shape, grid)
 
 
 def _save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
