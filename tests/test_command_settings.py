@@ -88,6 +88,8 @@ WINDOWS = (
     ("batch_size", "3", 3),
     ("skip_empty", "false", False),
     ("num_workers", "2", 2),
+    ("on_bad_case", "fail", "fail"),
+    ("resample_modalities", "true", True),
     ("precision", "mixed_bfloat16", "mixed_bfloat16"),
     ("checkpoint", "best", "best"),
 )

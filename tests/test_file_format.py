@@ -245,7 +245,7 @@ NAMES_ON_DISK = {
         "plan": {"domains": DOMAIN, "seed": {}},
     },
     "a summary": {
-        **dict.fromkeys(("split", "checkpoint", "mean_dice"), {}),
+        **dict.fromkeys(("split", "checkpoint", "mean_dice", "skipped"), {}),
         "classes": dict.fromkeys(
             ("domain", "label", "mean", "standard_deviation", "num_cases")
             + ("num_absent",),

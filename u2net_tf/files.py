@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Sequence
 
 # Size (bytes) and modification time (ns) of a file; None where it cannot be read.
 FileSignature = list[int] | None
+# Of a file's name, on all common file systems.
+_MAX_NAME_BYTES = 255
 
 
 @contextlib.contextmanager
@@ -28,7 +31,7 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = _partial(path)
     try:
         yield partial
         os.replace(partial, path)
@@ -36,6 +39,30 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _partial(path: pathlib.Path) -> pathlib.Path:
+    """The temporary name: the end of a name to which nothing can be added."""
+    prefix = f".partial-{os.getpid()}-"
+    end = os.fsencode(path.name)[len(prefix) - _MAX_NAME_BYTES :]
+    return path.with_name(prefix + end.decode(errors="ignore"))
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Checks that a file can be written, without writing it. Its folder is made.
+
+    Raises:
+      OSError: names what stands in the way.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
+    partial = _partial(path)
+    try:
+        partial.touch()
     finally:
         partial.unlink(missing_ok=True)
 

@@ -11,7 +11,8 @@ what this version would have written. Nothing else in the project knows an older
 | model, within a checkpoint | 0 (none given), the plan as text | 1 |
 | state of a run, within a checkpoint | 0 (none given) | 1: records |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of our own |
-| summary of an evaluation, record of a prediction, score | 0 (none given) | 1 |
+| summary of an evaluation | 0 (none given) | 2: skipped cases |
+| record of a prediction, score | 0 (none given) | 1 |
 """
 
 from __future__ import annotations
@@ -83,6 +84,11 @@ def survey(content: dict[str, Any]) -> dict[str, Any]:
     for domain in domains:
         domain.pop("faults", None)
     return {**content, "domains": domains}
+
+
+def summary(content: dict[str, Any]) -> dict[str, Any]:
+    """A summary of an evaluation: before format 2 a case that was bad ended it."""
+    return {**content, "skipped": {}}
 
 
 def model_spec(content: dict[str, Any]) -> dict[str, Any]:

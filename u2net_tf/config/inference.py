@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pydantic
 from pydantic import Field
 from typing_extensions import Self
@@ -46,6 +48,16 @@ class ReadingConfig(Config):
         ge=0,
         description="Scans to read and preprocess ahead while another one is "
         "predicted, a thread each; each needs memory for a scan. 0 reads none ahead.",
+    )
+    on_bad_case: Literal["fail", "skip"] = Field(
+        "skip",
+        description="Stop at an unusable case, or list it at the end, continue and "
+        "exit with status 1. Headers are read before the first case is predicted.",
+    )
+    resample_modalities: bool = Field(
+        False,
+        description="Resample modalities in files of their own to the grid of the "
+        "first, where they lie on another.",
     )
 
 

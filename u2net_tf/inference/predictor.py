@@ -136,12 +136,19 @@ class Predictor:
         """Path of the weights; "" if they come from elsewhere."""
         return self.backend.checkpoint
 
-    def key(self, domain: int, paths: Sequence[str | os.PathLike]) -> str:
+    def key(
+        self,
+        domain: int,
+        paths: Sequence[str | os.PathLike],
+        *,
+        resample_modalities: bool = False,
+    ) -> str:
         """Key of what is predicted from these files; see `work_log.work_key`.
 
         Args:
           domain: index of the domain.
           paths: of a scan, and of whatever else the outcome depends on.
+          resample_modalities: whether some of several files may be resampled.
         """
         found: list[pathlib.Path] = []
         # Absolute: the same scan, from whatever folder it is named.
@@ -152,6 +159,8 @@ class Predictor:
         settings = [self.backend.fingerprint, self.overlap, self.skip_empty, name]
         # Label maps of release 0.1.0 were restored by nearest neighbour.
         settings.append("linear")
+        if resample_modalities:
+            settings.append("resample modalities")
         return work_log.work_key(
             [*settings, *map(str, found)], files.file_signatures(found)
         )
