@@ -143,6 +143,7 @@ FLAGS = {
         ("compression", "gzip", "gzip"),
         ("image_dtype", "float32", "float32"),
         ("on_bad_case", "skip", "skip"),
+        ("resample_modalities", "true", True),
         ("overwrite", "true", True),
     ),
     VerifyConfig: (("data_dir", "b", "b"), ("domains", "b,a", ("b", "a"))),

@@ -126,7 +126,13 @@ def _jobs(domain: Domain, settings: ConversionConfig) -> list[ConversionJob]:
             part = _parts_folder(domain, settings) / f"{name}.npz"
             jobs.append(
                 ConversionJob(
-                    domain, case, group, settings.image_dtype, signatures, part
+                    domain,
+                    case,
+                    group,
+                    settings.image_dtype,
+                    signatures,
+                    part,
+                    settings.resample_modalities,
                 )
             )
     # A fixed order that does not follow the names, so that a shard is a mixed sample.

@@ -37,6 +37,8 @@ class ConversionJob:
       image_dtype: type that the image is stored in.
       signatures: of the raw files, image first, when the conversion started.
       part: file to write.
+      resample_modalities: whether modalities in files of their own are resampled to the
+        grid of the first.
     """
 
     domain: Domain
@@ -45,6 +47,7 @@ class ConversionJob:
     image_dtype: ImageDtype
     signatures: list[FileSignature]
     part: pathlib.Path
+    resample_modalities: bool = False
 
     @property
     def raw_paths(self) -> tuple[pathlib.Path, pathlib.Path]:
@@ -55,6 +58,8 @@ class ConversionJob:
     def key(self) -> str:
         """Key of the part; see `work_log.work_key`."""
         settings = [plan_hash(self.domain), self.image_dtype]
+        if self.resample_modalities:
+            settings.append("resample modalities")
         return work_log.work_key(
             [*settings, list(map(str, self.raw_paths))], self.signatures
         )
@@ -114,7 +119,11 @@ def _write_part(job: ConversionJob) -> None:
     for path in job.raw_paths:
         if not path.is_file():
             raise InputError(path, expected="a file", received="no such file")
-    image = case_files.read_image([job.case.image_path], job.domain)
+    image = case_files.read_image(
+        [job.case.image_path],
+        job.domain,
+        resample_modalities=job.resample_modalities,
+    )
     labels = case_files.read_labels(job.case.label_path, image, job.domain)
     prepared, crop = crop_and_resample.preprocess_volume(image, job.domain)
     stored = prepared.astype(job.image_dtype, copy=False)

@@ -386,10 +386,10 @@ class TestEvaluation:
         assert len(found) == len(known) > 0
         for row, before in zip(found, known, strict=True):
             dice = float(before.pop("dice"))
-            # Label maps of 0.1.0 were restored by nearest neighbour, those of today
-            # score as high or higher.
-            gain = 0.04 if release == "0.1.0" else 0
-            assert dice - 0.01 <= float(row["dice"]) <= dice + 0.01 + gain
+            # Of 0.1.0, a label map was restored by nearest neighbour. It shows in the
+            # domain that is resampled: the likeliest class scores higher.
+            gain = 0.12 if (release, row["domain"]) == ("0.1.0", ONE) else 0
+            assert dice - 0.01 * (not gain) <= float(row["dice"]) <= dice + 0.01 + gain
             assert {name: row[name] for name in before} == before
 
     @each_release
