@@ -206,6 +206,7 @@ DOMAIN = {
     **dict.fromkeys(("mirror_axes", "train", "validation", "test", "folds"), {}),
     "labels": LABEL,
     "preprocessing": PREPROCESSING,
+    "scans": dict.fromkeys(("spacing_mm", "extent_mm", "intensities"), {}),
 }
 CASE = dict.fromkeys(
     (

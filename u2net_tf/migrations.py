@@ -5,10 +5,10 @@ what this version would have written. Nothing else in the project knows an older
 
 | format | release 0.1.0 | now |
 |---|---|---|
-| plan | 1 | 2: folds |
+| plan | 1 | 3: folds; what the scans were like |
 | manifest | 1 | 2: groups; the plan's hash does not cover which case is in which |
 | survey | 1 | 2: faults are listed by case only |
-| model, within a checkpoint | 0 (none given), the plan as text | 1 |
+| model, within a checkpoint | 0 (none given), the plan as text | 2: as of the plan |
 | state of a run, within a checkpoint | 0 (none given) | 1: records |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of our own |
 | summary of an evaluation | 0 (none given) | 2: skipped cases |
@@ -64,6 +64,12 @@ def plan(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "domains": domains}
 
 
+def plan_without_ranges(content: dict[str, Any]) -> dict[str, Any]:
+    """A plan: before format 3 it did not say what its scans were like."""
+    domains = [{**domain, "scans": None} for domain in content["domains"]]
+    return {**content, "domains": domains}
+
+
 def manifest(content: dict[str, Any]) -> dict[str, Any]:
     """A manifest: before format 2 a shard belonged to a split, and so did its hash."""
     cases = [dict(entry) for entry in content["cases"]]
@@ -97,6 +103,11 @@ def model_spec(content: dict[str, Any]) -> dict[str, Any]:
     if inner.pop("format") != 1:
         raise ValueError("a plan of another format than 1")
     return {**content, "plan": plan(inner)}
+
+
+def model_spec_without_ranges(content: dict[str, Any]) -> dict[str, Any]:
+    """A model: before format 2 its plan did not say what its scans were like."""
+    return {**content, "plan": plan_without_ranges(content["plan"])}
 
 
 def run_state(content: dict[str, Any]) -> dict[str, Any]:

@@ -240,3 +240,18 @@ def test_modalities_are_resampled_if_asked_for(predict, scans, tmp_path):
     assert "With `resample_modalities` it is resampled" in str(skipped["two"])
     assert predict([Scan("two", paths)], resample_modalities=True) == (0, 0)
     assert nib.load(tmp_path / "out" / "two.nii.gz").shape == image.shape[:3]
+
+
+def test_a_scan_unlike_the_domain_is_named_and_predicted(
+    predict, scans, tmp_path, caplog
+):
+    path = tmp_path / "slipped.nii.gz"
+    image = nib.load(scans[0].paths[0])
+    nib.save(nib.Nifti1Image(image.dataobj, np.diag([1, 1, 100, 1])), path)
+    with caplog.at_level(logging.WARNING):
+        predict([scans[1]])
+        assert not caplog.records
+        predict([Scan("slipped", (path,))])
+    words = f"{path}: does not look like a scan of Task92_Two: voxels of 100 mm along z"
+    assert caplog.messages[0].startswith(words)
+    assert "slipped.nii.gz" in times(tmp_path / "out")

@@ -14,6 +14,7 @@ from absl import logging
 from u2net_tf import parallel
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
+from u2net_tf.inference import plausibility
 from u2net_tf.inference.outputs import Outputs, require_writable
 from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
 from u2net_tf.inference.scans import FoundScans, Scan
@@ -163,6 +164,13 @@ def _read_scan(
         image = case_files.read_image(
             scan.paths, domain, resample_modalities=resample_modalities
         )
+        if found := plausibility.differences(image, domain):
+            logging.warning(
+                "%s: does not look like a scan of %s: %s",
+                image.grid.path,
+                domain.name,
+                "; ".join(found),
+            )
         return prepare_scan(image, domain)
     except InputError as error:
         return error
