@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 def main(config: PredictConfig) -> None:
     """Predicts every scan of the input."""
+    from u2net_tf.inference import scans
+
+    scans.require_input(config.input, config.input_list)
     machine.import_tensorflow()
-    from u2net_tf.inference import label_maps, scans
+    from u2net_tf.inference import label_maps
     from u2net_tf.inference.backends import keras
 
     predictor = keras.load_predictor(

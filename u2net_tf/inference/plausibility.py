@@ -40,17 +40,17 @@ def differences(image: Volume, domain: Domain) -> list[str]:
       image: (C, z, y, x) as `volumes.case.read_image` returns it.
       domain: what it is to be predicted as.
     """
-    extent_mm = np.multiply(image.data.shape[1:], image.spacing_mm)
+    extent_mm = np.multiply(image.data.shape[1:], image.spacing_mm).tolist()
     scans = domain.scans
     if scans is not None:
-        spacings, extents = scans.spacing_mm, scans.extent_mm
         factor = _MAX_FACTOR
+        spacings: Sequence[Range] = scans.spacing_mm
+        extents: Sequence[Range] = scans.extent_mm
     else:
-        median_mm = np.multiply(domain.median_shape, domain.spacing_mm)
-        spacings, extents = (
-            [(size, size) for size in sizes] for sizes in (domain.spacing_mm, median_mm)
-        )
         factor = _MAX_FACTOR_OF_MEDIAN
+        median_mm = np.multiply(domain.median_shape, domain.spacing_mm).tolist()
+        spacings = [(size, size) for size in domain.spacing_mm]
+        extents = [(size, size) for size in median_mm]
     return [
         *_far_sizes("voxels", image.spacing_mm, spacings, factor),
         *_far_sizes("an extent", extent_mm, extents, factor),

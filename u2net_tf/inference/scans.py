@@ -48,6 +48,20 @@ class FoundScans:
     incomplete: dict[str, InputError]
 
 
+def require_input(inputs: Sequence[str], input_list: str | None) -> None:
+    """Checks that there are either paths or a list; see `find_scans`.
+
+    Raises:
+      InputError: if there are both or neither.
+    """
+    if bool(inputs) == (input_list is not None):
+        raise InputError(
+            "`input`",
+            expected="a value, or one of `input_list` instead",
+            received="both" if inputs else "neither",
+        )
+
+
 def find_scans(
     inputs: Sequence[str], domain: Domain, *, input_list: str | None = None
 ) -> FoundScans:
@@ -71,12 +85,7 @@ def find_scans(
       InputError: names the path, what was expected and what was received; also where
         two scans have the same name.
     """
-    if bool(inputs) == (input_list is not None):
-        raise InputError(
-            "`input`",
-            expected="a value, or one of `input_list` instead",
-            received="both" if inputs else "neither",
-        )
+    require_input(inputs, input_list)
     if input_list is not None:
         found = _in_list(pathlib.Path(input_list), domain)
         where = f"`input_list`: {input_list}"
