@@ -237,6 +237,10 @@ class TestErrors:
         folder = make_files("a.nii")
         with pytest.raises(InputError, match="`input_list` instead. Received: neither"):
             find()
+        with pytest.raises(InputError, match="`input_list` instead. Received: neither"):
+            find("")
+        with pytest.raises(InputError, match="expected paths. Received: an empty text"):
+            find(f"{folder / 'a.nii'},", num_modalities=2)
         with pytest.raises(InputError, match="`input_list` instead. Received: both"):
             find(folder, input_list="list.txt")
 

@@ -54,11 +54,13 @@ def require_input(inputs: Sequence[str], input_list: str | None) -> None:
     Raises:
       InputError: if there are both or neither.
     """
-    if bool(inputs) == (input_list is not None):
+    # Of an empty flag; as a path it would be the current folder.
+    has_paths = any(inputs)
+    if has_paths == (input_list is not None):
         raise InputError(
             "`input`",
             expected="a value, or one of `input_list` instead",
-            received="both" if inputs else "neither",
+            received="both" if has_paths else "neither",
         )
 
 
@@ -110,14 +112,16 @@ def find_scans(
 
 def _split(inputs: Sequence[str]) -> list[pathlib.Path]:
     """The paths that texts stand for, each of which may hold several."""
-    paths = []
+    texts: list[str] = []
     for text in inputs:
-        path = pathlib.Path(text)
-        if path.exists() or "," not in text:
-            paths.append(path)
+        if pathlib.Path(text).exists() or "," not in text:
+            texts.append(text)
         else:
             (parts,) = csv.reader([text])
-            paths += map(pathlib.Path, parts)
+            texts += parts
+    paths = [pathlib.Path(text) for text in texts if text]
+    if len(paths) < len(texts):
+        raise InputError("`input`", expected="paths", received="an empty text")
     for path in paths:
         if not path.exists():
             raise InputError(
