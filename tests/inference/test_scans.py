@@ -323,3 +323,28 @@ class TestLists:
             path.write_bytes(content)
         with pytest.raises(InputError, match=words):
             find(input_list=str(path))
+
+
+TABLE = b'case,T2,ADC\np1,"a, 1/t2.nii",p1/adc.nii\np2;x,t2.nii.gz,adc.nii\n'
+OF_LISTS = [bytes([byte]) for byte in b',;"\n\r\0\xff\x85.\\/'] + [b"", b"z" * 300]
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(200), pytest.param(range(200, 5000), marks=pytest.mark.slow)]
+)
+def test_any_other_table_is_read_whole_or_refused(tmp_path, seeds):
+    for seed in seeds:
+        generator = np.random.default_rng(seed)
+        text = bytearray(TABLE)
+        for _ in range(generator.integers(1, 4)):
+            place = generator.integers(len(text))
+            text[place : place + 1] = OF_LISTS[generator.integers(len(OF_LISTS))]
+        path = tmp_path / ("scans.csv", "scans.txt")[seed % 2]
+        path.write_bytes(text)
+        try:
+            found = find(input_list=str(path), num_modalities=2)
+        except InputError as error:
+            assert path.name in str(error) or "a name ending in" in str(error)
+            assert len(str(error)) < 2000
+        else:
+            assert 1 <= len(found) <= 10

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from u2net_tf import files
 from u2net_tf.errors import InputError
@@ -55,14 +55,13 @@ def read_table(
     delimiter = ";" if lines and "," not in lines[0] else ","
     # A modality is a column, whatever its name holds.
     wanted = [_CASE, *modalities]
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+    rows = _rows(path, lines, delimiter)
     _, header = next(rows, (1, []))
     if sorted(header) != sorted(wanted):
         raise InputError(
             f"{_where(path)}: line 1",
             expected=f"the columns {', '.join(wanted)}",
-            received=first_few(header) or "an empty line",
+            received=_shown(first_few(header)) or "an empty line",
         )
     found = []
     for number, row in rows:
@@ -73,7 +72,7 @@ def read_table(
             raise InputError(
                 f"{_where(path)}: line {number}",
                 expected=f"{quantity(len(header), 'cell')}, none of them empty",
-                received=delimiter.join(row),
+                received=_shown(delimiter.join(row)),
             )
         _check_name(path, number, cells[_CASE])
         paths = (path.parent / cells[modality] for modality in modalities)
@@ -81,13 +80,33 @@ def read_table(
     return found
 
 
+def _rows(
+    path: pathlib.Path, lines: Sequence[str], delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Number of the line and the cells of each row."""
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    try:
+        for row in reader:
+            yield reader.line_num, [cell.strip() for cell in row]
+    except csv.Error as error:
+        raise InputError(
+            f"{_where(path)}: line {reader.line_num}",
+            expected="cells of a table",
+            received=error,
+        ) from None
+
+
 def _check_name(path: pathlib.Path, number: int, case: str) -> None:
     if case in (".", "..") or set("/\\") & set(case) or not case.isprintable():
         raise InputError(
             f"{_where(path)}: line {number}",
             expected="a name for a file as case, not a path",
-            received=repr(case),
+            received=_shown(repr(case)),
         )
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _read(path: pathlib.Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -114,16 +115,19 @@ def _split(inputs: Sequence[str]) -> list[pathlib.Path]:
     """The paths that texts stand for, each of which may hold several."""
     texts: list[str] = []
     for text in inputs:
-        if pathlib.Path(text).exists() or "," not in text:
+        if os.path.exists(text) or "," not in text:
             texts.append(text)
         else:
-            (parts,) = csv.reader([text])
-            texts += parts
+            # One that is no such line is named as it is.
+            try:
+                texts += next(csv.reader([text]))
+            except csv.Error:
+                texts.append(text)
     paths = [pathlib.Path(text) for text in texts if text]
     if len(paths) < len(texts):
         raise InputError("`input`", expected="paths", received="an empty text")
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):
             raise InputError(
                 f"`input`: {path}",
                 expected="a file or folder",
@@ -142,7 +146,7 @@ def _in_list(path: pathlib.Path, domain: Domain) -> FoundScans:
     scans: list[Scan] = []
     incomplete: dict[str, InputError] = {}
     for entry in scan_lists.read_paths(path):
-        if entry.is_dir():
+        if os.path.isdir(entry):
             found = _in_paths([entry], domain)
             scans += found.scans
             incomplete |= found.incomplete
