@@ -75,6 +75,11 @@ class ConversionConfig(Config):
     on_bad_case: Literal["fail", "skip"] = Field(
         "fail", description="Stop at an unusable case, or list it and continue."
     )
+    resample_modalities: bool = Field(
+        False,
+        description="Resample modalities in files of their own to the grid of the "
+        "first, where they lie on another.",
+    )
     overwrite: bool = Field(
         False,
         description="Replace shards that were made with another plan, other flags or "

@@ -11,6 +11,7 @@ from command_session import python, session
 
 from u2net_tf import command, predict
 from u2net_tf.config.inference import PredictConfig
+from u2net_tf.errors import InputError
 from u2net_tf.inference import label_maps
 from u2net_tf.inference.backends import keras
 
@@ -431,7 +432,8 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
 
     def predict_scans(*arguments, **options):
         asked.update(options)
-        return label_maps.Report(num_existing=0, num_edited=0)
+        skipped = {"two_0": InputError("a file", expected="x", received="y")}
+        return label_maps.Report(num_existing=0, num_edited=0, skipped=skipped)
 
     monkeypatch.setattr(keras, "find_model", lambda *arguments: tmp_path)
     monkeypatch.setattr(keras, "load_predictor", lambda *arguments, **_: predictor)
@@ -441,7 +443,14 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     config = PredictConfig.from_flat(
         values | {"input": (str(scan),), "num_workers": 3, "overwrite": True}
     )
-    predict.main(config)
-    assert (asked["num_workers"], asked["overwrite"]) == (3, True)
+    with pytest.raises(SystemExit) as stopped:
+        predict.main(config)
+    assert asked["reading"] is config.reading
+    assert asked["reading"].num_workers == 3
+    assert asked["overwrite"] is True
     assert asked["progress"] is command.progress_bar
-    assert capsys.readouterr().out == "1 label map of Task92_Two by step-3 in out\n"
+    assert capsys.readouterr().out == "0 label maps of Task92_Two by step-3 in out\n"
+    assert stopped.value.code == (
+        "error: 1 of 1 scan could not be used:\n"
+        "  two_0: a file: expected x. Received: y"
+    )

@@ -207,6 +207,7 @@ DOMAIN = {
     **dict.fromkeys(("mirror_axes", "train", "validation", "test", "folds"), {}),
     "labels": LABEL,
     "preprocessing": PREPROCESSING,
+    "scans": dict.fromkeys(("spacing_mm", "extent_mm", "intensities"), {}),
 }
 CASE = dict.fromkeys(
     (
@@ -247,7 +248,7 @@ NAMES_ON_DISK = {
         "plan": {"domains": DOMAIN, "seed": {}},
     },
     "a summary": {
-        **dict.fromkeys(("split", "checkpoint", "mean_dice"), {}),
+        **dict.fromkeys(("split", "checkpoint", "mean_dice", "skipped"), {}),
         "classes": dict.fromkeys(
             ("domain", "label", "mean", "standard_deviation", "num_cases")
             + ("num_absent",),

@@ -10,7 +10,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 from absl import app, flags
@@ -18,6 +18,7 @@ from absl import app, flags
 from u2net_tf import command_flagfiles
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.progress import Bar
+from u2net_tf.wording import quantity
 
 _ENDED_BY_SIGPIPE = 128 + 13
 
@@ -45,6 +46,21 @@ def progress_bar(
 
     # Its types say less about keyword arguments than `Bar` does.
     return cast(Bar, tqdm(iterable, desc, disable=None, **options))
+
+
+def exit_if_skipped(skipped: Mapping[str, InputError], num_all: int, noun: str) -> None:
+    """Lists what could not be used, and ends the command with exit status 1.
+
+    Args:
+      skipped: name -> reason; nothing happens if it is empty.
+      num_all: of how many.
+      noun: what they are: "scan".
+    """
+    if not skipped:
+        return
+    rows = [f"  {name}: {name_flags(str(error))}" for name, error in skipped.items()]
+    head = f"error: {len(skipped)} of {quantity(num_all, noun)} could not be used:"
+    sys.exit("\n".join([head, *rows]))
 
 
 def start(main: Callable[[Any], None], config: type | None = None) -> None:

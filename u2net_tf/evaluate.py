@@ -4,6 +4,8 @@
 
 Prints the paper's Table 2 for the model's domains and writes dice.csv, summary.json
 and the predicted label maps. An interrupted run resumes where it left off when rerun.
+Cases that cannot be used are listed with the reason at the end, and the exit status
+is 1.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ def main(config: EvaluateConfig) -> None:
         f"{quantity(found.num_cases, f'{config.split} case')} of {found.checkpoint}: "
         f"dice.csv, summary.json and predictions in {found.output_dir}"
     )
+    num_cases = found.num_cases + len(found.skipped)
+    command.exit_if_skipped(found.skipped, num_cases, "case")
 
 
 def run() -> None:

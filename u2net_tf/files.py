@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from u2net_tf.errors import InputError
 
 # Size (bytes) and modification time (ns) of a file; None where it cannot be read.
 FileSignature = list[int] | None
+# Of a file's name, on all common file systems.
+_MAX_NAME_BYTES = 255
 
 
 @contextlib.contextmanager
@@ -30,7 +33,7 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = _partial(path)
     try:
         with errors_name(path):
             yield partial
@@ -55,6 +58,30 @@ def errors_name(path: str | os.PathLike) -> Iterator[None]:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _partial(path: pathlib.Path) -> pathlib.Path:
+    """The temporary name: the end of a name to which nothing can be added."""
+    prefix = f".partial-{os.getpid()}-"
+    end = os.fsencode(path.name)[len(prefix) - _MAX_NAME_BYTES :]
+    return path.with_name(prefix + end.decode(errors="ignore"))
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Checks that a file can be written, without writing it. Its folder is made.
+
+    Raises:
+      OSError: names what stands in the way.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
+    partial = _partial(path)
+    try:
+        partial.touch()
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def file_signatures(paths: Sequence[str | os.PathLike]) -> list[FileSignature]:

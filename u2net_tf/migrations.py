@@ -5,14 +5,15 @@ what this version would have written. Nothing else in the project knows an older
 
 | format | release 0.1.0 | now |
 |---|---|---|
-| plan | 1 | 2: folds; 3: rounding of labels |
+| plan | 1 | 3: folds; rounding of labels, what the scans were like |
 | manifest | 1 | 2: groups; the plan's hash does not cover which case is in which |
 | survey | 1 | 2: faults are listed by case only; 3: units, rounding of labels |
 | log of a survey | 1 | 2: units |
 | model, within a checkpoint | 0 (none given), the plan as text | 2: that of plans |
 | state of a run, within a checkpoint | 0 (none given) | 1: records |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of our own |
-| summary of an evaluation, record of a prediction, score | 0 (none given) | 1 |
+| summary of an evaluation | 0 (none given) | 2: skipped cases |
+| record of a prediction, score | 0 (none given) | 1 |
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ def plan(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "domains": domains}
 
 
-def plan_with_rounding(content: dict[str, Any]) -> dict[str, Any]:
-    """A plan: before format 3 labels were never rounded."""
-    domains = [dict(domain) for domain in content["domains"]]
+def plan_with_scans(content: dict[str, Any]) -> dict[str, Any]:
+    """A plan: before format 3, labels were never rounded and scans not described."""
+    domains = [{**domain, "scans": None} for domain in content["domains"]]
     for domain in domains:
         if isinstance(domain.get("preprocessing"), dict):
             domain["preprocessing"] = {"round_labels": False, **domain["preprocessing"]}
@@ -115,6 +116,11 @@ def _facts_with_unit(facts: dict[str, Any]) -> dict[str, Any]:
     return {"length_unit": "mm" if facts.get("shape") else "", **facts}
 
 
+def summary(content: dict[str, Any]) -> dict[str, Any]:
+    """A summary of an evaluation: before format 2 a case that was bad ended it."""
+    return {**content, "skipped": {}}
+
+
 def model_spec(content: dict[str, Any]) -> dict[str, Any]:
     """A model: before format 1 it had no format, and held its plan as text."""
     inner = json.loads(content["plan"])
@@ -123,9 +129,9 @@ def model_spec(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "plan": plan(inner)}
 
 
-def model_with_rounding(content: dict[str, Any]) -> dict[str, Any]:
-    """A model: before format 2 its plan had no rounding of labels."""
-    return {**content, "plan": plan_with_rounding(content["plan"])}
+def model_with_scans(content: dict[str, Any]) -> dict[str, Any]:
+    """A model: before format 2 its plan was of format 2."""
+    return {**content, "plan": plan_with_scans(content["plan"])}
 
 
 def run_state(content: dict[str, Any]) -> dict[str, Any]:

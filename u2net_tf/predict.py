@@ -4,7 +4,8 @@
 
 Scans that were predicted before, with the same model, domain and settings, are skipped,
 so an interrupted run resumes where it left off when rerun. A file that this command did
-not write, or that was edited since, is replaced with --overwrite only.
+not write, or that was edited since, is replaced with --overwrite only. Scans that
+cannot be used are listed with the reason at the end, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
 def main(config: PredictConfig) -> None:
     """Predicts every scan of the input."""
+    from u2net_tf.inference import scans
+
+    scans.require_input(config.input, config.input_list)
     machine.import_tensorflow()
-    from u2net_tf.inference import label_maps, scans
+    from u2net_tf.inference import label_maps
     from u2net_tf.inference.backends import keras
 
     predictor = keras.load_predictor(
@@ -33,30 +37,34 @@ def main(config: PredictConfig) -> None:
     )
     plan = predictor.spec.plan
     domain = plan.index(config.domain)
-    found = scans.find_scans(config.input, plan.domains[domain].num_modalities)
+    found = scans.find_scans(
+        config.input, plan.domains[domain], input_list=config.input_list
+    )
     report = label_maps.predict_scans(
         predictor,
         domain,
         found,
         pathlib.Path(config.output),
+        reading=config.reading,
         save_probabilities=config.save_probabilities,
         output_format=config.output_format,
         overwrite=config.overwrite,
-        num_workers=config.reading.num_workers,
         progress=command.progress_bar,
     )
-    _print_report(config, len(found), predictor.checkpoint, report)
+    num_scans = len(found.scans) + len(found.incomplete)
+    _print_report(config, num_scans - len(report.skipped), predictor.checkpoint, report)
+    command.exit_if_skipped(report.skipped, num_scans, "scan")
 
 
 def _print_report(
-    config: PredictConfig, num_scans: int, checkpoint: str, report: Report
+    config: PredictConfig, num_label_maps: int, checkpoint: str, report: Report
 ) -> None:
     note = f"{report.num_existing} already there" if report.num_existing else ""
     if report.num_edited:
         note += f", with {quantity(report.num_edited, 'edited file')}"
     print(
-        f"{quantity(num_scans, 'label map')} of {config.domain} by {checkpoint} in "
-        f"{config.output}" + (f" ({note})" if note else "")
+        f"{quantity(num_label_maps, 'label map')} of {config.domain} by {checkpoint} "
+        f"in {config.output}" + (f" ({note})" if note else "")
     )
 
 

@@ -160,6 +160,7 @@ def _jobs(domain: Domain, settings: ConversionConfig) -> list[ConversionJob]:
                     signatures,
                     part,
                     settings.max_memory_gb,
+                    settings.resample_modalities,
                 )
             )
     # A fixed order that does not follow the names, so that a shard is a mixed sample.

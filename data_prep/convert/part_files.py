@@ -39,6 +39,8 @@ class ConversionJob:
       signatures: of the raw files, image first, when the conversion started.
       part: file to write.
       max_memory_gb: see `memory.require_memory`.
+      resample_modalities: whether modalities in files of their own are resampled to the
+        grid of the first.
     """
 
     domain: Domain
@@ -48,6 +50,7 @@ class ConversionJob:
     signatures: list[FileSignature]
     part: pathlib.Path
     max_memory_gb: float | None = None
+    resample_modalities: bool = False
 
     @property
     def raw_paths(self) -> tuple[pathlib.Path, ...]:
@@ -58,6 +61,8 @@ class ConversionJob:
     def key(self) -> str:
         """Key of the part; see `work_log.work_key`."""
         settings = [plan_hash(self.domain), self.image_dtype]
+        if self.resample_modalities:
+            settings.append("resample modalities")
         return work_log.work_key(
             [*settings, list(map(str, self.raw_paths))], self.signatures
         )
@@ -132,7 +137,12 @@ def _write_part(job: ConversionJob) -> None:
         if not path.is_file():
             raise InputError(path, expected="a file", received="no such file")
     memory = {"max_memory_gb": job.max_memory_gb}
-    image = case_files.read_image(job.case.image_paths, job.domain, **memory)
+    image = case_files.read_image(
+        job.case.image_paths,
+        job.domain,
+        resample_modalities=job.resample_modalities,
+        **memory,
+    )
     labels = case_files.read_labels(job.case.label_path, image, job.domain, **memory)
     crop = crop_and_resample.find_crop(image, job.domain, **memory)
     _check_record_size(crop.shape, job)

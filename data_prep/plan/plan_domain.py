@@ -18,6 +18,7 @@ from data_prep.plan import (
 )
 from data_prep.plan.choices import Choices
 from data_prep.plan.draw_split import CaseSplit
+from data_prep.plan.measure_ranges import measure_ranges
 from data_prep.plan.network_settings import PRESETS, NetworkSettings
 from data_prep.survey.examine_case import CaseFacts, is_usable
 from data_prep.survey.survey_file import DomainFacts
@@ -88,6 +89,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
             validation=split.validation,
             test=split.test,
             folds=split.folds,
+            scans=measure_ranges(cases),
         )
     except InputError as error:
         raise error.within(facts.name) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Collection, Sequence
 
@@ -53,9 +54,16 @@ def write_plan(config: PlanConfig) -> tuple[list[PlannedDomain], bool]:
 def _holds(path: pathlib.Path, plan: Plan) -> bool:
     """Whether a file holds this plan, however it is formatted."""
     try:
-        return load_plan(path) == plan
+        found = load_plan(path)
     except InputError:
         return False
+    # An older one does not say what its scans were like, and serves as well.
+    unsaid = {domain.name for domain in found.domains if domain.scans is None}
+    domains = tuple(
+        dataclasses.replace(domain, scans=None) if domain.name in unsaid else domain
+        for domain in plan.domains
+    )
+    return found == dataclasses.replace(plan, domains=domains)
 
 
 def _check_names(name: str, names: Sequence[str], known: Collection[str]) -> None:

@@ -17,6 +17,7 @@ from data_prep.survey import survey_file
 from u2net_tf.models.loading import load_spec, models_by_domain
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.shards.manifest import load_converted
+from u2net_tf.volumes.components import clean_labels
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
 
@@ -325,14 +326,25 @@ class TestPredictions:
         folders = [f / "predictions" for f in (copy_of(release), frozen(release))]
         found, known = (nib.load(folder / "two_0.nii.gz") for folder in folders)
         np.testing.assert_array_equal(found.affine, known.affine)
-        found, known = (np.asarray(image.dataobj) for image in (found, known))
+        labels, known = (np.asarray(image.dataobj) for image in (found, known))
         assert set(np.unique(known)) == {0, 2, 4}
-        assert np.mean(found != known) < 0.005
-        found, known = (
+        found, probabilities = (
             nib.load(folder / "two_0_probabilities.nii.gz").get_fdata()
             for folder in folders
         )
-        np.testing.assert_allclose(found, known, rtol=0, atol=2e-3)
+        np.testing.assert_allclose(found, probabilities, rtol=0, atol=2e-3)
+        if release == "0.1.0":
+            # Its label maps were restored by nearest neighbour, its probabilities as
+            # both are now.
+            known = self.likeliest(release, probabilities)
+        assert np.mean(labels != known) < 0.005
+
+    def likeliest(self, release, probabilities):
+        """The label map that probabilities stand for, cleaned up, on disk's axes."""
+        labels = load_plan(frozen(release) / "plan.json").domains[1].labels
+        keep = [label.keep_components for label in labels]
+        classes = clean_labels(probabilities.argmax(axis=-1), keep)
+        return np.array([label.values[0] for label in labels])[classes]
 
     @each_release
     def test_an_edited_one_is_not_replaced(self, release, copy_of, predicted):
@@ -374,7 +386,10 @@ class TestEvaluation:
         assert len(found) == len(known) > 0
         for row, before in zip(found, known, strict=True):
             dice = float(before.pop("dice"))
-            assert float(row["dice"]) == pytest.approx(dice, abs=0.01)
+            # Of 0.1.0, a label map was restored by nearest neighbour. It shows in the
+            # domain that is resampled: the likeliest class scores higher.
+            gain = 0.12 if (release, row["domain"]) == ("0.1.0", ONE) else 0
+            assert dice - 0.01 * (not gain) <= float(row["dice"]) <= dice + 0.01 + gain
             assert {name: row[name] for name in before} == before
 
     @each_release

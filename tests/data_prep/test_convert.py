@@ -305,6 +305,20 @@ def test_resampling_to_the_spacing_of_the_plan(one):
     assert entry.spacing_mm == [1, 2, 1]
 
 
+@pytest.mark.parametrize("resample", [False, True])
+def test_modalities_are_resampled_if_asked_for(one, monkeypatch, resample):
+    asked = []
+    read = part_files.case_files.read_image
+
+    def spy(paths, domain, *, resample_modalities):
+        asked.append(resample_modalities)
+        return read(paths, domain, resample_modalities=resample_modalities)
+
+    monkeypatch.setattr(part_files.case_files, "read_image", spy)
+    one.convert(resample_modalities=resample)
+    assert asked == [resample] * 4
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_image_dtype(one, dtype):
     made = one.convert(image_dtype=dtype)
@@ -584,7 +598,10 @@ def test_parts_outlive_a_plan_that_drops_the_bad_case(one, monkeypatch):
     assert seen == before
 
 
-@pytest.mark.parametrize("change", ["plan", "file", "image_dtype", "cut_short"])
+CHANGES = ["plan", "file", "image_dtype", "resample_modalities", "cut_short"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_parts_that_no_longer_fit_are_made_again(one, monkeypatch, change):
     last = last_case(one)
     fail_at(one, last)
@@ -598,6 +615,8 @@ def test_parts_that_no_longer_fit_are_made_again(one, monkeypatch, change):
         os.utime(one.label(case), ns=(0, status.st_mtime_ns + 1))
     elif change == "image_dtype":
         settings = {"image_dtype": "float32"}
+    elif change == "resample_modalities":
+        settings = {"resample_modalities": True}
     else:
         part = one.data_dir / ORGAN.name / ".parts" / f"{case}.npz"
         part.write_bytes(part.read_bytes()[:-30])

@@ -1,15 +1,18 @@
+import functools
 import json
 import pathlib
+import shutil
 import types
 import weakref
 
 import pytest
 import toy
 
-from u2net_tf.config.inference import EvaluateConfig
+from u2net_tf.config.inference import EvaluateConfig, ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import evaluate_model as module
 from u2net_tf.evaluation.evaluate_model import evaluate_model
+from u2net_tf.evaluation.scoring import DomainScores
 from u2net_tf.evaluation.tables import CaseScore
 from u2net_tf.plan.domains import Plan
 
@@ -30,7 +33,8 @@ def models(tiny_data, monkeypatch, tmp_path):
         domain = predictor.spec.plan.domains[index]
         calls.append((domain.name, [case.name for case in cases], output_dir, options))
         dice = {label.name: 0.5 for label in domain.labels[1:]}
-        return [CaseScore(domain.name, case.name, dice) for case in cases]
+        scores = [CaseScore(domain.name, case.name, dice) for case in cases]
+        return DomainScores(scores, {})
 
     monkeypatch.setattr(module, "models_by_domain", lambda model_dir: folders)
     monkeypatch.setattr(
@@ -50,7 +54,11 @@ def configure(tmp_path, **settings):
 def test_each_domain_is_scored_with_its_model(models, tmp_path):
     found = evaluate_model(configure(tmp_path), progress="progress")
     output_dir = tmp_path / "model" / "test"
-    options = {"overwrite": False, "num_workers": 1, "progress": "progress"}
+    options = {
+        "overwrite": False,
+        "reading": ReadingConfig(),
+        "progress": "progress",
+    }
     assert models == [
         ("load", "Task91_One", 0.5, "progress"),
         ("Task91_One", ["one_5"], output_dir, options),
@@ -93,6 +101,7 @@ def test_settings_are_passed_on(models, tmp_path):
         overlap=0.25,
         overwrite=True,
         num_workers=3,
+        resample_modalities=True,
     )
     evaluate_model(config)
     loaded, scored = models
@@ -100,7 +109,8 @@ def test_settings_are_passed_on(models, tmp_path):
     name, cases, output_dir, options = scored
     assert (name, output_dir) == ("Task91_One", pathlib.Path(tmp_path / "out"))
     assert len(cases) == 2
-    assert (options["overwrite"], options["num_workers"]) == (True, 3)
+    assert options["overwrite"] is True
+    assert options["reading"] == config.reading != ReadingConfig()
 
 
 def test_nothing_to_score_is_an_error_before_a_model_is_loaded(models, tmp_path):
@@ -113,4 +123,42 @@ def test_nothing_to_score_is_an_error_before_a_model_is_loaded(models, tmp_path)
 def test_a_missing_scan_is_an_error_before_a_model_is_loaded(models, tmp_path):
     with pytest.raises(InputError, match="no/Task91_One/dataset.json"):
         evaluate_model(configure(tmp_path, raw_dir=str(tmp_path / "no")))
+    assert models == []
+
+
+@pytest.fixture
+def damaged(models, tiny_data, tmp_path):
+    """Settings for scans of which that of one test case cannot be read."""
+    moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+    (moved / "Task92_Two" / "imagesTr" / "two_2.nii.gz").write_bytes(b"no scan")
+    return functools.partial(configure, tmp_path, raw_dir=str(moved))
+
+
+def test_unusable_cases_are_skipped_and_recorded(damaged, models):
+    found = evaluate_model(damaged())
+    assert found.num_cases == 1
+    (name, error), *others = found.skipped.items()
+    assert (name, others) == ("Task92_Two/two_2", [])
+    assert "two_2.nii.gz: expected a readable NIfTI file" in str(error)
+    summary = json.loads((found.output_dir / "summary.json").read_text())
+    assert summary["skipped"] == {name: str(error)}
+    assert [row["num_cases"] for row in summary["classes"]] == [1, 0, 0]
+    assert models[3][:2] == ("Task92_Two", [])
+
+
+def test_all_headers_are_read_before_the_first_prediction(damaged, models):
+    with pytest.raises(InputError, match="two_2.nii.gz: expected a readable NIfTI"):
+        evaluate_model(damaged(on_bad_case="fail"))
+    assert models == []
+
+
+def test_no_usable_case_is_an_error(damaged):
+    with pytest.raises(InputError, match="one usable case. .* problem is: .*two_2.nii"):
+        evaluate_model(damaged(domains=("Task92_Two",)))
+
+
+def test_the_folder_is_writable_before_the_first_prediction(models, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="expected a file that can be written"):
+        evaluate_model(configure(tmp_path, output_dir=str(tmp_path / "file" / "out")))
     assert models == []

@@ -12,6 +12,7 @@ import tqdm
 from reading_ahead import PicklingExecutor, note_scans
 from recorded_progress import RecordedProgress
 
+from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import scoring
 from u2net_tf.inference.predictor import Prediction, Predictor
@@ -27,8 +28,8 @@ class Oracle:
         self.spec = ModelSpec(plan=plan, pools=(1, 1, 1))
         self.asked = []
 
-    def key(self, domain, paths):
-        return Predictor(self).key(domain, paths)
+    def key(self, domain, paths, **options):
+        return Predictor(self).key(domain, paths, **options)
 
     def predict_prepared(self, scan, domain, *, with_probabilities):
         assert not with_probabilities
@@ -49,10 +50,13 @@ def score(tiny_data, tmp_path):
         predictor.asked.clear()
         domain = plan.domains[index]
         cases = scoring.find_cases(domain, "train", raw_dir)
-        scores = scoring.score_domain(
-            predictor, index, cases, tmp_path / "out", **options
+        names = ReadingConfig.model_fields.keys() & options.keys()
+        reading = ReadingConfig(**{name: options.pop(name) for name in names})
+        found = scoring.score_domain(
+            predictor, index, cases, tmp_path / "out", reading=reading, **options
         )
-        return scores, predictor.asked
+        skipped = [found.skipped] if found.skipped else []
+        return (found.scores, predictor.asked, *skipped)
 
     return call
 
@@ -72,23 +76,47 @@ class TestFindCases:
         with pytest.raises(InputError, match="gone.dataset.json"):
             scoring.find_cases(domain, "test", None)
 
-    @pytest.mark.parametrize("kind", ["imagesTr", "labelsTr"])
-    def test_a_missing_file_is_named(self, tiny_data, tmp_path, kind):
-        moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
-        path = moved / "Task91_One" / kind / "one_5.nii.gz"
-        path.unlink()
-        with pytest.raises(
-            InputError, match=f"{path}: expected a file. Received: no such"
-        ):
-            scoring.find_cases(tiny_data.plan.domains[0], "test", str(moved))
-
     def test_a_case_that_the_dataset_does_not_list(self, tiny_data):
         domain = dataclasses.replace(tiny_data.plan.domains[0], test=("no",))
         with pytest.raises(InputError, match="expected the case 'no'"):
             scoring.find_cases(domain, "test", None)
 
 
+class TestCheckHeaders:
+    @pytest.mark.parametrize("kind", ["imagesTr", "labelsTr"])
+    @pytest.mark.parametrize("content", [None, b"no scan"])
+    def test_a_file_that_cannot_be_used_is_named(
+        self, tiny_data, tmp_path, kind, content
+    ):
+        moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+        path = moved / "Task91_One" / kind / "one_1.nii.gz"
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        domain = tiny_data.plan.domains[0]
+        cases = scoring.find_cases(domain, "train", str(moved))
+        found = scoring.check_headers(domain, cases, ReadingConfig())
+        assert list(found) == ["one_1"]
+        assert str(found["one_1"]).startswith(f"{path}: expected a ")
+        with pytest.raises(InputError, match=f"{path}: expected a "):
+            scoring.check_headers(domain, cases, ReadingConfig(on_bad_case="fail"))
+
+
 class TestScoreDomain:
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_a_case_that_cannot_be_used_is_skipped(
+        self, score, tiny_data, tmp_path, num_workers, write_nifti
+    ):
+        moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+        label = moved / "Task91_One" / "labelsTr" / "one_1.nii.gz"
+        write_nifti(label, np.zeros((3, 3, 3), np.uint8))
+        options = {"raw_dir": str(moved), "num_workers": num_workers}
+        scores, asked, skipped = score(**options)
+        assert [s.case for s in scores] == asked == ["one_0", "one_2"]
+        assert "one_1.nii.gz: expected shape" in str(skipped["one_1"])
+        with pytest.raises(InputError, match="one_1.nii.gz: expected shape"):
+            score(**options, on_bad_case="fail")
+
     def test_scores_on_the_grid_of_the_scan(self, score):
         scores, _ = score()
         assert [(s.domain, s.case) for s in scores] == [

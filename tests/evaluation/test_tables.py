@@ -98,10 +98,13 @@ class TestCsv:
 
 class TestJson:
     def test_what_is_not_defined_is_null(self):
-        text = tables.summary_to_json(ROWS, split="test", checkpoint="model/step-9")
+        text = tables.summary_to_json(
+            ROWS, split="test", checkpoint="model/step-9", skipped={"a/b": "why"}
+        )
         assert "NaN" not in text
         content = json.loads(text)
         assert content["split"] == "test"
+        assert content["skipped"] == {"a/b": "why"}
         assert content["checkpoint"] == "model/step-9"
         assert content["mean_dice"] == pytest.approx(0.4375)
         assert content["classes"][0] == dataclasses.asdict(ROWS[0])
@@ -114,6 +117,15 @@ class TestJson:
             "num_absent": 2,
         }
 
+    def test_older_ones_skipped_no_case(self):
+        text = tables.summary_to_json(ROWS, split="test", checkpoint="c", skipped={})
+        content = {**json.loads(text), "format": 1}
+        del content["skipped"]
+        older = tables.SUMMARY.from_text(json.dumps(content), "summary.json")
+        assert older.skipped == {}
+
     def test_without_any_dice(self):
-        text = tables.summary_to_json(ROWS[2:], split="test", checkpoint="c")
+        text = tables.summary_to_json(
+            ROWS[2:], split="test", checkpoint="c", skipped={}
+        )
         assert json.loads(text)["mean_dice"] is None

@@ -9,10 +9,11 @@ import tqdm
 from reading_ahead import PicklingExecutor, note_scans
 from recorded_progress import RecordedProgress
 
+from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import label_maps
 from u2net_tf.inference.predictor import Predictor
-from u2net_tf.inference.scans import Scan
+from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.models.spec import ModelSpec
 
 
@@ -37,12 +38,20 @@ def scans(tiny_data):
 
 @pytest.fixture
 def predict(scans, tmp_path):
-    def call(chosen=scans, *, overlap=0.5, **options):
+    def call(chosen=scans, *, overlap=0.5, incomplete=None, **options):
         predictor = Predictor(Foreground(), overlap=overlap)
+        names = ReadingConfig.model_fields.keys() & options.keys()
+        reading = ReadingConfig(**{name: options.pop(name) for name in names})
         report = label_maps.predict_scans(
-            predictor, 1, chosen, tmp_path / "out", **options
+            predictor,
+            1,
+            FoundScans(tuple(chosen), incomplete or {}),
+            tmp_path / "out",
+            reading=reading,
+            **options,
         )
-        return report.num_existing, report.num_edited
+        counts = report.num_existing, report.num_edited
+        return (*counts, report.skipped) if report.skipped else counts
 
     return call
 
@@ -167,8 +176,9 @@ def test_a_scan_is_never_replaced(predict, scans, tmp_path):
         label_maps.predict_scans(
             Predictor(Foreground()),
             1,
-            [Scan("two_0", scans[0].paths)],
+            FoundScans((Scan("two_0", scans[0].paths),), {}),
             folder,
+            reading=ReadingConfig(),
             overwrite=True,
         )
     (tmp_path / "out").write_text("a file")
@@ -183,10 +193,96 @@ def test_progress_counts_the_scans_that_are_predicted(predict, scans):
     assert progress.counts == [("predicting", "case", 2)]
 
 
-def test_a_bad_scan_is_an_error_after_those_before_it(predict, scans, tmp_path):
-    bad = tmp_path / "bad.nii.gz"
-    bad.write_bytes(b"no scan")
-    chosen = [scans[0], Scan("bad", (bad,)), scans[1]]
-    with pytest.raises(InputError, match="bad.nii.gz: expected a readable NIfTI file"):
-        predict(chosen)
-    assert "scan_0.nii.gz" in times(tmp_path / "out")
+@pytest.fixture
+def bad(scans, tmp_path):
+    """Scans one of which has a header that cannot be read, and one bad voxels."""
+    header, voxels = tmp_path / "header.nii.gz", tmp_path / "voxels.nii.gz"
+    header.write_bytes(b"no scan")
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 2), np.uint8), np.eye(4)), voxels)
+    return [scans[0], Scan("voxels", (voxels,)), Scan("header", (header,)), scans[1]]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_scans_that_cannot_be_used_are_skipped(predict, bad, tmp_path, num_workers):
+    without = {"b": InputError("folder", expected="b_0001", received="b_0000")}
+    progress = RecordedProgress()
+    *_, skipped = predict(
+        bad, incomplete=without, num_workers=num_workers, progress=progress
+    )
+    assert set(times(tmp_path / "out")) == {"scan_0.nii.gz", "scan_1.nii.gz"}
+    # In the order of their names.
+    assert list(skipped) == ["b", "header", "voxels"]
+    assert "header.nii.gz: expected a readable NIfTI file" in str(skipped["header"])
+    assert "expected an image with non-zero voxels" in str(skipped["voxels"])
+    assert progress.counts == [("predicting", "case", 3)]
+
+
+def test_a_header_is_an_error_before_the_first_prediction(predict, bad, tmp_path):
+    with pytest.raises(InputError, match="header.nii.gz: expected a readable NIfTI"):
+        predict(bad, on_bad_case="fail")
+    assert not times(tmp_path / "out")
+    with pytest.raises(InputError, match="voxels.nii.gz: expected an image with non-z"):
+        predict([*bad[:2], bad[3]], on_bad_case="fail", num_workers=0)
+    assert set(times(tmp_path / "out")) == {"scan_0.nii.gz"}
+
+
+def test_two_outputs_of_one_name(predict, scans, tmp_path):
+    other = Scan("scan_0_probabilities", scans[1].paths)
+    with pytest.raises(InputError, match="of 'scan_0' and of 'scan_0_probabilities'"):
+        predict([scans[0], other], save_probabilities=True)
+    assert not (tmp_path / "out").exists()
+    predict([scans[0], other])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "x" * 240,
+            "expected a file that can be written. Received: File name too long",
+        ),
+        ("folder", "folder.nii.gz: expected no folder here"),
+    ],
+)
+def test_what_cannot_be_written_is_found_first(predict, scans, tmp_path, name, words):
+    (tmp_path / "out" / "folder.nii.gz").mkdir(parents=True)
+    with pytest.raises(InputError, match=words):
+        predict(
+            [scans[0], Scan(name, scans[1].paths)],
+            save_probabilities=True,
+            overwrite=True,
+        )
+    assert not list((tmp_path / "out").glob("scan_0*"))
+
+
+def test_a_name_of_full_length_can_be_written(predict, scans, tmp_path):
+    name = "x" * (255 - len(".nii.gz"))
+    predict([Scan(name, scans[0].paths)])
+    assert set(times(tmp_path / "out")) == {f"{name}.nii.gz"}
+
+
+def test_modalities_are_resampled_if_asked_for(predict, scans, tmp_path):
+    image = nib.load(scans[0].paths[0])
+    paths = (tmp_path / "t2.nii", tmp_path / "adc.nii")
+    for path, channel, size in zip(paths, (0, 1), (1, 2), strict=True):
+        array = np.asarray(image.dataobj)[::size, ::size, ::size, channel]
+        nib.save(nib.Nifti1Image(array, np.diag([size, size, size, 1])), path)
+    *_, skipped = predict([Scan("two", paths)])
+    assert "With `resample_modalities` it is resampled" in str(skipped["two"])
+    assert predict([Scan("two", paths)], resample_modalities=True) == (0, 0)
+    assert nib.load(tmp_path / "out" / "two.nii.gz").shape == image.shape[:3]
+
+
+def test_a_scan_unlike_the_domain_is_named_and_predicted(
+    predict, scans, tmp_path, caplog
+):
+    path = tmp_path / "slipped.nii.gz"
+    image = nib.load(scans[0].paths[0])
+    nib.save(nib.Nifti1Image(image.dataobj, np.diag([1, 1, 100, 1])), path)
+    with caplog.at_level(logging.WARNING):
+        predict([scans[1]])
+        assert not caplog.records
+        predict([Scan("slipped", (path,))])
+    words = f"{path}: does not look like a scan of Task92_Two: voxels of 100 mm along z"
+    assert caplog.messages[0].startswith(words)
+    assert "slipped.nii.gz" in times(tmp_path / "out")

@@ -1,6 +1,12 @@
+import dataclasses
+import logging
+import re
+
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import toy
 
 from u2net_tf.errors import InputError
 from u2net_tf.inference.scans import Scan, find_scans
@@ -8,12 +14,15 @@ from u2net_tf.inference.scans import Scan, find_scans
 
 @pytest.fixture
 def make_files(tmp_path):
-    """Makes empty files in a folder: nobody opens them here."""
+    """Makes files in a folder, NIfTI files of a few voxels among them."""
 
-    def make(*names):
+    def make(*names, shape=(2, 2, 2)):
         for name in names:
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            if name.endswith((".nii", ".nii.gz")) and shape:
+                nib.save(nib.Nifti1Image(np.ones(shape, np.uint8), np.eye(4)), path)
         return tmp_path
 
     return make
@@ -41,8 +50,13 @@ def write_series(folder, uid):
     return folder
 
 
-def find(*inputs, num_modalities=1):
-    return find_scans([str(path) for path in inputs], num_modalities)
+def find(*inputs, num_modalities=1, input_list=None):
+    """The scans, and those that lack a modality as (name, message)."""
+    names = ("T2", "ADC", "DWI")[:num_modalities]
+    domain = dataclasses.replace(toy.ONE, modalities=names)
+    found = find_scans([str(path) for path in inputs], domain, input_list=input_list)
+    incomplete = [(name, str(error)) for name, error in found.incomplete.items()]
+    return [*found.scans, *incomplete]
 
 
 class TestOnePath:
@@ -61,6 +75,23 @@ class TestOnePath:
             Scan("a", (folder / "a.nii.gz",)),
             Scan("b", (folder / "b.nii",)),
         ]
+
+    def test_capitals_in_the_suffix(self, make_files, caplog):
+        folder = make_files("a.nii", "B.NII.GZ", "c.Nii.gz")
+        with caplog.at_level(logging.WARNING):
+            assert [scan.name for scan in find(folder)] == ["B", "a", "c"]
+        assert not caplog.records
+        assert find(folder / "B.NII.GZ")[0].name == "B"
+
+    def test_what_is_no_scan_is_named(self, make_files, caplog):
+        folder = make_files("a.nii", "._a.nii", "b.hdr", "c/d.nii")
+        with caplog.at_level(logging.WARNING):
+            find(folder)
+        assert caplog.messages == [f"{folder}: left out, no scans: ._a.nii, b.hdr, c/"]
+        make_files(*(f"{number}.png" for number in range(9)))
+        with caplog.at_level(logging.WARNING):
+            find(folder)
+        assert caplog.messages[1].endswith("1.png, 2.png, 3.png and 7 more")
 
     def test_a_dicom_folder(self, tmp_path):
         folder = write_series(tmp_path / "patient", 1)
@@ -111,12 +142,29 @@ class TestNumberedFiles:
         ],
     )
     def test_must_be_complete(self, make_files, names):
-        with pytest.raises(InputError) as caught:
-            find(make_files(*names), num_modalities=2)
-        assert "expected the files a_0000, a_0001, one per modality" in str(
-            caught.value
-        )
-        assert all(name in str(caught.value) for name in names)
+        folder = make_files(*names, "b_0000.nii", "b_0001.nii")
+        whole, (name, message) = find(folder, num_modalities=2)
+        assert (whole.name, name) == ("b", "a")
+        assert "expected the files a_0000, a_0001, one per modality" in message
+        assert all(name in message for name in names)
+
+    @pytest.mark.parametrize("numbers", [(1, 2, 3), (1234,), (0, 1)])
+    def test_may_be_4_d_files_of_numbered_patients(self, make_files, numbers):
+        names = [f"patient_{number:04d}.nii.gz" for number in numbers]
+        folder = make_files(*names, shape=(2, 2, 2, 2))
+        make_files("other_0000.nii", "other_0001.nii")
+        found = find(folder, num_modalities=2)
+        assert found[1:] == [Scan(n.partition(".")[0], (folder / n,)) for n in names]
+        assert len(found[0].paths) == 2
+
+    def test_that_cannot_be_read_belong_to_those_that_can(self, make_files):
+        folder = make_files("a_0001.nii", "b_0003.nii", shape=None)
+        make_files("a_0000.nii")
+        found = find(folder, num_modalities=2)
+        assert [(scan.name, len(scan.paths)) for scan in found] == [
+            ("a", 2),
+            ("b_0003", 1),
+        ]
 
 
 class TestSeveralPaths:
@@ -133,6 +181,23 @@ class TestSeveralPaths:
     def test_dicom_folders(self, tmp_path):
         paths = tuple(write_series(tmp_path / n, i) for i, n in enumerate(["x", "y"]))
         assert find(*paths, num_modalities=2) == [Scan("x", paths)]
+
+    @pytest.mark.parametrize(
+        "text", ["{0}/t2.nii,{0}/adc.nii", '{0}/t2.nii,"{0}/adc.nii"']
+    )
+    def test_may_be_separated_by_commas(self, make_files, text):
+        folder = make_files("t2.nii", "adc.nii")
+        (scan,) = find(text.format(folder), num_modalities=2)
+        assert scan.paths == (folder / "t2.nii", folder / "adc.nii")
+
+    def test_may_have_commas_in_their_names(self, make_files):
+        names = ("Doe, J = 1/t2 é.nii", "Doe, J = 1/adc, 北.nii")
+        folder = make_files(*names)
+        paths = tuple(folder / name for name in names)
+        assert find(paths[0]) == [Scan("t2 é", paths[:1])]
+        assert find(*paths, num_modalities=2) == [Scan("t2 é", paths)]
+        with pytest.raises(InputError, match="`input`: .*/Doe: .* repeat `input` for"):
+            find(",".join(map(str, paths)), num_modalities=2)
 
     def test_as_many_as_modalities(self, make_files):
         folder = make_files("a.nii", "b.nii")
@@ -167,3 +232,118 @@ class TestErrors:
         folder = make_files("a.nii", "a.nii.gz")
         with pytest.raises(InputError, match="one scan per name. .* several named 'a'"):
             find(folder)
+
+    def test_either_paths_or_a_list(self, make_files):
+        folder = make_files("a.nii")
+        with pytest.raises(InputError, match="`input_list` instead. Received: neither"):
+            find()
+        with pytest.raises(InputError, match="`input_list` instead. Received: neither"):
+            find("")
+        with pytest.raises(InputError, match="expected paths. Received: an empty text"):
+            find(f"{folder / 'a.nii'},", num_modalities=2)
+        with pytest.raises(InputError, match="`input_list` instead. Received: both"):
+            find(folder, input_list="list.txt")
+
+    def test_a_folder_per_patient(self, make_files):
+        folder = make_files("p1/ct.nii", "p2/ct.nii")
+        with pytest.raises(InputError, match="Received: p1/, p2/. Name scans .* in"):
+            find(folder)
+
+
+class TestLists:
+    def list_of(self, folder, text, name="list.txt"):
+        (folder / name).write_text(text, encoding="utf-8")
+        return str(folder / name)
+
+    def test_a_path_a_line(self, make_files):
+        folder = make_files("a, 1.nii", "more/b.nii", "more/c.nii")
+        listed = self.list_of(folder, "\ufeffa, 1.nii\r\n\n  more \nno.nii.gz\n")
+        assert [(s.name, *s.paths) for s in find(input_list=listed)] == [
+            ("a, 1", folder / "a, 1.nii"),
+            ("b", folder / "more/b.nii"),
+            ("c", folder / "more/c.nii"),
+            # Reported when its header is read.
+            ("no", folder / "no.nii.gz"),
+        ]
+
+    def test_scans_of_one_name_are_an_error_that_names_both(self, make_files):
+        folder = make_files("p1/ct.nii", "p2/ct.nii")
+        listed = self.list_of(folder, "p1/ct.nii\np2/ct.nii\n")
+        words = f"'ct': {folder}/p1/ct.nii, {folder}/p2/ct.nii. A table in `input_list`"
+        with pytest.raises(InputError, match=re.escape(words)):
+            find(input_list=listed)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "case,T2,ADC\np1,p1/t2.nii,p1/adc.nii\n",
+            "ADC;case;T2\r\np1/adc.nii;p1;p1/t2.nii\r\n;;\r\n",
+            '\ufeffcase, T2, ADC\n"p1", "p1/t2.nii", p1/adc.nii',
+        ],
+    )
+    def test_a_table_has_a_column_per_modality(self, make_files, text):
+        folder = make_files("p1/t2.nii", "p1/adc.nii")
+        listed = self.list_of(folder, text, "scans.CSV")
+        assert find(input_list=listed, num_modalities=2) == [
+            Scan("p1", (folder / "p1/t2.nii", folder / "p1/adc.nii"))
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("", "line 1: expected the columns case, T2, ADC. Received: an empty"),
+            ("case,T2\n", "line 1: .* Received: case, T2"),
+            ("case,T2,T1\n", "line 1: .* Received: case, T2, T1"),
+            ("a,b,c\n", "line 1: expected the columns case, T2, ADC. Received: a, b"),
+            ("case,T2,ADC\n", "expected a scan. Received: none"),
+            ("case,T2,ADC\nx,,b\n", "line 2: expected 3 cells, none of them empty"),
+            ("case,T2,ADC\nx,a,b,c\n", "line 2: .* Received: x,a,b,c"),
+            ("case,T2,ADC\n\n../x,a,b\n", "line 3: .*not a path. Received: '../x'"),
+            ("case,T2,ADC\nx,a,b\nx,c,d\n", "several named 'x'"),
+        ],
+    )
+    def test_a_wrong_table_names_the_line(self, make_files, text, words):
+        listed = self.list_of(make_files(), text, "scans.csv")
+        with pytest.raises(InputError, match=words) as caught:
+            find(input_list=listed, num_modalities=2)
+        assert listed in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"\n", "expected a path a line. Received: none"),
+            (b"a\xff.nii\n", "expected UTF-8 text. Received: other bytes in line 1"),
+            (b"a.png\n", "a.png: expected a name ending in"),
+            (None, "expected a file. Received: no such file"),
+        ],
+    )
+    def test_a_wrong_list_is_named(self, tmp_path, content, words):
+        path = tmp_path / "list.txt"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=words):
+            find(input_list=str(path))
+
+
+TABLE = b'case,T2,ADC\np1,"a, 1/t2.nii",p1/adc.nii\np2;x,t2.nii.gz,adc.nii\n'
+OF_LISTS = [bytes([byte]) for byte in b',;"\n\r\0\xff\x85.\\/'] + [b"", b"z" * 300]
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(200), pytest.param(range(200, 5000), marks=pytest.mark.slow)]
+)
+def test_any_other_table_is_read_whole_or_refused(tmp_path, seeds):
+    for seed in seeds:
+        generator = np.random.default_rng(seed)
+        text = bytearray(TABLE)
+        for _ in range(generator.integers(1, 4)):
+            place = generator.integers(len(text))
+            text[place : place + 1] = OF_LISTS[generator.integers(len(OF_LISTS))]
+        path = tmp_path / ("scans.csv", "scans.txt")[seed % 2]
+        path.write_bytes(text)
+        try:
+            found, message = find(input_list=str(path), num_modalities=2), ""
+        except InputError as error:
+            found, message = [], str(error)
+        assert found or path.name in message or "a name ending in" in message
+        assert len(message) < 2000

@@ -2,7 +2,7 @@ import dataclasses
 import json
 
 import pytest
-from invented_plan import KNEE, PLAN
+from invented_plan import HIP, KNEE, PLAN
 
 from u2net_tf.errors import InputError
 from u2net_tf.models.spec import (
@@ -14,6 +14,7 @@ from u2net_tf.models.spec import (
 from u2net_tf.plan import plan_file
 from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.plan.plan_file import load_plan, plan_to_json
+from u2net_tf.plan.scan_ranges import ScanRanges
 
 
 def test_round_trip():
@@ -46,7 +47,7 @@ def of_format_1(text):
     content = {**json.loads(text), "format": 1}
     del content["written_by"]
     for domain in content["domains"]:
-        del domain["folds"]
+        del domain["folds"], domain["scans"]
     return json.dumps(content)
 
 
@@ -82,7 +83,7 @@ def test_a_model_from_before_them_is_the_paper_s():
     plan = fields.pop("plan")
     for field in LATER:
         del plan["domains"][0]["preprocessing"][field]
-    del plan["domains"][0]["folds"]
+    del plan["domains"][0]["folds"], plan["domains"][0]["scans"]
     old = json.dumps({**fields, "plan": json.dumps({"format": 1, **plan})})
     assert spec_from_json(old, "checkpoint") == spec
     check_same_spec(spec, spec_from_json(old, "checkpoint"))
@@ -98,6 +99,29 @@ def test_a_plan_and_a_model_from_before_labels_were_rounded():
     fields = json.loads(spec_to_json(spec))
     fields |= {"format": 1, "plan": {k: content[k] for k in ("domains", "seed")}}
     assert spec_from_json(json.dumps(fields), "checkpoint") == spec
+
+
+def test_older_plans_and_models_do_not_say_what_their_scans_were_like():
+    spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
+    plan, model = json.loads(plan_to_json(PLAN)), json.loads(spec_to_json(spec))
+    for domain in (*plan["domains"], *model["plan"]["domains"]):
+        assert domain.pop("scans") is None
+    old = json.dumps({**plan, "format": 2})
+    assert plan_file.PLAN.from_text(old, "plan.json") == PLAN
+    old = json.dumps({**model, "format": 1})
+    assert spec_from_json(old, "checkpoint") == spec
+
+
+def test_what_scans_were_like_is_written_and_read():
+    ranges = ScanRanges(
+        spacing_mm=((1.0, 2.0), (0.5, 0.75), (0.5, 0.75)),
+        extent_mm=((90.0, 100.0), (60.0, 70.0), (60.0, 70.0)),
+        intensities=(((0.0, 5.0), (7.0, 9.0), (11.0, 90.5)),) * 2,
+    )
+    plan = dataclasses.replace(
+        PLAN, domains=(dataclasses.replace(KNEE, scans=ranges), HIP)
+    )
+    assert plan_file.PLAN.from_text(plan_to_json(plan), "plan.json") == plan
 
 
 @pytest.mark.parametrize("field", ["margin_voxels", "spacing_source"])

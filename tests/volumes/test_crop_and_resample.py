@@ -6,6 +6,7 @@ import pytest
 from u2net_tf.interpolation.resample import resample
 from u2net_tf.plan.domains import Domain, Label, Preprocessing
 from u2net_tf.volumes import crop_and_resample, intensities
+from u2net_tf.volumes.restoration import Restoration
 
 
 def make_domain(spacing_mm=(1, 1, 1), num_modalities=1, **settings):
@@ -312,6 +313,78 @@ def place(raw_shape, spacing_mm, target_mm, **settings):
     return crop_and_resample.preprocess_image(image, spacing_mm, domain)[1]
 
 
+def restore(probabilities, crop, **options):
+    """Classes and probabilities (z, y, x, K) on the raw grid."""
+    restoration = Restoration(
+        crop, probabilities.shape[-1], with_probabilities=True, **options
+    )
+    for plane in probabilities:
+        restoration.add(plane)
+    return restoration.finish()
+
+
+def restore_labels(labels, crop):
+    return restore(np.eye(labels.max() + 1, dtype=np.float32)[labels], crop)[0]
+
+
+def draw_probabilities(shape, num_classes):
+    values = np.random.default_rng(0).random((*shape, num_classes), np.float32)
+    return values / values.sum(axis=-1, keepdims=True)
+
+
+class TestRestoration:
+    CROPS = (
+        # Finer, coarser and equal along an axis each, off every border; a single voxel.
+        crop_and_resample.ResampledCrop((9, 9, 9), (1, 2, 0), (7, 5, 8), (4, 9, 8)),
+        crop_and_resample.ResampledCrop((5, 6, 7), (0, 0, 0), (5, 6, 7), (9, 6, 2)),
+        crop_and_resample.ResampledCrop((8, 8, 8), (2, 2, 2), (4, 5, 6), (1, 1, 1)),
+        crop_and_resample.ResampledCrop((3, 1, 2), (0, 0, 0), (3, 1, 2), (3, 4, 2)),
+    )
+
+    @pytest.mark.parametrize("crop", CROPS)
+    def test_probabilities_are_interpolated_linearly(self, crop):
+        probabilities = draw_probabilities(crop.shape, 3)
+        _, found = restore(probabilities, crop)
+        expected = np.moveaxis(
+            [
+                resample(np.ascontiguousarray(channel), crop.crop_shape, "linear")
+                for channel in np.moveaxis(probabilities, -1, 0)
+            ],
+            0,
+            -1,
+        )
+        np.testing.assert_allclose(found[crop.box], expected, atol=1e-6)
+
+    @pytest.mark.parametrize("crop", CROPS)
+    def test_classes_are_the_likeliest_of_them(self, crop):
+        classes, found = restore(draw_probabilities(crop.shape, 4), crop)
+        np.testing.assert_array_equal(classes, found.argmax(axis=-1))
+
+    def test_the_first_of_equally_likely_classes(self):
+        crop = self.CROPS[0]
+        classes, _ = restore(np.full((*crop.shape, 3), 1 / 3, np.float32), crop)
+        assert not classes.any()
+
+    def test_by_hand(self):
+        """Two planes become four: at -1/4 (constant), 1/4, 3/4 and 5/4 (constant)."""
+        crop = crop_and_resample.ResampledCrop(
+            (4, 1, 1), (0,) * 3, (4, 1, 1), (2, 1, 1)
+        )
+        planes = np.array([[1, 0], [0.2, 0.8]], np.float32).reshape(2, 1, 1, 2)
+        classes, found = restore(planes, crop)
+        np.testing.assert_allclose(found[:, 0, 0, 1], [0, 0.2, 0.6, 0.8], atol=1e-6)
+        assert classes.ravel().tolist() == [0, 0, 1, 1]
+
+    def test_probabilities_are_kept_on_demand(self):
+        crop = self.CROPS[0]
+        restoration = Restoration(crop, 2)
+        with pytest.raises(ValueError, match="expected all planes .* Received: 0"):
+            restoration.finish()
+        for plane in draw_probabilities(crop.shape, 2):
+            restoration.add(plane)
+        assert restoration.finish()[1] is None
+
+
 class TestInverse:
     @pytest.mark.parametrize("raw_shape", [(40, 51, 46), (17, 64, 63)])
     @pytest.mark.parametrize("target_mm", [(1, 1, 1), (3, 0.8, 1.3), (0.7, 1.9, 1)])
@@ -319,7 +392,7 @@ class TestInverse:
     def test_original_grid_exactly(self, raw_shape, target_mm, rounding):
         crop = place(raw_shape, (1, 1, 1), target_mm, size_rounding=rounding)
         labels = np.ones(crop.shape, np.uint8)
-        restored = crop_and_resample.restore_labels(labels, crop)
+        restored = restore_labels(labels, crop)
         assert restored.shape == raw_shape
         assert restored.dtype == np.uint8
         expected = np.zeros(raw_shape)
@@ -328,11 +401,11 @@ class TestInverse:
 
     def test_labels_survive_exactly_at_equal_spacing(self):
         crop = place((20, 31, 26), (2, 1.3, 1), (2, 1.3, 1))
-        labels = np.zeros((20, 31, 26), np.int32)
+        labels = np.zeros((20, 31, 26), np.uint8)
         labels[crop.box] = np.random.default_rng(1).integers(0, 5, crop.crop_shape)
         there = crop_and_resample.preprocess_labels(labels, crop)
         np.testing.assert_array_equal(there, labels[crop.box])
-        back = crop_and_resample.restore_labels(there, crop)
+        back = restore_labels(there, crop)
         np.testing.assert_array_equal(back, labels)
 
     @pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (2.5, 0.9, 0.9), (1, 1.4, 0.8)])
@@ -342,13 +415,13 @@ class TestInverse:
         crop = place(raw_shape, spacing_mm, (1.2, 0.7, 1.1), size_rounding=rounding)
         labels = ball(raw_shape, spacing_mm, 20).astype(np.uint8)
         there = crop_and_resample.preprocess_labels(labels, crop)
-        back = crop_and_resample.restore_labels(there, crop)
+        back = restore_labels(there, crop)
         assert dice(back > 0, labels > 0) >= 0.97
 
     def test_probabilities(self):
         crop = place((20, 31, 26), (1, 1, 1), (1.5, 0.8, 1))
         uniform = np.full((*crop.shape, 4), 0.25, np.float32)
-        restored = crop_and_resample.restore_probabilities(uniform, crop)
+        _, restored = restore(uniform, crop)
         assert restored.shape == (20, 31, 26, 4)
         np.testing.assert_allclose(restored.sum(axis=-1), 1, atol=1e-6)
         np.testing.assert_allclose(restored[crop.box], 0.25, atol=1e-6)

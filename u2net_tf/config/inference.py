@@ -49,6 +49,16 @@ class ReadingConfig(Config):
         description="Scans to read and preprocess ahead while another one is "
         "predicted, a thread each; each needs memory for a scan. 0 reads none ahead.",
     )
+    on_bad_case: Literal["fail", "skip"] = Field(
+        "skip",
+        description="Stop at an unusable case, or list it at the end, continue and "
+        "exit with status 1. Headers are read before the first case is predicted.",
+    )
+    resample_modalities: bool = Field(
+        False,
+        description="Resample modalities in files of their own to the grid of the "
+        "first, where they lie on another.",
+    )
 
 
 class EvaluateConfig(Config):
@@ -81,8 +91,17 @@ class PredictConfig(Config):
     model_dir: str = Field(description="Folder that training wrote.")
     domain: str = Field(description="Domain of the model to predict with.")
     input: tuple[str, ...] = Field(
-        description="A NIfTI file, a DICOM folder, or a folder of either; or, "
-        "separated by commas, one file or DICOM folder per modality of one case.",
+        (),
+        description="A NIfTI file, a DICOM folder, or a folder of either; or, given "
+        "several times or separated by commas, one file or DICOM folder per modality "
+        "of one case.",
+        json_schema_extra={"repeated": True},
+    )
+    input_list: str | None = Field(
+        None,
+        description="Instead of input, a file that names scans: a path a line, or a "
+        ".csv table with the columns case and one per modality. Paths are relative to "
+        "its folder.",
     )
     output: str = Field(description="Folder for the label maps.")
     save_probabilities: bool = Field(

@@ -6,15 +6,18 @@ import dataclasses
 import gc
 import itertools
 import pathlib
+from collections.abc import Sequence
 
 from u2net_tf import files
 from u2net_tf.config.inference import EvaluateConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import scoring, tables
+from u2net_tf.inference import outputs
 from u2net_tf.inference.backends import keras
 from u2net_tf.models.loading import load_spec, models_by_domain
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.progress import Progress, silent
+from u2net_tf.volumes import msd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +29,14 @@ class Evaluation:
       num_cases: how many cases were scored.
       checkpoint: path of the model's checkpoint, or several.
       output_dir: folder that the files were written to.
+      skipped: "domain/case" -> reason of the cases that could not be used.
     """
 
     rows: list[tables.ClassScore]
     num_cases: int
     checkpoint: str
     output_dir: pathlib.Path
+    skipped: dict[str, InputError]
 
 
 def evaluate_model(
@@ -44,16 +49,62 @@ def evaluate_model(
       progress: shows how many cases of a domain, and windows of a case, are done.
 
     Raises:
-      InputError: names what cannot be used. A missing file is found before the first
-        prediction.
+      InputError: names what cannot be used, unless it is a case that is skipped. A
+        missing file is found before the first prediction.
     """
     output_dir = pathlib.Path(
         config.output_dir or pathlib.Path(config.model_dir) / config.split
     )
     chosen = _choose(config)
+    cases, skipped = _find_cases(config, [domain for _, domain in chosen])
+    outputs.require_writable([output_dir / "dice.csv", output_dir / "summary.json"])
+    scores: list[tables.CaseScore] = []
+    checkpoints: dict[pathlib.Path, str] = {}
+    for folder, of_folder in itertools.groupby(chosen, key=lambda choice: choice[0]):
+        predictor = keras.load_predictor(folder, config.windows, progress=progress)
+        checkpoints[folder] = predictor.checkpoint
+        for _, domain in of_folder:
+            found = scoring.score_domain(
+                predictor,
+                predictor.spec.plan.index(domain.name),
+                cases[domain.name],
+                output_dir,
+                reading=config.reading,
+                overwrite=config.overwrite,
+                progress=progress,
+            )
+            scores += found.scores
+            skipped |= _of_domain(domain, found.skipped)
+        # One model in memory at a time. It refers to itself, so `del` is not enough.
+        del predictor
+        gc.collect()
+    if not scores:
+        raise InputError(
+            "`split`",
+            expected="at least one usable case",
+            received="none",
+            hint=f"The first problem is: {next(iter(skipped.values()))}",
+        )
+    checkpoint = ", ".join(checkpoints.values())
+    reasons = {name: str(error) for name, error in skipped.items()}
+    rows = tables.summarize(scores, [domain for _, domain in chosen])
+    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
+    files.write_text(
+        output_dir / "summary.json",
+        tables.summary_to_json(
+            rows, split=config.split, checkpoint=checkpoint, skipped=reasons
+        ),
+    )
+    return Evaluation(rows, len(scores), checkpoint, output_dir, skipped)
+
+
+def _find_cases(
+    config: EvaluateConfig, domains: Sequence[Domain]
+) -> tuple[dict[str, list[msd.Case]], dict[str, InputError]]:
+    """The cases of each domain, and why others cannot be used by their headers."""
     cases = {
         domain.name: scoring.find_cases(domain, config.split, config.raw_dir)
-        for _, domain in chosen
+        for domain in domains
     }
     if not any(cases.values()):
         raise InputError(
@@ -61,32 +112,16 @@ def evaluate_model(
             expected=f"cases in {config.split!r}",
             received="none in the plan",
         )
-    scores: list[tables.CaseScore] = []
-    checkpoints: dict[pathlib.Path, str] = {}
-    for folder, of_folder in itertools.groupby(chosen, key=lambda choice: choice[0]):
-        predictor = keras.load_predictor(folder, config.windows, progress=progress)
-        checkpoints[folder] = predictor.checkpoint
-        for _, domain in of_folder:
-            scores += scoring.score_domain(
-                predictor,
-                predictor.spec.plan.index(domain.name),
-                cases[domain.name],
-                output_dir,
-                overwrite=config.overwrite,
-                num_workers=config.reading.num_workers,
-                progress=progress,
-            )
-        # One model in memory at a time. It refers to itself, so `del` is not enough.
-        del predictor
-        gc.collect()
-    checkpoint = ", ".join(checkpoints.values())
-    rows = tables.summarize(scores, [domain for _, domain in chosen])
-    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
-    files.write_text(
-        output_dir / "summary.json",
-        tables.summary_to_json(rows, split=config.split, checkpoint=checkpoint),
-    )
-    return Evaluation(rows, len(scores), checkpoint, output_dir)
+    skipped: dict[str, InputError] = {}
+    for domain in domains:
+        bad = scoring.check_headers(domain, cases[domain.name], config.reading)
+        skipped |= _of_domain(domain, bad)
+        cases[domain.name] = [c for c in cases[domain.name] if c.name not in bad]
+    return cases, skipped
+
+
+def _of_domain(domain: Domain, bad: dict[str, InputError]) -> dict[str, InputError]:
+    return {f"{domain.name}/{name}": error for name, error in bad.items()}
 
 
 def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:

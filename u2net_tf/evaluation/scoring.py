@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
@@ -10,22 +11,36 @@ from concurrent.futures import Executor
 import numpy as np
 
 from u2net_tf import migrations, parallel, schema, work_log
+from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.metrics import dice
 from u2net_tf.evaluation.tables import CaseScore
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference.label_maps import write_label_map
-from u2net_tf.inference.outputs import Outputs
+from u2net_tf.inference.outputs import Outputs, require_writable
 from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import MaybeNan, Text
 from u2net_tf.volumes import case as case_files
-from u2net_tf.volumes import msd
+from u2net_tf.volumes import images, msd
+
+
+@dataclasses.dataclass(frozen=True)
+class DomainScores:
+    """What `score_domain` found.
+
+    Attributes:
+      scores: of the cases that could be used, in their order.
+      skipped: name -> reason of the others.
+    """
+
+    scores: list[CaseScore]
+    skipped: dict[str, InputError]
 
 
 def find_cases(domain: Domain, split: str, raw_dir: str | None) -> list[msd.Case]:
-    """The cases of a split and their files.
+    """The cases of a split and where their files should be.
 
     Args:
       domain: gives the split and, unless `raw_dir` is given, the folder.
@@ -33,15 +48,34 @@ def find_cases(domain: Domain, split: str, raw_dir: str | None) -> list[msd.Case
       raw_dir: folder with a folder per domain, if the scans have moved.
 
     Raises:
-      InputError: if the dataset, a case or a file is missing.
+      InputError: if the dataset, or a case in it, is missing.
     """
     dataset = msd.read_domain(domain, raw_dir)
-    cases = [dataset.case(name) for name in domain.cases(split)]
+    return [dataset.case(name) for name in domain.cases(split)]
+
+
+def check_headers(
+    domain: Domain, cases: Sequence[msd.Case], reading: ReadingConfig
+) -> dict[str, InputError]:
+    """Name -> reason of the cases that are missing, or have unusable headers.
+
+    Raises:
+      InputError: the first of them, unless they are skipped.
+    """
+    problems = {}
     for case in cases:
-        for path in case.paths:
-            if not path.is_file():
-                raise InputError(path, expected="a file", received="no such file")
-    return cases
+        try:
+            case_files.check_headers(
+                case.image_paths,
+                domain,
+                resample_modalities=reading.resample_modalities,
+            )
+            images.load_header(case.label_path)
+        except InputError as error:
+            if reading.on_bad_case == "fail":
+                raise
+            problems[case.name] = error
+    return problems
 
 
 def score_domain(
@@ -50,11 +84,11 @@ def score_domain(
     cases: Sequence[msd.Case],
     output_dir: pathlib.Path,
     *,
+    reading: ReadingConfig,
     overwrite: bool = False,
-    num_workers: int = 1,
     executor: Executor | None = None,
     progress: Progress = silent,
-) -> list[CaseScore]:
+) -> DomainScores:
     """Predicts and scores cases on the grid of their images.
 
     Label maps go to `predictions/DOMAIN/CASE.nii.gz`. A case whose files were scored
@@ -66,15 +100,17 @@ def score_domain(
       index: index of the domain.
       cases: the cases.
       output_dir: folder to write to.
+      reading: how many cases are read and preprocessed ahead (see
+        `parallel.map_ahead`), how, and whether one that cannot be used ends it all.
       overwrite: predict and score all cases again, and replace any label map.
-      num_workers: cases to read and preprocess ahead; see `parallel.map_ahead`.
       executor: reads and preprocesses the cases; None for threads of this process.
       progress: shows how many cases are done.
 
     Raises:
-      InputError: names the file, if a scan or a label map cannot be used, or if a label
-        map that would be replaced was not written here or was edited since. The
-        latter is found before the first case is predicted.
+      InputError: names the file: if a label map cannot be written, or would be replaced
+        that was not written here or was edited since, which is found before the first
+        case is predicted; and at the first case that cannot be used, unless they are
+        skipped.
     """
     domain = predictor.spec.plan.domains[index]
     jobs = {case: _ScoringJob(predictor, index, case, output_dir) for case in cases}
@@ -88,28 +124,49 @@ def score_domain(
     if not overwrite:
         for case in pending:
             jobs[case].outputs.require_unedited()
-    # Neither refers to the predictor: another process may read.
-    read = functools.partial(_read_case, domain)
+    require_writable(path for case in pending for path in jobs[case].outputs.all_paths)
+    skipped: dict[str, InputError] = {}
+    # None of these refers to the predictor: another process may read.
+    read = functools.partial(_read_case, domain, reading.resample_modalities)
     bar = progress(desc=domain.name, total=len(jobs), initial=len(scores), unit="case")
     with (
         bar,
         parallel.map_ahead(
-            read, pending, num_workers=num_workers, executor=executor
+            read, pending, num_workers=reading.num_workers, executor=executor
         ) as contents,
     ):
-        for case, (scan, reference) in contents:
-            scores[case] = jobs[case].score(scan, reference)
+        for case, content in contents:
+            if isinstance(content, InputError):
+                if reading.on_bad_case == "fail":
+                    raise content
+                skipped[case.name] = content
+            else:
+                scores[case] = jobs[case].score(*content)
             # Freed before the next ones are waited for.
-            del scan, reference
+            del content
             bar.update()
-    return [CaseScore(domain.name, case.name, scores[case]) for case in cases]
+    return DomainScores(
+        [
+            CaseScore(domain.name, case.name, scores[case])
+            for case in cases
+            if case in scores
+        ],
+        skipped,
+    )
 
 
-def _read_case(domain: Domain, case: msd.Case) -> tuple[PreparedScan, np.ndarray]:
-    """The scan, and the class indices of its reference."""
-    image = case_files.read_image(case.image_paths, domain)
-    reference = case_files.read_labels(case.label_path, image, domain)
-    return prepare_scan(image, domain), reference
+def _read_case(
+    domain: Domain, resample_modalities: bool, case: msd.Case
+) -> tuple[PreparedScan, np.ndarray] | InputError:
+    """The scan and the class indices of its reference, or why it cannot be used."""
+    try:
+        image = case_files.read_image(
+            case.image_paths, domain, resample_modalities=resample_modalities
+        )
+        reference = case_files.read_labels(case.label_path, image, domain)
+        return prepare_scan(image, domain), reference
+    except InputError as error:
+        return error
 
 
 @schema.model

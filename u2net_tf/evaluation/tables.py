@@ -64,12 +64,14 @@ class Summary:
       checkpoint: path of the model's checkpoint, or several.
       mean_dice: mean over all classes; NaN if none has a Dice.
       classes: of all domains.
+      skipped: "domain/case" -> why a case of the split could not be scored.
     """
 
     split: Split
     checkpoint: str
     mean_dice: MaybeNan
     classes: tuple[ClassScore, ...]
+    skipped: dict[str, str]
 
 
 SUMMARY = FileFormat(
@@ -77,7 +79,7 @@ SUMMARY = FileFormat(
     made_by="python -m u2net_tf.evaluate",
     kind=Summary,
     oldest=0,
-    upgrades=(migrations.unversioned,),
+    upgrades=(migrations.unversioned, migrations.summary),
 )
 
 
@@ -154,10 +156,14 @@ def cases_to_csv(scores: Sequence[CaseScore]) -> str:
 
 
 def summary_to_json(
-    rows: Sequence[ClassScore], *, split: Split, checkpoint: str
+    rows: Sequence[ClassScore],
+    *,
+    split: Split,
+    checkpoint: str,
+    skipped: dict[str, str],
 ) -> str:
     """The table as JSON; an undefined number is null."""
-    summary = Summary(split, checkpoint, mean_dice(rows), tuple(rows))
+    summary = Summary(split, checkpoint, mean_dice(rows), tuple(rows), skipped)
     return json.dumps(SUMMARY.to_dict(summary), indent=1, ensure_ascii=False) + "\n"
 
 

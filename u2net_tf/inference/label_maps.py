@@ -12,10 +12,12 @@ import numpy as np
 from absl import logging
 
 from u2net_tf import parallel
+from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
-from u2net_tf.inference.outputs import Outputs
+from u2net_tf.inference import plausibility
+from u2net_tf.inference.outputs import Outputs, require_writable
 from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
-from u2net_tf.inference.scans import Scan
+from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import case as case_files
@@ -29,22 +31,24 @@ class Report:
     Attributes:
       num_existing: scans that had been predicted before, and were left alone.
       num_edited: files of these that were edited since.
+      skipped: name -> reason of the scans that could not be used.
     """
 
     num_existing: int
     num_edited: int
+    skipped: dict[str, InputError]
 
 
 def predict_scans(
     predictor: Predictor,
     index: int,
-    scans: Sequence[Scan],
+    found: FoundScans,
     output_dir: pathlib.Path,
     *,
+    reading: ReadingConfig,
     save_probabilities: bool = False,
     output_format: str = "input",
     overwrite: bool = False,
-    num_workers: int = 1,
     executor: Executor | None = None,
     progress: Progress = silent,
 ) -> Report:
@@ -53,20 +57,73 @@ def predict_scans(
     Args:
       predictor: the model.
       index: index of the domain.
-      scans: the scans.
+      found: the scans.
       output_dir: folder to write to.
+      reading: how many scans are read and preprocessed ahead (see
+        `parallel.map_ahead`), how, and whether one that cannot be used ends it all.
       save_probabilities: whether to write them beside each label map.
       output_format: see `images.output_suffix`.
       overwrite: predict all scans, and replace any file.
-      num_workers: scans to read and preprocess ahead; see `parallel.map_ahead`.
       executor: reads and preprocesses the scans; None for threads of this process.
       progress: shows how many scans are done.
 
     Raises:
-      InputError: names the file, if a scan cannot be used, or if a scan, or a file that
-        was not written here or was edited since, would be replaced. The latter is
-        found before the first scan is predicted.
+      InputError: names the file, before the first scan is predicted: if one cannot be
+        written, or if a scan, or a file that was not written here or was edited since,
+        would be replaced; and, unless they are skipped, at the first scan that cannot
+        be used.
     """
+    outputs = _outputs(
+        predictor, index, found, output_dir, reading, save_probabilities, output_format
+    )
+    existing = [
+        scan for scan in found.scans if not overwrite and outputs[scan].is_complete()
+    ]
+    pending = [scan for scan in found.scans if scan not in existing]
+    if not overwrite:
+        for scan in pending:
+            outputs[scan].require_unedited()
+    require_writable(path for scan in pending for path in outputs[scan].all_paths)
+    edited = [path for scan in existing for path in outputs[scan].edited()]
+    for path in edited:
+        logging.warning("%s: edited since it was predicted; kept as it is", path)
+    domain = predictor.spec.plan.domains[index]
+    skipped = found.incomplete | _check_headers(pending, domain, reading)
+    if skipped and reading.on_bad_case == "fail":
+        raise next(iter(skipped.values()))
+    pending = [scan for scan in pending if scan.name not in skipped]
+    # None of these refers to the predictor: another process may read.
+    read = functools.partial(_read_scan, domain, reading.resample_modalities)
+    bar = progress(desc="predicting", total=len(pending), unit="case")
+    with (
+        bar,
+        parallel.map_ahead(
+            read, pending, num_workers=reading.num_workers, executor=executor
+        ) as prepared,
+    ):
+        for scan, content in prepared:
+            if isinstance(content, InputError):
+                if reading.on_bad_case == "fail":
+                    raise content
+                skipped[scan.name] = content
+            else:
+                write_label_map(predictor, index, content, outputs[scan])
+            # Freed before the next one is waited for.
+            del content
+            bar.update()
+    return Report(len(existing), len(edited), dict(sorted(skipped.items())))
+
+
+def _outputs(
+    predictor: Predictor,
+    index: int,
+    found: FoundScans,
+    output_dir: pathlib.Path,
+    reading: ReadingConfig,
+    save_probabilities: bool,
+    output_format: str,
+) -> dict[Scan, Outputs]:
+    """The files of each scan, none of which is a scan or that of another one."""
     kinds = ["_probabilities"] if save_probabilities else []
     paths = {
         scan: [
@@ -74,42 +131,58 @@ def predict_scans(
             for suffix in [images.output_suffix(scan.paths[0], output_format)]
             for kind in [*kinds, ""]
         ]
-        for scan in scans
+        for scan in found.scans
     }
     _require_other_folder(output_dir, paths)
-    outputs = {
+    _require_distinct(paths)
+    return {
         scan: Outputs(
-            output_dir, scan.name, paths[scan], predictor.key(index, scan.paths)
+            output_dir,
+            scan.name,
+            paths[scan],
+            predictor.key(
+                index,
+                scan.paths,
+                resample_modalities=reading.resample_modalities and len(scan.paths) > 1,
+            ),
         )
-        for scan in scans
+        for scan in found.scans
     }
-    existing = [scan for scan in scans if not overwrite and outputs[scan].is_complete()]
-    pending = [scan for scan in scans if scan not in existing]
-    if not overwrite:
-        for scan in pending:
-            outputs[scan].require_unedited()
-    edited = [path for scan in existing for path in outputs[scan].edited()]
-    for path in edited:
-        logging.warning("%s: edited since it was predicted; kept as it is", path)
-    # Neither refers to the predictor: another process may read.
-    read = functools.partial(_read_scan, predictor.spec.plan.domains[index])
-    bar = progress(desc="predicting", total=len(pending), unit="case")
-    with (
-        bar,
-        parallel.map_ahead(
-            read, pending, num_workers=num_workers, executor=executor
-        ) as prepared,
-    ):
-        for scan, content in prepared:
-            write_label_map(predictor, index, content, outputs[scan])
-            # Freed before the next one is waited for.
-            del content
-            bar.update()
-    return Report(len(existing), len(edited))
 
 
-def _read_scan(domain: Domain, scan: Scan) -> PreparedScan:
-    return prepare_scan(case_files.read_image(scan.paths, domain), domain)
+def _check_headers(
+    scans: Sequence[Scan], domain: Domain, reading: ReadingConfig
+) -> dict[str, InputError]:
+    """Name -> reason of the scans that cannot be used."""
+    problems = {}
+    for scan in scans:
+        try:
+            case_files.check_headers(
+                scan.paths, domain, resample_modalities=reading.resample_modalities
+            )
+        except InputError as error:
+            problems[scan.name] = error
+    return problems
+
+
+def _read_scan(
+    domain: Domain, resample_modalities: bool, scan: Scan
+) -> PreparedScan | InputError:
+    """The scan, or why it cannot be used."""
+    try:
+        image = case_files.read_image(
+            scan.paths, domain, resample_modalities=resample_modalities
+        )
+        if found := plausibility.differences(image, domain):
+            logging.warning(
+                "%s: does not look like a scan of %s: %s",
+                image.grid.path,
+                domain.name,
+                "; ".join(found),
+            )
+        return prepare_scan(image, domain)
+    except InputError as error:
+        return error
 
 
 def write_label_map(
@@ -158,3 +231,17 @@ def _require_other_folder(
                 expected="another folder than that of the scans",
                 received=f"{path}, which would be overwritten",
             )
+
+
+def _require_distinct(paths: dict[Scan, list[pathlib.Path]]) -> None:
+    """Checks that no two scans would be written to the same file."""
+    owners: dict[pathlib.Path, Scan] = {}
+    for scan, written in paths.items():
+        for path in written:
+            other = owners.setdefault(path, scan)
+            if other is not scan:
+                raise InputError(
+                    path,
+                    expected="the output of one scan",
+                    received=f"that of {other.name!r} and of {scan.name!r}",
+                )

@@ -6,8 +6,9 @@ they were made with and the signatures of the files as they were written.
 
 from __future__ import annotations
 
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pydantic import Field
 
@@ -42,6 +43,28 @@ RECORD = FileFormat(
 )
 
 
+def require_writable(paths: Iterable[pathlib.Path]) -> None:
+    """Checks that files can be written: of each folder, the one with the longest name.
+
+    Raises:
+      InputError: names a file that cannot be written.
+    """
+    longest: dict[pathlib.Path, pathlib.Path] = {}
+    for path in paths:
+        other = longest.setdefault(path.parent, path)
+        if len(os.fsencode(path.name)) > len(os.fsencode(other.name)):
+            longest[path.parent] = path
+        if os.path.isdir(path):
+            raise InputError(path, expected="no folder here", received="a folder")
+    for path in longest.values():
+        try:
+            files.check_writable(path)
+        except OSError as error:
+            raise InputError(
+                path, expected="a file that can be written", received=error.strerror
+            ) from None
+
+
 class Outputs:
     """The files that are written for one scan.
 
@@ -63,6 +86,11 @@ class Outputs:
         self._folder = folder
         self._record_path = folder / ".predicted" / f"{name}.json"
         self._key = key
+
+    @property
+    def all_paths(self) -> tuple[pathlib.Path, ...]:
+        """The files, and the record of them."""
+        return (*self.paths, self._record_path)
 
     def is_complete(self) -> bool:
         """Whether all were made with the same key. They may have been edited since."""

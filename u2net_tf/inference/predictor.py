@@ -16,13 +16,9 @@ from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes.components import clean_labels
-from u2net_tf.volumes.crop_and_resample import (
-    ResampledCrop,
-    preprocess_volume,
-    restore_labels,
-    restore_probabilities,
-)
+from u2net_tf.volumes.crop_and_resample import ResampledCrop, preprocess_volume
 from u2net_tf.volumes.grid import Volume
+from u2net_tf.volumes.restoration import Restoration
 
 
 class Backend(Protocol):
@@ -91,8 +87,10 @@ class Prediction:
     """What was predicted for one case, on the grid of its image.
 
     Attributes:
-      classes: (z, y, x) uint8 class indices, cleaned up as the plan says.
-      probabilities: (z, y, x, K) float32 before the clean-up; None unless asked for.
+      classes: (z, y, x) uint8 class indices: the likeliest class of each voxel, cleaned
+        up as the plan says.
+      probabilities: (z, y, x, K) float32, of which `classes` were the argmax before
+        the clean-up; None unless asked for.
     """
 
     classes: np.ndarray
@@ -108,7 +106,7 @@ class Predictor:
       batch_size: windows per call of the network.
       skip_empty: whether `predict` skips windows in which every voxel of the raw scan
         is 0 in all modalities, and labels them background. Preprocessing crops such
-        voxels away around the scan, and `restore_labels` makes them background. In
+        voxels away around the scan, and `Restoration` makes them background. In
         Hounsfield units air is not 0 and nothing is skipped.
       progress: shows how many windows of a volume are done.
     """
@@ -138,12 +136,19 @@ class Predictor:
         """Path of the weights; "" if they come from elsewhere."""
         return self.backend.checkpoint
 
-    def key(self, domain: int, paths: Sequence[str | os.PathLike]) -> str:
+    def key(
+        self,
+        domain: int,
+        paths: Sequence[str | os.PathLike],
+        *,
+        resample_modalities: bool = False,
+    ) -> str:
         """Key of what is predicted from these files; see `work_log.work_key`.
 
         Args:
           domain: index of the domain.
           paths: of a scan, and of whatever else the outcome depends on.
+          resample_modalities: whether some of several files may be resampled.
         """
         found: list[pathlib.Path] = []
         # Absolute: the same scan, from whatever folder it is named.
@@ -152,6 +157,10 @@ class Predictor:
             found += sorted(path.iterdir()) if path.is_dir() else [path]
         name = self.spec.plan.names[domain]
         settings = [self.backend.fingerprint, self.overlap, self.skip_empty, name]
+        # Label maps of release 0.1.0 were restored by nearest neighbour.
+        settings.append("linear")
+        if resample_modalities:
+            settings.append("resample modalities")
         return work_log.work_key(
             [*settings, *map(str, found)], files.file_signatures(found)
         )
@@ -211,24 +220,21 @@ class Predictor:
           with_probabilities: whether to keep them.
         """
         domain = self.spec.plan.domains[index]
-        # Not held any longer while label map and probabilities are restored.
-        classes, probabilities = self._predict_volume(
+        restoration = Restoration(
+            scan.crop, domain.num_classes, with_probabilities=with_probabilities
+        )
+        self._predict_volume(
             scan.take_image(),
             index,
             is_empty=_emptiness(scan.raw, scan.crop) if self.skip_empty else None,
-            with_probabilities=with_probabilities,
+            on_plane=restoration.add,
         )
+        classes, probabilities = restoration.finish()
+        # On the raw grid, where the survey measured how many components there are.
         classes = clean_labels(
             classes, [label.keep_components for label in domain.labels]
         )
-        return Prediction(
-            classes=restore_labels(classes, scan.crop),
-            probabilities=(
-                None
-                if probabilities is None
-                else restore_probabilities(probabilities, scan.crop)
-            ),
-        )
+        return Prediction(classes, probabilities)
 
     def _predict_volume(
         self, image: np.ndarray, index: int, **options: Any

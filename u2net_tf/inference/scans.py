@@ -1,18 +1,25 @@
-"""Which scans a path stands for: the input of `u2net_tf.predict`."""
+"""Which scans a path, a list or a table stands for: the input of `u2net_tf.predict`."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import os
 import pathlib
 import re
 from collections.abc import Sequence
 
-from u2net_tf.errors import InputError
-from u2net_tf.volumes.dicom_folder import is_dicom_folder
-from u2net_tf.volumes.msd import NIFTI_SUFFIXES, nifti_stem
-from u2net_tf.wording import quantity
+from absl import logging
 
-# One file per modality: case_0000.nii.gz, case_0001.nii.gz, …
+from u2net_tf.errors import InputError
+from u2net_tf.inference import scan_lists
+from u2net_tf.plan.domains import Domain
+from u2net_tf.volumes import images
+from u2net_tf.volumes.dicom_folder import is_dicom_folder
+from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
+from u2net_tf.wording import first_few, quantity
+
+# One file per modality, as nnU-Net names them: case_0000.nii.gz, case_0001.nii.gz, …
 _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
 
 
@@ -22,49 +29,147 @@ class Scan:
 
     Attributes:
       name: names the output.
-      paths: one NIfTI file, or one NIfTI file or DICOM folder per modality.
+      paths: one file, or one file or DICOM folder per modality.
     """
 
     name: str
     paths: tuple[pathlib.Path, ...]
 
 
-def find_scans(inputs: Sequence[str], num_modalities: int) -> list[Scan]:
-    """Finds the scans that an input stands for.
+@dataclasses.dataclass(frozen=True)
+class FoundScans:
+    """What an input stands for.
 
-    Args:
-      inputs: one path: a NIfTI file, a DICOM folder, or a folder of NIfTI files or of
-        DICOM folders; or several paths: one file or DICOM folder per modality of one
-        case.
-      num_modalities: of the domain. In a folder, files named `case_0000.nii.gz`,
-        `case_0001.nii.gz`, … are one case when there is more than one modality; any
-        other file is a case.
+    Attributes:
+      scans: sorted by name. Whether their files can be read is not known yet.
+      incomplete: name -> why, of the cases that lack the file of a modality.
+    """
 
-    Returns:
-      At least one scan, sorted by name.
+    scans: tuple[Scan, ...]
+    incomplete: dict[str, InputError]
+
+
+def require_input(inputs: Sequence[str], input_list: str | None) -> None:
+    """Checks that there are either paths or a list; see `find_scans`.
 
     Raises:
-      InputError: names the path, what was expected and what was received.
+      InputError: if there are both or neither.
     """
-    paths = [pathlib.Path(text) for text in inputs]
+    # Of an empty flag; as a path it would be the current folder.
+    has_paths = any(inputs)
+    if has_paths == (input_list is not None):
+        raise InputError(
+            "`input`",
+            expected="a value, or one of `input_list` instead",
+            received="both" if has_paths else "neither",
+        )
+
+
+def find_scans(
+    inputs: Sequence[str], domain: Domain, *, input_list: str | None = None
+) -> FoundScans:
+    """Finds the scans that an input stands for.
+
+    What is in a folder and is no scan is named in a warning.
+
+    Args:
+      inputs: one path: a file, a DICOM folder, or a folder of files or of DICOM
+        folders; or several paths: one file or DICOM folder per modality of one
+        case. A text that is no path by itself is separated at its commas.
+      domain: gives the modalities. In a folder, 3-D files named `case_0000.nii.gz`,
+        `case_0001.nii.gz`, … are one case when there is more than one modality; any
+        other file is a case.
+      input_list: instead of `inputs`, a file that names the scans: see `scan_lists`.
+
+    Returns:
+      At least one scan.
+
+    Raises:
+      InputError: names the path, what was expected and what was received; also where
+        two scans have the same name.
+    """
+    require_input(inputs, input_list)
+    if input_list is not None:
+        found = _in_list(pathlib.Path(input_list), domain)
+        where = f"`input_list`: {input_list}"
+    else:
+        found = _in_paths(_split(inputs), domain)
+        where = f"`input`: {inputs[0]}"
+    names = [scan.name for scan in found.scans]
+    for scan in found.scans:
+        if names.count(scan.name) > 1:
+            same = [s.paths[0] for s in found.scans if s.name == scan.name]
+            raise InputError(
+                where,
+                expected="one scan per name",
+                received=f"several named {scan.name!r}: {first_few(same)}",
+                hint="A table in `input_list` can name them",
+            )
+    if not found.scans and not found.incomplete:
+        raise InputError(where, expected="a scan", received="none")
+    scans = sorted(found.scans, key=lambda scan: scan.name)
+    return FoundScans(tuple(scans), found.incomplete)
+
+
+def _split(inputs: Sequence[str]) -> list[pathlib.Path]:
+    """The paths that texts stand for, each of which may hold several."""
+    texts: list[str] = []
+    for text in inputs:
+        if os.path.exists(text) or "," not in text:
+            texts.append(text)
+        else:
+            # One that is no such line is named as it is.
+            try:
+                texts += next(csv.reader([text]))
+            except csv.Error:
+                texts.append(text)
+    paths = [pathlib.Path(text) for text in texts if text]
+    if len(paths) < len(texts):
+        raise InputError("`input`", expected="paths", received="an empty text")
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):
             raise InputError(
                 f"`input`: {path}",
                 expected="a file or folder",
                 received="no such file or folder",
+                hint="A path with commas stands alone: repeat `input` for each path"
+                if len(paths) > len(inputs)
+                else "",
             )
+    return paths
+
+
+def _in_list(path: pathlib.Path, domain: Domain) -> FoundScans:
+    if scan_lists.is_table(path):
+        rows = scan_lists.read_table(path, domain.modalities)
+        return FoundScans(tuple(Scan(case, paths) for case, paths in rows), {})
+    scans: list[Scan] = []
+    incomplete: dict[str, InputError] = {}
+    for entry in scan_lists.read_paths(path):
+        if os.path.isdir(entry):
+            found = _in_paths([entry], domain)
+            scans += found.scans
+            incomplete |= found.incomplete
+        else:
+            # One that does not exist is reported with its name as any other.
+            scans.append(Scan(scan_stem(entry), (entry,)))
+    return FoundScans(tuple(scans), incomplete)
+
+
+def _in_paths(paths: Sequence[pathlib.Path], domain: Domain) -> FoundScans:
+    path = paths[0]
     if len(paths) > 1:
-        return [_one_per_modality(paths, num_modalities)]
-    (path,) = paths
-    if path.is_file():
-        return [Scan(nifti_stem(path), (path,))]
-    if is_dicom_folder(path):
-        return [Scan(path.resolve().name, (path,))]
-    return _in_folder(path, num_modalities)
+        scan = _one_per_modality(paths, domain.num_modalities)
+    elif path.is_file():
+        scan = Scan(scan_stem(path), (path,))
+    elif is_dicom_folder(path):
+        scan = Scan(path.resolve().name, (path,))
+    else:
+        return _in_folder(path, domain.num_modalities)
+    return FoundScans((scan,), {})
 
 
-def _one_per_modality(paths: list[pathlib.Path], num_modalities: int) -> Scan:
+def _one_per_modality(paths: Sequence[pathlib.Path], num_modalities: int) -> Scan:
     if len(paths) != num_modalities:
         raise InputError(
             "`input`",
@@ -72,44 +177,76 @@ def _one_per_modality(paths: list[pathlib.Path], num_modalities: int) -> Scan:
             received=quantity(len(paths), "path"),
         )
     first = paths[0]
-    name = first.resolve().name if first.is_dir() else nifti_stem(first)
+    name = first.resolve().name if first.is_dir() else scan_stem(first)
     match = _NUMBERED.match(name)
     return Scan(match["case"] if match else name, tuple(paths))
 
 
-def _in_folder(folder: pathlib.Path, num_modalities: int) -> list[Scan]:
-    entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    files = [p for p in entries if p.is_file() and p.name.endswith(NIFTI_SUFFIXES)]
-    series = [p for p in entries if is_dicom_folder(p)]
-    scans = [Scan(path.name, (path,)) for path in series]
-    groups: dict[str, list[pathlib.Path]] = {}
-    for path in files:
-        match = _NUMBERED.match(nifti_stem(path))
-        if match and num_modalities > 1:
-            groups.setdefault(match["case"], []).append(path)
+def _in_folder(folder: pathlib.Path, num_modalities: int) -> FoundScans:
+    files, series, others = [], [], []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            others.append(path.name)
+        elif path.is_file() and is_scan_name(path):
+            files.append(path)
+        elif is_dicom_folder(path):
+            series.append(path)
         else:
-            scans.append(Scan(nifti_stem(path), (path,)))
-    for case, paths in groups.items():
-        expected = [f"{case}_{number:04d}" for number in range(num_modalities)]
-        if [nifti_stem(path) for path in paths] != expected:
-            raise InputError(
-                f"`input`: {folder}",
-                expected=f"the files {', '.join(expected)}, one per modality",
-                received=", ".join(path.name for path in paths),
-            )
-        scans.append(Scan(case, tuple(paths)))
-    if not scans:
+            others.append(path.name + "/" * path.is_dir())
+    if not files and not series:
         raise InputError(
             f"`input`: {folder}",
-            expected="NIfTI files (.nii.gz, .nii) or DICOM folders",
-            received="none",
+            expected=f"files ({', '.join(SCAN_SUFFIXES)}) or DICOM folders",
+            received=first_few(others) or "an empty folder",
+            hint="Name scans that lie elsewhere in `input_list`",
         )
-    names = [scan.name for scan in scans]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(
-                f"`input`: {folder}",
-                expected="one scan per name",
-                received=f"several named {name!r}",
+    if others:
+        logging.warning("%s: left out, no scans: %s", folder, first_few(others))
+    scans = [Scan(path.name, (path,)) for path in series]
+    singles, groups = _group_modalities(files, num_modalities)
+    scans += [Scan(scan_stem(path), (path,)) for path in singles]
+    incomplete = {}
+    for case, paths in groups.items():
+        expected = [f"{case}_{number:04d}" for number in range(num_modalities)]
+        if [scan_stem(path) for path in paths] == expected:
+            scans.append(Scan(case, tuple(paths)))
+        else:
+            incomplete[case] = InputError(
+                folder,
+                expected=f"the files {first_few(expected)}, one per modality",
+                received=first_few([path.name for path in paths]),
             )
-    return sorted(scans, key=lambda scan: scan.name)
+    return FoundScans(tuple(scans), incomplete)
+
+
+def _group_modalities(
+    files: Sequence[pathlib.Path], num_modalities: int
+) -> tuple[list[pathlib.Path], dict[str, list[pathlib.Path]]]:
+    """Files that are a case each, and case -> those that are a modality of it each.
+
+    A number may also be that of a patient, whose file is then 4-D.
+    """
+    singles = []
+    groups: dict[str, list[pathlib.Path]] = {}
+    num_axes: dict[pathlib.Path, int] = {}
+    for path in files:
+        match = _NUMBERED.match(scan_stem(path))
+        if match and num_modalities > 1:
+            num_axes[path] = _num_axes(path)
+            if num_axes[path] < 4:
+                groups.setdefault(match["case"], []).append(path)
+                continue
+        singles.append(path)
+    for case, paths in list(groups.items()):
+        if not any(num_axes[path] for path in paths):
+            # None can be read, which is what there is to say of each.
+            singles += groups.pop(case)
+    return singles, groups
+
+
+def _num_axes(path: pathlib.Path) -> int:
+    """3 or 4, as the header says; 0 if it cannot be used."""
+    try:
+        return len(images.load_header(path).shape)
+    except InputError:
+        return 0

@@ -73,6 +73,7 @@ def predict_volume(
     batch_size: int = 1,
     is_empty: Callable[[Box], bool] | None = None,
     with_probabilities: bool = False,
+    on_plane: Callable[[np.ndarray], None] | None = None,
     progress: Progress = silent,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Labels of a whole volume, and their probabilities.
@@ -90,6 +91,8 @@ def predict_volume(
         predicted; it blends with its neighbours as certain background, class 0. None:
         every window is predicted.
       with_probabilities: whether to keep them: K float32 for each voxel.
+      on_plane: called with the probabilities of each plane along z, in order, as soon
+        as it is complete: (y, x, K) float32, which change after the call.
       progress: shows how many windows are done, of a volume that takes a while.
 
     Returns:
@@ -107,7 +110,13 @@ def predict_volume(
     if not 1 <= num_classes <= 256:
         raise ValueError(f"num_classes: expected 1 to 256. Received: {num_classes}")
     windows = _Windows.over(image.shape[:3], patch_size, overlap)
-    blended = _Blended(windows, image.shape[:3], num_classes, with_probabilities)
+    blended = _Blended(
+        windows,
+        image.shape[:3],
+        num_classes,
+        keep=with_probabilities,
+        on_plane=on_plane,
+    )
     padding = np.zeros(image.shape[3], image.dtype)
     if windows.are_padded:
         padding = image.min(axis=(0, 1, 2))
@@ -185,11 +194,21 @@ class _Blended:
     """Adds up weighted probabilities, and finishes the planes that are complete."""
 
     def __init__(
-        self, windows: _Windows, shape: Sequence[int], num_classes: int, keep: bool
+        self,
+        windows: _Windows,
+        shape: Sequence[int],
+        num_classes: int,
+        *,
+        keep: bool,
+        on_plane: Callable[[np.ndarray], None] | None,
     ):
         weights = blending_weights(windows.patch_size)[windows.inner]
         self._inner = windows.inner
-        self._sums = _WeightSums(windows.boxes, weights, shape) if keep else None
+        self._keep = keep
+        self._on_plane = on_plane
+        self._sums = (
+            _WeightSums(windows.boxes, weights, shape) if keep or on_plane else None
+        )
         # Once for every class: a product of equal shapes takes half the time.
         self._weights = np.repeat(weights[..., np.newaxis], num_classes, axis=-1)
         self._background = np.broadcast_to(
@@ -211,7 +230,7 @@ class _Blended:
     def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Classes and, if they are kept, probabilities."""
         self._finish_planes(len(self._classes))
-        return self._classes, None if self._sums is None else self._total
+        return self._classes, self._total if self._keep else None
 
     def _add(self, box: Box, probabilities: np.ndarray) -> None:
         # Plane by plane, what is in between stays in the cache.
@@ -226,10 +245,12 @@ class _Blended:
             plane = self._total[z % len(self._total)]
             # All classes of a voxel have the same sum of weights: it decides nothing.
             self._classes[z] = plane.argmax(axis=-1)
-            if self._sums is None:
-                plane[...] = 0
-            else:
+            if self._sums is not None:
                 plane /= self._sums.plane(z)[..., np.newaxis]
+            if self._on_plane is not None:
+                self._on_plane(plane)
+            if not self._keep:
+                plane[...] = 0
             self._num_finished = z + 1
 
 

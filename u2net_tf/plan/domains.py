@@ -13,6 +13,7 @@ from pydantic import Field
 
 from u2net_tf import schema
 from u2net_tf.errors import InputError
+from u2net_tf.plan.scan_ranges import ScanRanges
 from u2net_tf.schema import Count, Extent, Length, Margin, Pools, Text
 
 Axis = Literal["z", "y", "x"]
@@ -133,6 +134,7 @@ class Domain:
       test: cases for the final scores.
       folds: cases to train on, in groups of which training may leave one out to
         validate on; see `with_fold`.
+      scans: what the scans were like; None in plans that do not say so.
 
     Raises:
       ValueError: if a field is out of range or two contradict each other.
@@ -153,6 +155,7 @@ class Domain:
     validation: tuple[Text, ...] = ()
     test: tuple[Text, ...] = ()
     folds: tuple[Annotated[tuple[Text, ...], Field(min_length=1)], ...] = ()
+    scans: ScanRanges | None = None
 
     def __post_init__(self) -> None:
         require_folder_name(self.name)

@@ -19,7 +19,7 @@ PLAN = FileFormat(
     made_by="python -m data_prep.plan",
     kind=Plan,
     oldest=1,
-    upgrades=(migrations.plan, migrations.plan_with_rounding),
+    upgrades=(migrations.plan, migrations.plan_with_scans),
 )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
-from u2net_tf.volumes import images
+from u2net_tf.volumes import images, modalities
 from u2net_tf.volumes.dicom import load_dicom
 from u2net_tf.volumes.dicom_folder import is_dicom_folder
 from u2net_tf.volumes.grid import Volume, check_same_grid, turned_onto
@@ -39,11 +39,7 @@ def _image_errors(
     where: str, image: Volume, num_modalities: int
 ) -> Iterator[InputError]:
     if image.data.shape[0] != num_modalities:
-        yield InputError(
-            where,
-            expected=quantity(num_modalities, "modality", "modalities"),
-            received=image.data.shape[0],
-        )
+        yield _wrong_number(where, image.data.shape[0], num_modalities)
     bad = image.data.size - int(np.isfinite(image.data).sum())
     if bad:
         yield InputError(
@@ -63,6 +59,14 @@ def _image_errors(
                     expected="intensities that differ",
                     received=f"the constant {data.flat[0]:g} in modality {channel}",
                 )
+
+
+def _wrong_number(where: str, received: int, num_modalities: int) -> InputError:
+    return InputError(
+        where,
+        expected=quantity(num_modalities, "modality", "modalities"),
+        received=received,
+    )
 
 
 def label_faults(
@@ -128,6 +132,7 @@ def read_image(
     paths: Sequence[str | os.PathLike],
     domain: Domain,
     *,
+    resample_modalities: bool = False,
     max_memory_gb: float | None = None,
 ) -> Volume:
     """Reads and checks an image: files, or one DICOM folder per modality.
@@ -135,6 +140,8 @@ def read_image(
     Args:
       paths: one 3-D or 4-D file, or one path per modality.
       domain: gives the number of modalities and the source of the spacing.
+      resample_modalities: whether files on another grid than the first are resampled
+        to it; otherwise they are an error.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
@@ -143,16 +150,54 @@ def read_image(
     Raises:
       InputError: names the file, what was expected and what was received.
     """
-    if any(is_dicom_folder(path) for path in paths):
-        image = load_dicom(paths, max_memory_gb=max_memory_gb)
-    else:
-        source = domain.preprocessing.spacing_source
-        image = images.load_image(
-            paths, spacing_source=source, max_memory_gb=max_memory_gb
-        )
+    volumes = [_read_volume(path, domain, max_memory_gb) for path in paths]
+    image = volumes[0]
+    if len(volumes) > 1:
+        image = modalities.stack(volumes, resample=resample_modalities)
+    del volumes
     for error in _image_errors(_names(paths), image, domain.num_modalities):
         raise error
     return image
+
+
+def _read_volume(
+    path: str | os.PathLike, domain: Domain, max_memory_gb: float | None
+) -> Volume:
+    if is_dicom_folder(path):
+        return load_dicom([path], max_memory_gb=max_memory_gb)
+    source = domain.preprocessing.spacing_source
+    return images.load_image([path], spacing_source=source, max_memory_gb=max_memory_gb)
+
+
+def check_headers(
+    paths: Sequence[str | os.PathLike],
+    domain: Domain,
+    *,
+    resample_modalities: bool = False,
+) -> None:
+    """Checks an image as far as its headers go, without reading voxels.
+
+    Args:
+      paths: as for `read_image`. The files of DICOM folders are not looked at.
+      domain: as for `read_image`.
+      resample_modalities: as for `read_image`.
+
+    Raises:
+      InputError: as `read_image` would.
+    """
+    headers = [images.load_header(path) for path in paths if not is_dicom_folder(path)]
+    received = len(paths)
+    if received > 1:
+        for header in headers:
+            modalities.require_3d(header.grid.path, header.shape[3:])
+    elif headers:
+        received = (*headers[0].shape, 1)[3]
+    else:
+        received = 1
+    if received != domain.num_modalities:
+        raise _wrong_number(_names(paths), received, domain.num_modalities)
+    if not resample_modalities and headers:
+        modalities.check_grids([header.grid for header in headers])
 
 
 def read_labels(

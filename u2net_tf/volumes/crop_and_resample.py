@@ -1,4 +1,4 @@
-"""Preprocessing of a volume and, side by side, its exact inverse.
+"""Preprocessing of a volume; its inverse is in `restoration`.
 
 Raw volumes are cropped to the box of their non-zero voxels, resampled to the domain's
 spacing, clipped to percentiles and standardized. `ResampledCrop` holds what is needed
@@ -284,29 +284,3 @@ def _preprocess(image: np.ndarray, crop: ResampledCrop, domain: Domain) -> np.nd
 def preprocess_labels(labels: np.ndarray, crop: ResampledCrop) -> np.ndarray:
     """Raw grid -> preprocessed grid, nearest neighbour. (z, y, x) integers."""
     return resample(labels[crop.box], crop.shape, "nearest")
-
-
-def restore_labels(labels: np.ndarray, crop: ResampledCrop) -> np.ndarray:
-    """Inverse of `preprocess_labels`: background outside the crop."""
-    restored = np.zeros(crop.raw_shape, labels.dtype)
-    restored[crop.box] = resample(labels, crop.crop_shape, "nearest")
-    return restored
-
-
-def restore_probabilities(probabilities: np.ndarray, crop: ResampledCrop) -> np.ndarray:
-    """Preprocessed grid -> raw grid, linear: certain background outside the crop.
-
-    Args:
-      probabilities: (z, y, x, K), class 0 the background.
-      crop: as `preprocess_image` returned it.
-
-    Returns:
-      (Z, Y, X, K) float32 on the raw grid.
-    """
-    num_classes = probabilities.shape[-1]
-    restored = np.zeros((*crop.raw_shape, num_classes), np.float32)
-    restored[..., 0] = 1
-    for k in range(num_classes):
-        channel = np.ascontiguousarray(probabilities[..., k], dtype=np.float32)
-        restored[..., k][crop.box] = resample(channel, crop.crop_shape, "linear")
-    return restored

@@ -1,0 +1,47 @@
+"""From the survey of a domain's scans to the ranges that prediction warns beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from data_prep.survey import examine_case
+from data_prep.survey.examine_case import CaseFacts
+from u2net_tf.plan.scan_ranges import PERCENTILES, Range, ScanRanges
+
+_SURVEYED = [examine_case.PERCENTILES.index(p) for p in PERCENTILES]
+
+
+def measure_ranges(cases: Sequence[CaseFacts]) -> ScanRanges | None:
+    """The ranges of scans that can be used.
+
+    Args:
+      cases: with as many modalities each.
+
+    Returns:
+      None if no scan was measured.
+    """
+    cases = [case for case in cases if case.percentiles]
+    if not cases:
+        return None
+    spacing = np.array([case.spacing_mm for case in cases])
+    extent = spacing * [case.shape for case in cases]
+    # (case, modality, percentile)
+    intensities = np.array([case.percentiles for case in cases])[..., _SURVEYED]
+    return ScanRanges(
+        spacing_mm=_triple(spacing.T),
+        extent_mm=_triple(extent.T),
+        intensities=tuple(
+            _triple(modality.T) for modality in intensities.swapaxes(0, 1)
+        ),
+    )
+
+
+def _triple(rows: Iterable[np.ndarray]) -> tuple[Range, Range, Range]:
+    first, second, third = ((_short(row.min()), _short(row.max())) for row in rows)
+    return first, second, third
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")

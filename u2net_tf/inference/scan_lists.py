@@ -1,0 +1,126 @@
+"""Files that name scans: a list of paths, or a table of cases and modalities.
+
+A list has a path a line. A table is a `.csv` file; its first line names the columns,
+`case` and one per modality, in any order. Paths are relative to the folder of the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from u2net_tf import files
+from u2net_tf.errors import InputError
+from u2net_tf.wording import first_few, quantity
+
+_CASE = "case"
+
+
+def is_table(path: pathlib.Path) -> bool:
+    """Whether a file is a table by its name."""
+    return path.suffix.lower() == ".csv"
+
+
+def read_paths(path: pathlib.Path) -> list[pathlib.Path]:
+    """Reads a list of paths; empty lines are passed over.
+
+    Raises:
+      InputError: if there is no such file, or it is no text or empty.
+    """
+    lines = [line.strip() for line in _read(path).splitlines()]
+    paths = [path.parent / line for line in lines if line]
+    if not paths:
+        raise InputError(_where(path), expected="a path a line", received="none")
+    return paths
+
+
+def read_table(
+    path: pathlib.Path, modalities: Sequence[str]
+) -> list[tuple[str, tuple[pathlib.Path, ...]]]:
+    """Reads a table of cases.
+
+    Args:
+      path: the file; its cells are separated by commas or, where the first line has no
+        comma, by semicolons.
+      modalities: of the domain, in the order of the channels.
+
+    Returns:
+      Name of each case, and its paths in the order of the modalities.
+
+    Raises:
+      InputError: names the line, if it is not as expected.
+    """
+    lines = _read(path).splitlines()
+    delimiter = ";" if lines and "," not in lines[0] else ","
+    # A modality is a column, whatever its name holds.
+    wanted = [_CASE, *modalities]
+    rows = _rows(path, lines, delimiter)
+    _, header = next(rows, (1, []))
+    if sorted(header) != sorted(wanted):
+        raise InputError(
+            f"{_where(path)}: line 1",
+            expected=f"the columns {', '.join(wanted)}",
+            received=_shown(first_few(header)) or "an empty line",
+        )
+    found = []
+    for number, row in rows:
+        if not any(row):
+            continue
+        cells = dict(zip(header, row, strict=False))
+        if len(row) != len(header) or not all(row):
+            raise InputError(
+                f"{_where(path)}: line {number}",
+                expected=f"{quantity(len(header), 'cell')}, none of them empty",
+                received=_shown(delimiter.join(row)),
+            )
+        _check_name(path, number, cells[_CASE])
+        paths = (path.parent / cells[modality] for modality in modalities)
+        found.append((cells[_CASE], tuple(paths)))
+    return found
+
+
+def _rows(
+    path: pathlib.Path, lines: Sequence[str], delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Number of the line and the cells of each row."""
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    try:
+        for row in reader:
+            yield reader.line_num, [cell.strip() for cell in row]
+    except csv.Error as error:
+        raise InputError(
+            f"{_where(path)}: line {reader.line_num}",
+            expected="cells of a table",
+            received=error,
+        ) from None
+
+
+def _check_name(path: pathlib.Path, number: int, case: str) -> None:
+    if case in (".", "..") or set("/\\") & set(case) or not case.isprintable():
+        raise InputError(
+            f"{_where(path)}: line {number}",
+            expected="a name for a file as case, not a path",
+            received=_shown(repr(case)),
+        )
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _read(path: pathlib.Path) -> str:
+    if not path.is_file():
+        raise InputError(_where(path), expected="a file", received="no such file")
+    text, problem = files.read_text(path)
+    if problem:
+        raise InputError(
+            _where(path),
+            expected="UTF-8 text",
+            received=problem.partition("Received: ")[2],
+        )
+    return text
+
+
+def _where(path: pathlib.Path) -> str:
+    return f"`input_list`: {path}"

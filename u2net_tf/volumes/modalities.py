@@ -1,0 +1,146 @@
+"""Modalities in files of their own: on one grid, or resampled to that of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from absl import logging
+from nibabel import affines
+
+from u2net_tf.errors import InputError
+from u2net_tf.volumes.grid import Grid, Volume, check_same_grid, turned_onto
+
+
+def check_grids(grids: Sequence[Grid]) -> None:
+    """Checks that the modalities of a case lie on one grid.
+
+    Raises:
+      InputError: names the first file that does not, and both grids.
+    """
+    first, *others = grids
+    for other in others:
+        try:
+            check_same_grid(first, other)
+        except InputError as error:
+            raise InputError(
+                other.path,
+                expected=f"the grid of {first.path}, {describe(first)}",
+                received=f"{describe(other)} ({error.received})",
+                hint="With `resample_modalities` it is resampled to that grid",
+            ) from None
+
+
+def require_3d(path: str, num_modalities: Sequence[int]) -> None:
+    """Checks that a file holds one modality, where there is one file for each.
+
+    Args:
+      path: the file.
+      num_modalities: what stands in its header after the spatial shape.
+
+    Raises:
+      InputError: if there are several.
+    """
+    if num_modalities and num_modalities[0] != 1:
+        raise InputError(
+            path,
+            expected="a 3-D file, one per modality",
+            received=f"{num_modalities[0]} modalities",
+        )
+
+
+def describe(grid: Grid) -> str:
+    """The shape on disk, voxel size and orientation of a grid."""
+    shape = " × ".join(map(str, grid.shape))
+    sizes = " × ".join(f"{size:.4g}" for size in affines.voxel_sizes(grid.affine))
+    return f"{shape} voxels of {sizes} mm, {grid.axis_codes}"
+
+
+def stack(volumes: Sequence[Volume], *, resample: bool = False) -> Volume:
+    """Makes one volume of the modalities of a case.
+
+    Args:
+      volumes: (1, z, y, x) each, in the order of the modalities.
+      resample: whether those on another grid than the first are brought to it, with a
+        warning that says so.
+
+    Returns:
+      (C, z, y, x) float32, on the grid of the first.
+
+    Raises:
+      InputError: if a file holds several modalities, or lies on another grid and is not
+        to be resampled, or lies elsewhere in space altogether.
+    """
+    for volume in volumes:
+        require_3d(volume.grid.path, volume.data.shape[:1])
+    first = volumes[0]
+    if not resample:
+        check_grids([volume.grid for volume in volumes])
+    data = np.empty((len(volumes), *first.data.shape[1:]), np.float32)
+    for channel, volume in zip(data, volumes, strict=True):
+        only = Volume(volume.data[0], volume.spacing_mm, volume.grid)
+        channel[...] = (
+            _on_grid_of(first, only) if resample else turned_onto(only, first.grid)
+        )
+    return Volume(data, first.spacing_mm, first.grid)
+
+
+def _on_grid_of(first: Volume, other: Volume) -> np.ndarray:
+    """(z, y, x): a modality on the grid of the first, resampled if it is another."""
+    try:
+        return turned_onto(other, first.grid)
+    except InputError:
+        pass
+    lowest = float(other.data.min())
+    resampled = _resample(other.data, first, other, sitk.sitkLinear, lowest)
+    inside = np.ones(other.data.shape, np.uint8)
+    covered = _resample(inside, first, other, sitk.sitkNearestNeighbor, 0).mean()
+    if covered == 0:
+        raise InputError(
+            other.grid.path,
+            expected=f"a volume that overlaps that of {first.grid.path}",
+            received="one that lies elsewhere in space",
+        )
+    logging.warning(
+        "%s: resampled from %s to the grid of %s, %s%s",
+        other.grid.path,
+        describe(other.grid),
+        first.grid.path,
+        describe(first.grid),
+        ""
+        if covered == 1
+        else f", of which {1 - covered:.1%} lies outside and gets the lowest intensity",
+    )
+    return resampled
+
+
+def _resample(
+    array: np.ndarray, first: Volume, other: Volume, interpolator: int, outside: float
+) -> np.ndarray:
+    # From voxels to voxels: ITK's directions cannot express a shear.
+    to_other = np.linalg.solve(_affine(other.grid), _affine(first.grid))
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(to_other[:3, :3].ravel().tolist())
+    transform.SetTranslation(to_other[:3, 3].tolist())
+    z, y, x = first.data.shape[1:]
+    image = sitk.GetImageFromArray(array)
+    resampled = sitk.Resample(
+        image,
+        [x, y, z],
+        transform,
+        interpolator,
+        [0.0, 0.0, 0.0],
+        [1.0, 1.0, 1.0],
+        image.GetDirection(),
+        outside,
+        image.GetPixelID(),
+    )
+    return sitk.GetArrayFromImage(resampled)
+
+
+def _affine(grid: Grid) -> np.ndarray:
+    """Canonical voxel indices (x, y, z) -> mm."""
+    turn = nib.orientations.inv_ornt_aff(grid.orientation, grid.shape)
+    return grid.affine @ turn
