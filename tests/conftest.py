@@ -18,6 +18,9 @@ from command_session import tensorflow_server
 
 from u2net_tf.plan.domains import Plan
 
+# Graphs are made of so many objects that collections, by default, are frequent and long.
+gc.set_threshold(50_000, 20, 50)
+
 ROOT = pathlib.Path(__file__).parent.parent
 # Seconds that each test file took; `make test-seconds` writes it.
 SECONDS = pathlib.Path(__file__).parent / "seconds.json"

@@ -3,6 +3,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -953,10 +954,12 @@ def run_with_file_limit(num_bytes, one, **flags):
 
 @pytest.mark.parametrize("limit", ["part", "shard"])
 def test_full_disk_is_an_error_that_names_the_folder(finished, write_nifti, limit):
-    # Large enough that what a file holds beside the voxels does not count.
+    # Large enough that neither what a file holds beside the voxels counts, nor the file
+    # in which a process notes its coverage.
+    shape = (40, 64, 64)
     generator = np.random.default_rng(0)
     for case in "abcd":
-        image = generator.normal(100, 10, (20, 40, 40)).astype(np.float32)
+        image = generator.normal(100, 10, shape).astype(np.float32)
         write_nifti(finished.image(case), image, (2, 1, 1))
         write_nifti(finished.label(case), np.uint8(image > 110), (2, 1, 1))
     finished.domain = dataclasses.replace(
@@ -964,7 +967,7 @@ def test_full_disk_is_an_error_that_names_the_folder(finished, write_nifti, limi
     )
     before = contents(finished.data_dir)
     # A part takes as much as a record, and a shard that of three.
-    num_bytes = int(20 * 40 * 40 * 3 * (0.5 if limit == "part" else 2.5))
+    num_bytes = int(math.prod(shape) * 3 * (0.5 if limit == "part" else 2.5))
     done = run_with_file_limit(num_bytes, finished, overwrite=True)
     checked(done, 1)
     # TensorFlow, which is there already, has its say before.

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tools.mutants import __main__ as mutants_command
 from tools.mutants import changes, trying
 from u2net_tf.errors import InputError
 
@@ -156,24 +157,44 @@ def test_survivors_are_tried_by_all_tests(folder):
     assert record.survived(survivor)
 
 
-def test_the_copy_is_of_the_last_commit(tmp_path, monkeypatch):
-    root = tmp_path / "project"
-    root.mkdir()
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(root)]
-    subprocess.run([*git, "init", "-q"], check=True)
-    (root / "tests").mkdir()
+@pytest.fixture
+def project(folder, monkeypatch):
+    """A repository with that package, in place of this one."""
     seconds = json.dumps({"tests/test_quick.py": 1.5, "tests/test_long.py": 20})
-    (root / "tests" / "seconds.json").write_text(seconds)
+    (folder / "tests" / "seconds.json").write_text(seconds)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder)]
+    subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-qm", "First"], check=True)
-    (root / "later.txt").write_text("not committed")
-    monkeypatch.setattr(trying, "ROOT", root)
-    place = trying.Workplace(tmp_path / "work" / "code")
+    monkeypatch.setattr(trying, "ROOT", folder)
+    return folder
+
+
+def test_the_copy_is_of_the_last_commit(project, tmp_path_factory):
+    (project / "later.txt").write_text("not committed")
+    place = trying.Workplace(tmp_path_factory.mktemp("work") / "code")
     place.make()
     place.make()
-    assert sorted(p.name for p in place.folder.iterdir()) == [".git", "tests"]
+    found = sorted(path.name for path in place.folder.iterdir())
+    assert found == [".git", "pyproject.toml", "tests", "u2net_tf"]
     # The quickest file comes first.
     assert json.loads((place.folder / "tests" / "seconds.json").read_text()) == {
         "tests/test_quick.py": -1.5,
         "tests/test_long.py": -20,
     }
+
+
+@pytest.mark.slow  # It runs tests a dozen times, each in a process of its own.
+def test_command(project, tmp_path_factory, capsys):
+    work = tmp_path_factory.mktemp("work")
+    config = mutants_command.MutantsConfig(
+        work_dir=str(work), count=3, seed=1, all_tests=True
+    )
+    mutants_command.main(config)
+    outcomes = trying.Record(work / "seed1.json").outcomes
+    assert len(outcomes) == 3
+    survivors = [m for m, outcome in outcomes.items() if outcome.startswith("surv")]
+    said = capsys.readouterr().out.splitlines()
+    assert set(said[:-1]) == {f"survived all tests: {mutant}" for mutant in survivors}
+    noticed = 3 - len(survivors)
+    assert said[-1].startswith(f"{noticed} of 3 mutants were noticed; {work}/seed1")
