@@ -140,9 +140,7 @@ def test_quaternion_that_rounding_made_longer_than_1_is_read(write, c, tmp_path)
 @pytest.mark.parametrize("fields", [{"quatern_c": 0.9}, {"quatern_c": np.nan}])
 def test_what_is_no_rotation_is_an_error_unless_there_is_an_sform(write, fields):
     path = write(**HALF_TURN, **fields)
-    with pytest.raises(
-        InputError, match=r"a rotation as qform, or an sform. .*quaternion"
-    ):
+    with pytest.raises(InputError, match=r"a rotation as qform, or .*quaternion"):
         load(path)
     volume, notes = load(write(**{**HALF_TURN, "sform_code": 1}, **fields))
     assert volume.grid.axis_codes == "RAS"
