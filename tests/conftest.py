@@ -166,7 +166,9 @@ def write_nifti():
         path.parent.mkdir(parents=True, exist_ok=True)
         if affine is None:
             affine = np.diag([*spacing_mm[::-1], 1.0])
-        nib.save(nib.Nifti1Image(np.asarray(array).T, affine), path)
+        image = nib.Nifti1Image(np.asarray(array).T, affine)
+        image.header.set_xyzt_units("mm")
+        nib.save(image, path)
         return path
 
     return write

@@ -67,11 +67,8 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     shapes = [_shape(case, spacing_mm, preprocessing) for case in cases]
     z, y, x = (math.floor(size + 0.5) for size in _median(shapes))
     preset = PRESETS.get(facts.name) if choices.use_presets else None
-    network = (
-        preset.network
-        if preset
-        else network_settings.plan_network_settings((z, y, x), num_cases=len(cases))
-    )
+    rule = network_settings.plan_network_settings
+    network = preset.network if preset else rule((z, y, x), num_cases=len(cases))
     try:
         domain = Domain(
             name=facts.name,

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 
 from absl import logging
@@ -225,8 +225,23 @@ def _domain_facts(
     spacing_source: SpacingSource,
     round_labels: bool,
 ) -> DomainFacts:
+    return DomainFacts(
+        name=dataset.name,
+        folder=str(dataset.folder),
+        modalities=dataset.modalities,
+        labels=dataset.labels,
+        spacing_source=spacing_source,
+        round_labels=round_labels,
+        cases=tuple(_with_repetitions(dataset, cases)),
+        warnings=tuple(_warnings(dataset, cases)),
+    )
+
+
+def _with_repetitions(
+    dataset: Dataset, cases: Sequence[CaseFacts]
+) -> Iterator[CaseFacts]:
+    """The cases, with the faults that only show beside each other."""
     seen: dict[str, CaseFacts] = {}
-    result = []
     for case in cases:
         extra = []
         if case.case in dataset.duplicates:
@@ -247,7 +262,10 @@ def _domain_facts(
             extra.append(Fault(SAME_IMAGE, case.image_path, fault.problem))
         elif case.checksum:
             seen[case.checksum] = case
-        result.append(dataclasses.replace(case, faults=(*case.faults, *extra)))
+        yield dataclasses.replace(case, faults=(*case.faults, *extra))
+
+
+def _warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
     voxels: collections.Counter[str] = collections.Counter()
     for case in cases:
         voxels.update(case.label_voxels)
@@ -266,17 +284,7 @@ def _domain_facts(
         for value, name in dataset.labels.items()
         if not voxels[str(value)]
     ]
-    warnings += _unit_warnings(dataset, cases)
-    return DomainFacts(
-        name=dataset.name,
-        folder=str(dataset.folder),
-        modalities=dataset.modalities,
-        labels=dataset.labels,
-        spacing_source=spacing_source,
-        round_labels=round_labels,
-        cases=tuple(result),
-        warnings=tuple(warnings),
-    )
+    return warnings + _unit_warnings(dataset, cases)
 
 
 def _unit_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:

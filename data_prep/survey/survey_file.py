@@ -17,6 +17,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import SpacingSource
 from u2net_tf.schema import Text
+from u2net_tf.wording import quantity
 
 JSON_NAME = "survey.json"
 CSV_NAME = "survey.csv"
@@ -51,6 +52,7 @@ class DomainFacts:
         schema.require_distinct("cases", names, "distinct names")
         for case in self.cases:
             _check_case(case, self.name)
+            _check_percentiles(case, len(self.modalities))
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -85,6 +87,19 @@ def _check_case(case: CaseFacts, domain: str) -> None:
             expected="shape, spacing_mm and a box within, three numbers each",
             received=f"{case.shape}, {case.spacing_mm}, {case.box_start} and "
             f"{case.box_shape}",
+        )
+
+
+def _check_percentiles(case: CaseFacts, num_modalities: int) -> None:
+    lengths = [len(row) for row in case.percentiles]
+    # One with the wrong number of modalities has a fault that says so.
+    expected = len(lengths) if case.faults else num_modalities
+    if lengths and lengths != [len(PERCENTILES)] * expected:
+        raise InputError(
+            f"cases: {case.case}: percentiles",
+            expected=f"{len(PERCENTILES)} numbers for each of "
+            f"{quantity(num_modalities, 'modality', 'modalities')}",
+            received=case.percentiles,
         )
 
 

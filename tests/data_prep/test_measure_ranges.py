@@ -18,6 +18,8 @@ def measured(name, shape, spacing_mm, *percentiles):
         name,
         shape=shape,
         spacing_mm=spacing_mm,
+        box_start=(0, 0, 0),
+        box_shape=shape,
         percentiles=percentiles,
     )
 

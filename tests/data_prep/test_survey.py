@@ -194,6 +194,8 @@ def test_what_is_no_survey_is_named(tmp_path, text, message):
         ({"spacing_mm": []}, "shape, spacing_mm and a box within"),
         ({"box_start": [0, 50, 0]}, "shape, spacing_mm and a box within"),
         ({"box_start": [], "box_shape": []}, "shape, spacing_mm and a box within"),
+        ({"percentiles": [[1, 2, 3, 4]]}, "percentiles: expected 5 numbers for each"),
+        ({"percentiles": [[1, 2, 3, 4, 5]] * 2}, "5 numbers for each of 1 modality"),
         ({"domain": "Other"}, "domain: expected Task99_Knee. Received: Other"),
         ({"case": "patient0_frame1"}, "distinct names. .*: patient0_frame1"),
     ],

@@ -14,7 +14,7 @@ from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.progress import silent
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import nifti
-from u2net_tf.volumes.grid import Volume
+from u2net_tf.volumes.grid import Grid, Volume
 
 ORGAN = Domain(
     name="organ",
@@ -39,6 +39,14 @@ PAIR = dataclasses.replace(
 OBLIQUE = nib.affines.from_matvec(
     nib.eulerangles.euler2mat(0.3, -0.4, 0.2) @ np.diag([1.0, 1.0, 1.0]), [7, -20, 3]
 )
+
+
+def scan_of(data):
+    """(C, z, y, x) voxels of 1 mm, as if they came from a file."""
+    affine = np.eye(4)
+    header = nib.Nifti1Image(data[0].T, affine).header
+    grid = Grid("scan.nii", data.shape[:0:-1], affine, header, nib.Nifti1Image)
+    return Volume(data, (1.0, 1.0, 1.0), grid)
 
 
 class Threshold:
@@ -305,7 +313,7 @@ class TestEmptyWindows:
         plan = Plan((domain,))
         spec = ModelSpec(plan=plan, pools=(1, 1, 1))
         predictor = Predictor(KerasBackend(network, spec), overlap=0, **options)
-        image = Volume(data, (1.0, 1.0, 1.0), grid=None)
+        image = scan_of(data)
         prediction = predictor.predict(image, 0, with_probabilities=True)
         np.testing.assert_array_equal(
             prediction.classes, predictor.predict(image, 0).classes
@@ -365,7 +373,7 @@ class TestEmptyWindows:
 class TestPreparedScan:
     def test_image_is_given_away_once(self):
         data = np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3)
-        scan = prepare_scan(Volume(data, (1.0, 1.0, 1.0), grid=None), ORGAN)
+        scan = prepare_scan(scan_of(data), ORGAN)
         assert scan.take_image().shape == (3, 3, 3, 1)
         assert scan.image is None
         with pytest.raises(ValueError, match="expected an image. Received: one that"):
@@ -374,7 +382,7 @@ class TestPreparedScan:
     def test_image_is_freed_before_the_label_map_is_restored(self, monkeypatch):
         """The scan is still there, whose grid the label map is written with."""
         data = np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3)
-        scan = prepare_scan(Volume(data, (1.0, 1.0, 1.0), grid=None), ORGAN)
+        scan = prepare_scan(scan_of(data), ORGAN)
         image = weakref.ref(scan.image)
         freed = []
 

@@ -218,13 +218,13 @@ class TestErrors:
 
     def test_no_scan_in_the_folder(self, make_files):
         folder = make_files("readme.txt")
-        with pytest.raises(InputError, match=f"{folder}: expected NIfTI files"):
+        with pytest.raises(InputError, match=f"{folder}: expected files ..nii.gz"):
             find(folder)
 
     def test_a_file_of_another_kind(self, make_files):
-        path = make_files("a.mha") / "a.mha"
+        path = make_files("a.mnc") / "a.mnc"
         with pytest.raises(
-            InputError, match=rf"{path}: expected a name ending in .*a.mha"
+            InputError, match=rf"{path}: expected a name ending in .*a.mnc"
         ):
             find(path)
 
