@@ -24,6 +24,7 @@ class TestInputError:
             ([1, 2, 3, 4, 5], "[1, 2, 3, 4, 5]"),
             ("x" * 64_000, "x" * 400 + "…"),
             ("x" * 400, "x" * 400),
+            ("x\n" + "y" * 401 + "\nz", "x\n" + "y" * 400 + "…\nz"),
         ],
     )
     def test_message_is_short(self, received, shown):

@@ -8,7 +8,7 @@ from typing import Any
 
 from u2net_tf.wording import first_few
 
-# Longer texts are cut in a message: nobody reads a line of 64,000 characters.
+# Longer lines are cut in a message: nobody reads a line of 64,000 characters.
 _MAX_CHARACTERS = 400
 _MAX_VALUES = 5
 
@@ -76,12 +76,15 @@ class InputError(ValueError):
 
 
 def _shown(value: object) -> str:
-    """A value as text; the first few of many values, and the head of a long text."""
+    """A value as text; the first few of many values, and the heads of long lines."""
     is_text = isinstance(value, str | bytes)
     if isinstance(value, Collection) and not is_text and len(value) > _MAX_VALUES:
         value = first_few(list(value), limit=_MAX_VALUES)
-    text = str(value)
-    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
+    lines = str(value).split("\n")
+    return "\n".join(
+        line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS]}…"
+        for line in lines
+    )
 
 
 class StoppedError(RuntimeError):
