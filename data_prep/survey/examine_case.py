@@ -17,7 +17,7 @@ from u2net_tf.volumes import components, crop_and_resample, images, intensities
 from u2net_tf.volumes.grid import Volume, header_problem
 
 PERCENTILES = (0, 2, 50, 98, 100)
-# Preprocessing that a plan asks for unless it is told otherwise.
+# The plan's default preprocessing.
 DEFAULTS = Preprocessing()
 
 # Kinds of fault. See `is_usable`.

@@ -239,7 +239,7 @@ def _group_modalities(
         singles.append(path)
     for case, paths in list(groups.items()):
         if not any(num_axes[path] for path in paths):
-            # None can be read, which is what there is to say of each.
+            # None of them can be read; each is reported as a scan of its own.
             singles += groups.pop(case)
     return singles, groups
 

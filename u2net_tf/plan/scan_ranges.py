@@ -12,7 +12,7 @@ PERCENTILES = (2, 50, 98)
 
 @schema.model
 class ScanRanges:
-    """By which a scan of another kind is told. Triples are in the order z, y, x.
+    """Ranges that scans of a domain lie in. Triples are in the order z, y, x.
 
     Attributes:
       spacing_mm: voxel size, mm.

@@ -86,11 +86,6 @@ class Dataset:
         )
 
 
-def is_nifti_name(path: str | os.PathLike) -> bool:
-    """Whether a name ends in `.nii` or `.nii.gz`, in capitals or not."""
-    return pathlib.PurePath(path).name.lower().endswith(NIFTI_SUFFIXES)
-
-
 def nifti_stem(path: str | os.PathLike) -> str:
     """File name without folder and `.nii` or `.nii.gz`, in capitals or not.
 
