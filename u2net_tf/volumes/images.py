@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import itk_files, nifti
-from u2net_tf.volumes.grid import Grid, Volume, check_same_grid
+from u2net_tf.volumes import itk_files, modalities, nifti
+from u2net_tf.volumes.grid import Grid, Volume
 
 # Endings of names of label maps, by the name of their format.
 OUTPUT_FORMATS = ("input", "nii.gz", "nii", "nrrd", "mha")
@@ -51,18 +51,7 @@ def load_image(
         )
         for path in paths
     ]
-    for path, volume in zip(paths, volumes, strict=True):
-        check_same_grid(volumes[0].grid, volume.grid)
-        if len(volumes) > 1 and len(volume.data) > 1:
-            raise InputError(
-                path,
-                expected="a 3-D file, one per modality",
-                received=f"{len(volume.data)} components",
-            )
-    if len(volumes) == 1:
-        return volumes[0]
-    data = np.concatenate([volume.data for volume in volumes])
-    return Volume(data, volumes[0].spacing_mm, volumes[0].grid)
+    return volumes[0] if len(volumes) == 1 else modalities.stack(volumes)
 
 
 def load_labels(
