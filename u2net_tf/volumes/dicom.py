@@ -16,8 +16,8 @@ import SimpleITK as sitk
 from nibabel import affines
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import nifti
-from u2net_tf.volumes.grid import Volume, check_same_grid
+from u2net_tf.volumes import modalities, nifti
+from u2net_tf.volumes.grid import Volume
 from u2net_tf.volumes.memory import require_memory
 
 if TYPE_CHECKING:
@@ -51,12 +51,7 @@ def load_dicom(
         or do not fit each other, or the series lie on different grids.
     """
     volumes = [_read(folder, max_memory_gb) for folder in folders]
-    for volume in volumes[1:]:
-        check_same_grid(volumes[0].grid, volume.grid)
-    if len(volumes) == 1:
-        return volumes[0]
-    data = np.concatenate([volume.data for volume in volumes])
-    return Volume(data, volumes[0].spacing_mm, volumes[0].grid)
+    return volumes[0] if len(volumes) == 1 else modalities.stack(volumes)
 
 
 def _read(folder: str | os.PathLike, max_memory_gb: float | None) -> Volume:
