@@ -22,6 +22,8 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 unexport PYTHONDONTWRITEBYTECODE
 
 BIN := $(VENV)/bin
+# Python compiles what it imports, a small part of what there is to compile.
+INSTALL := python -m pip install --quiet --no-compile
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.installed-bench
 ORACLE_REQUIREMENTS := tests/parity/oracle_requirements.txt
@@ -35,13 +37,13 @@ install: $(INSTALLED)
 $(INSTALLED): setup.py u2net_tf/runtime.txt
 	$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14) and 'Python 3.10 to 3.13 is needed; name one with make PYTHON=...')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/$(INSTALL) --editable ".[dev]"
 	touch $@
 
 install-bench: $(BENCH_INSTALLED)
 
 $(BENCH_INSTALLED): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --editable ".[dev,bench]"
+	$(BIN)/$(INSTALL) --editable ".[dev,bench]"
 	touch $@
 
 install-oracle: $(ORACLE_INSTALLED)
@@ -52,7 +54,7 @@ $(ORACLE_INSTALLED): $(ORACLE_REQUIREMENTS)
 	  echo "tensorflow-addons needs Python 3.11, and $(ORACLE_PYTHON) is none; name one with make test-oracle ORACLE_PYTHON=..." >&2; exit 1; }
 	rm -f $@
 	$(ORACLE_PYTHON) -m venv $(ORACLE_VENV)
-	$(ORACLE_VENV)/bin/python -m pip install --quiet --requirement $(ORACLE_REQUIREMENTS)
+	$(ORACLE_VENV)/bin/$(INSTALL) --requirement $(ORACLE_REQUIREMENTS)
 	TF_CPP_MIN_LOG_LEVEL=3 $(ORACLE_VENV)/bin/python -W ignore -c "import tensorflow_addons"
 	touch $@
 

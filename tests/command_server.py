@@ -4,8 +4,8 @@
 
 Reads a JSON object per command line from standard input and answers each with one. The
 interpreter starts and imports the preloaded modules once; otherwise a command runs as
-with `python -m`: it begins without flags, ends with the interpreter and shares nothing
-with the next one. `CommandServer` starts and asks it, for tests of commands.
+with `python -m`: it begins without flags of ours, ends with the interpreter and shares
+nothing with the next one. `CommandServer` starts and asks it, for tests of commands.
 """
 
 import dataclasses
@@ -21,6 +21,15 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
+# What commands read their flags with, none of which imports a library of numbers.
+SETTINGS = (
+    "absl.app",
+    "u2net_tf.command",
+    "u2net_tf.command_flags",
+    "u2net_tf.config.inference",
+    "u2net_tf.config.training",
+    "data_prep.config",
+)
 # A command that takes longer is ended by SIGALRM.
 LIMIT_SECONDS = 500
 
@@ -145,7 +154,7 @@ def serve(text, **request):
 
 def main():
     sys.path.insert(0, str(ROOT))
-    for name in ("absl.app", "absl.flags", *sys.argv[1:]):
+    for name in (*sys.argv[1:], *SETTINGS):
         importlib.import_module(name)
     # Pages that no collection in a child touches need not be copied.
     gc.freeze()

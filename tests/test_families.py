@@ -9,7 +9,7 @@ import pytest
 import toy
 
 # The way to compute plays no part here; the commands of `test_commands.py` compile.
-session = functools.partial(command_session.session, execution="plain")
+session = functools.partial(command_session.session, execution="eager")
 # As few operations as there are: steps are traced for every model.
 NETWORK = ("--adapter=none", "--pools=1,0,1", "--base_channels=2")
 SHORT = ("--steps_per_epoch=2", "--max_epochs=1", "--validate_every_epochs=0")

@@ -60,7 +60,7 @@ def run(tmp_path):
 
 @pytest.fixture(scope="module")
 def server():
-    with CommandServer("numpy") as server:
+    with CommandServer("tools.bench.flags", "tools.bench.runner") as server:
         yield server
 
 
