@@ -102,6 +102,9 @@ class TestDataPreparation:
         assert [domain.name for domain in domains] == [ONE, TWO, THREE]
         assert [len(domain.cases) for domain in domains] == [5, 5, 5]
         assert not [fault for domain in domains for fault in domain.faults]
+        # 0.1.0 did not write it, and took what it read for millimetres.
+        units = {case.length_unit for domain in domains for case in domain.cases}
+        assert units == {"mm"}
 
     @each_release
     def test_survey_gives_the_same_plan(self, release, copy_of):

@@ -257,7 +257,11 @@ class TestDamaged:
             (lambda t: t.replace(",20,", ',20,"'), [10, 30], "numbers in line 3"),
             (lambda t: t.replace(",20,", ',20,"0,5",'), [10, 30], "numbers in line 3"),
             # More digits than Python turns to a number, and than a cell may have.
-            (lambda t: t.replace("2,20", "2," + 5000 * "2"), [10, 30], "in line 3"),
+            (
+                lambda t: t.replace("2,20", "2," + 5000 * "2"),
+                [10, 30],
+                f"in line 3. Received: '2,{78 * '2'}'",
+            ),
             (lambda t: t.replace("2,20", "2," + 2**18 * "2"), [10, 30], "in line 3"),
         ],
     )
