@@ -117,9 +117,7 @@ def trained(tiny_data, tmp_path_factory):
     """A model after one epoch, then after two, and what other calls ended with."""
     work = tmp_path_factory.mktemp("trained")
     common = (f"--data_dir={tiny_data.data_dir}", f"--model_dir={work / 'model'}")
-    results = session(
-        "u2net_tf.train", {"first": (*common, *SHORT, "--max_epochs=1")}
-    )
+    results = session("u2net_tf.train", {"first": (*common, *SHORT, "--max_epochs=1")})
     # Compiling once is enough.
     results |= session(
         "u2net_tf.train",
