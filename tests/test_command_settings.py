@@ -253,6 +253,14 @@ def test_every_flag_is_in_the_table(config):
     assert sorted(names) == sorted(name for name, *_ in FLAGS[config])
 
 
+def test_every_setting_says_what_it_is(config):
+    """--help prints it."""
+    silent = [
+        name for name, field in config.settings().items() if not field.description
+    ]
+    assert not silent
+
+
 def test_each_flag_sets_its_setting(config):
     needed = required(config)
     default = read(config, [f"--{n}={v}" for n, v in needed.items()]).flat()
