@@ -90,6 +90,8 @@ class Preprocessing:
       size_rounding: how the size of a resampled volume becomes a whole number:
         "nearest" or "truncate".
       round_labels: whether values of label maps that are nearly whole are rounded.
+      resample_modalities: whether modalities in files of their own are resampled to the
+        grid of the first, where they lie on another.
     """
 
     margin_voxels: Margin = 5
@@ -100,6 +102,7 @@ class Preprocessing:
     statistics_over: StatisticsOver = "all"
     size_rounding: SizeRounding = "nearest"
     round_labels: bool = False
+    resample_modalities: bool = False
 
     def __post_init__(self) -> None:
         lower, upper = self.clip_percentiles
