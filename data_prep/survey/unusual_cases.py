@@ -81,7 +81,8 @@ class _Measure:
 def _measures(
     case: CaseFacts, modalities: Sequence[str]
 ) -> Iterator[tuple[tuple[str, int], _Measure]]:
-    for axis, spacing, size in zip(AXES, case.spacing_mm, case.shape, strict=True):
+    # Not strict: both are empty where the image cannot be read.
+    for axis, spacing, size in zip(AXES, case.spacing_mm, case.shape, strict=False):
         for name, length in (("spacing", spacing), ("extent", spacing * size)):
             measure = _Measure(math.log(length), 1.0, f"{length:.3g} mm")
             yield (f"{name} {axis}", 0), measure
