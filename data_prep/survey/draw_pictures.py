@@ -95,7 +95,7 @@ def _draw_domain(
             name += f"-{number}"
         lines = [f"{head}, {_RULE}"]
         if missing:
-            lines.append(f"without a picture, since unreadable: {first_few(missing)}")
+            lines.append(f"no picture, see their faults: {first_few(missing)}")
         # Not `with_suffix`: there may be a dot in the name.
         path = output / f"{name}.png"
         panels = [_panel(domain, item, thumbnails) for item in page]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -206,12 +206,7 @@ def survey(
     ]
     keys = {job: job.key for job in jobs}
     finished = Log(log, EXAMINED_CASE)
-    known = finished.read()
-    facts = {
-        job: known[key].facts
-        for job, key in keys.items()
-        if key in known and _has_picture(job, known[key].facts)
-    }
+    facts = _examined_before(keys, finished.read())
     pending = [job for job in jobs if job not in facts]
     if facts and on_resumed is not None:
         on_resumed(log, len(pending), len(jobs))
@@ -246,10 +241,23 @@ def _thumbnail(folder: pathlib.Path | None, domain: str, case: str) -> str | Non
     return str(draw_pictures.thumbnail_path(folder, domain, case))
 
 
-def _has_picture(job: SurveyJob, facts: CaseFacts) -> bool:
-    """Whether the picture of an examined case is there, if one is wanted and can be."""
-    is_unread = not facts.shape
-    return job.thumbnail is None or is_unread or os.path.isfile(job.thumbnail)
+def _examined_before(
+    keys: Mapping[SurveyJob, str], known: Mapping[str | None, ExaminedCase]
+) -> dict[SurveyJob, CaseFacts]:
+    """What the log says of cases, without those whose picture is wanted and not there.
+
+    Those whose image cannot be read have none.
+    """
+    return {
+        job: found.facts
+        for job, key in keys.items()
+        if (found := known.get(key))
+        and (
+            job.thumbnail is None
+            or not found.facts.shape
+            or os.path.isfile(job.thumbnail)
+        )
+    }
 
 
 def _domain_facts(
