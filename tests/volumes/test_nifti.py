@@ -349,6 +349,16 @@ class TestLabels:
         with pytest.raises(InputError, match=r"l\.nii: expected "):
             nifti.load_labels(tmp_path / "l.nii")
 
+    @pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001], ids=["quiet", "signal"])
+    def test_what_is_no_number_is_an_error(self, tmp_path, bits):
+        array = np.array([[[1.0, 0.0]]], np.float32)
+        data = bytearray(nib.Nifti1Image(array, np.eye(4)).to_bytes())
+        # A damaged file may hold a NaN that signals when it is cast.
+        data[-4:] = np.uint32(bits).tobytes()
+        (tmp_path / "l.nii").write_bytes(data)
+        with pytest.raises(InputError, match=r"l\.nii: .*nan in 1 voxel"):
+            nifti.load_labels(tmp_path / "l.nii")
+
     def test_scaled_integers_are_named_or_rounded(self, tmp_path):
         array = np.array([0, 100, 200, 201], np.uint8).reshape(1, 1, 4)
         data = bytearray(nib.Nifti1Image(array, np.eye(4)).to_bytes())
