@@ -8,6 +8,7 @@ from pydantic import Field
 
 from u2net_tf.config.base import Config
 from u2net_tf.config.memory import MaxMemory
+from u2net_tf.config.modalities import ResampleModalities
 from u2net_tf.plan.domains import (
     Preprocessing,
     SizeRounding,
@@ -38,6 +39,12 @@ class SurveyConfig(Config):
         False,
         description="Round label values that are nearly whole, as a scale factor "
         "leaves them, here and wherever the plan is used.",
+    )
+    resample_modalities: ResampleModalities = False
+    pictures: str | None = Field(
+        None,
+        description="Folder for contact sheets of each domain: a slice of every case "
+        "with its labels, the most unusual cases first; none if not given.",
     )
     max_memory_gb: MaxMemory = None
     num_workers: int | None = Field(
@@ -75,11 +82,7 @@ class ConversionConfig(Config):
     on_bad_case: Literal["fail", "skip"] = Field(
         "fail", description="Stop at an unusable case, or list it and continue."
     )
-    resample_modalities: bool = Field(
-        False,
-        description="Resample modalities in files of their own to the grid of the "
-        "first, where they lie on another.",
-    )
+    resample_modalities: ResampleModalities = False
     overwrite: bool = Field(
         False,
         description="Replace shards that were made with another plan, other flags or "

@@ -133,6 +133,8 @@ FLAGS = {
         ("output_dir", "c", "c"),
         ("spacing_source", "affine", "affine"),
         ("round_labels", "true", True),
+        ("resample_modalities", "true", True),
+        ("pictures", "p", "p"),
         ("max_memory_gb", "7.5", 7.5),
         ("num_workers", "3", 3),
     ),

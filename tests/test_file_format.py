@@ -198,6 +198,7 @@ PREPROCESSING = dict.fromkeys(
         "statistics_over",
         "size_rounding",
         "round_labels",
+        "resample_modalities",
     ),
     {},
 )
@@ -227,18 +228,20 @@ FACTS_BEFORE_UNITS = {
 # Formats of the survey and of its log -> what both hold of a case; a line for each rise
 # of either.
 FACTS = {**FACTS_BEFORE_UNITS, "length_unit": {}}
-FACTS_BY_FORMATS = {(2, 1): FACTS_BEFORE_UNITS, (3, 2): FACTS}
+FACTS_BY_FORMATS = {(2, 1): FACTS_BEFORE_UNITS, (3, 2): FACTS, (4, 2): FACTS}
 NAMES_ON_DISK = {
     "a plan": {"domains": DOMAIN, "seed": {}},
     "a manifest": {
         **dict.fromkeys(("domain", "fingerprint", "image_dtype", "compression"), {}),
         **dict.fromkeys(("skipped", "shard_size_mb", "raw_stamps"), {}),
+        "resample_modalities": {},
         "cases": CASE,
     },
     "a survey": {
         "domains": {
             **dict.fromkeys(("name", "folder", "modalities", "labels"), {}),
             **dict.fromkeys(("spacing_source", "round_labels", "warnings"), {}),
+            "resample_modalities": {},
             "cases": FACTS,
         }
     },

@@ -117,20 +117,21 @@ def _predict_one(domain: dict, output: pathlib.Path) -> None:
         "u2net_tf.predict",
         model_dir=output / "model",
         domain=domain["name"],
-        input=msd.read_dataset(domain["raw_dir"]).case(name).image_path,
+        input=_as_typed(msd.read_dataset(domain["raw_dir"]).case(name).image_path),
         output=output / "predictions" / domain["name"],
     )
 
 
 def _draw(plan: dict, output: pathlib.Path) -> list[pathlib.Path]:
     overlays, curves = output / "overlays.png", output / "curves.png"
-    names = [domain for domain in plan["domains"] if domain["test"]]
+    domains = [domain for domain in plan["domains"] if domain["test"]]
+    raw_dirs = [_as_typed(pathlib.Path(domain["raw_dir"])) for domain in domains]
     _run(
         "u2net_tf.draw_overlays",
-        image=[f"{domain['raw_dir']}/imagesTr" for domain in names],
-        reference=[f"{domain['raw_dir']}/labelsTr" for domain in names],
+        image=[f"{raw_dir}/imagesTr" for raw_dir in raw_dirs],
+        reference=[f"{raw_dir}/labelsTr" for raw_dir in raw_dirs],
         prediction=[
-            output / "test" / "predictions" / domain["name"] for domain in names
+            output / "test" / "predictions" / domain["name"] for domain in domains
         ],
         cases=2,
         output=overlays,
@@ -168,12 +169,16 @@ def _run(module: str, **values: object) -> str:
     return "".join(lines)
 
 
-def _tensorboard() -> pathlib.Path | str:
+def _tensorboard() -> pathlib.Path:
     """TensorBoard as it can be typed here."""
     path = pathlib.Path(sys.executable).with_name("tensorboard")
-    if not path.is_file():
-        return "tensorboard"
-    return os.path.relpath(path) if path.is_relative_to(pathlib.Path.cwd()) else path
+    return _as_typed(path) if path.is_file() else pathlib.Path("tensorboard")
+
+
+def _as_typed(path: pathlib.Path) -> pathlib.Path:
+    """An absolute path, as a plan has it, as it can be typed here."""
+    folder = pathlib.Path.cwd()
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def run() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from u2net_tf import command
+from u2net_tf import command, files
 from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _write_domain(
             _MARKER: made,
         }
         text = json.dumps(dataset, indent=2) + "\n"
-        (partial / "dataset.json").write_text(text, encoding="utf-8")
+        files.write_text(partial / "dataset.json", text)
         # Only this tool's own files can be here: _read_marker has looked.
         if folder.exists():
             shutil.rmtree(folder)
@@ -186,7 +186,8 @@ def _write_case(folder: pathlib.Path, name: str, phantom: phantoms.Phantom) -> N
         volume.set_qform(phantom.affine, code="scanner")
         volume.set_sform(phantom.affine, code="scanner")
         volume.header.set_xyzt_units("mm", "unknown")
-        nib.save(volume, folder / part / name)
+        with files.errors_name(folder / part / name):
+            nib.save(volume, folder / part / name)
 
 
 def run() -> None:

@@ -4,9 +4,9 @@ r"""Draws a sheet of pictures: references and predictions over the images.
       --reference=raw/Task01/labelsTr --prediction=predictions/Task01 \
       --output=overlays.png
 
-Each of the three is a NIfTI file or a folder of them; in folders, files of the same
-name belong together, and an image without a prediction is passed over. Repeat the
-flags to put several domains on one sheet. Needs matplotlib
+Each of the three is a NIfTI, NRRD or MHA file or a folder of them; in folders, files of
+the same name belong together, whatever their format, and an image without a prediction
+is passed over. Repeat the flags to put several domains on one sheet. Needs matplotlib
 (`pip install 'u2net-tf[pictures]'`).
 """
 

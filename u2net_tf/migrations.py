@@ -5,11 +5,11 @@ what this version would have written. Nothing else in the project knows an older
 
 | format | release 0.1.0 | now |
 |---|---|---|
-| plan | 1 | 3: folds; rounding of labels, what the scans were like |
-| manifest | 1 | 2: groups; the plan's hash does not cover which case is in which |
-| survey | 1 | 2: faults are listed by case only; 3: units, rounding of labels |
+| plan | 1 | 2: folds; 3: rounding of labels, what scans were like; 4: resampling |
+| manifest | 1 | 2: groups, which the plan's hash does not cover; 3: resampling |
+| survey | 1 | 2: faults by case only; 3: units, rounding of labels; 4: resampling |
 | log of a survey | 1 | 2: units |
-| model, within a checkpoint | 0 (none given), the plan as text | 2: that of plans |
+| model, within a checkpoint | 0 (none given), the plan as text | 3: that of plans |
 | state of a run, within a checkpoint | 0 (none given) | 1: records |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of our own |
 | summary of an evaluation | 0 (none given) | 2: skipped cases |
@@ -47,6 +47,7 @@ LATER_PREPROCESSING = {
     "statistics_over": "all",
     "size_rounding": "nearest",
     "round_labels": False,
+    "resample_modalities": False,
 }
 
 # TensorFlow's list of checkpoints, which no longer lists them all.
@@ -75,6 +76,16 @@ def plan_with_scans(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "domains": domains}
 
 
+def plan_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
+    """A plan: before format 4, no survey had modalities resampled."""
+    domains = [dict(domain) for domain in content["domains"]]
+    for domain in domains:
+        given = domain.get("preprocessing")
+        if isinstance(given, dict):
+            domain["preprocessing"] = {"resample_modalities": False, **given}
+    return {**content, "domains": domains}
+
+
 def manifest(content: dict[str, Any]) -> dict[str, Any]:
     """A manifest: before format 2 a shard belonged to a split, and so did its hash."""
     cases = [dict(entry) for entry in content["cases"]]
@@ -87,6 +98,11 @@ def manifest(content: dict[str, Any]) -> dict[str, Any]:
         **content,
         "cases": cases,
     }
+
+
+def manifest_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
+    """A manifest: before format 3 it did not say whether modalities were resampled."""
+    return {**content, "resample_modalities": None}
 
 
 def survey(content: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +119,12 @@ def survey_units(content: dict[str, Any]) -> dict[str, Any]:
     for domain in domains:
         if "cases" in domain:
             domain["cases"] = [_facts_with_unit(case) for case in domain["cases"]]
+    return {**content, "domains": domains}
+
+
+def survey_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
+    """A survey: before format 4, it had no modalities resampled."""
+    domains = [{"resample_modalities": False, **d} for d in content["domains"]]
     return {**content, "domains": domains}
 
 
@@ -132,6 +154,11 @@ def model_spec(content: dict[str, Any]) -> dict[str, Any]:
 def model_with_scans(content: dict[str, Any]) -> dict[str, Any]:
     """A model: before format 2 its plan was of format 2."""
     return {**content, "plan": plan_with_scans(content["plan"])}
+
+
+def model_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
+    """A model: before format 3 its plan was of format 3."""
+    return {**content, "plan": plan_with_resampling(content["plan"])}
 
 
 def run_state(content: dict[str, Any]) -> dict[str, Any]:

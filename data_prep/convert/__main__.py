@@ -4,7 +4,8 @@
 
 An interrupted run resumes with the cases that are missing when rerun. A domain that was
 converted before is left alone; if its plan, these flags, or size and time of its raw
-files have changed since, that is an error without --overwrite.
+files have changed since, that is an error without --overwrite. Cases that were skipped
+are tried again, and the domain is converted again if one of them can be used now.
 """
 
 from __future__ import annotations

@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 
 import filelock
+from absl import logging
 
 from data_prep.config import ConversionConfig
+from data_prep.convert.compare_shards import check_same, skipped_error
 from data_prep.convert.part_files import ConversionJob, write_part
 from data_prep.convert.write_shards import write_domain_shards
 from u2net_tf import files, parallel
@@ -28,7 +30,7 @@ from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import Manifest, load_manifest, manifest_path
 from u2net_tf.volumes import msd
-from u2net_tf.wording import quantity
+from u2net_tf.wording import first_few, quantity
 
 
 def convert(
@@ -64,7 +66,7 @@ def convert(
     chosen = plan.select(settings.domains)
     jobs = {domain.name: _jobs(domain, settings) for domain in chosen.domains}
     done = {
-        domain.name: _is_done(domain, jobs[domain.name], settings)
+        domain.name: _is_done(domain, jobs[domain.name], settings, executor, progress)
         for domain in chosen.domains
     }
     manifests = []
@@ -169,9 +171,13 @@ def _jobs(domain: Domain, settings: ConversionConfig) -> list[ConversionJob]:
 
 
 def _is_done(
-    domain: Domain, jobs: list[ConversionJob], settings: ConversionConfig
+    domain: Domain,
+    jobs: list[ConversionJob],
+    settings: ConversionConfig,
+    executor: Executor | None,
+    progress: Progress,
 ) -> bool:
-    """Whether the shards exist.
+    """Whether the shards exist, of all cases that can be used.
 
     Raises:
       InputError: if others exist, and are not to be replaced.
@@ -186,57 +192,47 @@ def _is_done(
             return False
         raise
     try:
-        _check_same(path, manifest, domain, jobs, settings)
+        check_same(path, manifest, domain, jobs, settings)
     except InputError:
         if settings.overwrite:
             return False
         raise
     shards = {entry.shard for entry in manifest.cases}
-    return all((path.parent / name).is_file() for name in shards)
+    if not all((path.parent / name).is_file() for name in shards):
+        return False
+    skipped = [job for job in jobs if job.case.name in manifest.skipped]
+    if not skipped:
+        return True
+    if _any_usable(domain, skipped, settings, executor, progress):
+        return False
+    if settings.on_bad_case == "fail" and not settings.overwrite:
+        raise skipped_error(path, manifest)
+    return settings.on_bad_case == "skip"
 
 
-def _check_same(
-    where: pathlib.Path,
-    manifest: Manifest,
+def _any_usable(
     domain: Domain,
-    jobs: list[ConversionJob],
+    skipped: list[ConversionJob],
     settings: ConversionConfig,
-) -> None:
-    """Raises `InputError` if the shards differ from what is wanted."""
-    again = "Use `overwrite` to convert again"
-    try:
-        manifest.check_plan(domain)
-    except InputError as error:
-        raise error.within(where, hint=again) from None
-    for name in ("image_dtype", "compression", "shard_size_mb"):
-        received, wanted = getattr(manifest, name), getattr(settings, name)
-        if received not in (wanted, None):
-            raise InputError(
-                where,
-                expected=f"shards with `{name}`={wanted}",
-                received=f"`{name}`={received}",
-                hint=again,
-            )
-    if manifest.skipped and settings.on_bad_case == "fail":
-        case, reason = next(iter(manifest.skipped.items()))
-        skipped = quantity(len(manifest.skipped), "skipped case")
-        raise InputError(
-            where,
-            expected="every case",
-            received=f"{skipped}, the first of them {case}: {reason}",
-            hint="Use `on_bad_case`=skip to accept that, or `overwrite` to convert "
-            "again",
+    executor: Executor | None,
+    progress: Progress,
+) -> bool:
+    """Whether cases that were skipped can be used now, as with more memory.
+
+    The parts of those that can are left for the conversion that follows.
+    """
+    trial = settings.with_changes(on_bad_case="skip")
+    with _alone(_parts_folder(domain, settings)):
+        bad = _write_parts(domain, skipped, trial, executor, progress)
+    usable = [job.case.name for job in skipped if job.case.name not in bad]
+    if usable:
+        logging.warning(
+            "%s: converted again, since %s can be used now: %s",
+            manifest_path(settings.data_dir, domain.name).parent,
+            quantity(len(usable), "skipped case"),
+            first_few(sorted(usable)),
         )
-    for job in jobs:
-        before = manifest.raw_stamps.get(job.case.name, job.signatures)
-        for path, old, new in zip(job.raw_paths, before, job.signatures, strict=True):
-            if old != new:
-                raise InputError(
-                    where,
-                    expected=f"{path} as it was converted",
-                    received="another size or time of last change",
-                    hint=again,
-                )
+    return bool(usable)
 
 
 def _write_parts(

@@ -161,6 +161,8 @@ def write_domain_shards(
         skipped=skipped,
         shard_size_mb=settings.shard_size_mb,
         raw_stamps=signatures,
+        resample_modalities=settings.resample_modalities
+        or domain.preprocessing.resample_modalities,
     )
     _remove_stale_shards(folder, manifest)
     files.write_text(path, to_json(manifest))

@@ -62,6 +62,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
         choices.preprocessing,
         spacing_source=facts.spacing_source,
         round_labels=facts.round_labels,
+        resample_modalities=facts.resample_modalities,
     )
     spacing_mm = _median(case.spacing_mm for case in cases)
     shapes = [_shape(case, spacing_mm, preprocessing) for case in cases]

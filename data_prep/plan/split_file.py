@@ -13,7 +13,7 @@ from data_prep.plan.draw_split import CaseSplit
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import load_json
 from u2net_tf.plan.domains import SPLITS
-from u2net_tf.volumes import msd
+from u2net_tf.volumes.scan_names import is_scan_name, scan_stem
 from u2net_tf.wording import first_few
 
 # Value of `fold` that takes all folds of a file.
@@ -29,9 +29,10 @@ def read_splits(
     Args:
       path: JSON, `{domain: {"train": […], "validation": […], "test": […]}}` where
         "validation" may be missing, or `{domain: {fold: {"train": […], "val": […]}}}`
-        where "val" is what is tested on. Names may end in .nii.gz. Or nnU-Net's
-        `splits_final.json`, `[{"train": […], "val": […]}]`, of one domain or as
-        `{domain: […]}`, where "val" is what is validated on.
+        where "val" is what is tested on. Names may end as those of volumes, for example
+        in .nii.gz or .nrrd. Or nnU-Net's `splits_final.json`,
+        `[{"train": […], "val": […]}]`, of one domain or as `{domain: […]}`, where "val"
+        is what is validated on.
       domains: whose lists are wanted.
       fold: which one to take where there are folds; "fold0" where it is None. With
         "all", what the folds test on become the folds of the split. Those of nnU-Net
@@ -196,7 +197,8 @@ def _names(where: str, content: Any) -> tuple[str, ...]:
 
 def _case_name(text: str) -> str:
     name = pathlib.PureWindowsPath(text).name
-    return msd.nifti_stem(name) if name.endswith(msd.NIFTI_SUFFIXES) else name
+    is_scan = is_scan_name(name) and not name.startswith(".")
+    return scan_stem(name) if is_scan else name
 
 
 def split_from_file(

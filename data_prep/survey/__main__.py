@@ -5,7 +5,8 @@
 Reads every folder below --raw_dir that is in the layout of the Medical Segmentation
 Decathlon and writes survey.csv (a row per case) and survey.json (the same for
 `data_prep.plan`). Problems are reported per file and do not stop the run. An
-interrupted run resumes where it left off when rerun.
+interrupted run resumes where it left off when rerun. With --pictures=DIR it also draws
+contact sheets: a slice of every case with its labels, the most unusual cases first.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ def main(config: SurveyConfig) -> None:
     """Surveys what the flags name, writes two files and prints a table."""
     from data_prep.survey import survey_domains, survey_file
 
-    domains = survey_domains.write_survey(
+    domains, pictures = survey_domains.write_survey(
         config, progress=command.progress_bar, on_resumed=_print_resumed
     )
     _print_report(domains)
     output_dir = pathlib.Path(config.output_dir)
     names = (survey_file.CSV_NAME, survey_file.JSON_NAME)
     print("wrote " + " and ".join(str(output_dir / name) for name in names))
+    for picture in pictures:
+        print(f"drew {picture}")
 
 
 def _print_resumed(log: pathlib.Path, num_pending: int, num_cases: int) -> None:
@@ -49,7 +52,7 @@ def _print_report(domains: Sequence[DomainFacts]) -> None:
         ("fault", [str(fault) for d in domains for fault in d.faults]),
     ):
         for text in texts:
-            print(f"{title}: {text}")
+            print(f"{title}: {command.name_flags(text)}")
     cases = [case for domain in domains for case in domain.cases]
     faulty = sum(bool(case.faults) for case in cases)
     warned = sum(bool(case.warnings) for case in cases)

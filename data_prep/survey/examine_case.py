@@ -12,9 +12,10 @@ from u2net_tf import files, schema, work_log
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Preprocessing, SpacingSource
 from u2net_tf.schema import Count, Length, Size, Text
+from u2net_tf.visualization import thumbnails
 from u2net_tf.volumes import case as case_checks
 from u2net_tf.volumes import components, crop_and_resample, images, intensities
-from u2net_tf.volumes.grid import Volume, header_problem
+from u2net_tf.volumes.grid import Volume
 
 PERCENTILES = (0, 2, 50, 98, 100)
 # The plan's default preprocessing.
@@ -62,7 +63,11 @@ class SurveyJob:
       known_labels: the values that the label map may hold.
       spacing_source: "pixdim" or "affine".
       round_labels: whether label values that are nearly whole are rounded.
+      resample_modalities: whether files on another grid than the first are resampled
+        to it, which is a warning; otherwise they are a fault.
       max_memory_gb: see `memory.require_memory`.
+      thumbnail: file to write a picture of the case to, if its image can be read; None
+        for no picture.
     """
 
     domain: str
@@ -73,13 +78,15 @@ class SurveyJob:
     known_labels: tuple[int, ...]
     spacing_source: SpacingSource
     round_labels: bool = False
+    resample_modalities: bool = False
     max_memory_gb: float | None = None
+    thumbnail: str | None = None
 
     @property
     def key(self) -> str:
-        """Key of what is found; see `work_log.work_key`."""
+        """Key of what is found, whether drawn or not; see `work_log.work_key`."""
         return work_log.work_key(
-            dataclasses.astuple(self),
+            dataclasses.astuple(dataclasses.replace(self, thumbnail=None)),
             files.file_signatures([*self.image_paths, self.label_path]),
         )
 
@@ -150,6 +157,7 @@ def examine_case(job: SurveyJob) -> CaseFacts:
         image = images.load_image(
             job.image_paths,
             spacing_source=job.spacing_source,
+            resample_modalities=job.resample_modalities,
             max_memory_gb=job.max_memory_gb,
         )
     except InputError as error:
@@ -177,7 +185,10 @@ def examine_case(job: SurveyJob) -> CaseFacts:
     if labels is not None:
         facts |= _measure_labels(labels.data, job.known_labels)
         faults += _label_faults(labels, image, job)
-        warnings += _notes(labels)
+        warnings += labels.notes
+    if job.thumbnail is not None and image is not None:
+        picture = thumbnails.make_thumbnail(image, labels, job.known_labels)
+        thumbnails.save_thumbnail(job.thumbnail, picture)
     return CaseFacts(
         domain=job.domain,
         case=job.case,
@@ -233,19 +244,12 @@ def _percentiles(channel: np.ndarray) -> tuple[float, ...]:
 
 
 def _image_warnings(image: Volume, job: SurveyJob) -> list[str]:
-    warnings = _notes(image)
-    problem = header_problem(image.grid)
-    if problem:
-        warnings.append(f"{job.image_path}: {problem}; took {job.spacing_source}")
+    warnings = list(image.notes)
     if 1 in image.data.shape[1:]:
         warnings.append(
             f"{job.image_path}: a single slice, shape {image.data.shape[1:]}"
         )
     return warnings
-
-
-def _notes(volume: Volume) -> list[str]:
-    return [f"{volume.grid.path}: {note}" for note in volume.grid.notes]
 
 
 def _measure_labels(labels: np.ndarray, known: tuple[int, ...]) -> dict[str, Any]:

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from typing import Any
 
 from absl import logging
 
 from data_prep.config import SurveyConfig
-from data_prep.survey import survey_file
-from data_prep.survey.examine_case import (
-    SAME_IMAGE,
-    SAME_NAME,
-    CaseFacts,
-    Fault,
-    SurveyJob,
-    examine_case,
-)
+from data_prep.survey import draw_pictures, survey_file
+from data_prep.survey.compare_cases import domain_warnings, with_repetitions
+from data_prep.survey.examine_case import CaseFacts, SurveyJob, examine_case
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf import files, migrations, parallel, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
-from u2net_tf.plan.domains import SpacingSource, require_classes
+from u2net_tf.plan.domains import SpacingSource
 from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import Text
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
-from u2net_tf.wording import first_few, quantity
 from u2net_tf.work_log import Log
 
 LOG_NAME = ".survey.partial.jsonl"
+THUMBNAILS_NAME = ".survey.partial.pictures"
 
 
 @schema.model
@@ -63,14 +57,17 @@ def write_survey(
     *,
     progress: Progress = silent,
     on_resumed: Callable[[pathlib.Path, int, int], None] | None = None,
-) -> tuple[DomainFacts, ...]:
-    """Surveys folders and writes survey.json and survey.csv.
+) -> tuple[tuple[DomainFacts, ...], list[pathlib.Path]]:
+    """Surveys folders, writes survey.json and survey.csv and draws pictures.
 
     Args:
       config: the settings.
       progress: shows how many cases are done.
       on_resumed: called before the first case is examined, if some were examined
         before: with the file that says so, how many are left and how many there are.
+
+    Returns:
+      The survey, and the pictures.
 
     Raises:
       InputError: names a folder that cannot be used.
@@ -84,20 +81,32 @@ def write_survey(
         )
     output_dir.mkdir(parents=True, exist_ok=True)
     log = output_dir / LOG_NAME
+    if config.pictures is not None:
+        draw_pictures.check_folder(pathlib.Path(config.pictures))
+    thumbnails = output_dir / THUMBNAILS_NAME
     domains = survey(
         datasets,
         log=log,
         spacing_source=config.spacing_source,
         round_labels=config.round_labels,
+        resample_modalities=config.resample_modalities,
         max_memory_gb=config.max_memory_gb,
         num_workers=config.num_workers,
+        thumbnails=None if config.pictures is None else thumbnails,
         progress=progress,
         on_resumed=on_resumed,
     )
     files.write_text(output_dir / survey_file.CSV_NAME, survey_file.to_csv(domains))
     files.write_text(output_dir / survey_file.JSON_NAME, survey_file.to_json(domains))
+    sheets = []
+    if config.pictures is not None:
+        folder = pathlib.Path(config.pictures)
+        sheets = draw_pictures.draw_pictures(
+            domains, thumbnails, folder, progress=progress
+        )
     log.unlink(missing_ok=True)
-    return domains
+    shutil.rmtree(thumbnails, ignore_errors=True)
+    return domains, sheets
 
 
 def find_domains(
@@ -151,7 +160,9 @@ def survey(
     spacing_source: SpacingSource,
     num_workers: int | None,
     round_labels: bool = False,
+    resample_modalities: bool = False,
     max_memory_gb: float | None = None,
+    thumbnails: pathlib.Path | None = None,
     executor: Executor | None = None,
     progress: Progress = silent,
     on_resumed: Callable[[pathlib.Path, int, int], None] | None = None,
@@ -165,7 +176,10 @@ def survey(
       spacing_source: "pixdim" or "affine".
       num_workers: processes; None for one per core.
       round_labels: whether label values that are nearly whole are rounded.
+      resample_modalities: whether modalities in files of their own are resampled to the
+        grid of the first, where they lie on another.
       max_memory_gb: see `memory.require_memory`.
+      thumbnails: folder for a picture of each case; None for none.
       executor: examines the cases; None for processes of this machine.
       progress: shows how many cases are done.
       on_resumed: see `write_survey`.
@@ -183,15 +197,16 @@ def survey(
             known_labels=tuple(dataset.labels),
             spacing_source=spacing_source,
             round_labels=round_labels,
+            resample_modalities=resample_modalities,
             max_memory_gb=max_memory_gb,
+            thumbnail=_thumbnail(thumbnails, dataset.name, case.name),
         )
         for dataset in datasets
         for case in dataset.cases
     ]
     keys = {job: job.key for job in jobs}
     finished = Log(log, EXAMINED_CASE)
-    known = finished.read()
-    facts = {job: known[key].facts for job, key in keys.items() if key in known}
+    facts = _examined_before(keys, finished.read())
     pending = [job for job in jobs if job not in facts]
     if facts and on_resumed is not None:
         on_resumed(log, len(pending), len(jobs))
@@ -212,91 +227,48 @@ def survey(
         _domain_facts(
             dataset,
             [facts[job] for job in jobs if job.domain == dataset.name],
-            spacing_source,
-            round_labels,
+            spacing_source=spacing_source,
+            round_labels=round_labels,
+            resample_modalities=resample_modalities,
         )
         for dataset in datasets
     )
 
 
+def _thumbnail(folder: pathlib.Path | None, domain: str, case: str) -> str | None:
+    if folder is None:
+        return None
+    return str(draw_pictures.thumbnail_path(folder, domain, case))
+
+
+def _examined_before(
+    keys: Mapping[SurveyJob, str], known: Mapping[str | None, ExaminedCase]
+) -> dict[SurveyJob, CaseFacts]:
+    """What the log says of cases, without those whose picture is wanted and not there.
+
+    Those whose image cannot be read have none.
+    """
+    return {
+        job: found.facts
+        for job, key in keys.items()
+        if (found := known.get(key))
+        and (
+            job.thumbnail is None
+            or not found.facts.shape
+            or os.path.isfile(job.thumbnail)
+        )
+    }
+
+
 def _domain_facts(
-    dataset: Dataset,
-    cases: Sequence[CaseFacts],
-    spacing_source: SpacingSource,
-    round_labels: bool,
+    dataset: Dataset, cases: Sequence[CaseFacts], **settings: Any
 ) -> DomainFacts:
     return DomainFacts(
         name=dataset.name,
         folder=str(dataset.folder),
         modalities=dataset.modalities,
         labels=dataset.labels,
-        spacing_source=spacing_source,
-        round_labels=round_labels,
-        cases=tuple(_with_repetitions(dataset, cases)),
-        warnings=tuple(_warnings(dataset, cases)),
+        cases=tuple(with_repetitions(dataset, cases)),
+        warnings=tuple(domain_warnings(dataset, cases)),
+        **settings,
     )
-
-
-def _with_repetitions(
-    dataset: Dataset, cases: Sequence[CaseFacts]
-) -> Iterator[CaseFacts]:
-    """The cases, with the faults that only show beside each other."""
-    seen: dict[str, CaseFacts] = {}
-    for case in cases:
-        extra = []
-        if case.case in dataset.duplicates:
-            listed = str(dataset.folder / "dataset.json")
-            fault = InputError(
-                listed,
-                expected=f"the case {case.case!r} once",
-                received="several entries of this name",
-            )
-            extra.append(Fault(SAME_NAME, listed, fault.problem))
-        if case.checksum in seen:
-            other = seen[case.checksum].case
-            fault = InputError(
-                case.image_path,
-                expected="an image of its own",
-                received=f"that of case {other!r}",
-            )
-            extra.append(Fault(SAME_IMAGE, case.image_path, fault.problem))
-        elif case.checksum:
-            seen[case.checksum] = case
-        yield dataclasses.replace(case, faults=(*case.faults, *extra))
-
-
-def _warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
-    voxels: collections.Counter[str] = collections.Counter()
-    for case in cases:
-        voxels.update(case.label_voxels)
-    source = dataset.folder / "dataset.json"
-    warnings = [f"{source}: {note}" for note in dataset.notes]
-    if unlisted := msd.unlisted_files(dataset):
-        count = quantity(len(unlisted), "volume")
-        warnings.append(f"{source}: {count} of no case: {first_few(unlisted)}")
-    try:
-        require_classes(list(dataset.labels.values()))
-    except InputError as error:
-        # The plan may join some of them.
-        warnings.append(str(error.within(source)))
-    warnings += [
-        f"{source}: no case holds label {value} ({name})"
-        for value, name in dataset.labels.items()
-        if not voxels[str(value)]
-    ]
-    return warnings + _unit_warnings(dataset, cases)
-
-
-def _unit_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
-    """Says once how many images are not in mm."""
-    counts = collections.Counter(case.length_unit for case in cases if case.shape)
-    warnings = []
-    for unit, count in counts.items():
-        if unit == "mm":
-            continue
-        images = f"{dataset.folder}: {count} of {quantity(len(cases), 'image')}"
-        if unit:
-            warnings.append(f"{images} with voxel sizes in {unit}, converted to mm")
-        else:
-            warnings.append(f"{images} without a unit of length; taking mm")
-    return warnings

@@ -34,6 +34,8 @@ class DomainFacts:
       labels: raw value -> name.
       spacing_source: "pixdim" or "affine".
       round_labels: whether label values that are nearly whole are rounded.
+      resample_modalities: whether modalities in files of their own are resampled to the
+        grid of the first, where they lie on another.
       cases: one entry each, sorted by name.
       warnings: what is suspicious about the folder as a whole.
     """
@@ -45,6 +47,7 @@ class DomainFacts:
     spacing_source: SpacingSource
     cases: tuple[CaseFacts, ...]
     round_labels: bool = False
+    resample_modalities: bool = False
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -119,7 +122,11 @@ SURVEY = FileFormat(
     made_by="python -m data_prep.survey",
     kind=Survey,
     oldest=1,
-    upgrades=(migrations.survey, migrations.survey_units),
+    upgrades=(
+        migrations.survey,
+        migrations.survey_units,
+        migrations.survey_with_resampling,
+    ),
 )
 
 

@@ -173,7 +173,7 @@ PUBLISHED = {
     "Task99_Knee": {
         "fold0": {
             "train": [f"{name}.nii.gz" for name in NAMES[:7]],
-            "val": [f"{name}.nii.gz" for name in NAMES[7:]],
+            "val": [*(f"{name}.nrrd" for name in NAMES[7:9]), f"{NAMES[9]}.MHA"],
         },
         "fold1": {"train": NAMES[5:], "val": NAMES[:5]},
     },

@@ -40,7 +40,7 @@ def test_survey_finds_no_faults(work):
 def test_survey_agrees_with_the_reader(work):
     for domain in survey_file.load_survey(work):
         case = domain.cases[0]
-        image = nifti.load_image([case.image_path])
+        image = nifti.load_image(case.image_path)
         assert image.data.shape[1:] == case.shape
         np.testing.assert_allclose(image.spacing_mm, case.spacing_mm, rtol=1e-5)
 

@@ -152,7 +152,7 @@ def test_flags_choose_domains_spacing_and_workers(faulty, tmp_path, run_light):
     assert domain.spacing_source == "affine"
     sform = next(case for case in domain.cases if case.case == "sform")
     assert sform.spacing_mm == (5, 1, 1)
-    assert "took affine" in sform.warnings[0]
+    assert "taking affine" in sform.warnings[0]
 
 
 def test_missing_flags_are_named(tmp_path, run_light):
@@ -175,7 +175,7 @@ def test_output_that_is_a_file_is_an_error(tmp_path, faulty, run_light):
         (None, "expected a survey as `python -m data_prep.survey` writes it"),
         ("{", "Received"),
         ("[]", "Received"),
-        ('{"format": 9}', "format: expected a whole number from 1 to 3"),
+        ('{"format": 9}', "format: expected a whole number from 1 to 4"),
         ('{"format": 1, "domains": [{"name": "A"}]}', "[0].folder: expected a val"),
     ],
 )
@@ -218,6 +218,13 @@ def test_what_was_measured_of_a_case_that_cannot_be_read_may_be_missing(tmp_path
     facts = dataclasses.replace(facts, cases=tuple(cases))
     (tmp_path / "survey.json").write_text(survey_file.to_json([facts]))
     assert survey_file.load_survey(tmp_path) == (facts,)
+
+
+def test_a_survey_from_before_modalities_were_resampled(tmp_path):
+    content = json.loads(survey_file.to_json([make_domain()]))
+    assert content["domains"][0].pop("resample_modalities") is False
+    (tmp_path / "survey.json").write_text(json.dumps({**content, "format": 3}))
+    assert survey_file.load_survey(tmp_path) == (make_domain(),)
 
 
 def test_a_domain_that_stands_twice_in_a_survey_is_refused(tmp_path):

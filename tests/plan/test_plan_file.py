@@ -112,6 +112,17 @@ def test_older_plans_and_models_do_not_say_what_their_scans_were_like():
     assert spec_from_json(old, "checkpoint") == spec
 
 
+def test_a_plan_and_a_model_from_before_modalities_were_resampled():
+    spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
+    plan, model = json.loads(plan_to_json(PLAN)), json.loads(spec_to_json(spec))
+    for domain in (*plan["domains"], *model["plan"]["domains"]):
+        assert domain["preprocessing"].pop("resample_modalities") is False
+    old = json.dumps({**plan, "format": 3})
+    assert plan_file.PLAN.from_text(old, "plan.json") == PLAN
+    old = json.dumps({**model, "format": 2})
+    assert spec_from_json(old, "checkpoint") == spec
+
+
 def test_what_scans_were_like_is_written_and_read():
     ranges = ScanRanges(
         spacing_mm=((1.0, 2.0), (0.5, 0.75), (0.5, 0.75)),
@@ -159,7 +170,7 @@ def test_a_plan_of_a_later_version_names_it():
     content["written_by"] = "u2net-tf 7.1"
     with pytest.raises(InputError) as caught:
         plan_file.PLAN.from_text(json.dumps(content), "plan.json")
-    assert "plan.json: format: expected a whole number from 1 to 3" in str(caught.value)
+    assert "plan.json: format: expected a whole number from 1 to 4" in str(caught.value)
     assert str(caught.value).endswith("Received: 99, written by u2net-tf 7.1")
 
 
@@ -208,7 +219,7 @@ D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "label
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["format"], 4),
+        (["format"], 5),
         (["format"], 0),
         (["format"], "1"),
         (["format"], ...),

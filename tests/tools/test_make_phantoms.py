@@ -1,7 +1,10 @@
 """Phantoms: their files, geometry, labels, difficulty, and every flag."""
 
 import dataclasses
+import errno
 import json
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -116,6 +119,18 @@ def test_ct_is_in_hounsfield_units_and_thick_slices(raw_dir):
         assert 3.6 <= through <= 4.4
         spacings.add((in_plane, through))
     assert len(spacings) == NUM_CASES[CT]
+
+
+def test_a_full_disk_names_the_file(tmp_path, quick_drawing, monkeypatch):
+    def fill_the_disk(image, path):
+        pathlib.Path(path).write_bytes(b"a part")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(nib, "save", fill_the_disk)
+    with pytest.raises(OSError, match="No space left") as caught:
+        _write(tmp_path)
+    assert caught.value.filename.endswith("imagesTr/phantomct_000.nii.gz")
+    assert not list(tmp_path.iterdir())
 
 
 def test_mr_has_upright_tilted_and_flipped_scans(raw_dir):

@@ -1,16 +1,19 @@
 """Sheets of overlays: which files, which slice, which way up, which colour."""
 
 import builtins
+import pathlib
+import shutil
 import subprocess
 import sys
 
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from matplotlib import colors, image
 
 from u2net_tf.errors import StoppedError
-from u2net_tf.visualization import figures, overlays
+from u2net_tf.visualization import figures, overlays, slices
 from u2net_tf.visualization.overlays import OverlayCase
 
 SHAPE = (20, 16, 8)
@@ -119,8 +122,9 @@ def test_pixels_have_their_physical_shape(tmp_path, spacing_y):
 def test_the_slice_is_that_of_most_foreground():
     labels = _box((1, 2, 2), (7, 4, 4), shape=SHAPE[::-1])
     labels[5, 2:9, 2:9] = 2
-    assert overlays._choose_slice(labels) == 5
-    assert overlays._choose_slice(np.zeros_like(labels)) == 4
+    assert slices.choose_slice(labels) == 5
+    assert slices.choose_slice(np.zeros_like(labels)) == 4
+    assert slices.choose_slice(labels.transpose(1, 0, 2), along=1) == 5
 
 
 def test_reference_decides_the_slice_before_the_prediction(case, tmp_path):
@@ -203,13 +207,13 @@ def test_the_window_spreads_over_the_organ_and_not_the_air():
     plane = np.full((40, 40), -1000.0)
     plane[3:37, 3:37] = np.linspace(0, 100, 34 * 34).reshape(34, 34)
     foreground = plane > 40
-    low, high = overlays._choose_window(plane, foreground)
+    low, high = slices.choose_window(plane, foreground)
     assert -300 < low < 10
     assert 90 < high <= 100
     # Without foreground the whole slice counts; a flat one has a window too.
-    whole = overlays._choose_window(plane, plane > 200)
-    assert whole == overlays._spread(plane)
-    low, high = overlays._choose_window(plane * 0, plane > 200)
+    whole = slices.choose_window(plane, plane > 200)
+    assert whole == slices.spread(plane)
+    low, high = slices.choose_window(plane * 0, plane > 200)
     assert low < high
 
 
@@ -235,6 +239,24 @@ def test_files_of_one_name_belong_together(folders):
     assert [case.reference_path for case in none] == [None, None]
 
 
+def test_formats_may_differ_and_look_the_same(folders, tmp_path):
+    images, labels, predicted = folders
+    expected = _draw(
+        overlays.find_cases([images], [labels], [predicted], max_cases=1), tmp_path
+    )
+    for folder, suffix in ((images, "nrrd"), (predicted, "mha")):
+        path = pathlib.Path(folder) / "b.nii.gz"
+        sitk.WriteImage(sitk.ReadImage(path), path.with_name(f"b.{suffix}"))
+        path.unlink()
+    (case,) = overlays.find_cases([images], [labels], [predicted], max_cases=1)
+    assert case.image_path.name == "b.nrrd"
+    np.testing.assert_array_equal(_draw([case], tmp_path), expected)
+    shutil.copy(case.image_path, f"{images}/c.nrrd")
+    message = r"`image`: expected one volume of each name. .*c.nii.gz and .*c.nrrd"
+    with pytest.raises(ValueError, match=message):
+        overlays.find_cases([images], [labels], [predicted], max_cases=1)
+
+
 def test_at_most_max_cases_of_each_folder(folders):
     images, labels, predicted = folders
     cases = overlays.find_cases(
@@ -257,7 +279,7 @@ def test_what_does_not_fit_together_is_named(folders, tmp_path):
     with pytest.raises(FileNotFoundError, match="`prediction`: .*nowhere"):
         overlays.find_cases([images], [], [f"{tmp_path}/nowhere"], max_cases=4)
     (tmp_path / "labels" / "b.nii.gz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"`reference`: no b\.nii\.gz"):
+    with pytest.raises(FileNotFoundError, match=r"`reference`: no b in "):
         overlays.find_cases([images], [labels], [predicted], max_cases=4)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="`image`: .*empty"):

@@ -64,7 +64,7 @@ def test_oblique_series_is_the_nifti_file_of_the_same_image(tmp_path):
     sitk.WriteImage(image, tmp_path / "image.nii.gz")
     assert is_dicom_folder(folder)
     found = dicom.load_dicom([folder])
-    expected = nifti.load_image([tmp_path / "image.nii.gz"])
+    expected = nifti.load_image(tmp_path / "image.nii.gz")
     np.testing.assert_array_equal(found.data, expected.data)
     np.testing.assert_allclose(found.spacing_mm, expected.spacing_mm, rtol=1e-5)
     np.testing.assert_allclose(found.grid.affine, expected.grid.affine, atol=1e-4)

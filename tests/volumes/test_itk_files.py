@@ -41,7 +41,7 @@ def edit(path, old, new):
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32, np.float64])
 def test_image_is_that_of_the_nifti_file(tmp_path, suffix, compressed, dtype):
     image = make_image(dtype)
-    expected = nifti.load_image([write(tmp_path / "a.nii.gz", image)])
+    expected = nifti.load_image(write(tmp_path / "a.nii.gz", image))
     path = write(tmp_path / f"a{suffix}", image, compressed=compressed)
     found = images.load_image([path])
     np.testing.assert_array_equal(found.data, expected.data)
@@ -58,7 +58,7 @@ def test_components_are_modalities(tmp_path, suffix):
         write(tmp_path / f"{i}.nii.gz", sitk.VectorIndexSelectionCast(image, i))
         for i in range(2)
     ]
-    np.testing.assert_array_equal(found.data, nifti.load_image(parts).data)
+    np.testing.assert_array_equal(found.data, images.load_image(parts).data)
     with pytest.raises(InputError, match=r"3-D file, one per modality"):
         images.load_image([tmp_path / f"a{suffix}"] * 2)
 

@@ -16,7 +16,7 @@ def write(path, shape, affine):
     indices = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     values = nib.affines.apply_affine(affine, indices) @ SLOPES + 1000
     nib.save(nib.Nifti1Image(values.astype(np.float32), affine), path)
-    return nifti.load_image([path])
+    return nifti.load_image(path)
 
 
 def affine(spacing, origin=(0, 0, 0), turn=None):
@@ -97,4 +97,4 @@ def test_several_modalities_in_one_of_the_files(tmp_path, first):
     array = np.ones((6, 7, 8, 2), np.uint8)
     nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "4d.nii")
     with pytest.raises(InputError, match="4d.nii: expected a 3-D file, one per"):
-        modalities.stack([first, nifti.load_image([tmp_path / "4d.nii"])])
+        modalities.stack([first, nifti.load_image(tmp_path / "4d.nii")])

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import msd
+from u2net_tf.volumes import msd, scan_names
 
 
 def make_content(*cases, **changes):
@@ -142,10 +142,16 @@ def test_nothing_to_find_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("path", "stem"),
-    [("x/a.b.nii.gz", "a.b"), ("a.nii", "a"), ("/x/c_1.nii.gz", "c_1")],
+    [
+        ("x/a.b.nii.gz", "a.b"),
+        ("a.nii", "a"),
+        ("/x/c_1.NII.GZ", "c_1"),
+        ("a.nrrd", "a"),
+        ("a.nii.mha", "a.nii"),
+    ],
 )
-def test_nifti_stem(path, stem):
-    assert msd.nifti_stem(path) == stem
+def test_stem_of_a_scan(path, stem):
+    assert scan_names.scan_stem(path) == stem
 
 
 def test_original_dataset_json(real_data, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import nifti
+from u2net_tf.volumes import images, nifti
 from u2net_tf.volumes.grid import check_same_grid, header_problem, turned_onto
 
 ORIENTATIONS = [
@@ -48,7 +48,7 @@ def oriented(codes):
 def test_every_orientation_round_trip(tmp_path, codes):
     array = make_array()
     path = save(tmp_path / "image.nii.gz", array, oriented(codes))
-    volume = nifti.load_image([path])
+    volume = nifti.load_image(path)
     assert volume.grid.axis_codes == codes
     canonical = nib.as_closest_canonical(nib.load(path))
     np.testing.assert_array_equal(volume.data[0], np.asarray(canonical.dataobj).T)
@@ -69,7 +69,7 @@ def test_forty_eight_orientations():
 def test_oblique_is_turned_not_interpolated(tmp_path):
     array = make_array()
     path = save(tmp_path / "image.nii.gz", array, OBLIQUE)
-    volume = nifti.load_image([path])
+    volume = nifti.load_image(path)
     assert volume.grid.axis_codes == "RAS"
     np.testing.assert_array_equal(volume.data[0], array.T)
     np.testing.assert_allclose(volume.spacing_mm, (2.5, 1.1, 0.8), rtol=1e-6)
@@ -78,7 +78,7 @@ def test_oblique_is_turned_not_interpolated(tmp_path):
 @pytest.mark.parametrize("affine", [OBLIQUE, oriented("LPS"), oriented("SRA")])
 def test_written_geometry_is_what_simpleitk_reads(tmp_path, affine):
     path = save(tmp_path / "image.nii.gz", make_array(), affine)
-    volume = nifti.load_image([path])
+    volume = nifti.load_image(path)
     nifti.save_labels(
         tmp_path / "out.nii.gz", volume.data[0].astype(np.uint8), volume.grid
     )
@@ -105,7 +105,7 @@ def test_header_codes_are_kept(tmp_path, codes, image_class):
     image.header.set_xyzt_units("mm", "sec")
     image.header["descrip"] = b"scanner 7"
     nib.save(image, tmp_path / "image.nii")
-    volume = nifti.load_image([tmp_path / "image.nii"])
+    volume = nifti.load_image(tmp_path / "image.nii")
     nifti.save_labels(tmp_path / "out.nii.gz", volume.data[0].astype(int), volume.grid)
     written = nib.load(tmp_path / "out.nii.gz")
     assert type(written) is image_class
@@ -128,7 +128,7 @@ def test_scaled_intensities(tmp_path):
     header = nib.Nifti1Header(data[:348])
     header["scl_slope"], header["scl_inter"] = 0.5, -3
     (tmp_path / "image.nii").write_bytes(header.binaryblock + data[348:])
-    volume = nifti.load_image([tmp_path / "image.nii"])
+    volume = nifti.load_image(tmp_path / "image.nii")
     np.testing.assert_array_equal(volume.data[0], array.T * 0.5 - 3)
     nifti.save_labels(tmp_path / "out.nii", np.ones((5, 4, 3), int), volume.grid)
     np.testing.assert_array_equal(nib.load(tmp_path / "out.nii").get_fdata(), 1)
@@ -141,7 +141,7 @@ def test_four_dimensions_and_several_files_are_the_same(tmp_path):
         save(tmp_path / f"part{c}.nii.gz", array[..., c], oriented("LPI"))
         for c in range(2)
     ]
-    first, second = nifti.load_image([whole]), nifti.load_image(parts)
+    first, second = nifti.load_image(whole), images.load_image(parts)
     assert first.data.shape == (2, 5, 4, 3)
     np.testing.assert_array_equal(first.data, second.data)
     assert first.spacing_mm == second.spacing_mm
@@ -149,7 +149,7 @@ def test_four_dimensions_and_several_files_are_the_same(tmp_path):
 
 def test_trailing_axes_of_one_voxel_are_dropped(tmp_path):
     path = save(tmp_path / "image.nii.gz", make_array((3, 4, 5, 1, 1)))
-    assert nifti.load_image([path]).data.shape == (1, 5, 4, 3)
+    assert nifti.load_image(path).data.shape == (1, 5, 4, 3)
     assert nifti.load_labels(path).data.shape == (5, 4, 3)
 
 
@@ -160,7 +160,7 @@ def test_files_on_different_grids_are_an_error(tmp_path):
         ("shift", save(tmp_path / "shift.nii.gz", make_array(), oriented("RAS"))),
     ):
         with pytest.raises(InputError, match=rf"{name}\.nii\.gz.*a\.nii\.gz"):
-            nifti.load_image([first, other])
+            images.load_image([first, other])
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS[::5])
@@ -171,7 +171,7 @@ def test_files_in_other_orientations_are_turned_to_the_first(tmp_path, codes):
     target = nib.orientations.axcodes2ornt(codes)
     turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), target)
     nib.save(image.as_reoriented(turn), tmp_path / "b.nii.gz")
-    found = nifti.load_image([first, tmp_path / "b.nii.gz"])
+    found = images.load_image([first, tmp_path / "b.nii.gz"])
     np.testing.assert_array_equal(found.data[1], array.T)
     labels = nifti.load_labels(tmp_path / "b.nii.gz")
     assert labels.grid.axis_codes == codes
@@ -186,7 +186,7 @@ def test_grids_at_45_degrees_are_the_same_whatever_axis_is_which(tmp_path):
         return nib.affines.from_matvec(turn @ np.diag([2.0, 2.0, 3.0]))
 
     array = make_array((4, 4, 5))
-    image = nifti.load_image([save(tmp_path / "i.nii.gz", array, at(44.999))])
+    image = nifti.load_image(save(tmp_path / "i.nii.gz", array, at(44.999)))
     labels = nifti.load_labels(save(tmp_path / "l.nii.gz", array, at(45.001)))
     assert image.grid.axis_codes != labels.grid.axis_codes
     np.testing.assert_array_equal(turned_onto(labels, image.grid), image.data[0])
@@ -195,7 +195,7 @@ def test_grids_at_45_degrees_are_the_same_whatever_axis_is_which(tmp_path):
 def test_several_files_of_several_modalities_are_an_error(tmp_path):
     path = save(tmp_path / "a.nii.gz", make_array((3, 4, 5, 2)))
     with pytest.raises(InputError, match="expected a 3-D file, one per modality"):
-        nifti.load_image([path, path])
+        images.load_image([path, path])
 
 
 @pytest.mark.parametrize(("source", "expected"), [("pixdim", 1.64), ("affine", 1.0)])
@@ -207,7 +207,7 @@ def test_contradictory_header_warns_and_follows_the_choice(
     image.header["sform_code"] = 1
     nib.save(image, tmp_path / "image.nii.gz")
     with caplog.at_level("WARNING", logger="absl"):
-        volume = nifti.load_image([tmp_path / "image.nii.gz"], spacing_source=source)
+        volume = nifti.load_image(tmp_path / "image.nii.gz", spacing_source=source)
     assert volume.spacing_mm == pytest.approx((10, expected, expected))
     assert "image.nii.gz" in caplog.text
     assert (
@@ -218,7 +218,7 @@ def test_contradictory_header_warns_and_follows_the_choice(
 
 def test_consistent_header_does_not_warn(tmp_path, caplog):
     path = save(tmp_path / "image.nii.gz", make_array(), OBLIQUE)
-    volume = nifti.load_image([path])
+    volume = nifti.load_image(path)
     assert header_problem(volume.grid) == ""
     assert caplog.text == ""
 
@@ -226,7 +226,7 @@ def test_consistent_header_does_not_warn(tmp_path, caplog):
 def test_unknown_spacing_source_is_an_error(tmp_path):
     path = save(tmp_path / "image.nii.gz", make_array())
     with pytest.raises(ValueError, match="spacing_source: expected one of"):
-        nifti.load_image([path], spacing_source="sform")
+        nifti.load_image(path, spacing_source="sform")
 
 
 def test_grids_are_the_same_up_to_a_tenth_of_a_voxel(tmp_path):
@@ -234,7 +234,7 @@ def test_grids_are_the_same_up_to_a_tenth_of_a_voxel(tmp_path):
         affine = np.eye(4)
         affine[0, 3] = shift_mm
         path = save(tmp_path / f"{shift_mm}.nii", make_array(), affine)
-        return nifti.load_image([path]).grid
+        return nifti.load_image(path).grid
 
     check_same_grid(grid(0), grid(0.05))
     words = r"0.2.nii: expected the affine of .*0.nii.* Received: .* 0.2 mm away"
@@ -253,7 +253,7 @@ def cut_within(path):
 
 
 @pytest.mark.parametrize("damage", [cut, cut_within, pathlib.Path.unlink])
-@pytest.mark.parametrize("load", [lambda p: nifti.load_image([p]), nifti.load_labels])
+@pytest.mark.parametrize("load", [lambda p: nifti.load_image(p), nifti.load_labels])
 def test_damaged_file_is_named(tmp_path, damage, load):
     path = save(tmp_path / "image.nii.gz", make_array((20, 20, 20)))
     damage(path)
@@ -264,10 +264,10 @@ def test_damaged_file_is_named(tmp_path, damage, load):
 def test_no_nifti_is_named(tmp_path):
     (tmp_path / "image.nii.gz").write_bytes(b"no scan")
     with pytest.raises(InputError, match=r"image\.nii\.gz: expected a readable .*Rec"):
-        nifti.load_image([tmp_path / "image.nii.gz"])
+        nifti.load_image(tmp_path / "image.nii.gz")
     nib.save(nib.MGHImage(make_array(dtype=np.float32), np.eye(4)), tmp_path / "a.mgz")
     with pytest.raises(InputError, match="readable NIfTI file. .* begins with b'"):
-        nifti.load_image([tmp_path / "a.mgz"])
+        nifti.load_image(tmp_path / "a.mgz")
 
 
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
@@ -285,7 +285,7 @@ RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 def test_what_is_no_volume_is_named(tmp_path, array, message):
     path = save(tmp_path / "image.nii.gz", array)
     with pytest.raises(InputError, match=message) as error:
-        nifti.load_image([path])
+        nifti.load_image(path)
     assert str(path) in str(error.value)
 
 
@@ -298,7 +298,7 @@ def test_affine_that_cannot_be_inverted_is_named(tmp_path):
     header["srow_x"] = 0
     (tmp_path / "image.nii").write_bytes(header.binaryblock + data[348:])
     with pytest.raises(InputError, match="an invertible affine. Received: .*0.0"):
-        nifti.load_image([tmp_path / "image.nii"])
+        nifti.load_image(tmp_path / "image.nii")
 
 
 class TestLabels:
@@ -349,6 +349,16 @@ class TestLabels:
         with pytest.raises(InputError, match=r"l\.nii: expected "):
             nifti.load_labels(tmp_path / "l.nii")
 
+    @pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001], ids=["quiet", "signal"])
+    def test_what_is_no_number_is_an_error(self, tmp_path, bits):
+        array = np.array([[[1.0, 0.0]]], np.float32)
+        data = bytearray(nib.Nifti1Image(array, np.eye(4)).to_bytes())
+        # A damaged file may hold a NaN that signals when it is cast.
+        data[-4:] = np.uint32(bits).tobytes()
+        (tmp_path / "l.nii").write_bytes(data)
+        with pytest.raises(InputError, match=r"l\.nii: .*nan in 1 voxel"):
+            nifti.load_labels(tmp_path / "l.nii")
+
     def test_scaled_integers_are_named_or_rounded(self, tmp_path):
         array = np.array([0, 100, 200, 201], np.uint8).reshape(1, 1, 4)
         data = bytearray(nib.Nifti1Image(array, np.eye(4)).to_bytes())
@@ -395,7 +405,7 @@ class TestLabels:
     )
     def test_written_type_is_the_smallest(self, tmp_path, values, dtype):
         path = save(tmp_path / "image.nii.gz", make_array((1, 1, 2)))
-        grid = nifti.load_image([path]).grid
+        grid = nifti.load_image(path).grid
         labels = np.array(values).reshape(2, 1, 1)
         nifti.save_labels(tmp_path / "out.nii.gz", labels, grid)
         assert nib.load(tmp_path / "out.nii.gz").get_data_dtype() == dtype
@@ -405,20 +415,20 @@ class TestLabels:
 
     def test_probabilities_are_one_file_with_a_class_each(self, tmp_path):
         path = save(tmp_path / "image.nii.gz", make_array(), oriented("PIR"))
-        volume = nifti.load_image([path])
+        volume = nifti.load_image(path)
         values = RNG.random((*volume.data.shape[1:], 3)).astype(np.float32)
         nifti.save_probabilities(tmp_path / "p.nii.gz", values, volume.grid)
         written = nib.load(tmp_path / "p.nii.gz")
         assert written.shape == (3, 4, 5, 3)
         np.testing.assert_array_equal(written.affine, nib.load(path).affine)
-        back = nifti.load_image([tmp_path / "p.nii.gz"])
+        back = nifti.load_image(tmp_path / "p.nii.gz")
         np.testing.assert_array_equal(np.moveaxis(back.data, 0, -1), values)
 
 
 class TestWriting:
     def test_same_input_gives_the_same_bytes(self, tmp_path):
         path = save(tmp_path / "image.nii.gz", make_array())
-        grid = nifti.load_image([path]).grid
+        grid = nifti.load_image(path).grid
         for name in "ab":
             nifti.save_labels(
                 tmp_path / f"{name}.nii.gz", np.ones((5, 4, 3), int), grid
@@ -429,7 +439,7 @@ class TestWriting:
 
     def test_whole_or_nothing(self, tmp_path, monkeypatch):
         path = save(tmp_path / "image.nii.gz", make_array())
-        grid = nifti.load_image([path]).grid
+        grid = nifti.load_image(path).grid
         out = tmp_path / "out.nii.gz"
         out.write_bytes(b"what was there")
         write = pathlib.Path.write_bytes
@@ -450,7 +460,7 @@ def test_a_4d_file_beside_a_3d_one_is_an_error(tmp_path, write_nifti):
     first = write_nifti(tmp_path / "a.nii.gz", np.ones((2, 4, 5, 6), np.float32))
     second = write_nifti(tmp_path / "b.nii.gz", np.ones((4, 5, 6), np.float32))
     with pytest.raises(InputError, match=r"a.nii.gz: expected a 3-D file"):
-        nifti.load_image([first, second])
+        images.load_image([first, second])
 
 
 def test_a_voxel_size_that_is_no_number_is_an_error(tmp_path, write_nifti):
@@ -460,4 +470,4 @@ def test_a_voxel_size_that_is_no_number_is_an_error(tmp_path, write_nifti):
     content[80:92] = np.array([1, np.nan, 1], "<f4").tobytes()
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"a.nii: expected voxel sizes above 0 mm"):
-        nifti.load_image([path])
+        nifti.load_image(path)

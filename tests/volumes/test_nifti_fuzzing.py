@@ -46,7 +46,7 @@ ODD_NUMBERS += (1e6, 1e30, 3e38, np.inf, -np.inf, np.nan)
 def check(path: pathlib.Path):
     """Reads a file as an image and as labels; returns the image, if it is one."""
     image = None
-    for read in (lambda: nifti.load_image([path], **LIMIT), load_labels(path)):
+    for read in (lambda: nifti.load_image(path, **LIMIT), load_labels(path)):
         message, volume = None, None
         try:
             volume = read()

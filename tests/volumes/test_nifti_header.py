@@ -44,8 +44,8 @@ def write(tmp_path):
 
 
 def load(path):
-    volume = nifti.load_image([path])
-    return volume, " ".join(volume.grid.notes)
+    volume = nifti.load_image(path)
+    return volume, " ".join(note.removeprefix(f"{path}: ") for note in volume.notes)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_voxel_size_that_is_none_is_the_affine_s(write, size, tmp_path, caplog):
 )
 def test_voxel_size_that_no_affine_has_is_an_error(write, codes, fields):
     path = write(codes=codes, **fields)
-    for read in (lambda: nifti.load_image([path]), lambda: nifti.load_labels(path)):
+    for read in (lambda: nifti.load_image(path), lambda: nifti.load_labels(path)):
         with pytest.raises(InputError, match=r"scan\.nii: .* above 0 mm in pixdim"):
             read()
 
@@ -207,5 +207,5 @@ def test_the_content_says_whether_a_file_is_compressed(write, tmp_path):
     content = write().read_bytes()
     for name, data in (("a.nii", gzip.compress(content)), ("b.nii.gz", content)):
         (tmp_path / name).write_bytes(data)
-        found = nifti.load_image([tmp_path / name]).data[0]
+        found = nifti.load_image(tmp_path / name).data[0]
         np.testing.assert_array_equal(found, make_array().T)

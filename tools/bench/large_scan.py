@@ -24,7 +24,7 @@ from absl import flags
 from tools.bench import reporting, runner
 from tools.bench.convert import draw_scan
 from tools.bench.measuring import peak_memory_bytes
-from u2net_tf import command, command_flags, machine
+from u2net_tf import command, command_flags, files, machine
 
 NAME = "Task00_LargeCT"
 SPACING_MM = (1.0, 0.8, 0.8)
@@ -54,7 +54,8 @@ def write_scans(folder: pathlib.Path, shape: Sequence[int], num_cases: int) -> N
         name = f"case_{number}.nii"
         scan = draw_scan(shape, seed=number).astype(np.int16)
         for part, array in (("imagesTr", scan), ("labelsTr", labels)):
-            nib.save(nib.Nifti1Image(array.T, affine), folder / part / name)
+            with files.errors_name(folder / part / name):
+                nib.save(nib.Nifti1Image(array.T, affine), folder / part / name)
         training.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
     content = {
         "name": NAME,
@@ -63,7 +64,7 @@ def write_scans(folder: pathlib.Path, shape: Sequence[int], num_cases: int) -> N
         "training": training,
         "test": [],
     }
-    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    files.write_text(folder / "dataset.json", json.dumps(content))
 
 
 def measure_command(module: str, *arguments: str) -> tuple[float, int, int]:
@@ -157,7 +158,7 @@ def _change_spacing(plan: pathlib.Path, spacing_mm: Sequence[float]) -> None:
     content: dict[str, Any] = json.loads(plan.read_text(encoding="utf-8"))
     (domain,) = content["domains"]
     domain["spacing_mm"] = list(spacing_mm)
-    plan.write_text(json.dumps(content), encoding="utf-8")
+    files.write_text(plan, json.dumps(content))
 
 
 def define_flags() -> None:

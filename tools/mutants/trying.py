@@ -71,10 +71,12 @@ class Workplace:
         changed = source.splitlines()
         changed[mutant.line - 1] = mutant.after
         try:
-            path.write_text("\n".join([*changed, ""]), encoding="utf-8")
+            with files.errors_name(path):
+                path.write_text("\n".join([*changed, ""]), encoding="utf-8")
             yield
         finally:
-            path.write_text(source, encoding="utf-8")
+            with files.errors_name(path):
+                path.write_text(source, encoding="utf-8")
 
     def first_failure(self, tests: Sequence[str], *options: str) -> str | None:
         """Runs tests until one fails; says which, or None.

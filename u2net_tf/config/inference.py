@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from u2net_tf.config.base import Config
 from u2net_tf.config.compute import Precision
+from u2net_tf.config.modalities import ResampleModalities
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
 
@@ -54,11 +55,7 @@ class ReadingConfig(Config):
         description="Stop at an unusable case, or list it at the end, continue and "
         "exit with status 1. Headers are read before the first case is predicted.",
     )
-    resample_modalities: bool = Field(
-        False,
-        description="Resample modalities in files of their own to the grid of the "
-        "first, where they lie on another.",
-    )
+    resample_modalities: ResampleModalities = False
 
 
 class EvaluateConfig(Config):

@@ -50,7 +50,11 @@ MODEL = FileFormat(
     made_by="python -m u2net_tf.train",
     kind=ModelSpec,
     oldest=0,
-    upgrades=(migrations.model_spec, migrations.model_with_scans),
+    upgrades=(
+        migrations.model_spec,
+        migrations.model_with_scans,
+        migrations.model_with_resampling,
+    ),
 )
 
 

@@ -36,9 +36,8 @@ Percentile = Annotated[float, Field(ge=0, le=100)]
 def require_folder_name(name: str) -> None:
     """Raises InputError if a folder, and so a domain, cannot have this name."""
     if name in ("", ".", "..") or set("/\\") & set(name) or not name.isprintable():
-        raise InputError(
-            "name", expected="the name of a folder, not a path", received=repr(name)
-        )
+        expected = "the name of a folder, not a path"
+        raise InputError("name", expected=expected, received=repr(name))
 
 
 def require_classes(names: Sequence[str]) -> None:
@@ -81,8 +80,7 @@ class Preprocessing:
       clip_percentiles: lower and upper percentile that intensities are clipped to.
       spacing_source: header field that spacing is read from when `pixdim` and the
         affine disagree: "pixdim" or "affine".
-      unknown_labels: what to do with a value that no class lists: "fail" or
-        "background".
+      unknown_labels: "fail" or "background", for values that no class lists.
       intensity_floor: resampled intensities below it are set to it, in every modality,
         before percentiles are taken; None for no such limit.
       statistics_over: voxels that mean and standard deviation are taken over: "all",
@@ -90,6 +88,8 @@ class Preprocessing:
       size_rounding: how the size of a resampled volume becomes a whole number:
         "nearest" or "truncate".
       round_labels: whether values of label maps that are nearly whole are rounded.
+      resample_modalities: whether modalities on other grids than the first are
+        resampled to it.
     """
 
     margin_voxels: Margin = 5
@@ -100,6 +100,7 @@ class Preprocessing:
     statistics_over: StatisticsOver = "all"
     size_rounding: SizeRounding = "nearest"
     round_labels: bool = False
+    resample_modalities: bool = False
 
     def __post_init__(self) -> None:
         lower, upper = self.clip_percentiles

@@ -19,7 +19,11 @@ PLAN = FileFormat(
     made_by="python -m data_prep.plan",
     kind=Plan,
     oldest=1,
-    upgrades=(migrations.plan, migrations.plan_with_scans),
+    upgrades=(
+        migrations.plan,
+        migrations.plan_with_scans,
+        migrations.plan_with_resampling,
+    ),
 )
 
 

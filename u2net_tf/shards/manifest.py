@@ -82,6 +82,8 @@ class Manifest:
       raw_stamps: case, skipped or not, -> size and time of last change (ns) of its
         image and label file when they were read, None for a missing file; empty if
         not known.
+      resample_modalities: whether modalities in files of their own were resampled to
+        the grid of the first, where they lie on another; None if not known.
     """
 
     domain: Text
@@ -92,6 +94,7 @@ class Manifest:
     skipped: dict[str, str]
     shard_size_mb: Length | None = None
     raw_stamps: dict[str, list[FileSignature]] = dataclasses.field(default_factory=dict)
+    resample_modalities: bool | None = None
 
     def __post_init__(self) -> None:
         for entry in self.cases:
@@ -171,7 +174,7 @@ MANIFEST = FileFormat(
     made_by="python -m data_prep.convert",
     kind=Manifest,
     oldest=1,
-    upgrades=(migrations.manifest,),
+    upgrades=(migrations.manifest, migrations.manifest_with_resampling),
 )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from u2net_tf.visualization import figures
+from u2net_tf.visualization import figures, slices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def draw_sheet(
         image = pair[0].image[..., modality]
         low, high = np.percentile(image, (1, 99.5))
         for axis, patch, along in zip(row, (*pair, *pair), _AXES, strict=True):
-            index = _busiest(patch.labels, along)
+            index = slices.choose_slice(patch.labels, along)
             _draw_slice(
                 axis,
                 np.take(patch.image[..., modality], index, along),
@@ -74,13 +74,6 @@ def draw_sheet(
     for axis, title in zip(axes[0], TITLES, strict=True):
         axis.set_title(title)
     figures.save_figure(figure, output)
-
-
-def _busiest(labels: np.ndarray, along: int) -> int:
-    """The slice along an axis with most foreground; the middle one if all is empty."""
-    others = tuple(axis for axis in range(3) if axis != along)
-    areas = (labels > 0).sum(axis=others)
-    return int(areas.argmax()) if areas.any() else len(areas) // 2
 
 
 def _draw_slice(

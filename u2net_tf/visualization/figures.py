@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,21 +19,28 @@ if TYPE_CHECKING:
 CLASS_COLOURS = ("#ff4d4d", "#33ccff", "#ffd633", "#66e066", "#ff80ff", "#ffa64d")
 
 
+def require_matplotlib() -> None:
+    """Raises StoppedError if matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise StoppedError(
+            "pictures need matplotlib, which is not installed: "
+            "pip install 'u2net-tf[pictures]'"
+        ) from error
+
+
 def new_figure(width_inches: float, height_inches: float) -> Figure:
     """Returns an empty figure that needs no screen.
 
     Raises:
       StoppedError: If matplotlib is not installed.
     """
+    require_matplotlib()
     # Not through pyplot: that keeps global state and may look for a screen.
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise StoppedError(
-            "pictures need matplotlib, which is not installed: "
-            "pip install 'u2net-tf[pictures]'"
-        ) from error
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -46,12 +54,22 @@ def check_output(output: pathlib.Path) -> None:
 
 def save_figure(figure: Figure, output: pathlib.Path) -> None:
     """Writes `figure` to a temporary name and moves it to `output`, a PNG."""
-    with files.written_whole(output) as partial:
+    with files.written_whole(output) as partial, warnings.catch_warnings():
+        # Names of cases may be in any script; what the font lacks becomes a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(partial, format="png", dpi=110)
 
 
-def draw_contours(axis: Axes, labels: np.ndarray) -> set[int]:
-    """Draws the outline of each class of `labels` `[row, column]`; returns them."""
+def draw_contours(
+    axis: Axes, labels: np.ndarray, *, colour: str | None = None
+) -> set[int]:
+    """Draws the outline of each class of `labels` `[row, column]`; returns them.
+
+    Args:
+      axis: to draw on.
+      labels: class indices.
+      colour: of all outlines; None for that of each class.
+    """
     classes = {int(label) for label in np.unique(labels) if label > 0}
     rows, columns = (np.arange(-1, size + 1) for size in labels.shape)
     for label in sorted(classes):
@@ -62,7 +80,7 @@ def draw_contours(axis: Axes, labels: np.ndarray) -> set[int]:
             rows,
             mask,
             levels=[0.5],
-            colors=[class_colour(label)],
+            colors=[colour or class_colour(label)],
             linewidths=1.3,
         )
     return classes

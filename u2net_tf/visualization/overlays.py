@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from u2net_tf.errors import InputError
-from u2net_tf.visualization import figures
-from u2net_tf.volumes import nifti
+from u2net_tf.visualization import figures, slices
+from u2net_tf.volumes import images
 from u2net_tf.volumes.grid import Grid, turned_onto
-from u2net_tf.volumes.msd import NIFTI_SUFFIXES, nifti_stem
+from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
+from u2net_tf.wording import first_few
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +84,7 @@ def _cases_of(
         raise InputError(
             "`prediction`",
             expected=f"files named as in {image}",
-            received=f"{prediction} with {sorted(prediction_files)[:3]}",
+            received=f"{prediction} with {first_few(sorted(prediction_files))}",
         )
     names = names[:max_cases]
     for name in names:
@@ -91,7 +92,7 @@ def _cases_of(
             raise FileNotFoundError(f"`reference`: no {name} in {reference}")
     return [
         OverlayCase(
-            name=nifti_stem(name),
+            name=name,
             image_path=image_files[name],
             reference_path=reference_files.get(name),
             prediction_path=prediction_files[name],
@@ -101,18 +102,29 @@ def _cases_of(
 
 
 def _list_files(flag: str, file_or_folder: str) -> dict[str, pathlib.Path]:
-    """Returns the NIfTI files by name, in order; hidden ones are left out."""
+    """Returns the volumes by name without ending, in order; hidden ones are left out.
+
+    A label map may have another format than its image.
+    """
     path = pathlib.Path(file_or_folder)
     if not path.exists():
         raise FileNotFoundError(f"`{flag}`: no such file or folder: {path}")
     files = [path] if path.is_file() else sorted(path.iterdir())
-    found = {
-        file.name: file
-        for file in files
-        if file.name.endswith(NIFTI_SUFFIXES) and not file.name.startswith(".")
-    }
+    found: dict[str, pathlib.Path] = {}
+    for file in files:
+        if not is_scan_name(file) or file.name.startswith("."):
+            continue
+        other = found.setdefault(scan_stem(file), file)
+        if other != file:
+            raise InputError(
+                f"`{flag}`",
+                expected="one volume of each name",
+                received=f"{other} and {file}",
+            )
     if not found:
-        raise InputError(f"`{flag}`", expected=".nii or .nii.gz", received=path)
+        raise InputError(
+            f"`{flag}`", expected=" or ".join(SCAN_SUFFIXES), received=path
+        )
     return found
 
 
@@ -156,21 +168,21 @@ def draw_overlays(cases: Sequence[OverlayCase], output: pathlib.Path) -> None:
 def _draw_case(row: Sequence[Axes], case: OverlayCase) -> set[int]:
     """Draws one row and returns the classes in it."""
     # Voxel sizes of the affine, which places label maps over the image.
-    volume = nifti.load_image([case.image_path], spacing_source="affine")
+    volume = images.load_image([case.image_path], spacing_source="affine")
     image = volume.data[0]
     reference = None
     if case.reference_path is not None:
         reference = _read_labels(case.reference_path, volume.grid)
     prediction = _read_labels(case.prediction_path, volume.grid)
     guide = prediction if reference is None else reference
-    height = _choose_slice(guide)
-    window = _choose_window(image[height], guide[height] > 0)
+    height = slices.choose_slice(guide)
+    window = slices.choose_window(image[height], guide[height] > 0)
     _, spacing_y, spacing_x = volume.spacing_mm
     num_slices, num_rows, num_columns = image.shape
     classes: set[int] = set()
     for axis, labels in zip(row, (None, reference, prediction), strict=True):
         axis.imshow(
-            _as_picture(image[height]),
+            slices.as_picture(image[height]),
             cmap="gray",
             vmin=window[0],
             vmax=window[1],
@@ -180,7 +192,7 @@ def _draw_case(row: Sequence[Axes], case: OverlayCase) -> set[int]:
         axis.set(xticks=[], yticks=[], frame_on=False)
         axis.set(xlim=(-1, num_columns), ylim=(num_rows, -1))
         if labels is not None:
-            classes |= figures.draw_contours(axis, _as_picture(labels[height]))
+            classes |= figures.draw_contours(axis, slices.as_picture(labels[height]))
     row[0].set_ylabel(f"{case.name}\nslice {height + 1} of {num_slices}")
     if case.reference_path is None:
         row[1].set_xlabel("no reference")
@@ -189,43 +201,4 @@ def _draw_case(row: Sequence[Axes], case: OverlayCase) -> set[int]:
 
 def _read_labels(path: pathlib.Path, grid: Grid) -> np.ndarray:
     """Reads the label map of a case, which lies on the grid of its image."""
-    return turned_onto(nifti.load_labels(path), grid)
-
-
-def _choose_slice(labels: np.ndarray) -> int:
-    """Returns the axial slice with most foreground; the middle one if all is empty."""
-    areas = (labels > 0).sum(axis=(1, 2))
-    return int(areas.argmax()) if areas.any() else len(areas) // 2
-
-
-def _choose_window(image: np.ndarray, foreground: np.ndarray) -> tuple[float, float]:
-    """Returns the grey values for black and white, from around the foreground.
-
-    The air around a patient would otherwise take the greys that the organ needs.
-    """
-    box = []
-    for axis in (0, 1):
-        inside = np.flatnonzero(foreground.any(axis=1 - axis))
-        if not inside.size:
-            return _spread(image)
-        margin = (inside[-1] - inside[0] + 1) // 4 + 1
-        box.append(slice(max(inside[0] - margin, 0), inside[-1] + margin + 1))
-    return _spread(image[tuple(box)])
-
-
-def _spread(values: np.ndarray) -> tuple[float, float]:
-    """Returns the 1st and 99th percentile, never equal; the air is kept out."""
-    values = values.astype(np.float64)
-    low, middle, high = np.percentile(values, (1, 50, 99))
-    deviation = np.median(np.abs(values - middle))
-    if deviation > 0:
-        low = max(low, middle - 5 * deviation)
-    return float(low), float(max(high, low + 1e-6))
-
-
-def _as_picture(plane: np.ndarray) -> np.ndarray:
-    """Turns `[y, x]`, to the front and right, into rows from front, columns from right.
-
-    Row 0 is the top of the picture.
-    """
-    return plane[::-1, ::-1]
+    return turned_onto(images.load_labels(path), grid)

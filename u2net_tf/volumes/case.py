@@ -141,7 +141,7 @@ def read_image(
       paths: one 3-D or 4-D file, or one path per modality.
       domain: gives the number of modalities and the source of the spacing.
       resample_modalities: whether files on another grid than the first are resampled
-        to it; otherwise they are an error.
+        to it, even if the domain does not say so; otherwise they are an error.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
@@ -153,7 +153,8 @@ def read_image(
     volumes = [_read_volume(path, domain, max_memory_gb) for path in paths]
     image = volumes[0]
     if len(volumes) > 1:
-        image = modalities.stack(volumes, resample=resample_modalities)
+        resample = resample_modalities or domain.preprocessing.resample_modalities
+        image = modalities.stack(volumes, resample=resample)
     del volumes
     for error in _image_errors(_names(paths), image, domain.num_modalities):
         raise error
@@ -196,7 +197,8 @@ def check_headers(
         received = 1
     if received != domain.num_modalities:
         raise _wrong_number(_names(paths), received, domain.num_modalities)
-    if not resample_modalities and headers:
+    resample = resample_modalities or domain.preprocessing.resample_modalities
+    if not resample and headers:
         modalities.check_grids([header.grid for header in headers])
 
 

@@ -36,7 +36,6 @@ class Grid:
       affine: (4, 4) voxel indices on disk -> mm, RAS+.
       header: the file's header.
       image_class: nibabel's class of the file (NIfTI-1 or NIfTI-2).
-      notes: what is odd about the file, and what was taken instead.
     """
 
     path: str
@@ -44,7 +43,6 @@ class Grid:
     affine: np.ndarray
     header: nib.nifti1.Nifti1Header
     image_class: type[nib.nifti1.Nifti1Image]
-    notes: tuple[str, ...] = ()
 
     @property
     def orientation(self) -> np.ndarray:
@@ -104,12 +102,14 @@ class Volume:
     Attributes:
       data: (C, z, y, x) float32 for an image, (z, y, x) integer for a label map.
       spacing_mm: voxel size (z, y, x), mm.
-      grid: the grid of the file that it came from.
+      grid: the grid of the file that it came from, or of the first.
+      notes: what is odd about its files, and what was taken instead, by file.
     """
 
     data: np.ndarray
     spacing_mm: Spacing
     grid: Grid
+    notes: tuple[str, ...] = ()
 
 
 def header_problem(grid: Grid) -> str:
@@ -151,15 +151,6 @@ def turned_onto(labels: Volume, grid: Grid) -> np.ndarray:
     turn = _turn(grid, labels.grid)
     on_disk = labels.grid.from_canonical(labels.data)
     return grid.canonical_view(nib.orientations.apply_orientation(on_disk, turn))
-
-
-def disk_view_onto(array: np.ndarray, grid: Grid, onto: Grid) -> np.ndarray:
-    """The (x, y, z) array of one file in the order of another, without a copy.
-
-    Raises:
-      InputError: as for `check_same_grid`.
-    """
-    return nib.orientations.apply_orientation(array, _turn(onto, grid))
 
 
 def _turn(expected: Grid, received: Grid) -> np.ndarray:

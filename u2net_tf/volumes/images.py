@@ -30,28 +30,37 @@ def load_image(
     paths: Sequence[str | os.PathLike],
     *,
     spacing_source: str = "pixdim",
+    resample_modalities: bool = False,
     max_memory_gb: float | None = None,
 ) -> Volume:
-    """Reads an image from NIfTI, NRRD or MHA files: see `nifti.load_image`.
+    """Reads an image from NIfTI, NRRD or MHA files.
+
+    Args:
+      paths: one file, or one 3-D file per modality in the order of the modalities.
+      spacing_source: see `nifti.load_image`.
+      resample_modalities: whether files on another grid than the first are resampled
+        to it; otherwise they are an error.
+      max_memory_gb: see `memory.require_memory`.
+
+    Returns:
+      (C, z, y, x) float32.
 
     Raises:
       InputError: if a file cannot be used, or the files lie on different grids.
     """
     for path in paths:
         _refuse_pictures(path)
-    if not any(map(itk_files.is_itk_file, paths)):
-        return nifti.load_image(
-            paths, spacing_source=spacing_source, max_memory_gb=max_memory_gb
-        )
     volumes = [
         itk_files.load_image(path, max_memory_gb=max_memory_gb)
         if itk_files.is_itk_file(path)
         else nifti.load_image(
-            [path], spacing_source=spacing_source, max_memory_gb=max_memory_gb
+            path, spacing_source=spacing_source, max_memory_gb=max_memory_gb
         )
         for path in paths
     ]
-    return volumes[0] if len(volumes) == 1 else modalities.stack(volumes)
+    if len(volumes) == 1:
+        return volumes[0]
+    return modalities.stack(volumes, resample=resample_modalities)
 
 
 def load_labels(

@@ -44,9 +44,10 @@ def to_integers(
     whole = np.empty(values.shape, np.int64)
     fractions: collections.Counter[float] = collections.Counter()
     for target, plane in zip(whole, values, strict=True):
-        scaled = plane.astype(np.float64)
-        if (slope, intercept) != (1, 0):
-            with np.errstate(over="ignore", invalid="ignore"):
+        # NaN, signalling ones too, is no whole number and refused below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = plane.astype(np.float64)
+            if (slope, intercept) != (1, 0):
                 scaled = scaled * slope + intercept
         rounded = np.rint(scaled)
         near = np.abs(rounded) < _MAX_IN_FLOAT64

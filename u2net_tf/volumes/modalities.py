@@ -64,7 +64,7 @@ def stack(volumes: Sequence[Volume], *, resample: bool = False) -> Volume:
     Args:
       volumes: (1, z, y, x) each, in the order of the modalities.
       resample: whether those on another grid than the first are brought to it, with a
-        warning that says so.
+        warning and a note that say so.
 
     Returns:
       (C, z, y, x) float32, on the grid of the first.
@@ -79,20 +79,28 @@ def stack(volumes: Sequence[Volume], *, resample: bool = False) -> Volume:
     if not resample:
         check_grids([volume.grid for volume in volumes])
     data = np.empty((len(volumes), *first.data.shape[1:]), np.float32)
+    notes = [note for volume in volumes for note in volume.notes]
     for channel, volume in zip(data, volumes, strict=True):
         only = Volume(volume.data[0], volume.spacing_mm, volume.grid)
-        channel[...] = (
-            _on_grid_of(first, only) if resample else turned_onto(only, first.grid)
-        )
-    return Volume(data, first.spacing_mm, first.grid)
+        if resample and not _is_same_grid(first.grid, only.grid):
+            channel[...], note = _resample_to(first, only)
+            logging.warning("%s", note)
+            notes.append(note)
+        else:
+            channel[...] = turned_onto(only, first.grid)
+    return Volume(data, first.spacing_mm, first.grid, tuple(notes))
 
 
-def _on_grid_of(first: Volume, other: Volume) -> np.ndarray:
-    """(z, y, x): a modality on the grid of the first, resampled if it is another."""
+def _is_same_grid(first: Grid, other: Grid) -> bool:
     try:
-        return turned_onto(other, first.grid)
+        check_same_grid(first, other)
     except InputError:
-        pass
+        return False
+    return True
+
+
+def _resample_to(first: Volume, other: Volume) -> tuple[np.ndarray, str]:
+    """(z, y, x): a modality on the grid of the first; and a note that says so."""
     lowest = float(other.data.min())
     resampled = _resample(other.data, first, other, sitk.sitkLinear, lowest)
     inside = np.ones(other.data.shape, np.uint8)
@@ -103,17 +111,15 @@ def _on_grid_of(first: Volume, other: Volume) -> np.ndarray:
             expected=f"a volume that overlaps that of {first.grid.path}",
             received="one that lies elsewhere in space",
         )
-    logging.warning(
-        "%s: resampled from %s to the grid of %s, %s%s",
-        other.grid.path,
-        describe(other.grid),
-        first.grid.path,
-        describe(first.grid),
-        ""
-        if covered == 1
-        else f", of which {1 - covered:.1%} lies outside and gets the lowest intensity",
+    note = (
+        f"{other.grid.path}: resampled from {describe(other.grid)} to the grid of "
+        f"{first.grid.path}, {describe(first.grid)}"
     )
-    return resampled
+    if covered < 1:
+        note += (
+            f", of which {1 - covered:.1%} lies outside and gets the lowest intensity"
+        )
+    return resampled, note
 
 
 def _resample(

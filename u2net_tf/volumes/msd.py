@@ -13,14 +13,8 @@ from u2net_tf.file_format import load_json
 from u2net_tf.plan.domains import Domain, require_folder_name
 from u2net_tf.volumes import dataset_json
 from u2net_tf.volumes.dataset_json import Row
-from u2net_tf.volumes.scan_names import (
-    channel_path,
-    distinct_names,
-    is_scan_name,
-)
+from u2net_tf.volumes.scan_names import channel_path, distinct_names, is_scan_name
 from u2net_tf.wording import first_few, quantity
-
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,19 +78,6 @@ class Dataset:
             expected=f"the case {name!r}",
             received=f"{len(self.cases)} cases without it",
         )
-
-
-def nifti_stem(path: str | os.PathLike) -> str:
-    """File name without folder and `.nii` or `.nii.gz`, in capitals or not.
-
-    Raises:
-      InputError: if the name ends in neither.
-    """
-    name = pathlib.PurePath(path).name
-    for suffix in NIFTI_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    raise InputError(path, expected="a name ending in .nii.gz or .nii", received=name)
 
 
 def find_datasets(raw_dir: str | os.PathLike) -> list[pathlib.Path]:

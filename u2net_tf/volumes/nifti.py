@@ -6,7 +6,6 @@ import dataclasses
 import gzip
 import os
 import pathlib
-from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +15,7 @@ from nibabel.volumeutils import apply_read_scaling
 from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import label_values, nifti_file, nifti_header
-from u2net_tf.volumes.grid import Grid, Volume, disk_view_onto, header_problem
+from u2net_tf.volumes.grid import Grid, Volume, header_problem
 from u2net_tf.volumes.nifti_file import NiftiFile
 
 # Types of so many bytes are exact in float32. Of others, what rounding may take of the
@@ -54,31 +53,34 @@ def load_header(path: str | os.PathLike, max_memory_gb: float | None = None) -> 
 
 
 def load_image(
-    paths: Sequence[str | os.PathLike],
+    path: str | os.PathLike,
     *,
     spacing_source: str = "pixdim",
     max_memory_gb: float | None = None,
 ) -> Volume:
-    """Reads an image from one 3-D or 4-D file, or from one 3-D file per modality.
+    """Reads an image, 3-D or 4-D.
 
-    What is odd about a file, and what was taken instead, is in `Grid.notes` and logged
-    as a warning.
+    What is odd about the file, and what was taken instead, is in `Volume.notes` and
+    logged as a warning.
 
     Args:
-      paths: one file, or one per modality in the order of the modalities.
+      path: the file.
       spacing_source: where the voxel size is read from when the header contradicts
-        itself: "pixdim" or "affine". Such a file is named in a warning.
+        itself: "pixdim" or "affine". Such a file gets a note.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
       (C, z, y, x) float32. Voxel sizes are in mm, whatever the unit of the file.
 
     Raises:
-      InputError: if a file cannot be read, is damaged, is not 3-D or 4-D, does not fit
-        into the memory, or the files lie on different grids.
+      InputError: if the file cannot be read, is damaged, is not 3-D or 4-D, or does not
+        fit into the memory.
     """
-    volumes = [_read_as_float32(path, max_memory_gb) for path in paths]
-    return _stack(volumes, spacing_source)
+    array, grid, notes = _read_as_float32(path, max_memory_gb)
+    channels = [array]
+    if array.ndim == 4:
+        channels = [array[..., c] for c in range(array.shape[-1])]
+    return _make_volume(channels, grid, notes, spacing_source)
 
 
 def image_from_nibabel(
@@ -92,39 +94,29 @@ def image_from_nibabel(
     array = np.asarray(image.dataobj, dtype=np.float32)
     x, y, z = array.shape
     grid = _make_grid(image.header.copy(), str(source), (x, y, z), type(image))
-    return _stack([(array, grid)], "pixdim")
+    return _make_volume([array], grid, [], "pixdim")
 
 
-def _stack(volumes: list[tuple[np.ndarray, Grid]], spacing_source: str) -> Volume:
-    first_array, grid = volumes[0]
-    if len(volumes) == 1 and first_array.ndim == 4:
-        channels = [first_array[..., c] for c in range(first_array.shape[-1])]
-    elif len(volumes) == 1:
-        channels = [first_array]
-    else:
-        for array, other in volumes:
-            if array.ndim != 3:
-                raise InputError(
-                    other.path,
-                    expected="a 3-D file, one per modality",
-                    received=f"shape {array.shape}",
-                )
-        channels = [disk_view_onto(array, other, grid) for array, other in volumes]
+def _make_volume(
+    channels: list[np.ndarray], grid: Grid, notes: list[str], spacing_source: str
+) -> Volume:
+    """The (x, y, z) channels of one file as a volume."""
     views = [grid.canonical_view(channel) for channel in channels]
     # One copy, and no other beside it: a volume may be a good part of the memory.
     data = np.empty((len(views), *views[0].shape), np.float32)
     for channel, view in zip(data, views, strict=True):
         channel[...] = view
-    for _, other in volumes:
-        _log_notes(other)
     if problem := header_problem(grid):
-        logging.warning("%s: %s; taking %s", grid.path, problem, spacing_source)
-    return Volume(data, grid.spacing_mm(spacing_source), grid)
+        notes = [*notes, f"{problem}; taking {spacing_source}"]
+    return Volume(data, grid.spacing_mm(spacing_source), grid, _log_notes(grid, notes))
 
 
-def _log_notes(grid: Grid) -> None:
-    for note in grid.notes:
-        logging.warning("%s: %s", grid.path, note)
+def _log_notes(grid: Grid, notes: list[str]) -> tuple[str, ...]:
+    """Logs the notes on a file as warnings; returns them with its name."""
+    named = tuple(f"{grid.path}: {note}" for note in notes)
+    for note in named:
+        logging.warning("%s", note)
+    return named
 
 
 def load_labels(
@@ -155,6 +147,7 @@ def load_labels(
             )
         raw = file.read()
         grid = _grid(file)
+        notes = file.notes
         data = label_values.to_integers(
             grid.canonical_view(raw),
             file.slope,
@@ -162,8 +155,7 @@ def load_labels(
             path=path,
             round_labels=round_labels,
         )
-    _log_notes(grid)
-    return Volume(data, grid.spacing_mm(), grid)
+    return Volume(data, grid.spacing_mm(), grid, _log_notes(grid, notes))
 
 
 def save_labels(path: str | os.PathLike, labels: np.ndarray, grid: Grid) -> None:
@@ -212,8 +204,8 @@ def stack_probabilities(probabilities: np.ndarray, grid: Grid) -> np.ndarray:
 
 def _read_as_float32(
     path: str | os.PathLike, max_memory_gb: float | None
-) -> tuple[np.ndarray, Grid]:
-    """Array in disk order, singleton axes after the third removed, and its grid."""
+) -> tuple[np.ndarray, Grid, list[str]]:
+    """Array in disk order, without singleton axes after the third; grid and notes."""
     with nifti_file.open_nifti(path, max_memory_gb=max_memory_gb) as file:
         raw = file.read()
         # What is too large becomes infinite, which is a fault of the image.
@@ -225,7 +217,7 @@ def _read_as_float32(
             array = raw.astype(np.float32, copy=False)
         if raw.dtype.itemsize > _EXACT_BYTES and raw.dtype.newbyteorder("=") != "f4":
             file.notes += _lost_precision(array)
-        return array, _grid(file)
+        return array, _grid(file), file.notes
 
 
 def _lost_precision(array: np.ndarray) -> list[str]:
@@ -243,13 +235,7 @@ def _lost_precision(array: np.ndarray) -> list[str]:
 
 def _grid(file: NiftiFile) -> Grid:
     x, y, z = file.shape[:3]
-    return _make_grid(
-        file.header.copy(),
-        str(file.path),
-        (x, y, z),
-        file.image_class,
-        tuple(file.notes),
-    )
+    return _make_grid(file.header.copy(), str(file.path), (x, y, z), file.image_class)
 
 
 def _make_grid(
@@ -257,11 +243,10 @@ def _make_grid(
     path: str,
     shape: tuple[int, int, int],
     image_class: type[nib.nifti1.Nifti1Image],
-    notes: tuple[str, ...] = (),
 ) -> Grid:
     affine = np.array(header.get_best_affine(), dtype=float)
     affine[:3] *= nifti_header.mm_per_unit(header)
-    return Grid(path, shape, affine, header, image_class, notes)
+    return Grid(path, shape, affine, header, image_class)
 
 
 def _save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:

@@ -1,0 +1,80 @@
+"""What only shows when the cases of a domain stand beside each other."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from data_prep.survey.examine_case import SAME_IMAGE, SAME_NAME, CaseFacts, Fault
+from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import require_classes
+from u2net_tf.volumes import msd
+from u2net_tf.volumes.msd import Dataset
+from u2net_tf.wording import first_few, quantity
+
+
+def with_repetitions(
+    dataset: Dataset, cases: Sequence[CaseFacts]
+) -> Iterator[CaseFacts]:
+    """The cases, with the faults that only show beside each other."""
+    seen: dict[str, CaseFacts] = {}
+    for case in cases:
+        extra = []
+        if case.case in dataset.duplicates:
+            listed = str(dataset.folder / "dataset.json")
+            fault = InputError(
+                listed,
+                expected=f"the case {case.case!r} once",
+                received="several entries of this name",
+            )
+            extra.append(Fault(SAME_NAME, listed, fault.problem))
+        if case.checksum in seen:
+            other = seen[case.checksum].case
+            fault = InputError(
+                case.image_path,
+                expected="an image of its own",
+                received=f"that of case {other!r}",
+            )
+            extra.append(Fault(SAME_IMAGE, case.image_path, fault.problem))
+        elif case.checksum:
+            seen[case.checksum] = case
+        yield dataclasses.replace(case, faults=(*case.faults, *extra))
+
+
+def domain_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
+    """What is suspicious about the folder as a whole."""
+    voxels: collections.Counter[str] = collections.Counter()
+    for case in cases:
+        voxels.update(case.label_voxels)
+    source = dataset.folder / "dataset.json"
+    warnings = [f"{source}: {note}" for note in dataset.notes]
+    if unlisted := msd.unlisted_files(dataset):
+        count = quantity(len(unlisted), "volume")
+        warnings.append(f"{source}: {count} of no case: {first_few(unlisted)}")
+    try:
+        require_classes(list(dataset.labels.values()))
+    except InputError as error:
+        # The plan may join some of them.
+        warnings.append(str(error.within(source)))
+    warnings += [
+        f"{source}: no case holds label {value} ({name})"
+        for value, name in dataset.labels.items()
+        if not voxels[str(value)]
+    ]
+    return warnings + _unit_warnings(dataset, cases)
+
+
+def _unit_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
+    """Says once how many images are not in mm."""
+    counts = collections.Counter(case.length_unit for case in cases if case.shape)
+    warnings = []
+    for unit, count in counts.items():
+        if unit == "mm":
+            continue
+        images = f"{dataset.folder}: {count} of {quantity(len(cases), 'image')}"
+        if unit:
+            warnings.append(f"{images} with voxel sizes in {unit}, converted to mm")
+        else:
+            warnings.append(f"{images} without a unit of length; taking mm")
+    return warnings
