@@ -1,5 +1,7 @@
 """Intensities and places are those that each header states, or an error names it."""
 
+import shutil
+
 import numpy as np
 import pydicom
 import pytest
@@ -206,6 +208,62 @@ def test_frames_without_a_place_are_an_error(tmp_path):
         dicom_files.save(tmp_path, [enhanced])
         with pytest.raises(InputError, match=message):
             dicom.load_dicom([folder])
+
+
+def test_multi_frame_file_stands_for_itself(tmp_path):
+    folder = dicom_files.save(tmp_path, [dicom_files.make_enhanced([0, 3, 6])])
+    expected = dicom.load_dicom([folder])
+    shutil.copy(folder / "0.dcm", folder / "1.dcm")
+    dicom_files.replace_text(folder / "1.dcm", "SeriesInstanceUID", "1.2.3.15")
+    volume = dicom.load_dicom([folder / "0.dcm"])
+    np.testing.assert_array_equal(volume.data, expected.data)
+    np.testing.assert_array_equal(volume.grid.affine, expected.grid.affine)
+    with pytest.raises(InputError, match="2 series .*each multi-frame file by itself"):
+        dicom.load_dicom([folder])
+
+
+def test_slice_does_not_stand_for_its_series(series):
+    words = rf"0\.dcm: expected a folder .* holds the whole series \({series}\)"
+    for load in (lambda path: dicom.load_dicom([path]), dicom.load_header):
+        with pytest.raises(InputError, match=words):
+            load(series / "0.dcm")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("ConcatenationUID", "1.2.3"),
+        # A segmentation.
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.66.4"),
+    ],
+)
+def test_multi_frame_file_that_is_no_volume_is_an_error(tmp_path, keyword, value):
+    enhanced = dicom_files.make_enhanced([0, 3, 6])
+    setattr(enhanced, keyword, value)
+    folder = dicom_files.save(tmp_path, [enhanced])
+    with pytest.raises(InputError, match=rf"0\.dcm: {keyword}"):
+        dicom.load_dicom([folder / "0.dcm"])
+
+
+@pytest.mark.parametrize("heights", [None, (6, 0, 3)])
+def test_header_has_the_grid_of_the_volume(tmp_path, heights, caplog):
+    datasets = dicom_files.make_series()
+    if heights:
+        datasets = [dicom_files.make_enhanced(heights)]
+    folder = dicom_files.save(tmp_path, datasets)
+    (folder / "notes.txt").write_text("none")
+    header = dicom.load_header(folder)
+    # Once, when the volume is read.
+    assert not caplog.messages
+    volume = dicom.load_dicom([folder])
+    assert "passes over notes.txt" in caplog.messages[0]
+    assert header.shape == header.grid.shape == volume.grid.shape
+    assert header.grid.axis_codes == volume.grid.axis_codes
+    np.testing.assert_array_equal(header.grid.affine, volume.grid.affine)
+    voxels = np.prod(header.shape)
+    for load in (dicom.load_header, lambda path, **o: dicom.load_dicom([path], **o)):
+        with pytest.raises(InputError, match="`max_memory_gb`"):
+            load(folder, max_memory_gb=7 * voxels / 1e9)
 
 
 def test_implicit_types_and_deflated_files_are_read(tmp_path):

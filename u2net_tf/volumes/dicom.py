@@ -1,4 +1,4 @@
-"""DICOM in: a folder of slices, or of one multi-frame file, becomes a volume.
+"""DICOM in: a folder of slices, or a multi-frame file, becomes a volume.
 
 Headers are read by pydicom and checked; pixels are read by SimpleITK.
 """
@@ -10,21 +10,20 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from absl import logging
 from nibabel import affines
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import modalities, nifti
 from u2net_tf.volumes.grid import Volume
+from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, last_line, to_grid, to_volume
 from u2net_tf.volumes.memory import require_memory
 
 if TYPE_CHECKING:
     from u2net_tf.volumes.dicom_planes import Plane
 
-# ITK's world is LPS (x to the left, y to the back); NIfTI's is RAS.
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # How far a slice may lie from where the volume's grid has it.
 _GRID_TOLERANCE_VOXELS = 0.1
 # How much a distance of slices may differ from the usual one, as a fraction.
@@ -32,15 +31,19 @@ _STEP_TOLERANCE = 0.05
 # How far cosines of ITK may be from those of the header.
 _COSINE_TOLERANCE = 1e-2
 _IMAGE_IO = "GDCMImageIO"
+# What ITK reads, float32, and a copy of it.
+_BYTES_PER_VOXEL = 8
+# Of frames ITK may make float64, and these are sorted in between.
+_BYTES_PER_VOXEL_OF_FRAMES = 16
 
 
 def load_dicom(
-    folders: Sequence[str | os.PathLike], *, max_memory_gb: float | None = None
+    paths: Sequence[str | os.PathLike], *, max_memory_gb: float | None = None
 ) -> Volume:
     """Reads one DICOM series per modality.
 
     Args:
-      folders: one folder per modality, one series in each.
+      paths: one folder per modality, one series in each, or a multi-frame file.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
@@ -50,32 +53,63 @@ def load_dicom(
       InputError: if a folder holds no series or several, slices are missing, damaged
         or do not fit each other, or the series lie on different grids.
     """
-    volumes = [_read(folder, max_memory_gb) for folder in folders]
+    volumes = [_read(path, max_memory_gb) for path in paths]
     return volumes[0] if len(volumes) == 1 else modalities.stack(volumes)
 
 
-def _read(folder: str | os.PathLike, max_memory_gb: float | None) -> Volume:
+def load_header(
+    path: str | os.PathLike, *, max_memory_gb: float | None = None
+) -> nifti.Header:
+    """Reads the headers of all slices of a series, and no pixels.
+
+    Nothing is logged, as it will be when the series is read.
+
+    Args:
+      path: a folder with one series, or a multi-frame file.
+      max_memory_gb: see `memory.require_memory`.
+
+    Raises:
+      InputError: as `load_dicom`, unless it is the pixels that are damaged.
+    """
+    from u2net_tf.volumes.dicom_series import read_series
+
+    planes, _ = read_series(path)
+    shape = _checked_shape(path, planes, max_memory_gb)
+    return nifti.Header(shape[::-1], to_grid(shape, _affine(path, planes), path))
+
+
+def _read(path: str | os.PathLike, max_memory_gb: float | None) -> Volume:
     # pydicom takes a while to import, and few scans are DICOM.
     from u2net_tf.volumes.dicom_series import read_series
 
-    planes = read_series(folder)
+    planes, notes = read_series(path)
+    for note in notes:
+        logging.warning("%s: %s", path, note)
+    shape = _checked_shape(path, planes, max_memory_gb)
+    affine = _affine(path, planes)
+    image = _read_pixels(path, planes, shape)
+    data = sitk.GetArrayViewFromImage(image)
+    if planes[0].header.num_frames > 1:
+        data = _sort_frames(planes, data)
+    # This copies: what is viewed here lives no longer than the image.
+    return to_volume(data, affine, path)
+
+
+def _checked_shape(
+    path: str | os.PathLike, planes: list[Plane], max_memory_gb: float | None
+) -> tuple[int, ...]:
+    """(z, y, x) of the volume, which fits into the memory."""
     header = planes[0].header
     shape = (len(planes), header.whole("Rows"), header.whole("Columns"))
+    one_file = header.num_frames > 1
     require_memory(
-        folder,
-        4 * math.prod(shape),
+        path,
+        math.prod(shape)
+        * (_BYTES_PER_VOXEL_OF_FRAMES if one_file else _BYTES_PER_VOXEL),
         content=f"pixels of shape {shape} in float32",
         max_memory_gb=max_memory_gb,
     )
-    affine = _affine(folder, planes)
-    image = _read_pixels(folder, planes, shape)
-    data = sitk.GetArrayViewFromImage(image)
-    if header.num_frames > 1:
-        data = _sort_frames(planes, data)
-    result = nib.Nifti1Image(data.T, _LPS_TO_RAS @ affine)
-    result.header.set_xyzt_units("mm")
-    # This copies: what is viewed here lives no longer than the image.
-    return nifti.image_from_nibabel(result, folder)
+    return shape
 
 
 def _read_pixels(
@@ -133,7 +167,7 @@ def _sort_frames(planes: list[Plane], frames: np.ndarray) -> np.ndarray:
 
 
 def _affine(folder: str | os.PathLike, planes: list[Plane]) -> np.ndarray:
-    """(4, 4) indices (column, row, plane) -> mm, LPS.
+    """(4, 4) indices (column, row, plane) -> mm, RAS.
 
     Of evenly spaced planes, each where an orthogonal grid has it. Otherwise a volume
     would be silently compressed or, of a tilted gantry, sheared.
@@ -155,7 +189,7 @@ def _affine(folder: str | os.PathLike, planes: list[Plane]) -> np.ndarray:
                 f"a slice {offset:.3g} mm off (tilted gantry)",
                 hint="Resample the series first",
             )
-    return affine
+    return LPS_TO_RAS @ affine
 
 
 def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
@@ -186,10 +220,8 @@ def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
-    # The last line of an error of ITK says what it is about.
-    lines = str(error).strip().splitlines() or [type(error).__name__]
     return InputError(
-        path, expected="pixels that can be read", received=lines[-1].strip()[:200]
+        path, expected="pixels that can be read", received=last_line(error)
     )
 
 

@@ -39,6 +39,10 @@ def load_image(
     """
     for path in paths:
         _refuse_pictures(path)
+    if len(paths) > 1:
+        modalities.require_memory_for_all(
+            paths, load_header(paths[0]).shape[:3], max_memory_gb=max_memory_gb
+        )
     if not any(map(itk_files.is_itk_file, paths)):
         return nifti.load_image(
             paths, spacing_source=spacing_source, max_memory_gb=max_memory_gb

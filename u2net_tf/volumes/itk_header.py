@@ -20,6 +20,8 @@ from u2net_tf.volumes.memory import require_memory
 # A header is text, and longer only if the file is something else.
 _MAX_HEADER_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
+# What an image is copied to: float32, and once more where it is put together.
+_BYTES_PER_VALUE = 8
 _NRRD_BYTES = {
     name: size
     for size, names in {
@@ -69,11 +71,13 @@ class _Content:
 
     Attributes:
       offset: of the first byte after the header.
-      num_bytes: of the voxels, uncompressed.
+      num_values: of the voxels, each of which may have several.
+      num_bytes: of these, uncompressed.
       window_bits: of zlib, for compressed voxels; None for others.
     """
 
     offset: int
+    num_values: int
     num_bytes: int
     window_bits: int | None
 
@@ -99,8 +103,8 @@ def check_file(
     content = (_read_nrrd if is_nrrd else _read_meta)(path, start)
     require_memory(
         path,
-        content.num_bytes,
-        content=f"{content.num_bytes} bytes of voxels",
+        content.num_bytes + content.num_values * _BYTES_PER_VALUE,
+        content=f"{content.num_bytes:,} bytes of voxels",
         max_memory_gb=max_memory_gb,
     )
     if with_voxels:
@@ -158,7 +162,8 @@ def _read_nrrd(path: pathlib.Path, start: bytes) -> _Content:
     if encoding not in ("raw", "gzip", "gz"):
         raise _error(path, "encoding", "raw or gzip", fields.get("encoding"))
     bits = None if encoding == "raw" else zlib.MAX_WBITS + 16
-    return _Content(match.end(), math.prod(sizes) * item_bytes, bits)
+    num_values = math.prod(sizes)
+    return _Content(match.end(), num_values, num_values * item_bytes, bits)
 
 
 def _lines(header: bytes) -> list[str]:
@@ -224,7 +229,7 @@ def _read_meta(path: pathlib.Path, start: bytes) -> _Content:
     channels = fields.get("ElementNumberOfChannels", "1")
     if not channels.isdecimal() or not 0 < int(channels) < 1 << 16:
         raise _error(path, "ElementNumberOfChannels", "a positive number", channels)
-    num_bytes = math.prod(sizes) * item_bytes * int(channels)
+    num_values = math.prod(sizes) * int(channels)
     compressed = fields.get("CompressedData", "False")
     if compressed not in ("True", "False"):
         raise _error(path, "CompressedData", "True or False", compressed)
@@ -234,7 +239,7 @@ def _read_meta(path: pathlib.Path, start: bytes) -> _Content:
             path, "CompressedDataSize", available, fields["CompressedDataSize"]
         )
     bits = zlib.MAX_WBITS if compressed == "True" else None
-    return _Content(match.end(), num_bytes, bits)
+    return _Content(match.end(), num_values, num_values * item_bytes, bits)
 
 
 def _check_meta_geometry(path: pathlib.Path, fields: dict[str, str]) -> None:
