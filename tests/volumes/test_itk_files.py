@@ -147,6 +147,8 @@ def test_sheared_grids_are_not_written(tmp_path):
         (".mha", b"NDims = 3", b"NDims = 4", "NDims"),
         (".mha", b"MET_SHORT", b"MET_OTHER", "ElementType"),
         (".mha", b"= LOCAL", b"= a.raw", "ElementDataFile"),
+        (".mha", b"BinaryDataByteOrderMSB", b"ByteOrder", "ElementByteOrderMSB"),
+        (".mha", b"CompressedData =", b"CompressedData = 1", "CompressedData"),
     ],
 )
 def test_defaults_are_not_taken_for_values(tmp_path, capfd, suffix, old, new, field):
@@ -154,6 +156,17 @@ def test_defaults_are_not_taken_for_values(tmp_path, capfd, suffix, old, new, fi
     edit(path, old, new)
     with pytest.raises(InputError, match=rf"a{suffix}: {field}: expected "):
         images.load_image([path])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_size_of_compressed_voxels_is_not_guessed(tmp_path, capfd):
+    """Without it ITK returns memory that was never set."""
+    path = write(tmp_path / "a.mha", make_image(), compressed=True)
+    for name in (b"Nothing =", b"CompressedDataSize = 1"):
+        edit(path, b"CompressedDataSize =", name)
+        with pytest.raises(InputError, match=r"a\.mha: CompressedDataSize: expected 7"):
+            images.load_image([path])
+        edit(path, name, b"CompressedDataSize =")
     assert capfd.readouterr() == ("", "")
 
 
