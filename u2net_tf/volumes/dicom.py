@@ -75,7 +75,8 @@ def load_header(
 
     planes, _ = read_series(path)
     shape = _checked_shape(path, planes, max_memory_gb)
-    return nifti.Header(shape[::-1], to_grid(shape, _affine(path, planes), path))
+    affine = _affine(path, planes, planes[0].direction)
+    return nifti.Header(shape[::-1], to_grid(shape, affine, path))
 
 
 def _read(path: str | os.PathLike, max_memory_gb: float | None) -> Volume:
@@ -86,13 +87,19 @@ def _read(path: str | os.PathLike, max_memory_gb: float | None) -> Volume:
     for note in notes:
         logging.warning("%s: %s", path, note)
     shape = _checked_shape(path, planes, max_memory_gb)
-    affine = _affine(path, planes)
-    image = _read_pixels(path, planes, shape)
-    data = sitk.GetArrayViewFromImage(image)
+    # What does not lie on a grid need not be decoded.
+    _affine(path, planes, planes[0].direction)
+    if any(plane.header.is_compressed for plane in planes):
+        data, direction = _decode(planes, shape)
+    else:
+        direction = _read_direction(planes[0])
+        # It is freed once the data is copied.
+        image = _read_pixels(path, planes, shape)
+        data = sitk.GetArrayViewFromImage(image)
+    _check_direction(planes[0], direction)
     if planes[0].header.num_frames > 1:
         data = _sort_frames(planes, data)
-    # This copies: what is viewed here lives no longer than the image.
-    return to_volume(data, affine, path)
+    return to_volume(data, _affine(path, planes, direction), path)
 
 
 def _checked_shape(
@@ -131,10 +138,8 @@ def _read_pixels(
         reader.SetSpacingWarningRelThreshold(1)
     reader.SetImageIO(_IMAGE_IO)
     # Otherwise the type of the first file, to which the others are cut.
-    reader.SetOutputPixelType(sitk.sitkFloat32)
-    if len({plane.rescale for plane in planes}) > 1 and header.num_frames > 1:
-        # Whole numbers are made of it again.
-        reader.SetOutputPixelType(sitk.sitkFloat64)
+    is_double = _dtype(planes) is np.float64
+    reader.SetOutputPixelType(sitk.sitkFloat64 if is_double else sitk.sitkFloat32)
     try:
         image = reader.Execute()
     except (RuntimeError, MemoryError) as error:
@@ -148,6 +153,26 @@ def _read_pixels(
             folder, expected=f"pixels of shape {shape}", received=received[:-1]
         )
     return image
+
+
+def _dtype(planes: list[Plane]) -> type[np.floating]:
+    """What pixels are read to."""
+    slopes_differ = len({plane.rescale for plane in planes}) > 1
+    # Of frames that were rescaled alike, whole numbers are made again.
+    is_double = slopes_differ and planes[0].header.num_frames > 1
+    return np.float64 if is_double else np.float32
+
+
+def _decode(
+    planes: list[Plane], shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and direction of files that are compressed."""
+    from u2net_tf.volumes import dicom_decoder
+
+    paths = [plane.header.path for plane in planes]
+    if planes[0].header.num_frames > 1:
+        paths = paths[:1]
+    return dicom_decoder.decode(paths, shape, _dtype(planes))
 
 
 def _sort_frames(planes: list[Plane], frames: np.ndarray) -> np.ndarray:
@@ -166,7 +191,9 @@ def _sort_frames(planes: list[Plane], frames: np.ndarray) -> np.ndarray:
     return data
 
 
-def _affine(folder: str | os.PathLike, planes: list[Plane]) -> np.ndarray:
+def _affine(
+    folder: str | os.PathLike, planes: list[Plane], direction: np.ndarray
+) -> np.ndarray:
     """(4, 4) indices (column, row, plane) -> mm, RAS.
 
     Of evenly spaced planes, each where an orthogonal grid has it. Otherwise a volume
@@ -174,7 +201,7 @@ def _affine(folder: str | os.PathLike, planes: list[Plane]) -> np.ndarray:
     """
     first = planes[0]
     affine = np.eye(4)
-    affine[:3, :3] = _read_direction(first) * (
+    affine[:3, :3] = direction * (
         *np.median([plane.spacing_mm for plane in planes], axis=0)[::-1],
         _step_mm(folder, planes),
     )
@@ -196,7 +223,7 @@ def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
     """(3, 3) unit vectors along a row, a column and across, orthogonal as ITK has them.
 
     Raises:
-      InputError: if ITK cannot read the file, or reads another direction there.
+      InputError: if ITK cannot read the file.
     """
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO)
@@ -208,7 +235,11 @@ def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
     except (RuntimeError, MemoryError) as error:
         raise _unreadable(plane.header.path, error) from error
     cosines = np.array(reader.GetDirection()).reshape(reader.GetDimension(), -1)
-    direction = cosines[:3, :3]
+    return cosines[:3, :3]
+
+
+def _check_direction(plane: Plane, direction: np.ndarray) -> None:
+    """Checks that ITK has the direction of the header."""
     received = direction[:, :2].T.ravel()
     if not np.allclose(received, plane.orientation, atol=_COSINE_TOLERANCE):
         raise plane.header.error(
@@ -216,7 +247,6 @@ def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
             f"{plane.orientation.tolist()}, as pydicom reads it",
             f"{received.tolist()} from ITK",
         )
-    return direction
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
