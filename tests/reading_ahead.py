@@ -29,9 +29,9 @@ def note_scans(monkeypatch, module):
     scans, alive = [], []
     original = module.prepare_scan
 
-    def prepare_scan(*arguments):
+    def prepare_scan(*arguments, **options):
         alive.append(sum(reference() is not None for reference in scans))
-        scan = original(*arguments)
+        scan = original(*arguments, **options)
         scans.append(weakref.ref(scan))
         return scan
 

@@ -90,6 +90,7 @@ WINDOWS = (
     ("num_workers", "2", 2),
     ("on_bad_case", "fail", "fail"),
     ("resample_modalities", "true", True),
+    ("max_memory_gb", "7.5", 7.5),
     ("precision", "mixed_bfloat16", "mixed_bfloat16"),
     ("checkpoint", "best", "best"),
 )

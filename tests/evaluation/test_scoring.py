@@ -15,6 +15,7 @@ from recorded_progress import RecordedProgress
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import scoring
+from u2net_tf.inference import usable_cases
 from u2net_tf.inference.predictor import Prediction, Predictor
 from u2net_tf.models.spec import ModelSpec
 
@@ -152,6 +153,39 @@ class TestScoreDomain:
             assert np.isnan(scores[0].dice["core"])
             assert scores[0].dice["rim"] > 0
 
+    def test_memory_of_a_case_is_limited(self, score, tiny_data):
+        scores, asked, skipped = score(max_memory_gb=1e-6)
+        assert not scores
+        assert not asked
+        words = "one_0.nii.gz: expected at most 1e-06 GB of memory (`max_memory_gb`)"
+        assert words in str(skipped["one_0"])
+        domain = tiny_data.plan.domains[0]
+        cases = scoring.find_cases(domain, "train", None)
+        reading = ReadingConfig(max_memory_gb=1e-6)
+        found = scoring.check_headers(domain, cases, reading)
+        assert words in str(found["one_0"])
+        # What was scored is the same with any limit.
+        score()
+        assert not score(max_memory_gb=1)[1]
+
+    def test_resampled_modalities_are_scored_anew(self, score, tiny_data, tmp_path):
+        moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+        folder = moved / "Task92_Two" / "imagesTr"
+        for path in list(folder.glob("two_*.nii.gz")):
+            image = nib.load(path)
+            for channel in (0, 1):
+                one = nib.Nifti1Image(image.dataobj[..., channel], image.affine)
+                stem = path.name.removesuffix(".nii.gz")
+                nib.save(one, folder / f"{stem}_{channel:04d}.nii.gz")
+            path.unlink()
+        options = {"index": 1, "raw_dir": str(moved)}
+        assert len(score(**options)[1]) == 2
+        assert not score(**options)[1]
+        assert len(score(**options, resample_modalities=True)[1]) == 2
+        # Of one file nothing is resampled.
+        score(0)
+        assert not score(0, resample_modalities=True)[1]
+
     def test_progress_counts_the_cases(self, score, tmp_path):
         progress = RecordedProgress()
         score(progress=progress)
@@ -162,13 +196,13 @@ class TestScoreDomain:
     @pytest.mark.parametrize("num_workers", [0, 1, 2])
     def test_cases_are_read_ahead(self, score, monkeypatch, num_workers):
         asked = []
-        original = scoring.parallel.map_ahead
+        original = usable_cases.parallel.map_ahead
 
         def spy(function, cases, *, num_workers, executor):
             asked.append(num_workers)
             return original(function, cases, num_workers=num_workers)
 
-        monkeypatch.setattr(scoring.parallel, "map_ahead", spy)
+        monkeypatch.setattr(usable_cases.parallel, "map_ahead", spy)
         scores, _ = score(num_workers=num_workers)
         assert asked == [num_workers]
         assert [s.case for s in scores] == ["one_0", "one_1", "one_2"]

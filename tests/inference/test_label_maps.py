@@ -9,9 +9,10 @@ import tqdm
 from reading_ahead import PicklingExecutor, note_scans
 from recorded_progress import RecordedProgress
 
+from tests.volumes import dicom_files
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
-from u2net_tf.inference import label_maps
+from u2net_tf.inference import label_maps, usable_cases
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.models.spec import ModelSpec
@@ -110,13 +111,13 @@ def test_the_same_however_many_are_read_ahead(predict, tmp_path, num_workers):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_as_many_are_read_ahead_as_asked_for(predict, monkeypatch, num_workers):
     asked = []
-    original = label_maps.parallel.map_ahead
+    original = usable_cases.parallel.map_ahead
 
     def spy(function, cases, *, num_workers, executor):
         asked.append((len(cases), num_workers))
         return original(function, cases, num_workers=num_workers)
 
-    monkeypatch.setattr(label_maps.parallel, "map_ahead", spy)
+    monkeypatch.setattr(usable_cases.parallel, "map_ahead", spy)
     predict(num_workers=num_workers)
     assert asked == [(3, num_workers)]
 
@@ -286,3 +287,49 @@ def test_a_scan_unlike_the_domain_is_named_and_predicted(
     words = f"{path}: does not look like a scan of Task92_Two: voxels of 100 mm along z"
     assert caplog.messages[0].startswith(words)
     assert "slipped.nii.gz" in times(tmp_path / "out")
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_memory_of_a_scan_is_limited(predict, scans, tmp_path, num_workers):
+    """By its header, before any is read."""
+    *_, skipped = predict(max_memory_gb=1e-6, num_workers=num_workers)
+    assert len(skipped) == 3
+    words = f"{scans[0].paths[0]}: expected at most 1e-06 GB of memory (`max_memory_gb`"
+    assert str(skipped["scan_0"]).startswith(words)
+    assert not times(tmp_path / "out")
+    # What was predicted is the same with any limit.
+    predict()
+    assert predict(max_memory_gb=1) == (3, 0)
+
+
+def test_memory_of_probabilities_is_limited(predict, scans, tmp_path):
+    """These take more than the scan, and are known when it has been read."""
+    raw_voxels = np.prod(nib.load(scans[0].paths[0]).shape[:3])
+    num_classes = toy.PLAN.domains[1].num_classes
+    limit = 3 * 4 * raw_voxels * num_classes / 1e9
+    *_, skipped = predict(max_memory_gb=limit, save_probabilities=True)
+    assert f"probabilities of {num_classes} classes" in str(skipped["scan_0"])
+    predict(max_memory_gb=2 * limit, save_probabilities=True)
+    assert len(times(tmp_path / "out")) == 6
+
+
+def test_a_damaged_slice_is_found_before_the_first_prediction(predict, scans, tmp_path):
+    folder = dicom_files.save(tmp_path / "series", dicom_files.make_series(4))
+    (folder / "2.dcm").unlink()
+    with pytest.raises(InputError, match=r"series: expected evenly spaced slices"):
+        predict([scans[0], Scan("z", (folder, folder))], on_bad_case="fail")
+    assert not times(tmp_path / "out")
+
+
+def test_what_cannot_be_opened_is_skipped(predict, scans, tmp_path, monkeypatch):
+    def read_image(paths, *arguments, **options):
+        if paths == scans[1].paths:
+            raise PermissionError(13, "Permission denied", str(paths[0]))
+        return original(paths, *arguments, **options)
+
+    original = label_maps.case_files.read_image
+    monkeypatch.setattr(label_maps.case_files, "read_image", read_image)
+    *_, skipped = predict(num_workers=0)
+    assert set(times(tmp_path / "out")) == {"scan_0.nii.gz", "scan_2.nii.gz"}
+    words = f"{scans[1].paths[0]}: expected a file that can be read. Received: Permis"
+    assert str(skipped["scan_1"]).startswith(words)

@@ -1,6 +1,7 @@
 import dataclasses
 import logging
 import re
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 import toy
 
+from tests.volumes import dicom_files
 from u2net_tf.errors import InputError
 from u2net_tf.inference.scans import Scan, find_scans
 
@@ -87,15 +89,31 @@ class TestOnePath:
         folder = make_files("a.nii", "._a.nii", "b.hdr", "c/d.nii")
         with caplog.at_level(logging.WARNING):
             find(folder)
-        assert caplog.messages == [f"{folder}: left out, no scans: ._a.nii, b.hdr, c/"]
+        assert caplog.messages == [
+            f"{folder}: left out, no scans: ._a.nii, b.hdr",
+            f"{folder}: left out, in folders below, unless input_list names them: "
+            "scans such as c/d.nii",
+        ]
         make_files(*(f"{number}.png" for number in range(9)))
         with caplog.at_level(logging.WARNING):
             find(folder)
-        assert caplog.messages[1].endswith("1.png, 2.png, 3.png and 7 more")
+        assert caplog.messages[2].endswith("1.png, 2.png, 3.png and 6 more")
 
     def test_a_dicom_folder(self, tmp_path):
         folder = write_series(tmp_path / "patient", 1)
         assert find(folder) == [Scan("patient", (folder,))]
+
+    def test_a_multi_frame_file(self, tmp_path):
+        enhanced = dicom_files.make_enhanced([0, 3])
+        path = dicom_files.save(tmp_path / "study", [enhanced]) / "0.dcm"
+        other = path.with_name("1.2.3.4")
+        shutil.copy(path, other)
+        assert find(path) == [Scan("0", (path,))]
+        assert find(path, other, num_modalities=2) == [Scan("0", (path, other))]
+        listed = tmp_path / "list.txt"
+        listed.write_text("study/0.dcm\nstudy/1.2.3.4\n")
+        names = [scan.name for scan in find(input_list=str(listed))]
+        assert names == ["0", "1.2.3.4"]
 
     def test_a_folder_of_dicom_folders_and_files(self, tmp_path, make_files):
         make_files("c.nii.gz", "empty/readme.txt")
@@ -246,7 +264,14 @@ class TestErrors:
 
     def test_a_folder_per_patient(self, make_files):
         folder = make_files("p1/ct.nii", "p2/ct.nii")
-        with pytest.raises(InputError, match="Received: p1/, p2/. Name scans .* in"):
+        words = "Received: p1/, p2/. Folders below .* name scans such as p1/ct.nii in `"
+        with pytest.raises(InputError, match=words):
+            find(folder)
+
+    def test_a_folder_per_patient_and_study(self, make_files):
+        folder = make_files("p1/notes.txt")
+        write_series(folder / "p2" / "study" / "series", 1)
+        with pytest.raises(InputError, match="such as p2/study/series in `input_list`"):
             find(folder)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain, Label, Preprocessing
-from u2net_tf.volumes import case, crop_and_resample, nifti
+from u2net_tf.volumes import case, crop_and_resample, images, nifti
 
 SHAPE = (6, 7, 8)
 DOMAIN = Domain(
@@ -205,6 +205,21 @@ def test_memory_of_image_and_labels_is_limited(image_path):
     image = case.read_image([image_path], DOMAIN)
     with pytest.raises(InputError, match=r"image\.nii\.gz.*`max_memory_gb`"):
         case.read_labels(image_path, image, DOMAIN, max_memory_gb=1e-6)
+
+
+def test_memory_of_modalities_is_limited_together(tmp_path, write_nifti):
+    """What one of them takes fits."""
+    paths = [write_nifti(tmp_path / f"{i}.nii", draw_image()) for i in range(5)]
+    domain = dataclasses.replace(DOMAIN, modalities=tuple("abcde"))
+    voxels = 6 * 7 * 8
+    options = {"max_memory_gb": 39 * voxels / 1e9}
+    case.read_image(paths[:1], DOMAIN, **options)
+    words = r"0\.nii: expected .* for 5 modalities of shape"
+    with pytest.raises(InputError, match=words):
+        case.read_image(paths, domain, **options)
+    with pytest.raises(InputError, match=words):
+        images.load_image(paths, **options)
+    case.read_image(paths, domain, max_memory_gb=40 * voxels / 1e9)
 
 
 @pytest.mark.parametrize("spacing_mm", [(300, 100, 200), (3, 1e6, 2), (3, 9e8, 2)])

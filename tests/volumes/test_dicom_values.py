@@ -1,13 +1,16 @@
 """Intensities and places are those that each header states, or an error names it."""
 
+import shutil
+
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from pydicom import uid
 
 from tests.volumes import dicom_files
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import dicom
+from u2net_tf.volumes import dicom, dicom_decoder
 from u2net_tf.volumes.dicom_series import read_series
 from u2net_tf.volumes.grid import check_same_grid
 
@@ -208,6 +211,62 @@ def test_frames_without_a_place_are_an_error(tmp_path):
             dicom.load_dicom([folder])
 
 
+def test_multi_frame_file_stands_for_itself(tmp_path):
+    folder = dicom_files.save(tmp_path, [dicom_files.make_enhanced([0, 3, 6])])
+    expected = dicom.load_dicom([folder])
+    shutil.copy(folder / "0.dcm", folder / "1.dcm")
+    dicom_files.replace_text(folder / "1.dcm", "SeriesInstanceUID", "1.2.3.15")
+    volume = dicom.load_dicom([folder / "0.dcm"])
+    np.testing.assert_array_equal(volume.data, expected.data)
+    np.testing.assert_array_equal(volume.grid.affine, expected.grid.affine)
+    with pytest.raises(InputError, match="2 series .*each multi-frame file by itself"):
+        dicom.load_dicom([folder])
+
+
+def test_slice_does_not_stand_for_its_series(series):
+    words = rf"0\.dcm: expected a folder .* holds the whole series \({series}\)"
+    for load in (lambda path: dicom.load_dicom([path]), dicom.load_header):
+        with pytest.raises(InputError, match=words):
+            load(series / "0.dcm")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("ConcatenationUID", "1.2.3"),
+        # A segmentation.
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.66.4"),
+    ],
+)
+def test_multi_frame_file_that_is_no_volume_is_an_error(tmp_path, keyword, value):
+    enhanced = dicom_files.make_enhanced([0, 3, 6])
+    setattr(enhanced, keyword, value)
+    folder = dicom_files.save(tmp_path, [enhanced])
+    with pytest.raises(InputError, match=rf"0\.dcm: {keyword}"):
+        dicom.load_dicom([folder / "0.dcm"])
+
+
+@pytest.mark.parametrize("heights", [None, (6, 0, 3)])
+def test_header_has_the_grid_of_the_volume(tmp_path, heights, caplog):
+    datasets = dicom_files.make_series()
+    if heights:
+        datasets = [dicom_files.make_enhanced(heights)]
+    folder = dicom_files.save(tmp_path, datasets)
+    (folder / "notes.txt").write_text("none")
+    header = dicom.load_header(folder)
+    # Once, when the volume is read.
+    assert not caplog.messages
+    volume = dicom.load_dicom([folder])
+    assert "passes over notes.txt" in caplog.messages[0]
+    assert header.shape == header.grid.shape == volume.grid.shape
+    assert header.grid.axis_codes == volume.grid.axis_codes
+    np.testing.assert_allclose(header.grid.affine, volume.grid.affine, atol=1e-9)
+    voxels = np.prod(header.shape)
+    for load in (dicom.load_header, lambda path, **o: dicom.load_dicom([path], **o)):
+        with pytest.raises(InputError, match="`max_memory_gb`"):
+            load(folder, max_memory_gb=7 * voxels / 1e9)
+
+
 def test_implicit_types_and_deflated_files_are_read(tmp_path):
     expected = dicom.load_dicom(
         [dicom_files.save(tmp_path / "a", dicom_files.make_series())]
@@ -235,3 +294,56 @@ def test_run_length_encoding_is_read(tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(InputError, match=r"1\.dcm"):
         dicom.load_dicom([folder])
+
+
+def compress(folder, compressor):
+    """Writes a series of three slices compressed; returns their values."""
+    values = np.random.default_rng(0).integers(0, 900, (3, 64, 64)).astype(np.int16)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor(compressor)
+    folder.mkdir()
+    for index in range(3):
+        image = sitk.GetImageFromArray(values[index : index + 1])
+        for tag, value in {
+            "0008|0016": uid.CTImageStorage,
+            "0008|0018": f"1.2.3.{index}",
+            "0020|000e": "1.2.3",
+            "0020|0032": f"0\\0\\{index}",
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+        }.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{index}.dcm"))
+        writer.Execute(image)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("compressor", "marker", "offset", "value", "words"),
+    [
+        # GDCM crashes: 79 bits.
+        ("JPEG", b"\xff\xc3", 4, 79, "decoded. Received: "),
+        # It prints of what it repairs.
+        ("JPEG", b"\xff\xc4", 2, 1, "decoded. Received: "),
+        # It does not end: 3,211,328 rows.
+        ("JPEG2000", b"\xff\x51", 11, 0x31, "decoded. Received: pixels that take too"),
+    ],
+)
+def test_damaged_compressed_pixels_are_named(
+    tmp_path, monkeypatch, capfd, compressor, marker, offset, value, words
+):
+    values = compress(tmp_path / "series", compressor)
+    folder = tmp_path / "series"
+    volume = dicom.load_dicom([folder])
+    np.testing.assert_array_equal(volume.data[0], values[:, ::-1, ::-1])
+    monkeypatch.setattr(dicom_decoder, "_SECONDS", 0)
+    path = folder / "1.dcm"
+    content = bytearray(path.read_bytes())
+    content[content.index(marker, content.index(b"\xe0\x7f\x10\x00")) + offset] = value
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"1\.dcm: expected pixels .* {words}"):
+        dicom.load_dicom([folder])
+    dicom.load_header(folder)
+    assert capfd.readouterr() == ("", "")

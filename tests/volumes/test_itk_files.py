@@ -147,6 +147,8 @@ def test_sheared_grids_are_not_written(tmp_path):
         (".mha", b"NDims = 3", b"NDims = 4", "NDims"),
         (".mha", b"MET_SHORT", b"MET_OTHER", "ElementType"),
         (".mha", b"= LOCAL", b"= a.raw", "ElementDataFile"),
+        (".mha", b"BinaryDataByteOrderMSB", b"ByteOrder", "ElementByteOrderMSB"),
+        (".mha", b"CompressedData =", b"CompressedData = 1", "CompressedData"),
     ],
 )
 def test_defaults_are_not_taken_for_values(tmp_path, capfd, suffix, old, new, field):
@@ -154,6 +156,17 @@ def test_defaults_are_not_taken_for_values(tmp_path, capfd, suffix, old, new, fi
     edit(path, old, new)
     with pytest.raises(InputError, match=rf"a{suffix}: {field}: expected "):
         images.load_image([path])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_size_of_compressed_voxels_is_not_guessed(tmp_path, capfd):
+    """Without it ITK returns memory that was never set."""
+    path = write(tmp_path / "a.mha", make_image(), compressed=True)
+    for name in (b"Nothing =", b"CompressedDataSize = 1"):
+        edit(path, b"CompressedDataSize =", name)
+        with pytest.raises(InputError, match=r"a\.mha: CompressedDataSize: expected 7"):
+            images.load_image([path])
+        edit(path, name, b"CompressedDataSize =")
     assert capfd.readouterr() == ("", "")
 
 
@@ -232,9 +245,7 @@ def outcome(path):
 
 
 @SUFFIXES
-@pytest.mark.parametrize(
-    "num_inputs", [100, pytest.param(3000, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("num_inputs", [50, pytest.param(3000, marks=pytest.mark.slow)])
 def test_damaged_files_are_right_or_named(tmp_path, suffix, num_inputs):
     """Bits of compressed files; those of raw voxels have no checksum."""
     path = write(tmp_path / f"a{suffix}", make_image(), compressed=True)
@@ -259,4 +270,9 @@ def test_damaged_files_are_right_or_named(tmp_path, suffix, num_inputs):
         damaged[int(rng.integers(first))] = int(rng.integers(256))
         path.write_bytes(damaged)
         volume, message = outcome(path)
-        assert path.name in message if volume is None else volume.data.size == 432
+        if volume is None:
+            assert path.name in message
+        else:
+            # The header may say another place, and other axes, but no other voxels.
+            found = np.sort(volume.data, axis=None)
+            np.testing.assert_array_equal(found, np.sort(expected.data, axis=None))

@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from u2net_tf.config.base import Config
 from u2net_tf.config.compute import Precision
+from u2net_tf.config.memory import MaxMemory
 from u2net_tf.config.modalities import ResampleModalities
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
@@ -56,6 +57,7 @@ class ReadingConfig(Config):
         "exit with status 1. Headers are read before the first case is predicted.",
     )
     resample_modalities: ResampleModalities = False
+    max_memory_gb: MaxMemory = None
 
 
 class EvaluateConfig(Config):
@@ -89,9 +91,10 @@ class PredictConfig(Config):
     domain: str = Field(description="Domain of the model to predict with.")
     input: tuple[str, ...] = Field(
         (),
-        description="A NIfTI file, a DICOM folder, or a folder of either; or, given "
-        "several times or separated by commas, one file or DICOM folder per modality "
-        "of one case.",
+        description="A file (.nii.gz, .nii, .nrrd, .mha, or DICOM of several frames), "
+        "a DICOM folder, or a folder of files or DICOM folders; or, given several "
+        "times or separated by commas, one file or DICOM folder per modality of one "
+        "case.",
         json_schema_extra={"repeated": True},
     )
     input_list: str | None = Field(
@@ -102,7 +105,9 @@ class PredictConfig(Config):
     )
     output: str = Field(description="Folder for the label maps.")
     save_probabilities: bool = Field(
-        False, description="Also write CASE_probabilities.nii.gz, 4-D, a class each."
+        False,
+        description="Also write CASE_probabilities, in the format of the label map: a "
+        "component of each voxel per class, which in NIfTI is a fourth axis.",
     )
     output_format: Literal["input", "nii.gz", "nii", "nrrd", "mha"] = Field(
         "input",

@@ -10,8 +10,8 @@ MaxMemory = Annotated[
     float | None,
     Field(
         gt=0,
-        description="Scans that need more memory, GB, as they are or resampled, are "
-        "refused before any is allocated; half of the machine's if not given. Each "
-        "worker may use as much.",
+        description="Limit to the memory of one scan, GB: one that needs more, as it "
+        "is, resampled or predicted, is refused before any is allocated. Half of the "
+        "machine's if not given. Several workers hold several scans at a time.",
     ),
 ]

@@ -10,12 +10,13 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from u2net_tf import migrations, parallel, schema, work_log
+from u2net_tf import migrations, schema, work_log
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.metrics import dice
 from u2net_tf.evaluation.tables import CaseScore
 from u2net_tf.file_format import FileFormat
+from u2net_tf.inference import usable_cases
 from u2net_tf.inference.label_maps import write_label_map
 from u2net_tf.inference.outputs import Outputs, require_writable
 from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
@@ -62,20 +63,14 @@ def check_headers(
     Raises:
       InputError: the first of them, unless they are skipped.
     """
-    problems = {}
-    for case in cases:
-        try:
-            case_files.check_headers(
-                case.image_paths,
-                domain,
-                resample_modalities=reading.resample_modalities,
-            )
-            images.load_header(case.label_path)
-        except InputError as error:
-            if reading.on_bad_case == "fail":
-                raise
-            problems[case.name] = error
-    return problems
+    check = functools.partial(_check_case, domain, reading)
+    return usable_cases.check_all(check, cases, reading)
+
+
+def _check_case(domain: Domain, reading: ReadingConfig, case: msd.Case) -> None:
+    options = usable_cases.read_options(reading)
+    case_files.check_headers(case.image_paths, domain, **options)
+    images.load_header(case.label_path, max_memory_gb=reading.max_memory_gb)
 
 
 def score_domain(
@@ -113,7 +108,9 @@ def score_domain(
         skipped.
     """
     domain = predictor.spec.plan.domains[index]
-    jobs = {case: _ScoringJob(predictor, index, case, output_dir) for case in cases}
+    jobs = {
+        case: _ScoringJob(predictor, index, case, output_dir, reading) for case in cases
+    }
     scores: dict[msd.Case, dict[str, float]] = {}
     if not overwrite:
         for case, job in jobs.items():
@@ -127,24 +124,15 @@ def score_domain(
     require_writable(path for case in pending for path in jobs[case].outputs.all_paths)
     skipped: dict[str, InputError] = {}
     # None of these refers to the predictor: another process may read.
-    read = functools.partial(_read_case, domain, reading.resample_modalities)
+    read = functools.partial(_read_case, domain, reading)
     bar = progress(desc=domain.name, total=len(jobs), initial=len(scores), unit="case")
-    with (
-        bar,
-        parallel.map_ahead(
-            read, pending, num_workers=reading.num_workers, executor=executor
-        ) as contents,
-    ):
+    with usable_cases.read_ahead(
+        read, pending, reading, skipped=skipped, bar=bar, executor=executor
+    ) as contents:
         for case, content in contents:
-            if isinstance(content, InputError):
-                if reading.on_bad_case == "fail":
-                    raise content
-                skipped[case.name] = content
-            else:
-                scores[case] = jobs[case].score(*content)
+            scores[case] = jobs[case].score(*content)
             # Freed before the next ones are waited for.
             del content
-            bar.update()
     return DomainScores(
         [
             CaseScore(domain.name, case.name, scores[case])
@@ -156,17 +144,17 @@ def score_domain(
 
 
 def _read_case(
-    domain: Domain, resample_modalities: bool, case: msd.Case
-) -> tuple[PreparedScan, np.ndarray] | InputError:
-    """The scan and the class indices of its reference, or why it cannot be used."""
-    try:
-        image = case_files.read_image(
-            case.image_paths, domain, resample_modalities=resample_modalities
-        )
-        reference = case_files.read_labels(case.label_path, image, domain)
-        return prepare_scan(image, domain), reference
-    except InputError as error:
-        return error
+    domain: Domain, reading: ReadingConfig, case: msd.Case
+) -> tuple[PreparedScan, np.ndarray]:
+    """The scan and the class indices of its reference."""
+    limit = reading.max_memory_gb
+    image = case_files.read_image(
+        case.image_paths, domain, **usable_cases.read_options(reading)
+    )
+    reference = case_files.read_labels(
+        case.label_path, image, domain, max_memory_gb=limit
+    )
+    return prepare_scan(image, domain, max_memory_gb=limit), reference
 
 
 @schema.model
@@ -200,6 +188,7 @@ class _ScoringJob:
         index: int,
         case: msd.Case,
         output_dir: pathlib.Path,
+        reading: ReadingConfig,
     ):
         self._predictor = predictor
         self._index = index
@@ -209,7 +198,12 @@ class _ScoringJob:
         self._score_path = (
             output_dir / ".scores" / self._domain.name / f"{case.name}.json"
         )
-        self._key = predictor.key(index, case.paths)
+        self._key = predictor.key(
+            index,
+            case.paths,
+            resample_modalities=reading.resample_modalities
+            and len(case.image_paths) > 1,
+        )
         self.outputs = Outputs(folder, case.name, [label_map], self._key)
         content = self._read_score()
         if content and migrations.is_label_map_as_scored(label_map, self._score_path):

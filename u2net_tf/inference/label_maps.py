@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
 from concurrent.futures import Executor
 
 import numpy as np
 from absl import logging
 
-from u2net_tf import parallel
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
-from u2net_tf.inference import plausibility
+from u2net_tf.inference import plausibility, usable_cases
 from u2net_tf.inference.outputs import Outputs, require_writable
 from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
 from u2net_tf.inference.scans import FoundScans, Scan
@@ -88,29 +86,22 @@ def predict_scans(
     for path in edited:
         logging.warning("%s: edited since it was predicted; kept as it is", path)
     domain = predictor.spec.plan.domains[index]
-    skipped = found.incomplete | _check_headers(pending, domain, reading)
-    if skipped and reading.on_bad_case == "fail":
-        raise next(iter(skipped.values()))
+    skipped: dict[str, InputError] = {}
+    for name, reason in found.incomplete.items():
+        usable_cases.leave_out(name, reason, skipped, reading)
+    check = functools.partial(_check_headers, domain, reading)
+    skipped |= usable_cases.check_all(check, pending, reading)
     pending = [scan for scan in pending if scan.name not in skipped]
     # None of these refers to the predictor: another process may read.
-    read = functools.partial(_read_scan, domain, reading.resample_modalities)
+    read = functools.partial(_read_scan, domain, reading, save_probabilities)
     bar = progress(desc="predicting", total=len(pending), unit="case")
-    with (
-        bar,
-        parallel.map_ahead(
-            read, pending, num_workers=reading.num_workers, executor=executor
-        ) as prepared,
-    ):
+    with usable_cases.read_ahead(
+        read, pending, reading, skipped=skipped, bar=bar, executor=executor
+    ) as prepared:
         for scan, content in prepared:
-            if isinstance(content, InputError):
-                if reading.on_bad_case == "fail":
-                    raise content
-                skipped[scan.name] = content
-            else:
-                write_label_map(predictor, index, content, outputs[scan])
+            write_label_map(predictor, index, content, outputs[scan])
             # Freed before the next one is waited for.
             del content
-            bar.update()
     return Report(len(existing), len(edited), dict(sorted(skipped.items())))
 
 
@@ -150,39 +141,29 @@ def _outputs(
     }
 
 
-def _check_headers(
-    scans: Sequence[Scan], domain: Domain, reading: ReadingConfig
-) -> dict[str, InputError]:
-    """Name -> reason of the scans that cannot be used."""
-    problems = {}
-    for scan in scans:
-        try:
-            case_files.check_headers(
-                scan.paths, domain, resample_modalities=reading.resample_modalities
-            )
-        except InputError as error:
-            problems[scan.name] = error
-    return problems
+def _check_headers(domain: Domain, reading: ReadingConfig, scan: Scan) -> None:
+    case_files.check_headers(scan.paths, domain, **usable_cases.read_options(reading))
 
 
 def _read_scan(
-    domain: Domain, resample_modalities: bool, scan: Scan
-) -> PreparedScan | InputError:
-    """The scan, or why it cannot be used."""
-    try:
-        image = case_files.read_image(
-            scan.paths, domain, resample_modalities=resample_modalities
+    domain: Domain, reading: ReadingConfig, with_probabilities: bool, scan: Scan
+) -> PreparedScan:
+    image = case_files.read_image(
+        scan.paths, domain, **usable_cases.read_options(reading)
+    )
+    if found := plausibility.differences(image, domain):
+        logging.warning(
+            "%s: does not look like a scan of %s: %s",
+            image.grid.path,
+            domain.name,
+            "; ".join(found),
         )
-        if found := plausibility.differences(image, domain):
-            logging.warning(
-                "%s: does not look like a scan of %s: %s",
-                image.grid.path,
-                domain.name,
-                "; ".join(found),
-            )
-        return prepare_scan(image, domain)
-    except InputError as error:
-        return error
+    return prepare_scan(
+        image,
+        domain,
+        with_probabilities=with_probabilities,
+        max_memory_gb=reading.max_memory_gb,
+    )
 
 
 def write_label_map(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -16,8 +17,13 @@ from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes.components import clean_labels
-from u2net_tf.volumes.crop_and_resample import ResampledCrop, preprocess_volume
+from u2net_tf.volumes.crop_and_resample import (
+    ResampledCrop,
+    find_crop,
+    preprocess_volume,
+)
 from u2net_tf.volumes.grid import Volume
+from u2net_tf.volumes.memory import require_memory
 from u2net_tf.volumes.restoration import Restoration
 
 
@@ -69,17 +75,48 @@ class PreparedScan:
         return image
 
 
-def prepare_scan(raw: Volume, domain: Domain) -> PreparedScan:
+def prepare_scan(
+    raw: Volume,
+    domain: Domain,
+    *,
+    with_probabilities: bool = False,
+    max_memory_gb: float | None = None,
+) -> PreparedScan:
     """Preprocesses a volume.
 
     Args:
       raw: as `volumes.case.read_image` returns it.
       domain: gives the preprocessing.
+      with_probabilities: whether its probabilities are to be kept.
+      max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: if the image is constant between its percentiles.
+      InputError: if the image is constant between its percentiles, or its prediction
+        does not fit into the memory.
     """
-    return PreparedScan(raw, *preprocess_volume(raw, domain))
+    crop = find_crop(raw, domain, max_memory_gb=max_memory_gb)
+    require_memory(
+        raw.grid.path,
+        _prediction_bytes(crop, domain, with_probabilities),
+        content=f"probabilities of {domain.num_classes} classes of shape {crop.shape}"
+        + f" and of shape {crop.raw_shape}" * with_probabilities,
+        max_memory_gb=max_memory_gb,
+    )
+    image, crop = preprocess_volume(raw, domain, crop=crop)
+    return PreparedScan(raw, image, crop)
+
+
+def _prediction_bytes(
+    crop: ResampledCrop, domain: Domain, with_probabilities: bool
+) -> float:
+    """About what `predict_volume` and `Restoration` hold, and what is saved of it."""
+    depth, height, width = crop.shape
+    planes = min(depth, domain.patch_size[0])
+    blended = 4 * planes * height * width * (domain.num_classes + 1)
+    raw = math.prod(crop.raw_shape)
+    # As they are kept, in the order of the file, and as its bytes.
+    kept = 3 * 4 * raw * domain.num_classes if with_probabilities else 0
+    return blended + kept + raw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +229,12 @@ class Predictor:
         return self._predict_volume(image, domain)[0]
 
     def predict(
-        self, image: Volume, domain: int, *, with_probabilities: bool = False
+        self,
+        image: Volume,
+        domain: int,
+        *,
+        with_probabilities: bool = False,
+        max_memory_gb: float | None = None,
     ) -> Prediction:
         """Predicts a raw volume on its own grid.
 
@@ -200,11 +242,18 @@ class Predictor:
           image: as `volumes.case.read_image` returns it.
           domain: index of the domain.
           with_probabilities: whether to keep them.
+          max_memory_gb: see `memory.require_memory`.
 
         Raises:
-          InputError: if the image is constant between its percentiles.
+          InputError: if the image is constant between its percentiles, or does not fit
+            into the memory.
         """
-        scan = prepare_scan(image, self.spec.plan.domains[domain])
+        scan = prepare_scan(
+            image,
+            self.spec.plan.domains[domain],
+            with_probabilities=with_probabilities,
+            max_memory_gb=max_memory_gb,
+        )
         return self.predict_prepared(
             scan, domain, with_probabilities=with_probabilities
         )

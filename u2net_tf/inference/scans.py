@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -15,12 +16,15 @@ from u2net_tf.errors import InputError
 from u2net_tf.inference import scan_lists
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import images
-from u2net_tf.volumes.dicom_folder import is_dicom_folder
+from u2net_tf.volumes.dicom_folder import is_dicom, is_dicom_folder
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
 from u2net_tf.wording import first_few, quantity
 
 # One file per modality, as nnU-Net names them: case_0000.nii.gz, case_0001.nii.gz, …
 _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
+
+# Below a folder that is none of a scan, these are searched for one to name.
+_MAX_FOLDERS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +79,8 @@ def find_scans(
     Args:
       inputs: one path: a file, a DICOM folder, or a folder of files or of DICOM
         folders; or several paths: one file or DICOM folder per modality of one
-        case. A text that is no path by itself is separated at its commas.
+        case. A DICOM file stands for itself only if it has several frames. A text that
+        is no path by itself is separated at its commas.
       domain: gives the modalities. In a folder, 3-D files named `case_0000.nii.gz`,
         `case_0001.nii.gz`, … are one case when there is more than one modality; any
         other file is a case.
@@ -152,7 +157,7 @@ def _in_list(path: pathlib.Path, domain: Domain) -> FoundScans:
             incomplete |= found.incomplete
         else:
             # One that does not exist is reported with its name as any other.
-            scans.append(Scan(scan_stem(entry), (entry,)))
+            scans.append(Scan(_name(entry), (entry,)))
     return FoundScans(tuple(scans), incomplete)
 
 
@@ -160,13 +165,20 @@ def _in_paths(paths: Sequence[pathlib.Path], domain: Domain) -> FoundScans:
     path = paths[0]
     if len(paths) > 1:
         scan = _one_per_modality(paths, domain.num_modalities)
-    elif path.is_file():
-        scan = Scan(scan_stem(path), (path,))
-    elif is_dicom_folder(path):
-        scan = Scan(path.resolve().name, (path,))
+    elif path.is_file() or is_dicom_folder(path):
+        scan = Scan(_name(path), (path,))
     else:
         return _in_folder(path, domain.num_modalities)
     return FoundScans((scan,), {})
+
+
+def _name(path: pathlib.Path) -> str:
+    """The name of the scan in a file or a DICOM folder."""
+    if os.path.isdir(path):
+        return path.resolve().name
+    if is_dicom(path):
+        return path.stem if path.suffix.lower() == ".dcm" else path.name
+    return scan_stem(path)
 
 
 def _one_per_modality(paths: Sequence[pathlib.Path], num_modalities: int) -> Scan:
@@ -176,8 +188,7 @@ def _one_per_modality(paths: Sequence[pathlib.Path], num_modalities: int) -> Sca
             expected=f"{quantity(num_modalities, 'path')}, one per modality",
             received=quantity(len(paths), "path"),
         )
-    first = paths[0]
-    name = first.resolve().name if first.is_dir() else scan_stem(first)
+    name = _name(paths[0])
     match = _NUMBERED.match(name)
     return Scan(match["case"] if match else name, tuple(paths))
 
@@ -193,15 +204,29 @@ def _in_folder(folder: pathlib.Path, num_modalities: int) -> FoundScans:
             series.append(path)
         else:
             others.append(path.name + "/" * path.is_dir())
+    deeper = {name: _first_below(folder / name) for name in others if name[0] != "."}
+    below = [str(path.relative_to(folder)) for path in deeper.values() if path]
     if not files and not series:
+        hint = "Name scans that lie elsewhere in `input_list`"
+        if below:
+            hint = f"Folders below are not searched: name scans such as {below[0]} in "
+            hint += "`input_list`"
         raise InputError(
             f"`input`: {folder}",
             expected=f"files ({', '.join(SCAN_SUFFIXES)}) or DICOM folders",
             received=first_few(others) or "an empty folder",
-            hint="Name scans that lie elsewhere in `input_list`",
+            hint=hint,
         )
+    others = [name for name in others if not deeper.get(name)]
     if others:
         logging.warning("%s: left out, no scans: %s", folder, first_few(others))
+    if below:
+        logging.warning(
+            "%s: left out, in folders below, unless input_list names them: scans such "
+            "as %s",
+            folder,
+            first_few(below),
+        )
     scans = [Scan(path.name, (path,)) for path in series]
     singles, groups = _group_modalities(files, num_modalities)
     scans += [Scan(scan_stem(path), (path,)) for path in singles]
@@ -217,6 +242,19 @@ def _in_folder(folder: pathlib.Path, num_modalities: int) -> FoundScans:
                 received=first_few([path.name for path in paths]),
             )
     return FoundScans(tuple(scans), incomplete)
+
+
+def _first_below(folder: pathlib.Path) -> pathlib.Path | None:
+    """A file or DICOM folder within a folder that looks like a scan; None without."""
+    walk = itertools.islice(os.walk(folder), _MAX_FOLDERS)
+    for place, folders, names in walk:
+        folders.sort()
+        for name in sorted(names):
+            if is_scan_name(name) and name[0] != ".":
+                return pathlib.Path(place, name)
+        if is_dicom_folder(place):
+            return pathlib.Path(place)
+    return None
 
 
 def _group_modalities(

@@ -14,9 +14,8 @@ import numpy as np
 
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
-from u2net_tf.volumes import images, modalities
-from u2net_tf.volumes.dicom import load_dicom
-from u2net_tf.volumes.dicom_folder import is_dicom_folder
+from u2net_tf.volumes import dicom, images, modalities, nifti
+from u2net_tf.volumes.dicom_folder import is_dicom
 from u2net_tf.volumes.grid import Volume, check_same_grid, turned_onto
 from u2net_tf.wording import first_few, quantity
 
@@ -138,7 +137,8 @@ def read_image(
     """Reads and checks an image: files, or one DICOM folder per modality.
 
     Args:
-      paths: one 3-D or 4-D file, or one path per modality.
+      paths: one 3-D or 4-D file, or one path per modality; that of a DICOM series is
+        its folder, or a multi-frame file.
       domain: gives the number of modalities and the source of the spacing.
       resample_modalities: whether files on another grid than the first are resampled
         to it, even if the domain does not say so; otherwise they are an error.
@@ -150,12 +150,15 @@ def read_image(
     Raises:
       InputError: names the file, what was expected and what was received.
     """
-    volumes = [_read_volume(path, domain, max_memory_gb) for path in paths]
-    image = volumes[0]
-    if len(volumes) > 1:
+    image = _read_volume(paths[0], domain, max_memory_gb)
+    if len(paths) > 1:
+        modalities.require_memory_for_all(
+            paths, image.data.shape[1:], max_memory_gb=max_memory_gb
+        )
+        others = [_read_volume(path, domain, max_memory_gb) for path in paths[1:]]
         resample = resample_modalities or domain.preprocessing.resample_modalities
-        image = modalities.stack(volumes, resample=resample)
-    del volumes
+        image = modalities.stack([image, *others], resample=resample)
+        del others
     for error in _image_errors(_names(paths), image, domain.num_modalities):
         raise error
     return image
@@ -164,8 +167,8 @@ def read_image(
 def _read_volume(
     path: str | os.PathLike, domain: Domain, max_memory_gb: float | None
 ) -> Volume:
-    if is_dicom_folder(path):
-        return load_dicom([path], max_memory_gb=max_memory_gb)
+    if is_dicom(path):
+        return dicom.load_dicom([path], max_memory_gb=max_memory_gb)
     source = domain.preprocessing.spacing_source
     return images.load_image([path], spacing_source=source, max_memory_gb=max_memory_gb)
 
@@ -175,31 +178,37 @@ def check_headers(
     domain: Domain,
     *,
     resample_modalities: bool = False,
+    max_memory_gb: float | None = None,
 ) -> None:
     """Checks an image as far as its headers go, without reading voxels.
 
     Args:
-      paths: as for `read_image`. The files of DICOM folders are not looked at.
+      paths: as for `read_image`.
       domain: as for `read_image`.
       resample_modalities: as for `read_image`.
+      max_memory_gb: as for `read_image`.
 
     Raises:
       InputError: as `read_image` would.
     """
-    headers = [images.load_header(path) for path in paths if not is_dicom_folder(path)]
+    headers = [_load_header(path, max_memory_gb) for path in paths]
     received = len(paths)
     if received > 1:
         for header in headers:
             modalities.require_3d(header.grid.path, header.shape[3:])
-    elif headers:
-        received = (*headers[0].shape, 1)[3]
     else:
-        received = 1
+        received = (*headers[0].shape, 1)[3]
     if received != domain.num_modalities:
         raise _wrong_number(_names(paths), received, domain.num_modalities)
     resample = resample_modalities or domain.preprocessing.resample_modalities
-    if not resample and headers:
+    if not resample:
         modalities.check_grids([header.grid for header in headers])
+
+
+def _load_header(path: str | os.PathLike, max_memory_gb: float | None) -> nifti.Header:
+    if is_dicom(path):
+        return dicom.load_header(path, max_memory_gb=max_memory_gb)
+    return images.load_header(path, max_memory_gb=max_memory_gb)
 
 
 def read_labels(

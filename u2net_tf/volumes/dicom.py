@@ -1,4 +1,4 @@
-"""DICOM in: a folder of slices, or of one multi-frame file, becomes a volume.
+"""DICOM in: a folder of slices, or a multi-frame file, becomes a volume.
 
 Headers are read by pydicom and checked; pixels are read by SimpleITK.
 """
@@ -10,21 +10,20 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from absl import logging
 from nibabel import affines
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import modalities, nifti
 from u2net_tf.volumes.grid import Volume
+from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, last_line, to_grid, to_volume
 from u2net_tf.volumes.memory import require_memory
 
 if TYPE_CHECKING:
     from u2net_tf.volumes.dicom_planes import Plane
 
-# ITK's world is LPS (x to the left, y to the back); NIfTI's is RAS.
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # How far a slice may lie from where the volume's grid has it.
 _GRID_TOLERANCE_VOXELS = 0.1
 # How much a distance of slices may differ from the usual one, as a fraction.
@@ -32,15 +31,19 @@ _STEP_TOLERANCE = 0.05
 # How far cosines of ITK may be from those of the header.
 _COSINE_TOLERANCE = 1e-2
 _IMAGE_IO = "GDCMImageIO"
+# What ITK reads, float32, and a copy of it.
+_BYTES_PER_VOXEL = 8
+# Of frames ITK may make float64, and these are sorted in between.
+_BYTES_PER_VOXEL_OF_FRAMES = 16
 
 
 def load_dicom(
-    folders: Sequence[str | os.PathLike], *, max_memory_gb: float | None = None
+    paths: Sequence[str | os.PathLike], *, max_memory_gb: float | None = None
 ) -> Volume:
     """Reads one DICOM series per modality.
 
     Args:
-      folders: one folder per modality, one series in each.
+      paths: one folder per modality, one series in each, or a multi-frame file.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
@@ -50,32 +53,70 @@ def load_dicom(
       InputError: if a folder holds no series or several, slices are missing, damaged
         or do not fit each other, or the series lie on different grids.
     """
-    volumes = [_read(folder, max_memory_gb) for folder in folders]
+    volumes = [_read(path, max_memory_gb) for path in paths]
     return volumes[0] if len(volumes) == 1 else modalities.stack(volumes)
 
 
-def _read(folder: str | os.PathLike, max_memory_gb: float | None) -> Volume:
+def load_header(
+    path: str | os.PathLike, *, max_memory_gb: float | None = None
+) -> nifti.Header:
+    """Reads the headers of all slices of a series, and no pixels.
+
+    Nothing is logged, as it will be when the series is read.
+
+    Args:
+      path: a folder with one series, or a multi-frame file.
+      max_memory_gb: see `memory.require_memory`.
+
+    Raises:
+      InputError: as `load_dicom`, unless it is the pixels that are damaged.
+    """
+    from u2net_tf.volumes.dicom_series import read_series
+
+    planes, _ = read_series(path)
+    shape = _checked_shape(path, planes, max_memory_gb)
+    affine = _affine(path, planes, planes[0].direction)
+    return nifti.Header(shape[::-1], to_grid(shape, affine, path))
+
+
+def _read(path: str | os.PathLike, max_memory_gb: float | None) -> Volume:
     # pydicom takes a while to import, and few scans are DICOM.
     from u2net_tf.volumes.dicom_series import read_series
 
-    planes = read_series(folder)
+    planes, notes = read_series(path)
+    for note in notes:
+        logging.warning("%s: %s", path, note)
+    shape = _checked_shape(path, planes, max_memory_gb)
+    # What does not lie on a grid need not be decoded.
+    _affine(path, planes, planes[0].direction)
+    if any(plane.header.is_compressed for plane in planes):
+        data, direction = _decode(planes, shape)
+    else:
+        direction = _read_direction(planes[0])
+        # It is freed once the data is copied.
+        image = _read_pixels(path, planes, shape)
+        data = sitk.GetArrayViewFromImage(image)
+    _check_direction(planes[0], direction)
+    if planes[0].header.num_frames > 1:
+        data = _sort_frames(planes, data)
+    return to_volume(data, _affine(path, planes, direction), path)
+
+
+def _checked_shape(
+    path: str | os.PathLike, planes: list[Plane], max_memory_gb: float | None
+) -> tuple[int, ...]:
+    """(z, y, x) of the volume, which fits into the memory."""
     header = planes[0].header
     shape = (len(planes), header.whole("Rows"), header.whole("Columns"))
+    one_file = header.num_frames > 1
     require_memory(
-        folder,
-        4 * math.prod(shape),
+        path,
+        math.prod(shape)
+        * (_BYTES_PER_VOXEL_OF_FRAMES if one_file else _BYTES_PER_VOXEL),
         content=f"pixels of shape {shape} in float32",
         max_memory_gb=max_memory_gb,
     )
-    affine = _affine(folder, planes)
-    image = _read_pixels(folder, planes, shape)
-    data = sitk.GetArrayViewFromImage(image)
-    if header.num_frames > 1:
-        data = _sort_frames(planes, data)
-    result = nib.Nifti1Image(data.T, _LPS_TO_RAS @ affine)
-    result.header.set_xyzt_units("mm")
-    # This copies: what is viewed here lives no longer than the image.
-    return nifti.image_from_nibabel(result, folder)
+    return shape
 
 
 def _read_pixels(
@@ -97,10 +138,8 @@ def _read_pixels(
         reader.SetSpacingWarningRelThreshold(1)
     reader.SetImageIO(_IMAGE_IO)
     # Otherwise the type of the first file, to which the others are cut.
-    reader.SetOutputPixelType(sitk.sitkFloat32)
-    if len({plane.rescale for plane in planes}) > 1 and header.num_frames > 1:
-        # Whole numbers are made of it again.
-        reader.SetOutputPixelType(sitk.sitkFloat64)
+    is_double = _dtype(planes) is np.float64
+    reader.SetOutputPixelType(sitk.sitkFloat64 if is_double else sitk.sitkFloat32)
     try:
         image = reader.Execute()
     except (RuntimeError, MemoryError) as error:
@@ -114,6 +153,26 @@ def _read_pixels(
             folder, expected=f"pixels of shape {shape}", received=received[:-1]
         )
     return image
+
+
+def _dtype(planes: list[Plane]) -> type[np.floating]:
+    """What pixels are read to."""
+    slopes_differ = len({plane.rescale for plane in planes}) > 1
+    # Of frames that were rescaled alike, whole numbers are made again.
+    is_double = slopes_differ and planes[0].header.num_frames > 1
+    return np.float64 if is_double else np.float32
+
+
+def _decode(
+    planes: list[Plane], shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and direction of files that are compressed."""
+    from u2net_tf.volumes import dicom_decoder
+
+    paths = [plane.header.path for plane in planes]
+    if planes[0].header.num_frames > 1:
+        paths = paths[:1]
+    return dicom_decoder.decode(paths, shape, _dtype(planes))
 
 
 def _sort_frames(planes: list[Plane], frames: np.ndarray) -> np.ndarray:
@@ -132,15 +191,17 @@ def _sort_frames(planes: list[Plane], frames: np.ndarray) -> np.ndarray:
     return data
 
 
-def _affine(folder: str | os.PathLike, planes: list[Plane]) -> np.ndarray:
-    """(4, 4) indices (column, row, plane) -> mm, LPS.
+def _affine(
+    folder: str | os.PathLike, planes: list[Plane], direction: np.ndarray
+) -> np.ndarray:
+    """(4, 4) indices (column, row, plane) -> mm, RAS.
 
     Of evenly spaced planes, each where an orthogonal grid has it. Otherwise a volume
     would be silently compressed or, of a tilted gantry, sheared.
     """
     first = planes[0]
     affine = np.eye(4)
-    affine[:3, :3] = _read_direction(first) * (
+    affine[:3, :3] = direction * (
         *np.median([plane.spacing_mm for plane in planes], axis=0)[::-1],
         _step_mm(folder, planes),
     )
@@ -155,14 +216,14 @@ def _affine(folder: str | os.PathLike, planes: list[Plane]) -> np.ndarray:
                 f"a slice {offset:.3g} mm off (tilted gantry)",
                 hint="Resample the series first",
             )
-    return affine
+    return LPS_TO_RAS @ affine
 
 
 def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
     """(3, 3) unit vectors along a row, a column and across, orthogonal as ITK has them.
 
     Raises:
-      InputError: if ITK cannot read the file, or reads another direction there.
+      InputError: if ITK cannot read the file.
     """
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO)
@@ -174,7 +235,11 @@ def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
     except (RuntimeError, MemoryError) as error:
         raise _unreadable(plane.header.path, error) from error
     cosines = np.array(reader.GetDirection()).reshape(reader.GetDimension(), -1)
-    direction = cosines[:3, :3]
+    return cosines[:3, :3]
+
+
+def _check_direction(plane: Plane, direction: np.ndarray) -> None:
+    """Checks that ITK has the direction of the header."""
     received = direction[:, :2].T.ravel()
     if not np.allclose(received, plane.orientation, atol=_COSINE_TOLERANCE):
         raise plane.header.error(
@@ -182,14 +247,11 @@ def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
             f"{plane.orientation.tolist()}, as pydicom reads it",
             f"{received.tolist()} from ITK",
         )
-    return direction
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
-    # The last line of an error of ITK says what it is about.
-    lines = str(error).strip().splitlines() or [type(error).__name__]
     return InputError(
-        path, expected="pixels that can be read", received=lines[-1].strip()[:200]
+        path, expected="pixels that can be read", received=last_line(error)
     )
 
 

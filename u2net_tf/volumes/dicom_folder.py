@@ -1,4 +1,4 @@
-"""Which folders hold DICOM files, by the first bytes of these."""
+"""Which folders and files are DICOM, by the first bytes of the files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ _DIRECTORY = "DICOMDIR"
 def is_dicom_folder(path: str | os.PathLike) -> bool:
     """Whether this is a folder with DICOM files in it."""
     path = pathlib.Path(path)
-    return path.is_dir() and any(map(is_dicom_file, list_files(path)))
+    return os.path.isdir(path) and any(map(is_dicom_file, list_files(path)))
+
+
+def is_dicom(path: str | os.PathLike) -> bool:
+    """Whether this is a folder with DICOM files in it, or such a file itself."""
+    path = pathlib.Path(path)
+    return is_dicom_file(path) if os.path.isfile(path) else is_dicom_folder(path)
 
 
 def list_files(folder: pathlib.Path) -> list[pathlib.Path]:

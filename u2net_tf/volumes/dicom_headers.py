@@ -33,6 +33,7 @@ _KEYWORDS = (
     "SOPClassUID",
     "SeriesInstanceUID",
     "InstanceNumber",
+    "ConcatenationUID",
     "SliceThickness",
     "SpacingBetweenSlices",
     "ImagePositionPatient",

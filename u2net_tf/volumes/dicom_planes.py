@@ -58,6 +58,14 @@ class Plane:
         normal = np.cross(self.orientation[:3], self.orientation[3:])
         return normal / np.linalg.norm(normal)
 
+    @property
+    def direction(self) -> np.ndarray:
+        """(3, 3) unit vectors along a row, a column and across, orthogonal."""
+        normal = self.normal
+        row = np.cross(self.orientation[3:], normal)
+        row /= np.linalg.norm(row)
+        return np.stack([row, np.cross(normal, row), normal], axis=1)
+
 
 def read_planes(header: Header) -> list[Plane]:
     """The planes of a file, in its order.

@@ -6,7 +6,6 @@ import os
 import pathlib
 
 import numpy as np
-from absl import logging
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import dicom_planes
@@ -27,47 +26,63 @@ _SLOPE_PER_SLICE = (
 _PLACE_TOLERANCE = 0.1
 
 
-def read_series(folder: str | os.PathLike) -> list[Plane]:
-    """Reads the headers of the series in a folder; names other files in a warning.
+def read_series(path: str | os.PathLike) -> tuple[list[Plane], list[str]]:
+    """Reads the headers of the series in a folder.
 
     Args:
-      folder: holds one series with several planes or, if there is none, one with one.
-        Localizers, objects that are no images, and single images beside the series are
-        passed over.
+      path: a folder with one series with several planes or, if there is none, one with
+        one. Localizers, objects that are no images, and single images beside the
+        series are passed over. Or a multi-frame file, which is whole by itself.
 
     Returns:
-      The planes of the series, in the order of their places.
+      The planes of the series, in the order of their places; and what is odd, or is
+      passed over, in sentences.
 
     Raises:
       InputError: if there is no such series or several, or names a file that is
         damaged or does not fit the others.
     """
-    folder = pathlib.Path(folder)
+    path = pathlib.Path(path)
+    if path.is_file():
+        planes = _read_planes([_multi_frame(path)])
+        return planes, _rescale_notes(planes)
     others = []
     groups: dict[str, list[Header]] = {}
-    for path in list_files(folder) if folder.is_dir() else []:
-        if is_dicom_file(path):
-            header = Header(path)
+    for file in list_files(path) if path.is_dir() else []:
+        if is_dicom_file(file):
+            header = Header(file)
             groups.setdefault(header.series, []).append(header)
         else:
-            others.append(path)
-    headers = groups.pop(_choose(folder, groups))
+            others.append(file)
+    headers = groups.pop(_choose(path, groups))
     _require_no_slice(others, headers)
     planes = _read_planes(headers)
     for group in groups.values():
         _require_no_neighbour(group, planes)
         others += [header.path for header in group]
+    notes = []
     if others:
-        logging.warning(
-            "%s: reads %s of series %s; passes over %s",
-            folder,
-            quantity(len(headers), "file"),
-            headers[0].series,
-            first_few([path.name for path in others]),
+        notes.append(
+            f"reads {quantity(len(headers), 'file')} of series {headers[0].series}; "
+            f"passes over {first_few([file.name for file in others])}"
         )
-    _check_numbering(folder, planes)
-    _warn_of_rescale(planes)
-    return planes
+    return planes, notes + _numbering_notes(path, planes) + _rescale_notes(planes)
+
+
+def _multi_frame(path: pathlib.Path) -> Header:
+    header = Header(path)
+    if header.num_frames == 1:
+        raise InputError(
+            path,
+            expected="a folder with a DICOM series, or a multi-frame file",
+            received="a file with one slice",
+            hint=f"Give the folder that holds the whole series ({path.parent})",
+        )
+    if not _is_image(header):
+        raise header.error(
+            "SOPClassUID", "an image", header.text("SOPClassUID") or "no value"
+        )
+    return header
 
 
 def _choose(folder: pathlib.Path, groups: dict[str, list[Header]]) -> str:
@@ -84,11 +99,17 @@ def _choose(folder: pathlib.Path, groups: dict[str, list[Header]]) -> str:
         f"{quantity(images[name], 'slice')} as {groups[name][0].path.name}"
         for name in found
     ]
+    hint = ""
+    if found:
+        hint = "Give each series a folder of its own"
+        if all(groups[name][0].num_frames > 1 for name in found):
+            hint = "Give each multi-frame file by itself, not their folder"
     raise InputError(
         folder,
         expected="a folder with one DICOM series",
         received=f"{len(found)} series"
         + (f" ({first_few(received)})" if received else ""),
+        hint=hint,
     )
 
 
@@ -117,6 +138,13 @@ def _require_no_slice(others: list[pathlib.Path], headers: list[Header]) -> None
 
 def _read_planes(headers: list[Header]) -> list[Plane]:
     dicom_planes.check_alike(headers)
+    for header in headers:
+        if header.has("ConcatenationUID"):
+            raise header.error(
+                "ConcatenationUID",
+                "a file with all frames of its series",
+                "one of several that hold them",
+            )
     if len(headers) > 1:
         for header in headers:
             if header.num_frames > 1:
@@ -165,11 +193,11 @@ def _require_no_neighbour(headers: list[Header], planes: list[Plane]) -> None:
         )
 
 
-def _check_numbering(folder: pathlib.Path, planes: list[Plane]) -> None:
+def _numbering_notes(folder: pathlib.Path, planes: list[Plane]) -> list[str]:
     """Compares the slices with what the headers say of their number."""
     header = planes[0].header
     if header.num_frames > 1:
-        return
+        return []
     if header.has("NumberOfSlices"):
         number = header.whole("NumberOfSlices")
         if number > len(planes):
@@ -178,19 +206,17 @@ def _check_numbering(folder: pathlib.Path, planes: list[Plane]) -> None:
             )
     texts = [plane.header.text("InstanceNumber") for plane in planes]
     if not all(text.isdecimal() for text in texts):
-        return
+        return []
     numbers = {int(text) for text in texts}
-    if min(numbers) > 1 or max(numbers) - min(numbers) >= len(planes):
-        logging.warning(
-            "%s: has %s with InstanceNumber %d to %d; some may be missing",
-            folder,
-            quantity(len(planes), "slice"),
-            min(numbers),
-            max(numbers),
-        )
+    if min(numbers) <= 1 and max(numbers) - min(numbers) < len(planes):
+        return []
+    return [
+        f"has {quantity(len(planes), 'slice')} with InstanceNumber {min(numbers)} to "
+        f"{max(numbers)}; some may be missing"
+    ]
 
 
-def _warn_of_rescale(planes: list[Plane]) -> None:
+def _rescale_notes(planes: list[Plane]) -> list[str]:
     """Names slices whose intensities are made in another way than those of most.
 
     In PET each slice has a slope of its own, and no more.
@@ -206,10 +232,9 @@ def _warn_of_rescale(planes: list[Plane]) -> None:
         for plane, rescale in zip(planes, rescales, strict=True)
         if rescale != usual
     ]
-    if odd:
-        logging.warning(
-            "%s: RescaleSlope and RescaleIntercept are %s; of most slices %s",
-            planes[0].header.path.parent,
-            first_few(odd),
-            usual,
-        )
+    if not odd:
+        return []
+    return [
+        f"RescaleSlope and RescaleIntercept are {first_few(odd)}; of most slices "
+        f"{usual}"
+    ]

@@ -50,6 +50,10 @@ def load_image(
     """
     for path in paths:
         _refuse_pictures(path)
+    if len(paths) > 1:
+        modalities.require_memory_for_all(
+            paths, load_header(paths[0]).shape[:3], max_memory_gb=max_memory_gb
+        )
     volumes = [
         itk_files.load_image(path, max_memory_gb=max_memory_gb)
         if itk_files.is_itk_file(path)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
@@ -14,10 +12,9 @@ from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import itk_header, label_values, nifti
 from u2net_tf.volumes.grid import Grid, Volume
+from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, last_line, to_grid, to_volume
 
 SUFFIXES = (".nrrd", ".mha")
-# ITK's world is LPS, NIfTI's is RAS.
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
 
 
@@ -37,7 +34,7 @@ def load_header(
     """
     reader = _open(path, max_memory_gb, with_voxels=False)
     shape = tuple(reader.GetSize())
-    grid = _grid(shape[::-1], _affine(reader), path)
+    grid = to_grid(shape[::-1], _affine(reader), path)
     components = reader.GetNumberOfComponents()
     return nifti.Header(shape if components == 1 else (*shape, components), grid)
 
@@ -66,7 +63,7 @@ def load_image(
         # What is too large becomes infinite, which is a fault of the image.
         with np.errstate(over="ignore"):
             values = channel.astype(np.float32)
-        volumes.append(nifti.image_from_nibabel(_as_nifti(values, affine), path))
+        volumes.append(to_volume(values, affine, path))
     if len(volumes) == 1:
         return volumes[0]
     data = np.concatenate([volume.data for volume in volumes])
@@ -98,7 +95,7 @@ def load_labels(
         raise InputError(
             path, expected="a 3-D label map", received=f"shape {array.shape}"
         )
-    grid = _grid(array.shape, _affine(image), path)
+    grid = to_grid(array.shape, _affine(image), path)
     data = label_values.to_integers(
         grid.canonical_view(array.T), 1, 0, path=path, round_labels=round_labels
     )
@@ -117,7 +114,7 @@ def save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
       InputError: if the axes of the grid are not perpendicular.
     """
     path = pathlib.Path(path)
-    affine = _LPS_TO_RAS @ grid.affine
+    affine = LPS_TO_RAS @ grid.affine
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     direction = affine[:3, :3] / spacing
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
@@ -142,7 +139,7 @@ def save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
         try:
             writer.Execute(image)
         except RuntimeError as error:
-            raise OSError(f"{path}: {_last_line(error)}") from error
+            raise OSError(f"{path}: {last_line(error)}") from error
 
 
 def _open(
@@ -177,22 +174,8 @@ def _read(path: str | os.PathLike, max_memory_gb: float | None) -> sitk.Image:
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
     return InputError(
-        path, expected="a file that ITK can read", received=_last_line(error)
+        path, expected="a file that ITK can read", received=last_line(error)
     )
-
-
-def _grid(shape: tuple[int, ...], affine: np.ndarray, path: str | os.PathLike) -> Grid:
-    """The grid of an image of this shape (z, y, x); none of its voxels is needed."""
-    values = np.broadcast_to(np.float32(0), (1, 1, 1))
-    grid = nifti.image_from_nibabel(_as_nifti(values, affine), path).grid
-    x, y, z = shape[::-1]
-    grid.header.set_data_shape((x, y, z))
-    return dataclasses.replace(grid, shape=(x, y, z))
-
-
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].strip()[:200]
 
 
 def _affine(image: sitk.Image | sitk.ImageFileReader) -> np.ndarray:
@@ -200,10 +183,4 @@ def _affine(image: sitk.Image | sitk.ImageFileReader) -> np.ndarray:
     direction = np.array(image.GetDirection()).reshape(3, 3)
     affine[:3, :3] = direction * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return _LPS_TO_RAS @ affine
-
-
-def _as_nifti(values: np.ndarray, affine: np.ndarray) -> nib.nifti1.Nifti1Image:
-    result = nib.Nifti1Image(values.T, affine)
-    result.header.set_xyzt_units("mm")
-    return result
+    return LPS_TO_RAS @ affine

@@ -6,7 +6,6 @@ not compare the checksums of compressed NRRD files, and allocates what a header 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import pathlib
 import re
@@ -15,11 +14,13 @@ import zlib
 import numpy as np
 
 from u2net_tf.errors import InputError
+from u2net_tf.volumes.itk_voxels import StoredVoxels, check_voxels
 from u2net_tf.volumes.memory import require_memory
 
 # A header is text, and longer only if the file is something else.
 _MAX_HEADER_BYTES = 1 << 20
-_CHUNK_BYTES = 1 << 20
+# What an image is copied to: float32, and once more where it is put together.
+_BYTES_PER_VALUE = 8
 _NRRD_BYTES = {
     name: size
     for size, names in {
@@ -63,21 +64,6 @@ _MAX_NUMBER = 1e30
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Content:
-    """What a header says of the bytes after it.
-
-    Attributes:
-      offset: of the first byte after the header.
-      num_bytes: of the voxels, uncompressed.
-      window_bits: of zlib, for compressed voxels; None for others.
-    """
-
-    offset: int
-    num_bytes: int
-    window_bits: int | None
-
-
 def check_file(
     path: pathlib.Path, max_memory_gb: float | None, *, with_voxels: bool = True
 ) -> None:
@@ -99,12 +85,12 @@ def check_file(
     content = (_read_nrrd if is_nrrd else _read_meta)(path, start)
     require_memory(
         path,
-        content.num_bytes,
-        content=f"{content.num_bytes} bytes of voxels",
+        content.num_bytes + content.num_values * _BYTES_PER_VALUE,
+        content=f"{content.num_bytes:,} bytes of voxels",
         max_memory_gb=max_memory_gb,
     )
     if with_voxels:
-        _check_voxels(path, content)
+        check_voxels(path, content)
 
 
 def _error(
@@ -117,7 +103,7 @@ def _error(
     )
 
 
-def _read_nrrd(path: pathlib.Path, start: bytes) -> _Content:
+def _read_nrrd(path: pathlib.Path, start: bytes) -> StoredVoxels:
     match = re.match(rb"NRRD000\d\r?\n(.*?\n)?\r?\n", start, re.DOTALL)
     if match is None:
         raise InputError(
@@ -158,7 +144,8 @@ def _read_nrrd(path: pathlib.Path, start: bytes) -> _Content:
     if encoding not in ("raw", "gzip", "gz"):
         raise _error(path, "encoding", "raw or gzip", fields.get("encoding"))
     bits = None if encoding == "raw" else zlib.MAX_WBITS + 16
-    return _Content(match.end(), math.prod(sizes) * item_bytes, bits)
+    num_values = math.prod(sizes)
+    return StoredVoxels(match.end(), num_values, num_values * item_bytes, bits)
 
 
 def _lines(header: bytes) -> list[str]:
@@ -191,7 +178,7 @@ def _sizes(path: pathlib.Path, field: str, text: str | None) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _read_meta(path: pathlib.Path, start: bytes) -> _Content:
+def _read_meta(path: pathlib.Path, start: bytes) -> StoredVoxels:
     match = re.match(rb"(.*?\n)ElementDataFile *= *([^\r\n]*)\r?\n", start, re.DOTALL)
     if match is None:
         raise InputError(
@@ -224,17 +211,30 @@ def _read_meta(path: pathlib.Path, start: bytes) -> _Content:
     channels = fields.get("ElementNumberOfChannels", "1")
     if not channels.isdecimal() or not 0 < int(channels) < 1 << 16:
         raise _error(path, "ElementNumberOfChannels", "a positive number", channels)
-    num_bytes = math.prod(sizes) * item_bytes * int(channels)
-    compressed = fields.get("CompressedData", "False")
-    if compressed not in ("True", "False"):
-        raise _error(path, "CompressedData", "True or False", compressed)
-    available = str(path.stat().st_size - match.end())
-    if fields.get("CompressedDataSize", available) != available:
+    num_values = math.prod(sizes) * int(channels)
+    compressed = _truth(path, fields, "CompressedData", "False")
+    # Without it ITK does not find the end of the voxels, and leaves some unset.
+    available = path.stat().st_size - match.end()
+    if compressed and fields.get("CompressedDataSize") != str(available):
         raise _error(
-            path, "CompressedDataSize", available, fields["CompressedDataSize"]
+            path,
+            "CompressedDataSize",
+            f"{available}, the bytes after the header",
+            fields.get("CompressedDataSize"),
         )
-    bits = zlib.MAX_WBITS if compressed == "True" else None
-    return _Content(match.end(), num_bytes, bits)
+    if item_bytes > 1:
+        _truth(path, fields, "ElementByteOrderMSB")
+    bits = zlib.MAX_WBITS if compressed else None
+    return StoredVoxels(match.end(), num_values, num_values * item_bytes, bits)
+
+
+def _truth(
+    path: pathlib.Path, fields: dict[str, str], name: str, default: str | None = None
+) -> bool:
+    text = fields.get(name, default)
+    if text not in ("True", "False"):
+        raise _error(path, name, "True or False", text)
+    return text == "True"
 
 
 def _check_meta_geometry(path: pathlib.Path, fields: dict[str, str]) -> None:
@@ -257,52 +257,3 @@ _META_NAMES = {
     "Origin": "Offset",
     "BinaryDataByteOrderMSB": "ElementByteOrderMSB",
 }
-
-
-def _check_voxels(path: pathlib.Path, content: _Content) -> None:
-    """Checks that the voxels are as many bytes as the header says, and undamaged."""
-    received = path.stat().st_size - content.offset
-    if content.window_bits is not None:
-        received = _inflated_bytes(path, content)
-    if received != content.num_bytes:
-        raise InputError(
-            path,
-            expected=f"{content.num_bytes} bytes of voxels",
-            received=f"{received} bytes",
-        )
-
-
-def _inflated_bytes(path: pathlib.Path, content: _Content) -> int:
-    """How many bytes the compressed voxels have; their checksum is compared.
-
-    At most one more than there should be.
-    """
-    inflater = zlib.decompressobj(content.window_bits or 0)
-    total = 0
-    with path.open("rb") as file:
-        file.seek(content.offset)
-        rest = b""
-        while not inflater.eof and total <= content.num_bytes:
-            rest = rest or file.read(_CHUNK_BYTES)
-            try:
-                piece = inflater.decompress(rest, _CHUNK_BYTES)
-            except zlib.error as error:
-                raise InputError(
-                    path, expected="undamaged voxels", received=error
-                ) from error
-            rest = inflater.unconsumed_tail
-            if not piece and not rest and not file.peek(1):
-                raise InputError(
-                    path,
-                    expected=f"{content.num_bytes} bytes of voxels",
-                    received=f"the end of the file after {total}",
-                )
-            total += len(piece)
-        surplus = len(inflater.unused_data) + len(file.read(_CHUNK_BYTES))
-    if inflater.eof and surplus:
-        raise InputError(
-            path,
-            expected="the end of the file after the voxels",
-            received=f"at least {surplus} more bytes",
-        )
-    return total

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 
 import nibabel as nib
@@ -12,6 +14,7 @@ from nibabel import affines
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes.grid import Grid, Volume, check_same_grid, turned_onto
+from u2net_tf.volumes.memory import require_memory
 
 
 def check_grids(grids: Sequence[Grid]) -> None:
@@ -49,6 +52,31 @@ def require_3d(path: str, num_modalities: Sequence[int]) -> None:
             expected="a 3-D file, one per modality",
             received=f"{num_modalities[0]} modalities",
         )
+
+
+def require_memory_for_all(
+    paths: Sequence[str | os.PathLike],
+    shape: Sequence[int],
+    *,
+    max_memory_gb: float | None,
+) -> None:
+    """Checks that modalities in files of their own fit into the memory together.
+
+    Args:
+      paths: a file, or a DICOM folder, per modality.
+      shape: of the first, in voxels, which becomes that of all.
+      max_memory_gb: see `memory.require_memory`.
+
+    Raises:
+      InputError: names the first.
+    """
+    require_memory(
+        paths[0],
+        # As they are read, and in one array.
+        2 * 4 * len(paths) * math.prod(shape),
+        content=f"{len(paths)} modalities of shape {tuple(shape)} in float32",
+        max_memory_gb=max_memory_gb,
+    )
 
 
 def describe(grid: Grid) -> str:

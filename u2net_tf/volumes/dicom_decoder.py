@@ -1,0 +1,165 @@
+"""Compressed pixels of DICOM files, decoded in a process of its own.
+
+Of damaged files the decoders that ITK brings crash, do not end or fill the memory, and
+they print what they repair. Here each becomes an error that names the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, cast
+
+import numpy as np
+import SimpleITK as sitk
+
+from u2net_tf.errors import InputError
+from u2net_tf.volumes.itk_geometry import last_line
+
+# Of a process that took too long; 24 on Linux and macOS, and nothing on Windows.
+_SIGXCPU = int(getattr(signal, "SIGXCPU", 0))
+_START = "from u2net_tf.volumes import dicom_decoder; dicom_decoder.main()"
+# Of processor time: far more than a frame takes.
+_SECONDS, _SECONDS_PER_FRAME = 10, 1
+# What the process may take, beside copies of a file's pixels.
+_SPARE_BYTES, _NUM_COPIES = 2 * 10**9, 4
+
+
+def decode(
+    paths: Sequence[pathlib.Path], shape: tuple[int, ...], dtype: type[np.floating]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes files of one frame each, or one file of many.
+
+    Args:
+      paths: the files.
+      shape: (frames, rows, columns) of all files together.
+      dtype: of the result, to which pixels are rescaled.
+
+    Returns:
+      The pixels, in the order of the files; and (3, 3) ITK's direction of the first.
+
+    Raises:
+      InputError: names the file that cannot be decoded without a complaint.
+    """
+    pixels = np.empty((len(paths), shape[0] // len(paths), *shape[1:]), dtype)
+    with tempfile.TemporaryFile() as complaints:
+        request = {
+            "paths": list(map(str, paths)),
+            "shape": pixels.shape[1:],
+            "dtype": np.dtype(dtype).name,
+            "seconds": _SECONDS + _SECONDS_PER_FRAME * pixels.shape[1],
+        }
+        with _started(request, complaints) as process:
+            directions = [
+                _receive(process, path, frames, complaints)
+                for path, frames in zip(paths, pixels, strict=True)
+            ]
+    return pixels.reshape(shape), np.array(directions[0]).reshape(3, 3)
+
+
+@contextlib.contextmanager
+def _started(
+    request: dict[str, Any], complaints: IO[bytes]
+) -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _START],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        # The package may be found where this process only looks.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    with process:
+        try:
+            # One that has ended already is noticed when it is read from.
+            with contextlib.suppress(OSError):
+                assert process.stdin is not None
+                process.stdin.write(json.dumps(request).encode())
+                process.stdin.close()
+            yield process
+        finally:
+            process.kill()
+
+
+def _receive(
+    process: subprocess.Popen,
+    path: pathlib.Path,
+    frames: np.ndarray,
+    complaints: IO[bytes],
+) -> list[float]:
+    """Fills in the frames of the next file; returns its direction."""
+    results = cast(io.BufferedReader, process.stdout)
+    line = results.readline()
+    answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+    is_whole = "direction" in answer and (
+        results.readinto(frames.data.cast("B")) == frames.nbytes
+    )
+    if is_whole:
+        return answer["direction"]
+    problem = answer.get("error")
+    if not problem:
+        status = process.wait()
+        problem = _first_line(complaints.fileno())
+        if status == -_SIGXCPU:
+            problem = "pixels that take too long"
+    problem = problem or f"a decoder that ended with status {process.returncode}"
+    raise InputError(path, expected="pixels that can be decoded", received=problem)
+
+
+def main() -> None:
+    """Decodes what standard input asks for, and writes it to standard output."""
+    request = json.load(sys.stdin)
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    # What was said so far is not about pixels.
+    os.lseek(2, 0, os.SEEK_SET)
+    os.ftruncate(2, 0)
+    shape, dtype = request["shape"], np.dtype(request["dtype"])
+    num_bytes = _SPARE_BYTES + _NUM_COPIES * math.prod(shape) * dtype.itemsize
+    _limit("RLIMIT_DATA", num_bytes)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    is_double = dtype == np.float64
+    reader.SetOutputPixelType(sitk.sitkFloat64 if is_double else sitk.sitkFloat32)
+    for path in request["paths"]:
+        reader.SetFileName(path)
+        _limit("RLIMIT_CPU", math.ceil(time.process_time()) + request["seconds"])
+        try:
+            image = reader.Execute()
+            answer = {"direction": image.GetDirection()}
+            if list(image.GetSize()[::-1]) != shape:
+                answer = {"error": f"pixels of shape {image.GetSize()[::-1]}"}
+        except (RuntimeError, MemoryError) as error:
+            answer = {"error": last_line(error)}
+        # What they repair are other pixels than those of the patient.
+        if complaint := _first_line(2):
+            answer = {"error": complaint}
+        results.write(json.dumps(answer).encode() + b"\n")
+        if "direction" in answer:
+            results.write(sitk.GetArrayViewFromImage(image).data.cast("B"))
+        results.flush()
+
+
+def _first_line(file: int) -> str:
+    """The first line of what the decoders have printed; "" if they have not."""
+    os.lseek(file, 0, os.SEEK_SET)
+    return os.read(file, 200).decode("utf-8", "replace").partition("\n")[0]
+
+
+def _limit(name: str, value: int) -> None:
+    """Limits what this process may use, where the system can."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(getattr(resource, name), (value, resource.RLIM_INFINITY))

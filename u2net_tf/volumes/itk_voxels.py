@@ -1,0 +1,81 @@
+"""The voxels of NRRD and MetaImage files as bytes, checked before ITK reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import zlib
+
+from u2net_tf.errors import InputError
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredVoxels:
+    """What a header says of the bytes after it.
+
+    Attributes:
+      offset: of the first byte after the header.
+      num_values: of the voxels, each of which may have several.
+      num_bytes: of these, uncompressed.
+      window_bits: of zlib, for compressed voxels; None for others.
+    """
+
+    offset: int
+    num_values: int
+    num_bytes: int
+    window_bits: int | None
+
+
+def check_voxels(path: pathlib.Path, content: StoredVoxels) -> None:
+    """Checks that the voxels are as many bytes as the header says, and undamaged.
+
+    Raises:
+      InputError: names the file.
+    """
+    received = path.stat().st_size - content.offset
+    if content.window_bits is not None:
+        received = _inflated_bytes(path, content)
+    if received != content.num_bytes:
+        raise InputError(
+            path,
+            expected=f"{content.num_bytes} bytes of voxels",
+            received=f"{received} bytes",
+        )
+
+
+def _inflated_bytes(path: pathlib.Path, content: StoredVoxels) -> int:
+    """How many bytes the compressed voxels have; their checksum is compared.
+
+    At most one more than there should be.
+    """
+    inflater = zlib.decompressobj(content.window_bits or 0)
+    total = 0
+    with path.open("rb") as file:
+        file.seek(content.offset)
+        rest = b""
+        while not inflater.eof and total <= content.num_bytes:
+            rest = rest or file.read(_CHUNK_BYTES)
+            try:
+                piece = inflater.decompress(rest, _CHUNK_BYTES)
+            except zlib.error as error:
+                raise InputError(
+                    path, expected="undamaged voxels", received=error
+                ) from error
+            rest = inflater.unconsumed_tail
+            if not piece and not rest and not file.peek(1):
+                raise InputError(
+                    path,
+                    expected=f"{content.num_bytes} bytes of voxels",
+                    received=f"the end of the file after {total}",
+                )
+            total += len(piece)
+        surplus = len(inflater.unused_data) + len(file.read(_CHUNK_BYTES))
+    if inflater.eof and surplus:
+        raise InputError(
+            path,
+            expected="the end of the file after the voxels",
+            received=f"at least {surplus} more bytes",
+        )
+    return total
