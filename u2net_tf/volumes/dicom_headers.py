@@ -100,7 +100,7 @@ class Header:
             self._dataset = self._parse(_KEYWORDS, deferred_bytes=_DEFERRED_BYTES)
             syntax = self._dataset.file_meta.get("TransferSyntaxUID")
             self.is_compressed = bool(syntax and syntax.is_encapsulated)
-            self._is_deflated = bool(syntax and syntax.is_deflated)
+            self.is_deflated = bool(syntax and syntax.is_deflated)
             self._size = path.stat().st_size
             # GDCM takes the bytes after another type for a length of gigabytes.
             for element in self._dataset.file_meta.values():
@@ -247,6 +247,10 @@ class Header:
         except _PARSE_ERRORS as error:
             raise self.error(keyword, "a sequence", _describe(error)) from error
 
+    def value_offset(self, keyword: str) -> int:
+        """Where in the file, unless it is deflated, the value of a tag begins."""
+        return cast(RawDataElement, self._elements[_tag(keyword)]).value_tell
+
     def check_pixel_bytes(self, expected: int) -> None:
         """Checks that the file holds this many bytes of pixels, unless compressed.
 
@@ -266,7 +270,7 @@ class Header:
         if encapsulated:
             return
         length = element.length
-        if not self._is_deflated:
+        if not self.is_deflated:
             available = self._size - element.value_tell
             # What is left may be another tag, whose header has 8 bytes; if it is less,
             # bytes were inserted before.

@@ -42,7 +42,9 @@ def to_float32(
     if dtype.itemsize <= _EXACT_BYTES or dtype == np.float32:
         return values, []
     low, high = float(values.min()), float(values.max())
-    if low == high and stored.min() != stored.max():
+    if low == high and stored.min() == stored.max():
+        return values, []
+    if low == high:
         raise InputError(
             path,
             expected="intensities that differ in float32",
@@ -57,7 +59,7 @@ def rounding_notes(values: np.ndarray) -> list[str]:
     if not (np.isfinite(low) and np.isfinite(high)):
         return []
     step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
-    if step <= _MAX_STEP * (high - low) or high == low:
+    if step <= _MAX_STEP * (high - low):
         return []
     return [
         f"intensities from {low:g} to {high:g} are read as float32, which rounds them "
