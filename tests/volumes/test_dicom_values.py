@@ -10,7 +10,7 @@ from pydicom import uid
 
 from tests.volumes import dicom_files
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import dicom, dicom_decoder
+from u2net_tf.volumes import dicom, dicom_content, dicom_decoder
 from u2net_tf.volumes.dicom_series import read_series
 from u2net_tf.volumes.grid import check_same_grid
 
@@ -347,6 +347,21 @@ def test_damaged_compressed_pixels_are_named(
         dicom.load_dicom([folder])
     dicom.load_header(folder)
     assert capfd.readouterr() == ("", "")
+
+
+def test_deflated_files_are_inflated_to_a_limit(tmp_path, monkeypatch):
+    """One whose pixels are followed by 16 MB of zeros, which are 16 kB on disk."""
+    series = dicom_files.make_series()
+    for dataset in series:
+        dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    expected = dicom.load_dicom([dicom_files.save(tmp_path, series)])
+    series[3].DataSetTrailingPadding = bytes(2**24)
+    dicom_files.save(tmp_path, series)
+    assert (tmp_path / "3.dcm").stat().st_size < 30_000
+    np.testing.assert_array_equal(dicom.load_dicom([tmp_path]).data, expected.data)
+    monkeypatch.setattr(dicom_content, "MAX_INFLATED_BYTES", 2**24)
+    with pytest.raises(InputError, match=r"3\.dcm: .* more than 16,777,216 bytes"):
+        dicom.load_dicom([tmp_path])
 
 
 def stored_pixels(dtype, bits):

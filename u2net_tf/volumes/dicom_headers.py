@@ -26,6 +26,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.valuerep import VR
 
 from u2net_tf.errors import InputError
+from u2net_tf.volumes.dicom_content import DicomContent
 
 # What is looked at; other tags are skipped.
 _KEYWORDS = (
@@ -116,8 +117,7 @@ class Header:
     ) -> FileDataset:
         with (
             self.path.open("rb") as file,
-            # Reads no more than there is, whatever length a damaged header states.
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            DicomContent(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
             warnings.catch_warnings(),
         ):
             warnings.filterwarnings("ignore", module="pydicom")
