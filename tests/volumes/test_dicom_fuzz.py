@@ -49,7 +49,7 @@ def little_memory():
 
 
 @pytest.mark.parametrize(
-    "num_inputs", [200, pytest.param(4000, marks=pytest.mark.slow)]
+    "num_inputs", [100, pytest.param(4000, marks=pytest.mark.slow)]
 )
 def test_damaged_slice(tmp_path, num_inputs, caplog):
     folder = dicom_files.save(tmp_path, dicom_files.make_series(3))
@@ -70,7 +70,7 @@ def test_damaged_slice(tmp_path, num_inputs, caplog):
             np.testing.assert_allclose(volume.grid.affine, expected.grid.affine)
 
 
-@pytest.mark.parametrize("num_inputs", [60, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_inputs", [40, pytest.param(2000, marks=pytest.mark.slow)])
 def test_damaged_multi_frame_file(tmp_path, num_inputs):
     """What the header says of a place has nothing beside it to be compared with."""
     enhanced = dicom_files.make_enhanced([0, 6, 3], [(1, 0), (0.5, 1), (2, 0)])

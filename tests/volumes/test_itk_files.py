@@ -277,9 +277,7 @@ def outcome(path):
 
 
 @SUFFIXES
-@pytest.mark.parametrize(
-    "num_inputs", [100, pytest.param(3000, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("num_inputs", [50, pytest.param(3000, marks=pytest.mark.slow)])
 def test_damaged_files_are_right_or_named(tmp_path, suffix, num_inputs):
     """Bits of compressed files; those of raw voxels have no checksum."""
     path = write(tmp_path / f"a{suffix}", make_image(), compressed=True)
@@ -304,4 +302,9 @@ def test_damaged_files_are_right_or_named(tmp_path, suffix, num_inputs):
         damaged[int(rng.integers(first))] = int(rng.integers(256))
         path.write_bytes(damaged)
         volume, message = outcome(path)
-        assert path.name in message if volume is None else volume.data.size == 432
+        if volume is None:
+            assert path.name in message
+        else:
+            # The header may say another place, and other axes, but no other voxels.
+            found = np.sort(volume.data, axis=None)
+            np.testing.assert_array_equal(found, np.sort(expected.data, axis=None))
