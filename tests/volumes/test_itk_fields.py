@@ -5,6 +5,7 @@ import pytest
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import images
+from u2net_tf.volumes.itk_geometry import last_line
 
 VALUES = np.arange(2 * 3 * 4, dtype="<i2").reshape(2, 3, 4)
 NRRD = {
@@ -184,3 +185,22 @@ def test_axes_longer_than_nifti_1_has(tmp_path):
     grid = images.load_header(path).grid
     images.save_labels(tmp_path / "out.nii.gz", np.zeros((1, 1, 40_000), int), grid)
     assert images.load_header(tmp_path / "out.nii.gz").shape == (40_000, 1, 1)
+
+
+def test_errors_of_itk_are_shown_without_places_in_memory(tmp_path):
+    fields = {
+        "dimension": "4",
+        "sizes": "2 4 3 2",
+        "space directions": f"none {NRRD['space directions']}",
+        "kinds": "??? ??? ??? ???",
+    }
+    path = write_nrrd(tmp_path, np.stack([VALUES] * 2, -1), **fields)
+    with pytest.raises(InputError, match=r"Received: ReadImageInformation: number of"):
+        images.load_header(path)
+    error = RuntimeError(
+        "Exception thrown in SimpleITK Image_SetDirection: /src/sitk.cxx:9:\n"
+        "itk::ERROR: ITK ERROR: Image(0x55e9f3): Bad direction, determinant is 0: 1 0 "
+        "0\n0 0 0\n0 0 1\n"
+    )
+    assert last_line(error) == "Bad direction, determinant is 0: 1 0 0 0 0 0 0 0 1"
+    assert last_line(MemoryError()) == "MemoryError"

@@ -218,9 +218,18 @@ def _read_meta(path: pathlib.Path, start: bytes) -> tuple[StoredVoxels, Meaning]
             path, "ElementNumberOfChannels", "a positive number", channels
         )
     num_values = math.prod(sizes) * int(channels)
+    if item_bytes > 1:
+        _truth(path, fields, "ElementByteOrderMSB")
+    available = path.stat().st_size - match.end()
+    bits = zlib.MAX_WBITS if _is_compressed(path, fields, available) else None
+    voxels = StoredVoxels(match.end(), num_values, num_values * item_bytes, bits)
+    return voxels, read_meta_meaning(path, fields)
+
+
+def _is_compressed(path: pathlib.Path, fields: dict[str, str], available: int) -> bool:
+    """Whether the voxels are; their size is then stated, as there is."""
     compressed = _truth(path, fields, "CompressedData", "False")
     # Without it ITK does not find the end of the voxels, and leaves some unset.
-    available = path.stat().st_size - match.end()
     if compressed and fields.get("CompressedDataSize") != str(available):
         raise field_error(
             path,
@@ -228,11 +237,7 @@ def _read_meta(path: pathlib.Path, start: bytes) -> tuple[StoredVoxels, Meaning]
             f"{available}, the bytes after the header",
             fields.get("CompressedDataSize"),
         )
-    if item_bytes > 1:
-        _truth(path, fields, "ElementByteOrderMSB")
-    bits = zlib.MAX_WBITS if compressed else None
-    voxels = StoredVoxels(match.end(), num_values, num_values * item_bytes, bits)
-    return voxels, read_meta_meaning(path, fields)
+    return compressed
 
 
 def _truth(
