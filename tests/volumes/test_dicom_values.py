@@ -456,3 +456,21 @@ def test_another_distance_of_slices_is_noted(tmp_path, caplog, step, is_noted):
     assert volume.spacing_mm == (3, 0.75, 1.25)
     words = "SpacingBetweenSlices is 7.5 mm, but ImagePositionPatient has slices 3 mm"
     assert caplog.text.count(words) == is_noted
+
+
+@pytest.mark.parametrize("sop_class", [uid.CTImageStorage, uid.MRImageStorage])
+def test_tags_of_display_change_no_value(tmp_path, sop_class):
+    series = dicom_files.make_series(sop_class=sop_class, intercept=-7)
+    for dataset in series:
+        dataset.WindowCenter, dataset.WindowWidth = 40, 400
+        dataset.VOILUTFunction = "SIGMOID"
+        dataset.PresentationLUTShape = "INVERSE"
+        dataset.PixelIntensityRelationship = "LOG"
+        dataset.PixelIntensityRelationshipSign = -1
+        dataset.add_new("SmallestImagePixelValue", "SS", 0)
+        dataset.add_new("PixelPaddingValue", "SS", -100)
+        dataset.add_new("RedPaletteColorLookupTableDescriptor", "US", [4, 0, 16])
+        dataset.add_new("RedPaletteColorLookupTableData", "OW", bytes(8))
+    volume = dicom.load_dicom([dicom_files.save(tmp_path, series)])
+    expected = dicom_files.slice_values()[:, ::-1, ::-1] - 7
+    np.testing.assert_array_equal(volume.data[0], expected)
