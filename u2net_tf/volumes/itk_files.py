@@ -12,7 +12,8 @@ from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import itk_header, label_values, nifti
 from u2net_tf.volumes.grid import Grid, Volume
-from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, last_line, to_grid, to_volume
+from u2net_tf.volumes.itk_errors import last_line
+from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, to_grid, to_volume
 
 SUFFIXES = (".nrrd", ".mha")
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}

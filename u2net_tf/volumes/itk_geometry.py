@@ -1,4 +1,4 @@
-"""What SimpleITK's readers have in common: its geometry as NIfTI has it, its errors."""
+"""What SimpleITK reads, as a volume with the grid that NIfTI would give it."""
 
 from __future__ import annotations
 
@@ -48,9 +48,3 @@ def to_grid(
     x, y, z = shape[::-1]
     grid.header.set_data_shape((x, y, z))
     return dataclasses.replace(grid, shape=(x, y, z))
-
-
-def last_line(error: Exception) -> str:
-    """The last line of an error of ITK, which says what it is about."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].strip()[:200]
