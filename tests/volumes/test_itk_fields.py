@@ -5,7 +5,7 @@ import pytest
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import images
-from u2net_tf.volumes.itk_geometry import last_line
+from u2net_tf.volumes.itk_errors import last_line
 
 VALUES = np.arange(2 * 3 * 4, dtype="<i2").reshape(2, 3, 4)
 NRRD = {

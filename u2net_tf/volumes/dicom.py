@@ -18,7 +18,8 @@ from nibabel import affines
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import float32, modalities, nifti
 from u2net_tf.volumes.grid import Volume
-from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, last_line, to_grid, to_volume
+from u2net_tf.volumes.itk_errors import last_line
+from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, to_grid, to_volume
 from u2net_tf.volumes.memory import require_memory
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from u2net_tf.errors import InputError
 from u2net_tf.volumes import itk_header, label_values, nifti, nifti_header
 from u2net_tf.volumes.float32 import to_float32
 from u2net_tf.volumes.grid import Grid, Volume
+from u2net_tf.volumes.itk_errors import last_line
 from u2net_tf.volumes.itk_fields import Meaning
-from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, last_line, to_grid, to_volume
+from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, to_grid, to_volume
 
 SUFFIXES = (".nrrd", ".mha")
 # What `itk_header` takes for perpendicular in MetaImage files.

@@ -1,9 +1,8 @@
-"""What SimpleITK's readers have in common: its geometry as NIfTI has it, its errors."""
+"""What SimpleITK reads, as a volume with the grid that NIfTI would give it."""
 
 from __future__ import annotations
 
 import os
-import re
 
 import nibabel as nib
 import numpy as np
@@ -16,8 +15,6 @@ from u2net_tf.volumes.grid import Grid, Volume
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Of an axis, which NIfTI-1 stores in 16 bits.
 _MAX_NIFTI1_SIZE = 2**15 - 1
-# "itk::ERROR: NrrdImageIO(0x55e9…): ", a place in memory.
-_ITK_PREFIX = re.compile(r"(\S*ERROR: )*(ITK ERROR: )?(\w+\(0x[0-9a-f]+\): )?")
 
 
 def to_volume(
@@ -66,12 +63,3 @@ def to_grid(
     header.set_data_shape((x, y, z))
     # Not the header's affine, which is float32: ITK compares places to 1e-6 voxels.
     return Grid(str(source), (x, y, z), affine, header, image_class)
-
-
-def last_line(error: Exception) -> str:
-    """What an error of ITK is about, without where in ITK it was raised."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    starts = [index for index, line in enumerate(lines) if "ERROR: " in line]
-    # A message may go on for several lines, as that of a matrix does.
-    message = " ".join(lines[starts[0] :] if starts else lines[-1:])
-    return _ITK_PREFIX.sub("", message)[:200] or type(error).__name__
