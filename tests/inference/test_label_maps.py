@@ -321,6 +321,18 @@ def test_a_damaged_slice_is_found_before_the_first_prediction(predict, scans, tm
     assert not times(tmp_path / "out")
 
 
+def test_a_format_that_cannot_hold_the_grid_is_found_first(predict, scans, tmp_path):
+    image = nib.load(scans[0].paths[0])
+    affine = image.affine.copy()
+    affine[0, 2] += 0.5
+    path = tmp_path / "sheared.nii.gz"
+    nib.Nifti1Image(np.asarray(image.dataobj), affine).to_filename(path)
+    with pytest.raises(InputError, match=r"out/s\.mha: expected perpendicular axes"):
+        predict([scans[1], Scan("s", (path,))], on_bad_case="fail", output_format="mha")
+    assert not list((tmp_path / "out").glob("*.mha"))
+    assert predict([Scan("s", (path,))], output_format="nrrd") == (0, 0)
+
+
 def test_what_cannot_be_opened_is_skipped(predict, scans, tmp_path, monkeypatch):
     def read_image(paths, *arguments, **options):
         if paths == scans[1].paths:

@@ -10,7 +10,7 @@ from pydicom import uid
 
 from tests.volumes import dicom_files
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import dicom, dicom_decoder
+from u2net_tf.volumes import dicom, dicom_content, dicom_decoder
 from u2net_tf.volumes.dicom_series import read_series
 from u2net_tf.volumes.grid import check_same_grid
 
@@ -347,3 +347,130 @@ def test_damaged_compressed_pixels_are_named(
         dicom.load_dicom([folder])
     dicom.load_header(folder)
     assert capfd.readouterr() == ("", "")
+
+
+def test_deflated_files_are_inflated_to_a_limit(tmp_path, monkeypatch):
+    """One whose pixels are followed by 16 MB of zeros, which are 16 kB on disk."""
+    series = dicom_files.make_series()
+    for dataset in series:
+        dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    expected = dicom.load_dicom([dicom_files.save(tmp_path, series)])
+    series[3].DataSetTrailingPadding = bytes(2**24)
+    dicom_files.save(tmp_path, series)
+    assert (tmp_path / "3.dcm").stat().st_size < 30_000
+    np.testing.assert_array_equal(dicom.load_dicom([tmp_path]).data, expected.data)
+    monkeypatch.setattr(dicom_content, "MAX_INFLATED_BYTES", 2**24)
+    with pytest.raises(InputError, match=r"3\.dcm: .* more than 16,777,216 bytes"):
+        dicom.load_dicom([tmp_path])
+
+
+def stored_pixels(dtype, bits):
+    """Values of so many bits: (2, 64, 64), and as they are stored in a file."""
+    is_signed = dtype.startswith("i")
+    low = -(1 << bits - 1) if is_signed else 0
+    values = np.random.default_rng(0).integers(low, low + (1 << bits), (2, 64, 64))
+    values[:, 0, :2] = low, low + (1 << bits) - 1
+    return values, (values & ((1 << bits) - 1)).astype(f"<u{dtype[1:]}")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits", "syntax"),
+    [
+        ("u1", 8, None),
+        ("i1", 8, None),
+        ("u2", 12, None),
+        ("u2", 16, None),
+        ("i2", 12, None),
+        ("i2", 16, None),
+        ("i2", 16, uid.RLELossless),
+    ],
+)
+def test_display_of_low_values_as_bright_changes_no_value(
+    tmp_path, dtype, bits, syntax
+):
+    values, stored = stored_pixels(dtype, bits)
+    series = []
+    for index, pixels in enumerate(stored):
+        dataset = dicom_files.make_slice(
+            pixels, 3 * index, slope=0.5, intercept=-7, number=index + 1
+        )
+        dataset.PhotometricInterpretation = "MONOCHROME1"
+        dataset.BitsAllocated, dataset.BitsStored = 8 * int(dtype[1:]), bits
+        dataset.HighBit, dataset.PixelRepresentation = bits - 1, int(dtype[0] == "i")
+        dataset["PixelData"].VR = "OB" if dtype[1:] == "1" or syntax else "OW"
+        if syntax:
+            dataset.compress(syntax)
+        series.append(dataset)
+    folder = dicom_files.save(tmp_path / "series", series)
+    volume = dicom.load_dicom([folder])
+    np.testing.assert_array_equal(
+        volume.data[0], values[:, ::-1, ::-1] * 0.5 - np.float32(7)
+    )
+    path = folder / "1.dcm"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(InputError, match=rf"^{folder}/1\.dcm: "):
+        dicom.load_dicom([folder])
+
+
+def test_display_of_multi_frame_files_changes_no_value(tmp_path):
+    rescales = [(1 + index, -7 * index) for index in range(4)]
+    dataset = dicom_files.make_enhanced([0, 3, 6, 9], rescales)
+    paths = []
+    for name in ("MONOCHROME1", "MONOCHROME2"):
+        dataset.PhotometricInterpretation = name
+        paths.append(dicom_files.save(tmp_path / name, [dataset]))
+    found, expected = (dicom.load_dicom([path]) for path in paths)
+    np.testing.assert_array_equal(found.data, expected.data)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "words"),
+    [
+        ("MONOCHROME1", "expected MONOCHROME2 in a deflated file"),
+        ("MONOCHROME3", "expected MONOCHROME1 or MONOCHROME2"),
+        ("PALETTE COLOR", "expected MONOCHROME1 or MONOCHROME2"),
+    ],
+)
+def test_display_that_changes_values_is_named(tmp_path, photometric, words):
+    series = dicom_files.make_series(3)
+    for dataset in series:
+        dataset.PhotometricInterpretation = photometric
+        dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    folder = dicom_files.save(tmp_path, series)
+    with pytest.raises(InputError, match=rf"0\.dcm: PhotometricInter.*{words}"):
+        dicom.load_dicom([folder])
+
+
+def test_pixels_that_float32_rounds_are_noted(tmp_path, caplog):
+    series = dicom_files.make_series(intercept=1e9)
+    dicom.load_dicom([dicom_files.save(tmp_path, series)])
+    assert "rounds them to multiples of 64" in caplog.text
+
+
+@pytest.mark.parametrize(("step", "is_noted"), [(7.5, True), (-3, False), (3, False)])
+def test_another_distance_of_slices_is_noted(tmp_path, caplog, step, is_noted):
+    series = dicom_files.make_series()
+    for dataset in series:
+        dataset.SpacingBetweenSlices = step
+    volume = dicom.load_dicom([dicom_files.save(tmp_path, series)])
+    assert volume.spacing_mm == (3, 0.75, 1.25)
+    words = "SpacingBetweenSlices is 7.5 mm, but ImagePositionPatient has slices 3 mm"
+    assert caplog.text.count(words) == is_noted
+
+
+@pytest.mark.parametrize("sop_class", [uid.CTImageStorage, uid.MRImageStorage])
+def test_tags_of_display_change_no_value(tmp_path, sop_class):
+    series = dicom_files.make_series(sop_class=sop_class, intercept=-7)
+    for dataset in series:
+        dataset.WindowCenter, dataset.WindowWidth = 40, 400
+        dataset.VOILUTFunction = "SIGMOID"
+        dataset.PresentationLUTShape = "INVERSE"
+        dataset.PixelIntensityRelationship = "LOG"
+        dataset.PixelIntensityRelationshipSign = -1
+        dataset.add_new("SmallestImagePixelValue", "SS", 0)
+        dataset.add_new("PixelPaddingValue", "SS", -100)
+        dataset.add_new("RedPaletteColorLookupTableDescriptor", "US", [4, 0, 16])
+        dataset.add_new("RedPaletteColorLookupTableData", "OW", bytes(8))
+    volume = dicom.load_dicom([dicom_files.save(tmp_path, series)])
+    expected = dicom_files.slice_values()[:, ::-1, ::-1] - 7
+    np.testing.assert_array_equal(volume.data[0], expected)

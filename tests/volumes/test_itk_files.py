@@ -115,12 +115,44 @@ def test_probabilities_are_components(tmp_path, suffix):
     np.testing.assert_array_equal(np.moveaxis(written.data, 0, -1), values)
 
 
-def test_sheared_grids_are_not_written(tmp_path):
+def test_sheared_grids_are_written_where_the_format_can_hold_them(tmp_path):
     volume = images.load_image([write(tmp_path / "a.nii", make_image())])
     volume.grid.affine[0, 2] += 1
     labels = np.zeros(volume.data.shape[1:], np.uint8)
-    with pytest.raises(InputError, match="perpendicular axes"):
-        images.save_labels(tmp_path / "out.nrrd", labels, volume.grid)
+    with pytest.raises(InputError, match=r"out\.mha: expected perpendicular axes"):
+        images.save_labels(tmp_path / "out.mha", labels, volume.grid)
+    images.save_labels(tmp_path / "out.nrrd", labels, volume.grid)
+    found = images.load_labels(tmp_path / "out.nrrd")
+    np.testing.assert_allclose(found.grid.affine, volume.grid.affine, rtol=1e-12)
+
+
+@SUFFIXES
+@pytest.mark.parametrize("source", [".nrrd", ".mha"])
+def test_label_maps_lie_where_itk_has_the_image(tmp_path, suffix, source):
+    """ITK compares places to a millionth of a voxel, float32 has 24 bits."""
+    image = make_image()
+    image.SetSpacing((0.7, 1.1, 1 / 3))
+    image.SetOrigin((-213.7654321, 1234.123456789, 17.1))
+    path = write(tmp_path / f"a{source}", image)
+    labels = (images.load_image([path]).data[0] > 100).astype(np.uint8)
+    grid = images.load_header(path).grid
+    images.save_labels(tmp_path / f"out{suffix}", labels, grid)
+    written = sitk.ReadImage(tmp_path / f"out{suffix}")
+    masked = sitk.Mask(sitk.ReadImage(path), written)
+    values = sitk.GetArrayViewFromImage(image)
+    np.testing.assert_array_equal(
+        sitk.GetArrayViewFromImage(masked), np.where(values > 100, values, 0)
+    )
+
+
+@SUFFIXES
+def test_label_maps_of_nifti_files_lie_where_itk_has_the_image(tmp_path, suffix):
+    path = write(tmp_path / "a.nii.gz", make_image())
+    volume = images.load_image([path])
+    labels = (volume.data[0] > 100).astype(np.uint8)
+    images.save_labels(tmp_path / f"out{suffix}", labels, volume.grid)
+    written = sitk.ReadImage(tmp_path / f"out{suffix}")
+    assert sitk.GetArrayFromImage(sitk.Mask(sitk.ReadImage(path), written)).any()
 
 
 @pytest.mark.parametrize(

@@ -369,7 +369,7 @@ class TestLabels:
         path.write_bytes(data)
         words = (
             r"1\.0000\d+ in 1 voxel, 2\.0000\d+ in 1 voxel, 2\.01\d+ in 1 voxel, "
-            r"stored with scl_slope 0\.0100\d+ and scl_inter 0"
+            r"stored with slope 0\.0100\d+ and intercept 0"
         )
         with pytest.raises(InputError, match=words) as error:
             nifti.load_labels(path)

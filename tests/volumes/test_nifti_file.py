@@ -97,7 +97,7 @@ def test_surplus_is_a_warning_with_its_length(write, read, caplog):
         (packed + extra, 1234),
         (packed + b"\0" * 7, 7),
         (packed + gzip.compress(extra) + b"y", 1235),
-        (packed + b"\x1f", 1),
+        (packed + b"\x1f\0", 2),
     ):
         caplog.clear()
         with caplog.at_level("WARNING", logger="absl"):
@@ -130,7 +130,7 @@ def test_stream_is_the_same_in_pieces_of_any_size(tmp_path, monkeypatch):
         with path.open("rb") as file:
             stream = GzipStream(file)
             assert stream.readinto(memoryview(buffer)) == 3500
-            assert stream.drain() == 1500
+            assert stream.drain(2000) == 1500
             assert stream.readinto(memoryview(buffer)) == 0
         assert bytes(buffer) == content[:3500]
 
@@ -219,3 +219,47 @@ def test_extensions_are_kept_where_they_can_be_read(write, read, tmp_path):
     array, notes = read(write(data))
     np.testing.assert_array_equal(array, CANONICAL)
     assert notes == ("header extensions that cannot be read, not used",)
+
+
+@pytest.mark.parametrize(
+    ("name", "compress"), [("a.nii", bytes), ("a.gz", gzip.compress)]
+)
+def test_more_bytes_after_the_voxels_than_are_in_them(
+    write, read, caplog, name, compress
+):
+    data = image_bytes()
+    least = 2**20 + ARRAY.nbytes
+    read(write(compress(data + bytes(least)), name))
+    assert f"{least:,} bytes after the last voxel, not used" in caplog.text
+    words = f"voxels of 1,008 bytes .* at least {least + 1:,} more bytes"
+    with pytest.raises(InputError, match=words):
+        read(write(compress(data + bytes(least + 1)), name))
+
+
+def test_a_stream_that_grows_is_not_read_to_its_end(write):
+    """The last of these bytes is damaged, and never met."""
+    data = bytearray(gzip.compress(image_bytes()) + gzip.compress(bytes(2**25)))
+    data[-1] ^= 1
+    with pytest.raises(
+        InputError, match=r"the end of the file after voxels of 1,008 b"
+    ):
+        nifti.load_image([write(data)])
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "Received: an empty file"),
+        (gzip.compress(b""), "Received: an empty file"),
+        (b"\1", r"one that begins with b'\\x01'"),
+    ],
+)
+def test_bytes_that_are_not_there_are_not_shown(write, data, words):
+    with pytest.raises(InputError, match=words):
+        nifti.load_image([write(data)])
+
+
+def test_one_byte_is_no_plural(write, caplog):
+    for data in (image_bytes() + b"x", gzip.compress(image_bytes()) + b"\x1f"):
+        nifti.load_image([write(data)])
+    assert caplog.text.count("1 byte after the last voxel") == 2

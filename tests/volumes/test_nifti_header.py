@@ -209,3 +209,59 @@ def test_the_content_says_whether_a_file_is_compressed(write, tmp_path):
         (tmp_path / name).write_bytes(data)
         found = nifti.load_image(tmp_path / name).data[0]
         np.testing.assert_array_equal(found, make_array().T)
+
+
+def shifted(mm):
+    qform = AFFINE.copy()
+    qform[0, 3] += mm
+    return qform
+
+
+def turned(degrees):
+    angle = np.radians(degrees)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return turn @ AFFINE
+
+
+@pytest.mark.parametrize(
+    ("qform", "distance"),
+    [
+        (shifted(50), "50"),
+        (shifted(0.9), "0.9"),
+        # The corner at (2.4, 4.4) mm, 5.01 mm from the axis: 2 sin(55° / 2) times that.
+        (turned(55), "4.63"),
+    ],
+)
+def test_forms_that_place_voxels_differently_are_noted(write, caplog, qform, distance):
+    path = write(qform=qform, codes=(1, 1))
+    volume = nifti.load_image([path])
+    np.testing.assert_allclose(volume.grid.affine, AFFINE, rtol=1e-6)
+    words = f"scan.nii: sform and qform place a corner of the volume {distance} mm"
+    assert words in caplog.text
+
+
+def test_distance_of_forms_is_in_mm(write, caplog):
+    scale = np.diag([1e3, 1e3, 1e3, 1])
+    path = write(scale @ AFFINE, qform=scale @ shifted(50), codes=(1, 1), xyzt_units=3)
+    nifti.load_image([path])
+    assert "a corner of the volume 50 mm apart; taking the sform" in caplog.text
+
+
+@pytest.mark.parametrize("qform", [shifted(0.5), turned(0.1), AFFINE])
+def test_forms_that_differ_by_rounding_are_not_noted(write, caplog, qform):
+    nifti.load_image([write(qform=qform, codes=(1, 1))])
+    assert not caplog.text
+
+
+def test_precision_that_leaves_no_difference_is_an_error(write, tmp_path):
+    array = make_array().astype(np.int16)
+    with pytest.raises(InputError, match=r"differ in float32.* 1000000000\.0 to 1000"):
+        load(write(array=array, scl_slope=1e-3, scl_inter=1e9))
+    array = array.astype(np.int64) + 2**53
+    path = tmp_path / "a.nii"
+    nib.Nifti1Image(array, AFFINE, dtype=np.int64).to_filename(path)
+    with pytest.raises(
+        InputError, match=r"Received: 9007199254740992 to 9007199254741"
+    ):
+        load(path)

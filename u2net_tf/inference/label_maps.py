@@ -19,7 +19,7 @@ from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import case as case_files
-from u2net_tf.volumes import images
+from u2net_tf.volumes import images, itk_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ def predict_scans(
     skipped: dict[str, InputError] = {}
     for name, reason in found.incomplete.items():
         usable_cases.leave_out(name, reason, skipped, reading)
-    check = functools.partial(_check_headers, domain, reading)
+    check = functools.partial(_check_headers, domain, reading, outputs)
     skipped |= usable_cases.check_all(check, pending, reading)
     pending = [scan for scan in pending if scan.name not in skipped]
     # None of these refers to the predictor: another process may read.
@@ -141,8 +141,14 @@ def _outputs(
     }
 
 
-def _check_headers(domain: Domain, reading: ReadingConfig, scan: Scan) -> None:
-    case_files.check_headers(scan.paths, domain, **usable_cases.read_options(reading))
+def _check_headers(
+    domain: Domain, reading: ReadingConfig, outputs: dict[Scan, Outputs], scan: Scan
+) -> None:
+    grid = case_files.check_headers(
+        scan.paths, domain, **usable_cases.read_options(reading)
+    )
+    for path in outputs[scan].paths:
+        itk_files.require_format_for(grid, path)
 
 
 def _read_scan(

@@ -16,7 +16,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import dicom, images, modalities, nifti
 from u2net_tf.volumes.dicom_folder import is_dicom
-from u2net_tf.volumes.grid import Volume, check_same_grid, turned_onto
+from u2net_tf.volumes.grid import Grid, Volume, check_same_grid, turned_onto
 from u2net_tf.wording import first_few, quantity
 
 # Kinds of fault of a label map.
@@ -179,7 +179,7 @@ def check_headers(
     *,
     resample_modalities: bool = False,
     max_memory_gb: float | None = None,
-) -> None:
+) -> Grid:
     """Checks an image as far as its headers go, without reading voxels.
 
     Args:
@@ -187,6 +187,9 @@ def check_headers(
       domain: as for `read_image`.
       resample_modalities: as for `read_image`.
       max_memory_gb: as for `read_image`.
+
+    Returns:
+      The grid of the image, on which a label map of it is written.
 
     Raises:
       InputError: as `read_image` would.
@@ -203,6 +206,7 @@ def check_headers(
     resample = resample_modalities or domain.preprocessing.resample_modalities
     if not resample:
         modalities.check_grids([header.grid for header in headers])
+    return headers[0].grid
 
 
 def _load_header(path: str | os.PathLike, max_memory_gb: float | None) -> nifti.Header:

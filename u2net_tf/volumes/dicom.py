@@ -5,6 +5,7 @@ Headers are read by pydicom and checked; pixels are read by SimpleITK.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Sequence
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
-from absl import logging
 from nibabel import affines
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import modalities, nifti
-from u2net_tf.volumes.grid import Volume
-from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, last_line, to_grid, to_volume
+from u2net_tf.volumes import float32, modalities, nifti
+from u2net_tf.volumes.grid import Volume, log_notes
+from u2net_tf.volumes.itk_errors import last_line
+from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, to_grid, to_volume
 from u2net_tf.volumes.memory import require_memory
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _GRID_TOLERANCE_VOXELS = 0.1
 _STEP_TOLERANCE = 0.05
 # How far cosines of ITK may be from those of the header.
 _COSINE_TOLERANCE = 1e-2
+# Whole numbers that float32 tells from their neighbours.
+_EXACT_IN_FLOAT32 = 2**24
 _IMAGE_IO = "GDCMImageIO"
 # What ITK reads, float32, and a copy of it.
 _BYTES_PER_VOXEL = 8
@@ -81,25 +84,36 @@ def load_header(
 
 def _read(path: str | os.PathLike, max_memory_gb: float | None) -> Volume:
     # pydicom takes a while to import, and few scans are DICOM.
+    from u2net_tf.volumes.dicom_monochrome import as_stored
     from u2net_tf.volumes.dicom_series import read_series
 
     planes, notes = read_series(path)
-    for note in notes:
-        logging.warning("%s: %s", path, note)
+    said = log_notes(path, notes)
     shape = _checked_shape(path, planes, max_memory_gb)
     # What does not lie on a grid need not be decoded.
     _affine(path, planes, planes[0].direction)
-    if any(plane.header.is_compressed for plane in planes):
-        data, direction = _decode(planes, shape)
-    else:
-        direction = _read_direction(planes[0])
-        # It is freed once the data is copied.
-        image = _read_pixels(path, planes, shape)
-        data = sitk.GetArrayViewFromImage(image)
+    with as_stored(planes) as readable:
+        if any(plane.header.is_compressed for plane in planes):
+            data, direction = _decode(readable, shape)
+        else:
+            direction = _read_direction(readable[0])
+            # It is freed once the data is copied.
+            image = _read_pixels(path, readable, shape)
+            data = sitk.GetArrayViewFromImage(image)
     _check_direction(planes[0], direction)
     if planes[0].header.num_frames > 1:
         data = _sort_frames(planes, data)
-    return to_volume(data, _affine(path, planes, direction), path)
+    said += log_notes(path, _rounding_notes(planes, data))
+    volume = to_volume(data, _affine(path, planes, direction), path)
+    return dataclasses.replace(volume, notes=said)
+
+
+def _rounding_notes(planes: list[Plane], data: np.ndarray) -> list[str]:
+    """Notes on what float32 loses, looked for where it can lose anything."""
+    largest = 2.0 ** max(plane.header.whole("BitsStored") for plane in planes)
+    rescales = [plane.rescale for plane in planes if plane.rescale]
+    largest += max((abs(offset / slope) for slope, offset in rescales), default=0)
+    return [] if largest <= _EXACT_IN_FLOAT32 else float32.rounding_notes(data)
 
 
 def _checked_shape(
@@ -259,7 +273,7 @@ def _step_mm(folder: str | os.PathLike, planes: list[Plane]) -> float:
     """Distance of neighbouring planes."""
     first = planes[0]
     if len(planes) == 1:
-        thickness = first.thickness_mm
+        thickness = first.thickness_mm if first.step_mm is None else first.step_mm
         if thickness is None or thickness <= 0:
             raise first.header.error(
                 "SliceThickness", "a length above 0 mm", thickness or "no value"

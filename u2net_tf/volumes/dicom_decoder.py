@@ -2,6 +2,8 @@
 
 Of damaged files the decoders that ITK brings crash, do not end or fill the memory, and
 they print what they repair. Here each becomes an error that names the file.
+
+The process imports this file, which is why it imports little.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes.itk_geometry import last_line
+from u2net_tf.volumes.itk_errors import last_line
 
 # Of a process that took too long; 24 on Linux and macOS, and nothing on Windows.
 _SIGXCPU = int(getattr(signal, "SIGXCPU", 0))

@@ -26,6 +26,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.valuerep import VR
 
 from u2net_tf.errors import InputError
+from u2net_tf.volumes.dicom_content import DicomContent
 
 # What is looked at; other tags are skipped.
 _KEYWORDS = (
@@ -100,7 +101,7 @@ class Header:
             self._dataset = self._parse(_KEYWORDS, deferred_bytes=_DEFERRED_BYTES)
             syntax = self._dataset.file_meta.get("TransferSyntaxUID")
             self.is_compressed = bool(syntax and syntax.is_encapsulated)
-            self._is_deflated = bool(syntax and syntax.is_deflated)
+            self.is_deflated = bool(syntax and syntax.is_deflated)
             self._size = path.stat().st_size
             # GDCM takes the bytes after another type for a length of gigabytes.
             for element in self._dataset.file_meta.values():
@@ -116,8 +117,7 @@ class Header:
     ) -> FileDataset:
         with (
             self.path.open("rb") as file,
-            # Reads no more than there is, whatever length a damaged header states.
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            DicomContent(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
             warnings.catch_warnings(),
         ):
             warnings.filterwarnings("ignore", module="pydicom")
@@ -247,6 +247,10 @@ class Header:
         except _PARSE_ERRORS as error:
             raise self.error(keyword, "a sequence", _describe(error)) from error
 
+    def value_offset(self, keyword: str) -> int:
+        """Where in the file, unless it is deflated, the value of a tag begins."""
+        return cast(RawDataElement, self._elements[_tag(keyword)]).value_tell
+
     def check_pixel_bytes(self, expected: int) -> None:
         """Checks that the file holds this many bytes of pixels, unless compressed.
 
@@ -266,7 +270,7 @@ class Header:
         if encapsulated:
             return
         length = element.length
-        if not self._is_deflated:
+        if not self.is_deflated:
             available = self._size - element.value_tell
             # What is left may be another tag, whose header has 8 bytes; if it is less,
             # bytes were inserted before.

@@ -40,8 +40,8 @@ class Plane:
       spacing_mm: (2,) from row to row and from column to column.
       rescale: (slope, intercept) that make intensities of stored values; None if the
         file has neither.
-      thickness_mm: distance to the next plane that the file states; None if it does
-        not.
+      thickness_mm: of the slice; None if the file does not state it.
+      step_mm: distance to the next plane that the file states; None if it does not.
     """
 
     header: Header
@@ -51,6 +51,7 @@ class Plane:
     spacing_mm: np.ndarray
     rescale: tuple[float, float] | None
     thickness_mm: float | None
+    step_mm: float | None
 
     @property
     def normal(self) -> np.ndarray:
@@ -127,9 +128,6 @@ def _read_plane(header: Header, frame: int, groups: dict[str, Dataset | None]) -
     spacing = header.numbers("PixelSpacing", 2, measures)
     if (spacing <= 0).any():
         raise header.error("PixelSpacing", "lengths above 0 mm", spacing.tolist())
-    thickness = header.number("SpacingBetweenSlices", measures)
-    if thickness is None:
-        thickness = header.number("SliceThickness", measures)
     return Plane(
         header=header,
         frame=frame,
@@ -137,7 +135,8 @@ def _read_plane(header: Header, frame: int, groups: dict[str, Dataset | None]) -
         orientation=orientation,
         spacing_mm=spacing,
         rescale=_read_rescale(header, groups.get(_VALUES)),
-        thickness_mm=thickness,
+        thickness_mm=header.number("SliceThickness", measures),
+        step_mm=header.number("SpacingBetweenSlices", measures),
     )
 
 
@@ -161,7 +160,7 @@ def _check_pixels(header: Header) -> None:
     if samples != 1:
         raise header.error("SamplesPerPixel", "1 (no colours)", samples)
     photometric = header.text("PhotometricInterpretation")
-    if not photometric.startswith("MONOCHROME"):
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise header.error(
             "PhotometricInterpretation", "MONOCHROME1 or MONOCHROME2", photometric
         )

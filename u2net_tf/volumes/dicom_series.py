@@ -22,6 +22,8 @@ _SLOPE_PER_SLICE = (
     "1.2.840.10008.5.1.4.1.1.130",
     "1.2.840.10008.5.1.4.1.1.20",
 )
+# How much a stated distance of slices may differ, as a fraction, without a note.
+_STEP_TOLERANCE = 0.01
 # How far from its place, as a fraction of the distance of slices, a slice may lie.
 _PLACE_TOLERANCE = 0.1
 
@@ -45,7 +47,7 @@ def read_series(path: str | os.PathLike) -> tuple[list[Plane], list[str]]:
     path = pathlib.Path(path)
     if path.is_file():
         planes = _read_planes([_multi_frame(path)])
-        return planes, _rescale_notes(planes)
+        return planes, _step_notes(planes) + _rescale_notes(planes)
     others = []
     groups: dict[str, list[Header]] = {}
     for file in list_files(path) if path.is_dir() else []:
@@ -66,7 +68,8 @@ def read_series(path: str | os.PathLike) -> tuple[list[Plane], list[str]]:
             f"reads {quantity(len(headers), 'file')} of series {headers[0].series}; "
             f"passes over {first_few([file.name for file in others])}"
         )
-    return planes, notes + _numbering_notes(path, planes) + _rescale_notes(planes)
+    notes += _numbering_notes(path, planes) + _step_notes(planes)
+    return planes, notes + _rescale_notes(planes)
 
 
 def _multi_frame(path: pathlib.Path) -> Header:
@@ -213,6 +216,22 @@ def _numbering_notes(folder: pathlib.Path, planes: list[Plane]) -> list[str]:
     return [
         f"has {quantity(len(planes), 'slice')} with InstanceNumber {min(numbers)} to "
         f"{max(numbers)}; some may be missing"
+    ]
+
+
+def _step_notes(planes: list[Plane]) -> list[str]:
+    """Compares the distance of slices with what the headers say of it."""
+    stated = [abs(plane.step_mm) for plane in planes if plane.step_mm]
+    if not stated or len(planes) == 1:
+        return []
+    places = [plane.position_mm @ planes[0].normal for plane in planes]
+    step = float(np.median(np.diff(places)))
+    worst = max(stated, key=lambda length: abs(length - step))
+    if abs(worst - step) <= _STEP_TOLERANCE * step:
+        return []
+    return [
+        f"SpacingBetweenSlices is {worst:.6g} mm, but ImagePositionPatient has slices "
+        f"{step:.6g} mm apart; taking the latter"
     ]
 
 

@@ -9,9 +9,12 @@ back has the shape, affine and header codes of the file that was read.
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterable
 
 import nibabel as nib
 import numpy as np
+from absl import logging
 from nibabel import affines
 
 from u2net_tf.errors import InputError
@@ -110,6 +113,14 @@ class Volume:
     spacing_mm: Spacing
     grid: Grid
     notes: tuple[str, ...] = ()
+
+
+def log_notes(path: str | os.PathLike, notes: Iterable[str]) -> tuple[str, ...]:
+    """Logs notes on a file as warnings; returns them with its name."""
+    named = tuple(f"{path}: {note}" for note in notes)
+    for note in named:
+        logging.warning("%s", note)
+    return named
 
 
 def header_problem(grid: Grid) -> str:

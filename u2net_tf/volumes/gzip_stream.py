@@ -52,14 +52,17 @@ class GzipStream:
             filled += len(chunk)
         return filled
 
-    def drain(self) -> int:
-        """Reads to the end; returns how many bytes there were.
+    def drain(self, limit: int) -> int:
+        """Reads to the end, or beyond a limit; returns how many bytes there were.
+
+        Args:
+          limit: bytes after which it stops; the checksum is not compared then.
 
         Raises:
           DamagedError: as for `readinto`.
         """
         count = 0
-        while chunk := self._read(_CHUNK_BYTES):
+        while count <= limit and (chunk := self._read(_CHUNK_BYTES)):
             count += len(chunk)
         return count
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 
@@ -10,11 +11,16 @@ import SimpleITK as sitk
 
 from u2net_tf import files
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import itk_header, label_values, nifti
-from u2net_tf.volumes.grid import Grid, Volume
-from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, last_line, to_grid, to_volume
+from u2net_tf.volumes import itk_header, label_values, nifti, nifti_header
+from u2net_tf.volumes.float32 import to_float32
+from u2net_tf.volumes.grid import Grid, Volume, log_notes
+from u2net_tf.volumes.itk_errors import last_line
+from u2net_tf.volumes.itk_fields import Meaning
+from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, to_grid, to_volume
 
 SUFFIXES = (".nrrd", ".mha")
+# What `itk_header` takes for perpendicular in MetaImage files.
+_MAX_SHEAR = 1e-3
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
 
 
@@ -32,9 +38,9 @@ def load_header(
       InputError: if it lacks the geometry, is not 3-D, or claims more voxels than fit
         into the memory.
     """
-    reader = _open(path, max_memory_gb, with_voxels=False)
+    reader, meaning = _open(path, max_memory_gb, with_voxels=False)
     shape = tuple(reader.GetSize())
-    grid = to_grid(shape[::-1], _affine(reader), path)
+    grid = to_grid(shape[::-1], _affine(reader, meaning), path)
     components = reader.GetNumberOfComponents()
     return nifti.Header(shape if components == 1 else (*shape, components), grid)
 
@@ -54,20 +60,20 @@ def load_image(
     Raises:
       InputError: if the file is damaged, lacks its geometry, or is not 3-D.
     """
-    image = _read(path, max_memory_gb)
+    image, meaning = _read(path, max_memory_gb)
     array = sitk.GetArrayViewFromImage(image)
     channels = [array] if array.ndim == 3 else list(np.moveaxis(array, -1, 0))
-    affine = _affine(image)
-    volumes = []
+    affine = _affine(image, meaning)
+    volumes, notes = [], []
     for channel in channels:
-        # What is too large becomes infinite, which is a fault of the image.
-        with np.errstate(over="ignore"):
-            values = channel.astype(np.float32)
+        values, found = to_float32(channel, meaning.slope, meaning.intercept, path=path)
+        notes += [note for note in found if note not in notes]
         volumes.append(to_volume(values, affine, path))
-    if len(volumes) == 1:
-        return volumes[0]
-    data = np.concatenate([volume.data for volume in volumes])
-    return Volume(data, volumes[0].spacing_mm, volumes[0].grid)
+    data = volumes[0].data
+    if len(volumes) > 1:
+        data = np.concatenate([volume.data for volume in volumes])
+    said = log_notes(path, [*notes, *nifti_header.shear_notes(affine)])
+    return dataclasses.replace(volumes[0], data=data, notes=said)
 
 
 def load_labels(
@@ -89,17 +95,51 @@ def load_labels(
     Raises:
       InputError: as `load_image`, and if values are no whole numbers.
     """
-    image = _read(path, max_memory_gb)
+    image, meaning = _read(path, max_memory_gb)
     array = sitk.GetArrayViewFromImage(image)
     if array.ndim != 3:
         raise InputError(
             path, expected="a 3-D label map", received=f"shape {array.shape}"
         )
-    grid = to_grid(array.shape, _affine(image), path)
+    grid = to_grid(array.shape, _affine(image, meaning), path)
     data = label_values.to_integers(
-        grid.canonical_view(array.T), 1, 0, path=path, round_labels=round_labels
+        grid.canonical_view(array.T),
+        meaning.slope,
+        meaning.intercept,
+        path=path,
+        round_labels=round_labels,
     )
-    return Volume(data, grid.spacing_mm(), grid)
+    notes = log_notes(path, nifti_header.shear_notes(grid.affine))
+    return Volume(data, grid.spacing_mm(), grid, notes)
+
+
+def require_format_for(grid: Grid, path: str | os.PathLike) -> None:
+    """Checks that a file of this name can hold a grid.
+
+    Args:
+      grid: the grid.
+      path: of any format.
+
+    Raises:
+      InputError: if it is MetaImage, and the axes of the grid are not perpendicular.
+    """
+    if pathlib.PurePath(path).suffix.lower() != ".mha":
+        return
+    _, direction = _spacing_and_direction(grid)
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=_MAX_SHEAR):
+        raise InputError(
+            path,
+            expected="perpendicular axes",
+            received=f"the affine of {grid.path}, which is sheared",
+            hint="Write NIfTI or NRRD instead",
+        )
+
+
+def _spacing_and_direction(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Voxel sizes (x, y, z) and, as columns, the axes in ITK's world."""
+    axes = (LPS_TO_RAS @ grid.affine)[:3, :3]
+    spacing = np.sqrt((axes**2).sum(axis=0))
+    return spacing, axes / spacing
 
 
 def save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
@@ -111,25 +151,17 @@ def save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
       grid: the grid.
 
     Raises:
-      InputError: if the axes of the grid are not perpendicular.
+      InputError: as `require_format_for`.
     """
     path = pathlib.Path(path)
-    affine = LPS_TO_RAS @ grid.affine
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    direction = affine[:3, :3] / spacing
-    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
-        raise InputError(
-            path,
-            expected="perpendicular axes",
-            received=f"the affine of {grid.path}, which is sheared",
-            hint="Write NIfTI instead",
-        )
+    require_format_for(grid, path)
+    spacing, direction = _spacing_and_direction(grid)
     image = sitk.GetImageFromArray(
         np.ascontiguousarray(np.moveaxis(array, (0, 1, 2), (2, 1, 0))),
         isVector=array.ndim == 4,
     )
     image.SetSpacing(spacing.tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetOrigin((LPS_TO_RAS @ grid.affine)[:3, 3].tolist())
     image.SetDirection(direction.ravel().tolist())
     writer = sitk.ImageFileWriter()
     writer.SetImageIO(_IMAGE_IO[path.suffix.lower()])
@@ -144,10 +176,10 @@ def save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
 
 def _open(
     path: str | os.PathLike, max_memory_gb: float | None, *, with_voxels: bool
-) -> sitk.ImageFileReader:
+) -> tuple[sitk.ImageFileReader, Meaning]:
     """A reader that has read the header of a file that was checked."""
     path = pathlib.Path(path)
-    itk_header.check_file(path, max_memory_gb, with_voxels=with_voxels)
+    meaning = itk_header.check_file(path, max_memory_gb, with_voxels=with_voxels)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
     reader.SetFileName(str(path))
@@ -161,13 +193,15 @@ def _open(
             expected="three axes, and modalities as components of voxels",
             received=f"{reader.GetDimension()} axes",
         )
-    return reader
+    return reader, meaning
 
 
-def _read(path: str | os.PathLike, max_memory_gb: float | None) -> sitk.Image:
-    reader = _open(path, max_memory_gb, with_voxels=True)
+def _read(
+    path: str | os.PathLike, max_memory_gb: float | None
+) -> tuple[sitk.Image, Meaning]:
+    reader, meaning = _open(path, max_memory_gb, with_voxels=True)
     try:
-        return reader.Execute()
+        return reader.Execute(), meaning
     except (RuntimeError, MemoryError) as error:
         raise _unreadable(path, error) from error
 
@@ -178,9 +212,10 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
     )
 
 
-def _affine(image: sitk.Image | sitk.ImageFileReader) -> np.ndarray:
+def _affine(image: sitk.Image | sitk.ImageFileReader, meaning: Meaning) -> np.ndarray:
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     affine[:3, :3] = direction * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
+    affine[:3] *= meaning.mm_per_unit
     return LPS_TO_RAS @ affine

@@ -1,18 +1,20 @@
-"""What SimpleITK's readers have in common: its geometry as NIfTI has it, its errors."""
+"""What SimpleITK reads, as a volume with the grid that NIfTI would give it."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 
 import nibabel as nib
 import numpy as np
 
-from u2net_tf.volumes import nifti
+from u2net_tf.errors import InputError
+from u2net_tf.volumes import nifti_header
 from u2net_tf.volumes.grid import Grid, Volume
 
 # ITK's world is LPS (x to the left, y to the back); NIfTI's is RAS.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Of an axis, which NIfTI-1 stores in 16 bits.
+_MAX_NIFTI1_SIZE = 2**15 - 1
 
 
 def to_volume(
@@ -28,9 +30,11 @@ def to_volume(
     Returns:
       (1, z, y, x) float32. Its grid is that of a NIfTI file of the same geometry.
     """
-    image = nib.Nifti1Image(values.T, affine)
-    image.header.set_xyzt_units("mm")
-    return nifti.image_from_nibabel(image, source)
+    grid = to_grid(values.shape, affine, source)
+    view = grid.canonical_view(values.T)
+    data = np.empty((1, *view.shape), np.float32)
+    data[0] = view
+    return Volume(data, grid.spacing_mm(), grid)
 
 
 def to_grid(
@@ -42,15 +46,20 @@ def to_grid(
       shape: (z, y, x).
       affine: as of `to_volume`.
       source: as of `to_volume`.
+
+    Raises:
+      InputError: if the affine is singular.
     """
-    values = np.broadcast_to(np.float32(0), (1, 1, 1))
-    grid = to_volume(values, affine, source).grid
+    if not nifti_header.is_invertible(affine):
+        raise InputError(
+            source, expected="an invertible affine", received=affine.tolist()
+        )
     x, y, z = shape[::-1]
-    grid.header.set_data_shape((x, y, z))
-    return dataclasses.replace(grid, shape=(x, y, z))
-
-
-def last_line(error: Exception) -> str:
-    """The last line of an error of ITK, which says what it is about."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].strip()[:200]
+    image_class = nib.Nifti1Image
+    if max(shape) > _MAX_NIFTI1_SIZE:
+        image_class = nib.Nifti2Image
+    header = image_class(np.broadcast_to(np.float32(0), (1, 1, 1)), affine).header
+    header.set_xyzt_units("mm")
+    header.set_data_shape((x, y, z))
+    # Not the header's affine, which is float32: ITK compares places to 1e-6 voxels.
+    return Grid(str(source), (x, y, z), affine, header, image_class)

@@ -14,8 +14,18 @@ import zlib
 import numpy as np
 
 from u2net_tf.errors import InputError
+from u2net_tf.volumes.itk_fields import (
+    BLANKS,
+    Meaning,
+    field_error,
+    nrrd_directions,
+    read_meta_meaning,
+    read_nrrd_meaning,
+    read_numbers,
+)
 from u2net_tf.volumes.itk_voxels import StoredVoxels, check_voxels
 from u2net_tf.volumes.memory import require_memory
+from u2net_tf.volumes.nifti_header import is_invertible
 
 # A header is text, and longer only if the file is something else.
 _MAX_HEADER_BYTES = 1 << 20
@@ -58,21 +68,20 @@ _NRRD_SPACES = (
     "ras",
     "las",
 )
-_BLANKS = " \t\r"
-# Beyond it nothing is measured, and squares overflow.
-_MAX_NUMBER = 1e30
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def check_file(
     path: pathlib.Path, max_memory_gb: float | None, *, with_voxels: bool = True
-) -> None:
+) -> Meaning:
     """Checks that a file states its geometry, and holds all voxels undamaged.
 
     Args:
       path: an NRRD or MetaImage file with its voxels in it.
       max_memory_gb: see `memory.require_memory`.
       with_voxels: whether to look beyond the header.
+
+    Returns:
+      What the numbers mean that ITK reads.
 
     Raises:
       InputError: names the file, and the field of its header.
@@ -82,7 +91,7 @@ def check_file(
     with path.open("rb") as file:
         start = file.read(_MAX_HEADER_BYTES)
     is_nrrd = path.name.lower().endswith(".nrrd")
-    content = (_read_nrrd if is_nrrd else _read_meta)(path, start)
+    content, meaning = (_read_nrrd if is_nrrd else _read_meta)(path, start)
     require_memory(
         path,
         content.num_bytes + content.num_values * _BYTES_PER_VALUE,
@@ -91,19 +100,10 @@ def check_file(
     )
     if with_voxels:
         check_voxels(path, content)
+    return meaning
 
 
-def _error(
-    path: pathlib.Path, field: str, expected: str, received: object
-) -> InputError:
-    return InputError(
-        f"{path}: {field}",
-        expected=expected,
-        received="no value" if received is None else repr(received)[:200],
-    )
-
-
-def _read_nrrd(path: pathlib.Path, start: bytes) -> StoredVoxels:
+def _read_nrrd(path: pathlib.Path, start: bytes) -> tuple[StoredVoxels, Meaning]:
     match = re.match(rb"NRRD000\d\r?\n(.*?\n)?\r?\n", start, re.DOTALL)
     if match is None:
         raise InputError(
@@ -114,38 +114,50 @@ def _read_nrrd(path: pathlib.Path, start: bytes) -> StoredVoxels:
         name, separator, value = line.partition(":")
         if line.startswith("#") or not separator or value.startswith("="):
             continue
-        name = name.strip(_BLANKS).lower().replace("datafile", "data file")
+        name = name.strip(BLANKS).lower()
+        name = _NRRD_NAMES.get(name, name)
         if name in fields:
-            raise _error(path, name, "one value", "two")
-        fields[name] = value.strip(_BLANKS)
-    for name in ("data file", "byte skip", "line skip", "byteskip", "lineskip"):
+            raise field_error(path, name, "one value", "two")
+        fields[name] = value.strip(BLANKS)
+    for name in ("data file", "byte skip", "line skip"):
         if fields.get(name, "0") != "0":
-            raise _error(path, name, "voxels after the header", fields[name])
+            raise field_error(path, name, "voxels after the header", fields[name])
     space = fields.get("space", "")
     if space.lower() not in _NRRD_SPACES:
-        raise _error(path, "space", f"one of {', '.join(_NRRD_SPACES[:3])}", space)
+        raise field_error(path, "space", f"one of {', '.join(_NRRD_SPACES[:3])}", space)
     sizes = _sizes(path, "sizes", fields.get("sizes"))
-    vectors = re.findall(r"none|\([^)]*\)", fields.get("space directions", ""))
-    axes = [_vector(path, "space directions", v) for v in vectors if v != "none"]
-    if len(vectors) != len(sizes) or len(axes) != 3:
-        raise _error(
-            path,
-            "space directions",
-            "a direction for each of three axes",
-            fields.get("space directions"),
-        )
-    _vector(path, "space origin", fields.get("space origin", ""))
+    _check_nrrd_geometry(path, fields, len(sizes))
     item_bytes = _NRRD_BYTES.get(fields.get("type", "").lower())
     if item_bytes is None:
-        raise _error(path, "type", "a type of numbers", fields.get("type"))
+        raise field_error(path, "type", "a type of numbers", fields.get("type"))
     if item_bytes > 1 and fields.get("endian") not in ("little", "big"):
-        raise _error(path, "endian", "little or big", fields.get("endian"))
+        raise field_error(path, "endian", "little or big", fields.get("endian"))
     encoding = fields.get("encoding", "").lower()
     if encoding not in ("raw", "gzip", "gz"):
-        raise _error(path, "encoding", "raw or gzip", fields.get("encoding"))
+        raise field_error(path, "encoding", "raw or gzip", fields.get("encoding"))
     bits = None if encoding == "raw" else zlib.MAX_WBITS + 16
     num_values = math.prod(sizes)
-    return StoredVoxels(match.end(), num_values, num_values * item_bytes, bits)
+    voxels = StoredVoxels(match.end(), num_values, num_values * item_bytes, bits)
+    return voxels, read_nrrd_meaning(path, fields)
+
+
+def _check_nrrd_geometry(
+    path: pathlib.Path, fields: dict[str, str], num_axes: int
+) -> None:
+    text = fields.get("space directions")
+    vectors = nrrd_directions(fields)
+    axes = [_vector(path, "space directions", v) for v in vectors if v != "none"]
+    if len(vectors) != num_axes or len(axes) != 3:
+        raise field_error(
+            path, "space directions", "a direction for each of three axes", text
+        )
+    affine = np.eye(4)
+    affine[:3, :3] = np.column_stack(axes)
+    if not is_invertible(affine):
+        raise field_error(
+            path, "space directions", "three directions that span a volume", text
+        )
+    _vector(path, "space origin", fields.get("space origin", ""))
 
 
 def _lines(header: bytes) -> list[str]:
@@ -154,18 +166,8 @@ def _lines(header: bytes) -> list[str]:
 
 
 def _vector(path: pathlib.Path, field: str, text: str) -> tuple[float, ...]:
-    numbers = [part.strip(_BLANKS) for part in text.strip("()").split(",")]
-    return _floats(path, field, numbers, 3, text)
-
-
-def _floats(
-    path: pathlib.Path, field: str, parts: list[str], count: int, text: str
-) -> tuple[float, ...]:
-    if len(parts) == count and all(map(_NUMBER.fullmatch, parts)):
-        values = tuple(map(float, parts))
-        if max(map(abs, values)) < _MAX_NUMBER:
-            return values
-    raise _error(path, field, f"{count} numbers", text)
+    numbers = [part.strip(BLANKS) for part in text.strip("()").split(",")]
+    return read_numbers(path, field, numbers, 3, text)
 
 
 def _sizes(path: pathlib.Path, field: str, text: str | None) -> list[int]:
@@ -174,58 +176,68 @@ def _sizes(path: pathlib.Path, field: str, text: str | None) -> list[int]:
         part.isascii() and part.isdecimal() and 0 < int(part) < 1 << 31
         for part in parts
     ):
-        raise _error(path, field, "positive numbers of voxels of three axes", text)
+        raise field_error(path, field, "positive numbers of voxels of three axes", text)
     return [int(part) for part in parts]
 
 
-def _read_meta(path: pathlib.Path, start: bytes) -> StoredVoxels:
+def _read_meta(path: pathlib.Path, start: bytes) -> tuple[StoredVoxels, Meaning]:
     match = re.match(rb"(.*?\n)ElementDataFile *= *([^\r\n]*)\r?\n", start, re.DOTALL)
     if match is None:
         raise InputError(
             path, expected="the header of a MetaImage file", received=repr(start[:20])
         )
     if match[2].strip() != b"LOCAL":
-        raise _error(path, "ElementDataFile", "LOCAL", match[2].decode("latin-1"))
+        raise field_error(path, "ElementDataFile", "LOCAL", match[2].decode("latin-1"))
     fields: dict[str, str] = {}
     for line in _lines(match[1]):
         name, separator, value = line.partition("=")
-        name = name.strip(_BLANKS)
+        name = name.strip(BLANKS)
         name = _META_NAMES.get(name, name)
         if not separator or name in fields:
-            raise _error(path, name[:80], "one value", None if not separator else "two")
-        fields[name] = value.strip(_BLANKS)
+            raise field_error(
+                path, name[:80], "one value", None if not separator else "two"
+            )
+        fields[name] = value.strip(BLANKS)
     for name, expected in (("NDims", "3"), ("BinaryData", "True")):
         if fields.get(name) != expected:
-            raise _error(path, name, expected, fields.get(name))
+            raise field_error(path, name, expected, fields.get(name))
     if "HeaderSize" in fields:
-        raise _error(
+        raise field_error(
             path, "HeaderSize", "voxels after the header", fields["HeaderSize"]
         )
     sizes = _sizes(path, "DimSize", fields.get("DimSize"))
     _check_meta_geometry(path, fields)
     item_bytes = _META_BYTES.get(fields.get("ElementType", ""))
     if item_bytes is None:
-        raise _error(
+        raise field_error(
             path, "ElementType", "a type of numbers", fields.get("ElementType")
         )
     channels = fields.get("ElementNumberOfChannels", "1")
     if not channels.isdecimal() or not 0 < int(channels) < 1 << 16:
-        raise _error(path, "ElementNumberOfChannels", "a positive number", channels)
+        raise field_error(
+            path, "ElementNumberOfChannels", "a positive number", channels
+        )
     num_values = math.prod(sizes) * int(channels)
+    if item_bytes > 1:
+        _truth(path, fields, "ElementByteOrderMSB")
+    available = path.stat().st_size - match.end()
+    bits = zlib.MAX_WBITS if _is_compressed(path, fields, available) else None
+    voxels = StoredVoxels(match.end(), num_values, num_values * item_bytes, bits)
+    return voxels, read_meta_meaning(path, fields)
+
+
+def _is_compressed(path: pathlib.Path, fields: dict[str, str], available: int) -> bool:
+    """Whether the voxels are; their size is then stated, as there is."""
     compressed = _truth(path, fields, "CompressedData", "False")
     # Without it ITK does not find the end of the voxels, and leaves some unset.
-    available = path.stat().st_size - match.end()
     if compressed and fields.get("CompressedDataSize") != str(available):
-        raise _error(
+        raise field_error(
             path,
             "CompressedDataSize",
             f"{available}, the bytes after the header",
             fields.get("CompressedDataSize"),
         )
-    if item_bytes > 1:
-        _truth(path, fields, "ElementByteOrderMSB")
-    bits = zlib.MAX_WBITS if compressed else None
-    return StoredVoxels(match.end(), num_values, num_values * item_bytes, bits)
+    return compressed
 
 
 def _truth(
@@ -233,23 +245,30 @@ def _truth(
 ) -> bool:
     text = fields.get(name, default)
     if text not in ("True", "False"):
-        raise _error(path, name, "True or False", text)
+        raise field_error(path, name, "True or False", text)
     return text == "True"
 
 
 def _check_meta_geometry(path: pathlib.Path, fields: dict[str, str]) -> None:
     for name, count in (("ElementSpacing", 3), ("TransformMatrix", 9), ("Offset", 3)):
         text = fields.get(name, "")
-        numbers = _floats(path, name, text.split(" "), count, text)
+        numbers = read_numbers(path, name, text.split(" "), count, text)
         if name == "ElementSpacing" and min(numbers) <= 0:
-            raise _error(path, name, "lengths above 0 mm", text)
+            raise field_error(path, name, "lengths above 0 mm", text)
         if name == "TransformMatrix":
             matrix = np.array(numbers).reshape(3, 3)
             if not np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-3):
-                raise _error(path, name, "perpendicular unit vectors", text)
+                raise field_error(path, name, "perpendicular unit vectors", text)
 
 
 # Other names of the same fields.
+_NRRD_NAMES = {
+    name.replace(" ", ""): name
+    for name in (
+        *("data file", "byte skip", "line skip", "axis mins", "axis maxs"),
+        *("space units", "space directions", "space origin", "old min", "old max"),
+    )
+}
 _META_NAMES = {
     "Rotation": "TransformMatrix",
     "Orientation": "TransformMatrix",

@@ -7,6 +7,7 @@ import pathlib
 import zlib
 
 from u2net_tf.errors import InputError
+from u2net_tf.wording import quantity
 
 _CHUNK_BYTES = 1 << 20
 
@@ -76,6 +77,6 @@ def _inflated_bytes(path: pathlib.Path, content: StoredVoxels) -> int:
         raise InputError(
             path,
             expected="the end of the file after the voxels",
-            received=f"at least {surplus} more bytes",
+            received=f"at least {quantity(surplus, 'byte')} more",
         )
     return total

@@ -86,7 +86,7 @@ def _no_integers(
     listed = [f"{v:.9g} in {quantity(fractions[v], 'voxel')}" for v in values]
     received = first_few(listed)
     if (slope, intercept) != (1, 0):
-        received += f", stored with scl_slope {slope:.9g} and scl_inter {intercept:.9g}"
+        received += f", stored with slope {slope:.9g} and intercept {intercept:.9g}"
     nearly = all(
         abs(value) < _MAX_IN_FLOAT64
         and abs(value - round(value)) <= _ROUNDING_TOLERANCE

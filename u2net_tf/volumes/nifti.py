@@ -9,18 +9,13 @@ import pathlib
 
 import nibabel as nib
 import numpy as np
-from absl import logging
-from nibabel.volumeutils import apply_read_scaling
 
 from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import label_values, nifti_file, nifti_header
-from u2net_tf.volumes.grid import Grid, Volume, header_problem
+from u2net_tf.volumes.float32 import to_float32
+from u2net_tf.volumes.grid import Grid, Volume, header_problem, log_notes
 from u2net_tf.volumes.nifti_file import NiftiFile
-
-# Types of so many bytes are exact in float32. Of others, what rounding may take of the
-# range of intensities without a note.
-_EXACT_BYTES, _MAX_STEP = 2, 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,20 +78,6 @@ def load_image(
     return _make_volume(channels, grid, notes, spacing_source)
 
 
-def image_from_nibabel(
-    image: nib.nifti1.Nifti1Image, source: str | os.PathLike
-) -> Volume:
-    """The same for a 3-D image in memory; `source` names it in errors.
-
-    Returns:
-      (1, z, y, x) float32.
-    """
-    array = np.asarray(image.dataobj, dtype=np.float32)
-    x, y, z = array.shape
-    grid = _make_grid(image.header.copy(), str(source), (x, y, z), type(image))
-    return _make_volume([array], grid, [], "pixdim")
-
-
 def _make_volume(
     channels: list[np.ndarray], grid: Grid, notes: list[str], spacing_source: str
 ) -> Volume:
@@ -108,15 +89,9 @@ def _make_volume(
         channel[...] = view
     if problem := header_problem(grid):
         notes = [*notes, f"{problem}; taking {spacing_source}"]
-    return Volume(data, grid.spacing_mm(spacing_source), grid, _log_notes(grid, notes))
-
-
-def _log_notes(grid: Grid, notes: list[str]) -> tuple[str, ...]:
-    """Logs the notes on a file as warnings; returns them with its name."""
-    named = tuple(f"{grid.path}: {note}" for note in notes)
-    for note in named:
-        logging.warning("%s", note)
-    return named
+    return Volume(
+        data, grid.spacing_mm(spacing_source), grid, log_notes(grid.path, notes)
+    )
 
 
 def load_labels(
@@ -155,7 +130,7 @@ def load_labels(
             path=path,
             round_labels=round_labels,
         )
-    return Volume(data, grid.spacing_mm(), grid, _log_notes(grid, notes))
+    return Volume(data, grid.spacing_mm(), grid, log_notes(grid.path, notes))
 
 
 def save_labels(path: str | os.PathLike, labels: np.ndarray, grid: Grid) -> None:
@@ -208,29 +183,9 @@ def _read_as_float32(
     """Array in disk order, without singleton axes after the third; grid and notes."""
     with nifti_file.open_nifti(path, max_memory_gb=max_memory_gb) as file:
         raw = file.read()
-        # What is too large becomes infinite, which is a fault of the image.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if (file.slope, file.intercept) != (1, 0):
-                raw = apply_read_scaling(
-                    raw, np.float64(file.slope), np.float64(file.intercept)
-                )
-            array = raw.astype(np.float32, copy=False)
-        if raw.dtype.itemsize > _EXACT_BYTES and raw.dtype.newbyteorder("=") != "f4":
-            file.notes += _lost_precision(array)
+        array, notes = to_float32(raw, file.slope, file.intercept, path=path)
+        file.notes += notes
         return array, _grid(file), file.notes
-
-
-def _lost_precision(array: np.ndarray) -> list[str]:
-    low, high = float(array.min()), float(array.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        return []
-    step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
-    if step <= _MAX_STEP * (high - low) or high == low:
-        return []
-    return [
-        f"intensities from {low:g} to {high:g} are read as float32, which rounds them "
-        f"to multiples of {step:g}"
-    ]
 
 
 def _grid(file: NiftiFile) -> Grid:

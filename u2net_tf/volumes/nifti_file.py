@@ -25,6 +25,8 @@ _CLASSES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
 _BYTE_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 # What NIfTI-2 has in a header to show that no program took it for text.
 _LINE_ENDS = ((0, 0, 0, 0), (13, 10, 26, 10))
+# After the voxels there may be as many bytes again, and so many more, with a note.
+_SPARE_BYTES = 2**20
 # Bytes that an image is read to: float32, or int32 for a label map.
 _BYTES_PER_VOXEL = 4
 
@@ -87,9 +89,22 @@ class NiftiFile:
                     "bytes",
                     received=f"{received:,} bytes, the rest is missing",
                 )
-            surplus = _drain(self._stream, self.path) + self._stream.surplus_bytes
+            # Of a few bytes on disk a gzip stream may make many gigabytes.
+            surplus = _drain(self._stream, self.path, array.nbytes + _SPARE_BYTES)
+            surplus += self._stream.surplus_bytes
+        if surplus > array.nbytes + _SPARE_BYTES:
+            raise InputError(
+                self.path,
+                expected=f"the end of the file after voxels of {array.nbytes:,} bytes "
+                f"(shape {self.shape} of {dtype})",
+                received=f"at least {surplus:,} more bytes",
+                hint="The header may be that of another file",
+            )
         if surplus:
-            self.notes.append(f"{surplus:,} bytes after the last voxel, not used")
+            plural = "" if surplus == 1 else "s"
+            self.notes.append(
+                f"{surplus:,} byte{plural} after the last voxel, not used"
+            )
         return array
 
 
@@ -160,13 +175,14 @@ def _read_header(
     stream: BinaryIO | GzipStream, path: pathlib.Path
 ) -> tuple[nib.nifti1.Nifti1Header, type[nib.nifti1.Nifti1Image]]:
     start = bytearray(4)
-    _read_into(stream, memoryview(start), path)
+    received = bytes(start[: _read_into(stream, memoryview(start), path)])
     for order in _BYTE_ORDERS:
         length = int.from_bytes(start, _BYTE_ORDERS[order])
         if length in _CLASSES:
             break
     else:
-        raise _unreadable(path, f"a file that begins with {bytes(start)!r}")
+        begins = f"one that begins with {received!r}" if received else "an empty file"
+        raise _unreadable(path, begins)
     rest = bytearray(length - len(start))
     if _read_into(stream, memoryview(rest), path) < len(rest):
         raise _unreadable(path, "a file that ends within its header")
@@ -290,9 +306,9 @@ def _read_into(
         raise _unreadable(path, error) from error
 
 
-def _drain(stream: GzipStream, path: pathlib.Path) -> int:
+def _drain(stream: GzipStream, path: pathlib.Path, limit: int) -> int:
     try:
-        return stream.drain()
+        return stream.drain(limit)
     except DamagedError as error:
         raise _unreadable(path, error) from error
 
