@@ -243,7 +243,7 @@ def test_a_stream_that_grows_is_not_read_to_its_end(write):
     with pytest.raises(
         InputError, match=r"the end of the file after voxels of 1,008 b"
     ):
-        nifti.load_image([write(data)])
+        nifti.load_image(write(data))
 
 
 @pytest.mark.parametrize(
@@ -256,10 +256,10 @@ def test_a_stream_that_grows_is_not_read_to_its_end(write):
 )
 def test_bytes_that_are_not_there_are_not_shown(write, data, words):
     with pytest.raises(InputError, match=words):
-        nifti.load_image([write(data)])
+        nifti.load_image(write(data))
 
 
 def test_one_byte_is_no_plural(write, caplog):
     for data in (image_bytes() + b"x", gzip.compress(image_bytes()) + b"\x1f"):
-        nifti.load_image([write(data)])
+        nifti.load_image(write(data))
     assert caplog.text.count("1 byte after the last voxel") == 2

@@ -235,7 +235,7 @@ def turned(degrees):
 )
 def test_forms_that_place_voxels_differently_are_noted(write, caplog, qform, distance):
     path = write(qform=qform, codes=(1, 1))
-    volume = nifti.load_image([path])
+    volume = nifti.load_image(path)
     np.testing.assert_allclose(volume.grid.affine, AFFINE, rtol=1e-6)
     words = f"scan.nii: sform and qform place a corner of the volume {distance} mm"
     assert words in caplog.text
@@ -244,13 +244,13 @@ def test_forms_that_place_voxels_differently_are_noted(write, caplog, qform, dis
 def test_distance_of_forms_is_in_mm(write, caplog):
     scale = np.diag([1e3, 1e3, 1e3, 1])
     path = write(scale @ AFFINE, qform=scale @ shifted(50), codes=(1, 1), xyzt_units=3)
-    nifti.load_image([path])
+    nifti.load_image(path)
     assert "a corner of the volume 50 mm apart; taking the sform" in caplog.text
 
 
 @pytest.mark.parametrize("qform", [shifted(0.5), turned(0.1), AFFINE])
 def test_forms_that_differ_by_rounding_are_not_noted(write, caplog, qform):
-    nifti.load_image([write(qform=qform, codes=(1, 1))])
+    nifti.load_image(write(qform=qform, codes=(1, 1)))
     assert not caplog.text
 
 
