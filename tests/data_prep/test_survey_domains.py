@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import shutil
+import struct
 
 import nibabel as nib
 import numpy as np
@@ -309,6 +310,25 @@ def test_voxel_sizes_far_from_those_of_most_are_named(tmp_path):
     ]
     warnings = compare_cases.domain_warnings(dataset, [make_facts("a", ())])
     assert not any("median" in warning for warning in warnings)
+
+
+def test_a_label_map_whose_header_contradicts_itself_is_named(tmp_path, write_nifti):
+    paths = [tmp_path / "image.nii", tmp_path / "labels.nii"]
+    write_nifti(paths[0], draw_image(0))
+    write_nifti(paths[1], make_labels())
+    job = SurveyJob("A", "a", (str(paths[0]),), str(paths[1]), 1, (0, 1, 2), "pixdim")
+    assert examine_case(job).warnings == ()
+    for path, named in zip(reversed(paths), ("labels.nii", "image.nii"), strict=True):
+        content = bytearray(path.read_bytes())
+        # pixdim[1]
+        content[80:84] = struct.pack("<f", 3)
+        path.write_bytes(content)
+        facts = examine_case(job)
+        assert facts.faults == ()
+        # Of both files it is said once.
+        (warning,) = facts.warnings
+        assert named in warning
+        assert "voxel size is 3 × 1 × 1 mm in pixdim and 1 × 1 × 1 mm in the" in warning
 
 
 def make_facts(name, spacing_mm):
