@@ -38,7 +38,7 @@ _SWAPS = (
             *(("link", "recht"), ("gauche", "droite"), ("gauche", "droit")),
             *(("izquierd", "derech"), ("esquerd", "direit")),
             *(("sinist", "dest"), ("sinist", "dext")),
-            *(("лев", "прав"), ("лів", "прав"), ("lew", "praw"), ("lev", "prav")),
+            *(("лев", "прав"), ("лів", "прав"), ("lev", "prav")),
             *(("venstre", "højre"), ("venstre", "høyre"), ("vänster", "höger")),
             *(("vasen", "oikea"), ("sol", "sağ"), ("αριστερ", "δεξι")),
             *(("왼", "오른"), ("좌", "우"), ("أيسر", "أيمن"), ("يسرى", "يمنى")),

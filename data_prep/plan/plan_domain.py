@@ -23,7 +23,7 @@ from data_prep.plan.resampled_sizes import ResampledSizes
 from data_prep.survey.examine_case import IMAGE, CaseFacts, Fault, is_usable
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import AXES, Axis, Domain, Label
+from u2net_tf.plan.domains import AXES, Axis, Domain, Label, Preprocessing
 from u2net_tf.wording import first_few
 
 # Cases whose faults an error lists; the survey lists them all.
@@ -57,11 +57,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
         round_labels=facts.round_labels,
         resample_modalities=facts.resample_modalities,
     )
-    cases, excluded = _usable_cases(facts, choices)
-    sizes = resampled_sizes.measure_sizes(
-        cases, preprocessing, max_memory_gb=choices.max_memory_gb
-    )
-    cases, excluded = _without_large_cases(facts, cases, excluded, sizes, choices)
+    cases, excluded, sizes = _fitting_cases(facts, preprocessing, choices)
     split = _split(facts, cases, excluded, choices)
     # Test cases decide nothing, not even how predictions are cleaned up.
     training = [case for case in cases if case.case not in split.test]
@@ -206,14 +202,14 @@ def _usable_cases(
     return good, bad
 
 
-def _without_large_cases(
-    facts: DomainFacts,
-    cases: list[CaseFacts],
-    excluded: list[CaseFacts],
-    sizes: ResampledSizes,
-    choices: Choices,
-) -> tuple[list[CaseFacts], list[CaseFacts]]:
-    """Moves the cases that a conversion would refuse to those left out."""
+def _fitting_cases(
+    facts: DomainFacts, preprocessing: Preprocessing, choices: Choices
+) -> tuple[list[CaseFacts], list[CaseFacts], ResampledSizes]:
+    """The cases to plan with, those left out, and what the former measure."""
+    cases, excluded = _usable_cases(facts, choices)
+    sizes = resampled_sizes.measure_sizes(
+        cases, preprocessing, max_memory_gb=choices.max_memory_gb
+    )
     large = [
         dataclasses.replace(case, faults=(_size_fault(case, sizes), *case.faults))
         for case in cases
@@ -228,7 +224,7 @@ def _without_large_cases(
             f"raise `max_memory_gb`:{_rows(large)}",
         )
     fitting = [case for case in cases if case.case not in sizes.too_large]
-    return fitting, [*excluded, *large]
+    return fitting, [*excluded, *large], sizes
 
 
 def _size_fault(case: CaseFacts, sizes: ResampledSizes) -> Fault:
