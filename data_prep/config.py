@@ -178,6 +178,7 @@ class PlanConfig(Config):
     exclude_faulty: bool = Field(
         False, description="Leave out the cases that the survey found unusable."
     )
+    max_memory_gb: MaxMemory = None
     unknown_labels: UnknownLabels = Field(
         _PAPER.unknown_labels,
         description="How to treat label values that dataset.json does not list.",

@@ -171,6 +171,7 @@ FLAGS = {
         ("splits_file", "y", "y"),
         ("fold", "z", "z"),
         ("exclude_faulty", "true", True),
+        ("max_memory_gb", "7.5", 7.5),
         ("unknown_labels", "background", "background"),
         ("margin_voxels", "1", 1),
         ("clip_percentiles", "1,99", (1, 99)),

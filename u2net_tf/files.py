@@ -84,6 +84,42 @@ def check_writable(path: str | os.PathLike) -> None:
         partial.unlink(missing_ok=True)
 
 
+def absolute_path(path: str | os.PathLike) -> pathlib.Path:
+    """A path from the root without "..", which leads where the system would go.
+
+    `os.path.abspath` takes "link/.." for the folder of the link; to the system it is
+    the folder of what the link leads to. Links are kept by name where that is the same.
+
+    Args:
+      path: of a file or folder, which need not exist.
+    """
+    absolute = os.path.abspath(path)
+    if ".." in pathlib.PurePath(path).parts:
+        target = os.path.realpath(path)
+        if target != os.path.realpath(absolute):
+            folder, name = os.path.split(path)
+            absolute = target
+            if name not in ("", "."):
+                absolute = os.path.join(os.path.realpath(folder), name)
+    return pathlib.Path(os.path.normpath(absolute))
+
+
+def what_is_at(path: str | os.PathLike) -> str:
+    """What is found where a file is expected, for messages: "a folder"."""
+    if os.path.isdir(path):
+        return "a folder"
+    if os.path.islink(path):
+        try:
+            os.stat(path)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return "a link that leads back to itself"
+            return f"a broken link to {os.readlink(os.fspath(path))}"
+    if os.path.exists(path):
+        return "neither a file nor a folder"
+    return "no such file"
+
+
 def file_signatures(paths: Sequence[str | os.PathLike]) -> list[FileSignature]:
     """Returns size and modification time of each file, used to detect changes."""
     found: list[FileSignature] = []

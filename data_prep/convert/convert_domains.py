@@ -151,7 +151,9 @@ def _jobs(domain: Domain, settings: ConversionConfig) -> list[ConversionJob]:
             signatures = files.file_signatures(case.paths)
             for path, signature in zip(case.paths, signatures, strict=True):
                 if signature is None and settings.on_bad_case == "fail":
-                    raise InputError(path, expected="a file", received="no such file")
+                    raise InputError(
+                        path, expected="a file", received=files.what_is_at(path)
+                    )
             part = _parts_folder(domain, settings) / f"{name}.npz"
             jobs.append(
                 ConversionJob(

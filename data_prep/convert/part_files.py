@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import pathlib
 import zipfile
 from typing import Any
@@ -20,11 +19,9 @@ from u2net_tf.files import FileSignature
 from u2net_tf.plan.domains import Domain
 from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.shards.manifest import ImageDtype
+from u2net_tf.shards.record_size import require_record_size
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import crop_and_resample, msd
-
-# Protocol buffers, which records are, end at 2 GiB; some of it is for the other fields.
-LARGEST_RECORD_BYTES = 2**31 - 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,20 +103,6 @@ def load_part(path: pathlib.Path) -> PreprocessedCase:
         return PreprocessedCase(part["image"], part["labels"], provenance)
 
 
-def _check_record_size(shape: tuple[int, int, int], job: ConversionJob) -> None:
-    num_modalities = job.domain.num_modalities
-    # The image, and a byte per voxel of the label map.
-    bytes_per_voxel = num_modalities * np.dtype(job.image_dtype).itemsize + 1
-    size = math.prod(shape) * bytes_per_voxel
-    if size > LARGEST_RECORD_BYTES:
-        raise InputError(
-            job.case.image_path,
-            expected=f"at most {LARGEST_RECORD_BYTES} bytes after preprocessing",
-            received=f"{size} (shape {(*shape, num_modalities)} as {job.image_dtype})",
-            hint="Use `image_dtype`=float16 or a coarser spacing_mm in the plan",
-        )
-
-
 def _is_done(job: ConversionJob) -> bool:
     if not job.part.is_file():
         return False
@@ -135,7 +118,7 @@ def _is_done(job: ConversionJob) -> bool:
 def _write_part(job: ConversionJob) -> None:
     for path in job.raw_paths:
         if not path.is_file():
-            raise InputError(path, expected="a file", received="no such file")
+            raise InputError(path, expected="a file", received=files.what_is_at(path))
     memory = {"max_memory_gb": job.max_memory_gb}
     image = case_files.read_image(
         job.case.image_paths,
@@ -145,7 +128,12 @@ def _write_part(job: ConversionJob) -> None:
     )
     labels = case_files.read_labels(job.case.label_path, image, job.domain, **memory)
     crop = crop_and_resample.find_crop(image, job.domain, **memory)
-    _check_record_size(crop.shape, job)
+    require_record_size(
+        job.case.image_path,
+        crop.shape,
+        num_modalities=job.domain.num_modalities,
+        image_dtype=job.image_dtype,
+    )
     prepared, _ = crop_and_resample.preprocess_volume(image, job.domain, crop=crop)
     stored = prepared.astype(job.image_dtype, copy=False)
     provenance = {

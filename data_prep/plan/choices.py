@@ -26,6 +26,8 @@ class Choices:
       mirror_axes: the same for every domain, or None: "x", or none where two classes
         are left and right of each other.
       exclude_faulty: leave out cases that cannot be used.
+      max_memory_gb: what a case may take when it is resampled; see
+        `memory.require_memory`.
       split: how cases are divided at random, unless they are listed.
       splits: explicit lists per domain, or None.
       splits_file: where those come from.
@@ -37,6 +39,7 @@ class Choices:
     keep_components: int | None
     mirror_axes: tuple[Axis, ...] | None
     exclude_faulty: bool
+    max_memory_gb: float | None
     split: SplitConfig
     splits: Mapping[str, CaseSplit] | None
     splits_file: str
@@ -68,6 +71,7 @@ def read_choices(config: PlanConfig, names: Sequence[str]) -> Choices:
         keep_components=_read_keep_components(config.keep_components),
         mirror_axes=_read_mirror_axes(list(config.mirror_axes)),
         exclude_faulty=config.exclude_faulty,
+        max_memory_gb=config.max_memory_gb,
         split=config.split,
         splits=listed,
         splits_file=config.splits_file or "",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 
 # Words for the sides, in the languages that label maps are named in. Where two classes
 # differ in nothing else, even a single letter can mean nothing else.
@@ -25,9 +26,25 @@ _PARTS = re.compile(r"(?P<left>(?<!\bc)left|左)|(?P<right>(?<!\bb)(?<!\bup)righ
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])")
 
-# A letter at the start or end of a longer word, as in "lkidney" and "rkidney".
-_GLUED = re.compile(r"\b[lr](?=[a-z]{3})|(?<=[a-z]{3})[lr]\b")
-_OTHER = {"l": "r", "r": "l"}
+# What differs between the names of the sides of something, anywhere in a word: a letter
+# where a word begins or ends, as in "lkidney" and "rkidney", LUL and RUL, lung_ul and
+# lung_ur, and stems of words that have endings or stand within others. Two names that
+# differ so by chance cost a mirror axis, and the plan says why.
+_SWAPS = (
+    (re.compile(r"\bl(?=[^\W\d_])|(?<=[^\W\d_])l\b"), "r"),
+    *(
+        (re.compile(left), right)
+        for left, right in (
+            *(("link", "recht"), ("gauche", "droite"), ("gauche", "droit")),
+            *(("izquierd", "derech"), ("esquerd", "direit")),
+            *(("sinist", "dest"), ("sinist", "dext")),
+            *(("лев", "прав"), ("лів", "прав"), ("lev", "prav")),
+            *(("venstre", "højre"), ("venstre", "høyre"), ("vänster", "höger")),
+            *(("vasen", "oikea"), ("sol", "sağ"), ("αριστερ", "δεξι")),
+            *(("왼", "오른"), ("좌", "우"), ("أيسر", "أيمن"), ("يسرى", "يمنى")),
+        )
+    ),
+)
 
 _SIDES = ("<left>", "<right>")
 
@@ -43,14 +60,38 @@ def find_side_pair(names: Sequence[str]) -> tuple[str, str] | None:
         for other in names:
             if other != name and parts[other] == _mirrored(own) != own:
                 return name, other
-    words = {" ".join(_WORD.findall(name.lower())): name for name in names}
-    for text, name in words.items():
-        for found in _GLUED.finditer(text):
+    return _find_swapped(names)
+
+
+def _find_swapped(names: Sequence[str]) -> tuple[str, str] | None:
+    """The first two names that one of `_SWAPS` turns into each other."""
+    spellings = {spelling: name for name in names for spelling in _spellings(name)}
+    places = {name: index for index, name in enumerate(names)}
+    pairs = [
+        sorted((name, spellings[other]), key=places.__getitem__)
+        for text, name in spellings.items()
+        for other in _swapped(text)
+        if other in spellings
+    ]
+    if not pairs:
+        return None
+    one, other = min(pairs, key=lambda pair: [places[name] for name in pair])
+    return one, other
+
+
+def _spellings(name: str) -> set[str]:
+    """A name in small letters, its words split at capitals and not."""
+    words = _WORD.findall(unicodedata.normalize("NFKC", name))
+    split = [part for word in words for part in _HUMP.split(word)]
+    return {" ".join(words).lower(), " ".join(split).lower()}
+
+
+def _swapped(text: str) -> Iterator[str]:
+    """A name with one left in it made a right."""
+    for left, right in _SWAPS:
+        for found in left.finditer(text):
             start, end = found.span()
-            other = f"{text[:start]}{_OTHER[found[0]]}{text[end:]}"
-            if other in words:
-                return name, words[other]
-    return None
+            yield f"{text[:start]}{right}{text[end:]}"
 
 
 def find_single_sides(names: Sequence[str]) -> list[str]:

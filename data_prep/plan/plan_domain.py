@@ -5,29 +5,27 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import statistics
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
 
 from data_prep.plan import (
     draw_split,
     label_classes,
     left_and_right,
     network_settings,
+    resampled_sizes,
     split_file,
 )
 from data_prep.plan.choices import Choices
 from data_prep.plan.draw_split import CaseSplit
 from data_prep.plan.measure_ranges import measure_ranges
 from data_prep.plan.network_settings import PRESETS, NetworkSettings
-from data_prep.survey.examine_case import CaseFacts, is_usable
+from data_prep.plan.resampled_sizes import ResampledSizes
+from data_prep.survey.examine_case import IMAGE, CaseFacts, Fault, is_usable
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import AXES, Axis, Domain, Label, Preprocessing
-from u2net_tf.volumes.crop_and_resample import resampled_shape
 from u2net_tf.wording import first_few
 
-Value = TypeVar("Value")
 # Cases whose faults an error lists; the survey lists them all.
 _MAX_REASONS = 20
 
@@ -53,20 +51,18 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     Raises:
       InputError: names the setting, file or cases that stand in the way.
     """
-    cases, excluded = _usable_cases(facts, choices)
-    split = _split(facts, cases, excluded, choices)
-    # Test cases decide nothing, not even how predictions are cleaned up.
-    training = [case for case in cases if case.case not in split.test]
-    labels = _labels(facts, training, choices, folds=bool(split.folds))
     preprocessing = dataclasses.replace(
         choices.preprocessing,
         spacing_source=facts.spacing_source,
         round_labels=facts.round_labels,
         resample_modalities=facts.resample_modalities,
     )
-    spacing_mm = _median(case.spacing_mm for case in cases)
-    shapes = [_shape(case, spacing_mm, preprocessing) for case in cases]
-    z, y, x = (math.floor(size + 0.5) for size in _median(shapes))
+    cases, excluded, sizes = _fitting_cases(facts, preprocessing, choices)
+    split = _split(facts, cases, excluded, choices)
+    # Test cases decide nothing, not even how predictions are cleaned up.
+    training = [case for case in cases if case.case not in split.test]
+    labels = _labels(facts, training, choices, folds=bool(split.folds))
+    z, y, x = (math.floor(size + 0.5) for size in sizes.median_shape)
     preset = PRESETS.get(facts.name) if choices.use_presets else None
     rule = network_settings.plan_network_settings
     network = preset.network if preset else rule((z, y, x), num_cases=len(cases))
@@ -74,9 +70,9 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
         domain = Domain(
             name=facts.name,
             raw_dir=facts.folder,
-            modalities=_distinct(facts.modalities),
+            modalities=facts.modalities,
             labels=labels,
-            spacing_mm=spacing_mm,
+            spacing_mm=sizes.spacing_mm,
             median_shape=(z, y, x),
             patch_size=network.patch_size,
             pools=network.pools,
@@ -192,21 +188,54 @@ def _usable_cases(
         )
         (good if usable else bad).append(case)
     if bad and not choices.exclude_faulty:
-        rows = "".join(f"\n  {_reason(case)}" for case in bad[:_MAX_REASONS])
-        if len(bad) > _MAX_REASONS:
-            rows += f"\n  and {len(bad) - _MAX_REASONS:,} more, as the survey says"
         raise InputError(
             facts.name,
             expected="usable cases",
             received=f"{len(bad)} of {len(facts.cases)} with faults",
             hint="Use `exclude_faulty` to leave them out, or `unknown_labels`="
-            f"background to treat unknown labels as background:{rows}",
+            f"background to treat unknown labels as background:{_rows(bad)}",
         )
     if not good:
         raise InputError(
             facts.name, expected="at least one usable case", received="none"
         )
     return good, bad
+
+
+def _fitting_cases(
+    facts: DomainFacts, preprocessing: Preprocessing, choices: Choices
+) -> tuple[list[CaseFacts], list[CaseFacts], ResampledSizes]:
+    """The cases to plan with, those left out, and what the former measure."""
+    cases, excluded = _usable_cases(facts, choices)
+    sizes = resampled_sizes.measure_sizes(
+        cases, preprocessing, max_memory_gb=choices.max_memory_gb
+    )
+    large = [
+        dataclasses.replace(case, faults=(_size_fault(case, sizes), *case.faults))
+        for case in cases
+        if case.case in sizes.too_large
+    ]
+    if large and not choices.exclude_faulty:
+        raise InputError(
+            facts.name,
+            expected="cases that fit when they are resampled",
+            received=f"{len(large)} of {len(facts.cases)} that do not",
+            hint="Check their voxel sizes, use `exclude_faulty` to leave them out, or "
+            f"raise `max_memory_gb`:{_rows(large)}",
+        )
+    fitting = [case for case in cases if case.case not in sizes.too_large]
+    return fitting, [*excluded, *large], sizes
+
+
+def _size_fault(case: CaseFacts, sizes: ResampledSizes) -> Fault:
+    return Fault(IMAGE, case.image_path, str(sizes.too_large[case.case]))
+
+
+def _rows(bad: Sequence[CaseFacts]) -> str:
+    rows = "".join(f"\n  {_reason(case)}" for case in bad[:_MAX_REASONS])
+    if len(bad) > _MAX_REASONS:
+        rows += f"\n  and {len(bad) - _MAX_REASONS:,} more"
+    return rows
 
 
 def _reason(case: CaseFacts) -> str:
@@ -264,43 +293,3 @@ def _labels(
         dataclasses.replace(label, keep_components=count)
         for label, count in zip(labels, kept, strict=True)
     )
-
-
-def _shape(
-    case: CaseFacts,
-    spacing_mm: tuple[float, float, float],
-    preprocessing: Preprocessing,
-) -> tuple[int, int, int]:
-    """Shape after cropping and resampling, as `volumes.crop_and_resample` does."""
-    margin = preprocessing.margin_voxels
-    crop = _triple(
-        min(start + size + margin, length) - max(start - margin, 0)
-        for start, size, length in zip(
-            case.box_start, case.box_shape, case.shape, strict=True
-        )
-    )
-    spacing = _triple(case.spacing_mm)
-    rounding = preprocessing.size_rounding
-    try:
-        return resampled_shape(crop, spacing, spacing_mm, rounding=rounding)
-    except InputError as error:
-        raise error.within(case.image_path) from None
-
-
-def _median(triples: Iterable[Sequence[float]]) -> tuple[float, float, float]:
-    return _triple(
-        round(float(statistics.median(sizes)), 6)
-        for sizes in zip(*triples, strict=True)
-    )
-
-
-def _triple(values: Iterable[Value]) -> tuple[Value, Value, Value]:
-    z, y, x = values
-    return z, y, x
-
-
-def _distinct(modalities: Sequence[str]) -> tuple[str, ...]:
-    """Numbers the modalities where two have one name."""
-    if len(set(modalities)) == len(modalities):
-        return tuple(modalities)
-    return tuple(f"{name}_{index}" for index, name in enumerate(modalities))

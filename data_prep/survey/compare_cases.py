@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import statistics
 from collections.abc import Iterator, Sequence
 
 from data_prep.survey.examine_case import SAME_IMAGE, SAME_NAME, CaseFacts, Fault
@@ -12,6 +13,10 @@ from u2net_tf.plan.domains import require_classes
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
 from u2net_tf.wording import first_few, quantity
+
+# A voxel size that is off the median of its domain by more may be in another unit; the
+# slices of one data set differ by less.
+_MAX_SPACING_RATIO = 8
 
 
 def with_repetitions(
@@ -62,7 +67,7 @@ def domain_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
         for value, name in dataset.labels.items()
         if not voxels[str(value)]
     ]
-    return warnings + _unit_warnings(dataset, cases)
+    return warnings + _unit_warnings(dataset, cases) + _spacing_warnings(cases)
 
 
 def _unit_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
@@ -78,3 +83,22 @@ def _unit_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
         else:
             warnings.append(f"{images} without a unit of length; taking mm")
     return warnings
+
+
+def _spacing_warnings(cases: Sequence[CaseFacts]) -> list[str]:
+    """Names the images whose voxels are far larger or smaller than those of most."""
+    sizes = [case.spacing_mm for case in cases if case.spacing_mm]
+    medians = [statistics.median(axis) for axis in zip(*sizes, strict=True)]
+    return [
+        f"{case.image_path}: voxels of {_in_mm(case.spacing_mm)} (z, y, x), where the "
+        f"median of the domain is {_in_mm(medians)}"
+        for case in cases
+        if any(
+            max(size / usual, usual / size) > _MAX_SPACING_RATIO
+            for size, usual in zip(case.spacing_mm, medians, strict=False)
+        )
+    ]
+
+
+def _in_mm(sizes: Sequence[float]) -> str:
+    return " × ".join(f"{size:.3g}" for size in sizes) + " mm"

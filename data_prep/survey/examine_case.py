@@ -15,7 +15,7 @@ from u2net_tf.schema import Count, Length, Size, Text
 from u2net_tf.visualization import thumbnails
 from u2net_tf.volumes import case as case_checks
 from u2net_tf.volumes import components, crop_and_resample, images, intensities
-from u2net_tf.volumes.grid import Volume
+from u2net_tf.volumes.grid import Volume, header_problem
 
 PERCENTILES = (0, 2, 50, 98, 100)
 # The plan's default preprocessing.
@@ -185,7 +185,7 @@ def examine_case(job: SurveyJob) -> CaseFacts:
     if labels is not None:
         facts |= _measure_labels(labels.data, job.known_labels)
         faults += _label_faults(labels, image, job)
-        warnings += labels.notes
+        warnings += _label_warnings(labels, image)
     if job.thumbnail is not None and image is not None:
         picture = thumbnails.make_thumbnail(image, labels, job.known_labels)
         thumbnails.save_thumbnail(job.thumbnail, picture)
@@ -249,6 +249,15 @@ def _image_warnings(image: Volume, job: SurveyJob) -> list[str]:
         warnings.append(
             f"{job.image_path}: a single slice, shape {image.data.shape[1:]}"
         )
+    return warnings
+
+
+def _label_warnings(labels: Volume, image: Volume | None) -> list[str]:
+    warnings = list(labels.notes)
+    problem = header_problem(labels.grid)
+    # Where the image has the same header, it was said.
+    if problem and (image is None or problem != header_problem(image.grid)):
+        warnings.append(f"{labels.grid.path}: {problem}; taking the image's")
     return warnings
 
 

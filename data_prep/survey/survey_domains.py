@@ -57,6 +57,7 @@ def write_survey(
     *,
     progress: Progress = silent,
     on_resumed: Callable[[pathlib.Path, int, int], None] | None = None,
+    unusable: dict[str, InputError] | None = None,
 ) -> tuple[tuple[DomainFacts, ...], list[pathlib.Path]]:
     """Surveys folders, writes survey.json and survey.csv and draws pictures.
 
@@ -65,6 +66,7 @@ def write_survey(
       progress: shows how many cases are done.
       on_resumed: called before the first case is examined, if some were examined
         before: with the file that says so, how many are left and how many there are.
+      unusable: see `find_domains`.
 
     Returns:
       The survey, and the pictures.
@@ -73,7 +75,7 @@ def write_survey(
       InputError: names a folder that cannot be used.
       StoppedError: if a worker is killed.
     """
-    datasets = find_domains(config.raw_dir, config.domains)
+    datasets = find_domains(config.raw_dir, config.domains, unusable=unusable)
     output_dir = pathlib.Path(config.output_dir)
     if output_dir.exists() and not output_dir.is_dir():
         raise InputError(
@@ -110,18 +112,46 @@ def write_survey(
 
 
 def find_domains(
-    raw_dir: str | os.PathLike, names: Sequence[str]
+    raw_dir: str | os.PathLike,
+    names: Sequence[str],
+    *,
+    unusable: dict[str, InputError] | None = None,
 ) -> tuple[Dataset, ...]:
     """Reads dataset.json of every folder, or of the named ones in their order.
 
     Args:
       raw_dir: folder with a folder per domain, or the folder of one domain.
       names: folders; all where empty.
+      unusable: name -> reason, to which the folders are added whose dataset.json is
+        missing or malformed; None to raise the first reason.
+
+    Returns:
+      At least one dataset.
 
     Raises:
-      InputError: if a folder or a dataset.json is missing or malformed.
+      InputError: if a named folder is missing, or no dataset.json can be used.
     """
-    raw_dir = pathlib.Path(os.path.abspath(raw_dir))
+    raw_dir = files.absolute_path(raw_dir)
+    found: list[Dataset] = []
+    errors: dict[str, InputError] = {}
+    for folder in _find_folders(raw_dir, names):
+        try:
+            found.append(msd.read_dataset(folder))
+        except InputError as error:
+            if unusable is None:
+                raise
+            errors[folder.name] = error
+    if not found:
+        first, *others = errors.values()
+        rows = "".join(f"\n  {error}" for error in others)
+        raise first.within("", separator="", hint=first.hint + rows)
+    if unusable is not None:
+        unusable |= errors
+    return tuple(found)
+
+
+def _find_folders(raw_dir: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
+    """Folders of domains; those of which only `imagesTr` says so among them."""
     if len(set(names)) < len(names):
         raise InputError(
             "`domains`", expected="distinct names", received=",".join(names)
@@ -134,7 +164,7 @@ def find_domains(
                     expected=f"a folder {raw_dir / name}",
                     received="no such folder",
                 )
-        return tuple(msd.read_dataset(raw_dir / name) for name in names)
+        return [raw_dir / name for name in names]
     folders = msd.find_datasets(raw_dir)
     if names and list(names) != [folders[0].name]:
         raise InputError(
@@ -142,15 +172,10 @@ def find_domains(
             expected=f"{folders[0].name}, the only folder in `raw_dir`",
             received=",".join(names),
         )
-    for images in sorted(raw_dir.glob("*/imagesTr")):
-        if not (images.parent / "dataset.json").is_file():
-            raise InputError(
-                images.parent / "dataset.json",
-                expected="a file beside imagesTr",
-                received="no such file",
-                hint="Use `domains` to choose other folders",
-            )
-    return tuple(msd.read_dataset(folder) for folder in folders)
+    if folders != [raw_dir]:
+        with_images = {path.parent for path in raw_dir.glob("[!.]*/imagesTr")}
+        folders = sorted({*folders, *with_images})
+    return folders
 
 
 def survey(

@@ -32,7 +32,7 @@ from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.progress import silent
-from u2net_tf.shards import manifest, records
+from u2net_tf.shards import manifest, record_size, records
 from u2net_tf.volumes import crop_and_resample, msd
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -922,7 +922,7 @@ def test_unknown_labels_become_background_where_the_plan_says_so(one, write_nift
 
 
 def test_largest_record_is_an_error_that_says_what_to_do(one, monkeypatch):
-    monkeypatch.setattr(part_files, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr(record_size, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3 - 1)
     job = part_files.ConversionJob(
         domain=one.domain,
         case=msd.read_dataset(one.raw).case("a"),
@@ -936,7 +936,7 @@ def test_largest_record_is_an_error_that_says_what_to_do(one, monkeypatch):
     assert message.startswith(f"{one.image('a')}: expected at most 1151 bytes")
     assert "Received: 1152" in message
     assert not job.part.exists()
-    monkeypatch.setattr(part_files, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3)
+    monkeypatch.setattr(record_size, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3)
     assert part_files.write_part(job) is None
 
 

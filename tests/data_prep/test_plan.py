@@ -142,9 +142,9 @@ class TestSettings:
         with pytest.raises(InputError, match=r"c0\.nii\.gz: .*at least 0\.001 mm"):
             plan_one(facts, preprocessing=Preprocessing(size_rounding="truncate"))
 
-    def test_equal_modality_names_are_numbered(self):
-        domain, _ = plan_one(make_domain(modalities=("MRI", "MRI")))
-        assert domain.modalities == ("MRI_0", "MRI_1")
+    def test_modalities_of_one_name_are_refused(self):
+        with pytest.raises(InputError, match="Task99_Knee: .*several times: MRI"):
+            plan_one(make_domain(modalities=("MRI", "MRI")))
 
     @pytest.mark.parametrize(
         ("flags", "axes"),
@@ -313,6 +313,47 @@ class TestFaultyCases:
         )
         domain, _ = plan_one(dataclasses.replace(make_domain(), cases=cases))
         assert len(domain.train + domain.test) == 10
+
+    def test_a_case_that_a_conversion_would_refuse(self):
+        # A thousand times the voxel size.
+        facts = make_domain()
+        bad = dataclasses.replace(facts.cases[3], spacing_mm=(3000.0, 1000.0, 1000.0))
+        good = (*facts.cases[:3], *facts.cases[4:])
+        facts = dataclasses.replace(facts, cases=(*good[:3], bad, *good[3:]))
+        with pytest.raises(InputError, match="1 of 10 that do not") as error:
+            plan_one(facts)
+        message = str(error.value)
+        assert f"\n  {bad.case}: {bad.image_path}: expected at most" in message
+        sizes = "at 3000 × 1000 × 1000 mm, resampled to 3 × 1 × 1 mm: shape (20000, 70"
+        assert sizes in message
+        domain, notes = plan_one(facts, exclude_faulty=True)
+        assert f"left out {bad.case}: {bad.image_path}: expected at most" in notes
+        expected, _ = plan_one(dataclasses.replace(facts, cases=good))
+        assert domain == expected
+
+    def test_the_target_is_that_of_the_cases_that_fit(self):
+        facts = make_domain(cases=4)
+        bad = dataclasses.replace(facts.cases[0], spacing_mm=(3e4, 1e4, 1e4))
+        finer = dataclasses.replace(facts.cases[1], spacing_mm=(2.0, 1.0, 1.0))
+        facts = dataclasses.replace(facts, cases=(bad, finer, *facts.cases[2:]))
+        domain, _ = plan_one(facts, exclude_faulty=True)
+        assert domain.spacing_mm == (3, 1, 1)
+
+    def test_memory_is_that_of_the_setting(self):
+        # Two volumes of 0.45 MB, and matrices.
+        with pytest.raises(InputError, match="at most 0.0004 GB .*`max_memory_gb`"):
+            plan_one(max_memory_gb=0.0004)
+        plan_one(max_memory_gb=0.01)
+
+    def test_a_case_beyond_the_largest_record(self):
+        facts = make_domain()
+        big = dataclasses.replace(facts.cases[3], spacing_mm=(300.0, 30.0, 3.0))
+        facts = dataclasses.replace(
+            facts, cases=(*facts.cases[:3], big, *facts.cases[4:])
+        )
+        words = "expected at most 2146435072 bytes after preprocessing"
+        with pytest.raises(InputError, match=words):
+            plan_one(facts, max_memory_gb=1000)
 
     def test_nothing_left_is_an_error(self):
         facts, _ = make_faulty("image")

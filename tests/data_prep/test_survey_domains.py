@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import shutil
+import struct
 
 import nibabel as nib
 import numpy as np
@@ -12,10 +13,16 @@ from in_process import InProcess
 from invented_scans import draw_image, make_labels
 from recorded_progress import RecordedProgress
 
-from data_prep.survey import survey_domains, survey_file
-from data_prep.survey.examine_case import SurveyJob, examine_case, is_usable
+from data_prep.survey import compare_cases, survey_domains, survey_file
+from data_prep.survey.examine_case import (
+    CaseFacts,
+    SurveyJob,
+    examine_case,
+    is_usable,
+)
 from data_prep.survey.survey_domains import EXAMINED_CASE, ExaminedCase
 from u2net_tf.errors import InputError
+from u2net_tf.volumes.msd import Dataset
 
 
 def test_number_of_workers_is_the_number_of_processes(monkeypatch, tmp_path, faulty):
@@ -204,32 +211,129 @@ def break_json(folder):
     (folder / "dataset.json").write_text('{"modality": ')
 
 
+def remove_json(folder):
+    (folder / "dataset.json").unlink()
+
+
+def list_a_pair(folder):
+    text = (folder / "dataset.json").read_text()
+    (folder / "dataset.json").write_text(text.replace(".nii.gz", ".hdr"))
+
+
+@pytest.fixture
+def three(tmp_path, write_dataset):
+    """Folders A, B and C, in `raw`, and the flags of a survey of it."""
+    for name in "ABC":
+        write_dataset(tmp_path / "raw" / name, ["x"])
+        (tmp_path / "raw" / name / "imagesTr").mkdir()
+    return {"raw_dir": tmp_path / "raw", "output_dir": tmp_path / "out"}
+
+
+@pytest.mark.parametrize("domains", ["", "A,B,C"])
+def test_a_domain_that_cannot_be_read_is_named_and_the_others_are_surveyed(
+    three, run_light, domains
+):
+    raw_dir, output = three.values()
+    write_labels(raw_dir / "A", {"0": "background", "-1": "x"})
+    list_a_pair(raw_dir / "C")
+    # Those that are named are wanted.
+    status = 1 if domains else 0
+    done = run_light("data_prep.survey", status=status, domains=domains, **three)
+    assert [d.name for d in survey_file.load_survey(output)] == ["B"]
+    lines = done.stdout.splitlines()
+    faults = [line for line in lines if line.startswith("fault: ")]
+    assert f"{raw_dir / 'A' / 'dataset.json'}: 'labels': expected 0 for" in faults[0]
+    assert "Received: -1 for 'x'" in faults[0]
+    assert f"{raw_dir / 'C' / 'dataset.json'}: " in faults[1]
+    assert "x.hdr" in faults[1]
+    assert str(raw_dir / "B") in faults[2]
+    assert "not surveyed: A, C" in lines
+    assert ("2 of 3 domains could not be used" in done.stderr) == bool(domains)
+
+
+def write_labels(folder, labels):
+    content = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**content, "labels": labels}))
+
+
+@pytest.mark.parametrize("break_it", [break_json, remove_json])
+def test_images_without_a_usable_dataset_json_are_named(three, break_it):
+    raw_dir, _ = three.values()
+    break_it(raw_dir / "B")
+    shutil.copytree(raw_dir / "B", raw_dir / ".hidden")
+    unusable = {}
+    found = survey_domains.find_domains(raw_dir, [], unusable=unusable)
+    assert [dataset.name for dataset in found] == ["A", "C"]
+    assert list(unusable) == ["B"]
+    assert str(unusable["B"]).startswith(f"{raw_dir / 'B' / 'dataset.json'}: expected ")
+    with pytest.raises(InputError, match="B/dataset.json: expected"):
+        survey_domains.find_domains(raw_dir, [])
+
+
+@pytest.mark.parametrize("domains", ["", "A,B,C"])
+def test_where_none_can_be_read_all_are_named(three, run_light, domains):
+    raw_dir, output = three.values()
+    for name in "ABC":
+        break_json(raw_dir / name)
+    done = run_light("data_prep.survey", status=1, domains=domains, **three)
+    for name in "ABC":
+        assert f"{raw_dir / name / 'dataset.json'}: expected JSON" in done.stderr
+    assert not output.exists()
+
+
 @pytest.mark.parametrize(
     ("break_it", "domains", "message"),
     [
-        (break_json, "A,B", "dataset.json: expected JSON"),
-        (break_json, "", "dataset.json: expected JSON"),
-        (
-            lambda folder: (folder / "dataset.json").unlink(),
-            "A,B",
-            "Received: no such file",
-        ),
-        (lambda folder: (folder / "dataset.json").unlink(), "", "beside imagesTr"),
         (shutil.rmtree, "A,B", "--domains: expected a folder"),
         (lambda folder: None, "A,A", "--domains: expected distinct names"),
     ],
 )
 def test_bad_folder_is_an_error_before_anything_is_written(
-    tmp_path, run_light, write_dataset, break_it, domains, message
+    three, run_light, break_it, domains, message
 ):
-    for name in "AB":
-        write_dataset(tmp_path / "raw" / name, ["x"])
-        (tmp_path / "raw" / name / "imagesTr").mkdir()
-    break_it(tmp_path / "raw" / "B")
-    flags = {"raw_dir": tmp_path / "raw", "output_dir": tmp_path / "out"}
-    done = run_light("data_prep.survey", status=1, domains=domains, **flags)
+    break_it(three["raw_dir"] / "B")
+    done = run_light("data_prep.survey", status=1, domains=domains, **three)
     assert message in done.stderr
-    assert not (tmp_path / "out").exists()
+    assert not three["output_dir"].exists()
+
+
+def test_voxel_sizes_far_from_those_of_most_are_named(tmp_path):
+    folder = tmp_path / "A"
+    sizes = {"a": 1.0, "b": 1.2, "c": 1000.0, "d": 8.5, "e": 7.0, "f": 0.1}
+    cases = [make_facts(name, (3 * size, size, size)) for name, size in sizes.items()]
+    dataset = Dataset("A", folder, ("MRI",), {0: "background"}, (), ())
+    warnings = compare_cases.domain_warnings(dataset, cases)
+    usual = "where the median of the domain is 12.3 × 4.1 × 4.1 mm"
+    assert [w for w in warnings if "median of the domain" in w] == [
+        f"c.nii.gz: voxels of 3e+03 × 1e+03 × 1e+03 mm (z, y, x), {usual}",
+        f"f.nii.gz: voxels of 0.3 × 0.1 × 0.1 mm (z, y, x), {usual}",
+    ]
+    warnings = compare_cases.domain_warnings(dataset, [make_facts("a", ())])
+    assert not any("median" in warning for warning in warnings)
+
+
+def test_a_label_map_whose_header_contradicts_itself_is_named(tmp_path, write_nifti):
+    paths = [tmp_path / "image.nii", tmp_path / "labels.nii"]
+    write_nifti(paths[0], draw_image(0))
+    write_nifti(paths[1], make_labels())
+    job = SurveyJob("A", "a", (str(paths[0]),), str(paths[1]), 1, (0, 1, 2), "pixdim")
+    assert examine_case(job).warnings == ()
+    for path, named in zip(reversed(paths), ("labels.nii", "image.nii"), strict=True):
+        content = bytearray(path.read_bytes())
+        # pixdim[1]
+        content[80:84] = struct.pack("<f", 3)
+        path.write_bytes(content)
+        facts = examine_case(job)
+        assert facts.faults == ()
+        # Of both files it is said once.
+        (warning,) = facts.warnings
+        assert named in warning
+        assert "voxel size is 3 × 1 × 1 mm in pixdim and 1 × 1 × 1 mm in the" in warning
+
+
+def make_facts(name, spacing_mm):
+    paths = f"{name}.nii.gz", f"labels_{name}.nii.gz"
+    return CaseFacts("A", name, *paths, spacing_mm=spacing_mm)
 
 
 def test_raw_dir_may_be_one_domain(tmp_path, write_dataset):

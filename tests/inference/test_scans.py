@@ -1,5 +1,6 @@
 import dataclasses
 import logging
+import pathlib
 import re
 import shutil
 
@@ -11,6 +12,7 @@ import toy
 
 from tests.volumes import dicom_files
 from u2net_tf.errors import InputError
+from u2net_tf.inference import scan_lists
 from u2net_tf.inference.scans import Scan, find_scans
 
 
@@ -144,6 +146,28 @@ class TestNumberedFiles:
         scans = find(make_files(*self.NAMES))
         assert [scan.name for scan in scans] == ["a_0000", "a_0001", "b_0000", "b_0001"]
 
+    def test_that_look_like_channels_are_named_where_there_is_one_modality(
+        self, make_files, caplog
+    ):
+        folder = make_files(*self.NAMES, "c_0001.nii", "d_0000.nii")
+        with caplog.at_level(logging.WARNING):
+            assert len(find(folder)) == 6
+        (message,) = caplog.messages
+        assert message.startswith(f"{folder}: predicted as cases of their own, since")
+        assert message.endswith(f"channels of one case: {', '.join(self.NAMES)}")
+        # Of two modalities they are, and so many are patients.
+        caplog.clear()
+        find(make_files("n/x_0000.nii", "n/x_0001.nii") / "n", num_modalities=2)
+        find(make_files(*(f"m/x_{number:04d}.nii" for number in range(9))) / "m")
+        assert not caplog.records
+
+    def test_are_files_of_their_own(self, make_files):
+        folder = make_files("a_0000.nii", "b_0000.nii", "b_0001.nii")
+        (folder / "a_0001.nii").symlink_to("a_0000.nii")
+        scan, (name, message) = find(folder, num_modalities=2)
+        assert (scan.name, name) == ("b", "a")
+        assert "a_0000.nii as modality 0 and as modality 1" in message
+
     def test_may_lie_beside_4_d_files(self, make_files):
         folder = make_files("c.nii.gz", *self.NAMES[:2])
         scans = find(folder, num_modalities=2)
@@ -217,6 +241,16 @@ class TestSeveralPaths:
         with pytest.raises(InputError, match="`input`: .*/Doe: .* repeat `input` for"):
             find(",".join(map(str, paths)), num_modalities=2)
 
+    def test_of_one_file_are_an_error(self, make_files):
+        folder = make_files("m_0000.nii", "m_0001.nii")
+        (folder / "link.nii").symlink_to("m_0000.nii")
+        for other in ("m_0000.nii", "link.nii"):
+            words = (
+                "`input`: expected each file once. .*m_0000.nii as modality 0 and as"
+            )
+            with pytest.raises(InputError, match=words):
+                find(folder / "m_0000.nii", folder / other, num_modalities=2)
+
     def test_as_many_as_modalities(self, make_files):
         folder = make_files("a.nii", "b.nii")
         with pytest.raises(InputError, match="3 paths, one per modality. Received: 2"):
@@ -238,6 +272,43 @@ class TestErrors:
         folder = make_files("readme.txt")
         with pytest.raises(InputError, match=f"{folder}: expected files ..nii.gz"):
             find(folder)
+
+    @pytest.mark.parametrize("num_modalities", [1, 2])
+    def test_what_is_no_file_is_a_case_that_cannot_be_used(
+        self, make_files, caplog, num_modalities
+    ):
+        folder = make_files("a.nii", "d.nii.gz/x.txt")
+        (folder / "b.nii.gz").symlink_to("nowhere/b")
+        (folder / "c.nii").symlink_to("c.nii")
+        (folder / "notes").symlink_to("nowhere")
+        with caplog.at_level(logging.WARNING):
+            scan, *others = find(folder, num_modalities=num_modalities)
+        assert scan.name == "a"
+        assert others == [
+            (
+                path.partition(".")[0],
+                f"{folder / path}: expected a scan. Received: {is_}",
+            )
+            for path, is_ in (
+                ("b.nii.gz", "a broken link to nowhere/b"),
+                ("c.nii", "a link that leads back to itself"),
+                ("d.nii.gz", "a folder"),
+            )
+        ]
+        assert caplog.messages == [f"{folder}: left out, no scans: notes"]
+        (folder / "a.nii").unlink()
+        assert len(find(folder)) == 3
+
+    def test_a_modality_that_is_no_file_is_named(self, make_files):
+        folder = make_files("a_0000.nii", "b_0000.nii", "b_0001.nii")
+        (folder / "a_0001.nii").symlink_to("nowhere")
+        scan, (name, message) = find(folder, num_modalities=2)
+        assert (scan.name, name) == ("b", "a")
+        assert message.endswith(
+            "a_0001.nii: expected a scan. Received: a broken link to nowhere"
+        )
+        # Of one modality they are cases of their own.
+        assert len(find(folder)) == 4
 
     def test_a_file_of_another_kind(self, make_files):
         path = make_files("a.mnc") / "a.mnc"
@@ -325,6 +396,13 @@ class TestLists:
             ("case,T2,ADC\nx,a,b,c\n", "line 2: .* Received: x,a,b,c"),
             ("case,T2,ADC\n\n../x,a,b\n", "line 3: .*not a path. Received: '../x'"),
             ("case,T2,ADC\nx,a,b\nx,c,d\n", "several named 'x'"),
+            ("case,T2,ADC,ADC\nx,a,b,c\n", "line 1: .* Received: case, T2, ADC, ADC"),
+            ("case,T2,T2\nx,a,b\n", "line 1: .* Received: case, T2, T2"),
+            ("case,T2,ADC\nx,a,a\n", r"a as T2 of 'x' \(line 2\) and as ADC of 'x'"),
+            (
+                "case,T2,ADC\nx,a,b\n\ny,c,./b\n",
+                r"b as ADC of 'x' \(line 2\) and as ADC of 'y' \(line 4\)",
+            ),
         ],
     )
     def test_a_wrong_table_names_the_line(self, make_files, text, words):
@@ -332,6 +410,17 @@ class TestLists:
         with pytest.raises(InputError, match=words) as caught:
             find(input_list=listed, num_modalities=2)
         assert listed in str(caught.value)
+
+    @pytest.mark.parametrize("names", [("T1", "T1"), ("case", "T2"), ("T1", "T1 ")])
+    def test_modalities_that_cannot_be_columns(self, make_files, names):
+        listed = self.list_of(make_files(), "case,T1,T1\nx,a,b\n", "scans.csv")
+        with pytest.raises(InputError, match=r"columns (T1|case)\. Use `input`"):
+            scan_lists.read_table(pathlib.Path(listed), names)
+
+    def test_a_modality_may_have_spaces_around_its_name(self, make_files):
+        folder = make_files()
+        path = pathlib.Path(self.list_of(folder, "T2,case\na,x\n", "scans.csv"))
+        assert scan_lists.read_table(path, [" T2 "]) == [("x", (folder / "a",))]
 
     @pytest.mark.parametrize(
         ("content", "words"),

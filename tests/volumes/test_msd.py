@@ -250,11 +250,11 @@ def test_volumes_of_no_case_are_found(write):
     assert msd.unlisted_files(dataset) == [folder / name for name in other]
 
 
-def rows_of(*images, label="seg.nii.gz"):
-    folders = [image.rpartition("/")[0] for image in images]
+def rows_of(*images, label="seg"):
+    parts = [image.rpartition("/") for image in images]
     return [
-        {"image": image, "label": f"{folder}/{label}"}
-        for image, folder in zip(images, folders, strict=True)
+        {"image": image, "label": f"{folder}/{label}_{name}"}
+        for image, (folder, _, name) in zip(images, parts, strict=True)
     ]
 
 
@@ -289,7 +289,7 @@ def test_names_that_stay_the_same_are_an_error(write):
 
 
 def test_an_image_with_two_label_maps_is_an_error(write):
-    rows = rows_of("s0/ct.nii.gz") + rows_of("s0/ct.nii.gz", label="other.nii.gz")
+    rows = rows_of("s0/ct.nii.gz") + rows_of("s0/ct.nii.gz", label="other")
     with pytest.raises(InputError, match="one label map for each.*s0/ct.nii.gz"):
         msd.read_dataset(write(make_content(training=rows)))
 
@@ -314,7 +314,14 @@ LABELS = {"0": "background", "1": "PZ"}
         ({**LABELS, "9" * 4000: "TZ"}, "one of 4000 digits"),
         ({"background": 0, "PZ": 1, "TZ": 10**25}, "one of 26 digits"),
         ({**LABELS, "2": "Ignore"}, "voxels that nobody annotated"),
-        ({"background": 0, "PZ": 1, "TZ": True}, "'background'"),
+        ({"background": 0, "PZ": 1, "TZ": True}, "'TZ': True"),
+        ({"background": 0, "PZ": 1, "TZ": 2.0}, r"'TZ': 2\.0"),
+        ({"background": "0", "PZ": "1"}, "'background': '0'"),
+        ({"0": "PZ", "1": "background", "2": "TZ"}, "1 for 'background'"),
+        ({"PZ": 0, "Back_Ground": 1}, "1 for 'Back_Ground'"),
+        ({**LABELS, "2": " BACKGROUND"}, "2 for ' BACKGROUND'"),
+        ({**LABELS, "-1": "outside"}, "-1 for 'outside'"),
+        ({"background": 0, "PZ": 1, "outside": -1}, "-1 for 'outside'"),
         ({"background": 0, "PZ": 1, "TZ": 1}, "several names for 1"),
         ({"background": 0, "PZ": 1, "ignore": 2}, "voxels that nobody annotated"),
         ({"background": 0, "whole": [1, 2], "TZ": [2]}, "whole, TZ: regions, which"),
@@ -325,6 +332,114 @@ def test_labels_that_are_none_are_refused(write, labels, received):
     folder = write(make_content(labels=labels))
     with pytest.raises(InputError, match=f"dataset.json: 'labels': .*: .*{received}"):
         msd.read_dataset(folder)
+
+
+def test_the_background_may_have_another_name(write):
+    for name in ("outside", "Background", "nothing"):
+        labels = {"0": name, "1": "background organ"}
+        dataset = msd.read_dataset(write(make_content(labels=labels)))
+        assert dataset.labels == {0: name, 1: "background organ"}
+
+
+def test_channels_of_one_name_are_refused(write):
+    for modality in ({"0": "T1", "1": "T1"}, {"0": "T1", "1": "T2", "2": "T1 "}):
+        message = "'modality': expected a name of its own.*several of the name T1$"
+        with pytest.raises(InputError, match=message):
+            msd.read_dataset(write(make_content(modality=modality)))
+    content = {**NNUNET, "channel_names": {"0": "T1", "1": "T1"}}
+    with pytest.raises(InputError, match="'channel_names': .*several of the name T1"):
+        msd.read_dataset(write(content))
+    # Names that differ in capitals may be two modalities.
+    content = make_content(modality={"0": "T1", "1": "t1"})
+    assert msd.read_dataset(write(content)).modalities == ("T1", "t1")
+
+
+def row(image, label):
+    return {"image": image, "label": label}
+
+
+@pytest.mark.parametrize(
+    ("rows", "uses"),
+    [
+        ([row(["c0", "c0"], "l0")], ("c0", "an image of 'c0'", "an image of 'c0'")),
+        (
+            [row(["a0", "both"], "la"), row(["b0", "both"], "lb")],
+            ("both", "an image of 'a0'", "an image of 'b0'"),
+        ),
+        (
+            [row("a", "la"), row("b", "la")],
+            ("la", "the label map of 'a'", "the label map of 'b'"),
+        ),
+        ([row("a", "a")], ("a", "an image of 'a'", "the label map of 'a'")),
+        (
+            [row("a", "b"), row("b", "lb")],
+            ("b", "the label map of 'a'", "an image of 'b'"),
+        ),
+        # A link to it is the same file.
+        (
+            [row("a", "la"), row("b", "link")],
+            ("la", "the label map of 'a'", r"the label map of 'b' \(.*link.nii.gz\)"),
+        ),
+    ],
+)
+def test_a_file_of_two_roles_is_an_error(write, rows, uses):
+    def path(name):
+        return [f"{n}.nii.gz" for n in name] if isinstance(name, list) else name + END
+
+    named = [{role: path(name) for role, name in r.items()} for r in rows]
+    folder = write(make_content(training=named))
+    (folder / "link.nii.gz").symlink_to("la.nii.gz")
+    file, first, second = uses
+    message = f"'training': expected each file once.*/{file}.nii.gz as {first} and as "
+    with pytest.raises(InputError, match=message + second):
+        msd.read_dataset(folder)
+
+
+END = ".nii.gz"
+
+
+def test_links_to_files_of_their_own_are_cases(write, tmp_path):
+    names = ("imagesTr/a.nii.gz", "imagesTr/b.nii.gz")
+    names += ("labelsTr/a.nii.gz", "labelsTr/b.nii.gz")
+    folder = write(make_content())
+    for number, name in enumerate(names):
+        touch(tmp_path, f"store/{number}")
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).symlink_to(tmp_path / "store" / str(number))
+    dataset = msd.read_dataset(folder)
+    # By the names that they have in the folder.
+    assert raw_paths(dataset) == [[names[0], names[2]], [names[1], names[3]]]
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_two_dots_lead_where_the_system_goes(write, tmp_path, is_link):
+    rows = [row("imagesTr/../more/a.nii.gz", "labelsTr/../labelsTr/a.nii.gz")]
+    folder = write(make_content(training=rows))
+    touch(folder, "labelsTr/a.nii.gz", "more/a.nii.gz")
+    touch(tmp_path, "elsewhere/more/a.nii.gz", "elsewhere/images/x")
+    if is_link:
+        (folder / "imagesTr").symlink_to(tmp_path / "elsewhere" / "images")
+    else:
+        (folder / "imagesTr").mkdir()
+    (case,) = msd.read_dataset(folder).cases
+    assert case.image_path.samefile(folder / "imagesTr/../more/a.nii.gz")
+    assert case.image_path == (tmp_path / "elsewhere" if is_link else folder) / (
+        "more/a.nii.gz"
+    )
+    assert case.label_path == folder / "labelsTr/a.nii.gz"
+    assert msd.unlisted_files(msd.read_dataset(folder)) == []
+
+
+def test_two_dots_of_the_folder_itself(write, tmp_path):
+    write(make_content("here.nii.gz"), "Task")
+    (tmp_path / "elsewhere/inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere/inner")
+    there = write(make_content("there.nii.gz"), "elsewhere/Task")
+    dataset = msd.read_dataset(tmp_path / "link/../Task")
+    assert (dataset.folder, dataset.cases[0].name) == (there, "there")
+    # A link keeps the name that it was given.
+    (tmp_path / "Mine").symlink_to(there)
+    assert msd.read_dataset(tmp_path / "elsewhere/../Mine").name == "Mine"
 
 
 def test_channels_that_are_none_are_refused(write):

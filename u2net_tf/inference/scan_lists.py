@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from u2net_tf import files
 from u2net_tf.errors import InputError
+from u2net_tf.volumes.file_roles import require_one_role_each
 from u2net_tf.wording import first_few, quantity
 
 _CASE = "case"
@@ -49,12 +50,22 @@ def read_table(
       Name of each case, and its paths in the order of the modalities.
 
     Raises:
-      InputError: names the line, if it is not as expected.
+      InputError: names the line, if it is not as expected, or the lines that name the
+        same file.
     """
     lines = _read(path).splitlines()
     delimiter = ";" if lines and "," not in lines[0] else ","
-    # A modality is a column, whatever its name holds.
-    wanted = [_CASE, *modalities]
+    # A modality is a column, whatever its name holds. Cells are stripped.
+    columns = [modality.strip() for modality in modalities]
+    wanted = [_CASE, *columns]
+    if len(set(wanted)) < len(wanted):
+        twice = sorted({name for name in wanted if wanted.count(name) > 1})
+        raise InputError(
+            _where(path),
+            expected=f"modalities with names of their own, none of them {_CASE!r}",
+            received=f"several columns {first_few(twice)}",
+            hint="Use `input` instead",
+        )
     rows = _rows(path, lines, delimiter)
     _, header = next(rows, (1, []))
     if sorted(header) != sorted(wanted):
@@ -64,6 +75,7 @@ def read_table(
             received=_shown(first_few(header)) or "an empty line",
         )
     found = []
+    roles: list[tuple[pathlib.Path, str]] = []
     for number, row in rows:
         if not any(row):
             continue
@@ -75,8 +87,13 @@ def read_table(
                 received=_shown(delimiter.join(row)),
             )
         _check_name(path, number, cells[_CASE])
-        paths = (path.parent / cells[modality] for modality in modalities)
-        found.append((cells[_CASE], tuple(paths)))
+        paths = tuple(path.parent / cells[column] for column in columns)
+        found.append((cells[_CASE], paths))
+        roles += [
+            (entry, f"{column} of {cells[_CASE]!r} (line {number})")
+            for entry, column in zip(paths, columns, strict=True)
+        ]
+    require_one_role_each(_where(path), roles)
     return found
 
 
@@ -111,7 +128,9 @@ def _shown(text: str) -> str:
 
 def _read(path: pathlib.Path) -> str:
     if not path.is_file():
-        raise InputError(_where(path), expected="a file", received="no such file")
+        raise InputError(
+            _where(path), expected="a file", received=files.what_is_at(path)
+        )
     text, problem = files.read_text(path)
     if problem:
         raise InputError(

@@ -7,21 +7,20 @@ import dataclasses
 import itertools
 import os
 import pathlib
-import re
 from collections.abc import Sequence
 
 from absl import logging
 
 from u2net_tf.errors import InputError
+from u2net_tf.files import what_is_at
 from u2net_tf.inference import scan_lists
+from u2net_tf.inference.channel_names import case_of, stems_of, warn_of_channels
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import images
 from u2net_tf.volumes.dicom_folder import is_dicom, is_dicom_folder
+from u2net_tf.volumes.file_roles import require_one_role_each
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
 from u2net_tf.wording import first_few, quantity
-
-# One file per modality, as nnU-Net names them: case_0000.nii.gz, case_0001.nii.gz, …
-_NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
 
 # Below a folder that is none of a scan, these are searched for one to name.
 _MAX_FOLDERS = 1000
@@ -46,7 +45,8 @@ class FoundScans:
 
     Attributes:
       scans: sorted by name. Whether their files can be read is not known yet.
-      incomplete: name -> why, of the cases that lack the file of a modality.
+      incomplete: name -> why, of the cases that lack the file of a modality, and of
+        what has a scan's name and is no file, as a link that leads nowhere.
     """
 
     scans: tuple[Scan, ...]
@@ -188,13 +188,19 @@ def _one_per_modality(paths: Sequence[pathlib.Path], num_modalities: int) -> Sca
             expected=f"{quantity(num_modalities, 'path')}, one per modality",
             received=quantity(len(paths), "path"),
         )
+    _require_different("`input`", paths)
     name = _name(paths[0])
-    match = _NUMBERED.match(name)
-    return Scan(match["case"] if match else name, tuple(paths))
+    return Scan(case_of(name) or name, tuple(paths))
+
+
+def _require_different(where: object, paths: Sequence[pathlib.Path]) -> None:
+    roles = ((path, f"modality {number}") for number, path in enumerate(paths))
+    require_one_role_each(where, roles)
 
 
 def _in_folder(folder: pathlib.Path, num_modalities: int) -> FoundScans:
     files, series, others = [], [], []
+    incomplete: dict[str, InputError] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             others.append(path.name)
@@ -202,39 +208,40 @@ def _in_folder(folder: pathlib.Path, num_modalities: int) -> FoundScans:
             files.append(path)
         elif is_dicom_folder(path):
             series.append(path)
+        elif is_scan_name(path):
+            error = InputError(path, expected="a scan", received=what_is_at(path))
+            name = scan_stem(path)
+            # Of one modality, the whole case.
+            case = case_of(name) if num_modalities > 1 else None
+            incomplete[case or name] = error
         else:
             others.append(path.name + "/" * path.is_dir())
-    deeper = {name: _first_below(folder / name) for name in others if name[0] != "."}
-    below = [str(path.relative_to(folder)) for path in deeper.values() if path]
-    if not files and not series:
+    below = _name_left_out(folder, others)
+    if not files and not series and not incomplete:
         hint = "Name scans that lie elsewhere in `input_list`"
         if below:
-            hint = f"Folders below are not searched: name scans such as {below[0]} in "
-            hint += "`input_list`"
+            hint = f"Name those below, such as {below[0]}, in `input_list`"
         raise InputError(
             f"`input`: {folder}",
             expected=f"files ({', '.join(SCAN_SUFFIXES)}) or DICOM folders",
             received=first_few(others) or "an empty folder",
             hint=hint,
         )
-    others = [name for name in others if not deeper.get(name)]
-    if others:
-        logging.warning("%s: left out, no scans: %s", folder, first_few(others))
-    if below:
-        logging.warning(
-            "%s: left out, in folders below, unless input_list names them: scans such "
-            "as %s",
-            folder,
-            first_few(below),
-        )
     scans = [Scan(path.name, (path,)) for path in series]
     singles, groups = _group_modalities(files, num_modalities)
+    if num_modalities == 1:
+        warn_of_channels(folder, files)
     scans += [Scan(scan_stem(path), (path,)) for path in singles]
-    incomplete = {}
     for case, paths in groups.items():
-        expected = [f"{case}_{number:04d}" for number in range(num_modalities)]
+        if case in incomplete:
+            continue
+        expected = stems_of(case, num_modalities)
         if [scan_stem(path) for path in paths] == expected:
-            scans.append(Scan(case, tuple(paths)))
+            try:
+                _require_different(folder, paths)
+                scans.append(Scan(case, tuple(paths)))
+            except InputError as error:
+                incomplete[case] = error
         else:
             incomplete[case] = InputError(
                 folder,
@@ -242,6 +249,22 @@ def _in_folder(folder: pathlib.Path, num_modalities: int) -> FoundScans:
                 received=first_few([path.name for path in paths]),
             )
     return FoundScans(tuple(scans), incomplete)
+
+
+def _name_left_out(folder: pathlib.Path, names: Sequence[str]) -> list[str]:
+    """Names in warnings what is no scan; returns a scan in each folder that has one."""
+    deeper = {name: _first_below(folder / name) for name in names if name[0] != "."}
+    below = [str(path.relative_to(folder)) for path in deeper.values() if path]
+    if no_scans := [name for name in names if not deeper.get(name)]:
+        logging.warning("%s: left out, no scans: %s", folder, first_few(no_scans))
+    if below:
+        logging.warning(
+            "%s: left out, in folders below, unless input_list names them: scans such "
+            "as %s",
+            folder,
+            first_few(below),
+        )
+    return below
 
 
 def _first_below(folder: pathlib.Path) -> pathlib.Path | None:
@@ -268,11 +291,11 @@ def _group_modalities(
     groups: dict[str, list[pathlib.Path]] = {}
     num_axes: dict[pathlib.Path, int] = {}
     for path in files:
-        match = _NUMBERED.match(scan_stem(path))
-        if match and num_modalities > 1:
+        case = case_of(scan_stem(path))
+        if case and num_modalities > 1:
             num_axes[path] = _num_axes(path)
             if num_axes[path] < 4:
-                groups.setdefault(match["case"], []).append(path)
+                groups.setdefault(case, []).append(path)
                 continue
         singles.append(path)
     for case, paths in list(groups.items()):

@@ -169,14 +169,46 @@ def find_crop(
         crop = _find_crop(image.data, image.spacing_mm, domain)
     except InputError as error:
         raise error.within(image.grid.path) from None
-    require_memory(
+    require_resampling_memory(
         image.grid.path,
-        _resampling_bytes(crop, num_modalities),
-        content=f"shape {crop.crop_shape} at {_in_mm(image.spacing_mm)}, resampled to "
-        f"{_in_mm(domain.spacing_mm)}: shape {crop.shape}",
+        crop,
+        spacing_mm=image.spacing_mm,
+        target_mm=domain.spacing_mm,
+        num_modalities=num_modalities,
         max_memory_gb=max_memory_gb,
     )
     return crop
+
+
+def require_resampling_memory(
+    where: object,
+    crop: ResampledCrop,
+    *,
+    spacing_mm: tuple[float, float, float],
+    target_mm: tuple[float, float, float],
+    num_modalities: int,
+    max_memory_gb: float | None,
+) -> None:
+    """Checks that what is resampled fits into the memory.
+
+    Args:
+      where: the file.
+      crop: how it is to be cropped and resampled.
+      spacing_mm: of the raw voxels.
+      target_mm: of the resampled ones.
+      num_modalities: of the image.
+      max_memory_gb: see `memory.require_memory`.
+
+    Raises:
+      InputError: if it does not.
+    """
+    require_memory(
+        where,
+        _resampling_bytes(crop, num_modalities),
+        content=f"shape {crop.crop_shape} at {_in_mm(spacing_mm)}, resampled to "
+        f"{_in_mm(target_mm)}: shape {crop.shape}",
+        max_memory_gb=max_memory_gb,
+    )
 
 
 def _find_crop(

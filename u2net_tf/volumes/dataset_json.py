@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
 from u2net_tf.errors import InputError
@@ -51,7 +52,8 @@ def read_modalities(path: pathlib.Path, content: dict[str, Any]) -> tuple[str, .
       content: of it.
 
     Raises:
-      InputError: if they are not numbered from 0, or a name is missing.
+      InputError: if they are not numbered from 0, or a name is missing or stands
+        twice.
     """
     given = [name for name in ("modality", "channel_names") if name in content]
     field = given[0] if given else "modality"
@@ -65,9 +67,17 @@ def read_modalities(path: pathlib.Path, content: dict[str, Any]) -> tuple[str, .
     where = f"{path}: {field!r}"
     if not isinstance(value, dict) or not value:
         raise InputError(where, expected=_NUMBERED, received=repr(value))
-    names = {_number(where, key): _name(where, name) for key, name in value.items()}
+    names = _numbered(where, value)
     if sorted(names) != list(range(len(names))):
         raise InputError(where, expected="keys 0, 1, …", received=sorted(names))
+    stripped = [name.strip() for name in names.values()]
+    if len(set(stripped)) < len(stripped):
+        twice = sorted({name for name in stripped if stripped.count(name) > 1})
+        raise InputError(
+            where,
+            expected="a name of its own for each modality",
+            received=f"several of the name {first_few(twice)}",
+        )
     return tuple(names[number] for number in sorted(names))
 
 
@@ -80,19 +90,15 @@ def read_labels(path: pathlib.Path, content: dict[str, Any]) -> dict[int, str]:
 
     Raises:
       InputError: if a value or name is none or stands twice, if there are not two
-        classes, or if there are regions or a label to ignore, which are not supported.
+        classes, if a value is negative, if "background" is not the name of 0, or if
+        there are regions or a label to ignore, which are not supported.
     """
     value = content.get("labels")
     where = f"{path}: 'labels'"
     if not isinstance(value, dict) or not value:
         raise InputError(where, expected=_LABELS, received=repr(value))
     _refuse_regions(path, content)
-    if all(type(item) is int for item in value.values()):
-        pairs = [(item, _name(where, name)) for name, item in value.items()]
-        for item, _ in pairs:
-            _require_range(where, item)
-    else:
-        pairs = [(_number(where, k), _name(where, name)) for k, name in value.items()]
+    pairs = _label_pairs(where, value)
     labels = dict(sorted(pairs))
     if len(labels) < len(pairs):
         values = [item for item, _ in pairs]
@@ -117,7 +123,30 @@ def read_labels(path: pathlib.Path, content: dict[str, Any]) -> dict[int, str]:
             expected="0 (background) and at least one other value",
             received=repr(labels),
         )
+    for item, name in labels.items():
+        if item < 0 or (item and _is_background(name)):
+            raise InputError(
+                where,
+                expected="0 for the background and positive values for the classes",
+                received=f"{item} for {name!r}",
+            )
     return labels
+
+
+def _label_pairs(where: str, value: dict[str, Any]) -> list[tuple[int, str]]:
+    """Value and name of each class, in the order of the file."""
+    if any(map(_is_number, value)) and not all(map(_is_int, value.values())):
+        return list(_numbered(where, value, expected=_LABELS).items())
+    for name, item in value.items():
+        _name(where, name)
+        if not _is_int(item):
+            raise InputError(where, expected=_LABELS, received=f"{name!r}: {item!r}")
+        _require_range(where, item)
+    return [(item, name) for name, item in value.items()]
+
+
+def _is_background(name: str) -> bool:
+    return re.sub(r"[\W_]", "", name).lower() == "background"
 
 
 def _refuse_regions(path: pathlib.Path, content: dict[str, Any]) -> None:
@@ -217,23 +246,37 @@ def _is_path(text: object) -> bool:
     return isinstance(text, str) and bool(text) and "\0" not in text
 
 
-def _number(where: str, key: str) -> int:
-    try:
-        number = int(key)
-    except ValueError:
-        number = None
+def _is_int(value: object) -> bool:
+    # Not `isinstance`: true is no number.
+    return type(value) is int
+
+
+def _is_number(key: str) -> bool:
     # "01" would be the same number as "1", and so would " 1" and "1_0" be numbers.
-    if number is None or str(number) != key:
-        raise InputError(
-            where, expected=f"{_NUMBERED} with whole numbers", received=repr(key)
-        )
-    _require_range(where, number)
-    return number
+    return re.fullmatch("0|-?[1-9][0-9]*", key) is not None
 
 
-def _require_range(where: str, number: int) -> None:
-    if not MIN_LABEL <= number <= MAX_LABEL:
-        digits = len(str(abs(number)))
+def _numbered(
+    where: str, value: dict[str, Any], *, expected: str = _NUMBERED
+) -> dict[int, str]:
+    """Number -> name, of an object whose keys are numbers."""
+    names = {}
+    for key, name in value.items():
+        if not _is_number(key):
+            raise InputError(
+                where,
+                expected=f"{expected} with whole numbers",
+                received=f"{key!r}: {name!r}",
+            )
+        _require_range(where, key)
+        names[int(key)] = _name(where, name)
+    return names
+
+
+def _require_range(where: str, number: int | str) -> None:
+    # Python refuses to convert numbers of thousands of digits.
+    digits = len(str(number).lstrip("-"))
+    if digits >= 20 or not MIN_LABEL <= int(number) <= MAX_LABEL:
         raise InputError(
             where,
             expected=f"whole numbers from {MIN_LABEL} to {MAX_LABEL}",

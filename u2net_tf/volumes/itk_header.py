@@ -13,6 +13,7 @@ import zlib
 
 import numpy as np
 
+from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.volumes.itk_fields import (
     BLANKS,
@@ -87,7 +88,7 @@ def check_file(
       InputError: names the file, and the field of its header.
     """
     if not path.is_file():
-        raise InputError(path, expected="a file", received="no such file")
+        raise InputError(path, expected="a file", received=files.what_is_at(path))
     with path.open("rb") as file:
         start = file.read(_MAX_HEADER_BYTES)
     is_nrrd = path.name.lower().endswith(".nrrd")

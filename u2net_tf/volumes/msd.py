@@ -6,13 +6,15 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import load_json
 from u2net_tf.plan.domains import Domain, require_folder_name
 from u2net_tf.volumes import dataset_json
 from u2net_tf.volumes.dataset_json import Row
+from u2net_tf.volumes.file_roles import require_one_role_each
 from u2net_tf.volumes.scan_names import channel_path, distinct_names, is_scan_name
 from u2net_tf.wording import first_few, quantity
 
@@ -120,10 +122,10 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
       InputError: names `dataset.json`, what was expected and what was received.
     """
     # Not `resolve`: a linked folder keeps the name that the user gave it.
-    folder = pathlib.Path(os.path.abspath(folder))
+    folder = files.absolute_path(folder)
     path = folder / "dataset.json"
     if not path.is_file():
-        raise InputError(path, expected="a file", received="no such file")
+        raise InputError(path, expected="a file", received=files.what_is_at(path))
     try:
         require_folder_name(folder.name)
     except InputError as error:
@@ -146,6 +148,7 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
         if not _is_hidden(row.images[0])
     ]
     cases, duplicates = _name_cases(path, found)
+    require_one_role_each(f"{path}: 'training'", _roles(cases))
     notes = []
     if hidden:
         count = quantity(len(hidden), "hidden file")
@@ -254,6 +257,13 @@ def _name_cases(
     return cases, tuple(name for name, files in named if counts[files] > 1)
 
 
+def _roles(cases: Sequence[Case]) -> Iterator[tuple[pathlib.Path, str]]:
+    for case in cases:
+        for image in case.image_paths:
+            yield image, f"an image of {case.name!r}"
+        yield case.label_path, f"the label map of {case.name!r}"
+
+
 def _is_hidden(text: str) -> bool:
     return pathlib.PureWindowsPath(text).name.startswith(".")
 
@@ -278,7 +288,7 @@ def _locate(folder: pathlib.Path, text: str) -> pathlib.Path:
     if "\\" in text and not (folder / text).exists():
         # Written on Windows.
         text = text.replace("\\", "/")
-    path = pathlib.Path(os.path.normpath(folder / text.lstrip("/")))
+    path = files.absolute_path(folder / text.lstrip("/"))
     if not path.exists():
         for other in _other_endings(path):
             if other.is_file():

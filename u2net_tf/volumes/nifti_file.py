@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from nibabel import spatialimages
 
+from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import gzip_stream, nifti_header
 from u2net_tf.volumes.gzip_stream import DamagedError, GzipStream
@@ -124,7 +125,7 @@ def open_nifti(
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise InputError(path, expected="a file", received="no such file")
+        raise InputError(path, expected="a file", received=files.what_is_at(path))
     try:
         with path.open("rb") as file:
             yield _open(file, path, max_memory_gb)

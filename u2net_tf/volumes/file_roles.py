@@ -1,0 +1,36 @@
+"""A file serves as one image, modality or label map, and only once."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterable
+
+from u2net_tf.errors import InputError
+
+
+def require_one_role_each(
+    where: object, roles: Iterable[tuple[pathlib.Path, str]]
+) -> None:
+    """Checks that no file is used twice. Links to one file are that file.
+
+    Args:
+      where: what lists the files, for error messages.
+      roles: each file, and what it serves as.
+
+    Raises:
+      InputError: names the first file that is used twice, and both uses.
+    """
+    seen: dict[str, tuple[pathlib.Path, str]] = {}
+    for path, role in roles:
+        target = os.path.realpath(path)
+        if target in seen:
+            other, first = seen[target]
+            links = "" if path == other else f" ({path})"
+            raise InputError(
+                where,
+                expected="each file once",
+                received=f"{other} as {first} and as {role}{links}",
+                hint="If files of the same content are meant, copy one",
+            )
+        seen[target] = path, role
