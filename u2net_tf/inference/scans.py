@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import itertools
 import os
 import pathlib
 from collections.abc import Sequence
 
-from absl import logging
-
 from u2net_tf.errors import InputError
 from u2net_tf.files import what_is_at
-from u2net_tf.inference import scan_lists
+from u2net_tf.inference import left_out, scan_lists
 from u2net_tf.inference.channel_names import case_of, stems_of, warn_of_channels
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import images
@@ -21,9 +18,6 @@ from u2net_tf.volumes.dicom_folder import is_dicom, is_dicom_folder
 from u2net_tf.volumes.file_roles import require_one_role_each
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
 from u2net_tf.wording import first_few, quantity
-
-# Below a folder that is none of a scan, these are searched for one to name.
-_MAX_FOLDERS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,17 +210,10 @@ def _in_folder(folder: pathlib.Path, num_modalities: int) -> FoundScans:
             incomplete[case or name] = error
         else:
             others.append(path.name + "/" * path.is_dir())
-    below = _name_left_out(folder, others)
+    below = left_out.first_of_each(folder, others)
     if not files and not series and not incomplete:
-        hint = "Name scans that lie elsewhere in `input_list`"
-        if below:
-            hint = f"Name those below, such as {below[0]}, in `input_list`"
-        raise InputError(
-            f"`input`: {folder}",
-            expected=f"files ({', '.join(SCAN_SUFFIXES)}) or DICOM folders",
-            received=first_few(others) or "an empty folder",
-            hint=hint,
-        )
+        raise left_out.nothing_found(folder, others, below)
+    left_out.warn_of_others(folder, others, below)
     scans = [Scan(path.name, (path,)) for path in series]
     singles, groups = _group_modalities(files, num_modalities)
     if num_modalities == 1:
@@ -249,35 +236,6 @@ def _in_folder(folder: pathlib.Path, num_modalities: int) -> FoundScans:
                 received=first_few([path.name for path in paths]),
             )
     return FoundScans(tuple(scans), incomplete)
-
-
-def _name_left_out(folder: pathlib.Path, names: Sequence[str]) -> list[str]:
-    """Names in warnings what is no scan; returns a scan in each folder that has one."""
-    deeper = {name: _first_below(folder / name) for name in names if name[0] != "."}
-    below = [str(path.relative_to(folder)) for path in deeper.values() if path]
-    if no_scans := [name for name in names if not deeper.get(name)]:
-        logging.warning("%s: left out, no scans: %s", folder, first_few(no_scans))
-    if below:
-        logging.warning(
-            "%s: left out, in folders below, unless input_list names them: scans such "
-            "as %s",
-            folder,
-            first_few(below),
-        )
-    return below
-
-
-def _first_below(folder: pathlib.Path) -> pathlib.Path | None:
-    """A file or DICOM folder within a folder that looks like a scan; None without."""
-    walk = itertools.islice(os.walk(folder), _MAX_FOLDERS)
-    for place, folders, names in walk:
-        folders.sort()
-        for name in sorted(names):
-            if is_scan_name(name) and name[0] != ".":
-                return pathlib.Path(place, name)
-        if is_dicom_folder(place):
-            return pathlib.Path(place)
-    return None
 
 
 def _group_modalities(
