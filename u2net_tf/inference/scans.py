@@ -16,7 +16,7 @@ from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import images
 from u2net_tf.volumes.dicom_folder import is_dicom, is_dicom_folder
 from u2net_tf.volumes.file_roles import require_one_role_each
-from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
+from u2net_tf.volumes.scan_names import is_scan_name, scan_stem
 from u2net_tf.wording import first_few, quantity
 
 
