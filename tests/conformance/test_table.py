@@ -100,6 +100,9 @@ class TestConfig:
         twin = keras.saving.deserialize_keras_object(json.loads(text))
         assert type(twin) is type(layer)
         assert twin.get_config() == layer.get_config()
+        # The name in files, which another package may not have.
+        name = f"u2net_tf>{type(layer).__name__}"
+        assert keras.saving.get_registered_name(type(layer)) == name
         assert twin.dtype_policy.name == layer.dtype_policy.name
         return twin
 
