@@ -22,7 +22,7 @@ from data_prep.survey.examine_case import (
     examine_case,
 )
 from data_prep.survey.survey_file import DomainFacts
-from u2net_tf import files, migrations, parallel, schema
+from u2net_tf import files, locks, migrations, parallel, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import SpacingSource, require_classes
@@ -73,7 +73,7 @@ def write_survey(
         before: with the file that says so, how many are left and how many there are.
 
     Raises:
-      InputError: names a folder that cannot be used.
+      InputError: names a folder that cannot be used, or that another run writes to.
       StoppedError: if a worker is killed.
     """
     datasets = find_domains(config.raw_dir, config.domains)
@@ -82,21 +82,23 @@ def write_survey(
         raise InputError(
             "`output_dir`", expected="a folder", received=f"the file {output_dir}"
         )
-    output_dir.mkdir(parents=True, exist_ok=True)
     log = output_dir / LOG_NAME
-    domains = survey(
-        datasets,
-        log=log,
-        spacing_source=config.spacing_source,
-        round_labels=config.round_labels,
-        max_memory_gb=config.max_memory_gb,
-        num_workers=config.num_workers,
-        progress=progress,
-        on_resumed=on_resumed,
-    )
-    files.write_text(output_dir / survey_file.CSV_NAME, survey_file.to_csv(domains))
-    files.write_text(output_dir / survey_file.JSON_NAME, survey_file.to_json(domains))
-    log.unlink(missing_ok=True)
+    with locks.locked(output_dir):
+        domains = survey(
+            datasets,
+            log=log,
+            spacing_source=config.spacing_source,
+            round_labels=config.round_labels,
+            max_memory_gb=config.max_memory_gb,
+            num_workers=config.num_workers,
+            progress=progress,
+            on_resumed=on_resumed,
+        )
+        files.write_text(output_dir / survey_file.CSV_NAME, survey_file.to_csv(domains))
+        files.write_text(
+            output_dir / survey_file.JSON_NAME, survey_file.to_json(domains)
+        )
+        log.unlink(missing_ok=True)
     return domains
 
 
