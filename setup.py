@@ -75,7 +75,6 @@ setuptools.setup(
         f"tensorflow{TENSORFLOW}",
         "keras>=3.12,<4",
         "tensorboard>=2.20",
-        "filelock>=3.12",
         *RUNTIME,
     ],
     extras_require={

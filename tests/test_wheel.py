@@ -110,7 +110,7 @@ class TestContents:
     def test_what_is_required_without_tensorflow(self, metadata):
         assert required(metadata).items() >= runtime().items()
         more = required(metadata).keys() - runtime().keys()
-        assert more == {"tensorflow", "keras", "tensorboard", "filelock"}
+        assert more == {"tensorflow", "keras", "tensorboard"}
 
     def test_gpu_brings_the_same_tensorflow(self, metadata):
         assert required(metadata, "gpu") == {

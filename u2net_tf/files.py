@@ -1,4 +1,8 @@
-"""Writes files whole or not at all, and detects changed and damaged ones."""
+"""Writes files whole or not at all, and detects changed and damaged ones.
+
+A file gets its final name once its content is on the disk: a power cut, too, leaves
+the old one or the new one, if disk and file system do what `fsync` asks of them.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from u2net_tf import temporary_names
 from u2net_tf.errors import InputError
 
 # Size (bytes) and modification time (ns) of a file; None where it cannot be read.
 FileSignature = list[int] | None
-# Of a file's name, on all common file systems.
-_MAX_NAME_BYTES = 255
+# Where a folder cannot be flushed: some network file systems, and Windows.
+_NO_FOLDER_SYNC = (errno.EACCES, errno.EINVAL, errno.ENOTSUP)
 
 
 @contextlib.contextmanager
@@ -32,14 +37,58 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         on a full disk.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(path)
+    make_folder(path.parent)
+    partial = temporary_names.temporary_path(path)
     try:
         with errors_name(path):
             yield partial
+            sync_file(partial)
             os.replace(partial, path)
+            sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync_file(path: str | os.PathLike) -> None:
+    """Waits until the content of a file is on the disk.
+
+    Raises:
+      OSError: if it cannot be written, as on a full disk.
+    """
+    _sync(path, os.O_RDWR)
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Waits until the names in a folder are on the disk, if it can be asked for that.
+
+    Raises:
+      OSError: if they cannot be written.
+    """
+    try:
+        _sync(folder, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+
+
+def _sync(path: str | os.PathLike, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """Makes a folder that outlasts a power cut; returns those made, outermost first."""
+    folder = pathlib.Path(folder)
+    if folder.is_dir():
+        return []
+    missing = [path for path in (folder, *folder.parents) if not path.exists()][::-1]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
+    return missing
 
 
 @contextlib.contextmanager
@@ -60,13 +109,6 @@ def errors_name(path: str | os.PathLike) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _partial(path: pathlib.Path) -> pathlib.Path:
-    """The temporary name: the end of a name to which nothing can be added."""
-    prefix = f".partial-{os.getpid()}-"
-    end = os.fsencode(path.name)[len(prefix) - _MAX_NAME_BYTES :]
-    return path.with_name(prefix + end.decode(errors="ignore"))
-
-
 def check_writable(path: str | os.PathLike) -> None:
     """Checks that a file can be written, without writing it. Its folder is made.
 
@@ -74,10 +116,10 @@ def check_writable(path: str | os.PathLike) -> None:
       OSError: names what stands in the way.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
+    make_folder(path.parent)
+    if len(os.fsencode(path.name)) > temporary_names.MAX_NAME_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
-    partial = _partial(path)
+    partial = temporary_names.temporary_path(path)
     try:
         partial.touch()
     finally:

@@ -52,6 +52,10 @@ LATER_PREPROCESSING = {
 
 # TensorFlow's list of checkpoints, which no longer lists them all.
 OBSOLETE_IN_CHECKPOINTS = ("checkpoint",)
+# Folder beside checkpoints in which one was written.
+UNFINISHED_CHECKPOINTS = ".unfinished"
+# Temporary names of files had the number of the process only.
+OBSOLETE_TEMPORARY_NAME = r"\.partial-[0-9]+-"
 
 
 def plan(content: dict[str, Any]) -> dict[str, Any]:

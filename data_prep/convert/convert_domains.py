@@ -13,17 +13,16 @@ import contextlib
 import hashlib
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 
-import filelock
 from absl import logging
 
 from data_prep.config import ConversionConfig
 from data_prep.convert.compare_shards import check_same, skipped_error
 from data_prep.convert.part_files import ConversionJob, write_part
 from data_prep.convert.write_shards import write_domain_shards
-from u2net_tf import files, parallel
+from u2net_tf import files, locks, parallel, temporary_names
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.plan.plan_file import plan_to_json
@@ -58,12 +57,30 @@ def convert(
 
     Raises:
       InputError: at the first bad case, unless they are skipped; if nothing is left;
-        if the folder holds shards of other settings, or raw files have changed since.
+        if the folder holds shards of other settings, or raw files have changed since;
+        if another run converts one of the domains.
       StoppedError: if a worker is killed.
       OSError: if the disk is full.
     """
     data_dir = pathlib.Path(settings.data_dir)
     chosen = plan.select(settings.domains)
+    with contextlib.ExitStack() as stack:
+        # All of them first: a conversion is refused at its start or not at all. Others
+        # may convert other domains into the same folder meanwhile.
+        for domain in chosen.domains:
+            stack.enter_context(locks.locked(data_dir / domain.name))
+        return _convert(plan, chosen, settings, executor, progress, on_finished)
+
+
+def _convert(
+    plan: Plan,
+    chosen: Plan,
+    settings: ConversionConfig,
+    executor: Executor | None,
+    progress: Progress,
+    on_finished: Callable[[Manifest, bool], None] | None,
+) -> list[Manifest]:
+    data_dir = pathlib.Path(settings.data_dir)
     jobs = {domain.name: _jobs(domain, settings) for domain in chosen.domains}
     done = {
         domain.name: _is_done(domain, jobs[domain.name], settings, executor, progress)
@@ -74,40 +91,16 @@ def convert(
         if done[domain.name]:
             manifest = load_manifest(data_dir, domain.name)
         else:
-            with _alone(_parts_folder(domain, settings)):
-                manifest = _convert_domain(
-                    domain, jobs[domain.name], settings, executor, progress
-                )
-                shutil.rmtree(_parts_folder(domain, settings), ignore_errors=True)
+            temporary_names.remove_leftovers(_parts_folder(domain, settings))
+            manifest = _convert_domain(
+                domain, jobs[domain.name], settings, executor, progress
+            )
         manifests.append(manifest)
         shutil.rmtree(_parts_folder(domain, settings), ignore_errors=True)
         if on_finished is not None:
             on_finished(manifest, done[domain.name])
     files.write_text(data_dir / "plan.json", plan_to_json(plan))
     return manifests
-
-
-@contextlib.contextmanager
-def _alone(parts: pathlib.Path) -> Iterator[None]:
-    """Keeps another conversion of the same domain from the parts of this one.
-
-    Raises:
-      InputError: if there is one.
-    """
-    parts.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(parts / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise InputError(
-            parts.parent,
-            expected="no other conversion into this folder",
-            received="one that is running",
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _convert_domain(
@@ -224,8 +217,7 @@ def _any_usable(
     The parts of those that can are left for the conversion that follows.
     """
     trial = settings.with_changes(on_bad_case="skip")
-    with _alone(_parts_folder(domain, settings)):
-        bad = _write_parts(domain, skipped, trial, executor, progress)
+    bad = _write_parts(domain, skipped, trial, executor, progress)
     usable = [job.case.name for job in skipped if job.case.name not in bad]
     if usable:
         logging.warning(

@@ -16,7 +16,7 @@ from typing import Any
 
 from data_prep.config import ConversionConfig
 from data_prep.convert.part_files import ConversionJob, load_part
-from u2net_tf import files
+from u2net_tf import files, temporary_names
 from u2net_tf.files import FileSignature
 from u2net_tf.machine import import_tensorflow
 from u2net_tf.plan.domains import Domain
@@ -62,7 +62,9 @@ class ShardWriter:
         if self._writer is None or self._size >= self._shard_bytes:
             self.close()
             number = len(self._shards)
-            path = self._folder / f".partial-{self._group}-{number:05d}.tfrecord"
+            path = temporary_names.temporary_path(
+                self._folder / f"{self._group}-{number:05d}.tfrecord"
+            )
             kind = COMPRESSION_TYPES[self._compression]
             self._shards.append((path, []))
             self._writer = tf.io.TFRecordWriter(str(path), kind)
@@ -76,6 +78,7 @@ class ShardWriter:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
+            files.sync_file(self._shards[-1][0])
 
     def discard(self) -> None:
         """Removes what was written."""
@@ -152,6 +155,7 @@ def write_domain_shards(
     # No manifest is better than one that describes other shards, should we be
     # interrupted from here on.
     path.unlink(missing_ok=True)
+    files.sync_folder(folder)
     manifest = Manifest(
         domain=domain.name,
         plan_hash=plan_hash(domain),
@@ -165,6 +169,7 @@ def write_domain_shards(
         or domain.preprocessing.resample_modalities,
     )
     _remove_stale_shards(folder, manifest)
+    files.sync_folder(folder)
     files.write_text(path, to_json(manifest))
     return manifest
 

@@ -10,7 +10,7 @@ from data_prep.config import PlanConfig
 from data_prep.plan.choices import read_choices
 from data_prep.plan.plan_domain import PlannedDomain, plan_domain
 from data_prep.survey import survey_file
-from u2net_tf import files
+from u2net_tf import files, temporary_names
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.plan_file import load_plan, plan_to_json
@@ -48,6 +48,7 @@ def write_plan(config: PlanConfig) -> tuple[list[PlannedDomain], bool]:
             hint="Use `overwrite` to replace it",
         )
     files.write_text(output, plan_to_json(plan))
+    temporary_names.remove_leftovers(output.parent)
     return planned, True
 
 

@@ -16,7 +16,7 @@ from data_prep.survey import draw_pictures, survey_file
 from data_prep.survey.compare_cases import domain_warnings, with_repetitions
 from data_prep.survey.examine_case import CaseFacts, SurveyJob, examine_case
 from data_prep.survey.survey_file import DomainFacts
-from u2net_tf import files, migrations, parallel, schema
+from u2net_tf import files, locks, migrations, parallel, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import SpacingSource
@@ -72,7 +72,7 @@ def write_survey(
       The survey, and the pictures.
 
     Raises:
-      InputError: names a folder that cannot be used.
+      InputError: names a folder that cannot be used, or that another run writes to.
       StoppedError: if a worker is killed.
     """
     datasets = find_domains(config.raw_dir, config.domains, unusable=unusable)
@@ -81,33 +81,35 @@ def write_survey(
         raise InputError(
             "`output_dir`", expected="a folder", received=f"the file {output_dir}"
         )
-    output_dir.mkdir(parents=True, exist_ok=True)
     log = output_dir / LOG_NAME
     if config.pictures is not None:
         draw_pictures.check_folder(pathlib.Path(config.pictures))
     thumbnails = output_dir / THUMBNAILS_NAME
-    domains = survey(
-        datasets,
-        log=log,
-        spacing_source=config.spacing_source,
-        round_labels=config.round_labels,
-        resample_modalities=config.resample_modalities,
-        max_memory_gb=config.max_memory_gb,
-        num_workers=config.num_workers,
-        thumbnails=None if config.pictures is None else thumbnails,
-        progress=progress,
-        on_resumed=on_resumed,
-    )
-    files.write_text(output_dir / survey_file.CSV_NAME, survey_file.to_csv(domains))
-    files.write_text(output_dir / survey_file.JSON_NAME, survey_file.to_json(domains))
-    sheets = []
-    if config.pictures is not None:
-        folder = pathlib.Path(config.pictures)
-        sheets = draw_pictures.draw_pictures(
-            domains, thumbnails, folder, progress=progress
+    sheets: list[pathlib.Path] = []
+    with locks.locked(output_dir):
+        domains = survey(
+            datasets,
+            log=log,
+            spacing_source=config.spacing_source,
+            round_labels=config.round_labels,
+            resample_modalities=config.resample_modalities,
+            max_memory_gb=config.max_memory_gb,
+            num_workers=config.num_workers,
+            thumbnails=None if config.pictures is None else thumbnails,
+            progress=progress,
+            on_resumed=on_resumed,
         )
-    log.unlink(missing_ok=True)
-    shutil.rmtree(thumbnails, ignore_errors=True)
+        files.write_text(output_dir / survey_file.CSV_NAME, survey_file.to_csv(domains))
+        files.write_text(
+            output_dir / survey_file.JSON_NAME, survey_file.to_json(domains)
+        )
+        if config.pictures is not None:
+            folder = pathlib.Path(config.pictures)
+            sheets = draw_pictures.draw_pictures(
+                domains, thumbnails, folder, progress=progress
+            )
+        log.unlink(missing_ok=True)
+        shutil.rmtree(thumbnails, ignore_errors=True)
     return domains, sheets
 
 

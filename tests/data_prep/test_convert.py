@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 
-import filelock
 import nibabel as nib
 import numpy as np
 import pytest
@@ -21,12 +20,14 @@ from command_server import arguments_of, checked
 from command_session import tensorflow_server
 from in_process import InProcess
 from killed_worker import end_process
+from power_cuts import PowerCuts
 from recorded_progress import RecordedProgress
 
+from data_prep import verify
 from data_prep.config import ConversionConfig
 from data_prep.convert import __main__ as convert_command
 from data_prep.convert import convert_domains, part_files
-from u2net_tf import files
+from u2net_tf import files, locks
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.plan.plan_file import plan_to_json
@@ -528,7 +529,7 @@ def test_unreadable_manifest_is_replaced_when_told_to(finished):
 
 def part_times(data_dir):
     parts = data_dir / ORGAN.name / ".parts"
-    return {path.stem: path.stat().st_mtime_ns for path in parts.glob("*.npz")}
+    return {path.stem: path.stat().st_mtime_ns for path in parts.glob("[!.]*.npz")}
 
 
 def fail_at(one, case):
@@ -573,14 +574,50 @@ def test_parts_of_an_interrupted_run_are_used(one, monkeypatch):
 
 
 def test_two_conversions_do_not_share_their_parts(one):
-    parts = one.data_dir / ORGAN.name / ".parts"
-    parts.mkdir(parents=True)
-    with filelock.FileLock(parts / "lock"):
-        with pytest.raises(InputError, match="no other conversion into this folder"):
+    folder = one.data_dir / ORGAN.name
+    with locks.locked(folder):
+        with pytest.raises(InputError, match="expected a folder that no other run"):
             one.convert()
-        assert [path.name for path in parts.iterdir()] == ["lock"]
+        assert {path.name for path in folder.iterdir()} == {locks.LOCK, locks.HOLDER}
     one.convert()
-    assert not parts.exists()
+    assert not (folder / ".parts").exists()
+
+
+def test_one_domain_is_converted_beside_another(raw, tmp_path):
+    with locks.locked(tmp_path / ORGAN.name):
+        convert(raw[1], tmp_path, [PROSTATE.name])
+        with pytest.raises(InputError, match=f"{ORGAN.name}: expected a folder that"):
+            convert(raw[1], tmp_path)
+    convert(raw[1], tmp_path)
+
+
+def test_power_that_fails_leaves_shards_as_their_manifest_says(finished, tmp_path):
+    old = finished.convert()
+    domain = finished.domain
+    data_dir = finished.data_dir
+    hidden = (".parts", ".lock", ".partial-")
+    with PowerCuts(data_dir, ignored=hidden) as cuts:
+        new = finished.convert(shard_size_mb=1e-6, overwrite=True)
+    assert len(new.shards(domain.train)) == 2
+    found = []
+    for number, state in enumerate(cuts.states):
+        after = cuts.restore(state, tmp_path / f"after_{number}")
+        if manifest.manifest_path(after, domain.name).exists():
+            # One that is there is whole, and so are its shards.
+            plan, (made,) = manifest.load_converted(after)
+            assert plan == Plan((domain,))
+            assert not [
+                problem
+                for problem in verify.verify_domain(after, domain, made)
+                # Of a conversion that was interrupted; the next one removes it.
+                if "one that it does not name" not in problem
+            ]
+            found.append(made)
+    assert old in found
+    assert new in found
+    for number, state in enumerate(cuts.last):
+        after = cuts.restore(state, tmp_path / f"last_{number}")
+        assert manifest.load_converted(after)[1] == [new]
 
 
 def test_parts_outlive_a_plan_that_drops_the_bad_case(one, monkeypatch):

@@ -159,6 +159,6 @@ def test_no_usable_case_is_an_error(damaged):
 
 def test_the_folder_is_writable_before_the_first_prediction(models, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="expected a file that can be written"):
+    with pytest.raises(InputError, match="expected a folder that can be written"):
         evaluate_model(configure(tmp_path, output_dir=str(tmp_path / "file" / "out")))
     assert models == []

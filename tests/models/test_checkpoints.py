@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy
+from power_cuts import PowerCuts
 
 from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_paths, checkpoint_reading, loading
@@ -380,7 +381,7 @@ class TestChosen:
 
     def test_best_that_was_removed(self, run_with_a_best):
         folder, _ = run_with_a_best
-        checkpoint_paths.remove(str(folder / "checkpoints" / "step-2"))
+        checkpoint_paths.remove([str(folder / "checkpoints" / "step-2")])
         with pytest.raises(InputError, match=r"Received: best \(step-2\)"):
             load_network(folder, checkpoint="best")
 
@@ -625,8 +626,9 @@ class TestKilled:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "replace", wrap(os.replace))
             patch.setattr(pathlib.Path, "unlink", wrap(pathlib.Path.unlink))
-            # What is killed does not clean up.
+            # What is killed does not clean up, and its number names no process.
             patch.setattr(shutil, "rmtree", lambda *arguments, **keywords: None)
+            patch.setattr(os, "getpid", lambda: 999_999_999)
             yield
 
     # The new one's data and index get their names, then older ones are removed.
@@ -670,6 +672,40 @@ class TestKilled:
         open_run(folder)
         after = set((folder / "checkpoints").iterdir())
         assert {path.name for path in after - before} == {"notes.data-1"}
+
+
+class TestPowerCut:
+    """Power that fails at any time of saving."""
+
+    def newest(self, folder):
+        """Step of the checkpoint that a run resumes from; what is damaged is found."""
+
+        def read(path):
+            checkpoint_reading.check_intact(path)
+            return checkpoint_paths.step_of(path)
+
+        paths = checkpoint_paths.list_checkpoints(folder)
+        return checkpoint_reading.read_newest_intact(paths[::-1], read, quietly=True)
+
+    @pytest.mark.parametrize("keep", [1, 3])
+    def test_the_last_checkpoint_or_the_new_one_loads(
+        self, run_of_three, tmp_path_factory, keep
+    ):
+        folder, _ = run_of_three
+        saved, _ = open_run(folder, keep=keep)
+        with PowerCuts(folder / "checkpoints", ignored=(".partial-",)) as cuts:
+            saved.save(RunState(4))
+        found = set()
+        for state in cuts.states:
+            after = cuts.restore(state, tmp_path_factory.mktemp("after"))
+            found.add(self.newest(after))
+            # None of the others is damaged either.
+            for path in checkpoint_paths.list_checkpoints(after):
+                checkpoint_reading.check_intact(path)
+        assert found == {3, 4}
+        for state in cuts.last:
+            after = cuts.restore(state, tmp_path_factory.mktemp("last"))
+            assert self.newest(after) == 4
 
 
 class TestAnotherModel:

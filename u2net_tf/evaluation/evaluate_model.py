@@ -8,7 +8,7 @@ import itertools
 import pathlib
 from collections.abc import Sequence
 
-from u2net_tf import files
+from u2net_tf import files, locks
 from u2net_tf.config.inference import EvaluateConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import scoring, tables
@@ -50,11 +50,19 @@ def evaluate_model(
 
     Raises:
       InputError: names what cannot be used, unless it is a case that is skipped. A
-        missing file is found before the first prediction.
+        missing file, and another run that writes to the folder, is found before the
+        first prediction.
     """
     output_dir = pathlib.Path(
         config.output_dir or pathlib.Path(config.model_dir) / config.split
     )
+    with locks.locked(output_dir):
+        return _evaluate(config, output_dir, progress)
+
+
+def _evaluate(
+    config: EvaluateConfig, output_dir: pathlib.Path, progress: Progress
+) -> Evaluation:
     chosen = _choose(config)
     cases, skipped = _find_cases(config, [domain for _, domain in chosen])
     outputs.require_writable([output_dir / "dice.csv", output_dir / "summary.json"])

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import Field
 
-from u2net_tf import files, migrations, schema, work_log
+from u2net_tf import files, migrations, schema, temporary_names, work_log
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 
@@ -46,6 +46,8 @@ RECORD = FileFormat(
 def require_writable(paths: Iterable[pathlib.Path]) -> None:
     """Checks that files can be written: of each folder, the one with the longest name.
 
+    What dead runs were writing in these folders is removed.
+
     Raises:
       InputError: names a file that cannot be written.
     """
@@ -59,6 +61,7 @@ def require_writable(paths: Iterable[pathlib.Path]) -> None:
     for path in longest.values():
         try:
             files.check_writable(path)
+            temporary_names.remove_leftovers(path.parent)
         except OSError as error:
             raise InputError(
                 path, expected="a file that can be written", received=error.strerror

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+from collections.abc import Sequence
 
+from u2net_tf import files, migrations, temporary_names
 from u2net_tf.errors import InputError
 
 _PREFIX = "step-"
-_UNFINISHED = ".unfinished"
 
 
 def checkpoint_folder(model_dir: str | os.PathLike) -> pathlib.Path:
@@ -38,11 +39,6 @@ def checkpoint_name(step: int) -> str:
     return f"{_PREFIX}{step}"
 
 
-def unfinished_folder(folder: pathlib.Path) -> pathlib.Path:
-    """Where checkpoints of `folder` are written until they are complete."""
-    return folder / _UNFINISHED
-
-
 def list_checkpoints(folder: pathlib.Path) -> list[str]:
     """Paths of the checkpoints in a folder, oldest first."""
     found = [path.with_suffix("") for path in folder.glob(f"{_PREFIX}*.index")]
@@ -60,15 +56,21 @@ def has_model(model_dir: str | os.PathLike) -> bool:
     return bool(list_checkpoints(checkpoint_folder(model_dir)))
 
 
-def remove(path: str) -> None:
-    """Removes a checkpoint; its index first, without which it does not exist."""
-    pathlib.Path(f"{path}.index").unlink(missing_ok=True)
-    _remove_data(pathlib.Path(path))
+def remove(paths: Sequence[str]) -> None:
+    """Removes checkpoints; their indices first, without which they do not exist."""
+    for path in paths:
+        pathlib.Path(f"{path}.index").unlink(missing_ok=True)
+    for folder in {pathlib.Path(path).parent for path in paths}:
+        # A power cut must not leave an index without its data.
+        files.sync_folder(folder)
+    for path in paths:
+        _remove_data(pathlib.Path(path))
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
     """Removes files whose writing or removal was interrupted."""
-    shutil.rmtree(unfinished_folder(folder), ignore_errors=True)
+    temporary_names.remove_leftovers(folder)
+    shutil.rmtree(folder / migrations.UNFINISHED_CHECKPOINTS, ignore_errors=True)
     for data in folder.glob(f"{_PREFIX}*.data-*"):
         path = data.with_suffix("")
         if _number(path).isdecimal() and not pathlib.Path(f"{path}.index").exists():

@@ -1,4 +1,4 @@
-"""Writes a checkpoint, completely or not at all."""
+"""Writes a checkpoint, completely or not at all, also if the power fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from u2net_tf.models.checkpoint_paths import checkpoint_name, unfinished_folder
+from u2net_tf import files, temporary_names
+from u2net_tf.models.checkpoint_paths import checkpoint_name
 from u2net_tf.models.checkpoint_reading import SPEC, STATE
 
 
@@ -31,9 +32,9 @@ def write(
     # The texts last: they are missing from a truncated file, which is then recognized.
     tensors = {**variables, STATE: state, SPEC: spec}
     path = folder / checkpoint_name(step)
-    unfinished = unfinished_folder(folder)
+    unfinished = temporary_names.temporary_path(path)
     try:
-        unfinished.mkdir(parents=True, exist_ok=True)
+        unfinished.mkdir()
         with tf.device("CPU:0"):
             tf.raw_ops.SaveV2(
                 prefix=str(unfinished / path.name),
@@ -41,12 +42,17 @@ def write(
                 shape_and_slices=[""] * len(tensors),
                 tensors=list(map(tf.convert_to_tensor, tensors.values())),
             )
+        for part in unfinished.iterdir():
+            files.sync_file(part)
         # An existing checkpoint of this step is damaged, or the run would have resumed
         # from it. Its index does not match the new data.
         pathlib.Path(f"{path}.index").unlink(missing_ok=True)
         for part in unfinished.glob(f"{path.name}.data-*"):
             os.replace(part, folder / part.name)
+        # A power cut must not leave an index without its data.
+        files.sync_folder(folder)
         os.replace(unfinished / f"{path.name}.index", f"{path}.index")
+        files.sync_folder(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return str(path)

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from u2net_tf import migrations
+from u2net_tf import files, migrations
 from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_paths, checkpoint_reading, checkpoint_writing
 from u2net_tf.models.best import Best
@@ -78,8 +78,8 @@ class Checkpoints:
         if candidate is not None and candidate.beats(best):
             best = candidate
         state = dataclasses.replace(state, invariants=self._invariants, best=best)
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
+            files.make_folder(self._folder)
             path = checkpoint_writing.write(
                 spec_to_json(self._spec),
                 state_to_json(state),
@@ -161,11 +161,10 @@ class Checkpoints:
         """
         paths = list_checkpoints(self._folder)
         kept = [path for path in paths if step_of(path) <= step][-self._keep :]
-        for path in paths:
-            if path not in kept and not (
-                self._best is not None and self._best.step == step_of(path)
-            ):
-                checkpoint_paths.remove(path)
+        best = None if self._best is None else self._best.step
+        checkpoint_paths.remove(
+            [path for path in paths if path not in kept and step_of(path) != best]
+        )
         for name in migrations.OBSOLETE_IN_CHECKPOINTS:
             (self._folder / name).unlink(missing_ok=True)
 

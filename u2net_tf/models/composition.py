@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from u2net_tf import locks
 from u2net_tf.config.inference import ComposeConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums
@@ -127,11 +128,16 @@ def compose_models(config: ComposeConfig) -> ComposedModel:
       config: the settings. Of each model the newest intact checkpoint is read.
 
     Raises:
-      InputError: if the new folder holds a model, one of the others has none, or they
-        cannot be composed.
+      InputError: if the new folder holds a model or another run writes to it, one of
+        the others has none, or they cannot be composed.
       StoppedError: if a domain is not as it was.
       OSError: if the model cannot be written.
     """
+    with locks.locked(config.model_dir):
+        return _compose_models(config)
+
+
+def _compose_models(config: ComposeConfig) -> ComposedModel:
     require_no_model(config.model_dir)
     models = {folder: load_network(folder)[:2] for folder in config.models}
     spec, network = compose(models, config.remove)

@@ -11,6 +11,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+from u2net_tf import locks
 from u2net_tf.errors import InputError
 from u2net_tf.models.build import build_network
 from u2net_tf.models.loading import require_no_model, save_model
@@ -50,10 +51,14 @@ def port(
 
     Raises:
       InputError: If the file cannot be read, contradicts the spec, or the folder
-        holds a model; nothing is written.
+        holds a model or another run writes to it; nothing is written.
       StoppedError: If PyTorch is needed and not installed.
     """
-    path = pathlib.Path(weights)
+    with locks.locked(model_dir):
+        return _port(pathlib.Path(weights), spec, model_dir)
+
+
+def _port(path: pathlib.Path, spec: ModelSpec, model_dir: str | os.PathLike) -> Ported:
     check_patches(spec)
     require_no_model(model_dir)
     params, notes = read_published(path)

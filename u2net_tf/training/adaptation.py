@@ -13,6 +13,7 @@ from typing import NamedTuple
 import keras
 from absl import logging
 
+from u2net_tf import locks
 from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
@@ -50,15 +51,21 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
       progress: as of `Run`.
 
     Raises:
-      InputError: if model, data and settings contradict each other.
+      InputError: if model, data and settings contradict each other, or another run
+        writes to the folder.
       StoppedError: if the loss is not finite or an old domain has changed.
 
     Reference: 3D U²-Net, section 3, "Adapting to a new domain".
     """
+    _require_outside(config.from_, config.run.model_dir)
+    with locks.locked(config.run.model_dir):
+        return _adapt(config, progress)
+
+
+def _adapt(config: AdaptConfig, progress: Progress) -> Adapted:
     started = time.monotonic()
     strategy = make_strategy(config.compute.distribution)
     parent_spec, parent, checkpoint = load_network(config.from_)
-    _require_outside(config.from_, config.run.model_dir)
     plan, manifests = load_training_data(config.data, [config.domain])
     (new,) = plan.domains
     config = config.with_changes(

@@ -45,6 +45,7 @@ class CsvLog:
         """
         with self._path.open("a", encoding="utf-8", newline="") as stream:
             stream.write(_format(self._columns, [logs], header=False))
+        files.sync_file(self._path)
 
     def _read_rows(self) -> list[dict[str, str]]:
         if not self._path.is_file():

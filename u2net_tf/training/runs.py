@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from absl import logging
 
-from u2net_tf import files
+from u2net_tf import files, locks
 from u2net_tf.config import flagfile
 from u2net_tf.config.compute import ComputeConfig
 from u2net_tf.config.training import RunningConfig, TrainConfig
@@ -36,9 +36,15 @@ def train(config: TrainConfig, *, progress: Progress = silent) -> Run:
       progress: as of `Run`.
 
     Raises:
-      InputError: if data, settings or an older checkpoint contradict each other.
+      InputError: if data, settings or an older checkpoint contradict each other, or
+        another run writes to the folder.
       StoppedError: if the loss is not finite.
     """
+    with locks.locked(config.run.model_dir):
+        return _train(config, progress)
+
+
+def _train(config: TrainConfig, progress: Progress) -> Run:
     started = time.monotonic()
     strategy = make_strategy(config.compute.distribution)
     data = config.data
@@ -99,6 +105,15 @@ def train_independently(
         are checked for all domains before the first is trained.
       StoppedError: as of `train`.
     """
+    with locks.locked(config.run.model_dir):
+        _train_independently(config, progress, on_finished)
+
+
+def _train_independently(
+    config: TrainConfig,
+    progress: Progress,
+    on_finished: Callable[[Run], None] | None,
+) -> None:
     strategy = make_strategy(config.compute.distribution)
     plan, _ = load_converted(config.data.data_dir, config.domains)
     plan = plan.with_fold(config.data.fold)

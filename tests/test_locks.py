@@ -1,0 +1,194 @@
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from u2net_tf import locks, temporary_names
+from u2net_tf.errors import InputError
+
+ROOT = pathlib.Path(__file__).parents[1]
+HOLD = """
+import sys
+from u2net_tf import locks
+with locks.locked(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def another_process(folder):
+    """A process that holds the lock until it is told to end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        if process.poll() is None:
+            process.stdin.close()
+            assert process.wait() == 0
+
+
+def enter(folder):
+    with locks.locked(folder):
+        pass
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_second_is_refused_in_a_line_that_says_who_is_there(tmp_path):
+    folder = tmp_path / "model"
+    with another_process(folder) as process:
+        with pytest.raises(InputError) as caught:
+            enter(folder)
+        host = re.escape(temporary_names.host())
+        assert re.fullmatch(
+            f"{re.escape(str(folder))}: expected a folder that no other run writes to. "
+            f"Received: process {process.pid} on {host}, since "
+            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\. "
+            "Wait for its end, or use another folder",
+            str(caught.value),
+        )
+        # And the first one has lost nothing.
+        assert names(folder) == [locks.LOCK, locks.HOLDER]
+    enter(folder)
+
+
+def test_a_killed_holder_is_passed_over(tmp_path, caplog):
+    with another_process(tmp_path) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert names(tmp_path) == [locks.LOCK, locks.HOLDER]
+    with locks.locked(tmp_path):
+        text = (tmp_path / locks.HOLDER).read_text()
+        assert text.startswith(f"process {os.getpid()} on ")
+    expected = f"taking over the lock that process {process.pid} on "
+    assert expected in caplog.text
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()])
+def test_a_run_that_ends_leaves_only_what_it_wrote(tmp_path, error):
+    with pytest.raises(type(error)), locks.locked(tmp_path / "a" / "b"):
+        raise error
+    assert names(tmp_path) == []
+    with locks.locked(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "plan.json").touch()
+    assert names(tmp_path / "a") == ["plan.json"]
+
+
+def test_a_folder_that_was_there_stays(tmp_path):
+    enter(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_what_dead_runs_were_writing_is_removed(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 999_999_999)
+        temporary_names.temporary_path(tmp_path / "plan.json").touch()
+    enter(tmp_path)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_a_run_goes_on_and_says_so(tmp_path, monkeypatch, caplog, number):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    enter(tmp_path / "model")
+    assert "model: cannot be locked (" in caplog.text
+    assert os.strerror(number) in caplog.text
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(InputError) as caught:
+            enter(folder)
+        assert caught.value.where == str(folder)
+        assert caught.value.expected == "a folder that can be written to"
+
+
+def test_damaged_words_about_the_holder_are_no_error(tmp_path):
+    with another_process(tmp_path):
+        (tmp_path / locks.HOLDER).write_bytes(b"\xff\xfe\0")
+        with pytest.raises(InputError, match="expected a folder that no other run"):
+            enter(tmp_path)
+        (tmp_path / locks.HOLDER).unlink()
+        with pytest.raises(InputError, match="Received: one that is running"):
+            enter(tmp_path)
+
+
+def train(folder):
+    from u2net_tf.config.training import TrainConfig
+    from u2net_tf.training import runs
+
+    flags = {"data_dir": "missing", "model_dir": str(folder)}
+    runs.train(TrainConfig.from_flat(flags))
+
+
+def train_independently(folder):
+    from u2net_tf.config.training import TrainConfig
+    from u2net_tf.training import runs
+
+    flags = {"data_dir": "missing", "model_dir": str(folder), "independent": True}
+    runs.train_independently(TrainConfig.from_flat(flags))
+
+
+def adapt(folder):
+    from u2net_tf.config.training import AdaptConfig
+    from u2net_tf.training.adaptation import adapt
+
+    flags = {"data_dir": "missing", "model_dir": str(folder), "domain": "Task90"}
+    adapt(AdaptConfig.from_flat({"from_": "missing", **flags}))
+
+
+def compose(folder):
+    from u2net_tf.config.inference import ComposeConfig
+    from u2net_tf.models.composition import compose_models
+
+    flags = {"models": ("missing",), "model_dir": str(folder)}
+    compose_models(ComposeConfig.from_flat(flags))
+
+
+def port(folder):
+    from u2net_tf.published_weights import porting
+
+    porting.port("missing", None, folder)
+
+
+def evaluate(folder):
+    from u2net_tf.config.inference import EvaluateConfig
+    from u2net_tf.evaluation.evaluate_model import evaluate_model
+
+    flags = {"model_dir": "missing", "output_dir": str(folder)}
+    evaluate_model(EvaluateConfig.from_flat(flags))
+
+
+@pytest.mark.parametrize(
+    "write", [train, train_independently, adapt, compose, port, evaluate]
+)
+def test_who_writes_to_a_folder_is_refused_before_anything_is_read(tmp_path, write):
+    with locks.locked(tmp_path):
+        with pytest.raises(InputError, match="expected a folder that no other run"):
+            write(tmp_path)
+        assert names(tmp_path) == [locks.LOCK, locks.HOLDER]
+    with pytest.raises((InputError, AttributeError, OSError), match="missing|NoneType"):
+        write(tmp_path / "new")
+    assert names(tmp_path) == []
