@@ -26,8 +26,9 @@ def main(config: SurveyConfig) -> None:
     """Surveys what the flags name, writes two files and prints a table."""
     from data_prep.survey import survey_domains, survey_file
 
+    progress = command.progress_every(config.log.log_every_seconds)
     domains = survey_domains.write_survey(
-        config, progress=command.progress_bar, on_resumed=_print_resumed
+        config, progress=progress, on_resumed=_print_resumed
     )
     _print_report(domains)
     output_dir = pathlib.Path(config.output_dir)

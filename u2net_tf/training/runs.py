@@ -23,23 +23,32 @@ from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import load_converted
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
+from u2net_tf.training.stop_requests import StopRequests
 from u2net_tf.training.strategy import make_strategy
 from u2net_tf.training.training_data import check_sizes, load_training_data
 from u2net_tf.wording import quantity
 
 
-def train(config: TrainConfig, *, progress: Progress = silent) -> Run:
+def train(
+    config: TrainConfig,
+    *,
+    progress: Progress = silent,
+    stop: StopRequests | None = None,
+) -> Run:
     """Trains a network, or resumes from its last checkpoint.
 
     Args:
       config: settings of the run.
       progress: as of `Run`.
+      stop: requests to end before the end; those of `max_minutes` if None.
 
     Raises:
       InputError: if data, settings or an older checkpoint contradict each other.
+      StoppedEarlyError: if the run was asked to stop.
       StoppedError: if the loss is not finite.
     """
     started = time.monotonic()
+    stop = stop or StopRequests(config.run.max_minutes)
     strategy = make_strategy(config.compute.distribution)
     data = config.data
     plan, manifests = load_training_data(data, config.domains)
@@ -55,7 +64,7 @@ def train(config: TrainConfig, *, progress: Progress = silent) -> Run:
     with strategy.scope():
         model = build_network(spec, **network_options(config.compute))
     trainer = Trainer(model, strategy=strategy, **trainer_options(config))
-    run = Run(trainer, spec, manifests, config, progress=progress)
+    run = Run(trainer, spec, manifests, config, progress=progress, stop=stop)
     run.restore()
     finish(run, config, started=started)
     return run
@@ -82,6 +91,7 @@ def train_independently(
     config: TrainConfig,
     *,
     progress: Progress = silent,
+    stop: StopRequests | None = None,
     on_finished: Callable[[Run], None] | None = None,
 ) -> None:
     """Trains a separate model for each domain, one after the other.
@@ -92,13 +102,16 @@ def train_independently(
     Args:
       config: as of `train`; `model_dir` is the folder of the models' folders.
       progress: as of `Run`.
+      stop: as of `train`; `max_minutes` is the time of all models.
       on_finished: called with the run of each domain when it is finished.
 
     Raises:
       InputError: as of `train`, or if the folder itself holds a model. Sizes and names
         are checked for all domains before the first is trained.
+      StoppedEarlyError: as of `train`.
       StoppedError: as of `train`.
     """
+    stop = stop or StopRequests(config.run.max_minutes)
     strategy = make_strategy(config.compute.distribution)
     plan, _ = load_converted(config.data.data_dir, config.domains)
     plan = plan.with_fold(config.data.fold)
@@ -123,6 +136,7 @@ def train_independently(
                 model_dir=str(root / domain.name),
             ),
             progress=progress,
+            stop=stop,
         )
         if on_finished is not None:
             on_finished(run)
