@@ -18,6 +18,7 @@ class TestSilent:
         with silent(total=2, desc="steps", initial=1, leave=False, delay=1) as bar:
             bar.update()
             bar.set_postfix(loss="1", refresh=False)
+            bar.unpause()
         assert list(bar) == []
         assert capfd.readouterr() == ("", "")
 
@@ -80,6 +81,20 @@ class TestLines:
             bar.set_postfix(refresh=False, loss=f"{step}.0", run_ends_in="3 min")
         assert lines == [
             "epoch 1: 3 of 5 steps, 1.33 steps/s, 2 s left, loss 2.0, run ends in 3 min"
+        ]
+
+    def test_leave_out_what_says_nothing_about_the_rest(self, lines):
+        now = [0.0]
+        options = {"unit": "step", "log_every_seconds": 2.0, "clock": lambda: now[0]}
+        bar = LoggedBar(range(9), **options)
+        for step in bar:
+            now[0] += 60 if step == 2 else 1.5
+            if step == 2:
+                bar.unpause()
+        assert lines == [
+            "2 of 9 steps, 1.50 s per step, 10 s left",
+            "5 of 9 steps, 1.50 s per step, 6 s left",
+            "7 of 9 steps, 1.50 s per step, 3 s left",
         ]
 
     def test_without_a_name_or_a_number(self, lines):

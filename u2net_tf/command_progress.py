@@ -52,7 +52,7 @@ class LoggedBar:
         self._every = log_every_seconds
         self._clock = clock
         self._values: dict[str, object] = {}
-        # When the last line was logged, and how many units were done.
+        # Since when the rate is taken, and how many units were done then.
         self._last = clock(), initial
 
     def __iter__(self) -> Iterator[Any]:
@@ -73,7 +73,7 @@ class LoggedBar:
         seconds = now - self._last[0]
         units = self._done - self._last[1]
         # At the end the work itself is logged, or what it was part of.
-        if seconds < self._every or not units or self._done == self._total:
+        if seconds < self._every or units <= 0 or self._done == self._total:
             return
         self._last = now, self._done
         values = [f"{k.replace('_', ' ')} {v}" for k, v in self._values.items()]
@@ -84,6 +84,10 @@ class LoggedBar:
         """Sets the values of the next line."""
         del refresh
         self._values = values
+
+    def unpause(self) -> None:
+        """Leaves the item that is being worked on, and its time, out of the rate."""
+        self._last = self._clock(), self._done + 1
 
     def _counts(self, seconds_per_unit: float) -> Iterator[str]:
         if self._total is None:

@@ -93,10 +93,12 @@ class EpochSteps:
         for _ in steps:
             # Not after the last step, which the epoch's checkpoint saves.
             self._check_stop()
-            self._take_step(batches)
+            if self._take_step(batches):
+                steps.unpause()
             steps.set_postfix(refresh=False, **self._shown(epochs))
 
-    def _take_step(self, batches: TrainingBatches) -> None:
+    def _take_step(self, batches: TrainingBatches) -> bool:
+        """Takes a step; returns whether it was compiled first."""
         started = time.perf_counter()
         batch = batches.read()
         received = time.perf_counter()
@@ -123,6 +125,7 @@ class EpochSteps:
             skipped=self._skipped_steps - skipped_before,
         )
         self.pace.add_step(computed - started, compiled=compiled)
+        return compiled
 
     def _shown(self, epochs: int) -> dict[str, object]:
         """Values that are shown beside the number of steps."""
