@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from u2net_tf.config.base import Config
+from u2net_tf.config.log import LogConfig
 from u2net_tf.config.memory import MaxMemory
 from u2net_tf.config.modalities import ResampleModalities
 from u2net_tf.plan.domains import (
@@ -52,6 +53,7 @@ class SurveyConfig(Config):
         ge=1,
         description="Processes, one case in each; the number of cores if not given.",
     )
+    log: LogConfig = LogConfig()
 
 
 class ConversionConfig(Config):
@@ -95,6 +97,7 @@ class ConvertConfig(Config):
 
     plan: str = Field(description="Plan, as data_prep.plan writes it.")
     conversion: ConversionConfig
+    log: LogConfig = LogConfig()
 
 
 class VerifyConfig(Config):
@@ -104,6 +107,7 @@ class VerifyConfig(Config):
     domains: tuple[str, ...] = Field(
         (), description="Domains to verify; all that are there if empty."
     )
+    log: LogConfig = LogConfig()
 
 
 class SplitConfig(Config):

@@ -31,11 +31,10 @@ def main(config: VerifyConfig) -> None:
         names, absent = _domains_there(pathlib.Path(config.data_dir))
     plan, manifests = load_converted(config.data_dir, tuple(names), check_plan=False)
     machine.import_tensorflow()
+    progress = command.progress_every(config.log.log_every_seconds)
     problems = []
     for domain, manifest in zip(plan.domains, manifests, strict=True):
-        found = verify_domain(
-            config.data_dir, domain, manifest, progress=command.progress_bar
-        )
+        found = verify_domain(config.data_dir, domain, manifest, progress=progress)
         state = quantity(len(found), "problem") if found else "as in the manifest"
         print(f"{domain.name}: {quantity(len(manifest.cases), 'case')}, {state}")
         problems += found

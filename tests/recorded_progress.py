@@ -44,6 +44,7 @@ class RecordedBar:
         self.leave = leave
         self.delay = delay
         self.values = []
+        self.unpaused = []
 
     def __iter__(self):
         for item in self.items:
@@ -61,3 +62,6 @@ class RecordedBar:
 
     def set_postfix(self, *, refresh=True, **values):
         self.values.append(values)
+
+    def unpause(self):
+        self.unpaused.append(self.done)

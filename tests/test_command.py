@@ -43,10 +43,6 @@ def run(body, *arguments, path=(), encoding="utf-8"):
         ),
         ("raise command.StoppedError('step 7')", "error: step 7\n"),
         ("open('/no/such/file')", "error: [Errno 2] No such file or directory: "),
-        (
-            "raise KeyboardInterrupt",
-            "interrupted; run the same command again to go on\n",
-        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(body, message):
@@ -54,6 +50,58 @@ def test_what_is_wrong_is_said_in_one_line(body, message):
     assert done.returncode == 1
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+RERUN = "rerun the same command to resume\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ("raise KeyboardInterrupt", 130, f"interrupted; {RERUN}"),
+        ("os.kill(os.getpid(), signal.SIGINT)", 130, f"interrupted; {RERUN}"),
+        (
+            "os.kill(os.getpid(), signal.SIGTERM)",
+            143,
+            f"interrupted by SIGTERM; {RERUN}",
+        ),
+        (
+            "os.kill(os.getpid(), signal.SIGUSR1)",
+            128 + signal.SIGUSR1,
+            f"interrupted by SIGUSR1; {RERUN}",
+        ),
+        (
+            "raise errors.StoppedEarlyError('`size` is up', exit_status=75)",
+            75,
+            "--size is up\n",
+        ),
+    ],
+)
+def test_what_stops_it_is_said_in_one_line(body, status, message):
+    done = run(
+        f"import os, signal, time\nfrom u2net_tf import errors\n{body}\ntime.sleep(60)",
+        "--size=1",
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (status, message, "")
+
+
+def test_ctrl_c_while_a_command_is_imported():
+    source = "from u2net_tf import command\nraise KeyboardInterrupt"
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, encoding="utf-8", cwd=ROOT
+    )
+    assert done.stderr == f"interrupted; {RERUN}"
+    # Python ends itself by the signal, which shells show as 130.
+    assert done.returncode == -signal.SIGINT
+
+
+def test_command_takes_little_to_import():
+    """Before it nothing stands between Ctrl-C and a traceback."""
+    source = "import sys\nfrom u2net_tf import command\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, encoding="utf-8", cwd=ROOT
+    )
+    assert {"absl", "pydantic", "numpy", "tqdm"} & set(done.stdout.split()) == set()
 
 
 def test_fault_of_the_program_shows_where_it_is():

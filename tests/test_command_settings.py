@@ -71,6 +71,8 @@ COMMON = (
     ("detach_focal_factor", "true", True),
     ("steps_per_epoch", "9", 9),
     ("max_epochs", "8", 8),
+    ("max_minutes", "2.5", 2.5),
+    ("log_every_seconds", "4.5", 4.5),
     ("validate_every_epochs", "6", 6),
     ("eval_cases", "4", 4),
     ("keep", "2", 2),
@@ -93,6 +95,7 @@ WINDOWS = (
     ("max_memory_gb", "7.5", 7.5),
     ("precision", "mixed_bfloat16", "mixed_bfloat16"),
     ("checkpoint", "best", "best"),
+    ("log_every_seconds", "4.5", 4.5),
 )
 FLAGS = {
     TrainConfig: (
@@ -138,8 +141,10 @@ FLAGS = {
         ("pictures", "p", "p"),
         ("max_memory_gb", "7.5", 7.5),
         ("num_workers", "3", 3),
+        ("log_every_seconds", "4.5", 4.5),
     ),
     ConvertConfig: (
+        ("log_every_seconds", "4.5", 4.5),
         ("plan", "a", "a"),
         ("data_dir", "b", "b"),
         ("raw_dir", "c", "c"),
@@ -153,7 +158,11 @@ FLAGS = {
         ("resample_modalities", "true", True),
         ("overwrite", "true", True),
     ),
-    VerifyConfig: (("data_dir", "b", "b"), ("domains", "b,a", ("b", "a"))),
+    VerifyConfig: (
+        ("data_dir", "b", "b"),
+        ("domains", "b,a", ("b", "a")),
+        ("log_every_seconds", "4.5", 4.5),
+    ),
     PlanConfig: (
         ("survey", "a", "a"),
         ("output", "b", "b"),

@@ -443,14 +443,17 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     scan = tiny_data.raw_dir / "Task92_Two" / "imagesTr" / "two_0.nii.gz"
     values = {"model_dir": "m", "domain": "Task92_Two", "output": "out"}
     config = PredictConfig.from_flat(
-        values | {"input": (str(scan),), "num_workers": 3, "overwrite": True}
+        values
+        | {"input": (str(scan),), "num_workers": 3, "overwrite": True}
+        | {"log_every_seconds": 7.0}
     )
     with pytest.raises(SystemExit) as stopped:
         predict.main(config)
     assert asked["reading"] is config.reading
     assert asked["reading"].num_workers == 3
     assert asked["overwrite"] is True
-    assert asked["progress"] is command.progress_bar
+    assert asked["progress"].func is command.progress_bar
+    assert asked["progress"].keywords == {"log_every_seconds": 7.0}
     assert capsys.readouterr().out == "0 label maps of Task92_Two by step-3 in out\n"
     assert stopped.value.code == (
         "error: 1 of 1 scan could not be used:\n"

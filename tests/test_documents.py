@@ -15,6 +15,7 @@ DOCUMENTS = (
     "docs/network.md",
     "docs/performance.md",
     "docs/results.md",
+    "docs/running.md",
     "docs/shared_folders.md",
     "docs/tour.md",
 )

@@ -269,6 +269,11 @@ NAMES_ON_DISK = {
             {},
         ),
         "best": dict.fromkeys(("step", "measure", "value"), {}),
+        "partial_epoch": dict.fromkeys(
+            ("losses", "seconds_waiting", "seconds_computing", "seconds_compiling")
+            + ("skipped_steps",),
+            {},
+        ),
     },
 }
 

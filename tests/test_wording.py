@@ -1,6 +1,6 @@
 import pytest
 
-from u2net_tf.wording import quantity
+from u2net_tf.wording import duration, quantity
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,22 @@ from u2net_tf.wording import quantity
 )
 def test_quantity(count, nouns, expected):
     assert quantity(count, *nouns) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (125, "2 min 5 s"),
+        (600, "10 min"),
+        (719, "11 min"),
+        (3600, "1 h"),
+        (4859, "1 h 20 min"),
+        (24 * 3600, "1 d"),
+        (51 * 3600 + 1800, "2 d 3 h"),
+    ],
+)
+def test_duration(seconds, expected):
+    assert duration(seconds) == expected

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from u2net_tf.config.inference import ComposeConfig
     from u2net_tf.config.training import AdaptConfig, TrainConfig
-    from u2net_tf.errors import InputError, StoppedError
+    from u2net_tf.errors import InputError, StoppedEarlyError, StoppedError
     from u2net_tf.inference.backends.keras import load_predictor
     from u2net_tf.inference.predictor import Prediction, Predictor
     from u2net_tf.losses import focal, lovasz_softmax, segmentation_loss
@@ -45,6 +45,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Preprocessing",
+    "StoppedEarlyError",
     "StoppedError",
     "TrainConfig",
     "U2Net",
@@ -76,6 +77,7 @@ _MODULES = {
     "Prediction": "inference.predictor",
     "Predictor": "inference.predictor",
     "Preprocessing": "plan.domains",
+    "StoppedEarlyError": "errors",
     "StoppedError": "errors",
     "TrainConfig": "config.training",
     "U2Net": "networks.u2net",

@@ -4,8 +4,9 @@
       --model_dir=NEW_MODEL_DIR
 
 The shared variables are frozen; only the new domain's own are trained. The model in the
-new folder has old and new domains; the old folder is only read. If interrupted, it
-resumes from the last checkpoint when rerun.
+new folder has old and new domains; the old folder is only read. SIGTERM, SIGUSR1 and
+Ctrl-C end it after the running step, which is saved. It resumes from the last
+checkpoint when rerun.
 """
 
 from u2net_tf import command, machine
@@ -15,10 +16,13 @@ from u2net_tf.config.training import AdaptConfig
 def main(config: AdaptConfig) -> None:
     """Adds the domain, or resumes its training."""
     machine.import_tensorflow()
+    from u2net_tf.training import stop_requests
     from u2net_tf.training.adaptation import adapt
     from u2net_tf.training.runs import summary
 
-    run, checksums = adapt(config, progress=command.progress_bar)
+    progress = command.progress_every(config.log.log_every_seconds)
+    stop = stop_requests.from_command(config.run.max_minutes)
+    run, checksums = adapt(config, progress=progress, stop=stop)
     print(command.name_flags(summary(run)))
     print(checksums)
 

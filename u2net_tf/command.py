@@ -6,25 +6,50 @@ once.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
 from typing import Any, NoReturn, cast
 
-from absl import app, flags
-
-from u2net_tf import command_flagfiles
-from u2net_tf.errors import InputError, StoppedError
-from u2net_tf.progress import Bar
+from u2net_tf import command_flagfiles, stop_signals
+from u2net_tf.errors import InputError, StoppedEarlyError, StoppedError
+from u2net_tf.progress import Bar, Progress
 from u2net_tf.wording import quantity
 
 _ENDED_BY_SIGPIPE = 128 + 13
 
 
+def _print_interrupted(by: str = "") -> None:
+    print(f"interrupted{by}; rerun the same command to resume", file=sys.stderr)
+
+
+def _quiet_on_ctrl_c(
+    show: Callable[..., object],
+    kind: type[BaseException],
+    error: BaseException,
+    traceback: TracebackType | None,
+) -> None:
+    """Says in a line, not in a traceback, that Ctrl-C ended the program."""
+    if issubclass(kind, KeyboardInterrupt):
+        _print_interrupted()
+    else:
+        show(kind, error, traceback)
+
+
+# From the first import on: `start` comes after those of a command's settings, which
+# take seconds on a cold disk. For that reason absl is imported in functions only.
+sys.excepthook = functools.partial(_quiet_on_ctrl_c, sys.excepthook)
+
+
 def name_flags(message: str) -> str:
     """Writes the settings in a message, `name`, as the command's flags, --name."""
+    from absl import flags
+
     from u2net_tf.config.flagfile import flag_name
 
     def as_flag(match: re.Match) -> str:
@@ -35,17 +60,36 @@ def name_flags(message: str) -> str:
 
 
 def progress_bar(
-    iterable: Iterable[Any] | None = None, desc: str | None = None, **options: Any
+    iterable: Iterable[Any] | None = None,
+    desc: str | None = None,
+    *,
+    log_every_seconds: float = 30.0,
+    **options: Any,
 ) -> Bar:
-    """Shows progress as a bar on standard error, if that is a terminal.
+    """Shows progress on standard error: a bar if that is a terminal, otherwise lines.
 
     This is what commands pass to the library as `progress`.
+
+    Args:
+      iterable: see `Progress`.
+      desc: see `Progress`.
+      log_every_seconds: seconds between lines.
+      **options: see `Progress`.
     """
+    if not sys.stderr.isatty():
+        from u2net_tf.command_progress import LoggedBar
+
+        return LoggedBar(iterable, desc, log_every_seconds=log_every_seconds, **options)
     # Not at the top: --help does without it.
     from tqdm import tqdm
 
     # Its types say less about keyword arguments than `Bar` does.
-    return cast(Bar, tqdm(iterable, desc, disable=None, **options))
+    return cast(Bar, tqdm(iterable, desc, **options))
+
+
+def progress_every(seconds: float) -> Progress:
+    """Returns `progress_bar` with another time between lines."""
+    return functools.partial(progress_bar, log_every_seconds=seconds)
 
 
 def exit_if_skipped(skipped: Mapping[str, InputError], num_all: int, noun: str) -> None:
@@ -66,12 +110,27 @@ def exit_if_skipped(skipped: Mapping[str, InputError], num_all: int, noun: str) 
 def start(main: Callable[[Any], None], config: type | None = None) -> None:
     """Parses flags and runs `main`; bad input ends in a message and exit status 1.
 
+    A signal that asks to stop ends it in a message, with 128 and its number for exit
+    status.
+
     Args:
       main: Takes the config that the flags ask for, or, without one, what is left of
         the command line after the flags. Flagfiles may be given by name among those
         of its package: see `command_flagfiles`.
       config: Class of the config; its flags are defined here.
     """
+    with stop_signals.raised():
+        try:
+            _start(main, config)
+        except KeyboardInterrupt as error:
+            number = getattr(error, "number", signal.SIGINT)
+            _print_interrupted("" if number == signal.SIGINT else f" by {number.name}")
+            sys.exit(stop_signals.exit_status(number))
+
+
+def _start(main: Callable[[Any], None], config: type | None) -> None:
+    from absl import app, flags
+
     if config is not None:
         from u2net_tf import command_flags
 
@@ -90,10 +149,11 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
             sys.stdout.flush()
         except BrokenPipeError:
             _end_without_reader()
+        except StoppedEarlyError as stopped:
+            print(name_flags(str(stopped)), file=sys.stderr)
+            sys.exit(stopped.exit_status)
         except (InputError, StoppedError, OSError) as error:
             sys.exit(f"error: {name_flags(str(error))}")
-        except KeyboardInterrupt:
-            sys.exit("interrupted; run the same command again to go on")
 
     def parse(argv: list[str]) -> list[str]:
         package = _module_name(main).partition(".")[0]

@@ -89,3 +89,20 @@ def _shown(value: object) -> str:
 
 class StoppedError(RuntimeError):
     """A run that cannot go on: says where it stopped and what is kept."""
+
+
+class StoppedEarlyError(StoppedError):
+    """A run that was asked to stop before its end, and can be resumed.
+
+    Args:
+      message: says why it stopped and what is kept.
+      exit_status: that of a command: 128 and the signal, or 75 (EX_TEMPFAIL of
+        sysexits.h: to be tried again) after a time limit.
+    """
+
+    def __init__(self, message: str, *, exit_status: int):
+        super().__init__(message)
+        self.exit_status = exit_status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(type(self), exit_status=self.exit_status), self.args

@@ -21,7 +21,8 @@ def main(config: EvaluateConfig) -> None:
     from u2net_tf.evaluation import tables
     from u2net_tf.evaluation.evaluate_model import evaluate_model
 
-    found = evaluate_model(config, progress=command.progress_bar)
+    progress = command.progress_every(config.log.log_every_seconds)
+    found = evaluate_model(config, progress=progress)
     print(tables.format_table(found.rows))
     print(
         f"{quantity(found.num_cases, f'{config.split} case')} of {found.checkpoint}: "

@@ -6,11 +6,11 @@ import contextlib
 import importlib.util
 import os
 import pathlib
-import signal
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
+from u2net_tf import stop_signals
 from u2net_tf.errors import StoppedError
 
 # `pip install --no-deps` leaves it out.
@@ -109,7 +109,7 @@ def _hold(reader: int) -> NoReturn:
     """Reads a pipe to its end and writes the text to stderr unless it is discarded."""
     try:
         # Ctrl-C reaches every process of the terminal; the other one ends this.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        stop_signals.ignore()
         held = b""
         while chunk := os.read(reader, 1 << 16):
             held += chunk

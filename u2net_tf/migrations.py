@@ -10,7 +10,7 @@ what this version would have written. Nothing else in the project knows an older
 | survey | 1 | 2: faults by case only; 3: units, rounding of labels; 4: resampling |
 | log of a survey | 1 | 2: units |
 | model, within a checkpoint | 0 (none given), the plan as text | 3: that of plans |
-| state of a run, within a checkpoint | 0 (none given) | 1: records |
+| state of a run, within a checkpoint | 0 (none given) | 1: records; 2: partial epoch |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of our own |
 | summary of an evaluation | 0 (none given) | 2: skipped cases |
 | record of a prediction, score | 0 (none given) | 1 |
@@ -180,6 +180,11 @@ def run_state(content: dict[str, Any]) -> dict[str, Any]:
         state["schedule"] = {"window": [], **state["schedule"]}
     best = content.get("best")
     return {**state, "run": content["run"], "best": best, "records": None}
+
+
+def run_state_between_epochs(content: dict[str, Any]) -> dict[str, Any]:
+    """The state of a run: before format 2 it was only saved after an epoch."""
+    return {**content, "partial_epoch": None}
 
 
 def unversioned(content: dict[str, Any]) -> dict[str, Any]:

@@ -30,10 +30,11 @@ def main(config: PredictConfig) -> None:
     from u2net_tf.inference import label_maps
     from u2net_tf.inference.backends import keras
 
+    progress = command.progress_every(config.log.log_every_seconds)
     predictor = keras.load_predictor(
         keras.find_model(config.model_dir, config.domain),
         config.windows,
-        progress=command.progress_bar,
+        progress=progress,
     )
     plan = predictor.spec.plan
     domain = plan.index(config.domain)
@@ -49,7 +50,7 @@ def main(config: PredictConfig) -> None:
         save_probabilities=config.save_probabilities,
         output_format=config.output_format,
         overwrite=config.overwrite,
-        progress=command.progress_bar,
+        progress=progress,
     )
     num_scans = len(found.scans) + len(found.incomplete)
     _print_report(config, num_scans - len(report.skipped), predictor.checkpoint, report)

@@ -27,6 +27,10 @@ class Bar(Protocol):
         """Shows values beside the count; at the next count unless `refresh`."""
         ...
 
+    def unpause(self) -> object:
+        """Leaves the item that is being worked on, and its time, out of the rate."""
+        ...
+
 
 class Progress(Protocol):
     """Makes a `Bar`; what is called `progress` everywhere is one of these."""
@@ -73,6 +77,9 @@ class _SilentBar:
         pass
 
     def set_postfix(self, *, refresh: bool = True, **values: object) -> None:
+        pass
+
+    def unpause(self) -> None:
         pass
 
 

@@ -2,7 +2,8 @@
 
   python -m u2net_tf.train --flagfile=universal --data_dir=DIR --model_dir=DIR
 
-If interrupted, it resumes from the last checkpoint when rerun.
+SIGTERM, SIGUSR1 and Ctrl-C end it after the running step, which is saved. It resumes
+from the last checkpoint when rerun.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ if TYPE_CHECKING:
 def main(config: TrainConfig) -> None:
     """Trains, or resumes training."""
     machine.import_tensorflow()
-    from u2net_tf.training import runs
+    from u2net_tf.training import runs, stop_requests
+
+    progress = command.progress_every(config.log.log_every_seconds)
+    stop = stop_requests.from_command(config.run.max_minutes)
 
     def report(run: Run) -> None:
         print(command.name_flags(runs.summary(run)), flush=True)
 
     if config.independent:
         runs.train_independently(
-            config, progress=command.progress_bar, on_finished=report
+            config, progress=progress, stop=stop, on_finished=report
         )
     else:
-        report(runs.train(config, progress=command.progress_bar))
+        report(runs.train(config, progress=progress, stop=stop))
 
 
 def run() -> None:

@@ -31,10 +31,11 @@ def main(config: ConvertConfig) -> None:
     # It is first imported when all cases of a domain are preprocessed.
     machine.require_tensorflow()
     data_dir = pathlib.Path(config.conversion.data_dir)
+    progress = command.progress_every(config.log.log_every_seconds)
     convert_domains.convert(
         load_plan(config.plan),
         config.conversion,
-        progress=command.progress_bar,
+        progress=progress,
         on_finished=functools.partial(_report, data_dir),
     )
 

@@ -32,7 +32,7 @@ def main(config: SurveyConfig) -> None:
     unusable: dict[str, InputError] = {}
     domains, pictures = survey_domains.write_survey(
         config,
-        progress=command.progress_bar,
+        progress=command.progress_every(config.log.log_every_seconds),
         on_resumed=_print_resumed,
         unusable=unusable,
     )

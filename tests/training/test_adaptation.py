@@ -12,7 +12,7 @@ from recorded_progress import RecordedProgress
 from data_prep.config import ConversionConfig
 from data_prep.convert import convert_domains
 from u2net_tf.config.training import AdaptConfig
-from u2net_tf.errors import InputError, StoppedError
+from u2net_tf.errors import InputError, StoppedEarlyError, StoppedError
 from u2net_tf.models import composition
 from u2net_tf.models.build import build_network
 from u2net_tf.models.loading import load_network, save_model
@@ -120,6 +120,11 @@ def logits_of(folder, name):
     shape = (2, 4, 8, 8, network.num_modalities[domain])
     images = tf.constant(generator.standard_normal(shape), tf.float32)
     return network(images, domain=domain).numpy()
+
+
+def test_is_stopped_as_training_is(parent, data_dir, tmp_path):
+    with pytest.raises(StoppedEarlyError, match="`max_minutes`=1e-09: no step was"):
+        adapt(parent, tmp_path / "new", toy.TWO.name, data_dir, max_minutes=1e-9)
 
 
 class TestOldDomains:

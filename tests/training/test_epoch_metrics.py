@@ -29,20 +29,36 @@ class TestSummary:
         expected = f"{SUMMARY}; Dice: a/x 0.500, a/y nan, b/x 1.000"
         assert EpochMetrics(**METRICS, dice=dice).summary() == expected
 
+    def test_with_compiling(self):
+        said = EpochMetrics(**METRICS, seconds_compiling=75.0).summary()
+        assert said == f"{SUMMARY}, 1 min 15 s in all compiling"
+
 
 class TestTotals:
-    @pytest.fixture
-    def totals(self):
+    @pytest.fixture(params=[0, 1, 3], ids="stopped after {}".format)
+    def totals(self, request):
+        """Of three steps, perhaps by two processes."""
         totals = EpochTotals(["a", "b", "c"])
-        for domain, loss, waiting, computing in (
-            ("a", 1.0, 0.5, 1.5),
-            ("b", 2.0, 0.0, 1.0),
-            ("a", 6.0, 0.5, 0.5),
+        for number, (domain, loss, waiting, computing) in enumerate(
+            (("a", 1.0, 0.5, 1.5), ("b", 2.0, 0.0, 1.0), ("a", 6.0, 0.5, 0.5)), start=1
         ):
             totals.add(
-                domain, loss, seconds_waiting=waiting, seconds_computing=computing
+                domain,
+                loss,
+                seconds_waiting=waiting,
+                seconds_computing=computing,
+                compiled=number < 3,
+                skipped=int(number == 2),
             )
+            if number == request.param:
+                totals = EpochTotals(["a", "b", "c"], totals.to_partial())
         return totals
+
+    def test_counts(self, totals):
+        assert totals.num_steps == 3
+        assert totals.skipped_steps == 1
+        assert totals.seconds_compiling == 2.5
+        assert totals.loss_so_far() == 3.0
 
     def test_losses(self, totals):
         assert totals.loss() == 3.0

@@ -181,6 +181,9 @@ class TestProgress:
         assert {name for name, *_ in windows} == {"windows"}
         assert [len(bar.values) for bar in progress.bars[:2]] == [3, 3]
         assert float(progress.bars[0].values[0]["loss"]) > 0
+        assert [bar.values[-1]["step"] for bar in progress.bars[:2]] == [3, 6]
+        # Steps of both domains are compiled, and say nothing about the others.
+        assert [bar.unpaused for bar in progress.bars[:2]] == [[0, 1], []]
 
     def test_nothing_is_said_unless_asked_for(self, train, tmp_path, capsys):
         train(tmp_path, max_epochs=1, validate_every_epochs=1)

@@ -236,6 +236,7 @@ class TestTwoReplicas:
         [
             ("joint", ["joint"]),
             pytest.param("resumed", ["joint"], marks=pytest.mark.slow),
+            pytest.param("stopped", ["stopped"], marks=pytest.mark.slow),
             pytest.param(
                 "alone",
                 ["alone/Task91_One", "alone/Task92_Two"],

@@ -7,23 +7,29 @@
 Started by `test_isolation.py` and `test_step.py`, by way of `run_two_replicas`.
 """
 
+import os
 import pathlib
+import signal
 import sys
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[up]) for up in (0, 1, 2)]
 
 import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 import round_robin  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import toy  # noqa: E402
 
 from u2net_tf.config.training import AdaptConfig, TrainConfig  # noqa: E402
+from u2net_tf.errors import StoppedEarlyError  # noqa: E402
 from u2net_tf.models.build import build_network  # noqa: E402
 from u2net_tf.models.loading import load_network, save_model  # noqa: E402
 from u2net_tf.models.spec import ModelSpec  # noqa: E402
 from u2net_tf.plan.plan_file import load_plan  # noqa: E402
+from u2net_tf.stop_signals import DeferredSignals  # noqa: E402
 from u2net_tf.training import adaptation, runs  # noqa: E402
 from u2net_tf.training.step import Trainer  # noqa: E402
+from u2net_tf.training.stop_requests import StopRequests  # noqa: E402
 from u2net_tf.training.strategy import make_strategy  # noqa: E402
 
 DEVICES = ("CPU:0", "CPU:1")
@@ -60,12 +66,38 @@ def run(what, data_dir, work):
         trained = runs.train(config)
         assert trained.step == 4
         assert trained._trainer.strategy.num_replicas_in_sync == 2
+    elif what == "stopped":
+        run_stopped(config, work)
     elif what == "resumed":
         run("joint", data_dir, work)
         longer = config.with_changes(model_dir=str(work / "joint"), max_epochs=2)
         assert runs.train(longer).step == 8
     else:
         runs.train_independently(config)
+
+
+def run_stopped(config, work):
+    """A run of which a signal ends the second step, and one without."""
+    original, taken = Trainer.step, []
+
+    def step(self, domain, batch):
+        taken.append(domain)
+        if len(taken) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, domain, batch)
+
+    Trainer.step = step
+    with pytest.raises(StoppedEarlyError, match=r"step 2 \(step 2 of epoch 1\) is sa"):
+        runs.train(config, stop=StopRequests(signals=DeferredSignals()))
+    resumed = runs.train(config)
+    assert resumed._trainer.strategy.num_replicas_in_sync == 2
+    whole = runs.train(config.with_changes(model_dir=str(work / "whole")))
+    for one, other in zip(
+        round_robin.everything(resumed._trainer),
+        round_robin.everything(whole._trainer),
+        strict=True,
+    ):
+        toy.assert_identical(one, other)
 
 
 def adapt(work, values):

@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from u2net_tf.config.base import Config
 from u2net_tf.config.compute import Precision
+from u2net_tf.config.log import LogConfig
 from u2net_tf.config.memory import MaxMemory
 from u2net_tf.config.modalities import ResampleModalities
 from u2net_tf.errors import InputError
@@ -82,6 +83,7 @@ class EvaluateConfig(Config):
     )
     windows: WindowConfig = WindowConfig()
     reading: ReadingConfig = ReadingConfig()
+    log: LogConfig = LogConfig()
 
 
 class PredictConfig(Config):
@@ -119,6 +121,7 @@ class PredictConfig(Config):
     )
     windows: WindowConfig = WindowConfig()
     reading: ReadingConfig = ReadingConfig()
+    log: LogConfig = LogConfig()
 
 
 class ComposeConfig(Config):

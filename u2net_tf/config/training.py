@@ -11,6 +11,7 @@ from typing_extensions import Self
 from u2net_tf.config.base import Config
 from u2net_tf.config.compute import ComputeConfig
 from u2net_tf.config.data import DataConfig
+from u2net_tf.config.log import LogConfig
 from u2net_tf.config.network import NetworkConfig
 from u2net_tf.errors import InputError
 
@@ -94,6 +95,12 @@ class RunConfig(Config):
         ge=0,
         description="End after so many epochs at the latest; 0 for no limit.",
     )
+    max_minutes: float = Field(
+        0.0,
+        ge=0,
+        description="Save the run after so many minutes and end with exit status 75; 0 "
+        "for no limit. The step that is running then is finished first.",
+    )
     validate_every_epochs: int = Field(
         10, ge=0, description="Epochs between validations; 0 for none."
     )
@@ -116,6 +123,7 @@ class RunningConfig(Config):
     schedule: ScheduleConfig = ScheduleConfig()
     compute: ComputeConfig = ComputeConfig()
     run: RunConfig
+    log: LogConfig = LogConfig()
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:

@@ -36,7 +36,8 @@ class Checkpoints:
       network: the network, built.
       training: path -> variable, of the optimizers and of loss scaling; empty for a
         model that is not trained.
-      keep: number of checkpoints to keep, besides the best one.
+      keep: number of checkpoints at the end of an epoch to keep, besides the best one.
+        One within an epoch is kept until the next checkpoint is written.
       invariants: what a run must have in common with the one that it resumes, for
         example {"precision": "float32"}; JSON.
     """
@@ -56,6 +57,8 @@ class Checkpoints:
         self._is_trained = bool(training)
         self._keep = keep
         self._best: Best | None = None
+        # Step of the newest checkpoint if that is within an epoch.
+        self._within_epoch: int | None = None
         self._variables = {**network_paths(network), **training}
         self._folder = checkpoint_paths.checkpoint_folder(model_dir)
         checkpoint_paths.remove_leftovers(self._folder)
@@ -92,7 +95,8 @@ class Checkpoints:
                 f"{self._folder}: cannot write a checkpoint: {error.message}"
             ) from error
         self._best = best
-        self._remove_others(state.step)
+        self._remove_others(state)
+        self._within_epoch = _step_within_epoch(state)
         return path
 
     def newest(self) -> str | None:
@@ -116,6 +120,7 @@ class Checkpoints:
             return None
         restored, state = read_newest_intact(paths, self._restore)
         self._best = state.best
+        self._within_epoch = _step_within_epoch(state)
         # The one that was just restored has been read.
         if state.best is not None and state.best.step != step_of(restored):
             found = [path for path in paths if step_of(path) == state.best.step]
@@ -154,19 +159,29 @@ class Checkpoints:
                     "", expected=f"{name} {self._invariants.get(name)}", received=value
                 )
 
-    def _remove_others(self, step: int) -> None:
-        """Removes all but the last `keep` up to this step and the best one.
+    def _remove_others(self, saved: RunState) -> None:
+        """Removes all checkpoints but the one saved, the last `keep` and the best.
 
         Later ones are damaged, or the run would have resumed from them.
         """
-        paths = list_checkpoints(self._folder)
-        kept = [path for path in paths if step_of(path) <= step][-self._keep :]
-        best = None if self._best is None else self._best.step
+        paths = {step_of(path): path for path in list_checkpoints(self._folder)}
+        of_epochs = [
+            step for step in paths if step < saved.step and step != self._within_epoch
+        ]
+        if saved.partial_epoch is None:
+            of_epochs.append(saved.step)
+        kept = {saved.step, *of_epochs[-self._keep :]}
+        if self._best is not None:
+            kept.add(self._best.step)
         checkpoint_paths.remove(
-            [path for path in paths if path not in kept and step_of(path) != best]
+            [path for step, path in paths.items() if step not in kept]
         )
         for name in migrations.OBSOLETE_IN_CHECKPOINTS:
             (self._folder / name).unlink(missing_ok=True)
+
+
+def _step_within_epoch(state: RunState) -> int | None:
+    return None if state.partial_epoch is None else state.step
 
 
 def network_paths(network: DomainModel) -> dict[str, Any]:

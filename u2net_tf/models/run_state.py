@@ -40,13 +40,34 @@ class PlateauState:
 
 
 @schema.model
+class PartialEpoch:
+    """What the metrics of an epoch take from its steps so far.
+
+    Attributes:
+      losses: domain -> training losses of its steps, in their order.
+      seconds_waiting: time spent waiting for batches.
+      seconds_computing: duration of the rest of the steps.
+      seconds_compiling: part of it that was spent on steps that were compiled.
+      skipped_steps: number of steps whose gradients overflowed.
+    """
+
+    losses: dict[str, tuple[float, ...]]
+    seconds_waiting: float
+    seconds_computing: float
+    seconds_compiling: float
+    skipped_steps: Count
+
+
+@schema.model
 class RunState:
     """State of a run after a step.
 
     Attributes:
       step: number of steps done; 0 for a model that was composed, not trained.
       schedule: state of the learning-rate schedule; None for such a model.
-      logs: row of `training.csv` of the last epoch; None for such a model.
+      logs: row of `training.csv` of the last epoch; None for such a model and before
+        the end of the first epoch.
+      partial_epoch: the steps taken since; None at the end of an epoch.
       invariants: what a run that resumes must have in common with this one; JSON.
       best: the best checkpoint so far; None if there is none.
       records: hash of the training records and of their shards; None if not known.
@@ -55,6 +76,7 @@ class RunState:
     step: Count = 0
     schedule: PlateauState | None = None
     logs: Logs | None = Field(default=None, alias="row")
+    partial_epoch: PartialEpoch | None = None
     invariants: dict[str, Any] = Field(default_factory=dict, alias="run")
     best: Best | None = None
     records: str | None = None
@@ -65,7 +87,7 @@ STATE = FileFormat(
     made_by="python -m u2net_tf.train",
     kind=RunState,
     oldest=0,
-    upgrades=(migrations.run_state,),
+    upgrades=(migrations.run_state, migrations.run_state_between_epochs),
 )
 
 

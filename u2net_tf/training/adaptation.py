@@ -23,6 +23,7 @@ from u2net_tf.progress import Progress, silent
 from u2net_tf.training import runs
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
+from u2net_tf.training.stop_requests import StopRequests
 from u2net_tf.training.strategy import make_strategy
 from u2net_tf.training.training_data import check_sizes, load_training_data
 from u2net_tf.wording import quantity
@@ -41,7 +42,12 @@ class Adapted(NamedTuple):
     checksums: str
 
 
-def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
+def adapt(
+    config: AdaptConfig,
+    *,
+    progress: Progress = silent,
+    stop: StopRequests | None = None,
+) -> Adapted:
     """Adds a domain to a model and trains the domain's own variables.
 
     The network's patch size and the resizing of patches are the parent's.
@@ -49,20 +55,22 @@ def adapt(config: AdaptConfig, *, progress: Progress = silent) -> Adapted:
     Args:
       config: settings of the run.
       progress: as of `Run`.
+      stop: requests to end before the end; those of `max_minutes` if None.
 
     Raises:
       InputError: if model, data and settings contradict each other, or another run
         writes to the folder.
+      StoppedEarlyError: if the run was asked to stop.
       StoppedError: if the loss is not finite or an old domain has changed.
 
     Reference: 3D U²-Net, section 3, "Adapting to a new domain".
     """
     _require_outside(config.from_, config.run.model_dir)
     with locks.locked(config.run.model_dir):
-        return _adapt(config, progress)
+        return _adapt(config, progress, stop or StopRequests(config.run.max_minutes))
 
 
-def _adapt(config: AdaptConfig, progress: Progress) -> Adapted:
+def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapted:
     started = time.monotonic()
     strategy = make_strategy(config.compute.distribution)
     parent_spec, parent, checkpoint = load_network(config.from_)
@@ -90,7 +98,7 @@ def _adapt(config: AdaptConfig, progress: Progress) -> Adapted:
         **runs.trainer_options(config),
     )
     identity = {"init": config.init}
-    run = Run(trainer, spec, manifests, config, identity, progress=progress)
+    run = Run(trainer, spec, manifests, config, identity, progress=progress, stop=stop)
     if run.restore() and not _have_same_frozen_variables(parent, network):
         raise InputError(
             "`from`",

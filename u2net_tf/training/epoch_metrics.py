@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from u2net_tf.models.run_state import PartialEpoch
+from u2net_tf.wording import duration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +23,11 @@ class EpochMetrics:
       loss: mean training loss.
       loss_moving_average: moving average of the epochs' losses.
       learning_rate: learning rate of the epoch.
-      seconds_per_step: mean duration of a step, with its input.
+      seconds_per_step: mean duration of a step, with its input and, where the step was
+        compiled first, with that.
       input_wait_share: fraction of it that was spent waiting for input.
       loss_by_domain: domain -> mean training loss; NaN without a step of the domain.
+      seconds_compiling: duration of the steps that were compiled; 0 if none was.
       skipped_steps: number of steps whose gradients overflowed; None if the loss is not
         scaled.
       dice: domain -> class -> mean Dice, NaN where no case has one; empty without a
@@ -36,6 +42,7 @@ class EpochMetrics:
     seconds_per_step: float
     input_wait_share: float
     loss_by_domain: Mapping[str, float]
+    seconds_compiling: float = 0.0
     skipped_steps: int | None = None
     dice: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
@@ -47,6 +54,8 @@ class EpochMetrics:
             f"{self.seconds_per_step:.2f} s per step, "
             f"{100 * self.input_wait_share:.0f} % of it waiting for data"
         )
+        if self.seconds_compiling:
+            text += f", {duration(self.seconds_compiling)} in all compiling"
         scores = [
             f"{domain}/{label} {score:.3f}"
             for domain, by_class in self.dice.items()
@@ -60,12 +69,29 @@ class EpochTotals:
 
     Args:
       domains: names of the trained domains.
+      partial: what another process has accumulated in this epoch.
+
+    Attributes:
+      num_steps: number of steps that were added.
+      skipped_steps: number of those whose gradients overflowed.
+      seconds_compiling: duration of those that were compiled.
     """
 
-    def __init__(self, domains: Sequence[str]):
+    def __init__(self, domains: Sequence[str], partial: PartialEpoch | None = None):
         self._losses: dict[str, list[float]] = {name: [] for name in domains}
         self._seconds_waiting = 0.0
         self._seconds_computing = 0.0
+        self.seconds_compiling = 0.0
+        self.skipped_steps = 0
+        if partial is not None:
+            for name, losses in partial.losses.items():
+                self._losses[name].extend(losses)
+            self._seconds_waiting = partial.seconds_waiting
+            self._seconds_computing = partial.seconds_computing
+            self.seconds_compiling = partial.seconds_compiling
+            self.skipped_steps = partial.skipped_steps
+        self.num_steps = sum(map(len, self._losses.values()))
+        self._sum = math.fsum(itertools.chain(*self._losses.values()))
 
     def add(
         self,
@@ -74,6 +100,8 @@ class EpochTotals:
         *,
         seconds_waiting: float,
         seconds_computing: float,
+        compiled: bool = False,
+        skipped: int = 0,
     ) -> None:
         """Adds a step.
 
@@ -82,10 +110,30 @@ class EpochTotals:
           loss: training loss.
           seconds_waiting: time spent waiting for the batch.
           seconds_computing: duration of the rest of the step.
+          compiled: whether the step was compiled first.
+          skipped: 1 if its gradient overflowed.
         """
         self._losses[domain].append(loss)
         self._seconds_waiting += seconds_waiting
         self._seconds_computing += seconds_computing
+        self.seconds_compiling += seconds_computing if compiled else 0.0
+        self.skipped_steps += skipped
+        self.num_steps += 1
+        self._sum += loss
+
+    def to_partial(self) -> PartialEpoch:
+        """Returns what another process goes on from."""
+        return PartialEpoch(
+            losses={name: tuple(losses) for name, losses in self._losses.items()},
+            seconds_waiting=self._seconds_waiting,
+            seconds_computing=self._seconds_computing,
+            seconds_compiling=self.seconds_compiling,
+            skipped_steps=self.skipped_steps,
+        )
+
+    def loss_so_far(self) -> float:
+        """Mean loss, to be shown: as of `loss`, but for its last bits."""
+        return self._sum / self.num_steps
 
     def loss(self) -> float:
         """Mean loss."""
@@ -101,8 +149,7 @@ class EpochTotals:
 
     def seconds_per_step(self) -> float:
         """Mean duration of a step."""
-        num_steps = sum(map(len, self._losses.values()))
-        return (self._seconds_waiting + self._seconds_computing) / num_steps
+        return (self._seconds_waiting + self._seconds_computing) / self.num_steps
 
     def input_wait_share(self) -> float:
         """Fraction of the time spent waiting for batches."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from u2net_tf.config.training import RunningConfig
-from u2net_tf.errors import StoppedError
-from u2net_tf.inference.backends.keras import KerasBackend
+from u2net_tf.errors import StoppedEarlyError, StoppedError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models import best
 from u2net_tf.models.checkpoints import Checkpoints
@@ -24,13 +22,15 @@ from u2net_tf.models.spec import ModelSpec
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import Manifest
 from u2net_tf.training import schedule
-from u2net_tf.training.batches import Batch, TrainingBatches
-from u2net_tf.training.epoch_metrics import EpochMetrics, EpochTotals
+from u2net_tf.training.batches import TrainingBatches
+from u2net_tf.training.epoch_metrics import EpochMetrics
+from u2net_tf.training.epoch_steps import EpochSteps
 from u2net_tf.training.monitor import Monitor, to_logs
 from u2net_tf.training.step import Trainer
+from u2net_tf.training.stop_requests import StopRequested, StopRequests
 from u2net_tf.training.training_data import hash_records
-from u2net_tf.training.validation import validate
-from u2net_tf.wording import quantity
+from u2net_tf.training.validation import InterruptibleBackend, validate
+from u2net_tf.wording import duration, quantity
 
 
 class Run:
@@ -45,10 +45,10 @@ class Run:
       identity: further settings that a run must have in common with the one that it
         resumes.
       progress: shows the number of steps done in an epoch.
+      stop: requests to end before the end; none if None.
 
     Attributes:
       model_dir: the run's folder.
-      step: number of steps done.
       state: state of the schedule.
       minutes: duration of this process's part of the run; `runs.finish` sets it.
     """
@@ -62,6 +62,7 @@ class Run:
         identity: Mapping[str, Any] | None = None,
         *,
         progress: Progress = silent,
+        stop: StopRequests | None = None,
     ):
         self._trainer = trainer
         self._plan = dataclasses.replace(
@@ -86,17 +87,28 @@ class Run:
                 **(identity or {}),
             },
         )
-        self._predictor = Predictor(
-            KerasBackend(trainer.network, spec), progress=progress
+        self._stop = stop or StopRequests()
+        backend = InterruptibleBackend(trainer.network, spec, self._stop.check)
+        self._predictor = Predictor(backend, progress=progress)
+        self._steps = EpochSteps(
+            trainer,
+            self._plan,
+            self._settings,
+            progress=progress,
+            check_stop=self._stop.check,
+            what_is_kept=self._what_is_kept,
         )
-        self._progress = progress
         self.model_dir = pathlib.Path(config.run.model_dir)
         self.minutes = 0.0
         self._batches: TrainingBatches | None = None
-        self.step = 0
         self.state = schedule.initial_state(config.optimizer.learning_rate)
         self._last_logs: Logs | None = None
-        self._skipped_steps = 0
+        self._saved_step = 0
+
+    @property
+    def step(self) -> int:
+        """Number of steps done."""
+        return self._steps.step
 
     def log_devices(self) -> None:
         """Logs the number of trained parameters, and the devices."""
@@ -133,16 +145,16 @@ class Run:
                 self._data.data_dir,
             )
         self._last_logs = saved.logs
-        self.step = saved.step
+        self._saved_step = saved.step
+        self._steps.resume(saved.step, saved.partial_epoch)
         if saved.schedule is not None:
             self.state = schedule.resumed(self._rule, saved.schedule)
         logging.info(
-            "resuming from step %d (epoch %d), learning rate %.2g",
+            "resuming from step %d (%s), learning rate %.2g",
             self.step,
-            self.state.epochs,
+            self._place(),
             self.state.learning_rate,
         )
-        self._skipped_steps = self._trainer.skipped_steps()
         return True
 
     def open_input(self) -> None:
@@ -160,21 +172,25 @@ class Run:
         """Trains until the schedule or `max_epochs` ends the run.
 
         Raises:
+          StoppedEarlyError: if the run was asked to stop; its last step is saved.
           StoppedError: if the loss or a variable is not finite.
           InputError: if a shard cannot be read.
         """
-        monitor = Monitor(self._settings.model_dir, self._plan, first_step=self.step)
-        if self._last_logs is not None and monitor.last_step < self.step:
-            # The run was killed between saving the epoch and logging it.
-            monitor.write(self._last_logs)
-        self._trainer.set_learning_rate(self.state.learning_rate)
-        while not self._ended():
-            metrics = self._run_epoch(self._opened_input())
-            logs = to_logs(metrics)
-            self._save(metrics, logs)
-            monitor.write(logs)
+        # After its steps an epoch that has not ended has no row yet.
+        last_row = self.step - self._steps.totals.num_steps
+        with self._stop.heard():
+            monitor = Monitor(self._settings.model_dir, self._plan, first_step=last_row)
+            if self._last_logs is not None and monitor.last_step < last_row:
+                # The run was killed between saving the epoch and logging it.
+                monitor.write(self._last_logs)
             self._trainer.set_learning_rate(self.state.learning_rate)
-        monitor.close()
+            try:
+                while not self._ended():
+                    self._run_epoch(monitor)
+            except StopRequested as request:
+                raise self._stopped_early(request) from None
+            finally:
+                monitor.close()
 
     def _opened_input(self) -> TrainingBatches:
         if self._batches is None:
@@ -191,20 +207,16 @@ class Run:
         limit = self._settings.max_epochs
         return self.state.finished or (limit > 0 and self.state.epochs >= limit)
 
-    def _run_epoch(self, batches: TrainingBatches) -> EpochMetrics:
+    def _run_epoch(self, monitor: Monitor) -> None:
+        """Takes the steps of an epoch, or those left of it; saves and logs it."""
         epoch, rate = self.state.epochs + 1, self.state.learning_rate
         limit = self._settings.max_epochs
         label = f"epoch {epoch} of {limit}" if limit else f"epoch {epoch}"
-        skipped_before = self._skipped_steps
-        totals = EpochTotals(self._plan.names)
-        steps = self._progress(
-            range(self._settings.steps_per_epoch), label, unit="step"
-        )
-        for _ in steps:
-            loss = self._take_step(batches, totals)
-            steps.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        self.state = schedule.advance(self._rule, self.state, totals.loss())
+        self._steps.take(self._opened_input(), label, epochs=self.state.epochs)
         self._check_variables()
+        dice = self._validate(epoch)
+        totals = self._steps.totals
+        self.state = schedule.advance(self._rule, self.state, totals.loss())
         is_scaled = self._trainer.loss_scale is not None
         # After an epoch there is one.
         assert self.state.moving_average is not None
@@ -217,81 +229,76 @@ class Run:
             seconds_per_step=totals.seconds_per_step(),
             input_wait_share=totals.input_wait_share(),
             loss_by_domain=totals.loss_by_domain(),
-            skipped_steps=self._skipped_steps - skipped_before if is_scaled else None,
-            dice=self._validate(epoch),
+            seconds_compiling=totals.seconds_compiling,
+            skipped_steps=totals.skipped_steps if is_scaled else None,
+            dice=dice,
         )
+        self._last_logs = to_logs(metrics)
+        self._steps.begin_epoch()
+        self._save(self._best_candidate(metrics))
+        monitor.write(self._last_logs)
         logging.info("%s: %s", label, metrics.summary())
-        return metrics
-
-    def _take_step(self, batches: TrainingBatches, totals: EpochTotals) -> float:
-        """Takes a step and returns its loss."""
-        started = time.perf_counter()
-        batch = batches.read()
-        received = time.perf_counter()
-        turn = self.step % len(self._plan.domains)
-        batches.check(batch, turn)
-        loss = self._trainer.step(self._trainer.domains[turn], batch)
-        computed = time.perf_counter()
-        self.step += 1
-        self._check_loss(loss, turn, batches, batch)
-        totals.add(
-            self._plan.names[turn],
-            loss,
-            seconds_waiting=received - started,
-            seconds_computing=computed - received,
-        )
-        return loss
+        self._trainer.set_learning_rate(self.state.learning_rate)
 
     def _validate(self, epoch: int) -> dict[str, dict[str, float]]:
         every = self._settings.validate_every_epochs
         if not every or epoch % every:
             return {}
-        return validate(
+        started = time.perf_counter()
+        dice = validate(
             self._predictor,
             dict(zip(self._trainer.domains, self._manifests, strict=True)),
             data_dir=self._data.data_dir,
             num_cases=self._settings.eval_cases,
         )
+        self._steps.pace.seconds_validating = time.perf_counter() - started
+        text = duration(self._steps.pace.seconds_validating)
+        logging.info("validation after epoch %d: %s", epoch, text)
+        return dice
 
-    def _save(self, metrics: EpochMetrics, logs: Logs) -> None:
-        state = RunState(
-            step=self.step, schedule=self.state, logs=logs, records=self._records
-        )
+    def _best_candidate(self, metrics: EpochMetrics) -> best.Best | None:
         validated = [
             domain.name
             for domain in self._plan.domains
             if self._settings.validate_every_epochs
             and domain.monitored_split == "validation"
         ]
-        candidate = best.candidate(
+        return best.candidate(
             self.step,
             loss_moving_average=metrics.loss_moving_average,
             dice=metrics.dice,
             domains=validated,
         )
-        self._checkpoints.save(state, candidate)
 
-    def _check_loss(
-        self, loss: float, turn: int, batches: TrainingBatches, batch: Batch
-    ) -> None:
-        domain = self._plan.names[turn]
-        if not math.isfinite(loss):
-            raise StoppedError(
-                f"step {self.step}: expected a finite loss and gradient. Received: "
-                f"{loss} in domain {domain}, cases "
-                f"{', '.join(batches.cases_of(batch))}; {self._what_is_kept()}"
-            )
-        skipped, scale = self._trainer.skipped_steps(), self._trainer.loss_scale
-        if scale is not None and skipped != self._skipped_steps:
-            logging.info(
-                "step %d skipped: a gradient of domain %s, cases %s, overflowed in "
-                "float16; the loss is now scaled by %g",
-                self.step,
-                domain,
-                ", ".join(batches.cases_of(batch)),
-                scale.value.numpy(),
-            )
-        self._skipped_steps = skipped
+    def _save(self, candidate: best.Best | None = None) -> None:
+        totals = self._steps.totals
+        state = RunState(
+            step=self.step,
+            schedule=self.state,
+            logs=self._last_logs,
+            partial_epoch=totals.to_partial() if totals.num_steps else None,
+            records=self._records,
+        )
+        self._checkpoints.save(state, candidate)
+        self._saved_step = self.step
+
+    def _stopped_early(self, request: StopRequested) -> StoppedEarlyError:
+        """Saves the steps that are not saved yet; returns the error to raise."""
+        if self.step != self._saved_step:
+            self._check_variables()
+            self._save()
+        kept = f"step {self.step} ({self._place()}) is saved in {self.model_dir}"
+        if not self.step:
+            kept = f"no step was taken, and {self._what_is_kept()}"
+        return StoppedEarlyError(
+            f"stopped by {request.reason}: {kept}; rerun the same command to resume",
+            exit_status=request.exit_status,
+        )
+
+    def _place(self) -> str:
+        """Where the run is: "epoch 3", or "step 7 of epoch 4" within one."""
+        epochs, within = self.state.epochs, self._steps.totals.num_steps
+        return f"step {within} of epoch {epochs + 1}" if within else f"epoch {epochs}"
 
     def _check_variables(self) -> None:
         """A gradient that is not finite shows in the variables, not yet in the loss."""

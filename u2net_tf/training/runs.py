@@ -23,28 +23,36 @@ from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import load_converted
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
+from u2net_tf.training.stop_requests import StopRequests
 from u2net_tf.training.strategy import make_strategy
 from u2net_tf.training.training_data import check_sizes, load_training_data
 from u2net_tf.wording import quantity
 
 
-def train(config: TrainConfig, *, progress: Progress = silent) -> Run:
+def train(
+    config: TrainConfig,
+    *,
+    progress: Progress = silent,
+    stop: StopRequests | None = None,
+) -> Run:
     """Trains a network, or resumes from its last checkpoint.
 
     Args:
       config: settings of the run.
       progress: as of `Run`.
+      stop: requests to end before the end; those of `max_minutes` if None.
 
     Raises:
       InputError: if data, settings or an older checkpoint contradict each other, or
         another run writes to the folder.
+      StoppedEarlyError: if the run was asked to stop.
       StoppedError: if the loss is not finite.
     """
     with locks.locked(config.run.model_dir):
-        return _train(config, progress)
+        return _train(config, progress, stop or StopRequests(config.run.max_minutes))
 
 
-def _train(config: TrainConfig, progress: Progress) -> Run:
+def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
     started = time.monotonic()
     strategy = make_strategy(config.compute.distribution)
     data = config.data
@@ -61,7 +69,7 @@ def _train(config: TrainConfig, progress: Progress) -> Run:
     with strategy.scope():
         model = build_network(spec, **network_options(config.compute))
     trainer = Trainer(model, strategy=strategy, **trainer_options(config))
-    run = Run(trainer, spec, manifests, config, progress=progress)
+    run = Run(trainer, spec, manifests, config, progress=progress, stop=stop)
     run.restore()
     finish(run, config, started=started)
     return run
@@ -88,6 +96,7 @@ def train_independently(
     config: TrainConfig,
     *,
     progress: Progress = silent,
+    stop: StopRequests | None = None,
     on_finished: Callable[[Run], None] | None = None,
 ) -> None:
     """Trains a separate model for each domain, one after the other.
@@ -98,21 +107,25 @@ def train_independently(
     Args:
       config: as of `train`; `model_dir` is the folder of the models' folders.
       progress: as of `Run`.
+      stop: as of `train`; `max_minutes` is the time of all models.
       on_finished: called with the run of each domain when it is finished.
 
     Raises:
       InputError: as of `train`, or if the folder itself holds a model. Sizes and names
         are checked for all domains before the first is trained.
+      StoppedEarlyError: as of `train`.
       StoppedError: as of `train`.
     """
+    stop = stop or StopRequests(config.run.max_minutes)
     with locks.locked(config.run.model_dir):
-        _train_independently(config, progress, on_finished)
+        _train_independently(config, progress, on_finished, stop)
 
 
 def _train_independently(
     config: TrainConfig,
     progress: Progress,
     on_finished: Callable[[Run], None] | None,
+    stop: StopRequests,
 ) -> None:
     strategy = make_strategy(config.compute.distribution)
     plan, _ = load_converted(config.data.data_dir, config.domains)
@@ -138,6 +151,7 @@ def _train_independently(
                 model_dir=str(root / domain.name),
             ),
             progress=progress,
+            stop=stop,
         )
         if on_finished is not None:
             on_finished(run)

@@ -87,6 +87,7 @@ class Trainer:
             for domain in set(self._traced_domains.values())
         }
         self._compiled: dict[object, _Step] = {}
+        self._taken: set[int] = set()
 
     @property
     def optimizers(self) -> Sequence[keras.optimizers.Optimizer]:
@@ -127,6 +128,10 @@ class Trainer:
         """Number of steps so far whose gradients overflowed; 0 without loss scaling."""
         return int(self.loss_scale.skipped_steps.numpy()) if self.loss_scale else 0
 
+    def is_compiled(self, domain: int) -> bool:
+        """Whether a step of the domain, or of one with equal shapes, was taken."""
+        return self._traced_domains[domain] in self._taken
+
     def step(self, domain: int, batch: Mapping[str, tf.Tensor]) -> float:
         """Takes one step.
 
@@ -141,7 +146,9 @@ class Trainer:
           and the loss is NaN only if the scale is at its minimum.
         """
         arguments = self._states[domain], batch["image"], batch["labels"]
-        return float(self._compiled_step(domain, *arguments)(*arguments))
+        loss = float(self._compiled_step(domain, *arguments)(*arguments))
+        self._taken.add(self._traced_domains[domain])
+        return loss
 
     def _compiled_step(
         self, domain: int, state: AdamState, images: tf.Tensor, labels: tf.Tensor

@@ -4,16 +4,40 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from u2net_tf.evaluation.metrics import dice
+from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.plan.domains import Domain
 from u2net_tf.shards import reading
 from u2net_tf.shards.manifest import Manifest
 from u2net_tf.shards.records import Record, parse, to_record
+
+
+class InterruptibleBackend(KerasBackend):
+    """A backend that can be stopped between two batches of windows.
+
+    Args:
+      network: see `KerasBackend`.
+      spec: see `KerasBackend`.
+      check: called before each batch; an exception that it raises ends the validation.
+    """
+
+    def __init__(
+        self, network: DomainModel, spec: ModelSpec, check: Callable[[], None]
+    ):
+        super().__init__(network, spec)
+        self._check = check
+
+    def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
+        """Class probabilities of windows; see `Backend`."""
+        self._check()
+        return super().predict_windows(windows, domain)
 
 
 def validate(

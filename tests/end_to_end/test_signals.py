@@ -1,0 +1,113 @@
+"""Twenty signals at random moments of train and of adapt. `make test-slow`."""
+
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from u2net_tf.models.checkpoint_reading import CheckpointReader
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+ROOT = pathlib.Path(__file__).parents[2]
+NUM_SIGNALS = 20
+# Steps of a network that is traced fast; an epoch of them ends within one of cases.
+FLAGS = {
+    "learning_rate": 0.01,
+    "noise_probability": 0.5,
+    "steps_per_epoch": 40,
+    "max_epochs": 60,
+    "validate_every_epochs": 4,
+    "eval_cases": 1,
+    "keep": 1,
+}
+NETWORK = {"adapter": "none", "pools": "1,0,1", "base_channels": 2}
+CLOCKS = ("seconds_per_step", "input_wait_share")
+
+
+def command(module, model_dir, **flags):
+    flags = {**FLAGS, **flags, "model_dir": model_dir}
+    arguments = [f"--{name}={value}" for name, value in flags.items()]
+    return [sys.executable, "-m", module, *arguments]
+
+
+def run(arguments, log, number=None, *, after_step=False, seconds=0.0):
+    """Runs a command; sends it a signal if it still runs at a moment.
+
+    Args:
+      arguments: the command line.
+      log: file for what it says.
+      number: the signal; None to let it end.
+      after_step: whether the moment is counted from the first step on, not the start.
+      seconds: time from there to the moment.
+    """
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            arguments, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT
+        )
+        while after_step and process.poll() is None:
+            if "with its first run" in log.read_text():
+                break
+            time.sleep(0.01)
+        try:
+            process.wait(seconds if number else None)
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+            process.wait()
+    said = log.read_text()
+    assert "Traceback" not in said, said
+    return process.returncode, said
+
+
+def contents(model_dir):
+    """All that a run leaves but times."""
+    names = sorted(path.name for path in (model_dir / "checkpoints").iterdir())
+    newest = max(int(n[5:].split(".")[0]) for n in names if n.startswith("step-"))
+    path = str(model_dir / "checkpoints" / f"step-{newest}")
+    reader = CheckpointReader(path)
+    tensors = {name: reader._reader.get_tensor(name).tobytes() for name in reader._keys}
+    lines = (model_dir / "training.csv").read_text().splitlines()
+    columns = lines[0].split(",")
+    rows = [
+        {k: v for k, v in zip(columns, line.split(","), strict=True) if k not in CLOCKS}
+        for line in lines[1:]
+    ]
+    return tensors, reader.state().best, names, rows
+
+
+@pytest.mark.parametrize("module", ["u2net_tf.train", "u2net_tf.adapt"])
+def test_ends_with_the_same_bits(module, tiny_data, tmp_path):
+    flags, log = {"data_dir": tiny_data.data_dir}, tmp_path / "log"
+    if module == "u2net_tf.adapt":
+        parent = {**flags, **NETWORK, "domains": "Task92_Two", "max_epochs": 1}
+        status, said = run(command("u2net_tf.train", tmp_path / "old", **parent), log)
+        assert status == 0, said
+        flags |= {"from": tmp_path / "old", "domain": "Task91_One"}
+    else:
+        flags |= {**NETWORK, "domains": "Task91_One"}
+    begun = time.monotonic()
+    status, said = run(command(module, tmp_path / "whole", **flags), log)
+    seconds = time.monotonic() - begun
+    assert status == 0, said
+    parts = command(module, tmp_path / "parts", **flags)
+    generator = random.Random(7)
+    ended = []
+    for _ in range(NUM_SIGNALS):
+        number = generator.choice((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
+        after_step = generator.random() < 0.7
+        moment = generator.uniform(0, 0.3 if after_step else 0.5 * seconds)
+        status, said = run(parts, log, number, after_step=after_step, seconds=moment)
+        last = (said.strip().splitlines() or [""])[-1]
+        place = "its first step" if after_step else "its start"
+        ended.append(f"{number.name}, {moment:.2f} s after {place}: {status}, {last}")
+        # Before anything of ours is imported, the interpreter ends by the signal.
+        assert status in (128 + number, -number), "\n".join(ended)
+        assert status < 0 or last.endswith("rerun the same command to resume")
+    print("\n".join(ended))
+    assert [line for line in ended if "is saved in" in line]
+    assert run(parts, log)[0] == 0
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")

@@ -1,0 +1,142 @@
+"""Signals that ask a command to stop: Ctrl-C, and what cluster managers send.
+
+Slurm sends SIGTERM before a time limit (or what `--signal` names, often SIGUSR1),
+Kubernetes and the hosts of spot machines send SIGTERM. A command that has nothing to
+save ends with `SignalInterrupt` (`raised`). Training notes the signal and stops once
+its state can be saved (`DeferredSignals`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+STOP_SIGNALS = tuple(
+    signal.Signals[name]
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1")
+    # Windows has no SIGUSR1.
+    if hasattr(signal, name)
+)
+# Wrappers such as `timeout` and `make` pass on a signal that the terminal or the group
+# has brought already.
+_SAME_REQUEST_SECONDS = 1.0
+
+
+class SignalInterrupt(KeyboardInterrupt):  # noqa: N818 (as KeyboardInterrupt)
+    """A signal that asks to stop; whoever cleans up after Ctrl-C does so after it.
+
+    Attributes:
+      number: the signal.
+    """
+
+    def __init__(self, number: signal.Signals):
+        super().__init__(number.name)
+        self.number = number
+
+
+def exit_status(number: int) -> int:
+    """Exit status of a command that a signal ended, as shells have it."""
+    return 128 + number
+
+
+def ignore() -> None:
+    """Ignores these signals, in a process that ends with another one."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """Raises `SignalInterrupt` in the main thread when a signal arrives.
+
+    Afterwards signals end the process at once: an exception could only disturb the
+    interpreter while it ends.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise SignalInterrupt(signal.Signals(number))
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+
+class DeferredSignals:
+    """Notes the signals that arrive while it is open; a context manager.
+
+    A thread receives them, so that it can answer while the main thread computes outside
+    of Python. Ctrl-C ends the process at once if a signal has been received a second
+    or more before.
+
+    Args:
+      on_signal: called in that thread with the first signal and False, and with one
+        that ends the process and True.
+      clock: seconds, as of `time.monotonic`.
+
+    Attributes:
+      received: the first signal; None before it.
+    """
+
+    def __init__(
+        self,
+        on_signal: Callable[[signal.Signals, bool], None] = lambda number, ends: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.received: signal.Signals | None = None
+        self._on_signal = on_signal
+        self._clock = clock
+        self._first_at: float | None = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> DeferredSignals:
+        receiver, sender = socket.socketpair()
+        sender.setblocking(False)
+        thread = threading.Thread(target=self._answer, args=(receiver,), daemon=True)
+        thread.start()
+        # Closing the sender ends the thread.
+        self._open.callback(receiver.close)
+        self._open.callback(thread.join)
+        self._open.callback(sender.close)
+        for number in STOP_SIGNALS:
+            before = signal.signal(number, self._note)
+            self._open.callback(signal.signal, number, before)
+        wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        self._open.callback(signal.set_wakeup_fd, wakeup)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._open.close()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        """Called in the main thread, between two of Python's instructions."""
+        del frame
+        self.received = self.received or signal.Signals(number)
+
+    def _answer(self, receiver: socket.socket) -> None:
+        """Reads the number of each signal as it arrives; other signals' as well."""
+        while received := receiver.recv(1):
+            if received[0] not in STOP_SIGNALS:
+                continue
+            number, now = signal.Signals(received[0]), self._clock()
+            if self._first_at is None:
+                self._first_at = now
+                self.received = self.received or number
+                self._on_signal(number, False)
+            elif (
+                number == signal.SIGINT
+                and now - self._first_at >= _SAME_REQUEST_SECONDS
+            ):
+                self._on_signal(number, True)
+                os._exit(exit_status(number))

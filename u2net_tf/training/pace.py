@@ -1,0 +1,34 @@
+"""How long a run will take, from how long it has taken."""
+
+from __future__ import annotations
+
+
+class Pace:
+    """Predicts the time left from the steps and validations of this process.
+
+    Attributes:
+      seconds_validating: duration of the last validation; 0 before the first.
+    """
+
+    def __init__(self) -> None:
+        self.seconds_validating = 0.0
+        self._num_steps = 0
+        self._seconds = 0.0
+
+    def add_step(self, seconds: float, *, compiled: bool) -> None:
+        """Adds a step; one that was compiled first says nothing about others.
+
+        Args:
+          seconds: its duration, with waiting for its batch.
+          compiled: whether it was.
+        """
+        if not compiled:
+            self._num_steps += 1
+            self._seconds += seconds
+
+    def seconds_left(self, num_steps: int, num_validations: int) -> float | None:
+        """Time that steps and validations will take; None if there was no step yet."""
+        if not self._num_steps:
+            return None
+        per_step = self._seconds / self._num_steps
+        return num_steps * per_step + num_validations * self.seconds_validating
