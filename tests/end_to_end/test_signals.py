@@ -11,7 +11,7 @@ import pytest
 
 from u2net_tf.models.checkpoint_reading import CheckpointReader
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_SIGNALS = 20
@@ -49,15 +49,17 @@ def run(arguments, log, number=None, *, after_step=False, seconds=0.0):
         process = subprocess.Popen(
             arguments, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT
         )
-        while after_step and process.poll() is None:
-            if "with its first run" in log.read_text():
-                break
-            time.sleep(0.01)
         try:
+            while after_step and process.poll() is None:
+                if "with its first run" in log.read_text():
+                    break
+                time.sleep(0.01)
             process.wait(seconds if number else None)
         except subprocess.TimeoutExpired:
             process.send_signal(number)
             process.wait()
+        finally:
+            process.kill()
     said = log.read_text()
     assert "Traceback" not in said, said
     return process.returncode, said
