@@ -33,8 +33,9 @@ _SIGXCPU = int(getattr(signal, "SIGXCPU", 0))
 _START = "from u2net_tf.volumes import dicom_decoder; dicom_decoder.main()"
 # Of these only the first one's header is read beforehand, which takes a while.
 _FILES_AT_ONCE = 16
-# Of processor time: far more than a frame takes.
-_SECONDS, _SECONDS_PER_FRAME = 10, 1
+# Of processor time: far more than a frame takes, and for a group less than 20 s with
+# those that it takes to find which file of it does not end.
+_SECONDS, _SECONDS_PER_FRAME = 4, 0.5
 # What the process may take, beside copies of a file's pixels.
 _SPARE_BYTES, _NUM_COPIES = 2 * 10**9, 4
 
@@ -159,7 +160,7 @@ def main() -> None:
     for group in request["groups"]:
         shape = [len(group) * request["frames_per_file"], *request["shape"]]
         start, per_frame = request["seconds"]
-        seconds = math.ceil(time.process_time()) + start + per_frame * shape[0]
+        seconds = math.ceil(time.process_time() + start + per_frame * shape[0])
         _limit("RLIMIT_CPU", seconds)
         num_bytes = math.prod(shape) * dtype.itemsize
         _limit("RLIMIT_DATA", _SPARE_BYTES + _NUM_COPIES * num_bytes)
