@@ -85,8 +85,22 @@ def test_what_stops_it_is_said_in_one_line(body, status, message):
     assert (done.returncode, done.stderr, done.stdout) == (status, message, "")
 
 
-def test_ctrl_c_while_a_command_is_imported():
-    source = "from u2net_tf import command\nraise KeyboardInterrupt"
+AS_ANOTHER_ERROR = """try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+except KeyboardInterrupt as error:
+    raise RuntimeError("as native code does") from error
+"""
+
+
+def test_ctrl_c_that_has_become_another_error():
+    done = run(f"import os, signal, time\n{AS_ANOTHER_ERROR}", "--size=1")
+    assert (done.returncode, done.stderr) == (130, f"interrupted; {RERUN}")
+
+
+@pytest.mark.parametrize("body", ["raise KeyboardInterrupt", AS_ANOTHER_ERROR])
+def test_ctrl_c_while_a_command_is_imported(body):
+    source = f"import os, signal, time\nfrom u2net_tf import command\n{body}"
     done = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, encoding="utf-8", cwd=ROOT
     )

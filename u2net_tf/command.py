@@ -30,20 +30,26 @@ def _print_interrupted(by: str = "") -> None:
 
 def _quiet_on_ctrl_c(
     show: Callable[..., object],
+    interrupts: Sequence[int],
     kind: type[BaseException],
     error: BaseException,
     traceback: TracebackType | None,
 ) -> None:
     """Says in a line, not in a traceback, that Ctrl-C ended the program."""
-    if issubclass(kind, KeyboardInterrupt):
-        _print_interrupted()
-    else:
+    if not interrupts and not issubclass(kind, KeyboardInterrupt):
         show(kind, error, traceback)
+        return
+    _print_interrupted()
+    # As Python does after a KeyboardInterrupt.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 # From the first import on: `start` comes after those of a command's settings, which
 # take seconds on a cold disk. For that reason absl is imported in functions only.
-sys.excepthook = functools.partial(_quiet_on_ctrl_c, sys.excepthook)
+sys.excepthook = functools.partial(
+    _quiet_on_ctrl_c, sys.excepthook, stop_signals.note_interrupts()
+)
 
 
 def name_flags(message: str) -> str:
@@ -119,11 +125,13 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
         of its package: see `command_flagfiles`.
       config: Class of the config; its flags are defined here.
     """
-    with stop_signals.raised():
+    with stop_signals.raised() as received:
         try:
             _start(main, config)
-        except KeyboardInterrupt as error:
-            number = getattr(error, "number", signal.SIGINT)
+        except (Exception, KeyboardInterrupt) as error:
+            if not received and not isinstance(error, KeyboardInterrupt):
+                raise
+            number = received[0] if received else signal.SIGINT
             _print_interrupted("" if number == signal.SIGINT else f" by {number.name}")
             sys.exit(stop_signals.exit_status(number))
 

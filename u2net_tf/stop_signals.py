@@ -51,22 +51,44 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def note_interrupts() -> list[int]:
+    """Returns a list that Ctrl-C is noted in, which raises as it did before.
+
+    Native code may turn the exception into another one, as pydantic's does.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.default_int_handler(number, frame)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    return received
+
+
 @contextlib.contextmanager
-def raised() -> Iterator[None]:
+def raised() -> Iterator[list[signal.Signals]]:
     """Raises `SignalInterrupt` in the main thread when a signal arrives.
 
     Afterwards signals end the process at once: an exception could only disturb the
     interpreter while it ends.
+
+    Yields:
+      The signals that have arrived; see `note_interrupts`.
     """
+    received: list[signal.Signals] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         del frame
-        raise SignalInterrupt(signal.Signals(number))
+        received.append(signal.Signals(number))
+        raise SignalInterrupt(received[-1])
 
     for number in STOP_SIGNALS:
         signal.signal(number, interrupt)
     try:
-        yield
+        yield received
     finally:
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
