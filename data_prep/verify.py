@@ -5,7 +5,6 @@ python -m data_prep.verify --data_dir=DIR
 
 from __future__ import annotations
 
-import hashlib
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
     from u2net_tf.plan.domains import Domain
-    from u2net_tf.shards.manifest import CaseEntry, Manifest
+    from u2net_tf.shards.manifest import Manifest
 
 
 def main(config: VerifyConfig) -> None:
@@ -78,6 +77,8 @@ def verify_domain(
     Returns:
       Problems, a line each that names a file; empty if there are none.
     """
+    from u2net_tf.shards.reading import shard_problems
+
     folder = pathlib.Path(data_dir) / domain.name
     expected: dict[str, list] = {}
     for entry in manifest.cases:
@@ -94,7 +95,7 @@ def verify_domain(
     ]
     shards = progress(expected.items(), domain.name, unit="shard")
     for name, entries in shards:
-        problems += _shard_problems(folder / name, entries, domain, manifest)
+        problems += shard_problems(folder / name, entries, domain, manifest)
     return [str(problem) for problem in problems]
 
 
@@ -104,71 +105,6 @@ def _manifest_problems(
     """Compares the manifest's cases with those of the plan."""
     for difference in manifest.differences(domain):
         yield difference.within(path)
-
-
-def _shard_problems(
-    path: pathlib.Path, entries: list[CaseEntry], domain: Domain, manifest: Manifest
-) -> Iterator[command.InputError]:
-    import tensorflow as tf
-
-    from u2net_tf.shards.reading import open_shards
-
-    if not path.is_file():
-        yield command.InputError(path, expected="a shard", received="no such file")
-        return
-    records = quantity(len(entries), "record")
-    count = 0
-    try:
-        for serialized in open_shards(str(path), manifest.compression):
-            if count < len(entries):
-                try:
-                    _check_record(serialized.numpy(), entries[count], domain)
-                except command.InputError as error:
-                    yield error.within(path)
-            count += 1
-    except tf.errors.OpError as error:
-        yield command.InputError(
-            path,
-            expected=records,
-            received=f"a truncated or corrupted one after {count}: {error.message}",
-        )
-        return
-    if count != len(entries):
-        yield command.InputError(path, expected=records, received=count)
-
-
-def _check_record(serialized: bytes, entry: CaseEntry, domain: Domain) -> None:
-    import numpy as np
-    import tensorflow as tf
-
-    from u2net_tf.shards import records
-
-    if hashlib.sha256(serialized).hexdigest() != entry.checksum:
-        raise command.InputError(
-            entry.case, expected=f"the checksum {entry.checksum}", received="another"
-        )
-    try:
-        record = records.decode(serialized)
-    except tf.errors.OpError as error:
-        raise command.InputError(
-            entry.case, expected="a record", received=error.message
-        ) from None
-    shape = (*entry.shape, domain.num_modalities)
-    if record.image.shape != shape:
-        raise command.InputError(
-            entry.case, expected=f"shape {shape}", received=record.image.shape
-        )
-    if not np.isfinite(record.image).all():
-        raise command.InputError(
-            entry.case, expected="finite voxels", received="NaN or infinity"
-        )
-    counts = records.count_labels(record.labels, domain.num_classes)
-    if counts.tolist() != entry.label_voxels:
-        raise command.InputError(
-            entry.case,
-            expected=f"{entry.label_voxels} voxels per class",
-            received=counts.tolist(),
-        )
 
 
 def run() -> None:

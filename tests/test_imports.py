@@ -57,7 +57,11 @@ ORDER = (
 # Of these `data_prep` makes its shards, and of nothing else.
 FOR_DATA_PREP = ORDER[: ORDER.index("u2net_tf.shards") + 1]
 # Of these alone it needs TensorFlow.
-WITH_TENSORFLOW = ("u2net_tf.shards.records", "u2net_tf.shards.reading")
+WITH_TENSORFLOW = (
+    "u2net_tf.shards.records",
+    "u2net_tf.shards.record_checks",
+    "u2net_tf.shards.reading",
+)
 # And the stages of `data_prep`, one after the other.
 STAGES = (
     "data_prep.config",

@@ -17,17 +17,17 @@ ROOT = pathlib.Path(__file__).parents[1]
 HOLD = """
 import sys
 from u2net_tf import locks
-with locks.locked(sys.argv[1]):
+with getattr(locks, sys.argv[2])(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
 @contextlib.contextmanager
-def another_process(folder):
+def another_process(folder, how="locked"):
     """A process that holds the lock until it is told to end."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)],
+        [sys.executable, "-c", HOLD, str(folder), how],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -133,6 +133,92 @@ def test_damaged_words_about_the_holder_are_no_error(tmp_path):
         (tmp_path / locks.HOLDER).unlink()
         with pytest.raises(InputError, match="Received: one that is running"):
             enter(tmp_path)
+
+
+class TestShared:
+    def read(self, folder):
+        with locks.shared(folder):
+            assert (folder / locks.LOCK).exists()
+
+    def test_readers_keep_out_who_writes_and_say_who_they_are(self, tmp_path):
+        with another_process(tmp_path, "shared") as process:
+            self.read(tmp_path)
+            with pytest.raises(InputError) as caught:
+                enter(tmp_path)
+            host = re.escape(temporary_names.host())
+            assert re.fullmatch(
+                f"{re.escape(str(tmp_path))}: expected a folder that no other run "
+                f"reads. Received: process {process.pid} on {host}, since "
+                r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\. "
+                "Wait for its end, or use another folder",
+                str(caught.value),
+            )
+            with locks.shared(tmp_path), pytest.raises(InputError) as caught:
+                enter(tmp_path)
+            assert caught.value.received.count("process ") == 2
+        assert names(tmp_path) == []
+        enter(tmp_path)
+
+    def test_who_writes_keeps_out_readers(self, tmp_path):
+        with another_process(tmp_path) as process:
+            with pytest.raises(InputError) as caught:
+                self.read(tmp_path)
+            assert caught.value.expected == "a folder that no run writes to"
+            assert caught.value.received.startswith(f"process {process.pid} on ")
+            assert names(tmp_path) == [locks.LOCK, locks.HOLDER]
+        self.read(tmp_path)
+
+    @pytest.mark.parametrize("how", ["locked", "shared"])
+    def test_a_killed_process_is_passed_over(self, tmp_path, how):
+        with another_process(tmp_path, how) as process:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        assert len(names(tmp_path)) == 2
+        with locks.shared(tmp_path):
+            assert not (tmp_path / locks.HOLDER).exists()
+            with pytest.raises(InputError) as caught:
+                enter(tmp_path)
+            assert str(process.pid) not in str(caught.value)
+            assert f"process {os.getpid()} on " in str(caught.value)
+        assert names(tmp_path) == []
+
+    @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOENT])
+    def test_a_folder_that_cannot_be_written_to_is_read_unlocked(
+        self, tmp_path, monkeypatch, caplog, number
+    ):
+        def refuse(*arguments, **keywords):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "open", refuse)
+        with locks.shared(tmp_path):
+            assert names(tmp_path) == []
+        assert not caplog.records
+
+    def test_a_file_system_without_locks(self, tmp_path, monkeypatch, caplog):
+        def refuse(*arguments):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        with locks.shared(tmp_path):
+            pass
+        assert not caplog.records
+
+    def test_a_lock_that_its_holder_removed_is_not_taken(self, tmp_path, monkeypatch):
+        path = tmp_path / locks.LOCK
+        flock = fcntl.flock
+        opened = []
+
+        def remove_first(descriptor, operation):
+            opened.append(descriptor)
+            if len(opened) == 1:
+                path.unlink()
+            return flock(descriptor, operation)
+
+        monkeypatch.setattr(fcntl, "flock", remove_first)
+        with locks.shared(tmp_path):
+            assert len(opened) == 2
+            with pytest.raises(InputError, match="no other run reads"):
+                enter(tmp_path)
 
 
 def train(folder):

@@ -69,6 +69,7 @@ def take_pairs(
     """
     from u2net_tf.config.augmentation import AugmentationConfig
     from u2net_tf.input.pipeline import domain_dataset
+    from u2net_tf.shards.reading import CaseShards, translate_tf_errors
 
     off = AugmentationConfig(mirror_probability=0.0)
     still = settings.with_changes(**off.flat())
@@ -78,9 +79,12 @@ def take_pairs(
         )
         for chosen in (still, settings)
     )
-    return [
-        (_first(one), _first(other)) for one, other in zip(before, after, strict=True)
-    ]
+    shards = CaseShards(settings.data_dir, domain, manifest, domain.train)
+    with translate_tf_errors([shards]):
+        return [
+            (_first(one), _first(other))
+            for one, other in zip(before, after, strict=True)
+        ]
 
 
 def _first(batch: dict[str, np.ndarray]) -> Patch:

@@ -28,6 +28,7 @@ from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import Manifest, load_manifest, manifest_path
+from u2net_tf.shards.shard_files import check_shard_files
 from u2net_tf.volumes import msd
 from u2net_tf.wording import first_few, quantity
 
@@ -192,8 +193,10 @@ def _is_done(
         if settings.overwrite:
             return False
         raise
-    shards = {entry.shard for entry in manifest.cases}
-    if not all((path.parent / name).is_file() for name in shards):
+    try:
+        check_shard_files(path.parent, manifest)
+    except InputError as error:
+        logging.warning("%s is converted again: %s", domain.name, error)
         return False
     skipped = [job for job in jobs if job.case.name in manifest.skipped]
     if not skipped:

@@ -510,12 +510,23 @@ def test_shards_of_earlier_conversions_are_removed(one):
     assert left == sorted(["manifest.json", *shards])
 
 
-def test_missing_shard_is_made_again(finished):
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (pathlib.Path.unlink, "expected a shard. Received: no such file"),
+        (lambda path: path.write_bytes(b""), "bytes, of 3 records. Received: 0, which"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "before the record of"),
+    ],
+)
+def test_missing_and_truncated_shards_are_made_again(finished, caplog, spoil, words):
     made = finished.convert()
     before = contents(finished.data_dir)
-    (finished.data_dir / ORGAN.name / made.shards(ORGAN.train)[0]).unlink()
+    path = finished.data_dir / ORGAN.name / made.shards(ORGAN.train)[0]
+    spoil(path)
     assert finished.convert() == made
     assert contents(finished.data_dir) == before
+    assert f"{ORGAN.name} is converted again: {path}: expected " in caplog.text
+    assert words in caplog.text
 
 
 def test_unreadable_manifest_is_replaced_when_told_to(finished):

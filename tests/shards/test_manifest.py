@@ -120,6 +120,31 @@ def test_all_differences_are_listed():
     ]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"spacing_mm": [2.0, 1.0, 1.0]},
+            "expected case a with spacing_mm [3.0, 1.0, 1.0]. Received: [2.0, 1.0, 1.0]",
+        ),
+        ({"shape": [99, 50]}, "expected case a with dimensions 3. Received: 2"),
+        (
+            {"label_voxels": [4900, 49, 1]},
+            "expected case a with number of classes 2. Received: 3",
+        ),
+        (
+            {"label_voxels": [4900, 49]},
+            "expected case a with voxels 4950. Received: 4949",
+        ),
+    ],
+)
+def test_entries_that_cannot_be_of_the_domain(changes, words):
+    made = make_manifest()
+    other = dataclasses.replace(made.cases[1], **changes)
+    made = dataclasses.replace(made, cases=(made.cases[0], other, made.cases[2]))
+    assert [str(difference) for difference in made.differences(DOMAIN)] == [words]
+
+
 def write_format_1(folder, domain=DOMAIN):
     """Plan and manifest as a version before folds wrote them."""
     write_converted(folder, Plan((domain,)))

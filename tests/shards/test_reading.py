@@ -1,127 +1,331 @@
+import dataclasses
+import os
 import re
+import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
+from small_shards import (
+    DOMAIN,
+    OTHER,
+    TEST,
+    TRAIN,
+    make_record,
+    write_data,
+)
 
 from u2net_tf.errors import InputError
 from u2net_tf.shards import manifest, reading, records
 
-NAME = "Task90_Organ"
-# Names of shards -> their cases.
-SHARDS = {
-    "test-00000-of-00001.tfrecord": ("d",),
-    "train-00000-of-00002.tfrecord": ("b", "a"),
-    "train-00001-of-00002.tfrecord": ("c",),
-}
+
+@pytest.fixture(scope="module", params=manifest.COMPRESSIONS)
+def whole(tmp_path_factory, request):
+    return write_data(tmp_path_factory.mktemp("whole") / "data", request.param)
 
 
-def make_entry(case, shard):
-    return manifest.CaseEntry(
-        case=case,
-        group=shard.partition("-")[0],
-        shard=shard,
-        files=[],
-        raw_shape=[1, 1, 1],
-        raw_spacing_mm=[1, 1, 1],
-        raw_orientation="RAS",
-        raw_affine=[],
-        crop_start=[0, 0, 0],
-        crop_shape=[1, 1, 1],
-        shape=[1, 1, 1],
-        spacing_mm=[1, 1, 1],
-        label_voxels=[1],
-        num_bytes=1,
-        checksum="-",
-    )
+@pytest.fixture(scope="module")
+def uncompressed(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("whole") / "data", "none")
 
 
-def write_shards(data_dir, compression="none"):
-    """Shards whose records are the names of their cases."""
-    (data_dir / NAME).mkdir()
+@pytest.fixture
+def data_dir(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "data")
+
+
+@pytest.fixture
+def plain_dir(uncompressed, tmp_path):
+    return shutil.copytree(uncompressed, tmp_path / "plain")
+
+
+def open_train(data_dir):
+    made = manifest.load_manifest(data_dir, DOMAIN.name)
+    return reading.CaseShards(data_dir, DOMAIN, made, DOMAIN.train)
+
+
+def cases_of(shards, **arguments):
+    """Names of the cases of the records, as training reads them."""
+    with reading.translate_tf_errors([shards]):
+        fields = shards.records(**arguments).map(shards.parse)
+        return [each["case"].decode() for each in fields.as_numpy_iterator()]
+
+
+def write_records(path, some, compression="none"):
     kind = records.COMPRESSION_TYPES[compression]
-    for shard, cases in SHARDS.items():
-        with tf.io.TFRecordWriter(str(data_dir / NAME / shard), kind) as writer:
-            for case in cases:
-                writer.write(case.encode())
-    return manifest.Manifest(
-        domain=NAME,
-        plan_hash="-",
-        image_dtype="float32",
-        compression=compression,
-        cases=tuple(
-            make_entry(case, shard) for shard, cases in SHARDS.items() for case in cases
-        ),
-        skipped={},
-    )
+    with tf.io.TFRecordWriter(str(path), kind) as writer:
+        for each in some:
+            writer.write(records.encode(each))
 
 
-def texts(dataset):
-    return [record.decode() for record in dataset.as_numpy_iterator()]
+class TestCaseShards:
+    def test_records_come_in_the_order_of_the_shards(self, whole):
+        shards = open_train(whole)
+        assert shards.paths == [str(whole / DOMAIN.name / TRAIN)]
+        assert [entry.case for entry in shards.entries] == ["a", "b", "c"]
+        assert cases_of(shards) == ["a", "b", "c"]
+        assert cases_of(shards, skip=1) == ["b", "c"]
+
+    def test_shards_are_read_in_the_order_given(self, whole):
+        made = manifest.load_manifest(whole, DOMAIN.name)
+        shards = reading.CaseShards(whole, DOMAIN, made, DOMAIN.train + DOMAIN.test)
+        assert [os.path.basename(path) for path in shards.paths] == [TEST, TRAIN]
+        assert cases_of(shards) == ["d", "a", "b", "c"]
+        assert cases_of(shards, order=tf.constant([1, 0])) == ["a", "b", "c", "d"]
+        assert cases_of(shards, order=tf.constant([1, 0]), skip=2) == ["c", "d"]
+
+    def test_shards_with_other_cases_are_refused(self, whole):
+        made = manifest.load_manifest(whole, DOMAIN.name)
+        with pytest.raises(InputError, match="expected cases of one group"):
+            reading.CaseShards(whole, DOMAIN, made, ["a"])
+
+    def test_a_missing_shard_is_named(self, data_dir):
+        path = data_dir / DOMAIN.name / TRAIN
+        path.unlink()
+        words = f"{re.escape(str(path))}: expected a shard. Received: no such file"
+        with pytest.raises(InputError, match=words):
+            open_train(data_dir)
+
+    def test_images_keep_their_type(self, whole):
+        shards = open_train(whole)
+        ((row, serialized),) = shards.records().take(1)
+        assert shards.parse(row, serialized)["image"].dtype == tf.float16
 
 
-@pytest.mark.parametrize("compression", manifest.COMPRESSIONS)
-def test_records_come_in_the_order_of_the_shards(tmp_path, compression):
-    made = write_shards(tmp_path, compression)
-    for cases in ("bac", "d", ""):
-        found = reading.serialized_records(tmp_path, made, set(cases))
-        assert texts(found) == list(cases)
+def a_shorter_one(path, compression):
+    write_records(path, [make_record(DOMAIN, "a")], compression)
 
 
-def test_shards_are_opened_in_the_order_given(tmp_path):
-    write_shards(tmp_path)
-    paths = [str(tmp_path / NAME / name) for name in reversed(SHARDS)]
-    assert texts(reading.open_shards(paths, "none")) == ["c", "b", "a", "d"]
+def an_empty_one(path, compression):
+    path.write_bytes(b"")
 
 
-def test_paths_of_some_cases(tmp_path):
-    made = write_shards(tmp_path)
-    names = list(SHARDS)
-    found = reading.shard_paths(tmp_path, made, ["c", "a", "b"])
-    assert found == [str(tmp_path / NAME / name) for name in names[1:]]
-    with pytest.raises(InputError, match="expected cases of one group"):
-        reading.shard_paths(tmp_path, made, ["a"])
+def the_test_shard(path, compression):
+    shutil.copy(path.with_name(TEST), path)
 
 
-def test_missing_shard_is_an_error_that_names_it(tmp_path):
-    made = write_shards(tmp_path)
-    path = tmp_path / NAME / "train-00001-of-00002.tfrecord"
+def cut(path, compression):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def longer(path, compression):
+    path.write_bytes(path.read_bytes() + b"more")
+
+
+def otherwise_compressed(path, compression):
+    other = {"none": "gzip", "gzip": "none"}[compression]
+    write_records(path, [make_record(DOMAIN, case) for case in "abc"], other)
+
+
+def a_folder(path, compression):
     path.unlink()
-    words = f"{re.escape(str(path))}: expected a shard. Received: no such file"
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        a_shorter_one,
+        an_empty_one,
+        the_test_shard,
+        cut,
+        longer,
+        otherwise_compressed,
+        a_folder,
+    ],
+)
+def test_other_sizes_are_found_before_a_record_is_read(data_dir, spoil):
+    path = data_dir / DOMAIN.name / TRAIN
+    spoil(path, manifest.load_manifest(data_dir, DOMAIN.name).compression)
+    with pytest.raises(InputError) as caught:
+        open_train(data_dir)
+    assert caught.value.where == str(path)
+    assert "verify" in caught.value.hint or spoil is a_folder
+
+
+def test_the_case_that_is_cut_is_named(plain_dir):
+    path = plain_dir / DOMAIN.name / TRAIN
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="end before the record of b does"):
+        open_train(plain_dir)
+
+
+def test_the_other_compression_is_named(data_dir):
+    made = manifest.load_manifest(data_dir, DOMAIN.name)
+    otherwise_compressed(data_dir / DOMAIN.name / TRAIN, made.compression)
+    words = {
+        "none": r"Received: \d+, compressed with gzip",
+        "gzip": r"compressed with gzip. Received: \d+ bytes that are not compressed",
+    }
+    with pytest.raises(InputError, match=words[made.compression]):
+        open_train(data_dir)
+
+
+def test_a_shard_that_may_not_be_read(data_dir, monkeypatch):
+    path = data_dir / DOMAIN.name / TRAIN
+
+    def refuse(*arguments, **keywords):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    made = manifest.load_manifest(data_dir, DOMAIN.name)
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    words = f"{re.escape(str(path))}: expected a readable shard. Received: Permission"
     with pytest.raises(InputError, match=words):
-        reading.serialized_records(tmp_path, made, ["a", "b", "c"])
+        reading.CaseShards(data_dir, DOMAIN, made, DOMAIN.train)
+
+
+def swapped(path):
+    write_records(path, [make_record(DOMAIN, case) for case in "bac"])
+
+
+def duplicated(path):
+    write_records(path, [make_record(DOMAIN, case) for case in "aac"])
+
+
+def of_another_domain(path):
+    write_records(path, [make_record(OTHER, case) for case in "abc"])
+
+
+def of_another_split(path):
+    write_records(path, [make_record(DOMAIN, case) for case in "dbc"])
+
+
+def with_the_first(**change):
+    """Shards of the right size in which something of the first record is another."""
+
+    def write(path):
+        first, *others = (make_record(DOMAIN, case) for case in "abc")
+        changes = {name: make(first) for name, make in change.items()}
+        write_records(path, [dataclasses.replace(first, **changes), *others])
+
+    return write
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[99] ^= 1
+    path.write_bytes(content)
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def cut_between_records(path):
+    write_records(path, [make_record(DOMAIN, case) for case in "ab"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (swapped, "a: expected a record of this case. Received: one of b"),
+        (duplicated, "b: expected a record of this case. Received: one of a"),
+        (of_another_domain, "a: expected a record of Task90_Organ. Received: one of "),
+        (of_another_split, "a: expected a record of this case. Received: one of d"),
+        (
+            # One modality in twice as many bytes.
+            with_the_first(image=lambda record: record.image[..., :1].astype("f4")),
+            "a: expected voxels as float16. Received: float32",
+        ),
+        (
+            with_the_first(
+                image=lambda record: record.image.swapaxes(0, 1),
+                labels=lambda record: record.labels.swapaxes(0, 1),
+            ),
+            "a: expected shape (4, 5, 6, 2). Received: (5, 4, 6, 2)",
+        ),
+        (
+            with_the_first(labels=lambda record: record.labels + record.labels),
+            "a: expected [",
+        ),
+        (
+            with_the_first(label_counts=lambda record: record.label_counts[::-1]),
+            "a: expected its own counts of voxels to be [",
+        ),
+        (flipped, "a: expected a readable record. Received: damaged bytes"),
+        (emptied, "expected "),
+        (cut_between_records, "expected "),
+        (os.unlink, "expected a shard. Received: no such file"),
+    ],
+)
+def test_other_records_are_found_as_they_are_read(plain_dir, spoil, words):
+    path = plain_dir / DOMAIN.name / TRAIN
+    shards = open_train(plain_dir)
+    assert cases_of(shards) == ["a", "b", "c"]
+    spoil(path)
+    with pytest.raises(InputError) as caught:
+        cases_of(shards)
+    assert str(caught.value).startswith(f"{path}: {words}")
+    if spoil not in (emptied, cut_between_records, os.unlink):
+        # Of the right size.
+        open_train(plain_dir)
+
+
+def test_records_that_are_fewer_are_an_end_and_no_endless_loop(plain_dir):
+    path = plain_dir / DOMAIN.name / TRAIN
+    shards = open_train(plain_dir)
+    path.write_bytes(b"")
+    rows = [row for row, serialized in shards.records().as_numpy_iterator()]
+    assert rows == [0, 1, 2]
+
+
+def test_check_looks_at_every_voxel(plain_dir):
+    path = plain_dir / DOMAIN.name / TRAIN
+    shards = open_train(plain_dir)
+    shards.check()
+    image = np.full((4, 5, 6, 2), np.nan, np.float16)
+    with_the_first(image=lambda record: image)(path)
+    # Not as it is read: that would take as long as parsing it.
+    assert cases_of(shards) == ["a", "b", "c"]
+    shards.check(["b", "c"])
+    for cases in (None, ["a"]):
+        with pytest.raises(InputError, match=f"{TRAIN}: a: expected finite voxels"):
+            shards.check(cases)
+
+
+class TestCheckUnchanged:
+    def test_a_file_that_was_only_touched(self, plain_dir, caplog):
+        path = plain_dir / DOMAIN.name / TRAIN
+        shards = open_train(plain_dir)
+        os.utime(path, ns=(0, 0))
+        with caplog.at_level("INFO"):
+            shards.check_unchanged()
+            assert caplog.text.count("has been written to; comparing its records") == 1
+            shards.check_unchanged()
+            assert caplog.text.count("has been written to; comparing its records") == 1
+
+    def test_another_one_of_the_same_size(self, plain_dir):
+        path = plain_dir / DOMAIN.name / TRAIN
+        shards = open_train(plain_dir)
+        with_the_first(image=lambda record: record.image + 1)(path)
+        os.utime(path, ns=(0, 0))
+        with pytest.raises(InputError, match=f"{TRAIN}: a: expected the checksum"):
+            shards.check_unchanged()
 
 
 class TestTranslateTfErrors:
-    def test_the_damaged_shard_is_named(self, tmp_path):
-        made = write_shards(tmp_path)
-        path = tmp_path / NAME / "train-00000-of-00002.tfrecord"
+    def test_the_damaged_shard_is_named(self, plain_dir):
+        path = plain_dir / DOMAIN.name / TRAIN
+        shards = open_train(plain_dir)
         path.write_bytes(path.read_bytes()[:-3])
-        words = f"{re.escape(str(path))}: expected a readable shard. .*data_prep.verify"
+        words = "which end before the record of c does. .*data_prep.verify"
         with (
             pytest.raises(InputError, match=words),
-            reading.translate_tf_errors(tmp_path, [made]),
+            reading.translate_tf_errors([shards]),
         ):
-            texts(reading.serialized_records(tmp_path, made, ["a", "b", "c"]))
+            raise tf.errors.DataLossError(None, None, "truncated")
 
-    def test_records_that_are_none_in_shards_that_can_be_read(self, tmp_path):
-        made = write_shards(tmp_path)
-        words = f"{re.escape(str(tmp_path))}: {NAME}: expected records as the manifest"
+    def test_an_error_that_has_another_cause(self, plain_dir):
+        words = f"{plain_dir / DOMAIN.name}: expected records as the manifest says. "
         with (
-            pytest.raises(InputError, match=words),
-            reading.translate_tf_errors(tmp_path, [made]),
+            pytest.raises(InputError, match=f"{words}Received: it is out of  ?memory"),
+            reading.translate_tf_errors([open_train(plain_dir)]),
         ):
-            records.parse(tf.constant(b"no record"))
+            raise tf.errors.ResourceExhaustedError(None, None, "it is\nout of memory")
 
-    def test_other_errors_pass(self, tmp_path):
+    def test_other_errors_pass(self):
         with (
             pytest.raises(KeyError, match="other"),
-            reading.translate_tf_errors(tmp_path, []),
+            reading.translate_tf_errors([]),
         ):
             raise KeyError("other")
-
-
-def test_cases_of_records_are_checked():
-    reading.check_cases("data", NAME, {"a"}, {"a", "b"})
-    words = f"data: {NAME}: expected records of .* Received: a record of c"
-    with pytest.raises(InputError, match=words):
-        reading.check_cases("data", NAME, {"a", "c"}, {"a", "b"})

@@ -62,7 +62,8 @@ class Batches:
 
 def contents_of(folder):
     """Changes with the bytes of any file below."""
-    paths = sorted(path for path in pathlib.Path(folder).rglob("*") if path.is_file())
+    # But for those that lock it.
+    paths = sorted(path for path in pathlib.Path(folder).rglob("[!.]*.*"))
     return tuple((str(path), zlib.crc32(path.read_bytes())) for path in paths)
 
 

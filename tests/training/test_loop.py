@@ -14,6 +14,7 @@ import tensorflow as tf
 import toy
 from recorded_progress import RecordedProgress
 
+from u2net_tf import locks
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.input.pipeline import training_dataset
@@ -21,6 +22,7 @@ from u2net_tf.models.best import DICE, LOSS
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.plan.plan_hash import plan_hash
+from u2net_tf.progress import silent
 from u2net_tf.shards import records
 from u2net_tf.shards.manifest import load_manifest
 from u2net_tf.training import batches, runs, schedule
@@ -425,22 +427,20 @@ class TestNotFinite:
                     record = dataclasses.replace(record, image=image)
                     writer.write(records.encode(record))
 
-    def test_loss_stops_with_step_domain_and_cases(
+    def test_voxels_stop_it_and_their_case_is_named(
         self, train, tmp_path, own_data, tiny_data, read_rows
     ):
         folder = tmp_path / "model"
         train(folder, data_dir=own_data)
         self.spoil(own_data, "one_1")
-        with pytest.raises(StoppedError) as caught:
+        with pytest.raises(InputError) as caught:
             train(folder, data_dir=own_data, max_epochs=5)
         said = str(caught.value)
-        assert "in domain Task91_One, cases " in said
-        assert "one_1" in said
-        assert said.endswith(f"; the last good checkpoint in {folder} is kept")
-        # An odd step of the second or third epoch: every case comes once in two.
-        step = int(said.removeprefix("step ").split(":")[0])
-        assert step in (5, 7, 9, 11)
-        assert len(read_rows(folder)) == (step - 1) // 4
+        (name,) = load_manifest(own_data, toy.ONE.name).shards(toy.ONE.train)
+        assert said.startswith(
+            f"{own_data / toy.ONE.name / name}: one_1: expected finite voxels. "
+            "Received: NaN or infinity. "
+        )
         # The last good checkpoint is as a run on good data has it, and can go on.
         run = train(folder, max_epochs=3)
         whole = train(tmp_path / "whole", max_epochs=3)
@@ -465,13 +465,30 @@ class TestNotFinite:
 
 class TestShards:
     @pytest.mark.parametrize("split", ["train", "validation"])
-    def test_one_that_is_cut_short_is_named(self, train, tmp_path, own_data, split):
+    @pytest.mark.parametrize("size", [-7, 0])
+    def test_one_that_is_cut_short_is_named(
+        self, train, tmp_path, own_data, split, size
+    ):
         (name,) = load_manifest(own_data, toy.ONE.name).shards(toy.ONE.cases(split))
         path = own_data / toy.ONE.name / name
-        path.write_bytes(path.read_bytes()[:-7])
+        path.write_bytes(path.read_bytes()[:size])
         with pytest.raises(InputError) as caught:
-            train(tmp_path, data_dir=own_data, validate_every_epochs=1, eval_cases=5)
-        assert str(caught.value).startswith(f"{path}: expected a readable shard")
+            train(
+                tmp_path / "model",
+                data_dir=own_data,
+                validate_every_epochs=1,
+                eval_cases=5,
+            )
+        said = str(caught.value)
+        assert said.startswith(f"{path}: expected ")
+        assert "which end before the record of one_" in said
+        # Not even its settings.
+        assert not (tmp_path / "model").exists()
+
+    def test_one_that_is_not_read_may_be_damaged(self, train, tmp_path, own_data):
+        (name,) = load_manifest(own_data, toy.ONE.name).shards(toy.ONE.validation)
+        (own_data / toy.ONE.name / name).write_bytes(b"")
+        train(tmp_path / "model", data_dir=own_data, steps_per_epoch=1)
 
     def test_one_that_is_missing_is_named(self, train, tmp_path, own_data):
         (name,) = load_manifest(own_data, toy.TWO.name).shards(toy.TWO.train)
@@ -479,6 +496,78 @@ class TestShards:
         with pytest.raises(InputError, match=name):
             train(tmp_path / "model", data_dir=own_data)
         assert not (tmp_path / "model").exists()
+
+    def test_those_that_are_replaced_end_the_run(self, train, tmp_path, own_data):
+        """Nothing is saved of what was learned of others than it began with."""
+        manifest = load_manifest(own_data, toy.TWO.name)
+        (name,) = manifest.shards(toy.TWO.cases(toy.TWO.monitored_split))
+        path = own_data / toy.TWO.name / name
+
+        def replace(iterable=None, desc=None, **options):
+            if desc == "epoch 3 of 3":
+                (entry,) = (e for e in manifest.cases if e.shard == name)
+                record = records.decode(read_records(path)[0])
+                image = (record.image + 1).astype(manifest.image_dtype)
+                with tf.io.TFRecordWriter(str(path)) as writer:
+                    record = dataclasses.replace(record, image=image)
+                    writer.write(records.encode(record))
+                assert path.stat().st_size == entry.num_bytes + 16
+                os.utime(path, ns=(0, 0))
+            return silent(iterable, desc, **options)
+
+        with pytest.raises(InputError) as caught:
+            train(
+                tmp_path / "model",
+                data_dir=own_data,
+                max_epochs=3,
+                # The last one is not validated: the records are not read again.
+                validate_every_epochs=2,
+                progress=replace,
+            )
+        assert str(caught.value).startswith(f"{path}: two_2: expected the checksum ")
+        assert checkpoint_names(tmp_path / "model")[-1] == "step-8"
+
+    def test_those_that_cannot_be_validated_on_are_named(
+        self, train, tmp_path, own_data
+    ):
+        (name,) = load_manifest(own_data, toy.ONE.name).shards(toy.ONE.validation)
+        path = own_data / toy.ONE.name / name
+        first, second = map(records.decode, read_records(path))
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            image = np.full_like(first.image, np.nan, np.float16)
+            writer.write(records.encode(dataclasses.replace(first, image=image)))
+            image = second.image.astype(np.float16)
+            writer.write(records.encode(dataclasses.replace(second, image=image)))
+        words = f"{path}: {first.case}: expected finite voxels"
+        with pytest.raises(InputError, match=words):
+            train(tmp_path / "model", data_dir=own_data, validate_every_epochs=1)
+
+    def test_are_locked_as_long_as_they_are_read(self, train, tmp_path, own_data):
+        refused = []
+
+        def convert(iterable=None, desc=None, **options):
+            for domain in (toy.ONE, toy.TWO):
+                try:
+                    with locks.locked(own_data / domain.name):
+                        pass
+                except InputError as error:
+                    refused.append(error.where)
+            return silent(iterable, desc, **options)
+
+        settings = {"data_dir": own_data, "steps_per_epoch": 1}
+        train(tmp_path / "a", domains=(toy.TWO.name,), progress=convert, **settings)
+        assert refused == [str(own_data / toy.TWO.name)]
+        with locks.locked(own_data / toy.ONE.name):
+            with pytest.raises(
+                InputError, match="expected a folder that no run writes"
+            ):
+                train(tmp_path / "b", **settings)
+            train(tmp_path / "c", domains=(toy.TWO.name,), **settings)
+        assert not (tmp_path / "b").exists()
+
+
+def read_records(path):
+    return list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
 
 
 @pytest.mark.slow

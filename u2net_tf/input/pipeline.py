@@ -26,7 +26,7 @@ from u2net_tf.input.position import Position
 from u2net_tf.plan.domains import Domain
 from u2net_tf.shards import reading
 from u2net_tf.shards.manifest import Manifest
-from u2net_tf.shards.records import Fields, parse
+from u2net_tf.shards.records import Fields
 
 
 def domain_dataset(
@@ -70,15 +70,17 @@ def domain_dataset(
     interleaving = Interleaving(
         _key(domain, settings), held.patches_per_volume, held.num_interleaved_volumes
     )
-    read_epoch = _make_epoch_reader(domain, manifest, settings, held.shuffled_records)
-    parse_record = _make_parser(domain, manifest)
+    shards = reading.CaseShards(settings.data_dir, domain, manifest, domain.train)
+    read_epoch = _make_epoch_reader(
+        shards, _key(domain, settings), held.shuffled_records, position
+    )
+    parse_record = _make_parser(shards)
     crop = _make_cropper(domain, settings, batch_size)
 
     dataset = tf.data.Dataset.range(position.epoch, tf.int64.max)
     # Shuffled within an epoch, so that every case comes once before any comes twice.
-    dataset = dataset.flat_map(read_epoch)
     # Records that a run had before it was interrupted are passed over unparsed.
-    dataset = dataset.skip(position.records_before)
+    dataset = dataset.flat_map(read_epoch)
     # From the number of a read follow those of its patches, and so all that is drawn.
     dataset = dataset.enumerate(position.record_read)
     # Parsed once, however many patches a record gives.
@@ -128,11 +130,9 @@ def _allocate_buffers(
 
 
 def _make_epoch_reader(
-    domain: Domain, manifest: Manifest, settings: DataConfig, shuffled_records: int
+    shards: reading.CaseShards, key: int, shuffled_records: int, position: Position
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """Makes the function from an epoch's number to its serialized records."""
-    paths = reading.shard_paths(settings.data_dir, manifest, domain.train)
-    key = _key(domain, settings)
+    """Makes the function from an epoch's number to its numbered, serialized records."""
 
     @tf.autograph.experimental.do_not_convert
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -140,33 +140,33 @@ def _make_epoch_reader(
         # itself that is the global seed, and the order would depend on it.
         tf.random.set_seed(1)
         seeds = tf.random.split(tf.stack([tf.constant(key, tf.int64), epoch]), 2)
-        order = tf.random.experimental.stateless_shuffle(paths, seeds[0])
-        records = reading.open_shards(order, manifest.compression)
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(shards.paths)), seeds[0]
+        )
+        before = tf.constant(position.records_before, tf.int64)
+        skip = tf.where(epoch == position.epoch, before, 0)
         if shuffled_records == 1:
             # Unshuffled, records that are passed over need not be read.
-            return records
-        return records.shuffle(
+            return shards.records(order, skip=skip)
+        records = shards.records(order).shuffle(
             shuffled_records, seeds[1, 0], reshuffle_each_iteration=False
         )
+        return records.skip(skip)
 
     return read_epoch
 
 
 def _make_parser(
-    domain: Domain, manifest: Manifest
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, Fields]]:
+    shards: reading.CaseShards,
+) -> Callable[..., tuple[tf.Tensor, Fields]]:
     """Makes the function from a read and its serialized record to the parsed one."""
 
     @tf.autograph.experimental.do_not_convert
     def parse_record(
-        record_read: tf.Tensor, serialized: tf.Tensor
+        record_read: tf.Tensor, numbered: tuple[tf.Tensor, tf.Tensor]
     ) -> tuple[tf.Tensor, Fields]:
         # Converted to float32 only once it is cropped: volumes are large.
-        fields = parse(serialized, image_dtype=manifest.image_dtype)
-        fields["image"] = tf.ensure_shape(
-            fields["image"], [None, None, None, domain.num_modalities]
-        )
-        return record_read, fields
+        return record_read, shards.parse(*numbered)
 
     return parse_record
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
@@ -140,6 +141,8 @@ class Manifest:
         another = "shards of another plan"
         if self.plan_hash not in plan_hashes(domain):
             return [InputError("", expected="shards of this plan", received=another)]
+        if contradiction := self._contradiction(domain):
+            return [contradiction]
         wanted = {
             case: f"in {group}"
             for group, cases in domain.groups.items()
@@ -162,6 +165,23 @@ class Manifest:
             for case, (place, other) in places.items()
             if place != other
         ]
+
+    def _contradiction(self, domain: Domain) -> InputError | None:
+        """The first entry that cannot be of a case of the domain."""
+        for entry in self.cases:
+            for what, expected, received in (
+                ("spacing_mm", list(domain.spacing_mm), list(entry.spacing_mm)),
+                ("dimensions", 3, len(entry.shape)),
+                ("number of classes", domain.num_classes, len(entry.label_voxels)),
+                ("voxels", math.prod(entry.shape), sum(entry.label_voxels)),
+            ):
+                if expected != received:
+                    return InputError(
+                        "",
+                        expected=f"case {entry.case} with {what} {expected}",
+                        received=received,
+                    )
+        return None
 
     def check_plan(self, domain: Domain) -> None:
         """Raises the first of `differences`, if there is one."""

@@ -178,6 +178,17 @@ def decode(serialized: bytes) -> Record:
     return to_record(parse(tf.constant(serialized)))
 
 
+def stored_image_dtype(serialized: bytes) -> str:
+    """Name of the type that a record says it stores its image in.
+
+    Raises:
+      tf.errors.InvalidArgumentError: if the record is none.
+    """
+    key = "image_dtype"
+    fields = tf.io.parse_single_example(serialized, {key: _FEATURES[key]})
+    return fields[key].numpy().decode()
+
+
 def to_record(fields: Fields) -> Record:
     """What `parse` returned, eagerly, as NumPy arrays."""
     values = {key: value.numpy() for key, value in fields.items()}

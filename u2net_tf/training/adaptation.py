@@ -25,7 +25,11 @@ from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequests
 from u2net_tf.training.strategy import make_strategy
-from u2net_tf.training.training_data import check_sizes, load_training_data
+from u2net_tf.training.training_data import (
+    check_sizes,
+    load_training_data,
+    shards_in_use,
+)
 from u2net_tf.wording import quantity
 
 
@@ -59,14 +63,17 @@ def adapt(
 
     Raises:
       InputError: if model, data and settings contradict each other, or another run
-        writes to the folder.
+        writes to the folder or converts the data.
       StoppedEarlyError: if the run was asked to stop.
       StoppedError: if the loss is not finite or an old domain has changed.
 
     Reference: 3D U²-Net, section 3, "Adapting to a new domain".
     """
     _require_outside(config.from_, config.run.model_dir)
-    with locks.locked(config.run.model_dir):
+    with (
+        locks.locked(config.run.model_dir),
+        shards_in_use(config.data.data_dir, [config.domain]),
+    ):
         return _adapt(config, progress, stop or StopRequests(config.run.max_minutes))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 from u2net_tf.config.data import DataConfig
 from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.plan.domains import Plan
-from u2net_tf.shards import reading
 from u2net_tf.shards.manifest import Manifest
+from u2net_tf.shards.reading import CaseShards, translate_tf_errors
 
 # "image", "labels" and "case" -> tensor, or one tensor per replica.
 Batch: TypeAlias = dict[str, Any]
@@ -24,6 +25,7 @@ class TrainingBatches:
       plan: plan of the trained domains.
       manifests: manifests of their shards.
       data: settings of the input pipeline.
+      shards: of the training cases of each domain.
       strategy: distribution strategy; batches are split over its replicas.
       first_step: number of batches to pass over.
 
@@ -37,15 +39,13 @@ class TrainingBatches:
         plan: Plan,
         manifests: Sequence[Manifest],
         data: DataConfig,
+        shards: Sequence[CaseShards],
         strategy: tf.distribute.Strategy,
         *,
         first_step: int,
     ):
-        self._names = plan.names
-        self._manifests = manifests
-        self._data_dir = data.data_dir
+        self._shards = shards
         self._strategy = strategy
-        self._cases = [frozenset(domain.train) for domain in plan.domains]
         dataset = training_dataset(plan.domains, manifests, data, first_step=first_step)
         if strategy.num_replicas_in_sync > 1:
             # Names of cases are strings and cannot go to a GPU.
@@ -57,27 +57,24 @@ class TrainingBatches:
         """Returns the next batch.
 
         Raises:
-          InputError: if a shard cannot be read.
+          InputError: if a shard cannot be read, or is not as its manifest says.
         """
-        with reading.translate_tf_errors(self._data_dir, self._manifests):
+        with translate_tf_errors(self._shards):
             return next(self._iterator)
 
-    def check(self, batch: Batch, domain: int) -> None:
-        """Checks that a batch holds training cases only.
+    def check_voxels(self, batch: Batch, domain: int) -> None:
+        """Checks the records of a batch in which voxels are not finite.
 
         Args:
           batch: the batch.
           domain: index of its domain in the plan.
 
         Raises:
-          InputError: if it holds another case.
+          InputError: names the shard and the case.
         """
-        reading.check_cases(
-            self._data_dir,
-            self._names[domain],
-            set(self.cases_of(batch)),
-            self._cases[domain],
-        )
+        images = self._strategy.experimental_local_results(batch["image"])
+        if not all(np.isfinite(image.numpy()).all() for image in images):
+            self._shards[domain].check(self.cases_of(batch))
 
     def cases_of(self, batch: Batch) -> list[str]:
         """Returns the names of the cases in a batch, sorted."""

@@ -83,7 +83,7 @@ class EpochSteps:
 
         Raises:
           StoppedError: if a loss is not finite.
-          InputError: if a shard cannot be read.
+          InputError: as of `TrainingBatches.read` and `check_voxels`.
         """
         done = self.totals.num_steps
         total = max(done, self._settings.steps_per_epoch)
@@ -104,7 +104,6 @@ class EpochSteps:
         received = time.perf_counter()
         turn = self.step % len(self._plan.domains)
         name, domain = self._plan.names[turn], self._trainer.domains[turn]
-        batches.check(batch, turn)
         compiled = not self._trainer.is_compiled(domain)
         if compiled:
             logging.info("compiling the step of %s", name)
@@ -148,6 +147,7 @@ class EpochSteps:
     ) -> None:
         domain = self._plan.names[turn]
         if not math.isfinite(loss):
+            batches.check_voxels(batch, turn)
             raise StoppedError(
                 f"step {self.step}: expected a finite loss and gradient. Received: "
                 f"{loss} in domain {domain}, cases "

@@ -26,6 +26,7 @@ from u2net_tf.training.batches import TrainingBatches
 from u2net_tf.training.epoch_metrics import EpochMetrics
 from u2net_tf.training.epoch_steps import EpochSteps
 from u2net_tf.training.monitor import Monitor, to_logs
+from u2net_tf.training.run_shards import RunShards
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequested, StopRequests
 from u2net_tf.training.training_data import hash_records
@@ -70,6 +71,7 @@ class Run:
         )
         self._manifests = manifests
         self._data = config.data
+        self._shards = RunShards(self._plan, manifests, config)
         self._records = hash_records(self._plan, manifests)
         self._rule = config.schedule
         self._settings = config.run
@@ -163,7 +165,7 @@ class Run:
         Nothing is written, so that a run that is refused here leaves no folder behind.
 
         Raises:
-          InputError: as of `TrainingBatches`.
+          InputError: as of `TrainingBatches` and `RunShards`.
         """
         if not self._ended():
             self._opened_input()
@@ -174,7 +176,8 @@ class Run:
         Raises:
           StoppedEarlyError: if the run was asked to stop; its last step is saved.
           StoppedError: if the loss or a variable is not finite.
-          InputError: if a shard cannot be read.
+          InputError: if a shard cannot be read, is not as its manifest says, or has
+            changed since the run began.
         """
         # After its steps an epoch that has not ended has no row yet.
         last_row = self.step - self._steps.totals.num_steps
@@ -198,6 +201,7 @@ class Run:
                 self._plan,
                 self._manifests,
                 self._data,
+                self._shards.trained,
                 self._trainer.strategy,
                 first_step=self.step,
             )
@@ -247,8 +251,7 @@ class Run:
         started = time.perf_counter()
         dice = validate(
             self._predictor,
-            dict(zip(self._trainer.domains, self._manifests, strict=True)),
-            data_dir=self._data.data_dir,
+            dict(zip(self._trainer.domains, self._shards.monitored, strict=True)),
             num_cases=self._settings.eval_cases,
         )
         self._steps.pace.seconds_validating = time.perf_counter() - started
@@ -271,6 +274,8 @@ class Run:
         )
 
     def _save(self, candidate: best.Best | None = None) -> None:
+        # What is saved has been learned from the shards that the manifest describes.
+        self._shards.check_unchanged()
         totals = self._steps.totals
         state = RunState(
             step=self.step,

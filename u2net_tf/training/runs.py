@@ -25,7 +25,11 @@ from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequests
 from u2net_tf.training.strategy import make_strategy
-from u2net_tf.training.training_data import check_sizes, load_training_data
+from u2net_tf.training.training_data import (
+    check_sizes,
+    load_training_data,
+    shards_in_use,
+)
 from u2net_tf.wording import quantity
 
 
@@ -44,11 +48,14 @@ def train(
 
     Raises:
       InputError: if data, settings or an older checkpoint contradict each other, or
-        another run writes to the folder.
+        another run writes to the folder or converts the data.
       StoppedEarlyError: if the run was asked to stop.
       StoppedError: if the loss is not finite.
     """
-    with locks.locked(config.run.model_dir):
+    with (
+        locks.locked(config.run.model_dir),
+        shards_in_use(config.data.data_dir, config.domains),
+    ):
         return _train(config, progress, stop or StopRequests(config.run.max_minutes))
 
 
@@ -117,7 +124,10 @@ def train_independently(
       StoppedError: as of `train`.
     """
     stop = stop or StopRequests(config.run.max_minutes)
-    with locks.locked(config.run.model_dir):
+    with (
+        locks.locked(config.run.model_dir),
+        shards_in_use(config.data.data_dir, config.domains),
+    ):
         _train_independently(config, progress, on_finished, stop)
 
 

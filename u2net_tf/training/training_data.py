@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from u2net_tf import locks
 from u2net_tf.config.data import DataConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models.spec import ModelSpec, check_patches
 from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.shards.manifest import Manifest, load_converted
+
+
+@contextlib.contextmanager
+def shards_in_use(data_dir: str, names: Sequence[str]) -> Iterator[None]:
+    """Keeps conversions away from the shards of some domains.
+
+    Args:
+      data_dir: folder of the shards.
+      names: names of the domains; all if empty.
+
+    Raises:
+      InputError: if there is no plan, or a conversion is running.
+    """
+    folder = pathlib.Path(data_dir)
+    with contextlib.ExitStack() as stack:
+        for name in load_plan(folder / "plan.json").select(names).names:
+            stack.enter_context(locks.shared(folder / name))
+        yield
 
 
 def load_training_data(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -13,10 +12,8 @@ from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.domain_model import DomainModel
-from u2net_tf.plan.domains import Domain
-from u2net_tf.shards import reading
-from u2net_tf.shards.manifest import Manifest
-from u2net_tf.shards.records import Record, parse, to_record
+from u2net_tf.shards.reading import CaseShards, translate_tf_errors
+from u2net_tf.shards.records import Record, to_record
 
 
 class InterruptibleBackend(KerasBackend):
@@ -42,9 +39,8 @@ class InterruptibleBackend(KerasBackend):
 
 def validate(
     predictor: Predictor,
-    manifests: Mapping[int, Manifest],
+    shards: Mapping[int, CaseShards],
     *,
-    data_dir: str | os.PathLike,
     num_cases: int,
 ) -> dict[str, dict[str, float]]:
     """Scores the first cases of each domain's monitored split.
@@ -53,21 +49,20 @@ def validate(
 
     Args:
       predictor: predictor of the network.
-      manifests: index of a domain in the predictor's plan -> manifest of its shards.
-      data_dir: folder that `data_prep.convert` wrote.
+      shards: index of a domain in the predictor's plan -> shards of its split.
       num_cases: number of cases per domain.
 
     Returns:
       Domain -> class -> mean Dice over the cases that have one; NaN where none has.
 
     Raises:
-      InputError: if a shard cannot be read.
+      InputError: if a shard cannot be read, or is not as its manifest says.
     """
     scores: dict[str, dict[str, float]] = {}
-    for index, manifest in manifests.items():
+    for index, of_domain in shards.items():
         domain = predictor.spec.plan.domains[index]
         rows = []
-        for record in _monitored_records(domain, manifest, data_dir, num_cases):
+        for record in _monitored_records(of_domain, num_cases):
             classes = predictor.classes(record.image, index)
             rows.append(dice(record.labels, classes, num_classes=domain.num_classes))
         scores[domain.name] = {
@@ -83,13 +78,10 @@ def _mean(scores: Sequence[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def _monitored_records(
-    domain: Domain, manifest: Manifest, data_dir: str | os.PathLike, num_cases: int
-) -> Iterator[Record]:
-    cases = domain.cases(domain.monitored_split)
-    records = reading.serialized_records(data_dir, manifest, cases)
-    with reading.translate_tf_errors(data_dir, [manifest]):
-        for serialized in records.take(num_cases):
-            record = to_record(parse(serialized))
-            reading.check_cases(data_dir, domain.name, {record.case}, set(cases))
+def _monitored_records(shards: CaseShards, num_cases: int) -> Iterator[Record]:
+    with translate_tf_errors([shards]):
+        for row, serialized in shards.records().take(num_cases):
+            record = to_record(shards.parse(row, serialized))
+            if not np.isfinite(record.image).all():
+                shards.check([record.case])
             yield record
