@@ -514,7 +514,10 @@ def test_shards_of_earlier_conversions_are_removed(one):
     ("spoil", "words"),
     [
         (pathlib.Path.unlink, "expected a shard. Received: no such file"),
-        (lambda path: path.write_bytes(b""), "bytes, of 3 records. Received: 0, which"),
+        (
+            lambda path: path.write_bytes(b""),
+            "Received: 0, which end before",
+        ),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "before the record of"),
     ],
 )

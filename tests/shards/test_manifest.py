@@ -125,7 +125,8 @@ def test_all_differences_are_listed():
     [
         (
             {"spacing_mm": [2.0, 1.0, 1.0]},
-            "expected case a with spacing_mm [3.0, 1.0, 1.0]. Received: [2.0, 1.0, 1.0]",
+            "expected case a with spacing_mm [3.0, 1.0, 1.0]. "
+            "Received: [2.0, 1.0, 1.0]",
         ),
         ({"shape": [99, 50]}, "expected case a with dimensions 3. Received: 2"),
         (

@@ -15,6 +15,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.progress import silent
 from u2net_tf.shards.manifest import load_converted
+from u2net_tf.training import runs
 
 pytestmark = [
     pytest.mark.slow,
@@ -106,7 +107,9 @@ def problems(data_dir):
 
 @pytest.fixture(scope="module")
 def expected(good, train, tmp_path_factory):
-    return run(train, tmp_path_factory.mktemp("expected") / "model", good)
+    with pytest.MonkeyPatch.context() as patch, toy.eager_steps():
+        patch.setattr(runs, "build_network", toy.build_toy_network)
+        return run(train, tmp_path_factory.mktemp("expected") / "model", good)
 
 
 def check(found, path, expected):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,8 +10,8 @@ import tensorflow as tf
 from u2net_tf.config.data import DataConfig
 from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.plan.domains import Plan
-from u2net_tf.shards.manifest import Manifest
-from u2net_tf.shards.reading import CaseShards, translate_tf_errors
+from u2net_tf.shards.reading import translate_tf_errors
+from u2net_tf.training.run_shards import RunShards
 
 # "image", "labels" and "case" -> tensor, or one tensor per replica.
 Batch: TypeAlias = dict[str, Any]
@@ -23,9 +22,8 @@ class TrainingBatches:
 
     Args:
       plan: plan of the trained domains.
-      manifests: manifests of their shards.
+      shards: their shards.
       data: settings of the input pipeline.
-      shards: of the training cases of each domain.
       strategy: distribution strategy; batches are split over its replicas.
       first_step: number of batches to pass over.
 
@@ -37,16 +35,17 @@ class TrainingBatches:
     def __init__(
         self,
         plan: Plan,
-        manifests: Sequence[Manifest],
+        shards: RunShards,
         data: DataConfig,
-        shards: Sequence[CaseShards],
         strategy: tf.distribute.Strategy,
         *,
         first_step: int,
     ):
-        self._shards = shards
+        self._shards = shards.trained
         self._strategy = strategy
-        dataset = training_dataset(plan.domains, manifests, data, first_step=first_step)
+        dataset = training_dataset(
+            plan.domains, shards.manifests, data, first_step=first_step
+        )
         if strategy.num_replicas_in_sync > 1:
             # Names of cases are strings and cannot go to a GPU.
             options = tf.distribute.InputOptions(experimental_fetch_to_device=False)

@@ -69,7 +69,6 @@ class Run:
         self._plan = dataclasses.replace(
             spec.plan, domains=tuple(spec.plan.domains[i] for i in trainer.domains)
         )
-        self._manifests = manifests
         self._data = config.data
         self._shards = RunShards(self._plan, manifests, config)
         self._records = hash_records(self._plan, manifests)
@@ -176,8 +175,7 @@ class Run:
         Raises:
           StoppedEarlyError: if the run was asked to stop; its last step is saved.
           StoppedError: if the loss or a variable is not finite.
-          InputError: if a shard cannot be read, is not as its manifest says, or has
-            changed since the run began.
+          InputError: as of `TrainingBatches.read`, `validate` and `RunShards`.
         """
         # After its steps an epoch that has not ended has no row yet.
         last_row = self.step - self._steps.totals.num_steps
@@ -199,9 +197,8 @@ class Run:
         if self._batches is None:
             self._batches = TrainingBatches(
                 self._plan,
-                self._manifests,
+                self._shards,
                 self._data,
-                self._shards.trained,
                 self._trainer.strategy,
                 first_step=self.step,
             )

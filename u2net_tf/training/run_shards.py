@@ -19,6 +19,9 @@ class RunShards:
       manifests: manifests of their shards.
       config: settings of the run.
 
+    Attributes:
+      manifests: as given.
+
     Raises:
       InputError: as of `CaseShards`, when they are opened.
     """
@@ -26,6 +29,7 @@ class RunShards:
     def __init__(
         self, plan: Plan, manifests: Sequence[Manifest], config: RunningConfig
     ):
+        self.manifests = manifests
         self._domains = list(zip(plan.domains, manifests, strict=True))
         self._config = config
 
