@@ -62,7 +62,7 @@ Size = Annotated[int, Field(ge=1, le=_INT64_MAX)]
 # Of one axis of a volume, voxels, or of a batch; and how often it can be halved.
 Extent = Annotated[int, Field(ge=1, le=2**16)]
 Margin = Annotated[int, Field(ge=0, le=2**16)]
-Pools = Annotated[int, Field(ge=0, le=16)]
+Pools = Annotated[int, Field(ge=0, le=10)]
 Length = Annotated[float, Field(gt=0)]
 
 

@@ -14,6 +14,7 @@ from u2net_tf.evaluation import evaluate_model as module
 from u2net_tf.evaluation.evaluate_model import evaluate_model
 from u2net_tf.evaluation.scoring import DomainScores
 from u2net_tf.evaluation.tables import CaseScore
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 
 
@@ -40,7 +41,7 @@ def models(tiny_data, monkeypatch, tmp_path):
     monkeypatch.setattr(
         module,
         "load_spec",
-        lambda folder, checkpoint: types.SimpleNamespace(plan=plans[folder]),
+        lambda folder, checkpoint: ModelSpec(plan=plans[folder], pools=(1, 1, 1)),
     )
     monkeypatch.setattr(module.keras, "load_predictor", load)
     monkeypatch.setattr(module.scoring, "score_domain", score)
