@@ -9,6 +9,7 @@ import dataclasses
 import json
 import pathlib
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,15 @@ from u2net_tf.shards.manifest import ImageDtype
 from u2net_tf.shards.record_size import require_record_size
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import crop_and_resample, msd
+from u2net_tf.wording import first_few
+
+# Raised where a file is no part file, or damaged.
+_NO_PART = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+# What a part says of the case: fields of the manifest's `CaseEntry`.
+_PROVENANCE = (
+    *("files", "raw_shape", "raw_spacing_mm", "raw_orientation", "raw_affine"),
+    *("crop_start", "crop_shape", "shape", "spacing_mm"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +107,25 @@ def write_part(job: ConversionJob) -> InputError | None:
 
 
 def load_part(path: pathlib.Path) -> PreprocessedCase:
-    """Reads what `write_part` wrote."""
-    with np.load(path) as part:
-        provenance = json.loads(str(part["origin"]))
-        return PreprocessedCase(part["image"], part["labels"], provenance)
+    """Reads what `write_part` wrote.
+
+    Raises:
+      InputError: if it is damaged or was written by something else.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as part:
+            provenance = json.loads(str(part["origin"]))
+            case = PreprocessedCase(part["image"], part["labels"], provenance)
+        if set(provenance) != set(_PROVENANCE):
+            raise ValueError(f"of other fields: {first_few(sorted(provenance))}")
+    except (*_NO_PART, TypeError, zlib.error) as error:
+        raise InputError(
+            path,
+            expected="a part file of this conversion",
+            received=error,
+            hint="Remove it and convert again",
+        ) from None
+    return case
 
 
 def _is_done(job: ConversionJob) -> bool:
@@ -110,7 +135,7 @@ def _is_done(job: ConversionJob) -> bool:
         # NumPy does not close a damaged file that it has opened itself.
         with job.part.open("rb") as file, np.load(file) as part:
             return str(part["key"]) == job.key
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except _NO_PART:
         # Left by a machine that went down; it is made again.
         return False
 

@@ -12,12 +12,12 @@ import re
 import shutil
 from collections.abc import Sequence
 
-from u2net_tf import files, migrations, temporary_names
+from u2net_tf import files, migrations, schema, temporary_names
 from u2net_tf.errors import InputError
 
 _PREFIX = "step-"
-# As `checkpoint_name` writes it, and in 64 bits.
-_NAME = re.compile(rf"{_PREFIX}(0|[1-9][0-9]{{0,17}})")
+# As `checkpoint_name` writes it.
+_NAME = re.compile(rf"{_PREFIX}(0|[1-9][0-9]{{0,{len(str(schema.MAX_STEP)) - 1}}})")
 
 
 def checkpoint_folder(model_dir: str | os.PathLike) -> pathlib.Path:

@@ -90,12 +90,12 @@ class CheckpointReader:
           number: bytes of its variables.
 
         Raises:
-          InputError: if it is.
+          DamagedCheckpointError: if it is.
         """
         path = pathlib.Path(self.path)
         size = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}.*"))
         if number > size + _SMALL_NETWORK_BYTES:
-            raise InputError(
+            raise DamagedCheckpointError(
                 self.path,
                 expected=f"at least the {number:,} bytes of the network that it names",
                 received=f"{size:,} bytes",
