@@ -10,6 +10,7 @@ import json
 import pathlib
 import zipfile
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,12 @@ from u2net_tf.shards.manifest import ImageDtype
 from u2net_tf.shards.record_size import require_record_size
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import crop_and_resample, msd
-from u2net_tf.wording import first_few
 
 # Raised where a file is no part file, or damaged.
-_NO_PART = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+_NO_PART = (
+    *(OSError, EOFError, ValueError, KeyError, AttributeError, TypeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 # What a part says of the case: fields of the manifest's `CaseEntry`.
 _PROVENANCE = (
     *("files", "raw_shape", "raw_spacing_mm", "raw_orientation", "raw_affine"),
@@ -114,18 +117,26 @@ def load_part(path: pathlib.Path) -> PreprocessedCase:
     """
     try:
         with path.open("rb") as file, np.load(file) as part:
-            provenance = json.loads(str(part["origin"]))
-            case = PreprocessedCase(part["image"], part["labels"], provenance)
-        if set(provenance) != set(_PROVENANCE):
-            raise ValueError(f"of other fields: {first_few(sorted(provenance))}")
-    except (*_NO_PART, TypeError, zlib.error) as error:
+            return PreprocessedCase(part["image"], part["labels"], _provenance(part))
+    except _NO_PART as error:
         raise InputError(
             path,
             expected="a part file of this conversion",
             received=error,
             hint="Remove it and convert again",
         ) from None
-    return case
+
+
+def _provenance(part: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What a part says of its case.
+
+    Raises:
+      ValueError: if that is something else.
+    """
+    found = json.loads(str(part["origin"]))
+    if not isinstance(found, dict) or set(found) != set(_PROVENANCE):
+        raise ValueError(f"expected {', '.join(_PROVENANCE)}. Received: {found!r:.200}")
+    return found
 
 
 def _is_done(job: ConversionJob) -> bool:
@@ -134,6 +145,7 @@ def _is_done(job: ConversionJob) -> bool:
     try:
         # NumPy does not close a damaged file that it has opened itself.
         with job.part.open("rb") as file, np.load(file) as part:
+            _provenance(part)
             return str(part["key"]) == job.key
     except _NO_PART:
         # Left by a machine that went down; it is made again.
