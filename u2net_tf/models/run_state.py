@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
@@ -15,8 +16,9 @@ from u2net_tf.schema import Count, Step
 
 # Column of `training.csv` -> number; NaN for a mean over nothing.
 Logs: TypeAlias = dict[str, Count | Annotated[float, Field(allow_inf_nan=True)]]
-# Float32, as the network computes: their sums are finite.
-_Loss = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]
+# What a network computes and TensorBoard holds. Sums of such numbers are finite.
+_FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
+_Loss = Annotated[float, Field(ge=-_FLOAT32_MAX, le=_FLOAT32_MAX)]
 _Seconds = Annotated[float, Field(ge=0, le=1e12)]
 
 
@@ -90,6 +92,13 @@ class RunState:
             step = self.logs.get("step")
             if not isinstance(step, int) or step > schema.MAX_STEP:
                 raise InputError("row.step", expected="a step", received=step)
+            for column, value in self.logs.items():
+                if math.isfinite(value) and abs(value) > _FLOAT32_MAX:
+                    raise InputError(
+                        f"row.{column:.80}",
+                        expected="a number that float32 holds",
+                        received=value,
+                    )
 
 
 STATE = FileFormat(
