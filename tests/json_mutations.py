@@ -23,6 +23,8 @@ VALUES = (
     *("\0", "\n", "\ud800", "x" * 300, "null", "NaN", [], {}, [[]], [None], {"": 0}),
     *(0, -1, 1, 2, 0.5, -0.0, 1e308, 1e-308, 10**12, 2**31, 2**63, -(2**63), 10**4000),
     *(float("nan"), float("inf"), [1, 2, 3], ["a", "a"], list(range(2000))),
+    *("../y.nii.gz", "/etc/passwd", "..\\y.nii.gz", "a/../../y.nii.gz", "~/x"),
+    *(64, 10**9, [64, 64, 64], [10**9] * 3),
     *({"0": "a", "1": "b"}, {"a": 0}, {"train": ["a"], "val": ["b"]}),
 )
 
@@ -66,6 +68,14 @@ def change_value(rng, content):
     else:
         parent[key] = rng.choice(VALUES)
     return content
+
+
+def change_each(rng, content):
+    """Puts something odd in place of each value in turn, the whole excepted."""
+    for place in list(places_in(content))[1:]:
+        changed = copy.deepcopy(content)
+        _parent_of(changed, place)[place[-1]] = rng.choice(VALUES)
+        yield changed
 
 
 def change_bytes(rng, content):

@@ -113,6 +113,8 @@ FLAGS = {
         ("raw_dir", "c", "c"),
         ("domains", "b,a", ("b", "a")),
         ("split", "validation", "validation"),
+        ("plan", "d", "d"),
+        ("fold", "1", 1),
         ("overwrite", "true", True),
     ),
     PredictConfig: (

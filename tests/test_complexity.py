@@ -76,7 +76,7 @@ class TestCommand:
         ("flags", "words"),
         [
             ({"domains": "Task01"}, "--domains: expected a --plan to choose from"),
-            ({"pools": "0,0,0"}, "--pools: expected at least one above 0"),
+            ({"pools": "0,0,0"}, "--pools: expected at least one axis"),
             ({"plan": "no.json"}, "no.json: expected a plan"),
         ],
     )

@@ -13,6 +13,7 @@ DOCUMENTS = (
     "docs/augmentation.md",
     "docs/data.md",
     "docs/network.md",
+    "docs/patient_identifiers.md",
     "docs/performance.md",
     "docs/results.md",
     "docs/running.md",

@@ -79,13 +79,20 @@ def composed(work, adapted):
 @pytest.fixture(scope="module")
 def evaluated(work, tiny_data, composed):
     output = f"--output_dir={work}/scores_"
+    plan = f"--plan={tiny_data.data_dir / 'plan.json'}"
     return session(
         "u2net_tf.evaluate",
         {
             name: (f"--model_dir={work / name}", f"{output}{name}")
-            for name in ("each", "adapted", "both", "parent")
+            for name in ("each", "parent")
         }
         | {
+            # They hold no names of the cases of domains that they were not trained on.
+            name: (f"--model_dir={work / name}", f"{output}{name}", plan)
+            for name in ("adapted", "both")
+        }
+        | {
+            "no plan": (f"--model_dir={work / 'both'}", f"{output}no_plan"),
             "one of each": (
                 f"--model_dir={work / 'each'}",
                 f"--domains={TWO}",
@@ -183,6 +190,11 @@ class TestCompose:
     def test_scores_are_those_before(self, work, evaluated):
         before = sorted(map(str, scores(work, "adapted")))
         assert sorted(map(str, scores(work, "both"))) == before
+
+    def test_is_scored_with_a_plan_only(self, work, evaluated):
+        words = "--plan: expected the plan that lists the cases of Task92_Two, Task91_"
+        assert words in evaluated["no plan"]["status"]
+        assert not (work / "scores_no_plan").exists()
 
     @pytest.mark.parametrize(
         ("name", "words"),

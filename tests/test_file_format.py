@@ -248,6 +248,7 @@ NAMES_ON_DISK = {
     "a model": {
         **dict.fromkeys(("pools", "base_channels", "adapter", "second_up_conv"), {}),
         **dict.fromkeys(("patch_size", "resize_method"), {}),
+        "case_counts": dict.fromkeys(("domain", "train", "validation", "test"), {}),
         "plan": {"domains": DOMAIN, "seed": {}},
     },
     "a summary": {

@@ -118,6 +118,9 @@ def _kind(field: FieldInfo) -> Any:
     kind = field.annotation
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         (kind,) = (part for part in typing.get_args(kind) if part is not type(None))
+    if typing.get_origin(kind) is typing.Annotated:
+        # A tuple with a limit to the whole of it.
+        kind = typing.get_args(kind)[0]
     return kind
 
 

@@ -59,10 +59,13 @@ Text = Annotated[str, Field(min_length=1)]
 _INT64_MAX = 2**63 - 1
 Count = Annotated[int, Field(ge=0, le=_INT64_MAX)]
 Size = Annotated[int, Field(ge=1, le=_INT64_MAX)]
+# Of a training run: what is computed of it, such as a number of patches, is in 64 bits.
+MAX_STEP = 10**12 - 1
+Step = Annotated[int, Field(ge=0, le=MAX_STEP)]
 # Of one axis of a volume, voxels, or of a batch; and how often it can be halved.
 Extent = Annotated[int, Field(ge=1, le=2**16)]
 Margin = Annotated[int, Field(ge=0, le=2**16)]
-Pools = Annotated[int, Field(ge=0, le=16)]
+Pools = Annotated[int, Field(ge=0, le=10)]
 Length = Annotated[float, Field(gt=0)]
 
 

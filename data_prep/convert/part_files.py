@@ -9,6 +9,8 @@ import dataclasses
 import json
 import pathlib
 import zipfile
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,17 @@ from u2net_tf.shards.manifest import ImageDtype
 from u2net_tf.shards.record_size import require_record_size
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import crop_and_resample, msd
+
+# Raised where a file is no part file, or damaged.
+_NO_PART = (
+    *(OSError, EOFError, ValueError, KeyError, AttributeError, TypeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+# What a part says of the case: fields of the manifest's `CaseEntry`.
+_PROVENANCE = (
+    *("files", "raw_shape", "raw_spacing_mm", "raw_orientation", "raw_affine"),
+    *("crop_start", "crop_shape", "shape", "spacing_mm"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +110,33 @@ def write_part(job: ConversionJob) -> InputError | None:
 
 
 def load_part(path: pathlib.Path) -> PreprocessedCase:
-    """Reads what `write_part` wrote."""
-    with np.load(path) as part:
-        provenance = json.loads(str(part["origin"]))
-        return PreprocessedCase(part["image"], part["labels"], provenance)
+    """Reads what `write_part` wrote.
+
+    Raises:
+      InputError: if it is damaged or was written by something else.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as part:
+            return PreprocessedCase(part["image"], part["labels"], _provenance(part))
+    except _NO_PART as error:
+        raise InputError(
+            path,
+            expected="a part file of this conversion",
+            received=error,
+            hint="Remove it and convert again",
+        ) from None
+
+
+def _provenance(part: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What a part says of its case.
+
+    Raises:
+      ValueError: if that is something else.
+    """
+    found = json.loads(str(part["origin"]))
+    if not isinstance(found, dict) or set(found) != set(_PROVENANCE):
+        raise ValueError(f"expected {', '.join(_PROVENANCE)}. Received: {found!r:.200}")
+    return found
 
 
 def _is_done(job: ConversionJob) -> bool:
@@ -109,8 +145,9 @@ def _is_done(job: ConversionJob) -> bool:
     try:
         # NumPy does not close a damaged file that it has opened itself.
         with job.part.open("rb") as file, np.load(file) as part:
+            _provenance(part)
             return str(part["key"]) == job.key
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except _NO_PART:
         # Left by a machine that went down; it is made again.
         return False
 

@@ -678,6 +678,31 @@ def test_parts_that_no_longer_fit_are_made_again(one, monkeypatch, change):
     assert redone == ({case} if change in ("file", "cut_short") else set(before))
 
 
+@pytest.mark.parametrize("origin", ["[]", "{}", '{"case": "../x"}', "{", None])
+def test_a_part_that_says_something_else_of_its_case_is_made_again(
+    one, monkeypatch, origin
+):
+    fail_at(one, last_case(one))
+    case = next(iter(part_times(one.data_dir)))
+    part = one.data_dir / ORGAN.name / ".parts" / f"{case}.npz"
+    with np.load(part) as content:
+        arrays = {**content, "origin": np.array(origin or "")}
+    if origin is None:
+        # The key alone: a file that holds nothing else.
+        arrays = {"key": arrays["key"]}
+    np.savez(part, **arrays)
+    before = part_times(one.data_dir)
+    seen = spy_on_parts(monkeypatch)
+    one.convert()
+    assert {name for name in before if seen[name] != before[name]} == {case}
+
+
+def test_a_part_that_is_damaged_meanwhile_is_named(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"PK damaged")
+    with pytest.raises(InputError, match="a.npz: expected a part file of this conv"):
+        part_files.load_part(tmp_path / "a.npz")
+
+
 @pytest.fixture
 def slow(tmp_path, write_nifti, write_cases):
     """Cases enough to take a while, for a run to be killed amid them."""

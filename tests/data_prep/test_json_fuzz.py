@@ -1,5 +1,6 @@
 """Every JSON file with something odd in it is read, or named in a short message."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -17,10 +18,12 @@ from data_prep.survey import survey_file
 from data_prep.survey.survey_domains import EXAMINED_CASE
 from u2net_tf import work_log
 from u2net_tf.errors import InputError
+from u2net_tf.evaluation.scoring import SCORE, Score
 from u2net_tf.evaluation.tables import SUMMARY
+from u2net_tf.inference.outputs import RECORD, Outputs, PredictionRecord
 from u2net_tf.models.run_state import STATE, PlateauState, RunState
 from u2net_tf.models.spec import MODEL, ModelSpec, check_patches, common_pools
-from u2net_tf.plan import plan_file
+from u2net_tf.plan import limits, plan_file
 from u2net_tf.shards import manifest
 from u2net_tf.volumes import msd
 
@@ -49,6 +52,31 @@ def read_plan(path):
 def read_model(path):
     spec = MODEL.load(path)
     check_patches(spec)
+    limits.require_network(spec.base_channels, spec.pools)
+
+
+def read_record(path):
+    """A scan is predicted where the record of an earlier prediction lies."""
+    folder = path.parent / "out"
+    ours, other = folder / "x.nii.gz", folder.parent / "y.nii.gz"
+    folder.mkdir()
+    for file in (ours, other, folder / "y.nii.gz"):
+        file.touch()
+    (folder / ".predicted").mkdir()
+    path.rename(folder / ".predicted" / "x.json")
+    before = times_of(folder.parent)
+    outputs = Outputs(folder, "x", [ours], "key")
+    outputs.is_complete()
+    outputs.edited()
+    with contextlib.suppress(InputError):
+        outputs.require_unedited()
+    outputs.begin()
+    outputs.finish()
+    assert times_of(folder.parent) == before
+
+
+def times_of(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.nii.gz")}
 
 
 def read_survey(path):
@@ -115,8 +143,12 @@ NNUNET = {
 }
 BY_NAME = {"x": {"images": ["x_0000.nii.gz", "x_0001.nii.gz"], "label": "x.nii.gz"}}
 TRAINED = RunState(
-    step=3, schedule=PlateauState(0.1), logs={"loss": 0.5}, invariants={"seed": 1}
+    step=3,
+    schedule=PlateauState(0.1),
+    logs={"step": 3, "loss": 0.5},
+    invariants={"seed": 1},
 )
+PREDICTED = PredictionRecord("key", {"x.nii.gz": [0, 1], "y": None}, ("x.nii.gz",))
 KINDS = {
     "plan": (plan_file.PLAN.to_dict(PLAN), read_plan),
     "old plan": (read_artefact("plan.json"), read_plan),
@@ -126,6 +158,8 @@ KINDS = {
     "line of a log": (LOG_LINE, read_log),
     "manifest": (read_artefact("shards/Task91_One/manifest.json"), read_manifest),
     "summary": (read_artefact("evaluation/summary.json"), SUMMARY.load),
+    "record": (RECORD.to_dict(PREDICTED), read_record),
+    "score": (SCORE.to_dict(Score("key", {"bone": 0.5})), SCORE.load),
     "state": (STATE.to_dict(TRAINED), STATE.load),
     "lists": ({"Task99_Knee": LISTS}, read_splits),
     "folds": ({"Task99_Knee": {"fold0": FOLDS[0], "b": FOLDS[1]}}, read_splits),

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import pathlib
@@ -14,7 +15,11 @@ from u2net_tf.evaluation import evaluate_model as module
 from u2net_tf.evaluation.evaluate_model import evaluate_model
 from u2net_tf.evaluation.scoring import DomainScores
 from u2net_tf.evaluation.tables import CaseScore
+from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
+from u2net_tf.plan.plan_file import plan_to_json
+
+FOLDS = (("one_0", "one_1"), ("one_2",))
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def models(tiny_data, monkeypatch, tmp_path):
     monkeypatch.setattr(
         module,
         "load_spec",
-        lambda folder, checkpoint: types.SimpleNamespace(plan=plans[folder]),
+        lambda folder, checkpoint: ModelSpec(plan=plans[folder], pools=(1, 1, 1)),
     )
     monkeypatch.setattr(module.keras, "load_predictor", load)
     monkeypatch.setattr(module.scoring, "score_domain", score)
@@ -162,3 +167,16 @@ def test_the_folder_is_writable_before_the_first_prediction(models, tmp_path):
     with pytest.raises(InputError, match="expected a folder that can be written"):
         evaluate_model(configure(tmp_path, output_dir=str(tmp_path / "file" / "out")))
     assert models == []
+
+
+def test_cases_are_those_of_a_plan(models, tiny_data, tmp_path):
+    one = dataclasses.replace(
+        tiny_data.plan.domains[0], train=(), validation=(), folds=FOLDS
+    )
+    path = tmp_path / "plan.json"
+    path.write_text(plan_to_json(Plan((one,))))
+    plan = {"domains": (one.name,), "plan": str(path)}
+    evaluate_model(configure(tmp_path, **plan, split="train"))
+    evaluate_model(configure(tmp_path, **plan, split="validation", fold=1))
+    scored = [call[1] for call in models if call[0] == one.name]
+    assert scored == [["one_0", "one_1", "one_2"], ["one_2"]]

@@ -282,6 +282,17 @@ class TestAgain:
         assert asked == ["one_1"]
         assert again == first
 
+    @pytest.mark.parametrize(
+        "dice", [{}, {"organ": 2.0}, {"organ": 0.5, "liver": 0.5}, {"organ": "1"}]
+    )
+    def test_a_score_that_can_be_none_of_these_cases_is_made_again(
+        self, score, tmp_path, dice
+    ):
+        first, _ = score()
+        path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "dice": dice}))
+        assert score() == (first, ["one_1"])
+
     def test_killed_before_a_prediction_nothing_has_changed(
         self, score, tiny_data, monkeypatch
     ):

@@ -1,8 +1,10 @@
+import json
 import os
 
 import pytest
 
 from u2net_tf.errors import InputError
+from u2net_tf.files import file_signatures
 from u2net_tf.inference.outputs import Outputs
 
 
@@ -88,6 +90,28 @@ def test_probabilities_of_an_earlier_model_do_not_stay(outputs, tmp_path):
     os.utime(path, (1, 1))
     write(outputs("three"), b"third")
     assert path.exists()
+
+
+@pytest.mark.parametrize("where", ["beside", "above", "absolute", "backslash"])
+def test_a_record_that_names_other_files_removes_none(outputs, tmp_path, where):
+    """Somebody may have edited it, or given away a folder with it."""
+    folder = tmp_path / "out"
+    (folder / "sub").mkdir(parents=True)
+    other = tmp_path / "kept.nii.gz"
+    if where in ("beside", "backslash"):
+        other = folder / {"beside": "b.nii.gz", "backslash": r"..\a.nii.gz"}[where]
+    other.write_bytes(b"somebody else's")
+    names = {"above": "../kept.nii.gz", "absolute": str(other)}
+    # So does a name that begins as those of the scan do.
+    for name in (names.get(where, other.name), f"sub/../../{other.name}", "a/../b"):
+        first = Outputs(folder, "a", [folder / "a.nii.gz"], "one")
+        first.begin()
+        record = folder / ".predicted" / "a.json"
+        content = json.loads(record.read_text())
+        content["stamps"] = {name: file_signatures([other])[0]}
+        record.write_text(json.dumps(content))
+        first.finish()
+        assert other.read_bytes() == b"somebody else's"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "{"])

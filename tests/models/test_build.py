@@ -1,7 +1,13 @@
+import dataclasses
+import itertools
+
+import pytest
 import toy
 
-from u2net_tf.models.build import build_network
+from u2net_tf.models.build import build_network, fewest_parameters
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks.parameter_counts import count_all, network_without_values
+from u2net_tf.plan.domains import Plan
 
 
 def test_every_setting_reaches_the_network():
@@ -21,3 +27,33 @@ def test_every_setting_reaches_the_network():
     assert network.second_up_conv == "full"
     assert network.name == "mine"
     assert {variable.dtype for variable in network.variables} == {"float64"}
+
+
+@pytest.mark.parametrize("adapter", ["separable", "none", "series", "parallel"])
+def test_the_fewest_parameters_are_fewer_but_not_by_far(adapter):
+    shapes = itertools.product(
+        [((1, 0, 1), 300), ((0, 1, 0), 40), ((3, 3, 3), 8)],
+        ["full", "pointwise"],
+        (1, 2),
+    )
+    for (pools, base_channels), second_up_conv, num_domains in shapes:
+        spec = ModelSpec(
+            plan=Plan(
+                tuple(dataclasses.replace(toy.ONE, name=n) for n in "ab"[:num_domains])
+            ),
+            pools=pools,
+            base_channels=base_channels,
+            adapter=adapter,
+            second_up_conv=second_up_conv,
+        )
+        found = count_all(
+            network_without_values(
+                [1] * num_domains,
+                [2] * num_domains,
+                pools=pools,
+                base_channels=base_channels,
+                adapter=adapter,
+                second_up_conv=second_up_conv,
+            )
+        ).total
+        assert fewest_parameters(spec) < found < 2 * fewest_parameters(spec), spec.pools

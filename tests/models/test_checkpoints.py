@@ -132,7 +132,7 @@ class TestRoundTrip:
         assert open_run(tmp_path)[0].restore() == state
 
     def test_a_mean_over_nothing_stays_one(self, tmp_path):
-        open_run(tmp_path)[0].save(RunState(3, logs={"loss/a": math.nan}))
+        open_run(tmp_path)[0].save(RunState(3, logs={"step": 3, "loss/a": math.nan}))
         assert math.isnan(open_run(tmp_path)[0].restore().logs["loss/a"])
 
     def test_names_in_the_file_are_of_the_project_s_own(self, tmp_path):
@@ -853,3 +853,66 @@ def test_what_cannot_be_read_now_is_not_damaged(error, kind):
     ):
         raise error(None, None, "-")
     assert raised.type is kind
+
+
+ODD_NAMES = (
+    *("step--1", "step-+1", "step- 1", "step-1e5", "step-1.0", "step-1_0", "step-"),
+    *("step-007", "step-00", "step-٣", "step-²", "step-99999999999999999999", "STEP-5"),
+    *("step-5.old", "step-1000000000000"),
+)
+
+
+class TestOtherNames:
+    """Files and folders that are named nearly as a checkpoint, and are none."""
+
+    @pytest.fixture
+    def odd(self, run_of_three):
+        folder = run_of_three[0] / "checkpoints"
+        for number, name in enumerate(ODD_NAMES):
+            for suffix in (".index", ".data-00000-of-00001"):
+                if number % 2:
+                    shutil.copy(folder / f"step-3{suffix}", folder / f"{name}{suffix}")
+                else:
+                    (folder / f"{name}{suffix}").write_bytes(b"something else")
+        (folder / "step-8.index").mkdir()
+        (folder / "step-9.index").symlink_to(folder / "step-9.index")
+        return folder
+
+    def test_are_passed_over_and_left_alone(self, odd):
+        paths = checkpoint_paths.list_checkpoints(odd)
+        assert [pathlib.Path(path).name for path in paths] == [
+            *("step-1", "step-2", "step-3")
+        ]
+        others = set(odd.iterdir()) - {
+            path for n in (1, 2, 3) for path in odd.glob(f"step-{n}.*")
+        }
+        saved, _ = open_run(odd.parent, keep=1)
+        assert saved.restore().step == 3
+        saved.save(RunState(4))
+        assert load_network(odd.parent)[2] == str(odd / "step-4")
+        assert {path for path in others if os.path.lexists(path)} == others
+
+    @pytest.mark.parametrize("name", ODD_NAMES)
+    def test_cannot_be_asked_for(self, odd, name):
+        with pytest.raises(InputError, match="`checkpoint`: expected newest, best or"):
+            load_network(odd.parent, checkpoint=name)
+
+    def test_are_named_where_there_is_no_other(self, odd):
+        for path in checkpoint_paths.list_checkpoints(odd):
+            pathlib.Path(f"{path}.index").unlink()
+        with pytest.raises(
+            InputError, match="no checkpoint in .*, but STEP-5.index, step- 1"
+        ):
+            load_network(odd.parent)
+
+
+def test_a_checkpoint_smaller_than_its_network_is_refused_unbuilt(
+    tmp_path, monkeypatch
+):
+    """Whoever asks for 8 GB sends a file of that size."""
+    spec, trainer = toy.make_trainer()
+    spec = dataclasses.replace(spec, base_channels=64, pools=(6, 6, 6), adapter="none")
+    Checkpoints(tmp_path, spec, trainer.network, {}, keep=1).save(RunState())
+    monkeypatch.setattr(loading, "build_network", None)
+    with pytest.raises(InputError, match=r"step-0: expected at least the 7,248,.* byt"):
+        load_network(tmp_path)

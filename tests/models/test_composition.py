@@ -9,8 +9,9 @@ import toy
 
 from u2net_tf.config.inference import ComposeConfig
 from u2net_tf.errors import InputError
-from u2net_tf.models import checksums, composition
+from u2net_tf.models import checkpoint_writing, checksums, composition
 from u2net_tf.models.build import build_network
+from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.loading import load_network, save_model
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
@@ -25,6 +26,14 @@ ADAPTERS = [
         for name in ("none", "series", "parallel")
     ),
 ]
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def logits_of(spec, network, name):
@@ -207,7 +216,70 @@ class TestComposeModels:
         assert path == found.checkpoint
         assert_serves_alike(tuple(written), labs["a"], found.domains)
         with pytest.raises(InputError, match="new: expected a folder without a model"):
+            composition.compose_models(config.with_changes(remove=()))
+
+    @pytest.fixture
+    def quick_checksums(self, monkeypatch):
+        """To compute logits takes most of the time of composing small models."""
+        monkeypatch.setattr(
+            composition.checksums,
+            "of_domains",
+            lambda spec, network: dict.fromkeys(spec.plan.names, "0"),
+        )
+
+    @pytest.mark.usefixtures("quick_checksums")
+    @pytest.mark.parametrize("killed_at", ["saving", "the check of what was saved"])
+    def test_is_repeated_after_it_was_killed(
+        self, parent_of, tmp_path, monkeypatch, killed_at
+    ):
+        save_model(tmp_path / "a", *parent_of("none"))
+        config = ComposeConfig(
+            models=(str(tmp_path / "a"),),
+            remove=(ONE.name,),
+            model_dir=str(tmp_path / "new"),
+        )
+        with monkeypatch.context() as patch:
+            if killed_at == "saving":
+                patch.setattr(checkpoint_writing.os, "replace", interrupt)
+            else:
+                load = composition.load_network
+                patch.setattr(
+                    composition,
+                    "load_network",
+                    lambda path: (
+                        interrupt() if path == config.model_dir else load(path)
+                    ),
+                )
+            with pytest.raises(KeyboardInterrupt):
+                composition.compose_models(config)
+        before = files_of(tmp_path / "new")
+        found = composition.compose_models(config)
+        assert found.domains == (TWO.name,)
+        written = files_of(tmp_path / "new")
+        assert len(written) == 2
+        if killed_at != "saving":
+            assert written == before
+        assert composition.compose_models(config) == found
+        assert files_of(tmp_path / "new") == written
+
+    @pytest.mark.usefixtures("quick_checksums")
+    @pytest.mark.parametrize("change", ["a variable", "the names of cases"])
+    def test_a_model_that_is_another_stays(self, parent_of, tmp_path, change):
+        """However similar it is."""
+        save_model(tmp_path / "a", *parent_of("none"))
+        spec, network = toy.make_model(adapter="none")
+        if change == "a variable":
+            spec = without_case_names(spec)
+            kernel = network.variables[-1]
+            kernel.assign(kernel + 1)
+        save_model(tmp_path / "new", spec, network)
+        before = files_of(tmp_path / "new")
+        config = ComposeConfig(
+            models=(str(tmp_path / "a"),), model_dir=str(tmp_path / "new")
+        )
+        with pytest.raises(InputError, match="new: expected a folder without a model"):
             composition.compose_models(config)
+        assert files_of(tmp_path / "new") == before
 
 
 class TestCompose:

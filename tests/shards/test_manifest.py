@@ -289,3 +289,17 @@ def test_a_shard_of_another_group_or_folder_is_refused(tmp_path, shard):
         InputError, match="cases: b: shard: expected a shard of the gro"
     ):
         manifest.load_manifest(tmp_path, DOMAIN.name)
+
+
+@pytest.mark.parametrize(
+    "group", ["../../other", "/a", r"..\a", "fold", "fold٣", "all"]
+)
+def test_a_group_that_no_plan_has_is_refused(tmp_path, group):
+    """Its shards would lie in another folder."""
+    content = json.loads(manifest.to_json(make_manifest()))
+    shard = f"{group}-00000-of-00001.tfrecord"
+    content["cases"][0] |= {"group": group, "shard": shard}
+    path = manifest.manifest_path(tmp_path, DOMAIN.name)
+    files.write_text(path, json.dumps(content))
+    with pytest.raises(InputError, match="cases: b: group: expected train, validation"):
+        manifest.load_manifest(tmp_path, DOMAIN.name)

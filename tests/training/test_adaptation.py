@@ -15,7 +15,7 @@ from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError, StoppedEarlyError, StoppedError
 from u2net_tf.models import composition
 from u2net_tf.models.build import build_network
-from u2net_tf.models.loading import load_network, save_model
+from u2net_tf.models.loading import load_network, load_spec, save_model
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 from u2net_tf.progress import silent
@@ -137,6 +137,16 @@ class TestOldDomains:
                 np.testing.assert_array_equal(
                     logits_of(family / child, name), logits_of(family / parent, name)
                 )
+
+    def test_leave_the_names_of_their_cases_behind(self, adapted, parent):
+        """In every byte of the new folder; those of the new domain stay."""
+        old, new = (load_spec(folder).plan for folder in (parent, adapted))
+        names = [case for cases in old.domains[0].groups.values() for case in cases]
+        content = b"".join(files_of(adapted).values())
+        assert len(names) == 6
+        assert not [name for name in names if name.encode() in content]
+        assert new.domains[1].train == toy.TWO.train
+        assert load_spec(adapted).count_cases(0) == load_spec(parent).count_cases(0)
 
     def test_that_change_after_all_are_an_error(
         self, parent, data_dir, tmp_path, monkeypatch

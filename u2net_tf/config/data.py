@@ -12,7 +12,7 @@ from typing_extensions import Self
 from u2net_tf.config.augmentation import AugmentationConfig, Probability
 from u2net_tf.config.base import Config
 from u2net_tf.errors import InputError
-from u2net_tf.schema import Size
+from u2net_tf.plan.limits import PatchSize
 
 ResizeMethod = Literal["linear", "cubic"]
 
@@ -67,7 +67,7 @@ class DataConfig(Config):
     batch_size: int = Field(
         0, ge=0, description="Patches per batch; the plan's per domain if 0."
     )
-    patch_size: tuple[Size, Size, Size] | None = Field(
+    patch_size: PatchSize | None = Field(
         None,
         description="The network's patch size z,y,x, voxels: patches are cropped at "
         "each domain's own size and resized to it. If empty, they are not resized.",

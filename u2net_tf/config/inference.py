@@ -76,6 +76,17 @@ class EvaluateConfig(Config):
     )
     domains: tuple[str, ...] = Field((), description="Domains to score; all if empty.")
     split: Split = Field("test", description="Cases to score.")
+    plan: str | None = Field(
+        None,
+        description="Plan that lists the cases, for models that do not name them, as "
+        "those of compose, or to score others; the model's own if not given.",
+    )
+    fold: int | None = Field(
+        None,
+        ge=0,
+        description="Fold of that plan whose cases are the validation split; if not "
+        "given, the training cases are those of all folds.",
+    )
     overwrite: bool = Field(
         False,
         description="Predict and score every case again, and write over label maps "

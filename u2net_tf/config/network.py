@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import pydantic
 from pydantic import Field
+from typing_extensions import Self
 
 from u2net_tf.config.base import Config
-from u2net_tf.schema import Pools
+from u2net_tf.plan.limits import BaseChannels, PoolsByAxis, require_network
 
 Adapter = Literal["separable", "series", "parallel", "none"]
 # What models on disk and `U2Net` call each `last_decoder_kernel`, and the reverse.
@@ -23,8 +25,8 @@ class NetworkConfig(Config):
     adapter: Adapter = Field(
         "separable", description="What the stride-1 convolutions are made of."
     )
-    base_channels: int = Field(16, ge=1, description="Channels at full resolution.")
-    pools: tuple[Pools, Pools, Pools] | None = Field(
+    base_channels: BaseChannels = Field(16, description="Channels at full resolution.")
+    pools: PoolsByAxis | None = Field(
         None,
         description="How often z, y, x are halved; the plan's, for a single domain, if "
         "empty.",
@@ -34,6 +36,12 @@ class NetworkConfig(Config):
         description="Edge of the last convolution of a decoder block; by default 3 "
         "where the adapter is separable and 1 elsewhere, as published.",
     )
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.pools is not None:
+            require_network(self.base_channels, self.pools)
+        return self
 
     def options(self) -> dict[str, Any]:
         """Arguments of `ModelSpec` and `U2Net`, besides the pools."""

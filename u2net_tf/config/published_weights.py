@@ -7,7 +7,7 @@ from pydantic import Field
 from u2net_tf.config.base import Config
 from u2net_tf.config.data import ResizeMethod
 from u2net_tf.config.network import NetworkConfig
-from u2net_tf.schema import Size
+from u2net_tf.plan.limits import PatchSize
 
 
 class PortConfig(Config):
@@ -21,7 +21,7 @@ class PortConfig(Config):
         "domain indices; in the plan's order if empty.",
     )
     model_dir: str = Field(description="Folder for the new model.")
-    patch_size: tuple[Size, Size, Size] | None = Field(
+    patch_size: PatchSize | None = Field(
         None,
         description="Patch z,y,x, voxels, that the network was trained with, if "
         "patches were resized to it; each domain's own if empty.",

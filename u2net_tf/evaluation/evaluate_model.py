@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from u2net_tf import files, locks
 from u2net_tf.config.inference import EvaluateConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation import scoring, tables
+from u2net_tf.evaluation import listed_cases, scoring, tables
 from u2net_tf.inference import outputs
 from u2net_tf.inference.backends import keras
 from u2net_tf.models.loading import load_spec, models_by_domain
@@ -133,17 +133,21 @@ def _of_domain(domain: Domain, bad: dict[str, InputError]) -> dict[str, InputErr
 
 
 def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
-    """The folder of the model and the plan of every domain to score, in order."""
+    """The folder of the model and, with its cases, every domain to score, in order."""
     folders = models_by_domain(config.model_dir)
-    plans = {
-        folder: load_spec(folder, config.windows.checkpoint).plan
+    specs = {
+        folder: load_spec(folder, config.windows.checkpoint)
         for folder in set(folders.values())
     }
     joint = Plan(
         tuple(
-            plans[folder].domains[plans[folder].index(name)]
+            specs[folder].plan.domains[specs[folder].plan.index(name)]
             for name, folder in folders.items()
         )
     )
-    chosen = joint.select(config.domains).domains
-    return [(folders[domain.name], domain) for domain in chosen]
+    served = [
+        listed_cases.ServedDomain(folders[name], specs[folders[name]], name)
+        for name in joint.select(config.domains).names
+    ]
+    domains = listed_cases.list_cases(served, config.plan, config.fold)
+    return [(one.folder, domain) for one, domain in zip(served, domains, strict=True)]

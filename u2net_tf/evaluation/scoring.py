@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -169,6 +170,13 @@ class Score:
     key: Text
     dice: dict[str, MaybeNan]
 
+    def __post_init__(self) -> None:
+        for label, value in self.dice.items():
+            if not (math.isnan(value) or 0 <= value <= 1):
+                raise InputError(
+                    f"dice.{label}", expected="a number from 0 to 1", received=value
+                )
+
 
 SCORE = FileFormat(
     name="a score",
@@ -214,7 +222,11 @@ class _ScoringJob:
         if not self.outputs.is_complete() or self.outputs.edited():
             return None
         content = self._read_score()
-        return content.dice if content and content.key == self._key else None
+        if content is None or content.key != self._key:
+            return None
+        # A file that was edited may lack a class.
+        names = {label.name for label in self._domain.labels[1:]}
+        return content.dice if content.dice.keys() == names else None
 
     def score(self, scan: PreparedScan, reference: np.ndarray) -> dict[str, float]:
         """Predicts the case; returns the Dice by label."""

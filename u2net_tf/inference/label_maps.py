@@ -13,7 +13,12 @@ from absl import logging
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import plausibility, usable_cases
-from u2net_tf.inference.outputs import Outputs, require_writable
+from u2net_tf.inference.outputs import (
+    LABEL_MAP,
+    PROBABILITIES,
+    Outputs,
+    require_writable,
+)
 from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.plan.domains import Domain
@@ -115,12 +120,12 @@ def _outputs(
     output_format: str,
 ) -> dict[Scan, Outputs]:
     """The files of each scan, none of which is a scan or that of another one."""
-    kinds = ["_probabilities"] if save_probabilities else []
+    kinds = [PROBABILITIES] if save_probabilities else []
     paths = {
         scan: [
             output_dir / f"{scan.name}{kind}{suffix}"
             for suffix in [images.output_suffix(scan.paths[0], output_format)]
-            for kind in [*kinds, ""]
+            for kind in [*kinds, LABEL_MAP]
         ]
         for scan in found.scans
     }

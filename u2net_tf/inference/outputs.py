@@ -15,6 +15,10 @@ from pydantic import Field
 from u2net_tf import files, migrations, schema, temporary_names, work_log
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
+from u2net_tf.volumes.scan_names import SCAN_SUFFIXES
+
+# What is written for a scan, by what its name is followed by.
+KINDS = LABEL_MAP, PROBABILITIES = ("", "_probabilities")
 
 
 @schema.model
@@ -87,6 +91,7 @@ class Outputs:
     ):
         self.paths = tuple(paths)
         self._folder = folder
+        self._name = name
         self._record_path = folder / ".predicted" / f"{name}.json"
         self._key = key
 
@@ -153,11 +158,19 @@ class Outputs:
         """Records the files as complete; removes others of an earlier prediction."""
         names = [path.name for path in self.paths]
         for name, signature in self._read().signatures.items():
+            if name in names or not self._may_be_ours(name):
+                continue
             path = self._folder / name
-            if name not in names and files.file_signatures([path]) == [signature]:
+            if files.file_signatures([path]) == [signature]:
                 path.unlink()
         signatures = dict(zip(names, files.file_signatures(self.paths), strict=True))
         self._write(PredictionRecord(self._key, signatures))
+
+    def _may_be_ours(self, name: str) -> bool:
+        """Whether files of this scan can have a name: a record may have been edited."""
+        return name in {
+            f"{self._name}{kind}{suffix}" for kind in KINDS for suffix in SCAN_SUFFIXES
+        }
 
     def _write(self, record: PredictionRecord) -> None:
         work_log.write_record(self._record_path, RECORD, record)

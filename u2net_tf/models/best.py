@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal, get_args
 
 from u2net_tf import schema
-from u2net_tf.schema import Count
+from u2net_tf.schema import Step
 
 # Names in checkpoints.
 Measure = Literal["validation Dice", "moving average of the loss"]
@@ -25,7 +25,7 @@ class Best:
       value: value of the measure.
     """
 
-    step: Count
+    step: Step
     measure: Measure
     value: float
 

@@ -1,4 +1,4 @@
-"""Builds the network that a specification describes."""
+"""Builds the network that a specification describes, and says how large it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,27 @@ from typing import Any
 
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.u2net import U2Net
+
+# Adapter -> the fewest parameters of a network whose deepest level has w channels, in
+# units of w**2: shared ones, and those of a domain; and of a domain in units of w.
+_FEWEST = {
+    "separable": (17, 0, 175),
+    "none": (108, 0, 18),
+    "series": (108, 3, 18),
+    "parallel": (108, 3, 18),
+}
+
+
+def fewest_parameters(spec: ModelSpec) -> int:
+    """A number that the parameters of a network exceed, but not by far.
+
+    Known before anything is built. They are at most twice as many, but for stem and
+    heads of many modalities and classes.
+    """
+    width = spec.base_channels * 2 ** max(spec.pools)
+    shared, own_squared, own = _FEWEST[spec.adapter]
+    per_domain = own_squared * width**2 + own * width
+    return shared * width**2 + len(spec.plan.domains) * per_domain
 
 
 def build_network(spec: ModelSpec, **kwargs: Any) -> U2Net:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Sequence
 
-from u2net_tf import files, migrations, temporary_names
+from u2net_tf import files, migrations, schema, temporary_names
 from u2net_tf.errors import InputError
 
 _PREFIX = "step-"
+# As `checkpoint_name` writes it.
+_NAME = re.compile(rf"{_PREFIX}(0|[1-9][0-9]{{0,{len(str(schema.MAX_STEP)) - 1}}})")
 
 
 def checkpoint_folder(model_dir: str | os.PathLike) -> pathlib.Path:
@@ -41,14 +44,23 @@ def checkpoint_name(step: int) -> str:
 
 def list_checkpoints(folder: pathlib.Path) -> list[str]:
     """Paths of the checkpoints in a folder, oldest first."""
-    found = [path.with_suffix("") for path in folder.glob(f"{_PREFIX}*.index")]
-    numbered = [path for path in found if _number(path).isdecimal()]
-    return [str(path) for path in sorted(numbered, key=step_of)]
+    found = [
+        path.with_suffix("")
+        for path in folder.glob(f"{_PREFIX}*.index")
+        if _is_name(path.stem) and path.is_file()
+    ]
+    return [str(path) for path in sorted(found, key=step_of)]
+
+
+def other_indices(folder: pathlib.Path) -> list[str]:
+    """Names in a folder that end as a checkpoint's index and are none."""
+    indices = {f"{pathlib.Path(path).name}.index" for path in list_checkpoints(folder)}
+    return sorted({path.name for path in folder.glob("*.index")} - indices)
 
 
 def step_of(path: str | os.PathLike) -> int:
     """The step of a checkpoint."""
-    return int(_number(path))
+    return int(pathlib.Path(path).name.removeprefix(_PREFIX))
 
 
 def has_model(model_dir: str | os.PathLike) -> bool:
@@ -73,12 +85,12 @@ def remove_leftovers(folder: pathlib.Path) -> None:
     shutil.rmtree(folder / migrations.UNFINISHED_CHECKPOINTS, ignore_errors=True)
     for data in folder.glob(f"{_PREFIX}*.data-*"):
         path = data.with_suffix("")
-        if _number(path).isdecimal() and not pathlib.Path(f"{path}.index").exists():
+        if _is_name(path.name) and not pathlib.Path(f"{path}.index").exists():
             _remove_data(path)
 
 
-def _number(path: str | os.PathLike) -> str:
-    return pathlib.Path(path).name.removeprefix(_PREFIX)
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
 
 
 def _remove_data(path: pathlib.Path) -> None:

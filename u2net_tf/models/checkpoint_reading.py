@@ -24,6 +24,8 @@ from u2net_tf.models.spec import ModelSpec, spec_from_json
 
 SPEC, STATE = "spec", "state"
 _OPTIMIZER = "optimizer/"
+# A network of so many bytes is built without looking whether they are there.
+_SMALL_NETWORK_BYTES = 2**24
 # Raised where a disk cannot be read at present: the files may be intact.
 _NOT_DAMAGE = (
     tf.errors.AbortedError,
@@ -80,6 +82,24 @@ class CheckpointReader:
           InputError: if the checkpoint is damaged or of a later version.
         """
         return state_from_json(self._text(self._state), self.path)
+
+    def require_bytes(self, number: int) -> None:
+        """Checks that the checkpoint is not smaller than the network it says it holds.
+
+        Args:
+          number: bytes of its variables.
+
+        Raises:
+          DamagedCheckpointError: if it is.
+        """
+        path = pathlib.Path(self.path)
+        size = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}.*"))
+        if number > size + _SMALL_NETWORK_BYTES:
+            raise DamagedCheckpointError(
+                self.path,
+                expected=f"at least the {number:,} bytes of the network that it names",
+                received=f"{size:,} bytes",
+            )
 
     def has_optimizers(self) -> bool:
         """Whether the model was trained rather than composed.

@@ -3,6 +3,9 @@
 Variables are copied: the shared ones once, a domain's own for each domain that is
 kept. Nothing is computed, so variables and logits stay bit-identical: `checksums` shows
 it. `compose_models` works on folders, the other functions in memory.
+
+The names of cases stay behind: of the domains that are copied, the new model holds how
+many cases each was made of.
 """
 
 from __future__ import annotations
@@ -19,8 +22,14 @@ from u2net_tf.config.inference import ComposeConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums
 from u2net_tf.models.build import build_network
-from u2net_tf.models.loading import load_network, require_no_model, save_model
-from u2net_tf.models.spec import ModelSpec
+from u2net_tf.models.case_names import without_case_names
+from u2net_tf.models.loading import (
+    is_saved_model,
+    load_network,
+    require_no_model,
+    save_model,
+)
+from u2net_tf.models.spec import OF_DOMAINS, CaseCounts, ModelSpec
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.plan.domains import Domain
 
@@ -47,11 +56,14 @@ class _Source(NamedTuple):
 
     model: str
     domain: Domain
+    counts: CaseCounts
     variables: Sequence[keras.Variable]
 
 
 def with_domain(spec: ModelSpec, domain: Domain) -> ModelSpec:
     """Returns the specification with one more domain, the last.
+
+    Of the others it holds no names of cases.
 
     Raises:
       InputError: if the model has a domain of that name.
@@ -62,6 +74,7 @@ def with_domain(spec: ModelSpec, domain: Domain) -> ModelSpec:
             expected="one that the model does not have",
             received=domain.name,
         )
+    spec = without_case_names(spec)
     domains = (*spec.plan.domains, domain)
     return dataclasses.replace(
         spec, plan=dataclasses.replace(spec.plan, domains=domains)
@@ -124,12 +137,15 @@ def _sources(spec: ModelSpec, init: str) -> list[int]:
 def compose_models(config: ComposeConfig) -> ComposedModel:
     """Writes one model of the domains of several; see `compose`.
 
+    A model that is there already stays if it is this one, bit for bit, as after a run
+    that was killed before its end.
+
     Args:
       config: the settings. Of each model the newest intact checkpoint is read.
 
     Raises:
-      InputError: if the new folder holds a model or another run writes to it, one of
-        the others has none, or they cannot be composed.
+      InputError: if the new folder holds another model or another run writes to it,
+        one of the others has none, or they cannot be composed.
       StoppedError: if a domain is not as it was.
       OSError: if the model cannot be written.
     """
@@ -138,7 +154,9 @@ def compose_models(config: ComposeConfig) -> ComposedModel:
 
 
 def _compose_models(config: ComposeConfig) -> ComposedModel:
-    require_no_model(config.model_dir)
+    may_be_there = is_saved_model(config.model_dir)
+    if not may_be_there:
+        require_no_model(config.model_dir)
     models = {folder: load_network(folder)[:2] for folder in config.models}
     spec, network = compose(models, config.remove)
     before: dict[str, str] = {}
@@ -147,9 +165,21 @@ def _compose_models(config: ComposeConfig) -> ComposedModel:
     kept = {name: before[name] for name in spec.plan.names}
     # Checked before anything is written, and again in what was written.
     checksums.compare(kept, checksums.of_domains(spec, network))
-    path = save_model(config.model_dir, spec, network)
-    after = checksums.of_domains(*load_network(config.model_dir)[:2])
+    if may_be_there:
+        _require_same(config.model_dir, spec, network)
+    else:
+        save_model(config.model_dir, spec, network)
+    saved_spec, saved, path = load_network(config.model_dir)
+    after = checksums.of_domains(saved_spec, saved)
     return ComposedModel(spec.plan.names, path, checksums.compare(kept, after))
+
+
+def _require_same(model_dir: str, spec: ModelSpec, network: DomainModel) -> None:
+    """Raises InputError if the model in a folder is another one."""
+    found, saved, _ = load_network(model_dir)
+    mine, theirs = (list(one.variables_by_path().values()) for one in (network, saved))
+    if found != spec or not identical(mine, theirs):
+        require_no_model(model_dir)
 
 
 def compose(
@@ -163,18 +193,26 @@ def compose(
       remove: domains to leave out.
 
     Returns:
-      The specification of the network, and the network: the first model's domains in
-      their order, then those of the next that are new, and so on.
+      The specification of the network, without the names of cases, and the network:
+      the first model's domains in their order, then those of the next that are new, and
+      so on.
 
     Raises:
       InputError: if the models do not have the same parent, domains of the same name
         differ, a domain to remove is in none, or none is left.
     """
+    models = {
+        name: (without_case_names(spec), network)
+        for name, (spec, network) in models.items()
+    }
     first_spec, first = next(iter(models.values()))
     sources = _sources_by_domain(models, remove)
     domains = tuple(source.domain for source in sources.values())
-    plan = dataclasses.replace(first_spec.plan, domains=domains)
-    composed = dataclasses.replace(first_spec, plan=plan)
+    composed = dataclasses.replace(
+        first_spec,
+        plan=dataclasses.replace(first_spec.plan, domains=domains),
+        case_counts=tuple(source.counts for source in sources.values()),
+    )
     network = build_network(composed)
     _copy(first.shared_variables, network.shared_variables)
     for index, source in enumerate(sources.values()):
@@ -200,9 +238,16 @@ def _sources_by_domain(
         for index, domain in enumerate(spec.plan.domains):
             if domain.name in remove:
                 continue
-            variables = network.domain_variables(index)
-            source = sources.setdefault(domain.name, _Source(name, domain, variables))
-            if source.domain != domain or not identical(source.variables, variables):
+            own = _Source(
+                name,
+                domain,
+                spec.count_cases(index),
+                network.domain_variables(index),
+            )
+            source = sources.setdefault(domain.name, own)
+            if (source.domain, source.counts) != (domain, own.counts) or not identical(
+                source.variables, own.variables
+            ):
                 raise InputError(
                     name,
                     expected=f"the domain {domain.name} as in {source.model}",
@@ -223,7 +268,7 @@ def _check_same_parent(
     (first_spec, first), (spec, network) = first_model, model
     for field in dataclasses.fields(spec):
         wanted, got = getattr(first_spec, field.name), getattr(spec, field.name)
-        if field.name != "plan" and wanted != got:
+        if field.name not in OF_DOMAINS and wanted != got:
             raise InputError(
                 name,
                 expected=f"{field.name} {wanted} as in {first_name}",

@@ -8,12 +8,13 @@ import pathlib
 from absl import logging
 
 from u2net_tf.errors import InputError
-from u2net_tf.models.build import build_network
+from u2net_tf.models.build import build_network, fewest_parameters
 from u2net_tf.models.checkpoint_paths import (
     checkpoint_folder,
     checkpoint_name,
     has_model,
     list_checkpoints,
+    other_indices,
 )
 from u2net_tf.models.checkpoint_reading import (
     CheckpointReader,
@@ -24,6 +25,7 @@ from u2net_tf.models.checkpoints import Checkpoints, network_paths
 from u2net_tf.models.run_state import RunState
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.wording import first_few
 
 NEWEST, BEST = "newest", "best"
 
@@ -52,6 +54,7 @@ def load_network(
     def load(path: str) -> tuple[ModelSpec, DomainModel, str]:
         reader = CheckpointReader(path)
         spec = reader.spec()
+        reader.require_bytes(4 * fewest_parameters(spec))
         network = build_network(spec, dtype=precision)
         reader.restore(network_paths(network), within="network/")
         return spec, network, path
@@ -94,6 +97,15 @@ def save_model(
     """
     require_no_model(model_dir)
     return Checkpoints(model_dir, spec, network, {}, keep=1).save(RunState())
+
+
+def is_saved_model(model_dir: str | os.PathLike) -> bool:
+    """Whether a folder holds a model as `save_model` writes it, and no other."""
+    names = [
+        pathlib.Path(path).name
+        for path in list_checkpoints(checkpoint_folder(model_dir))
+    ]
+    return names == [checkpoint_name(RunState().step)]
 
 
 def require_no_model(model_dir: str | os.PathLike) -> None:
@@ -164,7 +176,9 @@ def checkpoints_to_try(
     paths = list_checkpoints(folder)[::-1]
     if not paths:
         inner = sorted(p.parent for p in pathlib.Path(model_dir).glob("*/checkpoints"))
-        found = f", but models in {', '.join(map(str, inner))}" if inner else ""
+        found = f", but models in {first_few(inner)}" if inner else ""
+        if others := other_indices(folder):
+            found += f", but {first_few(others)}, no name of a checkpoint"
         raise InputError(
             model_dir,
             expected="a model as `python -m u2net_tf.train` writes it",

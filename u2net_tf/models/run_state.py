@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 
 from u2net_tf import migrations, schema
+from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.models.best import Best
-from u2net_tf.schema import Count
+from u2net_tf.schema import Count, Step
 
 # Column of `training.csv` -> number; NaN for a mean over nothing.
-Logs: TypeAlias = dict[str, int | Annotated[float, Field(allow_inf_nan=True)]]
+Logs: TypeAlias = dict[str, Count | Annotated[float, Field(allow_inf_nan=True)]]
+# What a network computes and TensorBoard holds. Sums of such numbers are finite.
+_FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
+_Loss = Annotated[float, Field(ge=-_FLOAT32_MAX, le=_FLOAT32_MAX)]
+_Seconds = Annotated[float, Field(ge=0, le=1e12)]
 
 
 @schema.model
@@ -33,10 +39,10 @@ class PlateauState:
 
     learning_rate: float
     epochs: Count = 0
-    moving_average: float | None = None
-    reference: float | None = None
+    moving_average: _Loss | None = None
+    reference: _Loss | None = None
     finished: bool = False
-    window: tuple[float, ...] = ()
+    window: tuple[_Loss, ...] = ()
 
 
 @schema.model
@@ -51,10 +57,10 @@ class PartialEpoch:
       skipped_steps: number of steps whose gradients overflowed.
     """
 
-    losses: dict[str, tuple[float, ...]]
-    seconds_waiting: float
-    seconds_computing: float
-    seconds_compiling: float
+    losses: dict[str, tuple[_Loss, ...]]
+    seconds_waiting: _Seconds
+    seconds_computing: _Seconds
+    seconds_compiling: _Seconds
     skipped_steps: Count
 
 
@@ -73,13 +79,26 @@ class RunState:
       records: hash of the training records and of their shards; None if not known.
     """
 
-    step: Count = 0
+    step: Step = 0
     schedule: PlateauState | None = None
     logs: Logs | None = Field(default=None, alias="row")
     partial_epoch: PartialEpoch | None = None
     invariants: dict[str, Any] = Field(default_factory=dict, alias="run")
     best: Best | None = None
     records: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.logs is not None:
+            step = self.logs.get("step")
+            if not isinstance(step, int) or step > schema.MAX_STEP:
+                raise InputError("row.step", expected="a step", received=step)
+            for column, value in self.logs.items():
+                if math.isfinite(value) and abs(value) > _FLOAT32_MAX:
+                    raise InputError(
+                        f"row.{column:.80}",
+                        expected="a number that float32 holds",
+                        received=value,
+                    )
 
 
 STATE = FileFormat(

@@ -12,9 +12,27 @@ from u2net_tf.config.data import ResizeMethod
 from u2net_tf.config.network import Adapter
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
-from u2net_tf.plan.domains import SPLITS, Plan
+from u2net_tf.plan import limits
+from u2net_tf.plan.domains import SPLITS, Domain, Plan
 from u2net_tf.plan.plan_hash import plan_hash
-from u2net_tf.schema import Extent, Pools
+from u2net_tf.schema import Count, Text
+
+
+@schema.model
+class CaseCounts:
+    """How many cases a domain was made of, where a model does not hold their names.
+
+    Attributes:
+      domain: name of the domain.
+      train: number of cases that were trained on.
+      validation: number of cases that were validated on during training.
+      test: number of test cases.
+    """
+
+    domain: Text
+    train: Count
+    validation: Count
+    test: Count
 
 
 @schema.model
@@ -30,15 +48,46 @@ class ModelSpec:
       patch_size: the network's patch z, y, x, to which each domain's patch is resized;
         None if patches keep the domain's own size.
       resize_method: "linear" or "cubic".
+      case_counts: of the domains whose cases are left out of the plan; see
+        `case_names.without_case_names`.
     """
 
     plan: Plan
-    pools: tuple[Pools, Pools, Pools]
-    base_channels: Extent = 16
+    pools: limits.PoolsByAxis
+    base_channels: limits.BaseChannels = 16
     adapter: Adapter = "separable"
     second_up_conv: Literal["full", "pointwise"] | None = None
-    patch_size: tuple[Extent, Extent, Extent] | None = None
+    patch_size: limits.PatchSize | None = None
     resize_method: ResizeMethod = "linear"
+    case_counts: tuple[CaseCounts, ...] = ()
+
+    def __post_init__(self) -> None:
+        limits.require_network(self.base_channels, self.pools)
+        names = [counts.domain for counts in self.case_counts]
+        schema.require_distinct("case_counts", names, "each domain once")
+        unnamed = {d.name for d in self.plan.domains if not any(d.groups.values())}
+        if others := sorted(set(names) - unnamed):
+            raise InputError(
+                "case_counts",
+                expected="domains of the plan without cases",
+                received=others,
+            )
+
+    def has_case_names(self, domain: int) -> bool:
+        """Whether the model holds the names of a domain's cases."""
+        name = self.plan.names[domain]
+        return all(counts.domain != name for counts in self.case_counts)
+
+    def count_cases(self, domain: int) -> CaseCounts:
+        """How many cases a domain was made of, whether they are named or not."""
+        name = self.plan.names[domain]
+        for counts in self.case_counts:
+            if counts.domain == name:
+                return counts
+        found = self.plan.domains[domain].with_fold(None)
+        return CaseCounts(
+            name, len(found.train), len(found.validation), len(found.test)
+        )
 
     def network_patch_size(self, domain: int) -> tuple[int, int, int]:
         """Size of the network's patches of a domain: z, y, x."""
@@ -54,6 +103,7 @@ MODEL = FileFormat(
         migrations.model_spec,
         migrations.model_with_scans,
         migrations.model_with_resampling,
+        migrations.model_with_case_counts,
     ),
 )
 
@@ -129,7 +179,9 @@ def spec_from_json(text: str, source: object) -> ModelSpec:
 
 # Fields of a domain that its hash covers, and others that training depends on.
 _IN_SHARDS = ("modalities", "labels", "spacing_mm", "preprocessing")
-_IN_TRAINING = ("patch_size", "batch_size", "mirror_axes", *SPLITS)
+_IN_TRAINING = ("patch_size", "batch_size", "mirror_axes")
+# Fields of a model that are compared, or joined, domain by domain.
+OF_DOMAINS = ("plan", "case_counts")
 
 
 def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
@@ -142,23 +194,37 @@ def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
         _refuse("domains", expected.plan.names, found.plan.names)
     for field in dataclasses.fields(expected):
         wanted, got = getattr(expected, field.name), getattr(found, field.name)
-        if field.name != "plan" and wanted != got:
+        if field.name not in OF_DOMAINS and wanted != got:
             _refuse(field.name, wanted, got)
     pairs = zip(expected.plan.domains, found.plan.domains, strict=True)
-    for one, other in pairs:
-        if plan_hash(one) != plan_hash(other) or any(
-            getattr(one, name) != getattr(other, name) for name in _IN_TRAINING
+    for index, (one, other) in enumerate(pairs):
+        splits = _differing_splits(index, expected, found)
+        if (
+            splits
+            or plan_hash(one) != plan_hash(other)
+            or any(getattr(one, name) != getattr(other, name) for name in _IN_TRAINING)
         ):
             differing = [
                 name
                 for name in (*_IN_SHARDS, *_IN_TRAINING)
                 if getattr(one, name) != getattr(other, name)
-            ]
+            ] + splits
             raise InputError(
                 "",
                 expected=f"domain {one.name} as in the plan",
                 received=f"another {', '.join(differing)}",
             )
+
+
+def _differing_splits(index: int, expected: ModelSpec, found: ModelSpec) -> list[str]:
+    """Splits of a domain whose cases differ; without names, those of other numbers."""
+    specs = (expected, found)
+    one: Domain | CaseCounts
+    other: Domain | CaseCounts
+    one, other = (spec.count_cases(index) for spec in specs)
+    if all(spec.has_case_names(index) for spec in specs):
+        one, other = (spec.plan.domains[index] for spec in specs)
+    return [name for name in SPLITS if getattr(one, name) != getattr(other, name)]
 
 
 def _refuse(name: str, wanted: object, got: object) -> None:

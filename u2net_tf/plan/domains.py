@@ -13,8 +13,9 @@ from pydantic import Field
 
 from u2net_tf import schema
 from u2net_tf.errors import InputError
+from u2net_tf.plan import limits
 from u2net_tf.plan.scan_ranges import ScanRanges
-from u2net_tf.schema import Count, Extent, Length, Margin, Pools, Text
+from u2net_tf.schema import Count, Extent, Margin, Text
 
 Axis = Literal["z", "y", "x"]
 SpacingSource = Literal["pixdim", "affine"]
@@ -28,8 +29,6 @@ SPACING_SOURCES = get_args(SpacingSource)
 # Larger whole numbers are not exact in every program that reads them, as from JSON.
 MIN_LABEL, MAX_LABEL = -(2**53) + 1, 2**53 - 1
 LabelValue = Annotated[int, Field(ge=MIN_LABEL, le=MAX_LABEL)]
-# Records hold class indices in a byte.
-MAX_CLASSES = 256
 Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -42,10 +41,10 @@ def require_folder_name(name: str) -> None:
 
 def require_classes(names: Sequence[str]) -> None:
     """Raises InputError if a network cannot have classes of these names."""
-    if not 2 <= len(names) <= MAX_CLASSES:
+    if not 2 <= len(names) <= limits.MAX_CLASSES:
         raise InputError(
             "labels",
-            expected=f"2 to {MAX_CLASSES} classes, the background included",
+            expected=f"2 to {limits.MAX_CLASSES} classes, the background included",
             received=len(names),
         )
     schema.require_distinct("labels", names, "distinct names")
@@ -143,12 +142,12 @@ class Domain:
 
     name: Text
     raw_dir: Text
-    modalities: Annotated[tuple[Text, ...], Field(min_length=1)]
+    modalities: limits.Modalities
     labels: tuple[Label, ...]
-    spacing_mm: tuple[Length, Length, Length]
+    spacing_mm: limits.SpacingMm
     median_shape: tuple[Extent, Extent, Extent]
-    patch_size: tuple[Extent, Extent, Extent]
-    pools: tuple[Pools, Pools, Pools]
+    patch_size: limits.PatchSize
+    pools: limits.PoolsByAxis
     batch_size: Extent
     mirror_axes: tuple[Axis, ...] = ("x",)
     preprocessing: Preprocessing = Preprocessing()
@@ -272,7 +271,7 @@ class Plan:
       seed: seed of the train/test split.
     """
 
-    domains: Annotated[tuple[Domain, ...], Field(min_length=1)]
+    domains: Annotated[tuple[Domain, ...], limits.NUM_DOMAINS]
     seed: Count = 0
 
     def __post_init__(self) -> None:

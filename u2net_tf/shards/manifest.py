@@ -18,7 +18,7 @@ from u2net_tf import migrations, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.files import FileSignature
-from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.domains import SPLITS, Domain, Plan
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.plan.plan_hash import plan_hashes
 from u2net_tf.schema import Count, Length, Size, Text
@@ -27,6 +27,8 @@ ImageDtype = Literal["float16", "float32"]
 Compression = Literal["none", "gzip"]
 IMAGE_DTYPES = get_args(ImageDtype)
 COMPRESSIONS = get_args(Compression)
+# Of the plan; shards are named by it.
+_GROUP = rf"{'|'.join(SPLITS)}|fold[0-9]+"
 
 
 @schema.model
@@ -99,7 +101,13 @@ class Manifest:
 
     def __post_init__(self) -> None:
         for entry in self.cases:
-            name = rf"{re.escape(entry.group)}-\d{{5}}-of-\d{{5}}\.tfrecord"
+            if not re.fullmatch(_GROUP, entry.group):
+                raise InputError(
+                    f"cases: {entry.case}: group",
+                    expected=f"{', '.join(SPLITS)} or fold0, fold1, …",
+                    received=repr(entry.group),
+                )
+            name = rf"{re.escape(entry.group)}-[0-9]{{5}}-of-[0-9]{{5}}\.tfrecord"
             if entry.shard and not re.fullmatch(name, entry.shard):
                 raise InputError(
                     f"cases: {entry.case}: shard",

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from u2net_tf.errors import InputError
 from u2net_tf.models.run_state import PartialEpoch
-from u2net_tf.wording import duration
+from u2net_tf.wording import duration, first_few
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,9 @@ class EpochTotals:
       domains: names of the trained domains.
       partial: what another process has accumulated in this epoch.
 
+    Raises:
+      InputError: if that is of other domains.
+
     Attributes:
       num_steps: number of steps that were added.
       skipped_steps: number of those whose gradients overflowed.
@@ -84,6 +88,12 @@ class EpochTotals:
         self.seconds_compiling = 0.0
         self.skipped_steps = 0
         if partial is not None:
+            if partial.losses.keys() != self._losses.keys():
+                raise InputError(
+                    "partial_epoch: losses",
+                    expected=f"those of {first_few(domains)}",
+                    received=f"those of {first_few(list(partial.losses))}",
+                )
             for name, losses in partial.losses.items():
                 self._losses[name].extend(losses)
             self._seconds_waiting = partial.seconds_waiting

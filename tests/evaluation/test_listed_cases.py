@@ -1,0 +1,111 @@
+import dataclasses
+import pathlib
+
+import pytest
+import toy
+
+from u2net_tf.errors import InputError
+from u2net_tf.evaluation.listed_cases import ServedDomain, list_cases
+from u2net_tf.models.case_names import without_case_names
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.plan.domains import Label, Plan, Preprocessing
+from u2net_tf.plan.plan_file import plan_to_json
+
+SPEC = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
+NAMELESS = without_case_names(SPEC)
+MODEL = pathlib.Path("model")
+
+
+def serve(spec, *names):
+    return [ServedDomain(MODEL, spec, name) for name in names or spec.plan.names]
+
+
+@pytest.fixture
+def write_plan(tmp_path):
+    def write(*domains):
+        path = tmp_path / "plan.json"
+        path.write_text(plan_to_json(Plan(domains)), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def message(served, plan=None, fold=None):
+    with pytest.raises(InputError) as caught:
+        list_cases(served, plan, fold)
+    return str(caught.value)
+
+
+def test_a_model_lists_its_own_cases():
+    assert list_cases(serve(SPEC), None, None) == list(toy.PLAN.domains)
+
+
+def test_a_plan_lists_them_for_a_model_that_does_not(write_plan):
+    moved = dataclasses.replace(toy.TWO, raw_dir="elsewhere", test=("x", "y"))
+    one, two = list_cases(serve(NAMELESS), write_plan(moved, toy.ONE), None)
+    assert one == toy.ONE
+    assert two == moved
+
+
+def test_and_for_one_that_does(write_plan):
+    other = dataclasses.replace(toy.ONE, test=("x",))
+    assert list_cases(serve(SPEC), write_plan(other), None) == [other, toy.TWO]
+
+
+def test_what_the_model_does_is_the_model_s(write_plan):
+    """Other settings of a plan are not those that it was trained with."""
+    other = dataclasses.replace(toy.ONE, patch_size=(4, 4, 4), batch_size=7)
+    found = list_cases(serve(NAMELESS, toy.ONE.name), write_plan(other), None)
+    assert found == [toy.ONE]
+
+
+def test_without_a_plan_it_is_an_error(write_plan):
+    assert message(serve(NAMELESS)) == (
+        "`plan`: expected the plan that lists the cases of Task91_One, Task92_Two, "
+        "which the model does not name. Received: none"
+    )
+    mixed = without_case_names(SPEC, [toy.ONE.name])
+    assert message(serve(mixed)).endswith("none. Or choose Task92_Two with `domains`")
+    path = write_plan(toy.TWO)
+    assert f"Received: {path}. Or choose" in message(serve(mixed), path)
+
+
+def test_a_plan_of_none_of_the_domains(write_plan):
+    path = write_plan(toy.TWO)
+    assert message(serve(NAMELESS, toy.ONE.name), path) == (
+        f"{path}: domains: expected some of Task91_One. Received: Task92_Two"
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spacing_mm": (1.0, 1.0, 1.5)},
+        {"modalities": ("MR",)},
+        {"preprocessing": Preprocessing(margin_voxels=7)},
+        {"labels": (Label("background", (0,)), Label("liver", (1,)))},
+        {"labels": (Label("background", (0,)), Label("organ", (2,)))},
+    ],
+)
+def test_a_plan_that_contradicts_the_model_is_named(write_plan, changes):
+    path = write_plan(dataclasses.replace(toy.ONE, **changes))
+    ((field, _),) = changes.items()
+    text = message(serve(NAMELESS, toy.ONE.name), path)
+    assert text.startswith(f"{path}: Task91_One: {field}: expected ")
+    assert ", as in model. Received: " in text
+
+
+def test_folds(write_plan):
+    folds = (("a", "b"), ("c",))
+    path = write_plan(
+        dataclasses.replace(toy.ONE, train=(), validation=(), folds=folds)
+    )
+    served = serve(NAMELESS, toy.ONE.name)
+    (all_of_them,) = list_cases(served, path, None)
+    assert (all_of_them.train, all_of_them.validation) == (("a", "b", "c"), ())
+    (second,) = list_cases(served, path, 1)
+    assert (second.train, second.validation) == (("a", "b"), ("c",))
+    assert "`fold`: expected a fold of Task91_One" in message(served, path, 2)
+    assert message(serve(SPEC), None, 1) == (
+        "`fold`: expected no value without a `plan`. Received: 1"
+    )

@@ -1,0 +1,125 @@
+"""A checkpoint with something odd in its model or state is loaded, or named."""
+
+import json
+import random
+
+import pytest
+import toy
+from json_mutations import change_each, mutate
+
+from u2net_tf.config.training import ScheduleConfig
+from u2net_tf.errors import InputError
+from u2net_tf.models import checkpoint_writing, loading
+from u2net_tf.models.build import fewest_parameters
+from u2net_tf.models.checkpoint_paths import checkpoint_folder
+from u2net_tf.models.checkpoints import Checkpoints, network_paths
+from u2net_tf.models.run_state import STATE, PartialEpoch, PlateauState, RunState
+from u2net_tf.models.spec import MODEL
+from u2net_tf.training import schedule
+from u2net_tf.training.epoch_metrics import EpochTotals
+from u2net_tf.training.monitor import Monitor, columns
+
+MAX_CHARACTERS = 3000
+SPEC, TRAINER = toy.make_trainer()
+LOGS = {"epoch": 1, **dict.fromkeys(columns(SPEC.plan), 0.5), "step": 3}
+RUN = RunState(
+    step=3,
+    schedule=PlateauState(0.1, epochs=1, moving_average=0.5, window=(0.5, 0.25)),
+    logs=LOGS,
+    partial_epoch=PartialEpoch(
+        dict.fromkeys(SPEC.plan.names, (0.5, 0.25)), 1.0, 2.0, 0.5, 1
+    ),
+    invariants={"precision": "float32"},
+)
+CONTENTS = {"model": MODEL.to_dict(SPEC), "state": STATE.to_dict(RUN)}
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    def build(spec, **kwargs):
+        # Whatever is asked for: what the checkpoint is too small for is not built.
+        assert fewest_parameters(spec) < 10**7
+        return toy.build_toy_network(SPEC, **kwargs)
+
+    monkeypatch.setattr(loading, "build_network", build)
+
+
+def write(folder, texts):
+    path = checkpoint_folder(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    variables = {**network_paths(TRAINER.network), **TRAINER.variables_by_path()}
+    checkpoint_writing.write(texts["model"], texts["state"], variables, path, 3)
+
+
+def resume(folder):
+    """What a run does before its first step, and after an epoch."""
+    run = Checkpoints(
+        folder,
+        SPEC,
+        TRAINER.network,
+        TRAINER.variables_by_path(),
+        keep=1,
+        invariants=RUN.invariants,
+    )
+    state = run.restore()
+    totals = EpochTotals(SPEC.plan.names, state.partial_epoch)
+    if totals.num_steps:
+        totals.add("Task91_One", 1.0, seconds_waiting=1.0, seconds_computing=1.0)
+        totals.input_wait_share()
+        totals.loss()
+    rule = ScheduleConfig()
+    if state.schedule is not None:
+        schedule.advance(rule, schedule.resumed(rule, state.schedule), 0.5)
+    if state.logs is not None:
+        monitor = Monitor(folder, SPEC.plan, first_step=state.step)
+        monitor.write(state.logs)
+        monitor.close()
+
+
+def check(folder, kind, odd):
+    texts = {name: json.dumps(content) for name, content in CONTENTS.items()}
+    write(folder, {**texts, kind: odd})
+    uses = (
+        lambda: loading.load_spec(folder),
+        lambda: loading.load_network(folder),
+        lambda: loading.load_network(folder, checkpoint="best"),
+        lambda: loading.models_by_domain(folder),
+        lambda: resume(folder),
+    )
+    for use in uses:
+        try:
+            use()
+        except InputError as error:
+            message = str(error)
+            message.encode()
+            assert 20 < len(message) < MAX_CHARACTERS
+
+
+def test_a_checkpoint_as_it_was_is_resumed(tmp_path):
+    """Otherwise its mutations would prove nothing."""
+    write(tmp_path, {name: json.dumps(text) for name, text in CONTENTS.items()})
+    assert loading.load_spec(tmp_path) == SPEC
+    resume(tmp_path)
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_every_third_value(tmp_path, kind):
+    for odd in [*change_each(random.Random(kind), CONTENTS[kind])][::3]:
+        check(tmp_path, kind, json.dumps(odd))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_each_value_in_turn(tmp_path, kind):
+    rng = random.Random(f"often {kind}")
+    for _ in range(5):
+        for odd in change_each(rng, CONTENTS[kind]):
+            check(tmp_path, kind, json.dumps(odd))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_several_at_once(tmp_path, kind):
+    rng = random.Random(kind)
+    for _ in range(150):
+        check(tmp_path, kind, mutate(rng, CONTENTS[kind]))

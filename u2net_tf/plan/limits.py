@@ -1,0 +1,72 @@
+"""Limits of what a plan or a model may ask for, checked before anything is built.
+
+They lie far above what networks for scans need, and keep a damaged or forged file from
+taking all memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from u2net_tf.errors import InputError
+from u2net_tf.schema import Extent, Pools, Text
+
+# Records hold class indices in a byte.
+MAX_CLASSES = 256
+# At the deepest level, where the published network has 512.
+MAX_CHANNELS = 4096
+# 512 x 512 x 512; published are 128 x 128 x 128.
+MAX_PATCH_VOXELS = 2**27
+# 128 x 128 x 128, and 32 x 32 x 32 in the published network.
+MAX_SMALLEST_PATCH_VOXELS = 2**21
+
+BaseChannels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+# From a tenth of a micrometre to a metre.
+_Spacing = Annotated[float, Field(ge=1e-4, le=1e3)]
+SpacingMm = tuple[_Spacing, _Spacing, _Spacing]
+Modalities = Annotated[tuple[Text, ...], Field(min_length=1, max_length=256)]
+NUM_DOMAINS = Field(min_length=1, max_length=256)
+
+
+def _require_patch(size: tuple[int, int, int]) -> tuple[int, int, int]:
+    if math.prod(size) > MAX_PATCH_VOXELS:
+        raise InputError(
+            "", expected=f"at most {MAX_PATCH_VOXELS:,} voxels", received=size
+        )
+    return size
+
+
+PatchSize = Annotated[tuple[Extent, Extent, Extent], AfterValidator(_require_patch)]
+PoolsByAxis = tuple[Pools, Pools, Pools]
+
+
+def require_network(base_channels: int, pools: Sequence[int]) -> None:
+    """Raises InputError if a network is too wide or halves its patches too often.
+
+    Args:
+      base_channels: channels at full resolution.
+      pools: how often each axis is halved; each level has twice the channels of the one
+        above.
+    """
+    if max(pools) < 1:
+        raise InputError(
+            "pools", expected="at least one axis to be halved", received=tuple(pools)
+        )
+    most = MAX_CHANNELS // 2 ** max(pools)
+    if base_channels > most:
+        raise InputError(
+            "base_channels",
+            expected=f"at most {most} with pools {tuple(pools)}",
+            received=base_channels,
+        )
+    if 2 ** sum(pools) > MAX_SMALLEST_PATCH_VOXELS:
+        raise InputError(
+            "pools",
+            expected=f"a smallest patch of at most {MAX_SMALLEST_PATCH_VOXELS:,} "
+            "voxels, 2**pools along each axis",
+            received=tuple(pools),
+        )
