@@ -452,7 +452,7 @@ class TestOldFlags:
 
     @pytest.mark.parametrize("text", ["0", "five"])
     def test_a_factor_that_is_none_is_an_error(self, text):
-        with pytest.raises(flags.IllegalFlagValueError, match="--plateau_factor now"):
+        with pytest.raises(InputError, match="It is `plateau_factor` now"):
             read(TrainConfig, [f"--learning_rate_factor={text}"])
 
     def test_are_the_same_in_a_flags_txt_of_before(self):

@@ -11,6 +11,7 @@ from u2net_tf import migrations, schema
 from u2net_tf.file_format import FileFormat
 from u2net_tf.models.best import Best
 from u2net_tf.schema import Count
+from u2net_tf.source_commit import source_commit
 
 # Column of `training.csv` -> number; NaN for a mean over nothing.
 Logs: TypeAlias = dict[str, int | Annotated[float, Field(allow_inf_nan=True)]]
@@ -92,8 +93,11 @@ STATE = FileFormat(
 
 
 def state_to_json(state: RunState) -> str:
-    """Returns the state as JSON."""
-    return json.dumps(STATE.to_dict(state))
+    """Returns the state as JSON; written_by names the commit, too, if it is known."""
+    content = STATE.to_dict(state)
+    if commit := source_commit():
+        content["written_by"] += f", commit {commit}"
+    return json.dumps(content)
 
 
 def state_from_json(text: str, source: object) -> RunState:
