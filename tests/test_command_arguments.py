@@ -57,7 +57,7 @@ def test_has_no_flag():
         (
             EvaluateConfig,
             ["split=test"],
-            "Received: split=test. Did you mean --split=te",
+            "Received: split=test. Did you mean --split=tes",
         ),
         # As word processors write two hyphens.
         (EvaluateConfig, ["—split=test"], "Received: —split=test. Did you mean --spli"),
