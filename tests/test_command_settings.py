@@ -198,6 +198,7 @@ FLAGS = {
         ("image", "a", ("a",)),
         ("reference", "b", ("b",)),
         ("prediction", "c", ("c",)),
+        ("plan", "e", "e"),
         ("output", "d", "d"),
         ("cases", "2", 2),
     ),

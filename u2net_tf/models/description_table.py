@@ -121,7 +121,10 @@ def _classes(model: ModelDescription) -> str:
             else label
             for label in domain.classes
         ]
-        rows.append((domain.name, f"{domain.parameters:,}", ", ".join(names)))
+        text = ", ".join(names)
+        if not domain.cases["validation"] and text != ", ".join(domain.classes):
+            text += " (of test cases)"
+        rows.append((domain.name, f"{domain.parameters:,}", text))
     align = ("left", "right", "left")
     header = "classes, with the Dice of the best checkpoint" if dice else "classes"
     return _table(rows, ("domain", "parameters", header), (24, 11, 58), align)
