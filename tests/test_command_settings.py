@@ -12,6 +12,7 @@ from u2net_tf import command_flags
 from u2net_tf.config import flagfile
 from u2net_tf.config.base import Config, to_input_error
 from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConfig
+from u2net_tf.config.network import ComplexityConfig
 from u2net_tf.config.published_weights import PortConfig
 from u2net_tf.config.training import AdaptConfig, RunConfig, TrainConfig
 from u2net_tf.config.visualization import (
@@ -214,6 +215,12 @@ FLAGS = {
         ("mirror_probability", "1", 1),
         ("patch_size", "16,8,24", (16, 8, 24)),
         ("resize_method", "cubic", "cubic"),
+    ),
+    ComplexityConfig: (
+        *NETWORK,
+        ("plan", "a", "a"),
+        ("domains", "b,a", ("b", "a")),
+        ("json", "true", True),
     ),
     PortConfig: (
         ("weights", "a", "a"),
