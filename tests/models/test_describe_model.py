@@ -129,6 +129,13 @@ def test_one_checkpoint(model, suffix):
     assert (found.checkpoint, found.training.steps) == ("step-20", 20)
 
 
+def test_one_that_lies_elsewhere(model, tmp_path):
+    for part in (model / "checkpoints").glob("step-20.*"):
+        (tmp_path / part.name).write_bytes(part.read_bytes())
+    (found,) = describe_models(tmp_path / "step-20")
+    assert [checkpoint.name for checkpoint in found.checkpoints] == ["step-20"]
+
+
 def copy_of(model, folder):
     for path in model.rglob("*"):
         if path.is_file():

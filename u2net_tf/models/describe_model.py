@@ -134,7 +134,7 @@ def _describe(
         training=training,
         checkpoints=tuple(
             _describe_checkpoint(pathlib.Path(path), stored.state.best, damaged)
-            for path in _paths(model_dir)
+            for path in checkpoint_paths.list_checkpoints(stored.path.parent)
         ),
         settings=_settings(model_dir),
     )
