@@ -50,6 +50,7 @@ COMMANDS = {
     "u2net-compose": "u2net_tf.compose",
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-predict": "u2net_tf.predict",
+    "u2net-describe": "u2net_tf.describe",
     "u2net-complexity": "u2net_tf.complexity",
     "u2net-show-augmentations": "u2net_tf.show_augmentations",
     "u2net-draw-overlays": "u2net_tf.draw_overlays",

@@ -42,7 +42,12 @@ def run(body, *arguments, path=(), encoding="utf-8"):
             "error: x.nii: expected good. Received: bad\n",
         ),
         ("raise command.StoppedError('step 7')", "error: step 7\n"),
-        ("open('/no/such/file')", "error: [Errno 2] No such file or directory: "),
+        (
+            "open('/no/such/file')",
+            "error: /no/such/file: expected an existing file or folder. Received: no "
+            "such file or directory\n",
+        ),
+        ("raise OSError('`size` is up')", "error: --size is up\n"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(body, message):
@@ -155,7 +160,7 @@ def test_anything_but_flags_is_an_error():
     done = run("pass", "--size=1", "size", "2")
     assert done.returncode == 1
     assert done.stderr == (
-        "error: command line: expected flags only (--name=value). Received: size 2\n"
+        "error: command line: expected flags only (--name=value). Received: size, 2\n"
     )
 
 

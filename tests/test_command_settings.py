@@ -12,6 +12,7 @@ from u2net_tf import command_flags
 from u2net_tf.config import flagfile
 from u2net_tf.config.base import Config, to_input_error
 from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConfig
+from u2net_tf.config.network import ComplexityConfig
 from u2net_tf.config.published_weights import PortConfig
 from u2net_tf.config.training import AdaptConfig, RunConfig, TrainConfig
 from u2net_tf.config.visualization import (
@@ -200,6 +201,7 @@ FLAGS = {
         ("image", "a", ("a",)),
         ("reference", "b", ("b",)),
         ("prediction", "c", ("c",)),
+        ("plan", "e", "e"),
         ("output", "d", "d"),
         ("cases", "2", 2),
     ),
@@ -215,6 +217,12 @@ FLAGS = {
         ("mirror_probability", "1", 1),
         ("patch_size", "16,8,24", (16, 8, 24)),
         ("resize_method", "cubic", "cubic"),
+    ),
+    ComplexityConfig: (
+        *NETWORK,
+        ("plan", "a", "a"),
+        ("domains", "b,a", ("b", "a")),
+        ("json", "true", True),
     ),
     PortConfig: (
         ("weights", "a", "a"),
@@ -454,7 +462,7 @@ class TestOldFlags:
 
     @pytest.mark.parametrize("text", ["0", "five"])
     def test_a_factor_that_is_none_is_an_error(self, text):
-        with pytest.raises(flags.IllegalFlagValueError, match="--plateau_factor now"):
+        with pytest.raises(InputError, match="It is `plateau_factor` now"):
             read(TrainConfig, [f"--learning_rate_factor={text}"])
 
     def test_are_the_same_in_a_flags_txt_of_before(self):

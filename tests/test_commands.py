@@ -25,6 +25,7 @@ COMMANDS = (
     "u2net_tf.compose",
     "u2net_tf.evaluate",
     "u2net_tf.predict",
+    "u2net_tf.describe",
     "u2net_tf.complexity",
     "tools.draw_network",
     "u2net_tf.show_augmentations",
@@ -95,14 +96,53 @@ class TestWrongFlags:
             (
                 "train",
                 ["--data_dir=x", "--model_dir=y", "more"],
-                "error: command line: expected flags only (--name=value). Received: mo",
+                "(--name=value). Received: more\n",
             ),
-            ("train", ["--data_dri=x"], "Unknown command line flag 'data_dri'"),
-            ("train", ["--keep=0"], "flag --keep=0"),
-            ("train", ["--patience_epochs=0"], "flag --patience_epochs=0"),
-            ("train", ["--smallest_share=2"], "flag --smallest_share=2"),
-            ("predict", ["--overlap=1"], "flag --overlap=1"),
-            ("evaluate", ["--split=all"], "flag --split=all"),
+            (
+                "train",
+                ["--data_dri=x"],
+                "error: command line: expected flags that --help lists. Received: "
+                "--data_dri. Did you mean --data_dir?\n",
+            ),
+            (
+                "train",
+                ["--keep=0"],
+                "error: --keep: expected a positive integer. Received: 0\n",
+            ),
+            (
+                "train",
+                ["--patience_epochs=x"],
+                "error: --patience_epochs: expected a positive integer. Received: x\n",
+            ),
+            (
+                "train",
+                ["--smallest_share=2"],
+                "error: --smallest_share: expected a number in the range [0, 1]. "
+                "Received: 2\n",
+            ),
+            ("predict", ["--overlap=1"], "error: --overlap: expected a number in the "),
+            (
+                "predict",
+                ["--overwrite=maybe"],
+                "error: --overwrite: expected true or false. Received: maybe\n",
+            ),
+            (
+                "evaluate",
+                ["--split=all"],
+                "error: --split: expected one of train, validation, test. Received: "
+                "all\n",
+            ),
+            (
+                "train",
+                ["--min_fall=x"],
+                "error: --plateau_min_delta: expected a number. ",
+            ),
+            (
+                "train",
+                ["--learning_rate_factor=x"],
+                "error: --learning_rate_factor: expected a number other than 0. "
+                "Received: x. It is --plateau_factor now\n",
+            ),
         ],
     )
     def test_are_named(self, server, command, arguments, words):

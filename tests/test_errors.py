@@ -35,6 +35,12 @@ class TestInputError:
             error = InputError("a", expected=received, received="c")
             assert str(error) == f"a: expected {shown}. Received: c"
 
+    def test_a_name_with_a_newline_stays_on_its_line(self):
+        error = InputError("a\n\x1b北 \udcff.nii", expected="b", received="c")
+        shown = r"a\n\x1b北 \udcff.nii: expected b. Received: c"
+        assert str(error) == shown
+        assert str(error.within("d\te")) == rf"d\te: {shown}"
+
     def test_parts(self):
         error = InputError(7, expected="a", received=[1], hint="Do it")
         assert (error.where, error.expected, error.hint) == ("7", "a", "Do it")

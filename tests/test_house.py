@@ -55,6 +55,15 @@ def test_a_file_holds_one_idea(path):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_docstrings_keep_their_lines(path):
+    """A `\\` at the end of a line joins it with the next unless the string is raw."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            lines = (ast.get_docstring(node) or "").splitlines()
+            assert all(len(line) <= 88 for line in lines), lines[0]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_a_function_fits_on_a_page(path):
     long = long_functions(path)
     assert long.keys() <= EXCEPTIONS.keys(), long

@@ -13,6 +13,9 @@ from u2net_tf.config.flagfile import flag_name
 OF_COMMANDS = (
     "u2net_tf.config.flagfile",
     "u2net_tf.command_flags",
+    "u2net_tf.command_flag_errors",
+    "u2net_tf.command_arguments",
+    "u2net_tf.command_version",
     "u2net_tf.command_flagfiles",
     "u2net_tf.command",
     *COMMANDS,

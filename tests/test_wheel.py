@@ -102,7 +102,7 @@ class TestContents:
             parser = configparser.ConfigParser()
             parser.read_string(archive.read(path).decode())
         scripts = dict(parser["console_scripts"])
-        assert len(scripts) == 14
+        assert len(scripts) == 15
         for entry_point in scripts.values():
             module, _, function = entry_point.partition(":")
             assert callable(getattr(importlib.import_module(module), function))

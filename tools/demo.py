@@ -3,8 +3,10 @@
     python -m tools.demo --output_dir=demo                   # on invented scans
     python -m tools.demo --output_dir=demo --raw_dir=DIR     # on your own
 
-Prints every command before it runs it, so that it can be typed again with other flags.
-Interrupted, it goes on where it stopped. Needs matplotlib for the pictures.
+Trains a network that is far too small for good results. With your own scans it also
+prints the commands that train a network in earnest. Prints every command before it
+runs it, so that it can be typed again with other flags. Interrupted, it resumes where
+it left off when rerun. Needs matplotlib for the pictures.
 """
 
 from __future__ import annotations
@@ -16,38 +18,42 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 
-from absl import flags
+from pydantic import Field
 
 from u2net_tf import command
+from u2net_tf.config.base import Config
 
 _FLAGFILE = "demo"
 _PHANTOMS_PER_DOMAIN = 20
 
 
-def define_flags() -> None:
-    """Defines the flags of this command."""
-    flags.DEFINE_string("output_dir", "demo", "Folder for everything.")
-    flags.DEFINE_string(
-        "raw_dir", None, "Your scans, a folder per domain; invented ones if not given."
+class DemoConfig(Config):
+    """Settings of `tools.demo`."""
+
+    output_dir: str = Field("demo", description="Folder for everything.")
+    raw_dir: str | None = Field(
+        None,
+        description="Your scans, a folder per domain; invented ones if not given.",
     )
-    flags.DEFINE_integer(
-        "max_epochs", None, "Train so long instead of what the flagfile says."
+    max_epochs: int | None = Field(
+        None, ge=1, description="Epochs to train; those of the flagfile if not given."
     )
 
 
-def main(argv: Sequence[str]) -> None:
+def main(config: DemoConfig) -> None:
     """Runs every command in turn."""
-    del argv
     started = time.monotonic()
-    output = pathlib.Path(flags.FLAGS.output_dir)
-    raw_dir = flags.FLAGS.raw_dir
-    if raw_dir is None:
-        raw_dir = output / "raw"
+    output = pathlib.Path(config.output_dir)
+    raw_dir, advice = config.raw_dir, ""
+    if raw_dir is not None:
+        advice = _advice(pathlib.Path(raw_dir), output)
+        print(advice)
+    else:
+        raw_dir = str(output / "raw")
         _run("tools.make_phantoms", output_dir=raw_dir, cases=_PHANTOMS_PER_DOMAIN)
     plan_path = _prepare(pathlib.Path(raw_dir), output)
-    table = _train_and_evaluate(output, flags.FLAGS.max_epochs)
+    table = _train_and_evaluate(output, config.max_epochs)
     plan = json.loads(plan_path.read_text(encoding="utf-8"))
     _predict_one(plan["domains"][0], output)
     pictures = _draw(plan, output)
@@ -56,6 +62,46 @@ def main(argv: Sequence[str]) -> None:
     for picture in pictures:
         print(f"  {picture}")
     print(f"  {_tensorboard()} --logdir={output / 'model' / 'tensorboard'}")
+    if advice:
+        print(f"\n{advice}")
+
+
+def _advice(raw_dir: pathlib.Path, output: pathlib.Path) -> str:
+    """Says what this is not, and how to train in earnest."""
+    from u2net_tf.volumes import msd
+
+    # The paper's universal network for several domains, and for one its own.
+    several = len(msd.find_datasets(raw_dir)) > 1
+    folder = output / "full"
+    lines = (
+        _command_line(
+            "data_prep.plan",
+            survey=output / "survey",
+            output=folder / "plan.json",
+            validation_fraction=0.2,
+        ),
+        _command_line(
+            "data_prep.convert", plan=folder / "plan.json", data_dir=folder / "shards"
+        ),
+        _command_line(
+            "u2net_tf.train",
+            flagfile="universal" if several else "independent",
+            data_dir=folder / "shards",
+            model_dir=folder / "model",
+        ),
+        _command_line(
+            "u2net_tf.evaluate", model_dir=folder / "model", output_dir=folder / "test"
+        ),
+    )
+    return "\n".join(
+        [
+            "This demonstration trains a toy network for a few minutes. Its Dice does "
+            "not show what can be",
+            "reached on these scans. To train in earnest, on a GPU of 16 GB, run, once "
+            "the survey is made:",
+            *(f"  python -m {shlex.join(line)}" for line in lines),
+        ]
+    )
 
 
 def _prepare(raw_dir: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
@@ -133,6 +179,7 @@ def _draw(plan: dict, output: pathlib.Path) -> list[pathlib.Path]:
         prediction=[
             output / "test" / "predictions" / domain["name"] for domain in domains
         ],
+        plan=output / "plan.json",
         cases=2,
         output=overlays,
     )
@@ -146,15 +193,10 @@ def _run(module: str, **values: object) -> str:
     Raises:
       StoppedError: if it fails.
     """
-    arguments = []
-    for name, value in values.items():
-        items = value if isinstance(value, list) else [value]
-        arguments += [
-            f"--{name}" if item is True else f"--{name}={item}" for item in items
-        ]
-    print("\n$ python -m", module, shlex.join(arguments), flush=True)
+    command_line = _command_line(module, **values)
+    print("\n$ python -m", shlex.join(command_line), flush=True)
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, "-m", *command_line],
         stdout=subprocess.PIPE,
         encoding="utf-8",
         env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
@@ -167,6 +209,16 @@ def _run(module: str, **values: object) -> str:
     if process.wait():
         raise command.StoppedError(f"{module} failed; the message is above")
     return "".join(lines)
+
+
+def _command_line(module: str, **values: object) -> list[str]:
+    arguments = []
+    for name, value in values.items():
+        items = value if isinstance(value, list) else [value]
+        arguments += [
+            f"--{name}" if item is True else f"--{name}={item}" for item in items
+        ]
+    return [module, *arguments]
 
 
 def _tensorboard() -> pathlib.Path:
@@ -183,8 +235,7 @@ def _as_typed(path: pathlib.Path) -> pathlib.Path:
 
 def run() -> None:
     """Runs the command."""
-    define_flags()
-    command.start(main)
+    command.start(main, DemoConfig)
 
 
 if __name__ == "__main__":

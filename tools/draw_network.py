@@ -9,10 +9,9 @@ and draws what it finds; below it the four convolution units. Needs matplotlib.
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
+from pydantic import Field
 
 from tools.draw_units import draw_units
 from tools.network_parts import (
@@ -27,7 +26,8 @@ from tools.network_parts import (
     draw_plus,
     parts_of,
 )
-from u2net_tf import command, command_flags, machine
+from u2net_tf import command, machine
+from u2net_tf.config.base import Config
 from u2net_tf.config.network import NetworkConfig
 
 if TYPE_CHECKING:
@@ -42,17 +42,16 @@ HEIGHT, SHRINK = 0.6, 0.9
 LEAVE = 0.2
 
 
-def define_flags() -> None:
-    """Defines the flags of this command."""
-    flags.DEFINE_string("output", None, "The picture to write, a PNG.", required=True)
-    command_flags.define(NetworkConfig)
+class DrawNetworkConfig(Config):
+    """Settings of `tools.draw_network`."""
+
+    output: str = Field(description="The picture to write, a PNG file.")
+    network: NetworkConfig = NetworkConfig()
 
 
-def main(argv: Sequence[str]) -> None:
-    """Draws the network that the flags ask for."""
-    del argv  # flags only; `command.start` has checked
-    output = pathlib.Path(flags.FLAGS.output)
-    network = command_flags.read(NetworkConfig)
+def main(config: DrawNetworkConfig) -> None:
+    """Draws the network that the settings ask for."""
+    output, network = pathlib.Path(config.output), config.network
     settings = {**network.options(), "pools": network.pools or (5, 5, 5)}
     if max(settings["pools"]) < 1:
         raise command.InputError(
@@ -288,8 +287,7 @@ def _height(level: int) -> float:
 
 def run() -> None:
     """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
+    command.start(main, DrawNetworkConfig)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Adds a new domain to a trained model; the old domains stay bit-identical.
+r"""Adds a new domain to a trained model; the old domains stay bit-identical.
 
   python -m u2net_tf.adapt --from=MODEL_DIR --domain=NAME --data_dir=DIR \
       --model_dir=NEW_MODEL_DIR

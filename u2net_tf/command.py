@@ -139,20 +139,14 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
 def _start(main: Callable[[Any], None], config: type | None) -> None:
     from absl import app, flags
 
-    if config is not None:
-        from u2net_tf import command_flags
+    from u2net_tf import command_arguments, command_flag_errors, command_flags
 
-        command_flags.define(config)
+    _define_flags(config)
 
     def guarded(argv: Sequence[str]) -> None:
         try:
-            if len(argv) > 1:
-                raise InputError(
-                    "command line",
-                    expected="flags only (--name=value)",
-                    received=" ".join(argv[1:]),
-                )
-            main(argv if config is None else command_flags.read(config))
+            given = command_arguments.read(argv[1:], config)
+            main(argv if config is None else command_flags.read(config, given))
             # What is printed reaches a pipe here at the latest.
             sys.stdout.flush()
         except BrokenPipeError:
@@ -161,15 +155,16 @@ def _start(main: Callable[[Any], None], config: type | None) -> None:
             print(name_flags(str(stopped)), file=sys.stderr)
             sys.exit(stopped.exit_status)
         except (InputError, StoppedError, OSError) as error:
-            sys.exit(f"error: {name_flags(str(error))}")
+            sys.exit(_error_line(error))
 
     def parse(argv: list[str]) -> list[str]:
         package = _module_name(main).partition(".")[0]
         try:
-            argv = command_flagfiles.expand(argv, package)
+            return flags.FLAGS(command_flagfiles.expand(argv, package))
+        except flags.Error as error:
+            sys.exit(_error_line(command_flag_errors.as_input_error(error)))
         except (InputError, OSError) as error:
-            sys.exit(f"error: {name_flags(str(error))}")
-        return app.parse_flags_with_usage(argv)
+            sys.exit(_error_line(error))
 
     for stream in (sys.stdout, sys.stderr):
         # A terminal or log may lack "×" or the letters of a file's name.
@@ -185,6 +180,22 @@ def _start(main: Callable[[Any], None], config: type | None) -> None:
     # itself. See also `machine.import_tensorflow`.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app.run(guarded, flags_parser=parse)
+
+
+def _define_flags(config: type | None) -> None:
+    from u2net_tf import command_flags, command_version
+
+    command_version.define()
+    if config is not None:
+        command_flags.define(config)
+
+
+def _error_line(error: Exception) -> str:
+    if isinstance(error, OSError):
+        from u2net_tf import system_errors
+
+        error = system_errors.as_input_error(error) or error
+    return f"error: {name_flags(str(error))}"
 
 
 def _end_without_reader() -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 import pydantic
@@ -33,14 +33,33 @@ def define(config: type[Config], *, values: flags.FlagValues = flags.FLAGS) -> N
         for name in set(_defined) & set(values):
             delattr(values, name)
         _defined.clear()
-        _defined.extend([*map(flag_name, config.settings()), *OLD_FLAGS])
-    names = [flag_name(name) for name in config.settings()]
-    for name, field in zip(names, config.settings().values(), strict=True):
+        _defined.extend([*fields_by_flag(config), *OLD_FLAGS])
+    names = fields_by_flag(config)
+    for name, field in names.items():
         _define(name, field, values)
     for old, (new, convert) in OLD_FLAGS.items():
         if new in names:
             # Not under the command's name, so that --help does not show it.
             flags.DEFINE_flag(_OldFlag(old, new, convert, values), values, __name__)
+
+
+def fields_by_flag(config: type[Config]) -> dict[str, FieldInfo]:
+    """Flag -> field of every setting that has a flag, in order."""
+    by_place = positional(config)
+    return {
+        flag_name(name): field
+        for name, field in config.settings().items()
+        if name not in by_place
+    }
+
+
+def positional(config: type[Config]) -> tuple[str, ...]:
+    """Names of the settings that are given by their place, in order."""
+    return tuple(
+        name
+        for name, field in config.settings().items()
+        if _extra(field).get("positional")
+    )
 
 
 class _OldFlag(flags.Flag):
@@ -64,9 +83,11 @@ class _OldFlag(flags.Flag):
         try:
             text = self._convert(argument)
         except (ValueError, ZeroDivisionError):
-            raise flags.IllegalFlagValueError(
-                f"flag --{self.name}={argument}: expected a number other than 0; it is "
-                f"--{self._new} now"
+            raise InputError(
+                f"`{self.name}`",
+                expected="a number other than 0",
+                received=argument,
+                hint=f"It is `{self._new}` now",
             ) from None
         logging.warning("--%s=%s is --%s=%s now", self.name, argument, self._new, text)
         flag = self._values[self._new]
@@ -85,18 +106,27 @@ def required(*chosen: flags.Flag | flags.FlagHolder) -> None:
             raise InputError(f"`{flag.name}`", expected="a value", received="none")
 
 
-def read(config: type[Chosen], *, values: flags.FlagValues = flags.FLAGS) -> Chosen:
+def read(
+    config: type[Chosen],
+    by_place: Mapping[str, str] = types.MappingProxyType({}),
+    *,
+    values: flags.FlagValues = flags.FLAGS,
+) -> Chosen:
     """The config that the command line asks for.
 
     Args:
       config: the class, as for `define`.
+      by_place: name -> value of the settings that have no flag; see
+        `command_arguments`.
       values: as for `define`; parsed.
 
     Raises:
       InputError: names the flag, if a value is missing or not allowed.
     """
-    chosen = {}
+    chosen: dict[str, Any] = dict(by_place)
     for name, field in config.settings().items():
+        if name in by_place:
+            continue
         flag = flag_name(name)
         value = values[flag].value
         if field.is_required():
@@ -124,6 +154,11 @@ def _kind(field: FieldInfo) -> Any:
     return kind
 
 
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
 def _bounds(metadata: Any) -> dict[str, Any]:
     found = {}
     for item in metadata:
@@ -144,8 +179,7 @@ def _define(name: str, field: FieldInfo, values: flags.FlagValues) -> None:
         flags.DEFINE_enum(name, default, choices, text, **common)
     elif typing.get_origin(kind) is tuple:
         texts = [str(part) for part in default or ()]
-        extra = field.json_schema_extra or {}
-        is_repeated = isinstance(extra, dict) and extra.get("repeated")
+        is_repeated = _extra(field).get("repeated")
         how = flags.DEFINE_multi_string if is_repeated else flags.DEFINE_list
         how(name, texts, text, **common)
     else:

@@ -12,60 +12,37 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from absl import flags
-
-from u2net_tf import command, command_flags, machine
-from u2net_tf.config.network import NetworkConfig
+from u2net_tf import command, machine
+from u2net_tf.config.network import ComplexityConfig
 from u2net_tf.networks import parameter_table
 from u2net_tf.plan.plan_file import load_plan
 
 
-def define_flags() -> None:
-    """Defines the flags of this command."""
-    flags.DEFINE_string(
-        "plan", None, "Output of data_prep.plan; the paper's five domains if not given."
-    )
-    flags.DEFINE_list("domains", [], "Domains of the plan; all if empty.")
-    flags.DEFINE_bool("json", False, "Print JSON, with every domain by name.")
-    # --adapter: of the universal networks, only this.
-    command_flags.define(NetworkConfig)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Prints the tables that the flags ask for."""
-    del argv  # flags only; `command.start` has checked
-    domains = _domains()
-    network = command_flags.read(NetworkConfig)
-    options = network.options()
-    adapter = options.pop("adapter")
-    if flags.FLAGS["adapter"].present:
-        options["adapters"] = (adapter,)
-    pools = parameter_table.joint_pools(domains, network.pools)
+def main(config: ComplexityConfig) -> None:
+    """Prints the tables that the settings ask for."""
+    domains = _domains(config)
+    options = config.options()
+    if config.adapter is not None:
+        options["adapters"] = (config.adapter,)
+    pools = parameter_table.joint_pools(domains, config.pools)
     machine.import_tensorflow()
-    print(
-        parameter_table.report(
-            domains, pools=pools, as_json=flags.FLAGS.json, **options
-        )
-    )
+    print(parameter_table.report(domains, pools=pools, as_json=config.json_, **options))
 
 
-def _domains() -> parameter_table.Domains:
-    values = flags.FLAGS
-    if not values.plan:
-        if values.domains:
+def _domains(config: ComplexityConfig) -> parameter_table.Domains:
+    if not config.plan:
+        if config.domains:
             raise command.InputError(
                 "`domains`",
                 expected="a `plan` to choose from",
-                received=f"{','.join(values.domains)} alone",
+                received=f"{','.join(config.domains)} alone",
             )
         return parameter_table.PAPER_DOMAINS
-    domains = load_plan(values.plan).select(values.domains).domains
+    domains = load_plan(config.plan).select(config.domains).domains
     flat = [domain.name for domain in domains if max(domain.pools) < 1]
     if flat:
         raise command.InputError(
-            values.plan,
+            config.plan,
             expected="pools above 0 along an axis",
             received=f"0,0,0 for {', '.join(flat)}",
         )
@@ -73,9 +50,8 @@ def _domains() -> parameter_table.Domains:
 
 
 def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
-    define_flags()
-    command.start(main)
+    """Entry point of `u2net-complexity`."""
+    command.start(main, ComplexityConfig)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class InputError(ValueError):
         received: object,
         hint: str = "",
     ):
-        self.where = str(where)
+        self.where = _on_one_line(str(where))
         self.expected = expected
         self.received = received
         self.hint = hint
@@ -73,6 +73,13 @@ class InputError(ValueError):
             received=self.received,
             hint=hint or self.hint,
         )
+
+
+def _on_one_line(text: str) -> str:
+    """The text with escapes for newlines and the like, which a file's name may hold."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _shown(value: object) -> str:

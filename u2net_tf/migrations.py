@@ -25,6 +25,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from u2net_tf import protocol_buffers
+
 # Name of a flag in release 0.1.0 -> its name now, and its value now.
 OLD_FLAGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "certain_share": ("oversample_foreground_fraction", str),
@@ -237,21 +239,21 @@ def checkpoint_keys(read: Callable[[str], Any]) -> dict[str, str]:
     Args:
       read: returns the value of a key.
     """
-    from tensorflow.core.protobuf import trackable_object_graph_pb2
-
-    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(read(_GRAPH))
+    # TensorFlow's `TrackableObjectGraph`: nodes with children (1: index of the node, 2:
+    # name) and attributes (3: key).
+    nodes = protocol_buffers.read(read(_GRAPH)).messages(1)
 
     def children(node: int) -> dict[str, int]:
-        return {child.local_name: child.node_id for child in graph.nodes[node].children}
+        return {child.text(2): child.number(1) for child in nodes[node].messages(1)}
 
     def key(node: int) -> str:
-        return graph.nodes[node].attributes[0].checkpoint_key
+        return nodes[node].messages(2)[0].text(3)
 
     def variables(node: int, path: str) -> Iterator[tuple[str, int]]:
         for name, child in children(node).items():
             # The shared convolution was a subclass of Keras' layer.
             below = f"{path}{name.removeprefix('_')}"
-            if graph.nodes[child].attributes:
+            if nodes[child].messages(2):
                 yield below, child
             yield from variables(child, f"{below}/")
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+from data_prep.config import PlanConfig, SurveyConfig
 from data_prep.plan import (
     draw_split,
     label_classes,
@@ -28,6 +29,10 @@ from u2net_tf.wording import first_few
 
 # Cases whose faults an error lists; the survey lists them all.
 _MAX_REASONS = 20
+# Settings that a fault may name and that this stage does not have.
+_SETTING_OF_SURVEY = re.compile(
+    f"`({'|'.join(SurveyConfig.settings().keys() - PlanConfig.settings().keys())})`"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +244,10 @@ def _rows(bad: Sequence[CaseFacts]) -> str:
 
 
 def _reason(case: CaseFacts) -> str:
-    return f"{case.case}: {'; '.join(map(str, case.faults))}"
+    """The faults of a case, in which settings are those of the survey."""
+    text = "; ".join(map(str, case.faults))
+    text = _SETTING_OF_SURVEY.sub(r"`python -m data_prep.survey --\1`", text)
+    return f"{case.case}: {text}"
 
 
 def _split(

@@ -410,8 +410,8 @@ class TestCommand:
             ({"clip_percentiles": "2"}, "--clip_percentiles: expected two numbers"),
             ({"clip_percentiles": "98,2"}, "Received: 98, 2"),
             ({"intensity_floor": "nan"}, "intensity_floor: expected a finite number"),
-            ({"statistics_over": "none"}, "flag --statistics_over=none"),
-            ({"size_rounding": "up"}, "flag --size_rounding=up"),
+            ({"statistics_over": "none"}, "--statistics_over: expected one of "),
+            ({"size_rounding": "up"}, "--size_rounding: expected one of "),
             ({"keep_components": "one"}, "--keep_components: expected auto or"),
             ({"mirror_axes": "x,w"}, "--mirror_axes: expected auto, none or"),
             (

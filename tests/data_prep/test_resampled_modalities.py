@@ -69,6 +69,10 @@ def test_another_grid_is_a_fault_that_names_both_and_the_setting(folder):
     ):
         assert text in fault.text
     assert not facts.resample_modalities
+    with pytest.raises(InputError) as caught:
+        plan_one(facts, use_presets=False)
+    hint = "With `python -m data_prep.survey --resample_modalities` it is resampled"
+    assert hint in str(caught.value)
 
 
 def test_what_the_survey_resampled_later_stages_do_too(folder):

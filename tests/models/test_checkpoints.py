@@ -18,6 +18,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_paths, checkpoint_reading, loading
 from u2net_tf.models.best import DICE, LOSS, Best
 from u2net_tf.models.build import build_network
+from u2net_tf.models.checkpoint_index import DamagedCheckpointError
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.loading import load_network
 from u2net_tf.models.run_state import PlateauState, RunState
@@ -822,7 +823,7 @@ class TestModelsByDomain:
         (two / "checkpoints" / "step-0.index").write_bytes(b"damaged")
         assert loading.models_by_domain(tmp_path) == {toy.ONE.name: one}
         assert "its domains are skipped" in caplog.text
-        with pytest.raises(checkpoint_reading.DamagedCheckpointError):
+        with pytest.raises(DamagedCheckpointError):
             loading.models_by_domain(two)
 
     def test_a_folder_of_models_is_no_model(self, save, tmp_path):
@@ -842,7 +843,7 @@ class TestModelsByDomain:
     ("error", "kind"),
     [
         (tf.errors.PermissionDeniedError, InputError),
-        (tf.errors.DataLossError, checkpoint_reading.DamagedCheckpointError),
+        (tf.errors.DataLossError, DamagedCheckpointError),
     ],
 )
 def test_what_cannot_be_read_now_is_not_damaged(error, kind):

@@ -51,6 +51,19 @@ class TestOfDomain:
         monkeypatch.setattr(ops, "instance_norm", lambda *a, **k: 1.01 * norm(*a, **k))
         assert checksums.of_domain(spec, network, 0) != before
 
+    def test_compiles_nothing(self, monkeypatch):
+        """XLA would compile, and TensorFlow warn of, every operation and shape."""
+        used = set()
+        norm = ops.instance_norm
+
+        def recorded(*arguments, **options):
+            used.add(ops.current_implementation())
+            return norm(*arguments, **options)
+
+        monkeypatch.setattr(ops, "instance_norm", recorded)
+        checksums.of_domain(*toy.make_model(), 0)
+        assert used == {"plain"}
+
 
 def test_compare():
     before = {"Task91_One": "1" * 64, "T": "2" * 64}

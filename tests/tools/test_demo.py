@@ -1,10 +1,13 @@
 """The demonstration's commands can be typed where it was started."""
 
 import pathlib
+import shlex
 
 import pytest
 
 from tools import demo
+
+ROOT = pathlib.Path(__file__).parents[1] / "artefacts" / "0.1.0"
 
 
 @pytest.fixture
@@ -33,3 +36,41 @@ def test_scans_below_the_current_folder_have_relative_paths(
     drawn = commands["u2net_tf.draw_overlays"]
     assert drawn["image"] == [f"{where}/imagesTr"]
     assert drawn["reference"] == [f"{where}/labelsTr"]
+    assert drawn["plan"] == pathlib.Path("out", "plan.json")
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Nothing is run, and there is nothing to look at."""
+    monkeypatch.setattr(demo, "_prepare", lambda *_: ROOT / "plan.json")
+    for name in ("_run", "_predict_one"):
+        monkeypatch.setattr(demo, name, lambda *_, **__: "the table")
+    monkeypatch.setattr(demo, "_draw", lambda *_: ["a picture"])
+
+
+@pytest.mark.parametrize(("num", "flagfile"), [(1, "independent"), (2, "universal")])
+def test_own_scans_need_more_than_a_demonstration(
+    tmp_path, write_dataset, steps, capsys, num, flagfile
+):
+    for name in "AB"[:num]:
+        write_dataset(tmp_path / "raw" / name, ["x"])
+    demo.main(demo.DemoConfig(output_dir="own dir", raw_dir=str(tmp_path / "raw")))
+    advice, table, again = capsys.readouterr().out.partition("the table")
+    assert advice.startswith(
+        "This demonstration trains a toy network for a few minutes"
+    )
+    assert advice.strip() in again
+    plan, convert, train, evaluate = (
+        shlex.split(line) for line in advice.strip().splitlines()[-4:]
+    )
+    assert train[:4] == ["python", "-m", "u2net_tf.train", f"--flagfile={flagfile}"]
+    assert "--model_dir=own dir/full/model" in train
+    # Each takes what the one before made.
+    assert plan[4].partition("=")[2] == convert[3].partition("=")[2]
+    assert convert[4] == train[4] == "--data_dir=own dir/full/shards"
+    assert train[5] == evaluate[3]
+
+
+def test_invented_scans_need_no_advice(steps, capsys):
+    demo.main(demo.DemoConfig())
+    assert "toy network" not in capsys.readouterr().out

@@ -1,13 +1,20 @@
 """Curves of a run: what is read, what is drawn, what is refused."""
 
+import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import toy
 from matplotlib import colors, image
 
-from u2net_tf.visualization import curves
+from u2net_tf import plot_training
+from u2net_tf.config.visualization import CurvesConfig
+from u2net_tf.models import loading
+from u2net_tf.visualization import curves, figures
+
+ARTEFACTS = pathlib.Path(__file__).parents[1] / "artefacts" / "0.1.0" / "models"
 
 HEAD = "epoch,step,learning_rate,loss,loss_moving_average,loss/CT,loss/MR"
 LOG = f"""{HEAD},dice/CT/organ,dice/MR/head,dice/MR/tail
@@ -52,6 +59,45 @@ def test_a_line_cut_short_is_read_as_far_as_it_goes(tmp_path):
     found = curves.read_curves(_write(tmp_path, text) / "training.csv")
     assert found["loss"][-1] == (50, 0.7)
     assert found["loss/CT"][-1] == (40, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("splits", "title", "first", "last"),
+    [
+        ({}, "Dice during training", "CT: organ", "MR: tail"),
+        ({"CT": "test", "MR": "test"}, "Dice of test cases", "CT: organ", "MR: tail"),
+        (
+            {"CT": "validation", "MR": "test"},
+            "Dice during training",
+            "CT: organ (validation cases)",
+            "MR: tail (test cases)",
+        ),
+        ({"MR": "test"}, "Dice during training", "CT: organ", "MR: tail (test cases)"),
+    ],
+)
+def test_says_of_which_cases(tmp_path, monkeypatch, splits, title, first, last):
+    drawn = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, _: drawn.append(figure))
+    folder = _write(tmp_path / "model", LOG)
+    curves.draw_curves(folder, tmp_path / "curves.png", splits=splits)
+    axis = drawn[0].axes[1]
+    labels = axis.get_legend_handles_labels()[1]
+    assert (axis.get_title(), labels[0], labels[-1]) == (title, first, last)
+
+
+def test_command_knows_it_of_the_checkpoint(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        curves, "draw_curves", lambda *_, splits: asked.update(splits=splits)
+    )
+    config = CurvesConfig(model_dir=str(ARTEFACTS / "separable"), output="a.png")
+    plot_training.main(config)
+    assert asked["splits"] == dict.fromkeys(["Task91_One", "Task92_Two"], "validation")
+    plot_training.main(config.with_changes(model_dir=str(tmp_path)))
+    assert asked["splits"] == {}
+    loading.save_model(tmp_path, *toy.make_model([toy.TWO]))
+    plot_training.main(config.with_changes(model_dir=str(tmp_path)))
+    assert asked["splits"] == {"Task92_Two": "test"}
 
 
 def test_losses_are_left_and_dice_right_in_the_domains_colours(tmp_path):

@@ -1,6 +1,8 @@
 """Sheets of overlays: which files, which slice, which way up, which colour."""
 
 import builtins
+import dataclasses
+import json
 import pathlib
 import shutil
 import subprocess
@@ -10,10 +12,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import toy
 from matplotlib import colors, image
 
 from u2net_tf.errors import StoppedError
 from u2net_tf.visualization import figures, overlays, slices
+from u2net_tf.visualization.label_names import LabelNames
 from u2net_tf.visualization.overlays import OverlayCase
 
 SHAPE = (20, 16, 8)
@@ -95,6 +99,114 @@ def test_the_legend_names_the_classes(case, tmp_path):
     legend = _draw([case], tmp_path)[-45:]
     assert _count(legend, RED) > 10
     assert _count(legend, BLUE) > 10
+
+
+class TestNames:
+    @pytest.fixture
+    def drawn(self, monkeypatch, tmp_path):
+        """Draws cases; returns the lines above them and the entries of the legend."""
+
+        def draw(cases):
+            figures_drawn = []
+            monkeypatch.setattr(
+                figures, "save_figure", lambda figure, _: figures_drawn.append(figure)
+            )
+            overlays.draw_overlays(cases, tmp_path / "sheet.png")
+            *rows, last = figures_drawn[0].subfigs
+            texts = [text.get_text()[1:] for text in last.legends[0].get_texts()]
+            colours = [line.get_color() for line in last.legends[0].get_lines()]
+            titles = [row.get_suptitle() for row in rows]
+            return titles, dict(zip(texts, colours, strict=True))
+
+        return draw
+
+    @pytest.fixture
+    def raw(self, tmp_path):
+        """A domain as raw data holds it, with predictions elsewhere."""
+        folder = tmp_path / "raw" / "Task92_Two"
+        labels = _box((2, 2, 2), (6, 6, 4), value=4) + _box(
+            (6, 2, 2), (10, 6, 4), value=7
+        )
+        _save(folder / "imagesTr" / "two_0.nii.gz", _noise())
+        _save(folder / "labelsTr" / "two_0.nii.gz", labels)
+        # Half of both, and of another class nothing.
+        predicted = _box((2, 2, 2), (10, 4, 4), value=4)
+        _save(tmp_path / "predicted" / "two_0.nii.gz", predicted)
+        names = {"0": "background", "2": "core", "4": "rim", "7": "edge"}
+        (folder / "dataset.json").write_text(json.dumps({"labels": names}))
+        return [
+            [str(path)]
+            for path in (
+                folder / "imagesTr",
+                folder / "labelsTr",
+                tmp_path / "predicted",
+            )
+        ]
+
+    def test_of_dataset_json(self, raw, drawn):
+        titles, legend = drawn(overlays.find_cases(*raw, max_cases=1))
+        # |A∩B| = 16, |A| = 32, |B| = 32 of the class 4.
+        assert titles == [
+            "Task92_Two, two_0, slice 3 of 8: Dice core –, rim 0.500, edge 0.000"
+        ]
+        colours = {"rim": figures.class_colour(4), "edge": figures.class_colour(7)}
+        assert legend == colours
+
+    def test_of_a_plan(self, raw, drawn):
+        found = overlays.find_cases(*raw, max_cases=1, plan=toy.PLAN)
+        titles, legend = drawn(found)
+        # The classes 4 and 7 are one: |A∩B| = 32, |A| = 64, |B| = 32.
+        assert titles == ["Task92_Two, two_0, slice 3 of 8: Dice core –, rim 0.667"]
+        assert legend == {"rim": figures.class_colour(4)}
+
+    def test_of_several_domains(self, raw, case, drawn):
+        (two,) = overlays.find_cases(*raw, max_cases=1)
+        titles, legend = drawn([two, case])
+        assert titles[1] == "one, slice 3 of 8: Dice value 1 0.000, value 2 0.000"
+        assert list(legend) == [
+            "Task92_Two: rim",
+            "Task92_Two: edge",
+            "value 1",
+            "value 2",
+        ]
+
+    def test_without_a_reference(self, raw, drawn):
+        image, _, predicted = raw
+        (found,) = overlays.find_cases(image, [], predicted, max_cases=1)
+        titles, _ = drawn([found])
+        assert titles == ["Task92_Two, two_0, slice 3 of 8"]
+
+    def test_many_classes_have_one_score(self, case, drawn):
+        classes = tuple(((n,), f"class_{n}") for n in range(1, 40))
+        titles, _ = drawn(
+            [dataclasses.replace(case, label_names=LabelNames("All", classes))]
+        )
+        assert titles == ["All, one, slice 3 of 8: mean Dice 0.000 of 2 classes"]
+
+    def test_a_faulty_dataset_json_is_a_warning(self, raw, caplog):
+        path = pathlib.Path(raw[0][0]).parent / "dataset.json"
+        for text in ("[]", "no JSON"):
+            path.write_text(text)
+            (found,) = overlays.find_cases(*raw, max_cases=1)
+            assert found.label_names == LabelNames("Task92_Two")
+            assert "dataset.json" in caplog.text
+            assert "classes are shown by their values" in caplog.text
+
+    def test_a_plan_of_other_domains(self, case):
+        paths = (case.image_path, case.reference_path, case.prediction_path)
+        with pytest.raises(ValueError, match="`plan`: expected a domain named .* or "):
+            overlays.find_cases(
+                *([str(path)] for path in paths), max_cases=1, plan=toy.PLAN
+            )
+
+    def test_the_folder_of_predictions_names_the_domain(self, case, tmp_path):
+        folder = tmp_path / "elsewhere" / "Task91_One"
+        folder.mkdir(parents=True)
+        prediction = shutil.copy(case.prediction_path, folder)
+        (found,) = overlays.find_cases(
+            [str(case.image_path)], [], [prediction], max_cases=1, plan=toy.PLAN
+        )
+        assert found.label_names == LabelNames("Task91_One", (((1,), "organ"),))
 
 
 def test_pictures_do_not_depend_on_how_the_file_is_stored(case, tmp_path):

@@ -48,6 +48,16 @@ def changes(before: str, now: str) -> list[str]:
     ]
 
 
+def values(text: str) -> dict[str, str]:
+    """Name -> value of the flags in a text, by their names now; "true" or "false"."""
+    found = {}
+    for name, line in _by_name(text).items():
+        _, equals, value = line.partition("=")
+        no = line.removeprefix("--").startswith(f"no{name}")
+        found[name] = value if equals else "false" if no else "true"
+    return found
+
+
 def _by_name(text: str) -> dict[str, str]:
     """Name -> line; of a flag that stands twice the last counts."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]

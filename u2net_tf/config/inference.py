@@ -151,3 +151,13 @@ class ComposeConfig(Config):
                 "`models`", expected="each once", received=",".join(self.models)
             )
         return self
+
+
+class DescribeConfig(Config):
+    """Settings of `u2net_tf.describe`."""
+
+    model: str = Field(
+        description="Folder that training wrote, or one of its checkpoints.",
+        json_schema_extra={"positional": True},
+    )
+    json_: bool = Field(False, description="Print JSON.")

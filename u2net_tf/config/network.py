@@ -19,12 +19,9 @@ SECOND_UP_CONV_TO_KERNEL = {
 }
 
 
-class NetworkConfig(Config):
-    """What a network is made of."""
+class SizeConfig(Config):
+    """How large a network is, whatever its adapter."""
 
-    adapter: Adapter = Field(
-        "separable", description="What the stride-1 convolutions are made of."
-    )
     base_channels: BaseChannels = Field(16, description="Channels at full resolution.")
     pools: PoolsByAxis | None = Field(
         None,
@@ -44,10 +41,37 @@ class NetworkConfig(Config):
         return self
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `ModelSpec` and `U2Net`, besides the pools."""
+        """Arguments of `ModelSpec` and `U2Net`, besides pools and adapter."""
         kernel = self.last_decoder_kernel
         return {
-            "adapter": self.adapter,
             "base_channels": self.base_channels,
             "second_up_conv": kernel and KERNEL_TO_SECOND_UP_CONV[kernel],
         }
+
+
+class NetworkConfig(SizeConfig):
+    """What a network is made of."""
+
+    adapter: Adapter = Field(
+        "separable", description="What the stride-1 convolutions are made of."
+    )
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of `ModelSpec` and `U2Net`, besides the pools."""
+        return {"adapter": self.adapter, **super().options()}
+
+
+class ComplexityConfig(SizeConfig):
+    """Settings of `u2net_tf.complexity`."""
+
+    plan: str | None = Field(
+        None,
+        description="Output of data_prep.plan; the paper's five domains if not given.",
+    )
+    domains: tuple[str, ...] = Field(
+        (), description="Domains of the plan; all if empty."
+    )
+    adapter: Adapter | None = Field(
+        None, description="The only universal network to count; each if not given."
+    )
+    json_: bool = Field(False, description="Print JSON, with every domain by name.")

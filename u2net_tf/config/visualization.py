@@ -32,6 +32,11 @@ class OverlaysConfig(Config):
         description="File or folder of predicted label maps; repeat as often as image.",
         json_schema_extra=_REPEATED,
     )
+    plan: str | None = Field(
+        None,
+        description="Plan with the names of domains and classes; dataset.json beside "
+        "the image folder has them if not given.",
+    )
     output: str = Field(description=_OUTPUT)
     cases: int = Field(
         4, ge=1, description="Largest number of cases drawn from each image folder."

@@ -19,6 +19,7 @@ from absl import logging
 
 from u2net_tf import migrations
 from u2net_tf.errors import InputError
+from u2net_tf.models.checkpoint_index import DamagedCheckpointError
 from u2net_tf.models.run_state import RunState, state_from_json
 from u2net_tf.models.spec import ModelSpec, spec_from_json
 
@@ -35,10 +36,6 @@ _NOT_DAMAGE = (
     tf.errors.UnavailableError,
 )
 _Read = TypeVar("_Read")
-
-
-class DamagedCheckpointError(InputError):
-    """A checkpoint that is truncated or corrupt."""
 
 
 class CheckpointReader:

@@ -14,10 +14,10 @@ from u2net_tf import files, migrations
 from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_paths, checkpoint_reading, checkpoint_writing
 from u2net_tf.models.best import Best
+from u2net_tf.models.checkpoint_index import DamagedCheckpointError
 from u2net_tf.models.checkpoint_paths import list_checkpoints, step_of
 from u2net_tf.models.checkpoint_reading import (
     CheckpointReader,
-    DamagedCheckpointError,
     read_newest_intact,
 )
 from u2net_tf.models.run_state import RunState, state_to_json

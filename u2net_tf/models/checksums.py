@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from u2net_tf.errors import StoppedError
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks import ops
 from u2net_tf.networks.domain_model import DomainModel
 
 
@@ -32,8 +33,10 @@ def of_domain(spec: ModelSpec, network: DomainModel, domain: int) -> str:
     size = [2 * 2**pools for pools in spec.pools]
     shape = (1, *size, network.num_modalities[domain])
     probe = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    # Not on a GPU, where the order of summation may differ from call to call.
-    with tf.device("CPU:0"):
+    # Not on a GPU, where the order of summation may differ from call to call. XLA would
+    # compile every operation for every shape, for this one call, and TensorFlow would
+    # warn of that; all implementations read the same variables.
+    with tf.device("CPU:0"), ops.use_implementation("plain"):
         logits = network(tf.constant(probe), domain=domain, training=False)
     checksum.update(logits.numpy().tobytes())
     return checksum.hexdigest()

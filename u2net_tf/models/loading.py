@@ -9,6 +9,7 @@ from absl import logging
 
 from u2net_tf.errors import InputError
 from u2net_tf.models.build import build_network, fewest_parameters
+from u2net_tf.models.checkpoint_index import DamagedCheckpointError
 from u2net_tf.models.checkpoint_paths import (
     checkpoint_folder,
     checkpoint_name,
@@ -18,7 +19,6 @@ from u2net_tf.models.checkpoint_paths import (
 )
 from u2net_tf.models.checkpoint_reading import (
     CheckpointReader,
-    DamagedCheckpointError,
     read_newest_intact,
 )
 from u2net_tf.models.checkpoints import Checkpoints, network_paths

@@ -13,6 +13,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.models.best import Best
 from u2net_tf.schema import Count, Step
+from u2net_tf.source_commit import source_commit
 
 # Column of `training.csv` -> number; NaN for a mean over nothing.
 Logs: TypeAlias = dict[str, Count | Annotated[float, Field(allow_inf_nan=True)]]
@@ -111,8 +112,11 @@ STATE = FileFormat(
 
 
 def state_to_json(state: RunState) -> str:
-    """Returns the state as JSON."""
-    return json.dumps(STATE.to_dict(state))
+    """Returns the state as JSON; written_by names the commit, too, if it is known."""
+    content = STATE.to_dict(state)
+    if commit := source_commit():
+        content["written_by"] += f", commit {commit}"
+    return json.dumps(content)
 
 
 def state_from_json(text: str, source: object) -> RunState:

@@ -12,7 +12,6 @@ import numpy as np
 
 from u2net_tf.visualization import figures
 from u2net_tf.visualization.thumbnails import UNLISTED, Thumbnail
-from u2net_tf.wording import first_few
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 NUM_COLUMNS, NUM_ROWS = 6, 8
 CASES_PER_SHEET = NUM_COLUMNS * NUM_ROWS
 _MAX_CHARACTERS = 30
-_MAX_LEGEND = 24
 _FAULT_COLOUR, _UNLISTED_COLOUR = "#cc0000", "#ffffff"
 
 
@@ -96,30 +94,10 @@ def _draw_panel(axis: Axes, panel: Panel) -> set[int]:
 
 
 def _draw_legend(figure: Figure, shown: list[int], classes: Sequence[str]) -> None:
-    if not shown:
-        return
-    from matplotlib.lines import Line2D
-
-    names = {
-        number: "value of no class" if number == UNLISTED else classes[number - 1]
+    entries = [
+        ("value of no class", _UNLISTED_COLOUR)
+        if number == UNLISTED
+        else (classes[number - 1], figures.class_colour(number))
         for number in shown
-    }
-    lines = []
-    for number in shown[:_MAX_LEGEND]:
-        is_unlisted = number == UNLISTED
-        colour = _UNLISTED_COLOUR if is_unlisted else figures.class_colour(number)
-        label = textwrap.shorten(names[number], _MAX_CHARACTERS, placeholder="…")
-        # A label that starts with an underscore would be left out.
-        lines.append(Line2D([], [], color=colour, label=f"\N{ZERO WIDTH SPACE}{label}"))
-    if rest := [names[number] for number in shown[_MAX_LEGEND:]]:
-        lines.append(Line2D([], [], alpha=0, label=f"and {first_few(rest)}"))
-    legend = figure.legend(
-        handles=lines,
-        loc="outside lower center",
-        ncols=NUM_COLUMNS,
-        fontsize=8,
-        facecolor="#808080",
-        labelcolor="white",
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    ]
+    figures.draw_legend(figure, entries, num_columns=NUM_COLUMNS)

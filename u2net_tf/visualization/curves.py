@@ -1,11 +1,12 @@
-"""Draws the curves of a training run: loss and validation Dice."""
+"""Draws the curves of a training run: loss and Dice."""
 
 from __future__ import annotations
 
 import collections
 import csv
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from u2net_tf.errors import InputError
@@ -68,8 +69,19 @@ def _read_row(
         ) from None
 
 
-def draw_curves(model_dir: pathlib.Path, output: pathlib.Path) -> None:
+def draw_curves(
+    model_dir: pathlib.Path,
+    output: pathlib.Path,
+    *,
+    splits: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Draws `model_dir/training.csv` as a PNG: on the left the loss, right the Dice.
+
+    Args:
+      model_dir: folder that training writes to.
+      output: the PNG file.
+      splits: domain -> "validation" or "test", the cases that training scores; a
+        domain of which that is not known is missing.
 
     Raises:
       FileNotFoundError: if the log is missing.
@@ -85,7 +97,7 @@ def draw_curves(model_dir: pathlib.Path, output: pathlib.Path) -> None:
     figure = figures.new_figure(11.0, 4.4)
     left, right = figure.subplots(1, 2)
     _draw_losses(left, curves, colours)
-    _draw_dice(right, curves, colours)
+    _draw_dice(right, curves, colours, splits)
     figures.save_figure(figure, output)
 
 
@@ -111,24 +123,36 @@ def _draw_losses(axis: Axes, curves: dict[str, Curve], colours: dict[str, str]) 
     _finish(axis)
 
 
-def _draw_dice(axis: Axes, curves: dict[str, Curve], colours: dict[str, str]) -> None:
-    """Draws the validation Dice of each class, coloured by domain."""
+def _draw_dice(
+    axis: Axes,
+    curves: dict[str, Curve],
+    colours: dict[str, str],
+    splits: Mapping[str, str],
+) -> None:
+    """Draws the Dice of each class, coloured by domain."""
+    found = {splits.get(domain, "") for domain in colours}
+    title = "Dice during training"
+    if len(found) == 1 and found != {""}:
+        title = f"Dice of {found.pop()} cases"
     drawn: collections.Counter[str] = collections.Counter()
     for name, curve in curves.items():
         if name.startswith("dice/"):
             domain, _, label = name.removeprefix("dice/").partition("/")
             linestyle = ("solid", "dashed", "dotted", "dashdot")[drawn[domain] % 4]
             drawn[domain] += 1
+            # Where domains differ, the title does not say so.
+            is_named = len(found) > 1 and domain in splits
+            note = f" ({splits[domain]} cases)" if is_named else ""
             _draw_curve(
                 axis,
                 curve,
                 color=colours[domain],
                 linestyle=linestyle,
                 marker="o",
-                label=f"{domain}: {label}" if label else domain,
+                label=(f"{domain}: {label}" if label else domain) + note,
             )
     axis.set(
-        title="validation",
+        title=title,
         xlabel="step (one batch of one domain)",
         ylabel="Dice = 2 |A∩B| / (|A| + |B|), mean over cases",
         ylim=(-0.02, 1.02),

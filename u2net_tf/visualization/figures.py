@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import pathlib
+import textwrap
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from u2net_tf import files
 from u2net_tf.errors import InputError, StoppedError
+from u2net_tf.wording import first_few
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
+# Entries of a legend, and characters of each.
+MAX_LEGEND, _MAX_CHARACTERS = 24, 40
 # Told apart by colour-blind eyes too, and all of them light on grey.
 CLASS_COLOURS = ("#ff4d4d", "#33ccff", "#ffd633", "#66e066", "#ff80ff", "#ffa64d")
 
@@ -89,3 +94,42 @@ def draw_contours(
 def class_colour(label: int) -> str:
     """Returns the colour of a class; they repeat when there are many."""
     return CLASS_COLOURS[(label - 1) % len(CLASS_COLOURS)]
+
+
+def draw_legend(
+    figure: Figure | SubFigure,
+    entries: Sequence[tuple[str, str]],
+    *,
+    num_columns: int,
+    place: Literal["outside lower center", "center"] = "outside lower center",
+) -> None:
+    """Draws a legend on grey, as the colours lie over images.
+
+    Args:
+      figure: to draw on.
+      entries: name and colour of each line; those beyond `MAX_LEGEND` are listed in
+        words.
+      num_columns: how many stand side by side at most.
+      place: where, as matplotlib's `loc`; below the rest by default.
+    """
+    if not entries:
+        return
+    from matplotlib.lines import Line2D
+
+    lines = []
+    for name, colour in entries[:MAX_LEGEND]:
+        label = textwrap.shorten(name, _MAX_CHARACTERS, placeholder="…")
+        # A label that starts with an underscore would be left out.
+        lines.append(Line2D([], [], color=colour, label=f"\N{ZERO WIDTH SPACE}{label}"))
+    if rest := [name for name, _ in entries[MAX_LEGEND:]]:
+        lines.append(Line2D([], [], alpha=0, label=f"and {first_few(rest)}"))
+    legend = figure.legend(
+        handles=lines,
+        loc=place,
+        ncols=min(num_columns, len(lines)),
+        fontsize=8,
+        facecolor="#808080",
+        labelcolor="white",
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)

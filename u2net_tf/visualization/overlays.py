@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import Plan
 from u2net_tf.visualization import figures, slices
+from u2net_tf.visualization.label_names import LabelNames, find_label_names
 from u2net_tf.volumes import images
 from u2net_tf.volumes.grid import Grid, turned_onto
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
-from u2net_tf.wording import first_few
+from u2net_tf.wording import first_few, quantity
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+_ROW_INCHES, _LINE_INCHES = 3.2, 0.2
+_LEGEND_COLUMNS = 3
+# Scores of more classes would not fit on the line above a row.
+_MAX_SCORES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +36,7 @@ class OverlayCase:
     image_path: pathlib.Path
     reference_path: pathlib.Path | None
     prediction_path: pathlib.Path
+    label_names: LabelNames = LabelNames()
 
 
 def find_cases(
@@ -36,6 +45,7 @@ def find_cases(
     predictions: Sequence[str],
     *,
     max_cases: int,
+    plan: Plan | None = None,
 ) -> list[OverlayCase]:
     """Finds the files that belong together.
 
@@ -44,12 +54,14 @@ def find_cases(
       references: as many, or none; an empty string stands for no reference.
       predictions: as many.
       max_cases: at most this many from each folder, in the order of their names.
+      plan: see `find_label_names`.
 
     Returns:
       The cases, in the order of the arguments.
 
     Raises:
-      InputError: if the numbers differ, or a folder gives no case.
+      InputError: if the numbers differ, a folder gives no case, or the plan has no
+        such domain.
       FileNotFoundError: if a file or folder is not there.
     """
     references = references or [""] * len(images)
@@ -62,12 +74,12 @@ def find_cases(
     return [
         case
         for paths in zip(images, references, predictions, strict=True)
-        for case in _cases_of(*paths, max_cases)
+        for case in _cases_of(*paths, max_cases, plan)
     ]
 
 
 def _cases_of(
-    image: str, reference: str, prediction: str, max_cases: int
+    image: str, reference: str, prediction: str, max_cases: int, plan: Plan | None
 ) -> list[OverlayCase]:
     """The first cases of an image file or folder, in the order of their names."""
     image_files = _list_files("image", image)
@@ -90,12 +102,14 @@ def _cases_of(
     for name in names:
         if reference and name not in reference_files:
             raise FileNotFoundError(f"`reference`: no {name} in {reference}")
+    label_names = find_label_names(pathlib.Path(image), pathlib.Path(prediction), plan)
     return [
         OverlayCase(
             name=name,
             image_path=image_files[name],
             reference_path=reference_files.get(name),
             prediction_path=prediction_files[name],
+            label_names=label_names,
         )
         for name in names
     ]
@@ -133,7 +147,8 @@ def draw_overlays(cases: Sequence[OverlayCase], output: pathlib.Path) -> None:
 
     The slice is the axial one with most foreground in the reference (in the
     prediction where there is none). The patient's right is on the left of the
-    picture and the front on top, as radiologists look at it.
+    picture and the front on top, as radiologists look at it. A line above each row says
+    which case it is, and its Dice in the whole volume.
 
     Args:
       cases: at least one.
@@ -147,40 +162,62 @@ def draw_overlays(cases: Sequence[OverlayCase], output: pathlib.Path) -> None:
     figures.check_output(output)
     if not cases:
         raise InputError("cases", expected="at least one", received="none")
-    figure = figures.new_figure(9.0, 3.0 * len(cases) + 0.4)
-    axes = figure.subplots(len(cases), 3, squeeze=False)
-    classes: set[int] = set()
-    for row, case in zip(axes, cases, strict=True):
-        classes |= _draw_case(row, case)
-    for axis, title in zip(axes[0], ("image", "reference", "prediction"), strict=True):
-        axis.set_title(title)
-    if classes:
-        from matplotlib.lines import Line2D
-
-        lines = [
-            Line2D([], [], color=figures.class_colour(label), label=f"class {label}")
-            for label in sorted(classes)
-        ]
-        figure.legend(handles=lines, loc="outside lower center", ncols=len(lines))
+    # Below figures in a figure, matplotlib keeps no room for a legend.
+    heights = [_ROW_INCHES] * len(cases) + [_legend_inches(cases)]
+    figure = figures.new_figure(9.0, sum(heights))
+    *rows, last = figure.subfigures(
+        len(heights), 1, squeeze=False, height_ratios=heights
+    ).ravel()
+    shown: dict[LabelNames, set[int]] = {}
+    for row, case in zip(rows, cases, strict=True):
+        shown.setdefault(case.label_names, set()).update(_draw_case(row, case))
+    figures.draw_legend(
+        last, _legend_entries(shown), num_columns=_LEGEND_COLUMNS, place="center"
+    )
     figures.save_figure(figure, output)
 
 
-def _draw_case(row: Sequence[Axes], case: OverlayCase) -> set[int]:
-    """Draws one row and returns the classes in it."""
+def _legend_inches(cases: Sequence[OverlayCase]) -> float:
+    """Height of a legend of all classes; values without a name are not known yet."""
+    num_entries = sum(
+        max(len(names.classes), _LEGEND_COLUMNS)
+        for names in {case.label_names for case in cases}
+    )
+    num_lines = -(-min(num_entries, figures.MAX_LEGEND + 1) // _LEGEND_COLUMNS)
+    return _LINE_INCHES * (num_lines + 1)
+
+
+def _legend_entries(shown: Mapping[LabelNames, set[int]]) -> list[tuple[str, str]]:
+    """Name and colour of each class, with the domain where there are several."""
+    return [
+        (
+            f"{names.domain}: {names.name(value)}"
+            if len(shown) > 1 and names.domain
+            else names.name(value),
+            figures.class_colour(value),
+        )
+        for names, values in shown.items()
+        for value in sorted(values)
+    ]
+
+
+def _draw_case(row: SubFigure, case: OverlayCase) -> set[int]:
+    """Draws one row and returns the values in it."""
     # Voxel sizes of the affine, which places label maps over the image.
     volume = images.load_image([case.image_path], spacing_source="affine")
     image = volume.data[0]
     reference = None
     if case.reference_path is not None:
-        reference = _read_labels(case.reference_path, volume.grid)
-    prediction = _read_labels(case.prediction_path, volume.grid)
+        reference = _read_labels(case, case.reference_path, volume.grid)
+    prediction = _read_labels(case, case.prediction_path, volume.grid)
     guide = prediction if reference is None else reference
     height = slices.choose_slice(guide)
     window = slices.choose_window(image[height], guide[height] > 0)
     _, spacing_y, spacing_x = volume.spacing_mm
     num_slices, num_rows, num_columns = image.shape
-    classes: set[int] = set()
-    for axis, labels in zip(row, (None, reference, prediction), strict=True):
+    values: set[int] = set()
+    labelled = {"image": None, "reference": reference, "prediction": prediction}
+    for axis, (title, labels) in zip(row.subplots(1, 3), labelled.items(), strict=True):
         axis.imshow(
             slices.as_picture(image[height]),
             cmap="gray",
@@ -191,14 +228,45 @@ def _draw_case(row: Sequence[Axes], case: OverlayCase) -> set[int]:
         # Room for outlines along the edge, which a frame would hide.
         axis.set(xticks=[], yticks=[], frame_on=False)
         axis.set(xlim=(-1, num_columns), ylim=(num_rows, -1))
+        is_absent = title == "reference" and reference is None
+        axis.set_xlabel(f"no {title}" if is_absent else title, fontsize=8)
         if labels is not None:
-            classes |= figures.draw_contours(axis, slices.as_picture(labels[height]))
-    row[0].set_ylabel(f"{case.name}\nslice {height + 1} of {num_slices}")
-    if case.reference_path is None:
-        row[1].set_xlabel("no reference")
-    return classes
+            values |= figures.draw_contours(axis, slices.as_picture(labels[height]))
+    place = f"slice {height + 1} of {num_slices}"
+    parts = [case.label_names.domain, case.name, place]
+    title = ", ".join(filter(None, parts))
+    if reference is not None:
+        title += f": {_describe_dice(reference, prediction, case.label_names)}"
+    text = row.suptitle(title, x=0.01, horizontalalignment="left", fontsize=9)
+    text.set_parse_math(False)
+    return values
 
 
-def _read_labels(path: pathlib.Path, grid: Grid) -> np.ndarray:
-    """Reads the label map of a case, which lies on the grid of its image."""
-    return turned_onto(images.load_labels(path), grid)
+def _describe_dice(
+    reference: np.ndarray, prediction: np.ndarray, names: LabelNames
+) -> str:
+    """Dice of each class, or the mean of many; "–" of a class that neither holds."""
+    there = {*np.unique(reference).tolist(), *np.unique(prediction).tolist()}
+    values = sorted({*names.values, *there} - {0})
+    dice = {value: _dice(reference == value, prediction == value) for value in values}
+    known = [score for score in dice.values() if score is not None]
+    if not known:
+        return "neither reference nor prediction"
+    if len(values) > _MAX_SCORES:
+        mean = sum(known) / len(known)
+        return f"mean Dice {mean:.3f} of {quantity(len(known), 'class', 'classes')}"
+    return "Dice " + ", ".join(
+        f"{textwrap.shorten(names.name(value), 20, placeholder='…')} "
+        f"{'–' if score is None else f'{score:.3f}'}"
+        for value, score in dice.items()
+    )
+
+
+def _dice(reference: np.ndarray, prediction: np.ndarray) -> float | None:
+    size = np.count_nonzero(reference) + np.count_nonzero(prediction)
+    return 2 * np.count_nonzero(reference & prediction) / size if size else None
+
+
+def _read_labels(case: OverlayCase, path: pathlib.Path, grid: Grid) -> np.ndarray:
+    """Reads a label map of a case, which lies on the grid of its image."""
+    return case.label_names.merge(turned_onto(images.load_labels(path), grid))

@@ -1,0 +1,276 @@
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import toy
+from command_server import CommandServer
+
+from u2net_tf import file_format
+from u2net_tf.errors import InputError
+from u2net_tf.models import description, description_table, loading
+from u2net_tf.models.best import DICE, Best
+from u2net_tf.models.checkpoints import Checkpoints
+from u2net_tf.models.describe_model import describe_models
+from u2net_tf.models.run_state import PlateauState, RunState
+from u2net_tf.networks.parameter_counts import count_all, network_without_values
+from u2net_tf.plan.plan_hash import plan_hash
+from u2net_tf.source_commit import source_commit
+
+ARTEFACTS = pathlib.Path(__file__).parents[1] / "artefacts" / "0.1.0" / "models"
+CSV = """epoch,step,loss,dice/Task91_One/organ,dice/Task92_Two/rim
+1,10,0.5,0.25,
+2,20,0.4,0.75,0.625
+3,30,0.3,0.5,
+"""
+FLAGS = "--data_dir=shards\n--patch_size=8,8,8\n--nodetach_focal_factor\n"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A run of three epochs that trained the second domain, frozen as in adapt."""
+    folder = tmp_path_factory.mktemp("models") / "model"
+    spec, network = toy.make_model(patch_size=(8, 8, 8), resize_method="cubic")
+    checkpoints = Checkpoints(
+        folder,
+        spec,
+        network,
+        {"optimizer/shared/iterations": np.int64(1)},
+        keep=2,
+        invariants={
+            "precision": "mixed_float16",
+            "trained domains": ["Task92_Two"],
+            "shared variables": False,
+            "fold": 2,
+        },
+    )
+    for epoch, dice in ((1, 0.2), (2, 0.7), (3, 0.5)):
+        state = RunState(
+            step=10 * epoch,
+            schedule=PlateauState(
+                learning_rate=0.25, epochs=epoch, finished=epoch == 3
+            ),
+            records="fedcba9876543210ff",
+        )
+        checkpoints.save(state, Best(10 * epoch, DICE, dice))
+    (folder / "training.csv").write_text(CSV)
+    (folder / "flags.txt").write_text(FLAGS)
+    return folder
+
+
+def test_network_and_domains(model):
+    spec, network = toy.make_model()
+    count = count_all(network)
+    (found,) = describe_models(model)
+    assert found.model_dir == str(model)
+    assert (found.adapter, found.base_channels, found.pools) == (
+        "separable",
+        2,
+        (1, 0, 1),
+    )
+    assert (found.patch_size, found.resize_method) == ((8, 8, 8), "cubic")
+    assert (found.parameters, found.shared_parameters) == (count.total, count.shared)
+    assert tuple(domain.parameters for domain in found.domains) == count.own
+    assert found.domains[1] == description.DomainDescription(
+        name="Task92_Two",
+        modalities=("T2", "ADC"),
+        classes=("rim", "core"),
+        spacing_mm=(2.0, 1.0, 1.0),
+        patch_size=(4, 8, 8),
+        parameters=count.own[1],
+        cases={"train": 2, "validation": 0, "test": 1},
+        plan_hash=plan_hash(toy.TWO),
+        is_trained=True,
+    )
+    assert found.domains[0].is_trained is False
+
+
+def test_training(model):
+    (found,) = describe_models(model)
+    assert found.written_by.startswith(file_format.version())
+    assert (source_commit() or "") in found.written_by
+    assert found.settings["data_dir"] == "shards"
+    assert found.settings["detach_focal_factor"] == "false"
+    assert found.training == description.TrainingDescription(
+        steps=30,
+        epochs=3,
+        finished=True,
+        learning_rate=0.25,
+        shared_variables=False,
+        precision="mixed_float16",
+        fold=2,
+        data_fingerprint="fedcba9876543210ff",
+        best=description.BestDescription(
+            step=20,
+            epoch=2,
+            measure="validation Dice",
+            value=0.7,
+            dice={"Task91_One/organ": 0.75, "Task92_Two/rim": 0.625},
+        ),
+    )
+
+
+def test_checkpoints(model):
+    (found,) = describe_models(model)
+    assert found.checkpoint == "step-30"
+    assert [(c.name, c.is_best, c.is_damaged) for c in found.checkpoints] == [
+        ("step-20", True, False),
+        ("step-30", False, False),
+    ]
+    parts = list((model / "checkpoints").glob("step-20.*"))
+    assert len(parts) == 2
+    assert found.checkpoints[0].size_bytes == sum(p.stat().st_size for p in parts)
+
+
+@pytest.mark.parametrize("suffix", ["", ".index", ".data-00000-of-00001"])
+def test_one_checkpoint(model, suffix):
+    (found,) = describe_models(model / "checkpoints" / f"step-20{suffix}")
+    assert (found.checkpoint, found.training.steps) == ("step-20", 20)
+
+
+def test_one_that_lies_elsewhere(model, tmp_path):
+    for part in (model / "checkpoints").glob("step-20.*"):
+        (tmp_path / part.name).write_bytes(part.read_bytes())
+    (found,) = describe_models(tmp_path / "step-20")
+    assert [checkpoint.name for checkpoint in found.checkpoints] == ["step-20"]
+
+
+def copy_of(model, folder):
+    for path in model.rglob("*"):
+        if path.is_file():
+            copy = folder / path.relative_to(model)
+            copy.parent.mkdir(exist_ok=True, parents=True)
+            copy.write_bytes(path.read_bytes())
+    return folder
+
+
+def test_of_a_damaged_one_the_one_before(model, tmp_path, caplog):
+    copy = copy_of(model, tmp_path)
+    (copy / "checkpoints" / "step-30.index").write_bytes(b"")
+    (found,) = describe_models(copy)
+    assert found.checkpoint == "step-20"
+    assert [checkpoint.is_damaged for checkpoint in found.checkpoints] == [False, True]
+    assert "step-30: expected an undamaged checkpoint" in caplog.text
+    with pytest.raises(InputError, match="step-30: expected an undamaged"):
+        describe_models(copy / "checkpoints" / "step-30")
+
+
+def test_without_the_files_beside(model, tmp_path):
+    copy = copy_of(model, tmp_path)
+    (copy / "training.csv").unlink()
+    (copy / "flags.txt").unlink()
+    (found,) = describe_models(copy)
+    assert (found.settings, found.training.best.epoch) == ({}, None)
+    assert "epoch not recorded: validation Dice 0.7000" in description_table.to_text(
+        found
+    )
+
+
+def test_a_model_that_was_composed(tmp_path):
+    loading.save_model(tmp_path, *toy.make_model())
+    (found,) = describe_models(tmp_path)
+    assert found.training is None
+    assert found.domains[0].is_trained is None
+    assert "composed of other models, or ported" in description_table.to_text(found)
+
+
+@pytest.mark.parametrize("name", ["adapted", "composed", "parallel", "plain"])
+def test_of_release_0_1_0(name):
+    (found,) = describe_models(ARTEFACTS / name)
+    spec = loading.load_spec(ARTEFACTS / name)
+    network = network_without_values(
+        [domain.num_modalities for domain in spec.plan.domains],
+        [domain.num_classes for domain in spec.plan.domains],
+        pools=spec.pools,
+        base_channels=spec.base_channels,
+        adapter=spec.adapter,
+        second_up_conv=spec.second_up_conv,
+    )
+    count = count_all(network)
+    assert (found.parameters, found.shared_parameters) == (count.total, count.shared)
+    assert tuple(domain.parameters for domain in found.domains) == count.own
+    assert found.written_by is None
+    assert "not recorded (release 0.1.0 or earlier)" in description_table.to_text(found)
+
+
+def test_independent_models():
+    found = describe_models(ARTEFACTS / "independent")
+    assert [model.domains[0].name for model in found] == ["Task91_One", "Task92_Two"]
+
+
+@pytest.mark.parametrize("suffix", ["", "plan.json", "no"])
+def test_no_model(tmp_path, suffix):
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(InputError) as caught:
+        describe_models(tmp_path / suffix)
+    received = {
+        "": "a folder without a checkpoint",
+        "plan.json": "another file",
+        "no": "nothing of this name",
+    }
+    assert str(caught.value) == (
+        f"{tmp_path / suffix}: expected a model as `python -m u2net_tf.train` writes "
+        f"it, or one of its checkpoints. Received: {received[suffix]}"
+    )
+
+
+def test_json(model):
+    found = describe_models(model)
+    content = json.loads(description.to_json(found))
+    as_lists = json.loads(json.dumps(dataclasses.asdict(found[0])))
+    assert content == {"models": [as_lists]}
+
+
+def test_text(model):
+    (found,) = describe_models(model)
+    lines = description_table.to_text(found).splitlines()
+    rows = [" ".join(line.split()) for line in lines]
+    one, two = (domain.parameters for domain in found.domains)
+    for row in (
+        f"{model}, step-30",
+        "patch 8×8×8 (cubic resizing)",
+        "training 30 steps, 3 epochs, learning rate 0.25; the learning rate has "
+        "reached its end",
+        "trained domains Task92_Two; all other variables frozen",
+        "best step 20, epoch 2: validation Dice 0.7000",
+        "fold 2",
+        "precision mixed_float16",
+        "data shards",
+        "data fingerprint fedcba9876543210",
+        "domain modalities spacing mm patch train val. test",
+        "Task91_One CT 1×1×1 8×8×8 3 2 1",
+        "Task92_Two T2, ADC 2×1×1 4×8×8 2 0 1",
+        "domain parameters classes, with the Dice of the best checkpoint",
+        f"Task91_One {one} organ 0.750",
+        f"Task92_Two {two} rim 0.625, core (of test cases)",
+    ):
+        assert row in rows
+
+
+def test_text_of_many_long_names_keeps_to_100_columns(model):
+    (found,) = describe_models(model)
+    long = dataclasses.replace(
+        found.domains[0],
+        name="Task123_" + "TotalSegmentator" * 2,
+        modalities=("T1 weighted", "T2 weighted", "FLAIR", "contrast 1,000"),
+        classes=tuple(f"structure number {n}" for n in range(1_000, 1_030)),
+        spacing_mm=(0.9766, 0.9766, 4.9999),
+        patch_size=(128, 128, 128),
+        cases={"train": 12_345, "validation": 1_234, "test": 1_234},
+        parameters=123_456_789,
+    )
+    found = dataclasses.replace(found, model_dir="model", domains=(long,))
+    lines = description_table.to_text(found).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert " ".join(lines).count("structure") >= 30
+
+
+def test_command_needs_no_tensorflow(model):
+    with CommandServer() as server:
+        text = server.run("u2net_tf.describe", model, watched=("tensorflow", "keras"))
+        as_json = server.run("u2net_tf.describe", "--json", model)
+    (found,) = describe_models(model)
+    assert (text.returncode, text.stderr, text.imported) == (0, "", [])
+    assert text.stdout == description_table.to_text(found) + "\n"
+    assert as_json.stdout == description.to_json([found]) + "\n"

@@ -1,0 +1,33 @@
+"""Says what a model is: domains, network, training, checkpoints.
+
+  python -m u2net_tf.describe MODEL
+  python -m u2net_tf.describe MODEL --json
+
+MODEL is a folder that training, adapt or compose wrote, or one of its checkpoints; of a
+folder the newest intact checkpoint is described. What was not recorded is shown as
+"not recorded". Needs no TensorFlow.
+"""
+
+from u2net_tf import command
+from u2net_tf.config.inference import DescribeConfig
+
+
+def main(config: DescribeConfig) -> None:
+    """Prints the description."""
+    from u2net_tf.models import description, description_table
+    from u2net_tf.models.describe_model import describe_models
+
+    models = describe_models(config.model)
+    if config.json_:
+        print(description.to_json(models))
+    else:
+        print("\n\n".join(map(description_table.to_text, models)))
+
+
+def run() -> None:
+    """Entry point of `u2net-describe`."""
+    command.start(main, DescribeConfig)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,273 @@
+"""Describes a model by its checkpoints and other files, without TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import datetime
+import json
+import math
+import os
+import pathlib
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+from absl import logging
+
+from u2net_tf import files, migrations
+from u2net_tf.config import flagfile
+from u2net_tf.errors import InputError
+from u2net_tf.models import checkpoint_paths
+from u2net_tf.models.best import Best
+from u2net_tf.models.checkpoint_index import CheckpointIndex, DamagedCheckpointError
+from u2net_tf.models.description import (
+    BestDescription,
+    CheckpointDescription,
+    DomainDescription,
+    ModelDescription,
+    TrainingDescription,
+)
+from u2net_tf.models.run_state import RunState, state_from_json
+from u2net_tf.models.spec import ModelSpec, spec_from_json
+from u2net_tf.plan.domains import SPLITS, Domain
+from u2net_tf.plan.plan_hash import plan_hash
+
+_NETWORK = "network/"
+# A domain's variables end in its index.
+_OF_DOMAIN = re.compile(r"_(\d+)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """What a checkpoint holds."""
+
+    path: pathlib.Path
+    spec: ModelSpec
+    state: RunState
+    written_by: str | None
+    # Index of a domain, or None for shared ones -> number of parameters.
+    parameters: Mapping[int | None, int]
+
+
+def describe_models(path: str | os.PathLike) -> tuple[ModelDescription, ...]:
+    """Describes a model, or the independent models in a folder.
+
+    Args:
+      path: a model's folder, of which the newest intact checkpoint is described; a
+        checkpoint; or a folder of models' folders.
+
+    Raises:
+      InputError: if there is no model, or all of its checkpoints are damaged.
+      OSError: if a file cannot be read.
+    """
+    path = pathlib.Path(path)
+    if checkpoint := _as_checkpoint(path):
+        return (_describe(checkpoint.parent.parent, [checkpoint]),)
+    folders = [path]
+    if not checkpoint_paths.has_model(path):
+        inner = sorted(found.parent for found in path.glob("*/checkpoints"))
+        folders = [found for found in inner if checkpoint_paths.has_model(found)]
+    if not folders:
+        raise InputError(
+            path,
+            expected="a model as `python -m u2net_tf.train` writes it, or one of its "
+            "checkpoints",
+            received=_what_is_there(path),
+        )
+    return tuple(
+        _describe(folder, [pathlib.Path(name) for name in reversed(_paths(folder))])
+        for folder in folders
+    )
+
+
+def _as_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
+    """The checkpoint that a path names, with or without the end of a file's name."""
+    name = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path.name)
+    found = path.with_name(name) if name else path
+    return found if pathlib.Path(f"{found}.index").is_file() else None
+
+
+def _what_is_there(path: pathlib.Path) -> str:
+    if not path.exists():
+        return "nothing of this name"
+    return "a folder without a checkpoint" if path.is_dir() else "another file"
+
+
+def _paths(model_dir: pathlib.Path) -> list[str]:
+    folder = checkpoint_paths.checkpoint_folder(model_dir)
+    return checkpoint_paths.list_checkpoints(folder)
+
+
+def _describe(
+    model_dir: pathlib.Path, checkpoints: list[pathlib.Path]
+) -> ModelDescription:
+    """Describes the first of these checkpoints that is intact."""
+    damaged: dict[str, DamagedCheckpointError] = {}
+    for path in checkpoints:
+        try:
+            stored = _read(path)
+            break
+        except DamagedCheckpointError as error:
+            damaged[path.name] = error
+            logging.warning("%s", error)
+    else:
+        raise next(iter(damaged.values()))
+    spec, counts = stored.spec, stored.parameters
+    training = _describe_training(stored, model_dir)
+    return ModelDescription(
+        model_dir=str(model_dir),
+        checkpoint=stored.path.name,
+        written_by=stored.written_by,
+        adapter=spec.adapter,
+        base_channels=spec.base_channels,
+        pools=spec.pools,
+        second_up_conv=spec.second_up_conv,
+        patch_size=spec.patch_size,
+        resize_method=spec.resize_method,
+        parameters=sum(counts.values()),
+        shared_parameters=counts.get(None, 0),
+        domains=tuple(
+            _describe_domain(index, domain, stored)
+            for index, domain in enumerate(spec.plan.domains)
+        ),
+        training=training,
+        checkpoints=tuple(
+            _describe_checkpoint(pathlib.Path(path), stored.state.best, damaged)
+            for path in checkpoint_paths.list_checkpoints(stored.path.parent)
+        ),
+        settings=_settings(model_dir),
+    )
+
+
+def _read(path: pathlib.Path) -> _Stored:
+    index = CheckpointIndex(path)
+    spec_key, state_key = "spec", "state"
+    if migrations.has_object_graph(index.entries):
+        spec_key, state_key = migrations.spec_and_state_keys()
+    if spec_key not in index.entries:
+        raise InputError(
+            path,
+            expected="a checkpoint of u2net_tf.train",
+            received="one without a plan",
+        )
+    texts = []
+    for key in (spec_key, state_key):
+        try:
+            texts.append(index.text(key).decode())
+        except UnicodeDecodeError:
+            raise InputError(
+                path, expected=f"a text {key!r} in UTF-8", received="another one"
+            ) from None
+    spec, state = texts
+    return _Stored(
+        path=path,
+        spec=spec_from_json(spec, path),
+        state=state_from_json(state, path),
+        written_by=json.loads(state).get("written_by"),
+        parameters=_count_parameters(index),
+    )
+
+
+def _count_parameters(index: CheckpointIndex) -> dict[int | None, int]:
+    keys = {name: name for name in index.entries}
+    if migrations.has_object_graph(keys):
+        keys = migrations.checkpoint_keys(index.text)
+    counts: dict[int | None, int] = {}
+    for path, key in keys.items():
+        if path.startswith(_NETWORK):
+            number = _OF_DOMAIN.search(path)
+            domain = int(number[1]) if number else None
+            size = math.prod(index.entries[key].shape)
+            counts[domain] = counts.get(domain, 0) + size
+    return counts
+
+
+def _describe_domain(index: int, domain: Domain, stored: _Stored) -> DomainDescription:
+    trained = stored.state.invariants.get("trained domains")
+    counts = stored.spec.count_cases(index)
+    is_trained = None
+    if stored.state.schedule is not None:
+        is_trained = not isinstance(trained, list) or domain.name in trained
+    return DomainDescription(
+        name=domain.name,
+        modalities=domain.modalities,
+        classes=tuple(label.name for label in domain.labels[1:]),
+        spacing_mm=domain.spacing_mm,
+        patch_size=domain.patch_size,
+        parameters=stored.parameters.get(index, 0),
+        cases={split: getattr(counts, split) for split in SPLITS},
+        plan_hash=plan_hash(domain),
+        is_trained=is_trained,
+    )
+
+
+def _describe_training(
+    stored: _Stored, model_dir: pathlib.Path
+) -> TrainingDescription | None:
+    state = stored.state
+    if state.schedule is None:
+        return None
+    known = state.invariants
+    return TrainingDescription(
+        steps=state.step,
+        epochs=state.schedule.epochs,
+        finished=state.schedule.finished,
+        learning_rate=state.schedule.learning_rate,
+        shared_variables=known.get("shared variables"),
+        precision=known.get("precision"),
+        fold=known.get("fold"),
+        data_fingerprint=state.records,
+        best=None if state.best is None else _describe_best(state.best, model_dir),
+    )
+
+
+def _describe_best(best: Best, model_dir: pathlib.Path) -> BestDescription:
+    epoch, dice = None, {}
+    for row in _training_rows(model_dir):
+        if row.get("step") == str(best.step):
+            epoch = int(row["epoch"]) if (row.get("epoch") or "").isdecimal() else None
+            dice = dict(_dice(row))
+    return BestDescription(best.step, epoch, best.measure, best.value, dice)
+
+
+def _training_rows(model_dir: pathlib.Path) -> Iterator[dict[str, str]]:
+    path = model_dir / "training.csv"
+    if path.is_file():
+        text, _ = files.read_text(path)
+        try:
+            yield from csv.DictReader(text.splitlines())
+        except csv.Error:
+            return
+
+
+def _dice(row: Mapping[str, str]) -> Iterator[tuple[str, float]]:
+    """Yields DOMAIN/CLASS and Dice."""
+    for column, cell in row.items():
+        if column and column.startswith("dice/") and cell:
+            with contextlib.suppress(ValueError):
+                yield column.removeprefix("dice/"), float(cell)
+
+
+def _describe_checkpoint(
+    path: pathlib.Path, best: Best | None, damaged: Collection[str]
+) -> CheckpointDescription:
+    parts = [pathlib.Path(f"{path}.index"), *path.parent.glob(f"{path.name}.data-*")]
+    stats = [part.stat() for part in parts]
+    written = max(stat.st_mtime for stat in stats)
+    time = datetime.datetime.fromtimestamp(written).astimezone()
+    return CheckpointDescription(
+        name=path.name,
+        size_bytes=sum(stat.st_size for stat in stats),
+        written=time.isoformat(timespec="seconds"),
+        is_best=best is not None
+        and path.name == checkpoint_paths.checkpoint_name(best.step),
+        is_damaged=path.name in damaged,
+    )
+
+
+def _settings(model_dir: pathlib.Path) -> dict[str, str]:
+    """Flag -> value, as flags.txt has them."""
+    path = model_dir / "flags.txt"
+    text, _ = files.read_text(path) if path.is_file() else ("", "")
+    return flagfile.values(text)

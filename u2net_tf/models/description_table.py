@@ -1,0 +1,177 @@
+"""The description of a model as text of at most 100 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+
+from tabulate import tabulate
+
+from u2net_tf.models.description import (
+    BestDescription,
+    DomainDescription,
+    ModelDescription,
+)
+from u2net_tf.wording import quantity
+
+_UNKNOWN = "not recorded"
+_SPLITS = ("train", "val.", "test")
+_KINDS = {
+    "none": "plain convolutions (adapter none)",
+    "separable": "universal (separable adapters)",
+    "series": "universal (series adapters)",
+    "parallel": "universal (parallel adapters)",
+}
+
+
+def to_text(model: ModelDescription) -> str:
+    """Returns a description for people."""
+    rows = [*_network_rows(model), *_training_rows(model)]
+    parts = [
+        f"{model.model_dir}, {model.checkpoint}",
+        _table(rows, (), (16, 82)),
+        _domains(model.domains),
+        _classes(model),
+        _checkpoints(model),
+    ]
+    return "\n\n".join(parts)
+
+
+def _network_rows(model: ModelDescription) -> Iterator[tuple[str, str]]:
+    yield "written by", model.written_by or "not recorded (release 0.1.0 or earlier)"
+    pools = ",".join(map(str, model.pools))
+    kernel = f", last decoder convolution {model.second_up_conv}"
+    yield (
+        "network",
+        f"3D U²-Net, {_KINDS[model.adapter]}, "
+        f"{quantity(model.base_channels, 'channel')} at full resolution, pools {pools}"
+        f"{kernel if model.second_up_conv else ''}",
+    )
+    patch = "each domain's own"
+    if model.patch_size is not None:
+        patch = f"{_triple(model.patch_size)} ({model.resize_method} resizing)"
+    yield "patch", patch
+    yield "parameters", _parameters(model)
+
+
+def _parameters(model: ModelDescription) -> str:
+    own = [domain.parameters for domain in model.domains]
+    span = f"{min(own):,}" + (f" to {max(own):,}" if max(own) > min(own) else "")
+    return (
+        f"{model.parameters:,}: {model.shared_parameters:,} shared, {span} per domain"
+    )
+
+
+def _training_rows(model: ModelDescription) -> Iterator[tuple[str, str]]:
+    run = model.training
+    if run is None:
+        yield "training", "none here: composed of other models, or ported"
+        return
+    end = "; the learning rate has reached its end" if run.finished else ""
+    yield (
+        "training",
+        f"{quantity(run.steps, 'step')}, {quantity(run.epochs, 'epoch')}, "
+        f"learning rate {run.learning_rate:.2g}{end}",
+    )
+    trained = [domain.name for domain in model.domains if domain.is_trained]
+    if len(trained) < len(model.domains):
+        frozen = "" if run.shared_variables else "; all other variables frozen"
+        yield "trained domains", ", ".join(trained) + frozen
+    if model.settings.get("from"):
+        yield "adapted from", model.settings["from"]
+    yield "best", _best(run.best)
+    if run.fold is not None:
+        yield "fold", str(run.fold)
+    yield "precision", run.precision or _UNKNOWN
+    yield "data", model.settings.get("data_dir") or _UNKNOWN
+    yield "data fingerprint", (run.data_fingerprint or _UNKNOWN)[:16]
+
+
+def _best(best: BestDescription | None) -> str:
+    if best is None:
+        return "none yet"
+    epoch = _UNKNOWN if best.epoch is None else best.epoch
+    return f"step {best.step}, epoch {epoch}: {best.measure} {best.value:.4f}"
+
+
+def _domains(domains: Sequence[DomainDescription]) -> str:
+    rows = [
+        (
+            domain.name,
+            ", ".join(domain.modalities),
+            "×".join(f"{length:.3g}" for length in domain.spacing_mm),
+            _triple(domain.patch_size),
+            *map(str, domain.cases.values()),
+        )
+        for domain in domains
+    ]
+    headers = ("domain", "modalities", "spacing mm", "patch", *_SPLITS)
+    align = ("left",) * 4 + ("right",) * 3
+    return _table(rows, headers, (24, 16, 15, 11, 5, 4, 4), align)
+
+
+def _classes(model: ModelDescription) -> str:
+    best = model.training and model.training.best
+    dice = best.dice if best else {}
+    rows = []
+    for domain in model.domains:
+        names = [
+            f"{label} {dice[key]:.3f}"
+            if (key := f"{domain.name}/{label}") in dice
+            else label
+            for label in domain.classes
+        ]
+        text = ", ".join(names)
+        if not domain.cases["validation"] and text != ", ".join(domain.classes):
+            text += " (of test cases)"
+        rows.append((domain.name, f"{domain.parameters:,}", text))
+    align = ("left", "right", "left")
+    header = "classes, with the Dice of the best checkpoint" if dice else "classes"
+    return _table(rows, ("domain", "parameters", header), (24, 11, 58), align)
+
+
+def _checkpoints(model: ModelDescription) -> str:
+    rows = []
+    for checkpoint in model.checkpoints:
+        notes = {
+            "described here": checkpoint.name == model.checkpoint,
+            "best": checkpoint.is_best,
+            "damaged": checkpoint.is_damaged,
+        }
+        rows.append(
+            (
+                checkpoint.name,
+                _size(checkpoint.size_bytes),
+                checkpoint.written.replace("T", " "),
+                ", ".join(note for note, applies in notes.items() if applies),
+            )
+        )
+    headers = ("checkpoint", "size", "written", "")
+    align = ("left", "right", "left", "left")
+    return _table(rows, headers, (28, 10, 26, 30), align)
+
+
+def _triple(values: Sequence[int]) -> str:
+    return "×".join(map(str, values))
+
+
+def _size(num_bytes: int) -> str:
+    return (
+        f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"
+    )
+
+
+def _table(
+    rows: Iterable[Sequence[str]],
+    headers: Sequence[str],
+    widths: Sequence[int],
+    align: Sequence[str] | None = None,
+) -> str:
+    # tabulate's own `maxcolwidths` takes "1,000" for a number and cannot read it.
+    wrapped = [
+        [textwrap.fill(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for row in rows
+    ]
+    return tabulate(
+        wrapped, headers, tablefmt="plain", disable_numparse=True, colalign=align
+    )

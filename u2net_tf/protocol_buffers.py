@@ -1,0 +1,99 @@
+"""Reads protocol buffers by the numbers of their fields, without TensorFlow's classes.
+
+Reference: https://protobuf.dev/programming-guides/encoding
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+_VARINT, _64_BIT, _BYTES, _32_BIT = 0, 1, 2, 5
+
+
+class Message:
+    """A message; what it lacks is 0, "" or an empty list.
+
+    Args:
+      values: number of a field -> its values, in order.
+    """
+
+    def __init__(self, values: Mapping[int, list[int | bytes]]):
+        self._values = values
+
+    def number(self, field: int) -> int:
+        """The value of a field that is a number.
+
+        Raises:
+          ValueError: if it is something else.
+        """
+        value = self._values.get(field, [0])[-1]
+        if not isinstance(value, int):
+            raise ValueError(f"bytes in place of the number of field {field}")
+        return value
+
+    def text(self, field: int) -> str:
+        """The value of a field that is a text.
+
+        Raises:
+          ValueError: if it is something else.
+        """
+        (*_, value) = self._all_bytes(field) or [b""]
+        return value.decode()
+
+    def messages(self, field: int) -> list[Message]:
+        """The values of a field that holds messages.
+
+        Raises:
+          ValueError: if it holds something else.
+        """
+        return [read(value) for value in self._all_bytes(field)]
+
+    def _all_bytes(self, field: int) -> list[bytes]:
+        values = self._values.get(field, [])
+        found = [value for value in values if isinstance(value, bytes)]
+        if len(found) < len(values):
+            raise ValueError(f"a number in place of the bytes of field {field}")
+        return found
+
+
+def read(data: bytes) -> Message:
+    """Reads a message.
+
+    Raises:
+      ValueError: if the bytes are none.
+    """
+    values: defaultdict[int, list[int | bytes]] = defaultdict(list)
+    position = 0
+    while position < len(data):
+        tag, position = read_varint(data, position)
+        kind = tag & 7
+        value: int | bytes
+        if kind == _VARINT:
+            value, position = read_varint(data, position)
+        else:
+            size = {_64_BIT: 8, _32_BIT: 4}.get(kind, -1)
+            if kind == _BYTES:
+                size, position = read_varint(data, position)
+            value = data[position : position + size]
+            if size < 0 or len(value) < size:
+                raise ValueError(f"no protocol buffer, at byte {position}")
+            position += size
+            if kind != _BYTES:
+                value = int.from_bytes(value, "little")
+        values[tag >> 3].append(value)
+    return Message(values)
+
+
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Returns a number of seven bits per byte, and the position behind it.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    value = 0
+    for index, byte in enumerate(data[position : position + 10]):
+        value |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            return value, position + index + 1
+    raise ValueError(f"no number at byte {position}")

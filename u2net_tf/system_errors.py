@@ -1,0 +1,41 @@
+"""Errors of the operating system in the form of all errors, with the path first."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from u2net_tf.errors import InputError
+
+# errno -> what was expected and, where the system's own text does not answer that, what
+# was received.
+_TEXTS: dict[int, tuple[str, str]] = {
+    errno.ENOENT: ("an existing file or folder", ""),
+    errno.EISDIR: ("a file", "a folder"),
+    errno.ENOTDIR: ("a path of folders", "a file in place of one"),
+    errno.EEXIST: ("nothing of this name", "a file or folder"),
+    errno.EACCES: ("permission to use it", ""),
+    errno.EPERM: ("permission to use it", ""),
+    errno.EROFS: ("permission to write it", ""),
+    errno.ENOSPC: ("space on the disk", ""),
+    errno.ENAMETOOLONG: ("a shorter name", ""),
+    errno.EMFILE: ("a higher limit of open files (ulimit -n)", ""),
+}
+_OTHERS = ("a file that can be read and written", "")
+
+
+def as_input_error(error: OSError) -> InputError | None:
+    """Returns an error that names the path; None for one with a text of its own.
+
+    Args:
+      error: raised by a function of the operating system, or by this program.
+    """
+    if error.errno is None or error.strerror is None:
+        return None
+    paths = [os.fsdecode(p) for p in (error.filename, error.filename2) if p is not None]
+    expected, received = _TEXTS.get(error.errno, _OTHERS)
+    return InputError(
+        " -> ".join(paths),
+        expected=expected,
+        received=received or error.strerror[:1].lower() + error.strerror[1:],
+    )
