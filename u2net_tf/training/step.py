@@ -22,6 +22,7 @@ import tensorflow as tf
 from u2net_tf.losses import segmentation_loss
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.training.adam import AdamState, TorchAdam
+from u2net_tf.training.empty_patches import stop_gradient_of_empty
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
 
 # Of a domain's variables and optimizer state, images and labels; returns the loss.
@@ -272,7 +273,9 @@ class Trainer:
             with keras.StatelessScope(state_mapping=list(replaced)):
                 logits = network(images, domain=domain, training=True)
             loss = segmentation_loss(
-                labels, logits, detach_factor=self._detach_focal_factor
+                labels,
+                stop_gradient_of_empty(images, logits),
+                detach_factor=self._detach_focal_factor,
             )
             # The optimizers sum the replicas' gradients.
             scaled = loss / num_replicas
