@@ -20,7 +20,7 @@ from tools.bench import (
 )
 from tools.bench import flags as bench_flags
 from tools.bench.measuring import Measurement
-from tools.bench.networks import Setting
+from tools.bench.setting import Setting
 from u2net_tf import command
 
 COMMANDS = (

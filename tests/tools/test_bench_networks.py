@@ -17,9 +17,10 @@ from tools.bench import (
 )
 from tools.bench import flags as bench_flags
 from tools.bench.measuring import Measurement
+from tools.bench.setting import Setting, build_torch, draw_batch, to_torch
 
 # Small enough to trace in seconds; levels 2 and 1 are both supervised.
-SMALL = networks.Setting(
+SMALL = Setting(
     patch_size=(16, 8, 24),
     pools=(3, 2, 3),
     base_channels=2,
@@ -133,12 +134,12 @@ class TestContendersOfOurs:
         task = networks.make_our_forward(SMALL)
         found = task.results(task.run())["logits"]
         network = networks.build_ours(SMALL)
-        image, labels = networks.draw_batch(SMALL, 0)
+        image, labels = draw_batch(SMALL, 0)
         np.testing.assert_allclose(network(image, domain=0), found, atol=1e-3)
         assert found.shape == (*labels.shape, 2)
 
     def test_labels_are_all_classes(self):
-        image, labels = networks.draw_batch(SMALL, 1)
+        image, labels = draw_batch(SMALL, 1)
         assert image.shape == (2, 16, 8, 24, 2)
         assert set(np.unique(labels)) == {0, 1, 2}
 
@@ -191,7 +192,7 @@ class TestAgainstPyTorch:
         # `build_torch` loads strictly; here that the names are those of ours.
         from u2net_tf.published_weights.variables import published_variables
 
-        network = networks.build_torch(SMALL, "channels_first")
+        network = build_torch(SMALL, "channels_first")
         ours = networks.build_ours(SMALL)
         names = {name for name, _, _ in published_variables(ours)}
         assert names == set(network.state_dict())
@@ -262,13 +263,11 @@ class TestAgainstPyTorch:
 
     def test_layouts_are_what_they_say(self, torch):
         image = np.zeros((2, 3, 4, 5, 6), np.float32)
-        first, last = (
-            networks.to_torch(image, name) for name in bench_flags.TORCH_LAYOUTS
-        )
+        first, last = (to_torch(image, name) for name in bench_flags.TORCH_LAYOUTS)
         assert first.shape == last.shape == (2, 6, 3, 4, 5)
         assert first.is_contiguous()
         assert last.is_contiguous(memory_format=torch.channels_last_3d)
-        network = networks.build_torch(SMALL, "channels_last")
+        network = build_torch(SMALL, "channels_last")
         kernel = network.state_dict()["down_samps.0.op1.conv.weight"]
         assert kernel.is_contiguous(memory_format=torch.channels_last_3d)
 

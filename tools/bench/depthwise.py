@@ -19,7 +19,7 @@ from absl import flags
 from tools.bench import flags as bench_flags
 from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, Task, check_agreement, measure
-from tools.bench.networks import memory_format, to_torch
+from tools.bench.setting import memory_format, to_torch
 from u2net_tf import command, machine
 
 SHAPES = ("2,64,64,64,16", "2,32,32,32,64", "2,8,8,8,256", "1,33,47,29,16")

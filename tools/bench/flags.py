@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from tools.bench.networks import Setting
+from tools.bench.setting import Setting
 from u2net_tf import command, command_flags, machine
 
 TORCH_LAYOUTS = ("channels_first", "channels_last")

@@ -19,7 +19,8 @@ from absl import flags
 from tools.bench import flags as bench_flags
 from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, Task, check_agreement, measure
-from tools.bench.networks import Setting, build_ours, build_torch, memory_format
+from tools.bench.networks import build_ours
+from tools.bench.setting import Setting, build_torch, memory_format
 from tools.bench.step import LARGEST_TOGETHER
 from u2net_tf import command, command_flags
 

@@ -25,7 +25,7 @@ from tools.bench.measuring import (
     check_agreement,
     measure,
 )
-from tools.bench.networks import to_torch
+from tools.bench.setting import to_torch
 from u2net_tf import machine
 
 PATCH_SIZES = (64, 128)

@@ -24,7 +24,8 @@ from absl import flags
 from tools.bench import flags as bench_flags
 from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, Task, measure
-from tools.bench.networks import Setting, make_our_steps
+from tools.bench.networks import make_our_steps
+from tools.bench.setting import Setting
 
 # As the profiler writes an operation: the name of its node, a colon and its kind.
 EVENT = re.compile(r"(?P<node>[^:\s]+):(_Mkl(Native)?)?(?P<kind>_?[A-Z]\w*)")

@@ -20,7 +20,8 @@ from absl import flags
 from tools.bench import flags as bench_flags
 from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, Measurement, Task, measure
-from tools.bench.networks import Setting, make_our_forward, make_our_steps
+from tools.bench.networks import make_our_forward, make_our_steps
+from tools.bench.setting import Setting
 from u2net_tf import machine
 
 MATRIX_EDGE = 4096

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from tools.bench import flags as bench_flags
 from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, Worker
-from tools.bench.networks import NUM_CLASSES, Setting, make_our_steps, make_torch_steps
+from tools.bench.networks import make_our_steps, make_torch_steps
+from tools.bench.setting import NUM_CLASSES, Setting
 
 DOMAINS = tuple(range(len(NUM_CLASSES)))
 COLUMNS = (

@@ -19,12 +19,12 @@ from tools.bench import flags as bench_flags
 from tools.bench import reporting, runner
 from tools.bench.measuring import Contender, check_agreement, measure
 from tools.bench.networks import (
-    Setting,
     make_our_forward,
     make_our_steps,
     make_torch_forward,
     make_torch_steps,
 )
+from tools.bench.setting import Setting
 
 PARTS = ("forward", "step")
 # Ways of ours to take a step, by name: arguments of `U2Net`. Ratios refer to the first.

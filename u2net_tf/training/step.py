@@ -84,7 +84,7 @@ class Trainer:
         }
         self._traced_domains = self._domains_sharing_a_trace()
         self._steps: dict[int, tf.types.experimental.PolymorphicFunction] = {
-            domain: self._make_step(domain)
+            domain: self.step_function(domain)
             for domain in set(self._traced_domains.values())
         }
         self._compiled: dict[object, _Step] = {}
@@ -187,11 +187,26 @@ class Trainer:
             traced[domain] = firsts.setdefault(signature, domain)
         return traced
 
-    def _make_step(self, domain: int) -> tf.types.experimental.PolymorphicFunction:
-        """Returns the step of a domain, and of those with equal shapes."""
+    def state(self, domain: int) -> AdamState:
+        """The domain's variables and their optimizer's state: an argument of a step."""
+        return self._states[domain]
+
+    def step_function(
+        self, domain: int, *, jit_compile: bool = False
+    ) -> tf.types.experimental.PolymorphicFunction:
+        """Returns the step of a domain, and of those with equal shapes.
+
+        Args:
+          domain: index of the domain.
+          jit_compile: whether XLA compiles the whole step as one module.
+
+        Returns:
+          A `tf.function` of (`state(domain)`, images, labels), which returns the loss
+          as `step` does.
+        """
         unscaled, scaled = self._step_unscaled, self._step_scaled
 
-        @tf.function(autograph=False)
+        @tf.function(autograph=False, jit_compile=jit_compile)
         def step(state: AdamState, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             if self.loss_scale is None:
                 return unscaled(domain, state, images, labels)

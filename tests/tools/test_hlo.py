@@ -1,0 +1,248 @@
+"""The network as XLA modules: what is written here gives the same elsewhere."""
+
+import ast
+import json
+import pathlib
+import subprocess
+import venv
+
+import numpy as np
+import pytest
+from command_session import python
+
+from tools.bench.hlo import run
+from tools.bench.setting import Setting
+
+TOOLS = pathlib.Path(run.__file__).parents[1]
+# Run on machines that have nothing but NumPy, absl-py and JAX or PyTorch.
+STANDALONE = (
+    "hlo/run.py",
+    "hlo/torch_step.py",
+    "hlo/ways.py",
+    "setting.py",
+    "torch_network.py",
+)
+SMALL = ("--pools=1,1,0", "--base_channels=2", "--batch_size=1", "--patch_sizes=8")
+
+
+@pytest.mark.parametrize("name", STANDALONE)
+def test_needs_nothing_of_the_package(name):
+    tree = ast.parse((TOOLS / name).read_text(encoding="utf-8"))
+    imported = {
+        name
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    roots = {module.partition(".")[0] for module in imported}
+    assert "tools" not in roots or {m for m in imported if m.startswith("tools")} <= {
+        f"tools.bench.{path.removesuffix('.py').replace('/', '.')}"
+        for path in STANDALONE
+    }
+    assert roots.isdisjoint(
+        {"u2net_tf", "data_prep", "tensorflow", "keras", "pydantic"}
+    )
+
+
+class TestDifference:
+    def test_is_to_the_largest_logit(self):
+        expected = {"logits": np.array([[1.0, -4.0]])}
+        assert run.difference(expected, {"logits": np.array([[1.0, -3.0]])}) == 0.25
+
+    def test_of_gradient_norms_is_to_the_largest_norm(self):
+        expected = {
+            "loss": np.array(2.0),
+            "norm/a": np.array(8.0),
+            "norm/b": np.array(0),
+        }
+        found = {
+            "loss": np.array(2.0),
+            "norm/a": np.array(8.0),
+            "norm/b": np.array(2.0),
+        }
+        assert run.difference(expected, found) == 0.25
+
+    def test_nothing_to_compare_is_no_difference(self):
+        assert run.difference({}, {"loss": np.array(2.0)}) == 0
+
+
+def test_replaced_inputs_are_read_from_the_heading():
+    heading = "HloModule a, alias={ {1}: (0, {}, may-alias), {12}: (7, {}, "
+    assert run.ALIAS.findall(heading) == [("1", "0"), ("12", "7")]
+
+
+def test_one_process_measures_at_a_time(tmp_path):
+    import fcntl
+
+    path = tmp_path / "lock"
+    with run.alone(str(path)), open(path, "w") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with run.alone(None):
+        pass
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modules")
+    done = python(
+        "-m",
+        "tools.bench.hlo.emit",
+        f"--output_dir={folder}",
+        *SMALL,
+        "--precision=float32",
+        "--precision=bfloat16",
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def python_with_jax(tmp_path_factory):
+    """An interpreter that has JAX and no TensorFlow."""
+    folder = tmp_path_factory.mktemp("jax")
+    venv.create(folder, with_pip=True)
+    interpreter = folder / "bin" / "python"
+    packages = ["jax", "absl-py", "numpy"]
+    subprocess.run(
+        [interpreter, "-m", "pip", "install", "--quiet", *packages], check=True
+    )
+    return interpreter
+
+
+def execute(interpreter, modules, output, *arguments):
+    command = ["-m", "tools.bench.hlo.run", f"--modules_dir={modules}"]
+    return subprocess.run(
+        [interpreter, *command, f"--output={output}", "--runs=2", *arguments],
+        cwd=TOOLS.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_modules_agree_with_tensorflow(modules, python_with_jax, tmp_path):
+    output, trace = tmp_path / "run.json", tmp_path / "trace"
+    done = execute(python_with_jax, modules, output, f"--trace_dir={trace}")
+    assert done.returncode == 0, done.stderr
+    rows = {row["module"]: row for row in json.loads(output.read_text())}
+    assert set(rows) == {
+        f"{part}-1x8x8x8-{precision}-xla"
+        for part in ("forward", "step")
+        for precision in ("float32", "bfloat16")
+    }
+    for name, row in rows.items():
+        assert 0 < row["difference"] < (0.1 if "bfloat16" in name else 1e-3), name
+        assert len(row["runs_seconds"]) == 2
+        assert list((trace / name).rglob("*.xplane.pb"))
+        assert "ENTRY" in (trace / name / "compiled.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_step_compares_the_gradient_of_every_variable(modules):
+    from tools.bench.networks import build_ours
+
+    setting = Setting((8, 8, 8), 1, pools=(1, 1, 0), base_channels=2)
+    network = build_ours(setting)
+    with np.load(modules / "step-1x8x8x8-float32-xla" / "expected.npz") as archive:
+        norms = [name for name in archive.files if name.startswith("norm/")]
+        assert all(archive[name] > 0 for name in norms)
+    assert len(norms) == len(network.shared_variables) + len(
+        network.domain_variables(0)
+    )
+
+
+@pytest.mark.slow
+def test_another_result_is_refused(modules, python_with_jax, tmp_path):
+    name = "forward-1x8x8x8-float32-xla"
+    path = modules / name / "expected.npz"
+    with np.load(path) as archive:
+        logits = archive["logits"]
+    try:
+        np.savez(path, logits=logits + 0.1 * np.abs(logits).max())
+        done = execute(
+            python_with_jax, modules, tmp_path / "run.json", f"--module={name}"
+        )
+    finally:
+        np.savez(path, logits=logits)
+    assert done.returncode == 1
+    assert f"{name}: expected TensorFlow's values. Off by 0.1" in done.stderr
+    assert not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_the_step_of_pytorch_is_that_of_the_other_benchmarks(layout):
+    pytest.importorskip("torch", reason="the other side: u2net-tf[bench]")
+    from tools.bench import networks
+    from tools.bench.hlo import torch_step
+
+    setting = Setting((8, 8, 8), 1, pools=(1, 1, 0), base_channels=2)
+    step, optimizer = torch_step.make_step(
+        setting, layout, compiled=False, precision="float32", device="cpu"
+    )
+    row = torch_step.measure(step, optimizer, 1, None)
+    task = networks.make_torch_steps(setting, layout)
+    expected = task.results(task.run())
+    assert row["first"] == pytest.approx(float(expected["loss"]), rel=1e-6)
+    assert row["gradient_norm"] == pytest.approx(
+        float(expected["gradient norm"]), rel=1e-6
+    )
+    assert len(row["runs_seconds"]) == 1
+
+
+@pytest.mark.slow
+def test_ways_agree(python_with_jax, tmp_path):
+    output = tmp_path / "ways.json"
+    command = ["-m", "tools.bench.hlo.ways", f"--output={output}", "--shape=2,3,4,5,2"]
+    limits = ["--repeats=1", "--copy_elements=1000"]
+    subprocess.run(
+        [python_with_jax, *command, *limits], cwd=TOOLS.parents[1], check=True
+    )
+    rows = json.loads(output.read_text())["rows"]
+    assert len(rows) == 2 * (5 + 3)
+    for row in rows:
+        assert row["difference"] < (1e-2 if row["dtype"] == "bfloat16" else 1e-5)
+
+
+@pytest.mark.slow
+def test_kernels_are_added_up_by_name(tmp_path):
+    pytest.importorskip("tensorflow")
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    from tools.bench.hlo import profile
+
+    space = xplane_pb2.XSpace()
+    plane = space.planes.add(name="/device:GPU:0")
+    for key, name in ((1, "fusion_7"), (2, "copy")):
+        plane.event_metadata[key].name = name
+    line = plane.lines.add()
+    for key, microseconds in ((1, 30), (1, 10), (2, 2)):
+        line.events.add(metadata_id=key, duration_ps=microseconds * 10**6)
+    (tmp_path / "a.xplane.pb").write_bytes(space.SerializeToString())
+    (tmp_path / "compiled.txt").write_text(
+        '  ROOT %fusion.7 = f32[2]{0} fusion(%a), metadata={op_name="net/norm"}\n'
+    )
+    first, second = profile.kernels(tmp_path, num_runs=2)
+    assert first == {
+        "kernel": "fusion_7",
+        "count": 1,
+        "seconds": pytest.approx(20e-6),
+        "share": pytest.approx(40 / 42),
+        "operation": "net/norm",
+    }
+    assert (second["kernel"], second["operation"]) == ("copy", "")
+
+
+@pytest.mark.slow
+def test_a_folder_without_a_trace_is_refused(tmp_path):
+    from tools.bench.hlo import profile
+    from u2net_tf.errors import InputError
+
+    with pytest.raises(InputError, match="expected a trace of a GPU"):
+        profile.kernels(tmp_path)

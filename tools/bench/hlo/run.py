@@ -1,0 +1,215 @@
+"""Runs modules that `tools.bench.hlo.emit` wrote, with JAX and without TensorFlow.
+
+    python -m tools.bench.hlo.run --modules_dir=DIR --output=run.json
+
+On the first device that JAX finds. Loss, gradient norms and logits are compared with
+what TensorFlow computed before anything is timed; what a step puts out is put into the
+next. Written for jaxlib 0.11.2, whose private names load a module. It needs absl-py,
+NumPy and JAX, and runs from a checkout: nothing else of this project is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gzip
+import json
+import os
+import pathlib
+import re
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+# As of `tools.bench.step`: 35 normalizations in a row amplify what float32 rounds.
+TOLERANCE = 2e-2
+WARM_UPS = 3
+ALIAS = re.compile(r"\{(\d+)\}: \((\d+), \{\}")
+
+
+class Executable:
+    """A module compiled for the first device, and its inputs there.
+
+    Args:
+        folder: of the module; the inputs lie beside it.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        import jax
+        from jax._src.lib import xla_client
+
+        self.about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        serialized = gzip.decompress((folder / "module.hlo.gz").read_bytes())
+        computation = xla_client.XlaComputation(serialized)
+        heading, _, _ = computation.as_hlo_text().partition("\n")
+        # Output -> the input that it replaces, as a variable that is assigned.
+        self._replaced = {int(a): int(b) for a, b in ALIAS.findall(heading)}
+        self.device = jax.devices()[0]
+        started = time.perf_counter()
+        self.executable = self.device.client.compile_and_load(
+            xla_client._xla.mlir.hlo_to_stablehlo(
+                computation.as_serialized_hlo_module_proto()
+            ),
+            xla_client.DeviceList((self.device,)),
+            xla_client.CompileOptions(),
+        )
+        self.compile_seconds = time.perf_counter() - started
+        arrays: dict[str, np.ndarray] = {}
+        for name in ("variables.npz", self.about["batch"]):
+            with np.load(folder.parent / name) as archive:
+                arrays |= dict(archive)
+        self._inputs = [jax.device_put(arrays[name]) for name in self.about["inputs"]]
+
+    def run(self) -> Any:
+        """Starts a run and returns its first output, loss or logits."""
+        outputs = self.executable.execute(self._inputs)
+        for index, output in enumerate(outputs):
+            if index in self._replaced:
+                self._inputs[self._replaced[index]] = output
+        return outputs[0]
+
+    def results(self, first: Any) -> dict[str, np.ndarray]:
+        """After the first run: what `emit` wrote of TensorFlow's first run."""
+        if self.about["part"] == "forward":
+            stride = slice(None, None, self.about["logit_stride"])
+            logits = np.asarray(first)[:, stride, stride, stride]
+            return {"logits": logits.astype(np.float32)}
+        found = {"loss": np.asarray(first)}
+        for name, value in zip(self.about["inputs"], self._inputs, strict=True):
+            if "/velocity/" in name:
+                square = np.asarray(value).sum(dtype=float) / (1 - self.about["beta_2"])
+                found[f"norm/{name}"] = np.sqrt(square)
+        return found
+
+
+def difference(
+    expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]
+) -> float:
+    """Largest difference of loss or logits, and of gradient norms to the largest norm.
+
+    Args:
+        expected: what TensorFlow computed; may be empty.
+        found: the same names.
+    """
+    shares = [0.0]
+    norms = [name for name in expected if name.startswith("norm/")]
+    largest = max((float(expected[name]) for name in norms), default=1.0)
+    for name, value in expected.items():
+        scale = largest if name in norms else max(float(np.abs(value).max()), 1e-30)
+        shares.append(float(np.abs(found[name] - value).max()) / scale)
+    return max(shares)
+
+
+@contextlib.contextmanager
+def alone(path: str | None) -> Iterator[None]:
+    """Waits until no other process measures that names the same file."""
+    if path is None:
+        yield
+        return
+    with open(path, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def measure(
+    folder: pathlib.Path, *, runs: int, lock: str | None, trace_dir: str | None
+) -> dict[str, Any]:
+    """Compiles, compares and times one module.
+
+    Args:
+        folder: of the module.
+        runs: timed runs.
+        lock: as of `alone`.
+        trace_dir: where to write a trace of two runs and the compiled module's text;
+            None for neither.
+    """
+    import jax
+
+    module = Executable(folder)
+    results = module.results(module.run())
+    with np.load(folder / "expected.npz") as archive:
+        expected = dict(archive)
+    share = difference(expected, results)
+    is_float32 = module.about["precision"] == "float32"
+    if is_float32 and not share <= TOLERANCE:
+        raise SystemExit(f"{folder.name}: expected TensorFlow's values. Off by {share}")
+    with alone(lock):
+        for _ in range(WARM_UPS):
+            jax.block_until_ready(module.run())
+        seconds = []
+        for _ in range(runs):
+            started = time.perf_counter()
+            jax.block_until_ready(module.run())
+            seconds.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        for _ in range(runs):
+            last = module.run()
+        jax.block_until_ready(last)
+        without_waiting = (time.perf_counter() - started) / runs
+        if trace_dir is not None:
+            target = pathlib.Path(trace_dir, folder.name)
+            with jax.profiler.trace(str(target)):
+                for _ in range(2):
+                    last = module.run()
+                jax.block_until_ready(last)
+            text = module.executable.hlo_modules()[0].to_string()
+            (target / "compiled.txt").write_text(text, encoding="utf-8")
+    memory = module.executable.get_compiled_memory_stats()
+    return {
+        "module": folder.name,
+        "device": module.device.device_kind,
+        "compile_seconds": module.compile_seconds,
+        "median_seconds": statistics.median(seconds),
+        "fastest_seconds": min(seconds),
+        "seconds_without_waiting": without_waiting,
+        "runs_seconds": seconds,
+        "working_bytes": memory.temp_size_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "difference": share if expected else None,
+        "first": float(np.asarray(results["loss"])) if "loss" in results else None,
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures the modules that the flags ask for, one after the other."""
+    values = flags.FLAGS
+    if argv[1:]:
+        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+
+    # A step counts in int64 and corrects Adam's biases in float64.
+    jax.config.update("jax_enable_x64", True)
+    root = pathlib.Path(values.modules_dir)
+    found = sorted(path.parent.name for path in root.glob("*/about.json"))
+    rows = []
+    for name in values.module or found:
+        row = measure(
+            root / name,
+            runs=values.runs,
+            lock=values.lock,
+            trace_dir=values.trace_dir,
+        )
+        rows.append(row)
+        print(
+            f"{name}: {1e3 * row['median_seconds']:.2f} ms, "
+            f"{1e3 * row['seconds_without_waiting']:.2f} without waiting, working "
+            f"memory {row['working_bytes'] / 1e9:.2f} GB, compiled in "
+            f"{row['compile_seconds']:.0f} s, difference {row['difference']}",
+            flush=True,
+        )
+        pathlib.Path(values.output).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("modules_dir", None, "What `emit` wrote.", required=True)
+    flags.DEFINE_multi_string("module", [], "A folder in it; all if not given.")
+    flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
+    flags.DEFINE_integer("runs", 10, "Timed runs of each module.", lower_bound=1)
+    flags.DEFINE_string("lock", None, "File that processes lock while they measure.")
+    flags.DEFINE_string("trace_dir", None, "Folder for a trace of two runs of each.")
+    app.run(main)
