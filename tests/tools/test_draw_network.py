@@ -151,4 +151,4 @@ class TestCommand:
         done = run_command(
             MODULE, status=1, output=tmp_path / "network.png", pools="0,0,0"
         )
-        assert "--pools: expected at least one above 0" in done.stderr
+        assert "--pools: expected at least one axis to be halved" in done.stderr

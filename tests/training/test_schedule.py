@@ -189,7 +189,7 @@ class TestResume:
         state = run([5.0, 5.0, 4.0])[-1]
         fields = dataclasses.asdict(state)
         del fields["window"]
-        old = {"state": {"step": 3, "schedule": fields, "row": {}}, "run": {}}
+        old = {"state": {"step": 3, "schedule": fields, "row": None}, "run": {}}
         saved = state_from_json(json.dumps(old), "-").schedule
         assert schedule.resumed(RULE, saved) == state
 

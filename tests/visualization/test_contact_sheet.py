@@ -204,7 +204,7 @@ def test_flags_arrive_where_they_belong(
         ({"modality": 5}, "--modality: expected at most 0"),
         (
             {"mirror_probability": 2},
-            "mirror_probability=2: 2.0 is not a number in the range",
+            r"--mirror_probability: expected a number in the range \[0, 1\]",
         ),
         (
             {"scale": "1,a"},
