@@ -53,10 +53,6 @@ def main(config: DrawNetworkConfig) -> None:
     """Draws the network that the settings ask for."""
     output, network = pathlib.Path(config.output), config.network
     settings = {**network.options(), "pools": network.pools or (5, 5, 5)}
-    if max(settings["pools"]) < 1:
-        raise command.InputError(
-            "`pools`", expected="at least one above 0", received="0,0,0"
-        )
     draw_network(output, **settings)
     print(f"{output}: drew the network with --adapter={settings['adapter']}")
 

@@ -1,7 +1,7 @@
-"""Arguments of a command line that are not flags: a command has those of its config.
+"""Positional arguments of a command, as MODEL of `python -m u2net_tf.describe MODEL`.
 
-A setting with `json_schema_extra=POSITIONAL` is given by its place, not by a flag:
-`python -m u2net_tf.describe MODEL`. All such settings are required texts.
+A setting with `json_schema_extra={"positional": True}` is one; all of them are required
+texts. Whatever else is no flag is refused, with the flag that may be meant.
 """
 
 from __future__ import annotations

@@ -30,11 +30,12 @@ def _monitored_splits(model_dir: pathlib.Path) -> dict[str, str]:
     from u2net_tf.models.describe_model import describe_models
 
     try:
-        (model,) = describe_models(model_dir)
-    except ValueError:
+        models = describe_models(model_dir)
+    except command.InputError:
         return {}
     return {
         domain.name: "validation" if domain.cases["validation"] else "test"
+        for model in models
         for domain in model.domains
     }
 

@@ -10,7 +10,7 @@ from json_mutations import change_each, mutate
 from u2net_tf.config.training import ScheduleConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_writing, loading
-from u2net_tf.models.build import fewest_parameters
+from u2net_tf.models.build import min_parameters
 from u2net_tf.models.checkpoint_paths import checkpoint_folder
 from u2net_tf.models.checkpoints import Checkpoints, network_paths
 from u2net_tf.models.run_state import STATE, PartialEpoch, PlateauState, RunState
@@ -38,7 +38,7 @@ CONTENTS = {"model": MODEL.to_dict(SPEC), "state": STATE.to_dict(RUN)}
 def small_networks(monkeypatch):
     def build(spec, **kwargs):
         # Whatever is asked for: what the checkpoint is too small for is not built.
-        assert fewest_parameters(spec) < 10**7
+        assert min_parameters(spec) < 10**7
         return toy.build_toy_network(SPEC, **kwargs)
 
     monkeypatch.setattr(loading, "build_network", build)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-# The paper's five domains, as in `networks.complexity`: modalities and classes.
+# The paper's five domains, as of `u2net_tf.complexity`: modalities and classes.
 NUM_MODALITIES = (1, 1, 1, 2, 1)
 NUM_CLASSES = (2, 2, 3, 3, 2)
 # Of Adam, in both libraries.

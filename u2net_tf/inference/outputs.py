@@ -17,7 +17,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES
 
-# What is written for a scan, by what its name is followed by.
+# What follows a scan's name in the names of the files that are written for it.
 KINDS = LABEL_MAP, PROBABILITIES = ("", "_probabilities")
 
 

@@ -78,8 +78,8 @@ def domain_dataset(
     crop = _make_cropper(domain, settings, batch_size)
 
     dataset = tf.data.Dataset.range(position.epoch, tf.int64.max)
-    # Shuffled within an epoch, so that every case comes once before any comes twice.
-    # Records that a run had before it was interrupted are passed over unparsed.
+    # Shuffled within an epoch, so that every case comes once before any comes twice;
+    # those that a run had before it was interrupted are passed over unparsed.
     dataset = dataset.flat_map(read_epoch)
     # From the number of a read follow those of its patches, and so all that is drawn.
     dataset = dataset.enumerate(position.record_read)

@@ -7,9 +7,9 @@ from typing import Any
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.u2net import U2Net
 
-# Adapter -> the fewest parameters of a network whose deepest level has w channels, in
-# units of w**2: shared ones, and those of a domain; and of a domain in units of w.
-_FEWEST = {
+# Adapter -> a lower bound of the parameters of a network whose deepest level has w
+# channels: of shared ones in units of w**2, of a domain's in units of w**2 and of w.
+_MIN_PARAMETERS = {
     "separable": (17, 0, 175),
     "none": (108, 0, 18),
     "series": (108, 3, 18),
@@ -17,14 +17,14 @@ _FEWEST = {
 }
 
 
-def fewest_parameters(spec: ModelSpec) -> int:
-    """A number that the parameters of a network exceed, but not by far.
+def min_parameters(spec: ModelSpec) -> int:
+    """A lower bound of the number of parameters, known before anything is built.
 
-    Known before anything is built. They are at most twice as many, but for stem and
-    heads of many modalities and classes.
+    There are at most twice as many, apart from stems and heads of many modalities and
+    classes.
     """
     width = spec.base_channels * 2 ** max(spec.pools)
-    shared, own_squared, own = _FEWEST[spec.adapter]
+    shared, own_squared, own = _MIN_PARAMETERS[spec.adapter]
     per_domain = own_squared * width**2 + own * width
     return shared * width**2 + len(spec.plan.domains) * per_domain
 

@@ -14,13 +14,15 @@ import functools
 import os
 import pathlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-from u2net_tf import protocol_buffers
+from u2net_tf import migrations, protocol_buffers
 from u2net_tf.errors import InputError
 from u2net_tf.protocol_buffers import read_varint
 
+# Names of the texts in a checkpoint: the model's specification and the run's state.
+SPEC, STATE = "spec", "state"
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES = 48
 # Behind each block: whether it is compressed, and its checksum.
@@ -32,6 +34,28 @@ _MAX_TEXT_BYTES = 1 << 28
 
 class DamagedCheckpointError(InputError):
     """A checkpoint that is truncated or corrupt."""
+
+
+def text_names(names: Container[str], path: str | os.PathLike) -> tuple[str, str]:
+    """Returns what `SPEC` and `STATE` are called in a checkpoint of any version.
+
+    Args:
+      names: all names in the checkpoint.
+      path: the checkpoint, for errors.
+
+    Raises:
+      InputError: if it is a checkpoint of something else.
+    """
+    found = (SPEC, STATE)
+    if migrations.has_object_graph(names):
+        found = migrations.spec_and_state_keys()
+    if found[0] not in names:
+        raise InputError(
+            path,
+            expected="a checkpoint of u2net_tf.train",
+            received="one without a plan",
+        )
+    return found
 
 
 class TensorEntry(NamedTuple):

@@ -19,11 +19,10 @@ from absl import logging
 
 from u2net_tf import migrations
 from u2net_tf.errors import InputError
-from u2net_tf.models.checkpoint_index import DamagedCheckpointError
+from u2net_tf.models.checkpoint_index import DamagedCheckpointError, text_names
 from u2net_tf.models.run_state import RunState, state_from_json
 from u2net_tf.models.spec import ModelSpec, spec_from_json
 
-SPEC, STATE = "spec", "state"
 _OPTIMIZER = "optimizer/"
 # A network of so many bytes is built without looking whether they are there.
 _SMALL_NETWORK_BYTES = 2**24
@@ -53,16 +52,8 @@ class CheckpointReader:
         with translate_tf_errors(path):
             self._reader = tf.train.load_checkpoint(path)
             self._stored = self._reader.get_variable_to_shape_map().keys()
-        self._spec, self._state = SPEC, STATE
         self._is_old = migrations.has_object_graph(self._stored)
-        if self._is_old:
-            self._spec, self._state = migrations.spec_and_state_keys()
-        if self._spec not in self._stored:
-            raise InputError(
-                path,
-                expected="a checkpoint of u2net_tf.train",
-                received="one without a plan",
-            )
+        self._spec, self._state = text_names(self._stored, path)
 
     def spec(self) -> ModelSpec:
         """Specification of the network.

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from u2net_tf import files, temporary_names
 from u2net_tf.models.checkpoint_paths import checkpoint_name
-from u2net_tf.models.checkpoint_reading import SPEC, STATE
+from u2net_tf.models.checkpoint_index import SPEC, STATE
 
 
 def write(

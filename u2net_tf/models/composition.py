@@ -154,8 +154,8 @@ def compose_models(config: ComposeConfig) -> ComposedModel:
 
 
 def _compose_models(config: ComposeConfig) -> ComposedModel:
-    may_be_there = is_saved_model(config.model_dir)
-    if not may_be_there:
+    is_there = is_saved_model(config.model_dir)
+    if not is_there:
         require_no_model(config.model_dir)
     models = {folder: load_network(folder)[:2] for folder in config.models}
     spec, network = compose(models, config.remove)
@@ -165,7 +165,7 @@ def _compose_models(config: ComposeConfig) -> ComposedModel:
     kept = {name: before[name] for name in spec.plan.names}
     # Checked before anything is written, and again in what was written.
     checksums.compare(kept, checksums.of_domains(spec, network))
-    if may_be_there:
+    if is_there:
         _require_same(config.model_dir, spec, network)
     else:
         save_model(config.model_dir, spec, network)

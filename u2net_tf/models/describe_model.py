@@ -20,7 +20,11 @@ from u2net_tf.config import flagfile
 from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_paths
 from u2net_tf.models.best import Best
-from u2net_tf.models.checkpoint_index import CheckpointIndex, DamagedCheckpointError
+from u2net_tf.models.checkpoint_index import (
+    CheckpointIndex,
+    DamagedCheckpointError,
+    text_names,
+)
 from u2net_tf.models.description import (
     BestDescription,
     CheckpointDescription,
@@ -114,7 +118,6 @@ def _describe(
     else:
         raise next(iter(damaged.values()))
     spec, counts = stored.spec, stored.parameters
-    training = _describe_training(stored, model_dir)
     return ModelDescription(
         model_dir=str(model_dir),
         checkpoint=stored.path.name,
@@ -131,7 +134,7 @@ def _describe(
             _describe_domain(index, domain, stored)
             for index, domain in enumerate(spec.plan.domains)
         ),
-        training=training,
+        training=_describe_training(stored, model_dir),
         checkpoints=tuple(
             _describe_checkpoint(pathlib.Path(path), stored.state.best, damaged)
             for path in checkpoint_paths.list_checkpoints(stored.path.parent)
@@ -142,17 +145,8 @@ def _describe(
 
 def _read(path: pathlib.Path) -> _Stored:
     index = CheckpointIndex(path)
-    spec_key, state_key = "spec", "state"
-    if migrations.has_object_graph(index.entries):
-        spec_key, state_key = migrations.spec_and_state_keys()
-    if spec_key not in index.entries:
-        raise InputError(
-            path,
-            expected="a checkpoint of u2net_tf.train",
-            received="one without a plan",
-        )
     texts = []
-    for key in (spec_key, state_key):
+    for key in text_names(index.entries, path):
         try:
             texts.append(index.text(key).decode())
         except UnicodeDecodeError:

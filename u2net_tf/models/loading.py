@@ -8,7 +8,7 @@ import pathlib
 from absl import logging
 
 from u2net_tf.errors import InputError
-from u2net_tf.models.build import build_network, fewest_parameters
+from u2net_tf.models.build import build_network, min_parameters
 from u2net_tf.models.checkpoint_index import DamagedCheckpointError
 from u2net_tf.models.checkpoint_paths import (
     checkpoint_folder,
@@ -54,7 +54,7 @@ def load_network(
     def load(path: str) -> tuple[ModelSpec, DomainModel, str]:
         reader = CheckpointReader(path)
         spec = reader.spec()
-        reader.require_bytes(4 * fewest_parameters(spec))
+        reader.require_bytes(4 * min_parameters(spec))
         network = build_network(spec, dtype=precision)
         reader.restore(network_paths(network), within="network/")
         return spec, network, path

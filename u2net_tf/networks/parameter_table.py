@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import tabulate
 
 from u2net_tf.config.network import SECOND_UP_CONV_TO_KERNEL
-from u2net_tf.errors import InputError
 from u2net_tf.networks.parameter_counts import (
     Count,
     count_all,
@@ -119,14 +118,9 @@ def joint_pools(
       domains: At least one.
       pools: The pools asked for; if None, those of a single domain, and the published
         ones for several.
-
-    Raises:
-      InputError: If no axis is halved.
     """
     if pools is None:
         return domains[0].pools if len(domains) == 1 else _PUBLISHED_POOLS
-    if max(pools) < 1:
-        raise InputError("`pools`", expected="at least one above 0", received="0,0,0")
     return pools
 
 
