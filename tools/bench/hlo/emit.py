@@ -90,7 +90,7 @@ def write(module: Module, folder: pathlib.Path, *, compare: bool) -> int:
 
     Args:
         module: what to write.
-        folder: holds the folders of the modules, and the inputs.
+        folder: holds the folders of the modules, and the batches.
         compare: whether to run it by TensorFlow, for `run` to compare with.
 
     Returns:
@@ -113,7 +113,7 @@ def write(module: Module, folder: pathlib.Path, *, compare: bool) -> int:
     batch = _batch_file(module.setting)
     _write_arrays(folder / batch, {k: v for k, v in arrays.items() if k in BATCH})
     variables = {k: v for k, v in arrays.items() if k not in BATCH}
-    _write_arrays(folder / "variables.npz", variables)
+    _write_arrays(target / "variables.npz", variables)
     _write_arrays(target / "expected.npz", results)
     with files.written_whole(target / "module.hlo.gz") as path:
         path.write_bytes(gzip.compress(serialized))

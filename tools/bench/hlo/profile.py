@@ -2,8 +2,9 @@
 
     python -m tools.bench.hlo.profile --trace_dir=DIR/MODULE --output=profile.json
 
-One row per kernel of the first GPU, over the traced runs, the longest first. Where a
-kernel is one fused operation, the TensorFlow operation that it ends in is named.
+One row per kernel of the first GPU, per run, the longest first. Where a kernel is one
+fused operation, the TensorFlow operation that it ends in is named. Needs TensorFlow,
+to read the trace, and no GPU.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from absl import flags
 
 from tools.bench import flags as bench_flags
 from tools.bench import reporting, runner
+from tools.bench.hlo.run import TRACED_RUNS
 from u2net_tf.errors import InputError
 
 OPERATION = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name="([^"]*)"', re.M)
@@ -28,12 +30,11 @@ COLUMNS = (
 )
 
 
-def kernels(trace_dir: pathlib.Path, num_runs: int = 2) -> list[dict]:
+def kernels(trace_dir: pathlib.Path) -> list[dict]:
     """Rows of the report: each kernel's launches and seconds per run.
 
     Args:
         trace_dir: the trace of one module.
-        num_runs: runs that were traced.
 
     Raises:
         InputError: if there is no trace of a GPU.
@@ -48,7 +49,7 @@ def kernels(trace_dir: pathlib.Path, num_runs: int = 2) -> list[dict]:
                 continue
             for event in (event for line in plane.lines for event in line.events):
                 name = plane.event_metadata[event.metadata_id].name
-                seconds[name] += event.duration_ps * 1e-12 / num_runs
+                seconds[name] += event.duration_ps * 1e-12 / TRACED_RUNS
                 launches[name] += 1
     if not seconds:
         raise InputError(
@@ -61,7 +62,7 @@ def kernels(trace_dir: pathlib.Path, num_runs: int = 2) -> list[dict]:
     return [
         {
             "kernel": name[:60],
-            "count": launches[name] // num_runs,
+            "count": launches[name] // TRACED_RUNS,
             "seconds": value,
             "share": value / total,
             # "fusion_12" is the code of the operation "fusion.12".

@@ -28,6 +28,8 @@ from absl import app, flags
 # As of `tools.bench.step`: 35 normalizations in a row amplify what float32 rounds.
 TOLERANCE = 2e-2
 WARM_UPS = 3
+# Runs in a trace.
+TRACED_RUNS = 2
 ALIAS = re.compile(r"\{(\d+)\}: \((\d+), \{\}")
 
 
@@ -35,7 +37,7 @@ class Executable:
     """A module compiled for the first device, and its inputs there.
 
     Args:
-        folder: of the module; the inputs lie beside it.
+        folder: of the module; the batch lies beside it.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -59,8 +61,8 @@ class Executable:
         )
         self.compile_seconds = time.perf_counter() - started
         arrays: dict[str, np.ndarray] = {}
-        for name in ("variables.npz", self.about["batch"]):
-            with np.load(folder.parent / name) as archive:
+        for path in (folder / "variables.npz", folder.parent / self.about["batch"]):
+            with np.load(path) as archive:
                 arrays |= dict(archive)
         self._inputs = [jax.device_put(arrays[name]) for name in self.about["inputs"]]
 
@@ -124,8 +126,8 @@ def measure(
         folder: of the module.
         runs: timed runs.
         lock: as of `alone`.
-        trace_dir: where to write a trace of two runs and the compiled module's text;
-            None for neither.
+        trace_dir: where to write a trace of `TRACED_RUNS` and the compiled module's
+            text; None for neither.
     """
     import jax
 
@@ -153,7 +155,7 @@ def measure(
         if trace_dir is not None:
             target = pathlib.Path(trace_dir, folder.name)
             with jax.profiler.trace(str(target)):
-                for _ in range(2):
+                for _ in range(TRACED_RUNS):
                     last = module.run()
                 jax.block_until_ready(last)
             text = module.executable.hlo_modules()[0].to_string()
@@ -211,5 +213,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
     flags.DEFINE_integer("runs", 10, "Timed runs of each module.", lower_bound=1)
     flags.DEFINE_string("lock", None, "File that processes lock while they measure.")
-    flags.DEFINE_string("trace_dir", None, "Folder for a trace of two runs of each.")
+    flags.DEFINE_string("trace_dir", None, "Folder for a trace of each module.")
     app.run(main)

@@ -73,15 +73,12 @@ def forward_ways() -> Ways:
         )
         return jnp.moveaxis(functools.reduce(jnp.add, parts), 1, -1).astype(moved.dtype)
 
-    def grouped(inputs, kernel):
-        return _grouped(inputs, kernel)
-
     return {
         "shifted multiply-adds": shifted,
         "a map per depth tap": planes_first,
         "channels first": channels_first,
         "2D, per depth tap": _two_d,
-        "grouped convolution": grouped,
+        "grouped convolution": _grouped,
     }
 
 
