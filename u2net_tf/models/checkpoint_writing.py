@@ -11,8 +11,8 @@ from typing import Any
 import tensorflow as tf
 
 from u2net_tf import files, temporary_names
-from u2net_tf.models.checkpoint_paths import checkpoint_name
 from u2net_tf.models.checkpoint_index import SPEC, STATE
+from u2net_tf.models.checkpoint_paths import checkpoint_name
 
 
 def write(
