@@ -12,7 +12,7 @@ from u2net_tf import file_format
 from u2net_tf.source_commit import source_commit
 
 _NAME = "version"
-# By what their package may be called.
+# Name of a library -> packages that may provide it.
 _LIBRARIES = {"TensorFlow": ("tensorflow", "tensorflow-cpu"), "Keras": ("keras",)}
 
 

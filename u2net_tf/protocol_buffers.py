@@ -61,7 +61,7 @@ def read(data: bytes) -> Message:
     """Reads a message.
 
     Raises:
-      ValueError: if the bytes are none.
+      ValueError: if the bytes are not a message.
     """
     values: defaultdict[int, list[int | bytes]] = defaultdict(list)
     position = 0
@@ -89,7 +89,7 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """Returns a number of seven bits per byte, and the position behind it.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if it is longer than ten bytes or cut short.
     """
     value = 0
     for index, byte in enumerate(data[position : position + 10]):

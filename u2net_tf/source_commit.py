@@ -19,7 +19,7 @@ def source_commit() -> str | None:
         return None
     # A hook of Git says by these which repository it runs in.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    # To be read only.
+    # Takes no lock: the repository is only read.
     environment["GIT_OPTIONAL_LOCKS"] = "0"
     try:
         done = subprocess.run(

@@ -182,7 +182,7 @@ def _block(data: bytes, offset: int, size: int) -> bytes:
 
 
 def _block_items(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yields keys and values; a key begins as the one before, with so many bytes."""
+    """Yields keys and values; keys are stored without what the last one begins with."""
     (num_restarts,) = struct.unpack("<I", block[-4:])
     end = len(block) - 4 * (num_restarts + 1)
     position, key = 0, b""

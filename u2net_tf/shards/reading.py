@@ -202,7 +202,7 @@ def shard_problems(
     *,
     cases: Collection[str] | None = None,
 ) -> Iterator[InputError]:
-    """Reads a shard and yields in what it is not as the manifest says.
+    """Reads a shard and yields its differences from the manifest.
 
     Args:
       path: of the shard.

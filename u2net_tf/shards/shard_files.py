@@ -1,7 +1,7 @@
 """Whether the files of shards are as large as their manifest says.
 
-Says it without decoding a record, in the time of opening the files. What the records
-hold is compared as they are read (`reading`), and by `data_prep.verify`.
+No record is decoded: it takes as long as opening the files. What the records hold is
+compared as they are read (`reading`), and by `data_prep.verify`.
 """
 
 from __future__ import annotations
