@@ -120,10 +120,15 @@ def test_errors_of_flags(line, message):
     assert str(error).startswith(message)
 
 
-@pytest.mark.parametrize("command", ["u2net_tf.train", "data_prep.plan", "tools.demo"])
-def test_version(command):
+@pytest.fixture(scope="module")
+def server():
     with CommandServer() as server:
-        done = server.run(command, "--version", watched=("tensorflow", "keras"))
+        yield server
+
+
+@pytest.mark.parametrize("command", ["u2net_tf.train", "data_prep.plan", "tools.demo"])
+def test_version(command, server):
+    done = server.run(command, "--version", watched=("tensorflow", "keras"))
     assert (done.returncode, done.stderr, done.imported) == (0, "", [])
     first, second = done.stdout.splitlines()
     assert first == f"u2net-tf {__version__}"

@@ -251,7 +251,6 @@ def cut_between_records(path):
 def test_other_records_are_found_as_they_are_read(plain_dir, spoil, words):
     path = plain_dir / DOMAIN.name / TRAIN
     shards = open_train(plain_dir)
-    assert cases_of(shards) == ["a", "b", "c"]
     spoil(path)
     with pytest.raises(InputError) as caught:
         cases_of(shards)
