@@ -78,10 +78,11 @@ def verify_domain(
       Problems, a line each that names a file; empty if there are none.
     """
     from u2net_tf.shards.reading import shard_problems
-    from u2net_tf.shards.shard_files import entries_by_shard
 
     folder = pathlib.Path(data_dir) / domain.name
-    expected = entries_by_shard(manifest)
+    expected: dict[str, list] = {}
+    for entry in manifest.cases:
+        expected.setdefault(entry.shard, []).append(entry)
     problems = list(_manifest_problems(folder / "manifest.json", domain, manifest))
     problems += [
         command.InputError(

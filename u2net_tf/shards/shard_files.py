@@ -24,19 +24,17 @@ _GZIP_MAGIC, _GZIP_SIZE_BYTES = b"\x1f\x8b\x08", 4
 
 
 def entries_by_shard(
-    manifest: Manifest, cases: Collection[str] | None = None
+    manifest: Manifest, cases: Collection[str]
 ) -> dict[str, list[CaseEntry]]:
     """Names of the shards of some cases, in order -> their entries, as they lie there.
 
     Args:
       manifest: of the domain's shards.
-      cases: all cases of a group of the plan, or of several groups; all if None.
+      cases: all cases of a group of the plan, or of several groups.
 
     Raises:
       InputError: if a shard also holds other cases.
     """
-    if cases is None:
-        cases = [entry.case for entry in manifest.cases]
     entries: dict[str, list[CaseEntry]] = {name: [] for name in manifest.shards(cases)}
     for entry in manifest.entries(cases):
         entries[entry.shard].append(entry)
@@ -53,7 +51,8 @@ def check_shard_files(folder: pathlib.Path, manifest: Manifest) -> None:
     Raises:
       InputError: as of `check_shard_file`.
     """
-    for name, entries in entries_by_shard(manifest).items():
+    cases = [entry.case for entry in manifest.cases]
+    for name, entries in entries_by_shard(manifest, cases).items():
         check_shard_file(folder / name, entries, manifest.compression)
 
 
