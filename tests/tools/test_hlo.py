@@ -155,6 +155,22 @@ def test_a_step_compares_the_gradient_of_every_variable(modules):
 
 
 @pytest.mark.slow
+def test_each_module_has_its_own_inputs(modules):
+    """Whatever is written beside it later."""
+    found = sorted(modules.glob("*/about.json"))
+    assert len(found) == 4
+    for path in found:
+        about = json.loads(path.read_text())
+        names = []
+        for file in (path.parent / "variables.npz", modules / about["batch"]):
+            with np.load(file) as archive:
+                names += archive.files
+        assert set(about["inputs"]) <= set(names)
+        # A forward pass reads no state of an optimizer.
+        assert any("/velocity/" in name for name in names) == (about["part"] == "step")
+
+
+@pytest.mark.slow
 def test_another_result_is_refused(modules, python_with_jax, tmp_path):
     name = "forward-1x8x8x8-float32-xla"
     path = modules / name / "expected.npz"
