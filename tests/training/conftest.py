@@ -1,6 +1,7 @@
 import csv
 import itertools
 import pathlib
+import shutil
 import zlib
 
 import pytest
@@ -60,26 +61,33 @@ class Batches:
             yield self._made[index]
 
 
-def contents_of(folder):
-    """Changes with the bytes of any file below."""
-    # But for those that lock it.
-    paths = sorted(path for path in pathlib.Path(folder).rglob("[!.]*.*"))
-    return tuple((str(path), zlib.crc32(path.read_bytes())) for path in paths)
+def checksums_of_shards(data_dir, domains, manifests):
+    """Of those that training reads."""
+    return tuple(
+        zlib.crc32(pathlib.Path(data_dir, domain.name, name).read_bytes())
+        for domain, manifest in zip(domains, manifests, strict=True)
+        for name in manifest.shards(domain.train)
+    )
 
 
 @pytest.fixture(scope="session")
-def made_once():
+def made_once(tmp_path_factory):
     """Stands in for `training_dataset`: makes every batch once, not for every run.
 
     A run that resumes passes over the batches before, as `test_pipeline.py` has the
-    pipeline itself do.
+    pipeline itself do. Copies of the same shards give the same batches.
     """
     made = {}
 
     def dataset(domains, manifests, settings, *, first_step):
-        files = contents_of(settings.data_dir)
-        key = (tuple(domains), settings, repr(manifests), files)
+        shards = checksums_of_shards(settings.data_dir, domains, manifests)
+        anywhere = settings.with_changes(data_dir="anywhere")
+        key = (tuple(domains), anywhere, repr(manifests), shards)
         if key not in made:
+            # A test may spoil its own.
+            copy = tmp_path_factory.mktemp("shards") / "data"
+            shutil.copytree(settings.data_dir, copy)
+            settings = settings.with_changes(data_dir=str(copy))
             made[key] = Batches(training_dataset(domains, manifests, settings))
         return made[key].starting_at(first_step)
 

@@ -224,11 +224,12 @@ class TestDistribution:
 
 
 @pytest.fixture(scope="module")
-def saved(train, tmp_path_factory):
+def saved(train, made_once, tmp_path_factory):
     """A folder after one step; to be left as it is."""
     folder = tmp_path_factory.mktemp("saved") / "a" / "b"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "build_network", toy.build_toy_network)
+        patch.setattr(batches, "training_dataset", made_once)
         train(folder, steps_per_epoch=1)
     return folder
 
