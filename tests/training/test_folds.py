@@ -19,6 +19,7 @@ from u2net_tf.shards import manifest as manifests
 from u2net_tf.shards.manifest import load_converted
 from u2net_tf.training import adaptation, loop, validation
 
+pytestmark = pytest.mark.usefixtures("shared_input", "eager_steps")
 CASES = (*toy.ONE.train, *toy.ONE.validation)
 FOLDS = tuple((case,) for case in CASES)
 
@@ -134,17 +135,13 @@ def test_a_fold_whose_cases_were_skipped(train, folds_dir, tmp_path):
 
 @pytest.mark.usefixtures("toy_network")
 def test_a_run_that_resumes_on_other_shards_says_so(train, tiny_data, tmp_path, caplog):
-    train(tmp_path / "model", steps_per_epoch=1)
-    train(tmp_path / "model", steps_per_epoch=1, max_epochs=2)
+    common = {"steps_per_epoch": 1, "domains": (toy.TWO.name,)}
+    train(tmp_path / "model", **common)
+    train(tmp_path / "model", max_epochs=2, **common)
     assert "shards are not those" not in caplog.text
     settings = ConversionConfig(data_dir=str(tmp_path / "data"), image_dtype="float32")
     convert_domains.convert(tiny_data.plan, settings, executor=InProcess())
-    train(
-        tmp_path / "model",
-        data_dir=tmp_path / "data",
-        steps_per_epoch=1,
-        max_epochs=3,
-    )
+    train(tmp_path / "model", data_dir=tmp_path / "data", max_epochs=3, **common)
     assert "data: the shards are not those that this run was trained" in caplog.text
 
 
