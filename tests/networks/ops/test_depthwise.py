@@ -73,7 +73,7 @@ def test_is_a_correlation_with_zero_padding(shape, size, way, implementation):
 
 @pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
 def test_without_bias(implementation):
-    inputs, kernel, _ = draw_tensors(*CASES[0])
+    inputs, kernel, _ = draw_tensors(*SMALL)
     found, gradients = differentiate(
         with_options(implementation=implementation),
         [inputs, kernel],
