@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import platform
 import re
 import shutil
 
@@ -33,6 +34,23 @@ def imported(more=""):
     done = python("-c", PROBE.format(more=more))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="oneDNN is switched on for x86-64 alone"
+)
+@pytest.mark.parametrize("chosen", [None, "0"])
+def test_tensorflow_uses_onednn_unless_told_otherwise(monkeypatch, chosen):
+    source = """
+import u2net_tf
+from tensorflow.python.util import _pywrap_util_port
+print(_pywrap_util_port.IsMklEnabled())
+"""
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    if chosen is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
+    done = python("-c", source)
+    assert done.stdout == f"{chosen is None}\n", done.stderr
 
 
 def test_import_brings_nothing():
