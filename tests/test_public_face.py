@@ -77,7 +77,7 @@ def test_names_are_listed_and_typed():
     assert u2net_tf.__all__ == sorted(u2net_tf._MODULES)
     assert {*u2net_tf.__all__, "__version__"} == set(dir(u2net_tf))
     tree = ast.parse(pathlib.Path(u2net_tf.__file__).read_text(encoding="utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     typed = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
         for node in block.body
