@@ -5,6 +5,7 @@ from unittest import mock
 import pytest
 import tensorflow as tf
 
+from u2net_tf import losses
 from u2net_tf.networks import ops
 from u2net_tf.networks.gradient_checkpointing import call_checkpointed
 from u2net_tf.networks.ops import implementations
@@ -89,6 +90,9 @@ CALLS = {
     ),
     "repeat": lambda x: ops.upsample_nearest(x, (1, 2, 1)),
     "instance_norm": lambda x: ops.instance_norm(x, tf.ones(3), tf.zeros(3)),
+    "invert_permutation": lambda x: losses.lovasz_softmax(
+        tf.constant([[[[0, 1], [1, 0]]] * 2]), x[..., :2]
+    ),
     "checkpointed": lambda x: call_checkpointed(tf.sin, [], x),
 }
 # What computes the gradient of a call.
@@ -139,7 +143,11 @@ def test_every_operation_has_a_call():
 @pytest.mark.parametrize(
     ("name", "base", "expected"),
     [
-        ("xla", "plain", {"conv3d", "depthwise_kernel_gradient", "wait_for"}),
+        (
+            "xla",
+            "plain",
+            {"conv3d", "depthwise_kernel_gradient", "wait_for", "invert_permutation"},
+        ),
         (
             "xla_module",
             "xla",

@@ -129,3 +129,10 @@ class TestBarrier:
             return text.count("opt-barrier(")
 
         assert [count("xla"), count("xla_module")] == [0, 2]
+
+
+def test_invert_permutation():
+    permutation = np.random.default_rng(0).permutation(9).astype(np.int32)
+    found = xla_module.invert_permutation(tf.constant(permutation))
+    assert found.dtype == tf.int32
+    np.testing.assert_array_equal(found.numpy()[permutation], np.arange(9))

@@ -34,6 +34,7 @@ class Operations:
         gradient to those of all tensors.
       wait_for: tensor, list of tensors -> copies of these, made after the first one;
         gradient checkpointing computes with them.
+      invert_permutation: (P,) int32, a permutation -> (P,) int32, the inverse one.
     """
 
     conv3d: Callable[[Sequence[tf.Tensor], tf.Tensor, Sequence[int]], tf.Tensor]
@@ -58,6 +59,7 @@ class Operations:
         tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]],
     ]
     wait_for: Callable[[tf.Tensor, Sequence[tf.Tensor]], list[tf.Tensor]]
+    invert_permutation: Callable[[tf.Tensor], tf.Tensor]
 
 
 # TensorFlow's operations alone, for what must run without XLA, such as an exported
@@ -71,6 +73,7 @@ _PLAIN = Operations(
     sum_pool=plain.sum_pool,
     instance_norm=plain.instance_norm,
     wait_for=plain.wait_for,
+    invert_permutation=tf.math.invert_permutation,
 )
 _XLA = dataclasses.replace(
     _PLAIN,
@@ -92,6 +95,7 @@ IMPLEMENTATIONS: Mapping[str, Operations] = {
         depthwise_conv3d=xla_module.depthwise_conv3d,
         depthwise_input_gradient=xla_module.depthwise_input_gradient,
         wait_for=xla_module.wait_for,
+        invert_permutation=xla_module.invert_permutation,
     ),
 }
 _current = contextvars.ContextVar("implementation", default="xla")

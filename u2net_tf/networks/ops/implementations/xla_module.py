@@ -48,6 +48,18 @@ def wait_for(upstream: tf.Tensor, tensors: Sequence[tf.Tensor]) -> list[tf.Tenso
     return barrier(upstream, *tensors)[1:]
 
 
+def invert_permutation(permutation: tf.Tensor) -> tf.Tensor:
+    """Scatters the places.
+
+    TensorFlow's own operation first tries whether the permutation is a constant, which
+    fails for some networks ("Dynamic reshape is not implemented").
+    """
+    num_places = tf.size(permutation)
+    return tf.scatter_nd(
+        permutation[:, tf.newaxis], tf.range(num_places), num_places[tf.newaxis]
+    )
+
+
 def depthwise_conv3d(
     inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, factors: Factors
 ) -> tf.Tensor:
