@@ -78,6 +78,7 @@ COMMON = (
     ("eval_cases", "4", 4),
     ("keep", "2", 2),
     ("distribution", "mirrored", "mirrored"),
+    ("jit_compile", "true", "true"),
     *AUGMENTATION,
 )
 NETWORK = (

@@ -1,6 +1,7 @@
 """The network as XLA modules: what is written here gives the same elsewhere."""
 
 import ast
+import gzip
 import json
 import pathlib
 import subprocess
@@ -93,6 +94,31 @@ def modules(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.mark.slow
+def test_writes_what_training_compiles(tmp_path):
+    """The implementation of `--jit_compile`, with blocks that are computed twice."""
+    done = python(
+        "-m",
+        "tools.bench.hlo.emit",
+        f"--output_dir={tmp_path}",
+        *SMALL,
+        "--part=step",
+        "--implementation=xla_module",
+        "--gradient_checkpointing=none",
+        "--gradient_checkpointing=blocks",
+        "--nocompare",
+    )
+    assert done.returncode == 0, done.stderr
+    sizes = [
+        len(gzip.decompress((tmp_path / name / "module.hlo.gz").read_bytes()))
+        for name in (
+            "step-1x8x8x8-float32-xla_module",
+            "step-1x8x8x8-float32-xla_module-blocks",
+        )
+    ]
+    assert sizes[1] > 1.1 * sizes[0]
 
 
 @pytest.fixture(scope="module")

@@ -30,3 +30,9 @@ class ComputeConfig(Config):
         description="Devices to train on: auto mirrors over all GPUs where there are "
         "several.",
     )
+    jit_compile: Literal["auto", "true", "false"] = Field(
+        "auto",
+        description="Compile a whole step by XLA as one module, on one device: minutes "
+        "at the start, shorter steps on a GPU, far longer ones on a CPU. auto: on a "
+        "GPU.",
+    )

@@ -7,7 +7,11 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from u2net_tf.networks.ops import current_implementation, use_implementation
+from u2net_tf.networks.ops import (
+    IMPLEMENTATIONS,
+    current_implementation,
+    use_implementation,
+)
 
 # "none": the forward pass keeps all feature maps for the backward pass. "blocks": it
 # keeps the inputs of stem and convolution units, and the backward pass computes what
@@ -36,7 +40,8 @@ def call_checkpointed(
 ) -> tf.Tensor:
     """Returns `function(*inputs)` and keeps only the inputs for the backward pass.
 
-    Not where XLA compiles both passes together: it merges what is computed twice.
+    Where XLA compiles both passes together, only by the implementation "xla_module": by
+    the others it merges what is computed twice.
 
     Args:
       function: Function of tensors that returns one tensor.
@@ -44,6 +49,7 @@ def call_checkpointed(
       *inputs: Tensors.
     """
     num_inputs, implementation = len(inputs), current_implementation()
+    operations = IMPLEMENTATIONS[implementation]
 
     def run(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
         values = zip(variables, tensors[num_inputs:], strict=True)
@@ -55,8 +61,7 @@ def call_checkpointed(
         def gradient(upstream: tf.Tensor) -> Sequence[tf.Tensor]:
             # Not before the gradient is here, or all would be computed and kept at
             # once; and not found to be the same as the forward pass and merged with it.
-            with tf.control_dependencies([upstream]):
-                again = [tf.identity(tensor) for tensor in tensors]
+            again = operations.wait_for(upstream, tensors)
             with (
                 # Another one may be current where the gradient is computed.
                 use_implementation(implementation),

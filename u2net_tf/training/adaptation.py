@@ -90,6 +90,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
     check_sizes(spec, [new], config.data, strategy)
     keras.utils.set_random_seed(config.data.seed)
     options = runs.network_options(config.compute)
+    trainer_options = runs.trainer_options(config, strategy)
     with strategy.scope():
         spec, network = composition.extend(
             parent_spec, parent, new, init=config.init, **options
@@ -99,10 +100,9 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
     logging.info("added %s to the %s of %s", new.name, old, checkpoint)
     trainer = Trainer(
         network,
-        strategy=strategy,
         domains=[len(before)],
         train_shared=False,
-        **runs.trainer_options(config),
+        **trainer_options,
     )
     identity = {"init": config.init}
     run = Run(trainer, spec, manifests, config, identity, progress=progress, stop=stop)

@@ -12,6 +12,7 @@ from u2net_tf.input.pipeline import training_dataset
 from u2net_tf.plan.domains import Plan
 from u2net_tf.shards.reading import translate_tf_errors
 from u2net_tf.training.run_shards import RunShards
+from u2net_tf.training.strategy import gpu_of
 
 # "image", "labels" and "case" -> tensor, or one tensor per replica.
 Batch: TypeAlias = dict[str, Any]
@@ -26,6 +27,8 @@ class TrainingBatches:
       data: settings of the input pipeline.
       strategy: distribution strategy; batches are split over its replicas.
       first_step: number of batches to pass over.
+      device: a device, to which images and labels are copied as soon as they are read,
+        while the steps before may still be running there; that of `gpu_of` if None.
 
     Raises:
       InputError: if there are no training cases, a shard is missing or the augmentation
@@ -40,7 +43,9 @@ class TrainingBatches:
         strategy: tf.distribute.Strategy,
         *,
         first_step: int,
+        device: str | None = None,
     ):
+        self._device = device or gpu_of(strategy)
         self._shards = shards.trained
         self._strategy = strategy
         dataset = training_dataset(
@@ -59,7 +64,16 @@ class TrainingBatches:
           InputError: if a shard cannot be read, or is not as its manifest says.
         """
         with translate_tf_errors(self._shards):
-            return next(self._iterator)
+            batch = next(self._iterator)
+        if self._device is None:
+            # The step or the strategy copies what must be copied.
+            return batch
+        with tf.device(self._device):
+            # Names of cases are strings and cannot go to a GPU.
+            return {
+                name: value if name == "case" else tf.identity(value)
+                for name, value in batch.items()
+            }
 
     def check_voxels(self, batch: Batch, domain: int) -> None:
         """Checks the records of a batch in which voxels are not finite.

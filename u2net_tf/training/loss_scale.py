@@ -45,6 +45,10 @@ class LossScale(tf.Module):
             "steps_left_out": self.skipped_steps,
         }
 
+    def read(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns `skipped_steps` and `value` as they are now, without waiting."""
+        return self.skipped_steps.read_value(), self.value.read_value()
+
     def update(self, finite: tf.Tensor) -> None:
         """Updates the scale after a step. Call it in cross-replica context.
 

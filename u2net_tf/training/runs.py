@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 from absl import logging
 
 from u2net_tf import files, locks
@@ -24,7 +25,7 @@ from u2net_tf.shards.manifest import load_converted
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequests
-from u2net_tf.training.strategy import make_strategy
+from u2net_tf.training.strategy import compiles_steps, make_strategy
 from u2net_tf.training.training_data import (
     check_sizes,
     load_training_data,
@@ -72,10 +73,11 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
         **config.network.options(),
     )
     check_sizes(spec, plan.domains, data, strategy)
+    options = trainer_options(config, strategy)
     keras.utils.set_random_seed(data.seed)
     with strategy.scope():
         model = build_network(spec, **network_options(config.compute))
-    trainer = Trainer(model, strategy=strategy, **trainer_options(config))
+    trainer = Trainer(model, **options)
     run = Run(trainer, spec, manifests, config, progress=progress, stop=stop)
     run.restore()
     finish(run, config, started=started)
@@ -90,9 +92,17 @@ def network_options(compute: ComputeConfig) -> dict[str, Any]:
     }
 
 
-def trainer_options(config: RunningConfig) -> dict[str, Any]:
-    """Returns the arguments of `Trainer` that loss and optimizer settings set."""
+def trainer_options(
+    config: RunningConfig, strategy: tf.distribute.Strategy
+) -> dict[str, Any]:
+    """Returns the arguments of `Trainer` that loss, optimizer and devices set.
+
+    Raises:
+      InputError: as of `compiles_steps`.
+    """
     return {
+        "strategy": strategy,
+        "jit_compile": compiles_steps(config.compute.jit_compile, strategy),
         "learning_rate": config.optimizer.learning_rate,
         "weight_decay": config.optimizer.weight_decay,
         "detach_focal_factor": config.loss.detach_focal_factor,

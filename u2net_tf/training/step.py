@@ -12,6 +12,7 @@ variables have the same shapes share one.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -19,14 +20,18 @@ from typing import TypeAlias
 import keras
 import tensorflow as tf
 
-from u2net_tf.losses import segmentation_loss
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.training.adam import AdamState, TorchAdam
-from u2net_tf.training.empty_patches import stop_gradient_of_empty
+from u2net_tf.training.differentiation import Differentiation
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
 
 # Of a domain's variables and optimizer state, images and labels; returns the loss.
 _Step: TypeAlias = Callable[[AdamState, tf.Tensor, tf.Tensor], tf.Tensor]
+# Of a domain's trained variables, images and labels; see `Differentiation`.
+_Differentiate: TypeAlias = Callable[
+    [Sequence[tf.Variable], tf.Tensor, tf.Tensor],
+    tuple[tf.Tensor, list[tf.Tensor], tf.Tensor],
+]
 
 
 class Trainer:
@@ -43,6 +48,11 @@ class Trainer:
       domains: indices of the domains to train, in the order of their turns; all if
         None. The variables of the others are not touched.
       train_shared: whether to train the shared variables; False when a domain is added.
+      jit_compile: whether XLA compiles each step as one module, with the operations'
+        implementation for that. Not possible with several replicas.
+
+    Raises:
+      ValueError: if `jit_compile` is set and there are several replicas.
 
     Reference: 3D U²-Net, sections 2.4 and 3.
     """
@@ -57,11 +67,17 @@ class Trainer:
         strategy: tf.distribute.Strategy | None = None,
         domains: Sequence[int] | None = None,
         train_shared: bool = True,
+        jit_compile: bool = False,
     ):
         self.network = network
         self.strategy = strategy or tf.distribute.get_strategy()
+        if jit_compile and self.strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "`jit_compile` must be False with several replicas: XLA compiles for "
+                f"one device. Received: {self.strategy.num_replicas_in_sync} replicas"
+            )
+        self.jit_compile = jit_compile
         self.domains = tuple(range(network.num_domains) if domains is None else domains)
-        self._detach_focal_factor = detach_focal_factor
         self.train_shared = train_shared
         self._shared = network.shared_variables if train_shared else []
         decay = {"l2_factor": weight_decay}
@@ -78,13 +94,24 @@ class Trainer:
                 self.domain_optimizers[domain] = optimizer
             half = network.compute_dtype == "float16"
             self.loss_scale = LossScale() if half else None
+        self._differentiate = Differentiation(
+            network,
+            self._shared,
+            num_replicas=self.strategy.num_replicas_in_sync,
+            loss_scale=self.loss_scale,
+            detach_focal_factor=detach_focal_factor,
+        )
         self._states = {
             domain: optimizer.state()
             for domain, optimizer in self.domain_optimizers.items()
         }
         self._traced_domains = self._domains_sharing_a_trace()
         self._steps: dict[int, tf.types.experimental.PolymorphicFunction] = {
-            domain: self.step_function(domain)
+            domain: self.step_function(
+                domain,
+                jit_compile=jit_compile,
+                implementation="xla_module" if jit_compile else None,
+            )
             for domain in set(self._traced_domains.values())
         }
         self._compiled: dict[object, _Step] = {}
@@ -146,8 +173,15 @@ class Trainer:
           is not finite. With loss scaling, such a step changes nothing but the scale,
           and the loss is NaN only if the scale is at its minimum.
         """
+        return float(self.start_step(domain, batch))
+
+    def start_step(self, domain: int, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Starts a step, as `step` takes it, and returns the loss as a tensor.
+
+        On a GPU it is still being computed then, and reading its value waits for it.
+        """
         arguments = self._states[domain], batch["image"], batch["labels"]
-        loss = float(self._compiled_step(domain, *arguments)(*arguments))
+        loss = self._compiled_step(domain, *arguments)(*arguments)
         self._taken.add(self._traced_domains[domain])
         return loss
 
@@ -192,35 +226,47 @@ class Trainer:
         return self._states[domain]
 
     def step_function(
-        self, domain: int, *, jit_compile: bool = False
+        self,
+        domain: int,
+        *,
+        jit_compile: bool = False,
+        implementation: str | None = None,
     ) -> tf.types.experimental.PolymorphicFunction:
         """Returns the step of a domain, and of those with equal shapes.
 
         Args:
           domain: index of the domain.
           jit_compile: whether XLA compiles the whole step as one module.
+          implementation: of the operations; the one that is current when the function
+            is traced if None.
 
         Returns:
           A `tf.function` of (`state(domain)`, images, labels), which returns the loss
           as `step` does.
         """
+        differentiate = functools.partial(
+            self._differentiate, domain, implementation=implementation
+        )
         unscaled, scaled = self._step_unscaled, self._step_scaled
 
         @tf.function(autograph=False, jit_compile=jit_compile)
         def step(state: AdamState, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             if self.loss_scale is None:
-                return unscaled(domain, state, images, labels)
-            return scaled(self.loss_scale, domain, state, images, labels)
+                return unscaled(differentiate, domain, state, images, labels)
+            return scaled(self.loss_scale, differentiate, domain, state, images, labels)
 
         return step
 
     def _step_unscaled(
-        self, domain: int, state: AdamState, images: tf.Tensor, labels: tf.Tensor
+        self,
+        differentiate: _Differentiate,
+        domain: int,
+        state: AdamState,
+        images: tf.Tensor,
+        labels: tf.Tensor,
     ) -> tf.Tensor:
         def step_replica(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            loss, gradients, finite = self._differentiate(
-                domain, state.trained, images, labels
-            )
+            loss, gradients, finite = differentiate(state.trained, images, labels)
             self._apply(domain, state, gradients)
             # A gradient that is not finite spoils variables and moments while the loss
             # of this very batch may still look well.
@@ -232,6 +278,7 @@ class Trainer:
     def _step_scaled(
         self,
         scale: LossScale,
+        differentiate: _Differentiate,
         domain: int,
         state: AdamState,
         images: tf.Tensor,
@@ -239,8 +286,7 @@ class Trainer:
     ) -> tf.Tensor:
         strategy = self.strategy
         loss, gradients, finite = strategy.run(
-            lambda *batch: self._differentiate(domain, state.trained, *batch),
-            (images, labels),
+            lambda *batch: differentiate(state.trained, *batch), (images, labels)
         )
         # All replicas or none, so the condition stands outside of them.
         num_finite = strategy.reduce(
@@ -261,46 +307,6 @@ class Trainer:
         at_minimum = scale.value <= MIN_LOSS_SCALE
         scale.update(finite)
         return tf.where(at_minimum & ~finite, tf.constant(math.nan, loss.dtype), loss)
-
-    def _differentiate(
-        self,
-        domain: int,
-        variables: Sequence[tf.Variable],
-        images: tf.Tensor,
-        labels: tf.Tensor,
-    ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        """Loss, gradients, and whether these are finite, of one replica.
-
-        Args:
-          domain: the domain whose layers are called.
-          variables: read in place of the domain's own.
-          images: (B, z, y, x, C).
-          labels: (B, z, y, x).
-        """
-        network, num_replicas = self.network, self.strategy.num_replicas_in_sync
-        own = [tf.convert_to_tensor(variable) for variable in variables]
-        replaced = zip(network.domain_variables(domain), own, strict=True)
-        values = [*(variable.value for variable in self._shared), *own]
-        channels = network.num_modalities[domain]
-        images = tf.ensure_shape(images, [None, None, None, None, channels])
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            with keras.StatelessScope(state_mapping=list(replaced)):
-                logits = network(images, domain=domain, training=True)
-            loss = segmentation_loss(
-                labels,
-                stop_gradient_of_empty(images, logits),
-                detach_factor=self._detach_focal_factor,
-            )
-            # The optimizers sum the replicas' gradients.
-            scaled = loss / num_replicas
-            if self.loss_scale is not None:
-                scaled *= self.loss_scale.value
-        gradients = tape.gradient(scaled, values)
-        if self.loss_scale is not None:
-            scale = self.loss_scale.value.read_value()
-            gradients = [gradient / scale for gradient in gradients]
-        return loss, gradients, tf.math.is_finite(tf.linalg.global_norm(gradients))
 
     def _apply(
         self, domain: int, state: AdamState, gradients: Sequence[tf.Tensor]

@@ -49,6 +49,14 @@ def _any_size(tensor):
 WAYS = ("eager", "graph", "any size", "xla")
 
 
+# What "xla_module" has of its own is tested in `test_xla_module.py`.
+EVERY_IMPLEMENTATION = [
+    "xla",
+    "plain",
+    pytest.param("xla_module", marks=pytest.mark.slow),
+]
+
+
 def every_way(cases):
     """The first case runs in every way; the others as a graph, and slowly the rest."""
     return [

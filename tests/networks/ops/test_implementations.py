@@ -5,7 +5,9 @@ from unittest import mock
 import pytest
 import tensorflow as tf
 
+from u2net_tf import losses
 from u2net_tf.networks import ops
+from u2net_tf.networks.gradient_checkpointing import call_checkpointed
 from u2net_tf.networks.ops import implementations
 from u2net_tf.networks.ops.implementations.instance_norm import differentiable_once
 from u2net_tf.networks.ops.implementations.xla import xla_compiled
@@ -16,7 +18,7 @@ from u2net_tf.networks.u2net import U2Net
 class TestUseImplementation:
     def test_default(self):
         assert ops.current_implementation() == "xla"
-        assert set(ops.IMPLEMENTATIONS) == {"xla", "plain"}
+        assert set(ops.IMPLEMENTATIONS) == {"xla", "plain", "xla_module"}
 
     def test_restores_what_was_before(self):
         with ops.use_implementation("plain"):
@@ -63,13 +65,18 @@ class TestUseImplementation:
         assert not has_xla(graph)
 
 
+NAMES = ("xla", "plain", "xla_module")
+
+
 def test_check_implementation():
     check = implementations.check_implementation
-    assert [check(name) for name in ops.IMPLEMENTATIONS] == ["xla", "plain"]
+    assert [check(name) for name in ops.IMPLEMENTATIONS] == list(NAMES)
     assert check(None) == "xla"
     with ops.use_implementation("plain"):
         assert check(None) == "plain"
         assert check("xla") == "xla"
+        with ops.use_implementation(None):
+            assert check(None) == "plain"
     with pytest.raises(ValueError, match="`implementation`.*Received: implementation="):
         check(0)
 
@@ -83,12 +90,17 @@ CALLS = {
     ),
     "repeat": lambda x: ops.upsample_nearest(x, (1, 2, 1)),
     "instance_norm": lambda x: ops.instance_norm(x, tf.ones(3), tf.zeros(3)),
+    "invert_permutation": lambda x: losses.lovasz_softmax(
+        tf.constant([[[[0, 1], [1, 0]]] * 2]), x[..., :2]
+    ),
+    "checkpointed": lambda x: call_checkpointed(tf.sin, [], x),
 }
 # What computes the gradient of a call.
 GRADIENTS = {
     "depthwise_input_gradient": "depthwise_conv3d",
     "depthwise_kernel_gradient": "depthwise_conv3d",
     "sum_pool": "repeat",
+    "wait_for": "checkpointed",
 }
 FIELDS = [field.name for field in dataclasses.fields(implementations.Operations)]
 
@@ -125,13 +137,28 @@ def test_a_further_implementation_is_a_row_of_the_table(field):
 
 
 def test_every_operation_has_a_call():
-    assert {*CALLS, *GRADIENTS} == set(FIELDS)
+    assert {*CALLS, *GRADIENTS} == {*FIELDS, "checkpointed"}
 
 
-def test_what_xla_does_not_replace_is_plain():
-    xla, plain = ops.IMPLEMENTATIONS["xla"], ops.IMPLEMENTATIONS["plain"]
-    same = {name for name in FIELDS if getattr(xla, name) is getattr(plain, name)}
-    assert same == {"conv3d", "depthwise_kernel_gradient"}
+@pytest.mark.parametrize(
+    ("name", "base", "expected"),
+    [
+        (
+            "xla",
+            "plain",
+            {"conv3d", "depthwise_kernel_gradient", "wait_for", "invert_permutation"},
+        ),
+        (
+            "xla_module",
+            "xla",
+            {"depthwise_kernel_gradient", "repeat", "sum_pool", "instance_norm"},
+        ),
+    ],
+)
+def test_what_an_implementation_shares_with_another(name, base, expected):
+    one, other = ops.IMPLEMENTATIONS[name], ops.IMPLEMENTATIONS[base]
+    same = {name for name in FIELDS if getattr(one, name) is getattr(other, name)}
+    assert same == expected
 
 
 def test_differentiable_once():

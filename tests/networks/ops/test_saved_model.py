@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from arrays import draw
+from arrays import EVERY_IMPLEMENTATION, draw
 
 from u2net_tf.networks import ops
 
@@ -67,7 +67,7 @@ def differentiate(module, tensors):
 @pytest.mark.parametrize(
     "upsample", [pytest.param((1, 1, 1), marks=pytest.mark.slow), (1, 2, 2)]
 )
-@pytest.mark.parametrize("implementation", ops.IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
 def test_outputs_and_gradients(tmp_path, sizes, upsample, implementation):
     module = Module(
         (*sizes, SHAPE[-1]), upsample=upsample, implementation=implementation

@@ -49,6 +49,8 @@ class Module:
         setting: what is computed.
         precision: of `PRECISIONS`.
         implementation: of the operations, as of `ops.use_implementation`.
+        gradient_checkpointing: of the network. Only "xla_module" keeps it from being
+            merged away.
         tensor_float_32: whether products of float32 may round their factors.
     """
 
@@ -56,15 +58,18 @@ class Module:
     setting: Setting
     precision: str
     implementation: str
+    gradient_checkpointing: str
     tensor_float_32: bool
 
     @property
     def name(self) -> str:
         """Of the module's folder."""
         size = "x".join(map(str, (self.setting.batch_size, *self.setting.patch_size)))
-        rounding = ["tf32"] if self.tensor_float_32 else []
+        suffixes = ["tf32"] if self.tensor_float_32 else []
+        if self.gradient_checkpointing != "none":
+            suffixes.append(self.gradient_checkpointing)
         return "-".join(
-            [self.part, size, self.precision, self.implementation, *rounding]
+            [self.part, size, self.precision, self.implementation, *suffixes]
         )
 
 
@@ -102,7 +107,11 @@ def write(module: Module, folder: pathlib.Path, *, compare: bool) -> int:
     from u2net_tf.networks.ops import use_implementation
 
     tf.config.experimental.enable_tensor_float_32_execution(module.tensor_float_32)
-    network = build_ours(module.setting, dtype=PRECISIONS[module.precision])
+    network = build_ours(
+        module.setting,
+        dtype=PRECISIONS[module.precision],
+        gradient_checkpointing=module.gradient_checkpointing,
+    )
     with use_implementation(module.implementation):
         traced = (_step if module.part == "step" else _forward)(module, network)
         names, arrays = _inputs(traced)
@@ -239,8 +248,15 @@ def define_flags() -> None:
     flags.DEFINE_multi_enum(
         "implementation",
         ["xla"],
-        ("xla", "plain"),
-        "Of the operations; may be repeated.",
+        ("xla", "plain", "xla_module"),
+        "Of the operations; may be repeated. xla_module is what training takes where "
+        "it compiles a step as one module.",
+    )
+    flags.DEFINE_multi_enum(
+        "gradient_checkpointing",
+        ["none"],
+        ("none", "blocks"),
+        "As of training; may be repeated.",
     )
     flags.DEFINE_bool(
         "tensor_float_32", False, "Let products of float32 round their factors."
@@ -257,11 +273,12 @@ def modules() -> list[Module]:
     """The modules that the flags ask for."""
     values, options = flags.FLAGS, bench_flags.network_options()
     return [
-        Module(part, Setting(patch_size=size, **options), precision, way, tf32)
-        for size, precision, way, part, tf32 in itertools.product(
+        Module(part, Setting(patch_size=size, **options), *computed, tf32)
+        for size, *computed, part, tf32 in itertools.product(
             bench_flags.cubes("patch_sizes", options["pools"]),
             values.precision,
             values.implementation,
+            values.gradient_checkpointing,
             values.part,
             [values.tensor_float_32],
         )

@@ -28,8 +28,8 @@ def conv3d(
       kernel: Tensor of shape (kd, kh, kw, C, F).
       bias: Tensor of shape (F,), added to the outputs; None for none.
       strides: Three integers of at least 1, along D, H, W.
-      implementation: "xla" or "plain"; the current one (see `use_implementation`) if
-        None.
+      implementation: One of `IMPLEMENTATIONS`; the current one (see
+        `use_implementation`) if None.
 
     Returns:
       A tensor of shape (N, D/sd, H/sh, W/sw, F), rounded up, and of the dtype of

@@ -36,8 +36,9 @@ def depthwise_conv3d(
         are computed for the gradient of the kernel only.
       implementation: "xla": multiply-adds of shifted feature maps, which XLA compiles
         into one pass. "plain": a sum of 2D depthwise convolutions, one for each depth
-        tap. The current one (see `use_implementation`) if None. Both compute the
-        gradient of the kernel by 2D filter gradients.
+        tap. "xla_module": as "xla", for what XLA compiles as one module. The current
+        one (see `use_implementation`) if None. All compute the gradient of the kernel
+        by 2D filter gradients.
 
     Returns:
       A tensor of shape (N, D·fd, H·fh, W·fw, C) and of the dtype of `inputs`.

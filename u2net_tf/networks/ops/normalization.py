@@ -31,8 +31,8 @@ def instance_norm(
       residual: Tensor like `inputs`, added before the activation; None for none.
       epsilon: Added to the (biased) variance.
       negative_slope: Slope of the LeakyReLU below zero; None for no activation.
-      implementation: "xla" or "plain"; the current one (see `use_implementation`) if
-        None.
+      implementation: One of `IMPLEMENTATIONS`; the current one (see
+        `use_implementation`) if None.
 
     Returns:
       A tensor of the shape and dtype of `inputs`. Statistics are computed in float32,

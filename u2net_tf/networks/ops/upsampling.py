@@ -18,8 +18,8 @@ def upsample_nearest(
     Args:
       inputs: Tensor of shape (N, D, H, W, C); N, D, H, W may be unknown.
       factors: Three integers of at least 1, along D, H, W.
-      implementation: "xla" or "plain"; the current one (see `use_implementation`) if
-        None.
+      implementation: One of `IMPLEMENTATIONS`; the current one (see
+        `use_implementation`) if None.
 
     Returns:
       A tensor of shape (N, D·fd, H·fh, W·fw, C).

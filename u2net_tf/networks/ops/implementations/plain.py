@@ -30,6 +30,12 @@ instance_norm = functools.partial(
 )
 
 
+def wait_for(upstream: tf.Tensor, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Returns copies of the tensors, which are made after `upstream` is."""
+    with tf.control_dependencies([upstream]):
+        return [tf.identity(tensor) for tensor in tensors]
+
+
 def conv3d(
     groups: Sequence[tf.Tensor], kernel: tf.Tensor, strides: Sequence[int]
 ) -> tf.Tensor:

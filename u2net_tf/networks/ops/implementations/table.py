@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
-from u2net_tf.networks.ops.implementations import plain, xla
+from u2net_tf.networks.ops.implementations import plain, xla, xla_module
 from u2net_tf.networks.ops.shapes import Factors
 
 
@@ -32,6 +32,9 @@ class Operations:
       instance_norm: inputs, scale, offset, list of what is added before the activation,
         epsilon, negative slope or None -> outputs, and the function that maps their
         gradient to those of all tensors.
+      wait_for: tensor, list of tensors -> copies of these, made after the first one;
+        gradient checkpointing computes with them.
+      invert_permutation: (P,) int32, a permutation -> (P,) int32, the inverse one.
     """
 
     conv3d: Callable[[Sequence[tf.Tensor], tf.Tensor, Sequence[int]], tf.Tensor]
@@ -55,6 +58,8 @@ class Operations:
         ],
         tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]],
     ]
+    wait_for: Callable[[tf.Tensor, Sequence[tf.Tensor]], list[tf.Tensor]]
+    invert_permutation: Callable[[tf.Tensor], tf.Tensor]
 
 
 # TensorFlow's operations alone, for what must run without XLA, such as an exported
@@ -67,19 +72,31 @@ _PLAIN = Operations(
     repeat=plain.repeat,
     sum_pool=plain.sum_pool,
     instance_norm=plain.instance_norm,
+    wait_for=plain.wait_for,
+    invert_permutation=tf.math.invert_permutation,
+)
+_XLA = dataclasses.replace(
+    _PLAIN,
+    depthwise_conv3d=xla.depthwise_conv3d,
+    depthwise_input_gradient=xla.depthwise_input_gradient,
+    repeat=xla.repeat,
+    sum_pool=xla.sum_pool,
+    instance_norm=xla.instance_norm,
 )
 # A further implementation replaces the operations that it has its own version of; the
 # others are the plain ones.
 IMPLEMENTATIONS: Mapping[str, Operations] = {
-    "xla": dataclasses.replace(
-        _PLAIN,
-        depthwise_conv3d=xla.depthwise_conv3d,
-        depthwise_input_gradient=xla.depthwise_input_gradient,
-        repeat=xla.repeat,
-        sum_pool=xla.sum_pool,
-        instance_norm=xla.instance_norm,
-    ),
+    "xla": _XLA,
     "plain": _PLAIN,
+    # For what XLA compiles as one module.
+    "xla_module": dataclasses.replace(
+        _XLA,
+        conv3d=xla_module.conv3d,
+        depthwise_conv3d=xla_module.depthwise_conv3d,
+        depthwise_input_gradient=xla_module.depthwise_input_gradient,
+        wait_for=xla_module.wait_for,
+        invert_permutation=xla_module.invert_permutation,
+    ),
 }
 _current = contextvars.ContextVar("implementation", default="xla")
 
@@ -90,8 +107,10 @@ def current_implementation() -> str:
 
 
 @contextlib.contextmanager
-def use_implementation(implementation: str) -> Iterator[None]:
+def use_implementation(implementation: str | None) -> Iterator[None]:
     """Within this context, operations called without an implementation use this one.
+
+    None leaves the current one.
 
     It applies when an operation is called or traced, not when a graph is run, and only
     in the current thread: replicas of a `tf.distribute` strategy have their own.

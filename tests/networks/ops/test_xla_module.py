@@ -1,0 +1,138 @@
+"""The implementation for a step that is one module: kernel gradients and barriers."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from arrays import assert_all_close, differentiate, draw, every_way
+
+from u2net_tf.networks import ops
+from u2net_tf.networks.ops.implementations import xla_module
+
+ours = functools.partial(ops.conv3d, implementation="xla_module")
+plain = functools.partial(ops.conv3d, implementation="plain")
+
+
+def types_of_gradient(inputs, kernel, **options):
+    """Types of the operations that compute value and gradients."""
+
+    @tf.function(autograph=False)
+    def run(inputs, kernel):
+        upstream = tf.ones_like(ours(inputs, kernel, **options))
+        return differentiate(
+            functools.partial(ours, **options), [inputs, kernel], upstream
+        )
+
+    graph = run.get_concrete_function(inputs, kernel).graph
+    return {operation.type for operation in graph.get_operations()}
+
+
+KINDS = [
+    # Few channels: of a kernel with an axis of 1, of a size that is smaller than it.
+    ((2, 4, 5, 6), (3, 3, 3, 1, 4), (1, 1, 1)),
+    ((5, 1, 5, 6), (3, 1, 3, 4, 2), (1, 1, 1)),
+    # With strides: sizes that they divide and that they do not, and a pointwise one.
+    ((2, 4, 6, 8), (3, 3, 3, 5, 4), (2, 2, 2)),
+    ((1, 5, 3, 7), (3, 1, 3, 2, 3), (1, 2, 2)),
+    ((2, 4, 3, 5), (2, 3, 1, 3, 2), (2, 1, 3)),
+    ((2, 4, 3, 5), (1, 1, 1, 3, 2), (1, 2, 2)),
+]
+
+
+@pytest.mark.parametrize(("shape", "kernel", "strides", "way"), every_way(KINDS))
+def test_gradients_are_those_of_the_convolution(shape, kernel, strides, way):
+    tensors = draw((*shape, kernel[3])), draw(kernel, seed=1)
+    expected_outputs = plain(*tensors, strides=strides)
+    upstream = draw(expected_outputs.shape, seed=2)
+
+    def convolve(inputs, weights):
+        return ours(inputs, tf.ensure_shape(weights, kernel), strides=strides)
+
+    outputs, gradients = differentiate(convolve, tensors, upstream, way)
+    _, expected = differentiate(
+        functools.partial(plain, strides=strides), tensors, upstream
+    )
+    np.testing.assert_allclose(outputs, expected_outputs, rtol=0, atol=1e-12)
+    assert_all_close(gradients, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel_size", "strides", "own"),
+    [
+        (1, 3, (1, 1, 1), True),
+        (4, 3, (1, 1, 1), True),
+        (5, 3, (1, 1, 1), False),
+        (1, 2, (1, 1, 1), False),
+        (8, 3, (2, 2, 2), True),
+        (8, 3, (1, 2, 2), True),
+    ],
+)
+def test_which_kernel_gradients_are_computed_otherwise(
+    channels, kernel_size, strides, own
+):
+    kernel = tf.zeros((*[kernel_size] * 3, channels, 2))
+    found = types_of_gradient(tf.zeros((2, 4, 4, 4, channels)), kernel, strides=strides)
+    assert ("Conv3DBackpropFilterV2" in found) != own
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("strides", [(1, 1, 1), (2, 2, 2)])
+def test_kernel_gradient_in_half_precision(dtype, strides):
+    """Sums over many voxels do not stop to grow."""
+    inputs, kernel = tf.ones((1, 16, 16, 16, 1), dtype), tf.ones((3, 3, 3, 1, 2), dtype)
+    upstream = tf.ones_like(plain(inputs, kernel, strides=strides))
+    _, (_, gradient) = differentiate(
+        functools.partial(ours, strides=strides), [inputs, kernel], upstream
+    )
+    assert gradient.dtype == dtype
+    centre = tf.cast(gradient[1, 1, 1], tf.float32)
+    np.testing.assert_array_equal(centre, upstream.shape.num_elements() / 2)
+
+
+class TestBarrier:
+    def test_is_in_the_module_that_xla_compiles(self):
+        """`experimental_get_compiler_ir` of a function in which it is called."""
+
+        @tf.function(jit_compile=True, autograph=False)
+        def run(first, second):
+            one, other = xla_module.barrier(tf.sin(first), second)
+            return one + other
+
+        text = run.experimental_get_compiler_ir(tf.ones(3), tf.ones(3))(stage="hlo")
+        assert text.count("opt-barrier(") == 1
+
+    def test_hands_values_and_gradients_on(self):
+        tensors = [tf.constant(draw((3,))), tf.constant(draw((2, 2), seed=1))]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            passed = xla_module.barrier(*tensors)
+            total = tf.reduce_sum(passed[0] ** 2) + tf.reduce_sum(passed[1] ** 3)
+        for one, other in zip(passed, tensors, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert_all_close(
+            tape.gradient(total, tensors), [2 * tensors[0], 3 * tensors[1] ** 2]
+        )
+
+    def test_stands_behind_a_depthwise_convolution_and_its_gradient(self):
+        inputs, kernel = draw((1, 3, 3, 3, 2)), draw((3, 3, 3, 2), seed=1)
+
+        def count(implementation):
+            @tf.function(jit_compile=True, autograph=False)
+            def run(inputs, kernel):
+                convolve = functools.partial(
+                    ops.depthwise_conv3d, implementation=implementation
+                )
+                return differentiate(convolve, [inputs, kernel], inputs)
+
+            text = run.experimental_get_compiler_ir(inputs, kernel)(stage="hlo")
+            return text.count("opt-barrier(")
+
+        assert [count("xla"), count("xla_module")] == [0, 2]
+
+
+def test_invert_permutation():
+    permutation = np.random.default_rng(0).permutation(9).astype(np.int32)
+    found = xla_module.invert_permutation(tf.constant(permutation))
+    assert found.dtype == tf.int32
+    np.testing.assert_array_equal(found.numpy()[permutation], np.arange(9))

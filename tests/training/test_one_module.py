@@ -1,0 +1,308 @@
+"""Steps that XLA compiles as one module do what other steps do."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from u2net_tf.config.training import TrainConfig
+from u2net_tf.errors import InputError
+from u2net_tf.models.build import build_network
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks import ops
+from u2net_tf.networks.gradient_checkpointing import call_checkpointed
+from u2net_tf.plan.domains import Plan
+from u2net_tf.training import runs, strategy
+from u2net_tf.training.step import Trainer
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+class MatrixNetwork(toy.ToyNetwork):
+    """The toy network as pointwise convolutions, which is all that it computes."""
+
+    def call(self, inputs, *, domain, training=None):
+        hidden = inputs
+        for kernel in (self.stems[domain], self.trunk, self.heads[domain]):
+            if hidden is not inputs:
+                hidden = tf.nn.leaky_relu(hidden)
+            weights = tf.convert_to_tensor(kernel)[None, None, None]
+            hidden = ops.conv3d(tf.cast(hidden, weights.dtype), weights)
+        return hidden
+
+
+def make_trainer(precision="float32", **options):
+    keras.utils.set_random_seed(0)
+    network = MatrixNetwork([1, 2], [2, 3], dtype=precision)
+    network.build()
+    options = {"learning_rate": 0.01, "weight_decay": 0.1, **options}
+    return Trainer(network, **options)
+
+
+def state_of(trainer):
+    variables = {**trainer.network.variables_by_path(), **trainer.variables_by_path()}
+    return {path: np.asarray(variable) for path, variable in variables.items()}
+
+
+def assert_close(one, other, tolerance):
+    assert one.keys() == other.keys()
+    for path, value in one.items():
+        np.testing.assert_allclose(
+            value, other[path], rtol=0, atol=tolerance, err_msg=path
+        )
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [
+        ("float32", 1e-5),
+        pytest.param("mixed_bfloat16", 0.02, marks=pytest.mark.slow),
+        ("mixed_float16", 0.02),
+    ],
+)
+def test_a_step_is_that_of_single_operations(precision, tolerance):
+    """Of both domains, and what Adam and the loss scale keep."""
+    module, single = make_trainer(precision, jit_compile=True), make_trainer(precision)
+    assert module.jit_compile
+    for domain, description in enumerate(toy.PLAN.domains):
+        batch = toy.draw_batch(description)
+        loss = module.step(domain, batch)
+        assert loss == pytest.approx(single.step(domain, batch), rel=tolerance)
+    assert_close(state_of(module), state_of(single), tolerance)
+
+
+def test_the_step_is_one_module(monkeypatch):
+    """And computed by the implementation for one."""
+    given = []
+
+    def call(self, inputs, *, domain, training=None):
+        given.append(ops.current_implementation())
+        return MatrixNetwork.call(self, inputs, domain=domain)
+
+    kind = type("Network", (MatrixNetwork,), {"call": call})
+    for jit_compile in (True, False):
+        network = kind([1], [2])
+        network.build()
+        trainer = Trainer(
+            network, learning_rate=0.01, weight_decay=0.0, jit_compile=jit_compile
+        )
+        batch = toy.draw_batch(toy.ONE)
+        arguments = trainer.state(0), batch["image"], batch["labels"]
+        function = trainer._compiled_step(0, *arguments).function_def
+        assert function.attr["_XlaMustCompile"].b == jit_compile
+    assert given == ["xla_module", "xla"]
+
+
+def test_an_overflow_skips_the_step_and_halves_the_scale():
+    trainer = make_trainer("mixed_float16", jit_compile=True)
+    batch = toy.draw_batch(toy.ONE)
+    batch["image"] *= 1e4
+    before = state_of(trainer)
+    trainer.step(0, batch)
+    after = state_of(trainer)
+    assert after.pop("loss_scale/value") == before.pop("loss_scale/value") / 2
+    assert after.pop("loss_scale/steps_left_out") == 1
+    assert before.pop("loss_scale/steps_left_out") == 0
+    for path, value in before.items():
+        np.testing.assert_array_equal(after[path], value, err_msg=path)
+
+
+# On a CPU, XLA drops barriers before it merges what is computed twice; on a GPU after.
+_KEEP_BARRIERS = "--xla_disable_hlo_passes=cse_barrier_expander"
+_COUNT_PRODUCTS = """
+import numpy as np
+import tensorflow as tf
+from u2net_tf.networks import ops
+from u2net_tf.networks.gradient_checkpointing import call_checkpointed
+
+weights = tf.constant(np.eye(4))
+
+
+def block(x):
+    return tf.sin(tf.sin(x @ weights) @ weights)
+
+
+def checkpointed(x):
+    return call_checkpointed(block, [], x)
+
+
+def count(implementation, function):
+    @tf.function(jit_compile=True, autograph=False)
+    def run(x):
+        with ops.use_implementation(implementation), tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(function(function(x)) ** 2)
+        return tape.gradient(total, x)
+
+    compiler_ir = run.experimental_get_compiler_ir(tf.constant(np.eye(4)))
+    return compiler_ir(stage="optimized_hlo").count(" dot(")
+
+
+print(count("xla_module", block))
+print(count("xla", checkpointed))
+print(count("xla_module", checkpointed))
+"""
+
+
+@pytest.mark.slow
+def test_recomputation_is_not_merged_away():
+    """Two products of each block forward, two of its gradient and two once more."""
+    done = subprocess.run(
+        [sys.executable, "-c", _COUNT_PRODUCTS],
+        env={
+            **os.environ,
+            "XLA_FLAGS": "--xla_disable_hlo_passes=cse_barrier_expander",
+        },
+        cwd=pathlib.Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kept, merged, twice = map(int, done.stdout.split())
+    assert kept == merged == 8
+    assert twice == 12
+
+
+def test_recomputation_stands_behind_a_barrier():
+    def count(implementation):
+        @tf.function(jit_compile=True, autograph=False)
+        def run(x):
+            with ops.use_implementation(implementation), tf.GradientTape() as tape:
+                tape.watch(x)
+                total = tf.reduce_sum(call_checkpointed(tf.sin, [], x))
+            return tape.gradient(total, x)
+
+        x = tf.constant([0.5, 1.0])
+        np.testing.assert_allclose(run(x), np.cos(x), rtol=1e-6)
+        return run.experimental_get_compiler_ir(x)(stage="hlo").count(" opt-barrier(")
+
+    assert [count("xla"), count("xla_module")] == [0, 1]
+
+
+def real_trainer(adapter, precision, plan, *, jit_compile, **options):
+    keras.utils.set_random_seed(0)
+    checkpointing = options.pop("gradient_checkpointing", "none")
+    spec = ModelSpec(plan=plan, pools=(1, 0, 1), base_channels=2, adapter=adapter)
+    network = build_network(spec, dtype=precision, gradient_checkpointing=checkpointing)
+    return Trainer(
+        network,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        jit_compile=jit_compile,
+        **options,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("adapter", "precision", "options"),
+    [
+        # Every adapter, every precision; one domain, several, and one that is added.
+        ("none", "float32", {}),
+        ("series", "mixed_bfloat16", {}),
+        ("parallel", "mixed_float16", {}),
+        ("separable", "float32", {}),
+        ("separable", "mixed_bfloat16", {"gradient_checkpointing": "blocks"}),
+        ("separable", "mixed_float16", {"domains": [1], "train_shared": False}),
+    ],
+)
+def test_steps_of_the_network(adapter, precision, options):
+    plan = Plan((toy.ONE,)) if adapter == "none" else toy.PLAN
+    tolerance = 1e-4 if precision == "float32" else 0.05
+    domain = options.get("domains", [0])[0]
+    batches = [toy.draw_batch(plan.domains[domain], seed) for seed in range(2)]
+    losses = []
+    for jit_compile in (True, False):
+        trainer = real_trainer(
+            adapter, precision, plan, jit_compile=jit_compile, **dict(options)
+        )
+        losses.append([trainer.step(domain, batch) for batch in batches])
+    np.testing.assert_allclose(*losses, rtol=tolerance)
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.slow
+def test_every_unit_of_the_network_is_computed_again_behind_a_barrier():
+    def count(gradient_checkpointing):
+        trainer = real_trainer(
+            "none",
+            "float32",
+            Plan((toy.ONE,)),
+            jit_compile=True,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        batch = toy.draw_batch(toy.ONE)
+        arguments = trainer.state(0), batch["image"], batch["labels"]
+        text = trainer._steps[0].experimental_get_compiler_ir(*arguments)(stage="hlo")
+        return text.count(" opt-barrier(")
+
+    # The stem and seven units; without adapters there are no depthwise convolutions.
+    assert [count("none"), count("blocks")] == [0, 8]
+
+
+class TestSetting:
+    @pytest.fixture
+    def devices(self, monkeypatch):
+        """Pretends to have GPUs, and a strategy of so many replicas."""
+
+        def pretend(num_gpus, num_replicas):
+            gpus = [tf.config.LogicalDevice(f"GPU:{i}", "GPU") for i in range(num_gpus)]
+            monkeypatch.setattr(
+                strategy.tf.config, "list_logical_devices", lambda kind: gpus
+            )
+            return type("Strategy", (), {"num_replicas_in_sync": num_replicas})()
+
+        return pretend
+
+    @pytest.mark.parametrize(
+        ("jit_compile", "num_gpus", "num_replicas", "expected"),
+        [
+            ("auto", 0, 1, False),
+            ("auto", 1, 1, True),
+            ("auto", 2, 2, False),
+            ("auto", 0, 2, False),
+            ("true", 0, 1, True),
+            ("true", 1, 1, True),
+            ("false", 1, 1, False),
+            ("false", 2, 2, False),
+        ],
+    )
+    def test_decides(self, devices, jit_compile, num_gpus, num_replicas, expected):
+        found = strategy.compiles_steps(jit_compile, devices(num_gpus, num_replicas))
+        assert found == expected
+
+    def test_several_devices_cannot_share_a_module(self, devices):
+        message = "`jit_compile`: expected auto or false .*Received: true, with 2 devi"
+        with pytest.raises(InputError, match=message):
+            strategy.compiles_steps("true", devices(2, 2))
+
+    def test_a_trainer_of_several_replicas_refuses(self, devices):
+        with pytest.raises(ValueError, match=r"`jit_compile`.* Received: 2 replicas"):
+            make_trainer(jit_compile=True, strategy=devices(0, 2))
+
+    @pytest.mark.usefixtures("toy_network", "shared_input")
+    @pytest.mark.parametrize("jit_compile", ["true", "false"])
+    def test_reaches_the_trainer(self, make_config, tmp_path, jit_compile, monkeypatch):
+        made = []
+
+        def trainer(*arguments, **options):
+            made.append(options["jit_compile"])
+            return Trainer(*arguments, **{**options, "jit_compile": False})
+
+        monkeypatch.setattr(runs, "Trainer", trainer)
+        with toy.eager_steps():
+            runs.train(
+                make_config(tmp_path, jit_compile=jit_compile, steps_per_epoch=1)
+            )
+        assert made == [jit_compile == "true"]
+
+    def test_default(self, make_config, tmp_path):
+        config = make_config(tmp_path)
+        assert isinstance(config, TrainConfig)
+        assert config.compute.jit_compile == "auto"

@@ -1,0 +1,80 @@
+"""The loss of a batch and its gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from u2net_tf.losses import segmentation_loss
+from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.networks.ops import use_implementation
+from u2net_tf.training.empty_patches import stop_gradient_of_empty
+from u2net_tf.training.loss_scale import LossScale
+
+
+@dataclasses.dataclass(frozen=True)
+class Differentiation:
+    """Computes loss and gradients of one replica.
+
+    Attributes:
+      network: the network.
+      shared: the shared variables to differentiate in.
+      num_replicas: number of replicas, whose gradients the optimizers sum.
+      loss_scale: factor of the loss while it is differentiated; None for none.
+      detach_focal_factor: see `losses.focal`.
+    """
+
+    network: DomainModel
+    shared: Sequence[keras.Variable]
+    num_replicas: int
+    loss_scale: LossScale | None
+    detach_focal_factor: bool
+
+    def __call__(
+        self,
+        domain: int,
+        variables: Sequence[tf.Variable],
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        *,
+        implementation: str | None = None,
+    ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+        """Returns loss, gradients, and whether these are finite.
+
+        Args:
+          domain: the domain whose layers are called.
+          variables: read in place of the domain's own.
+          images: (B, z, y, x, C).
+          labels: (B, z, y, x).
+          implementation: of the operations; the current one if None. It is set here
+            because each replica has a thread of its own.
+        """
+        network = self.network
+        own = [tf.convert_to_tensor(variable) for variable in variables]
+        replaced = zip(network.domain_variables(domain), own, strict=True)
+        values = [*(variable.value for variable in self.shared), *own]
+        channels = network.num_modalities[domain]
+        images = tf.ensure_shape(images, [None, None, None, None, channels])
+        with (
+            use_implementation(implementation),
+            tf.GradientTape(watch_accessed_variables=False) as tape,
+        ):
+            tape.watch(values)
+            with keras.StatelessScope(state_mapping=list(replaced)):
+                logits = network(images, domain=domain, training=True)
+            loss = segmentation_loss(
+                labels,
+                stop_gradient_of_empty(images, logits),
+                detach_factor=self.detach_focal_factor,
+            )
+            scaled = loss / self.num_replicas
+            if self.loss_scale is not None:
+                scaled *= self.loss_scale.value
+        gradients = tape.gradient(scaled, values)
+        if self.loss_scale is not None:
+            scale = self.loss_scale.value.read_value()
+            gradients = [gradient / scale for gradient in gradients]
+        return loss, gradients, tf.math.is_finite(tf.linalg.global_norm(gradients))
