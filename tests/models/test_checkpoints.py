@@ -508,6 +508,30 @@ class TestLoadNetwork:
         assert loading.load_spec(folder).plan == toy.PLAN
         assert "damaged" not in caplog.text
 
+    @pytest.mark.parametrize("checkpoint", ["newest", "best", "step-3"])
+    @pytest.mark.parametrize("read", [load_network, loading.load_spec])
+    def test_that_a_training_removes_meanwhile(
+        self, run_of_three, caplog, monkeypatch, checkpoint, read
+    ):
+        folder, _ = run_of_three
+        list_checkpoints = loading.list_checkpoints
+
+        def list_and_train_on(within):
+            monkeypatch.setattr(loading, "list_checkpoints", list_checkpoints)
+            found = list_checkpoints(within)
+            for path in within.glob("step-3.*"):
+                path.with_name(f"step-4{path.suffix}").write_bytes(path.read_bytes())
+            checkpoint_paths.remove(found)
+            return found
+
+        monkeypatch.setattr(loading, "list_checkpoints", list_and_train_on)
+        if checkpoint == "newest":
+            assert read(folder, checkpoint=checkpoint)
+        else:
+            with pytest.raises(InputError, match="expected newest"):
+                read(folder, checkpoint=checkpoint)
+        assert not caplog.records
+
     def test_no_checkpoint(self, tmp_path):
         words = f"{tmp_path}: expected a model .* Received: no checkpoint in"
         with pytest.raises(InputError, match=words):

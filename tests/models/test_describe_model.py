@@ -1,6 +1,8 @@
 import dataclasses
+import itertools
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -9,8 +11,15 @@ from command_server import CommandServer
 
 from u2net_tf import file_format
 from u2net_tf.errors import InputError
-from u2net_tf.models import description, description_table, loading
+from u2net_tf.models import (
+    checkpoint_paths,
+    describe_model,
+    description,
+    description_table,
+    loading,
+)
 from u2net_tf.models.best import DICE, Best
+from u2net_tf.models.checkpoint_index import CheckpointIndex
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.describe_model import describe_models
 from u2net_tf.models.run_state import PlateauState, RunState
@@ -154,6 +163,44 @@ def test_of_a_damaged_one_the_one_before(model, tmp_path, caplog):
     assert "step-30: expected an undamaged checkpoint" in caplog.text
     with pytest.raises(InputError, match="step-30: expected an undamaged"):
         describe_models(copy / "checkpoints" / "step-30")
+
+
+def test_while_a_training_removes_checkpoints(model, tmp_path, monkeypatch):
+    copy = copy_of(model, tmp_path)
+    list_checkpoints = checkpoint_paths.list_checkpoints
+    newer = itertools.count(40, 10)
+
+    def list_and_train_on(folder):
+        """Step 40 before the first is read, step 50 before their sizes are."""
+        found = list_checkpoints(folder)
+        step = next(newer)
+        if step < 60:
+            for path in folder.glob(f"{pathlib.Path(found[-1]).name}.*"):
+                shutil.copy(path, folder / f"step-{step}{path.suffix}")
+            checkpoint_paths.remove(found)
+        return found
+
+    monkeypatch.setattr(checkpoint_paths, "list_checkpoints", list_and_train_on)
+    # Called once for `has_model`.
+    (found,) = describe_models(copy)
+    assert found.checkpoint == "step-50"
+    monkeypatch.undo()
+    checkpoint_paths.remove(list_checkpoints(copy / "checkpoints"))
+    with pytest.raises(InputError, match="Received: a folder without a checkpoint"):
+        describe_models(copy)
+
+
+def test_one_that_is_removed_while_it_is_read(model, tmp_path, monkeypatch):
+    copy = copy_of(model, tmp_path)
+    path = copy / "checkpoints" / "step-30"
+
+    def remove_and_read(path):
+        checkpoint_paths.remove([str(path)])
+        return CheckpointIndex(path)
+
+    monkeypatch.setattr(describe_model, "CheckpointIndex", remove_and_read)
+    with pytest.raises(InputError, match="step-30: .* Received: one that was removed"):
+        describe_models(path)
 
 
 def test_without_the_files_beside(model, tmp_path):

@@ -36,6 +36,27 @@ class DamagedCheckpointError(InputError):
     """A checkpoint that is truncated or corrupt."""
 
 
+class RemovedCheckpointError(InputError):
+    """A checkpoint that was removed after it had been found."""
+
+
+def require_still_there(path: str | os.PathLike) -> None:
+    """Tells a checkpoint that a running training has removed from a damaged one.
+
+    Args:
+      path: the checkpoint, which could not be read.
+
+    Raises:
+      RemovedCheckpointError: if it has no index any more, the first file to be removed.
+    """
+    if not pathlib.Path(f"{path}.index").is_file():
+        raise RemovedCheckpointError(
+            path,
+            expected="a checkpoint that stays while it is read",
+            received="one that was removed meanwhile, as by a training that is running",
+        )
+
+
 def text_names(names: Container[str], path: str | os.PathLike) -> tuple[str, str]:
     """Returns what `SPEC` and `STATE` are called in a checkpoint of any version.
 

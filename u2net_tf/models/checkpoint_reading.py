@@ -19,7 +19,11 @@ from absl import logging
 
 from u2net_tf import migrations
 from u2net_tf.errors import InputError
-from u2net_tf.models.checkpoint_index import DamagedCheckpointError, text_names
+from u2net_tf.models.checkpoint_index import (
+    DamagedCheckpointError,
+    require_still_there,
+    text_names,
+)
 from u2net_tf.models.run_state import RunState, state_from_json
 from u2net_tf.models.spec import ModelSpec, spec_from_json
 
@@ -178,11 +182,16 @@ def read_newest_intact(
 
     Raises:
       DamagedCheckpointError: if all are damaged.
+      RemovedCheckpointError: if one was removed before it was read.
     """
     for path in paths:
         try:
             return read(path)
+        except FileNotFoundError:
+            require_still_there(path)
+            raise
         except DamagedCheckpointError as error:
+            require_still_there(path)
             if len(paths) == 1:
                 raise
             last = error

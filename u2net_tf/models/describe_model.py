@@ -23,6 +23,8 @@ from u2net_tf.models.best import Best
 from u2net_tf.models.checkpoint_index import (
     CheckpointIndex,
     DamagedCheckpointError,
+    RemovedCheckpointError,
+    require_still_there,
     text_names,
 )
 from u2net_tf.models.description import (
@@ -73,16 +75,8 @@ def describe_models(path: str | os.PathLike) -> tuple[ModelDescription, ...]:
         inner = sorted(found.parent for found in path.glob("*/checkpoints"))
         folders = [found for found in inner if checkpoint_paths.has_model(found)]
     if not folders:
-        raise InputError(
-            path,
-            expected="a model as `python -m u2net_tf.train` writes it, or one of its "
-            "checkpoints",
-            received=_what_is_there(path),
-        )
-    return tuple(
-        _describe(folder, [pathlib.Path(name) for name in reversed(_paths(folder))])
-        for folder in folders
-    )
+        raise _no_model(path)
+    return tuple(map(_describe_newest, folders))
 
 
 def _as_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
@@ -90,6 +84,15 @@ def _as_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
     name = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path.name)
     found = path.with_name(name) if name else path
     return found if pathlib.Path(f"{found}.index").is_file() else None
+
+
+def _no_model(path: pathlib.Path) -> InputError:
+    return InputError(
+        path,
+        expected="a model as `python -m u2net_tf.train` writes it, or one of its "
+        "checkpoints",
+        received=_what_is_there(path),
+    )
 
 
 def _what_is_there(path: pathlib.Path) -> str:
@@ -103,6 +106,14 @@ def _paths(model_dir: pathlib.Path) -> list[str]:
     return checkpoint_paths.list_checkpoints(folder)
 
 
+def _describe_newest(model_dir: pathlib.Path) -> ModelDescription:
+    """Describes the newest intact checkpoint, also while a training removes others."""
+    while paths := _paths(model_dir):
+        with contextlib.suppress(RemovedCheckpointError):
+            return _describe(model_dir, [pathlib.Path(p) for p in reversed(paths)])
+    raise _no_model(model_dir)
+
+
 def _describe(
     model_dir: pathlib.Path, checkpoints: list[pathlib.Path]
 ) -> ModelDescription:
@@ -112,7 +123,11 @@ def _describe(
         try:
             stored = _read(path)
             break
+        except FileNotFoundError:
+            require_still_there(path)
+            raise
         except DamagedCheckpointError as error:
+            require_still_there(path)
             damaged[path.name] = error
             logging.warning("%s", error)
     else:
@@ -136,8 +151,7 @@ def _describe(
         ),
         training=_describe_training(stored, model_dir),
         checkpoints=tuple(
-            _describe_checkpoint(pathlib.Path(path), stored.state.best, damaged)
-            for path in checkpoint_paths.list_checkpoints(stored.path.parent)
+            _describe_checkpoints(stored.path.parent, stored.state.best, damaged)
         ),
         settings=_settings(model_dir),
     )
@@ -241,6 +255,15 @@ def _dice(row: Mapping[str, str]) -> Iterator[tuple[str, float]]:
         if column and column.startswith("dice/") and cell:
             with contextlib.suppress(ValueError):
                 yield column.removeprefix("dice/"), float(cell)
+
+
+def _describe_checkpoints(
+    folder: pathlib.Path, best: Best | None, damaged: Collection[str]
+) -> Iterator[CheckpointDescription]:
+    for path in checkpoint_paths.list_checkpoints(folder):
+        # It may be removed between being listed and being looked at.
+        with contextlib.suppress(FileNotFoundError):
+            yield _describe_checkpoint(pathlib.Path(path), best, damaged)
 
 
 def _describe_checkpoint(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Callable
+from typing import TypeVar
 
 from absl import logging
 
 from u2net_tf.errors import InputError
 from u2net_tf.models.build import build_network, min_parameters
-from u2net_tf.models.checkpoint_index import DamagedCheckpointError
+from u2net_tf.models.checkpoint_index import (
+    DamagedCheckpointError,
+    RemovedCheckpointError,
+)
 from u2net_tf.models.checkpoint_paths import (
     checkpoint_folder,
     checkpoint_name,
@@ -28,6 +33,7 @@ from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.wording import first_few
 
 NEWEST, BEST = "newest", "best"
+_Read = TypeVar("_Read")
 
 
 def load_network(
@@ -59,7 +65,7 @@ def load_network(
         reader.restore(network_paths(network), within="network/")
         return spec, network, path
 
-    return read_newest_intact(checkpoints_to_try(model_dir, checkpoint), load)
+    return _read_checkpoint(model_dir, checkpoint, load)
 
 
 def load_spec(model_dir: str | os.PathLike, checkpoint: str = NEWEST) -> ModelSpec:
@@ -72,10 +78,26 @@ def load_spec(model_dir: str | os.PathLike, checkpoint: str = NEWEST) -> ModelSp
     Raises:
       InputError: if there is no such checkpoint, or all are damaged.
     """
-    paths = checkpoints_to_try(model_dir, checkpoint)
-    return read_newest_intact(
-        paths, lambda path: CheckpointReader(path).spec(), quietly=True
+    return _read_checkpoint(
+        model_dir, checkpoint, lambda path: CheckpointReader(path).spec(), quietly=True
     )
+
+
+def _read_checkpoint(
+    model_dir: str | os.PathLike,
+    checkpoint: str,
+    read: Callable[[str], _Read],
+    *,
+    quietly: bool = False,
+) -> _Read:
+    """`read_newest_intact`, also while a training adds and removes checkpoints."""
+    while True:
+        try:
+            paths = checkpoints_to_try(model_dir, checkpoint)
+            return read_newest_intact(paths, read, quietly=quietly)
+        except RemovedCheckpointError:
+            # There is a newer one, or none that `checkpoint` names: look again.
+            continue
 
 
 def save_model(
