@@ -15,7 +15,6 @@ from u2net_tf.plan.limits import (
     BaseChannels,
     Depth,
     PoolsByAxis,
-    require_depth,
     require_network,
 )
 
@@ -88,16 +87,13 @@ class NetworkConfig(U2NetConfig):
         "faces.",
     )
 
-    @pydantic.model_validator(mode="after")
-    def _check_architecture(self) -> Self:
-        _require_unset(self, align_corners=self.align_corners or None)
-        depth = sharp_depth(self)
-        if depth is not None and self.pools is not None:
-            require_depth(self.base_channels, self.pools, depth)
-        return self
-
     def options(self) -> dict[str, Any]:
-        """Arguments of `ModelSpec`, besides the pools."""
+        """Arguments of `ModelSpec`, besides the pools.
+
+        Raises:
+          InputError: if a setting does not fit the architecture.
+        """
+        _require_unset(self, align_corners=self.align_corners or None)
         return {
             "architecture": self.architecture,
             "depth": sharp_depth(self),
@@ -123,13 +119,13 @@ class ComplexityConfig(SizeConfig):
     depth: Depth | None = DEPTH
     json_: bool = Field(False, description="Print JSON, with every domain by name.")
 
-    @pydantic.model_validator(mode="after")
-    def _check_architecture(self) -> Self:
-        _require_unset(self)
-        return self
-
     def options(self) -> dict[str, Any]:
-        """Arguments of `parameter_table.report`, besides pools and adapter."""
+        """Arguments of `parameter_table.report`, besides pools and adapter.
+
+        Raises:
+          InputError: if a setting does not fit the architecture.
+        """
+        _require_unset(self)
         return {"depth": sharp_depth(self), **super().options()}
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import tensorflow as tf
 
 from u2net_tf.config.training import LossConfig
 from u2net_tf.errors import InputError
+from u2net_tf.losses import segmentation_loss
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.domain_model import DomainModel, MultiHeadModel
 from u2net_tf.plan.sharp_grid import Place, deep_heads, top_heads
@@ -66,35 +65,47 @@ def head_weights(loss: LossConfig, spec: ModelSpec) -> HeadWeights | None:
     return {head: weight / total for head, weight in weights.items() if weight}
 
 
-def logits_and_weights(
+def logits_of(
     network: DomainModel, images: tf.Tensor, domain: int, weights: HeadWeights | None
-) -> list[tuple[tf.Tensor, float]]:
-    """Computes the logits that have a part in the loss, each with its weight.
+) -> list[tf.Tensor]:
+    """Computes the logits that have a part in the loss.
 
     Args:
-      network: the network, one with heads if `weights` is not None.
+      network: the network, a `MultiHeadModel` if `weights` is not None.
       images: (B, z, y, x, C).
       domain: index of the domain.
       weights: as of `head_weights`.
+
+    Returns:
+      (B, z, y, x, K) of each head, in the order of the weights.
     """
     if weights is None:
-        return [(network(images, domain=domain, training=True), 1.0)]
+        return [network(images, domain=domain, training=True)]
     with_heads = typing.cast(MultiHeadModel, network)
-    logits = with_heads.head_logits(images, domain=domain, heads=list(weights))
-    return [(logits[head], weight) for head, weight in weights.items()]
+    found = with_heads.head_logits(images, domain=domain, heads=list(weights))
+    return [found[head] for head in weights]
 
 
 def weighted_loss(
-    loss: Callable[[tf.Tensor], tf.Tensor], heads: list[tuple[tf.Tensor, float]]
+    labels: tf.Tensor,
+    logits: Sequence[tf.Tensor],
+    weights: HeadWeights | None,
+    *,
+    detach_factor: bool,
 ) -> tf.Tensor:
-    """Returns the sum of the losses of all heads, times their weights.
+    """Returns the mean of the losses of all heads, by their weights.
 
     Args:
-      loss: function of logits.
-      heads: logits and weight of each head.
+      labels: (B, z, y, x).
+      logits: as of `logits_of`.
+      weights: as of `head_weights`.
+      detach_factor: as of `segmentation_loss`.
     """
     losses = [
-        loss(logits) if weight == 1.0 else weight * loss(logits)
-        for logits, weight in heads
+        segmentation_loss(labels, of_head, detach_factor=detach_factor)
+        for of_head in logits
     ]
-    return functools.reduce(operator.add, losses)
+    if weights is None:
+        return losses[0]
+    pairs = zip(weights.values(), losses, strict=True)
+    return tf.add_n([weight * loss for weight, loss in pairs])

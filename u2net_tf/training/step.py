@@ -19,15 +19,10 @@ from typing import TypeAlias
 import keras
 import tensorflow as tf
 
-from u2net_tf.losses import segmentation_loss
 from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.training import head_weights as heads
 from u2net_tf.training.adam import AdamState, TorchAdam
 from u2net_tf.training.empty_patches import stop_gradient_of_empty
-from u2net_tf.training.head_weights import (
-    HeadWeights,
-    logits_and_weights,
-    weighted_loss,
-)
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
 
 # Of a domain's variables and optimizer state, images and labels; returns the loss.
@@ -44,7 +39,7 @@ class Trainer:
       weight_decay: L2 factor, added to the gradient as weight_decay * variable before
         Adam (as the paper's PyTorch does), not decoupled.
       detach_focal_factor: see `losses.focal`.
-      head_weights: of a network with several heads, see `head_weights.head_weights`.
+      head_weights: of a network with several heads, see `head_weights`.
       strategy: distribution strategy; TensorFlow's default if None.
       domains: indices of the domains to train, in the order of their turns; all if
         None. The variables of the others are not touched.
@@ -60,7 +55,7 @@ class Trainer:
         learning_rate: float,
         weight_decay: float,
         detach_focal_factor: bool = False,
-        head_weights: HeadWeights | None = None,
+        head_weights: heads.HeadWeights | None = None,
         strategy: tf.distribute.Strategy | None = None,
         domains: Sequence[int] | None = None,
         train_shared: bool = True,
@@ -294,22 +289,19 @@ class Trainer:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             with keras.StatelessScope(state_mapping=list(replaced)):
-                heads = logits_and_weights(network, images, domain, self._head_weights)
-            loss = weighted_loss(
-                lambda logits: segmentation_loss(
-                    labels,
-                    stop_gradient_of_empty(images, logits),
-                    detach_factor=self._detach_focal_factor,
-                ),
-                heads,
+                logits = heads.logits_of(network, images, domain, self._head_weights)
+            loss = heads.weighted_loss(
+                labels,
+                [stop_gradient_of_empty(images, of_head) for of_head in logits],
+                self._head_weights,
+                detach_factor=self._detach_focal_factor,
             )
             # The optimizers sum the replicas' gradients.
             scaled = loss / num_replicas
             if self.loss_scale is not None:
                 scaled *= self.loss_scale.value
-        # Heads without a part in the loss get a gradient of 0.
-        zero = tf.UnconnectedGradients.ZERO
-        gradients = tape.gradient(scaled, values, unconnected_gradients=zero)
+        # A head without a part in the loss gets a gradient of 0.
+        gradients = tape.gradient(scaled, values, unconnected_gradients="zero")
         if self.loss_scale is not None:
             scale = self.loss_scale.value.read_value()
             gradients = [gradient / scale for gradient in gradients]
