@@ -238,16 +238,17 @@ class TestPruning:
         assert len({backend.fingerprint for backend in backends}) == 3
 
 
-class TestUniversal:
-    @pytest.fixture(scope="class")
-    def model(self):
-        return toy.make_model(architecture="unet_sharp", depth=1)
+@pytest.fixture(scope="module")
+def shallow():
+    return toy.make_model(architecture="unet_sharp", depth=1)
 
+
+class TestUniversal:
     @pytest.mark.parametrize(
         "init", ["mean", pytest.param(toy.TWO.name, marks=pytest.mark.slow)]
     )
-    def test_a_further_domain_leaves_the_others_to_the_bit(self, model, init):
-        spec, network = model
+    def test_a_further_domain_leaves_the_others_to_the_bit(self, shallow, init):
+        spec, network = shallow
         new_spec, extended = composition.extend(spec, network, NEW, init=init)
         before = checksums.of_domains(spec, network)
         checksums.compare(before, checksums.of_domains(new_spec, extended))
@@ -261,8 +262,8 @@ class TestUniversal:
             np.testing.assert_allclose(variable, expected, rtol=1e-6)
 
     @pytest.mark.slow
-    def test_a_step_of_the_new_domain_changes_its_own_variables_alone(self, model):
-        spec, network = model
+    def test_a_step_of_the_new_domain_changes_its_own_variables_alone(self, shallow):
+        spec, network = shallow
         new_spec, extended = composition.extend(spec, network, NEW, init="random")
         trainer = Trainer(
             extended,
@@ -285,9 +286,9 @@ class TestUniversal:
         assert not any(np.array_equal(*pair) for pair in kernels)
 
     @pytest.mark.slow
-    def test_a_domain_is_removed(self, model):
-        spec, network = model
-        left_spec, left = composition.compose({"a": model}, [toy.ONE.name])
+    def test_a_domain_is_removed(self, shallow):
+        spec, network = shallow
+        left_spec, left = composition.compose({"a": shallow}, [toy.ONE.name])
         assert checksums.of_domains(left_spec, left) == {
             toy.TWO.name: checksums.of_domain(spec, network, 1)
         }
