@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import platform
 import re
 import shutil
 
@@ -35,6 +36,23 @@ def imported(more=""):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="oneDNN is switched on for x86-64 alone"
+)
+@pytest.mark.parametrize("chosen", [None, "0"])
+def test_tensorflow_uses_onednn_unless_told_otherwise(monkeypatch, chosen):
+    source = """
+import u2net_tf
+from tensorflow.python.util import _pywrap_util_port
+print(_pywrap_util_port.IsMklEnabled())
+"""
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    if chosen is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
+    done = python("-c", source)
+    assert done.stdout == f"{chosen is None}\n", done.stderr
+
+
 def test_import_brings_nothing():
     assert imported() == ["u2net_tf"]
     assert imported("print(u2net_tf.__version__, dir(u2net_tf))") == ["u2net_tf"]
@@ -59,7 +77,7 @@ def test_names_are_listed_and_typed():
     assert u2net_tf.__all__ == sorted(u2net_tf._MODULES)
     assert {*u2net_tf.__all__, "__version__"} == set(dir(u2net_tf))
     tree = ast.parse(pathlib.Path(u2net_tf.__file__).read_text(encoding="utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     typed = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
         for node in block.body

@@ -11,6 +11,8 @@ commands; the functions behind these are `train_model`, `adapt_model` and
 from __future__ import annotations
 
 import importlib
+import os
+import platform
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +36,11 @@ if TYPE_CHECKING:
     from u2net_tf.volumes.nifti import save_labels
 
 __version__ = "0.2.0.dev0"
+
+# TensorFlow reads this when it is imported. By default it uses oneDNN where a processor
+# has AVX512_VNNI; with AVX2 alone, a step takes three times as long without it.
+if platform.machine().lower() in ("x86_64", "amd64"):
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __all__ = [
     "AdaptConfig",

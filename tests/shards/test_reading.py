@@ -288,7 +288,7 @@ class TestCheckUnchanged:
         path = plain_dir / DOMAIN.name / TRAIN
         shards = open_train(plain_dir)
         os.utime(path, ns=(0, 0))
-        with caplog.at_level("INFO"):
+        with caplog.at_level("INFO", logger="absl"):
             shards.check_unchanged()
             assert caplog.text.count("has been written to; comparing its records") == 1
             shards.check_unchanged()
