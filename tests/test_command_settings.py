@@ -70,6 +70,8 @@ COMMON = (
     ("loss_window_epochs", "20", 20),
     ("weight_decay", "0.3", 0.3),
     ("detach_focal_factor", "true", True),
+    ("top_head_weights", "0,0.5,2", (0.0, 0.5, 2.0)),
+    ("deep_head_weights", "1,3", (1.0, 3.0)),
     ("steps_per_epoch", "9", 9),
     ("max_epochs", "8", 8),
     ("max_minutes", "2.5", 2.5),
@@ -87,6 +89,7 @@ NETWORK = (
     ("pools", "3,2,0", (3, 2, 0)),
     ("last_decoder_kernel", "1", 1),
 )
+SHARP = (("architecture", "unet_sharp", "unet_sharp"), ("depth", "3", 3))
 WINDOWS = (
     ("overlap", "0.25", 0.25),
     ("batch_size", "3", 3),
@@ -97,6 +100,7 @@ WINDOWS = (
     ("max_memory_gb", "7.5", 7.5),
     ("precision", "mixed_bfloat16", "mixed_bfloat16"),
     ("checkpoint", "best", "best"),
+    ("prune_to", "2", 2),
     ("log_every_seconds", "4.5", 4.5),
 )
 FLAGS = {
@@ -104,6 +108,8 @@ FLAGS = {
         *COMMON,
         ("domains", "b,a", ("b", "a")),
         *NETWORK,
+        *SHARP,
+        ("align_corners", "true", True),
         ("independent", "true", True),
         ("patch_size", "16,8,24", (16, 8, 24)),
         ("resize_method", "cubic", "cubic"),
@@ -133,6 +139,7 @@ FLAGS = {
     ComposeConfig: (
         ("models", "b,a", ("b", "a")),
         ("remove", "d,c", ("d", "c")),
+        ("prune_to", "1", 1),
         ("model_dir", "e", "e"),
     ),
     SurveyConfig: (
@@ -221,6 +228,7 @@ FLAGS = {
     ),
     ComplexityConfig: (
         *NETWORK,
+        *SHARP,
         ("plan", "a", "a"),
         ("domains", "b,a", ("b", "a")),
         ("json", "true", True),

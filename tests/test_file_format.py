@@ -247,7 +247,8 @@ NAMES_ON_DISK = {
     },
     "a model": {
         **dict.fromkeys(("pools", "base_channels", "adapter", "second_up_conv"), {}),
-        **dict.fromkeys(("patch_size", "resize_method"), {}),
+        **dict.fromkeys(("patch_size", "resize_method", "architecture"), {}),
+        **dict.fromkeys(("depth", "align_corners", "deep_supervision"), {}),
         "case_counts": dict.fromkeys(("domain", "train", "validation", "test"), {}),
         "plan": {"domains": DOMAIN, "seed": {}},
     },

@@ -9,6 +9,7 @@ and draws what it finds; below it the four convolution units. Needs matplotlib.
 from __future__ import annotations
 
 import pathlib
+import typing
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -28,7 +29,7 @@ from tools.network_parts import (
 )
 from u2net_tf import command, machine
 from u2net_tf.config.base import Config
-from u2net_tf.config.network import NetworkConfig
+from u2net_tf.config.network import U2NetConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ class DrawNetworkConfig(Config):
     """Settings of `tools.draw_network`."""
 
     output: str = Field(description="The picture to write, a PNG file.")
-    network: NetworkConfig = NetworkConfig()
+    network: U2NetConfig = U2NetConfig()
 
 
 def main(config: DrawNetworkConfig) -> None:
@@ -76,7 +77,7 @@ def draw_network(output: pathlib.Path, **settings: Any) -> None:
     machine.import_tensorflow()
     from u2net_tf.networks.parameter_counts import network_without_values
 
-    network = network_without_values((1, 1), (2, 2), **settings)
+    network = typing.cast("U2Net", network_without_values((1, 1), (2, 2), **settings))
     above, below = figure.subplots(2, 1, height_ratios=(2.7, 1))
     for axis in (above, below):
         axis.set_axis_off()

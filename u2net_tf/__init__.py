@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from u2net_tf.models.loading import load_network, save_model
     from u2net_tf.models.spec import ModelSpec
     from u2net_tf.networks.u2net import U2Net
+    from u2net_tf.networks.unet_sharp import UNetSharp
     from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
     from u2net_tf.plan.plan_file import load_plan
     from u2net_tf.training.adaptation import adapt as adapt_model
@@ -56,6 +57,7 @@ __all__ = [
     "StoppedError",
     "TrainConfig",
     "U2Net",
+    "UNetSharp",
     "Volume",
     "adapt_model",
     "compose_models",
@@ -88,6 +90,7 @@ _MODULES = {
     "StoppedError": "errors",
     "TrainConfig": "config.training",
     "U2Net": "networks.u2net",
+    "UNetSharp": "networks.unet_sharp",
     "Volume": "volumes.grid",
     "adapt_model": "training.adaptation:adapt",
     "compose_models": "models.composition",

@@ -216,11 +216,20 @@ def triple(
     return values
 
 
+def _numbers_of_any_length(flag: flags.Flag) -> tuple[float, ...]:
+    try:
+        return tuple(float(text) for text in flag.value)
+    except ValueError:
+        raise InputError(
+            f"`{flag.name}`", expected="numbers", received=",".join(flag.value)
+        ) from None
+
+
 def _numbers(flag: flags.Flag, field: FieldInfo) -> tuple | None:
     """The value of a list: texts as they are, or as many numbers as there must be."""
     number, *others = typing.get_args(_kind(field))
     if others[-1] is Ellipsis:
-        return tuple(flag.value)
+        return tuple(flag.value) if number is str else _numbers_of_any_length(flag)
     if typing.get_origin(number) is typing.Annotated:
         metadata = typing.get_args(number)[1].metadata
         return triple(flag, least=_bounds(metadata)["lower_bound"])

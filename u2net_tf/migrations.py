@@ -9,7 +9,7 @@ what this version would have written. Nothing else in the project knows an older
 | manifest | 1 | 2: groups, which the plan's hash does not cover; 3: resampling |
 | survey | 1 | 2: faults by case only; 3: units, rounding of labels; 4: resampling |
 | log of a survey | 1 | 2: units |
-| model, within a checkpoint | 0 (none given), plan as text | 3: as plans; 4: counts |
+| model, within a checkpoint | 0 (none), plan as text | 3: plans; 4: counts; 5: UNet# |
 | state of a run, within a checkpoint | 0 (none given) | 1: records; 2: partial epoch |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of our own |
 | summary of an evaluation | 0 (none given) | 2: skipped cases |
@@ -170,6 +170,12 @@ def model_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
 def model_with_case_counts(content: dict[str, Any]) -> dict[str, Any]:
     """A model: before format 4 it held the names of all cases."""
     return {**content, "case_counts": []}
+
+
+def model_with_architecture(content: dict[str, Any]) -> dict[str, Any]:
+    """A model: before format 5 every network was a 3D U²-Net."""
+    new = {"architecture": "u2net", "depth": None}
+    return {**content, **new, "align_corners": False, "deep_supervision": True}
 
 
 def run_state(content: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import tensorflow as tf
 import toy
 
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.networks import blocks, conv_units, layers
-from u2net_tf.networks.u2net import U2Net
+from u2net_tf.networks import blocks, conv_units, layers, sharp_node
+from u2net_tf.networks.architectures import ARCHITECTURES
 from u2net_tf.plan.domains import Plan
 
 
@@ -60,16 +60,35 @@ def _decoder(filters, strides, **options):
 
 def _network(domains, size, gradient_checkpointing="none", **settings):
     spec = ModelSpec(plan=Plan(domains), base_channels=2, **settings)
+    options = {k: v for k, v in settings.items() if k != "architecture"}
     make = functools.partial(
-        U2Net,
+        ARCHITECTURES[spec.architecture],
         [domain.num_modalities for domain in domains],
         [domain.num_classes for domain in domains],
         base_channels=2,
         gradient_checkpointing=gradient_checkpointing,
-        **settings,
+        **options,
     )
     shapes = (((2, *size, domain.num_modalities),) for domain in domains)
     return Row(make, tuple(shapes), spec)
+
+
+def _node(**options):
+    """Reads a map of its own size, and one that is up-sampled."""
+    shapes = (2, 2, 4, 3, 3), (2, 2, 2, 3, 2)
+    make = functools.partial(
+        sharp_node.SharpNode,
+        (3, 2),
+        2,
+        2,
+        upsample=((1, 1, 1), (1, 2, 1)),
+        **options,
+    )
+    return Row(make, (shapes,) * 2)
+
+
+def _sharp(size, depth, **settings):
+    return _network(_TWO, size, architecture="unet_sharp", depth=depth, **settings)
 
 
 # They differ in modalities and classes.
@@ -127,6 +146,9 @@ _LAYERS = {
     "DecoderBlock, checkpointed": _decoder(
         3, (2, 1, 1), gradient_checkpointing="blocks"
     ),
+    "SharpNode, separable": _node(align_corners=True, num_units=1),
+    "SharpNode, none": _node(adapter="none"),
+    "SharpNode, checkpointed": _node(gradient_checkpointing="blocks"),
 }
 # The second_up_conv that is not named is the adapter's own.
 _NETWORKS = {
@@ -148,17 +170,34 @@ _NETWORKS = {
     "U2Net, parallel, deep": _network(
         _TWO, (3, 8, 4), pools=(0, 2, 1), adapter="parallel"
     ),
+    "UNetSharp, separable": _sharp((3, 4, 2), 1, pools=(0, 1, 1)),
+    "UNetSharp, parallel": _sharp(
+        (2, 4, 4), 2, pools=(0, 1, 2), adapter="parallel", align_corners=True
+    ),
+    "UNetSharp, checkpointed": _sharp(
+        (3, 4, 2),
+        1,
+        pools=(0, 1, 1),
+        gradient_checkpointing="blocks",
+        deep_supervision=False,
+    ),
 }
 TABLE = {**_LAYERS, **_NETWORKS}
 # Of the blocks, which are made of units, one row for each class is in the default run,
 # and of the networks one of two domains and one of a single one: they differ in their
 # units alone.
-_QUICK_BLOCKS = ("EncoderBlock, separable", "DecoderBlock, series")
+_QUICK_BLOCKS = (
+    "EncoderBlock, separable",
+    "DecoderBlock, series",
+    "SharpNode, separable",
+)
 _QUICK_NETWORKS = ("U2Net, separable", "U2Net, independent")
 _SLOW_ROWS = [
     name
     for name in TABLE
-    if name.startswith(("EncoderBlock", "DecoderBlock", "U2Net"))
+    if name.startswith(
+        ("EncoderBlock", "DecoderBlock", "SharpNode", "U2Net", "UNetSharp")
+    )
     and name not in (*_QUICK_BLOCKS, *_QUICK_NETWORKS)
 ]
 assert {*_QUICK_BLOCKS, *_QUICK_NETWORKS} <= set(TABLE)

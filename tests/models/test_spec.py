@@ -37,8 +37,8 @@ class TestJson:
 
     def test_another_version_s_settings_are_an_error_that_names_the_source(self):
         content = json.loads(spec.spec_to_json(SPEC))
-        content["depth"] = 5
-        with pytest.raises(InputError, match=r"here: depth: expected no field .*: 5"):
+        content["width"] = 5
+        with pytest.raises(InputError, match=r"here: width: expected no field .*: 5"):
             spec.spec_from_json(json.dumps(content), "here")
 
 

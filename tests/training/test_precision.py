@@ -125,7 +125,7 @@ class TestLossScale:
         # Lovász-Softmax sorts, and logits that are alike but for rounding are sorted
         # by it; the focal loss alone is smooth.
         monkeypatch.setattr(
-            "u2net_tf.training.differentiation.segmentation_loss",
+            "u2net_tf.training.head_weights.segmentation_loss",
             lambda labels, logits, detach_factor: focal(labels, logits),
         )
         gradients = {}

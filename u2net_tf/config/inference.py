@@ -15,6 +15,7 @@ from u2net_tf.config.memory import MaxMemory
 from u2net_tf.config.modalities import ResampleModalities
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
+from u2net_tf.plan.limits import Depth
 
 
 class WindowConfig(Config):
@@ -40,6 +41,12 @@ class WindowConfig(Config):
         description="Of those that training kept: newest (that is whole), best (by the "
         "Dice of the validations or, without them, by the loss's moving average) or "
         "step-N.",
+    )
+    prune_to: Depth | None = Field(
+        None,
+        description="Depth L to which a unet_sharp is pruned: its head on X^{0,L} "
+        "predicts, and nodes that it does not need are neither loaded nor computed. "
+        "The whole network if not given.",
     )
 
 
@@ -142,6 +149,11 @@ class ComposeConfig(Config):
         description="Folders of models whose shared variables are the same."
     )
     remove: tuple[str, ...] = Field((), description="Domains to leave out.")
+    prune_to: Depth | None = Field(
+        None,
+        description="Depth L to which a unet_sharp is pruned: the new model holds only "
+        "the head on X^{0,L} and the nodes that it needs.",
+    )
     model_dir: str = Field(description="Folder for the new model.")
 
     @pydantic.model_validator(mode="after")

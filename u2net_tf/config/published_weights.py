@@ -6,7 +6,7 @@ from pydantic import Field
 
 from u2net_tf.config.base import Config
 from u2net_tf.config.data import ResizeMethod
-from u2net_tf.config.network import NetworkConfig
+from u2net_tf.config.network import U2NetConfig
 from u2net_tf.plan.limits import PatchSize
 
 
@@ -29,4 +29,4 @@ class PortConfig(Config):
     resize_method: ResizeMethod = Field(
         "linear", description="How patches were resized."
     )
-    network: NetworkConfig = NetworkConfig()
+    network: U2NetConfig = U2NetConfig()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import pydantic
 from pydantic import Field
@@ -15,6 +15,8 @@ from u2net_tf.config.log import LogConfig
 from u2net_tf.config.network import NetworkConfig
 from u2net_tf.errors import InputError
 
+Weight = Annotated[float, Field(ge=0)]
+
 
 class LossConfig(Config):
     """The loss: focal and Lovász-Softmax."""
@@ -23,6 +25,17 @@ class LossConfig(Config):
         False,
         description="Take the focal factor for a constant in the gradient, as the "
         "published code does.",
+    )
+    top_head_weights: tuple[Weight, ...] = Field(
+        (),
+        description="Weights in the loss of unet_sharp's heads on X^{0,1}, X^{0,2}, …, "
+        "the last being the one that predicts; 1 each if empty. The loss is the "
+        "weighted mean of those of all heads.",
+    )
+    deep_head_weights: tuple[Weight, ...] = Field(
+        (),
+        description="The same of the heads on X^{1,depth-1}, …, X^{depth,0}; 1 each if "
+        "empty.",
     )
 
 

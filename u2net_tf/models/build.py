@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks.architectures import ARCHITECTURES
 from u2net_tf.networks.u2net import U2Net
+from u2net_tf.networks.unet_sharp import UNetSharp
+from u2net_tf.plan.sharp_grid import node_places, sources
 
 # Adapter -> a lower bound of the parameters of a network whose deepest level has w
 # channels: of shared ones in units of w**2, of a domain's in units of w**2 and of w.
@@ -23,26 +27,56 @@ def min_parameters(spec: ModelSpec) -> int:
     There are at most twice as many, apart from stems and heads of many modalities and
     classes.
     """
+    if spec.depth is not None:
+        return _fewest_of_nodes(spec, spec.depth)
     width = spec.base_channels * 2 ** max(spec.pools)
     shared, own_squared, own = _MIN_PARAMETERS[spec.adapter]
     per_domain = own_squared * width**2 + own * width
     return shared * width**2 + len(spec.plan.domains) * per_domain
 
 
-def build_network(spec: ModelSpec, **kwargs: Any) -> U2Net:
+def _fewest_of_nodes(spec: ModelSpec, depth: int) -> int:
+    """Parameters of the units of a UNet#'s nodes, but for what depends on a domain."""
+    num_domains = len(spec.plan.domains)
+    # Shared, and of a domain.
+    of_unit: Mapping[str, Callable[[int, int], tuple[int, int]]] = {
+        "separable": lambda c, f: (c * f + f, 30 * c + 2 * f),
+        "none": lambda c, f: (27 * c * f + f, 2 * f),
+        "series": lambda c, f: (27 * c * f + f, f * f + 5 * f),
+        "parallel": lambda c, f: (27 * c * f + f, c * f + 3 * f),
+    }
+    total = 0
+    for place in node_places(depth):
+        width = spec.base_channels * 2 ** place[0]
+        read = sum(spec.base_channels * 2**level for level, _ in sources(place))
+        # The stem, which X^{0,0} reads, is the domain's.
+        for channels in (read, width) if read else (width,):
+            shared, own = of_unit[spec.adapter](channels, width)
+            total += shared + num_domains * own
+    return total
+
+
+def build_network(spec: ModelSpec, **kwargs: Any) -> U2Net | UNetSharp:
     """Returns a network with all its variables, randomly initialized.
 
     Args:
       spec: specification of the network.
       **kwargs: `name`, `dtype` and `gradient_checkpointing` of the model.
     """
-    network = U2Net(
+    options: dict[str, Any] = {"second_up_conv": spec.second_up_conv}
+    if spec.architecture == "unet_sharp":
+        options = {
+            "depth": spec.depth,
+            "align_corners": spec.align_corners,
+            "deep_supervision": spec.deep_supervision,
+        }
+    network = ARCHITECTURES[spec.architecture](
         [domain.num_modalities for domain in spec.plan.domains],
         [domain.num_classes for domain in spec.plan.domains],
         pools=spec.pools,
         base_channels=spec.base_channels,
         adapter=spec.adapter,
-        second_up_conv=spec.second_up_conv,
+        **options,
         **kwargs,
     )
     network.build()

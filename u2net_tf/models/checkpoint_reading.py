@@ -102,20 +102,31 @@ class CheckpointReader:
         with translate_tf_errors(self.path):
             return any(name.startswith(_OPTIMIZER) for name in self._keys)
 
-    def restore(self, variables: Mapping[str, Any], *, within: str = "") -> None:
+    def restore(
+        self,
+        variables: Mapping[str, Any],
+        *,
+        within: str = "",
+        without: Sequence[str] = (),
+    ) -> None:
         """Assigns the values that the checkpoint holds to variables.
 
         Args:
           variables: path -> variable.
           within: prefix of the paths that must all be among `variables`; a network is
             restored without the optimizers.
+          without: prefixes of those of them that need not be.
 
         Raises:
           InputError: if the checkpoint is damaged or has other variables. Then none is
             changed.
         """
         with translate_tf_errors(self.path):
-            stored = {name for name in self._keys if name.startswith(within)}
+            stored = {
+                name
+                for name in self._keys
+                if name.startswith(within) and not name.startswith(tuple(without))
+            }
             differing = sorted(stored ^ variables.keys())
             values: dict[str, np.ndarray] = {}
             if not differing:

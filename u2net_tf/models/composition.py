@@ -157,7 +157,10 @@ def _compose_models(config: ComposeConfig) -> ComposedModel:
     is_there = is_saved_model(config.model_dir)
     if not is_there:
         require_no_model(config.model_dir)
-    models = {folder: load_network(folder)[:2] for folder in config.models}
+    models = {
+        folder: load_network(folder, prune_to=config.prune_to)[:2]
+        for folder in config.models
+    }
     spec, network = compose(models, config.remove)
     before: dict[str, str] = {}
     for source in models.values():

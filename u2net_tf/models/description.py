@@ -109,6 +109,10 @@ class ModelDescription:
       model_dir: its folder.
       checkpoint: name of the checkpoint that is described.
       written_by: program, version and commit that wrote it; None if it does not say.
+      architecture: "u2net" or "unet_sharp".
+      depth: levels of a UNet# below full resolution; None for another architecture.
+      align_corners: whether its up-sampling keeps the outermost voxels in place.
+      deep_supervision: whether it has heads beside the one that predicts.
       adapter: "separable", "series", "parallel" or "none".
       base_channels: channels at full resolution.
       pools: how often the network halves z, y, x.
@@ -127,6 +131,10 @@ class ModelDescription:
     model_dir: str
     checkpoint: str
     written_by: str | None
+    architecture: str
+    depth: int | None
+    align_corners: bool
+    deep_supervision: bool
     adapter: str
     base_channels: int
     pools: tuple[int, int, int]

@@ -43,7 +43,7 @@ def _network_rows(model: ModelDescription) -> Iterator[tuple[str, str]]:
     kernel = f", last decoder convolution {model.second_up_conv}"
     yield (
         "network",
-        f"3D U²-Net, {_KINDS[model.adapter]}, "
+        f"{_architecture(model)}, {_KINDS[model.adapter]}, "
         f"{quantity(model.base_channels, 'channel')} at full resolution, pools {pools}"
         f"{kernel if model.second_up_conv else ''}",
     )
@@ -52,6 +52,14 @@ def _network_rows(model: ModelDescription) -> Iterator[tuple[str, str]]:
         patch = f"{_triple(model.patch_size)} ({model.resize_method} resizing)"
     yield "patch", patch
     yield "parameters", _parameters(model)
+
+
+def _architecture(model: ModelDescription) -> str:
+    if model.depth is None:
+        return "3D U²-Net"
+    corners = ", aligned corners" if model.align_corners else ""
+    heads = "" if model.deep_supervision else ", a single head"
+    return f"UNet# of depth {model.depth}{corners}{heads}"
 
 
 def _parameters(model: ModelDescription) -> str:

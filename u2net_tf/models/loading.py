@@ -27,6 +27,7 @@ from u2net_tf.models.checkpoint_reading import (
     read_newest_intact,
 )
 from u2net_tf.models.checkpoints import Checkpoints, network_paths
+from u2net_tf.models.pruning import prune, pruned_parts
 from u2net_tf.models.run_state import RunState
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.domain_model import DomainModel
@@ -41,6 +42,7 @@ def load_network(
     *,
     checkpoint: str = NEWEST,
     precision: str = "float32",
+    prune_to: int | None = None,
 ) -> tuple[ModelSpec, DomainModel, str]:
     """Builds the network of a checkpoint and restores its variables.
 
@@ -49,20 +51,27 @@ def load_network(
       checkpoint: "newest" (the newest intact one), "best" or "step-N".
       precision: "float32", "mixed_float16" or "mixed_bfloat16", to compute in; the
         variables are float32 in each.
+      prune_to: the depth to which a UNet# is pruned; the whole network if None.
 
     Returns:
       The specification, the network, and the checkpoint's path.
 
     Raises:
-      InputError: if there is no such checkpoint, or all are damaged.
+      InputError: if there is no such checkpoint, all are damaged, or the network
+        cannot be pruned so.
     """
 
     def load(path: str) -> tuple[ModelSpec, DomainModel, str]:
         reader = CheckpointReader(path)
-        spec = reader.spec()
+        whole = reader.spec()
+        spec = whole if prune_to is None else prune(whole, prune_to)
         reader.require_bytes(4 * min_parameters(spec))
         network = build_network(spec, dtype=precision)
-        reader.restore(network_paths(network), within="network/")
+        reader.restore(
+            network_paths(network),
+            within="network/",
+            without=[f"network/{part}/" for part in pruned_parts(whole, spec)],
+        )
         return spec, network, path
 
     return _read_checkpoint(model_dir, checkpoint, load)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from u2net_tf import migrations, schema
 from u2net_tf.config.data import ResizeMethod
-from u2net_tf.config.network import Adapter
+from u2net_tf.config.network import Adapter, Architecture
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan import limits
@@ -48,6 +48,10 @@ class ModelSpec:
       patch_size: the network's patch z, y, x, to which each domain's patch is resized;
         None if patches keep the domain's own size.
       resize_method: "linear" or "cubic".
+      architecture: "u2net" or "unet_sharp"; see `networks.architectures`.
+      depth: levels of "unet_sharp" below full resolution; None for another.
+      align_corners: as of `UNetSharp`; False for another.
+      deep_supervision: as of `UNetSharp`; True for another.
       case_counts: of the domains whose cases are left out of the plan; see
         `case_names.without_case_names`.
     """
@@ -59,10 +63,15 @@ class ModelSpec:
     second_up_conv: Literal["full", "pointwise"] | None = None
     patch_size: limits.PatchSize | None = None
     resize_method: ResizeMethod = "linear"
+    architecture: Architecture = "u2net"
+    depth: limits.Depth | None = None
+    align_corners: bool = False
+    deep_supervision: bool = True
     case_counts: tuple[CaseCounts, ...] = ()
 
     def __post_init__(self) -> None:
         limits.require_network(self.base_channels, self.pools)
+        self._check_architecture()
         names = [counts.domain for counts in self.case_counts]
         schema.require_distinct("case_counts", names, "each domain once")
         unnamed = {d.name for d in self.plan.domains if not any(d.groups.values())}
@@ -72,6 +81,27 @@ class ModelSpec:
                 expected="domains of the plan without cases",
                 received=others,
             )
+
+    def _check_architecture(self) -> None:
+        depth, is_sharp = self.depth, self.architecture == "unet_sharp"
+        if is_sharp != (depth is not None):
+            raise InputError(
+                "depth",
+                expected="a number for unet_sharp, and none for another architecture",
+                received=f"{depth} for {self.architecture}",
+            )
+        if depth is not None:
+            limits.require_depth(self.base_channels, self.pools, depth)
+        wanted: dict[str, object] = {"second_up_conv": None}
+        if not is_sharp:
+            wanted = {"align_corners": False, "deep_supervision": True}
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                raise InputError(
+                    name,
+                    expected=f"{value}, as the architecture is {self.architecture}",
+                    received=getattr(self, name),
+                )
 
     def has_case_names(self, domain: int) -> bool:
         """Whether the model holds the names of a domain's cases."""
@@ -104,21 +134,23 @@ MODEL = FileFormat(
         migrations.model_with_scans,
         migrations.model_with_resampling,
         migrations.model_with_case_counts,
+        migrations.model_with_architecture,
     ),
 )
 
 
 def common_pools(
-    plan: Plan, pools: tuple[int, int, int] | None
+    plan: Plan, pools: tuple[int, int, int] | None, *, depth: int | None = None
 ) -> tuple[int, int, int]:
     """Returns how often a network of all domains of a plan halves z, y, x.
 
     Args:
       plan: plan of the domains.
       pools: the numbers to use; those of the domains, which must agree, if None.
+      depth: the most that an axis may be halved; any number if None.
 
     Raises:
-      InputError: if no axis is halved, or the domains do not agree.
+      InputError: if no axis is halved or one too often, or the domains do not agree.
     """
     distinct = {domain.pools for domain in plan.domains} if pools is None else {pools}
     if len(distinct) > 1:
@@ -128,8 +160,14 @@ def common_pools(
             received=f"none, and {sorted(distinct)} in the plan",
         )
     (chosen,) = distinct
+    source = f" in the plan of {', '.join(plan.names)}" if pools is None else ""
+    if depth is not None and max(chosen) > depth:
+        raise InputError(
+            "`pools`",
+            expected=f"at most {depth} along each axis, as `depth` is {depth}",
+            received=f"{chosen}{source}",
+        )
     if max(chosen) < 1:
-        source = f" in the plan of {', '.join(plan.names)}" if pools is None else ""
         raise InputError(
             "`pools`",
             expected="at least one axis to be halved",

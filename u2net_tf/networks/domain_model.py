@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
+
+from u2net_tf.plan.sharp_grid import Place
 
 if TYPE_CHECKING:
     import keras
@@ -73,4 +75,22 @@ class DomainModel(Protocol):
         Returns:
           Logits of shape (N, D, H, W, K), K the classes of `domain`; float32, or
           float64 for a float64 model.
+        """
+
+
+class MultiHeadModel(DomainModel, Protocol):
+    """A `DomainModel` with several heads, of which the loss is made."""
+
+    def head_logits(
+        self, inputs: tf.Tensor, *, domain: int, heads: Sequence[Place]
+    ) -> Mapping[Place, tf.Tensor]:
+        """Computes the logits of several heads of one domain, at full size.
+
+        Args:
+          inputs: as of `__call__`.
+          domain: index of the domain.
+          heads: level and column of the node that each head reads.
+
+        Returns:
+          Place of a head -> its logits, as `__call__` returns them.
         """

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import keras
 
+    from u2net_tf.networks.domain_network import DomainNetwork
     from u2net_tf.networks.layers import DomainLayer
-    from u2net_tf.networks.u2net import U2Net
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Count:
         return self.shared + sum(self.own)
 
 
-def count_all(network: U2Net) -> Count:
+def count_all(network: DomainNetwork) -> Count:
     """Counts every parameter: kernels, biases, γ and β of all layers."""
     return _count(network, tuple(network.parts.values()))
 
 
-def count_trunk(network: U2Net) -> Count:
+def count_trunk(network: DomainNetwork) -> Count:
     """Counts every parameter but those of stem, head and deep supervision."""
     return _count(network, network.trunk_layers)
 
 
-def count_stride_1_weights(network: U2Net) -> Count:
+def count_stride_1_weights(network: DomainNetwork) -> Count:
     """Counts the weights of the trunk's stride-1 convolutions, adapters included.
 
     No biases, norms or strided convolutions.
@@ -53,11 +53,11 @@ def count_stride_1_weights(network: U2Net) -> Count:
       only that stem, head and deep supervision are left out.
     """
     # Kernels, and nothing else, have an axis for each of D, H, W.
-    return _count(network, (*network.encoder, *network.decoder), min_rank=4)
+    return _count(network, network.stride_1_layers, min_rank=4)
 
 
 def _count(
-    network: U2Net, layers: Sequence[DomainLayer], *, min_rank: int = 0
+    network: DomainNetwork, layers: Sequence[DomainLayer], *, min_rank: int = 0
 ) -> Count:
     own = tuple(
         _size((v for layer in layers for v in layer.domain_variables(domain)), min_rank)
@@ -73,25 +73,32 @@ def _size(variables: Iterable[keras.Variable], min_rank: int) -> int:
 
 
 def network_without_values(
-    num_modalities: Sequence[int], num_classes: Sequence[int], **options: Any
-) -> U2Net:
-    """Builds a `U2Net` whose variables have a shape and no values: fast and small.
+    num_modalities: Sequence[int],
+    num_classes: Sequence[int],
+    *,
+    architecture: str = "u2net",
+    **options: Any,
+) -> DomainNetwork:
+    """Builds a network whose variables have a shape and no values: fast and small.
 
     Args:
-      num_modalities: As of `U2Net`.
-      num_classes: As of `U2Net`.
-      **options: As of `U2Net`.
+      num_modalities: As of the network.
+      num_classes: As of the network.
+      architecture: Name of the network in `architectures`.
+      **options: As of the network.
 
     Raises:
-      ValueError: As of `U2Net`.
+      ValueError: As of the network.
     """
     import keras
 
-    from u2net_tf.networks.u2net import U2Net
+    from u2net_tf.networks.architectures import ARCHITECTURES
 
-    def build() -> U2Net:
+    def build() -> DomainNetwork:
         with keras.StatelessScope(initialize_variables=False):
-            network = U2Net(num_modalities, num_classes, **options)
+            network = ARCHITECTURES[architecture](
+                num_modalities, num_classes, **options
+            )
             network.build()
         return network
 

@@ -20,7 +20,7 @@ from u2net_tf.networks.parameter_counts import (
 from u2net_tf.plan.domains import Domain
 
 if TYPE_CHECKING:
-    from u2net_tf.networks.u2net import U2Net
+    from u2net_tf.networks.domain_network import DomainNetwork
 
 ADAPTERS = ("separable", "series", "parallel")
 _PUBLISHED_POOLS = (5, 5, 5)
@@ -52,14 +52,15 @@ class Row:
 
     Attributes:
       name: name of the way.
-      second_up_conv: "full" or "pointwise", the setting that was counted.
+      second_up_conv: "full" or "pointwise", the setting that was counted; None for a
+        UNet#.
       count: what was counted.
       trunk: the part of `count.total` that lies in the trunk; None where nothing else
         was counted.
     """
 
     name: str
-    second_up_conv: str
+    second_up_conv: str | None
     count: Count
     trunk: int | None
 
@@ -69,6 +70,7 @@ def report(
     *,
     pools: tuple[int, int, int],
     base_channels: int,
+    depth: int | None = None,
     as_json: bool = False,
     **options: Any,
 ) -> str:
@@ -78,11 +80,15 @@ def report(
       domains: At least one.
       pools: Pools of the joint networks; see `joint_pools`.
       base_channels: Channels at full resolution.
+      depth: That of all networks, for UNet#; None for 3D U²-Net.
       as_json: Whether to return JSON, with the parameters of each domain, instead of
         text for people.
       **options: `adapters` and `second_up_conv`, as of `all_parameters`.
     """
-    options |= {"pools": pools, "base_channels": base_channels}
+    options |= {"pools": pools, "base_channels": base_channels, "depth": depth}
+    size = f"pools {','.join(map(str, pools))} (independent: each its own)"
+    if depth is not None:
+        size = f"UNet# of depth {depth}"
     everything = all_parameters(domains, **options)
     weights = stride_1_weights(domains, **options)
     if as_json:
@@ -92,8 +98,7 @@ def report(
         return json.dumps(content, indent=2)
     return "\n".join(
         [
-            f"{len(domains)} domains, base_channels {base_channels}, pools "
-            f"{','.join(map(str, pools))} (independent: each its own)",
+            f"{len(domains)} domains, base_channels {base_channels}, {size}",
             "",
             "All parameters: kernels, biases, γ and β.",
             format_rows(everything),
@@ -154,14 +159,24 @@ def stride_1_weights(
 
 def _rows(
     domains: Domains,
-    count: Callable[[U2Net], Count],
-    count_in_trunk: Callable[[U2Net], Count] | None,
+    count: Callable[[DomainNetwork], Count],
+    count_in_trunk: Callable[[DomainNetwork], Count] | None,
     *,
     adapters: Sequence[str] = ADAPTERS,
     pools: Sequence[int] = _PUBLISHED_POOLS,
+    depth: int | None = None,
     **options: Any,
 ) -> list[Row]:
-    def build(chosen: Domains, **settings: Any) -> U2Net:
+    if depth is not None:
+        options = {k: v for k, v in options.items() if k != "second_up_conv"}
+        options |= {"architecture": "unet_sharp", "depth": depth}
+
+    def build(
+        chosen: Domains, *, pools: Sequence[int], **settings: Any
+    ) -> DomainNetwork:
+        if depth is None:
+            settings["pools"] = pools
+        # Without: the parameters of a UNet# depend on its depth alone.
         return network_without_values(
             [domain.num_modalities for domain in chosen],
             [domain.num_classes for domain in chosen],
@@ -169,11 +184,12 @@ def _rows(
             **settings,
         )
 
-    def row(name: str, networks: Sequence[U2Net], total: Count) -> Row:
+    def row(name: str, networks: Sequence[DomainNetwork], total: Count) -> Row:
         trunk = None
         if count_in_trunk is not None:
             trunk = sum(count_in_trunk(network).total for network in networks)
-        return Row(name, networks[0].second_up_conv, total, trunk)
+        kernel = getattr(networks[0], "second_up_conv", None)
+        return Row(name, kernel, total, trunk)
 
     alone = [build([domain], adapter="none", pools=domain.pools) for domain in domains]
     own = tuple(count(network).total for network in alone)
@@ -190,7 +206,11 @@ def format_rows(rows: Sequence[Row]) -> str:
     table = [
         {
             "network": row.name,
-            "last decoder kernel": str(SECOND_UP_CONV_TO_KERNEL[row.second_up_conv]),
+            **(
+                {"last decoder kernel": str(SECOND_UP_CONV_TO_KERNEL[kernel])}
+                if (kernel := row.second_up_conv)
+                else {}
+            ),
             "total": f"{row.count.total:,}",
             **({} if row.trunk is None else {"trunk": f"{row.trunk:,}"}),
             "shared": f"{row.count.shared:,}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -23,17 +23,18 @@ from u2net_tf.networks.blocks import (
     published_second_up_conv,
 )
 from u2net_tf.networks.conv_units import check_adapter
+from u2net_tf.networks.domain_network import DomainNetwork, logits_of_loss
 from u2net_tf.networks.gradient_checkpointing import (
     call_checkpointed,
     check_gradient_checkpointing,
 )
-from u2net_tf.networks.layers import DomainConv3D, DomainLayer, DomainModule
+from u2net_tf.networks.layers import DomainConv3D, DomainLayer
 
 DEEP_SUPERVISION_LEVELS = (2, 1)
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
-class U2Net(DomainModule, keras.Model):
+class U2Net(DomainNetwork, keras.Model):
     """3D U²-Net, universal or plain.
 
     With `adapter="none"` the convolutions of the trunk are plain and shared: the
@@ -126,7 +127,7 @@ class U2Net(DomainModule, keras.Model):
                 DownSample(
                     self._channels[level],
                     self._channels[level + 1],
-                    strides=self._strides(level),
+                    strides=self.strides(level),
                     name=f"down_sample_{level}",
                     **common,
                 )
@@ -138,7 +139,7 @@ class U2Net(DomainModule, keras.Model):
             self.add_part(
                 DecoderBlock(
                     self._channels[level],
-                    strides=self._strides(level),
+                    strides=self.strides(level),
                     second_up_conv=self.second_up_conv,
                     name=f"decoder_{level}",
                     **blocks,
@@ -177,17 +178,10 @@ class U2Net(DomainModule, keras.Model):
         """The layers whose convolutions are shared, in no particular order."""
         return (*self.encoder, *self.down_samples, *self.decoder)
 
-    def _strides(self, level: int) -> tuple[int, ...]:
-        return tuple(2 if level < pools else 1 for pools in self.pools)
-
-    def build(self) -> None:
-        """Creates the variables of all domains; computes nothing.
-
-        Under a `tf.distribute` strategy, call this (or the model) within its scope.
-        There is no input shape: every layer knows its channels.
-        """
-        if not self.built:
-            super().build()
+    @property
+    def stride_1_layers(self) -> tuple[DomainLayer, ...]:
+        """Those of `trunk_layers` all of whose convolutions have stride 1."""
+        return (*self.encoder, *self.decoder)
 
     def call(
         self, inputs: tf.Tensor, *, domain: int, training: bool | None = None
@@ -208,7 +202,7 @@ class U2Net(DomainModule, keras.Model):
         Raises:
           ValueError: If a known size of `inputs` or `domain` does not fit.
         """
-        self._check_inputs(inputs)
+        self.check_inputs(inputs)
         hidden = self._run_stem(inputs, domain)
         skips = []
         for level, block in enumerate(self.encoder):
@@ -223,8 +217,7 @@ class U2Net(DomainModule, keras.Model):
         logits = self.head(hidden, domain=domain)
         if deep is not None:
             logits = logits + deep
-        # A softmax over half-precision logits would lose the loss's small gradients.
-        return logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
+        return logits_of_loss(logits)
 
     def _run_stem(self, inputs: tf.Tensor, domain: int) -> tf.Tensor:
         def stem(inputs: tf.Tensor) -> tf.Tensor:
@@ -239,62 +232,12 @@ class U2Net(DomainModule, keras.Model):
     ) -> tf.Tensor | None:
         """Up-samples the deep-supervision logits and adds those of this level."""
         if deep is not None:
-            deep = ops.upsample_nearest(deep, self._strides(level))
+            deep = ops.upsample_nearest(deep, self.strides(level))
         if level not in self.supervised_levels:
             return deep
         index = self.supervised_levels.index(level)
         own = self.deep_supervision[index](hidden, domain=domain)
         return own if deep is None else own + deep
-
-    def _check_inputs(self, inputs: tf.Tensor) -> None:
-        if inputs.shape.rank != 5:
-            raise ValueError(
-                "`inputs` must have the axes (N, D, H, W, M). "
-                f"Received: inputs.shape={inputs.shape}"
-            )
-        for axis, size, pools in zip("DHW", inputs.shape[1:4], self.pools, strict=True):
-            if size is not None and size % 2**pools:
-                raise ValueError(
-                    f"Axis {axis} is halved {pools} times and must be divisible by "
-                    f"{2**pools}. Received: {axis}={size}, inputs.shape={inputs.shape}"
-                )
-
-    def domain_variables(self, domain: int) -> list[keras.Variable]:
-        """Returns the trainable variables that only `domain` reads.
-
-        Raises:
-          ValueError: If there is no such domain or the model is not built yet.
-        """
-        if not self.built:
-            raise ValueError(
-                "Variables exist only after `build()`. Received: an unbuilt model"
-            )
-        own = super().domain_variables(domain)
-        return [variable for variable in own if variable.trainable]
-
-    def trunk_domain_variables(self, domain: int) -> list[keras.Variable]:
-        """Returns those of `domain_variables` that lie in the trunk.
-
-        They have the same shapes in every domain; stem, head and deep supervision
-        depend on the domain's modalities and classes.
-        """
-        return [
-            variable
-            for layer in self.trunk_layers
-            for variable in layer.domain_variables(domain)
-        ]
-
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        """The trainable variables that every domain reads."""
-        own = {
-            id(variable)
-            for domain in range(self.num_domains)
-            for variable in self.domain_variables(domain)
-        }
-        return [
-            variable for variable in self.trainable_variables if id(variable) not in own
-        ]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
@@ -310,17 +253,3 @@ class U2Net(DomainModule, keras.Model):
             "second_up_conv": self.second_up_conv,
             "gradient_checkpointing": self.gradient_checkpointing,
         }
-
-    @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
-    ) -> U2Net:
-        """Returns the model that `get_config` described."""
-        return cls(**{**config, "dtype": _policy(config.get("dtype"))})
-
-
-def _policy(dtype: Any) -> Any:
-    """Returns a dtype policy from what JSON makes of it."""
-    if isinstance(dtype, dict):
-        return keras.saving.deserialize_keras_object(dtype)
-    return dtype

@@ -19,12 +19,15 @@ from u2net_tf.schema import Extent, Pools, Text
 MAX_CLASSES = 256
 # At the deepest level, where the published network has 512.
 MAX_CHANNELS = 4096
+# Levels of UNet# below full resolution.
+MAX_DEPTH = 4
 # 512 x 512 x 512; published are 128 x 128 x 128.
 MAX_PATCH_VOXELS = 2**27
 # 128 x 128 x 128, and 32 x 32 x 32 in the published network.
 MAX_SMALLEST_PATCH_VOXELS = 2**21
 
 BaseChannels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+Depth = Annotated[int, Field(ge=1, le=MAX_DEPTH)]
 # From a tenth of a micrometre to a metre.
 _Spacing = Annotated[float, Field(ge=1e-4, le=1e3)]
 SpacingMm = tuple[_Spacing, _Spacing, _Spacing]
@@ -69,4 +72,27 @@ def require_network(base_channels: int, pools: Sequence[int]) -> None:
             expected=f"a smallest patch of at most {MAX_SMALLEST_PATCH_VOXELS:,} "
             "voxels, 2**pools along each axis",
             received=tuple(pools),
+        )
+
+
+def require_depth(base_channels: int, pools: Sequence[int], depth: int) -> None:
+    """Raises InputError if a UNet# does not fit its depth.
+
+    Args:
+      base_channels: channels at full resolution.
+      pools: how often each axis is halved.
+      depth: levels below full resolution; each has twice the channels of the one above.
+    """
+    if max(pools) > depth:
+        raise InputError(
+            "pools",
+            expected=f"at most {depth} along each axis, as `depth` is {depth}",
+            received=tuple(pools),
+        )
+    most = MAX_CHANNELS // 2**depth
+    if base_channels > most:
+        raise InputError(
+            "base_channels",
+            expected=f"at most {most} with a depth of {depth}",
+            received=base_channels,
         )

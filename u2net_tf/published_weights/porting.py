@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
+import typing
 from typing import Any, NamedTuple
 
 from u2net_tf import locks
@@ -16,6 +17,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.models.build import build_network
 from u2net_tf.models.loading import require_no_model, save_model
 from u2net_tf.models.spec import ModelSpec, check_patches
+from u2net_tf.networks.u2net import U2Net
 from u2net_tf.published_weights.structure import contradictions, read_structure
 from u2net_tf.published_weights.torch_files import read_published
 from u2net_tf.published_weights.variables import load_published_weights
@@ -74,7 +76,7 @@ def _port(path: pathlib.Path, spec: ModelSpec, model_dir: str | os.PathLike) -> 
         )
     network = build_network(spec)
     try:
-        load_published_weights(network, params)
+        load_published_weights(typing.cast(U2Net, network), params)
     except InputError as error:
         raise error.within(path) from None
     return Ported(path, notes, spec, network, save_model(model_dir, spec, network))

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from u2net_tf.losses import segmentation_loss
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.networks.ops import use_implementation
+from u2net_tf.training import head_weights as heads
 from u2net_tf.training.empty_patches import stop_gradient_of_empty
 from u2net_tf.training.loss_scale import LossScale
 
@@ -25,6 +25,7 @@ class Differentiation:
       num_replicas: number of replicas, whose gradients the optimizers sum.
       loss_scale: factor of the loss while it is differentiated; None for none.
       detach_focal_factor: see `losses.focal`.
+      head_weights: of the heads of a network that has several; see `head_weights`.
     """
 
     network: DomainModel
@@ -32,6 +33,7 @@ class Differentiation:
     num_replicas: int
     loss_scale: LossScale | None
     detach_focal_factor: bool
+    head_weights: heads.HeadWeights | None = None
 
     def __call__(
         self,
@@ -64,16 +66,18 @@ class Differentiation:
         ):
             tape.watch(values)
             with keras.StatelessScope(state_mapping=list(replaced)):
-                logits = network(images, domain=domain, training=True)
-            loss = segmentation_loss(
+                logits = heads.logits_of(network, images, domain, self.head_weights)
+            loss = heads.weighted_loss(
                 labels,
-                stop_gradient_of_empty(images, logits),
+                [stop_gradient_of_empty(images, of_head) for of_head in logits],
+                self.head_weights,
                 detach_factor=self.detach_focal_factor,
             )
             scaled = loss / self.num_replicas
             if self.loss_scale is not None:
                 scaled *= self.loss_scale.value
-        gradients = tape.gradient(scaled, values)
+        # A head without a part in the loss gets a gradient of 0.
+        gradients = tape.gradient(scaled, values, unconnected_gradients="zero")
         if self.loss_scale is not None:
             scale = self.loss_scale.value.read_value()
             gradients = [gradient / scale for gradient in gradients]

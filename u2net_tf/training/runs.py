@@ -22,6 +22,7 @@ from u2net_tf.models.loading import require_no_model
 from u2net_tf.models.spec import ModelSpec, common_pools
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import load_converted
+from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequests
@@ -65,19 +66,21 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
     strategy = make_strategy(config.compute.distribution)
     data = config.data
     plan, manifests = load_training_data(data, config.domains)
+    options = config.network.options()
     spec = ModelSpec(
         plan=plan,
-        pools=common_pools(plan, config.network.pools),
+        pools=common_pools(plan, config.network.pools, depth=options["depth"]),
         patch_size=data.patch_size,
         resize_method=data.resize_method,
-        **config.network.options(),
+        **options,
     )
+    weights = head_weights(config.loss, spec)
     check_sizes(spec, plan.domains, data, strategy)
-    options = trainer_options(config, strategy)
+    of_trainer = trainer_options(config, strategy)
     keras.utils.set_random_seed(data.seed)
     with strategy.scope():
         model = build_network(spec, **network_options(config.compute))
-    trainer = Trainer(model, **options)
+    trainer = Trainer(model, head_weights=weights, **of_trainer)
     run = Run(trainer, spec, manifests, config, progress=progress, stop=stop)
     run.restore()
     finish(run, config, started=started)
@@ -157,7 +160,9 @@ def _train_independently(
         alone = dataclasses.replace(plan, domains=(domain,))
         spec = ModelSpec(
             plan=alone,
-            pools=common_pools(alone, config.network.pools),
+            pools=common_pools(
+                alone, config.network.pools, depth=config.network.options()["depth"]
+            ),
             patch_size=config.data.patch_size,
         )
         check_sizes(spec, alone.domains, config.data, strategy)

@@ -21,6 +21,7 @@ import keras
 import tensorflow as tf
 
 from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.training import head_weights as heads
 from u2net_tf.training.adam import AdamState, TorchAdam
 from u2net_tf.training.differentiation import Differentiation
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
@@ -44,6 +45,7 @@ class Trainer:
       weight_decay: L2 factor, added to the gradient as weight_decay * variable before
         Adam (as the paper's PyTorch does), not decoupled.
       detach_focal_factor: see `losses.focal`.
+      head_weights: of a network with several heads, see `head_weights`.
       strategy: distribution strategy; TensorFlow's default if None.
       domains: indices of the domains to train, in the order of their turns; all if
         None. The variables of the others are not touched.
@@ -64,6 +66,7 @@ class Trainer:
         learning_rate: float,
         weight_decay: float,
         detach_focal_factor: bool = False,
+        head_weights: heads.HeadWeights | None = None,
         strategy: tf.distribute.Strategy | None = None,
         domains: Sequence[int] | None = None,
         train_shared: bool = True,
@@ -100,6 +103,7 @@ class Trainer:
             num_replicas=self.strategy.num_replicas_in_sync,
             loss_scale=self.loss_scale,
             detach_focal_factor=detach_focal_factor,
+            head_weights=head_weights,
         )
         self._states = {
             domain: optimizer.state()

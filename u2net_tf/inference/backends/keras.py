@@ -52,6 +52,7 @@ class KerasBackend:
         *,
         checkpoint: str = "newest",
         precision: str = "float32",
+        prune_to: int | None = None,
     ) -> KerasBackend:
         """Loads a checkpoint.
 
@@ -59,16 +60,19 @@ class KerasBackend:
           model_dir: folder that training wrote.
           checkpoint: see `load_network`.
           precision: see `load_network`.
+          prune_to: see `load_network`.
 
         Raises:
-          InputError: if there is no intact checkpoint.
+          InputError: if there is no intact checkpoint, or it cannot be pruned so.
         """
         spec, network, path = load_network(
-            model_dir, checkpoint=checkpoint, precision=precision
+            model_dir, checkpoint=checkpoint, precision=precision, prune_to=prune_to
         )
         # The plan lies in the checkpoint, so this covers the plan, too.
         index = pathlib.Path(f"{path}.index").read_bytes()
         fingerprint = f"{hashlib.sha256(index).hexdigest()} {precision}"
+        if prune_to is not None:
+            fingerprint += f" prune_to={prune_to}"
         return cls(network, spec, fingerprint=fingerprint, checkpoint=path)
 
     def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
@@ -103,8 +107,8 @@ def load_predictor(
 
     Args:
       model_dir: folder that training wrote.
-      settings: checkpoint and precision of the network, and the windows; None for the
-        defaults.
+      settings: checkpoint, precision and pruning of the network, and the windows; None
+        for the defaults.
       progress: shows how many windows of a volume are done.
 
     Raises:
@@ -112,7 +116,10 @@ def load_predictor(
     """
     settings = settings or WindowConfig()
     backend = KerasBackend.from_model_dir(
-        model_dir, checkpoint=settings.checkpoint, precision=settings.precision
+        model_dir,
+        checkpoint=settings.checkpoint,
+        precision=settings.precision,
+        prune_to=settings.prune_to,
     )
     return Predictor(
         backend,

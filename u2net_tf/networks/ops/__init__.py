@@ -7,8 +7,9 @@ from u2net_tf.networks.ops.implementations import (
     current_implementation,
     use_implementation,
 )
+from u2net_tf.networks.ops.max_pooling import max_pool
 from u2net_tf.networks.ops.normalization import instance_norm
-from u2net_tf.networks.ops.upsampling import upsample_nearest
+from u2net_tf.networks.ops.upsampling import upsample_linear, upsample_nearest
 
 __all__ = [
     "IMPLEMENTATIONS",
@@ -16,6 +17,8 @@ __all__ = [
     "current_implementation",
     "depthwise_conv3d",
     "instance_norm",
+    "max_pool",
+    "upsample_linear",
     "upsample_nearest",
     "use_implementation",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -17,6 +18,16 @@ def dims(tensor: tf.Tensor) -> list[int | tf.Tensor]:
         return sizes
     dynamic = tf.shape(tensor)
     return [dynamic[axis] if size is None else size for axis, size in enumerate(sizes)]
+
+
+def product(sizes: Sequence[int | tf.Tensor]) -> int | tf.Tensor:
+    """Returns the product of sizes as `dims` gives them."""
+    # `math.prod` does not begin with the first: 1 * tensor is one more operation.
+    known = math.prod(size for size in sizes if isinstance(size, int))
+    for size in sizes:
+        if not isinstance(size, int):
+            known = known * size
+    return known
 
 
 def check_rank_5(inputs: tf.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Nearest-neighbour up-sampling."""
+"""Nearest-neighbour and linear up-sampling."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from u2net_tf.interpolation.positions import resized_positions
 from u2net_tf.networks.ops.implementations import IMPLEMENTATIONS, check_implementation
-from u2net_tf.networks.ops.shapes import check_factors, check_rank_5
+from u2net_tf.networks.ops.precision import accumulation_dtype
+from u2net_tf.networks.ops.shapes import check_factors, check_rank_5, dims, product
 
 
 def upsample_nearest(
@@ -44,3 +46,54 @@ def upsample_nearest(
         return operations.sum_pool(upstream, checked), lambda second: upsample(second)
 
     return upsample(inputs)
+
+
+def upsample_linear(
+    inputs: tf.Tensor, factors: Sequence[int], *, align_corners: bool = False
+) -> tf.Tensor:
+    """Interpolates linearly between voxels, along D, H, W.
+
+    Args:
+      inputs: Tensor of shape (N, D, H, W, C); N, D, H, W may be unknown.
+      factors: Three integers of at least 1, along D, H, W.
+      align_corners: Whether the centres of the outermost voxels stay where they are;
+        otherwise their outer faces do, as in `interpolation.positions`, and voxels
+        beyond the outermost centres have the outermost values.
+
+    Returns:
+      A tensor of shape (N, D·fd, H·fh, W·fw, C).
+
+    Raises:
+      ValueError: If `inputs` is not of rank 5 or `factors` not three such integers.
+    """
+    inputs = tf.convert_to_tensor(inputs)
+    check_rank_5(inputs)
+    checked = check_factors("factors", factors)
+    if checked == (1, 1, 1):
+        return tf.identity(inputs)
+    outputs = tf.cast(inputs, accumulation_dtype(inputs.dtype))
+    # The innermost axis first: it has the most, and the smallest, matrix products.
+    for axis in (3, 2, 1):
+        factor = checked[axis - 1]
+        if factor > 1:
+            shape = dims(outputs)
+            matrix = _linear_matrix(shape[axis], factor, align_corners, outputs.dtype)
+            slabs = tf.reshape(outputs, [-1, shape[axis], product(shape[axis + 1 :])])
+            shape[axis] = shape[axis] * factor
+            outputs = tf.reshape(tf.matmul(matrix, slabs), shape)
+    return tf.cast(outputs, inputs.dtype)
+
+
+def _linear_matrix(
+    old: int | tf.Tensor, factor: int, align_corners: bool, dtype: tf.DType
+) -> tf.Tensor:
+    """The (old * factor, old) matrix that interpolates along one axis."""
+    size = tf.cast(old, tf.float64)
+    index = tf.range(size * factor, dtype=tf.float64)
+    if align_corners:
+        positions = index * (size - 1) / tf.maximum(size * factor - 1, 1)
+    else:
+        positions = resized_positions(index, new=size * factor, old=size)
+    inside = tf.clip_by_value(positions, 0, size - 1)
+    distances = tf.abs(inside[:, tf.newaxis] - tf.range(size, dtype=tf.float64))
+    return tf.cast(tf.maximum(1 - distances, 0), dtype)

@@ -6,14 +6,13 @@ The depthwise convolution is a sum of 2D depthwise convolutions, one for each de
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from u2net_tf.networks.ops.implementations import instance_norm as norm
 from u2net_tf.networks.ops.precision import accumulation_dtype
-from u2net_tf.networks.ops.shapes import Factors, dims
+from u2net_tf.networks.ops.shapes import Factors, dims, product
 
 # Up to so many samples, the gradient of the kernel is computed sample by sample.
 _MAX_SAMPLES_UNSTACKED = 4
@@ -71,20 +70,11 @@ def repeat(inputs: tf.Tensor, factors: Factors) -> tf.Tensor:
         factor = factors[axis - 1]
         if factor > 1:
             shape = dims(inputs)
-            outer, inner = _product(shape[: axis + 1]), _product(shape[axis + 1 :])
+            outer, inner = product(shape[: axis + 1]), product(shape[axis + 1 :])
             rows = tf.reshape(inputs, [outer, 1, inner])
             shape[axis] = shape[axis] * factor
             inputs = tf.reshape(tf.broadcast_to(rows, [outer, factor, inner]), shape)
     return inputs
-
-
-def _product(sizes: Sequence[int | tf.Tensor]) -> int | tf.Tensor:
-    # `math.prod` does not begin with the first: 1 * tensor is one more operation.
-    known = math.prod(size for size in sizes if isinstance(size, int))
-    for size in sizes:
-        if not isinstance(size, int):
-            known = known * size
-    return known
 
 
 def sum_pool(upstream: tf.Tensor, factors: Factors) -> tf.Tensor:

@@ -1,0 +1,62 @@
+"""Prunes a UNet#: leaves the nodes that head X^{0,L} needs.
+
+The nodes that are left, and that head, are those of a network of depth L; they keep
+their names and weights, so the logits are those that the whole network has there, bit
+for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from u2net_tf.errors import InputError
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.plan.sharp_grid import Place, head_places, node_places
+
+
+def prune(spec: ModelSpec, depth: int) -> ModelSpec:
+    """Returns the specification of the network that is left.
+
+    Args:
+      spec: of the whole network.
+      depth: L, that of the network that is left.
+
+    Raises:
+      InputError: if the network is no UNet#, or has no head X^{0,L}.
+    """
+    if spec.depth is None:
+        raise InputError(
+            "`prune_to`",
+            expected="none, as only a unet_sharp can be pruned",
+            received=f"{depth} for a {spec.architecture}",
+        )
+    if (0, depth) not in head_places(spec.depth, spec.deep_supervision):
+        most = f"at most {spec.depth}, the depth of the model"
+        single = f"{spec.depth}, to which the model was pruned before"
+        raise InputError(
+            "`prune_to`",
+            expected=most if spec.deep_supervision else single,
+            received=depth,
+        )
+    pools_z, pools_y, pools_x = spec.pools
+    return dataclasses.replace(
+        spec,
+        depth=depth,
+        pools=(min(pools_z, depth), min(pools_y, depth), min(pools_x, depth)),
+        deep_supervision=False,
+    )
+
+
+def pruned_parts(spec: ModelSpec, left: ModelSpec) -> tuple[str, ...]:
+    """Returns the names of the parts of a network that `left` does not have."""
+    return tuple(name for name in _parts(spec) if name not in _parts(left))
+
+
+def _parts(spec: ModelSpec) -> list[str]:
+    def names(kind: str, places: tuple[Place, ...]) -> list[str]:
+        return [f"{kind}_{level}_{column}" for level, column in places]
+
+    if spec.depth is None:
+        return []
+    heads = head_places(spec.depth, spec.deep_supervision)
+    return names("node", node_places(spec.depth)) + names("head", heads)

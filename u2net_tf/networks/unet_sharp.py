@@ -1,0 +1,257 @@
+"""UNet#: dense and full-scale skip connections, for many domains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from u2net_tf.networks import ops
+from u2net_tf.networks.arguments import (
+    check_num_classes,
+    check_pools,
+    check_positive_integer,
+    check_positive_integers,
+)
+from u2net_tf.networks.blocks import DomainConvBlock
+from u2net_tf.networks.conv_units import check_adapter
+from u2net_tf.networks.domain_network import DomainNetwork, logits_of_loss
+from u2net_tf.networks.gradient_checkpointing import (
+    call_checkpointed,
+    check_gradient_checkpointing,
+)
+from u2net_tf.networks.layers import DomainConv3D, DomainLayer
+from u2net_tf.networks.sharp_node import SharpNode
+from u2net_tf.plan.limits import MAX_DEPTH
+from u2net_tf.plan.sharp_grid import Place, head_places, node_places, sources
+
+
+@keras.saving.register_keras_serializable(package="u2net_tf")
+class UNetSharp(DomainNetwork, keras.Model):
+    """UNet# in 3-D, universal or plain.
+
+    Node X^{i,j} lies at level i (0 is full resolution) and column j, i + j at most
+    `depth`. X^{i,0} reads X^{i-1,0} by max pooling; the others read all nodes to the
+    left of theirs and, up-sampled, all nodes of the diagonal below:
+    X^{i,j} = H(X^{i,0}, …, X^{i,j-1}, U(X^{i+1,j-1}), …, U(X^{i+j,0})). H is two units
+    of convolution, norm and LeakyReLU.
+
+    The first convolution of X^{0,0}, norms and heads belong to each domain in every
+    mode; adapters are in all other convolutions of the nodes.
+
+    Args:
+      num_modalities: Input channels of each domain.
+      num_classes: Classes of each domain with background, at least 2 each.
+      depth: Levels below full resolution, 1 to 4.
+      pools: How often D, H and W are halved, at most `depth` times; that often if None.
+      base_channels: Channels at full resolution (32 in the paper); each level has
+        twice as many.
+      adapter: "separable", "series", "parallel" or "none".
+      align_corners: Whether up-sampling keeps the centres of the outermost voxels
+        where they are, as in the official code; otherwise their outer faces.
+      deep_supervision: Whether there are heads other than that of X^{0,depth}:
+        on X^{0,1}, …, X^{0,depth-1} and X^{1,depth-1}, …, X^{depth,0}. They have a part
+        in training alone.
+      gradient_checkpointing: "none", or "blocks": what lies inside stem and nodes,
+        up-sampled inputs included, is not kept for the backward pass but computed
+        again. Changes memory and time, not results.
+      **kwargs: `name`, `dtype` and `trainable` of `keras.Model`.
+
+    Raises:
+      ValueError: If an argument is out of range or the first two do not have one
+        entry per domain each.
+
+    Reference:
+      UNet#, arXiv:2205.11589. Norm and activation are those of 3D U²-Net; the official
+      code, in 2-D, has batch norm and ReLU.
+    """
+
+    def __init__(
+        self,
+        num_modalities: Sequence[int],
+        num_classes: Sequence[int],
+        *,
+        depth: int = 4,
+        pools: Sequence[int] | None = None,
+        base_channels: int = 16,
+        adapter: str = "separable",
+        align_corners: bool = False,
+        deep_supervision: bool = True,
+        gradient_checkpointing: str = "none",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.num_modalities = check_positive_integers("num_modalities", num_modalities)
+        self.num_classes = check_num_classes(num_classes, self.num_modalities)
+        self.num_domains = len(self.num_modalities)
+        self.depth = check_positive_integer("depth", depth)
+        self.pools = check_pools((depth,) * 3 if pools is None else pools)
+        if self.depth > MAX_DEPTH or max(self.pools) > self.depth:
+            raise ValueError(
+                f"`depth` must be at most {MAX_DEPTH} and `pools` at most `depth`. "
+                f"Received: depth={depth}, pools={self.pools}"
+            )
+        self.base_channels = check_positive_integer("base_channels", base_channels)
+        self.adapter = check_adapter(adapter)
+        self.align_corners = align_corners
+        self.deep_supervision = deep_supervision
+        self.gradient_checkpointing = check_gradient_checkpointing(
+            gradient_checkpointing
+        )
+        # In this order: it determines the seeds of the initial weights.
+        self._add_nodes()
+        self._add_heads()
+
+    def _add_nodes(self) -> None:
+        self.stem = self.add_part(
+            DomainConvBlock(
+                self.num_modalities,
+                (self.base_channels,) * self.num_domains,
+                name="stem",
+                dtype=self.dtype_policy,
+            )
+        )
+        self.nodes: dict[Place, SharpNode] = {}
+        for place in node_places(self.depth):
+            level, column = place
+            # X^{0,0} reads the stem, which is the first of its two convolutions.
+            read = sources(place) or (place,)
+            self.nodes[place] = self.add_part(
+                SharpNode(
+                    [self._channels(source[0]) for source in read],
+                    self._channels(level),
+                    self.num_domains,
+                    # What is pooled has the node's own size.
+                    upsample=[
+                        self._factors(max(source[0], level), level) for source in read
+                    ],
+                    num_units=1 if place == (0, 0) else 2,
+                    adapter=self.adapter,
+                    align_corners=self.align_corners,
+                    gradient_checkpointing=self.gradient_checkpointing,
+                    name=f"node_{level}_{column}",
+                    dtype=self.dtype_policy,
+                )
+            )
+
+    def _add_heads(self) -> None:
+        self.heads: dict[Place, DomainConv3D] = {}
+        for level, column in head_places(self.depth, self.deep_supervision):
+            self.heads[level, column] = self.add_part(
+                DomainConv3D(
+                    (self._channels(level),) * self.num_domains,
+                    self.num_classes,
+                    kernel_size=(3, 3, 3) if level else (1, 1, 1),
+                    name=f"head_{level}_{column}",
+                    dtype=self.dtype_policy,
+                )
+            )
+
+    def _channels(self, level: int) -> int:
+        return self.base_channels * 2**level
+
+    def _factors(self, level: int, target: int) -> tuple[int, ...]:
+        """By how much maps of a level are up-sampled to the size of a higher one."""
+        return tuple(2 ** (min(level, p) - min(target, p)) for p in self.pools)
+
+    @property
+    def trunk_layers(self) -> tuple[DomainLayer, ...]:
+        """The layers whose convolutions are shared, in no particular order."""
+        return tuple(self.nodes.values())
+
+    @property
+    def stride_1_layers(self) -> tuple[DomainLayer, ...]:
+        """Those of `trunk_layers` all of whose convolutions have stride 1."""
+        return self.trunk_layers
+
+    def call(
+        self, inputs: tf.Tensor, *, domain: int, training: bool | None = None
+    ) -> tf.Tensor:
+        """Computes the logits of one domain, those of head X^{0,depth}.
+
+        Args:
+          inputs: Tensor of shape (N, D, H, W, M), M the modalities of `domain`; D,
+            H and W divisible by 2**pools.
+          domain: Python integer, the index of the domain.
+          training: Changes nothing here: instance statistics are always those of
+            the input. Keras passes it to every model.
+
+        Returns:
+          Logits of shape (N, D, H, W, K), K the classes of `domain`; float32, or
+          float64 for a float64 model.
+
+        Raises:
+          ValueError: If a known size of `inputs` or `domain` does not fit.
+        """
+        last = (0, self.depth)
+        return self.head_logits(inputs, domain=domain, heads=[last])[last]
+
+    def head_logits(
+        self, inputs: tf.Tensor, *, domain: int, heads: Sequence[Place]
+    ) -> dict[Place, tf.Tensor]:
+        """Computes the logits of several heads of one domain, at full size.
+
+        Args:
+          inputs: As of `call`.
+          domain: Index of the domain.
+          heads: Level and column of the node that each head reads.
+
+        Returns:
+          Place of a head -> its logits, as `call` returns them.
+
+        Raises:
+          ValueError: As of `call`, or if there is no such head.
+        """
+        domain = self.check_domain(domain)
+        self.check_inputs(inputs)
+        if missing := [head for head in heads if head not in self.heads]:
+            raise ValueError(
+                f"`heads` must be among {list(self.heads)}. Received: {missing}"
+            )
+        maps = self._run_nodes(inputs, domain)
+        logits = {}
+        for head in heads:
+            of_node = self.heads[head](maps[head], domain=domain)
+            logits[head] = ops.upsample_linear(
+                logits_of_loss(of_node),
+                self._factors(head[0], 0),
+                align_corners=self.align_corners,
+            )
+        return logits
+
+    def _run_nodes(self, inputs: tf.Tensor, domain: int) -> dict[Place, tf.Tensor]:
+        hidden = self._run_stem(inputs, domain)
+        maps: dict[Place, tf.Tensor] = {}
+        for place, node in self.nodes.items():
+            read = [maps[source] for source in sources(place)] or [hidden]
+            if place[1] == 0 and place[0] > 0:
+                read = [ops.max_pool(read[0], self.strides(place[0] - 1))]
+            maps[place] = node(*read, domain=domain)
+        return maps
+
+    def _run_stem(self, inputs: tf.Tensor, domain: int) -> tf.Tensor:
+        def stem(inputs: tf.Tensor) -> tf.Tensor:
+            return self.stem(inputs, domain=domain)
+
+        if self.gradient_checkpointing == "none":
+            return stem(inputs)
+        return call_checkpointed(stem, self.stem.variables_used_by(domain), inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "num_modalities": self.num_modalities,
+            "num_classes": self.num_classes,
+            "depth": self.depth,
+            "pools": self.pools,
+            "base_channels": self.base_channels,
+            "adapter": self.adapter,
+            "align_corners": self.align_corners,
+            "deep_supervision": self.deep_supervision,
+            "gradient_checkpointing": self.gradient_checkpointing,
+        }

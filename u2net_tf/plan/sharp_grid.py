@@ -1,0 +1,54 @@
+"""The grid of UNet#: which nodes and heads there are, and what a node reads."""
+
+from __future__ import annotations
+
+# Level (0 is full resolution) and column of a node.
+Place = tuple[int, int]
+
+
+def node_places(depth: int) -> tuple[Place, ...]:
+    """Returns the nodes of a network, each after those that it reads.
+
+    The nodes of a network of less depth come first.
+    """
+    return tuple(
+        (diagonal - column, column)
+        for diagonal in range(depth + 1)
+        for column in range(diagonal + 1)
+    )
+
+
+def sources(place: Place) -> tuple[Place, ...]:
+    """Returns the nodes that a node reads; none for X^{0,0}, which reads the image.
+
+    Those of its own level come first, then those below, the nearest first. A node of
+    column 0 reads the one above.
+    """
+    level, column = place
+    if column == 0:
+        return ((level - 1, 0),) if level else ()
+    left = tuple((level, before) for before in range(column))
+    below = tuple((level + k, column - k) for k in range(1, column + 1))
+    return left + below
+
+
+def top_heads(depth: int) -> tuple[Place, ...]:
+    """Returns the nodes of heads at full resolution: X^{0,1}, …, X^{0,depth}."""
+    return tuple((0, column) for column in range(1, depth + 1))
+
+
+def deep_heads(depth: int) -> tuple[Place, ...]:
+    """Returns the nodes of heads below: X^{1,depth-1}, …, X^{depth,0}."""
+    return tuple((level, depth - level) for level in range(1, depth + 1))
+
+
+def head_places(depth: int, deep_supervision: bool) -> tuple[Place, ...]:
+    """Returns the nodes that have a head.
+
+    Args:
+      depth: of the network.
+      deep_supervision: whether there are others than that of X^{0,depth}.
+    """
+    if not deep_supervision:
+        return ((0, depth),)
+    return top_heads(depth) + deep_heads(depth)
