@@ -244,8 +244,10 @@ class TestComposeModels:
                 patch.setattr(
                     composition,
                     "load_network",
-                    lambda path: (
-                        interrupt() if path == config.model_dir else load(path)
+                    lambda path, **options: (
+                        interrupt()
+                        if path == config.model_dir
+                        else load(path, **options)
                     ),
                 )
             with pytest.raises(KeyboardInterrupt):

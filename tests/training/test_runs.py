@@ -165,6 +165,8 @@ class TestModel:
                 "weight_decay": 0.5,
                 "detach_focal_factor": True,
                 "strategy": tf.distribute.get_strategy(),
+                "jit_compile": False,
+                "head_weights": None,
             }
         ]
 

@@ -110,13 +110,10 @@ class Trainer:
             for domain, optimizer in self.domain_optimizers.items()
         }
         self._traced_domains = self._domains_sharing_a_trace()
+        way = "xla_module" if jit_compile else None
         self._steps: dict[int, tf.types.experimental.PolymorphicFunction] = {
-            domain: self.step_function(
-                domain,
-                jit_compile=jit_compile,
-                implementation="xla_module" if jit_compile else None,
-            )
-            for domain in set(self._traced_domains.values())
+            each: self.step_function(each, jit_compile=jit_compile, implementation=way)
+            for each in set(self._traced_domains.values())
         }
         self._compiled: dict[object, _Step] = {}
         self._taken: set[int] = set()

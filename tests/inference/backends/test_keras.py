@@ -24,8 +24,8 @@ def model_dir(monkeypatch, tmp_path):
     """A folder with a checkpoint of `network`; keeps what it was loaded with."""
     asked = []
 
-    def load(folder, *, precision, checkpoint):
-        asked.append((folder, precision, checkpoint))
+    def load(folder, *, precision, checkpoint, prune_to):
+        asked.append((folder, precision, checkpoint, prune_to))
         return SPEC, network, str(tmp_path / "step-1")
 
     monkeypatch.setattr(keras, "load_network", load)
@@ -37,12 +37,12 @@ class TestFromModelDir:
     def test_loads_what_it_is_asked_for(self, model_dir):
         folder, asked = model_dir
         backend = KerasBackend.from_model_dir(
-            "here", precision="mixed_bfloat16", checkpoint="best"
+            "here", precision="mixed_bfloat16", checkpoint="best", prune_to=2
         )
         KerasBackend.from_model_dir("there")
         assert asked == [
-            ("here", "mixed_bfloat16", "best"),
-            ("there", "float32", "newest"),
+            ("here", "mixed_bfloat16", "best", 2),
+            ("there", "float32", "newest", None),
         ]
         assert backend.spec is SPEC
         assert backend.network is network
@@ -55,7 +55,9 @@ class TestFromModelDir:
         found.append(half.fingerprint)
         (model_dir[0] / "step-1.index").write_bytes(b"two")
         found.append(KerasBackend.from_model_dir("here").fingerprint)
-        assert len(set(found)) == 3
+        pruned = KerasBackend.from_model_dir("here", prune_to=1)
+        found.append(pruned.fingerprint)
+        assert len(set(found)) == 4
 
 
 class TestPredictWindows:
@@ -78,9 +80,10 @@ def test_predictor_takes_the_settings(model_dir):
         overlap=0.75,
         batch_size=2,
         skip_empty=False,
+        prune_to=3,
     )
     predictor = keras.load_predictor("here", settings, progress=progress)
-    assert model_dir[1] == [("here", "mixed_bfloat16", "best")]
+    assert model_dir[1] == [("here", "mixed_bfloat16", "best", 3)]
     assert (predictor.overlap, predictor.batch_size) == (0.75, 2)
     assert not predictor.skip_empty
     assert keras.load_predictor("here", WindowConfig()).skip_empty
