@@ -63,7 +63,8 @@ def assert_close(one, other, tolerance):
     [
         ("float32", 1e-5),
         pytest.param("mixed_bfloat16", 0.02, marks=pytest.mark.slow),
-        ("mixed_float16", 0.02),
+        # By default, that an overflow halves the scale is tested in float16.
+        pytest.param("mixed_float16", 0.02, marks=pytest.mark.slow),
     ],
 )
 def test_a_step_is_that_of_single_operations(precision, tolerance):
