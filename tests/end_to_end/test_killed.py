@@ -1,10 +1,13 @@
-"""A run that is killed twenty times ends as one that never was. `make test-slow`."""
+"""A run of train, adapt or compose that is killed twenty times ends as one that never
+was. `make test-slow`.
+"""
 
 import contextlib
 import csv
 import json
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -21,10 +24,6 @@ NUM_KILLS = 20
 MAX_EPOCHS = 45
 # Small, for it starts 22 times; what takes longest is to trace the steps.
 FLAGS = {
-    "domains": "Task91_One",
-    "adapter": "none",
-    "pools": "1,0,1",
-    "base_channels": 2,
     "learning_rate": 0.01,
     "noise_probability": 0.5,
     # Of three cases, two at a time: an epoch of steps ends within one of cases.
@@ -34,17 +33,18 @@ FLAGS = {
     "eval_cases": 1,
     "keep": 2,
 }
+NETWORK = {"adapter": "none", "pools": "1,0,1", "base_channels": 2}
 # They hold times.
 CLOCKS = ("seconds_per_step", "input_wait_share")
 
 
 @contextlib.contextmanager
-def started(data_dir, model_dir):
+def started(module, model_dir, **flags):
     """The real command, killed at the end if it still runs."""
-    flags = {**FLAGS, "data_dir": data_dir, "model_dir": model_dir}
+    flags["model_dir"] = model_dir
     with (model_dir.parent / f"{model_dir.name}.log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "u2net_tf.train"]
+            [sys.executable, "-m", module]
             + [f"--{name}={value}" for name, value in flags.items()],
             cwd=ROOT,
             stdout=log,
@@ -90,27 +90,40 @@ def kill_somewhere(process, model_dir, generator, seconds_to_first_row):
     return kind
 
 
-@pytest.fixture(scope="module")
-def runs(tiny_data, tmp_path_factory):
+def run(module, model_dir, **flags):
+    """Runs the command to its end."""
+    with started(module, model_dir, **flags) as process:
+        status = process.wait()
+    assert status == 0, (model_dir.parent / f"{model_dir.name}.log").read_text()
+
+
+@pytest.fixture(scope="module", params=["u2net_tf.train", "u2net_tf.adapt"])
+def runs(request, tiny_data, tmp_path_factory):
     """Folders of a run that was never killed and of one that was twenty times."""
     work = tmp_path_factory.mktemp("killed")
     whole, parts = work / "whole", work / "parts"
+    module, flags = request.param, {**FLAGS, "data_dir": tiny_data.data_dir}
+    if module == "u2net_tf.adapt":
+        parent = {**flags, **NETWORK, "domains": "Task92_Two", "max_epochs": 1}
+        run("u2net_tf.train", work / "parent", **parent)
+        flags |= {"from": work / "parent", "domain": "Task91_One"}
+    else:
+        flags |= {**NETWORK, "domains": "Task91_One"}
     begun = time.monotonic()
-    with started(tiny_data.data_dir, whole) as process:
+    with started(module, whole, **flags) as process:
         wait(process, lambda: num_rows(whole) > 1)
         seconds_to_first_row = time.monotonic() - begun
         assert process.wait() == 0, (work / "whole.log").read_text()
     generator = random.Random(7)
     found = []
     for _ in range(NUM_KILLS):
-        with started(tiny_data.data_dir, parts) as process:
+        with started(module, parts, **flags) as process:
             kind = kill_somewhere(process, parts, generator, seconds_to_first_row)
             assert process.returncode < 0, (work / "parts.log").read_text()
         rows, saving = num_rows(parts) - 1, is_saving(parts)
         found.append(f"{kind}: {rows} rows{', in a checkpoint' if saving else ''}")
     print("\n".join(found))
-    with started(tiny_data.data_dir, parts) as process:
-        assert process.wait() == 0, (work / "parts.log").read_text()
+    run(module, parts, **flags)
     log = (work / "parts.log").read_text()
     assert "damaged" not in log, log
     return whole, parts
@@ -185,3 +198,35 @@ def test_the_best_is_the_same(runs):
         text = reader.get_tensor("state")
         bests.append(json.loads(text)["best"])
     assert bests[0] == bests[1]
+
+
+def test_compose(tmp_path):
+    """Killed at any moment, most of them while it writes or checks what it wrote."""
+    artefacts = ROOT / "tests" / "artefacts" / "0.1.0" / "models"
+    flags = {"models": f"{artefacts / 'adapted'},{artefacts / 'separable'}"}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    begun = time.monotonic()
+    with started("u2net_tf.compose", whole, **flags) as process:
+        wait(process, (whole / "checkpoints").is_dir)
+        seconds_to_saving = time.monotonic() - begun
+        assert process.wait() == 0, (tmp_path / "whole.log").read_text()
+        seconds = time.monotonic() - begun
+    generator = random.Random(7)
+    for index in range(NUM_KILLS):
+        if index % 4 == 0:
+            # Anew: a complete model is left as it is.
+            shutil.rmtree(parts, ignore_errors=True)
+        with started("u2net_tf.compose", parts, **flags) as process:
+            if index % 4 < 2:
+                wait(process, (parts / "checkpoints").is_dir)
+                time.sleep(0.05 * generator.random())
+            else:
+                time.sleep(generator.uniform(0.5 * seconds_to_saving, seconds))
+    run("u2net_tf.compose", parts, **flags)
+    made = [
+        {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.*")}
+        for folder in (whole, parts)
+    ]
+    assert made[0] == made[1]
+    assert len(made[0]) == 2
+    assert "Traceback" not in (tmp_path / "parts.log").read_text()
