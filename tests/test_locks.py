@@ -50,19 +50,24 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def says_who_is_there(error, folder, does, process):
+    """Whether an error names the folder, what the other one does, and the process."""
+    host = re.escape(temporary_names.host())
+    return re.fullmatch(
+        f"{re.escape(str(folder))}: expected a folder that no other run {does}. "
+        f"Received: process {process.pid} on {host}, since "
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\. "
+        "Wait for its end, or use another folder",
+        str(error),
+    )
+
+
 def test_the_second_is_refused_in_a_line_that_says_who_is_there(tmp_path):
     folder = tmp_path / "model"
     with another_process(folder) as process:
         with pytest.raises(InputError) as caught:
             enter(folder)
-        host = re.escape(temporary_names.host())
-        assert re.fullmatch(
-            f"{re.escape(str(folder))}: expected a folder that no other run writes to. "
-            f"Received: process {process.pid} on {host}, since "
-            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\. "
-            "Wait for its end, or use another folder",
-            str(caught.value),
-        )
+        assert says_who_is_there(caught.value, folder, "writes to", process)
         # And the first one has lost nothing.
         assert names(folder) == [locks.LOCK, locks.HOLDER]
     enter(folder)
@@ -145,14 +150,7 @@ class TestShared:
             self.read(tmp_path)
             with pytest.raises(InputError) as caught:
                 enter(tmp_path)
-            host = re.escape(temporary_names.host())
-            assert re.fullmatch(
-                f"{re.escape(str(tmp_path))}: expected a folder that no other run "
-                f"reads. Received: process {process.pid} on {host}, since "
-                r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\. "
-                "Wait for its end, or use another folder",
-                str(caught.value),
-            )
+            assert says_who_is_there(caught.value, tmp_path, "reads", process)
             with locks.shared(tmp_path), pytest.raises(InputError) as caught:
                 enter(tmp_path)
             assert caught.value.received.count("process ") == 2

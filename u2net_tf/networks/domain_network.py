@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 from typing_extensions import Self
 
+from u2net_tf.networks.gradient_checkpointing import call_checkpointed
 from u2net_tf.networks.layers import DomainLayer, DomainModule
 
 
@@ -19,11 +20,16 @@ class DomainNetwork(DomainModule):
 
     Attributes:
       pools: How often D, H and W are halved.
+      stem: The first layer.
+      gradient_checkpointing: "none", or "blocks" to keep only the stem's inputs for the
+        backward pass, and not what lies inside.
       built: As of `keras.Model`.
       trainable_variables: As of `keras.Model`.
     """
 
     pools: tuple[int, ...]
+    stem: DomainLayer
+    gradient_checkpointing: str
     built: bool
     trainable_variables: list[keras.Variable]
 
@@ -63,6 +69,16 @@ class DomainNetwork(DomainModule):
                     f"Axis {axis} is halved {pools} times and must be divisible by "
                     f"{2**pools}. Received: {axis}={size}, inputs.shape={inputs.shape}"
                 )
+
+    def run_stem(self, inputs: tf.Tensor, domain: int) -> tf.Tensor:
+        """Returns what the stem of a domain makes of the inputs."""
+
+        def stem(inputs: tf.Tensor) -> tf.Tensor:
+            return self.stem(inputs, domain=domain)
+
+        if self.gradient_checkpointing == "none":
+            return stem(inputs)
+        return call_checkpointed(stem, self.stem.variables_used_by(domain), inputs)
 
     def domain_variables(self, domain: int) -> list[keras.Variable]:
         """Returns the trainable variables that only `domain` reads.

@@ -25,7 +25,6 @@ from u2net_tf.networks.blocks import (
 from u2net_tf.networks.conv_units import check_adapter
 from u2net_tf.networks.domain_network import DomainNetwork, logits_of_loss
 from u2net_tf.networks.gradient_checkpointing import (
-    call_checkpointed,
     check_gradient_checkpointing,
 )
 from u2net_tf.networks.layers import DomainConv3D, DomainLayer
@@ -203,7 +202,7 @@ class U2Net(DomainNetwork, keras.Model):
           ValueError: If a known size of `inputs` or `domain` does not fit.
         """
         self.check_inputs(inputs)
-        hidden = self._run_stem(inputs, domain)
+        hidden = self.run_stem(inputs, domain)
         skips = []
         for level, block in enumerate(self.encoder):
             if level > 0:
@@ -218,14 +217,6 @@ class U2Net(DomainNetwork, keras.Model):
         if deep is not None:
             logits = logits + deep
         return logits_of_loss(logits)
-
-    def _run_stem(self, inputs: tf.Tensor, domain: int) -> tf.Tensor:
-        def stem(inputs: tf.Tensor) -> tf.Tensor:
-            return self.stem(inputs, domain=domain)
-
-        if self.gradient_checkpointing == "none":
-            return stem(inputs)
-        return call_checkpointed(stem, self.stem.variables_used_by(domain), inputs)
 
     def _supervise(
         self, hidden: tf.Tensor, deep: tf.Tensor | None, level: int, domain: int

@@ -19,7 +19,6 @@ from u2net_tf.networks.blocks import DomainConvBlock
 from u2net_tf.networks.conv_units import check_adapter
 from u2net_tf.networks.domain_network import DomainNetwork, logits_of_loss
 from u2net_tf.networks.gradient_checkpointing import (
-    call_checkpointed,
     check_gradient_checkpointing,
 )
 from u2net_tf.networks.layers import DomainConv3D, DomainLayer
@@ -222,7 +221,7 @@ class UNetSharp(DomainNetwork, keras.Model):
         return logits
 
     def _run_nodes(self, inputs: tf.Tensor, domain: int) -> dict[Place, tf.Tensor]:
-        hidden = self._run_stem(inputs, domain)
+        hidden = self.run_stem(inputs, domain)
         maps: dict[Place, tf.Tensor] = {}
         for place, node in self.nodes.items():
             read = [maps[source] for source in sources(place)] or [hidden]
@@ -230,14 +229,6 @@ class UNetSharp(DomainNetwork, keras.Model):
                 read = [ops.max_pool(read[0], self.strides(place[0] - 1))]
             maps[place] = node(*read, domain=domain)
         return maps
-
-    def _run_stem(self, inputs: tf.Tensor, domain: int) -> tf.Tensor:
-        def stem(inputs: tf.Tensor) -> tf.Tensor:
-            return self.stem(inputs, domain=domain)
-
-        if self.gradient_checkpointing == "none":
-            return stem(inputs)
-        return call_checkpointed(stem, self.stem.variables_used_by(domain), inputs)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
