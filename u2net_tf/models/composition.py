@@ -137,8 +137,8 @@ def _sources(spec: ModelSpec, init: str) -> list[int]:
 def compose_models(config: ComposeConfig) -> ComposedModel:
     """Writes one model of the domains of several; see `compose`.
 
-    A model that is there already stays if it is this one, bit for bit, as after a run
-    that was killed before its end.
+    An existing model is kept if it is bit for bit the same, as after a run that was
+    killed before its end.
 
     Args:
       config: the settings. Of each model the newest intact checkpoint is read.

@@ -132,7 +132,7 @@ class EpochTotals:
         self._sum += loss
 
     def to_partial(self) -> PartialEpoch:
-        """Returns what another process goes on from."""
+        """Returns the state from which another process can continue."""
         return PartialEpoch(
             losses={name: tuple(losses) for name, losses in self._losses.items()},
             seconds_waiting=self._seconds_waiting,

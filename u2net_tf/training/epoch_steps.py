@@ -224,7 +224,7 @@ class EpochSteps:
         """
         domain, batch = self._plan.names[taken.turn], taken.batch
         if not math.isfinite(loss):
-            # They went on from variables that may be spoiled.
+            # These steps started from variables that may no longer be finite.
             self._unread.clear()
             batches.check_voxels(batch, taken.turn)
             raise StoppedError(
