@@ -255,7 +255,7 @@ class Trainer:
             *key: tf.Tensor,
         ) -> tf.Tensor:
             def run(*batch: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-                seed = dropout_seed(*key, state.iterations) if key else None
+                seed = dropout_seed(key[0], state.iterations) if key else None
                 return differentiate(state.trained, *batch, dropout_seed=seed)
 
             if self.loss_scale is None:
