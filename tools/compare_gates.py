@@ -1,7 +1,6 @@
-"""Measures what the gates of a UNet# do where a class is not there, and where it is.
+"""Measures what the gates of a UNet# do where a class is, and where it is not.
 
-    python -m tools.compare_gates --model_dir=MODEL --data_dir=SHARDS \
-        --thresholds=0.1,0.5,0.9
+    python -m tools.compare_gates --model_dir=MODEL --data_dir=SHARDS
 
 For each class, with and without gates: the volume that is predicted of it in patches
 and in scans without it, how many patches with it lose it, and the Dice of the scans

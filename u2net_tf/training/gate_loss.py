@@ -39,6 +39,17 @@ class GateLoss:
         losses = [presence_loss(labels, of_gate) for of_gate in presence]
         return self.weight * tf.add_n(losses) / len(losses)
 
+    def dropout_keys(self, seed: int, domains: Sequence[int]) -> dict[int, tf.Tensor]:
+        """Returns index of a domain -> its key for `dropout_seed`; none without gates.
+
+        Args:
+          seed: of everything random.
+          domains: indices of the domains.
+        """
+        if not self.places:
+            return {}
+        return {domain: tf.constant([seed, domain], tf.int64) for domain in domains}
+
 
 NO_GATES = GateLoss()
 
@@ -67,16 +78,11 @@ def gate_loss(loss: LossConfig, spec: ModelSpec) -> GateLoss:
     return GateLoss(places if weight else (), weight)
 
 
-def dropout_key(seed: int, domain: int) -> tf.Tensor:
-    """The part of a seed that is the same in all steps of a domain."""
-    return tf.constant([seed, domain], tf.int64)
-
-
 def dropout_seed(key: tf.Tensor, num_steps: tf.Tensor) -> tf.Tensor:
     """The seed of one step of a domain, in each replica another one.
 
     Args:
-      key: `dropout_key` of the domain.
+      key: that of the domain.
       num_steps: steps of the domain that were taken before, int64.
     """
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group

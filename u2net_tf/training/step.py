@@ -24,17 +24,12 @@ from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.training import head_weights as heads
 from u2net_tf.training.adam import AdamState, TorchAdam
 from u2net_tf.training.differentiation import Differentiation
-from u2net_tf.training.gate_loss import (
-    NO_GATES,
-    GateLoss,
-    dropout_key,
-    dropout_seed,
-)
+from u2net_tf.training.gate_loss import NO_GATES, GateLoss, dropout_seed
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
 from u2net_tf.training.shared_traces import domains_sharing_a_trace
 
-# Of a domain's variables and optimizer state, images and labels, and the domain's
-# `dropout_key` if there are gates; returns the loss.
+# Of a domain's variables and optimizer state, images and labels, and the domain's one
+# of `dropout_keys` if there are gates; returns the loss.
 _Step: TypeAlias = Callable[..., tf.Tensor]
 # Of images and labels; see `Differentiation`.
 _Differentiate: TypeAlias = Callable[..., tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]
@@ -115,11 +110,7 @@ class Trainer:
             head_weights=head_weights,
             gate_loss=gate_loss,
         )
-        self._dropout_keys = {
-            domain: dropout_key(seed, domain)
-            for domain in self.domains
-            if gate_loss.places
-        }
+        self._dropout_keys = gate_loss.dropout_keys(seed, self.domains)
         self._states = {
             domain: optimizer.state()
             for domain, optimizer in self.domain_optimizers.items()
@@ -239,8 +230,9 @@ class Trainer:
             is traced if None.
 
         Returns:
-          A `tf.function` of (`state(domain)`, images, labels), and `dropout_key` of the
-          domain if there are gates, which returns the loss as `step` does.
+          A `tf.function` of (`state(domain)`, images, labels), and the domain's
+          one of `GateLoss.dropout_keys` if there are gates, which returns the loss as
+          `step` does.
         """
         differentiate = functools.partial(
             self._differentiate, domain, implementation=implementation
