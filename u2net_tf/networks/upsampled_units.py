@@ -12,9 +12,18 @@ from u2net_tf.networks.conv_units import (
     ConvUnit,
     ParallelUnit,
     PlainUnit,
+    SeparableUnit,
     SeriesUnit,
 )
+from u2net_tf.networks.gradient_checkpointing import (
+    add_checkpointed,
+    call_checkpointed,
+)
+from u2net_tf.networks.ops.biases import add_bias
 from u2net_tf.networks.ops.shapes import Factors
+
+# Channels of an up-sampled input that a separable unit has at full size at a time.
+MAX_CHANNELS_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +123,106 @@ def _run_parallel(
     return unit.norm(hidden, domain=domain)
 
 
+def _run_separable(
+    unit: SeparableUnit,
+    inputs: Sequence[tf.Tensor],
+    upsampling: LinearUpsampling,
+    domain: int,
+) -> tf.Tensor:
+    """Adds up what the pointwise convolution makes of each group of channels.
+
+    A norm and an activation stand before it, so that every channel is computed at full
+    size; but those of an up-sampled input a few at a time, and for the backward pass
+    again.
+    """
+    near, far = _groups(unit, inputs, upsampling, domain)
+    hidden = None
+    for tensors, _ in near:
+        summand = _separable_summand(unit, *tensors)
+        hidden = summand if hidden is None else hidden + summand
+    for tensors, factors in far:
+
+        def upsample_and_run(
+            group: tf.Tensor, *parameters: tf.Tensor, factors: Factors = factors
+        ) -> tf.Tensor:
+            group = ops.upsample_linear(
+                group, factors, align_corners=upsampling.align_corners
+            )
+            return _separable_summand(unit, group, *parameters)
+
+        if hidden is None:
+            hidden = call_checkpointed(upsample_and_run, (), *tensors)
+        else:
+            hidden = add_checkpointed(hidden, upsample_and_run, *tensors)
+    hidden = add_bias(hidden, tf.convert_to_tensor(unit.pointwise.bias))
+    return unit.norm(hidden, domain=domain)
+
+
+# Tensors of a summand: a group of channels and their parameters; and the factors.
+_Group = tuple[tuple[tf.Tensor, ...], Factors]
+
+
+def _groups(
+    unit: SeparableUnit,
+    inputs: Sequence[tf.Tensor],
+    upsampling: LinearUpsampling,
+    domain: int,
+) -> tuple[list[_Group], list[_Group]]:
+    """The groups of channels of inputs at full size, and those of the others."""
+    sizes, groups = [], []
+    for tensor, factors in zip(inputs, upsampling.factors, strict=True):
+        channels = tensor.shape[-1]
+        number = 1 if max(factors) == 1 else -(-channels // MAX_CHANNELS_AT_ONCE)
+        split = tf.split(tensor, _even_sizes(channels, number), axis=-1)
+        sizes += [group.shape[-1] for group in split]
+        groups += [(group, factors) for group in split]
+    of_channels = (
+        (unit.depthwise.kernels[domain], -1),
+        (unit.depthwise.biases[domain], -1),
+        (unit.depthwise_norm.gammas[domain], -1),
+        (unit.depthwise_norm.betas[domain], -1),
+        (unit.pointwise.kernel, 3),
+    )
+    parameters = zip(
+        *(tf.split(tf.convert_to_tensor(v), sizes, axis) for v, axis in of_channels),
+        strict=True,
+    )
+    near: list[_Group] = []
+    far: list[_Group] = []
+    for (group, factors), own in zip(groups, parameters, strict=True):
+        (near if max(factors) == 1 else far).append(((group, *own), factors))
+    return near, far
+
+
+def _even_sizes(channels: int, number: int) -> list[int]:
+    """Sizes of so many groups, which differ by one at most."""
+    size, larger = divmod(channels, number)
+    return [size + 1] * larger + [size] * (number - larger)
+
+
+def _separable_summand(
+    unit: SeparableUnit,
+    group: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    pointwise: tf.Tensor,
+) -> tf.Tensor:
+    hidden = ops.depthwise_conv3d(group, kernel, bias)
+    hidden = ops.instance_norm(
+        hidden,
+        gamma,
+        beta,
+        epsilon=unit.depthwise_norm.epsilon,
+        negative_slope=unit.depthwise_norm.negative_slope,
+    )
+    return ops.conv3d(hidden, pointwise)
+
+
 _RUN: Mapping[type[ConvUnit], Callable[..., tf.Tensor]] = {
     PlainUnit: _run_plain,
+    SeparableUnit: _run_separable,
     SeriesUnit: _run_series,
     ParallelUnit: _run_parallel,
 }
