@@ -96,7 +96,9 @@ def contenders(
 def define_flags() -> None:
     """Defines the flags of this command."""
     bench_flags.define_flags(runs=3)
-    flags.DEFINE_integer("patch_size", 64, "Edge of the patches, voxels.", 16)
+    flags.DEFINE_integer(
+        "patch_size", 64, "Edge of the patches, voxels.", lower_bound=1
+    )
     flags.DEFINE_integer("batch_size", 2, "Patches at a time.", lower_bound=1)
     flags.DEFINE_integer(
         "base_channels", 16, "Channels at full resolution.", lower_bound=1

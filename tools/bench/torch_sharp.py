@@ -82,9 +82,7 @@ class TorchUNetSharp(nn.Module):
             self.add_module(_name("node", place), nn.ModuleDict(modules))
         for place in head_places(depth, True):
             size = 3 if place[0] else 1
-            head = nn.Conv3d(
-                channels[place[0]], num_classes, size, padding=size // 2
-            )
+            head = nn.Conv3d(channels[place[0]], num_classes, size, padding=size // 2)
             self.add_module(_name("head", place), head)
 
     def forward(self, inputs: torch.Tensor, heads) -> list[torch.Tensor]:

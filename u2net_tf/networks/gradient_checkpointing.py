@@ -102,9 +102,7 @@ def add_checkpointed(
     def in_turn(
         total: tf.Tensor, *inputs: tf.Tensor
     ) -> tuple[list[tf.Tensor], Callable]:
-        def gradient(
-            upstream: tf.Tensor, *of_inputs: tf.Tensor
-        ) -> Sequence[tf.Tensor]:
+        def gradient(upstream: tf.Tensor, *of_inputs: tf.Tensor) -> Sequence[tf.Tensor]:
             return *operations.wait_for(of_inputs[0], [upstream]), *of_inputs
 
         return [tf.identity(total), *operations.wait_for(total, inputs)], gradient

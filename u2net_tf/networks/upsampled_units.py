@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+import keras
 import tensorflow as tf
 
 from u2net_tf.networks import ops
@@ -53,11 +54,22 @@ class LinearUpsampling:
         """Convolves the up-sampled inputs, which count as concatenated."""
         return ops.conv3d_upsampled(
             inputs,
-            kernel,
-            bias,
+            _like(inputs, kernel),
+            _like(inputs, bias),
             factors=self.factors,
             align_corners=self.align_corners,
         )
+
+
+def _like(
+    inputs: Sequence[tf.Tensor], variable: keras.Variable | tf.Tensor
+) -> tf.Tensor:
+    """Returns the value in the dtype of the inputs.
+
+    Keras casts what a layer reads only while the layer is called, and gradient
+    checkpointing computes again later.
+    """
+    return tf.cast(tf.convert_to_tensor(variable), inputs[0].dtype)
 
 
 def run_upsampled(
@@ -113,13 +125,13 @@ def _run_parallel(
     domain: int,
 ) -> tf.Tensor:
     # The pointwise kernel is one tap more, added to the one that sees the same voxel.
-    pointwise, bias = map(
-        tf.convert_to_tensor,
-        (unit.adapter.kernels[domain], unit.adapter.biases[domain]),
-    )
     around = [[size // 2] * 2 for size in unit.kernel_size]
-    kernel = unit.conv.kernel + tf.pad(pointwise, [*around, [0, 0], [0, 0]])
-    hidden = upsampling.convolve(inputs, kernel, unit.conv.bias + bias)
+    pointwise = _like(inputs, unit.adapter.kernels[domain])
+    kernel = _like(inputs, unit.conv.kernel)
+    kernel += tf.pad(pointwise, [*around, [0, 0], [0, 0]])
+    bias = _like(inputs, unit.conv.bias)
+    bias += _like(inputs, unit.adapter.biases[domain])
+    hidden = upsampling.convolve(inputs, kernel, bias)
     return unit.norm(hidden, domain=domain)
 
 
@@ -154,7 +166,7 @@ def _run_separable(
             hidden = call_checkpointed(upsample_and_run, (), *tensors)
         else:
             hidden = add_checkpointed(hidden, upsample_and_run, *tensors)
-    hidden = add_bias(hidden, tf.convert_to_tensor(unit.pointwise.bias))
+    hidden = add_bias(hidden, _like(inputs, unit.pointwise.bias))
     return unit.norm(hidden, domain=domain)
 
 
@@ -184,7 +196,7 @@ def _groups(
         (unit.pointwise.kernel, 3),
     )
     parameters = zip(
-        *(tf.split(tf.convert_to_tensor(v), sizes, axis) for v, axis in of_channels),
+        *(tf.split(_like(inputs, v), sizes, axis) for v, axis in of_channels),
         strict=True,
     )
     near: list[_Group] = []
