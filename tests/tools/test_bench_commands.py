@@ -239,9 +239,12 @@ def test_sharp(run):
         assert {len(row["runs_seconds"]) for row in rows} == {2}
 
 
-def test_sharp_s_patch_is_halved_as_often_as_its_depth_says(run):
-    said, _ = run("sharp", "--patch_size=12", "--depth=3", status=1)
-    assert "`patch_size`: expected sizes divisible by 2**pools" in said
+def test_sharp_s_patch_is_halved_as_often_as_its_depth_says(server):
+    sizes = ("--output=sharp.json", "--patch_size=12", "--depth=3")
+    done = server.run("tools.bench.sharp", *sizes)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "--patch_size: expected sizes divisible by 2**pools" in said
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tools.bench import sharp, sharp_networks
 from tools.bench import flags as bench_flags
+from tools.bench import sharp, sharp_networks
 from tools.bench.sharp_networks import SharpSetting
 
 TINY = {"patch_size": (8, 8, 16), "depth": 2, "base_channels": 2}

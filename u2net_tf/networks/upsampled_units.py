@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
@@ -21,7 +22,6 @@ from u2net_tf.networks.gradient_checkpointing import (
     call_checkpointed,
 )
 from u2net_tf.networks.ops.biases import add_bias
-from u2net_tf.networks.ops.shapes import Factors
 
 # Channels of an up-sampled input that a separable unit has at full size at a time.
 MAX_CHANNELS_AT_ONCE = 64
@@ -36,7 +36,7 @@ class LinearUpsampling:
       align_corners: See `ops.upsample_linear`.
     """
 
-    factors: tuple[Factors, ...]
+    factors: tuple[tuple[int, ...], ...]
     align_corners: bool
 
     def upsample(self, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -155,7 +155,7 @@ def _run_separable(
     for tensors, factors in far:
 
         def upsample_and_run(
-            group: tf.Tensor, *parameters: tf.Tensor, factors: Factors = factors
+            group: tf.Tensor, *parameters: tf.Tensor, factors: tuple[int, ...] = factors
         ) -> tf.Tensor:
             group = ops.upsample_linear(
                 group, factors, align_corners=upsampling.align_corners
@@ -171,7 +171,7 @@ def _run_separable(
 
 
 # Tensors of a summand: a group of channels and their parameters; and the factors.
-_Group = tuple[tuple[tf.Tensor, ...], Factors]
+_Group: TypeAlias = tuple[tuple[tf.Tensor, ...], tuple[int, ...]]
 
 
 def _groups(

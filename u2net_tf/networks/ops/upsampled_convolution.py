@@ -77,22 +77,23 @@ def conv3d_upsampled(
             f"`kernel` must be of odd size. Received: kernel.shape={kernel.shape}"
         )
     name = check_implementation(implementation)
-    joined, projected = [], []
-    kernels = tf.split(kernel, channels, axis=3)
-    for part in zip(tensors, kernels, checked, strict=True):
-        far = math.prod(part[2]) >= MIN_VOXELS_TO_PROJECT
-        (projected if far else joined).append(part)
-    summands = []
-    if joined:
+    parts = list(zip(tensors, tf.split(kernel, channels, axis=3), checked, strict=True))
+    is_far = [math.prod(each) >= MIN_VOXELS_TO_PROJECT for each in checked]
+    summands = [
+        _project_first(tensor, own_kernel, each, align_corners)
+        for (tensor, own_kernel, each), far in zip(parts, is_far, strict=True)
+        if far
+    ]
+    if not all(is_far):
+        near = [part for part, far in zip(parts, is_far, strict=True) if not far]
         maps = [
             tensor
             if max(each) == 1
             else upsample_linear(tensor, each, align_corners=align_corners)
-            for tensor, _, each in joined
+            for tensor, _, each in near
         ]
-        joined_kernel = tf.concat([each for _, each, _ in joined], axis=3)
-        summands.append(IMPLEMENTATIONS[name].conv3d_of_parts(maps, joined_kernel))
-    summands.extend(_project_first(*part, align_corners) for part in projected)
+        joined = tf.concat([own_kernel for _, own_kernel, _ in near], axis=3)
+        summands.append(IMPLEMENTATIONS[name].conv3d_of_parts(maps, joined))
     outputs = tf.add_n(summands)
     return outputs if bias is None else add_bias(outputs, bias)
 
@@ -109,7 +110,9 @@ def _project_first(
     outputs = tf.matmul(tf.reshape(inputs, [-1, channels]), by_tap)
     outputs = tf.cast(outputs, accumulation_dtype(inputs.dtype))
 
-    def expand(size: int | tf.Tensor, factor: int, taps: int, rows: tf.Tensor):
+    def expand(
+        size: int | tf.Tensor, factor: int, taps: int, rows: tf.Tensor
+    ) -> tf.Tensor:
         matrix = _shifting_matrix(size, factor, taps, align_corners, rows.dtype)
         return tf.matmul(matrix, rows)
 
