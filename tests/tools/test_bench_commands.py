@@ -289,6 +289,7 @@ def test_pipeline(run):
     assert "2 patches of 8³ voxels of volumes of 16³" in said
 
 
+@pytest.mark.slow
 def test_convert(run):
     sizes = ("--shape=6,20,24", "--new_shape=8,15,30", "--runs=2", "--threads=2")
     said, content = run("convert", *sizes)
