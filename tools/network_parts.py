@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +19,7 @@ WIDE, NARROW, NORM_WIDTH, UNIT_GAP = 0.26, 0.12, 0.09, 0.07
 
 # x, y.
 Point: TypeAlias = tuple[float, float]
+LineStyle: TypeAlias = Literal["-", "--"]
 
 
 class Part(NamedTuple):
@@ -110,7 +111,7 @@ def draw_text(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
     axis.text(x, y, text, **style)
 
 
-def draw_key(axis: Axes, lines: Sequence[tuple[str, str, str]]) -> None:
+def draw_key(axis: Axes, lines: Sequence[tuple[str, str, LineStyle]]) -> None:
     """Draws what bars and lines mean, at the lower right.
 
     Args:

@@ -129,7 +129,7 @@ class TestUNetSharp:
         colour = draw_unet_sharp.UP_SAMPLED
         below = [a for a in arrows if colors.to_hex(a.get_edgecolor()) == colour]
         assert len(below) == 3 + 2 + 1
-        # As many from the left, pooling thrice, two before X^{0,0}, and one to each head.
+        # As many from the left, three poolings, two before X^{0,0}, one to each head.
         assert len(arrows) - len(below) == 6 + 3 + 2 + 6
 
     def test_shades_are_what_pruning_leaves(self):
