@@ -132,7 +132,7 @@ class ComplexityConfig(SizeConfig):
     json_: bool = Field(False, description="Print JSON, with every domain by name.")
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `parameter_table.report`, besides pools and adapter.
+        """Arguments of `parameter_report.report`, besides pools and adapter.
 
         Raises:
           InputError: if a setting does not fit the architecture.
