@@ -1,8 +1,7 @@
 """Draws the network from the code: what is shared and what is each domain's own.
 
     python -m tools.draw_network --output=docs/images/network.png
-    python -m tools.draw_network --architecture=unet_sharp \
-        --output=docs/images/unet_sharp.png
+    python -m tools.draw_network --architecture=unet_sharp --output=unet_sharp.png
 
 Builds the network that the flags ask for (its axes are halved five times, and as often
 as it is deep for unet_sharp, if --pools is not given), walks its layers and draws what
