@@ -150,6 +150,7 @@ _LAYERS = {
     "SharpNode, separable": _node(align_corners=True, num_units=1),
     "SharpNode, none": _node(adapter="none"),
     "SharpNode, checkpointed": _node(gradient_checkpointing="blocks"),
+    "ClassGate": _layer(layers.ClassGate, 3, (2, 4), channels=(3, 3)),
 }
 # The second_up_conv that is not named is the adapter's own.
 _NETWORKS = {
@@ -194,6 +195,7 @@ _NETWORKS = {
         gradient_checkpointing="blocks",
         deep_supervision=False,
     ),
+    "UNetSharp, gates": _sharp((3, 4, 2), 1, pools=(0, 1, 1), gates="both"),
 }
 TABLE = {**_LAYERS, **_NETWORKS}
 # Of the blocks, which are made of units, one row for each class is in the default run,

@@ -15,6 +15,7 @@ from u2net_tf.file_format import FileFormat
 from u2net_tf.plan import limits
 from u2net_tf.plan.domains import SPLITS, Domain, Plan
 from u2net_tf.plan.plan_hash import plan_hash
+from u2net_tf.plan.sharp_grid import Gates
 from u2net_tf.schema import Count, Text
 
 
@@ -52,6 +53,7 @@ class ModelSpec:
       depth: levels of "unet_sharp" below full resolution; None for another.
       align_corners: as of `UNetSharp`; False for another.
       deep_supervision: as of `UNetSharp`; True for another.
+      gates: as of `UNetSharp`; "none" for another.
       case_counts: of the domains whose cases are left out of the plan; see
         `case_names.without_case_names`.
     """
@@ -67,6 +69,7 @@ class ModelSpec:
     depth: limits.Depth | None = None
     align_corners: bool = False
     deep_supervision: bool = True
+    gates: Gates = "none"
     case_counts: tuple[CaseCounts, ...] = ()
 
     def __post_init__(self) -> None:
@@ -94,7 +97,7 @@ class ModelSpec:
             limits.require_depth(self.base_channels, self.pools, depth)
         wanted: dict[str, object] = {"second_up_conv": None}
         if not is_sharp:
-            wanted = {"align_corners": False, "deep_supervision": True}
+            wanted = {"align_corners": False, "deep_supervision": True, "gates": "none"}
         for name, value in wanted.items():
             if getattr(self, name) != value:
                 raise InputError(
@@ -135,6 +138,7 @@ MODEL = FileFormat(
         migrations.model_with_resampling,
         migrations.model_with_case_counts,
         migrations.model_with_architecture,
+        migrations.model_with_gates,
     ),
 )
 
