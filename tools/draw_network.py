@@ -57,8 +57,8 @@ def main(config: DrawNetworkConfig) -> None:
     output, network = pathlib.Path(config.output), config.network
     settings = network.options()
     depth = settings["depth"]
-    others = ("depth", "align_corners") if depth is None else ("second_up_conv",)
-    for name in others:
+    of_sharp = ("depth", "align_corners", "gates")
+    for name in of_sharp if depth is None else ("second_up_conv",):
         del settings[name]
     pools = network.pools or ((5 if depth is None else depth),) * 3
     draw_network(output, pools=pools, **settings)
