@@ -169,7 +169,7 @@ class SharpDrawing:
         middle, low = x + block_width(gate) / 2, -level - HEIGHT / 2
         draw_arrow(self.axis, (middle, low), (middle, low - 0.12))
         draw_block(self.axis, gate, x, low - 0.2, 0.16)
-        self._text(x - 0.06, low - 0.2, "gate", ha="right")
+        self._text(x - 0.05, low - 0.2, "gate", ha="right", fontsize=8)
 
     def _explain(self) -> None:
         sizes = sizes_of_levels(self.network.pools, self.depth + 1)
