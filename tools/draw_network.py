@@ -1,8 +1,7 @@
 """Draws the network from the code: what is shared and what is each domain's own.
 
     python -m tools.draw_network --output=docs/images/network.png
-    python -m tools.draw_network --architecture=unet_sharp \
-        --output=docs/images/unet_sharp.png
+    python -m tools.draw_network --architecture=unet_sharp --output=unet_sharp.png
 
 Builds the network that the flags ask for (its axes are halved five times, and as often
 as it is deep for unet_sharp, if --pools is not given), walks its layers and draws what
@@ -58,8 +57,8 @@ def main(config: DrawNetworkConfig) -> None:
     output, network = pathlib.Path(config.output), config.network
     settings = network.options()
     depth = settings["depth"]
-    others = ("depth", "align_corners") if depth is None else ("second_up_conv",)
-    for name in others:
+    of_sharp = ("depth", "align_corners", "gates")
+    for name in of_sharp if depth is None else ("second_up_conv",):
         del settings[name]
     pools = network.pools or ((5 if depth is None else depth),) * 3
     draw_network(output, pools=pools, **settings)

@@ -61,6 +61,9 @@ class SharpDrawing:
             self._full_scale(diagonal)
         for head in self.network.heads:
             self._head(head)
+        for level, column in self.network.gates:
+            if column == 0:
+                self._deep_gate(level)
         self._explain()
         right = self._end(self.depth) + LEAVE + 1.6
         self.axis.set_xlim(-0.1, right)
@@ -150,9 +153,23 @@ class SharpDrawing:
         draw_arrow(self.axis, (out, 0), (out, HEAD_Y - HEAD_HEIGHT / 2))
         draw_block(self.axis, head, out - width / 2, HEAD_Y, HEAD_HEIGHT)
         is_last = column == self.depth
-        text = "head → logits" if is_last else "head"
-        self._text(out + 0.16, HEAD_Y, text, ha="left")
+        right, text = out + width / 2, "head"
+        if place in self.network.gates:
+            gate = self.network.gates[place]
+            right = draw_block(self.axis, gate, right + 0.05, HEAD_Y, HEAD_HEIGHT)
+            text = "head, gate"
+        text += " → logits" if is_last else ""
+        self._text(right + 0.1, HEAD_Y, text, ha="left")
         self._text(out - 0.16, HEAD_Y, f"L = {column}", ha="right", color=FAINT)
+
+    def _deep_gate(self, level: int) -> None:
+        """Below the right end of X^{level,0}."""
+        gate = self.network.gates[level, 0]
+        x = self._end(0) - block_width(gate)
+        middle, low = x + block_width(gate) / 2, -level - HEIGHT / 2
+        draw_arrow(self.axis, (middle, low), (middle, low - 0.12))
+        draw_block(self.axis, gate, x, low - 0.2, 0.16)
+        self._text(x - 0.05, low - 0.2, "gate", ha="right", fontsize=8)
 
     def _explain(self) -> None:
         sizes = sizes_of_levels(self.network.pools, self.depth + 1)

@@ -265,14 +265,21 @@ def draw_inputs(row, domain, dtype="float64"):
 
 
 def outputs_of(layer, domain, inputs):
-    """What it computes; the logits of all heads, beside each other, if it has several.
+    """What it computes; the logits of all heads and gates, side by side, if it has any.
 
     Whoever calls a network of several heads gets the last one's.
     """
     if not isinstance(layer, UNetSharp):
         return layer(*inputs, domain=domain)
-    logits = layer.head_logits(*inputs, domain=domain, heads=list(layer.heads))
-    return tf.concat(list(logits.values()), axis=-1)
+    logits, presence = layer.head_and_gate_logits(
+        *inputs, domain=domain, heads=list(layer.heads), gates=list(layer.gates)
+    )
+    maps = list(logits.values())
+    for of_gate in presence.values():
+        # In every voxel, as a map.
+        of_gate = of_gate[:, tf.newaxis, tf.newaxis, tf.newaxis]
+        maps.append(of_gate + tf.zeros_like(maps[0][..., :1]))
+    return tf.concat(maps, axis=-1)
 
 
 def differentiate(layer, domain, inputs, upstream=None):

@@ -137,6 +137,18 @@ class TestUNetSharp:
         for depth, levels in ((1, 2), (2, 3)):
             assert count_bars(axis, draw_unet_sharp.SHADES[depth - 1]) == levels
 
+    @pytest.mark.parametrize(
+        ("gates", "top", "deep"),
+        [("none", 0, 0), ("top", 2, 0), ("deep", 0, 2), ("both", 2, 2)],
+    )
+    def test_gates_are_the_network_s(self, gates, top, deep):
+        axis = drawn_sharp(depth=2, adapter="none", gates=gates)
+        said = texts(axis)
+        assert sum(text.startswith("head, gate") for text in said) == top
+        assert said.count("gate") == deep
+        # Beside the stem and four heads.
+        assert count_bars(axis, OWN_CONV) == 1 + 4 + top + deep
+
     def test_how_it_is_up_sampled_is_said(self):
         for align_corners in (False, True):
             axis = drawn_sharp(depth=1, align_corners=align_corners)

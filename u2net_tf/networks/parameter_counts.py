@@ -62,7 +62,9 @@ def count_stride_1_weights(network: DomainNetwork) -> Count:
 def count_pruned(network: UNetSharp, depth: int) -> Count:
     """Counts every parameter of what is left of a UNet# that is pruned to a depth."""
     nodes = [network.nodes[place] for place in node_places(depth)]
-    return _count(network, [network.stem, *nodes, network.heads[0, depth]])
+    ends = ((0, depth), (depth, 0))
+    gates = [network.gates[place] for place in ends if place in network.gates]
+    return _count(network, [network.stem, *nodes, network.heads[0, depth], *gates])
 
 
 def _count(
