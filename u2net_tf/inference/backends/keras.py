@@ -15,9 +15,9 @@ from u2net_tf.config.inference import WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.loading import load_network, models_by_domain
+from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.domain_model import DomainModel
-from u2net_tf.networks.ops.resizing import resize_image
 from u2net_tf.progress import Progress, silent
 
 
@@ -83,16 +83,11 @@ class KerasBackend:
     def _trace(self, index: int) -> Callable[[np.ndarray], tf.Tensor]:
         """Windows of the domain's patch size -> their probabilities."""
         domain = self.spec.plan.domains[index]
-        size = self.spec.network_patch_size(index)
         signature = tf.TensorSpec([None, *domain.patch_size, domain.num_modalities])
 
         @tf.function(input_signature=[signature], autograph=False)
         def predict_windows(windows: tf.Tensor) -> tf.Tensor:
-            patches = resize_image(windows, size, method=self.spec.resize_method)
-            logits = self.network(patches, domain=index, training=False)
-            probabilities = tf.nn.softmax(logits)
-            # Linear whatever the image's method: cubic leaves the range 0 to 1.
-            return resize_image(probabilities, domain.patch_size, method="linear")
+            return segment_patches(self.network, self.spec, index, windows)
 
         return predict_windows
 
