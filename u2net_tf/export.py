@@ -17,6 +17,10 @@ from u2net_tf.wording import quantity
 def main(config: ExportConfig) -> None:
     """Writes the exported model."""
     machine.import_tensorflow()
+    from absl import logging
+
+    # TensorFlow logs each step of saving a model.
+    logging.set_verbosity(logging.WARNING)
     from u2net_tf.exporting.export_model import export_model
 
     exported = export_model(config, progress=command.progress_bar)

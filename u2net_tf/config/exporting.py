@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import pydantic
 from pydantic import Field
-from typing_extensions import Self
 
 from u2net_tf.config.base import Config
-from u2net_tf.errors import InputError
 from u2net_tf.plan.limits import Depth
 
 ExportFormat = Literal["saved_model", "onnx", "openvino"]
@@ -28,7 +25,7 @@ class ExportConfig(Config):
         description="Folder to write: a SavedModel, or DOMAIN.onnx or DOMAIN.xml and "
         "DOMAIN.bin for each domain. It must be new or empty."
     )
-    format: ExportFormat = Field(description="What to write.")
+    format: ExportFormat = Field("saved_model", description="What to write.")
     domains: tuple[str, ...] = Field(
         (),
         description="Domains to export; all if empty. The variables of others are left "
@@ -60,19 +57,3 @@ class ExportConfig(Config):
         description="Share of a window that the next one covers again, in these "
         f"signatures; {DEFAULT_OVERLAP} if not given.",
     )
-
-    @pydantic.model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.volumes and self.format != "saved_model":
-            raise InputError(
-                "`volumes`",
-                expected="false, as only a SavedModel slides over volumes",
-                received=f"true with the format {self.format}",
-            )
-        if self.overlap is not None and not self.volumes:
-            raise InputError(
-                "`overlap`",
-                expected="no value without `volumes`",
-                received=self.overlap,
-            )
-        return self

@@ -53,6 +53,7 @@ def export_model(config: ExportConfig, *, progress: Progress = silent) -> Export
       StoppedError: if a package is not installed.
       OSError: if the files cannot be written.
     """
+    _check(config)
     output = files.absolute_path(config.output)
     _require_empty(output)
     for package in _NEEDED[config.format]:
@@ -72,6 +73,19 @@ def export_model(config: ExportConfig, *, progress: Progress = silent) -> Export
         shutil.rmtree(partial, ignore_errors=True)
     domains = tuple(source.spec.plan.names[source.index] for source in sources)
     return Exported(domains, checkpoints, tuple(names))
+
+
+def _check(config: ExportConfig) -> None:
+    if config.volumes and config.format != "saved_model":
+        raise InputError(
+            "`volumes`",
+            expected="false, as only a SavedModel slides over volumes",
+            received=f"true with the format {config.format}",
+        )
+    if config.overlap is not None and not config.volumes:
+        raise InputError(
+            "`overlap`", expected="no value without `volumes`", received=config.overlap
+        )
 
 
 def _write(

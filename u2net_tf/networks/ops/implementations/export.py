@@ -47,6 +47,7 @@ def instance_norm(
     negative_slope: float | None,
 ) -> tuple[tf.Tensor, Callable[..., None]]:
     """Returns the outputs, and a function that refuses to differentiate."""
+    scale, offset = (tf.cast(tensor, inputs.dtype) for tensor in (scale, offset))
     mean = tf.reduce_mean(inputs, axis=[1, 2, 3], keepdims=True)
     deviations = inputs - mean
     # Neither `rsqrt` nor `squared_difference`, which OpenVINO does not join to a norm.
