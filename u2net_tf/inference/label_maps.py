@@ -104,7 +104,9 @@ def predict_scans(
         read, pending, reading, skipped=skipped, bar=bar, executor=executor
     ) as prepared:
         for scan, content in prepared:
-            write_label_map(predictor, index, content, outputs[scan])
+            write_label_map(
+                predictor, index, content, outputs[scan], num_scans=len(found.scans)
+            )
             # Freed before the next one is waited for.
             del content
     return Report(len(existing), len(edited), dict(sorted(skipped.items())))
@@ -178,7 +180,12 @@ def _read_scan(
 
 
 def write_label_map(
-    predictor: Predictor, index: int, scan: PreparedScan, outputs: Outputs
+    predictor: Predictor,
+    index: int,
+    scan: PreparedScan,
+    outputs: Outputs,
+    *,
+    num_scans: int | None = None,
 ) -> np.ndarray:
     """Predicts a scan and writes its label map, and its probabilities if wanted.
 
@@ -187,13 +194,17 @@ def write_label_map(
       index: index of the domain.
       scan: the scan.
       outputs: its files; the last is the label map, one before it the probabilities.
+      num_scans: as of `predict_prepared`.
 
     Returns:
       (z, y, x) uint8 class indices, on the grid of the scan.
     """
     *probability_paths, labels_path = outputs.paths
     prediction = predictor.predict_prepared(
-        scan, index, with_probabilities=bool(probability_paths)
+        scan,
+        index,
+        with_probabilities=bool(probability_paths),
+        num_scans=num_scans,
     )
     outputs.begin()
     if prediction.probabilities is not None:

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from u2net_tf import files, work_log
-from u2net_tf.inference.windows import Box, predict_volume
+from u2net_tf.config.inference import WindowConfig
+from u2net_tf.inference.windows import Box, count_windows, predict_volume
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes.components import clean_labels
 from u2net_tf.volumes.crop_and_resample import (
@@ -25,6 +26,10 @@ from u2net_tf.volumes.crop_and_resample import (
 from u2net_tf.volumes.grid import Volume
 from u2net_tf.volumes.memory import require_memory
 from u2net_tf.volumes.restoration import Restoration
+
+# Voxels of all windows of all scans up to which these are few: a network that is
+# compiled takes half the time for them, and they less time than compiling it.
+_FEW_VOXELS = 2**23
 
 
 class Backend(Protocol):
@@ -40,12 +45,16 @@ class Backend(Protocol):
     fingerprint: str
     checkpoint: str
 
-    def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
+    def predict_windows(
+        self, windows: np.ndarray, domain: int, *, few: bool = False
+    ) -> np.ndarray:
         """Class probabilities of windows.
 
         Args:
           windows: (N, *patch_size, C) float32, of the domain's patch size.
           domain: index of the domain.
+          few: whether so few are predicted in all that nothing need be compiled for
+            them.
 
         Returns:
           (N, *patch_size, K) float32. It may be read-only.
@@ -163,10 +172,33 @@ class Predictor:
         self.skip_empty = skip_empty
         self._progress = progress
 
+    @classmethod
+    def of_settings(
+        cls, backend: Backend, settings: WindowConfig, *, progress: Progress = silent
+    ) -> Predictor:
+        """Returns a predictor with the windows that settings ask for."""
+        return cls(
+            backend,
+            overlap=settings.overlap,
+            batch_size=settings.batch_size,
+            skip_empty=settings.skip_empty,
+            progress=progress,
+        )
+
     @property
     def spec(self) -> ModelSpec:
         """What the model is."""
         return self.backend.spec
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of its domains, in the order of their indices."""
+        return self.spec.plan
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of its domains."""
+        return self.plan.names
 
     @property
     def checkpoint(self) -> str:
@@ -259,7 +291,12 @@ class Predictor:
         )
 
     def predict_prepared(
-        self, scan: PreparedScan, index: int, *, with_probabilities: bool = False
+        self,
+        scan: PreparedScan,
+        index: int,
+        *,
+        with_probabilities: bool = False,
+        num_scans: int | None = None,
     ) -> Prediction:
         """As `predict`, of a scan that was preprocessed before.
 
@@ -267,6 +304,7 @@ class Predictor:
           scan: as `prepare_scan` returns it. Its image is taken.
           index: index of the domain.
           with_probabilities: whether to keep them.
+          num_scans: how many such scans are predicted in all; None for many.
         """
         domain = self.spec.plan.domains[index]
         restoration = Restoration(
@@ -275,6 +313,7 @@ class Predictor:
         self._predict_volume(
             scan.take_image(),
             index,
+            num_scans=num_scans,
             is_empty=_emptiness(scan.raw, scan.crop) if self.skip_empty else None,
             on_plane=restoration.add,
         )
@@ -285,13 +324,29 @@ class Predictor:
         )
         return Prediction(classes, probabilities)
 
+    def _are_few(self, image: np.ndarray, index: int, num_scans: int) -> bool:
+        """Whether nothing need be compiled for the windows of such scans.
+
+        This must not depend on what was predicted before, nor on what is left to do:
+        both ways differ in the last bits.
+        """
+        patch_size = self.spec.plan.domains[index].patch_size
+        number = num_scans * count_windows(image.shape[:3], patch_size, self.overlap)
+        return number * math.prod(self.spec.network_patch_size(index)) <= _FEW_VOXELS
+
     def _predict_volume(
-        self, image: np.ndarray, index: int, **options: Any
+        self,
+        image: np.ndarray,
+        index: int,
+        *,
+        num_scans: int | None = None,
+        **options: Any,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         domain = self.spec.plan.domains[index]
+        few = num_scans is not None and self._are_few(image, index, num_scans)
         return predict_volume(
             image,
-            lambda windows: self.backend.predict_windows(windows, index),
+            lambda windows: self.backend.predict_windows(windows, index, few=few),
             patch_size=domain.patch_size,
             num_classes=domain.num_classes,
             overlap=self.overlap,

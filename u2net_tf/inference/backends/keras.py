@@ -17,6 +17,7 @@ from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.loading import load_network, models_by_domain
 from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks import ops
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
 
@@ -90,10 +91,18 @@ class KerasBackend:
             gate_threshold=gate_threshold,
         )
 
-    def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
+    def predict_windows(
+        self, windows: np.ndarray, domain: int, *, few: bool = False
+    ) -> np.ndarray:
         """Class probabilities of windows; see `Backend`."""
+        if few:
+            # To trace and to compile takes longer than to compute some windows.
+            with ops.use_implementation("plain"), ops.without_gradients():
+                segmented = self._segment(tf.constant(windows), domain)
+        else:
+            segmented = self._traced(domain)(windows)
         # On a CPU this is the tensor's own memory; `numpy` would copy it.
-        return np.asarray(self._traced(domain)(windows))
+        return np.asarray(segmented)
 
     def _trace(self, index: int) -> Callable[[np.ndarray], tf.Tensor]:
         """Windows of the domain's patch size -> their probabilities."""
@@ -102,15 +111,14 @@ class KerasBackend:
 
         @tf.function(input_signature=[signature], autograph=False)
         def predict_windows(windows: tf.Tensor) -> tf.Tensor:
-            return segment_patches(
-                self.network,
-                self.spec,
-                index,
-                windows,
-                gate_threshold=self.gate_threshold,
-            )
+            return self._segment(windows, index)
 
         return predict_windows
+
+    def _segment(self, windows: tf.Tensor, index: int) -> tf.Tensor:
+        return segment_patches(
+            self.network, self.spec, index, windows, gate_threshold=self.gate_threshold
+        )
 
 
 def require_gates(
@@ -154,13 +162,7 @@ def load_predictor(
         prune_to=settings.prune_to,
         gate_threshold=settings.gate_threshold,
     )
-    return Predictor(
-        backend,
-        overlap=settings.overlap,
-        batch_size=settings.batch_size,
-        skip_empty=settings.skip_empty,
-        progress=progress,
-    )
+    return Predictor.of_settings(backend, settings, progress=progress)
 
 
 def find_model(model_dir: str | os.PathLike, domain: str) -> pathlib.Path:
