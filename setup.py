@@ -19,10 +19,17 @@ RUNTIME = [
 TENSORFLOW = ">=2.21,<2.22"
 GPU = [f"tensorflow[and-cuda]{TENSORFLOW}"]
 PICTURES = ["matplotlib>=3.8"]
+# What `u2net_tf.export` writes other formats with, and what reads them.
+EXPORT = [
+    "tf2onnx>=1.17,<2",
+    "onnx>=1.23,<2",
+    "onnxruntime>=1.32,<2",
+    "openvino>=2026.4,<2027",
+]
 # What is measured or read with PyTorch was tried with this version.
 TORCH = ["torch==2.13.0"]
 # What tools/bench measures ours beside.
-BENCH = [*TORCH, "monai>=1.6,<2", "batchgenerators>=0.25,<1"]
+BENCH = [*TORCH, "monai>=1.6,<2", "batchgenerators>=0.25,<1", "onnxscript>=0.7"]
 DEV = [
     "pytest>=8",
     "pytest-cov>=7",
@@ -50,6 +57,7 @@ COMMANDS = {
     "u2net-compose": "u2net_tf.compose",
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-predict": "u2net_tf.predict",
+    "u2net-export": "u2net_tf.export",
     "u2net-describe": "u2net_tf.describe",
     "u2net-complexity": "u2net_tf.complexity",
     "u2net-show-augmentations": "u2net_tf.show_augmentations",
@@ -81,6 +89,7 @@ setuptools.setup(
     extras_require={
         "gpu": GPU,
         "pictures": PICTURES,
+        "export": EXPORT,
         "torch": TORCH,
         "bench": BENCH,
         "dev": DEV + PICTURES,

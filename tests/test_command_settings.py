@@ -11,6 +11,7 @@ from data_prep.config import ConvertConfig, PlanConfig, SurveyConfig, VerifyConf
 from u2net_tf import command_flags
 from u2net_tf.config import flagfile
 from u2net_tf.config.base import Config, to_input_error
+from u2net_tf.config.exporting import ExportConfig
 from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConfig
 from u2net_tf.config.network import ComplexityConfig
 from u2net_tf.config.published_weights import PortConfig
@@ -145,6 +146,17 @@ FLAGS = {
         ("prune_to", "1", 1),
         ("model_dir", "e", "e"),
     ),
+    ExportConfig: (
+        ("model_dir", "a", "a"),
+        ("output", "b", "b"),
+        ("format", "onnx", "onnx"),
+        ("domains", "d,c", ("d", "c")),
+        ("checkpoint", "best", "best"),
+        ("prune_to", "1", 1),
+        ("any_size", "true", True),
+        ("volumes", "true", True),
+        ("overlap", "0.25", 0.25),
+    ),
     SurveyConfig: (
         ("raw_dir", "a", "a"),
         ("domains", "b,a", ("b", "a")),
@@ -249,7 +261,7 @@ FLAGS = {
 
 
 COMMANDS = [
-    f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
+    f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "export", "evaluate", "predict"]
 ]
 COMMANDS += ["u2net_tf.show_augmentations", "u2net_tf.draw_overlays"]
 COMMANDS += ["u2net_tf.plot_training", "u2net_tf.port_torch_weights"]

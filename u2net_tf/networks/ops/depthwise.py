@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from u2net_tf.networks.ops.biases import sum_over_voxels
+from u2net_tf.networks.ops.custom_gradients import custom_gradient
 from u2net_tf.networks.ops.implementations import IMPLEMENTATIONS, check_implementation
 from u2net_tf.networks.ops.shapes import check_factors, check_rank_5
 from u2net_tf.networks.ops.upsampling import upsample_nearest
@@ -64,7 +65,7 @@ def depthwise_conv3d(
     implementation = check_implementation(implementation)
     operations = IMPLEMENTATIONS[implementation]
 
-    @tf.custom_gradient
+    @custom_gradient
     def convolve(
         inputs: tf.Tensor, kernel: tf.Tensor, *biases: tf.Tensor
     ) -> tuple[tf.Tensor, Callable]:
