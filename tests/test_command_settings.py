@@ -261,8 +261,9 @@ FLAGS = {
 
 
 COMMANDS = [
-    f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "export", "evaluate", "predict"]
+    f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
 ]
+COMMANDS += ["u2net_tf.export"]
 COMMANDS += ["u2net_tf.show_augmentations", "u2net_tf.draw_overlays"]
 COMMANDS += ["u2net_tf.plot_training", "u2net_tf.port_torch_weights"]
 COMMANDS += [f"data_prep.{name}" for name in ["survey", "plan", "convert", "verify"]]
