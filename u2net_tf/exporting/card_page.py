@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from u2net_tf.models.exported import ExportedDomain
 from u2net_tf.models.model_card import Card, DomainCard, Training, percent
-from u2net_tf.models.model_file import Member, PackedDomain
+from u2net_tf.models.model_file_format import Member, PackedDomain
 from u2net_tf.wording import quantity
 
 _NOT_GIVEN = "Not given."
@@ -25,8 +25,8 @@ _HEADINGS = {
 def write_page(
     card: Card,
     packed: Sequence[PackedDomain],
+    exported: Sequence[ExportedDomain],
     *,
-    plan: Sequence[ExportedDomain],
     members: Sequence[Member],
     versions: Mapping[str, str],
 ) -> str:
@@ -35,7 +35,7 @@ def write_page(
     Args:
       card: what it says.
       packed: the domains.
-      plan: the same, with their plans.
+      exported: the same, with their plans.
       members: members of the file, whose hashes it lists.
       versions: name of a package -> its version.
     """
@@ -43,7 +43,7 @@ def write_page(
     for name, heading in _HEADINGS.items():
         text = getattr(card.texts, name)
         parts += [f"## {heading}", _NOT_GIVEN if text is None else _text(text)]
-    for domain, about, each in zip(packed, card.domains, plan, strict=True):
+    for domain, about, each in zip(packed, card.domains, exported, strict=True):
         parts += _domain(domain, about, each, card.texts.data.get(domain.name))
     parts += [
         "## Members",

@@ -9,7 +9,7 @@ import numpy as np
 
 from u2net_tf.errors import InputError
 from u2net_tf.export_packages import import_package
-from u2net_tf.models.model_file import WeightsPrecision
+from u2net_tf.models.model_file_format import WeightsPrecision
 
 if TYPE_CHECKING:
     import onnx

@@ -9,164 +9,36 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
-from u2net_tf import schema
 from u2net_tf.errors import InputError
-from u2net_tf.file_format import FileFormat
 from u2net_tf.models.exported import ExportedDomain
-from u2net_tf.models.model_card import Card
+from u2net_tf.models.model_file_format import (
+    DESCRIPTION,
+    MODEL_FILE,
+    PAGE,
+    PLAN_NAME,
+    WEIGHTS,
+    Description,
+    Member,
+    PackedDomain,
+    PackedLabel,
+    as_member,
+    graph_name,
+    labels_of,
+    member_names,
+)
 from u2net_tf.models.onnx_bytes import check_shapes, join_weights
-from u2net_tf.models.spec import MODEL, ModelSpec
+from u2net_tf.models.spec import MODEL
 from u2net_tf.models.zip_archive import ZipArchive
-from u2net_tf.plan.domains import LabelValue, Plan
+from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.plan_file import PLAN
-from u2net_tf.schema import Count, Text
 from u2net_tf.wording import first_few
 
-SUFFIX = ".u2net"
-# Members, beside the graphs.
-DESCRIPTION, PAGE = "model.json", "card.md"
-PLAN_NAME, WEIGHTS = "plan.json", "weights.bin"
 # More than any description or graph without weights; it is read into memory.
 MAX_TEXT_BYTES = 64 * 2**20
-WeightsPrecision = Literal["float32", "float16"]
-
-
-@schema.model
-class Member:
-    """A member of the zip.
-
-    Attributes:
-      name: its name.
-      size: its bytes.
-      sha256: their hash, in hexadecimal digits.
-    """
-
-    name: Text
-    size: Count
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-@schema.model
-class PackedLabel:
-    """A class of a domain.
-
-    Attributes:
-      index: its channel in the output of the graph.
-      name: its name.
-      value: what label maps are written with.
-      colour: "#rrggbb" to draw it in; None for the background.
-    """
-
-    index: Count
-    name: Text
-    value: LabelValue
-    colour: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")] | None
-
-
-@schema.model
-class PackedDomain:
-    """A domain of the file.
-
-    Attributes:
-      name: its name.
-      graph: name of the member that is its graph.
-      labels: its classes.
-      any_size: see `ExportedDomain`.
-      fingerprint: see `ExportedDomain`.
-      model: what `models.spec.MODEL` writes of this domain alone.
-    """
-
-    name: Text
-    graph: Text
-    labels: tuple[PackedLabel, ...]
-    any_size: bool
-    fingerprint: Text
-    model: dict[str, Any]
-
-
-@schema.model
-class Description:
-    """The content of `model.json`.
-
-    Attributes:
-      precision: of the weights; graphs compute in float32 in any case.
-      domains: in the order of the model.
-      card: what users should know.
-      members: all other members.
-      versions: name of a package -> its version, of those that made the file.
-    """
-
-    precision: WeightsPrecision
-    domains: Annotated[tuple[PackedDomain, ...], Field(min_length=1)]
-    card: Card
-    members: tuple[Member, ...]
-    versions: dict[Text, Text]
-
-    def __post_init__(self) -> None:
-        names = [domain.name for domain in self.domains]
-        schema.require_distinct("domains", names, "distinct names")
-        if len(self.card.domains) != len(names):
-            raise InputError(
-                "card.domains",
-                expected=str(len(names)),
-                received=len(self.card.domains),
-            )
-        wanted = member_names(len(names))[1:]
-        found = [member.name for member in self.members]
-        if sorted(found) != sorted(wanted):
-            raise InputError(
-                "members", expected=first_few(wanted), received=first_few(found)
-            )
-        for index, domain in enumerate(self.domains):
-            if domain.graph != graph_name(index):
-                raise InputError(
-                    f"domains[{index}].graph",
-                    expected=graph_name(index),
-                    received=domain.graph,
-                )
-
-
-MODEL_FILE = FileFormat(
-    name="the description of a model file",
-    made_by="python -m u2net_tf.pack",
-    kind=Description,
-    oldest=1,
-    upgrades=(),
-)
-
-
-def graph_name(index: int) -> str:
-    """Name of the member that is the graph of a domain."""
-    return f"domain-{index}.onnx"
-
-
-def member_names(num_domains: int) -> list[str]:
-    """Names of all members, the description first, in the order of the file."""
-    graphs = [graph_name(index) for index in range(num_domains)]
-    return [DESCRIPTION, PAGE, PLAN_NAME, *graphs, WEIGHTS]
-
-
-def as_member(name: str, content: bytes) -> Member:
-    """Describes a member."""
-    return Member(name, len(content), hashlib.sha256(content).hexdigest())
-
-
-def labels_of(
-    spec: ModelSpec, colours: Sequence[str | None]
-) -> tuple[PackedLabel, ...]:
-    """The classes of a domain that is alone in its specification."""
-    labels = spec.plan.domains[0].labels
-    return tuple(
-        PackedLabel(index, label.name, label.values[0], colour)
-        for index, (label, colour) in enumerate(zip(labels, colours, strict=True))
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,12 +49,14 @@ class ModelFile:
       path: the file.
       description: its `model.json`.
       domains: what each graph is; its `spec` is that of the domain alone.
+      page: its `card.md`, Markdown.
       sha256: hash of `model.json`, which holds the hashes of all other members.
     """
 
     path: pathlib.Path
     description: Description
     domains: tuple[ExportedDomain, ...]
+    page: str
     sha256: str
     _graphs: tuple[bytes, ...]
     _weights: bytes
@@ -196,6 +70,11 @@ class ModelFile:
     def labels(self) -> dict[str, tuple[PackedLabel, ...]]:
         """Name of a domain -> its classes."""
         return {domain.name: domain.labels for domain in self.description.domains}
+
+    def to_json(self) -> str:
+        """Its `model.json`, in the newest format."""
+        fields = MODEL_FILE.to_dict(self.description)
+        return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
 
     def index(self, name: str) -> int:
         """Index of the domain of a name.
@@ -241,7 +120,9 @@ def read_model_file(path: str | os.PathLike) -> ModelFile:
         path, f"a model file as `{MODEL_FILE.made_by}` writes it"
     ) as archive:
         text = _read(archive, DESCRIPTION)
-        description = _parse(text, f"{path}: {DESCRIPTION}")
+        description = MODEL_FILE.from_text(
+            _decoded(text, f"{path}: {DESCRIPTION}"), f"{path}: {DESCRIPTION}"
+        )
         _require_members(archive, description)
         contents = {
             member.name: _read_checked(archive, member)
@@ -256,6 +137,7 @@ def read_model_file(path: str | os.PathLike) -> ModelFile:
         path=path,
         description=description,
         domains=domains,
+        page=_decoded(contents[PAGE], f"{path}: {PAGE}"),
         sha256=hashlib.sha256(text).hexdigest(),
         _graphs=graphs,
         _weights=contents[WEIGHTS],
@@ -271,12 +153,11 @@ def read_model_file(path: str | os.PathLike) -> ModelFile:
     return found
 
 
-def _parse(text: bytes, source: str) -> Description:
+def _decoded(text: bytes, source: str) -> str:
     try:
-        decoded = text.decode()
+        return text.decode()
     except UnicodeDecodeError as error:
         raise InputError(source, expected="UTF-8", received=error) from None
-    return MODEL_FILE.from_text(decoded, source)
 
 
 def _read(archive: ZipArchive, name: str) -> bytes:
@@ -333,11 +214,7 @@ def _read_domain(domain: PackedDomain, place: str) -> ExportedDomain:
 
 def _check_plan(model: ModelFile, text: bytes) -> None:
     source = f"{model.path}: {PLAN_NAME}"
-    try:
-        decoded = text.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(source, expected="UTF-8", received=error) from None
-    if PLAN.from_text(decoded, source) != model.plan:
+    if PLAN.from_text(_decoded(text, source), source) != model.plan:
         raise InputError(
             source,
             expected=f"the plan of the domains in {DESCRIPTION}",
