@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import pathlib
@@ -161,7 +162,8 @@ def load_texts(path: str | os.PathLike, domains: Sequence[str]) -> CardTexts:
     if not isinstance(fields, dict):
         raise InputError(path, expected=expected, received=type(fields).__name__)
     try:
-        texts = pydantic.TypeAdapter(CardTexts).validate_python(fields)
+        # In JSON, as strict as the other files.
+        texts = pydantic.TypeAdapter(CardTexts).validate_json(json.dumps(fields))
     except pydantic.ValidationError as error:
         raise schema.as_input_error(error, CardTexts).within(path) from None
     if unknown := [name for name in texts.data if name not in domains]:
