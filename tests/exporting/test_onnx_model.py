@@ -84,7 +84,7 @@ class TestSeparable:
         ]
         assert sorted(depthwise) == sorted(layer.channels for layer in layers)
 
-    @pytest.mark.parametrize("num", [1, 3])
+    @pytest.mark.parametrize("num", [1, pytest.param(3, marks=pytest.mark.slow)])
     def test_in_onnxruntime(self, separable, num):
         spec, network, model = separable
         patches = draw_patches(spec, 1, num)
