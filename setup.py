@@ -19,6 +19,7 @@ RUNTIME = [
 TENSORFLOW = ">=2.21,<2.22"
 GPU = [f"tensorflow[and-cuda]{TENSORFLOW}"]
 PICTURES = ["matplotlib>=3.8"]
+DICOM_SEG = ["highdicom>=0.28,<1"]
 # What is measured or read with PyTorch was tried with this version.
 TORCH = ["torch==2.13.0"]
 # What tools/bench measures ours beside.
@@ -81,9 +82,10 @@ setuptools.setup(
     extras_require={
         "gpu": GPU,
         "pictures": PICTURES,
+        "dicom_seg": DICOM_SEG,
         "torch": TORCH,
         "bench": BENCH,
-        "dev": DEV + PICTURES,
+        "dev": DEV + PICTURES + DICOM_SEG,
     },
     entry_points={
         "console_scripts": [
