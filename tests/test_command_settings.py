@@ -133,7 +133,9 @@ FLAGS = {
         ("input_list", "f", "f"),
         ("output", "e", "e"),
         ("save_probabilities", "true", True),
+        ("preview", "true", True),
         ("output_format", "mha", "mha"),
+        ("volumes_csv", "g", "g"),
         ("overwrite", "true", True),
     ),
     ComposeConfig: (

@@ -1,4 +1,5 @@
 import logging
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +12,7 @@ from recorded_progress import RecordedProgress
 
 from tests.volumes import dicom_files
 from u2net_tf.config.inference import ReadingConfig
-from u2net_tf.errors import InputError
+from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.inference import label_maps, usable_cases
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.scans import FoundScans, Scan
@@ -159,7 +160,7 @@ def test_a_segmentation_is_not_put_among_slices(predict, series):
     pytest.importorskip("highdicom", reason="the extra dicom_seg")
     scan = Scan("0", series.paths)
     options = {"output_format": "dicom_seg", "overwrite": True}
-    with pytest.raises(InputError, match="`output`: .*0.dcm, in the folder of a ser"):
+    with pytest.raises(InputError, match="`output`: .*0.dcm, in the folder of"):
         predict([scan], output_dir=series.paths[0], **options)
 
 
@@ -172,6 +173,13 @@ def test_pictures_lie_beside_the_label_maps(predict, scans, tmp_path):
     # A picture of another label map does not stay.
     assert predict(scans[:1], overlap=0.25) == (0, 0)
     assert names_of(tmp_path / "out") == {"scan_0.nii.gz"}
+
+
+def test_pictures_need_matplotlib(predict, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(StoppedError, match=r"pip install 'u2net-tf\[pictures\]'"):
+        predict(preview=True)
+    assert not (tmp_path / "out").exists()
 
 
 class TestVolumes:

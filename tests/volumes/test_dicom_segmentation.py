@@ -192,6 +192,15 @@ def test_voxels_of_each_segment_are_counted(tmp_path):
         count_voxels(tmp_path / "out.dcm")
 
 
+def test_voxels_of_a_single_segment_are_counted(tmp_path):
+    labels = labelled.DOMAIN.labels[:2]
+    domain = dataclasses.replace(labelled.DOMAIN, labels=labels)
+    grid = dicom.load_dicom([save_series(tmp_path / "series")]).grid
+    classes = labelled.make_classes((6, 8, 8), 2)
+    save_label_map(tmp_path / "out.dcm", classes, grid, domain)
+    assert count_voxels(tmp_path / "out.dcm") == {1: int(classes.sum())}
+
+
 def test_nothing_is_found(tmp_path):
     """A segmentation without a voxel is one all the same."""
     grid = dicom.load_dicom([save_series(tmp_path / "series")]).grid

@@ -7,6 +7,7 @@ belongs to the same patient and study, whose attributes are copied from them.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -42,8 +43,13 @@ _SEXES = ("M", "F", "O", "")
 # Of the series, beyond those that scanners count from 1.
 _SERIES_NUMBER = 1000
 _UTF8 = "ISO_IR 192"
+# Which segment a frame is of.
+_SEGMENT = "SegmentIdentificationSequence"
 # What highdicom and pydicom raise for attributes that they cannot copy.
 _COPY_ERRORS = (AttributeError, LookupError, TypeError, ValueError, OverflowError)
+
+# It logs the modules that it copies, with the UIDs of the patient's slices.
+logging.getLogger("highdicom").setLevel(logging.ERROR)
 
 
 def require_highdicom() -> None:
@@ -130,14 +136,19 @@ def count_voxels(path: str | os.PathLike) -> dict[int, int]:
       InputError: if the file is none.
     """
     import pydicom
+    from pydicom.pixels import iter_pixels
 
     try:
         with _values_as_they_are():
             dataset = pydicom.dcmread(path)
-            frames = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+            # One by one: all of them take eight times the file.
+            frames = iter_pixels(dataset, raw=True)
+            # What is the same of all frames, as of one segment, is stated once.
+            shared = dataset.SharedFunctionalGroupsSequence[0]
             numbers = [
-                int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+                int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
                 for item in dataset.PerFrameFunctionalGroupsSequence
+                for groups in [item if _SEGMENT in item else shared]
             ]
             counts = {int(s.SegmentNumber): 0 for s in dataset.SegmentSequence}
             for number, frame in zip(numbers, frames, strict=True):
