@@ -61,7 +61,7 @@ def test_help_answers_without_heavy_imports(server, command):
     done = server.run(command, "--help", watched=watched)
     assert done.imported == []
     names_flags = f"{command.replace('.', '/')}.py" in done.stdout
-    # The flags of an adapter command are its own: see `test_adapter_commands.py`.
+    # Its flags depend on the command within: see `test_adapter_commands.py`.
     is_group = command == "u2net_tf.adapter"
     assert names_flags or is_group or "flags:" in done.stdout
     assert "--" in done.stdout

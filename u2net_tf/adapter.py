@@ -18,6 +18,7 @@ from u2net_tf.config.adapter_files import (
     AdapterListConfig,
     AdapterRemoveConfig,
 )
+from u2net_tf.errors import InputError
 from u2net_tf.wording import quantity
 
 
@@ -77,6 +78,10 @@ def list_(config: AdapterListConfig) -> None:
     from u2net_tf.models import adapter_table
     from u2net_tf.models.adapter_files import AdapterFile
 
+    if not config.model_dir and not config.input:
+        raise InputError(
+            "`model_dir`", expected="a value, or one of `input`", received="neither"
+        )
     files = [AdapterFile(path) for path in config.input]
     if not config.model_dir:
         # Which needs no TensorFlow.

@@ -22,6 +22,10 @@ _STATUS_OF_ANOTHER_BUILD = 2
 
 def main(config: CertifyConfig) -> None:
     """Writes or checks a certificate."""
+    if not config.check:
+        # Before TensorFlow is imported, which takes seconds.
+        config.models()
+        config.paths()
     machine.import_tensorflow()
     if config.check:
         _check(config)

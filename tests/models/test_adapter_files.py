@@ -219,9 +219,7 @@ def test_every_truncation_and_many_changed_bytes_are_errors(path):
 
 
 def test_what_is_no_file(tmp_path):
-    with pytest.raises(
-        InputError, match="x: expected an adapter file .*: no such file"
-    ):
+    with pytest.raises(InputError, match="x: expected an adapter .*: no such"):
         AdapterFile(tmp_path / "x")
     with pytest.raises(InputError, match="Received: a folder"):
         AdapterFile(tmp_path)

@@ -44,19 +44,15 @@ def certify(
       InputError: if a model or a scan cannot be used, or there is a certificate.
       OSError: if a file cannot be read or written.
     """
-    assert config.before is not None  # as the config makes sure without `check`
-    assert config.after is not None
-    path = pathlib.Path(config.output)
-    page_path = path.with_suffix(".html")
+    models, (path, page_path) = config.models(), config.paths()
     for each in (path, page_path):
         _require_free(each, config.overwrite)
         files.check_writable(each)
     scans_dir = config.scans_dir or None
     if scans_dir is not None:
-        require_scans(scans_dir, [config.before, config.after])
+        require_scans(scans_dir, models)
     before, after = (
-        measure_model(model_dir, scans_dir, progress=progress)
-        for model_dir in (config.before, config.after)
+        measure_model(model_dir, scans_dir, progress=progress) for model_dir in models
     )
     now = datetime.datetime.now(datetime.timezone.utc)
     certificate = Certificate(

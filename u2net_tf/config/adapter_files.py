@@ -82,14 +82,6 @@ class AdapterListConfig(Config):
     )
     input: tuple[str, ...] = Field((), description="Adapter files to list.")
 
-    @pydantic.model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.model_dir and not self.input:
-            raise InputError(
-                "`model_dir`", expected="a value, or `input`", received="neither"
-            )
-        return self
-
 
 def _require_distinct(name: str, values: tuple[str, ...]) -> None:
     if len(set(values)) < len(values):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
-import pydantic
 from pydantic import Field
-from typing_extensions import Self
 
 from u2net_tf.config.base import Config
 from u2net_tf.config.log import LogConfig
@@ -37,16 +35,26 @@ class CertifyConfig(Config):
     overwrite: bool = Field(False, description="Replace an existing certificate.")
     log: LogConfig = LogConfig()
 
-    @pydantic.model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.check:
-            for name, value in (("before", self.before), ("after", self.after)):
-                if not value:
-                    raise InputError(f"`{name}`", expected="a value", received="none")
-            if pathlib.Path(self.output).suffix != ".json":
-                raise InputError(
-                    "`output`",
-                    expected="a name that ends in .json",
-                    received=self.output,
-                )
-        return self
+    def models(self) -> tuple[str, str]:
+        """Returns the folders of both models.
+
+        Raises:
+          InputError: if one is not given.
+        """
+        for name, value in (("before", self.before), ("after", self.after)):
+            if not value:
+                raise InputError(f"`{name}`", expected="a value", received="none")
+        return self.before or "", self.after or ""
+
+    def paths(self) -> tuple[pathlib.Path, pathlib.Path]:
+        """Returns the paths of the certificate and of its page.
+
+        Raises:
+          InputError: if the certificate's name does not end in .json.
+        """
+        path = pathlib.Path(self.output)
+        if path.suffix != ".json":
+            raise InputError(
+                "`output`", expected="a name that ends in .json", received=self.output
+            )
+        return path, path.with_suffix(".html")
