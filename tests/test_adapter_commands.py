@@ -72,7 +72,7 @@ class TestAdapter:
                 "expected flags that --help lists. Received: --l",
             ),
             (["list", "--input=/no/file"], "error: /no/file: expected an adapter file"),
-            (["remove", "--model_dir=x"], "error: --domains: expected a value. Receiv"),
+            (["remove", "--model_dir=x"], "error: --domains: expected a value. Rec"),
         ],
     )
     def test_what_is_wrong_is_named(self, server, arguments, words):

@@ -19,6 +19,7 @@ _MEANING = {
     "added": "Only in the model after the change.",
     "removed": "Only in the model before the change.",
 }
+_CHECK = "`python -m u2net_tf.certify --check=FILE --before=DIR --after=DIR`"
 _HEAD = (
     '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     "<title>Certificate of a change: "
@@ -184,12 +185,11 @@ def _build(certificate: Certificate) -> str:
 
 
 def _verification(name: str) -> str:
-    command = f"python -m u2net_tf.certify --check={name} --before=DIR --after=DIR"
-    return f"""<p><code>{html.escape(command)}</code> computes the checksums again.
-Those of variables and settings are the same in every build. Those of logits and label
-maps may differ in another build of the libraries or on another processor; it then says
-"another build: not comparable bit by bit", and whether both models computed there give
-the verdicts above.</p>"""
+    return f"""<p><code>{_CHECK.strip("`")}</code> computes the checksums of
+{html.escape(name)} again. Those of variables and settings are the same in every build.
+Those of logits and label maps may differ in another build of the libraries or on another
+processor; it then says "another build: not comparable bit by bit", and whether both
+models computed there give the verdicts above.</p>"""
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
