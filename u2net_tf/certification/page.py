@@ -187,9 +187,9 @@ def _build(certificate: Certificate) -> str:
 def _verification(name: str) -> str:
     return f"""<p><code>{_CHECK.strip("`")}</code> computes the checksums of
 {html.escape(name)} again. Those of variables and settings are the same in every build.
-Those of logits and label maps may differ in another build of the libraries or on another
-processor; it then says "another build: not comparable bit by bit", and whether both
-models computed there give the verdicts above.</p>"""
+Those of logits and label maps may differ in another build of the libraries or on
+another processor; it then says "another build: not comparable bit by bit", and whether
+both models computed there give the verdicts above.</p>"""
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
