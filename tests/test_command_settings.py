@@ -79,6 +79,7 @@ COMMON = (
     ("detach_focal_factor", "true", True),
     ("top_head_weights", "0,0.5,2", (0.0, 0.5, 2.0)),
     ("deep_head_weights", "1,3", (1.0, 3.0)),
+    ("gate_loss_weight", "0.25", 0.25),
     ("steps_per_epoch", "9", 9),
     ("max_epochs", "8", 8),
     ("max_minutes", "2.5", 2.5),
@@ -108,6 +109,7 @@ WINDOWS = (
     ("precision", "mixed_bfloat16", "mixed_bfloat16"),
     ("checkpoint", "best", "best"),
     ("prune_to", "2", 2),
+    ("gate_threshold", "0.25", 0.25),
     ("log_every_seconds", "4.5", 4.5),
 )
 FLAGS = {
@@ -117,6 +119,7 @@ FLAGS = {
         *NETWORK,
         *SHARP,
         ("align_corners", "true", True),
+        ("gates", "both", "both"),
         ("independent", "true", True),
         ("patch_size", "16,8,24", (16, 8, 24)),
         ("resize_method", "cubic", "cubic"),

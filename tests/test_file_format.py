@@ -273,7 +273,7 @@ NAMES_ON_DISK = {
     "a model": {
         **dict.fromkeys(("pools", "base_channels", "adapter", "second_up_conv"), {}),
         **dict.fromkeys(("patch_size", "resize_method", "architecture"), {}),
-        **dict.fromkeys(("depth", "align_corners", "deep_supervision"), {}),
+        **dict.fromkeys(("depth", "align_corners", "deep_supervision", "gates"), {}),
         "case_counts": dict.fromkeys(("domain", "train", "validation", "test"), {}),
         "plan": {"domains": DOMAIN, "seed": {}},
     },
@@ -281,13 +281,13 @@ NAMES_ON_DISK = {
         **dict.fromkeys(("split", "checkpoint", "mean_dice", "skipped"), {}),
         "classes": dict.fromkeys(
             ("domain", "label", "mean", "standard_deviation", "num_cases")
-            + ("num_absent",),
+            + ("num_absent", "num_without", "false_positive_ml"),
             {},
         ),
     },
     "a line of the log of a survey": {"key": {}, "facts": FACTS},
     "a record of a prediction": dict.fromkeys(("key", "stamps", "pending"), {}),
-    "a score": dict.fromkeys(("key", "dice"), {}),
+    "a score": dict.fromkeys(("key", "dice", "false_positive_ml"), {}),
     "the state of a run": {
         **dict.fromkeys(("step", "row", "run", "records"), {}),
         "schedule": dict.fromkeys(

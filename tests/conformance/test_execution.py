@@ -82,15 +82,17 @@ def test_compiled_by_xla(name, domain):
     else:
         # XLA takes seconds for the gradient of what is larger, and that is made of the
         # gradients of what is smaller.
-        compiled = tf.function(layer, jit_compile=True, autograph=False)
-        outputs = compiled(*inputs, domain=domain)
+        compiled = tf.function(table.outputs_of, jit_compile=True, autograph=False)
+        outputs = compiled(layer, domain, inputs)
         np.testing.assert_allclose(outputs, expected[0], rtol=0, atol=1e-10)
 
 
 # Of a network, too, but smaller than in the table: XLA takes some ten seconds for each.
 @pytest.mark.slow
 @pytest.mark.parametrize("gradient_checkpointing", GRADIENT_CHECKPOINTING)
-@pytest.mark.parametrize("name", ["U2Net, separable", "U2Net, parallel, deep"])
+@pytest.mark.parametrize(
+    "name", ["U2Net, separable", "U2Net, parallel, deep", "UNetSharp, separable"]
+)
 def test_network_with_gradients_compiled_by_xla(name, gradient_checkpointing):
     network = table.build(TABLE[name], gradient_checkpointing=gradient_checkpointing)
     assert network.gradient_checkpointing == gradient_checkpointing

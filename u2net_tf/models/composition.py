@@ -29,7 +29,7 @@ from u2net_tf.models.composed_models import (
     save_composed,
 )
 from u2net_tf.models.loading import load_network
-from u2net_tf.models.spec import OF_DOMAINS, CaseCounts, ModelSpec
+from u2net_tf.models.spec import CaseCounts, ModelSpec, differing_setting
 from u2net_tf.models.variables import copy_variables, identical
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.plan.domains import Domain
@@ -237,14 +237,12 @@ def _check_same_parent(
     model: tuple[ModelSpec, DomainModel],
 ) -> None:
     (first_spec, first), (spec, network) = first_model, model
-    for field in dataclasses.fields(spec):
-        wanted, got = getattr(first_spec, field.name), getattr(spec, field.name)
-        if field.name not in OF_DOMAINS and wanted != got:
-            raise InputError(
-                name,
-                expected=f"{field.name} {wanted} as in {first_name}",
-                received=got,
-            )
+    if (setting := differing_setting(first_spec, spec)) is not None:
+        raise InputError(
+            name,
+            expected=f"{setting} {getattr(first_spec, setting)} as in {first_name}",
+            received=getattr(spec, setting),
+        )
     if not identical(first.shared_variables, network.shared_variables):
         raise InputError(
             name,

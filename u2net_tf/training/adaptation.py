@@ -22,6 +22,7 @@ from u2net_tf.models.variables import identical
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
 from u2net_tf.training import runs
+from u2net_tf.training.gate_loss import gate_loss
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
@@ -89,7 +90,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         patch_size=parent_spec.patch_size, resize_method=parent_spec.resize_method
     )
     spec = composition.with_domain(parent_spec, new)
-    weights = head_weights(config.loss, spec)
+    weights, of_gates = head_weights(config.loss, spec), gate_loss(config.loss, spec)
     check_sizes(spec, [new], config.data, strategy)
     keras.utils.set_random_seed(config.data.seed)
     options = runs.network_options(config.compute)
@@ -106,6 +107,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         domains=[len(before)],
         train_shared=False,
         head_weights=weights,
+        gate_loss=of_gates,
         **trainer_options,
     )
     identity = {"init": config.init}
