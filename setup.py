@@ -49,6 +49,8 @@ COMMANDS = {
     "u2net-train": "u2net_tf.train",
     "u2net-adapt": "u2net_tf.adapt",
     "u2net-compose": "u2net_tf.compose",
+    "u2net-adapter": "u2net_tf.adapter",
+    "u2net-certify": "u2net_tf.certify",
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-predict": "u2net_tf.predict",
     "u2net-describe": "u2net_tf.describe",

@@ -53,6 +53,14 @@ class WindowConfig(Config):
         "predicts, and nodes that it does not need are neither loaded nor computed. "
         "The whole network if not given.",
     )
+    gate_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Take a class for absent from a window unless the gates of a "
+        "unet_sharp find it there with at least this probability; its own is 0 in all "
+        "voxels of the window then. If not given, gates are not computed.",
+    )
 
 
 class ReadingConfig(Config):

@@ -85,6 +85,9 @@ def test_check_implementation():
 SHAPE = (1, 2, 2, 2, 3)
 CALLS = {
     "conv3d": lambda x: ops.conv3d(x, tf.ones((3, 3, 3, 3, 2)), tf.ones(2)),
+    "conv3d_of_parts": lambda x: ops.conv3d_upsampled(
+        [x, x], tf.ones((3, 3, 3, 6, 2)), factors=((1, 1, 1),) * 2
+    ),
     "depthwise_conv3d": lambda x: ops.depthwise_conv3d(
         x, x[0, 0, :1, :1, tf.newaxis], upsample=(1, 1, 2)
     ),
@@ -146,7 +149,13 @@ def test_every_operation_has_a_call():
         (
             "xla",
             "plain",
-            {"conv3d", "depthwise_kernel_gradient", "wait_for", "invert_permutation"},
+            {
+                "conv3d",
+                "conv3d_of_parts",
+                "depthwise_kernel_gradient",
+                "wait_for",
+                "invert_permutation",
+            },
         ),
         (
             "xla_module",
