@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import pytest
 from toy import PLAN
@@ -11,6 +12,8 @@ from u2net_tf.networks.parameter_counts import (
     count_stride_1_weights,
     network_without_values,
 )
+from u2net_tf.networks.parameter_table import PAPER_DOMAINS
+from u2net_tf.networks.pruned_table import pruned_parameters
 from u2net_tf.plan.plan_file import plan_to_json
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -22,6 +25,20 @@ def plan_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("plan") / "plan.json"
     path.write_text(plan_to_json(PLAN), encoding="utf-8")
     return path
+
+
+def test_the_documents_have_the_numbers_of_pruned_networks():
+    text = (ROOT / "docs" / "network.md").read_text(encoding="utf-8")
+    rows = pruned_parameters(
+        PAPER_DOMAINS, depth=4, base_channels=16, adapters=("separable",)
+    )
+    rows = [row for row in rows if row.name != "shared"]
+    assert [row.depth for row in rows] == [4, 3, 2, 1]
+    for row in rows:
+        lowest, highest = min(row.count.own), max(row.count.own)
+        numbers = (row.count.total, row.count.shared)
+        cells = [f"{n:,}" for n in numbers] + [f"{lowest:,} – {highest:,}"]
+        assert f" | {' | '.join(cells)} |\n" in text
 
 
 class TestCommand:
@@ -72,10 +89,58 @@ class TestCommand:
         said = run_warm(MODULE, plan=plan_path, domains="Task92_Two").stdout
         assert "pools 1,1,1 (" in said
 
+    def test_what_is_left_of_a_pruned_network(self, run_warm, plan_path):
+        """As the networks are that pruning makes."""
+        flags = {
+            "architecture": "unet_sharp",
+            "depth": 2,
+            "base_channels": 3,
+            "adapter": "separable",
+            "plan": plan_path,
+        }
+        whole, left = (
+            count_all(
+                network_without_values(
+                    (1, 2),
+                    (2, 3),
+                    architecture="unet_sharp",
+                    depth=depth,
+                    base_channels=3,
+                    deep_supervision=depth == 2,
+                )
+            )
+            for depth in (2, 1)
+        )
+        tables = json.loads(run_warm(MODULE, **flags, json=True).stdout)
+        assert [(row["network"], row["prune_to"]) for row in tables["pruned"]] == [
+            ("shared", 2),
+            ("shared", 1),
+            ("universal, separable", 2),
+            ("universal, separable", 1),
+        ]
+        assert tables["all parameters"][2]["total"] == whole.total
+        assert tables["pruned"][3] == {
+            "network": "universal, separable",
+            "prune_to": 1,
+            "total": left.total,
+            "shared": left.shared,
+            "per_domain": dict(zip(PLAN.names, left.own, strict=True)),
+            "ratio_to_whole": left.total / whole.total,
+        }
+        said = run_warm(MODULE, **flags).stdout
+        assert "2 domains, base_channels 3, UNet# of depth 2\n" in said
+        assert "last decoder kernel" not in said
+        (line,) = re.findall(r"universal, separable +1 .*", said)
+        assert line.split()[3:5] == [f"{left.total:,}", f"{left.shared:,}"]
+
+    def test_a_u2net_is_not_pruned(self, run_warm):
+        assert "pruned" not in json.loads(run_warm(MODULE, json=True).stdout)
+
     @pytest.mark.parametrize(
         ("flags", "words"),
         [
             ({"domains": "Task01"}, "--domains: expected a --plan to choose from"),
+            ({"depth": 2}, "--depth: expected none, as --architecture is u2net"),
             ({"pools": "0,0,0"}, "--pools: expected at least one axis"),
             ({"plan": "no.json"}, "no.json: expected a plan"),
         ],

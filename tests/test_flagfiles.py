@@ -13,7 +13,7 @@ from u2net_tf.models.loading import load_spec
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = "u2net_tf/flagfiles"
-NAMES = ("universal", "shared", "upstream")
+NAMES = ("universal", "shared", "upstream", "unet_sharp")
 # Two steps of a tiny network, of one domain.
 SMALL = (
     "--domains=Task91_One",
@@ -56,17 +56,19 @@ def lines_of(name):
     }
 
 
+def read_settings(name, *others):
+    """The settings that `u2net_tf.train` has by a flagfile and other flags."""
+    values = flags.FlagValues()
+    command_flags.define(TrainConfig, values=values)
+    lines = [f"--flagfile={ROOT / FOLDER / name}.flags", "--data_dir=a"]
+    values(["train", *lines, "--model_dir=b", *others])
+    return command_flags.read(TrainConfig, values=values)
+
+
 @pytest.fixture(scope="module")
 def settings():
-    """The settings that `u2net_tf.train` has by each flagfile."""
-    found = {}
-    for name in NAMES:
-        values = flags.FlagValues()
-        command_flags.define(TrainConfig, values=values)
-        lines = [f"--flagfile={ROOT / FOLDER / name}.flags", "--data_dir=a"]
-        values(["train", *lines, "--model_dir=b"])
-        found[name] = command_flags.read(TrainConfig, values=values).flat()
-    return found
+    """Of each flagfile."""
+    return {name: read_settings(name).flat() for name in NAMES}
 
 
 @pytest.mark.parametrize(("flag", "value"), PUBLISHED)
@@ -99,6 +101,35 @@ def test_shared_is_universal_but_for_its_convolutions(settings):
     shared, universal = lines_of("shared"), lines_of("universal")
     assert shared.pop("last_decoder_kernel") == "3"
     assert shared == {**universal, "adapter": "none"}
+
+
+def test_unet_sharp_is_universal_but_for_its_architecture():
+    network = {"architecture": "unet_sharp", "depth": "4", "pools": "4,4,4"}
+    assert lines_of("unet_sharp") == {**lines_of("universal"), **network}
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["--adapter=none"],
+        [
+            "--independent",
+            "--adapter=none",
+            "--patch_size=",
+            "--pools=",
+            "--batch_size=0",
+        ],
+    ],
+)
+def test_unet_sharp_has_every_mode(others):
+    """By the flags that its head gives; each is a setting of some value."""
+    text = (ROOT / FOLDER / "unet_sharp.flags").read_text().replace("\n# ", " ")
+    assert " ".join(others) in text
+    config = read_settings("unet_sharp", *others)
+    assert config.network.options()["depth"] == 4
+    assert config.network.adapter == "none"
+    if config.independent:
+        assert (config.network.pools, config.data.patch_size) == (None, None)
 
 
 # `test_real_scans.py` trains with universal.flags, and is not slow.

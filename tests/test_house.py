@@ -4,6 +4,7 @@ import ast
 import pathlib
 
 import pytest
+from sources import tree_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 MAX_FILE_LINES = 320
@@ -24,9 +25,9 @@ def name_of(path):
     return path.relative_to(ROOT).as_posix()
 
 
-def functions_of(source):
+def functions_of(tree):
     """(name, lines without the docstring) of every function."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first, *others = node.body
             if ast.get_docstring(node) is not None and others:
@@ -42,7 +43,7 @@ def long_functions(path):
     """(file, function) -> lines, of those that are too long."""
     return {
         (name_of(path), name): length
-        for name, length in functions_of(path.read_text(encoding="utf-8"))
+        for name, length in functions_of(tree_of(path))
         if length > MAX_FUNCTION_LINES
     }
 
@@ -55,7 +56,7 @@ def test_a_file_holds_one_idea(path):
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_docstrings_keep_their_lines(path):
     """A `\\` at the end of a line joins it with the next unless the string is raw."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             lines = (ast.get_docstring(node) or "").splitlines()
             assert all(len(line) <= 88 for line in lines), lines[0]
@@ -77,4 +78,4 @@ def test_exceptions_are_needed(exception):
 
 def test_lines_are_counted_without_the_docstring():
     source = 'def f():\n    """One.\n\n    Two.\n    """\n    a = 1\n    return a\n'
-    assert list(functions_of(source)) == [("f", 2)]
+    assert list(functions_of(ast.parse(source))) == [("f", 2)]

@@ -1,11 +1,13 @@
 """Imports only go up: a file may use what stands above it in this list, never below."""
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
 
 import pytest
+from sources import tree_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 # A folder is one step, and so is a file; files of one folder may use each other.
@@ -50,11 +52,14 @@ ORDER = (
     "u2net_tf.inference",
     "u2net_tf.exporting",
     "u2net_tf.evaluation",
+    "u2net_tf.certification",
     "u2net_tf.training",
     "u2net_tf.train",
     "u2net_tf.adapt",
     "u2net_tf.compose",
     "u2net_tf.export",
+    "u2net_tf.adapter",
+    "u2net_tf.certify",
     "u2net_tf.evaluate",
     "u2net_tf.predict",
     "u2net_tf.describe",
@@ -90,9 +95,14 @@ def name_of(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
+@functools.cache
 def imports_of(path, *, at_the_top=False):
     """Modules that a file imports, anywhere or when it is imported itself."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return tuple(_imports_of(path, at_the_top))
+
+
+def _imports_of(path, at_the_top):
+    tree = tree_of(path)
     nodes = _run_at_import(tree) if at_the_top else ast.walk(tree)
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -161,7 +171,7 @@ WITH_FLAGS = (
 @pytest.mark.parametrize("path", LIBRARY, ids=name_of)
 def test_the_library_has_no_flags(path):
     if name_of(path) not in WITH_FLAGS:
-        modules = list(imports_of(path))
+        modules = imports_of(path)
         assert "absl.flags" not in modules
         assert not [m for m in modules if m.startswith("u2net_tf.command")]
 

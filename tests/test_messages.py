@@ -4,6 +4,7 @@ import ast
 import re
 
 import pytest
+from sources import tree_of
 from test_command_settings import FLAGS
 from test_imports import COMMANDS, LIBRARY, PREPARATION, imports_of, name_of
 
@@ -60,14 +61,13 @@ def flags_in(text):
 
 @pytest.mark.parametrize("path", BELOW_THE_COMMANDS, ids=name_of)
 def test_the_library_names_no_flags(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert not [text for text in texts_of(tree) if flags_in(text)]
+    assert not [text for text in texts_of(tree_of(path)) if flags_in(text)]
 
 
 @pytest.mark.parametrize("path", BELOW_THE_COMMANDS, ids=name_of)
 def test_the_library_prints_nothing(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    nodes = ast.walk(tree_of(path))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
     assert "print" not in names
     assert not [m for m in imports_of(path) if m.partition(".")[0] == "tqdm"]
 

@@ -1,9 +1,11 @@
 """Draws the network from the code: what is shared and what is each domain's own.
 
     python -m tools.draw_network --output=docs/images/network.png
+    python -m tools.draw_network --architecture=unet_sharp --output=unet_sharp.png
 
-Builds the network that the flags ask for (pools 5,5,5 if not given), walks its layers
-and draws what it finds; below it the four convolution units. Needs matplotlib.
+Builds the network that the flags ask for (its axes are halved five times, and as often
+as it is deep for unet_sharp, if --pools is not given), walks its layers and draws what
+it finds; below it the four convolution units. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -14,22 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from tools.draw_unet_sharp import SharpDrawing
 from tools.draw_units import draw_units
 from tools.network_parts import (
     FAINT,
-    INK,
-    OWN_CONV,
-    OWN_NORM,
-    SHARED_CONV,
     UNIT_GAP,
     block_width,
     draw_arrow,
+    draw_block,
+    draw_key,
     draw_plus,
-    parts_of,
+    draw_text,
+    sizes_of_levels,
 )
 from u2net_tf import command, machine
 from u2net_tf.config.base import Config
-from u2net_tf.config.network import U2NetConfig
+from u2net_tf.config.network import NetworkConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,24 +49,28 @@ class DrawNetworkConfig(Config):
     """Settings of `tools.draw_network`."""
 
     output: str = Field(description="The picture to write, a PNG file.")
-    network: U2NetConfig = U2NetConfig()
+    network: NetworkConfig = NetworkConfig()
 
 
 def main(config: DrawNetworkConfig) -> None:
     """Draws the network that the settings ask for."""
     output, network = pathlib.Path(config.output), config.network
-    settings = {**network.options(), "pools": network.pools or (5, 5, 5)}
-    draw_network(output, **settings)
+    settings = network.options()
+    depth = settings["depth"]
+    of_sharp = ("depth", "align_corners", "gates")
+    for name in of_sharp if depth is None else ("second_up_conv",):
+        del settings[name]
+    pools = network.pools or ((5 if depth is None else depth),) * 3
+    draw_network(output, pools=pools, **settings)
     print(f"{output}: drew the network with --adapter={settings['adapter']}")
 
 
 def draw_network(output: pathlib.Path, **settings: Any) -> None:
-    """Draws a `U2Net` above, the convolution units below, as a PNG.
+    """Draws a network above, the convolution units below, as a PNG.
 
     Args:
       output: the file.
-      **settings: `adapter`, `base_channels`, `pools`, `second_up_conv` of the
-        network.
+      **settings: `architecture` and arguments of the network.
 
     Raises:
       InputError: if `output` is no PNG.
@@ -73,28 +79,23 @@ def draw_network(output: pathlib.Path, **settings: Any) -> None:
     from u2net_tf.visualization import figures
 
     figures.check_output(output)
-    figure = figures.new_figure(11.0, 7.0)
     machine.import_tensorflow()
     from u2net_tf.networks.parameter_counts import network_without_values
+    from u2net_tf.networks.unet_sharp import UNetSharp
 
-    network = typing.cast("U2Net", network_without_values((1, 1), (2, 2), **settings))
-    above, below = figure.subplots(2, 1, height_ratios=(2.7, 1))
+    network = network_without_values((1, 1), (2, 2), **settings)
+    is_sharp = isinstance(network, UNetSharp)
+    height, of_network = (8.5, 3.7) if is_sharp else (7.0, 2.7)
+    figure = figures.new_figure(11.0, height)
+    above, below = figure.subplots(2, 1, height_ratios=(of_network, 1))
     for axis in (above, below):
         axis.set_axis_off()
-    NetworkDrawing(above, network).draw()
+    if isinstance(network, UNetSharp):
+        SharpDrawing(above, network).draw()
+    else:
+        NetworkDrawing(above, typing.cast("U2Net", network)).draw()
     draw_units(below)
     figures.save_figure(figure, output)
-
-
-def sizes_of(network: U2Net) -> list[str]:
-    """Of each level: the size of its maps, as a part of the patch."""
-    sizes = []
-    for level in range(len(network.encoder)):
-        halved = [2 ** min(level, pools) for pools in network.pools]
-        halved = halved if len(set(halved)) > 1 else halved[:1]
-        parts = ["1" if size == 1 else f"1/{size}" for size in halved]
-        sizes.append(" × ".join(parts))
-    return sizes
 
 
 class NetworkDrawing:
@@ -213,52 +214,22 @@ class NetworkDrawing:
             self._text(self.head_x - 0.1, low, "deep supervision", ha="left")
 
     def _explain(self) -> None:
-        from matplotlib.lines import Line2D
-        from matplotlib.patches import Patch
-
-        for level, size in enumerate(sizes_of(self.network)):
+        sizes = sizes_of_levels(self.network.pools, self.num_levels + 1)
+        for level, size in enumerate(sizes):
             if level:
                 text = f"size {size}" if level == 1 else size
                 self._text(-0.45, -level, text, ha="left", color=FAINT)
-        handles = [
-            Patch(color=OWN_CONV, label="convolution of each domain"),
-            Patch(color=OWN_NORM, label="norm of each domain"),
-            Patch(color=SHARED_CONV, label="convolution that all share"),
-            Line2D([], [], color="none", label="wide: 3×3×3, narrow: 1×1×1"),
-            Line2D([], [], color=FAINT, linestyle="--", label="skip, concatenated"),
-            Line2D([], [], color=FAINT, label="residual, added"),
-        ]
-        self.axis.legend(
-            handles=handles,
-            loc="lower right",
-            bbox_to_anchor=(1.0, 0.0),
-            frameon=False,
-            fontsize=9,
-            labelcolor=INK,
+        draw_key(
+            self.axis,
+            [("skip, concatenated", FAINT, "--"), ("residual, added", FAINT, "-")],
         )
 
     def _block(
         self, layer: DomainLayer, x: float, level: int, *, lower_half: bool = False
     ) -> float:
         """Draws a block as bars, from x on, and returns where it ends."""
-        from matplotlib.patches import Rectangle
-
         height = _height(level)
-        low = -level - height / 2
-        for index, unit in enumerate(parts_of(layer)):
-            x += UNIT_GAP if index else 0.0
-            for part in unit:
-                bar = Rectangle(
-                    (x, low),
-                    part.width,
-                    height * (0.46 if lower_half else 1),
-                    facecolor=part.colour,
-                    edgecolor="white",
-                    linewidth=0.5,
-                )
-                self.axis.add_patch(bar)
-                x += part.width
-        return x
+        return draw_block(self.axis, layer, x, -level, height, lower_half=lower_half)
 
     def _residual(self, start: float, end: float, level: int) -> None:
         """From before an encoder block to after it, where its input is added."""
@@ -274,8 +245,7 @@ class NetworkDrawing:
         self._text((start + end) / 2, high, str(text), ha="center")
 
     def _text(self, x: float, y: float, text: str, **style: Any) -> None:
-        style = {"color": INK, "fontsize": 9, "va": "center", **style}
-        self.axis.text(x, y, text, **style)
+        draw_text(self.axis, x, y, text, **style)
 
 
 def _height(level: int) -> float:

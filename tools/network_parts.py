@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ WIDE, NARROW, NORM_WIDTH, UNIT_GAP = 0.26, 0.12, 0.09, 0.07
 
 # x, y.
 Point: TypeAlias = tuple[float, float]
+LineStyle: TypeAlias = Literal["-", "--"]
 
 
 class Part(NamedTuple):
@@ -64,6 +66,90 @@ def block_width(layer: DomainLayer) -> float:
     units = parts_of(layer)
     bars = sum(part.width for unit in units for part in unit)
     return bars + UNIT_GAP * (len(units) - 1)
+
+
+def draw_block(
+    axis: Axes,
+    layer: DomainLayer,
+    x: float,
+    y: float,
+    height: float,
+    *,
+    lower_half: bool = False,
+) -> float:
+    """Draws a block as bars, from x on, and returns where it ends.
+
+    Args:
+      axis: to draw into.
+      layer: the block.
+      x: of its left edge.
+      y: of its middle.
+      height: of the bars.
+      lower_half: whether to draw nothing above the middle.
+    """
+    from matplotlib.patches import Rectangle
+
+    for index, unit in enumerate(parts_of(layer)):
+        x += UNIT_GAP if index else 0.0
+        for part in unit:
+            bar = Rectangle(
+                (x, y - height / 2),
+                part.width,
+                height * (0.46 if lower_half else 1),
+                facecolor=part.colour,
+                edgecolor="white",
+                linewidth=0.5,
+            )
+            axis.add_patch(bar)
+            x += part.width
+    return x
+
+
+def draw_text(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    """Draws a text; `style` is matplotlib's, where it is not the drawing's own."""
+    style = {"color": INK, "fontsize": 9, "va": "center", **style}
+    axis.text(x, y, text, **style)
+
+
+def draw_key(axis: Axes, lines: Sequence[tuple[str, str, LineStyle]]) -> None:
+    """Draws what bars and lines mean, at the lower right.
+
+    Args:
+      axis: to draw into.
+      lines: text, colour and style of each.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(color=OWN_CONV, label="convolution of each domain"),
+        Patch(color=OWN_NORM, label="norm of each domain"),
+        Patch(color=SHARED_CONV, label="convolution that all share"),
+        Line2D([], [], color="none", label="wide: 3×3×3, narrow: 1×1×1"),
+        *(
+            Line2D([], [], color=colour, linestyle=style, label=text)
+            for text, colour, style in lines
+        ),
+    ]
+    axis.legend(
+        handles=handles,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 0.0),
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
+
+
+def sizes_of_levels(pools: Sequence[int], num_levels: int) -> list[str]:
+    """Of each level: the size of its maps, as a part of the patch."""
+    sizes = []
+    for level in range(num_levels):
+        halved = [2 ** min(level, times) for times in pools]
+        halved = halved if len(set(halved)) > 1 else halved[:1]
+        parts = ["1" if size == 1 else f"1/{size}" for size in halved]
+        sizes.append(" × ".join(parts))
+    return sizes
 
 
 def draw_arrow(

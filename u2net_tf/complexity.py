@@ -2,11 +2,13 @@
 
   python -m u2net_tf.complexity                    # the paper's five domains
   python -m u2net_tf.complexity --plan=plan.json
+  python -m u2net_tf.complexity --architecture=unet_sharp
 
 Two ways of counting, each a table of independent models, the shared network and the
 universal ones. The joint networks have the pools of --pools (5,5,5 if not given, or the
 plan's of a single domain), independent models always the plan's. --adapter chooses one
-universal network. Networks are built without values, which takes seconds and next to no
+universal network. For UNet# a third table counts what is left at each depth of pruning.
+Networks are built without values, which takes seconds and next to no
 memory.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 from u2net_tf import command, machine
 from u2net_tf.config.network import ComplexityConfig
-from u2net_tf.networks import parameter_table
+from u2net_tf.networks import parameter_report, parameter_table
 from u2net_tf.plan.plan_file import load_plan
 
 
@@ -26,7 +28,10 @@ def main(config: ComplexityConfig) -> None:
         options["adapters"] = (config.adapter,)
     pools = parameter_table.joint_pools(domains, config.pools)
     machine.import_tensorflow()
-    print(parameter_table.report(domains, pools=pools, as_json=config.json_, **options))
+    text = parameter_report.report(
+        domains, pools=pools, as_json=config.json_, **options
+    )
+    print(text)
 
 
 def _domains(config: ComplexityConfig) -> parameter_table.Domains:

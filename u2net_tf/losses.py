@@ -190,3 +190,28 @@ def segmentation_loss(
     return lovasz_softmax(labels, logits) + focal(
         labels, logits, gamma=gamma, detach_factor=detach_factor
     )
+
+
+def presence_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Binary cross-entropy of "is this class in this patch?", mean over both.
+
+    Args:
+      labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      logits: Tensor of shape (N, K - 1), one for each foreground class, before the
+        sigmoid.
+
+    Returns:
+      A scalar, float32 (float64 for float64 logits).
+    """
+    if logits.dtype != tf.float64:
+        logits = tf.cast(logits, tf.float32)
+    labels = tf.reshape(tf.cast(labels, tf.int32), [tf.shape(labels)[0], -1])
+    # Class by class: all at once would take the memory of as many label maps.
+    present = [
+        tf.reduce_any(tf.equal(labels, index), axis=1)
+        for index in range(1, logits.shape[-1] + 1)
+    ]
+    targets = tf.cast(tf.stack(present, axis=1), logits.dtype)
+    return tf.reduce_mean(
+        tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
+    )

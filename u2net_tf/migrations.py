@@ -9,11 +9,12 @@ what this version would have written. Nothing else in the project knows an older
 | manifest | 1 | 2: groups, which the plan's hash does not cover; 3: resampling |
 | survey | 1 | 2: faults by case only; 3: units, rounding of labels; 4: resampling |
 | log of a survey | 1 | 2: units |
-| model, within a checkpoint | 0 (none), plan as text | 3: plans; 4: counts; 5: UNet# |
+| model, within a checkpoint | 0 (none), plan as text | 4: counts; 5: UNet#; 6: gates |
 | state of a run, within a checkpoint | 0 (none given) | 1: records; 2: partial epoch |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of our own |
-| summary of an evaluation | 0 (none given) | 2: skipped cases |
-| record of a prediction, score | 0 (none given) | 1 |
+| summary of an evaluation | 0 (none given) | 2: skipped cases; 3: false positives |
+| record of a prediction | 0 (none given) | 1 |
+| score | 0 (none given) | 2: false positives |
 """
 
 from __future__ import annotations
@@ -149,6 +150,24 @@ def summary(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "skipped": {}}
 
 
+def summary_with_volumes(content: dict[str, Any]) -> dict[str, Any]:
+    """A summary: before format 3 it did not say what absent classes were predicted."""
+    new = {"num_without": 0, "false_positive_ml": None}
+    return {**content, "classes": [{**row, **new} for row in content["classes"]]}
+
+
+def score_with_volumes(content: dict[str, Any]) -> dict[str, Any]:
+    """A score: before format 2 it was the Dice alone.
+
+    A Dice above 0 says that the reference holds a class, and none that neither mask
+    does. Of a Dice of 0 nothing follows. It is left out, so that the case is scored
+    again.
+    """
+    dice = {label: value for label, value in content["dice"].items() if value != 0}
+    volumes = {label: 0.0 for label, value in dice.items() if value is None}
+    return {**content, "dice": dice, "false_positive_ml": volumes}
+
+
 def model_spec(content: dict[str, Any]) -> dict[str, Any]:
     """A model: before format 1 it had no format, and held its plan as text."""
     inner = json.loads(content["plan"])
@@ -176,6 +195,11 @@ def model_with_architecture(content: dict[str, Any]) -> dict[str, Any]:
     """A model: before format 5 every network was a 3D U²-Net."""
     new = {"architecture": "u2net", "depth": None}
     return {**content, **new, "align_corners": False, "deep_supervision": True}
+
+
+def model_with_gates(content: dict[str, Any]) -> dict[str, Any]:
+    """A model: before format 6 no network had gates."""
+    return {**content, "gates": "none"}
 
 
 def run_state(content: dict[str, Any]) -> dict[str, Any]:

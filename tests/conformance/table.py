@@ -18,6 +18,7 @@ import toy
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import blocks, conv_units, layers, sharp_node
 from u2net_tf.networks.architectures import ARCHITECTURES
+from u2net_tf.networks.unet_sharp import UNetSharp
 from u2net_tf.plan.domains import Plan
 
 
@@ -149,6 +150,7 @@ _LAYERS = {
     "SharpNode, separable": _node(align_corners=True, num_units=1),
     "SharpNode, none": _node(adapter="none"),
     "SharpNode, checkpointed": _node(gradient_checkpointing="blocks"),
+    "ClassGate": _layer(layers.ClassGate, 3, (2, 4), channels=(3, 3)),
 }
 # The second_up_conv that is not named is the adapter's own.
 _NETWORKS = {
@@ -171,7 +173,19 @@ _NETWORKS = {
         _TWO, (3, 8, 4), pools=(0, 2, 1), adapter="parallel"
     ),
     "UNetSharp, separable": _sharp((3, 4, 2), 1, pools=(0, 1, 1)),
-    "UNetSharp, parallel": _sharp(
+    "UNetSharp, series": _sharp((2, 4, 4), 1, pools=(0, 1, 1), adapter="series"),
+    "UNetSharp, shared": _sharp(
+        (3, 4, 2), 1, pools=(0, 1, 1), adapter="none", align_corners=True
+    ),
+    "UNetSharp, independent": _network(
+        (toy.TWO,),
+        (3, 4, 2),
+        architecture="unet_sharp",
+        depth=1,
+        pools=(0, 1, 1),
+        adapter="none",
+    ),
+    "UNetSharp, parallel, deep": _sharp(
         (2, 4, 4), 2, pools=(0, 1, 2), adapter="parallel", align_corners=True
     ),
     "UNetSharp, checkpointed": _sharp(
@@ -181,6 +195,7 @@ _NETWORKS = {
         gradient_checkpointing="blocks",
         deep_supervision=False,
     ),
+    "UNetSharp, gates": _sharp((3, 4, 2), 1, pools=(0, 1, 1), gates="both"),
 }
 TABLE = {**_LAYERS, **_NETWORKS}
 # Of the blocks, which are made of units, one row for each class is in the default run,
@@ -249,8 +264,26 @@ def draw_inputs(row, domain, dtype="float64"):
     return [draw(shape, dtype) for shape in row.shapes[domain]]
 
 
+def outputs_of(layer, domain, inputs):
+    """What it computes; the logits of all heads and gates, side by side, if it has any.
+
+    Whoever calls a network of several heads gets the last one's.
+    """
+    if not isinstance(layer, UNetSharp):
+        return layer(*inputs, domain=domain)
+    logits, presence = layer.head_and_gate_logits(
+        *inputs, domain=domain, heads=list(layer.heads), gates=list(layer.gates)
+    )
+    maps = list(logits.values())
+    for of_gate in presence.values():
+        # In every voxel, as a map.
+        of_gate = of_gate[:, tf.newaxis, tf.newaxis, tf.newaxis]
+        maps.append(of_gate + tf.zeros_like(maps[0][..., :1]))
+    return tf.concat(maps, axis=-1)
+
+
 def differentiate(layer, domain, inputs, upstream=None):
-    """Outputs, and the gradient of sum(upstream * outputs).
+    """`outputs_of`, and the gradient of sum(upstream * outputs).
 
     The gradient is in the inputs, then in all variables of all domains. Without
     `upstream`, one is drawn.
@@ -258,7 +291,7 @@ def differentiate(layer, domain, inputs, upstream=None):
     tensors = [*inputs, *(variable.value for variable in layer.variables)]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(tensors)
-        outputs = layer(*inputs, domain=domain)
+        outputs = outputs_of(layer, domain, inputs)
     if upstream is None:
         upstream = draw(outputs.shape, outputs.dtype, seed=1)
     return outputs, tape.gradient(outputs, tensors, output_gradients=upstream)

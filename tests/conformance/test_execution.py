@@ -1,7 +1,8 @@
 """Eager, compiled, compiled by XLA and in half precision, the numbers are the same.
 
-XLA takes seconds to compile what a layer is made of. So the default run has every layer
-and unit, of one domain, a block and a network; `make test-slow` has the rest.
+XLA takes seconds to compile what a layer is made of. So the default run has layers and
+units that others are made of, of one domain, a block and a network, and the slow run
+the rest. The operations are compiled in every way in `networks/ops`.
 """
 
 import numpy as np
@@ -13,11 +14,22 @@ from table import TABLE
 from u2net_tf.networks import ops
 from u2net_tf.networks.gradient_checkpointing import GRADIENT_CHECKPOINTING
 
-# Layers and units; blocks and networks are made of them.
-PARTS = [name for name, row in TABLE.items() if "Block" not in name and not row.spec]
-# The separable unit has an up-sampled depthwise convolution, the block a residual.
-ANY_SIZE = [name for name in PARTS if name != "DepthwiseConv3D, up-sampled"]
-ANY_SIZE += ["EncoderBlock, separable"]
+# The block has separable units and a residual.
+ANY_SIZE = (
+    "DomainNorm",
+    "DomainConv3D",
+    "ParallelUnit",
+    "EncoderBlock, separable",
+    "ClassGate",
+)
+XLA = (
+    "DomainNorm",
+    "DepthwiseConv3D",
+    "SeparableUnit",
+    "DownSample",
+    "ClassGate",
+    "U2Net, independent",
+)
 HALF_PRECISION = (
     "DomainNorm",
     "DepthwiseConv3D",
@@ -59,7 +71,8 @@ def test_compiled_for_any_size(name, domain):
     upstream = table.draw(expected[0].shape, seed=1)
 
     def any_size(tensor):
-        return tf.TensorSpec((*[None] * 4, tensor.shape[-1]), tensor.dtype)
+        sizes = [None] * (len(tensor.shape) - 1)
+        return tf.TensorSpec((*sizes, tensor.shape[-1]), tensor.dtype)
 
     compiled = tf.function(
         lambda inputs, upstream: table.differentiate(layer, domain, inputs, upstream),
@@ -69,9 +82,7 @@ def test_compiled_for_any_size(name, domain):
     assert_close(compiled(inputs, upstream), expected)
 
 
-@pytest.mark.parametrize(
-    ("name", "domain"), table.every_domain(quick=[*PARTS, "U2Net, independent"])
-)
+@pytest.mark.parametrize(("name", "domain"), table.every_domain(quick=XLA))
 def test_compiled_by_xla(name, domain):
     row = TABLE[name]
     layer, inputs = table.build(row), table.draw_inputs(row, domain)
@@ -82,15 +93,17 @@ def test_compiled_by_xla(name, domain):
     else:
         # XLA takes seconds for the gradient of what is larger, and that is made of the
         # gradients of what is smaller.
-        compiled = tf.function(layer, jit_compile=True, autograph=False)
-        outputs = compiled(*inputs, domain=domain)
+        compiled = tf.function(table.outputs_of, jit_compile=True, autograph=False)
+        outputs = compiled(layer, domain, inputs)
         np.testing.assert_allclose(outputs, expected[0], rtol=0, atol=1e-10)
 
 
 # Of a network, too, but smaller than in the table: XLA takes some ten seconds for each.
 @pytest.mark.slow
 @pytest.mark.parametrize("gradient_checkpointing", GRADIENT_CHECKPOINTING)
-@pytest.mark.parametrize("name", ["U2Net, separable", "U2Net, parallel, deep"])
+@pytest.mark.parametrize(
+    "name", ["U2Net, separable", "U2Net, parallel, deep", "UNetSharp, separable"]
+)
 def test_network_with_gradients_compiled_by_xla(name, gradient_checkpointing):
     network = table.build(TABLE[name], gradient_checkpointing=gradient_checkpointing)
     assert network.gradient_checkpointing == gradient_checkpointing

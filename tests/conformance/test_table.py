@@ -12,6 +12,7 @@ import table
 from table import TABLE
 
 from u2net_tf import networks
+from u2net_tf.networks.architectures import ARCHITECTURES
 from u2net_tf.networks.conv_units import ConvUnit
 from u2net_tf.networks.layers import DomainLayer
 
@@ -44,8 +45,10 @@ def test_every_layer_has_a_row():
     assert {cls for cls in found if not is_abstract(cls)} == rows
 
 
-def test_every_mode_has_a_row():
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_mode_has_a_row(architecture):
     specs = [row.spec for row in TABLE.values() if row.spec]
+    specs = [spec for spec in specs if spec.architecture == architecture]
     modes = {(spec.adapter, len(spec.plan.domains) > 1) for spec in specs}
     assert modes == {
         ("separable", True),
@@ -54,7 +57,11 @@ def test_every_mode_has_a_row():
         ("none", True),
         ("none", False),
     }
-    assert {spec.second_up_conv for spec in specs} == {None, "full", "pointwise"}
+    if architecture == "u2net":
+        assert {spec.second_up_conv for spec in specs} == {None, "full", "pointwise"}
+    else:
+        assert {spec.align_corners for spec in specs} == {False, True}
+        assert {spec.deep_supervision for spec in specs} == {False, True}
 
 
 @pytest.mark.parametrize("name", table.rows())

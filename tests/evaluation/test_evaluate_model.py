@@ -38,7 +38,7 @@ def models(tiny_data, monkeypatch, tmp_path):
         domain = predictor.spec.plan.domains[index]
         calls.append((domain.name, [case.name for case in cases], output_dir, options))
         dice = {label.name: 0.5 for label in domain.labels[1:]}
-        scores = [CaseScore(domain.name, case.name, dice) for case in cases]
+        scores = [CaseScore(domain.name, case.name, dice, {}) for case in cases]
         return DomainScores(scores, {})
 
     monkeypatch.setattr(module, "models_by_domain", lambda model_dir: folders)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from u2net_tf.evaluation.metrics import dice
+from u2net_tf.evaluation.metrics import dice, false_positive_ml
 
 
 def row(*values, dtype=np.uint8):
@@ -55,6 +55,21 @@ class TestDice:
 
     def test_of_the_background_nothing_is_told(self):
         assert dice(row(0), row(0), num_classes=1).shape == (0,)
+
+
+class TestFalsePositiveVolume:
+    def test_of_classes_that_the_reference_lacks(self):
+        """Voxels of 2 · 5 · 10 mm are 0.1 ml."""
+        reference, prediction = row(0, 1, 1, 0, 0), row(2, 1, 2, 2, 0)
+        found = false_positive_ml(
+            reference, prediction, num_classes=4, spacing_mm=(2, 5, 10)
+        )
+        # 1 is there; 2 is not, and is found in three voxels; 3 is in neither.
+        np.testing.assert_allclose(found, [np.nan, 0.3, 0])
+
+    def test_of_the_background_nothing_is_told(self):
+        found = false_positive_ml(row(0), row(0), num_classes=1, spacing_mm=(1, 1, 1))
+        assert found.shape == (0,)
 
 
 class TestErrors:

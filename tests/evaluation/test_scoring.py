@@ -152,6 +152,26 @@ class TestScoreDomain:
             scores, _ = score(1, plan=plan)
             assert np.isnan(scores[0].dice["core"])
             assert scores[0].dice["rim"] > 0
+            assert scores[0].false_positive_ml == {"core": 0}
+
+    def test_a_class_that_is_predicted_in_vain_has_a_volume(self, score, tiny_data):
+        labels = (
+            toy.TWO.labels[0],
+            dataclasses.replace(toy.TWO.labels[1], values=(9,)),
+            toy.TWO.labels[2],
+        )
+        preprocessing = dataclasses.replace(
+            toy.TWO.preprocessing, unknown_labels="background"
+        )
+        domain = dataclasses.replace(
+            tiny_data.plan.domains[1], labels=labels, preprocessing=preprocessing
+        )
+        plan = dataclasses.replace(tiny_data.plan, domains=(toy.ONE, domain))
+        for _ in range(2):
+            scores, _ = score(1, plan=plan)
+            # Half of 12 · 12 · 10 voxels of 1 mm³.
+            assert scores[0].false_positive_ml == {"rim": pytest.approx(0.72)}
+            assert scores[0].dice["rim"] == 0
 
     def test_memory_of_a_case_is_limited(self, score, tiny_data):
         scores, asked, skipped = score(max_memory_gb=1e-6)
@@ -291,6 +311,26 @@ class TestAgain:
         first, _ = score()
         path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "dice": dice}))
+        assert score() == (first, ["one_1"])
+
+    @pytest.mark.parametrize("dice", [0.5, None, 0.0])
+    def test_of_an_older_score_a_volume_may_follow(self, score, tmp_path, dice):
+        """Not of a Dice of 0: the class may be missed, or not be there."""
+        first, _ = score()
+        path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
+        content = {**json.loads(path.read_text()), "format": 1, "dice": {"organ": dice}}
+        del content["false_positive_ml"]
+        path.write_text(json.dumps(content))
+        again, asked = score()
+        assert asked == ([] if dice != 0 else ["one_1"])
+        assert again[1].false_positive_ml == ({"organ": 0} if dice is None else {})
+
+    @pytest.mark.parametrize("volume", [{"organ": -1.0}, {"liver": 1.0}])
+    def test_a_volume_that_can_be_none_is_measured_again(self, score, tmp_path, volume):
+        first, _ = score()
+        path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
+        content = {**json.loads(path.read_text()), "false_positive_ml": volume}
+        path.write_text(json.dumps(content))
         assert score() == (first, ["one_1"])
 
     def test_killed_before_a_prediction_nothing_has_changed(

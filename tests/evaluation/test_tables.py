@@ -11,15 +11,20 @@ from u2net_tf.evaluation.tables import CaseScore, ClassScore
 
 NAN = math.nan
 SCORES = [
-    CaseScore("Task91_One", "one_0", {"organ": 1.0}),
-    CaseScore("Task91_One", "one_1", {"organ": 0.5}),
-    CaseScore("Task92_Two", "two_0", {"rim": 0.125, "core": NAN}),
-    CaseScore("Task92_Two", "two_1", {"rim": NAN, "core": NAN}),
+    CaseScore("Task91_One", "one_0", {"organ": 1.0}, {}),
+    CaseScore("Task91_One", "one_1", {"organ": 0.5}, {}),
+    CaseScore(
+        "Task92_Two", "two_0", {"rim": 0.0, "core": NAN}, {"rim": 4.5, "core": 0.0}
+    ),
+    CaseScore(
+        "Task92_Two", "two_1", {"rim": NAN, "core": NAN}, {"rim": 0.0, "core": 0.0}
+    ),
+    CaseScore("Task92_Two", "two_2", {"rim": 0.25, "core": NAN}, {"core": 0.0}),
 ]
 ROWS = [
-    ClassScore("Task91_One", "organ", 0.75, 0.25, 2, 0),
-    ClassScore("Task92_Two", "rim", 0.125, 0.0, 1, 1),
-    ClassScore("Task92_Two", "core", NAN, NAN, 0, 2),
+    ClassScore("Task91_One", "organ", 0.75, 0.25, 2, 0, 0, NAN),
+    ClassScore("Task92_Two", "rim", 0.125, 0.125, 2, 1, 2, 2.25),
+    ClassScore("Task92_Two", "core", NAN, NAN, 0, 3, 3, 0.0),
 ]
 
 
@@ -37,11 +42,11 @@ class TestSummarize:
         assert equal(rows, [*ROWS[1:], ROWS[0]])
 
     def test_only_these_domains(self):
-        assert tables.summarize(SCORES, [toy.ONE]) == ROWS[:1]
+        assert equal(tables.summarize(SCORES, [toy.ONE]), ROWS[:1])
 
     def test_without_cases(self):
         (row,) = tables.summarize([], [toy.ONE])
-        assert equal(row, ClassScore("Task91_One", "organ", NAN, NAN, 0, 0))
+        assert equal(row, ClassScore("Task91_One", "organ", NAN, NAN, 0, 0, 0, NAN))
 
 
 class TestMeanDice:
@@ -57,15 +62,31 @@ class TestMeanDice:
 class TestTable:
     def test_by_eye(self):
         assert tables.format_table(ROWS).splitlines() == [
+            "domain               class      Dice %    ± sd    cases    absent"
+            "    without    FP ml",
+            "-------------------  -------  --------  ------  -------  --------"
+            "  ---------  -------",
+            "Task91_One           organ       75.00   25.00        2         0"
+            "          0        –",
+            "Task92_Two           rim         12.50   12.50        2         1"
+            "          2     2.25",
+            "Task92_Two           core            –       –        0         3"
+            "          3     0.00",
+            "-------------------  -------  --------  ------  -------  --------"
+            "  ---------  -------",
+            "mean of the classes              43.75",
+            "absent: 4 times neither mask holds the class; such a Dice is not defined "
+            "and left out of the mean",
+            "FP ml: mean volume of a class in the cases without it in the reference",
+        ]
+
+    def test_without_a_class_that_is_absent(self):
+        assert tables.format_table(ROWS[:1]).splitlines() == [
             "domain               class      Dice %    ± sd    cases    absent",
             "-------------------  -------  --------  ------  -------  --------",
             "Task91_One           organ       75.00   25.00        2         0",
-            "Task92_Two           rim         12.50    0.00        1         1",
-            "Task92_Two           core            –       –        0         2",
             "-------------------  -------  --------  ------  -------  --------",
-            "mean of the classes              43.75",
-            "absent: 3 times neither mask holds the class; such a Dice is not defined "
-            "and left out of the mean",
+            "mean of the classes              75.00",
         ]
 
     def test_says_nothing_of_absent_classes_where_there_are_none(self):
@@ -86,13 +107,15 @@ class TestTable:
 class TestCsv:
     def test_a_row_per_case_and_class(self):
         assert tables.cases_to_csv(SCORES).splitlines() == [
-            "domain,case,class,dice",
-            "Task91_One,one_0,organ,1.000000",
-            "Task91_One,one_1,organ,0.500000",
-            "Task92_Two,two_0,rim,0.125000",
-            "Task92_Two,two_0,core,",
-            "Task92_Two,two_1,rim,",
-            "Task92_Two,two_1,core,",
+            "domain,case,class,dice,false_positive_ml",
+            "Task91_One,one_0,organ,1.000000,",
+            "Task91_One,one_1,organ,0.500000,",
+            "Task92_Two,two_0,rim,0.000000,4.500000",
+            "Task92_Two,two_0,core,,0.000000",
+            "Task92_Two,two_1,rim,,0.000000",
+            "Task92_Two,two_1,core,,0.000000",
+            "Task92_Two,two_2,rim,0.250000,",
+            "Task92_Two,two_2,core,,0.000000",
         ]
 
 
@@ -107,22 +130,29 @@ class TestJson:
         assert content["skipped"] == {"a/b": "why"}
         assert content["checkpoint"] == "model/step-9"
         assert content["mean_dice"] == pytest.approx(0.4375)
-        assert content["classes"][0] == dataclasses.asdict(ROWS[0])
+        assert content["classes"][0]["false_positive_ml"] is None
+        assert content["classes"][1] == dataclasses.asdict(ROWS[1])
         assert content["classes"][2] == {
             "domain": "Task92_Two",
             "label": "core",
             "mean": None,
             "standard_deviation": None,
             "num_cases": 0,
-            "num_absent": 2,
+            "num_absent": 3,
+            "num_without": 3,
+            "false_positive_ml": 0.0,
         }
 
     def test_older_ones_skipped_no_case(self):
         text = tables.summary_to_json(ROWS, split="test", checkpoint="c", skipped={})
         content = {**json.loads(text), "format": 1}
         del content["skipped"]
+        for row in content["classes"]:
+            del row["num_without"], row["false_positive_ml"]
         older = tables.SUMMARY.from_text(json.dumps(content), "summary.json")
         assert older.skipped == {}
+        assert [row.num_without for row in older.classes] == [0, 0, 0]
+        assert math.isnan(older.classes[1].false_positive_ml)
 
     def test_without_any_dice(self):
         text = tables.summary_to_json(

@@ -106,6 +106,7 @@ class Reference:
                 for number in (1, 2):
                     hidden = self._unit(hidden, f"node_{i}_{j}/unit_{number}")
                 x[i, j] = hidden
+        self.maps = x
         logits = {}
         for j in range(1, self.depth + 1):
             kernel, bias = (self._own(f"head_0_{j}/{n}") for n in ("kernel", "bias"))
@@ -116,3 +117,20 @@ class Reference:
             part = convolve(x[i, self.depth - i], kernel, bias)
             logits[i, self.depth - i] = enlarged(part, 0)
         return logits
+
+    def gates(self, image):
+        """(level, column) -> logits of presence, of patch and foreground class.
+
+        The largest, over all voxels of X^{level,column}, of a linear function of the
+        channels.
+        """
+        self.heads(image)
+        found = {}
+        for (i, j), values in self.maps.items():
+            path = f"gate_{i}_{j}/conv"
+            if f"{path}/kernel_{self.domain}" not in self.params:
+                continue
+            kernel, bias = (self._own(f"{path}/{n}") for n in ("kernel", "bias"))
+            scores = np.einsum("nzyxc,ck->nzyxk", values, kernel[0, 0, 0]) + bias
+            found[i, j] = scores.max(axis=(1, 2, 3))
+        return found

@@ -7,6 +7,7 @@ from sharp_reference import Reference
 from u2net_tf.networks import ops
 from u2net_tf.networks.parameter_counts import (
     count_all,
+    count_pruned,
     count_stride_1_weights,
     count_trunk,
     network_without_values,
@@ -55,6 +56,16 @@ def test_number_of_parameters(depth, nodes):
         assert nodes + heads // 2 == 32_247_784
     assert count_all(network).total == nodes + heads
     assert count_trunk(network).total == nodes - network.stem.count_params()
+
+
+def test_pruning_leaves_the_gates_of_its_depth():
+    options = {"architecture": "unet_sharp", "base_channels": 2, "gates": "both"}
+    whole = network_without_values((1,), (2,), depth=2, **options)
+    left = network_without_values(
+        (1,), (2,), depth=1, deep_supervision=False, **options
+    )
+    assert len(left.gates) == 2
+    assert count_pruned(whole, 1) == count_all(left)
 
 
 def test_a_further_domain_adds_depthwise_filters_alone():

@@ -52,7 +52,14 @@ class Golden:
         return np.moveaxis(image, 1, -1), labels, np.moveaxis(logits, 1, -1)
 
 
-@pytest.fixture(params=FILES)
+# By default, the networks of the other adapters are compared with the logits of the
+# same files when these are ported (`test_port_torch_weights.py`).
+@pytest.fixture(
+    params=[
+        *FILES[:2],
+        *(pytest.param(name, marks=pytest.mark.slow) for name in FILES[2:]),
+    ]
+)
 def name(request):
     return request.param
 

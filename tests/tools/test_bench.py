@@ -118,6 +118,7 @@ class TestMeasure:
         assert measurement(seconds=(3.0, 1.0, 50.0)).median == 3.0
         assert measurement(seconds=(3.0, 1.0, 50.0, 4.0)).median == 3.5
 
+    @pytest.mark.slow
     def test_memory_is_that_of_the_process(self, tmp_path):
         held = np.ones(400 * MILLION, np.uint8)
         assert measuring.peak_memory_bytes() > held.nbytes

@@ -16,6 +16,7 @@ from tools.bench import (
     large_scan,
     loss,
     roofline,
+    sharp,
     step,
 )
 from tools.bench import flags as bench_flags
@@ -34,6 +35,7 @@ COMMANDS = (
     "profile_step",
     "reading",
     "roofline",
+    "sharp",
     "start_up",
     "step",
 )
@@ -223,6 +225,29 @@ def test_step(run):
 
 
 @pytest.mark.slow
+def test_sharp(run):
+    sizes = ("--patch_size=4", "--depth=1", "--base_channels=2", "--batch_size=1")
+    chosen = ("--adapter=separable", "--notogether", "--runs=2")
+    for part, names in (("forward", ["ours"]), ("step", list(sharp.OURS))):
+        _, content = run("sharp", f"--part={part}", *sizes, *chosen, *OURS_ALONE)
+        rows = content["rows"]
+        assert [(row["part"], row["contender"]) for row in rows] == [
+            (part, name) for name in names
+        ]
+        assert {row["batch"] for row in rows} == {"1×4×4×4"}
+        assert {row["adapter"] for row in rows} == {"separable"}
+        assert {len(row["runs_seconds"]) for row in rows} == {2}
+
+
+def test_sharp_s_patch_is_halved_as_often_as_its_depth_says(server):
+    sizes = ("--output=sharp.json", "--patch_size=12", "--depth=3")
+    done = server.run("tools.bench.sharp", *sizes)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "--patch_size: expected sizes divisible by 2**pools" in said
+
+
+@pytest.mark.slow
 def test_start_up(run):
     _, content = run("start_up", "--patch_size=4", *SMALL, *OURS_ALONE)
     rows = content["rows"]
@@ -264,6 +289,7 @@ def test_pipeline(run):
     assert "2 patches of 8³ voxels of volumes of 16³" in said
 
 
+@pytest.mark.slow
 def test_convert(run):
     sizes = ("--shape=6,20,24", "--new_shape=8,15,30", "--runs=2", "--threads=2")
     said, content = run("convert", *sizes)

@@ -5,7 +5,7 @@ import pytest
 from matplotlib import colors, image
 from matplotlib.figure import Figure
 
-from tools import draw_network, draw_units
+from tools import draw_network, draw_unet_sharp, draw_units
 from tools.network_parts import OWN_CONV, OWN_NORM, SHARED_CONV, parts_of
 from u2net_tf.errors import InputError
 from u2net_tf.networks.conv_units import UNITS, ParallelUnit, SeriesUnit
@@ -25,6 +25,16 @@ def drawn(**settings):
     axis = Figure().subplots()
     network = network_without_values((1,), (2,), **{**DEFAULTS, **settings})
     draw_network.NetworkDrawing(axis, network).draw()
+    return axis
+
+
+def drawn_sharp(**settings):
+    """The axis of a UNet#'s drawing."""
+    axis = Figure().subplots()
+    network = network_without_values(
+        (1,), (2,), architecture="unet_sharp", base_channels=16, **settings
+    )
+    draw_unet_sharp.SharpDrawing(axis, network).draw()
     return axis
 
 
@@ -82,6 +92,68 @@ def test_deep_supervision_is_drawn_where_there_is_one():
     assert texts(drawn()).count("+") == 2
     assert texts(drawn(pools=(2, 2, 2))).count("+") == 1
     assert not {"deep supervision", "+"} & set(texts(drawn(pools=(1, 1, 1))))
+
+
+class TestUNetSharp:
+    @pytest.mark.parametrize("depth", [1, 3])
+    def test_nodes_and_heads_are_the_network_s(self, depth):
+        axis = drawn_sharp(depth=depth)
+        said = texts(axis)
+        names = [text for text in said if text.startswith("$X")]
+        expected = [
+            f"$X^{{{level},{column}}}$"
+            for level in range(depth + 1)
+            for column in range(depth + 1 - level)
+        ]
+        assert sorted(names) == expected
+        # X^{0,0} has one unit beside the stem, every other node two.
+        units = 2 * len(names) - 1
+        assert count_bars(axis, SHARED_CONV) == units
+        assert count_bars(axis, OWN_CONV) == units + 1 + 2 * depth
+        assert said.count("head") == 2 * depth - 1
+        assert said.count("head → logits") == 1
+        assert [text for text in said if text.startswith("L = ")] == [
+            f"L = {pruned}" for pruned in range(1, depth + 1)
+        ]
+
+    def test_levels_have_the_channels_and_sizes_of_the_network(self):
+        said = texts(drawn_sharp(depth=2, pools=(0, 2, 1)))
+        assert {"16 channels", "32", "64", "1 × 1/4 × 1/2"} <= set(said)
+
+    def test_every_node_reads_from_its_left_and_from_below(self):
+        """An arrow of each colour ends at each but those of the first column."""
+        axis = drawn_sharp(depth=3, adapter="none")
+        arrows = [
+            text.arrow_patch for text in axis.texts if hasattr(text, "arrowprops")
+        ]
+        colour = draw_unet_sharp.UP_SAMPLED
+        below = [a for a in arrows if colors.to_hex(a.get_edgecolor()) == colour]
+        assert len(below) == 3 + 2 + 1
+        # As many from the left, three poolings, two before X^{0,0}, one to each head.
+        assert len(arrows) - len(below) == 6 + 3 + 2 + 6
+
+    def test_shades_are_what_pruning_leaves(self):
+        axis = drawn_sharp(depth=2)
+        for depth, levels in ((1, 2), (2, 3)):
+            assert count_bars(axis, draw_unet_sharp.SHADES[depth - 1]) == levels
+
+    @pytest.mark.parametrize(
+        ("gates", "top", "deep"),
+        [("none", 0, 0), ("top", 2, 0), ("deep", 0, 2), ("both", 2, 2)],
+    )
+    def test_gates_are_the_network_s(self, gates, top, deep):
+        axis = drawn_sharp(depth=2, adapter="none", gates=gates)
+        said = texts(axis)
+        assert sum(text.startswith("head, gate") for text in said) == top
+        assert said.count("gate") == deep
+        # Beside the stem and four heads.
+        assert count_bars(axis, OWN_CONV) == 1 + 4 + top + deep
+
+    def test_how_it_is_up_sampled_is_said(self):
+        for align_corners in (False, True):
+            axis = drawn_sharp(depth=1, align_corners=align_corners)
+            said = [text.get_text() for text in axis.get_legend().get_texts()]
+            assert any("corners aligned" in text for text in said) == align_corners
 
 
 def test_units_have_their_parts_in_order():
@@ -145,6 +217,16 @@ class TestCommand:
             "second_up_conv": "full",
         }
         draw_network.draw_network(other, **settings)
+        assert path.read_bytes() == other.read_bytes()
+
+    @pytest.mark.parametrize("pools", [None, "1,2,0"])
+    def test_another_architecture(self, run_warm, tmp_path, pools):
+        path, other = tmp_path / "network.png", tmp_path / "other.png"
+        flags = {"architecture": "unet_sharp", "depth": 2, "align_corners": True}
+        given = {} if pools is None else {"pools": pools}
+        run_warm(MODULE, output=path, **flags, **given)
+        settings = {"pools": (2, 2, 2) if pools is None else (1, 2, 0)}
+        draw_network.draw_network(other, adapter="separable", **flags, **settings)
         assert path.read_bytes() == other.read_bytes()
 
     def test_pools_of_nothing(self, run_command, tmp_path):

@@ -8,12 +8,16 @@ import numpy as np
 import tensorflow as tf
 import toy
 
+from u2net_tf.config.training import LossConfig
 from u2net_tf.models.build import build_network
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.conv_units import UNITS
+from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.step import Trainer
 
-MODES = tuple(UNITS)
+# The modes of 3D U²-Net, and another architecture, of which every head has a loss.
+SHARP = "unet_sharp"
+MODES = (*UNITS, SHARP)
 # Instead of a mode: the toy network, which is traced in a blink.
 TOY = "toy"
 NUM_ROUNDS = 2
@@ -27,7 +31,12 @@ def make_trainer(mode, weight_decay=WEIGHT_DECAY, strategy=None):
     adapter, build = mode, build_network
     if mode == TOY:
         adapter, build = "none", toy.build_toy_network
-    spec = ModelSpec(plan=toy.PLAN, pools=(0, 1, 1), base_channels=2, adapter=adapter)
+    settings = {}
+    if mode == SHARP:
+        adapter, settings = "separable", {"architecture": SHARP, "depth": 1}
+    spec = ModelSpec(
+        plan=toy.PLAN, pools=(0, 1, 1), base_channels=2, adapter=adapter, **settings
+    )
     with strategy.scope():
         network = build(spec, dtype="float64")
     generator = np.random.default_rng(0)
@@ -36,7 +45,11 @@ def make_trainer(mode, weight_decay=WEIGHT_DECAY, strategy=None):
         noise = generator.normal(size=variable.shape)
         variable.assign(("gamma" in variable.path) + 0.3 * noise)
     return Trainer(
-        network, learning_rate=0.01, weight_decay=weight_decay, strategy=strategy
+        network,
+        learning_rate=0.01,
+        weight_decay=weight_decay,
+        strategy=strategy,
+        head_weights=head_weights(LossConfig(), spec),
     )
 
 
@@ -62,7 +75,7 @@ def has_gradient(variable):
     in the series mode also the offset of the adapter's norm, which reaches the unit's
     norm through a pointwise convolution.
     """
-    head = "/head/" in variable.path
+    head = "/head" in variable.path
     adapter_offset = "/adapter_norm/beta_" in variable.path
     return head or not ("/bias" in variable.path or adapter_offset)
 

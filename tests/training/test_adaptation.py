@@ -93,17 +93,28 @@ def adapted(parent, data_dir, tmp_path_factory):
     return folder
 
 
+SHARP = {"architecture": "unet_sharp", "depth": 1, "adapter": "separable"}
+
+
 @pytest.fixture(
-    scope="module", params=["none", pytest.param("separable", marks=pytest.mark.slow)]
+    scope="module",
+    params=[
+        {"adapter": "none"},
+        *(
+            pytest.param(settings, marks=pytest.mark.slow)
+            for settings in ({"adapter": "separable"}, SHARP)
+        ),
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
 )
 def family(request, parent, adapted, tiny_data, data_dir, tmp_path_factory):
     """A model of one domain, the same with a second, and that with a third."""
-    work = tmp_path_factory.mktemp(request.param)
-    if request.param == "none":
+    work = tmp_path_factory.mktemp("family")
+    if request.param == {"adapter": "none"}:
         shutil.copytree(parent, work / "first")
         shutil.copytree(adapted, work / "second")
     else:
-        save_parent(work / "first", tiny_data.plan, adapter=request.param)
+        save_parent(work / "first", tiny_data.plan, **request.param)
         watched = {"validate_every_epochs": 1}
         adapt(work / "first", work / "second", toy.TWO.name, data_dir, **watched)
     before = files_of(work / "second")

@@ -6,15 +6,18 @@ import pytest
 import tensorflow as tf
 import toy
 
+from u2net_tf.config.training import LossConfig
 from u2net_tf.losses import focal
 from u2net_tf.models.build import build_network
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.loading import load_network
 from u2net_tf.models.run_state import RunState
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.step import Trainer
 
 pytestmark = pytest.mark.usefixtures("plain_implementation_in_module")
+SHARP = {"architecture": "unet_sharp", "depth": 1}
 PRECISIONS = ("mixed_float16", "mixed_bfloat16")
 
 
@@ -56,9 +59,17 @@ def make_trainer(network, **options):
 @pytest.fixture(
     scope="module",
     params=[
-        "mixed_float16",
-        pytest.param("mixed_bfloat16", marks=pytest.mark.slow),
+        ("mixed_float16", {}),
+        *(
+            pytest.param(case, marks=pytest.mark.slow)
+            for case in (
+                ("mixed_bfloat16", {}),
+                ("mixed_float16", SHARP),
+                ("mixed_bfloat16", SHARP),
+            )
+        ),
     ],
+    ids=lambda case: "-".join([case[0], *case[1].values()][:2]),
 )
 def trained(request):
     """The real network after two steps in half and in single precision.
@@ -66,13 +77,18 @@ def trained(request):
     The plain one: that of the paper takes longer, and `test_execution.py` has its parts
     in half precision.
     """
-    spec = ModelSpec(plan=toy.PLAN, pools=(1, 0, 1), base_channels=2, adapter="none")
+    half, settings = request.param
+    spec = ModelSpec(
+        plan=toy.PLAN, pools=(1, 0, 1), base_channels=2, adapter="none", **settings
+    )
     losses, trainers, movements = {}, {}, {}
-    for precision in (request.param, "float32"):
+    for precision in (half, "float32"):
         keras.utils.set_random_seed(0)
         # Decay would outweigh the gradients and give the steps their direction.
         network = build_network(spec, dtype=precision)
-        trainer = make_trainer(network, weight_decay=0.0)
+        trainer = make_trainer(
+            network, weight_decay=0.0, head_weights=head_weights(LossConfig(), spec)
+        )
         # A bias right before a norm has no gradient but rounding errors.
         moving = [v for v in network.shared_variables if "bias" not in v.path]
         before = toy.values_of(moving)
@@ -87,7 +103,7 @@ def trained(request):
                 for start, end in zip(before, toy.values_of(moving), strict=True)
             ]
         )
-    return request.param, losses, trainers, movements
+    return half, losses, trainers, movements
 
 
 class TestTraining:

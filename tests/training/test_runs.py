@@ -18,6 +18,7 @@ from u2net_tf.models.spec import ModelSpec, common_pools
 from u2net_tf.plan.domains import Plan
 from u2net_tf.shards.manifest import load_manifest
 from u2net_tf.training import batches, runs, strategy, training_data
+from u2net_tf.training.gate_loss import NO_GATES
 
 pytestmark = pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps")
 
@@ -158,6 +159,7 @@ class TestModel:
             learning_rate=0.125,
             weight_decay=0.5,
             detach_focal_factor=True,
+            seed=3,
         )
         assert taken == [
             {
@@ -167,6 +169,8 @@ class TestModel:
                 "strategy": tf.distribute.get_strategy(),
                 "jit_compile": False,
                 "head_weights": None,
+                "gate_loss": NO_GATES,
+                "seed": 3,
             }
         ]
 

@@ -18,7 +18,13 @@ from u2net_tf.models import checksums, composition
 from u2net_tf.models.build import build_network, min_parameters
 from u2net_tf.models.loading import load_network, save_model
 from u2net_tf.models.pruning import prune
-from u2net_tf.models.spec import ModelSpec, common_pools, spec_from_json, spec_to_json
+from u2net_tf.models.spec import (
+    ModelSpec,
+    check_same_spec,
+    common_pools,
+    spec_from_json,
+    spec_to_json,
+)
 from u2net_tf.networks.parameter_counts import count_all
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.step import Trainer
@@ -124,6 +130,14 @@ class TestSettings:
         with pytest.raises(InputError, match="`pools`: expected at most 2 .*`depth`"):
             common_pools(plan, pools, depth=2)
         assert common_pools(plan, pools, depth=3)[2] == 3
+
+    def test_pools_that_fit_a_plan_are_named(self):
+        deep = dataclasses.replace(toy.ONE, pools=(0, 2, 3))
+        plan = dataclasses.replace(toy.PLAN, domains=(deep,))
+        with pytest.raises(
+            InputError, match=r"in the plan of .*\. Set `pools` to 0,2,2"
+        ):
+            common_pools(plan, None, depth=2)
 
 
 class TestLoss:
@@ -284,6 +298,56 @@ class TestUniversal:
         # A bias before a norm has no gradient.
         kernels = [(a, b) for a, b in zip(own, now, strict=True) if a.ndim > 1]
         assert not any(np.array_equal(*pair) for pair in kernels)
+
+    @pytest.mark.parametrize(
+        "adapter",
+        [
+            "none",
+            *(
+                pytest.param(name, marks=pytest.mark.slow)
+                for name in ("separable", "series", "parallel")
+            ),
+        ],
+    )
+    def test_two_labs_and_one_model(self, adapter):
+        """Each adds a domain to the same parent; merged, every head is as it was."""
+        parent = toy.make_model(architecture="unet_sharp", depth=1, adapter=adapter)
+        other = dataclasses.replace(toy.ONE, name="Task94_Four")
+        labs = {
+            name: composition.extend(*parent, domain, init="mean")
+            for name, domain in (("a", NEW), ("b", other))
+        }
+        merged = composition.compose(labs)
+        after = checksums.of_domains(*merged)
+        assert tuple(after) == (*toy.PLAN.names, NEW.name, other.name)
+        for model in (parent, *labs.values()):
+            checksums.compare(checksums.of_domains(*model), after)
+        network = merged[1]
+        inputs = images(toy.ONE)
+        heads = list(network.heads)
+        assert len(heads) == 2
+        for whole in (parent[1], labs["b"][1]):
+            expected = whole.head_logits(inputs, domain=0, heads=heads)
+            found = network.head_logits(inputs, domain=0, heads=heads)
+            for head in heads:
+                np.testing.assert_array_equal(found[head], expected[head])
+
+    def test_other_networks_are_not_merged(self, model, shallow):
+        """Of all that differs, what explains the rest is named."""
+        for other, message in (
+            (model, "b: expected depth 1 as in a. Received: 2"),
+            (
+                toy.make_model(pools=(1, 1, 1)),
+                "b: expected architecture unet_sharp as in a. Received: u2net",
+            ),
+        ):
+            with pytest.raises(InputError, match=message):
+                composition.compose({"a": shallow, "b": other})
+
+    def test_resumes_as_the_same_architecture_alone(self):
+        sharp = ModelSpec(plan=toy.PLAN, **SHARP)
+        with pytest.raises(InputError, match="expected architecture unet_sharp. Rec"):
+            check_same_spec(sharp, ModelSpec(plan=toy.PLAN, pools=(1, 1, 1)))
 
     @pytest.mark.slow
     def test_a_domain_is_removed(self, shallow):

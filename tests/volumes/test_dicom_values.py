@@ -328,7 +328,14 @@ def compress(folder, compressor):
         # It prints of what it repairs.
         ("JPEG", b"\xff\xc4", 2, 1, "decoded. Received: "),
         # It does not end: 3,211,328 rows.
-        ("JPEG2000", b"\xff\x51", 11, 0x31, "decoded. Received: pixels that take too"),
+        pytest.param(
+            "JPEG2000",
+            b"\xff\x51",
+            11,
+            0x31,
+            "decoded. Received: pixels that take too",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_damaged_compressed_pixels_are_named(

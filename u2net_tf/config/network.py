@@ -17,6 +17,7 @@ from u2net_tf.plan.limits import (
     PoolsByAxis,
     require_network,
 )
+from u2net_tf.plan.sharp_grid import Gates
 
 Adapter = Literal["separable", "series", "parallel", "none"]
 Architecture = Literal["u2net", "unet_sharp"]
@@ -86,6 +87,12 @@ class NetworkConfig(U2NetConfig):
         "outermost voxels in place, as the official code does, instead of their outer "
         "faces.",
     )
+    gates: Gates = Field(
+        "none",
+        description="Classification-guided modules of unet_sharp, which learn whether "
+        "a patch holds a class at all: on X^{L,0} (deep), on X^{0,L} (top) or both, "
+        "for each depth L. They change a prediction if `gate_threshold` is given.",
+    )
 
     def options(self) -> dict[str, Any]:
         """Arguments of `ModelSpec`, besides the pools.
@@ -93,11 +100,16 @@ class NetworkConfig(U2NetConfig):
         Raises:
           InputError: if a setting does not fit the architecture.
         """
-        _require_unset(self, align_corners=self.align_corners or None)
+        _require_unset(
+            self,
+            align_corners=self.align_corners or None,
+            gates=None if self.gates == "none" else self.gates,
+        )
         return {
             "architecture": self.architecture,
             "depth": sharp_depth(self),
             "align_corners": self.align_corners,
+            "gates": self.gates,
             **super().options(),
         }
 
@@ -120,7 +132,7 @@ class ComplexityConfig(SizeConfig):
     json_: bool = Field(False, description="Print JSON, with every domain by name.")
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `parameter_table.report`, besides pools and adapter.
+        """Arguments of `parameter_report.report`, besides pools and adapter.
 
         Raises:
           InputError: if a setting does not fit the architecture.

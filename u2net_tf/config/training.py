@@ -37,6 +37,11 @@ class LossConfig(Config):
         description="The same of the heads on X^{1,depth-1}, …, X^{depth,0}; 1 each if "
         "empty.",
     )
+    gate_loss_weight: Weight | None = Field(
+        None,
+        description="Weight of the gates' loss, which is added to that of the heads: "
+        "the mean of the binary cross-entropies of all gates; 1 if not given.",
+    )
 
 
 class OptimizerConfig(Config):

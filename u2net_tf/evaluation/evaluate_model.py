@@ -139,6 +139,8 @@ def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
         folder: load_spec(folder, config.windows.checkpoint)
         for folder in set(folders.values())
     }
+    for folder, spec in specs.items():
+        keras.require_gates(spec, config.windows.gate_threshold, folder)
     joint = Plan(
         tuple(
             specs[folder].plan.domains[specs[folder].plan.index(name)]

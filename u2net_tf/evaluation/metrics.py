@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -41,3 +44,31 @@ def dice(
     return np.divide(
         2 * overlap, sizes, out=np.full(num_classes - 1, np.nan), where=sizes > 0
     )
+
+
+def false_positive_ml(
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    *,
+    num_classes: int,
+    spacing_mm: Sequence[float],
+) -> np.ndarray:
+    """Volume that is predicted of classes that are not there at all.
+
+    Dice cannot tell a few voxels of them from a whole organ.
+
+    Args:
+      reference: (z, y, x) class indices.
+      prediction: (z, y, x) class indices.
+      num_classes: with the background.
+      spacing_mm: voxel size z, y, x.
+
+    Returns:
+      (num_classes - 1,) float64, millilitres; NaN for a class that the reference holds.
+    """
+    present, predicted = (
+        np.bincount(array.ravel(), minlength=num_classes)[1:]
+        for array in (reference, prediction)
+    )
+    ml = predicted * (math.prod(spacing_mm) / 1000)
+    return np.where(present > 0, np.nan, ml)

@@ -14,12 +14,12 @@ import numpy as np
 from u2net_tf import migrations, schema, work_log
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.metrics import dice
+from u2net_tf.evaluation.metrics import dice, false_positive_ml
 from u2net_tf.evaluation.tables import CaseScore
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference import usable_cases
 from u2net_tf.inference.label_maps import write_label_map
-from u2net_tf.inference.outputs import Outputs, require_writable
+from u2net_tf.inference.outputs import LABEL_MAP, Outputs, require_writable
 from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
@@ -112,7 +112,7 @@ def score_domain(
     jobs = {
         case: _ScoringJob(predictor, index, case, output_dir, reading) for case in cases
     }
-    scores: dict[msd.Case, dict[str, float]] = {}
+    scores: dict[msd.Case, Score] = {}
     if not overwrite:
         for case, job in jobs.items():
             score = job.known_score()
@@ -136,7 +136,12 @@ def score_domain(
             del content
     return DomainScores(
         [
-            CaseScore(domain.name, case.name, scores[case])
+            CaseScore(
+                domain.name,
+                case.name,
+                scores[case].dice,
+                scores[case].false_positive_ml,
+            )
             for case in cases
             if case in scores
         ],
@@ -165,16 +170,26 @@ class Score:
     Attributes:
       key: of what the label map was made with.
       dice: label -> Dice; NaN where neither mask holds the label.
+      false_positive_ml: label -> predicted volume, of labels that the reference does
+        not hold.
     """
 
     key: Text
     dice: dict[str, MaybeNan]
+    false_positive_ml: dict[str, float]
 
     def __post_init__(self) -> None:
         for label, value in self.dice.items():
             if not (math.isnan(value) or 0 <= value <= 1):
                 raise InputError(
                     f"dice.{label}", expected="a number from 0 to 1", received=value
+                )
+        for label, value in self.false_positive_ml.items():
+            if not 0 <= value < math.inf:
+                raise InputError(
+                    f"false_positive_ml.{label}",
+                    expected="a finite number of at least 0",
+                    received=value,
                 )
 
 
@@ -183,7 +198,7 @@ SCORE = FileFormat(
     made_by="python -m u2net_tf.evaluate",
     kind=Score,
     oldest=0,
-    upgrades=(migrations.unversioned,),
+    upgrades=(migrations.unversioned, migrations.score_with_volumes),
 )
 
 
@@ -212,13 +227,14 @@ class _ScoringJob:
             resample_modalities=reading.resample_modalities
             and len(case.image_paths) > 1,
         )
-        self.outputs = Outputs(folder, case.name, [label_map], self._key)
+        paths = {LABEL_MAP: label_map}
+        self.outputs = Outputs(folder, case.name, paths, self._key)
         content = self._read_score()
         if content and migrations.is_label_map_as_scored(label_map, self._score_path):
             self.outputs.adopt(content.key)
 
-    def known_score(self) -> dict[str, float] | None:
-        """Dice by label, if it is that of the label map as it is now."""
+    def known_score(self) -> Score | None:
+        """The score, if it is that of the label map as it is now."""
         if not self.outputs.is_complete() or self.outputs.edited():
             return None
         content = self._read_score()
@@ -226,16 +242,35 @@ class _ScoringJob:
             return None
         # A file that was edited may lack a class.
         names = {label.name for label in self._domain.labels[1:]}
-        return content.dice if content.dice.keys() == names else None
+        is_whole = content.dice.keys() == names >= content.false_positive_ml.keys()
+        return content if is_whole else None
 
-    def score(self, scan: PreparedScan, reference: np.ndarray) -> dict[str, float]:
-        """Predicts the case; returns the Dice by label."""
+    def score(self, scan: PreparedScan, reference: np.ndarray) -> Score:
+        """Predicts the case and compares it with its reference."""
         classes = write_label_map(self._predictor, self._index, scan, self.outputs)
-        values = dice(reference, classes, num_classes=self._domain.num_classes)
-        names = [label.name for label in self._domain.labels[1:]]
-        score = dict(zip(names, values.tolist(), strict=True))
-        work_log.write_record(self._score_path, SCORE, Score(self._key, score))
+        num_classes = self._domain.num_classes
+        volumes = false_positive_ml(
+            reference,
+            classes,
+            num_classes=num_classes,
+            spacing_mm=scan.raw.spacing_mm,
+        )
+        volume_by_label = self._by_label(volumes)
+        score = Score(
+            key=self._key,
+            dice=self._by_label(dice(reference, classes, num_classes=num_classes)),
+            false_positive_ml={
+                label: volume
+                for label, volume in volume_by_label.items()
+                if not math.isnan(volume)
+            },
+        )
+        work_log.write_record(self._score_path, SCORE, score)
         return score
+
+    def _by_label(self, values: np.ndarray) -> dict[str, float]:
+        names = [label.name for label in self._domain.labels[1:]]
+        return dict(zip(names, values.tolist(), strict=True))
 
     def _read_score(self) -> Score | None:
         return work_log.read_record(self._score_path, SCORE)

@@ -20,23 +20,26 @@ from u2net_tf.schema import Count, MaybeNan, Text
 
 @dataclasses.dataclass(frozen=True)
 class CaseScore:
-    """Dice of one case.
+    """Scores of one case.
 
     Attributes:
       domain: name of the domain.
       case: name of the case.
       dice: foreground class -> Dice from 0 to 1; NaN for a class that neither the
         reference nor the prediction holds.
+      false_positive_ml: foreground class -> volume that was predicted of it, for
+        classes that the reference does not hold.
     """
 
     domain: str
     case: str
     dice: dict[str, float]
+    false_positive_ml: dict[str, float]
 
 
 @schema.model
 class ClassScore:
-    """Dice of one class over the cases of its domain.
+    """Scores of one class over the cases of its domain.
 
     Attributes:
       domain: name of the domain.
@@ -45,6 +48,9 @@ class ClassScore:
       standard_deviation: over the same cases.
       num_cases: cases that have a Dice.
       num_absent: cases in which neither mask holds the class, left out of the mean.
+      num_without: cases whose reference does not hold the class.
+      false_positive_ml: mean volume that was predicted of it in these; NaN if there is
+        none.
     """
 
     domain: Text
@@ -53,6 +59,8 @@ class ClassScore:
     standard_deviation: MaybeNan
     num_cases: Count
     num_absent: Count
+    num_without: Count = 0
+    false_positive_ml: MaybeNan = math.nan
 
 
 @schema.model
@@ -79,7 +87,11 @@ SUMMARY = FileFormat(
     made_by="python -m u2net_tf.evaluate",
     kind=Summary,
     oldest=0,
-    upgrades=(migrations.unversioned, migrations.summary),
+    upgrades=(
+        migrations.unversioned,
+        migrations.summary,
+        migrations.summary_with_volumes,
+    ),
 )
 
 
@@ -93,6 +105,11 @@ def summarize(
         for label in domain.labels[1:]:
             values = np.array([score.dice[label.name] for score in mine], float)
             found = values[~np.isnan(values)]
+            volumes = [
+                score.false_positive_ml[label.name]
+                for score in mine
+                if label.name in score.false_positive_ml
+            ]
             rows.append(
                 ClassScore(
                     domain=domain.name,
@@ -101,6 +118,8 @@ def summarize(
                     standard_deviation=float(found.std()) if found.size else math.nan,
                     num_cases=int(found.size),
                     num_absent=int(values.size - found.size),
+                    num_without=len(volumes),
+                    false_positive_ml=float(np.mean(volumes)) if volumes else math.nan,
                 )
             )
     return rows
@@ -113,7 +132,13 @@ def mean_dice(rows: Sequence[ClassScore]) -> float:
 
 
 def format_table(rows: Sequence[ClassScore]) -> str:
-    """The paper's Table 2, a row per class: Dice in %."""
+    """The paper's Table 2, a row per class: Dice in %.
+
+    Columns of false positives are added if a case has a class that is not there.
+    """
+    columns = ["domain", "class", "Dice %", "± sd", "cases", "absent"]
+    if some_without := any(row.num_without for row in rows):
+        columns += ["without", "FP ml"]
     cells: list[tuple[str, ...] | str] = [
         (
             row.domain,
@@ -122,16 +147,18 @@ def format_table(rows: Sequence[ClassScore]) -> str:
             _percent(row.standard_deviation),
             str(row.num_cases),
             str(row.num_absent),
+            *((str(row.num_without), _ml(row)) if some_without else ()),
         )
         for row in rows
     ]
     mean = _percent(mean_dice(rows))
-    cells += [SEPARATING_LINE, ("mean of the classes", "", mean, "", "", "")]
+    empty = [""] * (len(columns) - 3)
+    cells += [SEPARATING_LINE, ("mean of the classes", "", mean, *empty)]
     text = tabulate(
         cells,
-        headers=("domain", "class", "Dice %", "± sd", "cases", "absent"),
+        headers=columns,
         tablefmt="simple",
-        colalign=("left", "left", *["right"] * 4),
+        colalign=("left", "left", *["right"] * (len(columns) - 2)),
         disable_numparse=True,
     )
     absent = sum(row.num_absent for row in rows)
@@ -140,18 +167,23 @@ def format_table(rows: Sequence[ClassScore]) -> str:
             f"\nabsent: {absent} times neither mask holds the class; such a Dice is "
             "not defined and left out of the mean"
         )
+    if some_without:
+        text += (
+            "\nFP ml: mean volume of a class in the cases without it in the reference"
+        )
     return text
 
 
 def cases_to_csv(scores: Sequence[CaseScore]) -> str:
-    """A row per case and class; an undefined Dice is empty."""
+    """A row per case and class; what is not defined is empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["domain", "case", "class", "dice"])
+    writer.writerow(["domain", "case", "class", "dice", "false_positive_ml"])
     for score in scores:
         for label, value in score.dice.items():
-            text = "" if math.isnan(value) else f"{value:.6f}"
-            writer.writerow([score.domain, score.case, label, text])
+            volume = score.false_positive_ml.get(label, math.nan)
+            numbers = ("" if math.isnan(n) else f"{n:.6f}" for n in (value, volume))
+            writer.writerow([score.domain, score.case, label, *numbers])
     return stream.getvalue()
 
 
@@ -165,6 +197,10 @@ def summary_to_json(
     """The table as JSON; an undefined number is null."""
     summary = Summary(split, checkpoint, mean_dice(rows), tuple(rows), skipped)
     return json.dumps(SUMMARY.to_dict(summary), indent=1, ensure_ascii=False) + "\n"
+
+
+def _ml(row: ClassScore) -> str:
+    return f"{row.false_positive_ml:.2f}" if row.num_without else "–"
 
 
 def _percent(value: float) -> str:

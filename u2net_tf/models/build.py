@@ -69,6 +69,7 @@ def build_network(spec: ModelSpec, **kwargs: Any) -> U2Net | UNetSharp:
             "depth": spec.depth,
             "align_corners": spec.align_corners,
             "deep_supervision": spec.deep_supervision,
+            "gates": spec.gates,
         }
     network = ARCHITECTURES[spec.architecture](
         [domain.num_modalities for domain in spec.plan.domains],

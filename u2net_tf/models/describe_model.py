@@ -141,6 +141,7 @@ def _describe(
         depth=spec.depth,
         align_corners=spec.align_corners,
         deep_supervision=spec.deep_supervision,
+        gates=spec.gates,
         adapter=spec.adapter,
         base_channels=spec.base_channels,
         pools=spec.pools,

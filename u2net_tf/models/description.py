@@ -113,6 +113,7 @@ class ModelDescription:
       depth: levels of a UNet# below full resolution; None for another architecture.
       align_corners: whether its up-sampling keeps the outermost voxels in place.
       deep_supervision: whether it has heads beside the one that predicts.
+      gates: which gates it has; "none" for another architecture.
       adapter: "separable", "series", "parallel" or "none".
       base_channels: channels at full resolution.
       pools: how often the network halves z, y, x.
@@ -135,6 +136,7 @@ class ModelDescription:
     depth: int | None
     align_corners: bool
     deep_supervision: bool
+    gates: str
     adapter: str
     base_channels: int
     pools: tuple[int, int, int]

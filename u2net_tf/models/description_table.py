@@ -59,7 +59,8 @@ def _architecture(model: ModelDescription) -> str:
         return "3D U²-Net"
     corners = ", aligned corners" if model.align_corners else ""
     heads = "" if model.deep_supervision else ", a single head"
-    return f"UNet# of depth {model.depth}{corners}{heads}"
+    gates = "" if model.gates == "none" else f", gates {model.gates}"
+    return f"UNet# of depth {model.depth}{corners}{heads}{gates}"
 
 
 def _parameters(model: ModelDescription) -> str:

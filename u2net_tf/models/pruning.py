@@ -1,8 +1,8 @@
 """Prunes a UNet#: leaves the nodes that head X^{0,L} needs.
 
-The nodes that are left, and that head, are those of a network of depth L; they keep
-their names and weights, so the logits are those that the whole network has there, bit
-for bit.
+The nodes that are left, that head and the gates of this depth are those of a network of
+depth L; they keep their names and weights, so the logits are those that the whole
+network has there, bit for bit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 
 from u2net_tf.errors import InputError
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.sharp_grid import Place, head_places, node_places
+from u2net_tf.plan.sharp_grid import Place, gate_places, head_places, node_places
 
 
 def prune(spec: ModelSpec, depth: int) -> ModelSpec:
@@ -59,4 +59,9 @@ def _parts(spec: ModelSpec) -> list[str]:
     if spec.depth is None:
         return []
     heads = head_places(spec.depth, spec.deep_supervision)
-    return names("node", node_places(spec.depth)) + names("head", heads)
+    gates = gate_places(spec.gates, spec.depth, spec.deep_supervision)
+    return [
+        *names("node", node_places(spec.depth)),
+        *names("head", heads),
+        *names("gate", gates),
+    ]

@@ -15,6 +15,7 @@ from u2net_tf.file_format import FileFormat
 from u2net_tf.plan import limits
 from u2net_tf.plan.domains import SPLITS, Domain, Plan
 from u2net_tf.plan.plan_hash import plan_hash
+from u2net_tf.plan.sharp_grid import Gates
 from u2net_tf.schema import Count, Text
 
 
@@ -52,6 +53,7 @@ class ModelSpec:
       depth: levels of "unet_sharp" below full resolution; None for another.
       align_corners: as of `UNetSharp`; False for another.
       deep_supervision: as of `UNetSharp`; True for another.
+      gates: as of `UNetSharp`; "none" for another.
       case_counts: of the domains whose cases are left out of the plan; see
         `case_names.without_case_names`.
     """
@@ -67,6 +69,7 @@ class ModelSpec:
     depth: limits.Depth | None = None
     align_corners: bool = False
     deep_supervision: bool = True
+    gates: Gates = "none"
     case_counts: tuple[CaseCounts, ...] = ()
 
     def __post_init__(self) -> None:
@@ -94,7 +97,7 @@ class ModelSpec:
             limits.require_depth(self.base_channels, self.pools, depth)
         wanted: dict[str, object] = {"second_up_conv": None}
         if not is_sharp:
-            wanted = {"align_corners": False, "deep_supervision": True}
+            wanted = {"align_corners": False, "deep_supervision": True, "gates": "none"}
         for name, value in wanted.items():
             if getattr(self, name) != value:
                 raise InputError(
@@ -135,6 +138,7 @@ MODEL = FileFormat(
         migrations.model_with_resampling,
         migrations.model_with_case_counts,
         migrations.model_with_architecture,
+        migrations.model_with_gates,
     ),
 )
 
@@ -166,6 +170,7 @@ def common_pools(
             "`pools`",
             expected=f"at most {depth} along each axis, as `depth` is {depth}",
             received=f"{chosen}{source}",
+            hint=_fitting(chosen, depth) if pools is None else "",
         )
     if max(chosen) < 1:
         raise InputError(
@@ -174,6 +179,11 @@ def common_pools(
             received=f"{chosen}{source}",
         )
     return chosen
+
+
+def _fitting(pools: tuple[int, int, int], depth: int) -> str:
+    """Pools that halve the patches of a plan, which has too many."""
+    return f"Set `pools` to {','.join(str(min(times, depth)) for times in pools)}"
 
 
 def check_patches(spec: ModelSpec, names: Sequence[str] = ()) -> None:
@@ -230,10 +240,8 @@ def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
     """
     if expected.plan.names != found.plan.names:
         _refuse("domains", expected.plan.names, found.plan.names)
-    for field in dataclasses.fields(expected):
-        wanted, got = getattr(expected, field.name), getattr(found, field.name)
-        if field.name not in OF_DOMAINS and wanted != got:
-            _refuse(field.name, wanted, got)
+    if (name := differing_setting(expected, found)) is not None:
+        _refuse(name, getattr(expected, name), getattr(found, name))
     pairs = zip(expected.plan.domains, found.plan.domains, strict=True)
     for index, (one, other) in enumerate(pairs):
         splits = _differing_splits(index, expected, found)
@@ -252,6 +260,19 @@ def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
                 expected=f"domain {one.name} as in the plan",
                 received=f"another {', '.join(differing)}",
             )
+
+
+def differing_setting(expected: ModelSpec, found: ModelSpec) -> str | None:
+    """Returns the first setting in which two networks differ, whatever their domains.
+
+    Architecture and depth come first: others may differ for that reason.
+    """
+    names = [field.name for field in dataclasses.fields(expected)]
+    names.sort(key=lambda name: name not in ("architecture", "depth"))
+    for name in names:
+        if name not in OF_DOMAINS and getattr(expected, name) != getattr(found, name):
+            return name
+    return None
 
 
 def _differing_splits(index: int, expected: ModelSpec, found: ModelSpec) -> list[str]:

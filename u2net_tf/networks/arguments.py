@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
+
+from u2net_tf.plan.sharp_grid import Gates
 
 
 def check_positive_integer(name: str, value: int) -> int:
@@ -66,3 +69,12 @@ def check_pools(pools: Sequence[int]) -> tuple[int, ...]:
             f"Received: pools={pools}"
         )
     return tuple(int(value) for value in pools)
+
+
+def check_gates(gates: Gates) -> Gates:
+    """Returns which gates a network has, or raises ValueError."""
+    if gates not in get_args(Gates):
+        raise ValueError(
+            f"`gates` must be one of {get_args(Gates)}. Received: gates={gates!r}"
+        )
+    return gates

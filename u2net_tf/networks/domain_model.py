@@ -79,18 +79,38 @@ class DomainModel(Protocol):
 
 
 class MultiHeadModel(DomainModel, Protocol):
-    """A `DomainModel` with several heads, of which the loss is made."""
+    """A `DomainModel` with several heads, of which the loss is made, and gates."""
 
-    def head_logits(
-        self, inputs: tf.Tensor, *, domain: int, heads: Sequence[Place]
-    ) -> Mapping[Place, tf.Tensor]:
-        """Computes the logits of several heads of one domain, at full size.
+    def head_and_gate_logits(
+        self,
+        inputs: tf.Tensor,
+        *,
+        domain: int,
+        heads: Sequence[Place],
+        gates: Sequence[Place] = (),
+        dropout_seed: tf.Tensor | None = None,
+    ) -> tuple[Mapping[Place, tf.Tensor], Mapping[Place, tf.Tensor]]:
+        """Computes the logits of several heads of one domain, at full size, and gates.
 
         Args:
           inputs: as of `__call__`.
           domain: index of the domain.
           heads: level and column of the node that each head reads.
+          gates: level and column of the node that each gate reads.
+          dropout_seed: (2,) integers for the dropout of the gates; None for none.
 
         Returns:
-          Place of a head -> its logits, as `__call__` returns them.
+          Place of a head -> its logits, as `__call__` returns them; place of a gate ->
+          (N, K - 1), logits of the presence of each foreground class in a patch.
+        """
+
+    def gated_logits(
+        self, inputs: tf.Tensor, *, domain: int, threshold: float
+    ) -> tf.Tensor:
+        """As `__call__`; a class that a gate does not find in a patch cannot win.
+
+        Args:
+          inputs: as of `__call__`.
+          domain: index of the domain.
+          threshold: the probability of presence from which on a class passes a gate.
         """

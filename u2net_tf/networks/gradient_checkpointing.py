@@ -80,3 +80,32 @@ def call_checkpointed(
         return run([tf.stop_gradient(tensor) for tensor in tensors]), gradient
 
     return keep_inputs(*inputs, *(tf.convert_to_tensor(v) for v in variables))
+
+
+def add_checkpointed(
+    total: tf.Tensor, function: Callable[..., tf.Tensor], *inputs: tf.Tensor
+) -> tf.Tensor:
+    """Returns `total + function(*inputs)`, of which it keeps only the inputs.
+
+    Sums of several such summands have the feature maps of one at a time in memory: the
+    function is computed once `total` is, and again, for its gradients, before those of
+    what `total` is made of.
+
+    Args:
+      total: Tensor, what was added up so far.
+      function: Function of tensors that returns a tensor like `total`.
+      *inputs: Tensors.
+    """
+    operations = IMPLEMENTATIONS[current_implementation()]
+
+    @tf.custom_gradient
+    def in_turn(
+        total: tf.Tensor, *inputs: tf.Tensor
+    ) -> tuple[list[tf.Tensor], Callable]:
+        def gradient(upstream: tf.Tensor, *of_inputs: tf.Tensor) -> Sequence[tf.Tensor]:
+            return *operations.wait_for(of_inputs[0], [upstream]), *of_inputs
+
+        return [tf.identity(total), *operations.wait_for(total, inputs)], gradient
+
+    total, *waiting = in_turn(total, *inputs)
+    return total + call_checkpointed(function, (), *waiting)

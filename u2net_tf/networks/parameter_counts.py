@@ -8,11 +8,14 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from u2net_tf.plan.sharp_grid import node_places
+
 if TYPE_CHECKING:
     import keras
 
     from u2net_tf.networks.domain_network import DomainNetwork
     from u2net_tf.networks.layers import DomainLayer
+    from u2net_tf.networks.unet_sharp import UNetSharp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,14 @@ def count_stride_1_weights(network: DomainNetwork) -> Count:
     """
     # Kernels, and nothing else, have an axis for each of D, H, W.
     return _count(network, network.stride_1_layers, min_rank=4)
+
+
+def count_pruned(network: UNetSharp, depth: int) -> Count:
+    """Counts every parameter of what is left of a UNet# that is pruned to a depth."""
+    nodes = [network.nodes[place] for place in node_places(depth)]
+    ends = ((0, depth), (depth, 0))
+    gates = [network.gates[place] for place in ends if place in network.gates]
+    return _count(network, [network.stem, *nodes, network.heads[0, depth], *gates])
 
 
 def _count(

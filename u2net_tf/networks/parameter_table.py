@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 ADAPTERS = ("separable", "series", "parallel")
 _PUBLISHED_POOLS = (5, 5, 5)
-_NETWORK_NAMES = {"none": "shared", **{name: f"universal, {name}" for name in ADAPTERS}}
+NETWORK_NAMES = {"none": "shared", **{name: f"universal, {name}" for name in ADAPTERS}}
 
 
 class DomainChannels(NamedTuple):
@@ -63,55 +62,6 @@ class Row:
     second_up_conv: str | None
     count: Count
     trunk: int | None
-
-
-def report(
-    domains: Domains,
-    *,
-    pools: tuple[int, int, int],
-    base_channels: int,
-    depth: int | None = None,
-    as_json: bool = False,
-    **options: Any,
-) -> str:
-    """Counts the networks of all domains in both ways.
-
-    Args:
-      domains: At least one.
-      pools: Pools of the joint networks; see `joint_pools`.
-      base_channels: Channels at full resolution.
-      depth: That of all networks, for UNet#; None for 3D U²-Net.
-      as_json: Whether to return JSON, with the parameters of each domain, instead of
-        text for people.
-      **options: `adapters` and `second_up_conv`, as of `all_parameters`.
-    """
-    options |= {"pools": pools, "base_channels": base_channels, "depth": depth}
-    size = f"pools {','.join(map(str, pools))} (independent: each its own)"
-    if depth is not None:
-        size = f"UNet# of depth {depth}"
-    everything = all_parameters(domains, **options)
-    weights = stride_1_weights(domains, **options)
-    if as_json:
-        names = [domain.name for domain in domains]
-        tables = {"all parameters": everything, "stride-1 weights": weights}
-        content = {key: rows_to_json(rows, names) for key, rows in tables.items()}
-        return json.dumps(content, indent=2)
-    return "\n".join(
-        [
-            f"{len(domains)} domains, base_channels {base_channels}, {size}",
-            "",
-            "All parameters: kernels, biases, γ and β.",
-            format_rows(everything),
-            "",
-            "Weights of the trunk's stride-1 convolutions, as in the paper's table "
-            "3(a): no biases, norms,",
-            "strided convolutions, stem, head, deep supervision.",
-            format_rows(weights),
-            "",
-            "per domain: parameters of one domain alone, which a further one adds",
-            "ratio: of the total to that of the shared network",
-        ]
-    )
 
 
 def joint_pools(
@@ -196,7 +146,7 @@ def _rows(
     rows = [row(f"{len(domains)} independent", alone, Count(0, own))]
     for adapter in dict.fromkeys(("none", *adapters)):
         joint = build(domains, adapter=adapter, pools=pools)
-        rows.append(row(_NETWORK_NAMES[adapter], [joint], count(joint)))
+        rows.append(row(NETWORK_NAMES[adapter], [joint], count(joint)))
     return rows
 
 
@@ -214,18 +164,24 @@ def format_rows(rows: Sequence[Row]) -> str:
             "total": f"{row.count.total:,}",
             **({} if row.trunk is None else {"trunk": f"{row.trunk:,}"}),
             "shared": f"{row.count.shared:,}",
-            "per domain": _format_range(row.count.own),
+            "per domain": format_range(row.count.own),
             "ratio": f"{row.count.total / reference:.3f}",
         }
         for row in rows
     ]
+    return format_columns(table)
+
+
+def format_columns(table: Sequence[dict[str, str]]) -> str:
+    """Formats rows of column -> cell, names to the left and numbers to the right."""
     alignment = ("left", *["right"] * (len(table[0]) - 1))
     return tabulate.tabulate(
         table, headers="keys", colalign=alignment, disable_numparse=True
     )
 
 
-def _format_range(numbers: Sequence[int]) -> str:
+def format_range(numbers: Sequence[int]) -> str:
+    """Formats the least and the greatest of numbers."""
     ends = sorted({min(numbers), max(numbers)})
     return " – ".join(f"{number:,}" for number in ends)
 

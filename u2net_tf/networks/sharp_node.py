@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from u2net_tf.networks import ops
 from u2net_tf.networks.arguments import (
     check_positive_integer,
     check_positive_integers,
@@ -19,7 +18,7 @@ from u2net_tf.networks.gradient_checkpointing import (
     check_gradient_checkpointing,
 )
 from u2net_tf.networks.layers import DomainLayer
-from u2net_tf.networks.layers.channel_groups import Inputs
+from u2net_tf.networks.upsampled_units import LinearUpsampling, run_upsampled
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
@@ -74,6 +73,7 @@ class SharpNode(DomainLayer):
         self.num_units = check_positive_integer("num_units", num_units)
         self.adapter = check_adapter(adapter)
         self.align_corners = align_corners
+        self.upsampling = LinearUpsampling(self.upsample, align_corners)
         self.gradient_checkpointing = check_gradient_checkpointing(
             gradient_checkpointing
         )
@@ -97,7 +97,7 @@ class SharpNode(DomainLayer):
         first, *others = self.units
 
         def run_first(*tensors: tf.Tensor) -> tf.Tensor:
-            return first(self._upsample(tensors), domain=domain)
+            return run_upsampled(first, tensors, self.upsampling, domain=domain)
 
         if self.gradient_checkpointing == "none":
             hidden = run_first(*inputs)
@@ -112,15 +112,6 @@ class SharpNode(DomainLayer):
 
             hidden = call_checkpointed(run, unit.variables_used_by(domain), hidden)
         return hidden
-
-    def _upsample(self, inputs: Sequence[tf.Tensor]) -> Inputs:
-        tensors = [
-            tensor
-            if max(factors) == 1
-            else ops.upsample_linear(tensor, factors, align_corners=self.align_corners)
-            for tensor, factors in zip(inputs, self.upsample, strict=True)
-        ]
-        return tensors if len(tensors) > 1 else tensors[0]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

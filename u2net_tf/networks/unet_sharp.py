@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from u2net_tf.networks import ops
 from u2net_tf.networks.arguments import (
+    check_gates,
     check_num_classes,
     check_pools,
     check_positive_integer,
@@ -21,10 +22,18 @@ from u2net_tf.networks.domain_network import DomainNetwork, logits_of_loss
 from u2net_tf.networks.gradient_checkpointing import (
     check_gradient_checkpointing,
 )
-from u2net_tf.networks.layers import DomainConv3D, DomainLayer
+from u2net_tf.networks.layers import ClassGate, DomainConv3D, DomainLayer
+from u2net_tf.networks.layers.class_gate import close_gates, detect_classes
 from u2net_tf.networks.sharp_node import SharpNode
 from u2net_tf.plan.limits import MAX_DEPTH
-from u2net_tf.plan.sharp_grid import Place, head_places, node_places, sources
+from u2net_tf.plan.sharp_grid import (
+    Gates,
+    Place,
+    gate_places,
+    head_places,
+    node_places,
+    sources,
+)
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
@@ -53,6 +62,8 @@ class UNetSharp(DomainNetwork, keras.Model):
       deep_supervision: Whether there are heads other than that of X^{0,depth}:
         on X^{0,1}, …, X^{0,depth-1} and X^{1,depth-1}, …, X^{depth,0}. They have a part
         in training alone.
+      gates: Which nodes have a gate, see `gated_logits`: "deep" for X^{1,0}, …, "top"
+        for X^{0,1}, …, "both" or "none"; without deep supervision the last alone.
       gradient_checkpointing: "none", or "blocks": what lies inside stem and nodes,
         up-sampled inputs included, is not kept for the backward pass but computed
         again. Changes memory and time, not results.
@@ -78,6 +89,7 @@ class UNetSharp(DomainNetwork, keras.Model):
         adapter: str = "separable",
         align_corners: bool = False,
         deep_supervision: bool = True,
+        gates: Gates = "none",
         gradient_checkpointing: str = "none",
         **kwargs: Any,
     ):
@@ -96,12 +108,14 @@ class UNetSharp(DomainNetwork, keras.Model):
         self.adapter = check_adapter(adapter)
         self.align_corners = align_corners
         self.deep_supervision = deep_supervision
+        self.gates_on = check_gates(gates)
         self.gradient_checkpointing = check_gradient_checkpointing(
             gradient_checkpointing
         )
         # In this order: it determines the seeds of the initial weights.
         self._add_nodes()
         self._add_heads()
+        self._add_gates()
 
     def _add_nodes(self) -> None:
         self.stem = self.add_part(
@@ -148,6 +162,19 @@ class UNetSharp(DomainNetwork, keras.Model):
                 )
             )
 
+    def _add_gates(self) -> None:
+        self.gates: dict[Place, ClassGate] = {}
+        places = gate_places(self.gates_on, self.depth, self.deep_supervision)
+        for level, column in places:
+            self.gates[level, column] = self.add_part(
+                ClassGate(
+                    self._channels(level),
+                    self.num_classes,
+                    name=f"gate_{level}_{column}",
+                    dtype=self.dtype_policy,
+                )
+            )
+
     def _channels(self, level: int) -> int:
         return self.base_channels * 2**level
 
@@ -190,25 +217,45 @@ class UNetSharp(DomainNetwork, keras.Model):
     def head_logits(
         self, inputs: tf.Tensor, *, domain: int, heads: Sequence[Place]
     ) -> dict[Place, tf.Tensor]:
-        """Computes the logits of several heads of one domain, at full size.
+        """As `head_and_gate_logits`, of heads alone."""
+        return self.head_and_gate_logits(inputs, domain=domain, heads=heads)[0]
+
+    def head_and_gate_logits(
+        self,
+        inputs: tf.Tensor,
+        *,
+        domain: int,
+        heads: Sequence[Place],
+        gates: Sequence[Place] = (),
+        dropout_seed: tf.Tensor | None = None,
+    ) -> tuple[dict[Place, tf.Tensor], dict[Place, tf.Tensor]]:
+        """Computes the logits of several heads of one domain, at full size, and gates.
 
         Args:
           inputs: As of `call`.
           domain: Index of the domain.
           heads: Level and column of the node that each head reads.
+          gates: Level and column of the node that each gate reads.
+          dropout_seed: (2,) integers for the dropout of the gates; None for none.
 
         Returns:
-          Place of a head -> its logits, as `call` returns them.
+          Place of a head -> its logits, as `call` returns them, on which gates have no
+          influence; place of a gate -> logits as `ClassGate` returns them, in the type
+          of the others.
 
         Raises:
-          ValueError: As of `call`, or if there is no such head.
+          ValueError: As of `call`, or if there is no such head or gate.
         """
         domain = self.check_domain(domain)
         self.check_inputs(inputs)
-        if missing := [head for head in heads if head not in self.heads]:
-            raise ValueError(
-                f"`heads` must be among {list(self.heads)}. Received: {missing}"
-            )
+        for name, wanted, found in (
+            ("heads", heads, self.heads),
+            ("gates", gates, self.gates),
+        ):
+            if missing := [place for place in wanted if place not in found]:
+                raise ValueError(
+                    f"`{name}` must be among {list(found)}. Received: {missing}"
+                )
         maps = self._run_nodes(inputs, domain)
         logits = {}
         for head in heads:
@@ -218,7 +265,31 @@ class UNetSharp(DomainNetwork, keras.Model):
                 self._factors(head[0], 0),
                 align_corners=self.align_corners,
             )
-        return logits
+        read = {place: (self.gates[place], maps[place]) for place in gates}
+        found = detect_classes(read, domain=domain, dropout_seed=dropout_seed)
+        return logits, {place: logits_of_loss(found[place]) for place in gates}
+
+    def gated_logits(
+        self, inputs: tf.Tensor, *, domain: int, threshold: float
+    ) -> tf.Tensor:
+        """As `call`, without classes that a gate does not find in a patch.
+
+        Args:
+          inputs: As of `call`.
+          domain: Index of the domain.
+          threshold: As of `close_gates`; of gates on X^{0,depth} and X^{depth,0}.
+
+        Raises:
+          ValueError: As of `call`, or if there are no gates.
+        """
+        last = (0, self.depth)
+        gates = [place for place in (last, last[::-1]) if place in self.gates]
+        if not gates:
+            raise ValueError("The network must have gates. Received: gates='none'")
+        logits, presence = self.head_and_gate_logits(
+            inputs, domain=domain, heads=[last], gates=gates
+        )
+        return close_gates(logits[last], list(presence.values()), threshold)
 
     def _run_nodes(self, inputs: tf.Tensor, domain: int) -> dict[Place, tf.Tensor]:
         hidden = self.run_stem(inputs, domain)
@@ -244,5 +315,6 @@ class UNetSharp(DomainNetwork, keras.Model):
             "adapter": self.adapter,
             "align_corners": self.align_corners,
             "deep_supervision": self.deep_supervision,
+            "gates": self.gates_on,
             "gradient_checkpointing": self.gradient_checkpointing,
         }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 # Level (0 is full resolution) and column of a node.
 Place = tuple[int, int]
+# Which kinds of gates there are.
+Gates = Literal["none", "deep", "top", "both"]
 
 
 def node_places(depth: int) -> tuple[Place, ...]:
@@ -52,3 +56,19 @@ def head_places(depth: int, deep_supervision: bool) -> tuple[Place, ...]:
     if not deep_supervision:
         return ((0, depth),)
     return top_heads(depth) + deep_heads(depth)
+
+
+def gate_places(gates: Gates, depth: int, deep_supervision: bool) -> tuple[Place, ...]:
+    """Returns the nodes that have a gate.
+
+    Args:
+      gates: "top" for X^{0,L} and "deep" for X^{L,0}, of each depth L to which the
+        network can be pruned; "both" or "none".
+      depth: of the network.
+      deep_supervision: as of `head_places`; without, it cannot be pruned.
+    """
+    depths = range(1, depth + 1) if deep_supervision else (depth,)
+    kinds = ("top", "deep") if gates == "both" else (gates,)
+    top = tuple((0, left) for left in depths) if "top" in kinds else ()
+    deep = tuple((left, 0) for left in depths) if "deep" in kinds else ()
+    return top + deep

@@ -18,9 +18,11 @@ from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
 from u2net_tf.models.loading import load_network
+from u2net_tf.models.variables import identical
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
 from u2net_tf.training import runs
+from u2net_tf.training.gate_loss import gate_loss
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
@@ -88,7 +90,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         patch_size=parent_spec.patch_size, resize_method=parent_spec.resize_method
     )
     spec = composition.with_domain(parent_spec, new)
-    weights = head_weights(config.loss, spec)
+    weights, of_gates = head_weights(config.loss, spec), gate_loss(config.loss, spec)
     check_sizes(spec, [new], config.data, strategy)
     keras.utils.set_random_seed(config.data.seed)
     options = runs.network_options(config.compute)
@@ -105,6 +107,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         domains=[len(before)],
         train_shared=False,
         head_weights=weights,
+        gate_loss=of_gates,
         **trainer_options,
     )
     identity = {"init": config.init}
@@ -135,4 +138,4 @@ def _have_same_frozen_variables(parent: DomainModel, network: DomainModel) -> bo
     pairs = [(parent.shared_variables, network.shared_variables)]
     for index in range(parent.num_domains):
         pairs.append((parent.domain_variables(index), network.domain_variables(index)))
-    return all(composition.identical(one, other) for one, other in pairs)
+    return all(identical(one, other) for one, other in pairs)

@@ -29,7 +29,7 @@ def stop_gradient_of_empty(images: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
     Args:
       images: (B, z, y, x, C), the patches.
-      logits: (B, z, y, x, K), those of the patches.
+      logits: (B, …), those of the patches or of their voxels.
     """
     filled = tf.reduce_any(tf.not_equal(images, 0), axis=[1, 2, 3, 4])[:, tf.newaxis]
 

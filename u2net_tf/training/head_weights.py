@@ -22,6 +22,8 @@ HeadWeights: TypeAlias = Mapping[Place, float]
 def head_weights(loss: LossConfig, spec: ModelSpec) -> HeadWeights | None:
     """Returns the heads that have a part in the loss; None for a network without.
 
+    A single head is named if the network has gates, which are computed with it.
+
     Args:
       loss: settings of the loss.
       spec: specification of the network.
@@ -42,7 +44,9 @@ def head_weights(loss: LossConfig, spec: ModelSpec) -> HeadWeights | None:
                     expected=f"none, as the network {why}",
                     received=",".join(map(str, values)),
                 )
-        return None
+        if spec.depth is None or spec.gates == "none":
+            return None
+        return {(0, spec.depth): 1.0}
     weights: dict[Place, float] = {}
     places = (top_heads(spec.depth), deep_heads(spec.depth))
     for (name, values), heads in zip(given.items(), places, strict=True):
@@ -66,8 +70,14 @@ def head_weights(loss: LossConfig, spec: ModelSpec) -> HeadWeights | None:
 
 
 def logits_of(
-    network: DomainModel, images: tf.Tensor, domain: int, weights: HeadWeights | None
-) -> list[tf.Tensor]:
+    network: DomainModel,
+    images: tf.Tensor,
+    domain: int,
+    weights: HeadWeights | None,
+    *,
+    gates: Sequence[Place] = (),
+    dropout_seed: tf.Tensor | None = None,
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Computes the logits that have a part in the loss.
 
     Args:
@@ -75,15 +85,24 @@ def logits_of(
       images: (B, z, y, x, C).
       domain: index of the domain.
       weights: as of `head_weights`.
+      gates: the gates that have a part in the loss.
+      dropout_seed: (2,) integers for the dropout of the gates.
 
     Returns:
-      (B, z, y, x, K) of each head, in the order of the weights.
+      (B, z, y, x, K) of each head, in the order of the weights, and (B, K - 1) of each
+      gate.
     """
     if weights is None:
-        return [network(images, domain=domain, training=True)]
+        return [network(images, domain=domain, training=True)], []
     with_heads = typing.cast(MultiHeadModel, network)
-    found = with_heads.head_logits(images, domain=domain, heads=list(weights))
-    return [found[head] for head in weights]
+    found, presence = with_heads.head_and_gate_logits(
+        images,
+        domain=domain,
+        heads=list(weights),
+        gates=gates,
+        dropout_seed=dropout_seed,
+    )
+    return [found[head] for head in weights], [presence[gate] for gate in gates]
 
 
 def weighted_loss(

@@ -22,6 +22,7 @@ from u2net_tf.models.loading import require_no_model
 from u2net_tf.models.spec import ModelSpec, common_pools
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import load_converted
+from u2net_tf.training.gate_loss import gate_loss
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
@@ -74,13 +75,13 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
         resize_method=data.resize_method,
         **options,
     )
-    weights = head_weights(config.loss, spec)
+    weights, of_gates = head_weights(config.loss, spec), gate_loss(config.loss, spec)
     check_sizes(spec, plan.domains, data, strategy)
     of_trainer = trainer_options(config, strategy)
     keras.utils.set_random_seed(data.seed)
     with strategy.scope():
         model = build_network(spec, **network_options(config.compute))
-    trainer = Trainer(model, head_weights=weights, **of_trainer)
+    trainer = Trainer(model, head_weights=weights, gate_loss=of_gates, **of_trainer)
     run = Run(trainer, spec, manifests, config, progress=progress, stop=stop)
     run.restore()
     finish(run, config, started=started)
@@ -109,6 +110,7 @@ def trainer_options(
         "learning_rate": config.optimizer.learning_rate,
         "weight_decay": config.optimizer.weight_decay,
         "detach_focal_factor": config.loss.detach_focal_factor,
+        "seed": config.data.seed,
     }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -24,15 +24,15 @@ from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.training import head_weights as heads
 from u2net_tf.training.adam import AdamState, TorchAdam
 from u2net_tf.training.differentiation import Differentiation
+from u2net_tf.training.gate_loss import NO_GATES, GateLoss, dropout_seed
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
+from u2net_tf.training.shared_traces import domains_sharing_a_trace
 
-# Of a domain's variables and optimizer state, images and labels; returns the loss.
-_Step: TypeAlias = Callable[[AdamState, tf.Tensor, tf.Tensor], tf.Tensor]
-# Of a domain's trained variables, images and labels; see `Differentiation`.
-_Differentiate: TypeAlias = Callable[
-    [Sequence[tf.Variable], tf.Tensor, tf.Tensor],
-    tuple[tf.Tensor, list[tf.Tensor], tf.Tensor],
-]
+# Of a domain's variables and optimizer state, images and labels, and the domain's one
+# of `dropout_keys` if there are gates; returns the loss.
+_Step: TypeAlias = Callable[..., tf.Tensor]
+# Of images and labels; see `Differentiation`.
+_Differentiate: TypeAlias = Callable[..., tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]
 
 
 class Trainer:
@@ -46,6 +46,8 @@ class Trainer:
         Adam (as the paper's PyTorch does), not decoupled.
       detach_focal_factor: see `losses.focal`.
       head_weights: of a network with several heads, see `head_weights`.
+      gate_loss: loss of the gates of a network that has them, see `GateLoss`.
+      seed: of the gates' dropout.
       strategy: distribution strategy; TensorFlow's default if None.
       domains: indices of the domains to train, in the order of their turns; all if
         None. The variables of the others are not touched.
@@ -67,6 +69,8 @@ class Trainer:
         weight_decay: float,
         detach_focal_factor: bool = False,
         head_weights: heads.HeadWeights | None = None,
+        gate_loss: GateLoss = NO_GATES,
+        seed: int = 0,
         strategy: tf.distribute.Strategy | None = None,
         domains: Sequence[int] | None = None,
         train_shared: bool = True,
@@ -104,12 +108,14 @@ class Trainer:
             loss_scale=self.loss_scale,
             detach_focal_factor=detach_focal_factor,
             head_weights=head_weights,
+            gate_loss=gate_loss,
         )
+        self._dropout_keys = gate_loss.dropout_keys(seed, self.domains)
         self._states = {
             domain: optimizer.state()
             for domain, optimizer in self.domain_optimizers.items()
         }
-        self._traced_domains = self._domains_sharing_a_trace()
+        self._traced_domains = domains_sharing_a_trace(network, self._states)
         way = "xla_module" if jit_compile else None
         self._steps: dict[int, tf.types.experimental.PolymorphicFunction] = {
             each: self.step_function(each, jit_compile=jit_compile, implementation=way)
@@ -181,14 +187,14 @@ class Trainer:
 
         On a GPU it is still being computed then, and reading its value waits for it.
         """
-        arguments = self._states[domain], batch["image"], batch["labels"]
+        arguments = [self._states[domain], batch["image"], batch["labels"]]
+        if self._dropout_keys:
+            arguments.append(self._dropout_keys[domain])
         loss = self._compiled_step(domain, *arguments)(*arguments)
         self._taken.add(self._traced_domains[domain])
         return loss
 
-    def _compiled_step(
-        self, domain: int, state: AdamState, images: tf.Tensor, labels: tf.Tensor
-    ) -> _Step:
+    def _compiled_step(self, domain: int, *arguments: Any) -> _Step:
         """Returns the step of a domain, compiled for batches of this shape.
 
         A `tf.function` would look it up by itself, but with hundreds of variables as
@@ -199,28 +205,10 @@ class Trainer:
         is_distributed = self.strategy.num_replicas_in_sync > 1
         if is_distributed or tf.config.functions_run_eagerly():
             return step
-        key = (traced, *map(tf.TensorSpec.from_tensor, (images, labels)))
+        key = (traced, *map(tf.TensorSpec.from_tensor, arguments[1:]))
         if key not in self._compiled:
-            self._compiled[key] = step.get_concrete_function(state, images, labels)
+            self._compiled[key] = step.get_concrete_function(*arguments)
         return self._compiled[key]
-
-    def _domains_sharing_a_trace(self) -> Mapping[int, int]:
-        """Returns domain -> the first domain with variables of the same shapes."""
-        firsts: dict[object, int] = {}
-        traced = {}
-        for domain, state in self._states.items():
-            variables = tf.nest.flatten(state)
-            signature: object = (
-                self.network.num_modalities[domain],
-                self.network.num_classes[domain],
-                tuple((tuple(each.shape), each.dtype) for each in variables),
-            )
-            # A `tf.function` takes two distributed variables of one shape for the
-            # same one, and would go on changing the first.
-            if any(isinstance(v, tf.distribute.DistributedValues) for v in variables):
-                signature = domain
-            traced[domain] = firsts.setdefault(signature, domain)
-        return traced
 
     def state(self, domain: int) -> AdamState:
         """The domain's variables and their optimizer's state: an argument of a step."""
@@ -242,8 +230,9 @@ class Trainer:
             is traced if None.
 
         Returns:
-          A `tf.function` of (`state(domain)`, images, labels), which returns the loss
-          as `step` does.
+          A `tf.function` of (`state(domain)`, images, labels), and the domain's
+          one of `GateLoss.dropout_keys` if there are gates, which returns the loss as
+          `step` does.
         """
         differentiate = functools.partial(
             self._differentiate, domain, implementation=implementation
@@ -251,10 +240,19 @@ class Trainer:
         unscaled, scaled = self._step_unscaled, self._step_scaled
 
         @tf.function(autograph=False, jit_compile=jit_compile)
-        def step(state: AdamState, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        def step(
+            state: AdamState,
+            images: tf.Tensor,
+            labels: tf.Tensor,
+            *key: tf.Tensor,
+        ) -> tf.Tensor:
+            def run(*batch: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+                seed = dropout_seed(key[0], state.iterations) if key else None
+                return differentiate(state.trained, *batch, dropout_seed=seed)
+
             if self.loss_scale is None:
-                return unscaled(differentiate, domain, state, images, labels)
-            return scaled(self.loss_scale, differentiate, domain, state, images, labels)
+                return unscaled(run, domain, state, images, labels)
+            return scaled(self.loss_scale, run, domain, state, images, labels)
 
         return step
 
@@ -267,7 +265,7 @@ class Trainer:
         labels: tf.Tensor,
     ) -> tf.Tensor:
         def step_replica(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            loss, gradients, finite = differentiate(state.trained, images, labels)
+            loss, gradients, finite = differentiate(images, labels)
             self._apply(domain, state, gradients)
             # A gradient that is not finite spoils variables and moments while the loss
             # of this very batch may still look well.
@@ -286,9 +284,7 @@ class Trainer:
         labels: tf.Tensor,
     ) -> tf.Tensor:
         strategy = self.strategy
-        loss, gradients, finite = strategy.run(
-            lambda *batch: differentiate(state.trained, *batch), (images, labels)
-        )
+        loss, gradients, finite = strategy.run(differentiate, (images, labels))
         # All replicas or none, so the condition stands outside of them.
         num_finite = strategy.reduce(
             tf.distribute.ReduceOp.SUM,

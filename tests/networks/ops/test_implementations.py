@@ -86,6 +86,9 @@ def test_check_implementation():
 SHAPE = (1, 2, 2, 2, 3)
 CALLS = {
     "conv3d": lambda x: ops.conv3d(x, tf.ones((3, 3, 3, 3, 2)), tf.ones(2)),
+    "conv3d_of_parts": lambda x: ops.conv3d_upsampled(
+        [x, x], tf.ones((3, 3, 3, 6, 2)), factors=((1, 1, 1),) * 2
+    ),
     "depthwise_conv3d": lambda x: ops.depthwise_conv3d(
         x, x[0, 0, :1, :1, tf.newaxis], upsample=(1, 1, 2)
     ),
@@ -156,6 +159,7 @@ def test_every_operation_has_a_call():
             "plain",
             {
                 "conv3d",
+                "conv3d_of_parts",
                 "depthwise_kernel_gradient",
                 "wait_for",
                 "invert_permutation",
@@ -181,6 +185,7 @@ def test_every_operation_has_a_call():
             "export",
             "plain",
             {
+                "conv3d_of_parts",
                 "depthwise_input_gradient",
                 "depthwise_kernel_gradient",
                 "sum_pool",

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import typing
 from collections.abc import Callable
 
 import numpy as np
@@ -15,9 +16,9 @@ from u2net_tf.config.inference import WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.loading import load_network, models_by_domain
-from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.networks.domain_model import DomainModel, MultiHeadModel
+from u2net_tf.networks.ops.resizing import resize_image
 from u2net_tf.progress import Progress, silent
 
 
@@ -29,6 +30,7 @@ class KerasBackend:
       spec: what it is.
       fingerprint: of its weights and precision; "" if predictions are not recorded.
       checkpoint: path of the weights; "" if they come from elsewhere.
+      gate_threshold: see `UNetSharp.gated_logits`; None to do without gates.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class KerasBackend:
         *,
         fingerprint: str = "",
         checkpoint: str = "",
+        gate_threshold: float | None = None,
     ):
+        self.gate_threshold = gate_threshold
         self.network = network
         self.spec = spec
         self.fingerprint = fingerprint
@@ -53,6 +57,7 @@ class KerasBackend:
         checkpoint: str = "newest",
         precision: str = "float32",
         prune_to: int | None = None,
+        gate_threshold: float | None = None,
     ) -> KerasBackend:
         """Loads a checkpoint.
 
@@ -61,19 +66,30 @@ class KerasBackend:
           checkpoint: see `load_network`.
           precision: see `load_network`.
           prune_to: see `load_network`.
+          gate_threshold: see `KerasBackend`.
 
         Raises:
-          InputError: if there is no intact checkpoint, or it cannot be pruned so.
+          InputError: if there is no intact checkpoint, it cannot be pruned so, or it
+            has no gates and there is a threshold.
         """
         spec, network, path = load_network(
             model_dir, checkpoint=checkpoint, precision=precision, prune_to=prune_to
         )
+        require_gates(spec, gate_threshold, model_dir)
         # The plan lies in the checkpoint, so this covers the plan, too.
         index = pathlib.Path(f"{path}.index").read_bytes()
         fingerprint = f"{hashlib.sha256(index).hexdigest()} {precision}"
         if prune_to is not None:
             fingerprint += f" prune_to={prune_to}"
-        return cls(network, spec, fingerprint=fingerprint, checkpoint=path)
+        if gate_threshold is not None:
+            fingerprint += f" gate_threshold={gate_threshold}"
+        return cls(
+            network,
+            spec,
+            fingerprint=fingerprint,
+            checkpoint=path,
+            gate_threshold=gate_threshold,
+        )
 
     def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
         """Class probabilities of windows; see `Backend`."""
@@ -83,13 +99,39 @@ class KerasBackend:
     def _trace(self, index: int) -> Callable[[np.ndarray], tf.Tensor]:
         """Windows of the domain's patch size -> their probabilities."""
         domain = self.spec.plan.domains[index]
+        size = self.spec.network_patch_size(index)
         signature = tf.TensorSpec([None, *domain.patch_size, domain.num_modalities])
 
         @tf.function(input_signature=[signature], autograph=False)
         def predict_windows(windows: tf.Tensor) -> tf.Tensor:
-            return segment_patches(self.network, self.spec, index, windows)
+            patches = resize_image(windows, size, method=self.spec.resize_method)
+            probabilities = tf.nn.softmax(self._logits(patches, index))
+            # Linear whatever the image's method: cubic leaves the range 0 to 1.
+            return resize_image(probabilities, domain.patch_size, method="linear")
 
         return predict_windows
+
+    def _logits(self, patches: tf.Tensor, index: int) -> tf.Tensor:
+        if self.gate_threshold is None:
+            return self.network(patches, domain=index, training=False)
+        gated = typing.cast(MultiHeadModel, self.network)
+        return gated.gated_logits(patches, domain=index, threshold=self.gate_threshold)
+
+
+def require_gates(
+    spec: ModelSpec, gate_threshold: float | None, model_dir: str | os.PathLike
+) -> None:
+    """Checks that a model has gates, if these are to be used.
+
+    Raises:
+      InputError: if it has none.
+    """
+    if gate_threshold is not None and spec.gates == "none":
+        raise InputError(
+            "`gate_threshold`",
+            expected=f"none, as the model in {model_dir} has no gates",
+            received=gate_threshold,
+        )
 
 
 def load_predictor(
@@ -102,8 +144,8 @@ def load_predictor(
 
     Args:
       model_dir: folder that training wrote.
-      settings: checkpoint, precision and pruning of the network, and the windows; None
-        for the defaults.
+      settings: checkpoint, precision, pruning and gates of the network, and the
+        windows; None for the defaults.
       progress: shows how many windows of a volume are done.
 
     Raises:
@@ -115,6 +157,7 @@ def load_predictor(
         checkpoint=settings.checkpoint,
         precision=settings.precision,
         prune_to=settings.prune_to,
+        gate_threshold=settings.gate_threshold,
     )
     return Predictor(
         backend,

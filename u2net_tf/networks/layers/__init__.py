@@ -1,5 +1,6 @@
 """Layers that keep some or all of their variables per domain."""
 
+from u2net_tf.networks.layers.class_gate import ClassGate
 from u2net_tf.networks.layers.convolutions import (
     DepthwiseConv3D,
     DomainConv3D,
@@ -9,6 +10,7 @@ from u2net_tf.networks.layers.domain_layer import DomainLayer, DomainModule
 from u2net_tf.networks.layers.normalization import DomainNorm
 
 __all__ = [
+    "ClassGate",
     "DepthwiseConv3D",
     "DomainConv3D",
     "DomainLayer",

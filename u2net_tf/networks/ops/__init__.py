@@ -10,11 +10,13 @@ from u2net_tf.networks.ops.implementations import (
 )
 from u2net_tf.networks.ops.max_pooling import max_pool
 from u2net_tf.networks.ops.normalization import instance_norm
+from u2net_tf.networks.ops.upsampled_convolution import conv3d_upsampled
 from u2net_tf.networks.ops.upsampling import upsample_linear, upsample_nearest
 
 __all__ = [
     "IMPLEMENTATIONS",
     "conv3d",
+    "conv3d_upsampled",
     "current_implementation",
     "depthwise_conv3d",
     "instance_norm",

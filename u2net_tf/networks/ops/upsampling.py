@@ -88,17 +88,17 @@ def upsample_linear(
         factor = checked[axis - 1]
         if factor > 1:
             shape = dims(outputs)
-            matrix = _linear_matrix(shape[axis], factor, align_corners, outputs.dtype)
+            matrix = linear_matrix(shape[axis], factor, align_corners, outputs.dtype)
             slabs = tf.reshape(outputs, [-1, shape[axis], product(shape[axis + 1 :])])
             shape[axis] = shape[axis] * factor
             outputs = tf.reshape(tf.matmul(matrix, slabs), shape)
     return tf.cast(outputs, inputs.dtype)
 
 
-def _linear_matrix(
+def linear_matrix(
     old: int | tf.Tensor, factor: int, align_corners: bool, dtype: tf.DType
 ) -> tf.Tensor:
-    """The (old * factor, old) matrix that interpolates along one axis."""
+    """Returns the (old * factor, old) matrix that interpolates along one axis."""
     size = tf.cast(old, tf.float64)
     index = tf.range(size * factor, dtype=tf.float64)
     if align_corners:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
-from u2net_tf.networks.ops.implementations import export, plain, xla, xla_module
+from u2net_tf.networks.ops.implementations import (
+    export,
+    parts,
+    plain,
+    xla,
+    xla_module,
+)
 from u2net_tf.networks.ops.shapes import Factors
 
 
@@ -22,6 +29,7 @@ class Operations:
 
     Attributes:
       conv3d: list of inputs that count as one, kernel, strides -> outputs.
+      conv3d_of_parts: list of inputs that count as one, kernel -> outputs of stride 1.
       depthwise_conv3d: inputs, kernel, bias or None, up-sampling factors -> outputs.
       depthwise_input_gradient: inputs of `depthwise_conv3d`, gradient of its outputs,
         kernel, factors -> gradient of the inputs.
@@ -43,6 +51,7 @@ class Operations:
     """
 
     conv3d: Callable[[Sequence[tf.Tensor], tf.Tensor, Sequence[int]], tf.Tensor]
+    conv3d_of_parts: Callable[[Sequence[tf.Tensor], tf.Tensor], tf.Tensor]
     depthwise_conv3d: Callable[
         [tf.Tensor, tf.Tensor, tf.Tensor | None, Factors], tf.Tensor
     ]
@@ -74,6 +83,7 @@ class Operations:
 # model. It has every operation.
 _PLAIN = Operations(
     conv3d=plain.conv3d,
+    conv3d_of_parts=parts.conv3d_of_parts,
     depthwise_conv3d=plain.depthwise_conv3d,
     depthwise_input_gradient=plain.depthwise_input_gradient,
     depthwise_kernel_gradient=plain.depthwise_kernel_gradient,
@@ -102,6 +112,7 @@ IMPLEMENTATIONS: Mapping[str, Operations] = {
     "xla_module": dataclasses.replace(
         _XLA,
         conv3d=xla_module.conv3d,
+        conv3d_of_parts=functools.partial(xla_module.conv3d, strides=(1, 1, 1)),
         depthwise_conv3d=xla_module.depthwise_conv3d,
         depthwise_input_gradient=xla_module.depthwise_input_gradient,
         wait_for=xla_module.wait_for,

@@ -1,0 +1,213 @@
+"""UNet# as a contender: ours, and the same in PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+
+from tools.bench.measuring import Task
+from tools.bench.setting import (
+    ADAM,
+    BETA_2,
+    Setting,
+    draw_batch,
+    draw_parameter,
+    memory_format,
+    to_torch,
+)
+from u2net_tf import machine
+from u2net_tf.plan.sharp_grid import head_places
+
+# Of a variable of ours -> of PyTorch's parameter.
+_TORCH_NAMES = {"kernel": "weight", "gamma": "weight", "beta": "bias", "bias": "bias"}
+
+
+@dataclasses.dataclass(frozen=True)
+class SharpSetting:
+    """What is computed: a network of one domain, and how it is executed.
+
+    Attributes:
+        patch_size: z, y, x.
+        batch_size: patches.
+        depth: levels below full resolution.
+        base_channels: at full resolution.
+        adapter: "none" or "separable".
+        num_modalities: input channels.
+        num_classes: with background.
+    """
+
+    patch_size: tuple[int, int, int]
+    batch_size: int = 2
+    depth: int = 4
+    base_channels: int = 16
+    adapter: str = "none"
+    num_modalities: int = 1
+    num_classes: int = 2
+
+    @property
+    def heads(self) -> tuple[tuple[int, int], ...]:
+        """Of the loss, all with the same weight."""
+        return head_places(self.depth, True)
+
+    def draw_batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """As of `setting.draw_batch`."""
+        batch = Setting(
+            self.patch_size,
+            self.batch_size,
+            num_modalities=(self.num_modalities,),
+            num_classes=(self.num_classes,),
+        )
+        return draw_batch(batch, 0)
+
+
+def torch_name(path: str) -> str:
+    """Returns PyTorch's name of a variable of domain 0."""
+    *parts, name = path.split("/")
+    return ".".join([*parts, _TORCH_NAMES[re.sub(r"_0$", "", name)]])
+
+
+def build_ours(setting: SharpSetting, **options: Any):
+    """Our network with the drawn parameters.
+
+    Args:
+        setting: what is computed.
+        **options: of `UNetSharp`, besides.
+    """
+    machine.import_tensorflow()
+    from u2net_tf.networks.unet_sharp import UNetSharp
+
+    network = UNetSharp(
+        (setting.num_modalities,),
+        (setting.num_classes,),
+        depth=setting.depth,
+        base_channels=setting.base_channels,
+        adapter=setting.adapter,
+        **options,
+    )
+    network.build()
+    for path, variable in network.variables_by_path().items():
+        shape = tuple(variable.shape)
+        if len(shape) == 4:
+            # Depthwise: one filter per channel.
+            drawn = draw_parameter(torch_name(path), (shape[3], 1, *shape[:3]))
+            drawn = np.moveaxis(drawn[:, 0], 0, -1)
+        elif len(shape) == 5:
+            drawn = draw_parameter(torch_name(path), (*shape[:2:-1], *shape[:3]))
+            drawn = np.transpose(drawn, (2, 3, 4, 1, 0))
+        else:
+            drawn = draw_parameter(torch_name(path), shape)
+        variable.assign(drawn)
+    return network
+
+
+def build_torch(setting: SharpSetting, layout: str):
+    """PyTorch's network with the drawn parameters, in one of its layouts."""
+    import torch
+
+    from tools.bench.torch_sharp import TorchUNetSharp
+
+    network = TorchUNetSharp(
+        setting.num_modalities,
+        setting.num_classes,
+        depth=setting.depth,
+        base_channels=setting.base_channels,
+        separable=setting.adapter == "separable",
+    )
+    params = {
+        name: torch.from_numpy(draw_parameter(name, value.shape))
+        for name, value in network.state_dict().items()
+    }
+    network.load_state_dict(params, strict=True)
+    return network.to(memory_format=memory_format(layout))
+
+
+def make_our_forward(setting: SharpSetting) -> Task:
+    """Logits of the last head, compiled by `tf.function` as for prediction."""
+    network = build_ours(setting)
+    import tensorflow as tf
+
+    image = tf.constant(setting.draw_batch()[0])
+
+    @tf.function
+    def forward(image):
+        return network(image, domain=0, training=False)
+
+    return Task(lambda: forward(image), lambda logits: {"logits": logits.numpy()})
+
+
+def make_torch_forward(setting: SharpSetting, layout: str) -> Task:
+    """Logits of the last head."""
+    import torch
+
+    network = build_torch(setting, layout).eval()
+    image = to_torch(setting.draw_batch()[0], layout)
+    last = [(0, setting.depth)]
+
+    def forward():
+        with torch.inference_mode():
+            return network(image, last)[0]
+
+    return Task(forward, lambda logits: {"logits": np.moveaxis(logits.numpy(), 1, -1)})
+
+
+def make_our_steps(setting: SharpSetting, gradient_checkpointing: str) -> Task:
+    """Training steps by the `Trainer` that trains, with the losses of all heads."""
+    network = build_ours(setting, gradient_checkpointing=gradient_checkpointing)
+    import tensorflow as tf
+
+    from u2net_tf.training.step import Trainer
+
+    weights = dict.fromkeys(setting.heads, 1 / len(setting.heads))
+    trainer = Trainer(network, detach_focal_factor=True, head_weights=weights, **ADAM)
+    image, labels = setting.draw_batch()
+    batch = {"image": tf.constant(image), "labels": tf.constant(labels)}
+
+    def results(loss):
+        moments = [v for each in trainer.optimizers for v in each._velocities]
+        return _loss_and_gradient(loss, [moment.numpy() for moment in moments])
+
+    return Task(lambda: trainer.step(0, batch), results)
+
+
+def make_torch_steps(setting: SharpSetting, layout: str) -> Task:
+    """Training steps with the same loss and Adam."""
+    import torch
+
+    from tools.bench.torch_network import segmentation_loss
+
+    network = build_torch(setting, layout)
+    optimizer = torch.optim.Adam(
+        network.parameters(),
+        lr=ADAM["learning_rate"],
+        weight_decay=ADAM["weight_decay"],
+    )
+    image, labels = setting.draw_batch()
+    image, labels = to_torch(image, layout), torch.from_numpy(labels)
+
+    def step():
+        optimizer.zero_grad()
+        losses = [
+            segmentation_loss(labels, logits)
+            for logits in network(image, setting.heads)
+        ]
+        loss = torch.stack(losses).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def results(loss):
+        states = optimizer.state.values()
+        return _loss_and_gradient(loss, [each["exp_avg_sq"].numpy() for each in states])
+
+    return Task(step, results)
+
+
+def _loss_and_gradient(loss, second_moments):
+    squares = sum(float(moment.sum(dtype=float)) for moment in second_moments)
+    return {
+        "loss": np.asarray(loss),
+        "gradient norm": np.sqrt(squares / (1 - BETA_2)),
+    }

@@ -1,0 +1,84 @@
+"""Report of the parameters of all networks that could segment some domains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from u2net_tf.networks.parameter_table import (
+    Domains,
+    all_parameters,
+    format_rows,
+    rows_to_json,
+    stride_1_weights,
+)
+from u2net_tf.networks.pruned_table import (
+    PrunedRow,
+    format_pruned,
+    pruned_parameters,
+    pruned_to_json,
+)
+
+
+def report(
+    domains: Domains,
+    *,
+    pools: tuple[int, int, int],
+    base_channels: int,
+    depth: int | None = None,
+    as_json: bool = False,
+    **options: Any,
+) -> str:
+    """Counts the networks of all domains in both ways, and those pruned of a UNet#.
+
+    Args:
+      domains: At least one.
+      pools: Pools of the joint networks; see `joint_pools`.
+      base_channels: Channels at full resolution.
+      depth: That of all networks, for UNet#; None for 3D U²-Net.
+      as_json: Whether to return JSON, with the parameters of each domain, instead of
+        text for people.
+      **options: `adapters` and `second_up_conv`, as of `all_parameters`.
+    """
+    options |= {"pools": pools, "base_channels": base_channels, "depth": depth}
+    size = f"pools {','.join(map(str, pools))} (independent: each its own)"
+    if depth is not None:
+        size = f"UNet# of depth {depth}"
+    everything = all_parameters(domains, **options)
+    weights = stride_1_weights(domains, **options)
+    pruned = [] if depth is None else pruned_parameters(domains, **options)
+    if as_json:
+        names = [domain.name for domain in domains]
+        tables = {"all parameters": everything, "stride-1 weights": weights}
+        content = {key: rows_to_json(rows, names) for key, rows in tables.items()}
+        if pruned:
+            content["pruned"] = pruned_to_json(pruned, names)
+        return json.dumps(content, indent=2)
+    return "\n".join(
+        [
+            f"{len(domains)} domains, base_channels {base_channels}, {size}",
+            "",
+            "All parameters: kernels, biases, γ and β.",
+            format_rows(everything),
+            "",
+            "Weights of the trunk's stride-1 convolutions, as in the paper's table "
+            "3(a): no biases, norms,",
+            "strided convolutions, stem, head, deep supervision.",
+            format_rows(weights),
+            "",
+            *(_pruned_section(pruned) if pruned else ()),
+            "per domain: parameters of one domain alone, which a further one adds",
+            "ratio: of the total to that of the shared network",
+        ]
+    )
+
+
+def _pruned_section(rows: Sequence[PrunedRow]) -> list[str]:
+    return [
+        "All parameters that are left when the joint networks are pruned to L, with "
+        "the one head that",
+        "predicts; ratio: of the total to that of the whole network.",
+        format_pruned(rows),
+        "",
+    ]

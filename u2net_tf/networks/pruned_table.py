@@ -1,0 +1,110 @@
+"""Table of the parameters of UNet#s that are pruned."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from u2net_tf.networks.parameter_counts import (
+    Count,
+    count_all,
+    count_pruned,
+    network_without_values,
+)
+from u2net_tf.networks.parameter_table import (
+    ADAPTERS,
+    NETWORK_NAMES,
+    Domains,
+    format_columns,
+    format_range,
+)
+
+if TYPE_CHECKING:
+    from u2net_tf.networks.unet_sharp import UNetSharp
+
+
+@dataclasses.dataclass(frozen=True)
+class PrunedRow:
+    """The parameters of a UNet# of all domains that is pruned to a depth.
+
+    Attributes:
+      name: name of the network.
+      depth: L, to which it is pruned.
+      count: every parameter that is left.
+      ratio: of the total to that of the whole network with all heads.
+    """
+
+    name: str
+    depth: int
+    count: Count
+    ratio: float
+
+
+def pruned_parameters(
+    domains: Domains,
+    *,
+    depth: int,
+    base_channels: int,
+    adapters: Sequence[str] = ADAPTERS,
+    **_: Any,
+) -> list[PrunedRow]:
+    """Counts what is left of the joint networks, UNet#s, at each depth.
+
+    Args:
+      domains: At least one.
+      depth: That of the whole networks.
+      base_channels: Channels at full resolution.
+      adapters: Those of the universal networks.
+      **_: Other arguments of `all_parameters`, on which it does not depend.
+    """
+    rows = []
+    for adapter in dict.fromkeys(("none", *adapters)):
+        network = network_without_values(
+            [domain.num_modalities for domain in domains],
+            [domain.num_classes for domain in domains],
+            architecture="unet_sharp",
+            depth=depth,
+            base_channels=base_channels,
+            adapter=adapter,
+        )
+        whole = count_all(network).total
+        for left in range(depth, 0, -1):
+            count = count_pruned(typing.cast("UNetSharp", network), left)
+            name = NETWORK_NAMES[adapter]
+            rows.append(PrunedRow(name, left, count, count.total / whole))
+    return rows
+
+
+def format_pruned(rows: Sequence[PrunedRow]) -> str:
+    """Formats a table of networks that are pruned."""
+    table = [
+        {
+            "network": row.name,
+            "L": str(row.depth),
+            "total": f"{row.count.total:,}",
+            "shared": f"{row.count.shared:,}",
+            "per domain": format_range(row.count.own),
+            "ratio": f"{row.ratio:.3f}",
+        }
+        for row in rows
+    ]
+    return format_columns(table)
+
+
+def pruned_to_json(
+    rows: Sequence[PrunedRow], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Returns the rows for `json.dumps`, with the parameters of each domain by name."""
+    return [
+        {
+            "network": row.name,
+            "prune_to": row.depth,
+            "total": row.count.total,
+            "shared": row.count.shared,
+            "per_domain": dict(zip(names, row.count.own, strict=True)),
+            "ratio_to_whole": row.ratio,
+        }
+        for row in rows
+    ]

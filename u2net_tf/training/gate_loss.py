@@ -1,0 +1,90 @@
+"""The loss of the gates of a UNet#, and the seed of their dropout."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from u2net_tf.config.training import LossConfig
+from u2net_tf.errors import InputError
+from u2net_tf.losses import presence_loss
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.plan.sharp_grid import Place, gate_places
+
+_DEFAULT_WEIGHT = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class GateLoss:
+    """What is added to the loss of the heads.
+
+    Attributes:
+      places: nodes of the gates that are trained; none if the network has none, or the
+        weight is 0.
+      weight: of the mean of their losses.
+    """
+
+    places: tuple[Place, ...] = ()
+    weight: float = 0.0
+
+    def __call__(self, labels: tf.Tensor, presence: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Returns the weighted mean of the gates' losses.
+
+        Args:
+          labels: (B, z, y, x).
+          presence: (B, K - 1) of each gate: the logits of its classes.
+        """
+        losses = [presence_loss(labels, of_gate) for of_gate in presence]
+        return self.weight * tf.add_n(losses) / len(losses)
+
+    def dropout_keys(self, seed: int, domains: Sequence[int]) -> dict[int, tf.Tensor]:
+        """Returns index of a domain -> its key for `dropout_seed`; none without gates.
+
+        Args:
+          seed: of everything random.
+          domains: indices of the domains.
+        """
+        if not self.places:
+            return {}
+        return {domain: tf.constant([seed, domain], tf.int64) for domain in domains}
+
+
+NO_GATES = GateLoss()
+
+
+def gate_loss(loss: LossConfig, spec: ModelSpec) -> GateLoss:
+    """Returns the loss of a network's gates.
+
+    Args:
+      loss: settings of the loss.
+      spec: specification of the network.
+
+    Raises:
+      InputError: if there is a weight, and no gate.
+    """
+    weight = loss.gate_loss_weight
+    if spec.depth is None or spec.gates == "none":
+        if weight is not None:
+            raise InputError(
+                "`gate_loss_weight`",
+                expected="none, as the network has no gates",
+                received=weight,
+            )
+        return NO_GATES
+    weight = _DEFAULT_WEIGHT if weight is None else weight
+    places = gate_places(spec.gates, spec.depth, spec.deep_supervision)
+    return GateLoss(places if weight else (), weight)
+
+
+def dropout_seed(key: tf.Tensor, num_steps: tf.Tensor) -> tf.Tensor:
+    """The seed of one step of a domain, in each replica another one.
+
+    Args:
+      key: that of the domain.
+      num_steps: steps of the domain that were taken before, int64.
+    """
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    seed = tf.random.fold_in(key, tf.cast(num_steps, key.dtype), alg="philox")
+    return tf.random.fold_in(seed, tf.cast(replica, key.dtype), alg="philox")
