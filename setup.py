@@ -26,6 +26,7 @@ EXPORT = [
     "onnxruntime>=1.32,<2",
     "openvino>=2026.4,<2027",
 ]
+DICOM_SEG = ["highdicom>=0.28,<1"]
 # What is measured or read with PyTorch was tried with this version.
 TORCH = ["torch==2.13.0"]
 # What tools/bench measures ours beside.
@@ -55,6 +56,8 @@ COMMANDS = {
     "u2net-train": "u2net_tf.train",
     "u2net-adapt": "u2net_tf.adapt",
     "u2net-compose": "u2net_tf.compose",
+    "u2net-adapter": "u2net_tf.adapter",
+    "u2net-certify": "u2net_tf.certify",
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-predict": "u2net_tf.predict",
     "u2net-export": "u2net_tf.export",
@@ -91,9 +94,10 @@ setuptools.setup(
         "gpu": GPU,
         "pictures": PICTURES,
         "export": EXPORT,
+        "dicom_seg": DICOM_SEG,
         "torch": TORCH,
         "bench": BENCH,
-        "dev": DEV + PICTURES,
+        "dev": DEV + PICTURES + DICOM_SEG,
     },
     entry_points={
         "console_scripts": [

@@ -3,8 +3,9 @@
 import collections
 
 import numpy as np
+import tensorflow as tf
 
-from u2net_tf.inference.backends.keras import KerasBackend
+from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.networks import ops
 from u2net_tf.networks.blocks import EncoderBlock
 from u2net_tf.networks.conv_units import ParallelUnit, SeriesUnit
@@ -29,8 +30,7 @@ def draw_patches(spec, index, num=2, seed=0):
 def by_tensorflow(spec, network, index, patches):
     """Probabilities as prediction computes them."""
     with ops.use_implementation("plain"):
-        backend = KerasBackend(network, spec)
-        return backend.predict_windows(patches, index)
+        return segment_patches(network, spec, index, tf.constant(patches)).numpy()
 
 
 def count_types(model):

@@ -65,7 +65,9 @@ class TestSavedModel:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
     # Larger than a window, with a last window that is moved; smaller along one axis.
-    @pytest.mark.parametrize("size", [(7, 13, 9), (3, 8, 10)])
+    @pytest.mark.parametrize(
+        "size", [pytest.param((7, 13, 9), marks=pytest.mark.slow), (3, 9, 10)]
+    )
     def test_volumes(self, model, loaded, size):
         spec, network = model
         volume = np.random.default_rng(1).standard_normal((*size, 2)).astype(np.float32)

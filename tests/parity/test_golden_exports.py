@@ -18,7 +18,7 @@ from u2net_tf.published_weights.variables import load_published_weights
 pytestmark = pytest.mark.slow
 # How much farther from float64 than TensorFlow's float32. OpenVINO's normalization adds
 # all voxels of a channel up one after the other: see docs/serving.md.
-ALLOWED = {"saved_model": 1.0, "onnxruntime": 3.0, "openvino": 25.0}
+ALLOWED = {"saved_model": 3.0, "onnxruntime": 3.0, "openvino": 25.0}
 
 
 def spec_of(golden, size):

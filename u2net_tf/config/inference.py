@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import pydantic
@@ -16,6 +17,10 @@ from u2net_tf.config.modalities import ResampleModalities
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
 from u2net_tf.plan.limits import Depth
+
+OutputFormat = Literal[
+    "input", "nifti", "nii.gz", "nii", "nrrd", "mha", "seg_nrrd", "dicom_seg"
+]
 
 
 class WindowConfig(Config):
@@ -137,10 +142,21 @@ class PredictConfig(Config):
         description="Also write CASE_probabilities, in the format of the label map: a "
         "component of each voxel per class, which in NIfTI is a fourth axis.",
     )
-    output_format: Literal["input", "nii.gz", "nii", "nrrd", "mha"] = Field(
+    preview: bool = Field(
+        False,
+        description="Also write CASE_preview.png: an axial, a coronal and a sagittal "
+        "slice with the outlines and names of the classes.",
+    )
+    output_format: OutputFormat = Field(
         "input",
         description="Format of the label maps; that of the scan if input, and .nii.gz "
-        "for NIfTI and DICOM.",
+        "for NIfTI and DICOM. seg_nrrd is 3D Slicer's .seg.nrrd, dicom_seg a DICOM "
+        "segmentation (.dcm) of DICOM scans, and nifti .nii.gz.",
+    )
+    volumes_csv: str | None = Field(
+        None,
+        description="Table to write of the volume, in ml, of each class in each label "
+        "map; none if not given.",
     )
     overwrite: bool = Field(
         False, description="Predict all scans, and replace any file."
@@ -148,6 +164,17 @@ class PredictConfig(Config):
     windows: WindowConfig = WindowConfig()
     reading: ReadingConfig = ReadingConfig()
     log: LogConfig = LogConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        table, scans = self.volumes_csv, self.input_list
+        if table and scans and os.path.realpath(table) == os.path.realpath(scans):
+            raise InputError(
+                "`volumes_csv`",
+                expected="another file than `input_list`",
+                received=table,
+            )
+        return self
 
 
 class ComposeConfig(Config):

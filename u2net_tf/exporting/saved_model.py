@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -21,7 +21,8 @@ from u2net_tf.networks.domain_model import DomainModel
 PATCHES, VOLUMES = "segment_", "segment_volume_"
 
 
-class Source(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Source:
     """A domain to export.
 
     Attributes:

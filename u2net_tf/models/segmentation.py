@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import typing
-
 import tensorflow as tf
 
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.networks.domain_model import DomainModel, MultiHeadModel
+from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.networks.ops.resizing import resize_image
 
 
 def segment_patches(
-    network: DomainModel,
-    spec: ModelSpec,
-    index: int,
-    patches: tf.Tensor,
-    *,
-    gate_threshold: float | None = None,
+    network: DomainModel, spec: ModelSpec, index: int, patches: tf.Tensor
 ) -> tf.Tensor:
     """Computes the class probabilities of patches of a domain's own size.
 
@@ -28,20 +20,15 @@ def segment_patches(
       index: of the domain.
       patches: (N, *patch_size, M) float32; of any size that the network can halve, if
         it does not have a patch size of its own.
-      gate_threshold: see `UNetSharp.gated_logits`; None to do without gates.
 
     Returns:
       (N, *patch_size, K) float32.
     """
     patch_size = spec.plan.domains[index].patch_size
     size = spec.network_patch_size(index)
-    compute = functools.partial(network, training=False)
-    if gate_threshold is not None:
-        gated = typing.cast(MultiHeadModel, network)
-        compute = functools.partial(gated.gated_logits, threshold=gate_threshold)
     if size == patch_size:
-        return tf.nn.softmax(compute(patches, domain=index))
+        return tf.nn.softmax(network(patches, domain=index, training=False))
     resized = resize_image(patches, size, method=spec.resize_method)
-    probabilities = tf.nn.softmax(compute(resized, domain=index))
+    logits = network(resized, domain=index, training=False)
     # Linear whatever the image's method: cubic leaves the range 0 to 1.
-    return resize_image(probabilities, patch_size, method="linear")
+    return resize_image(tf.nn.softmax(logits), patch_size, method="linear")

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import typing
 from collections.abc import Callable
 
 import numpy as np
@@ -15,9 +16,9 @@ from u2net_tf.config.inference import WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.loading import load_network, models_by_domain
-from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.networks.domain_model import DomainModel, MultiHeadModel
+from u2net_tf.networks.ops.resizing import resize_image
 from u2net_tf.progress import Progress, silent
 
 
@@ -98,19 +99,23 @@ class KerasBackend:
     def _trace(self, index: int) -> Callable[[np.ndarray], tf.Tensor]:
         """Windows of the domain's patch size -> their probabilities."""
         domain = self.spec.plan.domains[index]
+        size = self.spec.network_patch_size(index)
         signature = tf.TensorSpec([None, *domain.patch_size, domain.num_modalities])
 
         @tf.function(input_signature=[signature], autograph=False)
         def predict_windows(windows: tf.Tensor) -> tf.Tensor:
-            return segment_patches(
-                self.network,
-                self.spec,
-                index,
-                windows,
-                gate_threshold=self.gate_threshold,
-            )
+            patches = resize_image(windows, size, method=self.spec.resize_method)
+            probabilities = tf.nn.softmax(self._logits(patches, index))
+            # Linear whatever the image's method: cubic leaves the range 0 to 1.
+            return resize_image(probabilities, domain.patch_size, method="linear")
 
         return predict_windows
+
+    def _logits(self, patches: tf.Tensor, index: int) -> tf.Tensor:
+        if self.gate_threshold is None:
+            return self.network(patches, domain=index, training=False)
+        gated = typing.cast(MultiHeadModel, self.network)
+        return gated.gated_logits(patches, domain=index, threshold=self.gate_threshold)
 
 
 def require_gates(
