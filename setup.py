@@ -27,6 +27,7 @@ EXPORT = [
     "onnxruntime>=1.32,<2",
     *OPENVINO,
 ]
+DICOM_SEG = ["highdicom>=0.28,<1"]
 # What is measured or read with PyTorch was tried with this version.
 TORCH = ["torch==2.13.0"]
 # What tools/bench measures ours beside.
@@ -56,9 +57,12 @@ COMMANDS = {
     "u2net-train": "u2net_tf.train",
     "u2net-adapt": "u2net_tf.adapt",
     "u2net-compose": "u2net_tf.compose",
+    "u2net-adapter": "u2net_tf.adapter",
+    "u2net-certify": "u2net_tf.certify",
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-predict": "u2net_tf.predict",
     "u2net-export": "u2net_tf.export",
+    "u2net-pack": "u2net_tf.pack",
     "u2net-describe": "u2net_tf.describe",
     "u2net-complexity": "u2net_tf.complexity",
     "u2net-show-augmentations": "u2net_tf.show_augmentations",
@@ -92,9 +96,10 @@ setuptools.setup(
         "pictures": PICTURES,
         "export": EXPORT,
         "runtime": OPENVINO,
+        "dicom_seg": DICOM_SEG,
         "torch": TORCH,
         "bench": BENCH,
-        "dev": DEV + PICTURES,
+        "dev": DEV + PICTURES + DICOM_SEG,
     },
     entry_points={
         "console_scripts": [

@@ -10,7 +10,14 @@ from absl import flags
 from data_prep.config import ConvertConfig, PlanConfig, SurveyConfig, VerifyConfig
 from u2net_tf import command_flags
 from u2net_tf.config import flagfile
+from u2net_tf.config.adapter_files import (
+    AdapterAddConfig,
+    AdapterExportConfig,
+    AdapterListConfig,
+    AdapterRemoveConfig,
+)
 from u2net_tf.config.base import Config, to_input_error
+from u2net_tf.config.certificate import CertifyConfig
 from u2net_tf.config.exporting import ExportConfig
 from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConfig
 from u2net_tf.config.network import ComplexityConfig
@@ -138,7 +145,9 @@ FLAGS = {
         ("input_list", "f", "f"),
         ("output", "e", "e"),
         ("save_probabilities", "true", True),
+        ("preview", "true", True),
         ("output_format", "mha", "mha"),
+        ("volumes_csv", "g", "g"),
         ("overwrite", "true", True),
     ),
     ComposeConfig: (
@@ -157,6 +166,36 @@ FLAGS = {
         ("any_size", "true", True),
         ("volumes", "true", True),
         ("overlap", "0.25", 0.25),
+    ),
+    AdapterExportConfig: (
+        ("model_dir", "a", "a"),
+        ("domain", "b", "b"),
+        ("output", "c", "c"),
+        ("checkpoint", "best", "best"),
+        ("precision", "float16", "float16"),
+        ("licence", "MIT", "MIT"),
+        ("card", "d", "d"),
+        ("overwrite", "true", True),
+    ),
+    AdapterAddConfig: (
+        ("model_dir", "a", "a"),
+        ("input", "b,c", ("b", "c")),
+        ("output_dir", "d", "d"),
+    ),
+    AdapterRemoveConfig: (
+        ("model_dir", "a", "a"),
+        ("domains", "b,c", ("b", "c")),
+        ("output_dir", "d", "d"),
+    ),
+    AdapterListConfig: (("model_dir", "a", "a"), ("input", "b,c", ("b", "c"))),
+    CertifyConfig: (
+        ("before", "a", "a"),
+        ("after", "b", "b"),
+        ("output", "c.json", "c.json"),
+        ("scans_dir", "d", "d"),
+        ("check", "e", "e"),
+        ("overwrite", "true", True),
+        ("log_every_seconds", "4.5", 4.5),
     ),
     SurveyConfig: (
         ("raw_dir", "a", "a"),
@@ -262,9 +301,10 @@ FLAGS = {
 
 
 COMMANDS = [
-    f"u2net_tf.{n}"
-    for n in ["train", "adapt", "compose", "export", "evaluate", "predict"]
+    f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
 ]
+COMMANDS += ["u2net_tf.export"]
+COMMANDS += ["u2net_tf.adapter", "u2net_tf.certify"]
 COMMANDS += ["u2net_tf.show_augmentations", "u2net_tf.draw_overlays"]
 COMMANDS += ["u2net_tf.plot_training", "u2net_tf.port_torch_weights"]
 COMMANDS += [f"data_prep.{name}" for name in ["survey", "plan", "convert", "verify"]]

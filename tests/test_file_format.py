@@ -13,11 +13,13 @@ from data_prep.survey.examine_case import CaseFacts
 from data_prep.survey.survey_domains import EXAMINED_CASE
 from data_prep.survey.survey_file import SURVEY
 from u2net_tf import file_format, schema
+from u2net_tf.certification.certificate import CERTIFICATE
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.scoring import SCORE
 from u2net_tf.evaluation.tables import SUMMARY
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference.outputs import RECORD
+from u2net_tf.models.adapter_files import METADATA
 from u2net_tf.models.run_state import STATE
 from u2net_tf.models.spec import MODEL
 from u2net_tf.plan.plan_file import PLAN
@@ -229,7 +231,30 @@ FACTS_BEFORE_UNITS = {
 # of either.
 FACTS = {**FACTS_BEFORE_UNITS, "length_unit": {}}
 FACTS_BY_FORMATS = {(2, 1): FACTS_BEFORE_UNITS, (3, 2): FACTS, (4, 2): FACTS}
+MODEL_RECORD = {
+    "model_dir": {},
+    "domains": {
+        **dict.fromkeys(("name", "checkpoint", "trunk_sha256", "variables_sha256"), {}),
+        **dict.fromkeys(("settings_sha256", "logits_sha256"), {}),
+        "scans": dict.fromkeys(("name", "image_sha256", "label_map_sha256"), {}),
+    },
+}
 NAMES_ON_DISK = {
+    # Its model in the format of checkpoints.
+    "an adapter": dict.fromkeys(
+        ("trunk_sha256", "variables_sha256", "licence", "card", "model"), {}
+    ),
+    "a certificate": {
+        **dict.fromkeys(("created", "scans_dir"), {}),
+        "build": dict.fromkeys(
+            ("program", "commit", "python", "libraries", "system", "cpu")
+            + ("num_cores", "onednn"),
+            {},
+        ),
+        "before": MODEL_RECORD,
+        "after": MODEL_RECORD,
+        "verdicts": dict.fromkeys(("domain", "change", "differences"), {}),
+    },
     "a plan": {"domains": DOMAIN, "seed": {}},
     "a manifest": {
         **dict.fromkeys(("domain", "fingerprint", "image_dtype", "compression"), {}),
@@ -281,7 +306,7 @@ NAMES_ON_DISK = {
 
 
 FORMATS = (PLAN, MANIFEST, SURVEY, EXAMINED_CASE, MODEL, STATE, SUMMARY)
-FORMATS += (RECORD, SCORE)
+FORMATS += (RECORD, SCORE, METADATA, CERTIFICATE)
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)

@@ -7,6 +7,7 @@ once.
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 import os
 import re
@@ -113,7 +114,12 @@ def exit_if_skipped(skipped: Mapping[str, InputError], num_all: int, noun: str) 
     sys.exit("\n".join([head, *rows]))
 
 
-def start(main: Callable[[Any], None], config: type | None = None) -> None:
+def start(
+    main: Callable[[Any], None],
+    config: type | None = None,
+    *,
+    description: str | None = None,
+) -> None:
     """Parses flags and runs `main`; bad input ends in a message and exit status 1.
 
     A signal that asks to stop ends it in a message, with 128 and its number for exit
@@ -124,10 +130,12 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
         the command line after the flags. Flagfiles may be given by name among those
         of its package: see `command_flagfiles`.
       config: Class of the config; its flags are defined here.
+      description: What --help prints above the flags; the docstring of the module of
+        `main` if None.
     """
     with stop_signals.raised() as received:
         try:
-            _start(main, config)
+            _start(main, config, description)
         except (Exception, KeyboardInterrupt) as error:
             if not received and not isinstance(error, KeyboardInterrupt):
                 raise
@@ -136,7 +144,31 @@ def start(main: Callable[[Any], None], config: type | None = None) -> None:
             sys.exit(stop_signals.exit_status(number))
 
 
-def _start(main: Callable[[Any], None], config: type | None) -> None:
+def start_one_of(commands: Mapping[str, tuple[Callable[[Any], None], type]]) -> None:
+    """Runs `start` for the command that the first argument names.
+
+    Args:
+      commands: Name -> `main` and `config` of each command, all of one module, whose
+        docstring is the help without a command. The docstring of each `main` is that
+        of its own.
+    """
+    from u2net_tf.command_arguments import take_command
+
+    mains = [main for main, _ in commands.values()]
+    try:
+        name = take_command(sys.argv, list(commands))
+    except InputError as error:
+        sys.exit(_error_line(error))
+    if name is None:
+        start(mains[0], description=sys.modules[mains[0].__module__].__doc__)
+    else:
+        main, config = commands[name]
+        start(main, config, description=inspect.getdoc(main))
+
+
+def _start(
+    main: Callable[[Any], None], config: type | None, description: str | None
+) -> None:
     from absl import app, flags
 
     from u2net_tf import command_arguments, command_flag_errors, command_flags
@@ -175,7 +207,9 @@ def _start(main: Callable[[Any], None], config: type | None) -> None:
         # Started by a console script, whose help is that of the command.
         for flag in flags.FLAGS.get_key_flags_for_module(module):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-        sys.modules["__main__"].__doc__ = sys.modules[module].__doc__
+        description = description or sys.modules[module].__doc__
+    if description is not None:
+        sys.modules["__main__"].__doc__ = description
     # TensorFlow's messages would bury ours; what devices there are, training says
     # itself. See also `machine.import_tensorflow`.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

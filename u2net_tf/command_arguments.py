@@ -2,10 +2,15 @@
 
 A setting with `json_schema_extra={"positional": True}` is one; all of them are required
 texts. Whatever else is no flag is refused, with the flag that may be meant.
+
+Of commands that belong together, as `python -m u2net_tf.adapter export`, the first
+argument is the name of one.
 """
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Sequence
 
 from absl import flags
@@ -17,7 +22,37 @@ from u2net_tf.wording import first_few
 
 # What editors and web pages make of two hyphens, or of one.
 _DASHES = "-‐‑‒–—−"
+# These may stand in place of the name of a command.
+_HELP = re.compile(r"--?(help\w*|version|h|\?)")
 _TRUTHS = ("true", "false", "yes", "no", "1", "0")
+
+
+def take_command(argv: list[str], names: Sequence[str]) -> str | None:
+    """Moves the name of a command from the arguments to the name of the program.
+
+    Args:
+      argv: the program and its arguments; is changed.
+      names: of the commands.
+
+    Returns:
+      The name; None if help or the version is asked for instead.
+
+    Raises:
+      InputError: if the first argument is neither.
+    """
+    first = argv[1] if len(argv) > 1 else ""
+    if _HELP.fullmatch(first):
+        return None
+    if first not in names:
+        near = difflib.get_close_matches(first, names, n=1)
+        raise InputError(
+            "command line",
+            expected=f"{', '.join(names[:-1])} or {names[-1]} as the first argument",
+            received=first or "none",
+            hint=f"Did you mean {near[0]}?" if near else "",
+        )
+    argv[:2] = [f"{argv[0]} {first}"]
+    return first
 
 
 def read(

@@ -49,7 +49,9 @@ def main(config: PredictConfig) -> None:
         pathlib.Path(config.output),
         reading=config.reading,
         save_probabilities=config.save_probabilities,
+        preview=config.preview,
         output_format=config.output_format,
+        volumes_csv=pathlib.Path(config.volumes_csv) if config.volumes_csv else None,
         overwrite=config.overwrite,
         progress=progress,
     )

@@ -103,6 +103,7 @@ _EXPECTED = {
     "json_invalid": "JSON that does not nest so deeply, of valid Unicode",
     "literal_error": "{expected}",
     "missing": "a value",
+    "string_pattern_mismatch": "text of the form {pattern}",
     "string_too_short": "a non-empty text",
     "string_type": "a text",
     "too_long": "at most {max_length} items",

@@ -4,9 +4,8 @@ import collections
 
 import numpy as np
 import tensorflow as tf
-from toy import ONE, TWO, make_model
 
-from u2net_tf.inference.backends.keras import KerasBackend
+from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.networks import ops
 from u2net_tf.networks.blocks import EncoderBlock
 from u2net_tf.networks.conv_units import ParallelUnit, SeriesUnit
@@ -31,8 +30,7 @@ def draw_patches(spec, index, num=2, seed=0):
 def by_tensorflow(spec, network, index, patches):
     """Probabilities as prediction computes them."""
     with ops.use_implementation("plain"):
-        backend = KerasBackend(network, spec)
-        return backend.predict_windows(patches, index)
+        return segment_patches(network, spec, index, tf.constant(patches)).numpy()
 
 
 def count_types(model):
@@ -61,9 +59,9 @@ def expected_types(network):
 
 def _layers(part):
     for name, layer in part.parts.items():
-        if isinstance(part, UNetSharp) and name.startswith("head_"):
-            if name != f"head_0_{part.depth}":
-                continue
+        is_head = isinstance(part, UNetSharp) and name.startswith("head_")
+        if is_head and name != f"head_0_{part.depth}":
+            continue
         yield layer
         yield from _layers(layer)
 
@@ -95,6 +93,3 @@ def num_groups(model):
         for node in model.graph.node
         if node.op_type == "Conv"
     ]
-
-
-__all__ = ["ONE", "SHARP", "TWO", "make_model", "tf"]

@@ -65,7 +65,9 @@ class TestSavedModel:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
     # Larger than a window, with a last window that is moved; smaller along one axis.
-    @pytest.mark.parametrize("size", [(7, 13, 9), (3, 8, 10)])
+    @pytest.mark.parametrize(
+        "size", [pytest.param((7, 13, 9), marks=pytest.mark.slow), (3, 9, 10)]
+    )
     def test_volumes(self, model, loaded, size):
         spec, network = model
         volume = np.random.default_rng(1).standard_normal((*size, 2)).astype(np.float32)
@@ -86,7 +88,7 @@ class TestSavedModel:
             for name, shape in shapes.items()
             if name.startswith("weights/")
         )
-        used = [v for v in network.variables_used_by(1)]
+        used = network.variables_used_by(1)
         assert numbers == sum(variable.value.shape.num_elements() for variable in used)
 
     def test_needs_neither_xla_nor_gradients(self, loaded):
@@ -111,11 +113,6 @@ class TestSavedModel:
         assert json.loads(texts["plan"])["domains"][0]["name"] == TWO.name
         for case in (*ONE.train, *TWO.train):
             assert not any(case in text for text in texts.values())
-
-
-def test_one_package_at_a_time_and_whole_files(model_dir, tmp_path):
-    pytest.importorskip("openvino", reason="needs the extra `export`")
-    pytest.importorskip("tf2onnx", reason="needs the extra `export`")
 
 
 class TestRejects:

@@ -58,7 +58,7 @@ def convert_conv3d(graph: Graph, node: Node, name: str, args: Any) -> None:
         del node.attr["auto_pad"]
 
 
-HANDLERS = {"Conv3D": (convert_conv3d, [])}
+HANDLERS: dict[str, Any] = {"Conv3D": (convert_conv3d, [])}
 
 
 def add_biases(graph: Graph, nodes: list[Node]) -> list[Node]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -21,7 +21,8 @@ from u2net_tf.networks.domain_model import DomainModel
 VOLUMES = "segment_volume_"
 
 
-class Source(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Source:
     """A domain to export.
 
     Attributes:
@@ -29,12 +30,14 @@ class Source(NamedTuple):
       spec: what it is.
       index: index of the domain.
       fingerprint: see `ExportedDomain`.
+      checkpoint: path of its weights; "" if they come from elsewhere.
     """
 
     network: DomainModel
     spec: ModelSpec
     index: int
     fingerprint: str
+    checkpoint: str = ""
 
 
 def save_saved_model(

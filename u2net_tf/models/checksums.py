@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tabulate import tabulate
 
 from u2net_tf.errors import StoppedError
+from u2net_tf.models.array_checksum import checksum_of_arrays
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.models.variables import own_by_name, shared_by_path
 from u2net_tf.networks import ops
 from u2net_tf.networks.domain_model import DomainModel
 
@@ -33,13 +36,45 @@ def of_domain(spec: ModelSpec, network: DomainModel, domain: int) -> str:
     size = [2 * 2**pools for pools in spec.pools]
     shape = (1, *size, network.num_modalities[domain])
     probe = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    checksum.update(logits_on_cpu(network, probe, domain).tobytes())
+    return checksum.hexdigest()
+
+
+def logits_on_cpu(network: DomainModel, patch: np.ndarray, domain: int) -> np.ndarray:
+    """Returns the logits of a patch, with the same bits each time on one machine.
+
+    Args:
+      network: the network.
+      patch: (1, D, H, W, M), float32.
+      domain: index of the domain.
+    """
     # Not on a GPU, where the order of summation may differ from call to call. XLA would
     # compile every operation for every shape, for this one call, and TensorFlow would
     # warn of that; all implementations read the same variables.
     with tf.device("CPU:0"), ops.use_implementation("plain"):
-        logits = network(tf.constant(probe), domain=domain, training=False)
-    checksum.update(logits.numpy().tobytes())
-    return checksum.hexdigest()
+        return network(tf.constant(patch), domain=domain, training=False).numpy()
+
+
+def of_trunk(network: DomainModel) -> str:
+    """Returns `checksum_of_arrays` of the variables that all domains share, by path."""
+    return _of_variables(shared_by_path(network))
+
+
+def of_domain_variables(network: DomainModel, domain: int) -> str:
+    """Returns `checksum_of_arrays` of the variables that only one domain reads.
+
+    They go by the names of `variables.own_by_name`, so that the checksum does not
+    depend on the index of the domain in a model.
+
+    Args:
+      network: the network.
+      domain: index of the domain.
+    """
+    return _of_variables(own_by_name(network, domain))
+
+
+def _of_variables(variables: Mapping[str, keras.Variable]) -> str:
+    return checksum_of_arrays({n: v.numpy() for n, v in variables.items()})
 
 
 def of_domains(spec: ModelSpec, network: DomainModel) -> dict[str, str]:

@@ -23,32 +23,18 @@ from u2net_tf.errors import InputError
 from u2net_tf.models import checksums
 from u2net_tf.models.build import build_network
 from u2net_tf.models.case_names import without_case_names
-from u2net_tf.models.loading import (
-    is_saved_model,
-    load_network,
-    require_no_model,
-    save_model,
+from u2net_tf.models.composed_models import (
+    ComposedModel,
+    require_place_for_model,
+    save_composed,
 )
+from u2net_tf.models.loading import load_network
 from u2net_tf.models.spec import CaseCounts, ModelSpec, differing_setting
+from u2net_tf.models.variables import copy_variables, identical
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.plan.domains import Domain
 
 RANDOM, MEAN = "random", "mean"
-
-
-@dataclasses.dataclass(frozen=True)
-class ComposedModel:
-    """What `compose_models` wrote.
-
-    Attributes:
-      domains: their names, in order.
-      checkpoint: path of the checkpoint.
-      checksums: a table that shows that every domain is as it was.
-    """
-
-    domains: tuple[str, ...]
-    checkpoint: str
-    checksums: str
 
 
 class _Source(NamedTuple):
@@ -105,9 +91,9 @@ def extend(
     sources = _sources(spec, init)
     extended = with_domain(spec, domain)
     network = build_network(extended, **kwargs)
-    _copy(parent.shared_variables, network.shared_variables)
+    copy_variables(parent.shared_variables, network.shared_variables)
     for index in range(parent.num_domains):
-        _copy(parent.domain_variables(index), network.domain_variables(index))
+        copy_variables(parent.domain_variables(index), network.domain_variables(index))
     if sources:
         initial = zip(
             *(parent.trunk_domain_variables(index) for index in sources), strict=True
@@ -154,9 +140,7 @@ def compose_models(config: ComposeConfig) -> ComposedModel:
 
 
 def _compose_models(config: ComposeConfig) -> ComposedModel:
-    is_there = is_saved_model(config.model_dir)
-    if not is_there:
-        require_no_model(config.model_dir)
+    require_place_for_model(config.model_dir)
     models = {
         folder: load_network(folder, prune_to=config.prune_to)[:2]
         for folder in config.models
@@ -166,23 +150,7 @@ def _compose_models(config: ComposeConfig) -> ComposedModel:
     for source in models.values():
         before = checksums.of_domains(*source) | before
     kept = {name: before[name] for name in spec.plan.names}
-    # Checked before anything is written, and again in what was written.
-    checksums.compare(kept, checksums.of_domains(spec, network))
-    if is_there:
-        _require_same(config.model_dir, spec, network)
-    else:
-        save_model(config.model_dir, spec, network)
-    saved_spec, saved, path = load_network(config.model_dir)
-    after = checksums.of_domains(saved_spec, saved)
-    return ComposedModel(spec.plan.names, path, checksums.compare(kept, after))
-
-
-def _require_same(model_dir: str, spec: ModelSpec, network: DomainModel) -> None:
-    """Raises InputError if the model in a folder is another one."""
-    found, saved, _ = load_network(model_dir)
-    mine, theirs = (list(one.variables_by_path().values()) for one in (network, saved))
-    if found != spec or not identical(mine, theirs):
-        require_no_model(model_dir)
+    return save_composed(config.model_dir, spec, network, kept)
 
 
 def compose(
@@ -217,9 +185,9 @@ def compose(
         case_counts=tuple(source.counts for source in sources.values()),
     )
     network = build_network(composed)
-    _copy(first.shared_variables, network.shared_variables)
+    copy_variables(first.shared_variables, network.shared_variables)
     for index, source in enumerate(sources.values()):
-        _copy(source.variables, network.domain_variables(index))
+        copy_variables(source.variables, network.domain_variables(index))
     return composed, network
 
 
@@ -282,18 +250,3 @@ def _check_same_parent(
             received="others",
             hint="The models were not adapted from one parent",
         )
-
-
-def _copy(sources: Sequence[keras.Variable], targets: Sequence[keras.Variable]) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        target.assign(source.numpy())
-
-
-def identical(
-    first: Sequence[keras.Variable], second: Sequence[keras.Variable]
-) -> bool:
-    """Whether two lists of variables are bit-identical."""
-    return len(first) == len(second) and all(
-        one.numpy().tobytes() == other.numpy().tobytes()
-        for one, other in zip(first, second, strict=True)
-    )

@@ -18,6 +18,7 @@ from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
 from u2net_tf.models.loading import load_network
+from u2net_tf.models.variables import identical
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
 from u2net_tf.training import runs
@@ -137,4 +138,4 @@ def _have_same_frozen_variables(parent: DomainModel, network: DomainModel) -> bo
     pairs = [(parent.shared_variables, network.shared_variables)]
     for index in range(parent.num_domains):
         pairs.append((parent.domain_variables(index), network.domain_variables(index)))
-    return all(composition.identical(one, other) for one, other in pairs)
+    return all(identical(one, other) for one, other in pairs)

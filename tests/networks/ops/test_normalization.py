@@ -221,7 +221,7 @@ def test_float32_adds_many_voxels_up_exactly_enough():
     # One running sum over 32³ voxels would be wrong by more than 1e-6.
     inputs = draw((1, 32, 32, 32, 2), dtype=np.float32) + np.float32(3.0)
     expected = naive()(inputs.astype(np.float64), np.ones(2), np.zeros(2))
-    for implementation in ops.IMPLEMENTATIONS:
+    for implementation in FOR_TRAINING:
         found = ops.instance_norm(
             inputs, tf.ones(2), tf.zeros(2), implementation=implementation
         )

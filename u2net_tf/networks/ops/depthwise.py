@@ -39,7 +39,8 @@ def depthwise_conv3d(
         into one pass. "plain": a sum of 2D depthwise convolutions, one for each depth
         tap. "xla_module": as "xla", for what XLA compiles as one module. The current
         one (see `use_implementation`) if None. All compute the gradient of the kernel
-        by 2D filter gradients.
+        by 2D filter gradients. "export": one grouped convolution, which TensorFlow's
+        CPU cannot run, for what is converted to ONNX.
 
     Returns:
       A tensor of shape (N, D·fd, H·fh, W·fw, C) and of the dtype of `inputs`.

@@ -45,7 +45,7 @@ def instance_norm(
     residuals: Sequence[tf.Tensor],
     epsilon: float,
     negative_slope: float | None,
-) -> tuple[tf.Tensor, Callable[..., None]]:
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
     """Returns the outputs, and a function that refuses to differentiate."""
     scale, offset = (tf.cast(tensor, inputs.dtype) for tensor in (scale, offset))
     mean = tf.reduce_mean(inputs, axis=[1, 2, 3], keepdims=True)
@@ -60,7 +60,7 @@ def instance_norm(
     return outputs, no_gradient
 
 
-def no_gradient(*unused: tf.Tensor) -> None:
+def no_gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Raises NotImplementedError: what is exported is not trained."""
     raise NotImplementedError("the implementation 'export' has no gradients")
 

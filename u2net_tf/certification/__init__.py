@@ -1,0 +1,1 @@
+"""Certificates: which domains of a model a change left bit for bit as they were."""

@@ -1,0 +1,91 @@
+"""Writes a certificate of the change from one model to another."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import pathlib
+from typing import NamedTuple
+
+from u2net_tf import files
+from u2net_tf.certification import page
+from u2net_tf.certification.build import current_build
+from u2net_tf.certification.certificate import Certificate, compare, to_json
+from u2net_tf.certification.measure import measure_model, require_scans
+from u2net_tf.config.certificate import CertifyConfig
+from u2net_tf.errors import InputError
+from u2net_tf.progress import Progress, silent
+
+
+class WrittenCertificate(NamedTuple):
+    """What `certify` wrote.
+
+    Attributes:
+      certificate: its content.
+      path: the JSON file.
+      page: the page for people.
+    """
+
+    certificate: Certificate
+    path: pathlib.Path
+    page: pathlib.Path
+
+
+def certify(
+    config: CertifyConfig, *, progress: Progress = silent
+) -> WrittenCertificate:
+    """Computes the checksums of two models, and writes a certificate and its page.
+
+    Args:
+      config: the settings, with `before` and `after`.
+      progress: shows how many windows of a scan are done.
+
+    Raises:
+      InputError: if a model or a scan cannot be used, or there is a certificate.
+      OSError: if a file cannot be read or written.
+    """
+    models, (path, page_path) = config.models(), config.paths()
+    for each in (path, page_path):
+        _require_free(each, config.overwrite)
+        files.check_writable(each)
+    scans_dir = config.scans_dir or None
+    if scans_dir is not None:
+        require_scans(scans_dir, models)
+    before, after = (
+        measure_model(model_dir, scans_dir, progress=progress) for model_dir in models
+    )
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = Certificate(
+        created=f"{now:%Y-%m-%d %H:%M:%S} UTC",
+        build=current_build(),
+        scans_dir=scans_dir,
+        before=before,
+        after=after,
+        verdicts=compare(before, after),
+    )
+    text = to_json(certificate)
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    # The page first: it is the certificate that keeps another run from writing.
+    files.write_text(
+        page_path, page.to_html(certificate, name=path.name, sha256=checksum)
+    )
+    files.write_text(path, text)
+    return WrittenCertificate(certificate, path, page_path)
+
+
+def _require_free(path: pathlib.Path, overwrite: bool) -> None:
+    """Raises InputError if a file would be lost, unless a run left it that was killed.
+
+    Such a run leaves a page without its certificate.
+    """
+    if path.is_dir():
+        raise InputError("`output`", expected="a file", received=f"the folder {path}")
+    if overwrite or not path.exists():
+        return
+    if path.suffix == ".json" or not page.is_page(path.read_bytes()):
+        raise InputError(
+            path,
+            expected="a new file",
+            received="an existing one",
+            hint="Use `overwrite` to replace it",
+        )

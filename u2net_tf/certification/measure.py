@@ -1,0 +1,157 @@
+"""Computes the checksums of a model that a certificate holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from u2net_tf.certification.certificate import DomainRecord, ModelRecord, ScanRecord
+from u2net_tf.certification.probes import make_probes
+from u2net_tf.errors import InputError
+from u2net_tf.inference.backends.keras import KerasBackend
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.scans import find_scans
+from u2net_tf.models import checksums
+from u2net_tf.models.array_checksum import checksum_of_arrays
+from u2net_tf.models.loading import load_network, models_by_domain
+from u2net_tf.models.spec import OF_DOMAINS, ModelSpec
+from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.plan.plan_hash import plan_hash
+from u2net_tf.progress import Progress, silent
+from u2net_tf.volumes import case
+
+
+def measure_model(
+    model_dir: str | os.PathLike,
+    scans_dir: str | os.PathLike | None = None,
+    *,
+    progress: Progress = silent,
+) -> ModelRecord:
+    """Computes the checksums of all domains of a model or of independent ones.
+
+    Args:
+      model_dir: its folder.
+      scans_dir: folder of folders of scans, named as the domains; None for no scans.
+      progress: shows how many windows of a scan are done.
+
+    Raises:
+      InputError: if there is no intact model, or a scan cannot be used.
+    """
+    domains = []
+    folders = models_by_domain(model_dir)
+    for folder in dict.fromkeys(folders.values()):
+        spec, network, path = load_network(folder)
+        checkpoint = pathlib.Path(path).relative_to(model_dir).as_posix()
+        trunk = checksums.of_trunk(network)
+        for index, name in enumerate(spec.plan.names):
+            domains.append(
+                DomainRecord(
+                    name=name,
+                    checkpoint=checkpoint,
+                    trunk_sha256=trunk,
+                    variables_sha256=checksums.of_domain_variables(network, index),
+                    settings_sha256=settings_checksum(spec, index),
+                    logits_sha256=_logits(spec, network, index),
+                    scans=_label_maps(spec, network, index, scans_dir, progress),
+                )
+            )
+    return ModelRecord(str(model_dir), tuple(domains))
+
+
+def settings_checksum(spec: ModelSpec, index: int) -> str:
+    """Returns the SHA-256 over what predictions depend on besides variables.
+
+    Preprocessing, patch, names and values of classes, clean-up, and the settings of the
+    network; a setting that a later version adds is left out at its default.
+
+    Args:
+      spec: specification of the model.
+      index: of the domain.
+    """
+    domain = spec.plan.domains[index]
+    network = {
+        field.name: getattr(spec, field.name)
+        for field in dataclasses.fields(spec)
+        if field.name not in OF_DOMAINS and getattr(spec, field.name) != field.default
+    }
+    parts = {
+        "plan_hash": plan_hash(domain),
+        "patch_size": domain.patch_size,
+        "classes": [(label.name, label.keep_components) for label in domain.labels],
+        "network": network,
+    }
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _logits(spec: ModelSpec, network: DomainModel, index: int) -> dict[str, str]:
+    probes = make_probes(spec.pools, network.num_modalities[index])
+    return {
+        name: checksum_of_arrays(
+            {"patch": patch, "logits": checksums.logits_on_cpu(network, patch, index)}
+        )
+        for name, patch in probes.items()
+    }
+
+
+def _label_maps(
+    spec: ModelSpec,
+    network: DomainModel,
+    index: int,
+    scans_dir: str | os.PathLike | None,
+    progress: Progress,
+) -> tuple[ScanRecord, ...]:
+    """What the model makes of the scans of a domain; nothing without a folder."""
+    domain = spec.plan.domains[index]
+    if scans_dir is None or not (pathlib.Path(scans_dir) / domain.name).is_dir():
+        return ()
+    found = find_scans([str(pathlib.Path(scans_dir) / domain.name)], domain)
+    for reason in found.incomplete.values():
+        raise reason
+    predictor = Predictor(KerasBackend(network, spec), progress=progress)
+    records = []
+    for scan in found.scans:
+        image = case.read_image(scan.paths, domain)
+        content = {"voxels": image.data, "affine": np.asarray(image.grid.affine)}
+        # As for the logits: on a GPU the last bits may differ from call to call.
+        with tf.device("CPU:0"):
+            classes = predictor.predict(image, index).classes
+        labels = case.raw_labels(classes, domain)
+        records.append(
+            ScanRecord(
+                scan.name,
+                checksum_of_arrays(content),
+                checksum_of_arrays({"labels": labels}),
+            )
+        )
+    return tuple(records)
+
+
+def require_scans(
+    scans_dir: str | os.PathLike, model_dirs: Sequence[str | os.PathLike]
+) -> None:
+    """Checks that there are folders of scans, before anything is computed.
+
+    Args:
+      scans_dir: folder of these.
+      model_dirs: folders of the models.
+
+    Raises:
+      InputError: if there is none that is named as a domain of a model.
+    """
+    names = dict.fromkeys(
+        name for folder in model_dirs for name in models_by_domain(folder)
+    )
+    if not any((pathlib.Path(scans_dir) / name).is_dir() for name in names):
+        raise InputError(
+            "`scans_dir`",
+            expected=f"a folder with folders of scans named {', '.join(names)}",
+            received=f"{scans_dir}, without them",
+        )

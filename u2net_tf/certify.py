@@ -1,0 +1,77 @@
+"""Certifies which domains of a model a change left bit for bit as they were.
+
+  python -m u2net_tf.certify --before=DIR --after=DIR --output=certificate.json
+  python -m u2net_tf.certify --check=certificate.json
+
+Writes a JSON file of checksums (of the variables, of the logits of fixed patches, and
+of label maps of the scans in --scans_dir) and a page for people beside it. --check
+computes the checksums again. Its exit status is 0 if all are as certified, 1 if one is
+not, and 2 if only those differ that another build, of libraries or processor, explains.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from u2net_tf import command, machine
+from u2net_tf.config.certificate import CertifyConfig
+
+_STATUS_OF_ANOTHER_BUILD = 2
+
+
+def main(config: CertifyConfig) -> None:
+    """Writes or checks a certificate."""
+    if not config.check:
+        # Before TensorFlow is imported, which takes seconds.
+        config.models()
+        config.paths()
+    machine.import_tensorflow()
+    if config.check:
+        _check(config)
+        return
+    from u2net_tf.certification.certify_models import certify
+
+    written = certify(
+        config, progress=command.progress_every(config.log.log_every_seconds)
+    )
+    rows = [
+        (verdict.domain, verdict.change, ", ".join(verdict.differences))
+        for verdict in written.certificate.verdicts
+    ]
+    _print_table(rows, ("domain", "verdict", "differs in"))
+    print(f"wrote {written.path} and {written.page}")
+
+
+def _check(config: CertifyConfig) -> None:
+    from u2net_tf.certification.check_certificate import check
+
+    report = check(
+        config, progress=command.progress_every(config.log.log_every_seconds)
+    )
+    rows = [(each.model, each.domain, each.finding) for each in report.domains]
+    _print_table(rows, ("model", "domain", "checksums"))
+    if report.build:
+        print("\n".join(["another build:", *(f"  {line}" for line in report.build)]))
+    if report.same_verdicts is not None:
+        same = "as" if report.same_verdicts else "OTHERS than"
+        print(f"verdicts of this build: {same} certified")
+    if report.is_refuted:
+        sys.exit(f"error: {config.check}: the models are not as certified")
+    if not report.is_verified:
+        print(f"{config.check}: another build: not comparable bit by bit")
+        sys.exit(_STATUS_OF_ANOTHER_BUILD)
+    print(f"{config.check}: verified")
+
+
+def _print_table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> None:
+    print(tabulate(rows, headers, tablefmt="simple", disable_numparse=True))
+
+
+def run() -> None:
+    """Entry point of `u2net-certify`."""
+    command.start(main, CertifyConfig)
+
+
+if __name__ == "__main__":
+    run()

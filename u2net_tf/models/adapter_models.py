@@ -1,0 +1,194 @@
+"""Exports domains of models in folders as adapter files, adds and removes them."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from u2net_tf import files, locks
+from u2net_tf.config.adapter_files import (
+    AdapterAddConfig,
+    AdapterExportConfig,
+    AdapterRemoveConfig,
+)
+from u2net_tf.errors import InputError
+from u2net_tf.models import adapter_files, checkpoint_paths, checksums
+from u2net_tf.models.adapter_files import AdapterFile
+from u2net_tf.models.adapters import of_domain, with_adapters
+from u2net_tf.models.checkpoint_reading import CheckpointReader
+from u2net_tf.models.checkpoints import Checkpoints
+from u2net_tf.models.composed_models import (
+    ComposedModel,
+    check_composed,
+    is_same_model,
+    require_place_for_model,
+    save_composed,
+)
+from u2net_tf.models.composition import compose
+from u2net_tf.models.loading import NEWEST, load_network
+from u2net_tf.models.run_state import RunState
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.wording import first_few
+
+Model = tuple[ModelSpec, DomainModel]
+
+
+class ExportedAdapter(NamedTuple):
+    """What `export_adapter` wrote.
+
+    Attributes:
+      file: the file.
+      checkpoint: path of the checkpoint that it was made of.
+    """
+
+    file: AdapterFile
+    checkpoint: str
+
+
+def export_adapter(config: AdapterExportConfig) -> ExportedAdapter:
+    """Writes a domain of a model as an adapter file.
+
+    Raises:
+      InputError: if there is no such model or domain, a variable cannot be written in
+        the precision, or another file is there.
+      OSError: if a file cannot be read or written.
+    """
+    licence = config.licence or ""
+    adapter_files.check_licence(licence, "`licence`")
+    card = ""
+    if config.card:
+        card = files.require_text(pathlib.Path(config.card))
+        adapter_files.check_card(card, config.card)
+    spec, network, checkpoint = load_model(config.model_dir, config.checkpoint)
+    if config.domain not in spec.plan.names:
+        raise InputError(
+            "`domain`",
+            expected=f"one of {', '.join(spec.plan.names)}",
+            received=config.domain,
+        )
+    adapter = of_domain(spec, network, config.domain, licence=licence, card=card)
+    content = adapter_files.to_bytes(adapter, config.precision)
+    output = pathlib.Path(config.output)
+    if output.is_dir():
+        raise InputError("`output`", expected="a file", received=f"the folder {output}")
+    if not (output.exists() and output.read_bytes() == content):
+        if output.exists() and not config.overwrite:
+            raise InputError(
+                output,
+                expected="a new file",
+                received="a different one",
+                hint="Use `overwrite` to replace it",
+            )
+        with files.written_whole(output) as partial:
+            partial.write_bytes(content)
+    return ExportedAdapter(AdapterFile(output), checkpoint)
+
+
+def add_adapters(config: AdapterAddConfig) -> ComposedModel:
+    """Writes a model with the domains of adapter files in addition to its own.
+
+    Raises:
+      InputError: names a file that is damaged or does not fit the model, and what was
+        expected; or the folder, if it cannot be written to.
+      StoppedError: if a domain is not as it was.
+      OSError: if a file cannot be read or the model not be written.
+    """
+    adapters = [AdapterFile(path) for path in config.input]
+    return _change(
+        config.model_dir,
+        config.output_dir,
+        lambda spec, network: with_adapters(
+            spec, network, adapters, model=config.model_dir
+        ),
+    )
+
+
+def remove_adapters(config: AdapterRemoveConfig) -> ComposedModel:
+    """Writes a model without some of its domains.
+
+    Raises:
+      InputError: if the model lacks one, none is left, or the folder cannot be written
+        to.
+      StoppedError: if a domain is not as it was.
+      OSError: if the model cannot be written.
+    """
+
+    def remove(spec: ModelSpec, network: DomainModel) -> Model:
+        for name in config.domains:
+            if name not in spec.plan.names:
+                raise InputError(
+                    "`domains`",
+                    expected=f"some of {', '.join(spec.plan.names)}",
+                    received=name,
+                )
+        if len(config.domains) == len(spec.plan.names):
+            raise InputError(
+                "`domains`",
+                expected=f"fewer than the {len(spec.plan.names)} of the model",
+                received=", ".join(config.domains),
+            )
+        return compose({config.model_dir: (spec, network)}, config.domains)
+
+    return _change(config.model_dir, config.output_dir, remove)
+
+
+def load_model(
+    model_dir: str, checkpoint: str = NEWEST
+) -> tuple[ModelSpec, DomainModel, str]:
+    """As `load_network`, but says that independent networks have no trunk in common."""
+    if not checkpoint_paths.has_model(model_dir):
+        inner = sorted(
+            path.parent.name
+            for path in pathlib.Path(model_dir).glob("*/checkpoints")
+            if checkpoint_paths.has_model(path.parent)
+        )
+        if inner:
+            raise InputError(
+                model_dir,
+                expected="a model whose domains share a trunk",
+                received=f"independent models: {first_few(inner)}",
+                hint="They have no trunk in common that an adapter could fit",
+            )
+    return load_network(model_dir, checkpoint=checkpoint)
+
+
+def _change(
+    model_dir: str,
+    output_dir: str | None,
+    change: Callable[[ModelSpec, DomainModel], Model],
+) -> ComposedModel:
+    """Writes what `change` makes of a model, into its folder or another one."""
+    target = output_dir or model_dir
+    is_in_place = pathlib.Path(target).resolve() == pathlib.Path(model_dir).resolve()
+    with locks.locked(target):
+        if not is_in_place:
+            require_place_for_model(target)
+        spec, network, path = load_model(model_dir)
+        if is_in_place:
+            _require_untrained(path)
+        new_spec, new_network = change(spec, network)
+        before = checksums.of_domains(spec, network)
+        kept = {name: before[name] for name in before if name in new_spec.plan.names}
+        if not is_in_place:
+            return save_composed(target, new_spec, new_network, kept)
+        if not is_same_model((spec, network), (new_spec, new_network)):
+            checksums.compare(kept, checksums.of_domains(new_spec, new_network))
+            # The older one is removed once this one is complete: a run that is killed
+            # leaves one or both, of which the newest counts.
+            step = checkpoint_paths.step_of(path) + 1
+            saver = Checkpoints(target, new_spec, new_network, {}, keep=1)
+            saver.save(RunState(step=step))
+        return check_composed(target, kept)
+
+
+def _require_untrained(checkpoint: str) -> None:
+    """Raises InputError for a checkpoint that a training would resume from."""
+    if CheckpointReader(checkpoint).has_optimizers():
+        raise InputError(
+            checkpoint,
+            expected="a model that was composed",
+            received="one that was trained, whose training could not resume",
+            hint="Name a new folder with `output_dir`",
+        )

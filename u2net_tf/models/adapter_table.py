@@ -1,0 +1,93 @@
+"""Tables of the domains of a model and of adapter files. No TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tabulate import tabulate
+
+from u2net_tf.errors import InputError
+from u2net_tf.models.adapter_files import AdapterFile
+from u2net_tf.models.adapter_fit import require_fit
+from u2net_tf.models.spec import ModelSpec
+
+# Characters of a checksum in a table.
+_SHOWN = 16
+
+
+def table_of_model(
+    spec: ModelSpec,
+    trunk: str,
+    checksums: Mapping[str, str],
+    num_parameters: Mapping[str, int],
+) -> str:
+    """Returns the domains of a model, with what they would be as adapter files.
+
+    Args:
+      spec: specification of the model.
+      trunk: checksum of the trunk.
+      checksums: domain -> checksum of the variables that only it reads.
+      num_parameters: domain -> number of values of these.
+    """
+    rows = [
+        (
+            domain.name,
+            ", ".join(domain.modalities),
+            domain.num_classes,
+            f"{num_parameters[domain.name]:,}",
+            checksums[domain.name][:_SHOWN],
+        )
+        for domain in spec.plan.domains
+    ]
+    headers = ("domain", "modalities", "classes", "parameters", "SHA-256")
+    return f"trunk {trunk}\n{_table(rows, headers)}"
+
+
+def table_of_files(
+    adapters: Sequence[AdapterFile],
+    *,
+    spec: ModelSpec | None = None,
+    trunk: str = "",
+) -> str:
+    """Returns adapter files, one a row, and the card of each that has one.
+
+    Args:
+      adapters: the files. All of each is read.
+      spec: specification of a model, to say which files fit it; None not to say so.
+      trunk: checksum of the trunk of that model.
+    """
+    rows, cards = [], []
+    for file in adapters:
+        adapter = file.read()
+        domain = file.spec.plan.domains[0]
+        row: list[object] = [
+            file.path,
+            domain.name,
+            ", ".join(domain.modalities),
+            domain.num_classes,
+            f"{file.num_parameters:,}",
+            file.precision,
+            file.metadata.variables_sha256[:_SHOWN],
+            file.metadata.trunk_sha256[:_SHOWN],
+            adapter.licence or "not stated",
+        ]
+        if spec is not None:
+            row.append("yes" if _fits(file, spec, trunk) else "no")
+        rows.append(row)
+        if adapter.card:
+            cards.append(f"\n{file.path}:\n{adapter.card.rstrip()}")
+    headers = ["file", "domain", "modalities", "classes", "parameters", "precision"]
+    headers += ["SHA-256", "trunk", "licence", *["fits"] * (spec is not None)]
+    return "\n".join([_table(rows, headers), *cards])
+
+
+def _fits(file: AdapterFile, spec: ModelSpec, trunk: str) -> bool:
+    try:
+        require_fit(file, spec, trunk, model="the model")
+    except InputError:
+        return False
+    return True
+
+
+def _table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
+    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
