@@ -2,8 +2,8 @@
 
   python -m u2net_tf.predict --model=PATH --domain=NAME --input=PATH --output=DIR
 
-MODEL is a folder that training wrote, or what u2net_tf.export made of one. Of these,
-ONNX and OpenVINO files need no TensorFlow.
+The model is a folder that training wrote, or what u2net_tf.pack or u2net_tf.export made
+of one: .u2net, ONNX and OpenVINO files, which need no TensorFlow, or a SavedModel.
 
 Scans that were predicted before, with the same model, domain and settings, are skipped,
 so an interrupted run resumes where it left off when rerun. A file that this command did

@@ -123,15 +123,16 @@ class PredictConfig(Config):
     """Settings of `u2net_tf.predict`."""
 
     model: str = Field(
-        description="A folder that training, adapt or compose wrote, or what export "
-        "wrote: a SavedModel, an .onnx or .xml file, or a folder of such files.",
+        description="A folder that training, adapt or compose wrote; a .u2net file, "
+        "which pack wrote; or what export wrote: a SavedModel, an .onnx or .xml file, "
+        "or a folder of such files.",
         json_schema_extra={"alias": "model_dir"},
     )
     runtime: Runtime = Field(
         "auto",
         description="What runs the model: tensorflow a folder of training or a "
-        "SavedModel, openvino .xml and .onnx files, onnxruntime .onnx files; auto the "
-        "first of these that is installed.",
+        "SavedModel, openvino .xml, .onnx and .u2net files, onnxruntime the last two; "
+        "auto the first of these that is installed.",
     )
     domain: str = Field(description="Domain of the model to predict with.")
     input: tuple[str, ...] = Field(

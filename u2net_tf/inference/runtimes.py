@@ -20,12 +20,14 @@ BY_FORMAT: Mapping[str, tuple[str, ...]] = {
     "saved_model": (TENSORFLOW,),
     "openvino": (OPENVINO,),
     "onnx": (OPENVINO, ONNXRUNTIME),
+    "packed": (OPENVINO, ONNXRUNTIME),
 }
 _NAMES: Mapping[str, str] = {
     "checkpoint": "a folder that training wrote",
     "saved_model": "a SavedModel",
     "openvino": "an OpenVINO model",
     "onnx": "an ONNX model",
+    "packed": "a model file",
 }
 
 

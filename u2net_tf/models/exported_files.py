@@ -1,12 +1,13 @@
 """Finds exported models on disk and reads what they say of themselves.
 
 No runtime is needed: SavedModels have the texts as files, ONNX files are protocol
-buffers, and OpenVINO models XML.
+buffers, OpenVINO models XML, and model files a zip.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 import xml.etree.ElementTree
@@ -17,12 +18,16 @@ from u2net_tf import files, protocol_buffers
 from u2net_tf.errors import InputError
 from u2net_tf.models import exported
 from u2net_tf.models.exported import ExportedDomain
+from u2net_tf.models.model_file import read_model_file
+from u2net_tf.models.model_file_format import SUFFIX
 from u2net_tf.wording import first_few
 
-Kind = Literal["saved_model", "onnx", "openvino"]
+Kind = Literal["saved_model", "onnx", "openvino", "packed"]
 # What a SavedModel's folder holds.
 _SAVED_MODEL = "saved_model.pb"
 _SUFFIXES: Mapping[str, Kind] = {".onnx": "onnx", ".xml": "openvino"}
+# What a name may end with.
+SUFFIXES = (SUFFIX, *_SUFFIXES)
 # Number of the field in an ONNX file, and of the fields of each of its entries.
 _METADATA, _KEY, _VALUE = 14, 1, 2
 
@@ -33,13 +38,19 @@ class ExportedFile:
 
     Attributes:
       kind: the format.
-      path: the folder of a SavedModel, or the file that OpenVINO or ONNX runtimes open.
+      path: the folder of a SavedModel, or the file.
       domain: what it says of itself.
+      read_onnx: returns the ONNX model within the file; None if it is the file.
     """
 
     kind: Kind
     path: pathlib.Path
     domain: ExportedDomain
+    read_onnx: Callable[[], bytes] | None = None
+
+    def source(self) -> str | bytes:
+        """What OpenVINO and onnxruntime open: a path, or an ONNX model."""
+        return str(self.path) if self.read_onnx is None else self.read_onnx()
 
 
 def find_kind(path: str | os.PathLike) -> Kind | None:
@@ -53,7 +64,7 @@ def find_kind(path: str | os.PathLike) -> Kind | None:
     """
     place = pathlib.Path(path)
     if not place.is_dir():
-        return _SUFFIXES.get(place.suffix)
+        return "packed" if place.suffix == SUFFIX else _SUFFIXES.get(place.suffix)
     if (place / _SAVED_MODEL).is_file():
         return "saved_model"
     found = {_SUFFIXES[file.suffix] for file in _files_in(place)}
@@ -71,7 +82,8 @@ def read_exported(path: str | os.PathLike, kind: Kind) -> dict[str, ExportedFile
     """Reads what exported models say of themselves.
 
     Args:
-      path: the folder of a SavedModel; a file of another format, or a folder of them.
+      path: the folder of a SavedModel; a file of another format, or a folder of ONNX
+        or OpenVINO files.
       kind: the format, as `find_kind` returns it.
 
     Returns:
@@ -82,6 +94,8 @@ def read_exported(path: str | os.PathLike, kind: Kind) -> dict[str, ExportedFile
         package, or two have the same domain.
     """
     place = pathlib.Path(path)
+    if kind == "packed":
+        return _read_packed(place)
     several = place.is_dir() and kind != "saved_model"
     found: dict[str, ExportedFile] = {}
     for file in _files_in(place) if several else [place]:
@@ -149,6 +163,22 @@ def _read(path: pathlib.Path, expected: str) -> bytes:
     if not path.is_file():
         raise InputError(path, expected=expected, received=files.what_is_at(path))
     return path.read_bytes()
+
+
+def _read_packed(path: pathlib.Path) -> dict[str, ExportedFile]:
+    if not path.is_file():
+        raise InputError(path, expected="a model file", received=files.what_is_at(path))
+    model = read_model_file(path)
+    return {
+        domain.name: ExportedFile(
+            "packed",
+            path,
+            # The weights of a domain may lie in several files, rounded in some.
+            dataclasses.replace(domain, fingerprint=model.sha256),
+            functools.partial(model.onnx_model, index),
+        )
+        for index, domain in enumerate(model.domains)
+    }
 
 
 _READERS: Mapping[Kind, Callable[[pathlib.Path], dict[str, str]]] = {

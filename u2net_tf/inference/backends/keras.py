@@ -15,6 +15,7 @@ from u2net_tf.config.inference import WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.loading import load_network, models_by_domain
+from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import ops
 from u2net_tf.networks.domain_model import DomainModel
@@ -106,7 +107,6 @@ class KerasBackend:
     def _trace(self, index: int) -> Callable[[np.ndarray], tf.Tensor]:
         """Windows of the domain's patch size -> their probabilities."""
         domain = self.spec.plan.domains[index]
-        size = self.spec.network_patch_size(index)
         signature = tf.TensorSpec([None, *domain.patch_size, domain.num_modalities])
 
         @tf.function(input_signature=[signature], autograph=False)

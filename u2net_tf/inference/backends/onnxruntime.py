@@ -1,4 +1,4 @@
-"""An exported domain in onnxruntime: an ONNX file."""
+"""An exported domain in onnxruntime: an ONNX model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class OnnxRuntimeBackend:
         options.log_severity_level = _ERRORS
         try:
             self._session = onnxruntime.InferenceSession(
-                self.checkpoint, options, providers=["CPUExecutionProvider"]
+                exported.source(), options, providers=["CPUExecutionProvider"]
             )
         except _errors_of(onnxruntime) as error:
             raise InputError(

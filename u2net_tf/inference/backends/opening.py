@@ -12,7 +12,12 @@ from u2net_tf.config.inference import Runtime, WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import runtimes
 from u2net_tf.inference.predictor import Backend, Predictor
-from u2net_tf.models.exported_files import ExportedFile, find_kind, read_exported
+from u2net_tf.models.exported_files import (
+    SUFFIXES,
+    ExportedFile,
+    find_kind,
+    read_exported,
+)
 from u2net_tf.models.pruning import prune
 from u2net_tf.plan.domains import Plan
 from u2net_tf.progress import Progress, silent
@@ -77,8 +82,8 @@ def open_model(
 
     Args:
       path: a folder that training, adapt or compose wrote, or that of independent
-        models; or what export wrote: a SavedModel, an ONNX or OpenVINO file, or a
-        folder of these.
+        models; or what export or pack wrote: a SavedModel, an ONNX, OpenVINO or model
+        file, or a folder of ONNX or OpenVINO files.
       settings: checkpoint, precision, pruning and gates of the network, and the
         windows; None for the defaults.
       runtime: what runs it; "auto" for the first that is installed.
@@ -115,7 +120,7 @@ def _require_something(path: str | os.PathLike) -> None:
         return
     raise InputError(
         path,
-        expected="a folder of a model, or a file that ends with .onnx or .xml",
+        expected=f"a folder of a model, or a file ({', '.join(SUFFIXES)})",
         received="another file" if place.is_file() else files.what_is_at(place),
     )
 

@@ -1,4 +1,4 @@
-"""An exported domain in OpenVINO: an OpenVINO model, or an ONNX file."""
+"""An exported domain in OpenVINO: an OpenVINO model, or an ONNX model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class OpenVinoBackend:
         }
         core = openvino.Core()
         try:
-            model = core.read_model(self.checkpoint)
+            model = core.read_model(exported.source())
             model.reshape({INPUT: openvino.PartialShape(shape)})
             self._output = model.output(OUTPUT).get_index()
             self._request = core.compile_model(
