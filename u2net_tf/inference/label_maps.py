@@ -21,7 +21,8 @@ from u2net_tf.inference.outputs import (
     Outputs,
     require_writable,
 )
-from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.inference.volumes_table import VolumesTable
 from u2net_tf.plan.domains import Domain

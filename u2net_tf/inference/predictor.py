@@ -7,125 +7,26 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from u2net_tf import files, work_log
 from u2net_tf.config.inference import WindowConfig
+from u2net_tf.inference.backend import Backend
+from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.inference.windows import Box, count_windows, predict_volume
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.domains import Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes.components import clean_labels
-from u2net_tf.volumes.crop_and_resample import (
-    ResampledCrop,
-    find_crop,
-    preprocess_volume,
-)
+from u2net_tf.volumes.crop_and_resample import ResampledCrop
 from u2net_tf.volumes.grid import Volume
-from u2net_tf.volumes.memory import require_memory
 from u2net_tf.volumes.restoration import Restoration
 
 # Voxels of all windows of all scans up to which these are few: a network that is
 # compiled takes half the time for them, and they less time than compiling it.
 _FEW_VOXELS = 2**23
-
-
-class Backend(Protocol):
-    """Runs a trained network.
-
-    Attributes:
-      spec: what the model is.
-      fingerprint: of everything else that probabilities depend on: weights, precision.
-      checkpoint: path of the weights; "" if they come from elsewhere.
-    """
-
-    spec: ModelSpec
-    fingerprint: str
-    checkpoint: str
-
-    def predict_windows(
-        self, windows: np.ndarray, domain: int, *, few: bool = False
-    ) -> np.ndarray:
-        """Class probabilities of windows.
-
-        Args:
-          windows: (N, *patch_size, C) float32, of the domain's patch size.
-          domain: index of the domain.
-          few: whether so few are predicted in all that nothing need be compiled for
-            them.
-
-        Returns:
-          (N, *patch_size, K) float32. It may be read-only.
-        """
-        ...
-
-
-@dataclasses.dataclass
-class PreparedScan:
-    """A scan, ready for the network.
-
-    Attributes:
-      raw: the volume as it was read.
-      image: (z, y, x, C) float32, preprocessed; None once `take_image` gave it away.
-      crop: how the image was cropped and resampled from the raw volume.
-    """
-
-    raw: Volume
-    image: np.ndarray | None
-    crop: ResampledCrop
-
-    def take_image(self) -> np.ndarray:
-        """Gives the image away, so that it can be freed while the scan is in use."""
-        image, self.image = self.image, None
-        if image is None:
-            raise ValueError("expected an image. Received: one that was taken before")
-        return image
-
-
-def prepare_scan(
-    raw: Volume,
-    domain: Domain,
-    *,
-    with_probabilities: bool = False,
-    max_memory_gb: float | None = None,
-) -> PreparedScan:
-    """Preprocesses a volume.
-
-    Args:
-      raw: as `volumes.case.read_image` returns it.
-      domain: gives the preprocessing.
-      with_probabilities: whether its probabilities are to be kept.
-      max_memory_gb: see `memory.require_memory`.
-
-    Raises:
-      InputError: if the image is constant between its percentiles, or its prediction
-        does not fit into the memory.
-    """
-    crop = find_crop(raw, domain, max_memory_gb=max_memory_gb)
-    require_memory(
-        raw.grid.path,
-        _prediction_bytes(crop, domain, with_probabilities),
-        content=f"probabilities of {domain.num_classes} classes of shape {crop.shape}"
-        + f" and of shape {crop.raw_shape}" * with_probabilities,
-        max_memory_gb=max_memory_gb,
-    )
-    image, crop = preprocess_volume(raw, domain, crop=crop)
-    return PreparedScan(raw, image, crop)
-
-
-def _prediction_bytes(
-    crop: ResampledCrop, domain: Domain, with_probabilities: bool
-) -> float:
-    """About what `predict_volume` and `Restoration` hold, and what is saved of it."""
-    depth, height, width = crop.shape
-    planes = min(depth, domain.patch_size[0])
-    blended = 4 * planes * height * width * (domain.num_classes + 1)
-    raw = math.prod(crop.raw_shape)
-    # As they are kept, in the order of the file, and as its bytes.
-    kept = 3 * 4 * raw * domain.num_classes if with_probabilities else 0
-    return blended + kept + raw
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,7 +49,7 @@ def choose_runtime(path: str | os.PathLike, kind: str, wanted: Runtime = "auto")
             "`runtime`",
             expected=f"{' or '.join(able)} for {path}, {_NAMES[kind]}",
             received=wanted,
-            hint=_hint(kind, wanted),
+            hint=_hint(wanted),
         )
     chosen = [wanted] if wanted != AUTO else [name for name in able if _is_there(name)]
     if not chosen or not _is_there(chosen[0]):
@@ -62,19 +62,18 @@ def _is_there(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def _hint(kind: str, wanted: str) -> str:
+def _hint(wanted: str) -> str:
     if wanted == TENSORFLOW:
-        return "Name the folder that it was exported from"
-    form = "onnx" if wanted == ONNXRUNTIME else "openvino"
-    return f"Export it: `python -m u2net_tf.export --format={form}`"
+        return "Name the folder that it was made of"
+    return "Export it: `python -m u2net_tf.export`"
 
 
 def _missing(path: str | os.PathLike, kind: str, names: tuple[str, ...]) -> str:
     if names == (TENSORFLOW,):
         return (
             f"{machine.NO_TENSORFLOW}; {path} is {_NAMES[kind]}, which nothing else "
-            "runs. Where TensorFlow is, `python -m u2net_tf.export --format=openvino` "
-            "makes a model of it that needs none"
+            "runs. Where TensorFlow is, `python -m u2net_tf.pack` makes a file of it "
+            "that needs none"
         )
     needed = f"{' or '.join(names)} is needed to run {path}, {_NAMES[kind]}, and"
     return f"{needed} not installed: pip install {names[0]}"

@@ -11,7 +11,8 @@ from u2net_tf import files, machine
 from u2net_tf.config.inference import Runtime, WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import runtimes
-from u2net_tf.inference.predictor import Backend, Predictor
+from u2net_tf.inference.backend import Backend
+from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.exported_files import (
     SUFFIXES,
     ExportedFile,
