@@ -506,7 +506,7 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     assert asked["progress"].keywords == {"log_every_seconds": 7.0}
     assert capsys.readouterr().out == (
         "0 label maps of Task92_Two by step-3 in out (2 already there, with 1 edited "
-        "file)\n"
+        "file); volumes in volumes.csv\n"
     )
     assert stopped.value.code == (
         "error: 1 of 1 scan could not be used:\n"
