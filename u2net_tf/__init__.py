@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from u2net_tf.training.runs import train as train_model
     from u2net_tf.volumes.case import raw_labels, read_image
     from u2net_tf.volumes.grid import Volume
+    from u2net_tf.volumes.label_map_files import save_label_map
     from u2net_tf.volumes.nifti import save_labels
 
 __version__ = "0.2.0.dev0"
@@ -68,6 +69,7 @@ __all__ = [
     "lovasz_softmax",
     "raw_labels",
     "read_image",
+    "save_label_map",
     "save_labels",
     "save_model",
     "segmentation_loss",
@@ -101,6 +103,7 @@ _MODULES = {
     "lovasz_softmax": "losses",
     "raw_labels": "volumes.case",
     "read_image": "volumes.case",
+    "save_label_map": "volumes.label_map_files",
     "save_labels": "volumes.nifti",
     "save_model": "models.loading",
     "segmentation_loss": "losses",
