@@ -153,13 +153,14 @@ def modules_of(start):
     ],
 )
 def test_runtime_has_all_that_is_imported(start):
-    """But TensorFlow, what a requirement brings, and what draws pictures.
+    """But TensorFlow, what a requirement brings, and what extras are for.
 
-    A survey without pictures does without matplotlib: see `test_survey_pictures.py`.
+    A survey without pictures does without matplotlib: see `test_survey_pictures.py`; and
+    label maps that are not DICOM without highdicom: see `test_dicom_segmentation.py`.
     """
     modules = {m for path in modules_of(ROOT / start) for m in imports(path)}
     tops = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names
-    tops -= {*PACKAGES, "tensorflow", "keras", "matplotlib"}
+    tops -= {*PACKAGES, "tensorflow", "keras", "matplotlib", "highdicom"}
     names = {OWNERS.get(top, top.lower()) for top in tops}
     assert names <= {name.partition("[")[0] for name in runtime()}
 

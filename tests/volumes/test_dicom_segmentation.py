@@ -281,3 +281,6 @@ def test_only_of_dicom(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(StoppedError, match=r"pip install 'u2net-tf\[dicom_seg\]'"):
         require_format("dicom_seg", [], labelled.DOMAIN)
+    # Other formats do without it.
+    for name in ("o.nii.gz", "o.seg.nrrd"):
+        save_label_map(tmp_path / name, np.zeros((6, 8, 8), int), grid, labelled.DOMAIN)
