@@ -156,7 +156,7 @@ def test_runtime_has_all_that_is_imported(start):
     """But TensorFlow, what a requirement brings, and what extras are for.
 
     A survey without pictures does without matplotlib: see `test_survey_pictures.py`.
-    Label maps that are not DICOM do without highdicom: see `test_dicom_segmentation.py`.
+    Outputs that are not DICOM do without highdicom: see `test_dicom_segmentation.py`.
     """
     modules = {m for path in modules_of(ROOT / start) for m in imports(path)}
     tops = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names
