@@ -19,11 +19,18 @@ RUNTIME = [
 TENSORFLOW = ">=2.21,<2.22"
 GPU = [f"tensorflow[and-cuda]{TENSORFLOW}"]
 PICTURES = ["matplotlib>=3.8"]
+# What `u2net_tf.export` writes other formats with, and what reads them.
+EXPORT = [
+    "tf2onnx>=1.17,<2",
+    "onnx>=1.23,<2",
+    "onnxruntime>=1.32,<2",
+    "openvino>=2026.4,<2027",
+]
 DICOM_SEG = ["highdicom>=0.28,<1"]
 # What is measured or read with PyTorch was tried with this version.
 TORCH = ["torch==2.13.0"]
 # What tools/bench measures ours beside.
-BENCH = [*TORCH, "monai>=1.6,<2", "batchgenerators>=0.25,<1"]
+BENCH = [*TORCH, "monai>=1.6,<2", "batchgenerators>=0.25,<1", "onnxscript>=0.7"]
 DEV = [
     "pytest>=8",
     "pytest-cov>=7",
@@ -53,6 +60,7 @@ COMMANDS = {
     "u2net-certify": "u2net_tf.certify",
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-predict": "u2net_tf.predict",
+    "u2net-export": "u2net_tf.export",
     "u2net-describe": "u2net_tf.describe",
     "u2net-complexity": "u2net_tf.complexity",
     "u2net-show-augmentations": "u2net_tf.show_augmentations",
@@ -84,6 +92,7 @@ setuptools.setup(
     extras_require={
         "gpu": GPU,
         "pictures": PICTURES,
+        "export": EXPORT,
         "dicom_seg": DICOM_SEG,
         "torch": TORCH,
         "bench": BENCH,

@@ -18,6 +18,7 @@ from u2net_tf.config.adapter_files import (
 )
 from u2net_tf.config.base import Config, to_input_error
 from u2net_tf.config.certificate import CertifyConfig
+from u2net_tf.config.exporting import ExportConfig
 from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConfig
 from u2net_tf.config.network import ComplexityConfig
 from u2net_tf.config.published_weights import PortConfig
@@ -153,6 +154,17 @@ FLAGS = {
         ("remove", "d,c", ("d", "c")),
         ("prune_to", "1", 1),
         ("model_dir", "e", "e"),
+    ),
+    ExportConfig: (
+        ("model_dir", "a", "a"),
+        ("output", "b", "b"),
+        ("format", "onnx", "onnx"),
+        ("domains", "d,c", ("d", "c")),
+        ("checkpoint", "best", "best"),
+        ("prune_to", "1", 1),
+        ("any_size", "true", True),
+        ("volumes", "true", True),
+        ("overlap", "0.25", 0.25),
     ),
     AdapterExportConfig: (
         ("model_dir", "a", "a"),
@@ -290,6 +302,7 @@ FLAGS = {
 COMMANDS = [
     f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
 ]
+COMMANDS += ["u2net_tf.export"]
 COMMANDS += ["u2net_tf.adapter", "u2net_tf.certify"]
 COMMANDS += ["u2net_tf.show_augmentations", "u2net_tf.draw_overlays"]
 COMMANDS += ["u2net_tf.plot_training", "u2net_tf.port_torch_weights"]

@@ -19,6 +19,7 @@ DOCUMENTS = (
     "docs/performance.md",
     "docs/results.md",
     "docs/running.md",
+    "docs/serving.md",
     "docs/shared_folders.md",
     "docs/tour.md",
 )
