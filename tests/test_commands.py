@@ -96,7 +96,7 @@ class TestWrongFlags:
             (
                 "export",
                 ["--model_dir=a", "--output=b", "--format=pb"],
-                "error: --format: expected one of saved_model|onnx|openvino",
+                "error: --format: expected one of saved_model, onnx, openvino",
             ),
             ("evaluate", [], "error: --model_dir: expected a value. Received: none"),
             ("predict", ["--model_dir=x"], "error: --domain: expected a value"),
