@@ -88,7 +88,7 @@ CONFIGURATIONS = {
     "shared": {"adapter": "none"},
     "resized": {"patch_size": (8, 8, 8), "resize_method": "cubic"},
     "sharp": SHARP,
-    "sharp, shared, gates": {**SHARP, "adapter": "none", "gates": "deepest"},
+    "sharp, shared, gates": {**SHARP, "adapter": "none", "gates": "both"},
 }
 
 
@@ -247,7 +247,7 @@ class TestSettings:
         file = self.pack(
             model_dir,
             tmp_path,
-            card=str(card),
+            card_fields=str(card),
             licence="CC-BY-4.0",
             intended_use="Research only.",
         )
@@ -275,13 +275,13 @@ class TestSettings:
         (tmp_path / "card.json").write_text(text)
         card = str(tmp_path / "card.json")
         with pytest.raises(InputError) as error:
-            self.pack(model_dir, tmp_path, card=card, licence="CC-BY-4.0")
+            self.pack(model_dir, tmp_path, card_fields=card, licence="CC-BY-4.0")
         assert words in str(error.value)
         assert [path.name for path in tmp_path.iterdir()] == ["card.json"]
 
     def test_no_texts(self, model_dir, tmp_path):
         with pytest.raises(InputError, match=r"none.json: .* Received: no such file"):
-            self.pack(model_dir, tmp_path, card=str(tmp_path / "none.json"))
+            self.pack(model_dir, tmp_path, card_fields=str(tmp_path / "none.json"))
 
     def write_summary(self, folder, domains=(ONE,), checkpoint="a/checkpoints/step-9"):
         scores = [
