@@ -61,6 +61,7 @@ COMMANDS = {
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-predict": "u2net_tf.predict",
     "u2net-export": "u2net_tf.export",
+    "u2net-pack": "u2net_tf.pack",
     "u2net-describe": "u2net_tf.describe",
     "u2net-complexity": "u2net_tf.complexity",
     "u2net-show-augmentations": "u2net_tf.show_augmentations",

@@ -204,7 +204,8 @@ class DescribeConfig(Config):
     """Settings of `u2net_tf.describe`."""
 
     model: str = Field(
-        description="Folder that training wrote, or one of its checkpoints.",
+        description="Folder that training wrote, one of its checkpoints, or a model "
+        "file (.u2net).",
         json_schema_extra={"positional": True},
     )
     json_: bool = Field(False, description="Print JSON.")

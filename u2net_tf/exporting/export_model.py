@@ -58,7 +58,7 @@ def export_model(config: ExportConfig, *, progress: Progress = silent) -> Export
     _require_empty(output)
     for package in _NEEDED[config.format]:
         import_package(package)
-    sources, checkpoints = _load(config)
+    sources = load_sources(config)
     files.make_folder(output.parent)
     temporary_names.remove_leftovers(output.parent)
     partial = temporary_names.temporary_path(output)
@@ -72,6 +72,7 @@ def export_model(config: ExportConfig, *, progress: Progress = silent) -> Export
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     domains = tuple(source.spec.plan.names[source.index] for source in sources)
+    checkpoints = tuple(dict.fromkeys(source.checkpoint for source in sources))
     return Exported(domains, checkpoints, tuple(names))
 
 
@@ -122,8 +123,13 @@ def _write(
     return names
 
 
-def _load(config: ExportConfig) -> tuple[list[Source], tuple[str, ...]]:
-    """Loads the networks of the domains, in the order in which they were named."""
+def load_sources(config: ExportConfig) -> list[Source]:
+    """Loads the networks of the domains, in the order in which they were named.
+
+    Raises:
+      InputError: if there is no such model, domain or checkpoint, or the network cannot
+        be pruned or take patches of any size.
+    """
     folders = models_by_domain(config.model_dir)
     names = config.domains or tuple(folders)
     if len(set(names)) < len(names):
@@ -142,13 +148,13 @@ def _load(config: ExportConfig) -> tuple[list[Source], tuple[str, ...]]:
         loaded[folder] = spec, network, path, fingerprint(path, config.prune_to)
     sources = []
     for name in names:
-        spec, network, _, weights = loaded[folders[name]]
+        spec, network, path, weights = loaded[folders[name]]
         check_patches(spec, [name])
-        source = Source(network, spec, spec.plan.index(name), weights)
+        source = Source(network, spec, spec.plan.index(name), weights, path)
         if config.any_size:
             _require_no_resizing(spec, source.index)
         sources.append(source)
-    return sources, tuple(path for _, _, path, _ in loaded.values())
+    return sources
 
 
 def fingerprint(checkpoint: str, prune_to: int | None) -> str:

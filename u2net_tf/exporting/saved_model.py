@@ -30,12 +30,14 @@ class Source:
       spec: what it is.
       index: index of the domain.
       fingerprint: see `ExportedDomain`.
+      checkpoint: path of its weights; "" if they come from elsewhere.
     """
 
     network: DomainModel
     spec: ModelSpec
     index: int
     fingerprint: str
+    checkpoint: str = ""
 
 
 def save_saved_model(
