@@ -561,7 +561,7 @@ CHECKS = (check_damage, check_graph_damage, check_odd_descriptions)
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_odd_files(tmp_path, check):
-    check(tmp_path, range(60))
+    check(tmp_path, range(25))
 
 
 @pytest.mark.slow
