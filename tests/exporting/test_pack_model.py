@@ -1,5 +1,6 @@
 """A folder of model in, a file of all domains out."""
 
+import functools
 import json
 import zipfile
 
@@ -18,6 +19,7 @@ from packed import make_graph
 from u2net_tf.config.packing import PackConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.tables import CaseScore, summarize, summary_to_json
+from u2net_tf.exporting import export_model
 from u2net_tf.exporting import pack_model as module
 from u2net_tf.exporting.pack_model import pack_model
 from u2net_tf.exporting.shared_weights import MIN_BYTES, SharedWeights
@@ -144,9 +146,14 @@ def test_independent_models(tmp_path):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
+# Each network is built once.
+load_once = functools.cache(load_network)
+
+
 @pytest.fixture
 def simple_graphs(monkeypatch):
     """To convert a network takes a second or two."""
+    monkeypatch.setattr(export_model, "load_network", load_once)
 
     def convert(network, spec, index, *, fingerprint):
         found = make_graph((ONE.name, TWO.name).index(spec.plan.names[index]))
