@@ -110,10 +110,17 @@ def main(argv: Sequence[str]) -> None:
         model_dir = values.model_dir or str(folder / "model")
         if values.model_dir is None:
             draw_model(folder / "model")
-        _compare(model_dir, values.raw_dir, folder)
+        compare(model_dir, values.raw_dir, folder)
 
 
-def _compare(model_dir: str, raw_dir: str | None, folder: pathlib.Path) -> None:
+def compare(model_dir: str, raw_dir: str | None, folder: pathlib.Path) -> None:
+    """Packs a model in both precisions, one domain and all, and prints the tables.
+
+    Args:
+      model_dir: folder of the model.
+      raw_dir: folder with a folder of scans per domain; None for no Dice.
+      folder: for the files.
+    """
     from u2net_tf.config.packing import PackConfig
     from u2net_tf.exporting.pack_model import pack_model
     from u2net_tf.models.loading import load_spec

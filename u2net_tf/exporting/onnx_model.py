@@ -11,6 +11,7 @@ from u2net_tf.errors import StoppedError
 from u2net_tf.export_packages import import_package
 from u2net_tf.file_format import version
 from u2net_tf.models.exported import ExportedDomain, to_texts
+from u2net_tf.models.onnx_bytes import INPUT, OUTPUT
 from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import ops
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 # The newest that tf2onnx knows.
 OPSET = 18
-INPUT, OUTPUT = "patches", "probabilities"
 # Precedes the names of the texts that describe the model.
 METADATA_PREFIX = "u2net_tf."
 # Of what a protocol buffer can hold.
