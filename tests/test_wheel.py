@@ -108,9 +108,14 @@ class TestContents:
             assert callable(getattr(importlib.import_module(module), function))
 
     def test_what_is_required_without_tensorflow(self, metadata):
-        assert required(metadata).items() >= runtime().items()
-        more = required(metadata).keys() - runtime().keys()
+        expected = runtime()
+        # It runs in TensorFlow's place.
+        openvino = {"openvino": expected.pop("openvino")}
+        assert required(metadata).items() >= expected.items()
+        more = required(metadata).keys() - expected.keys()
         assert more == {"tensorflow", "keras", "tensorboard"}
+        assert required(metadata, "runtime") == openvino
+        assert required(metadata, "export").items() >= openvino.items()
 
     def test_gpu_brings_the_same_tensorflow(self, metadata):
         assert required(metadata, "gpu") == {
