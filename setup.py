@@ -20,11 +20,12 @@ OPENVINO = [line for line in RUNTIME if line.startswith("openvino")]
 TENSORFLOW = ">=2.21,<2.22"
 GPU = [f"tensorflow[and-cuda]{TENSORFLOW}"]
 PICTURES = ["matplotlib>=3.8"]
-# What `u2net_tf.export` writes other formats with, and what reads them.
+# What `u2net_tf.export` writes other formats with, and what reads them. The newest
+# onnxruntime for Python 3.10 is 1.23.
 EXPORT = [
     "tf2onnx>=1.17,<2",
     "onnx>=1.23,<2",
-    "onnxruntime>=1.32,<2",
+    "onnxruntime>=1.23,<2",
     *OPENVINO,
 ]
 DICOM_SEG = ["highdicom>=0.28,<1"]
@@ -99,7 +100,7 @@ setuptools.setup(
         "dicom_seg": DICOM_SEG,
         "torch": TORCH,
         "bench": BENCH,
-        "dev": DEV + PICTURES + DICOM_SEG,
+        "dev": DEV + PICTURES + DICOM_SEG + EXPORT,
     },
     entry_points={
         "console_scripts": [

@@ -21,6 +21,7 @@ from u2net_tf.config.certificate import CertifyConfig
 from u2net_tf.config.exporting import ExportConfig
 from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConfig
 from u2net_tf.config.network import ComplexityConfig
+from u2net_tf.config.packing import PackConfig
 from u2net_tf.config.published_weights import PortConfig
 from u2net_tf.config.training import AdaptConfig, RunConfig, TrainConfig
 from u2net_tf.config.visualization import (
@@ -197,6 +198,19 @@ FLAGS = {
         ("overwrite", "true", True),
         ("log_every_seconds", "4.5", 4.5),
     ),
+    PackConfig: (
+        ("model_dir", "a", "a"),
+        ("output", "b", "b"),
+        ("domains", "d,c", ("d", "c")),
+        ("checkpoint", "best", "best"),
+        ("prune_to", "1", 1),
+        ("precision", "float16", "float16"),
+        ("licence", "CC-BY-4.0", "CC-BY-4.0"),
+        ("intended_use", "a, b", "a, b"),
+        ("card_fields", "c", "c"),
+        ("evaluation", "e,f", ("e", "f")),
+        ("overwrite", "true", True),
+    ),
     SurveyConfig: (
         ("raw_dir", "a", "a"),
         ("domains", "b,a", ("b", "a")),
@@ -303,7 +317,7 @@ FLAGS = {
 COMMANDS = [
     f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
 ]
-COMMANDS += ["u2net_tf.export"]
+COMMANDS += ["u2net_tf.export", "u2net_tf.pack"]
 COMMANDS += ["u2net_tf.adapter", "u2net_tf.certify"]
 COMMANDS += ["u2net_tf.show_augmentations", "u2net_tf.draw_overlays"]
 COMMANDS += ["u2net_tf.plot_training", "u2net_tf.port_torch_weights"]

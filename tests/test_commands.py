@@ -24,6 +24,7 @@ COMMANDS = (
     "u2net_tf.adapt",
     "u2net_tf.compose",
     "u2net_tf.export",
+    "u2net_tf.pack",
     "u2net_tf.adapter",
     "u2net_tf.certify",
     "u2net_tf.evaluate",
@@ -96,7 +97,13 @@ class TestWrongFlags:
             (
                 "export",
                 ["--model_dir=a", "--output=b", "--format=pb"],
-                "error: --format: expected one of saved_model|onnx|openvino",
+                "error: --format: expected one of saved_model, onnx, openvino",
+            ),
+            ("pack", ["--model_dir=a"], "error: --output: expected a value"),
+            (
+                "pack",
+                ["--model_dir=a", "--output=b.zip"],
+                "error: --output: expected a name that ends with .u2net. Rec",
             ),
             ("evaluate", [], "error: --model_dir: expected a value. Received: none"),
             ("predict", ["--model_dir=x"], "error: --domain: expected a value"),
@@ -520,7 +527,7 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     assert asked["progress"].keywords == {"log_every_seconds": 7.0}
     assert capsys.readouterr().out == (
         "0 label maps of Task92_Two by step-3 in out (2 already there, with 1 edited "
-        "file)\n"
+        "file); volumes in volumes.csv\n"
     )
     assert stopped.value.code == (
         "error: 1 of 1 scan could not be used:\n"

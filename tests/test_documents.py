@@ -14,6 +14,7 @@ DOCUMENTS = (
     "docs/augmentation.md",
     "docs/certificate.md",
     "docs/data.md",
+    "docs/model_file.md",
     "docs/network.md",
     "docs/patient_identifiers.md",
     "docs/performance.md",

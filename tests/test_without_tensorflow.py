@@ -40,6 +40,7 @@ def server():
         ),
         ("u2net_tf.compose", ["--models=x", "--model_dir=x"]),
         ("u2net_tf.export", ["--model_dir=x", "--output=x"]),
+        ("u2net_tf.pack", ["--model_dir=x", "--output=x.u2net"]),
         ("u2net_tf.adapter", ["add", "--model_dir=x", "--input=x"]),
         ("u2net_tf.certify", ["--before=x", "--after=x"]),
         ("u2net_tf.evaluate", ["--model_dir=x"]),

@@ -68,7 +68,9 @@ def _print_report(
         note += f", with {quantity(report.num_edited, 'edited file')}"
     print(
         f"{quantity(num_label_maps, 'label map')} of {config.domain} by {checkpoint} "
-        f"in {config.output}" + (f" ({note})" if note else "")
+        f"in {config.output}"
+        + (f" ({note})" if note else "")
+        + (f"; volumes in {config.volumes_csv}" if config.volumes_csv else "")
     )
 
 

@@ -1,5 +1,6 @@
 """A folder of model in, a file of all domains out."""
 
+import functools
 import json
 import zipfile
 
@@ -18,6 +19,7 @@ from packed import make_graph
 from u2net_tf.config.packing import PackConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.tables import CaseScore, summarize, summary_to_json
+from u2net_tf.exporting import export_model
 from u2net_tf.exporting import pack_model as module
 from u2net_tf.exporting.pack_model import pack_model
 from u2net_tf.exporting.shared_weights import MIN_BYTES, SharedWeights
@@ -88,7 +90,7 @@ CONFIGURATIONS = {
     "shared": {"adapter": "none"},
     "resized": {"patch_size": (8, 8, 8), "resize_method": "cubic"},
     "sharp": SHARP,
-    "sharp, shared, gates": {**SHARP, "adapter": "none", "gates": "deepest"},
+    "sharp, shared, gates": {**SHARP, "adapter": "none", "gates": "both"},
 }
 
 
@@ -144,9 +146,14 @@ def test_independent_models(tmp_path):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
+# Each network is built once.
+load_once = functools.cache(load_network)
+
+
 @pytest.fixture
 def simple_graphs(monkeypatch):
     """To convert a network takes a second or two."""
+    monkeypatch.setattr(export_model, "load_network", load_once)
 
     def convert(network, spec, index, *, fingerprint):
         found = make_graph((ONE.name, TWO.name).index(spec.plan.names[index]))
@@ -247,7 +254,7 @@ class TestSettings:
         file = self.pack(
             model_dir,
             tmp_path,
-            card=str(card),
+            card_fields=str(card),
             licence="CC-BY-4.0",
             intended_use="Research only.",
         )
@@ -275,13 +282,13 @@ class TestSettings:
         (tmp_path / "card.json").write_text(text)
         card = str(tmp_path / "card.json")
         with pytest.raises(InputError) as error:
-            self.pack(model_dir, tmp_path, card=card, licence="CC-BY-4.0")
+            self.pack(model_dir, tmp_path, card_fields=card, licence="CC-BY-4.0")
         assert words in str(error.value)
         assert [path.name for path in tmp_path.iterdir()] == ["card.json"]
 
     def test_no_texts(self, model_dir, tmp_path):
         with pytest.raises(InputError, match=r"none.json: .* Received: no such file"):
-            self.pack(model_dir, tmp_path, card=str(tmp_path / "none.json"))
+            self.pack(model_dir, tmp_path, card_fields=str(tmp_path / "none.json"))
 
     def write_summary(self, folder, domains=(ONE,), checkpoint="a/checkpoints/step-9"):
         scores = [

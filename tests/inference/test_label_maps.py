@@ -222,6 +222,12 @@ class TestVolumes:
         assert predict([series], **options) == (1, 0)
         assert table.read_bytes() == before
 
+    def test_of_a_label_map_that_is_too_large(self, predict, scans, table):
+        predict(scans[:1])
+        with pytest.raises(InputError, match="scan_0.nii.gz: expected .* GB"):
+            predict(scans[:1], volumes_csv=table, max_memory_gb=1e-6)
+        assert not table.exists()
+
     @pytest.mark.parametrize(
         ("name", "words"),
         [

@@ -40,6 +40,7 @@ def test_codes_are_those_of_dicom():
         ("oesophagus", "32849002", None),
         ("Left Atrium", "82471001", None),
         ("kidney_left", "64033007", "Left"),
+        ("right_parotid", "45289007", "Right"),
         ("right lungs", "39607008", "Right"),
         ("Tumour", "108369006", None),
     ],

@@ -62,6 +62,19 @@ def test_are_the_same_of_the_file_that_was_written(tmp_path, suffix):
     assert volumes_ml(classes, scan.grid, labelled.DOMAIN) == pytest.approx(found)
 
 
+def test_memory_is_limited(tmp_path):
+    scan = load_scan(tmp_path / "a.nii", np.diag([2, -3, 4, 1]))
+    classes = labelled.make_classes(SHAPE[::-1])
+    save_label_map(tmp_path / "out.nii", classes, scan.grid, labelled.DOMAIN)
+    with pytest.raises(InputError, match="out.nii: expected .* GB"):
+        read_volumes_ml(
+            tmp_path / "out.nii",
+            tmp_path / "a.nii",
+            labelled.DOMAIN,
+            max_memory_gb=1e-9,
+        )
+
+
 def test_of_an_edited_label_map(tmp_path):
     """Values that mean the same class are one class; others are an error."""
     scan = load_scan(tmp_path / "a.nii", np.diag([2, -3, 4, 1]))

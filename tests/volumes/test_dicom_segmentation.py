@@ -1,6 +1,8 @@
 """DICOM segmentations, read back by highdicom, pydicom and ITK."""
 
 import dataclasses
+import errno
+import logging
 import sys
 
 import labelled
@@ -182,6 +184,29 @@ def test_belongs_to_the_patient_and_study(tmp_path):
     assert found.SeriesInstanceUID != dicom_files.SERIES
 
 
+def test_nothing_of_the_patient_is_logged(tmp_path, caplog):
+    """highdicom would log a name without a caret."""
+    series = save_series(tmp_path / "series", PatientName="Roe", PatientID="P17")
+    with caplog.at_level(logging.DEBUG):
+        predict(tmp_path / "out.dcm", series)
+    assert str(pydicom.dcmread(tmp_path / "out.dcm").PatientName) == "Roe"
+    for text in ("Roe", "P17", dicom_files.SERIES, "highdicom"):
+        assert text not in caplog.text
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(tmp_path, monkeypatch):
+    series = save_series(tmp_path / "series")
+
+    def save_as(self, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(highdicom.seg.Segmentation, "save_as", save_as)
+    with pytest.raises(OSError, match="No space left on device: .*out.dcm"):
+        predict(tmp_path / "out.dcm", series)
+    assert [path.name for path in tmp_path.iterdir()] == ["series"]
+
+
 def test_voxels_of_each_segment_are_counted(tmp_path):
     classes, _ = predict(tmp_path / "out.dcm", save_series(tmp_path / "series"))
     expected = {number: int((classes == number).sum()) for number in range(1, 5)}
@@ -192,13 +217,25 @@ def test_voxels_of_each_segment_are_counted(tmp_path):
         count_voxels(tmp_path / "out.dcm")
 
 
-def test_voxels_of_a_single_segment_are_counted(tmp_path):
+@pytest.mark.parametrize("axes", [STRAIGHT, OBLIQUE])
+def test_a_single_segment_is_a_volume_to_itk(tmp_path, axes):
     labels = labelled.DOMAIN.labels[:2]
     domain = dataclasses.replace(labelled.DOMAIN, labels=labels)
-    grid = dicom.load_dicom([save_series(tmp_path / "series")]).grid
+    grid = dicom.load_dicom([save_series(tmp_path / "series", axes)]).grid
     classes = labelled.make_classes((6, 8, 8), 2)
     save_label_map(tmp_path / "out.dcm", classes, grid, domain)
     assert count_voxels(tmp_path / "out.dcm") == {1: int(classes.sum())}
+    found = sitk.ReadImage(tmp_path / "out.dcm")
+    direction = np.array(found.GetDirection()).reshape(3, 3)
+    affine = np.eye(4)
+    affine[:3, :3] = direction * found.GetSpacing()
+    affine[:3, 3] = found.GetOrigin()
+    values = sitk.GetArrayFromImage(found) != 0
+    read = Grid(
+        "", values.shape[::-1], LPS_TO_RAS @ affine, grid.header, grid.image_class
+    )
+    check_same_grid(grid, read)
+    np.testing.assert_array_equal(read.canonical_view(values.T), classes)
 
 
 def test_nothing_is_found(tmp_path):
@@ -244,3 +281,6 @@ def test_only_of_dicom(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(StoppedError, match=r"pip install 'u2net-tf\[dicom_seg\]'"):
         require_format("dicom_seg", [], labelled.DOMAIN)
+    # Other formats do without it.
+    for name in ("o.nii.gz", "o.seg.nrrd"):
+        save_label_map(tmp_path / name, np.zeros((6, 8, 8), int), grid, labelled.DOMAIN)

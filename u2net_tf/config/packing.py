@@ -41,9 +41,9 @@ class PackConfig(Config):
     intended_use: str | None = Field(
         None, min_length=1, description="What the model is for, for its card."
     )
-    card: str | None = Field(
+    card_fields: str | None = Field(
         None,
-        description="JSON file with texts for the model card: title, authors, contact, "
+        description="JSON file with fields of the model card: title, authors, contact, "
         "licence, intended_use, limitations, citation, and data, an object of a text "
         "per domain. What is not given, the card says is not given.",
     )

@@ -35,7 +35,11 @@ def read_texts(config: PackConfig, names: Sequence[str]) -> CardTexts:
     Raises:
       InputError: if the file of texts cannot be used, or a text is given twice.
     """
-    texts = CardTexts() if config.card is None else load_texts(config.card, names)
+    texts = (
+        CardTexts()
+        if config.card_fields is None
+        else load_texts(config.card_fields, names)
+    )
     for name in ("licence", "intended_use"):
         value = getattr(config, name)
         if value is None:
@@ -43,7 +47,7 @@ def read_texts(config: PackConfig, names: Sequence[str]) -> CardTexts:
         if getattr(texts, name) is not None:
             raise InputError(
                 f"`{name}`",
-                expected=f"no value, as {config.card} has one",
+                expected=f"no value, as {config.card_fields} has one",
                 received=value,
             )
         texts = dataclasses.replace(texts, **{name: value})

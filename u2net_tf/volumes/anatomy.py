@@ -193,6 +193,7 @@ _ABNORMAL = {
     "pleural effusion": "60046008 Pleural effusion",
 }
 _SPELLINGS = {
+    "adrenal": "adrenal gland",
     "bladder": "urinary bladder",
     "brainstem": "brain stem",
     "gall bladder": "gallbladder",
@@ -201,7 +202,9 @@ _SPELLINGS = {
     "lungs": "lung",
     "oedema": "edema",
     "oesophagus": "esophagus",
+    "parotid": "parotid gland",
     "small bowel": "small intestine",
+    "submandibular": "submandibular gland",
     "svc": "superior vena cava",
     "thyroid gland": "thyroid",
     "tumor": "neoplasm",
