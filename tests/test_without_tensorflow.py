@@ -133,7 +133,7 @@ def predict_watched(python, model, runtime, scan, output, home, harmless=HARMLES
     )
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout.splitlines()[-1])) <= harmless
-    # There, OpenVINO keeps the number of the user that it sends.
+    # There, both runtimes keep the number of the user that they send.
     assert not list(home.iterdir())
     return np.asarray(nib.load(output / scan.name).dataobj)
 
