@@ -45,8 +45,11 @@ class OnnxBackend:
             for index in range(len(model.domains))
         ]
 
-    def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
+    def predict_windows(
+        self, windows: np.ndarray, domain: int, *, few: bool = False
+    ) -> np.ndarray:
         """Class probabilities of windows."""
+        del few  # nothing is compiled
         session = self._sessions[domain]
         return session.run(["probabilities"], {"patches": windows})[0]
 
