@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 from types import ModuleType
 from typing import Any, cast
@@ -15,7 +16,9 @@ def import_package(name: str) -> ModuleType:
     """Imports one of the packages of the extra `export`.
 
     OpenVINO sends usage data to its makers when it is imported, if it finds the package
-    `openvino_telemetry`, which is installed with it. Here it does not find it.
+    `openvino_telemetry`, which is installed with it. Here it does not find it. And
+    onnxruntime, since 1.29 on Linux as well, sends such data, the names of models
+    included, unless `ORT_DISABLE_TELEMETRY` is set before it is loaded, as it is here.
 
     Args:
       name: "onnx", "onnxruntime", "openvino" or "tf2onnx".
@@ -26,6 +29,8 @@ def import_package(name: str) -> ModuleType:
     if name == "openvino":
         # Of a module that is None, Python says that there is none.
         cast(dict[str, Any], sys.modules).setdefault("openvino_telemetry", None)
+    if name == "onnxruntime":
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
