@@ -144,7 +144,7 @@ def require_usable(
       InputError: if there is no intact model, a folder that is named as a domain holds
         no scans, or there is no such folder.
     """
-    domains = []
+    domains: list[Domain] = []
     for model_dir in model_dirs:
         folders = models_by_domain(model_dir, skip_damaged=False)
         for folder in dict.fromkeys(folders.values()):
