@@ -10,12 +10,13 @@ ROOT = pathlib.Path(__file__).parent
 INIT = (ROOT / "u2net_tf" / "__init__.py").read_text(encoding="utf-8")
 (VERSION,) = re.findall('^__version__ = "(.+)"$', INIT, re.MULTILINE)
 
-# What is needed besides TensorFlow; the package also ships this list.
+# What is needed besides TensorFlow, and in place of it; the package ships this list.
 RUNTIME = [
     line
     for line in (ROOT / "u2net_tf" / "runtime.txt").read_text("utf-8").splitlines()
     if line and not line.startswith("#")
 ]
+OPENVINO = [line for line in RUNTIME if line.startswith("openvino")]
 TENSORFLOW = ">=2.21,<2.22"
 GPU = [f"tensorflow[and-cuda]{TENSORFLOW}"]
 PICTURES = ["matplotlib>=3.8"]
@@ -25,7 +26,7 @@ EXPORT = [
     "tf2onnx>=1.17,<2",
     "onnx>=1.23,<2",
     "onnxruntime>=1.23,<2",
-    "openvino>=2026.4,<2027",
+    *OPENVINO,
 ]
 DICOM_SEG = ["highdicom>=0.28,<1"]
 # What is measured or read with PyTorch was tried with this version.
@@ -89,12 +90,13 @@ setuptools.setup(
         f"tensorflow{TENSORFLOW}",
         "keras>=3.12,<4",
         "tensorboard>=2.20",
-        *RUNTIME,
+        *(line for line in RUNTIME if line not in OPENVINO),
     ],
     extras_require={
         "gpu": GPU,
         "pictures": PICTURES,
         "export": EXPORT,
+        "runtime": OPENVINO,
         "dicom_seg": DICOM_SEG,
         "torch": TORCH,
         "bench": BENCH,

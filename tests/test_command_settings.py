@@ -139,7 +139,8 @@ FLAGS = {
     ),
     PredictConfig: (
         *WINDOWS,
-        ("model_dir", "a", "a"),
+        ("model", "a", "a"),
+        ("runtime", "onnxruntime", "onnxruntime"),
         ("domain", "b", "b"),
         ("input", "c,d", ("c,d",)),
         ("input_list", "f", "f"),
@@ -374,6 +375,21 @@ def test_each_flag_sets_its_setting(config):
         assert alone[setting] == expected, name
         assert together[setting] == expected, name
         assert default[setting] != expected, f"{name}: this is the default"
+
+
+def test_another_name_of_a_flag():
+    needed = ["--domain=b", "--output=c"]
+    assert read(PredictConfig, ["--model_dir=a", *needed]).model == "a"
+    assert read(PredictConfig, ["--model_dir=a", "--model=d", *needed]).model == "d"
+    with pytest.raises(InputError, match="`model`: expected a value"):
+        read(PredictConfig, needed)
+
+
+def test_other_names_go_with_the_flags():
+    command_flags.define(PredictConfig)
+    assert "model_dir" in flags.FLAGS
+    command_flags.define(VerifyConfig)
+    assert "model_dir" not in flags.FLAGS
 
 
 def test_flags_that_may_be_repeated():

@@ -236,6 +236,9 @@ def test_predictor_works_without_tensorflow():
     """Nor does anything import it that it imports."""
     script = (
         "import sys; import u2net_tf.inference.label_maps; "
+        "import u2net_tf.inference.backends.opening; "
+        "import u2net_tf.inference.backends.openvino; "
+        "import u2net_tf.inference.backends.onnxruntime; "
         "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
     )
     done = subprocess.run(

@@ -15,12 +15,10 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
-import numpy as np
 import tabulate
 from absl import flags
 
 from u2net_tf import command, machine
-from u2net_tf.export_packages import import_package
 
 if TYPE_CHECKING:
     from u2net_tf.evaluation.tables import ClassScore
@@ -28,27 +26,6 @@ if TYPE_CHECKING:
     from u2net_tf.models.spec import ModelSpec
 
 NUM_DRAWN = 3
-
-
-class OnnxBackend:
-    """Runs the graphs of a model file, as an `inference.predictor.Backend`."""
-
-    def __init__(self, model: ModelFile, spec: ModelSpec):
-        onnxruntime = import_package("onnxruntime")
-        self.spec = spec
-        self.fingerprint = model.domains[0].fingerprint
-        self.checkpoint = str(model.path)
-        self._sessions = [
-            onnxruntime.InferenceSession(
-                model.onnx_model(index), providers=["CPUExecutionProvider"]
-            )
-            for index in range(len(model.domains))
-        ]
-
-    def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
-        """Class probabilities of windows."""
-        session = self._sessions[domain]
-        return session.run(["probabilities"], {"patches": windows})[0]
 
 
 def draw_model(folder: pathlib.Path) -> None:
@@ -83,12 +60,14 @@ def score(
     from u2net_tf.config.inference import ReadingConfig
     from u2net_tf.evaluation.scoring import find_cases, score_domain
     from u2net_tf.evaluation.tables import summarize
-    from u2net_tf.inference.predictor import Predictor
+    from u2net_tf.inference.backends.opening import open_model
 
-    predictor = Predictor(OnnxBackend(model, spec))
+    opened = open_model(model.path, runtime="onnxruntime")
     scores = []
-    for index, domain in enumerate(spec.plan.domains):
+    for domain in spec.plan.domains:
         cases = find_cases(domain, "test", raw_dir)
+        predictor = opened.predictor(domain.name)
+        index = predictor.plan.index(domain.name)
         found = score_domain(predictor, index, cases, folder, reading=ReadingConfig())
         scores += found.scores
     return summarize(scores, spec.plan.domains)

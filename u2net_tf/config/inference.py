@@ -18,6 +18,8 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
 from u2net_tf.plan.limits import Depth
 
+# What can run a model; "auto" for what it needs and is installed.
+Runtime = Literal["auto", "openvino", "onnxruntime", "tensorflow"]
 OutputFormat = Literal[
     "input", "nifti", "nii.gz", "nii", "nrrd", "mha", "seg_nrrd", "dicom_seg"
 ]
@@ -120,7 +122,18 @@ class EvaluateConfig(Config):
 class PredictConfig(Config):
     """Settings of `u2net_tf.predict`."""
 
-    model_dir: str = Field(description="Folder that training wrote.")
+    model: str = Field(
+        description="A folder that training, adapt or compose wrote; a .u2net file, "
+        "which pack wrote; or what export wrote: a SavedModel, an .onnx or .xml file, "
+        "or a folder of such files.",
+        json_schema_extra={"alias": "model_dir"},
+    )
+    runtime: Runtime = Field(
+        "auto",
+        description="What runs the model: tensorflow a folder of training or a "
+        "SavedModel, openvino .xml, .onnx and .u2net files, onnxruntime the last two; "
+        "auto the first of these that is installed.",
+    )
     domain: str = Field(description="Domain of the model to predict with.")
     input: tuple[str, ...] = Field(
         (),

@@ -10,8 +10,13 @@ import tensorflow as tf
 from u2net_tf.errors import StoppedError
 from u2net_tf.export_packages import import_package
 from u2net_tf.file_format import version
-from u2net_tf.models.exported import ExportedDomain, to_texts
-from u2net_tf.models.onnx_bytes import INPUT, OUTPUT
+from u2net_tf.models.exported import (
+    INPUT,
+    METADATA_PREFIX,
+    OUTPUT,
+    ExportedDomain,
+    to_texts,
+)
 from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import ops
@@ -22,8 +27,6 @@ if TYPE_CHECKING:
 
 # The newest that tf2onnx knows.
 OPSET = 18
-# Precedes the names of the texts that describe the model.
-METADATA_PREFIX = "u2net_tf."
 # Of what a protocol buffer can hold.
 MAX_BYTES = 2**31 - 1
 

@@ -6,13 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 from u2net_tf.export_packages import import_package
-from u2net_tf.exporting.onnx_model import METADATA_PREFIX
+from u2net_tf.models.exported import METADATA_PREFIX, OPENVINO_ROOT
 
 if TYPE_CHECKING:
     import onnx
-
-# Where the texts that describe the model are, within the information at its root.
-ROOT = "u2net_tf"
 
 
 def save_openvino(model: onnx.ModelProto, path: str | os.PathLike) -> None:
@@ -33,5 +30,5 @@ def save_openvino(model: onnx.ModelProto, path: str | os.PathLike) -> None:
     for entry in model.metadata_props:
         # A path: at each dot there is a further level.
         name = entry.key.removeprefix(METADATA_PREFIX)
-        converted.set_rt_info(entry.value, [ROOT, name])
+        converted.set_rt_info(entry.value, [OPENVINO_ROOT, name])
     openvino.save_model(converted, os.fspath(path), compress_to_fp16=False)

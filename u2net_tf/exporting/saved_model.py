@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from u2net_tf.exporting.onnx_model import OUTPUT, patches_spec
+from u2net_tf.exporting.onnx_model import patches_spec
 from u2net_tf.exporting.sliding_window import predict_classes
-from u2net_tf.models.exported import ExportedDomain, to_texts
+from u2net_tf.models.exported import OUTPUT, SIGNATURE, ExportedDomain, to_texts
 from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import ops
 from u2net_tf.networks.domain_model import DomainModel
 
-# Of the signatures; the domain's name follows.
-PATCHES, VOLUMES = "segment_", "segment_volume_"
+# As `SIGNATURE`.
+VOLUMES = "segment_volume_"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def save_saved_model(
     for source in sources:
         name = source.spec.plan.names[source.index]
         patches = patches_spec(source.spec, source.index, any_size=any_size)
-        signatures[PATCHES + name] = _patches_function(source, patches)
+        signatures[SIGNATURE + name] = _patches_function(source, patches)
         if overlap is not None:
             signatures[VOLUMES + name] = _volumes_function(source, overlap)
     concrete = {name: of.get_concrete_function() for name, of in signatures.items()}

@@ -21,7 +21,8 @@ from u2net_tf.inference.outputs import (
     Outputs,
     require_writable,
 )
-from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.inference.volumes_table import VolumesTable
 from u2net_tf.plan.domains import Domain
@@ -126,7 +127,9 @@ def predict_scans(
         read, pending, reading, skipped=skipped, bar=bar, executor=executor
     ) as prepared:
         for scan, content in prepared:
-            classes = write_label_map(predictor, index, content, outputs[scan])
+            classes = write_label_map(
+                predictor, index, content, outputs[scan], num_scans=len(found.scans)
+            )
             table.add(scan.name, classes, content.raw.grid)
             # Freed before the next one is waited for.
             del content, classes
@@ -213,7 +216,12 @@ def _read_scan(
 
 
 def write_label_map(
-    predictor: Predictor, index: int, scan: PreparedScan, outputs: Outputs
+    predictor: Predictor,
+    index: int,
+    scan: PreparedScan,
+    outputs: Outputs,
+    *,
+    num_scans: int | None = None,
 ) -> np.ndarray:
     """Predicts a scan; writes its label map, and probabilities and picture if wanted.
 
@@ -222,6 +230,7 @@ def write_label_map(
       index: index of the domain.
       scan: the scan.
       outputs: its files.
+      num_scans: as of `predict_prepared`.
 
     Returns:
       (z, y, x) uint8 class indices, on the grid of the scan.
@@ -229,7 +238,10 @@ def write_label_map(
     domain = predictor.spec.plan.domains[index]
     probabilities_path = outputs.path(PROBABILITIES)
     prediction = predictor.predict_prepared(
-        scan, index, with_probabilities=probabilities_path is not None
+        scan,
+        index,
+        with_probabilities=probabilities_path is not None,
+        num_scans=num_scans,
     )
     outputs.begin()
     grid = scan.raw.grid

@@ -24,6 +24,12 @@ from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.schema import Text
 
 EXPORT, PLAN, LABELS = "export", "plan", "labels"
+# What exported files name: their input and output, the signature of a domain, whose
+# name follows, and the places of the texts in ONNX files and OpenVINO models.
+INPUT, OUTPUT = "patches", "probabilities"
+SIGNATURE = "segment_"
+METADATA_PREFIX = "u2net_tf."
+OPENVINO_ROOT = "u2net_tf"
 
 
 @dataclasses.dataclass(frozen=True)

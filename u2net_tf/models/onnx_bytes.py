@@ -13,11 +13,10 @@ import math
 from collections.abc import Sequence
 
 from u2net_tf.errors import InputError
+from u2net_tf.models.exported import INPUT, OUTPUT
 from u2net_tf.plan.domains import Domain
 from u2net_tf.protocol_buffers import Message, read, read_fields, write_bytes
 
-# Names of the input and the output of a graph.
-INPUT, OUTPUT = "patches", "probabilities"
 FLOAT, FLOAT16 = 1, 10
 ITEM_BYTES = {FLOAT: 4, FLOAT16: 2}
 # Numbers of the fields of messages that are read here.

@@ -122,6 +122,7 @@ IMPLEMENTATIONS: Mapping[str, Operations] = {
     "export": dataclasses.replace(
         _PLAIN,
         conv3d=export.conv3d,
+        conv3d_of_parts=functools.partial(export.conv3d, strides=(1, 1, 1)),
         depthwise_conv3d=export.depthwise_conv3d,
         repeat=export.repeat,
         instance_norm=export.instance_norm,
