@@ -66,6 +66,10 @@ class TestAdapter:
                 ["add", "--model_dir=x", "--input=a,a"],
                 "error: --input: expected each once. Received: a,a\n",
             ),
+            (
+                ["add", "--model_dir=x", "--input=a", "--output_dir="],
+                "error: --output_dir: expected a non-empty text. Received: ",
+            ),
             (["list"], "error: --model_dir: expected a value, or one of --input. Rece"),
             (
                 ["list", "--licence=x"],

@@ -54,8 +54,8 @@ def _check(config: CertifyConfig) -> None:
     if report.build:
         print("\n".join(["another build:", *(f"  {line}" for line in report.build)]))
     if report.same_verdicts is not None:
-        same = "as" if report.same_verdicts else "OTHERS than"
-        print(f"verdicts of this build: {same} certified")
+        verdicts = "as" if report.same_verdicts else "not as"
+        print(f"verdicts of this build: {verdicts} certified")
     if report.is_refuted:
         sys.exit(f"error: {config.check}: the models are not as certified")
     if not report.is_verified:

@@ -16,9 +16,9 @@ def import_package(name: str) -> ModuleType:
     """Imports one of the packages of the extra `export`.
 
     OpenVINO sends usage data to its makers when it is imported, if it finds the package
-    `openvino_telemetry`, which is installed with it. Here it does not find it. So does
-    onnxruntime, also on Linux, unless a variable of the environment forbids it; its
-    function `disable_telemetry_events` comes too late.
+    `openvino_telemetry`, which is installed with it. Here it does not find it. And
+    onnxruntime, since 1.29 on Linux as well, sends such data, the names of models
+    included, unless `ORT_DISABLE_TELEMETRY` is set before it is loaded, as it is here.
 
     Args:
       name: "onnx", "onnxruntime", "openvino" or "tf2onnx".

@@ -315,6 +315,7 @@ class TestCertify:
             ({"after": ""}, "`after`: expected a value"),
             ({"output": "c.txt"}, "`output`: expected a name that ends in .json"),
             ({"before": "no"}, "no: expected a model"),
+            ({"after": "no"}, "no: expected a model"),
             (
                 {"scans_dir": "no"},
                 "`scans_dir`: expected a folder with folders of scans",
@@ -325,6 +326,8 @@ class TestCertify:
         monkeypatch.chdir(tmp_path)
         given = {"before": str(models / "before"), "after": str(models / "after")}
         given |= {"output": "c.json", **options}
+        # Nothing is computed before.
+        monkeypatch.delattr(certify_models, "measure_model")
         with pytest.raises(InputError, match=words):
             certify_models.certify(CertifyConfig(**given))
         assert not list(tmp_path.glob("c.*"))
@@ -371,3 +374,7 @@ def test_label_maps_of_scans(tiny_data, tmp_path):
     assert found.scans[0].image_sha256 != found.scans[1].image_sha256
     (again,) = measure.measure_model(tmp_path / "m").domains
     assert again == dataclasses.replace(found, scans=())
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(InputError, match="`scans_dir`: .*empty folder$"):
+        measure.require_usable([tmp_path / "m"], tmp_path / "scans")

@@ -157,7 +157,7 @@ class TestRefused:
     def test_another_network(self, tmp_path):
         file = write(tmp_path / "x", lab_of(FOUR), FOUR.name)
         other = other_base(base_channels=4)
-        words = "Its base_channels is 2, that of the model 4"
+        words = "base_channels is 2 in the file and 4 in the model"
         with pytest.raises(InputError, match=f"{words}$"):
             adapters.with_adapters(*other, [file], model="base")
 
@@ -166,7 +166,7 @@ class TestRefused:
         file = write(tmp_path / "x", lab_of(FOUR), FOUR.name)
         spec, network = base_of()
         spec = dataclasses.replace(spec, resize_method="cubic")
-        words = "Its resize_method is linear, that of the model cubic"
+        words = "resize_method is linear in the file and cubic in the model"
         with pytest.raises(InputError, match=words):
             adapters.with_adapters(spec, network, [file], model="base")
 

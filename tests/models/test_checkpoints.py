@@ -848,6 +848,8 @@ class TestModelsByDomain:
         assert loading.models_by_domain(tmp_path) == {toy.ONE.name: one}
         assert "its domains are skipped" in caplog.text
         with pytest.raises(DamagedCheckpointError):
+            loading.models_by_domain(tmp_path, skip_damaged=False)
+        with pytest.raises(DamagedCheckpointError):
             loading.models_by_domain(two)
 
     def test_a_folder_of_models_is_no_model(self, save, tmp_path):

@@ -419,6 +419,24 @@ class TestGraph:
         path = write(tmp_path / "x", described_again(whole))
         assert error_of(path).startswith("domain-0.onnx: expected an ONNX graph as it")
 
+    def test_patches_of_any_size(self, tmp_path):
+        def edit(index, model):
+            for value in (*model.graph.input, *model.graph.output):
+                dims = value.type.tensor_type.shape.dim
+                for dim, name in zip(dims[1:4], "DHW", strict=True):
+                    dim.dim_param = name
+
+        members = make_members(edit=edit)
+        path = write(tmp_path / "x", members)
+        assert error_of(path).startswith("domain-0.onnx: expected patches of type 1, (")
+
+        def allow(fields):
+            for domain in fields["domains"]:
+                domain["any_size"] = True
+
+        found = read_model_file(write(path, described_again(members, allow)))
+        assert all(domain.any_size for domain in found.domains)
+
     def test_graphs_of_other_domains(self, tmp_path):
         whole = {**MEMBERS, "domain-0.onnx": MEMBERS["domain-1.onnx"]}
         path = write(tmp_path / "x", described_again(whole))

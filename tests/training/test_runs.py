@@ -12,6 +12,7 @@ from recorded_progress import RecordedProgress
 
 from u2net_tf.config import flagfile
 from u2net_tf.config.data import DataConfig
+from u2net_tf.config.training import TrainConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models.loading import load_network
 from u2net_tf.models.spec import ModelSpec, common_pools
@@ -326,6 +327,16 @@ class TestFolder:
     )
     def test_which_flags_differ(self, before, now, said):
         assert flagfile.changes(before, now) == said
+
+    def test_flags_that_are_left_out_where_they_are_not_given(self):
+        optional = flagfile.optional_flags(TrainConfig)
+        assert "gate_loss_weight" in optional
+        assert not optional & {"patch_size", "seed", "model_dir"}
+        text = "--gate_loss_weight=0.0\n--gone=1\n"
+        now = "now --gate_loss_weight=0.0"
+        assert flagfile.changes("", text, optional) == [f"was not given, {now}"]
+        was = "was --gate_loss_weight=0.0"
+        assert flagfile.changes(text, "", optional) == [f"{was}, now not given"]
 
     def test_of_another_model_is_left_as_it_is(self, train, folder):
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -64,8 +64,9 @@ def make_onnxruntime(
     setting: Setting, folder: str, name: str, threads: int, channels_first: bool
 ) -> Task:
     """An ONNX file in onnxruntime."""
-    import onnxruntime
+    from u2net_tf.export_packages import import_package
 
+    onnxruntime = import_package("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(

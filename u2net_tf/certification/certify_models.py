@@ -11,7 +11,7 @@ from u2net_tf import files
 from u2net_tf.certification import page
 from u2net_tf.certification.build import current_build
 from u2net_tf.certification.certificate import Certificate, compare, to_json
-from u2net_tf.certification.measure import measure_model, require_scans
+from u2net_tf.certification.measure import measure_model, require_usable
 from u2net_tf.config.certificate import CertifyConfig
 from u2net_tf.errors import InputError
 from u2net_tf.progress import Progress, silent
@@ -49,8 +49,7 @@ def certify(
         _require_free(each, config.overwrite)
         files.check_writable(each)
     scans_dir = config.scans_dir or None
-    if scans_dir is not None:
-        require_scans(scans_dir, models)
+    require_usable(models, scans_dir)
     before, after = (
         measure_model(model_dir, scans_dir, progress=progress) for model_dir in models
     )

@@ -13,7 +13,7 @@ from u2net_tf.certification.certificate import (
     compare,
     differences,
 )
-from u2net_tf.certification.measure import measure_model
+from u2net_tf.certification.measure import measure_model, require_usable
 from u2net_tf.config.certificate import CertifyConfig
 from u2net_tf.progress import Progress, silent
 
@@ -89,6 +89,7 @@ def check(config: CertifyConfig, *, progress: Progress = silent) -> CheckReport:
     scans_dir = config.scans_dir
     if scans_dir is None:
         scans_dir = certificate.scans_dir
+    require_usable(folders.values(), scans_dir or None)
     build = tuple(_build_differences(certificate.build, current_build()))
     found = {
         name: measure_model(folder, scans_dir or None, progress=progress)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -17,12 +17,13 @@ from u2net_tf.certification.probes import make_probes
 from u2net_tf.errors import InputError
 from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
-from u2net_tf.inference.scans import find_scans
+from u2net_tf.inference.scans import Scan, find_scans
 from u2net_tf.models import checksums
 from u2net_tf.models.array_checksum import checksum_of_arrays
-from u2net_tf.models.loading import load_network, models_by_domain
+from u2net_tf.models.loading import load_network, load_spec, models_by_domain
 from u2net_tf.models.spec import OF_DOMAINS, ModelSpec
 from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.plan.domains import Domain
 from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import case
@@ -45,7 +46,7 @@ def measure_model(
       InputError: if there is no intact model, or a scan cannot be used.
     """
     domains = []
-    folders = models_by_domain(model_dir)
+    folders = models_by_domain(model_dir, skip_damaged=False)
     for folder in dict.fromkeys(folders.values()):
         spec, network, path = load_network(folder)
         checkpoint = pathlib.Path(path).relative_to(model_dir).as_posix()
@@ -108,16 +109,12 @@ def _label_maps(
     scans_dir: str | os.PathLike | None,
     progress: Progress,
 ) -> tuple[ScanRecord, ...]:
-    """What the model makes of the scans of a domain; nothing without a folder."""
+    """What the model makes of the scans of a domain."""
     domain = spec.plan.domains[index]
-    if scans_dir is None or not (pathlib.Path(scans_dir) / domain.name).is_dir():
-        return ()
-    found = find_scans([str(pathlib.Path(scans_dir) / domain.name)], domain)
-    for reason in found.incomplete.values():
-        raise reason
+    scans = () if scans_dir is None else _scans_of(domain, scans_dir)
     predictor = Predictor(KerasBackend(network, spec), progress=progress)
     records = []
-    for scan in found.scans:
+    for scan in scans:
         image = case.read_image(scan.paths, domain)
         content = {"voxels": image.data, "affine": np.asarray(image.grid.affine)}
         # As for the logits: on a GPU the last bits may differ from call to call.
@@ -134,24 +131,48 @@ def _label_maps(
     return tuple(records)
 
 
-def require_scans(
-    scans_dir: str | os.PathLike, model_dirs: Sequence[str | os.PathLike]
+def require_usable(
+    model_dirs: Iterable[str | os.PathLike], scans_dir: str | os.PathLike | None
 ) -> None:
-    """Checks that there are folders of scans, before anything is computed.
+    """Checks that there are models and scans, before anything is computed.
 
     Args:
-      scans_dir: folder of these.
       model_dirs: folders of the models.
+      scans_dir: as of `measure_model`.
 
     Raises:
-      InputError: if there is none that is named as a domain of a model.
+      InputError: if there is no intact model, a folder that is named as a domain holds
+        no scans, or there is no such folder.
     """
-    names = dict.fromkeys(
-        name for folder in model_dirs for name in models_by_domain(folder)
-    )
-    if not any((pathlib.Path(scans_dir) / name).is_dir() for name in names):
+    domains: list[Domain] = []
+    for model_dir in model_dirs:
+        folders = models_by_domain(model_dir, skip_damaged=False)
+        for folder in dict.fromkeys(folders.values()):
+            domains += load_spec(folder).plan.domains
+    if scans_dir is None:
+        return
+    found = [_scans_of(domain, scans_dir) for domain in domains]
+    if not any(found):
+        names = dict.fromkeys(domain.name for domain in domains)
         raise InputError(
             "`scans_dir`",
             expected=f"a folder with folders of scans named {', '.join(names)}",
             received=f"{scans_dir}, without them",
         )
+
+
+def _scans_of(domain: Domain, scans_dir: str | os.PathLike) -> tuple[Scan, ...]:
+    """The scans of a domain; none without a folder that is named as it."""
+    folder = pathlib.Path(scans_dir) / domain.name
+    if not folder.is_dir():
+        return ()
+    try:
+        found = find_scans([str(folder)], domain)
+    except InputError as error:
+        # Place and hint are those of the settings of `predict`.
+        raise InputError(
+            f"`scans_dir`: {folder}", expected=error.expected, received=error.received
+        ) from None
+    for reason in found.incomplete.values():
+        raise reason
+    return found.scans

@@ -14,6 +14,8 @@ from u2net_tf.errors import InputError
 AdapterPrecision = Literal["float32", "float16"]
 _OUTPUT_DIR: Any = Field(
     None,
+    # An unset variable of a shell must not change the model where it is.
+    min_length=1,
     description="Folder for the new model. If not given, the model is changed where it "
     "is, which is refused for one that was trained, as its training could not resume.",
 )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
+
+from pydantic.fields import FieldInfo
 
 from u2net_tf.config.base import Config
 from u2net_tf.migrations import OLD_FLAGS
@@ -25,27 +28,39 @@ def to_text(config: Config) -> str:
             lines.append(f"--{flag}={','.join(map(str, value))}")
         elif value is not None:
             lines.append(f"--{flag}={value}")
-        elif "tuple" in str(field.annotation):
+        elif _is_tuple(field):
             lines.append(f"--{flag}=")
     return "".join(f"{line}\n" for line in lines)
 
 
-def changes(before: str, now: str) -> list[str]:
+def optional_flags(config: type[Config]) -> set[str]:
+    """Flags that `to_text` leaves out where they are not given."""
+    return {
+        flag_name(name)
+        for name, field in config.settings().items()
+        if field.default is None and not _is_tuple(field)
+    }
+
+
+def _is_tuple(field: FieldInfo) -> bool:
+    return "tuple" in str(field.annotation)
+
+
+def changes(before: str, now: str, optional: Collection[str] = ()) -> list[str]:
     """Says of each flag that differs what it was and what it is.
 
-    Both texts hold all flags of their version; one that the other does not know is new
-    or gone, and no change.
+    Both texts hold all flags of their version except optional ones; any other that is
+    in one text alone is new or gone, and no change.
 
     Args:
       before: text of a flagfile.
       now: text of another.
+      optional: names of `optional_flags`.
     """
     old, new = (_by_name(text) for text in (before, now))
-    return [
-        f"was {old[name]}, now {new[name]}"
-        for name in sorted(old.keys() & new.keys())
-        if _value(old[name]) != _value(new[name])
-    ]
+    names = (old.keys() & new.keys()) | ((old.keys() ^ new.keys()) & set(optional))
+    lines = [(old.get(n, "not given"), new.get(n, "not given")) for n in sorted(names)]
+    return [f"was {a}, now {b}" for a, b in lines if _value(a) != _value(b)]
 
 
 def values(text: str) -> dict[str, str]:

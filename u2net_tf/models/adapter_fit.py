@@ -28,7 +28,7 @@ def require_fit(file: AdapterFile, spec: ModelSpec, trunk: str, *, model: str) -
         if field.name not in OF_DOMAINS
     }
     differing = [
-        f"Its {name} is {theirs}, that of the model {ours}"
+        f"{name} is {theirs} in the file and {ours} in the model"
         for name, (theirs, ours) in pairs.items()
         if theirs != ours
     ]
@@ -37,7 +37,7 @@ def require_fit(file: AdapterFile, spec: ModelSpec, trunk: str, *, model: str) -
             file.path,
             expected=f"an adapter for the trunk {trunk} of {model}",
             received=f"one for the trunk {file.metadata.trunk_sha256}",
-            hint=". ".join(differing),
+            hint="; ".join(differing),
         )
     try:
         check_patches(file.spec)

@@ -153,11 +153,14 @@ def require_no_model(model_dir: str | os.PathLike) -> None:
         )
 
 
-def models_by_domain(model_dir: str | os.PathLike) -> dict[str, pathlib.Path]:
+def models_by_domain(
+    model_dir: str | os.PathLike, *, skip_damaged: bool = True
+) -> dict[str, pathlib.Path]:
     """Returns the folder of the model of each domain.
 
     Args:
       model_dir: folder that training wrote, of one model or of independent ones.
+      skip_damaged: whether to pass over a damaged one of several, with a warning.
 
     Returns:
       Domain -> `model_dir` itself, or the folder in it that holds the domain's model.
@@ -174,7 +177,7 @@ def models_by_domain(model_dir: str | os.PathLike) -> dict[str, pathlib.Path]:
         try:
             names = load_spec(folder).plan.names
         except DamagedCheckpointError as error:
-            if len(folders) == 1:
+            if len(folders) == 1 or not skip_damaged:
                 raise
             logging.warning("%s; its domains are skipped", error)
             continue

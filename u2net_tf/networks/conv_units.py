@@ -102,6 +102,12 @@ class PlainUnit(ConvUnit):
         """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), up-sampled."""
         upsampled = ops.upsample_nearest(concat_channels(inputs), self.upsample)
         hidden = self.conv(upsampled, domain=domain)
+        return self.after_conv(hidden, residual, domain=domain)
+
+    def after_conv(
+        self, hidden: tf.Tensor, residual: tf.Tensor | None = None, *, domain: int
+    ) -> tf.Tensor:
+        """Returns what the unit makes of the outputs of its convolution."""
         return self.norm(hidden, residual, domain=domain)
 
 
@@ -188,6 +194,12 @@ class SeriesUnit(ConvUnit):
         """Maps (N, d, h, w, in_channels) to (N, D, H, W, filters), up-sampled."""
         upsampled = ops.upsample_nearest(concat_channels(inputs), self.upsample)
         hidden = self.conv(upsampled, domain=domain)
+        return self.after_conv(hidden, residual, domain=domain)
+
+    def after_conv(
+        self, hidden: tf.Tensor, residual: tf.Tensor | None = None, *, domain: int
+    ) -> tf.Tensor:
+        """Returns what the unit makes of the outputs of its convolution."""
         correction = self.adapter(
             self.adapter_norm(hidden, domain=domain), domain=domain
         )

@@ -98,26 +98,14 @@ def run_upsampled(
     return _RUN[type(unit)](unit, inputs, upsampling, domain)
 
 
-def _run_plain(
-    unit: PlainUnit,
+def _run_plain_or_series(
+    unit: PlainUnit | SeriesUnit,
     inputs: Sequence[tf.Tensor],
     upsampling: LinearUpsampling,
     domain: int,
 ) -> tf.Tensor:
     hidden = upsampling.convolve(inputs, unit.conv.kernel, unit.conv.bias)
-    return unit.norm(hidden, domain=domain)
-
-
-def _run_series(
-    unit: SeriesUnit,
-    inputs: Sequence[tf.Tensor],
-    upsampling: LinearUpsampling,
-    domain: int,
-) -> tf.Tensor:
-    hidden = upsampling.convolve(inputs, unit.conv.kernel, unit.conv.bias)
-    normalized = unit.adapter_norm(hidden, domain=domain)
-    correction = unit.adapter(normalized, domain=domain)
-    return unit.norm(correction + hidden, domain=domain)
+    return unit.after_conv(hidden, domain=domain)
 
 
 def _run_parallel(
@@ -235,8 +223,8 @@ def _separable_summand(
 
 
 _RUN: Mapping[type[ConvUnit], Callable[..., tf.Tensor]] = {
-    PlainUnit: _run_plain,
+    PlainUnit: _run_plain_or_series,
     SeparableUnit: _run_separable,
-    SeriesUnit: _run_series,
+    SeriesUnit: _run_plain_or_series,
     ParallelUnit: _run_parallel,
 }

@@ -216,7 +216,9 @@ def _write_flags(run: Run, config: RunningConfig) -> None:
                 problem,
                 files.rename_as_damaged(path),
             )
-        elif changes := flagfile.changes(before, text):
+        elif changes := flagfile.changes(
+            before, text, flagfile.optional_flags(type(config))
+        ):
             logging.warning(
                 "resuming from step %d with changed flags; the new values apply "
                 "from here, but the learning rate is the checkpoint's, %.2g: "
