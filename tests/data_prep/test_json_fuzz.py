@@ -159,7 +159,7 @@ KINDS = {
     "manifest": (read_artefact("shards/Task91_One/manifest.json"), read_manifest),
     "summary": (read_artefact("evaluation/summary.json"), SUMMARY.load),
     "record": (RECORD.to_dict(PREDICTED), read_record),
-    "score": (SCORE.to_dict(Score("key", {"bone": 0.5})), SCORE.load),
+    "score": (SCORE.to_dict(Score("key", {"bone": 0.5}, {})), SCORE.load),
     "state": (STATE.to_dict(TRAINED), STATE.load),
     "lists": ({"Task99_Knee": LISTS}, read_splits),
     "folds": ({"Task99_Knee": {"fold0": FOLDS[0], "b": FOLDS[1]}}, read_splits),
