@@ -18,6 +18,8 @@ from command_session import tensorflow_server
 
 from u2net_tf.plan.domains import Plan
 
+# Before a test imports it: onnxruntime would send usage data.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # Graphs are made of many objects: by default, collections are frequent and take long.
 gc.set_threshold(50_000, 20, 50)
 

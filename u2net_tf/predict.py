@@ -1,6 +1,9 @@
 """Segments raw scans with a trained model.
 
-  python -m u2net_tf.predict --model_dir=DIR --domain=NAME --input=PATH --output=DIR
+  python -m u2net_tf.predict --model=PATH --domain=NAME --input=PATH --output=DIR
+
+The model is a folder that training wrote, or what u2net_tf.pack or u2net_tf.export made
+of one: .u2net, ONNX and OpenVINO files, which need no TensorFlow, or a SavedModel.
 
 Scans that were predicted before, with the same model, domain and settings, are skipped,
 so an interrupted run resumes where it left off when rerun. A file that this command did
@@ -13,7 +16,7 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING
 
-from u2net_tf import command, machine
+from u2net_tf import command
 from u2net_tf.config.inference import PredictConfig
 from u2net_tf.wording import quantity
 
@@ -26,17 +29,15 @@ def main(config: PredictConfig) -> None:
     from u2net_tf.inference import scans
 
     scans.require_input(config.input, config.input_list)
-    machine.import_tensorflow()
     from u2net_tf.inference import label_maps
-    from u2net_tf.inference.backends import keras
+    from u2net_tf.inference.backends.opening import open_model
 
     progress = command.progress_every(config.log.log_every_seconds)
-    predictor = keras.load_predictor(
-        keras.find_model(config.model_dir, config.domain),
-        config.windows,
-        progress=progress,
+    model = open_model(
+        config.model, config.windows, runtime=config.runtime, progress=progress
     )
-    plan = predictor.spec.plan
+    predictor = model.predictor(config.domain)
+    plan = predictor.plan
     domain = plan.index(config.domain)
     found = scans.find_scans(
         config.input, plan.domains[domain], input_list=config.input_list
@@ -48,7 +49,9 @@ def main(config: PredictConfig) -> None:
         pathlib.Path(config.output),
         reading=config.reading,
         save_probabilities=config.save_probabilities,
+        preview=config.preview,
         output_format=config.output_format,
+        volumes_csv=pathlib.Path(config.volumes_csv) if config.volumes_csv else None,
         overwrite=config.overwrite,
         progress=progress,
     )
@@ -65,7 +68,9 @@ def _print_report(
         note += f", with {quantity(report.num_edited, 'edited file')}"
     print(
         f"{quantity(num_label_maps, 'label map')} of {config.domain} by {checkpoint} "
-        f"in {config.output}" + (f" ({note})" if note else "")
+        f"in {config.output}"
+        + (f" ({note})" if note else "")
+        + (f"; volumes in {config.volumes_csv}" if config.volumes_csv else "")
     )
 
 

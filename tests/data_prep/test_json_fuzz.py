@@ -20,7 +20,7 @@ from u2net_tf import work_log
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.scoring import SCORE, Score
 from u2net_tf.evaluation.tables import SUMMARY
-from u2net_tf.inference.outputs import RECORD, Outputs, PredictionRecord
+from u2net_tf.inference.outputs import LABEL_MAP, RECORD, Outputs, PredictionRecord
 from u2net_tf.models.run_state import STATE, PlateauState, RunState
 from u2net_tf.models.spec import MODEL, ModelSpec, check_patches, common_pools
 from u2net_tf.plan import limits, plan_file
@@ -65,7 +65,7 @@ def read_record(path):
     (folder / ".predicted").mkdir()
     path.rename(folder / ".predicted" / "x.json")
     before = times_of(folder.parent)
-    outputs = Outputs(folder, "x", [ours], "key")
+    outputs = Outputs(folder, "x", {LABEL_MAP: ours}, "key")
     outputs.is_complete()
     outputs.edited()
     with contextlib.suppress(InputError):

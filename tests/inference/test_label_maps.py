@@ -1,4 +1,5 @@
 import logging
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -11,11 +12,12 @@ from recorded_progress import RecordedProgress
 
 from tests.volumes import dicom_files
 from u2net_tf.config.inference import ReadingConfig
-from u2net_tf.errors import InputError
+from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.inference import label_maps, usable_cases
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.volumes import dicom_segmentation
 
 
 class Foreground:
@@ -24,7 +26,7 @@ class Foreground:
     spec = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
     fingerprint, checkpoint = "one", ""
 
-    def predict_windows(self, windows, domain):
+    def predict_windows(self, windows, domain, *, few=False):
         num_classes = self.spec.plan.domains[domain].num_classes
         return np.broadcast_to(
             np.eye(num_classes, dtype=np.float32)[1], (*windows.shape[:4], num_classes)
@@ -39,7 +41,14 @@ def scans(tiny_data):
 
 @pytest.fixture
 def predict(scans, tmp_path):
-    def call(chosen=scans, *, overlap=0.5, incomplete=None, **options):
+    def call(
+        chosen=scans,
+        *,
+        overlap=0.5,
+        incomplete=None,
+        output_dir=tmp_path / "out",
+        **options,
+    ):
         predictor = Predictor(Foreground(), overlap=overlap)
         names = ReadingConfig.model_fields.keys() & options.keys()
         reading = ReadingConfig(**{name: options.pop(name) for name in names})
@@ -47,7 +56,7 @@ def predict(scans, tmp_path):
             predictor,
             1,
             FoundScans(tuple(chosen), incomplete or {}),
-            tmp_path / "out",
+            output_dir,
             reading=reading,
             **options,
         )
@@ -98,6 +107,155 @@ def test_label_maps_have_the_format_of_the_scan_or_another(
     np.testing.assert_allclose(written.GetOrigin(), parts[0].GetOrigin(), atol=1e-5)
     assert written.GetSize() == parts[0].GetSize()
     assert (tmp_path / "out" / f"scan_probabilities{suffix}").is_file()
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A case of two DICOM series, which other objects can refer to."""
+    folders = tmp_path / "t2", tmp_path / "adc"
+    for number, folder in enumerate(folders):
+        slices = dicom_files.make_series(series=f"1.2.3.{number + 14}")
+        for dataset in slices:
+            dataset.StudyInstanceUID = "1.2.3.4"
+            dataset.FrameOfReferenceUID = "1.2.3.5"
+        dicom_files.save(folder, slices)
+    return Scan("series", folders)
+
+
+def names_of(folder):
+    return {path.name for path in folder.iterdir() if path.name[0] != "."}
+
+
+def test_label_maps_of_dicom_are_dicom(predict, series, tmp_path, caplog):
+    pytest.importorskip("highdicom", reason="the extra dicom_seg")
+    options = {"output_format": "dicom_seg", "save_probabilities": True}
+    assert predict([series], **options) == (0, 0)
+    assert predict([series], **options) == (1, 0)
+    out = tmp_path / "out"
+    assert names_of(out) == {"series.dcm", "series_probabilities.nii.gz"}
+    assert dicom_segmentation.count_voxels(out / "series.dcm")[1] == 6 * 8 * 8
+    assert "Task92_Two: no code of anatomy for" in caplog.text
+    # Of another format only the newer one is kept, as of another model.
+    assert predict([series], output_format="seg_nrrd") == (0, 0)
+    assert names_of(out) == {"series.seg.nrrd"}
+
+
+def test_only_dicom_becomes_dicom(predict, scans, series, tmp_path):
+    pytest.importorskip("highdicom", reason="the extra dicom_seg")
+    with pytest.raises(InputError, match="`output_format`: expected DICOM scans for"):
+        predict([series, scans[0]], output_format="dicom_seg")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_series_that_nothing_can_refer_to_is_skipped(predict, series, tmp_path):
+    pytest.importorskip("highdicom", reason="the extra dicom_seg")
+    slices = dicom_files.make_series(series="1.2.3.14")
+    dicom_files.save(series.paths[0], slices)
+    *_, skipped = predict([series], output_format="dicom_seg")
+    assert "StudyInstanceUID" in str(skipped["series"])
+    assert names_of(tmp_path / "out") == set()
+
+
+def test_a_segmentation_is_not_put_among_slices(predict, series):
+    pytest.importorskip("highdicom", reason="the extra dicom_seg")
+    scan = Scan("0", series.paths)
+    options = {"output_format": "dicom_seg", "overwrite": True}
+    with pytest.raises(InputError, match="`output`: .*0.dcm, in the folder of"):
+        predict([scan], output_dir=series.paths[0], **options)
+
+
+def test_pictures_lie_beside_the_label_maps(predict, scans, tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra pictures")
+    assert predict(scans[:1]) == (0, 0)
+    assert predict(scans[:1], preview=True) == (0, 0)
+    assert predict(scans[:1], preview=True) == (1, 0)
+    assert names_of(tmp_path / "out") == {"scan_0.nii.gz", "scan_0_preview.png"}
+    # A picture of another label map does not stay.
+    assert predict(scans[:1], overlap=0.25) == (0, 0)
+    assert names_of(tmp_path / "out") == {"scan_0.nii.gz"}
+
+
+def test_pictures_need_matplotlib(predict, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(StoppedError, match=r"pip install 'u2net-tf\[pictures\]'"):
+        predict(preview=True)
+    assert not (tmp_path / "out").exists()
+
+
+class TestVolumes:
+    @pytest.fixture
+    def table(self, tmp_path):
+        return tmp_path / "volumes.csv"
+
+    def rows(self, table):
+        return [line.split(",") for line in table.read_text().splitlines()]
+
+    def test_of_every_case_and_class(self, predict, scans, table):
+        predict(scans[:1])
+        # One was predicted before, one is now.
+        predict(scans[:2], volumes_csv=table)
+        header, *rows = self.rows(table)
+        assert header == ["domain", "case", "class", "volume_ml"]
+        names = [label.name for label in toy.TWO.labels[1:]]
+        assert [row[:3] for row in rows] == [
+            ["Task92_Two", f"scan_{i}", name] for i in (0, 1) for name in names
+        ]
+        before = table.read_bytes()
+        for row, scan in zip(rows[:: len(names)], scans, strict=False):
+            image = nib.load(scan.paths[0])
+            voxel = np.prod(image.header.get_zooms()[:3])
+            expected = np.prod(image.shape[:3]) * voxel / 1000
+            assert float(row[3]) == pytest.approx(expected, abs=1e-5)
+        assert {row[3] for row in rows if row[2] == names[-1]} == {"0.000000"}
+        # All of them were predicted before.
+        predict(scans[:2], volumes_csv=table)
+        assert table.read_bytes() == before
+
+    def test_of_a_dicom_segmentation(self, predict, series, table):
+        pytest.importorskip("highdicom", reason="the extra dicom_seg")
+        options = {"output_format": "dicom_seg", "volumes_csv": table}
+        predict([series], **options)
+        before = table.read_bytes()
+        assert float(self.rows(table)[1][3]) == pytest.approx(
+            6 * 8 * 8 * 3 * 0.75 * 1.25 / 1000
+        )
+        assert predict([series], **options) == (1, 0)
+        assert table.read_bytes() == before
+
+    def test_of_a_label_map_that_is_too_large(self, predict, scans, table):
+        predict(scans[:1])
+        with pytest.raises(InputError, match="scan_0.nii.gz: expected .* GB"):
+            predict(scans[:1], volumes_csv=table, max_memory_gb=1e-6)
+        assert not table.exists()
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("volumes.txt", "volumes.txt: expected a name ending in .csv"),
+            ("folder.csv", "folder.csv: expected no folder here"),
+            ("file/volumes.csv", "expected a file that can be written"),
+            ("other.csv", "expected no file, or a table of volumes. Received: another"),
+        ],
+    )
+    def test_where_there_can_be_none(self, predict, tmp_path, name, words):
+        (tmp_path / "folder.csv").mkdir()
+        (tmp_path / "file").touch()
+        (tmp_path / "other.csv").write_text("case,dice\n")
+        with pytest.raises(InputError, match=words):
+            predict(volumes_csv=tmp_path / name)
+        assert not (tmp_path / "out").exists() or not names_of(tmp_path / "out")
+        assert (tmp_path / "other.csv").read_text() == "case,dice\n"
+
+    def test_another_file_is_replaced_if_asked_for(self, predict, scans, table):
+        table.write_text("case,dice\n")
+        predict(scans[:1], volumes_csv=table, overwrite=True)
+        assert self.rows(table)[0][-1] == "volume_ml"
+
+    def test_not_in_the_place_of_a_scan(self, predict, scans, tmp_path):
+        path = tmp_path / "scan.csv"
+        path.symlink_to(scans[0].paths[0])
+        with pytest.raises(InputError, match="scan.csv: expected a file of its own"):
+            predict(volumes_csv=path, overwrite=True)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])

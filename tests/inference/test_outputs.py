@@ -5,7 +5,7 @@ import pytest
 
 from u2net_tf.errors import InputError
 from u2net_tf.files import file_signatures
-from u2net_tf.inference.outputs import Outputs
+from u2net_tf.inference.outputs import LABEL_MAP, PROBABILITIES, Outputs
 
 
 @pytest.fixture
@@ -13,8 +13,10 @@ def outputs(tmp_path):
     """Outputs of one scan: with the probabilities or without, of one key or another."""
 
     def call(key="one", *, probabilities=False):
-        names = ["a_probabilities.nii.gz"] * probabilities + ["a.nii.gz"]
-        return Outputs(tmp_path, "a", [tmp_path / name for name in names], key)
+        paths = {LABEL_MAP: tmp_path / "a.nii.gz"}
+        if probabilities:
+            paths[PROBABILITIES] = tmp_path / "a_probabilities.nii.gz"
+        return Outputs(tmp_path, "a", paths, key)
 
     return call
 
@@ -104,7 +106,7 @@ def test_a_record_that_names_other_files_removes_none(outputs, tmp_path, where):
     names = {"above": "../kept.nii.gz", "absolute": str(other)}
     # So does a name that begins as those of the scan do.
     for name in (names.get(where, other.name), f"sub/../../{other.name}", "a/../b"):
-        first = Outputs(folder, "a", [folder / "a.nii.gz"], "one")
+        first = Outputs(folder, "a", {LABEL_MAP: folder / "a.nii.gz"}, "one")
         first.begin()
         record = folder / ".predicted" / "a.json"
         content = json.loads(record.read_text())

@@ -7,11 +7,12 @@ import pytest
 from matplotlib import colors, image
 from matplotlib.text import Text
 
-from u2net_tf.visualization import case_sheet, figures
+from u2net_tf.visualization import case_sheet
 from u2net_tf.visualization.case_sheet import Panel, draw_case_sheet
 from u2net_tf.visualization.thumbnails import UNLISTED, Thumbnail
+from u2net_tf.volumes.class_colours import CLASS_COLOURS
 
-RED, BLUE = (colors.to_rgb(colour) for colour in figures.CLASS_COLOURS[:2])
+RED, BLUE = (colors.to_rgb(colour) for colour in CLASS_COLOURS[:2])
 DARK_RED = colors.to_rgb("#cc0000")
 
 

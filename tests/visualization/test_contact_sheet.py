@@ -17,9 +17,10 @@ from u2net_tf.config.data import DataConfig, SamplingConfig
 from u2net_tf.config.visualization import ContactSheetConfig
 from u2net_tf.plan.domains import Domain, Label, Plan
 from u2net_tf.shards.manifest import load_converted
-from u2net_tf.visualization import contact_sheet, figures
+from u2net_tf.visualization import contact_sheet
+from u2net_tf.volumes.class_colours import CLASS_COLOURS
 
-RED = colors.to_rgb(figures.CLASS_COLOURS[0])
+RED = colors.to_rgb(CLASS_COLOURS[0])
 DOMAIN = Domain(
     name="Task90_Thick",
     raw_dir="none",

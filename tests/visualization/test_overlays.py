@@ -19,9 +19,10 @@ from u2net_tf.errors import StoppedError
 from u2net_tf.visualization import figures, overlays, slices
 from u2net_tf.visualization.label_names import LabelNames
 from u2net_tf.visualization.overlays import OverlayCase
+from u2net_tf.volumes.class_colours import CLASS_COLOURS, class_colour
 
 SHAPE = (20, 16, 8)
-RED, BLUE = (colors.to_rgb(colour) for colour in figures.CLASS_COLOURS[:2])
+RED, BLUE = (colors.to_rgb(colour) for colour in CLASS_COLOURS[:2])
 
 
 def _save(path, array, affine=None):
@@ -149,7 +150,7 @@ class TestNames:
         assert titles == [
             "Task92_Two, two_0, slice 3 of 8: Dice core –, rim 0.500, edge 0.000"
         ]
-        colours = {"rim": figures.class_colour(4), "edge": figures.class_colour(7)}
+        colours = {"rim": class_colour(4), "edge": class_colour(7)}
         assert legend == colours
 
     def test_of_a_plan(self, raw, drawn):
@@ -157,7 +158,7 @@ class TestNames:
         titles, legend = drawn(found)
         # The classes 4 and 7 are one: |A∩B| = 32, |A| = 64, |B| = 32.
         assert titles == ["Task92_Two, two_0, slice 3 of 8: Dice core –, rim 0.667"]
-        assert legend == {"rim": figures.class_colour(4)}
+        assert legend == {"rim": class_colour(4)}
 
     def test_of_several_domains(self, raw, case, drawn):
         (two,) = overlays.find_cases(*raw, max_cases=1)

@@ -1,4 +1,5 @@
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 
@@ -139,11 +140,42 @@ def test_damaged_slice_is_an_error(tmp_path):
         dicom.load_dicom([folder])
 
 
-def test_tilted_gantry_is_an_error(tmp_path):
+def test_tilted_gantry_gives_a_sheared_grid(tmp_path, caplog):
     image = make_image()
     image.SetDirection(np.eye(3).ravel().tolist())
     folder = write_series(tmp_path / "series", image, shift_mm=(0, 0.8, 0))
-    with pytest.raises(InputError, match="tilted gantry"):
+    found = dicom.load_dicom([folder])
+    # RAS: rows run to the front.
+    np.testing.assert_allclose(found.grid.affine[:3, 2], [0, -0.8, 3.5], atol=1e-6)
+    assert found.spacing_mm[0] == pytest.approx(np.hypot(0.8, 3.5))
+    assert found.spacing_mm[1:] == pytest.approx((1.25, 0.75))
+    check_same_grid(dicom.load_header(folder).grid, found.grid)
+    straight = dicom.load_dicom([write_series(tmp_path / "straight", image)])
+    np.testing.assert_array_equal(found.data, straight.data)
+    assert "series: gantry tilted by 12.9 degrees" in caplog.text
+    assert "straight: gantry" not in caplog.text
+
+
+@pytest.mark.parametrize("shift_mm", [(0, 3.6, 0), (-4, 0, 0)])
+def test_slices_far_from_perpendicular_are_an_error(tmp_path, shift_mm):
+    image = make_image()
+    image.SetDirection(np.eye(3).ravel().tolist())
+    folder = write_series(tmp_path / "series", image, shift_mm=shift_mm)
+    with pytest.raises(InputError, match="gantry tilted by up to 45 degrees. Received"):
+        dicom.load_dicom([folder])
+
+
+def test_a_slice_aside_is_an_error(tmp_path):
+    image = make_image()
+    image.SetDirection(np.eye(3).ravel().tolist())
+    folder = write_series(tmp_path / "series", image)
+    path = folder / "5_7.dcm"
+    dataset = pydicom.dcmread(path)
+    dataset.ImagePositionPatient[0] += 0.3
+    dataset.save_as(path)
+    with pytest.raises(
+        InputError, match=r"5_7.dcm: ImagePosition.* a slice 0.3 mm off"
+    ):
         dicom.load_dicom([folder])
 
 

@@ -252,22 +252,6 @@ def test_pictures_are_refused(tmp_path, name):
             load(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    ("path", "output_format", "suffix"),
-    [
-        ("a.nii", "input", ".nii.gz"),
-        ("a.nii.gz", "input", ".nii.gz"),
-        ("series", "input", ".nii.gz"),
-        ("a.NRRD", "input", ".nrrd"),
-        ("a.mha", "input", ".mha"),
-        ("a.mha", "nii", ".nii"),
-        ("a.nii.gz", "nrrd", ".nrrd"),
-    ],
-)
-def test_output_suffix(path, output_format, suffix):
-    assert images.output_suffix(path, output_format) == suffix
-
-
 def outcome(path):
     """The volume and "", or None and the error's message."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import pydantic
@@ -16,6 +17,12 @@ from u2net_tf.config.modalities import ResampleModalities
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
 from u2net_tf.plan.limits import Depth
+
+# What can run a model; "auto" for what it needs and is installed.
+Runtime = Literal["auto", "openvino", "onnxruntime", "tensorflow"]
+OutputFormat = Literal[
+    "input", "nifti", "nii.gz", "nii", "nrrd", "mha", "seg_nrrd", "dicom_seg"
+]
 
 
 class WindowConfig(Config):
@@ -115,7 +122,18 @@ class EvaluateConfig(Config):
 class PredictConfig(Config):
     """Settings of `u2net_tf.predict`."""
 
-    model_dir: str = Field(description="Folder that training wrote.")
+    model: str = Field(
+        description="A folder that training, adapt or compose wrote; a .u2net file, "
+        "which pack wrote; or what export wrote: a SavedModel, an .onnx or .xml file, "
+        "or a folder of such files.",
+        json_schema_extra={"alias": "model_dir"},
+    )
+    runtime: Runtime = Field(
+        "auto",
+        description="What runs the model: tensorflow a folder of training or a "
+        "SavedModel, openvino .xml, .onnx and .u2net files, onnxruntime the last two; "
+        "auto the first of these that is installed.",
+    )
     domain: str = Field(description="Domain of the model to predict with.")
     input: tuple[str, ...] = Field(
         (),
@@ -137,10 +155,21 @@ class PredictConfig(Config):
         description="Also write CASE_probabilities, in the format of the label map: a "
         "component of each voxel per class, which in NIfTI is a fourth axis.",
     )
-    output_format: Literal["input", "nii.gz", "nii", "nrrd", "mha"] = Field(
+    preview: bool = Field(
+        False,
+        description="Also write CASE_preview.png: an axial, a coronal and a sagittal "
+        "slice with the outlines and names of the classes.",
+    )
+    output_format: OutputFormat = Field(
         "input",
         description="Format of the label maps; that of the scan if input, and .nii.gz "
-        "for NIfTI and DICOM.",
+        "for NIfTI and DICOM. seg_nrrd is 3D Slicer's .seg.nrrd, dicom_seg a DICOM "
+        "segmentation (.dcm) of DICOM scans, and nifti .nii.gz.",
+    )
+    volumes_csv: str | None = Field(
+        None,
+        description="Table to write of the volume, in ml, of each class in each label "
+        "map; none if not given.",
     )
     overwrite: bool = Field(
         False, description="Predict all scans, and replace any file."
@@ -148,6 +177,17 @@ class PredictConfig(Config):
     windows: WindowConfig = WindowConfig()
     reading: ReadingConfig = ReadingConfig()
     log: LogConfig = LogConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        table, scans = self.volumes_csv, self.input_list
+        if table and scans and os.path.realpath(table) == os.path.realpath(scans):
+            raise InputError(
+                "`volumes_csv`",
+                expected="another file than `input_list`",
+                received=table,
+            )
+        return self
 
 
 class ComposeConfig(Config):
@@ -177,7 +217,8 @@ class DescribeConfig(Config):
     """Settings of `u2net_tf.describe`."""
 
     model: str = Field(
-        description="Folder that training wrote, or one of its checkpoints.",
+        description="Folder that training wrote, one of its checkpoints, or a model "
+        "file (.u2net).",
         json_schema_extra={"positional": True},
     )
     json_: bool = Field(False, description="Print JSON.")

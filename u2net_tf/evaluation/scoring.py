@@ -19,8 +19,9 @@ from u2net_tf.evaluation.tables import CaseScore
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference import usable_cases
 from u2net_tf.inference.label_maps import write_label_map
-from u2net_tf.inference.outputs import Outputs, require_writable
-from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
+from u2net_tf.inference.outputs import LABEL_MAP, Outputs, require_writable
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import MaybeNan, Text
@@ -227,7 +228,8 @@ class _ScoringJob:
             resample_modalities=reading.resample_modalities
             and len(case.image_paths) > 1,
         )
-        self.outputs = Outputs(folder, case.name, [label_map], self._key)
+        paths = {LABEL_MAP: label_map}
+        self.outputs = Outputs(folder, case.name, paths, self._key)
         content = self._read_score()
         if content and migrations.is_label_map_as_scored(label_map, self._score_path):
             self.outputs.adopt(content.key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Sequence
 from concurrent.futures import Executor
 
 import numpy as np
@@ -13,18 +14,23 @@ from absl import logging
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import plausibility, usable_cases
+from u2net_tf.inference.output_paths import paths_of_outputs
 from u2net_tf.inference.outputs import (
-    LABEL_MAP,
+    PREVIEW,
     PROBABILITIES,
     Outputs,
     require_writable,
 )
-from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.inference.scans import FoundScans, Scan
+from u2net_tf.inference.volumes_table import VolumesTable
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
+from u2net_tf.visualization import figures
+from u2net_tf.visualization.preview import draw_preview
 from u2net_tf.volumes import case as case_files
-from u2net_tf.volumes import images, itk_files
+from u2net_tf.volumes import images, label_map_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +56,9 @@ def predict_scans(
     *,
     reading: ReadingConfig,
     save_probabilities: bool = False,
+    preview: bool = False,
     output_format: str = "input",
+    volumes_csv: pathlib.Path | None = None,
     overwrite: bool = False,
     executor: Executor | None = None,
     progress: Progress = silent,
@@ -65,7 +73,10 @@ def predict_scans(
       reading: how many scans are read and preprocessed ahead (see
         `parallel.map_ahead`), how, and whether one that cannot be used ends it all.
       save_probabilities: whether to write them beside each label map.
-      output_format: see `images.output_suffix`.
+      preview: whether to write a picture beside each label map.
+      output_format: see `label_map_files.output_suffix`.
+      volumes_csv: table to write of the volumes of the classes in all label maps,
+        those that were left alone included.
       overwrite: predict all scans, and replace any file.
       executor: reads and preprocesses the scans; None for threads of this process.
       progress: shows how many scans are done.
@@ -75,9 +86,18 @@ def predict_scans(
         written, or if a scan, or a file that was not written here or was edited since,
         would be replaced; and, unless they are skipped, at the first scan that cannot
         be used.
+      StoppedError: if a package is missing that the format or the picture needs.
     """
+    domain = predictor.spec.plan.domains[index]
     outputs = _outputs(
-        predictor, index, found, output_dir, reading, save_probabilities, output_format
+        predictor,
+        index,
+        found,
+        output_dir,
+        reading,
+        save_probabilities=save_probabilities,
+        preview=preview,
+        output_format=output_format,
     )
     existing = [
         scan for scan in found.scans if not overwrite and outputs[scan].is_complete()
@@ -87,10 +107,13 @@ def predict_scans(
         for scan in pending:
             outputs[scan].require_unedited()
     require_writable(path for scan in pending for path in outputs[scan].all_paths)
-    edited = [path for scan in existing for path in outputs[scan].edited()]
-    for path in edited:
-        logging.warning("%s: edited since it was predicted; kept as it is", path)
-    domain = predictor.spec.plan.domains[index]
+    num_edited = _warn_of_edited([outputs[scan] for scan in existing])
+    table = VolumesTable(volumes_csv, domain)
+    others = [path for scan in found.scans for path in scan.paths]
+    others += [path for one in outputs.values() for path in one.all_paths]
+    table.require_writable(others, overwrite=overwrite)
+    for scan in existing:
+        table.read(scan, outputs[scan], max_memory_gb=reading.max_memory_gb)
     skipped: dict[str, InputError] = {}
     for name, reason in found.incomplete.items():
         usable_cases.leave_out(name, reason, skipped, reading)
@@ -104,10 +127,14 @@ def predict_scans(
         read, pending, reading, skipped=skipped, bar=bar, executor=executor
     ) as prepared:
         for scan, content in prepared:
-            write_label_map(predictor, index, content, outputs[scan])
+            classes = write_label_map(
+                predictor, index, content, outputs[scan], num_scans=len(found.scans)
+            )
+            table.add(scan.name, classes, content.raw.grid)
             # Freed before the next one is waited for.
-            del content
-    return Report(len(existing), len(edited), dict(sorted(skipped.items())))
+            del content, classes
+    table.write()
+    return Report(len(existing), num_edited, dict(sorted(skipped.items())))
 
 
 def _outputs(
@@ -116,34 +143,45 @@ def _outputs(
     found: FoundScans,
     output_dir: pathlib.Path,
     reading: ReadingConfig,
+    *,
     save_probabilities: bool,
+    preview: bool,
     output_format: str,
 ) -> dict[Scan, Outputs]:
-    """The files of each scan, none of which is a scan or that of another one."""
-    kinds = [PROBABILITIES] if save_probabilities else []
-    paths = {
-        scan: [
-            output_dir / f"{scan.name}{kind}{suffix}"
-            for suffix in [images.output_suffix(scan.paths[0], output_format)]
-            for kind in [*kinds, LABEL_MAP]
-        ]
-        for scan in found.scans
-    }
-    _require_other_folder(output_dir, paths)
-    _require_distinct(paths)
+    """The files of each scan, once it is known that their formats can be written."""
+    firsts = [scan.paths[0] for scan in found.scans]
+    domain = predictor.spec.plan.domains[index]
+    label_map_files.require_format(output_format, firsts, domain)
+    if preview:
+        figures.require_matplotlib()
+    paths = paths_of_outputs(
+        found.scans,
+        output_dir,
+        save_probabilities=save_probabilities,
+        preview=preview,
+        output_format=output_format,
+    )
     return {
         scan: Outputs(
             output_dir,
             scan.name,
-            paths[scan],
+            of_scan,
             predictor.key(
                 index,
                 scan.paths,
                 resample_modalities=reading.resample_modalities and len(scan.paths) > 1,
             ),
         )
-        for scan in found.scans
+        for scan, of_scan in paths.items()
     }
+
+
+def _warn_of_edited(existing: Sequence[Outputs]) -> int:
+    """Names the files that were edited since; returns how many there are."""
+    edited = [path for outputs in existing for path in outputs.edited()]
+    for path in edited:
+        logging.warning("%s: edited since it was predicted; kept as it is", path)
+    return len(edited)
 
 
 def _check_headers(
@@ -153,7 +191,7 @@ def _check_headers(
         scan.paths, domain, **usable_cases.read_options(reading)
     )
     for path in outputs[scan].paths:
-        itk_files.require_format_for(grid, path)
+        label_map_files.require_format_for(grid, path)
 
 
 def _read_scan(
@@ -178,62 +216,46 @@ def _read_scan(
 
 
 def write_label_map(
-    predictor: Predictor, index: int, scan: PreparedScan, outputs: Outputs
+    predictor: Predictor,
+    index: int,
+    scan: PreparedScan,
+    outputs: Outputs,
+    *,
+    num_scans: int | None = None,
 ) -> np.ndarray:
-    """Predicts a scan and writes its label map, and its probabilities if wanted.
+    """Predicts a scan; writes its label map, and probabilities and picture if wanted.
 
     Args:
       predictor: the model.
       index: index of the domain.
       scan: the scan.
-      outputs: its files; the last is the label map, one before it the probabilities.
+      outputs: its files.
+      num_scans: as of `predict_prepared`.
 
     Returns:
       (z, y, x) uint8 class indices, on the grid of the scan.
     """
-    *probability_paths, labels_path = outputs.paths
+    domain = predictor.spec.plan.domains[index]
+    probabilities_path = outputs.path(PROBABILITIES)
     prediction = predictor.predict_prepared(
-        scan, index, with_probabilities=bool(probability_paths)
+        scan,
+        index,
+        with_probabilities=probabilities_path is not None,
+        num_scans=num_scans,
     )
     outputs.begin()
-    if prediction.probabilities is not None:
-        (path,) = probability_paths
-        images.save_probabilities(path, prediction.probabilities, scan.raw.grid)
-    labels = case_files.raw_labels(
-        prediction.classes, predictor.spec.plan.domains[index]
-    )
-    images.save_labels(labels_path, labels, scan.raw.grid)
+    grid = scan.raw.grid
+    if prediction.probabilities is not None and probabilities_path is not None:
+        images.save_probabilities(probabilities_path, prediction.probabilities, grid)
+    preview_path = outputs.path(PREVIEW)
+    if preview_path is not None:
+        draw_preview(
+            scan.raw,
+            prediction.classes,
+            [label.name for label in domain.labels],
+            preview_path,
+            title=f"{domain.name}, {outputs.name}",
+        )
+    label_map_files.save_label_map(outputs.label_map, prediction.classes, grid, domain)
     outputs.finish()
     return prediction.classes
-
-
-def _require_other_folder(
-    output_dir: pathlib.Path, paths: dict[Scan, list[pathlib.Path]]
-) -> None:
-    """Checks that the output is a folder, and that no scan would be replaced."""
-    if output_dir.exists() and not output_dir.is_dir():
-        raise InputError(
-            "`output`", expected="a folder", received=f"the file {output_dir}"
-        )
-    inputs = {path.resolve() for scan in paths for path in scan.paths}
-    for path in (path for written in paths.values() for path in written):
-        if path.resolve() in inputs:
-            raise InputError(
-                "`output`",
-                expected="another folder than that of the scans",
-                received=f"{path}, which would be overwritten",
-            )
-
-
-def _require_distinct(paths: dict[Scan, list[pathlib.Path]]) -> None:
-    """Checks that no two scans would be written to the same file."""
-    owners: dict[pathlib.Path, Scan] = {}
-    for scan, written in paths.items():
-        for path in written:
-            other = owners.setdefault(path, scan)
-            if other is not scan:
-                raise InputError(
-                    path,
-                    expected="the output of one scan",
-                    received=f"that of {other.name!r} and of {scan.name!r}",
-                )

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 from pydantic import Field
 
 from u2net_tf import files, migrations, schema, temporary_names, work_log
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
+from u2net_tf.volumes import dicom_segmentation, seg_nrrd
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES
 
 # What follows a scan's name in the names of the files that are written for it.
-KINDS = LABEL_MAP, PROBABILITIES = ("", "_probabilities")
+KINDS = LABEL_MAP, PROBABILITIES, PREVIEW = ("", "_probabilities", "_preview")
+# Endings of these names.
+_SUFFIXES = (*SCAN_SUFFIXES, seg_nrrd.SUFFIX, dicom_segmentation.SUFFIX, ".png")
 
 
 @schema.model
@@ -78,7 +81,7 @@ class Outputs:
     Args:
       folder: where they are written.
       name: of the scan.
-      paths: the files.
+      paths: kind -> file, of `KINDS`.
       key: `work_log.work_key` of what they are made from.
     """
 
@@ -86,14 +89,28 @@ class Outputs:
         self,
         folder: pathlib.Path,
         name: str,
-        paths: Sequence[pathlib.Path],
+        paths: Mapping[str, pathlib.Path],
         key: str,
     ):
-        self.paths = tuple(paths)
+        self._paths = dict(paths)
         self._folder = folder
-        self._name = name
+        self.name = name
         self._record_path = folder / ".predicted" / f"{name}.json"
         self._key = key
+
+    @property
+    def paths(self) -> tuple[pathlib.Path, ...]:
+        """The files."""
+        return tuple(self._paths.values())
+
+    def path(self, kind: str) -> pathlib.Path | None:
+        """The file of a kind; None if there is none."""
+        return self._paths.get(kind)
+
+    @property
+    def label_map(self) -> pathlib.Path:
+        """The file of the label map."""
+        return self._paths[LABEL_MAP]
 
     @property
     def all_paths(self) -> tuple[pathlib.Path, ...]:
@@ -169,7 +186,7 @@ class Outputs:
     def _may_be_ours(self, name: str) -> bool:
         """Whether files of this scan can have a name: a record may have been edited."""
         return name in {
-            f"{self._name}{kind}{suffix}" for kind in KINDS for suffix in SCAN_SUFFIXES
+            f"{self.name}{kind}{suffix}" for kind in KINDS for suffix in _SUFFIXES
         }
 
     def _write(self, record: PredictionRecord) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from u2net_tf.visualization import figures
 from u2net_tf.visualization.thumbnails import UNLISTED, Thumbnail
+from u2net_tf.volumes.class_colours import class_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +98,7 @@ def _draw_legend(figure: Figure, shown: list[int], classes: Sequence[str]) -> No
     entries = [
         ("value of no class", _UNLISTED_COLOUR)
         if number == UNLISTED
-        else (classes[number - 1], figures.class_colour(number))
+        else (classes[number - 1], class_colour(number))
         for number in shown
     ]
     figures.draw_legend(figure, entries, num_columns=NUM_COLUMNS)

@@ -12,6 +12,7 @@ import numpy as np
 
 from u2net_tf import files
 from u2net_tf.errors import InputError, StoppedError
+from u2net_tf.volumes.class_colours import class_colour
 from u2net_tf.wording import first_few
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 # Entries of a legend, and characters of each.
 MAX_LEGEND, _MAX_CHARACTERS = 24, 40
-# Told apart by colour-blind eyes too, and all of them light on grey.
-CLASS_COLOURS = ("#ff4d4d", "#33ccff", "#ffd633", "#66e066", "#ff80ff", "#ffa64d")
 
 
 def require_matplotlib() -> None:
@@ -89,11 +88,6 @@ def draw_contours(
             linewidths=1.3,
         )
     return classes
-
-
-def class_colour(label: int) -> str:
-    """Returns the colour of a class; they repeat when there are many."""
-    return CLASS_COLOURS[(label - 1) % len(CLASS_COLOURS)]
 
 
 def draw_legend(

@@ -15,6 +15,7 @@ from u2net_tf.plan.domains import Plan
 from u2net_tf.visualization import figures, slices
 from u2net_tf.visualization.label_names import LabelNames, find_label_names
 from u2net_tf.volumes import images
+from u2net_tf.volumes.class_colours import class_colour
 from u2net_tf.volumes.grid import Grid, turned_onto
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
 from u2net_tf.wording import first_few, quantity
@@ -194,7 +195,7 @@ def _legend_entries(shown: Mapping[LabelNames, set[int]]) -> list[tuple[str, str
             f"{names.domain}: {names.name(value)}"
             if len(shown) > 1 and names.domain
             else names.name(value),
-            figures.class_colour(value),
+            class_colour(value),
         )
         for names, values in shown.items()
         for value in sorted(values)

@@ -111,6 +111,16 @@ def _check_known(labels: Volume, known: Sequence[int], hint: str = "") -> None:
         )
 
 
+def require_known(labels: Volume, domain: Domain) -> None:
+    """Checks that a label map holds only values of a domain's classes, and 0.
+
+    Raises:
+      InputError: names the file, and other values.
+    """
+    values = [value for label in domain.labels for value in label.values]
+    _check_known(labels, [0, *values])
+
+
 def _check_foreground(labels: Volume) -> None:
     if not labels.data.any():
         raise InputError(

@@ -13,22 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
-from nibabel import affines
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import float32, modalities, nifti
+from u2net_tf.volumes.dicom_geometry import stacked_affine, tilt_notes
 from u2net_tf.volumes.grid import Volume, log_notes
 from u2net_tf.volumes.itk_errors import last_line
-from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, to_grid, to_volume
+from u2net_tf.volumes.itk_geometry import to_grid, to_volume
 from u2net_tf.volumes.memory import require_memory
 
 if TYPE_CHECKING:
     from u2net_tf.volumes.dicom_planes import Plane
 
-# How far a slice may lie from where the volume's grid has it.
-_GRID_TOLERANCE_VOXELS = 0.1
-# How much a distance of slices may differ from the usual one, as a fraction.
-_STEP_TOLERANCE = 0.05
 # How far cosines of ITK may be from those of the header.
 _COSINE_TOLERANCE = 1e-2
 # Whole numbers that float32 tells from their neighbours.
@@ -78,7 +74,7 @@ def load_header(
 
     planes, _ = read_series(path)
     shape = _checked_shape(path, planes, max_memory_gb)
-    affine = _affine(path, planes, planes[0].direction)
+    affine = stacked_affine(path, planes, planes[0].direction)
     return nifti.Header(shape[::-1], to_grid(shape, affine, path))
 
 
@@ -91,7 +87,7 @@ def _read(path: str | os.PathLike, max_memory_gb: float | None) -> Volume:
     said = log_notes(path, notes)
     shape = _checked_shape(path, planes, max_memory_gb)
     # What does not lie on a grid need not be decoded.
-    _affine(path, planes, planes[0].direction)
+    stacked_affine(path, planes, planes[0].direction)
     with as_stored(planes) as readable:
         if any(plane.header.is_compressed for plane in planes):
             data, direction = _decode(readable, shape)
@@ -103,8 +99,9 @@ def _read(path: str | os.PathLike, max_memory_gb: float | None) -> Volume:
     _check_direction(planes[0], direction)
     if planes[0].header.num_frames > 1:
         data = _sort_frames(planes, data)
-    said += log_notes(path, _rounding_notes(planes, data))
-    volume = to_volume(data, _affine(path, planes, direction), path)
+    affine = stacked_affine(path, planes, direction)
+    said += log_notes(path, [*_rounding_notes(planes, data), *tilt_notes(affine)])
+    volume = to_volume(data, affine, path)
     return dataclasses.replace(volume, notes=said)
 
 
@@ -205,34 +202,6 @@ def _sort_frames(planes: list[Plane], frames: np.ndarray) -> np.ndarray:
     return data
 
 
-def _affine(
-    folder: str | os.PathLike, planes: list[Plane], direction: np.ndarray
-) -> np.ndarray:
-    """(4, 4) indices (column, row, plane) -> mm, RAS.
-
-    Of evenly spaced planes, each where an orthogonal grid has it. Otherwise a volume
-    would be silently compressed or, of a tilted gantry, sheared.
-    """
-    first = planes[0]
-    affine = np.eye(4)
-    affine[:3, :3] = direction * (
-        *np.median([plane.spacing_mm for plane in planes], axis=0)[::-1],
-        _step_mm(folder, planes),
-    )
-    affine[:3, 3] = first.position_mm
-    for index, plane in enumerate(planes):
-        place = affine[:3, 3] + index * affine[:3, 2]
-        offset = np.linalg.norm(plane.position_mm - place)
-        if offset > _GRID_TOLERANCE_VOXELS * affines.voxel_sizes(affine).min():
-            raise plane.header.error(
-                "ImagePositionPatient",
-                "slices stacked perpendicular to their plane",
-                f"a slice {offset:.3g} mm off (tilted gantry)",
-                hint="Resample the series first",
-            )
-    return LPS_TO_RAS @ affine
-
-
 def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
     """(3, 3) unit vectors along a row, a column and across, orthogonal as ITK has them.
 
@@ -267,31 +236,3 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
     return InputError(
         path, expected="pixels that can be read", received=last_line(error)
     )
-
-
-def _step_mm(folder: str | os.PathLike, planes: list[Plane]) -> float:
-    """Distance of neighbouring planes."""
-    first = planes[0]
-    if len(planes) == 1:
-        thickness = first.thickness_mm if first.step_mm is None else first.step_mm
-        if thickness is None or thickness <= 0:
-            raise first.header.error(
-                "SliceThickness", "a length above 0 mm", thickness or "no value"
-            )
-        return thickness
-    positions = np.array([plane.position_mm for plane in planes])
-    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-    usual = np.median(steps)
-    odd = int(np.abs(steps - usual).argmax())
-    if steps.min() == 0 or abs(steps[odd] - usual) > _STEP_TOLERANCE * usual:
-        if steps.min() == 0:
-            odd = int(steps.argmin())
-        pair = [plane.header.path.name for plane in planes[odd : odd + 2]]
-        raise InputError(
-            folder,
-            expected="evenly spaced slices",
-            received=f"distances from {steps.min():.3g} to {steps.max():.3g} mm, "
-            f"{steps[odd]:.3g} from {pair[0]} to {pair[1]}",
-            hint="A slice may be missing, or the folder may hold several series",
-        )
-    return float(np.linalg.norm(positions[-1] - positions[0])) / (len(planes) - 1)

@@ -32,6 +32,9 @@ from u2net_tf.volumes.dicom_content import DicomContent
 _KEYWORDS = (
     "ImageType",
     "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
     "SeriesInstanceUID",
     "InstanceNumber",
     "ConcatenationUID",

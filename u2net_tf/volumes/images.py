@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import Label
 from u2net_tf.volumes import itk_files, modalities, nifti
 from u2net_tf.volumes.grid import Grid, Volume
 
-# Endings of names of label maps, by the name of their format.
-OUTPUT_FORMATS = ("input", "nii.gz", "nii", "nrrd", "mha")
 _PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 
 
@@ -79,13 +78,22 @@ def load_labels(
     return load(path, round_labels=round_labels, max_memory_gb=max_memory_gb)
 
 
-def save_labels(path: str | os.PathLike, labels: np.ndarray, grid: Grid) -> None:
-    """Writes a label map: see `nifti.save_labels`; the format is that of the name."""
+def save_labels(
+    path: str | os.PathLike,
+    labels: np.ndarray,
+    grid: Grid,
+    *,
+    classes: Sequence[Label] = (),
+) -> None:
+    """Writes a label map: see `nifti.save_labels`; the format is that of the name.
+
+    In NRRD and MetaImage files there is no place for the names of the classes.
+    """
     if itk_files.is_itk_file(path):
         dtype = nifti.smallest_dtype(labels)
         itk_files.save(path, grid.from_canonical(labels.astype(dtype)), grid)
     else:
-        nifti.save_labels(path, labels, grid)
+        nifti.save_labels(path, labels, grid, classes=classes)
 
 
 def save_probabilities(
@@ -96,20 +104,6 @@ def save_probabilities(
         itk_files.save(path, nifti.stack_probabilities(probabilities, grid), grid)
     else:
         nifti.save_probabilities(path, probabilities, grid)
-
-
-def output_suffix(path: str | os.PathLike, output_format: str) -> str:
-    """The ending of the label map of a scan, with the dot.
-
-    Args:
-      path: the scan's first file, or DICOM folder.
-      output_format: one of `OUTPUT_FORMATS`; "input" stands for that of the scan, or
-        `.nii.gz` for NIfTI and DICOM.
-    """
-    if output_format != "input":
-        return f".{output_format}"
-    path = pathlib.PurePath(path)
-    return path.suffix.lower() if itk_files.is_itk_file(path) else ".nii.gz"
 
 
 def _refuse_pictures(path: str | os.PathLike) -> None:

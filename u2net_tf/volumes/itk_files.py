@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import types
+from collections.abc import Mapping
 
 import numpy as np
 import SimpleITK as sitk
@@ -142,13 +144,20 @@ def _spacing_and_direction(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     return spacing, axes / spacing
 
 
-def save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
+def save(
+    path: str | os.PathLike,
+    array: np.ndarray,
+    grid: Grid,
+    *,
+    fields: Mapping[str, str] = types.MappingProxyType({}),
+) -> None:
     """Writes an array on a grid: whole or not at all.
 
     Args:
       path: `.nrrd` or `.mha`.
       array: (x, y, z), or (x, y, z, K), in the order of the grid's file.
       grid: the grid.
+      fields: name -> text of further fields of the header.
 
     Raises:
       InputError: as `require_format_for`.
@@ -163,6 +172,8 @@ def save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetOrigin((LPS_TO_RAS @ grid.affine)[:3, 3].tolist())
     image.SetDirection(direction.ravel().tolist())
+    for name, text in fields.items():
+        image.SetMetaData(name, text)
     writer = sitk.ImageFileWriter()
     writer.SetImageIO(_IMAGE_IO[path.suffix.lower()])
     writer.UseCompressionOn()

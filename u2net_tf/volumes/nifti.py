@@ -6,13 +6,15 @@ import dataclasses
 import gzip
 import os
 import pathlib
+from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
 
 from u2net_tf import files
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import label_values, nifti_file, nifti_header
+from u2net_tf.plan.domains import Label
+from u2net_tf.volumes import label_values, nifti_file, nifti_header, nifti_labels
 from u2net_tf.volumes.float32 import to_float32
 from u2net_tf.volumes.grid import Grid, Volume, header_problem, log_notes
 from u2net_tf.volumes.nifti_file import NiftiFile
@@ -133,15 +135,26 @@ def load_labels(
     return Volume(data, grid.spacing_mm(), grid, log_notes(grid.path, notes))
 
 
-def save_labels(path: str | os.PathLike, labels: np.ndarray, grid: Grid) -> None:
+def save_labels(
+    path: str | os.PathLike,
+    labels: np.ndarray,
+    grid: Grid,
+    *,
+    classes: Sequence[Label] = (),
+) -> None:
     """Writes a label map on a grid: whole or not at all.
 
     Args:
       path: file to write, `.nii.gz` or `.nii`.
       labels: (z, y, x) integers, canonical orientation.
       grid: the grid of the image that the labels belong to.
+      classes: names and values for the table of labels in the header, the background
+        first; none for no table.
     """
-    _save(path, grid.from_canonical(labels.astype(smallest_dtype(labels))), grid)
+    header = grid.header.copy()
+    nifti_labels.describe_labels(header, classes)
+    array = grid.from_canonical(labels.astype(smallest_dtype(labels)))
+    _save(path, array, grid.image_class, header)
 
 
 def smallest_dtype(labels: np.ndarray) -> type[np.integer]:
@@ -165,7 +178,8 @@ def save_probabilities(
       probabilities: (z, y, x, K) floats, canonical orientation.
       grid: the grid of the image that they belong to.
     """
-    _save(path, stack_probabilities(probabilities, grid), grid)
+    array = stack_probabilities(probabilities, grid)
+    _save(path, array, grid.image_class, grid.header.copy())
 
 
 def stack_probabilities(probabilities: np.ndarray, grid: Grid) -> np.ndarray:
@@ -204,13 +218,17 @@ def _make_grid(
     return Grid(path, shape, affine, header, image_class)
 
 
-def _save(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
+def _save(
+    path: str | os.PathLike,
+    array: np.ndarray,
+    image_class: type[nib.nifti1.Nifti1Image],
+    header: nib.nifti1.Nifti1Header,
+) -> None:
     path = pathlib.Path(path)
-    header = grid.header.copy()
     header.set_data_dtype(array.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
-    image = grid.image_class(array, None, header)
+    image = image_class(array, None, header)
     data = image.to_bytes()
     if path.name.endswith(".gz"):
         data = gzip.compress(data, compresslevel=4, mtime=0)

@@ -1,0 +1,72 @@
+import pytest
+from pydicom.sr.codedict import codes
+
+from u2net_tf.plan.domains import Label
+from u2net_tf.volumes import anatomy
+from u2net_tf.volumes.anatomy import PRIVATE_SCHEME, as_long_string, find_anatomy
+
+
+def find(name):
+    return find_anatomy(Label(name, (1,)))
+
+
+def test_codes_are_those_of_dicom():
+    """pydicom has the codes of the standard's context groups."""
+    known = {}
+    for keyword in dir(codes.SCT):
+        code = getattr(codes.SCT, keyword)
+        # The terminology has attributes of its own.
+        if not hasattr(code, "meaning"):
+            continue
+        known.setdefault(code.value, set()).add(code.meaning.casefold())
+    ours = [find(name).kind for name in (*anatomy._STRUCTURES, *anatomy._ABNORMAL)]
+    ours += [anatomy.STRUCTURE, anatomy.ABNORMAL, anatomy.UNKNOWN]
+    ours += anatomy.SIDES.values()
+    for code in ours:
+        assert code.scheme == "SCT"
+        assert code.meaning.casefold() in known[code.value], code
+    assert set(anatomy._PAIRED) < set(anatomy._STRUCTURES)
+    assert set(anatomy._SPELLINGS.values()) < {
+        *anatomy._STRUCTURES,
+        *anatomy._ABNORMAL,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "side"),
+    [
+        ("liver", "10200004", None),
+        ("Inferior_Vena-Cava", "64131007", None),
+        ("oesophagus", "32849002", None),
+        ("Left Atrium", "82471001", None),
+        ("kidney_left", "64033007", "Left"),
+        ("right_parotid", "45289007", "Right"),
+        ("right lungs", "39607008", "Right"),
+        ("Tumour", "108369006", None),
+    ],
+)
+def test_names_with_a_code(name, value, side):
+    found = find(name)
+    assert found.is_known
+    assert found.kind.value == value
+    assert (found.side and found.side.meaning) == side
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["head", "Anterior", "PZ", "vessel", "left", "left liver", "liver tumour", "肝臓"],
+)
+def test_names_that_may_mean_something_else_have_none(name):
+    found = find(name)
+    assert not found.is_known
+    assert found.kind.scheme == PRIVATE_SCHEME
+    assert found.kind.meaning == name
+    assert found.side is None
+    assert len(found.kind.value) <= 16
+    assert find(name) == found != find(name + "s")
+
+
+def test_long_strings():
+    assert as_long_string("a\\b\n") == "a/b"
+    assert as_long_string("x" * 63 + " y") == "x" * 63
+    assert as_long_string("\n") == "?"

@@ -1,0 +1,286 @@
+"""DICOM segmentations, read back by highdicom, pydicom and ITK."""
+
+import dataclasses
+import errno
+import logging
+import sys
+
+import labelled
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+
+from tests.volumes import dicom_files
+from u2net_tf.errors import InputError, StoppedError
+from u2net_tf.volumes import dicom, dicom_segmentation
+from u2net_tf.volumes.dicom_segmentation import count_voxels
+from u2net_tf.volumes.grid import Grid, check_same_grid
+from u2net_tf.volumes.itk_geometry import LPS_TO_RAS
+from u2net_tf.volumes.label_map_files import require_format, save_label_map
+
+highdicom = pytest.importorskip("highdicom", reason="the extra dicom_seg")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:(pydicom|highdicom)")
+
+START_MM = np.array([-10.0, 5.0, 2.0])
+ROW = np.array([np.cos(0.3), np.sin(0.3), 0])
+COLUMN = np.array([-np.sin(0.3) * np.cos(0.4), np.cos(0.3) * np.cos(0.4), np.sin(0.4)])
+# Direction of a row, of a column, and from slice to slice, mm.
+STRAIGHT = ((1, 0, 0), (0, 1, 0), (0, 0, 3))
+OBLIQUE = (ROW, COLUMN, 3 * np.cross(ROW, COLUMN))
+TILTED = ((1, 0, 0), (0, 1, 0), (0, 0.8, 3))
+SERIES = pytest.mark.parametrize("axes", [STRAIGHT, OBLIQUE, TILTED])
+
+
+def make_series(axes=STRAIGHT, **tags):
+    """Slices that other objects can refer to."""
+    slices = dicom_files.make_series()
+    row, column, step = map(np.array, axes)
+    for index, dataset in enumerate(slices):
+        dataset.ImageOrientationPatient = np.round([*row, *column], 12).tolist()
+        position = START_MM + index * step
+        dataset.ImagePositionPatient = np.round(position, 10).tolist()
+        make_referable(dataset, **tags)
+    return slices
+
+
+def make_referable(dataset, **tags):
+    dataset.StudyInstanceUID = "1.2.3.4"
+    dataset.FrameOfReferenceUID = "1.2.3.5"
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+
+
+def save_series(folder, axes=STRAIGHT, **tags):
+    # Names in the opposite order: positions count.
+    return dicom_files.save(folder, make_series(axes, **tags)[::-1])
+
+
+def predict(path, source, domain=labelled.DOMAIN):
+    """Writes a segmentation of a source; returns the class indices on its grid."""
+    volume = dicom.load_dicom([source])
+    classes = labelled.make_classes(volume.data.shape[1:])
+    save_label_map(path, classes, volume.grid, domain)
+    return classes, volume.grid
+
+
+@SERIES
+def test_segments_lie_on_the_slices_that_they_are_of(tmp_path, axes):
+    series = save_series(tmp_path / "series", axes)
+    classes, grid = predict(tmp_path / "out.dcm", series)
+    found = highdicom.seg.segread(tmp_path / "out.dcm")
+    files = {pydicom.dcmread(path).SOPInstanceUID: path for path in series.iterdir()}
+    planes = grid.from_canonical(classes).T
+    for index, plane in enumerate(planes):
+        uid = f"{dicom_files.SERIES}.{index + 1}"
+        frames = found.get_pixels_by_source_instance([uid], combine_segments=True)
+        np.testing.assert_array_equal(frames[0], plane)
+        assert uid in files
+    # Each frame, wherever its slice is.
+    dataset = pydicom.dcmread(tmp_path / "out.dcm")
+    places = {
+        tuple(frame.PlanePositionSequence[0].ImagePositionPatient)
+        for frame in dataset.PerFrameFunctionalGroupsSequence
+    }
+    expected = [START_MM + index * np.array(axes[2]) for index in range(len(planes))]
+    np.testing.assert_allclose(sorted(places), sorted(map(tuple, expected)), atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [STRAIGHT, OBLIQUE])
+def test_geometry_as_highdicom_reads_it(tmp_path, axes):
+    classes, grid = predict(
+        tmp_path / "out.dcm", save_series(tmp_path / "series", axes)
+    )
+    volume = highdicom.seg.segread(tmp_path / "out.dcm").get_volume(
+        combine_segments=True
+    )
+    # Its affine is LPS, of (plane, row, column).
+    affine = LPS_TO_RAS @ volume.affine[:, [2, 1, 0, 3]]
+    read = Grid("", volume.spatial_shape[::-1], affine, grid.header, grid.image_class)
+    np.testing.assert_array_equal(read.canonical_view(volume.array.T), classes)
+    check_same_grid(grid, read)
+
+
+@SERIES
+def test_frames_and_place_as_itk_reads_them(tmp_path, axes):
+    classes, grid = predict(
+        tmp_path / "out.dcm", save_series(tmp_path / "series", axes)
+    )
+    found = sitk.ReadImage(tmp_path / "out.dcm")
+    frames = sitk.GetArrayFromImage(found)
+    dataset = pydicom.dcmread(tmp_path / "out.dcm")
+    planes = grid.from_canonical(classes).T
+    for frame, item in zip(
+        frames, dataset.PerFrameFunctionalGroupsSequence, strict=True
+    ):
+        number = item.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        place = np.array(item.PlanePositionSequence[0].ImagePositionPatient)
+        index = round((place - START_MM) @ axes[2] / np.dot(axes[2], axes[2]))
+        np.testing.assert_array_equal(frame != 0, planes[index] == number)
+    first = dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
+    np.testing.assert_allclose(found.GetOrigin(), first.ImagePositionPatient)
+    direction = np.array(found.GetDirection()).reshape(3, 3)
+    np.testing.assert_allclose(direction[:, :2].T, axes[:2], atol=1e-6)
+
+
+def test_frames_of_one_file_are_in_its_order(tmp_path):
+    # A frame that is not where its number says.
+    dataset = dicom_files.make_enhanced([6, 0, 3, 9, 12, 15])
+    make_referable(dataset)
+    dicom_files.save(tmp_path, [dataset], "scan.dcm")
+    classes, grid = predict(tmp_path / "out.dcm", tmp_path / "scan.dcm")
+    found = highdicom.seg.segread(tmp_path / "out.dcm")
+    planes = grid.from_canonical(classes).T
+    for frame, plane in ((2, 0), (3, 1), (1, 2), (4, 3)):
+        pixels = found.get_pixels_by_source_frame(
+            dataset.SOPInstanceUID, [frame], combine_segments=True
+        )
+        np.testing.assert_array_equal(pixels[0], planes[plane])
+
+
+def test_segments_say_what_they_are(tmp_path):
+    predict(tmp_path / "out.dcm", save_series(tmp_path / "series"))
+    found = highdicom.seg.segread(tmp_path / "out.dcm")
+    assert found.SegmentationType == "BINARY"
+    assert found.SeriesDescription == "Segmentation Task03_Liver"
+    liver, kidney, long, absent = found.SegmentSequence
+    assert liver.SegmentLabel == "liver"
+    kind = liver.SegmentedPropertyTypeCodeSequence[0]
+    assert (kind.CodeValue, kind.CodingSchemeDesignator) == ("10200004", "SCT")
+    (kind,) = kidney.SegmentedPropertyTypeCodeSequence
+    assert kind.CodeMeaning == "Kidney"
+    (side,) = kind.SegmentedPropertyTypeModifierCodeSequence
+    assert side.CodeMeaning == "Left"
+    # What has no code is not given that of something else.
+    assert long.SegmentedPropertyTypeCodeSequence[0].CodingSchemeDesignator == "99U2NET"
+    assert long.SegmentLabel == ("Größe / " + "x" * 56)
+    assert long.SegmentDescription == labelled.LONG
+    assert absent.SegmentLabel == "absent & <none>"
+    assert "SegmentDescription" not in liver
+    colours = [tuple(s.RecommendedDisplayCIELabValue) for s in found.SegmentSequence]
+    assert len(set(colours)) == 4
+
+
+def test_belongs_to_the_patient_and_study(tmp_path):
+    tags = {
+        "SpecificCharacterSet": "ISO_IR 100",
+        "PatientName": "Müller^Jörg",
+        "PatientID": "17",
+        # What hospitals write, and DICOM does not allow.
+        "PatientBirthDate": "19500000",
+        "PatientSex": "W",
+        "StudyDate": "20200131",
+    }
+    with pydicom.config.disable_value_validation():
+        series = save_series(tmp_path / "series", **tags)
+    predict(tmp_path / "out.dcm", series)
+    found = pydicom.dcmread(tmp_path / "out.dcm")
+    assert found.SpecificCharacterSet == "ISO_IR 192"
+    assert str(found.PatientName) == "Müller^Jörg"
+    assert (found.PatientID, found.StudyDate) == ("17", "20200131")
+    assert (found.PatientBirthDate, found.PatientSex) == ("", "")
+    assert found.StudyInstanceUID == "1.2.3.4"
+    assert found.FrameOfReferenceUID == "1.2.3.5"
+    assert found.SeriesInstanceUID != dicom_files.SERIES
+
+
+def test_nothing_of_the_patient_is_logged(tmp_path, caplog):
+    """highdicom would log a name without a caret."""
+    series = save_series(tmp_path / "series", PatientName="Roe", PatientID="P17")
+    with caplog.at_level(logging.DEBUG):
+        predict(tmp_path / "out.dcm", series)
+    assert str(pydicom.dcmread(tmp_path / "out.dcm").PatientName) == "Roe"
+    for text in ("Roe", "P17", dicom_files.SERIES, "highdicom"):
+        assert text not in caplog.text
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(tmp_path, monkeypatch):
+    series = save_series(tmp_path / "series")
+
+    def save_as(self, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(highdicom.seg.Segmentation, "save_as", save_as)
+    with pytest.raises(OSError, match="No space left on device: .*out.dcm"):
+        predict(tmp_path / "out.dcm", series)
+    assert [path.name for path in tmp_path.iterdir()] == ["series"]
+
+
+def test_voxels_of_each_segment_are_counted(tmp_path):
+    classes, _ = predict(tmp_path / "out.dcm", save_series(tmp_path / "series"))
+    expected = {number: int((classes == number).sum()) for number in range(1, 5)}
+    assert count_voxels(tmp_path / "out.dcm") == expected
+    assert expected[4] == 0
+    (tmp_path / "out.dcm").write_bytes(b"edited")
+    with pytest.raises(InputError, match="out.dcm: expected a DICOM segmentation"):
+        count_voxels(tmp_path / "out.dcm")
+
+
+@pytest.mark.parametrize("axes", [STRAIGHT, OBLIQUE])
+def test_a_single_segment_is_a_volume_to_itk(tmp_path, axes):
+    labels = labelled.DOMAIN.labels[:2]
+    domain = dataclasses.replace(labelled.DOMAIN, labels=labels)
+    grid = dicom.load_dicom([save_series(tmp_path / "series", axes)]).grid
+    classes = labelled.make_classes((6, 8, 8), 2)
+    save_label_map(tmp_path / "out.dcm", classes, grid, domain)
+    assert count_voxels(tmp_path / "out.dcm") == {1: int(classes.sum())}
+    found = sitk.ReadImage(tmp_path / "out.dcm")
+    direction = np.array(found.GetDirection()).reshape(3, 3)
+    affine = np.eye(4)
+    affine[:3, :3] = direction * found.GetSpacing()
+    affine[:3, 3] = found.GetOrigin()
+    values = sitk.GetArrayFromImage(found) != 0
+    read = Grid(
+        "", values.shape[::-1], LPS_TO_RAS @ affine, grid.header, grid.image_class
+    )
+    check_same_grid(grid, read)
+    np.testing.assert_array_equal(read.canonical_view(values.T), classes)
+
+
+def test_nothing_is_found(tmp_path):
+    """A segmentation without a voxel is one all the same."""
+    grid = dicom.load_dicom([save_series(tmp_path / "series")]).grid
+    save_label_map(tmp_path / "o.dcm", np.zeros((6, 8, 8), int), grid, labelled.DOMAIN)
+    assert count_voxels(tmp_path / "o.dcm") == {1: 0, 2: 0, 3: 0, 4: 0}
+
+
+@pytest.mark.parametrize(
+    "keyword", ["StudyInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID"]
+)
+def test_slices_that_nothing_can_refer_to(tmp_path, keyword):
+    slices = make_series()
+    slices[3].file_meta.MediaStorageSOPInstanceUID = slices[3].SOPInstanceUID
+    delattr(slices[3], keyword)
+    series = dicom_files.save(tmp_path / "series", slices)
+    with pytest.raises(InputError, match=rf"3\.dcm: {keyword} \(.*for dicom_seg to"):
+        dicom_segmentation.check_source(series)
+    with pytest.raises(InputError, match=keyword):
+        predict(tmp_path / "out.dcm", series)
+    assert not (tmp_path / "out.dcm").exists()
+
+
+def test_what_highdicom_refuses_is_an_error_that_names_the_file(tmp_path):
+    slices = make_series()
+    slices[3].StudyInstanceUID = "1.2.3.6"
+    series = dicom_files.save(tmp_path / "series", slices)
+    with pytest.raises(InputError, match=r"dcm: expected a series that highdicom can"):
+        predict(tmp_path / "out.dcm", series)
+    assert [path.name for path in tmp_path.iterdir()] == ["series"]
+
+
+def test_only_of_dicom(tmp_path, monkeypatch):
+    scan = tmp_path / "scan.nii.gz"
+    scan.touch()
+    with pytest.raises(InputError, match="`output_format`: expected DICOM scans for"):
+        require_format("dicom_seg", [scan], labelled.DOMAIN)
+    grid = dicom.load_dicom([save_series(tmp_path / "series")]).grid
+    grid = dataclasses.replace(grid, path=str(scan))
+    with pytest.raises(InputError, match=f"Received: {scan}. Write nii.gz or seg_nrrd"):
+        save_label_map(tmp_path / "o.dcm", np.zeros((6, 8, 8)), grid, labelled.DOMAIN)
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(StoppedError, match=r"pip install 'u2net-tf\[dicom_seg\]'"):
+        require_format("dicom_seg", [], labelled.DOMAIN)
+    # Other formats do without it.
+    for name in ("o.nii.gz", "o.seg.nrrd"):
+        save_label_map(tmp_path / name, np.zeros((6, 8, 8), int), grid, labelled.DOMAIN)

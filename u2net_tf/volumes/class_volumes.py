@@ -1,0 +1,77 @@
+"""How large the classes of a label map are."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from u2net_tf.plan.domains import Domain
+from u2net_tf.volumes import case, dicom, dicom_segmentation, images
+from u2net_tf.volumes.grid import Grid
+
+_MM3_PER_ML = 1000
+
+
+def voxel_volume_ml(grid: Grid, spacing_source: str = "pixdim") -> float:
+    """Volume of a voxel.
+
+    Args:
+      grid: the grid.
+      spacing_source: see `Grid.spacing_mm`.
+    """
+    axes = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)
+    # Less than 1 where the axes are not perpendicular, as of a tilted gantry.
+    flatness = abs(np.linalg.det(axes))
+    return float(np.prod(grid.spacing_mm(spacing_source)) * flatness / _MM3_PER_ML)
+
+
+def volumes_ml(classes: np.ndarray, grid: Grid, domain: Domain) -> dict[str, float]:
+    """Name -> volume of each class but the background, 0 where it is absent.
+
+    Args:
+      classes: (z, y, x) class indices.
+      grid: their grid.
+      domain: gives the classes, and where the voxel size is read from.
+    """
+    return _scale(case.count_values(classes), grid, domain)
+
+
+def read_volumes_ml(
+    path: str | os.PathLike,
+    scan: str | os.PathLike,
+    domain: Domain,
+    *,
+    max_memory_gb: float | None = None,
+) -> dict[str, float]:
+    """The same of a label map that `label_map_files.save_label_map` wrote.
+
+    Args:
+      path: the file, which may have been edited since.
+      scan: the scan's first file, or DICOM folder.
+      domain: as for `volumes_ml`.
+      max_memory_gb: see `memory.require_memory`.
+
+    Raises:
+      InputError: if the file cannot be read, or holds a value of no class.
+    """
+    if str(path).endswith(dicom_segmentation.SUFFIX):
+        grid = dicom.load_header(scan, max_memory_gb=max_memory_gb).grid
+        return _scale(dicom_segmentation.count_voxels(path), grid, domain)
+    labels = images.load_labels(path, max_memory_gb=max_memory_gb)
+    case.require_known(labels, domain)
+    by_value = case.count_values(labels.data)
+    counts = {
+        number: sum(by_value.get(value, 0) for value in label.values)
+        for number, label in enumerate(domain.labels)
+    }
+    return _scale(counts, labels.grid, domain)
+
+
+def _scale(counts: dict[int, int], grid: Grid, domain: Domain) -> dict[str, float]:
+    one = voxel_volume_ml(grid, domain.preprocessing.spacing_source)
+    return {
+        label.name: counts.get(number, 0) * one
+        for number, label in enumerate(domain.labels)
+        if number
+    }

@@ -1,0 +1,286 @@
+"""Label maps of DICOM series as DICOM segmentations (SEG), through highdicom.
+
+A segmentation refers to the slices that it was made of, lies on their planes, and
+belongs to the same patient and study, whose attributes are copied from them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from u2net_tf import __version__, files
+from u2net_tf.errors import InputError, StoppedError
+from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.volumes.anatomy import Code, as_long_string, find_anatomy
+from u2net_tf.volumes.class_colours import class_rgb
+from u2net_tf.volumes.dicom_folder import is_dicom
+from u2net_tf.volumes.grid import Grid
+
+if TYPE_CHECKING:
+    from highdicom.seg import Segmentation, SegmentDescription
+    from highdicom.sr import CodedConcept
+    from pydicom.dataset import Dataset
+
+    from u2net_tf.volumes.dicom_planes import Plane
+
+SUFFIX = ".dcm"
+_MANUFACTURER = "u2net-tf"
+# Without them, no other object can refer to a slice.
+_REQUIRED = ("StudyInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+# Attributes that may be empty but must exist, which anonymized files may lack.
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
+)
+_SEXES = ("M", "F", "O", "")
+# Of the series, beyond those that scanners count from 1.
+_SERIES_NUMBER = 1000
+_UTF8 = "ISO_IR 192"
+# Which segment a frame is of.
+_SEGMENT = "SegmentIdentificationSequence"
+# What highdicom and pydicom raise for attributes that they cannot copy.
+_COPY_ERRORS = (AttributeError, LookupError, TypeError, ValueError, OverflowError)
+
+# It logs the modules that it copies, with the UIDs of the patient's slices.
+logging.getLogger("highdicom").setLevel(logging.ERROR)
+
+
+def require_highdicom() -> None:
+    """Raises StoppedError if highdicom is not installed."""
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise StoppedError(
+            "DICOM segmentations need highdicom, which is not installed: "
+            "pip install 'u2net-tf[dicom_seg]'"
+        ) from error
+
+
+def require_dicom(path: str | os.PathLike) -> None:
+    """Checks that a scan is DICOM.
+
+    Raises:
+      InputError: if it is not.
+    """
+    if not is_dicom(path):
+        raise InputError(
+            "`output_format`",
+            expected="DICOM scans for dicom_seg",
+            received=path,
+            hint="Write nii.gz or seg_nrrd instead",
+        )
+
+
+def check_source(path: str | os.PathLike) -> None:
+    """Checks that a segmentation can refer to a series.
+
+    Args:
+      path: folder of the series, or a multi-frame file.
+
+    Raises:
+      InputError: names the slice, and the tag that it lacks.
+    """
+    _read_planes(path)
+
+
+def _read_planes(path: str | os.PathLike) -> list[Plane]:
+    from u2net_tf.volumes.dicom_series import read_series
+
+    planes, _ = read_series(path)
+    for plane in planes:
+        for keyword in _REQUIRED:
+            if not plane.header.text(keyword):
+                raise plane.header.error(
+                    keyword, "a value, for dicom_seg to refer to", "no value"
+                )
+    return planes
+
+
+def save(
+    path: str | os.PathLike, classes: np.ndarray, grid: Grid, domain: Domain
+) -> None:
+    """Writes a segmentation with a binary segment per class: whole or not at all.
+
+    Args:
+      path: file to write, `.dcm`.
+      classes: (z, y, x) class indices, canonical orientation.
+      grid: the grid of the series; its path is the folder or multi-frame file.
+      domain: gives the classes. Names are shortened to what DICOM allows for labels.
+
+    Raises:
+      InputError: if the scan is not DICOM, or names a slice that a segmentation cannot
+        refer to.
+      StoppedError: if highdicom is not installed.
+    """
+    require_highdicom()
+    require_dicom(grid.path)
+    planes = _read_planes(grid.path)
+    frames = _on_planes(classes, grid, planes)
+    with _values_as_they_are():
+        segmentation = _make(_read_sources(planes), frames, domain)
+        with files.written_whole(path) as partial:
+            segmentation.save_as(partial)
+
+
+def count_voxels(path: str | os.PathLike) -> dict[int, int]:
+    """Segment number -> voxels of it, in a segmentation as `save` writes it.
+
+    Raises:
+      InputError: if the file is none.
+    """
+    import pydicom
+    from pydicom.pixels import iter_pixels
+
+    try:
+        with _values_as_they_are():
+            dataset = pydicom.dcmread(path)
+            # One by one: all of them take eight times the file.
+            frames = iter_pixels(dataset, raw=True)
+            # What is the same of all frames, as of one segment, is stated once.
+            shared = dataset.SharedFunctionalGroupsSequence[0]
+            numbers = [
+                int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+                for item in dataset.PerFrameFunctionalGroupsSequence
+                for groups in [item if _SEGMENT in item else shared]
+            ]
+            counts = {int(s.SegmentNumber): 0 for s in dataset.SegmentSequence}
+            for number, frame in zip(numbers, frames, strict=True):
+                counts[number] += int(np.count_nonzero(frame))
+    except (*_COPY_ERRORS, pydicom.errors.InvalidDicomError) as error:
+        raise InputError(
+            path,
+            expected="a DICOM segmentation as `python -m u2net_tf.predict` writes it",
+            received=f"{type(error).__name__}: {error}"[:160],
+        ) from error
+    return counts
+
+
+@contextlib.contextmanager
+def _values_as_they_are() -> Iterator[None]:
+    """Copies values of headers, valid or not: a patient's attributes stay the same."""
+    from pydicom.config import disable_value_validation
+
+    with disable_value_validation(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="(pydicom|highdicom)")
+        yield
+
+
+def _read_sources(planes: Sequence[Plane]) -> list[Dataset]:
+    """The headers of the files of a series, with all that highdicom copies."""
+    import pydicom
+
+    sources: list[Dataset] = []
+    for path in dict.fromkeys(plane.header.path for plane in planes):
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        for keyword in _MAY_BE_EMPTY:
+            if keyword not in dataset:
+                setattr(dataset, keyword, "")
+        _clear_invalid(dataset)
+        sources.append(dataset)
+    return sources
+
+
+def _clear_invalid(dataset: Dataset) -> None:
+    """Empties what highdicom refuses: dates, times and sexes that are none."""
+    from pydicom.valuerep import DA, TM
+
+    for keyword, kind in (
+        ("PatientBirthDate", DA),
+        ("StudyDate", DA),
+        ("StudyTime", TM),
+    ):
+        try:
+            kind(dataset[keyword].value)
+        except _COPY_ERRORS:
+            dataset[keyword].value = ""
+    if dataset.PatientSex not in _SEXES:
+        dataset.PatientSex = ""
+
+
+def _on_planes(classes: np.ndarray, grid: Grid, planes: Sequence[Plane]) -> np.ndarray:
+    """(plane, row, column) class indices, in the order of the files or frames."""
+    stacked = grid.from_canonical(classes.astype(np.uint8)).T
+    if planes[0].header.num_frames == 1:
+        return np.ascontiguousarray(stacked)
+    frames = np.empty(stacked.shape, stacked.dtype)
+    for plane, values in zip(planes, stacked, strict=True):
+        frames[plane.frame] = values
+    return frames
+
+
+def _make(
+    sources: Sequence[Dataset], frames: np.ndarray, domain: Domain
+) -> Segmentation:
+    import highdicom
+
+    try:
+        return highdicom.seg.Segmentation(
+            source_images=sources,
+            pixel_array=frames,
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[
+                _describe(number, label, domain)
+                for number, label in enumerate(domain.labels[1:], start=1)
+            ],
+            series_instance_uid=highdicom.UID(),
+            series_number=_SERIES_NUMBER,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer=_MANUFACTURER,
+            manufacturer_model_name=_MANUFACTURER,
+            software_versions=__version__,
+            device_serial_number="1",
+            content_label="SEGMENTATION",
+            content_description=as_long_string(domain.name),
+            series_description=as_long_string(f"Segmentation {domain.name}"),
+            specific_character_set=_UTF8,
+        )
+    except _COPY_ERRORS as error:
+        raise InputError(
+            sources[0].filename,
+            expected="a series that highdicom can refer to",
+            received=f"{type(error).__name__}: {error}"[:300],
+        ) from error
+
+
+def _describe(number: int, label: Label, domain: Domain) -> SegmentDescription:
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    anatomy = find_anatomy(label)
+    description = highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=as_long_string(label.name),
+        segmented_property_category=_concept(anatomy.category),
+        segmented_property_type=_concept(anatomy.kind),
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=as_long_string(f"{_MANUFACTURER} {domain.name}"),
+            family=codes.cid7162.ArtificialIntelligence,
+            version=__version__,
+        ),
+        display_color=highdicom.color.CIELabColor.from_rgb(
+            *(round(255 * part) for part in class_rgb(number))
+        ),
+    )
+    if description.SegmentLabel != label.name:
+        description.SegmentDescription = label.name
+    if anatomy.side is not None:
+        (kind,) = description.SegmentedPropertyTypeCodeSequence
+        kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(anatomy.side)]
+    return description
+
+
+def _concept(code: Code) -> CodedConcept:
+    import highdicom
+
+    return highdicom.sr.CodedConcept(
+        value=code.value, scheme_designator=code.scheme, meaning=code.meaning
+    )
