@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -221,11 +222,18 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    save_model(folder / "base", *base_of())
+    save_model(folder / "lab", *lab_of(FOUR))
+    export(folder)
+    return folder
+
+
 @pytest.fixture
-def folders(tmp_path):
-    save_model(tmp_path / "base", *base_of())
-    save_model(tmp_path / "lab", *lab_of(FOUR))
-    export(tmp_path)
+def folders(saved, tmp_path):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -44,6 +44,7 @@ def test_contenders():
     assert all(each.arguments["setting"] == setting for each in (*steps, *forward))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", sharp.ADAPTERS)
 def test_parameters_have_the_same_names_and_shapes(torch, adapter):
     setting = SharpSetting(**TINY, adapter=adapter)

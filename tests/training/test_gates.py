@@ -248,7 +248,8 @@ class TestLoss:
 
 
 class TestPruning:
-    @pytest.mark.parametrize("depth", [1, pytest.param(2, marks=pytest.mark.slow)])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("depth", [1, 2])
     def test_keeps_the_gates_of_its_depth(self, model, folder, depth):
         """Whose presence is that of the whole network to the bit."""
         _, whole = model
@@ -266,6 +267,7 @@ class TestPruning:
 
 
 class TestUniversal:
+    @pytest.mark.slow
     def test_a_further_domain_has_gates_and_leaves_the_others_to_the_bit(self, shallow):
         spec, network = shallow
         new_spec, extended = composition.extend(spec, network, NEW, init="mean")

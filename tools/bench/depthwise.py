@@ -160,14 +160,7 @@ def benchmark(
                     Contender(name, make_ours, {"implementation": name, **options})
                     for name in IMPLEMENTATIONS
                 ),
-                *(
-                    Contender(
-                        bench_flags.torch_name(layout),
-                        make_torch,
-                        {"layout": layout, **options},
-                    )
-                    for layout in layouts
-                ),
+                *bench_flags.torch_contenders(make_torch, layouts, **options),
             ]
             measured = measure(contenders, runs=runs, warm_ups=3, threads=threads)
             largest = max(largest, check_agreement(measured, TOLERANCE))

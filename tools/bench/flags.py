@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
 
+from tools.bench.measuring import Contender, Task
 from tools.bench.setting import Setting
 from u2net_tf import command, command_flags, machine
 
@@ -152,3 +154,13 @@ def torch_layouts(*packages: str) -> list[str]:
 def torch_name(layout: str) -> str:
     """Of a contender, for the table."""
     return f"PyTorch, {layout.replace('_', ' ')}"
+
+
+def torch_contenders(
+    make: Callable[..., Task], layouts: Sequence[str], **arguments: Any
+) -> list[Contender]:
+    """A contender for each layout, which `make` gets as `layout`."""
+    return [
+        Contender(torch_name(layout), make, {"layout": layout, **arguments})
+        for layout in layouts
+    ]

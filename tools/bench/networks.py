@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from tools.bench import tasks
 from tools.bench.measuring import Task
 from tools.bench.setting import (
     ADAM,
-    BETA_2,
     Setting,
     build_torch,
     draw_batch,
@@ -43,31 +40,15 @@ def build_ours(setting: Setting, **options: Any):
 
 
 def make_our_forward(setting: Setting) -> Task:
-    """Forward pass of domain 0, compiled by `tf.function` as for prediction."""
-    network = build_ours(setting)
-    import tensorflow as tf
-
-    image = tf.constant(draw_batch(setting, 0)[0])
-
-    @tf.function
-    def forward(image):
-        return network(image, domain=0, training=False)
-
-    return Task(lambda: forward(image), lambda logits: {"logits": logits.numpy()})
+    """Forward pass of domain 0."""
+    return tasks.our_forward(build_ours(setting), draw_batch(setting, 0)[0])
 
 
 def make_torch_forward(setting: Setting, layout: str) -> Task:
     """Forward pass of domain 0."""
-    import torch
-
     network = build_torch(setting, layout).eval()
     image = to_torch(draw_batch(setting, 0)[0], layout)
-
-    def forward():
-        with torch.inference_mode():
-            return network(image, 0)
-
-    return Task(forward, lambda logits: {"logits": np.moveaxis(logits.numpy(), 1, -1)})
+    return tasks.torch_forward(lambda: network(image, 0))
 
 
 def make_our_steps(
@@ -80,26 +61,12 @@ def make_our_steps(
     The focal factor is detached: the published code does so.
     """
     network = build_ours(setting, **(options or {}))
-    import tensorflow as tf
-
     from u2net_tf.training.step import Trainer
 
     trainer = Trainer(network, detach_focal_factor=True, **ADAM)
-    batches = []
-    for domain in domains:
-        image, labels = draw_batch(setting, domain)
-        batches.append({"image": tf.constant(image), "labels": tf.constant(labels)})
-    turns = itertools.count()
-
-    def step():
-        turn = next(turns) % len(domains)
-        return trainer.step(domains[turn], batches[turn])
-
-    def results(loss):
-        moments = [v for each in trainer.optimizers for v in each._velocities]
-        return _loss_and_gradient(loss, [moment.numpy() for moment in moments])
-
-    return Task(step, results)
+    return tasks.our_steps(
+        trainer, [(each, draw_batch(setting, each)) for each in domains]
+    )
 
 
 def make_torch_steps(
@@ -111,37 +78,10 @@ def make_torch_steps(
     from tools.bench.torch_network import segmentation_loss
 
     network = build_torch(setting, layout)
-    optimizer = torch.optim.Adam(
-        network.parameters(),
-        lr=ADAM["learning_rate"],
-        weight_decay=ADAM["weight_decay"],
-    )
-    batches = []
-    for domain in domains:
+
+    def loss_of(domain):
         image, labels = draw_batch(setting, domain)
-        batches.append((to_torch(image, layout), torch.from_numpy(labels)))
-    turns = itertools.count()
+        image, labels = to_torch(image, layout), torch.from_numpy(labels)
+        return lambda: segmentation_loss(labels, network(image, domain))
 
-    def step():
-        turn = next(turns) % len(domains)
-        image, labels = batches[turn]
-        optimizer.zero_grad()
-        loss = segmentation_loss(labels, network(image, domains[turn]))
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    def results(loss):
-        states = optimizer.state.values()
-        return _loss_and_gradient(loss, [each["exp_avg_sq"].numpy() for each in states])
-
-    return Task(step, results)
-
-
-def _loss_and_gradient(loss: float, second_moments: Sequence[np.ndarray]):
-    """The first loss, and the norm of its gradient as Adam's second moments have it."""
-    squares = sum(float(moment.sum(dtype=float)) for moment in second_moments)
-    return {
-        "loss": np.asarray(loss),
-        "gradient norm": np.sqrt(squares / (1 - BETA_2)),
-    }
+    return tasks.torch_steps(network, [loss_of(domain) for domain in domains])

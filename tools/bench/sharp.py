@@ -80,17 +80,7 @@ def contenders(
             )
             for name, how in OURS.items()
         ]
-    return [
-        *ours,
-        *(
-            Contender(
-                bench_flags.torch_name(layout),
-                theirs,
-                {"setting": setting, "layout": layout},
-            )
-            for layout in layouts
-        ),
-    ]
+    return [*ours, *bench_flags.torch_contenders(theirs, layouts, setting=setting)]
 
 
 def define_flags() -> None:

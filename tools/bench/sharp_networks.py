@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from tools.bench import tasks
 from tools.bench.measuring import Task
 from tools.bench.setting import (
     ADAM,
-    BETA_2,
     Setting,
     draw_batch,
     draw_parameter,
@@ -125,51 +125,26 @@ def build_torch(setting: SharpSetting, layout: str):
 
 
 def make_our_forward(setting: SharpSetting) -> Task:
-    """Logits of the last head, compiled by `tf.function` as for prediction."""
-    network = build_ours(setting)
-    import tensorflow as tf
-
-    image = tf.constant(setting.draw_batch()[0])
-
-    @tf.function
-    def forward(image):
-        return network(image, domain=0, training=False)
-
-    return Task(lambda: forward(image), lambda logits: {"logits": logits.numpy()})
+    """Logits of the last head."""
+    return tasks.our_forward(build_ours(setting), setting.draw_batch()[0])
 
 
 def make_torch_forward(setting: SharpSetting, layout: str) -> Task:
     """Logits of the last head."""
-    import torch
-
     network = build_torch(setting, layout).eval()
     image = to_torch(setting.draw_batch()[0], layout)
     last = [(0, setting.depth)]
-
-    def forward():
-        with torch.inference_mode():
-            return network(image, last)[0]
-
-    return Task(forward, lambda logits: {"logits": np.moveaxis(logits.numpy(), 1, -1)})
+    return tasks.torch_forward(lambda: network(image, last)[0])
 
 
 def make_our_steps(setting: SharpSetting, gradient_checkpointing: str) -> Task:
     """Training steps by the `Trainer` that trains, with the losses of all heads."""
     network = build_ours(setting, gradient_checkpointing=gradient_checkpointing)
-    import tensorflow as tf
-
     from u2net_tf.training.step import Trainer
 
     weights = dict.fromkeys(setting.heads, 1 / len(setting.heads))
     trainer = Trainer(network, detach_focal_factor=True, head_weights=weights, **ADAM)
-    image, labels = setting.draw_batch()
-    batch = {"image": tf.constant(image), "labels": tf.constant(labels)}
-
-    def results(loss):
-        moments = [v for each in trainer.optimizers for v in each._velocities]
-        return _loss_and_gradient(loss, [moment.numpy() for moment in moments])
-
-    return Task(lambda: trainer.step(0, batch), results)
+    return tasks.our_steps(trainer, [(0, setting.draw_batch())])
 
 
 def make_torch_steps(setting: SharpSetting, layout: str) -> Task:
@@ -179,35 +154,14 @@ def make_torch_steps(setting: SharpSetting, layout: str) -> Task:
     from tools.bench.torch_network import segmentation_loss
 
     network = build_torch(setting, layout)
-    optimizer = torch.optim.Adam(
-        network.parameters(),
-        lr=ADAM["learning_rate"],
-        weight_decay=ADAM["weight_decay"],
-    )
     image, labels = setting.draw_batch()
     image, labels = to_torch(image, layout), torch.from_numpy(labels)
 
-    def step():
-        optimizer.zero_grad()
+    def mean_loss():
         losses = [
             segmentation_loss(labels, logits)
             for logits in network(image, setting.heads)
         ]
-        loss = torch.stack(losses).mean()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+        return torch.stack(losses).mean()
 
-    def results(loss):
-        states = optimizer.state.values()
-        return _loss_and_gradient(loss, [each["exp_avg_sq"].numpy() for each in states])
-
-    return Task(step, results)
-
-
-def _loss_and_gradient(loss, second_moments):
-    squares = sum(float(moment.sum(dtype=float)) for moment in second_moments)
-    return {
-        "loss": np.asarray(loss),
-        "gradient norm": np.sqrt(squares / (1 - BETA_2)),
-    }
+    return tasks.torch_steps(network, [mean_loss])

@@ -34,13 +34,8 @@ def benchmark(
     """Launches each contender once, one after the other."""
     contenders = [
         Contender("ours", make_our_steps, {"setting": setting, "domains": DOMAINS}),
-        *(
-            Contender(
-                bench_flags.torch_name(layout),
-                make_torch_steps,
-                {"setting": setting, "layout": layout, "domains": DOMAINS},
-            )
-            for layout in layouts
+        *bench_flags.torch_contenders(
+            make_torch_steps, layouts, setting=setting, domains=DOMAINS
         ),
     ]
     rows, ours = [], {}

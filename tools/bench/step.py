@@ -84,17 +84,7 @@ def contenders(part: str, setting: Setting, layouts: Sequence[str]) -> list[Cont
             Contender(name, make_our_steps, {"setting": setting, "options": options})
             for name, options in OURS.items()
         ]
-    return [
-        *ours,
-        *(
-            Contender(
-                bench_flags.torch_name(layout),
-                theirs,
-                {"setting": setting, "layout": layout},
-            )
-            for layout in layouts
-        ),
-    ]
+    return [*ours, *bench_flags.torch_contenders(theirs, layouts, setting=setting)]
 
 
 def define_flags() -> None:
