@@ -12,7 +12,6 @@ from typing_extensions import Self
 from u2net_tf.config.base import Config
 from u2net_tf.config.compute import Precision
 from u2net_tf.config.log import LogConfig
-from u2net_tf.config.memory import MaxMemory
 from u2net_tf.config.modalities import ResampleModalities
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
@@ -78,7 +77,14 @@ class ReadingConfig(Config):
         "exit with status 1. Headers are read before the first case is predicted.",
     )
     resample_modalities: ResampleModalities = False
-    max_memory_gb: MaxMemory = None
+    max_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="Limit to the memory of the process, GB, half of the machine's if "
+        "not given: a scan that needs more than program and network leave of it is "
+        "refused before anything is allocated, and no more scans are read ahead than "
+        "fit.",
+    )
 
 
 class EvaluateConfig(Config):

@@ -14,6 +14,7 @@ from absl import logging
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import plausibility, usable_cases
+from u2net_tf.inference.memory_budget import MemoryBudget, Need
 from u2net_tf.inference.output_paths import paths_of_outputs
 from u2net_tf.inference.outputs import (
     PREVIEW,
@@ -30,6 +31,7 @@ from u2net_tf.visualization import figures
 from u2net_tf.visualization.preview import draw_preview
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import images, label_map_files
+from u2net_tf.volumes.grid import Grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +71,9 @@ def predict_scans(
       index: index of the domain.
       found: the scans.
       output_dir: folder to write to.
-      reading: how many scans are read and preprocessed ahead (see
-        `parallel.map_ahead`), how, and whether one that cannot be used ends it all.
+      reading: how many scans are read and preprocessed ahead at most (see
+        `parallel.map_ahead`), how, within which memory, and whether one that cannot be
+        used ends it all.
       save_probabilities: whether to write them beside each label map.
       preview: whether to write a picture beside each label map.
       output_format: see `label_map_files.output_suffix`.
@@ -88,6 +91,8 @@ def predict_scans(
       StoppedError: if a package is missing that the format or the picture needs.
     """
     domain = predictor.spec.plan.domains[index]
+    budget = MemoryBudget.of_process(predictor, [index], reading)
+    reading = budget.of_scans(reading)
     outputs = _outputs(
         predictor,
         index,
@@ -116,11 +121,21 @@ def predict_scans(
     skipped: dict[str, InputError] = {}
     for name, reason in found.incomplete.items():
         usable_cases.leave_out(name, reason, skipped, reading)
-    check = functools.partial(_check_headers, domain, reading, outputs)
-    skipped |= usable_cases.check_all(check, pending, reading)
+    needs: dict[Scan, Need] = {}
+
+    def check(scan: Scan) -> None:
+        grid = _check_headers(domain, reading, outputs, scan)
+        needs[scan] = Need.of_scan(grid, domain, with_probabilities=save_probabilities)
+
+    skipped |= usable_cases.check_all(
+        functools.partial(budget.call, check), pending, reading
+    )
     pending = [scan for scan in pending if scan.name not in skipped]
+    reading = budget.of_workers(reading, [needs[scan] for scan in pending])
     # None of these refers to the predictor: another process may read.
-    read = functools.partial(_read_scan, domain, reading, save_probabilities)
+    read = functools.partial(
+        budget.call, functools.partial(_read_scan, domain, reading, save_probabilities)
+    )
     bar = progress(desc="predicting", total=len(pending), unit="case")
     with usable_cases.read_ahead(
         read, pending, reading, skipped=skipped, bar=bar, executor=executor
@@ -183,12 +198,13 @@ def _warn_of_edited(existing: Sequence[Outputs]) -> int:
 
 def _check_headers(
     domain: Domain, reading: ReadingConfig, outputs: dict[Scan, Outputs], scan: Scan
-) -> None:
+) -> Grid:
     grid = case_files.check_headers(
         scan.paths, domain, **usable_cases.read_options(reading)
     )
     for path in outputs[scan].paths:
         label_map_files.require_format_for(grid, path)
+    return grid
 
 
 def _read_scan(
