@@ -92,7 +92,12 @@ class TestWrongFlags:
                 "error: --models: expected each once. Received: a,a",
             ),
             ("evaluate", [], "error: --model_dir: expected a value. Received: none"),
-            ("predict", ["--model_dir=x"], "error: --domain: expected a value"),
+            (
+                "predict",
+                ["--model_dir=x", "--output=z"],
+                "error: --domain: expected a value, or one of --domains instead. "
+                "Received: neither",
+            ),
             (
                 "predict",
                 ["--model_dir=x", "--domain=y", "--input=", "--output=z"],

@@ -2,6 +2,9 @@
 
   python -m u2net_tf.predict --model_dir=DIR --domain=NAME --input=PATH --output=DIR
 
+With --domains=NAME,NAME instead of --domain each scan is read once, and its label map
+has the classes of all these domains.
+
 Scans that were predicted before, with the same model, domain and settings, are skipped,
 so an interrupted run resumes where it left off when rerun. A file that this command did
 not write, or that was edited since, is replaced with --overwrite only. Scans that
@@ -19,18 +22,24 @@ from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
     from u2net_tf.inference.label_maps import Report
+    from u2net_tf.inference.organs import Organ
+    from u2net_tf.progress import Progress
 
 
 def main(config: PredictConfig) -> None:
     """Predicts every scan of the input."""
-    from u2net_tf.inference import scans
+    from u2net_tf.inference import organs, scans
 
+    organs.require_choice(config)
     scans.require_input(config.input, config.input_list)
     machine.import_tensorflow()
     from u2net_tf.inference import label_maps
     from u2net_tf.inference.backends import keras
 
     progress = command.progress_every(config.log.log_every_seconds)
+    if not config.domain:
+        _predict_several(config, progress)
+        return
     predictor = keras.load_predictor(
         keras.find_model(config.model_dir, config.domain),
         config.windows,
@@ -55,18 +64,93 @@ def main(config: PredictConfig) -> None:
         progress=progress,
     )
     num_scans = len(found.scans) + len(found.incomplete)
-    _print_report(config, num_scans - len(report.skipped), predictor.checkpoint, report)
+    num_predicted = num_scans - len(report.skipped)
+    _print_report(
+        config, plan.names[domain], num_predicted, predictor.checkpoint, report
+    )
     command.exit_if_skipped(report.skipped, num_scans, "scan")
 
 
+def _predict_several(config: PredictConfig, progress: Progress) -> None:
+    """Predicts several domains of every scan of the input."""
+    from u2net_tf.inference import organs, scans, several_domains
+
+    chosen = _load_organs(config, progress)
+    domains = [organ.domain for organ in chosen]
+    modalities = organs.scan_modalities(domains, config.modalities)
+    found = scans.find_scans(
+        config.input,
+        organs.scan_domain(domains, modalities),
+        input_list=config.input_list,
+    )
+    report = several_domains.predict_domains(
+        chosen,
+        found,
+        pathlib.Path(config.output),
+        modalities=modalities,
+        reading=config.reading,
+        priority=config.priority,
+        separate_files=config.separate_files,
+        save_probabilities=config.save_probabilities,
+        preview=config.preview,
+        output_format=config.output_format,
+        volumes_csv=pathlib.Path(config.volumes_csv) if config.volumes_csv else None,
+        overwrite=config.overwrite,
+        progress=progress,
+    )
+    num_scans = len(found.scans) + len(found.incomplete)
+    num_predicted = num_scans - len(report.skipped)
+    if config.separate_files:
+        num_predicted *= len(chosen)
+    checkpoints = dict.fromkeys(organ.predictor.checkpoint for organ in chosen)
+    _print_report(
+        config,
+        " and ".join(domain.name for domain in domains),
+        num_predicted,
+        ", ".join(checkpoints),
+        report,
+    )
+    for case, overlaps in report.overlaps.items():
+        for one in overlaps:
+            print(
+                f"{case}: {one.domain} hides {quantity(one.voxels, 'voxel')} "
+                f"({one.volume_ml:.3g} ml) of {one.hidden}"
+            )
+    command.exit_if_skipped(report.skipped, num_scans, "scan")
+
+
+def _load_organs(config: PredictConfig, progress: Progress) -> list[Organ]:
+    """The domains and their models, each of which is loaded once."""
+    from u2net_tf.inference import organs
+    from u2net_tf.inference.backends import keras
+    from u2net_tf.models.loading import models_by_domain
+
+    folders = models_by_domain(config.model_dir)
+    names = organs.choose_domains(config.domains, list(folders))
+    organs.order_by_priority(names, config.priority)
+    predictors = {
+        folder: keras.load_predictor(folder, config.windows, progress=progress)
+        for folder in dict.fromkeys(folders[name] for name in names)
+    }
+    return [
+        organs.Organ(predictor, predictor.spec.plan.index(name))
+        for name in names
+        for predictor in [predictors[folders[name]]]
+    ]
+
+
 def _print_report(
-    config: PredictConfig, num_label_maps: int, checkpoint: str, report: Report
+    config: PredictConfig,
+    domains: str,
+    num_label_maps: int,
+    checkpoint: str,
+    report: Report,
 ) -> None:
     note = f"{report.num_existing} already there" if report.num_existing else ""
     if report.num_edited:
         note += f", with {quantity(report.num_edited, 'edited file')}"
     print(
-        f"{quantity(num_label_maps, 'label map')} of {config.domain} by {checkpoint} "
+        f"{quantity(num_label_maps, 'label map')} of {domains} by {checkpoint} "
         f"in {config.output}"
         + (f" ({note})" if note else "")
         + (f"; volumes in {config.volumes_csv}" if config.volumes_csv else "")

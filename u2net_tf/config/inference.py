@@ -127,7 +127,28 @@ class PredictConfig(Config):
     """Settings of `u2net_tf.predict`."""
 
     model_dir: str = Field(description="Folder that training wrote.")
-    domain: str = Field(description="Domain of the model to predict with.")
+    domain: str | None = Field(None, description="Domain of the model to predict with.")
+    domains: tuple[str, ...] = Field(
+        (),
+        description="Instead of domain, several domains, or all: each scan is read "
+        "once, and its label map has the classes of all of them. CASE_labels.json "
+        "says which value is which class.",
+    )
+    priority: tuple[str, ...] = Field(
+        (),
+        description="Of these domains, those that hide others where they overlap, the "
+        "first one most. The rest follows in the order of domains.",
+    )
+    separate_files: bool = Field(
+        False,
+        description="Write the files of each of these domains into OUTPUT/DOMAIN "
+        "instead, as with domain.",
+    )
+    modalities: tuple[str, ...] = Field(
+        (),
+        description="Modalities of the scans, in the order of their files or channels, "
+        "for several domains; those of the domain with most of them if empty.",
+    )
     input: tuple[str, ...] = Field(
         (),
         description="A file (.nii.gz, .nii, .nrrd, .mha, or DICOM of several frames), "

@@ -31,7 +31,7 @@ from u2net_tf.visualization import figures
 from u2net_tf.visualization.preview import draw_preview
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import images, label_map_files
-from u2net_tf.volumes.grid import Grid
+from u2net_tf.volumes.grid import Volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,31 +107,24 @@ def predict_scans(
         scan for scan in found.scans if not overwrite and outputs[scan].is_complete()
     ]
     pending = [scan for scan in found.scans if scan not in existing]
-    if not overwrite:
-        for scan in pending:
-            outputs[scan].require_unedited()
-    require_writable(path for scan in pending for path in outputs[scan].all_paths)
-    num_edited = _warn_of_edited([outputs[scan] for scan in existing])
-    table = VolumesTable(volumes_csv, domain)
+    _check_writable([outputs[scan] for scan in pending], overwrite=overwrite)
+    num_edited = warn_of_edited([outputs[scan] for scan in existing])
+    table = VolumesTable(volumes_csv)
     others = [path for scan in found.scans for path in scan.paths]
     others += [path for one in outputs.values() for path in one.all_paths]
     table.require_writable(others, overwrite=overwrite)
     for scan in existing:
-        table.read(scan, outputs[scan], max_memory_gb=reading.max_memory_gb)
-    skipped: dict[str, InputError] = {}
-    for name, reason in found.incomplete.items():
-        usable_cases.leave_out(name, reason, skipped, reading)
+        table.read(scan, outputs[scan], domain, max_memory_gb=reading.max_memory_gb)
+    skipped = usable_cases.leave_out_all(found.incomplete, reading)
     needs: dict[Scan, Need] = {}
-
-    def check(scan: Scan) -> None:
-        grid = _check_headers(domain, reading, outputs, scan)
-        needs[scan] = Need.of_scan(grid, domain, with_probabilities=save_probabilities)
-
+    check = functools.partial(
+        _check_headers, domain, reading, outputs, save_probabilities, needs
+    )
     skipped |= usable_cases.check_all(
         functools.partial(budget.call, check), pending, reading
     )
-    pending = [scan for scan in pending if scan.name not in skipped]
-    reading = budget.of_workers(reading, [needs[scan] for scan in pending])
+    pending = list(needs)
+    reading = budget.of_workers(reading, list(needs.values()))
     # None of these refers to the predictor: another process may read.
     read = functools.partial(
         budget.call, functools.partial(_read_scan, domain, reading, save_probabilities)
@@ -142,7 +135,7 @@ def predict_scans(
     ) as prepared:
         for scan, content in prepared:
             classes = write_label_map(predictor, index, content, outputs[scan])
-            table.add(scan.name, classes, content.raw.grid)
+            table.add(scan.name, classes, content.raw.grid, domain)
             # Freed before the next one is waited for.
             del content, classes
     table.write()
@@ -188,7 +181,14 @@ def _outputs(
     }
 
 
-def _warn_of_edited(existing: Sequence[Outputs]) -> int:
+def _check_writable(pending: Sequence[Outputs], *, overwrite: bool) -> None:
+    if not overwrite:
+        for outputs in pending:
+            outputs.require_unedited()
+    require_writable(path for outputs in pending for path in outputs.all_paths)
+
+
+def warn_of_edited(existing: Sequence[Outputs]) -> int:
     """Names the files that were edited since; returns how many there are."""
     edited = [path for outputs in existing for path in outputs.edited()]
     for path in edited:
@@ -197,14 +197,20 @@ def _warn_of_edited(existing: Sequence[Outputs]) -> int:
 
 
 def _check_headers(
-    domain: Domain, reading: ReadingConfig, outputs: dict[Scan, Outputs], scan: Scan
-) -> Grid:
+    domain: Domain,
+    reading: ReadingConfig,
+    outputs: dict[Scan, Outputs],
+    with_probabilities: bool,
+    needs: dict[Scan, Need],
+    scan: Scan,
+) -> None:
+    """Checks a scan by its headers; notes what it takes if it can be used."""
     grid = case_files.check_headers(
         scan.paths, domain, **usable_cases.read_options(reading)
     )
     for path in outputs[scan].paths:
         label_map_files.require_format_for(grid, path)
-    return grid
+    needs[scan] = Need.of_scan(grid, domain, with_probabilities=with_probabilities)
 
 
 def _read_scan(
@@ -213,6 +219,17 @@ def _read_scan(
     image = case_files.read_image(
         scan.paths, domain, **usable_cases.read_options(reading)
     )
+    warn_of_differences(image, domain)
+    return prepare_scan(
+        image,
+        domain,
+        with_probabilities=with_probabilities,
+        max_memory_gb=reading.max_memory_gb,
+    )
+
+
+def warn_of_differences(image: Volume, domain: Domain) -> None:
+    """Says in what a scan is far from those of a domain."""
     if found := plausibility.differences(image, domain):
         logging.warning(
             "%s: does not look like a scan of %s: %s",
@@ -220,12 +237,6 @@ def _read_scan(
             domain.name,
             "; ".join(found),
         )
-    return prepare_scan(
-        image,
-        domain,
-        with_probabilities=with_probabilities,
-        max_memory_gb=reading.max_memory_gb,
-    )
 
 
 def write_label_map(
@@ -248,18 +259,33 @@ def write_label_map(
         scan, index, with_probabilities=probabilities_path is not None
     )
     outputs.begin()
-    grid = scan.raw.grid
     if prediction.probabilities is not None and probabilities_path is not None:
-        images.save_probabilities(probabilities_path, prediction.probabilities, grid)
+        images.save_probabilities(
+            probabilities_path, prediction.probabilities, scan.raw.grid
+        )
+    save_classes(scan.raw, prediction.classes, domain, outputs)
+    return prediction.classes
+
+
+def save_classes(
+    scan: Volume, classes: np.ndarray, domain: Domain, outputs: Outputs
+) -> None:
+    """Writes the label map of a scan, and its picture if wanted: the last of its files.
+
+    Args:
+      scan: the scan.
+      classes: (z, y, x) class indices.
+      domain: gives the classes.
+      outputs: the files of the scan.
+    """
     preview_path = outputs.path(PREVIEW)
     if preview_path is not None:
         draw_preview(
-            scan.raw,
-            prediction.classes,
+            scan,
+            classes,
             [label.name for label in domain.labels],
             preview_path,
             title=f"{domain.name}, {outputs.name}",
         )
-    label_map_files.save_label_map(outputs.label_map, prediction.classes, grid, domain)
+    label_map_files.save_label_map(outputs.label_map, classes, scan.grid, domain)
     outputs.finish()
-    return prediction.classes
