@@ -7,8 +7,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from absl import logging
-
 from u2net_tf import work_log
 from u2net_tf.inference import label_maps, outputs
 from u2net_tf.inference.label_table import (
@@ -220,7 +218,7 @@ class MergedFiles(Layout):
             )
             merging.add(organ.name, prediction.classes)
             del prediction
-        overlaps = self._overlaps(scan, content, merging)
+        overlaps = self._overlaps(content, merging)
         one.outputs.begin()
         path = one.outputs.path(outputs.LABEL_TABLE)
         assert path is not None  # `files` asked for it
@@ -238,24 +236,14 @@ class MergedFiles(Layout):
         return values
 
     def _overlaps(
-        self, scan: Scan, content: PreparedOrgans, merging: Merging
+        self, content: PreparedOrgans, merging: Merging
     ) -> tuple[Overlap, ...]:
         source = self._domain.preprocessing.spacing_source
         voxel_ml = voxel_volume_ml(content.raw.grid, source)
-        overlaps = tuple(
+        return tuple(
             Overlap(domain, hidden, voxels, round(voxels * voxel_ml, 6))
             for (domain, hidden), voxels in merging.overlaps.items()
         )
-        for one in overlaps:
-            logging.info(
-                "%s: %s hides %s in %d voxels, %.3g ml",
-                scan.name,
-                one.domain,
-                one.hidden,
-                one.voxels,
-                one.volume_ml,
-            )
-        return overlaps
 
 
 def _key(organ: Organ, scan: Scan, resample_modalities: bool) -> str:
