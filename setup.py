@@ -10,20 +10,29 @@ ROOT = pathlib.Path(__file__).parent
 INIT = (ROOT / "u2net_tf" / "__init__.py").read_text(encoding="utf-8")
 (VERSION,) = re.findall('^__version__ = "(.+)"$', INIT, re.MULTILINE)
 
-# What is needed besides TensorFlow; the package also ships this list.
+# What is needed besides TensorFlow, and in place of it; the package ships this list.
 RUNTIME = [
     line
     for line in (ROOT / "u2net_tf" / "runtime.txt").read_text("utf-8").splitlines()
     if line and not line.startswith("#")
 ]
+OPENVINO = [line for line in RUNTIME if line.startswith("openvino")]
 TENSORFLOW = ">=2.21,<2.22"
 GPU = [f"tensorflow[and-cuda]{TENSORFLOW}"]
 PICTURES = ["matplotlib>=3.8"]
+# What `u2net_tf.export` writes other formats with, and what reads them. The newest
+# onnxruntime for Python 3.10 is 1.23.
+EXPORT = [
+    "tf2onnx>=1.17,<2",
+    "onnx>=1.23,<2",
+    "onnxruntime>=1.23,<2",
+    *OPENVINO,
+]
 DICOM_SEG = ["highdicom>=0.28,<1"]
 # What is measured or read with PyTorch was tried with this version.
 TORCH = ["torch==2.13.0"]
 # What tools/bench measures ours beside.
-BENCH = [*TORCH, "monai>=1.6,<2", "batchgenerators>=0.25,<1"]
+BENCH = [*TORCH, "monai>=1.6,<2", "batchgenerators>=0.25,<1", "onnxscript>=0.7"]
 DEV = [
     "pytest>=8",
     "pytest-cov>=7",
@@ -53,6 +62,8 @@ COMMANDS = {
     "u2net-certify": "u2net_tf.certify",
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-predict": "u2net_tf.predict",
+    "u2net-export": "u2net_tf.export",
+    "u2net-pack": "u2net_tf.pack",
     "u2net-describe": "u2net_tf.describe",
     "u2net-complexity": "u2net_tf.complexity",
     "u2net-show-augmentations": "u2net_tf.show_augmentations",
@@ -79,15 +90,17 @@ setuptools.setup(
         f"tensorflow{TENSORFLOW}",
         "keras>=3.12,<4",
         "tensorboard>=2.20",
-        *RUNTIME,
+        *(line for line in RUNTIME if line not in OPENVINO),
     ],
     extras_require={
         "gpu": GPU,
         "pictures": PICTURES,
+        "export": EXPORT,
+        "runtime": OPENVINO,
         "dicom_seg": DICOM_SEG,
         "torch": TORCH,
         "bench": BENCH,
-        "dev": DEV + PICTURES + DICOM_SEG,
+        "dev": DEV + PICTURES + DICOM_SEG + EXPORT,
     },
     entry_points={
         "console_scripts": [

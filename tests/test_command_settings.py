@@ -18,8 +18,10 @@ from u2net_tf.config.adapter_files import (
 )
 from u2net_tf.config.base import Config, to_input_error
 from u2net_tf.config.certificate import CertifyConfig
+from u2net_tf.config.exporting import ExportConfig
 from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConfig
 from u2net_tf.config.network import ComplexityConfig
+from u2net_tf.config.packing import PackConfig
 from u2net_tf.config.published_weights import PortConfig
 from u2net_tf.config.training import AdaptConfig, RunConfig, TrainConfig
 from u2net_tf.config.visualization import (
@@ -137,7 +139,8 @@ FLAGS = {
     ),
     PredictConfig: (
         *WINDOWS,
-        ("model_dir", "a", "a"),
+        ("model", "a", "a"),
+        ("runtime", "onnxruntime", "onnxruntime"),
         ("domain", "b", "b"),
         ("domains", "b,a", ("b", "a")),
         ("priority", "b,a", ("b", "a")),
@@ -157,6 +160,17 @@ FLAGS = {
         ("remove", "d,c", ("d", "c")),
         ("prune_to", "1", 1),
         ("model_dir", "e", "e"),
+    ),
+    ExportConfig: (
+        ("model_dir", "a", "a"),
+        ("output", "b", "b"),
+        ("format", "onnx", "onnx"),
+        ("domains", "d,c", ("d", "c")),
+        ("checkpoint", "best", "best"),
+        ("prune_to", "1", 1),
+        ("any_size", "true", True),
+        ("volumes", "true", True),
+        ("overlap", "0.25", 0.25),
     ),
     AdapterExportConfig: (
         ("model_dir", "a", "a"),
@@ -187,6 +201,19 @@ FLAGS = {
         ("check", "e", "e"),
         ("overwrite", "true", True),
         ("log_every_seconds", "4.5", 4.5),
+    ),
+    PackConfig: (
+        ("model_dir", "a", "a"),
+        ("output", "b", "b"),
+        ("domains", "d,c", ("d", "c")),
+        ("checkpoint", "best", "best"),
+        ("prune_to", "1", 1),
+        ("precision", "float16", "float16"),
+        ("licence", "CC-BY-4.0", "CC-BY-4.0"),
+        ("intended_use", "a, b", "a, b"),
+        ("card_fields", "c", "c"),
+        ("evaluation", "e,f", ("e", "f")),
+        ("overwrite", "true", True),
     ),
     SurveyConfig: (
         ("raw_dir", "a", "a"),
@@ -294,6 +321,7 @@ FLAGS = {
 COMMANDS = [
     f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
 ]
+COMMANDS += ["u2net_tf.export", "u2net_tf.pack"]
 COMMANDS += ["u2net_tf.adapter", "u2net_tf.certify"]
 COMMANDS += ["u2net_tf.show_augmentations", "u2net_tf.draw_overlays"]
 COMMANDS += ["u2net_tf.plot_training", "u2net_tf.port_torch_weights"]
@@ -351,6 +379,21 @@ def test_each_flag_sets_its_setting(config):
         assert alone[setting] == expected, name
         assert together[setting] == expected, name
         assert default[setting] != expected, f"{name}: this is the default"
+
+
+def test_another_name_of_a_flag():
+    needed = ["--domain=b", "--output=c"]
+    assert read(PredictConfig, ["--model_dir=a", *needed]).model == "a"
+    assert read(PredictConfig, ["--model_dir=a", "--model=d", *needed]).model == "d"
+    with pytest.raises(InputError, match="`model`: expected a value"):
+        read(PredictConfig, needed)
+
+
+def test_other_names_go_with_the_flags():
+    command_flags.define(PredictConfig)
+    assert "model_dir" in flags.FLAGS
+    command_flags.define(VerifyConfig)
+    assert "model_dir" not in flags.FLAGS
 
 
 def test_flags_that_may_be_repeated():

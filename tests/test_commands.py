@@ -13,7 +13,7 @@ from u2net_tf import command, predict
 from u2net_tf.config.inference import PredictConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import label_maps
-from u2net_tf.inference.backends import keras
+from u2net_tf.inference.backends import opening
 
 COMMANDS = (
     "data_prep.survey",
@@ -23,6 +23,8 @@ COMMANDS = (
     "u2net_tf.train",
     "u2net_tf.adapt",
     "u2net_tf.compose",
+    "u2net_tf.export",
+    "u2net_tf.pack",
     "u2net_tf.adapter",
     "u2net_tf.certify",
     "u2net_tf.evaluate",
@@ -90,6 +92,18 @@ class TestWrongFlags:
                 "compose",
                 ["--models=a,a", "--model_dir=b"],
                 "error: --models: expected each once. Received: a,a",
+            ),
+            ("export", [], "error: --model_dir: expected a value. Received: none"),
+            (
+                "export",
+                ["--model_dir=a", "--output=b", "--format=pb"],
+                "error: --format: expected one of saved_model, onnx, openvino",
+            ),
+            ("pack", ["--model_dir=a"], "error: --output: expected a value"),
+            (
+                "pack",
+                ["--model_dir=a", "--output=b.zip"],
+                "error: --output: expected a name that ends with .u2net. Rec",
             ),
             ("evaluate", [], "error: --model_dir: expected a value. Received: none"),
             (
@@ -480,18 +494,22 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     """Those that no result shows, and what it says of label maps that were edited."""
     asked = {}
     spec = types.SimpleNamespace(plan=tiny_data.plan)
-    predictor = types.SimpleNamespace(spec=spec, checkpoint="step-3")
+    predictor = types.SimpleNamespace(spec=spec, plan=spec.plan, checkpoint="step-3")
 
     def predict_scans(*arguments, **options):
         asked.update(options)
         skipped = {"two_0": InputError("a file", expected="x", received="y")}
         return label_maps.Report(num_existing=2, num_edited=1, skipped=skipped)
 
-    monkeypatch.setattr(keras, "find_model", lambda *arguments: tmp_path)
-    monkeypatch.setattr(keras, "load_predictor", lambda *arguments, **_: predictor)
+    def open_model(path, settings, **options):
+        asked.update(options, path=path, settings=settings)
+        return types.SimpleNamespace(predictor=lambda domain: predictor)
+
+    monkeypatch.setattr(opening, "open_model", open_model)
     monkeypatch.setattr(label_maps, "predict_scans", predict_scans)
     scan = tiny_data.raw_dir / "Task92_Two" / "imagesTr" / "two_0.nii.gz"
-    values = {"model_dir": "m", "domain": "Task92_Two", "output": "out"}
+    values = {"model": "m", "domain": "Task92_Two", "output": "out"}
+    values |= {"runtime": "onnxruntime"}
     config = PredictConfig.from_flat(
         values
         | {"input": (str(scan),), "num_workers": 3, "overwrite": True}
@@ -500,6 +518,9 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     )
     with pytest.raises(SystemExit) as stopped:
         predict.main(config)
+    assert asked["path"] == "m"
+    assert asked["settings"] is config.windows
+    assert asked["runtime"] == "onnxruntime"
     assert asked["reading"] is config.reading
     assert asked["reading"].num_workers == 3
     assert asked["overwrite"] is True

@@ -14,11 +14,13 @@ DOCUMENTS = (
     "docs/augmentation.md",
     "docs/certificate.md",
     "docs/data.md",
+    "docs/model_file.md",
     "docs/network.md",
     "docs/patient_identifiers.md",
     "docs/performance.md",
     "docs/results.md",
     "docs/running.md",
+    "docs/serving.md",
     "docs/shared_folders.md",
     "docs/tour.md",
 )

@@ -21,6 +21,8 @@ from u2net_tf.file_format import FileFormat
 from u2net_tf.inference.label_table import LABEL_TABLE
 from u2net_tf.inference.outputs import RECORD
 from u2net_tf.models.adapter_files import METADATA
+from u2net_tf.models.exported import EXPORT_FORMAT
+from u2net_tf.models.model_file_format import MODEL_FILE
 from u2net_tf.models.run_state import STATE
 from u2net_tf.models.spec import MODEL
 from u2net_tf.plan.plan_file import PLAN
@@ -240,6 +242,22 @@ MODEL_RECORD = {
         "scans": dict.fromkeys(("name", "image_sha256", "label_map_sha256"), {}),
     },
 }
+CASE_COUNTS = dict.fromkeys(("domain", "train", "validation", "test"), {})
+CARD_OF_DOMAIN = {
+    **dict.fromkeys(("checkpoint", "written_by", "pruned_to"), {}),
+    "cases": CASE_COUNTS,
+    "training": dict.fromkeys(
+        ("steps", "epochs", "finished", "trained", "shared_variables", "precision")
+        + ("fold",),
+        {},
+    ),
+    "evaluation": {
+        **dict.fromkeys(("split", "checkpoint", "num_skipped"), {}),
+        "classes": dict.fromkeys(
+            ("label", "mean", "standard_deviation", "num_cases", "num_absent"), {}
+        ),
+    },
+}
 NAMES_ON_DISK = {
     # Its model in the format of checkpoints.
     "an adapter": dict.fromkeys(
@@ -292,6 +310,25 @@ NAMES_ON_DISK = {
             {},
         ),
     },
+    "the description of an exported model": {
+        "domains": dict.fromkeys(("model", "fingerprint", "any_size"), {})
+    },
+    "the description of a model file": {
+        **dict.fromkeys(("precision", "versions"), {}),
+        "domains": {
+            **dict.fromkeys(("name", "graph", "any_size", "fingerprint", "model"), {}),
+            "labels": dict.fromkeys(("index", "name", "value", "colour"), {}),
+        },
+        "card": {
+            "texts": dict.fromkeys(
+                ("title", "authors", "contact", "licence", "intended_use")
+                + ("limitations", "citation", "data"),
+                {},
+            ),
+            "domains": CARD_OF_DOMAIN,
+        },
+        "members": dict.fromkeys(("name", "size", "sha256"), {}),
+    },
     "a line of the log of a survey": {"key": {}, "facts": FACTS},
     "a record of a prediction": dict.fromkeys(("key", "stamps", "pending"), {}),
     "a score": dict.fromkeys(("key", "dice", "false_positive_ml"), {}),
@@ -313,7 +350,8 @@ NAMES_ON_DISK = {
 
 
 FORMATS = (PLAN, MANIFEST, SURVEY, EXAMINED_CASE, MODEL, STATE, SUMMARY)
-FORMATS += (RECORD, SCORE, METADATA, CERTIFICATE, LABEL_TABLE)
+FORMATS += (RECORD, SCORE, METADATA, CERTIFICATE, EXPORT_FORMAT, MODEL_FILE)
+FORMATS += (LABEL_TABLE,)
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)

@@ -27,6 +27,7 @@ ORDER = (
     "u2net_tf.file_format",
     "u2net_tf.progress",
     "u2net_tf.machine",
+    "u2net_tf.export_packages",
     "u2net_tf.parallel",
     "u2net_tf.work_log",
     "u2net_tf.interpolation",
@@ -50,11 +51,14 @@ ORDER = (
     "u2net_tf.input",
     "u2net_tf.inference",
     "u2net_tf.evaluation",
+    "u2net_tf.exporting",
     "u2net_tf.certification",
     "u2net_tf.training",
     "u2net_tf.train",
     "u2net_tf.adapt",
     "u2net_tf.compose",
+    "u2net_tf.export",
+    "u2net_tf.pack",
     "u2net_tf.adapter",
     "u2net_tf.certify",
     "u2net_tf.evaluate",
@@ -232,6 +236,9 @@ def test_predictor_works_without_tensorflow():
     """Nor does anything import it that it imports."""
     script = (
         "import sys; import u2net_tf.inference.label_maps; "
+        "import u2net_tf.inference.backends.opening; "
+        "import u2net_tf.inference.backends.openvino; "
+        "import u2net_tf.inference.backends.onnxruntime; "
         "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
     )
     done = subprocess.run(

@@ -24,6 +24,30 @@ def test_fixed_widths():
     assert (message.number(6), message.number(7)) == (513, (1 << 56) + 1)
 
 
+def test_fields_as_they_stand():
+    data = bytes([0x08, 5, 0x12, 2, 0x61, 0x62, 0x08, 6])
+    fields = list(protocol_buffers.read_fields(data))
+    assert [tuple(field) for field in fields] == [
+        (1, 5, 0, 2),
+        (2, b"ab", 2, 6),
+        (1, 6, 6, 8),
+    ]
+    message = protocol_buffers.read(data)
+    assert message.fields() == {1, 2}
+    assert message.numbers(1) == [5, 6]
+    with pytest.raises(ValueError, match="bytes in place of the numbers of field 2"):
+        message.numbers(2)
+
+
+@pytest.mark.parametrize(
+    ("number", "size"), [(1, 0), (15, 127), (16, 128), (900, 70000)]
+)
+def test_writes_what_it_reads(number, size):
+    written = protocol_buffers.write_bytes(number, b"x" * size)
+    (field,) = protocol_buffers.read_fields(written)
+    assert tuple(field) == (number, b"x" * size, 0, len(written))
+
+
 def test_nothing():
     message = protocol_buffers.read(b"")
     assert (message.number(1), message.text(2), message.messages(3)) == (0, "", [])

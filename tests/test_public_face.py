@@ -39,7 +39,7 @@ def imported(more=""):
 @pytest.mark.skipif(
     platform.machine() != "x86_64", reason="oneDNN is switched on for x86-64 alone"
 )
-@pytest.mark.parametrize("chosen", [None, "0"])
+@pytest.mark.parametrize("chosen", [None, pytest.param("0", marks=pytest.mark.slow)])
 def test_tensorflow_uses_onednn_unless_told_otherwise(monkeypatch, chosen):
     source = """
 import u2net_tf

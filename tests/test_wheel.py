@@ -102,15 +102,20 @@ class TestContents:
             parser = configparser.ConfigParser()
             parser.read_string(archive.read(path).decode())
         scripts = dict(parser["console_scripts"])
-        assert len(scripts) == 17
+        assert len(scripts) == 19
         for entry_point in scripts.values():
             module, _, function = entry_point.partition(":")
             assert callable(getattr(importlib.import_module(module), function))
 
     def test_what_is_required_without_tensorflow(self, metadata):
-        assert required(metadata).items() >= runtime().items()
-        more = required(metadata).keys() - runtime().keys()
+        expected = runtime()
+        # It runs in TensorFlow's place.
+        openvino = {"openvino": expected.pop("openvino")}
+        assert required(metadata).items() >= expected.items()
+        more = required(metadata).keys() - expected.keys()
         assert more == {"tensorflow", "keras", "tensorboard"}
+        assert required(metadata, "runtime") == openvino
+        assert required(metadata, "export").items() >= openvino.items()
 
     def test_gpu_brings_the_same_tensorflow(self, metadata):
         assert required(metadata, "gpu") == {
@@ -210,7 +215,7 @@ class TestInstalled:
     def test_help_of_every_script(self, installed):
         environment, start = installed
         names = scripts(environment)
-        assert len(names) == 17
+        assert len(names) == 19
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             # Of an adapter command, whose flags depend on it.
             given = [["export"] if name == "u2net-adapter" else [] for name in names]

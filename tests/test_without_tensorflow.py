@@ -1,6 +1,16 @@
 """What needs TensorFlow and does not find it says so in one line; the rest works."""
 
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
 import pytest
+import toy
 from command_server import CommandServer
 
 from u2net_tf import machine
@@ -29,13 +39,11 @@ def server():
             ["--data_dir=x", "--model_dir=x", "--domain=x", "--from=x"],
         ),
         ("u2net_tf.compose", ["--models=x", "--model_dir=x"]),
+        ("u2net_tf.export", ["--model_dir=x", "--output=x"]),
+        ("u2net_tf.pack", ["--model_dir=x", "--output=x.u2net"]),
         ("u2net_tf.adapter", ["add", "--model_dir=x", "--input=x"]),
         ("u2net_tf.certify", ["--before=x", "--after=x"]),
         ("u2net_tf.evaluate", ["--model_dir=x"]),
-        (
-            "u2net_tf.predict",
-            ["--model_dir=x", "--domain=x", "--input=x", "--output=x"],
-        ),
         ("u2net_tf.complexity", []),
         (
             "u2net_tf.show_augmentations",
@@ -63,6 +71,111 @@ def test_porting_names_what_to_install(server, tiny_data, tmp_path):
     done = server.run("u2net_tf.port_torch_weights", *arguments, "--pools=1,0,1")
     assert done.stderr == MISSING
     assert not model_dir.exists()
+
+
+def test_prediction_with_a_folder_says_what_needs_none(server, tmp_path):
+    given = (f"--model={tmp_path}", "--domain=x", f"--input={tmp_path}", "--output=x")
+    done = server.run("u2net_tf.predict", *given)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"{MISSING[:-1]}; {tmp_path} is a folder that training wrote, which nothing "
+        "else runs. Where TensorFlow is, `python -m u2net_tf.pack` makes a file of it "
+        "that needs none\n"
+    )
+
+
+# Runs a command and lists what it did that reaches beyond its process and files.
+WATCHING = """
+import json
+import runpy
+import sys
+
+WATCHED = ("socket.", "http.client.", "urllib.", "subprocess.", "os.fork", "os.posix_")
+events = []
+
+
+def note(event, arguments):
+    if event.startswith(WATCHED):
+        events.append(event)
+
+
+for name in ("tensorflow", "keras"):
+    sys.modules[name] = None
+sys.addaudithook(note)
+try:
+    runpy.run_module("u2net_tf.predict", run_name="__main__", alter_sys=True)
+finally:
+    print(json.dumps(sorted(set(events))))
+"""
+
+
+# The name of the host is in the name of a lock. And urllib3, which pydicom imports
+# where it is installed, looks whether it could bind an address of its own machine.
+HARMLESS = {"socket.gethostname", "socket.__new__", "socket.bind"}
+
+
+def predict_watched(python, model, runtime, scan, output, home, harmless=HARMLESS):
+    """Predicts without TensorFlow and a connection; returns the label map."""
+    home.mkdir()
+    arguments = (
+        f"--model={model}",
+        f"--runtime={runtime}",
+        f"--domain={toy.ONE.name}",
+        f"--input={scan}",
+        f"--output={output}",
+    )
+    done = subprocess.run(
+        [python, "-c", WATCHING, *arguments],
+        cwd=pathlib.Path(__file__).parents[1],
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout.splitlines()[-1])) <= harmless
+    # There, OpenVINO keeps the number of the user that it sends.
+    assert not list(home.iterdir())
+    return np.asarray(nib.load(output / scan.name).dataobj)
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    pytest.importorskip("onnx", reason="makes the model; needs the extra `export`")
+    import packed
+
+    return packed.write(tmp_path / "organs.u2net", packed.make_members())
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_prediction_works_and_sends_nothing(model_file, tiny_data, tmp_path, runtime):
+    if importlib.util.find_spec(runtime) is None:
+        pytest.skip("needs the extra `export`")
+    scan = tiny_data.raw_dir / toy.ONE.name / "imagesTr" / "one_0.nii.gz"
+    given = (model_file, runtime, scan, tmp_path / "out", tmp_path / "home")
+    labels = predict_watched(sys.executable, *given)
+    assert labels.shape == nib.load(scan).shape
+    assert set(np.unique(labels)) <= {0, 1}
+
+
+@pytest.mark.slow
+def test_prediction_where_tensorflow_is_not_installed(model_file, tiny_data, tmp_path):
+    """In the environment that the README says how to make."""
+    python = os.environ.get("U2NET_RUNTIME_PYTHON", "")
+    if not python:
+        pytest.skip("U2NET_RUNTIME_PYTHON names no interpreter without TensorFlow")
+    missing = "import importlib.util; print(importlib.util.find_spec('tensorflow'))"
+    found = subprocess.run([python, "-c", missing], capture_output=True, text=True)
+    assert found.stdout == "None\n", found.stderr
+    scan = tiny_data.raw_dir / toy.ONE.name / "imagesTr" / "one_0.nii.gz"
+    given = (model_file, "auto", scan)
+    # No socket is opened, not even one that is left alone.
+    harmless = {"socket.gethostname"}
+    folders = (tmp_path / "out", tmp_path / "home")
+    labels = predict_watched(python, *given, *folders, harmless)
+    if importlib.util.find_spec("openvino") is not None:
+        given += (tmp_path / "here", tmp_path / "other_home")
+        expected = predict_watched(sys.executable, *given)
+        np.testing.assert_array_equal(labels, expected)
 
 
 def test_survey_and_plan_work(server, tiny_data, tmp_path):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from u2net_tf.losses import focal, lovasz_softmax, segmentation_loss
     from u2net_tf.models.composition import compose_models
     from u2net_tf.models.loading import load_network, save_model
+    from u2net_tf.models.model_file import read_model_file
     from u2net_tf.models.spec import ModelSpec
     from u2net_tf.networks.u2net import U2Net
     from u2net_tf.networks.unet_sharp import UNetSharp
@@ -69,6 +70,7 @@ __all__ = [
     "lovasz_softmax",
     "raw_labels",
     "read_image",
+    "read_model_file",
     "save_label_map",
     "save_labels",
     "save_model",
@@ -103,6 +105,7 @@ _MODULES = {
     "lovasz_softmax": "losses",
     "raw_labels": "volumes.case",
     "read_image": "volumes.case",
+    "read_model_file": "models.model_file",
     "save_label_map": "volumes.label_map_files",
     "save_labels": "volumes.nifti",
     "save_model": "models.loading",

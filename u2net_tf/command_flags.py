@@ -33,7 +33,8 @@ def define(config: type[Config], *, values: flags.FlagValues = flags.FLAGS) -> N
         for name in set(_defined) & set(values):
             delattr(values, name)
         _defined.clear()
-        _defined.extend([*fields_by_flag(config), *OLD_FLAGS])
+        aliases = filter(None, map(_alias, fields_by_flag(config).values()))
+        _defined.extend([*fields_by_flag(config), *aliases, *OLD_FLAGS])
     names = fields_by_flag(config)
     for name, field in names.items():
         _define(name, field, values)
@@ -159,6 +160,11 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
     return extra if isinstance(extra, dict) else {}
 
 
+def _alias(field: FieldInfo) -> str | None:
+    """Another name of a flag, which is as good."""
+    return _extra(field).get("alias")
+
+
 def _bounds(metadata: Any) -> dict[str, Any]:
     found = {}
     for item in metadata:
@@ -191,6 +197,8 @@ def _define(name: str, field: FieldInfo, values: flags.FlagValues) -> None:
             str: flags.DEFINE_string,
         }
         kinds[kind](name, default, text, **bounds, **common)
+    if alias := _alias(field):
+        flags.DEFINE_alias(alias, name, **common)
 
 
 def triple(

@@ -5,7 +5,8 @@
 
 MODEL is a folder that training, adapt or compose wrote, or one of its checkpoints; of a
 folder the newest intact checkpoint is described. What was not recorded is shown as
-"not recorded". Needs no TensorFlow.
+"not recorded". Of a model file (.u2net) the card is printed, or its model.json, after
+all of it was checked. Needs no TensorFlow.
 """
 
 from u2net_tf import command
@@ -16,7 +17,13 @@ def main(config: DescribeConfig) -> None:
     """Prints the description."""
     from u2net_tf.models import description, description_table
     from u2net_tf.models.describe_model import describe_models
+    from u2net_tf.models.model_file import read_model_file
+    from u2net_tf.models.model_file_format import SUFFIX
 
+    if config.model.endswith(SUFFIX):
+        packed = read_model_file(config.model)
+        print(packed.to_json() if config.json_ else packed.page, end="")
+        return
     models = describe_models(config.model)
     if config.json_:
         print(description.to_json(models))

@@ -1,6 +1,9 @@
 """Segments raw scans with a trained model.
 
-  python -m u2net_tf.predict --model_dir=DIR --domain=NAME --input=PATH --output=DIR
+  python -m u2net_tf.predict --model=PATH --domain=NAME --input=PATH --output=DIR
+
+The model is a folder that training wrote, or what u2net_tf.pack or u2net_tf.export made
+of one: .u2net, ONNX and OpenVINO files, which need no TensorFlow, or a SavedModel.
 
 With --domains=NAME,NAME instead of --domain each scan is read once, and its label map
 has the classes of all these domains.
@@ -16,11 +19,12 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING
 
-from u2net_tf import command, machine
+from u2net_tf import command
 from u2net_tf.config.inference import PredictConfig
 from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
+    from u2net_tf.inference.backends.opening import OpenedModel
     from u2net_tf.inference.label_maps import Report
     from u2net_tf.inference.organs import Organ
     from u2net_tf.progress import Progress
@@ -32,20 +36,18 @@ def main(config: PredictConfig) -> None:
 
     organs.require_choice(config)
     scans.require_input(config.input, config.input_list)
-    machine.import_tensorflow()
     from u2net_tf.inference import label_maps
-    from u2net_tf.inference.backends import keras
+    from u2net_tf.inference.backends.opening import open_model
 
     progress = command.progress_every(config.log.log_every_seconds)
-    if not config.domain:
-        _predict_several(config, progress)
-        return
-    predictor = keras.load_predictor(
-        keras.find_model(config.model_dir, config.domain),
-        config.windows,
-        progress=progress,
+    model = open_model(
+        config.model, config.windows, runtime=config.runtime, progress=progress
     )
-    plan = predictor.spec.plan
+    if not config.domain:
+        _predict_several(config, model, progress)
+        return
+    predictor = model.predictor(config.domain)
+    plan = predictor.plan
     domain = plan.index(config.domain)
     found = scans.find_scans(
         config.input, plan.domains[domain], input_list=config.input_list
@@ -71,11 +73,13 @@ def main(config: PredictConfig) -> None:
     command.exit_if_skipped(report.skipped, num_scans, "scan")
 
 
-def _predict_several(config: PredictConfig, progress: Progress) -> None:
+def _predict_several(
+    config: PredictConfig, model: OpenedModel, progress: Progress
+) -> None:
     """Predicts several domains of every scan of the input."""
     from u2net_tf.inference import organs, scans, several_domains
 
-    chosen = _load_organs(config, progress)
+    chosen = _load_organs(config, model)
     domains = [organ.domain for organ in chosen]
     modalities = organs.scan_modalities(domains, config.modalities)
     found = scans.find_scans(
@@ -119,23 +123,16 @@ def _predict_several(config: PredictConfig, progress: Progress) -> None:
     command.exit_if_skipped(report.skipped, num_scans, "scan")
 
 
-def _load_organs(config: PredictConfig, progress: Progress) -> list[Organ]:
+def _load_organs(config: PredictConfig, model: OpenedModel) -> list[Organ]:
     """The domains and their models, each of which is loaded once."""
     from u2net_tf.inference import organs
-    from u2net_tf.inference.backends import keras
-    from u2net_tf.models.loading import models_by_domain
 
-    folders = models_by_domain(config.model_dir)
-    names = organs.choose_domains(config.domains, list(folders))
+    names = organs.choose_domains(config.domains, model.domains)
     organs.order_by_priority(names, config.priority)
-    predictors = {
-        folder: keras.load_predictor(folder, config.windows, progress=progress)
-        for folder in dict.fromkeys(folders[name] for name in names)
-    }
     return [
-        organs.Organ(predictor, predictor.spec.plan.index(name))
+        organs.Organ(predictor, predictor.plan.index(name))
         for name in names
-        for predictor in [predictors[folders[name]]]
+        for predictor in [model.predictor(name)]
     ]
 
 

@@ -1,4 +1,4 @@
-"""Reads protocol buffers by the numbers of their fields, without TensorFlow's classes.
+"""Protocol buffers by the numbers of their fields, without TensorFlow's classes.
 
 Reference: https://protobuf.dev/programming-guides/encoding
 """
@@ -6,7 +6,8 @@ Reference: https://protobuf.dev/programming-guides/encoding
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 _VARINT, _64_BIT, _BYTES, _32_BIT = 0, 1, 2, 5
 
@@ -49,12 +50,44 @@ class Message:
         """
         return [read(value) for value in self._all_bytes(field)]
 
+    def fields(self) -> frozenset[int]:
+        """The numbers of the fields that it has."""
+        return frozenset(self._values)
+
+    def numbers(self, field: int) -> list[int]:
+        """The values of a field that holds numbers, each by itself.
+
+        Raises:
+          ValueError: if it holds something else.
+        """
+        values = self._values.get(field, [])
+        found = [value for value in values if isinstance(value, int)]
+        if len(found) < len(values):
+            raise ValueError(f"bytes in place of the numbers of field {field}")
+        return found
+
     def _all_bytes(self, field: int) -> list[bytes]:
         values = self._values.get(field, [])
         found = [value for value in values if isinstance(value, bytes)]
         if len(found) < len(values):
             raise ValueError(f"a number in place of the bytes of field {field}")
         return found
+
+
+class Field(NamedTuple):
+    """A field as it stands in a message.
+
+    Attributes:
+      number: which field it is.
+      value: its number, or its bytes.
+      start: where its tag begins in the message.
+      end: where it ends.
+    """
+
+    number: int
+    value: int | bytes
+    start: int
+    end: int
 
 
 def read(data: bytes) -> Message:
@@ -64,8 +97,20 @@ def read(data: bytes) -> Message:
       ValueError: if the bytes are not a message.
     """
     values: defaultdict[int, list[int | bytes]] = defaultdict(list)
+    for field in read_fields(data):
+        values[field.number].append(field.value)
+    return Message(values)
+
+
+def read_fields(data: bytes) -> Iterator[Field]:
+    """Yields the fields of a message, in their order.
+
+    Raises:
+      ValueError: if the bytes are not a message.
+    """
     position = 0
     while position < len(data):
+        start = position
         tag, position = read_varint(data, position)
         kind = tag & 7
         value: int | bytes
@@ -81,8 +126,21 @@ def read(data: bytes) -> Message:
             position += size
             if kind != _BYTES:
                 value = int.from_bytes(value, "little")
-        values[tag >> 3].append(value)
-    return Message(values)
+        yield Field(tag >> 3, value, start, position)
+
+
+def write_bytes(number: int, content: bytes) -> bytes:
+    """Returns a field that holds bytes, a text or a message."""
+    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value >= 0x80:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:

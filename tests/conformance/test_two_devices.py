@@ -11,10 +11,9 @@ QUICK = ["DomainConv3D", "SeparableUnit", "DownSample", "U2Net, independent"]
     [
         ("plain", QUICK),
         # XLA takes seconds for each row and device.
-        ("xla", ["DomainNorm"]),
         pytest.param("xla", list(TABLE), marks=pytest.mark.slow),
     ],
-    ids=["plain", "xla", "all"],
+    ids=["plain", "all"],
 )
 def test_rows_on_two_devices_equal_one(implementation, names):
     """In a process of its own: devices are made before TensorFlow starts."""

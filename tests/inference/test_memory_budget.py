@@ -13,7 +13,8 @@ from u2net_tf import machine
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.inference import case_memory
 from u2net_tf.inference.memory_budget import MemoryBudget, Need
-from u2net_tf.inference.predictor import Predictor, prepare_scan
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.prepared_scan import prepare_scan
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Label, Plan
 from u2net_tf.volumes.grid import Grid, Volume
@@ -34,7 +35,7 @@ class Bright:
     spec = ModelSpec(plan=Plan((MANY,)), pools=(1, 1, 1))
     fingerprint, checkpoint = "", ""
 
-    def predict_windows(self, windows, domain):
+    def predict_windows(self, windows, domain, *, few=False):
         rises = np.arange(NUM_CLASSES, dtype=np.float32) / NUM_CLASSES
         values = np.exp(windows * rises)
         values /= values.sum(axis=-1, keepdims=True)

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from u2net_tf.inference import predictor as predictor_module
 from u2net_tf.inference.backends.keras import KerasBackend
-from u2net_tf.inference.predictor import Predictor, prepare_scan
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.prepared_scan import prepare_scan
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.progress import silent

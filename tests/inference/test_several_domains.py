@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import functools
 import json
 from xml.etree import ElementTree
 
@@ -13,13 +14,12 @@ from u2net_tf import predict as predict_command
 from u2net_tf.config.inference import PredictConfig, ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import label_maps, organs, prepared_organs, several_domains
-from u2net_tf.inference.backends import keras
+from u2net_tf.inference.backends import opening
 from u2net_tf.inference.label_table import LABEL_TABLE, number_classes
 from u2net_tf.inference.merging import Merging
 from u2net_tf.inference.organs import Organ
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.scans import FoundScans, Scan
-from u2net_tf.models import loading
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Label, Plan
 from u2net_tf.volumes import case as case_files
@@ -55,7 +55,7 @@ class Bright:
     def __init__(self):
         self.num_calls = 0
 
-    def predict_windows(self, windows, domain):
+    def predict_windows(self, windows, domain, *, few=False):
         self.num_calls += 1
         num_classes = PLAN.domains[domain].num_classes
         cuts = 0.6 * domain + 0.5 * np.arange(num_classes - 1)
@@ -367,7 +367,7 @@ class TestChoice:
         ],
     )
     def test_settings_that_contradict(self, values, words):
-        config = PredictConfig(model_dir="m", output="o", **values)
+        config = PredictConfig(model="m", output="o", **values)
         with pytest.raises(InputError, match=words):
             organs.require_choice(config)
 
@@ -375,17 +375,19 @@ class TestChoice:
 def test_the_command(scans, tmp_path, monkeypatch, capsys):
     """Each model is loaded once, and overlaps are printed."""
     loaded = []
-    folders = {name: tmp_path / name[0] for name in PLAN.names}
-    folders["Latter"] = folders["Both"]
+    models = {"Both": "B", "Latter": "B", "Alike": "A"}
 
-    def load_predictor(folder, windows, **options):
-        loaded.append(folder.name)
+    @functools.cache
+    def load(model):
+        loaded.append(model)
         return Predictor(Bright())
 
-    monkeypatch.setattr(loading, "models_by_domain", lambda folder: folders)
-    monkeypatch.setattr(keras, "load_predictor", load_predictor)
+    model = opening.OpenedModel(
+        "m", "tensorflow", PLAN.names, lambda name: load(models[name])
+    )
+    monkeypatch.setattr(opening, "open_model", lambda *arguments, **options: model)
     values = {
-        "model_dir": "m",
+        "model": "m",
         "domains": ("all",),
         "priority": ("Alike",),
         "input": (str(scans[0].paths[0]),),

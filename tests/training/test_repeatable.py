@@ -54,7 +54,7 @@ def alone(digest):
 @pytest.mark.parametrize(
     ("num_parallel_calls", "augmented"),
     [
-        pytest.param(3, FEW, id="3-few"),
+        pytest.param(3, FEW, id="3-few", marks=pytest.mark.slow),
         *(
             pytest.param(number, ALL, id=f"{number}-all", marks=pytest.mark.slow)
             for number in (3, 1, 0)

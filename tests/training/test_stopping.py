@@ -88,7 +88,13 @@ def stopped(config, stop):
     ("number", "step", "where", "kept"),
     [
         (signal.SIGTERM, 2, "step 2 of epoch 1", ["step-2"]),
-        (signal.SIGUSR1, 5, "step 2 of epoch 2", ["step-3", "step-5"]),
+        pytest.param(
+            signal.SIGUSR1,
+            5,
+            "step 2 of epoch 2",
+            ["step-3", "step-5"],
+            marks=pytest.mark.slow,
+        ),
         # With the last step of an epoch that is saved anyway.
         (signal.SIGINT, 3, "epoch 1", ["step-3"]),
     ],

@@ -17,6 +17,8 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
 from u2net_tf.plan.limits import Depth
 
+# What can run a model; "auto" for what it needs and is installed.
+Runtime = Literal["auto", "openvino", "onnxruntime", "tensorflow"]
 OutputFormat = Literal[
     "input", "nifti", "nii.gz", "nii", "nrrd", "mha", "seg_nrrd", "dicom_seg"
 ]
@@ -126,7 +128,18 @@ class EvaluateConfig(Config):
 class PredictConfig(Config):
     """Settings of `u2net_tf.predict`."""
 
-    model_dir: str = Field(description="Folder that training wrote.")
+    model: str = Field(
+        description="A folder that training, adapt or compose wrote; a .u2net file, "
+        "which pack wrote; or what export wrote: a SavedModel, an .onnx or .xml file, "
+        "or a folder of such files.",
+        json_schema_extra={"alias": "model_dir"},
+    )
+    runtime: Runtime = Field(
+        "auto",
+        description="What runs the model: tensorflow a folder of training or a "
+        "SavedModel, openvino .xml, .onnx and .u2net files, onnxruntime the last two; "
+        "auto the first of these that is installed.",
+    )
     domain: str | None = Field(None, description="Domain of the model to predict with.")
     domains: tuple[str, ...] = Field(
         (),
@@ -231,7 +244,8 @@ class DescribeConfig(Config):
     """Settings of `u2net_tf.describe`."""
 
     model: str = Field(
-        description="Folder that training wrote, or one of its checkpoints.",
+        description="Folder that training wrote, one of its checkpoints, or a model "
+        "file (.u2net).",
         json_schema_extra={"positional": True},
     )
     json_: bool = Field(False, description="Print JSON.")

@@ -21,7 +21,8 @@ from u2net_tf.inference import usable_cases
 from u2net_tf.inference.label_maps import write_label_map
 from u2net_tf.inference.memory_budget import MemoryBudget, Need
 from u2net_tf.inference.outputs import LABEL_MAP, Outputs, require_writable
-from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import MaybeNan, Text

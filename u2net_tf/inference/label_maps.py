@@ -22,7 +22,8 @@ from u2net_tf.inference.outputs import (
     Outputs,
     require_writable,
 )
-from u2net_tf.inference.predictor import Predictor, PreparedScan, prepare_scan
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.inference.volumes_table import VolumesTable
 from u2net_tf.plan.domains import Domain
@@ -109,10 +110,7 @@ def predict_scans(
     pending = [scan for scan in found.scans if scan not in existing]
     _check_writable([outputs[scan] for scan in pending], overwrite=overwrite)
     num_edited = warn_of_edited([outputs[scan] for scan in existing])
-    table = VolumesTable(volumes_csv)
-    others = [path for scan in found.scans for path in scan.paths]
-    others += [path for one in outputs.values() for path in one.all_paths]
-    table.require_writable(others, overwrite=overwrite)
+    table = _open_table(volumes_csv, outputs, overwrite=overwrite)
     for scan in existing:
         table.read(scan, outputs[scan], domain, max_memory_gb=reading.max_memory_gb)
     skipped = usable_cases.leave_out_all(found.incomplete, reading)
@@ -134,7 +132,9 @@ def predict_scans(
         read, pending, reading, skipped=skipped, bar=bar, executor=executor
     ) as prepared:
         for scan, content in prepared:
-            classes = write_label_map(predictor, index, content, outputs[scan])
+            classes = write_label_map(
+                predictor, index, content, outputs[scan], num_scans=len(found.scans)
+            )
             table.add(scan.name, classes, content.raw.grid, domain)
             # Freed before the next one is waited for.
             del content, classes
@@ -179,6 +179,16 @@ def _outputs(
         )
         for scan, of_scan in paths.items()
     }
+
+
+def _open_table(
+    path: pathlib.Path | None, outputs: dict[Scan, Outputs], *, overwrite: bool
+) -> VolumesTable:
+    table = VolumesTable(path)
+    others = [path for scan in outputs for path in scan.paths]
+    others += [path for one in outputs.values() for path in one.all_paths]
+    table.require_writable(others, overwrite=overwrite)
+    return table
 
 
 def _check_writable(pending: Sequence[Outputs], *, overwrite: bool) -> None:
@@ -240,7 +250,12 @@ def warn_of_differences(image: Volume, domain: Domain) -> None:
 
 
 def write_label_map(
-    predictor: Predictor, index: int, scan: PreparedScan, outputs: Outputs
+    predictor: Predictor,
+    index: int,
+    scan: PreparedScan,
+    outputs: Outputs,
+    *,
+    num_scans: int | None = None,
 ) -> np.ndarray:
     """Predicts a scan; writes its label map, and probabilities and picture if wanted.
 
@@ -249,6 +264,7 @@ def write_label_map(
       index: index of the domain.
       scan: the scan.
       outputs: its files.
+      num_scans: as of `predict_prepared`.
 
     Returns:
       (z, y, x) uint8 class indices, on the grid of the scan.
@@ -256,7 +272,10 @@ def write_label_map(
     domain = predictor.spec.plan.domains[index]
     probabilities_path = outputs.path(PROBABILITIES)
     prediction = predictor.predict_prepared(
-        scan, index, with_probabilities=probabilities_path is not None
+        scan,
+        index,
+        with_probabilities=probabilities_path is not None,
+        num_scans=num_scans,
     )
     outputs.begin()
     if prediction.probabilities is not None and probabilities_path is not None:

@@ -3,109 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from u2net_tf import files, work_log
-from u2net_tf.inference.case_memory import prediction_bytes
-from u2net_tf.inference.windows import Box, predict_volume
+from u2net_tf.config.inference import WindowConfig
+from u2net_tf.inference.backend import Backend
+from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
+from u2net_tf.inference.windows import Box, count_windows, predict_volume
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.domains import Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes.components import clean_labels
-from u2net_tf.volumes.crop_and_resample import (
-    ResampledCrop,
-    find_crop,
-    preprocess_volume,
-)
+from u2net_tf.volumes.crop_and_resample import ResampledCrop
 from u2net_tf.volumes.grid import Volume
-from u2net_tf.volumes.memory import require_memory
 from u2net_tf.volumes.restoration import Restoration
 
-
-class Backend(Protocol):
-    """Runs a trained network.
-
-    Attributes:
-      spec: what the model is.
-      fingerprint: of everything else that probabilities depend on: weights, precision.
-      checkpoint: path of the weights; "" if they come from elsewhere.
-    """
-
-    spec: ModelSpec
-    fingerprint: str
-    checkpoint: str
-
-    def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
-        """Class probabilities of windows.
-
-        Args:
-          windows: (N, *patch_size, C) float32, of the domain's patch size.
-          domain: index of the domain.
-
-        Returns:
-          (N, *patch_size, K) float32. It may be read-only.
-        """
-        ...
-
-
-@dataclasses.dataclass
-class PreparedScan:
-    """A scan, ready for the network.
-
-    Attributes:
-      raw: the volume as it was read.
-      image: (z, y, x, C) float32, preprocessed; None once `take_image` gave it away.
-      crop: how the image was cropped and resampled from the raw volume.
-    """
-
-    raw: Volume
-    image: np.ndarray | None
-    crop: ResampledCrop
-
-    def take_image(self) -> np.ndarray:
-        """Gives the image away, so that it can be freed while the scan is in use."""
-        image, self.image = self.image, None
-        if image is None:
-            raise ValueError("expected an image. Received: one that was taken before")
-        return image
-
-
-def prepare_scan(
-    raw: Volume,
-    domain: Domain,
-    *,
-    with_probabilities: bool = False,
-    max_memory_gb: float | None = None,
-) -> PreparedScan:
-    """Preprocesses a volume.
-
-    Args:
-      raw: as `volumes.case.read_image` returns it.
-      domain: gives the preprocessing.
-      with_probabilities: whether its probabilities are to be kept.
-      max_memory_gb: see `memory.require_memory`.
-
-    Raises:
-      InputError: if the image is constant between its percentiles, or its prediction
-        does not fit into the memory.
-    """
-    crop = find_crop(raw, domain, max_memory_gb=max_memory_gb)
-    require_memory(
-        raw.grid.path,
-        prediction_bytes(crop, domain, with_probabilities=with_probabilities),
-        content=f"a scan of shape {crop.raw_shape} and probabilities of "
-        f"{domain.num_classes} classes of shape {crop.shape}"
-        + f" and of shape {crop.raw_shape}"
-        * with_probabilities,
-        max_memory_gb=max_memory_gb,
-    )
-    image, crop = preprocess_volume(raw, domain, crop=crop)
-    return PreparedScan(raw, image, crop)
+# Voxels of all windows of all scans up to which these are few: a network that is
+# compiled takes half the time for them, and they less time than compiling it.
+_FEW_VOXELS = 2**23
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,10 +73,33 @@ class Predictor:
         self.skip_empty = skip_empty
         self._progress = progress
 
+    @classmethod
+    def of_settings(
+        cls, backend: Backend, settings: WindowConfig, *, progress: Progress = silent
+    ) -> Predictor:
+        """Returns a predictor with the windows that settings ask for."""
+        return cls(
+            backend,
+            overlap=settings.overlap,
+            batch_size=settings.batch_size,
+            skip_empty=settings.skip_empty,
+            progress=progress,
+        )
+
     @property
     def spec(self) -> ModelSpec:
         """What the model is."""
         return self.backend.spec
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of its domains, in the order of their indices."""
+        return self.spec.plan
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of its domains."""
+        return self.plan.names
 
     @property
     def checkpoint(self) -> str:
@@ -248,7 +192,12 @@ class Predictor:
         )
 
     def predict_prepared(
-        self, scan: PreparedScan, index: int, *, with_probabilities: bool = False
+        self,
+        scan: PreparedScan,
+        index: int,
+        *,
+        with_probabilities: bool = False,
+        num_scans: int | None = None,
     ) -> Prediction:
         """As `predict`, of a scan that was preprocessed before.
 
@@ -256,6 +205,7 @@ class Predictor:
           scan: as `prepare_scan` returns it. Its image is taken.
           index: index of the domain.
           with_probabilities: whether to keep them.
+          num_scans: how many such scans are predicted in all; None for many.
         """
         domain = self.spec.plan.domains[index]
         restoration = Restoration(
@@ -264,6 +214,7 @@ class Predictor:
         self._predict_volume(
             scan.take_image(),
             index,
+            num_scans=num_scans,
             is_empty=_emptiness(scan.raw, scan.crop) if self.skip_empty else None,
             on_plane=restoration.add,
         )
@@ -274,13 +225,29 @@ class Predictor:
         )
         return Prediction(classes, probabilities)
 
+    def _are_few(self, image: np.ndarray, index: int, num_scans: int) -> bool:
+        """Whether nothing need be compiled for the windows of such scans.
+
+        This must not depend on what was predicted before, nor on what is left to do:
+        both ways differ in the last bits.
+        """
+        patch_size = self.spec.plan.domains[index].patch_size
+        number = num_scans * count_windows(image.shape[:3], patch_size, self.overlap)
+        return number * math.prod(self.spec.network_patch_size(index)) <= _FEW_VOXELS
+
     def _predict_volume(
-        self, image: np.ndarray, index: int, **options: Any
+        self,
+        image: np.ndarray,
+        index: int,
+        *,
+        num_scans: int | None = None,
+        **options: Any,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         domain = self.spec.plan.domains[index]
+        few = num_scans is not None and self._are_few(image, index, num_scans)
         return predict_volume(
             image,
-            lambda windows: self.backend.predict_windows(windows, index),
+            lambda windows: self.backend.predict_windows(windows, index, few=few),
             patch_size=domain.patch_size,
             num_classes=domain.num_classes,
             overlap=self.overlap,

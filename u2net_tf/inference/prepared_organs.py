@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 
 from u2net_tf.inference import label_maps, organs
-from u2net_tf.inference.predictor import PreparedScan, prepare_scan
+from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes.grid import Volume
 from u2net_tf.volumes.memory import limit_gb

@@ -111,6 +111,8 @@ class FilesOfEach(Layout):
     def __init__(self, organs: Sequence[Organ], priority: Sequence[str] = ()):
         del priority
         self._organs = organs
+        # Like all settings of a prediction, the same whatever is left to do.
+        self._num_scans = 0
         self.written = [organ.domain for organ in organs]
 
     def files(
@@ -122,6 +124,7 @@ class FilesOfEach(Layout):
         **options: Any,
     ) -> dict[Scan, list[FilesOfScan]]:
         """See `Layout`."""
+        self._num_scans = len(scans)
         found: dict[Scan, list[FilesOfScan]] = {scan: [] for scan in scans}
         for organ in self._organs:
             folder = output_dir / organ.name
@@ -151,6 +154,7 @@ class FilesOfEach(Layout):
                 organ.index,
                 content.by_domain[organ.name],
                 one.outputs,
+                num_scans=self._num_scans,
             )
             table.add(scan.name, classes, content.raw.grid, organ.domain)
         return ()
@@ -175,6 +179,7 @@ class MergedFiles(Layout):
         by_name = {organ.name: organ for organ in organs}
         self._organs = tuple(by_name[name] for name in priority)
         self.written = [self._domain]
+        self._num_scans = 0
 
     def files(
         self,
@@ -185,6 +190,7 @@ class MergedFiles(Layout):
         **options: Any,
     ) -> dict[Scan, list[FilesOfScan]]:
         """See `Layout`."""
+        self._num_scans = len(scans)
         paths = paths_of_outputs(scans, output_dir, label_table=True, **options)
         rows = [[row.domain, row.class_name] for row in self._rows]
         found = {}
@@ -214,7 +220,9 @@ class MergedFiles(Layout):
         merging = Merging((depth, height, width), self._values())
         for organ in self._organs:
             prediction = organ.predictor.predict_prepared(
-                content.by_domain.pop(organ.name), organ.index
+                content.by_domain.pop(organ.name),
+                organ.index,
+                num_scans=self._num_scans,
             )
             merging.add(organ.name, prediction.classes)
             del prediction

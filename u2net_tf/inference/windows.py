@@ -43,6 +43,13 @@ def window_starts(size: int, patch: int, stride: int) -> list[int]:
     return [*starts, size - patch]
 
 
+def count_windows(
+    shape: Sequence[int], patch_size: Sequence[int], overlap: float
+) -> int:
+    """Number of windows that `predict_volume` takes of a volume of shape z, y, x."""
+    return len(_Windows.over(shape, patch_size, overlap).boxes)
+
+
 def blending_weights(patch_size: Sequence[int]) -> np.ndarray:
     """Weights that fall linearly with the distance from the patch's centre.
 

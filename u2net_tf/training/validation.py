@@ -31,10 +31,12 @@ class InterruptibleBackend(KerasBackend):
         super().__init__(network, spec)
         self._check = check
 
-    def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
+    def predict_windows(
+        self, windows: np.ndarray, domain: int, *, few: bool = False
+    ) -> np.ndarray:
         """Class probabilities of windows; see `Backend`."""
         self._check()
-        return super().predict_windows(windows, domain)
+        return super().predict_windows(windows, domain, few=few)
 
 
 def validate(

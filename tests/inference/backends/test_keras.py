@@ -9,6 +9,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.inference.backends import keras
 from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks import ops
 
 SPEC = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
 
@@ -98,3 +99,14 @@ def test_model_of_a_domain(monkeypatch, tmp_path):
     assert keras.find_model(tmp_path, "two") == tmp_path / "two"
     with pytest.raises(InputError, match="`domain`: expected one of one, two"):
         keras.find_model(tmp_path, "three")
+
+
+def test_few_windows_are_neither_traced_nor_compiled(monkeypatch):
+    spec, real = toy.make_model(architecture="unet_sharp", depth=1, gates="both")
+    windows = np.random.default_rng(0).standard_normal((2, 8, 8, 8, 1), np.float32)
+    backend = KerasBackend(real, spec, gate_threshold=0.5)
+    with ops.use_implementation("plain"):
+        expected = backend.predict_windows(windows, 0)
+    monkeypatch.setattr(backend, "_traced", None)
+    found = backend.predict_windows(windows, 0, few=True)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

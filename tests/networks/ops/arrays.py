@@ -5,6 +5,8 @@ import pytest
 import scipy.ndimage
 import tensorflow as tf
 
+from u2net_tf.networks import ops
+
 
 def draw(shape, seed=0, dtype=np.float64):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
@@ -49,6 +51,8 @@ def _any_size(tensor):
 WAYS = ("eager", "graph", "any size", "xla")
 
 
+# The others; "export" has no gradients.
+FOR_TRAINING = [name for name in ops.IMPLEMENTATIONS if name != "export"]
 # What "xla_module" has of its own is tested in `test_xla_module.py`.
 EVERY_IMPLEMENTATION = [
     "xla",

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 from arrays import (
     EVERY_IMPLEMENTATION,
+    FOR_TRAINING,
     assert_all_close,
     correlate,
     differentiate,
@@ -135,7 +136,7 @@ def test_dtypes(implementation, dtype, tolerance):
 @pytest.mark.parametrize(
     ("factors", "size", "way"),
     [
-        ((1, 2, 2), (3, 1, 3), "any size"),
+        pytest.param((1, 2, 2), (3, 1, 3), "any size", marks=pytest.mark.slow),
         # Of three copies, two see another voxel, and none sees one farther away.
         ((2, 1, 3), (3, 1, 3), "graph"),
         *(
@@ -223,10 +224,9 @@ def test_gradients_with_upsampling_are_finite_differences(repeated_map):
     assert_all_close(theory, numeric, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
-@pytest.mark.parametrize(
-    "way", [pytest.param("eager", marks=pytest.mark.slow), "graph"]
-)
+@pytest.mark.parametrize("way", ["eager", "graph"])
 def test_second_derivatives(implementation, way):
     tensors = draw_tensors((2, 2, 3, 3, 2), (3, 1, 1))
     found = differentiate_twice(
@@ -263,7 +263,7 @@ def test_float32_is_as_exact_as_the_plain_implementation():
 
     exact, exact_gradients = measure(np.float64, "plain")
     found = {}
-    for implementation in ops.IMPLEMENTATIONS:
+    for implementation in FOR_TRAINING:
         outputs, gradients = measure(np.float32, implementation)
         found[implementation] = errors([outputs, *gradients], [exact, *exact_gradients])
     lengths = [float(tf.norm(tensor)) for tensor in [exact, *exact_gradients]]
@@ -318,7 +318,7 @@ def test_of_nothing_but_the_kernel():
     kernel = draw((3, 3, 3, 1))
     impulse = np.zeros((1, 3, 3, 3, 1))
     impulse[0, 1, 1, 1, 0] = 1.0
-    for implementation in ops.IMPLEMENTATIONS:
+    for implementation in FOR_TRAINING:
         found = run(
             "eager", with_options(implementation=implementation), [impulse, kernel]
         )

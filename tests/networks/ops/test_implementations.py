@@ -8,6 +8,7 @@ import tensorflow as tf
 from u2net_tf import losses
 from u2net_tf.networks import ops
 from u2net_tf.networks.gradient_checkpointing import call_checkpointed
+from u2net_tf.networks.layers.channel_groups import map_channel_groups
 from u2net_tf.networks.ops import implementations
 from u2net_tf.networks.ops.implementations.instance_norm import differentiable_once
 from u2net_tf.networks.ops.implementations.xla import xla_compiled
@@ -18,7 +19,7 @@ from u2net_tf.networks.u2net import U2Net
 class TestUseImplementation:
     def test_default(self):
         assert ops.current_implementation() == "xla"
-        assert set(ops.IMPLEMENTATIONS) == {"xla", "plain", "xla_module"}
+        assert set(ops.IMPLEMENTATIONS) == set(NAMES)
 
     def test_restores_what_was_before(self):
         with ops.use_implementation("plain"):
@@ -65,7 +66,7 @@ class TestUseImplementation:
         assert not has_xla(graph)
 
 
-NAMES = ("xla", "plain", "xla_module")
+NAMES = ("xla", "plain", "xla_module", "export")
 
 
 def test_check_implementation():
@@ -96,6 +97,9 @@ CALLS = {
     "invert_permutation": lambda x: losses.lovasz_softmax(
         tf.constant([[[[0, 1], [1, 0]]] * 2]), x[..., :2]
     ),
+    "max_pool": lambda x: ops.max_pool(x, (1, 2, 1)),
+    "gather_groups": lambda x: map_channel_groups(tf.sin, [x, x])[0],
+    "upsample_linear": lambda x: ops.upsample_linear(x, (1, 2, 1)),
     "checkpointed": lambda x: call_checkpointed(tf.sin, [], x),
 }
 # What computes the gradient of a call.
@@ -115,6 +119,10 @@ def test_a_further_implementation_is_a_row_of_the_table(field):
 
     def own(*arguments):
         calls.append(arguments)
+        if field == "upsample_linear":
+            inputs, factors, align_corners = arguments
+            assert not align_corners
+            return ops.upsample_linear(inputs, factors, implementation="plain")
         return getattr(plain, field)(*arguments)
 
     row = dataclasses.replace(plain, **{field: own})
@@ -130,8 +138,8 @@ def test_a_further_implementation_is_a_row_of_the_table(field):
     with ops.use_implementation("plain"):
         expected = differentiate()
     assert not calls
-    with mock.patch.dict(ops.IMPLEMENTATIONS, {"export": row}):
-        with ops.use_implementation("export"):
+    with mock.patch.dict(ops.IMPLEMENTATIONS, {"further": row}):
+        with ops.use_implementation("further"):
             found = differentiate()
         assert ops.current_implementation() == "xla"
     assert len(calls) == 1
@@ -155,12 +163,35 @@ def test_every_operation_has_a_call():
                 "depthwise_kernel_gradient",
                 "wait_for",
                 "invert_permutation",
+                "max_pool",
+                "gather_groups",
+                "upsample_linear",
             },
         ),
         (
             "xla_module",
             "xla",
-            {"depthwise_kernel_gradient", "repeat", "sum_pool", "instance_norm"},
+            {
+                "depthwise_kernel_gradient",
+                "repeat",
+                "sum_pool",
+                "instance_norm",
+                "max_pool",
+                "gather_groups",
+                "upsample_linear",
+            },
+        ),
+        (
+            "export",
+            "plain",
+            {
+                "conv3d_of_parts",
+                "depthwise_input_gradient",
+                "depthwise_kernel_gradient",
+                "sum_pool",
+                "wait_for",
+                "invert_permutation",
+            },
         ),
     ],
 )

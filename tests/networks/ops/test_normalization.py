@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from arrays import (
     EVERY_IMPLEMENTATION,
+    FOR_TRAINING,
     assert_all_close,
     differentiate,
     draw,
@@ -144,7 +145,7 @@ def test_one_unknown_size(unknown):
         case
         if case == ("xla", 0.25, 4)
         else pytest.param(*case, marks=pytest.mark.slow)
-        for case in itertools.product(ops.IMPLEMENTATIONS, (None, 0.25), (3, 4))
+        for case in itertools.product(FOR_TRAINING, (None, 0.25), (3, 4))
     ],
 )
 def test_gradients_are_finite_differences(num, slope, implementation):
@@ -220,7 +221,7 @@ def test_float32_adds_many_voxels_up_exactly_enough():
     # One running sum over 32³ voxels would be wrong by more than 1e-6.
     inputs = draw((1, 32, 32, 32, 2), dtype=np.float32) + np.float32(3.0)
     expected = naive()(inputs.astype(np.float64), np.ones(2), np.zeros(2))
-    for implementation in ops.IMPLEMENTATIONS:
+    for implementation in FOR_TRAINING:
         found = ops.instance_norm(
             inputs, tf.ones(2), tf.zeros(2), implementation=implementation
         )

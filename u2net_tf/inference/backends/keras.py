@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import pathlib
-import typing
 from collections.abc import Callable
 
 import numpy as np
@@ -16,9 +15,10 @@ from u2net_tf.config.inference import WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.loading import load_network, models_by_domain
+from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.networks.domain_model import DomainModel, MultiHeadModel
-from u2net_tf.networks.ops.resizing import resize_image
+from u2net_tf.networks import ops
+from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
 
 
@@ -91,31 +91,34 @@ class KerasBackend:
             gate_threshold=gate_threshold,
         )
 
-    def predict_windows(self, windows: np.ndarray, domain: int) -> np.ndarray:
+    def predict_windows(
+        self, windows: np.ndarray, domain: int, *, few: bool = False
+    ) -> np.ndarray:
         """Class probabilities of windows; see `Backend`."""
+        if few:
+            # To trace and to compile takes longer than to compute some windows.
+            with ops.use_implementation("plain"), ops.without_gradients():
+                segmented = self._segment(tf.constant(windows), domain)
+        else:
+            segmented = self._traced(domain)(windows)
         # On a CPU this is the tensor's own memory; `numpy` would copy it.
-        return np.asarray(self._traced(domain)(windows))
+        return np.asarray(segmented)
 
     def _trace(self, index: int) -> Callable[[np.ndarray], tf.Tensor]:
         """Windows of the domain's patch size -> their probabilities."""
         domain = self.spec.plan.domains[index]
-        size = self.spec.network_patch_size(index)
         signature = tf.TensorSpec([None, *domain.patch_size, domain.num_modalities])
 
         @tf.function(input_signature=[signature], autograph=False)
         def predict_windows(windows: tf.Tensor) -> tf.Tensor:
-            patches = resize_image(windows, size, method=self.spec.resize_method)
-            probabilities = tf.nn.softmax(self._logits(patches, index))
-            # Linear whatever the image's method: cubic leaves the range 0 to 1.
-            return resize_image(probabilities, domain.patch_size, method="linear")
+            return self._segment(windows, index)
 
         return predict_windows
 
-    def _logits(self, patches: tf.Tensor, index: int) -> tf.Tensor:
-        if self.gate_threshold is None:
-            return self.network(patches, domain=index, training=False)
-        gated = typing.cast(MultiHeadModel, self.network)
-        return gated.gated_logits(patches, domain=index, threshold=self.gate_threshold)
+    def _segment(self, windows: tf.Tensor, index: int) -> tf.Tensor:
+        return segment_patches(
+            self.network, self.spec, index, windows, gate_threshold=self.gate_threshold
+        )
 
 
 def require_gates(
@@ -159,13 +162,7 @@ def load_predictor(
         prune_to=settings.prune_to,
         gate_threshold=settings.gate_threshold,
     )
-    return Predictor(
-        backend,
-        overlap=settings.overlap,
-        batch_size=settings.batch_size,
-        skip_empty=settings.skip_empty,
-        progress=progress,
-    )
+    return Predictor.of_settings(backend, settings, progress=progress)
 
 
 def find_model(model_dir: str | os.PathLike, domain: str) -> pathlib.Path:

@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
+from u2net_tf.networks.ops import IMPLEMENTATIONS, current_implementation
+
 # Tensor of shape (N, D, H, W, C), or a list of such that count as concatenated along C.
 Inputs: TypeAlias = tf.Tensor | list[tf.Tensor]
 
@@ -20,6 +22,8 @@ def map_channel_groups(
 ) -> Inputs:
     """Returns `function(inputs, *parameters)`, for each group of a list of inputs.
 
+    The current implementation may have groups concatenated first.
+
     Args:
       function: Function of features and of tensors whose last axis is their channels.
       inputs: Tensor of shape (N, D, H, W, C), or a list of such.
@@ -27,6 +31,7 @@ def map_channel_groups(
     """
     if not isinstance(inputs, list):
         return function(inputs, *parameters)
+    inputs = IMPLEMENTATIONS[current_implementation()].gather_groups(inputs)
     sizes = [group.shape[-1] for group in inputs]
     split = [tf.split(tensor, sizes, axis=-1) for tensor in parameters]
     return [function(*group) for group in zip(inputs, *split, strict=True)]

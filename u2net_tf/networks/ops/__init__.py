@@ -1,6 +1,7 @@
 """Stateless maths of the networks: tensors in, tensors out, no variables."""
 
 from u2net_tf.networks.ops.convolution import conv3d
+from u2net_tf.networks.ops.custom_gradients import without_gradients
 from u2net_tf.networks.ops.depthwise import depthwise_conv3d
 from u2net_tf.networks.ops.implementations import (
     IMPLEMENTATIONS,
@@ -23,4 +24,5 @@ __all__ = [
     "upsample_linear",
     "upsample_nearest",
     "use_implementation",
+    "without_gradients",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from u2net_tf.networks.ops.custom_gradients import custom_gradient
 from u2net_tf.networks.ops.precision import accumulation_dtype
 
 
@@ -23,7 +24,7 @@ def add_bias(feature_maps: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
       A tensor of the shape and dtype of `feature_maps`.
     """
 
-    @tf.custom_gradient
+    @custom_gradient
     def add(feature_maps: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return upstream, sum_over_voxels(upstream)

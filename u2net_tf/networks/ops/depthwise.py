@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from u2net_tf.networks.ops.biases import sum_over_voxels
+from u2net_tf.networks.ops.custom_gradients import custom_gradient
 from u2net_tf.networks.ops.implementations import IMPLEMENTATIONS, check_implementation
 from u2net_tf.networks.ops.shapes import check_factors, check_rank_5
 from u2net_tf.networks.ops.upsampling import upsample_nearest
@@ -38,7 +39,8 @@ def depthwise_conv3d(
         into one pass. "plain": a sum of 2D depthwise convolutions, one for each depth
         tap. "xla_module": as "xla", for what XLA compiles as one module. The current
         one (see `use_implementation`) if None. All compute the gradient of the kernel
-        by 2D filter gradients.
+        by 2D filter gradients. "export": one grouped convolution, which TensorFlow's
+        CPU cannot run, for what is converted to ONNX.
 
     Returns:
       A tensor of shape (N, D·fd, H·fh, W·fw, C) and of the dtype of `inputs`.
@@ -64,7 +66,7 @@ def depthwise_conv3d(
     implementation = check_implementation(implementation)
     operations = IMPLEMENTATIONS[implementation]
 
-    @tf.custom_gradient
+    @custom_gradient
     def convolve(
         inputs: tf.Tensor, kernel: tf.Tensor, *biases: tf.Tensor
     ) -> tuple[tf.Tensor, Callable]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from u2net_tf.networks.ops.custom_gradients import custom_gradient
 from u2net_tf.networks.ops.implementations import IMPLEMENTATIONS, check_implementation
 from u2net_tf.networks.ops.shapes import check_rank_5
 
@@ -64,7 +65,7 @@ def instance_norm(
             )
     operations = IMPLEMENTATIONS[check_implementation(implementation)]
 
-    @tf.custom_gradient
+    @custom_gradient
     def normalize(
         inputs: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, *residuals: tf.Tensor
     ) -> tuple[tf.Tensor, Callable]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from u2net_tf.interpolation.positions import resized_positions
+from u2net_tf.networks.ops.custom_gradients import custom_gradient
 from u2net_tf.networks.ops.implementations import IMPLEMENTATIONS, check_implementation
 from u2net_tf.networks.ops.precision import accumulation_dtype
 from u2net_tf.networks.ops.shapes import check_factors, check_rank_5, dims, product
@@ -37,11 +38,11 @@ def upsample_nearest(
     if checked == (1, 1, 1):
         return tf.identity(inputs)
 
-    @tf.custom_gradient
+    @custom_gradient
     def upsample(inputs: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         return operations.repeat(inputs, checked), lambda upstream: pool(upstream)
 
-    @tf.custom_gradient
+    @custom_gradient
     def pool(upstream: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         return operations.sum_pool(upstream, checked), lambda second: upsample(second)
 
@@ -49,7 +50,11 @@ def upsample_nearest(
 
 
 def upsample_linear(
-    inputs: tf.Tensor, factors: Sequence[int], *, align_corners: bool = False
+    inputs: tf.Tensor,
+    factors: Sequence[int],
+    *,
+    align_corners: bool = False,
+    implementation: str | None = None,
 ) -> tf.Tensor:
     """Interpolates linearly between voxels, along D, H, W.
 
@@ -59,18 +64,24 @@ def upsample_linear(
       align_corners: Whether the centres of the outermost voxels stay where they are;
         otherwise their outer faces do, as in `interpolation.positions`, and voxels
         beyond the outermost centres have the outermost values.
+      implementation: One of `IMPLEMENTATIONS`; the current one (see
+        `use_implementation`) if None.
 
     Returns:
       A tensor of shape (N, D·fd, H·fh, W·fw, C).
 
     Raises:
-      ValueError: If `inputs` is not of rank 5 or `factors` not three such integers.
+      ValueError: If `inputs` is not of rank 5, `factors` not three such integers or
+        `implementation` not known.
     """
     inputs = tf.convert_to_tensor(inputs)
     check_rank_5(inputs)
     checked = check_factors("factors", factors)
     if checked == (1, 1, 1):
         return tf.identity(inputs)
+    operations = IMPLEMENTATIONS[check_implementation(implementation)]
+    if operations.upsample_linear is not None:
+        return operations.upsample_linear(inputs, checked, align_corners)
     outputs = tf.cast(inputs, accumulation_dtype(inputs.dtype))
     # The innermost axis first: it has the most, and the smallest, matrix products.
     for axis in (3, 2, 1):

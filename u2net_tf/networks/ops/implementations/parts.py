@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from u2net_tf.networks.ops.custom_gradients import custom_gradient
 from u2net_tf.networks.ops.implementations import plain
 from u2net_tf.networks.ops.shapes import dims, product
 
@@ -27,7 +28,7 @@ def conv3d_of_parts(parts: Sequence[tf.Tensor], kernel: tf.Tensor) -> tf.Tensor:
     channels = [part.shape[-1] for part in parts]
     options = {"strides": [1, *_STRIDES, 1], "padding": "SAME"}
 
-    @tf.custom_gradient
+    @custom_gradient
     def convolve(
         kernel: tf.Tensor, *parts: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:

@@ -88,6 +88,23 @@ def sum_pool(upstream: tf.Tensor, factors: Factors) -> tf.Tensor:
     return tf.cast(total, upstream.dtype)
 
 
+def max_pool(inputs: tf.Tensor, factors: Factors) -> tf.Tensor:
+    """Returns the maxima of blocks of voxels.
+
+    One axis at a time: TensorFlow's own pooling has no float64 on the CPU, and a
+    reduction over three axes of eight copies its input.
+    """
+    outputs = inputs
+    for axis, factor in enumerate(factors, start=1):
+        if factor > 1:
+            shape = dims(outputs)
+            shape[axis] = shape[axis] // factor
+            rows = tf.reshape(outputs, [-1, factor, product(shape[axis + 1 :])])
+            maxima = functools.reduce(tf.maximum, tf.unstack(rows, axis=1))
+            outputs = tf.reshape(maxima, shape)
+    return outputs
+
+
 def depthwise_conv3d(
     inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, factors: Factors
 ) -> tf.Tensor:

@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
-from u2net_tf.networks.ops.implementations import parts, plain, xla, xla_module
+from u2net_tf.networks.ops.implementations import (
+    export,
+    parts,
+    plain,
+    xla,
+    xla_module,
+)
 from u2net_tf.networks.ops.shapes import Factors
 
 
@@ -37,6 +43,11 @@ class Operations:
       wait_for: tensor, list of tensors -> copies of these, made after the first one;
         gradient checkpointing computes with them.
       invert_permutation: (P,) int32, a permutation -> (P,) int32, the inverse one.
+      max_pool: inputs, factors -> maxima of blocks.
+      gather_groups: list of inputs that count as one -> list of those for each of which
+        an operation that treats each channel alike is called.
+      upsample_linear: inputs, factors, whether corners are aligned -> interpolated
+        inputs; None for the products with matrices of `ops.upsample_linear`.
     """
 
     conv3d: Callable[[Sequence[tf.Tensor], tf.Tensor, Sequence[int]], tf.Tensor]
@@ -63,6 +74,9 @@ class Operations:
     ]
     wait_for: Callable[[tf.Tensor, Sequence[tf.Tensor]], list[tf.Tensor]]
     invert_permutation: Callable[[tf.Tensor], tf.Tensor]
+    max_pool: Callable[[tf.Tensor, Factors], tf.Tensor]
+    gather_groups: Callable[[Sequence[tf.Tensor]], Sequence[tf.Tensor]]
+    upsample_linear: Callable[[tf.Tensor, Factors, bool], tf.Tensor] | None = None
 
 
 # TensorFlow's operations alone, for what must run without XLA, such as an exported
@@ -78,6 +92,8 @@ _PLAIN = Operations(
     instance_norm=plain.instance_norm,
     wait_for=plain.wait_for,
     invert_permutation=tf.math.invert_permutation,
+    max_pool=plain.max_pool,
+    gather_groups=list,
 )
 _XLA = dataclasses.replace(
     _PLAIN,
@@ -101,6 +117,18 @@ IMPLEMENTATIONS: Mapping[str, Operations] = {
         depthwise_input_gradient=xla_module.depthwise_input_gradient,
         wait_for=xla_module.wait_for,
         invert_permutation=xla_module.invert_permutation,
+    ),
+    # For what is converted to ONNX.
+    "export": dataclasses.replace(
+        _PLAIN,
+        conv3d=export.conv3d,
+        conv3d_of_parts=functools.partial(export.conv3d, strides=(1, 1, 1)),
+        depthwise_conv3d=export.depthwise_conv3d,
+        repeat=export.repeat,
+        instance_norm=export.instance_norm,
+        max_pool=export.max_pool,
+        gather_groups=lambda groups: [tf.concat(groups, axis=-1)],
+        upsample_linear=export.upsample_linear,
     ),
 }
 _current = contextvars.ContextVar("implementation", default="xla")

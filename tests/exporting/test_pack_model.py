@@ -1,0 +1,420 @@
+"""A folder of model in, a file of all domains out."""
+
+import functools
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from toy import ONE, TWO, make_model
+
+pytest.importorskip("onnx", reason="needs the extra `export`")
+pytest.importorskip("tf2onnx", reason="needs the extra `export`")
+pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+
+import onnxruntime
+from converted import SHARP, by_tensorflow, draw_patches
+from packed import make_graph
+
+from u2net_tf.config.packing import PackConfig
+from u2net_tf.errors import InputError
+from u2net_tf.evaluation.tables import CaseScore, summarize, summary_to_json
+from u2net_tf.exporting import export_model
+from u2net_tf.exporting import pack_model as module
+from u2net_tf.exporting.pack_model import pack_model
+from u2net_tf.exporting.shared_weights import MIN_BYTES, SharedWeights
+from u2net_tf.models.checkpoint_paths import checkpoint_name
+from u2net_tf.models.checkpoints import Checkpoints
+from u2net_tf.models.loading import load_network, save_model
+from u2net_tf.models.model_file import read_model_file
+from u2net_tf.models.run_state import PlateauState, RunState
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model(base_channels=4)
+
+
+@pytest.fixture(scope="module")
+def model_dir(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, *model)
+    return folder
+
+
+def by_onnxruntime(file, index, patches):
+    session = onnxruntime.InferenceSession(
+        file.onnx_model(index), providers=["CPUExecutionProvider"]
+    )
+    return session.run(["probabilities"], {"patches": patches})[0]
+
+
+def assert_computes_as(file, spec, network, names, atol=2e-5):
+    assert [domain.name for domain in file.domains] == names
+    for place, name in enumerate(names):
+        index = spec.plan.index(name)
+        patches = draw_patches(spec, index)
+        expected = by_tensorflow(spec, network, index, patches)
+        found = by_onnxruntime(file, place, patches)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+
+def test_domains_share_their_weights(model, model_dir, tmp_path):
+    spec, network = model
+    output = tmp_path / "organs.u2net"
+    config = PackConfig(model_dir=str(model_dir), output=str(output))
+    file = pack_model(config)
+    assert file.path == output
+    assert_computes_as(file, spec, network, [ONE.name, TWO.name])
+    with zipfile.ZipFile(output) as archive:
+        weights = archive.getinfo("weights.bin").file_size
+    sizes = [
+        4 * variable.value.shape.num_elements()
+        for variables in (
+            network.shared_variables,
+            network.domain_variables(0),
+            network.domain_variables(1),
+        )
+        for variable in variables
+    ]
+    large = [size for size in sizes if size >= MIN_BYTES]
+    # Offsets are rounded up to 64 bytes.
+    assert sum(large) <= weights < sum(large) + 64 * len(large)
+    for content in (output.read_bytes(), file.page.encode()):
+        assert not any(case.encode() in content for case in (*ONE.train, *TWO.test))
+
+
+CONFIGURATIONS = {
+    "series": {"adapter": "series"},
+    "parallel": {"adapter": "parallel"},
+    "shared": {"adapter": "none"},
+    "resized": {"patch_size": (8, 8, 8), "resize_method": "cubic"},
+    "sharp": SHARP,
+    "sharp, shared, gates": {**SHARP, "adapter": "none", "gates": "both"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_configurations(tmp_path, name, precision):
+    two = TWO.__class__(**{**vars(TWO), "pools": (1, 1, 1)})
+    spec, network = make_model(domains=(ONE, two), **CONFIGURATIONS[name])
+    save_model(tmp_path / "model", spec, network)
+    settings = {
+        "model_dir": str(tmp_path / "model"),
+        "output": str(tmp_path / "x.u2net"),
+        "precision": precision,
+    }
+    atol = {"float32": 1e-4, "float16": 2e-2}[precision]
+    file = pack_model(PackConfig(**settings))
+    assert file.description.precision == precision
+    assert_computes_as(file, spec, network, [ONE.name, TWO.name], atol)
+
+
+@pytest.mark.slow
+def test_a_pruned_unet_sharp(tmp_path):
+    save_model(tmp_path / "model", *make_model(**SHARP))
+    settings = {"model_dir": str(tmp_path / "model")}
+    whole = pack_model(PackConfig(**settings, output=str(tmp_path / "whole.u2net")))
+    pruned = pack_model(
+        PackConfig(**settings, output=str(tmp_path / "pruned.u2net"), prune_to=1)
+    )
+    spec, network, _ = load_network(tmp_path / "model", prune_to=1)
+    assert_computes_as(pruned, spec, network, [ONE.name, TWO.name], 1e-4)
+    assert pruned.domains[0].spec.depth == 1
+    assert [about.pruned_to for about in pruned.description.card.domains] == [1, 1]
+    assert "Pruned to depth 1." in pruned.page
+    assert pruned.path.stat().st_size < whole.path.stat().st_size
+
+
+@pytest.mark.slow
+def test_independent_models(tmp_path):
+    networks = {}
+    for seed, domain in enumerate((ONE, TWO)):
+        spec, network = make_model(domains=(domain,), adapter="none", seed=seed)
+        save_model(tmp_path / "models" / domain.name, spec, network)
+        networks[domain.name] = spec, network
+    file = pack_model(
+        PackConfig(model_dir=str(tmp_path / "models"), output=str(tmp_path / "x.u2net"))
+    )
+    for index, (name, (spec, network)) in enumerate(networks.items()):
+        assert file.domains[index].name == name
+        patches = draw_patches(spec, 0)
+        expected = by_tensorflow(spec, network, 0, patches)
+        found = by_onnxruntime(file, index, patches)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+# Each network is built once.
+load_once = functools.cache(load_network)
+
+
+@pytest.fixture
+def simple_graphs(monkeypatch):
+    """To convert a network takes a second or two."""
+    monkeypatch.setattr(export_model, "load_network", load_once)
+
+    def convert(network, spec, index, *, fingerprint):
+        found = make_graph((ONE.name, TWO.name).index(spec.plan.names[index]))
+        found.doc_string = fingerprint
+        return found
+
+    monkeypatch.setattr(module, "to_onnx", convert)
+
+
+@pytest.fixture(scope="module")
+def trained_dir(model, tmp_path_factory):
+    """Checkpoints of a run that trained the first domain alone."""
+    folder = tmp_path_factory.mktemp("trained")
+    spec, network = model
+    invariants = {
+        "trained domains": [ONE.name],
+        "shared variables": False,
+        "precision": "mixed_float16",
+        "fold": 2,
+    }
+    checkpoints = Checkpoints(folder, spec, network, {}, keep=2, invariants=invariants)
+    for step in (5, 9):
+        schedule = PlateauState(0.1, epochs=step - 3, finished=step == 9)
+        state = RunState(step=step, schedule=schedule)
+        checkpoints.save(state)
+    return folder
+
+
+@pytest.mark.usefixtures("simple_graphs")
+class TestSettings:
+    def pack(self, folder, tmp_path, **changes):
+        output = tmp_path / "x.u2net"
+        config = {"model_dir": str(folder), "output": str(output), **changes}
+        return pack_model(PackConfig(**config))
+
+    def test_domains_and_their_order(self, model_dir, tmp_path):
+        one = self.pack(model_dir, tmp_path, domains=(TWO.name,))
+        assert one.plan.names == (TWO.name,)
+        both = (TWO.name, ONE.name)
+        turned = self.pack(model_dir, tmp_path, domains=both, overwrite=True)
+        assert turned.plan.names == both
+        assert [domain.graph for domain in turned.description.domains] == [
+            "domain-0.onnx",
+            "domain-1.onnx",
+        ]
+
+    def test_precision(self, model_dir, tmp_path):
+        single = self.pack(model_dir, tmp_path)
+        half = self.pack(model_dir, tmp_path, precision="float16", overwrite=True)
+        assert half.description.precision == "float16"
+        fingerprints = [f.domains[0].fingerprint for f in (single, half)]
+        assert fingerprints[1] == f"{fingerprints[0]} float16"
+        assert fingerprints[1].encode() in half.onnx_model(0)
+
+    def test_the_same_model_makes_the_same_file(self, model_dir, tmp_path):
+        first = self.pack(model_dir, tmp_path).path.read_bytes()
+        again = self.pack(model_dir, tmp_path, overwrite=True).path.read_bytes()
+        assert first == again
+
+    def test_checkpoint_and_training(self, trained_dir, tmp_path):
+        newest = self.pack(trained_dir, tmp_path).description.card.domains[0]
+        assert (newest.checkpoint, newest.training.finished) == ("step-9", True)
+        file = self.pack(
+            trained_dir, tmp_path, checkpoint=checkpoint_name(5), overwrite=True
+        )
+        first, second = file.description.card.domains
+        assert first.checkpoint == second.checkpoint == "step-5"
+        assert vars(first.training) == {
+            "steps": 5,
+            "epochs": 2,
+            "finished": False,
+            "trained": True,
+            "shared_variables": False,
+            "precision": "mixed_float16",
+            "fold": 2,
+        }
+        assert not second.training.trained
+        assert (
+            "5 steps of all domains of the run; 2 epochs, not finished; with shared "
+            "weights frozen; computed in mixed_float16; validated on fold 2. step-5, "
+            "by u2net-tf "
+        ) in file.page
+        assert "in which this domain's weights were not changed" in file.page
+
+    def test_what_is_not_given(self, model_dir, tmp_path):
+        file = self.pack(model_dir, tmp_path)
+        texts = vars(file.description.card.texts)
+        assert texts.pop("data") == {}
+        assert not any(texts.values())
+        # Six headings; data and Dice of each domain.
+        assert file.page.count("Not given.") == 6 + 2 * 2
+        assert "Not recorded: the model was composed or ported." in file.page
+
+    def test_texts(self, model_dir, tmp_path):
+        card = tmp_path / "card.json"
+        data = {TWO.name: "# Drawn | here."}
+        card.write_text(json.dumps({"title": "Organs", "licence": None, "data": data}))
+        file = self.pack(
+            model_dir,
+            tmp_path,
+            card_fields=str(card),
+            licence="CC-BY-4.0",
+            intended_use="Research only.",
+        )
+        texts = file.description.card.texts
+        assert (texts.title, texts.licence) == ("Organs", "CC-BY-4.0")
+        assert (texts.intended_use, texts.data) == ("Research only.", data)
+        assert file.page.startswith(
+            "# Organs\n\n## Intended use\n\nResearch only.\n\n## Limitations\n\nNot"
+        )
+        assert "### Data\n\n\\# Drawn | here.\n\nCases: 2 to train on" in file.page
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("[]", "card.json: expected a JSON object with texts for a model card"),
+            ("{", "card.json: expected a JSON object with texts for a model card"),
+            ('{"license": "x"}', "Did you mean 'licence'?"),
+            ('{"title": ""}', "card.json: title: expected a non-empty text"),
+            ('{"title": 5}', "card.json: title: expected a text. Received: 5"),
+            ('{"data": {"x": "y"}}', "card.json: data: expected some of Task91_One, "),
+            ('{"licence": "x"}', "`licence`: expected no value, as "),
+        ],
+    )
+    def test_texts_that_cannot_be_used(self, model_dir, tmp_path, text, words):
+        (tmp_path / "card.json").write_text(text)
+        card = str(tmp_path / "card.json")
+        with pytest.raises(InputError) as error:
+            self.pack(model_dir, tmp_path, card_fields=card, licence="CC-BY-4.0")
+        assert words in str(error.value)
+        assert [path.name for path in tmp_path.iterdir()] == ["card.json"]
+
+    def test_no_texts(self, model_dir, tmp_path):
+        with pytest.raises(InputError, match=r"none.json: .* Received: no such file"):
+            self.pack(model_dir, tmp_path, card_fields=str(tmp_path / "none.json"))
+
+    def write_summary(self, folder, domains=(ONE,), checkpoint="a/checkpoints/step-9"):
+        scores = [
+            CaseScore(domain.name, case, dict.fromkeys(labels, dice), {})
+            for domain in domains
+            for labels in [[label.name for label in domain.labels[1:]]]
+            for case, dice in (("secret_1", 0.5), ("secret_2", 0.7))
+        ]
+        text = summary_to_json(
+            summarize(scores, domains),
+            split="test",
+            checkpoint=checkpoint,
+            skipped={f"{domains[0].name}/secret_3": "secret"},
+        )
+        folder.mkdir()
+        (folder / "summary.json").write_text(text)
+        return str(folder)
+
+    def test_dice(self, trained_dir, tmp_path):
+        folders = (
+            self.write_summary(tmp_path / "a"),
+            self.write_summary(tmp_path / "b", [TWO], "x, y/step-7, b/step-9"),
+        )
+        file = self.pack(trained_dir, tmp_path, evaluation=folders)
+        first, second = (about.evaluation for about in file.description.card.domains)
+        assert (first.split, first.checkpoint, first.num_skipped) == (
+            "test",
+            "step-9",
+            1,
+        )
+        assert vars(first.classes[0]) == {
+            "label": "organ",
+            "mean": pytest.approx(0.6),
+            "standard_deviation": pytest.approx(0.1),
+            "num_cases": 2,
+            "num_absent": 0,
+        }
+        assert [row.label for row in second.classes] == ["rim", "core"]
+        assert "Of step-9, on the test cases; 1 case could not be scored" in file.page
+        assert "| organ   | 60.0     | 10.0   | 2       | 0        |" in file.page
+        assert b"secret" not in file.path.read_bytes()
+
+    def test_dice_of_some_domains(self, trained_dir, tmp_path):
+        folder = self.write_summary(tmp_path / "a", [TWO])
+        file = self.pack(trained_dir, tmp_path, evaluation=(folder,))
+        assert file.description.card.domains[0].evaluation is None
+
+    @pytest.mark.parametrize(
+        ("domains", "checkpoint", "words"),
+        [
+            ([ONE], "a/step-8", "summary.json: checkpoint: expected step-9, which is"),
+            (
+                [ONE.__class__(**{**vars(ONE), "name": "x"})],
+                "a/step-9",
+                "expected scores of Task91_One, Task92_Two. Received: scores of x",
+            ),
+            (
+                [ONE.__class__(**{**vars(TWO), "name": ONE.name})],
+                "a/step-9",
+                "summary.json: classes: expected organ of Task91_One. Received: ",
+            ),
+        ],
+    )
+    def test_dice_of_another_model(
+        self, trained_dir, tmp_path, domains, checkpoint, words
+    ):
+        folder = self.write_summary(tmp_path / "a", domains, checkpoint)
+        with pytest.raises(InputError) as error:
+            self.pack(trained_dir, tmp_path, evaluation=(folder,))
+        assert words in str(error.value)
+
+    def test_dice_that_is_given_twice(self, trained_dir, tmp_path):
+        folders = [self.write_summary(tmp_path / name) for name in "ab"]
+        with pytest.raises(InputError, match="expected one with scores of Task91_One"):
+            self.pack(trained_dir, tmp_path, evaluation=tuple(folders))
+
+    def test_no_dice(self, trained_dir, tmp_path):
+        with pytest.raises(InputError, match=r"summary.json: .* no such file"):
+            self.pack(trained_dir, tmp_path, evaluation=(str(tmp_path),))
+
+    def test_overwrite(self, model_dir, tmp_path):
+        output = tmp_path / "x.u2net"
+        output.write_text("before")
+        with pytest.raises(InputError, match=r"expected a new file.*: a file. Set `ov"):
+            self.pack(model_dir, tmp_path)
+        assert output.read_text() == "before"
+        self.pack(model_dir, tmp_path, overwrite=True)
+        assert read_model_file(output)
+        output.unlink()
+        output.mkdir()
+        with pytest.raises(InputError, match=r"expected a new file. Received: a fold"):
+            self.pack(model_dir, tmp_path, overwrite=True)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"output": "x.zip"}, "`output`: expected a name that ends with .u2net"),
+            ({"domains": ("x",)}, "`domains`: expected some of Task91_One, Task92"),
+            ({"checkpoint": "step-7"}, "`checkpoint`: expected newest, best or one of"),
+            ({"prune_to": 1}, "`prune_to`: expected none, as only a unet_sharp"),
+            ({"model_dir": "none"}, "none: expected a model as `python -m u2net_tf.tr"),
+        ],
+    )
+    def test_other_input(self, model_dir, tmp_path, changes, words):
+        with pytest.raises(InputError) as error:
+            self.pack(model_dir, tmp_path, **changes)
+        assert words in str(error.value)
+        assert not list(tmp_path.iterdir())
+
+    def test_what_fails_leaves_nothing(self, model_dir, tmp_path, monkeypatch):
+        def fail(path, members):
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(module, "write_members", fail)
+        with pytest.raises(OSError, match=r"No space left on device: .*x\.u2net"):
+            self.pack(model_dir, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+
+def test_weights_beyond_float16():
+    graph = make_graph(0)
+    tensor = graph.graph.initializer[1]
+    array = np.frombuffer(tensor.raw_data, np.float32).copy()
+    array[7] = 1e6
+    tensor.raw_data = array.tobytes()
+    with pytest.raises(InputError, match="float16 does not hold the weights of shared"):
+        SharedWeights("w", "float16").move(graph)
+    SharedWeights("w", "float32").move(make_graph(0))

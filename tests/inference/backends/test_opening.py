@@ -1,0 +1,334 @@
+"""Models of every kind, opened by their path."""
+
+import logging
+import sys
+
+import numpy as np
+import pytest
+import toy
+
+onnx = pytest.importorskip("onnx", reason="needs the extra `export`")
+pytest.importorskip("openvino", reason="needs the extra `export`")
+pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+# `packed` imports onnx itself.
+import packed  # noqa: E402
+
+from u2net_tf.config.exporting import ExportConfig  # noqa: E402
+from u2net_tf.config.inference import WindowConfig  # noqa: E402
+from u2net_tf.errors import InputError, StoppedError  # noqa: E402
+from u2net_tf.exporting.export_model import export_model  # noqa: E402
+from u2net_tf.exporting.openvino_model import save_openvino  # noqa: E402
+from u2net_tf.inference import predictor as predictor_module  # noqa: E402
+from u2net_tf.inference.backends.opening import open_model  # noqa: E402
+from u2net_tf.models.exported import (  # noqa: E402
+    EXPORT,
+    METADATA_PREFIX,
+    ExportedDomain,
+    to_texts,
+)
+from u2net_tf.models.loading import save_model  # noqa: E402
+
+NAMES = (toy.ONE.name, toy.TWO.name)
+
+
+def describe(index, **changes):
+    described = ExportedDomain.of_model(packed.SPEC, index, fingerprint="f")
+    texts = to_texts([described]) | changes
+    return {METADATA_PREFIX + name: text for name, text in texts.items()}
+
+
+def make_onnx(index, **changes):
+    model = packed.make_graph(index)
+    onnx.helper.set_model_props(model, describe(index, **changes))
+    return model
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A model as a file of its own, as ONNX files and as OpenVINO models."""
+    folder = tmp_path_factory.mktemp("models")
+    packed.write(folder / "organs.u2net", packed.make_members())
+    for name in ("onnx", "openvino"):
+        (folder / name).mkdir()
+    for index, name in enumerate(NAMES):
+        model = make_onnx(index)
+        onnx.save(model, folder / "onnx" / f"{name}.onnx")
+        save_openvino(model, folder / "openvino" / f"{name}.xml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, *toy.make_model())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved_model(model_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "1"
+    export_model(ExportConfig(model_dir=str(model_dir), output=str(folder)))
+    return folder
+
+
+WAYS = [
+    ("organs.u2net", "openvino"),
+    ("organs.u2net", "onnxruntime"),
+    ("onnx", "openvino"),
+    ("onnx", "onnxruntime"),
+    ("openvino", "openvino"),
+]
+
+
+class TestWithoutTensorFlow:
+    @pytest.mark.parametrize("index", [0, 1])
+    @pytest.mark.parametrize(("name", "runtime"), WAYS)
+    def test_probabilities(self, models, name, runtime, index):
+        model = open_model(models / name, runtime=runtime)
+        assert model.domains == model.plan.names == NAMES
+        assert model.runtime == runtime
+        predictor = model.predictor(NAMES[index])
+        assert model.predictor(NAMES[index]) is predictor
+        assert predictor.domains == predictor.plan.names == (NAMES[index],)
+        domain = predictor.plan.domains[0]
+        shape = (*domain.patch_size, domain.num_modalities)
+        patch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        found = predictor.probabilities(patch, 0)
+        np.testing.assert_allclose(found, packed.compute(index, patch), atol=1e-5)
+
+    @pytest.mark.parametrize(("name", "runtime"), WAYS)
+    def test_several_windows_at_once(self, models, name, runtime):
+        domain = toy.ONE
+        volume = np.random.default_rng(1).standard_normal((20, 9, 8, 1), np.float32)
+        for batch_size in (1, 2):
+            settings = WindowConfig(batch_size=batch_size)
+            model = open_model(models / name, settings, runtime=runtime)
+            predictor = model.predictor(domain.name)
+            assert predictor.batch_size == batch_size
+            found = predictor.probabilities(volume, 0)
+            expected = packed.compute(0, volume)
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def test_key_names_weights_and_runtime(self, models):
+        fingerprints = {
+            open_model(models / name, runtime=runtime)
+            .predictor(toy.ONE.name)
+            .backend.fingerprint
+            for name, runtime in WAYS[:4]
+        }
+        assert len(fingerprints) == 4
+
+    def test_one_file(self, models):
+        model = open_model(models / "onnx" / f"{toy.TWO.name}.onnx")
+        assert model.domains == (toy.TWO.name,)
+
+    def test_the_runtime_is_logged(self, models, caplog):
+        with caplog.at_level(logging.INFO, "absl"):
+            open_model(models / "organs.u2net")
+        (line,) = caplog.messages
+        assert line.endswith("organs.u2net: a model file, run by openvino")
+
+    def test_windows_are_those_of_the_settings(self, models):
+        settings = WindowConfig(overlap=0.25, skip_empty=False)
+        model = open_model(models / "organs.u2net", settings)
+        predictor = model.predictor(toy.ONE.name)
+        assert predictor.overlap == 0.25
+        assert not predictor.skip_empty
+
+
+class TestRejects:
+    def message(self, path, settings=None, **options):
+        with pytest.raises(InputError) as error:
+            open_model(path, settings, **options)
+        return str(error.value)
+
+    def test_a_runtime_for_other_files(self, models, model_dir):
+        found = self.message(models / "openvino", runtime="onnxruntime")
+        assert found.startswith("`runtime`: expected openvino for ")
+        found = self.message(models / "organs.u2net", runtime="tensorflow")
+        assert "`runtime`: expected openvino or onnxruntime for " in found
+        found = self.message(model_dir, runtime="openvino")
+        assert found.startswith("`runtime`: expected tensorflow for ")
+        assert "Export it: `python -m u2net_tf.export`" in found
+
+    @pytest.mark.parametrize(
+        ("hidden", "names"),
+        [
+            (("openvino", "onnxruntime"), "openvino or onnxruntime"),
+            (("openvino",), None),
+        ],
+    )
+    def test_no_runtime(self, models, monkeypatch, hidden, names):
+        for name in hidden:
+            monkeypatch.setitem(sys.modules, name, None)
+        if names is None:
+            model = open_model(models / "organs.u2net")
+            assert model.runtime == "onnxruntime"
+            names = "openvino"
+            options = {"runtime": "openvino"}
+        else:
+            options = {}
+        with pytest.raises(StoppedError) as error:
+            open_model(models / "organs.u2net", **options)
+        assert str(error.value).startswith(f"{names} is needed to run ")
+        assert str(error.value).endswith("and not installed: pip install openvino")
+
+    def test_a_domain_that_it_has_not(self, models):
+        model = open_model(models / "organs.u2net")
+        with pytest.raises(InputError) as error:
+            model.predictor("x")
+        expected = f"`domain`: expected one of {', '.join(NAMES)}. Received: x"
+        assert str(error.value) == expected
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"precision": "mixed_bfloat16"}, "`precision`: expected float32, as "),
+            ({"checkpoint": "best"}, "`checkpoint`: expected newest, as exported "),
+            ({"gate_threshold": 0.5}, "`gate_threshold`: expected none, as exported "),
+            ({"prune_to": 1}, "`prune_to`: expected none, as only a unet_sharp can be"),
+        ],
+    )
+    def test_settings_that_were_decided(self, models, changes, words):
+        found = self.message(models / "organs.u2net", WindowConfig(**changes))
+        assert found.startswith(words)
+
+    def test_depth_of_an_exported_unet_sharp(self, tmp_path):
+        spec = toy.make_model(architecture="unet_sharp", depth=2, pools=(1, 1, 1))[0]
+        model = make_onnx(
+            0, **to_texts([ExportedDomain.of_model(spec, 0, fingerprint="f")])
+        )
+        path = tmp_path / "sharp.onnx"
+        onnx.save(model, path)
+        # The whole network was exported.
+        found = self.message(path, WindowConfig(prune_to=1))
+        assert found.startswith("`prune_to`: expected none or 2, as models are pruned")
+
+    def test_what_is_not_there(self, tmp_path):
+        for name in ("x", "x.u2net", "x.onnx", "x.xml"):
+            found = self.message(tmp_path / name)
+            assert found.startswith(f"{tmp_path / name}: expected a folder of a model")
+            assert found.endswith("Received: no such file")
+
+    def test_another_file(self, tmp_path):
+        (tmp_path / "model.pt").touch()
+        found = self.message(tmp_path / "model.pt")
+        assert found.endswith("(.u2net, .onnx, .xml). Received: another file")
+
+    def test_files_of_several_formats(self, tmp_path):
+        for name in ("a.onnx", "b.xml"):
+            (tmp_path / name).touch()
+        found = self.message(tmp_path)
+        assert "expected exported models of one format. Received: a.onnx" in found
+
+    def test_two_files_of_a_domain(self, models, tmp_path):
+        for name in ("a.onnx", "b.onnx"):
+            onnx.save(make_onnx(0), tmp_path / name)
+        found = self.message(tmp_path)
+        assert f"expected one file for {toy.ONE.name}. Received: a.onnx and b" in found
+
+    @pytest.mark.parametrize("name", ["organs.u2net", f"onnx/{NAMES[0]}.onnx"])
+    def test_cut_short(self, models, tmp_path, name):
+        content = (models / name).read_bytes()
+        path = tmp_path / (models / name).name
+        path.write_bytes(content[: len(content) // 2])
+        assert self.message(path).startswith(f"{path}: expected ")
+
+    def test_no_xml_and_no_weights(self, models, tmp_path):
+        text = (models / "openvino" / f"{NAMES[0]}.xml").read_text()
+        path = tmp_path / "model.xml"
+        path.write_text(text[:200])
+        assert "expected an OpenVINO model as" in self.message(path)
+        path.write_text(text)
+        found = self.message(path)
+        assert "model.bin: expected the weights of model.xml. Received: no" in found
+        path.with_suffix(".bin").write_bytes(b"short")
+        with pytest.raises(InputError, match="expected a model that OpenVINO runs"):
+            open_model(path).predictor(NAMES[0])
+
+    def test_weights_that_onnxruntime_cannot_read(self, tmp_path):
+        model = make_onnx(0)
+        model.graph.initializer[0].raw_data = b"short"
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        for runtime, name in (("onnxruntime",) * 2, ("openvino", "OpenVINO")):
+            opened = open_model(path, runtime=runtime)
+            with pytest.raises(InputError, match=f"a model that {name} runs"):
+                opened.predictor(NAMES[0])
+
+    def test_another_program_s_file(self, tmp_path):
+        path = tmp_path / "model.onnx"
+        onnx.save(packed.make_graph(0), path)
+        found = self.message(path)
+        assert "one that does not say which domains it is for" in found
+
+    def test_a_newer_format(self, tmp_path):
+        path = tmp_path / "model.onnx"
+        text = describe(0)[METADATA_PREFIX + EXPORT].replace(
+            '"format": 1', '"format": 99', 1
+        )
+        onnx.save(make_onnx(0, **{EXPORT: text}), path)
+        found = self.message(path)
+        assert f"{path}: export: format: expected a whole number from 1 to 1" in found
+
+
+class TestTensorFlow:
+    # It exports, loads and traces networks.
+    @pytest.mark.slow
+    def test_a_folder_and_a_saved_model_agree(
+        self, model_dir, saved_model, plain_implementation
+    ):
+        models = [open_model(path) for path in (model_dir, saved_model)]
+        for name in NAMES:
+            found = []
+            for model in models:
+                assert model.runtime == "tensorflow"
+                assert model.domains == model.plan.names == NAMES
+                predictor = model.predictor(name)
+                index = predictor.plan.index(name)
+                domain = predictor.plan.domains[index]
+                shape = (9, *domain.patch_size[1:], domain.num_modalities)
+                draw = np.random.default_rng(0)
+                volume = draw.standard_normal(shape).astype(np.float32)
+                found.append(predictor.probabilities(volume, index))
+            np.testing.assert_allclose(*found, atol=1e-5)
+
+    def test_a_damaged_saved_model(self, tmp_path):
+        folder = tmp_path / "saved"
+        (folder / "assets").mkdir(parents=True)
+        text = describe(0)[METADATA_PREFIX + EXPORT]
+        (folder / "assets" / "export.json").write_text(text)
+        (folder / "saved_model.pb").write_bytes(b"damaged")
+        with pytest.raises(InputError, match="a SavedModel that TensorFlow loads"):
+            open_model(folder).predictor(NAMES[0])
+
+    def test_a_saved_model_of_others(self, tmp_path):
+        (tmp_path / "saved_model.pb").touch()
+        with pytest.raises(InputError, match="does not say which domains it is for"):
+            open_model(tmp_path)
+
+    def test_no_model(self, tmp_path):
+        with pytest.raises(InputError, match=r"a model as `python -m u2net_tf\.train`"):
+            open_model(tmp_path)
+
+
+def test_few_windows_are_told_from_many(monkeypatch):
+    """By the scan and their number alone, not by what was predicted before."""
+    asked = []
+
+    class Backend:
+        spec = packed.SPEC
+        fingerprint = checkpoint = ""
+
+        def predict_windows(self, windows, domain, *, few=False):
+            asked.append(few)
+            return np.ones((*windows.shape[:4], 2), np.float32)
+
+    predictor = predictor_module.Predictor(Backend())
+    # Three windows of 8³ voxels.
+    image = np.zeros((16, 8, 8, 1), np.float32)
+    monkeypatch.setattr(predictor_module, "_FEW_VOXELS", 2 * 3 * 8**3)
+    for num_scans, few in ((1, True), (2, True), (3, False), (None, False)):
+        asked.clear()
+        predictor._predict_volume(image, 0, num_scans=num_scans)
+        assert asked == [few] * 3

@@ -1,0 +1,1 @@
+"""Writes trained networks in the formats of other runtimes."""

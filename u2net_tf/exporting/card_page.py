@@ -1,0 +1,144 @@
+"""The model card as a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tabulate import tabulate
+
+from u2net_tf.models.exported import ExportedDomain
+from u2net_tf.models.model_card import Card, DomainCard, Training, percent
+from u2net_tf.models.model_file_format import Member, PackedDomain
+from u2net_tf.wording import quantity
+
+_NOT_GIVEN = "Not given."
+_HEADINGS = {
+    "intended_use": "Intended use",
+    "limitations": "Limitations",
+    "licence": "Licence",
+    "authors": "Authors",
+    "contact": "Contact",
+    "citation": "Citation",
+}
+
+
+def write_page(
+    card: Card,
+    packed: Sequence[PackedDomain],
+    exported: Sequence[ExportedDomain],
+    *,
+    members: Sequence[Member],
+    versions: Mapping[str, str],
+) -> str:
+    """Writes the page.
+
+    Args:
+      card: what it says.
+      packed: the domains.
+      exported: the same, with their plans.
+      members: members of the file, whose hashes it lists.
+      versions: name of a package -> its version.
+    """
+    parts = [f"# {_text(card.texts.title or 'Model card')}"]
+    for name, heading in _HEADINGS.items():
+        text = getattr(card.texts, name)
+        parts += [f"## {heading}", _NOT_GIVEN if text is None else _text(text)]
+    for domain, about, each in zip(packed, card.domains, exported, strict=True):
+        parts += _domain(domain, about, each, card.texts.data.get(domain.name))
+    parts += [
+        "## Members",
+        _table(
+            ["member", "bytes", "SHA-256"],
+            [(each.name, f"{each.size:,}", f"`{each.sha256}`") for each in members],
+        ),
+        "model.json holds these hashes, too, and that of this page.",
+        "## Versions",
+        _table(["package", "version"], list(versions.items())),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _domain(
+    packed: PackedDomain, about: DomainCard, exported: ExportedDomain, data: str | None
+) -> list[str]:
+    (domain,) = exported.spec.plan.domains
+    spacing = " × ".join(f"{length:g}" for length in domain.spacing_mm)
+    size = " × ".join(map(str, domain.patch_size))
+    cases = about.cases
+    return [
+        f"## {_text(packed.name)}",
+        _table(
+            ["index", "class", "value in label maps", "colour"],
+            [(e.index, _cell(e.name), e.value, e.colour or "") for e in packed.labels],
+        ),
+        f"Input: {', '.join(map(_text, domain.modalities))}; resampled to {spacing} mm "
+        f"(z, y, x); patches of {size} voxels. Graph: {packed.graph}.",
+        f"### Data\n\n{_NOT_GIVEN if data is None else _text(data)}",
+        f"Cases: {cases.train} to train on, {cases.validation} to validate on, "
+        f"{cases.test} to test on.",
+        f"### Training\n\n{_training(about)}",
+        f"### Dice\n\n{_dice(about)}",
+    ]
+
+
+def _training(about: DomainCard) -> str:
+    run = about.training
+    made_by = f"{about.checkpoint}, by {about.written_by or 'an unknown version'}"
+    pruned = "" if about.pruned_to is None else f" Pruned to depth {about.pruned_to}."
+    if run is None:
+        return f"Not recorded: the model was composed or ported. {made_by}.{pruned}"
+    return f"{_run(run)} {made_by}.{pruned}"
+
+
+def _run(run: Training) -> str:
+    state = "finished" if run.finished else "not finished"
+    parts = [
+        f"{quantity(run.steps, 'step')} of all domains of the run",
+        f"{quantity(run.epochs, 'epoch')}, {state}",
+    ]
+    if not run.trained:
+        parts.append("in which this domain's weights were not changed")
+    if run.shared_variables is False:
+        parts.append("with shared weights frozen")
+    if run.precision is not None:
+        parts.append(f"computed in {run.precision}")
+    if run.fold is not None:
+        parts.append(f"validated on fold {run.fold}")
+    return f"{'; '.join(parts)}."
+
+
+def _dice(about: DomainCard) -> str:
+    found = about.evaluation
+    if found is None:
+        return _NOT_GIVEN
+    rows = [
+        (
+            _cell(row.label),
+            percent(row.mean),
+            percent(row.standard_deviation),
+            row.num_cases,
+            row.num_absent,
+        )
+        for row in found.classes
+    ]
+    table = _table(["class", "Dice %", "± sd", "cases", "absent"], rows)
+    skipped = quantity(found.num_skipped, "case")
+    return (
+        f"Of {found.checkpoint}, on the {found.split} cases; {skipped} could not be "
+        f"scored.\n\n{table}"
+    )
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def _text(text: str) -> str:
+    """A text that begins no heading of its own."""
+    lines = text.strip().splitlines()
+    return "\n".join(f"\\{line}" if line.startswith("#") else line for line in lines)
+
+
+def _cell(text: str) -> str:
+    """A text that stays within its cell."""
+    return text.replace("|", "\\|")

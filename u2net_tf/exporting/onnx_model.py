@@ -1,0 +1,126 @@
+"""One domain of a network as an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from u2net_tf.errors import StoppedError
+from u2net_tf.export_packages import import_package
+from u2net_tf.file_format import version
+from u2net_tf.models.exported import (
+    INPUT,
+    METADATA_PREFIX,
+    OUTPUT,
+    ExportedDomain,
+    to_texts,
+)
+from u2net_tf.models.segmentation import segment_patches
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks import ops
+from u2net_tf.networks.domain_model import DomainModel
+
+if TYPE_CHECKING:
+    import onnx
+
+# The newest that tf2onnx knows.
+OPSET = 18
+# Of what a protocol buffer can hold.
+MAX_BYTES = 2**31 - 1
+
+
+def to_onnx(
+    network: DomainModel,
+    spec: ModelSpec,
+    index: int,
+    *,
+    fingerprint: str,
+    any_size: bool = False,
+) -> onnx.ModelProto:
+    """Converts one domain of a network; the weights of others are left out.
+
+    Args:
+      network: with its weights, in float32.
+      spec: what it is.
+      index: index of the domain.
+      fingerprint: see `ExportedDomain`.
+      any_size: see `ExportedDomain`.
+
+    Returns:
+      A checked model: patches (N, *patch_size, M) -> probabilities (N, *patch_size, K),
+      both float32, channels last, any N. It says what it is in its metadata, which
+      `models.exported` reads.
+
+    Raises:
+      StoppedError: if the extra `export` is not installed, or the model is too large
+        for one file.
+    """
+    onnx = import_package("onnx")
+    tf2onnx = import_package("tf2onnx")
+    from u2net_tf.exporting import onnx_rewriters
+
+    signature = patches_spec(spec, index, any_size=any_size)
+
+    @tf.function(input_signature=[signature], autograph=False)
+    def segment(patches: tf.Tensor) -> dict[str, tf.Tensor]:
+        with ops.use_implementation("export"), ops.without_gradients():
+            return {OUTPUT: segment_patches(network, spec, index, patches)}
+
+    size = sum(4 * v.shape.num_elements() for v in _variables(segment))
+    if size >= MAX_BYTES:
+        raise StoppedError(
+            f"the weights of {spec.plan.names[index]} take {size:,} bytes, and an ONNX "
+            f"file of one piece less than {MAX_BYTES:,}; export a SavedModel"
+        )
+    model, _ = tf2onnx.convert.from_function(
+        segment,
+        [signature],
+        opset=OPSET,
+        custom_op_handlers=onnx_rewriters.HANDLERS,
+        custom_rewriter=onnx_rewriters.REWRITERS,
+    )
+    _name_dimensions(model, spec, index, any_size=any_size)
+    described = ExportedDomain.of_model(
+        spec, index, fingerprint=fingerprint, any_size=any_size
+    )
+    model.graph.name = described.name
+    model.producer_name, _, model.producer_version = version().partition(" ")
+    onnx.helper.set_model_props(
+        model,
+        {METADATA_PREFIX + name: text for name, text in to_texts([described]).items()},
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def patches_spec(spec: ModelSpec, index: int, *, any_size: bool) -> tf.TensorSpec:
+    """Shape, type and name of the patches of a domain."""
+    domain = spec.plan.domains[index]
+    size = (None, None, None) if any_size else domain.patch_size
+    return tf.TensorSpec([None, *size, domain.num_modalities], tf.float32, INPUT)
+
+
+def _variables(function: tf.types.experimental.PolymorphicFunction) -> Sequence:
+    return function.get_concrete_function().variables
+
+
+def _name_dimensions(
+    model: onnx.ModelProto, spec: ModelSpec, index: int, *, any_size: bool
+) -> None:
+    """Names what varies, N and, if it is, the size, in place of invented names."""
+    domain = spec.plan.domains[index]
+    size = ("D", "H", "W") if any_size else domain.patch_size
+    channels = domain.num_modalities, domain.num_classes
+    for value, num_channels in zip(
+        (*model.graph.input, *model.graph.output), channels, strict=True
+    ):
+        dims = value.type.tensor_type.shape.dim
+        for dim, extent in zip(dims, ("N", *size, num_channels), strict=True):
+            if isinstance(extent, str):
+                dim.dim_param = extent
+            else:
+                dim.dim_value = extent
+    # What is between, checkers infer; tf2onnx has given it names of its own.
+    del model.graph.value_info[:]

@@ -1,0 +1,34 @@
+"""An ONNX graph as a model of OpenVINO."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from u2net_tf.export_packages import import_package
+from u2net_tf.models.exported import METADATA_PREFIX, OPENVINO_ROOT
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def save_openvino(model: onnx.ModelProto, path: str | os.PathLike) -> None:
+    """Writes the files PATH, which ends with ".xml", and ".bin" beside it.
+
+    The weights stay float32. `Core.compile_model` computes in bfloat16 on processors
+    that can, unless it is told `INFERENCE_PRECISION_HINT` "f32".
+
+    Args:
+      model: as `to_onnx` returns it.
+      path: of the first file.
+
+    Raises:
+      StoppedError: if OpenVINO is not installed.
+    """
+    openvino = import_package("openvino")
+    converted = openvino.Core().read_model(model.SerializeToString())
+    for entry in model.metadata_props:
+        # A path: at each dot there is a further level.
+        name = entry.key.removeprefix(METADATA_PREFIX)
+        converted.set_rt_info(entry.value, [OPENVINO_ROOT, name])
+    openvino.save_model(converted, os.fspath(path), compress_to_fp16=False)

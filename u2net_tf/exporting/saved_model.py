@@ -1,0 +1,131 @@
+"""Networks as a SavedModel, which needs TensorFlow and nothing of this package."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from u2net_tf.exporting.onnx_model import patches_spec
+from u2net_tf.exporting.sliding_window import predict_classes
+from u2net_tf.models.exported import OUTPUT, SIGNATURE, ExportedDomain, to_texts
+from u2net_tf.models.segmentation import segment_patches
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.networks import ops
+from u2net_tf.networks.domain_model import DomainModel
+
+# As `SIGNATURE`.
+VOLUMES = "segment_volume_"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A domain to export.
+
+    Attributes:
+      network: with its weights.
+      spec: what it is.
+      index: index of the domain.
+      fingerprint: see `ExportedDomain`.
+      checkpoint: path of its weights; "" if they come from elsewhere.
+    """
+
+    network: DomainModel
+    spec: ModelSpec
+    index: int
+    fingerprint: str
+    checkpoint: str = ""
+
+
+def save_saved_model(
+    sources: Sequence[Source],
+    folder: pathlib.Path,
+    *,
+    any_size: bool = False,
+    overlap: float | None = None,
+) -> list[str]:
+    """Writes a SavedModel of several domains.
+
+    Its operations are those of the plain implementation, without XLA. Weights that
+    several domains share are there once, others only of the domains that are exported.
+
+    Args:
+      sources: the domains.
+      folder: to write to; it is made.
+      any_size: see `ExportedDomain`.
+      overlap: of the windows in a volume; None for no signatures of volumes.
+
+    Returns:
+      Names of the signatures.
+    """
+    module = tf.Module()
+    signatures = {}
+    for source in sources:
+        name = source.spec.plan.names[source.index]
+        patches = patches_spec(source.spec, source.index, any_size=any_size)
+        signatures[SIGNATURE + name] = _patches_function(source, patches)
+        if overlap is not None:
+            signatures[VOLUMES + name] = _volumes_function(source, overlap)
+    concrete = {name: of.get_concrete_function() for name, of in signatures.items()}
+    # What no function reads is not saved.
+    module.weights = list(
+        {
+            id(variable): variable
+            for function in concrete.values()
+            for variable in function.variables
+        }.values()
+    )
+    described = [
+        ExportedDomain.of_model(
+            source.spec, source.index, fingerprint=source.fingerprint, any_size=any_size
+        )
+        for source in sources
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        module.description = []
+        for name, text in to_texts(described).items():
+            path = pathlib.Path(temporary, f"{name}.json")
+            path.write_text(text, encoding="utf-8")
+            module.description.append(tf.saved_model.Asset(path))
+        tf.saved_model.save(module, folder, signatures=concrete)
+    return list(concrete)
+
+
+def _patches_function(
+    source: Source, patches: tf.TensorSpec
+) -> tf.types.experimental.PolymorphicFunction:
+    @tf.function(input_signature=[patches], autograph=False)
+    def segment(patches: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {OUTPUT: _segment(source, patches)}
+
+    return segment
+
+
+def _volumes_function(
+    source: Source, overlap: float
+) -> tf.types.experimental.PolymorphicFunction:
+    domain = source.spec.plan.domains[source.index]
+    size = [None, None, None, domain.num_modalities]
+
+    @tf.function(
+        input_signature=[tf.TensorSpec(size, tf.float32, "volume")], autograph=False
+    )
+    def segment(volume: tf.Tensor) -> dict[str, tf.Tensor]:
+        classes = predict_classes(
+            volume,
+            lambda windows: _segment(source, windows),
+            patch_size=domain.patch_size,
+            num_classes=domain.num_classes,
+            overlap=overlap,
+        )
+        return {"classes": classes}
+
+    return segment
+
+
+def _segment(source: Source, patches: tf.Tensor) -> tf.Tensor:
+    with ops.use_implementation("plain"), ops.without_gradients():
+        return segment_patches(source.network, source.spec, source.index, patches)

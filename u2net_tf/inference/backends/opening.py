@@ -1,0 +1,203 @@
+"""Opens models of any kind by their path, and predictors of their domains."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+
+from u2net_tf import files, machine
+from u2net_tf.config.inference import Runtime, WindowConfig
+from u2net_tf.errors import InputError
+from u2net_tf.inference import runtimes
+from u2net_tf.inference.backend import Backend
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.models.exported_files import (
+    SUFFIXES,
+    ExportedFile,
+    find_kind,
+    read_exported,
+)
+from u2net_tf.models.pruning import prune
+from u2net_tf.plan.domains import Plan
+from u2net_tf.progress import Progress, silent
+from u2net_tf.wording import first_few
+
+
+class OpenedModel:
+    """A model of any kind. What a domain needs is loaded when it is first used.
+
+    Args:
+      path: of the model.
+      runtime: what runs it: "tensorflow", "openvino" or "onnxruntime".
+      domains: names of its domains.
+      load: name of a domain -> its predictor. The model of the predictor may have
+        further domains.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        runtime: str,
+        domains: tuple[str, ...],
+        load: Callable[[str], Predictor],
+    ):
+        self.path = path
+        self.runtime = runtime
+        self.domains = domains
+        self._load = functools.cache(load)
+
+    def predictor(self, domain: str) -> Predictor:
+        """Returns the predictor of a domain, whose index is `plan.index(domain)`.
+
+        Args:
+          domain: its name.
+
+        Raises:
+          InputError: if the model has no such domain, or cannot be loaded.
+        """
+        if domain not in self.domains:
+            raise InputError(
+                "`domain`",
+                expected=f"one of {first_few(self.domains)}",
+                received=domain,
+            )
+        return self._load(domain)
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The plan of all domains, each of which is loaded for it."""
+        plans = ((self.predictor(name).plan, name) for name in self.domains)
+        return Plan(tuple(plan.domains[plan.index(name)] for plan, name in plans))
+
+
+def open_model(
+    path: str | os.PathLike,
+    settings: WindowConfig | None = None,
+    *,
+    runtime: Runtime = "auto",
+    progress: Progress = silent,
+) -> OpenedModel:
+    """Opens a model to predict with; imports the runtime, and no other.
+
+    Args:
+      path: a folder that training, adapt or compose wrote, or that of independent
+        models; or what export or pack wrote: a SavedModel, an ONNX, OpenVINO or model
+        file, or a folder of ONNX or OpenVINO files.
+      settings: checkpoint, precision, pruning and gates of the network, and the
+        windows; None for the defaults.
+      runtime: what runs it; "auto" for the first that is installed.
+      progress: shows how many windows of a volume are done.
+
+    Raises:
+      InputError: if there is no model, it is damaged or of a newer format, the runtime
+        does not read its format, or it does not support a setting.
+      StoppedError: if no runtime is installed.
+    """
+    settings = settings or WindowConfig()
+    _require_something(path)
+    kind = find_kind(path)
+    if kind is None:
+        chosen = runtimes.choose_runtime(path, "checkpoint", runtime)
+        return _open_folder(path, chosen, settings, progress)
+    found = read_exported(path, kind)
+    for exported in found.values():
+        _require_settings(settings, exported)
+    chosen = runtimes.choose_runtime(path, kind, runtime)
+    return OpenedModel(
+        path,
+        chosen,
+        tuple(found),
+        lambda name: Predictor.of_settings(
+            _BACKENDS[chosen](found[name], settings), settings, progress=progress
+        ),
+    )
+
+
+def _require_something(path: str | os.PathLike) -> None:
+    place = pathlib.Path(path)
+    if place.is_dir() or (place.is_file() and find_kind(place) is not None):
+        return
+    raise InputError(
+        path,
+        expected=f"a folder of a model, or a file ({', '.join(SUFFIXES)})",
+        received="another file" if place.is_file() else files.what_is_at(place),
+    )
+
+
+def _open_folder(
+    path: str | os.PathLike, runtime: str, settings: WindowConfig, progress: Progress
+) -> OpenedModel:
+    machine.import_tensorflow()
+    from u2net_tf.inference.backends import keras
+    from u2net_tf.models.loading import models_by_domain
+
+    folders = models_by_domain(path)
+    # Domains of one model have one predictor.
+    load = functools.cache(
+        lambda folder: keras.load_predictor(folder, settings, progress=progress)
+    )
+    return OpenedModel(path, runtime, tuple(folders), lambda name: load(folders[name]))
+
+
+def _require_settings(settings: WindowConfig, exported: ExportedFile) -> None:
+    """Checks that nothing is asked for that was decided when a model was exported.
+
+    Raises:
+      InputError: names the setting.
+    """
+    spec = exported.domain.spec
+    if settings.prune_to is not None and prune(spec, settings.prune_to) != spec:
+        raise InputError(
+            "`prune_to`",
+            expected=f"none or {spec.depth}, as models are pruned when they are "
+            f"exported, {exported.path} to its depth",
+            received=settings.prune_to,
+        )
+    defaults = WindowConfig()
+    for name, reason in _FIXED.items():
+        given, default = getattr(settings, name), getattr(defaults, name)
+        if given != default:
+            raise InputError(
+                f"`{name}`",
+                expected=f"{'none' if default is None else default}, as {reason}, "
+                f"which {exported.path} is",
+                received=given,
+            )
+
+
+# Setting -> why an exported model takes no other than the default.
+_FIXED = {
+    "precision": "exported models compute in float32",
+    "checkpoint": "exported models hold a single one",
+    "gate_threshold": "exported models do not compute gates",
+}
+
+
+def _by_openvino(exported: ExportedFile, settings: WindowConfig) -> Backend:
+    from u2net_tf.inference.backends.openvino import OpenVinoBackend
+
+    return OpenVinoBackend(exported, batch_size=settings.batch_size)
+
+
+def _by_onnxruntime(exported: ExportedFile, settings: WindowConfig) -> Backend:
+    from u2net_tf.inference.backends.onnxruntime import OnnxRuntimeBackend
+
+    del settings  # the session takes any number of windows
+    return OnnxRuntimeBackend(exported)
+
+
+def _by_tensorflow(exported: ExportedFile, settings: WindowConfig) -> Backend:
+    machine.import_tensorflow()
+    from u2net_tf.inference.backends.saved_model import SavedModelBackend
+
+    del settings  # the signature takes any number of windows
+    return SavedModelBackend(exported)
+
+
+_BACKENDS: Mapping[str, Callable[[ExportedFile, WindowConfig], Backend]] = {
+    runtimes.OPENVINO: _by_openvino,
+    runtimes.ONNXRUNTIME: _by_onnxruntime,
+    runtimes.TENSORFLOW: _by_tensorflow,
+}

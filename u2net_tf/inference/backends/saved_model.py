@@ -1,0 +1,62 @@
+"""The exported domains of a SavedModel, in TensorFlow and without Keras."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from u2net_tf.errors import InputError
+from u2net_tf.models.exported import INPUT, OUTPUT, SIGNATURE
+from u2net_tf.models.exported_files import ExportedFile
+
+
+class SavedModelBackend:
+    """A `Backend` of one domain.
+
+    Args:
+      exported: where it is.
+
+    Raises:
+      InputError: if TensorFlow cannot load the SavedModel, or it has no such domain.
+    """
+
+    def __init__(self, exported: ExportedFile):
+        self.spec = exported.domain.spec
+        # Its probabilities are not those of another runtime to the last bit.
+        self.fingerprint = f"{exported.domain.fingerprint} saved_model"
+        self.checkpoint = str(exported.path)
+        # The variables are the module's, not those of its functions.
+        self._module = _load(exported.path)
+        name = SIGNATURE + exported.domain.name
+        if name not in self._module.signatures:
+            raise InputError(
+                exported.path,
+                expected=f"the signature {name}",
+                received=", ".join(self._module.signatures) or "none",
+            )
+        self._segment = self._module.signatures[name]
+
+    def predict_windows(
+        self, windows: np.ndarray, domain: int, *, few: bool = False
+    ) -> np.ndarray:
+        """Class probabilities of windows; see `Backend`."""
+        # There is one domain, and what is compiled was when the file was opened.
+        del domain, few
+        segmented = self._segment(**{INPUT: tf.constant(windows)})
+        # On a CPU this is the tensor's own memory; `numpy` would copy it.
+        return np.asarray(segmented[OUTPUT])
+
+
+# All domains of a model are loaded at once.
+@functools.lru_cache(maxsize=1)
+def _load(folder: pathlib.Path) -> Any:
+    try:
+        return tf.saved_model.load(folder)
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise InputError(
+            folder, expected="a SavedModel that TensorFlow loads", received=error
+        ) from None

@@ -1,0 +1,39 @@
+r"""Packs a trained model into one file, to hand on: *.u2net.
+
+  python -m u2net_tf.pack --model_dir=DIR --output=organs.u2net
+  python -m u2net_tf.pack --model_dir=DIR --output=organs.u2net --evaluation=DIR/test \
+      --licence=CC-BY-4.0 --intended_use="Research only" --precision=float16
+
+The file is a zip: an ONNX graph for each domain, the weights once, the plan, names and
+colours of the labels, a model card and the SHA-256 of each member, and no names of
+cases. Of the card, what is not given is said to be not given. Needs
+`pip install 'u2net-tf[export]'`.
+"""
+
+from u2net_tf import command, machine
+from u2net_tf.config.packing import PackConfig
+from u2net_tf.wording import quantity
+
+
+def main(config: PackConfig) -> None:
+    """Writes the file."""
+    machine.import_tensorflow()
+    from u2net_tf.exporting.pack_model import pack_model
+
+    packed = pack_model(config, progress=command.progress_bar)
+    for domain in packed.domains:
+        print(domain.name)
+    size = packed.path.stat().st_size
+    print(
+        f"{quantity(len(packed.domains), 'domain')} in {packed.path}, {size:,} bytes; "
+        f"SHA-256 of its model.json: {packed.sha256}"
+    )
+
+
+def run() -> None:
+    """Entry point of `u2net-pack`."""
+    command.start(main, PackConfig)
+
+
+if __name__ == "__main__":
+    run()
