@@ -34,7 +34,7 @@ class Oracle:
     def key(self, domain, paths, **options):
         return Predictor(self).key(domain, paths, **options)
 
-    def predict_prepared(self, scan, domain, *, with_probabilities):
+    def predict_prepared(self, scan, domain, *, with_probabilities, num_scans=None):
         assert not with_probabilities
         path = pathlib.Path(scan.raw.grid.path)
         self.asked.append(path.name.removesuffix(".nii.gz"))
