@@ -106,7 +106,12 @@ class TestWrongFlags:
                 "error: --output: expected a name that ends with .u2net. Rec",
             ),
             ("evaluate", [], "error: --model_dir: expected a value. Received: none"),
-            ("predict", ["--model_dir=x"], "error: --domain: expected a value"),
+            (
+                "predict",
+                ["--model_dir=x", "--output=z"],
+                "error: --domain: expected a value, or one of --domains instead. "
+                "Received: neither",
+            ),
             (
                 "predict",
                 ["--model_dir=x", "--domain=y", "--input=", "--output=z"],

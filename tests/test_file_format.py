@@ -18,6 +18,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.evaluation.scoring import SCORE
 from u2net_tf.evaluation.tables import SUMMARY
 from u2net_tf.file_format import FileFormat
+from u2net_tf.inference.label_table import LABEL_TABLE
 from u2net_tf.inference.outputs import RECORD
 from u2net_tf.models.adapter_files import METADATA
 from u2net_tf.models.exported import EXPORT_FORMAT
@@ -273,6 +274,12 @@ NAMES_ON_DISK = {
         "after": MODEL_RECORD,
         "verdicts": dict.fromkeys(("domain", "change", "differences"), {}),
     },
+    "a label table": {
+        "case": {},
+        "labels": dict.fromkeys(("value", "name", "domain", "class"), {}),
+        "priority": {},
+        "overlaps": dict.fromkeys(("domain", "hidden", "voxels", "volume_ml"), {}),
+    },
     "a plan": {"domains": DOMAIN, "seed": {}},
     "a manifest": {
         **dict.fromkeys(("domain", "fingerprint", "image_dtype", "compression"), {}),
@@ -344,6 +351,7 @@ NAMES_ON_DISK = {
 
 FORMATS = (PLAN, MANIFEST, SURVEY, EXAMINED_CASE, MODEL, STATE, SUMMARY)
 FORMATS += (RECORD, SCORE, METADATA, CERTIFICATE, EXPORT_FORMAT, MODEL_FILE)
+FORMATS += (LABEL_TABLE,)
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)

@@ -32,6 +32,7 @@ _CONTAINER_LIMITS = (
     pathlib.Path("/sys/fs/cgroup/memory.max"),
     pathlib.Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+_STATM = pathlib.Path("/proc/self/statm")
 # Where the system does not say how much there is, as Windows does not.
 _UNKNOWN_MEMORY_BYTES = 16 * 10**9
 
@@ -47,6 +48,15 @@ def memory_bytes() -> int:
         with contextlib.suppress(OSError, ValueError):
             sizes.append(int(path.read_text(encoding="ascii")))
     return min(sizes, default=_UNKNOWN_MEMORY_BYTES)
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds in RAM; 0 where the system does not say."""
+    try:
+        _, resident, *_ = _STATM.read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return int(resident) * os.sysconf("SC_PAGE_SIZE")
 
 
 def require_tensorflow() -> None:

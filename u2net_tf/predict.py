@@ -5,6 +5,9 @@
 The model is a folder that training wrote, or what u2net_tf.pack or u2net_tf.export made
 of one: .u2net, ONNX and OpenVINO files, which need no TensorFlow, or a SavedModel.
 
+With --domains=NAME,NAME instead of --domain each scan is read once, and its label map
+has the classes of all these domains.
+
 Scans that were predicted before, with the same model, domain and settings, are skipped,
 so an interrupted run resumes where it left off when rerun. A file that this command did
 not write, or that was edited since, is replaced with --overwrite only. Scans that
@@ -21,13 +24,17 @@ from u2net_tf.config.inference import PredictConfig
 from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
+    from u2net_tf.inference.backends.opening import OpenedModel
     from u2net_tf.inference.label_maps import Report
+    from u2net_tf.inference.organs import Organ
+    from u2net_tf.progress import Progress
 
 
 def main(config: PredictConfig) -> None:
     """Predicts every scan of the input."""
-    from u2net_tf.inference import scans
+    from u2net_tf.inference import organs, scans
 
+    organs.require_choice(config)
     scans.require_input(config.input, config.input_list)
     from u2net_tf.inference import label_maps
     from u2net_tf.inference.backends.opening import open_model
@@ -36,6 +43,9 @@ def main(config: PredictConfig) -> None:
     model = open_model(
         config.model, config.windows, runtime=config.runtime, progress=progress
     )
+    if not config.domain:
+        _predict_several(config, model, progress)
+        return
     predictor = model.predictor(config.domain)
     plan = predictor.plan
     domain = plan.index(config.domain)
@@ -56,18 +66,88 @@ def main(config: PredictConfig) -> None:
         progress=progress,
     )
     num_scans = len(found.scans) + len(found.incomplete)
-    _print_report(config, num_scans - len(report.skipped), predictor.checkpoint, report)
+    num_predicted = num_scans - len(report.skipped)
+    _print_report(
+        config, plan.names[domain], num_predicted, predictor.checkpoint, report
+    )
     command.exit_if_skipped(report.skipped, num_scans, "scan")
 
 
+def _predict_several(
+    config: PredictConfig, model: OpenedModel, progress: Progress
+) -> None:
+    """Predicts several domains of every scan of the input."""
+    from u2net_tf.inference import organs, scans, several_domains
+
+    chosen = _load_organs(config, model)
+    domains = [organ.domain for organ in chosen]
+    modalities = organs.scan_modalities(domains, config.modalities)
+    found = scans.find_scans(
+        config.input,
+        organs.scan_domain(domains, modalities),
+        input_list=config.input_list,
+    )
+    report = several_domains.predict_domains(
+        chosen,
+        found,
+        pathlib.Path(config.output),
+        modalities=modalities,
+        reading=config.reading,
+        priority=config.priority,
+        separate_files=config.separate_files,
+        save_probabilities=config.save_probabilities,
+        preview=config.preview,
+        output_format=config.output_format,
+        volumes_csv=pathlib.Path(config.volumes_csv) if config.volumes_csv else None,
+        overwrite=config.overwrite,
+        progress=progress,
+    )
+    num_scans = len(found.scans) + len(found.incomplete)
+    num_predicted = num_scans - len(report.skipped)
+    if config.separate_files:
+        num_predicted *= len(chosen)
+    checkpoints = dict.fromkeys(organ.predictor.checkpoint for organ in chosen)
+    _print_report(
+        config,
+        " and ".join(domain.name for domain in domains),
+        num_predicted,
+        ", ".join(checkpoints),
+        report,
+    )
+    for case, overlaps in report.overlaps.items():
+        for one in overlaps:
+            print(
+                f"{case}: {one.domain} hides {quantity(one.voxels, 'voxel')} "
+                f"({one.volume_ml:.3g} ml) of {one.hidden}"
+            )
+    command.exit_if_skipped(report.skipped, num_scans, "scan")
+
+
+def _load_organs(config: PredictConfig, model: OpenedModel) -> list[Organ]:
+    """The domains and their models, each of which is loaded once."""
+    from u2net_tf.inference import organs
+
+    names = organs.choose_domains(config.domains, model.domains)
+    organs.order_by_priority(names, config.priority)
+    return [
+        organs.Organ(predictor, predictor.plan.index(name))
+        for name in names
+        for predictor in [model.predictor(name)]
+    ]
+
+
 def _print_report(
-    config: PredictConfig, num_label_maps: int, checkpoint: str, report: Report
+    config: PredictConfig,
+    domains: str,
+    num_label_maps: int,
+    checkpoint: str,
+    report: Report,
 ) -> None:
     note = f"{report.num_existing} already there" if report.num_existing else ""
     if report.num_edited:
         note += f", with {quantity(report.num_edited, 'edited file')}"
     print(
-        f"{quantity(num_label_maps, 'label map')} of {config.domain} by {checkpoint} "
+        f"{quantity(num_label_maps, 'label map')} of {domains} by {checkpoint} "
         f"in {config.output}"
         + (f" ({note})" if note else "")
         + (f"; volumes in {config.volumes_csv}" if config.volumes_csv else "")

@@ -12,10 +12,11 @@ import tqdm
 from reading_ahead import PicklingExecutor, note_scans
 from recorded_progress import RecordedProgress
 
+from u2net_tf import machine
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import scoring
-from u2net_tf.inference import usable_cases
+from u2net_tf.inference import case_memory, usable_cases
 from u2net_tf.inference.predictor import Prediction, Predictor
 from u2net_tf.models.spec import ModelSpec
 
@@ -24,6 +25,7 @@ class Oracle:
     """Predicts class 1 in the left half of every image."""
 
     fingerprint = "one"
+    batch_size = 1
 
     def __init__(self, plan):
         self.spec = ModelSpec(plan=plan, pools=(1, 1, 1))
@@ -32,7 +34,7 @@ class Oracle:
     def key(self, domain, paths, **options):
         return Predictor(self).key(domain, paths, **options)
 
-    def predict_prepared(self, scan, domain, *, with_probabilities):
+    def predict_prepared(self, scan, domain, *, with_probabilities, num_scans=None):
         assert not with_probabilities
         path = pathlib.Path(scan.raw.grid.path)
         self.asked.append(path.name.removesuffix(".nii.gz"))
@@ -177,16 +179,39 @@ class TestScoreDomain:
         scores, asked, skipped = score(max_memory_gb=1e-6)
         assert not scores
         assert not asked
-        words = "one_0.nii.gz: expected at most 1e-06 GB of memory (`max_memory_gb`)"
-        assert words in str(skipped["one_0"])
+        words = "one_0.nii.gz: expected at most {} GB of memory (`max_memory_gb`)"
+        assert words.format(0) in str(skipped["one_0"])
+        assert "Of 1e-06 GB, program and network take " in str(skipped["one_0"])
         domain = tiny_data.plan.domains[0]
         cases = scoring.find_cases(domain, "train", None)
         reading = ReadingConfig(max_memory_gb=1e-6)
         found = scoring.check_headers(domain, cases, reading)
-        assert words in str(found["one_0"])
+        assert words.format("1e-06") in str(found["one_0"])
         # What was scored is the same with any limit.
         score()
-        assert not score(max_memory_gb=1)[1]
+        assert not score(max_memory_gb=100)[1]
+
+    def test_cases_are_read_ahead_as_far_as_the_memory_goes(
+        self, score, tiny_data, monkeypatch
+    ):
+        monkeypatch.setattr(machine, "resident_bytes", lambda: 0)
+        monkeypatch.setattr(case_memory, "network_bytes", lambda *arguments: 0)
+        chosen = []
+
+        def read_ahead(read, cases, reading, **options):
+            chosen.append(reading.num_workers)
+            return original(read, cases, reading, **options)
+
+        original = usable_cases.read_ahead
+        monkeypatch.setattr(usable_cases, "read_ahead", read_ahead)
+        domain = tiny_data.plan.domains[0]
+        needs = scoring._needs(domain, scoring.find_cases(domain, "train", None))
+        predicted = max(need.prediction for need in needs)
+        ahead = max(need.preparation for need in needs)
+        for number in (2, 1, 0):
+            limit = predicted + number * ahead
+            score(max_memory_gb=1.01 * limit / 1e9, num_workers=2, overwrite=True)
+        assert chosen == [2, 1, 0]
 
     def test_resampled_modalities_are_scored_anew(self, score, tiny_data, tmp_path):
         moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")

@@ -31,6 +31,7 @@ COMMANDS = (
     "inference",
     "large_scan",
     "loss",
+    "many_classes",
     "pipeline",
     "profile_step",
     "reading",
@@ -320,6 +321,18 @@ def test_large_scan(run):
         else:
             assert 2e7 < row["worker_bytes"] < row["process_bytes"] + 1e9
     assert "3 scans of 40×48×56 voxels of 1×0.8×0.8 mm, --num_workers=1" in said
+
+
+@pytest.mark.slow
+def test_many_classes(run):
+    size = ("--volume_size=40,48,56", "--classes=5", "--patch_size=16")
+    said, content = run("many_classes", *size, "--max_memory_gb=4")
+    rows = content["rows"]
+    assert [row["spacing_mm"] for row in rows] == ["1,0.8,0.8", "1.5,1.5,1.5"]
+    assert all(2e7 < row["peak_bytes"] < 4e9 for row in rows)
+    assert "5 classes, 40×48×56 voxels" in said
+    said, _ = run("many_classes", *size, "--max_memory_gb=0.001", status=1)
+    assert "scan.nii: expected at most 0 GB of memory (--max_memory_gb)" in said
 
 
 def test_memory_of_a_failed_command_is_not_reported(tmp_path):

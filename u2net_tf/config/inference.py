@@ -12,7 +12,6 @@ from typing_extensions import Self
 from u2net_tf.config.base import Config
 from u2net_tf.config.compute import Precision
 from u2net_tf.config.log import LogConfig
-from u2net_tf.config.memory import MaxMemory
 from u2net_tf.config.modalities import ResampleModalities
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
@@ -80,7 +79,14 @@ class ReadingConfig(Config):
         "exit with status 1. Headers are read before the first case is predicted.",
     )
     resample_modalities: ResampleModalities = False
-    max_memory_gb: MaxMemory = None
+    max_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="Limit to the memory of the process, GB, half of the machine's if "
+        "not given: a scan that needs more than program and network leave of it is "
+        "refused before anything is allocated, and no more scans are read ahead than "
+        "fit.",
+    )
 
 
 class EvaluateConfig(Config):
@@ -134,7 +140,28 @@ class PredictConfig(Config):
         "SavedModel, openvino .xml, .onnx and .u2net files, onnxruntime the last two; "
         "auto the first of these that is installed.",
     )
-    domain: str = Field(description="Domain of the model to predict with.")
+    domain: str | None = Field(None, description="Domain of the model to predict with.")
+    domains: tuple[str, ...] = Field(
+        (),
+        description="Instead of domain, several domains, or all: each scan is read "
+        "once, and its label map has the classes of all of them. CASE_labels.json "
+        "says which value is which class.",
+    )
+    priority: tuple[str, ...] = Field(
+        (),
+        description="Of these domains, those that hide others where they overlap, the "
+        "first one most. The rest follows in the order of domains.",
+    )
+    separate_files: bool = Field(
+        False,
+        description="Write the files of each of these domains into OUTPUT/DOMAIN "
+        "instead, as with domain.",
+    )
+    modalities: tuple[str, ...] = Field(
+        (),
+        description="Modalities of the scans, in the order of their files or channels, "
+        "for several domains; those of the domain with most of them if empty.",
+    )
     input: tuple[str, ...] = Field(
         (),
         description="A file (.nii.gz, .nii, .nrrd, .mha, or DICOM of several frames), "

@@ -1,4 +1,4 @@
-"""The limit to memory, a setting of every command that reads scans."""
+"""The limit to memory, a setting of the commands that prepare data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MaxMemory = Annotated[
     Field(
         gt=0,
         description="Limit to the memory of one scan, GB: one that needs more, as it "
-        "is, resampled or predicted, is refused before any is allocated. Half of the "
+        "is or resampled, is refused before any is allocated. Half of the "
         "machine's if not given. Several workers hold several scans at a time.",
     ),
 ]

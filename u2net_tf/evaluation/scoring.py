@@ -19,6 +19,7 @@ from u2net_tf.evaluation.tables import CaseScore
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference import usable_cases
 from u2net_tf.inference.label_maps import write_label_map
+from u2net_tf.inference.memory_budget import MemoryBudget, Need
 from u2net_tf.inference.outputs import LABEL_MAP, Outputs, require_writable
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
@@ -97,8 +98,9 @@ def score_domain(
       index: index of the domain.
       cases: the cases.
       output_dir: folder to write to.
-      reading: how many cases are read and preprocessed ahead (see
-        `parallel.map_ahead`), how, and whether one that cannot be used ends it all.
+      reading: how many cases are read and preprocessed ahead at most (see
+        `parallel.map_ahead`), how, within which memory, and whether one that cannot be
+        used ends it all.
       overwrite: predict and score all cases again, and replace any label map.
       executor: reads and preprocesses the cases; None for threads of this process.
       progress: shows how many cases are done.
@@ -125,8 +127,13 @@ def score_domain(
             jobs[case].outputs.require_unedited()
     require_writable(path for case in pending for path in jobs[case].outputs.all_paths)
     skipped: dict[str, InputError] = {}
+    budget = MemoryBudget.of_process(predictor, [index], reading)
+    reading = budget.of_scans(reading)
+    reading = budget.of_workers(reading, _needs(domain, pending))
     # None of these refers to the predictor: another process may read.
-    read = functools.partial(_read_case, domain, reading)
+    read = functools.partial(
+        budget.call, functools.partial(_read_case, domain, reading)
+    )
     bar = progress(desc=domain.name, total=len(jobs), initial=len(scores), unit="case")
     with usable_cases.read_ahead(
         read, pending, reading, skipped=skipped, bar=bar, executor=executor
@@ -148,6 +155,19 @@ def score_domain(
         ],
         skipped,
     )
+
+
+def _needs(domain: Domain, cases: Sequence[msd.Case]) -> list[Need]:
+    """What cases take of the memory; nothing if they cannot be read."""
+    needs = []
+    for case in cases:
+        try:
+            grid = images.load_header(case.image_paths[0]).grid
+        except (InputError, OSError):
+            needs.append(Need())
+        else:
+            needs.append(Need.of_scan(grid, domain))
+    return needs
 
 
 def _read_case(

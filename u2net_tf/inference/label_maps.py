@@ -14,6 +14,7 @@ from absl import logging
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import plausibility, usable_cases
+from u2net_tf.inference.memory_budget import MemoryBudget, Need
 from u2net_tf.inference.output_paths import paths_of_outputs
 from u2net_tf.inference.outputs import (
     PREVIEW,
@@ -31,6 +32,7 @@ from u2net_tf.visualization import figures
 from u2net_tf.visualization.preview import draw_preview
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import images, label_map_files
+from u2net_tf.volumes.grid import Volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +72,9 @@ def predict_scans(
       index: index of the domain.
       found: the scans.
       output_dir: folder to write to.
-      reading: how many scans are read and preprocessed ahead (see
-        `parallel.map_ahead`), how, and whether one that cannot be used ends it all.
+      reading: how many scans are read and preprocessed ahead at most (see
+        `parallel.map_ahead`), how, within which memory, and whether one that cannot be
+        used ends it all.
       save_probabilities: whether to write them beside each label map.
       preview: whether to write a picture beside each label map.
       output_format: see `label_map_files.output_suffix`.
@@ -89,6 +92,8 @@ def predict_scans(
       StoppedError: if a package is missing that the format or the picture needs.
     """
     domain = predictor.spec.plan.domains[index]
+    budget = MemoryBudget.of_process(predictor, [index], reading)
+    reading = budget.of_scans(reading)
     outputs = _outputs(
         predictor,
         index,
@@ -103,25 +108,25 @@ def predict_scans(
         scan for scan in found.scans if not overwrite and outputs[scan].is_complete()
     ]
     pending = [scan for scan in found.scans if scan not in existing]
-    if not overwrite:
-        for scan in pending:
-            outputs[scan].require_unedited()
-    require_writable(path for scan in pending for path in outputs[scan].all_paths)
-    num_edited = _warn_of_edited([outputs[scan] for scan in existing])
-    table = VolumesTable(volumes_csv, domain)
-    others = [path for scan in found.scans for path in scan.paths]
-    others += [path for one in outputs.values() for path in one.all_paths]
-    table.require_writable(others, overwrite=overwrite)
+    _check_writable([outputs[scan] for scan in pending], overwrite=overwrite)
+    num_edited = warn_of_edited([outputs[scan] for scan in existing])
+    table = _open_table(volumes_csv, outputs, overwrite=overwrite)
     for scan in existing:
-        table.read(scan, outputs[scan], max_memory_gb=reading.max_memory_gb)
-    skipped: dict[str, InputError] = {}
-    for name, reason in found.incomplete.items():
-        usable_cases.leave_out(name, reason, skipped, reading)
-    check = functools.partial(_check_headers, domain, reading, outputs)
-    skipped |= usable_cases.check_all(check, pending, reading)
-    pending = [scan for scan in pending if scan.name not in skipped]
+        table.read(scan, outputs[scan], domain, max_memory_gb=reading.max_memory_gb)
+    skipped = usable_cases.leave_out_all(found.incomplete, reading)
+    needs: dict[Scan, Need] = {}
+    check = functools.partial(
+        _check_headers, domain, reading, outputs, save_probabilities, needs
+    )
+    skipped |= usable_cases.check_all(
+        functools.partial(budget.call, check), pending, reading
+    )
+    pending = list(needs)
+    reading = budget.of_workers(reading, list(needs.values()))
     # None of these refers to the predictor: another process may read.
-    read = functools.partial(_read_scan, domain, reading, save_probabilities)
+    read = functools.partial(
+        budget.call, functools.partial(_read_scan, domain, reading, save_probabilities)
+    )
     bar = progress(desc="predicting", total=len(pending), unit="case")
     with usable_cases.read_ahead(
         read, pending, reading, skipped=skipped, bar=bar, executor=executor
@@ -130,7 +135,7 @@ def predict_scans(
             classes = write_label_map(
                 predictor, index, content, outputs[scan], num_scans=len(found.scans)
             )
-            table.add(scan.name, classes, content.raw.grid)
+            table.add(scan.name, classes, content.raw.grid, domain)
             # Freed before the next one is waited for.
             del content, classes
     table.write()
@@ -176,7 +181,24 @@ def _outputs(
     }
 
 
-def _warn_of_edited(existing: Sequence[Outputs]) -> int:
+def _open_table(
+    path: pathlib.Path | None, outputs: dict[Scan, Outputs], *, overwrite: bool
+) -> VolumesTable:
+    table = VolumesTable(path)
+    others = [path for scan in outputs for path in scan.paths]
+    others += [path for one in outputs.values() for path in one.all_paths]
+    table.require_writable(others, overwrite=overwrite)
+    return table
+
+
+def _check_writable(pending: Sequence[Outputs], *, overwrite: bool) -> None:
+    if not overwrite:
+        for outputs in pending:
+            outputs.require_unedited()
+    require_writable(path for outputs in pending for path in outputs.all_paths)
+
+
+def warn_of_edited(existing: Sequence[Outputs]) -> int:
     """Names the files that were edited since; returns how many there are."""
     edited = [path for outputs in existing for path in outputs.edited()]
     for path in edited:
@@ -185,13 +207,20 @@ def _warn_of_edited(existing: Sequence[Outputs]) -> int:
 
 
 def _check_headers(
-    domain: Domain, reading: ReadingConfig, outputs: dict[Scan, Outputs], scan: Scan
+    domain: Domain,
+    reading: ReadingConfig,
+    outputs: dict[Scan, Outputs],
+    with_probabilities: bool,
+    needs: dict[Scan, Need],
+    scan: Scan,
 ) -> None:
+    """Checks a scan by its headers; notes what it takes if it can be used."""
     grid = case_files.check_headers(
         scan.paths, domain, **usable_cases.read_options(reading)
     )
     for path in outputs[scan].paths:
         label_map_files.require_format_for(grid, path)
+    needs[scan] = Need.of_scan(grid, domain, with_probabilities=with_probabilities)
 
 
 def _read_scan(
@@ -200,6 +229,17 @@ def _read_scan(
     image = case_files.read_image(
         scan.paths, domain, **usable_cases.read_options(reading)
     )
+    warn_of_differences(image, domain)
+    return prepare_scan(
+        image,
+        domain,
+        with_probabilities=with_probabilities,
+        max_memory_gb=reading.max_memory_gb,
+    )
+
+
+def warn_of_differences(image: Volume, domain: Domain) -> None:
+    """Says in what a scan is far from those of a domain."""
     if found := plausibility.differences(image, domain):
         logging.warning(
             "%s: does not look like a scan of %s: %s",
@@ -207,12 +247,6 @@ def _read_scan(
             domain.name,
             "; ".join(found),
         )
-    return prepare_scan(
-        image,
-        domain,
-        with_probabilities=with_probabilities,
-        max_memory_gb=reading.max_memory_gb,
-    )
 
 
 def write_label_map(
@@ -244,18 +278,33 @@ def write_label_map(
         num_scans=num_scans,
     )
     outputs.begin()
-    grid = scan.raw.grid
     if prediction.probabilities is not None and probabilities_path is not None:
-        images.save_probabilities(probabilities_path, prediction.probabilities, grid)
+        images.save_probabilities(
+            probabilities_path, prediction.probabilities, scan.raw.grid
+        )
+    save_classes(scan.raw, prediction.classes, domain, outputs)
+    return prediction.classes
+
+
+def save_classes(
+    scan: Volume, classes: np.ndarray, domain: Domain, outputs: Outputs
+) -> None:
+    """Writes the label map of a scan, and its picture if wanted: the last of its files.
+
+    Args:
+      scan: the scan.
+      classes: (z, y, x) class indices.
+      domain: gives the classes.
+      outputs: the files of the scan.
+    """
     preview_path = outputs.path(PREVIEW)
     if preview_path is not None:
         draw_preview(
-            scan.raw,
-            prediction.classes,
+            scan,
+            classes,
             [label.name for label in domain.labels],
             preview_path,
             title=f"{domain.name}, {outputs.name}",
         )
-    label_map_files.save_label_map(outputs.label_map, prediction.classes, grid, domain)
+    label_map_files.save_label_map(outputs.label_map, classes, scan.grid, domain)
     outputs.finish()
-    return prediction.classes

@@ -6,7 +6,12 @@ import pathlib
 from collections.abc import Sequence
 
 from u2net_tf.errors import InputError
-from u2net_tf.inference.outputs import LABEL_MAP, PREVIEW, PROBABILITIES
+from u2net_tf.inference.outputs import (
+    LABEL_MAP,
+    LABEL_TABLE,
+    PREVIEW,
+    PROBABILITIES,
+)
 from u2net_tf.inference.scans import Scan
 from u2net_tf.volumes import dicom_segmentation
 from u2net_tf.volumes.label_map_files import output_suffix, probabilities_suffix
@@ -22,6 +27,7 @@ def paths_of_outputs(
     save_probabilities: bool,
     preview: bool,
     output_format: str,
+    label_table: bool = False,
 ) -> dict[Scan, Paths]:
     """The files to write for each scan, the label map last.
 
@@ -31,6 +37,7 @@ def paths_of_outputs(
       save_probabilities: whether to write them.
       preview: whether to write a picture.
       output_format: see `label_map_files.output_suffix`.
+      label_table: whether to write which value is which class.
 
     Raises:
       InputError: if a scan, or a file of another scan, would be replaced.
@@ -41,6 +48,8 @@ def paths_of_outputs(
         endings = {LABEL_MAP: suffix}
         if preview:
             endings = {PREVIEW: ".png", **endings}
+        if label_table:
+            endings = {LABEL_TABLE: ".json", **endings}
         if save_probabilities:
             endings = {PROBABILITIES: probabilities_suffix(suffix), **endings}
         paths[scan] = {

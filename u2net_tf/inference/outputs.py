@@ -19,9 +19,18 @@ from u2net_tf.volumes import dicom_segmentation, seg_nrrd
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES
 
 # What follows a scan's name in the names of the files that are written for it.
-KINDS = LABEL_MAP, PROBABILITIES, PREVIEW = ("", "_probabilities", "_preview")
+LABEL_MAP, PROBABILITIES, PREVIEW = "", "_probabilities", "_preview"
+# Which value of a label map of several domains is what.
+LABEL_TABLE = "_labels"
+KINDS = (LABEL_MAP, PROBABILITIES, PREVIEW, LABEL_TABLE)
 # Endings of these names.
-_SUFFIXES = (*SCAN_SUFFIXES, seg_nrrd.SUFFIX, dicom_segmentation.SUFFIX, ".png")
+_SUFFIXES = (
+    *SCAN_SUFFIXES,
+    seg_nrrd.SUFFIX,
+    dicom_segmentation.SUFFIX,
+    ".png",
+    ".json",
+)
 
 
 @schema.model

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 
+from u2net_tf.inference.case_memory import prediction_bytes
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes.crop_and_resample import (
     ResampledCrop,
@@ -61,23 +61,12 @@ def prepare_scan(
     crop = find_crop(raw, domain, max_memory_gb=max_memory_gb)
     require_memory(
         raw.grid.path,
-        _prediction_bytes(crop, domain, with_probabilities),
-        content=f"probabilities of {domain.num_classes} classes of shape {crop.shape}"
-        + f" and of shape {crop.raw_shape}" * with_probabilities,
+        prediction_bytes(crop, domain, with_probabilities=with_probabilities),
+        content=f"a scan of shape {crop.raw_shape} and probabilities of "
+        f"{domain.num_classes} classes of shape {crop.shape}"
+        + f" and of shape {crop.raw_shape}"
+        * with_probabilities,
         max_memory_gb=max_memory_gb,
     )
     image, crop = preprocess_volume(raw, domain, crop=crop)
     return PreparedScan(raw, image, crop)
-
-
-def _prediction_bytes(
-    crop: ResampledCrop, domain: Domain, with_probabilities: bool
-) -> float:
-    """About what `predict_volume` and `Restoration` hold, and what is saved of it."""
-    depth, height, width = crop.shape
-    planes = min(depth, domain.patch_size[0])
-    blended = 4 * planes * height * width * (domain.num_classes + 1)
-    raw = math.prod(crop.raw_shape)
-    # As they are kept, in the order of the file, and as its bytes.
-    kept = 3 * 4 * raw * domain.num_classes if with_probabilities else 0
-    return blended + kept + raw

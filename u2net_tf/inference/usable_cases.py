@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
 
@@ -124,6 +124,20 @@ def _usable(
         # Freed before the next one is waited for.
         del content
         bar.update()
+
+
+def leave_out_all(
+    reasons: Mapping[str, InputError], reading: ReadingConfig
+) -> dict[str, InputError]:
+    """Name -> reason of cases that are known to be unusable.
+
+    Raises:
+      InputError: the first reason, unless such cases are skipped.
+    """
+    skipped: dict[str, InputError] = {}
+    for name, reason in reasons.items():
+        leave_out(name, reason, skipped, reading)
+    return skipped
 
 
 def leave_out(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import pathlib
-from collections.abc import Iterable
+import types
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -25,13 +26,19 @@ class VolumesTable:
 
     Args:
       path: file to write; None for no table, of which nothing is then computed.
-      domain: gives the classes.
+      classes: domain and class of what a label map of several domains has, by the name
+        that it has there.
     """
 
-    def __init__(self, path: pathlib.Path | None, domain: Domain):
+    def __init__(
+        self,
+        path: pathlib.Path | None,
+        classes: Mapping[str, tuple[str, str]] = types.MappingProxyType({}),
+    ):
         self._path = path
-        self._domain = domain
-        self._volumes: dict[str, dict[str, float]] = {}
+        self._classes = classes
+        # By case and domain.
+        self._volumes: dict[tuple[str, str], dict[str, float]] = {}
 
     def require_writable(
         self, others: Iterable[pathlib.Path], *, overwrite: bool
@@ -71,32 +78,41 @@ class VolumesTable:
                 )
 
     def read(
-        self, scan: Scan, outputs: Outputs, *, max_memory_gb: float | None
+        self,
+        scan: Scan,
+        outputs: Outputs,
+        domain: Domain,
+        *,
+        max_memory_gb: float | None,
     ) -> None:
         """Adds a case that was predicted before, as its label map is now.
+
+        Args:
+          scan: the case.
+          outputs: its files.
+          domain: gives the classes.
+          max_memory_gb: see `memory.require_memory`.
 
         Raises:
           InputError: if the label map was edited, and cannot be read or holds a value
             of no class.
         """
         if self._path is not None:
-            self._volumes[scan.name] = read_volumes_ml(
-                outputs.label_map,
-                scan.paths[0],
-                self._domain,
-                max_memory_gb=max_memory_gb,
+            self._volumes[scan.name, domain.name] = read_volumes_ml(
+                outputs.label_map, scan.paths[0], domain, max_memory_gb=max_memory_gb
             )
 
-    def add(self, name: str, classes: np.ndarray, grid: Grid) -> None:
+    def add(self, name: str, classes: np.ndarray, grid: Grid, domain: Domain) -> None:
         """Adds a case.
 
         Args:
           name: of the case.
           classes: (z, y, x) class indices.
           grid: of the scan.
+          domain: gives the classes.
         """
         if self._path is not None:
-            self._volumes[name] = volumes_ml(classes, grid, self._domain)
+            self._volumes[name, domain.name] = volumes_ml(classes, grid, domain)
 
     def write(self) -> None:
         """Writes a row per case and class: whole or not at all."""
@@ -105,7 +121,10 @@ class VolumesTable:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        for case, volumes in sorted(self._volumes.items()):
+        for (case, domain), volumes in sorted(
+            self._volumes.items(), key=lambda item: item[0]
+        ):
             for name, volume in volumes.items():
-                writer.writerow([self._domain.name, case, name, f"{volume:.6f}"])
+                owner, class_name = self._classes.get(name, (domain, name))
+                writer.writerow([owner, case, class_name, f"{volume:.6f}"])
         files.write_text(self._path, stream.getvalue())

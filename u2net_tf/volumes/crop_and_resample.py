@@ -204,7 +204,7 @@ def require_resampling_memory(
     """
     require_memory(
         where,
-        _resampling_bytes(crop, num_modalities),
+        resampling_bytes(crop, num_modalities),
         content=f"shape {crop.crop_shape} at {_in_mm(spacing_mm)}, resampled to "
         f"{_in_mm(target_mm)}: shape {crop.shape}",
         max_memory_gb=max_memory_gb,
@@ -227,7 +227,7 @@ def _find_crop(
     )
 
 
-def _resampling_bytes(crop: ResampledCrop, num_modalities: int) -> float:
+def resampling_bytes(crop: ResampledCrop, num_modalities: int) -> float:
     """About what `preprocess_image` allocates: volumes, matrices and a few planes."""
     depth, height, width = crop.shape
     volumes = 4 * (num_modalities + 1) * depth * height * width

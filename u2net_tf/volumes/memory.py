@@ -10,6 +10,17 @@ _GB = 1e9
 _DEFAULT_SHARE = 0.5
 
 
+class MemoryLimitError(InputError):
+    """A scan that needs more memory than it may take."""
+
+
+def limit_gb(max_memory_gb: float | None) -> float:
+    """The limit, GB: the one that is given, or half of the machine's memory."""
+    if max_memory_gb is None:
+        return machine.memory_bytes() * _DEFAULT_SHARE / _GB
+    return max_memory_gb
+
+
 def require_memory(
     where: object, num_bytes: float, *, content: str, max_memory_gb: float | None
 ) -> None:
@@ -22,13 +33,11 @@ def require_memory(
       max_memory_gb: the limit, GB; None for half of the machine's memory.
 
     Raises:
-      InputError: if it takes more.
+      MemoryLimitError: if it takes more.
     """
-    limit = max_memory_gb
-    if limit is None:
-        limit = machine.memory_bytes() * _DEFAULT_SHARE / _GB
+    limit = limit_gb(max_memory_gb)
     if num_bytes > limit * _GB:
-        raise InputError(
+        raise MemoryLimitError(
             where,
             expected=f"at most {limit:.3g} GB of memory (`max_memory_gb`)",
             received=f"{num_bytes / _GB:.3g} GB for {content}",

@@ -1,0 +1,90 @@
+"""A scan that is preprocessed for several domains, once where they agree."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+
+from u2net_tf.inference import label_maps, organs
+from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
+from u2net_tf.plan.domains import Domain
+from u2net_tf.volumes.grid import Volume
+from u2net_tf.volumes.memory import limit_gb
+
+_GB = 1e9
+
+
+@dataclasses.dataclass
+class PreparedOrgans:
+    """A scan, ready for the networks of several domains.
+
+    Attributes:
+      raw: the volume as it was read.
+      by_domain: name -> what the domain's network sees.
+    """
+
+    raw: Volume
+    by_domain: dict[str, PreparedScan]
+
+
+def shared(domain: Domain, modalities: Sequence[str]) -> Hashable:
+    """What preprocessing depends on: domains in which it is equal share an image.
+
+    Args:
+      domain: the domain.
+      modalities: of the scan.
+    """
+    return (
+        organs.channels_of(domain, modalities),
+        domain.spacing_mm,
+        domain.preprocessing,
+    )
+
+
+def prepare(
+    scan: Volume,
+    domains: Sequence[Domain],
+    modalities: Sequence[str],
+    *,
+    with_probabilities: bool = False,
+    max_memory_gb: float | None = None,
+) -> PreparedOrgans:
+    """Preprocesses a scan for several domains.
+
+    Args:
+      scan: as it was read by `organs.scan_domain`.
+      domains: the domains.
+      modalities: of the scan.
+      with_probabilities: as for `prepare_scan`.
+      max_memory_gb: as for `prepare_scan`.
+
+    Raises:
+      InputError: as `prepare_scan` does.
+    """
+    limit = limit_gb(max_memory_gb)
+    made: dict[Hashable, PreparedScan] = {}
+    by_domain = {}
+    # Of those that share an image, the one that takes most memory comes first.
+    for domain in sorted(
+        domains, key=lambda one: one.num_classes * one.patch_size[0], reverse=True
+    ):
+        key = shared(domain, modalities)
+        image = made[key].raw if key in made else None
+        image = image or organs.image_of(scan, domain, modalities)
+        label_maps.warn_of_differences(image, domain)
+        if key not in made:
+            made[key] = prepare_scan(
+                image,
+                domain,
+                with_probabilities=with_probabilities,
+                max_memory_gb=limit,
+            )
+            limit = max(0.0, limit - _image_gb(made[key]))
+        # Each gives its image away once; what all gave away is freed.
+        by_domain[domain.name] = dataclasses.replace(made[key])
+    return PreparedOrgans(scan, by_domain)
+
+
+def _image_gb(scan: PreparedScan) -> float:
+    assert scan.image is not None  # it has just been made
+    return scan.image.nbytes / _GB

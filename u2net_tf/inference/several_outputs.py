@@ -1,0 +1,262 @@
+"""Which files are written for scans of several domains, and what goes into them."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from u2net_tf import work_log
+from u2net_tf.inference import label_maps, outputs
+from u2net_tf.inference.label_table import (
+    LabelTable,
+    Overlap,
+    merged_domain,
+    number_classes,
+    write_label_table,
+)
+from u2net_tf.inference.merging import Merging
+from u2net_tf.inference.organs import Organ
+from u2net_tf.inference.output_paths import paths_of_outputs
+from u2net_tf.inference.outputs import Outputs
+from u2net_tf.inference.prepared_organs import PreparedOrgans
+from u2net_tf.inference.scans import Scan
+from u2net_tf.inference.volumes_table import VolumesTable
+from u2net_tf.plan.domains import Domain
+from u2net_tf.volumes.class_volumes import voxel_volume_ml
+
+
+@dataclasses.dataclass(frozen=True)
+class FilesOfScan:
+    """What is written of a scan at once.
+
+    Attributes:
+      outputs: the files.
+      domain: gives the classes of the label map.
+      organs: what is predicted for it.
+    """
+
+    outputs: Outputs
+    domain: Domain
+    organs: tuple[Organ, ...]
+
+    def is_complete(self) -> bool:
+        """See `Outputs`."""
+        return self.outputs.is_complete()
+
+    @property
+    def paths(self) -> tuple[pathlib.Path, ...]:
+        """The files, and the record of them."""
+        return self.outputs.all_paths
+
+
+class Layout(Protocol):
+    """How label maps of several domains are stored.
+
+    Attributes:
+      written: what gives the classes of each label map of a scan.
+    """
+
+    written: Sequence[Domain]
+
+    def files(
+        self,
+        scans: Sequence[Scan],
+        output_dir: pathlib.Path,
+        *,
+        resample_modalities: bool,
+        **options: Any,
+    ) -> dict[Scan, list[FilesOfScan]]:
+        """The files of each scan.
+
+        Args:
+          scans: the scans.
+          output_dir: folder to write to.
+          resample_modalities: see `ReadingConfig`.
+          **options: of `paths_of_outputs`.
+
+        Raises:
+          InputError: as `paths_of_outputs` does.
+        """
+        ...
+
+    def table(self, path: pathlib.Path | None) -> VolumesTable:
+        """The table of volumes."""
+        ...
+
+    def needed(self, pending: Sequence[FilesOfScan]) -> list[Domain]:
+        """The domains that must be predicted to write files."""
+        return [organ.domain for one in pending for organ in one.organs]
+
+    def write(
+        self,
+        scan: Scan,
+        content: PreparedOrgans,
+        pending: Sequence[FilesOfScan],
+        table: VolumesTable,
+    ) -> tuple[Overlap, ...]:
+        """Predicts and writes files of a scan; returns where domains overlap."""
+        ...
+
+
+class FilesOfEach(Layout):
+    """Files of each domain in a folder of its own.
+
+    Args:
+      organs: the domains.
+      priority: not asked for, as nothing is hidden.
+    """
+
+    def __init__(self, organs: Sequence[Organ], priority: Sequence[str] = ()):
+        del priority
+        self._organs = organs
+        # Like all settings of a prediction, the same whatever is left to do.
+        self._num_scans = 0
+        self.written = [organ.domain for organ in organs]
+
+    def files(
+        self,
+        scans: Sequence[Scan],
+        output_dir: pathlib.Path,
+        *,
+        resample_modalities: bool,
+        **options: Any,
+    ) -> dict[Scan, list[FilesOfScan]]:
+        """See `Layout`."""
+        self._num_scans = len(scans)
+        found: dict[Scan, list[FilesOfScan]] = {scan: [] for scan in scans}
+        for organ in self._organs:
+            folder = output_dir / organ.name
+            paths = paths_of_outputs(scans, folder, **options)
+            for scan in scans:
+                key = _key(organ, scan, resample_modalities)
+                one = Outputs(folder, scan.name, paths[scan], key)
+                found[scan].append(FilesOfScan(one, organ.domain, (organ,)))
+        return found
+
+    def table(self, path: pathlib.Path | None) -> VolumesTable:
+        """See `Layout`."""
+        return VolumesTable(path)
+
+    def write(
+        self,
+        scan: Scan,
+        content: PreparedOrgans,
+        pending: Sequence[FilesOfScan],
+        table: VolumesTable,
+    ) -> tuple[Overlap, ...]:
+        """See `Layout`."""
+        for one in pending:
+            (organ,) = one.organs
+            classes = label_maps.write_label_map(
+                organ.predictor,
+                organ.index,
+                content.by_domain[organ.name],
+                one.outputs,
+                num_scans=self._num_scans,
+            )
+            table.add(scan.name, classes, content.raw.grid, organ.domain)
+        return ()
+
+
+class MergedFiles(Layout):
+    """One label map of all domains, with a table of its values.
+
+    Args:
+      organs: the domains, in the order of the values that their classes get.
+      priority: their names, from the one that is never hidden on.
+
+    Raises:
+      InputError: if a label map cannot hold so many classes.
+    """
+
+    def __init__(self, organs: Sequence[Organ], priority: Sequence[str]):
+        domains = [organ.domain for organ in organs]
+        self._rows = number_classes(domains)
+        self._domain = merged_domain(domains, self._rows)
+        self._priority = tuple(priority)
+        by_name = {organ.name: organ for organ in organs}
+        self._organs = tuple(by_name[name] for name in priority)
+        self.written = [self._domain]
+        self._num_scans = 0
+
+    def files(
+        self,
+        scans: Sequence[Scan],
+        output_dir: pathlib.Path,
+        *,
+        resample_modalities: bool,
+        **options: Any,
+    ) -> dict[Scan, list[FilesOfScan]]:
+        """See `Layout`."""
+        self._num_scans = len(scans)
+        paths = paths_of_outputs(scans, output_dir, label_table=True, **options)
+        rows = [[row.domain, row.class_name] for row in self._rows]
+        found = {}
+        for scan in scans:
+            keys = [_key(organ, scan, resample_modalities) for organ in self._organs]
+            key = work_log.work_key(["merged", *keys, rows], [])
+            one = Outputs(output_dir, scan.name, paths[scan], key)
+            found[scan] = [FilesOfScan(one, self._domain, self._organs)]
+        return found
+
+    def table(self, path: pathlib.Path | None) -> VolumesTable:
+        """See `Layout`."""
+        return VolumesTable(
+            path, {row.name: (row.domain, row.class_name) for row in self._rows}
+        )
+
+    def write(
+        self,
+        scan: Scan,
+        content: PreparedOrgans,
+        pending: Sequence[FilesOfScan],
+        table: VolumesTable,
+    ) -> tuple[Overlap, ...]:
+        """See `Layout`."""
+        (one,) = pending
+        depth, height, width = content.raw.data.shape[1:]
+        merging = Merging((depth, height, width), self._values())
+        for organ in self._organs:
+            prediction = organ.predictor.predict_prepared(
+                content.by_domain.pop(organ.name),
+                organ.index,
+                num_scans=self._num_scans,
+            )
+            merging.add(organ.name, prediction.classes)
+            del prediction
+        overlaps = self._overlaps(content, merging)
+        one.outputs.begin()
+        path = one.outputs.path(outputs.LABEL_TABLE)
+        assert path is not None  # `files` asked for it
+        write_label_table(
+            path, LabelTable(scan.name, self._rows, self._priority, overlaps)
+        )
+        label_maps.save_classes(content.raw, merging.classes, self._domain, one.outputs)
+        table.add(scan.name, merging.classes, content.raw.grid, self._domain)
+        return overlaps
+
+    def _values(self) -> dict[str, list[int]]:
+        values: dict[str, list[int]] = {name: [0] for name in self._priority}
+        for row in self._rows:
+            values[row.domain].append(row.value)
+        return values
+
+    def _overlaps(
+        self, content: PreparedOrgans, merging: Merging
+    ) -> tuple[Overlap, ...]:
+        source = self._domain.preprocessing.spacing_source
+        voxel_ml = voxel_volume_ml(content.raw.grid, source)
+        return tuple(
+            Overlap(domain, hidden, voxels, round(voxels * voxel_ml, 6))
+            for (domain, hidden), voxels in merging.overlaps.items()
+        )
+
+
+def _key(organ: Organ, scan: Scan, resample_modalities: bool) -> str:
+    return organ.predictor.key(
+        organ.index,
+        scan.paths,
+        resample_modalities=resample_modalities and len(scan.paths) > 1,
+    )
