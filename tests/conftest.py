@@ -18,8 +18,9 @@ from command_session import tensorflow_server
 
 from u2net_tf.plan.domains import Plan
 
-# Before a test imports it: onnxruntime would send usage data.
+# Before a test imports them: onnxruntime and OpenVINO would send usage data.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+sys.modules["openvino_telemetry"] = None
 # Graphs are made of many objects: by default, collections are frequent and take long.
 gc.set_threshold(50_000, 20, 50)
 

@@ -75,7 +75,7 @@ def test_has_no_flag():
         (
             PredictConfig,
             ["--model_dir=a", "--input=1.nii", "2.nii"],
-            "Received: 2.nii. Did you mean --domain=2.nii?",
+            "Received: 2.nii. Did you mean --output=2.nii?",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import os
@@ -43,3 +44,17 @@ def import_package(name: str) -> ModuleType:
         # It logs each of its steps, through the logger of its package.
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     return module
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """The `openvino.Core` of this process.
+
+    There is one, which lives as long as the process. Each installs an alternate stack
+    for signal handlers when it compiles a model, and restores the one before when it is
+    freed; of two, that may be freed memory, and the next signal ends the process.
+
+    Raises:
+      StoppedError: if OpenVINO is not installed.
+    """
+    return import_package("openvino").Core()

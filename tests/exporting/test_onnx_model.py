@@ -15,7 +15,7 @@ from converted import (
 from toy import ONE, TWO, make_model
 
 from u2net_tf.errors import StoppedError
-from u2net_tf.export_packages import import_package
+from u2net_tf.export_packages import import_package, openvino_core
 from u2net_tf.models.exported import from_texts
 from u2net_tf.networks.layers import DepthwiseConv3D
 
@@ -47,7 +47,7 @@ def by_onnxruntime(model, patches):
 
 
 def by_openvino(model, patches):
-    core = openvino.Core()
+    core = openvino_core()
     compiled = core.compile_model(
         core.read_model(model.SerializeToString()),
         "CPU",

@@ -33,7 +33,7 @@ from toy import ONE, TWO
 from u2net_tf import describe
 from u2net_tf.config.inference import DescribeConfig
 from u2net_tf.errors import InputError
-from u2net_tf.export_packages import import_package
+from u2net_tf.export_packages import openvino_core
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.model_file import read_model_file
 from u2net_tf.models.model_file_format import MODEL_FILE, PackedLabel
@@ -110,7 +110,7 @@ class TestRuns:
 
     def test_in_openvino(self, tmp_path, index, precision, atol):
         pytest.importorskip("openvino", reason="needs the extra `export`")
-        core = import_package("openvino").Core()
+        core = openvino_core()
         file = read_model_file(write(tmp_path / "x.u2net", make_members(precision)))
         patches, expected = self.expected(index)
         compiled = core.compile_model(

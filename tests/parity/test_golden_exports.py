@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from test_golden import FILES, Golden
 
-from u2net_tf.export_packages import import_package
+from u2net_tf.export_packages import import_package, openvino_core
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import ops
 from u2net_tf.networks.u2net import U2Net
@@ -95,7 +95,7 @@ def test_onnx(case):
     session = import_package("onnxruntime").InferenceSession(content)
     (found,) = session.run(None, {"patches": case.patches})
     assert_close(case, found, "onnxruntime")
-    core = import_package("openvino").Core()
+    core = openvino_core()
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(content), "CPU", options)
     assert_close(case, compiled([case.patches])[0], "openvino")

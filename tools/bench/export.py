@@ -85,9 +85,9 @@ def make_openvino(
     setting: Setting, folder: str, name: str, threads: int, channels_first: bool
 ) -> Task:
     """A file in OpenVINO, in float32."""
-    from u2net_tf.export_packages import import_package
+    from u2net_tf.export_packages import openvino_core
 
-    core = import_package("openvino").Core()
+    core = openvino_core()
     compiled = core.compile_model(
         f"{folder}/{name}",
         "CPU",

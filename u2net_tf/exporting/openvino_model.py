@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from u2net_tf.export_packages import import_package
+from u2net_tf.export_packages import import_package, openvino_core
 from u2net_tf.models.exported import METADATA_PREFIX, OPENVINO_ROOT
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def save_openvino(model: onnx.ModelProto, path: str | os.PathLike) -> None:
       StoppedError: if OpenVINO is not installed.
     """
     openvino = import_package("openvino")
-    converted = openvino.Core().read_model(model.SerializeToString())
+    converted = openvino_core().read_model(model.SerializeToString())
     for entry in model.metadata_props:
         # A path: at each dot there is a further level.
         name = entry.key.removeprefix(METADATA_PREFIX)

@@ -1,6 +1,8 @@
 """Models of every kind, opened by their path."""
 
 import logging
+import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -29,6 +31,27 @@ from u2net_tf.models.exported import (  # noqa: E402
 from u2net_tf.models.loading import save_model  # noqa: E402
 
 NAMES = (toy.ONE.name, toy.TWO.name)
+ROOT = pathlib.Path(__file__).parents[3]
+FREED = """
+import gc
+import os
+import signal
+import sys
+
+from u2net_tf.inference.backends.opening import open_model
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+path, *names = sys.argv[1:]
+opened = [open_model(path).predictor(name) for name in names]
+# The first one first.
+while opened:
+    del opened[0]
+    gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
 
 
 def describe(index, **changes):
@@ -108,6 +131,16 @@ class TestWithoutTensorFlow:
             found = predictor.probabilities(volume, 0)
             expected = packed.compute(0, volume)
             np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def test_a_signal_after_openvino_models_were_freed(self, models):
+        """Each `openvino.Core` that is freed leaves a stack for signals behind."""
+        done = subprocess.run(
+            [sys.executable, "-c", FREED, str(models / "openvino"), *NAMES],
+            cwd=ROOT,
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
     def test_key_names_weights_and_runtime(self, models):
         fingerprints = {

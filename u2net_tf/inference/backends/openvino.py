@@ -6,7 +6,7 @@ import numpy as np
 
 from u2net_tf import machine
 from u2net_tf.errors import InputError
-from u2net_tf.export_packages import import_package
+from u2net_tf.export_packages import import_package, openvino_core
 from u2net_tf.models.exported import INPUT, OUTPUT
 from u2net_tf.models.exported_files import ExportedFile
 
@@ -38,7 +38,7 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": machine.num_cores(),
         }
-        core = openvino.Core()
+        core = openvino_core()
         try:
             model = core.read_model(exported.source())
             model.reshape({INPUT: openvino.PartialShape(shape)})
