@@ -185,7 +185,6 @@ def test_every_operation_has_a_call():
             "export",
             "plain",
             {
-                "conv3d_of_parts",
                 "depthwise_input_gradient",
                 "depthwise_kernel_gradient",
                 "sum_pool",
