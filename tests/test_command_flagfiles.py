@@ -122,7 +122,7 @@ def test_each_package_has_its_own():
             ["--flagfile=universe"],
             "u2net_tf",
             "--flagfile: expected a file, or one of adapt, demo, independent, shared, "
-            "universal, upstream. Received: universe",
+            "unet_sharp, universal, upstream. Received: universe",
         ),
         (
             ["--flagfile", "universal"],

@@ -133,6 +133,7 @@ class TestCommand:
         (line,) = re.findall(r"universal, separable +1 .*", said)
         assert line.split()[3:5] == [f"{left.total:,}", f"{left.shared:,}"]
 
+    @pytest.mark.slow
     def test_a_u2net_is_not_pruned(self, run_warm):
         assert "pruned" not in json.loads(run_warm(MODULE, json=True).stdout)
 

@@ -8,6 +8,9 @@ import command_session
 import pytest
 import toy
 
+# By default, what the commands call is tested in `models`, `training` and `evaluation`.
+pytestmark = pytest.mark.slow
+
 # The way to compute plays no part here; the commands of `test_commands.py` compile.
 session = functools.partial(command_session.session, execution="eager")
 # As few operations as there are: steps are traced for every model.

@@ -757,6 +757,7 @@ def wait_until_group_is_gone(group):
     raise AssertionError("workers are left")
 
 
+@pytest.mark.slow
 def test_killed_run_leaves_no_workers_and_goes_on(slow, monkeypatch):
     process = start_and_wait_for_parts(slow, 2, num_workers=3)
     assert count_workers(process.pid) == 3

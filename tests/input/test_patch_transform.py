@@ -125,6 +125,7 @@ def test_patches_that_do_not_move_are_the_same_and_others_are_warped(fields, met
     assert 0 < sum(moved) < len(moved)
 
 
+@pytest.mark.slow
 def test_intensities_change_after_voxels_have_moved(fields):
     both = MOVING.with_changes(noise_probability=0.5, gamma_probability=0.5)
     plain = moving()

@@ -362,6 +362,7 @@ def pairs_of_shards(cases):
     return cases in (whole[0] + whole[1], whole[1] + whole[0])
 
 
+@pytest.mark.slow
 def test_buffer_says_how_many_records_are_shuffled_together(shards):
     size_mb = shards[1][2].cases[0].num_bytes / 1e6
 

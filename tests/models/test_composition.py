@@ -197,6 +197,7 @@ def test_two_labs_and_one_model(adapter, parent_of, tmp_path):
 
 
 class TestComposeModels:
+    @pytest.mark.slow
     def test_of_folders_one_folder(self, parent_of, tmp_path):
         parent = parent_of()
         labs = {"a": composition.extend(*parent, THREE, init="mean"), "b": parent}

@@ -139,6 +139,7 @@ class TestMeasure:
         assert large.peak_bytes - large.start_bytes > 190 * MILLION
         assert small.start_bytes <= small.peak_bytes
 
+    @pytest.mark.slow
     def test_memory_of_results_does_not_count(self):
         arguments = {"num_bytes": 300 * MILLION}
         contender = Contender("ours", make_large_results, arguments)

@@ -132,6 +132,7 @@ def test_two_replicas_take_the_steps_of_one(
 
 
 @pytest.mark.parametrize("mode", SEPARABLE_FIRST)
+@pytest.mark.slow
 def test_without_decay_too(mode):
     with eagerly():
         round_robin.train(round_robin.make_trainer(mode, weight_decay=0.0))

@@ -67,6 +67,7 @@ def assert_close(one, other, tolerance):
         pytest.param("mixed_float16", 0.02, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_step_is_that_of_single_operations(precision, tolerance):
     """Of both domains, and what Adam and the loss scale keep."""
     module, single = make_trainer(precision, jit_compile=True), make_trainer(precision)

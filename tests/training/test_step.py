@@ -245,6 +245,7 @@ class TestTwoReplicas:
             pytest.param("adapted", ["adapted"], marks=pytest.mark.slow),
         ],
     )
+    @pytest.mark.slow
     def test_whole_runs(self, run_two_replicas, tmp_path, tiny_data, what, folders):
         run_two_replicas("run", what, tiny_data.data_dir, tmp_path)
         for folder in folders:

@@ -16,6 +16,7 @@ from u2net_tf.progress import silent
 
 
 @pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps")
+@pytest.mark.slow
 def test_the_second_is_refused_at_once(
     train, tiny_data, tmp_path, run_warm, read_rows, caplog
 ):

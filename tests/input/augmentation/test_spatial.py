@@ -115,6 +115,7 @@ def test_all_at_once(grid, seed):
 # How far the patch reaches.
 
 
+@pytest.mark.slow
 def test_extents_hold_every_coordinate():
     for grid in (PLAIN, THICK, PatchGrid((20, 30, 90), (16, 16, 16), (4.0, 1.0, 0.5))):
         largest = spatial.largest_extent(grid, ALWAYS)

@@ -217,6 +217,7 @@ def test_half_precision_is_read_exactly_and_returned_single(method):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_shapes_are_static_inside_of_a_dataset_and_values_the_same():
     fields = make_fields()
     crop = functools.partial(
