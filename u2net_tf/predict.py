@@ -17,7 +17,7 @@ cannot be used are listed with the reason at the end, and the exit status is 1.
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from u2net_tf import command
 from u2net_tf.config.inference import PredictConfig
@@ -57,13 +57,7 @@ def main(config: PredictConfig) -> None:
         domain,
         found,
         pathlib.Path(config.output),
-        reading=config.reading,
-        save_probabilities=config.save_probabilities,
-        preview=config.preview,
-        output_format=config.output_format,
-        volumes_csv=pathlib.Path(config.volumes_csv) if config.volumes_csv else None,
-        overwrite=config.overwrite,
-        progress=progress,
+        **_options(config, progress),
     )
     num_scans = len(found.scans) + len(found.incomplete)
     num_predicted = num_scans - len(report.skipped)
@@ -92,15 +86,9 @@ def _predict_several(
         found,
         pathlib.Path(config.output),
         modalities=modalities,
-        reading=config.reading,
         priority=config.priority,
         separate_files=config.separate_files,
-        save_probabilities=config.save_probabilities,
-        preview=config.preview,
-        output_format=config.output_format,
-        volumes_csv=pathlib.Path(config.volumes_csv) if config.volumes_csv else None,
-        overwrite=config.overwrite,
-        progress=progress,
+        **_options(config, progress),
     )
     num_scans = len(found.scans) + len(found.incomplete)
     num_predicted = num_scans - len(report.skipped)
@@ -121,6 +109,19 @@ def _predict_several(
                 f"({one.volume_ml:.3g} ml) of {one.hidden}"
             )
     command.exit_if_skipped(report.skipped, num_scans, "scan")
+
+
+def _options(config: PredictConfig, progress: Progress) -> dict[str, Any]:
+    """The settings of `label_maps.predict_files`."""
+    return {
+        "reading": config.reading,
+        "save_probabilities": config.save_probabilities,
+        "preview": config.preview,
+        "output_format": config.output_format,
+        "volumes_csv": pathlib.Path(config.volumes_csv) if config.volumes_csv else None,
+        "overwrite": config.overwrite,
+        "progress": progress,
+    }
 
 
 def _load_organs(config: PredictConfig, model: OpenedModel) -> list[Organ]:

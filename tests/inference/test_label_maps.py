@@ -14,7 +14,7 @@ from tests.volumes import dicom_files
 from u2net_tf import machine
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError, StoppedError
-from u2net_tf.inference import case_memory, label_maps, usable_cases
+from u2net_tf.inference import case_memory, label_maps, prepared_organs, usable_cases
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.models.spec import ModelSpec
@@ -291,7 +291,7 @@ def test_scans_are_read_by_an_executor_in_another_process(predict, tmp_path):
 
 
 def test_a_scan_is_freed_before_the_next_one_is_read(predict, monkeypatch):
-    alive = note_scans(monkeypatch, label_maps)
+    alive = note_scans(monkeypatch, prepared_organs)
     predict(num_workers=0, progress=tqdm.tqdm)
     assert alive == [0, 0, 0]
 

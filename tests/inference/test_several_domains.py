@@ -405,7 +405,7 @@ def test_the_command(scans, tmp_path, monkeypatch, capsys):
 
     def predict_domains(chosen, found, output, **options):
         asked.update(options)
-        return several_domains.SeveralReport(0, 0, {})
+        return label_maps.Report(0, 0, {})
 
     monkeypatch.setattr(several_domains, "predict_domains", predict_domains)
     more = {"separate_files": True, "save_probabilities": True, "preview": True}

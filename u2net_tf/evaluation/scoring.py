@@ -18,7 +18,7 @@ from u2net_tf.evaluation.metrics import dice, false_positive_ml
 from u2net_tf.evaluation.tables import CaseScore
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference import usable_cases
-from u2net_tf.inference.label_maps import write_label_map
+from u2net_tf.inference.label_map_writing import write_label_map
 from u2net_tf.inference.memory_budget import MemoryBudget, Need
 from u2net_tf.inference.outputs import LABEL_MAP, Outputs, require_writable
 from u2net_tf.inference.predictor import Predictor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Sequence
 
-from u2net_tf.inference import label_maps, organs
+from u2net_tf.inference import label_map_writing, organs
 from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes.grid import Volume
@@ -71,7 +71,7 @@ def prepare(
         key = shared(domain, modalities)
         image = made[key].raw if key in made else None
         image = image or organs.image_of(scan, domain, modalities)
-        label_maps.warn_of_differences(image, domain)
+        label_map_writing.warn_of_differences(image, domain)
         if key not in made:
             made[key] = prepare_scan(
                 image,

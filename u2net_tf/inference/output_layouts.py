@@ -1,4 +1,4 @@
-"""Which files are written for scans of several domains, and what goes into them."""
+"""Which files are written for scans of one or several domains, and their content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from u2net_tf import work_log
-from u2net_tf.inference import label_maps, outputs
+from u2net_tf.inference import label_map_writing, outputs
 from u2net_tf.inference.label_table import (
     LabelTable,
     Overlap,
@@ -52,7 +52,7 @@ class FilesOfScan:
 
 
 class Layout(Protocol):
-    """How label maps of several domains are stored.
+    """How the label maps of one or several domains are stored.
 
     Attributes:
       written: what gives the classes of each label map of a scan.
@@ -95,8 +95,19 @@ class Layout(Protocol):
         content: PreparedOrgans,
         pending: Sequence[FilesOfScan],
         table: VolumesTable,
+        *,
+        num_scans: int,
     ) -> tuple[Overlap, ...]:
-        """Predicts and writes files of a scan; returns where domains overlap."""
+        """Predicts and writes files of a scan; returns where domains overlap.
+
+        Args:
+          scan: the scan.
+          content: what was read of it.
+          pending: the files.
+          table: gets the volumes of the classes.
+          num_scans: as of `Predictor.predict_prepared`: of all scans, so that the
+            same is predicted whatever is left to do.
+        """
         ...
 
 
@@ -105,14 +116,10 @@ class FilesOfEach(Layout):
 
     Args:
       organs: the domains.
-      priority: not asked for, as nothing is hidden.
     """
 
-    def __init__(self, organs: Sequence[Organ], priority: Sequence[str] = ()):
-        del priority
+    def __init__(self, organs: Sequence[Organ]):
         self._organs = organs
-        # Like all settings of a prediction, the same whatever is left to do.
-        self._num_scans = 0
         self.written = [organ.domain for organ in organs]
 
     def files(
@@ -124,16 +131,18 @@ class FilesOfEach(Layout):
         **options: Any,
     ) -> dict[Scan, list[FilesOfScan]]:
         """See `Layout`."""
-        self._num_scans = len(scans)
         found: dict[Scan, list[FilesOfScan]] = {scan: [] for scan in scans}
         for organ in self._organs:
-            folder = output_dir / organ.name
+            folder = self._folder(output_dir, organ)
             paths = paths_of_outputs(scans, folder, **options)
             for scan in scans:
                 key = _key(organ, scan, resample_modalities)
                 one = Outputs(folder, scan.name, paths[scan], key)
                 found[scan].append(FilesOfScan(one, organ.domain, (organ,)))
         return found
+
+    def _folder(self, output_dir: pathlib.Path, organ: Organ) -> pathlib.Path:
+        return output_dir / organ.name
 
     def table(self, path: pathlib.Path | None) -> VolumesTable:
         """See `Layout`."""
@@ -145,19 +154,28 @@ class FilesOfEach(Layout):
         content: PreparedOrgans,
         pending: Sequence[FilesOfScan],
         table: VolumesTable,
+        *,
+        num_scans: int,
     ) -> tuple[Overlap, ...]:
         """See `Layout`."""
         for one in pending:
             (organ,) = one.organs
-            classes = label_maps.write_label_map(
+            classes = label_map_writing.write_label_map(
                 organ.predictor,
                 organ.index,
                 content.by_domain[organ.name],
                 one.outputs,
-                num_scans=self._num_scans,
+                num_scans=num_scans,
             )
             table.add(scan.name, classes, content.raw.grid, organ.domain)
         return ()
+
+
+class FilesOfOne(FilesOfEach):
+    """Files of one domain."""
+
+    def _folder(self, output_dir: pathlib.Path, organ: Organ) -> pathlib.Path:
+        return output_dir
 
 
 class MergedFiles(Layout):
@@ -179,7 +197,6 @@ class MergedFiles(Layout):
         by_name = {organ.name: organ for organ in organs}
         self._organs = tuple(by_name[name] for name in priority)
         self.written = [self._domain]
-        self._num_scans = 0
 
     def files(
         self,
@@ -190,7 +207,6 @@ class MergedFiles(Layout):
         **options: Any,
     ) -> dict[Scan, list[FilesOfScan]]:
         """See `Layout`."""
-        self._num_scans = len(scans)
         paths = paths_of_outputs(scans, output_dir, label_table=True, **options)
         rows = [[row.domain, row.class_name] for row in self._rows]
         found = {}
@@ -213,6 +229,8 @@ class MergedFiles(Layout):
         content: PreparedOrgans,
         pending: Sequence[FilesOfScan],
         table: VolumesTable,
+        *,
+        num_scans: int,
     ) -> tuple[Overlap, ...]:
         """See `Layout`."""
         (one,) = pending
@@ -222,7 +240,7 @@ class MergedFiles(Layout):
             prediction = organ.predictor.predict_prepared(
                 content.by_domain.pop(organ.name),
                 organ.index,
-                num_scans=self._num_scans,
+                num_scans=num_scans,
             )
             merging.add(organ.name, prediction.classes)
             del prediction
@@ -233,7 +251,9 @@ class MergedFiles(Layout):
         write_label_table(
             path, LabelTable(scan.name, self._rows, self._priority, overlaps)
         )
-        label_maps.save_classes(content.raw, merging.classes, self._domain, one.outputs)
+        label_map_writing.save_classes(
+            content.raw, merging.classes, self._domain, one.outputs
+        )
         table.add(scan.name, merging.classes, content.raw.grid, self._domain)
         return overlaps
 
