@@ -138,7 +138,7 @@ def write(path, members):
 
 
 def write_infos(path, members):
-    """Writes members as (ZipInfo, bytes), as the zip module writes whatever it is told.
+    """Writes members as (ZipInfo, bytes); the zip module checks none of them.
 
     Returns the path.
     """

@@ -16,7 +16,7 @@ def save_openvino(model: onnx.ModelProto, path: str | os.PathLike) -> None:
     """Writes the files PATH, which ends with ".xml", and ".bin" beside it.
 
     The weights stay float32. `Core.compile_model` computes in bfloat16 on processors
-    that can, unless it is told `INFERENCE_PRECISION_HINT` "f32".
+    that can, unless `INFERENCE_PRECISION_HINT` is "f32".
 
     Args:
       model: as `to_onnx` returns it.

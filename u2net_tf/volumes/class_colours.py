@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 
-# Told apart by colour-blind eyes too, and all of them light on grey.
+# Distinguishable with colour blindness, and all light enough to stand out on grey.
 CLASS_COLOURS = ("#ff4d4d", "#33ccff", "#ffd633", "#66e066", "#ff80ff", "#ffa64d")
 # Steps of the hue by which no two of many colours come close to each other.
 _GOLDEN_RATIO = 0.618034

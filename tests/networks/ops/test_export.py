@@ -1,4 +1,4 @@
-"""What "export" has of its own; what is made of it is tested in `tests/exporting`."""
+"""The implementation "export"; exported models are tested in `tests/exporting`."""
 
 import numpy as np
 import pytest
