@@ -10,19 +10,7 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
-    "docs/adapters.md",
-    "docs/augmentation.md",
-    "docs/certificate.md",
-    "docs/data.md",
-    "docs/model_file.md",
-    "docs/network.md",
-    "docs/patient_identifiers.md",
-    "docs/performance.md",
-    "docs/results.md",
-    "docs/running.md",
-    "docs/serving.md",
-    "docs/shared_folders.md",
-    "docs/tour.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
 )
 
 

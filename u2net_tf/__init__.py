@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from u2net_tf.config.training import AdaptConfig, TrainConfig
     from u2net_tf.errors import InputError, StoppedEarlyError, StoppedError
     from u2net_tf.inference.backends.keras import load_predictor
+    from u2net_tf.inference.backends.load_segmenter import load
     from u2net_tf.inference.predictor import Prediction, Predictor
+    from u2net_tf.inference.segmentation import Segmentation
+    from u2net_tf.inference.segmenter import Segmenter
     from u2net_tf.losses import focal, lovasz_softmax, segmentation_loss
     from u2net_tf.models.composition import compose_models
     from u2net_tf.models.loading import load_network, save_model
@@ -55,6 +58,8 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Preprocessing",
+    "Segmentation",
+    "Segmenter",
     "StoppedEarlyError",
     "StoppedError",
     "TrainConfig",
@@ -64,6 +69,7 @@ __all__ = [
     "adapt_model",
     "compose_models",
     "focal",
+    "load",
     "load_network",
     "load_plan",
     "load_predictor",
@@ -90,6 +96,8 @@ _MODULES = {
     "Prediction": "inference.predictor",
     "Predictor": "inference.predictor",
     "Preprocessing": "plan.domains",
+    "Segmentation": "inference.segmentation",
+    "Segmenter": "inference.segmenter",
     "StoppedEarlyError": "errors",
     "StoppedError": "errors",
     "TrainConfig": "config.training",
@@ -99,6 +107,7 @@ _MODULES = {
     "adapt_model": "training.adaptation:adapt",
     "compose_models": "models.composition",
     "focal": "losses",
+    "load": "inference.backends.load_segmenter",
     "load_network": "models.loading",
     "load_plan": "plan.plan_file",
     "load_predictor": "inference.backends.keras",

@@ -24,8 +24,8 @@ from u2net_tf.config.inference import PredictConfig
 from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
-    from u2net_tf.inference.backends.opening import OpenedModel
     from u2net_tf.inference.label_maps import Report
+    from u2net_tf.inference.opened_model import OpenedModel
     from u2net_tf.inference.organs import Organ
     from u2net_tf.progress import Progress
 

@@ -34,6 +34,22 @@ def image_faults(image: Volume, *, num_modalities: int) -> list[str]:
     return [error.problem for error in errors]
 
 
+def check_image(where: str, image: Volume, num_modalities: int) -> None:
+    """Checks that an image is usable.
+
+    Args:
+      where: its file or argument, for the message.
+      image: (C, z, y, x).
+      num_modalities: the expected C.
+
+    Raises:
+      InputError: if it has another number of modalities, voxels of NaN or infinity, or
+        a modality without contrast.
+    """
+    for error in _image_errors(where, image, num_modalities):
+        raise error
+
+
 def _image_errors(
     where: str, image: Volume, num_modalities: int
 ) -> Iterator[InputError]:
@@ -169,8 +185,7 @@ def read_image(
         resample = resample_modalities or domain.preprocessing.resample_modalities
         image = modalities.stack([image, *others], resample=resample)
         del others
-    for error in _image_errors(_names(paths), image, domain.num_modalities):
-        raise error
+    check_image(_names(paths), image, domain.num_modalities)
     return image
 
 

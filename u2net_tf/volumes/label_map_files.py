@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
+from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import (
     case,
@@ -140,10 +141,10 @@ def save_label_map(
       domain: gives names and values of the classes.
 
     Raises:
-      InputError: if the format cannot hold them.
+      InputError: if there is no format with this extension, or it cannot hold them.
       StoppedError: if a package is missing.
     """
-    suffix = _suffix(path)
+    suffix = _require_suffix(path)
     if suffix == seg_nrrd.SUFFIX:
         seg_nrrd.save(path, classes, grid, domain)
     elif suffix == dicom_segmentation.SUFFIX:
@@ -151,6 +152,16 @@ def save_label_map(
     else:
         labels = case.raw_labels(classes, domain)
         images.save_labels(path, labels, grid, classes=domain.labels)
+
+
+def _require_suffix(path: str | os.PathLike) -> str:
+    name = pathlib.PurePath(path).name.lower()
+    known = sorted({suffix for suffix in OUTPUT_SUFFIXES.values() if suffix})
+    if not name.endswith(tuple(known)):
+        raise InputError(
+            path, expected=f"an extension among {', '.join(known)}", received=name
+        )
+    return _suffix(path)
 
 
 def _suffix(path: str | os.PathLike) -> str:

@@ -1,0 +1,67 @@
+"""Loads a model of any format to segment images from Python."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pydantic
+
+from u2net_tf.config.base import to_input_error
+from u2net_tf.config.inference import Runtime, WindowConfig
+from u2net_tf.inference.backends.opening import open_model
+from u2net_tf.inference.segmenter import Segmenter
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    runtime: Runtime = "auto",
+    overlap: float = 0.5,
+    batch_size: int = 1,
+    skip_empty: bool = True,
+    precision: str = "float32",
+    checkpoint: str = "newest",
+    prune_to: int | None = None,
+    gate_threshold: float | None = None,
+) -> Segmenter:
+    """Loads a model to segment images with.
+
+    Args:
+      path: a model folder that training, `adapt_model` or `compose_models` wrote; a
+        model file (`.u2net`); or what `export` wrote: a SavedModel, an ONNX or OpenVINO
+        file, or a folder of such files.
+      runtime: the program that runs it: "tensorflow", "openvino", "onnxruntime", or
+        "auto" for the first installed one that can.
+      overlap: fraction of a window that the next window covers again.
+      batch_size: number of windows per call of the network.
+      skip_empty: whether to label windows in which all voxels are 0 as background,
+        without predicting them.
+      precision: "float32", "mixed_float16" or "mixed_bfloat16". Exported models compute
+        in float32.
+      checkpoint: checkpoint of a model folder: "newest", "best" or "step-N".
+      prune_to: depth to which a UNet# is pruned; not pruned if None.
+      gate_threshold: probability from which the gates of a UNet# let a class pass;
+        gates are not used if None.
+
+    Returns:
+      The model, which is called with an image.
+
+    Raises:
+      InputError: names the argument, or the file that is not a model.
+      StoppedError: if no runtime is installed that can run it.
+    """
+    settings: dict[str, Any] = {
+        "overlap": overlap,
+        "batch_size": batch_size,
+        "skip_empty": skip_empty,
+        "precision": precision,
+        "checkpoint": checkpoint,
+        "prune_to": prune_to,
+        "gate_threshold": gate_threshold,
+    }
+    try:
+        windows = WindowConfig(**settings)
+    except pydantic.ValidationError as error:
+        raise to_input_error(error) from None
+    return Segmenter(open_model(path, windows, runtime=runtime))

@@ -1,0 +1,59 @@
+"""A model that was opened, whatever its format and what runs it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+
+from u2net_tf.errors import InputError
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.plan.domains import Plan
+from u2net_tf.wording import first_few
+
+
+class OpenedModel:
+    """A model of any kind. What a domain needs is loaded when it is first used.
+
+    Args:
+      path: of the model.
+      runtime: what runs it: "tensorflow", "openvino" or "onnxruntime".
+      domains: names of its domains.
+      load: name of a domain -> its predictor. The model of the predictor may have
+        further domains.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        runtime: str,
+        domains: tuple[str, ...],
+        load: Callable[[str], Predictor],
+    ):
+        self.path = path
+        self.runtime = runtime
+        self.domains = domains
+        self._load = functools.cache(load)
+
+    def predictor(self, domain: str) -> Predictor:
+        """Returns the predictor of a domain, whose index is `plan.index(domain)`.
+
+        Args:
+          domain: its name.
+
+        Raises:
+          InputError: if the model has no such domain, or cannot be loaded.
+        """
+        if domain not in self.domains:
+            raise InputError(
+                "`domain`",
+                expected=f"one of {first_few(self.domains)}",
+                received=domain,
+            )
+        return self._load(domain)
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The plan of all domains, each of which is loaded for it."""
+        plans = ((self.predictor(name).plan, name) for name in self.domains)
+        return Plan(tuple(plan.domains[plan.index(name)] for plan, name in plans))
