@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from typing_extensions import Self
 
+from u2net_tf.networks.arguments import check_positive_integers
 from u2net_tf.networks.gradient_checkpointing import call_checkpointed
 from u2net_tf.networks.layers import DomainLayer, DomainModule
+from u2net_tf.networks.network_summary import format_summary
 
 
 class DomainNetwork(DomainModule):
@@ -116,6 +118,35 @@ class DomainNetwork(DomainModule):
         return [
             variable for variable in self.trainable_variables if id(variable) not in own
         ]
+
+    def summary(
+        self,
+        *,
+        patch_size: Sequence[int] | None = None,
+        domain: int = 0,
+        print_fn: Callable[[str], None] = print,
+    ) -> None:
+        """Prints a table of the layers, with output shapes and numbers of parameters.
+
+        Args:
+          patch_size: D, H and W of the input; the smallest possible if None.
+          domain: Index of the domain whose shapes and parameters are shown.
+          print_fn: Receives the table.
+
+        Raises:
+          ValueError: If the patch size or the domain does not fit the network.
+        """
+        self.build()
+        index = self.check_domain(domain)
+        if patch_size is None:
+            patch_size = [2**pools for pools in self.pools]
+        print_fn(
+            format_summary(
+                self,
+                patch_size=check_positive_integers("patch_size", patch_size),
+                domain=index,
+            )
+        )
 
     @classmethod
     def from_config(
