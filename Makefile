@@ -43,7 +43,7 @@ $(INSTALLED): setup.py u2net_tf/runtime.txt
 install-bench: $(BENCH_INSTALLED)
 
 $(BENCH_INSTALLED): $(INSTALLED)
-	$(BIN)/$(INSTALL) --editable ".[dev,bench]"
+	$(BIN)/$(INSTALL) --editable ".[dev,bench,browser]"
 	touch $@
 
 install-oracle: $(ORACLE_INSTALLED)
@@ -76,7 +76,8 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile \
 test: lint
 	$(PYTEST)
 
-# PyTorch and MONAI, which benchmarks run beside ours, are needed by slow tests only.
+# PyTorch and MONAI, which benchmarks run beside ours, and what drives a browser, are
+# needed by slow tests only.
 test-slow: install-bench
 	$(PYTEST) -m "" --cov --cov-report=term:skip-covered
 

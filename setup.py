@@ -29,6 +29,9 @@ EXPORT = [
     *OPENVINO,
 ]
 DICOM_SEG = ["highdicom>=0.28,<1"]
+# The page of the server is tested in Chromium through it.
+BROWSER = ["playwright>=1.50"]
+SERVE = ["starlette>=1,<2", "uvicorn>=0.40,<1", "python-multipart>=0.0.20"]
 # What is measured or read with PyTorch was tried with this version.
 TORCH = ["torch==2.13.0"]
 # What tools/bench measures ours beside.
@@ -64,6 +67,7 @@ COMMANDS = {
     "u2net-predict": "u2net_tf.predict",
     "u2net-export": "u2net_tf.export",
     "u2net-pack": "u2net_tf.pack",
+    "u2net-serve": "u2net_tf.serve",
     "u2net-describe": "u2net_tf.describe",
     "u2net-complexity": "u2net_tf.complexity",
     "u2net-show-augmentations": "u2net_tf.show_augmentations",
@@ -83,7 +87,12 @@ setuptools.setup(
     python_requires=">=3.10,<3.14",
     packages=setuptools.find_packages(include=["u2net_tf*", "data_prep*"]),
     package_data={
-        "u2net_tf": ["flagfiles/*.flags", "runtime.txt", "py.typed"],
+        "u2net_tf": [
+            "flagfiles/*.flags",
+            "runtime.txt",
+            "serving/page/*",
+            "py.typed",
+        ],
         "data_prep": ["flagfiles/*.flags"],
     },
     install_requires=[
@@ -98,9 +107,11 @@ setuptools.setup(
         "export": EXPORT,
         "runtime": OPENVINO,
         "dicom_seg": DICOM_SEG,
+        "serve": SERVE,
         "torch": TORCH,
         "bench": BENCH,
-        "dev": DEV + PICTURES + DICOM_SEG + EXPORT,
+        "browser": BROWSER,
+        "dev": DEV + PICTURES + DICOM_SEG + EXPORT + SERVE,
     },
     entry_points={
         "console_scripts": [

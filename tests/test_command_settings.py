@@ -23,6 +23,7 @@ from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConf
 from u2net_tf.config.network import ComplexityConfig
 from u2net_tf.config.packing import PackConfig
 from u2net_tf.config.published_weights import PortConfig
+from u2net_tf.config.serving import ServeConfig
 from u2net_tf.config.training import AdaptConfig, RunConfig, TrainConfig
 from u2net_tf.config.visualization import (
     ContactSheetConfig,
@@ -215,6 +216,23 @@ FLAGS = {
         ("evaluation", "e,f", ("e", "f")),
         ("overwrite", "true", True),
     ),
+    ServeConfig: (
+        ("model", "a", "a"),
+        ("runtime", "onnxruntime", "onnxruntime"),
+        ("host", "0.0.0.0", "0.0.0.0"),
+        ("port", "8123", 8123),
+        ("allowed_hosts", "b,c", ("b", "c")),
+        ("overlap", "0.25", 0.25),
+        ("batch_size", "3", 3),
+        ("skip_empty", "false", False),
+        ("precision", "mixed_float16", "mixed_float16"),
+        ("checkpoint", "best", "best"),
+        ("prune_to", "2", 2),
+        ("gate_threshold", "0.5", 0.5),
+        ("max_upload_mb", "7.5", 7.5),
+        ("max_queue", "3", 3),
+        ("max_memory_gb", "2.5", 2.5),
+    ),
     SurveyConfig: (
         ("raw_dir", "a", "a"),
         ("domains", "b,a", ("b", "a")),
@@ -321,7 +339,7 @@ FLAGS = {
 COMMANDS = [
     f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
 ]
-COMMANDS += ["u2net_tf.export", "u2net_tf.pack"]
+COMMANDS += ["u2net_tf.export", "u2net_tf.pack", "u2net_tf.serve"]
 COMMANDS += ["u2net_tf.adapter", "u2net_tf.certify"]
 COMMANDS += ["u2net_tf.show_augmentations", "u2net_tf.draw_overlays"]
 COMMANDS += ["u2net_tf.plot_training", "u2net_tf.port_torch_weights"]

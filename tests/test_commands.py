@@ -29,6 +29,7 @@ COMMANDS = (
     "u2net_tf.certify",
     "u2net_tf.evaluate",
     "u2net_tf.predict",
+    "u2net_tf.serve",
     "u2net_tf.describe",
     "u2net_tf.complexity",
     "tools.draw_network",

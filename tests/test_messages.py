@@ -68,7 +68,8 @@ def test_the_library_names_no_flags(path):
 def test_the_library_prints_nothing(path):
     nodes = ast.walk(tree_of(path))
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    assert "print" not in names
+    # `summary` prints, as in Keras.
+    assert ("print" in names) == (name_of(path) == "u2net_tf.networks.domain_network")
     assert not [m for m in imports_of(path) if m.partition(".")[0] == "tqdm"]
 
 

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import toy
+from dicom_writing import write_series
 
 pytest.importorskip("onnx", reason="needs the extra `export`")
 pytest.importorskip("openvino", reason="needs the extra `export`")
@@ -36,33 +37,9 @@ def write_inputs(folder):
         nib.save(image, folder / f"{name}.nii.gz")
 
 
-def write_dicom(folder):
-    """One slice per file, as scanners write them."""
-    sitk = pytest.importorskip("SimpleITK")
-    folder.mkdir()
-    for index in range(8):
-        values = np.random.default_rng(index).integers(0, 99, (9, 9), np.int16)
-        image = sitk.GetImageFromArray(values[np.newaxis])
-        tags = {
-            "0008|0060": "MR",
-            "0008|0016": "1.2.840.10008.5.1.4.1.1.4",
-            "0020|000e": "1.2.3",
-            "0020|000d": "1.2.4",
-            "0020|0013": str(index),
-            "0020|0032": f"0\\0\\{index}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-        }
-        for key, value in tags.items():
-            image.SetMetaData(key, value)
-        writer = sitk.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        writer.SetFileName(str(folder / f"{index}.dcm"))
-        writer.Execute(image)
-
-
 def test_every_block_runs(tmp_path, monkeypatch, capsys):
     write_inputs(tmp_path)
-    write_dicom(tmp_path / "dicom_series")
+    write_series(tmp_path / "dicom_series")
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in BLOCKS:

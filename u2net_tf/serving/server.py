@@ -1,0 +1,97 @@
+"""The socket that a server listens on, and the server."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from typing import TYPE_CHECKING
+
+from u2net_tf.config.serving import ServeConfig
+from u2net_tf.errors import InputError, StoppedError
+
+if TYPE_CHECKING:
+    from u2net_tf.inference.segmenter import Segmenter
+
+_LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+def require_packages() -> None:
+    """Raises StoppedError if a package is missing that the server needs."""
+    try:
+        import python_multipart  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise StoppedError(
+            f"{error.name} is needed and not installed: pip install 'u2net-tf[serve]'"
+        ) from None
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens on an address.
+
+    Args:
+      host: name or address of this machine.
+      port: the port; 0 for any that is free.
+
+    Raises:
+      InputError: names the setting, if the host is unknown or the port is in use.
+    """
+    try:
+        family, _, _, _, place = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise InputError(
+            "`host`",
+            expected="an address of this machine",
+            received=f"{host} ({error.strerror})",
+        ) from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(place)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            "`port`",
+            expected=f"a free port of {host}",
+            received=f"{port} ({error.strerror})",
+        ) from None
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """The address of a listening socket as a browser takes it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(model: Segmenter, listener: socket.socket, config: ServeConfig) -> None:
+    """Answers requests until a signal asks to stop; running ones are finished.
+
+    Args:
+      model: segments the images.
+      listener: a listening socket.
+      config: settings of the server.
+    """
+    import uvicorn
+
+    from u2net_tf.serving.app import make_app
+
+    app = make_app(model, config.server, hosts=_allowed_hosts(listener, config))
+    settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+    # After an orderly end, the server raises the signal again that asked for it.
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(settings).run(sockets=[listener])
+
+
+def _allowed_hosts(listener: socket.socket, config: ServeConfig) -> list[str]:
+    host = listener.getsockname()[0]
+    names = {*_LOCAL_NAMES, config.host, host, *config.allowed_hosts}
+    if ipaddress.ip_address(host).is_unspecified:
+        # It is reached by its name in the network.
+        names.add(socket.gethostname())
+    return sorted(names)

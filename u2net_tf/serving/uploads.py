@@ -1,0 +1,92 @@
+"""Images that a request brings, as files in a temporary folder."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from u2net_tf.errors import InputError
+from u2net_tf.volumes.dicom_folder import is_dicom_file
+
+FIELD = "image"
+# The slices of a DICOM series are a file each.
+_MAX_FILES = 20_000
+_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+_BLOCK_BYTES = 2**20
+
+
+async def save_images(request: Request, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Saves the files of a request.
+
+    Args:
+      request: its form has one or more files under the name `FIELD`: one per modality,
+        in their order, or the slices of one DICOM series.
+      folder: an empty folder.
+
+    Returns:
+      The paths of the image: one per modality, or the folder of the DICOM series.
+      Their names are numbers; those of the sender may name a patient.
+
+    Raises:
+      InputError: if the form has other fields or no files, or a file is no image.
+    """
+    async with request.form(max_files=_MAX_FILES, max_fields=1) as form:
+        uploads = [_check(name, value) for name, value in form.multi_items()]
+        if not uploads:
+            raise InputError(
+                f"`{FIELD}`", expected="one file or several", received="none"
+            )
+        paths = []
+        for number, upload in enumerate(uploads):
+            path = folder / f"{FIELD}_{number}{_suffix(upload.filename or '')}"
+            await _copy(upload, path)
+            paths.append(path)
+    return await run_in_threadpool(_arrange, paths, folder)
+
+
+def _check(name: str, value: UploadFile | str) -> UploadFile:
+    if name != FIELD:
+        raise InputError("form", expected=f"files named {FIELD}", received=name)
+    if isinstance(value, str):
+        raise InputError(f"`{FIELD}`", expected="a file", received="text")
+    return value
+
+
+def _suffix(name: str) -> str:
+    name = name.lower()
+    return next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), ".dcm")
+
+
+async def _copy(upload: UploadFile, path: pathlib.Path) -> None:
+    with path.open("wb") as file:
+        while block := await upload.read(_BLOCK_BYTES):
+            await run_in_threadpool(file.write, block)
+
+
+def _arrange(paths: Sequence[pathlib.Path], folder: pathlib.Path) -> list[pathlib.Path]:
+    """Moves the slices of a DICOM series into a folder of their own."""
+    others = [path for path in paths if path.suffix == ".dcm"]
+    for path in others:
+        if not is_dicom_file(path):
+            raise InputError(
+                path.name,
+                expected=f"DICOM, or a file name with {', '.join(_SUFFIXES)}",
+                received="another file",
+            )
+    if len(others) <= 1:
+        return list(paths)
+    if len(others) < len(paths):
+        raise InputError(
+            f"`{FIELD}`",
+            expected="the slices of one DICOM series, or one file per modality",
+            received="both",
+        )
+    series = folder / "series"
+    series.mkdir()
+    for path in others:
+        path.rename(series / path.name)
+    return [series]
