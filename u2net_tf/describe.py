@@ -19,12 +19,14 @@ def main(config: DescribeConfig) -> None:
     from u2net_tf.models.describe_model import describe_models
     from u2net_tf.models.model_file import read_model_file
     from u2net_tf.models.model_file_format import SUFFIX
+    from u2net_tf.models.trained import find_trained
 
-    if config.model.endswith(SUFFIX):
-        packed = read_model_file(config.model)
+    model = str(find_trained(config.model))
+    if model.endswith(SUFFIX):
+        packed = read_model_file(model)
         print(packed.to_json() if config.json_ else packed.page, end="")
         return
-    models = describe_models(config.model)
+    models = describe_models(model)
     if config.json_:
         print(description.to_json(models))
     else:

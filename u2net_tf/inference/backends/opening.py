@@ -21,6 +21,7 @@ from u2net_tf.models.exported_files import (
     read_exported,
 )
 from u2net_tf.models.pruning import prune
+from u2net_tf.models.trained import find_trained, trained_models
 from u2net_tf.progress import Progress, silent
 
 
@@ -35,8 +36,9 @@ def open_model(
 
     Args:
       path: a folder that training, adapt or compose wrote, or that of independent
-        models; or what export or pack wrote: a SavedModel, an ONNX, OpenVINO or model
-        file, or a folder of ONNX or OpenVINO files.
+        models; what export or pack wrote: a SavedModel, an ONNX, OpenVINO or model
+        file, or a folder of ONNX or OpenVINO files; or the name of a model that comes
+        with the package.
       settings: checkpoint, precision, pruning and gates of the network, and the
         windows; None for the defaults.
       runtime: what runs it; "auto" for the first that is installed.
@@ -48,6 +50,7 @@ def open_model(
       StoppedError: if no runtime is installed.
     """
     settings = settings or WindowConfig()
+    path = find_trained(path)
     _require_something(path)
     kind = find_kind(path)
     if kind is None:
@@ -73,7 +76,8 @@ def _require_something(path: str | os.PathLike) -> None:
         return
     raise InputError(
         path,
-        expected=f"a folder of a model, or a file ({', '.join(SUFFIXES)})",
+        expected=f"a folder of a model, a file ({', '.join(SUFFIXES)}), or the name of "
+        f"a model that comes with the package ({', '.join(trained_models())})",
         received="another file" if place.is_file() else files.what_is_at(place),
     )
 
