@@ -185,9 +185,9 @@ class SharpDrawing:
         draw_key(
             self.axis,
             [
-                ("max pooling; concatenation of all nodes to the left", INK, "-"),
-                (f"up-sampling of all nodes of the diagonal{corners}", UP_SAMPLED, "-"),
-                ("shaded: nodes that remain after pruning to L", "none", "-"),
+                ("max pooling; all nodes to the left, concatenated", INK, "-"),
+                (f"all nodes of the diagonal, up-sampled{corners}", UP_SAMPLED, "-"),
+                ("shaded with head L: what pruning to L leaves", "none", "-"),
             ],
         )
 
