@@ -122,9 +122,9 @@ def draw_key(axis: Axes, lines: Sequence[tuple[str, str, LineStyle]]) -> None:
     from matplotlib.patches import Patch
 
     handles = [
-        Patch(color=OWN_CONV, label="convolution of each domain"),
-        Patch(color=OWN_NORM, label="norm of each domain"),
-        Patch(color=SHARED_CONV, label="convolution that all share"),
+        Patch(color=OWN_CONV, label="domain-specific convolution"),
+        Patch(color=OWN_NORM, label="domain-specific norm"),
+        Patch(color=SHARED_CONV, label="shared convolution"),
         Line2D([], [], color="none", label="wide: 3×3×3, narrow: 1×1×1"),
         *(
             Line2D([], [], color=colour, linestyle=style, label=text)
