@@ -10,13 +10,13 @@ ROOT = pathlib.Path(__file__).parent
 INIT = (ROOT / "u2net_tf" / "__init__.py").read_text(encoding="utf-8")
 (VERSION,) = re.findall('^__version__ = "(.+)"$', INIT, re.MULTILINE)
 
-# What is needed besides TensorFlow, and in place of it; the package ships this list.
+# What is needed besides TensorFlow; without it, this list is enough to predict with
+# exported models. The package ships the list.
 RUNTIME = [
     line
     for line in (ROOT / "u2net_tf" / "runtime.txt").read_text("utf-8").splitlines()
     if line and not line.startswith("#")
 ]
-OPENVINO = [line for line in RUNTIME if line.startswith("openvino")]
 TENSORFLOW = ">=2.21,<2.22"
 GPU = [f"tensorflow[and-cuda]{TENSORFLOW}"]
 PICTURES = ["matplotlib>=3.8"]
@@ -26,7 +26,6 @@ EXPORT = [
     "tf2onnx>=1.17,<2",
     "onnx>=1.23,<2",
     "onnxruntime>=1.23,<2",
-    *OPENVINO,
 ]
 DICOM_SEG = ["highdicom>=0.28,<1"]
 # The page of the server is tested in Chromium through it.
@@ -91,6 +90,7 @@ setuptools.setup(
             "flagfiles/*.flags",
             "runtime.txt",
             "serving/page/*",
+            "trained/*",
             "py.typed",
         ],
         "data_prep": ["flagfiles/*.flags"],
@@ -99,13 +99,12 @@ setuptools.setup(
         f"tensorflow{TENSORFLOW}",
         "keras>=3.12,<4",
         "tensorboard>=2.20",
-        *(line for line in RUNTIME if line not in OPENVINO),
+        *RUNTIME,
     ],
     extras_require={
         "gpu": GPU,
         "pictures": PICTURES,
         "export": EXPORT,
-        "runtime": OPENVINO,
         "dicom_seg": DICOM_SEG,
         "serve": SERVE,
         "torch": TORCH,
