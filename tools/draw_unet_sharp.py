@@ -186,7 +186,7 @@ class SharpDrawing:
             [
                 ("max pooling; all nodes to the left, concatenated", INK, "-"),
                 (f"all nodes of the diagonal, up-sampled{corners}", UP_SAMPLED, "-"),
-                ("shaded with head L: network pruned to L", "none", "-"),
+                ("shading up to head L: network pruned to L", "none", "-"),
             ],
         )
 

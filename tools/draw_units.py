@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from u2net_tf.networks.layers import DomainLayer
 
 BOX_WIDTH, BOX_HEIGHT = 0.86, 0.56
-MODES = {"none": "shared, independent", "separable": "universal, the paper's"}
+MODES = {"none": "shared, independent", "separable": "universal, as in the paper"}
 
 
 def draw_units(axis: Axes) -> None:

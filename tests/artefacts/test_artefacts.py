@@ -325,7 +325,7 @@ class TestPredictions:
         # Its own files are replaced without --overwrite.
         result = predicted(release)["same"]
         assert result["status"] == 0, result
-        assert result["windows"], "predicted anew, from another path of the scan"
+        assert result["windows"], "predicted again, from a different path of the scan"
         folders = [f / "predictions" for f in (copy_of(release), frozen(release))]
         found, known = (nib.load(folder / "two_0.nii.gz") for folder in folders)
         np.testing.assert_array_equal(found.affine, known.affine)
@@ -375,7 +375,7 @@ def scored(copy_of):
             },
         )[""]
         assert result["status"] == 0, result
-        assert result["windows"], "predicted anew, from another path"
+        assert result["windows"], "predicted again, from a different path"
         return rows_of(output / "dice.csv")
 
     return score

@@ -312,16 +312,16 @@ def test_resampling_to_the_spacing_of_the_plan(one):
 
 @pytest.mark.parametrize("resample", [False, True])
 def test_modalities_are_resampled_on_request(one, monkeypatch, resample):
-    asked = []
+    requested = []
     read = part_files.case_files.read_image
 
     def spy(paths, domain, **options):
-        asked.append(options["resample_modalities"])
+        requested.append(options["resample_modalities"])
         return read(paths, domain, **options)
 
     monkeypatch.setattr(part_files.case_files, "read_image", spy)
     one.convert(resample_modalities=resample)
-    assert asked == [resample] * 4
+    assert requested == [resample] * 4
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -552,11 +552,11 @@ def part_times(data_dir):
 
 def fail_at(one, case):
     """Interrupts a conversion when every case but this one is done."""
-    whole = one.image(case).read_bytes()
-    one.image(case).write_bytes(whole[:-20])
+    content = one.image(case).read_bytes()
+    one.image(case).write_bytes(content[:-20])
     with pytest.raises(InputError, match=f"{case}.nii.gz"):
         one.convert()
-    one.image(case).write_bytes(whole)
+    one.image(case).write_bytes(content)
 
 
 def last_case(one):
@@ -788,10 +788,10 @@ def test_ctrl_c_stops_at_once_with_one_line(slow):
 
 @pytest.mark.parametrize(("num_workers", "num_threads"), [(1, 6), (3, 2), (9, 1)])
 def test_workers_share_the_cores(one, monkeypatch, num_workers, num_threads):
-    asked = []
+    requested = []
 
     def worker_processes(num_workers, **options):
-        asked.append((num_workers, options))
+        requested.append((num_workers, options))
         return contextlib.nullcontext(InProcess())
 
     names = tuple(f"case_{number}" for number in range(9))
@@ -810,7 +810,7 @@ def test_workers_share_the_cores(one, monkeypatch, num_workers, num_threads):
     monkeypatch.setattr(convert_domains.parallel, "worker_processes", worker_processes)
     one.convert(in_workers=True, num_workers=num_workers)
     options = {"num_threads": num_threads, "verbosity": None, "where": ORGAN.name}
-    assert asked == [(num_workers, options)]
+    assert requested == [(num_workers, options)]
 
 
 def test_worker_killed_by_the_system_is_reported(one, monkeypatch):
@@ -847,8 +847,8 @@ def test_interruption_while_shards_are_replaced_leaves_no_manifest(
 
 
 def cut_image_short(one, write_nifti):
-    whole = one.image("b").read_bytes()
-    one.image("b").write_bytes(whole[: len(whole) // 2])
+    content = one.image("b").read_bytes()
+    one.image("b").write_bytes(content[: len(content) // 2])
 
 
 def remove_label(one, write_nifti):

@@ -217,6 +217,6 @@ def test_unchanged_json_is_read(tmp_path, kind):
     content, read = KINDS[kind]
     folder = tmp_path / "Task91_One"
     folder.mkdir()
-    path = folder / "whole.json"
+    path = folder / "unchanged.json"
     path.write_text(json.dumps(content))
     read(path)

@@ -26,10 +26,10 @@ from u2net_tf.volumes.msd import Dataset
 
 
 def test_number_of_workers_is_the_number_of_processes(monkeypatch, tmp_path, faulty):
-    asked = []
+    requested = []
 
     def worker_processes(num_workers, **options):
-        asked.append((num_workers, options))
+        requested.append((num_workers, options))
         raise InputError("here", expected="this", received="far enough")
 
     monkeypatch.setattr(survey_domains.parallel, "worker_processes", worker_processes)
@@ -40,7 +40,7 @@ def test_number_of_workers_is_the_number_of_processes(monkeypatch, tmp_path, fau
         )
     # The command prints warnings itself.
     options = {"num_threads": 1, "verbosity": logging.ERROR, "where": ""}
-    assert asked == [(3, options)]
+    assert requested == [(3, options)]
 
 
 @pytest.fixture

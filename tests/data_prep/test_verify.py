@@ -23,13 +23,13 @@ from u2net_tf.shards import manifest, records
 
 
 @pytest.fixture(scope="module", params=["none", "gzip"])
-def whole(tmp_path_factory, request):
-    return write_data(tmp_path_factory.mktemp("whole") / "data", request.param)
+def intact(tmp_path_factory, request):
+    return write_data(tmp_path_factory.mktemp("intact") / "data", request.param)
 
 
 @pytest.fixture
-def data_dir(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "data")
+def data_dir(intact, tmp_path):
+    return shutil.copytree(intact, tmp_path / "data")
 
 
 def find_problems(data_dir, domain=DOMAIN):
@@ -45,9 +45,9 @@ def change_entry(data_dir, **changes):
     write_manifest(data_dir, dataclasses.replace(made, cases=tuple(cases)))
 
 
-def test_intact_shards_have_no_problems(whole):
-    assert find_problems(whole) == []
-    assert find_problems(whole, OTHER) == []
+def test_intact_shards_have_no_problems(intact):
+    assert find_problems(intact) == []
+    assert find_problems(intact, OTHER) == []
 
 
 def test_shard_truncated_within_a_record(data_dir):
@@ -251,12 +251,12 @@ def test_skipped_cases_are_not_expected(data_dir):
 )
 def test_command_reports_what_it_verified(tmp_path, runner, request):
     run = request.getfixturevalue(runner)
-    whole = write_data(tmp_path / "data", "gzip")
-    done = run("data_prep.verify", data_dir=whole)
+    intact = write_data(tmp_path / "data", "gzip")
+    done = run("data_prep.verify", data_dir=intact)
     assert done.stdout.splitlines() == [
         "Task90_Organ: 4 cases, as in the manifest",
         "Task91_Other: 4 cases, as in the manifest",
-        f"8 cases of 2 domains verified in {whole}",
+        f"8 cases of 2 domains verified in {intact}",
     ]
     if runner == "run_command":
         assert done.stderr == "", "neither a progress bar nor TensorFlow's start"

@@ -9,7 +9,7 @@ from data_prep.convert.write_shards import ShardWriter
 
 
 def test_a_shard_that_cannot_be_completed_is_not_renamed(tmp_path, monkeypatch):
-    """The last bytes of a file may be written as it is closed."""
+    """The last bytes of a file may be written when it is closed."""
 
     class FullDisk(tf.io.TFRecordWriter):
         def close(self):

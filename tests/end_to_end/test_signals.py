@@ -92,17 +92,19 @@ def test_ends_with_the_same_bits(module, tiny_data, tmp_path):
     else:
         flags |= {**NETWORK, "domains": "Task91_One"}
     begun = time.monotonic()
-    status, output = run(command(module, tmp_path / "whole", **flags), log)
+    status, output = run(command(module, tmp_path / "uninterrupted", **flags), log)
     seconds = time.monotonic() - begun
     assert status == 0, output
-    parts = command(module, tmp_path / "parts", **flags)
+    arguments = command(module, tmp_path / "interrupted", **flags)
     generator = random.Random(7)
     ended = []
     for _ in range(NUM_SIGNALS):
         number = generator.choice((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
         after_step = generator.random() < 0.7
         delay = generator.uniform(0, 0.3 if after_step else 0.5 * seconds)
-        status, output = run(parts, log, number, after_step=after_step, seconds=delay)
+        status, output = run(
+            arguments, log, number, after_step=after_step, seconds=delay
+        )
         last = (output.strip().splitlines() or [""])[-1]
         place = "its first step" if after_step else "its start"
         ended.append(f"{number.name}, {delay:.2f} s after {place}: {status}, {last}")
@@ -111,5 +113,5 @@ def test_ends_with_the_same_bits(module, tiny_data, tmp_path):
         assert status < 0 or last.endswith("rerun the same command to resume")
     print("\n".join(ended))
     assert [line for line in ended if "is saved in" in line]
-    assert run(parts, log)[0] == 0
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert run(arguments, log)[0] == 0
+    assert contents(tmp_path / "interrupted") == contents(tmp_path / "uninterrupted")

@@ -20,18 +20,18 @@ from u2net_tf.shards import manifest, reading, records
 
 
 @pytest.fixture(scope="module", params=manifest.COMPRESSIONS)
-def whole(tmp_path_factory, request):
-    return write_data(tmp_path_factory.mktemp("whole") / "data", request.param)
+def intact(tmp_path_factory, request):
+    return write_data(tmp_path_factory.mktemp("intact") / "data", request.param)
 
 
 @pytest.fixture(scope="module")
 def uncompressed(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("whole") / "data", "none")
+    return write_data(tmp_path_factory.mktemp("intact") / "data", "none")
 
 
 @pytest.fixture
-def data_dir(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "data")
+def data_dir(intact, tmp_path):
+    return shutil.copytree(intact, tmp_path / "data")
 
 
 @pytest.fixture
@@ -59,25 +59,25 @@ def write_records(path, some, compression="none"):
 
 
 class TestCaseShards:
-    def test_records_have_the_order_of_the_shards(self, whole):
-        shards = open_train(whole)
-        assert shards.paths == [str(whole / DOMAIN.name / TRAIN)]
+    def test_records_have_the_order_of_the_shards(self, intact):
+        shards = open_train(intact)
+        assert shards.paths == [str(intact / DOMAIN.name / TRAIN)]
         assert [entry.case for entry in shards.entries] == ["a", "b", "c"]
         assert cases_of(shards) == ["a", "b", "c"]
         assert cases_of(shards, skip=1) == ["b", "c"]
 
-    def test_shards_are_read_in_the_order_given(self, whole):
-        made = manifest.load_manifest(whole, DOMAIN.name)
-        shards = reading.CaseShards(whole, DOMAIN, made, DOMAIN.train + DOMAIN.test)
+    def test_shards_are_read_in_the_order_given(self, intact):
+        made = manifest.load_manifest(intact, DOMAIN.name)
+        shards = reading.CaseShards(intact, DOMAIN, made, DOMAIN.train + DOMAIN.test)
         assert [os.path.basename(path) for path in shards.paths] == [TEST, TRAIN]
         assert cases_of(shards) == ["d", "a", "b", "c"]
         assert cases_of(shards, order=tf.constant([1, 0])) == ["a", "b", "c", "d"]
         assert cases_of(shards, order=tf.constant([1, 0]), skip=2) == ["c", "d"]
 
-    def test_shards_with_other_cases_are_refused(self, whole):
-        made = manifest.load_manifest(whole, DOMAIN.name)
+    def test_shards_with_other_cases_are_refused(self, intact):
+        made = manifest.load_manifest(intact, DOMAIN.name)
         with pytest.raises(InputError, match="expected cases of one group"):
-            reading.CaseShards(whole, DOMAIN, made, ["a"])
+            reading.CaseShards(intact, DOMAIN, made, ["a"])
 
     def test_a_missing_shard_is_reported(self, data_dir):
         path = data_dir / DOMAIN.name / TRAIN
@@ -86,8 +86,8 @@ class TestCaseShards:
         with pytest.raises(InputError, match=words):
             open_train(data_dir)
 
-    def test_images_keep_their_type(self, whole):
-        shards = open_train(whole)
+    def test_images_keep_their_type(self, intact):
+        shards = open_train(intact)
         ((row, serialized),) = shards.records().take(1)
         assert shards.parse(row, serialized)["image"].dtype == tf.float16
 

@@ -22,8 +22,8 @@ def make_logging(path, name, result=0.0, num_bytes=0):
     def run():
         with open(path, "a", encoding="utf-8") as file:
             file.write(name)
-        held = np.ones(num_bytes, np.uint8)
-        return held[:1] * 0 + result
+        allocated = np.ones(num_bytes, np.uint8)
+        return allocated[:1] * 0 + result
 
     return Task(run, lambda value: {"value": value})
 
@@ -120,8 +120,8 @@ class TestMeasure:
 
     @pytest.mark.slow
     def test_memory_is_of_the_process_alone(self, tmp_path):
-        held = np.ones(400 * MILLION, np.uint8)
-        assert measuring.peak_memory_bytes() > held.nbytes
+        allocated = np.ones(400 * MILLION, np.uint8)
+        assert measuring.peak_memory_bytes() > allocated.nbytes
         path = tmp_path / "log"
         small, large = measuring.measure(
             [

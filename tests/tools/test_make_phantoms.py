@@ -159,7 +159,7 @@ def test_prostate_has_two_modalities_and_a_thin_peripheral_zone(raw_dir):
         assert image.shape[3] == 2
         assert image.get_data_dtype() == np.float32
         labels = np.asarray(label.dataobj)
-        # The peripheral zone lies behind the transition zone: y runs to the front.
+        # The peripheral zone is behind the transition zone; y runs to the front.
         peripheral, transition = ((labels == k).nonzero()[1].mean() for k in (1, 2))
         assert peripheral < transition - 2
         adc = np.asarray(image.dataobj)[..., 1]

@@ -136,12 +136,12 @@ def test_scaled_intensities(tmp_path):
 
 def test_a_4d_file_is_equivalent_to_several_files(tmp_path):
     array = make_array((3, 4, 5, 2), np.float32)
-    whole = save(tmp_path / "whole.nii.gz", array, oriented("LPI"))
+    path = save(tmp_path / "4d.nii.gz", array, oriented("LPI"))
     parts = [
         save(tmp_path / f"part{c}.nii.gz", array[..., c], oriented("LPI"))
         for c in range(2)
     ]
-    first, second = nifti.load_image(whole), images.load_image(parts)
+    first, second = nifti.load_image(path), images.load_image(parts)
     assert first.data.shape == (2, 5, 4, 3)
     np.testing.assert_array_equal(first.data, second.data)
     assert first.spacing_mm == second.spacing_mm
