@@ -75,7 +75,7 @@ def make_ours(setting: Setting, size: Sequence[int]) -> Task:
 
 def make_monai(setting: Setting, layout: str, size: Sequence[int]) -> Task:
     """Returns the task of MONAI's sliding window with the PyTorch network, domain 0."""
-    # MONAI imports TensorFlow if it is installed, whose memory would be included.
+    # MONAI imports TensorFlow if installed, and its memory would then be counted.
     sys.modules["tensorflow"] = None
     import torch
     from monai.inferers import sliding_window_inference
