@@ -1,1 +1,1 @@
-"""For the people who work on the project: phantoms and pictures."""
+"""Tools for developers: phantoms, drawings, measurements and mutants."""

@@ -1,11 +1,11 @@
-"""Measures what the gates of a UNet# do where a class is, and where it is not.
+"""Measures the effect of UNet# gates where a class is present and where it is absent.
 
     python -m tools.compare_gates --model_dir=MODEL --data_dir=SHARDS
 
-For each class, with and without gates: the volume that is predicted of it in patches
-and in scans without it, how many patches with it lose it, and the Dice of the scans
-that hold it. Scans are the preprocessed ones of a split, on their own grid and without
-the clean-up of components; patches lie side by side in them.
+For each class, with and without gates: the false-positive volume in patches and scans
+without the class, the number of patches with the class in which it is missed, and the
+Dice of the scans with it. The scans are the preprocessed cases of a split, scored on
+the preprocessed grid without removing small components; patches tile each scan.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ if TYPE_CHECKING:
 
 _HEADERS = (
     ("domain", "class", "threshold")
-    + ("patches without", "FP ml", "patches with", "lost")
+    + ("patches without", "FP ml", "patches with", "missed")
     + ("scans without", "FP ml", "scans with", "Dice %")
 )
 
 
 @dataclasses.dataclass
 class ClassMeasures:
-    """Of one class; what the gates do shows between two of these.
+    """Measurements of one class at one gate threshold.
 
     Attributes:
-      in_patches: ml that were predicted in each patch without the class.
-      patches_with: for each patch with the class, whether none of it was predicted.
-      in_scans: ml that were predicted in each scan without the class.
-      dice: of each scan with the class.
+      patch_fp_ml: false-positive volume in ml of each patch without the class.
+      is_missed: for each patch with the class, whether none of it was predicted.
+      scan_fp_ml: false-positive volume in ml of each scan without the class.
+      dice: Dice of each scan with the class.
     """
 
-    in_patches: list[float] = dataclasses.field(default_factory=list)
-    patches_with: list[bool] = dataclasses.field(default_factory=list)
-    in_scans: list[float] = dataclasses.field(default_factory=list)
+    patch_fp_ml: list[float] = dataclasses.field(default_factory=list)
+    is_missed: list[bool] = dataclasses.field(default_factory=list)
+    scan_fp_ml: list[float] = dataclasses.field(default_factory=list)
     dice: list[float] = dataclasses.field(default_factory=list)
 
     def cells(self) -> tuple[str, ...]:
-        """The columns of the table after the threshold."""
+        """Returns the columns of the table after the threshold."""
         return (
-            *(str(len(self.in_patches)), _mean(self.in_patches, "{:.3f}")),
-            *(str(len(self.patches_with)), str(sum(self.patches_with))),
-            *(str(len(self.in_scans)), _mean(self.in_scans, "{:.3f}")),
+            *(str(len(self.patch_fp_ml)), _mean(self.patch_fp_ml, "{:.3f}")),
+            *(str(len(self.is_missed)), str(sum(self.is_missed))),
+            *(str(len(self.scan_fp_ml)), _mean(self.scan_fp_ml, "{:.3f}")),
             *(str(len(self.dice)), _mean([100 * d for d in self.dice], "{:.2f}")),
         )
 
@@ -67,7 +67,7 @@ class ClassMeasures:
 def measure(
     predictor: Predictor, index: int, records: Iterable[Record]
 ) -> list[ClassMeasures]:
-    """Predicts preprocessed scans, whole and in patches.
+    """Predicts preprocessed scans, both in full and patch by patch.
 
     Args:
       predictor: the model, with or without gates.
@@ -75,7 +75,7 @@ def measure(
       records: the scans.
 
     Returns:
-      The measures of each foreground class.
+      The measurements of each foreground class.
     """
     domain = predictor.spec.plan.domains[index]
     measures = [ClassMeasures() for _ in domain.labels[1:]]
@@ -86,23 +86,23 @@ def measure(
     )
     for record in records:
         labels = record.labels
-        whole = predictor.classes(record.image, index)
-        scores = dice(labels, whole, num_classes=domain.num_classes)
-        volumes = volumes_of(labels, whole)
+        prediction = predictor.classes(record.image, index)
+        scores = dice(labels, prediction, num_classes=domain.num_classes)
+        volumes = volumes_of(labels, prediction)
         for found, score, volume in zip(measures, scores, volumes, strict=True):
             if math.isnan(volume):
                 found.dice.append(float(score))
             else:
-                found.in_scans.append(float(volume))
+                found.scan_fp_ml.append(float(volume))
         for box in _patches(labels.shape, domain):
             patch = predictor.classes(record.image[box], index)
             volumes = volumes_of(labels[box], patch)
             for number, volume in enumerate(volumes, start=1):
                 if math.isnan(volume):
-                    is_lost = not (patch == number).any()
-                    measures[number - 1].patches_with.append(is_lost)
+                    is_empty = not (patch == number).any()
+                    measures[number - 1].is_missed.append(is_empty)
                 else:
-                    measures[number - 1].in_patches.append(float(volume))
+                    measures[number - 1].patch_fp_ml.append(float(volume))
     return measures
 
 
@@ -127,9 +127,15 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "data_dir", None, "Shards of the model's domains.", required=True
     )
-    flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "Its cases.")
-    flags.DEFINE_list("thresholds", ["0.1", "0.5", "0.9"], "Of the gates, 0 to 1.")
-    flags.DEFINE_integer("prune_to", None, "As of evaluate.", lower_bound=1)
+    flags.DEFINE_enum(
+        "split", "test", ("train", "validation", "test"), "Split to measure."
+    )
+    flags.DEFINE_list(
+        "thresholds", ["0.1", "0.5", "0.9"], "Gate thresholds to compare, 0 to 1."
+    )
+    flags.DEFINE_integer(
+        "prune_to", None, "Depth to prune to, as in evaluate.", lower_bound=1
+    )
 
 
 def main(argv: Sequence[str]) -> None:

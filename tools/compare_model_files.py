@@ -1,11 +1,11 @@
-"""Measures model files: bytes of one domain and of all, and what float16 costs.
+"""Measures model files: size for one and for all domains, and the effect of float16.
 
     python -m tools.compare_model_files
     python -m tools.compare_model_files --model_dir=MODEL --raw_dir=SCANS
 
-Without a model it draws the universal network of the paper for three domains. With raw
-scans it predicts the test cases with the graphs of both precisions in onnxruntime, and
-prints the Dice of each class.
+Without a model, it uses a randomly initialized universal network of the paper with
+three domains. With raw scans, it predicts the test cases with the graphs of both
+precisions in onnxruntime and prints the Dice of each class.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from u2net_tf.models.model_file import ModelFile
     from u2net_tf.models.spec import ModelSpec
 
-NUM_DRAWN = 3
+NUM_DOMAINS = 3
 
 
-def draw_model(folder: pathlib.Path) -> None:
-    """Writes the universal network for a few domains, its weights drawn."""
+def save_random_model(folder: pathlib.Path) -> None:
+    """Writes a randomly initialized universal network for a few domains."""
     from u2net_tf.models.build import build_network
     from u2net_tf.models.loading import save_model
     from u2net_tf.models.spec import ModelSpec
@@ -47,7 +47,7 @@ def draw_model(folder: pathlib.Path) -> None:
             pools=(5, 5, 5),
             batch_size=2,
         )
-        for number in range(1, NUM_DRAWN + 1)
+        for number in range(1, NUM_DOMAINS + 1)
     )
     spec = ModelSpec(plan=Plan(domains), pools=(5, 5, 5))
     save_model(folder, spec, build_network(spec))
@@ -56,7 +56,7 @@ def draw_model(folder: pathlib.Path) -> None:
 def score(
     model: ModelFile, spec: ModelSpec, raw_dir: str, folder: pathlib.Path
 ) -> list[ClassScore]:
-    """Dice of the test cases of all domains."""
+    """Returns the Dice on the test cases of all domains."""
     from u2net_tf.config.inference import ReadingConfig
     from u2net_tf.evaluation.scoring import find_cases, score_domain
     from u2net_tf.evaluation.tables import summarize
@@ -75,8 +75,10 @@ def score(
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("model_dir", None, "Folder that training wrote; drawn if none.")
-    flags.DEFINE_string("raw_dir", None, "Folder with a folder of scans per domain.")
+    flags.DEFINE_string(
+        "model_dir", None, "Model to compare; random weights if not given."
+    )
+    flags.DEFINE_string("raw_dir", None, "Raw scans, one folder per domain.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -88,17 +90,17 @@ def main(argv: Sequence[str]) -> None:
         folder = pathlib.Path(temporary)
         model_dir = values.model_dir or str(folder / "model")
         if values.model_dir is None:
-            draw_model(folder / "model")
+            save_random_model(folder / "model")
         compare(model_dir, values.raw_dir, folder)
 
 
 def compare(model_dir: str, raw_dir: str | None, folder: pathlib.Path) -> None:
-    """Packs a model in both precisions, one domain and all, and prints the tables.
+    """Packs one and all domains in both precisions and prints the tables.
 
     Args:
       model_dir: folder of the model.
-      raw_dir: folder with a folder of scans per domain; None for no Dice.
-      folder: for the files.
+      raw_dir: raw scans, one folder per domain; None to skip the Dice.
+      folder: folder for the packed files.
     """
     from u2net_tf.config.packing import PackConfig
     from u2net_tf.exporting.pack_model import pack_model
@@ -125,14 +127,14 @@ def compare(model_dir: str, raw_dir: str | None, folder: pathlib.Path) -> None:
             rows.append((precision, len(names), *bytes_of))
         if raw_dir is not None:
             scores[precision] = score(model, spec, raw_dir, folder / precision)
-    columns = ("precision", "domains", "bytes", "weights", "all else")
+    columns = ("precision", "domains", "bytes", "weights", "other")
     print(tabulate.tabulate(rows, columns, disable_numparse=True))
     if scores:
         differences = [
             (one.domain, one.label, f"{one.mean:.6f}", f"{two.mean - one.mean:+.6f}")
             for one, two in zip(*scores.values(), strict=True)
         ]
-        headers = ("domain", "class", "Dice, float32", "float16")
+        headers = ("domain", "class", "Dice, float32", "float16 change")
         print(tabulate.tabulate(differences, headers, disable_numparse=True))
 
 

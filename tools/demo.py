@@ -1,12 +1,12 @@
-"""The main job, end to end: from scans to a trained network and label maps.
+"""The complete pipeline, from scans to a trained network and label maps.
 
-    python -m tools.demo --output_dir=demo                   # on invented scans
-    python -m tools.demo --output_dir=demo --raw_dir=DIR     # on your own
+    python -m tools.demo --output_dir=demo                   # on synthetic scans
+    python -m tools.demo --output_dir=demo --raw_dir=DIR     # on your scans
 
-Trains a network that is far too small for good results. With your own scans it also
-prints the commands that train a network in earnest. Prints every command before it
-runs it, so that it can be typed again with other flags. Interrupted, it resumes where
-it left off when rerun. Needs matplotlib for the pictures.
+Trains a network that is far too small for good results. With your own scans, it also
+prints the commands that train a full network. Every command is printed before it runs,
+so that it can be repeated with other flags. If interrupted, the demonstration resumes
+where it left off when rerun. The pictures need matplotlib.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _PHANTOMS_PER_DOMAIN = 20
 class DemoConfig(Config):
     """Settings of `tools.demo`."""
 
-    output_dir: str = Field("demo", description="Folder for everything.")
+    output_dir: str = Field("demo", description="Folder for all results.")
     raw_dir: str | None = Field(
         None,
-        description="Your scans, a folder per domain; invented ones if not given.",
+        description="Your scans, one folder per domain; synthetic ones if not given.",
     )
     max_epochs: int | None = Field(
-        None, ge=1, description="Epochs to train; those of the flagfile if not given."
+        None, ge=1, description="Number of epochs; that of the flagfile if not given."
     )
 
 
@@ -58,7 +58,7 @@ def main(config: DemoConfig) -> None:
     _predict_one(plan["domains"][0], output)
     pictures = _draw(plan, output)
     minutes = (time.monotonic() - started) / 60
-    print(f"\n{table}\n\n{minutes:.1f} minutes. Look at")
+    print(f"\n{table}\n\n{minutes:.1f} minutes. Results to view:")
     for picture in pictures:
         print(f"  {picture}")
     print(f"  {_tensorboard()} --logdir={output / 'model' / 'tensorboard'}")
@@ -67,10 +67,10 @@ def main(config: DemoConfig) -> None:
 
 
 def _advice(raw_dir: pathlib.Path, output: pathlib.Path) -> str:
-    """Says what this is not, and how to train in earnest."""
+    """Returns a note on the toy network and the commands that train a full one."""
     from u2net_tf.volumes import msd
 
-    # The paper's universal network for several domains, and for one its own.
+    # The paper's universal network for several domains, an independent one for one.
     several = len(msd.find_datasets(raw_dir)) > 1
     folder = output / "full"
     lines = (
@@ -97,15 +97,15 @@ def _advice(raw_dir: pathlib.Path, output: pathlib.Path) -> str:
         [
             "This demonstration trains a toy network for a few minutes. Its Dice does "
             "not show what can be",
-            "reached on these scans. To train in earnest, on a GPU of 16 GB, run, once "
-            "the survey is made:",
+            "reached on these scans. To train a full network on a GPU with 16 GB, run "
+            "after the survey:",
             *(f"  python -m {shlex.join(line)}" for line in lines),
         ]
     )
 
 
 def _prepare(raw_dir: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
-    """From scans to shards; returns the plan's path."""
+    """Converts scans to shards and returns the path of the plan."""
     plan_path = output / "plan.json"
     _check_plan(plan_path, raw_dir)
     _run("data_prep.survey", raw_dir=raw_dir, output_dir=output / "survey")
@@ -124,7 +124,7 @@ def _prepare(raw_dir: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
 
 
 def _check_plan(plan_path: pathlib.Path, raw_dir: pathlib.Path) -> None:
-    """A folder holds one demonstration: that of other scans must not be mistaken."""
+    """Refuses an output folder that belongs to a demonstration on other scans."""
     if not plan_path.is_file():
         return
     plan = json.loads(plan_path.read_text(encoding="utf-8"))
@@ -140,7 +140,7 @@ def _check_plan(plan_path: pathlib.Path, raw_dir: pathlib.Path) -> None:
 
 
 def _train_and_evaluate(output: pathlib.Path, max_epochs: int | None) -> str:
-    """Returns what evaluation printed."""
+    """Trains, evaluates, and returns the output of the evaluation."""
     model = output / "model"
     limit = {} if max_epochs is None else {"max_epochs": max_epochs}
     _run(
@@ -155,7 +155,7 @@ def _train_and_evaluate(output: pathlib.Path, max_epochs: int | None) -> str:
 
 
 def _predict_one(domain: dict, output: pathlib.Path) -> None:
-    """One raw scan, as somebody would who has nothing but the model."""
+    """Predicts one raw scan from nothing but the model."""
     from u2net_tf.volumes import msd
 
     name = [*domain["test"], *domain["train"]][0]
@@ -163,7 +163,9 @@ def _predict_one(domain: dict, output: pathlib.Path) -> None:
         "u2net_tf.predict",
         model_dir=output / "model",
         domain=domain["name"],
-        input=_as_typed(msd.read_dataset(domain["raw_dir"]).case(name).image_path),
+        input=_relative_to_cwd(
+            msd.read_dataset(domain["raw_dir"]).case(name).image_path
+        ),
         output=output / "predictions" / domain["name"],
     )
 
@@ -171,7 +173,7 @@ def _predict_one(domain: dict, output: pathlib.Path) -> None:
 def _draw(plan: dict, output: pathlib.Path) -> list[pathlib.Path]:
     overlays, curves = output / "overlays.png", output / "curves.png"
     domains = [domain for domain in plan["domains"] if domain["test"]]
-    raw_dirs = [_as_typed(pathlib.Path(domain["raw_dir"])) for domain in domains]
+    raw_dirs = [_relative_to_cwd(pathlib.Path(domain["raw_dir"])) for domain in domains]
     _run(
         "u2net_tf.draw_overlays",
         image=[f"{raw_dir}/imagesTr" for raw_dir in raw_dirs],
@@ -188,7 +190,7 @@ def _draw(plan: dict, output: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _run(module: str, **values: object) -> str:
-    """Runs a command, shows it and what it says, and returns its standard output.
+    """Prints and runs a command, and prints and returns its standard output.
 
     Raises:
       StoppedError: if it fails.
@@ -202,7 +204,7 @@ def _run(module: str, **values: object) -> str:
         env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
     )
     lines = []
-    assert process.stdout is not None  # a pipe, as asked for above
+    assert process.stdout is not None  # a pipe, as requested above
     for line in process.stdout:
         print(line, end="", flush=True)
         lines.append(line)
@@ -222,13 +224,13 @@ def _command_line(module: str, **values: object) -> list[str]:
 
 
 def _tensorboard() -> pathlib.Path:
-    """TensorBoard as it can be typed here."""
+    """Returns the path of TensorBoard, relative to the current folder if below it."""
     path = pathlib.Path(sys.executable).with_name("tensorboard")
-    return _as_typed(path) if path.is_file() else pathlib.Path("tensorboard")
+    return _relative_to_cwd(path) if path.is_file() else pathlib.Path("tensorboard")
 
 
-def _as_typed(path: pathlib.Path) -> pathlib.Path:
-    """An absolute path, as a plan has it, as it can be typed here."""
+def _relative_to_cwd(path: pathlib.Path) -> pathlib.Path:
+    """Returns an absolute path relative to the current folder if it is below it."""
     folder = pathlib.Path.cwd()
     return path.relative_to(folder) if path.is_relative_to(folder) else path
 

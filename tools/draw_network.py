@@ -1,11 +1,11 @@
-"""Draws the network from the code: what is shared and what is each domain's own.
+"""Draws the network from the code: shared and domain-specific layers.
 
     python -m tools.draw_network --output=docs/images/network.png
     python -m tools.draw_network --architecture=unet_sharp --output=unet_sharp.png
 
-Builds the network that the flags ask for (its axes are halved five times, and as often
-as it is deep for unet_sharp, if --pools is not given), walks its layers and draws what
-it finds; below it the four convolution units. Needs matplotlib.
+Builds the network that the flags describe, walks its layers and draws them, with the
+four convolution units below. If --pools is not given, each axis is halved five times,
+or `depth` times for unet_sharp. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tools.network_parts import (
     block_width,
     draw_arrow,
     draw_block,
-    draw_key,
+    draw_legend,
     draw_plus,
     draw_text,
-    sizes_of_levels,
+    level_sizes,
 )
 from u2net_tf import command, machine
 from u2net_tf.config.base import Config
@@ -39,26 +39,26 @@ if TYPE_CHECKING:
     from u2net_tf.networks.layers import DomainLayer
     from u2net_tf.networks.u2net import U2Net
 
-# Of the blocks, in the units of the drawing, in which a level is 1 high.
+# Height of the blocks, and its factor per level; one unit is the height of a level.
 HEIGHT, SHRINK = 0.6, 0.9
-# Where the way down leaves a block, as a part of its width.
+# Where the arrow to the next level leaves a block, as a fraction of its width.
 LEAVE = 0.2
 
 
 class DrawNetworkConfig(Config):
     """Settings of `tools.draw_network`."""
 
-    output: str = Field(description="The picture to write, a PNG file.")
+    output: str = Field(description="PNG file to write.")
     network: NetworkConfig = NetworkConfig()
 
 
 def main(config: DrawNetworkConfig) -> None:
-    """Draws the network that the settings ask for."""
+    """Draws the network that the settings describe."""
     output, network = pathlib.Path(config.output), config.network
     settings = network.options()
     depth = settings["depth"]
-    of_sharp = ("depth", "align_corners", "gates")
-    for name in of_sharp if depth is None else ("second_up_conv",):
+    sharp_only = ("depth", "align_corners", "gates")
+    for name in sharp_only if depth is None else ("second_up_conv",):
         del settings[name]
     pools = network.pools or ((5 if depth is None else depth),) * 3
     draw_network(output, pools=pools, **settings)
@@ -66,14 +66,14 @@ def main(config: DrawNetworkConfig) -> None:
 
 
 def draw_network(output: pathlib.Path, **settings: Any) -> None:
-    """Draws a network above, the convolution units below, as a PNG.
+    """Draws a network, with the convolution units below it, as a PNG file.
 
     Args:
-      output: the file.
-      **settings: `architecture` and arguments of the network.
+      output: file to write.
+      **settings: `architecture` and the arguments of the network.
 
     Raises:
-      InputError: if `output` is no PNG.
+      InputError: if `output` is not a PNG file.
       StoppedError: if matplotlib is missing.
     """
     from u2net_tf.visualization import figures
@@ -85,9 +85,9 @@ def draw_network(output: pathlib.Path, **settings: Any) -> None:
 
     network = network_without_values((1, 1), (2, 2), **settings)
     is_sharp = isinstance(network, UNetSharp)
-    height, of_network = (8.5, 3.7) if is_sharp else (7.0, 2.7)
+    height, network_ratio = (8.5, 3.7) if is_sharp else (7.0, 2.7)
     figure = figures.new_figure(11.0, height)
-    above, below = figure.subplots(2, 1, height_ratios=(of_network, 1))
+    above, below = figure.subplots(2, 1, height_ratios=(network_ratio, 1))
     for axis in (above, below):
         axis.set_axis_off()
     if isinstance(network, UNetSharp):
@@ -99,10 +99,10 @@ def draw_network(output: pathlib.Path, **settings: Any) -> None:
 
 
 class NetworkDrawing:
-    """Where the blocks of a network stand, and how they are joined.
+    """Drawing of a U²-Net: positions of its blocks and arrows between them.
 
     Args:
-      axis: to draw into.
+      axis: axes to draw into.
       network: a built `U2Net`.
     """
 
@@ -124,25 +124,25 @@ class NetworkDrawing:
 
     def draw(self) -> None:
         """Draws everything."""
-        self._encoder()
-        self._decoder()
-        self._head()
-        self._deep_supervision()
-        self._explain()
+        self._draw_encoder()
+        self._draw_decoder()
+        self._draw_head()
+        self._draw_deep_supervision()
+        self._draw_legend()
         self.axis.set_xlim(-0.5, self.sum_x + 1.3)
         self.axis.set_ylim(-self.num_levels - 0.75, 0.75)
 
-    def _encoder(self) -> None:
+    def _draw_encoder(self) -> None:
         network, x = self.network, self.encoder_x
-        self._text(-0.45, 0, "scan", ha="left")
+        self._draw_text(-0.45, 0, "scan", ha="left")
         draw_arrow(self.axis, (0.15, 0), (0.45, 0))
-        end = self._block(network.stem, 0.45, 0)
-        self._title(0.45, end, 0, "stem")
+        end = self._draw_block(network.stem, 0.45, 0)
+        self._draw_title(0.45, end, 0, "stem")
         draw_arrow(self.axis, (end, 0), (x[0], 0))
         for level, block in enumerate(network.encoder):
-            end = self._block(block, x[level], level)
-            self._residual(x[level], end, level)
-            self._title(x[level], end, level, block.channels, lift=0.08)
+            end = self._draw_block(block, x[level], level)
+            self._draw_residual(x[level], end, level)
+            self._draw_title(x[level], end, level, block.channels, lift=0.08)
             if level == self.num_levels:
                 break
             down = network.down_samples[level]
@@ -154,21 +154,21 @@ class NetworkDrawing:
                 (down_x, -level - 1),
                 "angle,angleA=90,angleB=0,rad=5",
             )
-            down_end = self._block(down, down_x, level + 1)
+            down_end = self._draw_block(down, down_x, level + 1)
             draw_arrow(self.axis, (down_end, -level - 1), (x[level + 1], -level - 1))
 
-    def _decoder(self) -> None:
+    def _draw_decoder(self) -> None:
         network, x = self.network, self.decoder_x
         before = self.encoder_x[-1] + block_width(network.encoder[-1])
         for level in reversed(range(self.num_levels)):
             block = network.decoder[level]
-            # The first unit is as high as its half of what the second one reads; the
-            # other half is the skip's.
-            up_end = self._block(block.up_unit, x[level], level, lower_half=True)
+            # The first unit is half as high, because it supplies half of the input of
+            # the second; the skip supplies the other half.
+            up_end = self._draw_block(block.up_unit, x[level], level, lower_half=True)
             second = up_end + UNIT_GAP
-            end = self._block(block.unit_1, second, level)
-            end = self._block(block.unit_2, end + UNIT_GAP, level)
-            self._title(second, end, level, block.filters)
+            end = self._draw_block(block.unit_1, second, level)
+            end = self._draw_block(block.unit_2, end + UNIT_GAP, level)
+            self._draw_title(second, end, level, block.filters)
             draw_arrow(
                 self.axis,
                 (before, -level - 1),
@@ -186,22 +186,22 @@ class NetworkDrawing:
             )
             before = end
 
-    def _head(self) -> None:
+    def _draw_head(self) -> None:
         head = self.network.head
         start = self.decoder_x[0] + block_width(self.network.decoder[0])
         draw_arrow(self.axis, (start, 0), (self.head_x, 0))
-        end = self._block(head, self.head_x, 0)
-        self._title(self.head_x, end, 0, "head")
+        end = self._draw_block(head, self.head_x, 0)
+        self._draw_title(self.head_x, end, 0, "head")
         draw_arrow(self.axis, (end, 0), (self.sum_x + 0.5, 0))
-        self._text(self.sum_x + 0.6, 0, "logits", ha="left")
+        self._draw_text(self.sum_x + 0.6, 0, "logits", ha="left")
 
-    def _deep_supervision(self) -> None:
+    def _draw_deep_supervision(self) -> None:
         network = self.network
         levels = network.supervised_levels
         for level, block in zip(levels, network.deep_supervision, strict=True):
             start = self.decoder_x[level] + block_width(network.decoder[level])
             draw_arrow(self.axis, (start, -level), (self.head_x, -level))
-            end = self._block(block, self.head_x, level)
+            end = self._draw_block(block, self.head_x, level)
             first = level == levels[0]
             draw_arrow(self.axis, (end, -level), (self.sum_x, -level), head=False)
             above = -levels[levels.index(level) + 1] if level != levels[-1] else 0
@@ -211,40 +211,40 @@ class NetworkDrawing:
         if levels:
             draw_plus(self.axis, self.sum_x, 0)
             low = -levels[0] - _height(levels[0]) / 2 - 0.17
-            self._text(self.head_x - 0.1, low, "deep supervision", ha="left")
+            self._draw_text(self.head_x - 0.1, low, "deep supervision", ha="left")
 
-    def _explain(self) -> None:
-        sizes = sizes_of_levels(self.network.pools, self.num_levels + 1)
+    def _draw_legend(self) -> None:
+        sizes = level_sizes(self.network.pools, self.num_levels + 1)
         for level, size in enumerate(sizes):
             if level:
                 text = f"size {size}" if level == 1 else size
-                self._text(-0.45, -level, text, ha="left", color=FAINT)
-        draw_key(
+                self._draw_text(-0.45, -level, text, ha="left", color=FAINT)
+        draw_legend(
             self.axis,
             [("skip, concatenated", FAINT, "--"), ("residual, added", FAINT, "-")],
         )
 
-    def _block(
+    def _draw_block(
         self, layer: DomainLayer, x: float, level: int, *, lower_half: bool = False
     ) -> float:
-        """Draws a block as bars, from x on, and returns where it ends."""
+        """Draws a block as bars that start at x; returns the x at which they end."""
         height = _height(level)
         return draw_block(self.axis, layer, x, -level, height, lower_half=lower_half)
 
-    def _residual(self, start: float, end: float, level: int) -> None:
-        """From before an encoder block to after it, where its input is added."""
+    def _draw_residual(self, start: float, end: float, level: int) -> None:
+        """Draws the residual connection around an encoder block."""
         high = -level + _height(level) / 2 + 0.07
         start, end = start - 0.07, end + 0.07
         xs, ys = (start, start, end, end), (-level, high, high, -level)
         self.axis.plot(xs, ys, color=FAINT, linewidth=0.9)
 
-    def _title(
+    def _draw_title(
         self, start: float, end: float, level: int, text: object, lift: float = 0.0
     ) -> None:
         high = -level + _height(level) / 2 + 0.12 + lift
-        self._text((start + end) / 2, high, str(text), ha="center")
+        self._draw_text((start + end) / 2, high, str(text), ha="center")
 
-    def _text(self, x: float, y: float, text: str, **style: Any) -> None:
+    def _draw_text(self, x: float, y: float, text: str, **style: Any) -> None:
         draw_text(self.axis, x, y, text, **style)
 
 

@@ -1,4 +1,4 @@
-"""The old place of `u2net_tf.draw_overlays`, which scripts may still name."""
+"""Former location of `u2net_tf.draw_overlays`, kept for existing scripts."""
 
 from u2net_tf.draw_overlays import main, run
 

@@ -1,4 +1,4 @@
-"""Draws the convolution units: what may stand in for a convolution of the trunk."""
+"""Draws the convolution units, any of which can serve as a trunk convolution."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODES = {"none": "shared, independent", "separable": "universal, as in the paper
 
 
 def draw_units(axis: Axes) -> None:
-    """Draws what may stand in for a convolution of the trunk, one unit for each."""
+    """Draws one convolution unit of each kind."""
     from u2net_tf.networks.conv_units import UNITS
 
     axis.set_xlim(-0.3, 11.2)
@@ -32,37 +32,37 @@ def draw_units(axis: Axes) -> None:
         x, y = 5.9 * (index % 2), -2.0 * (index // 2)
         mode = f"--adapter={name}: {MODES.get(name, 'universal')}"
         axis.text(x, y - 0.48, mode, fontsize=9, va="center", color=INK)
-        # More filters than inputs, so that a layer's channels tell what it reads.
+        # More filters than inputs, so that a layer's input channels reveal its input.
         draw_unit(axis, unit_class(1, 2, 1), x + 0.3, y)
 
 
 def draw_unit(axis: Axes, unit: ConvUnit, x: float, y: float) -> None:
-    """Draws a unit from x on: its layers in a row, an adapter's beside the others."""
-    beside = [
+    """Draws a unit that starts at x: its layers in a row, parallel adapters above."""
+    adapter = [
         layer for layer in unit.parts.values() if layer.name.startswith("adapter")
     ]
-    *row, last = (layer for layer in unit.parts.values() if layer not in beside)
+    *row, last = (layer for layer in unit.parts.values() if layer not in adapter)
     step = BOX_WIDTH + 0.3
     draw_arrow(axis, (x - 0.3, y), (x, y))
     branch = x - 0.17
-    if beside and reads_channels(beside[0]) != unit.in_channels:
+    if adapter and input_channels(adapter[0]) != unit.in_channels:
         branch = x + BOX_WIDTH + 0.13
     for layer in row:
-        _box(axis, layer, x, y)
+        _draw_box(axis, layer, x, y)
         x += step
-        inner = layer is not row[-1] or not beside
+        inner = layer is not row[-1] or not adapter
         draw_arrow(axis, (x - 0.3, y), (x, y), head=inner)
-    if beside:
-        # Beside what it runs parallel to, and the sum after both.
+    if adapter:
+        # Above the layers that it runs parallel to, with the sum after both.
         left = branch + 0.17 if branch < x - step else branch + 0.2
         high = y + 0.72
         draw_arrow(
             axis, (branch, y), (left, high), "angle,angleA=90,angleB=0", head=False
         )
-        for layer in beside:
-            _box(axis, layer, left, high)
+        for layer in adapter:
+            _draw_box(axis, layer, left, high)
             left += step
-            if layer is not beside[-1]:
+            if layer is not adapter[-1]:
                 draw_arrow(axis, (left - 0.3, high), (left, high))
         total = max(x + 0.12, left - 0.05)
         draw_arrow(axis, (x, y), (total, y), head=False)
@@ -71,17 +71,17 @@ def draw_unit(axis: Axes, unit: ConvUnit, x: float, y: float) -> None:
         draw_plus(axis, total, y)
         x = total + 0.3
         draw_arrow(axis, (total + 0.1, y), (x, y))
-    _box(axis, last, x, y)
+    _draw_box(axis, last, x, y)
     draw_arrow(axis, (x + BOX_WIDTH, y), (x + BOX_WIDTH + 0.3, y))
 
 
-def reads_channels(layer: DomainLayer) -> int:
-    """Channels of what a layer of the first domain reads."""
+def input_channels(layer: DomainLayer) -> int:
+    """Returns the number of input channels of a layer for the first domain."""
     name = "in_channels_per_domain"
     return (getattr(layer, name, None) or layer.channels_per_domain)[0]
 
 
-def _box(axis: Axes, layer: DomainLayer, x: float, y: float) -> None:
+def _draw_box(axis: Axes, layer: DomainLayer, x: float, y: float) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     part = part_of(layer)

@@ -1,10 +1,10 @@
-"""Writes invented scans with known labels, in the layout of the MSD.
+"""Writes synthetic scans with known labels in the layout of the MSD.
 
     python -m tools.make_phantoms --output_dir=raw --cases=20 --seed=0
 
-A folder per domain, 0.1 to 0.5 MB and about 0.3 s per case. The same seed gives the
-same files. A domain that is there already, made with the same arguments, is left as it
-is; one made with others is replaced; a folder of anything else is never touched.
+Each domain has its own folder; a case takes 0.1 to 0.5 MB and about 0.3 s. The same
+seed yields the same files. An existing domain is kept if it was made with the same
+arguments and replaced if it was made with others. Other folders are never touched.
 """
 
 from __future__ import annotations
@@ -24,27 +24,29 @@ from u2net_tf.wording import quantity
 if TYPE_CHECKING:
     from tools import phantom_domains, phantoms
 
-# Written into dataset.json: says that a folder is this tool's, to keep or replace.
+# Key in dataset.json that marks folders of this tool, which may be kept or replaced.
 _MARKER = "made_by_make_phantoms"
-# Raise it when the drawing changes, so that older phantoms are replaced.
+# Must be raised when the drawing changes, so that older phantoms are replaced.
 _VERSION = 1
 
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("output_dir", None, "Folder to write into.", required=True)
+    flags.DEFINE_string(
+        "output_dir", None, "Folder to write the domains into.", required=True
+    )
     flags.DEFINE_integer("cases", 20, "Cases per domain.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Seed of the random generator.", lower_bound=0)
     flags.DEFINE_list(
         "domains",
         None,
-        "Which of Task01_PhantomCT, Task02_PhantomMR and Task03_PhantomProstate to "
-        "write; all three unless given.",
+        "Domains to write, of Task01_PhantomCT, Task02_PhantomMR and "
+        "Task03_PhantomProstate; all three if not given.",
     )
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes the phantoms that the flags ask for."""
+    """Writes the phantoms that the flags request."""
     del argv  # flags only; `command.start` has checked
     values = flags.FLAGS
     write_phantoms(
@@ -62,17 +64,18 @@ def write_phantoms(
     seed: int,
     domains: Sequence[str] | None = None,
 ) -> None:
-    """Writes a folder of `num_cases` cases for each domain and says what it wrote.
+    """Writes a folder of `num_cases` cases for each domain and prints a summary.
 
     Args:
-      output_dir: where the folders go; made if it is missing.
+      output_dir: parent of the folders; created if it is missing.
       num_cases: cases per domain.
-      seed: a case depends on it, its domain and its number, on nothing else.
+      seed: seed of the random generator; a case depends on this, its domain and its
+        number alone.
       domains: names of the folders; None for all three.
 
     Raises:
-      InputError: for an unknown domain, and for a folder in the way that this tool
-        did not write. Nothing has been written then.
+      InputError: for an unknown domain, or if a folder exists that this tool did not
+        write. Nothing has been written then.
     """
     from tools import phantom_domains
 
@@ -81,7 +84,7 @@ def write_phantoms(
         if folder not in phantom_domains.DOMAINS:
             raise command.InputError(
                 "`domains`",
-                expected=f"some of {', '.join(phantom_domains.DOMAINS)}",
+                expected=f"domains among {', '.join(phantom_domains.DOMAINS)}",
                 received=repr(folder),
             )
     made = {"version": _VERSION, "seed": seed, "num_cases": num_cases}
@@ -90,17 +93,17 @@ def write_phantoms(
     for folder in chosen:
         where = output_dir / folder
         if present[folder] == made:
-            print(f"{where}: there already, {cases} of seed {seed}")
+            print(f"{where}: already exists, {cases} with seed {seed}")
             continue
         size = _write_domain(where, folder, phantom_domains.DOMAINS[folder], made)
-        print(f"{where}: wrote {cases} of seed {seed}, {size / 1e6:.1f} MB")
+        print(f"{where}: wrote {cases} with seed {seed}, {size / 1e6:.1f} MB")
 
 
 def _read_marker(folder: pathlib.Path) -> dict | None:
-    """Returns the arguments `folder` was made with, or None if nothing is there.
+    """Returns the arguments that `folder` was made with, or None if it is empty.
 
     Raises:
-      InputError: if it holds anything that this tool did not write.
+      InputError: if it contains anything that this tool did not write.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
@@ -114,7 +117,7 @@ def _read_marker(folder: pathlib.Path) -> dict | None:
         raise command.InputError(
             folder,
             expected="no folder, or one written by make_phantoms",
-            received="a folder with something else, which is left alone",
+            received="a folder with something else, which is not touched",
             hint="Choose another `output_dir`",
         ) from None
     found = set(folder.rglob("*"))
@@ -122,10 +125,10 @@ def _read_marker(folder: pathlib.Path) -> dict | None:
         raise command.InputError(
             folder,
             expected="no folder, or one written by make_phantoms",
-            received=f"{sorted(map(str, found - expected))[:3]}, which are left alone",
+            received=f"{sorted(map(str, found - expected))[:3]}, which are not touched",
             hint="Choose another `output_dir`",
         )
-    # A folder that lost a file is not there already: it is made anew.
+    # A folder with missing files is incomplete, and is written again.
     return made if found == expected else {}
 
 
@@ -135,11 +138,11 @@ def _write_domain(
     domain: phantom_domains.PhantomDomain,
     made: dict[str, int],
 ) -> int:
-    """Writes one domain beside its place and moves it there; returns its bytes."""
+    """Writes one domain under a temporary name, then moves it; returns its bytes."""
     import numpy as np
 
     partial = folder.with_name(f".{folder.name}.partial")
-    # What a run that was killed has left behind.
+    # May be left over from a killed run.
     shutil.rmtree(partial, ignore_errors=True)
     training = []
     try:
@@ -147,7 +150,7 @@ def _write_domain(
             (partial / part).mkdir(parents=True)
         cases = range(made["num_cases"])
         for case in command.progress_bar(cases, domain.name, unit="case"):
-            # Named seeds, so that a case does not depend on which others are drawn.
+            # Seeded by domain and case, so that a case does not depend on the others.
             rng = np.random.default_rng([made["seed"], zlib.crc32(key.encode()), case])
             name = f"{domain.name.lower()}_{case:03d}.nii.gz"
             _write_case(partial, name, domain.draw(rng, case))
@@ -168,7 +171,7 @@ def _write_domain(
         }
         text = json.dumps(dataset, indent=2) + "\n"
         files.write_text(partial / "dataset.json", text)
-        # Only this tool's own files can be here: _read_marker has looked.
+        # It contains only files of this tool: `_read_marker` has checked.
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
@@ -178,7 +181,7 @@ def _write_domain(
 
 
 def _write_case(folder: pathlib.Path, name: str, phantom: phantoms.Phantom) -> None:
-    """Writes image and label; both headers carry the geometry twice, as scanners do."""
+    """Writes image and labels, each with both qform and sform, as scanners do."""
     import nibabel as nib
 
     for part, array in (("imagesTr", phantom.image), ("labelsTr", phantom.labels)):

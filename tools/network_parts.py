@@ -1,4 +1,4 @@
-"""What blocks of the network are made of, and how each part is drawn."""
+"""Layers of the network's blocks, and how each is drawn."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 OWN_CONV, OWN_NORM, SHARED_CONV = "#e0803c", "#f7cfae", "#3b75af"
 INK, FAINT = "#333333", "#7d7d7d"
-# In the units of the drawing of the network, in which a level is 1 high.
+# Widths in drawing units; one unit is the height of a level.
 WIDE, NARROW, NORM_WIDTH, UNIT_GAP = 0.26, 0.12, 0.09, 0.07
 
 
-# x, y.
+# (x, y)
 Point: TypeAlias = tuple[float, float]
 LineStyle: TypeAlias = Literal["-", "--"]
 
 
 class Part(NamedTuple):
-    """A layer that is made of no others.
+    """How a leaf layer is drawn.
 
     Attributes:
-      label: what it does, for a box of its own.
-      colour: says whose it is.
-      width: of a bar among others.
+      label: operation of the layer, for the text in its box.
+      colour: shared or domain-specific.
+      width: width of its bar.
     """
 
     label: str
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 def part_of(layer: DomainLayer) -> Part:
-    """What a layer that is made of no others is drawn as."""
+    """Returns how a leaf layer is drawn."""
     from u2net_tf.networks.layers import DepthwiseConv3D, DomainNorm, SharedConv3D
 
     if isinstance(layer, DomainNorm):
@@ -51,7 +51,7 @@ def part_of(layer: DomainLayer) -> Part:
 
 
 def parts_of(layer: DomainLayer) -> list[list[Part]]:
-    """The parts of a block, a list for each unit that it is made of."""
+    """Returns the parts of a block, one list per convolution unit."""
     children = layer.parts.values()
     if not children:
         return [[part_of(layer)]]
@@ -62,7 +62,7 @@ def parts_of(layer: DomainLayer) -> list[list[Part]]:
 
 
 def block_width(layer: DomainLayer) -> float:
-    """How wide a block is drawn, as bars."""
+    """Returns the width of a block drawn as bars."""
     units = parts_of(layer)
     bars = sum(part.width for unit in units for part in unit)
     return bars + UNIT_GAP * (len(units) - 1)
@@ -77,15 +77,15 @@ def draw_block(
     *,
     lower_half: bool = False,
 ) -> float:
-    """Draws a block as bars, from x on, and returns where it ends.
+    """Draws a block as bars that start at x; returns the x at which they end.
 
     Args:
-      axis: to draw into.
+      axis: axes to draw into.
       layer: the block.
-      x: of its left edge.
-      y: of its middle.
-      height: of the bars.
-      lower_half: whether to draw nothing above the middle.
+      x: x of its left edge.
+      y: y of its middle.
+      height: height of the bars.
+      lower_half: whether to draw only the part below the middle.
     """
     from matplotlib.patches import Rectangle
 
@@ -106,17 +106,17 @@ def draw_block(
 
 
 def draw_text(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
-    """Draws a text; `style` is matplotlib's, where it is not the drawing's own."""
+    """Draws text; `style` overrides the default style of the drawing."""
     style = {"color": INK, "fontsize": 9, "va": "center", **style}
     axis.text(x, y, text, **style)
 
 
-def draw_key(axis: Axes, lines: Sequence[tuple[str, str, LineStyle]]) -> None:
-    """Draws what bars and lines mean, at the lower right.
+def draw_legend(axis: Axes, lines: Sequence[tuple[str, str, LineStyle]]) -> None:
+    """Draws the legend of bars and lines at the lower right.
 
     Args:
-      axis: to draw into.
-      lines: text, colour and style of each.
+      axis: axes to draw into.
+      lines: text, colour and style of each line.
     """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -141,8 +141,8 @@ def draw_key(axis: Axes, lines: Sequence[tuple[str, str, LineStyle]]) -> None:
     )
 
 
-def sizes_of_levels(pools: Sequence[int], num_levels: int) -> list[str]:
-    """Of each level: the size of its maps, as a part of the patch."""
+def level_sizes(pools: Sequence[int], num_levels: int) -> list[str]:
+    """Returns the size of each level's feature maps as a fraction of the patch."""
     sizes = []
     for level in range(num_levels):
         halved = [2 ** min(level, times) for times in pools]
@@ -162,16 +162,16 @@ def draw_arrow(
     linestyle: str | tuple[int, tuple[int, int]] = "-",
     head: bool = True,
 ) -> None:
-    """Draws an arrow, or a line, from a point to another.
+    """Draws an arrow or a line between two points.
 
     Args:
-      axis: to draw into.
-      start: x, y.
-      end: x, y.
-      bend: matplotlib's connection style.
-      colour: of the line.
-      linestyle: of the line.
-      head: whether it has one.
+      axis: axes to draw into.
+      start: start (x, y).
+      end: end (x, y).
+      bend: connection style of matplotlib.
+      colour: colour of the line.
+      linestyle: style of the line.
+      head: whether to draw an arrowhead.
     """
     style = {
         "arrowstyle": "-|>" if head else "-",
@@ -187,6 +187,6 @@ def draw_arrow(
 
 
 def draw_plus(axis: Axes, x: float, y: float) -> None:
-    """Draws the sign of a sum."""
+    """Draws a plus sign in a circle."""
     axis.plot(x, y, "o", markersize=11, color="white", markeredgecolor=INK, zorder=3)
     axis.text(x, y, "+", ha="center", va="center_baseline", fontsize=10, zorder=4)

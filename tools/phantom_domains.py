@@ -1,7 +1,7 @@
-"""The three domains of the demo: what is in the patient and how it is scanned.
+"""The three domains of the demo: anatomy of the patient and geometry of the scan.
 
-Each `draw_*` takes a random generator and the number of the case. The number
-chooses the geometry in turn, so that even a handful of cases holds every kind.
+Each `draw_*` takes a random generator and the number of the case. Geometries rotate
+with this number, so that even a few cases cover every kind.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from tools.phantoms import Phantom, Tissue, draw_blob, draw_pillar
 
 @dataclasses.dataclass(frozen=True)
 class PhantomDomain:
-    """One domain: its entry in `dataset.json`, and how a case of it is drawn."""
+    """One domain: its metadata in `dataset.json` and the function that draws cases."""
 
     name: str
     description: str
@@ -24,18 +24,18 @@ class PhantomDomain:
     draw: Callable[[np.random.Generator, int], Phantom]
 
 
-def _inside(
+def _intersection(
     outer: Callable[[np.ndarray], np.ndarray], inner: Callable[[np.ndarray], np.ndarray]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the shape that holds what is in both."""
+    """Returns the intersection of two shapes."""
     return lambda points: outer(points) & inner(points)
 
 
 def _draw_ct_anatomy(rng: np.random.Generator) -> list[Tissue]:
-    """Draws a trunk on a couch; Hounsfield units; class 1 is the organ.
+    """Draws a trunk on a table, in Hounsfield units; class 1 is the organ.
 
-    The distractor is nearly as bright as the organ and lies opposite; it is smaller
-    and has no vessels, which is how it is told apart.
+    The distractor is nearly as bright as the organ and on the opposite side; it is
+    recognizable by its smaller size and its lack of vessels.
     """
     contrast = rng.uniform(75, 105)
     organ = draw_blob(rng, (13, 2, 0), (12, 16, 24), jitter_mm=3, bumpiness=0.1)
@@ -60,7 +60,7 @@ def _draw_ct_anatomy(rng: np.random.Generator) -> list[Tissue]:
     for _ in range(5):
         start = organ.centre_mm + rng.uniform(-7, 7, 3)
         vessel = draw_blob(rng, start, (2, 2, 16), max_tilt_degrees=60)
-        tissues.append(Tissue(_inside(organ, vessel), (contrast + 85,), label=1))
+        tissues.append(Tissue(_intersection(organ, vessel), (contrast + 85,), label=1))
     spine = draw_blob(rng, (0, -19, 0), (7.5, 7, phantoms.THROUGH_MM), jitter_mm=1)
     canal = draw_pillar(rng, (0, -25), (3, 3))
     return [*tissues, Tissue(spine, (280,)), Tissue(canal, (30,))]
@@ -69,7 +69,7 @@ def _draw_ct_anatomy(rng: np.random.Generator) -> list[Tissue]:
 def _draw_shape(
     rng: np.random.Generator, low: Sequence[int], high: Sequence[int]
 ) -> list[int]:
-    """Draws numbers of voxels along x, y, z, from `low` to below `high`."""
+    """Draws the number of voxels along x, y, z, from `low` to `high` (exclusive)."""
     return [int(rng.integers(*ends)) for ends in zip(low, high, strict=True)]
 
 
@@ -87,10 +87,10 @@ def draw_ct(rng: np.random.Generator, case: int) -> Phantom:
 
 
 def _draw_mr_anatomy(rng: np.random.Generator) -> list[Tissue]:
-    """Draws a piece of brain; relative signal; classes 1 and 2 are head and tail.
+    """Draws a part of a brain, in relative signal; classes 1, 2 are head and tail.
 
-    The thick head is a little brighter than the thin tail. Grey matter nearby has
-    their brightness, and fluid lies along one side of them.
+    The thick head is slightly brighter than the thin tail. Nearby grey matter has the
+    same brightness, and there is fluid along one side of them.
     """
     grey = rng.uniform(0.55, 0.62)
     side = rng.choice((-1, 1))
@@ -115,11 +115,10 @@ def _draw_mr_anatomy(rng: np.random.Generator) -> list[Tissue]:
 
 
 def draw_mr(rng: np.random.Generator, case: int) -> Phantom:
-    """Draws an MR of a piece of brain: int16, about 1.2 mm, zero outside of it.
+    """Draws an MR of a part of a brain: int16, about 1.2 mm, zero outside of it.
 
-    Scale and bias field differ from case to case. Of four cases, the first runs to
-    the right, front and head; the second is tilted; the third runs to the left and
-    back; the fourth is both.
+    Scale and bias field differ from case to case. Of every four cases, the first is
+    oriented RAS, the second RAS and tilted, the third LPS, the fourth LPS and tilted.
     """
     spacing_mm = rng.uniform(1.1, 1.3, 3)
     shape = rng.integers((38, 46, 34), (43, 51, 39))
@@ -143,10 +142,10 @@ def draw_mr(rng: np.random.Generator, case: int) -> Phantom:
 
 
 def _draw_prostate_anatomy(rng: np.random.Generator) -> list[Tissue]:
-    """Draws a pelvis; (T2, ADC); class 1 the peripheral zone, 2 the transition zone.
+    """Draws a pelvis, (T2, ADC); class 1 is the peripheral zone, 2 the transition zone.
 
-    T2 is relative, ADC in 1e-6 mm²/s. The transition zone lies at the front of the
-    gland and leaves a thin crescent behind it.
+    T2 is relative, ADC in 1e-6 mm²/s. The transition zone is at the front of the gland,
+    so that the peripheral zone is a thin crescent behind it.
     """
     gland = draw_blob(rng, (0, 0, 0), (17, 12.5, 19), jitter_mm=2)
     middle = gland.centre_mm + gland.radii_mm * np.array((0, 0.35, 0.1), np.float32)
@@ -161,13 +160,13 @@ def _draw_prostate_anatomy(rng: np.random.Generator) -> list[Tissue]:
         Tissue(draw_blob(rng, (-22, -2, 0), (5, 12, 30)), (0.22, 1000.0)),
         Tissue(draw_blob(rng, (22, -2, 0), (5, 12, 30)), (0.22, 1000.0)),
         Tissue(gland, (rng.uniform(0.62, 0.78), rng.uniform(1500, 1700)), label=1),
-        Tissue(_inside(gland, transition), (zone_t2, zone_adc), label=2),
+        Tissue(_intersection(gland, transition), (zone_t2, zone_adc), label=2),
     ]
     for _ in range(rng.integers(5, 9)):
         centre = transition.centre_mm + rng.uniform(-9, 9, 3)
         nodule = draw_blob(rng, centre, rng.uniform(2, 5, 3))
         signals = (zone_t2 + rng.uniform(-0.15, 0.2), zone_adc + rng.uniform(-250, 250))
-        shape = _inside(gland, _inside(transition, nodule))
+        shape = _intersection(gland, _intersection(transition, nodule))
         tissues.append(Tissue(shape, signals, label=2))
     return tissues
 
@@ -192,21 +191,21 @@ def draw_prostate(rng: np.random.Generator, case: int) -> Phantom:
 DOMAINS = {
     "Task01_PhantomCT": PhantomDomain(
         name="PhantomCT",
-        description="Invented CT of a trunk: one organ, and another nearly as bright",
+        description="Synthetic CT of a trunk: one organ and a similar distractor",
         modalities=("CT",),
         labels=("background", "organ"),
         draw=draw_ct,
     ),
     "Task02_PhantomMR": PhantomDomain(
         name="PhantomMR",
-        description="Invented MR of a piece of brain: two parts of one organ",
+        description="Synthetic MR of a part of a brain: two parts of one organ",
         modalities=("MRI",),
         labels=("background", "head", "tail"),
         draw=draw_mr,
     ),
     "Task03_PhantomProstate": PhantomDomain(
         name="PhantomProstate",
-        description="Invented T2 and ADC of a pelvis: two zones of the prostate",
+        description="Synthetic T2 and ADC of a pelvis: two zones of the prostate",
         modalities=("T2", "ADC"),
         labels=("background", "PZ", "TZ"),
         draw=draw_prostate,

@@ -1,15 +1,15 @@
-"""Three invented anatomies, drawn at random: small scans with known labels.
+"""Building blocks of synthetic anatomies: random shapes, tissues and scanning.
 
-An anatomy is a list of tissues, painted one over the other in millimetres of the
-patient (x to the right, y to the front, z to the head). A scanner's grid, given by
-its affine, is then laid over it. So a tilted or flipped scan shows the same
-patient, and partial volume comes from sampling inside the voxels.
+An anatomy is a list of tissues, each painted over the previous ones in patient
+coordinates in mm (x to the right, y to the front, z to the head), and sampled on the
+grid of a scan, given by its affine. A tilted or flipped scan therefore shows the same
+patient, and sampling inside the voxels produces partial volume effects.
 
-The difficulty is meant: neighbours as bright as the organ, noise, thick slices, a
-bias field. What tells an organ apart also survives mirroring and needs no
-knowledge of left and right, because training mirrors at random.
+The scans are difficult by design: neighbours as bright as the organ, noise, thick
+slices, a bias field. Organs can be recognized without knowing left from right, because
+training mirrors at random.
 
-Arrays are in NIfTI's order here, (x, y, z), for they go straight into files.
+Arrays are in the order of NIfTI here, (x, y, z), because they are written as they are.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-# Positions inside a voxel, in voxels, at which the anatomy is looked up.
+# Positions inside a voxel, in voxels, at which the anatomy is sampled.
 _SUBSAMPLES = tuple(itertools.product((-0.25, 0.25), repeat=3))
-# A vector, or three whole numbers; along x, y, z.
+# A vector, or three integers, along x, y, z.
 Vector: TypeAlias = Sequence[float] | np.ndarray
 Triple: TypeAlias = Sequence[int] | np.ndarray
-# Longer than any field of view: the half-length of what runs through all slices.
+# Half-length of structures that run through all slices: larger than any field of view.
 THROUGH_MM = 1000.0
 
 
@@ -64,14 +64,14 @@ class Waves:
 
     @property
     def bound(self) -> float:
-        """What the absolute value never exceeds."""
+        """Upper bound of the absolute value."""
         return self.amplitude * float(np.sqrt(2.0 * len(self.phases)))
 
 
 def draw_waves(
     rng: np.random.Generator, *, wavelength: float, amplitude: float, num_waves: int = 6
 ) -> Waves:
-    """Draws waves in random directions, of about the given length."""
+    """Draws waves in random directions with about the given wavelength."""
     directions = rng.normal(size=(num_waves, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     frequencies = 2 * np.pi / wavelength * rng.uniform(0.7, 1.2, (num_waves, 1))
@@ -84,13 +84,13 @@ def draw_waves(
 
 @dataclasses.dataclass(frozen=True)
 class Blob:
-    """An ellipsoid whose radius varies a little with the direction.
+    """An ellipsoid whose radius varies slightly with direction.
 
     Attributes:
       centre_mm: float32 `[3]`.
-      radii_mm: float32 `[3]`, along its own axes.
-      axes: float32 `[3, 3]`, a rotation; its rows are the blob's axes.
-      bumps: what is added to the relative radius, a function of the direction.
+      radii_mm: float32 `[3]`, along the axes of the blob.
+      axes: float32 `[3, 3]`, a rotation; its rows are the axes of the blob.
+      bumps: addition to the relative radius, as a function of direction.
     """
 
     centre_mm: np.ndarray
@@ -99,10 +99,10 @@ class Blob:
     bumps: Waves
 
     def __call__(self, points_mm: np.ndarray) -> np.ndarray:
-        """Says which of `points_mm` `[..., 3]` are inside; returns bool `[...]`."""
+        """Returns which of `points_mm` `[..., 3]` are inside, bool `[...]`."""
         relative = (points_mm - self.centre_mm) @ self.axes.T / self.radii_mm
         radius = np.sqrt(np.einsum("...i,...i->...", relative, relative))
-        # The bumps cost most of the time, and decide near the surface only.
+        # The bumps take most of the time and matter only near the surface.
         inside = radius < 1
         near = np.abs(radius - 1) <= self.bumps.bound
         directions = relative[near] / np.maximum(radius[near], 1e-6)[:, None]
@@ -133,11 +133,11 @@ def draw_blob(
 
 @dataclasses.dataclass(frozen=True)
 class Tissue:
-    """What is painted where `shape` is true.
+    """A region and its signal.
 
     Attributes:
-      shape: from points in mm `[..., 3]` to bool `[...]`.
-      signals: the value in each modality, without noise.
+      shape: maps points in mm `[..., 3]` to bool `[...]`, true inside the region.
+      signals: noise-free value in each modality.
       label: the class in the reference; 0 is background.
     """
 
@@ -166,12 +166,12 @@ def draw_affine(
     tilt_degrees: Vector = (0.0, 0.0, 0.0),
     flips: Sequence[int] = (1, 1, 1),
 ) -> np.ndarray:
-    """Lays a grid over the patient, its middle within 3 mm of the patient's.
+    """Draws the affine of a grid centred within 3 mm of the patient's centre.
 
     Args:
-      rng: the source of the shift.
+      rng: random generator of the shift.
       shape: voxels along x, y, z.
-      spacing_mm: their size.
+      spacing_mm: size of the voxels.
       tilt_degrees: rotation of the grid about x, y and z.
       flips: -1 for an axis that runs to the left, back or feet.
 
@@ -188,7 +188,7 @@ def draw_affine(
 def voxel_points(
     shape: Triple, affine: np.ndarray, *, offset: Sequence[float] = (0, 0, 0)
 ) -> np.ndarray:
-    """Returns float32 `[x, y, z, 3]`: mm of every voxel, moved `offset` voxels."""
+    """Returns voxel positions in mm, shifted by `offset` voxels, as `[x, y, z, 3]`."""
     indices = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     points = (indices + np.asarray(offset)) @ affine[:3, :3].T + affine[:3, 3]
     return points.astype(np.float32)
@@ -200,12 +200,12 @@ def scan(
     """Samples an anatomy on a grid.
 
     Args:
-      tissues: from the first painted to the last; the first covers everything.
+      tissues: tissues in painting order; the first covers everything.
       shape: voxels along x, y, z.
       affine: `[4, 4]`, from voxels to mm.
 
     Returns:
-      The mean signal in every voxel, float32 `[x, y, z, modality]`, and the class
+      The mean signal of every voxel, float32 `[x, y, z, modality]`, and the class
       that fills most of it, uint8 `[x, y, z]`.
     """
     num_classes = 1 + max(tissue.label for tissue in tissues)
@@ -223,14 +223,14 @@ def scan(
 
 
 def everywhere(points_mm: np.ndarray) -> np.ndarray:
-    """The shape that holds every point: bool `[...]` for `[..., 3]`."""
+    """The shape that contains every point: bool `[...]` for `[..., 3]`."""
     return np.ones(points_mm.shape[:-1], bool)
 
 
 def draw_pillar(
     rng: np.random.Generator, centre_mm: Sequence[float], radii_mm: Sequence[float]
 ) -> Blob:
-    """Draws an upright cylinder, elliptic in x and y, through all slices."""
+    """Draws an elliptic cylinder along z through all slices."""
     return draw_blob(
         rng,
         (*centre_mm, 0.0),
@@ -251,6 +251,6 @@ def smooth_in_plane(noise: np.ndarray) -> np.ndarray:
 def apply_rician_noise(
     signal: np.ndarray, rng: np.random.Generator, sigma: float
 ) -> np.ndarray:
-    """Returns the magnitude of `signal` with complex noise, of the same shape."""
+    """Returns the magnitude of `signal` plus complex noise, of the same shape."""
     real, imaginary = rng.normal(scale=sigma, size=(2, *signal.shape))
     return np.hypot(signal + real, imaginary)

@@ -1,4 +1,4 @@
-"""The old place of `u2net_tf.plot_training`, which scripts may still name."""
+"""Former location of `u2net_tf.plot_training`, kept for existing scripts."""
 
 from u2net_tf.plot_training import main, run
 

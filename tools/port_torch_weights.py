@@ -1,4 +1,4 @@
-"""The old place of `u2net_tf.port_torch_weights`, which scripts may still name."""
+"""Former location of `u2net_tf.port_torch_weights`, kept for existing scripts."""
 
 from u2net_tf.port_torch_weights import main, run
 

@@ -1,4 +1,4 @@
-"""The old place of `u2net_tf.show_augmentations`, which scripts may still name."""
+"""Former location of `u2net_tf.show_augmentations`, kept for existing scripts."""
 
 from u2net_tf.show_augmentations import main, run
 

@@ -1,11 +1,11 @@
-"""Writes one file of each format, as this version of the project writes it.
+"""Writes one file of each format as this version of the project writes it.
 
     python tests/artefacts/make_artefacts.py        (or: make artefacts)
 
-Runs the commands, as a user would, in a temporary folder and copies it to
-`tests/artefacts/VERSION`, VERSION being that of the installed package. What a release
-wrote is never made again. `test_artefacts.py` loads the files of every release. Paths
-are relative, but for that of the scans in survey, plan and manifest.
+Runs the commands as a user would in a temporary folder and copies it to
+`tests/artefacts/VERSION`, where VERSION is that of the installed package. Files of a
+release are never written again. `test_artefacts.py` loads the files of every release.
+Paths are relative, except those of the scans in survey, plan and manifest.
 
 raw/          scans of three domains, and the dataset.json of each
 survey/       survey.json, survey.csv
@@ -17,14 +17,14 @@ models/       separable, series, parallel, plain (shared, float16), independent 
               (adapted without its first domain)
 predictions/  label map and probabilities by the separable model
 evaluation/   scores and label maps by the separable model
-expected/     logits.npz: for MODEL/CHECKPOINT/DOMAIN the logits of `probe`;
+expected/     logits.npz: logits of `probe` for each MODEL/CHECKPOINT/DOMAIN;
               scores.json: Dice of the test cases by each model;
-              checkpoints.json: name of the checkpoint for MODEL/CHECKPOINT;
-              continued.json: the row of training.csv that one more epoch of
-              four steps adds
-release.json  what the tests of this release are to run: its models, and flags
-files.json    SHA-256 and time of last change (ns) of every file: git does not keep the
-              time, and caches recognize unchanged files by it
+              checkpoints.json: name of the checkpoint for each MODEL/CHECKPOINT;
+              continued.json: the row of training.csv that is added by one more epoch
+              of four steps
+release.json  models and flags for the tests of this release
+files.json    SHA-256 and modification time (ns) of every file: git does not keep the
+              time, by which caches recognize unchanged files
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ import numpy as np
 FOLDER = pathlib.Path(__file__).parent
 ROOT = FOLDER.parents[1]
 ONE, TWO, THREE = "Task91_One", "Task92_Two", "Task93_Three"
-# Modalities and raw label values, background first, of each domain.
+# Modalities and raw label values of each domain, background first.
 DOMAINS = {
     ONE: (("CT",), (0, 1)),
     TWO: (("T2", "ADC"), (0, 4, 7, 2)),
@@ -56,14 +56,14 @@ NUM_CASES = 5
 MODELS = {
     "separable": (
         "--adapter=separable",
-        # The learning rate falls after the second epoch.
+        # The learning rate is reduced after the second epoch.
         "--patience_epochs=1",
         "--plateau_min_delta=100",
         "--elastic_probability=0.5",
         "--rotation_probability=0.5",
         "--gamma_probability=0.5",
     ),
-    # Without validation the best checkpoint is chosen by the loss.
+    # Without validation, the best checkpoint is chosen by the loss.
     "series": ("--adapter=series", "--validate_every_epochs=0"),
     "parallel": ("--adapter=parallel", "--loss_window_epochs=2"),
     "plain": ("--adapter=none", "--last_decoder_kernel=3", "--precision=mixed_float16"),
@@ -76,7 +76,7 @@ NETWORK = (
     "--learning_rate=0.01",
 )
 EPOCHS = 2
-# So few that rounding on another machine does not grow.
+# Few steps, so that rounding differences between machines stay small.
 CONTINUED = ("--steps_per_epoch=4", f"--max_epochs={EPOCHS + 1}")
 CONTINUED += ("--validate_every_epochs=0",)
 SHORT = ("--steps_per_epoch=100", f"--max_epochs={EPOCHS}", "--validate_every_epochs=1")
@@ -84,7 +84,7 @@ SHORT += ("--eval_cases=1", "--keep=1", "--distribution=none")
 
 
 def run(module: str, *arguments: str, folder: pathlib.Path) -> None:
-    """Runs a command in a folder and shows it."""
+    """Prints a command and runs it in a folder."""
     print("$ python -m", module, *arguments, flush=True)
     subprocess.run(
         [sys.executable, "-m", module, *arguments],
@@ -95,7 +95,7 @@ def run(module: str, *arguments: str, folder: pathlib.Path) -> None:
 
 
 def write_scans(raw_dir: pathlib.Path) -> None:
-    """Writes small scans: every class is a box of its own brightness."""
+    """Writes small scans in which every class is a box with a distinct brightness."""
     for name, (modalities, values) in DOMAINS.items():
         prefix = name.partition("_")[2].lower()
         rows = []
@@ -133,7 +133,7 @@ CONVERT = {TWO: ("--compression=gzip", "--image_dtype=float32")}
 
 
 def prepare_data(folder: pathlib.Path) -> None:
-    """From scans to shards."""
+    """Writes scans and converts them to shards."""
     write_scans(folder / "raw")
     run("data_prep.survey", "--raw_dir=raw", "--output_dir=survey", folder=folder)
     plan = ("--survey=survey", *PLAN)
@@ -147,7 +147,7 @@ def prepare_data(folder: pathlib.Path) -> None:
 
 
 def training_commands() -> dict[str, tuple[str, ...]]:
-    """The command lines that train models, by model: module, then flags."""
+    """Returns the command lines that train each model: module, then flags."""
     data = "--data_dir=shards"
     joint = (data, f"--domains={ONE},{TWO}", *NETWORK, *SHORT)
     commands = {
@@ -174,14 +174,14 @@ def training_commands() -> dict[str, tuple[str, ...]]:
 
 
 def model_folders(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Folders that hold checkpoints, by their path below `models`."""
+    """Returns the folders with checkpoints by their path below `models`."""
     models = folder / "models"
     found = sorted(path.parent for path in models.rglob("checkpoints"))
     return {path.relative_to(models).as_posix(): path for path in found}
 
 
 def probe(size: tuple[int, int, int], num_modalities: int) -> np.ndarray:
-    """A patch that is the same for ever: (1, *size, num_modalities) float32."""
+    """Returns a patch that never changes, (1, *size, num_modalities) float32."""
     count = int(np.prod(size)) * num_modalities
     return (
         np.sin(np.arange(count, dtype=np.float64) ** 1.5)
@@ -193,7 +193,7 @@ def probe(size: tuple[int, int, int], num_modalities: int) -> np.ndarray:
 def compute_logits(
     model_dir: pathlib.Path, checkpoint: str
 ) -> tuple[str, dict[str, np.ndarray]]:
-    """Name of a checkpoint, and its logits of `probe` by the name of each domain."""
+    """Returns the name of a checkpoint and its logits of `probe` by domain."""
     from u2net_tf.models.loading import load_network
 
     spec, network, path = load_network(model_dir, checkpoint=checkpoint)
@@ -208,23 +208,25 @@ def compute_logits(
 
 
 def checkpoints_of(model: str) -> tuple[str, ...]:
-    """Values of --checkpoint that a model has; a composed one was not trained."""
+    """Returns valid values of --checkpoint; composed models have no best one."""
     return ("newest",) if model == "composed" else ("newest", "best")
 
 
 def rows_of(path: pathlib.Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
+    """Returns the rows of a CSV file."""
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
-def train_on(folder: pathlib.Path, commands: dict[str, tuple[str, ...]]) -> dict:
-    """Trains every model one epoch further, in a copy; returns the new rows."""
+def continue_training(
+    folder: pathlib.Path, commands: dict[str, tuple[str, ...]]
+) -> dict:
+    """Trains every model for one more epoch in a copy; returns the new rows."""
     rows = {}
     with tempfile.TemporaryDirectory() as scratch:
         work = pathlib.Path(scratch) / "work"
         shutil.copytree(folder, work)
-        # The adapted model first, while its parent is what it was.
+        # The adapted model first, before its parent changes.
         for module, *arguments in reversed(commands.values()):
             run(module, *arguments, *CONTINUED, folder=work)
         for name, model_dir in model_folders(work).items():
@@ -234,7 +236,7 @@ def train_on(folder: pathlib.Path, commands: dict[str, tuple[str, ...]]) -> dict
 
 
 def score(folder: pathlib.Path) -> dict[str, list[dict[str, str]]]:
-    """Rows of dice.csv that evaluate writes for every model."""
+    """Evaluates every model; returns the rows of dice.csv."""
     rows = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name in [*training_commands(), "composed"]:
@@ -246,7 +248,7 @@ def score(folder: pathlib.Path) -> dict[str, list[dict[str, str]]]:
 
 
 def make(folder: pathlib.Path) -> None:
-    """Runs every command that writes a file."""
+    """Runs all commands that write files."""
     prepare_data(folder)
     commands = training_commands()
     for module, *arguments in commands.values():
@@ -277,12 +279,12 @@ def make(folder: pathlib.Path) -> None:
 
 
 def write_json(path: pathlib.Path, content: object) -> None:
-    """Writes a JSON file with a line for each item."""
+    """Writes a JSON file with a line per item."""
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def list_files(folder: pathlib.Path) -> dict[str, tuple[str, int]]:
-    """SHA-256 and time of last change (ns) of every file, by its relative path."""
+    """Returns SHA-256 and modification time (ns) of every file by relative path."""
     return {
         path.relative_to(folder).as_posix(): (
             hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -294,7 +296,7 @@ def list_files(folder: pathlib.Path) -> dict[str, tuple[str, int]]:
 
 
 def write_expected(folder: pathlib.Path, commands: dict[str, tuple[str, ...]]) -> None:
-    """Writes the outputs that the models must give."""
+    """Writes the expected outputs of the models."""
     expected = folder / "expected"
     expected.mkdir()
     logits, checkpoints = {}, {}
@@ -307,15 +309,15 @@ def write_expected(folder: pathlib.Path, commands: dict[str, tuple[str, ...]]) -
     np.savez_compressed(expected / "logits.npz", **logits)
     write_json(expected / "checkpoints.json", checkpoints)
     write_json(expected / "scores.json", score(folder))
-    write_json(expected / "continued.json", train_on(folder, commands))
+    write_json(expected / "continued.json", continue_training(folder, commands))
 
 
 def main() -> None:
-    """Makes the folder of this version, whole or not at all."""
+    """Writes the folder of this version, completely or not at all."""
     folder = FOLDER / importlib.metadata.version("u2net-tf")
     if folder.exists():
         sys.exit(
-            f"error: {folder}: expected no such folder: what a release wrote stays"
+            f"error: {folder}: expected no such folder; files of a release are kept"
         )
     with tempfile.TemporaryDirectory(prefix="artefacts-") as scratch:
         unfinished = pathlib.Path(scratch) / folder.name

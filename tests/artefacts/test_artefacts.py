@@ -1,4 +1,4 @@
-"""Files written by earlier releases stay readable: see `make_artefacts.py`."""
+"""Files written by earlier releases stay readable; see `make_artefacts.py`."""
 
 import functools
 import json
@@ -21,7 +21,7 @@ from u2net_tf.volumes.components import clean_labels
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
 
-# How a network is executed is no part of a file.
+# Files do not depend on how a network is executed.
 session = functools.partial(command_session.session, execution="eager")
 
 RELEASES = sorted(p.name for p in artefacts.FOLDER.iterdir() if p.name[:1].isdecimal())
@@ -42,7 +42,7 @@ MODELS = [
 
 
 def all_but_slow(quick, models):
-    """Every release and model; all but the models named are slow."""
+    """Returns releases and models, with all but the `quick` models marked slow."""
     return [
         (release, model)
         if model in quick
@@ -57,13 +57,13 @@ each_model = pytest.mark.parametrize(("release", "model"), MODELS)
 
 
 def frozen(release):
-    """Folder of a release, as it is in the repository."""
+    """Returns the folder of a release in the repository."""
     return artefacts.FOLDER / release
 
 
 @pytest.fixture(scope="module")
 def copy_of(tmp_path_factory):
-    """Release -> a copy that commands may write to, with the times of the files."""
+    """Returns a function that copies a release, with the original file times."""
 
     @functools.cache
     def copy(release, purpose=""):
@@ -86,8 +86,8 @@ def test_there_are_files_of_every_release():
 
 
 @each_release
-def test_every_byte_is_as_it_was_written(release):
-    """Git may leave out files that are ignored, and convert the ends of lines."""
+def test_files_are_unchanged(release):
+    """Git may omit ignored files and convert line endings."""
     found = artefacts.list_files(frozen(release))
     assert found.pop("files.json")
     checksums = {name: checksum for name, (checksum, _) in found.items()}
@@ -102,13 +102,13 @@ class TestDataPreparation:
         assert [domain.name for domain in domains] == [ONE, TWO, THREE]
         assert [len(domain.cases) for domain in domains] == [5, 5, 5]
         assert not [fault for domain in domains for fault in domain.faults]
-        # 0.1.0 did not write it, and took what it read for millimetres.
+        # 0.1.0 did not write the unit and assumed mm.
         units = {case.length_unit for domain in domains for case in domain.cases}
         assert units == {"mm"}
 
     @each_release
     def test_survey_gives_the_same_plan(self, release, copy_of):
-        """A rule that is changed on purpose changes the plan: then drop the release."""
+        """If a rule is changed on purpose, skip older releases here."""
         folder = copy_of(release)
         common = (f"--survey={folder / 'survey'}",)
         common += tuple(read_json(release, "release")["plan_flags"])
@@ -121,7 +121,7 @@ class TestDataPreparation:
             },
         )
         for name, result in results.items():
-            # Another plan would not replace the one that is there, but be refused.
+            # A different plan would be refused, and not replace the existing one.
             assert result["status"] == 0, result
             before, after = (f / f"{name}.json" for f in (frozen(release), folder))
             assert before.read_bytes() == after.read_bytes()
@@ -144,7 +144,7 @@ class TestDataPreparation:
         assert upstream.size_rounding == "truncate"
 
     @each_release
-    def test_shards_are_whole_and_need_not_be_converted_again(self, release, copy_of):
+    def test_shards_are_intact_and_not_converted_again(self, release, copy_of):
         folder = copy_of(release)
         data = f"--data_dir={folder / 'shards'}"
         verified = session("data_prep.verify", {"all": (data,)})["all"]
@@ -161,7 +161,7 @@ class TestDataPreparation:
         )
         assert {result["status"] for result in converted.values()} == {0}, converted
         after = times_of(folder / "shards")
-        # The plan is written each time.
+        # The plan is written every time.
         changed = {path for path, time in after.items() if before.get(path) != time}
         assert {path.name for path in changed} <= {"plan.json"}
         assert len(after) == len(before) > 9
@@ -175,7 +175,7 @@ class TestDataPreparation:
 
 class TestModels:
     @each_model
-    def test_gives_the_logits_that_it_gave(self, release, model):
+    def test_logits_are_unchanged(self, release, model):
         names = read_json(release, "expected/checkpoints")
         checked = []
         with np.load(frozen(release) / "expected" / "logits.npz") as logits:
@@ -187,7 +187,7 @@ class TestModels:
                     path, found = artefacts.compute_logits(folder, checkpoint)
                     assert path == names[key]
                     for domain, values in found.items():
-                        # Normalizations in a row amplify the rounding of float32.
+                        # Consecutive normalizations amplify rounding errors of float32.
                         np.testing.assert_allclose(
                             values, logits[f"{key}/{domain}"], rtol=0, atol=2e-3
                         )
@@ -207,7 +207,7 @@ class TestModels:
             assert inner == (folder / name if model == "independent" else folder)
 
     def resume(self, release, work, model):
-        """Trains a model one epoch further, with the flags that it was trained with."""
+        """Trains a model for one more epoch with the flags that it was trained with."""
         folder = work / "models" / model
         module, flagfile = "u2net_tf.train", folder / "flags.txt"
         command = [f"--data_dir={work / 'shards'}", f"--model_dir={folder}"]
@@ -215,7 +215,7 @@ class TestModels:
             module = "u2net_tf.adapt"
             command.append(f"--from={work / 'models' / 'separable'}")
         if model == "independent":
-            # Each has a flagfile of its own.
+            # Each domain has its own flagfile.
             flagfile = folder / ONE / "flags.txt"
             command += ["--independent", f"--domains={ONE},{TWO}"]
         command += read_json(release, "release")["continued_flags"]
@@ -240,7 +240,7 @@ class TestModels:
             steps = [int(line["step"]) for line in [*before, row]]
             points = scalars_of(folder)
             assert [step for step, _ in points["loss/all"]] == steps
-            # The best checkpoint is kept, and known as such.
+            # The best checkpoint is kept and recognized.
             best = read_json(release, "expected/checkpoints")[f"{name}/best"]
             assert artefacts.compute_logits(folder, "best")[0] in (
                 best,
@@ -248,7 +248,7 @@ class TestModels:
             )
 
     def check_rows(self, found, before, row):
-        """Rows of training.csv after an epoch; later versions may have more columns."""
+        """Checks rows of training.csv; later versions may have more columns."""
         *kept, new = found
         assert len(kept) == len(before)
         for now, then in zip(kept, before, strict=True):
@@ -280,20 +280,20 @@ class TestModels:
         assert "was trained" in result["status"]
 
     @each_release
-    def test_are_composed(self, release, copy_of):
+    def test_can_be_composed(self, release, copy_of):
         models = copy_of(release) / "models"
         parts = f"--models={models / 'separable'},{models / 'composed'}"
         result = session(
             "u2net_tf.compose", {"": (parts, f"--model_dir={models / 'merged'}")}
         )[""]
-        # It says itself if a domain is another afterwards.
+        # The command itself checks that the domains are unchanged.
         assert result["status"] == 0, result
         assert tuple(models_by_domain(models / "merged")) == (ONE, TWO, THREE)
 
 
 @pytest.fixture(scope="module")
 def predicted(copy_of):
-    """Predicts into the folder of a release, and beside an edited label map."""
+    """Predicts into the folder of a release, and into one with an edited label map."""
 
     @functools.cache
     def predict(release):
@@ -322,10 +322,10 @@ def predicted(copy_of):
 class TestPredictions:
     @each_release
     def test_are_the_same(self, release, copy_of, predicted):
-        # What is its own it may write again, without --overwrite.
+        # Its own files are replaced without --overwrite.
         result = predicted(release)["same"]
         assert result["status"] == 0, result
-        assert result["windows"], "predicted anew, from another path of the scan"
+        assert result["windows"], "predicted again, from a different path of the scan"
         folders = [f / "predictions" for f in (copy_of(release), frozen(release))]
         found, known = (nib.load(folder / "two_0.nii.gz") for folder in folders)
         np.testing.assert_array_equal(found.affine, known.affine)
@@ -337,20 +337,20 @@ class TestPredictions:
         )
         np.testing.assert_allclose(found, probabilities, rtol=0, atol=2e-3)
         if release == "0.1.0":
-            # Its label maps were restored by nearest neighbour, its probabilities as
-            # both are now.
-            known = self.likeliest(release, probabilities)
+            # Label maps of 0.1.0 were restored by nearest neighbour, probabilities as
+            # they are now.
+            known = self.labels_from(release, probabilities)
         assert np.mean(labels != known) < 0.005
 
-    def likeliest(self, release, probabilities):
-        """The label map that probabilities stand for, cleaned up, on disk's axes."""
+    def labels_from(self, release, probabilities):
+        """Returns the postprocessed label map of probabilities, in the axes on disk."""
         labels = load_plan(frozen(release) / "plan.json").domains[1].labels
         keep = [label.keep_components for label in labels]
         classes = clean_labels(probabilities.argmax(axis=-1), keep)
         return np.array([label.values[0] for label in labels])[classes]
 
     @each_release
-    def test_an_edited_one_is_not_replaced(self, release, copy_of, predicted):
+    def test_edited_label_maps_are_not_replaced(self, release, copy_of, predicted):
         path = copy_of(release) / "edited" / "two_0.nii.gz"
         assert str(path) in predicted(release)["edited"]["status"]
         assert path.read_bytes().endswith(b"edited")
@@ -358,7 +358,7 @@ class TestPredictions:
 
 @pytest.fixture(scope="module")
 def scored(copy_of):
-    """Scores a model of a release, separable into the release's evaluation."""
+    """Evaluates a model; "separable" into the folder that the release wrote."""
 
     @functools.cache
     def score(release, model):
@@ -375,7 +375,7 @@ def scored(copy_of):
             },
         )[""]
         assert result["status"] == 0, result
-        assert result["windows"], "predicted anew, from another path"
+        assert result["windows"], "predicted again, from a different path"
         return rows_of(output / "dice.csv")
 
     return score
@@ -389,8 +389,8 @@ class TestEvaluation:
         assert len(found) == len(known) > 0
         for row, before in zip(found, known, strict=True):
             dice = float(before.pop("dice"))
-            # Of 0.1.0, a label map was restored by nearest neighbour. It shows in the
-            # domain that is resampled: the likeliest class scores higher.
+            # Label maps of 0.1.0 were restored by nearest neighbour. In the resampled
+            # domain, restored probabilities score higher.
             gain = 0.12 if (release, row["domain"]) == ("0.1.0", ONE) else 0
             assert dice - 0.01 * (not gain) <= float(row["dice"]) <= dice + 0.01 + gain
             assert {name: row[name] for name in before} == before

@@ -1,4 +1,4 @@
-"""Scans with every fault; the plan command on surveys that were never on disk."""
+"""Scans with every kind of fault; the plan command on surveys made in memory."""
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +13,7 @@ from u2net_tf.plan.plan_file import load_plan
 
 @pytest.fixture(scope="session")
 def server():
-    """Runs commands of `data_prep` without an interpreter's start for each."""
+    """Runs commands of `data_prep` without starting an interpreter for each."""
     preload = (
         "data_prep.convert.convert_domains",
         "data_prep.plan.plan_domain",
@@ -25,7 +25,7 @@ def server():
 
 @pytest.fixture(scope="session")
 def run_light(server):
-    """As `run_command`, by the server. Every command has a test without it, too."""
+    """Like `run_command`, but by the server. Every command also has a test without."""
 
     def run(module, status=0, **flags):
         return checked(server.run(module, *arguments_of(flags)), status)
@@ -35,7 +35,7 @@ def run_light(server):
 
 @pytest.fixture
 def run_plan(tmp_path):
-    """Surveys in memory -> how a plan command ended, which `run` is to run."""
+    """Returns a function that runs the plan command on surveys with `run`."""
 
     def run_plan(run, *domains, **flags):
         text = survey_file.to_json(domains or [make_domain()])
@@ -48,7 +48,7 @@ def run_plan(tmp_path):
 
 @pytest.fixture
 def plan(tmp_path, run_plan, run_light):
-    """Surveys in memory -> the plan, through the command line."""
+    """Returns a function that plans surveys through the command line."""
 
     def run(*domains, **flags):
         run.done = run_plan(run_light, *domains, **flags)
@@ -59,7 +59,7 @@ def plan(tmp_path, run_plan, run_light):
 
 @pytest.fixture
 def fail(tmp_path, run_plan, run_light):
-    """The same where it must fail, writing nothing; returns the message."""
+    """Like `plan`, for plans that must fail and write nothing; returns the message."""
 
     def run(*domains, **flags):
         done = run_plan(run_light, *domains, status=1, **flags)
@@ -71,7 +71,7 @@ def fail(tmp_path, run_plan, run_light):
 
 @pytest.fixture(scope="session")
 def faulty(tmp_path_factory, write_nifti, write_dataset):
-    """One folder with a case per fault, and one good domain of two modalities."""
+    """A domain with a case per fault, and a valid domain with two modalities."""
     raw_dir = tmp_path_factory.mktemp("raw")
     folder = raw_dir / "Faulty"
     images, labels = folder / "imagesTr", folder / "labelsTr"
@@ -102,8 +102,8 @@ def faulty(tmp_path_factory, write_nifti, write_dataset):
     write("empty", label=np.zeros(SHAPE, np.uint8))
     write("fractions", label=make_labels() * np.float32(0.5))
     write("cut_short")
-    whole = (images / "cut_short.nii.gz").read_bytes()
-    (images / "cut_short.nii.gz").write_bytes(whole[: len(whole) // 2])
+    content = (images / "cut_short.nii.gz").read_bytes()
+    (images / "cut_short.nii.gz").write_bytes(content[: len(content) // 2])
     write("two_modalities", image=np.stack([draw_image(2), draw_image(3)]))
     write_nifti(labels / "two_modalities.nii.gz", make_labels())
     write("zero", image=np.zeros(SHAPE, np.float32))

@@ -1,4 +1,4 @@
-"""Runs a module whose files, and those of its workers, may not grow beyond a limit.
+"""Runs a module with a limit on the size of its files and those of its workers.
 
 python -m tests.data_prep.file_limit NUM_BYTES MODULE [ARGUMENT …]
 """

@@ -1,4 +1,4 @@
-"""Arrays that stand for scans."""
+"""Arrays of synthetic scans."""
 
 import numpy as np
 
@@ -14,5 +14,5 @@ def draw_image(seed):
 def make_labels():
     labels = np.zeros(SHAPE, np.uint8)
     labels[1:4, 2:5, 2:6] = 1  # 36 voxels
-    labels[5, 8, 6:8] = 1  # two more, apart
+    labels[5, 8, 6:8] = 1  # a separate component of two voxels
     return labels

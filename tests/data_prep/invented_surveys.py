@@ -1,4 +1,4 @@
-"""Surveys that no scan was needed for, and what the plan makes of them."""
+"""Synthetic surveys without scans, and plans made from them."""
 
 import dataclasses
 
@@ -38,7 +38,7 @@ def make_domain(name="Task99_Knee", cases=10, **changes):
 
 
 def make_faulty(kind):
-    """A domain whose fourth case has such a fault, and the name of that case."""
+    """Returns a domain whose fourth case has this fault, and the name of the case."""
     domain = make_domain()
     fault = Fault(kind, "/raw/bad.nii.gz", "expected this, found that")
     bad = dataclasses.replace(domain.cases[3], faults=(fault,))
@@ -47,9 +47,9 @@ def make_faulty(kind):
 
 
 def plan_one(facts=None, **choices):
-    """Plans one domain, without the command line: its entry, and what is said.
+    """Plans one domain without the command line; returns it and the notes.
 
-    Choices of how to split go by their names; of the others, as `Choices` has them.
+    Settings of the split have their own names; other choices are those of `Choices`.
     """
     facts = facts or make_domain()
     split = {k: choices.pop(k) for k in SplitConfig.settings() if k in choices}

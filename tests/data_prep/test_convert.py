@@ -65,7 +65,7 @@ SHAPE = (6, 12, 10)
 
 
 def draw_image(seed, num_modalities=1):
-    """Non-zero in z 1–4, y 3–8, x 2–7, so a box with a margin of 1 is cut out."""
+    """Draws an image that is non-zero in z 1–4, y 3–8, x 2–7, so that it is cropped."""
     generator = np.random.default_rng(seed)
     image = np.zeros((num_modalities, *SHAPE), np.float32)
     image[:, 1:5, 3:9, 2:8] = generator.normal(100, 10, (num_modalities, 4, 6, 6))
@@ -81,7 +81,7 @@ def make_labels():
 
 @pytest.fixture(scope="module")
 def write_cases(write_nifti, write_dataset):
-    """Writes the scans of a domain; the domain with its folder."""
+    """Writes the scans of a domain; returns the domain with its folder."""
 
     def write(raw_dir, domain, **keywords):
         cases = [*domain.train, *domain.validation, *domain.test]
@@ -101,14 +101,14 @@ def write_cases(write_nifti, write_dataset):
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory, write_cases):
-    """Folder and plan of two domains; to be left as they are."""
+    """Folder and plan of two domains; must not be modified."""
     folder = tmp_path_factory.mktemp("raw")
     return folder, Plan((write_cases(folder, ORGAN), write_cases(folder, PROSTATE)))
 
 
 @pytest.fixture
 def one(tmp_path, write_cases):
-    """Raw folder, plan file and data folder of one domain, to be changed at will."""
+    """Raw folder, plan file and data folder of one domain; may be modified."""
     domain = write_cases(tmp_path / "raw", ORGAN)
     return One(tmp_path / "raw" / ORGAN.name, domain, tmp_path / "data")
 
@@ -123,7 +123,7 @@ def kept(tmp_path_factory, write_cases):
 
 @pytest.fixture
 def finished(kept, tmp_path):
-    """The same when it has been converted."""
+    """Like `one`, after conversion."""
     folder = shutil.copytree(kept, tmp_path / "finished")
     for path in (folder / "data").rglob("*.json"):
         path.write_text(path.read_text().replace(str(kept), str(folder)))
@@ -180,7 +180,7 @@ def convert(
 
 
 def contents(data_dir):
-    """Path -> bytes of everything in a folder, hidden files too."""
+    """Returns path -> bytes of all files in a folder, including hidden ones."""
     return {
         str(path.relative_to(data_dir)): path.read_bytes()
         for path in sorted(data_dir.rglob("*"))
@@ -194,7 +194,7 @@ def read_shard(path, compression=""):
 
 
 def assert_nothing_half_written(data_dir):
-    """Neither plan nor manifest nor shards, whole or in part; parts may be there."""
+    """Checks that there is no plan, manifest or shard; parts may exist."""
     left = {name for name in contents(data_dir) if ".parts/" not in name}
     assert left == set()
 
@@ -211,7 +211,7 @@ def converted(raw, tmp_path_factory, run_command):
     return data_dir, done
 
 
-def test_finished_conversion_leaves_shards_manifests_and_the_plan(converted):
+def test_conversion_writes_shards_manifests_and_the_plan(converted):
     data_dir, done = converted
     assert set(contents(data_dir)) == {
         "plan.json",
@@ -253,7 +253,7 @@ def test_entry_of_a_case(converted, raw):
     assert entry.crop_start == [0, 2, 1]
     assert entry.crop_shape == entry.shape == [6, 8, 8]
     assert entry.spacing_mm == [2, 1, 1]
-    # 2 * 2 * 3 voxels of value 1 and one of value 2, which this plan merges.
+    # 2 * 2 * 3 voxels of value 1 and one of value 2, which are merged by this plan.
     assert entry.label_voxels == [6 * 8 * 8 - 13, 13]
     (serialized,) = read_shard(converted[0] / "Task90_Organ" / entry.shard)
     assert entry.num_bytes == len(serialized)
@@ -275,7 +275,7 @@ def test_record_of_a_case(converted):
     np.testing.assert_array_equal(record.image, image.astype(np.float16))
     np.testing.assert_array_equal(record.labels, labels)
     assert record.label_counts.tolist() == [6 * 8 * 8 - 13, 12, 1]
-    # The classes are so small that all of their voxels are listed.
+    # The classes are so small that all their voxels are listed.
     assert record.coordinate_counts.tolist() == [0, 12, 1]
     found = record.labels[tuple(record.coordinates.T)]
     assert found.tolist() == [1] * 12 + [2]
@@ -311,17 +311,17 @@ def test_resampling_to_the_spacing_of_the_plan(one):
 
 
 @pytest.mark.parametrize("resample", [False, True])
-def test_modalities_are_resampled_if_asked_for(one, monkeypatch, resample):
-    asked = []
+def test_modalities_are_resampled_on_request(one, monkeypatch, resample):
+    requested = []
     read = part_files.case_files.read_image
 
     def spy(paths, domain, **options):
-        asked.append(options["resample_modalities"])
+        requested.append(options["resample_modalities"])
         return read(paths, domain, **options)
 
     monkeypatch.setattr(part_files.case_files, "read_image", spy)
     one.convert(resample_modalities=resample)
-    assert asked == [resample] * 4
+    assert requested == [resample] * 4
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -352,7 +352,7 @@ def test_shard_is_closed_once_it_is_large_enough(one):
         one.domain, train=("a", "b", "c", "d"), validation=(), test=()
     )
     size = one.convert().cases[0].num_bytes
-    # A shard is closed once it is reached: after the second of two cases.
+    # A shard is closed once the size is reached: after the second of two cases.
     made = one.convert(shard_size_mb=1.5 * size / 1e6, overwrite=True)
     assert made.shards(one.domain.train) == [
         "train-00000-of-00002.tfrecord",
@@ -425,20 +425,20 @@ def test_domain_that_is_not_in_the_plan(one, run_light):
 
 
 @pytest.mark.parametrize("flag", ["plan", "data_dir"])
-def test_flags_that_cannot_be_missing(flag, run_light, tmp_path):
+def test_required_flags(flag, run_light, tmp_path):
     flags = {"plan": tmp_path / "plan.json", "data_dir": tmp_path} | {flag: ""}
     done = run_light("data_prep.convert", **flags, status=1)
     assert f"--{flag}: expected a value" in done.stderr
 
 
-def test_second_run_says_that_it_was_done(finished, run_light):
+def test_second_run_reports_that_it_is_done(finished, run_light):
     before = contents(finished.data_dir)
     done = run_light("data_prep.convert", **finished.flags)
     assert "(already done)" in done.stdout
     assert contents(finished.data_dir) == before
 
 
-def test_changes_of_the_plan_that_leave_the_shards_alone_are_taken_over(finished):
+def test_plan_changes_that_do_not_affect_shards_are_adopted(finished):
     finished.domain = dataclasses.replace(finished.domain, batch_size=7)
     finished.convert()
     plan, _ = manifest.load_converted(finished.data_dir)
@@ -488,7 +488,7 @@ def change_plan(one):
         ),
     ],
 )
-def test_what_has_changed_since_is_noticed_and_replaced(
+def test_changes_since_the_conversion_are_detected_and_replaced(
     finished, change, settings, message
 ):
     before = contents(finished.data_dir)
@@ -506,7 +506,7 @@ def test_what_has_changed_since_is_noticed_and_replaced(
 def test_shards_of_earlier_conversions_are_removed(one):
     first = one.convert(shard_size_mb=1e-6)
     assert len(first.shards(ORGAN.train)) == 2
-    # What a run that was killed leaves behind.
+    # Left over from a killed run.
     (one.data_dir / ORGAN.name / ".partial-test-00007.tfrecord").write_bytes(b"half")
     made = one.convert(overwrite=True)
     left = sorted(path.name for path in (one.data_dir / ORGAN.name).iterdir())
@@ -525,7 +525,7 @@ def test_shards_of_earlier_conversions_are_removed(one):
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "before the record of"),
     ],
 )
-def test_missing_and_truncated_shards_are_made_again(finished, caplog, spoil, words):
+def test_missing_and_truncated_shards_are_written_again(finished, caplog, spoil, words):
     made = finished.convert()
     before = contents(finished.data_dir)
     path = finished.data_dir / ORGAN.name / made.shards(ORGAN.train)[0]
@@ -536,7 +536,7 @@ def test_missing_and_truncated_shards_are_made_again(finished, caplog, spoil, wo
     assert words in caplog.text
 
 
-def test_unreadable_manifest_is_replaced_when_told_to(finished):
+def test_unreadable_manifest_is_replaced_on_request(finished):
     made = finished.convert()
     path = manifest.manifest_path(finished.data_dir, ORGAN.name)
     path.write_text("{")
@@ -551,12 +551,12 @@ def part_times(data_dir):
 
 
 def fail_at(one, case):
-    """An interrupted conversion: every case but this one is done."""
-    whole = one.image(case).read_bytes()
-    one.image(case).write_bytes(whole[:-20])
+    """Interrupts a conversion when every case but this one is done."""
+    content = one.image(case).read_bytes()
+    one.image(case).write_bytes(content[:-20])
     with pytest.raises(InputError, match=f"{case}.nii.gz"):
         one.convert()
-    one.image(case).write_bytes(whole)
+    one.image(case).write_bytes(content)
 
 
 def last_case(one):
@@ -566,7 +566,7 @@ def last_case(one):
 
 
 def spy_on_parts(monkeypatch):
-    """Times of the parts right before they are gathered in shards."""
+    """Records the times of the parts just before they are merged into shards."""
     seen = {}
     write_domain_shards = convert_domains.write_domain_shards
 
@@ -601,7 +601,7 @@ def test_two_conversions_do_not_share_their_parts(one):
     assert not (folder / ".parts").exists()
 
 
-def test_one_domain_is_converted_beside_another(raw, tmp_path):
+def test_domains_can_be_converted_concurrently(raw, tmp_path):
     with locks.locked(tmp_path / ORGAN.name):
         convert(raw[1], tmp_path, [PROSTATE.name])
         with pytest.raises(InputError, match=f"{ORGAN.name}: expected a folder that"):
@@ -609,7 +609,7 @@ def test_one_domain_is_converted_beside_another(raw, tmp_path):
     convert(raw[1], tmp_path)
 
 
-def test_power_that_fails_leaves_shards_as_their_manifest_says(finished, tmp_path):
+def test_after_a_power_cut_shards_match_their_manifest(finished, tmp_path):
     old = finished.convert()
     domain = finished.domain
     data_dir = finished.data_dir
@@ -621,13 +621,13 @@ def test_power_that_fails_leaves_shards_as_their_manifest_says(finished, tmp_pat
     for number, state in enumerate(cuts.states):
         after = cuts.restore(state, tmp_path / f"after_{number}")
         if manifest.manifest_path(after, domain.name).exists():
-            # One that is there is whole, and so are its shards.
+            # An existing manifest is intact, and so are its shards.
             plan, (made,) = manifest.load_converted(after)
             assert plan == Plan((domain,))
             assert not [
                 problem
                 for problem in verify.verify_domain(after, domain, made)
-                # Of a conversion that was interrupted; the next one removes it.
+                # Left by the interrupted conversion; the next one removes it.
                 if "one that it does not name" not in problem
             ]
             found.append(made)
@@ -638,7 +638,7 @@ def test_power_that_fails_leaves_shards_as_their_manifest_says(finished, tmp_pat
         assert manifest.load_converted(after)[1] == [new]
 
 
-def test_parts_outlive_a_plan_that_drops_the_bad_case(one, monkeypatch):
+def test_parts_are_reused_when_the_plan_drops_the_bad_case(one, monkeypatch):
     last = last_case(one)
     fail_at(one, last)
     before = part_times(one.data_dir)
@@ -658,7 +658,7 @@ CHANGES = ["plan", "file", "image_dtype", "resample_modalities", "cut_short"]
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_parts_that_no_longer_fit_are_made_again(one, monkeypatch, change):
+def test_outdated_parts_are_written_again(one, monkeypatch, change):
     last = last_case(one)
     fail_at(one, last)
     before = part_times(one.data_dir)
@@ -683,16 +683,14 @@ def test_parts_that_no_longer_fit_are_made_again(one, monkeypatch, change):
 
 
 @pytest.mark.parametrize("origin", ["[]", "{}", '{"case": "../x"}', "{", None])
-def test_a_part_that_says_something_else_of_its_case_is_made_again(
-    one, monkeypatch, origin
-):
+def test_parts_with_an_invalid_origin_are_written_again(one, monkeypatch, origin):
     fail_at(one, last_case(one))
     case = next(iter(part_times(one.data_dir)))
     part = one.data_dir / ORGAN.name / ".parts" / f"{case}.npz"
     with np.load(part) as content:
         arrays = {**content, "origin": np.array(origin or "")}
     if origin is None:
-        # The key alone: a file that holds nothing else.
+        # Keeps only the key.
         arrays = {"key": arrays["key"]}
     np.savez(part, **arrays)
     before = part_times(one.data_dir)
@@ -701,7 +699,7 @@ def test_a_part_that_says_something_else_of_its_case_is_made_again(
     assert {name for name in before if seen[name] != before[name]} == {case}
 
 
-def test_a_part_that_is_damaged_meanwhile_is_named(tmp_path):
+def test_a_damaged_part_is_reported(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK damaged")
     with pytest.raises(InputError, match="a.npz: expected a part file of this conv"):
         part_files.load_part(tmp_path / "a.npz")
@@ -709,7 +707,7 @@ def test_a_part_that_is_damaged_meanwhile_is_named(tmp_path):
 
 @pytest.fixture
 def slow(tmp_path, write_nifti, write_cases):
-    """Cases enough to take a while, for a run to be killed amid them."""
+    """Enough cases for a run to be killed before it has finished."""
     names = tuple(f"case_{number}" for number in range(24))
     domain = dataclasses.replace(ORGAN, train=names, validation=(), test=())
     domain = write_cases(tmp_path / "raw", domain)
@@ -735,7 +733,7 @@ def start_and_wait_for_parts(one, count, **flags):
 
 
 def count_workers(group):
-    """Processes of a group that multiprocessing has started to work."""
+    """Counts the multiprocessing workers in a process group."""
     count = 0
     for path in pathlib.Path("/proc").glob("[0-9]*"):
         try:
@@ -754,11 +752,11 @@ def wait_until_group_is_gone(group):
         except ProcessLookupError:
             return
         time.sleep(0.1)
-    raise AssertionError("workers are left")
+    raise AssertionError("workers are still running")
 
 
 @pytest.mark.slow
-def test_killed_run_leaves_no_workers_and_goes_on(slow, monkeypatch):
+def test_killed_run_leaves_no_workers_and_resumes(slow, monkeypatch):
     process = start_and_wait_for_parts(slow, 2, num_workers=3)
     assert count_workers(process.pid) == 3
     process.kill()
@@ -775,8 +773,8 @@ def test_killed_run_leaves_no_workers_and_goes_on(slow, monkeypatch):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_at_once_in_one_line(slow):
-    # Nobody ever writes into it, so that the run is not over before the signal comes.
+def test_ctrl_c_stops_at_once_with_one_line(slow):
+    # Nothing is ever written to it, so that the run cannot finish before the signal.
     slow.image("case_23").unlink()
     os.mkfifo(slow.image("case_23"))
     process = start_and_wait_for_parts(slow, 1, num_workers=1)
@@ -790,10 +788,10 @@ def test_ctrl_c_ends_at_once_in_one_line(slow):
 
 @pytest.mark.parametrize(("num_workers", "num_threads"), [(1, 6), (3, 2), (9, 1)])
 def test_workers_share_the_cores(one, monkeypatch, num_workers, num_threads):
-    asked = []
+    requested = []
 
     def worker_processes(num_workers, **options):
-        asked.append((num_workers, options))
+        requested.append((num_workers, options))
         return contextlib.nullcontext(InProcess())
 
     names = tuple(f"case_{number}" for number in range(9))
@@ -812,10 +810,10 @@ def test_workers_share_the_cores(one, monkeypatch, num_workers, num_threads):
     monkeypatch.setattr(convert_domains.parallel, "worker_processes", worker_processes)
     one.convert(in_workers=True, num_workers=num_workers)
     options = {"num_threads": num_threads, "verbosity": None, "where": ORGAN.name}
-    assert asked == [(num_workers, options)]
+    assert requested == [(num_workers, options)]
 
 
-def test_worker_ended_by_the_system_is_a_message(one, monkeypatch):
+def test_worker_killed_by_the_system_is_reported(one, monkeypatch):
     monkeypatch.setattr(convert_domains, "write_part", end_process)
     with pytest.raises(
         StoppedError,
@@ -845,12 +843,12 @@ def test_interruption_while_shards_are_replaced_leaves_no_manifest(
     manifest.load_converted(finished.data_dir)
 
 
-# Bad input, one by one.
+# Bad input of every kind.
 
 
 def cut_image_short(one, write_nifti):
-    whole = one.image("b").read_bytes()
-    one.image("b").write_bytes(whole[: len(whole) // 2])
+    content = one.image("b").read_bytes()
+    one.image("b").write_bytes(content[: len(content) // 2])
 
 
 def remove_label(one, write_nifti):
@@ -928,7 +926,7 @@ BAD = [
 @pytest.mark.parametrize(
     ("spoil", "folder", "message"), BAD, ids=[spoil.__name__ for spoil, *_ in BAD]
 )
-def test_bad_case_is_an_error_that_names_the_file(
+def test_error_of_a_bad_case_names_the_file(
     one, capfd, write_nifti, spoil, folder, message
 ):
     spoil(one, write_nifti)
@@ -941,7 +939,7 @@ def test_bad_case_is_an_error_that_names_the_file(
     assert_nothing_half_written(one.data_dir)
 
 
-def test_bad_case_is_one_line_of_the_command(one, run_light):
+def test_command_reports_a_bad_case_in_one_line(one, run_light):
     cut_image_short(one, None)
     done = run_light("data_prep.convert", **one.flags, status=1)
     (line,) = done.stderr.splitlines()
@@ -966,7 +964,7 @@ def test_bad_cases_are_skipped_and_listed(one, capsys, write_nifti):
         assert made.skipped[case].startswith(reason)
         assert f"  skipped {case}: {reason}" in printed
     assert "1 train, 1 validation case, " in printed
-    # Once skipped is not skipped for ever.
+    # A skipped case is tried again when its files change.
     assert one.convert(on_bad_case="skip") == made
     write_nifti(one.label("b"), make_labels(), (2, 1, 1))
     with pytest.raises(InputError, match="expected .*labelsTr/b.nii.gz as it was"):
@@ -977,7 +975,7 @@ def test_bad_cases_are_skipped_and_listed(one, capsys, write_nifti):
         one.convert()
 
 
-def test_nothing_left_after_skipping_is_an_error(one, run_light):
+def test_skipping_all_cases_is_an_error(one, run_light):
     for case in "abcd":
         one.image(case).write_bytes(b"no image")
     done = run_light("data_prep.convert", **one.flags, status=1, on_bad_case="skip")
@@ -992,7 +990,7 @@ def test_plan_without_cases_is_an_error(one):
         one.convert()
 
 
-def test_unknown_labels_become_background_where_the_plan_says_so(one, write_nifti):
+def test_unknown_labels_become_background_if_planned(one, write_nifti):
     put_unknown_label(one, write_nifti)
     expected = one.convert(on_bad_case="skip").cases
     preprocessing = Preprocessing(margin_voxels=1, unknown_labels="background")
@@ -1002,7 +1000,7 @@ def test_unknown_labels_become_background_where_the_plan_says_so(one, write_nift
     assert cases["b"].label_voxels == expected[0].label_voxels
 
 
-def test_largest_record_is_an_error_that_says_what_to_do(one, monkeypatch):
+def test_records_beyond_the_size_limit_are_an_error(one, monkeypatch):
     monkeypatch.setattr(record_size, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3 - 1)
     job = part_files.ConversionJob(
         domain=one.domain,
@@ -1039,21 +1037,21 @@ def test_case_listed_twice_is_converted_once(one):
 
 
 @pytest.mark.parametrize("on_bad_case", ["fail", "skip"])
-def test_case_that_the_dataset_lacks_is_an_error(one, on_bad_case):
+def test_case_missing_from_the_dataset_is_an_error(one, on_bad_case):
     one.domain = dataclasses.replace(one.domain, test=("d", "unlisted"))
     with pytest.raises(InputError, match="dataset.json: .*the case 'unlisted'"):
         one.convert(on_bad_case=on_bad_case)
     assert not one.data_dir.exists()
 
 
-def test_missing_folder_names_it(one, run_light):
+def test_missing_folder_is_reported(one, run_light):
     one.domain = dataclasses.replace(one.domain, raw_dir=str(one.raw / "gone"))
     done = run_light("data_prep.convert", **one.flags, status=1)
     assert f"{one.raw}/gone/dataset.json: expected a file. Received: " in done.stderr
     assert not one.data_dir.exists()
 
 
-# A full disk: files that may not grow beyond a limit fail in the same way.
+# A full disk is simulated by a limit on the size of files.
 
 
 def run_with_file_limit(num_bytes, one, **flags):
@@ -1066,9 +1064,9 @@ def run_with_file_limit(num_bytes, one, **flags):
 
 
 @pytest.mark.parametrize("limit", ["part", "shard"])
-def test_full_disk_is_an_error_that_names_the_folder(finished, write_nifti, limit):
-    # Large enough that neither what a file holds beside the voxels counts, nor the file
-    # in which a process notes its coverage.
+def test_error_of_a_full_disk_names_the_folder(finished, write_nifti, limit):
+    # Large enough that the overhead of a file, and the coverage file of the process,
+    # are negligible.
     shape = (40, 64, 64)
     generator = np.random.default_rng(0)
     for case in "abcd":
@@ -1079,18 +1077,18 @@ def test_full_disk_is_an_error_that_names_the_folder(finished, write_nifti, limi
         finished.domain, train=("a", "b", "c"), validation=()
     )
     before = contents(finished.data_dir)
-    # A part takes as much as a record, and a shard that of three.
+    # A part is as large as a record, and a shard as large as three.
     num_bytes = int(math.prod(shape) * 3 * (0.5 if limit == "part" else 2.5))
     done = run_with_file_limit(num_bytes, finished, overwrite=True)
     checked(done, 1)
-    # TensorFlow, which is there already, has its say before.
+    # Log lines of TensorFlow may precede it.
     lines = done.stderr.splitlines()
     (line,) = [line for line in lines if line.startswith("error: ")]
     assert line == lines[-1]
     assert "file too large" in line.lower()
     folder = finished.data_dir / ORGAN.name
     assert (f"{folder}/.parts/" if limit == "part" else f"{folder}: ") in line
-    # What was there is as it was, beside the parts that were finished.
+    # Existing files are unchanged; only finished parts were added.
     after = contents(finished.data_dir)
     assert {name: after[name] for name in after if ".parts/" not in name} == before
     assert not list(finished.data_dir.rglob(".partial*"))

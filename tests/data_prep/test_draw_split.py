@@ -22,15 +22,15 @@ def draw(num_cases=10, **changes):
 
 
 class TestDrawnSplit:
-    def test_is_that_of_all_time(self):
-        # Must not change: experiments stand on it.
+    def test_never_changes(self):
+        # Experiments depend on it.
         assert draw().test == ("patient1_frame1", "patient3_frame0")
 
     def test_depends_on_seed_and_domain(self):
         drawn = {draw(100, seed=seed, domain=d).test for seed in (0, 1) for d in "AB"}
         assert len(drawn) == 4
 
-    def test_does_not_depend_on_other_cases_of_the_queue(self):
+    def test_is_stable_when_cases_are_added(self):
         more = draw(20, test_fraction=0.5).test
         assert len(set(draw().test) & set(more)) == 2
 
@@ -55,7 +55,7 @@ class TestDrawnSplit:
         for part in parts:
             assert list(part) == sorted(part)
 
-    def test_says_when_test_is_empty(self):
+    def test_reports_an_empty_test_split(self):
         assert draw(1).notes == ("too few cases for any to be in test",)
         assert draw(1, test_fraction=0).notes == ()
 
@@ -72,19 +72,19 @@ class TestDrawnSplit:
     def test_validation_is_taken_from_the_training_cases(self):
         assert draw(validation_fraction=0.5).test == draw().test
 
-    def test_flags_arrive(self, plan):
+    def test_flags_are_passed_on(self, plan):
         sizes = {"test_fraction": 0.4, "validation_fraction": 0.5}
         (domain,) = plan(**sizes, split_by=r"(patient\d)_").domains
         assert len(domain.test) == 4
         assert len({case[:8] for case in domain.test}) == 2
-        # Of three patients one and a half, rounded up.
+        # One and a half of three patients, rounded up.
         assert len(domain.validation) == 4
         assert len(domain.train) == 2
         (other,) = plan(**sizes, seed=3, overwrite=True).domains
         assert other.test != domain.test
         assert plan(**sizes, seed=3, overwrite=True).seed == 3
 
-    def test_domain_that_no_pattern_fits_is_split_by_case(self):
+    def test_domain_that_does_not_match_is_split_by_case(self):
         cases = tuple(make_case("Plain", f"c{i}") for i in range(10))
         plain = dataclasses.replace(make_domain("Plain"), cases=cases)
         domain, notes = plan_one(plain, split_by=r"(patient\d+)_")
@@ -100,14 +100,14 @@ class TestDrawnSplit:
             ("(", "expected a regular expression"),
         ],
     )
-    def test_bad_pattern_is_named(self, split_by, message):
+    def test_bad_pattern_is_reported(self, split_by, message):
         with pytest.raises(InputError, match="`split_by`") as error:
             draw(split_by=split_by)
         assert message in str(error.value)
 
     @pytest.mark.parametrize("flag", ["test_fraction", "validation_fraction"])
     @pytest.mark.parametrize("value", [-0.1, 1.0])
-    def test_bad_fraction_is_named(self, flag, value):
+    def test_bad_fraction_is_reported(self, flag, value):
         with pytest.raises(ValueError, match=rf"(?s){flag}.*input_value={value}"):
             SplitConfig(**{flag: value})
 
@@ -135,17 +135,17 @@ class TestFolds:
             ({"num_folds": 2, "validation_fraction": 0.1}, "no `validation_fraction`"),
         ],
     )
-    def test_that_cannot_be(self, changes, message):
+    def test_invalid_settings(self, changes, message):
         with pytest.raises(InputError, match=message):
             draw(**changes)
 
-    def test_flags_arrive(self, plan):
+    def test_flags_are_passed_on(self, plan):
         (domain,) = plan(num_folds=3).domains
         assert len(domain.folds) == 3
         assert (domain.train, domain.validation) == ((), ())
         assert "8 in 3 folds" in plan.done.stdout
 
-    def test_no_fold_decides_how_its_own_predictions_are_cleaned_up(self):
+    def test_postprocessing_is_not_chosen_from_the_folds(self):
         domain, notes = plan_one(num_folds=3)
         assert [label.keep_components for label in domain.labels] == [0, 0, 0]
         assert "predictions keep all components, since every case" in notes
@@ -213,7 +213,7 @@ class TestListedSplit:
         assert domain.validation == ()
         assert set(domain.test) == set(NAMES) - set(domain.train)
 
-    def test_flags_arrive(self, plan, write_splits):
+    def test_flags_are_passed_on(self, plan, write_splits):
         path = write_splits(PUBLISHED)
         (domain,) = plan(splits_file=path, fold="fold1").domains
         assert domain.train == tuple(NAMES[5:])
@@ -224,8 +224,8 @@ class TestListedSplit:
         assert domain.groups.keys() == {"fold0", "fold1", "fold2", "test"}
         assert (domain.train, domain.validation, domain.test) == ((), (), ())
 
-    def test_all_folds_are_in_the_order_of_their_numbers(self, write_splits):
-        """A file whose names are sorted as texts has fold10 before fold2."""
+    def test_all_folds_are_in_numerical_order(self, write_splits):
+        """The names in the file are in lexical order, with fold10 before fold2."""
         parts = {f"fold{i}": [name] for i, name in enumerate(NAMES + ["x"])}
         content = {
             name: {"train": [n for n in [*NAMES, "x"] if n not in val], "val": val}
@@ -266,11 +266,11 @@ class TestListedSplit:
             ('{"A": {"train": ["a"], "train": ["b"], "test": []}}', "it twice"),
         ],
     )
-    def test_what_is_no_json_and_what_stands_twice(self, write_splits, text, message):
+    def test_invalid_json_and_duplicate_keys(self, write_splits, text, message):
         with pytest.raises(InputError, match=f"splits.json: .*{message}"):
             split_file.read_splits(write_splits(text), ["A"], fold=None)
 
-    def test_excluded_cases_drop_out_of_folds(self, write_splits):
+    def test_excluded_cases_are_removed_from_folds(self, write_splits):
         facts, name = make_faulty("image")
         path = write_splits(ALL_FOLDS)
         listed = split_file.read_splits(path, ["Task99_Knee"], fold="all")
@@ -278,7 +278,7 @@ class TestListedSplit:
         assert name in NAMES[:4]
         assert [len(fold) for fold in domain.folds] == [3, 3, 3]
 
-    def test_excluded_cases_drop_out(self, write_splits):
+    def test_excluded_cases_are_removed(self, write_splits):
         facts, name = make_faulty("image")
         listed = split_file.read_splits(write_splits(LISTS), ["Task99_Knee"], fold=None)
         domain, _ = plan_one(facts, splits=listed, exclude_faulty=True)
@@ -318,7 +318,7 @@ class TestListedSplit:
             (LISTS, "fold0", "folds for `fold`=fold0"),
         ],
     )
-    def test_bad_lists_are_named(self, write_splits, content, fold, message):
+    def test_bad_lists_are_reported(self, write_splits, content, fold, message):
         path = write_splits(content)
 
         def plan():
@@ -383,7 +383,7 @@ class TestListedSplit:
             {"split_by": "(x)"},
         ],
     )
-    def test_flags_that_lists_make_idle_are_errors(self, fail, write_splits, flags):
+    def test_flags_without_effect_on_lists_are_errors(self, fail, write_splits, flags):
         (name,) = flags
         error = fail(splits_file=write_splits(LISTS), **flags)
         assert f"--{name}: expected no value beside --splits_file" in error
@@ -415,14 +415,14 @@ class TestPatientsInNames:
             assert len(groups) < len(cases)
             assert notes == []
 
-    def test_are_said_unless_they_are_kept_together(self):
+    def test_are_reported_unless_they_are_kept_together(self):
         _, notes = plan_one()
         assert r"`split_by`='(patient\d+)' keeps them together" in notes
         for split_by, said in ((r"(patient\d+)", False), ("frame(.)", True)):
             _, notes = plan_one(split_by=split_by)
             assert ("keeps them together" in notes) == said
 
-    def test_are_said_of_lists_that_tear_them_apart(self, write_splits):
+    def test_are_reported_if_lists_split_them(self, write_splits):
         def notes(num_train):
             lists = {"train": NAMES[:num_train], "test": NAMES[num_train:]}
             path = write_splits({"Task99_Knee": lists})

@@ -1,4 +1,4 @@
-"""Every JSON file with something odd in it is read, or named in a short message."""
+"""Every mutated JSON file is read, or reported in a short message."""
 
 import contextlib
 import dataclasses
@@ -42,7 +42,7 @@ def read_artefact(name):
 
 def read_plan(path):
     plan = plan_file.load_plan(path)
-    # What it takes to build the smallest part of what it asks for.
+    # Builds the smallest part of the plan.
     for domain in plan.domains:
         common_pools(plan.select([domain.name]), None)
         assert all(2**pools <= 2**16 for pools in domain.pools)
@@ -56,7 +56,7 @@ def read_model(path):
 
 
 def read_record(path):
-    """A scan is predicted where the record of an earlier prediction lies."""
+    """Predicts a scan into a folder with the record of an earlier prediction."""
     folder = path.parent / "out"
     ours, other = folder / "x.nii.gz", folder.parent / "y.nii.gz"
     folder.mkdir()
@@ -113,7 +113,7 @@ def read_dataset(path):
 
 def read_log(path):
     records = work_log.Log(path, EXAMINED_CASE).read()
-    # Rows of the table that a resumed survey writes.
+    # Writes the table as a resumed survey does.
     survey_file.to_csv(
         [
             dataclasses.replace(KNEE, name=record.facts.domain, cases=(record.facts,))
@@ -176,7 +176,7 @@ KINDS = {
 
 
 def check(kind, seed, folder):
-    """Reads a mutation; the error that it ends in, if it does, is ours and short."""
+    """Reads a mutated file; any error must be an InputError with a short message."""
     content, read = KINDS[kind]
     odd = mutate(random.Random(f"{kind} {seed}"), content)
     folder = folder / f"{seed}" / "Task91_One"
@@ -190,7 +190,7 @@ def check(kind, seed, folder):
     else:
         return
     if isinstance(raised, OSError):
-        # A name that no file can have, for example.
+        # For example, an invalid file name.
         assert raised.filename, f"seed {seed}"
         return
     message = str(raised)
@@ -199,24 +199,24 @@ def check(kind, seed, folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_odd_json_is_read_or_named(tmp_path, kind):
+def test_mutated_json_is_read_or_reported(tmp_path, kind):
     for seed in range(30):
         check(kind, seed, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_much_odd_json_is_read_or_named(tmp_path, kind):
+def test_many_mutations_are_read_or_reported(tmp_path, kind):
     for seed in range(30, 1000):
         check(kind, seed, tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_json_as_it_was_is_read(tmp_path, kind):
-    """Otherwise its mutations would prove nothing."""
+def test_unchanged_json_is_read(tmp_path, kind):
+    """Otherwise its mutations would show nothing."""
     content, read = KINDS[kind]
     folder = tmp_path / "Task91_One"
     folder.mkdir()
-    path = folder / "whole.json"
+    path = folder / "unchanged.json"
     path.write_text(json.dumps(content))
     read(path)

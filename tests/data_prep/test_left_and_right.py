@@ -80,7 +80,7 @@ def test_sides_are_found(pair):
         (["tumour", "tumour core"], []),
     ],
 )
-def test_what_is_no_pair(names, single):
+def test_names_that_are_not_a_pair(names, single):
     names = ["background", *names]
     assert find_side_pair(names) is None
     assert find_single_sides(names) == single
@@ -92,7 +92,7 @@ def plan_mirroring(*names, **choices):
     return domain.mirror_axes, notes
 
 
-def test_sides_are_not_mirrored_and_the_guess_is_said():
+def test_sides_are_not_mirrored_and_the_guess_is_reported():
     axes, notes = plan_mirroring("Kidney L", "Kidney R")
     assert axes == ()
     assert "mirrors no axis, since 'Kidney L' and 'Kidney R' look like" in notes
@@ -103,7 +103,7 @@ def test_sides_are_not_mirrored_and_the_guess_is_said():
     assert "mirrors" not in notes
 
 
-def test_a_single_side_is_mirrored_and_the_guess_is_said():
+def test_a_single_side_is_mirrored_and_the_guess_is_reported():
     axes, notes = plan_mirroring("left kidney", "liver")
     assert axes == ("x",)
     assert "mirrors x, although there is a side in the name of left kidney; if" in notes

@@ -1,4 +1,4 @@
-"""What a plan says of the scans that it was made of."""
+"""Ranges of spacing, extent and intensity of the surveyed scans in a plan."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ def test_a_plan_has_the_ranges_of_its_usable_cases():
     assert domain.scans == measure_ranges(CASES)
 
 
-def test_a_plan_from_before_the_ranges_is_not_another_one(tmp_path):
+def test_an_older_plan_without_ranges_counts_as_unchanged(tmp_path):
     facts = dataclasses.replace(make_domain(), modalities=("T1", "T2"), cases=CASES)
     (tmp_path / "survey.json").write_text(survey_file.to_json([facts]))
     output = tmp_path / "plan.json"

@@ -3,7 +3,7 @@ import pytest
 from data_prep.plan import network_settings
 
 
-# Median shapes and cases of the published data sets; what the rule gives.
+# Median shapes and numbers of cases of the published datasets.
 @pytest.mark.parametrize(
     ("task", "median_shape", "num_cases", "agrees"),
     [
@@ -28,7 +28,7 @@ def test_published_rows(task, median_shape, num_cases, agrees):
 @pytest.mark.parametrize(
     ("median_shape", "patch_size", "pools"),
     [
-        # Nothing keeps 4 voxels, and a network halves something.
+        # No axis would keep 4 voxels, but at least one is halved.
         ((1, 3, 7), (1, 3, 8), (0, 0, 1)),
         ((3, 7, 5), (3, 8, 5), (0, 1, 0)),
         ((6, 6, 6), (6, 6, 6), (0, 0, 1)),
@@ -57,7 +57,7 @@ def test_limits():
             voxels *= size
             assert pools <= 5
             assert size % 2**pools == 0
-            # A volume without a long axis is halved once all the same.
+            # A volume without a long axis is still halved once.
             assert pools == 0 or size / 2**pools >= 4 or max(shape) < 8
             assert size <= max(4, 1.25 * length)
         assert found.batch_size >= 2

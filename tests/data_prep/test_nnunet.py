@@ -1,4 +1,4 @@
-"""A folder as nnU-Net wants it, through survey, plan and convert."""
+"""A folder in the layout of nnU-Net through survey, plan and convert."""
 
 import json
 
@@ -39,7 +39,7 @@ def write_raw(folder, write_nifti):
     (folder / "splits_final.json").write_text(json.dumps(folds))
 
 
-def test_it_is_read_as_it_is(tmp_path, write_nifti):
+def test_layout_of_nnu_net_is_supported(tmp_path, write_nifti):
     folder = tmp_path / "raw" / "Dataset001_Knee"
     write_raw(folder, write_nifti)
     domains = survey_domains.survey(

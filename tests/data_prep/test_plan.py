@@ -40,7 +40,7 @@ class TestSettings:
             2,
         )
 
-    def test_table_lines_up(self, plan):
+    def test_table_is_aligned(self, plan):
         plan(make_domain(), make_domain("Task04_Hippocampus"))
         lines = plan.done.stdout.splitlines()
         rows = [lines[0], *lines[2:4]]
@@ -70,12 +70,12 @@ class TestSettings:
         # 20·2/3, 20·4/3, 20 · 70·1/2, 70, 70·9/2 · 80·.5/.7, 80·1.5/.7, 80
         assert domain.median_shape == (20, 70, 80)
 
-    def test_rounding_of_labels_is_that_of_the_survey(self):
+    def test_rounding_of_labels_is_taken_from_the_survey(self):
         for value in (False, True):
             domain, _ = plan_one(make_domain(round_labels=value))
             assert domain.preprocessing.round_labels == value
 
-    def test_spacing_source_is_that_of_the_survey(self):
+    def test_spacing_source_is_taken_from_the_survey(self):
         domain, _ = plan_one(make_domain(spacing_source="affine"))
         assert domain.preprocessing.spacing_source == "affine"
 
@@ -88,7 +88,7 @@ class TestSettings:
         assert domain.preprocessing.unknown_labels == "background"
         assert domain.median_shape == (20, 62, 80)
 
-    def test_preprocessing_is_the_paper_s_by_default(self, plan):
+    def test_preprocessing_is_that_of_the_paper_by_default(self, plan):
         (domain,) = plan().domains
         assert domain.preprocessing == Preprocessing()
         assert "preprocessing:" not in plan.done.stdout
@@ -124,7 +124,7 @@ class TestSettings:
         assert "u2net_tf/flagfiles/upstream.flags" in text
 
     @pytest.mark.parametrize(("rounding", "size"), [("nearest", 27), ("truncate", 26)])
-    def test_size_rounding_counts_in_the_median_shape(self, rounding, size):
+    def test_size_rounding_applies_to_the_median_shape(self, rounding, size):
         # At the median of 3 mm they have 26.67, 10 and 66.67 slices.
         cases = tuple(
             make_case("K", f"c{i}", shape=(slices, 100, 80),
@@ -142,7 +142,7 @@ class TestSettings:
         with pytest.raises(InputError, match=r"c0\.nii\.gz: .*at least 0\.001 mm"):
             plan_one(facts, preprocessing=Preprocessing(size_rounding="truncate"))
 
-    def test_modalities_of_one_name_are_refused(self):
+    def test_duplicate_modalities_are_refused(self):
         with pytest.raises(InputError, match="Task99_Knee: .*several times: MRI"):
             plan_one(make_domain(modalities=("MRI", "MRI")))
 
@@ -154,12 +154,12 @@ class TestSettings:
             ({"mirror_axes": "none"}, ()),
         ],
     )
-    def test_left_and_right_are_not_mirrored_unless_asked(self, plan, flags, axes):
+    def test_left_and_right_are_not_mirrored_by_default(self, plan, flags, axes):
         labels = {0: "background", 1: "left_lung", 2: "Right_lung"}
         (domain,) = plan(make_domain(labels=labels), **flags).domains
         assert domain.mirror_axes == axes
 
-    def test_domains_flag_gives_the_order(self, plan):
+    def test_domains_flag_determines_the_order(self, plan):
         domains = [make_domain(name) for name in "ABC"]
         assert plan(*domains).names == ("A", "B", "C")
         assert plan(*domains, domains="C,A", overwrite=True).names == ("C", "A")
@@ -184,7 +184,7 @@ class TestSettings:
         domain, _ = plan_one(make_domain(name, labels=labels), use_presets=False)
         assert domain.num_classes == 3
 
-    def test_preset_leaves_labels_that_are_merged_already(self):
+    def test_preset_keeps_labels_that_are_already_merged(self):
         domain, _ = plan_one(make_domain("Task03_Liver", labels={0: "b", 1: "l"}))
         assert [label.name for label in domain.labels] == ["b", "l"]
 
@@ -200,7 +200,7 @@ class TestLabels:
             ("both", (1, 3)),
             ("b", (2,)),
         ]
-        # What is known of the parts says nothing of both together.
+        # The statistics of the parts do not apply to their union.
         assert domain.labels[1].keep_components == 0
 
     def test_merge_into_the_background(self):
@@ -208,7 +208,7 @@ class TestLabels:
         assert [label.values for label in domain.labels] == [(0, 2), (1,)]
         assert domain.labels[0].keep_components == 0
 
-    def test_merge_replaces_that_of_the_preset(self):
+    def test_merge_overrides_that_of_the_preset(self):
         labels = {0: "background", 1: "liver", 2: "tumour"}
         domain, _ = plan_one(
             make_domain("Task03_Liver", labels=labels),
@@ -253,7 +253,7 @@ class TestLabels:
             ([], 0),
         ],
     )
-    def test_keep_components_auto_looks_at_the_mean(self, shares, kept):
+    def test_keep_components_auto_uses_the_mean(self, shares, kept):
         without = make_case("K", "without", component_shares={})
         cases = [
             make_case("K", f"c{i}", component_shares={"1": share})
@@ -264,7 +264,7 @@ class TestLabels:
         assert domain.test == ()
         assert [label.keep_components for label in domain.labels] == [0, kept, 0]
 
-    def test_keep_components_auto_does_not_look_at_test_cases(self):
+    def test_keep_components_auto_ignores_test_cases(self):
         domain, _ = plan_one()
         facts = make_domain()
         cases = tuple(
@@ -293,7 +293,7 @@ class TestFaultyCases:
         assert name not in every
         assert f"left out {name}: /raw/bad.nii.gz" in notes
 
-    def test_flags_arrive(self, plan, fail):
+    def test_flags_are_passed_on(self, plan, fail):
         facts, name = make_faulty("unknown label")
         assert name in fail(facts)
         (domain,) = plan(facts, exclude_faulty=True).domains
@@ -303,7 +303,7 @@ class TestFaultyCases:
         assert len(domain.train + domain.test) == 10
 
     @pytest.mark.parametrize("kind", ["empty label", "same name"])
-    def test_usable_case_stays(self, kind):
+    def test_usable_case_is_kept(self, kind):
         domain, _ = plan_one(make_faulty(kind)[0])
         assert len(domain.train + domain.test) == 10
 
@@ -331,7 +331,7 @@ class TestFaultyCases:
         expected, _ = plan_one(dataclasses.replace(facts, cases=good))
         assert domain == expected
 
-    def test_the_target_is_that_of_the_cases_that_fit(self):
+    def test_spacing_is_the_median_of_cases_that_fit(self):
         facts = make_domain(cases=4)
         bad = dataclasses.replace(facts.cases[0], spacing_mm=(3e4, 1e4, 1e4))
         finer = dataclasses.replace(facts.cases[1], spacing_mm=(2.0, 1.0, 1.0))
@@ -339,7 +339,7 @@ class TestFaultyCases:
         domain, _ = plan_one(facts, exclude_faulty=True)
         assert domain.spacing_mm == (3, 1, 1)
 
-    def test_memory_is_that_of_the_setting(self):
+    def test_memory_is_limited_by_the_setting(self):
         # Two volumes of 0.45 MB, and matrices.
         with pytest.raises(InputError, match="at most 0.0004 GB .*`max_memory_gb`"):
             plan_one(max_memory_gb=0.0004)
@@ -355,7 +355,7 @@ class TestFaultyCases:
         with pytest.raises(InputError, match=words):
             plan_one(facts, max_memory_gb=1000)
 
-    def test_nothing_left_is_an_error(self):
+    def test_excluding_all_cases_is_an_error(self):
         facts, _ = make_faulty("image")
         facts = dataclasses.replace(facts, cases=facts.cases[3:4])
         with pytest.raises(InputError, match="at least one usable case"):
@@ -377,7 +377,7 @@ class TestCommand:
         (domain,) = plan(overwrite=True).domains
         assert domain.batch_size == 2
 
-    def test_plan_from_before_the_later_fields_is_left_alone(self, plan, tmp_path):
+    def test_older_plan_without_later_fields_is_kept(self, plan, tmp_path):
         before = plan()
         path = tmp_path / "plan.json"
         content = {**json.loads(path.read_text()), "format": 1}
@@ -391,7 +391,7 @@ class TestCommand:
         assert path.read_text() == old
 
     @pytest.mark.parametrize("content", [b"{", b"\xff\xfe"])
-    def test_what_is_no_plan_is_not_overwritten(
+    def test_a_file_that_is_not_a_plan_is_not_overwritten(
         self, plan, tmp_path, run_light, content
     ):
         plan()
@@ -421,10 +421,10 @@ class TestCommand:
             ({"survey": "/nowhere"}, "/nowhere: expected a survey"),
         ],
     )
-    def test_bad_flags_are_named(self, fail, flags, message):
+    def test_bad_flags_are_reported(self, fail, flags, message):
         assert message in fail(**flags)
 
-    def test_missing_flags_are_named(self, tmp_path, run_light):
+    def test_missing_flags_are_reported(self, tmp_path, run_light):
         done = run_light("data_prep.plan", status=1, output=tmp_path / "plan.json")
         assert "--survey: expected a value. Received: none" in done.stderr
         done = run_light("data_prep.plan", status=1, survey=tmp_path)

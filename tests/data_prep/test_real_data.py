@@ -5,7 +5,7 @@ from data_prep.survey import survey_file
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.volumes import nifti
 
-# Per domain: what a few of its cases are known to look like.
+# Domain -> modalities, number of classes and origin of the network settings.
 DOMAINS = {
     "Task04_Hippocampus": (("MRI",), 3, "preset"),
     "Task09_Spleen": (("CT",), 2, "preset"),
@@ -45,7 +45,7 @@ def test_survey_agrees_with_the_reader(work):
         np.testing.assert_allclose(image.spacing_mm, case.spacing_mm, rtol=1e-5)
 
 
-def test_plan_makes_sense(work):
+def test_plan_is_plausible(work):
     plan = load_plan(work / "plan.json")
     surveyed = {domain.name: domain for domain in survey_file.load_survey(work)}
     for domain in plan.domains:
@@ -61,7 +61,7 @@ def test_plan_makes_sense(work):
 
 def test_a_patient_is_not_in_two_splits(work):
     heart = load_plan(work / "plan.json").domains[3]
-    # Two frames of one patient: nothing is left to test on.
+    # Both cases are frames of one patient, which leaves none for testing.
     assert len(heart.train) == 2
     assert heart.test == ()
 

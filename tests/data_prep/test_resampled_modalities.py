@@ -20,7 +20,7 @@ from u2net_tf.volumes import case as case_files
 
 @pytest.fixture
 def folder(tmp_path, write_nifti, write_dataset):
-    """Three cases in nnU-Net's layout; the second modality of "b" is another grid's."""
+    """Three cases in the layout of nnU-Net; the modalities of "b" differ in grid."""
     folder = tmp_path / "Two"
     write_dataset(folder, ["a", "b", "c"], modalities=("T2", "ADC"))
     for case in "abc":
@@ -57,7 +57,7 @@ def cases_of(manifest):
     return sorted(entry.case for entry in manifest.cases)
 
 
-def test_another_grid_is_a_fault_that_names_both_and_the_setting(folder):
+def test_a_different_grid_is_a_fault(folder):
     facts = survey(folder)
     (fault,) = facts.faults
     assert (fault.kind, fault.file) == ("image", f"{folder}/imagesTr/b_0000.nii.gz")
@@ -75,7 +75,7 @@ def test_another_grid_is_a_fault_that_names_both_and_the_setting(folder):
     assert hint in str(caught.value)
 
 
-def test_what_the_survey_resampled_later_stages_do_too(folder):
+def test_later_stages_resample_as_the_survey_did(folder):
     facts = survey(folder, resample_modalities=True)
     assert facts.faults == ()
     first, other, _ = facts.cases
@@ -95,14 +95,14 @@ def test_what_the_survey_resampled_later_stages_do_too(folder):
     assert cases_of(convert(folder, domain)) == ["a", "b", "c"]
 
 
-def test_the_setting_belongs_to_the_key_of_an_examined_case(folder):
+def test_the_setting_is_part_of_the_key_of_an_examined_case(folder):
     assert survey(folder).faults
     assert not survey(folder, resample_modalities=True).faults
 
 
 @pytest.fixture
 def older(folder):
-    """A domain of a survey that resampled nothing, and took the case all the same."""
+    """A domain of an older survey, which accepted the case without resampling."""
     facts = survey(folder)
     a, b, c = facts.cases
     b = dataclasses.replace(a, case="b")
@@ -145,12 +145,12 @@ def test_skipped_for_lack_of_memory_is_tried_again(folder, older):
         assert cases_of(convert(folder, domain, **settings)) == ["a", "c"]
 
 
-def test_shards_of_resampled_modalities_are_not_those_of_others(folder, older):
+def test_shards_with_resampled_modalities_are_distinguished(folder, older):
     made = convert(folder, older, resample_modalities=True)
     assert convert(folder, older, resample_modalities=True) == made
     with pytest.raises(InputError, match="expected shards without `resample_modal"):
         convert(folder, older)
-    # Shards from before it was noted count as they are.
+    # Older shards, which do not record the setting, are accepted.
     path = manifest_path(folder.parent / "data", "Two")
     text = path.read_text().replace('"resample_modalities": true', '"note": 0')
     text = text.replace('"format": 3', '"format": 2').replace(',\n "note": 0', "")

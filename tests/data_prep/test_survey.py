@@ -24,7 +24,7 @@ def cases(surveyed):
     return {case.case: case for case in domains[0].cases}
 
 
-def test_finished_survey_leaves_two_files_and_says_so(surveyed):
+def test_survey_writes_and_reports_two_files(surveyed):
     output, done = surveyed
     assert sorted(p.name for p in output.iterdir()) == ["survey.csv", "survey.json"]
     last = done.stdout.splitlines()[-1]
@@ -97,7 +97,7 @@ def test_fault_is_reported_by_file(surveyed, case, kind, part, text):
     assert text in columns["faults"]
 
 
-def test_faults_do_not_hide_what_can_be_measured(cases):
+def test_faulty_cases_are_measured_as_far_as_possible(cases):
     assert cases["no_label"].shape == SHAPE
     assert cases["cut_short"].shape == ()
     assert cases["cut_short"].label_voxels["1"] == 38
@@ -113,7 +113,7 @@ def test_contradictory_header_is_a_warning(cases, surveyed):
     assert f"warning: {warning}" in surveyed[1].stdout
 
 
-def test_label_that_no_case_holds_is_a_warning(surveyed):
+def test_label_without_voxels_is_a_warning(surveyed):
     assert "no case holds label 2 (never)" in surveyed[1].stdout
 
 
@@ -155,7 +155,7 @@ def test_flags_choose_domains_spacing_and_workers(faulty, tmp_path, run_light):
     assert "taking affine" in sform.warnings[0]
 
 
-def test_missing_flags_are_named(tmp_path, run_light):
+def test_missing_flags_are_reported(tmp_path, run_light):
     done = run_light("data_prep.survey", status=1, output_dir=tmp_path)
     assert "--raw_dir: expected a value. Received: none" in done.stderr
     done = run_light("data_prep.survey", status=1, raw_dir=tmp_path)
@@ -179,7 +179,7 @@ def test_output_that_is_a_file_is_an_error(tmp_path, faulty, run_light):
         ('{"format": 1, "domains": [{"name": "A"}]}', "[0].folder: expected a val"),
     ],
 )
-def test_what_is_no_survey_is_named(tmp_path, text, message):
+def test_files_that_are_not_surveys_are_reported(tmp_path, text, message):
     if text is not None:
         (tmp_path / "survey.json").write_text(text)
     with pytest.raises(InputError, match="survey.json") as error:
@@ -200,7 +200,7 @@ def test_what_is_no_survey_is_named(tmp_path, text, message):
         ({"case": "patient0_frame1"}, "distinct names. .*: patient0_frame1"),
     ],
 )
-def test_a_survey_that_contradicts_itself_is_named(tmp_path, changes, message):
+def test_an_inconsistent_survey_is_reported(tmp_path, changes, message):
     content = json.loads(survey_file.to_json([make_domain()]))
     content["domains"][0]["cases"][0].update(changes)
     (tmp_path / "survey.json").write_text(json.dumps(content))
@@ -208,7 +208,7 @@ def test_a_survey_that_contradicts_itself_is_named(tmp_path, changes, message):
         survey_file.load_survey(tmp_path)
 
 
-def test_what_was_measured_of_a_case_that_cannot_be_read_may_be_missing(tmp_path):
+def test_unreadable_cases_may_lack_measurements(tmp_path):
     facts, name = make_faulty("image")
     empty = {"shape": (), "spacing_mm": (), "box_start": (), "box_shape": ()}
     cases = [
@@ -220,14 +220,14 @@ def test_what_was_measured_of_a_case_that_cannot_be_read_may_be_missing(tmp_path
     assert survey_file.load_survey(tmp_path) == (facts,)
 
 
-def test_a_survey_from_before_modalities_were_resampled(tmp_path):
+def test_an_older_survey_without_resampled_modalities(tmp_path):
     content = json.loads(survey_file.to_json([make_domain()]))
     assert content["domains"][0].pop("resample_modalities") is False
     (tmp_path / "survey.json").write_text(json.dumps({**content, "format": 3}))
     assert survey_file.load_survey(tmp_path) == (make_domain(),)
 
 
-def test_a_domain_that_stands_twice_in_a_survey_is_refused(tmp_path):
+def test_duplicate_domains_in_a_survey_are_refused(tmp_path):
     content = json.loads(survey_file.to_json([make_domain()]))
     content["domains"] *= 2
     (tmp_path / "survey.json").write_text(json.dumps(content))

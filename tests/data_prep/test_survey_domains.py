@@ -26,10 +26,10 @@ from u2net_tf.volumes.msd import Dataset
 
 
 def test_number_of_workers_is_the_number_of_processes(monkeypatch, tmp_path, faulty):
-    asked = []
+    requested = []
 
     def worker_processes(num_workers, **options):
-        asked.append((num_workers, options))
+        requested.append((num_workers, options))
         raise InputError("here", expected="this", received="far enough")
 
     monkeypatch.setattr(survey_domains.parallel, "worker_processes", worker_processes)
@@ -38,14 +38,14 @@ def test_number_of_workers_is_the_number_of_processes(monkeypatch, tmp_path, fau
         survey_domains.survey(
             datasets, log=tmp_path / "log", spacing_source="pixdim", num_workers=3
         )
-    # The command lists warnings itself.
+    # The command prints warnings itself.
     options = {"num_threads": 1, "verbosity": logging.ERROR, "where": ""}
-    assert asked == [(3, options)]
+    assert requested == [(3, options)]
 
 
 @pytest.fixture
 def interrupted(faulty, tmp_path):
-    """A folder in which a run stopped after two cases and half a third."""
+    """A folder in which a run was interrupted while writing the third case."""
     raw_dir = tmp_path / "raw"
     shutil.copytree(faulty / "Two", raw_dir / "Two")
     (dataset,) = survey_domains.find_domains(raw_dir, [])
@@ -65,7 +65,7 @@ def read_checksums(output):
     return [case.checksum[:6] for case in domain.cases]
 
 
-def test_interrupted_survey_goes_on(interrupted, run_light):
+def test_interrupted_survey_is_resumed(interrupted, run_light):
     flags = {"raw_dir": interrupted / "raw", "output_dir": interrupted}
     done = run_light("data_prep.survey", **flags)
     assert "resuming with 0 of 2 cases" in done.stdout
@@ -82,14 +82,14 @@ def test_changed_file_is_examined_again(interrupted, run_light):
     assert second == "kept b"
 
 
-def test_other_spacing_source_is_examined_again(interrupted, run_light):
+def test_a_different_spacing_source_is_examined_again(interrupted, run_light):
     flags = {"raw_dir": interrupted / "raw", "output_dir": interrupted}
     run_light("data_prep.survey", spacing_source="affine", **flags)
     assert "kept a" not in read_checksums(interrupted)
 
 
 class StopsAfterOne(concurrent.futures.Executor):
-    """Examines the first case; what comes then is interrupted."""
+    """Examines the first case and is then interrupted."""
 
     def __init__(self):
         self.examined = []
@@ -104,7 +104,7 @@ class StopsAfterOne(concurrent.futures.Executor):
         return future
 
 
-def test_finished_cases_outlive_an_interruption(faulty, tmp_path):
+def test_finished_cases_survive_an_interruption(faulty, tmp_path):
     datasets = survey_domains.find_domains(faulty, ["Two"])
     settings = {"spacing_source": "pixdim", "num_workers": 1, "log": tmp_path / "log"}
     first, second = StopsAfterOne(), StopsAfterOne()
@@ -118,7 +118,7 @@ def test_finished_cases_outlive_an_interruption(faulty, tmp_path):
 
 @pytest.fixture
 def odd(tmp_path, write_nifti, write_dataset):
-    """A domain of which every scan is odd in another way."""
+    """A domain in which each scan has a different peculiarity."""
     folder = write_dataset(tmp_path / "raw" / "Odd", ["um", "none", "sparse", "scaled"])
     for name in ("um", "none", "sparse", "scaled"):
         image, labels = draw_image(len(name)), make_labels() * np.float32(1)
@@ -148,7 +148,7 @@ def survey_one(folder, tmp_path, **settings):
     return facts, {case.case: case for case in facts.cases}
 
 
-def test_units_are_converted_and_said_once(odd, tmp_path):
+def test_units_are_converted_and_reported_once(odd, tmp_path):
     facts, cases = survey_one(odd, tmp_path)
     assert {case.spacing_mm for case in cases.values()} == {(3, 1, 1)}
     assert cases["um"].length_unit == "µm"
@@ -168,7 +168,7 @@ def test_more_labels_than_a_plan_has_classes_are_a_warning(odd, tmp_path):
         assert any(words in text for text in facts.warnings) == (count == 257)
 
 
-def test_image_that_convert_would_refuse_is_a_fault(odd, tmp_path):
+def test_image_that_cannot_be_converted_is_a_fault(odd, tmp_path):
     _, cases = survey_one(odd, tmp_path)
     (fault,) = cases["sparse"].faults
     assert fault.kind == "contrast"
@@ -179,7 +179,7 @@ def test_image_that_convert_would_refuse_is_a_fault(odd, tmp_path):
         assert is_usable(cases["sparse"], **settings) == usable
 
 
-def test_labels_are_rounded_if_the_survey_is_told_to(odd, tmp_path):
+def test_labels_are_rounded_on_request(odd, tmp_path):
     facts, cases = survey_one(odd, tmp_path)
     assert not facts.round_labels
     assert "`round_labels`" in cases["scaled"].faults[0].text
@@ -196,7 +196,7 @@ def test_memory_of_a_case_is_limited(odd, tmp_path):
         assert all("`max_memory_gb`" in fault.text for fault in case.faults)
 
 
-def test_what_is_odd_about_a_file_is_a_warning(odd, tmp_path):
+def test_peculiarities_of_a_file_are_warnings(odd, tmp_path):
     for part in ("imagesTr", "labelsTr"):
         path = odd / part / "um.nii.gz"
         path.write_bytes(path.read_bytes() + b"xyz")
@@ -222,7 +222,7 @@ def list_a_pair(folder):
 
 @pytest.fixture
 def three(tmp_path, write_dataset):
-    """Folders A, B and C, in `raw`, and the flags of a survey of it."""
+    """Writes the domains A, B and C; returns the flags to survey them."""
     for name in "ABC":
         write_dataset(tmp_path / "raw" / name, ["x"])
         (tmp_path / "raw" / name / "imagesTr").mkdir()
@@ -230,13 +230,13 @@ def three(tmp_path, write_dataset):
 
 
 @pytest.mark.parametrize("domains", ["", "A,B,C"])
-def test_a_domain_that_cannot_be_read_is_named_and_the_others_are_surveyed(
+def test_unreadable_domains_are_reported_and_the_others_surveyed(
     three, run_light, domains
 ):
     raw_dir, output = three.values()
     write_labels(raw_dir / "A", {"0": "background", "-1": "x"})
     list_a_pair(raw_dir / "C")
-    # Those that are named are wanted.
+    # It is an error only for domains that are requested by name.
     status = 1 if domains else 0
     done = run_light("data_prep.survey", status=status, domains=domains, **three)
     assert [d.name for d in survey_file.load_survey(output)] == ["B"]
@@ -257,7 +257,7 @@ def write_labels(folder, labels):
 
 
 @pytest.mark.parametrize("break_it", [break_json, remove_json])
-def test_images_without_a_usable_dataset_json_are_named(three, break_it):
+def test_images_without_a_valid_dataset_json_are_reported(three, break_it):
     raw_dir, _ = three.values()
     break_it(raw_dir / "B")
     shutil.copytree(raw_dir / "B", raw_dir / ".hidden")
@@ -271,7 +271,7 @@ def test_images_without_a_usable_dataset_json_are_named(three, break_it):
 
 
 @pytest.mark.parametrize("domains", ["", "A,B,C"])
-def test_where_none_can_be_read_all_are_named(three, run_light, domains):
+def test_all_domains_are_reported_if_none_is_readable(three, run_light, domains):
     raw_dir, output = three.values()
     for name in "ABC":
         break_json(raw_dir / name)
@@ -297,7 +297,7 @@ def test_bad_folder_is_an_error_before_anything_is_written(
     assert not three["output_dir"].exists()
 
 
-def test_voxel_sizes_far_from_those_of_most_are_named(tmp_path):
+def test_unusual_voxel_sizes_are_reported(tmp_path):
     folder = tmp_path / "A"
     sizes = {"a": 1.0, "b": 1.2, "c": 1000.0, "d": 8.5, "e": 7.0, "f": 0.1}
     cases = [make_facts(name, (3 * size, size, size)) for name, size in sizes.items()]
@@ -312,7 +312,7 @@ def test_voxel_sizes_far_from_those_of_most_are_named(tmp_path):
     assert not any("median" in warning for warning in warnings)
 
 
-def test_a_label_map_whose_header_contradicts_itself_is_named(tmp_path, write_nifti):
+def test_an_inconsistent_header_of_a_label_map_is_reported(tmp_path, write_nifti):
     paths = [tmp_path / "image.nii", tmp_path / "labels.nii"]
     write_nifti(paths[0], draw_image(0))
     write_nifti(paths[1], make_labels())
@@ -325,7 +325,7 @@ def test_a_label_map_whose_header_contradicts_itself_is_named(tmp_path, write_ni
         path.write_bytes(content)
         facts = examine_case(job)
         assert facts.faults == ()
-        # Of both files it is said once.
+        # Image and labels share one warning.
         (warning,) = facts.warnings
         assert named in warning
         assert "voxel size is 3 × 1 × 1 mm in pixdim and 1 × 1 × 1 mm in the" in warning
@@ -344,7 +344,7 @@ def test_raw_dir_may_be_one_domain(tmp_path, write_dataset):
         survey_domains.find_domains(folder, ["B"])
 
 
-def test_progress_counts_all_cases_and_a_resumed_run_says_so(interrupted):
+def test_progress_counts_all_cases_and_resuming_is_reported(interrupted):
     progress, resumed = RecordedProgress(), []
     (dataset,) = survey_domains.find_domains(interrupted / "raw", [])
     os.utime(dataset.case("a").label_path, (1, 1))
@@ -360,7 +360,7 @@ def test_progress_counts_all_cases_and_a_resumed_run_says_so(interrupted):
     assert progress.counts == [("survey", "case", 2)]
 
 
-def test_what_dataset_json_leaves_open_is_a_warning(tmp_path, write_dataset):
+def test_inconsistencies_of_dataset_json_are_warnings(tmp_path, write_dataset):
     folder = write_dataset(tmp_path / "A", ["x"], labels=("background", "a", "a"))
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir()

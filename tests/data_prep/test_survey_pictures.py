@@ -1,4 +1,4 @@
-"""Contact sheets of a survey: which are drawn, and of which cases."""
+"""Contact sheets of a survey: their files and their cases."""
 
 import shutil
 
@@ -14,7 +14,7 @@ from u2net_tf.visualization import case_sheet, figures
 
 @pytest.fixture
 def sheets(monkeypatch):
-    """Name of a sheet -> its panels, classes and title; nothing is drawn."""
+    """Records panels, classes and title by name of the sheet, in place of drawing."""
     found = {}
 
     def spy(panels, classes, output, *, title):
@@ -38,7 +38,7 @@ def survey(monkeypatch, tmp_path, faulty):
     return survey
 
 
-def test_every_case_that_can_be_read_is_on_a_sheet(survey, sheets, tmp_path):
+def test_every_readable_case_is_on_a_sheet(survey, sheets, tmp_path):
     domains, drawn = survey(pictures=str(tmp_path / "p"))
     assert drawn == [tmp_path / "p" / "Faulty.png", tmp_path / "p" / "Two.png"]
     panels, classes, title = sheets["Faulty.png"]
@@ -53,7 +53,7 @@ def test_every_case_that_can_be_read_is_on_a_sheet(survey, sheets, tmp_path):
     assert not by_name["good"].thumbnail.classes.max() > 2
     for name in ("no_label", "other_shape", "other_grid", "fractions"):
         assert not by_name[name].thumbnail.has_labels
-    # The most unusual case first: by far the largest intensities are those of a fault.
+    # The most unusual case comes first.
     scores = [float(p.note.split("score ")[1].split("\n")[0]) for p in panels]
     assert scores == sorted(scores, reverse=True)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -68,7 +68,7 @@ def test_without_the_setting_nothing_is_drawn(survey, sheets, tmp_path):
     ]
 
 
-def test_many_cases_take_several_sheets_and_old_ones_go(
+def test_many_cases_need_several_sheets_and_old_ones_are_removed(
     survey, sheets, tmp_path, monkeypatch
 ):
     pictures = tmp_path / "p"
@@ -84,9 +84,7 @@ def test_many_cases_take_several_sheets_and_old_ones_go(
     assert "sheet 2 of 2" in sheets["Two-2.png"][2]
 
 
-def test_a_survey_that_is_resumed_draws_every_case(
-    survey, sheets, tmp_path, monkeypatch
-):
+def test_a_resumed_survey_draws_every_case(survey, sheets, tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
@@ -102,7 +100,7 @@ def test_a_survey_that_is_resumed_draws_every_case(
         "examine_case",
         lambda job: examined.append(job.case) or real(job),
     )
-    # Both were examined, but not drawn.
+    # Both cases have been examined but not drawn.
     with monkeypatch.context() as patch:
         patch.setattr(survey_domains.files, "write_text", stop)
         with pytest.raises(KeyboardInterrupt):
@@ -115,9 +113,7 @@ def test_a_survey_that_is_resumed_draws_every_case(
     assert len(sheets["Two.png"][0]) == 2
 
 
-def test_what_stands_in_the_way_is_said_before_the_survey(
-    survey, tmp_path, monkeypatch
-):
+def test_obstacles_are_reported_before_the_survey(survey, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="`pictures`: expected a folder. Received: th"):
         survey(pictures=str(tmp_path / "file"))
@@ -131,7 +127,7 @@ def test_what_stands_in_the_way_is_said_before_the_survey(
     assert not (tmp_path / "survey.json").exists()
 
 
-def test_the_command_names_its_pictures(tmp_path, faulty, run_light):
+def test_the_command_lists_its_pictures(tmp_path, faulty, run_light):
     shutil.copytree(faulty / "Two", tmp_path / "raw" / "Two")
     flags = {"raw_dir": tmp_path / "raw", "output_dir": tmp_path / "out"}
     done = run_light("data_prep.survey", pictures=tmp_path / "p", **flags)

@@ -1,4 +1,4 @@
-"""The order of cases, from numbers that can be worked out by hand."""
+"""The ranking of cases, with scores calculated by hand."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ def rank(cases, modalities=("CT",)):
     return {item.case.case: item for item in rank_cases(cases, modalities)}
 
 
-def test_alike_cases_stand_in_the_order_of_their_names():
+def test_identical_cases_are_sorted_by_name():
     ranked = rank_cases([make("b"), make("a"), make("c")], ["CT"])
     assert [(item.case.case, item.score) for item in ranked] == [
         ("a", 0),
@@ -33,14 +33,14 @@ def test_score_is_the_distance_in_robust_deviations():
         make(str(i), spacing_mm=(size, 1.0, 1.0)) for i, size in enumerate(spacings)
     ]
     ranked = rank(cases)
-    # Median 2, distances 2, 1, 0, 1 and 8, and so a median distance of 1.
+    # The median is 2, the distances are 2, 1, 0, 1 and 8, and their median is 1.
     for name, distance in zip("01234", (2, 1, 0, 1, 8), strict=True):
         assert ranked[name].score == pytest.approx(distance / 1.4826)
     assert next(iter(ranked)) == "4"
     assert ranked["4"].measure == "spacing z 2.2e+04 mm"
 
 
-def test_where_most_are_equal_a_hundredth_is_the_unit():
+def test_the_smallest_unit_is_one_hundredth():
     cases = [make(name) for name in "abcde"]
     cases[1] = make("b", shape=(20, 101, 80))
     cases[2] = make("c", percentiles=((0.0, 10.0, 53.0, 110.0, 500.0),))
@@ -53,7 +53,7 @@ def test_where_most_are_equal_a_hundredth_is_the_unit():
     assert list(ranked) == ["c", "b", "a", "d", "e"]
 
 
-def test_modalities_are_compared_each_with_its_own():
+def test_modalities_are_compared_separately():
     row = make("x").percentiles[0]
     bright = tuple(value * 10 for value in row)
     cases = [make(name, percentiles=(row, bright)) for name in "abc"]
@@ -64,13 +64,13 @@ def test_modalities_are_compared_each_with_its_own():
     assert ranked["a"].score == 0
 
 
-def test_what_was_not_measured_is_not_compared():
+def test_missing_measurements_are_ignored():
     empty = {"shape": (), "spacing_mm": (), "box_start": (), "box_shape": ()}
     unread = dataclasses.replace(make("a", percentiles=()), **empty)
     ranked = rank([unread, make("b", percentiles=((), ())), make("c")])
     assert (ranked["a"].score, ranked["a"].measure) == (0, "")
     assert ranked["b"].measure.startswith("spacing z")
-    # One modality too many is a fault, and has a name all the same.
+    # An extra modality is a fault, but does not break the ranking.
     row = make("c").percentiles[0]
     (item,) = rank_cases([make("c", percentiles=(row, row))], ["CT"])
     assert item.score == 0

@@ -23,13 +23,13 @@ from u2net_tf.shards import manifest, records
 
 
 @pytest.fixture(scope="module", params=["none", "gzip"])
-def whole(tmp_path_factory, request):
-    return write_data(tmp_path_factory.mktemp("whole") / "data", request.param)
+def intact(tmp_path_factory, request):
+    return write_data(tmp_path_factory.mktemp("intact") / "data", request.param)
 
 
 @pytest.fixture
-def data_dir(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "data")
+def data_dir(intact, tmp_path):
+    return shutil.copytree(intact, tmp_path / "data")
 
 
 def find_problems(data_dir, domain=DOMAIN):
@@ -38,19 +38,19 @@ def find_problems(data_dir, domain=DOMAIN):
 
 
 def change_entry(data_dir, **changes):
-    """Changes the manifest's entry of the second training case."""
+    """Changes the manifest entry of the second training case."""
     made = manifest.load_manifest(data_dir, DOMAIN.name)
     cases = list(made.cases)
     cases[1] = dataclasses.replace(cases[1], **changes)
     write_manifest(data_dir, dataclasses.replace(made, cases=tuple(cases)))
 
 
-def test_whole_shards_have_no_problems(whole):
-    assert find_problems(whole) == []
-    assert find_problems(whole, OTHER) == []
+def test_intact_shards_have_no_problems(intact):
+    assert find_problems(intact) == []
+    assert find_problems(intact, OTHER) == []
 
 
-def test_shard_cut_short_within_a_record(data_dir):
+def test_shard_truncated_within_a_record(data_dir):
     path = data_dir / DOMAIN.name / TRAIN
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - len(content) // 4])
@@ -65,7 +65,7 @@ def test_shard_cut_short_within_a_record(data_dir):
     assert received[compression] in problem
 
 
-def test_shard_cut_short_between_two_records(data_dir):
+def test_shard_truncated_between_records(data_dir):
     compression = manifest.load_manifest(data_dir, DOMAIN.name).compression
     path = data_dir / DOMAIN.name / TRAIN
     kind = records.COMPRESSION_TYPES[compression]
@@ -141,7 +141,7 @@ def test_manifest_that_disagrees_with_a_record(data_dir, changes, message):
     assert problem.startswith(f"{data_dir / DOMAIN.name / TRAIN}: {message}")
 
 
-def test_number_of_modalities_is_that_of_the_plan(data_dir):
+def test_number_of_modalities_must_match_the_plan(data_dir):
     domain = dataclasses.replace(DOMAIN, modalities=("T2",))
     problems = find_problems(data_dir, domain)
     assert len(problems) == 5
@@ -150,7 +150,7 @@ def test_number_of_modalities_is_that_of_the_plan(data_dir):
 
 
 def write_test_record(data_dir, record):
-    """Writes another record, and a manifest that agrees with it as far as it can."""
+    """Replaces a record, and updates its size and checksum in the manifest."""
     made = manifest.load_manifest(data_dir, DOMAIN.name)
     path = data_dir / DOMAIN.name / TEST
     serialized = records.encode(record)
@@ -217,7 +217,7 @@ def coordinates_outside(record):
         (coordinates_outside, "expected sampled coordinates of voxels of each"),
     ],
 )
-def test_record_that_agrees_with_its_checksum_only(data_dir, change, message):
+def test_record_that_only_matches_its_checksum(data_dir, change, message):
     path = write_test_record(data_dir, change(make_record(DOMAIN, "d")))
     (problem,) = find_problems(data_dir)
     assert problem.startswith(f"{path}: d: ")
@@ -245,24 +245,24 @@ def test_skipped_cases_are_not_expected(data_dir):
     assert verify.verify_domain(data_dir, domain, made) == []
 
 
-# Once also by an interpreter that imports everything by itself.
+# Also run once in a new interpreter, which imports everything itself.
 @pytest.mark.parametrize(
     "runner", ["run_warm", pytest.param("run_command", marks=pytest.mark.slow)]
 )
-def test_command_says_what_it_verified(tmp_path, runner, request):
+def test_command_reports_what_it_verified(tmp_path, runner, request):
     run = request.getfixturevalue(runner)
-    whole = write_data(tmp_path / "data", "gzip")
-    done = run("data_prep.verify", data_dir=whole)
+    intact = write_data(tmp_path / "data", "gzip")
+    done = run("data_prep.verify", data_dir=intact)
     assert done.stdout.splitlines() == [
         "Task90_Organ: 4 cases, as in the manifest",
         "Task91_Other: 4 cases, as in the manifest",
-        f"8 cases of 2 domains verified in {whole}",
+        f"8 cases of 2 domains verified in {intact}",
     ]
     if runner == "run_command":
         assert done.stderr == "", "neither a progress bar nor TensorFlow's start"
 
 
-def test_command_ends_with_the_problems_and_what_to_do(data_dir, capsys):
+def test_command_reports_the_problems_and_a_remedy(data_dir, capsys):
     (data_dir / OTHER.name / TEST).unlink()
     (data_dir / OTHER.name / TRAIN).write_bytes(b"short")
     with pytest.raises(SystemExit) as ended:
@@ -277,7 +277,7 @@ def test_command_ends_with_the_problems_and_what_to_do(data_dir, capsys):
     assert "verified" not in printed
 
 
-def test_command_looks_at_the_domains_asked_for(tmp_path, run_light):
+def test_command_checks_the_requested_domains(tmp_path, run_light):
     data_dir = write_data(tmp_path / "data", "none")
     for domain in (DOMAIN, OTHER):
         manifest.manifest_path(data_dir, domain.name).unlink()
@@ -286,7 +286,7 @@ def test_command_looks_at_the_domains_asked_for(tmp_path, run_light):
         assert f"{name}/manifest.json: expected a manifest" in done.stderr
 
 
-def test_command_looks_at_the_domains_that_are_there(data_dir, capsys):
+def test_command_checks_existing_domains(data_dir, capsys):
     verify.main(VerifyConfig(data_dir=str(data_dir)))
     assert "not converted" not in capsys.readouterr().out
     shutil.rmtree(data_dir / DOMAIN.name)

@@ -1,4 +1,4 @@
-"""How shards end; for what they hold, see `test_convert.py`."""
+"""Completion of shards; `test_convert.py` tests their content."""
 
 import errno
 
@@ -8,8 +8,8 @@ import tensorflow as tf
 from data_prep.convert.write_shards import ShardWriter
 
 
-def test_a_shard_whose_end_cannot_be_written_gets_no_name(tmp_path, monkeypatch):
-    """The last bytes of a file may be written as it is closed."""
+def test_a_shard_that_cannot_be_completed_is_not_renamed(tmp_path, monkeypatch):
+    """The last bytes of a file may be written when it is closed."""
 
     class FullDisk(tf.io.TFRecordWriter):
         def close(self):

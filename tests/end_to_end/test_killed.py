@@ -1,5 +1,6 @@
-"""A run of train, adapt or compose that is killed twenty times ends as one that never
-was. `make test-slow`.
+"""Runs killed twenty times end like uninterrupted ones: train, adapt and compose.
+
+Run by `make test-slow`.
 """
 
 import contextlib
@@ -22,11 +23,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_KILLS = 20
 MAX_EPOCHS = 45
-# Small, for it starts 22 times; what takes longest is to trace the steps.
+# Small, because it starts 22 times; tracing the steps takes longest.
 FLAGS = {
     "learning_rate": 0.01,
     "noise_probability": 0.5,
-    # Of three cases, two at a time: an epoch of steps ends within one of cases.
+    # With three cases in batches of two, an epoch ends within a pass over the cases.
     "steps_per_epoch": 3,
     "max_epochs": MAX_EPOCHS,
     "validate_every_epochs": 2,
@@ -34,13 +35,13 @@ FLAGS = {
     "keep": 2,
 }
 NETWORK = {"adapter": "none", "pools": "1,0,1", "base_channels": 2}
-# They hold times.
+# Columns with times.
 CLOCKS = ("seconds_per_step", "input_wait_share")
 
 
 @contextlib.contextmanager
 def started(module, model_dir, **flags):
-    """The real command, killed at the end if it still runs."""
+    """Starts the real command; kills it at the end of the context."""
     flags["model_dir"] = model_dir
     with (model_dir.parent / f"{model_dir.name}.log").open("a") as log:
         process = subprocess.Popen(
@@ -67,13 +68,13 @@ def is_saving(model_dir):
 
 
 def wait(process, condition):
-    """Looks again and again until the condition holds or the process has ended."""
+    """Waits until the condition holds or the process has ended."""
     while process.poll() is None and not condition():
         time.sleep(0.0002)
 
 
 def kill_somewhere(process, model_dir, generator, seconds_to_first_row):
-    """Kills the process at a random moment: any, in a checkpoint, or after a row."""
+    """Kills the process at any moment, while saving a checkpoint, or after a row."""
     kind = generator.choice(("any", "checkpoint", "checkpoint", "row", "row"))
     if kind == "any":
         time.sleep(generator.uniform(0, seconds_to_first_row))
@@ -91,7 +92,7 @@ def kill_somewhere(process, model_dir, generator, seconds_to_first_row):
 
 
 def run(module, model_dir, **flags):
-    """Runs the command to its end."""
+    """Runs the command to completion."""
     with started(module, model_dir, **flags) as process:
         status = process.wait()
     assert status == 0, (model_dir.parent / f"{model_dir.name}.log").read_text()
@@ -99,9 +100,9 @@ def run(module, model_dir, **flags):
 
 @pytest.fixture(scope="module", params=["u2net_tf.train", "u2net_tf.adapt"])
 def runs(request, tiny_data, tmp_path_factory):
-    """Folders of a run that was never killed and of one that was twenty times."""
+    """Folders of an uninterrupted run and of a run that was killed twenty times."""
     work = tmp_path_factory.mktemp("killed")
-    whole, parts = work / "whole", work / "parts"
+    uninterrupted, killed = work / "uninterrupted", work / "killed"
     module, flags = request.param, {**FLAGS, "data_dir": tiny_data.data_dir}
     if module == "u2net_tf.adapt":
         parent = {**flags, **NETWORK, "domains": "Task92_Two", "max_epochs": 1}
@@ -110,27 +111,27 @@ def runs(request, tiny_data, tmp_path_factory):
     else:
         flags |= {**NETWORK, "domains": "Task91_One"}
     begun = time.monotonic()
-    with started(module, whole, **flags) as process:
-        wait(process, lambda: num_rows(whole) > 1)
+    with started(module, uninterrupted, **flags) as process:
+        wait(process, lambda: num_rows(uninterrupted) > 1)
         seconds_to_first_row = time.monotonic() - begun
-        assert process.wait() == 0, (work / "whole.log").read_text()
+        assert process.wait() == 0, (work / "uninterrupted.log").read_text()
     generator = random.Random(7)
     found = []
     for _ in range(NUM_KILLS):
-        with started(module, parts, **flags) as process:
-            kind = kill_somewhere(process, parts, generator, seconds_to_first_row)
-            assert process.returncode < 0, (work / "parts.log").read_text()
-        rows, saving = num_rows(parts) - 1, is_saving(parts)
+        with started(module, killed, **flags) as process:
+            kind = kill_somewhere(process, killed, generator, seconds_to_first_row)
+            assert process.returncode < 0, (work / "killed.log").read_text()
+        rows, saving = num_rows(killed) - 1, is_saving(killed)
         found.append(f"{kind}: {rows} rows{', in a checkpoint' if saving else ''}")
     print("\n".join(found))
-    run(module, parts, **flags)
-    log = (work / "parts.log").read_text()
+    run(module, killed, **flags)
+    log = (work / "killed.log").read_text()
     assert "damaged" not in log, log
-    return whole, parts
+    return uninterrupted, killed
 
 
 def tensors_of(model_dir):
-    """All that is in the last checkpoint but texts: network, optimizers, counters."""
+    """Returns all tensors but texts of the last checkpoint."""
     path = str(model_dir / "checkpoints" / f"step-{3 * MAX_EPOCHS}")
     reader = tf.train.load_checkpoint(path)
     names = sorted(reader.get_variable_to_shape_map())
@@ -139,21 +140,21 @@ def tensors_of(model_dir):
 
 
 def test_every_bit_of_weights_and_optimizers(runs):
-    whole, parts = map(tensors_of, runs)
-    assert whole.keys() == parts.keys()
-    assert {name.split("/")[0] for name in whole} == {"network", "optimizer"}
-    for name, value in whole.items():
-        assert value.tobytes() == parts[name].tobytes(), name
+    uninterrupted, killed = map(tensors_of, runs)
+    assert uninterrupted.keys() == killed.keys()
+    assert {name.split("/")[0] for name in uninterrupted} == {"network", "optimizer"}
+    for name, value in uninterrupted.items():
+        assert value.tobytes() == killed[name].tobytes(), name
 
 
 def test_the_same_checkpoints_are_kept(runs):
     names = [sorted(p.name for p in (run / "checkpoints").iterdir()) for run in runs]
     assert names[0] == names[1]
-    # Two, and perhaps a third that is the best; of two files each.
+    # Two, and possibly the best as a third, with two files each.
     assert len(names[0]) in (4, 6)
 
 
-def test_nothing_is_left_lying_about(runs):
+def test_no_files_are_left_over(runs):
     names = [{path.name for path in run.iterdir()} for run in runs]
     assert names[0] == {"checkpoints", "flags.txt", "tensorboard", "training.csv"}
     assert names[1] == names[0]
@@ -168,22 +169,22 @@ def lines_of(model_dir):
 
 
 def test_training_csv(runs):
-    whole, parts = ((run / "training.csv").read_text() for run in runs)
-    assert whole.count("\n") == parts.count("\n") == MAX_EPOCHS + 1
-    assert whole.splitlines()[0] == parts.splitlines()[0]
+    uninterrupted, killed = ((run / "training.csv").read_text() for run in runs)
+    assert uninterrupted.count("\n") == killed.count("\n") == MAX_EPOCHS + 1
+    assert uninterrupted.splitlines()[0] == killed.splitlines()[0]
     assert lines_of(runs[0]) == lines_of(runs[1])
 
 
 def test_curves_in_tensorboard(runs):
-    whole, parts = map(scalars_of, runs)
-    assert whole.keys() == parts.keys()
-    assert len(whole) == 7
+    uninterrupted, killed = map(scalars_of, runs)
+    assert uninterrupted.keys() == killed.keys()
+    assert len(uninterrupted) == 7
     steps = list(range(3, 3 * MAX_EPOCHS + 1, 3))
-    for tag, points in whole.items():
-        found = [step for step, _ in parts[tag]]
+    for tag, points in uninterrupted.items():
+        found = [step for step, _ in killed[tag]]
         assert found == (steps[1::2] if tag.startswith("dice/") else steps), tag
         if tag.removeprefix("run/") not in CLOCKS:
-            assert parts[tag] == points, tag
+            assert killed[tag] == points, tag
 
 
 def test_the_best_is_the_same(runs):
@@ -201,32 +202,32 @@ def test_the_best_is_the_same(runs):
 
 
 def test_compose(tmp_path):
-    """Killed at any moment, most of them while it writes or checks what it wrote."""
+    """Kills it at random moments, mostly while it writes or verifies the model."""
     artefacts = ROOT / "tests" / "artefacts" / "0.1.0" / "models"
     flags = {"models": f"{artefacts / 'adapted'},{artefacts / 'separable'}"}
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     begun = time.monotonic()
-    with started("u2net_tf.compose", whole, **flags) as process:
-        wait(process, (whole / "checkpoints").is_dir)
+    with started("u2net_tf.compose", uninterrupted, **flags) as process:
+        wait(process, (uninterrupted / "checkpoints").is_dir)
         seconds_to_saving = time.monotonic() - begun
-        assert process.wait() == 0, (tmp_path / "whole.log").read_text()
+        assert process.wait() == 0, (tmp_path / "uninterrupted.log").read_text()
         seconds = time.monotonic() - begun
     generator = random.Random(7)
     for index in range(NUM_KILLS):
         if index % 4 == 0:
-            # Anew: a complete model is left as it is.
-            shutil.rmtree(parts, ignore_errors=True)
-        with started("u2net_tf.compose", parts, **flags) as process:
+            # Starts from scratch, because a complete model is kept.
+            shutil.rmtree(killed, ignore_errors=True)
+        with started("u2net_tf.compose", killed, **flags) as process:
             if index % 4 < 2:
-                wait(process, (parts / "checkpoints").is_dir)
+                wait(process, (killed / "checkpoints").is_dir)
                 time.sleep(0.05 * generator.random())
             else:
                 time.sleep(generator.uniform(0.5 * seconds_to_saving, seconds))
-    run("u2net_tf.compose", parts, **flags)
+    run("u2net_tf.compose", killed, **flags)
     made = [
         {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.*")}
-        for folder in (whole, parts)
+        for folder in (uninterrupted, killed)
     ]
     assert made[0] == made[1]
     assert len(made[0]) == 2
-    assert "Traceback" not in (tmp_path / "parts.log").read_text()
+    assert "Traceback" not in (tmp_path / "killed.log").read_text()

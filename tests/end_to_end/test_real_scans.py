@@ -13,8 +13,8 @@ from command_session import session
 QUICK = ("Task04_Hippocampus", "Task15_BrainTumour")
 MORE = (*QUICK, "Task12_CineHeart")
 VALIDATED = {"validate_every_epochs": 1, "eval_cases": 1, "steps_per_epoch": 12}
-# Without what takes seconds for each domain: the validation, and tracing what augments
-# a patch, for which see `test_settings_are_read.py`.
+# Without steps that take seconds per domain: validation, and tracing of spatial
+# augmentation, which `test_settings_are_read.py` tests.
 BARE = {f"{part}_probability": 0 for part in ("elastic", "rotation", "scaling")}
 BARE |= {"validate_every_epochs": 0, "steps_per_epoch": 4}
 
@@ -23,16 +23,16 @@ BARE |= {"validate_every_epochs": 0, "steps_per_epoch": 4}
     scope="module", params=[QUICK, pytest.param(MORE, marks=pytest.mark.slow)], ids=len
 )
 def domains(request):
-    """Those that the network is trained on."""
+    """Domains that the network is trained on."""
     return request.param
 
 
 @pytest.fixture(scope="module")
 def run(domains, run_command):
-    """Runs a command; returns what it printed.
+    """Returns a function that runs a command and returns its output.
 
-    The quick way takes eager steps, since XLA takes seconds for each domain, in
-    processes that have imported TensorFlow already.
+    The quick variant runs eager steps, because XLA takes seconds per domain, in
+    processes that have already imported TensorFlow.
     """
 
     def quickly(module, **flags):
@@ -52,7 +52,7 @@ def run(domains, run_command):
 def trained(domains, few_real_cases, tmp_path_factory, run):
     """A small network after a few steps on real scans."""
     work = tmp_path_factory.mktemp("trained")
-    # Each worker imports all that it needs.
+    # Every worker has to import its packages.
     workers = {"num_workers": 1} if domains == QUICK else {}
     run(
         "data_prep.survey",
@@ -83,18 +83,18 @@ def trained(domains, few_real_cases, tmp_path_factory, run):
     return work
 
 
-def test_training_watches_every_domain(trained, domains):
+def test_training_logs_every_domain(trained, domains):
     with (trained / "model" / "training.csv").open() as stream:
         (row,) = csv.DictReader(stream)
     for name in domains:
         assert 0 < float(row[f"loss/{name}"]) < 5
-    # One case per domain, so the other of each pair is the test case.
+    # Each domain has one training and one test case.
     scored = [row[column] for column in row if column.startswith("dice/Task04")]
     assert any(scored) == (domains != QUICK)
 
 
-def assert_lies_on(path, source):
-    """A label map has shape and place of its image, for two programs that read them."""
+def assert_same_geometry(path, source):
+    """Checks shape and geometry of a label map with nibabel and ITK."""
     image, labels = nib.load(source), nib.load(path)
     assert labels.shape == image.shape[:3]
     np.testing.assert_array_equal(labels.affine, image.affine)
@@ -113,7 +113,7 @@ def assert_lies_on(path, source):
 
 
 def test_evaluation_covers_the_test_cases(trained, few_real_cases, domains, run):
-    # Windows that overlap by half are eight times as many.
+    # An overlap of one half means eight times as many windows.
     windows = {"overlap": 0} if domains == QUICK else {}
     printed = run("u2net_tf.evaluate", model_dir=trained / "model", **windows)
     assert "Anterior" in printed
@@ -126,10 +126,10 @@ def test_evaluation_covers_the_test_cases(trained, few_real_cases, domains, run)
     for domain, case in {(row["domain"], row["case"]) for row in rows}:
         file = f"{case}.nii.gz"
         source = few_real_cases / domain / "imagesTr" / file
-        assert_lies_on(folder / "predictions" / domain / file, source)
+        assert_same_geometry(folder / "predictions" / domain / file, source)
 
 
-# The default run has the evaluation's label maps, which are written by the same code.
+# The default run checks label maps of the evaluation, written by the same code.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("domain", "case"),
@@ -138,7 +138,9 @@ def test_evaluation_covers_the_test_cases(trained, few_real_cases, domains, run)
         ("Task15_BrainTumour", "brats_2013_0001_1"),
     ],
 )
-def test_a_prediction_lies_on_its_image(trained, few_real_cases, run, domain, case):
+def test_a_prediction_has_the_geometry_of_its_image(
+    trained, few_real_cases, run, domain, case
+):
     source = few_real_cases / domain / "imagesTr" / f"{case}.nii.gz"
     run(
         "u2net_tf.predict",
@@ -147,4 +149,4 @@ def test_a_prediction_lies_on_its_image(trained, few_real_cases, run, domain, ca
         input=source,
         output=trained / "predictions",
     )
-    assert_lies_on(trained / "predictions" / f"{case}.nii.gz", source)
+    assert_same_geometry(trained / "predictions" / f"{case}.nii.gz", source)

@@ -1,4 +1,4 @@
-"""Twenty signals at random moments of train and of adapt. `make test-slow`."""
+"""Train and adapt with twenty signals at random moments. Run by `make test-slow`."""
 
 import pathlib
 import random
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_SIGNALS = 20
-# Steps of a network that is traced fast; an epoch of them ends within one of cases.
+# For a network that is traced quickly; an epoch ends within a pass over the cases.
 FLAGS = {
     "learning_rate": 0.01,
     "noise_probability": 0.5,
@@ -36,14 +36,14 @@ def command(module, model_dir, **flags):
 
 
 def run(arguments, log, number=None, *, after_step=False, seconds=0.0):
-    """Runs a command; sends it a signal if it still runs at a moment.
+    """Runs a command and sends it a signal after a delay, if it still runs.
 
     Args:
       arguments: the command line.
-      log: file for what it says.
-      number: the signal; None to let it end.
-      after_step: whether the moment is counted from the first step on, not the start.
-      seconds: time from there to the moment.
+      log: file for its output.
+      number: the signal; None to let it finish.
+      after_step: whether the delay starts at the first step instead of the launch.
+      seconds: the delay.
     """
     with log.open("w") as stream:
         process = subprocess.Popen(
@@ -60,13 +60,13 @@ def run(arguments, log, number=None, *, after_step=False, seconds=0.0):
             process.wait()
         finally:
             process.kill()
-    said = log.read_text()
-    assert "Traceback" not in said, said
-    return process.returncode, said
+    output = log.read_text()
+    assert "Traceback" not in output, output
+    return process.returncode, output
 
 
 def contents(model_dir):
-    """All that a run leaves but times."""
+    """Returns all results of a run but times."""
     names = sorted(path.name for path in (model_dir / "checkpoints").iterdir())
     newest = max(int(n[5:].split(".")[0]) for n in names if n.startswith("step-"))
     path = str(model_dir / "checkpoints" / f"step-{newest}")
@@ -86,30 +86,32 @@ def test_ends_with_the_same_bits(module, tiny_data, tmp_path):
     flags, log = {"data_dir": tiny_data.data_dir}, tmp_path / "log"
     if module == "u2net_tf.adapt":
         parent = {**flags, **NETWORK, "domains": "Task92_Two", "max_epochs": 1}
-        status, said = run(command("u2net_tf.train", tmp_path / "old", **parent), log)
-        assert status == 0, said
+        status, output = run(command("u2net_tf.train", tmp_path / "old", **parent), log)
+        assert status == 0, output
         flags |= {"from": tmp_path / "old", "domain": "Task91_One"}
     else:
         flags |= {**NETWORK, "domains": "Task91_One"}
     begun = time.monotonic()
-    status, said = run(command(module, tmp_path / "whole", **flags), log)
+    status, output = run(command(module, tmp_path / "uninterrupted", **flags), log)
     seconds = time.monotonic() - begun
-    assert status == 0, said
-    parts = command(module, tmp_path / "parts", **flags)
+    assert status == 0, output
+    arguments = command(module, tmp_path / "interrupted", **flags)
     generator = random.Random(7)
     ended = []
     for _ in range(NUM_SIGNALS):
         number = generator.choice((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
         after_step = generator.random() < 0.7
-        moment = generator.uniform(0, 0.3 if after_step else 0.5 * seconds)
-        status, said = run(parts, log, number, after_step=after_step, seconds=moment)
-        last = (said.strip().splitlines() or [""])[-1]
+        delay = generator.uniform(0, 0.3 if after_step else 0.5 * seconds)
+        status, output = run(
+            arguments, log, number, after_step=after_step, seconds=delay
+        )
+        last = (output.strip().splitlines() or [""])[-1]
         place = "its first step" if after_step else "its start"
-        ended.append(f"{number.name}, {moment:.2f} s after {place}: {status}, {last}")
-        # Before anything of ours is imported, the interpreter ends by the signal.
+        ended.append(f"{number.name}, {delay:.2f} s after {place}: {status}, {last}")
+        # Before the package is imported, the interpreter is ended by the signal.
         assert status in (128 + number, -number), "\n".join(ended)
         assert status < 0 or last.endswith("rerun the same command to resume")
     print("\n".join(ended))
     assert [line for line in ended if "is saved in" in line]
-    assert run(parts, log)[0] == 0
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert run(arguments, log)[0] == 0
+    assert contents(tmp_path / "interrupted") == contents(tmp_path / "uninterrupted")

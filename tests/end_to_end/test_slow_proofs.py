@@ -1,4 +1,4 @@
-"""The main job, whole: minutes rather than seconds. `make test-slow` runs these."""
+"""The complete pipeline, which takes minutes. Run by `make test-slow`."""
 
 import json
 import pathlib
@@ -26,8 +26,8 @@ def test_the_demonstration_runs_twice_and_refuses_other_scans(tmp_path, run_comm
     assert "expected a plan of the scans in" in refused.stderr
 
 
-def test_hippocampus_is_learnt(real_data, tmp_path, run_command):
-    """300 steps, where 2,800 reach a mean Dice of 0.86; see docs/results.md."""
+def test_hippocampus_is_learned(real_data, tmp_path, run_command):
+    """Trains for 300 steps; 2,800 reach a mean Dice of 0.86, see docs/results.md."""
     name = "Task04_Hippocampus"
     run_command(
         "data_prep.survey", raw_dir=real_data, domains=name, output_dir=tmp_path
@@ -54,7 +54,7 @@ def test_hippocampus_is_learnt(real_data, tmp_path, run_command):
 
 
 def test_adapt_and_compose_import_what_they_need(tmp_path, run_command):
-    """Other tests fork them from a process that has imported nearly all of it."""
+    """Other tests fork them from a process that has already imported most packages."""
     release = pathlib.Path(__file__).parents[1] / "artefacts" / "0.1.0"
     flags = {
         "from": release / "models" / "separable",

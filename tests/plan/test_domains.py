@@ -8,7 +8,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Label
 
 
-def test_what_a_domain_knows():
+def test_properties_of_a_domain():
     assert KNEE.num_modalities == 2
     assert KNEE.num_classes == 2
     assert KNEE.cases("train") == ("a", "b")
@@ -47,7 +47,7 @@ class TestFolds:
         KNEE, train=(), validation=(), folds=(("e", "b"), ("a",), ("c", "f"))
     )
 
-    def test_are_groups_beside_the_test_cases(self):
+    def test_are_groups_in_addition_to_the_test_cases(self):
         assert self.DOMAIN.groups == {
             "fold0": ("e", "b"),
             "fold1": ("a",),
@@ -60,7 +60,7 @@ class TestFolds:
             "test": ("d",),
         }
 
-    def test_one_is_left_out(self):
+    def test_one_is_held_out(self):
         chosen = self.DOMAIN.with_fold(2)
         assert chosen.train == ("a", "b", "e")
         assert chosen.validation == ("c", "f")
@@ -68,12 +68,12 @@ class TestFolds:
         assert chosen.test == ("d",)
         assert chosen.folds == ()
 
-    def test_none_is_left_out(self):
+    def test_none_is_held_out(self):
         chosen = self.DOMAIN.with_fold(None)
         assert chosen.train == ("a", "b", "c", "e", "f")
         assert chosen.validation == ()
 
-    def test_a_plan_without_them_stays_as_it_is(self):
+    def test_a_plan_without_them_is_unchanged(self):
         assert PLAN.with_fold(None) == PLAN
         with pytest.raises(InputError, match="`fold`: expected no value, .* Knee"):
             PLAN.with_fold(0)
@@ -84,7 +84,7 @@ class TestFolds:
         assert [domain.validation for domain in plan.domains] == [("a",), ("a",)]
 
     @pytest.mark.parametrize("fold", [-1, 3])
-    def test_one_that_is_not_there(self, fold):
+    def test_missing_fold(self, fold):
         message = f"`fold`: expected a fold of Knee from 0 to 2. Received: {fold}"
         with pytest.raises(InputError, match=message):
             self.DOMAIN.with_fold(fold)
@@ -103,7 +103,7 @@ class TestFolds:
             ({"folds": (("a", "d"), ("b",))}, "test: expected no case that is in"),
         ],
     )
-    def test_that_contradict_each_other(self, changes, message):
+    def test_inconsistent_lists(self, changes, message):
         with pytest.raises(ValueError, match=message):
             dataclasses.replace(self.DOMAIN, **changes)
 

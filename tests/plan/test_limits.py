@@ -1,4 +1,4 @@
-"""What nobody needs is refused before anything of its size is made."""
+"""Unreasonable sizes are refused before memory of that size is allocated."""
 
 import dataclasses
 import json
@@ -117,7 +117,7 @@ def test_of_settings(config, values, message):
     assert str(to_input_error(caught.value)).startswith(message)
 
 
-def test_what_the_limits_allow_is_allowed():
+def test_large_networks_are_allowed():
     """A network far larger than the published one."""
     limits.require_network(64, (6, 6, 6))
     dataclasses.replace(toy.ONE, patch_size=(512, 512, 512))

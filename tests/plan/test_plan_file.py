@@ -43,7 +43,7 @@ LATER = {"intensity_floor": None, "statistics_over": "all", "size_rounding": "ne
 
 
 def of_format_1(text):
-    """A plan as a version before folds wrote it."""
+    """Returns a plan as versions before folds wrote it."""
     content = {**json.loads(text), "format": 1}
     del content["written_by"]
     for domain in content["domains"]:
@@ -52,7 +52,7 @@ def of_format_1(text):
 
 
 @pytest.mark.parametrize("field", LATER)
-def test_a_plan_from_before_a_field_means_its_default(field):
+def test_an_older_plan_without_a_field_has_its_default(field):
     plan = plan_file.PLAN.from_text(of_format_1(edited([*P, field], ...)), "plan.json")
     expected = dataclasses.replace(
         PLAN.domains[1].preprocessing, **{field: LATER[field]}
@@ -61,7 +61,7 @@ def test_a_plan_from_before_a_field_means_its_default(field):
     assert plan.domains[0] == PLAN.domains[0]
 
 
-def test_a_plan_from_before_all_of_them_is_the_paper_s():
+def test_an_older_plan_without_later_fields_has_defaults():
     content = json.loads(of_format_1(plan_to_json(PLAN)))
     for domain in content["domains"]:
         domain["preprocessing"] = {
@@ -74,7 +74,7 @@ def test_a_plan_from_before_all_of_them_is_the_paper_s():
     assert plan.domains[0].preprocessing == Preprocessing()
 
 
-def test_a_model_from_before_them_is_the_paper_s():
+def test_an_older_model_without_later_fields_has_defaults():
     knee = dataclasses.replace(KNEE, preprocessing=Preprocessing())
     spec = ModelSpec(plan=Plan((knee,)), pools=(1, 1, 1))
     fields = json.loads(spec_to_json(spec))
@@ -89,7 +89,7 @@ def test_a_model_from_before_them_is_the_paper_s():
     check_same_spec(spec, spec_from_json(old, "checkpoint"))
 
 
-def test_a_plan_and_a_model_from_before_labels_were_rounded():
+def test_an_older_plan_and_model_without_round_labels():
     content = json.loads(edited([*P, "round_labels"], ...))
     for domain in content["domains"]:
         domain["preprocessing"].pop("round_labels", None)
@@ -101,7 +101,7 @@ def test_a_plan_and_a_model_from_before_labels_were_rounded():
     assert spec_from_json(json.dumps(fields), "checkpoint") == spec
 
 
-def test_older_plans_and_models_do_not_say_what_their_scans_were_like():
+def test_older_plans_and_models_without_scan_ranges():
     spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
     plan, model = json.loads(plan_to_json(PLAN)), json.loads(spec_to_json(spec))
     for domain in (*plan["domains"], *model["plan"]["domains"]):
@@ -112,7 +112,7 @@ def test_older_plans_and_models_do_not_say_what_their_scans_were_like():
     assert spec_from_json(old, "checkpoint") == spec
 
 
-def test_a_plan_and_a_model_from_before_modalities_were_resampled():
+def test_an_older_plan_and_model_without_resample_modalities():
     spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
     plan, model = json.loads(plan_to_json(PLAN)), json.loads(spec_to_json(spec))
     for domain in (*plan["domains"], *model["plan"]["domains"]):
@@ -123,7 +123,7 @@ def test_a_plan_and_a_model_from_before_modalities_were_resampled():
     assert spec_from_json(old, "checkpoint") == spec
 
 
-def test_what_scans_were_like_is_written_and_read():
+def test_scan_ranges_round_trip():
     ranges = ScanRanges(
         spacing_mm=((1.0, 2.0), (0.5, 0.75), (0.5, 0.75)),
         extent_mm=((90.0, 100.0), (60.0, 70.0), (60.0, 70.0)),
@@ -136,20 +136,20 @@ def test_what_scans_were_like_is_written_and_read():
 
 
 @pytest.mark.parametrize("field", ["margin_voxels", "spacing_source"])
-def test_a_field_that_was_always_there_may_not_be_missing(field):
+def test_original_fields_are_required(field):
     for text in (edited([*P, field], ...), of_format_1(edited([*P, field], ...))):
         with pytest.raises(InputError, match=f"{field}: expected .*Received: nothing"):
             plan_file.PLAN.from_text(text, "plan.json")
 
 
 @pytest.mark.parametrize("field", [*LATER, "margin_voxels"])
-def test_no_default_takes_the_place_of_a_field_in_a_plan_of_today(field):
+def test_all_fields_are_required_in_a_current_plan(field):
     match = rf"domains\[1\]\.preprocessing\.{field}: expected a value. Rec.*: nothing"
     with pytest.raises(InputError, match=match):
         plan_file.PLAN.from_text(edited([*P, field], ...), "plan.json")
 
 
-def test_a_misspelled_field_is_named_with_what_may_be_meant():
+def test_a_misspelled_field_is_reported_with_a_suggestion():
     text = plan_to_json(PLAN).replace('"spacing_mm"', '"spacing"')
     with pytest.raises(InputError) as caught:
         plan_file.PLAN.from_text(text, "my/plan.json")
@@ -159,13 +159,13 @@ def test_a_misspelled_field_is_named_with_what_may_be_meant():
     )
 
 
-def test_a_field_that_stands_twice_is_refused():
+def test_a_duplicate_field_is_refused():
     text = plan_to_json(PLAN).replace('"seed"', '"seed": 1, "seed"')
     with pytest.raises(InputError, match=r"plan\.json: field 'seed': expected it once"):
         plan_file.PLAN.from_text(text, "plan.json")
 
 
-def test_a_plan_of_a_later_version_names_it():
+def test_error_of_a_later_plan_names_its_version():
     content = {**json.loads(plan_to_json(PLAN)), "format": 99}
     content["written_by"] = "u2net-tf 7.1"
     with pytest.raises(InputError) as caught:
@@ -174,7 +174,7 @@ def test_a_plan_of_a_later_version_names_it():
     assert str(caught.value).endswith("Received: 99, written by u2net-tf 7.1")
 
 
-def test_whole_numbers_are_floors_too():
+def test_integers_are_accepted_as_floors():
     plan = plan_file.PLAN.from_text(edited([*P, "intensity_floor"], -1000), "plan.json")
     floor = plan.domains[1].preprocessing.intensity_floor
     assert floor == -1000
@@ -200,7 +200,7 @@ def test_load_plan(tmp_path):
 
 
 def edited(path, value):
-    """The plan as JSON with one field replaced, or removed where it is `...`."""
+    """Returns the JSON of the plan with a field replaced, or removed for `...`."""
     content = json.loads(plan_to_json(PLAN))
     *parents, last = path
     where = content
@@ -278,7 +278,7 @@ D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "label
         ([*P, "size_rounding"], "up"),
         ([*P, "size_rounding"], 1),
         ([*P, "more"], 1),
-        # Nothing may take for ever or more memory than there is.
+        # Values that would need excessive time or memory.
         ([*D, "pools"], [99999999999, 1, 1]),
         ([*D, "pools"], [17, 1, 1]),
         ([*D, "patch_size"], [2**17, 8, 8]),
@@ -297,7 +297,7 @@ D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "label
         ([*L, "more"], 1),
     ],
 )
-def test_bad_field_is_named(path, value):
+def test_bad_field_is_reported(path, value):
     with pytest.raises(InputError, match=r"^my/plan\.json: .*expected") as error:
         plan_file.PLAN.from_text(edited(path, value), "my/plan.json")
     names = [part for part in path if isinstance(part, str)]
@@ -320,24 +320,24 @@ def test_first_class_is_the_background():
         plan_file.PLAN.from_text(edited([*D, "labels"], labels), "plan.json")
 
 
-def test_one_name_twice_is_an_error():
+def test_duplicate_name_is_an_error():
     with pytest.raises(InputError, match="distinct names"):
         plan_file.PLAN.from_text(edited([*D, "name"], "Knee"), "plan.json")
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null"])
-def test_what_is_no_plan_is_named(text):
+def test_files_that_are_not_plans_are_reported(text):
     with pytest.raises(InputError, match="plan.json: expected a plan .*, an object"):
         plan_file.PLAN.from_text(text, "plan.json")
 
 
-def test_whole_numbers_are_spacings_too():
+def test_integers_are_accepted_as_spacings():
     plan = plan_file.PLAN.from_text(edited([*D, "spacing_mm"], [5, 1, 1]), "plan.json")
     assert plan.domains[1].spacing_mm == (5.0, 1.0, 1.0)
     assert isinstance(plan.domains[1].spacing_mm[0], float)
 
 
-def test_two_classes_of_one_name_are_refused():
+def test_duplicate_classes_are_refused():
     with pytest.raises(InputError, match=r"domains\[1\]\.labels: expected distinct"):
         plan_file.PLAN.from_text(edited([*L, "name"], "background"), "plan.json")
     with pytest.raises(ValueError, match="labels: expected distinct names"):
@@ -345,6 +345,6 @@ def test_two_classes_of_one_name_are_refused():
 
 
 @pytest.mark.parametrize("name", ["../knee", "a/b", "a\\b", "..", "/knee"])
-def test_a_domain_is_no_path(name):
+def test_name_of_a_domain_must_not_be_a_path(name):
     with pytest.raises(InputError, match="name: expected the name of a folder"):
         plan_file.PLAN.from_text(edited([*D, "name"], name), "plan.json")

@@ -24,13 +24,13 @@ from u2net_tf.plan.plan_hash import plan_hash
         {"preprocessing": Preprocessing(size_rounding="truncate")},
     ],
 )
-def test_it_changes_with_what_changes_the_shards(changes):
+def test_depends_on_settings_that_affect_the_shards(changes):
     changed = dataclasses.replace(DOMAIN, **changes)
     assert plan_hash(changed) != plan_hash(DOMAIN)
 
 
-def test_it_is_that_of_all_time():
-    """Also with the later fields; a rename in the code must not change it."""
+def test_never_changes():
+    """Neither new fields nor renames in the code may change it."""
     assert plan_hash(DOMAIN) == (
         "b9d2ec9854b6457565ac1f9bb31dcaeb417e2f43ffa79ecb7f633e2536b252c0"
     )
@@ -43,7 +43,7 @@ def test_it_is_that_of_all_time():
     )
 
 
-def test_it_tells_floors_apart():
+def test_depends_on_the_floor():
     found = {
         plan_hash(
             dataclasses.replace(
@@ -68,11 +68,11 @@ def test_it_tells_floors_apart():
         {"train": ("a",)},
         {"validation": ()},
         {"train": (), "validation": (), "folds": (("a", "c"), ("b",))},
-        # Whole numbers, as people write them into a plan.
+        # Integers, as people write them into a plan.
         {"spacing_mm": (3, 1, 1)},
         {"preprocessing": Preprocessing(clip_percentiles=(2, 98))},
     ],
 )
-def test_it_does_not_change_with_anything_else(changes):
+def test_does_not_depend_on_other_settings(changes):
     changed = dataclasses.replace(DOMAIN, **changes)
     assert plan_hash(changed) == plan_hash(DOMAIN)

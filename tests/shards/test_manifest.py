@@ -60,12 +60,12 @@ def write_converted(folder, plan=None, manifests=None):
     return folder
 
 
-def test_manifest_comes_back_as_it_was_written(tmp_path):
+def test_manifest_round_trip(tmp_path):
     write_converted(tmp_path)
     assert manifest.load_manifest(tmp_path, DOMAIN.name) == make_manifest()
 
 
-def test_manifest_without_cases_comes_back(tmp_path):
+def test_manifest_without_cases_round_trip(tmp_path):
     empty = dataclasses.replace(make_manifest(), cases=(), skipped={}, raw_stamps={})
     files.write_text(
         manifest.manifest_path(tmp_path, DOMAIN.name), manifest.to_json(empty)
@@ -90,7 +90,7 @@ def test_cases_and_shards_of_a_split():
     ]
 
 
-def test_a_shard_with_other_cases_beside_is_an_error():
+def test_a_shard_with_additional_cases_is_an_error():
     name = "train-00000-of-00001.tfrecord"
     cases = (make_entry("a", "train", name), make_entry("b", "train", name))
     made = dataclasses.replace(make_manifest(), cases=cases)
@@ -100,7 +100,7 @@ def test_a_shard_with_other_cases_beside_is_an_error():
         made.shards(("a",))
 
 
-# Of DOMAIN, from before `Preprocessing` had its later fields.
+# Hash of DOMAIN by versions before the later fields of `Preprocessing`.
 OLD_HASH = "d36b1261040d22db0d831a96b91c9d1b4b45a8c2de40d234e197f62ee817cd0d"
 
 
@@ -139,7 +139,7 @@ def test_all_differences_are_listed():
         ),
     ],
 )
-def test_entries_that_cannot_be_of_the_domain(changes, words):
+def test_entries_that_contradict_the_domain(changes, words):
     made = make_manifest()
     other = dataclasses.replace(made.cases[1], **changes)
     made = dataclasses.replace(made, cases=(made.cases[0], other, made.cases[2]))
@@ -147,7 +147,7 @@ def test_entries_that_cannot_be_of_the_domain(changes, words):
 
 
 def write_format_1(folder, domain=DOMAIN):
-    """Plan and manifest as a version before folds wrote them."""
+    """Writes plan and manifest as versions before folds did."""
     write_converted(folder, Plan((domain,)))
     path = folder / "plan.json"
     content = {**json.loads(path.read_text()), "format": 1}
@@ -178,7 +178,7 @@ def test_shards_of_format_1_are_valid(tmp_path):
         {"test": ("b", "d"), "train": ("a",)},
     ],
 )
-def test_shards_of_format_1_and_of_another_plan(tmp_path, changes):
+def test_shards_of_format_1_and_a_different_plan(tmp_path, changes):
     write_format_1(tmp_path)
     plan = Plan((dataclasses.replace(DOMAIN, **changes),))
     files.write_text(tmp_path / "plan.json", plan_to_json(plan))
@@ -186,7 +186,7 @@ def test_shards_of_format_1_and_of_another_plan(tmp_path, changes):
         manifest.load_converted(tmp_path)
 
 
-def test_shards_from_before_the_later_fields_are_valid(tmp_path):
+def test_older_shards_without_later_fields_are_valid(tmp_path):
     write_format_1(tmp_path)
     content = json.loads((tmp_path / "plan.json").read_text())
     preprocessing = content["domains"][0]["preprocessing"]
@@ -199,7 +199,7 @@ def test_shards_from_before_the_later_fields_are_valid(tmp_path):
     assert plan == Plan((DOMAIN,))
 
 
-def test_plan_and_manifests_come_in_the_order_asked_for(tmp_path):
+def test_plan_and_manifests_have_the_requested_order(tmp_path):
     write_converted(tmp_path)
     plan, manifests = manifest.load_converted(tmp_path)
     assert plan == Plan((DOMAIN, OTHER))
@@ -209,7 +209,7 @@ def test_plan_and_manifests_come_in_the_order_asked_for(tmp_path):
     assert [made.domain for made in manifests] == [OTHER.name, DOMAIN.name]
 
 
-def test_a_domain_that_is_not_asked_for_may_be_missing(tmp_path):
+def test_domains_that_are_not_requested_may_be_missing(tmp_path):
     write_converted(tmp_path)
     manifest.manifest_path(tmp_path, OTHER.name).unlink()
     plan, _ = manifest.load_converted(tmp_path, [DOMAIN.name])
@@ -232,7 +232,7 @@ def test_shards_of_another_plan_are_an_error(tmp_path):
 
 
 def corrupt(change):
-    """A manifest whose JSON content went through `change`."""
+    """Returns the JSON of a manifest whose content was modified by `change`."""
     content = json.loads(manifest.to_json(make_manifest()))
     return json.dumps(change(content))
 
@@ -257,14 +257,14 @@ def corrupt(change):
         (corrupt(lambda c: c | {"image_dtype": "int8"}), "float32'. Received: 'int8'"),
     ],
 )
-def test_content_that_cannot_be_used_names_the_file(tmp_path, text, message):
+def test_errors_of_invalid_content_name_the_file(tmp_path, text, message):
     path = manifest.manifest_path(tmp_path, DOMAIN.name)
     files.write_text(path, text)
     with pytest.raises(InputError, match=f"manifest.json: .*{message}"):
         manifest.load_manifest(tmp_path, DOMAIN.name)
 
 
-def test_bytes_that_are_no_text_name_the_file(tmp_path):
+def test_errors_of_binary_content_name_the_file(tmp_path):
     path = manifest.manifest_path(tmp_path, DOMAIN.name)
     path.parent.mkdir()
     path.write_bytes(b"\xff\xfe\x00")
@@ -294,8 +294,8 @@ def test_a_shard_of_another_group_or_folder_is_refused(tmp_path, shard):
 @pytest.mark.parametrize(
     "group", ["../../other", "/a", r"..\a", "fold", "fold٣", "all"]
 )
-def test_a_group_that_no_plan_has_is_refused(tmp_path, group):
-    """Its shards would lie in another folder."""
+def test_an_invalid_group_is_refused(tmp_path, group):
+    """Its shards would be in another folder."""
     content = json.loads(manifest.to_json(make_manifest()))
     shard = f"{group}-00000-of-00001.tfrecord"
     content["cases"][0] |= {"group": group, "shard": shard}

@@ -20,18 +20,18 @@ from u2net_tf.shards import manifest, reading, records
 
 
 @pytest.fixture(scope="module", params=manifest.COMPRESSIONS)
-def whole(tmp_path_factory, request):
-    return write_data(tmp_path_factory.mktemp("whole") / "data", request.param)
+def intact(tmp_path_factory, request):
+    return write_data(tmp_path_factory.mktemp("intact") / "data", request.param)
 
 
 @pytest.fixture(scope="module")
 def uncompressed(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("whole") / "data", "none")
+    return write_data(tmp_path_factory.mktemp("intact") / "data", "none")
 
 
 @pytest.fixture
-def data_dir(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "data")
+def data_dir(intact, tmp_path):
+    return shutil.copytree(intact, tmp_path / "data")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def open_train(data_dir):
 
 
 def cases_of(shards, **arguments):
-    """Names of the cases of the records, as training reads them."""
+    """Returns the names of the cases as training reads them."""
     with reading.translate_tf_errors([shards]):
         fields = shards.records(**arguments).map(shards.parse)
         return [each["case"].decode() for each in fields.as_numpy_iterator()]
@@ -59,44 +59,44 @@ def write_records(path, some, compression="none"):
 
 
 class TestCaseShards:
-    def test_records_come_in_the_order_of_the_shards(self, whole):
-        shards = open_train(whole)
-        assert shards.paths == [str(whole / DOMAIN.name / TRAIN)]
+    def test_records_have_the_order_of_the_shards(self, intact):
+        shards = open_train(intact)
+        assert shards.paths == [str(intact / DOMAIN.name / TRAIN)]
         assert [entry.case for entry in shards.entries] == ["a", "b", "c"]
         assert cases_of(shards) == ["a", "b", "c"]
         assert cases_of(shards, skip=1) == ["b", "c"]
 
-    def test_shards_are_read_in_the_order_given(self, whole):
-        made = manifest.load_manifest(whole, DOMAIN.name)
-        shards = reading.CaseShards(whole, DOMAIN, made, DOMAIN.train + DOMAIN.test)
+    def test_shards_are_read_in_the_order_given(self, intact):
+        made = manifest.load_manifest(intact, DOMAIN.name)
+        shards = reading.CaseShards(intact, DOMAIN, made, DOMAIN.train + DOMAIN.test)
         assert [os.path.basename(path) for path in shards.paths] == [TEST, TRAIN]
         assert cases_of(shards) == ["d", "a", "b", "c"]
         assert cases_of(shards, order=tf.constant([1, 0])) == ["a", "b", "c", "d"]
         assert cases_of(shards, order=tf.constant([1, 0]), skip=2) == ["c", "d"]
 
-    def test_shards_with_other_cases_are_refused(self, whole):
-        made = manifest.load_manifest(whole, DOMAIN.name)
+    def test_shards_with_other_cases_are_refused(self, intact):
+        made = manifest.load_manifest(intact, DOMAIN.name)
         with pytest.raises(InputError, match="expected cases of one group"):
-            reading.CaseShards(whole, DOMAIN, made, ["a"])
+            reading.CaseShards(intact, DOMAIN, made, ["a"])
 
-    def test_a_missing_shard_is_named(self, data_dir):
+    def test_a_missing_shard_is_reported(self, data_dir):
         path = data_dir / DOMAIN.name / TRAIN
         path.unlink()
         words = f"{re.escape(str(path))}: expected a shard. Received: no such file"
         with pytest.raises(InputError, match=words):
             open_train(data_dir)
 
-    def test_images_keep_their_type(self, whole):
-        shards = open_train(whole)
+    def test_images_keep_their_type(self, intact):
+        shards = open_train(intact)
         ((row, serialized),) = shards.records().take(1)
         assert shards.parse(row, serialized)["image"].dtype == tf.float16
 
 
-def a_shorter_one(path, compression):
+def with_one_record(path, compression):
     write_records(path, [make_record(DOMAIN, "a")], compression)
 
 
-def an_empty_one(path, compression):
+def empty(path, compression):
     path.write_bytes(b"")
 
 
@@ -104,7 +104,7 @@ def the_test_shard(path, compression):
     shutil.copy(path.with_name(TEST), path)
 
 
-def cut(path, compression):
+def truncated(path, compression):
     path.write_bytes(path.read_bytes()[:-5])
 
 
@@ -117,7 +117,7 @@ def otherwise_compressed(path, compression):
     write_records(path, [make_record(DOMAIN, case) for case in "abc"], other)
 
 
-def a_folder(path, compression):
+def replace_by_folder(path, compression):
     path.unlink()
     path.mkdir()
 
@@ -125,32 +125,32 @@ def a_folder(path, compression):
 @pytest.mark.parametrize(
     "spoil",
     [
-        a_shorter_one,
-        an_empty_one,
+        with_one_record,
+        empty,
         the_test_shard,
-        cut,
+        truncated,
         longer,
         otherwise_compressed,
-        a_folder,
+        replace_by_folder,
     ],
 )
-def test_other_sizes_are_found_before_a_record_is_read(data_dir, spoil):
+def test_wrong_sizes_are_detected_before_a_record_is_read(data_dir, spoil):
     path = data_dir / DOMAIN.name / TRAIN
     spoil(path, manifest.load_manifest(data_dir, DOMAIN.name).compression)
     with pytest.raises(InputError) as caught:
         open_train(data_dir)
     assert caught.value.where == str(path)
-    assert "verify" in caught.value.hint or spoil is a_folder
+    assert "verify" in caught.value.hint or spoil is replace_by_folder
 
 
-def test_the_case_that_is_cut_is_named(plain_dir):
+def test_the_truncated_case_is_reported(plain_dir):
     path = plain_dir / DOMAIN.name / TRAIN
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match="end before the record of b does"):
         open_train(plain_dir)
 
 
-def test_the_other_compression_is_named(data_dir):
+def test_the_wrong_compression_is_reported(data_dir):
     made = manifest.load_manifest(data_dir, DOMAIN.name)
     otherwise_compressed(data_dir / DOMAIN.name / TRAIN, made.compression)
     words = {
@@ -161,7 +161,7 @@ def test_the_other_compression_is_named(data_dir):
         open_train(data_dir)
 
 
-def test_a_shard_that_may_not_be_read(data_dir, monkeypatch):
+def test_a_shard_without_read_permission(data_dir, monkeypatch):
     path = data_dir / DOMAIN.name / TRAIN
 
     def refuse(*arguments, **keywords):
@@ -191,7 +191,7 @@ def of_another_split(path):
 
 
 def with_the_first(**change):
-    """Shards of the right size in which something of the first record is another."""
+    """Returns a function that writes a shard with a modified first record."""
 
     def write(path):
         first, *others = (make_record(DOMAIN, case) for case in "abc")
@@ -223,7 +223,7 @@ def cut_between_records(path):
         (of_another_domain, "a: expected a record of Task90_Organ. Received: one of "),
         (of_another_split, "a: expected a record of this case. Received: one of d"),
         (
-            # One modality in twice as many bytes.
+            # One modality with twice as many bytes per voxel.
             with_the_first(image=lambda record: record.image[..., :1].astype("f4")),
             "a: expected voxels as float16. Received: float32",
         ),
@@ -248,7 +248,7 @@ def cut_between_records(path):
         (os.unlink, "expected a shard. Received: no such file"),
     ],
 )
-def test_other_records_are_found_as_they_are_read(plain_dir, spoil, words):
+def test_wrong_records_are_detected_while_reading(plain_dir, spoil, words):
     path = plain_dir / DOMAIN.name / TRAIN
     shards = open_train(plain_dir)
     spoil(path)
@@ -256,11 +256,11 @@ def test_other_records_are_found_as_they_are_read(plain_dir, spoil, words):
         cases_of(shards)
     assert str(caught.value).startswith(f"{path}: {words}")
     if spoil not in (emptied, cut_between_records, os.unlink):
-        # Of the right size.
+        # The size is correct.
         open_train(plain_dir)
 
 
-def test_records_that_are_fewer_are_an_end_and_no_endless_loop(plain_dir):
+def test_reading_ends_if_records_are_missing(plain_dir):
     path = plain_dir / DOMAIN.name / TRAIN
     shards = open_train(plain_dir)
     path.write_bytes(b"")
@@ -268,13 +268,13 @@ def test_records_that_are_fewer_are_an_end_and_no_endless_loop(plain_dir):
     assert rows == [0, 1, 2]
 
 
-def test_check_looks_at_every_voxel(plain_dir):
+def test_check_tests_every_voxel(plain_dir):
     path = plain_dir / DOMAIN.name / TRAIN
     shards = open_train(plain_dir)
     shards.check()
     image = np.full((4, 5, 6, 2), np.nan, np.float16)
     with_the_first(image=lambda record: image)(path)
-    # Not as it is read: that would take as long as parsing it.
+    # Reading does not test voxels, which would take as long as parsing.
     assert cases_of(shards) == ["a", "b", "c"]
     shards.check(["b", "c"])
     for cases in (None, ["a"]):
@@ -283,7 +283,7 @@ def test_check_looks_at_every_voxel(plain_dir):
 
 
 class TestCheckUnchanged:
-    def test_a_file_that_was_only_touched(self, plain_dir, caplog):
+    def test_an_unchanged_file_with_a_new_time(self, plain_dir, caplog):
         path = plain_dir / DOMAIN.name / TRAIN
         shards = open_train(plain_dir)
         os.utime(path, ns=(0, 0))
@@ -293,7 +293,7 @@ class TestCheckUnchanged:
             shards.check_unchanged()
             assert caplog.text.count("has been written to; comparing its records") == 1
 
-    def test_another_one_of_the_same_size(self, plain_dir):
+    def test_a_different_file_of_the_same_size(self, plain_dir):
         path = plain_dir / DOMAIN.name / TRAIN
         shards = open_train(plain_dir)
         with_the_first(image=lambda record: record.image + 1)(path)
@@ -303,7 +303,7 @@ class TestCheckUnchanged:
 
 
 class TestTranslateTfErrors:
-    def test_the_damaged_shard_is_named(self, plain_dir):
+    def test_the_damaged_shard_is_reported(self, plain_dir):
         path = plain_dir / DOMAIN.name / TRAIN
         shards = open_train(plain_dir)
         path.write_bytes(path.read_bytes()[:-3])
@@ -314,7 +314,7 @@ class TestTranslateTfErrors:
         ):
             raise tf.errors.DataLossError(None, None, "truncated")
 
-    def test_an_error_that_has_another_cause(self, plain_dir):
+    def test_an_error_with_another_cause(self, plain_dir):
         words = f"{plain_dir / DOMAIN.name}: expected records as the manifest says. "
         with (
             pytest.raises(InputError, match=f"{words}Received: it is out of  ?memory"),
@@ -322,7 +322,7 @@ class TestTranslateTfErrors:
         ):
             raise tf.errors.ResourceExhaustedError(None, None, "it is\nout of memory")
 
-    def test_other_errors_pass(self):
+    def test_other_errors_are_not_translated(self):
         with (
             pytest.raises(KeyError, match="other"),
             reading.translate_tf_errors([]),

@@ -58,7 +58,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("num_modalities", [1, 2, 4])
 def test_round_trip_is_exact(dtype, num_modalities):
     record = make_record(dtype, num_modalities)
-    # A denormal number, a negative zero and the largest one, which are easily lost.
+    # A denormal number, a negative zero and the largest number, which are easily lost.
     largest = np.finfo(dtype).max
     record.image[0, 0, :3, 0] = [np.finfo(dtype).tiny / 2, -0.0, largest]
     assert_same(records.decode(records.encode(record)), record)
@@ -69,15 +69,15 @@ def test_round_trip_of_a_case_without_foreground():
     assert_same(records.decode(records.encode(record)), record)
 
 
-def test_round_trip_of_volumes_that_are_no_block_of_memory():
+def test_round_trip_of_volumes_that_are_not_contiguous():
     record = make_record()
-    turned = dataclasses.replace(
+    flipped = dataclasses.replace(
         record, image=record.image[:, ::-1], labels=record.labels[:, ::-1]
     )
-    assert_same(records.decode(records.encode(turned)), turned)
+    assert_same(records.decode(records.encode(flipped)), flipped)
 
 
-def test_parsing_inside_of_a_dataset_is_parsing_outside():
+def test_parsing_inside_and_outside_a_dataset_agree():
     serialized = [records.encode(make_record(seed=seed)) for seed in range(2)]
     serialized += [records.encode(empty_record())]
     dataset = tf.data.Dataset.from_tensor_slices(serialized).map(records.parse)
@@ -86,7 +86,7 @@ def test_parsing_inside_of_a_dataset_is_parsing_outside():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_known_type_is_left_as_it_is_stored(dtype):
+def test_a_known_type_is_not_converted(dtype):
     record = make_record(dtype)
     dataset = tf.data.Dataset.from_tensors(records.encode(record))
     dataset = dataset.map(lambda text: records.parse(text, image_dtype=dtype))
@@ -95,7 +95,7 @@ def test_a_known_type_is_left_as_it_is_stored(dtype):
     np.testing.assert_array_equal(fields["labels"], record.labels)
 
 
-def test_a_type_that_is_not_the_stored_one_is_an_error():
+def test_a_wrong_type_is_an_error():
     serialized = records.encode(make_record("float16"))
     with pytest.raises(tf.errors.InvalidArgumentError, match="expected float32 in"):
         records.parse(serialized, image_dtype="float32")
@@ -110,7 +110,7 @@ def test_encoding_is_deterministic():
     assert records.encode(make_record()) != records.encode(make_record(seed=1))
 
 
-def test_what_is_no_record_is_an_error():
+def test_invalid_records_are_an_error():
     with pytest.raises(tf.errors.InvalidArgumentError):
         records.decode(b"something else")
 
@@ -127,14 +127,14 @@ def test_what_is_no_record_is_an_error():
         ({"label_counts": np.zeros(2, np.int64)}, r"coordinate_counts: .*\(2,\)"),
     ],
 )
-def test_parts_that_contradict_each_other_are_errors(changes, message):
+def test_inconsistent_fields_are_errors(changes, message):
     record = dataclasses.replace(make_record(), **changes)
     with pytest.raises(ValueError, match=message):
         records.encode(record)
 
 
 def make_labels():
-    """Class 1: 24 voxels, class 2: 3 voxels, class 3: none, class 4: 1 voxel."""
+    """Returns labels with 24, 3, 0 and 1 voxels of classes 1 to 4."""
     labels = np.zeros((4, 6, 8), np.uint8)
     labels[1, :4, 2:] = 1
     labels[3, 5, :3] = 2
@@ -143,7 +143,7 @@ def make_labels():
 
 
 @pytest.mark.parametrize("per_class", [1, 5, 1000])
-def test_every_class_gives_its_voxels_and_no_others(per_class):
+def test_sampled_voxels_belong_to_their_class(per_class):
     labels = make_labels()
     coordinates, counts = records.sample_coordinates(
         labels, 5, per_class=per_class, seed=0
@@ -158,12 +158,12 @@ def test_every_class_gives_its_voxels_and_no_others(per_class):
     assert len(np.unique(coordinates, axis=0)) == len(coordinates)
 
 
-def test_fewer_voxels_than_asked_for_are_all_taken():
+def test_small_classes_are_sampled_completely():
     coordinates, _ = records.sample_coordinates(make_labels(), 5, per_class=3, seed=0)
     assert coordinates[3:].tolist() == [[3, 5, 0], [3, 5, 1], [3, 5, 2], [0, 0, 7]]
 
 
-def test_the_seed_decides_which_voxels_are_drawn():
+def test_sampled_voxels_depend_on_the_seed():
     labels = make_labels()
     drawn = [
         records.sample_coordinates(labels, 5, per_class=8, seed=seed)[0].tolist()
@@ -173,7 +173,7 @@ def test_the_seed_decides_which_voxels_are_drawn():
     assert drawn[0] != drawn[2]
 
 
-def test_every_voxel_of_a_class_is_drawn_as_often():
+def test_voxels_of_a_class_are_sampled_uniformly():
     labels = make_labels()
     hits = np.zeros(labels.shape, int)
     draws = 2000
@@ -185,7 +185,7 @@ def test_every_voxel_of_a_class_is_drawn_as_often():
     assert np.abs(hits[labels == 1] - expected).max() < 4.5 * deviation
 
 
-def test_labels_without_foreground_give_no_voxels():
+def test_labels_without_foreground_yield_no_voxels():
     coordinates, counts = records.sample_coordinates(
         np.zeros((2, 3, 4), np.uint8), 3, per_class=10, seed=0
     )
@@ -196,5 +196,5 @@ def test_labels_without_foreground_give_no_voxels():
 def test_labels_are_counted_by_class():
     labels = np.array([[[0, 2, 2]], [[2, 0, 0]]], np.uint8)
     assert records.count_labels(labels, 4).tolist() == [3, 0, 3, 0]
-    # One that the plan does not have is not lost.
+    # Labels beyond the classes of the plan are counted, too.
     assert records.count_labels(labels, 1).tolist() == [3, 0, 3]

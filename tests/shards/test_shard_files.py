@@ -19,7 +19,7 @@ def test_files_of_a_domain(tmp_path, compression):
     assert caught.value.where == str(path)
 
 
-def test_entries_come_in_the_order_of_the_shards(tmp_path):
+def test_entries_have_the_order_of_the_shards(tmp_path):
     write_data(tmp_path, "none")
     made = manifest.load_manifest(tmp_path, DOMAIN.name)
     cases = {
@@ -30,7 +30,7 @@ def test_entries_come_in_the_order_of_the_shards(tmp_path):
     assert list(cases) == sorted(cases)
 
 
-def test_a_length_that_looks_like_gzip_is_none(tmp_path):
+def test_a_record_length_that_looks_like_gzip(tmp_path):
     """The first bytes of a shard are the length of its first record."""
     write_data(tmp_path, "none")
     (entry, *_) = manifest.load_manifest(tmp_path, DOMAIN.name).cases

@@ -1,4 +1,4 @@
-"""The benchmarks as commands: flags in, a table and a JSON file out."""
+"""The commands of the benchmarks: flags, table and JSON file."""
 
 import functools
 import importlib.util
@@ -46,7 +46,7 @@ OURS_ALONE = ("--skip=channels_first", "--skip=channels_last", "--threads=1")
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs a benchmark; what it printed, and the JSON unless it failed."""
+    """Runs a benchmark; returns its output, and the JSON unless it failed."""
 
     def run(name, *arguments, status=0):
         output = tmp_path / "new" / f"{name}.json"
@@ -68,7 +68,7 @@ def server():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_answers_without_the_libraries(server, name):
+def test_help_does_not_import_libraries(server, name):
     watched = ("tensorflow", "keras", "torch")
     done = server.run(f"tools.bench.{name}", "--help", watched=watched)
     assert done.imported == []
@@ -85,7 +85,7 @@ def test_output_is_required(server, name):
 @pytest.mark.slow
 def test_depthwise(run):
     shapes = ("--shape=1,3,4,5,2", "--shape=2,1,2,3,1")
-    said, content = run("depthwise", *shapes, *OURS_ALONE, "--runs=2")
+    printed, content = run("depthwise", *shapes, *OURS_ALONE, "--runs=2")
     rows = content["rows"]
     assert [(row["shape"], row["what"], row["contender"]) for row in rows] == [
         (shape, what, name)
@@ -96,7 +96,7 @@ def test_depthwise(run):
     assert all(len(row["runs_seconds"]) == 2 for row in rows)
     assert content["machine"]["threads"] == 1
     assert "--shape=2,1,2,3,1" in content["command"]
-    assert "1,3,4,5,2" in said
+    assert "1,3,4,5,2" in printed
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_depthwise_ways(run):
         *(
             ("1,2,3,1,2", what, name)
             for what in ("forward, up-sampled", "forward + backward, up-sampled")
-            for name in ("ours", "map made")
+            for name in ("ours", "materialized map")
         ),
     ]
     assert all(len(row["runs_seconds"]) == 2 for row in rows)
@@ -120,18 +120,18 @@ def test_depthwise_ways(run):
 @pytest.mark.parametrize(
     ("way", "num_gradients", "compiled"),
     [
-        # Three depth taps of two samples, and so on.
+        # Three depth taps of two samples.
         ("ours", 6, False),
         ("padded rows", 3, False),
         ("three times the channels", 1, False),
         ("sums compiled by XLA", 0, True),
     ],
 )
-def test_ways_to_a_kernel_gradient_are_what_they_say(way, num_gradients, compiled):
+def test_kernel_gradients_use_the_expected_operations(way, num_gradients, compiled):
     import tensorflow as tf
 
     arrays = depthwise.draw_arrays((2, 3, 4, 5, 2))
-    function = tf.function(depthwise_ways.GRADIENT_WAYS[way])
+    function = tf.function(depthwise_ways.GRADIENT_IMPLEMENTATIONS[way])
     graph = function.get_concrete_function(*map(tf.constant, arrays)).graph
     definition = graph.as_graph_def()
     functions = definition.library.function
@@ -141,7 +141,7 @@ def test_ways_to_a_kernel_gradient_are_what_they_say(way, num_gradients, compile
     assert any(f.attr["_XlaMustCompile"].b for f in functions) == compiled
 
 
-def test_a_map_is_made_before_the_convolution_in_one_way(monkeypatch):
+def test_one_implementation_materializes_the_up_sampled_map(monkeypatch):
     from u2net_tf.networks import ops
 
     calls = []
@@ -151,8 +151,8 @@ def test_a_map_is_made_before_the_convolution_in_one_way(monkeypatch):
 
     monkeypatch.setattr(ops, "depthwise_conv3d", convolve)
     inputs, kernel, _ = depthwise.draw_arrays((1, 2, 3, 1, 2))
-    for way in ("ours", "map made"):
-        depthwise_ways.UP_SAMPLED_WAYS[way](inputs, kernel)
+    for way in ("ours", "materialized map"):
+        depthwise_ways.UP_SAMPLED_IMPLEMENTATIONS[way](inputs, kernel)
     assert calls == [((1, 2, 3, 1, 2), (2, 2, 2)), ((1, 4, 6, 2, 2), (1, 1, 1))]
 
 
@@ -177,7 +177,7 @@ def test_loss(run):
 @pytest.mark.parametrize("layout", bench_flags.TORCH_LAYOUTS)
 @pytest.mark.parametrize("num_classes", loss.NUM_CLASSES)
 def test_losses_agree_with_pytorch(num_classes, layout):
-    pytest.importorskip("torch", reason="the other side: u2net-tf[bench]")
+    pytest.importorskip("torch", reason="needs the extra `bench`")
     tasks = [
         make(patch_size=5, num_classes=num_classes)
         for make in (loss.make_ours, functools.partial(loss.make_torch, layout))
@@ -199,11 +199,11 @@ def test_losses_agree_with_pytorch(num_classes, layout):
         ("gradient", 1.3, 2**22),
     ],
 )
-def test_losses_that_differ_are_not_reported(name, wrong, num_voxels):
+def test_different_losses_are_an_error(name, wrong, num_voxels):
     results = {key: np.ones(2) for key in ("loss", "gradient", "gradient by label")}
     right = Measurement("ours", (1.0,), 1, 1, results)
     other = Measurement("b", (1.0,), 1, 1, {**results, name: np.array([1.0, wrong])})
-    # 0.2 of the largest is what float32 may take from one voxel of four million.
+    # Rounding of float32 may cost 0.2 of the largest value with four million voxels.
     rounded = {**results, "gradient": np.array([1.0, 1.2])}
     assert loss.check_losses(
         [right, Measurement("c", (1.0,), 1, 1, rounded)], 2**22
@@ -240,12 +240,12 @@ def test_sharp(run):
         assert {len(row["runs_seconds"]) for row in rows} == {2}
 
 
-def test_sharp_s_patch_is_halved_as_often_as_its_depth_says(server):
+def test_patch_of_sharp_must_be_divisible_for_its_depth(server):
     sizes = ("--output=sharp.json", "--patch_size=12", "--depth=3")
     done = server.run("tools.bench.sharp", *sizes)
     assert done.returncode == 1
-    said = done.stdout + done.stderr
-    assert "--patch_size: expected sizes divisible by 2**pools" in said
+    printed = done.stdout + done.stderr
+    assert "--patch_size: expected sizes divisible by 2**pools" in printed
 
 
 @pytest.mark.slow
@@ -260,9 +260,9 @@ def test_start_up(run):
 
 @pytest.mark.slow
 def test_profile(run):
-    said, content = run("profile_step", "--patch_size=4", "--top=3", *SMALL)
+    printed, content = run("profile_step", "--patch_size=4", "--top=3", *SMALL)
     assert len(content["rows"]) == 3
-    assert content["rows"][0]["kind"] in said
+    assert content["rows"][0]["kind"] in printed
 
 
 @pytest.mark.slow
@@ -277,7 +277,7 @@ def test_inference(run):
 def test_pipeline(run):
     sizes = ("--patch_size=8", "--volume_size=16", "--patches=2", "--runs=2")
     chosen = ("--method=cubic", "--part=always", "--part=intensities")
-    said, content = run("pipeline", *sizes, *chosen, "--alone")
+    printed, content = run("pipeline", *sizes, *chosen, "--alone")
     rows = content["rows"]
     assert [(row["method"], row["part"], row["contender"]) for row in rows] == [
         ("cubic", "always", "ours"),
@@ -287,13 +287,13 @@ def test_pipeline(run):
         assert len(row["runs_seconds"]) == 2
         assert row["patches_per_second"] == 2 / row["median_seconds"]
     assert content["machine"]["threads"] == 1
-    assert "2 patches of 8³ voxels of volumes of 16³" in said
+    assert "2 patches of 8³ voxels of volumes of 16³" in printed
 
 
 @pytest.mark.slow
 def test_convert(run):
     sizes = ("--shape=6,20,24", "--new_shape=8,15,30", "--runs=2", "--threads=2")
-    said, content = run("convert", *sizes)
+    printed, content = run("convert", *sizes)
     rows = content["rows"]
     names = ["ours", "SimpleITK", "SimpleITK, 2 threads"]
     assert [row["contender"] for row in rows] == names
@@ -301,38 +301,38 @@ def test_convert(run):
         assert (row["shape"], row["new_shape"]) == ("6×20×24", "8×15×30")
         assert len(row["runs_seconds"]) == 2
         assert row["cases_per_minute"] == 60 / row["median_seconds"]
-    assert "Results agree: they differ by at most" in said
+    assert "Results agree: they differ by at most" in printed
     _, content = run("convert", *sizes[:2], "--runs=1", "--threads=1")
     assert [row["contender"] for row in content["rows"]] == names[:2]
 
 
 @pytest.mark.slow
 def test_large_scan(run):
-    said, content = run("large_scan", "--volume_size=40,48,56", "--cases=3")
+    printed, content = run("large_scan", "--volume_size=40,48,56", "--cases=3")
     rows = content["rows"]
     commands = [f"data_prep.{name}" for name in ("survey", "plan", "convert")]
     assert [row["command"] for row in rows] == [*commands, commands[-1]]
     assert [row["spacing_mm"] for row in rows[2:]] == ["1,0.8,0.8", "1.25,0.75,0.75"]
     for row in rows:
-        # What any of them needs for Python and NumPy, and what none does.
+        # At least what Python and NumPy need.
         assert 2e7 < row["process_bytes"] < 4e9
         if row["command"] == "data_prep.plan":
             assert row["worker_bytes"] is None
         else:
             assert 2e7 < row["worker_bytes"] < row["process_bytes"] + 1e9
-    assert "3 scans of 40×48×56 voxels of 1×0.8×0.8 mm, --num_workers=1" in said
+    assert "3 scans of 40×48×56 voxels of 1×0.8×0.8 mm, --num_workers=1" in printed
 
 
 @pytest.mark.slow
 def test_many_classes(run):
     size = ("--volume_size=40,48,56", "--classes=5", "--patch_size=16")
-    said, content = run("many_classes", *size, "--max_memory_gb=4")
+    printed, content = run("many_classes", *size, "--max_memory_gb=4")
     rows = content["rows"]
     assert [row["spacing_mm"] for row in rows] == ["1,0.8,0.8", "1.5,1.5,1.5"]
     assert all(2e7 < row["peak_bytes"] < 4e9 for row in rows)
-    assert "5 classes, 40×48×56 voxels" in said
-    said, _ = run("many_classes", *size, "--max_memory_gb=0.001", status=1)
-    assert "scan.nii: expected at most 0 GB of memory (--max_memory_gb)" in said
+    assert "5 classes, 40×48×56 voxels" in printed
+    printed, _ = run("many_classes", *size, "--max_memory_gb=0.001", status=1)
+    assert "scan.nii: expected at most 0 GB of memory (--max_memory_gb)" in printed
 
 
 def test_memory_of_a_failed_command_is_not_reported(tmp_path):
@@ -349,18 +349,18 @@ def test_memory_of_a_failed_command_is_not_reported(tmp_path):
 def test_reading_of_volumes(run):
     choices = [f"--patches_per_volume={number}" for number in (1, 4, 0)]
     sizes = ("--volume_size=40,48,56", "--patch_size=32", "--patches=64")
-    said, content = run("reading", "--part=volumes", *choices, *sizes)
+    printed, content = run("reading", "--part=volumes", *choices, *sizes)
     once, four_times, chosen = content["rows"]
     assert [row["patches_per_volume"] for row in content["rows"]] == [
         "1",
         "4",
         "1 (chosen)",
     ]
-    # For each patch an image in float16 and labels, and what is read ahead.
+    # For each patch, an image in float16 and labels, and what is read ahead.
     record = 3 * 40 * 48 * 56
     assert once["bytes_per_patch"] > record > four_times["bytes_per_patch"]
     assert chosen["bytes_per_patch"] > record
-    assert "Volumes of 40×48×56 voxels, 4 of them, patches of 32³" in said
+    assert "Volumes of 40×48×56 voxels, 4 of them, patches of 32³" in printed
 
 
 @pytest.mark.slow
@@ -376,12 +376,12 @@ def test_reading_of_domains(run):
         assert 0 < row["added_bytes"] < row["peak_bytes"]
 
 
-def test_pipeline_asks_for_the_other_side(run):
+def test_pipeline_needs_batchgenerators(run):
     if importlib.util.find_spec("batchgenerators"):
         pytest.skip("it is installed")
-    said, _ = run("pipeline", status=1)
-    assert "needs batchgenerators" in said
-    assert "u2net-tf[bench]" in said
+    printed, _ = run("pipeline", status=1)
+    assert "needs batchgenerators" in printed
+    assert "u2net-tf[bench]" in printed
 
 
 @pytest.mark.slow
@@ -410,7 +410,7 @@ def test_roofline(monkeypatch):
         ("step", ["--patch_sizes=32"], "more than one voxel after that"),
         ("step", ["--patch_sizes=a"], "--patch_sizes: expected whole numbers"),
         ("step", ["--pools=5,5"], "--pools: expected three whole numbers"),
-        ("step", ["--pools=0,0,0"], "--pools: expected three, at least one above 0"),
+        ("step", ["--pools=0,0,0"], "--pools: expected at least one above 0"),
         ("start_up", ["--patch_size=40"], "--patch_size: expected sizes divisible"),
         ("inference", ["--patch_size=64,64,40"], "--patch_size: expected sizes divis"),
         ("inference", ["--volume_size=64,320,320"], "--volume_size: expected at least"),
@@ -428,7 +428,7 @@ def test_roofline(monkeypatch):
         ("step", ["--skip=all"], "--skip: expected "),
     ],
 )
-def test_wrong_flags_are_named(server, tmp_path, name, arguments, words):
+def test_invalid_flags_are_reported(server, tmp_path, name, arguments, words):
     output = tmp_path / "new" / f"{name}.json"
     done = server.run(f"tools.bench.{name}", f"--output={output}", *arguments)
     assert done.returncode == 1
@@ -437,7 +437,7 @@ def test_wrong_flags_are_named(server, tmp_path, name, arguments, words):
     assert not output.exists()
 
 
-def test_the_other_side_is_asked_for(monkeypatch):
+def test_missing_packages_are_reported(monkeypatch):
     from absl import flags as absl_flags
 
     values = absl_flags.FlagValues()
@@ -457,8 +457,8 @@ def test_the_other_side_is_asked_for(monkeypatch):
     assert bench_flags.torch_layouts("monai") == []
 
 
-def test_ours_may_be_several(monkeypatch):
-    """Room for more of ours: each is a contender, the first is the reference."""
+def test_several_contenders_of_ours(monkeypatch):
+    """Each of ours is a contender; the first is the reference."""
     monkeypatch.setattr(
         depthwise,
         "IMPLEMENTATIONS",
@@ -474,7 +474,9 @@ def test_ours_may_be_several(monkeypatch):
 
 
 @pytest.mark.parametrize(("edge", "together"), [(96, True), (128, False)])
-def test_large_patches_follow_one_another(monkeypatch, edge, together):
+def test_contenders_with_large_patches_run_one_after_another(
+    monkeypatch, edge, together
+):
     calls = []
 
     def measure(contenders, **options):

@@ -1,4 +1,4 @@
-"""What the benchmarks compute: the same on both sides, and counted right."""
+"""The networks of the benchmarks agree, and their operations are counted correctly."""
 
 import dataclasses
 import json
@@ -39,11 +39,12 @@ class TestOperations:
         return {part.name: part for part in parts}
 
     def test_depthwise_by_hand(self):
-        # 16·8·24 voxels of 2 channels, 27 taps, a multiplication and an addition each.
+        # 16·8·24 voxels of 2 channels, 27 taps, a multiply-add each.
         part = self.convolutions()["encoder_0/unit_1/depthwise"]
         assert part.flops(batch_size=3) == 2 * 27 * 2 * 3 * 3072
         assert part.flops(batch_size=3, backward=True) == 3 * 2 * 27 * 2 * 3 * 3072
-        # Two maps and 54 weights, 4 bytes each; with gradients five maps and three.
+        # Two maps and 54 weights, 4 bytes each; with gradients, five maps and three
+        # times the weights.
         assert part.traffic(batch_size=3) == 4 * (2 * 2 * 3 * 3072 + 54)
         backward = part.traffic(batch_size=3, backward=True)
         assert backward == 4 * (5 * 2 * 3 * 3072 + 3 * 54)
@@ -56,7 +57,7 @@ class TestOperations:
         assert part.traffic(batch_size=1) == 4 * (3072 * 2 + 384 * 4 + 27 * 8)
 
     def test_upsampling_is_free(self):
-        # Level 2: 4·2·6 voxels; level 3, where axis y is not halved: 2·2·3.
+        # Level 2: 4·2·6 voxels; level 3, which does not halve axis y: 2·2·3.
         part = self.convolutions()["decoder_2/up_unit/depthwise"]
         assert (part.in_voxels, part.out_voxels) == (12, 48)
         assert self.convolutions()["decoder_2/up_unit/pointwise"].in_voxels == 48
@@ -72,7 +73,7 @@ class TestOperations:
         weights = 27 * modalities * 2
         assert traffic == 4 * (3072 * (2 * modalities + 2 * 2) + 3 * weights)
 
-    def test_every_kernel_of_the_domain_counts_once(self):
+    def test_every_kernel_of_the_domain_is_counted_once(self):
         parts = self.convolutions(dataclasses.replace(SMALL, num_modalities=(1, 1)))
         network = networks.build_ours(dataclasses.replace(SMALL, num_modalities=(1, 1)))
         variables = [*network.shared_variables, *network.domain_variables(0)]
@@ -80,24 +81,24 @@ class TestOperations:
         assert sum(part.num_weights for part in parts.values()) == kernels
         assert operations.adam_traffic(list(parts.values())) == 28 * kernels
 
-    def test_time_at_best_is_of_whatever_limits_each(self):
+    def test_bound_is_of_the_limiting_resource_of_each(self):
         slow = operations.Convolution("a", "pointwise", 1, 1, 1, 1000, 1000)
         options = {"batch_size": 1, "backward": False}
-        # 2000 operations, 8004 bytes; then the same twice, the second bound by memory.
-        assert operations.least_seconds(
+        # 2000 operations, 8004 bytes; then two convolutions, the second memory-bound.
+        assert operations.min_seconds(
             [slow], **options, flops_per_second=1000, bytes_per_second=8004
         ) == pytest.approx(2.0)
         large = dataclasses.replace(slow, in_voxels=3000)
-        assert operations.least_seconds(
+        assert operations.min_seconds(
             [slow, large], **options, flops_per_second=1000, bytes_per_second=4002
         ) == pytest.approx(2.0 + 16004 / 4002)
 
     def test_adam_is_part_of_a_step(self):
         part = operations.Convolution("a", "pointwise", 1, 1, 1, 1000, 1000)
-        seconds = operations.least_seconds(
+        seconds = operations.min_seconds(
             [part], 1, backward=True, flops_per_second=1e9, bytes_per_second=28
         )
-        # Five maps and three times the weight; one weight costs Adam 28 bytes.
+        # Five maps and three times the weight; Adam moves 28 bytes per weight.
         assert seconds == pytest.approx(4 * 5003 / 28 + 1)
 
     def test_rows_of_the_roofline_add_up(self):
@@ -109,15 +110,15 @@ class TestOperations:
         rows = roofline.network_rows(SMALL, measured, peaks)
         assert [row["what"] for row in rows[::5]] == ["forward", "step"]
         for first in (0, 5):
-            whole, *kinds = rows[first : first + 5]
-            assert whole["share"] == whole["least_seconds"] / whole["median_seconds"]
+            total, *kinds = rows[first : first + 5]
+            assert total["share"] == total["least_seconds"] / total["median_seconds"]
             for key in ("flops", "bytes", "least_seconds"):
-                assert sum(row[key] for row in kinds) == pytest.approx(whole[key])
+                assert sum(row[key] for row in kinds) == pytest.approx(total[key])
         assert 2.9 < rows[5]["flops"] / rows[0]["flops"] < 3
 
 
 class TestContendersOfOurs:
-    def test_steps_take_the_domains_by_turns(self, monkeypatch):
+    def test_steps_alternate_between_domains(self, monkeypatch):
         seen = []
 
         def step(trainer, domain, batch):
@@ -130,7 +131,7 @@ class TestContendersOfOurs:
         assert seen == [(0, 1), (1, 2), (0, 1)]
 
     @pytest.mark.slow
-    def test_forward_is_of_the_drawn_batch_and_weights(self):
+    def test_forward_uses_the_drawn_batch_and_weights(self):
         task = networks.make_our_forward(SMALL)
         found = task.results(task.run())["logits"]
         network = networks.build_ours(SMALL)
@@ -138,7 +139,7 @@ class TestContendersOfOurs:
         np.testing.assert_allclose(network(image, domain=0), found, atol=1e-3)
         assert found.shape == (*labels.shape, 2)
 
-    def test_labels_are_all_classes(self):
+    def test_labels_include_all_classes(self):
         image, labels = draw_batch(SMALL, 1)
         assert image.shape == (2, 16, 8, 24, 2)
         assert set(np.unique(labels)) == {0, 1, 2}
@@ -148,7 +149,7 @@ class TestContendersOfOurs:
         assert network.name == "other"
 
     @pytest.mark.slow
-    def test_profile_tells_forward_from_the_rest(self):
+    def test_profile_separates_the_forward_pass(self):
         task = profile_step.make_profile(TINY)
         results = task.results(task.run())
         rows = profile_step.rows_of(results["names"], results["seconds"])
@@ -161,7 +162,7 @@ class TestContendersOfOurs:
         assert sum(row["share"] for row in rows) == pytest.approx(1)
         assert results["step_seconds"] > 0
 
-    def test_events_that_are_no_operation_do_not_count(self):
+    def test_events_that_are_not_operations_are_ignored(self):
         names = ["u2_net_1/stem/x:_MklNativeConv3D", "a:Mul", "b:Mul", "a::B", "c: Mul"]
         rows = profile_step.rows_of(names, [3.0, 2.0, 4.0, 9.0, 9.0])
         keys = ("kind", "part", "count", "seconds")
@@ -181,15 +182,13 @@ def golden():
 
 @pytest.fixture(scope="module")
 def torch():
-    return pytest.importorskip(
-        "torch", reason="PyTorch is what ours is measured beside: u2net-tf[bench]"
-    )
+    return pytest.importorskip("torch", reason="needs the extra `bench`")
 
 
 @pytest.mark.slow
 class TestAgainstPyTorch:
-    def test_state_dict_of_ours_fits_strictly(self, torch):
-        # `build_torch` loads strictly; here that the names are those of ours.
+    def test_state_dict_has_the_names_of_ours(self, torch):
+        # `build_torch` loads strictly; this checks the names against ours.
         from u2net_tf.published_weights.variables import published_variables
 
         network = build_torch(SMALL, "channels_first")
@@ -249,7 +248,7 @@ class TestAgainstPyTorch:
         theirs = networks.make_torch_steps(TINY, layout, domains=(0, 1))
         losses = [ours.run() for _ in range(8)]
         np.testing.assert_allclose(losses, [theirs.run() for _ in range(8)], atol=1e-4)
-        # That steps were taken: what they changed is well above this.
+        # The steps changed the loss by much more than the tolerance.
         assert losses[-2] < losses[0] - 1e-2
 
     @pytest.mark.parametrize("layout", bench_flags.TORCH_LAYOUTS)
@@ -261,7 +260,7 @@ class TestAgainstPyTorch:
         for name, value in found.items():
             assert value == pytest.approx(expected[name], rel=5e-3), name
 
-    def test_layouts_are_what_they_say(self, torch):
+    def test_memory_formats_of_layouts(self, torch):
         image = np.zeros((2, 3, 4, 5, 6), np.float32)
         first, last = (to_torch(image, name) for name in bench_flags.TORCH_LAYOUTS)
         assert first.shape == last.shape == (2, 6, 3, 4, 5)
@@ -271,9 +270,9 @@ class TestAgainstPyTorch:
         kernel = network.state_dict()["down_samps.0.op1.conv.weight"]
         assert kernel.is_contiguous(memory_format=torch.channels_last_3d)
 
-    def test_windows_of_monai_are_ours(self, torch):
-        pytest.importorskip("monai", reason="MONAI is the other side: u2net-tf[bench]")
-        # In processes of their own: MONAI's must not see TensorFlow.
+    def test_windows_of_monai_agree_with_ours(self, torch):
+        pytest.importorskip("monai", reason="needs the extra `bench`")
+        # Runs in separate processes: that of MONAI must not import TensorFlow.
         report = inference.benchmark(
             TINY, (9, 8, 6), ["channels_last"], runs=1, threads=1
         )

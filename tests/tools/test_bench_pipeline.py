@@ -1,4 +1,4 @@
-"""The benchmark of the pipeline measures what it is asked for, on one core."""
+"""The benchmark of the pipeline measures the requested augmentation on one core."""
 
 import itertools
 import os
@@ -27,18 +27,18 @@ INTENSITIES = ALWAYS.with_changes(
     gamma_probability=1,
     gamma_inverted_probability=1,
 )
-# Interpolation, what the benchmark calls the augmentation, and what this must be.
+# Interpolation, name of the augmentation in the benchmark, and its expected settings.
 CASES = (
     ("linear", "always", ALWAYS),
     ("cubic", "paper", PAPER),
     ("cubic", "intensities", INTENSITIES),
 )
-# Enough patches for a probability that is off by 0.1 to change one of them.
+# Enough patches for a probability that is wrong by 0.1 to change at least one.
 SIZES = {"volume_edge": 10, "patch_edge": 8, "patches": 20}
 
 
 def make_ours_of_all_cases():
-    """One task for all of `CASES`: TensorFlow is imported once."""
+    """Returns one task for all of `CASES`, so that TensorFlow is imported once."""
     tasks = [pipeline.make_ours(method, part, **SIZES) for method, part, _ in CASES]
 
     def results(returned):
@@ -54,7 +54,7 @@ def make_ours_of_all_cases():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Results of two runs in a process of its own, which stays on one core."""
+    """Results of two runs in a separate process, which is pinned to one core."""
     paths = [tmp_path_factory.mktemp("runs") / f"{number}.npz" for number in (1, 2)]
     contender = Contender("ours", make_ours_of_all_cases)
     with Worker(contender, threads=1) as worker:
@@ -88,7 +88,7 @@ def test_runs_of_ours_are_successive_batches_of_the_pipeline(runs, tmp_path, num
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "part"), [case[:2] for case in CASES])
-def test_beside_batchgenerators(method, part):
+def test_comparison_with_batchgenerators(method, part):
     pytest.importorskip("batchgenerators")
     report = pipeline.benchmark([method], [part], **SIZES, runs=2)
     assert [(row["method"], row["part"], row["contender"]) for row in report.rows] == [

@@ -1,4 +1,4 @@
-"""UNet# of the benchmark: the same on both sides."""
+"""Our UNet# and that of PyTorch agree in the benchmark."""
 
 import numpy as np
 import pytest
@@ -12,9 +12,7 @@ TINY = {"patch_size": (8, 8, 16), "depth": 2, "base_channels": 2}
 
 @pytest.fixture(scope="module")
 def torch():
-    return pytest.importorskip(
-        "torch", reason="PyTorch is what ours is measured beside: u2net-tf[bench]"
-    )
+    return pytest.importorskip("torch", reason="needs the extra `bench`")
 
 
 def test_names_in_pytorch():
@@ -53,7 +51,7 @@ def test_parameters_have_the_same_names_and_shapes(torch, adapter):
     names = {sharp_networks.torch_name(path): path for path in ours}
     assert names.keys() == network.state_dict().keys()
     for name, values in network.state_dict().items():
-        # Drawn from the name, and so the same numbers.
+        # Both are drawn from the name, so that the values agree.
         found = np.sort(ours[names[name]].numpy(), axis=None)
         np.testing.assert_array_equal(found, np.sort(values.numpy(), axis=None))
 

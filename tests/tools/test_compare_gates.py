@@ -13,7 +13,7 @@ DOMAIN = dataclasses.replace(
 )
 PREDICTOR = types.SimpleNamespace(
     spec=types.SimpleNamespace(plan=types.SimpleNamespace(domains=(DOMAIN,))),
-    # Wherever the image is bright.
+    # Predicts the class wherever the image is bright.
     classes=lambda image, index: (image[..., 0] > 0.5).astype(np.uint8),
 )
 
@@ -30,14 +30,14 @@ def test_patches_and_scans_with_and_without_the_class():
     with_class = record([1, 1, 0, 0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 1, 1, 0, 0])
     without = record([0] * 4, [0, 0, 0, 1])
     (found,) = measure(PREDICTOR, 0, [with_class, without])
-    # The last patch lies flush with the border: voxels 5 to 8.
-    assert found.in_patches == pytest.approx([0.1, 0.05])
-    assert found.patches_with == [False, False]
-    assert found.in_scans == pytest.approx([0.05])
+    # The last patch is flush with the border: voxels 5 to 8.
+    assert found.patch_fp_ml == pytest.approx([0.1, 0.05])
+    assert found.is_missed == [False, False]
+    assert found.scan_fp_ml == pytest.approx([0.05])
     assert found.dice == pytest.approx([2 / 6])
 
 
-def test_a_patch_whose_class_is_not_found_is_lost():
+def test_a_patch_in_which_no_class_voxel_is_predicted_is_missed():
     (found,) = measure(PREDICTOR, 0, [record([1, 0, 0], [0, 0, 0])])
-    assert (found.patches_with, found.in_patches) == ([True], [])
+    assert (found.is_missed, found.patch_fp_ml) == ([True], [])
     assert found.cells() == ("0", "–", "1", "1", "0", "–", "1", "0.00")

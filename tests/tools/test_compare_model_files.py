@@ -1,4 +1,4 @@
-"""The numbers about model files in the documentation."""
+"""Sizes and Dice of model files, as quoted in the documentation."""
 
 import pytest
 import toy

@@ -1,4 +1,4 @@
-"""The demonstration's commands can be typed where it was started."""
+"""Commands and advice that the demonstration prints."""
 
 import pathlib
 import shlex
@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1] / "artefacts" / "0.1.0"
 
 @pytest.fixture
 def commands(monkeypatch):
-    """The commands that are run -> their flags; nothing is run."""
+    """Records the flags by command, in place of running it."""
     found = {}
     monkeypatch.setattr(
         demo, "_run", lambda module, **flags: found.update({module: flags})
@@ -41,7 +41,7 @@ def test_scans_below_the_current_folder_have_relative_paths(
 
 @pytest.fixture
 def steps(monkeypatch):
-    """Nothing is run, and there is nothing to look at."""
+    """Replaces all steps of the demonstration."""
     monkeypatch.setattr(demo, "_prepare", lambda *_: ROOT / "plan.json")
     for name in ("_run", "_predict_one"):
         monkeypatch.setattr(demo, name, lambda *_, **__: "the table")
@@ -49,9 +49,7 @@ def steps(monkeypatch):
 
 
 @pytest.mark.parametrize(("num", "flagfile"), [(1, "independent"), (2, "universal")])
-def test_own_scans_need_more_than_a_demonstration(
-    tmp_path, write_dataset, steps, capsys, num, flagfile
-):
+def test_advice_for_own_scans(tmp_path, write_dataset, steps, capsys, num, flagfile):
     for name in "AB"[:num]:
         write_dataset(tmp_path / "raw" / name, ["x"])
     demo.main(demo.DemoConfig(output_dir="own dir", raw_dir=str(tmp_path / "raw")))
@@ -65,12 +63,12 @@ def test_own_scans_need_more_than_a_demonstration(
     )
     assert train[:4] == ["python", "-m", "u2net_tf.train", f"--flagfile={flagfile}"]
     assert "--model_dir=own dir/full/model" in train
-    # Each takes what the one before made.
+    # Each command reads the output of the previous one.
     assert plan[4].partition("=")[2] == convert[3].partition("=")[2]
     assert convert[4] == train[4] == "--data_dir=own dir/full/shards"
     assert train[5] == evaluate[3]
 
 
-def test_invented_scans_need_no_advice(steps, capsys):
+def test_no_advice_for_synthetic_scans(steps, capsys):
     demo.main(demo.DemoConfig())
     assert "toy network" not in capsys.readouterr().out

@@ -21,7 +21,7 @@ DEFAULTS = {
 
 
 def drawn(**settings):
-    """The axis of a network's drawing."""
+    """Returns the axes with the drawing of a network."""
     axis = Figure().subplots()
     network = network_without_values((1,), (2,), **{**DEFAULTS, **settings})
     draw_network.NetworkDrawing(axis, network).draw()
@@ -29,7 +29,7 @@ def drawn(**settings):
 
 
 def drawn_sharp(**settings):
-    """The axis of a UNet#'s drawing."""
+    """Returns the axes with the drawing of a UNet#."""
     axis = Figure().subplots()
     network = network_without_values(
         (1,), (2,), architecture="unet_sharp", base_channels=16, **settings
@@ -57,12 +57,12 @@ def test_picture_has_every_colour(tmp_path):
 
 
 def test_levels_have_the_channels_and_sizes_of_the_network():
-    said = texts(drawn())
+    labels = texts(drawn())
     for channels in (16, 32, 64, 128, 256):
-        assert said.count(str(channels)) == 2, "encoder and decoder"
-    assert said.count("512") == 1
-    assert "size 1/2" in said
-    assert "1/32" in said
+        assert labels.count(str(channels)) == 2, "encoder and decoder"
+    assert labels.count("512") == 1
+    assert "size 1/2" in labels
+    assert "1/32" in labels
     other = texts(drawn(pools=(2, 3, 0), base_channels=5))
     assert [other.count(str(channels)) for channels in (5, 10, 20, 40, 80)] == [
         2, 2, 2, 1, 0,
@@ -74,10 +74,11 @@ def test_levels_have_the_channels_and_sizes_of_the_network():
     ("adapter", "own", "shared"),
     [("none", 0, 1), ("separable", 1, 1), ("series", 1, 1), ("parallel", 1, 1)],
 )
-def test_bars_are_the_network_s_convolutions(adapter, own, shared):
+def test_bars_match_the_convolutions_of_the_network(adapter, own, shared):
     axis = drawn(adapter=adapter, pools=(3, 3, 3))
-    # Four encoder blocks of two units and three decoder blocks of three; stem, head and
-    # two of deep supervision are each domain's, three strided convolutions are shared.
+    # Four encoder blocks of two units and three decoder blocks of three units. Stem,
+    # head and two deep supervision layers are domain-specific; three strided
+    # convolutions are shared.
     assert count_bars(axis, OWN_CONV) == 17 * own + 4
     assert count_bars(axis, SHARED_CONV) == 17 * shared + 3
 
@@ -87,7 +88,7 @@ def test_second_up_conv_is_drawn():
     assert count_bars(pointwise, OWN_CONV) == 14 + 4
 
 
-def test_deep_supervision_is_drawn_where_there_is_one():
+def test_deep_supervision_is_drawn_if_present():
     assert "deep supervision" in texts(drawn(pools=(2, 2, 2)))
     assert texts(drawn()).count("+") == 2
     assert texts(drawn(pools=(2, 2, 2))).count("+") == 1
@@ -96,32 +97,32 @@ def test_deep_supervision_is_drawn_where_there_is_one():
 
 class TestUNetSharp:
     @pytest.mark.parametrize("depth", [1, 3])
-    def test_nodes_and_heads_are_the_network_s(self, depth):
+    def test_nodes_and_heads_match_the_network(self, depth):
         axis = drawn_sharp(depth=depth)
-        said = texts(axis)
-        names = [text for text in said if text.startswith("$X")]
+        labels = texts(axis)
+        names = [text for text in labels if text.startswith("$X")]
         expected = [
             f"$X^{{{level},{column}}}$"
             for level in range(depth + 1)
             for column in range(depth + 1 - level)
         ]
         assert sorted(names) == expected
-        # X^{0,0} has one unit beside the stem, every other node two.
+        # X^{0,0} has one unit in addition to the stem, every other node has two.
         units = 2 * len(names) - 1
         assert count_bars(axis, SHARED_CONV) == units
         assert count_bars(axis, OWN_CONV) == units + 1 + 2 * depth
-        assert said.count("head") == 2 * depth - 1
-        assert said.count("head → logits") == 1
-        assert [text for text in said if text.startswith("L = ")] == [
+        assert labels.count("head") == 2 * depth - 1
+        assert labels.count("head → logits") == 1
+        assert [text for text in labels if text.startswith("L = ")] == [
             f"L = {pruned}" for pruned in range(1, depth + 1)
         ]
 
     def test_levels_have_the_channels_and_sizes_of_the_network(self):
-        said = texts(drawn_sharp(depth=2, pools=(0, 2, 1)))
-        assert {"16 channels", "32", "64", "1 × 1/4 × 1/2"} <= set(said)
+        labels = texts(drawn_sharp(depth=2, pools=(0, 2, 1)))
+        assert {"16 channels", "32", "64", "1 × 1/4 × 1/2"} <= set(labels)
 
     def test_every_node_reads_from_its_left_and_from_below(self):
-        """An arrow of each colour ends at each but those of the first column."""
+        """An arrow of each colour ends at each node outside the first column."""
         axis = drawn_sharp(depth=3, adapter="none")
         arrows = [
             text.arrow_patch for text in axis.texts if hasattr(text, "arrowprops")
@@ -129,10 +130,10 @@ class TestUNetSharp:
         colour = draw_unet_sharp.UP_SAMPLED
         below = [a for a in arrows if colors.to_hex(a.get_edgecolor()) == colour]
         assert len(below) == 3 + 2 + 1
-        # As many from the left, three poolings, two before X^{0,0}, one to each head.
+        # As many from the left, three poolings, two before X^{0,0}, and one per head.
         assert len(arrows) - len(below) == 6 + 3 + 2 + 6
 
-    def test_shades_are_what_pruning_leaves(self):
+    def test_shades_match_pruned_networks(self):
         axis = drawn_sharp(depth=2)
         for depth, levels in ((1, 2), (2, 3)):
             assert count_bars(axis, draw_unet_sharp.SHADES[depth - 1]) == levels
@@ -141,19 +142,19 @@ class TestUNetSharp:
         ("gates", "top", "deep"),
         [("none", 0, 0), ("top", 2, 0), ("deep", 0, 2), ("both", 2, 2)],
     )
-    def test_gates_are_the_network_s(self, gates, top, deep):
+    def test_gates_match_the_network(self, gates, top, deep):
         axis = drawn_sharp(depth=2, adapter="none", gates=gates)
-        said = texts(axis)
-        assert sum(text.startswith("head, gate") for text in said) == top
-        assert said.count("gate") == deep
-        # Beside the stem and four heads.
+        labels = texts(axis)
+        assert sum(text.startswith("head, gate") for text in labels) == top
+        assert labels.count("gate") == deep
+        # In addition to the stem and four heads.
         assert count_bars(axis, OWN_CONV) == 1 + 4 + top + deep
 
-    def test_how_it_is_up_sampled_is_said(self):
+    def test_legend_mentions_aligned_corners(self):
         for align_corners in (False, True):
             axis = drawn_sharp(depth=1, align_corners=align_corners)
-            said = [text.get_text() for text in axis.get_legend().get_texts()]
-            assert any("corners aligned" in text for text in said) == align_corners
+            labels = [text.get_text() for text in axis.get_legend().get_texts()]
+            assert any("corners aligned" in text for text in labels) == align_corners
 
 
 def test_units_have_their_parts_in_order():
@@ -179,7 +180,7 @@ def test_units_have_their_parts_in_order():
 @pytest.mark.parametrize(
     ("unit_class", "after_the_convolution"), [(SeriesUnit, True), (ParallelUnit, False)]
 )
-def test_adapters_stand_beside_what_they_run_parallel_to(
+def test_adapters_are_drawn_above_the_layers_they_run_parallel_to(
     unit_class, after_the_convolution
 ):
     axis = Figure().subplots()
@@ -193,13 +194,13 @@ def test_adapters_stand_beside_what_they_run_parallel_to(
     }
 
 
-def test_only_a_png_is_written(tmp_path):
+def test_output_must_be_a_png(tmp_path):
     with pytest.raises(InputError, match="`output`: expected FILE.png. Received: "):
         draw_network.draw_network(tmp_path / "network.pdf", **DEFAULTS)
 
 
 class TestCommand:
-    def test_writes_the_picture_that_the_flags_ask_for(self, run_warm, tmp_path):
+    def test_writes_the_picture_that_the_flags_describe(self, run_warm, tmp_path):
         path = tmp_path / "network.png"
         flags = {
             "adapter": "series",
@@ -229,7 +230,7 @@ class TestCommand:
         draw_network.draw_network(other, adapter="separable", **flags, **settings)
         assert path.read_bytes() == other.read_bytes()
 
-    def test_pools_of_nothing(self, run_command, tmp_path):
+    def test_pools_that_halve_no_axis(self, run_command, tmp_path):
         done = run_command(
             MODULE, status=1, output=tmp_path / "network.png", pools="0,0,0"
         )

@@ -1,4 +1,4 @@
-"""The network as XLA modules: what is written here gives the same elsewhere."""
+"""The network as XLA modules computes the same without TensorFlow."""
 
 import ast
 import gzip
@@ -15,7 +15,7 @@ from tools.bench.hlo import run
 from tools.bench.setting import Setting
 
 TOOLS = pathlib.Path(run.__file__).parents[1]
-# Run on machines that have nothing but NumPy, absl-py and JAX or PyTorch.
+# Files that run on machines with only NumPy, absl-py and JAX or PyTorch.
 STANDALONE = (
     "hlo/run.py",
     "hlo/torch_step.py",
@@ -27,7 +27,7 @@ SMALL = ("--pools=1,1,0", "--base_channels=2", "--batch_size=1", "--patch_sizes=
 
 
 @pytest.mark.parametrize("name", STANDALONE)
-def test_needs_nothing_of_the_package(name):
+def test_standalone_files_do_not_import_the_package(name):
     imported = set()
     for node in ast.walk(ast.parse((TOOLS / name).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -45,11 +45,11 @@ def test_needs_nothing_of_the_package(name):
 
 
 class TestDifference:
-    def test_is_to_the_largest_logit(self):
+    def test_is_relative_to_the_largest_logit(self):
         expected = {"logits": np.array([[1.0, -4.0]])}
         assert run.difference(expected, {"logits": np.array([[1.0, -3.0]])}) == 0.25
 
-    def test_of_gradient_norms_is_to_the_largest_norm(self):
+    def test_of_gradient_norms_is_relative_to_the_largest(self):
         expected = {
             "loss": np.array(2.0),
             "norm/a": np.array(8.0),
@@ -62,7 +62,7 @@ class TestDifference:
         }
         assert run.difference(expected, found) == 0.25
 
-    def test_nothing_to_compare_is_no_difference(self):
+    def test_without_expected_values_is_zero(self):
         assert run.difference({}, {"loss": np.array(2.0)}) == 0
 
 
@@ -75,9 +75,13 @@ def test_one_process_measures_at_a_time(tmp_path):
     import fcntl
 
     path = tmp_path / "lock"
-    with run.alone(str(path)), open(path, "w") as file, pytest.raises(BlockingIOError):
+    with (
+        run.exclusive(str(path)),
+        open(path, "w") as file,
+        pytest.raises(BlockingIOError),
+    ):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with run.alone(None):
+    with run.exclusive(None):
         pass
 
 
@@ -97,8 +101,8 @@ def modules(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_writes_what_training_compiles(tmp_path):
-    """The implementation of `--jit_compile`, with blocks that are computed twice."""
+def test_writes_the_module_that_training_compiles(tmp_path):
+    """Uses the implementation of `--jit_compile` with checkpointed blocks."""
     done = python(
         "-m",
         "tools.bench.hlo.emit",
@@ -123,7 +127,7 @@ def test_writes_what_training_compiles(tmp_path):
 
 @pytest.fixture(scope="module")
 def python_with_jax(tmp_path_factory):
-    """An interpreter that has JAX and no TensorFlow."""
+    """An interpreter with JAX but without TensorFlow."""
     folder = tmp_path_factory.mktemp("jax")
     venv.create(folder, with_pip=True)
     interpreter = folder / "bin" / "python"
@@ -157,7 +161,7 @@ def test_modules_agree_with_tensorflow(modules, python_with_jax, tmp_path):
         for precision in ("float32", "bfloat16")
     }
     for name, row in rows.items():
-        # Of so small a network, bfloat16 leaves the loss and little more.
+        # With such a small network, bfloat16 preserves little more than the loss.
         assert 0 < row["difference"] < (1.0 if "bfloat16" in name else 1e-3), name
         assert len(row["runs_seconds"]) == 2
         assert list((trace / name).rglob("*.xplane.pb"))
@@ -181,8 +185,8 @@ def test_a_step_compares_the_gradient_of_every_variable(modules):
 
 
 @pytest.mark.slow
-def test_each_module_has_its_own_inputs(modules):
-    """Whatever is written beside it later."""
+def test_modules_have_their_inputs(modules):
+    """Inputs are not overwritten by modules written later."""
     found = sorted(modules.glob("*/about.json"))
     assert len(found) == 4
     for path in found:
@@ -192,12 +196,12 @@ def test_each_module_has_its_own_inputs(modules):
             with np.load(file) as archive:
                 names += archive.files
         assert set(about["inputs"]) <= set(names)
-        # A forward pass reads no state of an optimizer.
+        # A forward pass reads no optimizer state.
         assert any("/velocity/" in name for name in names) == (about["part"] == "step")
 
 
 @pytest.mark.slow
-def test_another_result_is_refused(modules, python_with_jax, tmp_path):
+def test_a_different_result_is_refused(modules, python_with_jax, tmp_path):
     name = "forward-1x8x8x8-float32-xla"
     path = modules / name / "expected.npz"
     with np.load(path) as archive:
@@ -216,8 +220,8 @@ def test_another_result_is_refused(modules, python_with_jax, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
-def test_the_step_of_pytorch_is_that_of_the_other_benchmarks(layout):
-    pytest.importorskip("torch", reason="the other side: u2net-tf[bench]")
+def test_pytorch_step_agrees_with_the_other_benchmarks(layout):
+    pytest.importorskip("torch", reason="needs the extra `bench`")
     from tools.bench import networks
     from tools.bench.hlo import torch_step
 
@@ -250,7 +254,7 @@ def test_ways_agree(python_with_jax, tmp_path):
 
 
 @pytest.mark.slow
-def test_kernels_are_added_up_by_name(tmp_path):
+def test_kernels_are_summed_by_name(tmp_path):
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     from tools.bench.hlo import profile

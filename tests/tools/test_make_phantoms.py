@@ -15,12 +15,12 @@ import pytest
 from tools import make_phantoms, phantom_domains, phantoms
 
 CT, MR, PROSTATE = phantom_domains.DOMAINS
-# The geometry of MR takes turns from case to case.
+# The geometry of MR alternates from case to case.
 NUM_CASES = {CT: 2, MR: 4, PROSTATE: 1}
 
 
 def _files(folder):
-    """The bytes of every file under a folder, by relative name."""
+    """Bytes of every file in a folder, by relative path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -37,7 +37,7 @@ def _write(folder, *, num_cases=1, seed=0, domains=(CT,)):
 
 @pytest.fixture
 def quick_drawing(monkeypatch):
-    """Replaces the anatomies by eight voxels: enough where only files matter."""
+    """Replaces the anatomies by eight voxels, enough for tests of files."""
 
     def draw(rng, case):
         image = rng.normal(size=(2, 2, 2)).astype(np.float32) + case
@@ -96,10 +96,10 @@ def test_dataset_json_describes_the_files(domain_dir):
         assert counts.min() > 100
 
 
-def test_image_and_label_share_a_valid_geometry(domain_dir):
+def test_image_and_labels_share_a_valid_geometry(domain_dir):
     for image, label in _load_cases(domain_dir):
         np.testing.assert_array_equal(image.affine, label.affine)
-        # The quaternion form is what other programs may read instead.
+        # Other programs may read the quaternion form instead.
         np.testing.assert_allclose(image.get_qform(), image.get_sform(), atol=1e-4)
         np.testing.assert_allclose(
             image.header.get_zooms()[:3], nib.affines.voxel_sizes(image.affine), 1e-5
@@ -107,7 +107,7 @@ def test_image_and_label_share_a_valid_geometry(domain_dir):
         assert np.isfinite(image.get_fdata()).all()
 
 
-def test_ct_is_in_hounsfield_units_and_thick_slices(raw_dir):
+def test_ct_is_in_hounsfield_units_with_thick_slices(raw_dir):
     spacings = set()
     for image, _ in _load_cases(raw_dir / CT):
         array = np.asarray(image.dataobj)
@@ -159,14 +159,14 @@ def test_prostate_has_two_modalities_and_a_thin_peripheral_zone(raw_dir):
         assert image.shape[3] == 2
         assert image.get_data_dtype() == np.float32
         labels = np.asarray(label.dataobj)
-        # The peripheral zone lies behind the transition zone: y runs to the front.
+        # The peripheral zone is behind the transition zone; y runs to the front.
         peripheral, transition = ((labels == k).nonzero()[1].mean() for k in (1, 2))
         assert peripheral < transition - 2
         adc = np.asarray(image.dataobj)[..., 1]
         assert adc[labels == 1].mean() > adc[labels == 2].mean() + 100
 
 
-def test_a_threshold_does_not_find_the_organ(raw_dir):
+def test_a_threshold_does_not_segment_the_organ(raw_dir):
     for image, label in _load_cases(raw_dir / CT):
         array, organ = np.asarray(image.dataobj), np.asarray(label.dataobj) == 1
         lows = np.percentile(array[organ], (1, 5, 10, 20, 30))
@@ -176,7 +176,7 @@ def test_a_threshold_does_not_find_the_organ(raw_dir):
             assert dice < 0.8
 
 
-def test_same_seed_same_bits_and_other_seed_other_bits(tmp_path):
+def test_files_depend_on_the_seed_alone(tmp_path):
     first = _write(tmp_path / "a")
     again = _write(tmp_path / "b")
     other = _write(tmp_path / "c", seed=1)
@@ -185,7 +185,7 @@ def test_same_seed_same_bits_and_other_seed_other_bits(tmp_path):
     assert all(first[name] != other[name] for name in first)
 
 
-def test_a_case_depends_on_no_other(quick_drawing, tmp_path):
+def test_cases_are_independent(quick_drawing, tmp_path):
     few = _write(tmp_path / "few", num_cases=1)
     more = _write(tmp_path / "more", num_cases=2, domains=(MR, CT))
     name = f"{CT}/imagesTr/phantomct_000.nii.gz"
@@ -194,7 +194,7 @@ def test_a_case_depends_on_no_other(quick_drawing, tmp_path):
     assert f"{MR}/labelsTr/phantommr_001.nii.gz" in more
 
 
-def test_a_second_run_keeps_what_is_there_and_replaces_what_differs(
+def test_a_second_run_keeps_matching_domains_and_replaces_others(
     quick_drawing, tmp_path
 ):
     before = _write(tmp_path)
@@ -205,13 +205,13 @@ def test_a_second_run_keeps_what_is_there_and_replaces_what_differs(
     image.unlink()
     assert _write(tmp_path) == before
     assert _write(tmp_path, seed=1) != before
-    # What a killed run leaves is cleared away, not taken for a domain.
+    # Leftovers of a killed run are removed, not mistaken for a domain.
     (tmp_path / f".{CT}.partial" / "imagesTr").mkdir(parents=True)
     assert _write(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == [CT]
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
+def test_a_folder_of_something_else_is_not_touched(tmp_path):
     (tmp_path / MR).mkdir()
     (tmp_path / MR / "dataset.json").write_text('{"name": "real"}')
     with pytest.raises(ValueError, match="Task02_PhantomMR.*something else"):
@@ -228,7 +228,7 @@ def test_a_foreign_file_among_phantoms_is_not_deleted(quick_drawing, tmp_path):
     assert mine.read_bytes() == b"mine"
 
 
-def test_unknown_domain_is_named(tmp_path):
+def test_unknown_domain_is_reported(tmp_path):
     with pytest.raises(ValueError, match="Received: 'Task09'"):
         _write(tmp_path, domains=("Task09",))
     assert not list(tmp_path.iterdir())
@@ -249,12 +249,12 @@ def test_flags_reach_the_writer(tmp_path):
         *(f"--output_dir={tmp_path}/raw", "--cases=1", "--seed=5", f"--domains={CT}")
     )
     assert done.returncode == 0, done.stderr
-    assert "wrote 1 case of seed 5" in done.stdout
+    assert "wrote 1 case with seed 5" in done.stdout
     expected = _write(tmp_path / "direct", num_cases=1, seed=5, domains=(CT,))
     assert _files(tmp_path / "raw") == expected
 
 
-def test_a_bad_flag_is_an_exit_status_and_a_line(tmp_path):
+def test_a_bad_flag_exits_with_a_one_line_error(tmp_path):
     done = _run(f"--output_dir={tmp_path}/raw", "--domains=nonsense")
     assert done.returncode != 0
     assert "--domains" in done.stderr
@@ -263,18 +263,18 @@ def test_a_bad_flag_is_an_exit_status_and_a_line(tmp_path):
 
 
 def test_rotation_turns_about_x_then_y_then_z():
-    for degrees, point, turned in [
+    for degrees, point, rotated in [
         ((90, 0, 0), (0, 1, 0), (0, 0, 1)),
         ((0, 90, 0), (0, 0, 1), (1, 0, 0)),
         ((0, 0, 90), (1, 0, 0), (0, 1, 0)),
         ((90, 0, 90), (0, 0, 1), (1, 0, 0)),
     ]:
         found = phantoms.rotation(degrees) @ point
-        np.testing.assert_allclose(found, turned, atol=1e-12)
+        np.testing.assert_allclose(found, rotated, atol=1e-12)
 
 
 def test_scan_averages_inside_a_voxel():
-    # An edge at x = 0.1 mm runs through the voxel at 0, right of one half of it.
+    # An edge at x = 0.1 mm runs through the voxel at 0, just right of its centre.
     tissues = [
         phantoms.Tissue(phantoms.everywhere, (0.0,)),
         phantoms.Tissue(lambda points: points[..., 0] > 0.1, (10.0,), label=1),

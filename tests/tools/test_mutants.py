@@ -1,4 +1,4 @@
-"""Mutants of a source file, drawing some of them, and the tests that fail."""
+"""Mutants of a source file, their random selection, and the tests that kill them."""
 
 import json
 import subprocess
@@ -47,7 +47,7 @@ def test_a_line_is_changed(line, after):
     assert (line, after) in changed()
 
 
-def test_nothing_that_does_not_run_is_changed():
+def test_only_lines_with_behaviour_are_changed():
     assert {line for line, _ in changed()} == {6, 8, 10, 11}
     assert {after for line, after in changed() if line == 6} == {
         "def share(count: int, total: int, *, percent: bool = True) -> float | None:"
@@ -65,7 +65,7 @@ def test_every_mutant_can_be_parsed():
 
 @pytest.fixture
 def folder(tmp_path):
-    """A package with a test that looks at half of it."""
+    """A package with a test that covers half of it."""
     (tmp_path / "u2net_tf").mkdir()
     (tmp_path / "u2net_tf" / "share.py").write_text(SOURCE)
     (tmp_path / "tests").mkdir()
@@ -85,14 +85,14 @@ LINES = {"tests/test_share.py": {"u2net_tf/share.py": [8, 10, 11]}}
 
 
 def test_lines_are_those_that_a_test_runs(folder):
-    place = trying.Workplace(folder)
-    found = trying.lines_of_tests(place, folder / "lines", num_workers=1)
+    checkout = trying.Checkout(folder)
+    found = trying.lines_by_test(checkout, folder / "lines", num_workers=1)
     (lines,) = found.values()
     assert {8, 10, 11} <= set(lines["u2net_tf/share.py"])
     assert 9 not in lines["u2net_tf/share.py"]
-    # A second time the tests are not run.
+    # The second time, the tests are not run.
     (folder / "tests" / "test_share.py").write_text("1 / 0")
-    assert trying.lines_of_tests(place, folder / "lines", num_workers=1) == found
+    assert trying.lines_by_test(checkout, folder / "lines", num_workers=1) == found
 
 
 def test_mutants_are_of_lines_that_tests_run(folder):
@@ -107,33 +107,33 @@ def test_mutants_are_of_lines_that_tests_run(folder):
         trying.draw_mutants(folder, LINES, count=4, seed=1)
 
 
-NOTICED = changes.Mutant("u2net_tf/share.py", 11, "", "    return None")
-UNNOTICED = changes.Mutant(
+KILLED = changes.Mutant("u2net_tf/share.py", 11, "", "    return None")
+UNDETECTED = changes.Mutant(
     "u2net_tf/share.py", 10, "", "    factor = 101 if percent else 1"
 )
 
 
-def test_first_failure_is_on_record(folder):
+def test_first_failure_is_recorded(folder):
     path = folder / "u2net_tf" / "share.py"
     before = path.read_text()
     record = trying.Record(folder / "record.json")
-    place = trying.Workplace(folder)
-    trying.try_mutants([place], [NOTICED, UNNOTICED], LINES, record=record)
+    checkout = trying.Checkout(folder)
+    trying.try_mutants([checkout], [KILLED, UNDETECTED], LINES, record=record)
     assert path.read_text() == before
     assert record.outcomes == {
-        str(NOTICED): "tests/test_share.py::test",
-        str(UNNOTICED): "survived",
+        str(KILLED): "tests/test_share.py::test",
+        str(UNDETECTED): "survived",
     }
-    assert [record.survived(mutant) for mutant in (NOTICED, UNNOTICED)] == [False, True]
-    # A second time, what is on record is not tried.
+    assert [record.survived(mutant) for mutant in (KILLED, UNDETECTED)] == [False, True]
+    # The second time, recorded mutants are not tried.
     again = trying.Record(record.path)
     trying.try_mutants(
-        [trying.Workplace(folder / "gone")], [NOTICED, UNNOTICED], LINES, record=again
+        [trying.Checkout(folder / "gone")], [KILLED, UNDETECTED], LINES, record=again
     )
     assert again.outcomes == record.outcomes
 
 
-@pytest.mark.slow  # It starts all tests in two workers.
+@pytest.mark.slow  # Runs all tests in two workers.
 def test_survivors_are_tried_by_all_tests(folder):
     (folder / "tests" / "test_other.py").write_text(
         "import pathlib\n"
@@ -143,23 +143,23 @@ def test_survivors_are_tried_by_all_tests(folder):
     )
     survivor = changes.Mutant("u2net_tf/share.py", 8, "", "    if total < 0:")
     record = trying.Record(folder / "record.json")
-    place = trying.Workplace(folder)
-    trying.try_mutants([place], [UNNOTICED, survivor], LINES, record=record)
-    both = [UNNOTICED, survivor]
-    trying.try_all_tests(place, both, record=record, num_workers=2)
+    checkout = trying.Checkout(folder)
+    trying.try_mutants([checkout], [UNDETECTED, survivor], LINES, record=record)
+    both = [UNDETECTED, survivor]
+    trying.try_all_tests(checkout, both, record=record, num_workers=2)
     assert record.outcomes == {
-        str(UNNOTICED): "tests/test_other.py::test",
+        str(UNDETECTED): "tests/test_other.py::test",
         str(survivor): "survived all tests",
     }
     assert record.survived(survivor)
     (folder / "tests" / "test_other.py").write_text("1 / 0")
-    trying.try_all_tests(place, [survivor], record=record, num_workers=2)
+    trying.try_all_tests(checkout, [survivor], record=record, num_workers=2)
     assert record.survived(survivor)
 
 
 @pytest.fixture
 def project(folder, monkeypatch):
-    """A repository with that package, in place of this one."""
+    """A repository with that package, used in checkout of this one."""
     seconds = json.dumps({"tests/test_quick.py": 1.5, "tests/test_long.py": 20})
     (folder / "tests" / "seconds.json").write_text(seconds)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder)]
@@ -170,21 +170,21 @@ def project(folder, monkeypatch):
     return folder
 
 
-def test_the_copy_is_of_the_last_commit(project, tmp_path_factory):
+def test_the_copy_is_the_last_commit(project, tmp_path_factory):
     (project / "later.txt").write_text("not committed")
-    place = trying.Workplace(tmp_path_factory.mktemp("work") / "code")
-    place.make()
-    place.make()
-    found = sorted(path.name for path in place.folder.iterdir())
+    checkout = trying.Checkout(tmp_path_factory.mktemp("work") / "code")
+    checkout.create()
+    checkout.create()
+    found = sorted(path.name for path in checkout.folder.iterdir())
     assert found == [".git", "pyproject.toml", "tests", "u2net_tf"]
     # The quickest file comes first.
-    assert json.loads((place.folder / "tests" / "seconds.json").read_text()) == {
+    assert json.loads((checkout.folder / "tests" / "seconds.json").read_text()) == {
         "tests/test_quick.py": -1.5,
         "tests/test_long.py": -20,
     }
 
 
-@pytest.mark.slow  # It runs tests a dozen times, each in a process of its own.
+@pytest.mark.slow  # Runs tests a dozen times, each in a separate process.
 def test_command(project, tmp_path_factory, capsys):
     work = tmp_path_factory.mktemp("work")
     config = mutants_command.MutantsConfig(
@@ -194,7 +194,7 @@ def test_command(project, tmp_path_factory, capsys):
     outcomes = trying.Record(work / "seed1.json").outcomes
     assert len(outcomes) == 3
     survivors = [m for m, outcome in outcomes.items() if outcome.startswith("surv")]
-    said = capsys.readouterr().out.splitlines()
-    assert set(said[:-1]) == {f"survived all tests: {mutant}" for mutant in survivors}
-    noticed = 3 - len(survivors)
-    assert said[-1].startswith(f"{noticed} of 3 mutants were noticed; {work}/seed1")
+    lines = capsys.readouterr().out.splitlines()
+    assert set(lines[:-1]) == {f"survived all tests: {mutant}" for mutant in survivors}
+    killed = 3 - len(survivors)
+    assert lines[-1].startswith(f"{killed} of 3 mutants were killed; {work}/seed1")

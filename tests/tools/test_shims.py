@@ -1,11 +1,11 @@
-"""Commands that moved into the package are still started by their old names."""
+"""Commands that moved into the package can still be started by their old names."""
 
 import importlib
 
 import pytest
 from command_server import CommandServer
 
-# Old place and new.
+# Old module -> new module.
 MOVED = {
     **{
         f"tools.{name}": f"u2net_tf.{name}"
@@ -18,7 +18,7 @@ MOVED = {
     },
     "u2net_tf.networks.complexity": "u2net_tf.complexity",
 }
-# Each of them has one of these.
+# Each command has one of these flags.
 FLAGS = ("--output", "--weights", "--last_decoder_kernel")
 
 
@@ -31,7 +31,7 @@ def server():
 @pytest.mark.parametrize(("old", "new"), MOVED.items())
 def test_has_the_flags_and_the_help_of_the_command(server, old, new):
     helps = [server.run(module, "--help") for module in (old, new)]
-    # But for the path of what was started, which heads the flags.
+    # All lines but the path of the module, which precedes its flags.
     shown = [
         [line for line in help_.stdout.splitlines() if line.startswith("  ")]
         for help_ in helps

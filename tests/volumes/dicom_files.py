@@ -10,13 +10,13 @@ ORIENTATION = (1, 0, 0, 0, 1, 0)
 
 
 def slice_values(num_slices=6, size=8):
-    """Stored values: (num_slices, size, size) int16."""
+    """Draws stored values, (num_slices, size, size) int16."""
     values = np.random.default_rng(0).integers(-900, 900, (num_slices, size, size))
     return values.astype(np.int16)
 
 
 def make_dataset(values, sop_class=uid.CTImageStorage, series=SERIES, number=1):
-    """What a slice and a multi-frame file have in common."""
+    """Returns a dataset with the tags that slices and multi-frame files share."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
@@ -35,7 +35,7 @@ def make_dataset(values, sop_class=uid.CTImageStorage, series=SERIES, number=1):
 
 
 def make_slice(values, z_mm, *, slope=1, intercept=-1024, **arguments):
-    """A slice at a height. Arguments as of `make_dataset`."""
+    """Returns a slice at a height; for other arguments see `make_dataset`."""
     dataset = make_dataset(values, **arguments)
     dataset.ImagePositionPatient = [-10, 5, z_mm]
     dataset.ImageOrientationPatient = list(ORIENTATION)
@@ -47,7 +47,7 @@ def make_slice(values, z_mm, *, slope=1, intercept=-1024, **arguments):
 
 
 def make_series(num_slices=6, slopes=None, size=8, **arguments):
-    """The slices of a series, 3 mm apart. Arguments as of `make_slice`."""
+    """Returns a series with slices 3 mm apart; for other arguments see `make_slice`."""
     return [
         make_slice(
             plane,
@@ -61,7 +61,7 @@ def make_series(num_slices=6, slopes=None, size=8, **arguments):
 
 
 def save(folder, datasets, name="{}.dcm"):
-    """Writes them as 0.dcm, 1.dcm, …; returns the folder."""
+    """Writes datasets as 0.dcm, 1.dcm, …; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, dataset in enumerate(datasets):
         dataset.save_as(folder / name.format(index), enforce_file_format=True)
@@ -76,11 +76,11 @@ def _group(**tags):
 
 
 def make_enhanced(heights_mm, rescales=None):
-    """A multi-frame file.
+    """Returns a multi-frame dataset.
 
     Args:
-      heights_mm: of the frames, in their order in the file.
-      rescales: (slope, intercept) of each frame; none if None.
+      heights_mm: heights of the frames, in the order of the file.
+      rescales: (slope, intercept) of each frame, or None.
     """
     values = slice_values(len(heights_mm))
     dataset = make_dataset(values, uid.EnhancedMRImageStorage)
@@ -104,7 +104,7 @@ def make_enhanced(heights_mm, rescales=None):
 
 
 def replace_text(path, keyword, text):
-    """Replaces the value of a tag by bytes, be they valid or not."""
+    """Replaces the value of a tag by text, valid or not."""
     dataset = pydicom.dcmread(path)
     tag = pydicom.datadict.tag_for_keyword(keyword)
     raw = text.encode() + b" " * (len(text) % 2)

@@ -1,4 +1,4 @@
-"""A domain whose classes have a code, one with a side, or none; and label maps."""
+"""Label maps, and a domain with classes with and without anatomy codes and sides."""
 
 import dataclasses
 
@@ -23,5 +23,5 @@ VALUES = (0, 1, 7, 300)
 
 
 def make_classes(shape, num_classes=4):
-    """(z, y, x) class indices; the last class of the domain is absent."""
+    """Draws class indices (z, y, x); the last class of the domain is absent."""
     return np.random.default_rng(0).integers(0, num_classes, shape).astype(np.uint8)

@@ -10,12 +10,12 @@ def find(name):
     return find_anatomy(Label(name, (1,)))
 
 
-def test_codes_are_those_of_dicom():
-    """pydicom has the codes of the standard's context groups."""
+def test_codes_match_dicom():
+    """pydicom contains the codes of the context groups of the standard."""
     known = {}
     for keyword in dir(codes.SCT):
         code = getattr(codes.SCT, keyword)
-        # The terminology has attributes of its own.
+        # Skips other attributes of the terminology.
         if not hasattr(code, "meaning"):
             continue
         known.setdefault(code.value, set()).add(code.meaning.casefold())
@@ -56,7 +56,7 @@ def test_names_with_a_code(name, value, side):
     "name",
     ["head", "Anterior", "PZ", "vessel", "left", "left liver", "liver tumour", "肝臓"],
 )
-def test_names_that_may_mean_something_else_have_none(name):
+def test_ambiguous_names_have_no_code(name):
     found = find(name)
     assert not found.is_known
     assert found.kind.scheme == PRIVATE_SCHEME

@@ -57,7 +57,7 @@ def make_bad(value, where=np.s_[2, 2, 2]):
         (np.stack([draw_image(), draw_image()]), "expected 1 modality. Received: 2"),
     ],
 )
-def test_bad_image_is_named(tmp_path, write_nifti, array, message):
+def test_bad_image_is_reported(tmp_path, write_nifti, array, message):
     path = write_nifti(tmp_path / "bad.nii.gz", array)
     with pytest.raises(InputError, match=message) as error:
         case.read_image([path], DOMAIN)
@@ -109,7 +109,7 @@ class TestLabels:
         assert np.bincount(classes.ravel()).tolist() == [3 * 56 + 48, 2 * 56, 8]
         assert (classes[:2] == 1).all()
 
-    def test_empty_is_no_error_here(self, read):
+    def test_empty_is_accepted(self, read):
         assert not read(np.zeros(SHAPE, np.uint8)).any()
 
     @pytest.mark.parametrize("value", [254, 2, -1])
@@ -131,10 +131,10 @@ class TestLabels:
         with pytest.raises(InputError, match="labels.*expected the affine of"):
             read(make_labels(), spacing_mm=(3, 1, 1))
 
-    def test_in_another_orientation_is_turned(self, read):
+    def test_different_orientation_is_converted(self, read):
         labels = make_labels()
         turned = labels[::-1].transpose(1, 0, 2)
-        # Of x, y, z on disk, y runs down and z runs to the front.
+        # On disk, y runs down and z runs to the front.
         affine = np.array(
             [[2, 0, 0, 0], [0, 0, 1, 0], [0, -3, 0, 15], [0, 0, 0, 1]], dtype=float
         )
@@ -156,7 +156,7 @@ class TestLabels:
         far = dataclasses.replace(DOMAIN, labels=(*classes, Label("far", (2**40,))))
         assert case.raw_labels(np.array([3]), far).tolist() == [2**40]
 
-    def test_rounded_where_the_plan_says_so(self, read):
+    def test_rounded_if_planned(self, read):
         labels = make_labels() * np.float32(1.00002)
         with pytest.raises(InputError, match="whole numbers as labels"):
             read(labels)
@@ -170,7 +170,7 @@ class TestLabels:
             read(labels)
         assert len(str(error.value)) < 500
 
-    def test_as_many_classes_as_a_plan_may_have(self, read):
+    def test_maximum_number_of_classes(self, read):
         labels = tuple(Label(f"c{i}", (i,)) for i in range(256))
         found = read(make_labels(), dataclasses.replace(DOMAIN, labels=labels))
         assert np.unique(found).tolist() == [0, 1, 3, 7]
@@ -178,7 +178,7 @@ class TestLabels:
         with pytest.raises(InputError, match=r"labels: expected 2 to 256 classes.*257"):
             dataclasses.replace(DOMAIN, labels=labels)
 
-    def test_faults_in_words(self, tmp_path, image_path, write_nifti):
+    def test_texts_of_faults(self, tmp_path, image_path, write_nifti):
         image = case.read_image([image_path], DOMAIN)
         path = tmp_path / "labels.nii.gz"
 
@@ -192,7 +192,7 @@ class TestLabels:
         assert "affine" in geometry
         assert "2 in 56 voxels, 4 in 56 voxels, 8 in 8 voxels" in unknown
 
-    def test_raw_values_come_back(self):
+    def test_raw_values_are_restored(self):
         classes = np.array([0, 1, 2, 1], np.uint8)
         raw = case.raw_labels(classes, DOMAIN)
         assert raw.tolist() == [0, 3, 7, 3]
@@ -208,7 +208,7 @@ def test_memory_of_image_and_labels_is_limited(image_path):
 
 
 def test_memory_of_modalities_is_limited_together(tmp_path, write_nifti):
-    """What one of them takes fits."""
+    """A single modality would fit."""
     paths = [write_nifti(tmp_path / f"{i}.nii", draw_image()) for i in range(5)]
     domain = dataclasses.replace(DOMAIN, modalities=tuple("abcde"))
     voxels = 6 * 7 * 8
@@ -231,10 +231,10 @@ def test_resampling_that_does_not_fit_is_refused(tmp_path, write_nifti, spacing_
         crop_and_resample.preprocess_volume(image, DOMAIN, max_memory_gb=0.5)
 
 
-def test_resampling_needs_what_it_is_refused_for(tmp_path, write_nifti):
+def test_resampling_needs_the_memory_that_is_checked(tmp_path, write_nifti):
     path = write_nifti(tmp_path / "far.nii", draw_image(), (20, 20, 20))
     image = case.read_image([path], DOMAIN)
-    # 120 × 140 × 160 voxels, of float32 in two copies and a few planes of float64.
+    # Two copies of 120 × 140 × 160 voxels in float32, and a few planes in float64.
     needed = 120 * 140 * 160 * 8 / 1e9
     with pytest.raises(InputError, match=r"shape \(120, 140, 160\)"):
         crop_and_resample.find_crop(image, DOMAIN, max_memory_gb=needed)
@@ -246,8 +246,8 @@ def test_resampling_needs_what_it_is_refused_for(tmp_path, write_nifti):
     assert found.shape == (120, 140, 160, 1)
 
 
-def test_image_that_is_nearly_constant_has_no_contrast(tmp_path, write_nifti):
-    """Also where resampling would make other values of a constant, by rounding."""
+def test_nearly_constant_image_has_no_contrast(tmp_path, write_nifti):
+    """Also if rounding in resampling would make a constant vary."""
     array = np.zeros((20, 20, 20), np.float32)
     array[0, 0, 0], array[-1, -1, -1], array[9:12, 9:12, 9:12] = 1, 1, 500
     image = case.read_image([write_nifti(tmp_path / "s.nii", array)], DOMAIN)
@@ -286,6 +286,6 @@ def test_preprocessing_follows_the_domain(image_path):
     assert crop.raw_shape == SHAPE
 
 
-def test_values_are_counted_in_their_order():
+def test_values_are_counted_in_ascending_order():
     labels = np.array([[[5, 0, 0]], [[-1, 5, 5]], [[0, 2, 0]]], np.int32)
     assert list(case.count_values(labels).items()) == [(-1, 1), (0, 4), (2, 1), (5, 3)]

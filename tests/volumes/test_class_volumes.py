@@ -30,21 +30,21 @@ def test_a_voxel_of_2_by_3_by_4_mm(tmp_path):
     assert voxel_volume_ml(grid) == pytest.approx(0.024)
 
 
-def test_a_sheared_voxel_is_smaller_than_its_edges_say(tmp_path):
+def test_a_sheared_voxel_is_smaller_than_the_product_of_its_edges(tmp_path):
     affine = np.diag([2.0, 3, 4, 1])
     affine[1, 2] = 3
     grid = load_scan(tmp_path / "a.nii", affine, (2, 3, 5)).grid
     assert voxel_volume_ml(grid) == pytest.approx(0.024)
 
 
-def test_the_voxel_size_is_that_of_the_plan(tmp_path):
+def test_the_voxel_size_has_the_source_of_the_plan(tmp_path):
     grid = load_scan(tmp_path / "a.nii", np.eye(4)).grid
     assert voxel_volume_ml(grid, "affine") == pytest.approx(0.001)
     assert voxel_volume_ml(grid, "pixdim") == pytest.approx(0.024)
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".seg.nrrd"])
-def test_are_the_same_of_the_file_that_was_written(tmp_path, suffix):
+def test_agree_with_those_of_the_written_file(tmp_path, suffix):
     scan = load_scan(tmp_path / "a.nii", np.diag([2, -3, 4, 1]))
     classes = labelled.make_classes(SHAPE[::-1])
     path = tmp_path / f"out{suffix}"
@@ -76,7 +76,7 @@ def test_memory_is_limited(tmp_path):
 
 
 def test_of_an_edited_label_map(tmp_path):
-    """Values that mean the same class are one class; others are an error."""
+    """All values of a class are counted; other values are an error."""
     scan = load_scan(tmp_path / "a.nii", np.diag([2, -3, 4, 1]))
     labels = np.zeros(SHAPE[::-1], int)
     labels[0, 0, :3] = 7, 8, 8

@@ -6,7 +6,7 @@ from u2net_tf.volumes import components
 
 @pytest.fixture
 def mask():
-    """Components of 6, 3 and 1 voxels; the 3 hang together by corners."""
+    """Components of 6, 3 and 1 voxels; the second is connected by corners."""
     mask = np.zeros((5, 6, 7), bool)
     mask[0, 0:2, 0:3] = True
     mask[4, 4, 1] = True
@@ -19,7 +19,7 @@ def test_sizes_descend(mask):
     assert components.component_sizes(mask).tolist() == [6, 3, 1]
 
 
-def test_nothing_has_no_components():
+def test_empty_mask_has_no_components():
     empty = np.zeros((3, 4, 5), bool)
     assert components.component_sizes(empty).tolist() == []
     assert not components.keep_largest(empty, 1).any()
@@ -28,7 +28,7 @@ def test_nothing_has_no_components():
 @pytest.mark.parametrize(
     ("count", "voxels"), [(0, 0), (1, 6), (2, 9), (3, 10), (9, 10)]
 )
-def test_largest_stay(mask, count, voxels):
+def test_largest_are_kept(mask, count, voxels):
     kept = components.keep_largest(mask, count)
     assert kept.shape == mask.shape
     assert kept.dtype == bool
@@ -42,7 +42,7 @@ def test_touching_the_border(mask):
     assert kept[-1, -2:, -3:].all()
 
 
-def test_each_class_is_cleaned_by_its_own_count(mask):
+def test_each_class_has_its_own_count(mask):
     labels = np.zeros((2, *mask.shape[1:]), np.uint8)
     labels = np.concatenate([mask * 1, mask * 2, mask * 3]).astype(np.uint8)
     before = labels.copy()
@@ -52,7 +52,7 @@ def test_each_class_is_cleaned_by_its_own_count(mask):
     assert cleaned.dtype == np.uint8
 
 
-def test_background_and_absent_classes_are_left_alone():
+def test_background_and_absent_classes_are_unchanged():
     labels = np.zeros((3, 3, 3), np.int32)
     labels[0, 0, 0] = 2
     cleaned = components.clean_labels(labels, (1, 1, 1))

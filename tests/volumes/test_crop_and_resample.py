@@ -25,7 +25,7 @@ def make_domain(spacing_mm=(1, 1, 1), num_modalities=1, **settings):
 
 
 def ball(shape, spacing_mm, radius_mm):
-    """A ball in the middle of the extent, sampled at the voxels' centres."""
+    """Returns a mask of a ball in the centre, sampled at voxel centres."""
     axes = [
         (np.arange(size) - (size - 1) / 2) * spacing
         for size, spacing in zip(shape, spacing_mm, strict=True)
@@ -74,7 +74,7 @@ class TestRawBox:
         assert crop.raw_box(box) == (slice(6, 8), slice(1, 5), slice(1, 2))
 
     @pytest.mark.parametrize("shape", [(7, 5, 3), (4, 9, 11), (1, 1, 1)])
-    def test_of_all_is_the_crop(self, shape):
+    def test_of_the_complete_box_is_the_crop(self, shape):
         crop = crop_and_resample.ResampledCrop((20,) * 3, (3, 0, 8), (7, 4, 6), shape)
         box = tuple(slice(0, size) for size in shape)
         assert crop.raw_box(box) == crop.box
@@ -88,15 +88,16 @@ class TestResample:
     @pytest.mark.parametrize(
         ("size", "spacing_mm", "target_mm", "expected"),
         [
-            # 2.5, 3 and 5.99 voxels; and less than one.
+            # 2.5, 3, 5.99 and less than one voxel.
             (10, 1, 4, 2),
             (10, 1.2, 4, 3),
             (599, 0.01, 1, 5),
             (3, 1, 9, 1),
-            # Multiples that floating point misses: 2.9999999999999996 in both.
+            # Multiples that are inexact in floating point: both give
+            # 2.9999999999999996.
             (3, 0.7, 0.7, 3),
             (2, 1.2, 0.8, 3),
-            # As headers hold 0.7 and 0.8, and what differs in the fourth decimal.
+            # 0.7 and 0.8 as stored in headers, and differences in the fourth decimal.
             (100, float(np.float32(0.7)), 0.7, 100),
             (100, 0.7999999, 0.8, 100),
             (100, 0.7996, 0.8, 100),
@@ -140,7 +141,7 @@ class TestStandardize:
             intensities.standardize(image, clip_percentiles=(2, 98))
 
     @pytest.mark.parametrize("over", ["all", "positive"])
-    def test_input_is_left_alone(self, over):
+    def test_input_is_not_modified(self, over):
         image = np.arange(27, dtype=np.float32).reshape(3, 3, 3) - 9
         intensities.standardize(
             image, clip_percentiles=(10, 90), intensity_floor=-5, statistics_over=over
@@ -162,7 +163,7 @@ class TestStandardize:
         found = intensities.standardize(
             image, clip_percentiles=(5, 100), intensity_floor=-2
         )
-        # The fifth percentile lies halfway between the first two: -1, and not -1500.
+        # The fifth percentile is halfway between the first two values: -1, not -1500.
         values = np.array([-1, *range(9), 10], float)
         expected = (values - values.mean()) / values.std()
         np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
@@ -175,16 +176,16 @@ class TestStandardize:
             intensity_floor=-1024,
             statistics_over="positive",
         )
-        # Mean 3 and deviation 1 of 2 and 4. What was 0 is 0 again.
+        # 2 and 4 have mean 3 and deviation 1. Zeros stay zero.
         assert found.ravel().tolist() == [-1027, -1027, -10, 0, 0, -1, 1]
         assert found.dtype == np.float32
 
-    def test_positive_is_what_is_positive_after_clipping(self):
+    def test_positive_voxels_are_selected_after_clipping(self):
         image = np.array([[[-5, -4, 8, 9, 9]]], np.float32)
         found = intensities.standardize(
             image, clip_percentiles=(50, 75), statistics_over="positive"
         )
-        # Clipped to 8, 8, 8, 9, 9: all of them count.
+        # Clipped to 8, 8, 8, 9, 9, which are all positive.
         expected = (np.array([8, 8, 8, 9, 9]) - 8.4) / np.sqrt(0.24)
         np.testing.assert_allclose(found.ravel(), expected, rtol=1e-5)
 
@@ -212,7 +213,7 @@ class TestStandardize:
             ([-1, 0, 6, 6], "stant 6"),
         ],
     )
-    def test_no_positive_voxels_that_differ_is_an_error(self, values, found):
+    def test_constant_positive_voxels_are_an_error(self, values, found):
         image = np.array([[values]], np.float32)
         intensities.standardize(image, clip_percentiles=(0, 100))
         with pytest.raises(ValueError, match="expected intensities above 0") as error:
@@ -253,7 +254,7 @@ class TestImage:
             expected = intensities.standardize(resampled, clip_percentiles=(3, 80))
             np.testing.assert_array_equal(found[..., channel], expected)
 
-    def test_as_published(self):
+    def test_settings_of_the_published_code(self):
         rng = np.random.default_rng(0)
         image = np.zeros((2, 11, 12, 14), np.float32)
         image[0, 1:10] = rng.normal(100, 300, (9, 12, 14))
@@ -273,14 +274,14 @@ class TestImage:
         assert crop.shape == (9, 8, 8)
         for channel in range(2):
             exact = resample(image[channel, 1:10], (9, 8, 8), "bspline").astype(float)
-            # Only now: a floor before would take the undershoot of the spline away.
+            # The floor follows resampling: before, it would not affect the undershoot.
             exact[exact < -300] = -300
             exact = exact.clip(*np.percentile(exact, (2, 98)))
             positive = exact[exact > 0]
             expected = (exact - positive.mean()) / positive.std()
             np.testing.assert_allclose(found[..., channel], expected, atol=1e-5)
 
-    def test_modality_without_positive_voxels_is_named(self):
+    def test_modality_without_positive_voxels_is_reported(self):
         image = np.random.default_rng(0).random((2, 6, 6, 6)).astype(np.float32) + 1
         image[1] *= -1
         domain = make_domain((1, 1, 1), 2, statistics_over="positive")
@@ -290,7 +291,7 @@ class TestImage:
             crop_and_resample.preprocess_image(image, (1, 1, 1), domain)
 
     @pytest.mark.parametrize("channel", [0, 1])
-    def test_constant_modality_is_named(self, channel):
+    def test_constant_modality_is_reported(self, channel):
         image = np.random.default_rng(0).random((2, 6, 6, 6)).astype(np.float32)
         image[channel] = 4
         with pytest.raises(ValueError, match=f"modality 'T{channel + 1}'"):
@@ -306,7 +307,7 @@ class TestImage:
 
 
 def place(raw_shape, spacing_mm, target_mm, **settings):
-    """An image that is zero at one border, preprocessed."""
+    """Preprocesses an image that is zero at one border; returns the crop."""
     image = np.random.default_rng(0).normal(9, 1, (1, *raw_shape)).astype(np.float32)
     image[:, :, :7] = 0
     domain = make_domain(target_mm, margin_voxels=2, **settings)
@@ -314,7 +315,7 @@ def place(raw_shape, spacing_mm, target_mm, **settings):
 
 
 def restore(probabilities, crop, **options):
-    """Classes and probabilities (z, y, x, K) on the raw grid."""
+    """Returns classes and probabilities (z, y, x, K) on the raw grid."""
     restoration = Restoration(
         crop, probabilities.shape[-1], with_probabilities=True, **options
     )
@@ -334,7 +335,8 @@ def draw_probabilities(shape, num_classes):
 
 class TestRestoration:
     CROPS = (
-        # Finer, coarser and equal along an axis each, off every border; a single voxel.
+        # Finer, coarser and equal along one axis each, or away from all borders; a
+        # single voxel.
         crop_and_resample.ResampledCrop((9, 9, 9), (1, 2, 0), (7, 5, 8), (4, 9, 8)),
         crop_and_resample.ResampledCrop((5, 6, 7), (0, 0, 0), (5, 6, 7), (9, 6, 2)),
         crop_and_resample.ResampledCrop((8, 8, 8), (2, 2, 2), (4, 5, 6), (1, 1, 1)),
@@ -356,17 +358,17 @@ class TestRestoration:
         np.testing.assert_allclose(found[crop.box], expected, atol=1e-6)
 
     @pytest.mark.parametrize("crop", CROPS)
-    def test_classes_are_the_likeliest_of_them(self, crop):
+    def test_classes_are_the_most_likely_ones(self, crop):
         classes, found = restore(draw_probabilities(crop.shape, 4), crop)
         np.testing.assert_array_equal(classes, found.argmax(axis=-1))
 
-    def test_the_first_of_equally_likely_classes(self):
+    def test_ties_are_resolved_to_the_first_class(self):
         crop = self.CROPS[0]
         classes, _ = restore(np.full((*crop.shape, 3), 1 / 3, np.float32), crop)
         assert not classes.any()
 
     def test_by_hand(self):
-        """Two planes become four: at -1/4 (constant), 1/4, 3/4 and 5/4 (constant)."""
+        """Two planes become four, at -1/4 (constant), 1/4, 3/4 and 5/4 (constant)."""
         crop = crop_and_resample.ResampledCrop(
             (4, 1, 1), (0,) * 3, (4, 1, 1), (2, 1, 1)
         )
@@ -375,7 +377,7 @@ class TestRestoration:
         np.testing.assert_allclose(found[:, 0, 0, 1], [0, 0.2, 0.6, 0.8], atol=1e-6)
         assert classes.ravel().tolist() == [0, 0, 1, 1]
 
-    def test_probabilities_are_kept_on_demand(self):
+    def test_probabilities_are_kept_on_request(self):
         crop = self.CROPS[0]
         restoration = Restoration(crop, 2)
         with pytest.raises(ValueError, match="expected all planes .* Received: 0"):
@@ -399,7 +401,7 @@ class TestInverse:
         expected[crop.box] = 1
         np.testing.assert_array_equal(restored, expected)
 
-    def test_labels_survive_exactly_at_equal_spacing(self):
+    def test_labels_are_preserved_exactly_at_equal_spacing(self):
         crop = place((20, 31, 26), (2, 1.3, 1), (2, 1.3, 1))
         labels = np.zeros((20, 31, 26), np.uint8)
         labels[crop.box] = np.random.default_rng(1).integers(0, 5, crop.crop_shape)
@@ -410,7 +412,7 @@ class TestInverse:
 
     @pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (2.5, 0.9, 0.9), (1, 1.4, 0.8)])
     @pytest.mark.parametrize("rounding", ["nearest", "truncate"])
-    def test_blobs_survive_at_other_spacing(self, spacing_mm, rounding):
+    def test_blobs_are_preserved_at_different_spacing(self, spacing_mm, rounding):
         raw_shape = tuple(round(64 / size) for size in spacing_mm)
         crop = place(raw_shape, spacing_mm, (1.2, 0.7, 1.1), size_rounding=rounding)
         labels = ball(raw_shape, spacing_mm, 20).astype(np.uint8)
@@ -429,6 +431,6 @@ class TestInverse:
         outside[crop.box] = False
         np.testing.assert_array_equal(restored[outside], [[1, 0, 0, 0]] * outside.sum())
 
-    def test_it_survives_json(self):
+    def test_crop_round_trip_through_json(self):
         crop = place((20, 31, 26), (1, 1, 1), (1.5, 0.8, 1))
         assert crop_and_resample.ResampledCrop(**dataclasses.asdict(crop)) == crop

@@ -27,7 +27,7 @@ def make_image(seed=0):
 def write_series(
     folder, image, series="1.2.826.0.1.3680043.2.1125.7", shift_mm=(0, 0, 0)
 ):
-    """One file per slice, as a scanner writes them; each a shift beyond the last."""
+    """Writes a file per slice, as scanners do, each shifted relative to the last."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -53,13 +53,13 @@ def write_series(
         }
         for tag, value in tags.items():
             piece.SetMetaData(tag, value)
-        # Names in no order: positions count.
+        # File names are not in order: positions determine it.
         writer.SetFileName(str(folder / f"{(z * 5) % 7}_{series[-1]}.dcm"))
         writer.Execute(piece)
     return folder
 
 
-def test_oblique_series_is_the_nifti_file_of_the_same_image(tmp_path):
+def test_oblique_series_agrees_with_nifti(tmp_path):
     image = make_image()
     folder = write_series(tmp_path / "series", image)
     sitk.WriteImage(image, tmp_path / "image.nii.gz")
@@ -96,7 +96,7 @@ def test_a_folder_per_modality(tmp_path):
     )
 
 
-def test_modalities_on_other_grids_are_an_error(tmp_path):
+def test_modalities_on_different_grids_are_an_error(tmp_path):
     other = make_image(1)
     other.SetOrigin((0, 0, 0))
     folders = [
@@ -123,7 +123,7 @@ def test_two_series_are_an_error(tmp_path):
         dicom.load_dicom([folder])
 
 
-def test_what_is_no_series(tmp_path):
+def test_paths_without_a_series(tmp_path):
     assert not is_dicom_folder(tmp_path)
     assert not is_dicom_folder(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")
@@ -165,7 +165,7 @@ def test_slices_far_from_perpendicular_are_an_error(tmp_path, shift_mm):
         dicom.load_dicom([folder])
 
 
-def test_a_slice_aside_is_an_error(tmp_path):
+def test_a_slice_with_an_offset_is_an_error(tmp_path):
     image = make_image()
     image.SetDirection(np.eye(3).ravel().tolist())
     folder = write_series(tmp_path / "series", image)

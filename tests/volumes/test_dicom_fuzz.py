@@ -1,4 +1,4 @@
-"""Damaged DICOM files are read right or named; nothing else, and in little memory."""
+"""Damaged DICOM files are read correctly or reported, with little memory."""
 
 import resource
 
@@ -9,13 +9,13 @@ from tests.volumes import dicom_files
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import dicom
 
-# Headers end before them.
+# The tag that ends the header.
 PIXELS = b"\xe0\x7f\x10\x00"
 INSERTED = (b"\0", b"\xff", b"0", b"9", b"-", b".", b"e", b"\\", b"x", b"\xff" * 4)
 
 
 def damage(content, rng):
-    """A copy in which a bit, a few bytes or the end are others."""
+    """Returns a copy with a flipped bit, other bytes or a missing end."""
     content = bytearray(content)
     header_size = content.index(PIXELS) + 12
     place = int(rng.integers(128, header_size))
@@ -33,7 +33,7 @@ def damage(content, rng):
 
 
 def read(folder):
-    """The volume and "", or None and the error's message."""
+    """Returns the volume and "", or None and the message of the error."""
     try:
         return dicom.load_dicom([folder]), ""
     except InputError as error:
@@ -62,7 +62,7 @@ def test_damaged_slice(tmp_path, num_inputs, caplog):
         volume, message = read(folder)
         path.write_bytes(content)
         if volume is None:
-            # A slice that is elsewhere is named by those beside it.
+            # A slice with a wrong position is reported by its neighbours.
             assert path.name in message or "evenly spaced slices" in message, index
             assert len(message) < 800
         elif path.name not in caplog.text:
@@ -72,7 +72,7 @@ def test_damaged_slice(tmp_path, num_inputs, caplog):
 
 @pytest.mark.parametrize("num_inputs", [40, pytest.param(2000, marks=pytest.mark.slow)])
 def test_damaged_multi_frame_file(tmp_path, num_inputs):
-    """What the header says of a place has nothing beside it to be compared with."""
+    """Positions cannot be checked, because there are no other files."""
     enhanced = dicom_files.make_enhanced([0, 6, 3], [(1, 0), (0.5, 1), (2, 0)])
     folder = dicom_files.save(tmp_path, [enhanced])
     path = folder / "0.dcm"

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:(pydicom|highdicom)
 START_MM = np.array([-10.0, 5.0, 2.0])
 ROW = np.array([np.cos(0.3), np.sin(0.3), 0])
 COLUMN = np.array([-np.sin(0.3) * np.cos(0.4), np.cos(0.3) * np.cos(0.4), np.sin(0.4)])
-# Direction of a row, of a column, and from slice to slice, mm.
+# Steps in mm along a row, along a column and between slices.
 STRAIGHT = ((1, 0, 0), (0, 1, 0), (0, 0, 3))
 OBLIQUE = (ROW, COLUMN, 3 * np.cross(ROW, COLUMN))
 TILTED = ((1, 0, 0), (0, 1, 0), (0, 0.8, 3))
@@ -33,7 +33,7 @@ SERIES = pytest.mark.parametrize("axes", [STRAIGHT, OBLIQUE, TILTED])
 
 
 def make_series(axes=STRAIGHT, **tags):
-    """Slices that other objects can refer to."""
+    """Returns slices with the tags that a segmentation refers to."""
     slices = dicom_files.make_series()
     row, column, step = map(np.array, axes)
     for index, dataset in enumerate(slices):
@@ -52,7 +52,7 @@ def make_referable(dataset, **tags):
 
 
 def save_series(folder, axes=STRAIGHT, **tags):
-    # Names in the opposite order: positions count.
+    # File names are in reverse order: positions determine it.
     return dicom_files.save(folder, make_series(axes, **tags)[::-1])
 
 
@@ -65,7 +65,7 @@ def predict(path, source, domain=labelled.DOMAIN):
 
 
 @SERIES
-def test_segments_lie_on_the_slices_that_they_are_of(tmp_path, axes):
+def test_segments_refer_to_their_slices(tmp_path, axes):
     series = save_series(tmp_path / "series", axes)
     classes, grid = predict(tmp_path / "out.dcm", series)
     found = highdicom.seg.segread(tmp_path / "out.dcm")
@@ -76,7 +76,7 @@ def test_segments_lie_on_the_slices_that_they_are_of(tmp_path, axes):
         frames = found.get_pixels_by_source_instance([uid], combine_segments=True)
         np.testing.assert_array_equal(frames[0], plane)
         assert uid in files
-    # Each frame, wherever its slice is.
+    # Frames have the positions of their slices.
     dataset = pydicom.dcmread(tmp_path / "out.dcm")
     places = {
         tuple(frame.PlanePositionSequence[0].ImagePositionPatient)
@@ -87,14 +87,14 @@ def test_segments_lie_on_the_slices_that_they_are_of(tmp_path, axes):
 
 
 @pytest.mark.parametrize("axes", [STRAIGHT, OBLIQUE])
-def test_geometry_as_highdicom_reads_it(tmp_path, axes):
+def test_geometry_as_read_by_highdicom(tmp_path, axes):
     classes, grid = predict(
         tmp_path / "out.dcm", save_series(tmp_path / "series", axes)
     )
     volume = highdicom.seg.segread(tmp_path / "out.dcm").get_volume(
         combine_segments=True
     )
-    # Its affine is LPS, of (plane, row, column).
+    # The affine is in LPS, for (plane, row, column).
     affine = LPS_TO_RAS @ volume.affine[:, [2, 1, 0, 3]]
     read = Grid("", volume.spatial_shape[::-1], affine, grid.header, grid.image_class)
     np.testing.assert_array_equal(read.canonical_view(volume.array.T), classes)
@@ -102,7 +102,7 @@ def test_geometry_as_highdicom_reads_it(tmp_path, axes):
 
 
 @SERIES
-def test_frames_and_place_as_itk_reads_them(tmp_path, axes):
+def test_frames_and_positions_as_read_by_itk(tmp_path, axes):
     classes, grid = predict(
         tmp_path / "out.dcm", save_series(tmp_path / "series", axes)
     )
@@ -123,8 +123,8 @@ def test_frames_and_place_as_itk_reads_them(tmp_path, axes):
     np.testing.assert_allclose(direction[:, :2].T, axes[:2], atol=1e-6)
 
 
-def test_frames_of_one_file_are_in_its_order(tmp_path):
-    # A frame that is not where its number says.
+def test_frames_of_a_multi_frame_file(tmp_path):
+    # The order of frames differs from that of their positions.
     dataset = dicom_files.make_enhanced([6, 0, 3, 9, 12, 15])
     make_referable(dataset)
     dicom_files.save(tmp_path, [dataset], "scan.dcm")
@@ -138,7 +138,7 @@ def test_frames_of_one_file_are_in_its_order(tmp_path):
         np.testing.assert_array_equal(pixels[0], planes[plane])
 
 
-def test_segments_say_what_they_are(tmp_path):
+def test_segments_are_described(tmp_path):
     predict(tmp_path / "out.dcm", save_series(tmp_path / "series"))
     found = highdicom.seg.segread(tmp_path / "out.dcm")
     assert found.SegmentationType == "BINARY"
@@ -151,7 +151,7 @@ def test_segments_say_what_they_are(tmp_path):
     assert kind.CodeMeaning == "Kidney"
     (side,) = kind.SegmentedPropertyTypeModifierCodeSequence
     assert side.CodeMeaning == "Left"
-    # What has no code is not given that of something else.
+    # A class without a code gets a private one.
     assert long.SegmentedPropertyTypeCodeSequence[0].CodingSchemeDesignator == "99U2NET"
     assert long.SegmentLabel == ("Größe / " + "x" * 56)
     assert long.SegmentDescription == labelled.LONG
@@ -166,7 +166,7 @@ def test_belongs_to_the_patient_and_study(tmp_path):
         "SpecificCharacterSet": "ISO_IR 100",
         "PatientName": "Müller^Jörg",
         "PatientID": "17",
-        # What hospitals write, and DICOM does not allow.
+        # Values that occur in practice but are invalid in DICOM.
         "PatientBirthDate": "19500000",
         "PatientSex": "W",
         "StudyDate": "20200131",
@@ -184,8 +184,8 @@ def test_belongs_to_the_patient_and_study(tmp_path):
     assert found.SeriesInstanceUID != dicom_files.SERIES
 
 
-def test_nothing_of_the_patient_is_logged(tmp_path, caplog):
-    """highdicom would log a name without a caret."""
+def test_patient_data_are_not_logged(tmp_path, caplog):
+    """highdicom logs names without a caret."""
     series = save_series(tmp_path / "series", PatientName="Roe", PatientID="P17")
     with caplog.at_level(logging.DEBUG):
         predict(tmp_path / "out.dcm", series)
@@ -194,7 +194,7 @@ def test_nothing_of_the_patient_is_logged(tmp_path, caplog):
         assert text not in caplog.text
 
 
-def test_a_full_disk_leaves_no_half_of_a_file(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
     series = save_series(tmp_path / "series")
 
     def save_as(self, path):
@@ -218,7 +218,7 @@ def test_voxels_of_each_segment_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("axes", [STRAIGHT, OBLIQUE])
-def test_a_single_segment_is_a_volume_to_itk(tmp_path, axes):
+def test_itk_reads_a_single_segment_as_a_volume(tmp_path, axes):
     labels = labelled.DOMAIN.labels[:2]
     domain = dataclasses.replace(labelled.DOMAIN, labels=labels)
     grid = dicom.load_dicom([save_series(tmp_path / "series", axes)]).grid
@@ -238,8 +238,8 @@ def test_a_single_segment_is_a_volume_to_itk(tmp_path, axes):
     np.testing.assert_array_equal(read.canonical_view(values.T), classes)
 
 
-def test_nothing_is_found(tmp_path):
-    """A segmentation without a voxel is one all the same."""
+def test_empty_segmentation_is_written(tmp_path):
+    """A segmentation without foreground voxels is valid."""
     grid = dicom.load_dicom([save_series(tmp_path / "series")]).grid
     save_label_map(tmp_path / "o.dcm", np.zeros((6, 8, 8), int), grid, labelled.DOMAIN)
     assert count_voxels(tmp_path / "o.dcm") == {1: 0, 2: 0, 3: 0, 4: 0}
@@ -248,7 +248,7 @@ def test_nothing_is_found(tmp_path):
 @pytest.mark.parametrize(
     "keyword", ["StudyInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID"]
 )
-def test_slices_that_nothing_can_refer_to(tmp_path, keyword):
+def test_slices_without_required_tags(tmp_path, keyword):
     slices = make_series()
     slices[3].file_meta.MediaStorageSOPInstanceUID = slices[3].SOPInstanceUID
     delattr(slices[3], keyword)
@@ -260,7 +260,7 @@ def test_slices_that_nothing_can_refer_to(tmp_path, keyword):
     assert not (tmp_path / "out.dcm").exists()
 
 
-def test_what_highdicom_refuses_is_an_error_that_names_the_file(tmp_path):
+def test_errors_of_highdicom_name_the_file(tmp_path):
     slices = make_series()
     slices[3].StudyInstanceUID = "1.2.3.6"
     series = dicom_files.save(tmp_path / "series", slices)
@@ -269,7 +269,7 @@ def test_what_highdicom_refuses_is_an_error_that_names_the_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["series"]
 
 
-def test_only_of_dicom(tmp_path, monkeypatch):
+def test_needs_dicom_and_highdicom(tmp_path, monkeypatch):
     scan = tmp_path / "scan.nii.gz"
     scan.touch()
     with pytest.raises(InputError, match="`output_format`: expected DICOM scans for"):
@@ -281,6 +281,6 @@ def test_only_of_dicom(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(StoppedError, match=r"pip install 'u2net-tf\[dicom_seg\]'"):
         require_format("dicom_seg", [], labelled.DOMAIN)
-    # Other formats do without it.
+    # Other formats do not need highdicom.
     for name in ("o.nii.gz", "o.seg.nrrd"):
         save_label_map(tmp_path / name, np.zeros((6, 8, 8), int), grid, labelled.DOMAIN)

@@ -1,4 +1,4 @@
-"""Which files of a folder are the series; the others are named."""
+"""Selection of the files of a series; other files are reported."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path, written):
-    """A series of six slices, to which a test adds."""
+    """A series of six slices, to be extended by tests."""
     for path in written.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
@@ -31,52 +31,52 @@ def save_other(folder, dataset):
     dataset.save_as(folder / "other.dcm", enforce_file_format=True)
 
 
-def check_passed_over(folder, caplog, name):
+def check_skipped(folder, caplog, name):
     volume = dicom.load_dicom([folder])
     assert volume.data.shape[1] == 6
     assert f"reads 6 files of series 1.2.3.14; passes over {name}" in caplog.text
 
 
-def test_localizer_is_passed_over(folder, caplog):
+def test_localizer_is_skipped(folder, caplog):
     values = dicom_files.slice_values(2, 16)
     other = dicom_files.make_slice(values[0], 0, series=OTHER)
     save_other(folder, other)
-    check_passed_over(folder, caplog, "other.dcm")
+    check_skipped(folder, caplog, "other.dcm")
 
 
-def test_localizer_of_two_slices_is_passed_over(folder, caplog):
+def test_localizer_of_two_slices_is_skipped(folder, caplog):
     for index, values in enumerate(dicom_files.slice_values(2, 16)):
         other = dicom_files.make_slice(values, index, series=OTHER, number=index)
         other.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
         other.save_as(folder / f"scout{index}", enforce_file_format=True)
-    check_passed_over(folder, caplog, "scout0, scout1")
+    check_skipped(folder, caplog, "scout0, scout1")
 
 
-def test_segmentation_is_passed_over(folder, caplog):
+def test_segmentation_is_skipped(folder, caplog):
     other = dicom_files.make_enhanced([0, 3, 6])
     other.SOPClassUID = uid.SegmentationStorage
     other.SeriesInstanceUID = OTHER
     save_other(folder, other)
-    check_passed_over(folder, caplog, "other.dcm")
+    check_skipped(folder, caplog, "other.dcm")
 
 
-def test_second_image_at_the_place_of_a_slice_is_passed_over(folder, caplog):
-    """A screenshot of it, or a dose map: no slice is lost with it."""
+def test_second_image_at_the_position_of_a_slice_is_skipped(folder, caplog):
+    """For example a screenshot or a dose map; no slice is lost."""
     values = dicom_files.slice_values(1)[0]
     save_other(folder, dicom_files.make_slice(values, 6, series=OTHER))
-    check_passed_over(folder, caplog, "other.dcm")
+    check_skipped(folder, caplog, "other.dcm")
 
 
-def test_files_that_are_no_dicom_are_passed_over(folder, caplog):
+def test_files_of_other_formats_are_skipped(folder, caplog):
     (folder / "notes.txt").write_text("a scan")
     (folder / ".DS_Store").write_text("a folder")
     (folder / "DICOMDIR").write_bytes((folder / "0.dcm").read_bytes())
-    check_passed_over(folder, caplog, "notes.txt")
+    check_skipped(folder, caplog, "notes.txt")
 
 
 @pytest.mark.parametrize("height", [-3, 18])
 def test_neighbour_of_another_series_is_an_error(folder, height):
-    """Its place says that it belongs to the series, whatever its header says."""
+    """Its position shows that it belongs to the series, despite its header."""
     values = dicom_files.slice_values(1)[0]
     save_other(folder, dicom_files.make_slice(values, height, series=OTHER))
     with pytest.raises(InputError, match=r"other\.dcm: SeriesInstanceUID .*1.2.3.14"):
@@ -99,7 +99,7 @@ def test_byte_inserted_into_pixels_is_an_error(folder):
 
 
 def test_damaged_image_of_another_series_is_an_error(folder):
-    """It may be a slice whose header is damaged in two places."""
+    """It may be a slice with two damaged tags."""
     other = dicom_files.make_slice(dicom_files.slice_values(1)[0], 18, series=OTHER)
     del other.ImagePositionPatient
     save_other(folder, other)
@@ -109,7 +109,7 @@ def test_damaged_image_of_another_series_is_an_error(folder):
 
 @pytest.mark.parametrize("index", [0, 3, 5])
 @pytest.mark.parametrize("size", [0, 60, 200, 400, -100, -1])
-def test_slice_that_is_cut_is_an_error(folder, index, size):
+def test_truncated_slice_is_an_error(folder, index, size):
     path = folder / f"{index}.dcm"
     path.write_bytes(path.read_bytes()[: size or 0])
     with pytest.raises(InputError, match=rf"{index}\.dcm"):
@@ -127,7 +127,7 @@ def test_names_without_a_suffix(tmp_path, name, caplog):
         dicom.load_dicom([folder])
 
 
-def test_missing_slice_is_named_by_its_neighbours(folder):
+def test_missing_slice_is_reported_with_its_neighbours(folder):
     (folder / "3.dcm").unlink()
     with pytest.raises(InputError, match=r"6 from 2\.dcm to 4\.dcm"):
         dicom.load_dicom([folder])
@@ -157,23 +157,23 @@ def test_multi_frame_files_of_one_series_are_an_error(tmp_path):
         dicom.load_dicom([folder])
 
 
-def test_series_that_could_be_meant_are_named(folder):
+def test_ambiguous_series_are_listed(folder):
     for index, dataset in enumerate(dicom_files.make_series(series=OTHER)):
         dataset.save_as(folder / f"b{index}.dcm", enforce_file_format=True)
     with pytest.raises(InputError, match=r"2 series \(6 slices as 0\.dcm, 6 slices"):
         dicom.load_dicom([folder])
 
 
-def test_folder_of_other_files_is_no_dicom_folder(tmp_path, capfd):
+def test_folder_of_other_files_is_not_a_dicom_folder(tmp_path, capfd):
     (tmp_path / "scan.nii").write_bytes(b"\x5c\x01" + bytes(400))
-    # It lists the files of a disk, which lie in folders beside it.
+    # A DICOMDIR lists files in other folders.
     (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
     assert not is_dicom_folder(tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_libraries_report_stays_unseen(folder, capfd):
-    """Slightly uneven slices, of which ITK complains without a name."""
+def test_output_of_libraries_is_hidden(folder, capfd):
+    """ITK warns about slightly uneven slices without naming the file."""
     path = folder / "3.dcm"
     dicom_files.replace_text(path, "ImagePositionPatient", "-10\\5\\9.004")
     dicom.load_dicom([folder])

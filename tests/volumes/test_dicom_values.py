@@ -1,4 +1,4 @@
-"""Intensities and places are those that each header states, or an error names it."""
+"""Intensities and positions match the header of each file, or an error names it."""
 
 import shutil
 
@@ -16,7 +16,7 @@ from u2net_tf.volumes.grid import check_same_grid
 
 
 def test_each_slice_of_pet_has_its_slope(tmp_path):
-    """The first is a whole number: the others are not cut to whole numbers for it."""
+    """An integer slope of the first slice does not truncate the others."""
     slopes = [1, 0.5, 1e-4, 0.3, 2, 0.25]
     series = dicom_files.make_series(
         slopes=slopes,
@@ -31,7 +31,7 @@ def test_each_slice_of_pet_has_its_slope(tmp_path):
     )
 
 
-def test_slope_of_one_slice_of_ct_is_named(tmp_path, caplog):
+def test_different_slope_of_a_ct_slice_is_reported(tmp_path, caplog):
     series = dicom_files.make_series(slopes=[1, 1, 1, 1, 7, 1])
     volume = dicom.load_dicom([dicom_files.save(tmp_path, series)])
     expected = dicom_files.slice_values()[4, ::-1, ::-1] * 7 - 1024
@@ -39,7 +39,7 @@ def test_slope_of_one_slice_of_ct_is_named(tmp_path, caplog):
     assert "(7.0, -1024.0) in 4.dcm; of most slices (1.0, -1024.0)" in caplog.text
 
 
-def test_series_is_read_as_its_header_says(tmp_path, caplog):
+def test_series_is_read_according_to_its_header(tmp_path, caplog):
     volume = dicom.load_dicom([dicom_files.save(tmp_path, dicom_files.make_series())])
     expected = dicom_files.slice_values()[:, ::-1, ::-1] - 1024
     np.testing.assert_array_equal(volume.data[0], expected)
@@ -82,8 +82,8 @@ def series(tmp_path_factory):
         ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.4"),
     ],
 )
-def test_value_of_one_slice_is_an_error(series, keyword, text):
-    """First, middle and last: the file and the tag are named."""
+def test_invalid_value_of_one_slice_is_an_error(series, keyword, text):
+    """The error names file and tag, for the first, a middle and the last slice."""
     for index in (0, 3, 5):
         path = series / f"{index}.dcm"
         before = path.read_bytes()
@@ -154,8 +154,8 @@ def test_thickness_of_a_single_slice_is_not_guessed(tmp_path):
         dicom.load_dicom([folder])
 
 
-def test_multi_frame_file_is_the_series_of_its_frames(tmp_path):
-    """In whatever order the frames stand."""
+def test_multi_frame_file_agrees_with_a_series(tmp_path):
+    """The frames may be in any order."""
     heights = [0, 9, 3, 6]
     enhanced = dicom_files.make_enhanced(heights)
     volume = dicom.load_dicom([dicom_files.save(tmp_path / "one", [enhanced])])
@@ -192,7 +192,7 @@ def test_frames_have_their_own_slopes(tmp_path, rescales):
     np.testing.assert_allclose(volume.data[0], expected, rtol=1e-6)
 
 
-def test_frames_without_a_place_are_an_error(tmp_path):
+def test_frames_without_a_position_are_an_error(tmp_path):
     enhanced = dicom_files.make_enhanced([0, 3, 6])
     groups = enhanced.PerFrameFunctionalGroupsSequence
     folder = dicom_files.save(tmp_path, [enhanced])
@@ -211,7 +211,7 @@ def test_frames_without_a_place_are_an_error(tmp_path):
             dicom.load_dicom([folder])
 
 
-def test_multi_frame_file_stands_for_itself(tmp_path):
+def test_multi_frame_file_can_be_read_alone(tmp_path):
     folder = dicom_files.save(tmp_path, [dicom_files.make_enhanced([0, 3, 6])])
     expected = dicom.load_dicom([folder])
     shutil.copy(folder / "0.dcm", folder / "1.dcm")
@@ -223,7 +223,7 @@ def test_multi_frame_file_stands_for_itself(tmp_path):
         dicom.load_dicom([folder])
 
 
-def test_slice_does_not_stand_for_its_series(series):
+def test_single_slice_of_a_series_is_an_error(series):
     words = rf"0\.dcm: expected a folder .* holds the whole series \({series}\)"
     for load in (lambda path: dicom.load_dicom([path]), dicom.load_header):
         with pytest.raises(InputError, match=words):
@@ -238,7 +238,7 @@ def test_slice_does_not_stand_for_its_series(series):
         ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.66.4"),
     ],
 )
-def test_multi_frame_file_that_is_no_volume_is_an_error(tmp_path, keyword, value):
+def test_multi_frame_file_without_a_volume_is_an_error(tmp_path, keyword, value):
     enhanced = dicom_files.make_enhanced([0, 3, 6])
     setattr(enhanced, keyword, value)
     folder = dicom_files.save(tmp_path, [enhanced])
@@ -254,7 +254,7 @@ def test_header_has_the_grid_of_the_volume(tmp_path, heights, caplog):
     folder = dicom_files.save(tmp_path, datasets)
     (folder / "notes.txt").write_text("none")
     header = dicom.load_header(folder)
-    # Once, when the volume is read.
+    # The warning is logged once, when the volume is read.
     assert not caplog.messages
     volume = dicom.load_dicom([folder])
     assert "passes over notes.txt" in caplog.messages[0]
@@ -284,7 +284,7 @@ def test_run_length_encoding_is_read(tmp_path):
     expected = dicom.load_dicom(
         [dicom_files.save(tmp_path / "a", dicom_files.make_series(2, size=64))]
     )
-    # GDCM does not read it of smaller slices.
+    # GDCM cannot read smaller slices with this encoding.
     series = dicom_files.make_series(2, size=64)
     for dataset in series:
         dataset.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
@@ -325,9 +325,9 @@ def compress(folder, compressor):
     [
         # GDCM crashes: 79 bits.
         ("JPEG", b"\xff\xc3", 4, 79, "decoded. Received: "),
-        # It prints of what it repairs.
+        # GDCM prints warnings about repairs.
         ("JPEG", b"\xff\xc4", 2, 1, "decoded. Received: "),
-        # It does not end: 3,211,328 rows.
+        # GDCM does not terminate: 3,211,328 rows.
         pytest.param(
             "JPEG2000",
             b"\xff\x51",
@@ -338,7 +338,7 @@ def compress(folder, compressor):
         ),
     ],
 )
-def test_damaged_compressed_pixels_are_named(
+def test_damaged_compressed_pixels_are_reported(
     tmp_path, monkeypatch, capfd, compressor, marker, offset, value, words
 ):
     values = compress(tmp_path / "series", compressor)
@@ -357,7 +357,7 @@ def test_damaged_compressed_pixels_are_named(
 
 
 def test_deflated_files_are_inflated_to_a_limit(tmp_path, monkeypatch):
-    """One whose pixels are followed by 16 MB of zeros, which are 16 kB on disk."""
+    """The pixels are followed by 16 MB of zeros, which take 16 kB on disk."""
     series = dicom_files.make_series()
     for dataset in series:
         dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
@@ -372,7 +372,7 @@ def test_deflated_files_are_inflated_to_a_limit(tmp_path, monkeypatch):
 
 
 def stored_pixels(dtype, bits):
-    """Values of so many bits: (2, 64, 64), and as they are stored in a file."""
+    """Draws values with `bits` bits, (2, 64, 64); also returns their stored form."""
     is_signed = dtype.startswith("i")
     low = -(1 << bits - 1) if is_signed else 0
     values = np.random.default_rng(0).integers(low, low + (1 << bits), (2, 64, 64))
@@ -392,9 +392,7 @@ def stored_pixels(dtype, bits):
         ("i2", 16, uid.RLELossless),
     ],
 )
-def test_display_of_low_values_as_bright_changes_no_value(
-    tmp_path, dtype, bits, syntax
-):
+def test_inverted_display_does_not_change_values(tmp_path, dtype, bits, syntax):
     values, stored = stored_pixels(dtype, bits)
     series = []
     for index, pixels in enumerate(stored):
@@ -419,7 +417,7 @@ def test_display_of_low_values_as_bright_changes_no_value(
         dicom.load_dicom([folder])
 
 
-def test_display_of_multi_frame_files_changes_no_value(tmp_path):
+def test_inverted_display_of_multi_frame_files_does_not_change_values(tmp_path):
     rescales = [(1 + index, -7 * index) for index in range(4)]
     dataset = dicom_files.make_enhanced([0, 3, 6, 9], rescales)
     paths = []
@@ -438,7 +436,7 @@ def test_display_of_multi_frame_files_changes_no_value(tmp_path):
         ("PALETTE COLOR", "expected MONOCHROME1 or MONOCHROME2"),
     ],
 )
-def test_display_that_changes_values_is_named(tmp_path, photometric, words):
+def test_display_that_would_change_values_is_an_error(tmp_path, photometric, words):
     series = dicom_files.make_series(3)
     for dataset in series:
         dataset.PhotometricInterpretation = photometric
@@ -455,7 +453,7 @@ def test_pixels_that_float32_rounds_are_noted(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(("step", "is_noted"), [(7.5, True), (-3, False), (3, False)])
-def test_another_distance_of_slices_is_noted(tmp_path, caplog, step, is_noted):
+def test_contradictory_slice_distance_is_noted(tmp_path, caplog, step, is_noted):
     series = dicom_files.make_series()
     for dataset in series:
         dataset.SpacingBetweenSlices = step
@@ -466,7 +464,7 @@ def test_another_distance_of_slices_is_noted(tmp_path, caplog, step, is_noted):
 
 
 @pytest.mark.parametrize("sop_class", [uid.CTImageStorage, uid.MRImageStorage])
-def test_tags_of_display_change_no_value(tmp_path, sop_class):
+def test_display_tags_do_not_change_values(tmp_path, sop_class):
     series = dicom_files.make_series(sop_class=sop_class, intercept=-7)
     for dataset in series:
         dataset.WindowCenter, dataset.WindowWidth = 40, 400

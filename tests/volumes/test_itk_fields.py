@@ -1,4 +1,4 @@
-"""Fields of NRRD and MetaImage files that ITK passes over are read, or named."""
+"""Fields of NRRD and MetaImage files that ITK ignores are read or reported."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ META = {
     "DimSize": "4 3 2",
     "ElementType": "MET_SHORT",
 }
-TURNED = "0 1 0 -1 0 0 0 0 1"
+ROTATED = "0 1 0 -1 0 0 0 0 1"
 
 
 def write_nrrd(folder, voxels=VALUES, **fields):
@@ -52,7 +52,7 @@ def write_meta(folder, voxels=VALUES, **fields):
 
 
 def check_millimetres(path):
-    """Each has spacing and origin as if `NRRD` and `META` were in its unit."""
+    """Returns spacing and LPS origin in mm."""
     volume = images.load_image([path])
     grid = images.load_header(path).grid
     np.testing.assert_array_equal(volume.grid.affine, grid.affine)
@@ -100,7 +100,7 @@ def test_units_of_length(tmp_path, unit, mm):
         ({"space_directions": "(1,0,0) (0,1,0) (1,1,1e-9)"}, "span a volume.*1e-9"),
     ],
 )
-def test_nrrd_fields_that_cannot_be_used_are_named(tmp_path, fields, words):
+def test_unusable_nrrd_fields_are_reported(tmp_path, fields, words):
     path = write_nrrd(tmp_path, **fields)
     for load in (images.load_header, images.load_labels):
         with pytest.raises(InputError, match=rf"a\.nrrd: .*{words}"):
@@ -108,7 +108,7 @@ def test_nrrd_fields_that_cannot_be_used_are_named(tmp_path, fields, words):
 
 
 @pytest.mark.parametrize("kind", ["complex", "RGB-color", "3D-symmetric-matrix"])
-def test_components_that_are_no_modalities_are_named(tmp_path, kind):
+def test_components_that_are_not_modalities_are_reported(tmp_path, kind):
     fields = {
         "dimension": "4",
         "sizes": "2 4 3 2",
@@ -125,7 +125,7 @@ def test_components_that_are_no_modalities_are_named(tmp_path, kind):
     [
         ({"DistanceUnits": "in"}, "DistanceUnits: .*in"),
         ({"ObjectType": "Mesh"}, "ObjectType: expected Image"),
-        ({"CenterOfRotation": "1 0 0", "TransformMatrix": TURNED}, "CenterOfRotation"),
+        ({"CenterOfRotation": "1 0 0", "TransformMatrix": ROTATED}, "CenterOfRotation"),
         (
             {"ElementToIntensityFunctionSlope": "0"},
             "ElementToIntensityFunctionSlope: .*other than 0",
@@ -136,13 +136,13 @@ def test_components_that_are_no_modalities_are_named(tmp_path, kind):
         ),
     ],
 )
-def test_meta_fields_that_cannot_be_used_are_named(tmp_path, fields, words):
+def test_unusable_meta_fields_are_reported(tmp_path, fields, words):
     path = write_meta(tmp_path, **fields)
     with pytest.raises(InputError, match=rf"a\.mha: {words}"):
         images.load_header(path)
 
 
-def test_center_of_rotation_moves_nothing_that_is_not_turned(tmp_path):
+def test_center_of_rotation_has_no_effect_without_rotation(tmp_path):
     path = write_meta(tmp_path, CenterOfRotation="1 2 3")
     assert check_millimetres(path) == ((4, 1, 0.5), [8, -16, 2])
 
@@ -187,7 +187,7 @@ def test_axes_longer_than_nifti_1_has(tmp_path):
     assert images.load_header(tmp_path / "out.nii.gz").shape == (40_000, 1, 1)
 
 
-def test_errors_of_itk_are_shown_without_places_in_memory(tmp_path):
+def test_errors_of_itk_are_shown_without_memory_addresses(tmp_path):
     fields = {
         "dimension": "4",
         "sizes": "2 4 3 2",

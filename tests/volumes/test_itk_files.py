@@ -1,4 +1,4 @@
-"""NRRD and MetaImage: right or named, and written on the grid that was read."""
+"""NRRD and MetaImage: read correctly or reported, and written on the grid read."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def edit(path, old, new):
 @SUFFIXES
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32, np.float64])
-def test_image_is_that_of_the_nifti_file(tmp_path, suffix, compressed, dtype):
+def test_image_agrees_with_nifti(tmp_path, suffix, compressed, dtype):
     image = make_image(dtype)
     expected = nifti.load_image(write(tmp_path / "a.nii.gz", image))
     path = write(tmp_path / f"a{suffix}", image, compressed=compressed)
@@ -74,7 +74,7 @@ def test_modalities_may_have_several_formats(tmp_path):
 
 
 @SUFFIXES
-def test_labels_are_whole_numbers(tmp_path, suffix):
+def test_labels_must_be_integers(tmp_path, suffix):
     image = make_image(np.int32)
     values = sitk.GetArrayFromImage(image) + 2**24
     image = sitk.GetImageFromArray(values)
@@ -115,7 +115,7 @@ def test_probabilities_are_components(tmp_path, suffix):
     np.testing.assert_array_equal(np.moveaxis(written.data, 0, -1), values)
 
 
-def test_sheared_grids_are_written_where_the_format_can_hold_them(tmp_path):
+def test_sheared_grids_are_written_if_the_format_supports_them(tmp_path):
     volume = images.load_image([write(tmp_path / "a.nii", make_image())])
     volume.grid.affine[0, 2] += 1
     labels = np.zeros(volume.data.shape[1:], np.uint8)
@@ -128,8 +128,8 @@ def test_sheared_grids_are_written_where_the_format_can_hold_them(tmp_path):
 
 @SUFFIXES
 @pytest.mark.parametrize("source", [".nrrd", ".mha"])
-def test_label_maps_lie_where_itk_has_the_image(tmp_path, suffix, source):
-    """ITK compares places to a millionth of a voxel, float32 has 24 bits."""
+def test_itk_accepts_the_grid_of_label_maps(tmp_path, suffix, source):
+    """ITK compares positions to a millionth of a voxel; float32 has 24 bits."""
     image = make_image()
     image.SetSpacing((0.7, 1.1, 1 / 3))
     image.SetOrigin((-213.7654321, 1234.123456789, 17.1))
@@ -146,7 +146,7 @@ def test_label_maps_lie_where_itk_has_the_image(tmp_path, suffix, source):
 
 
 @SUFFIXES
-def test_label_maps_of_nifti_files_lie_where_itk_has_the_image(tmp_path, suffix):
+def test_itk_accepts_the_grid_of_label_maps_of_nifti_files(tmp_path, suffix):
     path = write(tmp_path / "a.nii.gz", make_image())
     volume = images.load_image([path])
     labels = (volume.data[0] > 100).astype(np.uint8)
@@ -183,7 +183,9 @@ def test_label_maps_of_nifti_files_lie_where_itk_has_the_image(tmp_path, suffix)
         (".mha", b"CompressedData =", b"CompressedData = 1", "CompressedData"),
     ],
 )
-def test_defaults_are_not_taken_for_values(tmp_path, capfd, suffix, old, new, field):
+def test_missing_fields_are_not_replaced_by_defaults(
+    tmp_path, capfd, suffix, old, new, field
+):
     path = write(tmp_path / f"a{suffix}", make_image())
     edit(path, old, new)
     with pytest.raises(InputError, match=rf"a{suffix}: {field}: expected "):
@@ -192,7 +194,7 @@ def test_defaults_are_not_taken_for_values(tmp_path, capfd, suffix, old, new, fi
 
 
 def test_size_of_compressed_voxels_is_not_guessed(tmp_path, capfd):
-    """Without it ITK returns memory that was never set."""
+    """Without it, ITK returns uninitialized memory."""
     path = write(tmp_path / "a.mha", make_image(), compressed=True)
     for name in (b"Nothing =", b"CompressedDataSize = 1"):
         edit(path, b"CompressedDataSize =", name)
@@ -253,7 +255,7 @@ def test_pictures_are_refused(tmp_path, name):
 
 
 def outcome(path):
-    """The volume and "", or None and the error's message."""
+    """Returns the volume and "", or None and the message of the error."""
     try:
         return images.load_image([path]), ""
     except InputError as error:
@@ -262,12 +264,12 @@ def outcome(path):
 
 @SUFFIXES
 @pytest.mark.parametrize("num_inputs", [50, pytest.param(3000, marks=pytest.mark.slow)])
-def test_damaged_files_are_right_or_named(tmp_path, suffix, num_inputs):
-    """Bits of compressed files; those of raw voxels have no checksum."""
+def test_damaged_files_are_read_correctly_or_reported(tmp_path, suffix, num_inputs):
+    """Flips bits of compressed files, because raw voxels have no checksum."""
     path = write(tmp_path / f"a{suffix}", make_image(), compressed=True)
     content = path.read_bytes()
     expected = images.load_image([path])
-    # What a digit is in the header of one file alone cannot be known.
+    # A changed digit in the header cannot be detected in a single file.
     first = content.index(b"\x1f\x8b\x08" if suffix == ".nrrd" else b"LOCAL\n")
     for index in range(num_inputs):
         rng = np.random.default_rng(index)
@@ -289,6 +291,6 @@ def test_damaged_files_are_right_or_named(tmp_path, suffix, num_inputs):
         if volume is None:
             assert path.name in message
         else:
-            # The header may say another place, and other axes, but no other voxels.
+            # A damaged header may change positions and axes, but not voxels.
             found = np.sort(volume.data, axis=None)
             np.testing.assert_array_equal(found, np.sort(expected.data, axis=None))

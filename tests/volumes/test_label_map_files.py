@@ -6,7 +6,7 @@ from u2net_tf.config.inference import OutputFormat
 from u2net_tf.volumes import label_map_files
 
 
-def test_every_format_that_may_be_chosen_has_an_ending():
+def test_every_output_format_has_a_suffix():
     assert get_args(OutputFormat) == tuple(label_map_files.OUTPUT_SUFFIXES)
 
 

@@ -7,12 +7,12 @@ import pytest
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import modalities, nifti
 
-# (x, y, z) of a plane: linear interpolation gives its values back exactly.
+# Gradient (x, y, z) of a linear function, which linear interpolation reproduces.
 SLOPES = np.array([2.0, -3.0, 5.0])
 
 
 def write(path, shape, affine):
-    """A file whose intensities are a linear function of the place in the world."""
+    """Writes a file whose intensities are a linear function of world coordinates."""
     indices = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     values = nib.affines.apply_affine(affine, indices) @ SLOPES + 1000
     nib.save(nib.Nifti1Image(values.astype(np.float32), affine), path)
@@ -37,26 +37,28 @@ def first(tmp_path):
     ("shape", "other"),
     [
         ((20, 20, 20), affine((0.9, 0.7, 1.5), (0, 1, 2))),
-        # Stored from right to left, and turned in space.
+        # Stored from right to left, then rotated and sheared.
         ((20, 20, 20), affine((-0.9, 0.7, 1.5), (12, 1, 2))),
         ((40, 40, 40), affine((0.9, 0.7, 1.5), (-10, -6, -10), OBLIQUE)),
         ((40, 40, 40), affine((0.9, 0.7, 1.5), (-10, -6, -10), SHEAR)),
     ],
 )
-def test_other_grids_are_resampled_to_the_first(tmp_path, first, shape, other, caplog):
+def test_different_grids_are_resampled_to_the_first(
+    tmp_path, first, shape, other, caplog
+):
     moved = write(tmp_path / "adc.nii", shape, other)
     with caplog.at_level(logging.WARNING):
         stacked = modalities.stack([first, moved], resample=True)
     np.testing.assert_allclose(stacked.data[1], first.data[0], atol=2e-3)
     np.testing.assert_array_equal(stacked.data[0], first.data[0])
     assert (stacked.grid, stacked.spacing_mm) == (first.grid, first.spacing_mm)
-    # Of a shear, there is a warning of its own.
+    # A shear is reported in another warning.
     *_, message = caplog.messages
     assert message.startswith(f"{tmp_path / 'adc.nii'}: resampled from {shape[0]} × ")
     assert message.endswith(f"{first.grid.path}, 6 × 7 × 8 voxels of 1 × 1 × 2 mm, RAS")
 
 
-def test_the_same_grid_is_left_alone(tmp_path, first, caplog):
+def test_the_same_grid_is_not_resampled(tmp_path, first, caplog):
     other = write(tmp_path / "adc.nii", (6, 7, 8), affine((1, 1, 2), (3, 4, 5)))
     for resample in (False, True):
         stacked = modalities.stack([first, other], resample=resample)
@@ -64,7 +66,7 @@ def test_the_same_grid_is_left_alone(tmp_path, first, caplog):
     assert not caplog.records
 
 
-def test_outside_of_a_modality_is_its_lowest_intensity(tmp_path, first, caplog):
+def test_the_outside_of_a_modality_gets_its_lowest_intensity(tmp_path, first, caplog):
     half = write(tmp_path / "adc.nii", (6, 7, 4), affine((1, 1, 2), (3, 4, 5)))
     stacked = modalities.stack([first, half], resample=True)
     np.testing.assert_allclose(stacked.data[1][:4], first.data[0][:4], atol=1e-3)
@@ -72,7 +74,7 @@ def test_outside_of_a_modality_is_its_lowest_intensity(tmp_path, first, caplog):
     assert "of which 50.0% lies outside and gets the lowest" in caplog.text
 
 
-def test_elsewhere_in_space_is_an_error(tmp_path, first):
+def test_disjoint_grids_are_an_error(tmp_path, first):
     other = write(tmp_path / "adc.nii", (6, 7, 8), affine((1, 1, 2), (300, 4, 5)))
     with pytest.raises(InputError, match="adc.nii: expected a volume that overlaps"):
         modalities.stack([first, other], resample=True)

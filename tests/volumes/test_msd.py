@@ -30,7 +30,7 @@ def write(tmp_path):
     return write
 
 
-def test_what_dataset_json_says(write):
+def test_content_of_dataset_json(write):
     folder = write(make_content())
     dataset = msd.read_dataset(folder)
     assert dataset.name == "Task"
@@ -43,7 +43,7 @@ def test_what_dataset_json_says(write):
     assert dataset.duplicates == ()
 
 
-def test_numbers_are_ordered_as_numbers(write):
+def test_labels_are_in_numerical_order(write):
     labels = {str(i): f"l{i}" for i in (10, 9, 0, 1)}
     assert list(msd.read_dataset(write(make_content(labels=labels))).labels) == [
         0,
@@ -65,7 +65,7 @@ def test_paths_are_relative_to_the_folder(write, prefix):
 @pytest.mark.parametrize(
     ("listed", "there"), [("a.nii", "a.nii.gz"), ("a.nii.gz", "a.nii")]
 )
-def test_file_that_is_there_is_taken(write, listed, there):
+def test_existing_file_is_used(write, listed, there):
     folder = write(make_content(listed))
     (folder / "imagesTr").mkdir()
     (folder / "imagesTr" / there).write_bytes(b"")
@@ -75,7 +75,7 @@ def test_file_that_is_there_is_taken(write, listed, there):
     assert case.label_path.name == listed
 
 
-def test_hidden_files_are_passed_over(write):
+def test_hidden_files_are_skipped(write):
     dataset = msd.read_dataset(write(make_content("._a.nii.gz", "a.nii.gz")))
     assert [case.name for case in dataset.cases] == ["a"]
 
@@ -113,14 +113,14 @@ def test_case_by_name(write):
         (make_content("a.png"), "ending in .nii.gz, .nii, "),
     ],
 )
-def test_malformed_dataset_json_is_named(write, content, message):
+def test_malformed_dataset_json_is_reported(write, content, message):
     folder = write(content)
     with pytest.raises(InputError, match=message) as error:
         msd.read_dataset(folder)
     assert "a.png" in str(error.value) or "dataset.json" in str(error.value)
 
 
-def test_missing_dataset_json_is_named(tmp_path):
+def test_missing_dataset_json_is_reported(tmp_path):
     with pytest.raises(InputError, match=r"dataset\.json: expected a file"):
         msd.read_dataset(tmp_path)
 
@@ -133,7 +133,7 @@ def test_find_datasets(write, tmp_path):
     assert msd.find_datasets(first) == [first]
 
 
-def test_nothing_to_find_is_an_error(tmp_path):
+def test_finding_no_datasets_is_an_error(tmp_path):
     with pytest.raises(InputError, match="expected folders with a dataset.json"):
         msd.find_datasets(tmp_path)
     with pytest.raises(InputError, match="expected a folder. Received: no such folder"):
@@ -173,7 +173,7 @@ def test_a_linked_folder_keeps_its_name(tmp_path, write_dataset):
     assert msd.read_dataset(link).name == "Task01_Linked"
 
 
-def test_a_byte_order_mark_is_read_over(tmp_path, write_dataset):
+def test_a_byte_order_mark_is_ignored(tmp_path, write_dataset):
     folder = write_dataset(tmp_path / "Knee", ["a"])
     path = folder / "dataset.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
@@ -214,7 +214,7 @@ def test_a_backslash_that_is_part_of_a_name(write):
     assert case.label_path == folder / row["label"]
 
 
-def test_hidden_rows_are_named(write):
+def test_hidden_rows_are_reported(write):
     rows = [f"._{name}.nii.gz" for name in "abcdefg"]
     dataset = msd.read_dataset(write(make_content("a.nii.gz", *rows)))
     assert len(dataset.notes) == 1
@@ -225,7 +225,7 @@ def test_hidden_rows_are_named(write):
         msd.read_dataset(write(make_content(training=[row])))
 
 
-def test_other_fields_of_a_row_are_named(write):
+def test_other_fields_of_a_row_are_reported(write):
     content = make_content("a.nii.gz", "b.nii.gz")
     content["training"][1] |= {"fold": 1, "age": 3}
     notes = ("fields of 'training' that are not used: age, fold",)
@@ -241,7 +241,7 @@ def test_number_of_cases_is_compared(write, number):
     assert read(number) == (f"'numTraining' is {number!r}, read 2 cases",)
 
 
-def test_volumes_of_no_case_are_found(write):
+def test_unlisted_volumes_are_found(write):
     folder = write(make_content("a.nii.gz"))
     other = ("imagesTr/b.nii.gz", "labelsTr/b.nii", "labelsTr/c.MHA")
     passed = ("imagesTr/._b.nii.gz", "imagesTr/notes.txt", "imagesTs/d.nii.gz")
@@ -268,7 +268,7 @@ def rows_of(*images, label="seg"):
             ["s0/ct.nii.gz", "s0/mr.nii.gz", "s1/ct.nii.gz"],
             ["s0_ct", "s0_mr", "s1_ct"],
         ),
-        # A name of its own is kept.
+        # Distinct names are kept.
         (["s0/a.nii.gz", "s1/b.nii.gz"], ["a", "b"]),
     ],
 )
@@ -281,7 +281,7 @@ def test_names_are_made_distinct_by_folders(write, images, names):
     assert dataset.duplicates == ()
 
 
-def test_names_that_stay_the_same_are_an_error(write):
+def test_names_that_cannot_be_made_distinct_are_an_error(write):
     images = [f"{k}/a_b/c.nii.gz" for k in range(6)] + ["0_a/b/c.nii.gz"]
     images += [f"{k}_a/b/c.nii.gz" for k in range(1, 6)]
     with pytest.raises(InputError, match="different names.*c.nii.gz and 7 more"):
@@ -328,7 +328,7 @@ LABELS = {"0": "background", "1": "PZ"}
         ({"PZ": 1, "TZ": 2}, "{1: 'PZ', 2: 'TZ'}"),
     ],
 )
-def test_labels_that_are_none_are_refused(write, labels, received):
+def test_invalid_labels_are_refused(write, labels, received):
     folder = write(make_content(labels=labels))
     with pytest.raises(InputError, match=f"dataset.json: 'labels': .*: .*{received}"):
         msd.read_dataset(folder)
@@ -341,7 +341,7 @@ def test_the_background_may_have_another_name(write):
         assert dataset.labels == {0: name, 1: "background organ"}
 
 
-def test_channels_of_one_name_are_refused(write):
+def test_duplicate_channels_are_refused(write):
     for modality in ({"0": "T1", "1": "T1"}, {"0": "T1", "1": "T2", "2": "T1 "}):
         message = "'modality': expected a name of its own.*several of the name T1$"
         with pytest.raises(InputError, match=message):
@@ -349,7 +349,7 @@ def test_channels_of_one_name_are_refused(write):
     content = {**NNUNET, "channel_names": {"0": "T1", "1": "T1"}}
     with pytest.raises(InputError, match="'channel_names': .*several of the name T1"):
         msd.read_dataset(write(content))
-    # Names that differ in capitals may be two modalities.
+    # Names that differ in case may be two modalities.
     content = make_content(modality={"0": "T1", "1": "t1"})
     assert msd.read_dataset(write(content)).modalities == ("T1", "t1")
 
@@ -375,14 +375,14 @@ def row(image, label):
             [row("a", "b"), row("b", "lb")],
             ("b", "the label map of 'a'", "an image of 'b'"),
         ),
-        # A link to it is the same file.
+        # A link to a file is the same file.
         (
             [row("a", "la"), row("b", "link")],
             ("la", "the label map of 'a'", r"the label map of 'b' \(.*link.nii.gz\)"),
         ),
     ],
 )
-def test_a_file_of_two_roles_is_an_error(write, rows, uses):
+def test_a_file_with_two_roles_is_an_error(write, rows, uses):
     def path(name):
         return [f"{n}.nii.gz" for n in name] if isinstance(name, list) else name + END
 
@@ -398,7 +398,7 @@ def test_a_file_of_two_roles_is_an_error(write, rows, uses):
 END = ".nii.gz"
 
 
-def test_links_to_files_of_their_own_are_cases(write, tmp_path):
+def test_links_to_distinct_files_are_cases(write, tmp_path):
     names = ("imagesTr/a.nii.gz", "imagesTr/b.nii.gz")
     names += ("labelsTr/a.nii.gz", "labelsTr/b.nii.gz")
     folder = write(make_content())
@@ -407,12 +407,12 @@ def test_links_to_files_of_their_own_are_cases(write, tmp_path):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(tmp_path / "store" / str(number))
     dataset = msd.read_dataset(folder)
-    # By the names that they have in the folder.
+    # The cases have the names of the links.
     assert raw_paths(dataset) == [[names[0], names[2]], [names[1], names[3]]]
 
 
 @pytest.mark.parametrize("is_link", [False, True])
-def test_two_dots_lead_where_the_system_goes(write, tmp_path, is_link):
+def test_two_dots_are_resolved_like_the_system_does(write, tmp_path, is_link):
     rows = [row("imagesTr/../more/a.nii.gz", "labelsTr/../labelsTr/a.nii.gz")]
     folder = write(make_content(training=rows))
     touch(folder, "labelsTr/a.nii.gz", "more/a.nii.gz")
@@ -437,12 +437,12 @@ def test_two_dots_of_the_folder_itself(write, tmp_path):
     there = write(make_content("there.nii.gz"), "elsewhere/Task")
     dataset = msd.read_dataset(tmp_path / "link/../Task")
     assert (dataset.folder, dataset.cases[0].name) == (there, "there")
-    # A link keeps the name that it was given.
+    # A link keeps its own name.
     (tmp_path / "Mine").symlink_to(there)
     assert msd.read_dataset(tmp_path / "elsewhere/../Mine").name == "Mine"
 
 
-def test_channels_that_are_none_are_refused(write):
+def test_invalid_channels_are_refused(write):
     for modality in ({"0": None}, {"0": "T2", "01": "ADC"}, {"0": 1}):
         with pytest.raises(InputError, match="'modality': expected"):
             msd.read_dataset(write(make_content(modality=modality)))
@@ -485,7 +485,7 @@ class TestNnUNet:
             for name in ("p_0001_0002.nii.gz", "p_0003_0000.nii.gz")
         ]
 
-    def test_a_4_d_file_whose_name_ends_in_a_number_stays_whole(self, write):
+    def test_a_4_d_file_whose_name_ends_in_a_number_is_not_split(self, write):
         folder = write(NNUNET)
         touch(folder, "imagesTr/p_0001.nii.gz", "labelsTr/p_0001.nii.gz")
         (case,) = msd.read_dataset(folder).cases
@@ -501,7 +501,7 @@ class TestNnUNet:
         assert [case.name for case in dataset.cases] == ["a"]
         images = ["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz"]
         assert raw_paths(dataset) == [[*images, "labelsTr/a.nii.gz"]]
-        # As the MSD has it, whatever stands beside it.
+        # The layout of the MSD takes precedence over other files.
         touch(folder, "imagesTr/a.nii.gz")
         (case,) = msd.read_dataset(folder).cases
         assert case.image_paths == (folder / "imagesTr" / "a.nii.gz",)
@@ -539,6 +539,6 @@ class TestNnUNet:
             ({}, "labelsTr: expected label maps named CASE.nii.gz. Received: none"),
         ],
     )
-    def test_what_cannot_be_used_is_named(self, write, changes, message):
+    def test_unusable_content_is_reported(self, write, changes, message):
         with pytest.raises(InputError, match=message):
             msd.read_dataset(write({**NNUNET, **changes}))

@@ -35,7 +35,7 @@ def save(path, array, affine=None, image_class=nib.Nifti1Image, **header):
 
 
 def oriented(codes):
-    """Affine whose axes run to these directions: 2, 3 and 4 mm per voxel."""
+    """Returns an affine with axes in these directions and 2, 3 and 4 mm per voxel."""
     affine = np.zeros((4, 4))
     affine[:, 3] = (-7, 8, 9, 1)
     for axis, (code, size) in enumerate(zip(codes, (2, 3, 4), strict=True)):
@@ -66,7 +66,7 @@ def test_forty_eight_orientations():
     assert len(set(ORIENTATIONS)) == 48
 
 
-def test_oblique_is_turned_not_interpolated(tmp_path):
+def test_oblique_is_reoriented_not_interpolated(tmp_path):
     array = make_array()
     path = save(tmp_path / "image.nii.gz", array, OBLIQUE)
     volume = nifti.load_image(path)
@@ -76,7 +76,7 @@ def test_oblique_is_turned_not_interpolated(tmp_path):
 
 
 @pytest.mark.parametrize("affine", [OBLIQUE, oriented("LPS"), oriented("SRA")])
-def test_written_geometry_is_what_simpleitk_reads(tmp_path, affine):
+def test_written_geometry_agrees_with_simpleitk(tmp_path, affine):
     path = save(tmp_path / "image.nii.gz", make_array(), affine)
     volume = nifti.load_image(path)
     nifti.save_labels(
@@ -90,7 +90,7 @@ def test_written_geometry_is_what_simpleitk_reads(tmp_path, affine):
     np.testing.assert_array_equal(
         sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(expected)
     )
-    # ITK's world is LPS.
+    # World coordinates of ITK are LPS.
     lps = np.array(found.TransformIndexToPhysicalPoint((2, 1, 3)))
     ras = affine @ (2, 1, 3, 1)
     np.testing.assert_allclose(lps * (-1, -1, 1), ras[:3], atol=1e-4)
@@ -134,14 +134,14 @@ def test_scaled_intensities(tmp_path):
     np.testing.assert_array_equal(nib.load(tmp_path / "out.nii").get_fdata(), 1)
 
 
-def test_four_dimensions_and_several_files_are_the_same(tmp_path):
+def test_a_4d_file_is_equivalent_to_several_files(tmp_path):
     array = make_array((3, 4, 5, 2), np.float32)
-    whole = save(tmp_path / "whole.nii.gz", array, oriented("LPI"))
+    path = save(tmp_path / "4d.nii.gz", array, oriented("LPI"))
     parts = [
         save(tmp_path / f"part{c}.nii.gz", array[..., c], oriented("LPI"))
         for c in range(2)
     ]
-    first, second = nifti.load_image(whole), images.load_image(parts)
+    first, second = nifti.load_image(path), images.load_image(parts)
     assert first.data.shape == (2, 5, 4, 3)
     np.testing.assert_array_equal(first.data, second.data)
     assert first.spacing_mm == second.spacing_mm
@@ -164,7 +164,7 @@ def test_files_on_different_grids_are_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS[::5])
-def test_files_in_other_orientations_are_turned_to_the_first(tmp_path, codes):
+def test_files_in_different_orientations_are_reoriented_to_the_first(tmp_path, codes):
     first = save(tmp_path / "a.nii.gz", make_array(), oriented("RAS"))
     array = make_array()
     image = nib.Nifti1Image(array, oriented("RAS"))
@@ -178,8 +178,8 @@ def test_files_in_other_orientations_are_turned_to_the_first(tmp_path, codes):
     np.testing.assert_array_equal(turned_onto(labels, found.grid), array.T)
 
 
-def test_grids_at_45_degrees_are_the_same_whatever_axis_is_which(tmp_path):
-    """Which axis of the world is closest is a matter of rounding."""
+def test_grids_at_45_degrees_agree_despite_different_axis_codes(tmp_path):
+    """The closest world axis depends on rounding."""
 
     def at(degrees):
         turn = nib.eulerangles.euler2mat(np.radians(degrees))
@@ -192,7 +192,7 @@ def test_grids_at_45_degrees_are_the_same_whatever_axis_is_which(tmp_path):
     np.testing.assert_array_equal(turned_onto(labels, image.grid), image.data[0])
 
 
-def test_several_files_of_several_modalities_are_an_error(tmp_path):
+def test_several_4d_files_are_an_error(tmp_path):
     path = save(tmp_path / "a.nii.gz", make_array((3, 4, 5, 2)))
     with pytest.raises(InputError, match="expected a 3-D file, one per modality"):
         images.load_image([path, path])
@@ -254,14 +254,14 @@ def cut_within(path):
 
 @pytest.mark.parametrize("damage", [cut, cut_within, pathlib.Path.unlink])
 @pytest.mark.parametrize("load", [lambda p: nifti.load_image(p), nifti.load_labels])
-def test_damaged_file_is_named(tmp_path, damage, load):
+def test_damaged_file_is_reported(tmp_path, damage, load):
     path = save(tmp_path / "image.nii.gz", make_array((20, 20, 20)))
     damage(path)
     with pytest.raises(InputError, match=r"image\.nii\.gz: expected a"):
         load(path)
 
 
-def test_no_nifti_is_named(tmp_path):
+def test_files_of_other_formats_are_reported(tmp_path):
     (tmp_path / "image.nii.gz").write_bytes(b"no scan")
     with pytest.raises(InputError, match=r"image\.nii\.gz: expected a readable .*Rec"):
         nifti.load_image(tmp_path / "image.nii.gz")
@@ -282,14 +282,14 @@ RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
         (np.zeros((3, 4, 5), np.complex64), "one number per voxel"),
     ],
 )
-def test_what_is_no_volume_is_named(tmp_path, array, message):
+def test_files_without_a_volume_are_reported(tmp_path, array, message):
     path = save(tmp_path / "image.nii.gz", array)
     with pytest.raises(InputError, match=message) as error:
         nifti.load_image(path)
     assert str(path) in str(error.value)
 
 
-def test_affine_that_cannot_be_inverted_is_named(tmp_path):
+def test_singular_affine_is_reported(tmp_path):
     image = nib.Nifti1Image(make_array(), np.eye(4))
     image.header["srow_x"] = 0
     image.header["sform_code"] = 1
@@ -310,7 +310,7 @@ class TestLabels:
         np.testing.assert_array_equal(labels.data, array[::-1, ::-1].T)
         assert labels.spacing_mm == (4, 3, 2)
 
-    def test_whole_floats_are_labels_and_fractions_are_not(self, tmp_path):
+    def test_integral_floats_are_labels_and_fractions_are_not(self, tmp_path):
         path = save(tmp_path / "l.nii.gz", make_array(dtype=np.float32))
         assert nifti.load_labels(path).data.dtype == np.int32
         path = save(tmp_path / "l.nii.gz", np.full((3, 4, 5), 0.5, np.float32))
@@ -328,7 +328,7 @@ class TestLabels:
             ((0, 2**24, 2**40 + 1), np.float64, np.int64),
         ],
     )
-    def test_integers_stay_integers(self, tmp_path, values, dtype, expected):
+    def test_integers_are_preserved(self, tmp_path, values, dtype, expected):
         array = np.array(values, dtype).reshape(1, 1, 3)
         image = nib.Nifti1Image(array, np.eye(4), dtype=dtype)
         nib.save(image, tmp_path / "l.nii.gz")
@@ -343,23 +343,23 @@ class TestLabels:
         ("value", "dtype"),
         [(2**63, np.uint64), (2.0**53, np.float64), (np.inf, np.float32)],
     )
-    def test_integers_beyond_all_types_are_an_error(self, tmp_path, value, dtype):
+    def test_integers_out_of_range_are_an_error(self, tmp_path, value, dtype):
         array = np.full((1, 1, 2), value, dtype)
         nib.save(nib.Nifti1Image(array, np.eye(4), dtype=dtype), tmp_path / "l.nii")
         with pytest.raises(InputError, match=r"l\.nii: expected "):
             nifti.load_labels(tmp_path / "l.nii")
 
     @pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001], ids=["quiet", "signal"])
-    def test_what_is_no_number_is_an_error(self, tmp_path, bits):
+    def test_nan_is_an_error(self, tmp_path, bits):
         array = np.array([[[1.0, 0.0]]], np.float32)
         data = bytearray(nib.Nifti1Image(array, np.eye(4)).to_bytes())
-        # A damaged file may hold a NaN that signals when it is cast.
+        # A damaged file may contain a signalling NaN.
         data[-4:] = np.uint32(bits).tobytes()
         (tmp_path / "l.nii").write_bytes(data)
         with pytest.raises(InputError, match=r"l\.nii: .*nan in 1 voxel"):
             nifti.load_labels(tmp_path / "l.nii")
 
-    def test_scaled_integers_are_named_or_rounded(self, tmp_path):
+    def test_scaled_integers_are_reported_or_rounded(self, tmp_path):
         array = np.array([0, 100, 200, 201], np.uint8).reshape(1, 1, 4)
         data = bytearray(nib.Nifti1Image(array, np.eye(4)).to_bytes())
         header = nib.Nifti1Header(bytes(data[:348]), check=False)
@@ -413,7 +413,7 @@ class TestLabels:
             nifti.load_labels(tmp_path / "out.nii.gz").data, labels
         )
 
-    def test_probabilities_are_one_file_with_a_class_each(self, tmp_path):
+    def test_probabilities_are_one_file_with_a_channel_per_class(self, tmp_path):
         path = save(tmp_path / "image.nii.gz", make_array(), oriented("PIR"))
         volume = nifti.load_image(path)
         values = RNG.random((*volume.data.shape[1:], 3)).astype(np.float32)
@@ -426,7 +426,7 @@ class TestLabels:
 
 
 class TestWriting:
-    def test_same_input_gives_the_same_bytes(self, tmp_path):
+    def test_writing_is_deterministic(self, tmp_path):
         path = save(tmp_path / "image.nii.gz", make_array())
         grid = nifti.load_image(path).grid
         for name in "ab":
@@ -437,7 +437,7 @@ class TestWriting:
             tmp_path / "b.nii.gz"
         ).read_bytes()[10:]
 
-    def test_whole_or_nothing(self, tmp_path, monkeypatch):
+    def test_files_are_written_completely_or_not_at_all(self, tmp_path, monkeypatch):
         path = save(tmp_path / "image.nii.gz", make_array())
         grid = nifti.load_image(path).grid
         out = tmp_path / "out.nii.gz"
@@ -456,14 +456,14 @@ class TestWriting:
         assert names == ["image.nii.gz", "out.nii.gz"]
 
 
-def test_a_4d_file_beside_a_3d_one_is_an_error(tmp_path, write_nifti):
+def test_a_4d_and_a_3d_file_are_an_error(tmp_path, write_nifti):
     first = write_nifti(tmp_path / "a.nii.gz", np.ones((2, 4, 5, 6), np.float32))
     second = write_nifti(tmp_path / "b.nii.gz", np.ones((4, 5, 6), np.float32))
     with pytest.raises(InputError, match=r"a.nii.gz: expected a 3-D file"):
         images.load_image([first, second])
 
 
-def test_a_voxel_size_that_is_no_number_is_an_error(tmp_path, write_nifti):
+def test_a_voxel_size_of_nan_is_an_error(tmp_path, write_nifti):
     path = write_nifti(tmp_path / "a.nii", np.ones((4, 5, 6), np.float32))
     content = bytearray(path.read_bytes())
     # pixdim[1:4] of a NIfTI-1 header.

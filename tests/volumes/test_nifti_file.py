@@ -1,4 +1,4 @@
-"""A file is read to its last byte, and nothing is allocated that is not in it."""
+"""Files are read to their last byte, without allocating more than they contain."""
 
 import gzip
 import zlib
@@ -14,7 +14,7 @@ from u2net_tf.volumes.gzip_stream import GzipStream
 
 SHAPE = (9, 8, 7)
 ARRAY = np.random.default_rng(0).normal(0, 50, SHAPE).astype(np.int16)
-# As nibabel reads it, and as a volume has it.
+# The array as a volume contains it.
 CANONICAL = ARRAY.T.astype(np.float32)
 
 
@@ -28,7 +28,7 @@ def unnamed(path, notes):
 
 @pytest.fixture(params=["image", "labels"])
 def read(request):
-    """Reads a file in one of two ways; returns its voxels and the notes on it."""
+    """Reads a file as image or labels; returns its voxels and the notes on it."""
 
     def read(path, **options):
         if request.param == "labels":
@@ -50,8 +50,8 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_flipped_bit_is_found(write, seed):
-    """Any bit after the first ten bytes, in which a time and a system mean nothing."""
+def test_flipped_bit_is_detected(write, seed):
+    """Any bit after the first ten bytes, which include time and system."""
     data = bytearray(gzip.compress(image_bytes(), mtime=0))
     bit = int(np.random.default_rng(seed).integers(10 * 8, len(data) * 8))
     data[bit // 8] ^= 1 << bit % 8
@@ -59,8 +59,8 @@ def test_flipped_bit_is_found(write, seed):
         nifti.load_image(write(data))
 
 
-def test_voxel_whose_checksum_is_wrong_is_damaged(write, read):
-    """One that deflate itself does not notice: it is stored, not compressed."""
+def test_wrong_checksum_is_an_error(write, read):
+    """Deflate does not detect it, because the data are stored uncompressed."""
     content = image_bytes()
     stored = zlib.compressobj(0, zlib.DEFLATED, 31)
     data = bytearray(stored.compress(content) + stored.flush())
@@ -69,14 +69,14 @@ def test_voxel_whose_checksum_is_wrong_is_damaged(write, read):
     with pytest.raises(InputError, match=r"a\.nii\.gz: .*Received: damaged \(CRC\)"):
         read(write(data))
     data[-100] ^= 1
-    # The length, which stands last.
+    # The length, at the end.
     data[-1] ^= 1
     with pytest.raises(InputError, match=r"Received: damaged \(CRC\)"):
         read(write(data))
 
 
 @pytest.mark.parametrize("missing", [1, 4, 8, 9, 300])
-def test_stream_without_its_end_is_cut_short(write, read, missing):
+def test_stream_without_its_end_is_an_error(write, read, missing):
     data = gzip.compress(image_bytes())
     with pytest.raises(InputError, match="cut short"):
         read(write(data[:-missing]))
@@ -88,7 +88,7 @@ def test_missing_voxels_are_counted(write, read, pack):
         read(write(pack(image_bytes()[:-2])))
 
 
-def test_surplus_is_a_warning_with_its_length(write, read, caplog):
+def test_surplus_bytes_are_a_warning(write, read, caplog):
     content, extra = image_bytes(), b"x" * 1234
     packed = gzip.compress(content)
     for data, count in (
@@ -119,7 +119,7 @@ def test_members_of_a_stream_are_joined(write, read):
         read(write(damaged))
 
 
-def test_stream_is_the_same_in_pieces_of_any_size(tmp_path, monkeypatch):
+def test_stream_does_not_depend_on_the_chunk_size(tmp_path, monkeypatch):
     content = np.random.default_rng(1).integers(0, 4, 5000).astype(np.uint8).tobytes()
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(content[:3000]) + gzip.compress(content[3000:]))
@@ -137,7 +137,7 @@ def test_stream_is_the_same_in_pieces_of_any_size(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("image_class", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize("pack", [gzip.compress, bytes])
-def test_more_voxels_than_the_file_can_hold(write, read, image_class, pack):
+def test_more_voxels_than_the_file_can_contain(write, read, image_class, pack):
     header = image_class(np.zeros((1, 1, 1), np.int16), np.eye(4)).header
     header["dim"][:4] = 3, 2000, 2000, 1000
     path = write(pack(header.binaryblock + b"\0" * 8))
@@ -156,7 +156,7 @@ def test_voxels_that_do_not_fit_are_refused(write, read, monkeypatch):
     )
     with pytest.raises(InputError, match=words):
         read(path, max_memory_gb=0.005)
-    # Half of the machine's.
+    # Half of the machine's memory.
     monkeypatch.setattr(machine, "memory_bytes", lambda: 10**7)
     with pytest.raises(InputError, match=r"0\.005 GB of memory"):
         read(path)
@@ -183,7 +183,7 @@ def test_header_alone(write):
         ((), "shape"),
     ],
 )
-def test_shape_that_is_none(write, read, shape, message):
+def test_invalid_shape(write, read, shape, message):
     data = bytearray(image_bytes())
     dims = np.array([len(shape), *shape] + [1] * (7 - len(shape)), "<i2")
     data[40:56] = dims.tobytes()
@@ -207,7 +207,7 @@ def test_header_of_another_file(write, read, offset, value, message):
         read(write(data))
 
 
-def test_extensions_are_kept_where_they_can_be_read(write, read, tmp_path):
+def test_readable_extensions_are_kept(write, read, tmp_path):
     image = nib.Nifti1Image(ARRAY, np.eye(4), nib.Nifti1Header(endianness=">"))
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"scanner 7"))
     data = bytearray(image.to_bytes())
@@ -224,9 +224,7 @@ def test_extensions_are_kept_where_they_can_be_read(write, read, tmp_path):
 @pytest.mark.parametrize(
     ("name", "compress"), [("a.nii", bytes), ("a.gz", gzip.compress)]
 )
-def test_more_bytes_after_the_voxels_than_are_in_them(
-    write, read, caplog, name, compress
-):
+def test_too_many_surplus_bytes_are_an_error(write, read, caplog, name, compress):
     data = image_bytes()
     least = 2**20 + ARRAY.nbytes
     read(write(compress(data + bytes(least)), name))
@@ -236,8 +234,8 @@ def test_more_bytes_after_the_voxels_than_are_in_them(
         read(write(compress(data + bytes(least + 1)), name))
 
 
-def test_a_stream_that_grows_is_not_read_to_its_end(write):
-    """The last of these bytes is damaged, and never met."""
+def test_a_stream_with_many_surplus_bytes_is_not_read_to_its_end(write):
+    """The last byte is damaged, but never reached."""
     data = bytearray(gzip.compress(image_bytes()) + gzip.compress(bytes(2**25)))
     data[-1] ^= 1
     with pytest.raises(
@@ -254,7 +252,7 @@ def test_a_stream_that_grows_is_not_read_to_its_end(write):
         (b"\1", r"one that begins with b'\\x01'"),
     ],
 )
-def test_bytes_that_are_not_there_are_not_shown(write, data, words):
+def test_errors_of_very_short_files(write, data, words):
     with pytest.raises(InputError, match=words):
         nifti.load_image(write(data))
 

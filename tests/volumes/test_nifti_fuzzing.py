@@ -1,4 +1,4 @@
-"""Any file that is no sound NIfTI file is an `InputError` that names it, or is read."""
+"""Any damaged NIfTI file is read, or is an `InputError` that names it."""
 
 import gzip
 import pathlib
@@ -11,7 +11,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.volumes import nifti
 
 SHAPE = (6, 5, 4)
-# The smallest claim that is refused for lack of memory: nothing here has so much.
+# Memory limit, above the needs of all files here.
 MAX_MEMORY_GB = 0.1
 
 
@@ -38,13 +38,13 @@ HEADER_FIELDS = [
     for image_class in (nib.Nifti1Image, nib.Nifti2Image)
     for name in image_class.header_class()
 ]
-# Numbers that break arithmetic, as far as a field can hold them.
+# Numbers that may break arithmetic, clipped to the range of a field.
 ODD_NUMBERS = (0, -1, 1, 2, 7, 255, 2**15 - 1, 2**31 - 1, -(2**31), 2**62, 1e-45, -0.5)
 ODD_NUMBERS += (1e6, 1e30, 3e38, np.inf, -np.inf, np.nan)
 
 
 def check(path: pathlib.Path):
-    """Reads a file as an image and as labels; returns the image, if it is one."""
+    """Reads a file as an image and as labels; returns the volume, if it is valid."""
     image = None
     for read in (lambda: nifti.load_image(path, **LIMIT), load_labels(path)):
         message, volume = None, None
@@ -102,7 +102,7 @@ def damage_bytes(seed, tmp_path):
     rng = np.random.default_rng(seed)
     data, _ = FILES[rng.integers(len(FILES))]
     change = (flip_bits, overwrite, cut, repeat)[rng.integers(4)]
-    # Of the header more often than of the voxels.
+    # The header more often than the voxels.
     if rng.random() < 0.5:
         data = change(data[:400], rng) + data[400:]
     else:
@@ -140,7 +140,7 @@ def damage_field(seed, tmp_path):
 
 
 def damage_gzip(seed, tmp_path):
-    """A damaged stream never gives other voxels than it was made of."""
+    """A damaged stream is never decoded to different voxels."""
     rng = np.random.default_rng(seed)
     data, array = FILES[seed % len(FILES)]
     packed = bytearray(gzip.compress(data, int(rng.integers(0, 10)), mtime=0))
@@ -169,7 +169,7 @@ def quiet():
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_damaged_files_are_named(damage, tmp_path):
+def test_damaged_files_are_reported(damage, tmp_path):
     for seed in range(100):
         damage(seed, tmp_path)
 
@@ -177,6 +177,6 @@ def test_damaged_files_are_named(damage, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("start", range(1000, 7000, 1000))
-def test_many_damaged_files_are_named(damage, start, tmp_path):
+def test_many_damaged_files_are_reported(damage, start, tmp_path):
     for seed in range(start, start + 1000):
         damage(seed, tmp_path)

@@ -1,4 +1,4 @@
-"""Header fields that make no sense: another field says the same, or it is an error."""
+"""Invalid header fields are replaced by equivalent ones, or are an error."""
 
 import gzip
 
@@ -20,7 +20,7 @@ def make_array():
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a file whose header has these fields, whatever they mean."""
+    """Writes a file with these header fields, valid or not."""
 
     def write(affine=AFFINE, *, qform=None, codes=(2, 0), array=None, **fields):
         array = make_array() if array is None else array
@@ -59,21 +59,21 @@ def test_voxel_sizes_are_mm_in_every_unit(write, unit, name, factor, tmp_path):
     np.testing.assert_allclose(np.diag(volume.grid.affine), (0.8, 1.1, 5, 1), rtol=1e-6)
     assert volume.grid.length_unit == name
     assert notes == ""
-    # What is written has the unit and the numbers of the file that was read.
+    # The written file has the unit and the voxel sizes of the file that was read.
     nifti.save_labels(tmp_path / "out.nii", np.ones(SHAPE[::-1], int), volume.grid)
     written, read = nib.load(tmp_path / "out.nii").header, nib.load(path).header
     np.testing.assert_array_equal(written["pixdim"], read["pixdim"])
     assert written["xyzt_units"] == unit
 
 
-def test_what_is_no_unit_is_noted(write):
+def test_invalid_unit_is_noted(write):
     volume, notes = load(write(xyzt_units=7 + 8))
     assert volume.spacing_mm == pytest.approx((5, 1.1, 0.8))
     assert "xyzt_units 7 is no unit of length; taking mm" in notes
 
 
 @pytest.mark.parametrize("size", [0, -5])
-def test_voxel_size_that_is_none_is_the_affine_s(write, size, tmp_path, caplog):
+def test_invalid_voxel_size_is_taken_from_the_affine(write, size, tmp_path, caplog):
     with caplog.at_level("WARNING", logger="absl"):
         volume, notes = load(write(pixdim__3=size))
     assert volume.spacing_mm == pytest.approx((5, 1.1, 0.8))
@@ -93,14 +93,14 @@ def test_voxel_size_that_is_none_is_the_affine_s(write, size, tmp_path, caplog):
         ((2, 0), {"pixdim__2": np.inf}),
     ],
 )
-def test_voxel_size_that_no_affine_has_is_an_error(write, codes, fields):
+def test_invalid_voxel_size_without_an_affine_is_an_error(write, codes, fields):
     path = write(codes=codes, **fields)
     for read in (lambda: nifti.load_image(path), lambda: nifti.load_labels(path)):
         with pytest.raises(InputError, match=r"scan\.nii: .* above 0 mm in pixdim"):
             read()
 
 
-def test_form_of_an_unknown_code_is_taken(write, tmp_path):
+def test_form_with_an_unknown_code_is_used(write, tmp_path):
     volume, notes = load(write(sform_code=99, qform_code=-7))
     assert volume.grid.axis_codes == "RAS"
     np.testing.assert_array_equal(volume.data[0], make_array().T)
@@ -110,7 +110,7 @@ def test_form_of_an_unknown_code_is_taken(write, tmp_path):
     np.testing.assert_allclose(nib.load(tmp_path / "out.nii").affine, AFFINE)
 
 
-def test_form_of_an_unknown_code_that_is_none_is_an_error(write):
+def test_invalid_form_with_an_unknown_code_is_an_error(write):
     zero = dict.fromkeys(("srow_x", "srow_y", "srow_z"), 0)
     with pytest.raises(InputError, match=r"sform_code from 0 to 5, or an affine"):
         load(write(sform_code=99, **zero))
@@ -126,7 +126,7 @@ HALF_TURN = {"quatern_b": 0.6, "quatern_d": 0.0, "qform_code": 1, "sform_code": 
 
 
 @pytest.mark.parametrize("c", [0.8, 0.8 + 5e-7, 0.8003])
-def test_quaternion_that_rounding_made_longer_than_1_is_read(write, c, tmp_path):
+def test_quaternion_longer_than_1_by_rounding_is_read(write, c, tmp_path):
     volume, notes = load(write(**HALF_TURN, quatern_c=c))
     assert notes == ""
     axes = volume.grid.affine[:3, :3] / (0.8, 1.1, 5)
@@ -138,7 +138,7 @@ def test_quaternion_that_rounding_made_longer_than_1_is_read(write, c, tmp_path)
 
 
 @pytest.mark.parametrize("fields", [{"quatern_c": 0.9}, {"quatern_c": np.nan}])
-def test_what_is_no_rotation_is_an_error_unless_there_is_an_sform(write, fields):
+def test_invalid_rotation_is_an_error_without_an_sform(write, fields):
     path = write(**HALF_TURN, **fields)
     with pytest.raises(InputError, match=r"a rotation as qform, or .*quaternion"):
         load(path)
@@ -148,7 +148,7 @@ def test_what_is_no_rotation_is_an_error_unless_there_is_an_sform(write, fields)
 
 
 @pytest.mark.parametrize(("qfac", "codes"), [(-1, "RAI"), (-3, "RAI"), (0, "RAS")])
-def test_side_of_the_third_axis(write, qfac, codes):
+def test_direction_of_the_third_axis(write, qfac, codes):
     volume, notes = load(write(codes=(0, 1), pixdim__0=qfac))
     assert volume.grid.axis_codes == codes
     assert ("pixdim[0] is -3" in notes) == (qfac == -3)
@@ -175,7 +175,7 @@ def test_axes_that_are_not_perpendicular_are_noted(write):
 @pytest.mark.parametrize(
     "entry", [1e30, np.nan, np.inf, -np.inf, 3e38], ids=lambda value: f"{value:g}"
 )
-def test_affine_without_sense_is_an_error(write, entry):
+def test_invalid_affine_is_an_error(write, entry):
     path = write(srow_x=(0.8, entry, 0, 0), srow_y=(0, entry, 0, 0))
     with pytest.raises(InputError, match=r"scan\.nii: expected an invertible affine"):
         load(path)
@@ -196,14 +196,14 @@ def test_other_fields(write):
             load(write(scl_slope=slope, scl_inter=intercept))
 
 
-def test_precision_that_float32_takes_is_noted(write):
+def test_loss_of_precision_in_float32_is_noted(write):
     array = make_array().astype(np.float64) + 2.0**30
     _, notes = load(write(array=array))
     assert "are read as float32, which rounds them to multiples of 128" in notes
     assert load(write(array=make_array().astype(np.float64) + 1000))[1] == ""
 
 
-def test_the_content_says_whether_a_file_is_compressed(write, tmp_path):
+def test_compression_is_detected_from_the_content(write, tmp_path):
     content = write().read_bytes()
     for name, data in (("a.nii", gzip.compress(content)), ("b.nii.gz", content)):
         (tmp_path / name).write_bytes(data)
@@ -229,7 +229,8 @@ def turned(degrees):
     [
         (shifted(50), "50"),
         (shifted(0.9), "0.9"),
-        # The corner at (2.4, 4.4) mm, 5.01 mm from the axis: 2 sin(55° / 2) times that.
+        # The corner at (2.4, 4.4) mm is 5.01 mm from the axis and moves 2 sin(55° / 2)
+        # times that.
         (turned(55), "4.63"),
     ],
 )
@@ -254,7 +255,7 @@ def test_forms_that_differ_by_rounding_are_not_noted(write, caplog, qform):
     assert not caplog.text
 
 
-def test_precision_that_leaves_no_difference_is_an_error(write, tmp_path):
+def test_values_that_become_equal_in_float32_are_an_error(write, tmp_path):
     array = make_array().astype(np.int16)
     with pytest.raises(InputError, match=r"differ in float32.* 1000000000\.0 to 1000"):
         load(write(array=array, scl_slope=1e-3, scl_inter=1e9))

@@ -15,7 +15,7 @@ SHAPE = (6, 5, 4)
 
 @pytest.fixture
 def scan(tmp_path):
-    """A scan with texts and extensions of other programs, one a table of labels."""
+    """A scan with texts and extensions of other programs, including a label table."""
     image = nib.Nifti1Image(np.arange(120, dtype=np.int16).reshape(SHAPE), None)
     image.header.set_zooms((2, 3, 4))
     image.header.set_sform(np.diag([-2, 3, 4, 1]) + np.eye(4, k=3), code=1)
@@ -32,7 +32,7 @@ def table_of(image):
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_holds_names_and_colours(scan, tmp_path, suffix):
+def test_contains_names_and_colours(scan, tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
     classes = labelled.make_classes(SHAPE[::-1])
     save_label_map(path, classes, scan.grid, labelled.DOMAIN)
@@ -56,7 +56,7 @@ def test_changes_nothing_else(scan, tmp_path):
     np.testing.assert_array_equal(found.dataobj, plain.dataobj)
     for field in set(found.header.keys()) - {"vox_offset"}:
         np.testing.assert_array_equal(found.header[field], plain.header[field])
-    # ITK passes over what it does not know.
+    # ITK ignores unknown extensions.
     read = sitk.ReadImage(tmp_path / "out.nii.gz")
     np.testing.assert_array_equal(
         sitk.GetArrayFromImage(read), np.asarray(plain.dataobj).T
@@ -65,12 +65,12 @@ def test_changes_nothing_else(scan, tmp_path):
     again = images.load_labels(tmp_path / "out.nii.gz")
     np.testing.assert_array_equal(again.data, labels)
     assert not again.notes
-    # The header of the scan is as it was.
+    # The header of the scan is not modified.
     assert len(scan.grid.header.extensions) == 2
     assert scan.grid.header.get_intent()[0] == "t test"
 
 
-def test_names_that_xml_cannot_hold():
+def test_names_with_characters_invalid_in_xml():
     header = nib.Nifti1Header()
     nifti_labels.describe_labels(header, [Label("a\x01b\ufffe", (0,))])
     image = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), np.eye(4), header)

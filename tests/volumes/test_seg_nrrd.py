@@ -67,7 +67,7 @@ def test_voxels_and_geometry(grid, tmp_path):
 
 
 def test_small_values_are_bytes(grid, tmp_path):
-    """And the background is 0, whatever its first value is."""
+    """The background is written as 0, even if its first value is another."""
     labels = (Label("background", (5, 0)), Label("organ", (255,)))
     domain = dataclasses.replace(labelled.DOMAIN, labels=labels)
     classes = labelled.make_classes(SHAPE, 2)

@@ -1,1 +1,1 @@
-"""Benchmarks: ours beside PyTorch, each one command that prints a table."""
+"""Benchmarks against PyTorch; each is a command that prints a table."""

@@ -1,11 +1,11 @@
-"""Measures the preprocessing of a CT beside the published way: cases per minute.
+"""Compares the speed of preprocessing a CT with the published preprocessing.
 
     python -m tools.bench.convert --output=convert.json
 
-The published way is SimpleITK's cubic B-spline, `numpy.percentile`, clipping and
-standardizing. Both start with the volume in memory and end with what a record holds
-before it is rounded to float16, and nothing is reported unless they agree. The volume
-is an ellipsoid in noise, rounded to whole numbers, as a CT has them.
+The published preprocessing uses SimpleITK's cubic B-spline, `numpy.percentile`,
+clipping and standardization. Both start from the volume in memory and end with the
+image of a record before it is rounded to float16; results are reported only if they
+agree. The volume is a noisy ellipsoid, rounded to integers like a CT.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tools.bench.measuring import Contender, Task, check_agreement, measure
 from u2net_tf import command_flags
 
 CLIP_PERCENTILES = (2, 98)
-# Of the largest value; float16, which records hold, ends at 5e-4.
+# Relative to the largest value; float16, the type of records, has a precision of 5e-4.
 TOLERANCE = 1e-5
 COLUMNS = (
     reporting.Column("shape", "shape"),
@@ -34,14 +34,14 @@ COLUMNS = (
 
 
 def draw_scan(shape: Sequence[int], seed: int = 0) -> np.ndarray:
-    """(z, y, x) float32: a body of 40 in air of -1000, with noise, whole numbers."""
+    """Draws a body of 40 in air of -1000 with noise, rounded; float32 (z, y, x)."""
     z, y, x = (np.linspace(-1, 1, size, dtype=np.float32) for size in shape)
     inside = y[:, np.newaxis] ** 2 / 0.4 + x**2 / 0.7 < 1
     generator = np.random.default_rng(seed)
     scan = generator.standard_normal(tuple(shape), dtype=np.float32)
     scan *= 15
     scan += np.where(inside, np.float32(40), np.float32(-1000))
-    # So that no two planes are alike.
+    # Makes every plane different.
     scan += 10 * z[:, np.newaxis, np.newaxis]
     return np.rint(scan, out=scan)
 
@@ -51,8 +51,8 @@ def _results(image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def make_ours(shape: Sequence[int], new_shape: Sequence[int], threads: int) -> Task:
-    """The task as `data_prep.convert` does it."""
-    del threads  # one, however many there are
+    """Returns the task as performed by `data_prep.convert`."""
+    del threads  # always uses one
     from u2net_tf.interpolation.resample import resample
     from u2net_tf.volumes import intensities
 
@@ -60,7 +60,7 @@ def make_ours(shape: Sequence[int], new_shape: Sequence[int], threads: int) -> T
 
     def run():
         resampled = resample(scan, tuple(new_shape), "bspline")
-        # In place, as there; but not the scan, where nothing was to be resampled.
+        # In place, as in `convert`, unless resampling returned the scan itself.
         out = None if resampled is scan else resampled
         return intensities.standardize(
             resampled, clip_percentiles=CLIP_PERCENTILES, out=out
@@ -72,7 +72,7 @@ def make_ours(shape: Sequence[int], new_shape: Sequence[int], threads: int) -> T
 def make_published(
     shape: Sequence[int], new_shape: Sequence[int], threads: int
 ) -> Task:
-    """The task with SimpleITK's B-spline and NumPy, in so many threads."""
+    """Returns the task with SimpleITK's B-spline and NumPy, using `threads` threads."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
@@ -86,7 +86,8 @@ def make_published(
             list(new_shape)[::-1],
             sitk.Transform(),
             sitk.sitkBSpline,
-            # The same extent as ours; the published code keeps the first centre.
+            # Keeps the extent, as ours; the published code keeps the first voxel
+            # centre.
             [ratio / 2 - 0.5 for ratio in ratios],
             ratios,
             image.GetDirection(),
@@ -103,7 +104,7 @@ def make_published(
 
 
 def mean_difference(measurements: Sequence) -> float:
-    """Mean absolute difference of the second from the first, in standard deviations."""
+    """Returns the mean absolute difference of the first two, in standard deviations."""
     ours, theirs = (each.results["standardized"] for each in measurements[:2])
     return float(np.abs(ours - theirs).mean(dtype=float))
 
@@ -111,7 +112,7 @@ def mean_difference(measurements: Sequence) -> float:
 def benchmark(
     shape: Sequence[int], new_shape: Sequence[int], *, runs: int, threads: int
 ) -> reporting.Report:
-    """Measures the resampling of one shape to another."""
+    """Measures resampling from one shape to another."""
     arguments = {"shape": tuple(shape), "new_shape": tuple(new_shape)}
     makers = (
         ("ours", make_ours, 1),
@@ -144,17 +145,24 @@ def benchmark(
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
+    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
     flags.DEFINE_integer("runs", 5, "Timed runs of each contender.", lower_bound=1)
     flags.DEFINE_integer(
-        "threads", None, "Of SimpleITK where it has several; all cores.", lower_bound=1
+        "threads",
+        None,
+        "Threads of multi-threaded SimpleITK; all cores if not given.",
+        lower_bound=1,
     )
-    flags.DEFINE_list("shape", ["120", "512", "512"], "Voxels z,y,x.")
-    flags.DEFINE_list("new_shape", ["100", "436", "436"], "After resampling.")
+    flags.DEFINE_list(
+        "shape", ["120", "512", "512"], "Size of the scan in voxels, z,y,x."
+    )
+    flags.DEFINE_list(
+        "new_shape", ["100", "436", "436"], "Size after resampling, z,y,x."
+    )
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     holders = [flags.FLAGS[name] for name in ("shape", "new_shape")]
     command_flags.required(*holders)
     return benchmark(

@@ -1,10 +1,10 @@
-"""Measures the depthwise 3×3×3 convolution beside PyTorch's grouped `conv3d`.
+"""Compares the depthwise 3×3×3 convolution with PyTorch's grouped `conv3d`.
 
     python -m tools.bench.depthwise --output=depthwise.json
 
-Forward, and forward with the gradients of input and kernel, by every implementation of
-ours and in both layouts of PyTorch. Nothing is reported unless all agree. Peak memory
-includes the library itself: about 0.6 GB of TensorFlow, 0.25 GB of PyTorch.
+Measures the forward pass, alone and with the gradients of input and kernel, for each of
+our implementations and both layouts of PyTorch. Results are reported only if all agree.
+Peak memory includes the library: about 0.6 GB for TensorFlow, 0.25 GB for PyTorch.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from tools.bench.setting import memory_format, to_torch
 from u2net_tf import command, machine
 
 SHAPES = ("2,64,64,64,16", "2,32,32,32,64", "2,8,8,8,256", "1,33,47,29,16")
-WHATS = ("forward", "forward + backward")
-# Sums over half a million voxels, in float32 and another order.
+PASSES = ("forward", "forward + backward")
+# For sums over half a million voxels in float32, in different orders.
 TOLERANCE = 1e-4
-# A timed run convolves about so many numbers, small arrays several times.
-NUMBERS_PER_RUN = 2 * 64**3 * 16
-MOST_REPEATS = 32
+# Approximate number of values in a timed run; small arrays are convolved repeatedly.
+VALUES_PER_RUN = 2 * 64**3 * 16
+MAX_REPEATS = 32
 COLUMNS = (
     reporting.Column("shape", "N,D,H,W,C"),
-    reporting.Column("what", "what"),
+    reporting.Column("what", "pass"),
     reporting.CONTENDER,
     *reporting.TIMES_MS,
     *reporting.MEMORY,
@@ -44,8 +44,8 @@ def _convolve(implementation, inputs, kernel):
     return ops.depthwise_conv3d(inputs, kernel, implementation=implementation)
 
 
-# Ways of ours to compute it, by name: (N, D, H, W, C), (3, 3, 3, C) -> (N, D, H, W, C).
-# The first is what the network uses, and what the ratios refer to.
+# Our implementations by name: (N, D, H, W, C), (3, 3, 3, C) -> (N, D, H, W, C). The
+# first is the default of the network and the reference of the ratios.
 IMPLEMENTATIONS: Mapping[str, Callable] = {
     "ours": functools.partial(_convolve, None),
     "ours, plain": functools.partial(_convolve, "plain"),
@@ -53,19 +53,19 @@ IMPLEMENTATIONS: Mapping[str, Callable] = {
 
 
 def draw_arrays(shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs (N, D, H, W, C), kernel (3, 3, 3, C) and upstream gradient, float32."""
+    """Draws inputs (N, D, H, W, C), kernel (3, 3, 3, C) and upstream gradient."""
     generator = np.random.default_rng(0)
     sizes = (shape, (3, 3, 3, shape[-1]), shape)
     return tuple(generator.normal(size=size).astype(np.float32) for size in sizes)
 
 
 def num_repeats(shape: Sequence[int]) -> int:
-    """How often in a row an array of this shape is convolved in a timed run."""
-    return min(MOST_REPEATS, max(1, round(NUMBERS_PER_RUN / math.prod(shape))))
+    """Returns how many times an array of this shape is convolved in a timed run."""
+    return min(MAX_REPEATS, max(1, round(VALUES_PER_RUN / math.prod(shape))))
 
 
 def make_ours(implementation: str, shape: Sequence[int], backward: bool) -> Task:
-    """The task of one of `IMPLEMENTATIONS`, compiled by `tf.function`."""
+    """Returns the task of one of `IMPLEMENTATIONS`, compiled by `tf.function`."""
     return make_convolution(
         IMPLEMENTATIONS[implementation], draw_arrays(shape), backward
     )
@@ -74,12 +74,13 @@ def make_ours(implementation: str, shape: Sequence[int], backward: bool) -> Task
 def make_convolution(
     convolve: Callable, arrays: Sequence[np.ndarray], backward: bool
 ) -> Task:
-    """The task of a way of ours, compiled by `tf.function`.
+    """Returns the task of one of our implementations, compiled by `tf.function`.
 
     Args:
         convolve: inputs (N, D, H, W, C), kernel (3, 3, 3, C) -> outputs.
-        arrays: inputs, kernel and the upstream gradient, of the outputs' shape.
-        backward: whether with the gradients of inputs and kernel.
+        arrays: inputs, kernel and the upstream gradient, which has the shape of the
+            outputs.
+        backward: whether to compute the gradients of inputs and kernel.
     """
     machine.import_tensorflow()
     import tensorflow as tf
@@ -110,7 +111,7 @@ def make_convolution(
 
 
 def make_torch(layout: str, shape: Sequence[int], backward: bool) -> Task:
-    """The task of PyTorch in one of its layouts."""
+    """Returns the task of PyTorch in one of its layouts."""
     import torch
     from torch.nn import functional
 
@@ -150,10 +151,10 @@ def _named(arrays):
 def benchmark(
     shapes: Sequence[Sequence[int]], layouts: Sequence[str], *, runs: int, threads: int
 ) -> reporting.Report:
-    """Measures every shape, forward and with gradients."""
+    """Measures every shape, with and without gradients."""
     rows, largest = [], 0.0
     for shape in shapes:
-        for what in WHATS:
+        for what in PASSES:
             options = {"shape": tuple(shape), "backward": what != "forward"}
             contenders = [
                 *(
@@ -173,11 +174,11 @@ def benchmark(
 def define_flags() -> None:
     """Defines the flags of this command."""
     bench_flags.define_flags(runs=15)
-    flags.DEFINE_multi_string("shape", SHAPES, "N,D,H,W,C; may be repeated.")
+    flags.DEFINE_multi_string("shape", SHAPES, "Shape N,D,H,W,C; may be repeated.")
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     return benchmark(
         shapes_of("shape"),
         bench_flags.torch_layouts(),
@@ -187,10 +188,10 @@ def report() -> reporting.Report:
 
 
 def shapes_of(name: str) -> list[tuple[int, ...]]:
-    """Shapes N,D,H,W,C that the flag `name` lists.
+    """Returns the shapes N,D,H,W,C in the flag `name`.
 
     Raises:
-        InputError: if one of them is none.
+        InputError: if one of them is not such a shape.
     """
     return [_shape(name, text) for text in flags.FLAGS[name].value]
 

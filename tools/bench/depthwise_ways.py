@@ -1,10 +1,11 @@
-"""Measures our depthwise convolution beside other ways of ours to compute it.
+"""Compares our depthwise convolution with alternative implementations.
 
     python -m tools.bench.depthwise_ways --output=depthwise_ways.json
 
-The benchmark that chose, for choosing again on another device: the gradient of the
-kernel, and the convolution behind an up-sampling by 2. Nothing is reported unless all
-agree. Where an up-sampled map is small, ours makes it too, and both are the same.
+Our implementations were chosen by this benchmark, which can be repeated on other
+devices. It measures the kernel gradient and the convolution after up-sampling by 2.
+Results are reported only if all agree. For small feature maps, ours materializes the
+up-sampled map, so that both alternatives are the same.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def _ours(inputs, kernel, upstream):
 
 
 def _padded_rows(inputs, kernel, upstream):
-    """Ours for many samples, which it takes these for when their number is unknown."""
+    """Our variant for large batches, selected by hiding the batch size."""
     import tensorflow as tf
 
     maps = tf.TensorSpec([None, *inputs.shape[1:]], inputs.dtype)
@@ -40,7 +41,7 @@ def _padded_rows(inputs, kernel, upstream):
 
 
 def _three_times_the_channels(inputs, kernel, upstream):
-    """One 2D filter gradient, the depth taps side by side in the channels."""
+    """One 2D filter gradient with the depth taps concatenated along the channels."""
     import tensorflow as tf
 
     num, depth, height, width, channels = inputs.shape
@@ -61,7 +62,7 @@ def _three_times_the_channels(inputs, kernel, upstream):
 
 
 def _sums_by_xla(inputs, kernel, upstream):
-    """A sum over all voxels for each tap, of products with the map that it sees."""
+    """One sum over all voxels per tap, of upstream times the shifted inputs."""
     import tensorflow as tf
 
     _, depth, height, width, _ = inputs.shape
@@ -93,29 +94,29 @@ def _convolve_map(inputs, kernel):
     return ops.depthwise_conv3d(ops.upsample_nearest(inputs, FACTORS), kernel)
 
 
-# By name, as in `depthwise.IMPLEMENTATIONS`. The gradient of the kernel: inputs
-# (N, D, H, W, C), kernel (3, 3, 3, C), upstream gradient (N, D, H, W, C) ->
-# (3, 3, 3, C).
-GRADIENT_WAYS: Mapping[str, Callable] = {
+# Implementations of the kernel gradient by name: inputs (N, D, H, W, C), kernel
+# (3, 3, 3, C), upstream gradient (N, D, H, W, C) -> (3, 3, 3, C).
+GRADIENT_IMPLEMENTATIONS: Mapping[str, Callable] = {
     "ours": _ours,
     "padded rows": _padded_rows,
     "three times the channels": _three_times_the_channels,
     "sums compiled by XLA": _sums_by_xla,
 }
-# Behind an up-sampling: (N, D, H, W, C), (3, 3, 3, C) -> (N, 2 D, 2 H, 2 W, C).
-UP_SAMPLED_WAYS: Mapping[str, Callable] = {
+# Implementations of the convolution after up-sampling by name: (N, D, H, W, C),
+# (3, 3, 3, C) -> (N, 2 D, 2 H, 2 W, C).
+UP_SAMPLED_IMPLEMENTATIONS: Mapping[str, Callable] = {
     "ours": _convolve,
-    "map made": _convolve_map,
+    "materialized map": _convolve_map,
 }
 
 
-def make_kernel_gradient(way: str, shape: Sequence[int]) -> Task:
-    """The task of a way of `GRADIENT_WAYS` at inputs of this shape."""
+def make_kernel_gradient(implementation: str, shape: Sequence[int]) -> Task:
+    """Returns the task of one of `GRADIENT_IMPLEMENTATIONS` for this shape."""
     machine.import_tensorflow()
     import tensorflow as tf
 
     arrays = [tf.constant(array) for array in depthwise.draw_arrays(shape)]
-    function = tf.function(GRADIENT_WAYS[way])
+    function = tf.function(GRADIENT_IMPLEMENTATIONS[implementation])
     return Task(
         lambda: function(*arrays),
         lambda gradient: {"gradient of kernel": gradient.numpy()},
@@ -123,14 +124,14 @@ def make_kernel_gradient(way: str, shape: Sequence[int]) -> Task:
     )
 
 
-def make_up_sampled(way: str, shape: Sequence[int], backward: bool) -> Task:
-    """The task of a way of `UP_SAMPLED_WAYS` at inputs of this shape."""
+def make_up_sampled(implementation: str, shape: Sequence[int], backward: bool) -> Task:
+    """Returns the task of one of `UP_SAMPLED_IMPLEMENTATIONS` for this shape."""
     num, *sizes, channels = shape
     large = (num, *map(math.prod, zip(sizes, FACTORS, strict=True)), channels)
     inputs, kernel, _ = depthwise.draw_arrays(shape)
     *_, upstream = depthwise.draw_arrays(large)
     return depthwise.make_convolution(
-        UP_SAMPLED_WAYS[way], (inputs, kernel, upstream), backward
+        UP_SAMPLED_IMPLEMENTATIONS[implementation], (inputs, kernel, upstream), backward
     )
 
 
@@ -141,18 +142,18 @@ def benchmark(
     runs: int,
     threads: int,
 ) -> reporting.Report:
-    """Measures the gradient of the kernel, and the convolution of an up-sampled map.
+    """Measures the kernel gradient and the convolution of an up-sampled map.
 
     Args:
-        shapes: N, D, H, W, C of inputs whose kernel's gradient is taken.
-        up_sampled_shapes: N, D, H, W, C of inputs, before they are up-sampled.
-        runs: timed runs of each way.
-        threads: of each way.
+        shapes: shapes (N, D, H, W, C) of the inputs for the kernel gradient.
+        up_sampled_shapes: shapes (N, D, H, W, C) of the inputs before up-sampling.
+        runs: timed runs of each implementation.
+        threads: threads of each implementation.
     """
     parts = [
         (
             "kernel gradient",
-            GRADIENT_WAYS,
+            GRADIENT_IMPLEMENTATIONS,
             make_kernel_gradient,
             {"shape": tuple(shape)},
         )
@@ -161,16 +162,21 @@ def benchmark(
     parts += [
         (
             f"{what}, up-sampled",
-            UP_SAMPLED_WAYS,
+            UP_SAMPLED_IMPLEMENTATIONS,
             make_up_sampled,
             {"shape": tuple(shape), "backward": what != "forward"},
         )
         for shape in up_sampled_shapes
-        for what in depthwise.WHATS
+        for what in depthwise.PASSES
     ]
     rows, largest = [], 0.0
-    for what, ways, make, options in parts:
-        contenders = [Contender(way, make, {"way": way, **options}) for way in ways]
+    for what, implementations, make, options in parts:
+        contenders = [
+            Contender(
+                implementation, make, {"implementation": implementation, **options}
+            )
+            for implementation in implementations
+        ]
         measured = measure(contenders, runs=runs, warm_ups=3, threads=threads)
         largest = max(largest, check_agreement(measured, depthwise.TOLERANCE))
         text = ",".join(map(str, options["shape"]))
@@ -185,17 +191,17 @@ def define_flags() -> None:
     flags.DEFINE_multi_string(
         "shape",
         depthwise.SHAPES,
-        "N,D,H,W,C for the gradient of the kernel; may be repeated.",
+        "Shape N,D,H,W,C for the kernel gradient; may be repeated.",
     )
     flags.DEFINE_multi_string(
         "up_sampled_shape",
         UP_SAMPLED_SHAPES,
-        "N,D,H,W,C of a map before it is up-sampled; may be repeated.",
+        "Shape N,D,H,W,C before up-sampling; may be repeated.",
     )
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     return benchmark(
         depthwise.shapes_of("shape"),
         depthwise.shapes_of("up_sampled_shape"),

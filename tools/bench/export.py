@@ -1,10 +1,11 @@
-"""Measures exported networks beside compiled TensorFlow and PyTorch's own export.
+"""Compares exported networks with compiled TensorFlow and with PyTorch's export.
 
     python -m tools.bench.export --patch_sizes=64 --output=export64.json
 
-One domain of the universal network, from patches to probabilities: as TensorFlow
-computes it for prediction, as a SavedModel, in onnxruntime and in OpenVINO; and in both
-what PyTorch exports of the same network. Needs the extras `export` and `bench`.
+Runs one domain of the universal network, from patches to probabilities, in TensorFlow
+as used for prediction, as a SavedModel, in onnxruntime and in OpenVINO. PyTorch's
+export of the same network runs in onnxruntime and OpenVINO. Needs the extras `export`
+and `bench`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from tools.bench.setting import Setting, build_torch, draw_batch
 from tools.bench.step import LARGEST_TOGETHER
 from u2net_tf import command
 
-# Of probabilities, which are at most 1: with weights that were drawn, each of the 62
-# norms in a row magnifies what was rounded before it.
+# Difference of probabilities: with random weights, each of the 62 consecutive norms
+# magnifies the rounding errors before it.
 TOLERANCE = 1e-1
 COLUMNS = (
     reporting.Column("patch", "patch"),
@@ -38,7 +39,7 @@ OURS, TORCH, SAVED_MODEL = "ours.onnx", "torch.onnx", "saved_model"
 
 
 def make_compiled(setting: Setting) -> Task:
-    """Our network as prediction runs it: compiled by XLA where that is faster."""
+    """Returns the task of our network as prediction runs it, partly XLA-compiled."""
     network = build_ours(setting)
     import tensorflow as tf
 
@@ -52,7 +53,7 @@ def make_compiled(setting: Setting) -> Task:
 
 
 def make_saved_model(setting: Setting, folder: str) -> Task:
-    """The SavedModel, in TensorFlow."""
+    """Returns the task of the SavedModel in TensorFlow."""
     import tensorflow as tf
 
     segment = tf.saved_model.load(f"{folder}/{SAVED_MODEL}").signatures["segment_0"]
@@ -63,7 +64,7 @@ def make_saved_model(setting: Setting, folder: str) -> Task:
 def make_onnxruntime(
     setting: Setting, folder: str, name: str, threads: int, channels_first: bool
 ) -> Task:
-    """An ONNX file in onnxruntime."""
+    """Returns the task of an ONNX file in onnxruntime."""
     from u2net_tf.export_packages import import_package
 
     onnxruntime = import_package("onnxruntime")
@@ -78,13 +79,13 @@ def make_onnxruntime(
     def run():
         return session.run(None, {node.name: image})[0]
 
-    return Task(run, _results_first if channels_first else _results)
+    return Task(run, _channels_first_results if channels_first else _results)
 
 
 def make_openvino(
     setting: Setting, folder: str, name: str, threads: int, channels_first: bool
 ) -> Task:
-    """A file in OpenVINO, in float32."""
+    """Returns the task of a file in OpenVINO, in float32."""
     from u2net_tf.export_packages import openvino_core
 
     core = openvino_core()
@@ -99,7 +100,8 @@ def make_openvino(
     )
     image = _image(setting, channels_first)
     return Task(
-        lambda: compiled([image])[0], _results_first if channels_first else _results
+        lambda: compiled([image])[0],
+        _channels_first_results if channels_first else _results,
     )
 
 
@@ -112,7 +114,7 @@ def _results(probabilities: np.ndarray) -> dict[str, np.ndarray]:
     return {"probabilities": probabilities}
 
 
-def _results_first(probabilities: np.ndarray) -> dict[str, np.ndarray]:
+def _channels_first_results(probabilities: np.ndarray) -> dict[str, np.ndarray]:
     return _results(np.moveaxis(probabilities, 1, -1))
 
 
@@ -132,7 +134,7 @@ def write_ours(setting: Setting, folder: str) -> None:
 
 
 def _spec(setting: Setting):
-    """What our network is; its domains are named by their numbers."""
+    """Returns the spec of our network; its domains are named by their index."""
     from u2net_tf.models.spec import ModelSpec
     from u2net_tf.plan.domains import Domain, Label, Plan
 
@@ -158,13 +160,13 @@ def _spec(setting: Setting):
 
 
 def write_torch(setting: Setting, folder: str) -> None:
-    """Exports domain 0 of PyTorch's network by its exporter, in its own layout."""
+    """Exports domain 0 of the PyTorch network with PyTorch's exporter and layout."""
     import torch
 
     network = build_torch(setting, "channels_first").eval()
 
     class Segment(torch.nn.Module):
-        """Probabilities of the first domain."""
+        """Predicts the probabilities of the first domain."""
 
         def __init__(self):
             super().__init__()
@@ -178,7 +180,7 @@ def write_torch(setting: Setting, folder: str) -> None:
 
 
 def benchmark(setting: Setting, *, runs: int, threads: int) -> list[dict]:
-    """Measures one patch size; the rows of the table."""
+    """Measures one patch size; returns the rows of the table."""
     with tempfile.TemporaryDirectory() as folder:
         for write in (write_ours, write_torch):
             process = multiprocessing.get_context("spawn").Process(
@@ -187,7 +189,7 @@ def benchmark(setting: Setting, *, runs: int, threads: int) -> list[dict]:
             process.start()
             process.join()
             if process.exitcode:
-                raise command.StoppedError(f"{write.__name__}: could not export")
+                raise command.StoppedError(f"{write.__name__}: export failed")
         common = {"setting": setting, "folder": folder}
         ours, torch = (
             {**common, "threads": threads, "name": name, "channels_first": first}
@@ -217,11 +219,11 @@ def define_flags() -> None:
     bench_flags.define_flags(runs=5, torch=False)
     bench_flags.define_network_flags()
     flags.FLAGS.set_default("batch_size", 1)
-    flags.DEFINE_list("patch_sizes", ["64", "128"], "Edges of the patches, voxels.")
+    flags.DEFINE_list("patch_sizes", ["64", "128"], "Edges of the patches in voxels.")
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     for package in ("tf2onnx", "onnxruntime", "openvino", "torch", "onnxscript"):
         if importlib.util.find_spec(package) is None:
             raise command.StoppedError(

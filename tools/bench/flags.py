@@ -1,4 +1,4 @@
-"""Flags that benchmarks have in common."""
+"""Flags shared by the benchmarks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ def define_flags(*, runs: int | None = None, torch: bool = True) -> None:
     """Defines the flags of every benchmark.
 
     Args:
-        runs: default of `--runs`; None for a benchmark that has no such flag.
-        torch: whether PyTorch is a contender, a layout of which may be skipped.
+        runs: default of `--runs`; None for benchmarks without this flag.
+        torch: whether to define `--skip`, for benchmarks against PyTorch.
     """
-    flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
+    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
     flags.DEFINE_integer(
-        "threads", None, "Of each contender; all cores if not given.", lower_bound=1
+        "threads",
+        None,
+        "Threads of each contender; all cores if not given.",
+        lower_bound=1,
     )
     if runs is not None:
         flags.DEFINE_integer(
@@ -35,38 +38,38 @@ def define_flags(*, runs: int | None = None, torch: bool = True) -> None:
             "skip",
             [],
             TORCH_LAYOUTS,
-            "Layout of PyTorch to leave out; may be repeated.",
+            "Layout of PyTorch to skip; may be repeated.",
         )
 
 
 def define_network_flags(*, patch_size: int | None = None) -> None:
-    """Defines the flags that say what network is measured.
+    """Defines the flags that describe the network.
 
     Args:
-        patch_size: default of `patch_size`, an edge; None for a benchmark that asks
-            otherwise.
+        patch_size: default of `--patch_size`, an edge; None for benchmarks that define
+            the patch size otherwise.
     """
     if patch_size is not None:
         flags.DEFINE_integer(
-            "patch_size", patch_size, "Edge of the patches, voxels.", lower_bound=1
+            "patch_size", patch_size, "Edge of the patches in voxels.", lower_bound=1
         )
-    flags.DEFINE_integer("batch_size", 2, "Patches at a time.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 2, "Patches per batch.", lower_bound=1)
     flags.DEFINE_integer(
         "base_channels", 16, "Channels at full resolution.", lower_bound=1
     )
-    flags.DEFINE_list("pools", ["5", "5", "5"], "How often z, y, x are halved.")
+    flags.DEFINE_list("pools", ["5", "5", "5"], "Number of times z, y, x are halved.")
 
 
 def network_options() -> dict[str, Any]:
-    """`batch_size`, `base_channels` and `pools` of a `Setting`.
+    """Returns `batch_size`, `base_channels` and `pools` of a `Setting`.
 
     Raises:
-        InputError: if the pools are not three whole numbers, one of them above 0.
+        InputError: if the pools are not three integers, at least one of them above 0.
     """
     pools = command_flags.triple(flags.FLAGS["pools"], least=0)
     if pools is None or max(pools) < 1:
         raise command.InputError(
-            "`pools`", expected="three, at least one above 0", received=pools
+            "`pools`", expected="at least one above 0", received=pools
         )
     return {
         "batch_size": flags.FLAGS.batch_size,
@@ -78,16 +81,16 @@ def network_options() -> dict[str, Any]:
 def check_patch(
     name: str, size: tuple[int, int, int], pools: tuple[int, int, int]
 ) -> tuple[int, int, int]:
-    """Returns the size of a patch.
+    """Checks and returns the size of a patch.
 
     Args:
-        name: of the flag.
-        size: z, y, x.
-        pools: how often z, y, x are halved.
+        name: name of the flag.
+        size: patch size z, y, x in voxels.
+        pools: number of times z, y, x are halved.
 
     Raises:
-        InputError: if the patch cannot be halved so often, or down to a single voxel,
-            which PyTorch does not normalize.
+        InputError: if the patch size is not divisible by 2**pools, or if a single
+            voxel remains, which PyTorch does not normalize.
     """
     deepest = [edge / 2**count for edge, count in zip(size, pools, strict=True)]
     if any(edge % 1 for edge in deepest) or max(deepest) == 1:
@@ -101,10 +104,10 @@ def check_patch(
 
 
 def cubic_setting() -> Setting:
-    """The setting that `patch_size`, an edge, and the other flags ask for.
+    """Returns the setting that the flags describe, with cubic patches.
 
     Raises:
-        InputError: if pools are none or do not fit.
+        InputError: if the pools are invalid or do not fit the patch size.
     """
     options = network_options()
     size = check_patch("patch_size", (flags.FLAGS.patch_size,) * 3, options["pools"])
@@ -112,10 +115,11 @@ def cubic_setting() -> Setting:
 
 
 def cubes(name: str, pools: tuple[int, int, int]) -> list[tuple[int, int, int]]:
-    """Patches whose edges the flag `name` lists.
+    """Returns cubic patch sizes with the edges in the flag `name`.
 
     Raises:
-        InputError: if it lists none or another thing, or pools do not fit.
+        InputError: if it is empty or has an invalid edge, or one that does not fit the
+            pools.
     """
     texts = flags.FLAGS[name].value
     if not texts or not all(text.isdecimal() and int(text) for text in texts):
@@ -128,15 +132,15 @@ def cubes(name: str, pools: tuple[int, int, int]) -> list[tuple[int, int, int]]:
 
 
 def num_threads() -> int:
-    """Of `--threads`."""
+    """Returns `--threads`, or the number of cores if it is not given."""
     return flags.FLAGS.threads or machine.num_cores()
 
 
 def torch_layouts(*packages: str) -> list[str]:
-    """Layouts of PyTorch that `--skip` leaves.
+    """Returns the layouts of PyTorch that `--skip` does not list.
 
     Args:
-        *packages: needed for these besides PyTorch.
+        *packages: packages that they need in addition to PyTorch.
 
     Raises:
         StoppedError: if a package is not installed.
@@ -145,21 +149,21 @@ def torch_layouts(*packages: str) -> list[str]:
     for package in ("torch", *packages):
         if layouts and importlib.util.find_spec(package) is None:
             raise command.StoppedError(
-                f"the other side of this benchmark needs {package}, which is not "
-                "installed: pip install 'u2net-tf[bench]'"
+                f"this benchmark needs {package}, which is not installed: "
+                "pip install 'u2net-tf[bench]'"
             )
     return layouts
 
 
 def torch_name(layout: str) -> str:
-    """Of a contender, for the table."""
+    """Returns the name of PyTorch with this layout for the table."""
     return f"PyTorch, {layout.replace('_', ' ')}"
 
 
 def torch_contenders(
     make: Callable[..., Task], layouts: Sequence[str], **arguments: Any
 ) -> list[Contender]:
-    """A contender for each layout, which `make` gets as `layout`."""
+    """Returns a contender per layout, which is passed to `make` as `layout`."""
     return [
         Contender(torch_name(layout), make, {"layout": layout, **arguments})
         for layout in layouts

@@ -1,10 +1,10 @@
-"""Measures the sliding window over a volume beside MONAI's around PyTorch's network.
+"""Compares our sliding-window inference with MONAI's, with a PyTorch network.
 
     python -m tools.bench.inference --output=inference.json
 
-Both with the same windows, overlap, batch and blending weights. Nothing is reported
-unless the probabilities of the whole volume agree. At the default size PyTorch takes
-minutes.
+Both use the same windows, overlap, batch size and blending weights. Results are
+reported only if the probabilities of the entire volume agree. At the default size,
+PyTorch takes minutes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tools.bench.step import LARGEST_TOGETHER
 from u2net_tf import command, command_flags
 
 OVERLAP = 0.5
-# Of probabilities, which are at most 1; for the reason see `step.TOLERANCE`.
+# Difference of probabilities; for the reason see `step.TOLERANCE`.
 TOLERANCE = 2e-2
 COLUMNS = (
     reporting.Column("volume", "volume"),
-    reporting.Column("patch", "windows of"),
+    reporting.Column("patch", "window"),
     reporting.CONTENDER,
     *reporting.TIMES,
     *reporting.MEMORY,
@@ -37,13 +37,13 @@ COLUMNS = (
 
 
 def draw_volume(size: Sequence[int]) -> np.ndarray:
-    """A volume (z, y, x, 1) of noise, float32."""
+    """Returns a float32 volume (z, y, x, 1) of noise."""
     generator = np.random.default_rng(0)
     return generator.standard_normal(size=(*size, 1), dtype=np.float32)
 
 
 def make_ours(setting: Setting, size: Sequence[int]) -> Task:
-    """Our sliding window of domain 0; its function is compiled here."""
+    """Returns the task of our sliding window for domain 0; compiles the network."""
     network = build_ours(setting)
     import tensorflow as tf
 
@@ -74,8 +74,8 @@ def make_ours(setting: Setting, size: Sequence[int]) -> Task:
 
 
 def make_monai(setting: Setting, layout: str, size: Sequence[int]) -> Task:
-    """MONAI's sliding window around PyTorch's network of domain 0."""
-    # MONAI imports TensorFlow where it finds it, and its memory would count here.
+    """Returns the task of MONAI's sliding window with the PyTorch network, domain 0."""
+    # MONAI imports TensorFlow if installed, and its memory would then be counted.
     sys.modules["tensorflow"] = None
     import torch
     from monai.inferers import sliding_window_inference
@@ -118,7 +118,7 @@ def benchmark(
     runs: int,
     threads: int,
 ) -> reporting.Report:
-    """Measures a whole volume of `size`, z, y, x."""
+    """Measures the prediction of a volume of `size`, z, y, x."""
     contenders = [
         Contender("ours", make_ours, {"setting": setting, "size": size}),
         *(
@@ -133,7 +133,7 @@ def benchmark(
     measured = measure(
         contenders,
         runs=runs,
-        # A first batch has been predicted when a task is made.
+        # Creating the task predicts a first batch.
         warm_ups=0,
         threads=threads,
         together=max(setting.patch_size) <= LARGEST_TOGETHER,
@@ -155,14 +155,16 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     bench_flags.define_flags(runs=1)
     bench_flags.define_network_flags()
-    flags.DEFINE_list("volume_size", ["128", "320", "320"], "z,y,x, voxels.")
     flags.DEFINE_list(
-        "patch_size", ["128", "128", "128"], "Of a window, z,y,x, voxels."
+        "volume_size", ["128", "320", "320"], "Size of the volume in voxels, z,y,x."
+    )
+    flags.DEFINE_list(
+        "patch_size", ["128", "128", "128"], "Size of a window in voxels, z,y,x."
     )
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
     options = bench_flags.network_options()
     volume_size, patch_size = (
@@ -172,7 +174,7 @@ def report() -> reporting.Report:
     command_flags.required(values["volume_size"], values["patch_size"])
     patch_size = bench_flags.check_patch("patch_size", patch_size, options["pools"])
     if any(map(int.__lt__, volume_size, patch_size)):
-        # They pad differently, and blend what lies in the margin.
+        # Smaller volumes are padded and blended differently.
         raise command.InputError(
             "`volume_size`",
             expected=f"at least the patch {patch_size}",

@@ -1,4 +1,4 @@
-"""A shard of invented volumes, for benchmarks of what reads shards."""
+"""A shard of synthetic volumes for benchmarks that read shards."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NUM_CASES = 4
 def write_shards(
     data_dir: pathlib.Path, shape: Sequence[int], patch_edge: int
 ) -> tuple[Domain, Manifest]:
-    """Writes a shard of invented volumes (z, y, x) of 1 mm voxels.
+    """Writes a shard of synthetic volumes (z, y, x) with voxels of 1 mm.
 
     Returns:
-        The domain that they are of, and its manifest.
+        The domain and its manifest.
     """
     import tensorflow as tf
 
@@ -38,7 +38,7 @@ def write_shards(
         spacing_mm=(1.0, 1.0, 1.0),
         median_shape=shape,
         patch_size=(patch_edge,) * 3,
-        # No network is made for them, and any size of patch is measured.
+        # No network is built for them, so that the patch size is arbitrary.
         pools=(0, 0, 0),
         batch_size=1,
         train=tuple(f"case_{number}" for number in range(NUM_CASES)),
@@ -95,9 +95,9 @@ def write_shards(
 
 
 def draw_volume(shape: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A ball in noise: (z, y, x) float32 image and uint8 labels."""
-    places = (np.linspace(-1, 1, size, dtype=np.float32) for size in shape)
-    axes = np.meshgrid(*places, indexing="ij", sparse=True)
+    """Draws a noisy ball: (z, y, x) float32 image and uint8 labels."""
+    positions = (np.linspace(-1, 1, size, dtype=np.float32) for size in shape)
+    axes = np.meshgrid(*positions, indexing="ij", sparse=True)
     labels = (sum(axis**2 for axis in axes) < 0.25).astype(np.uint8)
     image = np.random.default_rng(seed).standard_normal(tuple(shape), np.float32)
     image *= 0.3

@@ -1,10 +1,11 @@
-"""Measures the memory that it takes to survey and to convert a large CT.
+"""Measures the memory needed to survey and convert a large CT.
 
     python -m tools.bench.large_scan --output=large_scan.json
 
-Writes invented scans, a body in air with noise, and runs `data_prep.survey`, `plan` and
-`convert` on them, the last with the scans' spacing and with another one. Peak memory is
-what the operating system counted for the command and for the largest of its workers.
+Writes synthetic scans, a body in air with noise, and runs `data_prep.survey`, `plan`
+and `convert` on them, the last at the spacing of the scans and at a different one.
+Reports the peak memory of the command and of its largest worker, as counted by the
+operating system.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from u2net_tf import command, command_flags, files, machine
 NAME = "Task00_LargeCT"
 SPACING_MM = (1.0, 0.8, 0.8)
 NEW_SPACING_MM = (1.25, 0.75, 0.75)
-SECONDS_BETWEEN_LOOKS = 0.02
+POLL_SECONDS = 0.02
 COLUMNS = (
     reporting.Column("command", "command"),
-    reporting.Column("spacing_mm", "to mm z,y,x"),
-    reporting.Column("process_bytes", "command's peak GB", ".2f", 1e-9),
-    reporting.Column("worker_bytes", "worker's peak GB", ".2f", 1e-9),
+    reporting.Column("spacing_mm", "spacing mm z,y,x"),
+    reporting.Column("process_bytes", "command peak GB", ".2f", 1e-9),
+    reporting.Column("worker_bytes", "worker peak GB", ".2f", 1e-9),
     reporting.Column("seconds", "s", ".1f"),
 )
 
@@ -68,31 +69,31 @@ def write_scans(folder: pathlib.Path, shape: Sequence[int], num_cases: int) -> N
 
 
 def measure_command(module: str, *arguments: str) -> tuple[float, int, int]:
-    """Runs a command and looks at its processes until it ends.
+    """Runs a command and monitors the memory of its processes.
 
     Returns:
-        The seconds that it took, the most bytes that it held, and the most that any
-        of its workers did.
+        The duration in seconds, the peak memory of the command in bytes, and that of
+        its largest worker.
 
     Raises:
         StoppedError: if it fails.
     """
     peaks: dict[int, int] = {}
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
         )
         while process.poll() is None:
             for pid in _with_descendants(process.pid):
                 peaks[pid] = max(peaks.get(pid, 0), peak_memory_bytes(pid))
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
         seconds = time.perf_counter() - started
         if process.returncode:
-            said.seek(0)
-            raise command.StoppedError(f"{module} failed: {said.read()}")
+            output.seek(0)
+            raise command.StoppedError(f"{module} failed: {output.read()}")
     own = peaks.pop(process.pid)
     return seconds, own, max(peaks.values(), default=0)
 
@@ -163,14 +164,16 @@ def _change_spacing(plan: pathlib.Path, spacing_mm: Sequence[float]) -> None:
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
-    flags.DEFINE_list("volume_size", ["700", "512", "512"], "z,y,x, voxels.")
-    flags.DEFINE_integer("cases", 2, "How many scans to invent.", lower_bound=2)
-    flags.DEFINE_integer("workers", 1, "Of survey and convert.", lower_bound=1)
+    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
+    flags.DEFINE_list(
+        "volume_size", ["700", "512", "512"], "Size of the scans in voxels, z,y,x."
+    )
+    flags.DEFINE_integer("cases", 2, "Number of scans.", lower_bound=2)
+    flags.DEFINE_integer("workers", 1, "Workers of survey and convert.", lower_bound=1)
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
     command_flags.required(values["volume_size"])
     shape = command_flags.triple(values["volume_size"], least=8)

@@ -1,10 +1,11 @@
-"""Measures the training loss and its gradient in the logits beside PyTorch's.
+"""Compares the training loss and its gradient with PyTorch.
 
     python -m tools.bench.loss --output=loss.json
 
-Lovász-Softmax and focal loss of two patches of noise, the focal factor detached, as
-published. Nothing is reported unless losses and gradients agree. Peak memory includes
-the library itself; "added" is what it grew by from the first run on.
+Measures the Lovász-Softmax plus focal loss on two patches of noise, with the focal
+factor detached as in the published code. Results are reported only if losses and
+gradients agree. Peak memory includes the library; "added" is the growth since the first
+run.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from u2net_tf import machine
 PATCH_SIZES = (64, 128)
 NUM_CLASSES = (2, 3)
 BATCH_SIZE = 2
-# Sums over all voxels, in float32 and another order.
+# For sums over all voxels in float32, in different orders.
 TOLERANCE = 1e-4
-# Of the gradient at one voxel, for each voxel there is: the published formula, which is
-# PyTorch's side, subtracts neighbouring Jaccard losses, numbers near 1 whose difference
-# is near one by the number of voxels. Float32 leaves few digits of that.
+# For the gradient at a voxel, multiplied by the number of voxels: the published
+# formula, used on the side of PyTorch, subtracts successive Jaccard losses. These are
+# near 1 and differ by about 1 / voxels, of which float32 keeps few digits.
 TOLERANCE_PER_VOXEL = 2.0**-24
 COLUMNS = (
     reporting.Column("batch", "batch"),
@@ -48,7 +49,7 @@ COLUMNS = (
 
 
 def draw_arrays(patch_size: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (N, D, H, W) uint8 and logits (N, D, H, W, K) float32: noise.
+    """Draws labels (N, D, H, W) uint8 and logits (N, D, H, W, K) float32.
 
     Args:
         patch_size: D = H = W.
@@ -61,7 +62,7 @@ def draw_arrays(patch_size: int, num_classes: int) -> tuple[np.ndarray, np.ndarr
 
 
 def make_ours(patch_size: int, num_classes: int) -> Task:
-    """The task of our loss, compiled by `tf.function` as the `Trainer` does it."""
+    """Returns the task of our loss, compiled by `tf.function` as in `Trainer`."""
     machine.import_tensorflow()
     import tensorflow as tf
 
@@ -85,7 +86,7 @@ def make_ours(patch_size: int, num_classes: int) -> Task:
 
 
 def make_torch(layout: str, patch_size: int, num_classes: int) -> Task:
-    """The task of PyTorch in one of its layouts."""
+    """Returns the task of PyTorch in one of its layouts."""
     import torch
 
     from tools.bench.torch_network import segmentation_loss
@@ -106,7 +107,7 @@ def make_torch(layout: str, patch_size: int, num_classes: int) -> Task:
 
 
 def _named(labels, loss, gradient) -> Arrays:
-    """With the gradient summed over the voxels of each label: (K, K)."""
+    """Adds the gradient summed over the voxels of each label, (K, K)."""
     sums = [
         gradient[labels == index].sum(axis=0, dtype=np.float64)
         for index in range(gradient.shape[-1])
@@ -115,14 +116,14 @@ def _named(labels, loss, gradient) -> Arrays:
 
 
 def check_losses(measurements: Sequence[Measurement], num_voxels: int) -> str:
-    """Checks that losses and gradients are those of the first.
+    """Checks that losses and gradients agree with those of the first contender.
 
     Args:
-        measurements: of contenders of this benchmark.
-        num_voxels: of the batch.
+        measurements: measurements of contenders of this benchmark.
+        num_voxels: number of voxels in the batch.
 
     Returns:
-        By how much they differ, in words.
+        A description of the differences.
 
     Raises:
         StoppedError: see `check_agreement`.
@@ -148,7 +149,7 @@ def check_losses(measurements: Sequence[Measurement], num_voxels: int) -> str:
 def contenders(
     patch_size: int, num_classes: int, layouts: Sequence[str]
 ) -> list[Contender]:
-    """Ours and PyTorch's."""
+    """Returns our contender and those of PyTorch."""
     options = {"patch_size": patch_size, "num_classes": num_classes}
     return [
         Contender("ours", make_ours, options),
@@ -166,7 +167,7 @@ def contenders(
 def benchmark(
     patch_sizes: Sequence[int], layouts: Sequence[str], *, runs: int, threads: int
 ) -> reporting.Report:
-    """Measures patches of each edge, voxels, with two classes and with three."""
+    """Measures patches of each edge in voxels, with two and with three classes."""
     rows, notes = [], []
     for edge in patch_sizes:
         batch = "×".join(map(str, (BATCH_SIZE, edge, edge, edge)))
@@ -191,13 +192,13 @@ def define_flags() -> None:
     flags.DEFINE_multi_integer(
         "patch_size",
         PATCH_SIZES,
-        "Edge of the patches, voxels; may be repeated.",
+        "Edge of the patches in voxels; may be repeated.",
         lower_bound=1,
     )
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     return benchmark(
         flags.FLAGS.patch_size,
         bench_flags.torch_layouts(),

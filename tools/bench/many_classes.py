@@ -1,12 +1,12 @@
-"""Measures the memory that a large scan of many classes takes when it is predicted.
+"""Measures the memory needed to predict a large scan with many classes.
 
     python -m tools.bench.many_classes --output=many_classes.json
 
-Predicts an invented scan from its file to a label map, by `u2net_tf.predict`'s own code
-in a process of its own. Probabilities of windows are drawn once instead of computed by
-a network, whose memory `tools.bench.inference` measures; TensorFlow is not loaded. The
-scan is kept at its spacing and resampled to a coarser one. Nothing is reported if the
-process took more than `--max_memory_gb` allows.
+Predicts a synthetic scan, from its file to a label map, with the code of
+`u2net_tf.predict` in a separate process. The probabilities of a window are drawn once
+instead of computed by a network, whose memory `tools.bench.inference` measures;
+TensorFlow is not loaded. The scan is predicted at its own spacing and resampled to a
+coarser one. Fails if the process exceeds `--max_memory_gb`.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from u2net_tf.plan.domains import Domain, Label, Plan
 
 COARSE_MM = (1.5, 1.5, 1.5)
 COLUMNS = (
-    reporting.Column("spacing_mm", "to mm z,y,x"),
+    reporting.Column("spacing_mm", "spacing mm z,y,x"),
     reporting.Column("estimated_gb", "estimated GB", ".2f"),
     reporting.Column("peak_bytes", "peak GB", ".2f", 1e-9),
-    reporting.Column("all_classes_gb", "probabilities of all voxels GB", ".1f"),
+    reporting.Column("all_classes_gb", "all probabilities GB", ".1f"),
     reporting.Column("seconds", "s", ".0f"),
 )
 
 
 class DrawnProbabilities:
-    """A `Backend` that says the same of every window: what was drawn for it.
+    """A `Backend` that returns the same random probabilities for every window.
 
     Args:
-        domain: gives patch and classes.
+        domain: domain with the patch size and the classes.
     """
 
     fingerprint, checkpoint = "", ""
@@ -59,12 +59,12 @@ class DrawnProbabilities:
     def predict_windows(
         self, windows: np.ndarray, domain: int, **options: object
     ) -> np.ndarray:
-        """Class probabilities of a window; see `Backend`."""
+        """Returns class probabilities of a window; see `Backend`."""
         return self._drawn
 
 
 def make_domain(num_classes: int, patch_size: int, spacing_mm: Sequence[float]):
-    """A domain of one modality."""
+    """Returns a domain with one modality."""
     labels = [Label(f"class {value}", (value,)) for value in range(num_classes)]
     z, y, x = map(float, spacing_mm)
     return Domain(
@@ -93,7 +93,7 @@ def write_scan(path: pathlib.Path, shape: Sequence[int]) -> None:
 def make_prediction(
     domain: Domain, scan: str, output_dir: str, max_memory_gb: float | None
 ) -> Task:
-    """Predicts a scan by `predict_scans`."""
+    """Returns the task of predicting a scan with `predict_scans`."""
     path = pathlib.Path(scan)
     predictor = Predictor(DrawnProbabilities(domain))
 
@@ -166,7 +166,7 @@ def benchmark(
 
 
 def _estimated_gb(path: pathlib.Path, domain: Domain, start_bytes: int) -> float:
-    """What a limit must be at least for the process to take the scan."""
+    """Returns the lowest memory limit with which the scan is accepted."""
     from u2net_tf.inference import case_memory
     from u2net_tf.volumes import images
 
@@ -179,16 +179,25 @@ def _estimated_gb(path: pathlib.Path, domain: Domain, start_bytes: int) -> float
 def define_flags() -> None:
     """Defines the flags of this command."""
     bench_flags.define_flags(torch=False)
-    flags.DEFINE_list("volume_size", ["400", "512", "512"], "z,y,x, voxels.")
-    flags.DEFINE_integer("classes", 60, "Classes.", lower_bound=2, upper_bound=256)
-    flags.DEFINE_integer("patch_size", 128, "Edge of the windows.", lower_bound=2)
+    flags.DEFINE_list(
+        "volume_size", ["400", "512", "512"], "Size of the scan in voxels, z,y,x."
+    )
+    flags.DEFINE_integer(
+        "classes", 60, "Number of classes.", lower_bound=2, upper_bound=256
+    )
+    flags.DEFINE_integer(
+        "patch_size", 128, "Edge of the windows in voxels.", lower_bound=2
+    )
     flags.DEFINE_float(
-        "max_memory_gb", None, "As of u2net_tf.predict.", lower_bound=1e-3
+        "max_memory_gb",
+        None,
+        "Memory limit in GB, as in u2net_tf.predict.",
+        lower_bound=1e-3,
     )
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
     command_flags.required(values["volume_size"])
     shape = command_flags.triple(values["volume_size"], least=8)

@@ -1,8 +1,8 @@
-"""Contenders, each in a process of its own: their times by turns, their memory.
+"""Measures time and memory of contenders, each in its own process.
 
-A process is fresh, so what the operating system counts as its peak memory is what this
-contender took and nothing else. Only one of them works at a time, and they take turns,
-so that whatever else goes on in the machine slows all of them.
+Because each process is new, its peak memory as counted by the operating system is that
+of the contender alone. Contenders run one at a time and alternate, so that other load
+on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from u2net_tf import command, machine
 
 Arrays = Mapping[str, np.ndarray]
 STATUS = pathlib.Path("/proc/self/status")
-FORGET_PEAK = pathlib.Path("/proc/self/clear_refs")
-FIRST_TO_END = pathlib.Path("/proc/self/oom_score_adj")
+CLEAR_REFS = pathlib.Path("/proc/self/clear_refs")
+OOM_SCORE_ADJ = pathlib.Path("/proc/self/oom_score_adj")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +34,11 @@ class Task:
     """The work of a contender.
 
     Attributes:
-        run: does it once and returns when it is done.
-        results: from what `run` returned, the arrays to compare contenders by.
-        repeats: how often in a row makes one timed run, of which the mean counts; for
-            what is so short that caches and sleeping threads would be what is timed.
+        run: performs the work once.
+        results: maps the return value of `run` to the arrays that are compared
+            between contenders.
+        repeats: number of consecutive calls in one timed run, whose mean counts; for
+            work so short that caches and thread wake-ups would dominate.
     """
 
     run: Callable[[], Any]
@@ -47,12 +48,12 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """One of those that are measured.
+    """An implementation to be measured.
 
     Attributes:
-        name: for the table.
-        make: function of a module, for another process to find it; makes the task.
-        arguments: of `make`; whatever can be pickled.
+        name: name in the table.
+        make: module-level function that creates the task, so that it can be pickled.
+        arguments: arguments of `make`; must be picklable.
     """
 
     name: str
@@ -62,14 +63,14 @@ class Contender:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What was measured of a contender.
+    """Measurement of a contender.
 
     Attributes:
-        name: of the contender.
-        seconds: of each timed run.
-        peak_bytes: most memory that its process held, in RAM.
-        start_bytes: of these, what it had needed before the first run.
-        results: of its first run.
+        name: name of the contender.
+        seconds: duration of each timed run.
+        peak_bytes: peak resident memory of its process.
+        start_bytes: peak resident memory before the first run.
+        results: results of its first run.
     """
 
     name: str
@@ -85,18 +86,18 @@ class Measurement:
 
 
 def peak_memory_bytes(pid: int | None = None) -> int:
-    """Most memory that a process has held in RAM.
+    """Returns the peak resident memory of a process.
 
-    Not `getrusage`, which begins with the peak of the process that started this one.
+    `getrusage` is not used because it inherits the peak of the parent process.
 
     Args:
-        pid: of the process; this one if None.
+        pid: ID of the process; this one if None.
 
     Returns:
         Bytes; 0 for another process that has ended.
 
     Raises:
-        StoppedError: if the operating system does not tell, as Linux does.
+        StoppedError: if the operating system is not Linux.
     """
     if not STATUS.is_file():
         raise command.StoppedError(f"peak memory needs Linux: there is no {STATUS}")
@@ -106,39 +107,39 @@ def peak_memory_bytes(pid: int | None = None) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     lines = dict(line.split(":", 1) for line in text.splitlines())
-    # One that is ending has no such line.
+    # The line is missing for a process that is exiting.
     return int(lines.get("VmHWM", "0 kB").removesuffix("kB")) * 1024
 
 
 class Worker:
-    """A process of its own for one contender, up from here until it is closed.
+    """A process for one contender, which runs until it is closed; GPUs are hidden.
 
     Args:
-        contender: what to run.
-        threads: how many each library may use; GPUs are hidden.
+        contender: contender to run.
+        threads: number of threads that each library may use.
 
     Raises:
-        StoppedError: from here on, if the process ends by itself.
+        StoppedError: if the process exits prematurely, here or in `run`.
     """
 
     def __init__(self, contender: Contender, threads: int):
         self._name = contender.name
         context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        arguments = (theirs, contender.make, dict(contender.arguments), threads)
+        self._connection, remote = context.Pipe()
+        arguments = (remote, contender.make, dict(contender.arguments), threads)
         self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
-        theirs.close()
+        remote.close()
         self.start_bytes: int = self._receive()
 
     def run(self, results: pathlib.Path | None = None) -> tuple[float, int]:
         """Runs the task once.
 
         Args:
-            results: where to write its results, an `.npz`; nowhere if None.
+            results: `.npz` file to write the results to, or None.
 
         Returns:
-            The seconds that it took once and the most bytes held until then.
+            The mean duration of a call in seconds and the peak memory so far in bytes.
         """
         self._connection.send(results)
         return self._receive()
@@ -162,7 +163,7 @@ class Worker:
             self._process.join()
             raise command.StoppedError(
                 f"{self._name}: its process ended with status "
-                f"{self._process.exitcode} (-9: killed, likely for want of memory)"
+                f"{self._process.exitcode} (-9: killed, probably out of memory)"
             ) from error
 
 
@@ -172,10 +173,10 @@ def _work(
     arguments: Mapping[str, Any],
     threads: int,
 ) -> None:
-    """Runs in the other process: makes the task, then answers until it is ended."""
-    # The other process is asked to stop as well, and then ends this one.
+    """Runs in the other process: creates the task and runs it on request."""
+    # The parent process receives the signal as well, and then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Nothing that reads these has been imported yet.
+    # No library that reads these has been imported yet.
     for name in (
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
@@ -184,9 +185,9 @@ def _work(
     ):
         os.environ[name] = str(threads)
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    # Where memory runs out, this process is to end and none of somebody else.
-    if FIRST_TO_END.is_file():
-        FIRST_TO_END.write_text("1000")
+    # If memory runs out, the kernel should kill this process before any other.
+    if OOM_SCORE_ADJ.is_file():
+        OOM_SCORE_ADJ.write_text("1000")
     task = make(**arguments)
     peak = peak_memory_bytes()
     connection.send(peak)
@@ -201,8 +202,8 @@ def _work(
             np.savez(results, **task.results(value))
         del value
         if results is not None:
-            # That took memory of its own; the peak starts anew.
-            FORGET_PEAK.write_text("5")
+            # Writing results took memory, so that the peak is reset.
+            CLEAR_REFS.write_text("5")
         connection.send((seconds, peak))
 
 
@@ -214,18 +215,18 @@ def measure(
     threads: int | None = None,
     together: bool = True,
 ) -> list[Measurement]:
-    """Measures contenders side by side.
+    """Measures contenders.
 
     Args:
-        contenders: at least one.
+        contenders: at least one contender.
         runs: timed runs of each.
-        warm_ups: runs before these.
+        warm_ups: untimed runs of each before the timed ones.
         threads: see `Worker`; all cores if None.
-        together: by turns, the first, the second … and again, with all processes up;
-            otherwise one process after the other, for tasks that fill the memory.
+        together: whether contenders alternate, run by run, with all processes alive;
+            otherwise they run one after another, for tasks that need much memory.
 
     Raises:
-        StoppedError: if a process ends by itself.
+        StoppedError: if a process exits prematurely.
     """
     threads = threads or machine.num_cores()
     groups = [contenders] if together else [[contender] for contender in contenders]
@@ -235,14 +236,14 @@ def measure(
         try:
             for contender in group:
                 workers.append(Worker(contender, threads))
-            measured += _take_turns(group, workers, runs, warm_ups)
+            measured += _alternate(group, workers, runs, warm_ups)
         finally:
             for worker in workers:
                 worker.close()
     return measured
 
 
-def _take_turns(contenders, workers, runs, warm_ups) -> list[Measurement]:
+def _alternate(contenders, workers, runs, warm_ups) -> list[Measurement]:
     seconds = [[] for _ in workers]
     peaks = [0 for _ in workers]
     with tempfile.TemporaryDirectory() as folder:
@@ -266,17 +267,18 @@ def _take_turns(contenders, workers, runs, warm_ups) -> list[Measurement]:
 
 
 def check_agreement(measurements: Sequence[Measurement], tolerance: float) -> float:
-    """Checks that all give the results of the first.
+    """Checks that the results of all contenders agree with those of the first.
 
     Args:
-        measurements: of contenders with results of the same names.
-        tolerance: largest difference, as a share of the largest absolute value.
+        measurements: measurements whose results have the same names.
+        tolerance: largest allowed difference, relative to the largest absolute value.
 
     Returns:
-        The largest such share that was found.
+        The largest relative difference.
 
     Raises:
-        StoppedError: if two differ by more: then their times say nothing.
+        StoppedError: if a difference exceeds the tolerance, because the times are then
+            not comparable.
     """
     largest = 0.0
     reference = measurements[0]
@@ -288,14 +290,14 @@ def check_agreement(measurements: Sequence[Measurement], tolerance: float) -> fl
             )
         for name, expected in reference.results.items():
             found = other.results[name]
-            share = float("inf")
+            difference = float("inf")
             if found.shape == expected.shape:
                 scale = max(float(np.abs(expected).max()), 1e-30)
-                share = float(np.abs(found - expected).max()) / scale
-            if not share <= tolerance:
+                difference = float(np.abs(found - expected).max()) / scale
+            if not difference <= tolerance:
                 raise command.StoppedError(
                     f"{name}: expected {reference.name} and {other.name} to agree to "
-                    f"{tolerance:g} of the largest value. Received: {share:.2g}"
+                    f"{tolerance:g} of the largest value. Received: {difference:.2g}"
                 )
-            largest = max(largest, share)
+            largest = max(largest, difference)
     return largest

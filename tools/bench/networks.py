@@ -1,4 +1,4 @@
-"""The universal network as a contender: ours, and the same in PyTorch."""
+"""The universal network as a contender: ours, and its equivalent in PyTorch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from u2net_tf import machine
 
 
 def build_ours(setting: Setting, **options: Any):
-    """Our network with the drawn parameters.
+    """Builds our network with the drawn parameters.
 
     Args:
-        setting: what is computed.
-        **options: of `U2Net`, besides.
+        setting: architecture and size.
+        **options: additional arguments of `U2Net`.
     """
     machine.import_tensorflow()
     from u2net_tf.networks.u2net import U2Net
@@ -40,12 +40,12 @@ def build_ours(setting: Setting, **options: Any):
 
 
 def make_our_forward(setting: Setting) -> Task:
-    """Forward pass of domain 0."""
+    """Returns the task of a forward pass of domain 0."""
     return tasks.our_forward(build_ours(setting), draw_batch(setting, 0)[0])
 
 
 def make_torch_forward(setting: Setting, layout: str) -> Task:
-    """Forward pass of domain 0."""
+    """Returns the task of a forward pass of domain 0 in PyTorch."""
     network = build_torch(setting, layout).eval()
     image = to_torch(draw_batch(setting, 0)[0], layout)
     return tasks.torch_forward(lambda: network(image, 0))
@@ -56,9 +56,9 @@ def make_our_steps(
     domains: Sequence[int] = (0,),
     options: Mapping[str, Any] | None = None,
 ) -> Task:
-    """Training steps of these domains by turns, by the `Trainer` that trains.
+    """Returns the task of training steps of alternating domains with our `Trainer`.
 
-    The focal factor is detached: the published code does so.
+    The focal factor is detached, as in the published code.
     """
     network = build_ours(setting, **(options or {}))
     from u2net_tf.training.step import Trainer
@@ -72,7 +72,7 @@ def make_our_steps(
 def make_torch_steps(
     setting: Setting, layout: str, domains: Sequence[int] = (0,)
 ) -> Task:
-    """Training steps of these domains by turns, as published: one Adam for all."""
+    """Returns the task of training steps of alternating domains with one Adam."""
     import torch
 
     from tools.bench.torch_network import segmentation_loss

@@ -1,9 +1,9 @@
-"""What the network's convolutions have to compute and to move, at the least.
+"""Lower bounds on the operations and memory traffic of the network's convolutions.
 
-Counted by walking the layers of a network that is built without values. A convolution
+They are counted from the layers of a network built without values. Each convolution
 reads its input and writes its output once; norms, activations, sums, concatenations and
-up-samplings are taken to be fused with the convolutions next to them and to cost
-nothing, which no program does altogether: it is a bound.
+up-sampling are assumed to be fused with neighbouring convolutions at no cost. No
+implementation achieves this completely.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Convolution:
     """One convolution of a forward pass.
 
     Attributes:
-        name: of the layers around it, outermost first.
+        name: path of the layer, outermost first.
         kind: "depthwise", "pointwise", "strided" or "dense".
         in_channels: C.
         out_channels: C'.
-        num_taps: kernel voxels.
-        in_voxels: of one sample's input, before an up-sampling in front of it.
-        out_voxels: of one sample's output.
-        in_batch: whether it reads the batch itself, which needs no gradient.
+        num_taps: number of kernel voxels.
+        in_voxels: voxels of one input sample, before any up-sampling.
+        out_voxels: voxels of one output sample.
+        reads_batch: whether its input is the batch, which needs no gradient.
     """
 
     name: str
@@ -42,39 +42,40 @@ class Convolution:
     num_taps: int
     in_voxels: int
     out_voxels: int
-    in_batch: bool = False
+    reads_batch: bool = False
 
     @property
     def num_weights(self) -> int:
-        """Without the bias."""
+        """Number of kernel weights, without the bias."""
         inputs = 1 if self.kind == "depthwise" else self.in_channels
         return inputs * self.out_channels * self.num_taps
 
     def flops(self, batch_size: int, *, backward: bool = False) -> int:
-        """Floating-point operations, a multiplication and an addition being two.
+        """Counts floating-point operations; a multiply-add counts as two.
 
         Args:
-            batch_size: samples.
-            backward: with the gradients of input and kernel; each costs as much again.
+            batch_size: number of samples.
+            backward: whether to include the gradients of input and kernel, each of
+                which costs as much as the forward pass.
         """
-        passes = 1 + (backward * (1 if self.in_batch else 2))
+        passes = 1 + (backward * (1 if self.reads_batch else 2))
         return 2 * batch_size * self.out_voxels * self.num_weights * passes
 
     def traffic(self, batch_size: int, *, backward: bool = False) -> int:
-        """Bytes read and written of float32 maps and weights.
+        """Counts the bytes of float32 maps and weights that are read and written.
 
         Args:
-            batch_size: samples.
-            backward: with the gradients: these read the gradient of the output and the
-                input once for both, and write what they are.
+            batch_size: number of samples.
+            backward: whether to include the gradients, which read the output gradient
+                and the input once for both and write their results.
         """
         inputs = batch_size * self.in_voxels * self.in_channels
         outputs = batch_size * self.out_voxels * self.out_channels
-        numbers = inputs + outputs + self.num_weights
+        values = inputs + outputs + self.num_weights
         if backward:
-            numbers += outputs + inputs + 2 * self.num_weights
-            numbers += 0 if self.in_batch else inputs
-        return BYTES * numbers
+            values += outputs + inputs + 2 * self.num_weights
+            values += 0 if self.reads_batch else inputs
+        return BYTES * values
 
 
 def convolutions(
@@ -85,14 +86,14 @@ def convolutions(
     domain: int = 0,
     **options,
 ) -> list[Convolution]:
-    """The convolutions of a `U2Net`, in the order of computation.
+    """Returns the convolutions of a `U2Net` in the order of computation.
 
     Args:
-        num_modalities: as of `U2Net`.
-        num_classes: as of `U2Net`.
+        num_modalities: see `U2Net`.
+        num_classes: see `U2Net`.
         patch_size: z, y, x.
-        domain: whose are counted.
-        **options: as of `U2Net`.
+        domain: index of the domain.
+        **options: additional arguments of `U2Net`.
     """
     network = network_without_values(num_modalities, num_classes, **options)
     size = tuple(patch_size)
@@ -107,7 +108,7 @@ def convolutions(
         parts.extend(_walk(layer, layer.name, domain, before, voxels[level]))
 
     add(network.stem, 0)
-    parts[0] = dataclasses.replace(parts[0], in_batch=True)
+    parts[0] = dataclasses.replace(parts[0], reads_batch=True)
     for level, block in enumerate(network.encoder):
         if level > 0:
             add(network.down_samples[level - 1], level, level - 1)
@@ -147,11 +148,11 @@ def _convolution(path, layer, kernel, in_voxels, out_voxels) -> Convolution:
 
 
 def adam_traffic(parts: Sequence[Convolution]) -> int:
-    """Bytes that Adam reads and writes for the weights of these."""
+    """Returns the bytes that Adam reads and writes for the weights of `parts`."""
     return BYTES * ADAM_ACCESSES * sum(part.num_weights for part in parts)
 
 
-def least_seconds(
+def min_seconds(
     parts: Sequence[Convolution],
     batch_size: int,
     *,
@@ -159,14 +160,16 @@ def least_seconds(
     flops_per_second: float,
     bytes_per_second: float,
 ) -> float:
-    """Time that these must take one after the other, whichever limits each.
+    """Returns a lower bound on the time of consecutive convolutions.
+
+    Each is limited by either computation or memory.
 
     Args:
-        parts: whose flops and traffic count.
-        batch_size: samples.
-        backward: with their gradients and Adam.
-        flops_per_second: of the machine, at best.
-        bytes_per_second: of its memory, at best.
+        parts: the convolutions.
+        batch_size: number of samples.
+        backward: whether to include gradients and Adam.
+        flops_per_second: peak throughput of the machine.
+        bytes_per_second: peak memory bandwidth of the machine.
     """
     seconds = sum(
         max(

@@ -1,12 +1,12 @@
-"""Measures the input pipeline beside batchgenerators: patches per second of one core.
+"""Compares the input pipeline with batchgenerators: patches per second on one core.
 
     python -m tools.bench.pipeline --output=pipeline.json
 
-Ours goes from shards to batches; batchgenerators starts with the volume in memory and
-reads a box of 1.25 times the patch, less than a rotation needs. Both deform, turn and
-scale every patch and its labels ("always"), or as often as the paper does ("paper"),
-and "intensities" adds every change of intensity to every patch. What they draw differs,
-so nothing is compared but times; tests compare ours with SciPy.
+Ours reads shards and produces batches; batchgenerators starts with the volume in memory
+and reads a box of 1.25 times the patch, less than a rotation needs. Both deform, rotate
+and scale every patch and its labels ("always"), or do so as often as the paper
+("paper"); "intensities" adds all intensity augmentations to every patch. Because their
+random numbers differ, only times are compared; tests compare ours with SciPy.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _INTENSITIES = (
     "gamma_inverted",
     "gamma",
 )
-# How probable each part of the augmentation is.
+# Probability of each transform.
 PARTS: Mapping[str, Mapping[str, float]] = {
     "always": _ALWAYS,
     "paper": {"elastic": 0.3, "rotation": 0.3, "scaling": 0.5},
@@ -53,16 +53,16 @@ COLUMNS = (
 )
 
 
-def stay_on_one_core() -> None:
-    """Keeps this process, and the threads that it starts from now on, on one core."""
+def pin_to_one_core() -> None:
+    """Pins this process, including threads that it starts later, to one core."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
 
 
 def make_ours(
     method: str, part: str, volume_edge: int, patch_edge: int, patches: int
 ) -> Task:
-    """The task of the pipeline: a batch from shards."""
-    stay_on_one_core()
+    """Returns the task of the pipeline: a batch read from shards."""
+    pin_to_one_core()
     machine.import_tensorflow()
     from u2net_tf.config.augmentation import AugmentationConfig
     from u2net_tf.config.data import DataConfig
@@ -73,18 +73,20 @@ def make_ours(
     domain, manifest = invented_shards.write_shards(
         data_dir, (volume_edge,) * 3, patch_edge
     )
-    chances = {f"{name}_probability": value for name, value in PARTS[part].items()}
+    probabilities = {
+        f"{name}_probability": value for name, value in PARTS[part].items()
+    }
     settings = DataConfig(
         data_dir=str(data_dir),
         batch_size=patches,
         resize_method=method,
-        augmentation=AugmentationConfig(**chances),
+        augmentation=AugmentationConfig(**probabilities),
         num_parallel_calls=1,
     )
     batches = domain_dataset(domain, manifest, settings).as_numpy_iterator()
 
     def run():
-        # Bound to this function, the folder lives as long as the task.
+        # Returning the folder keeps it alive as long as the task.
         return folder, next(batches)
 
     return Task(run)
@@ -93,28 +95,28 @@ def make_ours(
 def make_batchgenerators(
     method: str, part: str, volume_edge: int, patch_edge: int, patches: int
 ) -> Task:
-    """The task of batchgenerators: as many patches of a volume in memory."""
-    stay_on_one_core()
+    """Returns the task of batchgenerators: as many patches from volumes in memory."""
+    pin_to_one_core()
     from batchgenerators.augmentations.spatial_transformations import augment_spatial
     from batchgenerators.transforms import color_transforms, noise_transforms
     from batchgenerators.transforms.resample_transforms import (
         SimulateLowResolutionTransform,
     )
 
-    chances = PARTS[part]
+    probabilities = PARTS[part]
     box = math.ceil(1.25 * patch_edge)
     start = max(0, (volume_edge - box) // 2)
-    cut = (slice(start, start + box),) * 3
+    crop = (slice(start, start + box),) * 3
     cases = range(invented_shards.NUM_CASES)
     draws = (invented_shards.draw_volume((volume_edge,) * 3, n) for n in cases)
     volumes = [
-        [array[cut][np.newaxis, np.newaxis].astype(np.float32) for array in volume]
+        [array[crop][np.newaxis, np.newaxis].astype(np.float32) for array in volume]
         for volume in draws
     ]
     np.random.seed(0)
-    changes = []
-    if "noise" in chances:
-        changes = [
+    transforms = []
+    if "noise" in probabilities:
+        transforms = [
             noise_transforms.GaussianNoiseTransform(),
             noise_transforms.GaussianBlurTransform(
                 (0.5, 1.0), different_sigma_per_channel=True
@@ -150,13 +152,13 @@ def make_batchgenerators(
                 order_data={"linear": 1, "cubic": 3}[method],
                 order_seg=0,
                 random_crop=False,
-                p_el_per_sample=chances["elastic"],
-                p_rot_per_sample=chances["rotation"],
-                p_scale_per_sample=chances["scaling"],
+                p_el_per_sample=probabilities["elastic"],
+                p_rot_per_sample=probabilities["rotation"],
+                p_scale_per_sample=probabilities["scaling"],
             )
             values = {"data": image, "seg": labels}
-            for change in changes:
-                values = change(**values)
+            for transform in transforms:
+                values = transform(**values)
 
     return Task(run)
 
@@ -189,7 +191,7 @@ def benchmark(
                 [Contender(name, make, arguments) for name, make in makers.items()],
                 runs=runs,
                 threads=1,
-                # Ours reads ahead, and would do so in the other's turn.
+                # Ours reads ahead, which would slow runs of the other contender.
                 together=False,
             )
             rows += [
@@ -203,26 +205,35 @@ def benchmark(
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
+    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
     flags.DEFINE_integer("runs", 5, "Timed runs of each contender.", lower_bound=1)
-    flags.DEFINE_integer("patches", 8, "Patches of a run.", lower_bound=1)
-    flags.DEFINE_integer("patch_size", 128, "Edge of the patches.", lower_bound=8)
-    flags.DEFINE_integer("volume_size", 192, "Edge of the volumes.", lower_bound=8)
-    flags.DEFINE_bool("alone", False, "Leave batchgenerators out.")
-    flags.DEFINE_multi_enum("method", list(KERNELS), list(KERNELS), "Interpolation.")
+    flags.DEFINE_integer("patches", 8, "Patches per run.", lower_bound=1)
+    flags.DEFINE_integer(
+        "patch_size", 128, "Edge of the patches in voxels.", lower_bound=8
+    )
+    flags.DEFINE_integer(
+        "volume_size", 192, "Edge of the volumes in voxels.", lower_bound=8
+    )
+    flags.DEFINE_bool("alone", False, "Skip batchgenerators.")
     flags.DEFINE_multi_enum(
-        "part", list(PARTS), list(PARTS), "What happens to patches; may be repeated."
+        "method", list(KERNELS), list(KERNELS), "Interpolation; may be repeated."
+    )
+    flags.DEFINE_multi_enum(
+        "part",
+        list(PARTS),
+        list(PARTS),
+        "Augmentation of the patches; may be repeated.",
     )
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
-    there = importlib.util.find_spec("batchgenerators") is not None
-    if not (there or values.alone):
+    is_installed = importlib.util.find_spec("batchgenerators") is not None
+    if not (is_installed or values.alone):
         raise command.StoppedError(
-            "the other side of this benchmark needs batchgenerators, which is not "
-            "installed: pip install 'u2net-tf[bench]'"
+            "this benchmark needs batchgenerators, which is not installed: "
+            "pip install 'u2net-tf[bench]'"
         )
     return benchmark(
         values.method,

@@ -1,12 +1,11 @@
-"""Says where the time of our training step goes, operation by operation.
+"""Profiles our training step by kind of operation.
 
     python -m tools.bench.profile_step --output=profile.json
 
-The time of each operation from its begin to its end, added up over one step by kind,
-apart for the forward pass of the network and for the rest: loss, gradients, Adam. What
-XLA compiled is one row.
-Operations run beside one another, and one may use all cores or wait for them, so the
-sums tell shares, and may exceed the time of the step.
+The durations of operations in one step are summed by kind, separately for the forward
+pass of the network and for the rest: loss, gradients, Adam. XLA-compiled code is one
+row. Because operations run concurrently, and each may use or wait for all cores, the
+sums indicate fractions only and may exceed the duration of the step.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from tools.bench.measuring import Contender, Task, measure
 from tools.bench.networks import make_our_steps
 from tools.bench.setting import Setting
 
-# As the profiler writes an operation: the name of its node, a colon and its kind.
+# An operation in the profile: the name of its node, a colon and its kind.
 EVENT = re.compile(r"(?P<node>[^:\s]+):(_Mkl(Native)?)?(?P<kind>_?[A-Z]\w*)")
-# What XLA compiled, without the names of the operations that went into it.
+# XLA-compiled code, in which single operations have no names.
 COMPILED = "CpuExecutable::ExecuteAsyncOnStream"
-# Keras numbers a network's scope, once by the instance and once by the call.
+# Keras numbers the scope of a network by instance and by call.
 FORWARD = re.compile(r"u2_net(_\d+)*/")
 COLUMNS = (
     reporting.Column("kind", "operation"),
     reporting.Column("part", "part"),
-    reporting.Column("count", "times"),
+    reporting.Column("count", "count"),
     reporting.Column("seconds", "ms", ".1f", 1e3),
-    reporting.Column("share", "share %", ".1f", 100.0),
+    reporting.Column("share", "time %", ".1f", 100.0),
 )
 
 
 def make_profile(setting: Setting) -> Task:
-    """The task of profiling a training step; two have been taken before."""
+    """Returns the task of profiling a training step, after two other steps."""
     task = make_our_steps(setting)
     import tensorflow as tf
 
@@ -75,7 +74,7 @@ def make_profile(setting: Setting) -> Task:
 
 
 def read_events(content: bytes) -> list[tuple[str, float]]:
-    """(name, seconds) of every event on the host that a profile holds."""
+    """Returns (name, seconds) of every host event in a profile."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space = xplane_pb2.XSpace.FromString(content)
@@ -88,11 +87,11 @@ def read_events(content: bytes) -> list[tuple[str, float]]:
 
 
 def rows_of(names: Sequence[str], seconds: Sequence[float]) -> list[dict[str, Any]]:
-    """A row for each kind of operation and part, the longest first.
+    """Returns a row per kind of operation and part, in descending order of time.
 
     Args:
-        names: of events; those that are no operation do not count.
-        seconds: of each.
+        names: names of events; those that are not operations are ignored.
+        seconds: duration of each event.
     """
     sums: dict[tuple[str, str], list[float]] = {}
     for name, taken in zip(names, seconds, strict=True):
@@ -116,19 +115,19 @@ def rows_of(names: Sequence[str], seconds: Sequence[float]) -> list[dict[str, An
 
 
 def benchmark(setting: Setting, *, top: int, threads: int) -> reporting.Report:
-    """Profiles a step; the `top` rows."""
+    """Profiles a step and reports the `top` rows."""
     contender = Contender("ours", make_profile, {"setting": setting})
     (measured,) = measure([contender], runs=1, warm_ups=0, threads=threads)
     found = measured.results
     rows = rows_of(found["names"].tolist(), found["seconds"])
     size = "×".join(map(str, (setting.batch_size, *setting.patch_size)))
-    total, left = (
+    total, remaining = (
         sum(row["seconds"] for row in chosen) for chosen in (rows, rows[top:])
     )
     note = (
-        f"Batch of {size}. The step took {float(found['step_seconds']):.2f} s while it "
-        f"was profiled; all operations add up to {total:.2f} s, those not shown to "
-        f"{left:.2f} s."
+        f"Batch of {size}. The profiled step took "
+        f"{float(found['step_seconds']):.2f} s; all operations add up to "
+        f"{total:.2f} s, those not shown to {remaining:.2f} s."
     )
     return reporting.Report("profile_step", COLUMNS, rows[:top], [note])
 
@@ -137,11 +136,11 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     bench_flags.define_flags(torch=False)
     bench_flags.define_network_flags(patch_size=64)
-    flags.DEFINE_integer("top", 25, "Rows to show.", lower_bound=1)
+    flags.DEFINE_integer("top", 25, "Number of rows to show.", lower_bound=1)
 
 
 def report() -> reporting.Report:
-    """Profiles the step that the flags ask for."""
+    """Profiles a step as the flags specify."""
     return benchmark(
         bench_flags.cubic_setting(),
         top=flags.FLAGS.top,

@@ -1,11 +1,11 @@
-"""Measures what reading costs: bytes and time per patch, and memory of many domains.
+"""Measures reading: bytes and time per patch, and the memory used by many domains.
 
     python -m tools.bench.reading --output=reading.json
 
-"volumes" draws patches of large volumes and varies how many are cut of one that was
-read. "domains" draws a batch from every one of many copies of a small domain; their
-memory is that above TensorFlow's own. Nothing is augmented, so that reading is what is
-measured; files come from the page cache of the operating system.
+"volumes" draws patches of large volumes and varies the number of patches cropped from
+each volume read. "domains" draws a batch from each of many copies of a small domain and
+reports the memory used in addition to TensorFlow's. There is no augmentation, so that
+only reading is measured; files are in the page cache of the operating system.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ COLUMNS = (
     reporting.Column("peak_bytes", "peak GB", ".2f", 1e-9),
     reporting.Column("added_bytes", "above TensorFlow GB", ".2f", 1e-9),
 )
-# Edge of the volumes of "domains", by that of the patches.
+# Edge of the volumes of "domains", relative to that of the patches.
 SMALL_VOLUME = 1.5
 
 
 def bytes_read() -> int:
-    """Bytes that this process has read from files so far, cached or not.
+    """Returns the bytes that this process has read from files so far, cached or not.
 
     Raises:
-        StoppedError: if the operating system does not tell, as Linux does.
+        StoppedError: if the operating system is not Linux.
     """
     if not INPUT_OUTPUT.is_file():
         raise command.StoppedError(
-            f"bytes that are read need Linux: there is no {INPUT_OUTPUT}"
+            f"counting bytes read needs Linux: there is no {INPUT_OUTPUT}"
         )
     lines = dict(line.split(":") for line in INPUT_OUTPUT.read_text().splitlines())
     return int(lines["rchar"])
 
 
 def make_tensorflow() -> Task:
-    """The task of a dataset of next to nothing."""
+    """Returns the task of a minimal dataset."""
     machine.import_tensorflow()
     import tensorflow as tf
 
@@ -69,7 +69,7 @@ def make_batches(
     settings: Mapping[str, Any],
     num_batches: int,
 ) -> Task:
-    """The task of drawing so many batches of these domains by turns."""
+    """Returns the task of drawing `num_batches` batches from alternating domains."""
     machine.import_tensorflow()
     from u2net_tf.config.data import DataConfig
     from u2net_tf.input.pipeline import training_dataset
@@ -96,7 +96,7 @@ def benchmark_volumes(
     memory_mb: float,
     threads: int,
 ) -> list[dict[str, Any]]:
-    """Draws patches of large volumes by each of `choices`; 0 leaves it open."""
+    """Draws patches with each of `choices` per volume; 0 selects the default."""
     from u2net_tf.input import buffers
 
     domain, manifest = invented_shards.write_shards(folder, shape, patch_edge)
@@ -141,7 +141,7 @@ def benchmark_domains(
     memory_mb: float,
     threads: int,
 ) -> list[dict[str, Any]]:
-    """Draws a batch of two patches from every one of so many domains."""
+    """Draws a batch of two patches from each domain, for each number of domains."""
     edge = math.ceil(SMALL_VOLUME * patch_edge)
     domain, manifest = invented_shards.write_shards(folder, (edge,) * 3, patch_edge)
     settings = {
@@ -178,7 +178,7 @@ def benchmark_domains(
 
 
 def _measure(contender, threads):
-    """One run in a process that has done nothing before."""
+    """Measures one run in a new process."""
     (measured,) = measure([contender], runs=1, warm_ups=0, threads=threads)
     return measured
 
@@ -199,24 +199,30 @@ def _row(part, domains, patches_per_volume, measured, num_patches):
 def define_flags() -> None:
     """Defines the flags of this command."""
     bench_flags.define_flags(torch=False)
-    flags.DEFINE_multi_enum("part", PARTS, PARTS, "What to measure; may be repeated.")
-    flags.DEFINE_list("volume_size", ["700", "512", "512"], "z,y,x, voxels.")
-    flags.DEFINE_integer("patch_size", 128, "Edge of the patches.", lower_bound=8)
-    flags.DEFINE_integer("patches", 64, "Patches of a run.", lower_bound=1)
+    flags.DEFINE_multi_enum("part", PARTS, PARTS, "Benchmark to run; may be repeated.")
+    flags.DEFINE_list(
+        "volume_size", ["700", "512", "512"], "Size of the volumes in voxels, z,y,x."
+    )
+    flags.DEFINE_integer(
+        "patch_size", 128, "Edge of the patches in voxels.", lower_bound=8
+    )
+    flags.DEFINE_integer("patches", 64, "Patches per run.", lower_bound=1)
     flags.DEFINE_multi_integer(
         "patches_per_volume",
         [1, 4, 8, 0, 16],
-        "Of a volume that was read; 0 for what is chosen. May be repeated.",
+        "Patches per volume read; 0 for the default. May be repeated.",
         lower_bound=0,
     )
     flags.DEFINE_multi_integer(
-        "domains", [1, 5, 50], "How many; may be repeated.", lower_bound=1
+        "domains", [1, 5, 50], "Number of domains; may be repeated.", lower_bound=1
     )
-    flags.DEFINE_float("input_memory_mb", 2048, "As of u2net_tf.train.", lower_bound=1)
+    flags.DEFINE_float(
+        "input_memory_mb", 2048, "Memory in MB, as in u2net_tf.train.", lower_bound=1
+    )
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
     command_flags.required(values["volume_size"])
     shape = command_flags.triple(values["volume_size"], least=values.patch_size)

@@ -1,4 +1,4 @@
-"""What a benchmark says: a table on the terminal and the same as JSON."""
+"""The report of a benchmark, as a table on the terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Column(NamedTuple):
     """A column of the table.
 
     Attributes:
-        key: of the rows.
-        title: above it, with the unit.
-        form: how numbers are written, as of `format`.
-        scale: what a row's number is multiplied by for that unit.
+        key: key in the rows.
+        title: heading with the unit.
+        form: format specification of the numbers, see `format`.
+        scale: factor that converts the values of the rows to the unit.
     """
 
     key: str
@@ -60,12 +60,12 @@ MEMORY = (
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The outcome of a benchmark.
+    """The results of a benchmark.
 
     Attributes:
-        benchmark: its name.
-        columns: of the table.
-        rows: by the columns' keys; what has no column is in the JSON only.
+        benchmark: name of the benchmark.
+        columns: columns of the table.
+        rows: values by key; those without a column appear only in the JSON.
         notes: sentences below the table.
     """
 
@@ -76,7 +76,7 @@ class Report:
 
 
 def to_table(report: Report) -> str:
-    """The report's rows as text; numbers stand point below point."""
+    """Returns the rows as a text table, with numbers aligned at the decimal point."""
 
     def cell(row: Mapping[str, Any], column: Column) -> str:
         value = row[column.key]
@@ -98,7 +98,7 @@ def to_table(report: Report) -> str:
 
 
 def to_json(report: Report, threads: int) -> dict[str, Any]:
-    """The report, the machine and the command, for `json.dumps`."""
+    """Returns report, machine and command for `json.dumps`."""
     return {
         "benchmark": report.benchmark,
         "command": command_line(report.benchmark),
@@ -109,7 +109,7 @@ def to_json(report: Report, threads: int) -> dict[str, Any]:
 
 
 def publish(report: Report, output: str | os.PathLike, threads: int) -> None:
-    """Prints the report and writes it to `output`, JSON."""
+    """Prints the report and writes it to `output` as JSON."""
     content = to_json(report, threads)
     about = content["machine"]
     packages = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
@@ -121,16 +121,16 @@ def publish(report: Report, output: str | os.PathLike, threads: int) -> None:
     for note in report.notes:
         print(note)
     files.write_text(output, json.dumps(content, indent=2, allow_nan=False) + "\n")
-    print(f"{output}: written")
+    print(f"wrote {output}")
 
 
 def command_line(benchmark: str) -> str:
-    """The command as it was given."""
+    """Returns the command line."""
     return shlex.join(["python", "-m", f"tools.bench.{benchmark}", *sys.argv[1:]])
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """What was measured on, with which versions; nothing is imported for it."""
+    """Describes machine and package versions, without importing the packages."""
     return {
         "cpu": _cpu_model(),
         "cores": num_cores(),
@@ -156,11 +156,11 @@ def _cpu_model() -> str:
 
 
 def rows_of(measurements: Sequence[Measurement], **common: Any) -> list[dict[str, Any]]:
-    """A row for each contender; ratios are to the first, which is ours.
+    """Returns a row per contender, with ratios relative to the first, which is ours.
 
     Args:
-        measurements: of one task.
-        **common: what the rows begin with.
+        measurements: measurements of one task.
+        **common: values at the beginning of each row.
     """
     ours = measurements[0]
     return [

@@ -1,11 +1,12 @@
-"""Measures where our network stands beside what the machine could do at best.
+"""Compares the speed of our network with the limits of the machine.
 
     python -m tools.bench.roofline --output=roofline.json
 
-At best is measured here, too: the float32 matrix product and the copying of memory by
-all cores. What the network has to compute and move at the least is counted; see
-`tools.bench.operations`. Time at best is the sum over the convolutions of what each
-must take, by computing or by memory. Deep maps fit into a cache, which is faster.
+The limits are measured with a float32 matrix product and a memory copy on all cores.
+The lower bounds on operations and traffic of the network are counted, see
+`tools.bench.operations`. The bound on the time is the sum over the convolutions, each
+limited by either computation or memory. Deep feature maps fit into a cache, which is
+faster than memory.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ MATRIX_EDGE = 4096
 COPY_BYTES = 2**29
 KINDS = ("depthwise", "pointwise", "strided", "dense")
 COLUMNS = (
-    reporting.Column("what", "what"),
+    reporting.Column("what", "operation"),
     reporting.Column("flops", "GFLOP", ".2f", 1e-9),
     reporting.Column("bytes", "GB", ".2f", 1e-9),
-    reporting.Column("least_seconds", "at best s", ".3f"),
+    reporting.Column("least_seconds", "bound s", ".3f"),
     reporting.Column("median_seconds", "measured s", ".3f"),
-    reporting.Column("share", "share %", ".1f", 100.0),
+    reporting.Column("share", "bound ÷ measured %", ".1f", 100.0),
     reporting.Column("flops_per_second", "GFLOP/s", ".1f", 1e-9),
     reporting.Column("bytes_per_second", "GB/s", ".1f", 1e-9),
 )
 
 
 def make_product(library: str, edge: int) -> Task:
-    """The task of a square float32 matrix product by "TensorFlow" or "NumPy"."""
+    """Returns the task of a square float32 matrix product in the given library."""
     generator = np.random.default_rng(0)
     first, second = generator.random((2, edge, edge), np.float32)
     if library == "NumPy":
@@ -53,21 +54,21 @@ def make_product(library: str, edge: int) -> Task:
 
 
 def make_copy(num_bytes: int, threads: int) -> Task:
-    """The task of copying memory, each thread a part of it."""
+    """Returns the task of copying memory, split between threads."""
     source = np.ones(num_bytes, np.uint8)
     target = np.zeros_like(source)
     parts = [np.array_split(array, threads) for array in (target, source)]
     executor = concurrent.futures.ThreadPoolExecutor(threads)
 
     def copy():
-        # NumPy lets go of the interpreter's lock meanwhile.
+        # NumPy releases the GIL while it copies.
         list(executor.map(np.copyto, *parts))
 
     return Task(copy)
 
 
 def benchmark(setting: Setting, *, runs: int, threads: int) -> reporting.Report:
-    """Measures the machine and our network, one after the other."""
+    """Measures the machine, then our network."""
 
     def measured(name, make, **arguments) -> Measurement:
         contender = Contender(name, make, arguments)
@@ -82,7 +83,7 @@ def benchmark(setting: Setting, *, runs: int, threads: int) -> reporting.Report:
         )
         for name in ("NumPy", "TensorFlow")
     ]
-    copy = measured("copy of memory", make_copy, num_bytes=COPY_BYTES, threads=threads)
+    copy = measured("memory copy", make_copy, num_bytes=COPY_BYTES, threads=threads)
     forward = measured("forward", make_our_forward, setting=setting)
     step = measured("step", make_our_steps, setting=setting)
     rows = [
@@ -99,8 +100,8 @@ def benchmark(setting: Setting, *, runs: int, threads: int) -> reporting.Report:
     rows += network_rows(setting, {"forward": forward, "step": step}, peaks)
     size = "×".join(map(str, (setting.batch_size, *setting.patch_size)))
     note = (
-        f"Network: batch of {size}, domain 0. A byte copied counts twice, read and "
-        "written. share: of the measured time, what it takes at best."
+        f"Network: batch of {size}, domain 0. Copied bytes count twice, as read and "
+        "written."
     )
     return reporting.Report("roofline", COLUMNS, rows, [note])
 
@@ -123,11 +124,11 @@ def network_rows(
     measured: Mapping[str, Measurement],
     peaks: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Rows of forward and step, and below each what its kinds of convolution need.
+    """Returns rows of forward pass and step, each followed by its kinds of convolution.
 
     Args:
-        setting: what was computed.
-        measured: of "forward" and "step".
+        setting: setting of the network.
+        measured: measurements of "forward" and "step".
         peaks: `flops_per_second` and `bytes_per_second` of the machine.
     """
     machine.import_tensorflow()
@@ -145,7 +146,7 @@ def network_rows(
             flops = sum(part.flops(**count) for part in chosen)
             traffic = sum(part.traffic(**count) for part in chosen)
             traffic += operations.adam_traffic(chosen) if backward else 0
-            least = operations.least_seconds(chosen, **count, **peaks)
+            least = operations.min_seconds(chosen, **count, **peaks)
             seconds = measurement.median if kind is None else None
             rows.append(
                 {
@@ -169,7 +170,7 @@ def define_flags() -> None:
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     return benchmark(
         bench_flags.cubic_setting(),
         runs=flags.FLAGS.runs,

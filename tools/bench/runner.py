@@ -1,4 +1,4 @@
-"""How every benchmark runs: flags in, a table on the terminal and a JSON file out."""
+"""Runs a benchmark: parses flags, prints a table and writes a JSON file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def run(
 
     Args:
         define_flags: defines the flags of the benchmark.
-        report: measures what the flags ask for.
-        num_threads: of each contender, for the report; those of `--threads` by default.
+        report: runs the benchmark as the flags specify.
+        num_threads: returns the threads of each contender for the report; by default
+            those of `--threads`.
     """
 
-    # Its module is the benchmark's, whose docstring is the help.
+    # Copies the module name of the benchmark, whose docstring is the help text.
     @functools.wraps(report)
     def main(argv: Sequence[str]) -> None:
         del argv  # flags only; `command.start` has checked

@@ -1,8 +1,9 @@
-"""What the benchmarks of the network compute, without TensorFlow or this package.
+"""Setting, parameters and batches of the network benchmarks, without TensorFlow.
 
-Both networks fill every parameter with numbers drawn from its published name, and read
-the same batch, so they compute the same from the first run on. NumPy is all that the
-drawing needs, PyTorch its own network: a machine with a GPU may have nothing else.
+In both networks, every parameter is drawn from a generator seeded by its published
+name, and both read the same batch, so that their results agree from the first run. Only
+NumPy is needed, and PyTorch for its network, because machines with a GPU may have
+nothing else.
 """
 
 from __future__ import annotations
@@ -15,25 +16,25 @@ from typing import Any
 
 import numpy as np
 
-# The paper's five domains, as of `u2net_tf.complexity`: modalities and classes.
+# Modalities and classes of the paper's five domains, as in `u2net_tf.complexity`.
 NUM_MODALITIES = (1, 1, 1, 2, 1)
 NUM_CLASSES = (2, 2, 3, 3, 2)
-# Of Adam, in both libraries.
+# Settings of Adam in both libraries.
 BETA_2 = 0.999
 ADAM = {"learning_rate": 3e-4, "weight_decay": 1e-5}
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is computed.
+    """Architecture and size of a benchmark.
 
     Attributes:
-        patch_size: z, y, x.
-        batch_size: patches.
-        pools: how often z, y, x are halved.
-        base_channels: at full resolution.
-        num_modalities: of each domain.
-        num_classes: of each domain, with background.
+        patch_size: z, y, x in voxels.
+        batch_size: patches per batch.
+        pools: number of times z, y, x are halved.
+        base_channels: channels at full resolution.
+        num_modalities: modalities of each domain.
+        num_classes: classes of each domain, including background.
     """
 
     patch_size: tuple[int, int, int]
@@ -51,30 +52,32 @@ class Setting:
 
 
 def draw_parameter(name: str, shape: Sequence[int]) -> np.ndarray:
-    """Numbers for a parameter, from its published name alone.
+    """Draws a parameter from a generator seeded by its published name.
+
+    Kernels have the published standard deviation. Vectors are near 1 if the name ends
+    in "weight" (γ of a norm) and near 0 otherwise, but not equal to it, so that each of
+    them affects the result.
 
     Args:
-        name: published; γ and β of a norm cannot be told from biases by it.
-        shape: in PyTorch's layout. A kernel's numbers have the published deviation; a
-            vector is near 1 if it is a weight (γ) and near 0 otherwise, never quite, so
-            that every one of them counts.
+        name: published name.
+        shape: shape in PyTorch's layout.
 
     Returns:
         A float32 array.
     """
     generator = np.random.default_rng(zlib.crc32(name.encode()))
-    numbers = generator.normal(size=tuple(shape))
+    values = generator.normal(size=tuple(shape))
     if len(shape) == 1:
-        numbers = 0.1 * numbers + (1.0 if name.endswith("weight") else 0.0)
+        values = 0.1 * values + (1.0 if name.endswith("weight") else 0.0)
     else:
-        numbers *= math.sqrt(2.0 / math.prod(shape[1:]))
-    return numbers.astype(np.float32)
+        values *= math.sqrt(2.0 / math.prod(shape[1:]))
+    return values.astype(np.float32)
 
 
 def draw_batch(setting: Setting, domain: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image (N, D, H, W, M) float32 and labels (N, D, H, W) uint8 of a domain: noise.
+    """Draws an image (N, D, H, W, M) float32 of noise and labels (N, D, H, W) uint8.
 
-    A label is likelier where the first modality is bright.
+    Higher labels are more likely where the first modality is bright.
     """
     generator = np.random.default_rng(domain)
     size = (setting.batch_size, *setting.patch_size)
@@ -85,7 +88,7 @@ def draw_batch(setting: Setting, domain: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def build_torch(setting: Setting, layout: str):
-    """PyTorch's network with the drawn parameters, in one of its layouts."""
+    """Builds the PyTorch network with the drawn parameters in one of its layouts."""
     import torch
 
     from tools.bench.torch_network import TorchU2Net
@@ -100,7 +103,7 @@ def build_torch(setting: Setting, layout: str):
 
 
 def memory_format(layout: str):
-    """PyTorch's name of "channels_first" or "channels_last"."""
+    """Returns the memory format of "channels_first" or "channels_last"."""
     import torch
 
     last = layout == "channels_last"
@@ -108,7 +111,7 @@ def memory_format(layout: str):
 
 
 def to_torch(image: np.ndarray, layout: str):
-    """(N, D, H, W, C) as PyTorch's (N, C, D, H, W), in one of its layouts."""
+    """Converts (N, D, H, W, C) to PyTorch's (N, C, D, H, W) in one of its layouts."""
     import torch
 
     tensor = torch.from_numpy(np.moveaxis(image, -1, 1))

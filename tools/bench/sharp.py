@@ -1,12 +1,13 @@
-"""Measures a training step and a forward pass of UNet# beside the same in PyTorch.
+"""Compares a training step and a forward pass of UNet# with PyTorch.
 
     python -m tools.bench.sharp --patch_size=64 --part=step --output=sharp.json
 
-One domain, depth 4, two classes. A step is forward with all eight heads, Lovász-Softmax
-and focal loss of each, backward and Adam, ours by the `Trainer`; a forward pass ends
-with the logits that predict. Nothing is reported unless all give the same logits or, of
-a step, the same first loss and norm of its gradient. PyTorch computes the formula as it
-is written: up-sample, concatenate, convolve.
+The network has one domain, depth 4 and two classes. A step consists of the forward pass
+with all eight heads, Lovász-Softmax plus focal loss of each, backward pass and Adam;
+ours uses the `Trainer`. The forward pass computes the logits of the last head. Results
+are reported only if all contenders agree in the logits or, for steps, in the first loss
+and the norm of its gradient. PyTorch implements the formula literally: up-sample,
+concatenate, convolve.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tools.bench.sharp_networks import (
 from tools.bench.step import PARTS, TOLERANCE
 
 ADAPTERS = ("none", "separable")
-# Ways of ours to take a step, by name: gradient checkpointing.
+# Our variants of a step by name: gradient checkpointing.
 OURS = {"ours": "none", "ours, checkpointed": "blocks"}
 COLUMNS = (
     reporting.Column("batch", "batch"),
@@ -67,7 +68,7 @@ def benchmark(
 def contenders(
     part: str, setting: SharpSetting, layouts: Sequence[str]
 ) -> list[Contender]:
-    """Ours and PyTorch's of one of `PARTS`."""
+    """Returns our contenders and those of PyTorch for one of `PARTS`."""
     theirs = make_torch_forward if part == "forward" else make_torch_steps
     if part == "forward":
         ours = [Contender("ours", make_our_forward, {"setting": setting})]
@@ -87,24 +88,26 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     bench_flags.define_flags(runs=3)
     flags.DEFINE_integer(
-        "patch_size", 64, "Edge of the patches, voxels.", lower_bound=1
+        "patch_size", 64, "Edge of the patches in voxels.", lower_bound=1
     )
-    flags.DEFINE_integer("batch_size", 2, "Patches at a time.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 2, "Patches per batch.", lower_bound=1)
     flags.DEFINE_integer(
         "base_channels", 16, "Channels at full resolution.", lower_bound=1
     )
     flags.DEFINE_integer(
         "depth", 4, "Levels below full resolution.", lower_bound=1, upper_bound=4
     )
-    flags.DEFINE_enum("adapter", "none", ADAPTERS, "Units of the nodes.")
-    flags.DEFINE_enum("part", "step", PARTS, "What to measure.")
+    flags.DEFINE_enum("adapter", "none", ADAPTERS, "Convolution units of the nodes.")
+    flags.DEFINE_enum("part", "step", PARTS, "Part to measure.")
     flags.DEFINE_boolean(
-        "together", True, "By turns; otherwise one contender after the other."
+        "together",
+        True,
+        "Alternate between contenders; otherwise run one after another.",
     )
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
     patch_size = bench_flags.check_patch(
         "patch_size", (values.patch_size,) * 3, (values.depth,) * 3

@@ -1,4 +1,4 @@
-"""UNet# as a contender: ours, and the same in PyTorch."""
+"""UNet# as a contender: ours, and its equivalent in PyTorch."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from tools.bench.setting import (
 from u2net_tf import machine
 from u2net_tf.plan.sharp_grid import head_places
 
-# Of a variable of ours -> of PyTorch's parameter.
+# Name of our variable -> name of PyTorch's parameter.
 _TORCH_NAMES = {"kernel": "weight", "gamma": "weight", "beta": "bias", "bias": "bias"}
 
 
 @dataclasses.dataclass(frozen=True)
 class SharpSetting:
-    """What is computed: a network of one domain, and how it is executed.
+    """Architecture and size of a benchmark of a network with one domain.
 
     Attributes:
-        patch_size: z, y, x.
-        batch_size: patches.
+        patch_size: z, y, x in voxels.
+        batch_size: patches per batch.
         depth: levels below full resolution.
-        base_channels: at full resolution.
+        base_channels: channels at full resolution.
         adapter: "none" or "separable".
         num_modalities: input channels.
-        num_classes: with background.
+        num_classes: classes including background.
     """
 
     patch_size: tuple[int, int, int]
@@ -49,11 +49,11 @@ class SharpSetting:
 
     @property
     def heads(self) -> tuple[tuple[int, int], ...]:
-        """Of the loss, all with the same weight."""
+        """Heads of the loss, all with the same weight."""
         return head_places(self.depth, True)
 
     def draw_batch(self) -> tuple[np.ndarray, np.ndarray]:
-        """As of `setting.draw_batch`."""
+        """Draws a batch; see `setting.draw_batch`."""
         batch = Setting(
             self.patch_size,
             self.batch_size,
@@ -70,11 +70,11 @@ def torch_name(path: str) -> str:
 
 
 def build_ours(setting: SharpSetting, **options: Any):
-    """Our network with the drawn parameters.
+    """Builds our network with the drawn parameters.
 
     Args:
-        setting: what is computed.
-        **options: of `UNetSharp`, besides.
+        setting: architecture and size.
+        **options: additional arguments of `UNetSharp`.
     """
     machine.import_tensorflow()
     from u2net_tf.networks.unet_sharp import UNetSharp
@@ -104,7 +104,7 @@ def build_ours(setting: SharpSetting, **options: Any):
 
 
 def build_torch(setting: SharpSetting, layout: str):
-    """PyTorch's network with the drawn parameters, in one of its layouts."""
+    """Builds the PyTorch network with the drawn parameters in one of its layouts."""
     import torch
 
     from tools.bench.torch_sharp import TorchUNetSharp
@@ -125,12 +125,12 @@ def build_torch(setting: SharpSetting, layout: str):
 
 
 def make_our_forward(setting: SharpSetting) -> Task:
-    """Logits of the last head."""
+    """Returns the task of computing the logits of the last head."""
     return tasks.our_forward(build_ours(setting), setting.draw_batch()[0])
 
 
 def make_torch_forward(setting: SharpSetting, layout: str) -> Task:
-    """Logits of the last head."""
+    """Returns the task of computing the logits of the last head in PyTorch."""
     network = build_torch(setting, layout).eval()
     image = to_torch(setting.draw_batch()[0], layout)
     last = [(0, setting.depth)]
@@ -138,7 +138,7 @@ def make_torch_forward(setting: SharpSetting, layout: str) -> Task:
 
 
 def make_our_steps(setting: SharpSetting, gradient_checkpointing: str) -> Task:
-    """Training steps by the `Trainer` that trains, with the losses of all heads."""
+    """Returns the task of training steps with our `Trainer` and all heads."""
     network = build_ours(setting, gradient_checkpointing=gradient_checkpointing)
     from u2net_tf.training.step import Trainer
 
@@ -148,7 +148,7 @@ def make_our_steps(setting: SharpSetting, gradient_checkpointing: str) -> Task:
 
 
 def make_torch_steps(setting: SharpSetting, layout: str) -> Task:
-    """Training steps with the same loss and Adam."""
+    """Returns the task of training steps in PyTorch with the same loss and Adam."""
     import torch
 
     from tools.bench.torch_network import segmentation_loss

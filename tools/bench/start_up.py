@@ -3,8 +3,8 @@
     python -m tools.bench.start_up --output=start_up.json
 
 A new process imports its library, builds the universal network of five domains and
-takes one step of each, ours compiling a step for each, PyTorch as it goes. Batches lie
-in memory: reading data is not part of it.
+takes one step of each. Ours compiles a step per domain; PyTorch runs eagerly. Batches
+are in memory, so that reading data is not included.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tools.bench.setting import NUM_CLASSES, Setting
 DOMAINS = tuple(range(len(NUM_CLASSES)))
 COLUMNS = (
     reporting.CONTENDER,
-    reporting.Column("event", "since launch"),
-    reporting.Column("seconds", "s", ".2f"),
+    reporting.Column("event", "event"),
+    reporting.Column("seconds", "s since launch", ".2f"),
     reporting.Column("time_ratio", "÷ ours", ".2f"),
     reporting.Column("peak_bytes", "peak GB", ".2f", 1e-9),
 )
@@ -31,7 +31,7 @@ COLUMNS = (
 def benchmark(
     setting: Setting, layouts: Sequence[str], *, threads: int
 ) -> reporting.Report:
-    """Launches each contender once, one after the other."""
+    """Launches each contender once, one after another."""
     contenders = [
         Contender("ours", make_our_steps, {"setting": setting, "domains": DOMAINS}),
         *bench_flags.torch_contenders(
@@ -52,7 +52,7 @@ def benchmark(
                 }
             )
     size = "×".join(map(str, (setting.batch_size, *setting.patch_size)))
-    note = f"Batches of {size}; one launch each."
+    note = f"Batches of {size}; one launch per contender."
     return reporting.Report("start_up", COLUMNS, rows, [note])
 
 
@@ -81,7 +81,7 @@ def define_flags() -> None:
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     return benchmark(
         bench_flags.cubic_setting(),
         bench_flags.torch_layouts(),

@@ -1,11 +1,12 @@
-"""Measures a training step and a forward pass beside the same network in PyTorch.
+"""Compares a training step and a forward pass with the same network in PyTorch.
 
     python -m tools.bench.step --patch_sizes=64 --output=step.json
 
-The universal network of five domains. A step is forward, Lovász-Softmax and focal loss,
-backward and Adam, ours by the `Trainer`. Nothing is reported unless all give the same
-logits or, of a step, the same first loss and norm of its gradient. A patch of 128 takes
-PyTorch 90 s and 17 GB per step.
+The network is the universal one of five domains. A step consists of forward pass,
+Lovász-Softmax plus focal loss, backward pass and Adam; ours uses the `Trainer`. Results
+are reported only if all contenders agree in the logits or, for steps, in the first loss
+and the norm of its gradient. With patches of 128³, a step of PyTorch takes 90 s and 17
+GB.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from tools.bench.networks import (
 from tools.bench.setting import Setting
 
 PARTS = ("forward", "step")
-# Ways of ours to take a step, by name: arguments of `U2Net`. Ratios refer to the first.
+# Our variants of a step by name: arguments of `U2Net`. Ratios refer to the first.
 OURS: Mapping[str, Mapping[str, Any]] = {
     "ours": {},
     "ours, checkpointed": {"gradient_checkpointing": "blocks"},
 }
-# 35 normalizations in a row amplify what float32 rounds; see tests/parity.
+# 35 consecutive normalizations amplify rounding errors of float32; see tests/parity.
 TOLERANCE = 2e-2
-# Beyond this, PyTorch fills the memory, and processes follow one another.
+# With larger patches, PyTorch fills the memory, so that contenders run one by one.
 LARGEST_TOGETHER = 96
 COLUMNS = (
     reporting.Column("batch", "batch"),
@@ -75,7 +76,7 @@ def benchmark(
 
 
 def contenders(part: str, setting: Setting, layouts: Sequence[str]) -> list[Contender]:
-    """Ours and PyTorch's of one of `PARTS`."""
+    """Returns our contenders and those of PyTorch for one of `PARTS`."""
     theirs = make_torch_forward if part == "forward" else make_torch_steps
     if part == "forward":
         ours = [Contender("ours", make_our_forward, {"setting": setting})]
@@ -91,14 +92,14 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     bench_flags.define_flags(runs=5)
     bench_flags.define_network_flags()
-    flags.DEFINE_list("patch_sizes", ["64", "128"], "Edges of the patches, voxels.")
+    flags.DEFINE_list("patch_sizes", ["64", "128"], "Edges of the patches in voxels.")
     flags.DEFINE_multi_enum(
-        "part", PARTS, PARTS, "What to measure; may be repeated, all if not given."
+        "part", PARTS, PARTS, "Part to measure; may be repeated. Both if not given."
     )
 
 
 def report() -> reporting.Report:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
     options = bench_flags.network_options()
     return benchmark(

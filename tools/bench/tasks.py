@@ -1,4 +1,4 @@
-"""Forward passes and training steps of any network, ours or PyTorch's, as tasks."""
+"""Tasks of forward passes and training steps of our and PyTorch networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.bench.setting import ADAM, BETA_2
 
 
 def our_forward(network: Any, image: np.ndarray) -> Task:
-    """Forward pass of domain 0, compiled by `tf.function` as for prediction."""
+    """Returns the task of a forward pass of domain 0, compiled as for prediction."""
     import tensorflow as tf
 
     image = tf.constant(image)
@@ -26,7 +26,7 @@ def our_forward(network: Any, image: np.ndarray) -> Task:
 
 
 def torch_forward(run: Callable[[], Any]) -> Task:
-    """Forward pass of PyTorch's network; `run` returns its logits."""
+    """Returns the task of a forward pass in PyTorch; `run` returns the logits."""
     import torch
 
     def forward():
@@ -39,7 +39,7 @@ def torch_forward(run: Callable[[], Any]) -> Task:
 def our_steps(
     trainer: Any, batches: Sequence[tuple[int, tuple[np.ndarray, np.ndarray]]]
 ) -> Task:
-    """Training steps by turns; of each a domain, images and labels."""
+    """Returns the task of training steps on alternating (domain, (images, labels))."""
     import tensorflow as tf
 
     turns = itertools.cycle(
@@ -57,7 +57,7 @@ def our_steps(
 
 
 def torch_steps(network: Any, losses: Sequence[Callable[[], Any]]) -> Task:
-    """Training steps by turns, one Adam for all; of each what computes its loss."""
+    """Returns the task of training steps with alternating losses and one Adam."""
     import torch
 
     optimizer = torch.optim.Adam(
@@ -82,7 +82,7 @@ def torch_steps(network: Any, losses: Sequence[Callable[[], Any]]) -> Task:
 
 
 def _loss_and_gradient(loss: float, second_moments: Sequence[np.ndarray]):
-    """The first loss, and the norm of its gradient as Adam's second moments have it."""
+    """Returns the first loss and its gradient norm, from Adam's second moments."""
     squares = sum(float(moment.sum(dtype=float)) for moment in second_moments)
     return {
         "loss": np.asarray(loss),

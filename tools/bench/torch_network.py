@@ -1,10 +1,10 @@
-"""The separable 3D U²-Net in plain PyTorch, as its authors compute it.
+"""The separable 3D U²-Net in plain PyTorch, as in the published code.
 
-What ours is measured against and compared with. Written for that from the same
-description as ours, with the published names, so that `load_state_dict` takes published
-weights as they are. Its axes are PyTorch's (N, C, D, H, W). Activations do not work in
-place: with that, a step at 2 × 64³ takes the memory that the published code takes (2.6
-GB; in place it would be 2.1 GB, and no faster).
+This is the reference of the benchmarks. It was written for them from the same
+description as our network and uses the published names, so that `load_state_dict`
+accepts published weights. Axes are in PyTorch's order (N, C, D, H, W). Activations are
+not in place, so that a step at 2 × 64³ takes as much memory as the published code: 2.6
+GB; in place it would take 2.1 GB and be no faster.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _norm(channels: int) -> nn.Module:
 
 
 class _Named(nn.Module):
-    """Holds modules under published names."""
+    """Container of modules under their published names."""
 
     def __init__(self, **modules: nn.Module):
         super().__init__()
@@ -89,7 +89,7 @@ class _StridedUnit(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(in_channels, filters, 3, stride=tuple(strides))
         self.op = nn.ModuleList(_norm(filters) for _ in range(num_domains))
-        # `functional.pad` begins with the last axis.
+        # `functional.pad` starts with the last axis.
         self.padding = [
             size
             for stride in reversed(strides)
@@ -105,8 +105,8 @@ class TorchU2Net(nn.Module):
 
     Args:
         num_modalities: Input channels of each domain.
-        num_classes: Classes of each domain, with background.
-        pools: How often D, H and W are halved.
+        num_classes: Classes of each domain, including background.
+        pools: Number of times D, H and W are halved.
         base_channels: Channels at full resolution; each level has twice as many.
     """
 
@@ -194,7 +194,7 @@ class TorchU2Net(nn.Module):
 
 
 def segmentation_loss(labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Lovász-Softmax plus focal loss with γ = 2 and its factor detached, as published.
+    """Returns Lovász-Softmax plus focal loss with γ = 2 and a detached focal factor.
 
     Args:
         labels: Integers (N, D, H, W).
@@ -220,7 +220,7 @@ def _lovasz_softmax(labels: torch.Tensor, probabilities: torch.Tensor) -> torch.
 
 
 def _jaccard_steps(foreground: torch.Tensor) -> torch.Tensor:
-    """Growth of the Jaccard loss with each voxel; algorithm 1 of Berman et al."""
+    """Returns the increments of the Jaccard loss; algorithm 1 of Berman et al."""
     total = foreground.sum()
     intersection = total - foreground.cumsum(0)
     union = total + (1 - foreground).cumsum(0)

@@ -1,7 +1,8 @@
-"""UNet# in plain PyTorch, as its formula is written: up-sample, concatenate, convolve.
+"""UNet# in plain PyTorch, literally by its formula: up-sample, concatenate, convolve.
 
-What ours is measured against. Parameters have the names of ours, with dots and without
-the number of the domain. Its axes are PyTorch's (N, C, D, H, W).
+This is the reference of the benchmarks. Parameters have the names of our variables,
+with dots and without the index of the domain. Axes are in PyTorch's order (N, C, D, H,
+W).
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ class TorchUNetSharp(nn.Module):
 
     Args:
         num_modalities: input channels.
-        num_classes: with background.
-        depth: levels below full resolution, each axis being halved at each.
-        base_channels: at full resolution; each level has twice as many.
+        num_classes: classes including background.
+        depth: levels below full resolution; each halves all axes.
+        base_channels: channels at full resolution, doubled at each level.
         separable: whether the units of the nodes are separable.
     """
 
@@ -75,7 +76,7 @@ class TorchUNetSharp(nn.Module):
                 _Unit(width or base_channels, channels[level], separable),
                 _Unit(channels[level], channels[level], separable),
             ]
-            # The stem is the first of X^{0,0}.
+            # The first unit of X^{0,0} is the stem.
             modules = {f"unit_{n}": unit for n, unit in enumerate(units, start=1)}
             if place == (0, 0):
                 del modules["unit_2"]

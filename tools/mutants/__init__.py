@@ -1,1 +1,1 @@
-"""Random changes of single lines, to see whether tests notice them."""
+"""Mutation testing: random changes of single lines that tests should detect."""

@@ -1,4 +1,4 @@
-"""Which changes of single lines there are."""
+"""Mutants of a source file: all changes of single lines that are tried."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ARITHMETIC = {
 }
 
 
-# Nodes that have a place in the source.
+# Nodes that have a position in the source.
 Located: TypeAlias = ast.expr | ast.stmt | ast.keyword
 
 
@@ -59,11 +59,11 @@ class Mutant:
 
 
 def mutants_of(source: str, path: str) -> Iterator[Mutant]:
-    """All mutants of a file; each changes one line and can be parsed.
+    """Yields all mutants of a file; each changes one line and can be parsed.
 
     Args:
       source: text of the file.
-      path: its path, for the mutants.
+      path: path of the file, to be stored in the mutants.
     """
     lines = source.splitlines()
     tree = ast.parse(source)
@@ -94,7 +94,7 @@ def _parses(source: str) -> bool:
 
 
 def _skipped_lines(tree: ast.Module) -> Iterator[int]:
-    """Lines of which no behaviour is expected: docstrings, annotations, imports."""
+    """Yields lines without behaviour: docstrings, annotations, imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt) and _is_without_behaviour(node):
             yield from range(_start(node)[0], _end(node)[0] + 1)
@@ -114,9 +114,9 @@ def _is_without_behaviour(node: ast.stmt) -> bool:
 def _replacements(
     node: ast.AST,
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int], str]]:
-    """(start, end, text): what may stand instead of a part of the source.
+    """Yields replacements of parts of the source as (start, end, text).
 
-    Places are (line from 1, byte from 0).
+    Positions are (line from 1, byte from 0).
     """
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
         other = _COMPARISONS.get(type(node.ops[0]))
@@ -124,7 +124,7 @@ def _replacements(
             yield _end(node.left), _start(node.comparators[0]), f" {other} "
     elif isinstance(node, ast.BinOp):
         other = _ARITHMETIC.get(type(node.op))
-        # Types are written with |.
+        # Type unions are also written with |.
         if other and not _is_type(node):
             yield _end(node.left), _start(node.right), f" {other} "
     elif isinstance(node, ast.BoolOp):
@@ -142,7 +142,7 @@ def _replacements(
         yield _start(node.test), _end(node.test), "False"
     elif isinstance(node, ast.Return) and node.value is not None:
         yield _start(node.value), _end(node.value), "None"
-    elif isinstance(node, ast.stmt) and _can_be_left_out(node):
+    elif isinstance(node, ast.stmt) and _can_be_deleted(node):
         yield _start(node), _end(node), "pass"
     elif isinstance(node, ast.Call) and node.keywords:
         keyword = node.keywords[-1]
@@ -150,7 +150,7 @@ def _replacements(
             yield _start(keyword), _end(keyword), ""
 
 
-def _can_be_left_out(node: ast.stmt) -> bool:
+def _can_be_deleted(node: ast.stmt) -> bool:
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Call)
     return isinstance(node, ast.AugAssign | ast.Continue | ast.Break)
@@ -161,14 +161,14 @@ def _start(node: Located) -> tuple[int, int]:
 
 
 def _end(node: Located) -> tuple[int, int]:
-    # Where source was parsed, it is known.
+    # Always set in a tree that was parsed from source.
     assert node.end_lineno is not None
     assert node.end_col_offset is not None
     return node.end_lineno, node.end_col_offset
 
 
 def _is_type(node: ast.BinOp) -> bool:
-    """Whether `a | b` is a union of types, to judge by its parts."""
+    """Whether `a | b` is a union of types, judged by its operands."""
     return isinstance(node.op, ast.BitOr) and any(
         isinstance(part, ast.Constant) and part.value is None
         for part in (node.left, node.right)

@@ -1,4 +1,4 @@
-"""Makes mutants in copies of the code and runs the tests of their lines."""
+"""Makes mutants in copies of the code and runs the tests that cover their lines."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from u2net_tf.progress import Progress, silent
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("u2net_tf", "data_prep")
-# The tests that run its line, or all.
+# Outcomes of mutants that survived the tests of their line, and all tests.
 SURVIVED = ("survived", "survived all tests")
-# A mutant may loop for ever; pytest ends a single test much earlier.
+# A mutant may loop forever; the timeout of a single test is much shorter.
 LIMIT_SECONDS = 2400
 
 
-class Workplace:
+class Checkout:
     """A copy of the last commit in which mutants are made and tests are run.
 
     Args:
-      folder: where the copy lies.
+      folder: folder of the copy.
     """
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
 
-    def make(self) -> None:
-        """Copies the last commit, unless the copy is there."""
+    def create(self) -> None:
+        """Copies the last commit unless the copy exists."""
         if self.folder.exists():
             return
         git = ["git", "-C", str(ROOT)]
@@ -52,12 +52,12 @@ class Workplace:
             [*git, "worktree", "add", "--quiet", "--detach", str(self.folder), "HEAD"],
             check=True,
         )
-        # Tests find the real scans beside the project, as in the working tree.
-        shared, beside = ROOT.parent / "shared", self.folder.parent / "shared"
-        if shared.is_dir() and not beside.exists():
-            beside.symlink_to(shared.resolve())
-        # The files that take longest come first, to end together. Here they are to
-        # come last, for the first failure ends all.
+        # Tests look for real scans next to the project, as in the working tree.
+        shared, link = ROOT.parent / "shared", self.folder.parent / "shared"
+        if shared.is_dir() and not link.exists():
+            link.symlink_to(shared.resolve())
+        # Normally the slowest files come first, to balance the workers. Here they come
+        # last, because the first failure ends the run.
         seconds = self.folder / "tests" / "seconds.json"
         recorded = json.loads(seconds.read_text(encoding="utf-8"))
         negated = {name: -value for name, value in recorded.items()}
@@ -65,7 +65,7 @@ class Workplace:
 
     @contextlib.contextmanager
     def mutated(self, mutant: Mutant) -> Iterator[None]:
-        """The copy has a mutant for a while."""
+        """Applies a mutant to the copy within the context."""
         path = self.folder / mutant.path
         source = path.read_text(encoding="utf-8")
         changed = source.splitlines()
@@ -79,11 +79,11 @@ class Workplace:
                 path.write_text(source, encoding="utf-8")
 
     def first_failure(self, tests: Sequence[str], *options: str) -> str | None:
-        """Runs tests until one fails; says which, or None.
+        """Runs tests until one fails; returns its name, or None.
 
         Args:
           tests: test files; all if empty.
-          *options: of pytest.
+          *options: options of pytest.
         """
         run = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         try:
@@ -98,40 +98,41 @@ class Workplace:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return f"not done in {LIMIT_SECONDS} s"
+            return f"not finished in {LIMIT_SECONDS} s"
         if done.returncode == 0:
             return None
         failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
         return failed[1] if failed else done.stdout[-200:]
 
 
-def lines_of_tests(
-    place: Workplace,
+def lines_by_test(
+    checkout: Checkout,
     results: pathlib.Path,
     *,
     num_workers: int,
     progress: Progress = silent,
 ) -> dict[str, dict[str, list[int]]]:
-    """Which lines each test file runs, in its own process and in those it starts.
+    """Finds the lines that each test file runs, including in processes it starts.
 
     Args:
-      place: where the tests run.
-      results: folder for a JSON file per test file, which is not run again.
-      num_workers: test files that run at a time.
-      progress: shows how many test files are done.
+      checkout: copy of the code in which the tests run.
+      results: folder for one JSON file per test file; a test file that has one is not
+        run again.
+      num_workers: number of test files to run in parallel.
+      progress: reports the number of finished test files.
 
     Returns:
       Test file -> source file -> lines.
     """
-    listed = sorted(place.folder.glob("tests/**/test_*.py"))
-    tests = [path.relative_to(place.folder).as_posix() for path in listed]
+    listed = sorted(checkout.folder.glob("tests/**/test_*.py"))
+    tests = [path.relative_to(checkout.folder).as_posix() for path in listed]
 
     def measure(test: str) -> dict[str, list[int]]:
         path = results / f"{test.replace('/', '.')}.json"
         if not path.is_file():
             data = results / f"{test.replace('/', '.')}.coverage"
-            _run_with_coverage(place.folder, test, data)
-            files.write_text(path, json.dumps(_read_coverage(place.folder, data)))
+            _run_with_coverage(checkout.folder, test, data)
+            files.write_text(path, json.dumps(_read_coverage(checkout.folder, data)))
         return json.loads(path.read_text(encoding="utf-8"))
 
     results.mkdir(parents=True, exist_ok=True)
@@ -155,7 +156,7 @@ def _run_with_coverage(folder: pathlib.Path, test: str, data: pathlib.Path) -> N
 
 def _read_coverage(folder: pathlib.Path, data: pathlib.Path) -> dict[str, list[int]]:
     if not data.is_file():
-        # A file of slow tests alone.
+        # All tests of the file are slow, so that none ran.
         return {}
     measured = coverage.CoverageData(basename=str(data))
     measured.read()
@@ -180,13 +181,13 @@ def draw_mutants(
     """Draws mutants of lines that tests run: a line first, then one of its mutants.
 
     Args:
-      folder: root of the code.
-      lines: as `lines_of_tests` returns them.
-      count: how many.
-      seed: seed of the draw.
+      folder: root of the copy.
+      lines: as `lines_by_test` returns them.
+      count: number of mutants.
+      seed: seed of the random generator.
 
     Raises:
-      InputError: if there are fewer lines with a mutant.
+      InputError: if fewer than `count` lines have a mutant.
     """
     executed = {
         (path, n) for found in lines.values() for path in found for n in found[path]
@@ -201,17 +202,17 @@ def draw_mutants(
         raise InputError("`count`", expected=f"at most {len(by_line)}", received=count)
     generator = random.Random(seed)
     chosen = generator.sample(sorted(by_line), count)
-    return [generator.choice(by_line[place]) for place in chosen]
+    return [generator.choice(by_line[location]) for location in chosen]
 
 
 class Record:
-    """Which test noticed each mutant; a JSON file.
+    """Outcome of each mutant, kept in a JSON file.
 
     Args:
-      path: the file, which is read if it is there.
+      path: the file, which is read if it exists.
 
     Attributes:
-      outcomes: mutant, as text -> the first test that failed, or one of `SURVIVED`.
+      outcomes: text of a mutant -> the first test that failed, or one of `SURVIVED`.
     """
 
     def __init__(self, path: pathlib.Path):
@@ -221,18 +222,18 @@ class Record:
             self.outcomes = json.loads(path.read_text(encoding="utf-8"))
 
     def write(self, mutant: Mutant, outcome: str) -> None:
-        """Adds a mutant's outcome."""
+        """Records the outcome of a mutant."""
         self.outcomes[str(mutant)] = outcome
         content = json.dumps(self.outcomes, indent=1, ensure_ascii=False)
         files.write_text(self.path, content + "\n")
 
     def survived(self, mutant: Mutant) -> bool:
-        """Whether no test noticed a mutant."""
+        """Whether no test detected a mutant."""
         return self.outcomes.get(str(mutant)) in SURVIVED
 
 
 def try_mutants(
-    places: Sequence[Workplace],
+    checkouts: Sequence[Checkout],
     mutants: Sequence[Mutant],
     lines: dict[str, dict[str, list[int]]],
     *,
@@ -242,15 +243,15 @@ def try_mutants(
     """Runs, for each mutant, the test files that run its line, until one fails.
 
     Args:
-      places: copies of the code, in each of which one mutant is tried at a time.
-      mutants: the mutants; those on record are passed over.
-      lines: as `lines_of_tests` returns them.
-      record: where the outcomes are written, each as soon as it is known.
-      progress: shows how many mutants are done.
+      checkouts: copies of the code; each tries one mutant at a time.
+      mutants: the mutants; those with a recorded outcome are skipped.
+      lines: as `lines_by_test` returns them.
+      record: record to which each outcome is written as soon as it is known.
+      progress: reports the number of finished mutants.
     """
-    idle = queue.SimpleQueue[Workplace]()
-    for place in places:
-        idle.put(place)
+    idle = queue.SimpleQueue[Checkout]()
+    for checkout in checkouts:
+        idle.put(checkout)
 
     def outcome(mutant: Mutant) -> tuple[Mutant, str]:
         tests = [
@@ -258,24 +259,24 @@ def try_mutants(
             for test, found in lines.items()
             if mutant.line in found.get(mutant.path, ())
         ]
-        place = idle.get()
+        checkout = idle.get()
         try:
-            with place.mutated(mutant):
-                return mutant, place.first_failure(tests, "-n0") or SURVIVED[0]
+            with checkout.mutated(mutant):
+                return mutant, checkout.first_failure(tests, "-n0") or SURVIVED[0]
         finally:
-            idle.put(place)
+            idle.put(checkout)
 
-    left = [mutant for mutant in mutants if str(mutant) not in record.outcomes]
-    with concurrent.futures.ThreadPoolExecutor(len(places)) as pool:
+    remaining = [mutant for mutant in mutants if str(mutant) not in record.outcomes]
+    with concurrent.futures.ThreadPoolExecutor(len(checkouts)) as pool:
         done = concurrent.futures.as_completed(
-            [pool.submit(outcome, mutant) for mutant in left]
+            [pool.submit(outcome, mutant) for mutant in remaining]
         )
-        for future in progress(done, "mutants", total=len(left), unit="mutant"):
+        for future in progress(done, "mutants", total=len(remaining), unit="mutant"):
             record.write(*future.result())
 
 
 def try_all_tests(
-    place: Workplace,
+    checkout: Checkout,
     mutants: Sequence[Mutant],
     *,
     record: Record,
@@ -285,15 +286,15 @@ def try_all_tests(
     """Runs all tests on each mutant, as `make test` does, until one fails.
 
     Args:
-      place: the copy in which the mutants are tried.
-      mutants: mutants that survived the tests that run their lines; what has survived
-        all tests is passed over.
-      record: where the outcomes are written.
-      num_workers: processes of pytest.
-      progress: shows how many mutants are done.
+      checkout: copy of the code in which the mutants are tried.
+      mutants: mutants that survived the tests that run their lines; those recorded as
+        surviving all tests are skipped.
+      record: record to which the outcomes are written.
+      num_workers: number of pytest processes.
+      progress: reports the number of finished mutants.
     """
     options = (f"-n{num_workers}", "--dist=loadfile", "--no-loadscope-reorder")
-    left = [m for m in mutants if record.outcomes[str(m)] != SURVIVED[1]]
-    for mutant in progress(left, "all tests", total=len(left), unit="mutant"):
-        with place.mutated(mutant):
-            record.write(mutant, place.first_failure([], *options) or SURVIVED[1])
+    remaining = [m for m in mutants if record.outcomes[str(m)] != SURVIVED[1]]
+    for mutant in progress(remaining, "all tests", total=len(remaining), unit="mutant"):
+        with checkout.mutated(mutant):
+            record.write(mutant, checkout.first_failure([], *options) or SURVIVED[1])

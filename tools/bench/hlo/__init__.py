@@ -1,5 +1,5 @@
-"""The network as XLA modules, for machines that have a GPU and JAX but no TensorFlow.
+"""The network as XLA modules, for GPU machines that have JAX but not TensorFlow.
 
-`emit` writes them here, `run` executes them there, `torch_step` is PyTorch's side and
-`profile` reads the trace that `run` records.
+`emit` writes the modules, `run` executes them on the other machine, `torch_step`
+measures PyTorch there, and `profile` reads the traces of `run`.
 """

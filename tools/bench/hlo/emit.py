@@ -2,9 +2,10 @@
 
     python -m tools.bench.hlo.emit --output_dir=DIR --patch_sizes=64,128
 
-The universal network of five domains, of which domain 0 is computed. A step is the
-`Trainer`'s own: forward, loss, backward and Adam in one module. `tools.bench.hlo.run`
-executes what is written here on any device that JAX knows, without TensorFlow.
+The modules compute domain 0 of the universal network of five domains. A step is that of
+the `Trainer`: forward pass, loss, backward pass and Adam in one module.
+`tools.bench.hlo.run` executes the modules on any device that JAX supports, without
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -31,27 +32,27 @@ PRECISIONS = {
     "float32": "float32",
     "bfloat16": "mixed_bfloat16",
 }
-# Every so many voxels along each axis, the logits are written to be compared.
+# Stride along each axis of the logits that are written for comparison.
 LOGIT_STRIDE = 8
 # Inputs that are not variables, in the order of the arguments.
 BATCH = ("images", "labels")
-# In the paths of Adam's second moments, from whose first value follows the gradient.
+# Part of the paths of Adam's second moments, which yield the first gradient's norm.
 VELOCITY = "/velocity/"
 OPTIMIZERS = ("optimizer/shared/", "optimizer/domain_0/")
 
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """One module to write.
+    """A module to write.
 
     Attributes:
-        part: of `PARTS`.
-        setting: what is computed.
-        precision: of `PRECISIONS`.
-        implementation: of the operations, as of `ops.use_implementation`.
-        gradient_checkpointing: of the network. Only "xla_module" keeps it from being
-            merged away.
-        tensor_float_32: whether products of float32 may round their factors.
+        part: one of `PARTS`.
+        setting: architecture and size.
+        precision: one of `PRECISIONS`.
+        implementation: implementation of the operations, see `ops.use_implementation`.
+        gradient_checkpointing: gradient checkpointing of the network. With
+            implementations other than "xla_module", XLA eliminates the recomputation.
+        tensor_float_32: whether float32 products may round their factors.
     """
 
     part: str
@@ -63,7 +64,7 @@ class Module:
 
     @property
     def name(self) -> str:
-        """Of the module's folder."""
+        """Name of the module's folder."""
         size = "x".join(map(str, (self.setting.batch_size, *self.setting.patch_size)))
         suffixes = ["tf32"] if self.tensor_float_32 else []
         if self.gradient_checkpointing != "none":
@@ -75,13 +76,13 @@ class Module:
 
 @dataclasses.dataclass(frozen=True)
 class _Traced:
-    """A function to compile, and what is needed to call it elsewhere.
+    """A function to compile, with the data needed to call it elsewhere.
 
     Attributes:
         function: a `tf.function` with `jit_compile=True`.
-        arguments: of the function.
-        variables: path -> variable, of all that it reads.
-        results: runs it by TensorFlow alone; what to compare.
+        arguments: arguments of the function.
+        variables: path -> variable, for all variables that it reads.
+        results: runs the function in TensorFlow and returns the values to compare.
     """
 
     function: Any
@@ -91,15 +92,15 @@ class _Traced:
 
 
 def write(module: Module, folder: pathlib.Path, *, compare: bool) -> int:
-    """Writes a module, the names of its inputs and what TensorFlow computes.
+    """Writes a module, the names of its inputs and the results of TensorFlow.
 
     Args:
-        module: what to write.
-        folder: holds the folders of the modules, and the batches.
-        compare: whether to run it by TensorFlow, for `run` to compare with.
+        module: the module.
+        folder: parent of the module folders and the batches.
+        compare: whether to run it in TensorFlow, as the reference for `run`.
 
     Returns:
-        Bytes of the module, before it is compressed.
+        Uncompressed size of the module in bytes.
     """
     machine.import_tensorflow()
     import tensorflow as tf
@@ -189,7 +190,7 @@ def _step(module: Module, network) -> _Traced:
 
 
 def _inputs(traced: _Traced) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Names of the module's inputs, in their order, and the values of all of them."""
+    """Returns the names of the module's inputs in order, and their values by name."""
     import tensorflow as tf
 
     paths = {}
@@ -212,14 +213,14 @@ def _inputs(traced: _Traced) -> tuple[list[str], dict[str, np.ndarray]]:
 
 
 def _portable(serialized: bytes) -> bytes:
-    """Returns a module without copies, which the way through StableHLO refuses."""
+    """Returns the module without copies, which conversion to StableHLO rejects."""
     from tensorflow.compiler.xla.service import hlo_pb2
 
     module = hlo_pb2.HloModuleProto.FromString(serialized)
     for computation in module.computations:
         for instruction in computation.instructions:
             if instruction.opcode == "copy":
-                # To the same shape: nothing is done.
+                # Reshaping to the same shape has no effect.
                 instruction.opcode = "reshape"
     return module.SerializeToString()
 
@@ -237,40 +238,46 @@ def _batch_file(setting: Setting) -> str:
 def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string(
-        "output_dir", None, "The folder to write; modules are replaced.", required=True
+        "output_dir",
+        None,
+        "Folder to write; existing modules are replaced.",
+        required=True,
     )
     bench_flags.define_network_flags()
-    flags.DEFINE_list("patch_sizes", ["64"], "Edges of the patches, voxels.")
-    flags.DEFINE_multi_enum("part", PARTS, PARTS, "What to write; may be repeated.")
+    flags.DEFINE_list("patch_sizes", ["64"], "Edges of the patches in voxels.")
+    flags.DEFINE_multi_enum("part", PARTS, PARTS, "Part to write; may be repeated.")
     flags.DEFINE_multi_enum(
-        "precision", ["float32"], list(PRECISIONS), "To compute in; may be repeated."
+        "precision",
+        ["float32"],
+        list(PRECISIONS),
+        "Precision of the computation; may be repeated.",
     )
     flags.DEFINE_multi_enum(
         "implementation",
         ["xla"],
         ("xla", "plain", "xla_module"),
-        "Of the operations; may be repeated. xla_module is what training takes where "
-        "it compiles a step as one module.",
+        "Implementation of the operations; may be repeated. Training uses xla_module "
+        "when it compiles a step as one module.",
     )
     flags.DEFINE_multi_enum(
         "gradient_checkpointing",
         ["none"],
         ("none", "blocks"),
-        "As of training; may be repeated.",
+        "Gradient checkpointing, as in training; may be repeated.",
     )
     flags.DEFINE_bool(
-        "tensor_float_32", False, "Let products of float32 round their factors."
+        "tensor_float_32", False, "Let float32 products round their factors."
     )
     flags.DEFINE_bool(
         "compare",
         True,
-        "Run each by TensorFlow as well and write what it gives. A step takes 14 GB "
-        "at 2 × 128³.",
+        "Also run each module in TensorFlow and write its results. A step takes "
+        "14 GB at 2 × 128³.",
     )
 
 
 def modules() -> list[Module]:
-    """The modules that the flags ask for."""
+    """Returns the modules that the flags request."""
     values, options = flags.FLAGS, bench_flags.network_options()
     return [
         Module(part, Setting(patch_size=size, **options), *computed, tf32)
@@ -286,12 +293,12 @@ def modules() -> list[Module]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes the modules that the flags ask for."""
+    """Writes the modules that the flags request."""
     del argv  # flags only; `command.start` has checked
     folder = files.absolute_path(flags.FLAGS.output_dir)
     for module in modules():
         size = write(module, folder, compare=flags.FLAGS.compare)
-        print(f"{folder / module.name}: written, {size / 1e6:.1f} MB of operations")
+        print(f"wrote {folder / module.name}, {size / 1e6:.1f} MB of operations")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Prints where a module's time goes, from the trace that `tools.bench.hlo.run` wrote.
+"""Prints the time of each kernel of a module, from a trace of `tools.bench.hlo.run`.
 
     python -m tools.bench.hlo.profile --trace_dir=DIR/MODULE --output=profile.json
 
-One row per kernel of the first GPU, per run, the longest first. Where a kernel is one
-fused operation, the TensorFlow operation that it ends in is named. Needs TensorFlow,
-to read the trace, and no GPU.
+There is one row per kernel of the first GPU, with its time per run, in descending
+order. If a kernel is a fused operation, the last TensorFlow operation in it is listed.
+Needs TensorFlow to read the trace, but no GPU.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ COLUMNS = (
     reporting.Column("kernel", "kernel"),
     reporting.Column("count", "launches"),
     reporting.Column("seconds", "ms", ".2f", 1e3),
-    reporting.Column("share", "share %", ".1f", 100.0),
+    reporting.Column("share", "time %", ".1f", 100.0),
     reporting.Column("operation", "operation"),
 )
 
 
 def kernels(trace_dir: pathlib.Path) -> list[dict]:
-    """Rows of the report: each kernel's launches and seconds per run.
+    """Returns the rows of the report: launches and seconds per run of each kernel.
 
     Args:
-        trace_dir: the trace of one module.
+        trace_dir: trace of one module.
 
     Raises:
-        InputError: if there is no trace of a GPU.
+        InputError: if it contains no trace of a GPU.
     """
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
@@ -52,9 +52,7 @@ def kernels(trace_dir: pathlib.Path) -> list[dict]:
                 seconds[name] += event.duration_ps * 1e-12 / TRACED_RUNS
                 launches[name] += 1
     if not seconds:
-        raise InputError(
-            str(trace_dir), expected="a trace of a GPU", received="none in it"
-        )
+        raise InputError(str(trace_dir), expected="a trace of a GPU", received="none")
     compiled = trace_dir / "compiled.txt"
     text = compiled.read_text(encoding="utf-8") if compiled.is_file() else ""
     operations = dict(OPERATION.findall(text))
@@ -65,7 +63,7 @@ def kernels(trace_dir: pathlib.Path) -> list[dict]:
             "count": launches[name] // TRACED_RUNS,
             "seconds": value,
             "share": value / total,
-            # "fusion_12" is the code of the operation "fusion.12".
+            # Kernel "fusion_12" implements operation "fusion.12".
             "operation": operations.get(re.sub(r"_(\d+)$", r".\1", name), "")[-70:],
         }
         for name, value in seconds.most_common()
@@ -75,12 +73,14 @@ def kernels(trace_dir: pathlib.Path) -> list[dict]:
 def define_flags() -> None:
     """Defines the flags of this command."""
     bench_flags.define_flags(torch=False)
-    flags.DEFINE_string("trace_dir", None, "Trace of one module.", required=True)
-    flags.DEFINE_integer("most", 25, "Kernels to show.", lower_bound=1)
+    flags.DEFINE_string(
+        "trace_dir", None, "Folder with the trace of one module.", required=True
+    )
+    flags.DEFINE_integer("most", 25, "Number of kernels to show.", lower_bound=1)
 
 
 def report() -> reporting.Report:
-    """Reads what the flags ask for."""
+    """Reads the trace that the flags specify."""
     rows = kernels(pathlib.Path(flags.FLAGS.trace_dir))
     total = sum(row["seconds"] for row in rows)
     shown = rows[: flags.FLAGS.most]

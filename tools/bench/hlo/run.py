@@ -1,11 +1,12 @@
-"""Runs modules that `tools.bench.hlo.emit` wrote, with JAX and without TensorFlow.
+"""Runs modules written by `tools.bench.hlo.emit`, with JAX and without TensorFlow.
 
     python -m tools.bench.hlo.run --modules_dir=DIR --output=run.json
 
-On the first device that JAX finds. Loss, gradient norms and logits are compared with
-what TensorFlow computed before anything is timed; what a step puts out is put into the
-next. Written for jaxlib 0.11.2, whose private names load a module. It needs absl-py,
-NumPy and JAX, and runs from a checkout: nothing else of this project is imported.
+The modules run on the first device that JAX finds. Before timing, loss, gradient norms
+and logits are compared with those of TensorFlow. The outputs of a step are the inputs
+of the next. Modules are loaded through private names of jaxlib 0.11.2. This needs
+absl-py, NumPy and JAX, and runs from a checkout without importing anything else of this
+project.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-# As of `tools.bench.step`: 35 normalizations in a row amplify what float32 rounds.
+# As in `tools.bench.step`: 35 consecutive normalizations amplify rounding errors.
 TOLERANCE = 2e-2
 WARM_UPS = 3
-# Runs in a trace.
+# Number of runs in a trace.
 TRACED_RUNS = 2
 ALIAS = re.compile(r"\{(\d+)\}: \((\d+), \{\}")
 
 
 class Executable:
-    """A module compiled for the first device, and its inputs there.
+    """A module compiled for the first device, with its inputs on that device.
 
     Args:
-        folder: of the module; the batch lies beside it.
+        folder: folder of the module; the batch is in its parent.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -48,7 +49,7 @@ class Executable:
         serialized = gzip.decompress((folder / "module.hlo.gz").read_bytes())
         computation = xla_client.XlaComputation(serialized)
         heading, _, _ = computation.as_hlo_text().partition("\n")
-        # Output -> the input that it replaces, as a variable that is assigned.
+        # Output -> input that it replaces, for variables that are assigned.
         self._replaced = {int(a): int(b) for a, b in ALIAS.findall(heading)}
         self.device = jax.devices()[0]
         started = time.perf_counter()
@@ -67,7 +68,7 @@ class Executable:
         self._inputs = [jax.device_put(arrays[name]) for name in self.about["inputs"]]
 
     def run(self) -> Any:
-        """Starts a run and returns its first output, loss or logits."""
+        """Starts a run and returns its first output, the loss or the logits."""
         outputs = self.executable.execute(self._inputs)
         for index, output in enumerate(outputs):
             if index in self._replaced:
@@ -75,7 +76,7 @@ class Executable:
         return outputs[0]
 
     def results(self, first: Any) -> dict[str, np.ndarray]:
-        """After the first run: what `emit` wrote of TensorFlow's first run."""
+        """Returns the results of the first run, in the form that `emit` writes."""
         if self.about["part"] == "forward":
             stride = slice(None, None, self.about["logit_stride"])
             logits = np.asarray(first)[:, stride, stride, stride]
@@ -91,24 +92,26 @@ class Executable:
 def difference(
     expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]
 ) -> float:
-    """Largest difference of loss or logits, and of gradient norms to the largest norm.
+    """Returns the largest relative difference of loss, logits and gradient norms.
+
+    Gradient norms are compared relative to the largest norm.
 
     Args:
-        expected: what TensorFlow computed; may be empty.
-        found: the same names.
+        expected: results of TensorFlow; may be empty.
+        found: results with the same names.
     """
-    shares = [0.0]
+    differences = [0.0]
     norms = [name for name in expected if name.startswith("norm/")]
     largest = max((float(expected[name]) for name in norms), default=1.0)
     for name, value in expected.items():
         scale = largest if name in norms else max(float(np.abs(value).max()), 1e-30)
-        shares.append(float(np.abs(found[name] - value).max()) / scale)
-    return max(shares)
+        differences.append(float(np.abs(found[name] - value).max()) / scale)
+    return max(differences)
 
 
 @contextlib.contextmanager
-def alone(path: str | None) -> Iterator[None]:
-    """Waits until no other process measures that names the same file."""
+def exclusive(path: str | None) -> Iterator[None]:
+    """Waits until no other process measures with the same lock file."""
     if path is None:
         yield
         return
@@ -123,11 +126,11 @@ def measure(
     """Compiles, compares and times one module.
 
     Args:
-        folder: of the module.
-        runs: timed runs.
-        lock: as of `alone`.
-        trace_dir: where to write a trace of `TRACED_RUNS` and the compiled module's
-            text; None for neither.
+        folder: folder of the module.
+        runs: number of timed runs.
+        lock: lock file, see `exclusive`; None for no lock.
+        trace_dir: folder for a trace of `TRACED_RUNS` runs and the text of the compiled
+            module; None for neither.
     """
     import jax
 
@@ -135,11 +138,13 @@ def measure(
     results = module.results(module.run())
     with np.load(folder / "expected.npz") as archive:
         expected = dict(archive)
-    share = difference(expected, results)
+    largest_difference = difference(expected, results)
     is_float32 = module.about["precision"] == "float32"
-    if is_float32 and not share <= TOLERANCE:
-        raise SystemExit(f"{folder.name}: expected TensorFlow's values. Off by {share}")
-    with alone(lock):
+    if is_float32 and not largest_difference <= TOLERANCE:
+        raise SystemExit(
+            f"{folder.name}: expected TensorFlow's values. Off by {largest_difference}"
+        )
+    with exclusive(lock):
         for _ in range(WARM_UPS):
             jax.block_until_ready(module.run())
         seconds = []
@@ -171,20 +176,20 @@ def measure(
         "runs_seconds": seconds,
         "working_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
-        "difference": share if expected else None,
+        "difference": largest_difference if expected else None,
         "first": float(np.asarray(results["loss"])) if "loss" in results else None,
     }
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measures the modules that the flags ask for, one after the other."""
+    """Measures the modules that the flags request, one after another."""
     values = flags.FLAGS
     if argv[1:]:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
-    # A step counts in int64 and corrects Adam's biases in float64.
+    # A step uses an int64 counter and corrects Adam's bias in float64.
     jax.config.update("jax_enable_x64", True)
     root = pathlib.Path(values.modules_dir)
     found = sorted(path.parent.name for path in root.glob("*/about.json"))
@@ -208,10 +213,12 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("modules_dir", None, "What `emit` wrote.", required=True)
-    flags.DEFINE_multi_string("module", [], "A folder in it; all if not given.")
-    flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
+    flags.DEFINE_string("modules_dir", None, "Output folder of `emit`.", required=True)
+    flags.DEFINE_multi_string(
+        "module", [], "Folder in --modules_dir; may be repeated. All if not given."
+    )
+    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
     flags.DEFINE_integer("runs", 10, "Timed runs of each module.", lower_bound=1)
-    flags.DEFINE_string("lock", None, "File that processes lock while they measure.")
+    flags.DEFINE_string("lock", None, "File that is locked while measuring.")
     flags.DEFINE_string("trace_dir", None, "Folder for a trace of each module.")
     app.run(main)

@@ -1,9 +1,9 @@
-"""Measures PyTorch's training step of the same network on a GPU, or on the CPU.
+"""Measures PyTorch's training step of the same network, on a GPU or the CPU.
 
     python -m tools.bench.hlo.torch_step --patch_size=128 --output=torch.json
 
-What `tools.bench.hlo.run` is measured beside: the same parameters, batch and loss. It
-needs absl-py, NumPy and PyTorch, and runs from a checkout.
+This is the counterpart of `tools.bench.hlo.run`, with the same parameters, batch and
+loss. It needs absl-py, NumPy and PyTorch, and runs from a checkout.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from tools.bench.hlo.run import WARM_UPS, alone
+from tools.bench.hlo.run import WARM_UPS, exclusive
 from tools.bench.setting import ADAM, BETA_2, Setting, build_torch, draw_batch, to_torch
 
 LAYOUTS = ("channels_first", "channels_last")
@@ -30,8 +30,8 @@ def make_step(
     """Returns a function that takes a step and returns its loss, and the optimizer.
 
     Args:
-        setting: what is computed.
-        layout: of `LAYOUTS`.
+        setting: architecture and size.
+        layout: one of `LAYOUTS`.
         compiled: whether `torch.compile` compiles network and loss.
         precision: "float32", or "bfloat16" for autocast.
         device: "cuda" or "cpu".
@@ -70,7 +70,7 @@ def make_step(
 
 
 def measure(step: Callable[[], Any], optimizer, runs: int, lock: str | None) -> dict:
-    """Takes steps and returns what was measured."""
+    """Runs training steps and returns the measurements."""
     import torch
 
     has_gpu = torch.cuda.is_available()
@@ -79,7 +79,7 @@ def measure(step: Callable[[], Any], optimizer, runs: int, lock: str | None) -> 
     first_seconds = time.perf_counter() - started
     moments = [state["exp_avg_sq"] for state in optimizer.state.values()]
     squares = sum(float(moment.double().sum()) for moment in moments)
-    with alone(lock):
+    with exclusive(lock):
         for _ in range(WARM_UPS):
             float(step())
         if has_gpu:
@@ -106,7 +106,7 @@ def measure(step: Callable[[], Any], optimizer, runs: int, lock: str | None) -> 
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
     if argv[1:]:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
@@ -137,17 +137,22 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
+    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
     flags.DEFINE_integer(
-        "patch_size", 64, "Edge of the patches, in voxels.", lower_bound=2
+        "patch_size", 64, "Edge of the patches in voxels.", lower_bound=2
     )
-    flags.DEFINE_integer("batch_size", 2, "Patches at a time.", lower_bound=1)
-    flags.DEFINE_enum("layout", LAYOUTS[0], LAYOUTS, "Of the feature maps.")
-    flags.DEFINE_bool("compile", False, "By torch.compile; Adam is then the fused one.")
+    flags.DEFINE_integer("batch_size", 2, "Patches per batch.", lower_bound=1)
+    flags.DEFINE_enum("layout", LAYOUTS[0], LAYOUTS, "Layout of the feature maps.")
+    flags.DEFINE_bool("compile", False, "Use torch.compile, and the fused Adam.")
     flags.DEFINE_enum(
-        "precision", "float32", ("float32", "bfloat16"), "bfloat16: by autocast."
+        "precision",
+        "float32",
+        ("float32", "bfloat16"),
+        "Precision; bfloat16 uses autocast.",
     )
-    flags.DEFINE_bool("tensor_float_32", False, "Let products round their factors.")
-    flags.DEFINE_integer("runs", 10, "Timed steps.", lower_bound=1)
-    flags.DEFINE_string("lock", None, "File that processes lock while they measure.")
+    flags.DEFINE_bool(
+        "tensor_float_32", False, "Let float32 products round their factors."
+    )
+    flags.DEFINE_integer("runs", 10, "Number of timed steps.", lower_bound=1)
+    flags.DEFINE_string("lock", None, "File that is locked while measuring.")
     app.run(main)

@@ -1,10 +1,11 @@
-"""Measures ways to compute the depthwise convolution that XLA can be given, by JAX.
+"""Compares implementations of the depthwise convolution in JAX, compiled by XLA.
 
     python -m tools.bench.hlo.ways --output=ways.json
 
-What `tools.bench.depthwise_ways` is for the CPU, for any device: it needs absl-py,
-NumPy and JAX only. The first way of each group is ours. "At best" is one pass over
-inputs and outputs at the speed of a copy, which is measured first.
+This is the counterpart of `tools.bench.depthwise_ways` for any device and needs only
+absl-py, NumPy and JAX. The first implementation of each group is ours. The lower bound
+is the time of one pass over inputs and outputs at the speed of a copy, which is
+measured first.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from absl import app, flags
 
 TAPS = tuple(itertools.product(range(3), repeat=3))
 COPY_ELEMENTS = 2**28
-Ways = Mapping[str, Callable]
+Implementations = Mapping[str, Callable]
 
 
-def forward_ways() -> Ways:
-    """Name -> function of inputs (N, D, H, W, C) and kernel (3, 3, 3, C)."""
+def forward_implementations() -> Implementations:
+    """Returns convolutions of (N, D, H, W, C) with (3, 3, 3, C), by name."""
     import jax.numpy as jnp
     from jax import lax
 
@@ -82,8 +83,8 @@ def forward_ways() -> Ways:
     }
 
 
-def gradient_ways() -> Ways:
-    """Name -> function of inputs and outputs' gradient: the gradient of the kernel."""
+def gradient_implementations() -> Implementations:
+    """Returns functions from inputs and output gradient to kernel gradient, by name."""
     import jax
     import jax.numpy as jnp
 
@@ -154,8 +155,8 @@ def _two_d(inputs, kernel):
     return functools.reduce(jnp.add, parts).reshape(inputs.shape)
 
 
-def seconds_of(function: Callable, *arrays) -> tuple[np.ndarray, float]:
-    """Runs a function compiled by XLA; its first result and the median seconds."""
+def time_function(function: Callable, *arrays) -> tuple[np.ndarray, float]:
+    """Times a function compiled by XLA; returns its result and the median seconds."""
     import jax
 
     compiled = jax.jit(function).lower(*arrays).compile()
@@ -171,12 +172,12 @@ def seconds_of(function: Callable, *arrays) -> tuple[np.ndarray, float]:
 
 
 def measure(shape: Sequence[int], dtype: str, bandwidth: float) -> list[dict]:
-    """Rows of one shape (N, D, H, W, C) and precision.
+    """Returns the rows for one shape and precision.
 
     Args:
-        shape: of the inputs.
+        shape: shape (N, D, H, W, C) of the inputs.
         dtype: "float32" or "bfloat16".
-        bandwidth: bytes per second of a copy, read and written.
+        bandwidth: bytes read and written per second by a copy.
     """
     import jax.numpy as jnp
 
@@ -187,13 +188,13 @@ def measure(shape: Sequence[int], dtype: str, bandwidth: float) -> list[dict]:
     )
     kernel = jnp.asarray(generator.standard_normal((3, 3, 3, shape[-1]), np.float32))
     rows = []
-    for what, ways, second in (
-        ("forward", forward_ways(), kernel),
-        ("kernel gradient", gradient_ways(), upstream),
+    for what, implementations, second in (
+        ("forward", forward_implementations(), kernel),
+        ("kernel gradient", gradient_implementations(), upstream),
     ):
         reference = None
-        for name, function in ways.items():
-            result, seconds = seconds_of(function, inputs, second)
+        for name, function in implementations.items():
+            result, seconds = time_function(function, inputs, second)
             reference = result if reference is None else reference
             distance = np.linalg.norm(result - reference)
             row = {
@@ -208,7 +209,7 @@ def measure(shape: Sequence[int], dtype: str, bandwidth: float) -> list[dict]:
             rows.append(row)
             print(
                 f"{','.join(map(str, shape)):18s} {dtype:9s} {what:16s} {name:22s} "
-                f"{1e3 * seconds:8.3f} ms, at best {1e3 * row['least_seconds']:.3f}, "
+                f"{1e3 * seconds:8.3f} ms, bound {1e3 * row['least_seconds']:.3f}, "
                 f"difference {row['difference']:.1e}",
                 flush=True,
             )
@@ -216,7 +217,7 @@ def measure(shape: Sequence[int], dtype: str, bandwidth: float) -> list[dict]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measures what the flags ask for."""
+    """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
     if argv[1:]:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
@@ -225,7 +226,7 @@ def main(argv: Sequence[str]) -> None:
     import jax.numpy as jnp
 
     ones = jnp.ones((values.copy_elements,), jnp.float32)
-    _, seconds = seconds_of(lambda array: array + 1, ones)
+    _, seconds = time_function(lambda array: array + 1, ones)
     bandwidth = 2 * ones.nbytes / seconds
     device = jax.devices()[0].device_kind
     print(f"{device}: {bandwidth / 1e12:.3f} TB/s copied, read and written", flush=True)
@@ -239,17 +240,23 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("output", None, "The JSON file to write.", required=True)
+    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
     flags.DEFINE_multi_string(
         "shape",
         ["2,128,128,128,16", "2,64,64,64,32", "2,32,32,32,64", "2,8,8,8,256"],
-        "N,D,H,W,C of the inputs; may be repeated.",
+        "Shape N,D,H,W,C of the inputs; may be repeated.",
     )
     flags.DEFINE_multi_enum(
-        "dtype", ["float32", "bfloat16"], ["float32", "bfloat16"], "May be repeated."
+        "dtype",
+        ["float32", "bfloat16"],
+        ["float32", "bfloat16"],
+        "Precision; may be repeated.",
     )
-    flags.DEFINE_integer("repeats", 20, "Runs in a row that are timed.", lower_bound=1)
+    flags.DEFINE_integer("repeats", 20, "Consecutive runs per timing.", lower_bound=1)
     flags.DEFINE_integer(
-        "copy_elements", COPY_ELEMENTS, "Float32 elements of the copy.", lower_bound=1
+        "copy_elements",
+        COPY_ELEMENTS,
+        "Number of float32 elements copied.",
+        lower_bound=1,
     )
     app.run(main)
