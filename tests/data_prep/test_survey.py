@@ -71,7 +71,7 @@ def test_measurements_of_a_good_case(cases):
         ("other_shape", "geometry", "labelsTr", "Received: (8, 10, 5)"),
         ("other_grid", "geometry", "labelsTr", "mm away"),
         ("unknown_value", "unknown label", "labelsTr", "254 in 3 voxels"),
-        ("nan", "image", "imagesTr", "Received: 2 voxels of NaN or infinity"),
+        ("nan", "image", "imagesTr", "Received: 2 NaN or infinite voxels"),
         ("empty", "empty label", "labelsTr", "empty label map"),
         ("fractions", "label", "labelsTr", "whole numbers"),
         ("cut_short", "image", "imagesTr", "expected a readable NIfTI file"),

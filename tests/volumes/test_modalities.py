@@ -69,7 +69,7 @@ def test_outside_of_a_modality_is_its_lowest_intensity(tmp_path, first, caplog):
     stacked = modalities.stack([first, half], resample=True)
     np.testing.assert_allclose(stacked.data[1][:4], first.data[0][:4], atol=1e-3)
     np.testing.assert_array_equal(stacked.data[1][4:], half.data.min())
-    assert "of which 50.0% lies outside and gets the lowest" in caplog.text
+    assert "of which 50.0% is outside and gets the lowest" in caplog.text
 
 
 def test_elsewhere_in_space_is_an_error(tmp_path, first):
