@@ -14,7 +14,7 @@ _MAX_VALUES = 5
 
 
 class InputError(ValueError):
-    """Input that cannot be used; the only place where its message is formatted.
+    """Input that cannot be used; its message is formatted only here.
 
     Settings are written in backquotes, as in Keras' messages; a command shows them as
     flags (`` `batch_size` `` as ``--batch_size``).
@@ -42,7 +42,7 @@ class InputError(ValueError):
         super().__init__(": ".join(filter(None, (self.where, self.problem))))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions do not pickle keyword arguments, which worker processes need.
+        # Exceptions do not pickle keyword arguments, but worker processes need them.
         arguments: dict[str, Any] = {
             "expected": self.expected,
             "received": self.received,

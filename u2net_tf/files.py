@@ -34,8 +34,8 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       the suffix work.
 
     Raises:
-      OSError: any raised in the context; errors without a file name, such as that of a
-        full disk, get `path`.
+      OSError: any raised in the context; `path` is added to errors without a file name,
+        such as that of a full disk.
     """
     path = pathlib.Path(path)
     make_folder(path.parent)
@@ -219,7 +219,7 @@ def require_text(path: pathlib.Path, expected: str = "text") -> str:
 
 
 def _decode(content: bytes) -> tuple[str, str]:
-    """Returns the text, and what it is if it is not valid UTF-8, else ""."""
+    """Returns the text, and what the content is instead of UTF-8; "" if it is valid."""
     text = content.decode("utf-8-sig", errors="replace")
     # Universal newlines, as when a file is opened as text.
     text = text.replace("\r\n", "\n").replace("\r", "\n")

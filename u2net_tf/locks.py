@@ -101,7 +101,7 @@ def shared(folder: str | os.PathLike) -> Iterator[None]:
 def _acquire_shared(folder: pathlib.Path) -> int | None:
     """Returns a descriptor that holds the lock; None where locking is not possible."""
     if sys.platform == "win32":
-        # There a lock has one holder.
+        # Windows locks cannot be shared.
         return None
     path = folder / LOCK
     deadline = time.monotonic() + _TIMEOUT_SECONDS

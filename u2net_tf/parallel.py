@@ -45,7 +45,7 @@ def map_cases(
     Closing the iterator cancels cases that no worker has started.
 
     Args:
-      function: takes a case. Processes import it, so it must be defined in a module.
+      function: takes a case. Worker processes import it, so it must be importable.
       cases: the cases.
       executor: calls the function; None calls it in this thread, when its result is
         requested.
@@ -154,7 +154,7 @@ def worker_processes(
     Args:
       num_workers: maximum number of processes.
       num_threads: threads of NumPy and SimpleITK in each process.
-      verbosity: of absl's log in each process; None for that of this process.
+      verbosity: absl's log level in each process; None for that of this process.
       where: what is being processed, for the error message; "" to omit it.
 
     Raises:
@@ -242,7 +242,7 @@ def initialize_worker(num_threads: int, verbosity: int) -> None:
 
     Args:
       num_threads: threads of NumPy and SimpleITK.
-      verbosity: of absl's log.
+      verbosity: absl's log level.
     """
     # NumPy reads these when it is imported, and SimpleITK imports it.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -1,7 +1,8 @@
 """SNOMED CT codes of classes, as used in DICOM and 3D Slicer.
 
-A class has a code if its complete name is in the table below. Ambiguous names are not:
-"head" and "anterior" are parts of many organs. Nothing else is inferred from a name.
+A class has a code only if its complete name is in the table below, which omits
+ambiguous names: "head" and "anterior" are parts of many organs. Nothing else is
+inferred from a name.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ SIDES = {
 
 
 def find_anatomy(label: Label) -> Anatomy:
-    """Returns the code of a class by its name, or one of `PRIVATE_SCHEME`."""
+    """Looks up the code of a class by name; else makes one in `PRIVATE_SCHEME`."""
     name = " ".join(re.split(r"[\s_-]+", label.name.casefold().strip()))
     name = _SPELLINGS.get(name, name)
     if name in _ABNORMAL:

@@ -150,8 +150,8 @@ def read_image(
       paths: one 3-D or 4-D file, or one path per modality; a DICOM series is a folder
         or a multi-frame file.
       domain: provides the number of modalities and the source of the spacing.
-      resample_modalities: whether to resample modalities that are not on the grid of
-        the first, even if the domain does not; otherwise they are an error.
+      resample_modalities: whether to resample modalities to the grid of the first, even
+        if the domain does not; otherwise a different grid is an error.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import colorsys
 
-# Distinguishable for people with colour blindness, and light enough on grey.
+# Distinguishable with colour blindness, and all light enough to stand out on grey.
 CLASS_COLOURS = ("#ff4d4d", "#33ccff", "#ffd633", "#66e066", "#ff80ff", "#ffa64d")
-# Step of the hue that keeps even many colours apart.
+# Hue step that keeps even many colours apart.
 _GOLDEN_RATIO = 0.618034
 _SATURATIONS = (0.75, 0.45)
 

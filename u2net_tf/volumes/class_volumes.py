@@ -53,7 +53,7 @@ def read_volumes_ml(
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: if the file cannot be read, or contains a value of no class.
+      InputError: if the file cannot be read, or contains a value of no known class.
     """
     if str(path).endswith(dicom_segmentation.SUFFIX):
         grid = dicom.load_header(scan, max_memory_gb=max_memory_gb).grid

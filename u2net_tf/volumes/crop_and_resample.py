@@ -8,8 +8,8 @@ Reference: 3D U²-Net, section 3, "Preprocessing". The published code also raise
 intensities below -1024 to -1024, takes mean and standard deviation over positive voxels
 only and truncates the new size; the paper does none of these, and neither does this
 module unless the plan requests it. The published code keeps the centre of the first
-voxel in place, this module the outer faces: only then does resampling there and back
-shift nothing.
+voxel in place. This module keeps the outer faces, so that resampling there and back
+causes no shift.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PLANES_AT_A_TIME = 32
 
 @dataclasses.dataclass(frozen=True)
 class ResampledCrop:
-    """How a preprocessed volume was cropped and resampled from the raw one.
+    """Geometry of the crop and the resampling of a preprocessed volume.
 
     Triples are (z, y, x), voxels.
 

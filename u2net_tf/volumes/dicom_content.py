@@ -17,10 +17,10 @@ class DicomContent(mmap.mmap):
     """
 
     def read(self, n: int | None = None, /) -> bytes:
-        """Reads `n` bytes; or all remaining ones, which pydicom only does to inflate.
+        """Reads `n` bytes; None reads the rest, as pydicom does only to inflate it.
 
         Raises:
-          ValueError: if they would inflate to more than `MAX_INFLATED_BYTES`.
+          ValueError: if the rest would inflate to more than `MAX_INFLATED_BYTES`.
         """
         if n is None:
             self._require_inflated_bytes()

@@ -112,7 +112,7 @@ def _decoder_process(
     )
     with process:
         try:
-            # If the process has already ended, reading from it will tell.
+            # If the process has already ended, this is noticed when reading from it.
             with contextlib.suppress(OSError):
                 assert process.stdin is not None
                 process.stdin.write(json.dumps(request).encode())

@@ -1,4 +1,4 @@
-"""Headers of DICOM files: values are used as stored, or are errors.
+"""Headers of DICOM files, whose values are used exactly as stored or rejected.
 
 Pixel readers replace what they cannot use by defaults: 1 mm, the axes of the patient, a
 slope of 1. So each header is first read by pydicom, without conversions that could

@@ -1,7 +1,7 @@
 """MONOCHROME1 files read without inversion.
 
 MONOCHROME1 means that low values are displayed bright; it does not change the values.
-GDCM inverts the stored values of such files: with 8 and 16 bits exactly; otherwise it
+GDCM inverts the stored values of such files: exactly for 8 and 16 bits; for others it
 returns noise or an error.
 """
 

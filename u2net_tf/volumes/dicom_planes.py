@@ -9,9 +9,9 @@ from pydicom.dataset import Dataset
 
 from u2net_tf.volumes.dicom_headers import Header
 
-# For unit length and perpendicularity of direction cosines.
+# Tolerance for unit length and perpendicularity of direction cosines.
 _COSINE_TOLERANCE = 1e-3
-# Between planes of one volume: of direction cosines, and of spacings as a fraction.
+# Tolerances between planes of a volume: direction cosines, and spacings as a fraction.
 _ORIENTATION_TOLERANCE = 1e-4
 _SPACING_TOLERANCE = 1e-4
 # Tags that must be the same in all files of a series.

@@ -201,7 +201,7 @@ def _require_no_lost_slice(headers: list[Header], planes: list[Plane]) -> None:
 
 
 def _numbering_notes(folder: pathlib.Path, planes: list[Plane]) -> list[str]:
-    """Compares the slices with their number according to the headers."""
+    """Compares the number of slices with the headers."""
     header = planes[0].header
     if header.num_frames > 1:
         return []
@@ -224,7 +224,7 @@ def _numbering_notes(folder: pathlib.Path, planes: list[Plane]) -> list[str]:
 
 
 def _step_notes(planes: list[Plane]) -> list[str]:
-    """Compares the distance between slices with that stated by the headers."""
+    """Compares the distance between slices with the headers."""
     stated = [abs(plane.step_mm) for plane in planes if plane.step_mm]
     if not stated or len(planes) == 1:
         return []

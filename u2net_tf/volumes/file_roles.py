@@ -1,4 +1,4 @@
-"""The rule that a file is used as an image, modality or label map only once."""
+"""Check that each file is used only once, as an image, a modality or a label map."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def to_float32(
       step is larger than a thousandth of their range.
 
     Raises:
-      InputError: if all intensities become equal by rounding.
+      InputError: if rounding makes different intensities all equal.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         if (slope, intercept) != (1, 0):

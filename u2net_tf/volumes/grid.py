@@ -105,7 +105,7 @@ class Volume:
     Attributes:
       data: (C, z, y, x) float32 for an image, (z, y, x) integer for a label map.
       spacing_mm: voxel size (z, y, x), mm.
-      grid: the grid of the file that was read, or of the first.
+      grid: the grid of the file that was read, or of the first of several.
       notes: anomalies of the files and how they were resolved, each with the file.
     """
 

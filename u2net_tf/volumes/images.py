@@ -37,8 +37,8 @@ def load_image(
     Args:
       paths: one file, or one 3-D file per modality in the order of the modalities.
       spacing_source: see `nifti.load_image`.
-      resample_modalities: whether to resample modalities that are not on the grid of
-        the first; otherwise they are an error.
+      resample_modalities: whether to resample modalities to the grid of the first;
+        otherwise a different grid is an error.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:

@@ -10,7 +10,7 @@ import numpy as np
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import StatisticsOver
 
-# Voxels along an axis of the sample in which a majority value is searched.
+# Voxels along an axis of the sample that is searched for a majority value.
 _SAMPLE_VOXELS = 24
 # Statistics are accumulated over this many voxels at a time.
 _VOXELS_AT_A_TIME = 2**22

@@ -188,7 +188,7 @@ def save(
 def _open(
     path: str | os.PathLike, max_memory_gb: float | None, *, with_voxels: bool
 ) -> tuple[sitk.ImageFileReader, Scaling]:
-    """Checks a file; returns a reader that has read its header, and its scaling."""
+    """Checks a file; returns a reader that has read the header, and the scaling."""
     path = pathlib.Path(path)
     scaling = itk_header.check_file(path, max_memory_gb, with_voxels=with_voxels)
     reader = sitk.ImageFileReader()

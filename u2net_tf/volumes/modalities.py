@@ -91,8 +91,8 @@ def stack(volumes: Sequence[Volume], *, resample: bool = False) -> Volume:
 
     Args:
       volumes: (1, z, y, x) each, in the order of the modalities.
-      resample: whether to resample modalities that are not on the grid of the first,
-        with a warning and a note.
+      resample: whether to resample modalities to the grid of the first, with a warning
+        and a note for each that is on another grid.
 
     Returns:
       (C, z, y, x) float32, on the grid of the first.

@@ -101,7 +101,7 @@ def find_datasets(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
     if not folders:
         raise InputError(
             raw_dir,
-            expected="folders with a dataset.json each (layout of the Medical "
+            expected="folders with a dataset.json in each (layout of the Medical "
             "Segmentation Decathlon)",
             received="none",
         )

@@ -106,8 +106,8 @@ def load_labels(
 
     Args:
       path: the file.
-      round_labels: whether to round values that are close to integers, as scale factors
-        leave them.
+      round_labels: whether to round values that are close to integers, as produced by a
+        scale factor.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
@@ -158,7 +158,7 @@ def save_labels(
 
 
 def smallest_dtype(labels: np.ndarray) -> type[np.integer]:
-    """Returns the smallest type for the values of a label map, used to write it."""
+    """Returns the type in which a label map with these values is written."""
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     types = (np.uint8, np.int16, np.int32, np.int64)
     return next(

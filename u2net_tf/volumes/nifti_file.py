@@ -24,7 +24,7 @@ from u2net_tf.volumes.memory import require_memory
 # By the length of the header, which is stored in its first four bytes.
 _CLASSES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
 _BYTE_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
-# `eol_check` of NIfTI-2, which reveals that a program handled the file as text.
+# Valid `eol_check` of NIfTI-2; programs that handle the file as text change it.
 _LINE_ENDS = ((0, 0, 0, 0), (13, 10, 26, 10))
 # After the voxels, up to their size plus this many bytes are accepted, with a note.
 _MAX_EXTRA_BYTES = 2**20
@@ -111,7 +111,7 @@ class NiftiFile:
 def open_nifti(
     path: str | os.PathLike, *, max_memory_gb: float | None = None
 ) -> Iterator[NiftiFile]:
-    """Opens a file, compressed or not whatever its name, and checks its header.
+    """Opens a file, compressed or not, whatever its name, and checks its header.
 
     Args:
       path: the file.

@@ -2,8 +2,8 @@
 
 nibabel repairs headers silently: a voxel size of 0 becomes 1 mm, a negative one
 positive, and an orientation with an unknown code is dropped, which mirrors the scan.
-Here an invalid field is replaced by a field with the same information, with a note for
-the user, or is an error if there is no such field.
+Here an invalid field is replaced from a redundant one, with a note for the user, or is
+an error if there is none.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from nibabel import affines
 
 from u2net_tf.errors import InputError
 
-# Name and mm of the unit that the lowest bits of xyzt_units encode.
+# Name and mm per unit of length, by the lowest bits of xyzt_units.
 _UNIT_BITS = 7
 _UNITS = {0: ("", 1.0), 1: ("m", 1e3), 2: ("mm", 1.0), 3: ("µm", 1e-3)}
 # 0 means that there is none; the others state its coordinate space.
 _FORM_CODES = range(6)
 _ALIGNED = 2
-# Excess over length 1 that rounding to float32 or to few decimals causes in a
-# quaternion, and above which nibabel rejects it.
+# Excess over 1 in the length of a quaternion: the most that counts as rounding, of
+# float32 or to few decimals, and the limit above which nibabel rejects it.
 _MAX_QUATERNION_EXCESS = 1e-3
 _SMALL_QUATERNION_EXCESS = 1e-7
 # Cosine between an axis of two orientations below which they contradict each other.
 _MIN_COSINE = 0.5
-# Largest distance by rounding between the positions of a corner in sform and qform, in
+# Largest distance between a corner in sform and qform that counts as rounding, in
 # voxels along the shortest edge. In 416 real files with both forms, all are identical.
 _MAX_FORM_DISTANCE_VOXELS = 1
 _CORNERS = tuple(itertools.product((0, 1), repeat=3))
-# Cosine of the angle between axes above which (about 3 degrees of shear) it is noted.
+# Cosine between axes above which shear is noted (about 3 degrees).
 _MAX_SHEAR = 0.05
 # Range of valid voxel sizes of an affine, in any unit.
 _VOXEL_SIZES = 1e-9, 1e9

@@ -16,7 +16,7 @@ from u2net_tf.volumes.class_colours import class_rgb
 
 _CARET = "caret"
 _INTENT = "label"
-# Control characters that XML cannot hold.
+# Control characters that are invalid in XML.
 _NOT_IN_XML = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 65534, 65535), " ")
 
 
