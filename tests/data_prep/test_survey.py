@@ -152,7 +152,7 @@ def test_flags_choose_domains_spacing_and_workers(faulty, tmp_path, run_light):
     assert domain.spacing_source == "affine"
     sform = next(case for case in domain.cases if case.case == "sform")
     assert sform.spacing_mm == (5, 1, 1)
-    assert "taking affine" in sform.warnings[0]
+    assert "using affine" in sform.warnings[0]
 
 
 def test_missing_flags_are_named(tmp_path, run_light):
