@@ -131,13 +131,13 @@ def _receive(
     """Receives the frames of the next files; returns the direction of the first."""
     results = cast(io.BufferedReader, process.stdout)
     line = results.readline()
-    answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
-    is_complete = "direction" in answer and (
+    response: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+    is_complete = "direction" in response and (
         results.readinto(frames.data.cast("B")) == frames.nbytes
     )
     if is_complete:
-        return answer["direction"]
-    problem = answer.get("error")
+        return response["direction"]
+    problem = response.get("error")
     if not problem:
         status = process.wait()
         problem = _first_line(decoder_log.fileno())
@@ -170,16 +170,16 @@ def main() -> None:
         reader.SetOutputPixelType(sitk.sitkFloat64 if is_double else sitk.sitkFloat32)
         try:
             image = reader.Execute()
-            answer = {"direction": image.GetDirection()}
+            response = {"direction": image.GetDirection()}
             if list(image.GetSize()[::-1]) != shape:
-                answer = {"error": f"pixels of shape {image.GetSize()[::-1]}"}
+                response = {"error": f"pixels of shape {image.GetSize()[::-1]}"}
         except (RuntimeError, MemoryError) as error:
-            answer = {"error": last_line(error)}
+            response = {"error": last_line(error)}
         # Repaired pixels are not those of the patient.
         if message := _first_line(2):
-            answer = {"error": message}
-        results.write(json.dumps(answer).encode() + b"\n")
-        if "direction" in answer:
+            response = {"error": message}
+        results.write(json.dumps(response).encode() + b"\n")
+        if "direction" in response:
             results.write(sitk.GetArrayViewFromImage(image).data.cast("B"))
         results.flush()
 
