@@ -87,10 +87,10 @@ def test_text_is_utf_8_with_or_without_a_mark(tmp_path, encoding):
     ("content", "received"),
     [
         ("a\nLäsion".encode("utf-16"), "UTF-16"),
-        ("a\nLäsion".encode("utf-16-be"), "other bytes in line 1"),
-        ("a\nLäsion".encode("latin-1"), "other bytes in line 2"),
-        (b"a\nb\n\0\0\0", "other bytes in line 3"),
-        (b"\x1f\x8b\x08", "other bytes in line 1"),
+        ("a\nLäsion".encode("utf-16-be"), "invalid bytes in line 1"),
+        ("a\nLäsion".encode("latin-1"), "invalid bytes in line 2"),
+        (b"a\nb\n\0\0\0", "invalid bytes in line 3"),
+        (b"\x1f\x8b\x08", "invalid bytes in line 1"),
     ],
 )
 def test_other_text_is_named(tmp_path, content, received):

@@ -57,7 +57,7 @@ def says_who_is_there(error, folder, does, process):
         f"{re.escape(str(folder))}: expected a folder that no other run {does}. "
         f"Received: process {process.pid} on {host}, since "
         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\. "
-        "Wait for its end, or use another folder",
+        "Wait for it to finish, or use another folder",
         str(error),
     )
 
@@ -81,7 +81,7 @@ def test_a_killed_holder_is_passed_over(tmp_path, caplog):
     with locks.locked(tmp_path):
         text = (tmp_path / locks.HOLDER).read_text()
         assert text.startswith(f"process {os.getpid()} on ")
-    expected = f"taking over the lock that process {process.pid} on "
+    expected = f"taking over the lock left by process {process.pid} on "
     assert expected in caplog.text
     assert names(tmp_path) == []
 
@@ -136,7 +136,7 @@ def test_damaged_words_about_the_holder_are_no_error(tmp_path):
         with pytest.raises(InputError, match="expected a folder that no other run"):
             enter(tmp_path)
         (tmp_path / locks.HOLDER).unlink()
-        with pytest.raises(InputError, match="Received: one that is running"):
+        with pytest.raises(InputError, match="Received: a run in progress"):
             enter(tmp_path)
 
 

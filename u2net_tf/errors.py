@@ -1,4 +1,4 @@
-"""What ends a command with a message instead of a traceback."""
+"""Errors that end a command with a message instead of a traceback."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 
 from u2net_tf.wording import first_few
 
-# Longer lines are cut in a message: nobody reads a line of 64,000 characters.
+# Longer lines are truncated: nobody reads a line of 64,000 characters.
 _MAX_CHARACTERS = 400
 _MAX_VALUES = 5
 
 
 class InputError(ValueError):
-    """Input that cannot be used; its message is formatted here and nowhere else.
+    """Input that cannot be used; its message is formatted only here.
 
     Settings are written in backquotes, as in Keras' messages; a command shows them as
     flags (`` `batch_size` `` as ``--batch_size``).
 
     Args:
-      where: the file, and the place in it where there is one
+      where: the file, with the position in it if there is one
         (``plan.json: domains[2].spacing_mm``), or a setting in backquotes.
       expected: noun phrase that follows "expected".
-      received: what was there instead.
-      hint: sentence without a full stop that says what to do about it.
+      received: what was received instead.
+      hint: how to fix it, a sentence without the final period.
     """
 
     def __init__(
@@ -35,15 +35,14 @@ class InputError(ValueError):
         received: object,
         hint: str = "",
     ):
-        self.where = _on_one_line(str(where))
+        self.where = _escape_unprintable(str(where))
         self.expected = expected
         self.received = received
         self.hint = hint
-        problem = self.problem
-        super().__init__(": ".join(filter(None, (self.where, problem))))
+        super().__init__(": ".join(filter(None, (self.where, self.problem))))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Keyword arguments are not pickled otherwise, as worker processes need it.
+        # Exceptions do not pickle keyword arguments, but worker processes need them.
         arguments: dict[str, Any] = {
             "expected": self.expected,
             "received": self.received,
@@ -53,19 +52,20 @@ class InputError(ValueError):
 
     @property
     def problem(self) -> str:
-        """The message without `where`, for a list that names the file by itself."""
-        text = f"expected {_shown(self.expected)}. Received: {_shown(self.received)}"
+        """The message without `where`, for lists that already name the file."""
+        expected, received = _abbreviated(self.expected), _abbreviated(self.received)
+        text = f"expected {expected}. Received: {received}"
         return f"{text}. {self.hint}" if self.hint else text
 
     def within(
         self, where: object, *, separator: str = ": ", hint: str = ""
     ) -> InputError:
-        """The same error, placed more exactly: `where` precedes its own place.
+        """Returns the same error with a location that precedes its own.
 
         Args:
-          where: as of the class.
-          separator: between the two places.
-          hint: replaces its own, if given.
+          where: the outer location, as for the class.
+          separator: text between the two locations.
+          hint: replaces the hint of this error, if not empty.
         """
         return type(self)(
             f"{where}{separator}{self.where}" if self.where else where,
@@ -75,15 +75,15 @@ class InputError(ValueError):
         )
 
 
-def _on_one_line(text: str) -> str:
-    """The text with escapes for newlines and the like, which a file's name may hold."""
+def _escape_unprintable(text: str) -> str:
+    """Escapes newlines and other control characters, which file names may contain."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _shown(value: object) -> str:
-    """A value as text; the first few of many values, and the heads of long lines."""
+def _abbreviated(value: object) -> str:
+    """Formats a value, with long collections and long lines abbreviated."""
     is_text = isinstance(value, str | bytes)
     if isinstance(value, Collection) and not is_text and len(value) > _MAX_VALUES:
         value = first_few(list(value), limit=_MAX_VALUES)
@@ -95,16 +95,16 @@ def _shown(value: object) -> str:
 
 
 class StoppedError(RuntimeError):
-    """A run that cannot go on: says where it stopped and what is kept."""
+    """A run that cannot continue; says where it stopped and what was kept."""
 
 
 class StoppedEarlyError(StoppedError):
-    """A run that was asked to stop before its end, and can be resumed.
+    """A run that stopped early on request and can be resumed.
 
     Args:
-      message: says why it stopped and what is kept.
-      exit_status: that of a command: 128 and the signal, or 75 (EX_TEMPFAIL of
-        sysexits.h: to be tried again) after a time limit.
+      message: says why it stopped and what was kept.
+      exit_status: exit status of a command: 128 plus the signal number, or 75
+        (EX_TEMPFAIL of sysexits.h: try again later) after a time limit.
     """
 
     def __init__(self, message: str, *, exit_status: int):

@@ -1,7 +1,7 @@
-"""Writes files whole or not at all, and detects changed and damaged ones.
+"""Atomic writing of files, and detection of changed and damaged ones.
 
-A file gets its final name once its content is on the disk: a power cut, too, leaves
-the old one or the new one, if disk and file system do what `fsync` asks of them.
+A file gets its final name once its content is on disk, so even a power failure leaves
+either the old or the new file, provided that disk and file system honour `fsync`.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from u2net_tf.errors import InputError
 
 # Size (bytes) and modification time (ns) of a file; None where it cannot be read.
 FileSignature = list[int] | None
-# Where a folder cannot be flushed: some network file systems, and Windows.
+# Errors where folders cannot be flushed: on some network file systems and on Windows.
 _NO_FOLDER_SYNC = (errno.EACCES, errno.EINVAL, errno.ENOTSUP)
 
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Gives a temporary name beside `path`; moves it there if nothing goes wrong.
+    """Writes a file atomically: renames a temporary file to `path` on success.
 
     Args:
-      path: the file to write. Its folder is made.
+      path: the file to write. Its folder is created.
 
     Yields:
-      The name to write to. It ends like `path`, so that suffixes keep their meaning.
+      The temporary path to write to. It ends like `path`, so that writers that go by
+      the suffix work.
 
     Raises:
-      OSError: whatever goes wrong inside; it names `path` where it named no file, as
-        on a full disk.
+      OSError: any raised in the context; `path` is added to errors without a file name,
+        such as that of a full disk.
     """
     path = pathlib.Path(path)
     make_folder(path.parent)
@@ -50,7 +51,7 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def sync_file(path: str | os.PathLike) -> None:
-    """Waits until the content of a file is on the disk.
+    """Waits until the content of a file is on disk.
 
     Raises:
       OSError: if it cannot be written, as on a full disk.
@@ -59,7 +60,7 @@ def sync_file(path: str | os.PathLike) -> None:
 
 
 def sync_folder(folder: str | os.PathLike) -> None:
-    """Waits until the names in a folder are on the disk, if it can be asked for that.
+    """Waits until the entries of a folder are on disk, where the system supports it.
 
     Raises:
       OSError: if they cannot be written.
@@ -80,7 +81,7 @@ def _sync(path: str | os.PathLike, flags: int) -> None:
 
 
 def make_folder(folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Makes a folder that outlasts a power cut; returns those made, outermost first."""
+    """Creates a folder durably; returns the folders created, outermost first."""
     folder = pathlib.Path(folder)
     if folder.is_dir():
         return []
@@ -93,13 +94,13 @@ def make_folder(folder: str | os.PathLike) -> list[pathlib.Path]:
 
 @contextlib.contextmanager
 def errors_name(path: str | os.PathLike) -> Iterator[None]:
-    """Names a file in errors that name none, as that of a full disk.
+    """Adds a file name to errors that lack one, such as that of a full disk.
 
     Args:
-      path: the file that is written.
+      path: the file being written.
 
     Raises:
-      OSError: whatever goes wrong inside.
+      OSError: any raised in the context.
     """
     try:
         yield
@@ -110,10 +111,10 @@ def errors_name(path: str | os.PathLike) -> Iterator[None]:
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Checks that a file can be written, without writing it. Its folder is made.
+    """Checks that a file can be written, without writing it. Its folder is created.
 
     Raises:
-      OSError: names what stands in the way.
+      OSError: if it cannot be written.
     """
     path = pathlib.Path(path)
     make_folder(path.parent)
@@ -127,13 +128,14 @@ def check_writable(path: str | os.PathLike) -> None:
 
 
 def absolute_path(path: str | os.PathLike) -> pathlib.Path:
-    """A path from the root without "..", which leads where the system would go.
+    """Returns an absolute path without "..", resolved as the operating system does.
 
-    `os.path.abspath` takes "link/.." for the folder of the link; to the system it is
-    the folder of what the link leads to. Links are kept by name where that is the same.
+    `os.path.abspath` resolves "link/.." to the folder that contains the link; the
+    system resolves it to the parent of the link's target. Links are kept where both
+    agree.
 
     Args:
-      path: of a file or folder, which need not exist.
+      path: a file or folder, which need not exist.
     """
     absolute = os.path.abspath(path)
     if ".." in pathlib.PurePath(path).parts:
@@ -147,7 +149,7 @@ def absolute_path(path: str | os.PathLike) -> pathlib.Path:
 
 
 def what_is_at(path: str | os.PathLike) -> str:
-    """What is found where a file is expected, for messages: "a folder"."""
+    """Describes what a path is instead of a file, for messages: "a folder"."""
     if os.path.isdir(path):
         return "a folder"
     if os.path.islink(path):
@@ -176,7 +178,7 @@ def file_signatures(paths: Sequence[str | os.PathLike]) -> list[FileSignature]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a UTF-8 text file: whole or not at all."""
+    """Writes a UTF-8 text file atomically."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -190,8 +192,8 @@ def read_text(path: pathlib.Path) -> tuple[str, str]:
     Returns:
       The decoded text, and an error message that is empty if it is valid.
     """
-    text, odd = _decode(path.read_bytes())
-    return text, odd and f"expected UTF-8 text. Received: {odd}"
+    text, received = _decode(path.read_bytes())
+    return text, received and f"expected UTF-8 text. Received: {received}"
 
 
 def require_text(path: pathlib.Path, expected: str = "text") -> str:
@@ -199,31 +201,31 @@ def require_text(path: pathlib.Path, expected: str = "text") -> str:
 
     Args:
       path: the file.
-      expected: what it should be, for error messages.
+      expected: description of the content, for error messages.
 
     Raises:
-      InputError: if it holds anything else.
+      InputError: if it is not UTF-8 text.
       OSError: if it cannot be read.
     """
-    text, odd = _decode(path.read_bytes())
-    if odd:
+    text, received = _decode(path.read_bytes())
+    if received:
         raise InputError(
             path,
             expected=f"{expected}, in UTF-8",
-            received=odd,
+            received=received,
             hint="Save it as UTF-8",
         )
     return text
 
 
 def _decode(content: bytes) -> tuple[str, str]:
-    """The text, and what is there instead of UTF-8; "" if nothing is."""
+    """Returns the text, and what the content is instead of UTF-8; "" if it is valid."""
     text = content.decode("utf-8-sig", errors="replace")
-    # As in a file that is opened as text.
+    # Universal newlines, as when a file is opened as text.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return text, "UTF-16"
-    # A power failure leaves NUL, and UTF-16 without a mark is full of it.
+    # Power failures leave NUL bytes; UTF-16 without a byte order mark contains them.
     start = content.find(b"\0")
     if start < 0:
         try:
@@ -233,11 +235,11 @@ def _decode(content: bytes) -> tuple[str, str]:
         else:
             return text, ""
     line = 1 + content.count(b"\n", 0, start)
-    return text, f"other bytes in line {line}"
+    return text, f"invalid bytes in line {line}"
 
 
 def rename_as_damaged(path: pathlib.Path) -> pathlib.Path:
-    """Renames a damaged file without replacing another; returns its new path."""
+    """Renames a damaged file without overwriting another; returns its new path."""
     name = f"{path.name}.damaged"
     number = 1
     while os.path.lexists(renamed := path.with_name(name)):

@@ -1,9 +1,9 @@
-"""One run at a time writes to a folder, or several read it: others are refused at once.
+"""Folder locks: one writer or several readers; other runs are refused immediately.
 
 The operating system locks the file `.lock` for a process and unlocks it when the
-process ends, however it ends. `.lock-holder` beside it says who writes, and a file with
-a temporary name who reads. They are removed at the end; after `kill -9` they stay, and
-keep nobody out.
+process ends, however it ends. Next to it, `.lock-holder` identifies the writer, and a
+temporary file each reader. They are removed at the end; after `kill -9` they remain,
+but do not keep other runs out.
 """
 
 from __future__ import annotations
@@ -27,93 +27,93 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK, HOLDER, READER = ".lock", ".lock-holder", ".lock-reader"
-# Long enough for a run that ends at this moment to remove its lock.
-_PATIENCE_SECONDS = 0.2
+# Long enough for a run that is just ending to remove its lock.
+_TIMEOUT_SECONDS = 0.2
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 _NOT_WRITABLE = (errno.EACCES, errno.EEXIST, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike) -> Iterator[None]:
-    """Keeps other runs out of a folder, and removes what dead ones were writing in it.
+    """Locks a folder for writing, and removes unfinished files of killed runs.
 
-    On a file system without locks the folder is not locked, which is logged.
+    On file systems without locks the folder is not locked, and a warning is logged.
 
     Args:
-      folder: is made; folders that are still empty at the end are removed again.
+      folder: created if missing; new folders that are still empty at the end are
+        removed again.
 
     Raises:
-      InputError: if another run writes to the folder or reads it (`shared`), naming its
-        host, its process and when it began; if the folder cannot be written to.
+      InputError: if another run writes to the folder or reads it (`shared`), with its
+        host, process and start time; or if the folder is not writable.
       OSError: on a full disk, for example.
     """
     folder = pathlib.Path(folder)
-    made, lock = _acquire(folder)
+    created, lock = _acquire(folder)
     try:
         if lock is not None:
-            _note_holder(folder)
+            _write_holder(folder)
         temporary_names.remove_leftovers(folder)
         yield
     finally:
         if lock is not None:
             (folder / HOLDER).unlink(missing_ok=True)
-        # Before it is released: afterwards it may be that of another run.
+        # Before the release: afterwards the file may belong to another run.
         (folder / LOCK).unlink(missing_ok=True)
         if lock is not None:
             lock.release()
-        for path in reversed(made):
-            # It is not empty, unless the run was refused.
+        for path in reversed(created):
+            # Fails unless the folder is empty, as after a refused run.
             with contextlib.suppress(OSError):
                 path.rmdir()
 
 
 @contextlib.contextmanager
 def shared(folder: str | os.PathLike) -> Iterator[None]:
-    """Keeps runs that write to a folder out of it, not those that read it.
+    """Locks a folder for reading: keeps out runs that write to it, not other readers.
 
-    Without locks, or where the folder cannot be written to, nothing is locked.
+    Without file locks, or where the folder is not writable, nothing is locked.
 
     Args:
-      folder: that is read.
+      folder: the folder to read.
 
     Raises:
-      InputError: if a run writes to the folder, naming its host, its process and when
-        it began.
+      InputError: if a run writes to the folder, with its host, process and start time.
     """
     folder = pathlib.Path(folder)
-    descriptor = _share(folder)
+    descriptor = _acquire_shared(folder)
     if descriptor is None:
         yield
         return
-    note = temporary_names.temporary_path(folder / READER)
+    reader_file = temporary_names.temporary_path(folder / READER)
     try:
         with contextlib.suppress(OSError):
-            # Of a killed one: none writes now.
+            # Left by a killed run: nobody is writing now.
             (folder / HOLDER).unlink(missing_ok=True)
-            note.write_text(_describe_process(), encoding="utf-8")
+            reader_file.write_text(_describe_process(), encoding="utf-8")
         yield
     finally:
         with contextlib.suppress(OSError):
-            note.unlink(missing_ok=True)
+            reader_file.unlink(missing_ok=True)
         _release_shared(descriptor, folder / LOCK)
 
 
-def _share(folder: pathlib.Path) -> int | None:
-    """Returns a descriptor that holds the lock; None where there is none to be had."""
+def _acquire_shared(folder: pathlib.Path) -> int | None:
+    """Returns a descriptor that holds the lock; None where locking is not possible."""
     if sys.platform == "win32":
-        # There a lock has one holder.
+        # Windows locks cannot be shared.
         return None
     path = folder / LOCK
-    tries_until = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
         try:
-            # Anyone who reads the folder may lock it, whoever made the file.
+            # Anyone who can read the folder may lock it, whoever created the file.
             descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
         except OSError:
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            # Whoever held it before has removed the file, if this is another one.
+            # If these differ, the previous holder has removed the file.
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
             os.close(descriptor)
@@ -121,12 +121,12 @@ def _share(folder: pathlib.Path) -> int | None:
             os.close(descriptor)
         except BlockingIOError:
             os.close(descriptor)
-            if time.monotonic() > tries_until:
+            if time.monotonic() > deadline:
                 raise InputError(
                     folder,
                     expected="a folder that no run writes to",
-                    received=_read_line(folder / HOLDER) or "one that is running",
-                    hint="Wait for its end",
+                    received=_read_holder(folder / HOLDER) or "a run in progress",
+                    hint="Wait for it to finish",
                 ) from None
             time.sleep(0.02)
         except OSError:
@@ -146,20 +146,20 @@ def _release_shared(descriptor: int, path: pathlib.Path) -> None:
 def _acquire(
     folder: pathlib.Path,
 ) -> tuple[list[pathlib.Path], filelock.BaseFileLock | None]:
-    """Returns the folders made, and the lock; None where there are no locks."""
+    """Returns the folders created, and the lock; None where there are no locks."""
     lock = filelock.FileLock(folder / LOCK)
-    made = []
+    created = []
     try:
-        made = files.make_folder(folder)
-        lock.acquire(timeout=_PATIENCE_SECONDS)
+        created = files.make_folder(folder)
+        lock.acquire(timeout=_TIMEOUT_SECONDS)
     except filelock.Timeout:
         readers = _read_readers(folder)
         raise InputError(
             folder,
             expected="a folder that no other run "
             + ("reads" if readers else "writes to"),
-            received=readers or _read_line(folder / HOLDER) or "one that is running",
-            hint="Wait for its end, or use another folder",
+            received=readers or _read_holder(folder / HOLDER) or "a run in progress",
+            hint="Wait for it to finish, or use another folder",
         ) from None
     except OSError as error:
         if error.errno in _NOT_WRITABLE:
@@ -171,17 +171,17 @@ def _acquire(
         if error.errno not in _NO_LOCKS:
             raise
         logging.warning(
-            "%s: cannot be locked (%s); see to it that no other run writes to it",
+            "%s: cannot be locked (%s); make sure that no other run writes to it",
             folder,
             error.strerror,
         )
-        return made, None
-    return made, lock
+        return created, None
+    return created, lock
 
 
-def _note_holder(folder: pathlib.Path) -> None:
-    if left := _read_line(folder / HOLDER):
-        logging.warning("%s: taking over the lock that %s left behind", folder, left)
+def _write_holder(folder: pathlib.Path) -> None:
+    if previous := _read_holder(folder / HOLDER):
+        logging.warning("%s: taking over the lock left by %s", folder, previous)
     (folder / HOLDER).write_text(_describe_process(), encoding="utf-8")
 
 
@@ -194,14 +194,14 @@ def _describe_process() -> str:
 
 
 def _read_readers(folder: pathlib.Path) -> str:
-    """Says who reads the folder; "" if none is known to."""
+    """Lists the processes that read the folder; "" if none is known."""
     temporary_names.remove_leftovers(folder)
-    notes = sorted(folder.glob(f"{temporary_names.PREFIX}*{READER}"))
-    return "; ".join(filter(None, map(_read_line, notes)))
+    reader_files = sorted(folder.glob(f"{temporary_names.PREFIX}*{READER}"))
+    return "; ".join(filter(None, map(_read_holder, reader_files)))
 
 
-def _read_line(path: pathlib.Path) -> str:
-    """Says who holds the lock, or held it last; "" if that is not known."""
+def _read_holder(path: pathlib.Path) -> str:
+    """Describes the process that holds, or last held, a lock; "" if unknown."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""One map over cases, by the workers of any `concurrent.futures.Executor`.
+"""Mapping of functions over cases with any `concurrent.futures.Executor`.
 
     with parallel.worker_processes(4) as executor:
         for case, result in parallel.map_cases(function, cases, executor):
@@ -42,21 +42,22 @@ def map_cases(
 ) -> Generator[tuple[Case, Result], None, None]:
     """Calls a function for each case and yields the results as they finish.
 
-    When the iterator is closed, cases that no worker has begun are cancelled.
+    Closing the iterator cancels cases that no worker has started.
 
     Args:
-      function: takes a case. Processes import it, so it must belong to a module.
+      function: takes a case. Worker processes import it, so it must be importable.
       cases: the cases.
-      executor: calls the function; None calls it here, when its result is asked for.
-      max_pending: cases that are submitted before their results are taken, at most.
+      executor: calls the function; None calls it in this thread, when its result is
+        requested.
+      max_pending: maximum number of submitted cases whose results have not been taken.
         This bounds the memory of results; None submits all cases at once.
 
     Yields:
       A case and its result.
 
     Raises:
-      Exception: whatever the function raises, when its result is taken; and what the
-        executor raises where it takes no more cases, after the results that it has.
+      Exception: any raised by the function, when its result is taken; and any raised by
+        an executor that accepts no more cases, after the results that it has.
     """
     if executor is None:
         for case in cases:
@@ -66,7 +67,7 @@ def map_cases(
     pending: dict[Future[Result], Case] = {}
     finished: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
 
-    refusals: list[Exception] = []
+    submit_errors: list[Exception] = []
 
     def submit(limit: int | None) -> None:
         for case in itertools.islice(remaining, limit):
@@ -75,10 +76,10 @@ def map_cases(
             future.add_done_callback(finished.put)
 
     def take() -> tuple[Case, Result]:
-        # A function of its own: no variable holds the result beside the one who asked.
+        # A separate function, so that only the caller keeps a reference to the result.
         future = finished.get()
         outcome = pending.pop(future), future.result()
-        if max_pending is not None and not refusals:
+        if max_pending is not None and not submit_errors:
             refill()
         return outcome
 
@@ -86,17 +87,17 @@ def map_cases(
         try:
             submit(1)
         except Exception as error:
-            # A result has been taken, and others may be there: these come first.
-            refusals.append(error)
+            # A result has been taken, and others may be available: these come first.
+            submit_errors.append(error)
 
     try:
         submit(max_pending)
         while pending:
             yield take()
-        if refusals:
-            raise refusals[0]
+        if submit_errors:
+            raise submit_errors[0]
     except concurrent.futures.BrokenExecutor:
-        # It is about to end the other futures itself, and stumbles over cancelled ones.
+        # The pool is about to fail the other futures, and cannot fail cancelled ones.
         pending.clear()
         raise
     finally:
@@ -113,13 +114,14 @@ def workers(
     verbosity: int | None = None,
     where: str = "",
 ) -> contextlib.AbstractContextManager[Executor]:
-    """The executor that is given, or `worker_processes` for so many cases.
+    """Returns the given executor, or `worker_processes` for a number of cases.
 
     Args:
-      executor: is left open; None for processes of this machine.
-      num_workers: processes, though no more than cases; None for one per core.
-      num_cases: how many cases there are.
-      share_cores: whether each process has threads for its share of the cores, not one.
+      executor: left open after use; None for processes on this machine.
+      num_workers: number of processes, at most one per case; None for one per core.
+      num_cases: number of cases.
+      share_cores: whether to divide the cores among the processes as threads; otherwise
+        each process has a single thread.
       verbosity: see `worker_processes`.
       where: see `worker_processes`.
     """
@@ -145,22 +147,22 @@ def worker_processes(
 ) -> Iterator[Executor]:
     """Opens a pool of spawned processes.
 
-    On Ctrl-C the processes are terminated at once. After any other error, cases that
-    are being worked on are finished first, but their results are lost: a rerun finds
-    those cases where the function writes its outcome itself.
+    On Ctrl-C the processes are terminated at once. After any other error, cases in
+    progress are finished first, but their results are lost, unless the function itself
+    writes them to where a rerun finds them.
 
     Args:
-      num_workers: processes at most.
+      num_workers: maximum number of processes.
       num_threads: threads of NumPy and SimpleITK in each process.
-      verbosity: of absl's log in each process; None for that of this process.
-      where: what is worked on, for the error message; "" where there is but one thing.
+      verbosity: absl's log level in each process; None for that of this process.
+      where: what is being processed, for the error message; "" to omit it.
 
     Raises:
       StoppedError: if a process is killed.
     """
     if verbosity is None:
         verbosity = logging.get_verbosity()
-    others = multiprocessing.active_children()
+    earlier_children = multiprocessing.active_children()
     executor = concurrent.futures.ProcessPoolExecutor(
         num_workers,
         mp_context=multiprocessing.get_context("spawn"),
@@ -179,7 +181,7 @@ def worker_processes(
         ) from error
     except KeyboardInterrupt:
         for process in multiprocessing.active_children():
-            if process not in others:
+            if process not in earlier_children:
                 process.terminate()
         raise
 
@@ -192,18 +194,18 @@ def map_ahead(
     num_workers: int,
     executor: Executor | None = None,
 ) -> Iterator[Iterator[tuple[Case, Result]]]:
-    """As `map_cases`, by workers that are ahead of what the results are used for.
+    """Like `map_cases`, but computes results before they are requested.
 
-    One result is in use while `num_workers` others are computed or wait. On Ctrl-C
-    threads of this process are not waited for, but the interpreter ends after them: a
-    thread cannot be terminated.
+    While one result is in use, `num_workers` others are being computed or are ready. On
+    Ctrl-C threads of this process are not waited for, but the interpreter exits after
+    them: a thread cannot be terminated.
 
     Args:
       function: takes a case.
       cases: the cases.
-      num_workers: cases to be ahead, a thread each unless there is an `executor`; with
-        0, or of a single case, nothing is computed ahead, but here, when its result is
-        asked for.
+      num_workers: number of cases to compute ahead, one thread each unless there is an
+        `executor`; with 0, or for a single case, results are computed in this thread
+        when they are requested.
       executor: calls the function, and is left open; None for threads of this process.
     """
     if num_workers == 0 or len(cases) < 2:
@@ -233,29 +235,29 @@ def _shut_down_after_use(executor: Executor) -> Iterator[None]:
 
 
 def initialize_worker(num_threads: int, verbosity: int) -> None:
-    """Prepares a worker process, which from then on ends with its owner.
+    """Prepares a worker process, which from then on exits with its parent.
 
-    A pool whose owner is killed would otherwise leave its processes waiting for ever,
-    each with the memory of its last case.
+    If the parent were killed, its workers would otherwise wait forever, each with the
+    memory of its last case.
 
     Args:
       num_threads: threads of NumPy and SimpleITK.
-      verbosity: of absl's log.
+      verbosity: absl's log level.
     """
-    # NumPy reads these when it is imported, which SimpleITK does.
+    # NumPy reads these when it is imported, and SimpleITK imports it.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(num_threads)
     import SimpleITK as sitk
 
-    # Ctrl-C reaches all processes of a terminal; the owner alone answers it.
+    # Ctrl-C reaches all processes of a terminal; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(num_threads)
     logging.set_verbosity(verbosity)
-    threading.Thread(target=_end_with_owner, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_owner() -> None:
-    owner = multiprocessing.parent_process()
-    if owner is not None:
-        multiprocessing.connection.wait([owner.sentinel])
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)

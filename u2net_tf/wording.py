@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def quantity(count: int, singular: str, plural: str = "") -> str:
-    """A number and what is counted: "1 case", "2 cases".
+    """Formats a count with its noun: "1 case", "2 cases".
 
     Args:
       count: the number.
@@ -17,11 +17,11 @@ def quantity(count: int, singular: str, plural: str = "") -> str:
 
 
 def first_few(values: Sequence[object], *, limit: int = 5) -> str:
-    """Values separated by commas, the first of many: "1, 2, 3, 4, 5 and 1,997 more".
+    """Joins values by commas, the first few of many: "1, 2, 3, 4, 5 and 1,997 more".
 
     Args:
       values: the values.
-      limit: how many are written out at most.
+      limit: maximum number of values to write out.
     """
     text = ", ".join(map(str, values[:limit]))
     more = len(values) - limit
@@ -29,18 +29,18 @@ def first_few(values: Sequence[object], *, limit: int = 5) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration: "8 s", "2 min 5 s", "12 min", "1 h 20 min", "2 d 3 h".
+    """Formats a duration: "8 s", "2 min 5 s", "12 min", "1 h 20 min", "2 d 3 h".
 
     Args:
-      seconds: its length. It is rounded to whole seconds, and from 10 minutes on cut to
-        whole minutes, from a day on to whole hours.
+      seconds: the duration. It is rounded to seconds; from 10 minutes on it is
+        truncated to minutes, and from a day on to hours.
     """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 10 and rest:
-        return f"{minutes} min {rest} s"
+    total_seconds = round(seconds)
+    if total_seconds < 60:
+        return f"{total_seconds} s"
+    minutes, remainder = divmod(total_seconds, 60)
+    if minutes < 10 and remainder:
+        return f"{minutes} min {remainder} s"
     hours, minutes = divmod(minutes, 60)
     if hours == 0:
         return f"{minutes} min"

@@ -1,9 +1,9 @@
-"""What was made from which files with which settings: the one rule of resuming.
+"""Records of finished work, by which all resumed runs decide what to skip.
 
 Finished work is recorded with its key, a hash of the settings and of the signatures of
-the input files. It is done again unless there is a record with the same key. A record
-is a `schema.model` with a field `key`: a file beside what was made, or a line of a log.
-The part files of `data_prep.convert` carry their key themselves.
+the input files. It is redone unless a record with the same key exists. A record is a
+`schema.model` with a field `key`: a file next to the output, or a line of a log. The
+part files of `data_prep.convert` contain their key themselves.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from u2net_tf.file_format import FileFormat
 
 
 class Keyed(Protocol):
-    """What a record has at least."""
+    """The required attribute of a record."""
 
     @property
     def key(self) -> str | None:
-        """What `work_key` returned; None while the work is in progress."""
+        """Key from `work_key`; None while the work is in progress."""
         ...
 
 
@@ -35,11 +35,11 @@ Record = TypeVar("Record", bound=Keyed)
 def work_key(
     settings: Sequence[object], signatures: Sequence[files.FileSignature]
 ) -> str:
-    """Key of a piece of work: another one for other settings or changed files.
+    """Returns the key of a piece of work, which changes with settings and input files.
 
     Args:
-      settings: all that the outcome depends on, the names of the input files included,
-        as JSON can hold it.
+      settings: everything that the outcome depends on, including the names of the input
+        files, as JSON values.
       signatures: `files.file_signatures` of the input files.
     """
     return hashlib.sha256(json.dumps([*settings, signatures]).encode()).hexdigest()
@@ -49,11 +49,11 @@ def read_record(path: pathlib.Path, file_format: FileFormat[Record]) -> Record |
     """Reads the record of one piece of work.
 
     Args:
-      path: its file.
-      file_format: its format.
+      path: file of the record.
+      file_format: format of the record.
 
     Returns:
-      None if there is none, or one left incomplete by a machine that went down.
+      The record; None if it is missing, or incomplete after a crash.
     """
     try:
         return file_format.load(path)
@@ -64,12 +64,12 @@ def read_record(path: pathlib.Path, file_format: FileFormat[Record]) -> Record |
 def write_record(
     path: pathlib.Path, file_format: FileFormat[Record], record: Record
 ) -> None:
-    """Writes the record of one piece of work: whole or not at all."""
+    """Writes the record of one piece of work atomically."""
     files.write_text(path, json.dumps(file_format.to_dict(record)))
 
 
 class Log(Generic[Record]):
-    """A file of many records, a line each; a context manager while it is written.
+    """A file with one record per line; a context manager while it is written.
 
     Args:
       path: the file.
@@ -81,7 +81,7 @@ class Log(Generic[Record]):
         self._format = file_format
 
     def read(self) -> dict[str | None, Record]:
-        """Records by key, without lines that are incomplete or of another format."""
+        """Reads records by key; skips incomplete lines and those in another format."""
         records = {}
         if self._path.is_file():
             text = self._path.read_text(encoding="utf-8", errors="replace")
@@ -107,8 +107,8 @@ class Log(Generic[Record]):
             self._stream.close()
 
     def append(self, record: Record) -> None:
-        """Adds a record, which is in the file when this returns."""
-        # The line before may be one that a killed run left incomplete.
+        """Appends a record and flushes it to the file."""
+        # The previous line may have been left incomplete by a killed run.
         with files.errors_name(self._path):
             self._stream.write(f"\n{json.dumps(self._format.to_dict(record))}")
             self._stream.flush()

@@ -71,7 +71,7 @@ def test_measurements_of_a_good_case(cases):
         ("other_shape", "geometry", "labelsTr", "Received: (8, 10, 5)"),
         ("other_grid", "geometry", "labelsTr", "mm away"),
         ("unknown_value", "unknown label", "labelsTr", "254 in 3 voxels"),
-        ("nan", "image", "imagesTr", "Received: 2 voxels of NaN or infinity"),
+        ("nan", "image", "imagesTr", "Received: 2 NaN or infinite voxels"),
         ("empty", "empty label", "labelsTr", "empty label map"),
         ("fractions", "label", "labelsTr", "whole numbers"),
         ("cut_short", "image", "imagesTr", "expected a readable NIfTI file"),
@@ -152,7 +152,7 @@ def test_flags_choose_domains_spacing_and_workers(faulty, tmp_path, run_light):
     assert domain.spacing_source == "affine"
     sform = next(case for case in domain.cases if case.case == "sform")
     assert sform.spacing_mm == (5, 1, 1)
-    assert "taking affine" in sform.warnings[0]
+    assert "using affine" in sform.warnings[0]
 
 
 def test_missing_flags_are_reported(tmp_path, run_light):

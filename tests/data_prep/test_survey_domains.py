@@ -202,7 +202,7 @@ def test_peculiarities_of_a_file_are_warnings(odd, tmp_path):
         path.write_bytes(path.read_bytes() + b"xyz")
     _, cases = survey_one(odd, tmp_path)
     assert cases["um"].warnings == tuple(
-        f"{odd / part / 'um.nii.gz'}: 3 bytes after the last voxel, not used"
+        f"{odd / part / 'um.nii.gz'}: 3 bytes after the last voxel, ignored"
         for part in ("imagesTr", "labelsTr")
     )
 

@@ -135,7 +135,7 @@ def test_label_maps_of_dicom_are_dicom(predict, series, tmp_path, caplog):
     out = tmp_path / "out"
     assert names_of(out) == {"series.dcm", "series_probabilities.nii.gz"}
     assert dicom_segmentation.count_voxels(out / "series.dcm")[1] == 6 * 8 * 8
-    assert "Task92_Two: no code of anatomy for" in caplog.text
+    assert "Task92_Two: no anatomy code for" in caplog.text
     # Of another format only the newer one is kept, as of another model.
     assert predict([series], output_format="seg_nrrd") == (0, 0)
     assert names_of(out) == {"series.seg.nrrd"}

@@ -426,7 +426,7 @@ class TestLists:
         ("content", "words"),
         [
             (b"\n", "expected a path a line. Received: none"),
-            (b"a\xff.nii\n", "expected UTF-8 text. Received: other bytes in line 1"),
+            (b"a\xff.nii\n", "expected UTF-8 text. Received: invalid bytes in line 1"),
             (b"a.png\n", "a.png: expected a name ending in"),
             (None, "expected a file. Received: no such file"),
         ],

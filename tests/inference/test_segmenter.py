@@ -326,9 +326,9 @@ def test_files_that_cannot_be_written(model, scan, array, tmp_path):
     found = model(
         draw_image().T if array else scan, ONE, affine=AFFINE if array else None
     )
-    with pytest.raises(InputError, match=r"labels\.png: expected an extension among"):
+    with pytest.raises(InputError, match=r"labels\.png: expected a suffix among"):
         found.save(tmp_path / "labels.png")
-    with pytest.raises(InputError, match="`path`: expected another extension"):
+    with pytest.raises(InputError, match="`path`: expected another suffix"):
         found.save(tmp_path / "labels.dcm")
     assert not list(tmp_path.iterdir())
 

@@ -101,7 +101,7 @@ def test_two_commands_the_first_of_which_is_killed(tiny_data, tmp_path, read_row
     third = start(num_epochs)
     _, message = third.communicate()
     assert third.returncode == 0, message
-    assert f"taking over the lock that process {first.pid} on " in message
+    assert f"taking over the lock left by process {first.pid} on " in message
     epochs = [int(row["epoch"]) for row in read_rows(model_dir)]
     assert epochs == list(range(1, num_epochs + 1))
     for path in list_checkpoints(checkpoint_folder(model_dir)):

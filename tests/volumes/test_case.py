@@ -47,10 +47,10 @@ def make_bad(value, where=np.s_[2, 2, 2]):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (make_bad(np.nan), "finite voxels. Received: 1 voxel of NaN or inf"),
+        (make_bad(np.nan), "finite voxels. Received: 1 NaN or infinite voxel"),
         (
             make_bad(-np.inf, np.s_[0]),
-            "finite voxels. Received: 56 voxels of NaN or inf",
+            "finite voxels. Received: 56 NaN or infinite voxels",
         ),
         (make_bad(0, np.s_[:]), "Received: zeros only"),
         (make_bad(5, np.s_[:]), "Received: the constant 5 in modality 0"),

@@ -253,7 +253,7 @@ def test_slices_without_required_tags(tmp_path, keyword):
     slices[3].file_meta.MediaStorageSOPInstanceUID = slices[3].SOPInstanceUID
     delattr(slices[3], keyword)
     series = dicom_files.save(tmp_path / "series", slices)
-    with pytest.raises(InputError, match=rf"3\.dcm: {keyword} \(.*for dicom_seg to"):
+    with pytest.raises(InputError, match=rf"3\.dcm: {keyword} \(.*that dicom_seg can"):
         dicom_segmentation.check_source(series)
     with pytest.raises(InputError, match=keyword):
         predict(tmp_path / "out.dcm", series)

@@ -34,7 +34,7 @@ def save_other(folder, dataset):
 def check_skipped(folder, caplog, name):
     volume = dicom.load_dicom([folder])
     assert volume.data.shape[1] == 6
-    assert f"reads 6 files of series 1.2.3.14; passes over {name}" in caplog.text
+    assert f"reads 6 files of series 1.2.3.14; skips {name}" in caplog.text
 
 
 def test_localizer_is_skipped(folder, caplog):
@@ -160,7 +160,7 @@ def test_multi_frame_files_of_one_series_are_an_error(tmp_path):
 def test_ambiguous_series_are_listed(folder):
     for index, dataset in enumerate(dicom_files.make_series(series=OTHER)):
         dataset.save_as(folder / f"b{index}.dcm", enforce_file_format=True)
-    with pytest.raises(InputError, match=r"2 series \(6 slices as 0\.dcm, 6 slices"):
+    with pytest.raises(InputError, match=r"2 series \(6 slices such as 0\.dcm, 6"):
         dicom.load_dicom([folder])
 
 

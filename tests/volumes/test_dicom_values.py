@@ -36,7 +36,9 @@ def test_different_slope_of_a_ct_slice_is_reported(tmp_path, caplog):
     volume = dicom.load_dicom([dicom_files.save(tmp_path, series)])
     expected = dicom_files.slice_values()[4, ::-1, ::-1] * 7 - 1024
     np.testing.assert_array_equal(volume.data[0, 4], expected)
-    assert "(7.0, -1024.0) in 4.dcm; of most slices (1.0, -1024.0)" in caplog.text
+    assert (
+        "(7.0, -1024.0) in 4.dcm; in most slices they are (1.0, -1024.0)" in caplog.text
+    )
 
 
 def test_series_is_read_according_to_its_header(tmp_path, caplog):
@@ -224,7 +226,7 @@ def test_multi_frame_file_can_be_read_alone(tmp_path):
 
 
 def test_single_slice_of_a_series_is_an_error(series):
-    words = rf"0\.dcm: expected a folder .* holds the whole series \({series}\)"
+    words = rf"0\.dcm: expected a folder .* contains the series \({series}\)"
     for load in (lambda path: dicom.load_dicom([path]), dicom.load_header):
         with pytest.raises(InputError, match=words):
             load(series / "0.dcm")
@@ -257,7 +259,7 @@ def test_header_has_the_grid_of_the_volume(tmp_path, heights, caplog):
     # The warning is logged once, when the volume is read.
     assert not caplog.messages
     volume = dicom.load_dicom([folder])
-    assert "passes over notes.txt" in caplog.messages[0]
+    assert "skips notes.txt" in caplog.messages[0]
     assert header.shape == header.grid.shape == volume.grid.shape
     assert header.grid.axis_codes == volume.grid.axis_codes
     np.testing.assert_allclose(header.grid.affine, volume.grid.affine, atol=1e-9)

@@ -175,7 +175,7 @@ def test_shear_and_rounding_are_noted(tmp_path, caplog):
     assert "a.nrrd: intensities from 1.07374e+09" in caplog.text
     assert "multiples of 128" in caplog.text
     path = write_nrrd(tmp_path, VALUES.astype("<i8") + 2**53, type="int64")
-    words = "differ in float32. Received: 9007199254740992 to 9007199254741015, which"
+    words = "differ in float32. Received: 9007199254740992 to 9007199254741015, all"
     with pytest.raises(InputError, match=words):
         images.load_image([path])
 

@@ -250,7 +250,7 @@ def test_size_is_checked_before_voxels_are_read(tmp_path, suffix):
 def test_pictures_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"picture")
     for load in (lambda path: images.load_image([path]), images.load_labels):
-        with pytest.raises(InputError, match="Received: a picture. Pictures state no"):
+        with pytest.raises(InputError, match="Received: a 2-D image format. 2-D image"):
             load(tmp_path / name)
 
 

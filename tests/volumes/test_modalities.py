@@ -71,7 +71,7 @@ def test_the_outside_of_a_modality_gets_its_lowest_intensity(tmp_path, first, ca
     stacked = modalities.stack([first, half], resample=True)
     np.testing.assert_allclose(stacked.data[1][:4], first.data[0][:4], atol=1e-3)
     np.testing.assert_array_equal(stacked.data[1][4:], half.data.min())
-    assert "of which 50.0% lies outside and gets the lowest" in caplog.text
+    assert "of which 50.0% is outside and gets the lowest" in caplog.text
 
 
 def test_disjoint_grids_are_an_error(tmp_path, first):

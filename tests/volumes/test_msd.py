@@ -218,7 +218,7 @@ def test_hidden_rows_are_reported(write):
     rows = [f"._{name}.nii.gz" for name in "abcdefg"]
     dataset = msd.read_dataset(write(make_content("a.nii.gz", *rows)))
     assert len(dataset.notes) == 1
-    assert dataset.notes[0].startswith("passed over 7 hidden files: ./imagesTr/._a")
+    assert dataset.notes[0].startswith("skipped 7 hidden files: ./imagesTr/._a")
     assert dataset.notes[0].endswith("._e.nii.gz and 2 more")
     row = {"image": "imagesTr\\._a.nii.gz", "label": "labelsTr\\._a.nii.gz"}
     with pytest.raises(InputError, match="'training': .*hidden files only"):
@@ -228,7 +228,7 @@ def test_hidden_rows_are_reported(write):
 def test_other_fields_of_a_row_are_reported(write):
     content = make_content("a.nii.gz", "b.nii.gz")
     content["training"][1] |= {"fold": 1, "age": 3}
-    notes = ("fields of 'training' that are not used: age, fold",)
+    notes = ("unused fields of 'training': age, fold",)
     assert msd.read_dataset(write(content)).notes == notes
 
 
@@ -311,9 +311,9 @@ LABELS = {"0": "background", "1": "PZ"}
         ({**LABELS, "2": "a\nb"}, r"'a\\nb'"),
         ({**LABELS, "2": ["TZ"]}, "regions"),
         ({**LABELS, str(2**53): "TZ"}, "9007199254740992"),
-        ({**LABELS, "9" * 4000: "TZ"}, "one of 4000 digits"),
-        ({"background": 0, "PZ": 1, "TZ": 10**25}, "one of 26 digits"),
-        ({**LABELS, "2": "Ignore"}, "voxels that nobody annotated"),
+        ({**LABELS, "9" * 4000: "TZ"}, "a number of 4000 digits"),
+        ({"background": 0, "PZ": 1, "TZ": 10**25}, "a number of 26 digits"),
+        ({**LABELS, "2": "Ignore"}, "voxels without annotation"),
         ({"background": 0, "PZ": 1, "TZ": True}, "'TZ': True"),
         ({"background": 0, "PZ": 1, "TZ": 2.0}, r"'TZ': 2\.0"),
         ({"background": "0", "PZ": "1"}, "'background': '0'"),
@@ -323,7 +323,7 @@ LABELS = {"0": "background", "1": "PZ"}
         ({**LABELS, "-1": "outside"}, "-1 for 'outside'"),
         ({"background": 0, "PZ": 1, "outside": -1}, "-1 for 'outside'"),
         ({"background": 0, "PZ": 1, "TZ": 1}, "several names for 1"),
-        ({"background": 0, "PZ": 1, "ignore": 2}, "voxels that nobody annotated"),
+        ({"background": 0, "PZ": 1, "ignore": 2}, "voxels without annotation"),
         ({"background": 0, "whole": [1, 2], "TZ": [2]}, "whole, TZ: regions, which"),
         ({"PZ": 1, "TZ": 2}, "{1: 'PZ', 2: 'TZ'}"),
     ],
@@ -343,11 +343,11 @@ def test_the_background_may_have_another_name(write):
 
 def test_duplicate_channels_are_refused(write):
     for modality in ({"0": "T1", "1": "T1"}, {"0": "T1", "1": "T2", "2": "T1 "}):
-        message = "'modality': expected a name of its own.*several of the name T1$"
+        message = "'modality': expected a different name.*several named T1$"
         with pytest.raises(InputError, match=message):
             msd.read_dataset(write(make_content(modality=modality)))
     content = {**NNUNET, "channel_names": {"0": "T1", "1": "T1"}}
-    with pytest.raises(InputError, match="'channel_names': .*several of the name T1"):
+    with pytest.raises(InputError, match="'channel_names': .*several named T1"):
         msd.read_dataset(write(content))
     # Names that differ in case may be two modalities.
     content = make_content(modality={"0": "T1", "1": "t1"})
@@ -528,10 +528,10 @@ class TestNnUNet:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"file_ending": ".png"}, "'.png': pictures, which are flat"),
-            ({"file_ending": ".tif"}, "'.tif': pictures, which are flat"),
-            ({"file_ending": ".mat"}, "ending of a volume: .*Received: '.mat'$"),
-            ({"file_ending": 3}, "ending of a volume: .*Received: 3$"),
+            ({"file_ending": ".png"}, "'.png': 2-D images, which do not"),
+            ({"file_ending": ".tif"}, "'.tif': 2-D images, which do not"),
+            ({"file_ending": ".mat"}, "suffix of a volume: .*Received: '.mat'$"),
+            ({"file_ending": 3}, "suffix of a volume: .*Received: 3$"),
             ({"regions_class_order": [1, 2]}, "unions of values that may overlap"),
             ({"dataset": []}, "'dataset': expected an object"),
             ({"dataset": {"a": {"images": []}}}, "'dataset': expected an object"),

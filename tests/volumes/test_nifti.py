@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes import images, nifti
-from u2net_tf.volumes.grid import check_same_grid, header_problem, turned_onto
+from u2net_tf.volumes.grid import check_same_grid, header_problem, reorient_to
 
 ORIENTATIONS = [
     "".join(codes)
@@ -175,7 +175,7 @@ def test_files_in_different_orientations_are_reoriented_to_the_first(tmp_path, c
     np.testing.assert_array_equal(found.data[1], array.T)
     labels = nifti.load_labels(tmp_path / "b.nii.gz")
     assert labels.grid.axis_codes == codes
-    np.testing.assert_array_equal(turned_onto(labels, found.grid), array.T)
+    np.testing.assert_array_equal(reorient_to(labels, found.grid), array.T)
 
 
 def test_grids_at_45_degrees_agree_despite_different_axis_codes(tmp_path):
@@ -189,7 +189,7 @@ def test_grids_at_45_degrees_agree_despite_different_axis_codes(tmp_path):
     image = nifti.load_image(save(tmp_path / "i.nii.gz", array, at(44.999)))
     labels = nifti.load_labels(save(tmp_path / "l.nii.gz", array, at(45.001)))
     assert image.grid.axis_codes != labels.grid.axis_codes
-    np.testing.assert_array_equal(turned_onto(labels, image.grid), image.data[0])
+    np.testing.assert_array_equal(reorient_to(labels, image.grid), image.data[0])
 
 
 def test_several_4d_files_are_an_error(tmp_path):
@@ -213,7 +213,7 @@ def test_contradictory_header_warns_and_follows_the_choice(
     assert (
         "1.64 × 1.64 × 10 mm in pixdim and 1 × 1 × 10 mm in the affine" in caplog.text
     )
-    assert f"taking {source}" in caplog.text
+    assert f"using {source}" in caplog.text
 
 
 def test_consistent_header_does_not_warn(tmp_path, caplog):

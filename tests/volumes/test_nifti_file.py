@@ -78,7 +78,7 @@ def test_wrong_checksum_is_an_error(write, read):
 @pytest.mark.parametrize("missing", [1, 4, 8, 9, 300])
 def test_stream_without_its_end_is_an_error(write, read, missing):
     data = gzip.compress(image_bytes())
-    with pytest.raises(InputError, match="cut short"):
+    with pytest.raises(InputError, match="truncated"):
         read(write(data[:-missing]))
 
 
@@ -103,7 +103,7 @@ def test_surplus_bytes_are_a_warning(write, read, caplog):
         with caplog.at_level("WARNING", logger="absl"):
             array, notes = read(write(data))
         np.testing.assert_array_equal(array, CANONICAL)
-        assert notes == (f"{count:,} bytes after the last voxel, not used",)
+        assert notes == (f"{count:,} bytes after the last voxel, ignored",)
         assert f"a.nii.gz: {notes[0]}" in caplog.text
 
 
@@ -194,7 +194,7 @@ def test_invalid_shape(write, read, shape, message):
 @pytest.mark.parametrize(
     ("offset", "value", "message"),
     [
-        (70, b"\x39\x30", "data type 12345, which is none"),
+        (70, b"\x39\x30", "data type 12345, which is unknown"),
         (344, b"ni1\0", "the header of a pair of files"),
         (344, b"n+9\0", "magic"),
         (0, b"\x00\x00\x00\x01", "begins with"),
@@ -218,7 +218,7 @@ def test_readable_extensions_are_kept(write, read, tmp_path):
     data[352:356] = b"\0\0\0\x11"
     array, notes = read(write(data))
     np.testing.assert_array_equal(array, CANONICAL)
-    assert notes == ("header extensions that cannot be read, not used",)
+    assert notes == ("header extensions that cannot be read, ignored",)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_too_many_surplus_bytes_are_an_error(write, read, caplog, name, compress
     data = image_bytes()
     least = 2**20 + ARRAY.nbytes
     read(write(compress(data + bytes(least)), name))
-    assert f"{least:,} bytes after the last voxel, not used" in caplog.text
+    assert f"{least:,} bytes after the last voxel, ignored" in caplog.text
     words = f"voxels of 1,008 bytes .* at least {least + 1:,} more bytes"
     with pytest.raises(InputError, match=words):
         read(write(compress(data + bytes(least + 1)), name))
@@ -249,7 +249,7 @@ def test_a_stream_with_many_surplus_bytes_is_not_read_to_its_end(write):
     [
         (b"", "Received: an empty file"),
         pytest.param(gzip.compress(b""), "Received: an empty file", id="gzip"),
-        (b"\1", r"one that begins with b'\\x01'"),
+        (b"\1", r"a file that begins with b'\\x01'"),
     ],
 )
 def test_errors_of_very_short_files(write, data, words):

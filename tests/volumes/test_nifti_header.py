@@ -69,7 +69,7 @@ def test_voxel_sizes_are_mm_in_every_unit(write, unit, name, factor, tmp_path):
 def test_invalid_unit_is_noted(write):
     volume, notes = load(write(xyzt_units=7 + 8))
     assert volume.spacing_mm == pytest.approx((5, 1.1, 0.8))
-    assert "xyzt_units 7 is no unit of length; taking mm" in notes
+    assert "xyzt_units 7 is not a unit of length; using mm" in notes
 
 
 @pytest.mark.parametrize("size", [0, -5])
@@ -77,7 +77,7 @@ def test_invalid_voxel_size_is_taken_from_the_affine(write, size, tmp_path, capl
     with caplog.at_level("WARNING", logger="absl"):
         volume, notes = load(write(pixdim__3=size))
     assert volume.spacing_mm == pytest.approx((5, 1.1, 0.8))
-    assert "taking [0.8, 1.1, 5.0] from the affine" in notes
+    assert "using [0.8, 1.1, 5.0] from the affine" in notes
     assert f"scan.nii: {notes}" in caplog.text
     assert header_problem(volume.grid) == ""
     nifti.save_labels(tmp_path / "out.nii", np.ones(SHAPE[::-1], int), volume.grid)
@@ -104,8 +104,8 @@ def test_form_with_an_unknown_code_is_used(write, tmp_path):
     volume, notes = load(write(sform_code=99, qform_code=-7))
     assert volume.grid.axis_codes == "RAS"
     np.testing.assert_array_equal(volume.data[0], make_array().T)
-    assert "sform_code is 99, which is none; taking 2" in notes
-    assert "qform_code is -7, which is none; taking the sform" in notes
+    assert "sform_code is 99, which is invalid; using 2" in notes
+    assert "qform_code is -7, which is invalid; using the sform" in notes
     nifti.save_labels(tmp_path / "out.nii", np.ones(SHAPE[::-1], int), volume.grid)
     np.testing.assert_allclose(nib.load(tmp_path / "out.nii").affine, AFFINE)
 
@@ -144,7 +144,7 @@ def test_invalid_rotation_is_an_error_without_an_sform(write, fields):
         load(path)
     volume, notes = load(write(**{**HALF_TURN, "sform_code": 1}, **fields))
     assert volume.grid.axis_codes == "RAS"
-    assert "no rotation; taking the sform" in notes
+    assert "not a rotation; using the sform" in notes
 
 
 @pytest.mark.parametrize(("qfac", "codes"), [(-1, "RAI"), (-3, "RAI"), (0, "RAS")])
@@ -159,10 +159,10 @@ def test_forms_of_opposite_handedness_are_noted(write):
     volume, notes = load(write(qform=mirrored, codes=(2, 1)))
     assert volume.grid.axis_codes == "RAS"
     assert notes == (
-        "orientation is RAS in sform and LAS in qform, a mirror image; taking the sform"
+        "orientation is RAS in sform and LAS in qform, a mirror image; using the sform"
     )
     _, notes = load(write(qform=np.diag([-1.0, -1, 1, 1]) @ AFFINE, codes=(2, 1)))
-    assert notes == "orientation is RAS in sform and LPS in qform; taking the sform"
+    assert notes == "orientation is RAS in sform and LPS in qform; using the sform"
     assert load(write(codes=(2, 1)))[1] == ""
 
 
@@ -184,10 +184,10 @@ def test_invalid_affine_is_an_error(write, entry):
 def test_other_fields(write):
     volume, notes = load(write(bitpix=8))
     np.testing.assert_array_equal(volume.data[0], make_array().T)
-    assert "bitpix is 8; taking 32, as of float32" in notes
+    assert "bitpix is 8; using 32, as for float32" in notes
     volume, notes = load(write(vox_offset=0))
     np.testing.assert_array_equal(volume.data[0], make_array().T)
-    assert "vox_offset is 0; taking 352" in notes
+    assert "vox_offset is 0; using 352" in notes
     for offset in (np.inf, np.nan, 100, 352.5, -16):
         with pytest.raises(InputError, match=r"scan\.nii: expected vox_offset"):
             load(write(vox_offset=offset))
@@ -246,7 +246,7 @@ def test_distance_of_forms_is_in_mm(write, caplog):
     scale = np.diag([1e3, 1e3, 1e3, 1])
     path = write(scale @ AFFINE, qform=scale @ shifted(50), codes=(1, 1), xyzt_units=3)
     nifti.load_image(path)
-    assert "a corner of the volume 50 mm apart; taking the sform" in caplog.text
+    assert "a corner of the volume 50 mm apart; using the sform" in caplog.text
 
 
 @pytest.mark.parametrize("qform", [shifted(0.5), turned(0.1), AFFINE])

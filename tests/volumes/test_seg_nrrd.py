@@ -83,6 +83,6 @@ def test_values_of_segments_are_small_and_positive(grid, tmp_path, value):
     domain = dataclasses.replace(labelled.DOMAIN, labels=labels)
     with pytest.raises(InputError, match=f"`output_format`: .* {value} of 'organ' in"):
         require_format("seg_nrrd", [], domain)
-    with pytest.raises(InputError, match="expected values from 1 to 32,767"):
+    with pytest.raises(InputError, match="expected class values from 1 to 32,767"):
         save_label_map(tmp_path / "o.seg.nrrd", np.zeros(SHAPE, int), grid, domain)
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nii"]

@@ -1,1 +1,1 @@
-"""Values between voxels: positions, kernels, matrices, resampling; no TensorFlow."""
+"""Interpolation: positions, kernels, matrices and resampling, without TensorFlow."""

@@ -1,8 +1,8 @@
 """Interpolation kernels: weights of voxels by their distance from a position.
 
 Functions of a distance take NumPy arrays. Functions of an offset are plain arithmetic
-and take NumPy arrays and TensorFlow tensors alike: inside of a graph they cost less
-than the same kernel by distance.
+and take NumPy arrays and TensorFlow tensors alike: inside a graph they are cheaper than
+the same kernel as a function of distance.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ KERNELS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def check_method(method: str) -> None:
-    """Checks that there is a kernel of this name.
+    """Checks that a kernel of this name exists.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if it does not.
     """
     if method not in KERNELS:
         raise ValueError(

@@ -11,18 +11,18 @@ from u2net_tf.interpolation.positions import axis_positions
 def interpolation_matrix(new: int, old: int, method: str) -> np.ndarray:
     """The (new, old) matrix that resizes one axis over the same extent.
 
-    Positions beyond the outermost voxel centres take the outermost voxels.
+    Positions beyond the outermost voxel centres take the value of the outermost voxel.
 
     Args:
-      new: voxels after resizing.
-      old: voxels before.
+      new: number of voxels after resizing.
+      old: number of voxels before resizing.
       method: "linear" or "cubic" (Keys 1981, a = -0.5).
 
     Returns:
       float64; each row sums to 1.
 
     Raises:
-      ValueError: if there is no such method.
+      ValueError: if the method is unknown.
     """
     kernels.check_method(method)
     kernel = kernels.KERNELS[method]
@@ -37,25 +37,25 @@ def interpolation_matrix(new: int, old: int, method: str) -> np.ndarray:
 
 
 def bspline_matrix(new: int, old: int) -> np.ndarray:
-    """The same for cubic B-splines, with the axis mirrored at its outermost voxels.
+    """The same matrix for cubic B-splines, with the axis mirrored at its outer voxels.
 
     Args:
-      new: voxels after resizing.
-      old: voxels before, at least 2.
+      new: number of voxels after resizing.
+      old: number of voxels before resizing, at least 2.
 
     Returns:
       float64; each row sums to 1.
     """
     if new == old:
         return np.eye(old)
-    # Coefficients that reproduce the voxels, then the spline between them.
-    through_voxels = _bspline_basis(np.arange(old, dtype=float), old)
-    between = _bspline_basis(axis_positions(new, old), old)
-    return np.linalg.solve(through_voxels.T, between.T).T
+    # Solves for the coefficients that reproduce the voxels, then evaluates the spline.
+    at_voxels = _bspline_basis(np.arange(old, dtype=float), old)
+    at_positions = _bspline_basis(axis_positions(new, old), old)
+    return np.linalg.solve(at_voxels.T, at_positions.T).T
 
 
 def _bspline_basis(positions: np.ndarray, size: int) -> np.ndarray:
-    """(P, size) weights of the coefficients at these positions, mirrored outside."""
+    """(P, size) weights of the coefficients at P positions, mirrored outside."""
     weights = np.zeros((len(positions), size))
     first = np.floor(positions).astype(int) - 1
     for tap in range(4):

@@ -21,18 +21,18 @@ def resample(
 ) -> np.ndarray:
     """Resamples to another shape over the same extent.
 
-    The outer faces of the outermost voxels stay where they are, so resampling there
-    and back shifts nothing. An array that already has the shape is returned as it is.
+    The outer faces of the outermost voxels stay in place, so resampling there and back
+    shifts nothing. An array that already has the shape is returned unchanged.
 
     Args:
       array: (z, y, x).
       shape: the new shape.
-      interpolation: "bspline" (order 3, for floats), "linear" or "nearest". A volume
-        of fewer than 4 voxels along an axis is resampled linearly instead of by
-        splines.
+      interpolation: "bspline" (order 3, for floats), "linear" or "nearest". Instead of
+        splines, linear interpolation is used for volumes with fewer than 4 voxels along
+        an axis.
 
     Returns:
-      An array of `shape` and the dtype of `array`.
+      An array with `shape` and the dtype of `array`.
     """
     if array.shape == tuple(shape):
         return array
@@ -41,7 +41,7 @@ def resample(
     if interpolation == "bspline":
         return resample_bspline(array, shape)
     image = sitk.GetImageFromArray(array)
-    # SimpleITK counts axes from x.
+    # SimpleITK orders axes from x to z.
     sizes = list(zip(array.shape, shape, strict=True))[::-1]
     resampled = sitk.Resample(
         image,

@@ -16,7 +16,7 @@ from u2net_tf.visualization import figures, slices
 from u2net_tf.visualization.label_names import LabelNames, find_label_names
 from u2net_tf.volumes import images
 from u2net_tf.volumes.class_colours import class_colour
-from u2net_tf.volumes.grid import Grid, turned_onto
+from u2net_tf.volumes.grid import Grid, reorient_to
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
 from u2net_tf.wording import first_few, quantity
 
@@ -270,4 +270,4 @@ def _dice(reference: np.ndarray, prediction: np.ndarray) -> float | None:
 
 def _read_labels(case: OverlayCase, path: pathlib.Path, grid: Grid) -> np.ndarray:
     """Reads a label map of a case, which lies on the grid of its image."""
-    return case.label_names.merge(turned_onto(images.load_labels(path), grid))
+    return case.label_names.merge(reorient_to(images.load_labels(path), grid))

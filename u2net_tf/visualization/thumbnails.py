@@ -13,7 +13,7 @@ import numpy as np
 from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.visualization import slices
-from u2net_tf.volumes.grid import Volume, turned_onto
+from u2net_tf.volumes.grid import Volume, reorient_to
 
 # A thumbnail has at most so many rows and columns.
 MAX_PIXELS = 256
@@ -59,7 +59,7 @@ def make_thumbnail(
     turned = None
     if labels is not None:
         with contextlib.suppress(InputError):
-            turned = turned_onto(labels, image.grid)
+            turned = reorient_to(labels, image.grid)
     volume = image.data[0]
     index = len(volume) // 2 if turned is None else slices.choose_slice(turned)
     plane = volume[index]

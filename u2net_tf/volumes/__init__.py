@@ -1,1 +1,1 @@
-"""What is known of a volume on disk and in memory; NumPy only."""
+"""Volumes on disk and in memory: reading, checks, preprocessing; no TensorFlow."""

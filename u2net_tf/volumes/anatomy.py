@@ -1,8 +1,8 @@
-"""SNOMED CT codes of classes, as DICOM and 3D Slicer name anatomy.
+"""SNOMED CT codes of classes, as used in DICOM and 3D Slicer.
 
-A class has the code of its name if the name is in the table below, whole and in one
-meaning only: "head" and "anterior" are parts of many organs and have none. Nothing else
-is inferred from a name.
+A class has a code only if its complete name is in the table below, which omits
+ambiguous names: "head" and "anterior" are parts of many organs. Nothing else is
+inferred from a name.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import NamedTuple
 
 from u2net_tf.plan.domains import Label
 
-# What the table does not know is coded with the scheme of this program.
+# Coding scheme of this program, for names that are not in the table.
 PRIVATE_SCHEME = "99U2NET"
-# Code meanings have at most so many characters (VR LO).
+# Maximum number of characters of a code meaning (VR LO).
 _MAX_MEANING = 64
 
 
 class Code(NamedTuple):
-    """A code of a terminology.
+    """A coded concept.
 
     Attributes:
       value: the code.
-      scheme: the terminology; SCT is SNOMED CT.
-      meaning: in words.
+      scheme: coding scheme; SCT is SNOMED CT.
+      meaning: code meaning, readable text.
     """
 
     value: str
@@ -34,12 +34,12 @@ class Code(NamedTuple):
 
 
 class Anatomy(NamedTuple):
-    """What a class stands for.
+    """Coded meaning of a class.
 
     Attributes:
-      category: what kind of thing it is (CID 7150 of DICOM).
-      kind: what it is.
-      side: left or right, where the code of `kind` does not say it; None for neither.
+      category: segmented property category (CID 7150 of DICOM).
+      kind: segmented property type.
+      side: left or right, unless the code of `kind` implies it; None for neither.
     """
 
     category: Code
@@ -54,7 +54,7 @@ class Anatomy(NamedTuple):
 
 STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
-# What is known of a class without a code is where it is, and no more.
+# Of a class without a code only the location is known.
 UNKNOWN = Code("309825002", "SCT", "Spatial and Relational Concept")
 SIDES = {
     "left": Code("7771000", "SCT", "Left"),
@@ -63,7 +63,7 @@ SIDES = {
 
 
 def find_anatomy(label: Label) -> Anatomy:
-    """The code of a class: that of its name, or one of `PRIVATE_SCHEME`."""
+    """Looks up the code of a class by name; else makes one in `PRIVATE_SCHEME`."""
     name = " ".join(re.split(r"[\s_-]+", label.name.casefold().strip()))
     name = _SPELLINGS.get(name, name)
     if name in _ABNORMAL:
@@ -75,14 +75,14 @@ def find_anatomy(label: Label) -> Anatomy:
             organ = _SPELLINGS.get(organ, organ)
             if organ != name and organ in _PAIRED:
                 return Anatomy(STRUCTURE, _code(_STRUCTURES[organ]), code)
-    # The same name has the same code in every file.
+    # A hash, so that the same name has the same code in every file.
     value = hashlib.sha256(label.name.encode()).hexdigest()[:12].upper()
     meaning = as_long_string(label.name)
     return Anatomy(UNKNOWN, Code(value, PRIVATE_SCHEME, meaning))
 
 
 def as_long_string(text: str) -> str:
-    """A text as DICOM's LO: 64 characters, no backslash, no control characters."""
+    """Converts text to DICOM's LO: 64 characters, no backslashes or control codes."""
     text = "".join(c if c.isprintable() else " " for c in text.replace("\\", "/"))
     return text.strip()[:_MAX_MEANING].strip() or "?"
 
@@ -92,7 +92,7 @@ def _code(text: str) -> Code:
     return Code(value, "SCT", meaning)
 
 
-# The code and its meaning in SNOMED CT, as DICOM has them.
+# SNOMED CT codes and code meanings, as listed in DICOM.
 _STRUCTURES = {
     "abdominal aorta": "7832008 Abdominal aorta",
     "adrenal gland": "23451007 Adrenal gland",

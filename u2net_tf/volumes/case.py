@@ -1,6 +1,6 @@
-"""One case, from its files to arrays that are known to be usable.
+"""Reading of a case, with the checks that make its arrays safe to use.
 
-The checks of survey, convert, evaluate and predict are these and no others.
+Survey, convert, evaluate and predict all use these checks and no others.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import dicom, images, modalities, nifti
 from u2net_tf.volumes.dicom_folder import is_dicom
-from u2net_tf.volumes.grid import Grid, Volume, check_same_grid, turned_onto
+from u2net_tf.volumes.grid import Grid, Volume, check_same_grid, reorient_to
 from u2net_tf.wording import first_few, quantity
 
-# Kinds of fault of a label map.
+# Kinds of label map faults.
 GEOMETRY, UNKNOWN_LABEL, EMPTY_LABEL = "geometry", "unknown label", "empty label"
 
 
 def image_faults(image: Volume, *, num_modalities: int) -> list[str]:
-    """What makes an image unusable, in words; empty if nothing does.
+    """Describes everything that makes an image unusable; empty if it is usable.
 
     Args:
-      image: (C, z, y, x) as `images.load_image` returns it.
-      num_modalities: what C should be.
+      image: (C, z, y, x) as returned by `images.load_image`.
+      num_modalities: expected C.
     """
     errors = _image_errors(image.grid.path, image, num_modalities)
     return [error.problem for error in errors]
@@ -60,7 +60,7 @@ def _image_errors(
         yield InputError(
             where,
             expected="finite voxels",
-            received=f"{quantity(bad, 'voxel')} of NaN or infinity",
+            received=f"{quantity(bad, 'NaN or infinite voxel')}",
         )
     elif not image.data[0].any():
         yield InputError(
@@ -87,12 +87,12 @@ def _wrong_number(where: str, received: int, num_modalities: int) -> InputError:
 def label_faults(
     labels: Volume, image: Volume | None, *, known: Sequence[int]
 ) -> dict[str, str]:
-    """What is wrong with a label map: kind -> in words; empty if nothing is.
+    """Describes the faults of a label map by their kind; empty if there are none.
 
     Args:
-      labels: (z, y, x) raw values as `images.load_labels` returns them.
-      image: the image that they belong to; None if it cannot be read.
-      known: the raw values that may occur.
+      labels: (z, y, x) raw values as returned by `images.load_labels`.
+      image: the image that the label map belongs to; None if it cannot be read.
+      known: allowed raw values.
     """
     checks = {
         UNKNOWN_LABEL: lambda: _check_known(labels, known),
@@ -111,27 +111,27 @@ def label_faults(
 
 
 def _check_known(labels: Volume, known: Sequence[int], hint: str = "") -> None:
-    """Checks that only known raw values occur; says which others, and how often."""
-    wanted = set(known)
+    """Checks that only known raw values occur; the error counts the other ones."""
+    allowed = set(known)
     unknown = [
         f"{value} in {quantity(count, 'voxel')}"
         for value, count in count_values(labels.data).items()
-        if value not in wanted
+        if value not in allowed
     ]
     if unknown:
         raise InputError(
             labels.grid.path,
-            expected=f"labels among {first_few(sorted(wanted), limit=20)}",
+            expected=f"labels among {first_few(sorted(allowed), limit=20)}",
             received=first_few(unknown),
             hint=hint,
         )
 
 
 def require_known(labels: Volume, domain: Domain) -> None:
-    """Checks that a label map holds only values of a domain's classes, and 0.
+    """Checks that a label map contains only 0 and the values of a domain's classes.
 
     Raises:
-      InputError: names the file, and other values.
+      InputError: names the file and the unknown values.
     """
     values = [value for label in domain.labels for value in label.values]
     _check_known(labels, [0, *values])
@@ -145,7 +145,7 @@ def _check_foreground(labels: Volume) -> None:
 
 
 def count_values(labels: np.ndarray) -> dict[int, int]:
-    """How many voxels of a (z, y, x) label map have each value; in their order."""
+    """Counts the voxels of each value in a (z, y, x) label map, in ascending order."""
     counts: collections.Counter[int] = collections.Counter()
     for plane in labels:
         values, numbers = np.unique(plane, return_counts=True)
@@ -163,11 +163,11 @@ def read_image(
     """Reads and checks an image: files, or one DICOM folder per modality.
 
     Args:
-      paths: one 3-D or 4-D file, or one path per modality; that of a DICOM series is
-        its folder, or a multi-frame file.
-      domain: gives the number of modalities and the source of the spacing.
-      resample_modalities: whether files on another grid than the first are resampled
-        to it, even if the domain does not say so; otherwise they are an error.
+      paths: one 3-D or 4-D file, or one path per modality; a DICOM series is a folder
+        or a multi-frame file.
+      domain: provides the number of modalities and the source of the spacing.
+      resample_modalities: whether to resample modalities to the grid of the first, even
+        if the domain does not; otherwise a different grid is an error.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
@@ -185,7 +185,7 @@ def read_image(
         resample = resample_modalities or domain.preprocessing.resample_modalities
         image = modalities.stack([image, *others], resample=resample)
         del others
-    check_image(_names(paths), image, domain.num_modalities)
+    check_image(_joined_paths(paths), image, domain.num_modalities)
     return image
 
 
@@ -205,7 +205,7 @@ def check_headers(
     resample_modalities: bool = False,
     max_memory_gb: float | None = None,
 ) -> Grid:
-    """Checks an image as far as its headers go, without reading voxels.
+    """Checks the headers of an image, without reading voxels.
 
     Args:
       paths: as for `read_image`.
@@ -214,7 +214,7 @@ def check_headers(
       max_memory_gb: as for `read_image`.
 
     Returns:
-      The grid of the image, on which a label map of it is written.
+      The grid of the image, on which its label map is written.
 
     Raises:
       InputError: as `read_image` would.
@@ -227,7 +227,7 @@ def check_headers(
     else:
         received = (*headers[0].shape, 1)[3]
     if received != domain.num_modalities:
-        raise _wrong_number(_names(paths), received, domain.num_modalities)
+        raise _wrong_number(_joined_paths(paths), received, domain.num_modalities)
     resample = resample_modalities or domain.preprocessing.resample_modalities
     if not resample:
         modalities.check_grids([header.grid for header in headers])
@@ -247,15 +247,15 @@ def read_labels(
     *,
     max_memory_gb: float | None = None,
 ) -> np.ndarray:
-    """Reads and checks a label map and turns raw values into class indices.
+    """Reads and checks a label map and converts raw values to class indices.
 
-    An empty label map is not an error here: a class may be absent from a case. One that
-    is stored in another orientation than its image is turned.
+    An empty label map is not an error here: a class may be absent from a case. A label
+    map that is stored in a different orientation from its image is reoriented.
 
     Args:
       path: the file.
-      image: the image that it belongs to.
-      domain: gives the classes and their values.
+      image: the image that the label map belongs to.
+      domain: provides the classes and their values.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
@@ -269,10 +269,10 @@ def read_labels(
         round_labels=domain.preprocessing.round_labels,
         max_memory_gb=max_memory_gb,
     )
-    turned = turned_onto(labels, image.grid)
-    classes = np.zeros(turned.shape, np.uint8)
-    # Plane by plane: `isin` takes many times the memory of what it looks at.
-    for target, plane in zip(classes, turned, strict=True):
+    reoriented = reorient_to(labels, image.grid)
+    classes = np.zeros(reoriented.shape, np.uint8)
+    # Plane by plane: `isin` needs many times the memory of its argument.
+    for target, plane in zip(classes, reoriented, strict=True):
         for index, label in enumerate(domain.labels):
             target[np.isin(plane, label.values)] = index
     if domain.preprocessing.unknown_labels == "fail":
@@ -285,16 +285,16 @@ def read_labels(
 
 
 def raw_labels(classes: np.ndarray, domain: Domain) -> np.ndarray:
-    """Class indices -> the raw values that predictions are written with.
+    """Converts class indices to the raw values that predictions are written with.
 
-    int32, or int64 if a value needs that.
+    Returns int32, or int64 if a value requires it.
     """
     values = [label.values[0] for label in domain.labels]
-    small = np.iinfo(np.int32)
-    fits = all(small.min <= value <= small.max for value in values)
+    int32 = np.iinfo(np.int32)
+    fits = all(int32.min <= value <= int32.max for value in values)
     table = np.array(values, np.int32 if fits else np.int64)
     return table[classes]
 
 
-def _names(paths: Sequence[str | os.PathLike]) -> str:
+def _joined_paths(paths: Sequence[str | os.PathLike]) -> str:
     return ", ".join(str(pathlib.Path(path)) for path in paths)

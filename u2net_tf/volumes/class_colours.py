@@ -1,4 +1,4 @@
-"""The colour of each class, the same in pictures and in files for other programs."""
+"""Colours of the classes, the same in figures and in files for other programs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import colorsys
 
 # Distinguishable with colour blindness, and all light enough to stand out on grey.
 CLASS_COLOURS = ("#ff4d4d", "#33ccff", "#ffd633", "#66e066", "#ff80ff", "#ffa64d")
-# Steps of the hue by which no two of many colours come close to each other.
+# Hue step that keeps even many colours apart.
 _GOLDEN_RATIO = 0.618034
 _SATURATIONS = (0.75, 0.45)
 
 
 def class_colour(number: int) -> str:
-    """Colour of a class, for example "#ff4d4d".
+    """Returns the colour of a class, for example "#ff4d4d".
 
     Args:
-      number: of the class, from 1. Beyond the first few, hues are spread evenly.
+      number: index of the class, from 1. Beyond the first few, hues are spread evenly.
     """
     if 1 <= number <= len(CLASS_COLOURS):
         return CLASS_COLOURS[number - 1]
@@ -25,7 +25,7 @@ def class_colour(number: int) -> str:
 
 
 def class_rgb(number: int) -> tuple[float, float, float]:
-    """Red, green and blue of the same colour, each from 0 to 1."""
+    """Returns red, green and blue of `class_colour`, each from 0 to 1."""
     text = class_colour(number).removeprefix("#")
     red, green, blue = (int(text[i : i + 2], 16) / 255 for i in (0, 2, 4))
     return red, green, blue

@@ -1,4 +1,4 @@
-"""How large the classes of a label map are."""
+"""Volumes of the classes of a label map."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _MM3_PER_ML = 1000
 
 
 def voxel_volume_ml(grid: Grid, spacing_source: str = "pixdim") -> float:
-    """Volume of a voxel.
+    """Returns the volume of a voxel, ml.
 
     Args:
       grid: the grid.
       spacing_source: see `Grid.spacing_mm`.
     """
     axes = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)
-    # Less than 1 where the axes are not perpendicular, as of a tilted gantry.
+    # Less than 1 if the axes are not perpendicular, as with a tilted gantry.
     flatness = abs(np.linalg.det(axes))
     return float(np.prod(grid.spacing_mm(spacing_source)) * flatness / _MM3_PER_ML)
 
 
 def volumes_ml(classes: np.ndarray, grid: Grid, domain: Domain) -> dict[str, float]:
-    """Name -> volume of each class but the background, 0 where it is absent.
+    """Returns the volume of each foreground class by name, ml; 0 for absent classes.
 
     Args:
       classes: (z, y, x) class indices.
       grid: their grid.
-      domain: gives the classes, and where the voxel size is read from.
+      domain: provides the classes and the source of the voxel size.
     """
-    return _scale(case.count_values(classes), grid, domain)
+    return _to_ml(case.count_values(classes), grid, domain)
 
 
 def read_volumes_ml(
@@ -44,7 +44,7 @@ def read_volumes_ml(
     *,
     max_memory_gb: float | None = None,
 ) -> dict[str, float]:
-    """The same of a label map that `label_map_files.save_label_map` wrote.
+    """Like `volumes_ml`, for a file written by `label_map_files.save_label_map`.
 
     Args:
       path: the file, which may have been edited since.
@@ -53,11 +53,11 @@ def read_volumes_ml(
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: if the file cannot be read, or holds a value of no class.
+      InputError: if the file cannot be read, or contains a value of no known class.
     """
     if str(path).endswith(dicom_segmentation.SUFFIX):
         grid = dicom.load_header(scan, max_memory_gb=max_memory_gb).grid
-        return _scale(dicom_segmentation.count_voxels(path), grid, domain)
+        return _to_ml(dicom_segmentation.count_voxels(path), grid, domain)
     labels = images.load_labels(path, max_memory_gb=max_memory_gb)
     case.require_known(labels, domain)
     by_value = case.count_values(labels.data)
@@ -65,13 +65,13 @@ def read_volumes_ml(
         number: sum(by_value.get(value, 0) for value in label.values)
         for number, label in enumerate(domain.labels)
     }
-    return _scale(counts, labels.grid, domain)
+    return _to_ml(counts, labels.grid, domain)
 
 
-def _scale(counts: dict[int, int], grid: Grid, domain: Domain) -> dict[str, float]:
-    one = voxel_volume_ml(grid, domain.preprocessing.spacing_source)
+def _to_ml(counts: dict[int, int], grid: Grid, domain: Domain) -> dict[str, float]:
+    voxel_ml = voxel_volume_ml(grid, domain.preprocessing.spacing_source)
     return {
-        label.name: counts.get(number, 0) * one
+        label.name: counts.get(number, 0) * voxel_ml
         for number, label in enumerate(domain.labels)
         if number
     }

@@ -27,8 +27,8 @@ def clean_labels(labels: np.ndarray, keep_components: Sequence[int]) -> np.ndarr
 
     Args:
       labels: (z, y, x) class indices.
-      keep_components: per class, how many components stay; 0 keeps all. The entry of
-        the background is not looked at.
+      keep_components: number of components to keep per class; 0 keeps all. The entry of
+        the background is ignored.
 
     Returns:
       A new array of the same shape and dtype.
@@ -44,7 +44,7 @@ def clean_labels(labels: np.ndarray, keep_components: Sequence[int]) -> np.ndarr
 
 
 def _components(mask: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """Components numbered by falling size within the mask's bounding box."""
+    """Components numbered by descending size, and the mask's bounding box."""
     box = tuple(
         slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 1)
         for hits in (

@@ -1,14 +1,15 @@
 """Preprocessing of a volume; its inverse is in `restoration`.
 
-Raw volumes are cropped to the box of their non-zero voxels, resampled to the domain's
-spacing, clipped to percentiles and standardized. `ResampledCrop` holds what is needed
-to go back.
+Raw volumes are cropped to the bounding box of their non-zero voxels, resampled to the
+domain's spacing, clipped to percentiles and standardized. `ResampledCrop` contains what
+is needed to invert this.
 
 Reference: 3D U²-Net, section 3, "Preprocessing". The published code also raises
-intensities below -1024 to that, takes mean and standard deviation over positive voxels
-only and truncates the new size; the paper does none of these, and neither do we unless
-the plan says so. It also keeps the centre of the first voxel in place, where we keep
-the outer faces: only then does resampling there and back shift nothing.
+intensities below -1024 to -1024, takes mean and standard deviation over positive voxels
+only and truncates the new size; the paper does none of these, and neither does this
+module unless the plan requests it. The published code keeps the centre of the first
+voxel in place. This module keeps the outer faces, so that resampling there and back
+causes no shift.
 """
 
 from __future__ import annotations
@@ -27,16 +28,15 @@ from u2net_tf.volumes.memory import require_memory
 Shape = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
 
-
-# Along an axis after resampling; what fits into the memory is far less.
+# Voxels along an axis after resampling; far fewer fit into memory.
 _MAX_VOXELS = 1e9
-# Planes that splines make at a time, in float64: see `interpolation.spline`.
+# Planes that splines compute at a time, in float64: see `interpolation.spline`.
 _PLANES_AT_A_TIME = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class ResampledCrop:
-    """How a preprocessed volume was cropped and resampled from the raw one.
+    """Geometry of the crop and the resampling of a preprocessed volume.
 
     Triples are (z, y, x), voxels.
 
@@ -62,7 +62,7 @@ class ResampledCrop:
         return z, y, x
 
     def raw_box(self, box: Box) -> Box:
-        """The raw voxels that a box of the preprocessed volume covers, even in part."""
+        """The raw voxels covered, even in part, by a box of the preprocessed volume."""
         rows = zip(box, self.crop_start, self.crop_shape, self.shape, strict=True)
         z, y, x = (
             slice(start + part.start * size // new, start - (-part.stop * size // new))
@@ -72,11 +72,11 @@ class ResampledCrop:
 
 
 def nonzero_box(image: np.ndarray, *, margin_voxels: int) -> tuple[Shape, Shape]:
-    """Start and shape of the box around the non-zero voxels, with a margin.
+    """Start and shape of the bounding box of the non-zero voxels, with a margin.
 
     Args:
       image: (z, y, x).
-      margin_voxels: added on every side, as far as the volume reaches.
+      margin_voxels: added on every side, within the bounds of the volume.
 
     Raises:
       InputError: if every voxel is zero.
@@ -101,19 +101,19 @@ def resampled_shape(
     *,
     rounding: str = "nearest",
 ) -> Shape:
-    """Shape of the same extent at the target spacing, at least one voxel.
+    """Shape of the same extent at the target spacing, at least one voxel per axis.
 
     Args:
-      shape: voxels.
-      spacing_mm: of these voxels.
-      target_mm: the target spacing.
-      rounding: "nearest" or "truncate". The latter takes spacings to three decimals,
-        as the published code does, and divides exactly: no voxel of a multiple is lost
-        because a header holds 0.7 as 0.69999999.
+      shape: original shape, voxels.
+      spacing_mm: original spacing.
+      target_mm: target spacing.
+      rounding: "nearest" or "truncate". The latter rounds spacings to three decimals,
+        as the published code does, and divides exactly, so that no voxel is lost
+        because a header stores 0.7 as 0.69999999.
 
     Raises:
       InputError: if a spacing is 0 to three decimals and sizes are truncated, or an
-        axis would have more voxels than any memory holds.
+        axis would have more voxels than could fit into memory.
     """
     rows = list(zip(shape, spacing_mm, target_mm, strict=True))
     largest = max(size * spacing / target for size, spacing, target in rows)
@@ -136,7 +136,7 @@ def resampled_shape(
     if min(*spacing_mm, *target_mm) < 0.001:
         raise InputError(
             "spacing_mm",
-            expected="at least 0.001 mm, where sizes are truncated",
+            expected="at least 0.001 mm, since sizes are truncated",
             received=f"{tuple(spacing_mm)}, to be resampled to {tuple(target_mm)}",
         )
     z, y, x = (
@@ -153,16 +153,16 @@ def _in_mm(spacing_mm: tuple[float, float, float]) -> str:
 def find_crop(
     image: Volume, domain: Domain, *, max_memory_gb: float | None = None
 ) -> ResampledCrop:
-    """How an image is to be cropped and resampled; errors name its file.
+    """Determines how to crop and resample an image; errors name its file.
 
     Args:
-      image: as `case.read_image` returns it.
-      domain: gives target spacing and `Preprocessing`.
+      image: as returned by `case.read_image`.
+      domain: provides target spacing and `Preprocessing`.
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: if the first modality is all zero, or what is resampled does not fit
-        into the memory.
+      InputError: if the first modality is all zero, or the resampled image does not fit
+        into memory.
     """
     num_modalities, *_ = image.data.shape
     try:
@@ -189,14 +189,14 @@ def require_resampling_memory(
     num_modalities: int,
     max_memory_gb: float | None,
 ) -> None:
-    """Checks that what is resampled fits into the memory.
+    """Checks that a resampled image fits into memory.
 
     Args:
       where: the file.
       crop: how it is to be cropped and resampled.
-      spacing_mm: of the raw voxels.
-      target_mm: of the resampled ones.
-      num_modalities: of the image.
+      spacing_mm: spacing of the raw image.
+      target_mm: spacing of the resampled image.
+      num_modalities: number of modalities of the image.
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
@@ -228,7 +228,7 @@ def _find_crop(
 
 
 def resampling_bytes(crop: ResampledCrop, num_modalities: int) -> float:
-    """About what `preprocess_image` allocates: volumes, matrices and a few planes."""
+    """Estimates what `preprocess_image` allocates: volumes, matrices, a few planes."""
     depth, height, width = crop.shape
     volumes = 4 * (num_modalities + 1) * depth * height * width
     # A matrix per axis, and its bands.
@@ -248,16 +248,16 @@ def preprocess_volume(
     """Preprocesses an image; errors name its file.
 
     Args:
-      image: as `case.read_image` returns it.
-      domain: gives target spacing and `Preprocessing`.
-      crop: what `find_crop` returned; None if it has not been asked.
+      image: as returned by `case.read_image`.
+      domain: provides target spacing and `Preprocessing`.
+      crop: result of `find_crop`; None to compute it.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
-      As `preprocess_image` does.
+      As `preprocess_image`.
 
     Raises:
-      InputError: if the image cannot be preprocessed as the domain wants it, for
+      InputError: if the image cannot be preprocessed as the domain requires, for
         example because it is constant between its percentiles.
     """
     crop = crop or find_crop(image, domain, max_memory_gb=max_memory_gb)
@@ -270,20 +270,20 @@ def preprocess_volume(
 def preprocess_image(
     image: np.ndarray, spacing_mm: tuple[float, float, float], domain: Domain
 ) -> tuple[np.ndarray, ResampledCrop]:
-    """Crop, resample, clip and standardize.
+    """Crops, resamples, clips and standardizes an image.
 
     Args:
       image: (C, z, y, x) float32, raw intensities.
       spacing_mm: its voxel size (z, y, x).
-      domain: gives target spacing and `Preprocessing`.
+      domain: provides target spacing and `Preprocessing`.
 
     Returns:
       (z, y, x, C) float32 at the domain's spacing, and how it was cropped and
       resampled.
 
     Raises:
-      InputError: if the first modality is all zero or a modality is constant, or one
-        has no positive voxels that differ where the domain's statistics are of these.
+      InputError: if the first modality is all zero or a modality is constant, or, with
+        statistics over positive voxels, these are absent or constant.
     """
     crop = _find_crop(image, spacing_mm, domain)
     return _preprocess(image, crop, domain), crop
@@ -314,5 +314,5 @@ def _preprocess(image: np.ndarray, crop: ResampledCrop, domain: Domain) -> np.nd
 
 
 def preprocess_labels(labels: np.ndarray, crop: ResampledCrop) -> np.ndarray:
-    """Raw grid -> preprocessed grid, nearest neighbour. (z, y, x) integers."""
+    """Resamples (z, y, x) integer labels from the raw grid by nearest neighbours."""
     return resample(labels[crop.box], crop.shape, "nearest")

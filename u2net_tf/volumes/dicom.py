@@ -1,4 +1,4 @@
-"""DICOM in: a folder of slices, or a multi-frame file, becomes a volume.
+"""Reading of DICOM volumes from folders of slices or multi-frame files.
 
 Headers are read by pydicom and checked; pixels are read by SimpleITK.
 """
@@ -25,14 +25,14 @@ from u2net_tf.volumes.memory import require_memory
 if TYPE_CHECKING:
     from u2net_tf.volumes.dicom_planes import Plane
 
-# How far cosines of ITK may be from those of the header.
+# Largest difference between direction cosines from ITK and from the header.
 _COSINE_TOLERANCE = 1e-2
-# Whole numbers that float32 tells from their neighbours.
+# All integers up to this one are exact in float32.
 _EXACT_IN_FLOAT32 = 2**24
 _IMAGE_IO = "GDCMImageIO"
-# What ITK reads, float32, and a copy of it.
+# float32 from ITK, and a copy of it.
 _BYTES_PER_VOXEL = 8
-# Of frames ITK may make float64, and these are sorted in between.
+# Frames may be float64 in ITK, and sorting them needs another copy.
 _BYTES_PER_VOXEL_OF_FRAMES = 16
 
 
@@ -42,15 +42,15 @@ def load_dicom(
     """Reads one DICOM series per modality.
 
     Args:
-      paths: one folder per modality, one series in each, or a multi-frame file.
+      paths: per modality, a folder with one series, or a multi-frame file.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
       (C, z, y, x) float32. Its grid is that of a NIfTI file of the same geometry.
 
     Raises:
-      InputError: if a folder holds no series or several, slices are missing, damaged
-        or do not fit each other, or the series lie on different grids.
+      InputError: if a folder contains no series or several, slices are missing, damaged
+        or inconsistent, or the series are on different grids.
     """
     volumes = [_read(path, max_memory_gb) for path in paths]
     return volumes[0] if len(volumes) == 1 else modalities.stack(volumes)
@@ -59,16 +59,16 @@ def load_dicom(
 def load_header(
     path: str | os.PathLike, *, max_memory_gb: float | None = None
 ) -> nifti.Header:
-    """Reads the headers of all slices of a series, and no pixels.
+    """Reads the headers of all slices of a series, without pixels.
 
-    Nothing is logged, as it will be when the series is read.
+    Nothing is logged: reading the series will log the same notes.
 
     Args:
       path: a folder with one series, or a multi-frame file.
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: as `load_dicom`, unless it is the pixels that are damaged.
+      InputError: as `load_dicom`, except for damaged pixels.
     """
     from u2net_tf.volumes.dicom_series import read_series
 
@@ -84,30 +84,30 @@ def _read(path: str | os.PathLike, max_memory_gb: float | None) -> Volume:
     from u2net_tf.volumes.dicom_series import read_series
 
     planes, notes = read_series(path)
-    said = log_notes(path, notes)
+    logged = log_notes(path, notes)
     shape = _checked_shape(path, planes, max_memory_gb)
-    # What does not lie on a grid need not be decoded.
+    # Before decoding, which is pointless if the planes do not form a grid.
     stacked_affine(path, planes, planes[0].direction)
     with as_stored(planes) as readable:
         if any(plane.header.is_compressed for plane in planes):
             data, direction = _decode(readable, shape)
         else:
             direction = _read_direction(readable[0])
-            # It is freed once the data is copied.
+            # Kept until the data is copied: the array is a view of it.
             image = _read_pixels(path, readable, shape)
             data = sitk.GetArrayViewFromImage(image)
     _check_direction(planes[0], direction)
     if planes[0].header.num_frames > 1:
         data = _sort_frames(planes, data)
     affine = stacked_affine(path, planes, direction)
-    said += log_notes(path, [*_rounding_notes(planes, data), *tilt_notes(affine)])
+    logged += log_notes(path, [*_rounding_notes(planes, data), *tilt_notes(affine)])
     volume = to_volume(data, affine, path)
-    return dataclasses.replace(volume, notes=said)
+    return dataclasses.replace(volume, notes=logged)
 
 
 def _rounding_notes(planes: list[Plane], data: np.ndarray) -> list[str]:
-    """Notes on what float32 loses, looked for where it can lose anything."""
-    largest = 2.0 ** max(plane.header.whole("BitsStored") for plane in planes)
+    """Notes on rounding to float32, checked only where values can be inexact."""
+    largest = 2.0 ** max(plane.header.integer("BitsStored") for plane in planes)
     rescales = [plane.rescale for plane in planes if plane.rescale]
     largest += max((abs(offset / slope) for slope, offset in rescales), default=0)
     return [] if largest <= _EXACT_IN_FLOAT32 else float32.rounding_notes(data)
@@ -116,9 +116,9 @@ def _rounding_notes(planes: list[Plane], data: np.ndarray) -> list[str]:
 def _checked_shape(
     path: str | os.PathLike, planes: list[Plane], max_memory_gb: float | None
 ) -> tuple[int, ...]:
-    """(z, y, x) of the volume, which fits into the memory."""
+    """Returns the shape (z, y, x) of the volume if it fits into memory."""
     header = planes[0].header
-    shape = (len(planes), header.whole("Rows"), header.whole("Columns"))
+    shape = (len(planes), header.integer("Rows"), header.integer("Columns"))
     one_file = header.num_frames > 1
     require_memory(
         path,
@@ -133,7 +133,7 @@ def _checked_shape(
 def _read_pixels(
     folder: str | os.PathLike, planes: list[Plane], shape: tuple[int, ...]
 ) -> sitk.Image:
-    """The pixels, rescaled: those of all files, or of the frames as they stand there.
+    """Reads rescaled pixels: of all files, or of all frames in stored order.
 
     Raises:
       InputError: names the file that cannot be read.
@@ -145,10 +145,10 @@ def _read_pixels(
     else:
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames([str(plane.header.path) for plane in planes])
-        # `_step_mm` looks at distances, and names the files.
+        # `dicom_geometry` checks the distances, and names the files.
         reader.SetSpacingWarningRelThreshold(1)
     reader.SetImageIO(_IMAGE_IO)
-    # Otherwise the type of the first file, to which the others are cut.
+    # The default is the type of the first file, to which ITK truncates the others.
     is_double = _dtype(planes) is np.float64
     reader.SetOutputPixelType(sitk.sitkFloat64 if is_double else sitk.sitkFloat32)
     try:
@@ -167,9 +167,9 @@ def _read_pixels(
 
 
 def _dtype(planes: list[Plane]) -> type[np.floating]:
-    """What pixels are read to."""
+    """The type that pixels are read as."""
     slopes_differ = len({plane.rescale for plane in planes}) > 1
-    # Of frames that were rescaled alike, whole numbers are made again.
+    # The stored integers are recovered from frames that ITK rescaled by one slope.
     is_double = slopes_differ and planes[0].header.num_frames > 1
     return np.float64 if is_double else np.float32
 
@@ -177,7 +177,7 @@ def _dtype(planes: list[Plane]) -> type[np.floating]:
 def _decode(
     planes: list[Plane], shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels and direction of files that are compressed."""
+    """Decodes pixels and direction of compressed files."""
     from u2net_tf.volumes import dicom_decoder
 
     paths = [plane.header.path for plane in planes]
@@ -187,23 +187,23 @@ def _decode(
 
 
 def _sort_frames(planes: list[Plane], frames: np.ndarray) -> np.ndarray:
-    """The frames of a file in the order of planes, each with its own rescale values.
+    """Sorts frames into the order of the planes, each with its own rescale values.
 
     ITK rescales all frames by the values of the first.
     """
     data = np.empty(frames.shape, np.float32)
-    (used,) = (plane.rescale for plane in planes if plane.frame == 0)
+    (applied,) = (plane.rescale for plane in planes if plane.frame == 0)
     for target, plane in zip(data, planes, strict=True):
         frame = frames[plane.frame]
-        if plane.rescale != used and plane.rescale and used:
-            stored = np.rint((frame - used[1]) / used[0])
+        if plane.rescale != applied and plane.rescale and applied:
+            stored = np.rint((frame - applied[1]) / applied[0])
             frame = stored * plane.rescale[0] + plane.rescale[1]
         target[...] = frame
     return data
 
 
 def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
-    """(3, 3) unit vectors along a row, a column and across, orthogonal as ITK has them.
+    """ITK's (3, 3) orthogonal unit vectors along a row, a column and the normal.
 
     Raises:
       InputError: if ITK cannot read the file.
@@ -222,7 +222,7 @@ def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
 
 
 def _check_direction(plane: Plane, direction: np.ndarray) -> None:
-    """Checks that ITK has the direction of the header."""
+    """Checks that the direction from ITK is that of the header."""
     received = direction[:, :2].T.ravel()
     if not np.allclose(received, plane.orientation, atol=_COSINE_TOLERANCE):
         raise plane.header.error(

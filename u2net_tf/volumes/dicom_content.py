@@ -1,27 +1,26 @@
-"""The bytes of a DICOM file, of which no reader makes more than fit."""
+"""The bytes of a DICOM file, with limits on what damaged headers can allocate."""
 
 from __future__ import annotations
 
 import mmap
 import zlib
 
-# What a deflated file may hold: a header, and pixels of one file.
+# Maximum size of an inflated file: a header and the pixels of one file.
 MAX_INFLATED_BYTES = 2**29
 _READ_BYTES, _CHUNK_BYTES = 2**14, 2**20
 
 
 class DicomContent(mmap.mmap):
-    """A file that pydicom reads.
+    """A memory-mapped file for pydicom.
 
-    As it is mapped into the memory, no more is read than there is, whatever length a
-    damaged header states.
+    No read goes beyond the end of the file, whatever length a damaged header states.
     """
 
     def read(self, n: int | None = None, /) -> bytes:
-        """Reads bytes; all that are left only where pydicom inflates them next.
+        """Reads `n` bytes; None reads the rest, as pydicom does only to inflate it.
 
         Raises:
-          ValueError: if it would make more of them than a file of pixels has.
+          ValueError: if the rest would inflate to more than `MAX_INFLATED_BYTES`.
         """
         if n is None:
             self._require_inflated_bytes()
@@ -41,5 +40,5 @@ class DicomContent(mmap.mmap):
             rest = inflater.unconsumed_tail
             if total > MAX_INFLATED_BYTES:
                 raise ValueError(
-                    f"deflated, and more than {MAX_INFLATED_BYTES:,} bytes"
+                    f"deflated data of more than {MAX_INFLATED_BYTES:,} bytes"
                 )

@@ -1,9 +1,9 @@
-"""Compressed pixels of DICOM files, decoded in a process of its own.
+"""Decoding of compressed DICOM pixels in a separate process.
 
-Of damaged files the decoders that ITK brings crash, do not end or fill the memory, and
-they print what they repair. Here each becomes an error that names the file.
+On damaged files, ITK's decoders may crash, hang or exhaust the memory, and they print
+what they repair. Here each of these becomes an error that names the file.
 
-The process imports this file, which is why it imports little.
+The process imports this file, which therefore imports little.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ import SimpleITK as sitk
 from u2net_tf.errors import InputError
 from u2net_tf.volumes.itk_errors import last_line
 
-# Of a process that took too long; 24 on Linux and macOS, and nothing on Windows.
+# Signal for exceeded CPU time; 24 on Linux and macOS, missing on Windows.
 _SIGXCPU = int(getattr(signal, "SIGXCPU", 0))
 _START = "from u2net_tf.volumes import dicom_decoder; dicom_decoder.main()"
-# Of these only the first one's header is read beforehand, which takes a while.
+# Grouping saves time: ITK reads the header separately only of the first file.
 _FILES_AT_ONCE = 16
-# Of processor time: far more than a frame takes, and for a group less than 20 s with
-# those that it takes to find which file of it does not end.
+# CPU time: far more than a frame takes, yet less than 20 s for a group, including the
+# search for the file in it that hangs.
 _SECONDS, _SECONDS_PER_FRAME = 4, 0.5
-# What the process may take, beside copies of a file's pixels.
-_SPARE_BYTES, _NUM_COPIES = 2 * 10**9, 4
+# Memory limit of the process: a base, and copies of a group's pixels.
+_BASE_BYTES, _NUM_COPIES = 2 * 10**9, 4
 
 
 def decode(
     paths: Sequence[pathlib.Path], shape: tuple[int, ...], dtype: type[np.floating]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes files of one frame each, or one file of many.
+    """Decodes single-frame files, or one multi-frame file.
 
     Args:
       paths: the files.
       shape: (frames, rows, columns) of all files together.
-      dtype: of the result, to which pixels are rescaled.
+      dtype: type of the rescaled pixels.
 
     Returns:
-      The pixels, in the order of the files; and (3, 3) ITK's direction of the first.
+      The pixels, in the order of the files, and ITK's (3, 3) direction of the first.
 
     Raises:
-      InputError: names the file that cannot be decoded without a complaint.
+      InputError: names the file that cannot be decoded without errors or warnings.
     """
     try:
         return _decode(paths, shape, dtype, files_at_once=_FILES_AT_ONCE)
     except InputError:
         if len(paths) == 1:
             raise
-    # Which file it is shows if each is read by itself.
+    # Each file by itself, to find out which one it is.
     return _decode(paths, shape, dtype, files_at_once=1)
 
 
@@ -83,15 +83,15 @@ def _decode(
         "seconds": [_SECONDS, _SECONDS_PER_FRAME],
     }
     with (
-        tempfile.TemporaryFile() as complaints,
-        _started(request, complaints) as process,
+        tempfile.TemporaryFile() as decoder_log,
+        _decoder_process(request, decoder_log) as process,
     ):
         directions = [
             _receive(
                 process,
                 paths[i],
                 pixels[i * frames_per_file : (i + files_at_once) * frames_per_file],
-                complaints,
+                decoder_log,
             )
             for i in starts
         ]
@@ -99,20 +99,20 @@ def _decode(
 
 
 @contextlib.contextmanager
-def _started(
-    request: dict[str, Any], complaints: IO[bytes]
+def _decoder_process(
+    request: dict[str, Any], decoder_log: IO[bytes]
 ) -> Iterator[subprocess.Popen]:
     process = subprocess.Popen(
         [sys.executable, "-c", _START],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=complaints,
-        # The package may be found where this process only looks.
+        stderr=decoder_log,
+        # The package may be importable only from the path of this process.
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     with process:
         try:
-            # One that has ended already is noticed when it is read from.
+            # If the process has already ended, this is noticed when reading from it.
             with contextlib.suppress(OSError):
                 assert process.stdin is not None
                 process.stdin.write(json.dumps(request).encode())
@@ -126,33 +126,33 @@ def _receive(
     process: subprocess.Popen,
     path: pathlib.Path,
     frames: np.ndarray,
-    complaints: IO[bytes],
+    decoder_log: IO[bytes],
 ) -> list[float]:
-    """Fills in the frames of the next files; returns the direction of the first."""
+    """Receives the frames of the next files; returns the direction of the first."""
     results = cast(io.BufferedReader, process.stdout)
     line = results.readline()
-    answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
-    is_whole = "direction" in answer and (
+    response: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+    is_complete = "direction" in response and (
         results.readinto(frames.data.cast("B")) == frames.nbytes
     )
-    if is_whole:
-        return answer["direction"]
-    problem = answer.get("error")
+    if is_complete:
+        return response["direction"]
+    problem = response.get("error")
     if not problem:
         status = process.wait()
-        problem = _first_line(complaints.fileno())
+        problem = _first_line(decoder_log.fileno())
         if status == -_SIGXCPU:
-            problem = "pixels that take too long"
+            problem = "pixels that take too long to decode"
     problem = problem or f"a decoder that ended with status {process.returncode}"
     raise InputError(path, expected="pixels that can be decoded", received=problem)
 
 
 def main() -> None:
-    """Decodes what standard input asks for, and writes it to standard output."""
+    """Decodes the files requested on standard input; writes to standard output."""
     request = json.load(sys.stdin)
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    # What was said so far is not about pixels.
+    # Messages so far are not about pixels.
     os.lseek(2, 0, os.SEEK_SET)
     os.ftruncate(2, 0)
     dtype = np.dtype(request["dtype"])
@@ -163,23 +163,23 @@ def main() -> None:
         seconds = math.ceil(time.process_time() + start + per_frame * shape[0])
         _limit("RLIMIT_CPU", seconds)
         num_bytes = math.prod(shape) * dtype.itemsize
-        _limit("RLIMIT_DATA", _SPARE_BYTES + _NUM_COPIES * num_bytes)
+        _limit("RLIMIT_DATA", _BASE_BYTES + _NUM_COPIES * num_bytes)
         reader = _reader(group)
         reader.SetImageIO("GDCMImageIO")
         is_double = dtype == np.float64
         reader.SetOutputPixelType(sitk.sitkFloat64 if is_double else sitk.sitkFloat32)
         try:
             image = reader.Execute()
-            answer = {"direction": image.GetDirection()}
+            response = {"direction": image.GetDirection()}
             if list(image.GetSize()[::-1]) != shape:
-                answer = {"error": f"pixels of shape {image.GetSize()[::-1]}"}
+                response = {"error": f"pixels of shape {image.GetSize()[::-1]}"}
         except (RuntimeError, MemoryError) as error:
-            answer = {"error": last_line(error)}
-        # What they repair are other pixels than those of the patient.
-        if complaint := _first_line(2):
-            answer = {"error": complaint}
-        results.write(json.dumps(answer).encode() + b"\n")
-        if "direction" in answer:
+            response = {"error": last_line(error)}
+        # Repaired pixels are not those of the patient.
+        if message := _first_line(2):
+            response = {"error": message}
+        results.write(json.dumps(response).encode() + b"\n")
+        if "direction" in response:
             results.write(sitk.GetArrayViewFromImage(image).data.cast("B"))
         results.flush()
 
@@ -191,19 +191,19 @@ def _reader(paths: list[str]) -> sitk.ImageFileReader | sitk.ImageSeriesReader:
         return reader
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(paths)
-    # Distances are looked at elsewhere; what it says of them is no complaint of pixels.
+    # Distances are checked elsewhere; a warning about them is not about pixels.
     reader.SetSpacingWarningRelThreshold(1)
     return reader
 
 
 def _first_line(file: int) -> str:
-    """The first line of what the decoders have printed; "" if they have not."""
+    """The first line that the decoders have printed; "" if there is none."""
     os.lseek(file, 0, os.SEEK_SET)
     return os.read(file, 200).decode("utf-8", "replace").partition("\n")[0]
 
 
 def _limit(name: str, value: int) -> None:
-    """Limits what this process may use, where the system can."""
+    """Limits a resource of this process, where the system supports it."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

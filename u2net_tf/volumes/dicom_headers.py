@@ -1,8 +1,8 @@
-"""Headers of DICOM files: a value is as it stands there, or it is an error.
+"""Headers of DICOM files, whose values are used exactly as stored or rejected.
 
-Readers of pixels replace what they cannot use by defaults: 1 mm, the axes of the
-patient, a slope of 1. So each header is read first, by pydicom, and nothing is
-converted on the way that could be repaired.
+Pixel readers replace what they cannot use by defaults: 1 mm, the axes of the patient, a
+slope of 1. So each header is first read by pydicom, without conversions that could
+repair a value.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pydicom.valuerep import VR
 from u2net_tf.errors import InputError
 from u2net_tf.volumes.dicom_content import DicomContent
 
-# What is looked at; other tags are skipped.
+# The tags that are read; others are skipped.
 _KEYWORDS = (
     "ImageType",
     "SOPClassUID",
@@ -60,9 +60,9 @@ _KEYWORDS = (
     "PerFrameFunctionalGroupsSequence",
     "PixelData",
 )
-# Longer values are skipped: sequences are read when asked for, pixels never are.
+# Longer values are skipped: sequences are read on request, pixels never.
 _DEFERRED_BYTES = 4096
-# What pydicom raises for values that are not what their type promises.
+# Raised by pydicom for values that do not match their type.
 _PARSE_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -78,13 +78,13 @@ _PARSE_ERRORS = (
     ValueError,
     struct.error,
 )
-# Unlike what `float` takes: no "1_000", no "infinity".
+# Stricter than `float`, which also accepts "1_000" and "infinity".
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
-# Beyond it nothing is measured, and squares overflow.
+# Larger numbers are not measurements, and their squares overflow.
 _MAX_NUMBER = 1e30
 
-# It reports what it repairs, without the file's name. What matters is checked here.
+# pydicom reports repairs without the file name. What matters is checked here.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
@@ -106,7 +106,7 @@ class Header:
             self.is_compressed = bool(syntax and syntax.is_encapsulated)
             self.is_deflated = bool(syntax and syntax.is_deflated)
             self._size = path.stat().st_size
-            # GDCM takes the bytes after another type for a length of gigabytes.
+            # GDCM reads the bytes after an unknown type as a length of gigabytes.
             for element in self._dataset.file_meta.values():
                 VR(element.VR)
         except _PARSE_ERRORS as error:
@@ -148,7 +148,7 @@ class Header:
         )
 
     def has(self, keyword: str, item: Dataset | None = None) -> bool:
-        """Whether there is such a tag, be it empty."""
+        """Whether a tag is present, even if empty."""
         return _tag(keyword) in (self._elements if item is None else _by_tag(item))
 
     def text(self, keyword: str, item: Dataset | None = None) -> str:
@@ -156,7 +156,7 @@ class Header:
 
         Args:
           keyword: name of the tag.
-          item: of a sequence, if the tag stands there.
+          item: the item of a sequence that contains the tag; None for the data set.
 
         Raises:
           InputError: if it is damaged.
@@ -164,7 +164,7 @@ class Header:
         return self._value(keyword, item).decode("latin-1").lstrip(" ").rstrip(" \0")
 
     def number(self, keyword: str, item: Dataset | None = None) -> float | None:
-        """The number that a tag holds as text; None if it is absent or empty.
+        """The number that a tag stores as text; None if it is absent or empty.
 
         Raises:
           InputError: if it is anything but a finite number.
@@ -177,10 +177,10 @@ class Header:
     def numbers(
         self, keyword: str, count: int, item: Dataset | None = None
     ) -> np.ndarray:
-        """The numbers that a tag holds as text.
+        """The numbers that a tag stores as text.
 
         Raises:
-          InputError: if it has not this many finite numbers.
+          InputError: if it does not contain `count` finite numbers.
         """
         text = self.text(keyword, item)
         parts = [part.strip(" ") for part in text.split("\\")]
@@ -191,8 +191,8 @@ class Header:
         expected = "a number" if count == 1 else f"{count} numbers"
         raise self.error(keyword, expected, repr(text[:80]) if text else "no value")
 
-    def whole(self, keyword: str) -> int:
-        """The whole number that a tag holds in 2 bytes.
+    def integer(self, keyword: str) -> int:
+        """The integer that a tag stores in 2 bytes.
 
         Raises:
           InputError: if it is absent or anything else.
@@ -204,11 +204,11 @@ class Header:
         return int.from_bytes(value, "little" if little else "big")
 
     @property
-    def series(self) -> str:
-        """What the files of a series have in common.
+    def series_uid(self) -> str:
+        """UID of the series that the file belongs to.
 
         Raises:
-          InputError: if the file does not say it.
+          InputError: if it is missing.
         """
         text = self.text("SeriesInstanceUID")
         if not text:
@@ -217,10 +217,10 @@ class Header:
 
     @property
     def num_frames(self) -> int:
-        """Planes of voxels in the file.
+        """Number of planes of voxels in the file.
 
         Raises:
-          InputError: if it is no positive whole number.
+          InputError: if it is not a positive integer.
         """
         if not self.has("NumberOfFrames"):
             return 1
@@ -234,7 +234,7 @@ class Header:
         return int(number)
 
     def items(self, keyword: str, item: Dataset | None = None) -> list[Dataset]:
-        """The items of a sequence; none if it is absent.
+        """The items of a sequence; empty if it is absent.
 
         Raises:
           InputError: if it is damaged.
@@ -251,11 +251,11 @@ class Header:
             raise self.error(keyword, "a sequence", _describe(error)) from error
 
     def value_offset(self, keyword: str) -> int:
-        """Where in the file, unless it is deflated, the value of a tag begins."""
+        """Offset of the value of a tag in a file that is not deflated."""
         return cast(RawDataElement, self._elements[_tag(keyword)]).value_tell
 
     def check_pixel_bytes(self, expected: int) -> None:
-        """Checks that the file holds this many bytes of pixels, unless compressed.
+        """Checks that the file contains this many bytes of pixels, unless compressed.
 
         Raises:
           InputError: names the file.
@@ -268,18 +268,18 @@ class Header:
             raise self.error(
                 "PixelData",
                 "compressed pixels" if self.is_compressed else "uncompressed pixels",
-                "the other, against TransferSyntaxUID",
+                "the opposite, in contradiction to TransferSyntaxUID",
             )
         if encapsulated:
             return
         length = element.length
         if not self.is_deflated:
             available = self._size - element.value_tell
-            # What is left may be another tag, whose header has 8 bytes; if it is less,
-            # bytes were inserted before.
-            left = available - length
-            length = available if left < 0 or 0 < left < 8 else length
-        # The number of bytes is even, if need be by one that means nothing.
+            # The remainder may be another tag, whose header has 8 bytes; if it is
+            # shorter, bytes were inserted before the pixels.
+            remainder = available - length
+            length = available if remainder < 0 or 0 < remainder < 8 else length
+        # Values are padded to an even number of bytes.
         if length not in (expected, expected + expected % 2):
             raise self.error("PixelData", f"{expected} bytes", f"{length} bytes")
 
@@ -290,7 +290,7 @@ class Header:
         if element is None:
             return b""
         if not isinstance(element, RawDataElement):
-            # pydicom converts some values by itself.
+            # pydicom has already converted some values.
             return str(element.value).encode("latin-1", "replace")
         value = bytes(element.value or b"")
         if len(value) < element.length:
@@ -303,7 +303,7 @@ def _describe(error: Exception) -> str:
 
 
 def _by_tag(dataset: Dataset) -> dict[int, RawDataElement | DataElement]:
-    """The elements, none converted: numbers are quicker to look up than pydicom's."""
+    """Unconverted elements by integer tags, which are faster to look up."""
     return {int(element.tag): element for element in dataset.values()}
 
 

@@ -1,7 +1,8 @@
-"""MONOCHROME1, which says that low values are shown bright, and nothing of values.
+"""MONOCHROME1 files read without inversion.
 
-GDCM inverts the stored values of such files: those of 8 and 16 bits exactly, of others
-it makes noise or an error.
+MONOCHROME1 means that low values are displayed bright; it does not change the values.
+GDCM inverts the stored values of such files: exactly for 8 and 16 bits; for others it
+returns noise or an error.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from u2net_tf.volumes.dicom_headers import Header
 from u2net_tf.volumes.dicom_planes import Plane
 
 _KEYWORD = "PhotometricInterpretation"
-_INVERTED, _PLAIN = "MONOCHROME1", "MONOCHROME2"
+_INVERTED, _NOT_INVERTED = "MONOCHROME1", "MONOCHROME2"
 
 
 @contextlib.contextmanager
 def as_stored(planes: list[Plane]) -> Iterator[list[Plane]]:
-    """Planes whose files GDCM reads as they are stored, in copies where it would not.
+    """Yields planes whose files GDCM reads as stored, copying files if necessary.
 
     Args:
-      planes: of one folder, or of one file.
+      planes: planes of one folder or of one file.
 
     Raises:
-      InputError: names a file of `planes`, also if it is raised within the context.
+      InputError: names a file of `planes`, even if raised for its copy in the context.
     """
     if all(plane.header.text(_KEYWORD) != _INVERTED for plane in planes):
         yield planes
@@ -40,7 +41,7 @@ def as_stored(planes: list[Plane]) -> Iterator[list[Plane]]:
         for plane in planes:
             path = plane.header.path
             if path not in copies:
-                copies[path] = _plain_copy(plane.header, pathlib.Path(temporary))
+                copies[path] = _monochrome2_copy(plane.header, pathlib.Path(temporary))
         try:
             yield [
                 dataclasses.replace(plane, header=copies[plane.header.path])
@@ -55,12 +56,12 @@ def as_stored(planes: list[Plane]) -> Iterator[list[Plane]]:
             ) from error
 
 
-def _plain_copy(header: Header, folder: pathlib.Path) -> Header:
+def _monochrome2_copy(header: Header, folder: pathlib.Path) -> Header:
     if header.is_deflated:
-        raise header.error(_KEYWORD, f"{_PLAIN} in a deflated file", _INVERTED)
+        raise header.error(_KEYWORD, f"{_NOT_INVERTED} in a deflated file", _INVERTED)
     content = bytearray(header.path.read_bytes())
     start = content.index(_INVERTED.encode(), header.value_offset(_KEYWORD))
-    content[start : start + len(_PLAIN)] = _PLAIN.encode()
+    content[start : start + len(_NOT_INVERTED)] = _NOT_INVERTED.encode()
     result = copy.copy(header)
     result.path = folder / header.path.name
     result.path.write_bytes(content)

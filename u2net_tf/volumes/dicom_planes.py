@@ -1,4 +1,4 @@
-"""The planes of voxels that a DICOM file holds, and where they lie."""
+"""The planes of voxels in a DICOM file, and their positions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from pydicom.dataset import Dataset
 
 from u2net_tf.volumes.dicom_headers import Header
 
-# Direction cosines are of unit length and perpendicular up to this.
+# Tolerance for unit length and perpendicularity of direction cosines.
 _COSINE_TOLERANCE = 1e-3
-# Of planes of one volume: directions differ by no more, and spacings by no more than
-# this fraction.
+# Tolerances between planes of a volume: direction cosines, and spacings as a fraction.
 _ORIENTATION_TOLERANCE = 1e-4
 _SPACING_TOLERANCE = 1e-4
-# What is the same in all files of a series whose pixels can be compared.
+# Tags that must be the same in all files of a series.
 _COMMON_TEXT = ("SOPClassUID", "PhotometricInterpretation")
 _COMMON_NUMBERS = (
     "Rows",
@@ -33,15 +32,15 @@ class Plane:
     """A plane of voxels.
 
     Attributes:
-      header: of its file.
-      frame: its index in the file.
+      header: header of its file.
+      frame: index in the file.
       position_mm: (3,) centre of the first voxel, LPS.
       orientation: (6,) unit vectors along a row and along a column, LPS.
-      spacing_mm: (2,) from row to row and from column to column.
-      rescale: (slope, intercept) that make intensities of stored values; None if the
+      spacing_mm: (2,) between rows and between columns.
+      rescale: (slope, intercept) that convert stored values to intensities; None if the
         file has neither.
-      thickness_mm: of the slice; None if the file does not state it.
-      step_mm: distance to the next plane that the file states; None if it does not.
+      thickness_mm: slice thickness; None if the file does not state it.
+      step_mm: distance to the next plane; None if the file does not state it.
     """
 
     header: Header
@@ -55,13 +54,13 @@ class Plane:
 
     @property
     def normal(self) -> np.ndarray:
-        """(3,) unit vector across the plane, LPS."""
+        """(3,) unit normal of the plane, LPS."""
         normal = np.cross(self.orientation[:3], self.orientation[3:])
         return normal / np.linalg.norm(normal)
 
     @property
     def direction(self) -> np.ndarray:
-        """(3, 3) unit vectors along a row, a column and across, orthogonal."""
+        """(3, 3) orthogonal unit vectors along a row, a column and the normal."""
         normal = self.normal
         row = np.cross(self.orientation[3:], normal)
         row /= np.linalg.norm(row)
@@ -69,11 +68,11 @@ class Plane:
 
 
 def read_planes(header: Header) -> list[Plane]:
-    """The planes of a file, in its order.
+    """Reads the planes of a file, in stored order.
 
     Raises:
-      InputError: names the file and the tag without which a plane has no place in
-        space, or no intensities.
+      InputError: if the position or the intensities of a plane are not defined; names
+        the file and the tag.
     """
     _check_pixels(header)
     if not header.has("PerFrameFunctionalGroupsSequence"):
@@ -151,12 +150,12 @@ def _read_rescale(header: Header, item: Dataset | None) -> tuple[float, float] |
 
 
 def _check_pixels(header: Header) -> None:
-    """Checks that each pixel is one number, and that all are there."""
-    rows, columns = header.whole("Rows"), header.whole("Columns")
+    """Checks that each pixel is a single number, and that none is missing."""
+    rows, columns = header.integer("Rows"), header.integer("Columns")
     for keyword, size in (("Rows", rows), ("Columns", columns)):
         if not size:
             raise header.error(keyword, "a positive number", size)
-    samples = header.whole("SamplesPerPixel")
+    samples = header.integer("SamplesPerPixel")
     if samples != 1:
         raise header.error("SamplesPerPixel", "1 (no colours)", samples)
     photometric = header.text("PhotometricInterpretation")
@@ -168,32 +167,32 @@ def _check_pixels(header: Header) -> None:
         raise header.error(
             "ModalityLUTSequence", "intensities by slope and intercept", "a table"
         )
-    bits, stored = header.whole("BitsAllocated"), header.whole("BitsStored")
+    bits, stored = header.integer("BitsAllocated"), header.integer("BitsStored")
     if bits not in (8, 16, 32):
         raise header.error("BitsAllocated", "8, 16 or 32", bits)
     if not 0 < stored <= bits:
         raise header.error("BitsStored", f"1 to {bits}", stored)
-    if header.whole("HighBit") != stored - 1:
-        raise header.error("HighBit", str(stored - 1), header.whole("HighBit"))
-    if header.whole("PixelRepresentation") > 1:
+    if header.integer("HighBit") != stored - 1:
+        raise header.error("HighBit", str(stored - 1), header.integer("HighBit"))
+    if header.integer("PixelRepresentation") > 1:
         raise header.error(
-            "PixelRepresentation", "0 or 1", header.whole("PixelRepresentation")
+            "PixelRepresentation", "0 or 1", header.integer("PixelRepresentation")
         )
     header.check_pixel_bytes(rows * columns * header.num_frames * bits // 8)
 
 
-def check_alike(headers: list[Header]) -> None:
-    """Checks that the pixels of files are of one size and kind.
+def check_pixel_formats(headers: list[Header]) -> None:
+    """Checks that files have the same image size and pixel format.
 
     Raises:
       InputError: names the first file that differs from most, and the tag.
     """
     # Compressed pixels may be stored with as few bits as each slice needs.
-    free = ("BitsStored", "HighBit") if headers[0].is_compressed else ()
+    may_differ = ("BitsStored", "HighBit") if headers[0].is_compressed else ()
     for keyword in (*_COMMON_TEXT, *_COMMON_NUMBERS):
-        if keyword in free:
+        if keyword in may_differ:
             continue
-        read = Header.text if keyword in _COMMON_TEXT else Header.whole
+        read = Header.text if keyword in _COMMON_TEXT else Header.integer
         values = [read(header, keyword) for header in headers]
         common = max(values, key=values.count)
         for header, value in zip(headers, values, strict=True):
@@ -202,7 +201,7 @@ def check_alike(headers: list[Header]) -> None:
 
 
 def check_parallel(planes: list[Plane]) -> None:
-    """Checks that planes are parallel, with the same spacing, and rescaled or not.
+    """Checks that planes are parallel, with equal spacing, and all or none rescaled.
 
     Raises:
       InputError: names the file that differs from most, and the tag.
@@ -213,13 +212,13 @@ def check_parallel(planes: list[Plane]) -> None:
         ("ImageOrientationPatient", orientations, _ORIENTATION_TOLERANCE),
         ("PixelSpacing", spacings, _SPACING_TOLERANCE * np.median(spacings)),
     ):
-        usual = np.median(values, axis=0)
-        distances = np.abs(values - usual).max(axis=1)
+        median = np.median(values, axis=0)
+        distances = np.abs(values - median).max(axis=1)
         worst = int(distances.argmax())
         if distances[worst] > tolerance:
             raise planes[worst].header.error(
                 keyword,
-                f"{usual.tolist()} as in the other slices",
+                f"{median.tolist()} as in the other slices",
                 values[worst].tolist(),
             )
     missing = [plane for plane in planes if plane.rescale is None]

@@ -1,7 +1,7 @@
-"""Label maps of DICOM series as DICOM segmentations (SEG), through highdicom.
+"""Writing of label maps as DICOM segmentations (SEG) with highdicom.
 
-A segmentation refers to the slices that it was made of, lies on their planes, and
-belongs to the same patient and study, whose attributes are copied from them.
+A segmentation references the slices from which it was made, shares their planes, and
+belongs to the same patient and study, whose attributes are copied from the slices.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".dcm"
 _MANUFACTURER = "u2net-tf"
-# Without them, no other object can refer to a slice.
+# Without these, other objects cannot reference a slice.
 _REQUIRED = ("StudyInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 # Attributes that may be empty but must exist, which anonymized files may lack.
 _MAY_BE_EMPTY = (
@@ -40,15 +40,15 @@ _MAY_BE_EMPTY = (
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
 )
 _SEXES = ("M", "F", "O", "")
-# Of the series, beyond those that scanners count from 1.
+# Series number, beyond those that scanners count from 1.
 _SERIES_NUMBER = 1000
 _UTF8 = "ISO_IR 192"
-# Which segment a frame is of.
+# Identifies the segment of a frame.
 _SEGMENT = "SegmentIdentificationSequence"
-# What highdicom and pydicom raise for attributes that they cannot copy.
+# Raised by highdicom and pydicom for attributes that they cannot copy.
 _COPY_ERRORS = (AttributeError, LookupError, TypeError, ValueError, OverflowError)
 
-# It logs the modules that it copies, with the UIDs of the patient's slices.
+# highdicom logs the modules that it copies, with the UIDs of the patient's slices.
 logging.getLogger("highdicom").setLevel(logging.ERROR)
 
 
@@ -79,13 +79,13 @@ def require_dicom(path: str | os.PathLike) -> None:
 
 
 def check_source(path: str | os.PathLike) -> None:
-    """Checks that a segmentation can refer to a series.
+    """Checks that a segmentation can reference a series.
 
     Args:
       path: folder of the series, or a multi-frame file.
 
     Raises:
-      InputError: names the slice, and the tag that it lacks.
+      InputError: names the slice and the missing tag.
     """
     _read_planes(path)
 
@@ -98,7 +98,7 @@ def _read_planes(path: str | os.PathLike) -> list[Plane]:
         for keyword in _REQUIRED:
             if not plane.header.text(keyword):
                 raise plane.header.error(
-                    keyword, "a value, for dicom_seg to refer to", "no value"
+                    keyword, "a value that dicom_seg can reference", "no value"
                 )
     return planes
 
@@ -106,44 +106,43 @@ def _read_planes(path: str | os.PathLike) -> list[Plane]:
 def save(
     path: str | os.PathLike, classes: np.ndarray, grid: Grid, domain: Domain
 ) -> None:
-    """Writes a segmentation with a binary segment per class: whole or not at all.
+    """Writes a segmentation with a binary segment per class, atomically.
 
     Args:
       path: file to write, `.dcm`.
       classes: (z, y, x) class indices, canonical orientation.
       grid: the grid of the series; its path is the folder or multi-frame file.
-      domain: gives the classes. Names are shortened to what DICOM allows for labels.
+      domain: provides the classes. Names are shortened to what DICOM allows for labels.
 
     Raises:
-      InputError: if the scan is not DICOM, or names a slice that a segmentation cannot
-        refer to.
+      InputError: if the scan is not DICOM, or a segmentation cannot reference a slice.
       StoppedError: if highdicom is not installed.
     """
     require_highdicom()
     require_dicom(grid.path)
     planes = _read_planes(grid.path)
     frames = _on_planes(classes, grid, planes)
-    with _values_as_they_are():
+    with _without_validation():
         segmentation = _make(_read_sources(planes), frames, domain)
         with files.written_whole(path) as partial:
             segmentation.save_as(partial)
 
 
 def count_voxels(path: str | os.PathLike) -> dict[int, int]:
-    """Segment number -> voxels of it, in a segmentation as `save` writes it.
+    """Counts the voxels per segment number in a segmentation written by `save`.
 
     Raises:
-      InputError: if the file is none.
+      InputError: if the file is not a segmentation.
     """
     import pydicom
     from pydicom.pixels import iter_pixels
 
     try:
-        with _values_as_they_are():
+        with _without_validation():
             dataset = pydicom.dcmread(path)
-            # One by one: all of them take eight times the file.
+            # One by one: all frames together take eight times the size of the file.
             frames = iter_pixels(dataset, raw=True)
-            # What is the same of all frames, as of one segment, is stated once.
+            # Groups that all frames share, as with a single segment, are stored once.
             shared = dataset.SharedFunctionalGroupsSequence[0]
             numbers = [
                 int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
@@ -156,15 +155,15 @@ def count_voxels(path: str | os.PathLike) -> dict[int, int]:
     except (*_COPY_ERRORS, pydicom.errors.InvalidDicomError) as error:
         raise InputError(
             path,
-            expected="a DICOM segmentation as `python -m u2net_tf.predict` writes it",
+            expected="a DICOM segmentation written by `python -m u2net_tf.predict`",
             received=f"{type(error).__name__}: {error}"[:160],
         ) from error
     return counts
 
 
 @contextlib.contextmanager
-def _values_as_they_are() -> Iterator[None]:
-    """Copies values of headers, valid or not: a patient's attributes stay the same."""
+def _without_validation() -> Iterator[None]:
+    """Accepts invalid header values, so that a patient's attributes are unchanged."""
     from pydicom.config import disable_value_validation
 
     with disable_value_validation(), warnings.catch_warnings():
@@ -173,7 +172,7 @@ def _values_as_they_are() -> Iterator[None]:
 
 
 def _read_sources(planes: Sequence[Plane]) -> list[Dataset]:
-    """The headers of the files of a series, with all that highdicom copies."""
+    """Reads the headers of a series, with all attributes that highdicom copies."""
     import pydicom
 
     sources: list[Dataset] = []
@@ -188,7 +187,7 @@ def _read_sources(planes: Sequence[Plane]) -> list[Dataset]:
 
 
 def _clear_invalid(dataset: Dataset) -> None:
-    """Empties what highdicom refuses: dates, times and sexes that are none."""
+    """Clears what highdicom rejects: invalid dates, times and sexes."""
     from pydicom.valuerep import DA, TM
 
     for keyword, kind in (
@@ -245,7 +244,7 @@ def _make(
     except _COPY_ERRORS as error:
         raise InputError(
             sources[0].filename,
-            expected="a series that highdicom can refer to",
+            expected="a series that highdicom can reference",
             received=f"{type(error).__name__}: {error}"[:300],
         ) from error
 

@@ -1,4 +1,4 @@
-"""A file serves as one image, modality or label map, and only once."""
+"""Check that each file is used only once, as an image, a modality or a label map."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from u2net_tf.errors import InputError
 def require_one_role_each(
     where: object, roles: Iterable[tuple[pathlib.Path, str]]
 ) -> None:
-    """Checks that no file is used twice. Links to one file are that file.
+    """Checks that no file is used twice. Links to a file count as that file.
 
     Args:
       where: what lists the files, for error messages.
-      roles: each file, and what it serves as.
+      roles: each file and its role.
 
     Raises:
       InputError: names the first file that is used twice, and both uses.
@@ -31,6 +31,6 @@ def require_one_role_each(
                 where,
                 expected="each file once",
                 received=f"{other} as {first} and as {role}{links}",
-                hint="If files of the same content are meant, copy one",
+                hint="If two files with the same content are intended, copy one",
             )
         seen[target] = path, role

@@ -1,4 +1,4 @@
-"""Intensities as float32, and what its 24 bits lose of them."""
+"""Conversion of intensities to float32, and notes on its rounding."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from nibabel.volumeutils import apply_read_scaling
 
 from u2net_tf.errors import InputError
 
-# Types of so many bytes are exact in float32. Of others, what rounding may take of the
-# range of intensities without a note.
+# Types of up to this many bytes are exact in float32. For others, the largest rounding
+# step without a note, as a fraction of the range of intensities.
 _EXACT_BYTES, _MAX_STEP = 2, 1e-3
 
 
 def to_float32(
     stored: np.ndarray, slope: float, intercept: float, *, path: str | os.PathLike
 ) -> tuple[np.ndarray, list[str]]:
-    """Makes intensities of voxels; what is too large becomes infinite.
+    """Converts stored voxels to intensities; values that are too large become infinite.
 
     Args:
       stored: the voxels, of any shape.
-      slope: factor of the voxels, 1 for none.
-      intercept: added after that.
+      slope: scale factor of the voxels, 1 for none.
+      intercept: offset added after scaling.
       path: the file, for errors.
 
     Returns:
-      The intensities, the same array if it need not change; and a note if rounding
-      takes more than a thousandth of their range.
+      The intensities, in the same array if nothing changes; and a note if the rounding
+      step is larger than a thousandth of their range.
 
     Raises:
-      InputError: if they differ, and rounding makes them one.
+      InputError: if rounding makes different intensities all equal.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         if (slope, intercept) != (1, 0):
@@ -48,13 +48,13 @@ def to_float32(
         raise InputError(
             path,
             expected="intensities that differ in float32",
-            received=f"{stored.min()} to {stored.max()}, which it rounds to {low:.9g}",
+            received=f"{stored.min()} to {stored.max()}, all rounded to {low:.9g}",
         )
     return values, rounding_notes(values)
 
 
 def rounding_notes(values: np.ndarray) -> list[str]:
-    """A note if float32 has few steps between the lowest and the highest of values."""
+    """A note if the rounding step of float32 is coarse for the range of the values."""
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         return []

@@ -1,9 +1,9 @@
 """The voxel grid of a file, and a volume on it.
 
-The only file that knows the (x, y, z) order of the disk. An array is turned to the
-closest canonical orientation (RAS+) by flips and swaps of axes, never by
-interpolation, and transposed to (z, y, x). `Grid` holds how, so that what is written
-back has the shape, affine and header codes of the file that was read.
+This is the only module that knows the (x, y, z) order on disk. Arrays are reoriented to
+the closest canonical orientation (RAS+) by flips and swaps of axes, never by
+interpolation, and transposed to (z, y, x). `Grid` keeps what is needed to invert this,
+so that output files have the shape, affine and header codes of the file that was read.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Spacing = tuple[float, float, float]
 
 # Voxel sizes from pixdim and from the affine count as equal up to this fraction.
 _SPACING_TOLERANCE = 0.01
-# Two grids count as one when no corner differs by more than this fraction of a voxel.
+# Two grids count as equal if no corner differs by more than this fraction of a voxel.
 _GRID_TOLERANCE_VOXELS = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The voxel grid of a file, as the file has it.
+    """The voxel grid of a file, as stored.
 
     Attributes:
       path: the file.
@@ -49,12 +49,12 @@ class Grid:
 
     @property
     def orientation(self) -> np.ndarray:
-        """(3, 2) nibabel orientation that leads from disk to canonical."""
+        """(3, 2) nibabel orientation that converts disk order to canonical."""
         return nib.orientations.io_orientation(self.affine)
 
     @property
     def length_unit(self) -> str:
-        """Unit of the file's voxel sizes; "" if it names none, which means mm."""
+        """Unit of the file's voxel sizes; "" if none is stated, which means mm."""
         return nifti_header.length_unit(self.header)
 
     @property
@@ -64,7 +64,7 @@ class Grid:
 
     @property
     def pixdim_mm(self) -> np.ndarray:
-        """(3,) voxel size (x, y, z) on disk that the header's pixdim says."""
+        """(3,) voxel size (x, y, z) on disk according to the header's pixdim."""
         sizes = np.asarray(self.header.get_zooms()[:3], dtype=float)
         return sizes * nifti_header.mm_per_unit(self.header)
 
@@ -72,7 +72,7 @@ class Grid:
         """Voxel size (z, y, x) of the canonical orientation.
 
         Args:
-          source: header field that it is read from: "pixdim" or "affine".
+          source: header field to read it from, "pixdim" or "affine".
         """
         if source not in SPACING_SOURCES:
             raise ValueError(
@@ -92,7 +92,7 @@ class Grid:
         return nib.orientations.apply_orientation(array, self.orientation).T
 
     def from_canonical(self, array: np.ndarray) -> np.ndarray:
-        """Canonical (z, y, x) -> disk order (x, y, z). Exact inverse."""
+        """Canonical (z, y, x) -> disk order (x, y, z); inverse of `canonical_view`."""
         canonical = nib.orientations.axcodes2ornt("RAS")
         back = nib.orientations.ornt_transform(canonical, self.orientation)
         return nib.orientations.apply_orientation(array.T, back)
@@ -105,8 +105,8 @@ class Volume:
     Attributes:
       data: (C, z, y, x) float32 for an image, (z, y, x) integer for a label map.
       spacing_mm: voxel size (z, y, x), mm.
-      grid: the grid of the file that it came from, or of the first.
-      notes: what is odd about its files, and what was taken instead, by file.
+      grid: the grid of the file that was read, or of the first of several.
+      notes: anomalies of the files and how they were resolved, each with the file.
     """
 
     data: np.ndarray
@@ -116,15 +116,15 @@ class Volume:
 
 
 def log_notes(path: str | os.PathLike, notes: Iterable[str]) -> tuple[str, ...]:
-    """Logs notes on a file as warnings; returns them with its name."""
-    named = tuple(f"{path}: {note}" for note in notes)
-    for note in named:
+    """Logs notes on a file as warnings; returns them with the path of the file."""
+    with_path = tuple(f"{path}: {note}" for note in notes)
+    for note in with_path:
         logging.warning("%s", note)
-    return named
+    return with_path
 
 
 def header_problem(grid: Grid) -> str:
-    """Says how pixdim and the affine disagree on the voxel size; "" if they agree."""
+    """Describes how pixdim and affine disagree on the voxel size; "" if they agree."""
     sizes = affines.voxel_sizes(grid.affine)
     if np.allclose(grid.pixdim_mm, sizes, rtol=_SPACING_TOLERANCE):
         return ""
@@ -136,22 +136,22 @@ def header_problem(grid: Grid) -> str:
 
 
 def check_same_grid(expected: Grid, received: Grid) -> None:
-    """Checks that two grids are the same in space, up to a tenth of a voxel.
+    """Checks that two grids cover the same space, up to a tenth of a voxel.
 
-    Their axes may be stored in another order or direction: see `turned_onto`.
+    Their axes may be stored in another order or direction: see `reorient_to`.
 
     Raises:
-      InputError: names the file of `received`, and in what it differs.
+      InputError: names the file of `received` and the difference.
     """
-    _turn(expected, received)
+    _relative_orientation(expected, received)
 
 
-def turned_onto(labels: Volume, grid: Grid) -> np.ndarray:
-    """A label map in the canonical orientation of its image.
+def reorient_to(labels: Volume, grid: Grid) -> np.ndarray:
+    """Returns a label map in the canonical orientation of its image.
 
     Args:
       labels: (z, y, x), on the same grid in space.
-      grid: of the image.
+      grid: grid of the image.
 
     Returns:
       (z, y, x), a view.
@@ -159,22 +159,22 @@ def turned_onto(labels: Volume, grid: Grid) -> np.ndarray:
     Raises:
       InputError: as for `check_same_grid`.
     """
-    turn = _turn(grid, labels.grid)
+    orientation = _relative_orientation(grid, labels.grid)
     on_disk = labels.grid.from_canonical(labels.data)
-    return grid.canonical_view(nib.orientations.apply_orientation(on_disk, turn))
+    return grid.canonical_view(nib.orientations.apply_orientation(on_disk, orientation))
 
 
-def _turn(expected: Grid, received: Grid) -> np.ndarray:
-    """(3, 2) nibabel orientation that turns arrays of one grid to those of the other.
+def _relative_orientation(expected: Grid, received: Grid) -> np.ndarray:
+    """(3, 2) nibabel orientation that converts `received` to `expected` disk order.
 
     Raises:
       InputError: if they are not the same grid in space.
     """
     indices = np.linalg.solve(expected.affine, received.affine)
-    turn = nib.orientations.io_orientation(indices)
-    if not np.isfinite(turn).all():
-        turn = nib.orientations.axcodes2ornt("RAS")
-    order = np.argsort(turn[:, 0])
+    orientation = nib.orientations.io_orientation(indices)
+    if not np.isfinite(orientation).all():
+        orientation = nib.orientations.axcodes2ornt("RAS")
+    order = np.argsort(orientation[:, 0])
     shape = tuple(received.shape[axis] for axis in order)
     if expected.shape != shape:
         raise InputError(
@@ -182,7 +182,8 @@ def _turn(expected: Grid, received: Grid) -> np.ndarray:
             expected=f"shape {expected.shape} as in {expected.path}",
             received=received.shape,
         )
-    affine = received.affine @ nib.orientations.inv_ornt_aff(turn, received.shape)
+    to_received = nib.orientations.inv_ornt_aff(orientation, received.shape)
+    affine = received.affine @ to_received
     corners = np.array(
         [[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float
     )
@@ -198,4 +199,4 @@ def _turn(expected: Grid, received: Grid) -> np.ndarray:
             received=f"orientation {received.axis_codes}, a corner "
             f"{distance:.3g} mm away",
         )
-    return turn
+    return orientation

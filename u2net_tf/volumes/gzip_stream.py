@@ -1,4 +1,4 @@
-"""Reading of a gzip stream to its end, where its checksum is."""
+"""Reading of a gzip stream up to and including its checksum."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import zlib
 from typing import BinaryIO
 
 MAGIC = b"\x1f\x8b"
-# No deflate stream grows by more than this factor.
+# Largest factor by which deflate can compress.
 MAX_RATIO = 1032
-# Compressed bytes that are read, and others that are made of them, at a time.
+# Compressed bytes to read, and uncompressed bytes to produce, at a time.
 _READ_BYTES, _CHUNK_BYTES = 2**17, 2**20
-# `zlib` is to expect the header and the checksum of gzip.
+# Makes `zlib` expect the header and the checksum of gzip.
 _GZIP_WINDOW = 31
 
 
 class DamagedError(Exception):
-    """A stream that is not what was written; says why."""
+    """A truncated or corrupt stream."""
 
 
 class GzipStream:
     """The content of a gzip file of one or several members.
 
-    zlib compares the checksum when a member has been read to its end: whoever stops
-    where the last byte of interest is never learns that the content is damaged.
+    zlib verifies the checksum only at the end of a member: a reader that stops after
+    the last byte it needs never notices that the content is damaged.
 
     Attributes:
-      surplus_bytes: bytes on disk that follow the last member and are no gzip stream;
-        known once all is read.
+      surplus_bytes: bytes on disk that follow the last member and are not gzip; known
+        once everything has been read.
     """
 
     def __init__(self, file: BinaryIO):
@@ -38,7 +38,7 @@ class GzipStream:
         self.surplus_bytes = 0
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fills a buffer of bytes, unless the stream ends before; returns how many.
+        """Fills a buffer, unless the stream ends first; returns the number of bytes.
 
         Raises:
           DamagedError: if the stream is damaged or ends within a member.
@@ -53,10 +53,10 @@ class GzipStream:
         return filled
 
     def drain(self, limit: int) -> int:
-        """Reads to the end, or beyond a limit; returns how many bytes there were.
+        """Reads to the end, or just beyond a limit; returns the number of bytes.
 
         Args:
-          limit: bytes after which it stops; the checksum is not compared then.
+          limit: number of bytes after which to stop, without verifying the checksum.
 
         Raises:
           DamagedError: as for `readinto`.
@@ -72,14 +72,14 @@ class GzipStream:
                 return b""
             data = self._pending or self._file.read(_READ_BYTES)
             try:
-                made = self._inflate.decompress(data, size)
+                chunk = self._inflate.decompress(data, size)
             except zlib.error as error:
-                raise DamagedError(_in_words(error)) from error
+                raise DamagedError(_describe(error)) from error
             self._pending = self._inflate.unconsumed_tail
-            if made:
-                return made
+            if chunk:
+                return chunk
             if not data and not self._inflate.eof:
-                raise DamagedError("cut short: the gzip stream has no end")
+                raise DamagedError("truncated: the gzip stream has no end")
 
     def _begin_next_member(self) -> bool:
         rest = self._inflate.unused_data
@@ -94,8 +94,8 @@ class GzipStream:
         return True
 
 
-def _in_words(error: zlib.error) -> str:
+def _describe(error: zlib.error) -> str:
     text = str(error)
     if "incorrect data check" in text or "incorrect length check" in text:
-        return "damaged (CRC): the checksum is not that of the content"
+        return "damaged (CRC): the checksum does not match the content"
     return f"damaged ({text.rpartition(': ')[2]})"

@@ -1,4 +1,4 @@
-"""Images and label maps in any format, by the ending of the name."""
+"""Images and label maps in any format, selected by the suffix of the file name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from u2net_tf.plan.domains import Label
 from u2net_tf.volumes import itk_files, modalities, nifti
 from u2net_tf.volumes.grid import Grid, Volume
 
-_PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+_2D_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 
 
 def load_header(
     path: str | os.PathLike, max_memory_gb: float | None = None
 ) -> nifti.Header:
-    """Reads a header and no voxels: see `nifti.load_header`."""
-    _refuse_pictures(path)
+    """Reads a header without voxels: see `nifti.load_header`."""
+    _reject_2d_format(path)
     load = itk_files.load_header if itk_files.is_itk_file(path) else nifti.load_header
     return load(path, max_memory_gb=max_memory_gb)
 
@@ -37,18 +37,18 @@ def load_image(
     Args:
       paths: one file, or one 3-D file per modality in the order of the modalities.
       spacing_source: see `nifti.load_image`.
-      resample_modalities: whether files on another grid than the first are resampled
-        to it; otherwise they are an error.
+      resample_modalities: whether to resample modalities to the grid of the first;
+        otherwise a different grid is an error.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
       (C, z, y, x) float32.
 
     Raises:
-      InputError: if a file cannot be used, or the files lie on different grids.
+      InputError: if a file cannot be used, or the files are on different grids.
     """
     for path in paths:
-        _refuse_pictures(path)
+        _reject_2d_format(path)
     if len(paths) > 1:
         modalities.require_memory_for_all(
             paths, load_header(paths[0]).shape[:3], max_memory_gb=max_memory_gb
@@ -73,7 +73,7 @@ def load_labels(
     max_memory_gb: float | None = None,
 ) -> Volume:
     """Reads a label map: see `nifti.load_labels`."""
-    _refuse_pictures(path)
+    _reject_2d_format(path)
     load = itk_files.load_labels if itk_files.is_itk_file(path) else nifti.load_labels
     return load(path, round_labels=round_labels, max_memory_gb=max_memory_gb)
 
@@ -85,9 +85,9 @@ def save_labels(
     *,
     classes: Sequence[Label] = (),
 ) -> None:
-    """Writes a label map: see `nifti.save_labels`; the format is that of the name.
+    """Writes a label map in the format of the file name: see `nifti.save_labels`.
 
-    In NRRD and MetaImage files there is no place for the names of the classes.
+    NRRD and MetaImage files cannot store the names of the classes.
     """
     if itk_files.is_itk_file(path):
         dtype = nifti.smallest_dtype(labels)
@@ -99,18 +99,18 @@ def save_labels(
 def save_probabilities(
     path: str | os.PathLike, probabilities: np.ndarray, grid: Grid
 ) -> None:
-    """Writes probabilities: see `nifti.save_probabilities`; a component per class."""
+    """Writes probabilities, one component per class: see `nifti.save_probabilities`."""
     if itk_files.is_itk_file(path):
         itk_files.save(path, nifti.stack_probabilities(probabilities, grid), grid)
     else:
         nifti.save_probabilities(path, probabilities, grid)
 
 
-def _refuse_pictures(path: str | os.PathLike) -> None:
-    if pathlib.PurePath(path).suffix.lower() in _PICTURES:
+def _reject_2d_format(path: str | os.PathLike) -> None:
+    if pathlib.PurePath(path).suffix.lower() in _2D_SUFFIXES:
         raise InputError(
             path,
             expected="a volume (.nii.gz, .nii, .nrrd, .mha)",
-            received="a picture",
-            hint="Pictures state no spacing and no orientation in mm",
+            received="a 2-D image format",
+            hint="2-D image formats do not store spacing and orientation in mm",
         )

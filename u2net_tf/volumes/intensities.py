@@ -1,4 +1,4 @@
-"""Clipping and standardizing of intensities, with few copies of the volume."""
+"""Clipping and standardization of intensities, with few copies of the volume."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import StatisticsOver
 
-# Voxels along an axis of the sample that a majority is looked for in.
+# Voxels along an axis of the sample that is searched for a majority value.
 _SAMPLE_VOXELS = 24
-# Statistics are taken over so many voxels at a time.
+# Statistics are accumulated over this many voxels at a time.
 _VOXELS_AT_A_TIME = 2**22
 
 
@@ -24,19 +24,19 @@ def standardize(
     statistics_over: str = "all",
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Clips to percentiles of the whole image, then subtracts mean, divides by std.
+    """Clips to percentiles of the image, then subtracts the mean and divides by std.
 
     Args:
       image: (z, y, x) float32.
-      clip_percentiles: lower and upper.
-      intensity_floor: intensities below it are set to it first; None for none.
+      clip_percentiles: lower and upper percentile.
+      intensity_floor: intensities below it are first raised to it; None for none.
       statistics_over: "all", or "positive": mean and std are those of the clipped
         voxels above 0, and voxels of exactly 0 become 0, as in the published code.
-      out: array to write to and return, of the shape of `image`; a new one if None.
+      out: array to write to and return, in the shape of `image`; a new one if None.
 
     Raises:
-      InputError: if the clipped image is constant, or what mean and std are taken over
-        is, or is empty.
+      InputError: if the clipped image is constant, or the voxels that mean and std are
+        computed over are constant or absent.
     """
     if statistics_over not in get_args(StatisticsOver):
         raise ValueError(
@@ -49,7 +49,7 @@ def standardize(
     _require_difference(low, high, clip_percentiles)
     np.clip(image, np.float32(low), np.float32(high), out=out)
     if statistics_over == "all":
-        return _standardized(out, *_mean_and_deviation(out))
+        return _standardize(out, *_mean_and_deviation(out))
     positive = out[out > 0]
     if positive.size == 0 or positive.min() == positive.max():
         received = f"the constant {positive[0]:g}" if positive.size else "none"
@@ -60,7 +60,7 @@ def standardize(
             received=f"{received} between {low:g} and {high:g}",
         )
     zero = out == 0
-    _standardized(out, *_mean_and_deviation(positive))
+    _standardize(out, *_mean_and_deviation(positive))
     out[zero] = 0
     return out
 
@@ -71,15 +71,14 @@ def require_contrast(
     names: Sequence[str],
     percentiles: tuple[float, float],
 ) -> None:
-    """Checks that clipping leaves something of every modality.
+    """Checks that no modality is constant after clipping.
 
-    Resampling may turn a constant into one but for roundings, of which standardizing
-    would make an image.
+    Resampling adds rounding errors to a constant, which standardization would amplify.
 
     Args:
-      image: (C, z, y, x), the crop that is to be resampled.
-      names: of the modalities.
-      percentiles: that intensities are clipped to.
+      image: (C, z, y, x), the crop to be resampled.
+      names: names of the modalities.
+      percentiles: percentiles to which intensities are clipped.
 
     Raises:
       InputError: if a modality is constant between its percentiles.
@@ -92,13 +91,13 @@ def require_contrast(
 
 
 def _require_contrast(image: np.ndarray, percentiles: tuple[float, float]) -> None:
-    share = (percentiles[1] - percentiles[0]) / 100
+    fraction = (percentiles[1] - percentiles[0]) / 100
     steps = (max(1, size // _SAMPLE_VOXELS) for size in image.shape)
     sample = np.sort(image[tuple(slice(None, None, step) for step in steps)], axis=None)
-    # A value that so many voxels have is the median of any fair sample, if it is that
-    # of more than half. Percentiles take many times as long as counting it.
+    # A value that more than half of the voxels have is the median of any fair sample.
+    # Counting its voxels is many times faster than computing percentiles.
     equal = np.count_nonzero(image == sample[sample.size // 2])
-    if share > 0.5 and equal < share * (image.size - 1) - 1:
+    if fraction > 0.5 and equal < fraction * (image.size - 1) - 1:
         return
     low, high = np.percentile(image, percentiles)
     _require_difference(low, high, percentiles)
@@ -117,7 +116,7 @@ def _require_difference(
 
 
 def _mean_and_deviation(voxels: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation in float64, without a copy in float64 of it all."""
+    """Mean and standard deviation in float64, without a float64 copy of all voxels."""
     count = -(-voxels.size // _VOXELS_AT_A_TIME)
     parts = np.array_split(voxels, min(count, len(voxels)))
     mean = sum(part.sum(dtype=np.float64) for part in parts) / voxels.size
@@ -125,7 +124,7 @@ def _mean_and_deviation(voxels: np.ndarray) -> tuple[float, float]:
     return mean, np.sqrt(squares / voxels.size)
 
 
-def _standardized(image: np.ndarray, mean: float, deviation: float) -> np.ndarray:
+def _standardize(image: np.ndarray, mean: float, deviation: float) -> np.ndarray:
     """Standardizes an image in place."""
     image -= np.float32(mean)
     image /= np.float32(deviation)

@@ -1,6 +1,6 @@
-"""Fields of NRRD and MetaImage headers that change what voxels and lengths mean.
+"""Fields of NRRD and MetaImage headers that scale voxel values and lengths.
 
-ITK passes over them: lengths in µm count as mm, and stored values as intensities.
+ITK ignores them: it treats lengths in µm as mm, and stored values as intensities.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from u2net_tf.errors import InputError
 
 BLANKS = " \t\r"
-# Beyond it nothing is measured, and squares overflow.
+# Larger numbers are not measurements, and their squares overflow.
 _MAX_NUMBER = 1e30
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MM = {
@@ -28,26 +28,26 @@ _MM = {
     }.items()
     for name in names.split(",")
 }
-# What stands where the unit is not known.
+# Placeholders for an unknown unit.
 _NO_UNIT = ("", "?", "???", "none")
-# What an axis of an NRRD file may be: of space, or of values that are modalities.
+# Supported kinds of NRRD axes: spatial, or of values that are modalities.
 _NRRD_KINDS = (
     *("domain", "space", "list", "vector", "scalar", "stub", "none", "???"),
     *("2-vector", "3-vector", "4-vector", "covariant-vector", "normal", "3-normal"),
 )
-# Places of an axis that its direction gives already.
-_NRRD_PLACES = ("spacings", "axis mins", "axis maxs")
+# Fields of an axis that are redundant with its direction.
+_NRRD_AXIS_FIELDS = ("spacings", "axis mins", "axis maxs")
 _NRRD_QUANTIZATION = ("old min", "old max")
 
 
 @dataclasses.dataclass(frozen=True)
-class Meaning:
-    """What stored numbers mean.
+class Scaling:
+    """Scaling of stored lengths and voxel values.
 
     Attributes:
       mm_per_unit: millimetres per unit of length.
-      slope: factor of the voxels.
-      intercept: added after that.
+      slope: scale factor of the voxel values.
+      intercept: offset added after scaling.
     """
 
     mm_per_unit: float = 1.0
@@ -58,7 +58,7 @@ class Meaning:
 def field_error(
     path: pathlib.Path, field: str, expected: str, received: object
 ) -> InputError:
-    """An error that names the file and a field of its header."""
+    """Returns an error that names the file and a field of its header."""
     return InputError(
         f"{path}: {field}",
         expected=expected,
@@ -69,10 +69,10 @@ def field_error(
 def read_numbers(
     path: pathlib.Path, field: str, parts: list[str], count: int, text: str
 ) -> tuple[float, ...]:
-    """The numbers of a field.
+    """Parses the numbers of a field.
 
     Raises:
-      InputError: if they are not this many finite ones; it shows `text`.
+      InputError: if they are not `count` finite numbers; it shows `text`.
     """
     if len(parts) == count and all(map(_NUMBER.fullmatch, parts)):
         values = tuple(map(float, parts))
@@ -82,27 +82,27 @@ def read_numbers(
 
 
 def nrrd_directions(fields: dict[str, str]) -> list[str]:
-    """The direction of each axis as it is written, "none" for one of modalities."""
+    """The direction of each axis as text, "none" for an axis of modalities."""
     return re.findall(r"none|\([^)]*\)", fields.get("space directions", ""))
 
 
-def read_nrrd_meaning(path: pathlib.Path, fields: dict[str, str]) -> Meaning:
-    """What the numbers of an NRRD file mean.
+def read_nrrd_scaling(path: pathlib.Path, fields: dict[str, str]) -> Scaling:
+    """Reads the scaling of an NRRD file.
 
     Args:
       path: the file, for errors.
-      fields: name -> value of its header.
+      fields: header fields, name -> value.
 
     Raises:
-      InputError: names a field that gives them a meaning that is not read here.
+      InputError: names a field with a value that is not supported.
     """
     for kind in fields.get("kinds", "").split():
         if kind.lower() not in _NRRD_KINDS:
-            raise field_error(path, "kinds", "axes of space or of modalities", kind)
-    for name in _NRRD_PLACES:
+            raise field_error(path, "kinds", "axes in space or of modalities", kind)
+    for name in _NRRD_AXIS_FIELDS:
         if any(part.lower() != "nan" for part in fields.get(name, "").split()):
             raise field_error(
-                path, name, "no value beside space directions", fields[name]
+                path, name, "no value next to space directions", fields[name]
             )
     for name in _NRRD_QUANTIZATION:
         if fields.get(name, "nan").lower() != "nan":
@@ -110,22 +110,22 @@ def read_nrrd_meaning(path: pathlib.Path, fields: dict[str, str]) -> Meaning:
                 path, name, "intensities that are not quantized", fields[name]
             )
     units = re.findall(r'"([^"]*)"', fields.get("space units", ""))
-    # Per axis, and that of modalities may have any.
-    of_axes = re.findall(r'"([^"]*)"', fields.get("units", ""))
+    # One per axis; an axis of modalities may have any unit.
+    axis_units = re.findall(r'"([^"]*)"', fields.get("units", ""))
     directions = nrrd_directions(fields)
     units += [
         unit
-        for unit, direction in zip(of_axes, directions, strict=False)
+        for unit, direction in zip(axis_units, directions, strict=False)
         if direction != "none"
     ]
-    return Meaning(_mm_per_unit(path, "space units", units))
+    return Scaling(_mm_per_unit(path, "space units", units))
 
 
-def read_meta_meaning(path: pathlib.Path, fields: dict[str, str]) -> Meaning:
-    """The same of a MetaImage file.
+def read_meta_scaling(path: pathlib.Path, fields: dict[str, str]) -> Scaling:
+    """Reads the scaling of a MetaImage file.
 
     Raises:
-      InputError: names a field that gives them a meaning that is not read here.
+      InputError: names a field with a value that is not supported.
     """
     if fields.get("ObjectType", "Image") != "Image":
         raise field_error(path, "ObjectType", "Image", fields["ObjectType"])
@@ -145,11 +145,11 @@ def read_meta_meaning(path: pathlib.Path, fields: dict[str, str]) -> Meaning:
             path, "ElementToIntensityFunctionSlope", "a factor other than 0", slope
         )
     units = [fields.get("DistanceUnits", "")]
-    return Meaning(_mm_per_unit(path, "DistanceUnits", units), slope, intercept)
+    return Scaling(_mm_per_unit(path, "DistanceUnits", units), slope, intercept)
 
 
 def _check_center(path: pathlib.Path, fields: dict[str, str]) -> None:
-    """Checks that the axes turn about the origin, as ITK has them."""
+    """Checks that the axes rotate about the origin, as ITK assumes."""
     name = "CenterOfRotation"
     if name not in fields:
         return
@@ -157,20 +157,20 @@ def _check_center(path: pathlib.Path, fields: dict[str, str]) -> None:
     center = read_numbers(path, name, text.split(), 3, text)
     matrix = [float(part) for part in fields["TransformMatrix"].split(" ")]
     if any(center) and not np.array_equal(matrix, np.eye(3).ravel()):
-        raise field_error(path, name, "0 0 0 for axes that are turned", text)
+        raise field_error(path, name, "0 0 0 for rotated axes", text)
 
 
 def _mm_per_unit(path: pathlib.Path, field: str, units: list[str]) -> float:
-    # Headers are read as Latin-1, and often UTF-8.
+    # Headers are decoded as Latin-1, but are often UTF-8.
     texts = {unit.encode("latin-1").decode("utf-8", "replace") for unit in units}
-    named = sorted(text for text in texts if text.lower() not in _NO_UNIT)
-    if not named:
+    stated = sorted(text for text in texts if text.lower() not in _NO_UNIT)
+    if not stated:
         return 1.0
-    # "Microns" is one, and "MM" may be anything.
-    lengths = {_MM.get(text.lower() if len(text) > 2 else text) for text in named}
+    # Only long names ignore case: "Microns" is a unit, but "MM" is ambiguous.
+    lengths = {_MM.get(text.lower() if len(text) > 2 else text) for text in stated}
     length = lengths.pop()
     if lengths or length is None:
         raise field_error(
-            path, field, "one unit of length (nm, um, mm, cm or m)", ", ".join(named)
+            path, field, "one unit of length (nm, um, mm, cm or m)", ", ".join(stated)
         )
     return length

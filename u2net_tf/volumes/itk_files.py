@@ -1,4 +1,4 @@
-"""NRRD and MetaImage files in and out, through SimpleITK."""
+"""Reading and writing of NRRD and MetaImage files with SimpleITK."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from u2net_tf.volumes import itk_header, label_values, nifti, nifti_header
 from u2net_tf.volumes.float32 import to_float32
 from u2net_tf.volumes.grid import Grid, Volume, log_notes
 from u2net_tf.volumes.itk_errors import last_line
-from u2net_tf.volumes.itk_fields import Meaning
+from u2net_tf.volumes.itk_fields import Scaling
 from u2net_tf.volumes.itk_geometry import LPS_TO_RAS, to_grid, to_volume
 
 SUFFIXES = (".nrrd", ".mha")
-# What `itk_header` takes for perpendicular in MetaImage files.
+# Tolerance of `itk_header` for perpendicular axes in MetaImage files.
 _MAX_SHEAR = 1e-3
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
 
 
 def is_itk_file(path: str | os.PathLike) -> bool:
-    """Whether a name ends as that of an NRRD or MetaImage file."""
+    """Whether a file name has the suffix of NRRD or MetaImage."""
     return pathlib.PurePath(path).suffix.lower() in SUFFIXES
 
 
 def load_header(
     path: str | os.PathLike, *, max_memory_gb: float | None = None
 ) -> nifti.Header:
-    """Reads the header of an image or a label map, and none of its voxels.
+    """Reads the header of an image or a label map, without voxels.
 
     Raises:
       InputError: if it lacks the geometry, is not 3-D, or claims more voxels than fit
-        into the memory.
+        into memory.
     """
-    reader, meaning = _open(path, max_memory_gb, with_voxels=False)
+    reader, scaling = _open(path, max_memory_gb, with_voxels=False)
     shape = tuple(reader.GetSize())
-    grid = to_grid(shape[::-1], _affine(reader, meaning), path)
+    grid = to_grid(shape[::-1], _affine(reader, scaling), path)
     components = reader.GetNumberOfComponents()
     return nifti.Header(shape if components == 1 else (*shape, components), grid)
 
@@ -62,20 +62,20 @@ def load_image(
     Raises:
       InputError: if the file is damaged, lacks its geometry, or is not 3-D.
     """
-    image, meaning = _read(path, max_memory_gb)
+    image, scaling = _read(path, max_memory_gb)
     array = sitk.GetArrayViewFromImage(image)
     channels = [array] if array.ndim == 3 else list(np.moveaxis(array, -1, 0))
-    affine = _affine(image, meaning)
+    affine = _affine(image, scaling)
     volumes, notes = [], []
     for channel in channels:
-        values, found = to_float32(channel, meaning.slope, meaning.intercept, path=path)
-        notes += [note for note in found if note not in notes]
+        values, new = to_float32(channel, scaling.slope, scaling.intercept, path=path)
+        notes += [note for note in new if note not in notes]
         volumes.append(to_volume(values, affine, path))
     data = volumes[0].data
     if len(volumes) > 1:
         data = np.concatenate([volume.data for volume in volumes])
-    said = log_notes(path, [*notes, *nifti_header.shear_notes(affine)])
-    return dataclasses.replace(volumes[0], data=data, notes=said)
+    logged = log_notes(path, [*notes, *nifti_header.shear_notes(affine)])
+    return dataclasses.replace(volumes[0], data=data, notes=logged)
 
 
 def load_labels(
@@ -92,22 +92,22 @@ def load_labels(
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
-      (z, y, x) int32, or int64 if its values need that.
+      (z, y, x) int32, or int64 if its values require it.
 
     Raises:
-      InputError: as `load_image`, and if values are no whole numbers.
+      InputError: as `load_image`, and if values are not integers.
     """
-    image, meaning = _read(path, max_memory_gb)
+    image, scaling = _read(path, max_memory_gb)
     array = sitk.GetArrayViewFromImage(image)
     if array.ndim != 3:
         raise InputError(
             path, expected="a 3-D label map", received=f"shape {array.shape}"
         )
-    grid = to_grid(array.shape, _affine(image, meaning), path)
+    grid = to_grid(array.shape, _affine(image, scaling), path)
     data = label_values.to_integers(
         grid.canonical_view(array.T),
-        meaning.slope,
-        meaning.intercept,
+        scaling.slope,
+        scaling.intercept,
         path=path,
         round_labels=round_labels,
     )
@@ -116,11 +116,11 @@ def load_labels(
 
 
 def require_format_for(grid: Grid, path: str | os.PathLike) -> None:
-    """Checks that a file of this name can hold a grid.
+    """Checks that the format of a file can store a grid.
 
     Args:
       grid: the grid.
-      path: of any format.
+      path: the file, in any format.
 
     Raises:
       InputError: if it is MetaImage, and the axes of the grid are not perpendicular.
@@ -138,7 +138,7 @@ def require_format_for(grid: Grid, path: str | os.PathLike) -> None:
 
 
 def _spacing_and_direction(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Voxel sizes (x, y, z) and, as columns, the axes in ITK's world."""
+    """Voxel sizes (x, y, z) and, as columns, the axes in ITK's coordinates."""
     axes = (LPS_TO_RAS @ grid.affine)[:3, :3]
     spacing = np.sqrt((axes**2).sum(axis=0))
     return spacing, axes / spacing
@@ -151,13 +151,13 @@ def save(
     *,
     fields: Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
-    """Writes an array on a grid: whole or not at all.
+    """Writes an array on a grid atomically.
 
     Args:
       path: `.nrrd` or `.mha`.
       array: (x, y, z), or (x, y, z, K), in the order of the grid's file.
       grid: the grid.
-      fields: name -> text of further fields of the header.
+      fields: additional header fields, name -> text.
 
     Raises:
       InputError: as `require_format_for`.
@@ -187,10 +187,10 @@ def save(
 
 def _open(
     path: str | os.PathLike, max_memory_gb: float | None, *, with_voxels: bool
-) -> tuple[sitk.ImageFileReader, Meaning]:
-    """A reader that has read the header of a file that was checked."""
+) -> tuple[sitk.ImageFileReader, Scaling]:
+    """Checks a file; returns a reader that has read the header, and the scaling."""
     path = pathlib.Path(path)
-    meaning = itk_header.check_file(path, max_memory_gb, with_voxels=with_voxels)
+    scaling = itk_header.check_file(path, max_memory_gb, with_voxels=with_voxels)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
     reader.SetFileName(str(path))
@@ -204,15 +204,15 @@ def _open(
             expected="three axes, and modalities as components of voxels",
             received=f"{reader.GetDimension()} axes",
         )
-    return reader, meaning
+    return reader, scaling
 
 
 def _read(
     path: str | os.PathLike, max_memory_gb: float | None
-) -> tuple[sitk.Image, Meaning]:
-    reader, meaning = _open(path, max_memory_gb, with_voxels=True)
+) -> tuple[sitk.Image, Scaling]:
+    reader, scaling = _open(path, max_memory_gb, with_voxels=True)
     try:
-        return reader.Execute(), meaning
+        return reader.Execute(), scaling
     except (RuntimeError, MemoryError) as error:
         raise _unreadable(path, error) from error
 
@@ -223,10 +223,10 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
     )
 
 
-def _affine(image: sitk.Image | sitk.ImageFileReader, meaning: Meaning) -> np.ndarray:
+def _affine(image: sitk.Image | sitk.ImageFileReader, scaling: Scaling) -> np.ndarray:
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     affine[:3, :3] = direction * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    affine[:3] *= meaning.mm_per_unit
+    affine[:3] *= scaling.mm_per_unit
     return LPS_TO_RAS @ affine

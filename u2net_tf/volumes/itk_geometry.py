@@ -1,4 +1,4 @@
-"""What SimpleITK reads, as a volume with the grid that NIfTI would give it."""
+"""Conversion of arrays from SimpleITK to volumes with NIfTI grids."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from u2net_tf.errors import InputError
 from u2net_tf.volumes import nifti_header
 from u2net_tf.volumes.grid import Grid, Volume
 
-# ITK's world is LPS (x to the left, y to the back); NIfTI's is RAS.
+# ITK's coordinates are LPS (x to the left, y to the back); those of NIfTI are RAS.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# Of an axis, which NIfTI-1 stores in 16 bits.
+# Largest size of an axis, which NIfTI-1 stores in 16 bits.
 _MAX_NIFTI1_SIZE = 2**15 - 1
 
 
 def to_volume(
     values: np.ndarray, affine: np.ndarray, source: str | os.PathLike
 ) -> Volume:
-    """Makes a volume of an array; it copies.
+    """Copies an array into a volume.
 
     Args:
       values: (z, y, x), in the order of the file.
       affine: (4, 4) indices (x, y, z) -> mm, RAS.
-      source: names it in errors.
+      source: the file or folder, for errors.
 
     Returns:
       (1, z, y, x) float32. Its grid is that of a NIfTI file of the same geometry.
@@ -40,12 +40,12 @@ def to_volume(
 def to_grid(
     shape: tuple[int, ...], affine: np.ndarray, source: str | os.PathLike
 ) -> Grid:
-    """The grid of `to_volume`, of an array (z, y, x) of which only the shape is known.
+    """Returns the grid of `to_volume` from the shape alone.
 
     Args:
       shape: (z, y, x).
-      affine: as of `to_volume`.
-      source: as of `to_volume`.
+      affine: as for `to_volume`.
+      source: as for `to_volume`.
 
     Raises:
       InputError: if the affine is singular.
@@ -61,5 +61,5 @@ def to_grid(
     header = image_class(np.broadcast_to(np.float32(0), (1, 1, 1)), affine).header
     header.set_xyzt_units("mm")
     header.set_data_shape((x, y, z))
-    # Not the header's affine, which is float32: ITK compares places to 1e-6 voxels.
+    # Not the header's affine, which is float32: ITK compares positions to 1e-6 voxels.
     return Grid(str(source), (x, y, z), affine, header, image_class)

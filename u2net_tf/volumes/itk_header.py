@@ -1,7 +1,7 @@
 """Headers of NRRD and MetaImage files, checked before ITK reads the voxels.
 
-ITK puts defaults (1 mm, the axes of the patient) in place of what a header lacks, does
-not compare the checksums of compressed NRRD files, and allocates what a header claims.
+ITK replaces missing fields by defaults (1 mm, the axes of the patient), does not verify
+the checksums of compressed NRRD files, and allocates whatever a header claims.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.volumes.itk_fields import (
     BLANKS,
-    Meaning,
+    Scaling,
     field_error,
     nrrd_directions,
-    read_meta_meaning,
-    read_nrrd_meaning,
+    read_meta_scaling,
+    read_nrrd_scaling,
     read_numbers,
 )
 from u2net_tf.volumes.itk_voxels import StoredVoxels, check_voxels
 from u2net_tf.volumes.memory import require_memory
 from u2net_tf.volumes.nifti_header import is_invertible
 
-# A header is text, and longer only if the file is something else.
+# Headers are short text; a longer one means that the file is something else.
 _MAX_HEADER_BYTES = 1 << 20
-# What an image is copied to: float32, and once more where it is put together.
+# float32, and a second copy when channels are stacked.
 _BYTES_PER_VALUE = 8
 _NRRD_BYTES = {
     name: size
@@ -73,16 +73,16 @@ _NRRD_SPACES = (
 
 def check_file(
     path: pathlib.Path, max_memory_gb: float | None, *, with_voxels: bool = True
-) -> Meaning:
-    """Checks that a file states its geometry, and holds all voxels undamaged.
+) -> Scaling:
+    """Checks that a file states its geometry, and that all voxels are undamaged.
 
     Args:
-      path: an NRRD or MetaImage file with its voxels in it.
+      path: an NRRD or MetaImage file that includes its voxels.
       max_memory_gb: see `memory.require_memory`.
-      with_voxels: whether to look beyond the header.
+      with_voxels: whether to check the voxels as well as the header.
 
     Returns:
-      What the numbers mean that ITK reads.
+      Scaling of the lengths and values that ITK reads.
 
     Raises:
       InputError: names the file, and the field of its header.
@@ -92,7 +92,7 @@ def check_file(
     with path.open("rb") as file:
         start = file.read(_MAX_HEADER_BYTES)
     is_nrrd = path.name.lower().endswith(".nrrd")
-    content, meaning = (_read_nrrd if is_nrrd else _read_meta)(path, start)
+    content, scaling = (_read_nrrd if is_nrrd else _read_meta)(path, start)
     require_memory(
         path,
         content.num_bytes + content.num_values * _BYTES_PER_VALUE,
@@ -101,10 +101,10 @@ def check_file(
     )
     if with_voxels:
         check_voxels(path, content)
-    return meaning
+    return scaling
 
 
-def _read_nrrd(path: pathlib.Path, start: bytes) -> tuple[StoredVoxels, Meaning]:
+def _read_nrrd(path: pathlib.Path, start: bytes) -> tuple[StoredVoxels, Scaling]:
     match = re.match(rb"NRRD000\d\r?\n(.*?\n)?\r?\n", start, re.DOTALL)
     if match is None:
         raise InputError(
@@ -139,7 +139,7 @@ def _read_nrrd(path: pathlib.Path, start: bytes) -> tuple[StoredVoxels, Meaning]
     bits = None if encoding == "raw" else zlib.MAX_WBITS + 16
     num_values = math.prod(sizes)
     voxels = StoredVoxels(match.end(), num_values, num_values * item_bytes, bits)
-    return voxels, read_nrrd_meaning(path, fields)
+    return voxels, read_nrrd_scaling(path, fields)
 
 
 def _check_nrrd_geometry(
@@ -162,7 +162,7 @@ def _check_nrrd_geometry(
 
 
 def _lines(header: bytes) -> list[str]:
-    """Not `splitlines`, which takes other characters for ends of lines as well."""
+    """Splits at newlines only; `splitlines` also splits at other characters."""
     return header.decode("latin-1").rstrip("\n").split("\n")
 
 
@@ -177,11 +177,11 @@ def _sizes(path: pathlib.Path, field: str, text: str | None) -> list[int]:
         part.isascii() and part.isdecimal() and 0 < int(part) < 1 << 31
         for part in parts
     ):
-        raise field_error(path, field, "positive numbers of voxels of three axes", text)
+        raise field_error(path, field, "positive sizes of three axes", text)
     return [int(part) for part in parts]
 
 
-def _read_meta(path: pathlib.Path, start: bytes) -> tuple[StoredVoxels, Meaning]:
+def _read_meta(path: pathlib.Path, start: bytes) -> tuple[StoredVoxels, Scaling]:
     match = re.match(rb"(.*?\n)ElementDataFile *= *([^\r\n]*)\r?\n", start, re.DOTALL)
     if match is None:
         raise InputError(
@@ -220,16 +220,16 @@ def _read_meta(path: pathlib.Path, start: bytes) -> tuple[StoredVoxels, Meaning]
         )
     num_values = math.prod(sizes) * int(channels)
     if item_bytes > 1:
-        _truth(path, fields, "ElementByteOrderMSB")
+        _read_bool(path, fields, "ElementByteOrderMSB")
     available = path.stat().st_size - match.end()
     bits = zlib.MAX_WBITS if _is_compressed(path, fields, available) else None
     voxels = StoredVoxels(match.end(), num_values, num_values * item_bytes, bits)
-    return voxels, read_meta_meaning(path, fields)
+    return voxels, read_meta_scaling(path, fields)
 
 
 def _is_compressed(path: pathlib.Path, fields: dict[str, str], available: int) -> bool:
-    """Whether the voxels are; their size is then stated, as there is."""
-    compressed = _truth(path, fields, "CompressedData", "False")
+    """Whether the voxels are compressed; checks that their size is then stated."""
+    compressed = _read_bool(path, fields, "CompressedData", "False")
     # Without it ITK does not find the end of the voxels, and leaves some unset.
     if compressed and fields.get("CompressedDataSize") != str(available):
         raise field_error(
@@ -241,7 +241,7 @@ def _is_compressed(path: pathlib.Path, fields: dict[str, str], available: int) -
     return compressed
 
 
-def _truth(
+def _read_bool(
     path: pathlib.Path, fields: dict[str, str], name: str, default: str | None = None
 ) -> bool:
     text = fields.get(name, default)
@@ -262,7 +262,7 @@ def _check_meta_geometry(path: pathlib.Path, fields: dict[str, str]) -> None:
                 raise field_error(path, name, "perpendicular unit vectors", text)
 
 
-# Other names of the same fields.
+# Aliases of the fields.
 _NRRD_NAMES = {
     name.replace(" ", ""): name
     for name in (

@@ -14,13 +14,13 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class StoredVoxels:
-    """What a header says of the bytes after it.
+    """Size and encoding of the voxels according to the header.
 
     Attributes:
-      offset: of the first byte after the header.
-      num_values: of the voxels, each of which may have several.
-      num_bytes: of these, uncompressed.
-      window_bits: of zlib, for compressed voxels; None for others.
+      offset: offset of the first byte after the header.
+      num_values: number of values; a voxel may have several.
+      num_bytes: uncompressed size of the values.
+      window_bits: zlib window bits of compressed voxels; None for others.
     """
 
     offset: int
@@ -30,7 +30,7 @@ class StoredVoxels:
 
 
 def check_voxels(path: pathlib.Path, content: StoredVoxels) -> None:
-    """Checks that the voxels are as many bytes as the header says, and undamaged.
+    """Checks that the voxels are undamaged and of the size that the header states.
 
     Raises:
       InputError: names the file.
@@ -47,9 +47,9 @@ def check_voxels(path: pathlib.Path, content: StoredVoxels) -> None:
 
 
 def _inflated_bytes(path: pathlib.Path, content: StoredVoxels) -> int:
-    """How many bytes the compressed voxels have; their checksum is compared.
+    """Counts the bytes of the compressed voxels, and verifies their checksum.
 
-    At most one more than there should be.
+    Stops after the first chunk beyond the expected size.
     """
     inflater = zlib.decompressobj(content.window_bits or 0)
     total = 0
@@ -59,19 +59,19 @@ def _inflated_bytes(path: pathlib.Path, content: StoredVoxels) -> int:
         while not inflater.eof and total <= content.num_bytes:
             rest = rest or file.read(_CHUNK_BYTES)
             try:
-                piece = inflater.decompress(rest, _CHUNK_BYTES)
+                chunk = inflater.decompress(rest, _CHUNK_BYTES)
             except zlib.error as error:
                 raise InputError(
                     path, expected="undamaged voxels", received=error
                 ) from error
             rest = inflater.unconsumed_tail
-            if not piece and not rest and not file.peek(1):
+            if not chunk and not rest and not file.peek(1):
                 raise InputError(
                     path,
                     expected=f"{content.num_bytes} bytes of voxels",
                     received=f"the end of the file after {total}",
                 )
-            total += len(piece)
+            total += len(chunk)
         surplus = len(inflater.unused_data) + len(file.read(_CHUNK_BYTES))
     if inflater.eof and surplus:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Label maps in every format that is written, by the ending of the name."""
+"""Writing of label maps in any format, selected by the suffix of the file name."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from u2net_tf.volumes.anatomy import find_anatomy
 from u2net_tf.volumes.grid import Grid
 from u2net_tf.wording import first_few
 
-# Endings of names of label maps, by the name of their format. "input" is that of the
-# scan.
+# Suffixes of label maps by the name of their format; "input" is that of the scan.
 OUTPUT_SUFFIXES = {
     "input": "",
     "nifti": ".nii.gz",
@@ -35,17 +34,17 @@ OUTPUT_SUFFIXES = {
     "dicom_seg": dicom_segmentation.SUFFIX,
 }
 _NIFTI = ".nii.gz"
-# Of formats that have no place for probabilities.
+# Suffixes of probabilities, for formats that cannot store them.
 _PROBABILITY_SUFFIXES = {seg_nrrd.SUFFIX: ".nrrd", dicom_segmentation.SUFFIX: _NIFTI}
 
 
 def output_suffix(path: str | os.PathLike, output_format: str) -> str:
-    """The ending of the label map of a scan, with the dot.
+    """Returns the suffix of the label map of a scan, with the dot.
 
     Args:
       path: the scan's first file, or DICOM folder.
-      output_format: of `OUTPUT_SUFFIXES`; "input" stands for that of the scan, or
-        `.nii.gz` for NIfTI and DICOM.
+      output_format: a key of `OUTPUT_SUFFIXES`; "input" means the format of the scan,
+        or `.nii.gz` for NIfTI and DICOM.
     """
     if output_format != "input":
         return OUTPUT_SUFFIXES[output_format]
@@ -54,25 +53,25 @@ def output_suffix(path: str | os.PathLike, output_format: str) -> str:
 
 
 def probabilities_suffix(suffix: str) -> str:
-    """The ending of the file of probabilities beside a label map with an ending."""
+    """Returns the suffix of the probabilities that belong to a label map."""
     return _PROBABILITY_SUFFIXES.get(suffix, suffix)
 
 
 def require_format(
     output_format: str, paths: Sequence[str | os.PathLike], domain: Domain
 ) -> None:
-    """Checks that label maps can be written in a format, before any is.
+    """Checks in advance that label maps can be written in a format.
+
+    Classes without an anatomy code are listed in a warning.
 
     Args:
-      output_format: of `OUTPUT_SUFFIXES`.
+      output_format: a key of `OUTPUT_SUFFIXES`.
       paths: the first file or DICOM folder of each scan.
-      domain: gives the classes.
-
-    Classes without a code of their anatomy are named in a warning.
+      domain: provides the classes.
 
     Raises:
       InputError: names a scan that is not DICOM, for DICOM segmentations, or a class
-        whose value the format cannot hold.
+        whose value the format cannot store.
       StoppedError: if a package is missing.
     """
     if output_format == "seg_nrrd":
@@ -86,7 +85,7 @@ def require_format(
 
 
 def _log_codes(domain: Domain) -> None:
-    """Logs which code the anatomy of each class is given, and which have none."""
+    """Logs the anatomy code of each class, and the classes without one."""
     unknown = []
     for label in domain.labels[1:]:
         anatomy = find_anatomy(label)
@@ -104,22 +103,22 @@ def _log_codes(domain: Domain) -> None:
             unknown.append(label.name)
     if unknown:
         logging.warning(
-            "%s: no code of anatomy for %s; other programs see only the name",
+            "%s: no anatomy code for %s; other programs see only the name",
             domain.name,
             first_few(unknown),
         )
 
 
 def require_format_for(grid: Grid, path: str | os.PathLike) -> None:
-    """Checks that a file of this name can hold a grid.
+    """Checks that the format of a file can store a grid.
 
     Args:
-      grid: of the scan.
-      path: of a label map, in any format.
+      grid: grid of the scan.
+      path: the label map, in any format.
 
     Raises:
       InputError: as `itk_files.require_format_for`; and for a DICOM segmentation, if
-        the scan lacks what it has to refer to.
+        the scan lacks tags that it must reference.
     """
     itk_files.require_format_for(grid, path)
     if _suffix(path) == dicom_segmentation.SUFFIX:
@@ -129,19 +128,19 @@ def require_format_for(grid: Grid, path: str | os.PathLike) -> None:
 def save_label_map(
     path: str | os.PathLike, classes: np.ndarray, grid: Grid, domain: Domain
 ) -> None:
-    """Writes a label map with the names of its classes: whole or not at all.
+    """Writes a label map with the names of its classes atomically.
 
-    NIfTI, NRRD and MetaImage files hold the raw values of the classes. NRRD and
-    MetaImage have no place for their names.
+    NIfTI, NRRD and MetaImage files store the raw values of the classes. NRRD and
+    MetaImage cannot store their names.
 
     Args:
-      path: file to write. Its ending says in which format: one of `OUTPUT_SUFFIXES`.
+      path: file to write. Its suffix, one of `OUTPUT_SUFFIXES`, determines the format.
       classes: (z, y, x) class indices, canonical orientation.
       grid: the grid of the scan that they belong to.
-      domain: gives names and values of the classes.
+      domain: provides names and values of the classes.
 
     Raises:
-      InputError: if there is no format with this extension, or it cannot hold them.
+      InputError: if there is no format with this suffix, or it cannot store them.
       StoppedError: if a package is missing.
     """
     suffix = _require_suffix(path)
@@ -159,13 +158,13 @@ def _require_suffix(path: str | os.PathLike) -> str:
     known = sorted({suffix for suffix in OUTPUT_SUFFIXES.values() if suffix})
     if not name.endswith(tuple(known)):
         raise InputError(
-            path, expected=f"an extension among {', '.join(known)}", received=name
+            path, expected=f"a suffix among {', '.join(known)}", received=name
         )
     return _suffix(path)
 
 
 def _suffix(path: str | os.PathLike) -> str:
-    """The ending of the formats that need one of their own, else the last."""
+    """Returns `.seg.nrrd` for such files, else the last suffix."""
     name = pathlib.PurePath(path).name.lower()
     return (
         seg_nrrd.SUFFIX if name.endswith(seg_nrrd.SUFFIX) else name[name.rfind(".") :]

@@ -1,4 +1,4 @@
-"""The values of a label map, which are whole numbers."""
+"""Conversion of label map values to integers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from u2net_tf.errors import InputError
 from u2net_tf.wording import first_few, quantity
 
-# How far from a whole number a value may be to be rounded, where that is asked for.
+# Largest distance from an integer for a value to be rounded, if rounding is requested.
 _ROUNDING_TOLERANCE = 0.1
-# Whole numbers that float64 still tells from their neighbours.
+# All integers up to this one are exact in float64.
 _MAX_IN_FLOAT64 = 2**53
 
 
@@ -24,46 +24,46 @@ def to_integers(
     path: str | os.PathLike,
     round_labels: bool,
 ) -> np.ndarray:
-    """The values of a label map as integers.
+    """Converts the values of a label map to integers.
 
     Args:
       values: (z, y, x) as stored.
-      slope: factor of the values, 1 for none.
-      intercept: added after that.
+      slope: scale factor of the values, 1 for none.
+      intercept: offset added after scaling.
       path: the file, for errors.
-      round_labels: round values that are nearly whole.
+      round_labels: whether to round values that are close to integers.
 
     Returns:
-      (z, y, x) int32, or int64 where that is needed.
+      (z, y, x) int32, or int64 where necessary.
 
     Raises:
-      InputError: says which values are no whole numbers, and how they are scaled.
+      InputError: lists the values that are not integers, and their scaling.
     """
     if (slope, intercept) == (1, 0) and np.issubdtype(values.dtype, np.integer):
-        return _exact(values, path)
-    whole = np.empty(values.shape, np.int64)
+        return _to_int32_or_int64(values, path)
+    integers = np.empty(values.shape, np.int64)
     fractions: collections.Counter[float] = collections.Counter()
-    for target, plane in zip(whole, values, strict=True):
-        # NaN, signalling ones too, is no whole number and refused below.
+    for target, plane in zip(integers, values, strict=True):
+        # NaN, signalling or not, is not an integer and is rejected below.
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = plane.astype(np.float64)
             if (slope, intercept) != (1, 0):
                 scaled = scaled * slope + intercept
         rounded = np.rint(scaled)
-        near = np.abs(rounded) < _MAX_IN_FLOAT64
+        valid = np.abs(rounded) < _MAX_IN_FLOAT64
         tolerance = _ROUNDING_TOLERANCE if round_labels else 0
-        near[near] = np.abs(scaled[near] - rounded[near]) <= tolerance
-        if near.all():
+        valid[valid] = np.abs(scaled[valid] - rounded[valid]) <= tolerance
+        if valid.all():
             target[...] = rounded
         else:
-            found, counts = np.unique(scaled[~near], return_counts=True)
+            found, counts = np.unique(scaled[~valid], return_counts=True)
             fractions.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
     if fractions:
-        raise _no_integers(fractions, slope, intercept, path, round_labels)
-    return _exact(whole, path)
+        raise _not_integers(fractions, slope, intercept, path, round_labels)
+    return _to_int32_or_int64(integers, path)
 
 
-def _exact(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+def _to_int32_or_int64(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     low, high = int(values.min()), int(values.max())
     for dtype in (np.int32, np.int64):
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
@@ -75,7 +75,7 @@ def _exact(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     )
 
 
-def _no_integers(
+def _not_integers(
     fractions: collections.Counter[float],
     slope: float,
     intercept: float,
@@ -87,7 +87,7 @@ def _no_integers(
     received = first_few(listed)
     if (slope, intercept) != (1, 0):
         received += f", stored with slope {slope:.9g} and intercept {intercept:.9g}"
-    nearly = all(
+    can_be_rounded = all(
         abs(value) < _MAX_IN_FLOAT64
         and abs(value - round(value)) <= _ROUNDING_TOLERANCE
         for value in values
@@ -97,5 +97,5 @@ def _no_integers(
         path,
         expected=f"whole numbers{within} as labels",
         received=received,
-        hint="Use `round_labels` to round them" if nearly else "",
+        hint="Use `round_labels` to round them" if can_be_rounded else "",
     )

@@ -1,4 +1,4 @@
-"""Modalities in files of their own: on one grid, or resampled to that of the first."""
+"""Modalities in separate files: on one grid, or resampled to that of the first."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from absl import logging
 from nibabel import affines
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes.grid import Grid, Volume, check_same_grid, turned_onto
+from u2net_tf.volumes.grid import Grid, Volume, check_same_grid, reorient_to
 from u2net_tf.volumes.memory import require_memory
 
 
 def check_grids(grids: Sequence[Grid]) -> None:
-    """Checks that the modalities of a case lie on one grid.
+    """Checks that the modalities of a case are on the same grid.
 
     Raises:
-      InputError: names the first file that does not, and both grids.
+      InputError: names the first file that is not, and both grids.
     """
     first, *others = grids
     for other in others:
@@ -37,14 +37,14 @@ def check_grids(grids: Sequence[Grid]) -> None:
 
 
 def require_3d(path: str, num_modalities: Sequence[int]) -> None:
-    """Checks that a file holds one modality, where there is one file for each.
+    """Checks that a file contains a single modality, if there is a file for each.
 
     Args:
       path: the file.
-      num_modalities: what stands in its header after the spatial shape.
+      num_modalities: the sizes in its header after the spatial shape.
 
     Raises:
-      InputError: if there are several.
+      InputError: if it contains several.
     """
     if num_modalities and num_modalities[0] != 1:
         raise InputError(
@@ -60,19 +60,19 @@ def require_memory_for_all(
     *,
     max_memory_gb: float | None,
 ) -> None:
-    """Checks that modalities in files of their own fit into the memory together.
+    """Checks that modalities in separate files fit into memory together.
 
     Args:
       paths: a file, or a DICOM folder, per modality.
-      shape: of the first, in voxels, which becomes that of all.
+      shape: shape of the first, in voxels, which becomes that of all.
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: names the first.
+      InputError: names the first file.
     """
     require_memory(
         paths[0],
-        # As they are read, and in one array.
+        # As separate arrays, and in one array.
         2 * 4 * len(paths) * math.prod(shape),
         content=f"{len(paths)} modalities of shape {tuple(shape)} in float32",
         max_memory_gb=max_memory_gb,
@@ -87,19 +87,19 @@ def describe(grid: Grid) -> str:
 
 
 def stack(volumes: Sequence[Volume], *, resample: bool = False) -> Volume:
-    """Makes one volume of the modalities of a case.
+    """Stacks the modalities of a case into one volume.
 
     Args:
       volumes: (1, z, y, x) each, in the order of the modalities.
-      resample: whether those on another grid than the first are brought to it, with a
-        warning and a note that say so.
+      resample: whether to resample modalities to the grid of the first, with a warning
+        and a note for each that is on another grid.
 
     Returns:
       (C, z, y, x) float32, on the grid of the first.
 
     Raises:
-      InputError: if a file holds several modalities, or lies on another grid and is not
-        to be resampled, or lies elsewhere in space altogether.
+      InputError: if a file contains several modalities, is on another grid and is not
+        to be resampled, or does not overlap the first.
     """
     for volume in volumes:
         require_3d(volume.grid.path, volume.data.shape[:1])
@@ -109,13 +109,13 @@ def stack(volumes: Sequence[Volume], *, resample: bool = False) -> Volume:
     data = np.empty((len(volumes), *first.data.shape[1:]), np.float32)
     notes = [note for volume in volumes for note in volume.notes]
     for channel, volume in zip(data, volumes, strict=True):
-        only = Volume(volume.data[0], volume.spacing_mm, volume.grid)
-        if resample and not _is_same_grid(first.grid, only.grid):
-            channel[...], note = _resample_to(first, only)
+        modality = Volume(volume.data[0], volume.spacing_mm, volume.grid)
+        if resample and not _is_same_grid(first.grid, modality.grid):
+            channel[...], note = _resample_to(first, modality)
             logging.warning("%s", note)
             notes.append(note)
         else:
-            channel[...] = turned_onto(only, first.grid)
+            channel[...] = reorient_to(modality, first.grid)
     return Volume(data, first.spacing_mm, first.grid, tuple(notes))
 
 
@@ -128,7 +128,7 @@ def _is_same_grid(first: Grid, other: Grid) -> bool:
 
 
 def _resample_to(first: Volume, other: Volume) -> tuple[np.ndarray, str]:
-    """(z, y, x): a modality on the grid of the first; and a note that says so."""
+    """Returns a modality on the (z, y, x) grid of the first, and a note about it."""
     lowest = float(other.data.min())
     resampled = _resample(other.data, first, other, sitk.sitkLinear, lowest)
     inside = np.ones(other.data.shape, np.uint8)
@@ -137,16 +137,14 @@ def _resample_to(first: Volume, other: Volume) -> tuple[np.ndarray, str]:
         raise InputError(
             other.grid.path,
             expected=f"a volume that overlaps that of {first.grid.path}",
-            received="one that lies elsewhere in space",
+            received="one without overlap",
         )
     note = (
         f"{other.grid.path}: resampled from {describe(other.grid)} to the grid of "
         f"{first.grid.path}, {describe(first.grid)}"
     )
     if covered < 1:
-        note += (
-            f", of which {1 - covered:.1%} lies outside and gets the lowest intensity"
-        )
+        note += f", of which {1 - covered:.1%} is outside and gets the lowest intensity"
     return resampled, note
 
 
@@ -176,5 +174,5 @@ def _resample(
 
 def _affine(grid: Grid) -> np.ndarray:
     """Canonical voxel indices (x, y, z) -> mm."""
-    turn = nib.orientations.inv_ornt_aff(grid.orientation, grid.shape)
-    return grid.affine @ turn
+    to_disk = nib.orientations.inv_ornt_aff(grid.orientation, grid.shape)
+    return grid.affine @ to_disk

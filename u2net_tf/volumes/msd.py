@@ -1,4 +1,4 @@
-"""A folder in the layout of the Medical Segmentation Decathlon (MSD) or of nnU-Net."""
+"""Dataset folders in the layout of the Medical Segmentation Decathlon or nnU-Net."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from u2net_tf.wording import first_few, quantity
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One patient: where the image and the label map lie.
+    """The files of one patient.
 
     Attributes:
-      name: file name without folder and suffix, or as `scan_names.distinct_names`.
-      image_paths: one file, 4-D when there are several modalities, or one per modality.
+      name: file name without folder and suffix, or as in `scan_names.distinct_names`.
+      image_paths: one file, 4-D if there are several modalities, or one per modality.
       label_path: the label map.
     """
 
@@ -46,16 +46,16 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """What `dataset.json` says.
+    """The content of `dataset.json`.
 
     Attributes:
       name: name of the folder; the domain's name.
       folder: the folder.
       modalities: names in the order of the channels.
-      labels: raw value -> name, in ascending order, with 0.
+      labels: raw value -> name, in ascending order, including 0.
       cases: training cases, sorted by name.
       duplicates: names of cases whose files `dataset.json` lists more than once.
-      notes: what in `dataset.json` was passed over or contradicts the rest, in words.
+      notes: descriptions of what in `dataset.json` was skipped or is inconsistent.
     """
 
     name: str
@@ -83,10 +83,10 @@ class Dataset:
 
 
 def find_datasets(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
-    """Folders below `raw_dir` that hold a `dataset.json`; `raw_dir` itself if it does.
+    """Folders in `raw_dir` that contain a `dataset.json`; `raw_dir` itself if it does.
 
     Raises:
-      InputError: if there is none.
+      InputError: if there are none.
     """
     raw_dir = pathlib.Path(raw_dir)
     if not raw_dir.is_dir():
@@ -101,7 +101,7 @@ def find_datasets(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
     if not folders:
         raise InputError(
             raw_dir,
-            expected="folders with a dataset.json each (layout of the Medical "
+            expected="folders with a dataset.json in each (layout of the Medical "
             "Segmentation Decathlon)",
             received="none",
         )
@@ -109,14 +109,14 @@ def find_datasets(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
 
 
 def read_dataset(folder: str | os.PathLike) -> Dataset:
-    """Reads `dataset.json`. Whether its files exist is not looked at here.
+    """Reads `dataset.json`, without checking that its files exist.
 
-    Hidden files (`._*`, left by some archivers) are passed over. Paths may start with
-    `./` or `/`, may be separated by backslashes, and are relative to the folder either
-    way; `.nii` stands for `.nii.gz` where only that exists, as in the published Task05,
-    and `case.nii.gz` for `case_0000.nii.gz`, `case_0001.nii.gz`, …, one per modality,
-    where only those do, as in nnU-Net 1. Where `dataset.json` lists no cases and names
-    a file ending, as in nnU-Net 2, the cases are those of `labelsTr`.
+    Hidden files (`._*`, left by some archivers) are skipped. Paths may start with `./`
+    or `/`, may be separated by backslashes, and are always relative to the folder.
+    `x.nii` refers to `x.nii.gz` if only that exists, as in the published Task05, and
+    `x.nii.gz` to `x_0000.nii.gz`, `x_0001.nii.gz`, …, one per modality, if only those
+    exist, as in nnU-Net 1. If `dataset.json` has a `file_ending` but lists no cases, as
+    in nnU-Net 2, the cases are those in `labelsTr`.
 
     Raises:
       InputError: names `dataset.json`, what was expected and what was received.
@@ -152,9 +152,9 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     notes = []
     if hidden:
         count = quantity(len(hidden), "hidden file")
-        notes.append(f"passed over {count}: {first_few(hidden)}")
+        notes.append(f"skipped {count}: {first_few(hidden)}")
     if unused := dataset_json.unused_fields(content):
-        notes.append(f"fields of 'training' that are not used: {first_few(unused)}")
+        notes.append(f"unused fields of 'training': {first_few(unused)}")
     if difference := dataset_json.count_difference(content, len(cases)):
         notes.append(difference)
     return Dataset(
@@ -169,9 +169,9 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
 
 
 def unlisted_files(dataset: Dataset) -> list[pathlib.Path]:
-    """Volumes beside those of the cases that no case refers to, sorted.
+    """Volumes that no case refers to, sorted.
 
-    Looked at are `imagesTr`, `labelsTr` and the folders of the cases' files.
+    Searches `imagesTr`, `labelsTr` and the folders of the cases' files.
     """
     listed = {path for case in dataset.cases for path in case.paths}
     folders = {path.parent for path in listed}
@@ -189,8 +189,8 @@ def read_domain(domain: Domain, raw_dir: str | os.PathLike | None) -> Dataset:
     """Reads the `dataset.json` of a domain of a plan.
 
     Args:
-      domain: says where the scans were when the plan was made.
-      raw_dir: folder with a folder per domain, if they have moved since; None if not.
+      domain: states the folder of the scans when the plan was made.
+      raw_dir: parent of the domains' folders, if they have moved since; else None.
 
     Raises:
       InputError: see `read_dataset`.
@@ -207,9 +207,9 @@ def _volumes(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _rows_of_folder(path: pathlib.Path, ending: str) -> list[Row]:
-    """Image and label map of each case of nnU-Net 2, as `dataset.json` could list them.
+    """Rows for the cases of nnU-Net 2, which `dataset.json` does not list.
 
-    A label map has the name of its case, which may end in a number, too.
+    A label map has the name of its case, which may itself end in a number.
     """
     folder = path.parent / "labelsTr"
     labels = _volumes(folder) if folder.is_dir() else []
@@ -223,9 +223,9 @@ def _rows_of_folder(path: pathlib.Path, ending: str) -> list[Row]:
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """The files of a row; `named` has the name of its case."""
+    """The files of a row; `name_source` determines the name of its case."""
 
-    named: pathlib.Path
+    name_source: pathlib.Path
     images: tuple[pathlib.Path, ...]
     label: pathlib.Path
 
@@ -233,7 +233,7 @@ class _Files:
 def _name_cases(
     path: pathlib.Path, found: list[_Files]
 ) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """The cases of these files, sorted by name, and the names of those listed twice."""
+    """The cases of these files, sorted by name, and the names of repeated ones."""
     if not found:
         raise InputError(
             f"{path}: 'training'", expected="cases", received="hidden files only"
@@ -241,15 +241,15 @@ def _name_cases(
     counts = collections.Counter(found)
     images = [files.images[0] for files in counts]
     if len(set(images)) < len(images):
-        twice = sorted({str(image) for image in images if images.count(image) > 1})
+        repeated = sorted({str(image) for image in images if images.count(image) > 1})
         raise InputError(
             f"{path}: 'training'",
             expected="one label map for each image",
-            received=f"several for {first_few(twice)}",
+            received=f"several for {first_few(repeated)}",
         )
     try:
-        places = [files.named for files in counts]
-        names = distinct_names(places, path.parent, f"{path}: 'training'")
+        sources = [files.name_source for files in counts]
+        names = distinct_names(sources, path.parent, f"{path}: 'training'")
     except InputError as error:
         raise error if str(path) in error.where else error.within(path) from None
     named = sorted(zip(names, counts, strict=True), key=lambda item: item[0])
@@ -269,19 +269,19 @@ def _is_hidden(text: str) -> bool:
 
 
 def _locate_files(folder: pathlib.Path, row: Row, num_modalities: int) -> _Files:
-    """The files that a row names; where only those exist, one image per modality."""
+    """Locates the files of a row; one image per modality if only those exist."""
     images = tuple(_locate(folder, text) for text in row.images)
     label = _locate(folder, row.label)
-    named = images[0]
+    first = images[0]
     if row.name:
         return _Files(folder / f"{row.name}.nii.gz", images, label)
-    if len(images) == 1 and not named.exists() and is_scan_name(named):
-        for candidate in (named, *_other_endings(named)):
+    if len(images) == 1 and not first.exists() and is_scan_name(first):
+        for candidate in (first, *_other_suffixes(first)):
             if channel_path(candidate, 0).is_file():
                 channels = range(num_modalities)
                 images = tuple(channel_path(candidate, channel) for channel in channels)
                 break
-    return _Files(named, images, label)
+    return _Files(first, images, label)
 
 
 def _locate(folder: pathlib.Path, text: str) -> pathlib.Path:
@@ -290,13 +290,13 @@ def _locate(folder: pathlib.Path, text: str) -> pathlib.Path:
         text = text.replace("\\", "/")
     path = files.absolute_path(folder / text.lstrip("/"))
     if not path.exists():
-        for other in _other_endings(path):
+        for other in _other_suffixes(path):
             if other.is_file():
                 return other
     return path
 
 
-def _other_endings(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def _other_suffixes(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """The same name with `.nii` instead of `.nii.gz`, or the reverse."""
     if path.suffix == ".nii":
         yield path.with_name(f"{path.name}.gz")

@@ -1,4 +1,4 @@
-"""NIfTI in and out."""
+"""Reading and writing of NIfTI files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from u2net_tf.volumes.nifti_file import NiftiFile
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a file says of itself before its voxels.
+    """Shape and grid from the header of a file.
 
     Attributes:
       shape: on disk (x, y, z), or (x, y, z, modality); singleton axes after the third
@@ -35,15 +35,15 @@ class Header:
 
 
 def load_header(path: str | os.PathLike, max_memory_gb: float | None = None) -> Header:
-    """Reads the header of an image or a label map, and none of its voxels.
+    """Reads the header of an image or a label map, without voxels.
 
     Args:
       path: the file.
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: if the file cannot be read, is not 3-D or 4-D, or has more voxels than
-        bytes or than fit into the memory.
+      InputError: if the file cannot be read, is not 3-D or 4-D, is too short for its
+        voxels, or does not fit into memory.
     """
     with nifti_file.open_nifti(path, max_memory_gb=max_memory_gb) as file:
         return Header(file.shape, _grid(file))
@@ -57,13 +57,13 @@ def load_image(
 ) -> Volume:
     """Reads an image, 3-D or 4-D.
 
-    What is odd about the file, and what was taken instead, is in `Volume.notes` and
-    logged as a warning.
+    Anomalies of the file and how they were resolved are recorded in `Volume.notes` and
+    logged as warnings.
 
     Args:
       path: the file.
-      spacing_source: where the voxel size is read from when the header contradicts
-        itself: "pixdim" or "affine". Such a file gets a note.
+      spacing_source: source of the voxel size if the header contradicts itself,
+        "pixdim" or "affine". Such a file gets a note.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
@@ -71,7 +71,7 @@ def load_image(
 
     Raises:
       InputError: if the file cannot be read, is damaged, is not 3-D or 4-D, or does not
-        fit into the memory.
+        fit into memory.
     """
     array, grid, notes = _read_as_float32(path, max_memory_gb)
     channels = [array]
@@ -85,12 +85,12 @@ def _make_volume(
 ) -> Volume:
     """The (x, y, z) channels of one file as a volume."""
     views = [grid.canonical_view(channel) for channel in channels]
-    # One copy, and no other beside it: a volume may be a good part of the memory.
+    # A single copy, since a volume may take a large part of the memory.
     data = np.empty((len(views), *views[0].shape), np.float32)
     for channel, view in zip(data, views, strict=True):
         channel[...] = view
     if problem := header_problem(grid):
-        notes = [*notes, f"{problem}; taking {spacing_source}"]
+        notes = [*notes, f"{problem}; using {spacing_source}"]
     return Volume(
         data, grid.spacing_mm(spacing_source), grid, log_notes(grid.path, notes)
     )
@@ -106,16 +106,16 @@ def load_labels(
 
     Args:
       path: the file.
-      round_labels: take values that are nearly whole, as a scale factor leaves them,
-        for whole numbers.
+      round_labels: whether to round values that are close to integers, as produced by a
+        scale factor.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
-      (z, y, x) int32, or int64 if its values need that. Its spacing is from pixdim.
+      (z, y, x) int32, or int64 if its values require it. Its spacing is from pixdim.
 
     Raises:
       InputError: if the file cannot be read, is damaged, is not 3-D, does not fit into
-        the memory, or holds values that are no whole numbers.
+        memory, or contains values that are not integers.
     """
     with nifti_file.open_nifti(path, max_memory_gb=max_memory_gb) as file:
         if len(file.shape) == 4:
@@ -142,14 +142,14 @@ def save_labels(
     *,
     classes: Sequence[Label] = (),
 ) -> None:
-    """Writes a label map on a grid: whole or not at all.
+    """Writes a label map on a grid atomically.
 
     Args:
       path: file to write, `.nii.gz` or `.nii`.
       labels: (z, y, x) integers, canonical orientation.
       grid: the grid of the image that the labels belong to.
-      classes: names and values for the table of labels in the header, the background
-        first; none for no table.
+      classes: names and values for the label table in the header, the background first;
+        empty for no table.
     """
     header = grid.header.copy()
     nifti_labels.describe_labels(header, classes)
@@ -158,7 +158,7 @@ def save_labels(
 
 
 def smallest_dtype(labels: np.ndarray) -> type[np.integer]:
-    """The type that label maps with these values are written with."""
+    """Returns the type in which a label map with these values is written."""
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     types = (np.uint8, np.int16, np.int32, np.int64)
     return next(
@@ -171,19 +171,19 @@ def smallest_dtype(labels: np.ndarray) -> type[np.integer]:
 def save_probabilities(
     path: str | os.PathLike, probabilities: np.ndarray, grid: Grid
 ) -> None:
-    """Writes class probabilities as one 4-D file: whole or not at all.
+    """Writes class probabilities as one 4-D file atomically.
 
     Args:
       path: file to write.
       probabilities: (z, y, x, K) floats, canonical orientation.
-      grid: the grid of the image that they belong to.
+      grid: the grid of the image that the probabilities belong to.
     """
     array = stack_probabilities(probabilities, grid)
     _save(path, array, grid.image_class, grid.header.copy())
 
 
 def stack_probabilities(probabilities: np.ndarray, grid: Grid) -> np.ndarray:
-    """(z, y, x, K) probabilities as a file of the grid has them: (x, y, z, K)."""
+    """Converts (z, y, x, K) probabilities to the disk order of a grid, (x, y, z, K)."""
     channels = [
         grid.from_canonical(probabilities[..., k].astype(np.float32))
         for k in range(probabilities.shape[-1])

@@ -1,4 +1,4 @@
-"""A NIfTI file on disk, checked before its voxels are read and to its last byte."""
+"""NIfTI files, checked before their voxels are read and up to the last byte."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from u2net_tf.volumes import gzip_stream, nifti_header
 from u2net_tf.volumes.gzip_stream import DamagedError, GzipStream
 from u2net_tf.volumes.memory import require_memory
 
-# By the number in the first four bytes of a header, which is its length.
+# By the length of the header, which is stored in its first four bytes.
 _CLASSES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
 _BYTE_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
-# What NIfTI-2 has in a header to show that no program took it for text.
+# Valid `eol_check` of NIfTI-2; programs that handle the file as text change it.
 _LINE_ENDS = ((0, 0, 0, 0), (13, 10, 26, 10))
-# After the voxels there may be as many bytes again, and so many more, with a note.
-_SPARE_BYTES = 2**20
-# Bytes that an image is read to: float32, or int32 for a label map.
+# After the voxels, up to their size plus this many bytes are accepted, with a note.
+_MAX_EXTRA_BYTES = 2**20
+# float32 for an image, int32 for a label map.
 _BYTES_PER_VOXEL = 4
 
 
 @dataclasses.dataclass
 class NiftiFile:
-    """A file whose header makes sense and whose voxels fit.
+    """An open file with a valid header and voxels that fit.
 
     Attributes:
       path: the file.
-      header: the header; see `nifti_header.settle`.
+      header: the header; see `nifti_header.repair`.
       image_class: nibabel's class of the file.
       shape: on disk (x, y, z), or (x, y, z, modality); axes of one voxel after the
         third are removed.
-      slope: factor of the voxels, 1 where they are not scaled.
-      intercept: added after that.
-      notes: what is odd about the file, for its user. `read` adds to them.
+      slope: scale factor of the voxels, 1 for none.
+      intercept: offset added after scaling.
+      notes: anomalies of the file, for the user. `read` may add some.
     """
 
     path: pathlib.Path
@@ -59,14 +59,14 @@ class NiftiFile:
 
     @property
     def offset(self) -> int:
-        """First byte of the voxels."""
+        """Offset of the voxels in the uncompressed file, bytes."""
         return _offset(self.header)
 
     def read(self) -> np.ndarray:
-        """Reads the voxels as they are stored, and everything after them.
+        """Reads the voxels as stored, and checks what follows them.
 
         Returns:
-          An array of `shape` and of the type on disk.
+          An array with `shape` and the type on disk.
 
         Raises:
           InputError: if the file is damaged or ends too early.
@@ -88,12 +88,12 @@ class NiftiFile:
                     self.path,
                     expected=f"as many voxels as its header says, {array.nbytes:,} "
                     "bytes",
-                    received=f"{received:,} bytes, the rest is missing",
+                    received=f"{received:,} bytes; the rest is missing",
                 )
-            # Of a few bytes on disk a gzip stream may make many gigabytes.
-            surplus = _drain(self._stream, self.path, array.nbytes + _SPARE_BYTES)
+            # A few bytes of gzip may expand to many gigabytes.
+            surplus = _drain(self._stream, self.path, array.nbytes + _MAX_EXTRA_BYTES)
             surplus += self._stream.surplus_bytes
-        if surplus > array.nbytes + _SPARE_BYTES:
+        if surplus > array.nbytes + _MAX_EXTRA_BYTES:
             raise InputError(
                 self.path,
                 expected=f"the end of the file after voxels of {array.nbytes:,} bytes "
@@ -103,9 +103,7 @@ class NiftiFile:
             )
         if surplus:
             plural = "" if surplus == 1 else "s"
-            self.notes.append(
-                f"{surplus:,} byte{plural} after the last voxel, not used"
-            )
+            self.notes.append(f"{surplus:,} byte{plural} after the last voxel, ignored")
         return array
 
 
@@ -120,8 +118,8 @@ def open_nifti(
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: if it is no NIfTI file, its header makes no sense, or its voxels are
-        more than can be in the file or in the memory.
+      InputError: if it is not a NIfTI file, its header is invalid, or its voxels cannot
+        fit into the file or into memory.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -143,29 +141,29 @@ def _open(file: BinaryIO, path: pathlib.Path, max_memory_gb: float | None) -> Ni
     slope, intercept = _scaling(header, path)
     dtype = header.get_data_dtype()
     voxels = math.prod(shape)
-    wanted = _checked_offset(header, path) + voxels * dtype.itemsize
-    largest = size * gzip_stream.MAX_RATIO if is_gzip else size
-    if wanted > largest:
+    num_bytes = _checked_offset(header, path) + voxels * dtype.itemsize
+    max_bytes = size * gzip_stream.MAX_RATIO if is_gzip else size
+    if num_bytes > max_bytes:
         raise InputError(
             path,
-            expected=f"as many voxels as its header says, {wanted:,} bytes with the "
+            expected=f"as many voxels as its header says, {num_bytes:,} bytes with the "
             f"header (shape {shape} of {dtype})",
-            received=f"{size:,} bytes{' of gzip' if is_gzip else ''}, the rest is "
+            received=f"{size:,} bytes{' of gzip' if is_gzip else ''}; the rest is "
             "missing",
         )
     require_memory(
         path,
-        wanted + voxels * _BYTES_PER_VOXEL,
+        num_bytes + voxels * _BYTES_PER_VOXEL,
         content=f"shape {shape} of {dtype}",
         max_memory_gb=max_memory_gb,
     )
-    header, notes = nifti_header.settle(header, path)
+    header, notes = nifti_header.repair(header, path)
     bits = int(header["bitpix"])
     if bits != 8 * dtype.itemsize:
-        notes.append(f"bitpix is {bits}; taking {8 * dtype.itemsize}, as of {dtype}")
+        notes.append(f"bitpix is {bits}; using {8 * dtype.itemsize}, as for {dtype}")
         header["bitpix"] = 8 * dtype.itemsize
     if not int(header["vox_offset"]):
-        notes.append(f"vox_offset is 0; taking {_offset(header)}, after the header")
+        notes.append(f"vox_offset is 0; using {_offset(header)}, after the header")
     _read_extensions(stream or file, header, path, notes)
     return NiftiFile(
         path, header, image_class, shape, slope, intercept, notes, file, stream
@@ -182,13 +180,15 @@ def _read_header(
         if length in _CLASSES:
             break
     else:
-        begins = f"one that begins with {received!r}" if received else "an empty file"
-        raise _unreadable(path, begins)
+        problem = (
+            f"a file that begins with {received!r}" if received else "an empty file"
+        )
+        raise _unreadable(path, problem)
     rest = bytearray(length - len(start))
     if _read_into(stream, memoryview(rest), path) < len(rest):
         raise _unreadable(path, "a file that ends within its header")
     image_class = _CLASSES[length]
-    # Its checks are for `nifti_header`, which says what it replaces.
+    # Not checked by nibabel: `nifti_header` also reports what it replaces.
     header = image_class.header_class(bytes(start + rest), order, check=False)
     magic = header["magic"].item()
     if magic != header.single_magic:
@@ -212,7 +212,7 @@ def _checked_shape(
         raise InputError(
             path,
             expected="one number per voxel",
-            received=f"data type {int(header['datatype'])}, which is none",
+            received=f"data type {int(header['datatype'])}, which is unknown",
         ) from None
     num_axes = int(header["dim"][0])
     if not 0 < num_axes < len(header["dim"]):
@@ -245,7 +245,7 @@ def _scaling(
     header: nib.nifti1.Nifti1Header, path: pathlib.Path
 ) -> tuple[float, float]:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    # A slope of 0 means none in the standard; nibabel writes NaN for none.
+    # In the standard, a slope of 0 means no scaling; nibabel writes NaN instead.
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0
     if not (math.isfinite(slope) and math.isfinite(intercept)):
@@ -258,11 +258,11 @@ def _scaling(
 
 
 def _checked_offset(header: nib.nifti1.Nifti1Header, path: pathlib.Path) -> int:
-    offset, least = float(header["vox_offset"]), header.single_vox_offset
-    if offset and not (offset >= least and offset.is_integer()):
+    offset, minimum = float(header["vox_offset"]), header.single_vox_offset
+    if offset and not (offset >= minimum and offset.is_integer()):
         raise InputError(
             path,
-            expected=f"vox_offset, a whole number of at least {least}",
+            expected=f"vox_offset, a whole number of at least {minimum}",
             received=f"{offset:g}",
         )
     return _offset(header)
@@ -278,7 +278,7 @@ def _read_extensions(
     path: pathlib.Path,
     notes: list[str],
 ) -> None:
-    """Reads what is between header and voxels; it is written to label maps as well."""
+    """Reads extensions, between header and voxels, which label maps inherit."""
     block = bytearray(_offset(header) - header.sizeof_hdr)
     _read_into(stream, memoryview(block), path)
     if not block[0]:
@@ -288,7 +288,7 @@ def _read_extensions(
     while len(block) - start >= 16:
         size = int.from_bytes(block[start : start + 4], order)
         if size % 16 or not 16 <= size <= len(block) - start:
-            notes.append("header extensions that cannot be read, not used")
+            notes.append("header extensions that cannot be read, ignored")
             return
         start += size
     swapped = header.endianness != nib.volumeutils.native_code
@@ -301,7 +301,7 @@ def _read_into(
     stream: BinaryIO | GzipStream, buffer: memoryview, path: pathlib.Path
 ) -> int:
     try:
-        # A file that is not compressed has it as well, of raw or buffered files.
+        # Uncompressed files are raw or buffered, which have `readinto` as well.
         return stream.readinto(buffer)  # type: ignore[union-attr]
     except DamagedError as error:
         raise _unreadable(path, error) from error

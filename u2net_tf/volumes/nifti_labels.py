@@ -1,7 +1,7 @@
-"""The table of labels that a NIfTI label map holds in an extension of its header.
+"""The label table in the header extension of a NIfTI label map.
 
-It has the code that NIfTI gives Caret and the XML that Connectome Workbench reads:
-names and colours by value. Programs that do not know it pass over it.
+It has NIfTI's extension code for Caret and contains XML as read by Connectome
+Workbench: names and colours by value. Programs that do not know it ignore it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from u2net_tf.volumes.class_colours import class_rgb
 
 _CARET = "caret"
 _INTENT = "label"
-# Control characters that XML cannot hold.
+# Control characters that are invalid in XML.
 _NOT_IN_XML = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 65534, 65535), " ")
 
 
 def describe_labels(header: nib.nifti1.Nifti1Header, classes: Sequence[Label]) -> None:
-    """Makes a header that of a label map.
+    """Turns the header of a scan into that of a label map.
 
     Args:
-      header: of the scan, changed in place: its intent, and a table of labels, which
-        replaces one that it has.
-      classes: the classes, the background first; none for no table.
+      header: changed in place: receives the intent, and a label table, which replaces
+        an existing one.
+      classes: the classes, the background first; empty for no table.
     """
     header.set_intent(_INTENT)
     if not classes:
@@ -35,7 +35,7 @@ def describe_labels(header: nib.nifti1.Nifti1Header, classes: Sequence[Label]) -
     header.extensions = header.exts_klass(
         [*kept, nib.nifti1.Nifti1Extension(_CARET, _to_xml(classes))]
     )
-    # The voxels begin after it, wherever they began in the scan.
+    # The voxels follow the table, whatever their offset was in the scan.
     header.set_data_offset(0)
 
 

@@ -1,7 +1,7 @@
-"""From probabilities on the preprocessed grid to a label map on that of the scan.
+"""Resampling of probabilities to the grid of the scan, and labels from them.
 
 Label map and probabilities follow one rule: probabilities are interpolated linearly,
-and a voxel's label is the likeliest class. The clean-up of components comes after it.
+and a voxel's label is the most probable class. Components are filtered afterwards.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from u2net_tf.volumes.crop_and_resample import ResampledCrop
 
 
 class Restoration:
-    """Takes class probabilities back to the raw grid, and labels each voxel there.
+    """Resampler of class probabilities to the raw grid, which also labels its voxels.
 
     Probabilities are interpolated linearly between the centres of the preprocessed
-    voxels, and constant beyond the outermost ones; a raw voxel gets its likeliest
-    class. So a label map and the probabilities of the same scan never disagree. Outside
-    of the crop the background is certain.
+    voxels, and constant beyond the outermost ones; a raw voxel gets its most probable
+    class. So the label map and the probabilities of a scan never disagree. Outside the
+    crop, the probability of the background is 1.
 
-    Planes come one after the other, and two are held, not the volume.
+    Planes are added one by one, and two are kept in memory instead of the volume.
 
     Args:
-      crop: as `preprocess_image` returned it.
+      crop: as returned by `preprocess_image`.
       num_classes: K, at most 256; class 0 is the background.
-      with_probabilities: whether to keep them: K float32 for each raw voxel.
+      with_probabilities: whether to keep the probabilities: K float32 per raw voxel.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class Restoration:
             self._probabilities_in_crop = self._probabilities[crop.box]
 
     def add(self, plane: np.ndarray) -> None:
-        """Takes the next plane along z of the preprocessed grid.
+        """Adds the next plane along z of the preprocessed grid.
 
         Args:
-          plane: (y, x, K) float32, probabilities. It is not kept.
+          plane: (y, x, K) float32 probabilities. The array is not kept.
         """
         z, y, x = self._axes
-        # Class by class, all that follows reads and writes in the order of memory.
+        # Classes first, so that everything below accesses memory in order.
         resized = np.ascontiguousarray(plane.transpose(2, 0, 1), np.float32)
         resized = x.resize(y.resize(resized, axis=1), axis=2)
         while (
@@ -71,19 +71,19 @@ class Restoration:
                 self._restore(resized)
             else:
                 assert self._previous is not None  # the first plane's weight is 0
-                between = resized - self._previous
-                between *= weight
-                between += self._previous
-                self._restore(between)
+                interpolated = resized - self._previous
+                interpolated *= weight
+                interpolated += self._previous
+                self._restore(interpolated)
         self._previous = resized
         self._num_added += 1
 
     def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """What was restored, once all planes were added.
+        """Returns the result after all planes have been added.
 
         Returns:
-          (Z, Y, X) uint8 class indices, the first of equally likely ones; and
-          (Z, Y, X, K) float32 or None.
+          (Z, Y, X) uint8 class indices, the lowest of equally probable ones; and
+          (Z, Y, X, K) float32 probabilities or None.
         """
         if self._num_restored < len(self._axes[0].last):
             raise ValueError(
@@ -110,10 +110,10 @@ class _LinearAxis:
     """Linear interpolation along one axis.
 
     Attributes:
-      first: for each new voxel, the old one at or before it.
-      last: the old one that must be known as well: the next one, or the same where the
-        weight is 0.
-      weight: of the next one.
+      first: for each new voxel, the old voxel at or before it.
+      last: the other old voxel that is needed: the next one, or the same if the weight
+        is 0.
+      weight: weight of the next one.
     """
 
     first: np.ndarray

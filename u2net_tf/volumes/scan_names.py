@@ -1,4 +1,4 @@
-"""Names of cases, from the names of their files."""
+"""Names of cases, derived from the names of their files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ SCAN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 def is_scan_name(path: str | os.PathLike) -> bool:
-    """Whether a name ends as one of a volume, in capitals or not."""
+    """Whether a file name has the suffix of a volume, regardless of case."""
     return pathlib.PurePath(path).name.lower().endswith(SCAN_SUFFIXES)
 
 
 def scan_suffix(path: str | os.PathLike) -> str:
-    """The ending of a volume's name, as it is spelled.
+    """Returns the suffix of a volume's file name, as spelled.
 
     Raises:
-      InputError: if the name has another ending.
+      InputError: if the name has another suffix.
     """
     name = pathlib.PurePath(path).name
     for suffix in SCAN_SUFFIXES:
@@ -36,16 +36,16 @@ def scan_suffix(path: str | os.PathLike) -> str:
 
 
 def scan_stem(path: str | os.PathLike) -> str:
-    """File name without folder and ending; errors as of `scan_suffix`."""
+    """File name without folder and suffix; errors as for `scan_suffix`."""
     return pathlib.PurePath(path).name.removesuffix(scan_suffix(path))
 
 
 def channel_path(path: pathlib.Path, channel: int) -> pathlib.Path:
-    """The file of one channel of a case, as nnU-Net names it: `case_0000.nii.gz`.
+    """The file of one channel of a case, as named by nnU-Net: `case_0000.nii.gz`.
 
     Args:
-      path: the case's name with folder and ending.
-      channel: number of the channel.
+      path: the case's name with folder and suffix.
+      channel: index of the channel.
     """
     suffix = scan_suffix(path)
     return path.with_name(f"{path.name.removesuffix(suffix)}_{channel:04d}{suffix}")
@@ -54,18 +54,18 @@ def channel_path(path: pathlib.Path, channel: int) -> pathlib.Path:
 def distinct_names(
     paths: Sequence[pathlib.Path], folder: pathlib.Path, source: object
 ) -> list[str]:
-    """A name for each image: that of its file, or of its folders where that is none.
+    """Returns distinct names of images: of their files or, if need be, their folders.
 
-    With a folder per patient all images may be called `ct.nii.gz`. Such cases have the
+    With a folder per patient, all images may be called `ct.nii.gz`. Such cases get the
     names of their folders, or those of folders and file, joined by underscores.
 
     Args:
-      paths: the images; none is there twice.
-      folder: the dataset's.
-      source: for error messages.
+      paths: the images, without duplicates.
+      folder: folder of the dataset.
+      source: what lists the images, for error messages.
 
     Raises:
-      InputError: if that, too, gives two of them one name.
+      InputError: if even then two images have the same name.
     """
     below = [pathlib.PurePath(os.path.relpath(path, folder)) for path in paths]
     common = os.path.commonpath([path.parent for path in below])
@@ -81,11 +81,11 @@ def distinct_names(
         if all(names) and len(set(names)) == len(names):
             return names
     names = candidates[-1]
-    same = [
+    ambiguous = [
         str(path)
         for path, name in zip(below, names, strict=True)
         if names.count(name) > 1
     ]
     raise InputError(
-        source, expected="cases of different names", received=first_few(same)
+        source, expected="cases with different names", received=first_few(ambiguous)
     )

@@ -1,4 +1,4 @@
-"""Label maps as `.seg.nrrd`, the segmentations of 3D Slicer."""
+"""Writing of label maps as `.seg.nrrd`, the segmentation format of 3D Slicer."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from u2net_tf.volumes.grid import Grid
 
 SUFFIX = ".seg.nrrd"
 _REPRESENTATION = "Binary labelmap"
-# Label values of a segment in int16, which Slicer reads.
+# Largest label value of a segment in int16, which Slicer reads.
 _MAX_VALUE = 2**15 - 1
-# The lists of codes that Slicer looks into, and its code of an anatomical structure.
-_LIST = "Segmentation category and type - 3D Slicer General Anatomy list"
-_REGIONS = "Anatomic codes - DICOM master list~^^~^^"
+# Slicer's terminology contexts, and its code of an anatomical structure.
+_TYPE_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+_REGION_CONTEXT = "Anatomic codes - DICOM master list~^^~^^"
 _SLICER_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 
 
 def require_values(domain: Domain) -> None:
-    """Checks that the classes have values that segments can have.
+    """Checks that the values of the classes are valid for segments.
 
     Raises:
-      InputError: names a class that has another.
+      InputError: names a class with an invalid value.
     """
     for label in domain.labels[1:]:
         if not 0 < label.values[0] <= _MAX_VALUE:
             raise InputError(
                 "`output_format`",
-                expected=f"values from 1 to {_MAX_VALUE:,} of the classes for seg_nrrd",
+                expected=f"class values from 1 to {_MAX_VALUE:,} for seg_nrrd",
                 received=f"{label.values[0]} of {label.name!r} in {domain.name}",
             )
 
@@ -41,13 +41,13 @@ def require_values(domain: Domain) -> None:
 def save(
     path: str | os.PathLike, classes: np.ndarray, grid: Grid, domain: Domain
 ) -> None:
-    """Writes a segmentation whose segments are in one layer: whole or not at all.
+    """Writes a segmentation with all segments in one layer, atomically.
 
     Args:
       path: file to write, `.seg.nrrd`.
       classes: (z, y, x) class indices, canonical orientation.
       grid: the grid of the image that they belong to.
-      domain: gives the classes: a segment each, be it empty.
+      domain: provides the classes, each of which becomes a segment, even if empty.
 
     Raises:
       InputError: as `require_values`.
@@ -58,7 +58,7 @@ def save(
     array = grid.from_canonical(np.array(values, dtype)[classes])
     fields = {
         "Segmentation_ContainedRepresentationNames": f"{_REPRESENTATION}|",
-        # Both names of the field: Slicer 5.2 has another than those before.
+        # Both names of the field, which changed in Slicer 5.2.
         "Segmentation_MasterRepresentation": _REPRESENTATION,
         "Segmentation_SourceRepresentation": _REPRESENTATION,
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
@@ -94,4 +94,4 @@ def _terminology(anatomy: Anatomy) -> str:
     parts = [
         f"{code.scheme}^{code.value}^{code.meaning}" if code else "^^" for code in codes
     ]
-    return f"TerminologyEntry:{_LIST}~{'~'.join(parts)}~{_REGIONS}|"
+    return f"TerminologyEntry:{_TYPE_CONTEXT}~{'~'.join(parts)}~{_REGION_CONTEXT}|"
