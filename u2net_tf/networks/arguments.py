@@ -24,7 +24,7 @@ def check_positive_integers(
 
     Args:
       name: Name of the argument, for the error.
-      values: The argument.
+      values: The values to check.
       length: Required number of values; any number above 0 if None.
     """
     values = tuple(values)
@@ -50,14 +50,14 @@ def check_num_classes(
         )
     if min(num_classes) < 2:
         raise ValueError(
-            "`num_classes` includes the background and must be at least 2 everywhere. "
+            "`num_classes` includes the background and must be at least 2 per domain. "
             f"Received: num_classes={num_classes}"
         )
     return num_classes
 
 
 def check_pools(pools: Sequence[int]) -> tuple[int, ...]:
-    """Returns the numbers of halvings of D, H and W, or raises ValueError."""
+    """Returns `pools`, the number of halvings per axis, or raises ValueError."""
     pools = tuple(pools)
     if (
         len(pools) != 3

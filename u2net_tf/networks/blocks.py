@@ -72,7 +72,7 @@ class DomainConvBlock(DomainLayer):
         )
 
     def call(self, inputs: tf.Tensor, *, domain: int) -> tf.Tensor:
-        """Maps (N, D, H, W, C) to (N, D, H, W, F), C and F of `domain`."""
+        """Maps (N, D, H, W, C) to (N, D, H, W, F), with C and F of `domain`."""
         return self.norm(self.conv(inputs, domain=domain), domain=domain)
 
     def get_config(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class _UnitsBlock(DomainLayer):
         domain: int,
         as_groups: bool = False,
     ) -> tf.Tensor:
-        """Calls a unit, with `as_groups` on a list of channel groups."""
+        """Calls a unit; `as_groups` passes the inputs as a list of channel groups."""
 
         def run(*tensors: tf.Tensor) -> tf.Tensor:
             if as_groups:

@@ -53,7 +53,7 @@ class DomainModel(Protocol):
     def trunk_domain_variables(self, domain: int) -> Sequence[keras.Variable]:
         """Returns the `domain_variables` whose shapes are the same in every domain.
 
-        In the same order, so that a new domain can be initialized from another one.
+        They are in the same order, so that a domain can be initialized from another.
         """
 
     def variables_by_path(self) -> dict[str, keras.Variable]:
@@ -79,7 +79,7 @@ class DomainModel(Protocol):
 
 
 class MultiHeadModel(DomainModel, Protocol):
-    """A `DomainModel` with gates and with several heads that enter the loss."""
+    """A `DomainModel` with several heads and gates, all of which may enter the loss."""
 
     def head_and_gate_logits(
         self,
@@ -108,7 +108,7 @@ class MultiHeadModel(DomainModel, Protocol):
     def gated_logits(
         self, inputs: tf.Tensor, *, domain: int, threshold: float
     ) -> tf.Tensor:
-        """Computes the logits, with classes suppressed that a gate finds absent.
+        """Computes the logits, suppressing classes that a gate finds absent.
 
         Args:
           inputs: see `__call__`.

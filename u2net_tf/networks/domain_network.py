@@ -19,7 +19,7 @@ class DomainNetwork(DomainModule):
     A mixin for subclasses of `keras.Model`.
 
     Attributes:
-      pools: Numbers of halvings of D, H and W.
+      pools: Number of halvings along D, H and W.
       stem: The first layer.
       gradient_checkpointing: "none", or "blocks" to keep only the stem's inputs for the
         backward pass, not its intermediate results.

@@ -32,7 +32,7 @@ class Count:
 
     @property
     def total(self) -> int:
-        """Number of parameters of all domains together."""
+        """Total number of parameters."""
         return self.shared + sum(self.per_domain)
 
 
@@ -47,7 +47,7 @@ def count_trunk(network: DomainNetwork) -> Count:
 
 
 def count_stride_1_weights(network: DomainNetwork) -> Count:
-    """Counts the weights of the trunk's stride-1 convolutions, adapters included.
+    """Counts the weights of the trunk's stride-1 convolutions, including adapters.
 
     Biases, norms and strided convolutions are not counted.
 
@@ -60,7 +60,7 @@ def count_stride_1_weights(network: DomainNetwork) -> Count:
 
 
 def count_pruned(network: UNetSharp, depth: int) -> Count:
-    """Counts all parameters that remain of a UNet# pruned to a depth."""
+    """Counts all parameters of a UNet# pruned to a depth."""
     nodes = [network.nodes[place] for place in node_places(depth)]
     ends = ((0, depth), (depth, 0))
     gates = [network.gates[place] for place in ends if place in network.gates]
@@ -92,7 +92,7 @@ def network_without_values(
     architecture: str = "u2net",
     **options: Any,
 ) -> DomainNetwork:
-    """Builds a network whose variables have shapes but no values; fast and small.
+    """Builds a network whose variables have no values, quickly and in little memory.
 
     Args:
       num_modalities: See the network.

@@ -30,7 +30,7 @@ def report(
     as_json: bool = False,
     **options: Any,
 ) -> str:
-    """Reports the parameters of all networks by both counts, and of pruned UNet#s.
+    """Reports both parameter counts of all networks, and those of pruned UNet#s.
 
     Args:
       domains: At least one.
@@ -69,7 +69,7 @@ def report(
             "",
             *(_pruned_section(pruned) if pruned else ()),
             "per domain: parameters of one domain only, the cost of adding a domain",
-            "ratio: total, relative to the shared network",
+            "ratio: total relative to the shared network",
         ]
     )
 
@@ -78,7 +78,7 @@ def _pruned_section(rows: Sequence[PrunedRow]) -> list[str]:
     return [
         "All parameters that remain when the joint networks are pruned to depth L, "
         "with only the",
-        "head used for prediction; ratio: total, relative to the unpruned network.",
+        "head used for prediction; ratio: total relative to the unpruned network.",
         format_pruned(rows),
         "",
     ]

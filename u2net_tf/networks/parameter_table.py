@@ -53,7 +53,7 @@ class Row:
       name: name of the network or networks.
       second_up_conv: "full" or "pointwise", the setting that was counted; None for a
         UNet#.
-      count: what was counted.
+      count: the parameters.
       trunk: the part of `count.total` that is in the trunk; None if only the trunk was
         counted.
     """

@@ -33,7 +33,7 @@ class PrunedRow:
       name: name of the network.
       depth: L, the depth to which it is pruned.
       count: all parameters that remain.
-      ratio: total, relative to the unpruned network with all heads.
+      ratio: total relative to the unpruned network with all heads.
     """
 
     name: str

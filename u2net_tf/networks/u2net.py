@@ -43,20 +43,19 @@ class U2Net(DomainNetwork, keras.Model):
     Args:
       num_modalities: Input channels of each domain.
       num_classes: Classes of each domain, including the background, at least 2 each.
-      pools: Numbers of halvings of D, H and W.
+      pools: Number of halvings along D, H and W.
       base_channels: Channels at full resolution; each level has twice as many.
       adapter: "separable" (the paper's), "series", "parallel" or "none".
       second_up_conv: The last convolution of each decoder block: "full" 3×3×3 or
-        "pointwise" 1×1×1; None for the choice of the published code, full
-        with separable adapters and pointwise otherwise.
+        "pointwise" 1×1×1; None for the choice of the published code: full with
+        separable adapters and pointwise otherwise.
       gradient_checkpointing: "none", or "blocks" to recompute the intermediate results
         of stem, encoder and decoder blocks in the backward pass instead of keeping
         them. Affects memory and time, not results.
       **kwargs: `name`, `dtype` and `trainable` of `keras.Model`.
 
     Raises:
-      ValueError: If an argument is out of range or the first two do not each have
-        one entry per domain.
+      ValueError: If an argument is out of range or the first two differ in length.
 
     Reference:
       3D U²-Net, section 2 and figure 2. Deep supervision reads decoder levels 2

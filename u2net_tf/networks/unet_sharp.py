@@ -53,7 +53,7 @@ class UNetSharp(DomainNetwork, keras.Model):
       num_modalities: Input channels of each domain.
       num_classes: Classes of each domain, including the background, at least 2 each.
       depth: Levels below full resolution, 1 to 4.
-      pools: Numbers of halvings of D, H and W, at most `depth`; `depth` if None.
+      pools: Number of halvings along D, H and W, at most `depth`; `depth` if None.
       base_channels: Channels at full resolution (32 in the paper); each level has
         twice as many.
       adapter: "separable", "series", "parallel" or "none".
@@ -70,8 +70,7 @@ class UNetSharp(DomainNetwork, keras.Model):
       **kwargs: `name`, `dtype` and `trainable` of `keras.Model`.
 
     Raises:
-      ValueError: If an argument is out of range or the first two do not each have
-        one entry per domain.
+      ValueError: If an argument is out of range or the first two differ in length.
 
     Reference:
       UNet#, arXiv:2205.11589. Norm and activation are those of 3D U²-Net; the official
@@ -179,7 +178,7 @@ class UNetSharp(DomainNetwork, keras.Model):
         return self.base_channels * 2**level
 
     def _factors(self, level: int, target: int) -> tuple[int, ...]:
-        """Returns the up-sampling factors from a level to a higher resolution."""
+        """Returns the up-sampling factors from a level to one of higher resolution."""
         return tuple(2 ** (min(level, p) - min(target, p)) for p in self.pools)
 
     @property
@@ -272,7 +271,7 @@ class UNetSharp(DomainNetwork, keras.Model):
     def gated_logits(
         self, inputs: tf.Tensor, *, domain: int, threshold: float
     ) -> tf.Tensor:
-        """Computes the logits, with classes suppressed that a gate finds absent.
+        """Computes the logits, suppressing classes that a gate finds absent.
 
         Args:
           inputs: See `call`.

@@ -84,7 +84,7 @@ def run_upsampled(
     Args:
       unit: The unit.
       inputs: Tensors of shape (N, D/f, H/f, W/f, C).
-      upsampling: How they are up-sampled.
+      upsampling: Up-sampling of the inputs.
       domain: Index of the domain.
 
     Returns:

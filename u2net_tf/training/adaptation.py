@@ -62,7 +62,7 @@ def adapt(
     Args:
       config: settings of the run.
       progress: see `Run`.
-      stop: requests to stop early; `max_minutes` only if None.
+      stop: requests to stop early; if None, only `max_minutes`.
 
     Raises:
       InputError: if model, data and settings are inconsistent, or another process

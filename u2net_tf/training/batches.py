@@ -76,7 +76,7 @@ class TrainingBatches:
             }
 
     def check_voxels(self, batch: Batch, domain: int) -> None:
-        """Checks the records of a batch if its voxels are not all finite.
+        """Checks the records of a batch if any of its voxels is not finite.
 
         Args:
           batch: the batch.

@@ -1,4 +1,4 @@
-"""`training.csv`: one row per epoch, also across interruptions."""
+"""`training.csv`: one row per epoch, also if the run was interrupted."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ There is nothing to learn from such a patch: prediction skips windows in which a
 all 0 and labels them background. A patch with another constant value is different:
 zero padding gives its feature maps an edge, and its gradient is normal.
 
-The gradient is stopped here, at the logits, and not in each normalization: in small,
-deep feature maps, a single voxel or equal voxels are constant in every patch, and the
+The gradient is stopped here, at the logits, and not in each normalization: small, deep
+feature maps of a single voxel, or of equal voxels, are constant in every patch, and the
 layers before them would not be trained.
 """
 

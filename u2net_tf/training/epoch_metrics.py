@@ -141,7 +141,7 @@ class EpochTotals:
         )
 
     def loss_so_far(self) -> float:
-        """Returns the mean loss for display: `loss` except for its last bits."""
+        """Returns the mean loss for display, equal to `loss` up to rounding."""
         return self._sum / self.num_steps
 
     def loss(self) -> float:

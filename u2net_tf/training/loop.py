@@ -111,7 +111,7 @@ class Run:
         return self._steps.step
 
     def log_devices(self) -> None:
-        """Logs the domains, the numbers of parameters and the devices."""
+        """Logs the numbers of domains and parameters, and the devices."""
         trained, total = (
             f"{sum(variable.shape.num_elements() for variable in variables):,}"
             for variables in (

@@ -22,7 +22,7 @@ class LossScale(tf.Module):
     Attributes:
       value: scalar float32 variable, the scale.
       finite_steps: scalar int64 variable, number of steps since the last change.
-      skipped_steps: scalar int64 variable, number of steps with overflowed gradients.
+      skipped_steps: scalar int64 variable, number of steps skipped for overflow.
 
     Reference: Micikevicius et al., Mixed precision training, ICLR 2018, section 3.2.
     """

@@ -27,7 +27,7 @@ class Pace:
             self._seconds += seconds
 
     def seconds_left(self, num_steps: int, num_validations: int) -> float | None:
-        """Returns the time for steps and validations; None before the first step."""
+        """Returns the expected duration of both; None before the first step."""
         if not self._num_steps:
             return None
         per_step = self._seconds / self._num_steps

@@ -20,7 +20,7 @@ class RunShards:
       config: settings of the run.
 
     Attributes:
-      manifests: the manifests.
+      manifests: manifests of the shards.
 
     Raises:
       InputError: see `CaseShards`, when the shards are opened.

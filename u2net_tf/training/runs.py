@@ -47,7 +47,7 @@ def train(
     Args:
       config: settings of the run.
       progress: see `Run`.
-      stop: requests to stop early; `max_minutes` only if None.
+      stop: requests to stop early; if None, only `max_minutes`.
 
     Raises:
       InputError: if data, settings or an older checkpoint are inconsistent, or another

@@ -1,4 +1,4 @@
-"""Learning-rate schedule and stopping rule, of the paper and of the published code."""
+"""Learning-rate schedule and stopping rule of the paper and of the published code."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def resumed(config: ScheduleConfig, state: PlateauState) -> PlateauState:
 
     Args:
       config: settings from now on. They decide whether training has ended; the
-        learning rate is kept. If the kind of average has changed, the loss is compared
-        with no earlier one at first.
+        learning rate is kept. If the kind of average has changed, the reference loss is
+        reset.
       state: the saved state.
     """
     same_average = bool(state.window) == (config.loss_window_epochs > 0)

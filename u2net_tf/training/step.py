@@ -46,14 +46,14 @@ class Trainer:
         Adam (as the paper's PyTorch does), not decoupled.
       detach_focal_factor: see `losses.focal`.
       head_weights: weights of the heads, if there are several; see `head_weights`.
-      gate_loss: loss of the gates of a network that has them, see `GateLoss`.
+      gate_loss: loss of the gates, if there are any; see `GateLoss`.
       seed: seed of the gates' dropout.
       strategy: distribution strategy; TensorFlow's default if None.
       domains: indices of the domains to train, in the order of their turns; all if
         None. The variables of other domains do not change.
       train_shared: whether to train the shared variables; False when a domain is added.
       jit_compile: whether XLA compiles each step as one module, with the implementation
-        of operations for this purpose. Not possible with several replicas.
+        "xla_module". Not possible with several replicas.
 
     Raises:
       ValueError: if `jit_compile` is set and there are several replicas.
@@ -310,7 +310,7 @@ class Trainer:
     def _apply(
         self, domain: int, state: AdamState, gradients: Sequence[tf.Tensor]
     ) -> None:
-        """Takes one replica's part in a step of the optimizers."""
+        """Takes one replica's part of a step of the optimizers."""
         num_shared = len(self._shared)
         if self.shared_optimizer is not None:
             self.shared_optimizer.apply(gradients[:num_shared], self._shared)

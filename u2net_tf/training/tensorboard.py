@@ -1,4 +1,4 @@
-"""TensorBoard event files: one curve per metric, also across interruptions."""
+"""TensorBoard event files: one curve per metric, also if the run was interrupted."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from u2net_tf.shards.manifest import Manifest, load_converted
 
 @contextlib.contextmanager
 def shards_in_use(data_dir: str, names: Sequence[str]) -> Iterator[None]:
-    """Prevents conversions of the shards of some domains.
+    """Keeps the shards of some domains from being converted meanwhile.
 
     Args:
       data_dir: folder of the shards.

@@ -47,7 +47,7 @@ def validate(
 ) -> dict[str, dict[str, float]]:
     """Scores the first cases of each domain's monitored split.
 
-    On the preprocessed grid and without post-processing.
+    Scores are computed on the preprocessed grid, without post-processing.
 
     Args:
       predictor: predictor of the network.

@@ -37,7 +37,7 @@ def instance_norm(
 
     Returns:
       A tensor of the shape and dtype of `inputs`. Statistics are computed in float32,
-      or in float64 for float64 inputs. There are no second derivatives.
+      or in float64 for float64 inputs. Second derivatives raise an error.
 
     Raises:
       ValueError: If `inputs` is not of rank 5, `scale`, `offset` or `residual` has the

@@ -25,7 +25,7 @@ from u2net_tf.networks.ops.shapes import (
 )
 from u2net_tf.networks.ops.upsampling import linear_matrix, upsample_linear
 
-# Coarse inputs, of which a voxel becomes at least this many, are projected first.
+# An input of which each voxel becomes at least this many is projected first.
 MIN_VOXELS_TO_PROJECT = 8
 
 

@@ -33,7 +33,7 @@ def conv3d_concatenated(inputs: Sequence[tf.Tensor], kernel: tf.Tensor) -> tf.Te
         kernel: tf.Tensor, *inputs: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            # Concatenated only when the upstream gradient exists, not kept until then.
+            # Concatenated after the upstream gradient exists, so as not to be kept.
             concatenated = tf.concat(plain.wait_for(upstream, inputs), axis=-1)
             inputs_gradient = tf.raw_ops.Conv3DBackpropInputV2(
                 input_sizes=tf.shape(concatenated),

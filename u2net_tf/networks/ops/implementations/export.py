@@ -20,7 +20,7 @@ UPSAMPLED = "upsampled"
 def conv3d(
     groups: Sequence[tf.Tensor], kernel: tf.Tensor, strides: Sequence[int]
 ) -> tf.Tensor:
-    """Convolves concatenated channel groups, also with a pointwise kernel."""
+    """Convolves concatenated channel groups; a pointwise kernel is no special case."""
     inputs = tf.concat(groups, axis=-1) if len(groups) > 1 else groups[0]
     return tf.raw_ops.Conv3D(
         input=inputs, filter=kernel, strides=[1, *strides, 1], padding="SAME"
@@ -30,10 +30,10 @@ def conv3d(
 def depthwise_conv3d(
     inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, factors: Factors
 ) -> tf.Tensor:
-    """Convolves the up-sampled inputs by one grouped convolution."""
+    """Convolves the up-sampled inputs with one grouped convolution."""
     if max(factors) > 1:
         inputs = repeat(inputs, factors)
-    # One input channel in the kernel makes one group per channel of the inputs.
+    # A kernel with one input channel has one group per channel of the inputs.
     outputs = conv3d([inputs], kernel[:, :, :, tf.newaxis], (1, 1, 1))
     return outputs if bias is None else tf.nn.bias_add(outputs, bias)
 
@@ -50,7 +50,7 @@ def instance_norm(
     scale, offset = (tf.cast(tensor, inputs.dtype) for tensor in (scale, offset))
     mean = tf.reduce_mean(inputs, axis=[1, 2, 3], keepdims=True)
     deviations = inputs - mean
-    # Without `rsqrt` and `squared_difference`, which OpenVINO does not fuse to a norm.
+    # No `rsqrt` or `squared_difference`, which OpenVINO does not fuse into a norm.
     variance = tf.reduce_mean(deviations * deviations, axis=[1, 2, 3], keepdims=True)
     outputs = deviations / tf.sqrt(variance + epsilon) * scale + offset
     for residual in residuals:

@@ -104,8 +104,7 @@ _XLA = dataclasses.replace(
     sum_pool=xla.sum_pool,
     instance_norm=xla.instance_norm,
 )
-# Each other implementation replaces the operations of which it has its own version; the
-# rest are the plain ones.
+# Each other implementation replaces some operations; the rest are the plain ones.
 IMPLEMENTATIONS: Mapping[str, Operations] = {
     "xla": _XLA,
     "plain": _PLAIN,
@@ -146,9 +145,8 @@ def use_implementation(implementation: str | None) -> Iterator[None]:
 
     None keeps the current one.
 
-    The context matters when an operation is called or traced, not when a graph is run,
-    and only in the current thread: replicas of a `tf.distribute` strategy have threads
-    of their own.
+    It takes effect when an operation is called or traced, not when a graph is run, and
+    only in the current thread: replicas of a `tf.distribute` strategy have their own.
 
     Raises:
       ValueError: If `implementation` is not in the table.

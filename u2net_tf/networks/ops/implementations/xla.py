@@ -19,7 +19,7 @@ from u2net_tf.networks.ops.implementations import plain
 from u2net_tf.networks.ops.precision import accumulation_dtype
 from u2net_tf.networks.ops.shapes import Factors, dims
 
-# Up-sampled inputs with at least this many elements (8 MB in float32) are fused.
+# Minimum number of up-sampled elements (8 MB in float32) to fuse the up-sampling.
 _MIN_ELEMENTS_TO_FUSE = 2**21
 # Maximum number of depth slices that are summed while they are computed.
 _MAX_SLICES = 4
@@ -177,7 +177,7 @@ def _interleave(feature_maps: list[tf.Tensor], factors: Factors) -> tf.Tensor:
 def _fused_input_gradient(
     upstream: tf.Tensor, kernel: tf.Tensor, factors: Factors
 ) -> tf.Tensor:
-    """Computes the input gradient of `_convolve_shifted`, as a gather."""
+    """Computes the input gradient of `_convolve_shifted`, gathering per voxel."""
     sum_dtype = accumulation_dtype(upstream.dtype)
     kernel = tf.cast(kernel, sum_dtype)
     phases = [_phases(*pair) for pair in zip(kernel.shape[:3], factors, strict=True)]

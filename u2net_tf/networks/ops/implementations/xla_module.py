@@ -27,9 +27,9 @@ _MAX_DEPTHWISE_CHANNELS = 4
 # The operation has no kernel outside of XLA.
 @xla.xla_compiled
 def barrier(*tensors: tf.Tensor) -> list[tf.Tensor]:
-    """Returns the tensors, none of which is available before all are computed.
+    """Returns the tensors, none of which XLA can use before all are computed.
 
-    XLA does not fuse operations across it, nor replace its results by the arguments.
+    XLA does not fuse operations across it, nor replace its results by its arguments.
     """
 
     @tf.custom_gradient
@@ -43,7 +43,7 @@ def barrier(*tensors: tf.Tensor) -> list[tf.Tensor]:
 
 
 def wait_for(upstream: tf.Tensor, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns the tensors, not available before `upstream` is computed."""
+    """Returns the tensors, which XLA cannot use before `upstream` is computed."""
     return barrier(upstream, *tensors)[1:]
 
 
@@ -60,7 +60,7 @@ def invert_permutation(permutation: tf.Tensor) -> tf.Tensor:
 def depthwise_conv3d(
     inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, factors: Factors
 ) -> tf.Tensor:
-    """Calls that of `xla`, without fusing it with consumers of the outputs."""
+    """Calls `xla.depthwise_conv3d`, not fused with consumers of the outputs."""
     # XLA fused two of them with the reductions of the following norm, each of which
     # then recomputed both: 19 of 69 ms of a step in bfloat16.
     return barrier(xla.depthwise_conv3d(inputs, kernel, bias, factors))[0]
@@ -69,7 +69,7 @@ def depthwise_conv3d(
 def depthwise_input_gradient(
     inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor, factors: Factors
 ) -> tf.Tensor:
-    """Calls that of `xla`, without fusing it with consumers of the gradient."""
+    """Calls `xla.depthwise_input_gradient`, not fused with consumers of its result."""
     gradient = xla.depthwise_input_gradient(inputs, upstream, kernel, factors)
     return barrier(gradient)[0]
 
@@ -77,9 +77,9 @@ def depthwise_input_gradient(
 def conv3d(
     groups: Sequence[tf.Tensor], kernel: tf.Tensor, strides: Sequence[int]
 ) -> tf.Tensor:
-    """Calls that of `plain`, except for kernels with few input channels or strides.
+    """Calls `plain.conv3d`, with other kernel gradients for two kinds of kernels.
 
-    For these, such as the stem's, it has its own kernel gradients.
+    These are kernels with few input channels, such as the stem's, and strided ones.
     """
     channels, sizes = groups[0].shape[-1], kernel.shape[:3]
     is_pointwise = math.prod(sizes) == 1
@@ -145,8 +145,8 @@ def _gradient_by_depthwise(
 ) -> tf.Tensor:
     """Computes one depthwise kernel gradient per input channel.
 
-    For one input channel, the filters are the depthwise kernel of that channel repeated
-    once per filter.
+    For a single input channel, the filters act like a depthwise kernel on that channel
+    repeated once per filter.
     """
     del strides  # all 1
     *sizes, _, filters = kernel_shape
