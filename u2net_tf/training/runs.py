@@ -160,15 +160,17 @@ def _train_independently(
     # A model there would otherwise be taken for the model of all domains.
     require_no_model(root)
     for domain in plan.domains:
-        alone = dataclasses.replace(plan, domains=(domain,))
+        domain_plan = dataclasses.replace(plan, domains=(domain,))
         spec = ModelSpec(
-            plan=alone,
+            plan=domain_plan,
             pools=common_pools(
-                alone, config.network.pools, depth=config.network.options()["depth"]
+                domain_plan,
+                config.network.pools,
+                depth=config.network.options()["depth"],
             ),
             patch_size=config.data.patch_size,
         )
-        check_sizes(spec, alone.domains, config.data, strategy)
+        check_sizes(spec, domain_plan.domains, config.data, strategy)
         checkpoint_folder(root / domain.name)
     for number, domain in enumerate(plan.domains, start=1):
         logging.info("model %d of %d: %s", number, len(plan.domains), domain.name)
