@@ -128,7 +128,7 @@ def test_a_fold_whose_cases_were_skipped(train, folds_dir, tmp_path):
     )
     path = manifests.manifest_path(folder, manifest.domain)
     path.write_text(manifests.to_json(manifest))
-    with pytest.raises(InputError, match="validate on: expected .*skipped"):
+    with pytest.raises(InputError, match="validation cases: expected .*skipped"):
         train(tmp_path / "model", data_dir=folder, fold=1)
     train(tmp_path / "model", data_dir=folder, fold=0, steps_per_epoch=1)
 
