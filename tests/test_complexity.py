@@ -35,7 +35,7 @@ def test_the_documents_have_the_numbers_of_pruned_networks():
     rows = [row for row in rows if row.name != "shared"]
     assert [row.depth for row in rows] == [4, 3, 2, 1]
     for row in rows:
-        lowest, highest = min(row.count.own), max(row.count.own)
+        lowest, highest = min(row.count.per_domain), max(row.count.per_domain)
         numbers = (row.count.total, row.count.shared)
         cells = [f"{n:,}" for n in numbers] + [f"{lowest:,} – {highest:,}"]
         assert f" | {' | '.join(cells)} |\n" in text
@@ -81,7 +81,7 @@ class TestCommand:
             assert row["total"] == count.total
             assert row["shared"] == count.shared
             names = ("Task92_Two", "Task91_One")
-            assert row["per_domain"] == dict(zip(names, count.own, strict=True))
+            assert row["per_domain"] == dict(zip(names, count.per_domain, strict=True))
             shared = tables[key][1]["total"]
             assert row["ratio_to_shared"] == pytest.approx(count.total / shared)
 
@@ -124,7 +124,7 @@ class TestCommand:
             "prune_to": 1,
             "total": left.total,
             "shared": left.shared,
-            "per_domain": dict(zip(PLAN.names, left.own, strict=True)),
+            "per_domain": dict(zip(PLAN.names, left.per_domain, strict=True)),
             "ratio_to_whole": left.total / whole.total,
         }
         said = run_warm(MODULE, **flags).stdout

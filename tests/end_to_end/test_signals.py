@@ -51,7 +51,7 @@ def run(arguments, log, number=None, *, after_step=False, seconds=0.0):
         )
         try:
             while after_step and process.poll() is None:
-                if "with its first run" in log.read_text():
+                if "including its first run" in log.read_text():
                     break
                 time.sleep(0.01)
             process.wait(seconds if number else None)

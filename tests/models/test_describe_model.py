@@ -80,14 +80,14 @@ def test_network_and_domains(model):
     )
     assert (found.patch_size, found.resize_method) == ((8, 8, 8), "cubic")
     assert (found.parameters, found.shared_parameters) == (count.total, count.shared)
-    assert tuple(domain.parameters for domain in found.domains) == count.own
+    assert tuple(domain.parameters for domain in found.domains) == count.per_domain
     assert found.domains[1] == description.DomainDescription(
         name="Task92_Two",
         modalities=("T2", "ADC"),
         classes=("rim", "core"),
         spacing_mm=(2.0, 1.0, 1.0),
         patch_size=(4, 8, 8),
-        parameters=count.own[1],
+        parameters=count.per_domain[1],
         cases={"train": 2, "validation": 0, "test": 1},
         plan_hash=plan_hash(toy.TWO),
         is_trained=True,
@@ -236,7 +236,7 @@ def test_of_release_0_1_0(name):
     )
     count = count_all(network)
     assert (found.parameters, found.shared_parameters) == (count.total, count.shared)
-    assert tuple(domain.parameters for domain in found.domains) == count.own
+    assert tuple(domain.parameters for domain in found.domains) == count.per_domain
     assert found.written_by is None
     assert "not recorded (release 0.1.0 or earlier)" in description_table.to_text(found)
 

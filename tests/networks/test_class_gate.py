@@ -234,7 +234,7 @@ class TestNetwork:
         none, both = map(count_all, counts)
         of_class = 4 * 33 + 65 + 129 + 257 + 513
         assert both.shared == none.shared
-        added = [b - n for b, n in zip(both.own, none.own, strict=True)]
+        added = [b - n for b, n in zip(both.per_domain, none.per_domain, strict=True)]
         assert added == [of_class, 2 * of_class]
         assert count_trunk(counts[0]) == count_trunk(counts[1])
 

@@ -44,7 +44,7 @@ class TestNumbers:
 
     def test_universal_as_the_paper_counts(self):
         count = count_stride_1_weights(paper_network())
-        assert count == Count(shared=1_135_360, own=(121_392,) * 5)
+        assert count == Count(shared=1_135_360, per_domain=(121_392,) * 5)
         assert count.total == 1_742_320
 
     def test_shared(self):
@@ -102,7 +102,7 @@ def test_agrees_with_a_network_that_is_built(
     count = count_all(network_without_values(modalities, classes, **options))
     assert count.total == network.count_params()
     assert count.shared == size(network.shared_variables)
-    assert count.own == tuple(
+    assert count.per_domain == tuple(
         size(network.domain_variables(domain)) for domain in range(len(classes))
     )
     outside = (network.stem, *network.deep_supervision, network.head)

@@ -75,7 +75,7 @@ def test_a_further_domain_adds_depthwise_filters_alone():
     )
     count = count_stride_1_weights(network)
     assert count.shared == 16 + 32 + 64 + 48 + 16
-    assert count.own == (27 * (4 + 4 + 8 + 12 + 4),) * 2
+    assert count.per_domain == (27 * (4 + 4 + 8 + 12 + 4),) * 2
 
 
 CONFIGURATIONS = {

@@ -31,7 +31,7 @@ class TestSummary:
 
     def test_with_compiling(self):
         said = EpochMetrics(**METRICS, seconds_compiling=75.0).summary()
-        assert said == f"{SUMMARY}, 1 min 15 s in all compiling"
+        assert said == f"{SUMMARY}, 1 min 15 s of compilation"
 
 
 class TestTotals:

@@ -128,7 +128,7 @@ def test_a_fold_whose_cases_were_skipped(train, folds_dir, tmp_path):
     )
     path = manifests.manifest_path(folder, manifest.domain)
     path.write_text(manifests.to_json(manifest))
-    with pytest.raises(InputError, match="validate on: expected .*skipped"):
+    with pytest.raises(InputError, match="validation cases: expected .*skipped"):
         train(tmp_path / "model", data_dir=folder, fold=1)
     train(tmp_path / "model", data_dir=folder, fold=0, steps_per_epoch=1)
 
@@ -138,11 +138,11 @@ def test_a_run_that_resumes_on_other_shards_says_so(train, tiny_data, tmp_path, 
     common = {"steps_per_epoch": 1, "domains": (toy.TWO.name,)}
     train(tmp_path / "model", **common)
     train(tmp_path / "model", max_epochs=2, **common)
-    assert "shards are not those" not in caplog.text
+    assert "shards have changed" not in caplog.text
     settings = ConversionConfig(data_dir=str(tmp_path / "data"), image_dtype="float32")
     convert_domains.convert(tiny_data.plan, settings, executor=InProcess())
     train(tmp_path / "model", data_dir=tmp_path / "data", max_epochs=3, **common)
-    assert "data: the shards are not those that this run was trained" in caplog.text
+    assert "data: the shards have changed since the last checkpoint" in caplog.text
 
 
 @pytest.mark.usefixtures("toy_network")

@@ -222,7 +222,7 @@ class TestEnd:
         )
         rates = [float(row["learning_rate"]) for row in read_rows(tmp_path)]
         assert rates == pytest.approx([0.1] * 4 + [0.01] * 2)
-        assert "6 steps in 6 epochs (ended by the learning r" in runs.summary(run)
+        assert "6 steps in 6 epochs (ended by `min_learning_rate`" in runs.summary(run)
 
     def test_the_schedule_s_rate_reaches_the_optimizers(self, train, tmp_path):
         changes = {
@@ -454,7 +454,8 @@ class TestNotFinite:
     def test_variables_stop_it_before_they_are_saved(self, train, tmp_path):
         # The loss of the only step is finite; what the step leaves is not.
         words = (
-            "step 1: expected finite variables. Received: others in the layer stem_0;"
+            "step 1: expected finite variables. Received: NaN or infinity in the layer "
+            "stem_0;"
         )
         with pytest.raises(StoppedError, match=words):
             train(tmp_path, steps_per_epoch=1, learning_rate=1e39)

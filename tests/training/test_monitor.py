@@ -278,7 +278,7 @@ class TestDamaged:
         assert warning.startswith(f"{tmp_path / 'training.csv'}: expected ")
         assert said in warning
         assert warning.endswith(
-            f". It is now {aside}, and a new one continues with the rows that could "
+            f". Renamed it to {aside}; a new file continues with the rows that could "
             f"be read: {len(steps)}"
         )
         caplog.clear()

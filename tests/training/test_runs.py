@@ -291,8 +291,8 @@ class TestFolder:
         train(folder, seed=7, steps_per_epoch=1)
         (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
         assert re.fullmatch(
-            rf"{path}: expected UTF-8 text. Received: invalid bytes in line [12]. It "
-            rf"is now {path}.damaged, and changed flags cannot be reported",
+            rf"{path}: expected UTF-8 text. Received: invalid bytes in line [12]. "
+            rf"Renamed it to {path}.damaged; changed flags cannot be reported",
             said,
         )
         assert "--seed=7\n" in path.read_text()

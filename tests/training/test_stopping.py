@@ -250,17 +250,17 @@ class TestLog:
         said = [text for text, _ in lines]
         for name in (toy.ONE.name, toy.TWO.name):
             begun = said.index(f"compiling the step of {name}")
-            assert said[begun + 1].startswith(f"compiling the step of {name}: ")
-            assert said[begun + 1].endswith(" s, with its first run")
+            assert said[begun + 1].startswith(f"compiled the step of {name} in ")
+            assert said[begun + 1].endswith(" s, including its first run")
         assert [t for t in said if t.startswith("validation after epoch 2: ")]
-        assert len([t for t in said if "compiling the" in t]) == 4
+        assert len([t for t in said if "the step of" in t]) == 4
 
     def test_a_signal_is_answered_at_once(self, lines, monkeypatch):
         monkeypatch.setattr(logging, "warning", logging.info)
         stop_requests._log_signal(signal.SIGTERM, False)
         stop_requests._log_signal(signal.SIGINT, True)
         first, second = (text for text, _ in lines)
-        assert first.startswith("received SIGTERM: the running step is finished and sa")
+        assert first.startswith("received SIGTERM: finishing and saving the running ")
         assert second == "received SIGINT again: ending without saving"
 
 

@@ -187,7 +187,7 @@ def test_default(monkeypatch, num_gpus, expected):
         RunConfig(model_dir="unset"),
         progress=silent,
         check_stop=None,
-        what_is_kept=None,
+        describe_checkpoint=None,
     )
     assert steps._max_unread == expected
 

@@ -1,1 +1,1 @@
-"""The network: operations, layers, models."""
+"""Networks: operations, layers and models."""

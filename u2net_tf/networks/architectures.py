@@ -1,4 +1,4 @@
-"""The networks that there are, by the name of their architecture."""
+"""Network classes by the name of their architecture."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ def check_positive_integers(
 
     Args:
       name: Name of the argument, for the error.
-      values: What was passed.
-      length: Number of values; any but 0 if None.
+      values: The values to check.
+      length: Required number of values; any number above 0 if None.
     """
     values = tuple(values)
     if (
@@ -41,23 +41,23 @@ def check_positive_integers(
 def check_num_classes(
     num_classes: Sequence[int], num_modalities: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """Returns the classes of each domain, at least 2 each, or raises ValueError."""
+    """Returns the number of classes of each domain, or raises ValueError."""
     num_classes = check_positive_integers("num_classes", num_classes)
     if len(num_classes) != len(num_modalities):
         raise ValueError(
-            "`num_modalities` and `num_classes` must have one entry per domain each. "
+            "`num_modalities` and `num_classes` must each have one entry per domain. "
             f"Received: num_modalities={num_modalities}, num_classes={num_classes}"
         )
     if min(num_classes) < 2:
         raise ValueError(
-            "`num_classes` counts the background and must be at least 2 each. "
+            "`num_classes` includes the background and must be at least 2 per domain. "
             f"Received: num_classes={num_classes}"
         )
     return num_classes
 
 
 def check_pools(pools: Sequence[int]) -> tuple[int, ...]:
-    """Returns how often D, H and W are halved, or raises ValueError."""
+    """Returns `pools`, the number of halvings per axis, or raises ValueError."""
     pools = tuple(pools)
     if (
         len(pools) != 3
@@ -72,7 +72,7 @@ def check_pools(pools: Sequence[int]) -> tuple[int, ...]:
 
 
 def check_gates(gates: Gates) -> Gates:
-    """Returns which gates a network has, or raises ValueError."""
+    """Returns `gates`, or raises ValueError if it is not one of `Gates`."""
     if gates not in get_args(Gates):
         raise ValueError(
             f"`gates` must be one of {get_args(Gates)}. Received: gates={gates!r}"

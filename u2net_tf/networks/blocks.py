@@ -1,4 +1,4 @@
-"""The blocks of encoder and decoder, made of convolution units."""
+"""Encoder and decoder blocks, built from convolution units."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ SECOND_UP_CONVS = ("full", "pointwise")
 
 
 def published_second_up_conv(adapter: str) -> str:
-    """Returns the `second_up_conv` that the published code has with an adapter."""
+    """Returns the `second_up_conv` of the published code for an adapter."""
     return "full" if adapter == "separable" else "pointwise"
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class DomainConvBlock(DomainLayer):
-    """Convolution of the domain · norm · LeakyReLU: stem and deep supervision.
+    """Per-domain convolution · norm · LeakyReLU, for stem and deep supervision.
 
     Args:
       in_channels_per_domain: Input channels of each domain.
       filters_per_domain: Output channels of each domain.
       kernel_size: Three integers, along D, H, W.
-      **kwargs: As of `keras.layers.Layer`.
+      **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class DomainConvBlock(DomainLayer):
         )
 
     def call(self, inputs: tf.Tensor, *, domain: int) -> tf.Tensor:
-        """Maps the input channels of `domain` to its filters; (N, D, H, W, C)."""
+        """Maps (N, D, H, W, C) to (N, D, H, W, F), with C and F of `domain`."""
         return self.norm(self.conv(inputs, domain=domain), domain=domain)
 
     def get_config(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class DomainConvBlock(DomainLayer):
 
 
 class _UnitsBlock(DomainLayer):
-    """A block of convolution units, each of which may be checkpointed."""
+    """Base class of blocks of units, with optional gradient checkpointing."""
 
     def __init__(self, num_domains: int, gradient_checkpointing: str, **kwargs: Any):
         super().__init__(num_domains, **kwargs)
@@ -101,7 +101,7 @@ class _UnitsBlock(DomainLayer):
         domain: int,
         as_groups: bool = False,
     ) -> tf.Tensor:
-        """Calls a unit, whose inputs may be groups of channels of one tensor."""
+        """Calls a unit; `as_groups` passes the inputs as a list of channel groups."""
 
         def run(*tensors: tf.Tensor) -> tf.Tensor:
             if as_groups:
@@ -115,7 +115,7 @@ class _UnitsBlock(DomainLayer):
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class EncoderBlock(_UnitsBlock):
-    """Two convolution units with the block's input added before the last LeakyReLU.
+    """Two convolution units; the block's input is added before the last LeakyReLU.
 
     Args:
       channels: Input and output channels.
@@ -123,10 +123,10 @@ class EncoderBlock(_UnitsBlock):
       adapter: "separable", "series", "parallel" or "none".
       gradient_checkpointing: "none", or "blocks" to keep only the inputs of the units
         for the backward pass.
-      **kwargs: As of `keras.layers.Layer`.
+      **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-      ValueError: If `adapter` or `gradient_checkpointing` is none of these.
+      ValueError: If `adapter` or `gradient_checkpointing` is not one of these.
     """
 
     def __init__(
@@ -172,14 +172,14 @@ class EncoderBlock(_UnitsBlock):
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class DownSample(DomainLayer):
-    """Shared 3×3×3 convolution with strides · norm · LeakyReLU.
+    """Shared strided 3×3×3 convolution · norm · LeakyReLU.
 
     Args:
       in_channels: Input channels.
       filters: Output channels.
       num_domains: Number of domains.
       strides: Three integers, along D, H, W.
-      **kwargs: As of `keras.layers.Layer`.
+      **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(
@@ -231,22 +231,22 @@ class DownSample(DomainLayer):
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class DecoderBlock(_UnitsBlock):
-    """Up-sampling, a unit, the skip connection beside it, two units.
+    """Up-sampling unit, concatenation with the skip connection, two units.
 
     Args:
       filters: Channels of the skip connection and of the output; the input has twice
         as many.
       num_domains: Number of domains.
-      strides: Three integers, the factors of the up-sampling along D, H, W.
+      strides: Three integers, the up-sampling factors along D, H, W.
       adapter: "separable", "series", "parallel" or "none".
-      second_up_conv: The block's last unit: "full" 3×3×3, or "pointwise" 1×1×1 (a
-        separable unit is then its shared pointwise half, without a depthwise one).
-      gradient_checkpointing: As of `EncoderBlock`.
-      **kwargs: As of `keras.layers.Layer`.
+      second_up_conv: Kernel of the block's last unit: "full" 3×3×3, or "pointwise"
+        1×1×1 (a separable unit then has no depthwise convolution).
+      gradient_checkpointing: See `EncoderBlock`.
+      **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-      ValueError: If `adapter`, `second_up_conv` or `gradient_checkpointing` is none of
-        these.
+      ValueError: If `adapter`, `second_up_conv` or `gradient_checkpointing` is not one
+        of these.
     """
 
     def __init__(
@@ -288,7 +288,7 @@ class DecoderBlock(_UnitsBlock):
         unit: type[ConvUnit] | None = None,
         **options: Any,
     ) -> ConvUnit:
-        """Adds a unit of this adapter, unless another one is given."""
+        """Adds a unit, by default of the type of the block's adapter."""
         return self.add_part(
             (unit or UNITS[self.adapter])(
                 in_channels,

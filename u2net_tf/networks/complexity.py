@@ -1,4 +1,4 @@
-"""The old location of `u2net_tf.complexity`, which scripts may still use."""
+"""Former location of `u2net_tf.complexity`, kept for existing scripts."""
 
 from u2net_tf.complexity import main, run
 

@@ -25,20 +25,20 @@ from u2net_tf.networks.layers.normalization import NEGATIVE_SLOPE
 
 
 class ConvUnit(DomainLayer):
-    """What replaces a stride-1 convolution: convolution, adapter, norm, LeakyReLU.
+    """Base class of stride-1 units: convolution, adapter, norm and LeakyReLU.
 
-    Subclasses define where the adapter is. γ and β of the norm belong to each domain.
+    Subclasses define the position of the adapter. The norm has γ and β per domain.
     `unit(inputs, residual, domain=…)` adds `residual`, of the shape of the outputs,
-    before the activation. The inputs may be a list of groups of channels.
+    before the activation. The inputs may be a list of channel groups.
 
     Args:
       in_channels: Input channels.
       filters: Output channels.
       num_domains: Number of domains.
       kernel_size: Three integers, along D, H, W.
-      upsample: Three integers, along D, H, W: the factors of a nearest-neighbour
-        up-sampling of the inputs.
-      **kwargs: As of `keras.layers.Layer`.
+      upsample: Three integers, the factors of nearest-neighbour up-sampling of the
+        inputs along D, H, W.
+      **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(
@@ -107,13 +107,13 @@ class PlainUnit(ConvUnit):
     def after_conv(
         self, hidden: tf.Tensor, residual: tf.Tensor | None = None, *, domain: int
     ) -> tf.Tensor:
-        """Returns what the unit makes of the outputs of its convolution."""
+        """Computes the unit's outputs from those of its convolution."""
         return self.norm(hidden, residual, domain=domain)
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class SeparableUnit(ConvUnit):
-    """Depthwise of the domain · norm · LeakyReLU · shared pointwise · norm.
+    """Per-domain depthwise · norm · LeakyReLU · shared pointwise · norm.
 
     Reference:
       3D U²-Net, section 2, the domain adapter of the paper.
@@ -163,7 +163,7 @@ class SeparableUnit(ConvUnit):
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class SeriesUnit(ConvUnit):
-    """Shared convolution x · norm and pointwise of the domain, added to x · norm.
+    """Shared convolution · residual per-domain norm and pointwise · norm.
 
     Reference:
       Rebuffi et al., Efficient parametrization of multi-domain deep networks,
@@ -199,7 +199,7 @@ class SeriesUnit(ConvUnit):
     def after_conv(
         self, hidden: tf.Tensor, residual: tf.Tensor | None = None, *, domain: int
     ) -> tf.Tensor:
-        """Returns what the unit makes of the outputs of its convolution."""
+        """Computes the unit's outputs from those of its convolution."""
         correction = self.adapter(
             self.adapter_norm(hidden, domain=domain), domain=domain
         )
@@ -208,7 +208,7 @@ class SeriesUnit(ConvUnit):
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class ParallelUnit(ConvUnit):
-    """Shared convolution and pointwise of the domain in parallel, added · norm.
+    """Sum of shared convolution and parallel per-domain pointwise · norm.
 
     Reference:
       Rebuffi et al., Efficient parametrization of multi-domain deep networks,
@@ -248,7 +248,7 @@ UNITS: dict[str, type[ConvUnit]] = {
 
 
 def check_adapter(adapter: str) -> str:
-    """Returns `adapter`, or raises ValueError if there is none of that name."""
+    """Returns `adapter`, or raises ValueError if it is unknown."""
     if adapter not in UNITS:
         raise ValueError(
             f"`adapter` must be one of {sorted(UNITS)}. Received: adapter={adapter!r}"

@@ -1,4 +1,4 @@
-"""The interface of a network to `models`, `training` and `inference`."""
+"""Interface of networks for `models`, `training` and `inference`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class DomainModel(Protocol):
-    """A `keras.Model` of several domains, each with variables of its own.
+    """A `keras.Model` for several domains, each with its own variables.
 
-    What other packages use of a network, whatever its architecture. `domain` is the
+    The interface that other packages use, whatever the architecture. `domain` is the
     index of a domain, a Python integer from 0 to `num_domains` - 1.
     """
 
@@ -25,23 +25,23 @@ class DomainModel(Protocol):
 
     @property
     def num_modalities(self) -> tuple[int, ...]:
-        """Input channels of each domain."""
+        """Number of input channels of each domain."""
 
     @property
     def num_classes(self) -> tuple[int, ...]:
-        """Classes of each domain, background included."""
+        """Number of classes of each domain, including the background."""
 
     @property
     def dtype_policy(self) -> keras.DTypePolicy:
-        """As of `keras.Model`; its name is the precision."""
+        """Dtype policy of the `keras.Model`; its name is the precision."""
 
     @property
     def compute_dtype(self) -> str:
-        """As of `keras.Model`; float16 needs the loss to be scaled."""
+        """Dtype of the computation; float16 needs loss scaling."""
 
     @property
     def trainable_variables(self) -> Sequence[keras.Variable]:
-        """The variables of all domains, shared ones included."""
+        """The trainable variables of all domains, including shared ones."""
 
     @property
     def shared_variables(self) -> Sequence[keras.Variable]:
@@ -53,14 +53,14 @@ class DomainModel(Protocol):
     def trunk_domain_variables(self, domain: int) -> Sequence[keras.Variable]:
         """Returns the `domain_variables` whose shapes are the same in every domain.
 
-        In the same order, so that a new domain can start from another one's values.
+        They are in the same order, so that a domain can be initialized from another.
         """
 
     def variables_by_path(self) -> dict[str, keras.Variable]:
         """Returns path -> variable; checkpoints hold variables under these paths."""
 
     def build(self) -> None:
-        """Creates the variables of all domains; computes nothing."""
+        """Creates the variables of all domains without running the network."""
 
     def __call__(
         self, inputs: tf.Tensor, *, domain: int, training: bool | None = None
@@ -68,18 +68,18 @@ class DomainModel(Protocol):
         """Computes the logits of one domain.
 
         Args:
-          inputs: tensor of shape (N, D, H, W, M), M the modalities of `domain`.
+          inputs: tensor of shape (N, D, H, W, M), with the M modalities of `domain`.
           domain: index of the domain.
           training: whether the logits are for a training step.
 
         Returns:
-          Logits of shape (N, D, H, W, K), K the classes of `domain`; float32, or
-          float64 for a float64 model.
+          Logits of shape (N, D, H, W, K), with the K classes of `domain`; float32,
+          or float64 for a float64 model.
         """
 
 
 class MultiHeadModel(DomainModel, Protocol):
-    """A `DomainModel` with several heads, of which the loss is made, and gates."""
+    """A `DomainModel` with several heads and gates, all of which may enter the loss."""
 
     def head_and_gate_logits(
         self,
@@ -90,27 +90,28 @@ class MultiHeadModel(DomainModel, Protocol):
         gates: Sequence[Place] = (),
         dropout_seed: tf.Tensor | None = None,
     ) -> tuple[Mapping[Place, tf.Tensor], Mapping[Place, tf.Tensor]]:
-        """Computes the logits of several heads of one domain, at full size, and gates.
+        """Computes the full-resolution logits of heads, and the logits of gates.
 
         Args:
-          inputs: as of `__call__`.
+          inputs: see `__call__`.
           domain: index of the domain.
           heads: level and column of the node that each head reads.
           gates: level and column of the node that each gate reads.
-          dropout_seed: (2,) integers for the dropout of the gates; None for none.
+          dropout_seed: (2,) integers, seed of the gates' dropout; None for no dropout.
 
         Returns:
-          Place of a head -> its logits, as `__call__` returns them; place of a gate ->
-          (N, K - 1), logits of the presence of each foreground class in a patch.
+          Place of each head -> its logits, as `__call__` returns them; place of each
+          gate -> (N, K - 1) logits of the presence of each foreground class in a
+          patch.
         """
 
     def gated_logits(
         self, inputs: tf.Tensor, *, domain: int, threshold: float
     ) -> tf.Tensor:
-        """As `__call__`; a class that a gate does not find in a patch cannot win.
+        """Computes the logits, suppressing classes that a gate finds absent.
 
         Args:
-          inputs: as of `__call__`.
+          inputs: see `__call__`.
           domain: index of the domain.
-          threshold: the probability of presence from which on a class passes a gate.
+          threshold: minimum probability of presence for a class to pass a gate.
         """

@@ -1,4 +1,4 @@
-"""What the networks of all architectures have in common."""
+"""Base class of the networks of all architectures."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from u2net_tf.networks.network_summary import format_summary
 
 
 class DomainNetwork(DomainModule):
-    """A network of several domains, made of parts.
+    """A network for several domains, composed of parts.
 
-    To be inherited from beside `keras.Model`.
+    A mixin for subclasses of `keras.Model`.
 
     Attributes:
-      pools: How often D, H and W are halved.
+      pools: Number of halvings along D, H and W.
       stem: The first layer.
       gradient_checkpointing: "none", or "blocks" to keep only the stem's inputs for the
-        backward pass, and not what lies inside.
-      built: As of `keras.Model`.
-      trainable_variables: As of `keras.Model`.
+        backward pass, not its intermediate results.
+      built: See `keras.Model`.
+      trainable_variables: See `keras.Model`.
     """
 
     pools: tuple[int, ...]
@@ -42,24 +42,24 @@ class DomainNetwork(DomainModule):
 
     @property
     def stride_1_layers(self) -> tuple[DomainLayer, ...]:
-        """Those of `trunk_layers` all of whose convolutions have stride 1."""
+        """The `trunk_layers` whose convolutions all have stride 1."""
         raise NotImplementedError
 
     def build(self) -> None:
-        """Creates the variables of all domains; computes nothing.
+        """Creates the variables of all domains without running the network.
 
         Under a `tf.distribute` strategy, call this (or the model) within its scope.
-        There is no input shape: every layer knows its channels.
+        No input shape is needed: every layer knows its channels.
         """
         if not self.built:
             super().build()
 
     def strides(self, level: int) -> tuple[int, ...]:
-        """Returns by how much D, H, W are divided below a level."""
+        """Returns the strides along D, H, W from a level to the next deeper one."""
         return tuple(2 if level < pools else 1 for pools in self.pools)
 
     def check_inputs(self, inputs: tf.Tensor) -> None:
-        """Raises ValueError unless `inputs` can be halved as often as `pools` says."""
+        """Raises ValueError if a size of `inputs` is not divisible by 2**pools."""
         if inputs.shape.rank != 5:
             raise ValueError(
                 "`inputs` must have the axes (N, D, H, W, M). "
@@ -73,7 +73,7 @@ class DomainNetwork(DomainModule):
                 )
 
     def run_stem(self, inputs: tf.Tensor, domain: int) -> tf.Tensor:
-        """Returns what the stem of a domain makes of the inputs."""
+        """Applies the stem of a domain to the inputs."""
 
         def stem(inputs: tf.Tensor) -> tf.Tensor:
             return self.stem(inputs, domain=domain)
@@ -86,20 +86,20 @@ class DomainNetwork(DomainModule):
         """Returns the trainable variables that only `domain` reads.
 
         Raises:
-          ValueError: If there is no such domain or the model is not built yet.
+          ValueError: If there is no such domain or the model is not built.
         """
         if not self.built:
             raise ValueError(
                 "Variables exist only after `build()`. Received: an unbuilt model"
             )
-        own = super().domain_variables(domain)
-        return [variable for variable in own if variable.trainable]
+        variables = super().domain_variables(domain)
+        return [variable for variable in variables if variable.trainable]
 
     def trunk_domain_variables(self, domain: int) -> list[keras.Variable]:
-        """Returns those of `domain_variables` that lie in the trunk.
+        """Returns the `domain_variables` of the trunk.
 
-        They have the same shapes in every domain; what reads the domain's modalities
-        or gives its classes does not.
+        They have the same shapes in every domain, unlike those of layers that read the
+        domain's modalities or output its classes.
         """
         return [
             variable
@@ -110,13 +110,15 @@ class DomainNetwork(DomainModule):
     @property
     def shared_variables(self) -> list[keras.Variable]:
         """The trainable variables that every domain reads."""
-        own = {
+        per_domain = {
             id(variable)
             for domain in range(self.num_domains)
             for variable in self.domain_variables(domain)
         }
         return [
-            variable for variable in self.trainable_variables if id(variable) not in own
+            variable
+            for variable in self.trainable_variables
+            if id(variable) not in per_domain
         ]
 
     def summary(
@@ -152,20 +154,20 @@ class DomainNetwork(DomainModule):
     def from_config(
         cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
     ) -> Self:
-        """Returns the model that `get_config` described."""
-        return cls(**{**config, "dtype": _policy(config.get("dtype"))})
+        """Creates a model from what `get_config` returned."""
+        return cls(**{**config, "dtype": _dtype_policy(config.get("dtype"))})
 
 
-def logits_of_loss(logits: tf.Tensor) -> tf.Tensor:
-    """Returns logits in float32, or as they are in float64.
+def cast_logits(logits: tf.Tensor) -> tf.Tensor:
+    """Casts logits to float32, except float64 logits.
 
-    A softmax over half-precision logits would lose the loss's small gradients.
+    A softmax over half-precision logits would lose small gradients of the loss.
     """
     return logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
 
 
-def _policy(dtype: Any) -> Any:
-    """Returns a dtype policy from what JSON makes of it."""
+def _dtype_policy(dtype: Any) -> Any:
+    """Returns a dtype policy, deserialized if it is a Keras config."""
     if isinstance(dtype, dict):
         return keras.saving.deserialize_keras_object(dtype)
     return dtype

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: trades time for memory by computing blocks twice."""
+"""Gradient checkpointing: saves memory by computing blocks twice."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from u2net_tf.networks.ops import (
 )
 
 # "none": the forward pass keeps all feature maps for the backward pass. "blocks": it
-# keeps the inputs of stem and convolution units, and the backward pass computes what
-# is inside of these again.
+# keeps only the inputs of the stem and of the convolution units, and the backward pass
+# recomputes the rest.
 GRADIENT_CHECKPOINTING = ("none", "blocks")
 
 
 def check_gradient_checkpointing(gradient_checkpointing: str) -> str:
-    """Returns its argument.
+    """Returns the argument if it is valid.
 
     Raises:
       ValueError: If it is not one of `GRADIENT_CHECKPOINTING`.
@@ -38,14 +38,14 @@ def call_checkpointed(
     variables: Sequence[keras.Variable],
     *inputs: tf.Tensor,
 ) -> tf.Tensor:
-    """Returns `function(*inputs)` and keeps only the inputs for the backward pass.
+    """Returns `function(*inputs)`, keeping only the inputs for the backward pass.
 
-    Where XLA compiles both passes together, only by the implementation "xla_module": by
-    the others it merges what is computed twice.
+    Where XLA compiles both passes together, this requires the implementation
+    "xla_module": with the others, XLA merges the two computations into one.
 
     Args:
       function: Function of tensors that returns one tensor.
-      variables: The Keras variables that it reads, for their gradients.
+      variables: Keras variables that the function reads and that get gradients.
       *inputs: Tensors.
     """
     num_inputs, implementation = len(inputs), current_implementation()
@@ -59,24 +59,24 @@ def call_checkpointed(
     @tf.custom_gradient
     def keep_inputs(*tensors: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def gradient(upstream: tf.Tensor) -> Sequence[tf.Tensor]:
-            # Not before the gradient is here, or all would be computed and kept at
-            # once; and not found to be the same as the forward pass and merged with it.
-            again = operations.wait_for(upstream, tensors)
+            # Waiting for the upstream gradient keeps blocks from being recomputed all
+            # at once, and from being merged with the forward pass.
+            recomputed_from = operations.wait_for(upstream, tensors)
             with (
-                # Another one may be current where the gradient is computed.
+                # Another implementation may be current when the gradient is computed.
                 use_implementation(implementation),
                 tf.GradientTape(watch_accessed_variables=False) as tape,
             ):
-                tape.watch(again)
-                outputs = run(again)
+                tape.watch(recomputed_from)
+                outputs = run(recomputed_from)
             return tape.gradient(
                 outputs,
-                again,
+                recomputed_from,
                 output_gradients=upstream,
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
 
-        # Or a tape around this would record, and keep, what is in the function.
+        # Otherwise an outer tape would record, and keep, the intermediate results.
         return run([tf.stop_gradient(tensor) for tensor in tensors]), gradient
 
     return keep_inputs(*inputs, *(tf.convert_to_tensor(v) for v in variables))
@@ -85,27 +85,30 @@ def call_checkpointed(
 def add_checkpointed(
     total: tf.Tensor, function: Callable[..., tf.Tensor], *inputs: tf.Tensor
 ) -> tf.Tensor:
-    """Returns `total + function(*inputs)`, of which it keeps only the inputs.
+    """Returns `total + function(*inputs)`, keeping only inputs for the backward pass.
 
-    Sums of several such summands have the feature maps of one at a time in memory: the
-    function is computed once `total` is, and again, for its gradients, before those of
-    what `total` is made of.
+    In a sum of several such terms, only one term's feature maps are in memory at a
+    time: the function is computed after `total`, and recomputed in the backward pass
+    before the gradients of the terms in `total`.
 
     Args:
-      total: Tensor, what was added up so far.
+      total: Tensor, the sum so far.
       function: Function of tensors that returns a tensor like `total`.
       *inputs: Tensors.
     """
     operations = IMPLEMENTATIONS[current_implementation()]
 
     @tf.custom_gradient
-    def in_turn(
+    def delay_inputs(
         total: tf.Tensor, *inputs: tf.Tensor
     ) -> tuple[list[tf.Tensor], Callable]:
-        def gradient(upstream: tf.Tensor, *of_inputs: tf.Tensor) -> Sequence[tf.Tensor]:
-            return *operations.wait_for(of_inputs[0], [upstream]), *of_inputs
+        def gradient(
+            upstream: tf.Tensor, *upstream_inputs: tf.Tensor
+        ) -> Sequence[tf.Tensor]:
+            delayed = operations.wait_for(upstream_inputs[0], [upstream])
+            return *delayed, *upstream_inputs
 
         return [tf.identity(total), *operations.wait_for(total, inputs)], gradient
 
-    total, *waiting = in_turn(total, *inputs)
-    return total + call_checkpointed(function, (), *waiting)
+    total, *delayed = delay_inputs(total, *inputs)
+    return total + call_checkpointed(function, (), *delayed)

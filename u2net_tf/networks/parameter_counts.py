@@ -1,4 +1,4 @@
-"""Counts the parameters of a network, in the two ways that papers do."""
+"""Parameter counts of a network, by the two conventions that papers use."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """Numbers of parameters, by the domains that read them.
+    """Numbers of parameters, shared and per domain.
 
     Attributes:
-      shared: parameters that every domain reads.
-      own: parameters that one domain alone reads, for each domain.
+      shared: number of parameters that every domain reads.
+      per_domain: for each domain, number of parameters that only this domain reads.
     """
 
     shared: int
-    own: tuple[int, ...]
+    per_domain: tuple[int, ...]
 
     @property
     def total(self) -> int:
-        """Number of parameters of all domains together."""
-        return self.shared + sum(self.own)
+        """Total number of parameters."""
+        return self.shared + sum(self.per_domain)
 
 
 def count_all(network: DomainNetwork) -> Count:
-    """Counts every parameter: kernels, biases, γ and β of all layers."""
+    """Counts all parameters: kernels, biases, γ and β of all layers."""
     return _count(network, tuple(network.parts.values()))
 
 
 def count_trunk(network: DomainNetwork) -> Count:
-    """Counts every parameter but those of stem, head and deep supervision."""
+    """Counts all parameters except those of stem, head and deep supervision."""
     return _count(network, network.trunk_layers)
 
 
 def count_stride_1_weights(network: DomainNetwork) -> Count:
-    """Counts the weights of the trunk's stride-1 convolutions, adapters included.
+    """Counts the weights of the trunk's stride-1 convolutions, including adapters.
 
-    No biases, norms or strided convolutions.
+    Biases, norms and strided convolutions are not counted.
 
     Reference:
-      3D U²-Net, section 3 and table 3(a), whose numbers this gives; the text says
-      only that stem, head and deep supervision are left out.
+      3D U²-Net, section 3 and table 3(a), whose numbers this reproduces; the text
+      says only that stem, head and deep supervision are excluded.
     """
-    # Kernels, and nothing else, have an axis for each of D, H, W.
+    # Only kernels have an axis for each of D, H, W.
     return _count(network, network.stride_1_layers, min_rank=4)
 
 
 def count_pruned(network: UNetSharp, depth: int) -> Count:
-    """Counts every parameter of what is left of a UNet# that is pruned to a depth."""
+    """Counts all parameters of a UNet# pruned to a depth."""
     nodes = [network.nodes[place] for place in node_places(depth)]
     ends = ((0, depth), (depth, 0))
     gates = [network.gates[place] for place in ends if place in network.gates]
@@ -70,15 +70,17 @@ def count_pruned(network: UNetSharp, depth: int) -> Count:
 def _count(
     network: DomainNetwork, layers: Sequence[DomainLayer], *, min_rank: int = 0
 ) -> Count:
-    own = tuple(
-        _size((v for layer in layers for v in layer.domain_variables(domain)), min_rank)
+    per_domain = tuple(
+        _count_elements(
+            (v for layer in layers for v in layer.domain_variables(domain)), min_rank
+        )
         for domain in range(network.num_domains)
     )
-    everything = _size((v for layer in layers for v in layer.variables), min_rank)
-    return Count(shared=everything - sum(own), own=own)
+    total = _count_elements((v for layer in layers for v in layer.variables), min_rank)
+    return Count(shared=total - sum(per_domain), per_domain=per_domain)
 
 
-def _size(variables: Iterable[keras.Variable], min_rank: int) -> int:
+def _count_elements(variables: Iterable[keras.Variable], min_rank: int) -> int:
     shapes = (variable.shape for variable in variables)
     return sum(math.prod(shape) for shape in shapes if len(shape) >= min_rank)
 
@@ -90,16 +92,16 @@ def network_without_values(
     architecture: str = "u2net",
     **options: Any,
 ) -> DomainNetwork:
-    """Builds a network whose variables have a shape and no values: fast and small.
+    """Builds a network whose variables have no values, quickly and in little memory.
 
     Args:
-      num_modalities: As of the network.
-      num_classes: As of the network.
+      num_modalities: See the network.
+      num_classes: See the network.
       architecture: Name of the network in `architectures`.
-      **options: As of the network.
+      **options: Further arguments of the network.
 
     Raises:
-      ValueError: As of the network.
+      ValueError: If the network rejects an argument.
     """
     import keras
 
@@ -113,7 +115,7 @@ def network_without_values(
             network.build()
         return network
 
-    # Keras keeps, for each thread, a list of variables without values and initializes
-    # them later. This thread ends before.
+    # Keras keeps a list of variables without values per thread and initializes them
+    # later. This thread ends before that.
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(build).result()

@@ -1,4 +1,4 @@
-"""Report of the parameters of all networks that could segment some domains."""
+"""Report of the parameter counts of all networks that could segment given domains."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def report(
     as_json: bool = False,
     **options: Any,
 ) -> str:
-    """Counts the networks of all domains in both ways, and those pruned of a UNet#.
+    """Reports both parameter counts of all networks, and those of pruned UNet#s.
 
     Args:
       domains: At least one.
       pools: Pools of the joint networks; see `joint_pools`.
       base_channels: Channels at full resolution.
-      depth: That of all networks, for UNet#; None for 3D U²-Net.
+      depth: Depth of all networks, for UNet#; None for 3D U²-Net.
       as_json: Whether to return JSON, with the parameters of each domain, instead of
-        text for people.
-      **options: `adapters` and `second_up_conv`, as of `all_parameters`.
+        text tables.
+      **options: `adapters` and `second_up_conv`; see `all_parameters`.
     """
     options |= {"pools": pools, "base_channels": base_channels, "depth": depth}
-    size = f"pools {','.join(map(str, pools))} (independent: each its own)"
+    size = f"pools {','.join(map(str, pools))} (independent networks: their own)"
     if depth is not None:
         size = f"UNet# of depth {depth}"
     everything = all_parameters(domains, **options)
@@ -63,22 +63,22 @@ def report(
             format_rows(everything),
             "",
             "Weights of the trunk's stride-1 convolutions, as in the paper's table "
-            "3(a): no biases, norms,",
-            "strided convolutions, stem, head, deep supervision.",
+            "3(a): without biases,",
+            "norms, strided convolutions, stem, head and deep supervision.",
             format_rows(weights),
             "",
             *(_pruned_section(pruned) if pruned else ()),
-            "per domain: parameters of one domain alone, which a further one adds",
-            "ratio: of the total to that of the shared network",
+            "per domain: parameters of one domain only, the cost of adding a domain",
+            "ratio: total relative to the shared network",
         ]
     )
 
 
 def _pruned_section(rows: Sequence[PrunedRow]) -> list[str]:
     return [
-        "All parameters that are left when the joint networks are pruned to L, with "
-        "the one head that",
-        "predicts; ratio: of the total to that of the whole network.",
+        "All parameters that remain when the joint networks are pruned to depth L, "
+        "with only the",
+        "head used for prediction; ratio: total relative to the unpruned network.",
         format_pruned(rows),
         "",
     ]

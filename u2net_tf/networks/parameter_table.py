@@ -1,4 +1,4 @@
-"""Tables of parameters: what a mode costs, and what a further domain adds."""
+"""Tables of parameter counts: the cost of a mode and of an additional domain."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ Domains = Sequence[Domain | DomainChannels]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """The parameters of one way to segment all domains.
+    """Parameters of one way to segment all domains.
 
     Attributes:
-      name: name of the way.
+      name: name of the network or networks.
       second_up_conv: "full" or "pointwise", the setting that was counted; None for a
         UNet#.
-      count: what was counted.
-      trunk: the part of `count.total` that lies in the trunk; None where nothing else
-        was counted.
+      count: the parameters.
+      trunk: the part of `count.total` that is in the trunk; None if only the trunk was
+        counted.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Row:
 def joint_pools(
     domains: Domains, pools: tuple[int, int, int] | None
 ) -> tuple[int, int, int]:
-    """Returns the pools of the networks of all domains.
+    """Returns the pools of the joint networks.
 
     Args:
       domains: At least one.
-      pools: The pools asked for; if None, those of a single domain, and the published
-        ones for several.
+      pools: Requested pools; if None, those of the domain if there is only one, and
+        otherwise the published ones.
     """
     if pools is None:
         return domains[0].pools if len(domains) == 1 else _PUBLISHED_POOLS
@@ -80,13 +80,13 @@ def joint_pools(
 
 
 def all_parameters(domains: Domains, **options: Any) -> list[Row]:
-    """Counts everything; the last up-convolution is by default as published.
+    """Counts all parameters; the last decoder kernel is the published one by default.
 
     Args:
       domains: At least one.
-      **options: `adapters`, `pools`, `base_channels`, `second_up_conv` of the
-        networks; `pools` of the joint ones, `second_up_conv` None for full where
-        the adapter is separable and pointwise elsewhere.
+      **options: `adapters` and `base_channels` of the networks, `pools` of the joint
+        ones, and `second_up_conv`: None for full with separable adapters and
+        pointwise otherwise.
     """
     return _rows(domains, count_all, count_trunk, **options)
 
@@ -94,14 +94,14 @@ def all_parameters(domains: Domains, **options: Any) -> list[Row]:
 def stride_1_weights(
     domains: Domains, *, second_up_conv: str | None = None, **options: Any
 ) -> list[Row]:
-    """Counts stride-1 weights; the last up-convolution is by default full.
+    """Counts stride-1 weights; the last decoder kernel is full by default.
 
-    The paper's 30.7 M of the shared network are those of a full one.
+    The paper's 30.7 M weights of the shared network are those with a full kernel.
 
     Args:
       domains: At least one.
-      second_up_conv: "full" or "pointwise", of all networks; full if None.
-      **options: `adapters`, `pools`, `base_channels`, as of `all_parameters`.
+      second_up_conv: "full" or "pointwise", for all networks; full if None.
+      **options: `adapters`, `pools` and `base_channels`; see `all_parameters`.
     """
     options["second_up_conv"] = second_up_conv or "full"
     return _rows(domains, count_stride_1_weights, None, **options)
@@ -122,36 +122,38 @@ def _rows(
         options |= {"architecture": "unet_sharp", "depth": depth}
 
     def build(
-        chosen: Domains, *, pools: Sequence[int], **settings: Any
+        domains: Domains, *, pools: Sequence[int], **settings: Any
     ) -> DomainNetwork:
         if depth is None:
             settings["pools"] = pools
-        # Without: the parameters of a UNet# depend on its depth alone.
+        # Not for a UNet#, whose parameters depend only on its depth.
         return network_without_values(
-            [domain.num_modalities for domain in chosen],
-            [domain.num_classes for domain in chosen],
+            [domain.num_modalities for domain in domains],
+            [domain.num_classes for domain in domains],
             **options,
             **settings,
         )
 
-    def row(name: str, networks: Sequence[DomainNetwork], total: Count) -> Row:
+    def make_row(name: str, networks: Sequence[DomainNetwork], total: Count) -> Row:
         trunk = None
         if count_in_trunk is not None:
             trunk = sum(count_in_trunk(network).total for network in networks)
-        kernel = getattr(networks[0], "second_up_conv", None)
-        return Row(name, kernel, total, trunk)
+        second_up_conv = getattr(networks[0], "second_up_conv", None)
+        return Row(name, second_up_conv, total, trunk)
 
-    alone = [build([domain], adapter="none", pools=domain.pools) for domain in domains]
-    own = tuple(count(network).total for network in alone)
-    rows = [row(f"{len(domains)} independent", alone, Count(0, own))]
+    independent = [
+        build([domain], adapter="none", pools=domain.pools) for domain in domains
+    ]
+    per_domain = tuple(count(network).total for network in independent)
+    rows = [make_row(f"{len(domains)} independent", independent, Count(0, per_domain))]
     for adapter in dict.fromkeys(("none", *adapters)):
         joint = build(domains, adapter=adapter, pools=pools)
-        rows.append(row(NETWORK_NAMES[adapter], [joint], count(joint)))
+        rows.append(make_row(NETWORK_NAMES[adapter], [joint], count(joint)))
     return rows
 
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """Formats a table of rows, of which the second is the shared network."""
+    """Formats rows as a table; the second row is that of the shared network."""
     reference = rows[1].count.total
     table = [
         {
@@ -164,7 +166,7 @@ def format_rows(rows: Sequence[Row]) -> str:
             "total": f"{row.count.total:,}",
             **({} if row.trunk is None else {"trunk": f"{row.trunk:,}"}),
             "shared": f"{row.count.shared:,}",
-            "per domain": format_range(row.count.own),
+            "per domain": format_range(row.count.per_domain),
             "ratio": f"{row.count.total / reference:.3f}",
         }
         for row in rows
@@ -173,7 +175,7 @@ def format_rows(rows: Sequence[Row]) -> str:
 
 
 def format_columns(table: Sequence[dict[str, str]]) -> str:
-    """Formats rows of column -> cell, names to the left and numbers to the right."""
+    """Formats rows of column -> cell, names left-aligned and numbers right-aligned."""
     alignment = ("left", *["right"] * (len(table[0]) - 1))
     return tabulate.tabulate(
         table, headers="keys", colalign=alignment, disable_numparse=True
@@ -181,7 +183,7 @@ def format_columns(table: Sequence[dict[str, str]]) -> str:
 
 
 def format_range(numbers: Sequence[int]) -> str:
-    """Formats the least and the greatest of numbers."""
+    """Formats the minimum and the maximum of some numbers."""
     ends = sorted({min(numbers), max(numbers)})
     return " – ".join(f"{number:,}" for number in ends)
 
@@ -195,7 +197,7 @@ def rows_to_json(rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, An
             "total": row.count.total,
             "trunk": row.trunk,
             "shared": row.count.shared,
-            "per_domain": dict(zip(names, row.count.own, strict=True)),
+            "per_domain": dict(zip(names, row.count.per_domain, strict=True)),
             "ratio_to_shared": row.count.total / rows[1].count.total,
         }
         for row in rows

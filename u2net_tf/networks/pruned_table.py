@@ -1,4 +1,4 @@
-"""Table of the parameters of UNet#s that are pruned."""
+"""Table of the parameters of pruned UNet#s."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class PrunedRow:
-    """The parameters of a UNet# of all domains that is pruned to a depth.
+    """Parameters of a joint UNet# that is pruned to a depth.
 
     Attributes:
       name: name of the network.
-      depth: L, to which it is pruned.
-      count: every parameter that is left.
-      ratio: of the total to that of the whole network with all heads.
+      depth: L, the depth to which it is pruned.
+      count: all parameters that remain.
+      ratio: total relative to the unpruned network with all heads.
     """
 
     name: str
@@ -50,14 +50,14 @@ def pruned_parameters(
     adapters: Sequence[str] = ADAPTERS,
     **_: Any,
 ) -> list[PrunedRow]:
-    """Counts what is left of the joint networks, UNet#s, at each depth.
+    """Counts the parameters of the joint UNet#s pruned to each depth.
 
     Args:
       domains: At least one.
-      depth: That of the whole networks.
+      depth: Depth of the unpruned networks.
       base_channels: Channels at full resolution.
-      adapters: Those of the universal networks.
-      **_: Other arguments of `all_parameters`, on which it does not depend.
+      adapters: Adapters of the universal networks.
+      **_: Other arguments of `all_parameters`, which are ignored.
     """
     rows = []
     for adapter in dict.fromkeys(("none", *adapters)):
@@ -69,23 +69,24 @@ def pruned_parameters(
             base_channels=base_channels,
             adapter=adapter,
         )
-        whole = count_all(network).total
-        for left in range(depth, 0, -1):
-            count = count_pruned(typing.cast("UNetSharp", network), left)
+        unpruned = count_all(network).total
+        for pruned_depth in range(depth, 0, -1):
+            count = count_pruned(typing.cast("UNetSharp", network), pruned_depth)
             name = NETWORK_NAMES[adapter]
-            rows.append(PrunedRow(name, left, count, count.total / whole))
+            ratio = count.total / unpruned
+            rows.append(PrunedRow(name, pruned_depth, count, ratio))
     return rows
 
 
 def format_pruned(rows: Sequence[PrunedRow]) -> str:
-    """Formats a table of networks that are pruned."""
+    """Formats rows of pruned networks as a table."""
     table = [
         {
             "network": row.name,
             "L": str(row.depth),
             "total": f"{row.count.total:,}",
             "shared": f"{row.count.shared:,}",
-            "per domain": format_range(row.count.own),
+            "per domain": format_range(row.count.per_domain),
             "ratio": f"{row.ratio:.3f}",
         }
         for row in rows
@@ -103,7 +104,7 @@ def pruned_to_json(
             "prune_to": row.depth,
             "total": row.count.total,
             "shared": row.count.shared,
-            "per_domain": dict(zip(names, row.count.own, strict=True)),
+            "per_domain": dict(zip(names, row.count.per_domain, strict=True)),
             "ratio_to_whole": row.ratio,
         }
         for row in rows

@@ -1,4 +1,4 @@
-"""A node of UNet#: convolution units that read maps of several levels."""
+"""A node of UNet#: convolution units that read feature maps of several levels."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from u2net_tf.networks.upsampled_units import LinearUpsampling, run_upsampled
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class SharpNode(DomainLayer):
-    """Units that read several inputs, each up-sampled, as if concatenated.
+    """Convolution units that read several up-sampled inputs as if concatenated.
 
     Args:
-      in_channels: Channels of each input.
-      filters: Channels of the output.
+      in_channels: Number of channels of each input.
+      filters: Number of output channels.
       num_domains: Number of domains.
-      upsample: For each input three integers, along D, H, W: the factors of a linear
-        up-sampling; none for inputs of the size of the output.
+      upsample: For each input three integers, the factors of linear up-sampling along
+        D, H, W; None if all inputs have the size of the output.
       num_units: Number of units.
       adapter: "separable", "series", "parallel" or "none".
       align_corners: See `ops.upsample_linear`.
       gradient_checkpointing: "none", or "blocks" to keep only the inputs of the units
-        for the backward pass, before they are up-sampled.
-      **kwargs: As of `keras.layers.Layer`.
+        for the backward pass, before up-sampling.
+      **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-      ValueError: If `adapter` or `gradient_checkpointing` is none of these, or
-        `upsample` has not one entry per input.
+      ValueError: If `adapter` or `gradient_checkpointing` is not one of these, or
+        `upsample` does not have one entry per input.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from u2net_tf.networks.blocks import (
     published_second_up_conv,
 )
 from u2net_tf.networks.conv_units import check_adapter
-from u2net_tf.networks.domain_network import DomainNetwork, logits_of_loss
+from u2net_tf.networks.domain_network import DomainNetwork, cast_logits
 from u2net_tf.networks.gradient_checkpointing import (
     check_gradient_checkpointing,
 )
@@ -36,32 +36,31 @@ DEEP_SUPERVISION_LEVELS = (2, 1)
 class U2Net(DomainNetwork, keras.Model):
     """3D U²-Net, universal or plain.
 
-    With `adapter="none"` the convolutions of the trunk are plain and shared: the
-    shared mode, or with a single domain the independent one. Norms, stem, head and
-    deep supervision belong to each domain in every mode.
+    With `adapter="none"` the convolutions of the trunk are plain and shared: this is
+    the shared mode or, with a single domain, the independent one. Every mode has norms,
+    stem, head and deep supervision per domain.
 
     Args:
       num_modalities: Input channels of each domain.
-      num_classes: Classes of each domain with background, at least 2 each.
-      pools: How often D, H and W are halved.
+      num_classes: Classes of each domain, including the background, at least 2 each.
+      pools: Number of halvings along D, H and W.
       base_channels: Channels at full resolution; each level has twice as many.
       adapter: "separable" (the paper's), "series", "parallel" or "none".
       second_up_conv: The last convolution of each decoder block: "full" 3×3×3 or
-        "pointwise" 1×1×1; None for what the published code does, full where
-        separable and pointwise elsewhere.
-      gradient_checkpointing: "none", or "blocks": what lies inside stem, encoder and
-        decoder blocks is not kept for the backward pass but computed again. Changes
-        memory and time, not results.
+        "pointwise" 1×1×1; None for the choice of the published code: full with
+        separable adapters and pointwise otherwise.
+      gradient_checkpointing: "none", or "blocks" to recompute the intermediate results
+        of stem, encoder and decoder blocks in the backward pass instead of keeping
+        them. Affects memory and time, not results.
       **kwargs: `name`, `dtype` and `trainable` of `keras.Model`.
 
     Raises:
-      ValueError: If an argument is out of range or the first two do not have one
-        entry per domain each.
+      ValueError: If an argument is out of range or the first two differ in length.
 
     Reference:
       3D U²-Net, section 2 and figure 2. Deep supervision reads decoder levels 2
       and 1, as published; a network too shallow to have level 2 (pools of 2 at
-      most) uses level 1 alone, one with a single pooling step has none.
+      most) uses level 1 only; one with a single pooling step has none.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class U2Net(DomainNetwork, keras.Model):
         self.supervised_levels = tuple(
             level for level in DEEP_SUPERVISION_LEVELS if level < num_levels
         )
-        # In this order: it determines the seeds of the initial weights.
+        # This order determines the seeds of the initial weights.
         self._add_stem()
         self._add_trunk()
         self._add_outputs()
@@ -148,7 +147,7 @@ class U2Net(DomainNetwork, keras.Model):
         ]
 
     def _add_outputs(self) -> None:
-        # Checkpoints number these from 0, whichever the levels.
+        # Checkpoints number these from 0, whatever their levels.
         self.deep_supervision = [
             self.add_part(
                 DomainConvBlock(
@@ -179,7 +178,7 @@ class U2Net(DomainNetwork, keras.Model):
 
     @property
     def stride_1_layers(self) -> tuple[DomainLayer, ...]:
-        """Those of `trunk_layers` all of whose convolutions have stride 1."""
+        """The `trunk_layers` whose convolutions all have stride 1."""
         return (*self.encoder, *self.decoder)
 
     def call(
@@ -188,18 +187,18 @@ class U2Net(DomainNetwork, keras.Model):
         """Computes the logits of one domain.
 
         Args:
-          inputs: Tensor of shape (N, D, H, W, M), M the modalities of `domain`; D,
-            H and W divisible by 2**pools.
+          inputs: Tensor of shape (N, D, H, W, M), with the M modalities of `domain`;
+            D, H and W must be divisible by 2**pools.
           domain: Python integer, the index of the domain.
-          training: Changes nothing here: instance statistics are always those of
-            the input. Keras passes it to every model.
+          training: Has no effect: instance statistics are always those of the
+            input. Keras passes it to every model.
 
         Returns:
-          Logits of shape (N, D, H, W, K), K the classes of `domain`; float32, or
-          float64 for a float64 model.
+          Logits of shape (N, D, H, W, K), with the K classes of `domain`; float32,
+          or float64 for a float64 model.
 
         Raises:
-          ValueError: If a known size of `inputs` or `domain` does not fit.
+          ValueError: If a known size of `inputs`, or `domain`, is invalid.
         """
         self.check_inputs(inputs)
         hidden = self.run_stem(inputs, domain)
@@ -216,7 +215,7 @@ class U2Net(DomainNetwork, keras.Model):
         logits = self.head(hidden, domain=domain)
         if deep is not None:
             logits = logits + deep
-        return logits_of_loss(logits)
+        return cast_logits(logits)
 
     def _supervise(
         self, hidden: tf.Tensor, deep: tf.Tensor | None, level: int, domain: int
@@ -227,8 +226,8 @@ class U2Net(DomainNetwork, keras.Model):
         if level not in self.supervised_levels:
             return deep
         index = self.supervised_levels.index(level)
-        own = self.deep_supervision[index](hidden, domain=domain)
-        return own if deep is None else own + deep
+        logits = self.deep_supervision[index](hidden, domain=domain)
+        return logits if deep is None else logits + deep
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

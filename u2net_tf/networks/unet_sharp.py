@@ -18,7 +18,7 @@ from u2net_tf.networks.arguments import (
 )
 from u2net_tf.networks.blocks import DomainConvBlock
 from u2net_tf.networks.conv_units import check_adapter
-from u2net_tf.networks.domain_network import DomainNetwork, logits_of_loss
+from u2net_tf.networks.domain_network import DomainNetwork, cast_logits
 from u2net_tf.networks.gradient_checkpointing import (
     check_gradient_checkpointing,
 )
@@ -40,38 +40,37 @@ from u2net_tf.plan.sharp_grid import (
 class UNetSharp(DomainNetwork, keras.Model):
     """UNet# in 3-D, universal or plain.
 
-    Node X^{i,j} lies at level i (0 is full resolution) and column j, i + j at most
-    `depth`. X^{i,0} reads X^{i-1,0} by max pooling; the others read all nodes to the
-    left of theirs and, up-sampled, all nodes of the diagonal below:
+    Node X^{i,j} is at level i (0 is full resolution) and column j, with i + j at most
+    `depth`. X^{i,0} reads X^{i-1,0} after max pooling; the others read all nodes to
+    their left and, up-sampled, all nodes on the diagonal below:
     X^{i,j} = H(X^{i,0}, …, X^{i,j-1}, U(X^{i+1,j-1}), …, U(X^{i+j,0})). H is two units
     of convolution, norm and LeakyReLU.
 
-    The first convolution of X^{0,0}, norms and heads belong to each domain in every
-    mode; adapters are in all other convolutions of the nodes.
+    In every mode, each domain has its own first convolution of X^{0,0}, norms and
+    heads; all other convolutions of the nodes have adapters.
 
     Args:
       num_modalities: Input channels of each domain.
-      num_classes: Classes of each domain with background, at least 2 each.
+      num_classes: Classes of each domain, including the background, at least 2 each.
       depth: Levels below full resolution, 1 to 4.
-      pools: How often D, H and W are halved, at most `depth` times; that often if None.
+      pools: Number of halvings along D, H and W, at most `depth`; `depth` if None.
       base_channels: Channels at full resolution (32 in the paper); each level has
         twice as many.
       adapter: "separable", "series", "parallel" or "none".
-      align_corners: Whether up-sampling keeps the centres of the outermost voxels
-        where they are, as in the official code; otherwise their outer faces.
+      align_corners: Whether up-sampling aligns the centres of the outermost voxels, as
+        in the official code, or their outer faces.
       deep_supervision: Whether there are heads other than that of X^{0,depth}:
-        on X^{0,1}, …, X^{0,depth-1} and X^{1,depth-1}, …, X^{depth,0}. They have a part
-        in training alone.
-      gates: Which nodes have a gate, see `gated_logits`: "deep" for X^{1,0}, …, "top"
-        for X^{0,1}, …, "both" or "none"; without deep supervision the last alone.
-      gradient_checkpointing: "none", or "blocks": what lies inside stem and nodes,
-        up-sampled inputs included, is not kept for the backward pass but computed
-        again. Changes memory and time, not results.
+        on X^{0,1}, …, X^{0,depth-1} and X^{1,depth-1}, …, X^{depth,0}. They are used
+        in training only.
+      gates: Nodes that have a gate (see `gated_logits`): "deep" for X^{1,0}, …, "top"
+        for X^{0,1}, …, "both" or "none"; without deep supervision only the last.
+      gradient_checkpointing: "none", or "blocks" to recompute the intermediate results
+        of stem and nodes, including up-sampled inputs, in the backward pass instead
+        of keeping them. Affects memory and time, not results.
       **kwargs: `name`, `dtype` and `trainable` of `keras.Model`.
 
     Raises:
-      ValueError: If an argument is out of range or the first two do not have one
-        entry per domain each.
+      ValueError: If an argument is out of range or the first two differ in length.
 
     Reference:
       UNet#, arXiv:2205.11589. Norm and activation are those of 3D U²-Net; the official
@@ -108,11 +107,11 @@ class UNetSharp(DomainNetwork, keras.Model):
         self.adapter = check_adapter(adapter)
         self.align_corners = align_corners
         self.deep_supervision = deep_supervision
-        self.gates_on = check_gates(gates)
+        self.gates_setting = check_gates(gates)
         self.gradient_checkpointing = check_gradient_checkpointing(
             gradient_checkpointing
         )
-        # In this order: it determines the seeds of the initial weights.
+        # This order determines the seeds of the initial weights.
         self._add_nodes()
         self._add_heads()
         self._add_gates()
@@ -130,15 +129,15 @@ class UNetSharp(DomainNetwork, keras.Model):
         for place in node_places(self.depth):
             level, column = place
             # X^{0,0} reads the stem, which is the first of its two convolutions.
-            read = sources(place) or (place,)
+            inputs = sources(place) or (place,)
             self.nodes[place] = self.add_part(
                 SharpNode(
-                    [self._channels(source[0]) for source in read],
+                    [self._channels(source[0]) for source in inputs],
                     self._channels(level),
                     self.num_domains,
-                    # What is pooled has the node's own size.
+                    # Pooled inputs have the size of the node.
                     upsample=[
-                        self._factors(max(source[0], level), level) for source in read
+                        self._factors(max(source[0], level), level) for source in inputs
                     ],
                     num_units=1 if place == (0, 0) else 2,
                     adapter=self.adapter,
@@ -164,7 +163,7 @@ class UNetSharp(DomainNetwork, keras.Model):
 
     def _add_gates(self) -> None:
         self.gates: dict[Place, ClassGate] = {}
-        places = gate_places(self.gates_on, self.depth, self.deep_supervision)
+        places = gate_places(self.gates_setting, self.depth, self.deep_supervision)
         for level, column in places:
             self.gates[level, column] = self.add_part(
                 ClassGate(
@@ -179,7 +178,7 @@ class UNetSharp(DomainNetwork, keras.Model):
         return self.base_channels * 2**level
 
     def _factors(self, level: int, target: int) -> tuple[int, ...]:
-        """By how much maps of a level are up-sampled to the size of a higher one."""
+        """Returns the up-sampling factors from a level to one of higher resolution."""
         return tuple(2 ** (min(level, p) - min(target, p)) for p in self.pools)
 
     @property
@@ -189,27 +188,27 @@ class UNetSharp(DomainNetwork, keras.Model):
 
     @property
     def stride_1_layers(self) -> tuple[DomainLayer, ...]:
-        """Those of `trunk_layers` all of whose convolutions have stride 1."""
+        """The `trunk_layers` whose convolutions all have stride 1."""
         return self.trunk_layers
 
     def call(
         self, inputs: tf.Tensor, *, domain: int, training: bool | None = None
     ) -> tf.Tensor:
-        """Computes the logits of one domain, those of head X^{0,depth}.
+        """Computes the logits of one domain at head X^{0,depth}.
 
         Args:
-          inputs: Tensor of shape (N, D, H, W, M), M the modalities of `domain`; D,
-            H and W divisible by 2**pools.
+          inputs: Tensor of shape (N, D, H, W, M), with the M modalities of `domain`;
+            D, H and W must be divisible by 2**pools.
           domain: Python integer, the index of the domain.
-          training: Changes nothing here: instance statistics are always those of
-            the input. Keras passes it to every model.
+          training: Has no effect: instance statistics are always those of the
+            input. Keras passes it to every model.
 
         Returns:
-          Logits of shape (N, D, H, W, K), K the classes of `domain`; float32, or
-          float64 for a float64 model.
+          Logits of shape (N, D, H, W, K), with the K classes of `domain`; float32,
+          or float64 for a float64 model.
 
         Raises:
-          ValueError: If a known size of `inputs` or `domain` does not fit.
+          ValueError: If a known size of `inputs`, or `domain`, is invalid.
         """
         last = (0, self.depth)
         return self.head_logits(inputs, domain=domain, heads=[last])[last]
@@ -217,7 +216,7 @@ class UNetSharp(DomainNetwork, keras.Model):
     def head_logits(
         self, inputs: tf.Tensor, *, domain: int, heads: Sequence[Place]
     ) -> dict[Place, tf.Tensor]:
-        """As `head_and_gate_logits`, of heads alone."""
+        """Computes the head logits only; see `head_and_gate_logits`."""
         return self.head_and_gate_logits(inputs, domain=domain, heads=heads)[0]
 
     def head_and_gate_logits(
@@ -229,58 +228,58 @@ class UNetSharp(DomainNetwork, keras.Model):
         gates: Sequence[Place] = (),
         dropout_seed: tf.Tensor | None = None,
     ) -> tuple[dict[Place, tf.Tensor], dict[Place, tf.Tensor]]:
-        """Computes the logits of several heads of one domain, at full size, and gates.
+        """Computes the full-resolution logits of heads, and the logits of gates.
 
         Args:
-          inputs: As of `call`.
+          inputs: See `call`.
           domain: Index of the domain.
           heads: Level and column of the node that each head reads.
           gates: Level and column of the node that each gate reads.
-          dropout_seed: (2,) integers for the dropout of the gates; None for none.
+          dropout_seed: (2,) integers, seed of the gates' dropout; None for no dropout.
 
         Returns:
-          Place of a head -> its logits, as `call` returns them, on which gates have no
-          influence; place of a gate -> logits as `ClassGate` returns them, in the type
-          of the others.
+          Place of each head -> its logits, as `call` returns them and unaffected by
+          gates; place of each gate -> its logits, as `ClassGate` returns them, in the
+          dtype of the heads' logits.
 
         Raises:
-          ValueError: As of `call`, or if there is no such head or gate.
+          ValueError: See `call`; also if there is no such head or gate.
         """
         domain = self.check_domain(domain)
         self.check_inputs(inputs)
-        for name, wanted, found in (
+        for name, requested, existing in (
             ("heads", heads, self.heads),
             ("gates", gates, self.gates),
         ):
-            if missing := [place for place in wanted if place not in found]:
+            if missing := [place for place in requested if place not in existing]:
                 raise ValueError(
-                    f"`{name}` must be among {list(found)}. Received: {missing}"
+                    f"`{name}` must be among {list(existing)}. Received: {missing}"
                 )
-        maps = self._run_nodes(inputs, domain)
+        feature_maps = self._run_nodes(inputs, domain)
         logits = {}
         for head in heads:
-            of_node = self.heads[head](maps[head], domain=domain)
+            head_logits = self.heads[head](feature_maps[head], domain=domain)
             logits[head] = ops.upsample_linear(
-                logits_of_loss(of_node),
+                cast_logits(head_logits),
                 self._factors(head[0], 0),
                 align_corners=self.align_corners,
             )
-        read = {place: (self.gates[place], maps[place]) for place in gates}
-        found = detect_classes(read, domain=domain, dropout_seed=dropout_seed)
-        return logits, {place: logits_of_loss(found[place]) for place in gates}
+        read = {place: (self.gates[place], feature_maps[place]) for place in gates}
+        presence = detect_classes(read, domain=domain, dropout_seed=dropout_seed)
+        return logits, {place: cast_logits(presence[place]) for place in gates}
 
     def gated_logits(
         self, inputs: tf.Tensor, *, domain: int, threshold: float
     ) -> tf.Tensor:
-        """As `call`, without classes that a gate does not find in a patch.
+        """Computes the logits, suppressing classes that a gate finds absent.
 
         Args:
-          inputs: As of `call`.
+          inputs: See `call`.
           domain: Index of the domain.
-          threshold: As of `close_gates`; of gates on X^{0,depth} and X^{depth,0}.
+          threshold: See `close_gates`; applies to gates on X^{0,depth} and X^{depth,0}.
 
         Raises:
-          ValueError: As of `call`, or if there are no gates.
+          ValueError: See `call`; also if there are no gates.
         """
         last = (0, self.depth)
         gates = [place for place in (last, last[::-1]) if place in self.gates]
@@ -293,13 +292,13 @@ class UNetSharp(DomainNetwork, keras.Model):
 
     def _run_nodes(self, inputs: tf.Tensor, domain: int) -> dict[Place, tf.Tensor]:
         hidden = self.run_stem(inputs, domain)
-        maps: dict[Place, tf.Tensor] = {}
+        feature_maps: dict[Place, tf.Tensor] = {}
         for place, node in self.nodes.items():
-            read = [maps[source] for source in sources(place)] or [hidden]
+            read = [feature_maps[source] for source in sources(place)] or [hidden]
             if place[1] == 0 and place[0] > 0:
                 read = [ops.max_pool(read[0], self.strides(place[0] - 1))]
-            maps[place] = node(*read, domain=domain)
-        return maps
+            feature_maps[place] = node(*read, domain=domain)
+        return feature_maps
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
@@ -315,6 +314,6 @@ class UNetSharp(DomainNetwork, keras.Model):
             "adapter": self.adapter,
             "align_corners": self.align_corners,
             "deep_supervision": self.deep_supervision,
-            "gates": self.gates_on,
+            "gates": self.gates_setting,
             "gradient_checkpointing": self.gradient_checkpointing,
         }

@@ -1,4 +1,4 @@
-"""Convolution units whose inputs are up-sampled, without the up-sampled maps."""
+"""Convolution units on up-sampled inputs that are not materialized."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from u2net_tf.networks.gradient_checkpointing import (
 )
 from u2net_tf.networks.ops.biases import add_bias
 
-# Channels of an up-sampled input that a separable unit has at full size at a time.
+# Channels of an up-sampled input that a separable unit computes at a time.
 MAX_CHANNELS_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class LinearUpsampling:
-    """How the inputs of a unit are up-sampled.
+    """Linear up-sampling of the inputs of a unit.
 
     Attributes:
-      factors: Of each input, along D, H, W.
+      factors: For each input, the factors along D, H, W.
       align_corners: See `ops.upsample_linear`.
     """
 
@@ -51,23 +51,23 @@ class LinearUpsampling:
     def convolve(
         self, inputs: Sequence[tf.Tensor], kernel: tf.Tensor, bias: tf.Tensor
     ) -> tf.Tensor:
-        """Convolves the up-sampled inputs, which count as concatenated."""
+        """Convolves the up-sampled inputs as if concatenated."""
         return ops.conv3d_upsampled(
             inputs,
-            _like(inputs, kernel),
-            _like(inputs, bias),
+            _cast_like(inputs, kernel),
+            _cast_like(inputs, bias),
             factors=self.factors,
             align_corners=self.align_corners,
         )
 
 
-def _like(
+def _cast_like(
     inputs: Sequence[tf.Tensor], variable: keras.Variable | tf.Tensor
 ) -> tf.Tensor:
-    """Returns the value in the dtype of the inputs.
+    """Casts a variable to the dtype of the inputs.
 
-    Keras casts what a layer reads only while the layer is called, and gradient
-    checkpointing computes again later.
+    Keras casts the variables of a layer only while the layer is called, but gradient
+    checkpointing recomputes later.
     """
     return tf.cast(tf.convert_to_tensor(variable), inputs[0].dtype)
 
@@ -79,23 +79,23 @@ def run_upsampled(
     *,
     domain: int,
 ) -> tf.Tensor:
-    """Returns what a unit makes of up-sampled inputs that count as concatenated.
+    """Calls a unit on up-sampled inputs as if concatenated.
 
     Args:
       unit: The unit.
       inputs: Tensors of shape (N, D/f, H/f, W/f, C).
-      upsampling: How they are up-sampled.
+      upsampling: Up-sampling of the inputs.
       domain: Index of the domain.
 
     Returns:
       A tensor of shape (N, D, H, W, filters).
     """
-    # Of the up-sampled maps, other runtimes' compilers know what to make.
+    # Compilers of other runtimes recognize explicit up-sampling.
     is_exported = ops.current_implementation() == "export"
-    if len(inputs) == 1 or type(unit) not in _RUN or is_exported:
-        maps = upsampling.upsample(inputs)
-        return unit(maps if len(maps) > 1 else maps[0], domain=domain)
-    return _RUN[type(unit)](unit, inputs, upsampling, domain)
+    if len(inputs) == 1 or type(unit) not in _RUN_BY_TYPE or is_exported:
+        groups = upsampling.upsample(inputs)
+        return unit(groups if len(groups) > 1 else groups[0], domain=domain)
+    return _RUN_BY_TYPE[type(unit)](unit, inputs, upsampling, domain)
 
 
 def _run_plain_or_series(
@@ -114,13 +114,13 @@ def _run_parallel(
     upsampling: LinearUpsampling,
     domain: int,
 ) -> tf.Tensor:
-    # The pointwise kernel is one tap more, added to the one that sees the same voxel.
-    around = [[size // 2] * 2 for size in unit.kernel_size]
-    pointwise = _like(inputs, unit.adapter.kernels[domain])
-    kernel = _like(inputs, unit.conv.kernel)
-    kernel += tf.pad(pointwise, [*around, [0, 0], [0, 0]])
-    bias = _like(inputs, unit.conv.bias)
-    bias += _like(inputs, unit.adapter.biases[domain])
+    # The pointwise kernel is added to the central tap, which sees the same voxel.
+    paddings = [[size // 2] * 2 for size in unit.kernel_size]
+    pointwise = _cast_like(inputs, unit.adapter.kernels[domain])
+    kernel = _cast_like(inputs, unit.conv.kernel)
+    kernel += tf.pad(pointwise, [*paddings, [0, 0], [0, 0]])
+    bias = _cast_like(inputs, unit.conv.bias)
+    bias += _cast_like(inputs, unit.adapter.biases[domain])
     hidden = upsampling.convolve(inputs, kernel, bias)
     return unit.norm(hidden, domain=domain)
 
@@ -131,18 +131,18 @@ def _run_separable(
     upsampling: LinearUpsampling,
     domain: int,
 ) -> tf.Tensor:
-    """Adds up what the pointwise convolution makes of each group of channels.
+    """Sums the pointwise convolutions of groups of channels.
 
-    A norm and an activation stand before it, so that every channel is computed at full
-    size; but those of an up-sampled input a few at a time, and for the backward pass
-    again.
+    Norm and activation precede the pointwise convolution, so that every channel must be
+    computed at full size; but those of up-sampled inputs are computed a few at a time
+    and recomputed in the backward pass.
     """
-    near, far = _groups(unit, inputs, upsampling, domain)
+    full_size, low_resolution = _split_groups(unit, inputs, upsampling, domain)
     hidden = None
-    for tensors, _ in near:
+    for tensors, _ in full_size:
         summand = _separable_summand(unit, *tensors)
         hidden = summand if hidden is None else hidden + summand
-    for tensors, factors in far:
+    for tensors, factors in low_resolution:
 
         def upsample_and_run(
             group: tf.Tensor, *parameters: tf.Tensor, factors: tuple[int, ...] = factors
@@ -156,29 +156,30 @@ def _run_separable(
             hidden = call_checkpointed(upsample_and_run, (), *tensors)
         else:
             hidden = add_checkpointed(hidden, upsample_and_run, *tensors)
-    hidden = add_bias(hidden, _like(inputs, unit.pointwise.bias))
+    hidden = add_bias(hidden, _cast_like(inputs, unit.pointwise.bias))
     return unit.norm(hidden, domain=domain)
 
 
-# Tensors of a summand: a group of channels and their parameters; and the factors.
+# Tensors of a summand (a group of channels and its parameters), and the factors.
 _Group: TypeAlias = tuple[tuple[tf.Tensor, ...], tuple[int, ...]]
 
 
-def _groups(
+def _split_groups(
     unit: SeparableUnit,
     inputs: Sequence[tf.Tensor],
     upsampling: LinearUpsampling,
     domain: int,
 ) -> tuple[list[_Group], list[_Group]]:
-    """The groups of channels of inputs at full size, and those of the others."""
+    """Returns the channel groups of inputs at full size, and those of the others."""
     sizes, groups = [], []
     for tensor, factors in zip(inputs, upsampling.factors, strict=True):
         channels = tensor.shape[-1]
-        number = 1 if max(factors) == 1 else -(-channels // MAX_CHANNELS_AT_ONCE)
-        split = tf.split(tensor, _even_sizes(channels, number), axis=-1)
+        is_full = max(factors) == 1
+        num_groups = 1 if is_full else -(-channels // MAX_CHANNELS_AT_ONCE)
+        split = tf.split(tensor, _even_sizes(channels, num_groups), axis=-1)
         sizes += [group.shape[-1] for group in split]
         groups += [(group, factors) for group in split]
-    of_channels = (
+    split_axes = (
         (unit.depthwise.kernels[domain], -1),
         (unit.depthwise.biases[domain], -1),
         (unit.depthwise_norm.gammas[domain], -1),
@@ -186,20 +187,21 @@ def _groups(
         (unit.pointwise.kernel, 3),
     )
     parameters = zip(
-        *(tf.split(_like(inputs, v), sizes, axis) for v, axis in of_channels),
+        *(tf.split(_cast_like(inputs, v), sizes, axis) for v, axis in split_axes),
         strict=True,
     )
-    near: list[_Group] = []
-    far: list[_Group] = []
+    full_size: list[_Group] = []
+    low_resolution: list[_Group] = []
     for (group, factors), own in zip(groups, parameters, strict=True):
-        (near if max(factors) == 1 else far).append(((group, *own), factors))
-    return near, far
+        chosen = full_size if max(factors) == 1 else low_resolution
+        chosen.append(((group, *own), factors))
+    return full_size, low_resolution
 
 
-def _even_sizes(channels: int, number: int) -> list[int]:
-    """Sizes of so many groups, which differ by one at most."""
-    size, larger = divmod(channels, number)
-    return [size + 1] * larger + [size] * (number - larger)
+def _even_sizes(channels: int, num_groups: int) -> list[int]:
+    """Returns the sizes of the groups, which differ by at most one."""
+    size, num_larger = divmod(channels, num_groups)
+    return [size + 1] * num_larger + [size] * (num_groups - num_larger)
 
 
 def _separable_summand(
@@ -222,7 +224,7 @@ def _separable_summand(
     return ops.conv3d(hidden, pointwise)
 
 
-_RUN: Mapping[type[ConvUnit], Callable[..., tf.Tensor]] = {
+_RUN_BY_TYPE: Mapping[type[ConvUnit], Callable[..., tf.Tensor]] = {
     PlainUnit: _run_plain_or_series,
     SeparableUnit: _run_separable,
     SeriesUnit: _run_plain_or_series,

@@ -1,4 +1,4 @@
-"""Adam as PyTorch has it, one operation for each variable."""
+"""Adam as in PyTorch, with one fused operation per variable."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ EPSILON = 1e-8
 class AdamState(NamedTuple):
     """The variables that a step of `TorchAdam` changes.
 
-    A `tf.function` can take it as an argument, so that optimizers of variables of the
-    same shapes share one trace.
+    A `tf.function` can take it as an argument, so that optimizers whose variables have
+    the same shapes share one trace.
 
     Attributes:
       trained: the trained variables.
-      momentums: first moment of each of them.
-      velocities: second moment of each of them.
+      momentums: first moments of these variables.
+      velocities: second moments of these variables.
       iterations: scalar int64, number of steps taken.
       learning_rate: scalar float32.
     """
@@ -35,7 +35,7 @@ class AdamState(NamedTuple):
 
 
 class _Factors(NamedTuple):
-    """Scalars that enter the update of every variable."""
+    """Scalars used in the update of every variable."""
 
     learning_rate: tf.Tensor
     epsilon: tf.Tensor
@@ -46,26 +46,26 @@ class _Factors(NamedTuple):
 
 
 class TorchAdam(keras.optimizers.Adam):
-    """Adam with L2 in the gradient, which the paper used.
+    """Adam with L2 regularization in the gradient, as in the paper.
 
-    PyTorch adds ε beside the bias-corrected second moment; Keras adds it beside the
-    uncorrected one, which makes it 30 times as large at the first step. Both
-    corrections can be moved into learning rate and ε, and what remains is
-    TensorFlow's fused operation: a network has hundreds of variables, and most of the
-    operations of its step used to be Adam's.
+    PyTorch adds ε to the root of the bias-corrected second moment, Keras to that of the
+    uncorrected one, which makes ε 30 times as large at the first step. Both corrections
+    can be folded into learning rate and ε, which leaves TensorFlow's fused operation: a
+    network has hundreds of variables, and without fusion most operations of a step
+    would be Adam's.
 
-    Its variables are those of Keras' Adam. Of Keras' private names it uses
+    Its variables are those of Keras' Adam. It uses Keras' private attributes
     `_momentums`, `_velocities` and `_trainable_variables`.
 
     Args:
       learning_rate: initial learning rate.
-      l2_factor: multiple of a variable that is added to its gradient; not decoupled.
+      l2_factor: factor of a variable that is added to its gradient; not decoupled.
       beta_1: decay of the first moment.
       beta_2: decay of the second moment.
       epsilon: added to the root of the corrected second moment.
       name: name of the optimizer's variables.
 
-    Reference: Kingma and Ba, Adam, ICLR 2015, section 2, the last remark there.
+    Reference: Kingma and Ba, Adam, ICLR 2015, section 2, last remark.
     """
 
     def __init__(
@@ -88,15 +88,15 @@ class TorchAdam(keras.optimizers.Adam):
         grads: Sequence[tf.Tensor],
         trainable_variables: Sequence[keras.Variable] | None = None,
     ) -> None:
-        """Takes a step; under a strategy, one replica's part in it.
+        """Takes a step; under a strategy, one replica's part of it.
 
         Args:
-          grads: a gradient for each variable that the optimizer was built with, in
-            their order; those of the replicas are summed.
-          trainable_variables: these variables, if given.
+          grads: gradients of the variables that the optimizer was built with, in the
+            same order; summed over the replicas.
+          trainable_variables: the variables that the optimizer was built with, or None.
 
         Raises:
-          ValueError: if they are others.
+          ValueError: if `trainable_variables` are other variables.
         """
         variables = self._trainable_variables
         if trainable_variables is not None and list(map(id, variables)) != list(
@@ -109,7 +109,7 @@ class TorchAdam(keras.optimizers.Adam):
         self.update_state(self.state(), grads)
 
     def state(self) -> AdamState:
-        """The optimizer's variables and those that it trains."""
+        """Returns the optimizer's variables and those that it trains."""
         return AdamState(
             trained=tuple(variable.value for variable in self._trainable_variables),
             momentums=tuple(variable.value for variable in self._momentums),
@@ -122,9 +122,9 @@ class TorchAdam(keras.optimizers.Adam):
         """Takes a step with this optimizer's settings and the variables of `state`.
 
         Args:
-          state: of this optimizer, or of another one whose variables have the same
-            shapes; nothing else is changed.
-          grads: as of `apply`.
+          state: state of this optimizer, or of another one whose variables have the
+            same shapes; no other variables are changed.
+          grads: see `apply`.
         """
         if not state.trained:
             return
@@ -170,10 +170,10 @@ class TorchAdam(keras.optimizers.Adam):
         return found
 
     def _factors(self, state: AdamState) -> _Factors:
-        """The factors of the next step.
+        """Returns the factors of the next step.
 
-        In float64, because 1 - 0.999 has a relative error of 1e-5 in float32; and
-        with the decays as the operation will see them.
+        Computed in float64, because 1 - 0.999 has a relative error of 1e-5 in float32,
+        and with the decays as rounded to the dtype of the operation.
         """
         dtype = tf.as_dtype(state.trained[0].dtype).as_numpy_dtype
         step = tf.cast(state.iterations + 1, tf.float64)
@@ -199,14 +199,14 @@ class TorchAdam(keras.optimizers.Adam):
         gradient: tf.Tensor,
         factors: _Factors,
     ) -> None:
-        """Changes one replica's copy of a variable and its moments."""
+        """Updates one replica's copy of a variable and its moments."""
         if self.l2_factor:
             gradient += factors.weight_decay * variable
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=momentum.handle,
             v=velocity.handle,
-            # The operation would correct the bias by these, once more.
+            # Zero, or the operation would correct the bias a second time.
             beta1_power=factors.zero,
             beta2_power=factors.zero,
             lr=factors.learning_rate,

@@ -1,7 +1,7 @@
 """Adds a domain to a trained network; the old domains stay bit-identical.
 
-The shared variables are frozen; the new domain's stem, head, deep supervision, adapters
-and norms are added and trained, and nothing else.
+The shared variables are frozen; only the new domain's stem, head, deep supervision,
+adapters and norms are added and trained.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from u2net_tf.training.training_data import (
 from u2net_tf.wording import quantity
 
 
-class Adapted(NamedTuple):
+class AdaptResult(NamedTuple):
     """Result of `adapt`.
 
     Attributes:
@@ -54,18 +54,18 @@ def adapt(
     *,
     progress: Progress = silent,
     stop: StopRequests | None = None,
-) -> Adapted:
-    """Adds a domain to a model and trains the domain's own variables.
+) -> AdaptResult:
+    """Adds a domain to a model and trains only the domain's variables.
 
-    The network's patch size and the resizing of patches are the parent's.
+    Patch size and resizing of patches are those of the parent model.
 
     Args:
       config: settings of the run.
-      progress: as of `Run`.
-      stop: requests to end before the end; those of `max_minutes` if None.
+      progress: see `Run`.
+      stop: requests to stop early; if None, only `max_minutes`.
 
     Raises:
-      InputError: if model, data and settings contradict each other, or another run
+      InputError: if model, data and settings are inconsistent, or another process
         writes to the folder or converts the data.
       StoppedEarlyError: if the run was asked to stop.
       StoppedError: if the loss is not finite or an old domain has changed.
@@ -80,7 +80,7 @@ def adapt(
         return _adapt(config, progress, stop or StopRequests(config.run.max_minutes))
 
 
-def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapted:
+def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> AdaptResult:
     started = time.monotonic()
     strategy = make_strategy(config.compute.distribution)
     parent_spec, parent, checkpoint = load_network(config.from_)
@@ -90,7 +90,8 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         patch_size=parent_spec.patch_size, resize_method=parent_spec.resize_method
     )
     spec = composition.with_domain(parent_spec, new)
-    weights, of_gates = head_weights(config.loss, spec), gate_loss(config.loss, spec)
+    weights = head_weights(config.loss, spec)
+    loss_of_gates = gate_loss(config.loss, spec)
     check_sizes(spec, [new], config.data, strategy)
     keras.utils.set_random_seed(config.data.seed)
     options = runs.network_options(config.compute)
@@ -107,11 +108,13 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         domains=[len(before)],
         train_shared=False,
         head_weights=weights,
-        gate_loss=of_gates,
+        gate_loss=loss_of_gates,
         **trainer_options,
     )
-    identity = {"init": config.init}
-    run = Run(trainer, spec, manifests, config, identity, progress=progress, stop=stop)
+    invariants = {"init": config.init}
+    run = Run(
+        trainer, spec, manifests, config, invariants, progress=progress, stop=stop
+    )
     if run.restore() and not _have_same_frozen_variables(parent, network):
         raise InputError(
             "`from`",
@@ -121,7 +124,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
     runs.finish(run, config, started=started)
     saved_spec, saved, _ = load_network(run.model_dir)
     after = checksums.of_domains(saved_spec, saved)
-    return Adapted(run, checksums.compare(before, after))
+    return AdaptResult(run, checksums.compare(before, after))
 
 
 def _require_outside(parent_dir: str, model_dir: str) -> None:

@@ -1,4 +1,4 @@
-"""The batches of a run, checked against the plan."""
+"""Batches of a run, and checks of their records."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Batch: TypeAlias = dict[str, Any]
 
 
 class TrainingBatches:
-    """Iterates over the batches of a run, of one domain after the other.
+    """Iterates over the batches of a run, from all domains in turn.
 
     Args:
       plan: plan of the trained domains.
       shards: their shards.
       data: settings of the input pipeline.
       strategy: distribution strategy; batches are split over its replicas.
-      first_step: number of batches to pass over.
-      device: a device, to which images and labels are copied as soon as they are read,
-        while the steps before may still be running there; that of `gpu_of` if None.
+      first_step: number of batches to skip.
+      device: device to which images and labels are copied as soon as they are read,
+        while earlier steps may still be running there; that of `gpu_of` if None.
 
     Raises:
       InputError: if there are no training cases, a shard is missing or the augmentation
-        cannot be done.
+        is impossible.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TrainingBatches:
             plan.domains, shards.manifests, data, first_step=first_step
         )
         if strategy.num_replicas_in_sync > 1:
-            # Names of cases are strings and cannot go to a GPU.
+            # Case names are strings and cannot be copied to a GPU.
             options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
             dataset = strategy.experimental_distribute_dataset(dataset, options)
         self._iterator = iter(dataset)
@@ -61,29 +61,29 @@ class TrainingBatches:
         """Returns the next batch.
 
         Raises:
-          InputError: if a shard cannot be read, or is not as its manifest says.
+          InputError: if a shard cannot be read or does not match its manifest.
         """
         with translate_tf_errors(self._shards):
             batch = next(self._iterator)
         if self._device is None:
-            # The step or the strategy copies what must be copied.
+            # The step or the strategy copies tensors where necessary.
             return batch
         with tf.device(self._device):
-            # Names of cases are strings and cannot go to a GPU.
+            # Case names are strings and cannot be copied to a GPU.
             return {
                 name: value if name == "case" else tf.identity(value)
                 for name, value in batch.items()
             }
 
     def check_voxels(self, batch: Batch, domain: int) -> None:
-        """Checks the records of a batch in which voxels are not finite.
+        """Checks the records of a batch if any of its voxels is not finite.
 
         Args:
           batch: the batch.
           domain: index of its domain in the plan.
 
         Raises:
-          InputError: names the shard and the case.
+          InputError: reports the shard and the case.
         """
         images = self._strategy.experimental_local_results(batch["image"])
         if not all(np.isfinite(image.numpy()).all() for image in images):

@@ -1,4 +1,4 @@
-"""`training.csv`: a row per epoch, also of a run that was interrupted."""
+"""`training.csv`: one row per epoch, also if the run was interrupted."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from u2net_tf import files
 
 
 class CsvLog:
-    """Writes a row per epoch.
+    """Writes one row per epoch.
 
     Args:
-      path: the file. If it holds anything but rows, it is kept beside the new one.
-      columns: names of the columns, "epoch" and "step" among them.
+      path: the file. If its content is invalid, it is renamed and kept.
+      columns: names of the columns, including "epoch" and "step".
       first_step: number of steps done; rows of later steps, left by a run that was
-        killed before it saved them, are removed.
+        killed before it saved a checkpoint, are removed.
 
     Attributes:
       last_step: step of the last row; 0 if there is none.
@@ -51,11 +51,11 @@ class CsvLog:
         if not self._path.is_file():
             return []
         text, problem = files.read_text(self._path)
-        rows, unknown = _parse(text, self._columns)
-        problem = problem or unknown
+        rows, invalid = _parse(text, self._columns)
+        problem = problem or invalid
         if problem:
             logging.warning(
-                "%s: %s. It is now %s, and a new one continues with the rows that "
+                "%s: %s. Renamed it to %s; a new file continues with the rows that "
                 "could be read: %d",
                 self._path,
                 problem,
@@ -66,23 +66,23 @@ class CsvLog:
 
 
 def _parse(text: str, columns: Sequence[str]) -> tuple[list[dict[str, str]], str]:
-    """Returns the valid rows, and what is wrong with others; "" if nothing is."""
+    """Returns the valid rows and the first problem; "" if there is none."""
     first, *lines = text.split("\n")
     names = _cells(first)
     problems = []
-    # The plan's names may have been edited since.
-    strange = [
+    # Names in the plan may have been edited since.
+    unknown = [
         name
         for name in names
         if name not in columns and not name.startswith(("loss/", "dice/"))
     ]
-    if text and (strange or not {"epoch", "step"} <= set(names)):
-        received = ",".join(strange or names)[:80]
+    if text and (unknown or not {"epoch", "step"} <= set(names)):
+        received = ",".join(unknown or names)[:80]
         problems.append(
             f"expected the columns {', '.join(columns[:3])}, …. Received: {received!r}"
         )
     rows = []
-    # The last row has no end if the run was killed while it wrote it.
+    # The last row is incomplete if the run was killed while writing it.
     for number, line in enumerate(lines[:-1], start=2):
         cells = _cells(line)
         row = dict(zip(names, cells, strict=False))
@@ -96,7 +96,7 @@ def _parse(text: str, columns: Sequence[str]) -> tuple[list[dict[str, str]], str
 
 
 def _cells(line: str) -> list[str]:
-    # One line at a time: an odd quotation mark would swallow the lines after it.
+    # Line by line: an unpaired quotation mark would swallow all following lines.
     try:
         return next(csv.reader([line]), [])
     except csv.Error:
@@ -104,7 +104,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _is_row(row: Mapping[str, str]) -> bool:
-    """Whether the step is a whole number and the rest are numbers or empty."""
+    """Returns whether the step is an integer and other cells are numbers or empty."""
     try:
         for cell in filter(None, row.values()):
             float(cell)

@@ -18,16 +18,16 @@ from u2net_tf.training.loss_scale import LossScale
 
 @dataclasses.dataclass(frozen=True)
 class Differentiation:
-    """Computes loss and gradients of one replica.
+    """Computes the loss and the gradients of one replica.
 
     Attributes:
       network: the network.
-      shared: the shared variables to differentiate in.
-      num_replicas: number of replicas, whose gradients the optimizers sum.
-      loss_scale: factor of the loss while it is differentiated; None for none.
+      shared: shared variables to differentiate with respect to.
+      num_replicas: number of replicas; the optimizers sum their gradients.
+      loss_scale: scale of the loss during differentiation, or None.
       detach_focal_factor: see `losses.focal`.
-      head_weights: of the heads of a network that has several; see `head_weights`.
-      gate_loss: loss of the gates; without any, they are not computed.
+      head_weights: weights of the heads, if there are several; see `head_weights`.
+      gate_loss: loss of the gates, which are not computed without one.
     """
 
     network: DomainModel
@@ -51,18 +51,18 @@ class Differentiation:
         """Returns loss, gradients, and whether these are finite.
 
         Args:
-          domain: the domain whose layers are called.
-          variables: read in place of the domain's own.
+          domain: index of the domain whose layers are called.
+          variables: variables to read instead of the domain's own.
           images: (B, z, y, x, C).
           labels: (B, z, y, x).
-          dropout_seed: (2,) integers, if there are gates.
-          implementation: of the operations; the current one if None. It is set here
-            because each replica has a thread of its own.
+          dropout_seed: (2,) integers, needed if there are gates.
+          implementation: implementation of the operations; the current one if None. It
+            is set here because each replica has its own thread.
         """
         network = self.network
-        own = [tf.convert_to_tensor(variable) for variable in variables]
-        replaced = zip(network.domain_variables(domain), own, strict=True)
-        values = [*(variable.value for variable in self.shared), *own]
+        domain_values = [tf.convert_to_tensor(variable) for variable in variables]
+        replaced = zip(network.domain_variables(domain), domain_values, strict=True)
+        values = [*(variable.value for variable in self.shared), *domain_values]
         channels = network.num_modalities[domain]
         images = tf.ensure_shape(images, [None, None, None, None, channels])
         with (
@@ -81,19 +81,19 @@ class Differentiation:
                 )
             loss = heads.weighted_loss(
                 labels,
-                [stop_gradient_of_empty(images, of_head) for of_head in logits],
+                [stop_gradient_of_empty(images, each) for each in logits],
                 self.head_weights,
                 detach_factor=self.detach_focal_factor,
             )
             if presence:
                 loss += self.gate_loss(
                     labels,
-                    [stop_gradient_of_empty(images, of_gate) for of_gate in presence],
+                    [stop_gradient_of_empty(images, each) for each in presence],
                 )
             scaled = loss / self.num_replicas
             if self.loss_scale is not None:
                 scaled *= self.loss_scale.value
-        # A head or gate without a part in the loss gets a gradient of 0.
+        # Heads and gates that do not enter the loss get zero gradients.
         gradients = tape.gradient(scaled, values, unconnected_gradients="zero")
         if self.loss_scale is not None:
             scale = self.loss_scale.value.read_value()

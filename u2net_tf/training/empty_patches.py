@@ -1,20 +1,20 @@
-"""Patches that are 0 throughout: they count in the loss, but give no gradient.
+"""Patches that are all 0: they count in the loss, but their gradient is stopped.
 
-With statistics over positive voxels the background of a scan is exactly 0, and so are
-patches that lie in it. In a new network, whose biases and β are 0, all feature maps of
-such a patch are 0, too, and constant: the gradient of an instance normalization with
-variance 0 is 1/√ε = 316 times that of its outputs. Forty of them in a row make 10^26 of
-it, which neither float32 nor any loss scale can hold. In the steps after that, the maps
-are what the borders make of small biases, and the gradient still is 10 to 100 times
-that of other patches, which is then all that Adam's moments know.
+If intensity statistics are those of positive voxels, the background of a scan is
+exactly 0, and so are patches within it. In a new network, whose biases and β are 0, all
+feature maps of such a patch are constant and 0, too: an instance normalization with
+variance 0 multiplies the gradient by 1/√ε = 316. Forty of them in a row amplify it
+by 10^26, which neither float32 nor any loss scale can represent. In later steps, these
+feature maps only contain the effect of small biases at the borders, and their gradient
+is still 10 to 100 times that of other patches and dominates Adam's moments.
 
-There is nothing to learn from such a patch: prediction does not compute windows over
-which a scan is 0 throughout, but calls them background. A patch of another constant is
-different: zero padding gives its maps an edge, and its gradient is an ordinary one.
+There is nothing to learn from such a patch: prediction skips windows in which a scan is
+all 0 and labels them background. A patch with another constant value is different:
+zero padding gives its feature maps an edge, and its gradient is normal.
 
-The gradient is stopped here, at the logits, and not in each normalization: there, the
-single voxel or the equal voxels of a small, deep map are constant in every patch, and
-the variables behind it would not be trained.
+The gradient is stopped here, at the logits, and not in each normalization: small, deep
+feature maps of a single voxel, or of equal voxels, are constant in every patch, and the
+layers before them would not be trained.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ import tensorflow as tf
 
 
 def stop_gradient_of_empty(images: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Returns `logits`, through which patches that are 0 throughout get no gradient.
+    """Returns `logits`, with the gradient of patches that are all 0 stopped.
 
     Args:
       images: (B, z, y, x, C), the patches.
-      logits: (B, …), those of the patches or of their voxels.
+      logits: (B, …), logits of the patches or of their voxels.
     """
-    filled = tf.reduce_any(tf.not_equal(images, 0), axis=[1, 2, 3, 4])[:, tf.newaxis]
+    is_nonzero = tf.reduce_any(tf.not_equal(images, 0), axis=[1, 2, 3, 4])[
+        :, tf.newaxis
+    ]
 
     @tf.custom_gradient
     def stop(logits: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            # A row per patch: to broadcast over five axes takes three times as long.
+            # One row per patch: broadcasting over five axes takes three times as long.
             rows = tf.reshape(upstream, [tf.shape(upstream)[0], -1])
             zero = tf.zeros([], upstream.dtype)
-            return tf.reshape(tf.where(filled, rows, zero), tf.shape(upstream))
+            return tf.reshape(tf.where(is_nonzero, rows, zero), tf.shape(upstream))
 
         return tf.identity(logits), gradient
 

@@ -1,4 +1,4 @@
-"""Metrics of an epoch, and the totals over its steps."""
+"""Metrics of an epoch, and totals over its steps."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ class EpochMetrics:
       loss: mean training loss.
       loss_moving_average: moving average of the epochs' losses.
       learning_rate: learning rate of the epoch.
-      seconds_per_step: mean duration of a step, with its input and, where the step was
-        compiled first, with that.
-      input_wait_share: fraction of it that was spent waiting for input.
-      loss_by_domain: domain -> mean training loss; NaN without a step of the domain.
-      seconds_compiling: duration of the steps that were compiled; 0 if none was.
-      skipped_steps: number of steps whose gradients overflowed; None if the loss is not
-        scaled.
-      dice: domain -> class -> mean Dice, NaN where no case has one; empty without a
-        validation.
+      seconds_per_step: mean duration of a step, including its input and compilation.
+      input_wait_share: fraction of this time spent waiting for input.
+      loss_by_domain: domain -> mean training loss; NaN if the domain had no step.
+      seconds_compiling: duration of the steps with compilation; 0 if there were none.
+      skipped_steps: number of steps whose gradients overflowed; None without loss
+        scaling.
+      dice: domain -> class -> mean Dice, NaN if it is undefined for all cases; empty
+        without validation.
     """
 
     epoch: int
@@ -56,7 +55,7 @@ class EpochMetrics:
             f"{100 * self.input_wait_share:.0f} % of it waiting for data"
         )
         if self.seconds_compiling:
-            text += f", {duration(self.seconds_compiling)} in all compiling"
+            text += f", {duration(self.seconds_compiling)} of compilation"
         scores = [
             f"{domain}/{label} {score:.3f}"
             for domain, by_class in self.dice.items()
@@ -70,15 +69,15 @@ class EpochTotals:
 
     Args:
       domains: names of the trained domains.
-      partial: what another process has accumulated in this epoch.
+      partial: totals accumulated by another process in this epoch.
 
     Raises:
-      InputError: if that is of other domains.
+      InputError: if `partial` is for other domains.
 
     Attributes:
-      num_steps: number of steps that were added.
-      skipped_steps: number of those whose gradients overflowed.
-      seconds_compiling: duration of those that were compiled.
+      num_steps: number of added steps.
+      skipped_steps: number of added steps whose gradients overflowed.
+      seconds_compiling: duration of added steps with compilation.
     """
 
     def __init__(self, domains: Sequence[str], partial: PartialEpoch | None = None):
@@ -120,7 +119,7 @@ class EpochTotals:
           loss: training loss.
           seconds_waiting: time spent waiting for the batch.
           seconds_computing: duration of the rest of the step.
-          compiled: whether the step was compiled first.
+          compiled: whether the duration includes compilation.
           skipped: 1 if its gradient overflowed.
         """
         self._losses[domain].append(loss)
@@ -142,26 +141,26 @@ class EpochTotals:
         )
 
     def loss_so_far(self) -> float:
-        """Mean loss, to be shown: as of `loss`, but for its last bits."""
+        """Returns the mean loss for display, equal to `loss` up to rounding."""
         return self._sum / self.num_steps
 
     def loss(self) -> float:
-        """Mean loss."""
+        """Returns the mean loss."""
         losses = [loss for values in self._losses.values() for loss in values]
         return float(np.mean(losses))
 
     def loss_by_domain(self) -> dict[str, float]:
-        """Domain -> mean loss; NaN for a domain without a step."""
+        """Returns domain -> mean loss; NaN for a domain without steps."""
         return {
             name: float(np.mean(values)) if values else math.nan
             for name, values in self._losses.items()
         }
 
     def seconds_per_step(self) -> float:
-        """Mean duration of a step."""
+        """Returns the mean duration of a step."""
         return (self._seconds_waiting + self._seconds_computing) / self.num_steps
 
     def input_wait_share(self) -> float:
-        """Fraction of the time spent waiting for batches."""
+        """Returns the fraction of the time spent waiting for batches."""
         total = self._seconds_waiting + self._seconds_computing
         return self._seconds_waiting / total

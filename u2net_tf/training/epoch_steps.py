@@ -1,4 +1,4 @@
-"""The steps of an epoch: batches, losses, and what is logged of them."""
+"""The steps of an epoch: batches, losses and their logging."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from u2net_tf.training.pace import Pace
 from u2net_tf.training.step import Trainer
 from u2net_tf.wording import duration
 
-# Steps that a GPU is given before the loss of the first of them is read. Each holds its
+# Steps queued on a GPU before the loss of the first of them is read. Each keeps its
 # batch in memory.
 _MAX_UNREAD_ON_GPU = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class _Taken:
-    """A step whose loss was not read yet, and may not be computed yet.
+class _PendingStep:
+    """A step whose loss has not been read and may not have been computed.
 
     Attributes:
       step: its number.
-      turn: index of its domain in the plan.
-      batch: what it was taken on.
+      domain_index: index of its domain in the plan.
+      batch: its batch.
       loss: scalar.
-      scaling: as `LossScale.read` returned it after the step; None without scaling.
+      scaling: result of `LossScale.read` after the step; None without loss scaling.
       seconds_waiting: time spent waiting for the batch.
-      seconds_starting: time until the step had started.
-      compiled: whether the step was compiled first.
+      seconds_starting: time taken to start the step.
+      compiled: whether this includes compilation.
     """
 
     step: int
-    turn: int
+    domain_index: int
     batch: Batch
     loss: float | tf.Tensor
     scaling: tuple[tf.Tensor, tf.Tensor] | None
@@ -53,23 +53,23 @@ class _Taken:
 
 
 class EpochSteps:
-    """Takes the steps of one epoch after the other.
+    """Takes the steps of a run, epoch by epoch.
 
     Args:
       trainer: takes a step.
       plan: plan of the trained domains.
       settings: number of steps and epochs.
       progress: shows the number of steps done in an epoch.
-      check_stop: called between two steps; an exception that it raises ends them.
-      what_is_kept: says which checkpoint remains, for errors.
-      max_unread: number of steps to take before the loss of the first is read: reading
+      check_stop: called between steps; an exception that it raises ends them.
+      describe_checkpoint: returns which checkpoint is kept, for error messages.
+      max_unread: number of steps to queue before the loss of the first is read: reading
         it waits for the device, which would then be idle until the next step. If None,
         0 on a CPU and 2 on a GPU.
 
     Attributes:
-      step: number of steps taken in all.
-      totals: losses and durations of the epoch so far; after `take`, of all steps.
-      pace: durations of this process.
+      step: total number of steps taken.
+      totals: losses and durations of the epoch so far; after `take`, of all its steps.
+      pace: durations measured in this process.
     """
 
     def __init__(
@@ -80,52 +80,52 @@ class EpochSteps:
         *,
         progress: Progress,
         check_stop: Callable[[], None],
-        what_is_kept: Callable[[], str],
+        describe_checkpoint: Callable[[], str],
         max_unread: int | None = None,
     ):
         if max_unread is None:
             has_gpu = bool(tf.config.list_logical_devices("GPU"))
             max_unread = _MAX_UNREAD_ON_GPU if has_gpu else 0
         self._max_unread = max_unread
-        self._unread: collections.deque[_Taken] = collections.deque()
+        self._unread: collections.deque[_PendingStep] = collections.deque()
         self._trainer = trainer
         self._plan = plan
         self._settings = settings
         self._progress = progress
         self._check_stop = check_stop
-        self._what_is_kept = what_is_kept
+        self._describe_checkpoint = describe_checkpoint
         self._skipped_steps = 0
         self.step = 0
         self.totals = EpochTotals(plan.names)
         self.pace = Pace()
 
     def resume(self, step: int, partial: PartialEpoch | None) -> None:
-        """Goes to where a checkpoint was saved, whose variables are restored.
+        """Continues from a checkpoint, whose variables have been restored.
 
         Args:
-          step: number of steps done in all.
-          partial: the epoch so far; None at its start.
+          step: total number of steps done.
+          partial: totals of the epoch so far; None at its start.
         """
         self.step = step
         self.totals = EpochTotals(self._plan.names, partial)
         self._skipped_steps = self._trainer.skipped_steps()
 
     def begin_epoch(self) -> None:
-        """Forgets the steps of the epoch that has ended."""
+        """Resets the totals for the next epoch."""
         self.totals = EpochTotals(self._plan.names)
 
     def take(self, batches: TrainingBatches, label: str, *, epochs: int) -> None:
-        """Takes the steps that are left of an epoch.
+        """Takes the remaining steps of an epoch.
 
         Args:
-          batches: the batches, from that of the next step on.
+          batches: the batches, starting at the next step.
           label: name of the epoch.
           epochs: number of epochs done.
 
         Raises:
-          StoppedError: if a loss is not finite, also if the steps end for another
-            reason: whoever saves them has no later step than that of a finite loss.
-          InputError: as of `TrainingBatches.read` and `check_voxels`.
+          StoppedError: if a loss is not finite. Losses are checked even if the steps
+            end for another reason, so that no step with a non-finite loss is saved.
+          InputError: see `TrainingBatches.read` and `check_voxels`.
         """
         done = self.totals.num_steps
         total = max(done, self._settings.steps_per_epoch)
@@ -134,34 +134,34 @@ class EpochSteps:
         )
         try:
             for _ in steps:
-                # Not after the last step, which the epoch's checkpoint saves.
+                # Not after the last step, since the epoch's checkpoint saves it.
                 self._check_stop()
                 if self._take_step(batches):
                     steps.unpause()
                 if self.totals.num_steps:
-                    steps.set_postfix(refresh=False, **self._shown(epochs))
+                    steps.set_postfix(refresh=False, **self._progress_values(epochs))
             self._read_losses(batches)
         except Exception:
-            # What ends the steps may save them: not before every loss was checked.
+            # The caller may save these steps, so every loss must be checked first.
             self._read_losses(batches)
             raise
 
     def _take_step(self, batches: TrainingBatches) -> bool:
-        """Takes a step; returns whether it was compiled first."""
+        """Takes a step; returns whether that included compilation."""
         started = time.perf_counter()
         batch = batches.read()
         received = time.perf_counter()
-        turn = self.step % len(self._plan.domains)
-        domain = self._trainer.domains[turn]
+        domain_index = self.step % len(self._plan.domains)
+        domain = self._trainer.domains[domain_index]
         compiled = not self._trainer.is_compiled(domain)
         if compiled:
-            logging.info("compiling the step of %s", self._plan.names[turn])
+            logging.info("compiling the step of %s", self._plan.names[domain_index])
         step = self._trainer.start_step if self._max_unread else self._trainer.step
         loss, scale = step(domain, batch), self._trainer.loss_scale
         self.step += 1
-        taken = _Taken(
+        pending = _PendingStep(
             step=self.step,
-            turn=turn,
+            domain_index=domain_index,
             batch=batch,
             loss=loss,
             scaling=scale.read() if scale is not None else None,
@@ -169,38 +169,38 @@ class EpochSteps:
             seconds_starting=time.perf_counter() - received,
             compiled=compiled,
         )
-        self._unread.append(taken)
+        self._unread.append(pending)
         self._read_losses(batches, 0 if compiled else self._max_unread)
         return compiled
 
     def _read_losses(self, batches: TrainingBatches, num_left: int = 0) -> None:
         """Reads the losses of all steps but the last `num_left`, the oldest first."""
         while len(self._unread) > num_left:
-            taken = self._unread.popleft()
+            pending = self._unread.popleft()
             started = time.perf_counter()
-            loss = float(taken.loss)
-            seconds = taken.seconds_starting + time.perf_counter() - started
-            name = self._plan.names[taken.turn]
-            if taken.compiled:
+            loss = float(pending.loss)
+            seconds = pending.seconds_starting + time.perf_counter() - started
+            name = self._plan.names[pending.domain_index]
+            if pending.compiled:
                 logging.info(
-                    "compiling the step of %s: %s, with its first run",
+                    "compiled the step of %s in %s, including its first run",
                     name,
                     duration(seconds),
                 )
-            skipped = self._check_loss(loss, taken, batches)
+            skipped = self._check_loss(loss, pending, batches)
             self.totals.add(
                 name,
                 loss,
-                seconds_waiting=taken.seconds_waiting,
+                seconds_waiting=pending.seconds_waiting,
                 seconds_computing=seconds,
-                compiled=taken.compiled,
+                compiled=pending.compiled,
                 skipped=skipped,
             )
-            seconds += taken.seconds_waiting
-            self.pace.add_step(seconds, compiled=taken.compiled)
+            seconds += pending.seconds_waiting
+            self.pace.add_step(seconds, compiled=pending.compiled)
 
-    def _shown(self, epochs: int) -> dict[str, object]:
-        """Values that are shown beside the number of steps."""
+    def _progress_values(self, epochs: int) -> dict[str, object]:
+        """Returns the values shown by the progress bar."""
         values: dict[str, object] = {
             "step": self.step,
             "loss": f"{self.totals.loss_so_far():.3f}",
@@ -215,33 +215,35 @@ class EpochSteps:
             values["run_ends_in"] = duration(max(0.0, seconds))
         return values
 
-    def _check_loss(self, loss: float, taken: _Taken, batches: TrainingBatches) -> int:
-        """Returns the number of steps that were skipped, 0 or 1.
+    def _check_loss(
+        self, loss: float, pending: _PendingStep, batches: TrainingBatches
+    ) -> int:
+        """Returns the number of skipped steps, 0 or 1.
 
         Raises:
           StoppedError: if the loss is not finite.
-          InputError: if that is because of the voxels.
+          InputError: if voxels that are not finite are the cause.
         """
-        domain, batch = self._plan.names[taken.turn], taken.batch
+        domain, batch = self._plan.names[pending.domain_index], pending.batch
         if not math.isfinite(loss):
-            # These steps started from variables that may no longer be finite.
+            # Pending steps started from variables that may no longer be finite.
             self._unread.clear()
-            batches.check_voxels(batch, taken.turn)
+            batches.check_voxels(batch, pending.domain_index)
             raise StoppedError(
-                f"step {taken.step}: expected a finite loss and gradient. Received: "
+                f"step {pending.step}: expected a finite loss and gradient. Received: "
                 f"{loss} in domain {domain}, cases "
-                f"{', '.join(batches.cases_of(batch))}; {self._what_is_kept()}"
+                f"{', '.join(batches.cases_of(batch))}; {self._describe_checkpoint()}"
             )
-        if taken.scaling is None:
+        if pending.scaling is None:
             return 0
-        total, scale = taken.scaling
+        total, scale = pending.scaling
         skipped = int(total) - self._skipped_steps
         self._skipped_steps += skipped
         if skipped:
             logging.info(
                 "step %d skipped: a gradient of domain %s, cases %s, overflowed in "
                 "float16; the loss is now scaled by %g",
-                taken.step,
+                pending.step,
                 domain,
                 ", ".join(batches.cases_of(batch)),
                 float(scale),

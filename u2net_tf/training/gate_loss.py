@@ -1,4 +1,4 @@
-"""The loss of the gates of a UNet#, and the seed of their dropout."""
+"""Loss of the gates of a UNet#, and the seed of their dropout."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _DEFAULT_WEIGHT = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class GateLoss:
-    """What is added to the loss of the heads.
+    """Loss of the gates, which is added to that of the heads.
 
     Attributes:
-      places: nodes of the gates that are trained; none if the network has none, or the
+      places: nodes of the trained gates; empty if the network has no gates or the
         weight is 0.
-      weight: of the mean of their losses.
+      weight: weight of the mean of their losses.
     """
 
     places: tuple[Place, ...] = ()
@@ -34,16 +34,16 @@ class GateLoss:
 
         Args:
           labels: (B, z, y, x).
-          presence: (B, K - 1) of each gate: the logits of its classes.
+          presence: (B, K - 1) presence logits of each gate.
         """
-        losses = [presence_loss(labels, of_gate) for of_gate in presence]
+        losses = [presence_loss(labels, logits) for logits in presence]
         return self.weight * tf.add_n(losses) / len(losses)
 
     def dropout_keys(self, seed: int, domains: Sequence[int]) -> dict[int, tf.Tensor]:
-        """Returns index of a domain -> its key for `dropout_seed`; none without gates.
+        """Returns domain index -> key for `dropout_seed`; empty without gates.
 
         Args:
-          seed: of everything random.
+          seed: seed of the run.
           domains: indices of the domains.
         """
         if not self.places:
@@ -62,7 +62,7 @@ def gate_loss(loss: LossConfig, spec: ModelSpec) -> GateLoss:
       spec: specification of the network.
 
     Raises:
-      InputError: if there is a weight, and no gate.
+      InputError: if a weight is set, but the network has no gates.
     """
     weight = loss.gate_loss_weight
     if spec.depth is None or spec.gates == "none":
@@ -79,11 +79,11 @@ def gate_loss(loss: LossConfig, spec: ModelSpec) -> GateLoss:
 
 
 def dropout_seed(key: tf.Tensor, num_steps: tf.Tensor) -> tf.Tensor:
-    """The seed of one step of a domain, in each replica another one.
+    """Returns the seed of a step of a domain, different in each replica.
 
     Args:
-      key: that of the domain.
-      num_steps: steps of the domain that were taken before, int64.
+      key: key of the domain; see `GateLoss.dropout_keys`.
+      num_steps: int64, number of earlier steps of the domain.
     """
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     seed = tf.random.fold_in(key, tf.cast(num_steps, key.dtype), alg="philox")

@@ -1,4 +1,4 @@
-"""The loss of a network with several heads: the weighted mean of the losses of each."""
+"""Loss of a network with several heads: the weighted mean of the heads' losses."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.domain_model import DomainModel, MultiHeadModel
 from u2net_tf.plan.sharp_grid import Place, deep_heads, top_heads
 
-# Place of a head -> its part in the loss; all parts together are 1.
+# Place of a head -> its weight in the loss; the weights sum to 1.
 HeadWeights: TypeAlias = Mapping[Place, float]
 
 
 def head_weights(loss: LossConfig, spec: ModelSpec) -> HeadWeights | None:
-    """Returns the heads that have a part in the loss; None for a network without.
+    """Returns the weights of the heads in the loss; None for a single head.
 
-    A single head is named if the network has gates, which are computed with it.
+    With gates, which are computed together with it, a single head gets a weight, too.
 
     Args:
       loss: settings of the loss.
       spec: specification of the network.
 
     Raises:
-      InputError: names the setting that does not fit the network.
+      InputError: reports the setting that is invalid for the network.
     """
     given = {
         "top_head_weights": loss.top_head_weights,
@@ -62,7 +62,7 @@ def head_weights(loss: LossConfig, spec: ModelSpec) -> HeadWeights | None:
     if not weights[0, spec.depth]:
         raise InputError(
             "`top_head_weights`",
-            expected="a last number above 0, that of the head that predicts",
+            expected="a last number above 0, the weight of the head that predicts",
             received=",".join(map(str, loss.top_head_weights)),
         )
     total = sum(weights.values())
@@ -78,31 +78,31 @@ def logits_of(
     gates: Sequence[Place] = (),
     dropout_seed: tf.Tensor | None = None,
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Computes the logits that have a part in the loss.
+    """Computes the logits that enter the loss.
 
     Args:
       network: the network, a `MultiHeadModel` if `weights` is not None.
       images: (B, z, y, x, C).
       domain: index of the domain.
-      weights: as of `head_weights`.
-      gates: the gates that have a part in the loss.
-      dropout_seed: (2,) integers for the dropout of the gates.
+      weights: see `head_weights`.
+      gates: gates that enter the loss.
+      dropout_seed: (2,) integers, seed of the gates' dropout.
 
     Returns:
-      (B, z, y, x, K) of each head, in the order of the weights, and (B, K - 1) of each
-      gate.
+      Logits (B, z, y, x, K) of each head, in the order of the weights, and (B, K - 1)
+      of each gate.
     """
     if weights is None:
         return [network(images, domain=domain, training=True)], []
-    with_heads = typing.cast(MultiHeadModel, network)
-    found, presence = with_heads.head_and_gate_logits(
+    multi_head = typing.cast(MultiHeadModel, network)
+    logits, presence = multi_head.head_and_gate_logits(
         images,
         domain=domain,
         heads=list(weights),
         gates=gates,
         dropout_seed=dropout_seed,
     )
-    return [found[head] for head in weights], [presence[gate] for gate in gates]
+    return [logits[head] for head in weights], [presence[gate] for gate in gates]
 
 
 def weighted_loss(
@@ -112,17 +112,17 @@ def weighted_loss(
     *,
     detach_factor: bool,
 ) -> tf.Tensor:
-    """Returns the mean of the losses of all heads, by their weights.
+    """Returns the weighted mean of the losses of all heads.
 
     Args:
       labels: (B, z, y, x).
-      logits: as of `logits_of`.
-      weights: as of `head_weights`.
-      detach_factor: as of `segmentation_loss`.
+      logits: see `logits_of`.
+      weights: see `head_weights`.
+      detach_factor: see `segmentation_loss`.
     """
     losses = [
-        segmentation_loss(labels, of_head, detach_factor=detach_factor)
-        for of_head in logits
+        segmentation_loss(labels, head_logits, detach_factor=detach_factor)
+        for head_logits in logits
     ]
     if weights is None:
         return losses[0]

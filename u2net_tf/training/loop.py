@@ -1,4 +1,4 @@
-"""The run: epochs of steps, schedule, checkpoints, validation and the monitor."""
+"""A training run: epochs, schedule, checkpoints, validation and logging."""
 
 from __future__ import annotations
 
@@ -38,20 +38,19 @@ class Run:
     """One training run, from its last checkpoint to its end.
 
     Args:
-      trainer: takes the steps; says which domains are trained.
+      trainer: takes the steps and determines which domains are trained.
       spec: specification of the network.
       manifests: manifests of the trained domains' shards, in the order of
         `trainer.domains`.
       config: settings of the run.
-      identity: further settings that a run must have in common with the one that it
-        resumes.
+      invariants: additional settings that must not change when a run is resumed.
       progress: shows the number of steps done in an epoch.
-      stop: requests to end before the end; none if None.
+      stop: requests to stop early; none if None.
 
     Attributes:
       model_dir: the run's folder.
       state: state of the schedule.
-      minutes: duration of this process's part of the run; `runs.finish` sets it.
+      minutes: duration of this process's part of the run, set by `runs.finish`.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Run:
         spec: ModelSpec,
         manifests: Sequence[Manifest],
         config: RunningConfig,
-        identity: Mapping[str, Any] | None = None,
+        invariants: Mapping[str, Any] | None = None,
         *,
         progress: Progress = silent,
         stop: StopRequests | None = None,
@@ -72,7 +71,7 @@ class Run:
         self._data = config.data
         self._shards = RunShards(self._plan, manifests, config)
         self._records = hash_records(self._plan, manifests)
-        self._rule = config.schedule
+        self._schedule = config.schedule
         self._settings = config.run
         self._checkpoints = Checkpoints(
             config.run.model_dir,
@@ -85,7 +84,7 @@ class Run:
                 "trained domains": list(self._plan.names),
                 "shared variables": trainer.train_shared,
                 "fold": config.data.fold,
-                **(identity or {}),
+                **(invariants or {}),
             },
         )
         self._stop = stop or StopRequests()
@@ -97,7 +96,7 @@ class Run:
             self._settings,
             progress=progress,
             check_stop=self._stop.check,
-            what_is_kept=self._what_is_kept,
+            describe_checkpoint=self._describe_checkpoint,
         )
         self.model_dir = pathlib.Path(config.run.model_dir)
         self.minutes = 0.0
@@ -112,8 +111,8 @@ class Run:
         return self._steps.step
 
     def log_devices(self) -> None:
-        """Logs the number of trained parameters, and the devices."""
-        trained, held = (
+        """Logs the numbers of domains and parameters, and the devices."""
+        trained, total = (
             f"{sum(variable.shape.num_elements() for variable in variables):,}"
             for variables in (
                 self._trainer.trained_variables,
@@ -122,10 +121,10 @@ class Run:
         )
         gpus = tf.config.list_logical_devices("GPU")
         logging.info(
-            "%s, %s of %s parameters, %s, devices: %s",
+            "%s, training %s of %s parameters, %s, devices: %s",
             quantity(len(self._plan.domains), "domain"),
             trained,
-            held,
+            total,
             quantity(self._trainer.strategy.num_replicas_in_sync, "replica"),
             ", ".join(device.name for device in gpus) or "CPU",
         )
@@ -134,26 +133,26 @@ class Run:
         """Restores the newest checkpoint; returns whether one was found.
 
         Raises:
-          InputError: if the folder holds a checkpoint of another model.
+          InputError: if the folder contains a checkpoint of another model.
         """
         saved = self._checkpoints.restore()
         if saved is None:
             return False
         if saved.records not in (None, self._records):
             logging.warning(
-                "%s: the shards are not those that this run was trained on before: its "
-                "result will differ from that of an uninterrupted run",
+                "%s: the shards have changed since the last checkpoint, so the result "
+                "will differ from that of an uninterrupted run",
                 self._data.data_dir,
             )
         self._last_logs = saved.logs
         self._saved_step = saved.step
         self._steps.resume(saved.step, saved.partial_epoch)
         if saved.schedule is not None:
-            self.state = schedule.resumed(self._rule, saved.schedule)
+            self.state = schedule.resumed(self._schedule, saved.schedule)
         logging.info(
             "resuming from step %d (%s), learning rate %.2g",
             self.step,
-            self._place(),
+            self._position(),
             self.state.learning_rate,
         )
         return True
@@ -161,10 +160,10 @@ class Run:
     def open_input(self) -> None:
         """Builds the input pipeline, starting at the restored step.
 
-        Nothing is written, so that a run that is refused here leaves no folder behind.
+        Writes nothing, so that a run that is rejected here leaves no folder behind.
 
         Raises:
-          InputError: as of `TrainingBatches` and `RunShards`.
+          InputError: see `TrainingBatches` and `RunShards`.
         """
         if not self._ended():
             self._opened_input()
@@ -175,11 +174,11 @@ class Run:
         Raises:
           StoppedEarlyError: if the run was asked to stop; its last step is saved.
           StoppedError: if the loss or a variable is not finite.
-          InputError: as of `TrainingBatches.read`, `validate` and `RunShards`.
+          InputError: see `TrainingBatches.read`, `validate` and `RunShards`.
         """
-        # After its steps an epoch that has not ended has no row yet.
+        # An epoch that was interrupted has no row yet.
         last_row = self.step - self._steps.totals.num_steps
-        with self._stop.heard():
+        with self._stop.deferring_signals():
             monitor = Monitor(self._settings.model_dir, self._plan, first_step=last_row)
             if self._last_logs is not None and monitor.last_step < last_row:
                 # The run was killed between saving the epoch and logging it.
@@ -209,7 +208,7 @@ class Run:
         return self.state.finished or (limit > 0 and self.state.epochs >= limit)
 
     def _run_epoch(self, monitor: Monitor) -> None:
-        """Takes the steps of an epoch, or those left of it; saves and logs it."""
+        """Takes the remaining steps of an epoch; saves a checkpoint and logs."""
         epoch, rate = self.state.epochs + 1, self.state.learning_rate
         limit = self._settings.max_epochs
         label = f"epoch {epoch} of {limit}" if limit else f"epoch {epoch}"
@@ -217,9 +216,9 @@ class Run:
         self._check_variables()
         dice = self._validate(epoch)
         totals = self._steps.totals
-        self.state = schedule.advance(self._rule, self.state, totals.loss())
+        self.state = schedule.advance(self._schedule, self.state, totals.loss())
         is_scaled = self._trainer.loss_scale is not None
-        # After an epoch there is one.
+        # Set after every epoch.
         assert self.state.moving_average is not None
         metrics = EpochMetrics(
             epoch=epoch,
@@ -271,7 +270,7 @@ class Run:
         )
 
     def _save(self, candidate: best.Best | None = None) -> None:
-        # What is saved has been learned from the shards that the manifest describes.
+        # Only what was learned from the shards that the manifest describes is saved.
         self._shards.check_unchanged()
         totals = self._steps.totals
         state = RunState(
@@ -285,35 +284,35 @@ class Run:
         self._saved_step = self.step
 
     def _stopped_early(self, request: StopRequested) -> StoppedEarlyError:
-        """Saves the steps that are not saved yet; returns the error to raise."""
+        """Saves unsaved steps; returns the error to raise."""
         if self.step != self._saved_step:
             self._check_variables()
             self._save()
-        kept = f"step {self.step} ({self._place()}) is saved in {self.model_dir}"
+        kept = f"step {self.step} ({self._position()}) is saved in {self.model_dir}"
         if not self.step:
-            kept = f"no step was taken, and {self._what_is_kept()}"
+            kept = f"no step was taken, and {self._describe_checkpoint()}"
         return StoppedEarlyError(
             f"stopped by {request.reason}: {kept}; rerun the same command to resume",
             exit_status=request.exit_status,
         )
 
-    def _place(self) -> str:
-        """Where the run is: "epoch 3", or "step 7 of epoch 4" within one."""
+    def _position(self) -> str:
+        """Returns "epoch 3" or, within an epoch, "step 7 of epoch 4"."""
         epochs, within = self.state.epochs, self._steps.totals.num_steps
         return f"step {within} of epoch {epochs + 1}" if within else f"epoch {epochs}"
 
     def _check_variables(self) -> None:
-        """A gradient that is not finite shows in the variables, not yet in the loss."""
+        """Checks for variables that are not finite, which the loss may not show yet."""
         for variable in self._trainer.network.trainable_variables:
             if not np.isfinite(variable.numpy()).all():
                 # Without Keras' name of the network.
                 layer = variable.path.partition("/")[2] or variable.path
                 raise StoppedError(
-                    f"step {self.step}: expected finite variables. Received: others "
-                    f"in the layer {layer}; {self._what_is_kept()}"
+                    f"step {self.step}: expected finite variables. Received: NaN or "
+                    f"infinity in the layer {layer}; {self._describe_checkpoint()}"
                 )
 
-    def _what_is_kept(self) -> str:
+    def _describe_checkpoint(self) -> str:
         folder = self._settings.model_dir
         if self._checkpoints.newest() is None:
             return f"there is no checkpoint in {folder} yet"

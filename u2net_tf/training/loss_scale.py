@@ -1,9 +1,9 @@
 """Dynamic loss scaling, which keeps small gradients from underflowing in float16.
 
-A gradient below 6e-8 is 0 in float16. So the loss is multiplied by a large scale before
-it is differentiated, and the gradients are divided by it afterwards. The scale is as
-large as possible: it is halved whenever a gradient overflows, and that step is skipped;
-it is doubled after many steps without an overflow.
+Gradients below 6e-8 underflow to 0 in float16. The loss is therefore multiplied by a
+large scale before it is differentiated, and the gradients are divided by it afterwards.
+The scale is kept as large as possible: it is halved, and the step skipped, whenever a
+gradient overflows; it is doubled after many steps without an overflow.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import tensorflow as tf
 
 INITIAL_LOSS_SCALE = 2.0**15
-# Halving ends here: a gradient that still overflows would do so without scaling.
+# Halving stops here: a gradient that still overflows would do so without scaling.
 MIN_LOSS_SCALE = 1.0
 GROWTH_STEPS = 2000
 
 
 class LossScale(tf.Module):
-    """The scale and its updates. Make it under the strategy's scope.
+    """The scale and its updates. Create it under the strategy's scope.
 
     Attributes:
       value: scalar float32 variable, the scale.
-      finite_steps: scalar int64 variable, steps since the last change.
-      skipped_steps: scalar int64 variable, steps so far whose gradients overflowed.
+      finite_steps: scalar int64 variable, number of steps since the last change.
+      skipped_steps: scalar int64 variable, number of steps skipped for overflow.
 
     Reference: Micikevicius et al., Mixed precision training, ICLR 2018, section 3.2.
     """
@@ -46,7 +46,7 @@ class LossScale(tf.Module):
         }
 
     def read(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `skipped_steps` and `value` as they are now, without waiting."""
+        """Returns the current `skipped_steps` and `value`, without waiting for them."""
         return self.skipped_steps.read_value(), self.value.read_value()
 
     def update(self, finite: tf.Tensor) -> None:
@@ -59,7 +59,7 @@ class LossScale(tf.Module):
         grown = steps >= GROWTH_STEPS
         up = tf.where(grown, self.value * 2.0, self.value)
         down = tf.maximum(self.value / 2.0, MIN_LOSS_SCALE)
-        # Doubling must not end in infinity, where everything would overflow.
+        # Doubling must not reach infinity, with which everything would overflow.
         up = tf.where(tf.math.is_finite(up), up, self.value)
         self.value.assign(tf.where(finite, up, down))
         self.skipped_steps.assign_add(tf.cast(~finite, tf.int64))

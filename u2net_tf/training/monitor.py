@@ -12,8 +12,8 @@ from u2net_tf.training.csv_log import CsvLog
 from u2net_tf.training.epoch_metrics import EpochMetrics
 from u2net_tf.training.tensorboard import TensorBoardLog
 
-# Columns without a domain -> tags in TensorBoard, which groups tags by what precedes
-# the first slash. The other columns are tags themselves.
+# Columns without a domain -> tags in TensorBoard, which groups tags by their part
+# before the first slash. The other columns are used as tags.
 _TAGS = {
     "loss": "loss/all",
     "loss_moving_average": "loss/moving_average",
@@ -64,13 +64,13 @@ class Monitor:
     """Writes a row of `training.csv` and TensorBoard scalars per epoch.
 
     Args:
-      model_dir: the run's folder; `training.csv` and `tensorboard/` are made in it.
+      model_dir: the run's folder; `training.csv` and `tensorboard/` are created in it.
       plan: plan of the trained domains.
-      first_step: number of steps done; what a run that was killed has logged of later
-        steps is removed.
+      first_step: number of steps done; logs of later steps, left by a run that was
+        killed, are removed.
 
     Attributes:
-      last_step: step of the last row that was there before; 0 if there was none.
+      last_step: step of the last existing row; 0 if there was none.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Monitor:
             folder / "training.csv", self._columns, first_step=first_step
         )
         self.last_step = self._csv.last_step
-        # Where the row of `first_step` is missing, its scalars are written again.
+        # If the row of `first_step` is missing, its scalars are written again.
         is_logged = self.last_step == first_step
         self._tensorboard = TensorBoardLog(
             folder / "tensorboard",

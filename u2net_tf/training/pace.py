@@ -1,10 +1,10 @@
-"""How long a run will take, from how long it has taken."""
+"""Estimate of the time left in a run, from its steps so far."""
 
 from __future__ import annotations
 
 
 class Pace:
-    """Predicts the time left from the steps and validations of this process.
+    """Estimates the time left from the steps and validations of this process.
 
     Attributes:
       seconds_validating: duration of the last validation; 0 before the first.
@@ -16,18 +16,18 @@ class Pace:
         self._seconds = 0.0
 
     def add_step(self, seconds: float, *, compiled: bool) -> None:
-        """Adds a step; one that was compiled first says nothing about others.
+        """Adds a step, which is ignored if it includes compilation.
 
         Args:
-          seconds: its duration, with waiting for its batch.
-          compiled: whether it was.
+          seconds: its duration, including the wait for its batch.
+          compiled: whether this includes compilation.
         """
         if not compiled:
             self._num_steps += 1
             self._seconds += seconds
 
     def seconds_left(self, num_steps: int, num_validations: int) -> float | None:
-        """Time that steps and validations will take; None if there was no step yet."""
+        """Returns the expected duration of both; None before the first step."""
         if not self._num_steps:
             return None
         per_step = self._seconds / self._num_steps

@@ -1,4 +1,4 @@
-"""The shards that a run reads, to train and to validate."""
+"""The shards that a run reads for training and validation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from u2net_tf.shards.reading import CaseShards
 
 
 class RunShards:
-    """The shards that a run reads; all are opened when the first is asked for.
+    """The shards that a run reads; all are opened on first access.
 
     Args:
       plan: plan of the trained domains.
@@ -20,10 +20,10 @@ class RunShards:
       config: settings of the run.
 
     Attributes:
-      manifests: as given.
+      manifests: manifests of the shards.
 
     Raises:
-      InputError: as of `CaseShards`, when they are opened.
+      InputError: see `CaseShards`, when the shards are opened.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class RunShards:
 
     @property
     def monitored(self) -> list[CaseShards]:
-        """Shards of the cases that the run is validated on; none if it is not."""
+        """Shards of the cases for validation; empty without validation."""
         return self._opened[1]
 
     def check_unchanged(self) -> None:
-        """Checks that the shards are those that the run began with.
+        """Checks that the shards have not changed since the run started.
 
         Raises:
-          InputError: names the shard, and the case whose record has changed.
+          InputError: reports the shard, and the case whose record has changed.
         """
         for shards in (*self.trained, *self.monitored):
             shards.check_unchanged()

@@ -1,4 +1,4 @@
-"""Trains one network, or one for each domain: from settings to a finished run."""
+"""Trains one network, or one per domain: from settings to a finished run."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def train(
 
     Args:
       config: settings of the run.
-      progress: as of `Run`.
-      stop: requests to end before the end; those of `max_minutes` if None.
+      progress: see `Run`.
+      stop: requests to stop early; if None, only `max_minutes`.
 
     Raises:
-      InputError: if data, settings or an older checkpoint contradict each other, or
-        another run writes to the folder or converts the data.
+      InputError: if data, settings or an older checkpoint are inconsistent, or another
+        process writes to the folder or converts the data.
       StoppedEarlyError: if the run was asked to stop.
       StoppedError: if the loss is not finite.
     """
@@ -75,13 +75,14 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
         resize_method=data.resize_method,
         **options,
     )
-    weights, of_gates = head_weights(config.loss, spec), gate_loss(config.loss, spec)
+    weights = head_weights(config.loss, spec)
+    loss_of_gates = gate_loss(config.loss, spec)
     check_sizes(spec, plan.domains, data, strategy)
-    of_trainer = trainer_options(config, strategy)
+    arguments = trainer_options(config, strategy)
     keras.utils.set_random_seed(data.seed)
     with strategy.scope():
         model = build_network(spec, **network_options(config.compute))
-    trainer = Trainer(model, head_weights=weights, gate_loss=of_gates, **of_trainer)
+    trainer = Trainer(model, head_weights=weights, gate_loss=loss_of_gates, **arguments)
     run = Run(trainer, spec, manifests, config, progress=progress, stop=stop)
     run.restore()
     finish(run, config, started=started)
@@ -89,7 +90,7 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
 
 
 def network_options(compute: ComputeConfig) -> dict[str, Any]:
-    """Returns the arguments of `build_network` that `compute` sets."""
+    """Returns the arguments of `build_network` that `compute` determines."""
     return {
         "dtype": compute.precision,
         "gradient_checkpointing": compute.gradient_checkpointing,
@@ -99,10 +100,10 @@ def network_options(compute: ComputeConfig) -> dict[str, Any]:
 def trainer_options(
     config: RunningConfig, strategy: tf.distribute.Strategy
 ) -> dict[str, Any]:
-    """Returns the arguments of `Trainer` that loss, optimizer and devices set.
+    """Returns the arguments of `Trainer` that loss, optimizer and devices determine.
 
     Raises:
-      InputError: as of `compiles_steps`.
+      InputError: see `compiles_steps`.
     """
     return {
         "strategy": strategy,
@@ -123,20 +124,20 @@ def train_independently(
 ) -> None:
     """Trains a separate model for each domain, one after the other.
 
-    Each is the model that `train` makes of that domain alone, in the folder
+    Each is the model that `train` would train on that domain alone, in the folder
     MODEL_DIR/DOMAIN.
 
     Args:
-      config: as of `train`; `model_dir` is the folder of the models' folders.
-      progress: as of `Run`.
-      stop: as of `train`; `max_minutes` is the time of all models.
-      on_finished: called with the run of each domain when it is finished.
+      config: see `train`; `model_dir` is the parent of the models' folders.
+      progress: see `Run`.
+      stop: see `train`; `max_minutes` limits the time of all models together.
+      on_finished: called with each finished run.
 
     Raises:
-      InputError: as of `train`, or if the folder itself holds a model. Sizes and names
-        are checked for all domains before the first is trained.
-      StoppedEarlyError: as of `train`.
-      StoppedError: as of `train`.
+      InputError: see `train`; also if the folder itself contains a model. Sizes and
+        names are checked for all domains before the first is trained.
+      StoppedEarlyError: see `train`.
+      StoppedError: see `train`.
     """
     stop = stop or StopRequests(config.run.max_minutes)
     with (
@@ -156,18 +157,20 @@ def _train_independently(
     plan, _ = load_converted(config.data.data_dir, config.domains)
     plan = plan.with_fold(config.data.fold)
     root = pathlib.Path(config.run.model_dir)
-    # Otherwise it would be taken for the model of all domains.
+    # A model there would otherwise be taken for the model of all domains.
     require_no_model(root)
     for domain in plan.domains:
-        alone = dataclasses.replace(plan, domains=(domain,))
+        domain_plan = dataclasses.replace(plan, domains=(domain,))
         spec = ModelSpec(
-            plan=alone,
+            plan=domain_plan,
             pools=common_pools(
-                alone, config.network.pools, depth=config.network.options()["depth"]
+                domain_plan,
+                config.network.pools,
+                depth=config.network.options()["depth"],
             ),
             patch_size=config.data.patch_size,
         )
-        check_sizes(spec, alone.domains, config.data, strategy)
+        check_sizes(spec, domain_plan.domains, config.data, strategy)
         checkpoint_folder(root / domain.name)
     for number, domain in enumerate(plan.domains, start=1):
         logging.info("model %d of %d: %s", number, len(plan.domains), domain.name)
@@ -188,16 +191,16 @@ def _train_independently(
 
 
 def finish(run: Run, config: RunningConfig, *, started: float) -> None:
-    """Trains to the end.
+    """Trains a run to its end.
 
     Args:
-      run: the run, restored; `run.minutes` is set.
-      config: settings of the run; written to `flags.txt`, a flagfile that repeats it.
+      run: the restored run; sets its `minutes`.
+      config: settings of the run, written to `flags.txt`, a flagfile to repeat it.
       started: `time.monotonic()` at the start.
     """
     run.log_devices()
     run.open_input()
-    # Written only once it is certain that the folder is this model's.
+    # Written only once it is certain that the folder belongs to this model.
     _write_flags(run, config)
     run.train()
     run.minutes = (time.monotonic() - started) / 60
@@ -211,7 +214,7 @@ def _write_flags(run: Run, config: RunningConfig) -> None:
         before, problem = files.read_text(path)
         if problem:
             logging.warning(
-                "%s: %s. It is now %s, and changed flags cannot be reported",
+                "%s: %s. Renamed it to %s; changed flags cannot be reported",
                 path,
                 problem,
                 files.rename_as_damaged(path),
@@ -233,7 +236,7 @@ def _write_flags(run: Run, config: RunningConfig) -> None:
 def summary(run: Run) -> str:
     """Returns one line on how a run ended and what it wrote."""
     folder = run.model_dir
-    reason = "the learning rate's end" if run.state.finished else "`max_epochs`"
+    reason = "`min_learning_rate`" if run.state.finished else "`max_epochs`"
     return (
         f"{folder}: {quantity(run.step, 'step')} in "
         f"{quantity(run.state.epochs, 'epoch')} (ended by {reason}; "

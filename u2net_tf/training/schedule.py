@@ -1,4 +1,4 @@
-"""The learning-rate schedule and the stopping rule: the paper's and the published."""
+"""Learning-rate schedule and stopping rule of the paper and of the published code."""
 
 from __future__ import annotations
 
@@ -14,56 +14,56 @@ def initial_state(learning_rate: float) -> PlateauState:
     return PlateauState(learning_rate=learning_rate)
 
 
-def resumed(rule: ScheduleConfig, state: PlateauState) -> PlateauState:
-    """Returns the state of a run that resumes, perhaps with another rule.
+def resumed(config: ScheduleConfig, state: PlateauState) -> PlateauState:
+    """Returns the state of a resumed run, possibly with changed settings.
 
     Args:
-      rule: the rule from now on. It decides whether training has ended; the learning
-        rate is kept. If the kind of average has changed, the next comparison is the
-        first one.
+      config: settings from now on. They decide whether training has ended; the
+        learning rate is kept. If the kind of average has changed, the reference loss is
+        reset.
       state: the saved state.
     """
-    same_average = bool(state.window) == (rule.loss_window_epochs > 0)
+    same_average = bool(state.window) == (config.loss_window_epochs > 0)
     return dataclasses.replace(
         state,
         reference=state.reference if same_average else None,
-        finished=state.learning_rate < rule.min_learning_rate,
+        finished=state.learning_rate < config.min_learning_rate,
     )
 
 
-def advance(rule: ScheduleConfig, state: PlateauState, loss: float) -> PlateauState:
+def advance(config: ScheduleConfig, state: PlateauState, loss: float) -> PlateauState:
     """Returns the state after one more epoch.
 
     Args:
-      rule: the rule.
-      state: the state before it.
+      config: settings of the schedule.
+      state: the state before the epoch.
       loss: mean training loss of the epoch.
     """
     average = loss
     window: tuple[float, ...] = ()
-    if rule.loss_window_epochs:
-        window = (*state.window, loss)[-rule.loss_window_epochs :]
+    if config.loss_window_epochs:
+        window = (*state.window, loss)[-config.loss_window_epochs :]
         average = math.fsum(window) / len(window)
     elif state.moving_average is not None:
         average = (
-            rule.loss_ema_decay * state.moving_average
-            + (1 - rule.loss_ema_decay) * loss
+            config.loss_ema_decay * state.moving_average
+            + (1 - config.loss_ema_decay) * loss
         )
     epochs = state.epochs + 1
     learning_rate, reference = state.learning_rate, state.reference
-    # The mean of a window that fills changes with every epoch that is added.
-    full = len(window) == rule.loss_window_epochs
-    if full and epochs % rule.patience_epochs == 0:
+    # The mean of an incomplete window changes with every epoch that is added.
+    full = len(window) == config.loss_window_epochs
+    if full and epochs % config.patience_epochs == 0:
         before = math.inf if reference is None else reference
-        if average > before - rule.plateau_min_delta:
-            # 1 / 0.2 is 5, but a product with 0.2 is not a fifth in its last bit.
-            learning_rate /= 1 / rule.plateau_factor
+        if average > before - config.plateau_min_delta:
+            # 1 / 0.2 is exactly 5; multiplying by 0.2 may differ in the last bit.
+            learning_rate /= 1 / config.plateau_factor
         reference = average
     return PlateauState(
         learning_rate=learning_rate,
         epochs=epochs,
         moving_average=average,
         reference=reference,
-        finished=learning_rate < rule.min_learning_rate,
+        finished=learning_rate < config.min_learning_rate,
         window=window,
     )

@@ -1,4 +1,4 @@
-"""Which domains can share one trace of a training step."""
+"""Grouping of domains that can share one trace of a training step."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def domains_sharing_a_trace(
 
     Args:
       network: the network.
-      states: domain -> its variables, which are arguments of a step.
+      states: domain -> its variables and optimizer state, arguments of a step.
     """
-    firsts: dict[object, int] = {}
+    first_domains: dict[object, int] = {}
     traced = {}
     for domain, state in states.items():
         variables = tf.nest.flatten(state)
@@ -28,9 +28,9 @@ def domains_sharing_a_trace(
             network.num_classes[domain],
             tuple((tuple(each.shape), each.dtype) for each in variables),
         )
-        # A `tf.function` takes two distributed variables of one shape for the
-        # same one, and would go on changing the first.
+        # A `tf.function` does not distinguish distributed variables of the same
+        # shape and would continue to update those of the first domain.
         if any(isinstance(v, tf.distribute.DistributedValues) for v in variables):
             signature = domain
-        traced[domain] = firsts.setdefault(signature, domain)
+        traced[domain] = first_domains.setdefault(signature, domain)
     return traced

@@ -1,13 +1,13 @@
 """The training step: one compiled function for domains of the same shapes.
 
 A step of one domain reads and changes the shared variables and the domain's own, and
-nothing else: no gradient, no momentum, no decay reaches another domain. There is one
+nothing else: no gradient, momentum or decay affects another domain. There is one
 Adam for the shared variables and one per domain, so that each corrects its bias by the
 number of its own steps.
 
-Tracing and compiling a step takes several times as long as running it. So the
+Tracing and compiling a step takes several times as long as running it. Therefore the
 compiled function takes the domain's variables as arguments, and domains whose
-variables have the same shapes share one.
+variables have the same shapes share one function.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from u2net_tf.training.gate_loss import NO_GATES, GateLoss, dropout_seed
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
 from u2net_tf.training.shared_traces import domains_sharing_a_trace
 
-# Of a domain's variables and optimizer state, images and labels, and the domain's one
-# of `dropout_keys` if there are gates; returns the loss.
+# Arguments: a domain's variables and optimizer state, images, labels and, with gates,
+# the domain's key from `dropout_keys`; returns the loss.
 _Step: TypeAlias = Callable[..., tf.Tensor]
-# Of images and labels; see `Differentiation`.
+# Arguments: images and labels; see `Differentiation`.
 _Differentiate: TypeAlias = Callable[..., tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]
 
 
@@ -45,15 +45,15 @@ class Trainer:
       weight_decay: L2 factor, added to the gradient as weight_decay * variable before
         Adam (as the paper's PyTorch does), not decoupled.
       detach_focal_factor: see `losses.focal`.
-      head_weights: of a network with several heads, see `head_weights`.
-      gate_loss: loss of the gates of a network that has them, see `GateLoss`.
-      seed: of the gates' dropout.
+      head_weights: weights of the heads, if there are several; see `head_weights`.
+      gate_loss: loss of the gates, if there are any; see `GateLoss`.
+      seed: seed of the gates' dropout.
       strategy: distribution strategy; TensorFlow's default if None.
       domains: indices of the domains to train, in the order of their turns; all if
-        None. The variables of the others are not touched.
+        None. The variables of other domains do not change.
       train_shared: whether to train the shared variables; False when a domain is added.
-      jit_compile: whether XLA compiles each step as one module, with the operations'
-        implementation for that. Not possible with several replicas.
+      jit_compile: whether XLA compiles each step as one module, with the implementation
+        "xla_module". Not possible with several replicas.
 
     Raises:
       ValueError: if `jit_compile` is set and there are several replicas.
@@ -99,8 +99,8 @@ class Trainer:
                 optimizer = TorchAdam(learning_rate, name=name, **decay)
                 optimizer.build(network.domain_variables(domain))
                 self.domain_optimizers[domain] = optimizer
-            half = network.compute_dtype == "float16"
-            self.loss_scale = LossScale() if half else None
+            is_scaled = network.compute_dtype == "float16"
+            self.loss_scale = LossScale() if is_scaled else None
         self._differentiate = Differentiation(
             network,
             self._shared,
@@ -116,13 +116,15 @@ class Trainer:
             for domain, optimizer in self.domain_optimizers.items()
         }
         self._traced_domains = domains_sharing_a_trace(network, self._states)
-        way = "xla_module" if jit_compile else None
+        implementation = "xla_module" if jit_compile else None
         self._steps: dict[int, tf.types.experimental.PolymorphicFunction] = {
-            each: self.step_function(each, jit_compile=jit_compile, implementation=way)
+            each: self.step_function(
+                each, jit_compile=jit_compile, implementation=implementation
+            )
             for each in set(self._traced_domains.values())
         }
         self._compiled: dict[object, _Step] = {}
-        self._taken: set[int] = set()
+        self._executed: set[int] = set()
 
     @property
     def optimizers(self) -> Sequence[keras.optimizers.Optimizer]:
@@ -132,12 +134,12 @@ class Trainer:
 
     @property
     def trained_variables(self) -> Sequence[keras.Variable]:
-        """The variables that steps change."""
-        own = (self.network.domain_variables(domain) for domain in self.domains)
-        return [*self._shared, *(variable for part in own for variable in part)]
+        """The variables that steps update."""
+        per_domain = (self.network.domain_variables(each) for each in self.domains)
+        return [*self._shared, *(v for variables in per_domain for v in variables)]
 
     def variables_by_path(self) -> Mapping[str, keras.Variable | tf.Variable]:
-        """Returns path -> variable, of all but the network in a checkpoint."""
+        """Returns path -> variable of a checkpoint, except those of the network."""
         paths = self.network.variables_by_path()
         names = {id(variable): path for path, variable in paths.items()}
         parts = {
@@ -160,12 +162,12 @@ class Trainer:
             optimizer.learning_rate.assign(value)
 
     def skipped_steps(self) -> int:
-        """Number of steps so far whose gradients overflowed; 0 without loss scaling."""
+        """Returns the number of steps whose gradients overflowed; 0 without scaling."""
         return int(self.loss_scale.skipped_steps.numpy()) if self.loss_scale else 0
 
     def is_compiled(self, domain: int) -> bool:
-        """Whether a step of the domain, or of one with equal shapes, was taken."""
-        return self._traced_domains[domain] in self._taken
+        """Returns whether the domain, or one with equal shapes, has taken a step."""
+        return self._traced_domains[domain] in self._executed
 
     def step(self, domain: int, batch: Mapping[str, tf.Tensor]) -> float:
         """Takes one step.
@@ -183,15 +185,15 @@ class Trainer:
         return float(self.start_step(domain, batch))
 
     def start_step(self, domain: int, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Starts a step, as `step` takes it, and returns the loss as a tensor.
+        """Starts a step like `step`, and returns the loss as a tensor.
 
-        On a GPU it is still being computed then, and reading its value waits for it.
+        On a GPU it may still be computing; reading its value waits for it.
         """
         arguments = [self._states[domain], batch["image"], batch["labels"]]
         if self._dropout_keys:
             arguments.append(self._dropout_keys[domain])
         loss = self._compiled_step(domain, *arguments)(*arguments)
-        self._taken.add(self._traced_domains[domain])
+        self._executed.add(self._traced_domains[domain])
         return loss
 
     def _compiled_step(self, domain: int, *arguments: Any) -> _Step:
@@ -211,7 +213,7 @@ class Trainer:
         return self._compiled[key]
 
     def state(self, domain: int) -> AdamState:
-        """The domain's variables and their optimizer's state: an argument of a step."""
+        """Returns the domain's variables and optimizer state, an argument of a step."""
         return self._states[domain]
 
     def step_function(
@@ -221,18 +223,18 @@ class Trainer:
         jit_compile: bool = False,
         implementation: str | None = None,
     ) -> tf.types.experimental.PolymorphicFunction:
-        """Returns the step of a domain, and of those with equal shapes.
+        """Returns the step function of a domain and of others with equal shapes.
 
         Args:
           domain: index of the domain.
-          jit_compile: whether XLA compiles the whole step as one module.
-          implementation: of the operations; the one that is current when the function
-            is traced if None.
+          jit_compile: whether XLA compiles the entire step as one module.
+          implementation: implementation of the operations; the one that is current
+            when the function is traced if None.
 
         Returns:
-          A `tf.function` of (`state(domain)`, images, labels), and the domain's
-          one of `GateLoss.dropout_keys` if there are gates, which returns the loss as
-          `step` does.
+          A `tf.function` that returns the loss as `step` does. Its arguments are
+          `state(domain)`, images, labels and, with gates, the domain's key from
+          `GateLoss.dropout_keys`.
         """
         differentiate = functools.partial(
             self._differentiate, domain, implementation=implementation
@@ -267,8 +269,8 @@ class Trainer:
         def step_replica(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             loss, gradients, finite = differentiate(images, labels)
             self._apply(domain, state, gradients)
-            # A gradient that is not finite spoils variables and moments while the loss
-            # of this very batch may still look well.
+            # A gradient that is not finite corrupts variables and moments, although
+            # the loss of this batch may be finite.
             return tf.where(finite, loss, tf.constant(math.nan, loss.dtype))
 
         losses = self.strategy.run(step_replica, args=(images, labels))
@@ -285,7 +287,7 @@ class Trainer:
     ) -> tf.Tensor:
         strategy = self.strategy
         loss, gradients, finite = strategy.run(differentiate, (images, labels))
-        # All replicas or none, so the condition stands outside of them.
+        # Either all replicas take the step or none, so `cond` is outside of them.
         num_finite = strategy.reduce(
             tf.distribute.ReduceOp.SUM,
             strategy.run(lambda flag: tf.cast(flag, tf.int32), (finite,)),
@@ -308,7 +310,7 @@ class Trainer:
     def _apply(
         self, domain: int, state: AdamState, gradients: Sequence[tf.Tensor]
     ) -> None:
-        """Takes one replica's part in a step of the optimizers."""
+        """Takes one replica's part of a step of the optimizers."""
         num_shared = len(self._shared)
         if self.shared_optimizer is not None:
             self.shared_optimizer.apply(gradients[:num_shared], self._shared)

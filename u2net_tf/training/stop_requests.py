@@ -1,4 +1,4 @@
-"""Requests to end a run before its end: a signal, or a limit of its time."""
+"""Requests to stop a run early: a signal or a time limit."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from absl import logging
 
 from u2net_tf.stop_signals import DeferredSignals, exit_status
 
-# EX_TEMPFAIL of sysexits.h: a command that is to be run again.
-TIME_IS_UP = 75
+# EX_TEMPFAIL of sysexits.h: the command should be rerun.
+TIME_LIMIT_EXIT_STATUS = 75
 
 
-class StopRequested(Exception):  # noqa: N818 (no error)
-    """Raised where a run can be saved.
+class StopRequested(Exception):  # noqa: N818 (not an error)
+    """Raised at a point where a run can be saved.
 
     Args:
-      reason: what it was stopped by.
+      reason: the signal or setting that stopped the run.
       exit_status: exit status of the command.
     """
 
@@ -30,13 +30,13 @@ class StopRequested(Exception):  # noqa: N818 (no error)
 
 
 class StopRequests:
-    """Tells whether a run is asked to stop.
+    """Checks whether a run has been asked to stop.
 
     Args:
-      max_minutes: time from now on after which it is; 0 for no limit.
-      signals: notes the signals that ask; None to leave signals alone, as in a
-        program of which training is a part.
-      clock: seconds, as of `time.monotonic`.
+      max_minutes: time limit, counted from now; 0 for no limit.
+      signals: records received signals; None to leave signals alone, for example in a
+        program that embeds training.
+      clock: returns seconds; see `time.monotonic`.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class StopRequests:
         self._deadline = clock() + 60 * max_minutes if max_minutes else None
         self._signals = signals
 
-    def heard(self) -> contextlib.AbstractContextManager[object]:
-        """Defers signals while it is open."""
+    def deferring_signals(self) -> contextlib.AbstractContextManager[object]:
+        """Returns a context in which signals are deferred."""
         return self._signals or contextlib.nullcontext()
 
     def check(self) -> None:
@@ -62,11 +62,11 @@ class StopRequests:
             raise StopRequested(received.name, exit_status(received))
         if self._deadline is not None and self._clock() >= self._deadline:
             reason = f"`max_minutes`={self._max_minutes:g}"
-            raise StopRequested(reason, TIME_IS_UP)
+            raise StopRequested(reason, TIME_LIMIT_EXIT_STATUS)
 
 
 def from_command(max_minutes: float) -> StopRequests:
-    """Returns those of a command that trains: signals, and the limit of its time."""
+    """Returns the stop requests of a training command: signals and a time limit."""
     return StopRequests(max_minutes, signals=DeferredSignals(_log_signal))
 
 
@@ -75,7 +75,7 @@ def _log_signal(number: signal.Signals, ends: bool) -> None:
         logging.warning("received %s again: ending without saving", number.name)
         return
     logging.info(
-        "received %s: the running step is finished and saved (Ctrl-C ends at once, "
+        "received %s: finishing and saving the running step (Ctrl-C exits at once, "
         "without saving)",
         number.name,
     )

@@ -1,7 +1,7 @@
-"""The distribution strategy of a run, and whether its steps are compiled whole.
+"""The distribution strategy of a run, and whether XLA compiles its steps.
 
-Made before anything else of TensorFlow touches its devices: a strategy of several
-machines can only be made first.
+The strategy is created before anything else in TensorFlow uses a device: a strategy for
+several machines cannot be created later.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from u2net_tf.wording import quantity
 def make_strategy(distribution: str) -> tf.distribute.Strategy:
     """Returns the strategy of `distribution`: "auto", "none" or "mirrored".
 
-    Made once per process: two strategies would number their collective operations
-    alike.
+    Created once per process: two strategies would use the same numbers for their
+    collective operations.
     """
     if distribution == "mirrored" or (
         distribution == "auto" and len(tf.config.list_logical_devices("GPU")) > 1
@@ -36,29 +36,29 @@ def gpu_of(strategy: tf.distribute.Strategy) -> str | None:
 
 
 def compiles_steps(jit_compile: str, strategy: tf.distribute.Strategy) -> bool:
-    """Whether XLA compiles a step as one module.
+    """Returns whether XLA compiles a step as one module.
 
     Args:
       jit_compile: "auto", "true" or "false".
-      strategy: the run's.
+      strategy: distribution strategy of the run.
 
     Raises:
-      InputError: if it is to and there are several replicas: XLA compiles a module for
-        one device, and cannot access the variables on another one.
+      InputError: if `jit_compile` is "true" with several replicas: XLA compiles a
+        module for one device, and cannot access the variables on another one.
     """
     num_replicas = strategy.num_replicas_in_sync
     if jit_compile == "true" and num_replicas > 1:
         raise InputError(
             "`jit_compile`",
-            expected="auto or false where a step runs on several devices",
+            expected="auto or false for training on several devices",
             received=f"true, with {num_replicas} devices",
             hint="`distribution`=none trains on one device",
         )
     if jit_compile == "auto":
         if num_replicas > 1 and tf.config.list_logical_devices("GPU"):
             logging.info(
-                "XLA compiles a step as one module on a single device only: here, on "
-                "%s, operations are executed one by one",
+                "XLA compiles a step as one module on a single device only; on %s, "
+                "operations are executed one by one",
                 quantity(num_replicas, "device"),
             )
         return gpu_of(strategy) is not None

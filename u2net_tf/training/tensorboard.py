@@ -1,4 +1,4 @@
-"""TensorBoard's event files: one curve per metric, also of an interrupted run."""
+"""TensorBoard event files: one curve per metric, also if the run was interrupted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TensorBoardLog:
     Args:
       folder: folder of the event files.
       last_step: last step to keep; scalars of later steps, left by a run that was
-        killed before it saved them, are removed.
+        killed before it saved a checkpoint, are removed.
     """
 
     def __init__(self, folder: pathlib.Path, *, last_step: int):
@@ -30,7 +30,7 @@ class TensorBoardLog:
 
         Args:
           step: the step.
-          scalars: tag -> value; NaN is left out.
+          scalars: tag -> value; NaN values are skipped.
         """
         with self._writer.as_default():
             for tag, value in scalars.items():
@@ -46,10 +46,10 @@ class TensorBoardLog:
 def _truncate(path: pathlib.Path, last_step: int) -> None:
     """Removes the events after a step, and an incomplete last one.
 
-    A reader would show them beside those that a resumed run writes.
+    TensorBoard would show them alongside those that a resumed run writes.
     """
     size = 0
-    # A record's length, and two checksums.
+    # Length and two checksums of a record.
     frame = 8 + 4 + 4
     with contextlib.suppress(tf.errors.DataLossError):
         for record in tf.data.TFRecordDataset(str(path), buffer_size=1 << 20):

@@ -1,4 +1,4 @@
-"""The plan and the shards that a run trains on, and checks of them."""
+"""The plan and the manifests that a run trains on, and checks of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from u2net_tf.shards.manifest import Manifest, load_converted
 
 @contextlib.contextmanager
 def shards_in_use(data_dir: str, names: Sequence[str]) -> Iterator[None]:
-    """Keeps conversions away from the shards of some domains.
+    """Keeps the shards of some domains from being converted meanwhile.
 
     Args:
       data_dir: folder of the shards.
@@ -44,15 +44,15 @@ def load_training_data(
     """Loads the plan and the manifests of the domains to train.
 
     Args:
-      data: names the folder of the shards, and the fold.
+      data: settings with the folder of the shards and the fold.
       names: names of the domains; all if empty.
 
     Returns:
-      The plan of these domains, with its folds made splits and without the cases that
+      The plan of these domains, with the splits of the fold and without the cases that
       `convert` skipped, and their manifests.
 
     Raises:
-      InputError: as of `load_converted`, `Plan.with_fold` and `without_skipped`.
+      InputError: see `load_converted`, `Plan.with_fold` and `without_skipped`.
     """
     plan, manifests = load_converted(data.data_dir, tuple(names))
     return without_skipped(plan.with_fold(data.fold), manifests), manifests
@@ -62,7 +62,7 @@ def without_skipped(plan: Plan, manifests: Sequence[Manifest]) -> Plan:
     """Returns the plan without the cases that `convert` skipped.
 
     Raises:
-      InputError: if all cases that a domain is validated on were skipped.
+      InputError: if all validation cases of a domain were skipped.
     """
     chosen = []
     for domain, manifest in zip(plan.domains, manifests, strict=True):
@@ -74,7 +74,7 @@ def without_skipped(plan: Plan, manifests: Sequence[Manifest]) -> Plan:
         )
         if domain.validation and not kept.validation:
             raise InputError(
-                f"{domain.name}: cases to validate on",
+                f"{domain.name}: validation cases",
                 expected="at least one that was converted",
                 received=f"{', '.join(domain.validation)}, which were skipped",
             )
@@ -96,12 +96,12 @@ def check_sizes(
 
     Args:
       spec: specification of the network.
-      domains: those of its plan that are trained.
-      data: holds the batch size.
+      domains: the domains of its plan that are trained.
+      data: settings with the batch size.
       strategy: distribution strategy.
 
     Raises:
-      InputError: if a size is not divisible as it must be.
+      InputError: if a size is not divisible as required.
     """
     check_patches(spec, [domain.name for domain in domains])
     num_replicas = strategy.num_replicas_in_sync

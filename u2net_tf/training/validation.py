@@ -1,4 +1,4 @@
-"""Dice during a run, per domain and class."""
+"""Dice scores during a run, per domain and class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class InterruptibleBackend(KerasBackend):
     def predict_windows(
         self, windows: np.ndarray, domain: int, *, few: bool = False
     ) -> np.ndarray:
-        """Class probabilities of windows; see `Backend`."""
+        """Returns the class probabilities of windows; see `Backend`."""
         self._check()
         return super().predict_windows(windows, domain, few=few)
 
@@ -47,7 +47,7 @@ def validate(
 ) -> dict[str, dict[str, float]]:
     """Scores the first cases of each domain's monitored split.
 
-    On the preprocessed grid and without post-processing.
+    Scores are computed on the preprocessed grid, without post-processing.
 
     Args:
       predictor: predictor of the network.
@@ -55,16 +55,16 @@ def validate(
       num_cases: number of cases per domain.
 
     Returns:
-      Domain -> class -> mean Dice over the cases that have one; NaN where none has.
+      Domain -> class -> mean Dice over the cases where it is defined; NaN if none.
 
     Raises:
-      InputError: if a shard cannot be read, or is not as its manifest says.
+      InputError: if a shard cannot be read or does not match its manifest.
     """
     scores: dict[str, dict[str, float]] = {}
-    for index, of_domain in shards.items():
+    for index, domain_shards in shards.items():
         domain = predictor.spec.plan.domains[index]
         rows = []
-        for record in _monitored_records(of_domain, num_cases):
+        for record in _monitored_records(domain_shards, num_cases):
             classes = predictor.classes(record.image, index)
             rows.append(dice(record.labels, classes, num_classes=domain.num_classes))
         scores[domain.name] = {
@@ -75,7 +75,7 @@ def validate(
 
 
 def _mean(scores: Sequence[float]) -> float:
-    """Mean of the scores that are not NaN; NaN if there is none."""
+    """Returns the mean of the scores that are not NaN; NaN if there are none."""
     values = [score for score in scores if not math.isnan(score)]
     return float(np.mean(values)) if values else math.nan
 

@@ -86,7 +86,7 @@ def test_check_implementation():
 SHAPE = (1, 2, 2, 2, 3)
 CALLS = {
     "conv3d": lambda x: ops.conv3d(x, tf.ones((3, 3, 3, 3, 2)), tf.ones(2)),
-    "conv3d_of_parts": lambda x: ops.conv3d_upsampled(
+    "conv3d_concatenated": lambda x: ops.conv3d_upsampled(
         [x, x], tf.ones((3, 3, 3, 6, 2)), factors=((1, 1, 1),) * 2
     ),
     "depthwise_conv3d": lambda x: ops.depthwise_conv3d(
@@ -159,7 +159,7 @@ def test_every_operation_has_a_call():
             "plain",
             {
                 "conv3d",
-                "conv3d_of_parts",
+                "conv3d_concatenated",
                 "depthwise_kernel_gradient",
                 "wait_for",
                 "invert_permutation",

@@ -1,7 +1,7 @@
-"""Inputs that are groups of channels: a list of tensors that counts as one tensor.
+"""Channel groups: a list of tensors that is treated as their concatenation.
 
-A decoder block reads up-sampled features and a skip connection. An operation that
-treats each channel alike need not concatenate them.
+A decoder block reads up-sampled features and a skip connection. Channelwise operations
+need not concatenate them.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import tensorflow as tf
 
 from u2net_tf.networks.ops import IMPLEMENTATIONS, current_implementation
 
-# Tensor of shape (N, D, H, W, C), or a list of such that count as concatenated along C.
+# Tensor of shape (N, D, H, W, C), or a list of such tensors to concatenate along C.
 Inputs: TypeAlias = tf.Tensor | list[tf.Tensor]
 
 
 def map_channel_groups(
     function: Callable[..., tf.Tensor], inputs: Inputs, *parameters: tf.Tensor
 ) -> Inputs:
-    """Returns `function(inputs, *parameters)`, for each group of a list of inputs.
+    """Applies a channelwise function to a tensor or to each group of a list.
 
-    The current implementation may have groups concatenated first.
+    The current implementation may concatenate the groups first.
 
     Args:
-      function: Function of features and of tensors whose last axis is their channels.
-      inputs: Tensor of shape (N, D, H, W, C), or a list of such.
-      *parameters: Tensors whose last axis is all the channels.
+      function: Function of feature maps and of parameters per channel.
+      inputs: Tensor of shape (N, D, H, W, C), or a list of such tensors.
+      *parameters: Tensors whose last axis has the channels of all groups.
     """
     if not isinstance(inputs, list):
         return function(inputs, *parameters)
@@ -38,5 +38,5 @@ def map_channel_groups(
 
 
 def concat_channels(inputs: Inputs) -> tf.Tensor:
-    """Returns the one tensor that the groups count as."""
+    """Concatenates channel groups; returns a single tensor unchanged."""
     return tf.concat(inputs, axis=-1) if isinstance(inputs, list) else inputs

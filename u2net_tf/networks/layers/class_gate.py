@@ -1,4 +1,4 @@
-"""Classification of a whole patch: is a class in it at all?"""
+"""Patch classification: the presence of each class in a patch."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ DROPOUT_RATE = 0.5
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class ClassGate(DomainLayer):
-    """Dropout · 1×1×1 convolution of the domain · global maximum.
+    """Dropout · per-domain 1×1×1 convolution · global max pooling.
 
-    The sigmoid of what it returns is the probability that a patch holds a class.
+    The sigmoid of the outputs is the probability that a patch contains a class.
 
-    Dropout drops channels, each in all voxels of a patch. Were it drawn for each voxel,
-    the maximum would choose, among millions, the voxels where the draw suits it, and be
+    Dropout drops channels in all voxels of a patch at once. If it were drawn per voxel,
+    the maximum over millions of voxels would favour voxels with a lucky draw and be
     larger in training than in prediction, which has no dropout.
 
     Args:
-      in_channels: Channels of the inputs.
-      num_classes: Classes of each domain, background included: it is in every patch,
-        and there is no output for it.
-      **kwargs: As of `keras.layers.Layer`.
+      in_channels: Number of input channels.
+      num_classes: Number of classes of each domain, including the background, which
+        is in every patch and has no output.
+      **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, in_channels: int, num_classes: Sequence[int], **kwargs: Any):
@@ -53,7 +53,7 @@ class ClassGate(DomainLayer):
         domain: int,
         dropout_seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Computes the logits of presence.
+        """Computes the presence logits.
 
         Args:
           inputs: Tensor of shape (N, D, H, W, in_channels).
@@ -62,13 +62,13 @@ class ClassGate(DomainLayer):
             for no dropout.
 
         Returns:
-          Tensor of shape (N, K - 1), K the classes of `domain`.
+          Tensor of shape (N, K - 1), with the K classes of `domain`.
         """
         domain = self.check_domain(domain)
         kernel = tf.convert_to_tensor(self.conv.kernels[domain])[0, 0, 0]
         num_patches = tf.shape(inputs)[0]
         if dropout_seed is not None:
-            # In the kernel: a copy of the inputs would take their memory once more.
+            # Applied to the kernel: a copy of the inputs would double their memory.
             factors = tf.nn.experimental.stateless_dropout(
                 tf.ones([num_patches, self.in_channels]),
                 rate=DROPOUT_RATE,
@@ -77,9 +77,9 @@ class ClassGate(DomainLayer):
             )
             kernel *= tf.cast(factors, kernel.dtype)[..., tf.newaxis]
         voxels = tf.reshape(inputs, [num_patches, -1, self.in_channels])
-        # The bias, which is that of all voxels, moves their maximum.
-        most = tf.reduce_max(tf.matmul(voxels, kernel), axis=1)
-        return most + tf.convert_to_tensor(self.conv.biases[domain])
+        # The bias is equal in all voxels and can be added to their maximum.
+        maxima = tf.reduce_max(tf.matmul(voxels, kernel), axis=1)
+        return maxima + tf.convert_to_tensor(self.conv.biases[domain])
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
@@ -96,43 +96,44 @@ def detect_classes(
     domain: int,
     dropout_seed: tf.Tensor | None = None,
 ) -> dict[Place, tf.Tensor]:
-    """Calls gates.
+    """Computes the presence logits of several gates.
 
     Args:
-      gates: Place -> gate, and the map that it reads.
+      gates: Place -> gate, and the feature map that it reads.
       domain: Index of the domain.
-      dropout_seed: (2,) integers, from which each gate gets a seed of its own; None for
-        no dropout.
+      dropout_seed: (2,) integers, from which each gate's seed is derived; None for no
+        dropout.
 
     Returns:
-      Place -> logits of presence.
+      Place -> presence logits.
     """
-    found = {}
+    presence = {}
     for place, (gate, inputs) in gates.items():
         seed = None
         if dropout_seed is not None:
             number = tf.constant(place[0] - place[1], dropout_seed.dtype)
             seed = tf.random.fold_in(dropout_seed, number, alg="philox")
-        found[place] = gate(inputs, domain=domain, dropout_seed=seed)
-    return found
+        presence[place] = gate(inputs, domain=domain, dropout_seed=seed)
+    return presence
 
 
 def close_gates(
     logits: tf.Tensor, presence: Sequence[tf.Tensor], threshold: float
 ) -> tf.Tensor:
-    """Returns logits in which a class that a patch does not hold cannot win.
+    """Suppresses the logits of classes that are absent from a patch.
 
     Args:
-      logits: (N, D, H, W, K), of the classes of each voxel.
-      presence: (N, K - 1) of each gate, as `ClassGate` returns it.
-      threshold: The probability from which on a gate lets a class pass; it must pass
-        all gates.
+      logits: (N, D, H, W, K), logits of the classes of each voxel.
+      presence: (N, K - 1) presence logits of each gate; see `ClassGate`.
+      threshold: Minimum probability of presence for a class to pass a gate; it must
+        pass all gates.
 
     Returns:
-      The logits; those of a class that does not pass are the least finite number in
+      The logits, with those of a suppressed class set to the lowest finite number in
       all voxels of the patch, so that its probability is exactly 0.
     """
-    passes = tf.reduce_all([tf.sigmoid(each) >= threshold for each in presence], axis=0)
-    # The background does.
+    above = [tf.sigmoid(gate_logits) >= threshold for gate_logits in presence]
+    passes = tf.reduce_all(above, axis=0)
+    # The background always passes.
     passes = tf.concat([tf.ones_like(passes[:, :1]), passes], axis=1)
     return tf.where(passes[:, None, None, None], logits, logits.dtype.min)

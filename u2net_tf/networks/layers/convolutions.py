@@ -1,4 +1,4 @@
-"""Convolutions whose kernels belong to single domains, or to all of them."""
+"""Convolutions with per-domain or shared kernels."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from u2net_tf.networks.layers.domain_layer import DomainLayer, track_for_checkpo
 
 
 def he_normal(fan_in: int) -> keras.initializers.Initializer:
-    """Returns the published initializer: normal, deviation sqrt(2 / fan_in).
+    """Returns the published initializer: normal, standard deviation sqrt(2 / fan_in).
 
-    Keras' own `he_normal` is truncated, and counts the fan-in of a depthwise kernel by
-    the position of its axes. A new object each time, because one initializer returns
-    the same numbers at every call.
+    Keras' own `he_normal` is truncated, and infers the fan-in of a depthwise kernel
+    from the order of its axes. Each variable needs a new object, because an initializer
+    returns the same numbers at every call.
     """
     return keras.initializers.RandomNormal(stddev=math.sqrt(2.0 / fan_in))
 
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class DepthwiseConv3D(DomainLayer):
-    """Depthwise convolution with a kernel and a bias per domain, stride 1, 'SAME'.
+    """Depthwise convolution with kernel and bias per domain, stride 1, 'SAME' padding.
 
     Args:
       channels: Number of channels, the same in every domain.
       num_domains: Number of domains.
       kernel_size: Three odd integers, along D, H, W.
-      upsample: Three integers, along D, H, W: the factors of a nearest-neighbour
-        up-sampling of the inputs.
-      **kwargs: As of `keras.layers.Layer`.
+      upsample: Three integers, the factors of nearest-neighbour up-sampling of the
+        inputs along D, H, W.
+      **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
       ValueError: If a kernel size is even.
@@ -88,7 +88,7 @@ class DepthwiseConv3D(DomainLayer):
         return {"kernel": self.kernels[domain], "bias": self.biases[domain]}
 
     def call(self, inputs: Inputs, *, domain: int) -> Inputs:
-        """Convolves (N, D, H, W, C), or groups of it, with the kernel of `domain`."""
+        """Convolves (N, D, H, W, C), or channel groups, with the kernel of `domain`."""
         domain = self.check_domain(domain)
         convolve = functools.partial(ops.depthwise_conv3d, upsample=self.upsample)
         parameters = self.kernels[domain], self.biases[domain]
@@ -109,16 +109,16 @@ class DepthwiseConv3D(DomainLayer):
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class DomainConv3D(DomainLayer):
-    """Convolution with a kernel and a bias per domain, stride 1, 'SAME'.
+    """Convolution with a kernel and a bias per domain, stride 1, 'SAME' padding.
 
     Args:
       in_channels_per_domain: Input channels of each domain.
       filters_per_domain: Output channels of each domain.
       kernel_size: Three integers, along D, H, W.
-      **kwargs: As of `keras.layers.Layer`.
+      **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-      ValueError: If the first two are not of the same length.
+      ValueError: If the first two arguments differ in length.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class DomainConv3D(DomainLayer):
         )
         if len(self.in_channels_per_domain) != len(self.filters_per_domain):
             raise ValueError(
-                "`in_channels_per_domain` and `filters_per_domain` must be of the same "
+                "`in_channels_per_domain` and `filters_per_domain` must have the same "
                 "length. Received: "
                 f"in_channels_per_domain={self.in_channels_per_domain}, "
                 f"filters_per_domain={self.filters_per_domain}"
@@ -173,7 +173,7 @@ class DomainConv3D(DomainLayer):
         return {"kernel": self.kernels[domain], "bias": self.biases[domain]}
 
     def call(self, inputs: tf.Tensor, *, domain: int) -> tf.Tensor:
-        """Convolves (N, D, H, W, C), C of `domain`, with the kernel of `domain`.
+        """Convolves (N, D, H, W, C) with the kernel of `domain`.
 
         Raises:
           ValueError: If the channels of `inputs` are not those of `domain`.
@@ -198,7 +198,7 @@ class DomainConv3D(DomainLayer):
 
 @keras.saving.register_keras_serializable(package="u2net_tf")
 class SharedConv3D(DomainLayer):
-    """Convolution with one kernel and one bias for all domains, 'SAME'.
+    """Convolution with one kernel and one bias for all domains, 'SAME' padding.
 
     Args:
       in_channels: Input channels, the same in every domain.
@@ -206,7 +206,7 @@ class SharedConv3D(DomainLayer):
       num_domains: Number of domains.
       kernel_size: Three integers, along D, H, W.
       strides: Three integers, along D, H, W.
-      **kwargs: As of `keras.layers.Layer`.
+      **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(
@@ -224,8 +224,8 @@ class SharedConv3D(DomainLayer):
         self.filters = check_positive_integer("filters", filters)
         self.kernel_size = check_positive_integers("kernel_size", kernel_size, length=3)
         self.strides = check_positive_integers("strides", strides, length=3)
-        # Created here and not in `build`: its seed is drawn on creation, so that the
-        # order in which layers are created determines their weights.
+        # Created here, not in `build`: its seed is drawn on creation, so that the
+        # weights depend on the order in which layers are created.
         self._initializer = he_normal(math.prod(self.kernel_size) * self.in_channels)
 
     def build(self) -> None:
@@ -244,7 +244,7 @@ class SharedConv3D(DomainLayer):
         return {"kernel": self.kernel, "bias": self.bias}
 
     def call(self, inputs: Inputs, *, domain: int) -> tf.Tensor:
-        """Convolves (N, D, H, W, in_channels), or groups of it, with the kernel."""
+        """Convolves (N, D, H, W, in_channels), or channel groups, with the kernel."""
         self.check_domain(domain)
         return ops.conv3d(inputs, self.kernel, self.bias, strides=self.strides)
 

@@ -1,9 +1,9 @@
-"""What layers and networks have in common: parts, and variables of single domains.
+"""Base classes of layers and networks: sublayers and per-domain variables.
 
-A domain's parameters are variables of its own, held in a list inside each layer and
-selected by the Python integer `domain` when a step is traced. What a step does not use,
-it does not touch. `domain` is passed by keyword: Keras accepts only tensors by
-position.
+Each domain has its own variables, kept in a list in each layer and selected by the
+Python integer `domain` when a step is traced. A step does not touch variables that it
+does not use. `domain` is passed by keyword, because Keras accepts only tensors as
+positional arguments.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Part = TypeVar("Part", bound="DomainLayer")
 
 
 class DomainModule:
-    """A layer or network some of whose variables belong to one domain alone.
+    """A layer or network in which some variables belong to a single domain.
 
-    To be inherited from beside `keras.layers.Layer` or `keras.Model`. It either is made
-    of parts, which are other layers, or has variables and overrides
+    A mixin for subclasses of `keras.layers.Layer` or `keras.Model`. A module either
+    consists of parts, which are other layers, or has variables itself and overrides
     `own_domain_variables` or `own_shared_variables`.
     """
 
@@ -32,39 +32,39 @@ class DomainModule:
 
     @property
     def parts(self) -> Mapping[str, DomainLayer]:
-        """The layers that this one is made of, by name; see `add_part`."""
+        """The sublayers by name; see `add_part`."""
         return MappingProxyType(vars(self).get("_parts", {}))
 
     def add_part(self, layer: Part, name: str | None = None) -> Part:
-        """Makes a layer a part of this one.
+        """Adds a layer as a part of this one.
 
-        Parts are built in the order in which they are added, which is the order in
-        which they are computed.
+        Parts are built in the order in which they are added, which is also the order of
+        computation.
 
         Args:
           layer: The part, not built.
-          name: Name of the part in the paths of checkpoints, which does not follow
-            the names of attributes; the layer's own if None.
+          name: Name of the part in checkpoint paths, independent of attribute names;
+            the layer's name if None.
 
         Returns:
           The part.
 
         Raises:
-          ValueError: If there is a part of that name.
+          ValueError: If a part of that name exists already.
         """
         name = name or layer.name
         if name in self.parts:
-            raise ValueError(f"Names of parts must differ. Received: {name!r} again")
-        # Past Keras, which would list the layers of a dictionary, too.
+            raise ValueError(f"Names of parts must be unique. Received: {name!r} again")
+        # Bypasses Keras, which would also track the layers in the dictionary.
         vars(self).setdefault("_parts", {})[name] = layer
-        # For `tf.train.Checkpoint`, which does not look into the lists of a layer.
+        # For `tf.train.Checkpoint`, which does not track the lists of a layer.
         setattr(self, name, layer)
         return layer
 
     def build(self) -> None:
-        """Creates the variables of all domains; computes nothing.
+        """Creates the variables of all domains without running the module.
 
-        There is no input shape: every layer knows its channels, and works for any
+        No input shape is needed: every layer knows its channels and works for any
         spatial size.
         """
         for layer in self.parts.values():
@@ -94,19 +94,19 @@ class DomainModule:
     def own_domain_variables(self, domain: int) -> dict[str, keras.Variable]:
         """Returns the variables of this layer itself that only `domain` reads.
 
-        By name, without the domain's number; the names are stored in checkpoints.
+        By name, without the domain's index; the names are stored in checkpoints.
         """
         return {}
 
     def domain_variables(self, domain: int) -> list[keras.Variable]:
-        """Returns the variables here and below that only `domain` reads."""
+        """Returns the variables, including those of parts, that only `domain` reads."""
         variables = list(self.own_domain_variables(self.check_domain(domain)).values())
         for layer in self.parts.values():
             variables.extend(layer.domain_variables(domain))
         return variables
 
     def variables_used_by(self, domain: int) -> list[keras.Variable]:
-        """Returns the variables here and below that `domain` reads, shared or not."""
+        """Returns the variables, including those of parts, that `domain` reads."""
         variables = list(self.own_domain_variables(self.check_domain(domain)).values())
         variables.extend(self.own_shared_variables().values())
         for layer in self.parts.values():
@@ -114,10 +114,10 @@ class DomainModule:
         return variables
 
     def variables_by_path(self) -> dict[str, keras.Variable]:
-        """Returns path -> variable, of all variables here and below.
+        """Returns path -> variable, for all variables of this module and its parts.
 
-        Checkpoints hold variables under these paths. They consist of the names of parts
-        and of those of the variables, with the domain's number: "conv/kernel",
+        Checkpoints store variables under these paths, which consist of the names of the
+        parts and of the variable, with the domain's index: "conv/kernel",
         "norm/gamma_2".
         """
         found = dict(self.own_shared_variables())
@@ -131,11 +131,11 @@ class DomainModule:
 
 
 class DomainLayer(DomainModule, keras.layers.Layer):
-    """A layer some of whose variables belong to one domain alone.
+    """A layer in which some variables belong to a single domain.
 
     Args:
       num_domains: Number of domains, at least 1.
-      **kwargs: As of `keras.layers.Layer`.
+      **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, num_domains: int, **kwargs: Any):
@@ -146,10 +146,10 @@ class DomainLayer(DomainModule, keras.layers.Layer):
 def track_for_checkpoint(
     layer: keras.layers.Layer, name: str, variables: Iterable[keras.Variable]
 ) -> None:
-    """Makes each variable an attribute of `layer` of its own: `name_0` and so on.
+    """Sets each variable as an attribute of `layer`: `name_0`, `name_1` and so on.
 
-    For `tf.train.Checkpoint` of a layer, which does not look into the lists of a Keras
-    layer. Checkpoints of a run do not need it: see `DomainModule.variables_by_path`.
+    A `tf.train.Checkpoint` of a layer needs this, because it does not track the lists
+    of a Keras layer. Checkpoints of a run do not: see `DomainModule.variables_by_path`.
     """
     for index, variable in enumerate(variables):
         setattr(layer, f"{name}_{index}", variable)

@@ -13,7 +13,7 @@ from u2net_tf.networks.arguments import check_positive_integers
 from u2net_tf.networks.layers.channel_groups import Inputs, map_channel_groups
 from u2net_tf.networks.layers.domain_layer import DomainLayer, track_for_checkpoint
 
-# Of the LeakyReLU of every network.
+# Slope of the LeakyReLU in all networks.
 NEGATIVE_SLOPE = 0.01
 
 
@@ -26,7 +26,7 @@ class DomainNorm(DomainLayer):
         of domains.
       epsilon: Added to the variance.
       negative_slope: Slope of the LeakyReLU that follows; None for no activation.
-      **kwargs: As of `keras.layers.Layer`.
+      **kwargs: Arguments of `keras.layers.Layer`.
 
     Reference:
       3D U²-Net, section 2: one set of normalization parameters for each domain.
@@ -75,13 +75,13 @@ class DomainNorm(DomainLayer):
         """Normalizes with the parameters of `domain`.
 
         Args:
-          inputs: Tensor of shape (N, D, H, W, C), or a list of groups of channels.
-          residual: Added before the activation, of the shape of `inputs`; None for
-            none.
+          inputs: Tensor of shape (N, D, H, W, C), or a list of channel groups.
+          residual: Tensor of the shape of `inputs`, added before the activation, or
+            None.
           domain: Index of the domain.
 
         Returns:
-          The same shapes as `inputs`.
+          A tensor, or list of tensors, of the same shapes as `inputs`.
         """
         domain = self.check_domain(domain)
 

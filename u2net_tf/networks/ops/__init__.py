@@ -1,4 +1,4 @@
-"""Stateless maths of the networks: tensors in, tensors out, no variables."""
+"""Stateless operations of the networks: tensors in, tensors out, no variables."""
 
 from u2net_tf.networks.ops.convolution import conv3d
 from u2net_tf.networks.ops.custom_gradients import without_gradients

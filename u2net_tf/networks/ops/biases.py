@@ -1,4 +1,4 @@
-"""A bias per channel, and its gradient."""
+"""Per-channel bias and its gradient."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from u2net_tf.networks.ops.precision import accumulation_dtype
 def add_bias(feature_maps: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Adds a bias per channel; its gradient is summed in float32.
 
-    TensorFlow sums half precision in half precision, where a sum over many voxels no
-    longer grows.
+    TensorFlow would sum it in half precision, where a sum over many voxels stops
+    growing.
 
     Args:
       feature_maps: Tensor of shape (N, D, H, W, C).
-      bias: Tensor of shape (C,) and of the dtype of `feature_maps`.
+      bias: Tensor of shape (C,), of the dtype of `feature_maps`.
 
     Returns:
       A tensor of the shape and dtype of `feature_maps`.
@@ -35,8 +35,8 @@ def add_bias(feature_maps: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
 
 
 def sum_over_voxels(feature_maps: tf.Tensor) -> tf.Tensor:
-    """Sums (N, D, H, W, C) to (C,), in float32 at least, and returns the same dtype."""
-    # First over each depth slice: more accurate than all voxels one after the other.
+    """Sums (N, D, H, W, C) to (C,) in at least float32; returns the input dtype."""
+    # Each depth slice first: more accurate than summing all voxels in sequence.
     wide = tf.cast(feature_maps, accumulation_dtype(feature_maps.dtype))
     total = tf.reduce_sum(tf.reduce_sum(wide, axis=[2, 3]), axis=[0, 1])
     return tf.cast(total, feature_maps.dtype)

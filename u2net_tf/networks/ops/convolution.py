@@ -1,4 +1,4 @@
-"""The dense convolution."""
+"""Dense convolution."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def conv3d(
 
     Args:
       inputs: Tensor of shape (N, D, H, W, C); N, D, H, W may be unknown. Or a list of
-        such tensors, which are convolved as if concatenated along C; a pointwise
-        kernel does so without concatenating them.
+        such tensors, which are convolved as if concatenated along C; with a pointwise
+        kernel they are not actually concatenated.
       kernel: Tensor of shape (kd, kh, kw, C, F).
-      bias: Tensor of shape (F,), added to the outputs; None for none.
+      bias: Tensor of shape (F,), added to the outputs, or None.
       strides: Three integers of at least 1, along D, H, W.
       implementation: One of `IMPLEMENTATIONS`; the current one (see
         `use_implementation`) if None.
 
     Returns:
-      A tensor of shape (N, D/sd, H/sh, W/sw, F), rounded up, and of the dtype of
+      A tensor of shape (N, D/sd, H/sh, W/sw, F), sizes rounded up, of the dtype of
       `inputs`.
 
     Raises:
-      ValueError: If `inputs` is not of rank 5 or `implementation` is not known.
+      ValueError: If `inputs` is not of rank 5 or `implementation` is unknown.
     """
     kernel = tf.convert_to_tensor(kernel)
     groups = inputs if isinstance(inputs, list) else [inputs]

@@ -1,4 +1,4 @@
-"""Gradients that are written out, and how to leave them out of a graph."""
+"""Custom gradients, and how to omit them from a graph."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 import tensorflow as tf
 
-_left_out = contextvars.ContextVar("left_out", default=False)
+_disabled = contextvars.ContextVar("custom_gradients_disabled", default=False)
 
 
 @contextlib.contextmanager
 def without_gradients() -> Iterator[None]:
-    """Within this context, what is traced has no gradients of our own.
+    """Omits custom gradients from operations that are traced in this context.
 
-    For graphs that are exported: TensorFlow would save each gradient with them, or warn
-    of its absence when the graph is loaded. It applies in the current thread.
+    For exported graphs: TensorFlow would save each gradient with the graph, or warn
+    when the graph is loaded that it is missing. Applies to the current thread.
     """
-    token = _left_out.set(True)
+    token = _disabled.set(True)
     try:
         yield
     finally:
-        _left_out.reset(token)
+        _disabled.reset(token)
 
 
 def custom_gradient(function: Callable[..., tuple]) -> Callable[..., Any]:
-    """As `tf.custom_gradient`, which it is outside of `without_gradients`."""
-    if not _left_out.get():
+    """Applies `tf.custom_gradient`, except within `without_gradients`."""
+    if not _disabled.get():
         return tf.custom_gradient(function)
     return lambda *tensors: function(*tensors)[0]

@@ -1,8 +1,9 @@
-"""The depthwise convolution, and up-sampling in front of it.
+"""Depthwise convolution, optionally preceded by up-sampling.
 
-TensorFlow has no grouped Conv3D on the CPU that trains, and its autodiff does not know
-that the gradient of the input is the same operation with the kernel flipped. So both
-gradients are written out. `tools/bench/depthwise.py` measures the implementations.
+TensorFlow cannot train a grouped Conv3D on a CPU, and its automatic differentiation
+does not find that the input gradient is the same operation with the kernel flipped.
+Both gradients are therefore defined explicitly. `tools/bench/depthwise.py` measures the
+implementations.
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ def depthwise_conv3d(
     Args:
       inputs: Tensor of shape (N, D, H, W, C); N, D, H, W may be unknown.
       kernel: Tensor of shape (kd, kh, kw, C), odd kd, kh, kw.
-      bias: Tensor of shape (C,), added to the outputs; None for none.
-      upsample: Three integers of at least 1: factors of a nearest-neighbour
-        up-sampling of the inputs along D, H, W. With "xla", large up-sampled inputs
-        are computed for the gradient of the kernel only.
+      bias: Tensor of shape (C,), added to the outputs, or None.
+      upsample: Three integers of at least 1: factors of nearest-neighbour up-sampling
+        of the inputs along D, H, W. With "xla", large up-sampled inputs are
+        materialized for the kernel gradient only.
       implementation: "xla": multiply-adds of shifted feature maps, which XLA compiles
-        into one pass. "plain": a sum of 2D depthwise convolutions, one for each depth
-        tap. "xla_module": as "xla", for what XLA compiles as one module. The current
-        one (see `use_implementation`) if None. All compute the gradient of the kernel
-        by 2D filter gradients. "export": one grouped convolution, which TensorFlow's
-        CPU cannot run, for what is converted to ONNX.
+        into one pass. "plain": a sum of 2D depthwise convolutions, one per depth tap.
+        "xla_module": like "xla", for a step that XLA compiles as one module. "export":
+        one grouped convolution for conversion to ONNX, which TensorFlow cannot run on
+        a CPU. If None, the current one (see `use_implementation`). All compute the
+        kernel gradient by 2D filter gradients.
 
     Returns:
-      A tensor of shape (N, D·fd, H·fh, W·fw, C) and of the dtype of `inputs`.
+      A tensor of shape (N, D·fd, H·fh, W·fw, C), of the dtype of `inputs`.
 
     Raises:
-      ValueError: If a rank, the channels or the parity of the kernel is wrong, or
-        `upsample` or `implementation` is.
+      ValueError: If a rank, the channels or the parity of the kernel, `upsample` or
+        `implementation` is invalid.
 
     Reference:
       3D U²-Net, section 2 (domain adapter); a cross-correlation, as everywhere

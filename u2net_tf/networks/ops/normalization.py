@@ -1,4 +1,4 @@
-"""Instance normalization, with what usually follows it in the same passes."""
+"""Instance normalization, fused with residual addition and activation."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def instance_norm(
     negative_slope: float | None = None,
     implementation: str | None = None,
 ) -> tf.Tensor:
-    """Normalizes each channel of each sample over D, H, W; adds, activates.
+    """Normalizes each channel of each sample over D, H, W; adds a residual; activates.
 
-    Only the inputs are kept for the backward pass, not what is between the steps.
+    Only the inputs are kept for the backward pass, not intermediate results.
 
     Args:
       inputs: Tensor of shape (N, D, H, W, C); N, D, H, W may be unknown.
       scale: Tensor of shape (C,), gamma.
       offset: Tensor of shape (C,), beta.
-      residual: Tensor like `inputs`, added before the activation; None for none.
+      residual: Tensor like `inputs`, added before the activation, or None.
       epsilon: Added to the (biased) variance.
       negative_slope: Slope of the LeakyReLU below zero; None for no activation.
       implementation: One of `IMPLEMENTATIONS`; the current one (see
@@ -37,11 +37,11 @@ def instance_norm(
 
     Returns:
       A tensor of the shape and dtype of `inputs`. Statistics are computed in float32,
-      or in float64 for float64 inputs. There is no second derivative.
+      or in float64 for float64 inputs. Second derivatives raise an error.
 
     Raises:
-      ValueError: If `inputs` is not of rank 5, or `scale`, `offset` or `residual`
-        does not fit, or `implementation` is not known.
+      ValueError: If `inputs` is not of rank 5, `scale`, `offset` or `residual` has the
+        wrong shape, or `implementation` is unknown.
 
     Reference:
       Ulyanov et al., Instance Normalization, arXiv:1607.08022.

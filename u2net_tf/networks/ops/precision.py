@@ -1,4 +1,4 @@
-"""The precision of sums."""
+"""Precision of sums."""
 
 from __future__ import annotations
 

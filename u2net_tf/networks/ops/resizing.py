@@ -1,7 +1,7 @@
-"""Resizing of tensors: patches between a domain's patch size and the network's.
+"""Resizing of tensors between the patch size of a domain and that of the network.
 
-The matrices and voxels that it takes are those of `interpolation`. Training resizes
-patches and their labels, prediction windows and their probabilities.
+Uses the matrices and voxel positions of `interpolation`. Training resizes patches and
+labels; prediction resizes windows and probabilities.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def resize_image(
     """Resizes an image over the same extent, one axis after the other.
 
     Args:
-      image: (N, z, y, x, C) float, static but for N.
-      size: new z, y, x.
+      image: (N, z, y, x, C) float, static except for N.
+      size: new size along z, y, x.
       method: "linear" or "cubic".
 
     Returns:
-      (N, *size, C). The image itself where the size is the same.
+      (N, *size, C). The image itself if its size does not change.
 
     Raises:
-      ValueError: if there is no such method and the size changes.
+      ValueError: if the size changes and `method` is unknown.
     """
     shape = image.shape.as_list()
     for axis, new in enumerate(size, start=1):
@@ -39,8 +39,8 @@ def resize_image(
             continue
         matrix = interpolation_matrix(new, old, method)
         if axis == 3:
-            # The last axis takes the channels along: one product of two matrices
-            # instead of one per row of voxels.
+            # The last axis is resized together with the channels, by one matrix
+            # product instead of one per row of voxels.
             matrix = np.kron(matrix, np.eye(shape[4]))
             rows = tf.reshape(image, [-1, old * shape[4]])
             image = tf.matmul(rows, tf.constant(matrix.T, image.dtype))
@@ -55,11 +55,11 @@ def resize_labels(labels: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
     """Resizes labels over the same extent, nearest neighbour.
 
     Args:
-      labels: (N, z, y, x) integers, static but for N.
-      size: new z, y, x.
+      labels: (N, z, y, x) integers, static except for N.
+      size: new size along z, y, x.
 
     Returns:
-      (N, *size) of the same type. The labels themselves where the size is the same.
+      (N, *size) of the same type. The labels themselves if their size does not change.
     """
     for axis, new in enumerate(size, start=1):
         old = labels.shape[axis]

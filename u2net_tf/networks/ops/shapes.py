@@ -1,4 +1,4 @@
-"""Shapes of feature maps, which may be known in part."""
+"""Shapes of feature maps, which may be partially unknown."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def dims(tensor: tf.Tensor) -> list[int | tf.Tensor]:
 
 
 def product(sizes: Sequence[int | tf.Tensor]) -> int | tf.Tensor:
-    """Returns the product of sizes as `dims` gives them."""
-    # `math.prod` does not begin with the first: 1 * tensor is one more operation.
+    """Returns the product of sizes as returned by `dims`."""
+    # Known sizes first, in Python: products with tensors are operations in the graph.
     known = math.prod(size for size in sizes if isinstance(size, int))
     for size in sizes:
         if not isinstance(size, int):
@@ -40,7 +40,7 @@ def check_rank_5(inputs: tf.Tensor) -> None:
 
 
 def check_factors(name: str, factors: Sequence[int]) -> Factors:
-    """Returns the factors of an up-sampling as a tuple of integers.
+    """Returns up-sampling factors as a tuple of integers.
 
     Raises:
       ValueError: If they are not three integers of at least 1.

@@ -1,9 +1,9 @@
-"""The convolution of feature maps of several resolutions, up-sampled to the finest.
+"""Convolution of feature maps of several resolutions, up-sampled to the finest.
 
 A convolution is a sum over the taps of its kernel: each tap projects the channels of a
-voxel, and the projected map is shifted. Up-sampling treats all channels alike, so the
-projection may come before it, where there are fewer voxels and all channels are read
-once. What is left is, along each axis, one matrix that up-samples and shifts.
+voxel, and the projected map is shifted. Up-sampling is channelwise, so the projection
+can come first, where there are fewer voxels and all channels are read once. What
+remains is one matrix per axis that up-samples and shifts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from u2net_tf.networks.ops.shapes import (
 )
 from u2net_tf.networks.ops.upsampling import linear_matrix, upsample_linear
 
-# From so many voxels per voxel of an input on, it is projected before it is up-sampled.
+# An input of which each voxel becomes at least this many is projected first.
 MIN_VOXELS_TO_PROJECT = 8
 
 
@@ -38,27 +38,26 @@ def conv3d_upsampled(
     align_corners: bool = False,
     implementation: str | None = None,
 ) -> tf.Tensor:
-    """Convolves inputs that are up-sampled linearly and count as concatenated.
+    """Convolves linearly up-sampled inputs as if concatenated.
 
-    Neither the concatenated map nor, where it is large, an up-sampled input exists at
-    any time.
+    Neither the concatenated map nor large up-sampled inputs are materialized.
 
     Args:
       inputs: Tensors of shape (N, D/fd, H/fh, W/fw, C); all but C may be unknown.
-      kernel: Tensor of shape (kd, kh, kw, C, F), odd kd, kh, kw and C the channels of
-        all inputs.
-      bias: Tensor of shape (F,), added to the outputs; None for none.
+      kernel: Tensor of shape (kd, kh, kw, C, F), odd kd, kh, kw, and C the channels of
+        all inputs together.
+      bias: Tensor of shape (F,), added to the outputs, or None.
       factors: For each input three integers of at least 1: fd, fh and fw.
       align_corners: See `upsample_linear`.
       implementation: One of `IMPLEMENTATIONS`; the current one (see
         `use_implementation`) if None.
 
     Returns:
-      A tensor of shape (N, D, H, W, F) and of the dtype of the inputs: 'SAME' padding.
+      A tensor of shape (N, D, H, W, F), of the dtype of the inputs ('SAME' padding).
 
     Raises:
-      ValueError: If an input is not of rank 5, `kernel` is even or does not fit the
-        inputs, or `factors` are not three such integers for each of them.
+      ValueError: If an input is not of rank 5, a size of `kernel` is even, its channels
+        do not match the inputs, or `factors` are not three such integers per input.
     """
     tensors = [tf.convert_to_tensor(tensor) for tensor in inputs]
     kernel = tf.convert_to_tensor(kernel)
@@ -78,22 +77,24 @@ def conv3d_upsampled(
         )
     name = check_implementation(implementation)
     parts = list(zip(tensors, tf.split(kernel, channels, axis=3), checked, strict=True))
-    is_far = [math.prod(each) >= MIN_VOXELS_TO_PROJECT for each in checked]
+    is_coarse = [math.prod(each) >= MIN_VOXELS_TO_PROJECT for each in checked]
     summands = [
         _project_first(tensor, own_kernel, each, align_corners)
-        for (tensor, own_kernel, each), far in zip(parts, is_far, strict=True)
-        if far
+        for (tensor, own_kernel, each), coarse in zip(parts, is_coarse, strict=True)
+        if coarse
     ]
-    if not all(is_far):
-        near = [part for part, far in zip(parts, is_far, strict=True) if not far]
+    if not all(is_coarse):
+        others = [
+            part for part, coarse in zip(parts, is_coarse, strict=True) if not coarse
+        ]
         maps = [
             tensor
             if max(each) == 1
             else upsample_linear(tensor, each, align_corners=align_corners)
-            for tensor, _, each in near
+            for tensor, _, each in others
         ]
-        joined = tf.concat([own_kernel for _, own_kernel, _ in near], axis=3)
-        summands.append(IMPLEMENTATIONS[name].conv3d_of_parts(maps, joined))
+        own_kernels = tf.concat([own_kernel for _, own_kernel, _ in others], axis=3)
+        summands.append(IMPLEMENTATIONS[name].conv3d_concatenated(maps, own_kernels))
     outputs = tf.add_n(summands)
     return outputs if bias is None else add_bias(outputs, bias)
 
@@ -105,7 +106,7 @@ def _project_first(
     *sizes, channels, filters = kernel.shape
     taps_d, taps_h, taps_w = sizes
     num, depth, height, width, _ = dims(inputs)
-    # The taps of an axis follow the axis itself when their turn comes: W, H, D.
+    # The axes are processed in the order W, H, D, each followed by its own taps.
     by_tap = tf.reshape(tf.transpose(kernel, [3, 2, 0, 1, 4]), [channels, -1])
     outputs = tf.matmul(tf.reshape(inputs, [-1, channels]), by_tap)
     outputs = tf.cast(outputs, accumulation_dtype(inputs.dtype))
@@ -141,9 +142,9 @@ def _shifting_matrix(
     align_corners: bool,
     dtype: tf.DType,
 ) -> tf.Tensor:
-    """The (size * factor, size * taps) matrix that up-samples and shifts one axis.
+    """Returns the (size * factor, size * taps) matrix to up-sample and shift an axis.
 
-    A tap sees zeros beyond the up-sampled map.
+    Taps see zeros beyond the up-sampled map.
     """
     matrix = linear_matrix(size, factor, align_corners, dtype)
     radius = taps // 2

@@ -28,8 +28,8 @@ def upsample_nearest(
       A tensor of shape (N, D·fd, H·fh, W·fw, C).
 
     Raises:
-      ValueError: If `inputs` is not of rank 5, `factors` not three such integers or
-        `implementation` not known.
+      ValueError: If `inputs` is not of rank 5, `factors` are not three such integers or
+        `implementation` is unknown.
     """
     inputs = tf.convert_to_tensor(inputs)
     check_rank_5(inputs)
@@ -61,9 +61,9 @@ def upsample_linear(
     Args:
       inputs: Tensor of shape (N, D, H, W, C); N, D, H, W may be unknown.
       factors: Three integers of at least 1, along D, H, W.
-      align_corners: Whether the centres of the outermost voxels stay where they are;
-        otherwise their outer faces do, as in `interpolation.positions`, and voxels
-        beyond the outermost centres have the outermost values.
+      align_corners: Whether the centres of the outermost voxels are aligned; otherwise
+        their outer faces are, as in `interpolation.positions`, and values beyond the
+        outermost centres are clamped.
       implementation: One of `IMPLEMENTATIONS`; the current one (see
         `use_implementation`) if None.
 
@@ -71,8 +71,8 @@ def upsample_linear(
       A tensor of shape (N, D·fd, H·fh, W·fw, C).
 
     Raises:
-      ValueError: If `inputs` is not of rank 5, `factors` not three such integers or
-        `implementation` not known.
+      ValueError: If `inputs` is not of rank 5, `factors` are not three such integers or
+        `implementation` is unknown.
     """
     inputs = tf.convert_to_tensor(inputs)
     check_rank_5(inputs)
@@ -83,7 +83,7 @@ def upsample_linear(
     if operations.upsample_linear is not None:
         return operations.upsample_linear(inputs, checked, align_corners)
     outputs = tf.cast(inputs, accumulation_dtype(inputs.dtype))
-    # The innermost axis first: it has the most, and the smallest, matrix products.
+    # The innermost axis first: it takes the most, and the smallest, matrix products.
     for axis in (3, 2, 1):
         factor = checked[axis - 1]
         if factor > 1:

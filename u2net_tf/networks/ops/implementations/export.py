@@ -1,8 +1,8 @@
-"""The implementation for export: what compilers of other runtimes recognize.
+"""The implementation for export, in forms that compilers of other runtimes recognize.
 
-Few operations, in the forms that converters map to one operation each. TensorFlow's CPU
-has no kernel for the depthwise convolution, so what is traced with these is only
-converted (`u2net_tf.exporting`), never run or differentiated.
+It uses few operations, each of which converters map to a single one. TensorFlow has no
+CPU kernel for its depthwise convolution, so graphs traced with it are only converted
+(`u2net_tf.exporting`), never run or differentiated.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import tensorflow as tf
 
 from u2net_tf.networks.ops.shapes import Factors, dims
 
-# Name of the last operation of an up-sampling: this, method and factors.
+# Prefix of the name of an up-sampling's last operation; method and factors follow.
 UPSAMPLED = "upsampled"
 
 
 def conv3d(
     groups: Sequence[tf.Tensor], kernel: tf.Tensor, strides: Sequence[int]
 ) -> tf.Tensor:
-    """Convolves groups of channels, concatenated; a pointwise kernel as any other."""
+    """Convolves concatenated channel groups; a pointwise kernel is no special case."""
     inputs = tf.concat(groups, axis=-1) if len(groups) > 1 else groups[0]
     return tf.raw_ops.Conv3D(
         input=inputs, filter=kernel, strides=[1, *strides, 1], padding="SAME"
@@ -30,10 +30,10 @@ def conv3d(
 def depthwise_conv3d(
     inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, factors: Factors
 ) -> tf.Tensor:
-    """One grouped convolution, of the up-sampled inputs."""
+    """Convolves the up-sampled inputs with one grouped convolution."""
     if max(factors) > 1:
         inputs = repeat(inputs, factors)
-    # A kernel of one input channel: as many groups as the inputs have channels.
+    # A kernel with one input channel has one group per channel of the inputs.
     outputs = conv3d([inputs], kernel[:, :, :, tf.newaxis], (1, 1, 1))
     return outputs if bias is None else tf.nn.bias_add(outputs, bias)
 
@@ -46,11 +46,11 @@ def instance_norm(
     epsilon: float,
     negative_slope: float | None,
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
-    """Returns the outputs, and a function that refuses to differentiate."""
+    """Returns the outputs, and a gradient function that raises an error."""
     scale, offset = (tf.cast(tensor, inputs.dtype) for tensor in (scale, offset))
     mean = tf.reduce_mean(inputs, axis=[1, 2, 3], keepdims=True)
     deviations = inputs - mean
-    # Neither `rsqrt` nor `squared_difference`, which OpenVINO does not join to a norm.
+    # No `rsqrt` or `squared_difference`, which OpenVINO does not fuse into a norm.
     variance = tf.reduce_mean(deviations * deviations, axis=[1, 2, 3], keepdims=True)
     outputs = deviations / tf.sqrt(variance + epsilon) * scale + offset
     for residual in residuals:
@@ -61,12 +61,12 @@ def instance_norm(
 
 
 def no_gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Raises NotImplementedError: what is exported is not trained."""
+    """Raises NotImplementedError: exported graphs are not trained."""
     raise NotImplementedError("the implementation 'export' has no gradients")
 
 
 def max_pool(inputs: tf.Tensor, factors: Factors) -> tf.Tensor:
-    """Returns the maxima of blocks of voxels."""
+    """Max-pools blocks of voxels."""
     window = [1, *factors, 1]
     return tf.nn.max_pool3d(inputs, ksize=window, strides=window, padding="VALID")
 

@@ -1,7 +1,7 @@
-"""Instance normalization and its gradient, made of passes over feature maps.
+"""Instance normalization and its gradient, as passes over feature maps.
 
-The implementations differ in how a pass is computed: XLA compiles one into a single
-pass over memory, which TensorFlow takes for each of its elementwise operations.
+The implementations differ in how a pass is computed: XLA compiles it into a single pass
+over memory, whereas TensorFlow takes one for each elementwise operation.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Affine = tuple[tf.Tensor, tf.Tensor, tf.Tensor, float | None]
 
 @dataclasses.dataclass(frozen=True)
 class Passes:
-    """The passes of an instance normalization, and how they sum.
+    """One implementation of the passes of instance normalization.
 
     Attributes:
-      squared_deviations: as the function of this name.
-      normalize: as the function of this name.
-      gradient_sums: as the function of this name.
-      gradients: as the function of this name.
-      num_slices: inputs -> number of depth slices that a pass adds up itself.
+      squared_deviations: see the function of this name.
+      normalize: see the function of this name.
+      gradient_sums: see the function of this name.
+      gradients: see the function of this name.
+      num_slices: inputs -> number of depth slices that a pass itself sums.
     """
 
     squared_deviations: Callable
@@ -48,15 +48,15 @@ def instance_norm(
     negative_slope: float | None,
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], Gradients]]:
     """Returns the outputs and their gradient function."""
-    exact = accumulation_dtype(inputs.dtype)
-    # A mean alone is one pass without XLA, too.
-    mean = _spatial_mean(tf.cast(inputs, exact))
+    sum_dtype = accumulation_dtype(inputs.dtype)
+    # A mean is a single pass even without XLA.
+    mean = _spatial_mean(tf.cast(inputs, sum_dtype))
     num_slices = passes.num_slices(inputs)
     squares = passes.squared_deviations(inputs, mean, num_slices)
     variance = _spatial_mean(squares) / num_slices
     inverse_deviation = tf.math.rsqrt(variance + epsilon)
-    gain = inverse_deviation * tf.cast(scale, exact)
-    affine = (mean, gain, tf.cast(offset, exact), negative_slope)
+    gain = inverse_deviation * tf.cast(scale, sum_dtype)
+    affine = (mean, gain, tf.cast(offset, sum_dtype), negative_slope)
     outputs = passes.normalize(inputs, residuals, *affine)
 
     def gradient(
@@ -69,7 +69,7 @@ def instance_norm(
             upstream, inputs, residuals, *affine, upstream_mean, slope
         )
         _, depth, height, width, _ = dims(inputs)
-        num_voxels = tf.cast(depth * height * width, exact)
+        num_voxels = tf.cast(depth * height * width, sum_dtype)
         scale_gradient = covariance * inverse_deviation * num_voxels
         offset_gradient = upstream_mean * num_voxels
         return (
@@ -86,22 +86,22 @@ def instance_norm(
 def differentiable_once(
     name: str, function: Callable[..., Gradients]
 ) -> Callable[..., Gradients]:
-    """Returns `function`, a gradient, such that differentiating it raises.
+    """Returns a gradient function that raises an error when it is differentiated.
 
-    A gradient that uses what its forward pass kept would be differentiated as if that
-    were constant: wrong numbers, silently.
+    The values that such a function keeps from the forward pass would otherwise be
+    treated as constants, and second derivatives would be silently wrong.
 
     Args:
       name: Name of the operation, for the error.
-      function: Function of tensors.
+      function: Gradient function of tensors.
     """
 
     @tf.custom_gradient
     def run(*tensors: tf.Tensor) -> tuple[Gradients, Callable]:
-        def refuse(*upstream: tf.Tensor) -> None:
+        def raise_error(*upstream: tf.Tensor) -> None:
             raise NotImplementedError(f"`{name}` has no second derivative")
 
-        return function(*tensors), refuse
+        return function(*tensors), raise_error
 
     return run
 
@@ -109,7 +109,7 @@ def differentiable_once(
 def squared_deviations(
     inputs: tf.Tensor, mean: tf.Tensor, num_slices: int
 ) -> tf.Tensor:
-    """Squared deviations from the mean, summed in groups of depth slices."""
+    """Returns squared deviations from the mean, summed over groups of depth slices."""
     wide = tf.cast(inputs, mean.dtype)
     return _add_slices(tf.math.squared_difference(wide, mean), num_slices)
 
@@ -122,7 +122,7 @@ def normalize(
     offset: tf.Tensor,
     negative_slope: float | None,
 ) -> tf.Tensor:
-    """The outputs, of the dtype of the inputs."""
+    """Returns the outputs, in the dtype of the inputs."""
     outputs = _before_activation(inputs, residuals, mean, gain, offset)
     if negative_slope is not None:
         outputs = tf.where(outputs > 0, outputs, negative_slope * outputs)
@@ -139,9 +139,9 @@ def gradient_sums(
     negative_slope: float | None,
     num_slices: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The gradient before the activation, and its product with the centred inputs.
+    """Returns the gradient before the activation, and its product with centred inputs.
 
-    Both are summed in groups of depth slices.
+    Both are summed over groups of depth slices.
     """
     upstream = _through_activation(
         upstream, inputs, residuals, (mean, gain, offset, negative_slope)
@@ -164,7 +164,7 @@ def gradients(
     upstream_mean: tf.Tensor,
     slope: tf.Tensor,
 ) -> list[tf.Tensor]:
-    """Gradients of the inputs and of the residuals."""
+    """Returns the gradients of the inputs and of the residuals."""
     upstream = _through_activation(
         upstream, inputs, residuals, (mean, gain, offset, negative_slope)
     )
@@ -206,8 +206,8 @@ def _through_activation(
 def _add_slices(tensor: tf.Tensor, num_slices: int) -> tf.Tensor:
     """Sums groups of depth slices; (N, D, H, W, C) to (N, D/num_slices, H, W, C).
 
-    By additions of feature maps and not by a reduction: XLA's reductions on the CPU
-    take several times as long, and add all voxels one after the other.
+    Adds feature maps instead of calling a reduction: on a CPU, XLA's reductions take
+    several times as long and sum all voxels in sequence.
     """
     if num_slices == 1:
         return tensor
@@ -215,18 +215,18 @@ def _add_slices(tensor: tf.Tensor, num_slices: int) -> tf.Tensor:
     grouped = tf.reshape(tensor, [num, depth // num_slices, num_slices, *rest])
     slices = tf.unstack(grouped, axis=2)
     while len(slices) > 1:
-        left_over = slices[len(slices) // 2 * 2 :]
+        unpaired = slices[len(slices) // 2 * 2 :]
         pairs = zip(slices[::2], slices[1::2], strict=False)
-        slices = [*(one + other for one, other in pairs), *left_over]
+        slices = [*(one + other for one, other in pairs), *unpaired]
     return slices[0]
 
 
 def _spatial_mean(tensor: tf.Tensor) -> tf.Tensor:
     """Returns the mean over D, H, W, of shape (N, 1, 1, 1, C).
 
-    First over each depth slice, then over the slices: one reduction over all voxels
-    adds them one after the other on the CPU, and is slower and forty times less
-    accurate in float32 at 64³.
+    Averages each depth slice first and then the slices: on a CPU, one reduction over
+    all voxels sums them in sequence, which is slower and, in float32 at 64³, forty
+    times less accurate.
     """
     slice_means = tf.reduce_mean(tensor, axis=[2, 3], keepdims=True)
     return tf.reduce_mean(slice_means, axis=1, keepdims=True)

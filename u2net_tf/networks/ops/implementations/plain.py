@@ -1,6 +1,6 @@
-"""The plain implementation: operations of TensorFlow alone.
+"""The plain implementation: TensorFlow operations only.
 
-The depthwise convolution is a sum of 2D depthwise convolutions, one for each depth tap.
+The depthwise convolution is a sum of 2D depthwise convolutions, one per depth tap.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from u2net_tf.networks.ops.implementations import instance_norm as norm
 from u2net_tf.networks.ops.precision import accumulation_dtype
 from u2net_tf.networks.ops.shapes import Factors, dims, product
 
-# Up to so many samples, the gradient of the kernel is computed sample by sample.
+# Up to this batch size, the kernel gradient is computed sample by sample.
 _MAX_SAMPLES_UNSTACKED = 4
 
 instance_norm = functools.partial(
@@ -30,7 +30,7 @@ instance_norm = functools.partial(
 
 
 def wait_for(upstream: tf.Tensor, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns copies of the tensors, which are made after `upstream` is."""
+    """Returns copies of the tensors that are made after `upstream` is computed."""
     with tf.control_dependencies([upstream]):
         return [tf.identity(tensor) for tensor in tensors]
 
@@ -38,14 +38,14 @@ def wait_for(upstream: tf.Tensor, tensors: Sequence[tf.Tensor]) -> list[tf.Tenso
 def conv3d(
     groups: Sequence[tf.Tensor], kernel: tf.Tensor, strides: Sequence[int]
 ) -> tf.Tensor:
-    """Convolves groups of channels, which count as concatenated."""
+    """Convolves channel groups as if concatenated."""
     if tuple(kernel.shape[:3]) == tuple(strides) == (1, 1, 1):
         matrices = tf.split(kernel[0, 0, 0], [group.shape[-1] for group in groups])
         products = map(_pointwise, groups, matrices)
         return functools.reduce(tf.add, products)
     inputs = tf.concat(groups, axis=-1) if len(groups) > 1 else groups[0]
-    # TensorFlow 2.21 on a CPU with AVX512_BF16 reads memory that nobody wrote in the
-    # bfloat16 gradient of such a kernel over inputs that are 2 deep.
+    # TensorFlow 2.21 on a CPU with AVX512_BF16 reads uninitialized memory in the
+    # bfloat16 gradient of such a kernel over inputs of depth 2.
     faulty = kernel.shape[0] > 1 and inputs.shape[1] in (2, None)
     if inputs.dtype == tf.bfloat16 and faulty:
         wide = [tf.cast(tensor, tf.float32) for tensor in (inputs, kernel)]
@@ -54,17 +54,17 @@ def conv3d(
 
 
 def _pointwise(inputs: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
-    """A product of matrices: with its gradients, faster than the convolution."""
+    """Convolves by a matrix product, which is faster, including its gradients."""
     *outer, channels = dims(inputs)
     outputs = tf.matmul(tf.reshape(inputs, [-1, channels]), matrix)
     return tf.reshape(outputs, [*outer, matrix.shape[-1]])
 
 
 def repeat(inputs: tf.Tensor, factors: Factors) -> tf.Tensor:
-    """Repeats one axis at a time, as a broadcast over three dimensions.
+    """Repeats every voxel, one axis at a time, by broadcasting three dimensions.
 
-    `tf.broadcast_to` stops at a handful of dimensions on the CPU. The innermost axis
-    first: the later, larger copies then move longer runs.
+    `tf.broadcast_to` supports only few dimensions on the CPU. The innermost axis comes
+    first, so that the later, larger copies move longer contiguous runs.
     """
     for axis in (3, 2, 1):
         factor = factors[axis - 1]
@@ -78,7 +78,7 @@ def repeat(inputs: tf.Tensor, factors: Factors) -> tf.Tensor:
 
 
 def sum_pool(upstream: tf.Tensor, factors: Factors) -> tf.Tensor:
-    """Sums blocks of voxels, `factors` along D, H, W; in float32 at least."""
+    """Sums blocks of `factors` voxels along D, H, W, in at least float32."""
     wide = tf.cast(upstream, accumulation_dtype(upstream.dtype))
     fd, fh, fw = factors
     total = None
@@ -89,10 +89,10 @@ def sum_pool(upstream: tf.Tensor, factors: Factors) -> tf.Tensor:
 
 
 def max_pool(inputs: tf.Tensor, factors: Factors) -> tf.Tensor:
-    """Returns the maxima of blocks of voxels.
+    """Max-pools blocks of voxels, one axis at a time.
 
-    One axis at a time: TensorFlow's own pooling has no float64 on the CPU, and a
-    reduction over three axes of eight copies its input.
+    TensorFlow's own pooling does not support float64 on the CPU, and a reduction over
+    three of eight axes copies its input.
     """
     outputs = inputs
     for axis, factor in enumerate(factors, start=1):
@@ -108,7 +108,7 @@ def max_pool(inputs: tf.Tensor, factors: Factors) -> tf.Tensor:
 def depthwise_conv3d(
     inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, factors: Factors
 ) -> tf.Tensor:
-    """Up-samples and convolves, by a 2D depthwise convolution for each depth tap."""
+    """Up-samples and convolves, by one 2D depthwise convolution per depth tap."""
     if max(factors) > 1:
         inputs = repeat(inputs, factors)
     num, depth, height, width, channels = shape = dims(inputs)
@@ -127,7 +127,7 @@ def depthwise_conv3d(
         ]
     )
     if not isinstance(num, int) or num > 1:
-        # Between two samples stand 2 * radius rows that mix both: leave them out.
+        # Drops the 2 * radius rows between two samples, which mix both.
         outputs = tf.pad(outputs, [[0, 2 * radius], [0, 0], [0, 0], [0, 0]])
         outputs = tf.reshape(
             outputs, [num, depth + 2 * radius, height, width, channels]
@@ -140,7 +140,7 @@ def _fold_depth(tensor: tf.Tensor, radius: int) -> tf.Tensor:
     """Pads the depth with `radius` zeros and folds it into the batch.
 
     A depth tap is then a slice of the leading axis, which TensorFlow takes without
-    copying, and the zeros between two samples keep them apart.
+    copying, and the zeros between two samples separate them.
     """
     padded = tf.pad(tensor, [[0, 0], [radius, radius], [0, 0], [0, 0], [0, 0]])
     num, depth, height, width, channels = dims(padded)
@@ -154,7 +154,7 @@ def _slice_rows(rows: tf.Tensor, start: int, num_rows: int | tf.Tensor) -> tf.Te
 def depthwise_input_gradient(
     inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor, factors: Factors
 ) -> tf.Tensor:
-    """Convolves the gradient with the flipped kernel and undoes the up-sampling."""
+    """Convolves the gradient with the flipped kernel and sums over repeated voxels."""
     del inputs  # the gradient does not depend on them
     flipped = tf.reverse(kernel, axis=[0, 1, 2])
     gradient = depthwise_conv3d(upstream, flipped, None, (1, 1, 1))
@@ -164,16 +164,16 @@ def depthwise_input_gradient(
 def depthwise_kernel_gradient(
     inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor
 ) -> tf.Tensor:
-    """Returns the gradient of the kernel, made of 2D filter gradients."""
+    """Computes the kernel gradient by 2D filter gradients."""
     num_taps, (num, depth) = kernel.shape[0], inputs.shape[:2]
     if num is not None and depth is not None and num <= _MAX_SAMPLES_UNSTACKED:
         samples = zip(tf.unstack(inputs), tf.unstack(upstream), strict=True)
-        parts = [_taps_of_sample(*sample, kernel) for sample in samples]
-        taps = [tf.add_n(same_tap) for same_tap in zip(*parts, strict=True)]
+        by_sample = [_taps_of_sample(*sample, kernel) for sample in samples]
+        taps = [tf.add_n(same_tap) for same_tap in zip(*by_sample, strict=True)]
     else:
         radius = num_taps // 2
         rows, upstream_rows = (_fold_depth(t, radius) for t in (inputs, upstream))
-        # The padding of the upstream gradient silences the rows between two samples.
+        # The padding of the upstream gradient masks the rows between two samples.
         num_outputs = dims(rows)[0] - 2 * radius
         upstream_rows = _slice_rows(upstream_rows, radius, num_outputs)
         taps = [
@@ -186,16 +186,16 @@ def depthwise_kernel_gradient(
 def _taps_of_sample(
     inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor
 ) -> list[tf.Tensor]:
-    """The depth taps of one sample's kernel gradient; slices of it are not copied."""
+    """Computes the depth taps of a sample's kernel gradient without copying slices."""
     depth, taps = inputs.shape[0], []
     for tap in range(kernel.shape[0]):
         offset = tap - kernel.shape[0] // 2
         if abs(offset) >= depth:
             taps.append(tf.zeros([*kernel.shape[1:], 1], inputs.dtype))
             continue
-        seen = inputs[max(offset, 0) : depth + min(offset, 0)]
-        given = upstream[max(-offset, 0) : depth - max(offset, 0)]
-        taps.append(_filter_gradient(seen, given, kernel))
+        input_rows = inputs[max(offset, 0) : depth + min(offset, 0)]
+        upstream_rows = upstream[max(-offset, 0) : depth - max(offset, 0)]
+        taps.append(_filter_gradient(input_rows, upstream_rows, kernel))
     return taps
 
 

@@ -1,4 +1,4 @@
-"""The table of implementations, and the choice among them."""
+"""Table of implementations, and selection of the current one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import tensorflow as tf
 
 from u2net_tf.networks.ops.implementations import (
+    concatenated,
     export,
-    parts,
     plain,
     xla,
     xla_module,
@@ -24,12 +24,13 @@ from u2net_tf.networks.ops.shapes import Factors
 class Operations:
     """A row of the table: one implementation of each operation.
 
-    Arguments are tensors that have been checked, and all of them are passed by
-    position. `ops` has the functions with the checks and custom gradients.
+    All arguments have been checked and are passed by position. The functions in `ops`
+    add the checks and custom gradients.
 
     Attributes:
-      conv3d: list of inputs that count as one, kernel, strides -> outputs.
-      conv3d_of_parts: list of inputs that count as one, kernel -> outputs of stride 1.
+      conv3d: list of inputs to concatenate, kernel, strides -> outputs.
+      conv3d_concatenated: list of inputs to concatenate, kernel -> outputs of stride 1;
+        without keeping the concatenated inputs, where that is possible.
       depthwise_conv3d: inputs, kernel, bias or None, up-sampling factors -> outputs.
       depthwise_input_gradient: inputs of `depthwise_conv3d`, gradient of its outputs,
         kernel, factors -> gradient of the inputs.
@@ -37,21 +38,21 @@ class Operations:
         gradient of the kernel.
       repeat: inputs, factors -> every voxel repeated along D, H, W.
       sum_pool: gradient of the outputs of `repeat`, factors -> gradient of its inputs.
-      instance_norm: inputs, scale, offset, list of what is added before the activation,
-        epsilon, negative slope or None -> outputs, and the function that maps their
-        gradient to those of all tensors.
-      wait_for: tensor, list of tensors -> copies of these, made after the first one;
-        gradient checkpointing computes with them.
-      invert_permutation: (P,) int32, a permutation -> (P,) int32, the inverse one.
-      max_pool: inputs, factors -> maxima of blocks.
-      gather_groups: list of inputs that count as one -> list of those for each of which
-        an operation that treats each channel alike is called.
+      instance_norm: inputs, scale, offset, list of residuals, epsilon, negative slope
+        or None -> outputs, and the function that maps their gradient to those of all
+        tensors.
+      wait_for: tensor, list of tensors -> copies of the list, made after the tensor is
+        computed; gradient checkpointing recomputes from them.
+      invert_permutation: (P,) int32, a permutation -> (P,) int32, its inverse.
+      max_pool: inputs, factors -> maxima of blocks of voxels.
+      gather_groups: list of channel groups -> list of the groups on each of which a
+        channelwise operation is called.
       upsample_linear: inputs, factors, whether corners are aligned -> interpolated
-        inputs; None for the products with matrices of `ops.upsample_linear`.
+        inputs; None for the matrix products of `ops.upsample_linear`.
     """
 
     conv3d: Callable[[Sequence[tf.Tensor], tf.Tensor, Sequence[int]], tf.Tensor]
-    conv3d_of_parts: Callable[[Sequence[tf.Tensor], tf.Tensor], tf.Tensor]
+    conv3d_concatenated: Callable[[Sequence[tf.Tensor], tf.Tensor], tf.Tensor]
     depthwise_conv3d: Callable[
         [tf.Tensor, tf.Tensor, tf.Tensor | None, Factors], tf.Tensor
     ]
@@ -79,11 +80,11 @@ class Operations:
     upsample_linear: Callable[[tf.Tensor, Factors, bool], tf.Tensor] | None = None
 
 
-# TensorFlow's operations alone, for what must run without XLA, such as an exported
-# model. It has every operation.
+# TensorFlow operations only, for graphs that must run without XLA, such as exported
+# models. Defines every operation.
 _PLAIN = Operations(
     conv3d=plain.conv3d,
-    conv3d_of_parts=parts.conv3d_of_parts,
+    conv3d_concatenated=concatenated.conv3d_concatenated,
     depthwise_conv3d=plain.depthwise_conv3d,
     depthwise_input_gradient=plain.depthwise_input_gradient,
     depthwise_kernel_gradient=plain.depthwise_kernel_gradient,
@@ -103,26 +104,25 @@ _XLA = dataclasses.replace(
     sum_pool=xla.sum_pool,
     instance_norm=xla.instance_norm,
 )
-# A further implementation replaces the operations that it has its own version of; the
-# others are the plain ones.
+# Each other implementation replaces some operations; the rest are the plain ones.
 IMPLEMENTATIONS: Mapping[str, Operations] = {
     "xla": _XLA,
     "plain": _PLAIN,
-    # For what XLA compiles as one module.
+    # For functions that XLA compiles as one module.
     "xla_module": dataclasses.replace(
         _XLA,
         conv3d=xla_module.conv3d,
-        conv3d_of_parts=functools.partial(xla_module.conv3d, strides=(1, 1, 1)),
+        conv3d_concatenated=functools.partial(xla_module.conv3d, strides=(1, 1, 1)),
         depthwise_conv3d=xla_module.depthwise_conv3d,
         depthwise_input_gradient=xla_module.depthwise_input_gradient,
         wait_for=xla_module.wait_for,
         invert_permutation=xla_module.invert_permutation,
     ),
-    # For what is converted to ONNX.
+    # For conversion to ONNX.
     "export": dataclasses.replace(
         _PLAIN,
         conv3d=export.conv3d,
-        conv3d_of_parts=functools.partial(export.conv3d, strides=(1, 1, 1)),
+        conv3d_concatenated=functools.partial(export.conv3d, strides=(1, 1, 1)),
         depthwise_conv3d=export.depthwise_conv3d,
         repeat=export.repeat,
         instance_norm=export.instance_norm,
@@ -141,12 +141,12 @@ def current_implementation() -> str:
 
 @contextlib.contextmanager
 def use_implementation(implementation: str | None) -> Iterator[None]:
-    """Within this context, operations called without an implementation use this one.
+    """Sets the implementation of operations that are called without one.
 
-    None leaves the current one.
+    None keeps the current one.
 
-    It applies when an operation is called or traced, not when a graph is run, and only
-    in the current thread: replicas of a `tf.distribute` strategy have their own.
+    It takes effect when an operation is called or traced, not when a graph is run, and
+    only in the current thread: replicas of a `tf.distribute` strategy have their own.
 
     Raises:
       ValueError: If `implementation` is not in the table.

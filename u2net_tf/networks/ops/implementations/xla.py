@@ -1,8 +1,8 @@
-"""The implementation compiled by XLA, each elementwise formula into one pass.
+"""The XLA implementation: each elementwise formula is compiled into one pass.
 
 TensorFlow takes one pass over memory for each elementwise operation; on a CPU, such
-passes dominate a step. Only formulas are compiled, not whole networks: dense
-convolutions and matrix products are several times as fast outside of XLA there.
+passes dominate a step. Only formulas are compiled, not entire networks: on a CPU, dense
+convolutions and matrix products are several times as fast outside of XLA.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from u2net_tf.networks.ops.implementations import plain
 from u2net_tf.networks.ops.precision import accumulation_dtype
 from u2net_tf.networks.ops.shapes import Factors, dims
 
-# Elements of up-sampled inputs (8 MB in float32) from which on they are not computed.
+# Minimum number of up-sampled elements (8 MB in float32) to fuse the up-sampling.
 _MIN_ELEMENTS_TO_FUSE = 2**21
-# Depth slices that are added while they are being computed.
+# Maximum number of depth slices that are summed while they are computed.
 _MAX_SLICES = 4
-# For each place within a repeated voxel: (offset, taps) of the voxels that are seen.
+# For each position within a repeated voxel: (offset, taps) of the voxels it reads.
 _Phases = list[list[tuple[int, list[int]]]]
 
 
 def xla_compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     """Compiles a pure function of tensors by XLA.
 
-    The same arguments are compiled once, whatever network, domain or step they come
-    from.
+    Arguments of the same shapes share one compilation, whatever network, domain or
+    step they come from.
     """
-    # Without autograph: it takes longer to trace, and there is no control flow.
+    # Without autograph, which slows tracing down: there is no control flow.
     return tf.function(function, jit_compile=True, autograph=False)
 
 
@@ -42,7 +42,7 @@ sum_pool = xla_compiled(plain.sum_pool)
 
 
 def _num_slices(inputs: tf.Tensor) -> int:
-    """Number of depth slices to add at once: a divisor of the depth."""
+    """Returns the number of depth slices to sum at once, a divisor of the depth."""
     depth = inputs.shape[1] or 1
     return max(n for n in range(1, _MAX_SLICES + 1) if depth % n == 0)
 
@@ -66,7 +66,7 @@ def depthwise_conv3d(
     if max(factors) > 1 and not _fuses_upsampling(inputs, factors):
         inputs, factors = repeat(inputs, factors), (1, 1, 1)
     if bias is None:
-        # Rather than none: the gradient then shares what is compiled.
+        # Zeros instead of None: the gradient then shares the compiled function.
         bias = tf.zeros(kernel.shape[-1:], kernel.dtype)
     return _convolve_shifted(inputs, kernel, bias, factors)
 
@@ -74,7 +74,7 @@ def depthwise_conv3d(
 def depthwise_input_gradient(
     inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor, factors: Factors
 ) -> tf.Tensor:
-    """Gradient of the inputs of `depthwise_conv3d`, fused where that is."""
+    """Computes the input gradient of `depthwise_conv3d`, fused where that is."""
     if max(factors) > 1 and _fuses_upsampling(inputs, factors):
         return _fused_input_gradient(upstream, kernel, factors)
     flipped = tf.reverse(kernel, axis=[0, 1, 2])
@@ -83,36 +83,36 @@ def depthwise_input_gradient(
 
 
 def _fuses_upsampling(inputs: tf.Tensor, factors: Factors) -> bool:
-    """Whether up-sampled inputs are not computed: not worth it where they are small."""
+    """Returns whether up-sampling is fused, which does not pay off for small inputs."""
     num_outputs = math.prod(factors) * (inputs.shape.num_elements() or math.inf)
     return num_outputs >= _MIN_ELEMENTS_TO_FUSE
 
 
 def _phases(size: int, factor: int) -> _Phases:
-    """Where the taps of a kernel fall along an axis that is repeated `factor` times.
+    """Maps the taps of a kernel to input voxels, along an axis repeated `factor` times.
 
     Returns:
-      For each of the `factor` places that one voxel becomes, a list of (offset,
-      taps): the voxel so far away, before the repetition, is seen by these taps.
+      For each of the `factor` copies of a voxel, a list of (offset, taps): these taps
+      read the input voxel at this offset, counted before the repetition.
     """
     phases = []
-    for place in range(factor):
+    for position in range(factor):
         offsets: dict[int, list[int]] = {}
         for tap in range(size):
-            offset = (place + tap - size // 2) // factor
+            offset = (position + tap - size // 2) // factor
             offsets.setdefault(offset, []).append(tap)
         phases.append(sorted(offsets.items()))
     return phases
 
 
 def _reach(phases: _Phases) -> tuple[int, int]:
-    """How far these see before and behind a voxel."""
+    """Returns how many voxels the taps reach before and after a voxel."""
     offsets = [offset for phase in phases for offset, _ in phase]
     return -min(offsets), max(offsets)
 
 
 def _add(parts: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Sum without a zero to begin with."""
+    """Returns the sum, without starting from zero."""
     first, *others = parts
     return sum(others, start=first)
 
@@ -127,11 +127,11 @@ def _convolve_shifted(
 ) -> tf.Tensor:
     """Convolves the repeated inputs by multiply-adds of shifted feature maps.
 
-    Where an axis is repeated, several taps see one voxel: a 3×3×3 kernel over inputs
-    repeated twice is eight 2×2×2 kernels over the inputs themselves.
+    Where an axis is repeated, several taps see one voxel: a 3×3×3 kernel on inputs
+    repeated twice is equivalent to eight 2×2×2 kernels on the inputs themselves.
     """
-    exact = accumulation_dtype(inputs.dtype)
-    wide, kernel = tf.cast(inputs, exact), tf.cast(kernel, exact)
+    sum_dtype = accumulation_dtype(inputs.dtype)
+    wide, kernel = tf.cast(inputs, sum_dtype), tf.cast(kernel, sum_dtype)
     _, depth, height, width, _ = dims(inputs)
     phases = [_phases(*pair) for pair in zip(kernel.shape[:3], factors, strict=True)]
     reach = [_reach(axis) for axis in phases]
@@ -148,10 +148,10 @@ def _convolve_shifted(
                     left = first_w + offset_w
                     part = padded[:, :, top : top + height, left : left + width]
                     rows.append(part * _sum_of_taps(kernel_h, taps_w))
-            # Each depth tap is shifted as a whole: XLA makes faster code of that.
+            # Shifting each depth tap as one block makes XLA generate faster code.
             front = first_d + offset_d
             planes.append(_add(rows)[:, front : front + depth])
-        feature_maps.append(_add(planes) + tf.cast(bias, exact))
+        feature_maps.append(_add(planes) + tf.cast(bias, sum_dtype))
     return tf.cast(_interleave(feature_maps, factors), inputs.dtype)
 
 
@@ -177,17 +177,17 @@ def _interleave(feature_maps: list[tf.Tensor], factors: Factors) -> tf.Tensor:
 def _fused_input_gradient(
     upstream: tf.Tensor, kernel: tf.Tensor, factors: Factors
 ) -> tf.Tensor:
-    """Gradient of the inputs of `_convolve_shifted`: gathers what each voxel gave."""
-    exact = accumulation_dtype(upstream.dtype)
-    kernel = tf.cast(kernel, exact)
+    """Computes the input gradient of `_convolve_shifted`, gathering per voxel."""
+    sum_dtype = accumulation_dtype(upstream.dtype)
+    kernel = tf.cast(kernel, sum_dtype)
     phases = [_phases(*pair) for pair in zip(kernel.shape[:3], factors, strict=True)]
     reach = [_reach(axis) for axis in phases]
-    # What was seen `offset` away is given back from the other side.
+    # The gradient of a voxel that was read at `offset` is found at `-offset`.
     paddings = [
         [after * factor, before * factor]
         for (before, after), factor in zip(reach, factors, strict=True)
     ]
-    padded = tf.pad(tf.cast(upstream, exact), [[0, 0], *paddings, [0, 0]])
+    padded = tf.pad(tf.cast(upstream, sum_dtype), [[0, 0], *paddings, [0, 0]])
     factor_d, factor_h, factor_w = factors
     depth, height, width = (
         size // factor
@@ -195,10 +195,10 @@ def _fused_input_gradient(
     )
     (_, last_d), (_, last_h), (_, last_w) = reach
     planes = []
-    for place_d, phase_d in enumerate(phases[0]):
+    for index_d, phase_d in enumerate(phases[0]):
         for offset_d, taps_d in phase_d:
             kernel_d, rows = _sum_of_taps(kernel, taps_d), []
-            for (place_h, phase_h), (place_w, phase_w) in itertools.product(
+            for (index_h, phase_h), (index_w, phase_w) in itertools.product(
                 enumerate(phases[1]), enumerate(phases[2])
             ):
                 for offset_h, taps_h in phase_h:
@@ -208,9 +208,9 @@ def _fused_input_gradient(
                         left = last_w - offset_w
                         part = padded[
                             :,
-                            place_d::factor_d,
-                            place_h::factor_h,
-                            place_w::factor_w,
+                            index_d::factor_d,
+                            index_h::factor_h,
+                            index_w::factor_w,
                         ][:, :, top : top + height, left : left + width]
                         rows.append(part * _sum_of_taps(kernel_h, taps_w))
             front = last_d - offset_d

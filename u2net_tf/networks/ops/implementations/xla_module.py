@@ -1,11 +1,11 @@
 """The implementation for a step that XLA compiles as one module, for a GPU.
 
-There XLA takes every operation, convolutions too, and cuDNN computes those. Two kernel
-gradients are made of other operations, because cuDNN has nothing fast for them, and
-barriers keep XLA from joining what is slower joined. Not measured on a GPU yet.
+XLA then compiles every operation, and cuDNN computes the convolutions. Two kernel
+gradients are built from other operations, because cuDNN is slow at them, and barriers
+prevent fusions that make a step slower. Not measured on a GPU yet.
 
-Everything here can be called outside of such a module as well: there XLA compiles each
-barrier alone, which does nothing but copy.
+All functions can also be called outside of such a module: XLA then compiles each
+barrier on its own, as a mere copy.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from tensorflow.compiler.tf2xla.python import xla as xla_ops
 from u2net_tf.networks.ops.implementations import plain, xla
 from u2net_tf.networks.ops.shapes import Factors
 
-# Up to so many input channels, the kernel gradient is one depthwise one per channel.
-_MAX_FEW_CHANNELS = 4
+# Up to this many input channels, a depthwise kernel gradient per channel is computed.
+_MAX_DEPTHWISE_CHANNELS = 4
 
 
 # The operation has no kernel outside of XLA.
 @xla.xla_compiled
 def barrier(*tensors: tf.Tensor) -> list[tf.Tensor]:
-    """Returns the tensors, each of which XLA has only when it has all of them.
+    """Returns the tensors, none of which XLA can use before all are computed.
 
-    XLA neither joins what is computed before with what is computed after it, nor finds
-    that a result is one of the arguments.
+    XLA does not fuse operations across it, nor replace its results by its arguments.
     """
 
     @tf.custom_gradient
@@ -44,35 +43,33 @@ def barrier(*tensors: tf.Tensor) -> list[tf.Tensor]:
 
 
 def wait_for(upstream: tf.Tensor, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns the tensors anew, which XLA does not have before `upstream`."""
+    """Returns the tensors, which XLA cannot use before `upstream` is computed."""
     return barrier(upstream, *tensors)[1:]
 
 
 def invert_permutation(permutation: tf.Tensor) -> tf.Tensor:
-    """Scatters the places.
+    """Returns the inverse permutation, by scattering the indices.
 
-    TensorFlow's own operation first tries whether the permutation is a constant, which
+    TensorFlow's own operation first tests whether the permutation is constant, which
     fails for some networks ("Dynamic reshape is not implemented").
     """
-    num_places = tf.size(permutation)
-    return tf.scatter_nd(
-        permutation[:, tf.newaxis], tf.range(num_places), num_places[tf.newaxis]
-    )
+    size = tf.size(permutation)
+    return tf.scatter_nd(permutation[:, tf.newaxis], tf.range(size), size[tf.newaxis])
 
 
 def depthwise_conv3d(
     inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, factors: Factors
 ) -> tf.Tensor:
-    """As of `xla`, not joined with what reads the outputs."""
-    # XLA joined two of them with the sums of the norm behind, each of which then
-    # computes both again: 19 of 69 ms of a step in bfloat16.
+    """Calls `xla.depthwise_conv3d`, not fused with consumers of the outputs."""
+    # XLA fused two of them with the reductions of the following norm, each of which
+    # then recomputed both: 19 of 69 ms of a step in bfloat16.
     return barrier(xla.depthwise_conv3d(inputs, kernel, bias, factors))[0]
 
 
 def depthwise_input_gradient(
     inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor, factors: Factors
 ) -> tf.Tensor:
-    """As of `xla`, not joined with what reads the gradient."""
+    """Calls `xla.depthwise_input_gradient`, not fused with consumers of its result."""
     gradient = xla.depthwise_input_gradient(inputs, upstream, kernel, factors)
     return barrier(gradient)[0]
 
@@ -80,9 +77,9 @@ def depthwise_input_gradient(
 def conv3d(
     groups: Sequence[tf.Tensor], kernel: tf.Tensor, strides: Sequence[int]
 ) -> tf.Tensor:
-    """As of `plain`, with kernel gradients of its own for two kinds of kernels.
+    """Calls `plain.conv3d`, with other kernel gradients for two kinds of kernels.
 
-    They are those of few input channels, such as the stem's, and of strides.
+    These are kernels with few input channels, such as the stem's, and strided ones.
     """
     channels, sizes = groups[0].shape[-1], kernel.shape[:3]
     is_pointwise = math.prod(sizes) == 1
@@ -99,8 +96,8 @@ def conv3d(
 
 
 def _is_narrow(channels: int, sizes: Sequence[int]) -> bool:
-    """Whether a depthwise kernel gradient per input channel is worth it, and exists."""
-    return channels <= _MAX_FEW_CHANNELS and all(size % 2 for size in sizes)
+    """Whether a depthwise kernel gradient per input channel is possible and faster."""
+    return channels <= _MAX_DEPTHWISE_CHANNELS and all(size % 2 for size in sizes)
 
 
 def _with_kernel_gradient(
@@ -109,7 +106,7 @@ def _with_kernel_gradient(
     kernel: tf.Tensor,
     strides: Sequence[int],
 ) -> tf.Tensor:
-    """The convolution, whose kernel gradient this function computes.
+    """Convolves; the kernel gradient is computed by a given function.
 
     Args:
       kernel_gradient: inputs, gradient of the outputs, shape of the kernel, strides ->
@@ -146,10 +143,10 @@ def _gradient_by_depthwise(
     kernel_shape: tf.TensorShape,
     strides: Sequence[int],
 ) -> tf.Tensor:
-    """One depthwise kernel gradient for each input channel.
+    """Computes one depthwise kernel gradient per input channel.
 
-    A filter sees one channel as a depthwise kernel does that channel, repeated for
-    every filter.
+    For a single input channel, the filters act like a depthwise kernel on that channel
+    repeated once per filter.
     """
     del strides  # all 1
     *sizes, _, filters = kernel_shape
@@ -171,9 +168,9 @@ def _gradient_by_matrix_products(
     kernel_shape: tf.TensorShape,
     strides: Sequence[int],
 ) -> tf.Tensor:
-    """One product of matrices for each tap: the voxels that it sees, and `upstream`."""
+    """Computes one matrix product per tap, of the voxels it sees and `upstream`."""
     *sizes, channels, filters = kernel_shape
-    seen, paddings = [], []
+    extents, paddings = [], []
     for size, kernel_size, stride in zip(
         inputs.shape[1:4], sizes, strides, strict=True
     ):
@@ -181,13 +178,13 @@ def _gradient_by_matrix_products(
         reach = (num_outputs - 1) * stride + kernel_size
         missing = max(reach - size, 0)
         paddings.append([missing // 2, missing - missing // 2])
-        seen.append((num_outputs - 1) * stride + 1)
+        extents.append((num_outputs - 1) * stride + 1)
     padded = tf.pad(inputs, [[0, 0], *paddings, [0, 0]])
     rows = tf.reshape(upstream, [-1, filters])
     products = []
     for tap in itertools.product(*map(range, sizes)):
         window = [slice(None)]
-        for first, extent, stride in zip(tap, seen, strides, strict=True):
+        for first, extent, stride in zip(tap, extents, strides, strict=True):
             window.append(slice(first, first + extent, stride))
         voxels = tf.reshape(padded[tuple(window)], [-1, channels])
         products.append(tf.matmul(voxels, rows, transpose_a=True))
