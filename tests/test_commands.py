@@ -125,7 +125,7 @@ class TestWrongFlags:
             (
                 "train",
                 ["--data_dri=x"],
-                "error: command line: expected flags that --help lists. Received: "
+                "error: command line: expected a flag listed by --help. Received: "
                 "--data_dri. Did you mean --data_dir?\n",
             ),
             (
@@ -176,7 +176,7 @@ class TestWrongFlags:
                 "train",
                 ["--learning_rate_factor=x"],
                 "error: --learning_rate_factor: expected a number other than 0. "
-                "Received: x. It is --plateau_factor now\n",
+                "Received: x. Use --plateau_factor instead\n",
             ),
         ],
     )
@@ -441,8 +441,10 @@ class TestPredict:
         checkpoint = trained[0] / "checkpoints" / "step-6"
         said = f"of Task92_Two by {checkpoint} in {work / 'out'}"
         assert results["one"]["stdout"] == f"1 label map {said}\n"
-        assert results["all"]["stdout"] == f"3 label maps {said} (1 already there)\n"
-        assert results["again"]["stdout"] == f"3 label maps {said} (3 already there)\n"
+        assert results["all"]["stdout"] == f"3 label maps {said} (1 already existed)\n"
+        assert (
+            results["again"]["stdout"] == f"3 label maps {said} (3 already existed)\n"
+        )
         counts = [len(results[line]["windows"]) for line in ("one", "all", "again")]
         assert counts == [1, 2, 0]
 
@@ -531,8 +533,8 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     assert asked["progress"].func is command.progress_bar
     assert asked["progress"].keywords == {"log_every_seconds": 7.0}
     assert capsys.readouterr().out == (
-        "0 label maps of Task92_Two by step-3 in out (2 already there, with 1 edited "
-        "file); volumes in volumes.csv\n"
+        "0 label maps of Task92_Two by step-3 in out (2 already existed, including 1 "
+        "edited file); volumes in volumes.csv\n"
     )
     assert stopped.value.code == (
         "error: 1 of 1 scan could not be used:\n"

@@ -18,8 +18,8 @@ from u2net_tf.errors import StoppedError
 from u2net_tf.plan.plan_file import plan_to_json
 
 MISSING = (
-    "error: TensorFlow is needed and not installed: pip install u2net-tf, or with CUDA "
-    "'u2net-tf[gpu]'\n"
+    "error: TensorFlow is required but not installed: pip install u2net-tf, or with "
+    "CUDA 'u2net-tf[gpu]'\n"
 )
 
 

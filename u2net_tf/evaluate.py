@@ -1,9 +1,9 @@
-"""Scores a trained model on raw scans, in their own grid.
+"""Scores a trained model on raw scans, on their original grid.
 
   python -m u2net_tf.evaluate --model_dir=DIR --output_dir=DIR
 
-Prints the paper's Table 2 for the model's domains and writes dice.csv, summary.json
-and the predicted label maps. An interrupted run resumes where it left off when rerun.
+Prints the Dice of each class, as in Table 2 of the paper, and writes dice.csv,
+summary.json and the predicted label maps. An interrupted run resumes where it left off.
 Cases that cannot be used are listed with the reason at the end, and the exit status
 is 1.
 """

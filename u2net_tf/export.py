@@ -3,9 +3,9 @@
   python -m u2net_tf.export --model_dir=DIR --output=NEW_DIR --format=saved_model
   python -m u2net_tf.export --model_dir=DIR --output=NEW_DIR --format=onnx
 
-A SavedModel has a signature segment_DOMAIN for each domain, from patches to class
-probabilities; ONNX and OpenVINO have a file for each domain, which does the same. All
-hold the plan and the labels, and no names of cases. onnx and openvino need
+A SavedModel has a signature segment_DOMAIN for each domain, which maps patches to class
+probabilities; ONNX and OpenVINO exports have one such file per domain. All of them
+include the plan and the labels, and no case names. The formats onnx and openvino need
 `pip install 'u2net-tf[export]'`.
 """
 
