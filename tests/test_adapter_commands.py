@@ -70,7 +70,10 @@ class TestAdapter:
                 ["add", "--model_dir=x", "--input=a", "--output_dir="],
                 "error: --output_dir: expected a non-empty string. Received: ",
             ),
-            (["list"], "error: --model_dir: expected a value, or one of --input. Rece"),
+            (
+                ["list"],
+                "error: --model_dir: expected a value here or for --input. R",
+            ),
             (
                 ["list", "--licence=x"],
                 "expected a flag listed by --help. Received: --l",

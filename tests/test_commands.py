@@ -109,7 +109,7 @@ class TestWrongFlags:
             (
                 "predict",
                 ["--model_dir=x", "--output=z"],
-                "error: --domain: expected a value, or one of --domains instead. "
+                "error: --domain: expected a value here or for --domains. "
                 "Received: neither",
             ),
             (

@@ -78,9 +78,9 @@ def test_prediction_with_a_folder_says_what_needs_none(server, tmp_path):
     done = server.run("u2net_tf.predict", *given)
     assert done.returncode == 1
     assert done.stderr == (
-        f"{MISSING[:-1]}; {tmp_path} is a folder that training wrote, which nothing "
-        "else runs. Where TensorFlow is, `python -m u2net_tf.pack` makes a file of it "
-        "that needs none\n"
+        f"{MISSING[:-1]}; {tmp_path} is a folder written by training, which only "
+        "TensorFlow can run. On a machine with TensorFlow, `python -m u2net_tf.pack` "
+        "converts it to a file that does not need TensorFlow\n"
     )
 
 

@@ -203,8 +203,8 @@ class TestRejects:
             options = {}
         with pytest.raises(StoppedError) as error:
             open_model(models / "organs.u2net", **options)
-        assert str(error.value).startswith(f"{names} is needed to run ")
-        assert str(error.value).endswith("and not installed: pip install openvino")
+        assert str(error.value).startswith(f"{names} is required to run ")
+        assert str(error.value).endswith("but not installed: pip install openvino")
 
     def test_a_domain_that_it_has_not(self, models):
         model = open_model(models / "organs.u2net")

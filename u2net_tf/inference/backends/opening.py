@@ -1,4 +1,4 @@
-"""Opens models of any kind by their path, and predictors of their domains."""
+"""Opens models of any format, and predictors of their domains."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from u2net_tf.wording import first_few
 
 
 class OpenedModel:
-    """A model of any kind. What a domain needs is loaded when it is first used.
+    """A model of any format, whose domains are loaded when they are first used.
 
     Args:
-      path: of the model.
-      runtime: what runs it: "tensorflow", "openvino" or "onnxruntime".
+      path: path of the model.
+      runtime: "tensorflow", "openvino" or "onnxruntime".
       domains: names of its domains.
-      load: name of a domain -> its predictor. The model of the predictor may have
-        further domains.
+      load: returns the predictor of the domain with a given name. The model of the
+        predictor may have additional domains.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class OpenedModel:
 
     @functools.cached_property
     def plan(self) -> Plan:
-        """The plan of all domains, each of which is loaded for it."""
+        """The plan of all domains; loads each of them."""
         plans = ((self.predictor(name).plan, name) for name in self.domains)
         return Plan(tuple(plan.domains[plan.index(name)] for plan, name in plans))
 
@@ -79,24 +79,24 @@ def open_model(
     runtime: Runtime = "auto",
     progress: Progress = silent,
 ) -> OpenedModel:
-    """Opens a model to predict with; imports the runtime, and no other.
+    """Opens a model for prediction; imports no other runtime than that of the model.
 
     Args:
-      path: a folder that training, adapt or compose wrote, or that of independent
-        models; or what export or pack wrote: a SavedModel, an ONNX, OpenVINO or model
-        file, or a folder of ONNX or OpenVINO files.
+      path: a folder written by train, adapt or compose, or a folder of independent
+        models; or the output of export or pack: a SavedModel, an ONNX, OpenVINO or
+        model file, or a folder of ONNX or OpenVINO files.
       settings: checkpoint, precision, pruning and gates of the network, and the
         windows; None for the defaults.
-      runtime: what runs it; "auto" for the first that is installed.
-      progress: shows how many windows of a volume are done.
+      runtime: the runtime; "auto" for the first suitable one that is installed.
+      progress: shows the progress over the windows of a volume.
 
     Raises:
       InputError: if there is no model, it is damaged or of a newer format, the runtime
-        does not read its format, or it does not support a setting.
+        does not support its format, or it does not support a setting.
       StoppedError: if no runtime is installed.
     """
     settings = settings or WindowConfig()
-    _require_something(path)
+    _require_model(path)
     kind = find_kind(path)
     if kind is None:
         chosen = runtimes.choose_runtime(path, "checkpoint", runtime)
@@ -115,7 +115,7 @@ def open_model(
     )
 
 
-def _require_something(path: str | os.PathLike) -> None:
+def _require_model(path: str | os.PathLike) -> None:
     place = pathlib.Path(path)
     if place.is_dir() or (place.is_file() and find_kind(place) is not None):
         return
@@ -134,7 +134,7 @@ def _open_folder(
     from u2net_tf.models.loading import models_by_domain
 
     folders = models_by_domain(path)
-    # Domains of one model have one predictor.
+    # Domains of the same model share a predictor.
     load = functools.cache(
         lambda folder: keras.load_predictor(folder, settings, progress=progress)
     )
@@ -142,7 +142,7 @@ def _open_folder(
 
 
 def _require_settings(settings: WindowConfig, exported: ExportedFile) -> None:
-    """Checks that nothing is asked for that was decided when a model was exported.
+    """Checks that no setting differs from those fixed when a model was exported.
 
     Raises:
       InputError: names the setting.
@@ -151,8 +151,8 @@ def _require_settings(settings: WindowConfig, exported: ExportedFile) -> None:
     if settings.prune_to is not None and prune(spec, settings.prune_to) != spec:
         raise InputError(
             "`prune_to`",
-            expected=f"none or {spec.depth}, as models are pruned when they are "
-            f"exported, {exported.path} to its depth",
+            expected=f"none or {spec.depth}, the depth to which {exported.path} was "
+            "pruned when it was exported",
             received=settings.prune_to,
         )
     defaults = WindowConfig()
@@ -167,10 +167,10 @@ def _require_settings(settings: WindowConfig, exported: ExportedFile) -> None:
             )
 
 
-# Setting -> why an exported model takes no other than the default.
+# Setting -> why an exported model supports only the default.
 _FIXED = {
     "precision": "exported models compute in float32",
-    "checkpoint": "exported models hold a single one",
+    "checkpoint": "exported models contain a single one",
     "gate_threshold": "exported models do not compute gates",
 }
 
@@ -184,7 +184,7 @@ def _by_openvino(exported: ExportedFile, settings: WindowConfig) -> Backend:
 def _by_onnxruntime(exported: ExportedFile, settings: WindowConfig) -> Backend:
     from u2net_tf.inference.backends.onnxruntime import OnnxRuntimeBackend
 
-    del settings  # the session takes any number of windows
+    del settings  # the session accepts any batch size
     return OnnxRuntimeBackend(exported)
 
 
@@ -192,7 +192,7 @@ def _by_tensorflow(exported: ExportedFile, settings: WindowConfig) -> Backend:
     machine.import_tensorflow()
     from u2net_tf.inference.backends.saved_model import SavedModelBackend
 
-    del settings  # the signature takes any number of windows
+    del settings  # the signature accepts any batch size
     return SavedModelBackend(exported)
 
 
