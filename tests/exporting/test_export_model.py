@@ -131,7 +131,7 @@ class TestRejects:
             ({"domains": (ONE.name, ONE.name)}, "`domains`: expected each once"),
             ({"checkpoint": "step-7"}, "`checkpoint`: expected newest, best or one of"),
             ({"prune_to": 1}, "`prune_to`: expected none, as only a unet_sharp"),
-            ({"volumes": True, "format": "onnx"}, "`volumes`: expected false, as"),
+            ({"volumes": True, "format": "onnx"}, "`volumes`: expected false, si"),
             ({"overlap": 0.5}, "`overlap`: expected no value without `volumes`"),
         ],
     )
@@ -158,7 +158,7 @@ class TestRejects:
         save_model(folder, *make_model(domains=(ONE, TWO), patch_size=(8, 8, 8)))
         found = self.export(folder, tmp_path, any_size=True)
         assert (
-            "`any_size`: expected false, as patches of Task92_Two, (4, 8, 8), are "
+            "`any_size`: expected false, since patches of Task92_Two, (4, 8, 8), are "
             "resized to (8, 8, 8) for the network. Received: true" in found
         )
 

@@ -232,11 +232,11 @@ class TestSettings:
         }
         assert not second.training.trained
         assert (
-            "5 steps of all domains of the run; 2 epochs, not finished; with shared "
+            "5 steps over all domains of the run; 2 epochs, not finished; shared "
             "weights frozen; computed in mixed_float16; validated on fold 2. step-5, "
-            "by u2net-tf "
+            "written by u2net-tf "
         ) in file.page
-        assert "in which this domain's weights were not changed" in file.page
+        assert "this domain's weights unchanged" in file.page
 
     def test_what_is_not_given(self, model_dir, tmp_path):
         file = self.pack(model_dir, tmp_path)
@@ -264,7 +264,7 @@ class TestSettings:
         assert file.page.startswith(
             "# Organs\n\n## Intended use\n\nResearch only.\n\n## Limitations\n\nNot"
         )
-        assert "### Data\n\n\\# Drawn | here.\n\nCases: 2 to train on" in file.page
+        assert "### Data\n\n\\# Drawn | here.\n\nCases: 2 for training" in file.page
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -327,7 +327,7 @@ class TestSettings:
             "num_absent": 0,
         }
         assert [row.label for row in second.classes] == ["rim", "core"]
-        assert "Of step-9, on the test cases; 1 case could not be scored" in file.page
+        assert "step-9 on the test cases; 1 case could not be scored" in file.page
         assert "| organ   | 60.0     | 10.0   | 2       | 0        |" in file.page
         assert b"secret" not in file.path.read_bytes()
 
@@ -415,6 +415,8 @@ def test_weights_beyond_float16():
     array = np.frombuffer(tensor.raw_data, np.float32).copy()
     array[7] = 1e6
     tensor.raw_data = array.tobytes()
-    with pytest.raises(InputError, match="float16 does not hold the weights of shared"):
+    with pytest.raises(
+        InputError, match="weights of shared.* out of range for float16"
+    ):
         SharedWeights("w", "float16").move(graph)
     SharedWeights("w", "float32").move(make_graph(0))
