@@ -192,7 +192,7 @@ def test_survey_and_plan_work(server, tiny_data, tmp_path):
 def test_what_is_installed_is_not_looked_for_twice(monkeypatch):
     machine.require_tensorflow()
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(StoppedError, match="TensorFlow is needed"):
+    with pytest.raises(StoppedError, match="TensorFlow is required"):
         machine.require_tensorflow()
     # It was imported before.
     machine.import_tensorflow()

@@ -25,8 +25,9 @@ def main(config: EvaluateConfig) -> None:
     found = evaluate_model(config, progress=progress)
     print(tables.format_table(found.rows))
     print(
-        f"{quantity(found.num_cases, f'{config.split} case')} of {found.checkpoint}: "
-        f"dice.csv, summary.json and predictions in {found.output_dir}"
+        f"{quantity(found.num_cases, f'{config.split} case')} scored with "
+        f"{found.checkpoint}: dice.csv, summary.json and predictions in "
+        f"{found.output_dir}"
     )
     num_cases = found.num_cases + len(found.skipped)
     command.exit_if_skipped(found.skipped, num_cases, "case")

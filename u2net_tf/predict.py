@@ -149,8 +149,8 @@ def _print_report(
     if report.num_edited:
         note += f", including {quantity(report.num_edited, 'edited file')}"
     print(
-        f"{quantity(num_label_maps, 'label map')} of {domains} by {checkpoint} "
-        f"in {config.output}"
+        f"{quantity(num_label_maps, 'label map')} of {domains} in {config.output}, "
+        f"predicted by {checkpoint}"
         + (f" ({note})" if note else "")
         + (f"; volumes in {config.volumes_csv}" if config.volumes_csv else "")
     )

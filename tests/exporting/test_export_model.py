@@ -131,7 +131,7 @@ class TestRejects:
             ({"domains": (ONE.name, ONE.name)}, "`domains`: expected each once"),
             ({"checkpoint": "step-7"}, "`checkpoint`: expected newest, best or one of"),
             ({"prune_to": 1}, "`prune_to`: expected none, as only a unet_sharp"),
-            ({"volumes": True, "format": "onnx"}, "`volumes`: expected false, si"),
+            ({"volumes": True, "format": "onnx"}, "`volumes`: expected false, as"),
             ({"overlap": 0.5}, "`overlap`: expected no value without `volumes`"),
         ],
     )
@@ -158,7 +158,7 @@ class TestRejects:
         save_model(folder, *make_model(domains=(ONE, TWO), patch_size=(8, 8, 8)))
         found = self.export(folder, tmp_path, any_size=True)
         assert (
-            "`any_size`: expected false, since patches of Task92_Two, (4, 8, 8), are "
+            "`any_size`: expected false, as patches of Task92_Two, (4, 8, 8), are "
             "resized to (8, 8, 8) for the network. Received: true" in found
         )
 
@@ -178,5 +178,5 @@ class TestRejects:
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tf2onnx", None)
-    with pytest.raises(StoppedError, match=r"tf2onnx is needed .*u2net-tf\[export\]"):
+    with pytest.raises(StoppedError, match=r"tf2onnx is required .*u2net-tf\[export\]"):
         import_package("tf2onnx")

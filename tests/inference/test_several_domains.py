@@ -399,7 +399,8 @@ def test_the_command(scans, tmp_path, monkeypatch, capsys):
     assert loaded == ["B", "A"]
     first, *others = capsys.readouterr().out.splitlines()
     assert first == (
-        f"1 label map of Both and Latter and Alike by step-3 in {values['output']}"
+        f"1 label map of Both and Latter and Alike in {values['output']}, predicted by "
+        "step-3"
     )
     assert others[0].startswith("two_0: Alike hides ")
     assert others[0].endswith(" ml) of Both")

@@ -80,7 +80,7 @@ def _check(config: ExportConfig) -> None:
     if config.volumes and config.format != "saved_model":
         raise InputError(
             "`volumes`",
-            expected="false, since only a SavedModel can predict volumes",
+            expected="false, as only a SavedModel can predict volumes",
             received=f"true with the format {config.format}",
         )
     if config.overlap is not None and not config.volumes:
@@ -169,7 +169,7 @@ def _require_no_resizing(spec: ModelSpec, index: int) -> None:
     if spec.network_patch_size(index) != domain.patch_size:
         raise InputError(
             "`any_size`",
-            expected=f"false, since patches of {domain.name}, {domain.patch_size}, are "
+            expected=f"false, as patches of {domain.name}, {domain.patch_size}, are "
             f"resized to {spec.patch_size} for the network",
             received="true",
         )

@@ -47,7 +47,7 @@ def read_texts(config: PackConfig, names: Sequence[str]) -> CardTexts:
         if getattr(texts, name) is not None:
             raise InputError(
                 f"`{name}`",
-                expected=f"no value, since {config.card_fields} has one",
+                expected=f"no value, as {config.card_fields} has one",
                 received=value,
             )
         texts = dataclasses.replace(texts, **{name: value})

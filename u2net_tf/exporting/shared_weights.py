@@ -90,7 +90,7 @@ def _to_float16(array: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(half).all():
         raise InputError(
             "`precision`",
-            expected=f"float32, since weights of {name} are out of range for float16",
+            expected=f"float32, as weights of {name} are out of range for float16",
             received="float16",
         )
     return half

@@ -44,7 +44,7 @@ class Need:
     def of_scan(
         cls, grid: Grid, domain: Domain, *, with_probabilities: bool = False
     ) -> Need:
-        """Returns the need of a scan by its header; 0 if it fits no memory at all.
+        """Returns the need of a scan by its header; 0 if too large for any memory.
 
         Args:
           grid: grid of the scan.

@@ -151,8 +151,8 @@ def _require_settings(settings: WindowConfig, exported: ExportedFile) -> None:
     if settings.prune_to is not None and prune(spec, settings.prune_to) != spec:
         raise InputError(
             "`prune_to`",
-            expected=f"none or {spec.depth}, the depth to which {exported.path} was "
-            "pruned when it was exported",
+            expected=f"none or {spec.depth}, the depth with which {exported.path} was "
+            "exported",
             received=settings.prune_to,
         )
     defaults = WindowConfig()
@@ -161,8 +161,8 @@ def _require_settings(settings: WindowConfig, exported: ExportedFile) -> None:
         if given != default:
             raise InputError(
                 f"`{name}`",
-                expected=f"{'none' if default is None else default}, as {reason}, "
-                f"which {exported.path} is",
+                expected=f"{'none' if default is None else default} with "
+                f"{exported.path}, as {reason}",
                 received=given,
             )
 
