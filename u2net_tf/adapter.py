@@ -1,4 +1,4 @@
-"""Exchanges domains of models as adapter files.
+"""Exchanges domains between models as adapter files.
 
   python -m u2net_tf.adapter export --model_dir=DIR --domain=NAME --output=FILE
   python -m u2net_tf.adapter add --model_dir=DIR --input=FILE,FILE --output_dir=NEW

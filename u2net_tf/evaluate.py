@@ -4,8 +4,8 @@
 
 Prints the Dice of each class, as in Table 2 of the paper, and writes dice.csv,
 summary.json and the predicted label maps. An interrupted run resumes where it left off.
-Cases that cannot be used are listed with the reason at the end, and the exit status
-is 1.
+Cases that cannot be used are listed with the reason at the end; the exit status is
+then 1.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ def main(config: PackConfig) -> None:
         print(domain.name)
     size = packed.path.stat().st_size
     print(
-        f"{quantity(len(packed.domains), 'domain')} in {packed.path}, {size:,} bytes; "
-        f"SHA-256 of its model.json: {packed.sha256}"
+        f"packed {quantity(len(packed.domains), 'domain')} into {packed.path}: "
+        f"{size:,} bytes, SHA-256 of model.json {packed.sha256}"
     )
 
 

@@ -12,7 +12,7 @@ has the classes of all these domains.
 Scans that were already predicted with the same model, domain and settings are skipped,
 so an interrupted run resumes where it left off when rerun. Files that this command did
 not write, or that were edited since, are only replaced with --overwrite. Scans that
-cannot be used are listed with the reason at the end, and the exit status is 1.
+cannot be used are listed with the reason at the end; the exit status is then 1.
 """
 
 from __future__ import annotations

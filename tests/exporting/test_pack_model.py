@@ -339,7 +339,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("domains", "checkpoint", "words"),
         [
-            ([ONE], "a/step-8", "summary.json: checkpoint: expected step-9, which is"),
+            ([ONE], "a/step-8", "summary.json: checkpoint: expected step-9, the "),
             (
                 [ONE.__class__(**{**vars(ONE), "name": "x"})],
                 "a/step-9",
@@ -362,7 +362,7 @@ class TestSettings:
 
     def test_dice_that_is_given_twice(self, trained_dir, tmp_path):
         folders = [self.write_summary(tmp_path / name) for name in "ab"]
-        with pytest.raises(InputError, match="expected one with scores of Task91_One"):
+        with pytest.raises(InputError, match="expected a single one with scores of Task91_One"):
             self.pack(trained_dir, tmp_path, evaluation=tuple(folders))
 
     def test_no_dice(self, trained_dir, tmp_path):
@@ -372,7 +372,7 @@ class TestSettings:
     def test_overwrite(self, model_dir, tmp_path):
         output = tmp_path / "x.u2net"
         output.write_text("before")
-        with pytest.raises(InputError, match=r"expected a new file.*: a file. Set `ov"):
+        with pytest.raises(InputError, match=r"expected a new file.*: a file. Use `ov"):
             self.pack(model_dir, tmp_path)
         assert output.read_text() == "before"
         self.pack(model_dir, tmp_path, overwrite=True)

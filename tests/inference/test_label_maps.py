@@ -233,7 +233,7 @@ class TestVolumes:
         ("name", "words"),
         [
             ("volumes.txt", "volumes.txt: expected a name ending in .csv"),
-            ("folder.csv", "folder.csv: expected no folder here"),
+            ("folder.csv", "folder.csv: expected a path for a file"),
             ("file/volumes.csv", "expected a file that can be written"),
             ("other.csv", "expected no file, or a table of volumes. Received: another"),
         ],
@@ -401,7 +401,7 @@ def test_two_outputs_of_one_name(predict, scans, tmp_path):
             "x" * 240,
             "expected a file that can be written. Received: File name too long",
         ),
-        ("folder", "folder.nii.gz: expected no folder here"),
+        ("folder", "folder.nii.gz: expected a path for a file"),
     ],
 )
 def test_what_cannot_be_written_is_found_first(predict, scans, tmp_path, name, words):

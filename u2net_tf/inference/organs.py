@@ -79,22 +79,22 @@ def require_choice(config: PredictConfig) -> None:
         )
 
 
-def choose_domains(names: Sequence[str], known: Sequence[str]) -> list[str]:
+def choose_domains(names: Sequence[str], available: Sequence[str]) -> list[str]:
     """Returns the domains chosen by a setting.
 
     Args:
       names: domains, or "all".
-      known: the available domains.
+      available: the domains of the model.
 
     Raises:
       InputError: if a domain is not available.
     """
-    if list(names) == [ALL] and ALL not in known:
-        return list(known)
+    if list(names) == [ALL] and ALL not in available:
+        return list(available)
     for name in names:
-        if name not in known:
+        if name not in available:
             raise InputError(
-                "`domains`", expected=f"one of {', '.join(known)}", received=name
+                "`domains`", expected=f"one of {', '.join(available)}", received=name
             )
     return list(names)
 

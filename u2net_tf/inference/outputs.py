@@ -73,7 +73,7 @@ def require_writable(paths: Iterable[pathlib.Path]) -> None:
         if len(os.fsencode(path.name)) > len(os.fsencode(other.name)):
             longest[path.parent] = path
         if os.path.isdir(path):
-            raise InputError(path, expected="no folder here", received="a folder")
+            raise InputError(path, expected="a path for a file", received="a folder")
     for path in longest.values():
         try:
             files.check_writable(path)
