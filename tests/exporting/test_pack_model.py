@@ -362,7 +362,9 @@ class TestSettings:
 
     def test_dice_that_is_given_twice(self, trained_dir, tmp_path):
         folders = [self.write_summary(tmp_path / name) for name in "ab"]
-        with pytest.raises(InputError, match="expected a single one with scores of Task91_One"):
+        with pytest.raises(
+            InputError, match="expected a single one with scores of Task91_One"
+        ):
             self.pack(trained_dir, tmp_path, evaluation=tuple(folders))
 
     def test_no_dice(self, trained_dir, tmp_path):
