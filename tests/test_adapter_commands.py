@@ -68,12 +68,15 @@ class TestAdapter:
             ),
             (
                 ["add", "--model_dir=x", "--input=a", "--output_dir="],
-                "error: --output_dir: expected a non-empty text. Received: ",
+                "error: --output_dir: expected a non-empty string. Received: ",
             ),
-            (["list"], "error: --model_dir: expected a value, or one of --input. Rece"),
+            (
+                ["list"],
+                "error: --model_dir: expected a value here or for --input. R",
+            ),
             (
                 ["list", "--licence=x"],
-                "expected flags that --help lists. Received: --l",
+                "expected a flag listed by --help. Received: --l",
             ),
             (["list", "--input=/no/file"], "error: /no/file: expected an adapter file"),
             (["remove", "--model_dir=x"], "error: --domains: expected a value. Rec"),

@@ -92,10 +92,10 @@ def test_more_or_fewer(config, line, message):
     [
         (
             "--modl_dir=a",
-            "command line: expected flags that --help lists. Received: --modl_dir. Did "
+            "command line: expected a flag listed by --help. Received: --modl_dir. Did "
             "you mean --model_dir?",
         ),
-        ("--xyz", "command line: expected flags that --help lists. Received: --xyz"),
+        ("--xyz", "command line: expected a flag listed by --help. Received: --xyz"),
         (
             "--split=all",
             "`split`: expected one of train, validation, test. Received: all",

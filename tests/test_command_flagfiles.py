@@ -155,7 +155,7 @@ def test_a_flagfile_must_not_include_itself(write):
     with pytest.raises(InputError) as caught:
         expand("--flagfile=one")
     assert str(caught.value) == (
-        "two: expected no flagfile that this one is part of. Received: --flagfile=./one"
+        "two: expected no flagfile that includes this one. Received: --flagfile=./one"
     )
 
 

@@ -563,7 +563,7 @@ class TestOldFlags:
         given = ["--data_dir=a", "--model_dir=b"]
         assert read(TrainConfig, [*given, old]).flat()[name] == value
         (said,) = [record.getMessage() for record in caplog.records]
-        assert said == f"{old} is --{name}={value} now"
+        assert said == f"{old} was renamed: use --{name}={value}"
 
     def test_are_all_of_them_flags_of_train(self):
         new = {name for name, _ in OLD_FLAGS.values()}
@@ -579,7 +579,7 @@ class TestOldFlags:
 
     @pytest.mark.parametrize("text", ["0", "five"])
     def test_a_factor_that_is_none_is_an_error(self, text):
-        with pytest.raises(InputError, match="It is `plateau_factor` now"):
+        with pytest.raises(InputError, match="Use `plateau_factor` instead"):
             read(TrainConfig, [f"--learning_rate_factor={text}"])
 
     def test_are_the_same_in_a_flags_txt_of_before(self):

@@ -110,7 +110,7 @@ class TestWrongFlags:
             (
                 "predict",
                 ["--model_dir=x", "--output=z"],
-                "error: --domain: expected a value, or one of --domains instead. "
+                "error: --domain: expected a value here or for --domains. "
                 "Received: neither",
             ),
             (
@@ -126,7 +126,7 @@ class TestWrongFlags:
             (
                 "train",
                 ["--data_dri=x"],
-                "error: command line: expected flags that --help lists. Received: "
+                "error: command line: expected a flag listed by --help. Received: "
                 "--data_dri. Did you mean --data_dir?\n",
             ),
             (
@@ -177,7 +177,7 @@ class TestWrongFlags:
                 "train",
                 ["--learning_rate_factor=x"],
                 "error: --learning_rate_factor: expected a number other than 0. "
-                "Received: x. It is --plateau_factor now\n",
+                "Received: x. Use --plateau_factor instead\n",
             ),
         ],
     )
@@ -323,8 +323,8 @@ class TestEvaluate:
             ["Task92_Two", "core"],
         ]
         assert last == (
-            f"2 test cases of {trained[0] / 'checkpoints' / 'step-6'}: dice.csv, "
-            f"summary.json and predictions in {work / 'out'}"
+            f"2 test cases scored with {trained[0] / 'checkpoints' / 'step-6'}: "
+            f"dice.csv, summary.json and predictions in {work / 'out'}"
         )
 
     def test_writes_a_label_map_per_case(self, evaluated, tiny_data):
@@ -440,10 +440,12 @@ class TestPredict:
     def test_passes_over_what_is_there(self, predicted, trained):
         work, results = predicted
         checkpoint = trained[0] / "checkpoints" / "step-6"
-        said = f"of Task92_Two by {checkpoint} in {work / 'out'}"
+        said = f"of Task92_Two in {work / 'out'}, predicted by {checkpoint}"
         assert results["one"]["stdout"] == f"1 label map {said}\n"
-        assert results["all"]["stdout"] == f"3 label maps {said} (1 already there)\n"
-        assert results["again"]["stdout"] == f"3 label maps {said} (3 already there)\n"
+        assert results["all"]["stdout"] == f"3 label maps {said} (1 already existed)\n"
+        assert (
+            results["again"]["stdout"] == f"3 label maps {said} (3 already existed)\n"
+        )
         counts = [len(results[line]["windows"]) for line in ("one", "all", "again")]
         assert counts == [1, 2, 0]
 
@@ -532,8 +534,8 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     assert asked["progress"].func is command.progress_bar
     assert asked["progress"].keywords == {"log_every_seconds": 7.0}
     assert capsys.readouterr().out == (
-        "0 label maps of Task92_Two by step-3 in out (2 already there, with 1 edited "
-        "file); volumes in volumes.csv\n"
+        "0 label maps of Task92_Two in out, predicted by step-3 (2 already existed, "
+        "including 1 edited file); volumes in volumes.csv\n"
     )
     assert stopped.value.code == (
         "error: 1 of 1 scan could not be used:\n"

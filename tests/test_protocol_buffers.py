@@ -58,7 +58,7 @@ def test_nothing():
     [b"\x08", b"\x08" + b"\xff" * 11, b"\x12\x05abc", b"\x35\1", b"\x0f", b"\x0b"],
 )
 def test_anything_else(data):
-    with pytest.raises(ValueError, match="no "):
+    with pytest.raises(ValueError, match="not a "):
         protocol_buffers.read(data)
 
 

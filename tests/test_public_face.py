@@ -107,7 +107,7 @@ def test_missing_tensorflow_is_one_line(name):
     done = python("-c", f"{missing}from u2net_tf import {name}")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"ImportError: u2net_tf.{name}: TensorFlow is needed and not installed: pip "
+        f"ImportError: u2net_tf.{name}: TensorFlow is required but not installed: pip "
         "install u2net-tf, or with CUDA 'u2net-tf[gpu]'"
     )
 

@@ -18,8 +18,8 @@ from u2net_tf.errors import StoppedError
 from u2net_tf.plan.plan_file import plan_to_json
 
 MISSING = (
-    "error: TensorFlow is needed and not installed: pip install u2net-tf, or with CUDA "
-    "'u2net-tf[gpu]'\n"
+    "error: TensorFlow is required but not installed: pip install u2net-tf, or with "
+    "CUDA 'u2net-tf[gpu]'\n"
 )
 
 
@@ -78,9 +78,9 @@ def test_prediction_with_a_folder_says_what_needs_none(server, tmp_path):
     done = server.run("u2net_tf.predict", *given)
     assert done.returncode == 1
     assert done.stderr == (
-        f"{MISSING[:-1]}; {tmp_path} is a folder that training wrote, which nothing "
-        "else runs. Where TensorFlow is, `python -m u2net_tf.pack` makes a file of it "
-        "that needs none\n"
+        f"{MISSING[:-1]}; {tmp_path} is a folder written by training, which only "
+        "TensorFlow can run. On a machine with TensorFlow, `python -m u2net_tf.pack` "
+        "converts it to a file that does not need TensorFlow\n"
     )
 
 
@@ -192,7 +192,7 @@ def test_survey_and_plan_work(server, tiny_data, tmp_path):
 def test_what_is_installed_is_not_looked_for_twice(monkeypatch):
     machine.require_tensorflow()
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(StoppedError, match="TensorFlow is needed"):
+    with pytest.raises(StoppedError, match="TensorFlow is required"):
         machine.require_tensorflow()
     # It was imported before.
     machine.import_tensorflow()

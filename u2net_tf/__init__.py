@@ -1,7 +1,7 @@
 """u2net-tf: one 3D segmentation network for many organs (3D U²-Net).
 
-The names in `__all__` are the library's public face. A module is imported when one of
-its names is first used, so `import u2net_tf` takes no time and no TensorFlow.
+The names in `__all__` are the public API. A module is imported when one of its names is
+first used, so `import u2net_tf` is fast and does not import TensorFlow.
 
 `u2net_tf.train`, `u2net_tf.adapt` and `u2net_tf.compose` are the modules of the
 commands; the functions behind these are `train_model`, `adapt_model` and
@@ -136,7 +136,7 @@ def __getattr__(name: str) -> Any:
         from u2net_tf.machine import NO_TENSORFLOW
 
         raise ImportError(f"u2net_tf.{name}: {NO_TENSORFLOW}") from error
-    # The next time, this function is not asked.
+    # Cached in the module: later accesses do not call this function.
     value = globals()[name] = getattr(module, other_name or name)
     return value
 

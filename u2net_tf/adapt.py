@@ -3,10 +3,10 @@ r"""Adds a new domain to a trained model; the old domains stay bit-identical.
   python -m u2net_tf.adapt --from=MODEL_DIR --domain=NAME --data_dir=DIR \
       --model_dir=NEW_MODEL_DIR
 
-The shared variables are frozen; only the new domain's own are trained. The model in the
-new folder has old and new domains; the old folder is only read. SIGTERM, SIGUSR1 and
-Ctrl-C end it after the running step, which is saved. It resumes from the last
-checkpoint when rerun.
+The shared variables are frozen; only those of the new domain are trained. The model in
+the new folder has the old and the new domains; the old folder is not modified. SIGTERM,
+SIGUSR1 and Ctrl-C stop training after the current step and save a checkpoint. When
+rerun, training resumes from the last checkpoint.
 """
 
 from u2net_tf import command, machine

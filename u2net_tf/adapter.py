@@ -1,14 +1,14 @@
-"""Exchanges domains of models as adapter files.
+"""Exchanges domains between models as adapter files.
 
   python -m u2net_tf.adapter export --model_dir=DIR --domain=NAME --output=FILE
   python -m u2net_tf.adapter add --model_dir=DIR --input=FILE,FILE --output_dir=NEW
   python -m u2net_tf.adapter remove --model_dir=DIR --domains=NAME --output_dir=NEW
   python -m u2net_tf.adapter list --model_dir=DIR --input=FILE,FILE
 
-An adapter file holds the variables that only one domain reads, for every model with the
-same trunk: 0.1 M parameters where filters are separable. In float32, trunk and adapters
-make bit for bit the model that `python -m u2net_tf.compose` makes. The flags of a
-command are listed by `python -m u2net_tf.adapter COMMAND --help`.
+An adapter file contains the variables of a single domain (0.1 M parameters with
+separable adapters) and fits every model with the same trunk. In float32, the resulting
+model is bit-identical to that of `python -m u2net_tf.compose`. The flags of a command
+are listed by `python -m u2net_tf.adapter COMMAND --help`.
 """
 
 from u2net_tf import command, machine
@@ -27,7 +27,7 @@ def export(config: AdapterExportConfig) -> None:
 
       python -m u2net_tf.adapter export --model_dir=DIR --domain=NAME --output=FILE
 
-    The file names no cases.
+    The file contains no case names.
     """
     machine.import_tensorflow()
     from u2net_tf.models.adapter_models import export_adapter
@@ -46,7 +46,7 @@ def add(config: AdapterAddConfig) -> None:
 
       python -m u2net_tf.adapter add --model_dir=DIR --input=FILE --output_dir=NEW
 
-    Every domain that the model has stays bit for bit as it was.
+    The existing domains of the model stay bit-identical.
     """
     machine.import_tensorflow()
     from u2net_tf.models.adapter_models import add_adapters
@@ -57,7 +57,7 @@ def add(config: AdapterAddConfig) -> None:
 
 
 def remove(config: AdapterRemoveConfig) -> None:
-    """Removes domains from a model; the others stay bit for bit as they were.
+    """Removes domains from a model; the others stay bit-identical.
 
     python -m u2net_tf.adapter remove --model_dir=DIR --domains=NAME --output_dir=NEW
     """
@@ -70,7 +70,7 @@ def remove(config: AdapterRemoveConfig) -> None:
 
 
 def list_(config: AdapterListConfig) -> None:
-    """Lists the domains of a model and adapter files; says which files fit the model.
+    """Lists the domains of a model and adapter files, and which files fit the model.
 
     python -m u2net_tf.adapter list --model_dir=DIR
     python -m u2net_tf.adapter list --input=FILE,FILE
@@ -80,11 +80,11 @@ def list_(config: AdapterListConfig) -> None:
 
     if not config.model_dir and not config.input:
         raise InputError(
-            "`model_dir`", expected="a value, or one of `input`", received="neither"
+            "`model_dir`", expected="a value here or for `input`", received="neither"
         )
     files = [AdapterFile(path) for path in config.input]
     if not config.model_dir:
-        # Which needs no TensorFlow.
+        # Listing files does not need TensorFlow.
         print(adapter_table.table_of_files(files))
         return
     machine.import_tensorflow()

@@ -1,12 +1,13 @@
-"""Certifies which domains of a model a change left bit for bit as they were.
+"""Certifies which domains of a model are bit-identical before and after a change.
 
   python -m u2net_tf.certify --before=DIR --after=DIR --output=certificate.json
   python -m u2net_tf.certify --check=certificate.json
 
 Writes a JSON file of checksums (of the variables, of the logits of fixed patches, and
-of label maps of the scans in --scans_dir) and a page for people beside it. --check
-computes the checksums again. Its exit status is 0 if all are as certified, 1 if one is
-not, and 2 if only those differ that another build, of libraries or processor, explains.
+of label maps of the scans in --scans_dir) and a readable page next to it. --check
+recomputes the checksums. Its exit status is 0 if all match the certificate, 1 if one
+does not, and 2 if the only differences are in checksums that depend on the build (the
+versions of libraries and the processor), and the build is another one.
 """
 
 import sys
@@ -23,7 +24,7 @@ _STATUS_OF_ANOTHER_BUILD = 2
 def main(config: CertifyConfig) -> None:
     """Writes or checks a certificate."""
     if not config.check:
-        # Before TensorFlow is imported, which takes seconds.
+        # Checked before TensorFlow is imported, which takes seconds.
         config.models()
         config.paths()
     machine.import_tensorflow()
@@ -57,7 +58,7 @@ def _check(config: CertifyConfig) -> None:
         verdicts = "as" if report.same_verdicts else "not as"
         print(f"verdicts of this build: {verdicts} certified")
     if report.is_refuted:
-        sys.exit(f"error: {config.check}: the models are not as certified")
+        sys.exit(f"error: {config.check}: the models do not match the certificate")
     if not report.is_verified:
         print(f"{config.check}: another build: not comparable bit by bit")
         sys.exit(_STATUS_OF_ANOTHER_BUILD)

@@ -1,7 +1,7 @@
-"""How every command starts and fails: flags in, one call, a line on bad input.
+"""Starts a command: parses its flags, runs it, and reports bad input in one line.
 
-The commands import TensorFlow and the rest inside `main`, so that `--help` answers at
-once.
+The commands import TensorFlow and other large modules inside `main`, so that `--help`
+is fast.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _quiet_on_ctrl_c(
     error: BaseException,
     traceback: TracebackType | None,
 ) -> None:
-    """Says in a line, not in a traceback, that Ctrl-C ended the program."""
+    """Reports Ctrl-C in one line instead of a traceback."""
     if not interrupts and not issubclass(kind, KeyboardInterrupt):
         show(kind, error, traceback)
         return
@@ -46,15 +46,15 @@ def _quiet_on_ctrl_c(
     os.kill(os.getpid(), signal.SIGINT)
 
 
-# From the first import on: `start` comes after those of a command's settings, which
-# take seconds on a cold disk. For that reason absl is imported in functions only.
+# Installed on import: `start` is called only after a command has imported its settings,
+# which takes seconds on a cold disk. Therefore absl is only imported in functions, too.
 sys.excepthook = functools.partial(
     _quiet_on_ctrl_c, sys.excepthook, stop_signals.note_interrupts()
 )
 
 
 def name_flags(message: str) -> str:
-    """Writes the settings in a message, `name`, as the command's flags, --name."""
+    """Replaces the settings in a message (`name`) by the command's flags (--name)."""
     from absl import flags
 
     from u2net_tf.config.flagfile import flag_name
@@ -73,39 +73,39 @@ def progress_bar(
     log_every_seconds: float = 30.0,
     **options: Any,
 ) -> Bar:
-    """Shows progress on standard error: a bar if that is a terminal, otherwise lines.
+    """Shows progress on standard error: a bar in a terminal, otherwise log lines.
 
-    This is what commands pass to the library as `progress`.
+    Commands pass this function to the library as `progress`.
 
     Args:
       iterable: see `Progress`.
       desc: see `Progress`.
-      log_every_seconds: seconds between lines.
+      log_every_seconds: minimum seconds between log lines.
       **options: see `Progress`.
     """
     if not sys.stderr.isatty():
         from u2net_tf.command_progress import LoggedBar
 
         return LoggedBar(iterable, desc, log_every_seconds=log_every_seconds, **options)
-    # Not at the top: --help does without it.
+    # Imported here, since --help does not need it.
     from tqdm import tqdm
 
-    # Its types say less about keyword arguments than `Bar` does.
+    # tqdm's annotations are less precise than those of `Bar`.
     return cast(Bar, tqdm(iterable, desc, **options))
 
 
 def progress_every(seconds: float) -> Progress:
-    """Returns `progress_bar` with another time between lines."""
+    """Returns `progress_bar` with the given minimum seconds between log lines."""
     return functools.partial(progress_bar, log_every_seconds=seconds)
 
 
 def exit_if_skipped(skipped: Mapping[str, InputError], num_all: int, noun: str) -> None:
-    """Lists what could not be used, and ends the command with exit status 1.
+    """Lists the inputs that could not be used and exits with status 1.
 
     Args:
       skipped: name -> reason; nothing happens if it is empty.
-      num_all: of how many.
-      noun: what they are: "scan".
+      num_all: total number of inputs.
+      noun: singular noun for an input: "scan".
     """
     if not skipped:
         return
@@ -120,18 +120,18 @@ def start(
     *,
     description: str | None = None,
 ) -> None:
-    """Parses flags and runs `main`; bad input ends in a message and exit status 1.
+    """Parses flags and runs `main`; bad input ends with a message and exit status 1.
 
-    A signal that asks to stop ends it in a message, with 128 and its number for exit
-    status.
+    A stop signal ends it with a message and an exit status of 128 plus the number of
+    the signal.
 
     Args:
-      main: Takes the config that the flags ask for, or, without one, what is left of
-        the command line after the flags. Flagfiles may be given by name among those
-        of its package: see `command_flagfiles`.
+      main: Receives the config read from the flags or, without a config class, the
+        command line without the flags. The flagfiles of its package may be given by
+        name; see `command_flagfiles`.
       config: Class of the config; its flags are defined here.
-      description: What --help prints above the flags; the docstring of the module of
-        `main` if None.
+      description: Text that --help prints above the flags; the docstring of the module
+        of `main` if None.
     """
     with stop_signals.raised() as received:
         try:
@@ -145,12 +145,12 @@ def start(
 
 
 def start_one_of(commands: Mapping[str, tuple[Callable[[Any], None], type]]) -> None:
-    """Runs `start` for the command that the first argument names.
+    """Runs `start` for the subcommand given as the first argument.
 
     Args:
-      commands: Name -> `main` and `config` of each command, all of one module, whose
-        docstring is the help without a command. The docstring of each `main` is that
-        of its own.
+      commands: Name -> `main` and `config` of each subcommand, all in one module. The
+        docstring of the module is the help shown without a subcommand; the docstring
+        of each `main` is the help of that subcommand.
     """
     from u2net_tf.command_arguments import take_command
 
@@ -179,7 +179,7 @@ def _start(
         try:
             given = command_arguments.read(argv[1:], config)
             main(argv if config is None else command_flags.read(config, given))
-            # What is printed reaches a pipe here at the latest.
+            # Flushed here, so that a closed pipe is noticed within this block.
             sys.stdout.flush()
         except BrokenPipeError:
             _end_without_reader()
@@ -199,19 +199,19 @@ def _start(
             sys.exit(_error_line(error))
 
     for stream in (sys.stdout, sys.stderr):
-        # A terminal or log may lack "×" or the letters of a file's name.
+        # A terminal or log may not support "×" or the letters of a file name.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     module = main.__module__
     if module != "__main__":
-        # Started by a console script, whose help is that of the command.
+        # Started by a console script, which shows the help of the command.
         for flag in flags.FLAGS.get_key_flags_for_module(module):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
         description = description or sys.modules[module].__doc__
     if description is not None:
         sys.modules["__main__"].__doc__ = description
-    # TensorFlow's messages would bury ours; what devices there are, training says
-    # itself. See also `machine.import_tensorflow`.
+    # TensorFlow's messages would bury ours; training reports the devices itself. See
+    # also `machine.import_tensorflow`.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app.run(guarded, flags_parser=parse)
 
@@ -233,14 +233,14 @@ def _error_line(error: Exception) -> str:
 
 
 def _end_without_reader() -> NoReturn:
-    """Ends where nobody reads the output any more, as behind `| head`."""
-    # Python would write the rest when it ends, and complain.
+    """Exits after the reader of the output has closed the pipe, as `| head` does."""
+    # Python would try to flush the rest at exit and report an error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    # As a shell says of other programs that are ended so.
+    # The status that a shell reports for programs that end this way.
     sys.exit(_ENDED_BY_SIGPIPE)
 
 
 def _module_name(main: Callable[[Any], None]) -> str:
-    """The module of a command, also where Python runs it as `__main__`."""
+    """Returns the name of a command's module, even if it runs as `__main__`."""
     spec = getattr(sys.modules[main.__module__], "__spec__", None)
     return main.__module__ if spec is None else spec.name

@@ -1,10 +1,11 @@
-"""Positional arguments of a command, as MODEL of `python -m u2net_tf.describe MODEL`.
+"""Positional arguments of a command: MODEL in `python -m u2net_tf.describe MODEL`.
 
-A setting with `json_schema_extra={"positional": True}` is one; all of them are required
-texts. Whatever else is no flag is refused, with the flag that may be meant.
+A setting with `json_schema_extra={"positional": True}` is a positional argument; all of
+them are required strings. Any other argument that is not a flag is refused, with a
+suggestion of the flag that may be meant.
 
-Of commands that belong together, as `python -m u2net_tf.adapter export`, the first
-argument is the name of one.
+The first argument of a command with subcommands, such as `python -m u2net_tf.adapter
+export`, is the name of a subcommand.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from u2net_tf.config.base import Config
 from u2net_tf.errors import InputError
 from u2net_tf.wording import first_few
 
-# What editors and web pages make of two hyphens, or of one.
+# Hyphens, and the dashes that editors and web pages substitute for them.
 _DASHES = "-‐‑‒–—−"
-# These may stand in place of the name of a command.
+# Accepted in place of a subcommand.
 _HELP = re.compile(r"--?(help\w*|version|h|\?)")
-_TRUTHS = ("true", "false", "yes", "no", "1", "0")
+_BOOLEANS = ("true", "false", "yes", "no", "1", "0")
 
 
 def take_command(argv: list[str], names: Sequence[str]) -> str | None:
-    """Moves the name of a command from the arguments to the name of the program.
+    """Moves the name of a subcommand from the arguments to the name of the program.
 
     Args:
-      argv: the program and its arguments; is changed.
-      names: of the commands.
+      argv: the program and its arguments; modified in place.
+      names: names of the subcommands.
 
     Returns:
-      The name; None if help or the version is asked for instead.
+      The name; None if help or the version is requested instead.
 
     Raises:
       InputError: if the first argument is neither.
@@ -61,15 +62,15 @@ def read(
     *,
     values: flags.FlagValues = flags.FLAGS,
 ) -> dict[str, str]:
-    """Returns name -> value of the settings that are given by their place.
+    """Returns the positional settings: name -> value.
 
     Args:
-      arguments: what is left of the command line after the flags and the program.
+      arguments: the command line without the program and the flags.
       config: class of the command's config; None if it has none.
       values: the command's flags, parsed.
 
     Raises:
-      InputError: if there are more or fewer; names the flag that may be meant.
+      InputError: if there are too many or too few; suggests the flag that may be meant.
     """
     names = () if config is None else command_flags.positional(config)
     usage = " ".join(name.upper() for name in names)
@@ -91,14 +92,14 @@ def read(
 
 
 def _hint(text: str, config: type[Config] | None, values: flags.FlagValues) -> str:
-    """Asks whether a flag is meant; "" if none is likely."""
+    """Suggests the flag that may be meant; "" if none is likely."""
     name, equals, value = text.lstrip(_DASHES).partition("=")
     if equals and name in values:
         return f"Did you mean --{name}={value}?"
     fields = {} if config is None else command_flags.fields_by_flag(config)
     own = [values[name] for name in fields]
     for flag in own:
-        if flag.boolean and flag.present and text.lower() in _TRUTHS:
+        if flag.boolean and flag.present and text.lower() in _BOOLEANS:
             return f"Did you mean --{flag.name}={text}?"
         if isinstance(flag.value, list) and flag.value[-1:] == [""]:
             joined = ",".join([*flag.value[:-1], text])

@@ -1,4 +1,4 @@
-"""What is wrong with flags, in the form of all errors; absl has a form of its own."""
+"""Converts flag errors of absl to the format of all errors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ILLEGAL = re.compile(r"flag --(\w+)=(.*?): (.*)", re.DOTALL)
 def as_input_error(
     error: flags.Error, values: flags.FlagValues = flags.FLAGS
 ) -> InputError:
-    """Returns an error of absl's parser as one of ours.
+    """Converts an error of absl's parser to an `InputError`.
 
     Args:
-      error: what the parser raised.
+      error: the parser's error.
       values: the flags.
     """
     if isinstance(error, flags.UnrecognizedFlagError):
@@ -30,7 +30,7 @@ def as_input_error(
         )
         return InputError(
             "command line",
-            expected="flags that --help lists",
+            expected="a flag listed by --help",
             received=f"--{error.flagname}",
             hint=hint,
         )

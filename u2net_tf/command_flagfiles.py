@@ -1,7 +1,7 @@
-"""Flagfiles on a command line, by path or by the name of one that is installed.
+"""Expands flagfiles on a command line, given by path or by name if installed.
 
-absl reads `--flagfile=PATH` by itself, but knows no names. So flagfiles are replaced by
-their lines before absl parses the command line.
+absl reads `--flagfile=PATH`, but does not support names. Therefore flagfiles are
+replaced by their lines before absl parses the command line.
 """
 
 from __future__ import annotations
@@ -15,53 +15,54 @@ from u2net_tf.errors import InputError
 
 _FLAGS = ("--flagfile", "-flagfile")
 _COMMENTS = ("#", "//")
-# Commands of other packages, such as `tools`, have none of their own.
-_WITH_FLAGFILES = ("u2net_tf", "data_prep")
+# Other packages with commands, such as `tools`, have no flagfiles.
+_PACKAGES_WITH_FLAGFILES = ("u2net_tf", "data_prep")
 
 
 def expand(argv: Sequence[str], package: str) -> list[str]:
     """Replaces every flagfile of a command line by its lines.
 
     Args:
-      argv: The command line; the first is the name of the program.
-      package: The package whose flagfiles have names: "u2net_tf" or "data_prep"; that
-        of any other stands for "u2net_tf".
+      argv: The command line, starting with the program.
+      package: The package whose flagfiles can be given by name: "u2net_tf" or
+        "data_prep"; any other counts as "u2net_tf".
 
     Raises:
-      InputError: If there is no such flagfile, or one that includes itself.
+      InputError: If a flagfile does not exist or includes itself.
     """
     return [*argv[:1], *_expanded(argv[1:], _folder(package), ())]
 
 
 def _folder(package: str) -> pathlib.Path:
-    """The flagfiles that are installed with a package."""
-    package = package if package in _WITH_FLAGFILES else _WITH_FLAGFILES[0]
+    """Returns the folder of the flagfiles that are installed with a package."""
+    if package not in _PACKAGES_WITH_FLAGFILES:
+        package = _PACKAGES_WITH_FLAGFILES[0]
     return pathlib.Path(importlib.import_module(package).__path__[0], "flagfiles")
 
 
 def _expanded(
     arguments: Sequence[str], folder: pathlib.Path, within: tuple[pathlib.Path, ...]
 ) -> Iterator[str]:
-    """Yields the arguments with the lines of flagfiles in place of these.
+    """Yields the arguments, with flagfiles replaced by their lines.
 
     Args:
-      arguments: Of a command line, or the lines of a flagfile.
-      folder: Where names are looked up.
-      within: The flagfiles that led to these arguments.
+      arguments: Arguments of a command line, or the lines of a flagfile.
+      folder: Folder in which names are looked up.
+      within: The chain of flagfiles that include these arguments.
     """
-    left = iter(arguments)
-    for argument in left:
+    remaining = iter(arguments)
+    for argument in remaining:
         if argument == "--":
-            # Nothing behind it is a flag.
+            # Nothing after it is a flag.
             yield argument
-            yield from left
+            yield from remaining
             return
         flag, equals, name = argument.partition("=")
         if flag not in _FLAGS:
             yield argument
             continue
         if not equals:
-            name = next(left, "")
+            name = next(remaining, "")
             if not name:
                 raise InputError("--flagfile", expected="a value", received="none")
         if name:
@@ -69,14 +70,14 @@ def _expanded(
             if path in within:
                 raise InputError(
                     within[-1],
-                    expected="no flagfile that this one is part of",
+                    expected="no flagfile that includes this one",
                     received=argument,
                 )
             yield from _expanded(_lines(path), folder, (*within, path))
 
 
 def _find(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """The file that a flagfile's name or path stands for."""
+    """Returns the path of a flagfile that is given by its name or path."""
     path = pathlib.Path(name).expanduser()
     if path.is_file():
         return path

@@ -17,17 +17,17 @@ from u2net_tf.config.flagfile import flag_name
 from u2net_tf.errors import InputError
 from u2net_tf.migrations import OLD_FLAGS
 
-Chosen = TypeVar("Chosen", bound=Config)
-# Flags that are defined now, to be taken back for those of another command.
+ConfigT = TypeVar("ConfigT", bound=Config)
+# Flags that are currently defined; removed before those of another command are defined.
 _defined: list[str] = []
 
 
 def define(config: type[Config], *, values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines a flag for every setting, instead of those defined here before.
+    """Defines a flag for every setting; replaces those of the previous call.
 
     Args:
-      config: has the settings.
-      values: where to; the process's flags unless given.
+      config: class with the settings.
+      values: flags to add to; those of the process by default.
     """
     if values is flags.FLAGS:
         for name in set(_defined) & set(values):
@@ -45,17 +45,17 @@ def define(config: type[Config], *, values: flags.FlagValues = flags.FLAGS) -> N
 
 
 def fields_by_flag(config: type[Config]) -> dict[str, FieldInfo]:
-    """Flag -> field of every setting that has a flag, in order."""
-    by_place = positional(config)
+    """Returns flag -> field of every setting that has a flag, in order."""
+    without_flag = positional(config)
     return {
         flag_name(name): field
         for name, field in config.settings().items()
-        if name not in by_place
+        if name not in without_flag
     }
 
 
 def positional(config: type[Config]) -> tuple[str, ...]:
-    """Names of the settings that are given by their place, in order."""
+    """Returns the names of the positional settings, in order."""
     return tuple(
         name
         for name, field in config.settings().items()
@@ -64,7 +64,7 @@ def positional(config: type[Config]) -> tuple[str, ...]:
 
 
 class _OldFlag(flags.Flag):
-    """A flag that has another name now: it sets that one and says so."""
+    """The old name of a renamed flag: sets the new flag and logs a warning."""
 
     def __init__(
         self,
@@ -88,19 +88,21 @@ class _OldFlag(flags.Flag):
                 f"`{self.name}`",
                 expected="a number other than 0",
                 received=argument,
-                hint=f"It is `{self._new}` now",
+                hint=f"Use `{self._new}` instead",
             ) from None
-        logging.warning("--%s=%s is --%s=%s now", self.name, argument, self._new, text)
+        logging.warning(
+            "--%s=%s was renamed: use --%s=%s", self.name, argument, self._new, text
+        )
         flag = self._values[self._new]
         flag.parse(text)
         flag.using_default_value = False
 
 
 def required(*chosen: flags.Flag | flags.FlagHolder) -> None:
-    """Checks that flags were given.
+    """Requires values of flags.
 
     Raises:
-      InputError: names the first that was not.
+      InputError: names the first flag without a value.
     """
     for flag in chosen:
         if flag.value in (None, "", []):
@@ -108,25 +110,24 @@ def required(*chosen: flags.Flag | flags.FlagHolder) -> None:
 
 
 def read(
-    config: type[Chosen],
-    by_place: Mapping[str, str] = types.MappingProxyType({}),
+    config: type[ConfigT],
+    positionals: Mapping[str, str] = types.MappingProxyType({}),
     *,
     values: flags.FlagValues = flags.FLAGS,
-) -> Chosen:
-    """The config that the command line asks for.
+) -> ConfigT:
+    """Returns the config given by the command line.
 
     Args:
       config: the class, as for `define`.
-      by_place: name -> value of the settings that have no flag; see
-        `command_arguments`.
+      positionals: name -> value of the positional settings; see `command_arguments`.
       values: as for `define`; parsed.
 
     Raises:
       InputError: names the flag, if a value is missing or not allowed.
     """
-    chosen: dict[str, Any] = dict(by_place)
+    chosen: dict[str, Any] = dict(positionals)
     for name, field in config.settings().items():
-        if name in by_place:
+        if name in positionals:
             continue
         flag = flag_name(name)
         value = values[flag].value
@@ -145,12 +146,12 @@ def read(
 
 
 def _kind(field: FieldInfo) -> Any:
-    """The type of a setting that may be None."""
+    """Returns the type of a setting, without None."""
     kind = field.annotation
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         (kind,) = (part for part in typing.get_args(kind) if part is not type(None))
     if typing.get_origin(kind) is typing.Annotated:
-        # A tuple with a limit to the whole of it.
+        # A tuple with a constraint of its own.
         kind = typing.get_args(kind)[0]
     return kind
 
@@ -161,7 +162,7 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
 
 
 def _alias(field: FieldInfo) -> str | None:
-    """Another name of a flag, which is as good."""
+    """Returns the alias of a flag; None if it has none."""
     return _extra(field).get("alias")
 
 
@@ -204,7 +205,7 @@ def _define(name: str, field: FieldInfo, values: flags.FlagValues) -> None:
 def triple(
     flag: flags.Flag | flags.FlagHolder, *, least: int
 ) -> tuple[int, int, int] | None:
-    """The value z,y,x of a list flag; None where none is given.
+    """Returns the z,y,x values of a list flag; None if it has no value.
 
     Raises:
       InputError: if it is not three whole numbers of at least `least`.
@@ -234,7 +235,7 @@ def _numbers_of_any_length(flag: flags.Flag) -> tuple[float, ...]:
 
 
 def _numbers(flag: flags.Flag, field: FieldInfo) -> tuple | None:
-    """The value of a list: texts as they are, or as many numbers as there must be."""
+    """Returns the value of a list flag: strings unchanged, numbers parsed."""
     number, *others = typing.get_args(_kind(field))
     if others[-1] is Ellipsis:
         return tuple(flag.value) if number is str else _numbers_of_any_length(flag)

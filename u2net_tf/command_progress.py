@@ -1,4 +1,4 @@
-"""Progress as commands show it where there is no terminal: lines in the log."""
+"""Progress of commands that run without a terminal, as lines in the log."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from u2net_tf.wording import duration, quantity
 
 
 class LoggedBar:
-    """A `Bar` that logs a line when units are counted, at most every so many seconds.
+    """A `Bar` that logs a line when units are counted, at most once per interval.
 
-    The line says how many units are done, the rate since the line before, the time
-    that is left at this rate, and the values beside the count. Work that takes less
-    time than there is between two lines is not mentioned.
+    The line gives the number of units done, the rate since the previous line, the time
+    left at this rate, and the values of `set_postfix`. Work that takes less time than
+    one interval is not logged.
 
     Args:
-      iterable: the items; None if `update` counts.
+      iterable: the items; None if `update` counts units.
       desc: name of the work.
-      total: number of units; that of the items if None, where they have one.
-      initial: number of units done before.
+      total: number of units; if None, the number of items, where it is known.
+      initial: number of units that are already done.
       unit: name of a unit.
-      log_every_seconds: seconds between lines.
-      clock: seconds, as of `time.monotonic`.
-      **options: what else a bar takes, about how it is drawn.
+      log_every_seconds: minimum seconds between lines.
+      clock: returns seconds, as `time.monotonic` does.
+      **options: options of how a bar is drawn; ignored.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LoggedBar:
         self._every = log_every_seconds
         self._clock = clock
         self._values: dict[str, object] = {}
-        # Since when the rate is taken, and how many units were done then.
+        # Start of the interval of the rate, and the units that were done by then.
         self._last = clock(), initial
 
     def __iter__(self) -> Iterator[Any]:
@@ -67,12 +67,12 @@ class LoggedBar:
         pass
 
     def update(self, n: int = 1) -> None:
-        """Counts units, and logs a line if it is time."""
+        """Counts units, and logs a line if the interval has passed."""
         self._done += n
         now = self._clock()
         seconds = now - self._last[0]
         units = self._done - self._last[1]
-        # At the end the work itself is logged, or what it was part of.
+        # The end of the work is logged by its caller.
         if seconds < self._every or units <= 0 or self._done == self._total:
             return
         self._last = now, self._done
@@ -86,7 +86,7 @@ class LoggedBar:
         self._values = values
 
     def unpause(self) -> None:
-        """Leaves the item that is being worked on, and its time, out of the rate."""
+        """Excludes the current item and its time from the rate."""
         self._last = self._clock(), self._done + 1
 
     def _counts(self, seconds_per_unit: float) -> Iterator[str]:

@@ -32,19 +32,19 @@ class _VersionFlag(flags.BooleanFlag):
 
 
 def define() -> None:
-    """Defines the flag, unless it is defined."""
+    """Defines the flag, unless it is already defined."""
     if _NAME not in flags.FLAGS:
-        # Not under the command's name, so that its own flags stand alone in --help.
+        # Not under the command's name, so that --help lists only the command's flags.
         flags.DEFINE_flag(_VersionFlag(), module_name=__name__)
 
 
 def versions() -> str:
-    """Returns two lines: the program, and what it runs on. Imports none of it."""
-    found = [f"{name} {_version(packages)}" for name, packages in _LIBRARIES.items()]
+    """Returns two lines, the program and its environment; imports no library."""
+    libraries = [f"{name} {_version(found)}" for name, found in _LIBRARIES.items()]
     commit = source_commit()
-    known = [f"commit {commit}"] if commit else []
-    known += [*found, f"Python {platform.python_version()}"]
-    return f"{file_format.version()}\n{', '.join(known)}"
+    parts = [f"commit {commit}"] if commit else []
+    parts += [*libraries, f"Python {platform.python_version()}"]
+    return f"{file_format.version()}\n{', '.join(parts)}"
 
 
 def _version(packages: tuple[str, ...]) -> str:

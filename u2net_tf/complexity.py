@@ -1,14 +1,14 @@
-"""Counts parameters: what a mode costs, and what a further domain adds.
+"""Counts the parameters of each mode, and those that an additional domain adds.
 
   python -m u2net_tf.complexity                    # the paper's five domains
   python -m u2net_tf.complexity --plan=plan.json
   python -m u2net_tf.complexity --architecture=unet_sharp
 
-Two ways of counting, each a table of independent models, the shared network and the
-universal ones. The joint networks have the pools of --pools (5,5,5 if not given, or the
-plan's of a single domain), independent models always the plan's. --adapter chooses one
-universal network. For UNet# a third table counts what is left at each depth of pruning.
-Networks are built without values, which takes seconds and next to no
+Prints a table for each of two ways of counting, with the independent models, the shared
+network and the universal networks. Joint networks use --pools (by default 5,5,5, or the
+plan's for a single domain), independent models always the plan's. --adapter selects one
+universal network. For UNet#, a third table counts the parameters that remain at each
+pruning depth. Networks are built without values, which takes seconds and almost no
 memory.
 """
 
@@ -21,7 +21,7 @@ from u2net_tf.plan.plan_file import load_plan
 
 
 def main(config: ComplexityConfig) -> None:
-    """Prints the tables that the settings ask for."""
+    """Prints the tables."""
     domains = _domains(config)
     options = config.options()
     if config.adapter is not None:

@@ -3,8 +3,8 @@
   python -m u2net_tf.compose --models=DIR,DIR --model_dir=NEW_MODEL_DIR
   python -m u2net_tf.compose --models=DIR --remove=NAME --model_dir=NEW_MODEL_DIR
 
-Two labs each add an organ to the same model: merged, one model has both organs and the
-old ones, each bit-identical to before. Nothing is trained.
+If two labs each add an organ to the same model, the merged model has both organs and
+the old ones, all bit-identical to before. Nothing is trained.
 """
 
 from u2net_tf import command, machine

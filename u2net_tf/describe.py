@@ -1,12 +1,12 @@
-"""Says what a model is: domains, network, training, checkpoints.
+"""Describes a model: its domains, network, training and checkpoints.
 
   python -m u2net_tf.describe MODEL
   python -m u2net_tf.describe MODEL --json
 
-MODEL is a folder that training, adapt or compose wrote, or one of its checkpoints; of a
-folder the newest intact checkpoint is described. What was not recorded is shown as
-"not recorded". Of a model file (.u2net) the card is printed, or its model.json, after
-all of it was checked. Needs no TensorFlow.
+MODEL is a folder written by train, adapt or compose, or one of its checkpoints; for a
+folder, the newest intact checkpoint is described. Missing information is shown as "not
+recorded". For a model file (.u2net), the model card is printed, or model.json with
+--json, after the file has been verified. Does not need TensorFlow.
 """
 
 from u2net_tf import command

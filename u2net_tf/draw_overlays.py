@@ -1,13 +1,13 @@
-r"""Draws a sheet of pictures: references and predictions over the images.
+r"""Draws references and predictions over their images, in one figure.
 
   python -m u2net_tf.draw_overlays --image=raw/Task01/imagesTr \
       --reference=raw/Task01/labelsTr --prediction=predictions/Task01 \
       --output=overlays.png
 
-Each of the three is a NIfTI, NRRD or MHA file or a folder of them; in folders, files of
-the same name belong together, whatever their format, and an image without a prediction
-is passed over. Repeat the flags to put several domains on one sheet. Above each case
-stands its Dice in the whole volume. Needs matplotlib (`pip install
+Each of the three inputs is a NIfTI, NRRD or MHA file or a folder of them. In folders,
+files with the same name belong together, whatever their format; images without a
+prediction are skipped. Repeat the flags to show several domains in one figure. The
+title of each case gives its Dice over the entire volume. Needs matplotlib (`pip install
 'u2net-tf[pictures]'`).
 """
 
@@ -18,7 +18,7 @@ from u2net_tf.config.visualization import OverlaysConfig
 
 
 def main(config: OverlaysConfig) -> None:
-    """Draws the sheet that the settings ask for."""
+    """Draws the figure."""
     from u2net_tf.plan.plan_file import load_plan
     from u2net_tf.visualization import overlays
 

@@ -1,11 +1,11 @@
-"""Scores a trained model on raw scans, in their own grid.
+"""Scores a trained model on raw scans, on their original grid.
 
   python -m u2net_tf.evaluate --model_dir=DIR --output_dir=DIR
 
-Prints the paper's Table 2 for the model's domains and writes dice.csv, summary.json
-and the predicted label maps. An interrupted run resumes where it left off when rerun.
-Cases that cannot be used are listed with the reason at the end, and the exit status
-is 1.
+Prints the Dice of each class, as in Table 2 of the paper, and writes dice.csv,
+summary.json and the predicted label maps. An interrupted run resumes where it left off.
+Cases that cannot be used are listed with the reason at the end; the exit status is
+then 1.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ def main(config: EvaluateConfig) -> None:
     found = evaluate_model(config, progress=progress)
     print(tables.format_table(found.rows))
     print(
-        f"{quantity(found.num_cases, f'{config.split} case')} of {found.checkpoint}: "
-        f"dice.csv, summary.json and predictions in {found.output_dir}"
+        f"{quantity(found.num_cases, f'{config.split} case')} scored with "
+        f"{found.checkpoint}: dice.csv, summary.json and predictions in "
+        f"{found.output_dir}"
     )
     num_cases = found.num_cases + len(found.skipped)
     command.exit_if_skipped(found.skipped, num_cases, "case")

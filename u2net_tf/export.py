@@ -3,10 +3,10 @@
   python -m u2net_tf.export --model_dir=DIR --output=NEW_DIR --format=saved_model
   python -m u2net_tf.export --model_dir=DIR --output=NEW_DIR --format=onnx
 
-A SavedModel has a signature segment_DOMAIN for each domain, from patches to class
-probabilities; ONNX and OpenVINO have a file for each domain, which does the same. All
-hold the plan and the labels, and no names of cases. onnx and openvino need
-`pip install 'u2net-tf[export]'`.
+A SavedModel has a signature segment_DOMAIN for each domain, which maps patches to class
+probabilities; ONNX and OpenVINO exports have a file for each domain with the same
+function. All of them include the plan and the labels, and no case names. The formats
+onnx and openvino need `pip install 'u2net-tf[export]'`.
 """
 
 from u2net_tf import command, machine
@@ -27,8 +27,8 @@ def main(config: ExportConfig) -> None:
     for name in exported.names:
         print(name)
     print(
-        f"{quantity(len(exported.domains), 'domain')} of "
-        f"{', '.join(exported.checkpoints)} in {config.output}"
+        f"exported {quantity(len(exported.domains), 'domain')} of "
+        f"{', '.join(exported.checkpoints)} to {config.output}"
     )
 
 

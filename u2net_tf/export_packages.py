@@ -1,4 +1,4 @@
-"""Imports the packages of the extra `export`, and lets none of them send anything."""
+"""Imports the packages of the extra `export` with their telemetry disabled."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from u2net_tf.errors import StoppedError
 def import_package(name: str) -> ModuleType:
     """Imports one of the packages of the extra `export`.
 
-    OpenVINO sends usage data to its makers when it is imported, if it finds the package
-    `openvino_telemetry`, which is installed with it. Here it does not find it. And
-    onnxruntime, since 1.29 on Linux as well, sends such data, the names of models
-    included, unless `ORT_DISABLE_TELEMETRY` is set before it is loaded, as it is here.
+    On import, OpenVINO sends usage data to its vendor if it can import the package
+    `openvino_telemetry`, which is installed with it; that import is blocked here.
+    onnxruntime (since 1.29 also on Linux) sends such data, including the names of
+    models, unless `ORT_DISABLE_TELEMETRY` is set before it is loaded; it is set here.
 
     Args:
       name: "onnx", "onnxruntime", "openvino" or "tf2onnx".
@@ -28,7 +28,7 @@ def import_package(name: str) -> ModuleType:
       StoppedError: if it is not installed.
     """
     if name == "openvino":
-        # Of a module that is None, Python says that there is none.
+        # An entry of None makes the import fail as if the module were missing.
         cast(dict[str, Any], sys.modules).setdefault("openvino_telemetry", None)
     if name == "onnxruntime":
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -38,21 +38,21 @@ def import_package(name: str) -> ModuleType:
         if error.name != name:
             raise
         raise StoppedError(
-            f"{name} is needed and not installed: pip install 'u2net-tf[export]'"
+            f"{name} is required but not installed: pip install 'u2net-tf[export]'"
         ) from None
     if name == "tf2onnx":
-        # It logs each of its steps, through the logger of its package.
+        # It logs each of its steps through this logger.
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     return module
 
 
 @functools.cache
 def openvino_core() -> Any:
-    """The `openvino.Core` of this process.
+    """Returns the only `openvino.Core` of this process, which is never freed.
 
-    There is one, which lives as long as the process. Each installs an alternate stack
-    for signal handlers when it compiles a model, and restores the one before when it is
-    freed; of two, that may be freed memory, and the next signal ends the process.
+    A core installs an alternate signal stack when it compiles a model and restores the
+    previous one when it is freed. With two cores, the restored stack may be freed
+    memory, and the next signal would crash the process.
 
     Raises:
       StoppedError: if OpenVINO is not installed.

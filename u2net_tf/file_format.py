@@ -1,4 +1,4 @@
-"""JSON files with a format number: read strictly, of every older format too."""
+"""JSON files with a format number: validated strictly, older formats included."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from u2net_tf import __version__, files, schema
 from u2net_tf.errors import InputError
 
 Content = TypeVar("Content")
-# What is raised where an older file is not as that version wrote it.
-_IN_UPGRADE = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
+# Raised by upgrades of files that are not as the older version wrote them.
+_UPGRADE_ERRORS = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
 
 
 def version() -> str:
-    """Name and version of this program, as files say by whom they were written."""
+    """Returns the name and version of this program, as recorded in files."""
     return f"u2net-tf {__version__}"
 
 
 @dataclasses.dataclass(frozen=True)
 class FileFormat(Generic[Content]):
-    """One kind of file.
+    """A kind of file: its content, format number and upgrades.
 
     A file is the JSON object of a `schema.model`, preceded by "format", a number that
     is raised whenever an older version could not read or would misread the file, and
@@ -36,9 +36,9 @@ class FileFormat(Generic[Content]):
       name: what the file is, with an article: "a plan".
       made_by: the command that writes it.
       kind: the model.
-      oldest: the oldest format that was ever written; 0 for files that say none.
-      upgrades: from each format, beginning with the oldest, to the next: a function of
-        the object of a file, without "format" and "written_by". See `migrations`.
+      oldest: the oldest format that was ever written; 0 for files without a number.
+      upgrades: functions that convert the object of a file, without "format" and
+        "written_by", from each format to the next, oldest first. See `migrations`.
     """
 
     name: str
@@ -53,7 +53,7 @@ class FileFormat(Generic[Content]):
         return self.oldest + len(self.upgrades)
 
     def to_dict(self, content: Content) -> dict[str, Any]:
-        """The JSON object of a file, its format first."""
+        """Returns the JSON object of a file, starting with its format."""
         adapter = pydantic.TypeAdapter(self.kind)
         fields = adapter.dump_python(content, mode="json", by_alias=True)
         return {"format": self.number, "written_by": version(), **fields}
@@ -62,8 +62,8 @@ class FileFormat(Generic[Content]):
         """Reads what `to_dict` returned, as JSON.
 
         Args:
-          text: the file's.
-          source: the file, for error messages.
+          text: content of the file.
+          source: name of the file, for error messages.
 
         Raises:
           InputError: names the source and the field, or the version that wrote a newer
@@ -84,7 +84,7 @@ class FileFormat(Generic[Content]):
         written_by = fields.pop("written_by", None)
         if not isinstance(written_by, str | None):
             raise InputError(
-                f"{source}: written_by", expected="a text", received=repr(written_by)
+                f"{source}: written_by", expected="a string", received=repr(written_by)
             )
         if type(number) is not int or not self.oldest <= number <= self.number:
             by = f", written by {written_by}" if written_by else ""
@@ -98,21 +98,21 @@ class FileFormat(Generic[Content]):
         try:
             for upgrade in self.upgrades[number - self.oldest :]:
                 fields = upgrade(fields)
-            # In JSON pydantic takes a list for a tuple and a text key for a number.
+            # From JSON, pydantic accepts lists as tuples and string keys as numbers.
             content = adapter.validate_json(json.dumps(fields))
         except pydantic.ValidationError as error:
             raise schema.as_input_error(error, self.kind).within(source) from None
-        except _IN_UPGRADE as error:
+        except _UPGRADE_ERRORS as error:
             raise InputError(
                 source,
                 expected=f"{self._expected}, format {number}",
                 received=repr(error),
             ) from None
-        wanted = adapter.dump_python(content, mode="json", by_alias=True)
-        if absent := _absent(wanted, fields):
-            # Defaults are for the code. What an older file lacks, `upgrades` fill in.
+        complete = adapter.dump_python(content, mode="json", by_alias=True)
+        if missing := _missing_field(complete, fields):
+            # Defaults are for the code; `upgrades` add the fields of newer formats.
             raise InputError(
-                f"{source}: {absent}", expected="a value", received="nothing"
+                f"{source}: {missing}", expected="a value", received="nothing"
             )
         return content
 
@@ -137,14 +137,14 @@ class FileFormat(Generic[Content]):
 
 
 def load_json(path: pathlib.Path, expected: str = "JSON") -> Any:
-    """Reads a JSON file in which no field stands twice.
+    """Reads a JSON file; duplicate fields are refused.
 
     Args:
       path: the file; UTF-8, with or without a byte order mark.
-      expected: what it should be, for error messages.
+      expected: what the file should be, for error messages.
 
     Raises:
-      InputError: if it is no such JSON.
+      InputError: if it is not valid JSON, or a field occurs twice.
       OSError: if it cannot be read.
     """
     return _parse_json(files.require_text(path, expected), path, expected)
@@ -152,9 +152,9 @@ def load_json(path: pathlib.Path, expected: str = "JSON") -> Any:
 
 def _parse_json(text: str, source: object, expected: str) -> Any:
     try:
-        content = json.loads(text, object_pairs_hook=_without_repetition)
+        content = json.loads(text, object_pairs_hook=_to_dict_once)
         if "\\u" in text:
-            # Half of a surrogate pair is no text that can be written or shown.
+            # A lone surrogate cannot be encoded.
             json.dumps(content, ensure_ascii=False).encode()
         return content
     except InputError as error:
@@ -163,24 +163,30 @@ def _parse_json(text: str, source: object, expected: str) -> Any:
         raise InputError(source, expected=expected, received=error) from None
 
 
-def _absent(wanted: Any, given: Any) -> str:
-    """Place of the first field of `wanted` that `given` lacks; "" if it lacks none."""
-    if isinstance(wanted, dict):
-        items = [(f".{name}", name) for name in wanted]
-    elif isinstance(wanted, list):
-        items = [(f"[{index}]", index) for index in range(len(wanted))]
+def _missing_field(complete: Any, given: Any) -> str:
+    """Returns the path of the first field missing from `given`; "" if none is.
+
+    Args:
+      complete: the object or list with all fields.
+      given: the same, as it was read.
+    """
+    if isinstance(complete, dict):
+        items = [(f".{name}", name) for name in complete]
+    elif isinstance(complete, list):
+        items = [(f"[{index}]", index) for index in range(len(complete))]
     else:
         return ""
     for place, key in items:
-        if isinstance(wanted, dict) and key not in given:
+        if isinstance(complete, dict) and key not in given:
             return place.removeprefix(".")
-        if below := _absent(wanted[key], given[key]):
+        if below := _missing_field(complete[key], given[key]):
             dot = "" if below.startswith("[") else "."
             return f"{place}{dot}{below}".removeprefix(".")
     return ""
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _to_dict_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns the fields of a JSON object; refuses duplicates."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]

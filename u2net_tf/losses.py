@@ -49,7 +49,7 @@ def lovasz_softmax(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     labels, logits = _prepare(labels, logits)
     num_classes = logits.shape[-1]
     if num_classes == 2:
-        # A voxel's error is the same in both classes: one row to sort serves both.
+        # A voxel's error is the same in both classes, so one sorted row serves both.
         foreground = tf.equal(labels, 1)[tf.newaxis]
         margin = (logits[:, 1] - logits[:, 0])[tf.newaxis]
         errors = tf.sigmoid(tf.where(foreground, -margin, margin))
@@ -62,8 +62,8 @@ def lovasz_softmax(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     weights = _jaccard_steps(sorted_foreground, logits.dtype)
     if num_classes == 2:
         weights += _jaccard_steps(~sorted_foreground, logits.dtype)
-    # The weights go back to their voxels, and not the errors to their ranks: the
-    # gradient then has nothing to sort or scatter.
+    # The weights are put back into voxel order, instead of gathering the sorted errors:
+    # the gradient then needs no sorting or scattering.
     weights = _undo_order(weights, order)
     return tf.reduce_sum(errors * weights) / num_classes
 
@@ -71,14 +71,14 @@ def lovasz_softmax(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def _sort(errors: tf.Tensor, foreground: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `foreground` (R, P), each row by descending error, and the order.
 
-    In float32, error, voxel and class fit into one integer, and sorting that needs no
+    In float32, error, voxel and class fit into one integer, which is sorted without a
     gather afterwards.
     """
     num_voxels = tf.shape(errors)[1]
     if errors.dtype != tf.float32:
         _, order = tf.math.top_k(errors, k=num_voxels)
         return tf.gather(foreground, order, batch_dims=1), order
-    # The bits of floats from 0 on, read as integers, are in the floats' own order.
+    # The bits of non-negative floats, read as integers, sort in the same order.
     keys = tf.cast(tf.bitcast(errors, tf.int32), tf.int64) * 2**32
     keys += 2 * tf.range(tf.cast(num_voxels, tf.int64)) + tf.cast(foreground, tf.int64)
     keys = tf.sort(keys, axis=1, direction="DESCENDING")
@@ -87,15 +87,15 @@ def _sort(errors: tf.Tensor, foreground: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
 
 
 def _undo_order(values: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
-    """Returns `values` (R, P) such that gathering `order` (R, P) gives them back."""
-    # To invert the order and to gather takes a sixth of the time of scattering.
+    """Scatters `values` (R, P) to the positions `order` (R, P): a gather's inverse."""
+    # Inverting the order and gathering takes a sixth of the time of a scatter.
     invert = ops.IMPLEMENTATIONS[ops.current_implementation()].invert_permutation
     rows = zip(tf.unstack(values), tf.unstack(order), strict=True)
     return tf.stack([tf.gather(row, invert(places)) for row, places in rows])
 
 
 def _jaccard_steps(foreground: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Returns the increase of the Jaccard loss with each voxel that is misclassified.
+    """Returns the increase of the Jaccard loss with each further misclassified voxel.
 
     With an intersection I and a union U after the voxel, a foreground voxel
     adds 1 / U and a background voxel I / (U (U - 1)). The difference of two
@@ -146,9 +146,9 @@ def focal(
         do not match.
 
     Reference:
-      Lin et al., Focal loss, ICCV 2017, equation 4. Its authors differentiate
-      through the factor and so do we; the published code of 3D U²-Net detaches
-      it, which `detach_factor=True` reproduces.
+      Lin et al., Focal loss, ICCV 2017, equation 4. As there, the factor is
+      differentiated; the published code of 3D U²-Net detaches it, which
+      `detach_factor=True` reproduces.
     """
     if gamma < 0:
         raise ValueError(f"`gamma` must be at least 0. Received: gamma={gamma}")
@@ -193,7 +193,7 @@ def segmentation_loss(
 
 
 def presence_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Binary cross-entropy of "is this class in this patch?", mean over both.
+    """Binary cross-entropy of "is this class in this patch?", mean over both axes.
 
     Args:
       labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
@@ -206,7 +206,7 @@ def presence_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     if logits.dtype != tf.float64:
         logits = tf.cast(logits, tf.float32)
     labels = tf.reshape(tf.cast(labels, tf.int32), [tf.shape(labels)[0], -1])
-    # Class by class: all at once would take the memory of as many label maps.
+    # Class by class: all at once would need the memory of one label map per class.
     present = [
         tf.reduce_any(tf.equal(labels, index), axis=1)
         for index in range(1, logits.shape[-1] + 1)

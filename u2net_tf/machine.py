@@ -1,4 +1,4 @@
-"""Cores and memory, and the import of TensorFlow without its messages."""
+"""CPU cores, memory, and the import of TensorFlow without its messages."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from u2net_tf.errors import StoppedError
 
 # `pip install --no-deps` leaves it out.
 NO_TENSORFLOW = (
-    "TensorFlow is needed and not installed: pip install u2net-tf, or with CUDA "
+    "TensorFlow is required but not installed: pip install u2net-tf, or with CUDA "
     "'u2net-tf[gpu]'"
 )
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-# Limits that a container has, as the two versions of Linux's control groups say them.
+# Memory limits of a container, in versions 2 and 1 of Linux's control groups.
 _CONTAINER_LIMITS = (
     pathlib.Path("/sys/fs/cgroup/memory.max"),
     pathlib.Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 _STATM = pathlib.Path("/proc/self/statm")
-# Where the system does not say how much there is, as Windows does not.
+# Assumed where the system does not report its memory, as on Windows.
 _UNKNOWN_MEMORY_BYTES = 16 * 10**9
 
 
 def memory_bytes() -> int:
-    """Memory of the machine, or of the container if that has less."""
+    """Returns the memory of the machine, or the limit of the container if lower."""
     sizes = []
     names = getattr(os, "sysconf_names", {})
     if "SC_PHYS_PAGES" in names and "SC_PAGE_SIZE" in names:
         sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     for path in _CONTAINER_LIMITS:
-        # "max" where there is no limit.
+        # The file contains "max" if there is no limit.
         with contextlib.suppress(OSError, ValueError):
             sizes.append(int(path.read_text(encoding="ascii")))
     return min(sizes, default=_UNKNOWN_MEMORY_BYTES)
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds in RAM; 0 where the system does not say."""
+    """Returns the resident memory of this process; 0 where it is unknown."""
     try:
         _, resident, *_ = _STATM.read_text(encoding="ascii").split()
     except OSError:
@@ -60,7 +60,7 @@ def resident_bytes() -> int:
 
 
 def require_tensorflow() -> None:
-    """Checks that TensorFlow is installed, which takes no time; imports nothing.
+    """Checks that TensorFlow is installed, without importing it.
 
     Raises:
       StoppedError: If it is not.
@@ -70,10 +70,10 @@ def require_tensorflow() -> None:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without the lines that it writes to stderr while it loads.
+    """Imports TensorFlow and discards what it writes to stderr while it loads.
 
-    They are written before any log level takes effect. If the import fails, they are
-    shown.
+    Those lines are written before any log level takes effect. They are shown if the
+    import fails.
 
     Raises:
       StoppedError: If it is not installed.
@@ -85,7 +85,7 @@ def import_tensorflow() -> None:
         import tensorflow  # noqa: F401
 
 
-# Ends the held text if it is to be discarded.
+# Marks the end of held text that is to be discarded.
 _DISCARD = b"\0discard\0"
 
 
@@ -93,7 +93,7 @@ _DISCARD = b"\0discard\0"
 def _held_stderr() -> Iterator[None]:
     """Holds back the output to stderr, and shows it unless the block succeeds.
 
-    A separate process holds it: native code may abort this one, which leaves no time to
+    A separate process holds it, since native code may abort this one before it could
     show anything.
     """
     sys.stderr.flush()
@@ -118,7 +118,7 @@ def _held_stderr() -> Iterator[None]:
 def _hold(reader: int) -> NoReturn:
     """Reads a pipe to its end and writes the text to stderr unless it is discarded."""
     try:
-        # Ctrl-C reaches every process of the terminal; the other one ends this.
+        # Ctrl-C reaches every process of the terminal; this one ends with its parent.
         stop_signals.ignore()
         held = b""
         while chunk := os.read(reader, 1 << 16):
@@ -126,5 +126,5 @@ def _hold(reader: int) -> NoReturn:
         if not held.endswith(_DISCARD):
             os.write(2, held)
     finally:
-        # Python's exit handlers belong to the other process.
+        # Python's exit handlers belong to the parent process.
         os._exit(0)

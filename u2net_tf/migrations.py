@@ -1,7 +1,7 @@
-"""All that is known of how older versions wrote files.
+"""Upgrades of files and flags of older versions.
 
-A function here that takes a file's content takes that of the format before and returns
-what this version would have written. Nothing else in the project knows an older format.
+A function here that takes the content of a file takes that of the previous format and
+returns what this version would have written. No other module knows an older format.
 
 | format | release 0.1.0 | now |
 |---|---|---|
@@ -10,11 +10,11 @@ what this version would have written. Nothing else in the project knows an older
 | survey | 1 | 2: faults by case only; 3: units, rounding of labels; 4: resampling |
 | log of a survey | 1 | 2: units |
 | model, within a checkpoint | 0 (none), plan as text | 4: counts; 5: UNet#; 6: gates |
-| state of a run, within a checkpoint | 0 (none given) | 1: records; 2: partial epoch |
-| variables of a checkpoint | keys of TensorFlow's object graph | paths of our own |
-| summary of an evaluation | 0 (none given) | 2: skipped cases; 3: false positives |
-| record of a prediction | 0 (none given) | 1 |
-| score | 0 (none given) | 2: false positives |
+| state of a run, within a checkpoint | 0 (none) | 1: records; 2: partial epoch |
+| variables of a checkpoint | keys of TensorFlow's object graph | paths of variables |
+| summary of an evaluation | 0 (none) | 2: skipped cases; 3: false positives |
+| record of a prediction | 0 (none) | 1 |
+| score | 0 (none) | 2: false positives |
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from typing import Any
 
 from u2net_tf import protocol_buffers
 
-# Name of a flag in release 0.1.0 -> its name now, and its value now.
+# Flag of release 0.1.0 -> its new name, and a function that converts its value.
 OLD_FLAGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "certain_share": ("oversample_foreground_fraction", str),
     "eval_every": ("validate_every_epochs", str),
-    # It divided the learning rate, where the new one multiplies it.
+    # The old factor divided the learning rate; the new one multiplies it.
     "learning_rate_factor": ("plateau_factor", lambda text: repr(1 / float(text))),
     "loss_decay": ("loss_ema_decay", str),
     "min_fall": ("plateau_min_delta", str),
@@ -43,8 +43,8 @@ OLD_FLAGS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
 }
 
-# Fields of a plan's preprocessing that plans and shards may be older than, and what
-# they were before there was a choice.
+# Preprocessing fields that older plans and shards lack, with the values that applied
+# before they could be chosen.
 LATER_PREPROCESSING = {
     "intensity_floor": None,
     "statistics_over": "all",
@@ -55,27 +55,27 @@ LATER_PREPROCESSING = {
 
 # TensorFlow's list of checkpoints, which no longer lists them all.
 OBSOLETE_IN_CHECKPOINTS = ("checkpoint",)
-# Folder beside checkpoints in which one was written.
+# Folder next to the checkpoints, in which a new one was written.
 UNFINISHED_CHECKPOINTS = ".unfinished"
-# Temporary names of files had the number of the process only.
+# Temporary file names used to contain only the ID of the process.
 OBSOLETE_TEMPORARY_NAME = r"\.partial-[0-9]+-"
 
 
 def plan(content: dict[str, Any]) -> dict[str, Any]:
-    """A plan: domains got folds in format 2, preprocessing three fields before."""
+    """Upgrades a plan to format 2: adds folds, and preprocessing fields if missing."""
     domains = [dict(domain) for domain in content["domains"]]
     for domain in domains:
         given = domain.get("preprocessing")
         if isinstance(given, dict):
             domain["preprocessing"] = {**LATER_PREPROCESSING, **given}
         if "folds" in domain:
-            raise ValueError("folds, which a plan of this format has not")
+            raise ValueError("folds, which plans of this format do not have")
         domain["folds"] = []
     return {**content, "domains": domains}
 
 
 def plan_with_scans(content: dict[str, Any]) -> dict[str, Any]:
-    """A plan: before format 3, labels were never rounded and scans not described."""
+    """Upgrades a plan to format 3: labels were not rounded, scans not described."""
     domains = [{**domain, "scans": None} for domain in content["domains"]]
     for domain in domains:
         if isinstance(domain.get("preprocessing"), dict):
@@ -84,7 +84,7 @@ def plan_with_scans(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def plan_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
-    """A plan: before format 4, no survey had modalities resampled."""
+    """Upgrades a plan to format 4: modalities were not resampled."""
     domains = [dict(domain) for domain in content["domains"]]
     for domain in domains:
         given = domain.get("preprocessing")
@@ -94,7 +94,7 @@ def plan_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def manifest(content: dict[str, Any]) -> dict[str, Any]:
-    """A manifest: before format 2 a shard belonged to a split, and so did its hash."""
+    """Upgrades a manifest to format 2: shards belonged to splits, not to groups."""
     cases = [dict(entry) for entry in content["cases"]]
     for entry in cases:
         if "split" in entry:
@@ -108,12 +108,12 @@ def manifest(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def manifest_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
-    """A manifest: before format 3 it did not say whether modalities were resampled."""
+    """Upgrades a manifest to format 3: resampling of modalities was not recorded."""
     return {**content, "resample_modalities": None}
 
 
 def survey(content: dict[str, Any]) -> dict[str, Any]:
-    """A survey: in format 1 it listed the faults of its cases once more."""
+    """Upgrades a survey to format 2: faults of cases were also listed by domain."""
     domains = [dict(domain) for domain in content["domains"]]
     for domain in domains:
         domain.pop("faults", None)
@@ -121,7 +121,7 @@ def survey(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def survey_units(content: dict[str, Any]) -> dict[str, Any]:
-    """A survey: before format 3 units were not looked at, and no label rounded."""
+    """Upgrades a survey to format 3: units were ignored, and labels not rounded."""
     domains = [{"round_labels": False, **domain} for domain in content["domains"]]
     for domain in domains:
         if "cases" in domain:
@@ -130,38 +130,38 @@ def survey_units(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def survey_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
-    """A survey: before format 4, it had no modalities resampled."""
+    """Upgrades a survey to format 4: modalities were not resampled."""
     domains = [{"resample_modalities": False, **d} for d in content["domains"]]
     return {**content, "domains": domains}
 
 
 def examined_case(content: dict[str, Any]) -> dict[str, Any]:
-    """A line of the log of a survey: the same."""
+    """Upgrades a line of a survey's log to format 2: units were ignored."""
     return {**content, "facts": _facts_with_unit(content["facts"])}
 
 
 def _facts_with_unit(facts: dict[str, Any]) -> dict[str, Any]:
-    # Its voxel sizes were taken for millimetres.
+    # Voxel sizes were assumed to be in millimetres.
     return {"length_unit": "mm" if facts.get("shape") else "", **facts}
 
 
 def summary(content: dict[str, Any]) -> dict[str, Any]:
-    """A summary of an evaluation: before format 2 a case that was bad ended it."""
+    """Upgrades a summary to format 2: an unusable case used to end the evaluation."""
     return {**content, "skipped": {}}
 
 
 def summary_with_volumes(content: dict[str, Any]) -> dict[str, Any]:
-    """A summary: before format 3 it did not say what absent classes were predicted."""
+    """Upgrades a summary to format 3: false positives of classes were not recorded."""
     new = {"num_without": 0, "false_positive_ml": None}
     return {**content, "classes": [{**row, **new} for row in content["classes"]]}
 
 
 def score_with_volumes(content: dict[str, Any]) -> dict[str, Any]:
-    """A score: before format 2 it was the Dice alone.
+    """Upgrades a score to format 2: it contained only the Dice.
 
-    A Dice above 0 says that the reference holds a class, and none that neither mask
-    does. Of a Dice of 0 nothing follows. It is left out, so that the case is scored
-    again.
+    A Dice above 0 implies that the reference contains the class, and an undefined one
+    that neither mask does. A Dice of 0 implies nothing; it is left out, so that the
+    case is scored again.
     """
     dice = {label: value for label, value in content["dice"].items() if value != 0}
     volumes = {label: 0.0 for label, value in dice.items() if value is None}
@@ -169,7 +169,7 @@ def score_with_volumes(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def model_spec(content: dict[str, Any]) -> dict[str, Any]:
-    """A model: before format 1 it had no format, and held its plan as text."""
+    """Upgrades a model to format 1: its plan was a string."""
     inner = json.loads(content["plan"])
     if inner.pop("format") != 1:
         raise ValueError("a plan of another format than 1")
@@ -177,41 +177,41 @@ def model_spec(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def model_with_scans(content: dict[str, Any]) -> dict[str, Any]:
-    """A model: before format 2 its plan was of format 2."""
+    """Upgrades a model to format 2: its plan was of format 2."""
     return {**content, "plan": plan_with_scans(content["plan"])}
 
 
 def model_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
-    """A model: before format 3 its plan was of format 3."""
+    """Upgrades a model to format 3: its plan was of format 3."""
     return {**content, "plan": plan_with_resampling(content["plan"])}
 
 
 def model_with_case_counts(content: dict[str, Any]) -> dict[str, Any]:
-    """A model: before format 4 it held the names of all cases."""
+    """Upgrades a model to format 4: it contained the names of all cases."""
     return {**content, "case_counts": []}
 
 
 def model_with_architecture(content: dict[str, Any]) -> dict[str, Any]:
-    """A model: before format 5 every network was a 3D U²-Net."""
+    """Upgrades a model to format 5: every network was a 3D U²-Net."""
     new = {"architecture": "u2net", "depth": None}
     return {**content, **new, "align_corners": False, "deep_supervision": True}
 
 
 def model_with_gates(content: dict[str, Any]) -> dict[str, Any]:
-    """A model: before format 6 no network had gates."""
+    """Upgrades a model to format 6: no network had gates."""
     return {**content, "gates": "none"}
 
 
 def run_state(content: dict[str, Any]) -> dict[str, Any]:
-    """The state of a run.
+    """Upgrades the state of a run to format 1.
 
-    Before format 1 it had no format; what a run needs to resume was one level below;
-    and before release 0.1.0 that was all there was.
+    What a run needs to resume was nested one level deeper and, before release 0.1.0,
+    was the entire file.
     """
     if "run" not in content:
         content = {"state": content, "run": {}}
     state = content["state"]
-    # A model that was made of others has none.
+    # A composed model has no state of training.
     state = {"step": 0, "schedule": None, "row": None, **state}
     if state["schedule"] is not None:
         state["schedule"] = {"window": [], **state["schedule"]}
@@ -220,19 +220,20 @@ def run_state(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_state_between_epochs(content: dict[str, Any]) -> dict[str, Any]:
-    """The state of a run: before format 2 it was only saved after an epoch."""
+    """Upgrades the state of a run to format 2: it was only saved after an epoch."""
     return {**content, "partial_epoch": None}
 
 
 def unversioned(content: dict[str, Any]) -> dict[str, Any]:
-    """A file that is today what it was when it said no format."""
+    """Upgrades a file to format 1 whose content is the same as without a format."""
     return content
 
 
 def is_label_map_as_scored(label_map: pathlib.Path, score: pathlib.Path) -> bool:
-    """Whether a label map was not edited since release 0.1.0 scored it.
+    """Returns whether a label map is unedited since release 0.1.0 scored it.
 
-    It kept no record of the label maps that it wrote, but wrote the score after each.
+    That release did not record the label maps that it wrote, but wrote the score after
+    each of them.
     """
     if not label_map.is_file():
         return False
@@ -240,10 +241,10 @@ def is_label_map_as_scored(label_map: pathlib.Path, score: pathlib.Path) -> bool
 
 
 def plan_hash_with_split(parts: dict[str, Any], splits: list[tuple[str, ...]]) -> str:
-    """The plan hash of a domain as manifests of format 1 have it.
+    """Returns the plan hash of a domain as in manifests of format 1.
 
     Args:
-      parts: what the hash of today covers.
+      parts: what the current hash covers.
       splits: the cases to train, validate and test on.
     """
     text = json.dumps({**parts, "splits": splits}, sort_keys=True)
@@ -251,20 +252,20 @@ def plan_hash_with_split(parts: dict[str, Any], splits: list[tuple[str, ...]]) -
 
 
 def has_object_graph(keys: Any) -> bool:
-    """Whether TensorFlow gave the variables of a checkpoint their keys."""
+    """Returns whether the keys of a checkpoint are those of an object graph."""
     return _GRAPH in keys
 
 
 def spec_and_state_keys() -> tuple[str, str]:
-    """Keys of model and state in a checkpoint with an object graph."""
+    """Returns the keys of model and state in a checkpoint with an object graph."""
     return f"spec{_VALUE}", f"state{_VALUE}"
 
 
 def checkpoint_keys(read: Callable[[str], Any]) -> dict[str, str]:
-    """Path of a variable today -> its key in a checkpoint with an object graph.
+    """Maps paths of variables to their keys in a checkpoint with an object graph.
 
-    There a variable has the key of the shortest path of attributes that leads to it,
-    which may be one within an optimizer; the graph says which other paths do.
+    There the key of a variable is the shortest path of attributes that leads to it,
+    which may be one within an optimizer; the graph contains all paths.
 
     Args:
       read: returns the value of a key.

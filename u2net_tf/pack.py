@@ -1,12 +1,12 @@
-r"""Packs a trained model into one file, to hand on: *.u2net.
+r"""Packs a trained model into a single file for distribution: *.u2net.
 
   python -m u2net_tf.pack --model_dir=DIR --output=organs.u2net
   python -m u2net_tf.pack --model_dir=DIR --output=organs.u2net --evaluation=DIR/test \
       --licence=CC-BY-4.0 --intended_use="Research only" --precision=float16
 
-The file is a zip: an ONNX graph for each domain, the weights once, the plan, names and
-colours of the labels, a model card and the SHA-256 of each member, and no names of
-cases. Of the card, what is not given is said to be not given. Needs
+The file is a zip archive with an ONNX graph for each domain, the weights that they
+share, the plan, names and colours of the labels, a model card and the SHA-256 of each
+member. It contains no case names. The card marks missing entries as not given. Needs
 `pip install 'u2net-tf[export]'`.
 """
 
@@ -25,8 +25,8 @@ def main(config: PackConfig) -> None:
         print(domain.name)
     size = packed.path.stat().st_size
     print(
-        f"{quantity(len(packed.domains), 'domain')} in {packed.path}, {size:,} bytes; "
-        f"SHA-256 of its model.json: {packed.sha256}"
+        f"packed {quantity(len(packed.domains), 'domain')} into {packed.path}: "
+        f"{size:,} bytes, SHA-256 of model.json {packed.sha256}"
     )
 
 

@@ -1,11 +1,11 @@
-"""Draws the curves of a training run: loss and Dice.
+"""Plots the loss and the Dice of a training run.
 
   python -m u2net_tf.plot_training --model_dir=model --output=curves.png
 
-Reads `MODEL_DIR/training.csv`, which training writes as it goes, so the run may be
-finished, stopped or still going. The Dice is that of validation cases, or of test cases
-where a domain has none; the picture says which, once there is a checkpoint. Needs
-matplotlib (`pip install 'u2net-tf[pictures]'`).
+Reads `MODEL_DIR/training.csv`, which training extends as it runs, so the run may be
+finished, stopped or in progress. The Dice is that of the validation cases or, in
+domains without any, of the test cases; the figure says which, once a checkpoint exists.
+Needs matplotlib (`pip install 'u2net-tf[pictures]'`).
 """
 
 import pathlib
@@ -15,7 +15,7 @@ from u2net_tf.config.visualization import CurvesConfig
 
 
 def main(config: CurvesConfig) -> None:
-    """Draws the curves that the settings ask for."""
+    """Draws the curves."""
     from u2net_tf.visualization import curves
 
     model_dir = pathlib.Path(config.model_dir)
@@ -26,7 +26,7 @@ def main(config: CurvesConfig) -> None:
 
 
 def _monitored_splits(model_dir: pathlib.Path) -> dict[str, str]:
-    """Domain -> cases that training scores; nothing before the first checkpoint."""
+    """Returns domain -> monitored split; empty before the first checkpoint."""
     from u2net_tf.models.describe_model import describe_models
 
     try:

@@ -1,18 +1,18 @@
-r"""Makes a model of the weights of the published network, trained with PyTorch.
+r"""Converts weights of the published PyTorch network to a model.
 
   python -m u2net_tf.port_torch_weights --weights=universal_epoch300.pth.tar \
       --plan=plan.json --domains=Task02_Heart,Task03_Liver --pools=5,5,5 \
       --patch_size=128,128,128 --resize_method=cubic --model_dir=ported
 
-Strictly by name: every parameter of the file is used once, every variable of the
-network is set, shapes are checked. `--domains` are in the order of the training's
-`--tasks`. A state dict does not show how often each axis is halved: `--pools` says so,
-or the plan where its domains agree. Nor does it hold the preprocessing: that is the
-plan's.
+Weights are matched strictly by name: every parameter of the file is used once, every
+variable of the network is set, and shapes are checked. `--domains` must be in the order
+of `--tasks` of the original training. A state dict does not contain how often each axis
+is halved: this is taken from `--pools`, or from the plan if its domains agree. The
+preprocessing is that of the plan.
 
-Reads `.npz`, and with PyTorch installed (`pip install 'u2net-tf[torch]'`) `.pth` and
-`.pth.tar`, as the published training writes it. Nothing that is pickled in a file is
-run.
+Reads `.npz` and, with PyTorch installed (`pip install 'u2net-tf[torch]'`), `.pth` and
+`.pth.tar` as written by the published training. Pickled code in a file is never
+executed.
 """
 
 from u2net_tf import command, machine
@@ -20,7 +20,7 @@ from u2net_tf.config.published_weights import PortConfig
 
 
 def main(config: PortConfig) -> None:
-    """Ports the weights that the settings name."""
+    """Converts the weights and writes the model."""
     from u2net_tf.models.spec import ModelSpec, common_pools
     from u2net_tf.plan.plan_file import load_plan
 

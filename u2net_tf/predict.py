@@ -2,16 +2,17 @@
 
   python -m u2net_tf.predict --model=PATH --domain=NAME --input=PATH --output=DIR
 
-The model is a folder that training wrote, or what u2net_tf.pack or u2net_tf.export made
-of one: .u2net, ONNX and OpenVINO files, which need no TensorFlow, or a SavedModel.
+The model is a folder written by training, or the output of u2net_tf.pack or
+u2net_tf.export: a .u2net, ONNX or OpenVINO file, for which TensorFlow is not needed, or
+a SavedModel.
 
-With --domains=NAME,NAME instead of --domain each scan is read once, and its label map
+With --domains=NAME,NAME instead of --domain, each scan is read once, and its label map
 has the classes of all these domains.
 
-Scans that were predicted before, with the same model, domain and settings, are skipped,
-so an interrupted run resumes where it left off when rerun. A file that this command did
-not write, or that was edited since, is replaced with --overwrite only. Scans that
-cannot be used are listed with the reason at the end, and the exit status is 1.
+Scans that were already predicted with the same model, domain and settings are skipped,
+so an interrupted run resumes where it left off when rerun. Files that this command did
+not write, or that were edited since, are only replaced with --overwrite. Scans that
+cannot be used are listed with the reason at the end; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def _predict_several(
 
 
 def _options(config: PredictConfig, progress: Progress) -> dict[str, Any]:
-    """The settings of `label_maps.predict_files`."""
+    """Returns the options of `label_maps.predict_files`."""
     return {
         "reading": config.reading,
         "save_probabilities": config.save_probabilities,
@@ -125,7 +126,7 @@ def _options(config: PredictConfig, progress: Progress) -> dict[str, Any]:
 
 
 def _load_organs(config: PredictConfig, model: OpenedModel) -> list[Organ]:
-    """The domains and their models, each of which is loaded once."""
+    """Returns the requested domains with their models, each loaded once."""
     from u2net_tf.inference import organs
 
     names = organs.choose_domains(config.domains, model.domains)
@@ -144,12 +145,12 @@ def _print_report(
     checkpoint: str,
     report: Report,
 ) -> None:
-    note = f"{report.num_existing} already there" if report.num_existing else ""
+    note = f"{report.num_existing} already existed" if report.num_existing else ""
     if report.num_edited:
-        note += f", with {quantity(report.num_edited, 'edited file')}"
+        note += f", including {quantity(report.num_edited, 'edited file')}"
     print(
-        f"{quantity(num_label_maps, 'label map')} of {domains} by {checkpoint} "
-        f"in {config.output}"
+        f"{quantity(num_label_maps, 'label map')} of {domains} in {config.output}, "
+        f"predicted by {checkpoint}"
         + (f" ({note})" if note else "")
         + (f"; volumes in {config.volumes_csv}" if config.volumes_csv else "")
     )

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 class Bar(Protocol):
     """Progress of one piece of work: the part of tqdm's interface that is used.
 
-    Iterating over it iterates over the work's items and counts them. Where the items
-    do not count alike, it is a context manager, and `update` counts.
+    Iterating over it iterates over the items of the work and counts them. Where items
+    differ in the units that they count for, it is used as a context manager, and
+    `update` counts.
     """
 
     def __iter__(self) -> Iterator[Any]: ...
@@ -24,16 +25,16 @@ class Bar(Protocol):
         ...
 
     def set_postfix(self, *, refresh: bool = True, **values: object) -> object:
-        """Shows values beside the count; at the next count unless `refresh`."""
+        """Shows values next to the count, immediately only if `refresh`."""
         ...
 
     def unpause(self) -> object:
-        """Leaves the item that is being worked on, and its time, out of the rate."""
+        """Excludes the current item and its time from the rate."""
         ...
 
 
 class Progress(Protocol):
-    """Makes a `Bar`; what is called `progress` everywhere is one of these."""
+    """Creates a `Bar`; the type of all parameters called `progress`."""
 
     def __call__(
         self,
@@ -46,16 +47,16 @@ class Progress(Protocol):
         leave: bool = True,
         delay: float = 0,
     ) -> Bar:
-        """Starts to show progress.
+        """Starts a bar.
 
         Args:
-          iterable: the items; None if `update` counts.
+          iterable: the items; None if `update` counts units.
           desc: name of the work.
-          total: number of units; that of the items if None.
-          initial: number of units done before.
+          total: number of units; the number of items if None.
+          initial: number of units that are already done.
           unit: name of a unit.
           leave: whether the bar stays when the work is done.
-          delay: seconds that pass before it is shown.
+          delay: seconds before the bar is shown.
         """
         ...
 

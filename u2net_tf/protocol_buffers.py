@@ -1,4 +1,4 @@
-"""Protocol buffers by the numbers of their fields, without TensorFlow's classes.
+"""Reads and writes protocol buffers by field number, without TensorFlow's classes.
 
 Reference: https://protobuf.dev/programming-guides/encoding
 """
@@ -13,20 +13,20 @@ _VARINT, _64_BIT, _BYTES, _32_BIT = 0, 1, 2, 5
 
 
 class Message:
-    """A message; what it lacks is 0, "" or an empty list.
+    """A message; a missing field is 0, "" or an empty list.
 
     Args:
-      values: number of a field -> its values, in order.
+      values: field number -> its values, in order.
     """
 
     def __init__(self, values: Mapping[int, list[int | bytes]]):
         self._values = values
 
     def number(self, field: int) -> int:
-        """The value of a field that is a number.
+        """Returns the value of a numeric field.
 
         Raises:
-          ValueError: if it is something else.
+          ValueError: if the field is not numeric.
         """
         value = self._values.get(field, [0])[-1]
         if not isinstance(value, int):
@@ -34,31 +34,31 @@ class Message:
         return value
 
     def text(self, field: int) -> str:
-        """The value of a field that is a text.
+        """Returns the value of a string field.
 
         Raises:
-          ValueError: if it is something else.
+          ValueError: if the field is not a string.
         """
         (*_, value) = self._all_bytes(field) or [b""]
         return value.decode()
 
     def messages(self, field: int) -> list[Message]:
-        """The values of a field that holds messages.
+        """Returns the values of a field of messages.
 
         Raises:
-          ValueError: if it holds something else.
+          ValueError: if the field does not contain messages.
         """
         return [read(value) for value in self._all_bytes(field)]
 
     def fields(self) -> frozenset[int]:
-        """The numbers of the fields that it has."""
+        """Returns the numbers of the fields that are present."""
         return frozenset(self._values)
 
     def numbers(self, field: int) -> list[int]:
-        """The values of a field that holds numbers, each by itself.
+        """Returns the values of a repeated numeric field that is not packed.
 
         Raises:
-          ValueError: if it holds something else.
+          ValueError: if the field does not contain numbers.
         """
         values = self._values.get(field, [])
         found = [value for value in values if isinstance(value, int)]
@@ -75,13 +75,13 @@ class Message:
 
 
 class Field(NamedTuple):
-    """A field as it stands in a message.
+    """A field and its location in a message.
 
     Attributes:
-      number: which field it is.
-      value: its number, or its bytes.
-      start: where its tag begins in the message.
-      end: where it ends.
+      number: field number.
+      value: a number or bytes.
+      start: offset of its first byte, that of the tag.
+      end: offset after its last byte.
     """
 
     number: int
@@ -103,7 +103,7 @@ def read(data: bytes) -> Message:
 
 
 def read_fields(data: bytes) -> Iterator[Field]:
-    """Yields the fields of a message, in their order.
+    """Yields the fields of a message, in order.
 
     Raises:
       ValueError: if the bytes are not a message.
@@ -122,7 +122,7 @@ def read_fields(data: bytes) -> Iterator[Field]:
                 size, position = read_varint(data, position)
             value = data[position : position + size]
             if size < 0 or len(value) < size:
-                raise ValueError(f"no protocol buffer, at byte {position}")
+                raise ValueError(f"not a protocol buffer, at byte {position}")
             position += size
             if kind != _BYTES:
                 value = int.from_bytes(value, "little")
@@ -130,7 +130,7 @@ def read_fields(data: bytes) -> Iterator[Field]:
 
 
 def write_bytes(number: int, content: bytes) -> bytes:
-    """Returns a field that holds bytes, a text or a message."""
+    """Encodes a field of bytes, a string or a message."""
     return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
 
 
@@ -144,14 +144,14 @@ def _varint(value: int) -> bytes:
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """Returns a number of seven bits per byte, and the position behind it.
+    """Returns a varint (seven bits per byte) and the position after it.
 
     Raises:
-      ValueError: if it is longer than ten bytes or cut short.
+      ValueError: if it is longer than ten bytes or truncated.
     """
     value = 0
     for index, byte in enumerate(data[position : position + 10]):
         value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
             return value, position + index + 1
-    raise ValueError(f"no number at byte {position}")
+    raise ValueError(f"not a varint, at byte {position}")

@@ -1,11 +1,11 @@
-"""Frozen, strict dataclasses for what stands in files, and what pydantic says of them.
+"""Frozen, strict dataclasses for the content of files, and their validation errors.
 
     @schema.model
     class Label:
         name: schema.Text
         values: Annotated[tuple[int, ...], Field(min_length=1)]
 
-A value of the wrong type is refused, not converted: "1" is no 1, and neither is True.
+A value of the wrong type is refused, not converted: neither "1" nor True is an integer.
 A field whose name on disk differs from its name in the code has an alias.
 """
 
@@ -38,7 +38,7 @@ Content = TypeVar("Content")
 def model(kind: type[Content]) -> type[Content]:
     """Makes a class a frozen, strict dataclass.
 
-    Making an instance of it raises `InputError` if a value is not allowed.
+    Creating an instance raises `InputError` if a value is not allowed.
     """
     made: Any = pydantic.dataclasses.dataclass(kind, frozen=True, config=_CONFIG)
     validate = made.__init__
@@ -55,14 +55,14 @@ def model(kind: type[Content]) -> type[Content]:
 
 
 Text = Annotated[str, Field(min_length=1)]
-# No number of a file is larger than what NumPy holds.
+# Numbers in files must fit NumPy's int64.
 _INT64_MAX = 2**63 - 1
 Count = Annotated[int, Field(ge=0, le=_INT64_MAX)]
 Size = Annotated[int, Field(ge=1, le=_INT64_MAX)]
-# Of a training run: what is computed of it, such as a number of patches, is in 64 bits.
+# Limit of training steps: numbers derived from it, such as patches, must fit 64 bits.
 MAX_STEP = 10**12 - 1
 Step = Annotated[int, Field(ge=0, le=MAX_STEP)]
-# Of one axis of a volume, voxels, or of a batch; and how often it can be halved.
+# Size of an axis of a volume, in voxels, or of a batch; margin; halvings of an axis.
 Extent = Annotated[int, Field(ge=1, le=2**16)]
 Margin = Annotated[int, Field(ge=0, le=2**16)]
 Pools = Annotated[int, Field(ge=0, le=10)]
@@ -77,7 +77,7 @@ def _null_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-# NaN where it is not defined, such as a mean over nothing; null on disk.
+# NaN if undefined, such as the mean of no values; null on disk.
 MaybeNan = Annotated[
     float,
     Field(allow_inf_nan=True),
@@ -85,7 +85,7 @@ MaybeNan = Annotated[
     PlainSerializer(_null_if_nan, return_type=float | None),
 ]
 
-# What is expected, by pydantic's type of error, where its own message says it worse.
+# pydantic's type of error -> what was expected, where its own message is less clear.
 _EXPECTED = {
     "bool_type": "true or false",
     "dataclass_exact_type": "{class_name}",
@@ -104,8 +104,8 @@ _EXPECTED = {
     "literal_error": "{expected}",
     "missing": "a value",
     "string_pattern_mismatch": "text of the form {pattern}",
-    "string_too_short": "a non-empty text",
-    "string_type": "a text",
+    "string_too_short": "a non-empty string",
+    "string_type": "a string",
     "too_long": "at most {max_length} items",
     "too_short": "at least {min_length} items",
     "tuple_type": "a list",
@@ -114,15 +114,15 @@ _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
 
 def as_input_error(error: pydantic.ValidationError, kind: Any = None) -> InputError:
-    """Says what pydantic found, as an error of ours.
+    """Converts an error of pydantic to an `InputError`.
 
     Args:
-      error: what it raised. Of several problems, one is taken: a field that is not
-        known, which may be a misspelled one, comes before one that is missing.
+      error: pydantic's error. Of several problems, one is reported: an unknown field,
+        which may be misspelled, takes precedence over a missing one.
       kind: the model, to suggest the names of its fields; None for no suggestion.
 
     Returns:
-      An error whose place is like `domains[2].spacing_mm`; "" for the whole.
+      An error whose `where` is like `domains[2].spacing_mm`; "" for the entire object.
     """
     problems = error.errors()
     unknown = [problem for problem in problems if problem["type"] in _UNKNOWN]
@@ -163,8 +163,8 @@ def require_distinct(where: str, names: Sequence, expected: str) -> None:
 
 
 def _place(loc: Sequence[str | int]) -> str:
-    """("domains", 2, "spacing_mm") as domains[2].spacing_mm."""
-    # Pydantic also says which type of several it tried, and that it was a key.
+    """Returns ("domains", 2, "spacing_mm") as domains[2].spacing_mm."""
+    # Pydantic also lists the member of a union that it tried, and marks keys.
     loc = [part for part in loc if part not in ("int", "float", "[key]")]
     text = "".join(f"[{p}]" if isinstance(p, int) else f".{p:.80}" for p in loc)
     return text.removeprefix(".")
@@ -176,7 +176,7 @@ def _shown(value: object) -> str:
 
 
 def _field_names(kind: Any, loc: Sequence[str | int]) -> list[str]:
-    """Names on disk of the fields of the model that lies at a place within another."""
+    """Returns the names on disk of the fields of the model at `loc` within `kind`."""
     for part in loc:
         if isinstance(part, str):
             kind = typing.get_type_hints(_model_in(kind)).get(part, kind)
@@ -188,7 +188,7 @@ def _field_names(kind: Any, loc: Sequence[str | int]) -> list[str]:
 
 
 def _model_in(kind: Any) -> Any:
-    """The first model in a type such as `tuple[Domain, ...]`; None if there is none."""
+    """Returns the first model in a type such as `tuple[Domain, ...]`, or None."""
     if dataclasses.is_dataclass(kind):
         return kind
     return next(filter(None, map(_model_in, typing.get_args(kind))), None)

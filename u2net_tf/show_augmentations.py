@@ -1,11 +1,11 @@
-r"""Draws a contact sheet: patches of a domain before and after augmentation.
+r"""Draws a contact sheet of patches before and after augmentation.
 
   python -m u2net_tf.show_augmentations --data_dir=shards --domain=Task01 \
       --rotation_probability=1 --elastic_probability=1 --output=sheet.png
 
-Takes the flags of the augmentation that `u2net_tf.train` has; without one of them only
-mirroring is left. Each row is a patch around foreground, as the network would get it,
-in the axial and the coronal slice with most foreground, in millimetres, and with the
+Accepts the augmentation flags of `u2net_tf.train`; without any of them, patches are
+only mirrored. Each row shows a patch around foreground as the network would receive it:
+the axial and the coronal slice with the most foreground, in millimetres, with the
 outlines of its labels. Needs matplotlib (`pip install 'u2net-tf[pictures]'`).
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def main(config: ContactSheetConfig) -> None:
-    """Draws the sheet that the settings ask for."""
+    """Draws the sheet."""
     from u2net_tf.visualization import contact_sheet, figures
 
     output = pathlib.Path(config.output)
@@ -38,7 +38,7 @@ def main(config: ContactSheetConfig) -> None:
     from u2net_tf.shards.manifest import load_converted
 
     plan, (manifest,) = load_converted(config.data.data_dir, [config.domain])
-    # Where the plan has folds, the cases of all of them are trained on.
+    # If the plan has folds, the cases of all of them are training cases.
     (domain,) = plan.with_fold(None).domains
     if config.modality >= domain.num_modalities:
         raise command.InputError(
@@ -46,7 +46,7 @@ def main(config: ContactSheetConfig) -> None:
             expected=f"at most {domain.num_modalities - 1} for {domain.name}",
             received=config.modality,
         )
-    # Every patch lies around foreground.
+    # Every patch is around foreground.
     settings = config.data.with_changes(
         batch_size=1, oversample_foreground_fraction=1.0
     )
@@ -59,13 +59,13 @@ def main(config: ContactSheetConfig) -> None:
 def take_pairs(
     domain: Domain, manifest: Manifest, settings: DataConfig, *, count: int
 ) -> list[tuple[Patch, Patch]]:
-    """Draws patches without and with what the settings do to them.
+    """Returns patches without and with augmentation.
 
     Args:
-      domain: Of the patches.
-      manifest: Of its shards.
-      settings: Of the augmented ones.
-      count: Number of pairs, the first that training would draw.
+      domain: Domain of the patches.
+      manifest: Manifest of its shards.
+      settings: Settings of the augmented patches.
+      count: Number of pairs; they are the first that training would draw.
     """
     from u2net_tf.config.augmentation import AugmentationConfig
     from u2net_tf.input.pipeline import domain_dataset

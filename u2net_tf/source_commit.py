@@ -1,4 +1,4 @@
-"""The commit of the program, where it runs from a checkout of its repository."""
+"""The commit of the program, if it runs from a checkout of its repository."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _COMMAND = ("git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=1
 @functools.cache
 def source_commit() -> str | None:
     """Returns the commit, with "-dirty" if files differ from it; None if not known."""
-    # Installed elsewhere, it may lie in the checkout of another project.
+    # An installed package may be inside the checkout of another project.
     if not (_ROOT / ".git").exists():
         return None
-    # A hook of Git says by these which repository it runs in.
+    # Git sets these for its hooks, to the repository that they run in.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    # Takes no lock: the repository is only read.
+    # No lock is needed: the repository is only read.
     environment["GIT_OPTIONAL_LOCKS"] = "0"
     try:
         done = subprocess.run(
@@ -31,7 +31,7 @@ def source_commit() -> str | None:
             errors="replace",
             timeout=10,
             check=True,
-            # Ctrl-C in a terminal is for the command that asks.
+            # Ctrl-C in a terminal is meant for the calling command.
             start_new_session=True,
         )
     except (OSError, subprocess.SubprocessError):

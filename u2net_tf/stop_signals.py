@@ -1,9 +1,9 @@
-"""Signals that ask a command to stop: Ctrl-C, and what cluster managers send.
+"""Signals that stop a command: Ctrl-C, and those that cluster managers send.
 
-Slurm sends SIGTERM before a time limit (or what `--signal` names, often SIGUSR1),
-Kubernetes and the hosts of spot machines send SIGTERM. A command that has nothing to
-save ends with `SignalInterrupt` (`raised`). Training notes the signal and stops once
-its state can be saved (`DeferredSignals`).
+Slurm sends SIGTERM before a time limit (or the signal given by `--signal`, often
+SIGUSR1); Kubernetes and providers of spot instances send SIGTERM. A command that has
+nothing to save ends with `SignalInterrupt` (`raised`). Training records the signal and
+stops once its state can be saved (`DeferredSignals`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ STOP_SIGNALS = tuple(
     # Windows has no SIGUSR1.
     if hasattr(signal, name)
 )
-# Wrappers such as `timeout` and `make` pass on a signal that the terminal or the group
-# has brought already.
+# Wrappers such as `timeout` and `make` forward a signal that this process has already
+# received from the terminal or its process group.
 _SAME_REQUEST_SECONDS = 1.0
 
 
 class SignalInterrupt(KeyboardInterrupt):  # noqa: N818 (as KeyboardInterrupt)
-    """A signal that asks to stop; whoever cleans up after Ctrl-C does so after it.
+    """Raised by a stop signal; code that cleans up after Ctrl-C handles it as well.
 
     Attributes:
       number: the signal.
@@ -41,20 +41,20 @@ class SignalInterrupt(KeyboardInterrupt):  # noqa: N818 (as KeyboardInterrupt)
 
 
 def exit_status(number: int) -> int:
-    """Exit status of a command that a signal ended, as shells have it."""
+    """Returns the exit status of a command ended by a signal, as shells define it."""
     return 128 + number
 
 
 def ignore() -> None:
-    """Ignores these signals, in a process that ends with another one."""
+    """Ignores these signals, in a process that ends together with another one."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def note_interrupts() -> list[int]:
-    """Returns a list that Ctrl-C is noted in, which raises as it did before.
+    """Returns a list that records each Ctrl-C; `KeyboardInterrupt` is raised as before.
 
-    Native code may turn the exception into another one, as pydantic's does.
+    Native code may convert this exception to another one, as pydantic's does.
     """
     received: list[int] = []
 
@@ -72,8 +72,8 @@ def note_interrupts() -> list[int]:
 def raised() -> Iterator[list[signal.Signals]]:
     """Raises `SignalInterrupt` in the main thread when a signal arrives.
 
-    Afterwards signals end the process at once: an exception could only disturb the
-    interpreter while it ends.
+    Afterwards signals end the process at once: an exception would only disturb the
+    interpreter while it shuts down.
 
     Yields:
       The signals that have arrived; see `note_interrupts`.
@@ -95,19 +95,19 @@ def raised() -> Iterator[list[signal.Signals]]:
 
 
 class DeferredSignals:
-    """Notes the signals that arrive while it is open; a context manager.
+    """Context manager that records stop signals instead of raising an exception.
 
-    A thread receives them, so that it can answer while the main thread computes outside
-    of Python. Ctrl-C ends the process at once if a signal has been received a second
-    or more before.
+    A thread receives them, so that they are answered while the main thread runs native
+    code. Ctrl-C ends the process at once if the first signal was received at least a
+    second before.
 
     Args:
       on_signal: called in that thread with the first signal and False, and with one
         that ends the process and True.
-      clock: seconds, as of `time.monotonic`.
+      clock: returns seconds, as `time.monotonic` does.
 
     Attributes:
-      received: the first signal; None before it.
+      received: the first signal; None before it arrives.
     """
 
     def __init__(
@@ -142,12 +142,12 @@ class DeferredSignals:
         self._open.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        """Called in the main thread, between two of Python's instructions."""
+        """Called in the main thread, between two instructions of Python code."""
         del frame
         self.received = self.received or signal.Signals(number)
 
     def _answer(self, receiver: socket.socket) -> None:
-        """Reads the number of each signal as it arrives; other signals' as well."""
+        """Reads the number of each signal as it arrives, stop signal or not."""
         while received := receiver.recv(1):
             if received[0] not in STOP_SIGNALS:
                 continue

@@ -1,4 +1,4 @@
-"""Errors of the operating system in the form of all errors, with the path first."""
+"""Converts errors of the operating system to `InputError`, with the path first."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 
 from u2net_tf.errors import InputError
 
-# errno -> what was expected and, where the system's own text does not answer that, what
-# was received.
+# errno -> what was expected, and what was received; "" if the system's message says it.
 _TEXTS: dict[int, tuple[str, str]] = {
     errno.ENOENT: ("an existing file or folder", ""),
     errno.EISDIR: ("a file", "a folder"),
@@ -25,7 +24,7 @@ _OTHERS = ("a file that can be read and written", "")
 
 
 def as_input_error(error: OSError) -> InputError | None:
-    """Returns an error that names the path; None for one with a text of its own.
+    """Returns an error that names the path; None if it has a message of its own.
 
     Args:
       error: raised by a function of the operating system, or by this program.

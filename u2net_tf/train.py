@@ -1,9 +1,9 @@
-"""Trains one network for all domains of a plan, or one for each.
+"""Trains one network for all domains of a plan, or one network for each domain.
 
   python -m u2net_tf.train --flagfile=universal --data_dir=DIR --model_dir=DIR
 
-SIGTERM, SIGUSR1 and Ctrl-C end it after the running step, which is saved. It resumes
-from the last checkpoint when rerun.
+SIGTERM, SIGUSR1 and Ctrl-C stop training after the current step and save a checkpoint.
+When rerun, training resumes from the last checkpoint.
 """
 
 from __future__ import annotations

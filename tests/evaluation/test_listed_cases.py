@@ -5,7 +5,7 @@ import pytest
 import toy
 
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.listed_cases import ServedDomain, list_cases
+from u2net_tf.evaluation.listed_cases import ModelDomain, list_cases
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Label, Plan, Preprocessing
@@ -17,7 +17,7 @@ MODEL = pathlib.Path("model")
 
 
 def serve(spec, *names):
-    return [ServedDomain(MODEL, spec, name) for name in names or spec.plan.names]
+    return [ModelDomain(MODEL, spec, name) for name in names or spec.plan.names]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_what_the_model_does_is_the_model_s(write_plan):
 def test_without_a_plan_it_is_an_error(write_plan):
     assert message(serve(NAMELESS)) == (
         "`plan`: expected the plan that lists the cases of Task91_One, Task92_Two, "
-        "which the model does not name. Received: none"
+        "which the model does not list. Received: none"
     )
     mixed = without_case_names(SPEC, [toy.ONE.name])
     assert message(serve(mixed)).endswith("none. Or choose Task92_Two with `domains`")

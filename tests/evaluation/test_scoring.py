@@ -181,7 +181,7 @@ class TestScoreDomain:
         assert not asked
         words = "one_0.nii.gz: expected at most {} GB of memory (`max_memory_gb`)"
         assert words.format(0) in str(skipped["one_0"])
-        assert "Of 1e-06 GB, program and network take " in str(skipped["one_0"])
+        assert "Of 1e-06 GB, the program and the network take " in str(skipped["one_0"])
         domain = tiny_data.plan.domains[0]
         cases = scoring.find_cases(domain, "train", None)
         reading = ReadingConfig(max_memory_gb=1e-6)

@@ -75,9 +75,10 @@ class TestTable:
             "-------------------  -------  --------  ------  -------  --------"
             "  ---------  -------",
             "mean of the classes              43.75",
-            "absent: 4 times neither mask holds the class; such a Dice is not defined "
-            "and left out of the mean",
-            "FP ml: mean volume of a class in the cases without it in the reference",
+            "absent: neither mask contains the class (4 in total); the Dice is "
+            "undefined and excluded from the mean",
+            "without: the reference lacks the class; FP ml: its mean predicted volume "
+            "in these cases",
         ]
 
     def test_without_a_class_that_is_absent(self):

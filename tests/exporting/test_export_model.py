@@ -178,5 +178,5 @@ class TestRejects:
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tf2onnx", None)
-    with pytest.raises(StoppedError, match=r"tf2onnx is needed .*u2net-tf\[export\]"):
+    with pytest.raises(StoppedError, match=r"tf2onnx is required .*u2net-tf\[export\]"):
         import_package("tf2onnx")

@@ -232,11 +232,11 @@ class TestSettings:
         }
         assert not second.training.trained
         assert (
-            "5 steps of all domains of the run; 2 epochs, not finished; with shared "
+            "5 steps over all domains of the run; 2 epochs, not finished; shared "
             "weights frozen; computed in mixed_float16; validated on fold 2. step-5, "
-            "by u2net-tf "
+            "written by u2net-tf "
         ) in file.page
-        assert "in which this domain's weights were not changed" in file.page
+        assert "this domain's weights unchanged" in file.page
 
     def test_what_is_not_given(self, model_dir, tmp_path):
         file = self.pack(model_dir, tmp_path)
@@ -264,7 +264,7 @@ class TestSettings:
         assert file.page.startswith(
             "# Organs\n\n## Intended use\n\nResearch only.\n\n## Limitations\n\nNot"
         )
-        assert "### Data\n\n\\# Drawn | here.\n\nCases: 2 to train on" in file.page
+        assert "### Data\n\n\\# Drawn | here.\n\nCases: 2 for training" in file.page
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -272,8 +272,8 @@ class TestSettings:
             ("[]", "card.json: expected a JSON object with texts for a model card"),
             ("{", "card.json: expected a JSON object with texts for a model card"),
             ('{"license": "x"}', "Did you mean 'licence'?"),
-            ('{"title": ""}', "card.json: title: expected a non-empty text"),
-            ('{"title": 5}', "card.json: title: expected a text. Received: 5"),
+            ('{"title": ""}', "card.json: title: expected a non-empty string"),
+            ('{"title": 5}', "card.json: title: expected a string. Received: 5"),
             ('{"data": {"x": "y"}}', "card.json: data: expected some of Task91_One, "),
             ('{"licence": "x"}', "`licence`: expected no value, as "),
         ],
@@ -327,7 +327,7 @@ class TestSettings:
             "num_absent": 0,
         }
         assert [row.label for row in second.classes] == ["rim", "core"]
-        assert "Of step-9, on the test cases; 1 case could not be scored" in file.page
+        assert "step-9 on the test cases; 1 case could not be scored" in file.page
         assert "| organ   | 60.0     | 10.0   | 2       | 0        |" in file.page
         assert b"secret" not in file.path.read_bytes()
 
@@ -339,7 +339,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("domains", "checkpoint", "words"),
         [
-            ([ONE], "a/step-8", "summary.json: checkpoint: expected step-9, which is"),
+            ([ONE], "a/step-8", "summary.json: checkpoint: expected step-9, the "),
             (
                 [ONE.__class__(**{**vars(ONE), "name": "x"})],
                 "a/step-9",
@@ -362,7 +362,9 @@ class TestSettings:
 
     def test_dice_that_is_given_twice(self, trained_dir, tmp_path):
         folders = [self.write_summary(tmp_path / name) for name in "ab"]
-        with pytest.raises(InputError, match="expected one with scores of Task91_One"):
+        with pytest.raises(
+            InputError, match="expected a single one with scores of Task91_One"
+        ):
             self.pack(trained_dir, tmp_path, evaluation=tuple(folders))
 
     def test_no_dice(self, trained_dir, tmp_path):
@@ -372,7 +374,7 @@ class TestSettings:
     def test_overwrite(self, model_dir, tmp_path):
         output = tmp_path / "x.u2net"
         output.write_text("before")
-        with pytest.raises(InputError, match=r"expected a new file.*: a file. Set `ov"):
+        with pytest.raises(InputError, match=r"expected a new file.*: a file. Use `ov"):
             self.pack(model_dir, tmp_path)
         assert output.read_text() == "before"
         self.pack(model_dir, tmp_path, overwrite=True)
@@ -415,6 +417,8 @@ def test_weights_beyond_float16():
     array = np.frombuffer(tensor.raw_data, np.float32).copy()
     array[7] = 1e6
     tensor.raw_data = array.tobytes()
-    with pytest.raises(InputError, match="float16 does not hold the weights of shared"):
+    with pytest.raises(
+        InputError, match="weights of shared.* out of range for float16"
+    ):
         SharedWeights("w", "float16").move(graph)
     SharedWeights("w", "float32").move(make_graph(0))

@@ -233,7 +233,7 @@ class TestVolumes:
         ("name", "words"),
         [
             ("volumes.txt", "volumes.txt: expected a name ending in .csv"),
-            ("folder.csv", "folder.csv: expected no folder here"),
+            ("folder.csv", "folder.csv: expected a path for a file"),
             ("file/volumes.csv", "expected a file that can be written"),
             ("other.csv", "expected no file, or a table of volumes. Received: another"),
         ],
@@ -255,7 +255,7 @@ class TestVolumes:
     def test_not_in_the_place_of_a_scan(self, predict, scans, tmp_path):
         path = tmp_path / "scan.csv"
         path.symlink_to(scans[0].paths[0])
-        with pytest.raises(InputError, match="scan.csv: expected a file of its own"):
+        with pytest.raises(InputError, match="scan.csv: expected a separate file"):
             predict(volumes_csv=path, overwrite=True)
 
 
@@ -332,7 +332,7 @@ def test_probabilities_lie_beside_the_label_map(predict, scans, tmp_path):
 
 def test_a_scan_is_never_replaced(predict, scans, tmp_path):
     folder = scans[0].paths[0].parent
-    with pytest.raises(InputError, match="`output`: expected another folder than"):
+    with pytest.raises(InputError, match="`output`: expected a folder other than"):
         label_maps.predict_scans(
             Predictor(Foreground()),
             1,
@@ -388,7 +388,7 @@ def test_a_header_is_an_error_before_the_first_prediction(predict, bad, tmp_path
 
 def test_two_outputs_of_one_name(predict, scans, tmp_path):
     other = Scan("scan_0_probabilities", scans[1].paths)
-    with pytest.raises(InputError, match="of 'scan_0' and of 'scan_0_probabilities'"):
+    with pytest.raises(InputError, match="of 'scan_0' and 'scan_0_probabilities'"):
         predict([scans[0], other], save_probabilities=True)
     assert not (tmp_path / "out").exists()
     predict([scans[0], other])
@@ -401,7 +401,7 @@ def test_two_outputs_of_one_name(predict, scans, tmp_path):
             "x" * 240,
             "expected a file that can be written. Received: File name too long",
         ),
-        ("folder", "folder.nii.gz: expected no folder here"),
+        ("folder", "folder.nii.gz: expected a path for a file"),
     ],
 )
 def test_what_cannot_be_written_is_found_first(predict, scans, tmp_path, name, words):
@@ -455,7 +455,7 @@ def test_memory_of_a_scan_is_limited(predict, scans, tmp_path, num_workers):
     assert len(skipped) == 3
     words = f"{scans[0].paths[0]}: expected at most 0 GB of memory (`max_memory_gb`)"
     assert str(skipped["scan_0"]).startswith(words)
-    assert "Of 1e-06 GB, program and network take " in str(skipped["scan_0"])
+    assert "Of 1e-06 GB, the program and the network take " in str(skipped["scan_0"])
     assert not times(tmp_path / "out")
     # What was predicted is the same with any limit.
     predict()

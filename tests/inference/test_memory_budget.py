@@ -144,7 +144,7 @@ def test_errors_of_the_limit_say_what_takes_the_rest():
         budget.call(read, "a.nii")
     assert str(caught.value) == (
         "a.nii: expected at most 6 GB of memory (`max_memory_gb`). Received: 7 GB for "
-        "shape (9,). Of 10 GB, program and network take 4"
+        "shape (9,). Of 10 GB, the program and the network take 4"
     )
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert budget.call(len, "abc") == 3

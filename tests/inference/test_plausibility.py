@@ -62,7 +62,9 @@ def test_an_extent_is_far_beyond_twice_the_range():
 def test_intensities_of_another_kind(low, high, percentile):
     found = differences(draw(low, high), CT)
     assert found
-    assert any(text.startswith(f"CT: {percentile} % of the int") for text in found)
+    assert any(
+        text.startswith(f"CT: percentile {percentile} of the int") for text in found
+    )
 
 
 def test_intensities_of_each_modality_have_their_range():
@@ -76,7 +78,7 @@ def test_intensities_of_each_modality_have_their_range():
 def test_without_ranges_hounsfield_units_in_another_modality():
     found = differences(draw(), MR)
     assert found == [
-        "T2: 38% of the intensities below -500, as CT in Hounsfield units has"
+        "T2: 38% of the intensities below -500, like CT in Hounsfield units"
     ]
     assert differences(draw(0, 900), MR) == []
 
@@ -86,7 +88,7 @@ def test_a_label_map():
     image.data[...] = np.random.default_rng(0).integers(0, 16, image.data.shape)
     for domain in (CT, MR):
         assert differences(image, domain) == [
-            f"{domain.modalities[0]}: only 16 different intensities, as a label map"
+            f"{domain.modalities[0]}: only 16 distinct intensities, like a label map"
         ]
     image.data[0, 0, 0, 0] = 16
     assert differences(image, MR) == []

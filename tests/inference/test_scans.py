@@ -92,8 +92,8 @@ class TestOnePath:
         with caplog.at_level(logging.WARNING):
             find(folder)
         assert caplog.messages == [
-            f"{folder}: left out, no scans: ._a.nii, b.hdr",
-            f"{folder}: left out, in folders below, unless input_list names them: "
+            f"{folder}: skipped, not scans: ._a.nii, b.hdr",
+            f"{folder}: skipped, in subfolders and not listed by input_list: "
             "scans such as c/d.nii",
         ]
         make_files(*(f"{number}.png" for number in range(9)))
@@ -153,8 +153,8 @@ class TestNumberedFiles:
         with caplog.at_level(logging.WARNING):
             assert len(find(folder)) == 6
         (message,) = caplog.messages
-        assert message.startswith(f"{folder}: predicted as cases of their own, since")
-        assert message.endswith(f"channels of one case: {', '.join(self.NAMES)}")
+        assert message.startswith(f"{folder}: predicted as separate cases, since")
+        assert message.endswith(f"channels of a single case: {', '.join(self.NAMES)}")
         # Of two modalities they are, and so many are patients.
         caplog.clear()
         find(make_files("n/x_0000.nii", "n/x_0001.nii") / "n", num_modalities=2)
@@ -295,7 +295,7 @@ class TestErrors:
                 ("d.nii.gz", "a folder"),
             )
         ]
-        assert caplog.messages == [f"{folder}: left out, no scans: notes"]
+        assert caplog.messages == [f"{folder}: skipped, not scans: notes"]
         (folder / "a.nii").unlink()
         assert len(find(folder)) == 3
 
@@ -324,18 +324,20 @@ class TestErrors:
 
     def test_either_paths_or_a_list(self, make_files):
         folder = make_files("a.nii")
-        with pytest.raises(InputError, match="`input_list` instead. Received: neither"):
+        with pytest.raises(InputError, match="for `input_list`. Received: neither"):
             find()
-        with pytest.raises(InputError, match="`input_list` instead. Received: neither"):
+        with pytest.raises(InputError, match="for `input_list`. Received: neither"):
             find("")
-        with pytest.raises(InputError, match="expected paths. Received: an empty text"):
+        with pytest.raises(
+            InputError, match="expected paths. Received: an empty string"
+        ):
             find(f"{folder / 'a.nii'},", num_modalities=2)
-        with pytest.raises(InputError, match="`input_list` instead. Received: both"):
+        with pytest.raises(InputError, match="for `input_list`. Received: both"):
             find(folder, input_list="list.txt")
 
     def test_a_folder_per_patient(self, make_files):
         folder = make_files("p1/ct.nii", "p2/ct.nii")
-        words = "Received: p1/, p2/. Folders below .* name scans such as p1/ct.nii in `"
+        words = "Received: p1/, p2/. Subfolders .* list scans such as p1/ct.nii in `"
         with pytest.raises(InputError, match=words):
             find(folder)
 
@@ -425,7 +427,7 @@ class TestLists:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"\n", "expected a path a line. Received: none"),
+            (b"\n", "expected one path per line. Received: none"),
             (b"a\xff.nii\n", "expected UTF-8 text. Received: invalid bytes in line 1"),
             (b"a.png\n", "a.png: expected a name ending in"),
             (None, "expected a file. Received: no such file"),

@@ -16,7 +16,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.inference import label_maps, organs, prepared_organs, several_domains
 from u2net_tf.inference.backends import opening
 from u2net_tf.inference.label_table import LABEL_TABLE, number_classes
-from u2net_tf.inference.merging import Merging
+from u2net_tf.inference.merging import LabelMapMerger
 from u2net_tf.inference.organs import Organ
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.scans import FoundScans, Scan
@@ -272,7 +272,9 @@ def test_another_process_may_read(predict, tmp_path):
 def test_memory_is_limited(predict):
     report = predict(max_memory_gb=1e-6)
     assert sorted(report.skipped) == ["scan_0", "scan_1"]
-    assert "Of 1e-06 GB, program and network take" in str(report.skipped["scan_0"])
+    assert "Of 1e-06 GB, the program and the network take" in str(
+        report.skipped["scan_0"]
+    )
     with pytest.raises(InputError, match="max_memory_gb"):
         predict(max_memory_gb=1e-6, on_bad_case="fail")
 
@@ -283,14 +285,14 @@ def test_a_preview_shows_all_domains(predict, tmp_path):
     assert (tmp_path / "out" / "scan_0_preview.png").is_file()
 
 
-class TestMerging:
+class TestLabelMapMerger:
     def test_what_was_added_first_stays(self):
-        merging = Merging((1, 1, 4), {"a": [0, 1], "b": [0, 2, 3], "c": [0, 255]})
-        merging.add("b", np.array([[[1, 2, 0, 0]]], np.uint8))
-        merging.add("a", np.array([[[0, 1, 1, 0]]], np.uint8))
-        merging.add("c", np.array([[[1, 1, 1, 1]]], np.uint8))
-        assert merging.classes.tolist() == [[[2, 3, 1, 255]]]
-        assert merging.overlaps == {
+        merger = LabelMapMerger((1, 1, 4), {"a": [0, 1], "b": [0, 2, 3], "c": [0, 255]})
+        merger.add("b", np.array([[[1, 2, 0, 0]]], np.uint8))
+        merger.add("a", np.array([[[0, 1, 1, 0]]], np.uint8))
+        merger.add("c", np.array([[[1, 1, 1, 1]]], np.uint8))
+        assert merger.classes.tolist() == [[[2, 3, 1, 255]]]
+        assert merger.overlaps == {
             ("b", "a"): 1,
             ("a", "c"): 1,
             ("b", "c"): 2,
@@ -337,9 +339,9 @@ class TestChoice:
             scans[0].paths, organs.scan_domain([LATTER, BOTH], given)
         )
         np.testing.assert_array_equal(
-            organs.image_of(scan, BOTH, given).data, scan.data[::-1]
+            organs.image_for_domain(scan, BOTH, given).data, scan.data[::-1]
         )
-        assert organs.image_of(scan, LATTER, given).data.base is not None
+        assert organs.image_for_domain(scan, LATTER, given).data.base is not None
 
     def test_too_many_classes_for_one_label_map(self):
         labels = tuple(Label(f"{value}", (value,)) for value in range(200))
@@ -350,7 +352,7 @@ class TestChoice:
     @pytest.mark.parametrize(
         ("values", "words"),
         [
-            ({}, "`domain`: expected a value, or one of `domains` instead. .* neither"),
+            ({}, "`domain`: expected a value here or for `domains`. .* neither"),
             ({"domain": "a", "domains": ("b",)}, "`domain`: .* Received: both"),
             ({"domains": ("a", "a")}, "`domains`: expected each once"),
             ({"domain": "a", "priority": ("a",)}, "`priority`: .* without `domains`"),
@@ -397,7 +399,8 @@ def test_the_command(scans, tmp_path, monkeypatch, capsys):
     assert loaded == ["B", "A"]
     first, *others = capsys.readouterr().out.splitlines()
     assert first == (
-        f"1 label map of Both and Latter and Alike by step-3 in {values['output']}"
+        f"1 label map of Both and Latter and Alike in {values['output']}, predicted by "
+        "step-3"
     )
     assert others[0].startswith("two_0: Alike hides ")
     assert others[0].endswith(" ml) of Both")

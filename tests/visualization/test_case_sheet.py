@@ -91,7 +91,7 @@ def test_values_of_no_class_are_white_and_named(tmp_path, texts):
     # Within the grey slice.
     inside = columns(body)[0][130:200, 60:160]
     assert len(where(inside, (1, 1, 1))[0]) > 20
-    assert any(text.endswith("value of no class") for text in texts)
+    assert any(text.endswith("value without a class") for text in texts)
 
 
 def test_a_long_legend_names_how_many_more(tmp_path, texts):

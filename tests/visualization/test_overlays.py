@@ -325,7 +325,7 @@ def test_the_window_spreads_over_the_organ_and_not_the_air():
     assert 90 < high <= 100
     # Without foreground the whole slice counts; a flat one has a window too.
     whole = slices.choose_window(plane, plane > 200)
-    assert whole == slices.spread(plane)
+    assert whole == slices.percentile_window(plane)
     low, high = slices.choose_window(plane * 0, plane > 200)
     assert low < high
 
@@ -365,7 +365,7 @@ def test_formats_may_differ_and_look_the_same(folders, tmp_path):
     assert case.image_path.name == "b.nrrd"
     np.testing.assert_array_equal(_draw([case], tmp_path), expected)
     shutil.copy(case.image_path, f"{images}/c.nrrd")
-    message = r"`image`: expected one volume of each name. .*c.nii.gz and .*c.nrrd"
+    message = r"`image`: expected one volume with each name. .*c.nii.gz and .*c.nrrd"
     with pytest.raises(ValueError, match=message):
         overlays.find_cases([images], [labels], [predicted], max_cases=1)
 

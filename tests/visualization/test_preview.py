@@ -68,7 +68,7 @@ def test_nothing_was_found(scan, axes, tmp_path):
     volume, classes = scan
     empty = np.zeros_like(classes)
     preview.draw_preview(volume, empty, NAMES, tmp_path / "a.png", title="a")
-    assert axes["title"] == "a: no voxel of any class"
+    assert axes["title"] == "a: no foreground"
     assert axes["legend"] == []
     assert axes["panels"][0].get_xlabel() == "axial, slice 6 of 10"
 

@@ -1,1 +1,1 @@
-"""Scores and the tables that show them."""
+"""Scores predictions and summarizes the scores in tables."""

@@ -22,13 +22,13 @@ from u2net_tf.volumes import msd
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate_model` found.
+    """Result of `evaluate_model`.
 
     Attributes:
       rows: the scores per class.
-      num_cases: how many cases were scored.
-      checkpoint: path of the model's checkpoint, or several.
-      output_dir: folder that the files were written to.
+      num_cases: number of cases that were scored.
+      checkpoint: path of the model's checkpoint, or several paths.
+      output_dir: folder of the files that were written.
       skipped: "domain/case" -> reason of the cases that could not be used.
     """
 
@@ -46,12 +46,12 @@ def evaluate_model(
 
     Args:
       config: the settings.
-      progress: shows how many cases of a domain, and windows of a case, are done.
+      progress: shows the progress over the cases of a domain and windows of a case.
 
     Raises:
-      InputError: names what cannot be used, unless it is a case that is skipped. A
-        missing file, and another run that writes to the folder, is found before the
-        first prediction.
+      InputError: names the input that cannot be used, unless it is a case that is
+        skipped. A missing file, or another run that writes to the folder, is detected
+        before the first prediction.
     """
     output_dir = pathlib.Path(
         config.output_dir or pathlib.Path(config.model_dir) / config.split
@@ -83,7 +83,8 @@ def _evaluate(
             )
             scores += found.scores
             skipped |= _of_domain(domain, found.skipped)
-        # One model in memory at a time. It refers to itself, so `del` is not enough.
+        # One model in memory at a time. It has reference cycles, so `del` does not
+        # suffice.
         del predictor
         gc.collect()
     if not scores:
@@ -109,7 +110,7 @@ def _evaluate(
 def _find_cases(
     config: EvaluateConfig, domains: Sequence[Domain]
 ) -> tuple[dict[str, list[msd.Case]], dict[str, InputError]]:
-    """The cases of each domain, and why others cannot be used by their headers."""
+    """Returns the cases of each domain, and the reasons why others are skipped."""
     cases = {
         domain.name: scoring.find_cases(domain, config.split, config.raw_dir)
         for domain in domains
@@ -133,7 +134,7 @@ def _of_domain(domain: Domain, bad: dict[str, InputError]) -> dict[str, InputErr
 
 
 def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
-    """The folder of the model and, with its cases, every domain to score, in order."""
+    """Returns the domains to score, in order, with the folders of their models."""
     folders = models_by_domain(config.model_dir)
     specs = {
         folder: load_spec(folder, config.windows.checkpoint)
@@ -147,9 +148,9 @@ def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
             for name, folder in folders.items()
         )
     )
-    served = [
-        listed_cases.ServedDomain(folders[name], specs[folders[name]], name)
+    chosen = [
+        listed_cases.ModelDomain(folders[name], specs[folders[name]], name)
         for name in joint.select(config.domains).names
     ]
-    domains = listed_cases.list_cases(served, config.plan, config.fold)
-    return [(one.folder, domain) for one, domain in zip(served, domains, strict=True)]
+    domains = listed_cases.list_cases(chosen, config.plan, config.fold)
+    return [(one.folder, domain) for one, domain in zip(chosen, domains, strict=True)]

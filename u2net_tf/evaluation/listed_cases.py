@@ -1,4 +1,4 @@
-"""The cases to score of each domain: those that a model names, or those of a plan."""
+"""Lists the cases of each domain to score: those of the model or those of a plan."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from u2net_tf.plan.domains import Domain, Label
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.wording import first_few
 
-# What a model and the plan of its cases must agree in, besides values and names of
-# classes: else scans are prepared or scored in another way than the plan says.
-_PREPARATION = ("modalities", "spacing_mm", "preprocessing")
+# Fields in which a model and the plan of its cases must agree, in addition to values
+# and names of classes. Otherwise scans would be preprocessed or scored differently.
+_PREPROCESSING_FIELDS = ("modalities", "spacing_mm", "preprocessing")
 
 
-class ServedDomain(NamedTuple):
-    """A domain and the model that serves it.
+class ModelDomain(NamedTuple):
+    """A domain and its model.
 
     Attributes:
       folder: the folder of the model.
@@ -33,25 +33,25 @@ class ServedDomain(NamedTuple):
 
 
 def list_cases(
-    served: Sequence[ServedDomain], plan: str | None, fold: int | None
+    chosen: Sequence[ModelDomain], plan: str | None, fold: int | None
 ) -> list[Domain]:
-    """Returns the domains of models, with the cases to choose from.
+    """Returns the domains of models, with their cases.
 
     Args:
-      served: the domains to score.
-      plan: path of a plan that lists cases; those of domains that are not in it, and of
-        all domains if None, are the model's.
-      fold: fold of that plan to validate on; None to train on all.
+      chosen: the domains to score.
+      plan: path of a plan that lists cases; for domains that it lacks, and for all
+        domains if None, the cases are those listed in the model.
+      fold: validation fold of that plan; None if all folds are training cases.
 
     Raises:
-      InputError: if the cases of a domain are listed nowhere, or the plan contradicts a
-        model or has none of the domains.
+      InputError: if neither model nor plan lists the cases of a domain, or the plan
+        contradicts a model or has none of the domains.
     """
     if plan is None and fold is not None:
         raise InputError("`fold`", expected="no value without a `plan`", received=fold)
     listed = {}
     if plan is not None:
-        names = [one.name for one in served]
+        names = [one.name for one in chosen]
         domains = [d for d in load_plan(plan).domains if d.name in names]
         if not domains:
             raise InputError(
@@ -62,7 +62,7 @@ def list_cases(
         listed = {domain.name: domain.with_fold(fold) for domain in domains}
     found = []
     missing = []
-    for folder, spec, name in served:
+    for folder, spec, name in chosen:
         index = spec.plan.index(name)
         domain = spec.plan.domains[index]
         if name in listed:
@@ -71,11 +71,11 @@ def list_cases(
             missing.append(name)
         found.append(domain)
     if missing:
-        others = [one.name for one in served if one.name not in missing]
+        others = [one.name for one in chosen if one.name not in missing]
         raise InputError(
             "`plan`",
             expected=f"the plan that lists the cases of {first_few(missing)}, which "
-            "the model does not name",
+            "the model does not list",
             received=plan or "none",
             hint=f"Or choose {first_few(others)} with `domains`" if others else "",
         )
@@ -85,16 +85,17 @@ def list_cases(
 def _with_cases_of(
     domain: Domain, listed: Domain, folder: pathlib.Path, plan: str | None
 ) -> Domain:
-    """The domain of a model with the cases that a plan lists for it."""
+    """Returns the domain of a model with the cases that a plan lists for it."""
     pairs = [
-        (name, getattr(domain, name), getattr(listed, name)) for name in _PREPARATION
+        (name, getattr(domain, name), getattr(listed, name))
+        for name in _PREPROCESSING_FIELDS
     ]
     pairs.append(("labels", _classes(domain.labels), _classes(listed.labels)))
-    for field, wanted, received in pairs:
-        if wanted != received:
+    for field, expected, received in pairs:
+        if expected != received:
             raise InputError(
                 f"{plan}: {domain.name}: {field}",
-                expected=f"{wanted}, as in {folder}",
+                expected=f"{expected}, as in {folder}",
                 received=received,
             )
     return dataclasses.replace(

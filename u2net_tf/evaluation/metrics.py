@@ -11,23 +11,23 @@ import numpy as np
 def dice(
     reference: np.ndarray, prediction: np.ndarray, *, num_classes: int
 ) -> np.ndarray:
-    """Dice coefficient of every foreground class.
+    """Computes the Dice coefficient of every foreground class.
 
     Args:
       reference: (z, y, x) class indices.
       prediction: (z, y, x) class indices.
-      num_classes: with the background.
+      num_classes: including the background.
 
     Returns:
-      (num_classes - 1,) float64 from 0 to 1; NaN for a class that neither mask holds,
-      which says nothing about the prediction. (The published code counts it as 1.)
+      (num_classes - 1,) float64 from 0 to 1; NaN for a class that neither mask
+      contains. (The published code counts it as 1.)
 
     Raises:
       ValueError: if the shapes differ or an index is not below `num_classes`.
     """
     if reference.shape != prediction.shape:
         raise ValueError(
-            "expected one shape. Received: "
+            "expected equal shapes. Received: "
             f"reference {reference.shape}, prediction {prediction.shape}"
         )
     for name, array in (("reference", reference), ("prediction", prediction)):
@@ -53,18 +53,18 @@ def false_positive_ml(
     num_classes: int,
     spacing_mm: Sequence[float],
 ) -> np.ndarray:
-    """Volume that is predicted of classes that are not there at all.
+    """Computes the predicted volume of classes that the reference does not contain.
 
-    Dice cannot tell a few voxels of them from a whole organ.
+    For these, Dice does not distinguish a few voxels from an entire organ.
 
     Args:
       reference: (z, y, x) class indices.
       prediction: (z, y, x) class indices.
-      num_classes: with the background.
+      num_classes: including the background.
       spacing_mm: voxel size z, y, x.
 
     Returns:
-      (num_classes - 1,) float64, millilitres; NaN for a class that the reference holds.
+      (num_classes - 1,) float64, millilitres; NaN for classes in the reference.
     """
     present, predicted = (
         np.bincount(array.ravel(), minlength=num_classes)[1:]

@@ -32,11 +32,11 @@ from u2net_tf.volumes import images, msd
 
 @dataclasses.dataclass(frozen=True)
 class DomainScores:
-    """What `score_domain` found.
+    """Result of `score_domain`.
 
     Attributes:
-      scores: of the cases that could be used, in their order.
-      skipped: name -> reason of the others.
+      scores: scores of the cases that could be used, in order.
+      skipped: name -> reason for the others.
     """
 
     scores: list[CaseScore]
@@ -44,12 +44,12 @@ class DomainScores:
 
 
 def find_cases(domain: Domain, split: str, raw_dir: str | None) -> list[msd.Case]:
-    """The cases of a split and where their files should be.
+    """Returns the cases of a split with the expected paths of their files.
 
     Args:
-      domain: gives the split and, unless `raw_dir` is given, the folder.
+      domain: defines the split and, unless `raw_dir` is given, the folder.
       split: "train", "validation" or "test".
-      raw_dir: folder with a folder per domain, if the scans have moved.
+      raw_dir: folder with a folder per domain, if the scans were moved.
 
     Raises:
       InputError: if the dataset, or a case in it, is missing.
@@ -61,10 +61,10 @@ def find_cases(domain: Domain, split: str, raw_dir: str | None) -> list[msd.Case
 def check_headers(
     domain: Domain, cases: Sequence[msd.Case], reading: ReadingConfig
 ) -> dict[str, InputError]:
-    """Name -> reason of the cases that are missing, or have unusable headers.
+    """Returns name -> reason for cases that are missing or have unusable headers.
 
     Raises:
-      InputError: the first of them, unless they are skipped.
+      InputError: the first reason, unless such cases are skipped.
     """
     check = functools.partial(_check_case, domain, reading)
     return usable_cases.check_all(check, cases, reading)
@@ -89,27 +89,27 @@ def score_domain(
 ) -> DomainScores:
     """Predicts and scores cases on the grid of their images.
 
-    Label maps go to `predictions/DOMAIN/CASE.nii.gz`. A case whose files were scored
-    before with the same model and settings is not predicted again, as long as its
-    label map is as it was written.
+    Label maps are written to `predictions/DOMAIN/CASE.nii.gz`. A case that was already
+    scored with the same files, model and settings is not predicted again unless its
+    label map was edited.
 
     Args:
       predictor: the model.
       index: index of the domain.
       cases: the cases.
       output_dir: folder to write to.
-      reading: how many cases are read and preprocessed ahead at most (see
-        `parallel.map_ahead`), how, within which memory, and whether one that cannot be
-        used ends it all.
+      reading: maximum number of cases that are read and preprocessed ahead (see
+        `parallel.map_ahead`), how they are read, the memory limit, and whether an
+        unusable case stops the run.
       overwrite: predict and score all cases again, and replace any label map.
       executor: reads and preprocesses the cases; None for threads of this process.
-      progress: shows how many cases are done.
+      progress: shows the progress over cases.
 
     Raises:
-      InputError: names the file: if a label map cannot be written, or would be replaced
-        that was not written here or was edited since, which is found before the first
-        case is predicted; and at the first case that cannot be used, unless they are
-        skipped.
+      InputError: names the file, before the first case is predicted: if a label map
+        cannot be written, or one that was not written here or was edited since would
+        be replaced; and, unless such cases are skipped, at the first case that cannot
+        be used.
     """
     domain = predictor.spec.plan.domains[index]
     jobs = {
@@ -130,7 +130,7 @@ def score_domain(
     budget = MemoryBudget.of_process(predictor, [index], reading)
     reading = budget.of_scans(reading)
     reading = budget.of_workers(reading, _needs(domain, pending))
-    # None of these refers to the predictor: another process may read.
+    # None of these refers to the predictor, since another process may read.
     read = functools.partial(
         budget.call, functools.partial(_read_case, domain, reading)
     )
@@ -140,7 +140,7 @@ def score_domain(
     ) as contents:
         for case, content in contents:
             scores[case] = jobs[case].score(*content)
-            # Freed before the next ones are waited for.
+            # Freed before waiting for the next ones.
             del content
     return DomainScores(
         [
@@ -158,7 +158,7 @@ def score_domain(
 
 
 def _needs(domain: Domain, cases: Sequence[msd.Case]) -> list[Need]:
-    """What cases take of the memory; nothing if they cannot be read."""
+    """Returns the memory needs of cases; 0 for those that cannot be read."""
     needs = []
     for case in cases:
         try:
@@ -173,7 +173,7 @@ def _needs(domain: Domain, cases: Sequence[msd.Case]) -> list[Need]:
 def _read_case(
     domain: Domain, reading: ReadingConfig, case: msd.Case
 ) -> tuple[PreparedScan, np.ndarray]:
-    """The scan and the class indices of its reference."""
+    """Returns the preprocessed scan and the class indices of its reference."""
     limit = reading.max_memory_gb
     image = case_files.read_image(
         case.image_paths, domain, **usable_cases.read_options(reading)
@@ -186,13 +186,13 @@ def _read_case(
 
 @schema.model
 class Score:
-    """The score of one case as a file.
+    """Score of one case, as stored in a file.
 
     Attributes:
-      key: of what the label map was made with.
-      dice: label -> Dice; NaN where neither mask holds the label.
-      false_positive_ml: label -> predicted volume, of labels that the reference does
-        not hold.
+      key: key of what the label map was predicted from.
+      dice: label -> Dice; NaN if neither mask contains the label.
+      false_positive_ml: label -> predicted volume, for labels that the reference does
+        not contain.
     """
 
     key: Text
@@ -255,7 +255,7 @@ class _ScoringJob:
             self.outputs.adopt(content.key)
 
     def known_score(self) -> Score | None:
-        """The score, if it is that of the label map as it is now."""
+        """Returns the score if it is that of the current label map, otherwise None."""
         if not self.outputs.is_complete() or self.outputs.edited():
             return None
         content = self._read_score()
@@ -263,8 +263,8 @@ class _ScoringJob:
             return None
         # A file that was edited may lack a class.
         names = {label.name for label in self._domain.labels[1:]}
-        is_whole = content.dice.keys() == names >= content.false_positive_ml.keys()
-        return content if is_whole else None
+        is_complete = content.dice.keys() == names >= content.false_positive_ml.keys()
+        return content if is_complete else None
 
     def score(self, scan: PreparedScan, reference: np.ndarray) -> Score:
         """Predicts the case and compares it with its reference."""

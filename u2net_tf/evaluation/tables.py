@@ -26,9 +26,9 @@ class CaseScore:
       domain: name of the domain.
       case: name of the case.
       dice: foreground class -> Dice from 0 to 1; NaN for a class that neither the
-        reference nor the prediction holds.
-      false_positive_ml: foreground class -> volume that was predicted of it, for
-        classes that the reference does not hold.
+        reference nor the prediction contains.
+      false_positive_ml: foreground class -> its predicted volume, for classes that the
+        reference does not contain.
     """
 
     domain: str
@@ -44,13 +44,13 @@ class ClassScore:
     Attributes:
       domain: name of the domain.
       label: name of the class.
-      mean: over the cases that have a Dice; NaN if none has.
-      standard_deviation: over the same cases.
-      num_cases: cases that have a Dice.
-      num_absent: cases in which neither mask holds the class, left out of the mean.
-      num_without: cases whose reference does not hold the class.
-      false_positive_ml: mean volume that was predicted of it in these; NaN if there is
-        none.
+      mean: mean Dice over the cases in which it is defined; NaN if there are none.
+      standard_deviation: standard deviation over the same cases.
+      num_cases: number of cases in which the Dice is defined.
+      num_absent: number of cases in which neither mask contains the class; they are
+        excluded from the mean.
+      num_without: number of cases whose reference does not contain the class.
+      false_positive_ml: mean predicted volume in these; NaN if there are none.
     """
 
     domain: Text
@@ -68,11 +68,11 @@ class Summary:
     """The content of `summary.json`.
 
     Attributes:
-      split: the cases that were scored.
-      checkpoint: path of the model's checkpoint, or several.
+      split: split of the cases that were scored.
+      checkpoint: path of the model's checkpoint, or several paths.
       mean_dice: mean over all classes; NaN if none has a Dice.
-      classes: of all domains.
-      skipped: "domain/case" -> why a case of the split could not be scored.
+      classes: scores of the classes of all domains.
+      skipped: "domain/case" -> reason for cases that could not be scored.
     """
 
     split: Split
@@ -98,26 +98,28 @@ SUMMARY = FileFormat(
 def summarize(
     scores: Sequence[CaseScore], domains: Sequence[Domain]
 ) -> list[ClassScore]:
-    """Scores per class, in the order of the plan."""
+    """Returns the scores per class, in the order of the plan."""
     rows = []
     for domain in domains:
-        mine = [score for score in scores if score.domain == domain.name]
+        of_domain = [score for score in scores if score.domain == domain.name]
         for label in domain.labels[1:]:
-            values = np.array([score.dice[label.name] for score in mine], float)
-            found = values[~np.isnan(values)]
+            values = np.array([score.dice[label.name] for score in of_domain], float)
+            defined = values[~np.isnan(values)]
             volumes = [
                 score.false_positive_ml[label.name]
-                for score in mine
+                for score in of_domain
                 if label.name in score.false_positive_ml
             ]
             rows.append(
                 ClassScore(
                     domain=domain.name,
                     label=label.name,
-                    mean=float(found.mean()) if found.size else math.nan,
-                    standard_deviation=float(found.std()) if found.size else math.nan,
-                    num_cases=int(found.size),
-                    num_absent=int(values.size - found.size),
+                    mean=float(defined.mean()) if defined.size else math.nan,
+                    standard_deviation=float(defined.std())
+                    if defined.size
+                    else math.nan,
+                    num_cases=int(defined.size),
+                    num_absent=int(values.size - defined.size),
                     num_without=len(volumes),
                     false_positive_ml=float(np.mean(volumes)) if volumes else math.nan,
                 )
@@ -126,15 +128,15 @@ def summarize(
 
 
 def mean_dice(rows: Sequence[ClassScore]) -> float:
-    """Mean over the classes, each counting once, as the paper's Table 2 has it."""
+    """Returns the unweighted mean over classes, as in Table 2 of the paper."""
     values = [row.mean for row in rows if not math.isnan(row.mean)]
     return float(np.mean(values)) if values else math.nan
 
 
 def format_table(rows: Sequence[ClassScore]) -> str:
-    """The paper's Table 2, a row per class: Dice in %.
+    """Formats the Dice in %, a row per class, as in Table 2 of the paper.
 
-    Columns of false positives are added if a case has a class that is not there.
+    Columns of false positives are added if a reference lacks a class.
     """
     columns = ["domain", "class", "Dice %", "± sd", "cases", "absent"]
     if some_without := any(row.num_without for row in rows):
@@ -164,18 +166,19 @@ def format_table(rows: Sequence[ClassScore]) -> str:
     absent = sum(row.num_absent for row in rows)
     if absent:
         text += (
-            f"\nabsent: {absent} times neither mask holds the class; such a Dice is "
-            "not defined and left out of the mean"
+            f"\nabsent: neither mask contains the class ({absent} in total); the Dice "
+            "is undefined and excluded from the mean"
         )
     if some_without:
         text += (
-            "\nFP ml: mean volume of a class in the cases without it in the reference"
+            "\nwithout: the reference lacks the class; FP ml: its mean predicted "
+            "volume in these cases"
         )
     return text
 
 
 def cases_to_csv(scores: Sequence[CaseScore]) -> str:
-    """A row per case and class; what is not defined is empty."""
+    """Returns a row per case and class; undefined values are empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["domain", "case", "class", "dice", "false_positive_ml"])
@@ -194,7 +197,7 @@ def summary_to_json(
     checkpoint: str,
     skipped: dict[str, str],
 ) -> str:
-    """The table as JSON; an undefined number is null."""
+    """Returns the summary as JSON; undefined numbers are null."""
     summary = Summary(split, checkpoint, mean_dice(rows), tuple(rows), skipped)
     return json.dumps(SUMMARY.to_dict(summary), indent=1, ensure_ascii=False) + "\n"
 

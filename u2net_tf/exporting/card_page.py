@@ -30,13 +30,13 @@ def write_page(
     members: Sequence[Member],
     versions: Mapping[str, str],
 ) -> str:
-    """Writes the page.
+    """Returns the page.
 
     Args:
-      card: what it says.
+      card: content of the card.
       packed: the domains.
-      exported: the same, with their plans.
-      members: members of the file, whose hashes it lists.
+      exported: the same domains, with their plans.
+      members: members of the file, whose hashes are listed.
       versions: name of a package -> its version.
     """
     parts = [f"# {_text(card.texts.title or 'Model card')}"]
@@ -51,7 +51,7 @@ def write_page(
             ["member", "bytes", "SHA-256"],
             [(each.name, f"{each.size:,}", f"`{each.sha256}`") for each in members],
         ),
-        "model.json holds these hashes, too, and that of this page.",
+        "model.json contains these hashes and that of this page.",
         "## Versions",
         _table(["package", "version"], list(versions.items())),
     ]
@@ -74,8 +74,8 @@ def _domain(
         f"Input: {', '.join(map(_text, domain.modalities))}; resampled to {spacing} mm "
         f"(z, y, x); patches of {size} voxels. Graph: {packed.graph}.",
         f"### Data\n\n{_NOT_GIVEN if data is None else _text(data)}",
-        f"Cases: {cases.train} to train on, {cases.validation} to validate on, "
-        f"{cases.test} to test on.",
+        f"Cases: {cases.train} for training, {cases.validation} for validation, "
+        f"{cases.test} for testing.",
         f"### Training\n\n{_training(about)}",
         f"### Dice\n\n{_dice(about)}",
     ]
@@ -83,23 +83,24 @@ def _domain(
 
 def _training(about: DomainCard) -> str:
     run = about.training
-    made_by = f"{about.checkpoint}, by {about.written_by or 'an unknown version'}"
+    version = about.written_by or "an unknown version"
+    source = f"{about.checkpoint}, written by {version}"
     pruned = "" if about.pruned_to is None else f" Pruned to depth {about.pruned_to}."
     if run is None:
-        return f"Not recorded: the model was composed or ported. {made_by}.{pruned}"
-    return f"{_run(run)} {made_by}.{pruned}"
+        return f"Not recorded: the model was composed or ported. {source}.{pruned}"
+    return f"{_run(run)} {source}.{pruned}"
 
 
 def _run(run: Training) -> str:
     state = "finished" if run.finished else "not finished"
     parts = [
-        f"{quantity(run.steps, 'step')} of all domains of the run",
+        f"{quantity(run.steps, 'step')} over all domains of the run",
         f"{quantity(run.epochs, 'epoch')}, {state}",
     ]
     if not run.trained:
-        parts.append("in which this domain's weights were not changed")
+        parts.append("this domain's weights unchanged")
     if run.shared_variables is False:
-        parts.append("with shared weights frozen")
+        parts.append("shared weights frozen")
     if run.precision is not None:
         parts.append(f"computed in {run.precision}")
     if run.fold is not None:
@@ -124,7 +125,7 @@ def _dice(about: DomainCard) -> str:
     table = _table(["class", "Dice %", "± sd", "cases", "absent"], rows)
     skipped = quantity(found.num_skipped, "case")
     return (
-        f"Of {found.checkpoint}, on the {found.split} cases; {skipped} could not be "
+        f"{found.checkpoint} on the {found.split} cases; {skipped} could not be "
         f"scored.\n\n{table}"
     )
 
@@ -134,11 +135,11 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _text(text: str) -> str:
-    """A text that begins no heading of its own."""
+    """Escapes lines of a text that would be headings."""
     lines = text.strip().splitlines()
     return "\n".join(f"\\{line}" if line.startswith("#") else line for line in lines)
 
 
 def _cell(text: str) -> str:
-    """A text that stays within its cell."""
+    """Escapes a text for a cell of a table."""
     return text.replace("|", "\\|")

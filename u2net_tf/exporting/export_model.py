@@ -1,4 +1,4 @@
-"""Exports trained models: a folder of model in, a folder of another format out."""
+"""Exports a trained model to a folder in the format of another runtime."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from u2net_tf.models.spec import ModelSpec, check_patches
 from u2net_tf.progress import Progress, silent
 from u2net_tf.wording import first_few
 
-_NEEDED = {"saved_model": (), "onnx": ("onnx", "tf2onnx")}
-_NEEDED["openvino"] = (*_NEEDED["onnx"], "openvino")
+_REQUIRED = {"saved_model": (), "onnx": ("onnx", "tf2onnx")}
+_REQUIRED["openvino"] = (*_REQUIRED["onnx"], "openvino")
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What `export_model` wrote.
+    """Output of `export_model`.
 
     Attributes:
       domains: names of the domains.
-      checkpoints: paths of the checkpoints that they are of.
+      checkpoints: paths of their checkpoints.
       names: names of signatures, or of files.
     """
 
@@ -45,18 +45,18 @@ def export_model(config: ExportConfig, *, progress: Progress = silent) -> Export
 
     Args:
       config: the settings.
-      progress: shows how many domains are done.
+      progress: shows the progress over domains.
 
     Raises:
-      InputError: if there is no such model, domain or checkpoint, the network cannot be
-        pruned or take patches of any size, or the output is not empty.
+      InputError: if the model, domain or checkpoint does not exist, the network cannot
+        be pruned as requested or take patches of any size, or the output is not empty.
       StoppedError: if a package is not installed.
       OSError: if the files cannot be written.
     """
     _check(config)
     output = files.absolute_path(config.output)
     _require_empty(output)
-    for package in _NEEDED[config.format]:
+    for package in _REQUIRED[config.format]:
         import_package(package)
     sources = load_sources(config)
     files.make_folder(output.parent)
@@ -80,7 +80,7 @@ def _check(config: ExportConfig) -> None:
     if config.volumes and config.format != "saved_model":
         raise InputError(
             "`volumes`",
-            expected="false, as only a SavedModel slides over volumes",
+            expected="false, as only a SavedModel can predict volumes",
             received=f"true with the format {config.format}",
         )
     if config.overlap is not None and not config.volumes:
@@ -124,11 +124,11 @@ def _write(
 
 
 def load_sources(config: ExportConfig) -> list[Source]:
-    """Loads the networks of the domains, in the order in which they were named.
+    """Loads the networks of the domains, in the order of the setting.
 
     Raises:
-      InputError: if there is no such model, domain or checkpoint, or the network cannot
-        be pruned or take patches of any size.
+      InputError: if the model, domain or checkpoint does not exist, or the network
+        cannot be pruned as requested or take patches of any size.
     """
     folders = models_by_domain(config.model_dir)
     names = config.domains or tuple(folders)
@@ -158,10 +158,10 @@ def load_sources(config: ExportConfig) -> list[Source]:
 
 
 def fingerprint(checkpoint: str, prune_to: int | None) -> str:
-    """Returns a hash of a checkpoint's weights and plan, and how it is pruned."""
+    """Returns a hash of a checkpoint's weights and plan, with its pruning."""
     index = pathlib.Path(f"{checkpoint}.index").read_bytes()
-    found = hashlib.sha256(index).hexdigest()
-    return found if prune_to is None else f"{found} prune_to={prune_to}"
+    digest = hashlib.sha256(index).hexdigest()
+    return digest if prune_to is None else f"{digest} prune_to={prune_to}"
 
 
 def _require_no_resizing(spec: ModelSpec, index: int) -> None:
@@ -179,7 +179,7 @@ def _require_empty(output: pathlib.Path) -> None:
     """Checks that nothing would be replaced.
 
     Raises:
-      InputError: if it is a file, or holds something.
+      InputError: if the output is a file or a folder that is not empty.
     """
     expected = "a new or empty folder"
     if not os.path.lexists(output):
@@ -192,7 +192,7 @@ def _require_empty(output: pathlib.Path) -> None:
 
 
 def _sync(folder: pathlib.Path) -> None:
-    """Waits until what lies in a folder is on the disk."""
+    """Flushes all files and folders in a folder to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             files.sync_file(path)

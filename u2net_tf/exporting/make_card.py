@@ -1,4 +1,4 @@
-"""Gathers what a model card says: texts, runs and scores."""
+"""Collects the content of a model card: texts, training runs and scores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from u2net_tf.plan.domains import Domain
 
 
 def read_texts(config: PackConfig, names: Sequence[str]) -> CardTexts:
-    """Reads what the settings say of the model.
+    """Reads the texts of the card from the settings.
 
     Args:
       config: the settings.
@@ -57,7 +57,7 @@ def read_texts(config: PackConfig, names: Sequence[str]) -> CardTexts:
 def describe_domains(
     sources: Sequence[Source], names: Sequence[str], config: PackConfig
 ) -> tuple[DomainCard, ...]:
-    """Describes each domain by its checkpoint and by the scores that are given.
+    """Describes each domain by its checkpoint and its scores, if given.
 
     Args:
       sources: the domains.
@@ -65,7 +65,7 @@ def describe_domains(
       config: the settings.
 
     Raises:
-      InputError: if a file of scores cannot be used, or has none of these domains.
+      InputError: if a file of scores cannot be used, or has none of the domains.
     """
     found: dict[str, Evaluation] = {}
     checkpoints = {
@@ -91,7 +91,7 @@ def describe_domains(
             if domain.name in found:
                 raise InputError(
                     "`evaluation`",
-                    expected=f"one with scores of {domain.name}",
+                    expected=f"a single one with scores of {domain.name}",
                     received=", ".join(config.evaluation),
                 )
             found[domain.name] = _evaluation(
@@ -133,12 +133,12 @@ def _training(model: ModelDescription, name: str) -> Training | None:
 def _evaluation(
     summary: Summary, domain: Domain, checkpoint: str, path: pathlib.Path
 ) -> Evaluation:
-    """The scores of one domain, without names of cases and folders."""
+    """Returns the scores of one domain, without names of cases and folders."""
     scored = re.findall(r"([^/\\]+?)(?:, |$)", summary.checkpoint)
     if checkpoint not in scored:
         raise InputError(
             f"{path}: checkpoint",
-            expected=f"{checkpoint}, which is packed",
+            expected=f"{checkpoint}, the packed checkpoint",
             received=summary.checkpoint,
         )
     rows = [row for row in summary.classes if row.domain == domain.name]

@@ -1,4 +1,4 @@
-"""One domain of a network as an ONNX graph."""
+"""Converts one domain of a network to an ONNX graph."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from u2net_tf.networks.domain_model import DomainModel
 if TYPE_CHECKING:
     import onnx
 
-# The newest that tf2onnx knows.
+# The newest opset that tf2onnx supports.
 OPSET = 18
-# Of what a protocol buffer can hold.
+# Limit of the size of a protocol buffer.
 MAX_BYTES = 2**31 - 1
 
 
@@ -39,23 +39,23 @@ def to_onnx(
     fingerprint: str,
     any_size: bool = False,
 ) -> onnx.ModelProto:
-    """Converts one domain of a network; the weights of others are left out.
+    """Converts one domain of a network, without the weights of other domains.
 
     Args:
-      network: with its weights, in float32.
-      spec: what it is.
+      network: the network with its weights, in float32.
+      spec: description of the model.
       index: index of the domain.
       fingerprint: see `ExportedDomain`.
       any_size: see `ExportedDomain`.
 
     Returns:
       A checked model: patches (N, *patch_size, M) -> probabilities (N, *patch_size, K),
-      both float32, channels last, any N. It says what it is in its metadata, which
-      `models.exported` reads.
+      both float32, channels last, any N. Its metadata describe it for
+      `models.exported`.
 
     Raises:
       StoppedError: if the extra `export` is not installed, or the model is too large
-        for one file.
+        for a single file.
     """
     onnx = import_package("onnx")
     tf2onnx = import_package("tf2onnx")
@@ -71,8 +71,8 @@ def to_onnx(
     size = sum(4 * v.shape.num_elements() for v in _variables(segment))
     if size >= MAX_BYTES:
         raise StoppedError(
-            f"the weights of {spec.plan.names[index]} take {size:,} bytes, and an ONNX "
-            f"file of one piece less than {MAX_BYTES:,}; export a SavedModel"
+            f"the weights of {spec.plan.names[index]} take {size:,} bytes, but an ONNX "
+            f"file is limited to less than {MAX_BYTES:,}; export a SavedModel instead"
         )
     model, _ = tf2onnx.convert.from_function(
         segment,
@@ -96,7 +96,7 @@ def to_onnx(
 
 
 def patches_spec(spec: ModelSpec, index: int, *, any_size: bool) -> tf.TensorSpec:
-    """Shape, type and name of the patches of a domain."""
+    """Returns shape, type and name of the patches of a domain."""
     domain = spec.plan.domains[index]
     size = (None, None, None) if any_size else domain.patch_size
     return tf.TensorSpec([None, *size, domain.num_modalities], tf.float32, INPUT)
@@ -109,7 +109,7 @@ def _variables(function: tf.types.experimental.PolymorphicFunction) -> Sequence:
 def _name_dimensions(
     model: onnx.ModelProto, spec: ModelSpec, index: int, *, any_size: bool
 ) -> None:
-    """Names what varies, N and, if it is, the size, in place of invented names."""
+    """Gives the variable dimensions, N and possibly the size, meaningful names."""
     domain = spec.plan.domains[index]
     size = ("D", "H", "W") if any_size else domain.patch_size
     channels = domain.num_modalities, domain.num_classes
@@ -122,5 +122,5 @@ def _name_dimensions(
                 dim.dim_param = extent
             else:
                 dim.dim_value = extent
-    # What is between, checkers infer; tf2onnx has given it names of its own.
+    # Checkers infer intermediate shapes; those of tf2onnx have generated names.
     del model.graph.value_info[:]

@@ -1,7 +1,7 @@
-"""Makes single ONNX operations of what tf2onnx would convert piece by piece.
+"""Fuses patterns that tf2onnx would convert to many ONNX operations into single ones.
 
-The patterns are those of `networks.ops.implementations.export`. What is made here works
-on channels first, between two transpositions; tf2onnx removes those that meet.
+The patterns are those of `networks.ops.implementations.export`. The new operations are
+channels first, between two transpositions; tf2onnx removes adjacent transpositions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tf2onnx.onnx_opset.nn import ConvOp
 from u2net_tf.networks.ops.implementations.export import UPSAMPLED
 
 _CHANNELS_FIRST, _CHANNELS_LAST = (0, 4, 1, 2, 3), (0, 2, 3, 4, 1)
-# Method of an up-sampling -> attributes of Resize.
+# Upsampling method -> attributes of Resize.
 _RESIZE = {
     "nearest": {
         "mode": "nearest",
@@ -30,16 +30,16 @@ _RESIZE = {
         "coordinate_transformation_mode": "align_corners",
     },
 }
-# Graphs and nodes of tf2onnx, which has no types.
+# Graphs and nodes of tf2onnx, which has no type annotations.
 Graph = Any
 Node = Any
 
 
 def convert_conv3d(graph: Graph, node: Node, name: str, args: Any) -> None:
-    """Converts a Conv3D to a Conv with as many groups as it has.
+    """Converts a Conv3D to a Conv, including its groups.
 
-    tf2onnx counts groups for two dimensions only. And where sizes are unknown it leaves
-    the padding to the runtime; here they are divisible by the strides, and the padding
+    tf2onnx supports groups in two dimensions only. For unknown sizes, it leaves the
+    padding to the runtime; here sizes are divisible by the strides, so that the padding
     does not depend on them.
     """
     del name, args
@@ -61,8 +61,8 @@ def convert_conv3d(graph: Graph, node: Node, name: str, args: Any) -> None:
 HANDLERS: dict[str, Any] = {"Conv3D": (convert_conv3d, [])}
 
 
-def add_biases(graph: Graph, nodes: list[Node]) -> list[Node]:
-    """Makes a bias an input of the convolution before it."""
+def fuse_biases(graph: Graph, nodes: list[Node]) -> list[Node]:
+    """Fuses a bias into the preceding convolution."""
     for node in nodes:
         conv = node.inputs[0] if node.type == "BiasAdd" else None
         if conv is None or conv.type != "Conv3D":
@@ -73,8 +73,8 @@ def add_biases(graph: Graph, nodes: list[Node]) -> list[Node]:
     return graph.get_nodes()
 
 
-def join_norms(graph: Graph, nodes: list[Node]) -> list[Node]:
-    """Makes one InstanceNormalization of the operations of a norm."""
+def fuse_norms(graph: Graph, nodes: list[Node]) -> list[Node]:
+    """Fuses the operations of a norm into an InstanceNormalization."""
     for node in nodes:
         scaled = node.inputs[0] if node.type == "AddV2" else None
         if scaled is None or scaled.type != "Mul":
@@ -97,8 +97,8 @@ def join_norms(graph: Graph, nodes: list[Node]) -> list[Node]:
     return graph.get_nodes()
 
 
-def join_upsamplings(graph: Graph, nodes: list[Node]) -> list[Node]:
-    """Makes one Resize of an up-sampling of two dimensions and one of the third."""
+def fuse_upsamplings(graph: Graph, nodes: list[Node]) -> list[Node]:
+    """Fuses upsampling in two dimensions and in the third into a Resize."""
     for node in nodes:
         name = node.name.rpartition("/")[2]
         if node.type != "Reshape" or not name.startswith(f"{UPSAMPLED}_"):
@@ -108,7 +108,7 @@ def join_upsamplings(graph: Graph, nodes: list[Node]) -> list[Node]:
         source = node
         for is_resized in (max(by_height, by_width) > 1, by_depth > 1):
             if is_resized:
-                # The resized image, and the image.
+                # From the resized image to its input.
                 source = source.inputs[0].inputs[0]
         scales = graph.make_const(
             f"{node.name}__scales",
@@ -125,7 +125,7 @@ def join_upsamplings(graph: Graph, nodes: list[Node]) -> list[Node]:
     return graph.get_nodes()
 
 
-REWRITERS = [add_biases, join_norms, join_upsamplings]
+REWRITERS = [fuse_biases, fuse_norms, fuse_upsamplings]
 
 
 def _replace(
@@ -136,18 +136,20 @@ def _replace(
     others: list[str],
     attributes: dict[str, Any],
 ) -> None:
-    """Replaces a node by one of channels first, and what leads to it from `source`."""
+    """Replaces a node and its inputs back to `source` by a channels-first node."""
     shape, dtype = graph.get_shape(node.output[0]), graph.get_dtype(node.output[0])
     options = {"dtypes": [dtype], "skip_conversion": True}
     first = graph.make_node(
         "Transpose", [source], attr={"perm": _CHANNELS_FIRST}, **options
     )
-    made = graph.make_node(kind, [first.output[0], *others], attr=attributes, **options)
+    fused = graph.make_node(
+        kind, [first.output[0], *others], attr=attributes, **options
+    )
     if shape is not None:
-        graph.set_shape(made.output[0], [shape[axis] for axis in _CHANNELS_FIRST])
+        graph.set_shape(fused.output[0], [shape[axis] for axis in _CHANNELS_FIRST])
     last = graph.make_node(
         "Transpose",
-        made.output,
+        fused.output,
         attr={"perm": _CHANNELS_LAST},
         shapes=[shape],
         **options,

@@ -1,4 +1,4 @@
-"""An ONNX graph as a model of OpenVINO."""
+"""Converts an ONNX graph to an OpenVINO model."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def save_openvino(model: onnx.ModelProto, path: str | os.PathLike) -> None:
-    """Writes the files PATH, which ends with ".xml", and ".bin" beside it.
+    """Writes the file PATH, which ends with ".xml", and a ".bin" file next to it.
 
     The weights stay float32. `Core.compile_model` computes in bfloat16 on processors
-    that can, unless `INFERENCE_PRECISION_HINT` is "f32".
+    that support it, unless `INFERENCE_PRECISION_HINT` is "f32".
 
     Args:
-      model: as `to_onnx` returns it.
-      path: of the first file.
+      model: as returned by `to_onnx`.
+      path: path of the first file.
 
     Raises:
       StoppedError: if OpenVINO is not installed.
@@ -28,7 +28,7 @@ def save_openvino(model: onnx.ModelProto, path: str | os.PathLike) -> None:
     openvino = import_package("openvino")
     converted = openvino_core().read_model(model.SerializeToString())
     for entry in model.metadata_props:
-        # A path: at each dot there is a further level.
+        # The name is given as a path, since OpenVINO splits strings at dots.
         name = entry.key.removeprefix(METADATA_PREFIX)
         converted.set_rt_info(entry.value, [OPENVINO_ROOT, name])
     openvino.save_model(converted, os.fspath(path), compress_to_fp16=False)

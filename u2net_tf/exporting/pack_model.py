@@ -1,4 +1,4 @@
-"""Packs a trained model into one file; see `models.model_file`."""
+"""Packs a trained model into a single file; see `models.model_file`."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from u2net_tf.models.model_file import ModelFile, read_model_file
 from u2net_tf.models.model_file_format import SUFFIX, WEIGHTS
 from u2net_tf.progress import Progress, silent
 
-_NEEDED = ("onnx", "tf2onnx")
-_MADE_WITH = ("tensorflow", "keras", *_NEEDED)
+_REQUIRED = ("onnx", "tf2onnx")
+_RECORDED_VERSIONS = ("tensorflow", "keras", *_REQUIRED)
 
 
 def pack_model(config: PackConfig, *, progress: Progress = silent) -> ModelFile:
-    """Writes a model file, and reads it again.
+    """Writes a model file, and verifies it by reading it.
 
     Args:
       config: the settings.
-      progress: shows how many domains are done.
+      progress: shows the progress over domains.
 
     Raises:
-      InputError: if there is no such model, domain or checkpoint, the network cannot be
-        pruned so, a text or score for the card cannot be used, float16 does not hold a
-        weight, or the file exists.
+      InputError: if the model, domain or checkpoint does not exist, the network cannot
+        be pruned as requested, a text or score for the card cannot be used, a weight is
+        out of range for float16, or the file exists.
       StoppedError: if a package is not installed, or a network is too large for ONNX.
       OSError: if the file cannot be written.
     """
     output = files.absolute_path(config.output)
     _check_output(output, overwrite=config.overwrite)
-    for package in _NEEDED:
+    for package in _REQUIRED:
         import_package(package)
     sources = load_sources(
         ExportConfig(
@@ -60,7 +60,7 @@ def pack_model(config: PackConfig, *, progress: Progress = silent) -> ModelFile:
     card = Card(read_texts(config, names), describe_domains(sources, names, config))
     files.check_writable(output)
     graphs, weights = _convert(sources, config, progress)
-    versions = {name: importlib.metadata.version(name) for name in _MADE_WITH}
+    versions = {name: importlib.metadata.version(name) for name in _RECORDED_VERSIONS}
     members = to_members(
         graphs,
         weights,
@@ -87,14 +87,14 @@ def _check_output(output: pathlib.Path, *, overwrite: bool) -> None:
             output,
             expected="a new file",
             received=received,
-            hint="Set `overwrite` to replace it" if output.is_file() else "",
+            hint="Use `overwrite` to replace it" if output.is_file() else "",
         )
 
 
 def _convert(
     sources: Sequence[Source], config: PackConfig, progress: Progress
 ) -> tuple[list[bytes], bytes]:
-    """The graphs without their weights, and these."""
+    """Returns the graphs without their weights, and the weights."""
     weights = SharedWeights(WEIGHTS, config.precision)
     graphs = []
     for source in progress(sources, desc="to ONNX", unit="domain"):

@@ -1,4 +1,4 @@
-"""Networks as a SavedModel, which needs TensorFlow and nothing of this package."""
+"""Writes networks as a SavedModel, which runs in TensorFlow without this package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import ops
 from u2net_tf.networks.domain_model import DomainModel
 
-# As `SIGNATURE`.
+# Prefix of the signatures for volumes, like `SIGNATURE` for patches.
 VOLUMES = "segment_volume_"
 
 
@@ -26,8 +26,8 @@ class Source:
     """A domain to export.
 
     Attributes:
-      network: with its weights.
-      spec: what it is.
+      network: the network with its weights.
+      spec: description of the model.
       index: index of the domain.
       fingerprint: see `ExportedDomain`.
       checkpoint: path of its weights; "" if they come from elsewhere.
@@ -50,13 +50,14 @@ def save_saved_model(
     """Writes a SavedModel of several domains.
 
     Its operations are those of the plain implementation, without XLA. Weights that
-    several domains share are there once, others only of the domains that are exported.
+    several domains share are stored once; the own weights of domains that are not
+    exported are omitted.
 
     Args:
       sources: the domains.
-      folder: to write to; it is made.
+      folder: folder to create.
       any_size: see `ExportedDomain`.
-      overlap: of the windows in a volume; None for no signatures of volumes.
+      overlap: overlap of the windows in a volume; None for no signatures of volumes.
 
     Returns:
       Names of the signatures.
@@ -70,7 +71,7 @@ def save_saved_model(
         if overlap is not None:
             signatures[VOLUMES + name] = _volumes_function(source, overlap)
     concrete = {name: of.get_concrete_function() for name, of in signatures.items()}
-    # What no function reads is not saved.
+    # Variables that no function reads are not saved.
     module.weights = list(
         {
             id(variable): variable

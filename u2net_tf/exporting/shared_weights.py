@@ -1,4 +1,4 @@
-"""Moves the weights of ONNX graphs into bytes that they share."""
+"""Moves the weights of ONNX graphs to shared external data."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from u2net_tf.models.model_file_format import WeightsPrecision
 if TYPE_CHECKING:
     import onnx
 
-# A reference to other bytes takes about as many itself as a smaller tensor.
+# Below this size, a tensor takes about as many bytes as a reference to external data.
 MIN_BYTES = 256
 # Offsets are multiples of a cache line.
 _ALIGNMENT = 64
 
 
 class SharedWeights:
-    """Bytes to which the weights of graphs are moved, equal ones once.
+    """Bytes to which the weights of graphs are moved; equal tensors are stored once.
 
     Args:
-      location: name of the file to which the bytes are written; graphs refer to it.
-      precision: float16 halves the weights; graphs cast them to float32, and compute as
-        before. Those of less than `MIN_BYTES` stay in the graph, and in float32.
+      location: name of the file of these bytes, to which graphs refer.
+      precision: float16 halves the size; graphs cast the weights to float32 and compute
+        in float32. Tensors of less than `MIN_BYTES` stay in the graph, in float32.
     """
 
     def __init__(self, location: str, precision: WeightsPrecision = "float32"):
@@ -37,13 +37,13 @@ class SharedWeights:
         self._offsets: dict[bytes, int] = {}
 
     def move(self, model: onnx.ModelProto) -> None:
-        """Moves the weights of a graph here.
+        """Moves the weights of a graph to the shared bytes.
 
         Args:
-          model: the graph, which is changed.
+          model: the graph; modified in place.
 
         Raises:
-          InputError: if float16 does not hold a weight.
+          InputError: if a weight is out of range for float16.
         """
         onnx = import_package("onnx")
         casts = []
@@ -90,7 +90,7 @@ def _to_float16(array: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(half).all():
         raise InputError(
             "`precision`",
-            expected=f"float32, as float16 does not hold the weights of {name}",
+            expected=f"float32, as weights of {name} are out of range for float16",
             received="float16",
         )
     return half

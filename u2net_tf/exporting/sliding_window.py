@@ -1,7 +1,7 @@
-"""The sliding window over a volume as a graph of TensorFlow.
+"""Sliding-window prediction of a volume as a TensorFlow graph.
 
 The windows, their order and their weights are those of `inference.windows`, so that the
-classes are the same. Held in memory are the probabilities of the whole volume.
+classes are the same. The probabilities of the entire volume are kept in memory.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ def predict_classes(
     num_classes: int,
     overlap: float,
 ) -> tf.Tensor:
-    """The likeliest class of each voxel of a volume.
+    """Returns the most probable class of each voxel of a volume.
 
     Args:
-      volume: (z, y, x, C) float32 of any size. Where it is smaller than a window it is
-        padded on both sides with each modality's minimum.
+      volume: (z, y, x, C) float32 of any size. Along axes on which it is smaller than a
+        window, it is padded on both sides with each modality's minimum.
       predict: (1, *patch_size, C) -> (1, *patch_size, K) probabilities.
       patch_size: z, y, x.
       num_classes: K.
-      overlap: share of a window that the next one along an axis covers again.
+      overlap: fraction of a window that the next one along an axis overlaps.
 
     Returns:
-      (z, y, x) uint8, the first of equal ones.
+      (z, y, x) uint8; of equally probable classes, the first.
     """
     shape = tf.shape(volume)[:3]
     patch = tf.constant(patch_size)
@@ -57,7 +57,7 @@ def predict_classes(
         window = tf.slice(padded, start, [*patch_size, volume.shape[3]])
         weighted = predict(window[tf.newaxis])[0] * weights
         size = [*patch_size, num_classes]
-        # In place: where nothing else reads the sums, they are not copied.
+        # In place: the sums are not copied, since nothing else reads them.
         total = tf.raw_ops.TensorStridedSliceUpdate(
             input=total,
             begin=start,

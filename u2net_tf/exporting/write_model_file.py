@@ -1,4 +1,4 @@
-"""Writes model files; see `models.model_file`, which reads them."""
+"""Writes model files, which `models.model_file` reads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.visualization.figures import class_colour
 
-# The earliest that a zip can hold: the same model makes the same file at any time.
+# The earliest time in a zip file: the same model always results in the same file.
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -45,12 +45,12 @@ def to_members(
     """Returns name -> bytes of each member, in the order of the file.
 
     Args:
-      graphs: of each domain, without the weights.
-      weights: to which the graphs refer.
-      domains: what each graph is.
-      card: what users should know.
-      precision: of the weights.
-      versions: name of a package -> its version, of those that made the graphs.
+      graphs: graph of each domain, without weights.
+      weights: weights to which the graphs refer.
+      domains: description of each graph.
+      card: content of the model card.
+      precision: precision of the weights.
+      versions: name of a package that converted the graphs -> its version.
     """
     packed = tuple(_pack_domain(index, domain) for index, domain in enumerate(domains))
     plan = plan_to_json(Plan(tuple(domain.spec.plan.domains[0] for domain in domains)))
@@ -86,7 +86,7 @@ def _pack_domain(index: int, domain: ExportedDomain) -> PackedDomain:
 
 
 def write_members(path: pathlib.Path, members: Mapping[str, bytes]) -> None:
-    """Writes a zip of members that are not compressed.
+    """Writes a zip file of uncompressed members.
 
     Args:
       path: the file, which must not exist.

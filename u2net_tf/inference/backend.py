@@ -1,4 +1,4 @@
-"""The interface of what runs a network to the predictor."""
+"""Interface between the predictor and the runtime of a network."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Backend(Protocol):
     """Runs a trained network.
 
     Attributes:
-      spec: what the model is.
-      fingerprint: of everything else that probabilities depend on: weights, precision.
+      spec: description of the model.
+      fingerprint: identifies all else that probabilities depend on: weights, precision.
       checkpoint: path of the weights; "" if they come from elsewhere.
     """
 
@@ -25,15 +25,15 @@ class Backend(Protocol):
     def predict_windows(
         self, windows: np.ndarray, domain: int, *, few: bool = False
     ) -> np.ndarray:
-        """Class probabilities of windows.
+        """Returns the class probabilities of windows.
 
         Args:
           windows: (N, *patch_size, C) float32, of the domain's patch size.
           domain: index of the domain.
-          few: whether so few are predicted in all that nothing need be compiled for
-            them.
+          few: whether too few windows are predicted in total to be worth compiling
+            the network for them.
 
         Returns:
-          (N, *patch_size, K) float32. It may be read-only.
+          (N, *patch_size, K) float32, possibly read-only.
         """
         ...

@@ -1,6 +1,7 @@
-"""How much memory a case takes while it is read, predicted and written.
+"""Estimates the memory that a case takes while it is read, predicted and written.
 
-Estimates from shapes alone, from above: what the arrays of each stage take together.
+The estimates are upper bounds, from shapes alone, of the total size of the arrays of
+each stage.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ from u2net_tf.volumes.crop_and_resample import (
 from u2net_tf.volumes.grid import Grid
 
 _FLOAT = 4
-# Of a voxel in each modality while a file is read: as stored, and twice in float32.
+# Bytes per voxel and modality while a file is read: as stored, and twice in float32.
 _BYTES_READ = 4 * _FLOAT
-# Of a voxel when components are found, in classes, masks and two numberings of ITK, and
-# when the label map is written, in int32 and as the bytes of the file.
+# Bytes per voxel while components are found (classes, masks and two label images of
+# ITK) and while the label map is written (in int32 and as the bytes of the file).
 _BYTES_FINISHED = 16
-# Planes of probabilities that `Restoration` holds, in both shapes.
+# Planes of probabilities that `Restoration` keeps, in both shapes.
 _PLANES_RESTORED = 4
-# Of a voxel of a patch, per channel at full resolution, while a network computes.
-# Measured by tools.bench.inference and tools.bench.sharp.
+# Floats per voxel of a patch and channel at full resolution, while a network computes;
+# measured by tools.bench.inference and tools.bench.sharp.
 _FLOATS_PER_CHANNEL = {"u2net": 12, "unet_sharp": 34}
 
 
 def uncropped(grid: Grid, domain: Domain) -> ResampledCrop:
-    """How a scan is resampled if nothing around it is cropped, the most that it takes.
+    """Returns how a scan is resampled without cropping, which takes the most memory.
 
     Args:
-      grid: of the scan.
-      domain: gives the spacing.
+      grid: grid of the scan.
+      domain: provides the spacing.
 
     Raises:
       InputError: if an axis would have more voxels than any memory holds.
@@ -56,7 +57,7 @@ def uncropped(grid: Grid, domain: Domain) -> ResampledCrop:
 
 
 def preparation_bytes(crop: ResampledCrop, num_modalities: int) -> float:
-    """About what a scan takes until it is preprocessed, and while it waits then."""
+    """Estimates the bytes of a scan until it is preprocessed, and while it waits."""
     raw = num_modalities * math.prod(crop.raw_shape)
     return max(_BYTES_READ * raw, _FLOAT * raw + resampling_bytes(crop, num_modalities))
 
@@ -64,23 +65,23 @@ def preparation_bytes(crop: ResampledCrop, num_modalities: int) -> float:
 def prediction_bytes(
     crop: ResampledCrop, domain: Domain, *, with_probabilities: bool = False
 ) -> float:
-    """About what a scan takes at any time, without what the network computes.
+    """Estimates the peak bytes of a scan, without the network's computation.
 
     Args:
-      crop: how it is cropped and resampled.
-      domain: gives modalities, classes and patch.
-      with_probabilities: whether they are kept and saved.
+      crop: how the scan is cropped and resampled.
+      domain: provides modalities, classes and patch size.
+      with_probabilities: whether probabilities are kept and saved.
     """
     num_modalities, num_classes = domain.num_modalities, domain.num_classes
     depth, height, width = crop.shape
     raw = math.prod(crop.raw_shape)
     planes = min(depth, domain.patch_size[0])
     image = _FLOAT * num_modalities * depth * height * width
-    # With the sums of weights, and the classes on this grid.
+    # Including the sums of weights, and the classes on this grid.
     blended = (_FLOAT * planes * (num_classes + 1) + depth) * height * width
     raw_plane = crop.raw_shape[1] * crop.raw_shape[2]
     plane = _FLOAT * num_classes * (height * width + raw_plane)
-    # As they are kept, in the order of the file, and as its bytes.
+    # As they are kept, in the axis order of the file, and as the bytes of the file.
     kept = 3 * _FLOAT * raw * num_classes if with_probabilities else 0
     scan = _FLOAT * num_modalities * raw
     return max(
@@ -91,18 +92,19 @@ def prediction_bytes(
 
 
 def network_bytes(spec: ModelSpec, index: int, batch_size: int) -> float:
-    """About what a network takes for a batch of windows, and what blends them.
+    """Estimates the bytes of a network and of blending, for a batch of windows.
 
     Args:
       spec: the model.
       index: index of the domain.
-      batch_size: windows.
+      batch_size: windows per batch.
     """
     domain = spec.plan.domains[index]
     window = math.prod(domain.patch_size)
     channels = _FLOATS_PER_CHANNEL[spec.architecture] * spec.base_channels
     computed = channels * math.prod(spec.network_patch_size(index))
-    # Logits, probabilities and the same resized; and the weights of every class.
-    read_and_said = (domain.num_modalities + 3 * domain.num_classes) * window
+    # The output as logits, probabilities and resized probabilities; and the blending
+    # weights, repeated for every class.
+    input_and_output = (domain.num_modalities + 3 * domain.num_classes) * window
     weights = domain.num_classes * window
-    return _FLOAT * (batch_size * (computed + read_and_said) + weights)
+    return _FLOAT * (batch_size * (computed + input_and_output) + weights)

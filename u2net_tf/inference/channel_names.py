@@ -1,4 +1,4 @@
-"""Names of files that hold a modality each, as nnU-Net has them: `case_0000.nii.gz`."""
+"""File names of single modalities, as in nnU-Net: `case_0000.nii.gz`."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from u2net_tf.volumes.scan_names import scan_stem
 from u2net_tf.wording import first_few
 
 _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
-# More files whose names differ in the number only are patients.
+# More files whose names differ only in the number are patients.
 _MAX_CHANNELS = 8
 
 
 def case_of(stem: str) -> str | None:
-    """The case that a file is a modality of, by its name without folder and ending."""
+    """Returns the case of a modality's file name without ending; None if it is none."""
     match = _NUMBERED.match(stem)
     return match["case"] if match else None
 
 
 def stems_of(case: str, num_modalities: int) -> list[str]:
-    """Names without ending of the files of a case."""
+    """Returns the names, without ending, of the files of a case."""
     return [f"{case}_{number:04d}" for number in range(num_modalities)]
 
 
 def warn_of_channels(folder: pathlib.Path, files: Sequence[pathlib.Path]) -> None:
-    """Says which files look like modalities, where each is a case of one modality.
+    """Warns of files that look like modalities, although each of them is a case.
 
     Args:
-      folder: of the files.
-      files: sorted by name.
+      folder: folder of the files.
+      files: the files, sorted by name.
     """
     groups: dict[str, list[pathlib.Path]] = {}
     for path in files:
@@ -41,15 +41,15 @@ def warn_of_channels(folder: pathlib.Path, files: Sequence[pathlib.Path]) -> Non
     suspicious = [
         path.name
         for case, paths in groups.items()
-        # Numbered patients are more, or do not start at 0.
+        # Numbered patients are more numerous or do not start at 0.
         if 1 < len(paths) <= _MAX_CHANNELS
         and [scan_stem(path) for path in paths] == stems_of(case, len(paths))
         for path in paths
     ]
     if suspicious:
         logging.warning(
-            "%s: predicted as cases of their own, since the model takes one modality, "
-            "but named like the channels of one case: %s",
+            "%s: predicted as separate cases, since the model has one modality, but "
+            "named like the channels of a single case: %s",
             folder,
             first_few(suspicious),
         )

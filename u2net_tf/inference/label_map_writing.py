@@ -1,4 +1,4 @@
-"""One label map: predicted, and written with what else was asked for of its scan."""
+"""Predicts a scan and writes its label map and other requested files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from u2net_tf.volumes.grid import Volume
 
 
 def warn_of_differences(image: Volume, domain: Domain) -> None:
-    """Says in what a scan is far from those of a domain."""
+    """Warns if a scan differs strongly from those of a domain."""
     if found := plausibility.differences(image, domain):
         logging.warning(
             "%s: does not look like a scan of %s: %s",
@@ -34,14 +34,14 @@ def write_label_map(
     *,
     num_scans: int | None = None,
 ) -> np.ndarray:
-    """Predicts a scan; writes its label map, and probabilities and picture if wanted.
+    """Predicts a scan; writes its label map and, if requested, other files.
 
     Args:
       predictor: the model.
       index: index of the domain.
       scan: the scan.
-      outputs: its files.
-      num_scans: as of `predict_prepared`.
+      outputs: its output files.
+      num_scans: see `Predictor.predict_prepared`.
 
     Returns:
       (z, y, x) uint8 class indices, on the grid of the scan.
@@ -66,13 +66,13 @@ def write_label_map(
 def save_classes(
     scan: Volume, classes: np.ndarray, domain: Domain, outputs: Outputs
 ) -> None:
-    """Writes the label map of a scan, and its picture if wanted: the last of its files.
+    """Writes the last files of a scan: the preview, if requested, and the label map.
 
     Args:
       scan: the scan.
       classes: (z, y, x) class indices.
-      domain: gives the classes.
-      outputs: the files of the scan.
+      domain: defines the classes.
+      outputs: the output files of the scan.
     """
     preview_path = outputs.path(PREVIEW)
     if preview_path is not None:

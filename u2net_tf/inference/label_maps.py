@@ -1,4 +1,4 @@
-"""Label maps of scans as files: each scan is read, predicted and saved once."""
+"""Predicts scans and writes their label maps; each scan is read once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from u2net_tf.inference import organs, usable_cases
 from u2net_tf.inference.label_table import Overlap
 from u2net_tf.inference.memory_budget import MemoryBudget, Need
 from u2net_tf.inference.organs import Organ
-from u2net_tf.inference.output_layouts import FilesOfOne, FilesOfScan, Layout
+from u2net_tf.inference.output_layouts import Layout, ScanFiles, SingleDomainFiles
 from u2net_tf.inference.outputs import Outputs, require_writable
 from u2net_tf.inference.predictor import Predictor
-from u2net_tf.inference.prepared_organs import PreparedOrgans, prepare, shared
+from u2net_tf.inference.prepared_organs import (
+    PreparedOrgans,
+    prepare,
+    preprocessing_key,
+)
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.inference.volumes_table import VolumesTable
 from u2net_tf.plan.domains import Domain
@@ -32,14 +36,14 @@ from u2net_tf.volumes import label_map_files
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was done with scans.
+    """Outcome of predicting scans.
 
     Attributes:
-      num_existing: scans that had been predicted before, and were left alone.
-      num_edited: files of these that were edited since.
+      num_existing: number of scans that were already predicted and left unchanged.
+      num_edited: number of their files that were edited since.
       skipped: name -> reason of the scans that could not be used.
-      overlaps: scan -> where its domains overlap, of the scans that were predicted
-        now into a label map of several domains.
+      overlaps: scan -> overlaps of its domains, for scans of this run with a label map
+        of several domains.
     """
 
     num_existing: int
@@ -55,14 +59,14 @@ def predict_scans(
     output_dir: pathlib.Path,
     **options: Any,
 ) -> Report:
-    """Writes the label maps of one domain, except of scans that were predicted before.
+    """Writes the label maps of one domain, except for scans that already have one.
 
     Args:
       predictor: the model.
       index: index of the domain.
       found: the scans.
       output_dir: folder to write to.
-      **options: of `predict_files`.
+      **options: options of `predict_files`.
 
     Raises:
       InputError: as `predict_files` does.
@@ -70,7 +74,7 @@ def predict_scans(
     """
     organ = Organ(predictor, index)
     return predict_files(
-        FilesOfOne([organ]),
+        SingleDomainFiles([organ]),
         [organ],
         found,
         output_dir,
@@ -98,29 +102,29 @@ def predict_files(
     """Writes the files of scans, except those that already exist.
 
     Args:
-      layout: which files there are of a scan.
+      layout: the files of a scan.
       chosen: the domains.
       found: the scans.
       output_dir: folder to write to.
-      modalities: of the scans; see `organs.scan_modalities`.
-      reading: how many scans are read and preprocessed ahead at most (see
-        `parallel.map_ahead`), how, within which memory, and whether one that cannot be
-        used ends it all.
-      save_probabilities: whether to write them beside each label map.
-      preview: whether to write a picture beside each label map.
+      modalities: modalities of the scans; see `organs.scan_modalities`.
+      reading: maximum number of scans that are read and preprocessed ahead (see
+        `parallel.map_ahead`), how they are read, the memory limit, and whether an
+        unusable scan stops the run.
+      save_probabilities: whether to write them next to each label map.
+      preview: whether to write a preview next to each label map.
       output_format: see `label_map_files.output_suffix`.
-      volumes_csv: table to write of the volumes of the classes in all label maps,
-        those that were left alone included.
+      volumes_csv: table to write of the class volumes in all label maps, including
+        those that already existed.
       overwrite: predict all scans, and replace any file.
       executor: reads and preprocesses the scans; None for threads of this process.
-      progress: shows how many scans are done.
+      progress: shows the progress over scans.
 
     Raises:
-      InputError: names the file, before the first scan is predicted: if one cannot be
+      InputError: names the file, before the first scan is predicted: if it cannot be
         written, or if a scan, or a file that was not written here or was edited since,
-        would be replaced; and, unless they are skipped, at the first scan that cannot
-        be used.
-      StoppedError: if a package is missing that the format or the picture needs.
+        would be replaced; and, unless such scans are skipped, at the first scan that
+        cannot be used.
+      StoppedError: if a package that the format or the preview needs is missing.
     """
     _require_formats(layout, found, output_format, preview)
     files = layout.files(
@@ -133,13 +137,13 @@ def predict_files(
     )
     budget = _budget(chosen, reading)
     reading = budget.of_scans(reading)
-    work = _Work.of_files(files, overwrite=overwrite)
+    work = _WorkList.of_files(files, overwrite=overwrite)
     work.require_writable(overwrite=overwrite)
     num_edited = warn_of_edited([one.outputs for _, one in work.existing])
     table = layout.table(volumes_csv)
     table.require_writable(work.all_paths, overwrite=overwrite)
     work.read_volumes(table, reading)
-    skipped = usable_cases.leave_out_all(found.incomplete, reading)
+    skipped = usable_cases.skip_all(found.incomplete, reading)
     domains = tuple(organ.domain for organ in chosen)
     reader = _Reader(domains, tuple(modalities), reading, save_probabilities)
     needs: dict[Scan, Need] = {}
@@ -150,7 +154,7 @@ def predict_files(
     skipped |= usable_cases.check_all(
         functools.partial(budget.call, check), list(work.pending), reading
     )
-    # None of these refers to a predictor: another process may read.
+    # None of these refers to a predictor, since another process may read.
     needed = {scan: layout.needed(work.pending[scan]) for scan in needs}
     overlaps = {}
     with usable_cases.read_ahead(
@@ -166,7 +170,7 @@ def predict_files(
             overlaps[scan.name] = layout.write(
                 scan, content, files_of_scan, table, num_scans=len(found.scans)
             )
-            # Freed before the next one is waited for.
+            # Freed before waiting for the next one.
             del content
     table.write()
     num_existing = len(found.scans) - len(work.pending)
@@ -184,21 +188,21 @@ def _require_formats(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Work:
-    """Which files are there, and which are to be written.
+class _WorkList:
+    """The files of scans, and which of them are still to be written.
 
     Attributes:
-      files: of each scan.
-      pending: of these, those to write, of the scans that have any.
+      files: scan -> all its files.
+      pending: scan -> its files to write, for the scans that have any.
     """
 
-    files: Mapping[Scan, Sequence[FilesOfScan]]
-    pending: Mapping[Scan, Sequence[FilesOfScan]]
+    files: Mapping[Scan, Sequence[ScanFiles]]
+    pending: Mapping[Scan, Sequence[ScanFiles]]
 
     @classmethod
     def of_files(
-        cls, files: Mapping[Scan, Sequence[FilesOfScan]], *, overwrite: bool
-    ) -> _Work:
+        cls, files: Mapping[Scan, Sequence[ScanFiles]], *, overwrite: bool
+    ) -> _WorkList:
         pending = {
             scan: [one for one in ones if overwrite or not one.is_complete()]
             for scan, ones in files.items()
@@ -206,7 +210,7 @@ class _Work:
         return cls(files, {scan: ones for scan, ones in pending.items() if ones})
 
     @property
-    def existing(self) -> list[tuple[Scan, FilesOfScan]]:
+    def existing(self) -> list[tuple[Scan, ScanFiles]]:
         return [
             (scan, one)
             for scan, ones in self.files.items()
@@ -216,7 +220,7 @@ class _Work:
 
     @property
     def all_paths(self) -> list[pathlib.Path]:
-        """The scans, and every file that is written for them."""
+        """The scans, and all files that are written for them."""
         outputs = [one for ones in self.files.values() for one in ones]
         return [
             *(path for scan in self.files for path in scan.paths),
@@ -238,7 +242,7 @@ class _Work:
 
 
 def _budget(chosen: Sequence[Organ], reading: ReadingConfig) -> MemoryBudget:
-    """That of the domain whose network takes most."""
+    """Returns the budget left by the domain whose network takes the most memory."""
     budgets = [
         MemoryBudget.of_process(organ.predictor, [organ.index], reading)
         for organ in chosen
@@ -252,9 +256,9 @@ class _Reader:
 
     Attributes:
       domains: the domains.
-      modalities: of the scans.
-      reading: how.
-      with_probabilities: whether these are kept.
+      modalities: modalities of the scans.
+      reading: how scans are read.
+      with_probabilities: whether probabilities are kept.
     """
 
     domains: tuple[Domain, ...]
@@ -266,8 +270,8 @@ class _Reader:
     def _domain(self) -> Domain:
         return organs.scan_domain(self.domains, self.modalities)
 
-    def check(self, scan: Scan, files: Sequence[FilesOfScan]) -> Need:
-        """Checks headers; what the scan will take of the memory."""
+    def check(self, scan: Scan, files: Sequence[ScanFiles]) -> Need:
+        """Checks headers; returns the memory that the scan will take."""
         grid = case_files.check_headers(
             scan.paths, self._domain, **usable_cases.read_options(self.reading)
         )
@@ -275,9 +279,11 @@ class _Reader:
             label_map_files.require_format_for(grid, path)
         needs = [
             Need.of_scan(grid, domain, with_probabilities=self.with_probabilities)
-            for domain in {shared(d, self.modalities): d for d in self.domains}.values()
+            for domain in {
+                preprocessing_key(d, self.modalities): d for d in self.domains
+            }.values()
         ]
-        # Those of all but one are held while that is prepared or predicted.
+        # The others stay in memory while one is preprocessed or predicted.
         preparation = sum(need.preparation for need in needs)
         held = preparation - max(need.preparation for need in needs)
         return Need(preparation, held + max(need.prediction for need in needs))
@@ -299,8 +305,8 @@ class _Reader:
 
 
 def warn_of_edited(existing: Sequence[Outputs]) -> int:
-    """Names the files that were edited since; returns how many there are."""
+    """Warns of files that were edited since they were written; returns their number."""
     edited = [path for outputs in existing for path in outputs.edited()]
     for path in edited:
-        logging.warning("%s: edited since it was predicted; kept as it is", path)
+        logging.warning("%s: edited since it was predicted; left unchanged", path)
     return len(edited)

@@ -1,4 +1,4 @@
-"""Which value of a label map of several domains is which class of which domain."""
+"""The table of the values in a label map of several domains: domains and classes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class LabelRow:
 
     Attributes:
       value: the value.
-      name: as programs show it: that of the class, with its domain if another domain
-        has a class of this name.
-      domain: the domain.
-      class_name: the class.
+      name: displayed name: that of the class, followed by its domain if another domain
+        has a class of the same name.
+      domain: name of the domain.
+      class_name: name of the class.
     """
 
     value: Size
@@ -37,12 +37,12 @@ class LabelRow:
 
 @schema.model
 class Overlap:
-    """Where two domains found something in the same voxels.
+    """Voxels in which two domains found foreground.
 
     Attributes:
-      domain: the one whose classes the label map holds there.
-      hidden: the other one.
-      voxels: how many they are.
+      domain: the domain whose classes the label map has there.
+      hidden: the other domain.
+      voxels: number of voxels.
       volume_ml: their volume.
     """
 
@@ -54,13 +54,13 @@ class Overlap:
 
 @schema.model
 class LabelTable:
-    """What a label map of several domains holds.
+    """Content of a label map of several domains.
 
     Attributes:
-      case: the scan.
-      labels: a row per value but 0, the background.
-      priority: the domains, from the one that is never hidden on.
-      overlaps: of each two domains that overlap.
+      case: name of the scan.
+      labels: one row per value, except 0, the background.
+      priority: the domains, starting with the one that is never hidden.
+      overlaps: one entry per pair of overlapping domains.
     """
 
     case: Text
@@ -79,16 +79,16 @@ LABEL_TABLE = FileFormat(
 
 
 def write_label_table(path: pathlib.Path, table: LabelTable) -> None:
-    """Writes a label table as JSON: whole or not at all."""
+    """Writes a label table as JSON, atomically."""
     content = json.dumps(LABEL_TABLE.to_dict(table), indent=2, ensure_ascii=False)
     files.write_text(path, f"{content}\n")
 
 
 def number_classes(domains: Sequence[Domain]) -> tuple[LabelRow, ...]:
-    """Numbers the classes of several domains from 1, in their order.
+    """Numbers the classes of several domains from 1, in order.
 
     Raises:
-      InputError: if they are more than a label map holds.
+      InputError: if there are more than a label map can have.
     """
     classes = [(domain, label) for domain in domains for label in domain.labels[1:]]
     if len(classes) >= MAX_CLASSES:
@@ -113,10 +113,11 @@ def number_classes(domains: Sequence[Domain]) -> tuple[LabelRow, ...]:
 
 
 def merged_domain(domains: Sequence[Domain], rows: Sequence[LabelRow]) -> Domain:
-    """A domain with the classes of several, by which their label map is written.
+    """Returns a domain with the classes of several, to write their label map.
 
     Args:
-      domains: the domains; the first gives what a label map does not depend on.
+      domains: the domains; fields that a label map does not depend on are those of the
+        first.
       rows: their classes.
     """
     background = Label(domains[0].labels[0].name, (0,))

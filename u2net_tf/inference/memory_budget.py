@@ -1,8 +1,8 @@
-"""Keeps a process that predicts within `max_memory_gb`, whatever is read ahead.
+"""Keeps prediction within `max_memory_gb`, however many scans are read ahead.
 
-What the program, the model and a batch of windows take is not there for scans. Of these
-one is predicted while others are read ahead: as many as fit beside it, so that the same
-scans can be used however many are asked for.
+The program, the model and a batch of windows reduce the memory available for scans. One
+scan is predicted while others are read ahead: as many as fit next to it, so that which
+scans can be used does not depend on the requested number.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Content = TypeVar("Content")
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """About how much memory a case takes, bytes.
+    """Estimated memory of a case, in bytes.
 
     Attributes:
-      preparation: while it is read and preprocessed, or waits.
-      prediction: at any time, without what the network computes.
+      preparation: while the case is read and preprocessed, or waits.
+      prediction: at any time, without the network's computation.
     """
 
     preparation: float = 0
@@ -44,17 +44,17 @@ class Need:
     def of_scan(
         cls, grid: Grid, domain: Domain, *, with_probabilities: bool = False
     ) -> Need:
-        """That of a scan, by its header; 0 of one that no memory holds.
+        """Returns the need of a scan by its header; 0 if too large for any memory.
 
         Args:
-          grid: of the scan.
-          domain: what it is predicted as.
-          with_probabilities: whether these are kept.
+          grid: grid of the scan.
+          domain: domain that is predicted.
+          with_probabilities: whether probabilities are kept.
         """
         try:
             crop = case_memory.uncropped(grid, domain)
         except InputError:
-            # Refused with the reason when it is read.
+            # Reading the scan raises an error with the reason.
             return cls()
         return cls(
             case_memory.preparation_bytes(crop, domain.num_modalities),
@@ -66,11 +66,11 @@ class Need:
 
 @dataclasses.dataclass(frozen=True)
 class MemoryBudget:
-    """What scans may take of the memory, GB.
+    """Memory available for scans, in GB.
 
     Attributes:
-      limit_gb: of the process.
-      taken_gb: of that, what is not there for scans.
+      limit_gb: limit of the process.
+      taken_gb: part of it that is not available for scans.
     """
 
     limit_gb: float
@@ -80,12 +80,12 @@ class MemoryBudget:
     def of_process(
         cls, predictor: Predictor, indices: Sequence[int], reading: ReadingConfig
     ) -> MemoryBudget:
-        """Looks at what the process takes now and will take for a network.
+        """Returns the budget that the process and its network leave.
 
         Args:
           predictor: the model.
-          indices: of the domains that are predicted.
-          reading: gives the limit.
+          indices: indices of the domains that are predicted.
+          reading: settings with the limit.
         """
         network = max(
             case_memory.network_bytes(predictor.spec, index, predictor.batch_size)
@@ -96,43 +96,43 @@ class MemoryBudget:
 
     @property
     def remaining_gb(self) -> float:
-        """What is there for scans; 0 if nothing is."""
+        """Memory available for scans, at least 0."""
         return max(0.0, self.limit_gb - self.taken_gb)
 
     def of_scans(self, reading: ReadingConfig) -> ReadingConfig:
-        """The settings with what is there for scans as their limit."""
+        """Returns the settings with the memory available for scans as their limit."""
         return reading.model_copy(update={"max_memory_gb": self.remaining_gb})
 
     def of_workers(
         self, reading: ReadingConfig, needs: Sequence[Need]
     ) -> ReadingConfig:
-        """The settings with as many scans to read ahead as fit beside the one in use.
+        """Returns the settings with the number of scans to read ahead that fit.
 
         Args:
-          reading: asks for a number.
-          needs: of the cases; from above.
+          reading: settings with the requested number.
+          needs: upper bounds of the needs of the cases.
         """
-        wanted = min(reading.num_workers, max(0, len(needs) - 1))
+        requested = min(reading.num_workers, max(0, len(needs) - 1))
         in_use = max((need.prediction for need in needs), default=0)
         ahead = max((need.preparation for need in needs), default=0)
-        number = wanted
+        number = requested
         while number and in_use + number * ahead > self.remaining_gb * _GB:
             number -= 1
-        if number < wanted:
+        if number < requested:
             logging.info(
                 "reading %d scans ahead instead of %d, to stay within %.3g GB "
                 "(`max_memory_gb`)",
                 number,
-                wanted,
+                requested,
                 self.limit_gb,
             )
         return reading.model_copy(update={"num_workers": number})
 
     def call(self, function: Callable[[Case], Content], case: Case) -> Content:
-        """Calls a function; an error of the limit says what takes the rest of it.
+        """Calls a function; adds the memory taken by the program to memory errors.
 
         Args:
-          function: takes a case.
+          function: function of a case.
           case: the case.
         """
         try:
@@ -141,6 +141,6 @@ class MemoryBudget:
             raise error.within(
                 "",
                 separator="",
-                hint=f"Of {self.limit_gb:.3g} GB, program and network take "
+                hint=f"Of {self.limit_gb:.3g} GB, the program and the network take "
                 f"{self.taken_gb:.3g}",
             ) from None

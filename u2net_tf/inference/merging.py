@@ -1,4 +1,4 @@
-"""One label map of those of several domains."""
+"""Merges the label maps of several domains into one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-class Merging:
-    """Adds label maps to one, in which those that were added before stay as they are.
+class LabelMapMerger:
+    """Merges label maps; earlier ones take precedence over later ones.
 
     Args:
-      shape: (z, y, x).
-      values: domain -> the value of each of its classes; that of the background is 0.
+      shape: z, y, x of the label maps.
+      values: domain -> the value of each of its classes; 0 for the background.
+
+    Attributes:
+      classes: (z, y, x) uint8, the merged label map.
+      overlaps: (hiding domain, hidden domain) -> number of voxels.
     """
 
     def __init__(
@@ -23,15 +27,15 @@ class Merging:
         self.overlaps: dict[tuple[str, str], int] = {}
 
     def add(self, domain: str, classes: np.ndarray) -> None:
-        """Adds the label map of a domain, and counts what others hide of it.
+        """Adds the label map of a domain, and counts its voxels that others hide.
 
         Args:
-          domain: its name.
+          domain: name of the domain.
           classes: (z, y, x) class indices of that domain.
         """
         values = self._values[domain]
         hidden = np.zeros(2**8, np.int64)
-        # Plane by plane: no mask of the whole volume is made.
+        # Plane by plane, to avoid masks of the entire volume.
         for merged, plane in zip(self.classes, classes, strict=True):
             found = plane > 0
             hidden += np.bincount(merged[found], minlength=2**8)

@@ -1,4 +1,4 @@
-"""A model that was opened, whatever its format and what runs it."""
+"""An opened model of any format."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from u2net_tf.wording import first_few
 
 
 class OpenedModel:
-    """A model of any kind. What a domain needs is loaded when it is first used.
+    """A model of any format, whose domains are loaded when they are first used.
 
     Args:
-      path: of the model.
-      runtime: what runs it: "tensorflow", "openvino" or "onnxruntime".
+      path: path of the model.
+      runtime: "tensorflow", "openvino" or "onnxruntime".
       domains: names of its domains.
-      load: name of a domain -> its predictor. The model of the predictor may have
-        further domains.
+      load: returns the predictor of the domain with a given name. The model of the
+        predictor may have additional domains.
     """
 
     def __init__(
@@ -54,6 +54,6 @@ class OpenedModel:
 
     @functools.cached_property
     def plan(self) -> Plan:
-        """The plan of all domains, each of which is loaded for it."""
+        """The plan of all domains; loads each of them."""
         plans = ((self.predictor(name).plan, name) for name in self.domains)
         return Plan(tuple(plan.domains[plan.index(name)] for plan, name in plans))

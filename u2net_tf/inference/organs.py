@@ -1,4 +1,4 @@
-"""Several domains of one call: their models, modalities and the order of priority."""
+"""Domains that are predicted together: their models, modalities and priority."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from u2net_tf.volumes.dicom_folder import is_dicom
 from u2net_tf.volumes.grid import Volume
 from u2net_tf.wording import first_few
 
-# Stands for every domain of a model.
+# Value of `domains` for every domain of a model.
 ALL = "all"
 
 
@@ -26,7 +26,7 @@ class Organ:
 
     Attributes:
       predictor: the model; several organs may share one.
-      index: of the domain.
+      index: index of the domain.
     """
 
     predictor: Predictor
@@ -39,12 +39,12 @@ class Organ:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the domain."""
         return self.domain.name
 
 
 def require_choice(config: PredictConfig) -> None:
-    """Checks that there is a domain or several, and no setting that belongs to others.
+    """Checks that either `domain` or `domains` is given, with settings that fit it.
 
     Raises:
       InputError: names the setting.
@@ -52,7 +52,7 @@ def require_choice(config: PredictConfig) -> None:
     if bool(config.domain) == bool(config.domains):
         raise InputError(
             "`domain`",
-            expected="a value, or one of `domains` instead",
+            expected="a value here or for `domains`",
             received="both" if config.domain else "neither",
         )
     if len(set(config.domains)) < len(config.domains):
@@ -79,35 +79,35 @@ def require_choice(config: PredictConfig) -> None:
         )
 
 
-def choose_domains(names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The domains that a setting names.
+def choose_domains(names: Sequence[str], available: Sequence[str]) -> list[str]:
+    """Returns the domains chosen by a setting.
 
     Args:
       names: domains, or "all".
-      known: domains that there are.
+      available: the domains of the model.
 
     Raises:
-      InputError: if one is not known.
+      InputError: if a domain is not available.
     """
-    if list(names) == [ALL] and ALL not in known:
-        return list(known)
+    if list(names) == [ALL] and ALL not in available:
+        return list(available)
     for name in names:
-        if name not in known:
+        if name not in available:
             raise InputError(
-                "`domains`", expected=f"one of {', '.join(known)}", received=name
+                "`domains`", expected=f"one of {', '.join(available)}", received=name
             )
     return list(names)
 
 
 def order_by_priority(names: Sequence[str], priority: Sequence[str]) -> list[str]:
-    """Domains from the one that is never hidden on.
+    """Returns domains in the order of priority: the first one is never hidden.
 
     Args:
       names: the domains.
-      priority: those that come first; the others follow as they are.
+      priority: domains that come first; the others follow in their order.
 
     Raises:
-      InputError: if one is none of the domains, or is named twice.
+      InputError: if `priority` has an unknown or a repeated domain.
     """
     for name in priority:
         if name not in names:
@@ -122,15 +122,15 @@ def order_by_priority(names: Sequence[str], priority: Sequence[str]) -> list[str
 def scan_modalities(
     domains: Sequence[Domain], modalities: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """The modalities of the scans, in the order of their files or channels.
+    """Returns the modalities of the scans, in the order of their files or channels.
 
     Args:
       domains: the domains that are predicted.
-      modalities: those that the scans have; those of the domain with most of them if
-        empty.
+      modalities: the modalities of the scans; if empty, those of the domain with the
+        most modalities.
 
     Raises:
-      InputError: names a domain, and the modalities that it needs and scans lack.
+      InputError: names a domain, and the modalities that it needs but scans lack.
     """
     found = tuple(modalities)
     if len(set(found)) < len(found):
@@ -144,18 +144,18 @@ def scan_modalities(
                 "`domains`",
                 expected=f"domains whose modalities the scans have: {first_few(found)}",
                 received=f"{domain.name}, which needs {first_few(missing)}",
-                hint="Use `modalities` to name those of the scans in their order, or "
-                "leave the domain out",
+                hint="Use `modalities` to list those of the scans in their order, or "
+                "omit the domain",
             )
     return found
 
 
 def scan_domain(domains: Sequence[Domain], modalities: Sequence[str]) -> Domain:
-    """A domain by which scans are found and read for several.
+    """Returns a domain with which scans are found and read for several domains.
 
     Args:
-      domains: the domains; the first says where the voxel size is read from.
-      modalities: of the scans.
+      domains: the domains; the first defines where the voxel size is read from.
+      modalities: modalities of the scans.
     """
     resample = all(
         domain.preprocessing.resample_modalities
@@ -176,26 +176,26 @@ def scan_domain(domains: Sequence[Domain], modalities: Sequence[str]) -> Domain:
 
 
 def channels_of(domain: Domain, modalities: Sequence[str]) -> tuple[int, ...]:
-    """Where the modalities of a domain are among those of a scan."""
+    """Returns the indices of a domain's modalities among those of a scan."""
     return tuple(modalities.index(name) for name in domain.modalities)
 
 
-def image_of(scan: Volume, domain: Domain, modalities: Sequence[str]) -> Volume:
-    """The image that a domain would read, without reading it.
+def image_for_domain(scan: Volume, domain: Domain, modalities: Sequence[str]) -> Volume:
+    """Returns the image that would be read for a domain, without reading it.
 
     Args:
-      scan: as it was read by `scan_domain`.
+      scan: volume that was read with `scan_domain`.
       domain: one of the domains.
-      modalities: of the scan.
+      modalities: modalities of the scan.
     """
     channels = channels_of(domain, modalities)
     first, last = channels[0], channels[-1] + 1
-    is_run = channels == tuple(range(first, last))
-    # Of neighbours a view; any others are copied.
-    data = scan.data[first:last] if is_run else scan.data[np.array(channels)]
+    is_contiguous = channels == tuple(range(first, last))
+    # Contiguous channels are a view; others are copied.
+    data = scan.data[first:last] if is_contiguous else scan.data[np.array(channels)]
     spacing_mm = scan.spacing_mm
     path = scan.grid.path
-    # Others than NIfTI files do not contradict themselves.
+    # Only NIfTI files can have two contradictory voxel sizes.
     if not itk_files.is_itk_file(path) and not is_dicom(path):
         spacing_mm = scan.grid.spacing_mm(domain.preprocessing.spacing_source)
     return Volume(data, spacing_mm, scan.grid, scan.notes)

@@ -1,4 +1,4 @@
-"""Which files are written for scans of one or several domains, and their content."""
+"""Layouts of the output: the files of each scan for one or several domains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from u2net_tf.inference.label_table import (
     number_classes,
     write_label_table,
 )
-from u2net_tf.inference.merging import Merging
+from u2net_tf.inference.merging import LabelMapMerger
 from u2net_tf.inference.organs import Organ
 from u2net_tf.inference.output_paths import paths_of_outputs
 from u2net_tf.inference.outputs import Outputs
@@ -28,13 +28,13 @@ from u2net_tf.volumes.class_volumes import voxel_volume_ml
 
 
 @dataclasses.dataclass(frozen=True)
-class FilesOfScan:
-    """What is written of a scan at once.
+class ScanFiles:
+    """Files of a scan that are written together.
 
     Attributes:
       outputs: the files.
-      domain: gives the classes of the label map.
-      organs: what is predicted for it.
+      domain: defines the classes of the label map.
+      organs: the domains that are predicted for them.
     """
 
     outputs: Outputs
@@ -47,7 +47,7 @@ class FilesOfScan:
 
     @property
     def paths(self) -> tuple[pathlib.Path, ...]:
-        """The files, and the record of them."""
+        """The files and their record."""
         return self.outputs.all_paths
 
 
@@ -55,7 +55,7 @@ class Layout(Protocol):
     """How the label maps of one or several domains are stored.
 
     Attributes:
-      written: what gives the classes of each label map of a scan.
+      written: a domain with the classes of each label map of a scan.
     """
 
     written: Sequence[Domain]
@@ -67,14 +67,14 @@ class Layout(Protocol):
         *,
         resample_modalities: bool,
         **options: Any,
-    ) -> dict[Scan, list[FilesOfScan]]:
-        """The files of each scan.
+    ) -> dict[Scan, list[ScanFiles]]:
+        """Returns the files of each scan.
 
         Args:
           scans: the scans.
           output_dir: folder to write to.
           resample_modalities: see `ReadingConfig`.
-          **options: of `paths_of_outputs`.
+          **options: options of `paths_of_outputs`.
 
         Raises:
           InputError: as `paths_of_outputs` does.
@@ -82,37 +82,37 @@ class Layout(Protocol):
         ...
 
     def table(self, path: pathlib.Path | None) -> VolumesTable:
-        """The table of volumes."""
+        """Returns the table of volumes."""
         ...
 
-    def needed(self, pending: Sequence[FilesOfScan]) -> list[Domain]:
-        """The domains that must be predicted to write files."""
+    def needed(self, pending: Sequence[ScanFiles]) -> list[Domain]:
+        """Returns the domains that must be predicted to write files."""
         return [organ.domain for one in pending for organ in one.organs]
 
     def write(
         self,
         scan: Scan,
         content: PreparedOrgans,
-        pending: Sequence[FilesOfScan],
+        pending: Sequence[ScanFiles],
         table: VolumesTable,
         *,
         num_scans: int,
     ) -> tuple[Overlap, ...]:
-        """Predicts and writes files of a scan; returns where domains overlap.
+        """Predicts and writes files of a scan; returns the overlaps of domains.
 
         Args:
           scan: the scan.
-          content: what was read of it.
-          pending: the files.
-          table: gets the volumes of the classes.
-          num_scans: as of `Predictor.predict_prepared`: of all scans, so that the
-            same is predicted whatever is left to do.
+          content: its preprocessed images.
+          pending: the files to write.
+          table: table to which the volumes of the classes are added.
+          num_scans: see `Predictor.predict_prepared`. Includes scans that are already
+            done, so that a resumed run predicts the same.
         """
         ...
 
 
-class FilesOfEach(Layout):
-    """Files of each domain in a folder of its own.
+class SeparateFiles(Layout):
+    """Separate files for each domain, in a folder with its name.
 
     Args:
       organs: the domains.
@@ -129,16 +129,16 @@ class FilesOfEach(Layout):
         *,
         resample_modalities: bool,
         **options: Any,
-    ) -> dict[Scan, list[FilesOfScan]]:
+    ) -> dict[Scan, list[ScanFiles]]:
         """See `Layout`."""
-        found: dict[Scan, list[FilesOfScan]] = {scan: [] for scan in scans}
+        found: dict[Scan, list[ScanFiles]] = {scan: [] for scan in scans}
         for organ in self._organs:
             folder = self._folder(output_dir, organ)
             paths = paths_of_outputs(scans, folder, **options)
             for scan in scans:
                 key = _key(organ, scan, resample_modalities)
                 one = Outputs(folder, scan.name, paths[scan], key)
-                found[scan].append(FilesOfScan(one, organ.domain, (organ,)))
+                found[scan].append(ScanFiles(one, organ.domain, (organ,)))
         return found
 
     def _folder(self, output_dir: pathlib.Path, organ: Organ) -> pathlib.Path:
@@ -152,7 +152,7 @@ class FilesOfEach(Layout):
         self,
         scan: Scan,
         content: PreparedOrgans,
-        pending: Sequence[FilesOfScan],
+        pending: Sequence[ScanFiles],
         table: VolumesTable,
         *,
         num_scans: int,
@@ -171,7 +171,7 @@ class FilesOfEach(Layout):
         return ()
 
 
-class FilesOfOne(FilesOfEach):
+class SingleDomainFiles(SeparateFiles):
     """Files of one domain."""
 
     def _folder(self, output_dir: pathlib.Path, organ: Organ) -> pathlib.Path:
@@ -182,11 +182,11 @@ class MergedFiles(Layout):
     """One label map of all domains, with a table of its values.
 
     Args:
-      organs: the domains, in the order of the values that their classes get.
-      priority: their names, from the one that is never hidden on.
+      organs: the domains, in the order of the values of their classes.
+      priority: their names, starting with the one that is never hidden.
 
     Raises:
-      InputError: if a label map cannot hold so many classes.
+      InputError: if there are more classes than a label map can have.
     """
 
     def __init__(self, organs: Sequence[Organ], priority: Sequence[str]):
@@ -205,7 +205,7 @@ class MergedFiles(Layout):
         *,
         resample_modalities: bool,
         **options: Any,
-    ) -> dict[Scan, list[FilesOfScan]]:
+    ) -> dict[Scan, list[ScanFiles]]:
         """See `Layout`."""
         paths = paths_of_outputs(scans, output_dir, label_table=True, **options)
         rows = [[row.domain, row.class_name] for row in self._rows]
@@ -214,7 +214,7 @@ class MergedFiles(Layout):
             keys = [_key(organ, scan, resample_modalities) for organ in self._organs]
             key = work_log.work_key(["merged", *keys, rows], [])
             one = Outputs(output_dir, scan.name, paths[scan], key)
-            found[scan] = [FilesOfScan(one, self._domain, self._organs)]
+            found[scan] = [ScanFiles(one, self._domain, self._organs)]
         return found
 
     def table(self, path: pathlib.Path | None) -> VolumesTable:
@@ -227,7 +227,7 @@ class MergedFiles(Layout):
         self,
         scan: Scan,
         content: PreparedOrgans,
-        pending: Sequence[FilesOfScan],
+        pending: Sequence[ScanFiles],
         table: VolumesTable,
         *,
         num_scans: int,
@@ -235,26 +235,26 @@ class MergedFiles(Layout):
         """See `Layout`."""
         (one,) = pending
         depth, height, width = content.raw.data.shape[1:]
-        merging = Merging((depth, height, width), self._values())
+        merger = LabelMapMerger((depth, height, width), self._values())
         for organ in self._organs:
             prediction = organ.predictor.predict_prepared(
                 content.by_domain.pop(organ.name),
                 organ.index,
                 num_scans=num_scans,
             )
-            merging.add(organ.name, prediction.classes)
+            merger.add(organ.name, prediction.classes)
             del prediction
-        overlaps = self._overlaps(content, merging)
+        overlaps = self._overlaps(content, merger)
         one.outputs.begin()
         path = one.outputs.path(outputs.LABEL_TABLE)
-        assert path is not None  # `files` asked for it
+        assert path is not None  # `files` requests it
         write_label_table(
             path, LabelTable(scan.name, self._rows, self._priority, overlaps)
         )
         label_map_writing.save_classes(
-            content.raw, merging.classes, self._domain, one.outputs
+            content.raw, merger.classes, self._domain, one.outputs
         )
-        table.add(scan.name, merging.classes, content.raw.grid, self._domain)
+        table.add(scan.name, merger.classes, content.raw.grid, self._domain)
         return overlaps
 
     def _values(self) -> dict[str, list[int]]:
@@ -264,13 +264,13 @@ class MergedFiles(Layout):
         return values
 
     def _overlaps(
-        self, content: PreparedOrgans, merging: Merging
+        self, content: PreparedOrgans, merger: LabelMapMerger
     ) -> tuple[Overlap, ...]:
         source = self._domain.preprocessing.spacing_source
         voxel_ml = voxel_volume_ml(content.raw.grid, source)
         return tuple(
             Overlap(domain, hidden, voxels, round(voxels * voxel_ml, 6))
-            for (domain, hidden), voxels in merging.overlaps.items()
+            for (domain, hidden), voxels in merger.overlaps.items()
         )
 
 

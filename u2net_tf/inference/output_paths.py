@@ -1,4 +1,4 @@
-"""Which files are written for each scan, none of which is a scan or another's."""
+"""Paths of the files that are written for each scan, without conflicts."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def paths_of_outputs(
     output_format: str,
     label_table: bool = False,
 ) -> dict[Scan, Paths]:
-    """The files to write for each scan, the label map last.
+    """Returns the files to write for each scan, the label map last.
 
     Args:
       scans: the scans.
       output_dir: folder to write to.
       save_probabilities: whether to write them.
-      preview: whether to write a picture.
+      preview: whether to write a preview.
       output_format: see `label_map_files.output_suffix`.
-      label_table: whether to write which value is which class.
+      label_table: whether to write the table of the label map's values.
 
     Raises:
       InputError: if a scan, or a file of another scan, would be replaced.
@@ -70,15 +70,15 @@ def _require_other_folder(output_dir: pathlib.Path, paths: dict[Scan, Paths]) ->
     inputs = {path.resolve() for scan in paths for path in scan.paths}
     for path in (path for written in paths.values() for path in written.values()):
         resolved = path.resolve()
-        # A segmentation may be called as a slice, and would be found beside them.
+        # A segmentation may have the name of a slice, and would be read with them.
         is_slice = path.suffix == dicom_segmentation.SUFFIX
         if resolved in inputs or (is_slice and resolved.parent in inputs):
             raise InputError(
                 "`output`",
-                expected="another folder than that of the scans",
+                expected="a folder other than that of the scans",
                 received=f"{path}, which would be overwritten"
                 if resolved in inputs
-                else f"{path}, in the folder of a series",
+                else f"{path}, in the folder of a DICOM series",
             )
 
 
@@ -91,6 +91,6 @@ def _require_distinct(paths: dict[Scan, Paths]) -> None:
             if other is not scan:
                 raise InputError(
                     path,
-                    expected="the output of one scan",
-                    received=f"that of {other.name!r} and of {scan.name!r}",
+                    expected="the output of a single scan",
+                    received=f"that of {other.name!r} and {scan.name!r}",
                 )

@@ -1,7 +1,7 @@
-"""What label maps were made with, so that none is made twice and none is lost.
+"""Records of outputs, so that none is predicted twice and no edited file is lost.
 
-A record beside the outputs of a scan, `.predicted/NAME.json`, holds the key of what
-they were made with and the signatures of the files as they were written.
+The record of a scan, `.predicted/NAME.json` in the folder of its outputs, contains the
+key of what they were predicted from and the signatures of the files as written.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from u2net_tf.file_format import FileFormat
 from u2net_tf.volumes import dicom_segmentation, seg_nrrd
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES
 
-# What follows a scan's name in the names of the files that are written for it.
+# Suffixes of a scan's name in the names of its output files.
 LABEL_MAP, PROBABILITIES, PREVIEW = "", "_probabilities", "_preview"
-# Which value of a label map of several domains is what.
+# The table of the values of a label map of several domains.
 LABEL_TABLE = "_labels"
 KINDS = (LABEL_MAP, PROBABILITIES, PREVIEW, LABEL_TABLE)
-# Endings of these names.
+# File endings of these names.
 _SUFFIXES = (
     *SCAN_SUFFIXES,
     seg_nrrd.SUFFIX,
@@ -35,10 +35,10 @@ _SUFFIXES = (
 
 @schema.model
 class PredictionRecord:
-    """What is recorded of the files of one scan.
+    """Record of the output files of one scan.
 
     Attributes:
-      key: of what they were made with; None while they are being written.
+      key: key of what they were predicted from; None while they are being written.
       signatures: file name -> size and modification time when it was written.
       pending: names of files that are being written.
     """
@@ -60,9 +60,9 @@ RECORD = FileFormat(
 
 
 def require_writable(paths: Iterable[pathlib.Path]) -> None:
-    """Checks that files can be written: of each folder, the one with the longest name.
+    """Checks that files can be written, by the longest name of each folder.
 
-    What dead runs were writing in these folders is removed.
+    Temporary files that dead runs left in these folders are removed.
 
     Raises:
       InputError: names a file that cannot be written.
@@ -73,7 +73,7 @@ def require_writable(paths: Iterable[pathlib.Path]) -> None:
         if len(os.fsencode(path.name)) > len(os.fsencode(other.name)):
             longest[path.parent] = path
         if os.path.isdir(path):
-            raise InputError(path, expected="no folder here", received="a folder")
+            raise InputError(path, expected="a path for a file", received="a folder")
     for path in longest.values():
         try:
             files.check_writable(path)
@@ -88,10 +88,10 @@ class Outputs:
     """The files that are written for one scan.
 
     Args:
-      folder: where they are written.
-      name: of the scan.
-      paths: kind -> file, of `KINDS`.
-      key: `work_log.work_key` of what they are made from.
+      folder: folder of the files.
+      name: name of the scan.
+      paths: kind, one of `KINDS`, -> file.
+      key: `work_log.work_key` of what they are predicted from.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Outputs:
         return tuple(self._paths.values())
 
     def path(self, kind: str) -> pathlib.Path | None:
-        """The file of a kind; None if there is none."""
+        """Returns the file of a kind; None if there is none."""
         return self._paths.get(kind)
 
     @property
@@ -123,18 +123,18 @@ class Outputs:
 
     @property
     def all_paths(self) -> tuple[pathlib.Path, ...]:
-        """The files, and the record of them."""
+        """The files and their record."""
         return (*self.paths, self._record_path)
 
     def is_complete(self) -> bool:
-        """Whether all were made with the same key. They may have been edited since."""
+        """Returns whether all were written with this key; they may have been edited."""
         record = self._read()
         return record.key == self._key and all(
             path.name in record.signatures and path.is_file() for path in self.paths
         )
 
     def edited(self) -> list[pathlib.Path]:
-        """The files that were written here and have changed since."""
+        """Returns the files that were written here and edited since."""
         signatures = self._read().signatures
         return [
             path
@@ -167,7 +167,7 @@ class Outputs:
         """Records existing files as written here, unless there is a record.
 
         Args:
-          key: what they were made with.
+          key: key of what they were predicted from.
         """
         if not self._record_path.is_file():
             signatures = {
@@ -193,7 +193,7 @@ class Outputs:
         self._write(PredictionRecord(self._key, signatures))
 
     def _may_be_ours(self, name: str) -> bool:
-        """Whether files of this scan can have a name: a record may have been edited."""
+        """Returns whether a name is valid for this scan; records may be edited."""
         return name in {
             f"{self.name}{kind}{suffix}" for kind in KINDS for suffix in _SUFFIXES
         }
@@ -202,5 +202,5 @@ class Outputs:
         work_log.write_record(self._record_path, RECORD, record)
 
     def _read(self) -> PredictionRecord:
-        """Empty if there is none that can be read: then no file was written here."""
+        """Returns the record; an empty one if there is none that can be read."""
         return work_log.read_record(self._record_path, RECORD) or PredictionRecord()

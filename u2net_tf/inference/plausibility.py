@@ -1,8 +1,8 @@
-"""Whether a scan looks like those of a domain: what a wrong file or unit gives away.
+"""Checks whether a scan resembles those of a domain, to detect wrong files and units.
 
-A scan that does not is predicted all the same. Plans of release 0.1.0 do not say what
-their scans were like: then median spacing and size and the names of modalities have to
-do, and nothing is known of intensities.
+A scan that does not is predicted nevertheless. Plans of release 0.1.0 do not describe
+their scans: for these, only the median spacing and size and the names of modalities are
+used, and intensities are unknown.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from u2net_tf.plan.domains import AXES, Domain
 from u2net_tf.plan.scan_ranges import PERCENTILES, Range
 from u2net_tf.volumes.grid import Volume
 
-# Spacing and extent are far off beyond this factor of the domain's range.
+# Spacings and extents are reported if they exceed the domain's range by this factor.
 _MAX_FACTOR = 2.0
-# And beyond this one of its median: slices of 5 mm among those of 1.5 mm are common, a
-# slipped unit or swapped axes are a factor of 10.
+# The same for its median: slices of 5 mm among those of 1.5 mm are common; a wrong unit
+# or swapped axes are a factor of 10.
 _MAX_FACTOR_OF_MEDIAN = 4.0
-# Intensities are far off beyond this share of all that the domain's scans span.
+# Intensities outside the domain's range by more than this fraction of it are reported.
 _MAX_SHIFT = 0.5
-# Images have more different intensities than this, label maps fewer.
+# Images have more distinct intensities than this; label maps have fewer.
 _MAX_LABELS = 16
-# Intensities are looked at in about so many voxels, evenly spread.
+# Approximate number of voxels, evenly spaced, whose intensities are checked.
 _NUM_SAMPLES = 1_000_000
-# Hounsfield units: below lie lung and air, which other modalities do not store so.
+# Lung and air are below this in Hounsfield units; other modalities have no such values.
 _AIR_HU = -500
-_MIN_AIR_SHARE = 0.01
+_MIN_AIR_FRACTION = 0.01
 _CT = re.compile(r"\bCT|CT\b|tomogra", re.IGNORECASE)
 
 
 def differences(image: Volume, domain: Domain) -> list[str]:
-    """In what a scan is far from those of a domain, in words; empty if in nothing.
+    """Describes how a scan differs from those of a domain; empty if it does not.
 
     Args:
-      image: (C, z, y, x) as `volumes.case.read_image` returns it.
-      domain: what it is to be predicted as.
+      image: (C, z, y, x) as returned by `volumes.case.read_image`.
+      domain: domain that is predicted.
     """
     extent_mm = np.multiply(image.data.shape[1:], image.spacing_mm).tolist()
     scans = domain.scans
@@ -74,15 +74,15 @@ def _odd_intensities(image: Volume, domain: Domain) -> Iterator[str]:
         values = data[::step, ::step, ::step]
         distinct = np.unique(values)
         if len(distinct) <= _MAX_LABELS and (distinct == np.rint(distinct)).all():
-            yield f"{name}: only {len(distinct)} different intensities, as a label map"
+            yield f"{name}: only {len(distinct)} distinct intensities, like a label map"
         elif domain.scans is not None:
             yield from _far_intensities(name, values, domain.scans.intensities[index])
         elif not _CT.search(name):
             air = np.mean(values < _AIR_HU)
-            if air > _MIN_AIR_SHARE:
+            if air > _MIN_AIR_FRACTION:
                 yield (
-                    f"{name}: {air:.0%} of the intensities below {_AIR_HU}, as CT in "
-                    "Hounsfield units has"
+                    f"{name}: {air:.0%} of the intensities below {_AIR_HU}, like CT in "
+                    "Hounsfield units"
                 )
 
 
@@ -91,10 +91,10 @@ def _far_intensities(
 ) -> Iterator[str]:
     margin = _MAX_SHIFT * (ranges[-1][1] - ranges[0][0])
     received = np.percentile(values, PERCENTILES)
-    for share, value, (low, high) in zip(PERCENTILES, received, ranges, strict=True):
+    for percent, value, (low, high) in zip(PERCENTILES, received, ranges, strict=True):
         if not low - margin <= value <= high + margin:
             yield (
-                f"{name}: {share} % of the intensities up to {value:.4g}, not "
+                f"{name}: percentile {percent} of the intensities is {value:.4g}, not "
                 f"{_range(low, high)}"
             )
 

@@ -1,4 +1,4 @@
-"""From a scan to a label map, with a network that a backend runs. No TensorFlow."""
+"""Predicts label maps of scans with a network run by a backend, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from u2net_tf.volumes.crop_and_resample import ResampledCrop
 from u2net_tf.volumes.grid import Volume
 from u2net_tf.volumes.restoration import Restoration
 
-# Voxels of all windows of all scans up to which these are few: a network that is
-# compiled takes half the time for them, and they less time than compiling it.
+# Up to this total of voxels in the windows of all scans, the network is not compiled: a
+# compiled one takes half the time, but compiling takes longer than predicting them.
 _FEW_VOXELS = 2**23
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What was predicted for one case, on the grid of its image.
+    """Prediction of one case, on the grid of its image.
 
     Attributes:
-      classes: (z, y, x) uint8 class indices: the likeliest class of each voxel, cleaned
-        up as the plan says.
-      probabilities: (z, y, x, K) float32, of which `classes` were the argmax before
-        the clean-up; None unless asked for.
+      classes: (z, y, x) uint8 class indices: the most probable class of each voxel,
+        after the plan's postprocessing.
+      probabilities: (z, y, x, K) float32, whose argmax are the `classes` before
+        postprocessing; None unless requested.
     """
 
     classes: np.ndarray
@@ -49,13 +49,13 @@ class Predictor:
 
     Args:
       backend: runs the network.
-      overlap: of neighbouring windows, 0 to below 1.
+      overlap: fraction by which neighbouring windows overlap, from 0 to below 1.
       batch_size: windows per call of the network.
       skip_empty: whether `predict` skips windows in which every voxel of the raw scan
         is 0 in all modalities, and labels them background. Preprocessing crops such
-        voxels away around the scan, and `Restoration` makes them background. In
-        Hounsfield units air is not 0 and nothing is skipped.
-      progress: shows how many windows of a volume are done.
+        voxels around the scan, and `Restoration` labels them background. In Hounsfield
+        units air is not 0, and nothing is skipped.
+      progress: shows the progress over the windows of a volume.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Predictor:
     def of_settings(
         cls, backend: Backend, settings: WindowConfig, *, progress: Progress = silent
     ) -> Predictor:
-        """Returns a predictor with the windows that settings ask for."""
+        """Returns a predictor with the windows defined by settings."""
         return cls(
             backend,
             overlap=settings.overlap,
@@ -88,7 +88,7 @@ class Predictor:
 
     @property
     def spec(self) -> ModelSpec:
-        """What the model is."""
+        """Description of the model."""
         return self.backend.spec
 
     @property
@@ -113,17 +113,17 @@ class Predictor:
         *,
         resample_modalities: bool = False,
     ) -> str:
-        """Key of what is predicted from these files; see `work_log.work_key`.
+        """Returns the key of a prediction from these files; see `work_log.work_key`.
 
         Args:
           domain: index of the domain.
-          paths: of a scan, and of whatever else the outcome depends on.
+          paths: files of a scan, and others that the outcome depends on.
           resample_modalities: whether some of several files may be resampled.
         """
         found: list[pathlib.Path] = []
-        # Absolute: the same scan, from whatever folder it is named.
+        # Absolute, so that the key does not depend on the working directory.
         for path in (pathlib.Path(path).resolve() for path in paths):
-            # Of a DICOM folder, each slice.
+            # For a DICOM folder, each slice.
             found += sorted(path.iterdir()) if path.is_dir() else [path]
         name = self.spec.plan.names[domain]
         settings = [self.backend.fingerprint, self.overlap, self.skip_empty, name]
@@ -136,7 +136,7 @@ class Predictor:
         )
 
     def probabilities(self, image: np.ndarray, domain: int) -> np.ndarray:
-        """Class probabilities of a preprocessed volume.
+        """Returns the class probabilities of a preprocessed volume.
 
         Args:
           image: (z, y, x, C) float32 at the domain's spacing, standardized.
@@ -146,11 +146,11 @@ class Predictor:
           (z, y, x, K) float32.
         """
         _, probabilities = self._predict_volume(image, domain, with_probabilities=True)
-        assert probabilities is not None  # as they were asked for
+        assert probabilities is not None  # since they were requested
         return probabilities
 
     def classes(self, image: np.ndarray, domain: int) -> np.ndarray:
-        """Class indices of a preprocessed volume, not cleaned up.
+        """Returns the class indices of a preprocessed volume, without postprocessing.
 
         Args:
           image: as for `probabilities`.
@@ -172,9 +172,9 @@ class Predictor:
         """Predicts a raw volume on its own grid.
 
         Args:
-          image: as `volumes.case.read_image` returns it.
+          image: as returned by `volumes.case.read_image`.
           domain: index of the domain.
-          with_probabilities: whether to keep them.
+          with_probabilities: whether to keep the probabilities.
           max_memory_gb: see `memory.require_memory`.
 
         Raises:
@@ -199,13 +199,13 @@ class Predictor:
         with_probabilities: bool = False,
         num_scans: int | None = None,
     ) -> Prediction:
-        """As `predict`, of a scan that was preprocessed before.
+        """Like `predict`, for a scan that is already preprocessed.
 
         Args:
-          scan: as `prepare_scan` returns it. Its image is taken.
+          scan: as returned by `prepare_scan`. Its image is taken from it.
           index: index of the domain.
-          with_probabilities: whether to keep them.
-          num_scans: how many such scans are predicted in all; None for many.
+          with_probabilities: whether to keep the probabilities.
+          num_scans: total number of scans that are predicted; None for many.
         """
         domain = self.spec.plan.domains[index]
         restoration = Restoration(
@@ -226,10 +226,10 @@ class Predictor:
         return Prediction(classes, probabilities)
 
     def _are_few(self, image: np.ndarray, index: int, num_scans: int) -> bool:
-        """Whether nothing need be compiled for the windows of such scans.
+        """Returns whether the network need not be compiled for such scans.
 
-        This must not depend on what was predicted before, nor on what is left to do:
-        both ways differ in the last bits.
+        This must not depend on what is already predicted or left to do, since the last
+        bits differ between both ways.
         """
         patch_size = self.spec.plan.domains[index].patch_size
         number = num_scans * count_windows(image.shape[:3], patch_size, self.overlap)
@@ -258,9 +258,9 @@ class Predictor:
 
 
 def _emptiness(image: Volume, crop: ResampledCrop) -> Callable[[Box], bool]:
-    """Whether the raw scan holds nothing but 0 where a preprocessed box lies.
+    """Returns a function: is the raw scan 0 everywhere within a preprocessed box?
 
-    Plane by plane, for then the first plane mostly tells.
+    It checks plane by plane, since the first plane usually decides.
     """
 
     def is_empty(box: Box) -> bool:

@@ -1,4 +1,4 @@
-"""A scan that is preprocessed for several domains, once where they agree."""
+"""Preprocesses a scan for several domains, once for those that agree."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _GB = 1e9
 
 @dataclasses.dataclass
 class PreparedOrgans:
-    """A scan, ready for the networks of several domains.
+    """A scan that is preprocessed for several domains.
 
     Attributes:
       raw: the volume as it was read.
-      by_domain: name -> what the domain's network sees.
+      by_domain: name of a domain -> the scan preprocessed for it.
     """
 
     raw: Volume
     by_domain: dict[str, PreparedScan]
 
 
-def shared(domain: Domain, modalities: Sequence[str]) -> Hashable:
-    """What preprocessing depends on: domains in which it is equal share an image.
+def preprocessing_key(domain: Domain, modalities: Sequence[str]) -> Hashable:
+    """Returns what preprocessing depends on; domains with equal keys share an image.
 
     Args:
       domain: the domain.
-      modalities: of the scan.
+      modalities: modalities of the scan.
     """
     return (
         organs.channels_of(domain, modalities),
@@ -52,9 +52,9 @@ def prepare(
     """Preprocesses a scan for several domains.
 
     Args:
-      scan: as it was read by `organs.scan_domain`.
+      scan: volume that was read with `organs.scan_domain`.
       domains: the domains.
-      modalities: of the scan.
+      modalities: modalities of the scan.
       with_probabilities: as for `prepare_scan`.
       max_memory_gb: as for `prepare_scan`.
 
@@ -62,29 +62,29 @@ def prepare(
       InputError: as `prepare_scan` does.
     """
     limit = limit_gb(max_memory_gb)
-    made: dict[Hashable, PreparedScan] = {}
+    prepared: dict[Hashable, PreparedScan] = {}
     by_domain = {}
-    # Of those that share an image, the one that takes most memory comes first.
+    # Of those that share an image, the one that takes the most memory comes first.
     for domain in sorted(
         domains, key=lambda one: one.num_classes * one.patch_size[0], reverse=True
     ):
-        key = shared(domain, modalities)
-        image = made[key].raw if key in made else None
-        image = image or organs.image_of(scan, domain, modalities)
+        key = preprocessing_key(domain, modalities)
+        image = prepared[key].raw if key in prepared else None
+        image = image or organs.image_for_domain(scan, domain, modalities)
         label_map_writing.warn_of_differences(image, domain)
-        if key not in made:
-            made[key] = prepare_scan(
+        if key not in prepared:
+            prepared[key] = prepare_scan(
                 image,
                 domain,
                 with_probabilities=with_probabilities,
                 max_memory_gb=limit,
             )
-            limit = max(0.0, limit - _image_gb(made[key]))
-        # Each gives its image away once; what all gave away is freed.
-        by_domain[domain.name] = dataclasses.replace(made[key])
+            limit = max(0.0, limit - _image_gb(prepared[key]))
+        # Each copy releases the image once; it is freed after the last release.
+        by_domain[domain.name] = dataclasses.replace(prepared[key])
     return PreparedOrgans(scan, by_domain)
 
 
 def _image_gb(scan: PreparedScan) -> float:
-    assert scan.image is not None  # it has just been made
+    assert scan.image is not None  # not taken yet
     return scan.image.nbytes / _GB

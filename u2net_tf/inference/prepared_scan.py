@@ -1,4 +1,4 @@
-"""A scan as the network takes it, beside the volume that it was made of."""
+"""A preprocessed scan, together with the volume that was read."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from u2net_tf.volumes.memory import require_memory
 
 @dataclasses.dataclass
 class PreparedScan:
-    """A scan, ready for the network.
+    """A preprocessed scan.
 
     Attributes:
       raw: the volume as it was read.
-      image: (z, y, x, C) float32, preprocessed; None once `take_image` gave it away.
+      image: (z, y, x, C) float32, preprocessed; None after `take_image`.
       crop: how the image was cropped and resampled from the raw volume.
     """
 
@@ -32,10 +32,10 @@ class PreparedScan:
     crop: ResampledCrop
 
     def take_image(self) -> np.ndarray:
-        """Gives the image away, so that it can be freed while the scan is in use."""
+        """Returns and releases the image, so that it can be freed before the scan."""
         image, self.image = self.image, None
         if image is None:
-            raise ValueError("expected an image. Received: one that was taken before")
+            raise ValueError("expected an image. Received: one that was already taken")
         return image
 
 
@@ -49,9 +49,9 @@ def prepare_scan(
     """Preprocesses a volume.
 
     Args:
-      raw: as `volumes.case.read_image` returns it.
-      domain: gives the preprocessing.
-      with_probabilities: whether its probabilities are to be kept.
+      raw: as returned by `volumes.case.read_image`.
+      domain: defines the preprocessing.
+      with_probabilities: whether its probabilities will be kept.
       max_memory_gb: see `memory.require_memory`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which program runs a model: what its format allows, what is installed and wanted."""
+"""Chooses the runtime of a model by its format, the installed ones and the request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from u2net_tf.errors import InputError, StoppedError
 
 AUTO = "auto"
 TENSORFLOW, OPENVINO, ONNXRUNTIME = "tensorflow", "openvino", "onnxruntime"
-# Format of a model -> what runs it, the fastest first.
+# Format of a model -> runtimes that support it, the fastest first.
 BY_FORMAT: Mapping[str, tuple[str, ...]] = {
     "checkpoint": (TENSORFLOW,),
     "saved_model": (TENSORFLOW,),
@@ -23,7 +23,7 @@ BY_FORMAT: Mapping[str, tuple[str, ...]] = {
     "packed": (OPENVINO, ONNXRUNTIME),
 }
 _NAMES: Mapping[str, str] = {
-    "checkpoint": "a folder that training wrote",
+    "checkpoint": "a folder written by training",
     "saved_model": "a SavedModel",
     "openvino": "an OpenVINO model",
     "onnx": "an ONNX model",
@@ -31,49 +31,53 @@ _NAMES: Mapping[str, str] = {
 }
 
 
-def choose_runtime(path: str | os.PathLike, kind: str, wanted: Runtime = "auto") -> str:
+def choose_runtime(
+    path: str | os.PathLike, kind: str, requested: Runtime = "auto"
+) -> str:
     """Returns the runtime of a model, and logs it.
 
     Args:
-      path: of the model, for messages.
+      path: path of the model, for messages.
       kind: its format, a key of `BY_FORMAT`.
-      wanted: the runtime, or "auto" for the first that is installed.
+      requested: the runtime, or "auto" for the first that is installed.
 
     Raises:
-      InputError: if the runtime does not read the format.
-      StoppedError: if it, or with "auto" each that does, is not installed.
+      InputError: if the runtime does not support the format.
+      StoppedError: if the requested runtime or, with "auto", no suitable one is
+        installed.
     """
-    able = BY_FORMAT[kind]
-    if wanted not in (AUTO, *able):
+    suitable = BY_FORMAT[kind]
+    if requested not in (AUTO, *suitable):
         raise InputError(
             "`runtime`",
-            expected=f"{' or '.join(able)} for {path}, {_NAMES[kind]}",
-            received=wanted,
-            hint=_hint(wanted),
+            expected=f"{' or '.join(suitable)} for {path}, {_NAMES[kind]}",
+            received=requested,
+            hint=_hint(requested),
         )
-    chosen = [wanted] if wanted != AUTO else [name for name in able if _is_there(name)]
-    if not chosen or not _is_there(chosen[0]):
-        raise StoppedError(_missing(path, kind, able if wanted == AUTO else (wanted,)))
-    logging.info("%s: %s, run by %s", path, _NAMES[kind], chosen[0])
-    return chosen[0]
+    candidates = suitable if requested == AUTO else (requested,)
+    installed = [name for name in candidates if _is_installed(name)]
+    if not installed:
+        raise StoppedError(_missing(path, kind, candidates))
+    logging.info("%s: %s, run by %s", path, _NAMES[kind], installed[0])
+    return installed[0]
 
 
-def _is_there(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def _hint(wanted: str) -> str:
-    if wanted == TENSORFLOW:
-        return "Name the folder that it was made of"
+def _hint(requested: str) -> str:
+    if requested == TENSORFLOW:
+        return "Use the folder from which it was exported"
     return "Export it: `python -m u2net_tf.export`"
 
 
 def _missing(path: str | os.PathLike, kind: str, names: tuple[str, ...]) -> str:
     if names == (TENSORFLOW,):
         return (
-            f"{machine.NO_TENSORFLOW}; {path} is {_NAMES[kind]}, which nothing else "
-            "runs. Where TensorFlow is, `python -m u2net_tf.pack` makes a file of it "
-            "that needs none"
+            f"{machine.NO_TENSORFLOW}; {path} is {_NAMES[kind]}, which only TensorFlow "
+            "can run. On a machine with TensorFlow, `python -m u2net_tf.pack` converts "
+            "it to a file that does not need TensorFlow"
         )
-    needed = f"{' or '.join(names)} is needed to run {path}, {_NAMES[kind]}, and"
-    return f"{needed} not installed: pip install {names[0]}"
+    required = f"{' or '.join(names)} is required to run {path}, {_NAMES[kind]}, but"
+    return f"{required} not installed: pip install {names[0]}"

@@ -1,6 +1,6 @@
-"""Files that name scans: a list of paths, or a table of cases and modalities.
+"""Reads files that list scans: a list of paths, or a table of cases and modalities.
 
-A list has a path a line. A table is a `.csv` file; its first line names the columns,
+A list has one path per line. A table is a `.csv` file with a header of the columns
 `case` and one per modality, in any order. Paths are relative to the folder of the file.
 """
 
@@ -19,20 +19,20 @@ _CASE = "case"
 
 
 def is_table(path: pathlib.Path) -> bool:
-    """Whether a file is a table by its name."""
+    """Returns whether a file is a table, by its name."""
     return path.suffix.lower() == ".csv"
 
 
 def read_paths(path: pathlib.Path) -> list[pathlib.Path]:
-    """Reads a list of paths; empty lines are passed over.
+    """Reads a list of paths; empty lines are skipped.
 
     Raises:
-      InputError: if there is no such file, or it is no text or empty.
+      InputError: if the file does not exist, is not text or is empty.
     """
     lines = [line.strip() for line in _read(path).splitlines()]
     paths = [path.parent / line for line in lines if line]
     if not paths:
-        raise InputError(_where(path), expected="a path a line", received="none")
+        raise InputError(_where(path), expected="one path per line", received="none")
     return paths
 
 
@@ -42,36 +42,35 @@ def read_table(
     """Reads a table of cases.
 
     Args:
-      path: the file; its cells are separated by commas or, where the first line has no
+      path: the file; its cells are separated by commas or, if the first line has no
         comma, by semicolons.
-      modalities: of the domain, in the order of the channels.
+      modalities: modalities of the domain, in the order of the channels.
 
     Returns:
       Name of each case, and its paths in the order of the modalities.
 
     Raises:
-      InputError: names the line, if it is not as expected, or the lines that name the
-        same file.
+      InputError: reports an invalid line, or the lines that contain the same file.
     """
     lines = _read(path).splitlines()
     delimiter = ";" if lines and "," not in lines[0] else ","
-    # A modality is a column, whatever its name holds. Cells are stripped.
+    # Stripped like the cells of the table.
     columns = [modality.strip() for modality in modalities]
-    wanted = [_CASE, *columns]
-    if len(set(wanted)) < len(wanted):
-        twice = sorted({name for name in wanted if wanted.count(name) > 1})
+    expected = [_CASE, *columns]
+    if len(set(expected)) < len(expected):
+        twice = sorted({name for name in expected if expected.count(name) > 1})
         raise InputError(
             _where(path),
-            expected=f"modalities with names of their own, none of them {_CASE!r}",
+            expected=f"modalities with distinct names, none of them {_CASE!r}",
             received=f"several columns {first_few(twice)}",
             hint="Use `input` instead",
         )
     rows = _rows(path, lines, delimiter)
     _, header = next(rows, (1, []))
-    if sorted(header) != sorted(wanted):
+    if sorted(header) != sorted(expected):
         raise InputError(
             f"{_where(path)}: line 1",
-            expected=f"the columns {', '.join(wanted)}",
+            expected=f"the columns {', '.join(expected)}",
             received=_shown(first_few(header)) or "an empty line",
         )
     found = []
@@ -100,7 +99,7 @@ def read_table(
 def _rows(
     path: pathlib.Path, lines: Sequence[str], delimiter: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Number of the line and the cells of each row."""
+    """Yields the line number and the cells of each row."""
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     try:
         for row in reader:
@@ -117,7 +116,7 @@ def _check_name(path: pathlib.Path, number: int, case: str) -> None:
     if case in (".", "..") or set("/\\") & set(case) or not case.isprintable():
         raise InputError(
             f"{_where(path)}: line {number}",
-            expected="a name for a file as case, not a path",
+            expected="a case that is a file name, not a path",
             received=_shown(repr(case)),
         )
 

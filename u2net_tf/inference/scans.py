@@ -1,4 +1,4 @@
-"""Which scans a path, a list or a table stands for: the input of `u2net_tf.predict`."""
+"""Finds the scans of a path, a list or a table: the input of `u2net_tf.predict`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from u2net_tf.errors import InputError
 from u2net_tf.files import what_is_at
-from u2net_tf.inference import left_out, scan_lists
+from u2net_tf.inference import scan_lists, skipped_entries
 from u2net_tf.inference.channel_names import case_of, stems_of, warn_of_channels
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import images
@@ -25,7 +25,7 @@ class Scan:
     """One case to predict.
 
     Attributes:
-      name: names the output.
+      name: name of the case and of its output files.
       paths: one file, or one file or DICOM folder per modality.
     """
 
@@ -35,12 +35,12 @@ class Scan:
 
 @dataclasses.dataclass(frozen=True)
 class FoundScans:
-    """What an input stands for.
+    """The scans of an input.
 
     Attributes:
-      scans: sorted by name. Whether their files can be read is not known yet.
-      incomplete: name -> why, of the cases that lack the file of a modality, and of
-        what has a scan's name and is no file, as a link that leads nowhere.
+      scans: the scans, sorted by name; their files may be unreadable.
+      incomplete: name -> reason for cases that lack the file of a modality, and for
+        entries named like a scan that are not files, such as broken links.
     """
 
     scans: tuple[Scan, ...]
@@ -48,17 +48,17 @@ class FoundScans:
 
 
 def require_input(inputs: Sequence[str], input_list: str | None) -> None:
-    """Checks that there are either paths or a list; see `find_scans`.
+    """Checks that either paths or a list is given; see `find_scans`.
 
     Raises:
       InputError: if there are both or neither.
     """
-    # Of an empty flag; as a path it would be the current folder.
+    # An empty flag is an empty string, which as a path would be the current folder.
     has_paths = any(inputs)
     if has_paths == (input_list is not None):
         raise InputError(
             "`input`",
-            expected="a value, or one of `input_list` instead",
+            expected="a value here or for `input_list`",
             received="both" if has_paths else "neither",
         )
 
@@ -66,19 +66,19 @@ def require_input(inputs: Sequence[str], input_list: str | None) -> None:
 def find_scans(
     inputs: Sequence[str], domain: Domain, *, input_list: str | None = None
 ) -> FoundScans:
-    """Finds the scans that an input stands for.
+    """Finds the scans of an input.
 
-    What is in a folder and is no scan is named in a warning.
+    Entries of a folder that are not scans are listed in a warning.
 
     Args:
       inputs: one path: a file, a DICOM folder, or a folder of files or of DICOM
         folders; or several paths: one file or DICOM folder per modality of one
-        case. A DICOM file stands for itself only if it has several frames. A text that
-        is no path by itself is separated at its commas.
-      domain: gives the modalities. In a folder, 3-D files named `case_0000.nii.gz`,
-        `case_0001.nii.gz`, … are one case when there is more than one modality; any
+        case. A single DICOM file must have several frames. A string that is not an
+        existing path is split at its commas.
+      domain: defines the modalities. In a folder, 3-D files named `case_0000.nii.gz`,
+        `case_0001.nii.gz`, … are one case if there is more than one modality; any
         other file is a case.
-      input_list: instead of `inputs`, a file that names the scans: see `scan_lists`.
+      input_list: instead of `inputs`, a file that lists the scans: see `scan_lists`.
 
     Returns:
       At least one scan.
@@ -102,7 +102,7 @@ def find_scans(
                 where,
                 expected="one scan per name",
                 received=f"several named {scan.name!r}: {first_few(same)}",
-                hint="A table in `input_list` can name them",
+                hint="A table in `input_list` can give them names",
             )
     if not found.scans and not found.incomplete:
         raise InputError(where, expected="a scan", received="none")
@@ -111,27 +111,27 @@ def find_scans(
 
 
 def _split(inputs: Sequence[str]) -> list[pathlib.Path]:
-    """The paths that texts stand for, each of which may hold several."""
+    """Returns the paths in strings, each of which may contain several."""
     texts: list[str] = []
     for text in inputs:
         if os.path.exists(text) or "," not in text:
             texts.append(text)
         else:
-            # One that is no such line is named as it is.
+            # Text that cannot be split is reported unchanged.
             try:
                 texts += next(csv.reader([text]))
             except csv.Error:
                 texts.append(text)
     paths = [pathlib.Path(text) for text in texts if text]
     if len(paths) < len(texts):
-        raise InputError("`input`", expected="paths", received="an empty text")
+        raise InputError("`input`", expected="paths", received="an empty string")
     for path in paths:
         if not os.path.exists(path):
             raise InputError(
                 f"`input`: {path}",
                 expected="a file or folder",
                 received="no such file or folder",
-                hint="A path with commas stands alone: repeat `input` for each path"
+                hint="For paths that contain commas, repeat `input` for each path"
                 if len(paths) > len(inputs)
                 else "",
             )
@@ -150,7 +150,7 @@ def _in_list(path: pathlib.Path, domain: Domain) -> FoundScans:
             scans += found.scans
             incomplete |= found.incomplete
         else:
-            # One that does not exist is reported with its name as any other.
+            # A path that does not exist is reported later, like any unreadable scan.
             scans.append(Scan(_name(entry), (entry,)))
     return FoundScans(tuple(scans), incomplete)
 
@@ -167,7 +167,7 @@ def _in_paths(paths: Sequence[pathlib.Path], domain: Domain) -> FoundScans:
 
 
 def _name(path: pathlib.Path) -> str:
-    """The name of the scan in a file or a DICOM folder."""
+    """Returns the name of the scan in a file or DICOM folder."""
     if os.path.isdir(path):
         return path.resolve().name
     if is_dicom(path):
@@ -205,15 +205,15 @@ def _in_folder(folder: pathlib.Path, num_modalities: int) -> FoundScans:
         elif is_scan_name(path):
             error = InputError(path, expected="a scan", received=what_is_at(path))
             name = scan_stem(path)
-            # Of one modality, the whole case.
+            # With several modalities, the entire case is incomplete.
             case = case_of(name) if num_modalities > 1 else None
             incomplete[case or name] = error
         else:
             others.append(path.name + "/" * path.is_dir())
-    below = left_out.first_of_each(folder, others)
+    below = skipped_entries.find_scans_below(folder, others)
     if not files and not series and not incomplete:
-        raise left_out.nothing_found(folder, others, below)
-    left_out.warn_of_others(folder, others, below)
+        raise skipped_entries.no_scan_error(folder, others, below)
+    skipped_entries.warn_of_skipped(folder, others, below)
     scans = [Scan(path.name, (path,)) for path in series]
     singles, groups = _group_modalities(files, num_modalities)
     if num_modalities == 1:
@@ -241,7 +241,7 @@ def _in_folder(folder: pathlib.Path, num_modalities: int) -> FoundScans:
 def _group_modalities(
     files: Sequence[pathlib.Path], num_modalities: int
 ) -> tuple[list[pathlib.Path], dict[str, list[pathlib.Path]]]:
-    """Files that are a case each, and case -> those that are a modality of it each.
+    """Returns the files that are cases, and case -> the files of its modalities.
 
     A number may also be that of a patient, whose file is then 4-D.
     """
@@ -258,13 +258,13 @@ def _group_modalities(
         singles.append(path)
     for case, paths in list(groups.items()):
         if not any(num_axes[path] for path in paths):
-            # None of them can be read; each is reported as a scan of its own.
+            # None of them can be read; each is reported as a separate scan.
             singles += groups.pop(case)
     return singles, groups
 
 
 def _num_axes(path: pathlib.Path) -> int:
-    """3 or 4, as the header says; 0 if it cannot be used."""
+    """Returns 3 or 4 as in the header; 0 if the header cannot be used."""
     try:
         return len(images.load_header(path).shape)
     except InputError:

@@ -1,7 +1,8 @@
-"""What predict and evaluate do with a case that cannot be used: one rule for both.
+"""Handling of cases that cannot be used, in prediction and evaluation.
 
-Headers are read before the first prediction, voxels ahead of each. A case that cannot
-be used is left out, with the reason, or ends it all, as `on_bad_case` says.
+All headers are read before the first prediction; voxels are read ahead. A case that
+cannot be used is skipped, with the reason, or stops the run, depending on
+`on_bad_case`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from u2net_tf.progress import Bar
 
 
 class Named(Protocol):
-    """A case, or a scan."""
+    """A case or a scan."""
 
     @property
     def name(self) -> str:
-        """Differs from that of every other one."""
+        """A unique name."""
         ...
 
 
@@ -32,7 +33,7 @@ Content = TypeVar("Content")
 
 
 def read_options(reading: ReadingConfig) -> dict[str, Any]:
-    """The arguments of `case.read_image` and `case.check_headers` that are settings."""
+    """Returns the settings for `case.read_image` and `case.check_headers`."""
     return {
         "resample_modalities": reading.resample_modalities,
         "max_memory_gb": reading.max_memory_gb,
@@ -42,12 +43,12 @@ def read_options(reading: ReadingConfig) -> dict[str, Any]:
 def check_all(
     check: Callable[[Case], None], cases: Sequence[Case], reading: ReadingConfig
 ) -> dict[str, InputError]:
-    """Name -> reason of the cases that fail a check.
+    """Returns name -> reason for the cases that fail a check.
 
     Args:
-      check: takes a case.
+      check: function of a case that raises an error if it cannot be used.
       cases: the cases.
-      reading: whether such a case ends it all.
+      reading: whether such a case stops the run.
 
     Raises:
       InputError: the first reason, unless such cases are skipped.
@@ -56,7 +57,7 @@ def check_all(
     for case in cases:
         reason = _call(check, case)
         if isinstance(reason, InputError):
-            leave_out(case.name, reason, skipped, reading)
+            skip(case.name, reason, skipped, reading)
     return skipped
 
 
@@ -70,16 +71,16 @@ def read_ahead(
     bar: Bar,
     executor: Executor | None = None,
 ) -> Iterator[Iterator[tuple[Case, Content]]]:
-    """The content of the cases that can be used, as they are read.
+    """Yields the cases that can be used with their content, which is read ahead.
 
     Args:
-      read: takes a case; another process may call it.
+      read: returns the content of a case; may be called in another process.
       cases: the cases.
-      reading: how many are read ahead (see `parallel.map_ahead`), and whether one that
-        cannot be used ends it all.
-      skipped: name -> reason, to which those are added that cannot be used.
-      bar: counts the cases. It is closed at the end.
-      executor: reads; None for threads of this process.
+      reading: number of cases to read ahead (see `parallel.map_ahead`), and whether a
+        case that cannot be used stops the run.
+      skipped: name -> reason; cases that cannot be used are added.
+      bar: counts the cases; closed at the end.
+      executor: runs `read`; None for threads of this process.
 
     Raises:
       InputError: the first reason, unless such cases are skipped.
@@ -97,7 +98,7 @@ def read_ahead(
 
 
 def _call(function: Callable[[Case], Content], case: Case) -> Content | InputError:
-    """What the function returns, or why the case cannot be used."""
+    """Returns the function's result, or the reason why the case cannot be used."""
     try:
         return function(case)
     except InputError as error:
@@ -118,35 +119,35 @@ def _usable(
 ) -> Iterator[tuple[Case, Content]]:
     for case, content in contents:
         if isinstance(content, InputError):
-            leave_out(case.name, content, skipped, reading)
+            skip(case.name, content, skipped, reading)
         else:
             yield case, content
-        # Freed before the next one is waited for.
+        # Freed before waiting for the next one.
         del content
         bar.update()
 
 
-def leave_out_all(
+def skip_all(
     reasons: Mapping[str, InputError], reading: ReadingConfig
 ) -> dict[str, InputError]:
-    """Name -> reason of cases that are known to be unusable.
+    """Skips cases that are known to be unusable; returns name -> reason.
 
     Raises:
       InputError: the first reason, unless such cases are skipped.
     """
     skipped: dict[str, InputError] = {}
     for name, reason in reasons.items():
-        leave_out(name, reason, skipped, reading)
+        skip(name, reason, skipped, reading)
     return skipped
 
 
-def leave_out(
+def skip(
     name: str,
     reason: InputError,
     skipped: dict[str, InputError],
     reading: ReadingConfig,
 ) -> None:
-    """Adds a case to those that are skipped.
+    """Adds a case to the skipped ones.
 
     Raises:
       InputError: the reason, unless such cases are skipped.

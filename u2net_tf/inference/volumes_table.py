@@ -1,4 +1,4 @@
-"""The table of the volumes of the classes in each label map."""
+"""The table of class volumes in each label map."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class VolumesTable:
     """A table that is written once all cases are known.
 
     Args:
-      path: file to write; None for no table, of which nothing is then computed.
-      classes: domain and class of what a label map of several domains has, by the name
-        that it has there.
+      path: file to write; None for no table, for which nothing is computed.
+      classes: for a label map of several domains, displayed name of a class -> its
+        domain and name.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class VolumesTable:
     ):
         self._path = path
         self._classes = classes
-        # By case and domain.
+        # (case, domain) -> class -> volume.
         self._volumes: dict[tuple[str, str], dict[str, float]] = {}
 
     def require_writable(
@@ -47,7 +47,7 @@ class VolumesTable:
 
         Args:
           others: files that it must not replace: scans and outputs.
-          overwrite: whether it may replace a file that is no such table.
+          overwrite: whether it may replace a file that is not such a table.
 
         Raises:
           InputError: names the flag and the file.
@@ -64,8 +64,8 @@ class VolumesTable:
         if path.resolve() in {other.resolve() for other in others}:
             raise InputError(
                 where,
-                expected="a file of its own",
-                received="one that is read or written as well",
+                expected="a separate file",
+                received="a scan or another output",
             )
         if path.exists() and not overwrite:
             text, _ = files.read_text(path)
@@ -85,17 +85,17 @@ class VolumesTable:
         *,
         max_memory_gb: float | None,
     ) -> None:
-        """Adds a case that was predicted before, as its label map is now.
+        """Adds a case that was already predicted, from its label map.
 
         Args:
           scan: the case.
-          outputs: its files.
-          domain: gives the classes.
+          outputs: its output files.
+          domain: defines the classes.
           max_memory_gb: see `memory.require_memory`.
 
         Raises:
-          InputError: if the label map was edited, and cannot be read or holds a value
-            of no class.
+          InputError: if the label map was edited and cannot be read, or has a value
+            that is not a class.
         """
         if self._path is not None:
             self._volumes[scan.name, domain.name] = read_volumes_ml(
@@ -106,16 +106,16 @@ class VolumesTable:
         """Adds a case.
 
         Args:
-          name: of the case.
+          name: name of the case.
           classes: (z, y, x) class indices.
-          grid: of the scan.
-          domain: gives the classes.
+          grid: grid of the scan.
+          domain: defines the classes.
         """
         if self._path is not None:
             self._volumes[name, domain.name] = volumes_ml(classes, grid, domain)
 
     def write(self) -> None:
-        """Writes a row per case and class: whole or not at all."""
+        """Writes a row per case and class, atomically."""
         if self._path is None:
             return
         stream = io.StringIO()

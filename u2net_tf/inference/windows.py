@@ -1,9 +1,9 @@
-"""Sliding window over a volume: geometry and blending, for any predict function.
+"""Sliding-window prediction of a volume: geometry and blending.
 
-Held in memory are the accumulator, and one batch of windows with what is predicted for
-it. Where only the label map is asked for, the accumulator is as deep as a window, not
-as the volume: windows come in the order of their first planes, and a plane that no
-further window covers becomes labels and makes room for another.
+Only the accumulator and one batch of windows with its predictions are kept in memory.
+If only the label map is requested, the accumulator has the depth of a window instead of
+the volume: windows are sorted by their first planes, and a plane that no later window
+covers is converted to labels and reused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from u2net_tf.progress import Progress, silent
 
 Box = tuple[slice, slice, slice]
 PredictFunction = Callable[[np.ndarray], np.ndarray]
-# A window, and whether there is nothing in it.
+# A window, and whether it is empty.
 Window = tuple[Box, bool]
 
 # A volume that is predicted sooner needs no progress bar.
@@ -27,12 +27,12 @@ _BAR_AFTER_SECONDS = 5
 
 
 def window_starts(size: int, patch: int, stride: int) -> list[int]:
-    """Starts of the windows along one axis; the last lies flush with the border.
+    """Returns the starts of windows along an axis; the last one ends at the border.
 
     Args:
       size: voxels of the volume, at least `patch`.
       patch: voxels of a window.
-      stride: voxels between windows, at least 1.
+      stride: voxels between the starts of windows, at least 1.
     """
     if size < patch or stride < 1:
         raise ValueError(
@@ -46,12 +46,12 @@ def window_starts(size: int, patch: int, stride: int) -> list[int]:
 def count_windows(
     shape: Sequence[int], patch_size: Sequence[int], overlap: float
 ) -> int:
-    """Number of windows that `predict_volume` takes of a volume of shape z, y, x."""
+    """Returns the number of windows of `predict_volume` for a shape z, y, x."""
     return len(_Windows.over(shape, patch_size, overlap).boxes)
 
 
 def blending_weights(patch_size: Sequence[int]) -> np.ndarray:
-    """Weights that fall linearly with the distance from the patch's centre.
+    """Returns weights that fall linearly with the distance from the patch's centre.
 
     The distance is Euclidean, in voxels; the weight would reach 0 at the patch's outer
     corner, half a voxel beyond the corner voxel, so it is positive everywhere. (The
@@ -83,29 +83,29 @@ def predict_volume(
     on_plane: Callable[[np.ndarray], None] | None = None,
     progress: Progress = silent,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Labels of a whole volume, and their probabilities.
+    """Predicts the labels of a volume and, if requested, its class probabilities.
 
     Args:
-      image: (z, y, x, C) float32. Where it is smaller than a window it is padded on
-        both sides with each modality's minimum, as patches are in training.
+      image: (z, y, x, C) float32. Along axes on which it is smaller than a window, it
+        is padded on both sides with each modality's minimum, as in training.
       predict: (N, *patch_size, C) float32 -> (N, *patch_size, K) probabilities.
       patch_size: z, y, x.
       num_classes: K, at most 256.
-      overlap: share of a window that the next one along an axis covers again, 0 to
+      overlap: fraction of a window that the next one along an axis overlaps, from 0 to
         below 1; the stride is rounded to at least one voxel.
       batch_size: windows per call of `predict`; the last call may have fewer.
-      is_empty: whether there is nothing in a box of the image. Such a window is not
-        predicted; it blends with its neighbours as certain background, class 0. None:
-        every window is predicted.
+      is_empty: returns whether a box of the image is empty. Empty windows are not
+        predicted, but blended with their neighbours as background (class 0) of
+        probability 1. None predicts every window.
       with_probabilities: whether to keep them: K float32 for each voxel.
       on_plane: called with the probabilities of each plane along z, in order, as soon
-        as it is complete: (y, x, K) float32, which change after the call.
-      progress: shows how many windows are done, of a volume that takes a while.
+        as it is complete: (y, x, K) float32, overwritten after the call.
+      progress: shows the progress over windows of volumes that take a while.
 
     Returns:
-      (z, y, x) uint8, the likeliest class of each voxel, the first of equal ones; and
-      (z, y, x, K) float32 that sum to 1 over the classes as those of `predict` do, or
-      None.
+      (z, y, x) uint8, the most probable class of each voxel, the first one of equal
+      ones; and (z, y, x, K) float32 that sum to 1 over the classes as those of
+      `predict` do, or None.
 
     Raises:
       ValueError: if an argument is out of range or `predict` returns another shape.
@@ -117,7 +117,7 @@ def predict_volume(
     if not 1 <= num_classes <= 256:
         raise ValueError(f"num_classes: expected 1 to 256. Received: {num_classes}")
     windows = _Windows.over(image.shape[:3], patch_size, overlap)
-    blended = _Blended(
+    blender = _Blender(
         windows,
         image.shape[:3],
         num_classes,
@@ -137,25 +137,25 @@ def predict_volume(
     with bar:
         for batch in _batches(windows.boxes, is_empty, batch_size):
             boxes = [box for box, empty in batch if not empty]
-            # Nothing of a batch gets a name here: it would be held beside the next.
-            blended.add(
+            # No variable refers to a batch, which would keep it while the next is made.
+            blender.add(
                 batch,
                 _predict(predict, windows.crop(image, boxes, padding), num_classes)
                 if boxes
                 else (),
             )
             bar.update(len(batch))
-    return blended.finish()
+    return blender.finish()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Windows:
-    """Where windows lie.
+    """Locations of windows in a volume.
 
     Attributes:
       patch_size: z, y, x of a window.
-      inner: what of a window lies in the volume; the rest is padding.
-      boxes: what each window covers of the volume, in the order of their first planes.
+      inner: part of a window that is inside the volume; the rest is padding.
+      boxes: part of the volume that each window covers, sorted by first plane.
     """
 
     patch_size: tuple[int, int, int]
@@ -188,7 +188,7 @@ class _Windows:
     def crop(
         self, image: np.ndarray, boxes: Sequence[Box], padding: np.ndarray
     ) -> np.ndarray:
-        """(N, *patch_size, C): windows of the image, `padding` where it ends."""
+        """Returns windows (N, *patch_size, C) of the image, padded with `padding`."""
         windows = np.empty((len(boxes), *self.patch_size, image.shape[3]), image.dtype)
         if self.are_padded:
             windows[...] = padding
@@ -197,8 +197,8 @@ class _Windows:
         return windows
 
 
-class _Blended:
-    """Adds up weighted probabilities, and finishes the planes that are complete."""
+class _Blender:
+    """Accumulates weighted probabilities, and finishes planes that are complete."""
 
     def __init__(
         self,
@@ -216,7 +216,7 @@ class _Blended:
         self._sums = (
             _WeightSums(windows.boxes, weights, shape) if keep or on_plane else None
         )
-        # Once for every class: a product of equal shapes takes half the time.
+        # Repeated for every class: a product of equal shapes takes half the time.
         self._weights = np.repeat(weights[..., np.newaxis], num_classes, axis=-1)
         self._background = np.broadcast_to(
             np.eye(1, num_classes, dtype=np.float32), self._weights.shape
@@ -228,19 +228,19 @@ class _Blended:
         self._num_finished = 0
 
     def add(self, batch: Sequence[Window], predicted: Iterable[np.ndarray]) -> None:
-        """Adds windows, of which those that are not empty have been predicted."""
+        """Adds windows, with predictions of those that are not empty."""
         rows = iter(predicted)
         for box, empty in batch:
             self._finish_planes(box[0].start)
             self._add(box, self._background if empty else next(rows)[self._inner])
 
     def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Classes and, if they are kept, probabilities."""
+        """Returns classes and, if they are kept, probabilities."""
         self._finish_planes(len(self._classes))
         return self._classes, self._total if self._keep else None
 
     def _add(self, box: Box, probabilities: np.ndarray) -> None:
-        # Plane by plane, what is in between stays in the cache.
+        # Plane by plane, so that intermediate results stay in the cache.
         product = np.empty(probabilities.shape[1:], np.float32)
         depth = len(self._total)
         for k, z in enumerate(range(box[0].start, box[0].stop)):
@@ -250,7 +250,7 @@ class _Blended:
     def _finish_planes(self, stop: int) -> None:
         for z in range(self._num_finished, stop):
             plane = self._total[z % len(self._total)]
-            # All classes of a voxel have the same sum of weights: it decides nothing.
+            # The sum of weights is the same for all classes: the argmax ignores it.
             self._classes[z] = plane.argmax(axis=-1)
             if self._sums is not None:
                 plane /= self._sums.plane(z)[..., np.newaxis]
@@ -262,10 +262,10 @@ class _Blended:
 
 
 class _WeightSums:
-    """For each voxel the sum of the weights of all windows that cover it.
+    """The sum of the weights of all windows that cover each voxel.
 
-    It is the same for all windows that begin with the same plane, wherever that is, so
-    it is held for the depth of one window.
+    The sum over windows with the same first plane does not depend on that plane, so it
+    is only kept for the depth of one window.
     """
 
     def __init__(self, boxes: Sequence[Box], weights: np.ndarray, shape: Sequence[int]):
@@ -276,7 +276,7 @@ class _WeightSums:
                 self._layer[:, box[1], box[2]] += weights
 
     def plane(self, z: int) -> np.ndarray:
-        """(y, x) float32."""
+        """Returns the sums (y, x) float32 of a plane."""
         depth = len(self._layer)
         rows = (self._layer[z - s] for s in self._starts if s <= z < s + depth)
         return functools.reduce(np.add, rows)
@@ -285,16 +285,16 @@ class _WeightSums:
 def _batches(
     boxes: Iterable[Box], is_empty: Callable[[Box], bool] | None, batch_size: int
 ) -> Iterator[list[Window]]:
-    """Windows in order, in batches of at most `batch_size` non-empty windows."""
+    """Yields windows in order, in batches of at most `batch_size` non-empty ones."""
     batch: list[Window] = []
-    num_full = 0
+    num_non_empty = 0
     for box in boxes:
         empty = is_empty is not None and is_empty(box)
         batch.append((box, empty))
-        num_full += not empty
-        if num_full == batch_size:
+        num_non_empty += not empty
+        if num_non_empty == batch_size:
             yield batch
-            batch, num_full = [], 0
+            batch, num_non_empty = [], 0
     if batch:
         yield batch
 

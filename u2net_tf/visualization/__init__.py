@@ -1,1 +1,1 @@
-"""Pictures of scans, label maps, patches and training runs (extra `pictures`)."""
+"""Figures of scans, label maps, patches and training runs (extra `pictures`)."""

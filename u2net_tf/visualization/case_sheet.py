@@ -1,4 +1,4 @@
-"""Draws a sheet of the cases of a domain: a slice of each, its labels outlined."""
+"""Draws contact sheets of a domain: a slice of each case, with label outlines."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Panel:
     """One case on a sheet.
 
     Attributes:
-      name: of the case.
-      note: a line below its name.
+      name: name of the case.
+      note: line below the name.
       is_faulty: whether name and note are red.
       thumbnail: the slice.
     """
@@ -54,10 +54,10 @@ def draw_case_sheet(
       panels: at least one, and at most `CASES_PER_SHEET`.
       classes: names of the classes, without the background.
       output: the PNG file.
-      title: stands above the cases; several lines are possible.
+      title: title of the sheet, possibly of several lines.
 
     Raises:
-      StoppedError: if matplotlib is missing.
+      StoppedError: if matplotlib is not installed.
     """
     num_rows = -(-len(panels) // NUM_COLUMNS)
     figure = figures.new_figure(2.1 * NUM_COLUMNS, 2.6 * num_rows + 1.3)
@@ -76,7 +76,7 @@ def _draw_panel(axis: Axes, panel: Panel) -> set[int]:
     thumbnail = panel.thumbnail
     rows, columns = thumbnail.grey.shape
     axis.imshow(thumbnail.grey, cmap="gray", vmin=0, vmax=255, aspect=thumbnail.aspect)
-    # Room for outlines along the edge, which a frame would hide.
+    # A margin for outlines along the edge, which a frame would hide.
     axis.set(xticks=[], yticks=[], frame_on=False, xlim=(-1, columns), ylim=(rows, -1))
     classes = thumbnail.classes
     present = {int(value) for value in np.unique(classes)} - {0}
@@ -96,7 +96,7 @@ def _draw_panel(axis: Axes, panel: Panel) -> set[int]:
 
 def _draw_legend(figure: Figure, shown: list[int], classes: Sequence[str]) -> None:
     entries = [
-        ("value of no class", _UNLISTED_COLOUR)
+        ("value without a class", _UNLISTED_COLOUR)
         if number == UNLISTED
         else (classes[number - 1], class_colour(number))
         for number in shown

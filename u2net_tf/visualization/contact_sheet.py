@@ -1,4 +1,4 @@
-"""Draws a contact sheet: patches of a domain before and after augmentation."""
+"""Draws a contact sheet of patches before and after augmentation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from u2net_tf.plan.domains import Domain
 
 TITLES = ("axial, before", "after", "coronal, before", "after")
-# The axis that each picture looks along.
+# The axis (z, y, x) along which each panel is a slice.
 _AXES = (0, 0, 1, 1)
 
 
@@ -37,16 +37,16 @@ def draw_sheet(
     *,
     modality: int = 0,
 ) -> None:
-    """Draws a row for each pair; see `TITLES` for its pictures.
+    """Draws a row for each pair; `TITLES` lists its panels.
 
-    The patient's right is on the left of each picture, and the front (of an axial
-    slice) or the head on top. Both patches of a pair have the greys of the first.
+    The patient's right is on the left of each panel, and the front (of axial slices) or
+    the head is at the top. Both patches of a pair have the grey levels of the first.
 
     Args:
-      pairs: patches before and after; at least one.
-      domain: that they are of.
+      pairs: patches before and after augmentation; at least one pair.
+      domain: domain of the patches.
       output: the PNG file.
-      modality: which channel of the image.
+      modality: channel of the image.
     """
     figure = figures.new_figure(12.0, 3.2 * len(pairs) + 0.3)
     axes = figure.subplots(len(pairs), 4, squeeze=False)
@@ -83,7 +83,7 @@ def _draw_slice(
     window: tuple[float, float],
     aspect: float,
 ) -> None:
-    """Draws a slice; rows run to the front or head and columns to the right."""
+    """Draws a slice whose rows run to the front or head, and columns to the right."""
     axis.imshow(
         image[::-1, ::-1], cmap="gray", vmin=window[0], vmax=window[1], aspect=aspect
     )

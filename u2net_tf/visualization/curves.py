@@ -1,4 +1,4 @@
-"""Draws the curves of a training run: loss and Dice."""
+"""Plots the loss and the Dice of a training run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from u2net_tf.visualization import figures
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A column of the file: (step, value) wherever the cell is filled, by step.
+# A column of the log: (step, value) of its non-empty cells, sorted by step.
 Curve = list[tuple[int, float]]
 
 
@@ -23,19 +23,18 @@ def read_curves(path: pathlib.Path) -> dict[str, Curve]:
     """Reads every column of a training log against its column `step`.
 
     Args:
-      path: the file. A run that was resumed may log a step twice: the later row
-        counts.
+      path: the file. A resumed run may log a step twice; the later row counts.
 
     Returns:
-      By the column's name; `step` itself is left out. Empty cells are no points.
+      Name of each column except `step` -> its curve, without empty cells.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      InputError: if it has no column `step` or no row, or a cell is no number.
+      FileNotFoundError: if the file does not exist.
+      InputError: if it has no column `step` or no rows, or a cell is not a number.
     """
     if not path.is_file():
         raise FileNotFoundError(
-            "`model_dir`: expected a folder that u2net_tf.train has written to. "
+            "`model_dir`: expected a folder written by u2net_tf.train. "
             f"Received: no {path}"
         )
     points: dict[str, dict[int, float]] = collections.defaultdict(dict)
@@ -55,7 +54,7 @@ def read_curves(path: pathlib.Path) -> dict[str, Curve]:
 def _read_row(
     path: pathlib.Path, line: int, row: dict[str, str | None]
 ) -> Iterator[tuple[str, int, float]]:
-    """Yields (column, step, value) for each filled cell of one line."""
+    """Yields (column, step, value) for each non-empty cell of a line."""
     step = row.pop("step")
     try:
         for name, cell in row.items():
@@ -75,18 +74,18 @@ def draw_curves(
     *,
     splits: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Draws `model_dir/training.csv` as a PNG: on the left the loss, right the Dice.
+    """Plots `model_dir/training.csv` to a PNG: the loss on the left, Dice on the right.
 
     Args:
-      model_dir: folder that training writes to.
+      model_dir: folder of the training run.
       output: the PNG file.
-      splits: domain -> "validation" or "test", the cases that training scores; a
-        domain of which that is not known is missing.
+      splits: domain -> split that training monitors, "validation" or "test"; domains
+        for which it is unknown are missing.
 
     Raises:
-      FileNotFoundError: if the log is missing.
-      InputError: if it is no such log or `output` no PNG.
-      StoppedError: if matplotlib is missing.
+      FileNotFoundError: if the log does not exist.
+      InputError: if it is not a training log or `output` is not a PNG file.
+      StoppedError: if matplotlib is not installed.
     """
     figures.check_output(output)
     curves = read_curves(model_dir / "training.csv")
@@ -102,7 +101,7 @@ def draw_curves(
 
 
 def _draw_losses(axis: Axes, curves: dict[str, Curve], colours: dict[str, str]) -> None:
-    """Draws the loss of each domain and the moving average of all."""
+    """Plots the loss of each domain and the moving average over all domains."""
     for name, curve in curves.items():
         if name.startswith("loss/"):
             domain = name.removeprefix("loss/")
@@ -129,7 +128,7 @@ def _draw_dice(
     colours: dict[str, str],
     splits: Mapping[str, str],
 ) -> None:
-    """Draws the Dice of each class, coloured by domain."""
+    """Plots the Dice of each class, coloured by domain."""
     found = {splits.get(domain, "") for domain in colours}
     title = "Dice during training"
     if len(found) == 1 and found != {""}:
@@ -140,7 +139,7 @@ def _draw_dice(
             domain, _, label = name.removeprefix("dice/").partition("/")
             linestyle = ("solid", "dashed", "dotted", "dashdot")[drawn[domain] % 4]
             drawn[domain] += 1
-            # Where domains differ, the title does not say so.
+            # Only needed where the title does not give the split.
             is_named = len(found) > 1 and domain in splits
             note = f" ({splits[domain]} cases)" if is_named else ""
             _draw_curve(
@@ -163,14 +162,14 @@ def _draw_dice(
 
 
 def _draw_curve(axis: Axes, curve: Curve, **style: Any) -> None:
-    """Draws one line; a single point gets a dot, or it would not show."""
+    """Plots a line; a single point, which would be invisible, gets a marker."""
     steps, values = zip(*curve, strict=True)
     marker = style.pop("marker", "o" if len(steps) == 1 else "")
     axis.plot(steps, values, marker=marker, markersize=3.5, linewidth=1.2, **style)
 
 
 def _finish(axis: Axes) -> None:
-    """Adds a grid, and a legend if there is anything to name."""
+    """Adds a grid, and a legend if there are entries."""
     axis.grid(alpha=0.3)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize="small")

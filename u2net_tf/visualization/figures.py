@@ -1,4 +1,4 @@
-"""Figures drawn off screen with matplotlib, and saved whole or not at all."""
+"""Figures drawn with matplotlib without a display, and saved atomically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-# Entries of a legend, and characters of each.
+# Maximum number of entries of a legend, and of characters of each.
 MAX_LEGEND, _MAX_CHARACTERS = 24, 40
 
 
@@ -29,19 +29,19 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise StoppedError(
-            "pictures need matplotlib, which is not installed: "
+            "matplotlib is required for figures but not installed: "
             "pip install 'u2net-tf[pictures]'"
         ) from error
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:
-    """Returns an empty figure that needs no screen.
+    """Returns an empty figure that does not need a display.
 
     Raises:
       StoppedError: If matplotlib is not installed.
     """
     require_matplotlib()
-    # Not through pyplot: that keeps global state and may look for a screen.
+    # Without pyplot, which keeps global state and may require a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -51,7 +51,7 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
 
 
 def check_output(output: pathlib.Path) -> None:
-    """Raises InputError unless `output` names a PNG file that can be written."""
+    """Raises InputError unless `output` is the path of a PNG file, not a folder."""
     if output.suffix.lower() != ".png" or output.is_dir():
         raise InputError("`output`", expected="FILE.png", received=output)
 
@@ -59,7 +59,7 @@ def check_output(output: pathlib.Path) -> None:
 def save_figure(figure: Figure, output: pathlib.Path) -> None:
     """Writes `figure` to a temporary name and moves it to `output`, a PNG."""
     with files.written_whole(output) as partial, warnings.catch_warnings():
-        # Names of cases may be in any script; what the font lacks becomes a box.
+        # Case names may be in any script; characters missing in the font become boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(partial, format="png", dpi=110)
 
@@ -67,17 +67,17 @@ def save_figure(figure: Figure, output: pathlib.Path) -> None:
 def draw_contours(
     axis: Axes, labels: np.ndarray, *, colour: str | None = None
 ) -> set[int]:
-    """Draws the outline of each class of `labels` `[row, column]`; returns them.
+    """Draws the outline of each class; returns the classes.
 
     Args:
-      axis: to draw on.
-      labels: class indices.
-      colour: of all outlines; None for that of each class.
+      axis: axes to draw on.
+      labels: (rows, columns) class indices.
+      colour: colour of all outlines; None for the colour of each class.
     """
     classes = {int(label) for label in np.unique(labels) if label > 0}
     rows, columns = (np.arange(-1, size + 1) for size in labels.shape)
     for label in sorted(classes):
-        # The margin of zeros closes the outline of what touches the edge.
+        # The margin of zeros closes outlines that touch the edge.
         mask = np.pad(labels == label, 1).astype(float)
         axis.contour(
             columns,
@@ -97,14 +97,14 @@ def draw_legend(
     num_columns: int,
     place: Literal["outside lower center", "center"] = "outside lower center",
 ) -> None:
-    """Draws a legend on grey, as the colours lie over images.
+    """Draws a legend on a grey background, since the colours are drawn over images.
 
     Args:
-      figure: to draw on.
-      entries: name and colour of each line; those beyond `MAX_LEGEND` are listed in
-        words.
-      num_columns: how many stand side by side at most.
-      place: where, as matplotlib's `loc`; below the rest by default.
+      figure: figure to draw on.
+      entries: name and colour of each line; entries beyond `MAX_LEGEND` are summarized
+        in a line of text.
+      num_columns: maximum number of columns.
+      place: location as matplotlib's `loc`; below the axes by default.
     """
     if not entries:
         return
@@ -113,7 +113,7 @@ def draw_legend(
     lines = []
     for name, colour in entries[:MAX_LEGEND]:
         label = textwrap.shorten(name, _MAX_CHARACTERS, placeholder="…")
-        # A label that starts with an underscore would be left out.
+        # matplotlib ignores labels that start with an underscore.
         lines.append(Line2D([], [], color=colour, label=f"\N{ZERO WIDTH SPACE}{label}"))
     if rest := [name for name, _ in entries[MAX_LEGEND:]]:
         lines.append(Line2D([], [], alpha=0, label=f"and {first_few(rest)}"))

@@ -1,4 +1,4 @@
-"""Names of a domain and of the values in its label maps, for pictures of them."""
+"""Names of a domain and of the values in its label maps, for figures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from u2net_tf.volumes import dataset_json
 
 
 class LabelNames(NamedTuple):
-    """What is known of the label maps of a domain.
+    """Names of a domain and of the classes in its label maps.
 
     Attributes:
-      domain: its name; "" if not known.
-      classes: the values of each class and its name, without the background. A class
-        is drawn and scored as the first of its values.
+      domain: name of the domain; "" if unknown.
+      classes: values and name of each class, without the background. A class is drawn
+        and scored as the first of its values.
     """
 
     domain: str = ""
@@ -28,17 +28,17 @@ class LabelNames(NamedTuple):
 
     @property
     def values(self) -> list[int]:
-        """The value of each class."""
+        """The first value of each class."""
         return [values[0] for values, _ in self.classes]
 
     def name(self, value: int) -> str:
-        """Name of the class of a value."""
+        """Returns the name of the class of a value."""
         return {values[0]: name for values, name in self.classes}.get(
             value, f"value {value}"
         )
 
     def merge(self, labels: np.ndarray) -> np.ndarray:
-        """Returns a label map in which each class has one value."""
+        """Returns a label map in which each class has a single value."""
         merged = labels.copy()
         for (first, *others), _ in self.classes:
             for value in others:
@@ -49,14 +49,15 @@ class LabelNames(NamedTuple):
 def find_label_names(
     image: pathlib.Path, prediction: pathlib.Path, plan: Plan | None
 ) -> LabelNames:
-    """Looks for the domain of a file or folder of images.
+    """Returns the names for the domain of a file or folder of images.
 
     Args:
       image: file or folder of images.
       prediction: file or folder of predictions.
-      plan: plan in which to look for the domain: by the name of the folder that
-        holds the folder of images, as in raw data, or of the folder of predictions.
-        Without one, `dataset.json` beside the folder of images gives the names.
+      plan: plan with the domain, which is found by the name of the folder that
+        contains the folder of images, as in raw data, or by that of the folder of
+        predictions. Without a plan, the names are read from `dataset.json` next to the
+        folder of images.
 
     Raises:
       InputError: if the plan has no such domain.

@@ -1,4 +1,4 @@
-"""Draws a sheet of pictures: references and predictions over the images."""
+"""Draws references and predictions over their images, in one figure."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 _ROW_INCHES, _LINE_INCHES = 3.2, 0.2
 _LEGEND_COLUMNS = 3
-# Scores of more classes would not fit on the line above a row.
+# More scores would not fit in the title of a row.
 _MAX_SCORES = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class OverlayCase:
-    """The files of one row of the sheet; without a reference its column is empty."""
+    """The files of one row; without a reference, its panel shows the image only."""
 
     name: str
     image_path: pathlib.Path
@@ -48,29 +48,29 @@ def find_cases(
     max_cases: int,
     plan: Plan | None = None,
 ) -> list[OverlayCase]:
-    """Finds the files that belong together.
+    """Finds the files of each case.
 
     Args:
       images: files or folders.
-      references: as many, or none; an empty string stands for no reference.
-      predictions: as many.
-      max_cases: at most this many from each folder, in the order of their names.
+      references: as many files or folders, or none; "" for an image without one.
+      predictions: as many files or folders.
+      max_cases: maximum number of cases from each folder, in the order of their names.
       plan: see `find_label_names`.
 
     Returns:
       The cases, in the order of the arguments.
 
     Raises:
-      InputError: if the numbers differ, a folder gives no case, or the plan has no
-        such domain.
-      FileNotFoundError: if a file or folder is not there.
+      InputError: if the numbers of files differ, a folder has no cases, or the plan
+        does not have the domain.
+      FileNotFoundError: if a file or folder does not exist.
     """
     references = references or [""] * len(images)
     if not len(images) == len(references) == len(predictions):
         raise InputError(
             "`image`, `reference`, `prediction`",
-            expected="each as often as the others, or no `reference`",
-            received=f"{len(images)}, {len(references)}, {len(predictions)} of them",
+            expected="the same number of each, or no `reference`",
+            received=f"{len(images)}, {len(references)}, {len(predictions)}",
         )
     return [
         case
@@ -82,12 +82,12 @@ def find_cases(
 def _cases_of(
     image: str, reference: str, prediction: str, max_cases: int, plan: Plan | None
 ) -> list[OverlayCase]:
-    """The first cases of an image file or folder, in the order of their names."""
+    """Returns the first cases of an image file or folder, in the order of names."""
     image_files = _list_files("image", image)
     prediction_files = _list_files("prediction", prediction)
     reference_files = _list_files("reference", reference) if reference else {}
     if pathlib.Path(image).is_file() and pathlib.Path(prediction).is_file():
-        # Files named one by one belong together whatever they are called.
+        # Single files belong together whatever their names.
         name = next(iter(image_files))
         prediction_files = {name: pathlib.Path(prediction)}
         if reference and pathlib.Path(reference).is_file():
@@ -117,7 +117,7 @@ def _cases_of(
 
 
 def _list_files(flag: str, file_or_folder: str) -> dict[str, pathlib.Path]:
-    """Returns the volumes by name without ending, in order; hidden ones are left out.
+    """Returns name without ending -> volume, in order, without hidden files.
 
     A label map may have another format than its image.
     """
@@ -133,7 +133,7 @@ def _list_files(flag: str, file_or_folder: str) -> dict[str, pathlib.Path]:
         if other != file:
             raise InputError(
                 f"`{flag}`",
-                expected="one volume of each name",
+                expected="one volume with each name",
                 received=f"{other} and {file}",
             )
     if not found:
@@ -144,26 +144,26 @@ def _list_files(flag: str, file_or_folder: str) -> dict[str, pathlib.Path]:
 
 
 def draw_overlays(cases: Sequence[OverlayCase], output: pathlib.Path) -> None:
-    """Draws a row per case: the image, the reference over it, the prediction over it.
+    """Draws a row per case: the image, then with the reference, then the prediction.
 
-    The slice is the axial one with most foreground in the reference (in the
-    prediction where there is none). The patient's right is on the left of the
-    picture and the front on top, as radiologists look at it. A line above each row says
-    which case it is, and its Dice in the whole volume.
+    The slice is the axial one with the most foreground in the reference or, without
+    one, in the prediction. The patient's right is on the left and the front at the top
+    (radiological convention). The title of each row gives the case and its Dice over
+    the entire volume.
 
     Args:
       cases: at least one.
       output: the PNG file.
 
     Raises:
-      InputError: if there is no case, `output` is no PNG, or a label map does not
-        lie on its image's grid.
-      StoppedError: if matplotlib is missing.
+      InputError: if there are no cases, `output` is not a PNG file, or a label map is
+        not on the grid of its image.
+      StoppedError: if matplotlib is not installed.
     """
     figures.check_output(output)
     if not cases:
         raise InputError("cases", expected="at least one", received="none")
-    # Below figures in a figure, matplotlib keeps no room for a legend.
+    # matplotlib does not reserve space for a legend below subfigures.
     heights = [_ROW_INCHES] * len(cases) + [_legend_inches(cases)]
     figure = figures.new_figure(9.0, sum(heights))
     *rows, last = figure.subfigures(
@@ -179,7 +179,7 @@ def draw_overlays(cases: Sequence[OverlayCase], output: pathlib.Path) -> None:
 
 
 def _legend_inches(cases: Sequence[OverlayCase]) -> float:
-    """Height of a legend of all classes; values without a name are not known yet."""
+    """Returns the height of a legend of all classes, if all values have a name."""
     num_entries = sum(
         max(len(names.classes), _LEGEND_COLUMNS)
         for names in {case.label_names for case in cases}
@@ -189,7 +189,7 @@ def _legend_inches(cases: Sequence[OverlayCase]) -> float:
 
 
 def _legend_entries(shown: Mapping[LabelNames, set[int]]) -> list[tuple[str, str]]:
-    """Name and colour of each class, with the domain where there are several."""
+    """Returns name and colour of each class; with its domain if there are several."""
     return [
         (
             f"{names.domain}: {names.name(value)}"
@@ -204,7 +204,7 @@ def _legend_entries(shown: Mapping[LabelNames, set[int]]) -> list[tuple[str, str
 
 def _draw_case(row: SubFigure, case: OverlayCase) -> set[int]:
     """Draws one row and returns the values in it."""
-    # Voxel sizes of the affine, which places label maps over the image.
+    # The voxel sizes of the affine, by which label maps are aligned with the image.
     volume = images.load_image([case.image_path], spacing_source="affine")
     image = volume.data[0]
     reference = None
@@ -226,7 +226,7 @@ def _draw_case(row: SubFigure, case: OverlayCase) -> set[int]:
             vmax=window[1],
             aspect=spacing_y / spacing_x,
         )
-        # Room for outlines along the edge, which a frame would hide.
+        # A margin for outlines along the edge, which a frame would hide.
         axis.set(xticks=[], yticks=[], frame_on=False)
         axis.set(xlim=(-1, num_columns), ylim=(num_rows, -1))
         is_absent = title == "reference" and reference is None
@@ -246,13 +246,13 @@ def _draw_case(row: SubFigure, case: OverlayCase) -> set[int]:
 def _describe_dice(
     reference: np.ndarray, prediction: np.ndarray, names: LabelNames
 ) -> str:
-    """Dice of each class, or the mean of many; "–" of a class that neither holds."""
-    there = {*np.unique(reference).tolist(), *np.unique(prediction).tolist()}
-    values = sorted({*names.values, *there} - {0})
+    """Returns the Dice of each class, or the mean of many; "–" if undefined."""
+    present = {*np.unique(reference).tolist(), *np.unique(prediction).tolist()}
+    values = sorted({*names.values, *present} - {0})
     dice = {value: _dice(reference == value, prediction == value) for value in values}
     known = [score for score in dice.values() if score is not None]
     if not known:
-        return "neither reference nor prediction"
+        return "no foreground in reference and prediction"
     if len(values) > _MAX_SCORES:
         mean = sum(known) / len(known)
         return f"mean Dice {mean:.3f} of {quantity(len(known), 'class', 'classes')}"
@@ -269,5 +269,5 @@ def _dice(reference: np.ndarray, prediction: np.ndarray) -> float | None:
 
 
 def _read_labels(case: OverlayCase, path: pathlib.Path, grid: Grid) -> np.ndarray:
-    """Reads a label map of a case, which lies on the grid of its image."""
+    """Reads a label map of a case, which must be on the grid of its image."""
     return case.label_names.merge(reorient_to(images.load_labels(path), grid))

@@ -1,4 +1,4 @@
-"""Draws a label map over its scan in three planes, for a look at every prediction."""
+"""Draws a preview of a prediction: its label map over the scan in three planes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from u2net_tf.volumes.grid import Volume
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Of each plane: its name, the axis across it of (z, y, x), and what is left and right.
+# Name of each plane, its normal axis of (z, y, x), and labels of its left and right.
 _PLANES = (("axial", 0, "RL"), ("coronal", 1, "RL"), ("sagittal", 2, "AP"))
 _WIDTH_INCHES, _LEGEND_COLUMNS = 11.0, 6
 _MIN_HEIGHT_INCHES, _MAX_HEIGHT_INCHES, _TEXT_INCHES = 2.0, 7.0, 1.6
@@ -31,19 +31,19 @@ def draw_preview(
 ) -> None:
     """Draws an axial, a coronal and a sagittal slice with the outlines of the classes.
 
-    Each is the slice with most labelled voxels, the middle one if there are none. The
-    patient's right is on the left, in the sagittal slice the front, and the head is on
-    top. Proportions are those of the patient.
+    Each is the slice with the most foreground, or the middle one without foreground.
+    The patient's right, or in the sagittal slice the front, is on the left; the head
+    is at the top. The slices are in true proportions.
 
     Args:
       image: (C, z, y, x), of which the first modality is shown.
       classes: (z, y, x) class indices.
-      names: of the classes, the background first.
+      names: names of the classes, starting with the background.
       output: the PNG file.
-      title: stands above the slices.
+      title: title of the figure.
 
     Raises:
-      StoppedError: if matplotlib is missing.
+      StoppedError: if matplotlib is not installed.
     """
     volume = image.data[0]
     extents_mm = np.array(volume.shape) * image.spacing_mm
@@ -60,14 +60,14 @@ def draw_preview(
         index = slices.choose_slice(classes, across)
         plane = np.take(volume, index, across)
         labels = np.take(classes, index, across)
-        # One window for all, so that a tissue has one grey.
+        # The same window for all, so that a tissue has the same grey.
         window = window or slices.choose_window(plane, labels > 0)
         rows_mm, columns_mm = np.delete(np.array(image.spacing_mm), across)
         shown |= _draw(axis, plane, labels, window, rows_mm / columns_mm, sides)
         place = f"{name}, slice {index + 1} of {volume.shape[across]}"
         axis.set_xlabel(place, fontsize=8)
     if not shown:
-        title += ": no voxel of any class"
+        title += ": no foreground"
     figure.suptitle(title, fontsize=10, parse_math=False)
     entries = [(names[number], class_colour(number)) for number in sorted(shown)]
     figures.draw_legend(figure, entries, num_columns=_LEGEND_COLUMNS)
@@ -91,7 +91,7 @@ def _draw(
         vmax=window[1],
         aspect=aspect,
     )
-    # Room for outlines along the edge, which a frame would hide.
+    # A margin for outlines along the edge, which a frame would hide.
     axis.set(xticks=[], yticks=[], frame_on=False, xlim=(-1, columns), ylim=(rows, -1))
     for text, place, alignment in zip(
         sides, (0.01, 0.99), ("left", "right"), strict=True

@@ -1,4 +1,4 @@
-"""One slice of a case, small enough to be kept for thousands of cases."""
+"""Thumbnails of cases: one slice, small enough to store for thousands of cases."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from u2net_tf.errors import InputError
 from u2net_tf.visualization import slices
 from u2net_tf.volumes.grid import Volume, reorient_to
 
-# A thumbnail has at most so many rows and columns.
+# Maximum number of rows and columns of a thumbnail.
 MAX_PIXELS = 256
-# Class of the label values that no class has.
+# Class of label values that do not belong to any class.
 UNLISTED = np.iinfo(np.uint16).max
 
 
 @dataclasses.dataclass(frozen=True)
 class Thumbnail:
-    """An axial slice, the patient's right on the left and the front on top.
+    """An axial slice with the patient's right on the left and the front at the top.
 
     Attributes:
       grey: (rows, columns) uint8.
-      classes: (rows, columns) uint16; 0 is background, k the k-th label value that is
-        not 0, `UNLISTED` any other.
-      aspect: height of a pixel, in widths of one.
-      index: of the slice, from the feet.
-      num_slices: slices of the volume.
+      classes: (rows, columns) uint16; 0 for background, k for the k-th label value that
+        is not 0, `UNLISTED` for any other.
+      aspect: height of a pixel divided by its width.
+      index: index of the slice, from the feet.
+      num_slices: number of slices of the volume.
       has_labels: whether there is a label map on the grid of the image.
     """
 
@@ -46,15 +46,15 @@ class Thumbnail:
 def make_thumbnail(
     image: Volume, labels: Volume | None, values: Sequence[int]
 ) -> Thumbnail:
-    """Draws the slice with most labelled voxels, the middle one if there are none.
+    """Returns the slice with the most foreground, or the middle one without foreground.
 
-    Where a volume has more voxels than a thumbnail pixels, a pixel has the mean of the
-    intensities and the highest of the classes, so that no label is lost.
+    If a slice has more voxels than a thumbnail has pixels, a pixel is the mean of the
+    intensities and the maximum of the classes, so that no label is lost.
 
     Args:
       image: (C, z, y, x), of which the first modality is shown.
-      labels: (z, y, x); None if it cannot be read. One on another grid is not shown.
-      values: the label values of the classes, in their order, with 0.
+      labels: (z, y, x); None if unreadable. Labels on another grid are not shown.
+      values: the label values of the classes in order, including 0.
     """
     turned = None
     if labels is not None:
@@ -88,7 +88,7 @@ def make_thumbnail(
 
 
 def _blocks(plane: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """(R, rows, C, columns): blocks of so many pixels; the last repeat the edge."""
+    """Returns blocks of pixels (R, rows, C, columns); the last ones repeat the edge."""
     margins = [
         (0, -size % step)
         for size, step in zip(plane.shape, (rows, columns), strict=True)
@@ -99,13 +99,13 @@ def _blocks(plane: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def save_thumbnail(path: str | os.PathLike, thumbnail: Thumbnail) -> None:
-    """Writes a thumbnail as a `.npz` file: whole or not at all."""
+    """Writes a thumbnail as a `.npz` file, atomically."""
     with files.written_whole(path) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **dataclasses.asdict(thumbnail))
 
 
 def load_thumbnail(path: str | os.PathLike) -> Thumbnail:
-    """Reads what `save_thumbnail` wrote."""
+    """Reads a file of `save_thumbnail`."""
     with np.load(path) as fields:
         return Thumbnail(
             grey=fields["grey"],

@@ -203,8 +203,8 @@ class TestRejects:
             options = {}
         with pytest.raises(StoppedError) as error:
             open_model(models / "organs.u2net", **options)
-        assert str(error.value).startswith(f"{names} is needed to run ")
-        assert str(error.value).endswith("and not installed: pip install openvino")
+        assert str(error.value).startswith(f"{names} is required to run ")
+        assert str(error.value).endswith("but not installed: pip install openvino")
 
     def test_a_domain_that_it_has_not(self, models):
         model = open_model(models / "organs.u2net")
@@ -216,9 +216,9 @@ class TestRejects:
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
-            ({"precision": "mixed_bfloat16"}, "`precision`: expected float32, as "),
-            ({"checkpoint": "best"}, "`checkpoint`: expected newest, as exported "),
-            ({"gate_threshold": 0.5}, "`gate_threshold`: expected none, as exported "),
+            ({"precision": "mixed_bfloat16"}, "`precision`: expected float32 with "),
+            ({"checkpoint": "best"}, "`checkpoint`: expected newest with "),
+            ({"gate_threshold": 0.5}, "`gate_threshold`: expected none with "),
             ({"prune_to": 1}, "`prune_to`: expected none, as only a unet_sharp can be"),
         ],
     )
@@ -235,7 +235,7 @@ class TestRejects:
         onnx.save(model, path)
         # The whole network was exported.
         found = self.message(path, WindowConfig(prune_to=1))
-        assert found.startswith("`prune_to`: expected none or 2, as models are pruned")
+        assert found.startswith("`prune_to`: expected none or 2, the depth with ")
 
     def test_what_is_not_there(self, tmp_path):
         for name in ("x", "x.u2net", "x.onnx", "x.xml"):

@@ -1,1 +1,1 @@
-"""What runs a trained network for `inference.predictor`: each implements `Backend`."""
+"""Runtimes of trained networks for `inference.predictor`; each implements `Backend`."""

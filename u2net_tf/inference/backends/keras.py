@@ -1,4 +1,4 @@
-"""The network as Keras built it, on TensorFlow."""
+"""Runs the Keras network on TensorFlow."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class KerasBackend:
     """A `Backend` that runs a `DomainModel`.
 
     Args:
-      network: with its weights.
-      spec: what it is.
-      fingerprint: of its weights and precision; "" if predictions are not recorded.
+      network: the network with its weights.
+      spec: description of the model.
+      fingerprint: identifies weights and precision; "" if predictions are not recorded.
       checkpoint: path of the weights; "" if they come from elsewhere.
-      gate_threshold: see `UNetSharp.gated_logits`; None to do without gates.
+      gate_threshold: see `UNetSharp.gated_logits`; None to predict without gates.
     """
 
     def __init__(
@@ -62,21 +62,21 @@ class KerasBackend:
         """Loads a checkpoint.
 
         Args:
-          model_dir: folder that training wrote.
+          model_dir: folder written by training.
           checkpoint: see `load_network`.
           precision: see `load_network`.
           prune_to: see `load_network`.
           gate_threshold: see `KerasBackend`.
 
         Raises:
-          InputError: if there is no intact checkpoint, it cannot be pruned so, or it
-            has no gates and there is a threshold.
+          InputError: if there is no intact checkpoint, it cannot be pruned as
+            requested, or it has no gates although there is a threshold.
         """
         spec, network, path = load_network(
             model_dir, checkpoint=checkpoint, precision=precision, prune_to=prune_to
         )
         require_gates(spec, gate_threshold, model_dir)
-        # The plan lies in the checkpoint, so this covers the plan, too.
+        # The checkpoint contains the plan, so this covers the plan, too.
         index = pathlib.Path(f"{path}.index").read_bytes()
         fingerprint = f"{hashlib.sha256(index).hexdigest()} {precision}"
         if prune_to is not None:
@@ -94,9 +94,9 @@ class KerasBackend:
     def predict_windows(
         self, windows: np.ndarray, domain: int, *, few: bool = False
     ) -> np.ndarray:
-        """Class probabilities of windows; see `Backend`."""
+        """Returns the class probabilities of windows; see `Backend`."""
         if few:
-            # To trace and to compile takes longer than to compute some windows.
+            # Tracing and compiling would take longer than computing a few windows.
             with ops.use_implementation("plain"), ops.without_gradients():
                 segmented = self._segment(tf.constant(windows), domain)
         else:
@@ -105,7 +105,7 @@ class KerasBackend:
         return np.asarray(segmented)
 
     def _trace(self, index: int) -> Callable[[np.ndarray], tf.Tensor]:
-        """Windows of the domain's patch size -> their probabilities."""
+        """Returns a traced function from windows to their probabilities."""
         domain = self.spec.plan.domains[index]
         signature = tf.TensorSpec([None, *domain.patch_size, domain.num_modalities])
 
@@ -124,7 +124,7 @@ class KerasBackend:
 def require_gates(
     spec: ModelSpec, gate_threshold: float | None, model_dir: str | os.PathLike
 ) -> None:
-    """Checks that a model has gates, if these are to be used.
+    """Checks that a model has gates if a threshold for them is given.
 
     Raises:
       InputError: if it has none.
@@ -143,13 +143,13 @@ def load_predictor(
     *,
     progress: Progress = silent,
 ) -> Predictor:
-    """Loads a model to predict with.
+    """Loads a model for prediction.
 
     Args:
-      model_dir: folder that training wrote.
+      model_dir: folder written by training.
       settings: checkpoint, precision, pruning and gates of the network, and the
         windows; None for the defaults.
-      progress: shows how many windows of a volume are done.
+      progress: shows the progress over the windows of a volume.
 
     Raises:
       InputError: if there is no intact checkpoint.
@@ -169,11 +169,11 @@ def find_model(model_dir: str | os.PathLike, domain: str) -> pathlib.Path:
     """Finds the model of a domain among independent ones.
 
     Args:
-      model_dir: folder that training wrote.
+      model_dir: folder written by training.
       domain: name of the domain.
 
     Returns:
-      The folder itself, or the one in it that holds the domain's model.
+      The folder itself, or its subfolder with the domain's model.
 
     Raises:
       InputError: if no model has the domain.

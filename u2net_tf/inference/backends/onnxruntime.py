@@ -1,4 +1,4 @@
-"""An exported domain in onnxruntime: an ONNX model."""
+"""Runs an exported domain, an ONNX model, with onnxruntime."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from u2net_tf.export_packages import import_package
 from u2net_tf.models.exported import INPUT, OUTPUT
 from u2net_tf.models.exported_files import ExportedFile
 
-# Of onnxruntime's levels: messages of errors, which are raised as well, and not of
-# warnings.
+# onnxruntime's log level of errors, which it also raises; warnings are not logged.
 _ERRORS = 3
 
 
@@ -19,7 +18,7 @@ class OnnxRuntimeBackend:
     """A `Backend` of one domain that onnxruntime runs on the CPU, in float32.
 
     Args:
-      exported: the file.
+      exported: the exported file.
 
     Raises:
       InputError: if onnxruntime cannot read the file.
@@ -29,7 +28,7 @@ class OnnxRuntimeBackend:
     def __init__(self, exported: ExportedFile):
         onnxruntime = import_package("onnxruntime")
         self.spec = exported.domain.spec
-        # Its probabilities are not those of another runtime to the last bit.
+        # The last bits of probabilities differ between runtimes.
         self.fingerprint = f"{exported.domain.fingerprint} onnxruntime"
         self.checkpoint = str(exported.path)
         options = onnxruntime.SessionOptions()
@@ -49,15 +48,15 @@ class OnnxRuntimeBackend:
     def predict_windows(
         self, windows: np.ndarray, domain: int, *, few: bool = False
     ) -> np.ndarray:
-        """Class probabilities of windows; see `Backend`."""
-        # There is one domain, and what is compiled was when the file was opened.
+        """Returns the class probabilities of windows; see `Backend`."""
+        # The file has one domain, and was compiled when it was opened.
         del domain, few
         (probabilities,) = self._session.run([OUTPUT], {INPUT: windows})
         return probabilities
 
 
 def _errors_of(onnxruntime: object) -> tuple[type[Exception], ...]:
-    """What onnxruntime raises, which has no base but `Exception`."""
+    """Returns the exceptions of onnxruntime, whose only base is `Exception`."""
     state = onnxruntime.capi.onnxruntime_pybind11_state  # type: ignore[attr-defined]
     kinds = (kind for kind in vars(state).values() if isinstance(kind, type))
     return tuple(kind for kind in kinds if issubclass(kind, Exception))

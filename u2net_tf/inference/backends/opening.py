@@ -1,4 +1,4 @@
-"""Opens models of any kind by their path, and predictors of their domains."""
+"""Opens models of any format, and predictors of their domains."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def open_model(
     runtime: Runtime = "auto",
     progress: Progress = silent,
 ) -> OpenedModel:
-    """Opens a model to predict with; imports the runtime, and no other.
+    """Opens a model for prediction; imports no other runtime than that of the model.
 
     Args:
-      path: a folder that training, adapt or compose wrote, or that of independent
-        models; what export or pack wrote: a SavedModel, an ONNX, OpenVINO or model
+      path: a folder written by train, adapt or compose, or a folder of independent
+        models; the output of export or pack: a SavedModel, an ONNX, OpenVINO or model
         file, or a folder of ONNX or OpenVINO files; or the name of a model that comes
         with the package.
       settings: checkpoint, precision, pruning and gates of the network, and the
         windows; None for the defaults.
-      runtime: what runs it; "auto" for the first that is installed.
-      progress: shows how many windows of a volume are done.
+      runtime: the runtime; "auto" for the first suitable one that is installed.
+      progress: shows the progress over the windows of a volume.
 
     Raises:
       InputError: if there is no model, it is damaged or of a newer format, the runtime
-        does not read its format, or it does not support a setting.
+        does not support its format, or it does not support a setting.
       StoppedError: if no runtime is installed.
     """
     settings = settings or WindowConfig()
     path = find_trained(path)
-    _require_something(path)
+    _require_model(path)
     kind = find_kind(path)
     if kind is None:
         chosen = runtimes.choose_runtime(path, "checkpoint", runtime)
@@ -70,7 +70,7 @@ def open_model(
     )
 
 
-def _require_something(path: str | os.PathLike) -> None:
+def _require_model(path: str | os.PathLike) -> None:
     place = pathlib.Path(path)
     if place.is_dir() or (place.is_file() and find_kind(place) is not None):
         return
@@ -90,7 +90,7 @@ def _open_folder(
     from u2net_tf.models.loading import models_by_domain
 
     folders = models_by_domain(path)
-    # Domains of one model have one predictor.
+    # Domains of the same model share a predictor.
     load = functools.cache(
         lambda folder: keras.load_predictor(folder, settings, progress=progress)
     )
@@ -98,7 +98,7 @@ def _open_folder(
 
 
 def _require_settings(settings: WindowConfig, exported: ExportedFile) -> None:
-    """Checks that nothing is asked for that was decided when a model was exported.
+    """Checks that no setting differs from those fixed when a model was exported.
 
     Raises:
       InputError: names the setting.
@@ -107,8 +107,8 @@ def _require_settings(settings: WindowConfig, exported: ExportedFile) -> None:
     if settings.prune_to is not None and prune(spec, settings.prune_to) != spec:
         raise InputError(
             "`prune_to`",
-            expected=f"none or {spec.depth}, as models are pruned when they are "
-            f"exported, {exported.path} to its depth",
+            expected=f"none or {spec.depth}, the depth with which {exported.path} was "
+            "exported",
             received=settings.prune_to,
         )
     defaults = WindowConfig()
@@ -117,16 +117,16 @@ def _require_settings(settings: WindowConfig, exported: ExportedFile) -> None:
         if given != default:
             raise InputError(
                 f"`{name}`",
-                expected=f"{'none' if default is None else default}, as {reason}, "
-                f"which {exported.path} is",
+                expected=f"{'none' if default is None else default} with "
+                f"{exported.path}, as {reason}",
                 received=given,
             )
 
 
-# Setting -> why an exported model takes no other than the default.
+# Setting -> why an exported model supports only the default.
 _FIXED = {
     "precision": "exported models compute in float32",
-    "checkpoint": "exported models hold a single one",
+    "checkpoint": "exported models contain a single one",
     "gate_threshold": "exported models do not compute gates",
 }
 
@@ -140,7 +140,7 @@ def _by_openvino(exported: ExportedFile, settings: WindowConfig) -> Backend:
 def _by_onnxruntime(exported: ExportedFile, settings: WindowConfig) -> Backend:
     from u2net_tf.inference.backends.onnxruntime import OnnxRuntimeBackend
 
-    del settings  # the session takes any number of windows
+    del settings  # the session accepts any batch size
     return OnnxRuntimeBackend(exported)
 
 
@@ -148,7 +148,7 @@ def _by_tensorflow(exported: ExportedFile, settings: WindowConfig) -> Backend:
     machine.import_tensorflow()
     from u2net_tf.inference.backends.saved_model import SavedModelBackend
 
-    del settings  # the signature takes any number of windows
+    del settings  # the signature accepts any batch size
     return SavedModelBackend(exported)
 
 

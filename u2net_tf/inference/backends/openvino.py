@@ -1,4 +1,4 @@
-"""An exported domain in OpenVINO: an OpenVINO model, or an ONNX model."""
+"""Runs an exported domain, an OpenVINO or ONNX model, with OpenVINO."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class OpenVinoBackend:
     """A `Backend` of one domain that OpenVINO runs on the CPU, in float32.
 
     Args:
-      exported: the file.
-      batch_size: windows at once; the graph of a single one is compiled for that.
+      exported: the exported file.
+      batch_size: windows per call; for 1, the graph is compiled for that size.
 
     Raises:
       InputError: if OpenVINO cannot read or compile the file.
@@ -26,14 +26,14 @@ class OpenVinoBackend:
     def __init__(self, exported: ExportedFile, *, batch_size: int = 1):
         openvino = import_package("openvino")
         self.spec = exported.domain.spec
-        # Its probabilities are not those of another runtime to the last bit.
+        # The last bits of probabilities differ between runtimes.
         self.fingerprint = f"{exported.domain.fingerprint} openvino"
         self.checkpoint = str(exported.path)
         domain = self.spec.plan.domains[0]
         number = 1 if batch_size == 1 else -1
         shape = [number, *domain.patch_size, domain.num_modalities]
         options = {
-            # Where a processor can, it would compute in bfloat16 otherwise.
+            # Otherwise OpenVINO computes in bfloat16 on processors that support it.
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": machine.num_cores(),
@@ -56,7 +56,7 @@ class OpenVinoBackend:
     def predict_windows(
         self, windows: np.ndarray, domain: int, *, few: bool = False
     ) -> np.ndarray:
-        """Class probabilities of windows; see `Backend`."""
-        # There is one domain, and what is compiled was when the file was opened.
+        """Returns the class probabilities of windows; see `Backend`."""
+        # The file has one domain, and was compiled when it was opened.
         del domain, few
         return self._request.infer([windows], share_inputs=True)[self._output]

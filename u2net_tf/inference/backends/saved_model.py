@@ -1,4 +1,4 @@
-"""The exported domains of a SavedModel, in TensorFlow and without Keras."""
+"""Runs exported domains of a SavedModel with TensorFlow, without Keras."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from u2net_tf.models.exported_files import ExportedFile
 
 
 class SavedModelBackend:
-    """A `Backend` of one domain.
+    """A `Backend` of one domain of a SavedModel.
 
     Args:
-      exported: where it is.
+      exported: the SavedModel and its domain.
 
     Raises:
       InputError: if TensorFlow cannot load the SavedModel, or it has no such domain.
@@ -26,10 +26,10 @@ class SavedModelBackend:
 
     def __init__(self, exported: ExportedFile):
         self.spec = exported.domain.spec
-        # Its probabilities are not those of another runtime to the last bit.
+        # The last bits of probabilities differ between runtimes.
         self.fingerprint = f"{exported.domain.fingerprint} saved_model"
         self.checkpoint = str(exported.path)
-        # The variables are the module's, not those of its functions.
+        # Kept, since the module owns the variables of its functions.
         self._module = _load(exported.path)
         name = SIGNATURE + exported.domain.name
         if name not in self._module.signatures:
@@ -43,8 +43,8 @@ class SavedModelBackend:
     def predict_windows(
         self, windows: np.ndarray, domain: int, *, few: bool = False
     ) -> np.ndarray:
-        """Class probabilities of windows; see `Backend`."""
-        # There is one domain, and what is compiled was when the file was opened.
+        """Returns the class probabilities of windows; see `Backend`."""
+        # The signature has one domain, and is not compiled for a batch size.
         del domain, few
         segmented = self._segment(**{INPUT: tf.constant(windows)})
         # On a CPU this is the tensor's own memory; `numpy` would copy it.

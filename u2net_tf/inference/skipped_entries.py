@@ -1,4 +1,4 @@
-"""What a folder to predict holds beside scans: it is named, and not predicted."""
+"""Entries of an input folder that are not scans: they are listed and skipped."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from u2net_tf.volumes.dicom_folder import is_dicom_folder
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name
 from u2net_tf.wording import first_few
 
-# Below a folder that is none of a scan, these are searched for one to name.
+# Limit of subfolders that are searched for a scan to mention.
 _MAX_FOLDERS = 1000
 
 
-def first_of_each(folder: pathlib.Path, names: Sequence[str]) -> dict[str, str]:
-    """Name of a folder -> a scan somewhere below it, for those that have one."""
+def find_scans_below(folder: pathlib.Path, names: Sequence[str]) -> dict[str, str]:
+    """Returns name of a subfolder -> a scan somewhere below it, if there is one."""
     found = {name: _first_below(folder / name) for name in names if name[0] != "."}
     return {n: str(path.relative_to(folder)) for n, path in found.items() if path}
 
 
-def nothing_found(
+def no_scan_error(
     folder: pathlib.Path, others: Sequence[str], below: dict[str, str]
 ) -> InputError:
-    """The error where a folder holds no scan."""
-    hint = "Name scans that lie elsewhere in `input_list`"
+    """Returns the error for a folder without scans."""
+    hint = "List scans in other folders in `input_list`"
     if below:
         first = next(iter(below.values()))
-        hint = f"Folders below are not searched: name scans such as {first} in "
+        hint = f"Subfolders are not searched: list scans such as {first} in "
         hint += "`input_list`"
     return InputError(
         f"`input`: {folder}",
@@ -41,23 +41,22 @@ def nothing_found(
     )
 
 
-def warn_of_others(
+def warn_of_skipped(
     folder: pathlib.Path, others: Sequence[str], below: dict[str, str]
 ) -> None:
-    """Names what a folder holds beside scans."""
+    """Lists the entries of a folder that are skipped."""
     if no_scans := [name for name in others if name not in below]:
-        logging.warning("%s: left out, no scans: %s", folder, first_few(no_scans))
+        logging.warning("%s: skipped, not scans: %s", folder, first_few(no_scans))
     if below:
         logging.warning(
-            "%s: left out, in folders below, unless input_list names them: scans such "
-            "as %s",
+            "%s: skipped, in subfolders and not listed by input_list: scans such as %s",
             folder,
             first_few(list(below.values())),
         )
 
 
 def _first_below(folder: pathlib.Path) -> pathlib.Path | None:
-    """A file or DICOM folder within a folder that looks like a scan; None without."""
+    """Returns a file or DICOM folder below a folder that looks like a scan, or None."""
     walk = itertools.islice(os.walk(folder), _MAX_FOLDERS)
     for place, folders, names in walk:
         folders.sort()
