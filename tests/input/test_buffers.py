@@ -97,7 +97,7 @@ def test_a_warning_names_the_memory_that_interleaves(caplog, memory_mb, asked, n
     assert found.num_interleaved_volumes == 1
     (warning,) = caplog.messages
     assert f"so {found.patches_per_volume} in a row are from the same vol" in warning
-    assert f"`input_memory_mb` of {memory_mb:g} " in warning
+    assert f"`input_memory_mb`={memory_mb:g} is" in warning
     assert f"; {needed} would" in warning
     assert allocate(550, 10, needed - 1, **options).num_interleaved_volumes == 1
     caplog.clear()

@@ -81,20 +81,16 @@ def make_patch_transform(
         if warp is None:
             image, labels = crop_without_warp(fields, origin, mirrored)
         else:
-            transform_seed = tf.random.fold_in(seed, tf.constant(_SPATIAL, seed.dtype))
-            drawn = spatial.draw_spatial(grid, augmentation, mirrored, transform_seed)
+            own = tf.random.fold_in(seed, tf.constant(_SPATIAL, seed.dtype))
+            drawn = spatial.draw_spatial(grid, augmentation, mirrored, own)
             image, labels = tf.cond(
                 drawn.moves,
                 lambda: crop_and_warp(warp, fields, origin, drawn),
                 lambda: crop_without_warp(fields, origin, mirrored),
             )
         if augmentation.changes_intensities:
-            transform_seed = tf.random.fold_in(
-                seed, tf.constant(_INTENSITY, seed.dtype)
-            )
-            changes = intensity.draw_intensity(
-                domain.num_modalities, augmentation, transform_seed
-            )
+            own = tf.random.fold_in(seed, tf.constant(_INTENSITY, seed.dtype))
+            changes = intensity.draw_intensity(domain.num_modalities, augmentation, own)
             image = intensity.apply_intensity(image, augmentation, changes)
         return image, labels
 
