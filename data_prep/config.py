@@ -35,13 +35,13 @@ class SurveyConfig(Config):
     output_dir: str = Field(description="Folder for survey.csv and survey.json.")
     spacing_source: SpacingSource = Field(
         "pixdim",
-        description="Header field to read the voxel size from if the two contradict "
-        "each other.",
+        description="Header field from which the voxel size is read if pixdim and "
+        "affine contradict each other.",
     )
     round_labels: bool = Field(
         False,
         description="Round label values that are nearly integers, for example because "
-        "of a scale factor. Applies wherever the plan is used, too.",
+        "of a scale factor. Also applies wherever the resulting plan is used.",
     )
     resample_modalities: ResampleModalities = False
     pictures: str | None = Field(
@@ -65,8 +65,8 @@ class ConversionConfig(Config):
     data_dir: str = Field(description="Folder for the shards.")
     raw_dir: str | None = Field(
         None,
-        description="Folder of domain folders, if the scans have moved since the "
-        "survey.",
+        description="Folder of domain folders; needed only if the scans have moved "
+        "since the survey.",
     )
     domains: tuple[str, ...] = Field(
         (), description="Domains to convert; all if empty."
@@ -80,8 +80,8 @@ class ConversionConfig(Config):
     shard_size_mb: float = Field(
         100.0,
         gt=0,
-        description="Size, MB before compression, at which a shard is closed and the "
-        "next one is started.",
+        description="Size at which a shard is closed and the next one is started, MB "
+        "before compression.",
     )
     compression: Compression = Field("none", description="Compression of the shards.")
     image_dtype: ImageDtype = Field(
@@ -110,7 +110,7 @@ class ConvertConfig(Config):
 class VerifyConfig(Config):
     """Settings of `data_prep.verify`."""
 
-    data_dir: str = Field(description="Folder of shards, written by convert.")
+    data_dir: str = Field(description="Folder of shards written by data_prep.convert.")
     domains: tuple[str, ...] = Field(
         (), description="Domains to verify; all converted domains if empty."
     )
@@ -138,8 +138,9 @@ class SplitConfig(Config):
     seed: int = Field(0, ge=0, description="Seed of the random split.")
     split_by: str = Field(
         "",
-        description="Regular expression with one group. Cases for which the group "
-        r"matches the same text stay together, for example (patient\d+)_ by patient.",
+        description=r"Regular expression with one capturing group; cases for which it "
+        r"captures the same text stay in the same split. For example, (patient\d+)_ "
+        r"keeps the cases of a patient together.",
     )
 
 
@@ -158,22 +159,22 @@ class PlanConfig(Config):
     overwrite: bool = Field(False, description="Overwrite an existing, different plan.")
     preset: Literal["auto", "rule"] = Field(
         "auto",
-        description="Source of the network settings. auto uses published settings and "
-        "label merges for the tasks that have them, and a rule for all others; rule "
-        "uses the rule for all.",
+        description="Source of the network settings: published settings and label "
+        "merges for the tasks that have them and a rule for all others (auto), or the "
+        "rule for all domains (rule).",
     )
     merge_labels: tuple[str, ...] = Field(
         (),
         # absl appends "; repeat this option", so the text has no full stop.
-        description="Class that merges labels, for example Task03_Liver:liver=1+2. "
-        "Replaces the merges of that domain's preset",
+        description="Labels to merge into a class, for example "
+        "Task03_Liver:liver=1+2. Replaces the merges of that domain's preset",
         json_schema_extra={"repeated": True},
     )
     keep_components: str = Field(
         "auto",
         description="Number of largest connected components of each class that "
-        "predictions keep; 0 keeps all. auto keeps 1 or 2 if these hold 99 % of the "
-        "class in the survey, and all otherwise.",
+        "predictions keep; 0 keeps all. auto keeps 1 or 2 if these contain 99 % of "
+        "the class in the survey, and all otherwise.",
     )
     mirror_axes: tuple[str, ...] = Field(
         ("auto",),
@@ -189,10 +190,11 @@ class PlanConfig(Config):
     )
     fold: str | None = Field(
         None,
-        description="Fold of splits_file whose validation cases become test cases, "
-        "fold0 if not given; or all, to use the folds as those of the plan, without "
-        "test cases. For nnU-Net's splits_final.json, the number of the fold whose "
-        "validation cases are used for validation, or all, the default.",
+        description="Fold of splits_file to use; fold0 if not given. Its validation "
+        "cases become the test cases. With all, the folds become those of the plan, "
+        "and there are no test cases. In nnU-Net's splits_final.json, folds are "
+        "numbers, their validation cases are used for validation, and all is the "
+        "default.",
     )
     exclude_faulty: bool = Field(
         False, description="Leave out cases that the survey found unusable."
@@ -205,7 +207,7 @@ class PlanConfig(Config):
     margin_voxels: int = Field(
         _PAPER.margin_voxels,
         ge=0,
-        description="Margin around the bounding box of nonzero voxels, voxels.",
+        description="Margin, in voxels, around the bounding box of nonzero voxels.",
     )
     clip_percentiles: tuple[float, float] = Field(
         _PAPER.clip_percentiles,

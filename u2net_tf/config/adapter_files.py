@@ -30,7 +30,8 @@ class AdapterExportConfig(Config):
     output: str = Field(description="Adapter file to write (.safetensors).")
     checkpoint: str = Field(
         "newest",
-        description="Checkpoint to export: newest intact (newest), best or step-N.",
+        description="Checkpoint to export: newest (the newest intact one), best or "
+        "step-N.",
     )
     precision: AdapterPrecision = Field(
         "float32",

@@ -102,8 +102,8 @@ class AugmentationConfig(Config):
     )
     contrast_probability: Probability = Field(
         0.0,
-        description="Probability of scaling intensities about their mean by a contrast "
-        "factor, within their range, per modality; 0.15 in nnU-Net.",
+        description="Probability of scaling intensities about their mean by a "
+        "contrast factor, clipped to their range, per modality; 0.15 in nnU-Net.",
     )
     contrast: Range = Field(
         (0.75, 1.25), description="Lowest and highest contrast factor."

@@ -20,8 +20,8 @@ class CertifyConfig(Config):
     after: str | None = Field(None, description="Folder of the model after the change.")
     output: str = Field(
         "certificate.json",
-        description="Certificate to write (.json). A page for readers is written next "
-        "to it (.html).",
+        description="Certificate to write (.json). A human-readable page is written "
+        "next to it (.html).",
     )
     scans_dir: str | None = Field(
         None,
@@ -31,8 +31,8 @@ class CertifyConfig(Config):
     )
     check: str | None = Field(
         None,
-        description="Certificate to verify, instead of writing one. Checks the models "
-        "given as before and after or, without these, both that it names.",
+        description="Certificate to verify, instead of writing one. The models are "
+        "those given by before and after or, if neither is given, those that it names.",
     )
     overwrite: bool = Field(False, description="Replace an existing certificate.")
     log: LogConfig = LogConfig()

@@ -16,15 +16,15 @@ class ComputeConfig(Config):
 
     precision: Precision = Field(
         "float32",
-        description="Precision of computation; variables are always float32. "
+        description="Precision of the computation; variables are always float32. "
         "mixed_float16 uses dynamic loss scaling.",
     )
     gradient_checkpointing: Literal["none", "blocks"] = Field(
         "none",
-        description="Activations that the backward pass recomputes instead of keeping: "
-        "none, or those inside the stem and the encoder and decoder blocks (blocks). "
-        "Halves the memory for large patches and slows down steps; results are the "
-        "same.",
+        description="Activations that are recomputed in the backward pass instead of "
+        "being kept: none, or those inside the stem and the encoder and decoder "
+        "blocks (blocks). Halves the memory for large patches and slows down steps; "
+        "results are the same.",
     )
     distribution: Literal["auto", "none", "mirrored"] = Field(
         "auto",

@@ -25,13 +25,13 @@ class SamplingConfig(Config):
 
     oversample_foreground_fraction: Probability = Field(
         1 / 3,
-        description="Fraction of the patches of each batch that are always drawn "
-        "around foreground; their number is rounded up.",
+        description="Fraction of each batch's patches that are always drawn around "
+        "foreground; the number is rounded up.",
     )
     smallest_share: Probability = Field(
         0.3,
         description="Fraction of the remaining patches that are drawn around the "
-        "smallest class of their case.",
+        "smallest class of the case.",
     )
     foreground_share: Probability = Field(
         0.3,
@@ -58,12 +58,12 @@ class SamplingConfig(Config):
 class DataConfig(Config):
     """Data, batches, patches and memory of the input pipeline."""
 
-    data_dir: str = Field(description="Folder of shards, written by convert.")
+    data_dir: str = Field(description="Folder of shards written by data_prep.convert.")
     fold: int | None = Field(
         None,
         ge=0,
         description="Fold of the plan to hold out for validation; if not given, all "
-        "folds are trained on.",
+        "folds are used for training.",
     )
     batch_size: int = Field(
         0,
@@ -72,9 +72,9 @@ class DataConfig(Config):
     )
     patch_size: PatchSize | None = Field(
         None,
-        description="Patch size of the network (z,y,x), voxels. Patches are cropped at "
-        "the patch size of their domain and resized to it; if empty, they are not "
-        "resized.",
+        description="Patch size of the network (z,y,x), voxels. Patches are cropped "
+        "at the patch size of their domain and resized to this size; if empty, they "
+        "are not resized.",
     )
     resize_method: ResizeMethod = Field(
         "linear",
@@ -98,8 +98,8 @@ class DataConfig(Config):
     num_parallel_calls: int = Field(
         0,
         ge=0,
-        description="Patches of a domain to crop in parallel, whatever memory they "
-        "need; 0 derives the number from input_memory_mb. Affects speed, not results.",
+        description="Patches of a domain to crop in parallel, regardless of memory; 0 "
+        "derives the number from input_memory_mb. Affects speed, not results.",
     )
     seed: int = Field(
         0,

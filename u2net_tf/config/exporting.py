@@ -35,7 +35,8 @@ class ExportConfig(Config):
     )
     checkpoint: str = Field(
         "newest",
-        description="Checkpoint to export: newest intact (newest), best or step-N.",
+        description="Checkpoint to export: newest (the newest intact one), best or "
+        "step-N.",
     )
     prune_to: Depth | None = Field(
         None,
@@ -45,7 +46,8 @@ class ExportConfig(Config):
     any_size: bool = Field(
         False,
         description="Accept patches of any size that the network can downsample, not "
-        "only of the domain's patch size. Not for models that resize patches.",
+        "only of the domain's patch size. Not available for models that resize "
+        "patches.",
     )
     volumes: bool = Field(
         False,

@@ -40,12 +40,12 @@ class WindowConfig(Config):
         description="Skip windows in which every voxel of the scan is exactly 0, and "
         "label them background.",
     )
-    precision: Precision = Field("float32", description="Precision of computation.")
+    precision: Precision = Field("float32", description="Precision of the computation.")
     checkpoint: str = Field(
         "newest",
-        description="Checkpoint to load: newest intact (newest), best by validation "
-        "Dice or, without validation cases, by the moving average of the loss (best), "
-        "or step-N.",
+        description="Checkpoint to load: newest (the newest intact one), best (by "
+        "validation Dice or, without validation cases, by the moving average of the "
+        "loss) or step-N.",
     )
     prune_to: Depth | None = Field(
         None,
@@ -56,9 +56,9 @@ class WindowConfig(Config):
         None,
         ge=0,
         le=1,
-        description="Lowest probability, according to the gates of a UNet#, at which a "
-        "class counts as present in a window; the probability of an absent class is 0 "
-        "in all voxels of the window. If not given, gates are not computed.",
+        description="Lowest gate probability at which a class of a UNet# counts as "
+        "present in a window; the probability of an absent class is 0 in all voxels "
+        "of the window. If not given, gates are not computed.",
     )
 
 
@@ -69,7 +69,7 @@ class ReadingConfig(Config):
         1,
         ge=0,
         description="Threads that read and preprocess the next scans during "
-        "prediction, one scan each; 0 reads each scan only when it is needed.",
+        "prediction, each with one scan in memory; 0 reads no scans ahead.",
     )
     on_bad_case: Literal["fail", "skip"] = Field(
         "skip",
@@ -82,8 +82,9 @@ class ReadingConfig(Config):
         None,
         gt=0,
         description="Memory limit of the process, GB; half of the machine's memory if "
-        "not given. Scans that do not fit next to program and network are refused "
-        "before anything is allocated, and only as many are read ahead as fit.",
+        "not given. Scans that need more than the program and the network leave are "
+        "refused before anything is allocated, and fewer scans are read ahead if they "
+        "would not fit.",
     )
 
 
@@ -100,8 +101,8 @@ class EvaluateConfig(Config):
     )
     raw_dir: str | None = Field(
         None,
-        description="Folder of domain folders, if the scans have moved since the "
-        "survey.",
+        description="Folder of domain folders; needed only if the scans have moved "
+        "since the survey.",
     )
     domains: tuple[str, ...] = Field((), description="Domains to score; all if empty.")
     split: Split = Field("test", description="Split whose cases are scored.")
@@ -132,20 +133,21 @@ class PredictConfig(Config):
 
     model: str = Field(
         description="Model to predict with: a folder written by train, adapt or "
-        "compose; a .u2net file written by pack; or the output of export: a "
-        "SavedModel, an .onnx or .xml file, or a folder of such files.",
+        "compose, a .u2net file written by pack, or an export (a SavedModel, an .onnx "
+        "or .xml file, or a folder of such files).",
         json_schema_extra={"alias": "model_dir"},
     )
     runtime: Runtime = Field(
         "auto",
-        description="Runtime: tensorflow for model folders and SavedModels, openvino "
-        "for .xml, .onnx and .u2net files, onnxruntime for .onnx and .u2net files. "
-        "auto uses the first that runs the model and is installed.",
+        description="Runtime that executes the model: tensorflow for model folders "
+        "and SavedModels, openvino for .xml, .onnx and .u2net files, onnxruntime for "
+        ".onnx and .u2net files. auto uses the first that supports the model and is "
+        "installed.",
     )
     domain: str | None = Field(None, description="Domain to predict with.")
     domains: tuple[str, ...] = Field(
         (),
-        description="Several domains to predict with, or all, instead of domain. Each "
+        description="Several domains to predict with, or all; replaces domain. Each "
         "scan is read once, and its label map has the classes of all these domains; "
         "CASE_labels.json maps values to classes.",
     )
@@ -161,8 +163,9 @@ class PredictConfig(Config):
     )
     modalities: tuple[str, ...] = Field(
         (),
-        description="Modalities of the scans, in the order of their files or channels, "
-        "with several domains; if empty, those of the domain with the most modalities.",
+        description="Modalities of the scans if several domains are predicted, in the "
+        "order of the files or channels; if empty, those of the domain with the most "
+        "modalities.",
     )
     input: tuple[str, ...] = Field(
         (),
@@ -175,9 +178,9 @@ class PredictConfig(Config):
     )
     input_list: str | None = Field(
         None,
-        description="File that lists scans, instead of input: one path per line, or a "
-        "CSV table with a column case and a column per modality. Paths are relative to "
-        "the folder of the file.",
+        description="File that lists the scans, as an alternative to input: one path "
+        "per line, or a CSV table with a column case and a column per modality. Paths "
+        "are relative to the folder of the file.",
     )
     output: str = Field(description="Folder for the label maps.")
     save_probabilities: bool = Field(
@@ -198,8 +201,8 @@ class PredictConfig(Config):
     )
     volumes_csv: str | None = Field(
         None,
-        description="CSV table to write, with the volume of each class in each label "
-        "map, ml; none is written if not given.",
+        description="CSV table to write, with the volume (ml) of each class in each "
+        "label map.",
     )
     overwrite: bool = Field(
         False, description="Predict all scans again, and replace any existing file."

@@ -13,6 +13,6 @@ class LogConfig(Config):
     log_every_seconds: float = Field(
         30.0,
         gt=0,
-        description="Seconds between progress messages if standard error is not a "
-        "terminal and shows no progress bar.",
+        description="Seconds between progress messages, which replace the progress "
+        "bar if standard error is not a terminal.",
     )

@@ -10,8 +10,8 @@ MaxMemory = Annotated[
     float | None,
     Field(
         gt=0,
-        description="Memory limit of a scan, GB; half of the machine's memory if not "
+        description="Memory limit per scan, GB; half of the machine's memory if not "
         "given. A scan that needs more, before or after resampling, is refused before "
-        "anything is allocated. Each worker has one scan in memory.",
+        "anything is allocated. With several worker processes, each may use this much.",
     ),
 ]

@@ -40,7 +40,9 @@ DEPTH = Field(
 class SizeConfig(Config):
     """Size of a network, whatever its adapters."""
 
-    base_channels: BaseChannels = Field(16, description="Channels at full resolution.")
+    base_channels: BaseChannels = Field(
+        16, description="Number of channels at full resolution."
+    )
     pools: PoolsByAxis | None = Field(
         None,
         description="Number of times that each axis (z,y,x) is halved; if empty, the "
@@ -72,9 +74,9 @@ class U2NetConfig(SizeConfig):
 
     adapter: Adapter = Field(
         "separable",
-        description="Form of the stride-1 convolutions: separable (a depthwise filter "
-        "per domain, a shared pointwise one), a shared convolution with series or "
-        "parallel adapters per domain, or a shared convolution alone (none).",
+        description="Type of the stride-1 convolutions: separable (depthwise per "
+        "domain, pointwise shared), shared with series or parallel adapters per "
+        "domain, or shared without adapters (none).",
     )
 
     def options(self) -> dict[str, Any]:
@@ -95,8 +97,9 @@ class NetworkConfig(U2NetConfig):
     gates: Gates = Field(
         "none",
         description="Classification-guided modules of a UNet#, which learn whether a "
-        "class is present in a patch: on X^{L,0} (deep), on X^{0,L} (top) or both, for "
-        "each depth L. They affect predictions only if gate_threshold is given.",
+        "class is present in a patch: on X^{L,0} (deep), on X^{0,L} (top) or both, "
+        "for each depth L. They affect predictions only if evaluate or predict is "
+        "given a gate_threshold.",
     )
 
     def options(self) -> dict[str, Any]:
@@ -137,8 +140,8 @@ class ComplexityConfig(SizeConfig):
     )
     adapter: Adapter | None = Field(
         None,
-        description="Form of the stride-1 convolutions of the universal network to "
-        "count; all forms if not given.",
+        description="Type of the stride-1 convolutions of the universal network to "
+        "count; all types if not given.",
     )
     architecture: Architecture = ARCHITECTURE
     depth: Depth | None = DEPTH

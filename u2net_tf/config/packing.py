@@ -23,7 +23,8 @@ class PackConfig(Config):
     )
     checkpoint: str = Field(
         "newest",
-        description="Checkpoint to pack: newest intact (newest), best or step-N.",
+        description="Checkpoint to pack: newest (the newest intact one), best or "
+        "step-N.",
     )
     prune_to: Depth | None = Field(
         None,

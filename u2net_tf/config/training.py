@@ -53,8 +53,8 @@ class OptimizerConfig(Config):
     weight_decay: float = Field(
         1e-5,
         ge=0,
-        description="Factor of the L2 penalty, whose gradient is added to that of the "
-        "loss.",
+        description="L2 penalty factor, applied through the gradient as in Adam, not "
+        "decoupled as in AdamW.",
     )
 
 
@@ -76,8 +76,8 @@ class ScheduleConfig(Config):
     )
     plateau_min_delta: float = Field(
         5e-4,
-        description="Smallest decrease of the moving average between two checks that "
-        "keeps the learning rate.",
+        description="Minimum decrease of the moving average between two checks; less "
+        "counts as a plateau.",
     )
     plateau_factor: float = Field(
         0.2,
@@ -188,6 +188,6 @@ class AdaptConfig(RunningConfig):
     init: str = Field(
         "mean",
         description="Initial values of the new domain's depthwise filters (or "
-        "adapters) and norms in the trunk: random, mean (over the old domains) or "
-        "those of an old domain, given by name.",
+        "adapters) and norms in the trunk: random, mean (over the old domains) or the "
+        "name of an old domain to copy them from.",
     )

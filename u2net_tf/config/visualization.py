@@ -20,7 +20,7 @@ class OverlaysConfig(Config):
     """Settings of `u2net_tf.draw_overlays`."""
 
     image: tuple[str, ...] = Field(
-        description="Image file or folder of images of a domain",
+        description="Image file, or folder with the images of one domain",
         json_schema_extra=_REPEATED,
     )
     reference: tuple[str, ...] = Field(
