@@ -434,7 +434,7 @@ def test_flags_that_cannot_be_missing(flag, run_light, tmp_path):
 def test_second_run_says_that_it_was_done(finished, run_light):
     before = contents(finished.data_dir)
     done = run_light("data_prep.convert", **finished.flags)
-    assert "(already done)" in done.stdout
+    assert "(already converted)" in done.stdout
     assert contents(finished.data_dir) == before
 
 
@@ -468,8 +468,8 @@ def change_plan(one):
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
-        (touch_label, {}, "expected .*labelsTr/d.nii.gz as it was converted"),
-        (rewrite_image, {}, "expected .*imagesTr/d.nii.gz as it was converted"),
+        (touch_label, {}, "expected .*labelsTr/d.nii.gz unchanged since the conv"),
+        (rewrite_image, {}, "expected .*imagesTr/d.nii.gz unchanged since the conv"),
         (change_plan, {}, "of this plan. Received: shards of another plan"),
         (
             None,
@@ -628,7 +628,7 @@ def test_power_that_fails_leaves_shards_as_their_manifest_says(finished, tmp_pat
                 problem
                 for problem in verify.verify_domain(after, domain, made)
                 # Of a conversion that was interrupted; the next one removes it.
-                if "one that it does not name" not in problem
+                if "one that it does not list" not in problem
             ]
             found.append(made)
     assert old in found
@@ -988,7 +988,7 @@ def test_nothing_left_after_skipping_is_an_error(one, run_light):
 
 def test_plan_without_cases_is_an_error(one):
     one.domain = dataclasses.replace(one.domain, train=(), validation=(), test=())
-    with pytest.raises(InputError, match="The plan lists no case"):
+    with pytest.raises(InputError, match="The plan lists no cases"):
         one.convert()
 
 
