@@ -969,7 +969,7 @@ def test_bad_cases_are_skipped_and_listed(one, capsys, write_nifti):
     # Once skipped is not skipped for ever.
     assert one.convert(on_bad_case="skip") == made
     write_nifti(one.label("b"), make_labels(), (2, 1, 1))
-    with pytest.raises(InputError, match="expected .*labelsTr/b.nii.gz as it was"):
+    with pytest.raises(InputError, match="expected .*labelsTr/b.nii.gz unchanged"):
         one.convert(on_bad_case="skip")
     made = one.convert(on_bad_case="skip", overwrite=True)
     assert set(made.skipped) == {"d"}
