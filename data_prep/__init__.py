@@ -1,1 +1,1 @@
-"""From folders of raw scans to a plan and TFRecord shards."""
+"""Data preparation: from folders of raw scans to a plan and TFRecord shards."""

@@ -19,83 +19,90 @@ from u2net_tf.plan.domains import (
 )
 from u2net_tf.shards.manifest import Compression, ImageDtype
 
-# Defaults of a plan's preprocessing: the paper's.
+# Default preprocessing, which is the paper's.
 _PAPER = Preprocessing()
 
 
 class SurveyConfig(Config):
     """Settings of `data_prep.survey`."""
 
-    raw_dir: str = Field(description="Folder of domain folders, or a single one.")
-    domains: tuple[str, ...] = Field(
-        (), description="Folders below raw_dir to read; all if empty."
+    raw_dir: str = Field(
+        description="Folder of domain folders, or a single domain folder."
     )
-    output_dir: str = Field(description="Folder to write into.")
+    domains: tuple[str, ...] = Field(
+        (), description="Domain folders in raw_dir to survey; all if empty."
+    )
+    output_dir: str = Field(description="Folder for survey.csv and survey.json.")
     spacing_source: SpacingSource = Field(
         "pixdim",
-        description="Where the voxel size is read from when a header contradicts "
-        "itself.",
+        description="Header field from which the voxel size is read if pixdim and "
+        "affine contradict each other.",
     )
     round_labels: bool = Field(
         False,
-        description="Round label values that are nearly whole, as a scale factor "
-        "leaves them, here and wherever the plan is used.",
+        description="Round label values that are nearly integers, for example because "
+        "of a scale factor. Also applies wherever the resulting plan is used.",
     )
     resample_modalities: ResampleModalities = False
     pictures: str | None = Field(
         None,
         description="Folder for contact sheets of each domain: a slice of every case "
-        "with its labels, the most unusual cases first; none if not given.",
+        "with its labels, the most unusual cases first. If not given, none are drawn.",
     )
     max_memory_gb: MaxMemory = None
     num_workers: int | None = Field(
         None,
         ge=1,
-        description="Processes, one case in each; the number of cores if not given.",
+        description="Number of worker processes, each with one case at a time; the "
+        "number of cores if not given.",
     )
     log: LogConfig = LogConfig()
 
 
 class ConversionConfig(Config):
-    """How scans become shards."""
+    """How scans are converted to shards."""
 
     data_dir: str = Field(description="Folder for the shards.")
     raw_dir: str | None = Field(
         None,
-        description="Folder with a folder per domain, if the scans have moved since "
-        "the survey.",
+        description="Folder of domain folders; needed only if the scans have moved "
+        "since the survey.",
     )
     domains: tuple[str, ...] = Field(
         (), description="Domains to convert; all if empty."
     )
     num_workers: int | None = Field(
-        None, ge=1, description="Processes; the number of cores if not given."
+        None,
+        ge=1,
+        description="Number of worker processes; the number of cores if not given.",
     )
     max_memory_gb: MaxMemory = None
     shard_size_mb: float = Field(
         100.0,
         gt=0,
-        description="A shard is closed once it is this large, before compression.",
+        description="Size at which a shard is closed and the next one is started, MB "
+        "before compression.",
     )
     compression: Compression = Field("none", description="Compression of the shards.")
     image_dtype: ImageDtype = Field(
-        "float16", description="Type that images are stored in."
+        "float16", description="Data type in which images are stored."
     )
     on_bad_case: Literal["fail", "skip"] = Field(
-        "fail", description="Stop at an unusable case, or list it and continue."
+        "fail",
+        description="Stop at an unusable case (fail), or list it and continue (skip).",
     )
     resample_modalities: ResampleModalities = False
     overwrite: bool = Field(
         False,
-        description="Replace shards that were made with another plan, other flags or "
-        "other raw files.",
+        description="Replace shards that were made with a different plan, different "
+        "flags or different raw files.",
     )
 
 
 class ConvertConfig(Config):
     """Settings of `data_prep.convert`."""
 
-    plan: str = Field(description="Plan, as data_prep.plan writes it.")
+    plan: str = Field(description="Plan written by data_prep.plan.")
     conversion: ConversionConfig
     log: LogConfig = LogConfig()
 
@@ -103,18 +110,18 @@ class ConvertConfig(Config):
 class VerifyConfig(Config):
     """Settings of `data_prep.verify`."""
 
-    data_dir: str = Field(description="Folder that convert wrote.")
+    data_dir: str = Field(description="Folder of shards written by data_prep.convert.")
     domains: tuple[str, ...] = Field(
-        (), description="Domains to verify; all that are there if empty."
+        (), description="Domains to verify; all converted domains if empty."
     )
     log: LogConfig = LogConfig()
 
 
 class SplitConfig(Config):
-    """How cases are divided at random."""
+    """Random split of the cases."""
 
     test_fraction: float = Field(
-        0.2, ge=0, lt=1, description="Fraction of the cases to test on."
+        0.2, ge=0, lt=1, description="Fraction of cases to hold out for testing."
     )
     validation_fraction: float = Field(
         0.0,
@@ -125,88 +132,98 @@ class SplitConfig(Config):
     num_folds: int = Field(
         0,
         ge=0,
-        description="Number of folds of the training cases, of which training may "
-        "leave one out to validate on it; 0 for none.",
+        description="Number of cross-validation folds of the training cases; 0 for "
+        "none. Training can hold out one of them for validation.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the split.")
+    seed: int = Field(0, ge=0, description="Seed of the random split.")
     split_by: str = Field(
         "",
-        description="Regular expression whose group keeps cases together, for example "
-        r"(patient\d+)_",
+        description=r"Regular expression with one capturing group; cases for which it "
+        r"captures the same text stay in the same split. For example, (patient\d+)_ "
+        r"keeps the cases of a patient together.",
     )
 
 
 class PlanConfig(Config):
     """Settings of `data_prep.plan`."""
 
-    survey: str = Field(description="survey.json of data_prep.survey, or its folder.")
-    output: str = Field(description="The plan to write, a .json file.")
+    survey: str = Field(
+        description="survey.json written by data_prep.survey, or its folder."
+    )
+    output: str = Field(description="Plan to write (.json).")
     domains: tuple[str, ...] = Field(
         (),
-        description="Domains of the survey, in the order of their indices; all if "
-        "empty.",
+        description="Domains of the survey to plan, in the order of their domain "
+        "indices; all if empty.",
     )
     overwrite: bool = Field(False, description="Overwrite an existing, different plan.")
     preset: Literal["auto", "rule"] = Field(
         "auto",
-        description="auto: published settings and label merges for the tasks that have "
-        "them; rule: the rule for all.",
+        description="Source of the network settings: published settings and label "
+        "merges for the tasks that have them and a rule for all others (auto), or the "
+        "rule for all domains (rule).",
     )
     merge_labels: tuple[str, ...] = Field(
         (),
-        description="Classes that merge labels, for example Task03_Liver:liver=1+2. "
-        "Replaces the merges of that domain's preset.",
+        # absl appends "; repeat this option", so the text has no full stop.
+        description="Labels to merge into a class, for example "
+        "Task03_Liver:liver=1+2. Replaces the merges of that domain's preset",
         json_schema_extra={"repeated": True},
     )
     keep_components: str = Field(
         "auto",
-        description="Largest components that a prediction keeps of each class; 0 keeps "
-        "all; auto: 1 or 2 where these hold 99 % of the class in the survey, else all.",
+        description="Number of largest connected components of each class that "
+        "predictions keep; 0 keeps all. auto keeps 1 or 2 if these contain 99 % of "
+        "the class in the survey, and all otherwise.",
     )
     mirror_axes: tuple[str, ...] = Field(
         ("auto",),
-        description="Axes that training may mirror: z, y, x; none; auto: x, or none "
-        "where the names of two classes differ only in their side.",
+        description="Axes along which training may mirror patches: some of z, y, x, or "
+        "none. auto is x, or none if the names of two classes differ only in left and "
+        "right.",
     )
     split: SplitConfig = SplitConfig()
     splits_file: str | None = Field(
-        None, description="JSON with lists of cases, or nnU-Net's splits_final.json."
+        None,
+        description="JSON file with lists of cases, or nnU-Net's splits_final.json; if "
+        "not given, cases are split at random.",
     )
     fold: str | None = Field(
         None,
-        description="Fold of splits_file where it has folds, whose validation cases "
-        "become test cases; fold0 if not given. all: its folds become the plan's, and "
-        "there are no test cases. In nnU-Net's splits_final.json a number, whose "
-        "validation cases are validated on; all if not given.",
+        description="Fold of splits_file to use; fold0 if not given. Its validation "
+        "cases become the test cases. With all, the folds become those of the plan, "
+        "and there are no test cases. In nnU-Net's splits_final.json, folds are "
+        "numbers, their validation cases are used for validation, and all is the "
+        "default.",
     )
     exclude_faulty: bool = Field(
-        False, description="Leave out the cases that the survey found unusable."
+        False, description="Leave out cases that the survey found unusable."
     )
     max_memory_gb: MaxMemory = None
     unknown_labels: UnknownLabels = Field(
         _PAPER.unknown_labels,
-        description="How to treat label values that dataset.json does not list.",
+        description="How to treat label values that are not listed in dataset.json.",
     )
     margin_voxels: int = Field(
         _PAPER.margin_voxels,
         ge=0,
-        description="Margin around the box of non-zero voxels.",
+        description="Margin, in voxels, around the bounding box of nonzero voxels.",
     )
     clip_percentiles: tuple[float, float] = Field(
         _PAPER.clip_percentiles,
-        description="Percentiles that intensities are clipped to.",
+        description="Lower and upper percentile to which intensities are clipped.",
     )
     intensity_floor: float | None = Field(
         _PAPER.intensity_floor,
-        description="Set lower intensities to this one before percentiles are taken; "
-        "no limit if not given.",
+        description="Lower limit of intensities, applied before percentiles are "
+        "computed; no limit if not given.",
     )
     statistics_over: StatisticsOver = Field(
         _PAPER.statistics_over,
-        description="Voxels that mean and standard deviation are taken over: all, or "
-        "those above 0; voxels of exactly 0 then become 0.",
+        description="Voxels over which mean and standard deviation are computed: all, "
+        "or positive ones only, in which case voxels of exactly 0 stay 0.",
     )
     size_rounding: SizeRounding = Field(
         _PAPER.size_rounding,
-        description="How the size of a resampled volume becomes a whole number.",
+        description="Rounding of the size of resampled volumes to whole voxels.",
     )

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def main(config: VerifyConfig) -> None:
-    """Verifies every domain; exit status 1 if anything is wrong."""
+    """Verifies all domains; exits with status 1 if there are problems."""
     from u2net_tf.shards.manifest import load_converted
 
     names: Sequence[str] = config.domains
-    absent: Sequence[str] = ()
+    not_converted: Sequence[str] = ()
     if not names:
-        names, absent = _domains_there(pathlib.Path(config.data_dir))
+        names, not_converted = _find_converted(pathlib.Path(config.data_dir))
     plan, manifests = load_converted(config.data_dir, tuple(names), check_plan=False)
     machine.import_tensorflow()
     progress = command.progress_every(config.log.log_every_seconds)
@@ -39,24 +39,25 @@ def main(config: VerifyConfig) -> None:
         problems += found
     if problems:
         hint = (
-            "python -m data_prep.convert makes a domain again whose faulty shards or "
-            "manifest.json have been removed"
+            "Remove the faulty shards or manifest.json and run "
+            "python -m data_prep.convert to convert a domain again"
         )
-        sys.exit("\n".join(["error: not as converted:", *problems, hint]))
+        sys.exit("\n".join(["error: verification failed:", *problems, hint]))
     total = sum(len(manifest.cases) for manifest in manifests)
     counts = f"{quantity(total, 'case')} of {quantity(len(manifests), 'domain')}"
     print(f"{counts} verified in {config.data_dir}")
-    if absent:
-        print(f"not converted, of the plan's domains: {', '.join(absent)}")
+    if not_converted:
+        print(f"domains of the plan that are not converted: {', '.join(not_converted)}")
 
 
-def _domains_there(data_dir: pathlib.Path) -> tuple[list[str], list[str]]:
-    """Domains of the plan that have a folder, all if none has, and those without."""
+def _find_converted(data_dir: pathlib.Path) -> tuple[list[str], list[str]]:
+    """Returns the plan's domains with a folder, all if none has one, and the rest."""
     from u2net_tf.plan.plan_file import load_plan
 
     names = load_plan(data_dir / "plan.json").names
-    there = [name for name in names if (data_dir / name).is_dir()]
-    return there or list(names), [name for name in names if name not in there]
+    converted = [name for name in names if (data_dir / name).is_dir()]
+    others = [name for name in names if name not in converted]
+    return converted or list(names), others
 
 
 def verify_domain(
@@ -66,16 +67,16 @@ def verify_domain(
     *,
     progress: Progress = silent,
 ) -> list[str]:
-    """Re-reads one domain.
+    """Verifies one domain by reading all of its shards.
 
     Args:
       data_dir: folder that convert wrote.
       domain: the domain.
-      manifest: of its shards.
+      manifest: manifest of its shards.
       progress: shows how many shards are read.
 
     Returns:
-      Problems, a line each that names a file; empty if there are none.
+      Problems, one line each with the name of the file; empty if there are none.
     """
     from u2net_tf.shards.reading import shard_problems
 
@@ -88,7 +89,7 @@ def verify_domain(
         command.InputError(
             path,
             expected="a shard of the manifest",
-            received="one that it does not name",
+            received="one that it does not list",
         )
         for path in sorted(folder.glob("*.tfrecord"))
         if path.name not in expected

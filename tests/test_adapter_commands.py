@@ -64,7 +64,7 @@ class TestAdapter:
             (["add", "--model_dir=x"], "error: --input: expected a value. Received: n"),
             (
                 ["add", "--model_dir=x", "--input=a,a"],
-                "error: --input: expected each once. Received: a,a\n",
+                "error: --input: expected distinct values. Received: a,a\n",
             ),
             (
                 ["add", "--model_dir=x", "--input=a", "--output_dir="],

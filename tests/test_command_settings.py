@@ -491,7 +491,9 @@ def test_commands_are_imported_into_one_process():
 
 class TestConfig:
     def test_a_model_is_composed_once(self):
-        with pytest.raises(ValueError, match="expected each once. Received: a,b,a"):
+        with pytest.raises(
+            ValueError, match="expected distinct values. Received: a,b,a"
+        ):
             ComposeConfig(models=("a", "b", "a"), model_dir="c")
 
     def test_a_setting_that_is_none_is_an_error(self):

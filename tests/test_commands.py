@@ -92,7 +92,7 @@ class TestWrongFlags:
             (
                 "compose",
                 ["--models=a,a", "--model_dir=b"],
-                "error: --models: expected each once. Received: a,a",
+                "error: --models: expected distinct values. Received: a,a",
             ),
             ("export", [], "error: --model_dir: expected a value. Received: none"),
             (
@@ -155,7 +155,7 @@ class TestWrongFlags:
                     "--input_list=a.csv",
                     "--volumes_csv=./a.csv",
                 ],
-                "error: --volumes_csv: expected another file than --input_list. Rec",
+                "error: --volumes_csv: expected a file other than --input_list. Rec",
             ),
             (
                 "predict",

@@ -329,7 +329,7 @@ NAMES_ON_DISK = {
         },
         "members": dict.fromkeys(("name", "size", "sha256"), {}),
     },
-    "a line of the log of a survey": {"key": {}, "facts": FACTS},
+    "a line of a survey log": {"key": {}, "facts": FACTS},
     "a record of a prediction": dict.fromkeys(("key", "stamps", "pending"), {}),
     "a score": dict.fromkeys(("key", "dice", "false_positive_ml"), {}),
     "the state of a run": {

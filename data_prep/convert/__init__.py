@@ -1,1 +1,1 @@
-"""From raw scans and a plan to TFRecord shards."""
+"""Converts raw scans to TFRecord shards according to a plan."""

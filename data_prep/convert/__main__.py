@@ -1,11 +1,12 @@
-"""Raw scans and a plan -> TFRecord shards and a manifest per domain.
+"""Converts raw scans to TFRecord shards and writes a manifest per domain.
 
   python -m data_prep.convert --plan=plan.json --data_dir=DIR
 
-An interrupted run resumes with the cases that are missing when rerun. A domain that was
-converted before is left alone; if its plan, these flags, or size and time of its raw
-files have changed since, that is an error without --overwrite. Cases that were skipped
-are tried again, and the domain is converted again if one of them can be used now.
+An interrupted run resumes with the missing cases when rerun. Domains that are already
+converted are not converted again; it is an error if their plan, the flags, or sizes or
+modification times of their raw files have changed since, unless --overwrite is given.
+Skipped cases are tried again, and if one of them is usable now, its domain is converted
+again.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 
 def main(config: ConvertConfig) -> None:
-    """Converts every domain of the plan."""
+    """Converts the domains of the plan."""
     from data_prep.convert import convert_domains
     from u2net_tf.plan.plan_file import load_plan
 
-    # It is first imported when all cases of a domain are preprocessed.
+    # Checked early: it is imported only after all cases of a domain are preprocessed.
     machine.require_tensorflow()
     data_dir = pathlib.Path(config.conversion.data_dir)
     progress = command.progress_every(config.log.log_every_seconds)
@@ -40,7 +41,7 @@ def main(config: ConvertConfig) -> None:
     )
 
 
-def _report(data_dir: pathlib.Path, manifest: Manifest, done_before: bool) -> None:
+def _report(data_dir: pathlib.Path, manifest: Manifest, converted_before: bool) -> None:
     sizes = collections.Counter(entry.group for entry in manifest.cases)
     *others, (group, size) = sizes.items()
     counts = ", ".join(f"{size} {name}" for name, size in others)
@@ -48,7 +49,7 @@ def _report(data_dir: pathlib.Path, manifest: Manifest, done_before: bool) -> No
     folder = data_dir / manifest.domain
     shards = {entry.shard for entry in manifest.cases}
     megabytes = sum((folder / name).stat().st_size for name in shards) / 1e6
-    note = " (already done)" if done_before else ""
+    note = " (already converted)" if converted_before else ""
     print(
         f"{folder}: {counts}, {megabytes:.1f} MB in {quantity(len(shards), 'shard')}"
         f"{note}"

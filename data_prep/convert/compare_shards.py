@@ -1,4 +1,4 @@
-"""Whether the shards of an earlier conversion are what is wanted now."""
+"""Compares existing shards with the current plan, settings and raw files."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from u2net_tf.shards.manifest import Manifest
 from u2net_tf.wording import quantity
 
 
-def check_same(
+def require_unchanged(
     where: pathlib.Path,
     manifest: Manifest,
     domain: Domain,
     jobs: list[ConversionJob],
     settings: ConversionConfig,
 ) -> None:
-    """Checks that shards are what is wanted.
+    """Checks that shards agree with the current plan, settings and raw files.
 
     Args:
-      where: the file of the manifest, for error messages.
-      manifest: says what the shards were made of.
-      domain: what the plan says now.
-      jobs: the cases that are wanted, and what their files are like now.
-      settings: how they are wanted.
+      where: path of the manifest, for error messages.
+      manifest: manifest of the shards.
+      domain: domain of the current plan.
+      jobs: the cases to convert, with the current signatures of their files.
+      settings: current settings.
 
     Raises:
       InputError: names the first difference.
     """
-    again = "Use `overwrite` to convert again"
+    hint = "Use `overwrite` to convert again"
     try:
         manifest.check_plan(domain)
     except InputError as error:
-        raise error.within(where, hint=again) from None
+        raise error.within(where, hint=hint) from None
     for name in ("image_dtype", "compression", "shard_size_mb"):
-        received, wanted = getattr(manifest, name), getattr(settings, name)
-        if received not in (wanted, None):
+        received, expected_value = getattr(manifest, name), getattr(settings, name)
+        if received not in (expected_value, None):
             raise InputError(
                 where,
-                expected=f"shards with `{name}`={wanted}",
+                expected=f"shards with `{name}`={expected_value}",
                 received=f"`{name}`={received}",
-                hint=again,
+                hint=hint,
             )
     resample = settings.resample_modalities or domain.preprocessing.resample_modalities
     if manifest.resample_modalities and not resample:
-        # The reverse adds cases, if any: those that were skipped are tried again.
+        # The reverse can only add cases: skipped ones are tried again.
         raise InputError(
             where,
             expected="shards without `resample_modalities`",
             received="shards made with it",
-            hint=again,
+            hint=hint,
         )
     for job in jobs:
         before = manifest.raw_stamps.get(job.case.name, job.signatures)
@@ -60,19 +60,19 @@ def check_same(
             if old != new:
                 raise InputError(
                     where,
-                    expected=f"{path} as it was converted",
-                    received="another size or time of last change",
-                    hint=again,
+                    expected=f"{path} unchanged since the conversion",
+                    received="a different size or modification time",
+                    hint=hint,
                 )
 
 
 def skipped_error(where: pathlib.Path, manifest: Manifest) -> InputError:
-    """The error where all cases are wanted and some were skipped."""
+    """Returns the error for skipped cases where all cases are required."""
     case, reason = next(iter(manifest.skipped.items()))
     skipped = quantity(len(manifest.skipped), "skipped case")
     return InputError(
         where,
-        expected="every case",
-        received=f"{skipped}, the first of them {case}: {reason}",
-        hint="Use `on_bad_case`=skip to accept that, or `overwrite` to convert again",
+        expected="all cases",
+        received=f"{skipped}, the first one {case}: {reason}",
+        hint="Use `on_bad_case`=skip to accept this, or `overwrite` to convert again",
     )

@@ -1,9 +1,9 @@
-"""Preprocesses cases in parallel and gathers them in shards.
+"""Preprocesses cases in parallel and writes them to shards.
 
-Each worker preprocesses one case at a time and leaves it as a part file; then the parts
-are written to shards in a fixed order, one at a time. So memory is bounded by the
-largest case per process, the shards do not depend on the number of workers, and a rerun
-finds the parts of an interrupted run. The parts of one domain are kept beside its
+Each worker preprocesses one case at a time and writes it to a part file; the parts are
+then written to shards one at a time, in a fixed order. Memory is therefore bounded by
+the largest case per process, the shards do not depend on the number of workers, and a
+rerun reuses the parts of an interrupted run. The parts of a domain are kept next to its
 shards until these are written, which needs twice the domain's size on disk.
 """
 
@@ -19,7 +19,7 @@ from concurrent.futures import Executor
 from absl import logging
 
 from data_prep.config import ConversionConfig
-from data_prep.convert.compare_shards import check_same, skipped_error
+from data_prep.convert.compare_shards import require_unchanged, skipped_error
 from data_prep.convert.part_files import ConversionJob, write_part
 from data_prep.convert.write_shards import write_domain_shards
 from u2net_tf import files, locks, parallel, temporary_names
@@ -41,33 +41,33 @@ def convert(
     progress: Progress = silent,
     on_finished: Callable[[Manifest, bool], None] | None = None,
 ) -> list[Manifest]:
-    """Converts domains of a plan; those already converted are left alone.
+    """Converts the domains of a plan, except those already converted.
 
-    The plan is written beside the shards last of all.
+    The plan is written to the folder of the shards at the end.
 
     Args:
       plan: the plan.
-      settings: how.
-      executor: preprocesses the cases; None for processes of this machine.
+      settings: settings of the conversion.
+      executor: preprocesses the cases; None for processes on this machine.
       progress: shows how many cases of a domain are done.
-      on_finished: called for each domain when it is done, with its manifest and
-        whether it had been converted before.
+      on_finished: called when a domain is done, with its manifest and whether it was
+        already converted.
 
     Returns:
       The manifests, in the order of the plan.
 
     Raises:
-      InputError: at the first bad case, unless they are skipped; if nothing is left;
-        if the folder holds shards of other settings, or raw files have changed since;
-        if another run converts one of the domains.
+      InputError: for the first bad case, unless bad cases are skipped; if no usable
+        case is left; if the folder has shards made with other settings, or raw files
+        have changed since; if another run is converting one of the domains.
       StoppedError: if a worker is killed.
       OSError: if the disk is full.
     """
     data_dir = pathlib.Path(settings.data_dir)
     chosen = plan.select(settings.domains)
     with contextlib.ExitStack() as stack:
-        # All of them first: a conversion is refused at its start or not at all. Others
-        # may convert other domains into the same folder meanwhile.
+        # All domains are locked first, so that a conversion is refused at its start or
+        # not at all. Other runs may convert other domains into the same folder.
         for domain in chosen.domains:
             stack.enter_context(locks.locked(data_dir / domain.name))
         return _convert(plan, chosen, settings, executor, progress, on_finished)
@@ -83,13 +83,15 @@ def _convert(
 ) -> list[Manifest]:
     data_dir = pathlib.Path(settings.data_dir)
     jobs = {domain.name: _jobs(domain, settings) for domain in chosen.domains}
-    done = {
-        domain.name: _is_done(domain, jobs[domain.name], settings, executor, progress)
+    is_converted = {
+        domain.name: _is_converted(
+            domain, jobs[domain.name], settings, executor, progress
+        )
         for domain in chosen.domains
     }
     manifests = []
     for domain in chosen.domains:
-        if done[domain.name]:
+        if is_converted[domain.name]:
             manifest = load_manifest(data_dir, domain.name)
         else:
             temporary_names.remove_leftovers(_parts_folder(domain, settings))
@@ -99,7 +101,7 @@ def _convert(
         manifests.append(manifest)
         shutil.rmtree(_parts_folder(domain, settings), ignore_errors=True)
         if on_finished is not None:
-            on_finished(manifest, done[domain.name])
+            on_finished(manifest, is_converted[domain.name])
     files.write_text(data_dir / "plan.json", plan_to_json(plan))
     return manifests
 
@@ -120,7 +122,7 @@ def _convert_domain(
             received="none",
             hint=f"The first problem is: {next(iter(skipped.values()))}"
             if skipped
-            else "The plan lists no case",
+            else "The plan lists no cases",
         )
     return write_domain_shards(
         settings,
@@ -161,22 +163,22 @@ def _jobs(domain: Domain, settings: ConversionConfig) -> list[ConversionJob]:
                     settings.resample_modalities,
                 )
             )
-    # A fixed order that does not follow the names, so that a shard is a mixed sample.
+    # A fixed order unrelated to the names, so that each shard is a mixed sample.
     jobs.sort(key=lambda job: hashlib.sha256(job.case.name.encode()).digest())
     return jobs
 
 
-def _is_done(
+def _is_converted(
     domain: Domain,
     jobs: list[ConversionJob],
     settings: ConversionConfig,
     executor: Executor | None,
     progress: Progress,
 ) -> bool:
-    """Whether the shards exist, of all cases that can be used.
+    """Whether the shards of all usable cases exist already.
 
     Raises:
-      InputError: if others exist, and are not to be replaced.
+      InputError: if different shards exist and must not be replaced.
     """
     path = manifest_path(settings.data_dir, domain.name)
     if not path.is_file():
@@ -188,7 +190,7 @@ def _is_done(
             return False
         raise
     try:
-        check_same(path, manifest, domain, jobs, settings)
+        require_unchanged(path, manifest, domain, jobs, settings)
     except InputError:
         if settings.overwrite:
             return False
@@ -215,9 +217,9 @@ def _any_usable(
     executor: Executor | None,
     progress: Progress,
 ) -> bool:
-    """Whether cases that were skipped can be used now, as with more memory.
+    """Whether any skipped case can be used now, for example with more memory.
 
-    The parts of those that can are left for the conversion that follows.
+    The parts of usable cases are kept for the conversion that follows.
     """
     trial = settings.with_changes(on_bad_case="skip")
     bad = _write_parts(domain, skipped, trial, executor, progress)
@@ -239,10 +241,10 @@ def _write_parts(
     executor: Executor | None,
     progress: Progress,
 ) -> dict[str, str]:
-    """Writes the parts that do not exist yet; returns case -> reason of those skipped.
+    """Writes the missing parts; returns case -> reason for skipped cases.
 
     Raises:
-      InputError: at the first bad case, unless they are skipped.
+      InputError: for the first bad case, unless bad cases are skipped.
     """
     skipped: dict[str, str] = {}
     with parallel.workers(

@@ -1,6 +1,6 @@
-"""Preprocesses a case in a worker and leaves it as a part file.
+"""Preprocesses cases in workers and writes each to a part file.
 
-An interrupted conversion finds its part files again.
+A resumed conversion reuses the part files.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from u2net_tf.shards.record_size import require_record_size
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import crop_and_resample, msd
 
-# Raised where a file is no part file, or damaged.
-_NO_PART = (
+# Raised when reading a file that is not a part file or is damaged.
+_READ_ERRORS = (
     *(OSError, EOFError, ValueError, KeyError, AttributeError, TypeError),
     *(zipfile.BadZipFile, zlib.error),
 )
-# What a part says of the case: fields of the manifest's `CaseEntry`.
+# Fields of the manifest's `CaseEntry` that a part stores.
 _PROVENANCE = (
     *("files", "raw_shape", "raw_spacing_mm", "raw_orientation", "raw_affine"),
     *("crop_start", "crop_shape", "shape", "spacing_mm"),
@@ -43,11 +43,12 @@ class ConversionJob:
 
     Attributes:
       domain: the case's domain.
-      case: where its files are.
+      case: name and files of the case.
       group: group of the plan that the case is in: a fold or a split.
-      image_dtype: type that the image is stored in.
-      signatures: of the raw files, image first, when the conversion started.
-      part: file to write.
+      image_dtype: data type in which the image is stored.
+      signatures: signatures of the raw files at the start of the conversion, image
+        first.
+      part: path of the part file.
       max_memory_gb: see `memory.require_memory`.
       resample_modalities: whether modalities in files of their own are resampled to the
         grid of the first.
@@ -64,7 +65,7 @@ class ConversionJob:
 
     @property
     def raw_paths(self) -> tuple[pathlib.Path, ...]:
-        """The raw files: the image's, and the label map."""
+        """The raw files: those of the image, then the label map."""
         return self.case.paths
 
     @property
@@ -83,7 +84,7 @@ class PreprocessedCase:
     """The content of a part file.
 
     Attributes:
-      image: (z, y, x, C) in the job's type.
+      image: (z, y, x, C) in the job's `image_dtype`.
       labels: (z, y, x) uint8 class indices.
       provenance: fields of the manifest's `CaseEntry` that say what the case was made
         from.
@@ -98,9 +99,9 @@ def write_part(job: ConversionJob) -> InputError | None:
     """Writes the part of one case, unless it exists already.
 
     Returns:
-      What is wrong with the case, naming the file; None if nothing is.
+      The problem with the case, which names the file; None if there is none.
     """
-    if _is_done(job):
+    if _is_written(job):
         return None
     try:
         _write_part(job)
@@ -110,15 +111,15 @@ def write_part(job: ConversionJob) -> InputError | None:
 
 
 def load_part(path: pathlib.Path) -> PreprocessedCase:
-    """Reads what `write_part` wrote.
+    """Reads a part file.
 
     Raises:
-      InputError: if it is damaged or was written by something else.
+      InputError: if it is damaged or is not a part file.
     """
     try:
         with path.open("rb") as file, np.load(file) as part:
             return PreprocessedCase(part["image"], part["labels"], _provenance(part))
-    except _NO_PART as error:
+    except _READ_ERRORS as error:
         raise InputError(
             path,
             expected="a part file of this conversion",
@@ -128,10 +129,10 @@ def load_part(path: pathlib.Path) -> PreprocessedCase:
 
 
 def _provenance(part: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What a part says of its case.
+    """Returns the provenance stored in a part.
 
     Raises:
-      ValueError: if that is something else.
+      ValueError: if it has other fields.
     """
     found = json.loads(str(part["origin"]))
     if not isinstance(found, dict) or set(found) != set(_PROVENANCE):
@@ -139,7 +140,7 @@ def _provenance(part: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return found
 
 
-def _is_done(job: ConversionJob) -> bool:
+def _is_written(job: ConversionJob) -> bool:
     if not job.part.is_file():
         return False
     try:
@@ -147,8 +148,8 @@ def _is_done(job: ConversionJob) -> bool:
         with job.part.open("rb") as file, np.load(file) as part:
             _provenance(part)
             return str(part["key"]) == job.key
-    except _NO_PART:
-        # Left by a machine that went down; it is made again.
+    except _READ_ERRORS:
+        # Left by a machine that crashed; the part is written again.
         return False
 
 
@@ -171,8 +172,8 @@ def _write_part(job: ConversionJob) -> None:
         num_modalities=job.domain.num_modalities,
         image_dtype=job.image_dtype,
     )
-    prepared, _ = crop_and_resample.preprocess_volume(image, job.domain, crop=crop)
-    stored = prepared.astype(job.image_dtype, copy=False)
+    preprocessed, _ = crop_and_resample.preprocess_volume(image, job.domain, crop=crop)
+    stored = preprocessed.astype(job.image_dtype, copy=False)
     provenance = {
         "files": list(map(str, job.raw_paths)),
         "raw_shape": crop.raw_shape,

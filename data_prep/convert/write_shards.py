@@ -1,7 +1,7 @@
-"""Part files -> TFRecord shards and the manifest that describes them.
+"""Writes part files to TFRecord shards, and the manifest that describes these.
 
 Shards are written one record at a time, under temporary names; they and the manifest
-take the place of older ones only when all of them are written.
+replace older ones only when all of them are complete.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from u2net_tf.shards.manifest import (
     to_json,
 )
 
-# Voxels of each class that a record lists, to draw patches around.
+# Voxels of each class that a record lists, to sample patches around.
 COORDINATES_PER_CLASS = 1000
 
 
@@ -54,7 +54,7 @@ class ShardWriter:
         self._size = 0
 
     def write(self, serialized: bytes, entry: CaseEntry) -> None:
-        """Appends a record; opens another shard where the last one is full."""
+        """Appends a record; starts a new shard if the last one is full."""
         import tensorflow as tf
 
         from u2net_tf.shards.records import COMPRESSION_TYPES
@@ -74,20 +74,20 @@ class ShardWriter:
         self._size += len(serialized)
 
     def close(self) -> None:
-        """Ends the last shard."""
+        """Closes the last shard."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
             files.sync_file(self._shards[-1][0])
 
     def discard(self) -> None:
-        """Removes what was written."""
+        """Removes all shards written so far."""
         self._writer = None
         for path, _ in self._shards:
             path.unlink(missing_ok=True)
 
     def finish(self) -> list[CaseEntry]:
-        """Gives the shards their names; returns the entries with these names."""
+        """Renames the shards to their final names; returns the entries with these."""
         self.close()
         total = len(self._shards)
         entries = []
@@ -107,11 +107,11 @@ def write_domain_shards(
     signatures: dict[str, list[FileSignature]],
     progress: Progress = silent,
 ) -> Manifest:
-    """Gathers the parts of one domain in shards and writes the manifest.
+    """Writes the parts of one domain to shards, and the manifest.
 
     Args:
-      settings: folder of all domains, type of the images in the parts, and the shards'
-        size and compression.
+      settings: folder of all domains, data type of the images in the parts, size and
+        compression of the shards.
       domain: the domain.
       jobs: the cases whose parts exist, in the order of the shards.
       skipped: case -> reason.
@@ -122,7 +122,7 @@ def write_domain_shards(
       The manifest.
 
     Raises:
-      OSError: if the disk is full; earlier shards are left as they were.
+      OSError: if the disk is full; earlier shards are kept.
     """
     import_tensorflow()
     import tensorflow as tf
@@ -149,11 +149,11 @@ def write_domain_shards(
         for writer in writers.values():
             writer.discard()
         if isinstance(error, tf.errors.OpError):
-            # TensorFlow's file system reports a full disk in a class of its own.
+            # TensorFlow's file system raises a different class if the disk is full.
             raise OSError(f"{folder}: cannot write shards: {error.message}") from error
         raise
-    # No manifest is better than one that describes other shards, should we be
-    # interrupted from here on.
+    # If the run is interrupted from here on, no manifest is better than one that
+    # describes other shards.
     path.unlink(missing_ok=True)
     files.sync_folder(folder)
     manifest = Manifest(
@@ -175,7 +175,7 @@ def write_domain_shards(
 
 
 def _serialize(job: ConversionJob) -> tuple[bytes, CaseEntry]:
-    """One part as a record, and its entry in the manifest, the shard still unnamed."""
+    """Returns a part as a record, and its manifest entry, still without a shard."""
     from u2net_tf.shards import records
 
     part = load_part(job.part)
@@ -211,7 +211,7 @@ def _serialize(job: ConversionJob) -> tuple[bytes, CaseEntry]:
 
 
 def _remove_stale_shards(folder: pathlib.Path, manifest: Manifest) -> None:
-    """Removes shards that the new manifest does not name, hidden ones too."""
+    """Removes shards that the new manifest does not list, including hidden ones."""
     kept = {entry.shard for entry in manifest.cases}
     for path in folder.glob("*.tfrecord"):
         if path.name not in kept:

@@ -1,1 +1,1 @@
-"""From a survey to a plan."""
+"""Plans preprocessing, split and network settings of each surveyed domain."""

@@ -1,16 +1,16 @@
-r"""Decides how each domain is preprocessed, split and trained: survey -> plan.json.
+r"""Plans how each domain is preprocessed, split and trained, and writes plan.json.
 
     python -m data_prep.plan --survey=work --output=work/plan.json
 
-The plan may be edited by hand. The six tasks of the Medical Segmentation Decathlon that
-have published settings get those; every other folder gets them by a rule
-(`data_prep/plan/network_settings.py`). Preprocessing is the paper's;
---flagfile=upstream takes that of the published code. Lists of cases for --splits_file:
+The plan may be edited by hand. Six tasks of the Medical Segmentation Decathlon have
+published network settings, which are used; the settings of all other domains follow a
+rule (`data_prep/plan/network_settings.py`). Preprocessing is that of the paper, or with
+--flagfile=upstream that of the published code. --splits_file is a JSON file such as
 
     {"Task04_Hippocampus": {"train": ["hippocampus_001", …], "test": […]}}
     {"Task04_Hippocampus": {"fold0": {"train": […], "val": […]}}}
 
-or nnU-Net's splits_final.json.
+or the splits_final.json of nnU-Net.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ def main(config: PlanConfig) -> None:
     from data_prep.plan.report import format_plan
     from data_prep.plan.write_plan import write_plan
 
-    _require_one_kind_of_split(config)
+    _require_single_split_source(config)
     planned, written = write_plan(config)
     print(command.name_flags(format_plan(planned)))
     print(f"wrote {config.output}" if written else f"{config.output} already exists")
 
 
-def _require_one_kind_of_split(config: PlanConfig) -> None:
-    """Checks that a file that lists the cases and flags that split are not mixed."""
+def _require_single_split_source(config: PlanConfig) -> None:
+    """Checks that flags of the random split are not given with a splits file."""
     if config.splits_file is None:
         return
     for name, value in config.split.flat().items():
-        # Given at all, even if it is the default.
+        # Given explicitly, even if with the default value.
         if flags.FLAGS[name].present:
             raise command.InputError(
                 f"`{name}`",
-                expected="no value beside `splits_file`, which lists the cases",
+                expected="no value with `splits_file`, which lists the cases",
                 received=repr(value),
             )
 

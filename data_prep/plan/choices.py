@@ -1,4 +1,4 @@
-"""From the settings of the command to what decides about a plan."""
+"""Parses and checks the settings of a plan."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ class Choices:
     """The settings of a plan, parsed.
 
     Attributes:
-      preprocessing: all of it but the source of the spacing, which is the survey's.
-      use_presets: whether published settings are taken where a task has them.
+      preprocessing: the preprocessing settings that are not those of the survey.
+      use_presets: whether to use published settings for the tasks that have them.
       merges: label merges per domain; they replace those of a preset.
-      keep_components: the same for every class, or None for what the survey suggests.
-      mirror_axes: the same for every domain, or None: "x", or none where two classes
-        are left and right of each other.
-      exclude_faulty: leave out cases that cannot be used.
-      max_memory_gb: what a case may take when it is resampled; see
-        `memory.require_memory`.
-      split: how cases are divided at random, unless they are listed.
+      keep_components: number for every class, or None to derive it from the survey.
+      mirror_axes: axes for every domain, or None for "x", or no axis if two classes are
+        the left and the right of something.
+      exclude_faulty: whether to leave out cases that cannot be used.
+      max_memory_gb: memory limit of resampling a case; see `memory.require_memory`.
+      split: settings of the random split, which is used unless cases are listed.
       splits: explicit lists per domain, or None.
-      splits_file: where those come from.
+      splits_file: file with these lists.
     """
 
     preprocessing: Preprocessing
@@ -46,7 +45,7 @@ class Choices:
 
 
 def read_choices(config: PlanConfig, names: Sequence[str]) -> Choices:
-    """What the settings say, parsed and checked.
+    """Parses and checks the settings.
 
     Args:
       config: the settings.
@@ -55,13 +54,15 @@ def read_choices(config: PlanConfig, names: Sequence[str]) -> Choices:
     Raises:
       InputError: names the setting.
     """
-    listed = None
+    explicit_splits = None
     if config.splits_file is not None:
-        listed = split_file.read_splits(config.splits_file, names, fold=config.fold)
+        explicit_splits = split_file.read_splits(
+            config.splits_file, names, fold=config.fold
+        )
     elif config.fold is not None:
         raise InputError(
             f"`fold`={config.fold}",
-            expected="`splits_file` beside it",
+            expected="`splits_file` as well",
             received="none",
         )
     return Choices(
@@ -73,7 +74,7 @@ def read_choices(config: PlanConfig, names: Sequence[str]) -> Choices:
         exclude_faulty=config.exclude_faulty,
         max_memory_gb=config.max_memory_gb,
         split=config.split,
-        splits=listed,
+        splits=explicit_splits,
         splits_file=config.splits_file or "",
     )
 

@@ -1,4 +1,4 @@
-"""Draws the training, validation and test cases of a domain."""
+"""Splits the cases of a domain at random."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class CaseSplit:
     """The cases of one domain.
 
     Attributes:
-      train: to train on.
-      validation: to monitor training with.
-      test: for the final scores.
-      folds: to train on, in groups, instead of `train` and `validation`.
-      notes: what the user should know about it.
+      train: training cases.
+      validation: cases to monitor training with.
+      test: cases for the final scores.
+      folds: training cases in folds, instead of `train` and `validation`.
+      notes: notes for the user.
     """
 
     train: tuple[str, ...]
@@ -42,25 +42,25 @@ def draw_split(
     num_folds: int = 0,
     split_by: str = "",
 ) -> CaseSplit:
-    """Splits at random; a group of cases stays together.
+    """Splits cases at random; groups of cases stay together.
 
-    The order in which groups are taken is that of a hash of (seed, domain, group): it
-    depends neither on the other domains nor on the library that draws. At least one
-    group is trained on.
+    Groups are taken in the order of a hash of (seed, domain, group), which depends
+    neither on the other domains nor on a library's random numbers. At least one group
+    is left for training.
 
     Args:
-      cases: names.
-      domain: the domain's name.
-      test_fraction: share of the groups to test on, from 0 to below 1.
-      validation_fraction: share of the remaining groups to validate on.
-      seed: of the draw.
-      num_folds: number of folds of the remaining groups, of equal size or one group
-        more; 0 for none.
-      split_by: regular expression, searched in a name; its one group, in brackets, is
-        what cases have in common. If it is empty, each case is its own group.
+      cases: names of the cases.
+      domain: name of the domain.
+      test_fraction: fraction of the groups to test on, from 0 to below 1.
+      validation_fraction: fraction of the remaining groups to validate on.
+      seed: seed of the split.
+      num_folds: number of folds of the remaining groups, of equal size up to one group;
+        0 for none.
+      split_by: regular expression with one capturing group, searched in each name.
+        Cases with the same match stay together. If empty, each case is its own group.
 
     Raises:
-      InputError: names the setting, and the case that the expression does not fit.
+      InputError: names the setting, and the case that the expression does not match.
     """
     groups, notes = _group(cases, split_by, domain)
     if num_folds == 1 or (num_folds and validation_fraction):
@@ -69,23 +69,23 @@ def draw_split(
             expected="at least 2, and no `validation_fraction`, or 0",
             received=f"{num_folds}, and {validation_fraction:g}",
         )
-    queue = sorted(groups, key=lambda group: _draw_key(seed, domain, group))
-    num_test = _share(len(queue), test_fraction)
-    num_validation = _share(len(queue) - num_test, validation_fraction)
-    test, rest = queue[:num_test], queue[num_test:]
-    if num_folds > len(rest):
+    shuffled = sorted(groups, key=lambda group: _sort_key(seed, domain, group))
+    num_test = _fraction_of(len(shuffled), test_fraction)
+    num_validation = _fraction_of(len(shuffled) - num_test, validation_fraction)
+    test, remaining = shuffled[:num_test], shuffled[num_test:]
+    if num_folds > len(remaining):
         raise InputError(
             "`num_folds`",
-            expected=f"at most {len(rest)}, the groups of training cases of {domain}",
+            expected=f"at most {len(remaining)}, the training groups of {domain}",
             received=num_folds,
         )
-    validation, train = rest[:num_validation], rest[num_validation:]
+    validation, train = remaining[:num_validation], remaining[num_validation:]
     for name, chosen, fraction in (
         ("test", test, test_fraction),
         ("validation", validation, validation_fraction),
     ):
         if fraction and not chosen:
-            notes.append(f"too few cases for any to be in {name}")
+            notes.append(f"too few cases for a {name} split")
     folds = tuple(train[index::num_folds] for index in range(num_folds))
 
     def cases_of(part: Sequence[str]) -> tuple[str, ...]:
@@ -103,13 +103,13 @@ def draw_split(
 def _group(
     cases: Sequence[str], split_by: str, domain: str
 ) -> tuple[dict[str, list[str]], list[str]]:
-    alone = {case: [case] for case in cases}
+    single_cases = {case: [case] for case in cases}
     if not split_by:
-        return alone, []
+        return single_cases, []
     pattern = _compile(split_by)
     matches = {case: pattern.search(case) for case in cases}
     if not any(matches.values()):
-        return alone, [
+        return single_cases, [
             f"`split_by`={split_by} matches no case; each case is its own group"
         ]
     groups: dict[str, list[str]] = {}
@@ -124,37 +124,37 @@ def _group(
     return groups, []
 
 
-# A patient's number in the name of a case, and what precedes it.
+# A patient's identifier in the name of a case, and its prefix.
 _PATIENT = re.compile(
     r"(?<![a-zA-Z])(?:((?i:patient|subject|subj|pat)[-_ ]?)\d+|((?i:sub)-)[0-9a-zA-Z]+)"
 )
 
 
 def suggest_split_by(cases: Sequence[str]) -> str:
-    r"""An expression for `split_by` that keeps patients together.
+    r"""Suggests an expression for `split_by` that keeps patients together.
 
     Args:
-      cases: names, for example patient001_frame01 and patient001_frame12, for which it
-        is `(patient\d+)`.
+      cases: names of cases, for example patient001_frame01 and patient001_frame12.
 
     Returns:
-      "" if no two names seem to be of one patient.
+      The expression, here `(patient\d+)`; "" if no two names seem to belong to the same
+      patient.
     """
     matches = list(filter(None, map(_PATIENT.search, cases)))
     if len({match[0] for match in matches}) == len(matches):
         return ""
-    starts = collections.Counter(match[1] or match[2] for match in matches)
-    start = starts.most_common(1)[0][0]
-    number = "[0-9a-zA-Z]+" if start.lower() == "sub-" else r"\d+"
-    patient = f"{start}{number}"
+    prefixes = collections.Counter(match[1] or match[2] for match in matches)
+    prefix = prefixes.most_common(1)[0][0]
+    number = "[0-9a-zA-Z]+" if prefix.lower() == "sub-" else r"\d+"
+    patient = f"{prefix}{number}"
     if all(re.search(patient, case) for case in cases):
         return f"({patient})"
-    # Every other case is a group of its own.
+    # Each other case is its own group.
     return f"({patient}|^(?!.*{patient}).*)"
 
 
 def _compile(split_by: str) -> re.Pattern[str]:
-    where, expected = "`split_by`", "a regular expression with one group in brackets"
+    where, expected = "`split_by`", "a regular expression with one capturing group"
     try:
         pattern = re.compile(split_by)
     except re.error as error:
@@ -167,12 +167,12 @@ def _compile(split_by: str) -> re.Pattern[str]:
     return pattern
 
 
-def _draw_key(seed: int, domain: str, group: str) -> bytes:
+def _sort_key(seed: int, domain: str, group: str) -> bytes:
     return hashlib.blake2b(f"{seed}/{domain}/{group}".encode()).digest()
 
 
-def _share(count: int, fraction: float) -> int:
-    """A share of `count`, rounded; not none of it and not all of it, if possible."""
+def _fraction_of(count: int, fraction: float) -> int:
+    """Returns a fraction of `count`, rounded; if possible neither 0 nor all of it."""
     if not fraction or count < 2:
         return 0
     return min(max(math.floor(count * fraction + 0.5), 1), count - 1)

@@ -1,4 +1,4 @@
-"""From the labels of `dataset.json` to the classes of a domain."""
+"""Derives the classes of a domain from the labels of `dataset.json`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from u2net_tf.wording import first_few
 Merges = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 _MERGE = re.compile(r"(?P<domain>[^:=]+):(?P<name>[^:=]+)=(?P<values>\d+(\+\d+)+)")
-# Components are cleaned up where they hold this share of a class, mean over cases.
-_ENOUGH_SHARE = 0.99
+# Smaller components are removed if the largest ones hold this fraction of a class, mean
+# over cases.
+_MIN_FRACTION = 0.99
 
 
 def parse_merges(texts: Sequence[str]) -> Merges:
-    """Reads the texts of `merge_labels`.
+    """Parses the values of `merge_labels`.
 
     Args:
       texts: for example "Task03_Liver:liver=1+2".
 
     Raises:
-      InputError: if a text has another form, or a class is named twice.
+      InputError: if a value has another form, or a class is given twice.
     """
     merges: dict[str, dict[str, tuple[int, ...]]] = {}
     for text in texts:
@@ -44,7 +45,7 @@ def parse_merges(texts: Sequence[str]) -> Merges:
             raise InputError(
                 "`merge_labels`",
                 expected=f"the class {match['name']!r} of {match['domain']} once",
-                received="it twice",
+                received="two entries",
             )
         values = match["values"].split("+")
         classes[match["name"]] = tuple(int(value) for value in values)
@@ -57,7 +58,7 @@ def merge_labels(
     *,
     domain: str,
 ) -> tuple[Label, ...]:
-    """Classes in ascending order of their first values; the background is the first.
+    """Returns classes in ascending order of their first values, background first.
 
     Args:
       labels: raw value -> name, with 0.
@@ -65,8 +66,8 @@ def merge_labels(
       domain: for error messages.
 
     Raises:
-      InputError: if a value is unknown or in two classes, two classes get one name, or
-        only the background is left.
+      InputError: if a value is unknown or in two classes, two classes have the same
+        name, or only the background is left.
     """
     class_of: dict[int, str] = {}
     for name, values in merged.items():
@@ -90,7 +91,7 @@ def merge_labels(
     try:
         require_classes([label.name for label in classes])
     except InputError as error:
-        hint = "Use `merge_labels` to join labels and name them"
+        hint = "Use `merge_labels` to merge labels under a new name"
         raise error.within(domain, hint=hint) from None
     return tuple(classes)
 
@@ -98,16 +99,16 @@ def merge_labels(
 def components_to_keep(
     label: Label, domain: DomainFacts, *, cases: Sequence[CaseFacts]
 ) -> int:
-    """How many of the largest components a prediction should keep of a class.
+    """Returns how many of the largest components of a class predictions should keep.
 
     One if the largest component holds 99 % of the class in the reference, mean over
-    the cases that have it; two if the two largest do (paired organs); else all, which
-    is 0. Merged classes are known only where they join all of the foreground.
+    the cases that have it; two if the two largest do (paired organs); otherwise all,
+    which is 0. Merged classes were measured only if they merge the entire foreground.
 
     Args:
       label: the class.
       domain: its domain.
-      cases: the cases to look at.
+      cases: cases over which to take the mean.
     """
     if 0 in label.values:
         return 0
@@ -119,4 +120,4 @@ def components_to_keep(
     if not shares:
         return 0
     means = np.mean(shares, axis=0)
-    return next((i + 1 for i in range(2) if means[i] >= _ENOUGH_SHARE), 0)
+    return next((i + 1 for i in range(2) if means[i] >= _MIN_FRACTION), 0)

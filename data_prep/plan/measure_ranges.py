@@ -1,4 +1,4 @@
-"""From the survey of a domain's scans to the ranges that prediction warns beyond."""
+"""Measures the ranges of a domain's scans, outside which prediction warns."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SURVEYED = [examine_case.PERCENTILES.index(p) for p in PERCENTILES]
 
 
 def measure_ranges(cases: Sequence[CaseFacts]) -> ScanRanges | None:
-    """The ranges of scans that can be used.
+    """Returns the ranges of the usable scans.
 
     Args:
-      cases: with as many modalities each.
+      cases: cases with the same number of modalities.
 
     Returns:
       None if no scan was measured.

@@ -1,27 +1,28 @@
 """Patch size, pools and batch size of a domain's independent network.
 
 Six tasks of the Medical Segmentation Decathlon have published settings (`PRESETS`);
-`plan_network_settings` serves every other folder. The rule, axis by axis (z, y, x):
+`plan_network_settings` plans those of other domains. The rule, for each axis (z, y, x):
 
 1.  An axis is as long as the median volume, at most 192 voxels.
-2.  It is halved as long as its deepest map keeps 4 voxels, at most 5 times, and is
-    rounded up to a multiple of 2 to the number of halvings. A network halves something:
-    where no axis is that long, the longest is halved once all the same.
-3.  While the patch has more than 128³ voxels, its longest axis (the last of several)
-    shrinks to its next multiple; halvings are counted again. A volume larger than 128
-    everywhere thus gets 128³, and a thin one keeps its full depth.
-4.  A batch holds at most 2 · 128³ voxels and at most 5 % of the voxels of the domain's
-    volumes, but two patches at least.
+2.  It is halved as long as its deepest feature map keeps 4 voxels, at most 5 times, and
+    is rounded up to a multiple of 2 to the power of the number of halvings. A network
+    needs a halving: if no axis is long enough, the longest one is halved once.
+3.  While the patch has more than 128³ voxels, its longest axis (the last one of equal
+    length) shrinks to its next multiple, and halvings are counted again. Volumes larger
+    than 128 along all axes thus get 128³, and thin ones keep their full depth.
+4.  A batch has at most 2 · 128³ voxels and at most 5 % of the voxels of the domain's
+    volumes, but at least two patches.
 
-From the published median shapes and numbers of cases this gives five of the six rows
-of `PRESETS` exactly. It departs for Task02_Heart (median 115, 320, 232): 128, 128, 128
-with pools 5, 5, 5, where the published patch is 80, 192, 128 with pools 4, 5, 5. There
-the median's aspect ratio was kept, while Task07_Pancreas (96, 512, 512), which has the
-same budget, keeps its depth and gives up the ratio; no single rule yields both.
+From the published median shapes and numbers of cases, this yields five of the six rows
+of `PRESETS` exactly. It differs for Task02_Heart (median 115, 320, 232): 128, 128, 128
+with pools 5, 5, 5, whereas the published patch is 80, 192, 128 with pools 4, 5, 5. That
+patch keeps the aspect ratio of the median, while that of Task07_Pancreas (median 96,
+512, 512), of the same budget, keeps the depth and gives up the ratio; no single rule
+yields both.
 
 Reference: 3D U²-Net, section 3, "Implementation details". Its text stops halving at 8
-voxels; its own table needs 4. The limit of 5 % is not in its text; the published batch
-sizes of hippocampus (9) and prostate (4) follow from it.
+voxels, but its table requires 4. The limit of 5 % is not in its text; the published
+batch sizes of hippocampus (9) and prostate (4) follow from it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ MAX_AXIS = 192
 MIN_AXIS = 4
 MAX_POOLS = 5
 MIN_BATCH = 2
-# One part in twenty of all voxels.
+# A batch has at most one part in this many of all voxels.
 DATASET_PARTS = 20
 
 
@@ -59,11 +60,11 @@ class NetworkSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """What was published for one task.
+    """Published settings of a task.
 
     Attributes:
-      network: its settings.
-      merged_labels: name of a class -> the raw values that it joins.
+      network: settings of its network.
+      merged_labels: name of a class -> the raw values that it merges.
     """
 
     network: NetworkSettings
@@ -87,12 +88,12 @@ PRESETS: Mapping[str, Preset] = {
 
 
 def plan_network_settings(median_shape: Triple, *, num_cases: int) -> NetworkSettings:
-    """Settings for a domain that has no preset; see the head of this file.
+    """Returns settings for a domain without a preset; see the module's docstring.
 
     Args:
       median_shape: median shape (z, y, x) of the domain's volumes as the network gets
         them, voxels.
-      num_cases: how many volumes there are.
+      num_cases: number of volumes.
     """
     size = [_rounded_up(min(length, MAX_AXIS)) for length in median_shape]
     while math.prod(size) > PATCH_VOXELS:
@@ -114,7 +115,7 @@ def plan_network_settings(median_shape: Triple, *, num_cases: int) -> NetworkSet
 
 
 def _num_pools(length: int) -> int:
-    """How often an axis is halved: 0 to 5."""
+    """Returns how often an axis is halved: 0 to 5."""
     return max(
         pools
         for pools in range(MAX_POOLS + 1)

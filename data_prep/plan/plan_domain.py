@@ -1,4 +1,4 @@
-"""From the survey of a folder to its entry in the plan."""
+"""Plans a domain: from its survey to its entry in the plan."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import AXES, Axis, Domain, Label, Preprocessing
 from u2net_tf.wording import first_few
 
-# Cases whose faults an error lists; the survey lists them all.
+# Maximum number of cases that an error lists; the survey lists all of them.
 _MAX_REASONS = 20
-# Settings that a fault may name and that this stage does not have.
+# Settings that a fault may name but that planning does not have.
 _SETTING_OF_SURVEY = re.compile(
     f"`({'|'.join(SurveyConfig.settings().keys() - PlanConfig.settings().keys())})`"
 )
@@ -37,12 +37,12 @@ _SETTING_OF_SURVEY = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class PlannedDomain:
-    """A domain, and how it came about.
+    """A planned domain.
 
     Attributes:
       domain: the entry of the plan.
-      settings_from: "preset" or "rule".
-      notes: what the user should know.
+      settings_from: source of the network settings, "preset" or "rule".
+      notes: notes for the user.
     """
 
     domain: Domain
@@ -54,7 +54,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     """Plans one domain.
 
     Raises:
-      InputError: names the setting, file or cases that stand in the way.
+      InputError: names the setting, file or cases that cannot be used.
     """
     preprocessing = dataclasses.replace(
         choices.preprocessing,
@@ -64,7 +64,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     )
     cases, excluded, sizes = _fitting_cases(facts, preprocessing, choices)
     split = _split(facts, cases, excluded, choices)
-    # Test cases decide nothing, not even how predictions are cleaned up.
+    # Test cases must not affect any decision, not even on postprocessing.
     training = [case for case in cases if case.case not in split.test]
     labels = _labels(facts, training, choices, folds=bool(split.folds))
     z, y, x = (math.floor(size + 0.5) for size in sizes.median_shape)
@@ -106,10 +106,10 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
 
 
 def _leak_notes(split: CaseSplit, choices: Choices) -> Iterable[str]:
-    """Whether one patient may be on both sides of the split, by the names of cases."""
+    """Yields notes on patients who, by the names of cases, may be in several splits."""
     groups = (split.train, split.validation, split.test, *split.folds)
-    every = [case for group in groups for case in group]
-    expression = draw_split.suggest_split_by(every)
+    all_cases = [case for group in groups for case in group]
+    expression = draw_split.suggest_split_by(all_cases)
     if not expression:
         return
     places: dict[str, set[int]] = {}
@@ -117,13 +117,13 @@ def _leak_notes(split: CaseSplit, choices: Choices) -> Iterable[str]:
         for case in group:
             if match := re.search(expression, case):
                 places.setdefault(match[1], set()).add(index)
-    torn = sorted(patient for patient, indices in places.items() if len(indices) > 1)
+    divided = sorted(patient for patient, indices in places.items() if len(indices) > 1)
     if choices.splits is not None:
-        if torn:
-            yield f"the lists have cases of {first_few(torn)} in several splits"
-    elif torn or not choices.split.split_by:
+        if divided:
+            yield f"the lists have cases of {first_few(divided)} in different splits"
+    elif divided or not choices.split.split_by:
         yield (
-            "cases that may be of one patient, by their names, may be in several "
+            "by their names, some cases may be of the same patient but in different "
             f"splits; `split_by`='{expression}' keeps them together"
         )
 
@@ -131,8 +131,8 @@ def _leak_notes(split: CaseSplit, choices: Choices) -> Iterable[str]:
 def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterable[str]:
     if domain.folds and choices.keep_components is None:
         yield (
-            "predictions keep all components, since every case is validated on; set "
-            "`keep_components` to keep fewer"
+            "predictions keep all components, since every case is a validation case; "
+            "set `keep_components` to keep fewer"
         )
     yield from _mirroring_notes(domain, choices)
     for axis, size, length in zip(
@@ -140,16 +140,16 @@ def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterab
     ):
         if size >= 2 * length:
             yield (
-                "the published patch is longer than the median volume along "
-                f"{axis} ({size} and {length} voxels; `preset`=rule fits it)"
+                f"the published patch is longer than the median volume along {axis} "
+                f"({size} and {length} voxels); `preset`=rule plans a fitting one"
             )
     if max(domain.median_shape) < 2 * network_settings.MIN_AXIS:
         shape = " × ".join(map(str, domain.median_shape))
-        yield f"its median volume has {shape} voxels only; check its spacing"
+        yield f"the median volume has only {shape} voxels; check the spacing"
     for label in domain.labels:
         if len(label.values) > 1:
             values = "+".join(map(str, label.values))
-            yield f"class {label.name} joins the values {values}"
+            yield f"class {label.name} merges the values {values}"
 
 
 def _mirror_axes(labels: Sequence[Label], choices: Choices) -> tuple[Axis, ...]:
@@ -160,22 +160,22 @@ def _mirror_axes(labels: Sequence[Label], choices: Choices) -> tuple[Axis, ...]:
 
 
 def _mirroring_notes(domain: Domain, choices: Choices) -> Iterable[str]:
-    """What names of classes say about left and right, where it decides something."""
+    """Yields notes on left and right in names of classes that affect mirroring."""
     names = [label.name for label in domain.labels]
     if pair := left_and_right.find_side_pair(names):
         one, other = pair
         guess = f"{one!r} and {other!r} look like the left and right of something"
         if choices.mirror_axes is None:
-            yield f"mirrors no axis, since {guess}; `mirror_axes` overrides that"
+            yield f"no axis is mirrored, since {guess}; `mirror_axes` overrides this"
         elif "x" in domain.mirror_axes:
-            yield f"mirrors x as asked, although {guess}"
+            yield f"x is mirrored as requested, although {guess}"
         return
     single = left_and_right.find_single_sides(names)
     if single and "x" in domain.mirror_axes:
         yield (
-            f"mirrors x, although there is a side in the name of {first_few(single)}; "
-            "if the other side looks the same and is another class, set "
-            "`mirror_axes`=none"
+            "x is mirrored, although there is a side in the name of "
+            f"{first_few(single)}; if the other side looks the same and is a different "
+            "class, set `mirror_axes`=none"
         )
 
 
@@ -210,7 +210,7 @@ def _usable_cases(
 def _fitting_cases(
     facts: DomainFacts, preprocessing: Preprocessing, choices: Choices
 ) -> tuple[list[CaseFacts], list[CaseFacts], ResampledSizes]:
-    """The cases to plan with, those left out, and what the former measure."""
+    """Returns the cases to plan with, the excluded ones, and sizes of the former."""
     cases, excluded = _usable_cases(facts, choices)
     sizes = resampled_sizes.measure_sizes(
         cases, preprocessing, max_memory_gb=choices.max_memory_gb
@@ -223,7 +223,7 @@ def _fitting_cases(
     if large and not choices.exclude_faulty:
         raise InputError(
             facts.name,
-            expected="cases that fit when they are resampled",
+            expected="cases that fit when resampled",
             received=f"{len(large)} of {len(facts.cases)} that do not",
             hint="Check their voxel sizes, use `exclude_faulty` to leave them out, or "
             f"raise `max_memory_gb`:{_rows(large)}",
@@ -244,7 +244,7 @@ def _rows(bad: Sequence[CaseFacts]) -> str:
 
 
 def _reason(case: CaseFacts) -> str:
-    """The faults of a case, in which settings are those of the survey."""
+    """Returns the faults of a case; they refer to settings as flags of the survey."""
     text = "; ".join(map(str, case.faults))
     text = _SETTING_OF_SURVEY.sub(r"`python -m data_prep.survey --\1`", text)
     return f"{case.case}: {text}"
@@ -277,12 +277,12 @@ def _labels(
 ) -> tuple[Label, ...]:
     keep_components = choices.keep_components
     if keep_components is None and folds:
-        # Each case is validated on by one of the trainings.
+        # Each case is a validation case of one fold.
         keep_components = 0
     if facts.name in choices.merges:
         merged = choices.merges[facts.name]
     elif choices.use_presets and facts.name in PRESETS:
-        # A copy of the task may have joined these labels already.
+        # These labels may be merged already in a copy of the task.
         merged = {
             name: values
             for name, values in PRESETS[facts.name].merged_labels.items()

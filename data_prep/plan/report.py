@@ -1,4 +1,4 @@
-"""A plan as a table for the terminal."""
+"""Formats a plan as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COLUMNS = {
 
 
 def format_plan(planned: Sequence[PlannedDomain]) -> str:
-    """A table of the domains, and a line for each thing that the user should know."""
+    """Returns a table of the domains, followed by the notes for the user."""
     rows = [_row(item.domain, item.settings_from) for item in planned]
     table = tabulate(
         rows,
@@ -59,13 +59,13 @@ def _row(domain: Domain, settings_from: str) -> list[object]:
 
 
 def _training_cases(domain: Domain) -> str:
-    """How many cases there are to train on, and in how many folds."""
+    """Returns the number of training cases, and of folds if there are any."""
     count = len(domain.with_fold(None).train)
     return f"{count} in {len(domain.folds)} folds" if domain.folds else str(count)
 
 
 def _changed_preprocessing(preprocessing: Preprocessing) -> list[str]:
-    """The settings of all domains that differ from the paper's."""
+    """Returns the preprocessing settings that differ from the paper's."""
     return [
         f"{name}={getattr(preprocessing, name)}"
         for name in ("intensity_floor", "statistics_over", "size_rounding")

@@ -1,4 +1,4 @@
-"""Target spacing of a domain, and what its cases measure at that spacing."""
+"""Target spacing of a domain, and the sizes of its cases at that spacing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ResampledSizes:
     Attributes:
       spacing_mm: the target spacing, the median of the cases that fit.
       median_shape: the median of their shapes at that spacing, voxels.
-      too_large: name -> why, of the cases that a conversion would refuse.
+      too_large: name -> error, of cases that a conversion would refuse.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -41,7 +41,7 @@ def measure_sizes(
     *,
     max_memory_gb: float | None,
 ) -> ResampledSizes:
-    """What cases measure after preprocessing, and which of them would not fit.
+    """Returns the sizes of cases after preprocessing, and the cases that do not fit.
 
     Args:
       cases: the usable cases of a domain, at least one.
@@ -49,12 +49,12 @@ def measure_sizes(
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: if none fits.
+      InputError: if no case fits.
     """
     too_large: dict[str, InputError] = {}
     fitting = list(cases)
     while True:
-        # The spacing of a case that is left out has no part in the target.
+        # Excluded cases do not affect the target spacing.
         spacing_mm = median(case.spacing_mm for case in fitting)
         shapes, errors = [], {}
         for case in fitting:
@@ -76,7 +76,7 @@ def _shape(
     preprocessing: Preprocessing,
     max_memory_gb: float | None,
 ) -> tuple[int, int, int]:
-    """Shape after cropping and resampling, as `volumes.crop_and_resample` does.
+    """Returns the shape after cropping and resampling by `volumes.crop_and_resample`.
 
     Raises:
       InputError: as a conversion would.
@@ -104,7 +104,7 @@ def _shape(
         num_modalities=num_modalities,
         max_memory_gb=max_memory_gb,
     )
-    # The smallest type that an image can be stored in.
+    # float16 is the smallest type in which an image can be stored.
     require_record_size(
         case.image_path, new, num_modalities=num_modalities, image_dtype="float16"
     )
@@ -112,7 +112,7 @@ def _shape(
 
 
 def median(triples: Iterable[Sequence[float]]) -> tuple[float, float, float]:
-    """The median of each of three numbers, to six decimals."""
+    """Returns the median of each of three numbers, rounded to six decimals."""
     return _triple(
         round(float(statistics.median(sizes)), 6)
         for sizes in zip(*triples, strict=True)

@@ -1,4 +1,4 @@
-"""Lists of cases to train, validate and test on, from a file."""
+"""Reads lists of training, validation and test cases from a file."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from u2net_tf.wording import first_few
 
 # Value of `fold` that takes all folds of a file.
 ALL_FOLDS = "all"
-_OF_A_FOLD = frozenset({"train", "val"})
+_FOLD_LISTS = frozenset({"train", "val"})
 
 
 def read_splits(
     path: str | os.PathLike, domains: Sequence[str], *, fold: str | None
 ) -> dict[str, CaseSplit]:
-    """Reads explicit lists. The file may hold lists of other domains too.
+    """Reads explicit splits. The file may also contain lists of other domains.
 
     Args:
       path: JSON, `{domain: {"train": […], "validation": […], "test": […]}}` where
-        "validation" may be missing, or `{domain: {fold: {"train": […], "val": […]}}}`
-        where "val" is what is tested on. Names may end as those of volumes, for example
-        in .nii.gz or .nrrd. Or nnU-Net's `splits_final.json`,
-        `[{"train": […], "val": […]}]`, of one domain or as `{domain: […]}`, where "val"
-        is what is validated on.
-      domains: whose lists are wanted.
-      fold: which one to take where there are folds; "fold0" where it is None. With
-        "all", what the folds test on become the folds of the split. Those of nnU-Net
-        have numbers, and all are taken where it is None.
+        "validation" is optional, or `{domain: {fold: {"train": […], "val": […]}}}`
+        where "val" lists test cases. Names may have the extension of a volume, for
+        example .nii.gz or .nrrd. Or nnU-Net's `splits_final.json`,
+        `[{"train": […], "val": […]}]`, for one domain or as `{domain: […]}`, where
+        "val" lists validation cases.
+      domains: domains whose lists are needed.
+      fold: fold to use if the file has folds; "fold0" if None. With "all", the test
+        cases of the folds become the folds of the split. The folds of nnU-Net are
+        numbered, and all of them are used if None.
 
     Raises:
       InputError: names the file, the domain and what is wrong.
@@ -53,7 +53,7 @@ def read_splits(
                 path,
                 expected='{domain: [{"train": […], "val": […]}]} of '
                 + first_few(domains),
-                received="a list of folds, which are of one domain",
+                received="a list of folds, which is of one domain",
             )
         content = {domains[0]: content}
     if not isinstance(content, dict):
@@ -97,7 +97,7 @@ def _read_domain(where: str, content: Any, fold: str | None) -> CaseSplit:
                 received=sorted(content),
             )
         where, content = f"{where}: {fold}", content[fold]
-        needed = allowed = _OF_A_FOLD
+        needed = allowed = _FOLD_LISTS
     lists = _read_lists(where, content, needed, allowed)
     return CaseSplit(
         train=lists["train"],
@@ -115,9 +115,9 @@ def _read_numbered_folds(where: str, content: list, fold: str | None) -> CaseSpl
         raise InputError(
             where,
             expected=f"the fold {fold!r} (`fold`)",
-            received=f"those from 0 to {len(folds) - 1}",
+            received=f"folds from 0 to {len(folds) - 1}",
         )
-    lists = _read_lists(f"{where}: {fold}", folds[fold], _OF_A_FOLD, _OF_A_FOLD)
+    lists = _read_lists(f"{where}: {fold}", folds[fold], _FOLD_LISTS, _FOLD_LISTS)
     return CaseSplit(train=lists["train"], validation=lists["val"], test=())
 
 
@@ -130,25 +130,25 @@ def _read_all_folds(where: str, content: dict[str, Any]) -> CaseSplit:
             received=", ".join(content),
         )
     folds = {
-        name: _read_lists(f"{where}: {name}", lists, _OF_A_FOLD, _OF_A_FOLD)
+        name: _read_lists(f"{where}: {name}", lists, _FOLD_LISTS, _FOLD_LISTS)
         for name, lists in content.items()
     }
     validated = {name: lists["val"] for name, lists in folds.items()}
-    _require_once(where, validated, "each case to be validated on in one fold")
+    _require_once(where, validated, "each case to be a validation case of one fold")
     numbers = {name: re.search(r"\d{1,9}$", name) for name in validated}
     if all(numbers.values()):
-        # fold10 does not come before fold2, however the file is sorted.
+        # By number, not by name: fold2 comes before fold10.
         order = sorted(
             (int(match[0]), name) for name, match in numbers.items() if match
         )
         validated = {name: validated[name] for _, name in order}
-    every = sorted(case for cases in validated.values() for case in cases)
+    all_cases = sorted(case for cases in validated.values() for case in cases)
     for name, lists in folds.items():
-        wrong = sorted(set(every) ^ {*lists["train"], *lists["val"]})
+        wrong = sorted(set(all_cases) ^ {*lists["train"], *lists["val"]})
         if wrong:
             raise InputError(
                 f"{where}: {name}",
-                expected="to train on all cases that other folds validate on",
+                expected="the validation cases of all other folds as training cases",
                 received=f"a difference in {first_few(wrong)}",
             )
     names = ", ".join(f"{index} = {name}" for index, name in enumerate(validated))
@@ -164,7 +164,7 @@ def _read_all_folds(where: str, content: dict[str, Any]) -> CaseSplit:
 def _read_lists(
     where: str, content: Any, needed: Set[str], allowed: Set[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Reads lists of cases by name; each case is in one of them, some in 'train'."""
+    """Reads named lists of cases; no case is in two lists, and 'train' is not empty."""
     if not isinstance(content, dict) or not needed <= set(content) <= allowed:
         received = sorted(content) if isinstance(content, dict) else content
         raise InputError(where, expected=str(sorted(needed)), received=repr(received))
@@ -181,9 +181,9 @@ def _require_once(
     where: str, lists: Mapping[str, Sequence[str]], expected: str
 ) -> None:
     counts = collections.Counter(case for names in lists.values() for case in names)
-    twice = sorted(case for case, count in counts.items() if count > 1)
-    if twice:
-        received = f"several times: {first_few(twice)}"
+    duplicates = sorted(case for case, count in counts.items() if count > 1)
+    if duplicates:
+        received = f"several times: {first_few(duplicates)}"
         raise InputError(where, expected=expected, received=received)
 
 
@@ -209,17 +209,17 @@ def split_from_file(
     excluded: Sequence[str],
     source: str,
 ) -> CaseSplit:
-    """The listed split of one domain, without the cases that were excluded.
+    """Returns the split of a domain without its excluded cases.
 
     Args:
-      split: what `read_splits` returned for it.
-      domain: the domain's name.
-      cases: its usable cases.
-      excluded: cases that the survey found and that are left out.
+      split: the split that `read_splits` returned for the domain.
+      domain: name of the domain.
+      cases: usable cases of the domain.
+      excluded: cases of the survey that are left out.
       source: the file, for error messages.
 
     Raises:
-      InputError: if a case is missing in the file or unknown.
+      InputError: if the file lacks a case or lists an unknown one.
     """
     lists = (split.train, split.validation, split.test, *split.folds)
     listed = {case for names in lists for case in names}
@@ -235,7 +235,7 @@ def split_from_file(
         raise InputError(
             f"{source}: {domain}",
             expected="every case of the survey in a list",
-            received=f"none with {first_few(missing)}",
+            received=f"no list with {first_few(missing)}",
         )
     usable = set(cases)
 

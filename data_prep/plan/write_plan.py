@@ -1,4 +1,4 @@
-"""From a survey and the settings to plan.json."""
+"""Writes plan.json from a survey and the settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from u2net_tf.plan.plan_file import load_plan, plan_to_json
 
 
 def write_plan(config: PlanConfig) -> tuple[list[PlannedDomain], bool]:
-    """Plans the domains of a survey and writes the plan, unless the file holds it.
+    """Plans the domains of a survey and writes the plan, unless it exists already.
 
     Args:
       config: the settings.
@@ -26,7 +26,7 @@ def write_plan(config: PlanConfig) -> tuple[list[PlannedDomain], bool]:
       The planned domains, and whether the file was written.
 
     Raises:
-      InputError: names what cannot be used, or the file if it holds another plan.
+      InputError: if input cannot be used, or the file has a different plan.
     """
     surveyed = {d.name: d for d in survey_file.load_survey(config.survey)}
     names = config.domains or list(surveyed)
@@ -38,7 +38,7 @@ def write_plan(config: PlanConfig) -> tuple[list[PlannedDomain], bool]:
     output = pathlib.Path(config.output)
     if output.is_dir():
         raise InputError("`output`", expected="a file", received=f"the folder {output}")
-    if output.is_file() and _holds(output, plan):
+    if output.is_file() and _contains_plan(output, plan):
         return planned, False
     if output.exists() and not config.overwrite:
         raise InputError(
@@ -52,16 +52,18 @@ def write_plan(config: PlanConfig) -> tuple[list[PlannedDomain], bool]:
     return planned, True
 
 
-def _holds(path: pathlib.Path, plan: Plan) -> bool:
-    """Whether a file holds this plan, however it is formatted."""
+def _contains_plan(path: pathlib.Path, plan: Plan) -> bool:
+    """Whether a file contains this plan, in any format of the JSON."""
     try:
         found = load_plan(path)
     except InputError:
         return False
-    # An older one does not say what its scans were like, and serves as well.
-    unsaid = {domain.name for domain in found.domains if domain.scans is None}
+    # Older plans do not record the ranges of their scans, and are accepted as well.
+    without_ranges = {domain.name for domain in found.domains if domain.scans is None}
     domains = tuple(
-        dataclasses.replace(domain, scans=None) if domain.name in unsaid else domain
+        dataclasses.replace(domain, scans=None)
+        if domain.name in without_ranges
+        else domain
         for domain in plan.domains
     )
     return found == dataclasses.replace(plan, domains=domains)

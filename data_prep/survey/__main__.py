@@ -2,12 +2,12 @@
 
     python -m data_prep.survey --raw_dir=raw --output_dir=work
 
-Reads every folder below --raw_dir that is in the layout of the Medical Segmentation
-Decathlon and writes survey.csv (a row per case) and survey.json (the same for
+Reads every folder in --raw_dir that has the layout of the Medical Segmentation
+Decathlon and writes survey.csv (a row per case) and survey.json (the same data for
 `data_prep.plan`). Problems are reported per file and do not stop the run, but if the
 dataset.json of one of --domains cannot be used, the exit status is 1. An interrupted
-run resumes where it left off when rerun. With --pictures=DIR it also draws contact
-sheets: a slice of every case with its labels, the most unusual cases first.
+run resumes where it left off when rerun. With --pictures=DIR, contact sheets are drawn
+as well: a slice of every case with its labels, the most unusual cases first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def main(config: SurveyConfig) -> None:
-    """Surveys what the flags name, writes two files and prints a table."""
+    """Surveys the domains, writes survey.csv and survey.json and prints a table."""
     from data_prep.survey import survey_domains, survey_file
 
     unusable: dict[str, InputError] = {}

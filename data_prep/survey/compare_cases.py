@@ -1,4 +1,4 @@
-"""What only shows when the cases of a domain stand beside each other."""
+"""Finds problems that only show when the cases of a domain are compared."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
 from u2net_tf.wording import first_few, quantity
 
-# A voxel size that is off the median of its domain by more may be in another unit; the
-# slices of one data set differ by less.
+# A voxel size that differs from the median of its domain by a larger factor may be in
+# another unit; slice thicknesses within a dataset differ by less.
 _MAX_SPACING_RATIO = 8
 
 
-def with_repetitions(
+def with_duplicate_faults(
     dataset: Dataset, cases: Sequence[CaseFacts]
 ) -> Iterator[CaseFacts]:
-    """The cases, with the faults that only show beside each other."""
+    """Yields the cases, with faults for duplicate names and images added."""
     seen: dict[str, CaseFacts] = {}
     for case in cases:
         extra = []
@@ -38,8 +38,8 @@ def with_repetitions(
             other = seen[case.checksum].case
             fault = InputError(
                 case.image_path,
-                expected="an image of its own",
-                received=f"that of case {other!r}",
+                expected="an image that no other case has",
+                received=f"the image of case {other!r}",
             )
             extra.append(Fault(SAME_IMAGE, case.image_path, fault.problem))
         elif case.checksum:
@@ -48,7 +48,7 @@ def with_repetitions(
 
 
 def domain_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
-    """What is suspicious about the folder as a whole."""
+    """Returns warnings about a domain that are not about a single case."""
     voxels: collections.Counter[str] = collections.Counter()
     for case in cases:
         voxels.update(case.label_voxels)
@@ -56,14 +56,14 @@ def domain_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
     warnings = [f"{source}: {note}" for note in dataset.notes]
     if unlisted := msd.unlisted_files(dataset):
         count = quantity(len(unlisted), "volume")
-        warnings.append(f"{source}: {count} of no case: {first_few(unlisted)}")
+        warnings.append(f"{source}: {count} without a case: {first_few(unlisted)}")
     try:
         require_classes(list(dataset.labels.values()))
     except InputError as error:
-        # The plan may join some of them.
+        # The plan may merge some of them.
         warnings.append(str(error.within(source)))
     warnings += [
-        f"{source}: no case holds label {value} ({name})"
+        f"{source}: no case contains label {value} ({name})"
         for value, name in dataset.labels.items()
         if not voxels[str(value)]
     ]
@@ -71,7 +71,7 @@ def domain_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
 
 
 def _unit_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
-    """Says once how many images are not in mm."""
+    """Returns how many images are not in mm, one warning per unit."""
     counts = collections.Counter(case.length_unit for case in cases if case.shape)
     warnings = []
     for unit, count in counts.items():
@@ -81,21 +81,21 @@ def _unit_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
         if unit:
             warnings.append(f"{images} with voxel sizes in {unit}, converted to mm")
         else:
-            warnings.append(f"{images} without a unit of length; taking mm")
+            warnings.append(f"{images} without a unit of length; assuming mm")
     return warnings
 
 
 def _spacing_warnings(cases: Sequence[CaseFacts]) -> list[str]:
-    """Names the images whose voxels are far larger or smaller than those of most."""
+    """Returns a warning for each image with unusually large or small voxels."""
     sizes = [case.spacing_mm for case in cases if case.spacing_mm]
     medians = [statistics.median(axis) for axis in zip(*sizes, strict=True)]
     return [
-        f"{case.image_path}: voxels of {_in_mm(case.spacing_mm)} (z, y, x), where the "
+        f"{case.image_path}: voxel size {_in_mm(case.spacing_mm)} (z, y, x), but the "
         f"median of the domain is {_in_mm(medians)}"
         for case in cases
         if any(
-            max(size / usual, usual / size) > _MAX_SPACING_RATIO
-            for size, usual in zip(case.spacing_mm, medians, strict=False)
+            max(size / median, median / size) > _MAX_SPACING_RATIO
+            for size, median in zip(case.spacing_mm, medians, strict=False)
         )
     ]
 

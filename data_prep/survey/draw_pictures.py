@@ -15,9 +15,9 @@ from u2net_tf.visualization import case_sheet, figures
 from u2net_tf.visualization.thumbnails import load_thumbnail
 from u2net_tf.wording import first_few, quantity
 
-_RULE = (
-    "by score: the largest robust z-score of log spacing, log extent and intensity "
-    "percentiles 2, 50, 98"
+_RANKING = (
+    "sorted by score: the largest robust z-score of log spacing, log extent and "
+    "intensity percentiles 2, 50, 98"
 )
 
 
@@ -38,7 +38,7 @@ def check_folder(folder: pathlib.Path) -> None:
 
 
 def thumbnail_path(folder: pathlib.Path, domain: str, case: str) -> pathlib.Path:
-    """Where a worker leaves the picture of a case."""
+    """Returns the file to which a worker writes the thumbnail of a case."""
     return folder / domain / f"{case}.npz"
 
 
@@ -56,12 +56,12 @@ def draw_pictures(
 
     Args:
       domains: the survey.
-      thumbnails: folder of what the workers left; see `thumbnail_path`.
+      thumbnails: folder of the thumbnails of all cases; see `thumbnail_path`.
       output: folder of the sheets.
       progress: shows how many sheets are drawn.
 
     Returns:
-      The sheets.
+      The files of the sheets.
     """
     drawn = []
     for domain in progress(domains, "pictures", unit="domain"):
@@ -93,9 +93,9 @@ def _draw_domain(
         if len(pages) > 1:
             head += f", sheet {number} of {len(pages)}"
             name += f"-{number}"
-        lines = [f"{head}, {_RULE}"]
+        lines = [f"{head}, {_RANKING}"]
         if missing:
-            lines.append(f"no picture, see their faults: {first_few(missing)}")
+            lines.append(f"not shown because of faults: {first_few(missing)}")
         # Not `with_suffix`: there may be a dot in the name.
         path = output / f"{name}.png"
         panels = [_panel(domain, item, thumbnails) for item in page]

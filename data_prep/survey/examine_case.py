@@ -28,7 +28,7 @@ GEOMETRY = case_checks.GEOMETRY
 UNKNOWN_LABEL, EMPTY_LABEL = case_checks.UNKNOWN_LABEL, case_checks.EMPTY_LABEL
 SAME_NAME = "same name"
 
-# Key of all foreground together in `CaseFacts.component_shares`.
+# Key of the entire foreground in `CaseFacts.component_shares`.
 FOREGROUND = "foreground"
 
 
@@ -55,16 +55,16 @@ class SurveyJob:
     """One case to examine.
 
     Attributes:
-      domain: its domain.
-      case: its name.
+      domain: name of its domain.
+      case: name of the case.
       image_paths: the image, one file or one per modality.
       label_path: the label map.
-      num_modalities: how many channels the image should have.
-      known_labels: the values that the label map may hold.
+      num_modalities: number of channels that the image should have.
+      known_labels: values that are allowed in the label map.
       spacing_source: "pixdim" or "affine".
-      round_labels: whether label values that are nearly whole are rounded.
-      resample_modalities: whether files on another grid than the first are resampled
-        to it, which is a warning; otherwise they are a fault.
+      round_labels: whether label values that are nearly integers are rounded.
+      resample_modalities: whether files whose grid differs from that of the first are
+        resampled to it, with a warning; otherwise they are a fault.
       max_memory_gb: see `memory.require_memory`.
       thumbnail: file to write a picture of the case to, if its image can be read; None
         for no picture.
@@ -84,7 +84,7 @@ class SurveyJob:
 
     @property
     def key(self) -> str:
-        """Key of what is found, whether drawn or not; see `work_log.work_key`."""
+        """Key of the result, with or without a thumbnail; see `work_log.work_key`."""
         return work_log.work_key(
             dataclasses.astuple(dataclasses.replace(self, thumbnail=None)),
             files.file_signatures([*self.image_paths, self.label_path]),
@@ -96,33 +96,33 @@ class SurveyJob:
         return self.image_paths[0]
 
 
-# Stands in two files, the survey and the log of an unfinished one: a change here raises
-# both formats, `survey_file.SURVEY` and `survey_domains.EXAMINED_CASE`.
+# Part of two file formats, the survey and the log of an unfinished one: a change here
+# raises the versions of both, `survey_file.SURVEY` and `survey_domains.EXAMINED_CASE`.
 @schema.model
 class CaseFacts:
     """One row of the survey. Triples are z, y, x; empty where a file is unreadable.
 
     Attributes:
-      domain: its domain.
-      case: its name.
-      image_path: the image; its first file where there is one per modality.
+      domain: name of its domain.
+      case: name of the case.
+      image_path: the image; its first file if there is one per modality.
       label_path: the label map.
-      shape: voxels.
+      shape: shape of the image, voxels.
       spacing_mm: voxel size, mm, from the survey's spacing source.
-      orientation: of the axes on disk, for example "RAS".
-      length_unit: of the voxel sizes in the file, "mm", "µm" or "m"; "" if it names
-        none.
+      orientation: orientation of the axes on disk, for example "RAS".
+      length_unit: unit of the voxel sizes in the file, "mm", "µm" or "m"; "" if none is
+        given.
       percentiles: per modality, the intensities at `PERCENTILES`, finite voxels only.
-      nonzero_share: share of the first modality's voxels that are not zero.
-      box_start: first voxel of the box of the non-zero voxels.
+      nonzero_share: fraction of the first modality's voxels that are nonzero.
+      box_start: first voxel of the bounding box of nonzero voxels.
       box_shape: shape of that box, voxels.
-      box_share: share of the volume that the box takes.
-      label_voxels: label value, as text, -> voxels.
-      component_shares: label value, as text, or `FOREGROUND` -> share of its voxels
+      box_share: fraction of the volume that is in that box.
+      label_voxels: label value, as text, -> number of voxels.
+      component_shares: label value, as text, or `FOREGROUND` -> fraction of its voxels
         in its largest and in its two largest connected components.
-      checksum: of the voxels of the image.
-      faults: what is wrong, by file.
-      warnings: what is suspicious, by file.
+      checksum: checksum of the voxels of the image.
+      faults: faults of the files.
+      warnings: suspicious properties of the files.
     """
 
     domain: Text
@@ -148,7 +148,7 @@ class CaseFacts:
 
 
 def examine_case(job: SurveyJob) -> CaseFacts:
-    """Reads one case and measures it; what cannot be read becomes a fault."""
+    """Reads and measures one case; files that cannot be read become faults."""
     facts: dict[str, Any] = {}
     faults: list[Fault] = []
     warnings: list[str] = []
@@ -178,7 +178,7 @@ def examine_case(job: SurveyJob) -> CaseFacts:
                 image, num_modalities=job.num_modalities
             )
         ]
-        # What has no contrast at all is among the faults of the image.
+        # An image of constant intensity already has a fault.
         if not faults:
             faults += _contrast_faults(image, job)
         warnings += _image_warnings(image, job)
@@ -220,7 +220,7 @@ def _measure_image(image: Volume) -> dict[str, Any]:
 
 
 def _contrast_faults(image: Volume, job: SurveyJob) -> list[Fault]:
-    """What a conversion with the default settings would refuse."""
+    """Returns the fault for which a conversion with default settings would fail."""
     start, shape = crop_and_resample.nonzero_box(
         image.data[0], margin_voxels=DEFAULTS.margin_voxels
     )
@@ -255,9 +255,9 @@ def _image_warnings(image: Volume, job: SurveyJob) -> list[str]:
 def _label_warnings(labels: Volume, image: Volume | None) -> list[str]:
     warnings = list(labels.notes)
     problem = header_problem(labels.grid)
-    # Where the image has the same header, it was said.
+    # Already reported if the image has the same header.
     if problem and (image is None or problem != header_problem(image.grid)):
-        warnings.append(f"{labels.grid.path}: {problem}; taking the image's")
+        warnings.append(f"{labels.grid.path}: {problem}; using that of the image")
     return warnings
 
 
@@ -292,13 +292,13 @@ def is_usable(
     unknown_labels: str,
     clip_percentiles: tuple[float, float] = DEFAULTS.clip_percentiles,
 ) -> bool:
-    """Whether a case can be trained on in spite of its faults.
+    """Whether a case can be used for training despite its faults.
 
     Args:
       facts: the case.
-      clip_percentiles: that intensities are clipped to. The survey looked at the
-        default ones, and with others the conversion decides.
-      unknown_labels: "background" if label values that no class lists are taken as
+      clip_percentiles: percentiles to which intensities are clipped. The survey checks
+        the contrast with the default ones; with others, the conversion decides.
+      unknown_labels: "background" if label values without a class are treated as
         background, "fail" if not.
     """
     tolerated = {EMPTY_LABEL, SAME_NAME}

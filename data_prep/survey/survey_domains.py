@@ -1,4 +1,4 @@
-"""Examines the cases of many folders in several processes; a rerun resumes."""
+"""Examines the cases of several domains in parallel; a rerun resumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from absl import logging
 
 from data_prep.config import SurveyConfig
 from data_prep.survey import draw_pictures, survey_file
-from data_prep.survey.compare_cases import domain_warnings, with_repetitions
+from data_prep.survey.compare_cases import domain_warnings, with_duplicate_faults
 from data_prep.survey.examine_case import CaseFacts, SurveyJob, examine_case
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf import files, locks, migrations, parallel, schema
@@ -32,11 +32,11 @@ THUMBNAILS_NAME = ".survey.partial.pictures"
 
 @schema.model
 class ExaminedCase:
-    """A line of the log that an unfinished survey leaves.
+    """A line of the log of an unfinished survey.
 
     Attributes:
       key: `SurveyJob.key`.
-      facts: what was found.
+      facts: the examined case.
     """
 
     key: Text
@@ -44,7 +44,7 @@ class ExaminedCase:
 
 
 EXAMINED_CASE = FileFormat(
-    name="a line of the log of a survey",
+    name="a line of a survey log",
     made_by="python -m data_prep.survey",
     kind=ExaminedCase,
     oldest=1,
@@ -59,20 +59,20 @@ def write_survey(
     on_resumed: Callable[[pathlib.Path, int, int], None] | None = None,
     unusable: dict[str, InputError] | None = None,
 ) -> tuple[tuple[DomainFacts, ...], list[pathlib.Path]]:
-    """Surveys folders, writes survey.json and survey.csv and draws pictures.
+    """Surveys domains, writes survey.json and survey.csv and draws contact sheets.
 
     Args:
       config: the settings.
       progress: shows how many cases are done.
-      on_resumed: called before the first case is examined, if some were examined
-        before: with the file that says so, how many are left and how many there are.
+      on_resumed: called before the first case is examined, if a log has earlier
+        results: with the log, the number of remaining cases and that of all cases.
       unusable: see `find_domains`.
 
     Returns:
-      The survey, and the pictures.
+      The survey, and the files of the contact sheets.
 
     Raises:
-      InputError: names a folder that cannot be used, or that another run writes to.
+      InputError: if a folder cannot be used or another run is writing to it.
       StoppedError: if a worker is killed.
     """
     datasets = find_domains(config.raw_dir, config.domains, unusable=unusable)
@@ -119,13 +119,13 @@ def find_domains(
     *,
     unusable: dict[str, InputError] | None = None,
 ) -> tuple[Dataset, ...]:
-    """Reads dataset.json of every folder, or of the named ones in their order.
+    """Reads dataset.json of all domain folders, or of the named ones in their order.
 
     Args:
-      raw_dir: folder with a folder per domain, or the folder of one domain.
-      names: folders; all where empty.
-      unusable: name -> reason, to which the folders are added whose dataset.json is
-        missing or malformed; None to raise the first reason.
+      raw_dir: folder of domain folders, or a single domain folder.
+      names: names of the folders; all if empty.
+      unusable: name -> reason, to which folders are added whose dataset.json is missing
+        or malformed; None to raise the first error.
 
     Returns:
       At least one dataset.
@@ -153,7 +153,7 @@ def find_domains(
 
 
 def _find_folders(raw_dir: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
-    """Folders of domains; those of which only `imagesTr` says so among them."""
+    """Returns domain folders, including those recognized by `imagesTr` alone."""
     if len(set(names)) < len(names):
         raise InputError(
             "`domains`", expected="distinct names", received=",".join(names)
@@ -171,7 +171,7 @@ def _find_folders(raw_dir: pathlib.Path, names: Sequence[str]) -> list[pathlib.P
     if names and list(names) != [folders[0].name]:
         raise InputError(
             "`domains`",
-            expected=f"{folders[0].name}, the only folder in `raw_dir`",
+            expected=f"{folders[0].name}, the only domain in `raw_dir`",
             received=",".join(names),
         )
     if folders != [raw_dir]:
@@ -194,20 +194,20 @@ def survey(
     progress: Progress = silent,
     on_resumed: Callable[[pathlib.Path, int, int], None] | None = None,
 ) -> tuple[DomainFacts, ...]:
-    """Examines every case of these folders.
+    """Examines all cases of datasets.
 
     Args:
-      datasets: the folders.
-      log: file that each examined case is appended to. A case that it holds, and whose
-        files have not changed since, is not examined again.
+      datasets: the datasets.
+      log: file to which each examined case is appended. Cases that are in it, and whose
+        files have not changed since, are not examined again.
       spacing_source: "pixdim" or "affine".
-      num_workers: processes; None for one per core.
-      round_labels: whether label values that are nearly whole are rounded.
-      resample_modalities: whether modalities in files of their own are resampled to the
-        grid of the first, where they lie on another.
+      num_workers: number of worker processes; None for one per core.
+      round_labels: whether label values that are nearly integers are rounded.
+      resample_modalities: whether modalities in separate files are resampled to the
+        grid of the first one if their grids differ.
       max_memory_gb: see `memory.require_memory`.
-      thumbnails: folder for a picture of each case; None for none.
-      executor: examines the cases; None for processes of this machine.
+      thumbnails: folder for a thumbnail of each case; None for no thumbnails.
+      executor: examines the cases; None for processes on this machine.
       progress: shows how many cases are done.
       on_resumed: see `write_survey`.
 
@@ -271,9 +271,9 @@ def _thumbnail(folder: pathlib.Path | None, domain: str, case: str) -> str | Non
 def _examined_before(
     keys: Mapping[SurveyJob, str], known: Mapping[str | None, ExaminedCase]
 ) -> dict[SurveyJob, CaseFacts]:
-    """What the log says of cases, without those whose picture is wanted and not there.
+    """Returns the logged facts of cases, except cases that lack a requested thumbnail.
 
-    Those whose image cannot be read have none.
+    Cases whose image cannot be read have no thumbnail.
     """
     return {
         job: found.facts
@@ -295,7 +295,7 @@ def _domain_facts(
         folder=str(dataset.folder),
         modalities=dataset.modalities,
         labels=dataset.labels,
-        cases=tuple(with_repetitions(dataset, cases)),
+        cases=tuple(with_duplicate_faults(dataset, cases)),
         warnings=tuple(domain_warnings(dataset, cases)),
         **settings,
     )

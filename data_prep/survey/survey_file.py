@@ -29,15 +29,15 @@ class DomainFacts:
 
     Attributes:
       name: the folder's name.
-      folder: where it lies.
+      folder: path of the folder.
       modalities: names in the order of the channels.
       labels: raw value -> name.
       spacing_source: "pixdim" or "affine".
-      round_labels: whether label values that are nearly whole are rounded.
-      resample_modalities: whether modalities in files of their own are resampled to the
-        grid of the first, where they lie on another.
-      cases: one entry each, sorted by name.
-      warnings: what is suspicious about the folder as a whole.
+      round_labels: whether label values that are nearly integers are rounded.
+      resample_modalities: whether modalities in separate files are resampled to the
+        grid of the first one if their grids differ.
+      cases: the cases, sorted by name.
+      warnings: warnings that are not about a single case.
     """
 
     name: Text
@@ -69,14 +69,14 @@ class DomainFacts:
 
 
 def _check_case(case: CaseFacts, domain: str) -> None:
-    """Checks what the plan relies on: that what was measured of a case is all there."""
+    """Checks that a case has all measurements that the plan relies on."""
     if case.domain != domain:
         raise InputError(
             f"cases: {case.case}: domain", expected=domain, received=case.domain
         )
     lengths = {len(case.shape), len(case.spacing_mm)}
     box = {len(case.box_start), len(case.box_shape)}
-    is_whole = lengths == {3} and box == {3}
+    is_complete = lengths == {3} and box == {3}
     is_inside = all(
         start + size <= length
         for start, size, length in zip(
@@ -84,10 +84,10 @@ def _check_case(case: CaseFacts, domain: str) -> None:
         )
     )
     is_unread = any(fault.kind == IMAGE for fault in case.faults)
-    if not (is_whole or (is_unread and lengths | box <= {0, 3})) or not is_inside:
+    if not (is_complete or (is_unread and lengths | box <= {0, 3})) or not is_inside:
         raise InputError(
             f"cases: {case.case}",
-            expected="shape, spacing_mm and a box within, three numbers each",
+            expected="shape, spacing_mm and a box in the volume, three numbers each",
             received=f"{case.shape}, {case.spacing_mm}, {case.box_start} and "
             f"{case.box_shape}",
         )
@@ -95,7 +95,7 @@ def _check_case(case: CaseFacts, domain: str) -> None:
 
 def _check_percentiles(case: CaseFacts, num_modalities: int) -> None:
     lengths = [len(row) for row in case.percentiles]
-    # One with the wrong number of modalities has a fault that says so.
+    # A case with the wrong number of modalities has a fault that reports this.
     expected = len(lengths) if case.faults else num_modalities
     if lengths and lengths != [len(PERCENTILES)] * expected:
         raise InputError(
@@ -131,7 +131,7 @@ SURVEY = FileFormat(
 
 
 def to_json(domains: Sequence[DomainFacts]) -> str:
-    """The survey as JSON: a line per case."""
+    """Returns the survey as JSON, one line per case."""
     content = SURVEY.to_dict(Survey(tuple(domains)))
     parts = []
     for fields in content.pop("domains"):
@@ -143,20 +143,20 @@ def to_json(domains: Sequence[DomainFacts]) -> str:
 
 
 def load_survey(path: str | os.PathLike) -> tuple[DomainFacts, ...]:
-    """Reads what `to_json` wrote.
+    """Reads a survey.
 
     Args:
-      path: survey.json, or the folder that it lies in.
+      path: survey.json, or its folder.
 
     Raises:
-      InputError: if there is no such file or it was not written by the survey.
+      InputError: if there is no such file or it is not a survey.
     """
     path = pathlib.Path(path)
     return SURVEY.load(path / JSON_NAME if path.is_dir() else path).domains
 
 
 def to_csv(domains: Sequence[DomainFacts]) -> str:
-    """A row per case. Columns of a modality or label that a case lacks are empty."""
+    """Returns a row per case; columns of modalities or labels it lacks are empty."""
     cases = [case for domain in domains for case in domain.cases]
     channels = max((len(case.percentiles) for case in cases), default=0)
     values = sorted({int(value) for case in cases for value in case.label_voxels})
@@ -179,7 +179,7 @@ def to_csv(domains: Sequence[DomainFacts]) -> str:
             + [case.orientation, *(case.shape or [""] * 3)]
             + [*(case.spacing_mm or [""] * 3)]
             + numbers
-            + [_share(case.nonzero_share), _share(case.box_share)]
+            + [_format_fraction(case.nonzero_share), _format_fraction(case.box_share)]
             + [case.label_voxels.get(str(value), "") for value in values]
             + ["; ".join(map(str, case.faults)), "; ".join(case.warnings)]
         )
@@ -187,7 +187,7 @@ def to_csv(domains: Sequence[DomainFacts]) -> str:
 
 
 def format_domains(domains: Sequence[DomainFacts]) -> str:
-    """Table 1 of the paper for these domains: modality, cases, shapes, spacings."""
+    """Returns Table 1 of the paper for these domains: modality, cases, sizes."""
     rows = []
     for domain in domains:
         shapes = [case.shape for case in domain.cases if case.shape]
@@ -225,7 +225,7 @@ def _ranges(triples: Sequence[Sequence[float]]) -> str:
     return " × ".join(parts)
 
 
-def _share(value: float | None) -> str:
+def _format_fraction(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 

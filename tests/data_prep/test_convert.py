@@ -434,7 +434,7 @@ def test_required_flags(flag, run_light, tmp_path):
 def test_second_run_reports_that_it_is_done(finished, run_light):
     before = contents(finished.data_dir)
     done = run_light("data_prep.convert", **finished.flags)
-    assert "(already done)" in done.stdout
+    assert "(already converted)" in done.stdout
     assert contents(finished.data_dir) == before
 
 
@@ -468,8 +468,8 @@ def change_plan(one):
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
-        (touch_label, {}, "expected .*labelsTr/d.nii.gz as it was converted"),
-        (rewrite_image, {}, "expected .*imagesTr/d.nii.gz as it was converted"),
+        (touch_label, {}, "expected .*labelsTr/d.nii.gz unchanged since the conv"),
+        (rewrite_image, {}, "expected .*imagesTr/d.nii.gz unchanged since the conv"),
         (change_plan, {}, "of this plan. Received: shards of another plan"),
         (
             None,
@@ -628,7 +628,7 @@ def test_after_a_power_cut_shards_match_their_manifest(finished, tmp_path):
                 problem
                 for problem in verify.verify_domain(after, domain, made)
                 # Left by the interrupted conversion; the next one removes it.
-                if "one that it does not name" not in problem
+                if "one that it does not list" not in problem
             ]
             found.append(made)
     assert old in found
@@ -967,7 +967,7 @@ def test_bad_cases_are_skipped_and_listed(one, capsys, write_nifti):
     # A skipped case is tried again when its files change.
     assert one.convert(on_bad_case="skip") == made
     write_nifti(one.label("b"), make_labels(), (2, 1, 1))
-    with pytest.raises(InputError, match="expected .*labelsTr/b.nii.gz as it was"):
+    with pytest.raises(InputError, match="expected .*labelsTr/b.nii.gz unchanged"):
         one.convert(on_bad_case="skip")
     made = one.convert(on_bad_case="skip", overwrite=True)
     assert set(made.skipped) == {"d"}
@@ -986,7 +986,7 @@ def test_skipping_all_cases_is_an_error(one, run_light):
 
 def test_plan_without_cases_is_an_error(one):
     one.domain = dataclasses.replace(one.domain, train=(), validation=(), test=())
-    with pytest.raises(InputError, match="The plan lists no case"):
+    with pytest.raises(InputError, match="The plan lists no cases"):
         one.convert()
 
 

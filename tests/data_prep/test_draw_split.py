@@ -56,7 +56,7 @@ class TestDrawnSplit:
             assert list(part) == sorted(part)
 
     def test_reports_an_empty_test_split(self):
-        assert draw(1).notes == ("too few cases for any to be in test",)
+        assert draw(1).notes == ("too few cases for a test split",)
         assert draw(1, test_fraction=0).notes == ()
 
     def test_split_by_keeps_patients_together(self):
@@ -95,8 +95,8 @@ class TestDrawnSplit:
         ("split_by", "message"),
         [
             (r"(patient[0-3])_", "does not match 'patient4_frame0'"),
-            (r"patient\d", "one group in brackets. Received: 0 groups"),
-            (r"(p)(a)", "one group in brackets. Received: 2 groups"),
+            (r"patient\d", "one capturing group. Received: 0 groups"),
+            (r"(p)(a)", "one capturing group. Received: 2 groups"),
             ("(", "expected a regular expression"),
         ],
     )
@@ -239,10 +239,10 @@ class TestListedSplit:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda folds: move(folds["b"], NAMES[0]), "in one fold. Received"),
+            (lambda folds: move(folds["b"], NAMES[0]), "of one fold. Received"),
             (
                 lambda folds: folds["b"]["train"].pop(),
-                "b: expected to train on",
+                "b: expected the validation cases of all",
             ),
             (
                 lambda folds: [folds.pop("b"), folds.pop("c")],
@@ -307,7 +307,7 @@ class TestListedSplit:
             (
                 {"Task99_Knee": {"train": NAMES[1:], "test": []}},
                 None,
-                "Received: none with patient0_frame0",
+                "Received: no list with patient0_frame0",
             ),
             (PUBLISHED, "fold7", "expected 'fold7' among the folds"),
             (
@@ -354,12 +354,12 @@ class TestListedSplit:
         ("content", "domains", "fold", "message"),
         [
             (NUMBERED, ["A", "B"], None, "of A, B. Received: a list of folds, which"),
-            (NUMBERED, ["A"], "3", "A: expected the fold '3' .*: those from 0 to 2"),
+            (NUMBERED, ["A"], "3", "A: expected the fold '3' .*: folds from 0 to 2"),
             (NUMBERED, ["A"], "fold1", "A: expected the fold 'fold1'"),
             (NUMBERED[:1], ["A"], None, "A: expected two or more folds"),
             ({"A": []}, ["A"], "0", r"A: expected an object or folds. Received: \[\]"),
             ([3, 4], ["A"], None, "A: 0: expected .*'train', 'val'"),
-            ([NUMBERED[0], NUMBERED[0]], ["A"], None, "validated on in one fold"),
+            ([NUMBERED[0], NUMBERED[0]], ["A"], None, "validation case of one fold"),
         ],
     )
     def test_folds_of_nnu_net_that_cannot_be_used(
@@ -386,11 +386,11 @@ class TestListedSplit:
     def test_flags_without_effect_on_lists_are_errors(self, fail, write_splits, flags):
         (name,) = flags
         error = fail(splits_file=write_splits(LISTS), **flags)
-        assert f"--{name}: expected no value beside --splits_file" in error
+        assert f"--{name}: expected no value with --splits_file" in error
 
     def test_missing_file_and_fold_alone(self, fail, tmp_path):
         assert "Received: no such file" in fail(splits_file=tmp_path / "nothing.json")
-        assert "expected --splits_file beside it" in fail(fold="fold0")
+        assert "expected --splits_file as well" in fail(fold="fold0")
 
 
 class TestPatientsInNames:
@@ -429,5 +429,5 @@ class TestPatientsInNames:
             listed = split_file.read_splits(path, ["Task99_Knee"], fold=None)
             return plan_one(splits=listed)[1]
 
-        assert "the lists have cases of patient2 in several splits" in notes(5)
+        assert "the lists have cases of patient2 in different splits" in notes(5)
         assert "patient" not in notes(6)

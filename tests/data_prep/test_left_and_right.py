@@ -95,10 +95,12 @@ def plan_mirroring(*names, **choices):
 def test_sides_are_not_mirrored_and_the_guess_is_reported():
     axes, notes = plan_mirroring("Kidney L", "Kidney R")
     assert axes == ()
-    assert "mirrors no axis, since 'Kidney L' and 'Kidney R' look like" in notes
+    assert "no axis is mirrored, since 'Kidney L' and 'Kidney R' look like" in notes
     axes, notes = plan_mirroring("Kidney L", "Kidney R", mirror_axes=("x", "z"))
     assert axes == ("x", "z")
-    assert "mirrors x as asked, although 'Kidney L' and 'Kidney R' look" in notes
+    assert (
+        "x is mirrored as requested, although 'Kidney L' and 'Kidney R' look" in notes
+    )
     axes, notes = plan_mirroring("Kidney L", "Kidney R", mirror_axes=("z",))
     assert "mirrors" not in notes
 
@@ -106,7 +108,10 @@ def test_sides_are_not_mirrored_and_the_guess_is_reported():
 def test_a_single_side_is_mirrored_and_the_guess_is_reported():
     axes, notes = plan_mirroring("left kidney", "liver")
     assert axes == ("x",)
-    assert "mirrors x, although there is a side in the name of left kidney; if" in notes
+    assert (
+        "x is mirrored, although there is a side in the name of left kidney; if"
+        in notes
+    )
     assert "mirrors" not in plan_mirroring("left kidney", mirror_axes=())[1]
     axes, notes = plan_mirroring("kidney", "liver")
     assert axes == ("x",)

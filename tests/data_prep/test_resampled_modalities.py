@@ -115,7 +115,7 @@ def test_skipped_cases_are_tried_again(folder, older, caplog):
     assert cases_of(made) == ["a", "c"]
     assert not made.resample_modalities
     assert convert(folder, older, on_bad_case="skip") == made
-    with pytest.raises(InputError, match="expected every case. Received: 1 skipped"):
+    with pytest.raises(InputError, match="expected all cases. Received: 1 skipped"):
         convert(folder, older)
     made = convert(folder, older, resample_modalities=True)
     assert cases_of(made) == ["a", "b", "c"]

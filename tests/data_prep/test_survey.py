@@ -80,7 +80,7 @@ def test_measurements_of_a_good_case(cases):
         ("constant", "image", "imagesTr", "constant 7"),
         ("flat", "image", "imagesTr", "expected a 3-D volume"),
         ("twice", "same name", "dataset.json", "several entries"),
-        ("the_copy", "same image", "imagesTr", "Received: that of case 'good'"),
+        ("the_copy", "same image", "imagesTr", "Received: the image of case 'good'"),
     ],
 )
 def test_fault_is_reported_by_file(surveyed, case, kind, part, text):
@@ -114,7 +114,7 @@ def test_contradictory_header_is_a_warning(cases, surveyed):
 
 
 def test_label_without_voxels_is_a_warning(surveyed):
-    assert "no case holds label 2 (never)" in surveyed[1].stdout
+    assert "no case contains label 2 (never)" in surveyed[1].stdout
 
 
 def test_csv_has_a_row_per_case_and_a_column_per_measurement(surveyed):
@@ -190,10 +190,10 @@ def test_files_that_are_not_surveys_are_reported(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"shape": [20, 100]}, "shape, spacing_mm and a box within"),
-        ({"spacing_mm": []}, "shape, spacing_mm and a box within"),
-        ({"box_start": [0, 50, 0]}, "shape, spacing_mm and a box within"),
-        ({"box_start": [], "box_shape": []}, "shape, spacing_mm and a box within"),
+        ({"shape": [20, 100]}, "shape, spacing_mm and a box in the vol"),
+        ({"spacing_mm": []}, "shape, spacing_mm and a box in the vol"),
+        ({"box_start": [0, 50, 0]}, "shape, spacing_mm and a box in the vol"),
+        ({"box_start": [], "box_shape": []}, "shape, spacing_mm and a box in the vol"),
         ({"percentiles": [[1, 2, 3, 4]]}, "percentiles: expected 5 numbers for each"),
         ({"percentiles": [[1, 2, 3, 4, 5]] * 2}, "5 numbers for each of 1 modality"),
         ({"domain": "Other"}, "domain: expected Task99_Knee. Received: Other"),

@@ -153,7 +153,7 @@ def test_units_are_converted_and_reported_once(odd, tmp_path):
     assert {case.spacing_mm for case in cases.values()} == {(3, 1, 1)}
     assert cases["um"].length_unit == "µm"
     assert facts.warnings[-2:] == (
-        f"{odd}: 1 of 4 images without a unit of length; taking mm",
+        f"{odd}: 1 of 4 images without a unit of length; assuming mm",
         f"{odd}: 1 of 4 images with voxel sizes in µm, converted to mm",
     )
 
@@ -303,10 +303,10 @@ def test_unusual_voxel_sizes_are_reported(tmp_path):
     cases = [make_facts(name, (3 * size, size, size)) for name, size in sizes.items()]
     dataset = Dataset("A", folder, ("MRI",), {0: "background"}, (), ())
     warnings = compare_cases.domain_warnings(dataset, cases)
-    usual = "where the median of the domain is 12.3 × 4.1 × 4.1 mm"
+    usual = "but the median of the domain is 12.3 × 4.1 × 4.1 mm"
     assert [w for w in warnings if "median of the domain" in w] == [
-        f"c.nii.gz: voxels of 3e+03 × 1e+03 × 1e+03 mm (z, y, x), {usual}",
-        f"f.nii.gz: voxels of 0.3 × 0.1 × 0.1 mm (z, y, x), {usual}",
+        f"c.nii.gz: voxel size 3e+03 × 1e+03 × 1e+03 mm (z, y, x), {usual}",
+        f"f.nii.gz: voxel size 0.3 × 0.1 × 0.1 mm (z, y, x), {usual}",
     ]
     warnings = compare_cases.domain_warnings(dataset, [make_facts("a", ())])
     assert not any("median" in warning for warning in warnings)
@@ -378,6 +378,7 @@ def test_inconsistencies_of_dataset_json_are_warnings(tmp_path, write_dataset):
     warnings = [text.removeprefix(f"{path}: ") for text in facts[0].warnings]
     assert warnings[:3] == [
         "'numTraining' is 2, read 1 case",
-        f"2 volumes of no case: {folder}/imagesTr/y.nii.gz, {folder}/labelsTr/y.nii.gz",
+        f"2 volumes without a case: {folder}/imagesTr/y.nii.gz, "
+        f"{folder}/labelsTr/y.nii.gz",
         "labels: expected distinct names. Received: several times: a",
     ]

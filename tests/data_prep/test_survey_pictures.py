@@ -46,7 +46,7 @@ def test_every_readable_case_is_on_a_sheet(survey, sheets, tmp_path):
     assert {panel.name for panel in panels} == readable
     assert classes == ["organ", "never"]
     assert title.startswith(f"Faulty: {len(readable)} of {len(domains[0].cases)} cases")
-    assert "no picture, see their faults: cut_short, flat, no_image" in title
+    assert "not shown because of faults: cut_short, flat, no_image" in title
     by_name = {panel.name: panel for panel in panels}
     assert by_name["unknown_value"].is_faulty
     assert by_name["unknown_value"].note.endswith("\nfault: unknown label")

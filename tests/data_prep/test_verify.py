@@ -268,7 +268,7 @@ def test_command_reports_the_problems_and_a_remedy(data_dir, capsys):
     with pytest.raises(SystemExit) as ended:
         verify.main(VerifyConfig(data_dir=str(data_dir)))
     message = ended.value.code
-    assert message.startswith("error: not as converted:\n")
+    assert message.startswith("error: verification failed:\n")
     assert f"{data_dir / OTHER.name / TEST}: expected a shard" in message
     assert f"{data_dir / OTHER.name / TRAIN}: expected " in message
     assert "python -m data_prep.convert" in message
@@ -294,7 +294,7 @@ def test_command_checks_existing_domains(data_dir, capsys):
     assert capsys.readouterr().out.splitlines()[-3:] == [
         f"{OTHER.name}: 4 cases, as in the manifest",
         f"4 cases of 1 domain verified in {data_dir}",
-        f"not converted, of the plan's domains: {DOMAIN.name}",
+        f"domains of the plan that are not converted: {DOMAIN.name}",
     ]
     with pytest.raises(InputError, match=f"{DOMAIN.name}.*no such file"):
         verify.main(VerifyConfig(data_dir=str(data_dir), domains=(DOMAIN.name,)))

@@ -19,7 +19,7 @@ def test_the_demonstration_runs_twice_and_refuses_other_scans(tmp_path, run_comm
     assert (output / "overlays.png").stat().st_size > 10_000
     assert (output / "curves.png").stat().st_size > 10_000
     again = run_command("tools.demo", output_dir=output, max_epochs=1)
-    assert "already done" in again.stdout
+    assert "already converted" in again.stdout
     refused = run_command(
         "tools.demo", status=1, output_dir=output, raw_dir=tmp_path / "other"
     )

@@ -96,8 +96,8 @@ def test_a_warning_names_the_memory_that_interleaves(caplog, memory_mb, asked, n
     found = allocate(550, 10, memory_mb, **options)
     assert found.num_interleaved_volumes == 1
     (warning,) = caplog.messages
-    assert f"Task90_Organ: {found.patches_per_volume} patches of one" in warning
-    assert f"`input_memory_mb` of {memory_mb:g} " in warning
+    assert f"so {found.patches_per_volume} in a row are from the same vol" in warning
+    assert f"`input_memory_mb`={memory_mb:g} is" in warning
     assert f"; {needed} would" in warning
     assert allocate(550, 10, needed - 1, **options).num_interleaved_volumes == 1
     caplog.clear()
@@ -118,7 +118,7 @@ def test_patches_per_volume_that_were_asked_for_stay():
 
 @pytest.mark.parametrize(("memory_mb", "ready"), [(1, 1), (159, 1), (161, 2), (1e6, 2)])
 def test_ready_batches(memory_mb, ready):
-    assert buffers.num_ready_batches(10_000_000, memory_mb=memory_mb) == ready
+    assert buffers.num_prefetched_batches(10_000_000, memory_mb=memory_mb) == ready
 
 
 def test_tf_data_runs_nothing_ahead_by_itself():

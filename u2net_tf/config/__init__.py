@@ -1,5 +1,5 @@
-"""Every setting, once: its name, type, default, range and help.
+"""All settings, each defined once: name, type, default, range and help.
 
-Each group of settings is a frozen model (`base.Config`); each command has a model that
-combines groups. `command_flags` derives the command's flags from it.
+Each group of settings is a frozen model (`base.Config`). The model of a command
+combines groups, and `command_flags` derives the command's flags from it.
 """

@@ -1,4 +1,4 @@
-"""Settings of `u2net_tf.adapter`: domains of models as files."""
+"""Settings of `u2net_tf.adapter`, which exchanges domains as adapter files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from u2net_tf.errors import InputError
 AdapterPrecision = Literal["float32", "float16"]
 _OUTPUT_DIR: Any = Field(
     None,
-    # An unset variable of a shell must not change the model where it is.
+    # An unset shell variable must not change the model in place.
     min_length=1,
-    description="Folder for the new model. If not given, the model is changed where it "
-    "is, which is refused for one that was trained, as its training could not resume.",
+    description="Folder for the new model. If not given, the model is changed in "
+    "place, which is refused for a trained model, since its training could not be "
+    "resumed.",
 )
 
 
@@ -26,22 +27,25 @@ class AdapterExportConfig(Config):
 
     model_dir: str = Field(description="Folder of the model.")
     domain: str = Field(description="Domain to export.")
-    output: str = Field(description="The adapter file to write (.safetensors).")
+    output: str = Field(description="Adapter file to write (.safetensors).")
     checkpoint: str = Field(
-        "newest", description="Checkpoint to export: newest (intact), best or step-N."
+        "newest",
+        description="Checkpoint to export: newest (the newest intact one), best or "
+        "step-N.",
     )
     precision: AdapterPrecision = Field(
         "float32",
-        description="What the file holds the variables in. float16 halves it and "
-        "rounds them, so that the domain is no longer bit-identical.",
+        description="Precision of the variables in the file. float16 halves its size "
+        "and rounds the variables, so the domain is no longer bit-identical.",
     )
     licence: str | None = Field(
-        None, description='Licence of the adapter, on one line: "CC-BY-4.0".'
+        None,
+        description='Licence of the adapter, on one line, for example "CC-BY-4.0".',
     )
     card: str | None = Field(
         None,
-        description="Text file (Markdown) that describes the adapter: data, training, "
-        "scores, intended use.",
+        description="Markdown file that describes the adapter: data, training, scores "
+        "and intended use.",
     )
     overwrite: bool = Field(False, description="Replace an existing, different file.")
 
@@ -51,7 +55,7 @@ class AdapterAddConfig(Config):
 
     model_dir: str = Field(description="Folder of the model.")
     input: tuple[str, ...] = Field(
-        description="Adapter files, for the trunk of the model."
+        description="Adapter files to add; the model must have the same trunk."
     )
     output_dir: str | None = _OUTPUT_DIR
 
@@ -79,12 +83,14 @@ class AdapterListConfig(Config):
 
     model_dir: str | None = Field(
         None,
-        description="Folder of a model: its domains are listed, and whether the files "
-        "fit it.",
+        description="Folder of a model. Its domains are listed, and the adapter files "
+        "are checked against it.",
     )
     input: tuple[str, ...] = Field((), description="Adapter files to list.")
 
 
 def _require_distinct(name: str, values: tuple[str, ...]) -> None:
     if len(set(values)) < len(values):
-        raise InputError(f"`{name}`", expected="each once", received=",".join(values))
+        raise InputError(
+            f"`{name}`", expected="distinct values", received=",".join(values)
+        )

@@ -1,4 +1,4 @@
-"""Groups of settings: frozen, checked when they are made, flat by name."""
+"""Base class of settings: frozen, validated when created, addressed by flat names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from u2net_tf.errors import InputError
 
 
 class Config(pydantic.BaseModel):
-    """Settings that go together, some of them perhaps groups of their own.
+    """A group of settings, which may contain further groups.
 
-    The names of all settings of a config and its groups differ, so that a name alone
-    says which is meant: `--learning_rate=0.1` on a command line.
+    Names are unique within a config and its groups, so a name alone identifies a
+    setting: `--learning_rate=0.1` on a command line.
 
     Attributes:
-      not_flags: names of settings of its groups that no user gives.
+      not_flags: names of settings in its groups that users cannot set.
     """
 
     model_config = pydantic.ConfigDict(
@@ -32,49 +32,49 @@ class Config(pydantic.BaseModel):
 
     @classmethod
     def settings(cls) -> dict[str, FieldInfo]:
-        """Name -> field of every setting that a user gives, in order."""
-        found: dict[str, FieldInfo] = {}
+        """Returns name -> field of each setting that users can set, in order."""
+        fields: dict[str, FieldInfo] = {}
         for name, field in cls.model_fields.items():
             group = _group(field)
             inner = {name: field} if group is None else group.settings()
-            if twice := found.keys() & inner.keys():
-                raise TypeError(f"{cls.__name__} has two settings named {twice}")
-            found |= inner
-        return {n: field for n, field in found.items() if n not in cls.not_flags}
+            if duplicates := fields.keys() & inner.keys():
+                raise TypeError(f"{cls.__name__} has two settings named {duplicates}")
+            fields |= inner
+        return {n: field for n, field in fields.items() if n not in cls.not_flags}
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Self:
-        """Makes the config of values by name; the others have their defaults.
+        """Builds a config from values by name; other settings keep their defaults.
 
         Args:
-          values: name -> value, whichever group it belongs to.
+          values: name -> value, of settings in any group.
 
         Raises:
-          ValueError: if there is no setting of a name, or a value is not allowed.
+          ValueError: if a name is not that of a setting, or a value is not allowed.
         """
-        left = dict(values)
-        made = cls._take(left)
-        if left:
-            name = next(iter(left))
-            near = difflib.get_close_matches(name, cls.settings(), n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+        remaining = dict(values)
+        config = cls._pop_from(remaining)
+        if remaining:
+            name = next(iter(remaining))
+            similar = difflib.get_close_matches(name, cls.settings(), n=1)
+            hint = f"; did you mean {similar[0]}?" if similar else ""
             raise ValueError(f"{name}: expected a setting of {cls.__name__}{hint}")
-        return made
+        return config
 
     @classmethod
-    def _take(cls, values: dict[str, Any]) -> Self:
-        """Makes the config of the values that are its own, and removes them."""
+    def _pop_from(cls, values: dict[str, Any]) -> Self:
+        """Builds the config from the values that belong to it, and removes them."""
         own = {}
         for name, field in cls.model_fields.items():
             group = _group(field)
             if group is not None:
-                own[name] = group._take(values)
+                own[name] = group._pop_from(values)
             elif name in values:
                 own[name] = values.pop(name)
         return cls(**own)
 
     def flat(self) -> dict[str, Any]:
-        """Name -> value of every setting, of all groups."""
+        """Returns name -> value of each setting, including those of groups."""
         values: dict[str, Any] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
@@ -82,7 +82,7 @@ class Config(pydantic.BaseModel):
         return values
 
     def with_changes(self, **values: Any) -> Self:
-        """A copy in which settings, by name, have other values.
+        """Returns a copy in which the named settings have other values.
 
         Raises:
           ValueError: as for `from_flat`.
@@ -91,16 +91,16 @@ class Config(pydantic.BaseModel):
 
 
 def _group(field: FieldInfo) -> type[Config] | None:
-    """The class of a group; None of a single setting."""
+    """Returns the class of a group of settings; None for a single setting."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, Config) else None
 
 
 def to_input_error(error: pydantic.ValidationError) -> InputError:
-    """What is wrong with the settings, as an error that names one in backquotes."""
+    """Converts a validation error to one that names the setting in backquotes."""
     found = schema.as_input_error(error)
     if "`" in found.where:
-        # Of a model's own check, which names what it is about.
+        # Raised by a model's own check, which already names its settings.
         return found
     name = found.where.rpartition(".")[2].partition("[")[0]
     return InputError(f"`{name}`", expected=found.expected, received=found.received)

@@ -14,23 +14,25 @@ from u2net_tf.errors import InputError
 class CertifyConfig(Config):
     """Settings of `u2net_tf.certify`."""
 
-    before: str | None = Field(None, description="Folder of the model before a change.")
-    after: str | None = Field(None, description="Folder of the model after it.")
+    before: str | None = Field(
+        None, description="Folder of the model before the change."
+    )
+    after: str | None = Field(None, description="Folder of the model after the change.")
     output: str = Field(
         "certificate.json",
-        description="The certificate to write (.json); the page for people lies beside "
-        "it (.html).",
+        description="Certificate to write (.json). A human-readable page is written "
+        "next to it (.html).",
     )
     scans_dir: str | None = Field(
         None,
-        description="Folder with a folder of scans for each domain that is to be tried "
-        "on scans: both models predict all of them. With check, that of the "
-        "certificate if not given, and none if empty.",
+        description="Folder with a subfolder of scans per domain, all of which both "
+        "models predict; a domain without a subfolder is compared without scans. With "
+        "check, the certificate's folder if not given, and no scans if empty.",
     )
     check: str | None = Field(
         None,
-        description="A certificate to verify, instead of writing one: the models are "
-        "those given, or else both that it names.",
+        description="Certificate to verify, instead of writing one. The models are "
+        "those given by before and after or, if neither is given, those that it names.",
     )
     overwrite: bool = Field(False, description="Replace an existing certificate.")
     log: LogConfig = LogConfig()
@@ -47,7 +49,7 @@ class CertifyConfig(Config):
         return self.before or "", self.after or ""
 
     def paths(self) -> tuple[pathlib.Path, pathlib.Path]:
-        """Returns the paths of the certificate and of its page.
+        """Returns the paths of the certificate and of its HTML page.
 
         Raises:
           InputError: if the certificate's name does not end in .json.

@@ -1,4 +1,4 @@
-"""What a network is computed in and on."""
+"""Settings of the computation: precision, memory, devices and compilation."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 
 
 class ComputeConfig(Config):
-    """What a step is computed in and on."""
+    """Precision, gradient checkpointing, devices and compilation of a step."""
 
     precision: Precision = Field(
         "float32",
-        description="What the network computes in; its variables are float32 in each. "
-        "The loss is scaled for float16.",
+        description="Precision of the computation; variables are always float32. "
+        "mixed_float16 uses dynamic loss scaling.",
     )
     gradient_checkpointing: Literal["none", "blocks"] = Field(
         "none",
-        description="What the backward pass computes again rather than keep: with "
-        "blocks, what lies inside the stem and the blocks of encoder and decoder. Half "
-        "the memory for large patches, longer steps, the same results.",
+        description="Activations that are recomputed in the backward pass instead of "
+        "being kept: none, or those inside the stem and the encoder and decoder "
+        "blocks (blocks). Halves the memory for large patches and slows down steps; "
+        "results are the same.",
     )
     distribution: Literal["auto", "none", "mirrored"] = Field(
         "auto",
-        description="Devices to train on: auto mirrors over all GPUs where there are "
-        "several.",
+        description="Distribution strategy: one device (none), a replica per GPU "
+        "(mirrored), or mirrored if there are several GPUs (auto).",
     )
     jit_compile: Literal["auto", "true", "false"] = Field(
         "auto",
-        description="Compile a whole step by XLA as one module, on one device: minutes "
-        "at the start, shorter steps on a GPU, far longer ones on a CPU. auto: on a "
-        "GPU.",
+        description="Compile the entire training step with XLA, on a single device. "
+        "Compilation takes minutes; steps become faster on a GPU and much slower on a "
+        "CPU. auto compiles on a single GPU only.",
     )

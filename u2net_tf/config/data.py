@@ -1,4 +1,4 @@
-"""Settings of the input pipeline: what the batches of a run look like."""
+"""Settings of the input pipeline."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ ResizeMethod = Literal["linear", "cubic"]
 
 
 class SamplingConfig(Config):
-    """Where patches are drawn; the remaining fraction is drawn anywhere.
+    """Patch sampling; patches not drawn around foreground are drawn anywhere.
 
-    Reference: 3D U²-Net's published code; the paper does not say.
+    Reference: 3D U²-Net's published code; the paper does not specify it.
     """
 
     oversample_foreground_fraction: Probability = Field(
         1 / 3,
-        description="Fraction of a batch, rounded up, that is always drawn around "
-        "foreground.",
+        description="Fraction of each batch's patches that are always drawn around "
+        "foreground; the number is rounded up.",
     )
     smallest_share: Probability = Field(
         0.3,
-        description="Fraction of the other patches drawn around the case's smallest "
-        "class.",
+        description="Fraction of the remaining patches that are drawn around the "
+        "smallest class of the case.",
     )
     foreground_share: Probability = Field(
         0.3,
-        description="Fraction of the other patches drawn around any foreground class.",
+        description="Fraction of the remaining patches that are drawn around any "
+        "foreground class.",
     )
 
     @pydantic.model_validator(mode="after")
@@ -49,28 +50,31 @@ class SamplingConfig(Config):
         return self
 
     def num_foreground_patches(self, batch_size: int) -> int:
-        """How many patches of a batch are always drawn around foreground."""
-        # Rounded first: 3 * (1 / 3) must not become 2 by a last bit.
+        """Returns how many patches of a batch are always drawn around foreground."""
+        # Rounded first, so that a rounding error does not raise 3 * (1 / 3) to 2.
         return math.ceil(round(batch_size * self.oversample_foreground_fraction, 6))
 
 
 class DataConfig(Config):
-    """The input pipeline."""
+    """Data, batches, patches and memory of the input pipeline."""
 
-    data_dir: str = Field(description="Folder that convert wrote.")
+    data_dir: str = Field(description="Folder of shards written by data_prep.convert.")
     fold: int | None = Field(
         None,
         ge=0,
-        description="Fold of the plan to leave out of training and to validate on; "
-        "train on all folds if not given.",
+        description="Fold of the plan to hold out for validation; if not given, all "
+        "folds are used for training.",
     )
     batch_size: int = Field(
-        0, ge=0, description="Patches per batch; the plan's per domain if 0."
+        0,
+        ge=0,
+        description="Patches per batch; 0 uses the plan's batch size for each domain.",
     )
     patch_size: PatchSize | None = Field(
         None,
-        description="The network's patch size z,y,x, voxels: patches are cropped at "
-        "each domain's own size and resized to it. If empty, they are not resized.",
+        description="Patch size of the network (z,y,x), voxels. Patches are cropped "
+        "at the patch size of their domain and resized to this size; if empty, they "
+        "are not resized.",
     )
     resize_method: ResizeMethod = Field(
         "linear",
@@ -81,21 +85,21 @@ class DataConfig(Config):
     input_memory_mb: float = Field(
         2048.0,
         gt=0,
-        description="Memory for records that are shuffled, patches that are cropped "
-        "and interleaved and batches that are ready, of all domains together, MB. In "
-        "addition each domain needs a batch and the record that it reads from.",
+        description="Memory of the input pipeline, all domains together, MB: for "
+        "shuffled records, cropped and interleaved patches and prefetched batches. "
+        "Each domain also needs memory for a batch and the record being read.",
     )
     patches_per_volume: int = Field(
         0,
         ge=0,
-        description="Patches per case read, interleaved with those of other cases; 0 "
-        "chooses (1, or more for cases over 64 MB).",
+        description="Patches to crop each time a case is read, interleaved with those "
+        "of other cases. 0 chooses automatically: 1, or more for cases over 64 MB.",
     )
     num_parallel_calls: int = Field(
         0,
         ge=0,
-        description="Patches of a domain cropped in parallel, whatever memory they "
-        "need; 0 chooses by input_memory_mb. Changes speed, not results.",
+        description="Patches of a domain to crop in parallel, regardless of memory; 0 "
+        "derives the number from input_memory_mb. Affects speed, not results.",
     )
     seed: int = Field(
         0,

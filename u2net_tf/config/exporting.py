@@ -1,4 +1,4 @@
-"""Settings of the command that exports models."""
+"""Settings of `u2net_tf.export`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from u2net_tf.config.base import Config
 from u2net_tf.plan.limits import Depth
 
 ExportFormat = Literal["saved_model", "onnx", "openvino"]
-# Share of a window that the next one covers again.
+# Overlap of neighbouring windows, as a fraction of the window size.
 DEFAULT_OVERLAP = 0.5
 
 
@@ -18,42 +18,46 @@ class ExportConfig(Config):
     """Settings of `u2net_tf.export`."""
 
     model_dir: str = Field(
-        description="Folder that training, adapt or compose wrote, or that of several "
-        "independent models."
+        description="Folder of a model (written by train, adapt or compose) or of "
+        "several independent models."
     )
     output: str = Field(
-        description="Folder to write: a SavedModel, or DOMAIN.onnx or DOMAIN.xml and "
-        "DOMAIN.bin for each domain. It must be new or empty."
+        description="Folder to write, new or empty: a SavedModel, or for each domain "
+        "DOMAIN.onnx (onnx) or DOMAIN.xml and DOMAIN.bin (openvino)."
     )
-    format: ExportFormat = Field("saved_model", description="What to write.")
+    format: ExportFormat = Field(
+        "saved_model", description="Format of the exported model."
+    )
     domains: tuple[str, ...] = Field(
         (),
-        description="Domains to export; all if empty. The variables of others are left "
-        "out.",
+        description="Domains to export; all if empty. Variables of other domains are "
+        "left out.",
     )
     checkpoint: str = Field(
         "newest",
-        description="Checkpoint to export: newest (newest intact), best or step-N.",
+        description="Checkpoint to export: newest (the newest intact one), best or "
+        "step-N.",
     )
     prune_to: Depth | None = Field(
         None,
-        description="Depth L to which a unet_sharp is pruned: its head on X^{0,L} and "
-        "the nodes that it needs. The whole network if not given.",
+        description="Depth L to which a UNet# is pruned, keeping the head on X^{0,L} "
+        "and the nodes that it needs; the complete network if not given.",
     )
     any_size: bool = Field(
         False,
-        description="Take patches of any size that the network can halve, not only of "
-        "the domain's own. Not of models that resize patches.",
+        description="Accept patches of any size that the network can downsample, not "
+        "only of the domain's patch size. Not available for models that resize "
+        "patches.",
     )
     volumes: bool = Field(
         False,
-        description="Also write signatures segment_volume_DOMAIN, which slide over a "
-        "preprocessed volume of any size and return its classes. SavedModel only.",
+        description="Also write signatures segment_volume_DOMAIN, which segment a "
+        "preprocessed volume of any size by sliding windows. SavedModel only.",
     )
     overlap: float | None = Field(
         None,
         ge=0,
         le=0.95,
-        description="Share of a window that the next one covers again, in these "
-        f"signatures; {DEFAULT_OVERLAP} if not given.",
+        description="Overlap of neighbouring windows in signatures for volumes, as a "
+        f"fraction of the window size; {DEFAULT_OVERLAP} if not given.",
     )

@@ -1,4 +1,4 @@
-"""Text of a flagfile that repeats a command, and what differs between two."""
+"""Writes the flagfile that reproduces a command, and compares two flagfiles."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from u2net_tf.migrations import OLD_FLAGS
 
 
 def flag_name(name: str) -> str:
-    """The flag of a setting: its name, without the underscore after a keyword."""
+    """Returns the flag of a setting: its name without the underscore of `from_`."""
     return name.removesuffix("_")
 
 
 def to_text(config: Config) -> str:
-    """A line for every setting; a list that is None is empty, others are left out."""
+    """Returns a flagfile with a line for each setting.
+
+    A tuple that is None is written as an empty list; other settings that are None are
+    left out.
+    """
     values = config.flat()
     lines = []
     for name, field in type(config).settings().items():
@@ -34,7 +38,7 @@ def to_text(config: Config) -> str:
 
 
 def optional_flags(config: type[Config]) -> set[str]:
-    """Flags that `to_text` leaves out where they are not given."""
+    """Returns the flags that `to_text` leaves out if they are not given."""
     return {
         flag_name(name)
         for name, field in config.settings().items()
@@ -47,15 +51,15 @@ def _is_tuple(field: FieldInfo) -> bool:
 
 
 def changes(before: str, now: str, optional: Collection[str] = ()) -> list[str]:
-    """Says of each flag that differs what it was and what it is.
+    """Describes each flag that differs: "was --seed=0, now --seed=7".
 
-    Both texts hold all flags of their version except optional ones; any other that is
-    in one text alone is new or gone, and no change.
+    Each flagfile contains all flags of its version except optional ones. Any other flag
+    that is in one of them only was added or removed since, and is not reported.
 
     Args:
-      before: text of a flagfile.
-      now: text of another.
-      optional: names of `optional_flags`.
+      before: text of the earlier flagfile.
+      now: text of the later flagfile.
+      optional: flags as returned by `optional_flags`.
     """
     old, new = (_by_name(text) for text in (before, now))
     names = (old.keys() & new.keys()) | ((old.keys() ^ new.keys()) & set(optional))
@@ -64,34 +68,37 @@ def changes(before: str, now: str, optional: Collection[str] = ()) -> list[str]:
 
 
 def values(text: str) -> dict[str, str]:
-    """Name -> value of the flags in a text, by their names now; "true" or "false"."""
+    """Returns name -> value of the flags in a flagfile.
+
+    Renamed flags have their current names; booleans are "true" or "false".
+    """
     found = {}
     for name, line in _by_name(text).items():
         _, equals, value = line.partition("=")
-        no = line.removeprefix("--").startswith(f"no{name}")
-        found[name] = value if equals else "false" if no else "true"
+        is_negated = line.removeprefix("--").startswith(f"no{name}")
+        found[name] = value if equals else "false" if is_negated else "true"
     return found
 
 
 def _by_name(text: str) -> dict[str, str]:
-    """Name -> line; of a flag that stands twice the last counts."""
+    """Returns name -> line; of a repeated flag, the last line counts."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    named = {}
+    line_by_name = {}
     for line in lines:
         name, equals, value = line.removeprefix("--").partition("=")
         if name in OLD_FLAGS:
             name, convert = OLD_FLAGS[name]
-            # A value that is none, in a file that somebody edited, stays as it is.
+            # An invalid value, in a file that was edited by hand, is kept unchanged.
             with contextlib.suppress(ValueError, ZeroDivisionError):
                 value = convert(value)
             line = f"--{name}={value}"
-        # --name and --noname are of one flag.
-        named[name if equals else name.removeprefix("no")] = line
-    return named
+        # --name and --noname set the same flag.
+        line_by_name[name if equals else name.removeprefix("no")] = line
+    return line_by_name
 
 
 def _value(line: str) -> str | list[float]:
-    """What a line says: 2048 and 2048.0 are the same."""
+    """Returns the value of a line for comparison: 2048 equals 2048.0."""
     text = line.partition("=")[2]
     try:
         return [float(part) for part in text.split(",")]

@@ -17,7 +17,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
 from u2net_tf.plan.limits import Depth
 
-# What can run a model; "auto" for what it needs and is installed.
+# "auto" is the first runtime that reads the model's format and is installed.
 Runtime = Literal["auto", "openvino", "onnxruntime", "tensorflow"]
 OutputFormat = Literal[
     "input", "nifti", "nii.gz", "nii", "nrrd", "mha", "seg_nrrd", "dicom_seg"
@@ -25,42 +25,40 @@ OutputFormat = Literal[
 
 
 class WindowConfig(Config):
-    """How a model predicts."""
+    """Sliding-window prediction."""
 
     overlap: float = Field(
         0.5,
         ge=0,
         le=0.95,
-        description="Share of a window that the next one covers again.",
+        description="Overlap of neighbouring windows, as a fraction of the window "
+        "size.",
     )
-    batch_size: int = Field(
-        1, ge=1, description="Windows that the network sees at once."
-    )
+    batch_size: int = Field(1, ge=1, description="Windows per batch.")
     skip_empty: bool = Field(
         True,
-        description="Take windows for background in which every voxel of the scan is "
-        "exactly 0, and do not ask the network.",
+        description="Skip windows in which every voxel of the scan is exactly 0, and "
+        "label them background.",
     )
-    precision: Precision = Field("float32", description="What the network computes in.")
+    precision: Precision = Field("float32", description="Precision of the computation.")
     checkpoint: str = Field(
         "newest",
-        description="Of those that training kept: newest (that is whole), best (by the "
-        "Dice of the validations or, without them, by the loss's moving average) or "
-        "step-N.",
+        description="Checkpoint to load: newest (the newest intact one), best (by "
+        "validation Dice or, without validation cases, by the moving average of the "
+        "loss) or step-N.",
     )
     prune_to: Depth | None = Field(
         None,
-        description="Depth L to which a unet_sharp is pruned: its head on X^{0,L} "
-        "predicts, and nodes that it does not need are neither loaded nor computed. "
-        "The whole network if not given.",
+        description="Depth L to which a UNet# is pruned, keeping the head on X^{0,L} "
+        "and the nodes that it needs; the complete network if not given.",
     )
     gate_threshold: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Take a class for absent from a window unless the gates of a "
-        "unet_sharp find it there with at least this probability; its own is 0 in all "
-        "voxels of the window then. If not given, gates are not computed.",
+        description="Lowest gate probability at which a class of a UNet# counts as "
+        "present in a window; the probability of an absent class is 0 in all voxels "
+        "of the window. If not given, gates are not computed.",
     )
 
 
@@ -70,55 +68,60 @@ class ReadingConfig(Config):
     num_workers: int = Field(
         1,
         ge=0,
-        description="Scans to read and preprocess ahead while another one is "
-        "predicted, a thread each; each needs memory for a scan. 0 reads none ahead.",
+        description="Threads that read and preprocess the next scans during "
+        "prediction, each with one scan in memory; 0 reads no scans ahead.",
     )
     on_bad_case: Literal["fail", "skip"] = Field(
         "skip",
-        description="Stop at an unusable case, or list it at the end, continue and "
-        "exit with status 1. Headers are read before the first case is predicted.",
+        description="Stop at an unusable case (fail), or continue, list it at the end "
+        "and exit with status 1 (skip). Headers are checked before the first case is "
+        "predicted.",
     )
     resample_modalities: ResampleModalities = False
     max_memory_gb: float | None = Field(
         None,
         gt=0,
-        description="Limit to the memory of the process, GB, half of the machine's if "
-        "not given: a scan that needs more than program and network leave of it is "
-        "refused before anything is allocated, and no more scans are read ahead than "
-        "fit.",
+        description="Memory limit of the process, GB; half of the machine's memory if "
+        "not given. Scans that need more than the program and the network leave are "
+        "refused before anything is allocated, and fewer scans are read ahead if they "
+        "would not fit.",
     )
 
 
 class EvaluateConfig(Config):
     """Settings of `u2net_tf.evaluate`."""
 
-    model_dir: str = Field(description="Folder that training wrote.")
+    model_dir: str = Field(
+        description="Folder of a model (written by train, adapt or compose) or of "
+        "several independent models."
+    )
     output_dir: str | None = Field(
         None,
-        description="Folder for scores and predictions; MODEL_DIR/SPLIT if empty.",
+        description="Folder for scores and label maps; MODEL_DIR/SPLIT if not given.",
     )
     raw_dir: str | None = Field(
         None,
-        description="Folder with a folder per domain, if the scans have moved since "
-        "the survey.",
+        description="Folder of domain folders; needed only if the scans have moved "
+        "since the survey.",
     )
     domains: tuple[str, ...] = Field((), description="Domains to score; all if empty.")
-    split: Split = Field("test", description="Cases to score.")
+    split: Split = Field("test", description="Split whose cases are scored.")
     plan: str | None = Field(
         None,
-        description="Plan that lists the cases, for models that do not name them, as "
-        "those of compose, or to score others; the model's own if not given.",
+        description="Plan that lists the cases to score; the model's own if not given. "
+        "Needed for models that do not list cases, such as those of compose, and for "
+        "scoring other cases.",
     )
     fold: int | None = Field(
         None,
         ge=0,
-        description="Fold of that plan whose cases are the validation split; if not "
-        "given, the training cases are those of all folds.",
+        description="Fold of the given plan whose cases form the validation split; if "
+        "not given, the cases of all folds are training cases.",
     )
     overwrite: bool = Field(
         False,
-        description="Predict and score every case again, and write over label maps "
-        "that were edited.",
+        description="Predict and score all cases again, and replace label maps that "
+        "were edited.",
     )
     windows: WindowConfig = WindowConfig()
     reading: ReadingConfig = ReadingConfig()
@@ -129,77 +132,80 @@ class PredictConfig(Config):
     """Settings of `u2net_tf.predict`."""
 
     model: str = Field(
-        description="A folder that training, adapt or compose wrote; a .u2net file, "
-        "which pack wrote; or what export wrote: a SavedModel, an .onnx or .xml file, "
-        "or a folder of such files.",
+        description="Model to predict with: a folder written by train, adapt or "
+        "compose, a .u2net file written by pack, or an export (a SavedModel, an .onnx "
+        "or .xml file, or a folder of such files).",
         json_schema_extra={"alias": "model_dir"},
     )
     runtime: Runtime = Field(
         "auto",
-        description="What runs the model: tensorflow a folder of training or a "
-        "SavedModel, openvino .xml, .onnx and .u2net files, onnxruntime the last two; "
-        "auto the first of these that is installed.",
+        description="Runtime that executes the model: tensorflow for model folders "
+        "and SavedModels, openvino for .xml, .onnx and .u2net files, onnxruntime for "
+        ".onnx and .u2net files. auto uses the first that supports the model and is "
+        "installed.",
     )
-    domain: str | None = Field(None, description="Domain of the model to predict with.")
+    domain: str | None = Field(None, description="Domain to predict with.")
     domains: tuple[str, ...] = Field(
         (),
-        description="Instead of domain, several domains, or all: each scan is read "
-        "once, and its label map has the classes of all of them. CASE_labels.json "
-        "says which value is which class.",
+        description="Several domains to predict with, or all; replaces domain. Each "
+        "scan is read once, and its label map has the classes of all these domains; "
+        "CASE_labels.json maps values to classes.",
     )
     priority: tuple[str, ...] = Field(
         (),
-        description="Of these domains, those that hide others where they overlap, the "
-        "first one most. The rest follows in the order of domains.",
+        description="Domains whose classes take precedence where several domains "
+        "overlap, highest priority first. The others follow in the order of domains.",
     )
     separate_files: bool = Field(
         False,
-        description="Write the files of each of these domains into OUTPUT/DOMAIN "
-        "instead, as with domain.",
+        description="With several domains, write the files of each to OUTPUT/DOMAIN, "
+        "as when it is predicted alone, instead of merging their label maps.",
     )
     modalities: tuple[str, ...] = Field(
         (),
-        description="Modalities of the scans, in the order of their files or channels, "
-        "for several domains; those of the domain with most of them if empty.",
+        description="Modalities of the scans if several domains are predicted, in the "
+        "order of the files or channels; if empty, those of the domain with the most "
+        "modalities.",
     )
     input: tuple[str, ...] = Field(
         (),
-        description="A file (.nii.gz, .nii, .nrrd, .mha, or DICOM of several frames), "
-        "a DICOM folder, or a folder of files or DICOM folders; or, given several "
-        "times or separated by commas, one file or DICOM folder per modality of one "
-        "case.",
+        # absl appends "; repeat this option", so the text has no full stop.
+        description="Scan or folder of scans: a file (.nii.gz, .nii, .nrrd, .mha or "
+        "multi-frame DICOM), a DICOM folder, or a folder of such files or folders. "
+        "Several values, repeated or separated by commas, are the modalities of a "
+        "single case, one file or DICOM folder each",
         json_schema_extra={"repeated": True},
     )
     input_list: str | None = Field(
         None,
-        description="Instead of input, a file that names scans: a path a line, or a "
-        ".csv table with the columns case and one per modality. Paths are relative to "
-        "its folder.",
+        description="File that lists the scans, as an alternative to input: one path "
+        "per line, or a CSV table with a column case and a column per modality. Paths "
+        "are relative to the folder of the file.",
     )
     output: str = Field(description="Folder for the label maps.")
     save_probabilities: bool = Field(
         False,
-        description="Also write CASE_probabilities, in the format of the label map: a "
-        "component of each voxel per class, which in NIfTI is a fourth axis.",
+        description="Also write CASE_probabilities, in the format of the label map, "
+        "with a component per class in each voxel (the fourth axis in NIfTI).",
     )
     preview: bool = Field(
         False,
         description="Also write CASE_preview.png: an axial, a coronal and a sagittal "
-        "slice with the outlines and names of the classes.",
+        "slice with outlines and names of the classes.",
     )
     output_format: OutputFormat = Field(
         "input",
-        description="Format of the label maps; that of the scan if input, and .nii.gz "
-        "for NIfTI and DICOM. seg_nrrd is 3D Slicer's .seg.nrrd, dicom_seg a DICOM "
-        "segmentation (.dcm) of DICOM scans, and nifti .nii.gz.",
+        description="Format of the label maps. input is the format of the scan, or "
+        ".nii.gz for NIfTI and DICOM scans; nifti is .nii.gz; seg_nrrd is 3D Slicer's "
+        ".seg.nrrd; dicom_seg is DICOM Segmentation (.dcm), for DICOM scans only.",
     )
     volumes_csv: str | None = Field(
         None,
-        description="Table to write of the volume, in ml, of each class in each label "
-        "map; none if not given.",
+        description="CSV table to write, with the volume (ml) of each class in each "
+        "label map.",
     )
     overwrite: bool = Field(
-        False, description="Predict all scans, and replace any file."
+        False, description="Predict all scans again, and replace any existing file."
     )
     windows: WindowConfig = WindowConfig()
     reading: ReadingConfig = ReadingConfig()
@@ -211,7 +217,7 @@ class PredictConfig(Config):
         if table and scans and os.path.realpath(table) == os.path.realpath(scans):
             raise InputError(
                 "`volumes_csv`",
-                expected="another file than `input_list`",
+                expected="a file other than `input_list`",
                 received=table,
             )
         return self
@@ -221,13 +227,15 @@ class ComposeConfig(Config):
     """Settings of `u2net_tf.compose`."""
 
     models: tuple[str, ...] = Field(
-        description="Folders of models whose shared variables are the same."
+        description="Folders of models that have the same shared variables."
     )
-    remove: tuple[str, ...] = Field((), description="Domains to leave out.")
+    remove: tuple[str, ...] = Field(
+        (), description="Domains to leave out of the new model."
+    )
     prune_to: Depth | None = Field(
         None,
-        description="Depth L to which a unet_sharp is pruned: the new model holds only "
-        "the head on X^{0,L} and the nodes that it needs.",
+        description="Depth L to which a UNet# is pruned, keeping the head on X^{0,L} "
+        "and the nodes that it needs; the complete network if not given.",
     )
     model_dir: str = Field(description="Folder for the new model.")
 
@@ -235,7 +243,7 @@ class ComposeConfig(Config):
     def _check(self) -> Self:
         if len(set(self.models)) < len(self.models):
             raise InputError(
-                "`models`", expected="each once", received=",".join(self.models)
+                "`models`", expected="distinct values", received=",".join(self.models)
             )
         return self
 
@@ -244,8 +252,8 @@ class DescribeConfig(Config):
     """Settings of `u2net_tf.describe`."""
 
     model: str = Field(
-        description="Folder that training wrote, one of its checkpoints, or a model "
-        "file (.u2net).",
+        description="Folder of a model, one of its checkpoints, or a model file "
+        "(.u2net).",
         json_schema_extra={"positional": True},
     )
-    json_: bool = Field(False, description="Print JSON.")
+    json_: bool = Field(False, description="Print the description as JSON.")

@@ -1,4 +1,4 @@
-"""Settings of what a command logs while it works."""
+"""Settings of progress logging."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from u2net_tf.config.base import Config
 
 
 class LogConfig(Config):
-    """What a command logs while it works."""
+    """Progress logging."""
 
     log_every_seconds: float = Field(
         30.0,
         gt=0,
-        description="Seconds between two lines of progress, where standard error is no "
-        "terminal and shows no bar.",
+        description="Seconds between progress messages, which replace the progress "
+        "bar if standard error is not a terminal.",
     )

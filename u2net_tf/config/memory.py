@@ -1,4 +1,4 @@
-"""The limit to memory, a setting of the commands that prepare data."""
+"""The memory limit, a setting of the data preparation commands."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ MaxMemory = Annotated[
     float | None,
     Field(
         gt=0,
-        description="Limit to the memory of one scan, GB: one that needs more, as it "
-        "is or resampled, is refused before any is allocated. Half of the "
-        "machine's if not given. Several workers hold several scans at a time.",
+        description="Memory limit per scan, GB; half of the machine's memory if not "
+        "given. A scan that needs more, before or after resampling, is refused before "
+        "anything is allocated. With several worker processes, each may use this much.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Whether modalities may be resampled, a setting of every command that reads scans."""
+"""Resampling of modalities, a setting of each command that reads scans."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import Field
 ResampleModalities = Annotated[
     bool,
     Field(
-        description="Resample modalities in files of their own to the grid of the "
-        "first, where they lie on another. What survey is told holds in all later "
+        description="Resample modalities stored in separate files to the grid of the "
+        "first one if their grids differ. If set for survey, it applies to all later "
         "stages.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""What a network is."""
+"""Settings of the network."""
 
 from __future__ import annotations
 
@@ -21,32 +21,37 @@ from u2net_tf.plan.sharp_grid import Gates
 
 Adapter = Literal["separable", "series", "parallel", "none"]
 Architecture = Literal["u2net", "unet_sharp"]
-# What models on disk and `U2Net` call each `last_decoder_kernel`, and the reverse.
+# Name of each `last_decoder_kernel` in model files and `U2Net`, and the reverse.
 KERNEL_TO_SECOND_UP_CONV = {3: "full", 1: "pointwise"}
 SECOND_UP_CONV_TO_KERNEL = {
     name: kernel for kernel, name in KERNEL_TO_SECOND_UP_CONV.items()
 }
-ARCHITECTURE: Any = Field("u2net", description="3D U²-Net, or UNet# (unet_sharp).")
+ARCHITECTURE: Any = Field(
+    "u2net", description="3D U²-Net (u2net) or UNet# (unet_sharp)."
+)
 DEPTH = Field(
     None,
-    description=f"Levels of unet_sharp below full resolution, 1 to {MAX_DEPTH}, each "
-    f"with twice the channels; {MAX_DEPTH} if not given. No axis is halved more often.",
+    description=f"Levels of a UNet# below full resolution (1 to {MAX_DEPTH}), each "
+    f"with twice the channels of the level above; {MAX_DEPTH} if not given. No axis "
+    "can be halved more often.",
 )
 
 
 class SizeConfig(Config):
-    """How large a network is, whatever its adapter."""
+    """Size of a network, whatever its adapters."""
 
-    base_channels: BaseChannels = Field(16, description="Channels at full resolution.")
+    base_channels: BaseChannels = Field(
+        16, description="Number of channels at full resolution."
+    )
     pools: PoolsByAxis | None = Field(
         None,
-        description="How often z, y, x are halved; the plan's, for a single domain, if "
-        "empty.",
+        description="Number of times that each axis (z,y,x) is halved; if empty, the "
+        "plan's, in which all domains must agree.",
     )
     last_decoder_kernel: Literal[3, 1] | None = Field(
         None,
-        description="Edge of the last convolution of a decoder block; by default 3 "
-        "where the adapter is separable and 1 elsewhere, as published.",
+        description="Kernel size of the last convolution of each decoder block; if not "
+        "given, 3 with separable adapters and 1 otherwise, as published.",
     )
 
     @pydantic.model_validator(mode="after")
@@ -56,7 +61,7 @@ class SizeConfig(Config):
         return self
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `ModelSpec` and `U2Net`, besides pools and adapter."""
+        """Returns arguments of `ModelSpec` and `U2Net`, except pools and adapter."""
         kernel = self.last_decoder_kernel
         return {
             "base_channels": self.base_channels,
@@ -65,37 +70,40 @@ class SizeConfig(Config):
 
 
 class U2NetConfig(SizeConfig):
-    """What a `U2Net` is made of."""
+    """Size and adapters of a `U2Net`."""
 
     adapter: Adapter = Field(
-        "separable", description="What the stride-1 convolutions are made of."
+        "separable",
+        description="Type of the stride-1 convolutions: separable (depthwise per "
+        "domain, pointwise shared), shared with series or parallel adapters per "
+        "domain, or shared without adapters (none).",
     )
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `ModelSpec` and `U2Net`, besides the pools."""
+        """Returns arguments of `ModelSpec` and `U2Net`, except pools."""
         return {"adapter": self.adapter, **super().options()}
 
 
 class NetworkConfig(U2NetConfig):
-    """What a network is made of, whatever its architecture."""
+    """Settings of a network of any architecture."""
 
     architecture: Architecture = ARCHITECTURE
     depth: Depth | None = DEPTH
     align_corners: bool = Field(
         False,
-        description="Whether linear up-sampling in unet_sharp keeps the centres of the "
-        "outermost voxels in place, as the official code does, instead of their outer "
-        "faces.",
+        description="Align the centres of the outermost voxels, instead of their outer "
+        "faces, in the linear upsampling of a UNet#, as the official code does.",
     )
     gates: Gates = Field(
         "none",
-        description="Classification-guided modules of unet_sharp, which learn whether "
-        "a patch holds a class at all: on X^{L,0} (deep), on X^{0,L} (top) or both, "
-        "for each depth L. They change a prediction if `gate_threshold` is given.",
+        description="Classification-guided modules of a UNet#, which learn whether a "
+        "class is present in a patch: on X^{L,0} (deep), on X^{0,L} (top) or both, "
+        "for each depth L. They affect predictions only if evaluate or predict is "
+        "given a gate_threshold.",
     )
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `ModelSpec`, besides the pools.
+        """Returns arguments of `ModelSpec`, except pools.
 
         Raises:
           InputError: if a setting does not fit the architecture.
@@ -119,20 +127,28 @@ class ComplexityConfig(SizeConfig):
 
     plan: str | None = Field(
         None,
-        description="Output of data_prep.plan; the paper's five domains if not given.",
+        description="Plan written by data_prep.plan; the paper's five domains if not "
+        "given.",
     )
     domains: tuple[str, ...] = Field(
-        (), description="Domains of the plan; all if empty."
+        (), description="Domains of the plan to count; all if empty."
+    )
+    pools: PoolsByAxis | None = Field(
+        None,
+        description="Number of times that the joint networks halve each axis (z,y,x); "
+        "if empty, the plan's for a single domain, and 5,5,5 for several.",
     )
     adapter: Adapter | None = Field(
-        None, description="The only universal network to count; each if not given."
+        None,
+        description="Type of the stride-1 convolutions of the universal network to "
+        "count; all types if not given.",
     )
     architecture: Architecture = ARCHITECTURE
     depth: Depth | None = DEPTH
-    json_: bool = Field(False, description="Print JSON, with every domain by name.")
+    json_: bool = Field(False, description="Print JSON that lists each domain by name.")
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `parameter_report.report`, besides pools and adapter.
+        """Returns arguments of `parameter_report.report`, except pools and adapter.
 
         Raises:
           InputError: if a setting does not fit the architecture.

@@ -1,4 +1,4 @@
-"""Settings of the command that packs a model into one file."""
+"""Settings of `u2net_tf.pack`."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ class PackConfig(Config):
     """Settings of `u2net_tf.pack`."""
 
     model_dir: str = Field(
-        description="Folder that training, adapt or compose wrote, or that of several "
-        "independent models."
+        description="Folder of a model (written by train, adapt or compose) or of "
+        "several independent models."
     )
-    output: str = Field(description="File to write; its name ends with .u2net.")
+    output: str = Field(description="Model file to write (.u2net).")
     domains: tuple[str, ...] = Field(
         (), description="Domains to pack, in this order; all if empty."
     )
     checkpoint: str = Field(
         "newest",
-        description="Checkpoint to pack: newest (newest intact), best or step-N.",
+        description="Checkpoint to pack: newest (the newest intact one), best or "
+        "step-N.",
     )
     prune_to: Depth | None = Field(
         None,
-        description="Depth L to which a unet_sharp is pruned: its head on X^{0,L} and "
-        "the nodes that it needs. The whole network if not given.",
+        description="Depth L to which a UNet# is pruned, keeping the head on X^{0,L} "
+        "and the nodes that it needs; the complete network if not given.",
     )
     precision: Literal["float32", "float16"] = Field(
         "float32",
-        description="Precision of the weights in the file. float16 halves it; the "
-        "graphs compute in float32 all the same.",
+        description="Precision of the weights in the file. float16 halves its size; "
+        "computation is in float32 in both cases.",
     )
     licence: str | None = Field(
-        None, min_length=1, description="Licence of the model, for its card."
+        None, min_length=1, description="Licence of the model, for the model card."
     )
     intended_use: str | None = Field(
-        None, min_length=1, description="What the model is for, for its card."
+        None, min_length=1, description="Intended use of the model, for the model card."
     )
     card_fields: str | None = Field(
         None,
         description="JSON file with fields of the model card: title, authors, contact, "
-        "licence, intended_use, limitations, citation, and data, an object of a text "
-        "per domain. What is not given, the card says is not given.",
+        "licence, intended_use, limitations, citation and data (an object with a text "
+        "per domain). The card says which fields are not given.",
     )
     evaluation: tuple[str, ...] = Field(
         (),
-        description="Output folders of evaluate, whose summary.json has the Dice of "
-        "this checkpoint, for the card.",
+        description="Output folders of evaluate, each with the Dice of this checkpoint "
+        "in its summary.json, for the model card.",
     )
     overwrite: bool = Field(False, description="Replace an existing file.")

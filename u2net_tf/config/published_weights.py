@@ -1,4 +1,4 @@
-"""Settings of the command that ports weights of the published network."""
+"""Settings of `u2net_tf.port_torch_weights`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from u2net_tf.plan.limits import PatchSize
 class PortConfig(Config):
     """Settings of `u2net_tf.port_torch_weights`."""
 
-    weights: str = Field(description="File of weights: .npz, .pth or .pth.tar.")
+    weights: str = Field(
+        description="File with the published weights: .npz, .pth or .pth.tar."
+    )
     plan: str = Field(description="Plan of the domains.")
     domains: tuple[str, ...] = Field(
         (),
         description="Domains of the plan, in the order of the published network's "
-        "domain indices; in the plan's order if empty.",
+        "domain indices; all, in the order of the plan, if empty.",
     )
     model_dir: str = Field(description="Folder for the new model.")
     patch_size: PatchSize | None = Field(
         None,
-        description="Patch z,y,x, voxels, that the network was trained with, if "
-        "patches were resized to it; each domain's own if empty.",
+        description="Patch size of the network (z,y,x), voxels, if patches were "
+        "resized to it in training; the patch size of each domain if empty.",
     )
     resize_method: ResizeMethod = Field(
-        "linear", description="How patches were resized."
+        "linear", description="Interpolation with which patches were resized."
     )
     network: U2NetConfig = U2NetConfig()

@@ -23,87 +23,93 @@ class LossConfig(Config):
 
     detach_focal_factor: bool = Field(
         False,
-        description="Take the focal factor for a constant in the gradient, as the "
+        description="Treat the focal factor as a constant in the gradient, as the "
         "published code does.",
     )
     top_head_weights: tuple[Weight, ...] = Field(
         (),
-        description="Weights in the loss of unet_sharp's heads on X^{0,1}, X^{0,2}, …, "
-        "the last being the one that predicts; 1 each if empty. The loss is the "
-        "weighted mean of those of all heads.",
+        description="Loss weights of the heads of a UNet# on X^{0,1}, X^{0,2}, …, of "
+        "which the last one predicts; 1 each if empty. The loss is the weighted mean "
+        "over all heads.",
     )
     deep_head_weights: tuple[Weight, ...] = Field(
         (),
-        description="The same of the heads on X^{1,depth-1}, …, X^{depth,0}; 1 each if "
-        "empty.",
+        description="Loss weights of the heads of a UNet# on X^{1,depth-1}, …, "
+        "X^{depth,0}; 1 each if empty.",
     )
     gate_loss_weight: Weight | None = Field(
         None,
-        description="Weight of the gates' loss, which is added to that of the heads: "
-        "the mean of the binary cross-entropies of all gates; 1 if not given.",
+        description="Weight of the gate loss (the mean binary cross-entropy of all "
+        "gates), which is added to the loss of the heads; 1 if not given.",
     )
 
 
 class OptimizerConfig(Config):
-    """Adam, as the published code has it."""
+    """Adam, as in the published code."""
 
-    learning_rate: float = Field(3e-4, gt=0, description="Of Adam, at first.")
+    learning_rate: float = Field(
+        3e-4, gt=0, description="Initial learning rate of Adam."
+    )
     weight_decay: float = Field(
-        1e-5, ge=0, description="L2 factor, added to the gradient."
+        1e-5,
+        ge=0,
+        description="L2 penalty factor, applied through the gradient as in Adam, not "
+        "decoupled as in AdamW.",
     )
 
 
 class ScheduleConfig(Config):
     """When the learning rate falls and when training ends.
 
-    A moving average of the epochs' training losses is looked at every
-    `patience_epochs`. If it has not fallen by `plateau_min_delta` since the last look,
-    the learning rate is multiplied by `plateau_factor`; training ends when it is below
+    A moving average of the epochs' training losses is checked every `patience_epochs`.
+    If it has not fallen by `plateau_min_delta` since the last check, the learning rate
+    is multiplied by `plateau_factor`; training ends when it is below
     `min_learning_rate`. The average is exponential, as in the paper, or the mean of
-    the last `loss_window_epochs`, as in the published code, which looks at it after
-    each epoch once there are that many.
+    the last `loss_window_epochs`, as in the published code, which checks it after each
+    epoch once there are that many.
 
     Reference: 3D U²-Net, section 3, "Implementation details".
     """
 
     patience_epochs: int = Field(
-        30, ge=1, description="Epochs between two looks at the loss's moving average."
+        30, ge=1, description="Epochs between checks of the moving average of the loss."
     )
     plateau_min_delta: float = Field(
         5e-4,
-        description="The learning rate is cut if the average fell by less than this.",
+        description="Minimum decrease of the moving average between two checks; less "
+        "counts as a plateau.",
     )
     plateau_factor: float = Field(
         0.2,
         gt=0,
         lt=1,
-        description="By which the learning rate is multiplied on a plateau.",
+        description="Factor by which the learning rate is multiplied on a plateau.",
     )
     min_learning_rate: float = Field(
         1e-8,
         gt=0,
-        description="Training ends when the learning rate is below this.",
+        description="Learning rate below which training ends.",
     )
     loss_ema_decay: float = Field(
         0.93,
         ge=0,
         lt=1,
-        description="Weight of the old moving average when an epoch's loss is added. "
-        "The paper does not give it.",
+        description="Decay of the exponential moving average of the loss: the weight "
+        "of the previous average in the next one. The paper does not specify it.",
     )
     loss_window_epochs: int = Field(
         0,
         ge=0,
-        description="Take the mean of so many epochs for the moving average, as the "
-        "published code does; 0 for the paper's exponential one.",
+        description="Number of epochs over which the loss is averaged, as in the "
+        "published code; 0 for the exponential moving average of the paper.",
     )
 
 
 class RunConfig(Config):
-    """How long to train and what to keep."""
+    """Length of a run, validation and checkpoints."""
 
     model_dir: str = Field(
-        description="Folder for checkpoints, training.csv and TensorBoard."
+        description="Folder for checkpoints, training.csv and TensorBoard logs."
     )
     steps_per_epoch: int = Field(
         250, ge=1, description="Batches per epoch, all domains together."
@@ -111,29 +117,29 @@ class RunConfig(Config):
     max_epochs: int = Field(
         0,
         ge=0,
-        description="End after so many epochs at the latest; 0 for no limit.",
+        description="Maximum number of epochs; 0 for no limit.",
     )
     max_minutes: float = Field(
         0.0,
         ge=0,
-        description="Save the run after so many minutes and end with exit status 75; 0 "
-        "for no limit. The step that is running then is finished first.",
+        description="Minutes after which the run finishes its current step, is saved "
+        "and ends with exit status 75; 0 for no limit.",
     )
     validate_every_epochs: int = Field(
-        10, ge=0, description="Epochs between validations; 0 for none."
+        10, ge=0, description="Epochs between validations; 0 for no validation."
     )
-    eval_cases: int = Field(2, ge=1, description="Cases per domain in a validation.")
+    eval_cases: int = Field(2, ge=1, description="Cases per domain to validate on.")
     keep: int = Field(
         3,
         ge=1,
-        description="Checkpoints to keep, the last ones. The best one is kept besides: "
-        "by the mean Dice on validation cases or, without them, by the loss's moving "
-        "average.",
+        description="Number of newest checkpoints to keep. The best one is kept as "
+        "well: by mean validation Dice or, without validation cases, by the moving "
+        "average of the loss.",
     )
 
 
 class RunningConfig(Config):
-    """Settings that all training runs share."""
+    """Settings shared by `u2net_tf.train` and `u2net_tf.adapt`."""
 
     data: DataConfig
     loss: LossConfig = LossConfig()
@@ -161,25 +167,27 @@ class TrainConfig(RunningConfig):
     network: NetworkConfig = NetworkConfig()
     domains: tuple[str, ...] = Field(
         (),
-        description="Domains to train on, in this order; all of the plan if empty.",
+        description="Domains of the plan to train on, in this order; all if empty.",
     )
     independent: bool = Field(
         False,
-        description="Train a model of its own for each domain, one after the other, in "
-        "MODEL_DIR/DOMAIN: the plan's patch, pools and batch unless these are set.",
+        description="Train a separate model for each domain, one after the other, in "
+        "MODEL_DIR/DOMAIN, with the plan's patch size, pools and batch size unless "
+        "these are set.",
     )
 
 
 class AdaptConfig(RunningConfig):
     """Settings of `u2net_tf.adapt`."""
 
-    # The parent's.
+    # Those of the model to start from.
     not_flags: ClassVar[frozenset[str]] = frozenset({"patch_size", "resize_method"})
 
     from_: str = Field(description="Folder of the model to start from.")
-    domain: str = Field(description="The new domain, of the data's plan.")
+    domain: str = Field(description="New domain; it must be in the plan of data_dir.")
     init: str = Field(
         "mean",
-        description="Where the new depthwise filters (or adapters) and norms of the "
-        "trunk start: random, mean (of the old domains') or the name of an old domain.",
+        description="Initial values of the new domain's depthwise filters (or "
+        "adapters) and norms in the trunk: random, mean (over the old domains) or the "
+        "name of an old domain to copy them from.",
     )

@@ -1,1 +1,1 @@
-"""From TFRecord shards to batches of patches; tf.data only."""
+"""From TFRecord shards to batches of patches, entirely in tf.data."""

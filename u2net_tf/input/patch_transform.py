@@ -1,4 +1,4 @@
-"""A patch as the network gets it: cropped, augmented and resized."""
+"""Makes the patches that the network gets: cropped, augmented and resized."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from u2net_tf.shards.records import Fields
 
 # Image and labels.
 Patch = tuple[tf.Tensor, tf.Tensor]
-# Record, origin, seed of mirroring and seed of the other augmentation -> patch.
+# Record, origin, seed of mirroring and seed of the other transforms -> patch.
 PatchTransform = Callable[[Fields, tf.Tensor, tf.Tensor, tf.Tensor], Patch]
 
-# Kept apart from the seeds that `tf.random.split` makes of the same one.
+# Distinguish these seeds from those that `tf.random.split` derives from the same one.
 _SPATIAL, _INTENSITY = 1, 2
 
 
@@ -30,23 +30,24 @@ def make_patch_transform(
     method: str,
     augmentation: AugmentationConfig,
 ) -> PatchTransform:
-    """Makes the function from a record to one patch.
+    """Returns the function that makes a patch from a record.
 
-    It takes a record as `records.parse` returns it, the patch's (3,) first voxel and
-    the seeds of mirroring and of the rest, and returns the (*size, C) float32 image and
-    the (*size) labels.
+    It takes a record as `records.parse` returns it, the (3,) first voxel of the patch
+    and the seeds of mirroring and of the other transforms, and returns the (*size, C)
+    float32 image and the (*size) labels.
 
-    A patch whose voxels do not move otherwise is cropped, mirrored and resized. One
-    whose voxels do is interpolated once, at coordinates that hold all of it.
+    A patch without spatial transforms, or with mirroring only, is cropped, mirrored and
+    resized. Any other patch is interpolated once, at coordinates that combine all
+    spatial transforms.
 
     Args:
       domain: the domain.
-      size: the network's patch, z, y, x.
+      size: patch size of the network, z, y, x.
       method: "linear" or "cubic", for images.
-      augmentation: what may happen.
+      augmentation: probabilities and ranges of the transforms.
     """
     grid = spatial.PatchGrid(domain.patch_size, size, domain.spacing_mm)
-    # Made, and compiled, only where it may be needed.
+    # Created, and compiled, only if it may be needed.
     warp = Warp(grid, augmentation, method) if augmentation.moves_voxels else None
 
     def crop_without_warp(
@@ -62,7 +63,7 @@ def make_patch_transform(
         )
 
     def crop_and_warp(
-        warp: Warp, fields: Fields, origin: tf.Tensor, drawn: spatial.Spatial
+        warp: Warp, fields: Fields, origin: tf.Tensor, drawn: spatial.SpatialParameters
     ) -> Patch:
         shape = tf.shape(fields["labels"])
         first = cropping.first_voxel(origin, shape, domain.patch_size)

@@ -1,12 +1,12 @@
-"""From shards to batches: one visible chain per domain, then the round robin.
+"""From shards to batches: a chain of datasets per domain, then round robin.
 
-Batch n comes from domain n mod T. Everything random is a function of (seed, domain,
+Batch n comes from domain n mod T. All random values are functions of (seed, domain,
 number of the patch), so the batches from step n on are the same whether or not a run
 was interrupted before.
 
-No function here has control flow that depends on a tensor. They are kept from
-AutoGraph, which would analyse the source of all that they call, for longer than
-tracing takes.
+No function here has control flow that depends on a tensor. They are excluded from
+AutoGraph, which would analyse the source of everything they call and take longer than
+tracing.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def domain_dataset(
     first_batch: int = 0,
     num_domains: int = 1,
 ) -> tf.data.Dataset:
-    """Endless batches of one domain.
+    """Returns an infinite dataset of batches of one domain.
 
     Args:
       domain: the domain.
-      manifest: of its shards.
+      manifest: manifest of its shards.
       settings: see `DataConfig`.
-      first_batch: batches of this domain to pass over, for a run that is resumed.
-      num_domains: domains that share the memory.
+      first_batch: number of batches of this domain to skip when a run is resumed.
+      num_domains: number of domains that share the memory.
 
     Returns:
       Batches {"image": (B, z, y, x, C) float32, "labels": (B, z, y, x) uint8,
@@ -60,55 +60,55 @@ def domain_dataset(
             received="none",
         )
     batch_size = settings.batch_size or domain.batch_size
-    held = _allocate_buffers(domain, manifest, settings, num_domains)
+    sizes = _allocate_buffers(domain, manifest, settings, num_domains)
     position = Position.of_patch(
         first_batch * batch_size,
         num_records=len(manifest.entries(domain.train)),
-        patches_per_volume=held.patches_per_volume,
-        num_interleaved_volumes=held.num_interleaved_volumes,
+        patches_per_volume=sizes.patches_per_volume,
+        num_interleaved_volumes=sizes.num_interleaved_volumes,
     )
     interleaving = Interleaving(
-        _key(domain, settings), held.patches_per_volume, held.num_interleaved_volumes
+        _key(domain, settings), sizes.patches_per_volume, sizes.num_interleaved_volumes
     )
     shards = reading.CaseShards(settings.data_dir, domain, manifest, domain.train)
     read_epoch = _make_epoch_reader(
-        shards, _key(domain, settings), held.shuffled_records, position
+        shards, _key(domain, settings), sizes.shuffled_records, position
     )
     parse_record = _make_parser(shards)
     crop = _make_cropper(domain, settings, batch_size)
 
     dataset = tf.data.Dataset.range(position.epoch, tf.int64.max)
     # Shuffled within an epoch, so that every case comes once before any comes twice;
-    # those that a run had before it was interrupted are passed over unparsed.
+    # records used before an interruption are skipped without being parsed.
     dataset = dataset.flat_map(read_epoch)
-    # From the number of a read follow those of its patches, and so all that is drawn.
+    # The number of a read determines those of its patches, and so all random values.
     dataset = dataset.enumerate(position.record_read)
-    # Parsed once, however many patches a record gives.
-    dataset = dataset.map(parse_record, **_in_parallel(held.parallel_reads))
-    # From here on an element is a patch: its number, and the record that it is of.
+    # Parsed once, however many patches a record yields.
+    dataset = dataset.map(parse_record, **_in_parallel(sizes.parallel_reads))
+    # From here on, an element is a patch: its number and its record.
     dataset = dataset.flat_map(interleaving.numbered)
-    # Cropped, augmented and resized, in any order of time but in the order of elements.
-    dataset = dataset.map(crop, **_in_parallel(held.parallel_crops))
-    # So that a batch does not hold the patches of one volume only.
+    # Cropped, augmented and resized in parallel; the order of elements is kept.
+    dataset = dataset.map(crop, **_in_parallel(sizes.parallel_crops))
+    # Interleaved, so that a batch does not consist of patches of a single volume.
     dataset = interleaving.in_order(dataset, position.record_read)
-    # Patches of the window that a run had before it was interrupted.
+    # Skips patches of the window that were used before an interruption.
     dataset = dataset.skip(position.patches_before)
     dataset = dataset.batch(batch_size, drop_remainder=True)
-    # Nothing runs ahead but what the buffers allow.
+    # Nothing is read ahead beyond the buffers.
     return dataset.with_options(_options())
 
 
 def _key(domain: Domain, settings: DataConfig) -> int:
-    """The part of all seeds that is the domain's; the other part is a number.
+    """Returns the part of all seeds that identifies the domain; the other is a number.
 
-    Of the name's checksum, not the index: other domains change nothing (but the order,
-    through their share of the memory, where it does not hold this domain whole).
+    It depends on the name, not on the index, so that other domains change nothing
+    except, if the memory does not hold all records of this domain, their order.
     """
     return (settings.seed << 32) + zlib.crc32(domain.name.encode())
 
 
 def _in_parallel(calls: int | None) -> dict[str, Any]:
-    """Arguments of `map` that keep the order; one by one, when asked, if None."""
+    """Returns arguments of `map` that keep the order; None is sequential, on demand."""
     return {
         "num_parallel_calls": calls,
         "deterministic": None if calls is None else True,
@@ -132,12 +132,12 @@ def _allocate_buffers(
 def _make_epoch_reader(
     shards: reading.CaseShards, key: int, shuffled_records: int, position: Position
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """Makes the function from an epoch's number to its numbered, serialized records."""
+    """Returns the function from an epoch to its numbered, serialized records."""
 
     @tf.autograph.experimental.do_not_convert
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        # `shuffle` mixes in the seed of the graph, here of this function's own. Left to
-        # itself that is the global seed, and the order would depend on it.
+        # `shuffle` mixes in the seed of the graph, which is that of this function.
+        # Otherwise it would be the global seed, and the order would depend on it.
         tf.random.set_seed(1)
         seeds = tf.random.split(tf.stack([tf.constant(key, tf.int64), epoch]), 2)
         order = tf.random.experimental.stateless_shuffle(
@@ -146,7 +146,7 @@ def _make_epoch_reader(
         before = tf.constant(position.records_before, tf.int64)
         skip = tf.where(epoch == position.epoch, before, 0)
         if shuffled_records == 1:
-            # Unshuffled, records that are passed over need not be read.
+            # Without shuffling, skipped records need not even be read.
             return shards.records(order, skip=skip)
         records = shards.records(order).shuffle(
             shuffled_records, seeds[1, 0], reshuffle_each_iteration=False
@@ -159,13 +159,13 @@ def _make_epoch_reader(
 def _make_parser(
     shards: reading.CaseShards,
 ) -> Callable[..., tuple[tf.Tensor, Fields]]:
-    """Makes the function from a read and its serialized record to the parsed one."""
+    """Returns the function that parses the serialized record of a read."""
 
     @tf.autograph.experimental.do_not_convert
     def parse_record(
         record_read: tf.Tensor, numbered: tuple[tf.Tensor, tf.Tensor]
     ) -> tuple[tf.Tensor, Fields]:
-        # Converted to float32 only once it is cropped: volumes are large.
+        # Volumes are large, so they are converted to float32 only after cropping.
         return record_read, shards.parse(*numbered)
 
     return parse_record
@@ -174,7 +174,7 @@ def _make_parser(
 def _make_cropper(
     domain: Domain, settings: DataConfig, batch_size: int
 ) -> Callable[[tf.Tensor, Fields], Fields]:
-    """Makes the function from a patch's number and its record to the patch."""
+    """Returns the function that makes a patch from its number and its record."""
     key = _key(domain, settings)
     transform = make_patch_transform(
         domain,
@@ -208,17 +208,17 @@ def training_dataset(
     *,
     first_step: int = 0,
 ) -> tf.data.Dataset:
-    """Endless batches of all domains in turn: batch n is from domain n mod T.
+    """Returns an infinite dataset of batches; batch n is from domain n mod T.
 
     Args:
       domains: in the order of their indices.
-      manifests: of their shards, in the same order.
+      manifests: manifests of their shards, in the same order.
       settings: see `DataConfig`.
       first_step: the first n.
 
     Returns:
-      Batches as `domain_dataset` gives them, starting with batch `first_step`. The
-      number of modalities is unknown to the dataset where domains differ in it.
+      Batches as `domain_dataset` returns them, starting with batch `first_step`. The
+      number of modalities is unknown to the dataset if the domains differ in it.
     """
     total = len(domains)
     datasets = [
@@ -243,12 +243,12 @@ def training_dataset(
         for domain in domains
     )
     return joint.prefetch(
-        buffers.num_ready_batches(largest, memory_mb=settings.input_memory_mb)
+        buffers.num_prefetched_batches(largest, memory_mb=settings.input_memory_mb)
     )
 
 
 def _options() -> tf.data.Options:
-    """What runs ahead is what `buffers` says; tf.data adds nothing of its own."""
+    """Returns options that keep tf.data from adding parallelism or prefetching."""
     options = tf.data.Options()
     options.autotune.enabled = False
     optimization = options.experimental_optimization

@@ -1,6 +1,6 @@
-"""Where in the stream of a domain's patches a run is, counted in records and patches.
+"""Position of a run in the stream of a domain's patches, in records and patches.
 
-A run that is resumed begins there, and so gets the patches that it would have had.
+A resumed run starts at this position and gets the same patches as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """What comes before a patch. Reads of records are counted through all epochs.
+    """Position of a patch. Reads of records are counted through all epochs.
 
-    Patches are interleaved within windows of several volumes, so the stream can begin
-    with the first patch of a window only.
+    Patches are interleaved within windows of several volumes, so the stream can only
+    start with the first patch of a window.
 
     Attributes:
-      epoch: the epoch of the window's first record.
-      records_before: records of that epoch that come before it.
-      record_read: its number among all reads.
-      patches_before: patches of the window that come before the patch.
+      epoch: epoch of the first record of the patch's window.
+      records_before: number of records of that epoch before it.
+      record_read: number of that record among all reads.
+      patches_before: number of patches of the window before the patch.
     """
 
     epoch: int
@@ -36,12 +36,12 @@ class Position:
         patches_per_volume: int,
         num_interleaved_volumes: int,
     ) -> Position:
-        """The position of a patch.
+        """Returns the position of a patch.
 
         Args:
-          number: of the patch, from 0.
-          num_records: records of an epoch.
-          patches_per_volume: patches of every read of a record.
+          number: number of the patch, from 0.
+          num_records: records per epoch.
+          patches_per_volume: patches of each read of a record.
           num_interleaved_volumes: reads whose patches form a window.
         """
         window, patches_before = divmod(

@@ -1,4 +1,4 @@
-"""Where in its volume a patch lies: drawn, a function of a seed alone."""
+"""Draws the position of a patch in its volume, as a function of a seed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def draw_patch_origin(
 ) -> tf.Tensor:
     """Draws the first voxel of a patch.
 
-    A patch drawn around a voxel has it at its centre, moved where it would leave the
-    volume. Along an axis shorter than the patch the first voxel is 0.
+    A patch drawn around a voxel is centred on it and then shifted into the volume.
+    Along axes on which the volume is smaller than the patch, the first voxel is 0.
 
     Args:
       fields: a record, as `records.parse` returns it.
       patch_size: z, y, x.
-      index_in_batch: scalar, position of the patch in its batch.
+      index_in_batch: scalar, index of the patch in its batch.
       batch_size: patches per batch.
-      sampling: how often patches are drawn around which voxels.
+      sampling: fractions of patches to draw around foreground.
       seed: (2,) integers.
 
     Returns:
@@ -36,31 +36,35 @@ def draw_patch_origin(
     """
     seeds = tf.unstack(tf.random.split(seed, 3))
     shape = tf.shape(fields["labels"])
-    room = tf.maximum(shape - tf.constant(patch_size, tf.int32), 0)
-    share = tf.random.stateless_uniform([3], seeds[0])
-    anywhere = tf.cast(share * tf.cast(room + 1, tf.float32), tf.int32)
-    # Rounding can carry a share just below 1 to 1.
-    anywhere = tf.minimum(anywhere, room)
-    kind = tf.random.stateless_uniform([], seeds[1])
-    certain = tf.cast(index_in_batch, tf.int32) < sampling.num_foreground_patches(
-        batch_size
+    max_origin = tf.maximum(shape - tf.constant(patch_size, tf.int32), 0)
+    fraction = tf.random.stateless_uniform([3], seeds[0])
+    anywhere = tf.cast(fraction * tf.cast(max_origin + 1, tf.float32), tf.int32)
+    # Rounding can raise a fraction just below 1 to 1.
+    anywhere = tf.minimum(anywhere, max_origin)
+    choice = tf.random.stateless_uniform([], seeds[1])
+    always_foreground = tf.cast(
+        index_in_batch, tf.int32
+    ) < sampling.num_foreground_patches(batch_size)
+    around_smallest = ~always_foreground & (choice < sampling.smallest_share)
+    around_foreground = always_foreground | (
+        choice < sampling.smallest_share + sampling.foreground_share
     )
-    smallest = ~certain & (kind < sampling.smallest_share)
-    around = certain | (kind < sampling.smallest_share + sampling.foreground_share)
-    first, count = _choose_group(fields, smallest)
+    first, count = _choose_coordinates(fields, around_smallest)
 
     def at_voxel() -> tf.Tensor:
         index = tf.random.stateless_uniform(
             [], seeds[2], minval=first, maxval=first + count, dtype=tf.int64
         )
         centre = fields["coordinates"][index] - tf.constant(patch_size, tf.int32) // 2
-        return tf.clip_by_value(centre, 0, room)
+        return tf.clip_by_value(centre, 0, max_origin)
 
-    return tf.cond(around & (count > 0), at_voxel, lambda: anywhere)
+    return tf.cond(around_foreground & (count > 0), at_voxel, lambda: anywhere)
 
 
-def _choose_group(fields: Fields, smallest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """First index and number of the coordinates of the smallest class, or of all."""
+def _choose_coordinates(
+    fields: Fields, around_smallest: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns start and number of the coordinates of the smallest class, or of all."""
     sizes = fields["coordinate_counts"]
     present = sizes > 0
     never = tf.int64.max
@@ -68,6 +72,6 @@ def _choose_group(fields: Fields, smallest: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     total = tf.reduce_sum(sizes)
     first = tf.cumsum(sizes, exclusive=True)[index]
     return (
-        tf.where(smallest, first, tf.zeros_like(first)),
-        tf.where(smallest, sizes[index], total),
+        tf.where(around_smallest, first, tf.zeros_like(first)),
+        tf.where(around_smallest, sizes[index], total),
     )

@@ -25,7 +25,7 @@ def make_spatial(
         len(elastic.lattice(along, augmentation.elastic_sigma_mm))
         for along in grid.positions_mm()
     ]
-    return spatial.Spatial(
+    return spatial.SpatialParameters(
         mirrored=tf.constant(mirrored),
         angle=tf.constant(math.radians(degrees), tf.float32),
         scale=tf.constant(scale, tf.float32),

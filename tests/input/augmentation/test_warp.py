@@ -255,7 +255,7 @@ def test_a_box_that_no_memory_holds_is_refused():
     """By its size, before anything is allocated."""
     much = AugmentationConfig(elastic_probability=1, elastic_alpha=(0, 1e6))
     with pytest.raises(
-        InputError, match="`elastic_alpha`.*at most 536870912. Received: "
+        InputError, match="`elastic_alpha`.*at most 536870912 voxels. Received: "
     ):
         warp.Warp(THICK, much, "linear")
     grid = PatchGrid((600, 600, 600), (600, 600, 600), (1.0, 1.0, 1.0))

@@ -1,1 +1,1 @@
-"""Augmentation of patches: parameters are drawn, applying them is deterministic."""
+"""Augmentation of patches: parameters are drawn, then applied deterministically."""

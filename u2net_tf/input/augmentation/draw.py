@@ -1,4 +1,4 @@
-"""Random numbers from which all parameters are made, functions of a seed alone."""
+"""Draws the random numbers of all parameters, as functions of a seed."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from u2net_tf.config.augmentation import Range
 def draw_chance(
     probability: float | Sequence[float], seed: tf.Tensor, *, count: int
 ) -> tf.Tensor:
-    """(count,) bool, each true with its probability.
+    """Draws (count,) bool, each true with its probability.
 
     Args:
-      probability: of all, or of each.
+      probability: one for all, or one for each.
       seed: (2,) integers.
-      count: how many.
+      count: number of values.
     """
-    share = tf.random.stateless_uniform([count], seed)
-    return share < tf.constant(probability, tf.float32)
+    uniform = tf.random.stateless_uniform([count], seed)
+    return uniform < tf.constant(probability, tf.float32)
 
 
 def draw_uniform(values: Range, seed: tf.Tensor, *, count: int) -> tf.Tensor:
-    """(count,) float32 from (lowest, highest).
+    """Draws (count,) float32 uniformly from (lowest, highest).
 
     Args:
       values: lowest and highest.
       seed: (2,) integers.
-      count: how many.
+      count: number of values.
     """
-    share = tf.random.stateless_uniform([count], seed)
-    return values[0] + (values[1] - values[0]) * share
+    uniform = tf.random.stateless_uniform([count], seed)
+    return values[0] + (values[1] - values[0]) * uniform

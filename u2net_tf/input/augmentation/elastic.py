@@ -1,9 +1,9 @@
 """Random smooth displacements: Gaussian-filtered noise, drawn on a coarse lattice.
 
-A Gaussian filter of white noise is a sum of Gaussians with random weights. A lattice of
-weights one standard deviation apart gives the same field as one per voxel (its variance
-ripples by 1e-4), and because the Gaussian is separable the sum is three small matrix
-products.
+Gaussian-filtered white noise is a sum of Gaussians with random weights. A lattice of
+weights one standard deviation apart yields the same field as one weight per voxel (up
+to ripples of 1e-4 in its variance), and because the Gaussian is separable, the sum is
+computed by three small matrix products.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-# Lattice points reach so many standard deviations beyond the outermost positions.
+# Standard deviations by which the lattice extends beyond the outermost positions.
 _REACH = 3.0
-# Displacements are clipped at so many of their standard deviations, so that what a
-# patch needs of its volume is bounded. It affects 63 of a million voxels.
+# Displacements are clipped at this many standard deviations, which bounds the part of
+# the volume that a patch needs and affects 63 voxels in a million.
 MAX_STDS = 4.0
 
 
 def displacement_std(alpha: Any, sigma_mm: Any) -> Any:
-    """Standard deviation of the displacement along each axis, mm.
+    """Returns the standard deviation of the displacement along each axis, mm.
 
-    Noise that is uniform from -1 to 1 at the points of a grid of 1 mm, filtered with a
-    Gaussian of `sigma_mm` and multiplied by `alpha`, as batchgenerators does it on a
-    grid of voxels: √(1/3) · (2 √π sigma)^(-3/2) · alpha.
+    It is that of noise which is uniform from -1 to 1 on a grid of 1 mm, filtered with a
+    Gaussian of `sigma_mm` and multiplied by `alpha`, as in batchgenerators on a grid of
+    voxels: √(1/3) · (2 √π sigma)^(-3/2) · alpha.
 
-    Takes numbers or tensors.
+    Accepts numbers and tensors.
     """
     return alpha * math.sqrt(1 / 3) * (2 * math.sqrt(math.pi) * sigma_mm) ** -1.5
 
 
 def lattice(positions_mm: np.ndarray, sigma_mm: tuple[float, float]) -> np.ndarray:
-    """Points of the lattice along one axis, mm.
+    """Returns the lattice points along one axis, mm.
 
     Args:
-      positions_mm: where displacements are wanted along this axis.
+      positions_mm: positions of the displacements along this axis.
       sigma_mm: smallest and largest standard deviation. The smallest is the step.
 
     Returns:
@@ -53,13 +53,14 @@ def lattice(positions_mm: np.ndarray, sigma_mm: tuple[float, float]) -> np.ndarr
 def gaussian_matrix(
     positions_mm: np.ndarray, points_mm: np.ndarray, sigma_mm: tf.Tensor
 ) -> tf.Tensor:
-    """The (positions, points) matrix from weights of the lattice to one axis.
+    """Returns the (N, K) matrix from lattice weights to values along one axis.
 
-    Each row's squares sum to 1: weights of variance 1 give values of variance 1.
+    The squares of each row sum to 1, so weights of variance 1 yield values of variance
+    1.
 
     Args:
-      positions_mm: (N,) where values are wanted.
-      points_mm: (K,) as `lattice` gives them.
+      positions_mm: (N,) positions of the values.
+      points_mm: (K,) as `lattice` returns them.
       sigma_mm: scalar.
     """
     distance = tf.constant(positions_mm[:, None] - points_mm, tf.float32)
@@ -74,10 +75,10 @@ def displacements(
     sigma_mm: tf.Tensor,
     std_mm: tf.Tensor,
 ) -> tf.Tensor:
-    """Displacements at the positions of a grid.
+    """Returns the displacements at the positions of a grid.
 
     Args:
-      noise: (3, K_z, K_y, K_x) of variance 1; the first axis is that of the
+      noise: (3, K_z, K_y, K_x) of variance 1; the first axis is the direction of the
         displacement.
       positions_mm: per axis (N,).
       points_mm: per axis (K,).
@@ -91,7 +92,7 @@ def displacements(
         gaussian_matrix(positions, points, sigma_mm)
         for positions, points in zip(positions_mm, points_mm, strict=True)
     )
-    # The largest product comes last, and is one of two matrices.
+    # The largest product comes last, as a product of two matrices.
     field = tf.einsum("azyx,Zz->aZyx", noise, along_z)
     field = tf.einsum("aZyx,Yy->aZYx", field, along_y)
     field = tf.einsum("aZYx,Xx->aZYX", field, along_x)

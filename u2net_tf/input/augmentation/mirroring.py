@@ -1,7 +1,7 @@
-"""Mirroring of patches: drawn, and applied to arrays or to coordinates.
+"""Mirroring of patches: drawn, then applied to arrays or to coordinates.
 
-A patch whose voxels do not move otherwise is mirrored as an array. Where they do,
-mirroring is a part of the coordinates at which the volume is read.
+A patch without other spatial transforms is mirrored as an array. Otherwise, mirroring
+is part of the coordinates at which the volume is interpolated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def draw_mirroring(
 
     Args:
       mirror_axes: the axes along which mirroring is allowed.
-      probability: of each of them.
+      probability: probability for each of them.
       seed: (2,) integers.
     """
     allowed = tf.constant([axis in mirror_axes for axis in AXES])
@@ -37,5 +37,5 @@ def apply_mirroring(array: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
 
 
 def coordinate_signs(mirrored: tf.Tensor) -> tf.Tensor:
-    """Factors of coordinates from the centre that mirror likewise. (3,) float32."""
+    """Returns factors that mirror coordinates about the centre. (3,) float32."""
     return tf.where(mirrored, -1.0, 1.0)

@@ -1,8 +1,9 @@
-"""Where in its volume each voxel of an augmented patch comes from.
+"""Coordinates in the volume of the voxels of an augmented patch.
 
-Mirroring, elastic deformation, rotation, scaling and the resize to the network's patch
-are one field of coordinates. All of it happens in millimetres about the patch's centre:
-a rotation turns an organ without shearing it, however thick the slices are.
+Mirroring, elastic deformation, rotation, scaling and resizing to the network's patch
+size are combined in one coordinate field. Transforms are computed in millimetres about
+the centre of the patch, so that rotation does not shear organs, however thick the
+slices are.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ from u2net_tf.interpolation.positions import axis_positions
 
 @dataclasses.dataclass(frozen=True)
 class PatchGrid:
-    """The voxels of a patch. Triples are z, y, x.
+    """The voxel grid of a patch. Triples are z, y, x.
 
     Attributes:
-      patch_size: what is cropped from the volume where nothing moves, voxels of the
-        volume.
-      size: the network's patch, voxels.
-      spacing_mm: of the volume.
+      patch_size: size of a patch without spatial transforms, voxels of the volume.
+      size: patch size of the network, voxels.
+      spacing_mm: voxel size of the volume.
     """
 
     patch_size: tuple[int, int, int]
@@ -37,31 +37,31 @@ class PatchGrid:
     spacing_mm: tuple[float, float, float]
 
     def positions_mm(self) -> list[np.ndarray]:
-        """Per axis, where the network's voxels lie, mm from the centre.
+        """Returns the positions of the network's voxels per axis, mm from the centre.
 
-        Those beyond the outermost voxel centres of the crop take these, as in
-        `interpolation.matrices.interpolation_matrix`.
+        Positions beyond the outermost voxel centres of the crop are clipped to them, as
+        in `interpolation.matrices.interpolation_matrix`.
         """
-        found = []
+        positions = []
         for old, new, spacing in zip(
             self.patch_size, self.size, self.spacing_mm, strict=True
         ):
             centred = np.clip(axis_positions(new, old), 0, old - 1) - (old - 1) / 2
-            found.append(centred * spacing)
-        return found
+            positions.append(centred * spacing)
+        return positions
 
 
-class Spatial(NamedTuple):
-    """What happens to the voxels of one patch, drawn.
+class SpatialParameters(NamedTuple):
+    """Drawn parameters of the spatial transforms of a patch.
 
     Attributes:
       mirrored: (3,) bool, axes z, y, x.
       angle: scalar, rotation about z, radians.
       scale: scalar, factor of the patch's extent.
-      displacement_std_mm: scalar, 0 where there is no elastic deformation.
+      displacement_std_mm: scalar, 0 for no elastic deformation.
       elastic_sigma_mm: scalar.
       noise: (3, K_z, K_y, K_x), see `elastic.displacements`.
-      moves: scalar bool, whether voxels move otherwise than by mirroring.
+      moves: scalar bool, whether any transform but mirroring is applied.
     """
 
     mirrored: tf.Tensor
@@ -78,12 +78,12 @@ def draw_spatial(
     augmentation: AugmentationConfig,
     mirrored: tf.Tensor,
     seed: tf.Tensor,
-) -> Spatial:
-    """Draws what happens to the voxels of one patch.
+) -> SpatialParameters:
+    """Draws the parameters of the spatial transforms of a patch.
 
     Args:
-      grid: of the patch.
-      augmentation: how often and how much.
+      grid: voxel grid of the patch.
+      augmentation: probabilities and ranges.
       mirrored: (3,) bool, as `mirroring.draw_mirroring` draws it.
       seed: (2,) integers.
     """
@@ -93,8 +93,8 @@ def draw_spatial(
         augmentation.rotation_probability,
         augmentation.scaling_probability,
     )
-    happens = draw_chance(chances, seeds[0], count=3)
-    deformed, rotated, scaled = tf.unstack(happens)
+    applies = draw_chance(chances, seeds[0], count=3)
+    deformed, rotated, scaled = tf.unstack(applies)
     alpha, sigma, degrees, scale = (
         draw_uniform(values, seed, count=1)[0]
         for values, seed in zip(
@@ -109,7 +109,7 @@ def draw_spatial(
         )
     )
     sizes = [len(points) for points in _lattices(grid, augmentation)]
-    return Spatial(
+    return SpatialParameters(
         mirrored=mirrored,
         angle=tf.where(rotated, degrees * (math.pi / 180), 0.0),
         scale=tf.where(scaled, scale, 1.0),
@@ -118,22 +118,22 @@ def draw_spatial(
         ),
         elastic_sigma_mm=sigma,
         noise=tf.random.stateless_normal([3, *sizes], seeds[5]),
-        moves=tf.reduce_any(happens),
+        moves=tf.reduce_any(applies),
     )
 
 
 def coordinates(
-    grid: PatchGrid, augmentation: AugmentationConfig, spatial: Spatial
+    grid: PatchGrid, augmentation: AugmentationConfig, spatial: SpatialParameters
 ) -> list[tf.Tensor]:
-    """Where in the volume the voxels of the augmented patch come from.
+    """Returns the coordinates in the volume of the voxels of an augmented patch.
 
     Args:
-      grid: of the patch.
-      augmentation: that `spatial` was drawn with.
-      spatial: what happens.
+      grid: voxel grid of the patch.
+      augmentation: settings that `spatial` was drawn with.
+      spatial: parameters of the transforms.
 
     Returns:
-      z, y and x, each broadcastable to `grid.size`: voxels of the volume from the
+      z, y and x, each broadcastable to `grid.size`, in voxels of the volume from the
       centre of the patch.
     """
     positions = grid.positions_mm()
@@ -147,7 +147,7 @@ def coordinates(
     )
     z, y, x = (
         signs[axis]
-        * tf.reshape(tf.constant(along, tf.float32), _along(axis, len(along)))
+        * tf.reshape(tf.constant(along, tf.float32), _broadcast_shape(axis, len(along)))
         + field[axis]
         for axis, along in enumerate(positions)
     )
@@ -159,8 +159,8 @@ def coordinates(
     ]
 
 
-def needed_extent(grid: PatchGrid, spatial: Spatial) -> tf.Tensor:
-    """How far from its centre the patch reaches. (3,) float32 voxels of the volume."""
+def needed_extent(grid: PatchGrid, spatial: SpatialParameters) -> tf.Tensor:
+    """Returns how far a patch extends from its centre, voxels. (3,) float32."""
     half = tf.constant([positions[-1] for positions in grid.positions_mm()], tf.float32)
     half = half + elastic.MAX_STDS * spatial.displacement_std_mm
     z, y, x = tf.unstack(half * spatial.scale)
@@ -170,7 +170,7 @@ def needed_extent(grid: PatchGrid, spatial: Spatial) -> tf.Tensor:
 
 
 def largest_extent(grid: PatchGrid, augmentation: AugmentationConfig) -> np.ndarray:
-    """The largest that `needed_extent` can be, whatever is drawn. (3,) float64."""
+    """Returns the largest possible `needed_extent`. (3,) float64."""
     half = np.array([positions[-1] for positions in grid.positions_mm()])
     if augmentation.elastic_probability:
         std = elastic.displacement_std(
@@ -192,7 +192,7 @@ def _lattices(grid: PatchGrid, augmentation: AugmentationConfig) -> list[np.ndar
     ]
 
 
-def _along(axis: int, count: int) -> Sequence[int]:
+def _broadcast_shape(axis: int, count: int) -> Sequence[int]:
     shape = [1, 1, 1]
     shape[axis] = count
     return shape

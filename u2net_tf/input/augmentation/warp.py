@@ -1,8 +1,8 @@
-"""One interpolation of a patch at any coordinates, compiled.
+"""Compiled interpolation of a patch at arbitrary coordinates.
 
-Compiled by XLA the coordinates, the weights and the reads of all neighbours are one
-loop over the voxels, several times as fast as the same operations one by one. XLA wants
-shapes that do not change, so a patch is read from a box of constant size.
+XLA compiles the coordinates, the weights and the reads of all neighbours into one loop
+over the voxels, which is several times as fast as separate operations. XLA requires
+static shapes, so a patch is read from a box of constant size.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import tensorflow as tf
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.errors import InputError
 from u2net_tf.input.augmentation import spatial as spatial_module
-from u2net_tf.input.augmentation.spatial import PatchGrid, Spatial
+from u2net_tf.input.augmentation.spatial import PatchGrid, SpatialParameters
 from u2net_tf.interpolation import kernels
 
-# A patch that reads a larger box is refused: 1.5 GB of float16 and labels.
+# Largest box that a patch may read: 1.5 GB as a float16 image and labels.
 MAX_VOXELS = 2**29
 # Neighbours on each side of a position along an axis, by method, and their weights at
 # its fractional offset.
@@ -32,12 +32,12 @@ class Warp:
     """Interpolates augmented patches of one shape.
 
     A patch is read from a box of its volume: `box_size` voxels from `box_start` on, of
-    which `unused_margin` voxels at either end of each axis are never read. Whoever
-    crops the box pads it where it leaves the volume.
+    which `unused_margin` voxels at either end of each axis are never read. The caller
+    crops the box, and pads it if it extends beyond the volume.
 
     Args:
-      grid: of the patch.
-      augmentation: what may be drawn.
+      grid: voxel grid of the patch.
+      augmentation: probabilities and ranges of the transforms.
       method: "linear" or "cubic" (Keys 1981, a = -0.5) for images; labels take the
         nearest voxel.
 
@@ -60,7 +60,7 @@ class Warp:
             raise InputError(
                 "`elastic_alpha`, `elastic_sigma_mm`, `scale`",
                 expected=f"values with which a patch of {grid.patch_size} voxels reads "
-                f"at most {MAX_VOXELS}",
+                f"at most {MAX_VOXELS} voxels",
                 received=f"{math.prod(self.box_size)}, a box of {self.box_size}",
             )
         # The centre of a patch of even size lies between two voxels.
@@ -70,32 +70,32 @@ class Warp:
         )
 
     def box_start(self, first: tf.Tensor) -> tf.Tensor:
-        """First voxel of the box of a patch whose first voxel this is. (3,) int32."""
+        """Returns the first voxel of the box of the patch at `first`. (3,) int32."""
         return first + tf.constant(self._middle) - tf.constant(self._half)
 
-    def unused_margin(self, drawn: Spatial) -> tf.Tensor:
-        """How much of the box is not read with what was drawn. (3,) int32."""
+    def unused_margin(self, drawn: SpatialParameters) -> tf.Tensor:
+        """Returns the margin of the box that is not read by a patch. (3,) int32."""
         extent = tf.math.ceil(spatial_module.needed_extent(self._grid, drawn) + 1e-3)
         half, taps = tf.constant(self._half), _TAPS[self._method]
         return tf.maximum(half - tf.cast(extent, tf.int32) - taps, 0)
 
     def __call__(
-        self, planes: tf.Tensor, labels: tf.Tensor, drawn: Spatial
+        self, channels: tf.Tensor, labels: tf.Tensor, drawn: SpatialParameters
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Interpolates a patch.
 
         Args:
-          planes: (C, *box_size) image of any float type, static.
+          channels: (C, *box_size) image of any float type, static.
           labels: (*box_size).
-          drawn: what happens to the voxels.
+          drawn: parameters of the transforms.
 
         Returns:
           The (*size, C) float32 image and the (*size) labels.
         """
-        return self._interpolate(planes, labels, drawn)
+        return self._interpolate(channels, labels, drawn)
 
     def _interpolate_box(
-        self, planes: tf.Tensor, labels: tf.Tensor, drawn: Spatial
+        self, channels: tf.Tensor, labels: tf.Tensor, drawn: SpatialParameters
     ) -> tuple[tf.Tensor, tf.Tensor]:
         centre = [
             half + (size - 1) / 2 - middle
@@ -104,39 +104,40 @@ class Warp:
             )
         ]
         coordinates = spatial_module.coordinates(self._grid, self._augmentation, drawn)
-        places = [
+        positions = [
             along + offset for along, offset in zip(coordinates, centre, strict=True)
         ]
         return (
-            interpolate_image(planes, places, method=self._method),
-            interpolate_labels(labels, places),
+            interpolate_image(channels, positions, method=self._method),
+            interpolate_labels(labels, positions),
         )
 
 
 def interpolate_image(
-    planes: tf.Tensor, places: Sequence[tf.Tensor], *, method: str
+    channels: tf.Tensor, positions: Sequence[tf.Tensor], *, method: str
 ) -> tf.Tensor:
-    """Reads an image between its voxels.
+    """Interpolates an image.
 
     Args:
-      planes: (C, z, y, x) of any float type, static.
-      places: z, y and x of the wanted voxels, of shapes that broadcast; all neighbours
-        must lie inside.
+      channels: (C, z, y, x) of any float type, static.
+      positions: z, y and x of the positions, of shapes that broadcast; all neighbours
+        must be inside the image.
       method: "linear" or "cubic".
 
     Returns:
-      float32, the places' shape and C last.
+      float32 of the shape of the positions, with C as the last axis.
     """
-    channels, *size = planes.shape.as_list()
-    flat = tf.unstack(tf.reshape(planes, [channels, -1]))
-    whole = [tf.floor(along) for along in places]
+    num_channels, *size = channels.shape.as_list()
+    flat = tf.unstack(tf.reshape(channels, [num_channels, -1]))
+    floors = [tf.floor(along) for along in positions]
     weights = [
-        _WEIGHTS[method](along - low) for along, low in zip(places, whole, strict=True)
+        _WEIGHTS[method](along - low)
+        for along, low in zip(positions, floors, strict=True)
     ]
-    base = _flat_index(whole, size)
+    base = _flat_index(floors, size)
     taps = _TAPS[method]
     strides = (size[1] * size[2], size[2], 1)
-    found = []
+    interpolated = []
     for values in flat:
         total = 0.0
         # Rows along x are summed first, then planes: fewest products.
@@ -147,17 +148,17 @@ def interpolate_image(
                 index = base + sum(map(math.prod, zip(steps, strides, strict=True)))
                 row += weights[2][x] * tf.cast(tf.gather(values, index), tf.float32)
             total += weights[0][z] * weights[1][y] * row
-        found.append(total)
-    return tf.stack(found, axis=-1)
+        interpolated.append(total)
+    return tf.stack(interpolated, axis=-1)
 
 
-def interpolate_labels(labels: tf.Tensor, places: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Takes the (z, y, x) label of the nearest voxel; halfway that of the higher."""
-    nearest = [tf.floor(along + 0.5) for along in places]
+def interpolate_labels(labels: tf.Tensor, positions: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns the label of the nearest voxel; halfway, that of the higher one."""
+    nearest = [tf.floor(along + 0.5) for along in positions]
     index = _flat_index(nearest, labels.shape.as_list())
     return tf.gather(tf.reshape(labels, [-1]), index)
 
 
-def _flat_index(whole: Sequence[tf.Tensor], size: Sequence[int]) -> tf.Tensor:
-    z, y, x = (tf.cast(along, tf.int32) for along in whole)
+def _flat_index(floors: Sequence[tf.Tensor], size: Sequence[int]) -> tf.Tensor:
+    z, y, x = (tf.cast(along, tf.int32) for along in floors)
     return (z * size[1] + y) * size[2] + x
