@@ -82,8 +82,9 @@ def test_a_file_of_that_name_takes_precedence(tmp_path, monkeypatch):
 def test_an_unknown_name_is_answered_with_those_that_exist(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        InputError, match=r"^liver: expected a folder of a model, a file .*, or the "
-        r"name of a model that comes with the package \(hippocampus\)"
+        InputError,
+        match=r"^liver: expected a folder of a model, a file .*, or the "
+        r"name of a model that comes with the package \(hippocampus\)",
     ):
         u2net_tf.load("liver")
 
