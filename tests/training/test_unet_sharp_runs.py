@@ -241,7 +241,7 @@ class TestPruning:
 
     def test_a_u2net_cannot_be_pruned(self):
         spec = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
-        with pytest.raises(InputError, match="only a unet_sharp .* 1 for a u2net"):
+        with pytest.raises(InputError, match="only unet_sharp .* 1 for u2net"):
             prune(spec, 1)
 
     def test_predictions_of_another_depth_are_others(self, folder):
