@@ -178,11 +178,11 @@ class TestRefused:
         assert again == (spec, network)
         rounded = write(tmp_path / "y", lab_of(FOUR), FOUR.name, "float16")
         with pytest.raises(
-            InputError, match="y: expected the domain Task94_Four as in b"
+            InputError, match="y: expected the same domain Task94_Four as in b"
         ):
             adapters.with_adapters(spec, network, [rounded], model="base")
         with pytest.raises(
-            InputError, match="y: expected the domain .* as in .*x. Rec"
+            InputError, match="y: expected the same domain .* as in .*x. Rec"
         ):
             adapters.with_adapters(*base_of(), [file, rounded], model="base")
 

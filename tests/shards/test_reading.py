@@ -76,7 +76,7 @@ class TestCaseShards:
 
     def test_shards_with_other_cases_are_refused(self, whole):
         made = manifest.load_manifest(whole, DOMAIN.name)
-        with pytest.raises(InputError, match="expected cases of one group"):
+        with pytest.raises(InputError, match="expected only cases of one group"):
             reading.CaseShards(whole, DOMAIN, made, ["a"])
 
     def test_a_missing_shard_is_named(self, data_dir):

@@ -91,7 +91,7 @@ class TestSpec:
     @pytest.mark.parametrize("name", ["align_corners", "deep_supervision"])
     def test_a_u2net_has_no_such_setting(self, name):
         value = name == "align_corners"
-        with pytest.raises(InputError, match=f"{name}: expected {not value}, as the"):
+        with pytest.raises(InputError, match=f"{name}: expected {not value} for the"):
             ModelSpec(plan=toy.PLAN, pools=(1, 1, 1), **{name: value})
 
     @pytest.mark.parametrize("adapter", ["none", "separable", "series", "parallel"])
@@ -236,7 +236,7 @@ class TestPruning:
         assert load_network(tmp_path / "one", prune_to=1)[0] == spec
         with pytest.raises(InputError, match="`prune_to`: .*at most 2, the depth"):
             load_network(folder, prune_to=3)
-        with pytest.raises(InputError, match="expected 2, to which the model was"):
+        with pytest.raises(InputError, match="expected 2, to which the model has"):
             prune(prune(model[0], 2), 1)
 
     def test_a_u2net_cannot_be_pruned(self):

@@ -242,7 +242,7 @@ def _check_same_parent(
     if (setting := differing_setting(first_spec, spec)) is not None:
         raise InputError(
             name,
-            expected=f"{setting} {getattr(first_spec, setting)}, as in {first_name}",
+            expected=f"{setting} {getattr(first_spec, setting)} as in {first_name}",
             received=getattr(spec, setting),
         )
     if not identical(first.shared_variables, network.shared_variables):

@@ -130,8 +130,7 @@ class Domain:
         left and right are different classes.
       preprocessing: see `Preprocessing`.
       train: training cases; empty if there are folds.
-      validation: cases for validation during training; may be empty, and is empty if
-        there are folds.
+      validation: cases for validation during training; always empty if there are folds.
       test: cases for the final evaluation.
       folds: groups of training cases, one of which may be held out for validation; see
         `with_fold`.

@@ -64,7 +64,7 @@ def sample_coordinates(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Samples voxels of every foreground class without replacement.
 
-    The background is not sampled, since patches are only centered on foreground voxels.
+    The background is not sampled, since patches are placed around foreground only.
 
     Args:
       labels: (z, y, x) class indices.
