@@ -287,7 +287,7 @@ class TestCertify:
         shutil.copytree(models / "after", tmp_path / "moved")
         one = checking.with_changes(after=str(tmp_path / "moved"))
         report = check_certificate.check(one)
-        assert {each.finding for each in report.domains} == {"other logits"}
+        assert {each.finding for each in report.domains} == {"different logits"}
         assert report.is_refuted
         assert report.same_verdicts is None
 
