@@ -79,7 +79,7 @@ class TestSpec:
             ({"depth": None}, "depth: expected a number for unet_sharp"),
             ({"architecture": "u2net"}, "depth: .* Received: 2 for u2net"),
             ({"pools": (1, 3, 1)}, "pools: expected at most 2 .*`depth` is 2"),
-            ({"second_up_conv": "full"}, "second_up_conv: expected None, as the"),
+            ({"second_up_conv": "full"}, "second_up_conv: expected None for the"),
             ({"base_channels": 1025}, "base_channels: expected at most 1024 with pool"),
             ({"base_channels": 1025, "pools": (1, 1, 1)}, "at most 1024 with a depth"),
         ],
