@@ -272,7 +272,7 @@ class TestTrain:
                 "patch of nothing",
                 "--patch_size: expected three whole numbers z,y,x of ",
             ),
-            ("patch", "patch_size: expected sizes divisible by 2**pools, pools bei"),
+            ("patch", "patch_size: expected sizes divisible by 2**pools, with poo"),
             (
                 "rule",
                 "--min_learning_rate: expected a number above 0. Received: 0.0",
@@ -367,7 +367,7 @@ class TestEvaluate:
                 "unknown domain",
                 "domain 'Task93': expected one of Task91_One, Task92_Two. ",
             ),
-            ("no model", "no: expected a model as `python -m u2net_tf.train` writes"),
+            ("no model", "no: expected a model written by `python -m u2net_tf.train`"),
         ],
     )
     def test_wrong_input_is_one_message(self, evaluated, line, words):
@@ -476,7 +476,7 @@ class TestPredict:
         [
             ("unknown domain", "expected one of Task91_One, Task92_Two"),
             ("precious", "or one that was predicted here. Received: another file"),
-            ("no model", "expected a model as `python -m u2net_tf.train` writes it"),
+            ("no model", "expected a model written by `python -m u2net_tf.train`"),
             ("no input", "--input: "),
             (
                 "three inputs",

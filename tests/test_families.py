@@ -173,7 +173,7 @@ class TestAdapt:
         ("name", "words"),
         [
             ("no init", "--init: expected random, mean or one of Task91_One. Rec"),
-            ("no parent", "expected a model as `python -m u2net_tf.train` writes it"),
+            ("no parent", "expected a model written by `python -m u2net_tf.train`"),
         ],
     )
     def test_wrong_input_is_one_message(self, work, adapted, name, words):

@@ -52,8 +52,9 @@ def _check(config: CertifyConfig) -> None:
     )
     rows = [(each.model, each.domain, each.finding) for each in report.domains]
     _print_table(rows, ("model", "domain", "checksums"))
-    if report.build:
-        print("\n".join(["another build:", *(f"  {line}" for line in report.build)]))
+    if report.build_differences:
+        lines = [f"  {line}" for line in report.build_differences]
+        print("\n".join(["another build:", *lines]))
     if report.same_verdicts is not None:
         verdicts = "as" if report.same_verdicts else "not as"
         print(f"verdicts of this build: {verdicts} certified")

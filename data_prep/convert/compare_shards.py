@@ -55,7 +55,7 @@ def require_unchanged(
             hint=hint,
         )
     for job in jobs:
-        before = manifest.raw_stamps.get(job.case.name, job.signatures)
+        before = manifest.raw_signatures.get(job.case.name, job.signatures)
         for path, old, new in zip(job.raw_paths, before, job.signatures, strict=True):
             if old != new:
                 raise InputError(

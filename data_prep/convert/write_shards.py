@@ -164,7 +164,7 @@ def write_domain_shards(
         cases=tuple(entry for writer in writers.values() for entry in writer.finish()),
         skipped=skipped,
         shard_size_mb=settings.shard_size_mb,
-        raw_stamps=signatures,
+        raw_signatures=signatures,
         resample_modalities=settings.resample_modalities
         or domain.preprocessing.resample_modalities,
     )

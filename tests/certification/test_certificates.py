@@ -139,10 +139,10 @@ class TestPage:
         assert "<script>" not in text
         assert "<b>" not in text
         assert "<i>" not in text
-        for shown in ("&lt;b&gt;", "&lt;script&gt;", "d" * 64, "e" * 64, "not known"):
-            assert shown in text or (shown == "not known" and current_build().commit)
+        for shown in ("&lt;b&gt;", "&lt;script&gt;", "d" * 64, "e" * 64, "unknown"):
+            assert shown in text or (shown == "unknown" and current_build().commit)
         assert "3 domains: 1 changed, 1 added, 1 removed." in text
-        assert "replaces no" in text
+        assert "does not replace verification" in text
 
 
 class TestProbes:
@@ -280,14 +280,14 @@ class TestCertify:
         assert not report.is_verified
         assert not report.is_refuted
         assert report.same_verdicts
-        (line,) = report.build
+        (line,) = report.build_differences
         assert line.endswith(", now another")
         monkeypatch.setattr(check_certificate, "current_build", current_build)
         # One of the models alone, moved, in the same build.
         shutil.copytree(models / "after", tmp_path / "moved")
         one = checking.with_changes(after=str(tmp_path / "moved"))
         report = check_certificate.check(one)
-        assert {each.finding for each in report.domains} == {"other logits"}
+        assert {each.finding for each in report.domains} == {"different logits"}
         assert report.is_refuted
         assert report.same_verdicts is None
 
@@ -338,9 +338,9 @@ class TestCheck:
         ("found", "finding"),
         [
             (record(), VERIFIED),
-            (record(trunk="a"), "other trunk"),
-            (record(logits="a"), "other logits"),
-            (record("B"), "no such domain"),
+            (record(trunk="a"), "different trunk"),
+            (record(logits="a"), "different logits"),
+            (record("B"), "not in the model"),
         ],
     )
     def test_findings(self, found, finding):
@@ -352,11 +352,11 @@ class TestCheck:
 
     def test_variables_are_the_same_in_every_build(self):
         found = check_certificate._finding(record(), record(variables="a"), False)
-        assert found == "other variables"
+        assert found == "different variables"
 
     def test_other_scans(self):
         one, other = record(scans=(scan(),)), record(scans=(scan(image="a"),))
-        assert check_certificate._finding(one, other, False) == "other scans"
+        assert check_certificate._finding(one, other, False) == "different scans"
 
 
 def test_label_maps_of_scans(tiny_data, tmp_path):

@@ -259,7 +259,7 @@ def test_entry_of_a_case(converted, raw):
     assert entry.num_bytes == len(serialized)
     assert entry.checksum == hashlib.sha256(serialized).hexdigest()
     stats = [path.stat() for path in raw_files]
-    assert made.raw_stamps["c"] == [[s.st_size, s.st_mtime_ns] for s in stats]
+    assert made.raw_signatures["c"] == [[s.st_size, s.st_mtime_ns] for s in stats]
     assert made.skipped == {}
 
 
@@ -520,9 +520,12 @@ def test_shards_of_earlier_conversions_are_removed(one):
         (pathlib.Path.unlink, "expected a shard. Received: no such file"),
         (
             lambda path: path.write_bytes(b""),
-            "Received: 0, which end before",
+            "Received: 0, truncated in the record of",
         ),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "before the record of"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-1]),
+            "truncated in the record",
+        ),
     ],
 )
 def test_missing_and_truncated_shards_are_written_again(finished, caplog, spoil, words):
@@ -1001,7 +1004,7 @@ def test_unknown_labels_become_background_if_planned(one, write_nifti):
 
 
 def test_records_beyond_the_size_limit_are_an_error(one, monkeypatch):
-    monkeypatch.setattr(record_size, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr(record_size, "MAX_RECORD_BYTES", 6 * 8 * 8 * 3 - 1)
     job = part_files.ConversionJob(
         domain=one.domain,
         case=msd.read_dataset(one.raw).case("a"),
@@ -1015,7 +1018,7 @@ def test_records_beyond_the_size_limit_are_an_error(one, monkeypatch):
     assert message.startswith(f"{one.image('a')}: expected at most 1151 bytes")
     assert "Received: 1152" in message
     assert not job.part.exists()
-    monkeypatch.setattr(record_size, "LARGEST_RECORD_BYTES", 6 * 8 * 8 * 3)
+    monkeypatch.setattr(record_size, "MAX_RECORD_BYTES", 6 * 8 * 8 * 3)
     assert part_files.write_part(job) is None
 
 

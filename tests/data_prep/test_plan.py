@@ -224,7 +224,7 @@ class TestLabels:
             ("K:knee=1+5", "expected values among 0, 1, 2. Received: 5"),
             ("K:knee=1+1", "Received: 1 twice"),
             ("K:background=1+2", "distinct names. Received: several times: backgr"),
-            ("K:all=0+1+2", "2 to 256 classes, the background included. Received: 1"),
+            ("K:all=0+1+2", "2 to 256 classes, including the background. Received: 1"),
             ("K:k=0+1 K:k=1+2", "once. Received: two entries"),
             ("K:k=0+1 K:l=1+2", "Received: 1 twice"),
         ],

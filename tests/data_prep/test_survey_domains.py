@@ -159,7 +159,7 @@ def test_units_are_converted_and_reported_once(odd, tmp_path):
 
 
 def test_more_labels_than_a_plan_has_classes_are_a_warning(odd, tmp_path):
-    words = "labels: expected 2 to 256 classes, the background included. Received: 257"
+    words = "labels: expected 2 to 256 classes, including the background. Received: 257"
     for count in (256, 257):
         content = json.loads((odd / "dataset.json").read_text())
         content["labels"] = {str(value): f"c{value}" for value in range(count)}

@@ -57,11 +57,11 @@ def test_shard_truncated_within_a_record(data_dir):
     (problem,) = find_problems(data_dir)
     compression = manifest.load_manifest(data_dir, DOMAIN.name).compression
     received = {
-        "none": "which end before the record of c does. `python -m",
-        "gzip": "Received: another size at the end of the file, as if it were cut",
+        "none": "truncated in the record of c. `python -m",
+        "gzip": "Received: another size at the end of the file, which may be truncated",
     }
     assert problem.startswith(f"{path}: expected ")
-    assert " bytes, of 3 records" in problem
+    assert " bytes in 3 records" in problem
     assert received[compression] in problem
 
 
@@ -74,7 +74,7 @@ def test_shard_truncated_between_records(data_dir):
             writer.write(records.encode(make_record(DOMAIN, case)))
     (problem,) = find_problems(data_dir)
     assert problem.startswith(f"{path}: expected ")
-    assert " bytes, of 3 records" in problem
+    assert " bytes in 3 records" in problem
 
 
 def test_empty_shard(data_dir):
@@ -82,7 +82,7 @@ def test_empty_shard(data_dir):
     path.write_bytes(b"")
     (problem,) = find_problems(data_dir)
     assert problem.startswith(f"{path}: expected ")
-    assert " bytes, of 1 record" in problem
+    assert " bytes in 1 record" in problem
 
 
 @pytest.mark.parametrize("position", [0.02, 0.3, 0.5, 0.8, 0.98])
@@ -124,7 +124,7 @@ def test_records_of_another_domain(data_dir):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"checksum": "0" * 64}, "b: expected the checksum 0000"),
+        ({"checksum": "0" * 64}, "b: expected checksum 0000"),
         (
             {"shape": [4, 5, 7]},
             r"b: expected shape (4, 5, 7, 2). Received: (4, 5, 6, 2)",
@@ -212,9 +212,9 @@ def coordinates_outside(record):
         (another_case, "expected a record of this case. Received: one of e"),
         (another_domain, "expected a record of Task90_Organ. Received: one of Task91"),
         (label_beyond_the_classes, "voxels per class. Received: ["),
-        (another_count, "expected its own counts of voxels to be ["),
-        (coordinates_of_background, "expected sampled coordinates of voxels of each"),
-        (coordinates_outside, "expected sampled coordinates of voxels of each"),
+        (another_count, "expected stored label counts ["),
+        (coordinates_of_background, "expected sampled coordinates within each class"),
+        (coordinates_outside, "expected sampled coordinates within each class"),
     ],
 )
 def test_record_that_only_matches_its_checksum(data_dir, change, message):
@@ -231,11 +231,11 @@ def test_manifest_that_lacks_a_case(data_dir):
     path = manifest.manifest_path(data_dir, DOMAIN.name)
     assert problems[0] == (
         f"{path}: expected case a in train, as in the plan. Received: shards of "
-        "another plan, where it is not there"
+        "another plan, where it is absent"
     )
     shard = data_dir / DOMAIN.name / TRAIN
     assert problems[-1].startswith(f"{shard}: expected ")
-    assert " bytes, of 2 records" in problems[-1]
+    assert " bytes in 2 records" in problems[-1]
 
 
 def test_skipped_cases_are_not_expected(data_dir):

@@ -130,7 +130,7 @@ class TestRejects:
             ({"domains": ("x",)}, "`domains`: expected some of "),
             ({"domains": (ONE.name, ONE.name)}, "`domains`: expected each once"),
             ({"checkpoint": "step-7"}, "`checkpoint`: expected newest, best or one of"),
-            ({"prune_to": 1}, "`prune_to`: expected none, as only a unet_sharp"),
+            ({"prune_to": 1}, "`prune_to`: expected no value, since only unet_sharp"),
             ({"volumes": True, "format": "onnx"}, "`volumes`: expected false, as"),
             ({"overlap": 0.5}, "`overlap`: expected no value without `volumes`"),
         ],
@@ -140,7 +140,7 @@ class TestRejects:
 
     def test_no_model(self, tmp_path):
         found = self.export(tmp_path / "none", tmp_path)
-        assert "expected a model as `python -m u2net_tf.train` writes it" in found
+        assert "expected a model written by `python -m u2net_tf.train`" in found
 
     def test_output_that_holds_something(self, model_dir, tmp_path):
         (tmp_path / "out").mkdir()

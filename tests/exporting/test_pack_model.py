@@ -390,8 +390,11 @@ class TestSettings:
             ({"output": "x.zip"}, "`output`: expected a name that ends with .u2net"),
             ({"domains": ("x",)}, "`domains`: expected some of Task91_One, Task92"),
             ({"checkpoint": "step-7"}, "`checkpoint`: expected newest, best or one of"),
-            ({"prune_to": 1}, "`prune_to`: expected none, as only a unet_sharp"),
-            ({"model_dir": "none"}, "none: expected a model as `python -m u2net_tf.tr"),
+            ({"prune_to": 1}, "`prune_to`: expected no value, since only unet"),
+            (
+                {"model_dir": "none"},
+                "none: expected a model written by `python -m u2net",
+            ),
         ],
     )
     def test_other_input(self, model_dir, tmp_path, changes, words):

@@ -377,7 +377,7 @@ class TestChosen:
             load_network(run_of_three[0], checkpoint=checkpoint)
 
     def test_best_where_none_is_noted(self, run_of_three):
-        with pytest.raises(InputError, match="no best one is recorded in .*step-3"):
+        with pytest.raises(InputError, match="step-3 records no best checkpoint"):
             load_network(run_of_three[0], checkpoint="best")
 
     def test_best_that_was_removed(self, run_with_a_best):
@@ -835,11 +835,11 @@ class TestModelsByDomain:
             loading.models_by_domain(tmp_path)
         assert str(caught.value) == (
             f"{tmp_path}: expected one model for Task91_One. Received: "
-            f"{tmp_path / 'a'} and {tmp_path / 'b'}. Name one of them"
+            f"{tmp_path / 'a'} and {tmp_path / 'b'}. Give the folder of one of them"
         )
 
     def test_no_model(self, tmp_path):
-        with pytest.raises(InputError, match="expected a model as `python -m u2net_tf"):
+        with pytest.raises(InputError, match="expected a model written by `python -m"):
             loading.models_by_domain(tmp_path)
 
     def test_a_damaged_model_does_not_stop_the_others(self, save, tmp_path, caplog):
@@ -941,5 +941,5 @@ def test_a_checkpoint_smaller_than_its_network_is_refused_unbuilt(
     spec = dataclasses.replace(spec, base_channels=64, pools=(6, 6, 6), adapter="none")
     Checkpoints(tmp_path, spec, trainer.network, {}, keep=1).save(RunState())
     monkeypatch.setattr(loading, "build_network", None)
-    with pytest.raises(InputError, match=r"step-0: expected at least the 7,248,.* byt"):
+    with pytest.raises(InputError, match=r"step-0: expected at least 7,248,.* bytes"):
         load_network(tmp_path)

@@ -72,8 +72,8 @@ def test_compare():
         "domain      SHA-256 before    after",
         "Task91_One  1111111111111111  1111111111111111  identical",
         "T           2222222222222222  2222222222222222  identical",
-        "Each over all variables that the domain reads and its logits of a fixed "
-        "patch.",
+        "Each checksum covers all variables that the domain uses and its logits of a "
+        "fixed patch.",
     ]
     with pytest.raises(StoppedError, match="T  .* DIFFERENT"):
         checksums.compare(before, {**before, "T": "3" * 64})

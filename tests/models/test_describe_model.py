@@ -219,7 +219,7 @@ def test_a_model_that_was_composed(tmp_path):
     (found,) = describe_models(tmp_path)
     assert found.training is None
     assert found.domains[0].is_trained is None
-    assert "composed of other models, or ported" in description_table.to_text(found)
+    assert "none (composed or ported model)" in description_table.to_text(found)
 
 
 @pytest.mark.parametrize("name", ["adapted", "composed", "parallel", "plain"])
@@ -254,11 +254,11 @@ def test_no_model(tmp_path, suffix):
     received = {
         "": "a folder without a checkpoint",
         "plan.json": "another file",
-        "no": "nothing of this name",
+        "no": "no such file or folder",
     }
     assert str(caught.value) == (
-        f"{tmp_path / suffix}: expected a model as `python -m u2net_tf.train` writes "
-        f"it, or one of its checkpoints. Received: {received[suffix]}"
+        f"{tmp_path / suffix}: expected a model written by `python -m "
+        f"u2net_tf.train`, or one of its checkpoints. Received: {received[suffix]}"
     )
 
 
@@ -277,8 +277,7 @@ def test_text(model):
     for row in (
         f"{model}, step-30",
         "patch 8×8×8 (cubic resizing)",
-        "training 30 steps, 3 epochs, learning rate 0.25; the learning rate has "
-        "reached its end",
+        "training 30 steps, 3 epochs, learning rate 0.25; finished",
         "trained domains Task92_Two; all other variables frozen",
         "best step 20, epoch 2: validation Dice 0.7000",
         "fold 2",

@@ -158,7 +158,7 @@ class TestLoadPublishedWeights:
 
     def test_names_what_is_missing(self, golden):
         name = "down_samps.1.op1.conv.bias"
-        assert f"none named ['{name}']" in self.load(golden, **{name: None})
+        assert f"missing names ['{name}']" in self.load(golden, **{name: None})
 
     def test_names_what_is_left_over(self, golden):
         message = self.load(golden, **{"up_blocks.9.op1.conv.bias": np.zeros(3)})

@@ -172,8 +172,8 @@ class TestGolden:
         path = tmp_path / "epoch300.pth.tar"
         save_training_checkpoint(torch, path, params_of(arrays), zipped=zipped)
         said = summary(port(path, spec, tmp_path / "model"))
-        assert "taken: model_state_dict; left: epoch, last_trLoss_ma, loss, " in said
-        assert "DataParallel's 'module.' taken off" in said
+        assert "used: model_state_dict; ignored: epoch, last_trLoss_ma, loss, " in said
+        assert "the DataParallel prefix 'module.' of" in said
         assert_golden_logits(tmp_path / "model", arrays, name)
 
 
@@ -197,7 +197,7 @@ def test_nothing_in_a_file_is_run(tmp_path, torch, zipped):
         torch, path, params, zipped=zipped, payload=Payload(marker)
     )
     read = read_published(path)
-    assert "passed over, not run" in read.notes[0]
+    assert "no code was executed" in read.notes[0]
     np.testing.assert_array_equal(read.params["a.weight"], np.ones(3))
     assert not marker.exists()
     # That it would have been: the proof that the payload works.
@@ -298,14 +298,14 @@ class TestContradictions:
         [
             (
                 {"plan": Plan((ONE,))},
-                "in_tr_list.0 … in_tr_list.1: expected 2 domains by `plan` and "
-                "`domains`, in the order of the training's --tasks. Received: 1 "
+                "in_tr_list.0 … in_tr_list.1: expected 2 domains in `plan` and "
+                "`domains`, in the order of the published --tasks. Received: 1 "
                 "(Task91_One)",
             ),
             (
                 {"plan": Plan((TWO, ONE))},
                 "in_tr_list.0.op1.0.weight: expected 1 modality in domain Task92_Two "
-                "of the plan. Received: 2. Use `domains` in another order",
+                "of the plan. Received: 2. Change the order of `domains`",
             ),
             (
                 {"plan": Plan((TWO, ONE))},
@@ -323,7 +323,7 @@ class TestContradictions:
             ),
             (
                 {"pools": (0, 1, 0)},
-                "down_samps.0 … down_samps.1: expected `pools` with a largest of 2. "
+                "down_samps.0 … down_samps.1: expected `pools` with a maximum of 2. "
                 "Received: `pools`=0,1,0",
             ),
             ({"patch_size": (4, 6, 5)}, "patch_size: expected sizes divisible by 2*"),
@@ -338,12 +338,12 @@ class TestContradictions:
         [
             (
                 {"down_samps.0.op1.conv.bias": None},
-                "none named ['down_samps.0.op1.conv.",
+                "missing names ['down_samps.0.op1.conv.",
             ),
-            ({"more.weight": np.zeros(3, np.float32)}, "the unknown ['more.weight']"),
+            ({"more.weight": np.zeros(3, np.float32)}, "unknown names ['more.weight']"),
             (
                 {"down_blocks.1.op1.conv.bias": np.zeros(3, np.float32)},
-                "down_blocks.1.op1.conv.bias: (3,) for (4,)",
+                "down_blocks.1.op1.conv.bias: (3,) instead of (4,)",
             ),
             (
                 {"down_blocks.1.op1.conv.bias": np.zeros(4)},
@@ -356,7 +356,7 @@ class TestContradictions:
             ({"in_tr_list.1.op1.0.weight": None}, "0 modalities in domain Task92_Two"),
             (
                 {"in_tr_list.0.op1.0.weight": None},
-                "expected the published network's names, such as in_tr_list.0.op1.0",
+                "expected names and shapes of the published network, such as in_tr",
             ),
         ],
     )
@@ -387,7 +387,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("name", "content", "words"),
         [
-            ("no.npz", None, "expected a file of weights. Received: no such file"),
+            ("no.npz", None, "expected a file with weights. Received: no such file"),
             (
                 "weights.h5",
                 b"",
@@ -396,9 +396,13 @@ class TestFiles:
             (
                 "weights.npz",
                 b"PK",
-                "expected an .npz of arrays. Received: another file",
+                "expected an .npz file with arrays. Received: a different",
             ),
-            ("weights.npz", b"", "expected an .npz of arrays. Received: another file"),
+            (
+                "weights.npz",
+                b"",
+                "expected an .npz file with arrays. Received: a different",
+            ),
         ],
     )
     def test_no_weights(self, tmp_path, name, content, words):
@@ -408,13 +412,13 @@ class TestFiles:
 
     def test_npz_of_objects(self, tmp_path):
         np.savez(tmp_path / "weights.npz", a=np.array([{}], object))
-        words = "expected an .npz of arrays"
+        words = "expected an .npz file with arrays"
         assert words in refused(tmp_path / "weights.npz", SPEC, tmp_path)
 
     def test_npz_that_is_an_npy(self, tmp_path):
         np.save(tmp_path / "weights.npy", np.zeros(3))
         (tmp_path / "weights.npy").rename(tmp_path / "weights.npz")
-        words = "expected an .npz of arrays"
+        words = "expected an .npz file with arrays"
         assert words in refused(tmp_path / "weights.npz", SPEC, tmp_path)
 
     def test_npz_of_nothing(self, tmp_path):
@@ -429,7 +433,7 @@ class TestFiles:
         torch.save({k: torch.from_numpy(v) for k, v in params.items()}, stream)
         path = tmp_path / "weights.pth"
         path.write_bytes(stream.getvalue()[:length])
-        words = "expected a file that torch.save wrote"
+        words = "expected a file written by torch.save"
         assert words in refused(path, SPEC, tmp_path)
 
     @pytest.mark.parametrize(
@@ -437,17 +441,17 @@ class TestFiles:
         [
             (
                 [1, 2],
-                "expected a state dict, or a checkpoint that holds one. Received: an",
+                "expected a state dict, or a checkpoint that contains one. Received",
             ),
             (
                 {"model": 1, "epoch": 2},
-                "values that are no tensors: ['epoch', 'model']",
+                "values that are not tensors: ['epoch', 'model']",
             ),
-            ({"model_state_dict": {"a": 1}}, "values that are no tensors: ['a']"),
+            ({"model_state_dict": {"a": 1}}, "values that are not tensors: ['a']"),
             ({}, "expected parameters. Received: none"),
-            ("bfloat16", "float32 tensor each. Received: ['a: torch.bfloat16']"),
-            ("sparse", "float32 tensor each. Received: ['a: torch.float32']"),
-            ("number", "float32 tensor each. Received: ['1: torch.float32']"),
+            ("bfloat16", "float32 tensors. Received: ['a: torch.bfloat16']"),
+            ("sparse", "float32 tensors. Received: ['a: torch.float32']"),
+            ("number", "float32 tensors. Received: ['1: torch.float32']"),
         ],
     )
     @pytest.mark.slow
@@ -513,7 +517,7 @@ class TestCommand:
         assert f"{tmp_path / 'model' / 'checkpoints' / 'step-0'}: " in done.stdout
         for name, words in (
             ("weights", "--weights: expected a value. Received: none"),
-            ("pools", "pools being (1, 1, 1). Received: (3, 6, 8) for Task92_Two"),
+            ("pools", "with pools (1, 1, 1). Received: (3, 6, 8) for Task92_Two"),
         ):
             without = {key: value for key, value in flags.items() if key != name}
             assert words in run(MODULE, status=1, **without).stderr

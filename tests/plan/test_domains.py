@@ -92,15 +92,15 @@ class TestFolds:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"train": ("x",)}, "folds: expected none beside lists"),
-            ({"validation": ("x",)}, "folds: expected none beside lists"),
+            ({"train": ("x",)}, "folds: expected no folds in addition"),
+            ({"validation": ("x",)}, "folds: expected no folds in addition"),
             ({"folds": (("a",),)}, "folds: expected at least two"),
             ({"folds": (("a",), ())}, "(?s)folds.*at least 1 item"),
             (
                 {"folds": (("a", "b"), ("b",))},
-                r"folds\[1\]: expected no case",
+                r"folds\[1\]: expected only cases",
             ),
-            ({"folds": (("a", "d"), ("b",))}, "test: expected no case that is in"),
+            ({"folds": (("a", "d"), ("b",))}, "test: expected only cases that are not"),
         ],
     )
     def test_inconsistent_lists(self, changes, message):

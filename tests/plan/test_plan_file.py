@@ -346,5 +346,5 @@ def test_duplicate_classes_are_refused():
 
 @pytest.mark.parametrize("name", ["../knee", "a/b", "a\\b", "..", "/knee"])
 def test_name_of_a_domain_must_not_be_a_path(name):
-    with pytest.raises(InputError, match="name: expected the name of a folder"):
+    with pytest.raises(InputError, match="name: expected a folder name"):
         plan_file.PLAN.from_text(edited([*D, "name"], name), "plan.json")

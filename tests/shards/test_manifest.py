@@ -47,7 +47,7 @@ def make_manifest(domain=DOMAIN):
         ),
         skipped={"c": "/raw/c.nii.gz: expected finite voxels, found 2 that are not"},
         shard_size_mb=0.5,
-        raw_stamps={"a": [[10, 11], [12, 13]], "c": [[1, 2], None]},
+        raw_signatures={"a": [[10, 11], [12, 13]], "c": [[1, 2], None]},
     )
 
 
@@ -66,7 +66,9 @@ def test_manifest_round_trip(tmp_path):
 
 
 def test_manifest_without_cases_round_trip(tmp_path):
-    empty = dataclasses.replace(make_manifest(), cases=(), skipped={}, raw_stamps={})
+    empty = dataclasses.replace(
+        make_manifest(), cases=(), skipped={}, raw_signatures={}
+    )
     files.write_text(
         manifest.manifest_path(tmp_path, DOMAIN.name), manifest.to_json(empty)
     )
@@ -95,7 +97,9 @@ def test_a_shard_with_additional_cases_is_an_error():
     cases = (make_entry("a", "train", name), make_entry("b", "train", name))
     made = dataclasses.replace(make_manifest(), cases=cases)
     assert made.shards(("a", "b")) == [name]
-    match = f"Task90_Organ/{name}: expected cases of one group, such as a. Rec.*: b bes"
+    match = (
+        f"Task90_Organ/{name}: expected only cases of one group, such as a. .*: b of"
+    )
     with pytest.raises(InputError, match=match):
         made.shards(("a",))
 
@@ -112,11 +116,11 @@ def test_all_differences_are_listed():
     made = dataclasses.replace(made, cases=(moved, made.cases[1], made.cases[1]))
     assert [str(difference) for difference in made.differences(DOMAIN)] == [
         "expected case a in train, as in the plan. Received: shards of another plan, "
-        "where it is there twice",
+        "where it is duplicated",
         "expected case b in train, as in the plan. Received: shards of another plan, "
         "where it is in test",
         "expected case d in test, as in the plan. Received: shards of another plan, "
-        "where it is not there",
+        "where it is absent",
     ]
 
 

@@ -348,7 +348,7 @@ class TestErrors:
 
     def test_a_model_that_was_not_trained_does_not_go_on(self, train, parent, data_dir):
         before = files_of(parent)
-        words = "expected a model that was trained. Received: one that was composed"
+        words = "expected a trained model. Received: a composed one"
         with pytest.raises(InputError, match=words):
             train(
                 parent,

@@ -107,7 +107,7 @@ def test_a_shard_of_another_fold_under_this_one_s_name(
     shard = folder / toy.ONE.name / "fold{}-00000-of-00001.tfrecord"
     source = str(shard).format(1 - into)
     shutil.copyfile(source, str(shard).format(into))
-    words = f"{str(shard).format(into)}: expected [0-9]+ bytes, of 1 record"
+    words = f"{str(shard).format(into)}: expected [0-9]+ bytes in 1 record"
     with pytest.raises(InputError, match=words):
         train(
             tmp_path / "model",

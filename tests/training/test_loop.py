@@ -487,7 +487,7 @@ class TestShards:
             )
         said = str(caught.value)
         assert said.startswith(f"{path}: expected ")
-        assert "which end before the record of one_" in said
+        assert "truncated in the record of one_" in said
         # Not even its settings.
         assert not (tmp_path / "model").exists()
 
@@ -530,7 +530,7 @@ class TestShards:
                 validate_every_epochs=2,
                 progress=replace,
             )
-        assert str(caught.value).startswith(f"{path}: two_2: expected the checksum ")
+        assert str(caught.value).startswith(f"{path}: two_2: expected checksum ")
         assert checkpoint_names(tmp_path / "model")[-1] == "step-8"
 
     def test_those_that_cannot_be_validated_on_are_named(

@@ -39,8 +39,8 @@ class TestPools:
         with pytest.raises(InputError) as caught:
             common_pools(self.TWO_POOLS, None)
         assert str(caught.value) == (
-            "`pools`: expected a value, since the domains of the plan differ in "
-            "theirs. Received: none, and [(0, 1, 1), (1, 1, 1)] in the plan"
+            "`pools`: expected a value, since the domains of the plan have "
+            "different pools. Received: none, with [(0, 1, 1), (1, 1, 1)] in the plan"
         )
 
     def test_of_nothing(self):
@@ -65,7 +65,7 @@ class TestPatches:
         with pytest.raises(InputError) as caught:
             train(tmp_path, pools=(3, 1, 1))
         assert str(caught.value) == (
-            "patch_size: expected sizes divisible by 2**pools, pools being "
+            "patch_size: expected sizes divisible by 2**pools, with pools "
             "(3, 1, 1). Received: (4, 8, 8) for Task92_Two"
         )
         assert list(tmp_path.iterdir()) == []

@@ -79,7 +79,7 @@ class TestSpec:
             ({"depth": None}, "depth: expected a number for unet_sharp"),
             ({"architecture": "u2net"}, "depth: .* Received: 2 for u2net"),
             ({"pools": (1, 3, 1)}, "pools: expected at most 2 .*`depth` is 2"),
-            ({"second_up_conv": "full"}, "second_up_conv: expected None, as the"),
+            ({"second_up_conv": "full"}, "second_up_conv: expected None for the"),
             ({"base_channels": 1025}, "base_channels: expected at most 1024 with pool"),
             ({"base_channels": 1025, "pools": (1, 1, 1)}, "at most 1024 with a depth"),
         ],
@@ -91,7 +91,7 @@ class TestSpec:
     @pytest.mark.parametrize("name", ["align_corners", "deep_supervision"])
     def test_a_u2net_has_no_such_setting(self, name):
         value = name == "align_corners"
-        with pytest.raises(InputError, match=f"{name}: expected {not value}, as the"):
+        with pytest.raises(InputError, match=f"{name}: expected {not value} for the"):
             ModelSpec(plan=toy.PLAN, pools=(1, 1, 1), **{name: value})
 
     @pytest.mark.parametrize("adapter", ["none", "separable", "series", "parallel"])
@@ -236,12 +236,12 @@ class TestPruning:
         assert load_network(tmp_path / "one", prune_to=1)[0] == spec
         with pytest.raises(InputError, match="`prune_to`: .*at most 2, the depth"):
             load_network(folder, prune_to=3)
-        with pytest.raises(InputError, match="expected 2, to which the model was"):
+        with pytest.raises(InputError, match="expected 2, to which the model has"):
             prune(prune(model[0], 2), 1)
 
     def test_a_u2net_cannot_be_pruned(self):
         spec = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
-        with pytest.raises(InputError, match="only a unet_sharp .* 1 for a u2net"):
+        with pytest.raises(InputError, match="only unet_sharp .* 1 for u2net"):
             prune(spec, 1)
 
     def test_predictions_of_another_depth_are_others(self, folder):

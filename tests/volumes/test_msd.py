@@ -535,7 +535,7 @@ class TestNnUNet:
             ({"regions_class_order": [1, 2]}, "unions of values that may overlap"),
             ({"dataset": []}, "'dataset': expected an object"),
             ({"dataset": {"a": {"images": []}}}, "'dataset': expected an object"),
-            ({"dataset": {"a/b": {}}}, "expected the name of a folder"),
+            ({"dataset": {"a/b": {}}}, "expected a folder name"),
             ({}, "labelsTr: expected label maps named CASE.nii.gz. Received: none"),
         ],
     )

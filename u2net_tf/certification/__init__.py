@@ -1,1 +1,1 @@
-"""Certificates: which domains of a model a change left bit for bit as they were."""
+"""Certificates that record which domains a change of a model left bit-identical."""

@@ -1,4 +1,4 @@
-"""What computes: the last bits of a result depend on it."""
+"""The computing environment, on which the last bits of a result depend."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from u2net_tf.file_format import version
 from u2net_tf.schema import Size, Text
 from u2net_tf.source_commit import source_commit
 
-# What computes logits and label maps.
+# Libraries that logits and label maps depend on.
 _LIBRARIES = ("tensorflow", "keras", "numpy", "SimpleITK", "nibabel", "pydicom")
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
 
 @schema.model
 class Build:
-    """Programs and processor.
+    """Software and processor of a computation.
 
     Attributes:
-      program: name and version of this program.
-      commit: its commit, where that is known.
+      program: name and version of this package.
+      commit: its commit; None if unknown.
       python: version of Python.
       libraries: name -> version.
       system: operating system and architecture.
       cpu: name of the processor.
-      num_cores: cores that the process may use.
-      onednn: the environment's TF_ENABLE_ONEDNN_OPTS; "" if it is not set.
+      num_cores: number of cores available to the process.
+      onednn: environment variable TF_ENABLE_ONEDNN_OPTS; "" if not set.
     """
 
     program: Text
@@ -43,7 +43,7 @@ class Build:
 
 
 def current_build() -> Build:
-    """Returns what this process runs on."""
+    """Returns the build of this process."""
     return Build(
         program=version(),
         commit=source_commit(),
@@ -57,7 +57,7 @@ def current_build() -> Build:
 
 
 def _version(name: str) -> str:
-    # Builds of TensorFlow have packages of other names, such as tensorflow-cpu.
+    # TensorFlow is also distributed under other names, such as tensorflow-cpu.
     names = [name, "tensorflow-cpu"] if name == "tensorflow" else [name]
     for each in names:
         try:

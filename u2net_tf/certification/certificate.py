@@ -1,4 +1,4 @@
-"""The certificate as a file, and the verdicts that follow from its checksums."""
+"""The format of a certificate, and the verdicts derived from its checksums."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Change = Literal["identical", "changed", "added", "removed"]
 
 @schema.model
 class ScanRecord:
-    """What a model made of a scan.
+    """A scan and its prediction.
 
     Attributes:
-      name: of the scan.
-      image_sha256: over the voxels as they were read, and their affine.
-      label_map_sha256: over the label map, after the clean-up of the plan.
+      name: name of the scan.
+      image_sha256: checksum of the unprocessed voxels and the affine.
+      label_map_sha256: checksum of the predicted label map after postprocessing.
     """
 
     name: Text
@@ -37,13 +37,13 @@ class DomainRecord:
     """A domain of a model.
 
     Attributes:
-      name: of the domain.
-      checkpoint: path of the checkpoint, within the model's folder.
+      name: name of the domain.
+      checkpoint: path of the checkpoint, relative to the model's folder.
       trunk_sha256: `checksums.of_trunk`.
       variables_sha256: `checksums.of_domain_variables`.
-      settings_sha256: over what predictions depend on besides variables.
-      logits_sha256: patch -> checksum of patch and logits; see `probes`.
-      scans: what the model made of scans.
+      settings_sha256: see `measure.settings_checksum`.
+      logits_sha256: name of a probe -> checksum of patch and logits; see `probes`.
+      scans: the scans and their predictions.
     """
 
     name: Text
@@ -64,7 +64,7 @@ class ModelRecord:
     """A model, or the independent models in a folder.
 
     Attributes:
-      model_dir: its folder, as it was given.
+      model_dir: folder of the model, as passed by the user.
       domains: its domains.
     """
 
@@ -83,13 +83,13 @@ class ModelRecord:
 
 @schema.model
 class Verdict:
-    """What a change did to a domain.
+    """The effect of a change on a domain.
 
     Attributes:
-      domain: its name.
+      domain: name of the domain.
       change: "identical", "changed", "added" or "removed".
-      differences: what differs in a changed one: "trunk", "variables", "settings",
-        "logits", "label maps".
+      differences: the checksums of a changed domain that differ: "trunk", "variables",
+        "settings", "logits", "label maps".
     """
 
     domain: Text
@@ -99,15 +99,15 @@ class Verdict:
 
 @schema.model
 class Certificate:
-    """What a change of a model did to its domains.
+    """The effect of a model change on each domain.
 
     Attributes:
       created: date and time, UTC.
-      build: what computed logits and label maps.
-      scans_dir: folder of the scans, as it was given; None without scans.
+      build: environment in which logits and label maps were computed.
+      scans_dir: folder of the scans, as passed by the user; None without scans.
       before: the model before the change.
-      after: the model after it.
-      verdicts: of each domain of either, those of `before` first.
+      after: the model after the change.
+      verdicts: one per domain of either model, those of `before` first.
     """
 
     created: Text
@@ -123,9 +123,9 @@ class Certificate:
             differing = [v for v in self.verdicts if v not in expected]
             raise InputError(
                 "verdicts",
-                expected="those that its checksums give",
+                expected="the verdicts derived from the checksums",
                 received=", ".join(f"{v.domain} {v.change}" for v in differing)
-                or "fewer or in another order",
+                or "missing or reordered ones",
                 hint="The file was edited",
             )
 
@@ -140,7 +140,7 @@ CERTIFICATE = FileFormat(
 
 
 def to_json(certificate: Certificate) -> str:
-    """Returns the certificate as text."""
+    """Returns the certificate as JSON."""
     return json.dumps(CERTIFICATE.to_dict(certificate), indent=1) + "\n"
 
 
@@ -148,8 +148,8 @@ def compare(before: ModelRecord, after: ModelRecord) -> tuple[Verdict, ...]:
     """Returns the verdicts on the domains of two models.
 
     Args:
-      before: a model.
-      after: another one, computed in the same build.
+      before: the model before the change.
+      after: the model after the change, computed in the same build.
     """
     old, new = before.by_name, after.by_name
     verdicts = []
@@ -164,7 +164,7 @@ def compare(before: ModelRecord, after: ModelRecord) -> tuple[Verdict, ...]:
 
 
 def differences(one: DomainRecord, other: DomainRecord) -> list[str]:
-    """Returns what differs between two records of a domain."""
+    """Returns the names of the checksums that differ between two records."""
     maps, other_maps = (
         {scan.name: scan.label_map_sha256 for scan in record.scans}
         for record in (one, other)

@@ -1,4 +1,4 @@
-"""Writes a certificate of the change from one model to another."""
+"""Writes a certificate that compares two versions of a model."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from u2net_tf.progress import Progress, silent
 
 
 class WrittenCertificate(NamedTuple):
-    """What `certify` wrote.
+    """A certificate that was written.
 
     Attributes:
       certificate: its content.
-      path: the JSON file.
-      page: the page for people.
+      path: path of the JSON file.
+      page: path of the HTML page.
     """
 
     certificate: Certificate
@@ -38,15 +38,15 @@ def certify(
 
     Args:
       config: the settings, with `before` and `after`.
-      progress: shows how many windows of a scan are done.
+      progress: shows the number of processed windows of a scan.
 
     Raises:
-      InputError: if a model or a scan cannot be used, or there is a certificate.
+      InputError: if a model or scan cannot be used, or a certificate already exists.
       OSError: if a file cannot be read or written.
     """
     models, (path, page_path) = config.models(), config.paths()
     for each in (path, page_path):
-        _require_free(each, config.overwrite)
+        _check_overwrite(each, config.overwrite)
         files.check_writable(each)
     scans_dir = config.scans_dir or None
     require_usable(models, scans_dir)
@@ -64,7 +64,7 @@ def certify(
     )
     text = to_json(certificate)
     checksum = hashlib.sha256(text.encode()).hexdigest()
-    # The page first: it is the certificate that keeps another run from writing.
+    # The page is written first, since an existing certificate prevents further runs.
     files.write_text(
         page_path, page.to_html(certificate, name=path.name, sha256=checksum)
     )
@@ -72,10 +72,10 @@ def certify(
     return WrittenCertificate(certificate, path, page_path)
 
 
-def _require_free(path: pathlib.Path, overwrite: bool) -> None:
-    """Raises InputError if a file would be lost, unless a run left it that was killed.
+def _check_overwrite(path: pathlib.Path, overwrite: bool) -> None:
+    """Raises InputError if a file exists that may not be overwritten.
 
-    Such a run leaves a page without its certificate.
+    A page without its certificate was left by a killed run and may be overwritten.
     """
     if path.is_dir():
         raise InputError("`output`", expected="a file", received=f"the folder {path}")

@@ -1,4 +1,4 @@
-"""Verifies a certificate: computes its checksums again and compares them."""
+"""Verifies a certificate by recomputing its checksums."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from u2net_tf.progress import Progress, silent
 
 VERIFIED = "as certified"
 NOT_COMPARABLE = "another build: not comparable bit by bit"
-# These depend on the build; the others are the same in each.
+# Checksums that depend on the build.
 _COMPUTED = ("logits", "label maps")
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckedDomain:
-    """What was found of a domain of one of the models.
+    """The result for a domain of one of the models.
 
     Attributes:
       model: "before" or "after".
-      domain: its name.
-      finding: `VERIFIED`, `NOT_COMPARABLE` or what is otherwise.
+      domain: name of the domain.
+      finding: `VERIFIED`, `NOT_COMPARABLE` or a description of the difference.
     """
 
     model: str
@@ -40,27 +40,28 @@ class CheckedDomain:
 
 @dataclasses.dataclass(frozen=True)
 class CheckReport:
-    """What `check` found.
+    """The result of `check`.
 
     Attributes:
-      domains: of each model that was looked at, one after the other.
-      build: in what the current build differs from the one that certified: lines.
-      same_verdicts: whether the models, both computed in the current build, give the
-        verdicts of the certificate; None if only one was looked at.
+      domains: results of all domains of each checked model.
+      build_differences: lines that describe how the current build differs from that of
+        the certificate.
+      same_verdicts: whether the two models, both computed in the current build, yield
+        the verdicts of the certificate; None if only one model was checked.
     """
 
     domains: tuple[CheckedDomain, ...]
-    build: tuple[str, ...]
+    build_differences: tuple[str, ...]
     same_verdicts: bool | None
 
     @property
     def is_verified(self) -> bool:
-        """Whether every checksum is as certified."""
+        """Whether every checksum matches the certificate."""
         return all(each.finding == VERIFIED for each in self.domains)
 
     @property
     def is_refuted(self) -> bool:
-        """Whether something differs that another build does not explain."""
+        """Whether there is a difference that another build does not explain."""
         allowed = (VERIFIED, NOT_COMPARABLE)
         return self.same_verdicts is False or any(
             each.finding not in allowed for each in self.domains
@@ -68,18 +69,18 @@ class CheckReport:
 
 
 def check(config: CertifyConfig, *, progress: Progress = silent) -> CheckReport:
-    """Computes the checksums of a certificate again.
+    """Recomputes the checksums of a certificate.
 
     Args:
       config: the settings, with `check`.
-      progress: shows how many windows of a scan are done.
+      progress: shows the number of processed windows of a scan.
 
     Raises:
-      InputError: if the certificate is damaged or was edited, or a model or scan cannot
-        be used.
+      InputError: if the certificate is damaged or edited, or a model or scan cannot be
+        used.
       OSError: if a file cannot be read.
     """
-    assert config.check  # as the caller makes sure
+    assert config.check  # The caller ensures this.
     certificate = CERTIFICATE.load(pathlib.Path(config.check))
     given = {"before": config.before, "after": config.after}
     certified = {"before": certificate.before, "after": certificate.after}
@@ -90,7 +91,7 @@ def check(config: CertifyConfig, *, progress: Progress = silent) -> CheckReport:
     if scans_dir is None:
         scans_dir = certificate.scans_dir
     require_usable(folders.values(), scans_dir or None)
-    build = tuple(_build_differences(certificate.build, current_build()))
+    build_differences = tuple(_compare_builds(certificate.build, current_build()))
     found = {
         name: measure_model(folder, scans_dir or None, progress=progress)
         for name, folder in folders.items()
@@ -98,14 +99,14 @@ def check(config: CertifyConfig, *, progress: Progress = silent) -> CheckReport:
     domains: list[CheckedDomain] = []
     for name, record in found.items():
         expected = certified[name] if scans_dir else _without_scans(certified[name])
-        domains += _compare(name, expected, record, is_same_build=not build)
+        domains += _compare(name, expected, record, is_same_build=not build_differences)
     same = None
     if len(found) == 2:
         expected_verdicts = certificate.verdicts
         if not scans_dir:
             expected_verdicts = compare(*map(_without_scans, certified.values()))
         same = compare(found["before"], found["after"]) == expected_verdicts
-    return CheckReport(tuple(domains), build, same)
+    return CheckReport(tuple(domains), build_differences, same)
 
 
 def _compare(
@@ -116,7 +117,7 @@ def _compare(
     for name in names:
         one, other = certified.by_name.get(name), found.by_name.get(name)
         if one is None or other is None:
-            finding = "no such domain" if other is None else "not in the certificate"
+            finding = "not in the model" if other is None else "not in the certificate"
         else:
             finding = _finding(one, other, is_same_build)
         rows.append(CheckedDomain(model, name, finding))
@@ -129,13 +130,13 @@ def _finding(one: DomainRecord, other: DomainRecord, is_same_build: bool) -> str
         for record in (one, other)
     )
     if scans != other_scans:
-        return "other scans"
+        return "different scans"
     found = differences(one, other)
     if not found:
         return VERIFIED
     if not is_same_build and set(found) <= set(_COMPUTED):
         return NOT_COMPARABLE
-    return f"other {', '.join(found)}"
+    return f"different {', '.join(found)}"
 
 
 def _without_scans(record: ModelRecord) -> ModelRecord:
@@ -143,8 +144,8 @@ def _without_scans(record: ModelRecord) -> ModelRecord:
     return dataclasses.replace(record, domains=tuple(domains))
 
 
-def _build_differences(certified: Build, current: Build) -> list[str]:
-    """What differs, a line each: "tensorflow 2.21.0, now 2.22.0"."""
+def _compare_builds(certified: Build, current: Build) -> list[str]:
+    """Returns a line per difference, such as "tensorflow 2.21.0, now 2.22.0"."""
     one, other = ({**dataclasses.asdict(build)} for build in (certified, current))
     libraries = one.pop("libraries"), other.pop("libraries")
     one, other = ({**libraries[0], **one}, {**libraries[1], **other})

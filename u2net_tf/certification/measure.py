@@ -1,4 +1,4 @@
-"""Computes the checksums of a model that a certificate holds."""
+"""Computes the checksums of a model for a certificate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from u2net_tf.inference.scans import Scan, find_scans
 from u2net_tf.models import checksums
 from u2net_tf.models.array_checksum import checksum_of_arrays
 from u2net_tf.models.loading import load_network, load_spec, models_by_domain
-from u2net_tf.models.spec import OF_DOMAINS, ModelSpec
+from u2net_tf.models.spec import DOMAIN_FIELDS, ModelSpec
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.plan.domains import Domain
 from u2net_tf.plan.plan_hash import plan_hash
@@ -35,12 +35,13 @@ def measure_model(
     *,
     progress: Progress = silent,
 ) -> ModelRecord:
-    """Computes the checksums of all domains of a model or of independent ones.
+    """Computes the checksums of all domains of a model or of independent models.
 
     Args:
-      model_dir: its folder.
-      scans_dir: folder of folders of scans, named as the domains; None for no scans.
-      progress: shows how many windows of a scan are done.
+      model_dir: folder of the model or models.
+      scans_dir: folder with a folder of scans per domain, of the same name; None for no
+        scans.
+      progress: shows the number of processed windows of a scan.
 
     Raises:
       InputError: if there is no intact model, or a scan cannot be used.
@@ -67,20 +68,22 @@ def measure_model(
 
 
 def settings_checksum(spec: ModelSpec, index: int) -> str:
-    """Returns the SHA-256 over what predictions depend on besides variables.
+    """Returns the SHA-256 of the settings that predictions depend on.
 
-    Preprocessing, patch, names and values of classes, clean-up, and the settings of the
-    network; a setting that a later version adds is left out at its default.
+    These are preprocessing, patch size, names and values of classes, postprocessing and
+    network settings. Network settings with their default value are left out, so that a
+    setting added in a later version does not change the checksum.
 
     Args:
       spec: specification of the model.
-      index: of the domain.
+      index: index of the domain.
     """
     domain = spec.plan.domains[index]
     network = {
         field.name: getattr(spec, field.name)
         for field in dataclasses.fields(spec)
-        if field.name not in OF_DOMAINS and getattr(spec, field.name) != field.default
+        if field.name not in DOMAIN_FIELDS
+        and getattr(spec, field.name) != field.default
     }
     parts = {
         "plan_hash": plan_hash(domain),
@@ -109,7 +112,7 @@ def _label_maps(
     scans_dir: str | os.PathLike | None,
     progress: Progress,
 ) -> tuple[ScanRecord, ...]:
-    """What the model makes of the scans of a domain."""
+    """Computes the checksums of a domain's scans and of their predictions."""
     domain = spec.plan.domains[index]
     scans = () if scans_dir is None else _scans_of(domain, scans_dir)
     predictor = Predictor(KerasBackend(network, spec), progress=progress)
@@ -117,7 +120,7 @@ def _label_maps(
     for scan in scans:
         image = case.read_image(scan.paths, domain)
         content = {"voxels": image.data, "affine": np.asarray(image.grid.affine)}
-        # As for the logits: on a GPU the last bits may differ from call to call.
+        # As for the logits, since on a GPU the last bits may differ from call to call.
         with tf.device("CPU:0"):
             classes = predictor.predict(image, index).classes
         labels = case.raw_labels(classes, domain)
@@ -134,15 +137,15 @@ def _label_maps(
 def require_usable(
     model_dirs: Iterable[str | os.PathLike], scans_dir: str | os.PathLike | None
 ) -> None:
-    """Checks that there are models and scans, before anything is computed.
+    """Checks that there are models and scans before anything is computed.
 
     Args:
       model_dirs: folders of the models.
-      scans_dir: as of `measure_model`.
+      scans_dir: see `measure_model`.
 
     Raises:
-      InputError: if there is no intact model, a folder that is named as a domain holds
-        no scans, or there is no such folder.
+      InputError: if a folder has no intact model, the folder of a domain has no scans,
+        or no domain has a folder.
     """
     domains: list[Domain] = []
     for model_dir in model_dirs:
@@ -157,19 +160,19 @@ def require_usable(
         raise InputError(
             "`scans_dir`",
             expected=f"a folder with folders of scans named {', '.join(names)}",
-            received=f"{scans_dir}, without them",
+            received=f"{scans_dir}, which has no such folder",
         )
 
 
 def _scans_of(domain: Domain, scans_dir: str | os.PathLike) -> tuple[Scan, ...]:
-    """The scans of a domain; none without a folder that is named as it."""
+    """Returns the scans of a domain; none if it has no folder."""
     folder = pathlib.Path(scans_dir) / domain.name
     if not folder.is_dir():
         return ()
     try:
         found = find_scans([str(folder)], domain)
     except InputError as error:
-        # Place and hint are those of the settings of `predict`.
+        # `where` and `hint` of the error refer to settings of `predict`.
         raise InputError(
             f"`scans_dir`: {folder}", expected=error.expected, received=error.received
         ) from None

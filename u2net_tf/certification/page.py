@@ -1,4 +1,4 @@
-"""The page of a certificate: HTML that needs nothing else and can be printed."""
+"""The page of a certificate: a self-contained, printable HTML file."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from u2net_tf.certification.certificate import (
 from u2net_tf.wording import quantity
 
 _MEANING = {
-    "identical": "Variables, settings and all computed values are bit for bit the same "
-    "in both models.",
-    "changed": "In both models, and something differs.",
-    "added": "Only in the model after the change.",
-    "removed": "Only in the model before the change.",
+    "identical": "Variables, settings and all computed values are bit-identical.",
+    "changed": "Present in both models, with differences.",
+    "added": "Present only in the model after the change.",
+    "removed": "Present only in the model before the change.",
 }
 _CHECK = "`python -m u2net_tf.certify --check=FILE --before=DIR --after=DIR`"
 _HEAD = (
     '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    "<title>Certificate of a change: "
+    "<title>Certificate of a model change: "
 )
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 60rem;
@@ -43,20 +42,20 @@ td.identical, td.changed, td.added, td.removed { font-weight: 600; }
 
 
 def to_html(certificate: Certificate, *, name: str, sha256: str) -> str:
-    """Returns the page.
+    """Returns the page as HTML.
 
     Args:
-      certificate: what it shows.
-      name: of the JSON file.
+      certificate: the certificate.
+      name: name of the JSON file.
       sha256: checksum of the JSON file.
     """
     parts = [
-        "<h1>Certificate of a change of a model</h1>",
+        "<h1>Certificate of a model change</h1>",
         _head(certificate, name, sha256),
         "<h2>Verdicts</h2>",
         _summary(certificate),
         _verdicts(certificate.verdicts),
-        "<h2>What this certificate says, and what it does not</h2>",
+        "<h2>Scope and limitations</h2>",
         _limits(),
         "<h2>Checksums (SHA-256)</h2>",
         *(_domain(verdict, certificate) for verdict in certificate.verdicts),
@@ -73,7 +72,7 @@ def to_html(certificate: Certificate, *, name: str, sha256: str) -> str:
 
 
 def is_page(content: bytes) -> bool:
-    """Whether the content of a file is such a page."""
+    """Returns whether the content of a file is such a page."""
     return content.startswith(_HEAD.encode())
 
 
@@ -112,18 +111,19 @@ def _verdicts(verdicts: Sequence[Verdict]) -> str:
 
 
 def _limits() -> str:
-    return """<p>Compared were, for each domain: the variables of the trunk, which all
-domains of a model share; the variables that only this domain reads; the settings that
-predictions depend on (preprocessing, patch, classes, clean-up, network); the logits of
-three fixed, synthetic patches; and the label maps of the scans listed below, if any.
-Logits and label maps were computed on the CPU, in the build listed below.</p>
-<p class="note">A domain is called identical if all of these are. Then this program
-computes the same function for it before and after the change, in one build on one
-machine. This page is meant as evidence in a change-control file. It does not say how
-accurate, safe or suitable either model is, and nothing about domains that changed or
-were added. It shows no conformity with a standard or regulation, and replaces no
-verification or validation. It is not signed: whoever can write files can write
-one.</p>"""
+    return """<p>The following were compared for each domain: the variables of the
+trunk, which all domains of a model share; the variables that only this domain uses; the
+settings that predictions depend on (preprocessing, patch size, classes, postprocessing,
+network); the logits of three fixed, synthetic patches; and the label maps of the scans
+listed below, if any. Logits and label maps were computed on the CPU, in the build
+listed below.</p>
+<p class="note">A domain is called identical if all of these are identical. This program
+then computes the same function for the domain before and after the change, in the same
+build on the same machine. This page is intended as evidence in a change-control file.
+It makes no statement about the accuracy, safety or suitability of either model, or
+about domains that were changed or added. It does not demonstrate conformity with a
+standard or regulation, and does not replace verification or validation. It is not
+signed: anyone who can write files can create such a page.</p>"""
 
 
 def _domain(verdict: Verdict, certificate: Certificate) -> str:
@@ -155,7 +155,7 @@ def _checksum_rows(
 
 
 def _checksums(record: DomainRecord | None) -> dict[str, str]:
-    """Name -> checksum, in the order in which they are shown."""
+    """Returns name -> checksum, in display order."""
     if record is None:
         return {}
     found = {
@@ -174,22 +174,22 @@ def _checksums(record: DomainRecord | None) -> dict[str, str]:
 def _build(certificate: Certificate) -> str:
     build = certificate.build
     rows = [
-        ("program", f"{build.program}, commit {build.commit or 'not known'}"),
+        ("program", f"{build.program}, commit {build.commit or 'unknown'}"),
         ("Python", build.python),
         *build.libraries.items(),
         ("system", build.system),
-        ("processor", f"{build.cpu}, {quantity(build.num_cores, 'core')} in use"),
+        ("processor", f"{build.cpu}, {quantity(build.num_cores, 'core')} available"),
         ("TF_ENABLE_ONEDNN_OPTS", build.onednn or "not set"),
     ]
     return _table(rows)
 
 
 def _verification(name: str) -> str:
-    return f"""<p><code>{_CHECK.strip("`")}</code> computes the checksums of
-{html.escape(name)} again. Those of variables and settings are the same in every build.
-Those of logits and label maps may differ in another build of the libraries or on
-another processor; it then says "another build: not comparable bit by bit", and whether
-both models computed there give the verdicts above.</p>"""
+    return f"""<p><code>{_CHECK.strip("`")}</code> recomputes the checksums of
+{html.escape(name)}. Those of variables and settings are the same in every build. Those
+of logits and label maps may differ in another build of the libraries or on another
+processor; the command then reports "another build: not comparable bit by bit", and
+whether both models yield the verdicts above when computed there.</p>"""
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:

@@ -1,4 +1,4 @@
-"""The patches on which logits are compared: the same for ever, on every machine."""
+"""Fixed patches for comparing logits, identical in all versions and on all machines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def make_probes(
 
     Args:
       pools: how often the network halves z, y, x.
-      num_modalities: of the domain.
+      num_modalities: number of modalities of the domain.
 
     Returns:
-      Name -> patch of shape (1, D, H, W, M), float32, of 2 · 2**pools voxels along each
-      axis.
+      Name -> patch of shape (1, D, H, W, M), float32, with 2 · 2**pools voxels along
+      each axis.
     """
     shape = (1, *(2 * 2**number for number in pools), num_modalities)
     kinds: dict[str, Callable[[Shape], np.ndarray]] = {
@@ -32,9 +32,10 @@ def make_probes(
 
 
 def _noise(shape: Shape, seed: int = 0) -> np.ndarray:
-    """Uniform noise of mean 0 and variance 1.
+    """Returns uniform noise of mean 0 and variance 1.
 
-    Made of raw bits: NumPy fixes those of a generator, but not its distributions.
+    It is computed from the raw bits of a generator: NumPy keeps these stable, but not
+    the distributions.
     """
     bits = np.random.PCG64(seed).random_raw(int(np.prod(shape))) >> np.uint64(40)
     uniform = (bits.astype(np.float64) + 0.5) / 2**24
@@ -42,14 +43,14 @@ def _noise(shape: Shape, seed: int = 0) -> np.ndarray:
 
 
 def _noise_beside_zeros(shape: Shape) -> np.ndarray:
-    """As a scan that ends within the patch."""
+    """Returns noise in one half and zeros in the other, as at the border of a scan."""
     patch = _noise(shape, seed=1)
     patch[:, : shape[1] // 2] = 0
     return patch
 
 
 def _ramps(shape: Shape) -> np.ndarray:
-    """Rises along each axis, faster along x; another slope in each modality."""
+    """Returns linear ramps, steepest along x, with a different slope per modality."""
     _, depth, height, width, num_modalities = shape
     z, y, x, modality = np.ogrid[:depth, :height, :width, :num_modalities]
     rise = z / depth + 2 * y / height + 4 * x / width

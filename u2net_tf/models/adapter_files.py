@@ -1,9 +1,9 @@
-"""Adapter files: one domain of a model, for every model that has the same trunk.
+"""Adapter files: one domain of a model, usable with every model of the same trunk.
 
-A file is in the format of the safetensors library. It holds the domain's own variables,
-by the names of `variables.own_by_name`, and in its metadata, under one key, the
-domain's plan, the settings of its network, the checksum of the trunk that it fits,
-licence and card. Reading it runs nothing and trusts nothing. No TensorFlow.
+An adapter file is a safetensors file. It contains the domain's own variables, named as
+in `variables.own_by_name`. One key of its metadata contains the domain's plan, the
+settings of the network, the checksum of the trunk, the licence and the card. Reading a
+file executes no code from it, validates its entire content and needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.spec import MODEL, ModelSpec
 from u2net_tf.wording import first_few
 
-# The only key of the metadata: of several, the library writes no fixed order.
+# The only key of the metadata: safetensors writes several keys in no fixed order.
 KEY = "u2net_tf.adapter"
 MADE_BY = "python -m u2net_tf.adapter export"
 MAX_LICENCE_CHARACTERS, MAX_CARD_CHARACTERS = 200, 100_000
-_EXPECTED = f"an adapter file as `{MADE_BY}` writes it"
-# Names of types in safetensors.
+_EXPECTED = f"an adapter file written by `{MADE_BY}`"
+# Name of a type in safetensors -> precision.
 _PRECISIONS: dict[str, AdapterPrecision] = {"F32": "float32", "F16": "float16"}
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 @schema.model
 class Metadata:
-    """What an adapter file says of itself.
+    """Metadata of an adapter file.
 
     Attributes:
       trunk_sha256: `checksums.of_trunk` of the models that it fits.
-      variables_sha256: `checksums.of_domain_variables` of the domain in a model that
-        it was added to: over float32, also where the file holds float16.
-      licence: on one line; "" if it is not stated.
+      variables_sha256: `checksums.of_domain_variables` of the domain once it is added
+        to a model: of float32 values, even if the file contains float16.
+      licence: one line; "" if not stated.
       card: description for people, Markdown; "" if there is none.
-      model: the specification of a model of this domain alone, in the format that
-        checkpoints hold: plan and network.
+      model: specification of a model of this domain alone, in the format of
+        checkpoints: plan and network.
     """
 
     trunk_sha256: Sha256
@@ -72,7 +72,7 @@ METADATA = FileFormat(
 
 
 def check_licence(text: str, where: str) -> None:
-    """Raises InputError, at `where`, unless a text can be a licence: on one line."""
+    """Raises InputError, at `where`, unless the text can be a licence: one line."""
     if not text.isprintable() or len(text) > MAX_LICENCE_CHARACTERS:
         raise InputError(
             where,
@@ -82,30 +82,32 @@ def check_licence(text: str, where: str) -> None:
 
 
 def check_card(text: str, where: object) -> None:
-    """Raises InputError, at `where`, unless a text can be a card.
+    """Raises InputError, at `where`, unless the text can be a card.
 
-    It is shown in terminals, so it holds no control characters.
+    Cards are shown in terminals, so control characters are not allowed.
     """
-    odd = [c for c in text if not c.isprintable() and c not in "\n\t"]
-    if odd or len(text) > MAX_CARD_CHARACTERS:
+    control = [c for c in text if not c.isprintable() and c not in "\n\t"]
+    if control or len(text) > MAX_CARD_CHARACTERS:
         raise InputError(
             where,
             expected=f"text of at most {MAX_CARD_CHARACTERS:,} characters without "
             "control characters",
-            received=f"{odd[0]!r} in it" if odd else f"{len(text):,} characters",
+            received=f"text with {control[0]!r}"
+            if control
+            else f"{len(text):,} characters",
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-    """A domain that fits a trunk.
+    """A domain to be added to a trunk.
 
     Attributes:
       spec: specification of a model of this domain alone.
-      trunk_sha256: as of `Metadata`.
+      trunk_sha256: see `Metadata`.
       variables: name -> float32 array.
-      licence: as of `Metadata`.
-      card: as of `Metadata`.
+      licence: see `Metadata`.
+      card: see `Metadata`.
     """
 
     spec: ModelSpec
@@ -116,16 +118,16 @@ class Adapter:
 
 
 def to_bytes(adapter: Adapter, precision: AdapterPrecision = "float32") -> bytes:
-    """Returns an adapter as the content of a file, the same for the same adapter.
+    """Serializes an adapter; equal adapters result in identical bytes.
 
-    The names of cases are left out.
+    Case names are left out.
 
     Args:
       adapter: the adapter.
-      precision: what the file holds the variables in.
+      precision: precision in which the variables are stored.
 
     Raises:
-      InputError: names a variable that is not finite, or not in float16.
+      InputError: if a variable is not finite in this precision; names the variable.
     """
     stored = {}
     for name, array in adapter.variables.items():
@@ -145,31 +147,32 @@ def to_bytes(adapter: Adapter, precision: AdapterPrecision = "float32") -> bytes
 
 
 def require_finite(where: object, name: str, array: np.ndarray) -> None:
-    """Raises InputError if an array holds NaN or infinity."""
-    odd = array[~np.isfinite(array)]
-    if odd.size:
+    """Raises InputError if an array contains NaN or infinity."""
+    not_finite = array[~np.isfinite(array)]
+    if not_finite.size:
         raise InputError(
             where,
-            expected=f"finite values of {array.dtype} in {name}",
-            received=f"{odd[0]}, {odd.size:,} of {array.size:,} such values",
+            expected=f"finite {array.dtype} values in {name}",
+            received=f"{not_finite[0]}; {not_finite.size:,} of {array.size:,} values "
+            "are not finite",
         )
 
 
 class AdapterFile:
-    """An adapter file whose metadata were read and checked, and no values yet.
+    """An adapter file; the metadata are read and checked when it is created.
 
     Args:
       path: the file.
 
     Attributes:
       path: the file.
-      metadata: what it says of itself.
+      metadata: its metadata.
       spec: specification of a model of its domain alone.
-      precision: what it holds the variables in.
+      precision: precision in which the variables are stored.
       shapes: name of a variable -> its shape.
 
     Raises:
-      InputError: if it is damaged or of something else.
+      InputError: if it is damaged or not an adapter file.
       OSError: if it cannot be read.
     """
 
@@ -188,8 +191,8 @@ class AdapterFile:
             others = first_few(sorted(metadata)) or "none"
             raise InputError(
                 self.path,
-                expected=f"{_EXPECTED}, with the metadata {KEY}",
-                received=f"another safetensors file, its metadata: {others}",
+                expected=f"{_EXPECTED}, with the metadata key {KEY}",
+                received=f"another safetensors file, with metadata keys: {others}",
             )
         self.precision = self._precision(types)
         self.metadata = METADATA.from_text(metadata[KEY], self.path)
@@ -203,31 +206,31 @@ class AdapterFile:
 
     @property
     def name(self) -> str:
-        """Name of its domain."""
+        """Name of the domain."""
         return self.spec.plan.names[0]
 
     @property
     def num_parameters(self) -> int:
-        """Number of values of all variables."""
+        """Number of parameters of the domain."""
         return sum(map(math.prod, self.shapes.values()))
 
     def require_shapes(self, expected: Mapping[str, tuple[int, ...]]) -> None:
-        """Checks that the file holds these variables and no others.
+        """Checks that the file contains these variables and no others.
 
         Args:
           expected: name -> shape.
 
         Raises:
-          InputError: names one that is missing, unknown or of another shape.
+          InputError: if a variable is missing, unknown or of another shape; names it.
         """
         for name in sorted(expected.keys() | self.shapes.keys()):
-            wanted, found = expected.get(name), self.shapes.get(name)
-            if wanted != found:
+            shape, found = expected.get(name), self.shapes.get(name)
+            if shape != found:
                 raise InputError(
                     self.path,
-                    expected=f"{name} of shape {wanted}, as the plan in it says"
-                    if wanted is not None
-                    else f"the {len(expected)} variables of its domain",
+                    expected=f"{name} of shape {shape}, according to its plan"
+                    if shape is not None
+                    else f"only the {len(expected)} variables of its domain",
                     received="none" if found is None else f"{name} of shape {found}",
                 )
 
@@ -235,7 +238,7 @@ class AdapterFile:
         """Reads all values.
 
         Raises:
-          InputError: if one is not finite, or they are not those that were written.
+          InputError: if a value is not finite, or the checksum does not match.
         """
         with self._open() as opened:
             stored = {name: opened.get_tensor(name) for name in self.shapes}
@@ -246,8 +249,8 @@ class AdapterFile:
         if found != self.metadata.variables_sha256:
             raise InputError(
                 self.path,
-                expected=f"variables of SHA-256 {self.metadata.variables_sha256}, as "
-                "it says",
+                expected="variables with the recorded SHA-256 "
+                f"{self.metadata.variables_sha256}",
                 received=found,
                 hint="The file was damaged or edited",
             )

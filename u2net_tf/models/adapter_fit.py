@@ -1,4 +1,4 @@
-"""Says whether an adapter file is for the trunk of a model. No TensorFlow."""
+"""Checks that an adapter file fits the trunk of a model, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import dataclasses
 
 from u2net_tf.errors import InputError
 from u2net_tf.models.adapter_files import AdapterFile
-from u2net_tf.models.spec import OF_DOMAINS, ModelSpec, check_patches
+from u2net_tf.models.spec import DOMAIN_FIELDS, ModelSpec, check_patches
 
 
 def require_fit(file: AdapterFile, spec: ModelSpec, trunk: str, *, model: str) -> None:
-    """Checks that an adapter is for the trunk of a model.
+    """Checks that an adapter was made for the trunk of a model.
 
     Args:
       file: the adapter.
@@ -19,18 +19,18 @@ def require_fit(file: AdapterFile, spec: ModelSpec, trunk: str, *, model: str) -
       model: name of the model for error messages.
 
     Raises:
-      InputError: names the checksums of both trunks, and the settings of the networks
-        that differ.
+      InputError: if it was not; lists the checksums of both trunks and the network
+        settings that differ.
     """
     pairs = {
         field.name: (getattr(file.spec, field.name), getattr(spec, field.name))
         for field in dataclasses.fields(spec)
-        if field.name not in OF_DOMAINS
+        if field.name not in DOMAIN_FIELDS
     }
     differing = [
-        f"{name} is {theirs} in the file and {ours} in the model"
-        for name, (theirs, ours) in pairs.items()
-        if theirs != ours
+        f"{name} is {in_file} in the file and {in_model} in the model"
+        for name, (in_file, in_model) in pairs.items()
+        if in_file != in_model
     ]
     if trunk != file.metadata.trunk_sha256 or differing:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Exports domains of models in folders as adapter files, adds and removes them."""
+"""Exports domains of saved models as adapter files, and adds and removes domains."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ Model = tuple[ModelSpec, DomainModel]
 
 
 class ExportedAdapter(NamedTuple):
-    """What `export_adapter` wrote.
+    """Result of `export_adapter`.
 
     Attributes:
-      file: the file.
-      checkpoint: path of the checkpoint that it was made of.
+      file: the adapter file.
+      checkpoint: path of the checkpoint that it was made from.
     """
 
     file: AdapterFile
@@ -51,8 +51,8 @@ def export_adapter(config: AdapterExportConfig) -> ExportedAdapter:
     """Writes a domain of a model as an adapter file.
 
     Raises:
-      InputError: if there is no such model or domain, a variable cannot be written in
-        the precision, or another file is there.
+      InputError: if there is no such model or domain, a variable exceeds the range of
+        the precision, or another file would be overwritten.
       OSError: if a file cannot be read or written.
     """
     licence = config.licence or ""
@@ -78,7 +78,7 @@ def export_adapter(config: AdapterExportConfig) -> ExportedAdapter:
             raise InputError(
                 output,
                 expected="a new file",
-                received="a different one",
+                received="an existing file with different content",
                 hint="Use `overwrite` to replace it",
             )
         with files.written_whole(output) as partial:
@@ -90,10 +90,10 @@ def add_adapters(config: AdapterAddConfig) -> ComposedModel:
     """Writes a model with the domains of adapter files in addition to its own.
 
     Raises:
-      InputError: names a file that is damaged or does not fit the model, and what was
-        expected; or the folder, if it cannot be written to.
-      StoppedError: if a domain is not as it was.
-      OSError: if a file cannot be read or the model not be written.
+      InputError: if a file is damaged or does not fit the model, or the folder cannot
+        be written to.
+      StoppedError: if a domain has changed.
+      OSError: if a file cannot be read or the model cannot be written.
     """
     adapters = [AdapterFile(path) for path in config.input]
     return _change(
@@ -109,9 +109,9 @@ def remove_adapters(config: AdapterRemoveConfig) -> ComposedModel:
     """Writes a model without some of its domains.
 
     Raises:
-      InputError: if the model lacks one, none is left, or the folder cannot be written
-        to.
-      StoppedError: if a domain is not as it was.
+      InputError: if the model lacks one of them, none would be left, or the folder
+        cannot be written to.
+      StoppedError: if a domain has changed.
       OSError: if the model cannot be written.
     """
 
@@ -137,7 +137,7 @@ def remove_adapters(config: AdapterRemoveConfig) -> ComposedModel:
 def load_model(
     model_dir: str, checkpoint: str = NEWEST
 ) -> tuple[ModelSpec, DomainModel, str]:
-    """As `load_network`, but says that independent networks have no trunk in common."""
+    """As `load_network`, with a specific error for a folder of independent models."""
     if not checkpoint_paths.has_model(model_dir):
         inner = sorted(
             path.parent.name
@@ -149,7 +149,7 @@ def load_model(
                 model_dir,
                 expected="a model whose domains share a trunk",
                 received=f"independent models: {first_few(inner)}",
-                hint="They have no trunk in common that an adapter could fit",
+                hint="Adapters need a shared trunk, which independent models lack",
             )
     return load_network(model_dir, checkpoint=checkpoint)
 
@@ -159,7 +159,7 @@ def _change(
     output_dir: str | None,
     change: Callable[[ModelSpec, DomainModel], Model],
 ) -> ComposedModel:
-    """Writes what `change` makes of a model, into its folder or another one."""
+    """Applies `change` to a model and writes the result to its folder or another."""
     target = output_dir or model_dir
     is_in_place = pathlib.Path(target).resolve() == pathlib.Path(model_dir).resolve()
     with locks.locked(target):
@@ -175,8 +175,8 @@ def _change(
             return save_composed(target, new_spec, new_network, kept)
         if not is_same_model((spec, network), (new_spec, new_network)):
             checksums.compare(kept, checksums.of_domains(new_spec, new_network))
-            # The older one is removed once this one is complete: a run that is killed
-            # leaves one or both, of which the newest counts.
+            # The old checkpoint is removed once the new one is complete: a killed run
+            # leaves one or both, and the newest is used.
             step = checkpoint_paths.step_of(path) + 1
             saver = Checkpoints(target, new_spec, new_network, {}, keep=1)
             saver.save(RunState(step=step))
@@ -184,11 +184,11 @@ def _change(
 
 
 def _require_untrained(checkpoint: str) -> None:
-    """Raises InputError for a checkpoint that a training would resume from."""
+    """Raises InputError for a checkpoint that training could resume from."""
     if CheckpointReader(checkpoint).has_optimizers():
         raise InputError(
             checkpoint,
-            expected="a model that was composed",
-            received="one that was trained, whose training could not resume",
-            hint="Name a new folder with `output_dir`",
+            expected="a composed model",
+            received="a trained one, whose training could not be resumed afterwards",
+            hint="Set `output_dir` to a new folder",
         )

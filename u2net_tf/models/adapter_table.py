@@ -1,4 +1,4 @@
-"""Tables of the domains of a model and of adapter files. No TensorFlow."""
+"""Tables of the domains of a model and of adapter files, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from u2net_tf.models.adapter_files import AdapterFile
 from u2net_tf.models.adapter_fit import require_fit
 from u2net_tf.models.spec import ModelSpec
 
-# Characters of a checksum in a table.
-_SHOWN = 16
+# Number of characters of a checksum that tables show.
+_CHECKSUM_CHARACTERS = 16
 
 
 def table_of_model(
@@ -21,13 +21,13 @@ def table_of_model(
     checksums: Mapping[str, str],
     num_parameters: Mapping[str, int],
 ) -> str:
-    """Returns the domains of a model, with what they would be as adapter files.
+    """Returns a table of a model's domains, comparable with `table_of_files`.
 
     Args:
       spec: specification of the model.
       trunk: checksum of the trunk.
-      checksums: domain -> checksum of the variables that only it reads.
-      num_parameters: domain -> number of values of these.
+      checksums: domain -> checksum of the variables that only it uses.
+      num_parameters: domain -> number of values in these variables.
     """
     rows = [
         (
@@ -35,7 +35,7 @@ def table_of_model(
             ", ".join(domain.modalities),
             domain.num_classes,
             f"{num_parameters[domain.name]:,}",
-            checksums[domain.name][:_SHOWN],
+            checksums[domain.name][:_CHECKSUM_CHARACTERS],
         )
         for domain in spec.plan.domains
     ]
@@ -49,11 +49,12 @@ def table_of_files(
     spec: ModelSpec | None = None,
     trunk: str = "",
 ) -> str:
-    """Returns adapter files, one a row, and the card of each that has one.
+    """Returns a table with a row per adapter file, followed by their cards.
 
     Args:
-      adapters: the files. All of each is read.
-      spec: specification of a model, to say which files fit it; None not to say so.
+      adapters: the files, which are read completely.
+      spec: specification of a model, to add a column with which files fit it; None to
+        leave out the column.
       trunk: checksum of the trunk of that model.
     """
     rows, cards = [], []
@@ -67,8 +68,8 @@ def table_of_files(
             domain.num_classes,
             f"{file.num_parameters:,}",
             file.precision,
-            file.metadata.variables_sha256[:_SHOWN],
-            file.metadata.trunk_sha256[:_SHOWN],
+            file.metadata.variables_sha256[:_CHECKSUM_CHARACTERS],
+            file.metadata.trunk_sha256[:_CHECKSUM_CHARACTERS],
             adapter.licence or "not stated",
         ]
         if spec is not None:

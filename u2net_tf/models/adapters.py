@@ -1,7 +1,7 @@
-"""Makes adapters of the domains of models, and models of trunks and adapters.
+"""Extracts adapters from models and adds adapters to models, in memory.
 
-In float32 a model to which adapters were added is the one that `composition` makes of
-the models that they come from, bit for bit.
+Adding float32 adapters results in bit for bit the model that `composition` makes of the
+models that they were extracted from.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ def of_domain(
     licence: str = "",
     card: str = "",
 ) -> Adapter:
-    """Returns a domain of a model as an adapter, without the names of cases.
+    """Returns a domain of a model as an adapter, without case names.
 
     Args:
       spec: specification of the model.
       network: the network.
-      name: of the domain.
-      licence: as of `Adapter`.
-      card: as of `Adapter`.
+      name: name of the domain.
+      licence: see `Adapter`.
+      card: see `Adapter`.
 
     Raises:
       InputError: if the model has no such domain.
     """
     index = spec.plan.index(name)
     spec = without_case_names(spec)
-    alone = dataclasses.replace(
+    single = dataclasses.replace(
         spec, plan=spec.plan.select([name]), case_counts=(spec.count_cases(index),)
     )
     variables = {n: v.numpy() for n, v in own_by_name(network, index).items()}
-    return Adapter(alone, checksums.of_trunk(network), variables, licence, card)
+    return Adapter(single, checksums.of_trunk(network), variables, licence, card)
 
 
 def with_adapters(
@@ -57,9 +57,9 @@ def with_adapters(
     *,
     model: str,
 ) -> tuple[ModelSpec, DomainModel]:
-    """Returns a model with the domains of adapters after its own.
+    """Returns a model with the domains of adapters appended to its own.
 
-    A domain that the model has already is passed over if it is bit for bit the same.
+    A domain that the model already has is skipped if it is bit-identical.
 
     Args:
       spec: specification of the model.
@@ -68,7 +68,7 @@ def with_adapters(
       model: name of the model for error messages, such as its folder.
 
     Raises:
-      InputError: names a file that does not fit, and why.
+      InputError: if an adapter does not fit; names the file and the reason.
     """
     spec = without_case_names(spec)
     added = _read_new(spec, network, adapters, model)
@@ -98,9 +98,9 @@ def with_adapters(
 def _read_new(
     spec: ModelSpec, network: DomainModel, adapters: Sequence[AdapterFile], model: str
 ) -> dict[AdapterFile, Adapter]:
-    """Reads the adapters that fit and whose domains the model does not have."""
+    """Reads the adapters whose domains the model does not have yet."""
     trunk = checksums.of_trunk(network)
-    there = {
+    known = {
         name: (model, of_domain(spec, network, name))
         for name in spec.plan.names
         if name in {file.name for file in adapters}
@@ -109,21 +109,21 @@ def _read_new(
     for file in adapters:
         require_fit(file, spec, trunk, model=model)
         adapter = file.read()
-        place, other = there.setdefault(file.name, (str(file.path), adapter))
+        place, other = known.setdefault(file.name, (str(file.path), adapter))
         if other is adapter:
             added[file] = adapter
         elif not _is_same(other, adapter):
             raise InputError(
                 file.path,
-                expected=f"the domain {file.name} as in {place}",
-                received="another one of this name",
-                hint="A model has one domain of a name: remove the other one first",
+                expected=f"the same domain {file.name} as in {place}",
+                received="a different domain of this name",
+                hint="Domain names must be unique: remove the other domain first",
             )
     return added
 
 
 def _is_same(one: Adapter, other: Adapter) -> bool:
-    """Whether two adapters for one trunk are of one domain, bit for bit."""
+    """Returns whether two adapters for the same trunk are bit-identical."""
     domain, counts = (
         [getattr(without_case_names(each.spec), name) for each in (one, other)]
         for name in ("plan", "case_counts")

@@ -1,4 +1,4 @@
-"""The checksum of named arrays, which does not depend on how they are stored."""
+"""A checksum of named arrays that does not depend on how they are stored."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 
 def checksum_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """Returns the SHA-256 over arrays: their names, types, shapes and values.
+    """Returns the SHA-256 of the names, types, shapes and values of arrays.
 
-    In the alphabetical order of the names; of each array a line of UTF-8 with its name,
-    its type and the sizes of its axes, such as "stem/conv/bias float32 16", and then
-    its values, little-endian, the last axis fastest.
+    The arrays are hashed in alphabetical order of their names. Each one contributes a
+    line of UTF-8 with its name, type and axis lengths, such as
+    "stem/conv/bias float32 16", followed by its values in little-endian C order.
 
     Args:
       arrays: name -> array.

@@ -20,8 +20,8 @@ class Best:
 
     Attributes:
       step: its step.
-      measure: `DICE`, the mean over all classes scored on validation cases, of which
-        higher is better; or `LOSS`, the training loss, of which lower is better.
+      measure: `DICE`, the mean over all classes scored on validation cases, where
+        higher is better, or `LOSS`, the training loss, where lower is better.
       value: value of the measure.
     """
 
@@ -30,9 +30,9 @@ class Best:
     value: float
 
     def beats(self, other: Best | None) -> bool:
-        """Whether it replaces another, earlier one.
+        """Returns whether it replaces an earlier one.
 
-        A Dice beats any loss: validation may be switched on or off during a run.
+        A Dice beats any loss, since validation may be switched on or off during a run.
         """
         if other is None:
             return True
@@ -49,16 +49,16 @@ def candidate(
     dice: Mapping[str, Mapping[str, float]],
     domains: Collection[str],
 ) -> Best | None:
-    """Returns why the checkpoint of an epoch may be the best; None if it may not.
+    """Returns the candidate for the best checkpoint; None if the epoch is not eligible.
 
     Args:
       step: step of the checkpoint.
       loss_moving_average: moving average of the training loss.
-      dice: domain -> class -> mean Dice, NaN where no case has one; empty without a
-        validation.
-      domains: domains that the run scores on validation cases, in this epoch or in
-        others; an epoch without their scores is no candidate. Domains that are scored
-        on test cases are not among them: test cases must not select a model.
+      dice: domain -> class -> mean Dice, NaN if undefined for all cases; empty for an
+        epoch without validation.
+      domains: domains that the run scores on validation cases, in this or any other
+        epoch; an epoch without their scores is not eligible. Domains that are scored on
+        test cases are excluded, since test cases must not select a model.
     """
     if not domains:
         return Best(step, LOSS, loss_moving_average)

@@ -1,4 +1,4 @@
-"""Builds the network that a specification describes, and says how large it is."""
+"""Builds the network that a specification describes, and estimates its size."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from u2net_tf.networks.u2net import U2Net
 from u2net_tf.networks.unet_sharp import UNetSharp
 from u2net_tf.plan.sharp_grid import node_places, sources
 
-# Adapter -> a lower bound of the parameters of a network whose deepest level has w
-# channels: of shared ones in units of w**2, of a domain's in units of w**2 and of w.
+# Adapter -> lower bounds of the number of parameters of a network whose deepest level
+# has w channels: shared ones in units of w**2, a domain's in units of w**2 and of w.
 _MIN_PARAMETERS = {
     "separable": (17, 0, 175),
     "none": (108, 0, 18),
@@ -22,24 +22,25 @@ _MIN_PARAMETERS = {
 
 
 def min_parameters(spec: ModelSpec) -> int:
-    """A lower bound of the number of parameters, known before anything is built.
+    """Returns a lower bound of the number of parameters without building the network.
 
-    There are at most twice as many, apart from stems and heads of many modalities and
-    classes.
+    The actual number is at most twice as large, apart from stems and heads of many
+    modalities and classes.
     """
     if spec.depth is not None:
-        return _fewest_of_nodes(spec, spec.depth)
+        return _node_parameters(spec, spec.depth)
     width = spec.base_channels * 2 ** max(spec.pools)
     shared, own_squared, own = _MIN_PARAMETERS[spec.adapter]
     per_domain = own_squared * width**2 + own * width
     return shared * width**2 + len(spec.plan.domains) * per_domain
 
 
-def _fewest_of_nodes(spec: ModelSpec, depth: int) -> int:
-    """Parameters of the units of a UNet#'s nodes, but for what depends on a domain."""
+def _node_parameters(spec: ModelSpec, depth: int) -> int:
+    """Returns the number of parameters in the nodes of a UNet#, without stems."""
     num_domains = len(spec.plan.domains)
-    # Shared, and of a domain.
-    of_unit: Mapping[str, Callable[[int, int], tuple[int, int]]] = {
+    # Adapter -> shared parameters and parameters per domain of a unit that maps c to f
+    # channels.
+    unit_parameters: Mapping[str, Callable[[int, int], tuple[int, int]]] = {
         "separable": lambda c, f: (c * f + f, 30 * c + 2 * f),
         "none": lambda c, f: (27 * c * f + f, 2 * f),
         "series": lambda c, f: (27 * c * f + f, f * f + 5 * f),
@@ -49,19 +50,19 @@ def _fewest_of_nodes(spec: ModelSpec, depth: int) -> int:
     for place in node_places(depth):
         width = spec.base_channels * 2 ** place[0]
         read = sum(spec.base_channels * 2**level for level, _ in sources(place))
-        # The stem, which X^{0,0} reads, is the domain's.
+        # X^{0,0} reads the stem, which belongs to the domain.
         for channels in (read, width) if read else (width,):
-            shared, own = of_unit[spec.adapter](channels, width)
+            shared, own = unit_parameters[spec.adapter](channels, width)
             total += shared + num_domains * own
     return total
 
 
 def build_network(spec: ModelSpec, **kwargs: Any) -> U2Net | UNetSharp:
-    """Returns a network with all its variables, randomly initialized.
+    """Returns a network with all variables built and randomly initialized.
 
     Args:
       spec: specification of the network.
-      **kwargs: `name`, `dtype` and `gradient_checkpointing` of the model.
+      **kwargs: `name`, `dtype` and `gradient_checkpointing` of the Keras model.
     """
     options: dict[str, Any] = {"second_up_conv": spec.second_up_conv}
     if spec.architecture == "unet_sharp":

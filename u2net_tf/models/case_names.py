@@ -1,4 +1,4 @@
-"""Leaves names of cases, which may be patients', out of models that are handed on."""
+"""Removes case names, which may identify patients, from models to be shared."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from u2net_tf.models.spec import ModelSpec
 def without_case_names(
     spec: ModelSpec, names: Collection[str] | None = None
 ) -> ModelSpec:
-    """Returns the specification with numbers of cases in place of the cases.
+    """Returns the specification with numbers of cases instead of case names.
 
-    Nor does it say where the scans lay: `raw_dir` becomes the name of the domain.
+    The folder of the scans is removed, too: `raw_dir` becomes the name of the domain.
 
     Args:
       spec: specification of a model.
-      names: names of the domains whose cases are left out; all if None.
+      names: names of the domains whose case names are removed; all if None.
     """
     domains, counts = [], []
     for index, domain in enumerate(spec.plan.domains):

@@ -1,8 +1,8 @@
 """Reads names, shapes and texts of a checkpoint without TensorFlow.
 
-A checkpoint is what TensorFlow calls a tensor bundle: an index, which is a table of
-sorted keys as LevelDB writes it, without compression, and files with the values. The
-key "" has the number of these files; every other key is the name of a tensor.
+A checkpoint is what TensorFlow calls a tensor bundle: an index and files with the
+values. The index is an uncompressed LevelDB table of sorted keys. The key "" stores the
+number of value files; every other key is the name of a tensor.
 
 Reference: `tensorflow/core/util/tensor_bundle/tensor_bundle.cc`,
 `tensorflow/core/protobuf/tensor_bundle.proto` and LevelDB's `doc/table_format.md`.
@@ -25,10 +25,10 @@ from u2net_tf.protocol_buffers import read_varint
 SPEC, STATE = "spec", "state"
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES = 48
-# Behind each block: whether it is compressed, and its checksum.
+# After each block: its compression type and checksum.
 _TRAILER_BYTES = 5
 _STRING = 7
-# Texts are a few hundred bytes per case of the plan.
+# A text has a few hundred bytes per case of the plan.
 _MAX_TEXT_BYTES = 1 << 28
 
 
@@ -37,35 +37,35 @@ class DamagedCheckpointError(InputError):
 
 
 class RemovedCheckpointError(InputError):
-    """A checkpoint that was removed after it had been found."""
+    """A checkpoint that was removed after it was listed."""
 
 
-def require_still_there(path: str | os.PathLike) -> None:
-    """Tells a checkpoint that a running training has removed from a damaged one.
+def require_not_removed(path: str | os.PathLike) -> None:
+    """Checks that an unreadable checkpoint was not removed by a running training.
 
     Args:
       path: the checkpoint, which could not be read.
 
     Raises:
-      RemovedCheckpointError: if it has no index any more, the first file to be removed.
+      RemovedCheckpointError: if its index, which is removed first, no longer exists.
     """
     if not pathlib.Path(f"{path}.index").is_file():
         raise RemovedCheckpointError(
             path,
-            expected="a checkpoint that stays while it is read",
-            received="one that was removed meanwhile, as by a training that is running",
+            expected="a checkpoint that is kept while it is read",
+            received="one that was removed, probably by a training run",
         )
 
 
 def text_names(names: Container[str], path: str | os.PathLike) -> tuple[str, str]:
-    """Returns what `SPEC` and `STATE` are called in a checkpoint of any version.
+    """Returns the names of the specification and the state in any version's checkpoint.
 
     Args:
       names: all names in the checkpoint.
-      path: the checkpoint, for errors.
+      path: the checkpoint, for error messages.
 
     Raises:
-      InputError: if it is a checkpoint of something else.
+      InputError: if it is not a checkpoint of this package.
     """
     found = (SPEC, STATE)
     if migrations.has_object_graph(names):
@@ -80,14 +80,14 @@ def text_names(names: Container[str], path: str | os.PathLike) -> tuple[str, str
 
 
 class TensorEntry(NamedTuple):
-    """What the index says of a tensor.
+    """Index entry of a tensor.
 
     Attributes:
-      dtype: number of its type, as TensorFlow's `DataType` has it.
+      dtype: number of its type in TensorFlow's `DataType`.
       shape: its shape.
-      shard: number of the file that holds its values.
-      offset: of the values in that file, bytes.
-      size: of the values, bytes.
+      shard: number of the file that contains its values.
+      offset: position of the values in that file, bytes.
+      size: size of the values, bytes.
       checksum: masked CRC-32C of the values.
     """
 
@@ -100,13 +100,13 @@ class TensorEntry(NamedTuple):
 
 
 class CheckpointIndex:
-    """The tensors of a checkpoint.
+    """The index of a checkpoint.
 
     Args:
       path: the checkpoint, without ".index".
 
     Attributes:
-      entries: name -> what is known of each tensor.
+      entries: name -> index entry of the tensor.
 
     Raises:
       DamagedCheckpointError: if the index or a file of values is truncated or corrupt.
@@ -127,10 +127,10 @@ class CheckpointIndex:
         self._check_sizes()
 
     def text(self, name: str) -> bytes:
-        """Returns the value of a tensor that is a single text.
+        """Returns the value of a scalar string tensor.
 
         Raises:
-          DamagedCheckpointError: if there is none of that name, or it is corrupt.
+          DamagedCheckpointError: if there is no such tensor, or it is corrupt.
           OSError: if the file cannot be read.
         """
         entry = self.entries.get(name)
@@ -144,12 +144,12 @@ class CheckpointIndex:
         try:
             length, start = read_varint(data, 0)
             text = data[start + 4 :]
-            # Of the length as a number, its own checksum and the text.
+            # The checksum covers the length as uint32, the length's checksum, the text.
             summed = struct.pack("<I", length) + data[start : start + 4] + text
         except (LookupError, struct.error) as error:
             raise self._damaged(error) from None
         if len(text) != length or _masked_crc32c(summed) != entry.checksum:
-            raise self._damaged(f"another checksum of {name!r}")
+            raise self._damaged(f"the checksum of {name!r} does not match")
         return text
 
     def _shard(self, number: int) -> pathlib.Path:
@@ -179,7 +179,7 @@ def _table_items(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = data[-_FOOTER_BYTES:]
     (magic,) = struct.unpack("<Q", footer[-8:])
     if len(footer) < _FOOTER_BYTES or magic != _MAGIC:
-        raise ValueError("no table of tensors")
+        raise ValueError("not a table of tensors")
     _, end = _handle(footer, 0)
     index, _ = _handle(footer, end)
     for _, value in _block_items(_block(data, *index)):
@@ -188,7 +188,7 @@ def _table_items(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _handle(data: bytes, position: int) -> tuple[tuple[int, int], int]:
-    """Offset and size of a block, and where its handle ends."""
+    """Returns a block's offset and size, and the end position of its handle."""
     offset, position = read_varint(data, position)
     size, position = read_varint(data, position)
     return (offset, size), position
@@ -198,21 +198,22 @@ def _block(data: bytes, offset: int, size: int) -> bytes:
     end = offset + size
     kind, checksum = struct.unpack("<BI", data[end : end + _TRAILER_BYTES])
     if kind != 0 or _masked_crc32c(data[offset : end + 1]) != checksum:
-        raise ValueError("another checksum of a block")
+        raise ValueError("the checksum of a block does not match")
     return data[offset:end]
 
 
 def _block_items(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yields keys and values; keys are stored without what the last one begins with."""
+    """Yields keys and values; keys are stored without their common prefix."""
     (num_restarts,) = struct.unpack("<I", block[-4:])
     end = len(block) - 4 * (num_restarts + 1)
     position, key = 0, b""
     while position < end:
-        common, position = read_varint(block, position)
-        own, position = read_varint(block, position)
+        # Length of the prefix shared with the previous key, and of the rest.
+        shared, position = read_varint(block, position)
+        unshared, position = read_varint(block, position)
         size, position = read_varint(block, position)
-        key = key[:common] + block[position : position + own]
-        position += own
+        key = key[:shared] + block[position : position + unshared]
+        position += unshared
         yield key, block[position : position + size]
         position += size
 
@@ -241,7 +242,7 @@ def _crc32c_table() -> tuple[int, ...]:
 
 
 def _masked_crc32c(data: bytes) -> int:
-    """The checksum as LevelDB stores it."""
+    """Returns the checksum in the masked form in which LevelDB stores it."""
     table, crc = _crc32c_table(), 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8

@@ -1,7 +1,7 @@
 """Locates, lists, names and removes the files of a model's checkpoints.
 
-A checkpoint exists once its index does, the file that is renamed last. One whose
-writing was interrupted has none.
+A checkpoint exists once its index exists, which is the last file to be renamed. One
+whose writing was interrupted has no index.
 """
 
 from __future__ import annotations
@@ -16,60 +16,60 @@ from u2net_tf import files, migrations, schema, temporary_names
 from u2net_tf.errors import InputError
 
 _PREFIX = "step-"
-# As `checkpoint_name` writes it.
+# Names that `checkpoint_name` returns.
 _NAME = re.compile(rf"{_PREFIX}(0|[1-9][0-9]{{0,{len(str(schema.MAX_STEP)) - 1}}})")
 
 
 def checkpoint_folder(model_dir: str | os.PathLike) -> pathlib.Path:
-    """Folder of a model's checkpoints.
+    """Returns the folder of a model's checkpoints.
 
     Raises:
-      InputError: if the path holds a character that TensorFlow takes for a pattern: it
-        would write checkpoints there and never find them again.
+      InputError: if the path contains a wildcard character of TensorFlow, which would
+        write checkpoints there and never find them again.
     """
-    pattern = set("*?[]\\") & set(str(pathlib.Path(model_dir).resolve()))
-    if pattern:
+    wildcards = set("*?[]\\") & set(str(pathlib.Path(model_dir).resolve()))
+    if wildcards:
         raise InputError(
             "`model_dir`",
-            expected=f"a path without {' '.join(sorted(pattern))}",
+            expected=f"a path without {' '.join(sorted(wildcards))}",
             received=pathlib.Path(model_dir).resolve(),
         )
     return pathlib.Path(model_dir) / "checkpoints"
 
 
 def checkpoint_name(step: int) -> str:
-    """Name of the checkpoint of a step."""
+    """Returns the name of the checkpoint of a step."""
     return f"{_PREFIX}{step}"
 
 
 def list_checkpoints(folder: pathlib.Path) -> list[str]:
-    """Paths of the checkpoints in a folder, oldest first."""
+    """Returns the paths of the checkpoints in a folder, oldest first."""
     found = [
         path.with_suffix("")
         for path in folder.glob(f"{_PREFIX}*.index")
-        if _is_name(path.stem) and path.is_file()
+        if _is_checkpoint_name(path.stem) and path.is_file()
     ]
     return [str(path) for path in sorted(found, key=step_of)]
 
 
 def other_indices(folder: pathlib.Path) -> list[str]:
-    """Names in a folder that end as a checkpoint's index and are none."""
+    """Returns names in a folder that end in ".index" but are not checkpoints."""
     indices = {f"{pathlib.Path(path).name}.index" for path in list_checkpoints(folder)}
     return sorted({path.name for path in folder.glob("*.index")} - indices)
 
 
 def step_of(path: str | os.PathLike) -> int:
-    """The step of a checkpoint."""
+    """Returns the step of a checkpoint."""
     return int(pathlib.Path(path).name.removeprefix(_PREFIX))
 
 
 def has_model(model_dir: str | os.PathLike) -> bool:
-    """Whether a folder holds a checkpoint."""
+    """Returns whether a model's folder contains a checkpoint."""
     return bool(list_checkpoints(checkpoint_folder(model_dir)))
 
 
 def remove(paths: Sequence[str]) -> None:
-    """Removes checkpoints; their indices first, without which they do not exist."""
+    """Removes checkpoints, their indices first."""
     for path in paths:
         pathlib.Path(f"{path}.index").unlink(missing_ok=True)
     for folder in {pathlib.Path(path).parent for path in paths}:
@@ -85,11 +85,12 @@ def remove_leftovers(folder: pathlib.Path) -> None:
     shutil.rmtree(folder / migrations.UNFINISHED_CHECKPOINTS, ignore_errors=True)
     for data in folder.glob(f"{_PREFIX}*.data-*"):
         path = data.with_suffix("")
-        if _is_name(path.name) and not pathlib.Path(f"{path}.index").exists():
+        index = pathlib.Path(f"{path}.index")
+        if _is_checkpoint_name(path.name) and not index.exists():
             _remove_data(path)
 
 
-def _is_name(name: str) -> bool:
+def _is_checkpoint_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 

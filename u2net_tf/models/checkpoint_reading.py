@@ -1,8 +1,8 @@
-"""Reads a checkpoint, also one of an earlier version.
+"""Reads checkpoints of this version and of earlier ones.
 
-A checkpoint holds tensors by name: "spec" and "state", JSON, and variables under paths
-of the project's own, such as "network/encoder_0/unit_1/depthwise/kernel_1" and
-"optimizer/shared/iterations".
+A checkpoint contains named tensors: "spec" and "state", which are JSON, and variables
+under paths that this project defines, such as
+"network/encoder_0/unit_1/depthwise/kernel_1" and "optimizer/shared/iterations".
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from u2net_tf import migrations
 from u2net_tf.errors import InputError
 from u2net_tf.models.checkpoint_index import (
     DamagedCheckpointError,
-    require_still_there,
+    require_not_removed,
     text_names,
 )
 from u2net_tf.models.run_state import RunState, state_from_json
 from u2net_tf.models.spec import ModelSpec, spec_from_json
 
 _OPTIMIZER = "optimizer/"
-# A network of so many bytes is built without looking whether they are there.
+# Networks up to this size are built without checking the size of the files.
 _SMALL_NETWORK_BYTES = 2**24
-# Raised where a disk cannot be read at present: the files may be intact.
+# Raised if a disk cannot be read at present; the files may be intact.
 _NOT_DAMAGE = (
     tf.errors.AbortedError,
     tf.errors.DeadlineExceededError,
@@ -42,13 +42,13 @@ _Read = TypeVar("_Read")
 
 
 class CheckpointReader:
-    """Reads what a checkpoint holds; opens it once.
+    """Reads the contents of a checkpoint, which it opens once.
 
     Args:
       path: the checkpoint.
 
     Raises:
-      InputError: if the checkpoint is damaged or of something else.
+      InputError: if the checkpoint is damaged or was not written by this package.
     """
 
     def __init__(self, path: str):
@@ -60,7 +60,7 @@ class CheckpointReader:
         self._spec, self._state = text_names(self._stored, path)
 
     def spec(self) -> ModelSpec:
-        """Specification of the network.
+        """Returns the specification of the network.
 
         Raises:
           InputError: if the checkpoint is damaged or of a later version.
@@ -68,7 +68,7 @@ class CheckpointReader:
         return spec_from_json(self._text(self._spec), self.path)
 
     def state(self) -> RunState:
-        """State of the run.
+        """Returns the state of the run.
 
         Raises:
           InputError: if the checkpoint is damaged or of a later version.
@@ -76,25 +76,25 @@ class CheckpointReader:
         return state_from_json(self._text(self._state), self.path)
 
     def require_bytes(self, number: int) -> None:
-        """Checks that the checkpoint is not smaller than the network it says it holds.
+        """Checks that the checkpoint is at least as large as its network.
 
         Args:
-          number: bytes of its variables.
+          number: bytes of the network's variables.
 
         Raises:
-          DamagedCheckpointError: if it is.
+          DamagedCheckpointError: if it is smaller.
         """
         path = pathlib.Path(self.path)
         size = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}.*"))
         if number > size + _SMALL_NETWORK_BYTES:
             raise DamagedCheckpointError(
                 self.path,
-                expected=f"at least the {number:,} bytes of the network that it names",
+                expected=f"at least {number:,} bytes, the size of its network",
                 received=f"{size:,} bytes",
             )
 
     def has_optimizers(self) -> bool:
-        """Whether the model was trained rather than composed.
+        """Returns whether the model was trained rather than composed.
 
         Raises:
           InputError: if the checkpoint is damaged.
@@ -109,17 +109,18 @@ class CheckpointReader:
         within: str = "",
         without: Sequence[str] = (),
     ) -> None:
-        """Assigns the values that the checkpoint holds to variables.
+        """Assigns the values in the checkpoint to variables.
 
         Args:
-          variables: path -> variable.
-          within: prefix of the paths that must all be among `variables`; a network is
-            restored without the optimizers.
-          without: prefixes of those of them that need not be.
+          variables: path -> variable. These must be all variables of the checkpoint,
+            except as the next two arguments allow.
+          within: prefix of the paths to restore, for example of the network without the
+            optimizers.
+          without: prefixes of paths to ignore.
 
         Raises:
-          InputError: if the checkpoint is damaged or has other variables. Then none is
-            changed.
+          InputError: if the checkpoint is damaged or has other variables. Then no
+            variable is changed.
         """
         with translate_tf_errors(self.path):
             stored = {
@@ -151,7 +152,7 @@ class CheckpointReader:
 
     @functools.cached_property
     def _keys(self) -> dict[str, str]:
-        """Path of a variable -> its name in the file."""
+        """Path of a variable -> name of its tensor in the file."""
         if self._is_old:
             return migrations.checkpoint_keys(self._reader.get_tensor)
         return {name: name for name in self._stored - {self._spec, self._state}}
@@ -164,13 +165,13 @@ class CheckpointReader:
         except (AttributeError, UnicodeDecodeError):
             raise InputError(
                 self.path,
-                expected=f"a checkpoint of u2net_tf.train, with a text {name!r}",
+                expected=f"a checkpoint of u2net_tf.train with the text {name!r}",
                 received=repr(value)[:200],
             ) from None
 
 
 def check_intact(path: str) -> None:
-    """Reads all of a checkpoint.
+    """Checks a checkpoint by reading all of it.
 
     Raises:
       DamagedCheckpointError: if it cannot be read.
@@ -184,25 +185,25 @@ def check_intact(path: str) -> None:
 def read_newest_intact(
     paths: Sequence[str], read: Callable[[str], _Read], *, quietly: bool = False
 ) -> _Read:
-    """Returns `read(path)` of the first checkpoint that is not damaged.
+    """Returns `read(path)` for the first checkpoint that is not damaged.
 
     Args:
       paths: checkpoints, at least one, in the order in which to try them.
-      read: reads one of them.
-      quietly: do not report damaged ones.
+      read: function that reads a checkpoint.
+      quietly: whether to skip damaged checkpoints without a warning.
 
     Raises:
       DamagedCheckpointError: if all are damaged.
-      RemovedCheckpointError: if one was removed before it was read.
+      RemovedCheckpointError: if a checkpoint was removed before it was read.
     """
     for path in paths:
         try:
             return read(path)
         except FileNotFoundError:
-            require_still_there(path)
+            require_not_removed(path)
             raise
         except DamagedCheckpointError as error:
-            require_still_there(path)
+            require_not_removed(path)
             if len(paths) == 1:
                 raise
             last = error
@@ -223,15 +224,13 @@ def translate_tf_errors(path: str) -> Iterator[None]:
       path: the checkpoint that is read.
 
     Raises:
-      InputError: in place of an error of TensorFlow or a `KeyError`; a
+      InputError: instead of a TensorFlow error or a `KeyError`; it is a
         `DamagedCheckpointError` if the file is truncated or corrupt.
     """
     try:
         yield
     except _NOT_DAMAGE as error:
-        raise InputError(
-            path, expected="a file that can be read", received=error
-        ) from error
+        raise InputError(path, expected="a readable file", received=error) from error
     except KeyError as error:
         raise InputError(
             path,
@@ -239,7 +238,7 @@ def translate_tf_errors(path: str) -> Iterator[None]:
             received=f"others, without {error}",
         ) from error
     except (tf.errors.OpError, IndexError) as error:
-        # IndexError: a file that is shorter than its index says.
+        # IndexError: the file is shorter than recorded in its index.
         raise DamagedCheckpointError(
             path,
             expected="an undamaged checkpoint",

@@ -1,4 +1,4 @@
-"""Writes a checkpoint, completely or not at all, also if the power fails."""
+"""Writes checkpoints atomically, even if the power fails."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ def write(
 ) -> str:
     """Writes a checkpoint and returns its path.
 
-    TensorFlow itself gives the files their final names before the index is complete.
+    The files are first written to a temporary folder, since TensorFlow itself would
+    give them their final names before the index is complete.
 
     Args:
       spec: the model as JSON.
       state: the run's state as JSON.
       variables: path -> variable.
       folder: folder of the model's checkpoints.
-      step: number of steps done.
+      step: number of steps taken.
     """
-    # The texts last: they are missing from a truncated file, which is then recognized.
+    # The texts come last: a truncated file lacks them and is recognized as damaged.
     tensors = {**variables, STATE: state, SPEC: spec}
     path = folder / checkpoint_name(step)
     unfinished = temporary_names.temporary_path(path)

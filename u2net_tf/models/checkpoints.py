@@ -1,4 +1,4 @@
-"""Saves and restores a run: variables, optimizers, state and specification in one."""
+"""Saves and restores runs: variables, optimizers, state and specification."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from u2net_tf.networks.domain_model import DomainModel
 
 
 class Checkpoints:
-    """Saves and restores one training run.
+    """Saves and restores a training run.
 
-    Nothing is written before the first checkpoint.
+    The folder is not created before the first checkpoint is written.
 
     Args:
       model_dir: the run's folder.
@@ -36,10 +36,10 @@ class Checkpoints:
       network: the network, built.
       training: path -> variable, of the optimizers and of loss scaling; empty for a
         model that is not trained.
-      keep: number of checkpoints at the end of an epoch to keep, besides the best one.
-        One within an epoch is kept until the next checkpoint is written.
-      invariants: what a run must have in common with the one that it resumes, for
-        example {"precision": "float32"}; JSON.
+      keep: number of end-of-epoch checkpoints to keep in addition to the best one. A
+        checkpoint within an epoch is kept until the next one is written.
+      invariants: settings that must be the same when a run is resumed, for example
+        {"precision": "float32"}; JSON.
     """
 
     def __init__(
@@ -57,25 +57,25 @@ class Checkpoints:
         self._is_trained = bool(training)
         self._keep = keep
         self._best: Best | None = None
-        # Step of the newest checkpoint if that is within an epoch.
+        # Step of the newest checkpoint if it was written within an epoch.
         self._within_epoch: int | None = None
         self._variables = {**network_paths(network), **training}
         self._folder = checkpoint_paths.checkpoint_folder(model_dir)
         checkpoint_paths.remove_leftovers(self._folder)
 
     def save(self, state: RunState, candidate: Best | None = None) -> str:
-        """Writes a checkpoint, completely or not at all, and removes older ones.
+        """Writes a checkpoint atomically and removes older ones.
 
         Args:
           state: step, schedule, logs and records; the other fields are filled in here.
-          candidate: why this checkpoint may be the best; None if it may not.
+          candidate: the measure of this checkpoint; None if it cannot be the best.
 
         Returns:
           The checkpoint's path.
 
         Raises:
           OSError: if it or its folder cannot be written, for example on a full disk.
-            The older checkpoints stay.
+            Older checkpoints are then kept.
         """
         best = self._best
         if candidate is not None and candidate.beats(best):
@@ -100,20 +100,21 @@ class Checkpoints:
         return path
 
     def newest(self) -> str | None:
-        """Path of the newest checkpoint; None if there is none yet."""
+        """Returns the path of the newest checkpoint; None if there is none yet."""
         paths = list_checkpoints(self._folder)
         return paths[-1] if paths else None
 
     def restore(self) -> RunState | None:
         """Restores the newest checkpoint that is not damaged.
 
-        If the best one is damaged, that is logged, and the next becomes the best.
+        If the best checkpoint is damaged, a warning is logged and the next candidate
+        becomes the best.
 
         Returns:
           The state that was saved with it; None if there is no checkpoint.
 
         Raises:
-          InputError: if it was made with another plan or network, or all are damaged.
+          InputError: if it has another plan or network, or all are damaged.
         """
         paths = list_checkpoints(self._folder)[::-1]
         if not paths:
@@ -121,10 +122,10 @@ class Checkpoints:
         restored, state = read_newest_intact(paths, self._restore)
         self._best = state.best
         self._within_epoch = _step_within_epoch(state)
-        # The one that was just restored has been read.
+        # The restored checkpoint has just been read.
         if state.best is not None and state.best.step != step_of(restored):
             found = [path for path in paths if step_of(path) == state.best.step]
-            # It may have been removed for a later best one that has been damaged since.
+            # It may have been removed for a later best one that is damaged now.
             if not found or _is_damaged_best(found[0]):
                 self._best = None
         return state
@@ -146,12 +147,12 @@ class Checkpoints:
         return path, state
 
     def _check_same_run(self, state: RunState, was_trained: bool) -> None:
-        """Raises InputError, without a place, if the saved run was another."""
+        """Raises InputError, with an empty `where`, if the saved run does not match."""
         if self._is_trained and not was_trained:
             raise InputError(
                 "",
-                expected="a model that was trained",
-                received="one that was composed, so training cannot resume from it",
+                expected="a trained model",
+                received="a composed one, from which training cannot resume",
             )
         for name, value in state.invariants.items():
             if self._invariants.get(name) != value:
@@ -160,17 +161,17 @@ class Checkpoints:
                 )
 
     def _remove_others(self, saved: RunState) -> None:
-        """Removes all checkpoints but the one saved, the last `keep` and the best.
+        """Removes all checkpoints except the saved one, the last `keep` and the best.
 
         Later ones are damaged, or the run would have resumed from them.
         """
         paths = {step_of(path): path for path in list_checkpoints(self._folder)}
-        of_epochs = [
+        end_of_epoch = [
             step for step in paths if step < saved.step and step != self._within_epoch
         ]
         if saved.partial_epoch is None:
-            of_epochs.append(saved.step)
-        kept = {saved.step, *of_epochs[-self._keep :]}
+            end_of_epoch.append(saved.step)
+        kept = {saved.step, *end_of_epoch[-self._keep :]}
         if self._best is not None:
             kept.add(self._best.step)
         checkpoint_paths.remove(
@@ -185,12 +186,12 @@ def _step_within_epoch(state: RunState) -> int | None:
 
 
 def network_paths(network: DomainModel) -> dict[str, Any]:
-    """Returns path in a checkpoint -> variable, of a network."""
+    """Returns path in a checkpoint -> variable, for a network."""
     return {f"network/{path}": v for path, v in network.variables_by_path().items()}
 
 
 def _is_damaged_best(path: str) -> bool:
-    """Reads the best checkpoint, and logs if it is damaged."""
+    """Returns whether the best checkpoint is damaged; logs a warning if so."""
     try:
         checkpoint_reading.check_intact(path)
     except DamagedCheckpointError as error:

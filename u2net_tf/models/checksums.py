@@ -1,4 +1,4 @@
-"""Checksums that show whether a domain of a model is bit-identical to before."""
+"""Checksums that show whether a change of a model left its domains bit-identical."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from u2net_tf.networks.domain_model import DomainModel
 
 
 def of_domain(spec: ModelSpec, network: DomainModel, domain: int) -> str:
-    """Returns the SHA-256 over a domain's variables and logits.
+    """Returns the SHA-256 of a domain's variables and logits.
 
-    Over every variable that the domain reads, and over its logits of a fixed patch of
-    noise: 2 · 2**pools voxels along each axis. Two models that agree in it on one
-    machine are bit-identical for this domain.
+    It covers every variable that the domain uses, shared ones included, and the logits
+    of a fixed patch of noise with 2 · 2**pools voxels along each axis. Two models with
+    the same checksum on the same machine are bit-identical for this domain.
 
     Args:
       spec: specification of the network.
@@ -41,30 +41,30 @@ def of_domain(spec: ModelSpec, network: DomainModel, domain: int) -> str:
 
 
 def logits_on_cpu(network: DomainModel, patch: np.ndarray, domain: int) -> np.ndarray:
-    """Returns the logits of a patch, with the same bits each time on one machine.
+    """Returns the logits of a patch, bit-identical in every call on one machine.
 
     Args:
       network: the network.
       patch: (1, D, H, W, M), float32.
       domain: index of the domain.
     """
-    # Not on a GPU, where the order of summation may differ from call to call. XLA would
-    # compile every operation for every shape, for this one call, and TensorFlow would
-    # warn of that; all implementations read the same variables.
+    # On a GPU the order of summation may differ from call to call. XLA would compile
+    # every operation for every shape just for this call, and TensorFlow would warn
+    # about it; all implementations use the same variables.
     with tf.device("CPU:0"), ops.use_implementation("plain"):
         return network(tf.constant(patch), domain=domain, training=False).numpy()
 
 
 def of_trunk(network: DomainModel) -> str:
-    """Returns `checksum_of_arrays` of the variables that all domains share, by path."""
+    """Returns `checksum_of_arrays` of the shared variables, named by their paths."""
     return _of_variables(shared_by_path(network))
 
 
 def of_domain_variables(network: DomainModel, domain: int) -> str:
-    """Returns `checksum_of_arrays` of the variables that only one domain reads.
+    """Returns `checksum_of_arrays` of the variables that only one domain uses.
 
-    They go by the names of `variables.own_by_name`, so that the checksum does not
-    depend on the index of the domain in a model.
+    They are named as in `variables.own_by_name`, so that the checksum does not depend
+    on the index of the domain in a model.
 
     Args:
       network: the network.
@@ -86,14 +86,14 @@ def of_domains(spec: ModelSpec, network: DomainModel) -> dict[str, str]:
 
 
 def compare(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Returns a table of the checksums of domains, before and after.
+    """Returns a table of the domains' checksums before and after a change.
 
     Args:
-      before: domain -> checksum.
-      after: the same of the new model; may hold further domains.
+      before: domain -> checksum in the old model.
+      after: domain -> checksum in the new model, which may have additional domains.
 
     Raises:
-      StoppedError: if a domain has changed; the message holds the table.
+      StoppedError: if a domain has changed; the message contains the table.
     """
     rows = [
         (
@@ -107,11 +107,11 @@ def compare(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     headers = ("domain", "SHA-256 before", "after", "")
     table = tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
     table += (
-        "\nEach over all variables that the domain reads and its logits of a fixed "
-        "patch."
+        "\nEach checksum covers all variables that the domain uses and its logits of a "
+        "fixed patch."
     )
     if any(after[name] != checksum for name, checksum in before.items()):
         raise StoppedError(
-            f"expected the old domains unchanged. Received: changed ones\n{table}"
+            f"expected unchanged old domains. Received: changed ones\n{table}"
         )
     return table

@@ -1,4 +1,4 @@
-"""Writes composed models into folders and shows that domains are as they were."""
+"""Writes composed models and verifies that their domains are unchanged."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from u2net_tf.networks.domain_model import DomainModel
 
 @dataclasses.dataclass(frozen=True)
 class ComposedModel:
-    """What was written into a folder.
+    """A composed model that was written.
 
     Attributes:
-      domains: their names, in order.
+      domains: names of its domains, in order.
       checkpoint: path of the checkpoint.
-      checksums: a table that shows that every domain is as it was.
+      checksums: table of checksums that shows that every domain is unchanged.
     """
 
     domains: tuple[str, ...]
@@ -33,10 +33,10 @@ class ComposedModel:
 
 
 def require_place_for_model(model_dir: str) -> None:
-    """Checks that a folder holds no model, or one that may be the one to be written.
+    """Checks that a folder has no model, or one that an earlier composition wrote.
 
     Raises:
-      InputError: if it holds a model that was trained.
+      InputError: if it has another model, for example a trained one.
     """
     if not is_saved_model(model_dir):
         require_no_model(model_dir)
@@ -45,20 +45,20 @@ def require_place_for_model(model_dir: str) -> None:
 def save_composed(
     model_dir: str, spec: ModelSpec, network: DomainModel, before: Mapping[str, str]
 ) -> ComposedModel:
-    """Writes a composed model, unless the folder holds it, and checks what was written.
+    """Writes a composed model, unless it already exists, and verifies it.
 
     Args:
       model_dir: folder of the new model; see `require_place_for_model`.
       spec: specification of the network.
       network: the network.
-      before: domain -> checksum, of the domains that were copied from a model.
+      before: domain -> checksum in the model that the domain was copied from.
 
     Raises:
-      InputError: if the folder holds another model.
-      StoppedError: if a domain is not as it was.
+      InputError: if the folder has another model.
+      StoppedError: if a domain has changed.
       OSError: if the model cannot be written.
     """
-    # Checked before anything is written, and again in what was written.
+    # Compared before anything is written, and again when the model is read back.
     checksums.compare(before, checksums.of_domains(spec, network))
     if is_saved_model(model_dir):
         _require_same(model_dir, spec, network)
@@ -68,14 +68,14 @@ def save_composed(
 
 
 def check_composed(model_dir: str, before: Mapping[str, str]) -> ComposedModel:
-    """Reads a composed model and checks that the domains are as they were.
+    """Reads a composed model and checks that its domains are unchanged.
 
     Args:
       model_dir: folder of the model.
-      before: as of `save_composed`.
+      before: see `save_composed`.
 
     Raises:
-      StoppedError: if a domain is not as it was.
+      StoppedError: if a domain has changed.
     """
     spec, network, path = load_network(model_dir)
     after = checksums.of_domains(spec, network)
@@ -83,7 +83,7 @@ def check_composed(model_dir: str, before: Mapping[str, str]) -> ComposedModel:
 
 
 def _require_same(model_dir: str, spec: ModelSpec, network: DomainModel) -> None:
-    """Raises InputError if the model in a folder is another one."""
+    """Raises InputError if the folder has a different model."""
     found, saved, _ = load_network(model_dir)
     if not is_same_model((found, saved), (spec, network)):
         require_no_model(model_dir)
@@ -92,7 +92,7 @@ def _require_same(model_dir: str, spec: ModelSpec, network: DomainModel) -> None
 def is_same_model(
     first: tuple[ModelSpec, DomainModel], second: tuple[ModelSpec, DomainModel]
 ) -> bool:
-    """Whether two models have one specification and bit-identical variables."""
+    """Returns whether specifications are equal and variables bit-identical."""
     (spec, network), (other_spec, other) = first, second
     variables, others = (
         list(one.variables_by_path().values()) for one in (network, other)

@@ -1,11 +1,11 @@
-"""Composes models: adds a domain, removes one, or merges those of several models.
+"""Composes models: adds or removes domains, and merges the domains of several models.
 
-Variables are copied: the shared ones once, a domain's own for each domain that is
-kept. Nothing is computed, so variables and logits stay bit-identical: `checksums` shows
-it. `compose_models` works on folders, the other functions in memory.
+Shared variables are copied once, and a domain's own variables for each domain that is
+kept. Nothing is computed, so variables and logits stay bit-identical, which `checksums`
+verifies. `compose_models` works on folders, the other functions in memory.
 
-The names of cases stay behind: of the domains that are copied, the new model holds how
-many cases each was made of.
+Case names are not copied: for each copied domain the new model contains only the
+numbers of cases.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RANDOM, MEAN = "random", "mean"
 
 
 class _Source(NamedTuple):
-    """Where a domain of the composed model comes from."""
+    """The source of a domain of the composed model."""
 
     model: str
     domain: Domain
@@ -47,9 +47,9 @@ class _Source(NamedTuple):
 
 
 def with_domain(spec: ModelSpec, domain: Domain) -> ModelSpec:
-    """Returns the specification with one more domain, the last.
+    """Returns the specification with another domain appended.
 
-    Of the others it holds no names of cases.
+    Case names of the other domains are removed.
 
     Raises:
       InputError: if the model has a domain of that name.
@@ -57,7 +57,7 @@ def with_domain(spec: ModelSpec, domain: Domain) -> ModelSpec:
     if domain.name in spec.plan.names:
         raise InputError(
             "`domain`",
-            expected="one that the model does not have",
+            expected="a domain that the model does not have",
             received=domain.name,
         )
     spec = without_case_names(spec)
@@ -70,7 +70,7 @@ def with_domain(spec: ModelSpec, domain: Domain) -> ModelSpec:
 def extend(
     spec: ModelSpec, parent: DomainModel, domain: Domain, *, init: str, **kwargs: Any
 ) -> tuple[ModelSpec, DomainModel]:
-    """Builds a network with one additional domain; copies the variables of the others.
+    """Builds a network with an additional domain and copies the existing variables.
 
     Args:
       spec: specification of the parent.
@@ -78,15 +78,16 @@ def extend(
       domain: the new domain.
       init: initial values of the new domain's depthwise filters (or adapters) and norms
         in the trunk: "random" as in a new network, "mean" of the parent's domains, or
-        those of the domain of this name. Stem, head and deep supervision always start
-        at random: they depend on the domain's modalities and classes.
+        the name of a domain to copy them from. Stem, head and deep supervision are
+        always initialized randomly, since their shapes depend on the domain's
+        modalities and classes.
       **kwargs: arguments of `build_network`.
 
     Returns:
-      The specification of the network, and the network.
+      The specification and the network.
 
     Raises:
-      InputError: if the parent has a domain of that name, or none named `init`.
+      InputError: if the parent already has the domain, or has none named `init`.
     """
     sources = _sources(spec, init)
     extended = with_domain(spec, domain)
@@ -101,7 +102,7 @@ def extend(
         new = network.trunk_domain_variables(parent.num_domains)
         for variable, values in zip(new, initial, strict=True):
             arrays = [value.numpy() for value in values]
-            # The mean of one array has its bits.
+            # The mean of a single array is bit-identical to it.
             variable.assign(np.mean(arrays, axis=0, dtype=np.float64))
     return extended, network
 
@@ -121,18 +122,18 @@ def _sources(spec: ModelSpec, init: str) -> list[int]:
 
 
 def compose_models(config: ComposeConfig) -> ComposedModel:
-    """Writes one model of the domains of several; see `compose`.
+    """Writes one model with the domains of several; see `compose`.
 
-    An existing model is kept if it is bit for bit the same, as after a run that was
+    An existing model is kept if it is bit-identical, for example after a run that was
     killed before its end.
 
     Args:
-      config: the settings. Of each model the newest intact checkpoint is read.
+      config: the settings. The newest intact checkpoint of each model is read.
 
     Raises:
-      InputError: if the new folder holds another model or another run writes to it,
-        one of the others has none, or they cannot be composed.
-      StoppedError: if a domain is not as it was.
+      InputError: if the new folder has another model or another run writes to it, one
+        of the other folders has no model, or the models cannot be composed.
+      StoppedError: if a domain has changed.
       OSError: if the model cannot be written.
     """
     with locks.locked(config.model_dir):
@@ -156,21 +157,20 @@ def _compose_models(config: ComposeConfig) -> ComposedModel:
 def compose(
     models: Mapping[str, tuple[ModelSpec, DomainModel]], remove: Sequence[str] = ()
 ) -> tuple[ModelSpec, DomainModel]:
-    """Builds one network of the domains of several that agree in all that is shared.
+    """Builds one network with the domains of several that have the same trunk.
 
     Args:
-      models: name for error messages, such as the folder -> specification and network.
-        At least one; apart from their domains they must be bit-identical.
+      models: name for error messages, such as the folder -> specification and network;
+        at least one. Settings and shared variables must be identical.
       remove: domains to leave out.
 
     Returns:
-      The specification of the network, without the names of cases, and the network:
-      the first model's domains in their order, then those of the next that are new, and
-      so on.
+      The specification, without case names, and the network. The first model's domains
+      come first, followed by the new ones of the next model, and so on.
 
     Raises:
-      InputError: if the models do not have the same parent, domains of the same name
-        differ, a domain to remove is in none, or none is left.
+      InputError: if settings or shared variables differ, domains of the same name
+        differ, no model has a domain to remove, or no domain would be left.
     """
     models = {
         name: (without_case_names(spec), network)
@@ -221,12 +221,14 @@ def _sources_by_domain(
             ):
                 raise InputError(
                     name,
-                    expected=f"the domain {domain.name} as in {source.model}",
-                    received="another one of this name",
-                    hint="Remove it from one of them first, with `remove`",
+                    expected=f"the same domain {domain.name} as in {source.model}",
+                    received="a different domain of this name",
+                    hint="Remove it from one of the models first",
                 )
     if not sources:
-        raise InputError("`remove`", expected="a domain to be left", received="none")
+        raise InputError(
+            "`remove`", expected="at least one remaining domain", received="none"
+        )
     return sources
 
 
@@ -246,7 +248,7 @@ def _check_same_parent(
     if not identical(first.shared_variables, network.shared_variables):
         raise InputError(
             name,
-            expected=f"the shared variables of {first_name}, bit for bit",
-            received="others",
-            hint="The models were not adapted from one parent",
+            expected=f"shared variables bit-identical to those of {first_name}",
+            received="different ones",
+            hint="The models were not adapted from the same parent",
         )

@@ -1,4 +1,4 @@
-"""Describes a model by its checkpoints and other files, without TensorFlow."""
+"""Describes a model from its checkpoints and other files, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from u2net_tf.models.checkpoint_index import (
     CheckpointIndex,
     DamagedCheckpointError,
     RemovedCheckpointError,
-    require_still_there,
+    require_not_removed,
     text_names,
 )
 from u2net_tf.models.description import (
@@ -40,19 +40,19 @@ from u2net_tf.plan.domains import SPLITS, Domain
 from u2net_tf.plan.plan_hash import plan_hash
 
 _NETWORK = "network/"
-# A domain's variables end in its index.
-_OF_DOMAIN = re.compile(r"_(\d+)$")
+# The paths of a domain's variables end in the index of the domain.
+_DOMAIN_SUFFIX = re.compile(r"_(\d+)$")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Stored:
-    """What a checkpoint holds."""
+class _Contents:
+    """Contents of a checkpoint."""
 
     path: pathlib.Path
     spec: ModelSpec
     state: RunState
     written_by: str | None
-    # Index of a domain, or None for shared ones -> number of parameters.
+    # Index of a domain, or None for the shared parameters -> number of parameters.
     parameters: Mapping[int | None, int]
 
 
@@ -60,15 +60,15 @@ def describe_models(path: str | os.PathLike) -> tuple[ModelDescription, ...]:
     """Describes a model, or the independent models in a folder.
 
     Args:
-      path: a model's folder, of which the newest intact checkpoint is described; a
-        checkpoint; or a folder of models' folders.
+      path: folder of a model, whose newest intact checkpoint is described; a
+        checkpoint; or a folder of model folders.
 
     Raises:
-      InputError: if there is no model, or all of its checkpoints are damaged.
+      InputError: if there is no model, or all its checkpoints are damaged.
       OSError: if a file cannot be read.
     """
     path = pathlib.Path(path)
-    if checkpoint := _as_checkpoint(path):
+    if checkpoint := _find_checkpoint(path):
         return (_describe(checkpoint.parent.parent, [checkpoint]),)
     folders = [path]
     if not checkpoint_paths.has_model(path):
@@ -79,8 +79,8 @@ def describe_models(path: str | os.PathLike) -> tuple[ModelDescription, ...]:
     return tuple(map(_describe_newest, folders))
 
 
-def _as_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
-    """The checkpoint that a path names, with or without the end of a file's name."""
+def _find_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
+    """Returns the checkpoint at a path, which may be that of one of its files."""
     name = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path.name)
     found = path.with_name(name) if name else path
     return found if pathlib.Path(f"{found}.index").is_file() else None
@@ -89,15 +89,15 @@ def _as_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
 def _no_model(path: pathlib.Path) -> InputError:
     return InputError(
         path,
-        expected="a model as `python -m u2net_tf.train` writes it, or one of its "
+        expected="a model written by `python -m u2net_tf.train`, or one of its "
         "checkpoints",
-        received=_what_is_there(path),
+        received=_describe_other(path),
     )
 
 
-def _what_is_there(path: pathlib.Path) -> str:
+def _describe_other(path: pathlib.Path) -> str:
     if not path.exists():
-        return "nothing of this name"
+        return "no such file or folder"
     return "a folder without a checkpoint" if path.is_dir() else "another file"
 
 
@@ -107,7 +107,7 @@ def _paths(model_dir: pathlib.Path) -> list[str]:
 
 
 def _describe_newest(model_dir: pathlib.Path) -> ModelDescription:
-    """Describes the newest intact checkpoint, also while a training removes others."""
+    """Describes the newest intact checkpoint, even while training removes others."""
     while paths := _paths(model_dir):
         with contextlib.suppress(RemovedCheckpointError):
             return _describe(model_dir, [pathlib.Path(p) for p in reversed(paths)])
@@ -121,22 +121,22 @@ def _describe(
     damaged: dict[str, DamagedCheckpointError] = {}
     for path in checkpoints:
         try:
-            stored = _read(path)
+            contents = _read(path)
             break
         except FileNotFoundError:
-            require_still_there(path)
+            require_not_removed(path)
             raise
         except DamagedCheckpointError as error:
-            require_still_there(path)
+            require_not_removed(path)
             damaged[path.name] = error
             logging.warning("%s", error)
     else:
         raise next(iter(damaged.values()))
-    spec, counts = stored.spec, stored.parameters
+    spec, counts = contents.spec, contents.parameters
     return ModelDescription(
         model_dir=str(model_dir),
-        checkpoint=stored.path.name,
-        written_by=stored.written_by,
+        checkpoint=contents.path.name,
+        written_by=contents.written_by,
         architecture=spec.architecture,
         depth=spec.depth,
         align_corners=spec.align_corners,
@@ -151,18 +151,18 @@ def _describe(
         parameters=sum(counts.values()),
         shared_parameters=counts.get(None, 0),
         domains=tuple(
-            _describe_domain(index, domain, stored)
+            _describe_domain(index, domain, contents)
             for index, domain in enumerate(spec.plan.domains)
         ),
-        training=_describe_training(stored, model_dir),
+        training=_describe_training(contents, model_dir),
         checkpoints=tuple(
-            _describe_checkpoints(stored.path.parent, stored.state.best, damaged)
+            _describe_checkpoints(contents.path.parent, contents.state.best, damaged)
         ),
         settings=_settings(model_dir),
     )
 
 
-def _read(path: pathlib.Path) -> _Stored:
+def _read(path: pathlib.Path) -> _Contents:
     index = CheckpointIndex(path)
     texts = []
     for key in text_names(index.entries, path):
@@ -170,10 +170,10 @@ def _read(path: pathlib.Path) -> _Stored:
             texts.append(index.text(key).decode())
         except UnicodeDecodeError:
             raise InputError(
-                path, expected=f"a text {key!r} in UTF-8", received="another one"
+                path, expected=f"the text {key!r} in UTF-8", received="other bytes"
             ) from None
     spec, state = texts
-    return _Stored(
+    return _Contents(
         path=path,
         spec=spec_from_json(spec, path),
         state=state_from_json(state, path),
@@ -189,18 +189,20 @@ def _count_parameters(index: CheckpointIndex) -> dict[int | None, int]:
     counts: dict[int | None, int] = {}
     for path, key in keys.items():
         if path.startswith(_NETWORK):
-            number = _OF_DOMAIN.search(path)
+            number = _DOMAIN_SUFFIX.search(path)
             domain = int(number[1]) if number else None
             size = math.prod(index.entries[key].shape)
             counts[domain] = counts.get(domain, 0) + size
     return counts
 
 
-def _describe_domain(index: int, domain: Domain, stored: _Stored) -> DomainDescription:
-    trained = stored.state.invariants.get("trained domains")
-    counts = stored.spec.count_cases(index)
+def _describe_domain(
+    index: int, domain: Domain, contents: _Contents
+) -> DomainDescription:
+    trained = contents.state.invariants.get("trained domains")
+    counts = contents.spec.count_cases(index)
     is_trained = None
-    if stored.state.schedule is not None:
+    if contents.state.schedule is not None:
         is_trained = not isinstance(trained, list) or domain.name in trained
     return DomainDescription(
         name=domain.name,
@@ -208,7 +210,7 @@ def _describe_domain(index: int, domain: Domain, stored: _Stored) -> DomainDescr
         classes=tuple(label.name for label in domain.labels[1:]),
         spacing_mm=domain.spacing_mm,
         patch_size=domain.patch_size,
-        parameters=stored.parameters.get(index, 0),
+        parameters=contents.parameters.get(index, 0),
         cases={split: getattr(counts, split) for split in SPLITS},
         plan_hash=plan_hash(domain),
         is_trained=is_trained,
@@ -216,9 +218,9 @@ def _describe_domain(index: int, domain: Domain, stored: _Stored) -> DomainDescr
 
 
 def _describe_training(
-    stored: _Stored, model_dir: pathlib.Path
+    contents: _Contents, model_dir: pathlib.Path
 ) -> TrainingDescription | None:
-    state = stored.state
+    state = contents.state
     if state.schedule is None:
         return None
     known = state.invariants
@@ -266,7 +268,7 @@ def _describe_checkpoints(
     folder: pathlib.Path, best: Best | None, damaged: Collection[str]
 ) -> Iterator[CheckpointDescription]:
     for path in checkpoint_paths.list_checkpoints(folder):
-        # It may be removed between being listed and being looked at.
+        # A training run may have removed it after it was listed.
         with contextlib.suppress(FileNotFoundError):
             yield _describe_checkpoint(pathlib.Path(path), best, damaged)
 
@@ -289,7 +291,7 @@ def _describe_checkpoint(
 
 
 def _settings(model_dir: pathlib.Path) -> dict[str, str]:
-    """Flag -> value, as flags.txt has them."""
+    """Returns flag -> value, from flags.txt."""
     path = model_dir / "flags.txt"
     text, _ = files.read_text(path) if path.is_file() else ("", "")
     return flagfile.values(text)

@@ -1,4 +1,4 @@
-"""What a model is, for people and programs that have its folder only."""
+"""Descriptions of models that are read from a model's folder alone."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class DomainDescription:
     """One domain of a model. Triples are in the order z, y, x.
 
     Attributes:
-      name: its name.
+      name: name of the domain.
       modalities: names of the input channels.
-      classes: names of the classes without the background.
+      classes: names of the foreground classes.
       spacing_mm: spacing that scans are resampled to.
-      patch_size: patch cut from the resampled scan, voxels.
-      parameters: number of parameters that only this domain reads.
+      patch_size: size of the patches cropped from the resampled scan, voxels.
+      parameters: number of parameters used by this domain only.
       cases: split -> number of cases.
-      plan_hash: hash of what determines the voxels of its preprocessed cases.
-      is_trained: whether the run trained this domain; None for a model that was not
-        trained here.
+      plan_hash: see `plan.plan_hash`.
+      is_trained: whether the run trained this domain; None for a composed or ported
+        model.
     """
 
     name: str
@@ -40,11 +40,11 @@ class BestDescription:
     """The best checkpoint of a run.
 
     Attributes:
-      step: its step.
-      epoch: its epoch; None if training.csv does not say.
+      step: step of the checkpoint.
+      epoch: epoch of the checkpoint; None if it is not in training.csv.
       measure: "validation Dice" or "moving average of the loss".
-      value: of the measure.
-      dice: "DOMAIN/CLASS" -> Dice of its validation; empty if training.csv has none.
+      value: value of the measure.
+      dice: "DOMAIN/CLASS" -> validation Dice; empty if training.csv has none.
     """
 
     step: int
@@ -56,16 +56,16 @@ class BestDescription:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingDescription:
-    """The run that a checkpoint is of.
+    """The training run that wrote a checkpoint.
 
     Attributes:
-      steps: number of steps done.
-      epochs: number of epochs done.
+      steps: number of steps taken.
+      epochs: number of completed epochs.
       finished: whether the learning-rate schedule ended the run.
-      learning_rate: of the next epoch.
-      shared_variables: whether these were trained, too; None if not recorded.
-      precision: what was computed in; None if not recorded.
-      fold: fold that was validated on; None if none.
+      learning_rate: learning rate of the next epoch.
+      shared_variables: whether the shared variables were trained; None if not recorded.
+      precision: precision of the computation; None if not recorded.
+      fold: validation fold; None if there was none.
       data_fingerprint: hash of the training cases and their shards; None if not
         recorded.
       best: the best checkpoint; None if there is none.
@@ -87,11 +87,11 @@ class CheckpointDescription:
     """A checkpoint in a folder.
 
     Attributes:
-      name: its name, "step-N".
-      size_bytes: size of its files.
-      written: time at which it was written, ISO 8601 with the offset from UTC.
+      name: name of the checkpoint, "step-N".
+      size_bytes: total size of its files.
+      written: time of writing, ISO 8601 with the offset from UTC.
       is_best: whether it is the best of the run.
-      is_damaged: whether it was tried and is truncated or corrupt.
+      is_damaged: whether it was found to be truncated or corrupt.
     """
 
     name: str
@@ -103,30 +103,30 @@ class CheckpointDescription:
 
 @dataclasses.dataclass(frozen=True)
 class ModelDescription:
-    """What a model is.
+    """Description of a model.
 
     Attributes:
-      model_dir: its folder.
-      checkpoint: name of the checkpoint that is described.
-      written_by: program, version and commit that wrote it; None if it does not say.
+      model_dir: folder of the model.
+      checkpoint: name of the described checkpoint.
+      written_by: program, version and commit that wrote it; None if not recorded.
       architecture: "u2net" or "unet_sharp".
       depth: levels of a UNet# below full resolution; None for another architecture.
-      align_corners: whether its up-sampling keeps the outermost voxels in place.
-      deep_supervision: whether it has heads beside the one that predicts.
-      gates: which gates it has; "none" for another architecture.
+      align_corners: whether up-sampling aligns the outermost voxels.
+      deep_supervision: whether it has heads in addition to the one that predicts.
+      gates: gates of a UNet#; "none" for another architecture.
       adapter: "separable", "series", "parallel" or "none".
       base_channels: channels at full resolution.
       pools: how often the network halves z, y, x.
-      second_up_conv: "full", "pointwise" or None for the adapter's own.
-      patch_size: patch that the patches of all domains are resized to; None if each
-        keeps its own size.
-      resize_method: how.
-      parameters: number of all parameters.
-      shared_parameters: number of those that every domain reads.
-      domains: in the order of their indices.
-      training: None for a model that was composed or ported, not trained here.
-      checkpoints: all in the folder, oldest first.
-      settings: flag -> value, of flags.txt; empty if there is no such file.
+      second_up_conv: "full", "pointwise", or None for the default of the adapter.
+      patch_size: size that the patches of all domains are resized to; None if each
+        domain keeps its own.
+      resize_method: interpolation that resizes patches.
+      parameters: total number of parameters.
+      shared_parameters: number of parameters that all domains share.
+      domains: the domains, in the order of their indices.
+      training: the training run; None for a composed or ported model.
+      checkpoints: all checkpoints in the folder, oldest first.
+      settings: flag -> value, from flags.txt; empty if there is no such file.
     """
 
     model_dir: str

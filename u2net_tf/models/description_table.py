@@ -1,4 +1,4 @@
-"""The description of a model as text of at most 100 columns."""
+"""Formats the description of a model as text of at most 100 columns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = {
 
 
 def to_text(model: ModelDescription) -> str:
-    """Returns a description for people."""
+    """Returns a description as text for people."""
     rows = [*_network_rows(model), *_training_rows(model)]
     parts = [
         f"{model.model_dir}, {model.checkpoint}",
@@ -49,7 +49,7 @@ def _network_rows(model: ModelDescription) -> Iterator[tuple[str, str]]:
     )
     patch = "each domain's own"
     if model.patch_size is not None:
-        patch = f"{_triple(model.patch_size)} ({model.resize_method} resizing)"
+        patch = f"{_format_triple(model.patch_size)} ({model.resize_method} resizing)"
     yield "patch", patch
     yield "parameters", _parameters(model)
 
@@ -74,9 +74,9 @@ def _parameters(model: ModelDescription) -> str:
 def _training_rows(model: ModelDescription) -> Iterator[tuple[str, str]]:
     run = model.training
     if run is None:
-        yield "training", "none here: composed of other models, or ported"
+        yield "training", "none (composed or ported model)"
         return
-    end = "; the learning rate has reached its end" if run.finished else ""
+    end = "; finished" if run.finished else ""
     yield (
         "training",
         f"{quantity(run.steps, 'step')}, {quantity(run.epochs, 'epoch')}, "
@@ -109,7 +109,7 @@ def _domains(domains: Sequence[DomainDescription]) -> str:
             domain.name,
             ", ".join(domain.modalities),
             "×".join(f"{length:.3g}" for length in domain.spacing_mm),
-            _triple(domain.patch_size),
+            _format_triple(domain.patch_size),
             *map(str, domain.cases.values()),
         )
         for domain in domains
@@ -142,7 +142,7 @@ def _classes(model: ModelDescription) -> str:
 def _checkpoints(model: ModelDescription) -> str:
     rows = []
     for checkpoint in model.checkpoints:
-        notes = {
+        remarks = {
             "described here": checkpoint.name == model.checkpoint,
             "best": checkpoint.is_best,
             "damaged": checkpoint.is_damaged,
@@ -150,9 +150,9 @@ def _checkpoints(model: ModelDescription) -> str:
         rows.append(
             (
                 checkpoint.name,
-                _size(checkpoint.size_bytes),
+                _format_size(checkpoint.size_bytes),
                 checkpoint.written.replace("T", " "),
-                ", ".join(note for note, applies in notes.items() if applies),
+                ", ".join(remark for remark, applies in remarks.items() if applies),
             )
         )
     headers = ("checkpoint", "size", "written", "")
@@ -160,11 +160,11 @@ def _checkpoints(model: ModelDescription) -> str:
     return _table(rows, headers, (28, 10, 26, 30), align)
 
 
-def _triple(values: Sequence[int]) -> str:
+def _format_triple(values: Sequence[int]) -> str:
     return "×".join(map(str, values))
 
 
-def _size(num_bytes: int) -> str:
+def _format_size(num_bytes: int) -> str:
     return (
         f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"
     )
@@ -176,7 +176,7 @@ def _table(
     widths: Sequence[int],
     align: Sequence[str] | None = None,
 ) -> str:
-    # tabulate's own `maxcolwidths` takes "1,000" for a number and cannot read it.
+    # tabulate's own `maxcolwidths` fails on "1,000", which it tries to parse.
     wrapped = [
         [textwrap.fill(cell, width) for cell, width in zip(row, widths, strict=True)]
         for row in rows

@@ -1,8 +1,9 @@
-"""What exported files say of themselves: reading and writing it. No TensorFlow.
+"""Reads and writes the metadata of exported models, without TensorFlow.
 
-The same texts are assets of a SavedModel, metadata of an ONNX file and information at
-the root of an OpenVINO model. `export` is for this package, which needs no other file
-to predict with the model; `plan` and `labels` are for people and other programs.
+The same JSON texts are assets of a SavedModel, metadata of an ONNX file and runtime
+information at the root of an OpenVINO model. `export` is read by this package, which
+needs no other file to predict with the model; `plan` and `labels` are for people and
+other programs.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.schema import Text
 
 EXPORT, PLAN, LABELS = "export", "plan", "labels"
-# What exported files name: their input and output, the signature of a domain, whose
-# name follows, and the places of the texts in ONNX files and OpenVINO models.
+# Names in exported files: input and output, the prefix of a domain's signature, and
+# where the texts are in ONNX files and OpenVINO models.
 INPUT, OUTPUT = "patches", "probabilities"
 SIGNATURE = "segment_"
 METADATA_PREFIX = "u2net_tf."
@@ -37,10 +38,10 @@ class ExportedDomain:
     """One domain of an exported model.
 
     Attributes:
-      spec: specification of the network, of this domain alone, without names of cases.
-      fingerprint: of its weights, and of how it was pruned.
-      any_size: whether it takes patches of any size that can be halved as often as the
-        network does; otherwise of the domain's patch size.
+      spec: specification of a model of this domain alone, without case names.
+      fingerprint: hash of its weights and of its pruning.
+      any_size: whether it accepts patches of any size divisible by 2**pools; otherwise
+        patches must have the domain's patch size.
     """
 
     spec: ModelSpec
@@ -51,7 +52,7 @@ class ExportedDomain:
     def of_model(
         cls, spec: ModelSpec, domain: int, *, fingerprint: str, any_size: bool = False
     ) -> ExportedDomain:
-        """Describes one domain of a model of several.
+        """Describes one domain of a model that may have several.
 
         Args:
           spec: specification of the model.
@@ -59,14 +60,14 @@ class ExportedDomain:
           fingerprint: see the class.
           any_size: see the class.
         """
-        unnamed = without_case_names(spec)
-        name = unnamed.plan.names[domain]
-        alone = dataclasses.replace(
-            unnamed,
-            plan=unnamed.plan.select([name]),
-            case_counts=(unnamed.count_cases(domain),),
+        without_cases = without_case_names(spec)
+        name = without_cases.plan.names[domain]
+        single = dataclasses.replace(
+            without_cases,
+            plan=without_cases.plan.select([name]),
+            case_counts=(without_cases.count_cases(domain),),
         )
-        return cls(alone, fingerprint, any_size)
+        return cls(single, fingerprint, any_size)
 
     @property
     def name(self) -> str:
@@ -76,7 +77,7 @@ class ExportedDomain:
 
 @schema.model
 class _Domain:
-    """Of `ExportedDomain`; `model` is what `models.spec.MODEL` writes."""
+    """`ExportedDomain` on disk; `model` is in the format `models.spec.MODEL`."""
 
     model: dict[str, Any]
     fingerprint: Text
@@ -121,20 +122,20 @@ def to_texts(domains: Sequence[ExportedDomain]) -> dict[str, str]:
 
 
 def from_texts(texts: Mapping[str, str], source: object) -> list[ExportedDomain]:
-    """Reads what `to_texts` returned, of which it needs `EXPORT` only.
+    """Reads the text `EXPORT` of those that `to_texts` returned.
 
     Args:
-      texts: by name; others are left alone.
+      texts: name -> text; other texts are ignored.
       source: the file, for error messages.
 
     Raises:
-      InputError: if there is no such text, or it cannot be used.
+      InputError: if the text is missing or invalid.
     """
     if EXPORT not in texts:
         raise InputError(
             source,
-            expected=f"a model as `{EXPORT_FORMAT.made_by}` writes it",
-            received="one that does not say which domains it is for",
+            expected=f"a model written by `{EXPORT_FORMAT.made_by}`",
+            received="one without a description of its domains",
         )
     place = f"{source}: {EXPORT}"
     export = EXPORT_FORMAT.from_text(texts[EXPORT], place)
@@ -144,7 +145,7 @@ def from_texts(texts: Mapping[str, str], source: object) -> list[ExportedDomain]
         if len(spec.plan.domains) != 1:
             raise InputError(
                 f"{place}: domains[{index}].model",
-                expected="the model of one domain",
+                expected="a model of one domain",
                 received=", ".join(spec.plan.names),
             )
         found.append(ExportedDomain(spec, domain.fingerprint, domain.any_size))

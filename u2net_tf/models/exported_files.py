@@ -1,7 +1,8 @@
-"""Finds exported models on disk and reads what they say of themselves.
+"""Finds exported models on disk and reads their metadata.
 
-No runtime is needed: SavedModels have the texts as files, ONNX files are protocol
-buffers, OpenVINO models XML, and model files a zip.
+No inference runtime is needed: the metadata are files in a SavedModel, fields of a
+protocol buffer in an ONNX file, XML in an OpenVINO model and a member of the zip in a
+model file.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ from u2net_tf.models.model_file_format import SUFFIX
 from u2net_tf.wording import first_few
 
 Kind = Literal["saved_model", "onnx", "openvino", "packed"]
-# What a SavedModel's folder holds.
+# Present in the folder of every SavedModel.
 _SAVED_MODEL = "saved_model.pb"
 _SUFFIXES: Mapping[str, Kind] = {".onnx": "onnx", ".xml": "openvino"}
-# What a name may end with.
+# Suffixes of exported files.
 SUFFIXES = (SUFFIX, *_SUFFIXES)
-# Number of the field in an ONNX file, and of the fields of each of its entries.
+# Field numbers of the metadata in an ONNX file, and of an entry's key and value.
 _METADATA, _KEY, _VALUE = 14, 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportedFile:
-    """Where an exported domain is.
+    """Location and metadata of an exported domain.
 
     Attributes:
       kind: the format.
       path: the folder of a SavedModel, or the file.
-      domain: what it says of itself.
-      read_onnx: returns the ONNX model within the file; None if it is the file.
+      domain: the metadata.
+      read_onnx: returns the ONNX model in a model file; None for other formats.
     """
 
     kind: Kind
@@ -49,69 +50,69 @@ class ExportedFile:
     read_onnx: Callable[[], bytes] | None = None
 
     def source(self) -> str | bytes:
-        """What OpenVINO and onnxruntime open: a path, or an ONNX model."""
+        """Returns the path or the ONNX model to pass to OpenVINO or onnxruntime."""
         return str(self.path) if self.read_onnx is None else self.read_onnx()
 
 
 def find_kind(path: str | os.PathLike) -> Kind | None:
-    """Returns the format of an exported model; None if it looks like none.
+    """Returns the format of an exported model; None if it is not recognized.
 
     Args:
-      path: a file, or a folder.
+      path: a file or folder.
 
     Raises:
-      InputError: if a folder holds files of several formats.
+      InputError: if a folder contains files of several formats.
     """
     place = pathlib.Path(path)
     if not place.is_dir():
         return "packed" if place.suffix == SUFFIX else _SUFFIXES.get(place.suffix)
     if (place / _SAVED_MODEL).is_file():
         return "saved_model"
-    found = {_SUFFIXES[file.suffix] for file in _files_in(place)}
+    found = {_SUFFIXES[file.suffix] for file in _exported_files_in(place)}
     if len(found) > 1:
         raise InputError(
             path,
             expected="exported models of one format",
-            received=first_few([file.name for file in _files_in(place)]),
-            hint="Name one of these files",
+            received=first_few([file.name for file in _exported_files_in(place)]),
+            hint="Give the path of one of these files",
         )
     return next(iter(found), None)
 
 
 def read_exported(path: str | os.PathLike, kind: Kind) -> dict[str, ExportedFile]:
-    """Reads what exported models say of themselves.
+    """Reads the metadata of exported models.
 
     Args:
       path: the folder of a SavedModel; a file of another format, or a folder of ONNX
         or OpenVINO files.
-      kind: the format, as `find_kind` returns it.
+      kind: the format that `find_kind` returned.
 
     Returns:
-      Name of a domain -> where it is, sorted by file.
+      Name of a domain -> its exported file, sorted by file name.
 
     Raises:
-      InputError: if a file is missing, damaged, of a newer format or not of this
-        package, or two have the same domain.
+      InputError: if a file is missing, damaged, of a newer format or not written by
+        this package, or two files have the same domain.
     """
     place = pathlib.Path(path)
     if kind == "packed":
         return _read_packed(place)
-    several = place.is_dir() and kind != "saved_model"
+    is_folder_of_files = place.is_dir() and kind != "saved_model"
     found: dict[str, ExportedFile] = {}
-    for file in _files_in(place) if several else [place]:
+    for file in _exported_files_in(place) if is_folder_of_files else [place]:
         for domain in exported.from_texts(_READERS[kind](file), file):
             if domain.name in found:
                 raise InputError(
                     path,
                     expected=f"one file for {domain.name}",
                     received=f"{found[domain.name].path.name} and {file.name}",
-                    hint="Name one of these files",
+                    hint="Give the path of one of these files",
                 )
             found[domain.name] = ExportedFile(kind, file, domain)
     return found
 
 
-def _files_in(folder: pathlib.Path) -> list[pathlib.Path]:
+def _exported_files_in(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(
         path
         for path in folder.iterdir()
@@ -119,15 +120,15 @@ def _files_in(folder: pathlib.Path) -> list[pathlib.Path]:
     )
 
 
-def _texts_of_saved_model(folder: pathlib.Path) -> dict[str, str]:
+def _saved_model_texts(folder: pathlib.Path) -> dict[str, str]:
     path = folder / "assets" / f"{exported.EXPORT}.json"
     if not path.is_file():
         return {}
     return {exported.EXPORT: files.require_text(path, "JSON")}
 
 
-def _texts_of_onnx(path: pathlib.Path) -> dict[str, str]:
-    expected = f"an ONNX file as `{exported.EXPORT_FORMAT.made_by}` writes it"
+def _onnx_texts(path: pathlib.Path) -> dict[str, str]:
+    expected = f"an ONNX file written by `{exported.EXPORT_FORMAT.made_by}`"
     content = _read(path, expected)
     try:
         entries = protocol_buffers.read(content).messages(_METADATA)
@@ -141,8 +142,8 @@ def _texts_of_onnx(path: pathlib.Path) -> dict[str, str]:
     }
 
 
-def _texts_of_openvino(path: pathlib.Path) -> dict[str, str]:
-    expected = f"an OpenVINO model as `{exported.EXPORT_FORMAT.made_by}` writes it"
+def _openvino_texts(path: pathlib.Path) -> dict[str, str]:
+    expected = f"an OpenVINO model written by `{exported.EXPORT_FORMAT.made_by}`"
     content = _read(path, expected)
     try:
         root = xml.etree.ElementTree.fromstring(content)
@@ -173,7 +174,7 @@ def _read_packed(path: pathlib.Path) -> dict[str, ExportedFile]:
         domain.name: ExportedFile(
             "packed",
             path,
-            # The weights of a domain may lie in several files, rounded in some.
+            # Several files may contain the same weights, rounded in some of them.
             dataclasses.replace(domain, fingerprint=model.sha256),
             functools.partial(model.onnx_model, index),
         )
@@ -182,7 +183,7 @@ def _read_packed(path: pathlib.Path) -> dict[str, ExportedFile]:
 
 
 _READERS: Mapping[Kind, Callable[[pathlib.Path], dict[str, str]]] = {
-    "saved_model": _texts_of_saved_model,
-    "onnx": _texts_of_onnx,
-    "openvino": _texts_of_openvino,
+    "saved_model": _saved_model_texts,
+    "onnx": _onnx_texts,
+    "openvino": _openvino_texts,
 }

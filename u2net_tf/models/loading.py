@@ -1,4 +1,4 @@
-"""Finds, loads and saves models: `load_network` needs nothing beside a checkpoint."""
+"""Finds, loads and saves models; a checkpoint is all that `load_network` needs."""
 
 from __future__ import annotations
 
@@ -49,28 +49,28 @@ def load_network(
     Args:
       model_dir: folder that training wrote.
       checkpoint: "newest" (the newest intact one), "best" or "step-N".
-      precision: "float32", "mixed_float16" or "mixed_bfloat16", to compute in; the
-        variables are float32 in each.
-      prune_to: the depth to which a UNet# is pruned; the whole network if None.
+      precision: precision of the computation: "float32", "mixed_float16" or
+        "mixed_bfloat16"; variables are always float32.
+      prune_to: depth to which a UNet# is pruned; None to load the complete network.
 
     Returns:
       The specification, the network, and the checkpoint's path.
 
     Raises:
       InputError: if there is no such checkpoint, all are damaged, or the network
-        cannot be pruned so.
+        cannot be pruned to this depth.
     """
 
     def load(path: str) -> tuple[ModelSpec, DomainModel, str]:
         reader = CheckpointReader(path)
-        whole = reader.spec()
-        spec = whole if prune_to is None else prune(whole, prune_to)
+        full_spec = reader.spec()
+        spec = full_spec if prune_to is None else prune(full_spec, prune_to)
         reader.require_bytes(4 * min_parameters(spec))
         network = build_network(spec, dtype=precision)
         reader.restore(
             network_paths(network),
             within="network/",
-            without=[f"network/{part}/" for part in pruned_parts(whole, spec)],
+            without=[f"network/{part}/" for part in pruned_parts(full_spec, spec)],
         )
         return spec, network, path
 
@@ -78,11 +78,11 @@ def load_network(
 
 
 def load_spec(model_dir: str | os.PathLike, checkpoint: str = NEWEST) -> ModelSpec:
-    """Returns the specification of a model, without building it.
+    """Returns the specification of a model without building the network.
 
     Args:
       model_dir: folder that training wrote.
-      checkpoint: see `load_network`, which reports those that are damaged.
+      checkpoint: see `load_network`; damaged checkpoints are skipped silently here.
 
     Raises:
       InputError: if there is no such checkpoint, or all are damaged.
@@ -99,20 +99,20 @@ def _read_checkpoint(
     *,
     quietly: bool = False,
 ) -> _Read:
-    """`read_newest_intact`, also while a training adds and removes checkpoints."""
+    """As `read_newest_intact`, even while training adds and removes checkpoints."""
     while True:
         try:
             paths = checkpoints_to_try(model_dir, checkpoint)
             return read_newest_intact(paths, read, quietly=quietly)
         except RemovedCheckpointError:
-            # There is a newer one, or none that `checkpoint` names: look again.
+            # Either there is a newer checkpoint or the requested one is gone.
             continue
 
 
 def save_model(
     model_dir: str | os.PathLike, spec: ModelSpec, network: DomainModel
 ) -> str:
-    """Writes a model that was composed, not trained: a network without optimizers.
+    """Writes a composed model: a network without optimizers.
 
     Args:
       model_dir: folder to create.
@@ -120,18 +120,18 @@ def save_model(
       network: the network, with its weights.
 
     Returns:
-      Path of the checkpoint, of step 0.
+      Path of the checkpoint, whose step is 0.
 
     Raises:
-      InputError: if the folder already holds a model.
-      OSError: if it cannot be written.
+      InputError: if the folder already has a model.
+      OSError: if the model cannot be written.
     """
     require_no_model(model_dir)
     return Checkpoints(model_dir, spec, network, {}, keep=1).save(RunState())
 
 
 def is_saved_model(model_dir: str | os.PathLike) -> bool:
-    """Whether a folder holds a model as `save_model` writes it, and no other."""
+    """Returns whether the only checkpoint in a folder is one of `save_model`."""
     names = [
         pathlib.Path(path).name
         for path in list_checkpoints(checkpoint_folder(model_dir))
@@ -140,10 +140,10 @@ def is_saved_model(model_dir: str | os.PathLike) -> bool:
 
 
 def require_no_model(model_dir: str | os.PathLike) -> None:
-    """Checks that a folder holds no model.
+    """Checks that a folder has no model.
 
     Raises:
-      InputError: if it holds one.
+      InputError: if it has one.
     """
     if has_model(model_dir):
         raise InputError(
@@ -156,17 +156,17 @@ def require_no_model(model_dir: str | os.PathLike) -> None:
 def models_by_domain(
     model_dir: str | os.PathLike, *, skip_damaged: bool = True
 ) -> dict[str, pathlib.Path]:
-    """Returns the folder of the model of each domain.
+    """Returns the folder of each domain's model.
 
     Args:
-      model_dir: folder that training wrote, of one model or of independent ones.
-      skip_damaged: whether to pass over a damaged one of several, with a warning.
+      model_dir: folder of one model, or of independent models.
+      skip_damaged: whether to skip damaged ones of several models with a warning.
 
     Returns:
-      Domain -> `model_dir` itself, or the folder in it that holds the domain's model.
+      Domain -> `model_dir` itself, or the folder of the domain's model in it.
 
     Raises:
-      InputError: if there is no checkpoint in any, or a domain has two models.
+      InputError: if there is no checkpoint, or a domain has two models.
     """
     folders = [pathlib.Path(model_dir)]
     if not has_model(model_dir):
@@ -187,7 +187,7 @@ def models_by_domain(
                     model_dir,
                     expected=f"one model for {name}",
                     received=f"{found[name]} and {folder}",
-                    hint="Name one of them",
+                    hint="Give the folder of one of them",
                 )
             found[name] = folder
     return found
@@ -196,12 +196,12 @@ def models_by_domain(
 def checkpoints_to_try(
     model_dir: str | os.PathLike, checkpoint: str = NEWEST
 ) -> list[str]:
-    """Returns paths of checkpoints, in the order in which to try them.
+    """Returns the paths of checkpoints in the order in which to try them.
 
     Args:
       model_dir: folder that training wrote.
-      checkpoint: "newest": that one, then the ones before it, should it be damaged;
-        "best" or "step-N": that one only.
+      checkpoint: "newest" for all checkpoints, newest first, since some may be damaged;
+        "best" or "step-N" for a single one.
 
     Raises:
       InputError: if there is none.
@@ -212,32 +212,32 @@ def checkpoints_to_try(
         inner = sorted(p.parent for p in pathlib.Path(model_dir).glob("*/checkpoints"))
         found = f", but models in {first_few(inner)}" if inner else ""
         if others := other_indices(folder):
-            found += f", but {first_few(others)}, no name of a checkpoint"
+            found += f", but {first_few(others)} (not named as checkpoints)"
         raise InputError(
             model_dir,
-            expected="a model as `python -m u2net_tf.train` writes it",
+            expected="a model written by `python -m u2net_tf.train`",
             received=f"no checkpoint in {folder}{found}",
         )
     if checkpoint == NEWEST:
         return paths
     name = _name_of_best(paths) if checkpoint == BEST else checkpoint
     if str(folder / name) not in paths:
-        there = ", ".join(pathlib.Path(path).name for path in reversed(paths))
+        names = ", ".join(pathlib.Path(path).name for path in reversed(paths))
         raise InputError(
             "`checkpoint`",
-            expected=f"newest, best or one of {there} in {folder}",
+            expected=f"newest, best or one of {names} in {folder}",
             received=f"{checkpoint}{f' ({name})' if name != checkpoint else ''}",
         )
     return [str(folder / name)]
 
 
 def _name_of_best(paths: list[str]) -> str:
-    """Name of the best checkpoint according to the newest intact one."""
+    """Returns the name of the best checkpoint, as recorded in the newest intact one."""
     best = read_newest_intact(paths, lambda path: CheckpointReader(path).state()).best
     if best is None:
         raise InputError(
             "`checkpoint`",
-            expected=f"newest or step-N, since no best one is recorded in {paths[0]}",
+            expected=f"newest or step-N, since {paths[0]} records no best checkpoint",
             received=BEST,
         )
     return checkpoint_name(best.step)

@@ -1,4 +1,4 @@
-"""The card of a model file: what its users should know of the model."""
+"""The card of a model file: what users should know about the model."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _Dice = Annotated[MaybeNan, Field(ge=0, le=1)]
 
 @schema.model
 class CardTexts:
-    """What only the authors of a model can say of it; None where they do not.
+    """Texts about a model that only its authors can write; None where they did not.
 
     Attributes:
       title: name of the model.
-      authors: who made it.
-      contact: whom to ask.
-      licence: under which the model may be used.
-      intended_use: what it is for.
-      limitations: what it is not for, and where it is known to fail.
+      authors: people who made it.
+      contact: person or address for questions.
+      licence: licence of the model.
+      intended_use: use that the model is made for.
+      limitations: uses that it is not made for, and known failures.
       citation: how to cite it.
-      data: domain -> where its scans come from, and under which licence.
+      data: domain -> origin and licence of its scans.
     """
 
     title: Text | None = None
@@ -49,18 +49,17 @@ class CardTexts:
 
 @schema.model
 class Training:
-    """The run that a domain's weights are of.
+    """The last training run of a domain's model.
 
     Attributes:
-      steps: number of steps, of all domains of the run.
+      steps: number of steps, of all domains of the run together.
       epochs: number of epochs.
       finished: whether the learning-rate schedule ended the run.
-      trained: whether the run trained this domain; one that it did not had its weights
-        before.
-      shared_variables: whether the run trained the variables that domains share; None
-        if not recorded.
-      precision: what it computed in; None if not recorded.
-      fold: fold that it validated on; None if none.
+      trained: whether the run trained this domain; if not, its weights are older.
+      shared_variables: whether the run trained the shared variables; None if not
+        recorded.
+      precision: precision of the computation; None if not recorded.
+      fold: validation fold; None if there was none.
     """
 
     steps: Step
@@ -74,14 +73,14 @@ class Training:
 
 @schema.model
 class ClassDice:
-    """Dice of one class, over cases.
+    """Dice of one class over the cases of a split.
 
     Attributes:
       label: name of the class.
-      mean: from 0 to 1; NaN if no case has a Dice.
-      standard_deviation: over the same cases.
-      num_cases: cases that have a Dice.
-      num_absent: cases in which neither mask holds the class.
+      mean: mean Dice, 0 to 1; NaN if it is defined for no case.
+      standard_deviation: standard deviation over the same cases.
+      num_cases: number of cases for which Dice is defined.
+      num_absent: number of cases in which neither mask contains the class.
     """
 
     label: Text
@@ -93,13 +92,13 @@ class ClassDice:
 
 @schema.model
 class Evaluation:
-    """How a domain's label maps compared with references.
+    """Evaluation of a domain's predictions.
 
     Attributes:
-      split: the cases.
-      checkpoint: name of the checkpoint that predicted them.
-      num_skipped: cases of the split that could not be scored.
-      classes: all of the domain but the background.
+      split: the evaluated split.
+      checkpoint: name of the checkpoint that predicted the label maps.
+      num_skipped: number of cases of the split that could not be scored.
+      classes: scores of all foreground classes.
     """
 
     split: Split
@@ -110,15 +109,15 @@ class Evaluation:
 
 @schema.model
 class DomainCard:
-    """What is known of one domain.
+    """The part of a card about one domain.
 
     Attributes:
-      checkpoint: name of the checkpoint that its weights are of.
-      written_by: program that wrote this; None if not recorded.
-      pruned_to: depth to which the network was pruned; None for a whole one.
-      cases: how many cases it was made of; none of them is named.
-      training: the last run; None if the model was composed or ported.
-      evaluation: None if none was given.
+      checkpoint: name of the checkpoint that contains its weights.
+      written_by: program that wrote the checkpoint; None if not recorded.
+      pruned_to: depth to which the network was pruned; None if it was not.
+      cases: numbers of cases, without their names.
+      training: the last training run; None for a composed or ported model.
+      evaluation: its evaluation; None if none was given.
     """
 
     checkpoint: Text
@@ -134,8 +133,8 @@ class Card:
     """The card of a model.
 
     Attributes:
-      texts: what its authors say.
-      domains: in the order of the model.
+      texts: texts by the authors.
+      domains: the domains, in the order of the model.
     """
 
     texts: CardTexts
@@ -143,15 +142,15 @@ class Card:
 
 
 def load_texts(path: str | os.PathLike, domains: Sequence[str]) -> CardTexts:
-    """Reads the JSON object of a `CardTexts`; fields may be missing or null.
+    """Reads `CardTexts` from a JSON object whose fields may be missing or null.
 
     Args:
       path: the file.
       domains: names of the model's domains.
 
     Raises:
-      InputError: if it is missing or cannot be used, or says something of another
-        domain.
+      InputError: if the file is missing or invalid, or has a text about a domain that
+        the model lacks.
     """
     path = pathlib.Path(path)
     expected = "a JSON object with texts for a model card"
@@ -162,7 +161,7 @@ def load_texts(path: str | os.PathLike, domains: Sequence[str]) -> CardTexts:
     if not isinstance(fields, dict):
         raise InputError(path, expected=expected, received=type(fields).__name__)
     try:
-        # In JSON, as strict as the other files.
+        # Validated as JSON, which is as strict as for the other files.
         texts = pydantic.TypeAdapter(CardTexts).validate_json(json.dumps(fields))
     except pydantic.ValidationError as error:
         raise schema.as_input_error(error, CardTexts).within(path) from None
@@ -174,5 +173,5 @@ def load_texts(path: str | os.PathLike, domains: Sequence[str]) -> CardTexts:
 
 
 def percent(value: float) -> str:
-    """A Dice in percent; "-" where it is not defined."""
+    """Returns a Dice in percent; "-" if it is undefined."""
     return "-" if math.isnan(value) else f"{100 * value:.1f}"

@@ -1,8 +1,8 @@
-"""A model in one file: ONNX graphs, the weights that they share, and what they are.
+"""Reads model files: ONNX graphs, their shared weights and their description.
 
-It is a zip of members that are not compressed; docs/model_file.md describes each.
-Reading it needs neither TensorFlow nor a package for ONNX, runs nothing and writes
-nothing. A file that is damaged, or made to harm, is an `InputError`.
+A model file is a zip of uncompressed members, which docs/model_file.md describes.
+Reading it needs neither TensorFlow nor an ONNX package, executes no code from it and
+writes nothing. A damaged or malicious file raises an `InputError`.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.plan_file import PLAN
 from u2net_tf.wording import first_few
 
-# More than any description or graph without weights; it is read into memory.
+# Descriptions and graphs without weights are smaller; they are read into memory.
 MAX_TEXT_BYTES = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelFile:
-    """What `read_model_file` returns.
+    """The content of a model file.
 
     Attributes:
       path: the file.
-      description: its `model.json`.
-      domains: what each graph is; its `spec` is that of the domain alone.
-      page: its `card.md`, Markdown.
-      sha256: hash of `model.json`, which holds the hashes of all other members.
+      description: the content of `model.json`.
+      domains: description of each graph.
+      page: the content of `card.md`, Markdown.
+      sha256: hash of `model.json`, which contains the hashes of all other members.
     """
 
     path: pathlib.Path
@@ -72,12 +72,12 @@ class ModelFile:
         return {domain.name: domain.labels for domain in self.description.domains}
 
     def to_json(self) -> str:
-        """Its `model.json`, in the newest format."""
+        """Returns `model.json` in the newest format."""
         fields = MODEL_FILE.to_dict(self.description)
         return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
 
     def index(self, name: str) -> int:
-        """Index of the domain of a name.
+        """Returns the index of the domain with this name.
 
         Raises:
           InputError: if there is none.
@@ -90,11 +90,11 @@ class ModelFile:
         return names.index(name)
 
     def onnx_model(self, index: int) -> bytes:
-        """A domain's ONNX model, its weights within.
+        """Returns a domain's ONNX model with embedded weights.
 
-        onnxruntime's `InferenceSession` and OpenVINO's `Core.read_model` take it as it
-        is: "patches" (N, *patch_size, M) -> "probabilities" (N, *patch_size, K), both
-        float32 and channels last.
+        onnxruntime's `InferenceSession` and OpenVINO's `Core.read_model` accept it
+        directly. It maps "patches" (N, *patch_size, M) to "probabilities"
+        (N, *patch_size, K), both float32 and channels last.
 
         Args:
           index: index of the domain.
@@ -108,17 +108,15 @@ class ModelFile:
 
 
 def read_model_file(path: str | os.PathLike) -> ModelFile:
-    """Reads a model file and checks all that it holds.
+    """Reads a model file and checks its entire content.
 
     Raises:
-      InputError: names the file, and the member if it is one, that is missing, damaged
-        or not as `u2net_tf.pack` writes it.
+      InputError: if the file or a member is missing, damaged or not in the format of
+        `u2net_tf.pack`; names the file and the member.
       OSError: if the file cannot be read.
     """
     path = pathlib.Path(path)
-    with ZipArchive(
-        path, f"a model file as `{MODEL_FILE.made_by}` writes it"
-    ) as archive:
+    with ZipArchive(path, f"a model file written by `{MODEL_FILE.made_by}`") as archive:
         text = _read(archive, DESCRIPTION)
         description = MODEL_FILE.from_text(
             _decoded(text, f"{path}: {DESCRIPTION}"), f"{path}: {DESCRIPTION}"
@@ -172,12 +170,12 @@ def _read(archive: ZipArchive, name: str) -> bytes:
 
 
 def _require_members(archive: ZipArchive, description: Description) -> None:
-    wanted = member_names(len(description.domains))
-    if odd := [name for name in archive.sizes if name not in wanted]:
+    known = member_names(len(description.domains))
+    if unknown := [name for name in archive.sizes if name not in known]:
         raise InputError(
             archive.path,
-            expected=f"no members but {first_few(wanted)}",
-            received=first_few([*map(repr, odd)]),
+            expected=f"only the members {first_few(known)}",
+            received=first_few([*map(repr, unknown)]),
         )
 
 
@@ -187,8 +185,8 @@ def _read_checked(archive: ZipArchive, member: Member) -> bytes:
     if found != member:
         raise InputError(
             f"{archive.path}: {member.name}",
-            expected=f"{member.size:,} bytes of SHA-256 {member.sha256}",
-            received=f"{found.size:,} of {found.sha256}",
+            expected=f"{member.size:,} bytes with SHA-256 {member.sha256}",
+            received=f"{found.size:,} bytes with {found.sha256}",
         )
     return content
 
@@ -198,7 +196,7 @@ def _read_domain(domain: PackedDomain, place: str) -> ExportedDomain:
     if spec.plan.names != (domain.name,):
         raise InputError(
             f"{place}.model",
-            expected=f"the model of {domain.name} alone",
+            expected=f"a model of {domain.name} alone",
             received=", ".join(spec.plan.names),
         )
     colours = [label.colour for label in domain.labels]

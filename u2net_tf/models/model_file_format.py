@@ -1,4 +1,4 @@
-"""The format of a model file: names of its members, and what its `model.json` holds."""
+"""The format of a model file: names of its members and content of `model.json`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from u2net_tf.schema import Count, Text
 from u2net_tf.wording import first_few
 
 SUFFIX = ".u2net"
-# Members, beside the graphs.
+# Names of the members that are not graphs.
 DESCRIPTION, PAGE = "model.json", "card.md"
 PLAN_NAME, WEIGHTS = "plan.json", "weights.bin"
 WeightsPrecision = Literal["float32", "float16"]
@@ -29,9 +29,9 @@ class Member:
     """A member of the zip.
 
     Attributes:
-      name: its name.
-      size: its bytes.
-      sha256: their hash, in hexadecimal digits.
+      name: name of the member.
+      size: size in bytes.
+      sha256: SHA-256 of its content, hexadecimal.
     """
 
     name: Text
@@ -44,10 +44,10 @@ class PackedLabel:
     """A class of a domain.
 
     Attributes:
-      index: its channel in the output of the graph.
-      name: its name.
-      value: what label maps are written with.
-      colour: "#rrggbb" to draw it in; None for the background.
+      index: channel of the class in the output of the graph.
+      name: name of the class.
+      value: value of the class in label maps.
+      colour: "#rrggbb" for drawings; None for the background.
     """
 
     index: Count
@@ -61,12 +61,13 @@ class PackedDomain:
     """A domain of the file.
 
     Attributes:
-      name: its name.
-      graph: name of the member that is its graph.
+      name: name of the domain.
+      graph: name of the member that contains its graph.
       labels: its classes.
       any_size: see `ExportedDomain`.
       fingerprint: see `ExportedDomain`.
-      model: what `models.spec.MODEL` writes of this domain alone.
+      model: specification of a model of this domain alone, in the format
+        `models.spec.MODEL`.
     """
 
     name: Text
@@ -82,11 +83,11 @@ class Description:
     """The content of `model.json`.
 
     Attributes:
-      precision: of the weights; graphs compute in float32 in any case.
-      domains: in the order of the model.
-      card: what users should know.
+      precision: precision of the stored weights; graphs always compute in float32.
+      domains: the domains, in the order of the model.
+      card: card of the model.
       members: all other members.
-      versions: name of a package -> its version, of those that made the file.
+      versions: name of a package used to write the file -> its version.
     """
 
     precision: WeightsPrecision
@@ -104,11 +105,11 @@ class Description:
                 expected=str(len(names)),
                 received=len(self.card.domains),
             )
-        wanted = member_names(len(names))[1:]
+        expected = member_names(len(names))[1:]
         found = [member.name for member in self.members]
-        if sorted(found) != sorted(wanted):
+        if sorted(found) != sorted(expected):
             raise InputError(
-                "members", expected=first_few(wanted), received=first_few(found)
+                "members", expected=first_few(expected), received=first_few(found)
             )
         for index, domain in enumerate(self.domains):
             if domain.graph != graph_name(index):
@@ -129,25 +130,25 @@ MODEL_FILE = FileFormat(
 
 
 def graph_name(index: int) -> str:
-    """Name of the member that is the graph of a domain."""
+    """Returns the name of the member that contains the graph of a domain."""
     return f"domain-{index}.onnx"
 
 
 def member_names(num_domains: int) -> list[str]:
-    """Names of all members, the description first, in the order of the file."""
+    """Returns the names of all members in file order, the description first."""
     graphs = [graph_name(index) for index in range(num_domains)]
     return [DESCRIPTION, PAGE, PLAN_NAME, *graphs, WEIGHTS]
 
 
 def as_member(name: str, content: bytes) -> Member:
-    """Describes a member."""
+    """Returns the description of a member."""
     return Member(name, len(content), hashlib.sha256(content).hexdigest())
 
 
 def labels_of(
     spec: ModelSpec, colours: Sequence[str | None]
 ) -> tuple[PackedLabel, ...]:
-    """The classes of a domain that is alone in its specification."""
+    """Returns the classes of the only domain in a specification."""
     labels = spec.plan.domains[0].labels
     return tuple(
         PackedLabel(index, label.name, label.values[0], colour)

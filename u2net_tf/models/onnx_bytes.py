@@ -1,8 +1,8 @@
-"""ONNX graphs as bytes: checked, and joined with the weights that lie beside them.
+"""Checks serialized ONNX graphs and embeds their external weights.
 
-No package is needed for it. What a graph may hold is listed here, and anything else is
-refused: a graph that passes names no file, no code and no graph within it, so that a
-runtime has nothing to read but these bytes.
+No ONNX package is needed. Only the fields listed here are allowed, and anything else is
+rejected: an accepted graph refers to no file and contains no code and no subgraph, so
+that a runtime reads nothing but these bytes.
 
 Reference: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
@@ -19,56 +19,56 @@ from u2net_tf.protocol_buffers import Message, read, read_fields, write_bytes
 
 FLOAT, FLOAT16 = 1, 10
 ITEM_BYTES = {FLOAT: 4, FLOAT16: 2}
-# Numbers of the fields of messages that are read here.
+# Numbers of the message fields that are read here.
 _GRAPH = 7
 _NODES, _INITIALIZERS, _INPUTS, _OUTPUTS = 1, 5, 11, 12
-_OPERATION, _ATTRIBUTES, _OPERATIONS_OF = 4, 5, 7
+_OPERATION, _ATTRIBUTES, _OPERATOR_SET = 4, 5, 7
 _ATTRIBUTE_TENSOR = 5
 _DIMS, _DATA_TYPE, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 1, 2, 9, 13, 14
 _EXTERNAL = 1
 _MAX_DIMS = 8
-# And of the fields that they may have: no functions, training, graphs in attributes,
-# sparse tensors or annotations.
-_IN_MODEL = frozenset((1, 2, 3, 4, 5, 6, _GRAPH, 8, 14))
-_IN_GRAPH = frozenset((_NODES, 2, _INITIALIZERS, 10, _INPUTS, _OUTPUTS, 13))
-_IN_NODE = frozenset((1, 2, 3, _OPERATION, _ATTRIBUTES, 6, _OPERATIONS_OF))
-_IN_ATTRIBUTE = frozenset((1, 2, 3, 4, _ATTRIBUTE_TENSOR, 7, 8, 9, 13, 20))
-_IN_TENSOR = frozenset((_DIMS, _DATA_TYPE, 4, 5, 6, 7, 8, _RAW_DATA, 10, 11, 12))
-_IN_EXTERNAL_TENSOR = frozenset((_DIMS, _DATA_TYPE, 8, _EXTERNAL_DATA, _DATA_LOCATION))
+# Numbers of all fields that are allowed: no functions, training information, graphs in
+# attributes, sparse tensors or annotations.
+_MODEL_FIELDS = frozenset((1, 2, 3, 4, 5, 6, _GRAPH, 8, 14))
+_GRAPH_FIELDS = frozenset((_NODES, 2, _INITIALIZERS, 10, _INPUTS, _OUTPUTS, 13))
+_NODE_FIELDS = frozenset((1, 2, 3, _OPERATION, _ATTRIBUTES, 6, _OPERATOR_SET))
+_ATTRIBUTE_FIELDS = frozenset((1, 2, 3, 4, _ATTRIBUTE_TENSOR, 7, 8, 9, 13, 20))
+_TENSOR_FIELDS = frozenset((_DIMS, _DATA_TYPE, 4, 5, 6, 7, 8, _RAW_DATA, 10, 11, 12))
+_EXTERNAL_FIELDS = frozenset((_DIMS, _DATA_TYPE, 8, _EXTERNAL_DATA, _DATA_LOCATION))
 
 
 def join_weights(
     graph: bytes, weights: bytes, *, location: str, source: object
 ) -> bytes:
-    """Returns a graph that holds its weights itself.
+    """Returns an ONNX model with its external weights embedded.
 
     Args:
       graph: an ONNX model.
-      weights: what tensors of it refer to.
-      location: the name under which they do.
+      weights: the external data that its tensors refer to.
+      location: the name by which the tensors refer to it.
       source: the file, for error messages.
 
     Raises:
-      InputError: if it is no such graph, or holds anything that is not expected of it.
+      InputError: if it is not an ONNX model, or has a field that is not allowed.
     """
     try:
-        return _join(graph, weights, location)
+        return _embed_in_model(graph, weights, location)
     except InputError as error:
         raise error.within(source) from None
     except ValueError as error:
         raise InputError(
-            source, expected="an ONNX graph as it was packed", received=error
+            source, expected="an undamaged ONNX graph", received=error
         ) from None
 
 
-def _join(graph: bytes, weights: bytes, location: str) -> bytes:
+def _embed_in_model(graph: bytes, weights: bytes, location: str) -> bytes:
     parts = []
     graphs = 0
     for field in read_fields(graph):
-        _require_known({field.number}, _IN_MODEL, "model")
+        _require_allowed({field.number}, _MODEL_FIELDS, "model")
         if field.number == _GRAPH:
             graphs += 1
-            content = _joined_graph(_bytes(field.value), weights, location)
+            content = _embed_in_graph(_require_bytes(field.value), weights, location)
             parts.append(write_bytes(_GRAPH, content))
         else:
             parts.append(graph[field.start : field.end])
@@ -77,61 +77,61 @@ def _join(graph: bytes, weights: bytes, location: str) -> bytes:
     return b"".join(parts)
 
 
-def _joined_graph(graph: bytes, weights: bytes, location: str) -> bytes:
+def _embed_in_graph(graph: bytes, weights: bytes, location: str) -> bytes:
     parts = []
     for field in read_fields(graph):
-        _require_known({field.number}, _IN_GRAPH, "graph")
-        whole = graph[field.start : field.end]
+        _require_allowed({field.number}, _GRAPH_FIELDS, "graph")
+        part = graph[field.start : field.end]
         if field.number == _NODES:
-            _check_node(read(_bytes(field.value)))
+            _check_node(read(_require_bytes(field.value)))
         elif field.number == _INITIALIZERS:
-            tensor = _bytes(field.value)
-            whole = write_bytes(
-                _INITIALIZERS, _joined_tensor(tensor, weights, location)
+            tensor = _require_bytes(field.value)
+            part = write_bytes(
+                _INITIALIZERS, _embed_in_tensor(tensor, weights, location)
             )
-        parts.append(whole)
+        parts.append(part)
     return b"".join(parts)
 
 
 def _check_node(node: Message) -> None:
     operation = node.text(_OPERATION)
-    _require_known(node.fields(), _IN_NODE, f"node {operation}")
-    if operations_of := node.text(_OPERATIONS_OF):
+    _require_allowed(node.fields(), _NODE_FIELDS, f"node {operation}")
+    if operator_set := node.text(_OPERATOR_SET):
         raise InputError(
             f"node {operation}",
-            expected="an operation of ONNX itself",
-            received=f"one of {operations_of}",
+            expected="a standard ONNX operation",
+            received=f"one of the operator set {operator_set}",
         )
     for attribute in node.messages(_ATTRIBUTES):
         place = f"node {operation}: attribute"
-        _require_known(attribute.fields(), _IN_ATTRIBUTE, place)
+        _require_allowed(attribute.fields(), _ATTRIBUTE_FIELDS, place)
         for tensor in attribute.messages(_ATTRIBUTE_TENSOR):
-            _require_known(tensor.fields(), _IN_TENSOR, f"{place}: tensor")
+            _require_allowed(tensor.fields(), _TENSOR_FIELDS, f"{place}: tensor")
 
 
-def _joined_tensor(tensor: bytes, weights: bytes, location: str) -> bytes:
-    """The tensor, with the bytes that it refers to in place of the reference."""
+def _embed_in_tensor(tensor: bytes, weights: bytes, location: str) -> bytes:
+    """Returns the tensor with its external data embedded."""
     content = read(tensor)
     if not content.fields() & {_EXTERNAL_DATA, _DATA_LOCATION}:
-        _require_known(content.fields(), _IN_TENSOR, "tensor")
+        _require_allowed(content.fields(), _TENSOR_FIELDS, "tensor")
         return tensor
-    _require_known(content.fields(), _IN_EXTERNAL_TENSOR, "tensor in another file")
-    kind, size = content.number(_DATA_TYPE), content.numbers(_DIMS)
+    _require_allowed(content.fields(), _EXTERNAL_FIELDS, "tensor with external data")
+    kind, shape = content.number(_DATA_TYPE), content.numbers(_DIMS)
     is_external = content.number(_DATA_LOCATION) == _EXTERNAL
-    if not is_external or kind not in ITEM_BYTES or len(size) > _MAX_DIMS:
+    if not is_external or kind not in ITEM_BYTES or len(shape) > _MAX_DIMS:
         raise InputError(
-            "tensor in another file",
-            expected=f"float32 or float16 of at most {_MAX_DIMS} dimensions",
-            received=f"data type {kind} of {len(size)}",
+            "tensor with external data",
+            expected=f"float32 or float16 with at most {_MAX_DIMS} dimensions",
+            received=f"data type {kind} with {len(shape)}",
         )
     entries = content.messages(_EXTERNAL_DATA)
     found = {entry.text(1): entry.text(2) for entry in entries}
-    start, end = _span(found, len(entries), location, len(weights))
-    expected = math.prod(size) * ITEM_BYTES[kind]
+    start, end = _data_range(found, len(entries), location, len(weights))
+    expected = math.prod(shape) * ITEM_BYTES[kind]
     if end - start != expected:
         raise InputError(
-            "tensor in another file",
-            expected=f"{expected:,} bytes for shape {tuple(size)}",
+            "tensor with external data",
+            expected=f"{expected:,} bytes for shape {tuple(shape)}",
             received=f"{end - start:,}",
         )
     kept = [
@@ -142,11 +142,11 @@ def _joined_tensor(tensor: bytes, weights: bytes, location: str) -> bytes:
     return b"".join([*kept, write_bytes(_RAW_DATA, weights[start:end])])
 
 
-def _span(
+def _data_range(
     entries: dict[str, str], num_entries: int, location: str, num_bytes: int
 ) -> tuple[int, int]:
-    """Where the bytes of a tensor begin and end."""
-    place = "tensor in another file"
+    """Returns the start and end offsets of a tensor's external data."""
+    place = "tensor with external data"
     if entries.get("location") != location:
         received = repr(entries.get("location", ""))
         raise InputError(place, expected=repr(location), received=received)
@@ -162,8 +162,8 @@ def _span(
     if start + length > num_bytes:
         raise InputError(
             place,
-            expected=f"bytes within the {num_bytes:,} of {location}",
-            received=f"{length:,} from {start:,} on",
+            expected=f"a range within the {num_bytes:,} bytes of {location}",
+            received=f"{length:,} bytes from offset {start:,}",
         )
     return start, start + length
 
@@ -171,16 +171,16 @@ def _span(
 def check_shapes(
     model: bytes, domain: Domain, *, any_size: bool, source: object
 ) -> None:
-    """Checks that a graph takes patches of a domain and returns its probabilities.
+    """Checks that a graph maps patches of a domain to its class probabilities.
 
     Args:
-      model: as `join_weights` returned it.
+      model: the ONNX model that `join_weights` returned.
       domain: the domain.
-      any_size: whether it takes patches of any size.
+      any_size: whether the graph should accept patches of any size.
       source: the file, for error messages.
 
     Raises:
-      InputError: if it does not.
+      InputError: if the inputs or outputs have other names, types or shapes.
     """
     size = ("D", "H", "W") if any_size else domain.patch_size
     (graph,) = read(model).messages(_GRAPH)
@@ -190,7 +190,7 @@ def check_shapes(
             for field in (_INPUTS, _OUTPUTS)
         ]
     except ValueError as error:
-        expected = "an ONNX graph as it was packed"
+        expected = "an undamaged ONNX graph"
         raise InputError(source, expected=expected, received=error) from None
     expected_shapes = [
         [(INPUT, FLOAT, ("N", *size, domain.num_modalities))],
@@ -199,13 +199,13 @@ def check_shapes(
     if found != expected_shapes:
         raise InputError(
             source,
-            expected=_shown(expected_shapes),
-            received=_shown(found),
+            expected=_format_values(expected_shapes),
+            received=_format_values(found),
         )
 
 
 def _shape(value: Message) -> tuple[str, int, tuple[str | int, ...]]:
-    """Name, type and shape of an input or output of a graph."""
+    """Returns the name, type and shape of an input or output of a graph."""
     (kind,) = value.messages(2)
     (tensor,) = kind.messages(1)
     (shape,) = tensor.messages(2)
@@ -213,25 +213,25 @@ def _shape(value: Message) -> tuple[str, int, tuple[str | int, ...]]:
     return value.text(1), tensor.number(1), tuple(dims)
 
 
-def _shown(values: Sequence[Sequence[tuple]]) -> str:
+def _format_values(values: Sequence[Sequence[tuple]]) -> str:
     return " -> ".join(
         " and ".join(f"{name} of type {kind}, {shape}" for name, kind, shape in each)
         for each in values
     )
 
 
-def _require_known(
-    found: set[int] | frozenset[int], known: frozenset[int], place: str
+def _require_allowed(
+    found: set[int] | frozenset[int], allowed: frozenset[int], place: str
 ) -> None:
-    if unknown := sorted(found - known):
+    if unknown := sorted(found - allowed):
         raise InputError(
             place,
-            expected=f"fields {', '.join(map(str, sorted(known)))}",
+            expected=f"fields {', '.join(map(str, sorted(allowed)))}",
             received=f"field {unknown[0]}",
         )
 
 
-def _bytes(value: int | bytes) -> bytes:
+def _require_bytes(value: int | bytes) -> bytes:
     if not isinstance(value, bytes):
-        raise ValueError("a number in place of a message")
+        raise ValueError("a number instead of a message")
     return value

@@ -1,8 +1,8 @@
-"""Prunes a UNet#: leaves the nodes that head X^{0,L} needs.
+"""Prunes a UNet# to the nodes that head X^{0,L} needs.
 
-The nodes that are left, that head and the gates of this depth are those of a network of
-depth L; they keep their names and weights, so the logits are those that the whole
-network has there, bit for bit.
+The remaining nodes, head and gates are those of a network of depth L. They keep their
+names and weights, so the logits are bit-identical to those of this head in the full
+network.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from u2net_tf.plan.sharp_grid import Place, gate_places, head_places, node_place
 
 
 def prune(spec: ModelSpec, depth: int) -> ModelSpec:
-    """Returns the specification of the network that is left.
+    """Returns the specification of the pruned network.
 
     Args:
-      spec: of the whole network.
-      depth: L, that of the network that is left.
+      spec: specification of the full network.
+      depth: L, the depth of the pruned network.
 
     Raises:
-      InputError: if the network is no UNet#, or has no head X^{0,L}.
+      InputError: if the network is not a UNet#, or has no head X^{0,L}.
     """
     if spec.depth is None:
         raise InputError(
             "`prune_to`",
-            expected="none, as only a unet_sharp can be pruned",
-            received=f"{depth} for a {spec.architecture}",
+            expected="no value, since only unet_sharp can be pruned",
+            received=f"{depth} for {spec.architecture}",
         )
     if (0, depth) not in head_places(spec.depth, spec.deep_supervision):
         most = f"at most {spec.depth}, the depth of the model"
-        single = f"{spec.depth}, to which the model was pruned before"
+        single = f"{spec.depth}, to which the model has already been pruned"
         raise InputError(
             "`prune_to`",
             expected=most if spec.deep_supervision else single,
@@ -47,9 +47,9 @@ def prune(spec: ModelSpec, depth: int) -> ModelSpec:
     )
 
 
-def pruned_parts(spec: ModelSpec, left: ModelSpec) -> tuple[str, ...]:
-    """Returns the names of the parts of a network that `left` does not have."""
-    return tuple(name for name in _parts(spec) if name not in _parts(left))
+def pruned_parts(spec: ModelSpec, pruned: ModelSpec) -> tuple[str, ...]:
+    """Returns the names of the parts of a network that the pruned one lacks."""
+    return tuple(name for name in _parts(spec) if name not in _parts(pruned))
 
 
 def _parts(spec: ModelSpec) -> list[str]:

@@ -1,4 +1,4 @@
-"""State of a run, as a checkpoint holds it besides the variables. JSON in and out."""
+"""State of a training run, stored as JSON in each checkpoint next to the variables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from u2net_tf.source_commit import source_commit
 
 # Column of `training.csv` -> number; NaN for a mean over nothing.
 Logs: TypeAlias = dict[str, Count | Annotated[float, Field(allow_inf_nan=True)]]
-# What a network computes and TensorBoard holds. Sums of such numbers are finite.
+# Losses are float32 in the network and in TensorBoard. Float64 sums of them are finite.
 _FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
 _Loss = Annotated[float, Field(ge=-_FLOAT32_MAX, le=_FLOAT32_MAX)]
 _Seconds = Annotated[float, Field(ge=0, le=1e12)]
@@ -29,9 +29,9 @@ class PlateauState:
 
     Attributes:
       learning_rate: learning rate of the next epoch.
-      epochs: number of epochs done.
+      epochs: number of completed epochs.
       moving_average: moving average of the epochs' losses; None before the first. The
-        mean of the losses so far while a window is not full.
+        mean of the losses so far until a window is full.
       reference: moving average at the last comparison; None before the first one.
       finished: whether training has ended.
       window: losses in the window of a windowed average, oldest first; empty with the
@@ -48,13 +48,14 @@ class PlateauState:
 
 @schema.model
 class PartialEpoch:
-    """What the metrics of an epoch take from its steps so far.
+    """Metrics of the steps so far of an unfinished epoch.
 
     Attributes:
-      losses: domain -> training losses of its steps, in their order.
+      losses: domain -> training losses of its steps, in order.
       seconds_waiting: time spent waiting for batches.
-      seconds_computing: duration of the rest of the steps.
-      seconds_compiling: part of it that was spent on steps that were compiled.
+      seconds_computing: remaining duration of the steps.
+      seconds_compiling: part of `seconds_computing` spent on steps that had to be
+        compiled.
       skipped_steps: number of steps whose gradients overflowed.
     """
 
@@ -70,14 +71,14 @@ class RunState:
     """State of a run after a step.
 
     Attributes:
-      step: number of steps done; 0 for a model that was composed, not trained.
-      schedule: state of the learning-rate schedule; None for such a model.
-      logs: row of `training.csv` of the last epoch; None for such a model and before
-        the end of the first epoch.
-      partial_epoch: the steps taken since; None at the end of an epoch.
-      invariants: what a run that resumes must have in common with this one; JSON.
+      step: number of steps taken; 0 for a composed model.
+      schedule: state of the learning-rate schedule; None for a composed model.
+      logs: row of `training.csv` of the last epoch; None for a composed model and
+        before the end of the first epoch.
+      partial_epoch: the steps taken since then; None at the end of an epoch.
+      invariants: settings that must be the same when the run is resumed; JSON.
       best: the best checkpoint so far; None if there is none.
-      records: hash of the training records and of their shards; None if not known.
+      records: hash of the training records and of their shards; None if unknown.
     """
 
     step: Step = 0
@@ -97,7 +98,7 @@ class RunState:
                 if math.isfinite(value) and abs(value) > _FLOAT32_MAX:
                     raise InputError(
                         f"row.{column:.80}",
-                        expected="a number that float32 holds",
+                        expected="a number in the range of float32",
                         received=value,
                     )
 
@@ -112,7 +113,7 @@ STATE = FileFormat(
 
 
 def state_to_json(state: RunState) -> str:
-    """Returns the state as JSON; written_by names the commit, too, if it is known."""
+    """Returns the state as JSON; its "written_by" includes the commit, if known."""
     content = STATE.to_dict(state)
     if commit := source_commit():
         content["written_by"] += f", commit {commit}"
@@ -120,9 +121,13 @@ def state_to_json(state: RunState) -> str:
 
 
 def state_from_json(text: str, source: object) -> RunState:
-    """Reads what `state_to_json` wrote, in this version or an earlier one.
+    """Reads the JSON that `state_to_json` of this version or an earlier one returned.
+
+    Args:
+      text: JSON.
+      source: name of the checkpoint, for error messages.
 
     Raises:
-      InputError: names the source, if the text is damaged or a later version's.
+      InputError: if the text is damaged or was written by a later version.
     """
     return STATE.from_text(text, source)

@@ -1,4 +1,4 @@
-"""From a domain's patches to probabilities: resizing, the network, resizing back."""
+"""Computes probabilities of patches: resizing, network, resizing back."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def segment_patches(
     *,
     gate_threshold: float | None = None,
 ) -> tf.Tensor:
-    """Computes the class probabilities of patches of a domain's own size.
+    """Computes the class probabilities of patches in the domain's patch size.
 
     Args:
-      network: with its weights.
-      spec: what it is.
-      index: of the domain.
-      patches: (N, *patch_size, M) float32; of any size that the network can halve, if
-        it does not have a patch size of its own.
-      gate_threshold: see `UNetSharp.gated_logits`; None to do without gates.
+      network: the network with its weights.
+      spec: its specification.
+      index: index of the domain.
+      patches: (N, *patch_size, M) float32. If `spec.patch_size` is None, any size
+        divisible by 2**pools is accepted.
+      gate_threshold: see `UNetSharp.gated_logits`; None to ignore gates.
 
     Returns:
       (N, *patch_size, K) float32.
@@ -44,5 +44,5 @@ def segment_patches(
     if size == patch_size:
         return tf.nn.softmax(logits(patches))
     resized = resize_image(patches, size, method=spec.resize_method)
-    # Linear whatever the image's method: cubic leaves the range 0 to 1.
+    # Always linear: cubic interpolation would leave the range 0 to 1.
     return resize_image(tf.nn.softmax(logits(resized)), patch_size, method="linear")

@@ -1,4 +1,4 @@
-"""Specification of a model: its plan and the network's settings. JSON in and out."""
+"""Specification of a model: its plan and network settings, stored as JSON."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from u2net_tf.schema import Count, Text
 
 @schema.model
 class CaseCounts:
-    """How many cases a domain was made of, where a model does not hold their names.
+    """Numbers of cases of a domain whose case names a model does not contain.
 
     Attributes:
       domain: name of the domain.
-      train: number of cases that were trained on.
-      validation: number of cases that were validated on during training.
+      train: number of training cases.
+      validation: number of cases for validation during training.
       test: number of test cases.
     """
 
@@ -45,16 +45,17 @@ class ModelSpec:
       pools: how often the network halves z, y, x.
       base_channels: channels at full resolution.
       adapter: "separable", "series", "parallel" or "none".
-      second_up_conv: "full", "pointwise" or None for the adapter's own.
-      patch_size: the network's patch z, y, x, to which each domain's patch is resized;
-        None if patches keep the domain's own size.
+      second_up_conv: "full", "pointwise", or None for the default of the adapter.
+      patch_size: patch size z, y, x that the patches of all domains are resized to;
+        None if each domain keeps its own.
       resize_method: "linear" or "cubic".
       architecture: "u2net" or "unet_sharp"; see `networks.architectures`.
-      depth: levels of "unet_sharp" below full resolution; None for another.
-      align_corners: as of `UNetSharp`; False for another.
-      deep_supervision: as of `UNetSharp`; True for another.
-      gates: as of `UNetSharp`; "none" for another.
-      case_counts: of the domains whose cases are left out of the plan; see
+      depth: levels of "unet_sharp" below full resolution; None for another
+        architecture.
+      align_corners: see `UNetSharp`; False for another architecture.
+      deep_supervision: see `UNetSharp`; True for another architecture.
+      gates: see `UNetSharp`; "none" for another architecture.
+      case_counts: numbers of cases of the domains whose cases are not in the plan; see
         `case_names.without_case_names`.
     """
 
@@ -77,8 +78,10 @@ class ModelSpec:
         self._check_architecture()
         names = [counts.domain for counts in self.case_counts]
         schema.require_distinct("case_counts", names, "each domain once")
-        unnamed = {d.name for d in self.plan.domains if not any(d.groups.values())}
-        if others := sorted(set(names) - unnamed):
+        without_cases = {
+            d.name for d in self.plan.domains if not any(d.groups.values())
+        }
+        if others := sorted(set(names) - without_cases):
             raise InputError(
                 "case_counts",
                 expected="domains of the plan without cases",
@@ -90,29 +93,29 @@ class ModelSpec:
         if is_sharp != (depth is not None):
             raise InputError(
                 "depth",
-                expected="a number for unet_sharp, and none for another architecture",
+                expected="a number for unet_sharp and none for other architectures",
                 received=f"{depth} for {self.architecture}",
             )
         if depth is not None:
             limits.require_depth(self.base_channels, self.pools, depth)
-        wanted: dict[str, object] = {"second_up_conv": None}
+        fixed: dict[str, object] = {"second_up_conv": None}
         if not is_sharp:
-            wanted = {"align_corners": False, "deep_supervision": True, "gates": "none"}
-        for name, value in wanted.items():
+            fixed = {"align_corners": False, "deep_supervision": True, "gates": "none"}
+        for name, value in fixed.items():
             if getattr(self, name) != value:
                 raise InputError(
                     name,
-                    expected=f"{value}, as the architecture is {self.architecture}",
+                    expected=f"{value} for the architecture {self.architecture}",
                     received=getattr(self, name),
                 )
 
     def has_case_names(self, domain: int) -> bool:
-        """Whether the model holds the names of a domain's cases."""
+        """Returns whether the model contains the names of a domain's cases."""
         name = self.plan.names[domain]
         return all(counts.domain != name for counts in self.case_counts)
 
     def count_cases(self, domain: int) -> CaseCounts:
-        """How many cases a domain was made of, whether they are named or not."""
+        """Returns the numbers of cases of a domain, with or without case names."""
         name = self.plan.names[domain]
         for counts in self.case_counts:
             if counts.domain == name:
@@ -123,7 +126,7 @@ class ModelSpec:
         )
 
     def network_patch_size(self, domain: int) -> tuple[int, int, int]:
-        """Size of the network's patches of a domain: z, y, x."""
+        """Returns the size of a domain's patches in the network: z, y, x."""
         return self.patch_size or self.plan.domains[domain].patch_size
 
 
@@ -150,27 +153,28 @@ def common_pools(
 
     Args:
       plan: plan of the domains.
-      pools: the numbers to use; those of the domains, which must agree, if None.
-      depth: the most that an axis may be halved; any number if None.
+      pools: the numbers to use; None to use those of the domains, which must agree.
+      depth: the largest number allowed; None for any.
 
     Raises:
-      InputError: if no axis is halved or one too often, or the domains do not agree.
+      InputError: if no axis is halved, an axis is halved too often, or the domains do
+        not agree.
     """
     distinct = {domain.pools for domain in plan.domains} if pools is None else {pools}
     if len(distinct) > 1:
         raise InputError(
             "`pools`",
-            expected="a value, since the domains of the plan differ in theirs",
-            received=f"none, and {sorted(distinct)} in the plan",
+            expected="a value, since the domains of the plan have different pools",
+            received=f"none, with {sorted(distinct)} in the plan",
         )
     (chosen,) = distinct
     source = f" in the plan of {', '.join(plan.names)}" if pools is None else ""
     if depth is not None and max(chosen) > depth:
         raise InputError(
             "`pools`",
-            expected=f"at most {depth} along each axis, as `depth` is {depth}",
+            expected=f"at most {depth} along each axis, since `depth` is {depth}",
             received=f"{chosen}{source}",
-            hint=_fitting(chosen, depth) if pools is None else "",
+            hint=_pools_hint(chosen, depth) if pools is None else "",
         )
     if max(chosen) < 1:
         raise InputError(
@@ -181,8 +185,8 @@ def common_pools(
     return chosen
 
 
-def _fitting(pools: tuple[int, int, int], depth: int) -> str:
-    """Pools that halve the patches of a plan, which has too many."""
+def _pools_hint(pools: tuple[int, int, int], depth: int) -> str:
+    """Suggests pools for a plan whose pools exceed the depth."""
     return f"Set `pools` to {','.join(str(min(times, depth)) for times in pools)}"
 
 
@@ -194,7 +198,7 @@ def check_patches(spec: ModelSpec, names: Sequence[str] = ()) -> None:
       names: domains to check; all if empty.
 
     Raises:
-      InputError: names the domain.
+      InputError: if a size is not divisible; names the domain.
     """
     for index, name in enumerate(spec.plan.names):
         size = spec.network_patch_size(index)
@@ -202,7 +206,7 @@ def check_patches(spec: ModelSpec, names: Sequence[str] = ()) -> None:
         if not divisible and (not names or name in names):
             raise InputError(
                 "patch_size",
-                expected=f"sizes divisible by 2**pools, pools being {spec.pools}",
+                expected=f"sizes divisible by 2**pools, with pools {spec.pools}",
                 received=f"{size} for {name}",
             )
 
@@ -213,46 +217,48 @@ def spec_to_json(spec: ModelSpec) -> str:
 
 
 def spec_from_json(text: str, source: object) -> ModelSpec:
-    """Reads what `spec_to_json` wrote, in this version or an earlier one.
+    """Reads the JSON that `spec_to_json` of this version or an earlier one returned.
 
     Args:
       text: JSON.
-      source: name of the checkpoint, for errors.
+      source: name of the checkpoint, for error messages.
 
     Raises:
-      InputError: if the text is damaged or a later version's.
+      InputError: if the text is damaged or was written by a later version.
     """
     return MODEL.from_text(text, source)
 
 
-# Fields of a domain that its hash covers, and others that training depends on.
-_IN_SHARDS = ("modalities", "labels", "spacing_mm", "preprocessing")
-_IN_TRAINING = ("patch_size", "batch_size", "mirror_axes")
-# Fields of a model that are compared, or joined, domain by domain.
-OF_DOMAINS = ("plan", "case_counts")
+# Fields of a domain that its hash covers, and others that affect training.
+_SHARD_FIELDS = ("modalities", "labels", "spacing_mm", "preprocessing")
+_TRAINING_FIELDS = ("patch_size", "batch_size", "mirror_axes")
+# Fields of a specification that are compared or concatenated domain by domain.
+DOMAIN_FIELDS = ("plan", "case_counts")
 
 
 def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
-    """Checks that two specifications agree in all that training depends on.
+    """Checks that two specifications agree in everything that affects training.
 
     Raises:
-      InputError: names what differs; its place is empty.
+      InputError: if they do not; lists the differences, with an empty `where`.
     """
     if expected.plan.names != found.plan.names:
-        _refuse("domains", expected.plan.names, found.plan.names)
+        _raise_mismatch("domains", expected.plan.names, found.plan.names)
     if (name := differing_setting(expected, found)) is not None:
-        _refuse(name, getattr(expected, name), getattr(found, name))
+        _raise_mismatch(name, getattr(expected, name), getattr(found, name))
     pairs = zip(expected.plan.domains, found.plan.domains, strict=True)
     for index, (one, other) in enumerate(pairs):
         splits = _differing_splits(index, expected, found)
         if (
             splits
             or plan_hash(one) != plan_hash(other)
-            or any(getattr(one, name) != getattr(other, name) for name in _IN_TRAINING)
+            or any(
+                getattr(one, name) != getattr(other, name) for name in _TRAINING_FIELDS
+            )
         ):
             differing = [
                 name
-                for name in (*_IN_SHARDS, *_IN_TRAINING)
+                for name in (*_SHARD_FIELDS, *_TRAINING_FIELDS)
                 if getattr(one, name) != getattr(other, name)
             ] + splits
             raise InputError(
@@ -263,20 +269,22 @@ def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
 
 
 def differing_setting(expected: ModelSpec, found: ModelSpec) -> str | None:
-    """Returns the first setting in which two networks differ, whatever their domains.
+    """Returns the first network setting that differs; domains are not compared.
 
-    Architecture and depth come first: others may differ for that reason.
+    Architecture and depth are compared first, since other settings depend on them.
     """
     names = [field.name for field in dataclasses.fields(expected)]
     names.sort(key=lambda name: name not in ("architecture", "depth"))
     for name in names:
-        if name not in OF_DOMAINS and getattr(expected, name) != getattr(found, name):
+        if name in DOMAIN_FIELDS:
+            continue
+        if getattr(expected, name) != getattr(found, name):
             return name
     return None
 
 
 def _differing_splits(index: int, expected: ModelSpec, found: ModelSpec) -> list[str]:
-    """Splits of a domain whose cases differ; without names, those of other numbers."""
+    """Returns the splits whose cases differ, or whose numbers if names are missing."""
     specs = (expected, found)
     one: Domain | CaseCounts
     other: Domain | CaseCounts
@@ -286,5 +294,5 @@ def _differing_splits(index: int, expected: ModelSpec, found: ModelSpec) -> list
     return [name for name in SPLITS if getattr(one, name) != getattr(other, name)]
 
 
-def _refuse(name: str, wanted: object, got: object) -> None:
-    raise InputError("", expected=f"{name} {wanted}", received=got)
+def _raise_mismatch(name: str, expected: object, received: object) -> None:
+    raise InputError("", expected=f"{name} {expected}", received=received)

@@ -1,4 +1,4 @@
-"""Variables of a trunk and of one domain: named without its index, copied, compared."""
+"""Names, copies and compares the variables of the trunk and of single domains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from u2net_tf.networks.domain_model import DomainModel
 
 
 def shared_by_path(network: DomainModel) -> dict[str, keras.Variable]:
-    """Returns path -> variable, of those that all domains share."""
+    """Returns path -> variable, for the variables that all domains share."""
     shared = {id(variable) for variable in network.shared_variables}
     return {
         path: variable
@@ -20,10 +20,10 @@ def shared_by_path(network: DomainModel) -> dict[str, keras.Variable]:
 
 
 def own_by_name(network: DomainModel, domain: int) -> dict[str, keras.Variable]:
-    """Returns name -> variable, of those that only one domain reads.
+    """Returns name -> variable, for the variables that only one domain uses.
 
     The name is the variable's path in a checkpoint without the index of the domain,
-    such as "stem/norm/gamma": a domain has the same names in every model.
+    such as "stem/norm/gamma", so that it is the same in every model.
     """
     own = {id(variable) for variable in network.domain_variables(domain)}
     return {
@@ -44,7 +44,7 @@ def copy_variables(
 def identical(
     first: Sequence[keras.Variable], second: Sequence[keras.Variable]
 ) -> bool:
-    """Whether two lists of variables are bit-identical."""
+    """Returns whether two lists of variables are bit-identical."""
     return len(first) == len(second) and all(
         one.numpy().tobytes() == other.numpy().tobytes()
         for one, other in zip(first, second, strict=True)

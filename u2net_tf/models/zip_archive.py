@@ -1,8 +1,8 @@
-"""Reads zip archives that may come from anybody: known members, whole, uncompressed.
+"""Reads zip archives from untrusted sources.
 
-Members are read into memory and nothing is extracted, so that no name is ever taken for
-a path. They are stored without compression, so that an archive cannot hold more bytes
-than its own size.
+Members are read into memory and never extracted to disk, so that no member name is used
+as a path. Only uncompressed members are accepted, so that an archive cannot expand to
+more bytes than its own size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from u2net_tf.wording import first_few
 
 _Read = TypeVar("_Read")
 _START = b"PK\x03\x04"
-# What `zipfile` raises where an archive is not as it should be.
+# Errors that `zipfile` raises for invalid archives.
 _DAMAGE = (
     zipfile.BadZipFile,
     EOFError,
@@ -41,16 +41,16 @@ _DAMAGE = (
 
 
 class ZipArchive:
-    """An open archive. A context manager.
+    """An open archive; a context manager.
 
     Args:
       path: the file.
-      expected: what it should be, for error messages.
+      expected: description of the expected file, for error messages.
 
     Raises:
-      InputError: if it is missing, damaged, or has members that are not stored, of one
-        name, encrypted or no files.
-      OSError: if it cannot be read.
+      InputError: if the file is missing or damaged, or has members that are compressed,
+        encrypted, not regular files or not uniquely named.
+      OSError: if the file cannot be read.
     """
 
     def __init__(self, path: pathlib.Path, expected: str):
@@ -62,9 +62,9 @@ class ZipArchive:
         with path.open("rb") as file:
             start = file.read(len(_START))
         if start != _START:
-            received = f"a file that begins with {start!r}" if start else "no bytes"
+            received = f"a file starting with {start!r}" if start else "an empty file"
             raise InputError(path, expected=f"{expected}, a zip", received=received)
-        self._zip = self._tried(lambda: zipfile.ZipFile(path))
+        self._zip = self._translate_errors(lambda: zipfile.ZipFile(path))
         try:
             self._members = self._checked_members()
         except BaseException:
@@ -91,7 +91,7 @@ class ZipArchive:
         """Reads a member.
 
         Raises:
-          InputError: if there is none of this name, or it is damaged.
+          InputError: if there is no such member, or it is damaged.
         """
         if name not in self._members:
             raise InputError(
@@ -100,7 +100,7 @@ class ZipArchive:
                 received=first_few([*map(repr, self._members)]) or "none",
             )
         info = self._members[name]
-        content = self._tried(lambda: self._zip.read(info), name)
+        content = self._translate_errors(lambda: self._zip.read(info), name)
         if len(content) != info.file_size:
             raise InputError(
                 f"{self.path}: {name}",
@@ -115,12 +115,14 @@ class ZipArchive:
         for info in self._zip.infolist():
             place = f"{self.path}: {info.orig_filename!r:.80}"
             if info.filename in found:
-                raise InputError(place, expected="one member of a name", received="two")
+                raise InputError(
+                    place, expected="a unique name", received="a duplicate"
+                )
             if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED:
                 received = "an encrypted" if info.flag_bits & 1 else "a compressed"
                 raise InputError(
                     place,
-                    expected="a member as it is",
+                    expected="a member without compression or encryption",
                     received=f"{received} one",
                 )
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -137,20 +139,20 @@ class ZipArchive:
             found[info.filename] = info
         return found
 
-    def _tried(self, read: Callable[[], _Read], member: str = "") -> _Read:
-        """What `read` returns, or an error that names the file."""
+    def _translate_errors(self, read: Callable[[], _Read], member: str = "") -> _Read:
+        """Returns `read()`; its errors become an `InputError` that names the file."""
         place = f"{self.path}: {member}" if member else self.path
         try:
             return read()
         except InputError:
             raise
         except OSError as error:
-            # A place in the file that is none, such as a negative one.
+            # An invalid file position, such as a negative one.
             if error.errno != errno.EINVAL:
                 raise
             problem: Exception = error
         except _DAMAGE as error:
             problem = error
         raise InputError(
-            place, expected=f"{self._expected}, a whole zip", received=problem
+            place, expected=f"{self._expected}, an intact zip", received=problem
         )

@@ -1,1 +1,1 @@
-"""What preprocessing and network need to know of each domain."""
+"""The plan: preprocessing and network settings of each domain."""

@@ -1,6 +1,6 @@
-"""Domains and the plan: what preprocessing and network need to know of each dataset.
+"""Domains and the plan: preprocessing and network settings of each dataset.
 
-As a file a plan is in `plan_file.py`.
+`plan_file.py` reads and writes plans.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Split = Literal["train", "validation", "test"]
 AXES = get_args(Axis)
 SPLITS = get_args(Split)
 SPACING_SOURCES = get_args(SpacingSource)
-# Larger whole numbers are not exact in every program that reads them, as from JSON.
+# Some JSON parsers store numbers as float64, in which larger integers are not exact.
 MIN_LABEL, MAX_LABEL = -(2**53) + 1, 2**53 - 1
 LabelValue = Annotated[int, Field(ge=MIN_LABEL, le=MAX_LABEL)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
 def require_folder_name(name: str) -> None:
-    """Raises InputError if a folder, and so a domain, cannot have this name."""
+    """Raises InputError if a domain, and thus its folder, cannot have this name."""
     if name in ("", ".", "..") or set("/\\") & set(name) or not name.isprintable():
-        expected = "the name of a folder, not a path"
+        expected = "a folder name, not a path"
         raise InputError("name", expected=expected, received=repr(name))
 
 
@@ -44,7 +44,7 @@ def require_classes(names: Sequence[str]) -> None:
     if not 2 <= len(names) <= limits.MAX_CLASSES:
         raise InputError(
             "labels",
-            expected=f"2 to {limits.MAX_CLASSES} classes, the background included",
+            expected=f"2 to {limits.MAX_CLASSES} classes, including the background",
             received=len(names),
         )
     schema.require_distinct("labels", names, "distinct names")
@@ -55,11 +55,11 @@ class Label:
     """One class of a domain.
 
     Attributes:
-      name: as in `dataset.json`, or the name that `--merge_labels` gave.
-      values: the values in the raw label files that mean this class. Several when
-        labels were merged. The first is the value that predictions are written with.
-      keep_components: how many of the largest connected components a prediction
-        keeps of this class; 0 keeps all.
+      name: name in `dataset.json` or set with `--merge_labels`.
+      values: values of this class in raw label maps; several if labels were merged.
+        Predictions are written with the first one.
+      keep_components: number of largest connected components of this class to keep in
+        predictions; 0 keeps all.
     """
 
     name: Text
@@ -69,26 +69,27 @@ class Label:
 
 @schema.model
 class Preprocessing:
-    """How raw volumes of one domain become the network's input.
+    """Preprocessing of the raw volumes of one domain.
 
-    The defaults are the paper's. The published code has the last three otherwise:
-    -1024, "positive" and "truncate".
+    The defaults are those of the paper. The published code differs in `intensity_floor`
+    (-1024), `statistics_over` ("positive") and `size_rounding` ("truncate").
 
     Attributes:
-      margin_voxels: margin around the box of the non-zero voxels, raw voxels.
+      margin_voxels: margin around the bounding box of the non-zero voxels, raw voxels.
       clip_percentiles: lower and upper percentile that intensities are clipped to.
-      spacing_source: header field that spacing is read from when `pixdim` and the
-        affine disagree: "pixdim" or "affine".
-      unknown_labels: "fail" or "background", for values that no class lists.
-      intensity_floor: resampled intensities below it are set to it, in every modality,
-        before percentiles are taken; None for no such limit.
-      statistics_over: voxels that mean and standard deviation are taken over: "all",
-        or "positive", those above 0; voxels of exactly 0 then become 0.
-      size_rounding: how the size of a resampled volume becomes a whole number:
-        "nearest" or "truncate".
-      round_labels: whether values of label maps that are nearly whole are rounded.
-      resample_modalities: whether modalities on other grids than the first are
-        resampled to it.
+      spacing_source: header field to use for the spacing if `pixdim` and the affine
+        disagree: "pixdim" or "affine".
+      unknown_labels: treatment of label values that belong to no class: "fail" or
+        "background".
+      intensity_floor: lower limit that resampled intensities of every modality are
+        clipped to before percentiles are computed; None for no limit.
+      statistics_over: voxels that mean and standard deviation are computed over: "all",
+        or "positive" for those above 0, where voxels of exactly 0 remain 0.
+      size_rounding: rounding of the size of a resampled volume: "nearest" or
+        "truncate".
+      round_labels: whether label values that are close to integers are rounded.
+      resample_modalities: whether modalities whose grid differs from that of the first
+        are resampled to it.
     """
 
     margin_voxels: Margin = 5
@@ -117,24 +118,23 @@ class Domain:
 
     Attributes:
       name: folder name, for example "Task04_Hippocampus".
-      raw_dir: folder that held `dataset.json` when the plan was made.
+      raw_dir: folder of `dataset.json` when the plan was made.
       modalities: names of the input channels.
       labels: the classes; index 0 is the background.
       spacing_mm: target spacing, mm.
       median_shape: median shape of the resampled volumes, voxels.
-      patch_size: patch cut from the volume, voxels.
+      patch_size: size of the patches cropped from the volume, voxels.
       pools: how often the domain's independent network halves each axis.
       batch_size: patches per batch of the domain's independent network.
-      mirror_axes: axes along which training may mirror a patch: "z", "y", "x". None
-        where left and right are different classes.
+      mirror_axes: axes along which training may mirror a patch: "z", "y", "x"; empty if
+        left and right are different classes.
       preprocessing: see `Preprocessing`.
-      train: cases to train on; none where there are folds.
-      validation: cases to validate on during training; may be empty, and is where
-        there are folds.
-      test: cases for the final scores.
-      folds: cases to train on, in groups of which training may leave one out to
-        validate on; see `with_fold`.
-      scans: what the scans were like; None in plans that do not say so.
+      train: training cases; empty if there are folds.
+      validation: cases for validation during training; always empty if there are folds.
+      test: cases for the final evaluation.
+      folds: groups of training cases, one of which may be held out for validation; see
+        `with_fold`.
+      scans: spacings, extents and intensities of the scans; None if not recorded.
 
     Raises:
       ValueError: if a field is out of range or two contradict each other.
@@ -167,7 +167,7 @@ class Domain:
         if 0 not in self.labels[0].values:
             raise InputError(
                 "labels",
-                expected="the class of value 0, the background, first",
+                expected="the background, with value 0, as the first class",
                 received=values,
             )
         self._check_groups()
@@ -175,7 +175,7 @@ class Domain:
             if size % 2**pools:
                 raise InputError(
                     "patch_size",
-                    expected=f"sizes divisible by 2**pools, pools being {self.pools}",
+                    expected=f"sizes divisible by 2**pools, with pools {self.pools}",
                     received=self.patch_size,
                 )
 
@@ -183,12 +183,12 @@ class Domain:
         if self.folds and (self.train or self.validation):
             raise InputError(
                 "folds",
-                expected="none beside lists of cases to train or validate on",
+                expected="no folds in addition to training or validation cases",
                 received=f"{len(self.folds)} folds, {len(self.train)} cases in train "
                 f"and {len(self.validation)} in validation",
             )
         if len(self.folds) == 1:
-            raise InputError("folds", expected="at least two", received="one")
+            raise InputError("folds", expected="at least two folds", received="one")
         places = [f"folds[{index}]" for index in range(len(self.folds))] or SPLITS[:2]
         seen: dict[str, str] = {}
         for place, cases in zip((*places, "test"), self.groups.values(), strict=True):
@@ -196,7 +196,7 @@ class Domain:
                 if case in seen:
                     raise InputError(
                         place,
-                        expected=f"no case that is in {seen[case]!r} already",
+                        expected=f"only cases that are not already in {seen[case]!r}",
                         received=case,
                     )
                 seen[case] = place
@@ -208,28 +208,28 @@ class Domain:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes with the background."""
+        """Number of classes, including the background."""
         return len(self.labels)
 
     def cases(self, split: str) -> tuple[str, ...]:
-        """Cases of one of `SPLITS`."""
+        """Returns the cases of one of `SPLITS`."""
         if split not in SPLITS:
             raise ValueError(f"split: expected one of {SPLITS}. Received: {split!r}")
         return getattr(self, split)
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Group -> cases. A shard holds cases of one group: a fold or a split."""
+        """Group (fold or split) -> cases. A shard contains cases of a single group."""
         if self.folds:
             folds = {f"fold{index}": cases for index, cases in enumerate(self.folds)}
             return {**folds, "test": self.test}
         return {split: self.cases(split) for split in SPLITS}
 
     def with_fold(self, fold: int | None) -> Domain:
-        """The domain with its folds made cases to train and to validate on.
+        """Returns the domain with its folds turned into training and validation cases.
 
         Args:
-          fold: index of the fold to validate on; None to train on all folds.
+          fold: index of the validation fold; None to train on all folds.
 
         Raises:
           InputError: if there is no such fold.
@@ -258,16 +258,16 @@ class Domain:
 
     @property
     def monitored_split(self) -> str:
-        """The split that training scores: validation, or test where that is empty."""
+        """Split that training scores: validation, or test if validation is empty."""
         return "validation" if self.validation else "test"
 
 
 @schema.model
 class Plan:
-    """The domains of one network, in the order of their indices, and the split's seed.
+    """The domains of a network and the seed of their split.
 
     Attributes:
-      domains: at least one, with distinct names.
+      domains: domains in the order of their indices; at least one, with distinct names.
       seed: seed of the train/test split.
     """
 
@@ -283,7 +283,7 @@ class Plan:
         return tuple(domain.name for domain in self.domains)
 
     def index(self, name: str) -> int:
-        """Index of the domain of this name.
+        """Returns the index of the domain with this name.
 
         Raises:
           InputError: if the plan has no such domain.
@@ -297,10 +297,10 @@ class Plan:
         return self.names.index(name)
 
     def select(self, names: Sequence[str]) -> Plan:
-        """The plan of these domains only, in the order given; all where none is.
+        """Returns a plan of these domains only, in this order; of all if empty.
 
         Raises:
-          InputError: if the plan lacks one, or one is named twice.
+          InputError: if the plan lacks one of them, or one is listed twice.
         """
         if not names:
             return self
@@ -313,7 +313,7 @@ class Plan:
         )
 
     def with_fold(self, fold: int | None) -> Plan:
-        """The plan with every domain's folds made splits: see `Domain.with_fold`."""
+        """Returns the plan with `Domain.with_fold` applied to every domain."""
         return dataclasses.replace(
             self, domains=tuple(domain.with_fold(fold) for domain in self.domains)
         )

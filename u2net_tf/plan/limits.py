@@ -1,7 +1,7 @@
-"""Limits of what a plan or a model may ask for, checked before anything is built.
+"""Limits of plans and models, checked before anything is built.
 
-They lie far above what networks for scans need, and keep a damaged or forged file from
-taking all memory.
+They are far above what networks for scans need, and prevent a damaged or malicious file
+from exhausting the memory.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pydantic import AfterValidator, Field
 from u2net_tf.errors import InputError
 from u2net_tf.schema import Extent, Pools, Text
 
-# Records hold class indices in a byte.
+# Records store a class index in a byte.
 MAX_CLASSES = 256
-# At the deepest level, where the published network has 512.
+# At the deepest level; the published network has 512.
 MAX_CHANNELS = 4096
 # Levels of UNet# below full resolution.
 MAX_DEPTH = 4
-# 512 x 512 x 512; published are 128 x 128 x 128.
+# 512 x 512 x 512; the published network uses 128 x 128 x 128.
 MAX_PATCH_VOXELS = 2**27
-# 128 x 128 x 128, and 32 x 32 x 32 in the published network.
+# 128 x 128 x 128; the published network has 32 x 32 x 32.
 MAX_SMALLEST_PATCH_VOXELS = 2**21
 
 BaseChannels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
@@ -59,11 +59,11 @@ def require_network(base_channels: int, pools: Sequence[int]) -> None:
         raise InputError(
             "pools", expected="at least one axis to be halved", received=tuple(pools)
         )
-    most = MAX_CHANNELS // 2 ** max(pools)
-    if base_channels > most:
+    max_channels = MAX_CHANNELS // 2 ** max(pools)
+    if base_channels > max_channels:
         raise InputError(
             "base_channels",
-            expected=f"at most {most} with pools {tuple(pools)}",
+            expected=f"at most {max_channels} with pools {tuple(pools)}",
             received=base_channels,
         )
     if 2 ** sum(pools) > MAX_SMALLEST_PATCH_VOXELS:
@@ -76,7 +76,7 @@ def require_network(base_channels: int, pools: Sequence[int]) -> None:
 
 
 def require_depth(base_channels: int, pools: Sequence[int], depth: int) -> None:
-    """Raises InputError if a UNet# does not fit its depth.
+    """Raises InputError if a UNet# is too wide for its depth or its pools exceed it.
 
     Args:
       base_channels: channels at full resolution.
@@ -86,13 +86,13 @@ def require_depth(base_channels: int, pools: Sequence[int], depth: int) -> None:
     if max(pools) > depth:
         raise InputError(
             "pools",
-            expected=f"at most {depth} along each axis, as `depth` is {depth}",
+            expected=f"at most {depth} along each axis, since `depth` is {depth}",
             received=tuple(pools),
         )
-    most = MAX_CHANNELS // 2**depth
-    if base_channels > most:
+    max_channels = MAX_CHANNELS // 2**depth
+    if base_channels > max_channels:
         raise InputError(
             "base_channels",
-            expected=f"at most {most} with a depth of {depth}",
+            expected=f"at most {max_channels} with a depth of {depth}",
             received=base_channels,
         )

@@ -1,7 +1,7 @@
-"""The plan as a file: `plan.json` in and out, every field checked.
+"""Reads and writes `plan.json`, and checks every field.
 
-A plan is written by `data_prep.plan`, may be edited by hand, and travels inside every
-checkpoint, so that prediction needs a scan and a model and nothing else.
+A plan is written by `data_prep.plan`, may be edited by hand, and is part of every
+checkpoint, so that prediction needs only a scan and a model.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ PLAN = FileFormat(
 
 
 def plan_to_json(plan: Plan) -> str:
-    """The plan as text that people can read and edit: short lists on one line."""
-    return _pretty(PLAN.to_dict(plan)) + "\n"
+    """Returns the plan as readable, editable JSON with short lists on one line."""
+    return _format_json(PLAN.to_dict(plan)) + "\n"
 
 
 def load_plan(path: str | os.PathLike) -> Plan:
     """Reads `plan.json`.
 
     Raises:
-      InputError: if the file is missing or its content cannot be used.
+      InputError: if the file is missing or invalid.
     """
     return PLAN.load(path)
 
 
-def _pretty(value: Any, indent: str = "") -> str:
+def _format_json(value: Any, indent: str = "") -> str:
     flat = json.dumps(value, ensure_ascii=False)
     if len(indent) + len(flat) <= 88 or not isinstance(value, dict | list | tuple):
         return flat
     inner = indent + "  "
     if isinstance(value, dict):
         rows = [
-            f"{inner}{json.dumps(key)}: {_pretty(item, inner)}"
+            f"{inner}{json.dumps(key)}: {_format_json(item, inner)}"
             for key, item in value.items()
         ]
         return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
-    rows = [f"{inner}{_pretty(item, inner)}" for item in value]
+    rows = [f"{inner}{_format_json(item, inner)}" for item in value]
     return "[\n" + ",\n".join(rows) + f"\n{indent}]"

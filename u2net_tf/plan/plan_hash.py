@@ -1,4 +1,4 @@
-"""The hash of a domain's plan: shards with the same one hold the same voxels."""
+"""The hash of a domain's plan, which identifies the voxels of its shards."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from u2net_tf.plan.domains import Domain, Preprocessing
 
 
 def plan_hash(domain: Domain) -> str:
-    """SHA-256 of everything in the plan that changes the voxels of a domain's shards.
+    """Returns the SHA-256 of all settings that affect the voxels of a domain's shards.
 
-    Patch size, pools, batch size, the clean-up after prediction and which case is in
-    which fold or split are not part of it.
+    It does not cover patch size, pools, batch size, postprocessing or the assignment
+    of cases to folds and splits.
     """
     return plan_hashes(domain)[0]
 
 
 def plan_hashes(domain: Domain) -> tuple[str, str]:
-    """The hash, and the one that manifests of format 1 have."""
+    """Returns the hash, and the hash of manifests of format 1."""
     adapter = pydantic.TypeAdapter(Preprocessing)
     preprocessing = adapter.dump_python(domain.preprocessing, by_alias=True)
-    for name, before in migrations.LATER_PREPROCESSING.items():
-        # Shards from before such a field have the same hash.
-        if preprocessing[name] == before:
+    for name, old_value in migrations.LATER_PREPROCESSING.items():
+        # Shards that are older than such a field keep their hash.
+        if preprocessing[name] == old_value:
             del preprocessing[name]
     parts = {
         "name": domain.name,
@@ -37,5 +37,5 @@ def plan_hashes(domain: Domain) -> tuple[str, str]:
     }
     splits = [domain.train, domain.validation, domain.test]
     text = json.dumps(parts, sort_keys=True)
-    now = hashlib.sha256(text.encode()).hexdigest()
-    return now, migrations.plan_hash_with_split(parts, splits)
+    current = hashlib.sha256(text.encode()).hexdigest()
+    return current, migrations.plan_hash_with_split(parts, splits)

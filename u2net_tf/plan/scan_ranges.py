@@ -1,22 +1,22 @@
-"""What the scans of a domain were like when its plan was made."""
+"""Ranges of spacing, extent and intensity of the scans that a plan was made from."""
 
 from __future__ import annotations
 
 from u2net_tf import schema
 
-# The lowest and the highest of all scans.
+# Minimum and maximum over all scans.
 Range = tuple[float, float]
-# Of the intensities of a scan.
+# Percentiles of the intensities of a scan.
 PERCENTILES = (2, 50, 98)
 
 
 @schema.model
 class ScanRanges:
-    """Ranges that scans of a domain lie in. Triples are in the order z, y, x.
+    """Ranges over the scans of a domain. Triples are in the order z, y, x.
 
     Attributes:
-      spacing_mm: voxel size, mm.
-      extent_mm: size of the volume, mm.
+      spacing_mm: ranges of the voxel size, mm.
+      extent_mm: ranges of the size of the volume, mm.
       intensities: per modality, the ranges of each of `PERCENTILES`.
     """
 

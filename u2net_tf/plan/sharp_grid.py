@@ -1,4 +1,4 @@
-"""The grid of UNet#: which nodes and heads there are, and what a node reads."""
+"""The grid of UNet#: nodes, their inputs, heads and gates."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Literal
 
 # Level (0 is full resolution) and column of a node.
 Place = tuple[int, int]
-# Which kinds of gates there are.
+# Kinds of gates of a network.
 Gates = Literal["none", "deep", "top", "both"]
 
 
 def node_places(depth: int) -> tuple[Place, ...]:
-    """Returns the nodes of a network, each after those that it reads.
+    """Returns the nodes of a network in topological order.
 
-    The nodes of a network of less depth come first.
+    The nodes of a shallower network come first.
     """
     return tuple(
         (diagonal - column, column)
@@ -23,10 +23,10 @@ def node_places(depth: int) -> tuple[Place, ...]:
 
 
 def sources(place: Place) -> tuple[Place, ...]:
-    """Returns the nodes that a node reads; none for X^{0,0}, which reads the image.
+    """Returns the inputs of a node; none for X^{0,0}, whose input is the stem.
 
-    Those of its own level come first, then those below, the nearest first. A node of
-    column 0 reads the one above.
+    Nodes of the same level come first, then those below, nearest first. The input of a
+    node in column 0 is the node above it.
     """
     level, column = place
     if column == 0:
@@ -37,12 +37,12 @@ def sources(place: Place) -> tuple[Place, ...]:
 
 
 def top_heads(depth: int) -> tuple[Place, ...]:
-    """Returns the nodes of heads at full resolution: X^{0,1}, …, X^{0,depth}."""
+    """Returns the nodes with heads at full resolution: X^{0,1}, …, X^{0,depth}."""
     return tuple((0, column) for column in range(1, depth + 1))
 
 
 def deep_heads(depth: int) -> tuple[Place, ...]:
-    """Returns the nodes of heads below: X^{1,depth-1}, …, X^{depth,0}."""
+    """Returns the nodes with heads at lower levels: X^{1,depth-1}, …, X^{depth,0}."""
     return tuple((level, depth - level) for level in range(1, depth + 1))
 
 
@@ -50,8 +50,8 @@ def head_places(depth: int, deep_supervision: bool) -> tuple[Place, ...]:
     """Returns the nodes that have a head.
 
     Args:
-      depth: of the network.
-      deep_supervision: whether there are others than that of X^{0,depth}.
+      depth: depth of the network.
+      deep_supervision: whether there are more heads than that of X^{0,depth}.
     """
     if not deep_supervision:
         return ((0, depth),)
@@ -62,10 +62,10 @@ def gate_places(gates: Gates, depth: int, deep_supervision: bool) -> tuple[Place
     """Returns the nodes that have a gate.
 
     Args:
-      gates: "top" for X^{0,L} and "deep" for X^{L,0}, of each depth L to which the
+      gates: "top" for X^{0,L} and "deep" for X^{L,0}, for each depth L to which the
         network can be pruned; "both" or "none".
-      depth: of the network.
-      deep_supervision: as of `head_places`; without, it cannot be pruned.
+      depth: depth of the network.
+      deep_supervision: see `head_places`; a network without it cannot be pruned.
     """
     depths = range(1, depth + 1) if deep_supervision else (depth,)
     kinds = ("top", "deep") if gates == "both" else (gates,)

@@ -1,1 +1,1 @@
-"""Weights of the published PyTorch network, read from its files (extra `torch`)."""
+"""Loads the published PyTorch network's weights from its files (extra `torch`)."""

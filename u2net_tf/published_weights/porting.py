@@ -1,7 +1,7 @@
-"""Makes a model of the weights of the published network, trained with PyTorch.
+"""Converts weights of the published PyTorch network to a model.
 
-Strictly by name: every parameter of the file is used once, every variable of the
-network is set, and shapes are checked.
+Parameters are matched strictly by name: each parameter in the file is used exactly
+once, every variable of the network is set, and shapes are checked.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from u2net_tf.models.build import build_network
 from u2net_tf.models.loading import require_no_model, save_model
 from u2net_tf.models.spec import ModelSpec, check_patches
 from u2net_tf.networks.u2net import U2Net
-from u2net_tf.published_weights.structure import contradictions, read_structure
+from u2net_tf.published_weights.structure import mismatches, read_structure
 from u2net_tf.published_weights.torch_files import read_published
 from u2net_tf.published_weights.variables import load_published_weights
 
 
 class Ported(NamedTuple):
-    """A model that was made of published weights.
+    """A model that was converted from published weights.
 
     Attributes:
-      weights: The file that they were read from.
-      notes: What was taken from the file and what was left, a line each.
-      spec: Of the model.
-      network: The model's network, a `U2Net`.
-      checkpoint: The checkpoint that was written.
+      weights: the file of the weights.
+      notes: lines about which parts of the file were used and ignored.
+      spec: specification of the model.
+      network: the model's network, a `U2Net`.
+      checkpoint: path of the checkpoint that was written.
     """
 
     weights: pathlib.Path
@@ -44,17 +44,17 @@ class Ported(NamedTuple):
 def port(
     weights: str | os.PathLike, spec: ModelSpec, model_dir: str | os.PathLike
 ) -> Ported:
-    """Writes a model of the weights in a file.
+    """Writes a model with the weights in a file.
 
     Args:
-      weights: The file, as of `torch_files.read_published`.
-      spec: What the network is.
-      model_dir: Folder to make.
+      weights: the file; see `torch_files.read_published`.
+      spec: specification of the network.
+      model_dir: folder to create.
 
     Raises:
-      InputError: If the file cannot be read, contradicts the spec, or the folder
-        holds a model or another run writes to it; nothing is written.
-      StoppedError: If PyTorch is needed and not installed.
+      InputError: if the file cannot be read or does not match the specification, or the
+        folder has a model or is locked by another run; nothing is written.
+      StoppedError: if PyTorch is needed but not installed.
     """
     with locks.locked(model_dir):
         return _port(pathlib.Path(weights), spec, model_dir)
@@ -65,14 +65,14 @@ def _port(path: pathlib.Path, spec: ModelSpec, model_dir: str | os.PathLike) -> 
     require_no_model(model_dir)
     params, notes = read_published(path)
     try:
-        found = contradictions(read_structure(params), spec)
+        found = mismatches(read_structure(params), spec)
     except InputError as error:
         raise error.within(path) from None
     if found:
         raise InputError(
             path,
             expected="the network of the plan and settings",
-            received="another network:\n  " + "\n  ".join(found),
+            received="a different network:\n  " + "\n  ".join(found),
         )
     network = build_network(spec)
     try:
@@ -83,14 +83,14 @@ def _port(path: pathlib.Path, spec: ModelSpec, model_dir: str | os.PathLike) -> 
 
 
 def summary(ported: Ported) -> str:
-    """What was read and what it became, and what the user has to check."""
+    """Returns a text about the conversion and about what the user should check."""
     spec, network = ported.spec, ported.network
     checksum = hashlib.sha256(ported.weights.read_bytes()).hexdigest()
     lines = [f"{ported.weights}: SHA-256 {checksum}"]
     lines += [f"  {note}" for note in ported.notes]
     lines.append(
         f"{ported.checkpoint}: {network.count_params():,} parameters in "
-        f"{len(network.variables)} arrays, every name used once; adapter "
+        f"{len(network.variables)} arrays, all matched by name; adapter "
         f"{spec.adapter}, base_channels {spec.base_channels}, pools "
         f"{','.join(map(str, spec.pools))}"
     )
@@ -99,8 +99,8 @@ def summary(ported: Ported) -> str:
         modalities = ", ".join(domain.modalities)
         lines.append(f"  domain {index}: {domain.name}, {modalities} -> {names}")
     lines += [
-        "The file shows neither the order of modalities and labels nor how often each "
-        "axis is halved:",
-        "check them, and that scans are prepared as for the training.",
+        "The file does not contain the order of modalities and labels, or how often "
+        "each axis is halved.",
+        "Check these settings, and that scans are preprocessed as for the training.",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a state dict of the published network tells of the network it was taken from."""
+"""Infers network settings from a state dict of the published network."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ LAST_UNIT = "up_blocks.0.op2"
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """Settings that names and shapes show. How often each axis is halved they do not.
+    """Settings that can be inferred from names and shapes of parameters.
+
+    Pools per axis cannot be inferred.
 
     Attributes:
-      num_modalities: of each domain; 0 where its stem is missing.
-      num_classes: of each domain; 0 where its head is missing.
+      num_modalities: number of modalities per domain; 0 if its stem is missing.
+      num_classes: number of classes per domain; 0 if its head is missing.
       base_channels: channels at full resolution.
-      num_pools: how often the axis that is halved most often is halved.
+      num_pools: largest number of pools along any axis.
       adapter: "separable", "series", "parallel" or "none".
       second_up_conv: "full" or "pointwise".
     """
@@ -42,21 +44,21 @@ class Structure:
 
 
 def read_structure(params: Mapping[str, np.ndarray]) -> Structure:
-    """Reads the settings of the network that has these parameters.
+    """Infers the settings of the network that has these parameters.
 
     Args:
-      params: Published name to array, with PyTorch's axes.
+      params: published name -> array, with the axes of PyTorch.
 
     Raises:
-      InputError: If they are not those of the published network at all.
+      InputError: if they are not parameters of the published network.
     """
     num_domains = _count(params, r"(?:in_tr_list|out_tr_list)\.(\d+)\.")
     stem = params.get(STEM.format(0))
     if stem is None or stem.ndim != 5:
         raise InputError(
             "parameters",
-            expected=f"the published network's names, such as {STEM.format(0)}, with "
-            "their shapes",
+            expected="names and shapes of the published network, such as "
+            f"{STEM.format(0)}",
             received=f"{sorted(params)[:3]} …",
         )
     adapter = _adapter(params)
@@ -103,45 +105,46 @@ def _second_up_conv(params: Mapping[str, np.ndarray], adapter: str) -> str:
     return "full" if full else "pointwise"
 
 
-def contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
-    """Says in what a spec differs from a structure, and which setting would fit."""
+def mismatches(structure: Structure, spec: ModelSpec) -> list[str]:
+    """Returns how a spec differs from a structure, and which settings would match."""
     num_domains = len(structure.num_modalities)
     if num_domains == len(spec.plan.domains):
-        found = _domain_contradictions(structure, spec)
+        found = _domain_mismatches(structure, spec)
     else:
         found = [
             f"in_tr_list.0 … in_tr_list.{num_domains - 1}: expected "
-            f"{quantity(num_domains, 'domain')} by `plan` and `domains`, in the order "
-            f"of the training's --tasks. Received: {len(spec.plan.domains)} "
+            f"{quantity(num_domains, 'domain')} in `plan` and `domains`, in the order "
+            f"of the published --tasks. Received: {len(spec.plan.domains)} "
             f"({', '.join(spec.plan.names)})"
         ]
     resolved = spec.second_up_conv or published_second_up_conv(spec.adapter)
-    got_kernel, wanted_kernel = (
+    kernel_in_file, kernel_in_spec = (
         SECOND_UP_CONV_TO_KERNEL[name] for name in (structure.second_up_conv, resolved)
     )
-    for name, setting, got, wanted in (
+    for name, setting, in_file, in_spec in (
         (STEM.format(0), "base_channels", structure.base_channels, spec.base_channels),
         (FIRST_UNIT, "adapter", structure.adapter, spec.adapter),
-        (LAST_UNIT, "last_decoder_kernel", got_kernel, wanted_kernel),
+        (LAST_UNIT, "last_decoder_kernel", kernel_in_file, kernel_in_spec),
     ):
-        if got != wanted:
+        if in_file != in_spec:
             found.append(
-                f"{name}: expected `{setting}`={got}. Received: `{setting}`={wanted}"
+                f"{name}: expected `{setting}`={in_file}. "
+                f"Received: `{setting}`={in_spec}"
             )
     if structure.num_pools != max(spec.pools):
         found.append(
             f"down_samps.0 … down_samps.{structure.num_pools - 1}: expected `pools` "
-            f"with a largest of {structure.num_pools}. Received: "
+            f"with a maximum of {structure.num_pools}. Received: "
             f"`pools`={','.join(map(str, spec.pools))}"
         )
     return found
 
 
-def _domain_contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
-    """Contradictions in single domains; both have the same number of domains."""
+def _domain_mismatches(structure: Structure, spec: ModelSpec) -> list[str]:
+    """Returns mismatches per domain, given the same number of domains."""
     found = []
     for index, domain in enumerate(spec.plan.domains):
-        for name, nouns, got, wanted in (
+        for name, nouns, in_file, in_spec in (
             (
                 STEM,
                 ("modality", "modalities"),
@@ -155,10 +158,10 @@ def _domain_contradictions(structure: Structure, spec: ModelSpec) -> list[str]:
                 domain.num_classes,
             ),
         ):
-            if got != wanted:
+            if in_file != in_spec:
                 found.append(
-                    f"{name.format(index)}: expected {quantity(got, *nouns)} in domain "
-                    f"{domain.name} of the plan. Received: {wanted}. Use `domains` in "
-                    "another order, or other labels in the plan"
+                    f"{name.format(index)}: expected {quantity(in_file, *nouns)} in "
+                    f"domain {domain.name} of the plan. Received: {in_spec}. Change "
+                    "the order of `domains` or the labels in the plan"
                 )
     return found

@@ -1,8 +1,8 @@
-"""Reads the parameters of the published network from the files that PyTorch writes.
+"""Reads the parameters of the published network from PyTorch files.
 
-The published training writes more than parameters into its `.pth.tar`: the pickled
-network, optimizer and queues, whose classes are not here. Nothing in a file is run:
-what is no tensor is replaced by an object that does nothing.
+The `.pth.tar` files of the published training contain more than parameters: the pickled
+network, optimizer and queues, whose classes are not available here. No code in a file
+is executed: every object that is not a tensor is replaced by an inert placeholder.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from typing_extensions import Self
 from u2net_tf.errors import InputError, StoppedError
 
 SUFFIXES = (".npz", ".pth", ".pt", ".pth.tar")
-# Where checkpoints keep the state dict: the published training, and what is common.
+# Key of the state dict in checkpoints: in the published training, and by convention.
 STATE_DICT_KEYS = ("model_state_dict", "state_dict")
-# Of `torch.nn.DataParallel`, in which the published training puts every network.
+# Prefix of `torch.nn.DataParallel`, in which the published training wraps networks.
 DATA_PARALLEL = "module."
-# Of the arrays in the golden files, beside which lie images and gradients.
+# Prefix of parameters in the golden files, which also contain images and gradients.
 GOLDEN = "param/"
 INSTALL_TORCH = "pip install 'u2net-tf[torch]'"
 
 
 class Published(NamedTuple):
-    """Parameters by the published network's names, and what was left aside to get them.
+    """Parameters of the published network.
 
     Attributes:
-      params: Name, such as "down_blocks.0.op1.conv.weight", to float32 array.
-      notes: What was taken and what was left, a line each.
+      params: name, such as "down_blocks.0.op1.conv.weight" -> float32 array.
+      notes: lines about which parts of the file were used and ignored.
     """
 
     params: dict[str, np.ndarray]
@@ -45,14 +45,14 @@ class Published(NamedTuple):
 
 
 def read_published(path: pathlib.Path) -> Published:
-    """Reads a state dict (`.pth`), a training's checkpoint (`.pth.tar`) or an `.npz`.
+    """Reads a state dict (`.pth`), a training checkpoint (`.pth.tar`) or an `.npz`.
 
     Raises:
-      InputError: If there is no such file, it is damaged or it holds something else.
-      StoppedError: If PyTorch is needed and not installed.
+      InputError: if the file is missing or damaged, or has no parameters.
+      StoppedError: if PyTorch is needed but not installed.
     """
     if not path.is_file():
-        raise InputError(path, expected="a file of weights", received="no such file")
+        raise InputError(path, expected="a file with weights", received="no such file")
     if not path.name.endswith(SUFFIXES):
         raise InputError(
             path,
@@ -89,7 +89,7 @@ def _read_npz(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             golden = [name for name in archive.files if name.startswith(GOLDEN)]
             params = {name: archive[name] for name in golden or archive.files}
-            left = len(archive.files) - len(params)
+            num_ignored = len(archive.files) - len(params)
     except (
         AttributeError,
         EOFError,
@@ -101,11 +101,11 @@ def _read_npz(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
     ) as error:
         raise InputError(
             path,
-            expected="an .npz of arrays",
-            received=f"another file or a damaged one: {error}",
+            expected="an .npz file with arrays",
+            received=f"a different or damaged file: {error}",
         ) from error
     if golden:
-        notes.append(f"taken: the arrays named {GOLDEN}…; left: {left} others")
+        notes.append(f"used: the arrays {GOLDEN}*; ignored: {num_ignored} others")
     return {name.removeprefix(GOLDEN): array for name, array in params.items()}
 
 
@@ -120,23 +120,23 @@ def _read_torch(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
     if not isinstance(content, Mapping):
         raise InputError(
             path,
-            expected="a state dict, or a checkpoint that holds one",
+            expected="a state dict, or a checkpoint that contains one",
             received=f"an object of type {type(content).__name__}",
             hint="Save network.state_dict()",
         )
     for key in STATE_DICT_KEYS:
         if isinstance(content.get(key), Mapping):
-            left = ", ".join(sorted(str(other) for other in content if other != key))
-            notes.append(f"taken: {key}; left: {left or 'nothing'}")
+            ignored = ", ".join(sorted(str(name) for name in content if name != key))
+            notes.append(f"used: {key}; ignored: {ignored or 'nothing'}")
             content = content[key]
             break
     others = [str(key) for key, value in content.items() if not torch.is_tensor(value)]
     if others:
         raise InputError(
             path,
-            expected="a state dict, or a checkpoint that holds one as "
+            expected="a state dict, or a checkpoint that contains one as "
             f"{' or '.join(STATE_DICT_KEYS)}",
-            received=f"values that are no tensors: {sorted(others)}",
+            received=f"values that are not tensors: {sorted(others)}",
         )
     others = [
         f"{name}: {tensor.dtype}"
@@ -147,11 +147,11 @@ def _read_torch(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
     ]
     if others:
         raise InputError(
-            path, expected="a name and a dense float32 tensor each", received=others
+            path, expected="names with dense float32 tensors", received=others
         )
     params = {name: tensor.detach().numpy() for name, tensor in content.items()}
     if params and all(name.startswith(DATA_PARALLEL) for name in params):
-        notes.append(f"DataParallel's {DATA_PARALLEL!r} taken off every name")
+        notes.append(f"removed: the DataParallel prefix {DATA_PARALLEL!r} of all names")
         params = {
             name.removeprefix(DATA_PARALLEL): array for name, array in params.items()
         }
@@ -159,7 +159,7 @@ def _read_torch(path: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
 
 
 def _load(path: pathlib.Path, notes: list[str]) -> Any:
-    """What lies in a file of PyTorch; nothing of it is run."""
+    """Returns the content of a PyTorch file without executing code from it."""
     import torch
 
     try:
@@ -168,7 +168,7 @@ def _load(path: pathlib.Path, notes: list[str]) -> Any:
         except pickle.UnpicklingError:
             pass
         with warnings.catch_warnings():
-            # PyTorch compares the source code of pickled networks with today's.
+            # PyTorch warns if the source code of pickled classes has changed.
             warnings.simplefilter("ignore")
             content = torch.load(
                 path,
@@ -188,17 +188,17 @@ def _load(path: pathlib.Path, notes: list[str]) -> Any:
     ) as error:
         raise InputError(
             path,
-            expected="a file that torch.save wrote",
-            received=f"another file or a damaged one: {error}",
+            expected="a file written by torch.save",
+            received=f"a different or damaged file: {error}",
         ) from error
-    notes.append("pickled objects that are no tensors were passed over, not run")
+    notes.append("ignored: pickled objects that are not tensors; no code was executed")
     return content
 
 
-class _Nothing:
-    """Stands in for every object that is no tensor: takes anything, does nothing."""
+class _Placeholder:
+    """Inert placeholder for every object that is not a tensor."""
 
-    dump_patches = False  # PyTorch asks this of the class of a pickled network.
+    dump_patches = False  # PyTorch reads this attribute of pickled networks.
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return super().__new__(cls)
@@ -226,22 +226,22 @@ class _Nothing:
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Makes tensors and dictionaries, and of every other class a `_Nothing`."""
+    """Unpickles tensors and dictionaries, and replaces every other class."""
 
     def find_class(self, module_name: str, name: str) -> Any:
         import torch
 
-        made = {
+        allowed = {
             ("collections", "OrderedDict"): collections.OrderedDict,
             ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
             ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
             ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
         }
-        return made.get((module_name, name), _Nothing)
+        return allowed.get((module_name, name), _Placeholder)
 
 
 def _tensor_pickle() -> types.ModuleType:
-    """What `torch.load` takes in place of the module `pickle`."""
+    """Returns a replacement for the module `pickle` to pass to `torch.load`."""
     module = types.ModuleType("tensor_pickle")
     functions = {
         "Unpickler": _TensorUnpickler,

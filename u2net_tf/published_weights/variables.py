@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from u2net_tf.networks.conv_units import ConvUnit
     from u2net_tf.networks.u2net import U2Net
 
-    # Published name, layout and variable.
+    # Published name, layout, variable.
     Entry = tuple[str, str, keras.Variable]
 
-# Convolutions of PyTorch are (O, I, D, H, W); ours (D, H, W, I, O), depthwise (D, H,
-# W, C) of PyTorch's (C, 1, D, H, W).
+# Kernels are (O, I, D, H, W) in PyTorch and (D, H, W, I, O) here; depthwise kernels are
+# (C, 1, D, H, W) in PyTorch and (D, H, W, C) here.
 DENSE, DEPTHWISE, VECTOR = "dense", "depthwise", "vector"
 
 
 def published_variables(model: U2Net) -> Iterator[Entry]:
-    """Yields (published name, layout, variable) of every variable of `model`.
+    """Yields (published name, layout, variable) for every variable of a model.
 
     Args:
-      model: A built `U2Net`.
+      model: a `U2Net` that has been built.
     """
     for domain in range(model.num_domains):
         stem = f"in_tr_list.{domain}.op1"
@@ -93,11 +93,11 @@ def _norm(name: str, layer: DomainNorm, domain: int) -> Iterator[Entry]:
 
 
 def from_torch(array: np.ndarray, layout: str) -> np.ndarray:
-    """Returns `array` with our axes.
+    """Transposes an array from the axes of PyTorch to those of Keras.
 
     Args:
-      array: A parameter, or its gradient, of the published network.
-      layout: As yielded by `published_variables`.
+      array: a parameter of the published network, or its gradient.
+      layout: a layout that `published_variables` yields.
     """
     if layout == DENSE:
         return np.transpose(array, (2, 3, 4, 1, 0))
@@ -107,15 +107,14 @@ def from_torch(array: np.ndarray, layout: str) -> np.ndarray:
 
 
 def load_published_weights(model: U2Net, params: Mapping[str, np.ndarray]) -> None:
-    """Assigns every variable of `model`; nothing is assigned if anything is wrong.
+    """Assigns the parameters to all variables of a model, or to none if any is wrong.
 
     Args:
-      model: A `U2Net` of the same configuration; built if it is not yet.
-      params: Published name, such as "down_blocks.0.op1.conv.weight", to array.
+      model: a `U2Net` of the same configuration; it is built if necessary.
+      params: published name, such as "down_blocks.0.op1.conv.weight" -> array.
 
     Raises:
-      InputError: If a name is missing or left over or a shape does not fit; all
-        are named.
+      InputError: if names are missing or unknown, or shapes do not match; lists all.
     """
     model.build()
     entries = list(published_variables(model))
@@ -124,28 +123,30 @@ def load_published_weights(model: U2Net, params: Mapping[str, np.ndarray]) -> No
     if missing or unknown:
         raise InputError(
             "parameters",
-            expected="those of the model, name by name",
-            received=f"none named {missing}, and the unknown {unknown}",
+            expected="exactly the names of the model",
+            received=f"missing names {missing} and unknown names {unknown}",
         )
-    misfits = []
+    mismatches = []
     for name, layout, variable in entries:
         received, expected = np.shape(params[name]), torch_shape(variable, layout)
         if received != expected:
-            misfits.append(f"{name}: {received} for {expected}")
-    if misfits:
+            mismatches.append(f"{name}: {received} instead of {expected}")
+    if mismatches:
         raise InputError(
-            "parameters", expected="the model's shapes", received=", ".join(misfits)
+            "parameters",
+            expected="the shapes of the model",
+            received=", ".join(mismatches),
         )
     for name, layout, variable in entries:
         variable.assign(from_torch(np.asarray(params[name]), layout))
 
 
 def torch_shape(variable: keras.Variable, layout: str) -> tuple[int, ...]:
-    """Shape of `variable` in the published network.
+    """Returns the shape of a variable in the published network.
 
     Args:
-      variable: One of ours.
-      layout: As yielded by `published_variables`.
+      variable: a variable of a `U2Net`.
+      layout: its layout, as yielded by `published_variables`.
     """
     shape = tuple(variable.shape)
     if layout == DENSE:

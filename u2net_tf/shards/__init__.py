@@ -1,1 +1,1 @@
-"""Preprocessed cases as TFRecord shards: records, manifest, reading."""
+"""TFRecord shards of preprocessed cases: records, manifest and reading."""

@@ -1,9 +1,8 @@
-"""The manifest of a domain's shards: `manifest.json`, written last by `convert`."""
+"""The manifest of a domain's shards, `manifest.json`, which `convert` writes last."""
 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import json
 import math
 import os
@@ -27,23 +26,23 @@ ImageDtype = Literal["float16", "float32"]
 Compression = Literal["none", "gzip"]
 IMAGE_DTYPES = get_args(ImageDtype)
 COMPRESSIONS = get_args(Compression)
-# Of the plan; shards are named by it.
+# Group of the plan, with which the names of shards begin.
 _GROUP = rf"{'|'.join(SPLITS)}|fold[0-9]+"
 
 
 @schema.model
 class CaseEntry:
-    """What the manifest says of one case. Triples are (z, y, x).
+    """Manifest entry of one case. Triples are (z, y, x).
 
     Attributes:
-      case: name.
-      group: the group of the plan that the case is in: a fold or a split.
+      case: name of the case.
+      group: group of the case in the plan: a fold or a split.
       shard: file name of the shard.
-      files: raw image and label file.
-      raw_shape: of the raw volume, voxels.
-      raw_spacing_mm: of the raw volume.
+      files: raw image and label files.
+      raw_shape: shape of the raw volume, voxels.
+      raw_spacing_mm: spacing of the raw volume.
       raw_orientation: axis codes on disk, for example "LPS".
-      raw_affine: (4, 4) on disk.
+      raw_affine: affine on disk, (4, 4).
       crop_start: first raw voxel of the crop.
       crop_shape: shape of the crop, raw voxels.
       shape: shape of the preprocessed volume, voxels.
@@ -76,17 +75,17 @@ class Manifest:
 
     Attributes:
       domain: name of the domain.
-      plan_hash: of the parts of the plan that the shards depend on; `plan.plan_hash`.
+      plan_hash: hash of the settings that the shards depend on; see `plan.plan_hash`.
       image_dtype: "float16" or "float32".
       compression: "none" or "gzip".
-      cases: in the order in which they lie in the shards.
+      cases: entries of the cases, in the order of the shards.
       skipped: case -> reason, for `--on_bad_case=skip`.
-      shard_size_mb: size at which shards were closed; None if not known.
-      raw_stamps: case, skipped or not, -> size and time of last change (ns) of its
-        image and label file when they were read, None for a missing file; empty if
-        not known.
-      resample_modalities: whether modalities in files of their own were resampled to
-        the grid of the first, where they lie on another; None if not known.
+      shard_size_mb: size at which a new shard was started; None if unknown.
+      raw_signatures: case, skipped or not -> size and modification time (ns) of its
+        image and label files when they were read, None for a missing file; empty if
+        unknown.
+      resample_modalities: whether modalities in separate files were resampled to the
+        grid of the first if their grids differed; None if unknown.
     """
 
     domain: Text
@@ -96,7 +95,9 @@ class Manifest:
     cases: tuple[CaseEntry, ...]
     skipped: dict[str, str]
     shard_size_mb: Length | None = None
-    raw_stamps: dict[str, list[FileSignature]] = dataclasses.field(default_factory=dict)
+    raw_signatures: dict[str, list[FileSignature]] = Field(
+        default_factory=dict, alias="raw_stamps"
+    )
     resample_modalities: bool | None = None
 
     def __post_init__(self) -> None:
@@ -117,41 +118,42 @@ class Manifest:
                 )
 
     def entries(self, cases: Collection[str]) -> list[CaseEntry]:
-        """The entries of these cases, in the order of the shards."""
-        wanted = set(cases)
-        return [entry for entry in self.cases if entry.case in wanted]
+        """Returns the entries of these cases, in the order of the shards."""
+        names = set(cases)
+        return [entry for entry in self.cases if entry.case in names]
 
     def shards(self, cases: Collection[str]) -> list[str]:
-        """File names of the shards that hold these cases, and no others.
+        """Returns the file names of the shards that contain exactly these cases.
 
         Raises:
-          InputError: if one of them holds another case, too.
+          InputError: if one of the shards also contains another case.
         """
-        wanted = set(cases)
-        names = {entry.shard for entry in self.cases if entry.case in wanted}
+        requested = set(cases)
+        shards = {entry.shard for entry in self.cases if entry.case in requested}
         for entry in self.cases:
-            if entry.shard in names and entry.case not in wanted:
+            if entry.shard in shards and entry.case not in requested:
                 raise InputError(
                     f"{self.domain}/{entry.shard}",
-                    expected=f"cases of one group, such as {min(cases)}",
-                    received=f"{entry.case} beside them",
-                    hint="Convert this domain again, with the plan's groups as they "
-                    "are now",
+                    expected=f"only cases of one group, such as {min(cases)}",
+                    received=f"{entry.case} of another group",
+                    hint="Convert this domain again with the current plan",
                 )
-        return sorted(names)
+        return sorted(shards)
 
     def differences(self, domain: Domain) -> list[InputError]:
-        """In what the shards are not what the plan wants of a domain.
+        """Compares the shards with the plan of the domain.
 
         Returns:
-          Errors without a place; none if there is no difference.
+          The differences, as errors with an empty `where`; none if the shards match.
         """
-        another = "shards of another plan"
+        another_plan = "shards of another plan"
         if self.plan_hash not in plan_hashes(domain):
-            return [InputError("", expected="shards of this plan", received=another)]
-        if contradiction := self._contradiction(domain):
-            return [contradiction]
-        wanted = {
+            return [
+                InputError("", expected="shards of this plan", received=another_plan)
+            ]
+        if inconsistency := self._inconsistency(domain):
+            return [inconsistency]
+        planned = {
             case: f"in {group}"
             for group, cases in domain.groups.items()
             for case in cases
@@ -159,25 +161,25 @@ class Manifest:
         }
         found = {entry.case: f"in {entry.group}" for entry in self.cases}
         counts = collections.Counter(entry.case for entry in self.cases)
-        found |= {case: "there twice" for case, count in counts.items() if count > 1}
+        found |= {case: "duplicated" for case, count in counts.items() if count > 1}
         places = {
-            case: (wanted.get(case, "not there"), found.get(case, "not there"))
-            for case in sorted(wanted.keys() | found.keys())
+            case: (planned.get(case, "absent"), found.get(case, "absent"))
+            for case in sorted(planned.keys() | found.keys())
         }
         return [
             InputError(
                 "",
                 expected=f"case {case} {place}, as in the plan",
-                received=f"{another}, where it is {other}",
+                received=f"{another_plan}, where it is {other}",
             )
             for case, (place, other) in places.items()
             if place != other
         ]
 
-    def _contradiction(self, domain: Domain) -> InputError | None:
-        """The first entry that cannot be of a case of the domain."""
+    def _inconsistency(self, domain: Domain) -> InputError | None:
+        """Returns an error for the first entry that cannot belong to the domain."""
         for entry in self.cases:
-            for what, expected, received in (
+            for quantity, expected, received in (
                 ("spacing_mm", list(domain.spacing_mm), list(entry.spacing_mm)),
                 ("dimensions", 3, len(entry.shape)),
                 ("number of classes", domain.num_classes, len(entry.label_voxels)),
@@ -186,13 +188,13 @@ class Manifest:
                 if expected != received:
                     return InputError(
                         "",
-                        expected=f"case {entry.case} with {what} {expected}",
+                        expected=f"case {entry.case} with {quantity} {expected}",
                         received=received,
                     )
         return None
 
     def check_plan(self, domain: Domain) -> None:
-        """Raises the first of `differences`, if there is one."""
+        """Raises the first of `differences`, if there are any."""
         for difference in self.differences(domain):
             raise difference
 
@@ -207,14 +209,17 @@ MANIFEST = FileFormat(
 
 
 def manifest_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:
-    """Where the manifest of a domain lies."""
+    """Returns the path of a domain's manifest."""
     return pathlib.Path(data_dir) / name / "manifest.json"
 
 
 def to_json(manifest: Manifest) -> str:
-    """The manifest as text, a line per case."""
+    """Returns the manifest as JSON with a line per case."""
     fields = MANIFEST.to_dict(manifest)
-    rows = [f" {_text(key)}: {_a_line_each(value)}" for key, value in fields.items()]
+    rows = [
+        f" {_to_json(key)}: {_one_item_per_line(value)}"
+        for key, value in fields.items()
+    ]
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
@@ -222,7 +227,7 @@ def load_manifest(data_dir: str | os.PathLike, name: str) -> Manifest:
     """Reads the manifest of a domain.
 
     Raises:
-      InputError: if it is missing or cannot be used.
+      InputError: if it is missing or invalid.
     """
     path = manifest_path(data_dir, name)
     manifest = MANIFEST.load(path)
@@ -241,14 +246,14 @@ def load_converted(
 
     Args:
       data_dir: the folder.
-      names: the domains wanted, in this order; all where none is named.
-      check_plan: whether the shards must be what the plan wants.
+      names: names of the domains to read, in this order; all if empty.
+      check_plan: whether to check that the shards match the plan.
 
     Returns:
       The plan of these domains and their manifests, in the same order.
 
     Raises:
-      InputError: if something is missing, or shards were made with another plan.
+      InputError: if a file is missing, or shards were made with another plan.
     """
     path = pathlib.Path(data_dir) / "plan.json"
     plan = load_plan(path).select(names)
@@ -267,19 +272,19 @@ def load_converted(
     return plan, manifests
 
 
-def _text(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _a_line_each(value: Any) -> str:
+def _one_item_per_line(value: Any) -> str:
     if isinstance(value, dict):
-        items = [f"{_text(key)}: {_text(item)}" for key, item in value.items()]
+        items = [f"{_to_json(key)}: {_to_json(item)}" for key, item in value.items()]
         opened, closed = "{}"
     elif isinstance(value, list | tuple):
-        items = [_text(item) for item in value]
+        items = [_to_json(item) for item in value]
         opened, closed = "[]"
     else:
-        return _text(value)
+        return _to_json(value)
     if not items:
         return opened + closed
     return f"{opened}\n  " + ",\n  ".join(items) + f"\n {closed}"

@@ -1,8 +1,8 @@
-"""Reading shards, and comparing them with what their manifest says.
+"""Reads shards and compares them with their manifest.
 
-Before the first record their sizes are compared; a record's domain, case, type, shape
-and classes as it is read. What TensorFlow says of a damaged shard names neither the
-shard nor the case: `translate_tf_errors` looks for them.
+File sizes are checked before the first record is read; domain, case, type, shape and
+classes of a record are checked when it is read. TensorFlow's errors about damaged
+shards name neither the shard nor the case: `translate_tf_errors` finds both.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from u2net_tf.shards.records import COMPRESSION_TYPES, Fields, parse
 from u2net_tf.shards.shard_files import VERIFY, check_shard_file, entries_by_shard
 from u2net_tf.wording import quantity
 
-# TensorFlow warns where it is left to choose.
+# Set explicitly, since TensorFlow warns if it has to choose.
 _BUFFER_BYTES = 1 << 20
 
 
 def open_shards(
     paths: str | Sequence[str] | tf.Tensor, compression: Compression
 ) -> tf.data.Dataset:
-    """The serialized records of some shards, one shard after the other.
+    """Returns the serialized records of shards, one shard after the other.
 
     Args:
-      paths: of the shards, in this order.
-      compression: of the manifest.
+      paths: paths of the shards, in this order.
+      compression: compression according to the manifest.
 
     Returns:
       A `tf.data.Dataset` of scalar strings.
@@ -46,22 +46,22 @@ def open_shards(
 
 
 class CaseShards:
-    """The shards of some cases of a domain, and what the manifest says of them.
+    """The shards of some cases of a domain, with their manifest entries.
 
     Args:
       data_dir: folder that `data_prep.convert` wrote.
       domain: the domain.
-      manifest: of its shards.
-      cases: all cases of a group of the plan, or of several groups.
+      manifest: manifest of its shards.
+      cases: all cases of one or several groups of the plan.
 
     Attributes:
-      folder: of the shards.
-      paths: of the shards, sorted by name.
-      entries: of the records, in the order in which they lie in the shards.
+      folder: folder of the shards.
+      paths: paths of the shards, sorted by name.
+      entries: manifest entries of the records, in the order of the shards.
 
     Raises:
-      InputError: if a shard is missing, cannot be read or has another size than its
-        records, or also holds other cases.
+      InputError: if a shard is missing or unreadable, does not have the size of its
+        records, or also contains other cases.
     """
 
     def __init__(
@@ -87,16 +87,16 @@ class CaseShards:
     def records(
         self, order: tf.Tensor | None = None, *, skip: tf.Tensor | int = 0
     ) -> tf.data.Dataset:
-        """The serialized records, each with its number.
+        """Returns the serialized records, each with the index of its entry.
 
         Args:
-          order: (S,) int32, indices of shards in the order in which they are read; that
-            of `paths` if None.
-          skip: how many records to leave out at the start; they are not read.
+          order: (S,) int32, indices of shards in the order in which to read them; the
+            order of `paths` if None.
+          skip: number of records to skip at the start.
 
         Returns:
-          A `tf.data.Dataset` of (index of the entry, serialized record); the record is
-          "" where there are fewer than the manifest says.
+          A `tf.data.Dataset` of (index of the entry, serialized record). The record is
+          "" if the shards contain fewer records than the manifest.
         """
         paths = tf.constant(self.paths, tf.string)
         if order is None:
@@ -105,7 +105,7 @@ class CaseShards:
         ends = tf.gather(tf.cumsum(counts), order)
         rows = tf.ragged.range(ends - tf.gather(counts, order), ends).flat_values
         found = open_shards(tf.gather(paths, order), self._manifest.compression)
-        # Otherwise an endless loop over empty shards would wait for a record for ever.
+        # Without it, an endless loop over empty shards would wait for a record forever.
         missing = tf.data.Dataset.from_tensors("").repeat()
         return tf.data.Dataset.zip(
             tf.data.Dataset.from_tensor_slices(rows).skip(skip),
@@ -113,7 +113,7 @@ class CaseShards:
         )
 
     def parse(self, row: tf.Tensor, serialized: tf.Tensor) -> Fields:
-        """Parses a record, and compares it with its entry as far as that is cheap.
+        """Parses a record and compares it with its entry, except for the image.
 
         Args:
           row: index of its entry.
@@ -123,31 +123,31 @@ class CaseShards:
           The fields of `Record` as tensors, the image in the type of the manifest.
 
         Raises:
-          tf.errors.InvalidArgumentError: if it is another one.
+          tf.errors.InvalidArgumentError: if the record does not match its entry.
         """
         fields = parse(serialized, image_dtype=self._manifest.image_dtype)
         shape = (*fields["labels"].shape[:3], self._domain.num_modalities)
         fields["image"] = tf.ensure_shape(fields["image"], shape)
         check = tf.debugging.Assert(
             self._is_expected(row, serialized, fields),
-            ["another record than that of the manifest's row ", row],
+            ["the record does not match the manifest's row ", row],
         )
-        # Eagerly it has been done by now and is None.
+        # None in eager mode, in which the assertion has already been checked.
         with tf.control_dependencies([] if check is None else [check]):
             return {key: tf.identity(value) for key, value in fields.items()}
 
     def _is_expected(
         self, row: tf.Tensor, serialized: tf.Tensor, fields: Fields
     ) -> tf.Tensor:
-        """Whether a record is that of its entry, without looking at the image."""
+        """Returns whether a record matches its entry; the image is not compared."""
 
-        def of_entries(values: Iterable[Any], dtype: tf.DType) -> tf.Tensor:
+        def for_row(values: Iterable[Any], dtype: tf.DType) -> tf.Tensor:
             return tf.gather(tf.constant(list(values), dtype), row)
 
-        size = of_entries((entry.num_bytes for entry in self.entries), tf.int32)
-        case = of_entries((entry.case for entry in self.entries), tf.string)
-        shape = of_entries((entry.shape for entry in self.entries), tf.int32)
-        counts = of_entries((entry.label_voxels for entry in self.entries), tf.int64)
+        size = for_row((entry.num_bytes for entry in self.entries), tf.int32)
+        case = for_row((entry.case for entry in self.entries), tf.string)
+        shape = for_row((entry.shape for entry in self.entries), tf.int32)
+        counts = for_row((entry.label_voxels for entry in self.entries), tf.int64)
         last_class = tf.cast(tf.reduce_max(fields["labels"]), tf.int32)
         return (
             (fields["domain"] == self._domain.name)
@@ -162,28 +162,28 @@ class CaseShards:
         """Reads records and checks every voxel.
 
         Args:
-          cases: whose records are checked; all if None.
+          cases: cases whose records are checked; all if None.
 
         Raises:
-          InputError: names the shard, and the case whose record is not as it should be.
+          InputError: if a record does not match its entry; names shard and case.
         """
         for path, entries in self._entries.items():
             if cases is None or any(entry.case in cases for entry in entries):
                 self._check_shard(path, cases)
 
     def check_unchanged(self) -> None:
-        """Checks that the shards are those that were there at first.
+        """Checks that the shards have not changed since this object was created.
 
-        Those with another size or time of last change are read.
+        Shards whose size or modification time has changed are read again.
 
         Raises:
-          InputError: names the shard, and the case whose record has changed.
+          InputError: if a record has changed; names shard and case.
         """
         before = self._signatures
         self._signatures = files.file_signatures(self.paths)
         for path, old, new in zip(self.paths, before, self._signatures, strict=True):
             if old != new:
-                logging.info("%s has been written to; comparing its records", path)
+                logging.info("%s has been modified; checking its records again", path)
                 self._check_shard(path)
 
     def _check_shard(self, path: str, cases: Collection[str] | None = None) -> None:
@@ -205,11 +205,11 @@ def shard_problems(
     """Reads a shard and yields its differences from the manifest.
 
     Args:
-      path: of the shard.
-      entries: of its records, in order.
+      path: path of the shard.
+      entries: manifest entries of its records, in order.
       domain: the domain.
-      manifest: of the domain's shards.
-      cases: whose records are checked; all if None.
+      manifest: manifest of the domain's shards.
+      cases: cases whose records are checked; all if None.
     """
     try:
         check_shard_file(path, entries, manifest.compression)
@@ -234,43 +234,43 @@ def shard_problems(
         yield InputError(
             f"{path}: {entries[min(count, len(entries) - 1)].case}",
             expected="a readable record",
-            received="damaged bytes" if damaged else _in_one_line(error),
+            received="corrupt data" if damaged else _on_one_line(error),
             hint=VERIFY,
         )
         return
     if count != len(entries):
-        more = f"more than {len(entries)}"
+        too_many = f"more than {len(entries)}"
         yield InputError(
             path,
             expected=quantity(len(entries), "record"),
-            received=more if count > len(entries) else count,
+            received=too_many if count > len(entries) else count,
             hint=VERIFY,
         )
 
 
 @contextlib.contextmanager
 def translate_tf_errors(shards: Sequence[CaseShards]) -> Iterator[None]:
-    """Turns TensorFlow's errors of reading into one that names the damaged shard.
+    """Translates TensorFlow's read errors into one that names the damaged shard.
 
     Args:
-      shards: those that are read inside.
+      shards: the shards that are read inside the context.
 
     Raises:
-      InputError: names the shard.
+      InputError: instead of a TensorFlow error; names the shard.
     """
     try:
         yield
     except tf.errors.OpError as error:
-        logging.info("a shard cannot be used; looking for it")
+        logging.info("reading a shard failed; checking all shards")
         for each in shards:
             each.check()
         raise InputError(
             ", ".join(str(each.folder) for each in shards),
-            expected="records as the manifest says",
-            received=_in_one_line(error),
+            expected="records that match the manifest",
+            received=_on_one_line(error),
             hint=VERIFY,
         ) from error
 
 
-def _in_one_line(error: tf.errors.OpError) -> str:
+def _on_one_line(error: tf.errors.OpError) -> str:
     return " ".join(error.message.split())[-300:]

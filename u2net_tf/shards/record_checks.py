@@ -1,4 +1,4 @@
-"""Whether a record is what the manifest says of it."""
+"""Checks records against their manifest entries."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from u2net_tf.shards.records import Record
 def check_record(
     serialized: bytes, entry: CaseEntry, domain: Domain, image_dtype: ImageDtype
 ) -> Record:
-    """Checks all of a record, its checksum and each voxel.
+    """Checks a record completely: fields, voxels and checksum.
 
     Args:
       serialized: the record.
-      entry: what the manifest says of it.
+      entry: its manifest entry.
       domain: the domain.
-      image_dtype: type of the manifest's images.
+      image_dtype: type of the images according to the manifest.
 
     Returns:
       The record.
 
     Raises:
-      InputError: names the case that the record should be of, and the first difference.
+      InputError: if the record does not match; names the case and the first difference.
     """
     try:
         stored = records.stored_image_dtype(serialized)
@@ -47,7 +47,7 @@ def check_record(
         raise InputError(entry.case, expected=expected, received=received)
     if hashlib.sha256(serialized).hexdigest() != entry.checksum:
         raise InputError(
-            entry.case, expected=f"the checksum {entry.checksum}", received="another"
+            entry.case, expected=f"checksum {entry.checksum}", received="another"
         )
     return record
 
@@ -55,7 +55,7 @@ def check_record(
 def _differences(
     record: Record, entry: CaseEntry, domain: Domain
 ) -> Iterator[tuple[str, object]]:
-    """Yields what was expected and what was received instead."""
+    """Yields an expected and a received value for each difference."""
     if record.domain != domain.name:
         yield f"a record of {domain.name}", f"one of {record.domain}"
     if record.case != entry.case:
@@ -71,13 +71,13 @@ def _differences(
     if len(counts) != domain.num_classes:
         yield f"{domain.num_classes} classes", len(counts)
     if record.label_counts.tolist() != counts:
-        yield f"its own counts of voxels to be {counts}", record.label_counts.tolist()
+        yield f"stored label counts {counts}", record.label_counts.tolist()
     if not _coordinates_match(record):
-        yield "sampled coordinates of voxels of each class", "others"
+        yield "sampled coordinates within each class", "others"
 
 
 def _coordinates_match(record: Record) -> bool:
-    """Whether each sampled voxel is one of its class."""
+    """Returns whether each sampled voxel belongs to its class."""
     counts, coordinates = record.coordinate_counts, record.coordinates
     if len(counts) != len(record.label_counts) or (counts < 0).any():
         return False

@@ -1,4 +1,4 @@
-"""The limit to the size of a record."""
+"""The maximum size of a record."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from u2net_tf.errors import InputError
 from u2net_tf.shards.manifest import ImageDtype
 
-# Protocol buffers, which records are, end at 2 GiB; some of it is for the other fields.
-LARGEST_RECORD_BYTES = 2**31 - 2**20
+# A record is a protocol buffer, of at most 2 GiB; 1 MiB is left for the other fields.
+MAX_RECORD_BYTES = 2**31 - 2**20
 
 
 def require_record_size(
@@ -24,20 +24,20 @@ def require_record_size(
 
     Args:
       where: the file, for error messages.
-      shape: after preprocessing, voxels.
-      num_modalities: of the image.
-      image_dtype: that the image is stored in.
+      shape: shape after preprocessing, voxels.
+      num_modalities: number of channels of the image.
+      image_dtype: type in which the image is stored.
 
     Raises:
       InputError: if it does not.
     """
-    # The image, and a byte per voxel of the label map.
+    # The image and one byte per voxel for the label map.
     bytes_per_voxel = num_modalities * np.dtype(image_dtype).itemsize + 1
     size = math.prod(shape) * bytes_per_voxel
-    if size > LARGEST_RECORD_BYTES:
+    if size > MAX_RECORD_BYTES:
         raise InputError(
             where,
-            expected=f"at most {LARGEST_RECORD_BYTES} bytes after preprocessing",
+            expected=f"at most {MAX_RECORD_BYTES} bytes after preprocessing",
             received=f"{size} (shape {(*shape, num_modalities)} as {image_dtype})",
             hint="Use `image_dtype`=float16 or a coarser spacing_mm in the plan",
         )

@@ -1,6 +1,6 @@
-"""TFRecord shards: one preprocessed case per record.
+"""Encodes and parses records; each contains one preprocessed case.
 
-The only file that knows a feature's key; encoding and parsing stand together.
+This is the only module that knows the feature keys.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from u2net_tf.shards.manifest import IMAGE_DTYPES
 
-# tf.data's name of each compression that `data_prep.convert` offers.
+# Compression of `data_prep.convert` -> name in tf.data.
 COMPRESSION_TYPES = {"none": "", "gzip": "GZIP"}
 
-# A parsed record as tensors: name of a field of `Record` -> value.
+# A parsed record: name of a field of `Record` -> tensor.
 Fields: TypeAlias = Mapping[str, tf.Tensor]
 
 _FEATURES = {
@@ -44,11 +44,10 @@ class Record:
       case: name of the case.
       image: (z, y, x, C) float.
       labels: (z, y, x) uint8 class indices.
-      label_counts: (K,) voxels per class.
-      coordinates: (N, 3) int32 voxels (z, y, x), those of class 0 first, then those of
-        class 1, and so on: a random sample of each class.
-      coordinate_counts: (K,) how many of `coordinates` are of each class; they sum
-        to N.
+      label_counts: (K,) number of voxels per class.
+      coordinates: (N, 3) int32 coordinates (z, y, x) of a random sample of voxels of
+        each class, ordered by class.
+      coordinate_counts: (K,) number of `coordinates` per class; the sum is N.
     """
 
     domain: str
@@ -63,18 +62,18 @@ class Record:
 def sample_coordinates(
     labels: np.ndarray, num_classes: int, *, per_class: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws voxels of every foreground class, without replacement.
+    """Samples voxels of every foreground class without replacement.
 
-    The background is not sampled: no patch is ever drawn around it.
+    The background is not sampled, since patches are placed around foreground only.
 
     Args:
       labels: (z, y, x) class indices.
-      num_classes: with the background.
-      per_class: at most so many voxels of each class.
-      seed: of the draw.
+      num_classes: number of classes, including the background.
+      per_class: maximum number of voxels per class.
+      seed: seed of the random sample.
 
     Returns:
-      (N, 3) int32 coordinates, grouped by class, and (K,) int64 how many of each.
+      (N, 3) int32 coordinates, ordered by class, and (K,) int64 counts per class.
     """
     generator = np.random.default_rng(seed)
     groups, counts = [np.empty((0, 3), np.int32)], [0]
@@ -88,25 +87,25 @@ def sample_coordinates(
 
 
 def count_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """(K,) int64 voxels of each class of (z, y, x) class indices.
+    """Returns the number of voxels per class, (K,) int64, of (z, y, x) class indices.
 
-    One more where an index is beyond the last class, as of `numpy.bincount`.
+    As with `numpy.bincount`, the result is longer if an index exceeds the last class.
     """
-    most = max(num_classes, int(labels.max(initial=0)) + 1)
-    # Plane by plane: `bincount` makes int64 of what it counts.
-    counts = (np.bincount(plane.ravel(), minlength=most) for plane in labels)
-    return sum(counts, np.zeros(most, np.int64))
+    length = max(num_classes, int(labels.max(initial=0)) + 1)
+    # Plane by plane, since `bincount` converts its input to int64.
+    counts = (np.bincount(plane.ravel(), minlength=length) for plane in labels)
+    return sum(counts, np.zeros(length, np.int64))
 
 
 def encode(record: Record) -> bytes:
-    """Serializes a record; the same record always gives the same bytes.
+    """Serializes a record deterministically.
 
     Raises:
-      ValueError: if shapes, types or counts contradict each other.
+      ValueError: if shapes, types or counts are inconsistent.
     """
     _check(record)
     example = tf.train.Example()
-    # Filled in place: a message that is handed over is copied, several times over.
+    # Filled in place, since passing messages to constructors copies them repeatedly.
     features = example.features.feature
     features["domain"].bytes_list.value.append(record.domain.encode())
     features["case"].bytes_list.value.append(record.case.encode())
@@ -122,7 +121,7 @@ def encode(record: Record) -> bytes:
         ("label_counts", record.label_counts),
         ("coordinate_counts", record.coordinate_counts),
     ):
-        # Empty, a list still says of which type it is.
+        # Sets the type of the list even if it is empty.
         features[key].int64_list.SetInParent()
         features[key].int64_list.value.extend(int(value) for value in values)
     return example.SerializeToString(deterministic=True)
@@ -131,19 +130,19 @@ def encode(record: Record) -> bytes:
 def parse(
     serialized: tf.Tensor, *, image_dtype: str | None = None
 ) -> dict[str, tf.Tensor]:
-    """Parses one record inside or outside of tf.data.
+    """Parses a record, in graph mode or eagerly.
 
     Args:
       serialized: scalar string.
-      image_dtype: type that the image is known to be stored in, as the manifest says,
-        and left in: whoever needs a patch of it only converts that patch.
+      image_dtype: type in which the image is stored according to the manifest. The
+        image keeps this type, so that only the patches that are used are converted.
 
     Returns:
-      The fields of `Record` as tensors; the image (z, y, x, C), float32 where
-      `image_dtype` is not given.
+      The fields of `Record` as tensors; the image is (z, y, x, C), float32 if
+      `image_dtype` is None.
 
     Raises:
-      tf.errors.InvalidArgumentError: if the record is none, or stores its image in
+      tf.errors.InvalidArgumentError: if it is not a record, or its image is stored in
         another type than `image_dtype`.
     """
     fields = tf.io.parse_single_example(serialized, _FEATURES)
@@ -158,7 +157,7 @@ def parse(
         stored = fields["image_dtype"]
         message = f"image_dtype: expected {image_dtype} in the record. Received: "
         check = tf.debugging.Assert(stored == image_dtype, [message, stored])
-        # Eagerly it has been done by now and is None.
+        # None in eager mode, in which the assertion has already been checked.
         with tf.control_dependencies([] if check is None else [check]):
             image = tf.io.decode_raw(fields["image"], tf.as_dtype(image_dtype))
     coordinates = tf.io.decode_raw(fields["coordinates"], tf.int32)
@@ -174,15 +173,15 @@ def parse(
 
 
 def decode(serialized: bytes) -> Record:
-    """Parses one record into NumPy arrays; the image as float32."""
+    """Parses a record into NumPy arrays, with a float32 image."""
     return to_record(parse(tf.constant(serialized)))
 
 
 def stored_image_dtype(serialized: bytes) -> str:
-    """Name of the type that a record says it stores its image in.
+    """Returns the name of the type in which a record stores its image.
 
     Raises:
-      tf.errors.InvalidArgumentError: if the record is none.
+      tf.errors.InvalidArgumentError: if it is not a record.
     """
     key = "image_dtype"
     fields = tf.io.parse_single_example(serialized, {key: _FEATURES[key]})
@@ -190,7 +189,7 @@ def stored_image_dtype(serialized: bytes) -> str:
 
 
 def to_record(fields: Fields) -> Record:
-    """What `parse` returned, eagerly, as NumPy arrays."""
+    """Converts what `parse` returned eagerly to NumPy arrays."""
     values = {key: value.numpy() for key, value in fields.items()}
     for key in ("domain", "case"):
         values[key] = values[key].decode()
@@ -198,7 +197,7 @@ def to_record(fields: Fields) -> Record:
 
 
 def _check(record: Record) -> None:
-    """Raises ValueError where the parts of a record contradict each other."""
+    """Raises ValueError if the fields of a record are inconsistent."""
     image, labels = record.image, record.labels
     if str(image.dtype) not in IMAGE_DTYPES:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Whether the files of shards are as large as their manifest says.
+"""Checks the file sizes of shards against their manifest.
 
-No record is decoded: it takes as long as opening the files. What the records hold is
-compared as they are read (`reading`), and by `data_prep.verify`.
+No record is decoded, so this takes no longer than opening the files. The contents of
+records are checked when they are read (`reading`) and by `data_prep.verify`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from u2net_tf.shards.manifest import CaseEntry, Compression, Manifest
 from u2net_tf.wording import quantity
 
 VERIFY = "`python -m data_prep.verify` checks all shards"
-# Of a TFRecord, around each record: its length and two checksums.
+# Bytes that TFRecord adds to each record: its length and two checksums.
 FRAME_BYTES = 16
-# The first bytes of each gzip file, and the last ones: its size, modulo 2 ** 32.
+# A gzip file begins with a magic number and ends with its uncompressed size mod 2**32.
 _GZIP_MAGIC, _GZIP_SIZE_BYTES = b"\x1f\x8b\x08", 4
 
 
 def entries_by_shard(
     manifest: Manifest, cases: Collection[str]
 ) -> dict[str, list[CaseEntry]]:
-    """Names of the shards of some cases, in order -> their entries, as they lie there.
+    """Returns shard name -> entries of its records, both in order.
 
     Args:
-      manifest: of the domain's shards.
-      cases: all cases of a group of the plan, or of several groups.
+      manifest: manifest of the domain's shards.
+      cases: all cases of one or several groups of the plan.
 
     Raises:
-      InputError: if a shard also holds other cases.
+      InputError: if a shard also contains other cases.
     """
     entries: dict[str, list[CaseEntry]] = {name: [] for name in manifest.shards(cases)}
     for entry in manifest.entries(cases):
@@ -45,11 +45,11 @@ def check_shard_files(folder: pathlib.Path, manifest: Manifest) -> None:
     """Checks the sizes of all shards of a domain.
 
     Args:
-      folder: of the shards.
-      manifest: of the shards.
+      folder: folder of the shards.
+      manifest: manifest of the shards.
 
     Raises:
-      InputError: as of `check_shard_file`.
+      InputError: see `check_shard_file`.
     """
     cases = [entry.case for entry in manifest.cases]
     for name, entries in entries_by_shard(manifest, cases).items():
@@ -59,16 +59,16 @@ def check_shard_files(folder: pathlib.Path, manifest: Manifest) -> None:
 def check_shard_file(
     path: str | os.PathLike, entries: Sequence[CaseEntry], compression: Compression
 ) -> None:
-    """Checks a shard's size, and whether it is compressed as it should be.
+    """Checks the size and the compression of a shard.
 
     Args:
-      path: of the shard.
-      entries: of its records, in order.
-      compression: of the manifest.
+      path: path of the shard.
+      entries: manifest entries of its records, in order.
+      compression: compression according to the manifest.
 
     Raises:
-      InputError: if it cannot be read, or has another size or compression; it names
-        the first case whose record is not whole.
+      InputError: if the shard is unreadable, or its size or compression is wrong; names
+        the first case with an incomplete record.
     """
     try:
         with pathlib.Path(path).open("rb") as file:
@@ -96,15 +96,15 @@ def _check_plain(
     ends = list(itertools.accumulate(map(_framed_bytes, entries)))
     if size == ends[-1]:
         return
-    whole = sum(end <= size for end in ends)
+    num_complete = sum(end <= size for end in ends)
     received = f"{size}"
     if head == _GZIP_MAGIC:
         received += ", compressed with gzip"
-    elif whole < len(ends):
-        received += f", which end before the record of {entries[whole].case} does"
+    elif num_complete < len(ends):
+        received += f", truncated in the record of {entries[num_complete].case}"
     raise InputError(
         path,
-        expected=f"{ends[-1]} bytes, of {quantity(len(entries), 'record')}",
+        expected=f"{ends[-1]} bytes in {quantity(len(entries), 'record')}",
         received=received,
         hint=VERIFY,
     )
@@ -120,14 +120,14 @@ def _check_gzip(
     expected = sum(map(_framed_bytes, entries))
     received = ""
     if head != _GZIP_MAGIC:
-        received = f"{size} bytes that are not compressed" if size else "an empty file"
+        received = f"{size} uncompressed bytes" if size else "an empty file"
     elif int.from_bytes(tail, "little") != expected % 2**32:
-        received = "another size at the end of the file, as if it were cut"
+        received = "another size at the end of the file, which may be truncated"
     if received:
         records = quantity(len(entries), "record")
         raise InputError(
             path,
-            expected=f"{expected} bytes, of {records}, compressed with gzip",
+            expected=f"{expected} bytes in {records}, compressed with gzip",
             received=received,
             hint=VERIFY,
         )
