@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toy
 import tqdm
-from reading_ahead import PicklingExecutor, note_scans
+from reading_ahead import PicklingExecutor, count_live_scans
 from recorded_progress import RecordedProgress
 
 from u2net_tf import machine
@@ -262,7 +262,7 @@ class TestScoreDomain:
         assert executor.largest < 10_000
 
     def test_a_scan_is_freed_before_the_next_one_is_read(self, score, monkeypatch):
-        alive = note_scans(monkeypatch, scoring)
+        alive = count_live_scans(monkeypatch, scoring)
         score(num_workers=0, progress=tqdm.tqdm)
         assert alive == [0, 0, 0]
 

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 import toy
 import tqdm
-from reading_ahead import PicklingExecutor, note_scans
+from reading_ahead import PicklingExecutor, count_live_scans
 from recorded_progress import RecordedProgress
 
 from tests.volumes import dicom_files
@@ -291,7 +291,7 @@ def test_scans_are_read_by_an_executor_in_another_process(predict, tmp_path):
 
 
 def test_a_scan_is_freed_before_the_next_one_is_read(predict, monkeypatch):
-    alive = note_scans(monkeypatch, prepared_organs)
+    alive = count_live_scans(monkeypatch, prepared_organs)
     predict(num_workers=0, progress=tqdm.tqdm)
     assert alive == [0, 0, 0]
 

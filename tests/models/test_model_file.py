@@ -22,9 +22,9 @@ from onnx import helper
 from packed import (
     SPEC,
     compute,
-    described_again,
     make_card,
     make_members,
+    with_edited_description,
     write,
     write_infos,
 )
@@ -410,13 +410,13 @@ class TestGraph:
         whole["domain-0.onnx"] = model.SerializeToString() + times * write_bytes(
             7, graph
         )
-        path = write(tmp_path / "x", described_again(whole))
+        path = write(tmp_path / "x", with_edited_description(whole))
         found = error_of(path)
         assert found == f"domain-0.onnx: expected one graph. Received: {times}"
 
     def test_other_bytes(self, tmp_path):
         whole = {**MEMBERS, "domain-0.onnx": b"\x0f" * 100}
-        path = write(tmp_path / "x", described_again(whole))
+        path = write(tmp_path / "x", with_edited_description(whole))
         assert error_of(path).startswith("domain-0.onnx: expected an ONNX graph as it")
 
     def test_patches_of_any_size(self, tmp_path):
@@ -434,12 +434,12 @@ class TestGraph:
             for domain in fields["domains"]:
                 domain["any_size"] = True
 
-        found = read_model_file(write(path, described_again(members, allow)))
+        found = read_model_file(write(path, with_edited_description(members, allow)))
         assert all(domain.any_size for domain in found.domains)
 
     def test_graphs_of_other_domains(self, tmp_path):
         whole = {**MEMBERS, "domain-0.onnx": MEMBERS["domain-1.onnx"]}
-        path = write(tmp_path / "x", described_again(whole))
+        path = write(tmp_path / "x", with_edited_description(whole))
         assert error_of(path) == (
             "domain-0.onnx: expected patches of type 1, ('N', 8, 8, 8, 1) -> "
             "probabilities of type 1, ('N', 8, 8, 8, 2). Received: patches of type 1, "
@@ -449,7 +449,7 @@ class TestGraph:
 
 class TestDescription:
     def refused(self, tmp_path, edit, members=MEMBERS):
-        path = write(tmp_path / "x.u2net", described_again(members, edit))
+        path = write(tmp_path / "x.u2net", with_edited_description(members, edit))
         found = error_of(path)
         assert found.startswith("model.json: ")
         return found.removeprefix("model.json: ")
@@ -517,7 +517,9 @@ class TestDescription:
     def test_another_plan(self, tmp_path):
         plan = MEMBERS["plan.json"].replace(b"[8, 8, 8]", b"[8, 8, 16]")
         assert plan != MEMBERS["plan.json"]
-        path = write(tmp_path / "x", described_again({**MEMBERS, "plan.json": plan}))
+        path = write(
+            tmp_path / "x", with_edited_description({**MEMBERS, "plan.json": plan})
+        )
         assert error_of(path) == (
             "plan.json: expected the plan of the domains in model.json. "
             "Received: another plan"
@@ -563,7 +565,7 @@ def check_damage(tmp_path, seeds):
 def check_graph_damage(tmp_path, seeds):
     for seed in seeds:
         graph = bytes(damage(MEMBERS["domain-1.onnx"], random.Random(seed)))
-        members = described_again({**MEMBERS, "domain-1.onnx": graph})
+        members = with_edited_description({**MEMBERS, "domain-1.onnx": graph})
         check_odd_file(write(tmp_path / "x.u2net", members))
 
 
