@@ -384,7 +384,7 @@ def predicted(trained, tiny_data, tmp_path_factory):
     some = work / "some" / "two_0.nii.gz"
     some.write_bytes((scans / "two_0.nii.gz").read_bytes())
     (work / "file").touch()
-    # Stands for a label map made by hand.
+    # Represents a label map that somebody drew by hand.
     precious = work / "precious" / "two_0.nii.gz"
     precious.parent.mkdir()
     precious.write_bytes(b"precious")

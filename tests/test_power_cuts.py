@@ -56,7 +56,7 @@ def test_a_text_file_is_the_old_one_or_the_new_one(tmp_path, before):
         files.write_text(path, "new")
     for state in cuts.states:
         assert dict(state).get("made/plan.json") in (before, b"new")
-    # Once it is written, it stays.
+    # After the write has returned, only the new file is possible.
     assert {dict(state).get("made/plan.json") for state in cuts.last} == {b"new"}
 
 

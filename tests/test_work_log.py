@@ -22,7 +22,7 @@ FORMAT = FileFormat(
 
 class TestKey:
     def test_is_stable_across_versions(self, tmp_path):
-        """It finds the records of predictions and scores of earlier versions."""
+        """Otherwise, records of earlier versions would not be found."""
         path = tmp_path / "scan"
         path.write_bytes(b"12345")
         os.utime(path, ns=(1, 2))

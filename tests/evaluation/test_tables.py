@@ -60,7 +60,7 @@ class TestMeanDice:
 
 
 class TestTable:
-    def test_by_eye(self):
+    def test_layout(self):
         assert tables.format_table(ROWS).splitlines() == [
             "domain               class      Dice %    ± sd    cases    absent"
             "    without    FP ml",

@@ -450,7 +450,7 @@ def test_an_implausible_scan_is_reported_and_predicted(
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_memory_of_a_scan_is_limited(predict, scans, tmp_path, num_workers):
-    """By its header, before any scan is read."""
+    """Its header is checked before any scan is read."""
     *_, skipped = predict(max_memory_gb=1e-6, num_workers=num_workers)
     assert len(skipped) == 3
     words = f"{scans[0].paths[0]}: expected at most 0 GB of memory (`max_memory_gb`)"

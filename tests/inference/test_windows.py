@@ -81,7 +81,7 @@ class TestWindowStarts:
             (4, 1, 1, [0, 1, 2, 3]),
         ],
     )
-    def test_by_eye(self, size, patch, stride, starts):
+    def test_known_values(self, size, patch, stride, starts):
         assert window_starts(size, patch, stride) == starts
 
     @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ class TestWindowStarts:
 
 
 class TestBlendingWeights:
-    def test_by_eye(self):
+    def test_known_values(self):
         # Two voxels are 0.5 and two 1.5 from the centre; the corner (of a patch one
         # voxel thick) is √(0.5² + 0.5² + 2²) from it.
         corner = np.sqrt(4.5)
@@ -155,7 +155,7 @@ class TestBlendingWeights:
 
 
 class TestProbabilities:
-    def test_by_eye(self):
+    def test_known_values(self):
         # One row of six voxels, windows of four: 0–3 and 2–5. The first predicts 0,
         # the second 1; where they overlap, the nearer centre counts more.
         calls = []

@@ -205,7 +205,7 @@ def test_a_mirrored_and_resized_ramp_by_hand(path):
     np.testing.assert_allclose(found[..., 0], expected, atol=1e-4)
     expected = [[[1] * 8, [2] * 8, [3] * 8]] * 2
     np.testing.assert_allclose(found[..., 1], expected, atol=1e-5)
-    # Of two slices at the same distance, the latter.
+    # If two slices are at the same distance, the later one is used.
     row = [34, 34, 33, 33, 32, 32, 31, 31]
     expected = [[row] * 3, [[value + 20 for value in row]] * 3]
     np.testing.assert_array_equal(labels, expected)

@@ -266,7 +266,7 @@ class TestFolders:
         assert path == str(checkpoint_folder(folders / "base") / "step-1")
         written = contents(folders / "base")
         assert len(written) == 2
-        # There is nothing to do when repeated.
+        # Adding it again has nothing to do.
         assert add(folders).checkpoint == path
         assert contents(folders / "base") == written
         config = AdapterRemoveConfig(

@@ -69,7 +69,7 @@ def test_invalid_case_counts_are_refused():
 
 
 def test_a_run_started_with_names_is_resumed_without_them():
-    """Such as an adaptation by an earlier version; the counts must agree."""
+    """For example, an adaptation by an earlier version; the counts must agree."""
     check_same_spec(without_case_names(SPEC), SPEC)
     check_same_spec(SPEC, without_case_names(SPEC))
     one_more = dataclasses.replace(NAMED, test=(*NAMED.test, "another"))

@@ -64,7 +64,7 @@ def test_presence_is_the_largest_of_all_voxels(gate, inputs):
 
 
 def test_loss_and_its_gradients(gate, inputs, labels):
-    """By hand: the derivative of a logit is (p - y) / number, only at its voxel."""
+    """Derived by hand: a logit's derivative is (p - y) / number, only at its voxel."""
     kernel, bias = gate.conv.kernels[1], gate.conv.biases[1]
     tensors = [tf.constant(inputs), kernel.value, bias.value]
     with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -135,7 +135,7 @@ class TestCallCheckpointed:
         assert len(calls) == 3
 
     def test_missing_variable(self):
-        """It would silently have no gradient."""
+        """A variable that is not passed would silently have no gradient."""
         shared, own, bias = self.weights
         with pytest.raises(TypeError, match="variables"):
             differentiate(
@@ -164,7 +164,7 @@ def sine(tensor, counts):
 
 
 def test_number_of_recomputations():
-    """Once forward, and once more for the gradient if that needs it."""
+    """A function is called once forward and once for a gradient that needs it."""
     inner, outer = [], []
 
     def function(x):

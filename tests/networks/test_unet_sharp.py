@@ -69,7 +69,7 @@ def test_pruning_keeps_the_gates_of_its_depth():
 
 
 def test_another_domain_adds_only_depthwise_filters():
-    """By hand, for depth 1: units 4 → 4; 4 → 8, 8 → 8; 12 → 4, 4 → 4."""
+    """Derived by hand for depth 1: units 4 → 4; 4 → 8, 8 → 8; 12 → 4, 4 → 4."""
     network = network_without_values(
         (1, 2), (2, 3), architecture="unet_sharp", depth=1, base_channels=4
     )

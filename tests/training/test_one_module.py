@@ -63,7 +63,7 @@ def assert_close(one, other, tolerance):
     [
         ("float32", 1e-5),
         pytest.param("mixed_bfloat16", 0.02, marks=pytest.mark.slow),
-        # By default, that an overflow halves the scale is tested in float16.
+        # Fast tests in float16 only check that an overflow halves the scale.
         pytest.param("mixed_float16", 0.02, marks=pytest.mark.slow),
     ],
 )

@@ -189,7 +189,7 @@ def test_noise_of_std_0_changes_nothing():
 
 
 def test_inverted_gamma_is_gamma_of_the_inverted_image():
-    """It stretches the other end of the range."""
+    """Inverted gamma stretches the other end of the range of intensities."""
     plane = tf.reshape(tf.linspace(0.0, 1.0, 1000), (10, 10, 10))
     drawn = make_drawn(1, gamma_inverted=(1.5,))
     found = intensity.apply_intensity(plane[..., None], enable("gamma_inverted"), drawn)
