@@ -1,11 +1,11 @@
-# make demo              the main job, end to end, on invented scans, in a few minutes
-# make demo RAW=DIR      the same on your own scans (folders in the layout of the MSD)
-# make test              lint and tests, two at a time (JOBS=2)
+# make demo              the whole pipeline on synthetic scans, in a few minutes
+# make demo RAW=DIR      the same on your own scans (folders in MSD layout)
+# make test              lint and tests, in two processes (JOBS=2)
 # make test-slow         all tests, including slow ones, with branch coverage
 # make test-pythons      make test with every supported Python that is installed
-# make test-seconds      make test, which notes how long each test file takes
-# make artefacts         one file of each format, as this version writes it, for its tests
-# make test-oracle       tests against tensorflow-addons, in a Python 3.11 of their own
+# make test-seconds      tests, recording how long each test file takes
+# make artefacts         one file of each format as this version writes it, for its tests
+# make test-oracle       tests against tensorflow-addons, which runs in its own Python 3.11
 PYTHON ?= python3
 VENV   ?= .venv
 ORACLE_PYTHON ?= python3.11
@@ -17,12 +17,12 @@ DEMO   ?= $(if $(RAW),demo_own,demo)
 # Versions that are not installed are reported and skipped.
 PYTHONS ?= 3.10 3.11 3.12 3.13
 
-# Where it is set, as in many container images, each of the many processes that tests
-# start would compile all modules anew.
+# Many container images set it; each of the many processes that tests start would then
+# compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 BIN := $(VENV)/bin
-# Python compiles what it imports, a small part of what there is to compile.
+# Python compiles modules when it imports them, and imports only a few of them.
 INSTALL := python -m pip install --quiet --no-compile
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.installed-bench
@@ -35,7 +35,7 @@ ORACLE_INSTALLED := $(ORACLE_VENV)/.installed
 install: $(INSTALLED)
 
 $(INSTALLED): setup.py u2net_tf/runtime.txt
-	$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14) and 'Python 3.10 to 3.13 is needed; name one with make PYTHON=...')"
+	$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14) and 'Python 3.10 to 3.13 is required; choose one with make PYTHON=...')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/$(INSTALL) --editable ".[dev]"
 	touch $@
@@ -48,10 +48,10 @@ $(BENCH_INSTALLED): $(INSTALLED)
 
 install-oracle: $(ORACLE_INSTALLED)
 
-# The stamp comes last, so that a half-built environment is not taken for a whole one.
+# The stamp comes last, so that an incomplete environment is built again.
 $(ORACLE_INSTALLED): $(ORACLE_REQUIREMENTS)
 	@$(ORACLE_PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))" || { \
-	  echo "tensorflow-addons needs Python 3.11, and $(ORACLE_PYTHON) is none; name one with make test-oracle ORACLE_PYTHON=..." >&2; exit 1; }
+	  echo "tensorflow-addons needs Python 3.11, which $(ORACLE_PYTHON) is not; choose one with make test-oracle ORACLE_PYTHON=..." >&2; exit 1; }
 	rm -f $@
 	$(ORACLE_PYTHON) -m venv $(ORACLE_VENV)
 	$(ORACLE_VENV)/bin/$(INSTALL) --requirement $(ORACLE_REQUIREMENTS)
@@ -67,21 +67,21 @@ lint: install
 	$(BIN)/codespell
 	$(BIN)/mypy
 
-# A file's tests stay together, for they share what they trained, and the files that take
-# longest come first (tests/conftest.py). A worker that is killed, as for want of memory,
-# ends all: restarted, it would hang.
+# The tests of a file stay together because they share trained models, and the slowest
+# files come first (tests/conftest.py). A worker that is killed, for example for lack of
+# memory, ends the run: if it were restarted, it would hang.
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile \
   --no-loadscope-reorder --max-worker-restart=0
 
 test: lint
 	$(PYTEST)
 
-# PyTorch and MONAI, which benchmarks run beside ours, and what drives a browser, are
-# needed by slow tests only.
+# Only slow tests need PyTorch and MONAI, with which the benchmarks compare, and what
+# drives a browser.
 test-slow: install-bench
 	$(PYTEST) -m "" --cov --cov-report=term:skip-covered
 
-# The order in which `make test` takes the files.
+# Determines the order in which `make test` runs the files.
 test-seconds: install
 	$(PYTEST) --record-seconds
 
@@ -92,7 +92,7 @@ test-pythons:
 	    $(MAKE) --no-print-directory test PYTHON=python$$version VENV=$(VENV)-$$version || exit 1; \
 	    tested=$$((tested + 1)); \
 	  else \
-	    echo "Python $$version: not tested, there is no python$$version here"; \
+	    echo "Python $$version: not tested, python$$version is not installed"; \
 	  fi; \
 	done; echo "$$tested Python versions tested"; [ $$tested -gt 0 ]
 

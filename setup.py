@@ -6,7 +6,7 @@ import re
 import setuptools
 
 ROOT = pathlib.Path(__file__).parent
-# Read and not imported: the package's requirements are not installed yet.
+# Read, not imported: the package's requirements are not installed yet.
 INIT = (ROOT / "u2net_tf" / "__init__.py").read_text(encoding="utf-8")
 (VERSION,) = re.findall('^__version__ = "(.+)"$', INIT, re.MULTILINE)
 
@@ -20,7 +20,7 @@ RUNTIME = [
 TENSORFLOW = ">=2.21,<2.22"
 GPU = [f"tensorflow[and-cuda]{TENSORFLOW}"]
 PICTURES = ["matplotlib>=3.8"]
-# What `u2net_tf.export` writes other formats with, and what reads them. The newest
+# Converters for the formats of `u2net_tf.export`, and their runtimes. The newest
 # onnxruntime for Python 3.10 is 1.23.
 EXPORT = [
     "tf2onnx>=1.17,<2",
@@ -31,9 +31,9 @@ DICOM_SEG = ["highdicom>=0.28,<1"]
 # The page of the server is tested in Chromium through it.
 BROWSER = ["playwright>=1.50"]
 SERVE = ["starlette>=1,<2", "uvicorn>=0.40,<1", "python-multipart>=0.0.20"]
-# What is measured or read with PyTorch was tried with this version.
+# Benchmarks and the porting of published weights were tested with this version.
 TORCH = ["torch==2.13.0"]
-# What tools/bench measures ours beside.
+# What tools/bench compares this project with.
 BENCH = [*TORCH, "monai>=1.6,<2", "batchgenerators>=0.25,<1", "onnxscript>=0.7"]
 DEV = [
     "pytest>=8",
@@ -82,7 +82,7 @@ setuptools.setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    # TensorFlow 2.21 has no packages for later ones.
+    # TensorFlow 2.21 has no wheels for later versions.
     python_requires=">=3.10,<3.14",
     packages=setuptools.find_packages(include=["u2net_tf*", "data_prep*"]),
     package_data={

@@ -1,11 +1,11 @@
-"""Runs command lines of any module, each in a process that is forked for it.
+"""Runs command lines of any module, each in a forked process.
 
     python tests/command_server.py [MODULE TO PRELOAD …]
 
-Reads a JSON object per command line from standard input and answers each with one. The
-interpreter starts and imports the preloaded modules once; otherwise a command runs as
-with `python -m`: it begins without flags of ours, ends with the interpreter and shares
-nothing with the next one. `CommandServer` starts and asks it, for tests of commands.
+Reads a JSON object per command line from standard input and answers each with another.
+The interpreter starts and imports the preloaded modules only once; otherwise a command
+runs as with `python -m`: none of our flags is defined before, the interpreter exits
+afterwards, and nothing is shared with the next command. Tests use `CommandServer`.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
-# What commands read their flags with, none of which imports a library of numbers.
+# Modules that commands read their flags with; none imports a numerical library.
 SETTINGS = (
     "absl.app",
     "u2net_tf.command",
@@ -54,7 +54,7 @@ def arguments_of(flags):
 
 
 def checked(done, status):
-    """Returns how a command ended if it ended with this status and no traceback."""
+    """Returns `done`, after checking its exit status and that it has no traceback."""
     assert done.returncode == status, done.stdout + done.stderr
     # An error is one message, not a traceback.
     assert "Traceback" not in done.stderr
@@ -65,9 +65,9 @@ class CommandServer:
     """A process that forks one for each command line; a context manager.
 
     Args:
-      *preload: modules to import beforehand. They must define no flags of ours and
-        start no threads that a child would miss, as TensorFlow does with its first
-        operation. (Those of OpenBLAS survive forking.)
+      *preload: modules to import beforehand. They must neither define our flags nor
+        start threads that a child would need, as TensorFlow does with its first
+        operation. (Those of OpenBLAS survive a fork.)
     """
 
     def __init__(self, *preload):
@@ -86,7 +86,7 @@ class CommandServer:
         self.close()
 
     def close(self):
-        """Ends the process, which reads to the end of its input."""
+        """Ends the process by closing its input."""
         try:
             self._process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
@@ -106,7 +106,7 @@ class CommandServer:
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
         except BaseException:
-            # A late answer must not be taken for that to the next request.
+            # A late answer must not be mistaken for that to the next request.
             self._process.kill()
             raise
         assert answer, "the command server has ended; can its modules be imported?"
@@ -126,7 +126,7 @@ def run_module(module, arguments, watched, report):
 
 
 def serve(text, **request):
-    """Runs the command line of one request; returns the answer to it."""
+    """Runs the command line of a request and returns the answer."""
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as stdin,
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stdout,
@@ -147,7 +147,7 @@ def serve(text, **request):
             "returncode": os.waitstatus_to_exitcode(status),
             "stdout": stdout.read(),
             "stderr": stderr.read(),
-            # None of a command that was killed.
+            # None if the command was killed.
             "imported": json.loads(report.read() or "null"),
         }
 
@@ -156,7 +156,8 @@ def main():
     sys.path.insert(0, str(ROOT))
     for name in (*sys.argv[1:], *SETTINGS):
         importlib.import_module(name)
-    # Pages that no collection in a child touches need not be copied.
+    # Garbage collections in children do not touch frozen objects, so that their memory
+    # pages stay shared.
     gc.freeze()
     for line in sys.stdin:
         print(json.dumps(serve(**json.loads(line))), flush=True)

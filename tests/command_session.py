@@ -1,10 +1,10 @@
 """Runs several command lines of one module in one process, one after the other.
 
-    python tests/command_session.py MODULE ROUTE <<< '[["--flag=value"], …]'
+    python tests/command_session.py MODULE EXECUTION <<< '[["--flag=value"], …]'
 
-TensorFlow takes seconds to import, this does it once. Prints a JSON list of what each
-command line ended with. `session` runs it, for tests of commands, in a process forked
-from one that has imported TensorFlow already.
+Importing TensorFlow takes seconds; this does it once. Prints a JSON list with the
+result of each command line. Tests of commands call `session`, which runs it in a
+process forked from one that has already imported TensorFlow.
 """
 
 import atexit
@@ -26,13 +26,13 @@ from command_server import CommandServer  # noqa: E402
 
 
 def python(*arguments, text=""):
-    """Runs Python in the repository's root."""
+    """Runs Python in the root of the repository."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
         input=text,
         capture_output=True,
-        # Not the locale's: GDCM sets that to C when a test writes DICOM.
+        # Not the locale's encoding: GDCM sets the locale to C when a test writes DICOM.
         encoding="utf-8",
         timeout=500,
     )
@@ -40,7 +40,7 @@ def python(*arguments, text=""):
 
 @functools.cache
 def tensorflow_server():
-    """Runs command lines in processes that begin with TensorFlow imported."""
+    """A server whose processes start with TensorFlow imported."""
     server = CommandServer(
         "u2net_tf.models.build",
         "u2net_tf.training.loop",
@@ -51,10 +51,10 @@ def tensorflow_server():
 
 
 def session(module, command_lines, execution="xla"):
-    """Runs command lines of one module: name -> arguments, to name -> how it ended.
+    """Runs command lines of one module (name -> arguments); returns name -> result.
 
-    By the implementation "plain", nothing is compiled by XLA, which takes seconds for a
-    network; if "eager", no step is traced either.
+    With the execution "plain", nothing is compiled by XLA, which takes seconds for a
+    network; with "eager", no step is traced either.
     """
     lines = [[str(argument) for argument in line] for line in command_lines.values()]
     done = tensorflow_server().run(
@@ -65,7 +65,7 @@ def session(module, command_lines, execution="xla"):
 
 
 def run(module, arguments):
-    """Runs one command line; returns its status, what it printed and its windows."""
+    """Runs one command line; returns its status and standard output."""
     for name in list(flags.FLAGS):
         flags.FLAGS[name].unparse()
     sys.argv = [module.__name__, *arguments]
@@ -80,8 +80,8 @@ def run(module, arguments):
     return {"status": status or 0, "stdout": printed.getvalue()}
 
 
-def watch_windows(options):
-    """Notes with which options a volume is predicted."""
+def record_window_options(options):
+    """Records the options that each volume is predicted with."""
     from u2net_tf.inference import predictor
 
     original = predictor.predict_volume
@@ -100,7 +100,7 @@ def main():
     if hasattr(module, "__path__"):
         module = importlib.import_module(f"{module.__name__}.__main__")
     options, results = [], []
-    watch_windows(options)
+    record_window_options(options)
     steps = contextlib.nullcontext
     if execution == "eager":
         import toy

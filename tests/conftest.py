@@ -1,4 +1,4 @@
-"""What tests of several parts share: scans on disk, commands, the real data."""
+"""Fixtures that tests of several packages share: scans, commands, the real data."""
 
 import collections
 import dataclasses
@@ -18,10 +18,10 @@ from command_session import tensorflow_server
 
 from u2net_tf.plan.domains import Plan
 
-# Before a test imports them: onnxruntime and OpenVINO would send usage data.
+# Set before a test imports them: onnxruntime and OpenVINO would send usage data.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 sys.modules["openvino_telemetry"] = None
-# Graphs are made of many objects: by default, collections are frequent and take long.
+# Graphs consist of many objects: by default, collections are frequent and take long.
 gc.set_threshold(50_000, 20, 50)
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -38,7 +38,7 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """The files that take longest come first, so that the workers end together.
+    """Puts the slowest files first, so that the workers end together.
 
     With --dist=loadfile --no-loadscope-reorder, pytest-xdist hands them out in this
     order. A file without a record may take long.
@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items):
 
 
 class SecondsRecorder:
-    """Adds up what the tests of each file take, of all workers."""
+    """Adds up the seconds of the tests of each file, over all workers."""
 
     def __init__(self):
         self._seconds = collections.Counter()
@@ -69,14 +69,14 @@ class SecondsRecorder:
 
 
 def pytest_configure(config):
-    # In a parallel run, by the controller, which receives every report.
+    # In a parallel run only in the controller, which receives every report.
     if config.getoption("--record-seconds") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(SecondsRecorder())
 
 
 @pytest.fixture(scope="module", autouse=True)
 def frozen_garbage():
-    """TensorFlow keeps every graph, and each collection would look through all."""
+    """TensorFlow keeps every graph, and each collection would traverse them all."""
     yield
     gc.collect()
     gc.freeze()
@@ -84,14 +84,14 @@ def frozen_garbage():
 
 @pytest.fixture(autouse=True)
 def same_locale():
-    """Writing DICOM sets the locale of the process to C, and files read as ASCII."""
+    """Writing DICOM sets the locale to C, after which files are read as ASCII."""
     before = locale.setlocale(locale.LC_ALL)
     yield
     locale.setlocale(locale.LC_ALL, before)
 
 
-def _take_plain_implementation():
-    """Nothing is compiled by XLA, which takes seconds for a network.
+def _use_plain_implementation():
+    """Avoids compilation by XLA, which takes seconds for a network.
 
     For tests that do not depend on how the network is executed.
     """
@@ -101,16 +101,16 @@ def _take_plain_implementation():
         yield
 
 
-plain_implementation = pytest.fixture(_take_plain_implementation)
+plain_implementation = pytest.fixture(_use_plain_implementation)
 # For the `pytestmark` of a file whose shared fixtures use it as well.
 plain_implementation_in_module = pytest.fixture(
-    _take_plain_implementation, scope="module"
+    _use_plain_implementation, scope="module"
 )
 
 
 @pytest.fixture(scope="session")
 def real_data() -> pathlib.Path:
-    """Folder of the real scans; skips where it is missing."""
+    """Folder of the real scans; skips the test if it is missing."""
     folder = os.environ.get("U2NET_REAL_DATA") or ROOT.parent / "shared" / "data"
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -120,7 +120,7 @@ def real_data() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def few_real_cases(real_data, tmp_path_factory) -> pathlib.Path:
-    """The folders of the real scans with two cases each at most; nothing is copied."""
+    """The real datasets with at most two cases each; scans are linked, not copied."""
     raw_dir = tmp_path_factory.mktemp("few")
     for source in sorted(path.parent for path in real_data.glob("*/dataset.json")):
         content = json.loads((source / "dataset.json").read_text())
@@ -134,14 +134,14 @@ def few_real_cases(real_data, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def run_command():
-    """Runs `python -m MODULE --name=value …`; underscores and all."""
+    """Runs `python -m MODULE --name=value …`."""
 
     def run(module, status=0, **flags):
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments_of(flags)],
             cwd=ROOT,
             capture_output=True,
-            # Not the locale's: GDCM sets that to C when a test writes DICOM.
+            # Not the locale's encoding: GDCM sets the locale to C when writing DICOM.
             encoding="utf-8",
             timeout=1700,
         )
@@ -152,7 +152,7 @@ def run_command():
 
 @pytest.fixture(scope="session")
 def run_warm():
-    """As `run_command`, forked from a process that has imported TensorFlow."""
+    """Like `run_command`, but forked from a process that has imported TensorFlow."""
 
     def run(module, status=0, **flags):
         done = tensorflow_server().run(module, *arguments_of(flags))
@@ -163,7 +163,7 @@ def run_warm():
 
 @pytest.fixture(scope="session")
 def write_nifti():
-    """Writes a (z, y, x) array as NIfTI: RAS+, or with an affine of its own."""
+    """Writes a (z, y, x) array as NIfTI, in RAS+ or with the given affine."""
 
     def write(path, array, spacing_mm=(1, 1, 1), affine=None):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def write_nifti():
 
 @pytest.fixture(scope="session")
 def write_dataset():
-    """Writes the `dataset.json` of a folder that holds these cases."""
+    """Writes the `dataset.json` of a folder with these cases."""
 
     def write(folder, cases, labels=("background", "organ"), modalities=("MRI",)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -211,7 +211,7 @@ class TinyData:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> TinyData:
-    """Scans of `toy.PLAN` and their shards; to be left as they are."""
+    """Scans of `toy.PLAN` and their shards; tests must not change them."""
     import toy
     from in_process import InProcess
 

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run, for tests."""
+"""Reads the TensorBoard scalars of a run."""
 
 from tensorboard.backend.event_processing import event_accumulator
 

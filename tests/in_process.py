@@ -1,10 +1,10 @@
-"""An executor that works in the process that asks."""
+"""An executor that runs everything in the calling process."""
 
 import concurrent.futures
 
 
 class InProcess(concurrent.futures.Executor):
-    """Stands in for the pool of workers, whose start takes longer than small cases."""
+    """Replaces the worker pool, which takes longer to start than small cases take."""
 
     def submit(self, function, *arguments):
         future = concurrent.futures.Future()

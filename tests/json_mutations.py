@@ -1,9 +1,9 @@
-"""Odd JSON, made of good JSON at random."""
+"""Odd JSON, made from valid JSON at random."""
 
 import copy
 import json
 
-# What people, programs and broken disks put where something else should be.
+# What people, programs and broken disks write in place of valid values.
 VALUES = (
     *(
         None,
@@ -30,7 +30,7 @@ VALUES = (
 
 
 def places_in(value, place=()):
-    """Keys that lead to each value within, the whole first."""
+    """Yields the keys that lead to each nested value, the root's () first."""
     yield place
     items = value.items() if isinstance(value, dict) else ()
     items = enumerate(value) if isinstance(value, list) else items
@@ -71,7 +71,7 @@ def change_value(rng, content):
 
 
 def change_each(rng, content):
-    """Puts something odd in place of each value in turn, the whole excepted."""
+    """Replaces each nested value in turn by something odd."""
     for place in list(places_in(content))[1:]:
         changed = copy.deepcopy(content)
         _parent_of(changed, place)[place[-1]] = rng.choice(VALUES)
@@ -102,7 +102,7 @@ def change_bytes(rng, content):
 
 
 def mutate(rng, content):
-    """The bytes of a file: the content, changed in one to three places."""
+    """Returns the content as bytes of a file, changed in one to three places."""
     if rng.random() < 0.3:
         return change_bytes(rng, json.dumps(content, ensure_ascii=False).encode())
     for _ in range(rng.randrange(1, 4)):

@@ -1,8 +1,8 @@
-"""What a worker process that runs out of memory looks like to its owner."""
+"""Imitates a worker process that is killed because it runs out of memory."""
 
 import os
 
 
 def end_process(*arguments):
-    """Ends this process silently, whatever its argument."""
+    """Ends this process silently; the arguments are ignored."""
     os._exit(1)

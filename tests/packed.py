@@ -1,4 +1,4 @@
-"""A model file of two domains that is made in a blink, and what hostile ones hold."""
+"""A tiny model file of two domains, and functions that tamper with it."""
 
 import json
 import zipfile
@@ -27,14 +27,14 @@ SPEC = ModelSpec(plan=Plan((ONE, TWO)), pools=(1, 0, 1), base_channels=2)
 
 
 def draw_matrices():
-    """One that both domains share, and one that each has to itself."""
+    """First, second and last matrix; the domains share the second."""
     draw = np.random.default_rng(0)
     sizes = [(4, 64), (64, 64), (64, 4)]
     return [0.2 * draw.standard_normal(size, np.float32) for size in sizes]
 
 
 def make_graph(index):
-    """patches -> softmax of products with matrices, the second one shared."""
+    """Returns the graph of a domain: patches, three matrix products, softmax."""
     domain = SPEC.plan.domains[index]
     first, shared, last = draw_matrices()
     matrices = {
@@ -71,7 +71,7 @@ def make_graph(index):
 
 
 def compute(index, patches):
-    """What the graph of a domain should return, in float64."""
+    """Computes the expected output of a domain's graph, in float64."""
     values = patches.astype(float)
     for tensor in make_graph(index).graph.initializer:
         values = values @ onnx.numpy_helper.to_array(tensor).astype(float)
@@ -98,7 +98,7 @@ def make_card():
 
 
 def make_members(precision="float32", edit=lambda index, model: None):
-    """Members of a whole file, of graphs that may be edited before."""
+    """Members of a complete file; `edit` may change each graph first."""
     weights = SharedWeights(WEIGHTS, precision)
     graphs = []
     for index in (0, 1):
@@ -119,8 +119,8 @@ def make_members(precision="float32", edit=lambda index, model: None):
     )
 
 
-def described_again(members, edit=lambda fields: None):
-    """The members, their hashes corrected and the description edited."""
+def with_edited_description(members, edit=lambda fields: None):
+    """Returns the members with an edited description and correct hashes."""
     fields = json.loads(members["model.json"])
     fields["members"] = [
         vars(as_member(each["name"], members[each["name"]]))

@@ -1,8 +1,8 @@
-"""Records how a folder is written, and gives every state that a power cut may leave.
+"""Records how a folder is written, and computes every state a power cut could leave.
 
-What a program sees of its files, a disk has only where it was flushed: of a file's
-content once the file was, of the names in a folder once the folder was. Anything else
-may have reached the disk or not, in any order.
+Only what was flushed is certain to be on disk: the content of a file after a flush of
+the file, the names in a folder after a flush of the folder. Anything else may have
+reached the disk or not, in any order.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from collections.abc import Iterator
 
 import pytest
 
-# What changes the names in a folder, or flushes.
+# Functions that change the names in a folder, or flush.
 OPERATIONS = ("fsync", "mkdir", "remove", "rename", "replace", "rmdir", "unlink")
-# A file: path -> content.
+# Files, as pairs of path and content.
 State = frozenset[tuple[str, bytes]]
 
 
 @dataclasses.dataclass
 class _Disk:
-    """What was flushed, and what a program sees; all by number of the inode."""
+    """Contents of files, and names in folders; the keys are inode numbers."""
 
     contents: dict[int, bytes] = dataclasses.field(default_factory=dict)
     folders: dict[int, dict[str, int]] = dataclasses.field(default_factory=dict)
 
 
 class PowerCuts:
-    """A context manager; states are taken before and after every operation within.
+    """A context manager that records states before and after every operation.
 
     Args:
-      folder: what is recorded. What it holds at first has been flushed.
-      ignored: beginnings of names whose files are left out of the states.
+      folder: the folder to record. Its initial content counts as flushed.
+      ignored: prefixes of the names of files that are left out of the states.
 
     Attributes:
-      states: all that may be found after a power cut at any time.
-      last: those after one at the end.
+      states: all states that a power cut at any time could leave.
+      last: those that a power cut at the end could leave.
     """
 
     def __init__(self, folder: pathlib.Path, ignored: tuple[str, ...] = ()):
         self._folder = folder
         self._ignored = ignored
         self._seen, self._flushed = _Disk(), _Disk()
-        # Keep the numbers from being used again.
+        # While they are open, their inode numbers are not reused.
         self._descriptors: dict[int, int] = {}
         self.states: set[State] = set()
         self.last: set[State] = set()
 
     def __enter__(self) -> PowerCuts:
-        self._look()
+        self._scan()
         self._flushed.contents |= self._seen.contents
         self._flushed.folders |= self._seen.folders
         self._patch = pytest.MonkeyPatch()
@@ -61,7 +61,7 @@ class PowerCuts:
 
     def __exit__(self, *error: object) -> None:
         self._patch.undo()
-        self._look()
+        self._scan()
         self.last = set(self._possible())
         self.states |= self.last
         for descriptor in self._descriptors.values():
@@ -77,10 +77,10 @@ class PowerCuts:
 
     def _recorded(self, operation, name):
         def call(*arguments, **keywords):
-            self._look()
+            self._scan()
             self.states |= set(self._possible())
             result = operation(*arguments, **keywords)
-            self._look()
+            self._scan()
             if name == "fsync":
                 self._flush(os.fstat(arguments[0]).st_ino)
             self.states |= set(self._possible())
@@ -88,7 +88,7 @@ class PowerCuts:
 
         return call
 
-    def _look(self) -> None:
+    def _scan(self) -> None:
         self._seen = _Disk()
         for root, _, names in os.walk(self._folder):
             entries = {}
@@ -111,14 +111,14 @@ class PowerCuts:
         numbers = self._seen.folders.keys() | self._flushed.folders.keys()
         choices = [[(n, names) for names in self._names(n)] for n in numbers]
         for combination in itertools.product(*choices):
-            # Of a file that was never flushed nothing may be there.
+            # A file that was never flushed may be empty.
             flushed = self._flushed.contents
             for contents in (flushed, flushed | self._seen.contents):
                 root = self._folder.stat().st_ino
                 yield frozenset(self._files(root, dict(combination), contents))
 
     def _names(self, number: int) -> Iterator[dict[str, int]]:
-        """The names in a folder: any of the changes since it was flushed."""
+        """Yields the names that a folder may have: any subset of unflushed changes."""
         old = self._flushed.folders.get(number, {})
         new = self._seen.folders.get(number, {})
         changed = [n for n in old.keys() | new.keys() if old.get(n) != new.get(n)]

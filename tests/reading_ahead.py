@@ -1,4 +1,4 @@
-"""How scans are read ahead: by whom, and how many are held."""
+"""Observes how scans are read ahead: which executor is used, how many are in memory."""
 
 import concurrent.futures
 import pickle
@@ -6,11 +6,11 @@ import weakref
 
 
 class PicklingExecutor(concurrent.futures.ThreadPoolExecutor):
-    """Calls what a function and its case are after they were pickled.
+    """Pickles each function and case, and calls the copies.
 
     Attributes:
-      num_calls: how many were asked for.
-      largest: bytes of the largest call.
+      num_calls: number of submitted calls.
+      largest: size of the largest pickled call, in bytes.
     """
 
     def __init__(self):
@@ -24,8 +24,8 @@ class PicklingExecutor(concurrent.futures.ThreadPoolExecutor):
         return super().submit(*pickle.loads(call))
 
 
-def note_scans(monkeypatch, module):
-    """For each scan that a module prepares, how many before it are still held."""
+def count_live_scans(monkeypatch, module):
+    """Counts, for each scan that a module prepares, earlier ones still in memory."""
     scans, alive = [], []
     original = module.prepare_scan
 

@@ -2,10 +2,10 @@
 
 
 class RecordedProgress:
-    """Makes bars and keeps them.
+    """Creates bars and keeps them.
 
     Attributes:
-      bars: those that were made, in order.
+      bars: all bars, in the order in which they were created.
     """
 
     def __init__(self):
@@ -17,7 +17,7 @@ class RecordedProgress:
 
     @property
     def counts(self):
-        """Name, unit and number of units of each bar; all of them are done."""
+        """Name, unit and total of each bar; all must be complete."""
         assert all(bar.done == bar.total for bar in self.bars)
         return [(bar.desc, bar.unit, bar.total) for bar in self.bars]
 

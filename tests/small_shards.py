@@ -1,4 +1,4 @@
-"""Shards of two domains of a few small cases, whose records are drawn."""
+"""Shards of two domains with a few small cases of random content."""
 
 import dataclasses
 import hashlib

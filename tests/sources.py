@@ -6,5 +6,5 @@ import functools
 
 @functools.cache
 def tree_of(path):
-    """The syntax tree of a file, parsed once for all tests that look at it."""
+    """The syntax tree of a file, parsed once for all tests that need it."""
     return ast.parse(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Commands that belong together: the first argument names one."""
+"""Command groups, whose first argument is a subcommand."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ class TestTakeCommand:
         assert argv == ["adapter.py add", "--input=x", "add"]
 
     @pytest.mark.parametrize("text", ["--help", "-h", "--helpfull", "--version", "-?"])
-    def test_help_stands_alone(self, text):
+    def test_help_needs_no_command(self, text):
         argv = ["adapter.py", text]
         assert take_command(argv, NAMES) is None
         assert argv == ["adapter.py", text]
@@ -40,7 +40,7 @@ class TestTakeCommand:
             (["--input=x", "add"], "Received: --input=x$"),
         ],
     )
-    def test_what_is_no_command(self, argv, words):
+    def test_an_unknown_command_is_rejected(self, argv, words):
         with pytest.raises(InputError, match=f"^command line: .*{words}"):
             take_command(["adapter.py", *argv], NAMES)
 
@@ -82,7 +82,7 @@ class TestAdapter:
             (["remove", "--model_dir=x"], "error: --domains: expected a value. Rec"),
         ],
     )
-    def test_what_is_wrong_is_named(self, server, arguments, words):
+    def test_invalid_arguments_are_reported(self, server, arguments, words):
         done = server.run("u2net_tf.adapter", *arguments)
         assert done.returncode == 1
         assert words in done.stderr
@@ -100,7 +100,7 @@ class TestAdapter:
         assert "MIT" in done.stdout
 
 
-def test_certify_names_what_is_missing(server):
+def test_certify_reports_missing_flags(server):
     for arguments, words in (
         ([], "error: --before: expected a value. Received: none\n"),
         (["--before=x"], "error: --after: expected a value. Received: none\n"),

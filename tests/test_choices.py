@@ -1,7 +1,7 @@
-"""What a user may choose is what the network and the input have, and no more.
+"""The choices of settings are those that the network and the input pipeline have.
 
-Settings do not import TensorFlow, so that `--help` answers at once; so these tests
-compare their choices with what they choose among.
+Settings do not import TensorFlow, so that `--help` is fast; these tests compare their
+choices with the implementations.
 """
 
 from typing import get_args

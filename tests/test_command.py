@@ -50,7 +50,7 @@ def run(body, *arguments, path=(), encoding="utf-8"):
         ("raise OSError('`size` is up')", "error: --size is up\n"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(body, message):
+def test_error_is_one_line(body, message):
     done = run(body, "--size=1")
     assert done.returncode == 1
     assert done.stderr.startswith(message)
@@ -82,7 +82,7 @@ RERUN = "rerun the same command to resume\n"
         ),
     ],
 )
-def test_what_stops_it_is_said_in_one_line(body, status, message):
+def test_interrupt_is_one_line(body, status, message):
     done = run(
         f"import os, signal, time\nfrom u2net_tf import errors\n{body}\ntime.sleep(60)",
         "--size=1",
@@ -98,7 +98,7 @@ except KeyboardInterrupt as error:
 """
 
 
-def test_ctrl_c_that_has_become_another_error():
+def test_ctrl_c_reraised_as_another_error():
     done = run(f"import os, signal, time\n{AS_ANOTHER_ERROR}", "--size=1")
     assert (done.returncode, done.stderr) == (130, f"interrupted; {RERUN}")
 
@@ -114,8 +114,8 @@ def test_ctrl_c_while_a_command_is_imported(body):
     assert done.returncode == -signal.SIGINT
 
 
-def test_command_takes_little_to_import():
-    """Before it nothing stands between Ctrl-C and a traceback."""
+def test_command_imports_no_other_packages():
+    """Ctrl-C shows a traceback until it is imported, so its import must be quick."""
     source = "import sys\nfrom u2net_tf import command\nprint(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, encoding="utf-8", cwd=ROOT
@@ -123,18 +123,18 @@ def test_command_takes_little_to_import():
     assert {"absl", "pydantic", "numpy", "tqdm"} & set(done.stdout.split()) == set()
 
 
-def test_fault_of_the_program_shows_where_it_is():
+def test_bug_shows_a_traceback():
     done = run("raise ValueError('a fault')", "--size=1")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
 
-def test_end_without_a_fault_has_status_0():
+def test_success_has_status_0():
     done = run("print(SIZE.value)", "--size=1")
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 
-def test_settings_are_shown_as_the_command_s_flags():
+def test_settings_are_shown_as_flags():
     body = """
     flags.DEFINE_string("from", "", "A folder.")
     raise command.InputError(
@@ -156,7 +156,7 @@ def test_required_flag(arguments):
     assert done.stdout == ""
 
 
-def test_anything_but_flags_is_an_error():
+def test_unexpected_argument_is_an_error():
     done = run("pass", "--size=1", "size", "2")
     assert done.returncode == 1
     assert done.stderr == (
@@ -169,7 +169,7 @@ NOISY = "import os\nos.write(2, b'start-up message\\n')\n"
 
 @pytest.fixture
 def noisy_tensorflow(tmp_path):
-    """A package of this name that writes to stderr below Python."""
+    """A package of this name that writes to the descriptor of stderr, as C++ does."""
 
     def make(more=""):
         (tmp_path / "tensorflow.py").write_text(NOISY + more)
@@ -178,7 +178,7 @@ def noisy_tensorflow(tmp_path):
     return make
 
 
-def test_messages_of_tensorflow_s_start_are_not_shown(noisy_tensorflow):
+def test_start_up_messages_of_tensorflow_are_hidden(noisy_tensorflow):
     body = """
     machine.import_tensorflow()
     import os, sys
@@ -190,7 +190,7 @@ def test_messages_of_tensorflow_s_start_are_not_shown(noisy_tensorflow):
     assert done.stderr == "later message\n"
 
 
-def test_messages_of_an_import_that_fails_are_shown(noisy_tensorflow):
+def test_messages_of_a_failed_import_are_shown(noisy_tensorflow):
     path = noisy_tensorflow("raise ImportError('no such instruction')")
     done = run("machine.import_tensorflow()", "--size=1", path=path)
     assert done.returncode == 1
@@ -206,7 +206,7 @@ def test_messages_before_an_abort_are_shown(noisy_tensorflow):
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
-def test_what_an_output_cannot_show_becomes_a_question_mark(monkeypatch, encoding):
+def test_unencodable_characters_become_question_marks(monkeypatch, encoding):
     monkeypatch.setenv("PYTHONIOENCODING", encoding)
     body = """
     print("3 × 4 北")
@@ -219,8 +219,8 @@ def test_what_an_output_cannot_show_becomes_a_question_mark(monkeypatch, encodin
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
-def test_nobody_reads_to_the_end(lines):
-    """A pipe that is closed, before what is printed is written to it or after."""
+def test_closed_pipe(lines):
+    """The reader closes the pipe before a short or a long output is written."""
     text = f"for _ in range({lines}): print('a line of the table')"
     source = COMMAND.format(body=text)
     reading, writing = os.pipe()

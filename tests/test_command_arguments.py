@@ -1,4 +1,4 @@
-"""Arguments that are not flags, and flags that no config has."""
+"""Positional arguments, and flags that no config defines."""
 
 import importlib.metadata
 
@@ -13,7 +13,7 @@ from u2net_tf.source_commit import source_commit
 
 
 def read(config, *line):
-    """Returns what is given by its place, and the config."""
+    """Returns the positional arguments and the config."""
     values = flags.FlagValues()
     command_flags.define(config, values=values)
     arguments = values(["command", *line])[1:]
@@ -24,13 +24,13 @@ def read(config, *line):
 @pytest.mark.parametrize(
     "line", [("a", "--json"), ("--json", "a"), ("--json", "--", "a")]
 )
-def test_by_its_place(line):
+def test_positional_argument(line):
     given, config = read(DescribeConfig, *line)
     assert given == {"model": "a"}
     assert (config.model, config.json_) == ("a", True)
 
 
-def test_has_no_flag():
+def test_positional_argument_has_no_flag():
     values = flags.FlagValues()
     command_flags.define(DescribeConfig, values=values)
     assert "json" in values
@@ -59,7 +59,7 @@ def test_has_no_flag():
             ["split=test"],
             "Received: split=test. Did you mean --split=tes",
         ),
-        # As word processors write two hyphens.
+        # Word processors turn two hyphens into a dash.
         (EvaluateConfig, ["—split=test"], "Received: —split=test. Did you mean --spli"),
         (EvaluateConfig, ["other=test"], "Did you mean --model_dir=other=test?"),
         (
@@ -79,7 +79,7 @@ def test_has_no_flag():
         ),
     ],
 )
-def test_more_or_fewer(config, line, message):
+def test_unexpected_or_missing_arguments(config, line, message):
     with pytest.raises(InputError) as caught:
         read(config, *line)
     assert message in str(caught.value)
@@ -103,7 +103,7 @@ def test_more_or_fewer(config, line, message):
         ("--batch_size=a", "`batch_size`: expected a positive integer. Received: a"),
         ("--overlap=a", "`overlap`: expected a number in the range [0, 0.95]. Rec"),
         ("--overwrite=a", "`overwrite`: expected true or false. Received: a"),
-        # The message of the parser holds the value.
+        # The parser's message contains the value.
         ("--batch_size=a: b", "`batch_size`: expected a positive integer. Received: a"),
         (
             "--model_dir",

@@ -1,4 +1,4 @@
-"""Flagfiles by name and by path, wherever the command runs."""
+"""Flagfiles given by name or by path, from any working directory."""
 
 import sys
 
@@ -21,7 +21,7 @@ def expand(*arguments, package="u2net_tf"):
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Writes a flagfile into the folder that the command runs in."""
+    """Writes a flagfile into the working directory."""
     monkeypatch.chdir(tmp_path)
 
     def write(name, *lines):
@@ -42,7 +42,7 @@ def write(tmp_path, monkeypatch):
         ("--flagfile", f"{UNIVERSAL}"),
     ],
 )
-def test_lines_take_the_place_of_the_flagfile(arguments):
+def test_lines_replace_the_flagfile(arguments):
     found = expand("--data_dir=a", *arguments, "--seed=1")
     assert found[0] == "--data_dir=a"
     assert found[-1] == "--seed=1"
@@ -50,27 +50,27 @@ def test_lines_take_the_place_of_the_flagfile(arguments):
     assert found[1:-1] == [line for line in lines if line.startswith("--")]
 
 
-def test_what_is_no_flagfile_stays_as_it_is():
+def test_other_arguments_are_unchanged():
     arguments = ["--a=flagfile", "--flagfiles=b", "flagfile=c", "--no", "-x", ""]
     assert expand(*arguments) == arguments
     assert command_flagfiles.expand([], "u2net_tf") == []
 
 
-def test_nothing_behind_two_dashes_is_a_flag():
+def test_nothing_after_two_dashes_is_a_flag():
     assert expand("--a", "--", "--flagfile=b") == ["--a", "--", "--flagfile=b"]
 
 
-def test_an_empty_name_is_passed_over_as_by_absl():
+def test_an_empty_name_is_ignored_as_in_absl():
     assert expand("--flagfile=", "--a") == ["--a"]
 
 
-def test_several_flagfiles_follow_one_another(write):
+def test_several_flagfiles_are_expanded_in_order(write):
     one, two = write("one.flags", "--a=1"), write("two.flags", "--a=2")
     found = expand(f"--flagfile={two}", f"--flagfile={one}", "--b=3")
     assert found == ["--a=2", "--a=1", "--b=3"]
 
 
-def test_comments_and_blank_lines_are_passed_over(write):
+def test_comments_and_blank_lines_are_skipped(write):
     write("mine", "# why", "// so", "", "   ", "  --a=1  ", "--b=#2")
     assert expand("--flagfile=mine") == ["--a=1", "--b=#2"]
 
@@ -84,32 +84,32 @@ def test_flagfiles_within_a_flagfile(write):
     assert found[-2:] == ["--d=4", "--e=5"]
 
 
-def test_a_flagfile_may_be_taken_twice(write):
+def test_a_flagfile_may_be_included_twice(write):
     write("outer", "--flagfile=inner", "--flagfile=inner")
     write("inner", "--b=2")
     assert expand("--flagfile=outer") == ["--b=2", "--b=2"]
 
 
-def test_a_file_comes_before_a_name(write):
+def test_a_file_takes_precedence_over_a_name(write):
     write("universal", "--mine")
     assert expand("--flagfile=universal") == ["--mine"]
 
 
-def test_a_folder_does_not(write, tmp_path):
+def test_a_folder_does_not_take_precedence(write, tmp_path):
     (tmp_path / "demo").mkdir()
     assert "--base_channels=8" in expand("--flagfile=demo")
 
 
-def test_home_is_found(write, tmp_path, monkeypatch):
+def test_home_is_expanded(write, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write("mine.flags", "--a=1")
     assert expand("--flagfile=~/mine.flags") == ["--a=1"]
 
 
-def test_each_package_has_its_own():
+def test_each_package_has_its_own_flagfiles():
     assert "--margin_voxels=5" in expand("--flagfile=upstream", package="data_prep")
     assert "--adapter=separable" in expand("--flagfile=upstream")
-    # Commands of other packages have those of the library.
+    # Commands of other packages use those of the library.
     assert expand("--flagfile=upstream", package="tools") == expand(
         "--flagfile=upstream"
     )
@@ -129,7 +129,7 @@ def test_each_package_has_its_own():
             "data_prep",
             "--flagfile: expected a file, or one of upstream. Received: universal",
         ),
-        # What has a path or an ending is no name.
+        # A path or a file extension is not part of a name.
         (
             ["--flagfile=up.flags"],
             "data_prep",
@@ -143,7 +143,7 @@ def test_each_package_has_its_own():
         (["--flagfile"], "u2net_tf", "--flagfile: expected a value. Received: none"),
     ],
 )
-def test_what_is_wrong_is_named(write, arguments, package, message):
+def test_an_unknown_flagfile_is_reported(write, arguments, package, message):
     with pytest.raises(InputError) as caught:
         expand(*arguments, package=package)
     assert str(caught.value) == message
@@ -159,15 +159,15 @@ def test_a_flagfile_must_not_include_itself(write):
     )
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path):
+def test_a_binary_file_is_reported(tmp_path):
     path = tmp_path / "scan"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="scan: expected a flagfile, in UTF-8. Rec"):
         expand(f"--flagfile={path}")
 
 
-def test_absl_expands_a_flagfile_to_the_same(write):
-    """But for names and errors, it is as absl documents it."""
+def test_expansion_agrees_with_absl(write):
+    """Except for names and errors, expansion follows absl's documentation."""
     write("inner", "--b=2", "", "// no", "--flagfile=")
     path = write("outer", "--a=1", "#--c", "--flagfile=inner", "--d")
     arguments = [
@@ -204,13 +204,13 @@ class TestCommands:
         assert done.stderr.startswith(words)
         assert done.stderr.count("\n") == 1
 
-    def test_flags_behind_a_flagfile_count(self, server):
+    def test_flags_after_a_flagfile_count(self, server):
         done = server.run("u2net_tf.train", "--flagfile=universal", "--batch_size=-1")
         assert done.returncode == 1
         assert "error: --batch_size: expected a non-neg" in done.stderr
 
     def test_are_found_by_a_console_script(self, monkeypatch):
-        """Which imports the command's module under its own name."""
+        """A console script imports the module under its name, not as `__main__`."""
         from u2net_tf import train
 
         monkeypatch.setattr(sys, "argv", ["u2net-train", "--flagfile=nothing"])

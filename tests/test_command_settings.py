@@ -33,7 +33,7 @@ from u2net_tf.config.visualization import (
 from u2net_tf.errors import InputError
 from u2net_tf.migrations import OLD_FLAGS
 
-# Flag, a value other than its default, and what the setting is then.
+# Flag, a value other than its default, and the resulting setting.
 AUGMENTATION = (
     ("elastic_probability", "0.1", 0.1),
     ("elastic_alpha", "1,2", (1, 2)),
@@ -352,7 +352,7 @@ def config(request):
 
 
 def read(config, arguments):
-    """The config that a command line asks for."""
+    """Returns the config of a command line."""
     values = flags.FlagValues()
     command_flags.define(config, values=values)
     values(["command", *arguments])
@@ -378,12 +378,12 @@ def test_every_flag_is_in_the_table(config):
     assert sorted(names) == sorted(name for name, *_ in FLAGS[config])
 
 
-def test_every_setting_says_what_it_is(config):
-    """--help prints it."""
-    silent = [
+def test_every_setting_has_a_description(config):
+    """`--help` prints it."""
+    missing = [
         name for name, field in config.settings().items() if not field.description
     ]
-    assert not silent
+    assert not missing
 
 
 def test_each_flag_sets_its_setting(config):
@@ -399,7 +399,7 @@ def test_each_flag_sets_its_setting(config):
         assert default[setting] != expected, f"{name}: this is the default"
 
 
-def test_another_name_of_a_flag():
+def test_alias_of_a_flag():
     needed = ["--domain=b", "--output=c"]
     assert read(PredictConfig, ["--model_dir=a", *needed]).model == "a"
     assert read(PredictConfig, ["--model_dir=a", "--model=d", *needed]).model == "d"
@@ -407,14 +407,14 @@ def test_another_name_of_a_flag():
         read(PredictConfig, needed)
 
 
-def test_other_names_go_with_the_flags():
+def test_aliases_are_removed_with_the_flags():
     command_flags.define(PredictConfig)
     assert "model_dir" in flags.FLAGS
     command_flags.define(VerifyConfig)
     assert "model_dir" not in flags.FLAGS
 
 
-def test_flags_that_may_be_repeated():
+def test_repeatable_flags():
     given = ["--image=a", "--image=b,c", "--prediction=d", "--reference="]
     chosen = read(OverlaysConfig, [*given, "--output=e"])
     assert chosen.image == ("a", "b,c")
@@ -426,8 +426,10 @@ def test_flagfile_has_each_flag_once_and_restores_it(config, tmp_path):
     text = flagfile.to_text(chosen)
     names = [line.removeprefix("--").partition("=")[0] for line in text.splitlines()]
     table = {name: value for name, _, value in FLAGS[config]}
-    wanted = [f"no{name}" if value is False else name for name, value in table.items()]
-    assert sorted(names) == sorted(wanted)
+    expected = [
+        f"no{name}" if value is False else name for name, value in table.items()
+    ]
+    assert sorted(names) == sorted(expected)
     path = tmp_path / "flags.txt"
     path.write_text(text)
     assert read(config, [f"--flagfile={path}"]) == chosen
@@ -436,7 +438,7 @@ def test_flagfile_has_each_flag_once_and_restores_it(config, tmp_path):
 @pytest.mark.parametrize(
     "values", [{"detach_focal_factor": True}, {"detach_focal_factor": False}, {}]
 )
-def test_flagfile_of_what_is_false_or_nothing(values):
+def test_flagfile_of_false_and_empty_values(values):
     chosen = TrainConfig.from_flat({"data_dir": "a", "model_dir": "b", **values})
     text = flagfile.to_text(chosen)
     assert "--pools=\n" in text
@@ -469,15 +471,15 @@ def test_flagfile_of_what_is_false_or_nothing(values):
         ),
     ],
 )
-def test_what_is_wrong_is_named(arguments, words):
+def test_invalid_values_are_reported(arguments, words):
     given = {"data_dir": "a", "model_dir": "b"}
     first = [f"--{n}={v}" for n, v in given.items()] if arguments else []
     with pytest.raises(InputError, match=words):
         read(TrainConfig, [*first, *arguments])
 
 
-def test_commands_are_imported_into_one_process():
-    """No flag is defined twice, for none is defined before a command starts."""
+def test_all_commands_can_be_imported_together():
+    """No flag is defined twice, because none is defined at import."""
     for name in COMMANDS:
         importlib.import_module(name)
     before = set(flags.FLAGS)
@@ -496,14 +498,14 @@ class TestConfig:
         ):
             ComposeConfig(models=("a", "b", "a"), model_dir="c")
 
-    def test_a_setting_that_is_none_is_an_error(self):
+    def test_an_unknown_setting_is_an_error(self):
         with pytest.raises(ValueError, match="did you mean learning_rate?"):
             TrainConfig.from_flat({"data_dir": "", "model_dir": "", "lerning_rate": 1})
 
     @pytest.mark.parametrize(
         ("name", "value"), [("keep", "1"), ("keep", 1.0), ("learning_rate", "1")]
     )
-    def test_types_are_not_changed(self, name, value):
+    def test_types_are_not_coerced(self, name, value):
         values = {"data_dir": "", "model_dir": ""}
         with pytest.raises(ValueError, match=name):
             TrainConfig.from_flat({**values, name: value})
@@ -537,7 +539,7 @@ class TestConfig:
         assert made.with_changes(keep=5).run.keep == 5
         assert made.run.keep == 3
 
-    def test_names_of_all_groups_differ(self):
+    def test_a_name_must_not_be_in_two_groups(self):
         class Twice(Config):
             run: RunConfig
             keep: int = 1
@@ -561,18 +563,18 @@ class TestOldFlags:
             ("--second_up_conv=pointwise", "last_decoder_kernel", 1),
         ],
     )
-    def test_set_the_new_ones_and_say_so(self, old, name, value, caplog):
+    def test_set_the_new_ones_and_warn(self, old, name, value, caplog):
         given = ["--data_dir=a", "--model_dir=b"]
         assert read(TrainConfig, [*given, old]).flat()[name] == value
-        (said,) = [record.getMessage() for record in caplog.records]
-        assert said == f"{old} was renamed: use --{name}={value}"
+        (message,) = [record.getMessage() for record in caplog.records]
+        assert message == f"{old} was renamed: use --{name}={value}"
 
-    def test_are_all_of_them_flags_of_train(self):
+    def test_all_map_to_flags_of_train(self):
         new = {name for name, _ in OLD_FLAGS.values()}
         assert new <= TrainConfig.settings().keys()
         assert not OLD_FLAGS.keys() & TrainConfig.settings().keys()
 
-    def test_of_what_stands_twice_the_last_counts(self):
+    def test_the_last_of_old_and_new_counts(self):
         given = ["--data_dir=a", "--model_dir=b"]
         lines = ["--learning_rate_factor=4", "--plateau_factor=0.5"]
         for order, value in ((lines, 0.5), (lines[::-1], 0.25)):
@@ -580,11 +582,11 @@ class TestOldFlags:
             assert chosen.schedule.plateau_factor == value
 
     @pytest.mark.parametrize("text", ["0", "five"])
-    def test_a_factor_that_is_none_is_an_error(self, text):
+    def test_an_invalid_factor_is_an_error(self, text):
         with pytest.raises(InputError, match="Use `plateau_factor` instead"):
             read(TrainConfig, [f"--learning_rate_factor={text}"])
 
-    def test_are_the_same_in_a_flags_txt_of_before(self):
+    def test_equal_the_new_ones_in_an_older_flags_txt(self):
         before = "--learning_rate_factor=5.0\n--second_up_conv=full\n--eval_every=10\n"
         now = "--plateau_factor=0.2\n--last_decoder_kernel=3\n"
         same = now + "--validate_every_epochs=10\n"

@@ -44,7 +44,7 @@ NETWORK = (
     "--base_channels=2",
     "--learning_rate=0.02",
 )
-# What every training here is done with; two domains, three steps per epoch.
+# Flags of all training runs here: two domains, three steps per epoch.
 SHORT = (
     *NETWORK,
     "--steps_per_epoch=3",
@@ -65,7 +65,7 @@ def test_help_answers_without_heavy_imports(server, command):
     done = server.run(command, "--help", watched=watched)
     assert done.imported == []
     names_flags = f"{command.replace('.', '/')}.py" in done.stdout
-    # Its flags depend on the command within: see `test_adapter_commands.py`.
+    # Its flags depend on the subcommand: see `test_adapter_commands.py`.
     is_group = command == "u2net_tf.adapter"
     assert names_flags or is_group or "flags:" in done.stdout
     assert "--" in done.stdout
@@ -80,7 +80,7 @@ def test_help_of_a_console_script_is_that_of_the_command():
 
 
 class TestWrongFlags:
-    """Answered before anything is imported or written."""
+    """Rejected before anything is imported or written."""
 
     @pytest.mark.parametrize(
         ("command", "arguments", "words"),
@@ -181,7 +181,7 @@ class TestWrongFlags:
             ),
         ],
     )
-    def test_are_named(self, server, command, arguments, words):
+    def test_are_reported(self, server, command, arguments, words):
         done = server.run(f"u2net_tf.{command}", *arguments)
         assert done.returncode == 1
         assert words in done.stdout + done.stderr
@@ -190,10 +190,10 @@ class TestWrongFlags:
 
 @pytest.fixture(scope="module")
 def trained(tiny_data, tmp_path_factory):
-    """A model after one epoch, then after two, and what other calls ended with."""
+    """A model after one epoch, then after two, and the results of other calls."""
     work = tmp_path_factory.mktemp("trained")
     common = (f"--data_dir={tiny_data.data_dir}", f"--model_dir={work / 'model'}")
-    # One step of one domain is enough of what XLA compiles.
+    # Compiling with XLA takes long: one step of one domain is enough.
     compiled = (common[0], *SHORT, "--domains=Task92_Two", "--steps_per_epoch=1")
     results = session(
         "u2net_tf.train",
@@ -221,21 +221,21 @@ def trained(tiny_data, tmp_path_factory):
 
 
 class TestTrain:
-    def test_says_what_it_wrote(self, trained):
+    def test_reports_what_it_wrote(self, trained):
         model_dir, results = trained
         assert results["first"]["status"] == 0
-        said = results["first"]["stdout"]
-        assert said.startswith(
+        output = results["first"]["stdout"]
+        assert output.startswith(
             f"{model_dir}: 3 steps in 1 epoch (ended by --max_epochs; "
         )
-        assert f"tensorboard --logdir={model_dir / 'tensorboard'}" in said
+        assert f"tensorboard --logdir={model_dir / 'tensorboard'}" in output
 
-    def test_trains_by_xla(self, trained):
+    def test_trains_with_xla(self, trained):
         result = trained[1]["compiled"]
         assert result["status"] == 0
         assert "1 step in 1 epoch" in result["stdout"]
 
-    def test_goes_on_where_it_stopped_with_the_flags_it_wrote(self, trained):
+    def test_resumes_with_the_flags_it_wrote(self, trained):
         model_dir, results = trained
         assert results["second"]["status"] == 0
         assert results["second"]["stdout"].startswith(
@@ -244,7 +244,7 @@ class TestTrain:
         with (model_dir / "training.csv").open(newline="") as stream:
             assert [row["step"] for row in csv.DictReader(stream)] == ["3", "6"]
 
-    def test_again_has_nothing_to_do(self, trained):
+    def test_rerun_has_nothing_to_do(self, trained):
         model_dir, results = trained
         assert results["again"]["status"] == 0
         assert results["again"]["stdout"].startswith(
@@ -313,7 +313,7 @@ def evaluated(trained, tiny_data, tmp_path_factory):
 
 
 class TestEvaluate:
-    def test_prints_the_table_and_says_what_it_wrote(self, evaluated, trained):
+    def test_prints_the_table_and_reports_what_it_wrote(self, evaluated, trained):
         work, results = evaluated
         assert results["first"]["status"] == 0
         *table, last = results["first"]["stdout"].splitlines()
@@ -334,7 +334,7 @@ class TestEvaluate:
             label = tiny_data.raw_dir / name / "labelsTr" / f"{case}.nii.gz"
             assert nib.load(path).shape == nib.load(label).shape
 
-    def test_again_predicts_nothing(self, evaluated):
+    def test_rerun_predicts_nothing(self, evaluated):
         _, results = evaluated
         assert results["first"]["windows"] == [{"overlap": 0.5, "batch_size": 1}] * 2
         assert results["again"]["windows"] == []
@@ -343,7 +343,7 @@ class TestEvaluate:
     def test_domains_overlap_and_batch_size(self, evaluated):
         work, results = evaluated
         assert results["overlap"]["windows"] == [{"overlap": 0.25, "batch_size": 3}]
-        # The last run with this folder was of one domain.
+        # The last run in this folder evaluated one domain.
         summary = json.loads((work / "out" / "summary.json").read_text())
         assert {row["domain"] for row in summary["classes"]} == {"Task92_Two"}
         assert summary["split"] == "test"
@@ -353,7 +353,7 @@ class TestEvaluate:
             ["Task92_Two", "two_2", "core"],
         ]
 
-    def test_split_and_the_folder_that_it_names(self, evaluated, trained):
+    def test_split_and_its_default_folder(self, evaluated, trained):
         assert len(evaluated[1]["validation"]["windows"]) == 2
         summary = json.loads((trained[0] / "validation" / "summary.json").read_text())
         assert [row["num_cases"] for row in summary["classes"]] == [2, 0, 0]
@@ -378,14 +378,14 @@ class TestEvaluate:
 
 @pytest.fixture(scope="module")
 def predicted(trained, tiny_data, tmp_path_factory):
-    """Predictions, and when their files were written after each command line."""
+    """The folder of the predictions, and the result of each command line."""
     work = tmp_path_factory.mktemp("predicted")
     scans = tiny_data.raw_dir / "Task92_Two" / "imagesTr"
     (work / "some").mkdir()
     some = work / "some" / "two_0.nii.gz"
     some.write_bytes((scans / "two_0.nii.gz").read_bytes())
     (work / "file").touch()
-    # Made by hand, as it were.
+    # Represents a label map that somebody drew by hand.
     precious = work / "precious" / "two_0.nii.gz"
     precious.parent.mkdir()
     precious.write_bytes(b"precious")
@@ -437,14 +437,14 @@ class TestPredict:
             assert set(np.unique(label_map.dataobj)) <= {0, 4, 2}
             np.testing.assert_array_equal(label_map.affine, scan.affine)
 
-    def test_passes_over_what_is_there(self, predicted, trained):
+    def test_skips_existing_label_maps(self, predicted, trained):
         work, results = predicted
         checkpoint = trained[0] / "checkpoints" / "step-6"
-        said = f"of Task92_Two in {work / 'out'}, predicted by {checkpoint}"
-        assert results["one"]["stdout"] == f"1 label map {said}\n"
-        assert results["all"]["stdout"] == f"3 label maps {said} (1 already existed)\n"
+        rest = f"of Task92_Two in {work / 'out'}, predicted by {checkpoint}"
+        assert results["one"]["stdout"] == f"1 label map {rest}\n"
+        assert results["all"]["stdout"] == f"3 label maps {rest} (1 already existed)\n"
         assert (
-            results["again"]["stdout"] == f"3 label maps {said} (3 already existed)\n"
+            results["again"]["stdout"] == f"3 label maps {rest} (3 already existed)\n"
         )
         counts = [len(results[line]["windows"]) for line in ("one", "all", "again")]
         assert counts == [1, 2, 0]
@@ -454,7 +454,7 @@ class TestPredict:
         assert len(results["overwrite"]["windows"]) == 1
         assert "already" not in results["overwrite"]["stdout"]
 
-    def test_what_was_made_with_something_else_is_predicted_again(self, predicted):
+    def test_predicts_again_with_other_settings(self, predicted):
         work, results = predicted
         assert results["edges"]["windows"] == [{"overlap": 0.75, "batch_size": 1}]
 
@@ -463,7 +463,7 @@ class TestPredict:
         assert results["one"]["windows"] == [{"overlap": 0.5, "batch_size": 1}]
         assert results["options"]["windows"] == [{"overlap": 0.25, "batch_size": 2}]
 
-    def test_probabilities_are_made_where_only_the_label_map_is_there(self, predicted):
+    def test_missing_probabilities_are_predicted(self, predicted):
         work, results = predicted
         assert len(results["probabilities"]["windows"]) == 1
         path = work / "probable" / "two_0_probabilities.nii.gz"
@@ -494,18 +494,18 @@ class TestPredict:
 
 
 def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys):
-    """Those that no result shows, and what it says of label maps that were edited."""
-    asked = {}
+    """Settings without a visible result, and the report of edited label maps."""
+    passed = {}
     spec = types.SimpleNamespace(plan=tiny_data.plan)
     predictor = types.SimpleNamespace(spec=spec, plan=spec.plan, checkpoint="step-3")
 
     def predict_scans(*arguments, **options):
-        asked.update(options)
+        passed.update(options)
         skipped = {"two_0": InputError("a file", expected="x", received="y")}
         return label_maps.Report(num_existing=2, num_edited=1, skipped=skipped)
 
     def open_model(path, settings, **options):
-        asked.update(options, path=path, settings=settings)
+        passed.update(options, path=path, settings=settings)
         return types.SimpleNamespace(predictor=lambda domain: predictor)
 
     monkeypatch.setattr(opening, "open_model", open_model)
@@ -521,18 +521,18 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     )
     with pytest.raises(SystemExit) as stopped:
         predict.main(config)
-    assert asked["path"] == "m"
-    assert asked["settings"] is config.windows
-    assert asked["runtime"] == "onnxruntime"
-    assert asked["reading"] is config.reading
-    assert asked["reading"].num_workers == 3
-    assert asked["overwrite"] is True
-    assert asked["save_probabilities"] is True
-    assert asked["preview"] is True
-    assert asked["output_format"] == "seg_nrrd"
-    assert asked["volumes_csv"] == pathlib.Path("volumes.csv")
-    assert asked["progress"].func is command.progress_bar
-    assert asked["progress"].keywords == {"log_every_seconds": 7.0}
+    assert passed["path"] == "m"
+    assert passed["settings"] is config.windows
+    assert passed["runtime"] == "onnxruntime"
+    assert passed["reading"] is config.reading
+    assert passed["reading"].num_workers == 3
+    assert passed["overwrite"] is True
+    assert passed["save_probabilities"] is True
+    assert passed["preview"] is True
+    assert passed["output_format"] == "seg_nrrd"
+    assert passed["volumes_csv"] == pathlib.Path("volumes.csv")
+    assert passed["progress"].func is command.progress_bar
+    assert passed["progress"].keywords == {"log_every_seconds": 7.0}
     assert capsys.readouterr().out == (
         "0 label maps of Task92_Two in out, predicted by step-3 (2 already existed, "
         "including 1 edited file); volumes in volumes.csv\n"

@@ -1,4 +1,4 @@
-"""The command; `networks/test_parameter_counts.py` has the numbers."""
+"""The command; `networks/test_parameter_counts.py` tests the numbers."""
 
 import json
 import pathlib
@@ -27,7 +27,7 @@ def plan_path(tmp_path_factory):
     return path
 
 
-def test_the_documents_have_the_numbers_of_pruned_networks():
+def test_the_documents_have_the_counts_of_pruned_networks():
     text = (ROOT / "docs" / "network.md").read_text(encoding="utf-8")
     rows = pruned_parameters(
         PAPER_DOMAINS, depth=4, base_channels=16, adapters=("separable",)
@@ -43,16 +43,18 @@ def test_the_documents_have_the_numbers_of_pruned_networks():
 
 class TestCommand:
     def test_without_a_plan_it_prints_the_paper_s_numbers(self, run_warm):
-        said = run_warm(MODULE).stdout
+        output = run_warm(MODULE).stdout
         document = ROOT / "docs" / "network.md"
-        assert said in document.read_text(encoding="utf-8"), f"make {document} anew"
-        first, second = said.split("table 3(a)")
+        assert output in document.read_text(encoding="utf-8"), (
+            f"{document} is out of date"
+        )
+        first, second = output.split("table 3(a)")
         for number in ("134,508,692", "33,148,464", "6,577,460", "6,573,200"):
             assert number in first
         for number in ("30,654,720", "1,742,320", "121,392"):
             assert number in second
 
-    def test_every_flag_counts(self, run_warm, plan_path):
+    def test_every_flag_has_an_effect(self, run_warm, plan_path):
         flags = {
             "plan": plan_path,
             "domains": "Task92_Two,Task91_One",
@@ -86,11 +88,11 @@ class TestCommand:
             assert row["ratio_to_shared"] == pytest.approx(count.total / shared)
 
     def test_a_single_domain_has_the_pools_of_its_plan(self, run_warm, plan_path):
-        said = run_warm(MODULE, plan=plan_path, domains="Task92_Two").stdout
-        assert "pools 1,1,1 (" in said
+        output = run_warm(MODULE, plan=plan_path, domains="Task92_Two").stdout
+        assert "pools 1,1,1 (" in output
 
-    def test_what_is_left_of_a_pruned_network(self, run_warm, plan_path):
-        """As the networks are that pruning makes."""
+    def test_counts_of_pruned_networks(self, run_warm, plan_path):
+        """They equal those of networks of that depth without deep supervision."""
         flags = {
             "architecture": "unet_sharp",
             "depth": 2,
@@ -98,7 +100,7 @@ class TestCommand:
             "adapter": "separable",
             "plan": plan_path,
         }
-        whole, left = (
+        full, pruned = (
             count_all(
                 network_without_values(
                     (1, 2),
@@ -118,20 +120,20 @@ class TestCommand:
             ("universal, separable", 2),
             ("universal, separable", 1),
         ]
-        assert tables["all parameters"][2]["total"] == whole.total
+        assert tables["all parameters"][2]["total"] == full.total
         assert tables["pruned"][3] == {
             "network": "universal, separable",
             "prune_to": 1,
-            "total": left.total,
-            "shared": left.shared,
-            "per_domain": dict(zip(PLAN.names, left.per_domain, strict=True)),
-            "ratio_to_whole": left.total / whole.total,
+            "total": pruned.total,
+            "shared": pruned.shared,
+            "per_domain": dict(zip(PLAN.names, pruned.per_domain, strict=True)),
+            "ratio_to_whole": pruned.total / full.total,
         }
-        said = run_warm(MODULE, **flags).stdout
-        assert "2 domains, base_channels 3, UNet# of depth 2\n" in said
-        assert "last decoder kernel" not in said
-        (line,) = re.findall(r"universal, separable +1 .*", said)
-        assert line.split()[3:5] == [f"{left.total:,}", f"{left.shared:,}"]
+        output = run_warm(MODULE, **flags).stdout
+        assert "2 domains, base_channels 3, UNet# of depth 2\n" in output
+        assert "last decoder kernel" not in output
+        (line,) = re.findall(r"universal, separable +1 .*", output)
+        assert line.split()[3:5] == [f"{pruned.total:,}", f"{pruned.shared:,}"]
 
     @pytest.mark.slow
     def test_a_u2net_is_not_pruned(self, run_warm):
@@ -146,5 +148,5 @@ class TestCommand:
             ({"plan": "no.json"}, "no.json: expected a plan"),
         ],
     )
-    def test_wrong_flags_are_named(self, run_warm, flags, words):
+    def test_wrong_flags_are_reported(self, run_warm, flags, words):
         assert words in run_warm(MODULE, status=1, **flags).stderr

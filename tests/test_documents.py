@@ -1,4 +1,4 @@
-"""What the documents point to is there."""
+"""Links in the documents lead to existing files."""
 
 import pathlib
 import re
@@ -22,7 +22,7 @@ def test_every_link_leads_somewhere(name):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_nothing_is_left_to_fill_in(name):
+def test_no_placeholder_is_left(name):
     assert "@@" not in (ROOT / name).read_text(encoding="utf-8")
 
 

@@ -60,7 +60,7 @@ class TestInputError:
         with pytest.raises(ValueError, match="expected b"):
             raise InputError("a", expected="b", received="c")
 
-    def test_comes_from_a_worker_process_as_it_was(self):
+    def test_survives_pickling(self):
         error = InputError("a", expected="b", received=("c",), hint="Do it")
         copy = pickle.loads(pickle.dumps(error))
         assert type(copy) is InputError

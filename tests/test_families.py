@@ -1,4 +1,4 @@
-"""Commands on models of models: independent ones, adapted ones, composed ones."""
+"""Commands on independent, adapted and composed models."""
 
 import csv
 import functools
@@ -8,12 +8,13 @@ import command_session
 import pytest
 import toy
 
-# By default, what the commands call is tested in `models`, `training` and `evaluation`.
+# The tests in `models`, `training` and `evaluation` call the same functions and are not
+# slow.
 pytestmark = pytest.mark.slow
 
-# The way to compute plays no part here; the commands of `test_commands.py` compile.
+# The implementation does not matter here; `test_commands.py` runs compiled commands.
 session = functools.partial(command_session.session, execution="eager")
-# As few operations as there are: steps are traced for every model.
+# As few operations as possible, because several models are trained.
 NETWORK = ("--adapter=none", "--pools=1,0,1", "--base_channels=2")
 SHORT = ("--steps_per_epoch=2", "--max_epochs=1", "--validate_every_epochs=0")
 ONE, TWO = toy.ONE.name, toy.TWO.name
@@ -26,7 +27,7 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(work, tiny_data):
-    """`parent`, a model of one domain, and `each`, one of its own for both."""
+    """`parent`, a model of one domain, and `each`, an independent model per domain."""
     data = f"--data_dir={tiny_data.data_dir}"
     common = (data, *NETWORK, *SHORT, "--distribution=none")
     return session(
@@ -41,7 +42,7 @@ def trained(work, tiny_data):
 
 @pytest.fixture(scope="module")
 def adapted(work, tiny_data, trained):
-    """`adapted`: the parent with the second domain."""
+    """`adapted`: the parent with the second domain added."""
     common = (f"--data_dir={tiny_data.data_dir}", *SHORT, "--distribution=none")
     start = (*common, f"--from={work / 'parent'}", f"--domain={TWO}")
     return session(
@@ -90,7 +91,7 @@ def evaluated(work, tiny_data, composed):
             for name in ("each", "parent")
         }
         | {
-            # They hold no names of the cases of domains that they were not trained on.
+            # They do not list the cases of domains that they were not trained on.
             name: (f"--model_dir={work / name}", f"{output}{name}", plan)
             for name in ("adapted", "both")
         }
@@ -129,7 +130,7 @@ class TestIndependent:
         assert evaluated["one of each"]["status"] == 0
         assert {row["domain"] for row in scores(work, "one")} == {TWO}
 
-    def test_the_domain_s_model_predicts(self, work, tiny_data, trained):
+    def test_predicts_with_the_model_of_the_domain(self, work, tiny_data, trained):
         image = tiny_data.raw_dir / TWO / "imagesTr" / "two_2.nii.gz"
         common = (f"--input={image}", f"--model_dir={work / 'each'}")
         results = session(
@@ -158,13 +159,13 @@ class TestAdapt:
         assert len(lines) == 4
 
     @pytest.mark.parametrize("name", ["again", "repeated"])
-    def test_again_has_nothing_to_do(self, work, adapted, name):
+    def test_rerun_has_nothing_to_do(self, work, adapted, name):
         assert adapted[name]["status"] == 0
         first, other = adapted["first"]["stdout"], adapted[name]["stdout"]
         assert other.startswith(f"{work / 'adapted'}: 2 steps")
         assert other.splitlines()[1:] == first.splitlines()[1:]
 
-    def test_serves_both_and_the_old_one_as_before(self, work, evaluated):
+    def test_predicts_both_and_the_old_one_as_before(self, work, evaluated):
         rows = scores(work, "adapted")
         assert {row["domain"] for row in rows} == {ONE, TWO}
         assert [row for row in rows if row["domain"] == ONE] == scores(work, "parent")
@@ -183,18 +184,18 @@ class TestAdapt:
 
 
 class TestCompose:
-    def test_says_what_it_wrote_and_that_nothing_changed(self, work, composed):
+    def test_reports_what_it_wrote_and_that_nothing_changed(self, work, composed):
         assert composed["both"]["status"] == 0
         *table, last = composed["both"]["stdout"].splitlines()
         assert [line.split()[0] for line in table[1:3]] == [TWO, ONE]
         assert all(line.endswith("identical") for line in table[1:3])
         assert last == f"2 domains in {work / 'both' / 'checkpoints' / 'step-0'}"
 
-    def test_scores_are_those_before(self, work, evaluated):
+    def test_scores_are_unchanged(self, work, evaluated):
         before = sorted(map(str, scores(work, "adapted")))
         assert sorted(map(str, scores(work, "both"))) == before
 
-    def test_is_scored_with_a_plan_only(self, work, evaluated):
+    def test_scoring_needs_a_plan(self, work, evaluated):
         words = "--plan: expected the plan that lists the cases of Task92_Two, Task91_"
         assert words in evaluated["no plan"]["status"]
         assert not (work / "scores_no_plan").exists()

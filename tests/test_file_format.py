@@ -1,4 +1,4 @@
-"""Names on disk, formats, and what is wrong with a file."""
+"""Names on disk, versions of formats, and errors in files."""
 
 import dataclasses
 import itertools
@@ -70,7 +70,7 @@ def test_round_trip():
     assert FORMAT.from_text(json.dumps(fields), "f") == OUTER
 
 
-def test_an_older_file_is_upgraded_and_one_of_today_is_not():
+def test_only_older_files_are_upgraded():
     fields = FORMAT.to_dict(OUTER)
     del fields["note"], fields["by_name"], fields["written_by"]
     assert FORMAT.from_text(json.dumps({**fields, "format": 1}), "f") == OUTER
@@ -128,12 +128,12 @@ def test_an_older_file_is_upgraded_and_one_of_today_is_not():
         (edited()[:-1] + ', "note": "y"}', "field 'note': expected it once. Received"),
     ],
 )
-def test_what_is_wrong_is_named(text, message):
+def test_errors_name_the_field(text, message):
     with pytest.raises(InputError, match=f"^my/file.json: {message}"):
         FORMAT.from_text(text, "my/file.json")
 
 
-def test_a_file_that_is_none(tmp_path):
+def test_missing_or_binary_file(tmp_path):
     with pytest.raises(InputError, match="x: expected a thing .*: no such file"):
         FORMAT.load(tmp_path / "x")
     (tmp_path / "x").write_bytes(b"\xff\xfe")
@@ -160,25 +160,25 @@ def test_a_file_that_is_none(tmp_path):
         (STATE, {"state": {"schedule": 5}, "run": {}}),
     ],
 )
-def test_an_older_file_that_is_damaged_is_named(kind, content):
+def test_a_damaged_older_file_is_reported(kind, content):
     with pytest.raises(InputError, match="^the file"):
         kind.from_text(json.dumps(content), "the file")
 
 
-def test_json_that_nests_without_end_is_named():
+def test_deeply_nested_json_is_reported():
     with pytest.raises(InputError, match="^the file: expected a plan"):
         PLAN.from_text("[" * 100_000, "the file")
 
 
 @pytest.mark.parametrize("changes", [{"title": ""}, {"title": 5}, {"parts": ()}])
-def test_a_model_made_in_code_is_checked_too(changes):
+def test_a_model_made_in_code_is_validated_too(changes):
     (name,) = changes
     with pytest.raises(InputError, match=f"^Outer: {name}: expected"):
         dataclasses.replace(OUTER, **changes)
 
 
 def fields_of(schema, definitions):
-    """Names on disk of a model's fields, and of those within; from its JSON schema."""
+    """Names on disk of a model's fields, nested ones included, from its JSON schema."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     found = {}
@@ -230,8 +230,8 @@ FACTS_BEFORE_UNITS = {
     **dict.fromkeys(("label_voxels", "component_shares", "checksum", "warnings"), {}),
     "faults": dict.fromkeys(("kind", "file", "text"), {}),
 }
-# Formats of the survey and of its log -> what both hold of a case; a line for each rise
-# of either.
+# Format numbers of the survey and of its log -> the fields that both have for a case;
+# one line for each increase of either number.
 FACTS = {**FACTS_BEFORE_UNITS, "length_unit": {}}
 FACTS_BY_FORMATS = {(2, 1): FACTS_BEFORE_UNITS, (3, 2): FACTS, (4, 2): FACTS}
 MODEL_RECORD = {
@@ -259,7 +259,7 @@ CARD_OF_DOMAIN = {
     },
 }
 NAMES_ON_DISK = {
-    # Its model in the format of checkpoints.
+    # Its model is in the format of checkpoints.
     "an adapter": dict.fromkeys(
         ("trunk_sha256", "variables_sha256", "licence", "card", "model"), {}
     ),
@@ -356,13 +356,13 @@ FORMATS += (LABEL_TABLE,)
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
 def test_a_rename_in_the_code_changes_no_file(kind):
-    """A field that is renamed gets an alias; a new one, a higher format."""
+    """A field that is renamed gets an alias; a new one raises the format number."""
     adapter = pydantic.TypeAdapter(kind.kind)
     found = adapter.json_schema(by_alias=True, mode="serialization")
     assert fields_of(found, found.get("$defs", {})) == NAMES_ON_DISK[kind.name]
 
 
-def test_facts_of_a_case_raise_both_formats_that_hold_them():
+def test_new_facts_of_a_case_raise_both_formats():
     schema_of_facts = pydantic.TypeAdapter(CaseFacts).json_schema(
         by_alias=True, mode="serialization"
     )

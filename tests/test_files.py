@@ -17,7 +17,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_file_is_there_once_it_is_whole(tmp_path):
+def test_file_appears_once_it_is_complete(tmp_path):
     path = tmp_path / "made" / "too" / "report.nii.gz"
     with files.written_whole(path) as partial:
         partial.write_text("new")
@@ -62,7 +62,7 @@ def test_a_full_disk_names_the_file(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_an_error_that_names_a_file_is_left_as_it_is(tmp_path):
+def test_an_error_that_names_a_file_is_unchanged(tmp_path):
     error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "another")
     with pytest.raises(FileNotFoundError) as raised:
         write_half(tmp_path / "plan.json", error)
@@ -76,7 +76,7 @@ def test_a_folder_in_the_way_is_an_error_that_names_it(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_text_is_utf_8_with_or_without_a_mark(tmp_path, encoding):
+def test_text_is_utf_8_with_or_without_a_bom(tmp_path, encoding):
     path = tmp_path / "plan.json"
     path.write_bytes("Läsion\r\n\ufffd\r".encode(encoding))
     assert files.read_text(path) == ("Läsion\n\ufffd\n", "")
@@ -93,7 +93,7 @@ def test_text_is_utf_8_with_or_without_a_mark(tmp_path, encoding):
         (b"\x1f\x8b\x08", "invalid bytes in line 1"),
     ],
 )
-def test_other_text_is_named(tmp_path, content, received):
+def test_other_encodings_are_reported(tmp_path, content, received):
     path = tmp_path / "plan.json"
     path.write_bytes(content)
     assert files.read_text(path)[1] == f"expected UTF-8 text. Received: {received}"

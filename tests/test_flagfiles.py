@@ -1,4 +1,4 @@
-"""The flagfiles of training: what they say, and that they train."""
+"""The flagfiles of training: their settings, and runs with them."""
 
 import pathlib
 
@@ -14,7 +14,7 @@ from u2net_tf.models.loading import load_spec
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = "u2net_tf/flagfiles"
 NAMES = ("universal", "shared", "upstream", "unet_sharp")
-# Two steps of a tiny network, of one domain.
+# Two steps of a tiny network on one domain.
 SMALL = (
     "--domains=Task91_One",
     "--base_channels=2",
@@ -25,7 +25,7 @@ SMALL = (
     "--validate_every_epochs=0",
     "--distribution=none",
 )
-# Of the published code, where the paper says otherwise, and then where it does not.
+# Settings of the published code: first those that differ from the paper, then others.
 PUBLISHED = (
     ("weight_decay", 5e-4),
     ("detach_focal_factor", True),
@@ -47,7 +47,7 @@ PUBLISHED = (
 
 
 def lines_of(name):
-    """Flags that a flagfile gives: name -> value, "" where it has none."""
+    """Flags in a flagfile: name -> value, "" for a flag without one."""
     text = (ROOT / FOLDER / f"{name}.flags").read_text()
     given = [line for line in text.splitlines() if not line.startswith("#")]
     return {
@@ -57,7 +57,7 @@ def lines_of(name):
 
 
 def read_settings(name, *others):
-    """The settings that `u2net_tf.train` has by a flagfile and other flags."""
+    """The settings of `u2net_tf.train` with a flagfile and other flags."""
     values = flags.FlagValues()
     command_flags.define(TrainConfig, values=values)
     lines = [f"--flagfile={ROOT / FOLDER / name}.flags", "--data_dir=a"]
@@ -67,7 +67,7 @@ def read_settings(name, *others):
 
 @pytest.fixture(scope="module")
 def settings():
-    """Of each flagfile."""
+    """Settings of each flagfile."""
     return {name: read_settings(name).flat() for name in NAMES}
 
 
@@ -87,7 +87,7 @@ def test_patches_are_augmented_as_in_the_paper(name):
     lines = lines_of(name)
     for part, probability in probabilities.items():
         assert lines.pop(f"{part}_probability") == probability
-    # The rest is the paper's by default, and what is not the paper's is off.
+    # The other defaults are the paper's; transforms that it does not use are off.
     assert not lines.keys() & AugmentationConfig.settings().keys()
 
 
@@ -95,7 +95,7 @@ def test_the_demo_is_not_augmented():
     assert not [flag for flag in lines_of("demo") if flag.endswith("_probability")]
 
 
-def test_shared_is_universal_but_for_its_convolutions(settings):
+def test_shared_is_universal_except_for_its_convolutions(settings):
     network = {"adapter": "none", "base_channels": 16, "last_decoder_kernel": 3}
     assert settings["shared"].items() >= network.items()
     shared, universal = lines_of("shared"), lines_of("universal")
@@ -103,7 +103,7 @@ def test_shared_is_universal_but_for_its_convolutions(settings):
     assert shared == {**universal, "adapter": "none"}
 
 
-def test_unet_sharp_is_universal_but_for_its_architecture():
+def test_unet_sharp_is_universal_except_for_its_architecture():
     network = {"architecture": "unet_sharp", "depth": "4", "pools": "4,4,4"}
     assert lines_of("unet_sharp") == {**lines_of("universal"), **network}
 
@@ -122,7 +122,7 @@ def test_unet_sharp_is_universal_but_for_its_architecture():
     ],
 )
 def test_unet_sharp_has_every_mode(others):
-    """By the flags that its head gives; each is a setting of some value."""
+    """The flags that its header comment lists for each mode are valid."""
     text = (ROOT / FOLDER / "unet_sharp.flags").read_text().replace("\n# ", " ")
     assert " ".join(others) in text
     config = read_settings("unet_sharp", *others)

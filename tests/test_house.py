@@ -1,4 +1,4 @@
-"""Sizes of files and functions: one idea each."""
+"""Files and functions are short: each has one idea."""
 
 import ast
 import pathlib
@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 MAX_FILE_LINES = 320
 # Without the docstring.
 MAX_FUNCTION_LINES = 50
-# Longer files, by name, and longer functions, by file and name, and why.
+# Longer files (by name) and functions (by file and name), each with the reason.
 EXCEPTIONS: dict[str | tuple[str, str], str] = {}
 # Benchmarks are not developed further.
 PATHS = sorted(
@@ -40,7 +40,7 @@ def file_lines(path):
 
 
 def long_functions(path):
-    """(file, function) -> lines, of those that are too long."""
+    """(file, function) -> lines, for functions that are too long."""
     return {
         (name_of(path), name): length
         for name, length in functions_of(tree_of(path))
@@ -49,12 +49,12 @@ def long_functions(path):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
-def test_a_file_holds_one_idea(path):
+def test_a_file_is_short(path):
     assert file_lines(path) <= MAX_FILE_LINES or name_of(path) in EXCEPTIONS
 
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
-def test_docstrings_keep_their_lines(path):
+def test_docstring_lines_are_not_joined(path):
     """A `\\` at the end of a line joins it with the next unless the string is raw."""
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):

@@ -1,4 +1,4 @@
-"""Imports only go up: a file may use what stands above it in this list, never below."""
+"""Imports only go up: a module may import what is above it in this list, not below."""
 
 import ast
 import functools
@@ -10,7 +10,7 @@ import pytest
 from sources import tree_of
 
 ROOT = pathlib.Path(__file__).parents[1]
-# A folder is one step, and so is a file; files of one folder may use each other.
+# A package or a module is one layer; modules of one package may import each other.
 ORDER = (
     "u2net_tf.__version__",
     "u2net_tf.wording",
@@ -72,15 +72,15 @@ ORDER = (
     "u2net_tf.plot_training",
     "u2net_tf.port_torch_weights",
 )
-# Of these `data_prep` makes its shards, and of nothing else.
+# The only layers that `data_prep` imports.
 FOR_DATA_PREP = ORDER[: ORDER.index("u2net_tf.shards") + 1]
-# Of these alone it needs TensorFlow.
+# The only modules of these layers that need TensorFlow.
 WITH_TENSORFLOW = (
     "u2net_tf.shards.records",
     "u2net_tf.shards.record_checks",
     "u2net_tf.shards.reading",
 )
-# And the stages of `data_prep`, one after the other.
+# The stages of `data_prep`, in order.
 STAGES = (
     "data_prep.config",
     "data_prep.survey",
@@ -88,7 +88,7 @@ STAGES = (
     "data_prep.convert",
     "data_prep.verify",
 )
-# Commands are used by nobody.
+# Commands, which no other module imports.
 COMMANDS = ORDER[ORDER.index("u2net_tf.train") :]
 
 
@@ -100,7 +100,7 @@ def name_of(path):
 
 @functools.cache
 def imports_of(path, *, at_the_top=False):
-    """Modules that a file imports, anywhere or when it is imported itself."""
+    """Modules that a file imports: all of them, or those imported along with it."""
     return tuple(_imports_of(path, at_the_top))
 
 
@@ -123,20 +123,20 @@ def _run_at_import(node):
             yield from _run_at_import(child)
 
 
-def step_of(module):
-    """Where a module stands in the order; None for another package."""
-    steps = [step for step in (*ORDER, *STAGES) if f"{module}.".startswith(f"{step}.")]
-    if steps:
-        # A folder within a folder may be a step of its own.
-        return max(steps, key=len)
+def layer_of(module):
+    """The layer that a module belongs to; None for another package."""
+    layers = [name for name in (*ORDER, *STAGES) if f"{module}.".startswith(f"{name}.")]
+    if layers:
+        # A subpackage may be a layer of its own.
+        return max(layers, key=len)
     ours = module.startswith(("u2net_tf.", "data_prep."))
-    assert not ours, f"{module} has no place in the order"
+    assert not ours, f"{module} is missing from the order"
     return None
 
 
-# Old places of commands, which only lead to the new ones.
+# Old modules of commands, which only forward to the new ones.
 OLD_PLACES = ["u2net_tf.networks.complexity"]
-# What a package itself is has no place in the order: its names are those of its steps.
+# The packages themselves are not in the order: they export names of their layers.
 PACKAGES = ["u2net_tf", "data_prep"]
 LIBRARY, PREPARATION = (
     [
@@ -150,16 +150,16 @@ LIBRARY, PREPARATION = (
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name_of)
 def test_imports_go_up(path):
-    own = step_of(name_of(path))
+    own = layer_of(name_of(path))
     for module in imports_of(path):
-        step = step_of(module)
+        layer = layer_of(module)
         assert not module.startswith(("data_prep", "tools", "tests")), module
-        if step is not None:
-            assert ORDER.index(step) <= ORDER.index(own), f"{module} stands below"
-            assert step == own or step not in COMMANDS, f"{module} is a command"
+        if layer is not None:
+            assert ORDER.index(layer) <= ORDER.index(own), f"{module} is below"
+            assert layer == own or layer not in COMMANDS, f"{module} is a command"
 
 
-# Modules that may define flags: what a command is made of, and commands.
+# Modules that may define flags: the parts of a command, and the commands.
 WITH_FLAGS = (
     "u2net_tf.command_flags",
     "u2net_tf.command_flag_errors",
@@ -180,19 +180,19 @@ def test_the_library_has_no_flags(path):
 
 
 @pytest.mark.parametrize("path", PREPARATION, ids=name_of)
-def test_data_prep_uses_the_first_few(path):
+def test_data_prep_uses_the_first_layers(path):
     for module in imports_of(path):
         assert not module.startswith(("tools", "tests")), module
-        assert step_of(module) in (None, *FOR_DATA_PREP, *STAGES), module
+        assert layer_of(module) in (None, *FOR_DATA_PREP, *STAGES), module
 
 
 @pytest.mark.parametrize("path", PREPARATION, ids=name_of)
-def test_a_stage_uses_those_before_it_only(path):
-    own = STAGES.index(step_of(name_of(path)))
+def test_a_stage_uses_earlier_stages_only(path):
+    own = STAGES.index(layer_of(name_of(path)))
     for module in imports_of(path):
-        step = step_of(module)
-        if step in STAGES:
-            assert STAGES.index(step) <= own, f"{module} stands below"
+        stage = layer_of(module)
+        if stage in STAGES:
+            assert STAGES.index(stage) <= own, f"{module} is below"
 
 
 @pytest.mark.parametrize(
@@ -204,17 +204,17 @@ def test_a_stage_uses_those_before_it_only(path):
         *(
             path
             for path in LIBRARY
-            if step_of(name_of(path)) in FOR_DATA_PREP
+            if layer_of(name_of(path)) in FOR_DATA_PREP
             and name_of(path) not in WITH_TENSORFLOW
         ),
     ],
     ids=name_of,
 )
-def test_tensorflow_is_imported_where_it_is_needed_only(path):
+def test_tensorflow_is_imported_only_where_needed(path):
     """Worker processes of `data_prep` start without it."""
     for module in imports_of(path, at_the_top=True):
         assert module.partition(".")[0] not in ("tensorflow", "keras"), module
-        # And not by way of a file that imports it.
+        # Nor indirectly.
         assert not module.startswith(WITH_TENSORFLOW), module
 
 
@@ -222,7 +222,7 @@ BACKENDS = "u2net_tf.inference.backends."
 INFERENCE = [
     path
     for path in LIBRARY
-    if step_of(name_of(path)) == "u2net_tf.inference"
+    if layer_of(name_of(path)) == "u2net_tf.inference"
     and not name_of(path).startswith(BACKENDS)
 ]
 
@@ -235,7 +235,7 @@ def test_only_backends_of_inference_import_tensorflow(path):
 
 
 def test_predictor_works_without_tensorflow():
-    """Nor does anything import it that it imports."""
+    """No indirect import brings it either."""
     script = (
         "import sys; import u2net_tf.inference.label_maps; "
         "import u2net_tf.inference.backends.opening; "

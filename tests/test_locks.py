@@ -25,7 +25,7 @@ with getattr(locks, sys.argv[2])(sys.argv[1]):
 
 @contextlib.contextmanager
 def another_process(folder, how="locked"):
-    """A process that holds the lock until it is told to end."""
+    """A process that holds the lock until the context exits."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder), how],
         cwd=ROOT,
@@ -50,8 +50,8 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def says_who_is_there(error, folder, does, process):
-    """Whether an error names the folder, what the other one does, and the process."""
+def names_the_holder(error, folder, does, process):
+    """Whether an error names the folder, the process that uses it and what it does."""
     host = re.escape(temporary_names.host())
     return re.fullmatch(
         f"{re.escape(str(folder))}: expected a folder that no other run {does}. "
@@ -62,18 +62,18 @@ def says_who_is_there(error, folder, does, process):
     )
 
 
-def test_the_second_is_refused_in_a_line_that_says_who_is_there(tmp_path):
+def test_the_second_run_is_refused_and_told_who_holds_the_lock(tmp_path):
     folder = tmp_path / "model"
     with another_process(folder) as process:
         with pytest.raises(InputError) as caught:
             enter(folder)
-        assert says_who_is_there(caught.value, folder, "writes to", process)
-        # And the first one has lost nothing.
+        assert names_the_holder(caught.value, folder, "writes to", process)
+        # The first run keeps its lock.
         assert names(folder) == [locks.LOCK, locks.HOLDER]
     enter(folder)
 
 
-def test_a_killed_holder_is_passed_over(tmp_path, caplog):
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, caplog):
     with another_process(tmp_path) as process:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -96,12 +96,12 @@ def test_a_run_that_ends_leaves_only_what_it_wrote(tmp_path, error):
     assert names(tmp_path / "a") == ["plan.json"]
 
 
-def test_a_folder_that_was_there_stays(tmp_path):
+def test_an_existing_folder_is_kept(tmp_path):
     enter(tmp_path)
     assert names(tmp_path) == []
 
 
-def test_what_dead_runs_were_writing_is_removed(tmp_path):
+def test_temporary_files_of_dead_runs_are_removed(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "getpid", lambda: 999_999_999)
         temporary_names.temporary_path(tmp_path / "plan.json").touch()
@@ -110,7 +110,7 @@ def test_what_dead_runs_were_writing_is_removed(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_without_locks_a_run_goes_on_and_says_so(tmp_path, monkeypatch, caplog, number):
+def test_without_locks_a_run_continues_and_warns(tmp_path, monkeypatch, caplog, number):
     def refuse(*arguments):
         raise OSError(number, os.strerror(number))
 
@@ -121,7 +121,7 @@ def test_without_locks_a_run_goes_on_and_says_so(tmp_path, monkeypatch, caplog, 
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
+def test_an_unwritable_folder_is_reported(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "out"):
         with pytest.raises(InputError) as caught:
@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
         assert caught.value.expected == "a folder that can be written to"
 
 
-def test_damaged_words_about_the_holder_are_no_error(tmp_path):
+def test_a_damaged_holder_file_is_tolerated(tmp_path):
     with another_process(tmp_path):
         (tmp_path / locks.HOLDER).write_bytes(b"\xff\xfe\0")
         with pytest.raises(InputError, match="expected a folder that no other run"):
@@ -145,19 +145,19 @@ class TestShared:
         with locks.shared(folder):
             assert (folder / locks.LOCK).exists()
 
-    def test_readers_keep_out_who_writes_and_say_who_they_are(self, tmp_path):
+    def test_readers_block_a_writer_and_are_named(self, tmp_path):
         with another_process(tmp_path, "shared") as process:
             self.read(tmp_path)
             with pytest.raises(InputError) as caught:
                 enter(tmp_path)
-            assert says_who_is_there(caught.value, tmp_path, "reads", process)
+            assert names_the_holder(caught.value, tmp_path, "reads", process)
             with locks.shared(tmp_path), pytest.raises(InputError) as caught:
                 enter(tmp_path)
             assert caught.value.received.count("process ") == 2
         assert names(tmp_path) == []
         enter(tmp_path)
 
-    def test_who_writes_keeps_out_readers(self, tmp_path):
+    def test_a_writer_blocks_readers(self, tmp_path):
         with another_process(tmp_path) as process:
             with pytest.raises(InputError) as caught:
                 self.read(tmp_path)
@@ -167,7 +167,7 @@ class TestShared:
         self.read(tmp_path)
 
     @pytest.mark.parametrize("how", ["locked", "shared"])
-    def test_a_killed_process_is_passed_over(self, tmp_path, how):
+    def test_a_killed_process_is_ignored(self, tmp_path, how):
         with another_process(tmp_path, how) as process:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
@@ -181,7 +181,7 @@ class TestShared:
         assert names(tmp_path) == []
 
     @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOENT])
-    def test_a_folder_that_cannot_be_written_to_is_read_unlocked(
+    def test_an_unwritable_folder_is_read_unlocked(
         self, tmp_path, monkeypatch, caplog, number
     ):
         def refuse(*arguments, **keywords):
@@ -268,7 +268,7 @@ def evaluate(folder):
 @pytest.mark.parametrize(
     "write", [train, train_independently, adapt, compose, port, evaluate]
 )
-def test_who_writes_to_a_folder_is_refused_before_anything_is_read(tmp_path, write):
+def test_a_second_writer_is_refused_before_anything_is_read(tmp_path, write):
     with locks.locked(tmp_path):
         with pytest.raises(InputError, match="expected a folder that no other run"):
             write(tmp_path)

@@ -98,7 +98,7 @@ class TestLovaszSoftmax:
     @pytest.mark.parametrize("certainty", [1.0, 30.0])
     def test_float32_sorts_as_float64(self, num_classes, present, certainty):
         labels, logits = draw(num_classes, (2, 16, 16, 8), present)
-        # With ties, of all voxels and of errors of 0 and 1.
+        # With ties: every voxel occurs twice, and some errors are exactly 0 or 1.
         logits = np.float32(certainty * np.concatenate([logits, logits], axis=1))
         labels = np.concatenate([labels, labels[:, ::-1]], axis=1)
         single, double = (
@@ -106,7 +106,7 @@ class TestLovaszSoftmax:
             for dtype in (tf.float32, tf.float64)
         )
         np.testing.assert_allclose(single, double, rtol=1e-5)
-        # What a tie costs is not settled voxel by voxel, but in total.
+        # Only the sum of the gradients of tied voxels is defined.
         totals = [
             gradient(lambda x: losses.lovasz_softmax(labels, x), logits.astype(dtype))
             for dtype in (np.float32, np.float64)
@@ -141,7 +141,7 @@ class TestLovaszSoftmax:
         together = losses.lovasz_softmax(labels, logits)
         assert abs(float(together) - np.mean(apart)) > 1e-3
 
-    def test_weights_keep_their_digits_at_many_voxels(self):
+    def test_weights_stay_precise_with_many_voxels(self):
         foreground = np.random.default_rng(0).random((2, 300_000)) < 0.3
         seen = np.cumsum(foreground, axis=1, dtype=np.float64)
         left = seen[:, -1:] - seen
@@ -234,7 +234,7 @@ class TestEveryLoss:
         with pytest.raises(ValueError, match="Received: labels.dtype=float64"):
             loss(labels.astype(np.float64), logits)
 
-    def test_rejects_shapes(self, loss):
+    def test_rejects_different_shapes(self, loss):
         labels, logits = draw()
         with pytest.raises(ValueError, match="Received: labels.shape="):
             loss(labels[:, 1:], logits)

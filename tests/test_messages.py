@@ -1,4 +1,4 @@
-"""What the library says, and what it leaves to the commands."""
+"""The library neither names flags nor prints; commands do."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from test_imports import COMMANDS, LIBRARY, PREPARATION, imports_of, name_of
 
 from u2net_tf.config.flagfile import flag_name
 
-# Modules that make, read or write flags, and those that a user starts.
+# Modules that define, read or write flags, and those that a user starts.
 OF_COMMANDS = (
     "u2net_tf.config.flagfile",
     "u2net_tf.command_flags",
@@ -29,8 +29,8 @@ BELOW_THE_COMMANDS = [
 NAMES = {flag_name(name) for config in FLAGS for name in config.settings()}
 
 
-def texts_of(tree):
-    """String literals, also those in f-strings; docstrings excepted."""
+def strings_in(tree):
+    """String literals, including those in f-strings, but not docstrings."""
     docstrings = {
         id(node.body[0].value)
         for node in ast.walk(tree)
@@ -50,9 +50,9 @@ def texts_of(tree):
 
 
 def flags_in(text):
-    """Flags of ours that a text names; `--` before a formatted value is one, too.
+    """Flags of ours in a text, including `--` before a formatted value.
 
-    But for those of a whole command: `python -m data_prep.convert --overwrite`.
+    Except those of a complete command: `python -m data_prep.convert --overwrite`.
     """
     text = re.sub(r"`python -m [^`]*`", "", text)
     named = re.findall(r"--(?:no)?(\w+)", text)
@@ -61,7 +61,7 @@ def flags_in(text):
 
 @pytest.mark.parametrize("path", BELOW_THE_COMMANDS, ids=name_of)
 def test_the_library_names_no_flags(path):
-    assert not [text for text in texts_of(tree_of(path)) if flags_in(text)]
+    assert not [text for text in strings_in(tree_of(path)) if flags_in(text)]
 
 
 @pytest.mark.parametrize("path", BELOW_THE_COMMANDS, ids=name_of)
@@ -73,13 +73,13 @@ def test_the_library_prints_nothing(path):
     assert not [m for m in imports_of(path) if m.partition(".")[0] == "tqdm"]
 
 
-def test_a_flag_is_seen_in_a_text():
+def test_flags_in_strings_are_found():
     tree = ast.parse('"""Of --keep."""\nname = "keep"\nf"--{name}", "use --keep=3"')
-    assert sum(bool(flags_in(text)) for text in texts_of(tree)) == 2
+    assert sum(bool(flags_in(text)) for text in strings_in(tree)) == 2
     assert not flags_in("tensorboard --logdir=DIR")
     assert not flags_in("run `python -m data_prep.convert --overwrite` again")
 
 
-def test_all_modules_are_looked_at():
+def test_all_modules_are_checked():
     names = {name_of(path) for path in [*LIBRARY, *PREPARATION]}
     assert set(OF_COMMANDS) <= names

@@ -16,13 +16,11 @@ from u2net_tf import parallel
 from u2net_tf.errors import InputError, StoppedError
 
 ROOT = pathlib.Path(__file__).parents[1]
-needs_proc = pytest.mark.skipif(
-    not os.path.isdir("/proc/self"), reason="looks into /proc"
-)
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /proc")
 
 
-class Noting(concurrent.futures.Executor):
-    """Notes what is submitted; a test says what finishes."""
+class RecordingExecutor(concurrent.futures.Executor):
+    """Records what is submitted; a test decides what finishes, and when."""
 
     def __init__(self):
         self.futures = {}
@@ -36,15 +34,15 @@ class Noting(concurrent.futures.Executor):
 
 
 class TestMapCases:
-    def test_without_an_executor_each_is_computed_when_it_is_asked_for(self):
+    def test_without_an_executor_cases_are_computed_lazily(self):
         seen = []
         found = parallel.map_cases(lambda case: seen.append(case), "abc", None)
         assert next(found) == ("a", None)
         assert seen == ["a"]
         assert [case for case, _ in found] == ["b", "c"]
 
-    def test_results_come_as_they_finish(self):
-        executor = Noting()
+    def test_results_are_yielded_as_they_finish(self):
+        executor = RecordingExecutor()
         found = parallel.map_cases(str, "abc", executor)
         threading.Timer(0.05, executor.finish, "b").start()
         assert next(found) == ("b", "result of b")
@@ -54,16 +52,16 @@ class TestMapCases:
         assert [case for case, _ in found] == ["c", "a"]
 
     @pytest.mark.parametrize("max_pending", [1, 2])
-    def test_no_more_are_pending_than_allowed(self, max_pending):
-        executor = Noting()
+    def test_no_more_than_max_pending_are_submitted(self, max_pending):
+        executor = RecordingExecutor()
         found = parallel.map_cases(str, "abcd", executor, max_pending=max_pending)
         threading.Timer(0.05, executor.finish, "a").start()
         next(found)
-        # Another one takes the place of the one that was yielded.
+        # Another case replaces the one that was yielded.
         assert len(executor.futures) == 1 + max_pending
 
-    def test_what_has_not_begun_is_cancelled_after_an_error(self):
-        executor = Noting()
+    def test_pending_cases_are_cancelled_after_an_error(self):
+        executor = RecordingExecutor()
         found = parallel.map_cases(str, "ab", executor)
         error = InputError("a", expected="this", received="that")
         threading.Timer(
@@ -73,8 +71,8 @@ class TestMapCases:
             next(found)
         assert executor.futures["b"].cancelled()
 
-    def test_what_has_not_begun_is_cancelled_when_nobody_asks_any_more(self):
-        executor = Noting()
+    def test_pending_cases_are_cancelled_when_the_iterator_is_closed(self):
+        executor = RecordingExecutor()
         found = parallel.map_cases(str, "ab", executor)
         threading.Timer(0.05, executor.finish, "a").start()
         next(found)
@@ -82,8 +80,8 @@ class TestMapCases:
         assert executor.futures["b"].cancelled()
 
     def test_a_broken_executor_ends_its_futures_itself(self):
-        """That of the standard library fails where one was cancelled meanwhile."""
-        executor = Noting()
+        """The standard library's fails if one was cancelled in the meantime."""
+        executor = RecordingExecutor()
         found = parallel.map_cases(str, "ab", executor)
         error = concurrent.futures.BrokenExecutor()
         threading.Timer(
@@ -94,8 +92,8 @@ class TestMapCases:
         assert not executor.futures["b"].cancelled()
 
     @pytest.mark.parametrize("error", [RuntimeError, concurrent.futures.BrokenExecutor])
-    def test_no_finished_result_is_lost_where_no_more_cases_are_taken(self, error):
-        class TakesTwo(Noting):
+    def test_finished_results_are_kept_when_submitting_fails(self, error):
+        class TakesTwo(RecordingExecutor):
             def submit(self, function, case):
                 if len(self.futures) == 2:
                     raise error("no more")
@@ -108,7 +106,7 @@ class TestMapCases:
         with pytest.raises(error, match="no more"):
             next(found)
 
-    def test_no_result_is_held_beside_the_one_in_use(self):
+    def test_only_the_result_in_use_is_kept(self):
         class Large:
             pass
 
@@ -117,7 +115,7 @@ class TestMapCases:
             _, result = next(found)
             reference = weakref.ref(result)
             del result
-            # The thread lets go of it right after its result is there.
+            # The thread drops its reference shortly after setting the result.
             end = time.monotonic() + 10
             while reference() is not None and time.monotonic() < end:
                 time.sleep(0.01)
@@ -125,16 +123,16 @@ class TestMapCases:
             found.close()
 
     def test_without_cases(self):
-        assert list(parallel.map_cases(str, [], Noting())) == []
+        assert list(parallel.map_cases(str, [], RecordingExecutor())) == []
 
 
 class TestMapAhead:
     @pytest.mark.parametrize(
-        ("num_workers", "num_cases", "here"),
+        ("num_workers", "num_cases", "in_this_thread"),
         [(0, 3, True), (1, 1, True), (1, 2, False), (2, 3, False)],
     )
-    def test_threads_only_where_there_is_something_ahead(
-        self, num_workers, num_cases, here
+    def test_threads_are_used_only_to_read_ahead(
+        self, num_workers, num_cases, in_this_thread
     ):
         cases = list(range(num_cases))
         with parallel.map_ahead(
@@ -142,10 +140,10 @@ class TestMapAhead:
         ) as found:
             threads = dict(found)
         assert list(threads) == cases or num_workers > 1
-        assert (set(threads.values()) == {threading.get_ident()}) == here
+        assert (set(threads.values()) == {threading.get_ident()}) == in_this_thread
 
     @pytest.mark.parametrize("num_workers", [1, 2])
-    def test_so_many_are_computed_while_one_is_in_use(self, num_workers):
+    def test_num_workers_cases_are_computed_while_one_is_in_use(self, num_workers):
         begun = []
         with parallel.map_ahead(
             begun.append, list("abcde"), num_workers=num_workers
@@ -161,12 +159,12 @@ class TestMapAhead:
         ("error", "waits"), [(KeyboardInterrupt, False), (RuntimeError, True)]
     )
     def test_ctrl_c_does_not_wait_for_a_thread(self, error, waits):
-        begun, go_on, ended = (threading.Event() for _ in range(3))
+        begun, proceed, ended = (threading.Event() for _ in range(3))
 
         def function(case):
             if case:
                 begun.set()
-                go_on.wait(0.5 if waits else 30)
+                proceed.wait(0.5 if waits else 30)
                 ended.set()
 
         def use_one():
@@ -178,21 +176,21 @@ class TestMapAhead:
         with pytest.raises(error):
             use_one()
         assert ended.is_set() == waits
-        go_on.set()
+        proceed.set()
 
 
-class TestMapAheadElsewhere:
-    def test_by_the_executor_that_is_given(self):
+class TestMapAheadWithExecutor:
+    def test_uses_the_given_executor(self):
         with PicklingExecutor() as executor:
             with parallel.map_ahead(
                 str, [1, 2, 3], num_workers=2, executor=executor
             ) as found:
                 assert dict(found) == {1: "1", 2: "2", 3: "3"}
-            # Left open.
+            # The executor is left open.
             assert executor.submit(str, 4).result() == "4"
 
-    def test_what_has_not_begun_is_cancelled_after_an_error(self):
-        executor = Noting()
+    def test_pending_cases_are_cancelled_after_an_error(self):
+        executor = RecordingExecutor()
 
         def use_one():
             with parallel.map_ahead(
@@ -210,7 +208,7 @@ class TestMapAheadElsewhere:
 
 class TestWorkers:
     @pytest.mark.parametrize(
-        ("num_workers", "num_cases", "share_cores", "asked"),
+        ("num_workers", "num_cases", "share_cores", "expected"),
         [
             (None, 9, False, (6, 1)),
             (None, 2, True, (2, 3)),
@@ -218,8 +216,8 @@ class TestWorkers:
             (3, 0, False, (1, 1)),
         ],
     )
-    def test_no_more_than_cases_and_by_default_one_per_core(
-        self, monkeypatch, num_workers, num_cases, share_cores, asked
+    def test_at_most_one_per_case_and_by_default_one_per_core(
+        self, monkeypatch, num_workers, num_cases, share_cores, expected
     ):
         found = {}
         monkeypatch.setattr(parallel.machine, "num_cores", lambda: 6)
@@ -231,7 +229,7 @@ class TestWorkers:
         parallel.workers(
             None, num_workers, num_cases, share_cores=share_cores, verbosity=1
         )
-        assert (found["count"], found["num_threads"]) == asked
+        assert (found["count"], found["num_threads"]) == expected
         assert (found["verbosity"], found["where"]) == (1, "")
 
     def test_an_executor_is_used_and_left_open(self):
@@ -265,25 +263,25 @@ class TestWorkerProcesses:
         assert pid != os.getpid()
         assert settings == [str(num_threads), num_threads, expected]
 
-    def test_a_killed_one_is_one_error_that_names_the_setting(self):
+    def test_a_killed_worker_is_one_error_that_names_the_setting(self):
         with (
             pytest.raises(StoppedError, match="memory with `num_workers`=1; rerun"),
             parallel.worker_processes(1) as pool,
         ):
             dict(parallel.map_cases(end_process, ["a", "b"], pool))
 
-    def test_as_many_as_asked_for(self, monkeypatch):
-        asked = []
+    def test_uses_the_requested_number(self, monkeypatch):
+        made = []
 
         class Pool(concurrent.futures.ThreadPoolExecutor):
             def __init__(self, max_workers, **keywords):
-                asked.append((max_workers, keywords["mp_context"].get_start_method()))
+                made.append((max_workers, keywords["mp_context"].get_start_method()))
                 super().__init__(1)
 
         monkeypatch.setattr(parallel.concurrent.futures, "ProcessPoolExecutor", Pool)
         with parallel.worker_processes(3):
             pass
-        assert asked == [(3, "spawn")]
+        assert made == [(3, "spawn")]
 
 
 OWNER = """
@@ -340,7 +338,7 @@ def test_worker_ends_when_its_owner_is_killed(tmp_path):
 
 @needs_proc
 def test_workers_are_terminated_on_ctrl_c(tmp_path):
-    """At once: the case that is being worked on would take a minute."""
+    """Immediately: the running case would take a minute."""
     with start_owner(tmp_path, "raise KeyboardInterrupt") as owner:
         pid = int(owner.stdout.readline())
         _, message = owner.communicate(timeout=30)

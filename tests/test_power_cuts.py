@@ -9,12 +9,12 @@ from u2net_tf import files
 
 
 class TestRecorder:
-    """The recorder finds what it is made to find."""
+    """The recorder finds the states that it should."""
 
     def contents(self, states, name):
         return {dict(state).get(name) for state in states}
 
-    def test_a_file_that_is_not_flushed_may_be_empty(self, tmp_path):
+    def test_an_unflushed_file_may_be_empty(self, tmp_path):
         (tmp_path / "a").write_bytes(b"old")
         with PowerCuts(tmp_path) as cuts:
             (tmp_path / "b").write_bytes(b"new")
@@ -56,11 +56,11 @@ def test_a_text_file_is_the_old_one_or_the_new_one(tmp_path, before):
         files.write_text(path, "new")
     for state in cuts.states:
         assert dict(state).get("made/plan.json") in (before, b"new")
-    # Once it is written, it stays.
+    # After the write has returned, only the new file is possible.
     assert {dict(state).get("made/plan.json") for state in cuts.last} == {b"new"}
 
 
-def test_a_folder_stays_when_it_was_made(tmp_path):
+def test_a_created_folder_is_kept(tmp_path):
     with PowerCuts(tmp_path) as cuts:
         assert files.make_folder(tmp_path / "a" / "b") == [
             tmp_path / "a",

@@ -10,7 +10,7 @@ from u2net_tf.progress import silent
 
 
 class TestSilent:
-    def test_gives_the_items(self):
+    def test_yields_the_items(self):
         bar = silent(iter("ab"), "letters", total=2, unit="letter")
         assert list(bar) == ["a", "b"]
 
@@ -42,7 +42,7 @@ class TestBar:
             bar.update(2)
         assert capfd.readouterr() == ("", "")
 
-    def test_lines_elsewhere_are_as_frequent_as_asked(self):
+    def test_interval_of_log_lines_elsewhere(self):
         bar = command.progress_every(7.0)("abc", "letters", unit="letter", delay=3)
         assert isinstance(bar, LoggedBar)
         assert bar._every == 7.0
@@ -57,11 +57,11 @@ class TestLines:
         )
         return lines
 
-    def test_say_what_is_done_and_left(self, lines):
+    def test_report_progress_and_time_left(self, lines):
         now = [100.0]
         options = {"total": 60, "unit": "case", "log_every_seconds": 30.0}
         bar = LoggedBar(desc="survey", clock=lambda: now[0], initial=20, **options)
-        # Half of them in 20 s, then one in 20 s: the rate is of the time since a line.
+        # Half of them in 20 s, then one in 20 s: the rate is that since the last line.
         for seconds, units in ((20, 20), (0, 0), (20, 1), (25, 9), (10, 1), (60, 0)):
             now[0] += seconds
             bar.update(units)
@@ -72,7 +72,7 @@ class TestLines:
             "survey: 51 of 60 cases, 3.50 s per case, 32 s left",
         ]
 
-    def test_of_items_say_the_values_beside_the_count(self, lines):
+    def test_report_values_next_to_the_count(self, lines):
         now = [0.0]
         options = {"unit": "step", "log_every_seconds": 2.0, "clock": lambda: now[0]}
         bar = LoggedBar(range(5), "epoch 1", **options)
@@ -83,7 +83,7 @@ class TestLines:
             "epoch 1: 3 of 5 steps, 1.33 steps/s, 2 s left, loss 2.0, run ends in 3 min"
         ]
 
-    def test_leave_out_what_says_nothing_about_the_rest(self, lines):
+    def test_ignore_the_time_before_unpause(self, lines):
         now = [0.0]
         options = {"unit": "step", "log_every_seconds": 2.0, "clock": lambda: now[0]}
         bar = LoggedBar(range(9), **options)
@@ -97,13 +97,13 @@ class TestLines:
             "7 of 9 steps, 1.50 s per step, 3 s left",
         ]
 
-    def test_without_a_name_or_a_number(self, lines):
+    def test_without_a_name_or_a_total(self, lines):
         now = [0.0]
         for _ in LoggedBar(iter("abc"), log_every_seconds=2, clock=lambda: now[0]):
             now[0] += 1
         assert lines == ["2 its, 1.00 s per it"]
 
-    def test_there_are_none_of_short_work(self, lines):
+    def test_none_for_short_work(self, lines):
         for _ in LoggedBar("abc", log_every_seconds=9, clock=lambda: 0.0):
             pass
         assert lines == []

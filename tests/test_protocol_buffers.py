@@ -24,7 +24,7 @@ def test_fixed_widths():
     assert (message.number(6), message.number(7)) == (513, (1 << 56) + 1)
 
 
-def test_fields_as_they_stand():
+def test_fields_in_order():
     data = bytes([0x08, 5, 0x12, 2, 0x61, 0x62, 0x08, 6])
     fields = list(protocol_buffers.read_fields(data))
     assert [tuple(field) for field in fields] == [
@@ -48,7 +48,7 @@ def test_writes_what_it_reads(number, size):
     assert tuple(field) == (number, b"x" * size, 0, len(written))
 
 
-def test_nothing():
+def test_empty_message():
     message = protocol_buffers.read(b"")
     assert (message.number(1), message.text(2), message.messages(3)) == (0, "", [])
 
@@ -57,12 +57,12 @@ def test_nothing():
     "data",
     [b"\x08", b"\x08" + b"\xff" * 11, b"\x12\x05abc", b"\x35\1", b"\x0f", b"\x0b"],
 )
-def test_anything_else(data):
+def test_invalid_bytes(data):
     with pytest.raises(ValueError, match="not a "):
         protocol_buffers.read(data)
 
 
-def test_another_type_than_asked_for():
+def test_wrong_type():
     message = protocol_buffers.read(b"\x08\x01\x12\x01a")
     with pytest.raises(ValueError, match="a number in place of the bytes of field 1"):
         message.messages(1)

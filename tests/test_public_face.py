@@ -1,4 +1,4 @@
-"""`import u2net_tf`: its names, and that it costs nothing."""
+"""`import u2net_tf`: its names, and that it imports nothing else."""
 
 import ast
 import dataclasses
@@ -19,7 +19,7 @@ from u2net_tf.models.loading import save_model
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 
-# Modules that do not come with Python, and what they bring.
+# Prints the packages outside the standard library that were imported.
 PROBE = """
 import json, sys
 before = set(sys.modules)
@@ -37,10 +37,10 @@ def imported(more=""):
 
 
 @pytest.mark.skipif(
-    platform.machine() != "x86_64", reason="oneDNN is switched on for x86-64 alone"
+    platform.machine() != "x86_64", reason="oneDNN is enabled on x86-64 only"
 )
 @pytest.mark.parametrize("chosen", [None, pytest.param("0", marks=pytest.mark.slow)])
-def test_tensorflow_uses_onednn_unless_told_otherwise(monkeypatch, chosen):
+def test_tensorflow_uses_onednn_unless_disabled(monkeypatch, chosen):
     source = """
 import u2net_tf
 from tensorflow.python.util import _pywrap_util_port
@@ -53,7 +53,7 @@ print(_pywrap_util_port.IsMklEnabled())
     assert done.stdout == f"{chosen is None}\n", done.stderr
 
 
-def test_import_brings_nothing():
+def test_import_loads_no_other_package():
     assert imported() == ["u2net_tf"]
     assert imported("print(u2net_tf.__version__, dir(u2net_tf))") == ["u2net_tf"]
 
@@ -61,13 +61,13 @@ def test_import_brings_nothing():
 @pytest.mark.parametrize(
     "name", ["load_plan", "TrainConfig", "InputError", "Predictor"]
 )
-def test_plans_and_settings_do_without_tensorflow(name):
+def test_plans_and_settings_need_no_tensorflow(name):
     found = imported(f"u2net_tf.{name}")
     assert not {"tensorflow", "keras"} & set(found)
 
 
 @pytest.mark.parametrize("name", u2net_tf.__all__)
-def test_name_is_what_its_module_has(name):
+def test_name_resolves_to_that_of_its_module(name):
     path, _, other = u2net_tf._MODULES[name].partition(":")
     module = importlib.import_module(f"u2net_tf.{path}")
     assert getattr(u2net_tf, name) is getattr(module, other or name)
@@ -112,7 +112,7 @@ def test_missing_tensorflow_is_one_line(name):
     )
 
 
-def test_another_missing_module_is_no_word_about_tensorflow(monkeypatch):
+def test_another_missing_module_is_not_blamed_on_tensorflow(monkeypatch):
     monkeypatch.setitem(u2net_tf._MODULES, "Nothing", "no_such_module")
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         _ = u2net_tf.Nothing

@@ -11,7 +11,7 @@ GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """The program in a repository of its own."""
+    """The package in a repository of its own."""
     for line in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", "a")):
         subprocess.run([*GIT, *line], cwd=tmp_path, check=True)
     monkeypatch.setattr(module, "_ROOT", tmp_path)
@@ -33,7 +33,7 @@ def test_of_a_checkout(checkout, monkeypatch):
     assert found == commit_of(checkout)
 
 
-def test_of_one_that_was_edited(checkout):
+def test_of_an_edited_checkout(checkout):
     (checkout / "file").touch()
     subprocess.run([*GIT, "add", "file"], cwd=checkout, check=True)
     assert source_commit() == f"{commit_of(checkout)}-dirty"

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Those of pytest, afterwards."""
+    """Restores those of pytest afterwards."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield before
     for number, handler in before.items():
@@ -42,7 +42,7 @@ class TestRaised:
 
 class TestDeferred:
     @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
-    def test_are_noted(self, number, handlers):
+    def test_are_recorded(self, number, handlers):
         answered = threading.Event()
         received = []
 
@@ -62,11 +62,11 @@ class TestDeferred:
         with DeferredSignals() as signals:
             send(signal.SIGTERM)
             send(signal.SIGUSR1)
-            # Another time of the same process, as of the next model.
+            # Entered again, as for the next model of the same process.
         with signals:
             assert signals.received is signal.SIGTERM
 
-    def test_other_signals_are_none_of_its_business(self):
+    def test_other_signals_are_left_alone(self):
         before = signal.signal(signal.SIGUSR2, lambda *arguments: None)
         try:
             with DeferredSignals() as signals:
@@ -76,8 +76,8 @@ class TestDeferred:
         assert signals.received is None
 
 
-# Signals in the order of the arguments, a second later each by the process's own clock;
-# an "=" before one says that it arrives with the one before.
+# The arguments are signals to send, one second apart by the process's own clock; one
+# that starts with "=" arrives together with the previous one.
 SCRIPT = """
 import os, signal, sys, time
 from u2net_tf.stop_signals import DeferredSignals
@@ -100,7 +100,7 @@ print(signals.received.name)
     [
         (["SIGINT", "SIGINT"], 130),
         (["SIGTERM", "SIGINT"], 130),
-        # A wrapper's copy of what the terminal has sent.
+        # A wrapper forwards the signal that the terminal has already sent.
         (["SIGINT", "=SIGINT"], 0),
         (["SIGTERM", "SIGTERM", "SIGUSR1"], 0),
     ],
@@ -116,5 +116,5 @@ def test_a_second_ctrl_c_ends_the_process(names, status):
     )
     assert done.returncode == status
     assert done.stdout == ("" if status else f"{names[0]}\n")
-    said = [f"{names[0]} False", "SIGINT True"]
-    assert done.stderr.splitlines() == (said if status else said[:1])
+    lines = [f"{names[0]} False", "SIGINT True"]
+    assert done.stderr.splitlines() == (lines if status else lines[:1])

@@ -44,12 +44,12 @@ def test_names_the_path(tmp_path):
         ),
     ],
 )
-def test_others(number, text):
+def test_other_errors(number, text):
     error = OSError(number, os.strerror(number), b"a file")
     assert str(system_errors.as_input_error(error)).startswith(f"a file: {text}")
     nameless = OSError(number, os.strerror(number))
     assert str(system_errors.as_input_error(nameless)).startswith(text)
 
 
-def test_one_with_a_text_of_its_own_keeps_it():
+def test_an_error_with_its_own_text_keeps_it():
     assert system_errors.as_input_error(OSError("no checkpoint")) is None

@@ -17,7 +17,7 @@ def names(folder):
 
 
 def make(folder, name, *, process=None, days=0, monkeypatch=None):
-    """A file that a process was writing, last written to so long ago."""
+    """Makes a temporary file of a process, last modified `days` ago."""
     with pytest.MonkeyPatch.context() as patch:
         if process is not None:
             patch.setattr(os, "getpid", lambda: process)
@@ -46,7 +46,7 @@ def test_a_file_of_any_name_is_written_and_read(tmp_path, name):
     assert path.read_text() == "whole"
 
 
-def test_names_hold_host_and_process_and_are_never_the_same(tmp_path, monkeypatch):
+def test_names_contain_host_and_process_and_are_unique(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "node 7/a~b")
     made = {temporary_names.temporary_path(tmp_path / "plan.json") for _ in range(100)}
     assert len(made) == 100
@@ -55,8 +55,8 @@ def test_names_hold_host_and_process_and_are_never_the_same(tmp_path, monkeypatc
     assert all(f"~{os.getpid()}~" in path.name for path in made)
 
 
-def test_two_containers_of_one_process_number_do_not_mix(tmp_path, monkeypatch):
-    # Each writes a part, then the other one, as on a shared folder.
+def test_two_containers_with_the_same_process_id_do_not_mix(tmp_path, monkeypatch):
+    # Both write at the same time, as in a shared folder.
     monkeypatch.setattr(os, "getpid", lambda: 1)
     path = tmp_path / "survey.json"
     with files.written_whole(path) as first:
@@ -69,7 +69,7 @@ def test_two_containers_of_one_process_number_do_not_mix(tmp_path, monkeypatch):
 
 
 class TestLeftovers:
-    def test_those_of_a_process_that_has_ended_are_removed(self, tmp_path):
+    def test_of_an_ended_process_are_removed(self, tmp_path):
         ended = subprocess.Popen([sys.executable, "-c", ""])
         ended.wait()
         make(tmp_path, "plan.json", process=ended.pid)
@@ -80,14 +80,16 @@ class TestLeftovers:
         temporary_names.remove_leftovers(tmp_path)
         assert names(tmp_path) == []
 
-    def test_those_of_a_running_one_stay(self, tmp_path):
+    def test_of_a_running_process_are_kept(self, tmp_path):
         running = [make(tmp_path, "a"), make(tmp_path, "b", process=os.getppid())]
         temporary_names.remove_leftovers(tmp_path)
         assert names(tmp_path) == sorted(path.name for path in running)
 
     @pytest.mark.parametrize("place", ["host", "namespace"])
-    def test_those_of_another_place_stay_for_a_week(self, tmp_path, monkeypatch, place):
-        # Numbers of processes say nothing there.
+    def test_of_another_host_or_namespace_are_kept_for_a_week(
+        self, tmp_path, monkeypatch, place
+    ):
+        # Process ids of another host or namespace mean nothing here.
         with pytest.MonkeyPatch.context() as patch:
             if place == "host":
                 patch.setattr(socket, "gethostname", lambda: "another")
@@ -99,7 +101,7 @@ class TestLeftovers:
         temporary_names.remove_leftovers(tmp_path)
         assert names(tmp_path) == [live.name]
 
-    def test_a_folder_is_as_old_as_what_was_last_written_in_it(self, tmp_path):
+    def test_a_folder_is_as_old_as_its_newest_file(self, tmp_path):
         folder = make(tmp_path, "step-4")
         folder.unlink()
         folder.mkdir()
@@ -111,7 +113,7 @@ class TestLeftovers:
         temporary_names.remove_leftovers(tmp_path)
         assert names(tmp_path) == []
 
-    def test_those_of_release_0_1_are_removed_after_a_week(self, tmp_path):
+    def test_of_release_0_1_are_removed_after_a_week(self, tmp_path):
         old, new = (tmp_path / f".partial-{number}-plan.json" for number in (1, DEAD))
         for path, days in ((old, 8), (new, 6)):
             path.touch()
@@ -119,7 +121,7 @@ class TestLeftovers:
         temporary_names.remove_leftovers(tmp_path)
         assert names(tmp_path) == [new.name]
 
-    def test_what_is_of_another_program_stays(self, tmp_path):
+    def test_files_of_other_programs_are_kept(self, tmp_path):
         for name in (".partial-download", "plan.json", f".partial-x-{DEAD}-y"):
             (tmp_path / name).touch()
             age(tmp_path / name, 100)
@@ -127,10 +129,10 @@ class TestLeftovers:
         temporary_names.remove_leftovers(tmp_path)
         assert names(tmp_path) == before
 
-    def test_a_folder_that_is_missing_has_none(self, tmp_path):
+    def test_a_missing_folder_has_none(self, tmp_path):
         temporary_names.remove_leftovers(tmp_path / "missing")
 
-    def test_one_that_cannot_be_removed_stays(self, tmp_path, monkeypatch):
+    def test_a_file_that_cannot_be_removed_is_left(self, tmp_path, monkeypatch):
         path = make(tmp_path, "plan.json", process=DEAD)
 
         def refuse(*arguments, **keywords):
@@ -141,7 +143,7 @@ class TestLeftovers:
         assert names(tmp_path) == [path.name]
 
 
-def test_threads_write_the_same_file_whole(tmp_path):
+def test_threads_write_the_same_file_intact(tmp_path):
     path = tmp_path / "plan.json"
     texts = [f"{number}" * 1000 for number in range(8)]
     threads = [

@@ -1,4 +1,4 @@
-"""What is installed is all that the README shows, in a folder without a checkout."""
+"""The wheel is complete and works outside a checkout."""
 
 import concurrent.futures
 import configparser
@@ -18,7 +18,7 @@ from command_session import ROOT
 from test_imports import imports_of
 
 PACKAGES = ("u2net_tf", "data_prep")
-# What the wheel is made of.
+# Sources of the wheel.
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", *PACKAGES)
 BUILD = "import sys; from setuptools import build_meta as b; b.build_wheel(sys.argv[1])"
 
@@ -35,7 +35,7 @@ def run(*arguments, **options):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, built from a copy: setuptools leaves files beside the sources."""
+    """The wheel, built from a copy: setuptools leaves files next to the sources."""
     folder = tmp_path_factory.mktemp("sources")
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -56,7 +56,7 @@ def metadata(wheel):
         return email.message_from_string(archive.read(name).decode())
 
 
-# What brings a module of another name.
+# Modules that come from a distribution of another name.
 OWNERS = {"absl": "absl-py"}
 
 
@@ -83,7 +83,7 @@ def runtime():
 
 
 class TestContents:
-    def test_all_that_is_committed(self, wheel):
+    def test_has_every_committed_file(self, wheel):
         with zipfile.ZipFile(wheel) as archive:
             found = set(archive.namelist())
         paths = [path for top in PACKAGES for path in (ROOT / top).rglob("*")]
@@ -96,7 +96,7 @@ class TestContents:
         assert "u2net_tf/flagfiles/universal.flags" in expected
         assert "data_prep/flagfiles/upstream.flags" in expected
 
-    def test_every_script_starts_a_module_of_it(self, wheel):
+    def test_every_script_starts_a_packaged_module(self, wheel):
         with zipfile.ZipFile(wheel) as archive:
             (path,) = (n for n in archive.namelist() if n.endswith("/entry_points.txt"))
             parser = configparser.ConfigParser()
@@ -107,9 +107,9 @@ class TestContents:
             module, _, function = entry_point.partition(":")
             assert callable(getattr(importlib.import_module(module), function))
 
-    def test_what_is_required_without_tensorflow(self, metadata):
+    def test_requirements_without_tensorflow(self, metadata):
         expected = runtime()
-        # It runs in TensorFlow's place.
+        # It replaces TensorFlow.
         openvino = {"openvino": expected.pop("openvino")}
         assert required(metadata).items() >= expected.items()
         more = required(metadata).keys() - expected.keys()
@@ -117,7 +117,7 @@ class TestContents:
         assert required(metadata, "runtime") == openvino
         assert required(metadata, "export").items() >= openvino.items()
 
-    def test_gpu_brings_the_same_tensorflow(self, metadata):
+    def test_gpu_has_the_same_tensorflow(self, metadata):
         assert required(metadata, "gpu") == {
             "tensorflow[and-cuda]": required(metadata)["tensorflow"]
         }
@@ -135,7 +135,7 @@ def imports(path):
 
 
 def modules_of(start):
-    """Paths of all that a module imports of ours, at any time."""
+    """Paths of the project's modules that a file imports, directly or indirectly."""
     found, left = set(), [start]
     while left:
         path = left.pop()
@@ -158,10 +158,10 @@ def modules_of(start):
     ],
 )
 def test_runtime_has_all_that_is_imported(start):
-    """But TensorFlow, what a requirement brings, and what extras are for.
+    """Except TensorFlow and what extras are for.
 
-    A survey without pictures does without matplotlib: see `test_survey_pictures.py`.
-    Outputs that are not DICOM do without highdicom: see `test_dicom_segmentation.py`.
+    A survey without pictures does not need matplotlib: see `test_survey_pictures.py`.
+    Outputs other than DICOM do not need highdicom: see `test_dicom_segmentation.py`.
     """
     modules = {m for path in modules_of(ROOT / start) for m in imports(path)}
     tops = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names
@@ -172,10 +172,10 @@ def test_runtime_has_all_that_is_imported(start):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Runs what the wheel installed: in an environment and a folder of its own.
+    """Runs installed scripts, in an environment and a folder of their own.
 
-    The environment has the requirements of the one that tests, but for the editable
-    installation: that is made known by a .pth file, which counts in a site folder only.
+    The environment sees the packages of the current one, except for the editable
+    installation: that relies on a .pth file, which is read in a site folder only.
     """
     environment = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", "--without-pip", environment)
@@ -184,7 +184,7 @@ def installed(wheel, tmp_path_factory):
     folder = ours.stdout.strip()
     with open(os.path.join(folder, "tests.pth"), "w") as file:
         file.write("\n".join(site.getsitepackages()))
-    # This pip; what is installed there is to be left as it is.
+    # The pip of the current environment, whose packages must not change.
     options = ("--ignore-installed", "--no-deps", "--no-index", "--no-compile")
     done = run(python, "-m", "pip", "install", *options, wheel)
     assert done.returncode == 0, done.stderr
@@ -203,21 +203,21 @@ def scripts(environment):
 
 
 class TestInstalled:
-    def test_it_is_the_wheel_that_is_imported(self, installed):
+    def test_imports_the_installed_wheel(self, installed):
         environment, start = installed
         text = "import u2net_tf as a, data_prep as b; print(a.__file__, b.__file__)"
         paths = start("python", "-c", text).stdout.split()
         assert len(paths) == 2
         assert all(path.startswith(str(environment)) for path in paths)
 
-    # 17 interpreters start.
+    # Starts an interpreter per script.
     @pytest.mark.slow
     def test_help_of_every_script(self, installed):
         environment, start = installed
         names = scripts(environment)
         assert len(names) == 20
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            # Of an adapter command, whose flags depend on it.
+            # The flags of u2net-adapter depend on its subcommand.
             given = [["export"] if name == "u2net-adapter" else [] for name in names]
             answers = pool.map(
                 lambda name, more: start(name, *more, "--help"), names, given
@@ -235,7 +235,7 @@ class TestInstalled:
             ("u2net-train", "nothing", "error: --flagfile: expected a file, or one of"),
         ],
     )
-    def test_flagfiles_have_names(self, installed, name, flagfile, words):
+    def test_flagfiles_are_found_by_name(self, installed, name, flagfile, words):
         done = installed[1](name, f"--flagfile={flagfile}")
         assert done.stderr.startswith(words)
         assert done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""What needs TensorFlow and does not find it says so in one line; the rest works."""
+"""Without TensorFlow, commands that need it fail in one line, and the others work."""
 
 import importlib.util
 import json
@@ -73,7 +73,7 @@ def test_porting_names_what_to_install(server, tiny_data, tmp_path):
     assert not model_dir.exists()
 
 
-def test_prediction_with_a_folder_says_what_needs_none(server, tmp_path):
+def test_prediction_with_a_folder_suggests_a_model_file(server, tmp_path):
     given = (f"--model={tmp_path}", "--domain=x", f"--input={tmp_path}", "--output=x")
     done = server.run("u2net_tf.predict", *given)
     assert done.returncode == 1
@@ -84,7 +84,7 @@ def test_prediction_with_a_folder_says_what_needs_none(server, tmp_path):
     )
 
 
-# Runs a command and lists what it did that reaches beyond its process and files.
+# Runs a command and lists its audit events of network access and subprocesses.
 WATCHING = """
 import json
 import runpy
@@ -109,13 +109,13 @@ finally:
 """
 
 
-# The name of the host is in the name of a lock. And urllib3, which pydicom imports
-# where it is installed, looks whether it could bind an address of its own machine.
+# The host's name is part of a lock's name. urllib3, which pydicom imports if it is
+# installed, checks whether it can bind a local address.
 HARMLESS = {"socket.gethostname", "socket.__new__", "socket.bind"}
 
 
 def predict_watched(python, model, runtime, scan, output, home, harmless=HARMLESS):
-    """Predicts without TensorFlow and a connection; returns the label map."""
+    """Predicts without TensorFlow or network access; returns the label map."""
     home.mkdir()
     arguments = (
         f"--model={model}",
@@ -133,7 +133,7 @@ def predict_watched(python, model, runtime, scan, output, home, harmless=HARMLES
     )
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout.splitlines()[-1])) <= harmless
-    # There, both runtimes keep the number of the user that they send.
+    # Both runtimes would store the user id that they send there.
     assert not list(home.iterdir())
     return np.asarray(nib.load(output / scan.name).dataobj)
 
@@ -159,16 +159,16 @@ def test_prediction_works_and_sends_nothing(model_file, tiny_data, tmp_path, run
 
 @pytest.mark.slow
 def test_prediction_where_tensorflow_is_not_installed(model_file, tiny_data, tmp_path):
-    """In the environment that the README says how to make."""
+    """In the environment that the README describes."""
     python = os.environ.get("U2NET_RUNTIME_PYTHON", "")
     if not python:
-        pytest.skip("U2NET_RUNTIME_PYTHON names no interpreter without TensorFlow")
+        pytest.skip("U2NET_RUNTIME_PYTHON (Python without TensorFlow) is not set")
     missing = "import importlib.util; print(importlib.util.find_spec('tensorflow'))"
     found = subprocess.run([python, "-c", missing], capture_output=True, text=True)
     assert found.stdout == "None\n", found.stderr
     scan = tiny_data.raw_dir / toy.ONE.name / "imagesTr" / "one_0.nii.gz"
     given = (model_file, "auto", scan)
-    # No socket is opened, not even one that is left alone.
+    # No socket is opened, not even an unused one.
     harmless = {"socket.gethostname"}
     folders = (tmp_path / "out", tmp_path / "home")
     labels = predict_watched(python, *given, *folders, harmless)
@@ -189,10 +189,10 @@ def test_survey_and_plan_work(server, tiny_data, tmp_path):
     assert plan.is_file()
 
 
-def test_what_is_installed_is_not_looked_for_twice(monkeypatch):
+def test_an_imported_tensorflow_is_not_searched_for(monkeypatch):
     machine.require_tensorflow()
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(StoppedError, match="TensorFlow is required"):
         machine.require_tensorflow()
-    # It was imported before.
+    # It has been imported already.
     machine.import_tensorflow()

@@ -21,8 +21,8 @@ FORMAT = FileFormat(
 
 
 class TestKey:
-    def test_is_that_of_earlier_versions(self, tmp_path):
-        """Records of what they predicted and scored are found by it."""
+    def test_is_stable_across_versions(self, tmp_path):
+        """Otherwise, records of earlier versions would not be found."""
         path = tmp_path / "scan"
         path.write_bytes(b"12345")
         os.utime(path, ns=(1, 2))
@@ -46,7 +46,7 @@ class TestKey:
 
 
 class TestRecord:
-    def test_is_read_as_it_was_written(self, tmp_path):
+    def test_round_trip(self, tmp_path):
         path = tmp_path / "folder" / "a.json"
         assert work_log.read_record(path, FORMAT) is None
         work_log.write_record(path, FORMAT, Outcome("k", 3))
@@ -54,27 +54,25 @@ class TestRecord:
         assert json.loads(path.read_text())["format"] == 1
 
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "\0\0"])
-    def test_an_incomplete_one_is_none(self, tmp_path, text):
+    def test_an_incomplete_record_is_ignored(self, tmp_path, text):
         (tmp_path / "a.json").write_text(text)
         assert work_log.read_record(tmp_path / "a.json", FORMAT) is None
 
 
 class TestLog:
-    def test_holds_the_records_of_all_runs(self, tmp_path):
+    def test_contains_the_records_of_all_runs(self, tmp_path):
         path = tmp_path / "log.jsonl"
         assert work_log.Log(path, FORMAT).read() == {}
         for key in "ab":
             with work_log.Log(path, FORMAT) as log:
                 log.append(Outcome(key, 1))
-                # In the file at once, for whatever happens next.
+                # Written at once, so that a crash does not lose it.
                 assert set(work_log.Log(path, FORMAT).read()) == set(
                     "ab"[: "ab".index(key) + 1]
                 )
         assert work_log.Log(path, FORMAT).read()["b"] == Outcome("b", 1)
 
-    def test_lines_that_are_incomplete_or_of_another_format_are_left_out(
-        self, tmp_path
-    ):
+    def test_lines_that_are_incomplete_or_of_another_format_are_skipped(self, tmp_path):
         path = tmp_path / "log.jsonl"
         with work_log.Log(path, FORMAT) as log:
             log.append(Outcome("a", 1))

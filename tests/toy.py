@@ -1,6 +1,6 @@
-"""A network that is traced in a blink and two domains of a few small cases.
+"""A network that is quick to trace, and two domains with a few small cases.
 
-For tests of what stands around the network: trainer, checkpoints, loop, predictor.
+For tests of what surrounds the network: trainer, checkpoints, loop, predictor.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ TWO = Domain(
     name="Task92_Two",
     raw_dir="unset",
     modalities=("T2", "ADC"),
-    # Merged and not in the order of their values.
+    # With merged values, and not sorted by value.
     labels=(Label("background", (0,)), Label("rim", (4, 7)), Label("core", (2,))),
     spacing_mm=(2.0, 1.0, 1.0),
     median_shape=(6, 12, 12),
@@ -53,7 +53,7 @@ PLAN = Plan((ONE, TWO))
 
 
 class ToyNetwork(keras.Model):
-    """A matrix of each domain, one that they share, and again one of each domain."""
+    """A matrix per domain, then one that is shared, then another one per domain."""
 
     def __init__(self, num_modalities, num_classes, *, width=4, **kwargs):
         super().__init__(**kwargs)
@@ -72,7 +72,7 @@ class ToyNetwork(keras.Model):
             self.add_weight(shape=(self.width, size), name=f"head_{i}")
             for i, size in enumerate(self.num_classes)
         ]
-        # Keras does not hand the variables in a list on to tf.train.Checkpoint.
+        # tf.train.Checkpoint does not find variables that Keras keeps in a list.
         for variable in (*self.stems, *self.heads):
             setattr(self, variable.name, variable)
         self.built = True
@@ -100,7 +100,7 @@ class ToyNetwork(keras.Model):
 
 
 def build_toy_network(spec, *, gradient_checkpointing="none", **kwargs):
-    """Stands in for `models.build.build_network`; it has no blocks."""
+    """Replaces `models.build.build_network`; the toy network has no blocks."""
     assert gradient_checkpointing == "none"
     network = ToyNetwork(
         [domain.num_modalities for domain in spec.plan.domains],
@@ -113,7 +113,7 @@ def build_toy_network(spec, *, gradient_checkpointing="none", **kwargs):
 
 
 def make_model(domains=(ONE, TWO), adapter="separable", seed=0, **settings):
-    """A small model of the real kind, every variable trained, as it were."""
+    """A small real model; noise on every variable stands for training."""
     spec = ModelSpec(
         plan=Plan(tuple(domains)),
         **{"pools": (1, 0, 1), "base_channels": 2, "adapter": adapter, **settings},
@@ -136,7 +136,7 @@ def make_trainer(seed=0, plan=PLAN, dtype="float32", **options):
 
 @contextlib.contextmanager
 def eager_steps():
-    """To trace a step takes longer than to take the few steps of most tests."""
+    """Runs steps eagerly: tracing one takes longer than the few steps of most tests."""
     original = Trainer.step
 
     @functools.wraps(original)
@@ -152,7 +152,7 @@ def eager_steps():
 
 
 def draw_batch(domain, seed=0, size=(8, 8, 8), dtype="float32"):
-    """A batch of noise as the pipeline would give it."""
+    """A batch of noise in the format of the input pipeline."""
     generator = np.random.default_rng(seed)
     images = generator.normal(size=(2, *size, domain.num_modalities))
     labels = generator.integers(0, domain.num_classes, (2, *size))
@@ -164,21 +164,21 @@ def draw_batch(domain, seed=0, size=(8, 8, 8), dtype="float32"):
 
 
 def values_of(variables):
-    """Copies, to compare bit by bit."""
+    """Copies of the values, for bitwise comparison."""
     return [variable.numpy().copy() for variable in variables]
 
 
 def assert_identical(first, second):
-    """Two lists of arrays hold the same bits."""
+    """Asserts that two lists of arrays are bit-identical."""
     assert len(first) == len(second)
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other, strict=True)
 
 
 def write_scans(raw_dir: pathlib.Path) -> Plan:
-    """Writes the cases of both domains in MSD layout; returns the plan of them.
+    """Writes the cases of both domains in MSD layout; returns their plan.
 
-    An organ is brighter than what is around it, so that a few steps teach it.
+    Organs are brighter than their surroundings, so that a few steps learn them.
     """
     domains = []
     for domain in PLAN.domains:
@@ -208,7 +208,7 @@ def write_scans(raw_dir: pathlib.Path) -> Plan:
 
 
 def _draw_case(domain, index):
-    """Image and raw labels in the disk's order x, y, z (and modalities)."""
+    """Image and raw labels in the order on disk: x, y, z (and modality)."""
     generator = np.random.default_rng(index)
     shape = (12 + index, 12, 10)
     labels = np.zeros(shape, np.uint8)

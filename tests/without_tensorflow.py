@@ -1,4 +1,4 @@
-"""Preloaded into a command server: TensorFlow and Keras count as not installed."""
+"""Hides TensorFlow and Keras when it is preloaded into a command server."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Certificates: verdicts, what is checked again, another build, the page."""
+"""Certificates: verdicts, verification, other builds, the HTML page."""
 
 import dataclasses
 import hashlib
@@ -118,7 +118,7 @@ class TestFile:
             (("build", "num_cores"), 0, "build.num_cores: expected"),
         ],
     )
-    def test_an_edited_one_is_named(self, place, value, words):
+    def test_an_edited_certificate_is_reported(self, place, value, words):
         fields = json.loads(to_json(self.CERTIFICATE))
         inner = fields
         for key in place[:-1]:
@@ -146,7 +146,7 @@ class TestPage:
 
 
 class TestProbes:
-    def test_are_the_same_for_ever(self):
+    def test_never_change(self):
         """The checksums of old certificates depend on them."""
         found = {
             name: hashlib.sha256(patch.astype("<f4").tobytes()).hexdigest()[:16]
@@ -154,7 +154,7 @@ class TestProbes:
         }
         assert found == GOLDEN
 
-    def test_are_what_they_are_called(self):
+    def test_match_their_names(self):
         probes = make_probes((3, 2, 3), 1)
         assert {patch.shape for patch in probes.values()} == {(1, 16, 8, 16, 1)}
         noise = probes["noise"]
@@ -176,10 +176,10 @@ GOLDEN = {
 class TestSettings:
     SPEC = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1), base_channels=4)
 
-    def test_are_the_same_for_ever(self):
+    def test_never_change(self):
         assert measure.settings_checksum(self.SPEC, 0)[:16] == SETTINGS
 
-    def test_names_of_cases_are_none(self):
+    def test_exclude_names_of_cases(self):
         found = measure.settings_checksum(without_case_names(self.SPEC), 0)
         assert found == measure.settings_checksum(self.SPEC, 0)
 
@@ -202,7 +202,7 @@ class TestSettings:
             {"spacing_mm": (1.0, 1.0, 2.0)},
         ],
     )
-    def test_what_predictions_depend_on(self, change):
+    def test_include_what_predictions_depend_on(self, change):
         domain = dataclasses.replace(toy.ONE, **change)
         plan = dataclasses.replace(toy.PLAN, domains=(domain, toy.TWO))
         other = dataclasses.replace(self.SPEC, plan=plan)
@@ -214,7 +214,7 @@ class TestSettings:
         assert changed[0] != changed[2]
         assert changed[1] == changed[3]
 
-    def test_settings_of_the_network(self):
+    def test_include_settings_of_the_network(self):
         other = dataclasses.replace(self.SPEC, resize_method="cubic")
         assert measure.settings_checksum(other, 0) != measure.settings_checksum(
             self.SPEC, 0
@@ -226,7 +226,7 @@ SETTINGS = "6764a288b448221d"
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A model, and what was made of it: one domain stays, one goes, one comes."""
+    """A model and its successor: one domain is kept, one removed, one added."""
     folder = tmp_path_factory.mktemp("models")
     before = toy.make_model(adapter="none", architecture="unet_sharp", depth=1)
     save_model(folder / "before", *before)
@@ -242,7 +242,7 @@ def config(folder, output, **options):
 
 class TestCertify:
     def test_written_checked_and_not_replaced(self, models, tmp_path, monkeypatch):
-        # One of the patches is enough here.
+        # One probe is enough here.
         monkeypatch.setattr(
             measure,
             "make_probes",
@@ -266,7 +266,7 @@ class TestCertify:
         assert report.is_verified
         assert report.same_verdicts
         assert len(report.domains) == 4
-        # Another build, and other bits in it.
+        # Another build, which computes other bits.
         build = dataclasses.replace(current_build(), cpu="another")
         monkeypatch.setattr(check_certificate, "current_build", lambda: build)
         logits_on_cpu = measure.checksums.logits_on_cpu
@@ -283,7 +283,7 @@ class TestCertify:
         (line,) = report.build_differences
         assert line.endswith(", now another")
         monkeypatch.setattr(check_certificate, "current_build", current_build)
-        # One of the models alone, moved, in the same build.
+        # Only one of the models, moved, in the same build.
         shutil.copytree(models / "after", tmp_path / "moved")
         one = checking.with_changes(after=str(tmp_path / "moved"))
         report = check_certificate.check(one)
@@ -322,11 +322,13 @@ class TestCertify:
             ),
         ],
     )
-    def test_what_cannot_be_used(self, models, tmp_path, options, words, monkeypatch):
+    def test_unusable_input_is_rejected(
+        self, models, tmp_path, options, words, monkeypatch
+    ):
         monkeypatch.chdir(tmp_path)
         given = {"before": str(models / "before"), "after": str(models / "after")}
         given |= {"output": "c.json", **options}
-        # Nothing is computed before.
+        # Nothing is computed before the check.
         monkeypatch.delattr(certify_models, "measure_model")
         with pytest.raises(InputError, match=words):
             certify_models.certify(CertifyConfig(**given))
@@ -360,7 +362,7 @@ class TestCheck:
 
 
 def test_label_maps_of_scans(tiny_data, tmp_path):
-    """Each scan of each domain, by both models."""
+    """Every scan of a domain is measured."""
     one, two = tiny_data.plan.domains
     save_model(tmp_path / "m", *toy.make_model((one,), adapter="none"))
     folder = tmp_path / "scans" / one.name

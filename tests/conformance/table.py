@@ -27,9 +27,9 @@ class Row:
     """One layer or network.
 
     Attributes:
-      make: makes it, not built yet; takes `dtype` and `name`.
-      shapes: of the inputs, for each domain.
-      spec: for a network, what `build_network` makes the same network from.
+      make: makes the layer, not built yet; takes `dtype` and `name`.
+      shapes: shapes of the inputs, for each domain.
+      spec: for a network, the spec from which `build_network` makes the same one.
     """
 
     make: Callable[..., keras.layers.Layer]
@@ -42,7 +42,7 @@ class Row:
 
 
 def _layer(cls, *arguments, channels, **options):
-    """A row; `channels` of the inputs, for each domain."""
+    """A row with an input of `channels[i]` channels for domain i."""
     shapes = (((2, 3, 4, 2, count),) for count in channels)
     return Row(functools.partial(cls, *arguments, **options), tuple(shapes))
 
@@ -75,7 +75,7 @@ def _network(domains, size, gradient_checkpointing="none", **settings):
 
 
 def _node(**options):
-    """Reads a map of its own size, and one that is up-sampled."""
+    """A node with one input of its own size and one that is up-sampled."""
     shapes = (2, 2, 4, 3, 3), (2, 2, 2, 3, 2)
     make = functools.partial(
         sharp_node.SharpNode,
@@ -92,7 +92,7 @@ def _sharp(size, depth, **settings):
     return _network(_TWO, size, architecture="unet_sharp", depth=depth, **settings)
 
 
-# They differ in modalities and classes.
+# Domains with different modalities and classes.
 _TWO = (toy.ONE, toy.TWO)
 
 _LAYERS = {
@@ -152,7 +152,7 @@ _LAYERS = {
     "SharpNode, checkpointed": _node(gradient_checkpointing="blocks"),
     "ClassGate": _layer(layers.ClassGate, 3, (2, 4), channels=(3, 3)),
 }
-# The second_up_conv that is not named is the adapter's own.
+# Without a second_up_conv, the adapter's default is used.
 _NETWORKS = {
     "U2Net, separable": _network(_TWO, (6, 4, 4), pools=(1, 1, 1)),
     "U2Net, separable, pointwise": _network(
@@ -168,7 +168,7 @@ _NETWORKS = {
     "U2Net, independent": _network(
         (toy.TWO,), (3, 4, 4), pools=(0, 1, 1), adapter="none"
     ),
-    # Deep enough for deep supervision; each axis is halved another number of times.
+    # Deep enough for deep supervision; each axis is halved a different number of times.
     "U2Net, parallel, deep": _network(
         _TWO, (3, 8, 4), pools=(0, 2, 1), adapter="parallel"
     ),
@@ -198,9 +198,8 @@ _NETWORKS = {
     "UNetSharp, gates": _sharp((3, 4, 2), 1, pools=(0, 1, 1), gates="both"),
 }
 TABLE = {**_LAYERS, **_NETWORKS}
-# Of the blocks, which are made of units, one row for each class is in the default run,
-# and of the networks one of two domains and one of a single one: they differ in their
-# units alone.
+# The default run has one row per class of block, and a network of one and one of two
+# domains: the other blocks and networks differ only in their units.
 _QUICK_BLOCKS = (
     "EncoderBlock, separable",
     "DecoderBlock, series",
@@ -223,7 +222,7 @@ EVERY_DOMAIN = [
 
 
 def rows(names=TABLE):
-    """These rows; all but `QUICK_ROWS` are slow."""
+    """The named rows; all but `QUICK_ROWS` are marked as slow."""
     return [
         name if name in QUICK_ROWS else pytest.param(name, marks=pytest.mark.slow)
         for name in names
@@ -231,7 +230,7 @@ def rows(names=TABLE):
 
 
 def every_domain(*, quick):
-    """Every row and domain; all but the last domain of the rows named is slow."""
+    """Every row and domain; all but the last domain of the `quick` rows are slow."""
     assert set(quick) <= set(TABLE)
     return [
         (name, domain)
@@ -242,7 +241,7 @@ def every_domain(*, quick):
 
 
 def build(row, dtype="float64", seed=0, **options):
-    """Makes it with every variable drawn: a bias of 0 or a γ of 1 hides an error."""
+    """Builds a layer with random variables: a bias of 0 or a γ of 1 hides errors."""
     layer = row.make(dtype=dtype, **options)
     layer.build()
     generator = np.random.default_rng(seed)
@@ -265,9 +264,9 @@ def draw_inputs(row, domain, dtype="float64"):
 
 
 def outputs_of(layer, domain, inputs):
-    """What it computes; the logits of all heads and gates, side by side, if it has any.
+    """Output of a layer; for UNet#, the logits of all heads and gates, concatenated.
 
-    Whoever calls a network of several heads gets the last one's.
+    Calling a UNet# returns the logits of its last head only.
     """
     if not isinstance(layer, UNetSharp):
         return layer(*inputs, domain=domain)
@@ -276,17 +275,17 @@ def outputs_of(layer, domain, inputs):
     )
     maps = list(logits.values())
     for of_gate in presence.values():
-        # In every voxel, as a map.
+        # Repeated in every voxel, as a feature map.
         of_gate = of_gate[:, tf.newaxis, tf.newaxis, tf.newaxis]
         maps.append(of_gate + tf.zeros_like(maps[0][..., :1]))
     return tf.concat(maps, axis=-1)
 
 
 def differentiate(layer, domain, inputs, upstream=None):
-    """`outputs_of`, and the gradient of sum(upstream * outputs).
+    """Returns `outputs_of` and the gradients of sum(upstream * outputs).
 
-    The gradient is in the inputs, then in all variables of all domains. Without
-    `upstream`, one is drawn.
+    They are the gradients with respect to the inputs, then to all variables of all
+    domains. Without `upstream`, it is random.
     """
     tensors = [*inputs, *(variable.value for variable in layer.variables)]
     with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -1,8 +1,8 @@
-"""Eager, compiled, compiled by XLA and in half precision, the numbers are the same.
+"""Results agree when run eagerly, traced, compiled with XLA and in half precision.
 
-XLA takes seconds to compile what a layer is made of. So the default run has layers and
-units that others are made of, of one domain, a block and a network, and the slow run
-the rest. The operations are compiled in every way in `networks/ops`.
+XLA takes seconds to compile a layer. The default run therefore has the layers and units
+that others are composed of (one domain each), a block and a network; the slow run has
+the rest. `networks/ops` tests the operations with every kind of compilation.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from table import TABLE
 from u2net_tf.networks import ops
 from u2net_tf.networks.gradient_checkpointing import GRADIENT_CHECKPOINTING
 
-# The block has separable units and a residual.
+# The block has separable units and a residual connection.
 ANY_SIZE = (
     "DomainNorm",
     "DomainConv3D",
@@ -43,7 +43,7 @@ HALF_PRECISION = (
 
 
 def assert_close(found, expected):
-    """In float64, where only the order of additions differs."""
+    """Compares in float64, where only the order of additions differs."""
     outputs, gradients = found
     expected_outputs, expected_gradients = expected
     np.testing.assert_allclose(outputs, expected_outputs, rtol=0, atol=1e-10)
@@ -54,8 +54,8 @@ def assert_close(found, expected):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-9 * scale)
 
 
-def differentiate_plainly(layer, domain, inputs):
-    """Eagerly, and no part of it compiled by XLA."""
+def differentiate_by_plain_ops(layer, domain, inputs):
+    """Differentiates eagerly, without XLA."""
     with ops.use_implementation("plain"):
         return table.differentiate(layer, domain, inputs)
 
@@ -67,7 +67,7 @@ def differentiate_plainly(layer, domain, inputs):
 def test_compiled_for_any_size(name, domain):
     row = TABLE[name]
     layer, inputs = table.build(row), table.draw_inputs(row, domain)
-    expected = differentiate_plainly(layer, domain, inputs)
+    expected = differentiate_by_plain_ops(layer, domain, inputs)
     upstream = table.draw(expected[0].shape, seed=1)
 
     def any_size(tensor):
@@ -83,38 +83,38 @@ def test_compiled_for_any_size(name, domain):
 
 
 @pytest.mark.parametrize(("name", "domain"), table.every_domain(quick=XLA))
-def test_compiled_by_xla(name, domain):
+def test_compiled_with_xla(name, domain):
     row = TABLE[name]
     layer, inputs = table.build(row), table.draw_inputs(row, domain)
-    expected = differentiate_plainly(layer, domain, inputs)
+    expected = differentiate_by_plain_ops(layer, domain, inputs)
     if len(layer.variables) <= 8:
         compiled = tf.function(table.differentiate, jit_compile=True, autograph=False)
         assert_close(compiled(layer, domain, inputs), expected)
     else:
-        # XLA takes seconds for the gradient of what is larger, and that is made of the
-        # gradients of what is smaller.
+        # XLA takes seconds for the gradients of larger layers, which are composed of
+        # those of smaller ones.
         compiled = tf.function(table.outputs_of, jit_compile=True, autograph=False)
         outputs = compiled(layer, domain, inputs)
         np.testing.assert_allclose(outputs, expected[0], rtol=0, atol=1e-10)
 
 
-# Of a network, too, but smaller than in the table: XLA takes some ten seconds for each.
+# Smaller inputs than in the table: XLA takes about ten seconds for each network.
 @pytest.mark.slow
 @pytest.mark.parametrize("gradient_checkpointing", GRADIENT_CHECKPOINTING)
 @pytest.mark.parametrize(
     "name", ["U2Net, separable", "U2Net, parallel, deep", "UNetSharp, separable"]
 )
-def test_network_with_gradients_compiled_by_xla(name, gradient_checkpointing):
+def test_network_with_gradients_compiled_with_xla(name, gradient_checkpointing):
     network = table.build(TABLE[name], gradient_checkpointing=gradient_checkpointing)
     assert network.gradient_checkpointing == gradient_checkpointing
     inputs = [table.draw((1, 2, 4, 4, 2))]
-    expected = differentiate_plainly(network, 1, inputs)
+    expected = differentiate_by_plain_ops(network, 1, inputs)
     compiled = tf.function(table.differentiate, jit_compile=True, autograph=False)
     assert_close(compiled(network, 1, inputs), expected)
 
 
 def relative_error(found, expected):
-    """Length of all differences over the length of all that is expected."""
+    """Norm of all differences divided by the norm of all expected values."""
     pairs = [
         (tf.cast(one, tf.float32), tf.cast(other, tf.float32))
         for one, other in zip(found, expected, strict=True)
@@ -124,7 +124,7 @@ def relative_error(found, expected):
     return float(differences / tf.linalg.global_norm([other for _, other in pairs]))
 
 
-# What XLA compiles is tested with each type in `networks/ops`.
+# `networks/ops` tests operations compiled with XLA for each type.
 @pytest.mark.parametrize(
     "implementation", ["plain", pytest.param("xla", marks=pytest.mark.slow)]
 )
@@ -137,7 +137,9 @@ def test_mixed_precision(name, domain, implementation):
         errors = []
         for seed in range(1 if is_small else 3):
             layer = table.build(row, "float32", seed)
-            expected, exact_gradients = differentiate_plainly(layer, domain, inputs)
+            expected, exact_gradients = differentiate_by_plain_ops(
+                layer, domain, inputs
+            )
             mixed = table.build(row, f"mixed_{dtype.name}", seed)
             with ops.use_implementation(implementation):
                 outputs, gradients = table.differentiate(mixed, domain, inputs)
@@ -151,6 +153,6 @@ def test_mixed_precision(name, domain, implementation):
             assert errors[0] < 3 * unit
             assert relative_error(gradients, exact_gradients) < 3 * unit
         else:
-            # Norms in a row amplify rounding, by a factor that depends on the weights,
-            # and a LeakyReLU whose input changes its sign has another gradient.
+            # Successive norms amplify rounding errors by a factor that depends on the
+            # weights, and a LeakyReLU whose input changes sign has another gradient.
             assert np.median(errors) < 32 * unit

@@ -1,8 +1,8 @@
-"""The gradient in every input and variable is that of finite differences.
+"""Gradients with respect to every input and variable equal finite differences.
 
-By the plain implementation, which takes no time to compile. `test_execution.py`
-compares the compiled gradients with the plain ones; `make test-slow` takes their
-differences too.
+The default run uses the plain implementation, which is not compiled.
+`test_execution.py` compares compiled gradients with plain ones; `make test-slow` also
+compares compiled gradients with finite differences.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from table import TABLE
 from u2net_tf.networks import ops
 
 STEP = 1e-5
-# Of the separable network every gradient is PyTorch's in `test_golden.py`.
+# `test_golden.py` compares every gradient of the separable network with PyTorch's.
 QUICK = [name for name in table.QUICK_ROWS if name != "U2Net, separable"]
 
 
@@ -62,8 +62,8 @@ def test_gradients_are_finite_differences(name, domain, implementation):
         assert (gradient is None) == (path in others), path
         if gradient is None:
             continue
-        # Rounding is a share of the whole gradient, also where a bias that stands
-        # right before a norm has none.
+        # Rounding errors are relative to the norm of the gradient; the added 1 allows
+        # for a gradient of 0, as that of a bias right before a norm.
         tolerance = 5e-7 * (1 + np.linalg.norm(gradient))
         for _ in range(3 if path == "input" else 1):
             direction = generator.normal(size=variable.shape)

@@ -1,4 +1,4 @@
-"""What is saved and read back has the same bits."""
+"""Saved and restored layers are bit-identical."""
 
 import keras
 import pytest
@@ -27,7 +27,7 @@ def assert_same(row, layer, twin):
         )
 
 
-# Of networks; the names of variables in layers are held by the checkpoints below.
+# Networks only; the checkpoints below test the names of variables in layers.
 @pytest.mark.parametrize("name", table.rows(NETWORKS))
 def test_weights_file(name, tmp_path):
     row = TABLE[name]
@@ -64,7 +64,7 @@ def test_checkpoints_of_a_run(name, tmp_path):
 def test_a_spec_describes_the_network(name):
     row = TABLE[name]
     expected = row.make(name="mine", dtype="float64")
-    # How it is computed is not part of what it is.
+    # Gradient checkpointing is a way of computing, not part of the spec.
     network = build_network(
         row.spec,
         name="mine",

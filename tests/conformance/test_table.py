@@ -1,4 +1,4 @@
-"""No layer is left out; every one is built and described as it was made."""
+"""Every layer has a row, is built completely, and is restored from its config."""
 
 import importlib
 import inspect
@@ -34,7 +34,7 @@ def public_layers():
 
 
 def is_abstract(cls):
-    """What computes nothing is there to be inherited from."""
+    """Whether a class has no `call`, and only serves as a base class."""
     return cls.call is keras.layers.Layer.call
 
 
@@ -75,11 +75,11 @@ class TestBuild:
         assert len({path for path, _ in made}) == len(made)
         assert made[0][0].startswith("mine/")
         for domain in reversed(range(row.num_domains)):
-            # Its first call builds it, in whatever domain that is.
+            # The first call builds it, with any domain.
             called(*table.draw_inputs(row, domain, "float32"), domain=domain)
             assert [(v.path, v.shape) for v in called.variables] == made
 
-    def test_rejects_a_domain_that_is_not(self, name):
+    def test_rejects_an_unknown_domain(self, name):
         row = TABLE[name]
         layer = table.build(row)
         for domain in (-1, row.num_domains, "heart"):
@@ -92,38 +92,38 @@ class TestBuild:
 @pytest.mark.parametrize("name", table.rows())
 class TestConfig:
     def arguments(self, cls):
-        """Names of what the constructors take, ours alone."""
+        """Names of the arguments of our constructors, without those of Keras."""
         ours = [c for c in cls.__mro__ if c.__module__.startswith("u2net_tf.")]
         names = {n for c in ours for n in inspect.signature(c.__init__).parameters}
-        # A base may count the domains that its subclass takes one by one.
+        # A base class may take the number of domains that its subclass lists.
         names -= {"self", "args", "kwargs", "num_domains"}
         return names | {*inspect.signature(cls.__init__).parameters} - {
             "self",
             "kwargs",
         }
 
-    def there_and_back(self, layer):
+    def round_trip(self, layer):
         text = json.dumps(keras.saving.serialize_keras_object(layer))
         twin = keras.saving.deserialize_keras_object(json.loads(text))
         assert type(twin) is type(layer)
         assert twin.get_config() == layer.get_config()
-        # The name in files, which another package may not have.
+        # The name in files, which must not clash with other packages.
         name = f"u2net_tf>{type(layer).__name__}"
         assert keras.saving.get_registered_name(type(layer)) == name
         assert twin.dtype_policy.name == layer.dtype_policy.name
         return twin
 
-    def test_of_what_is_not_built(self, name):
+    def test_before_building(self, name):
         layer = TABLE[name].make(dtype="mixed_bfloat16", name="mine")
         assert self.arguments(type(layer)) <= set(layer.get_config())
-        assert not self.there_and_back(layer).built
+        assert not self.round_trip(layer).built
 
-    def test_of_what_is_built(self, name):
+    def test_after_building(self, name):
         row = TABLE[name]
         layer = table.build(row, name="mine")
-        twin = self.there_and_back(layer)
+        twin = self.round_trip(layer)
         assert [v.path for v in twin.variables] == [v.path for v in layer.variables]
-        # An argument that the config forgets is the default in the twin.
+        # If the config omits an argument, the twin has its default and differs.
         twin.set_weights(layer.get_weights())
         for domain in range(row.num_domains):
             inputs = table.draw_inputs(row, domain)

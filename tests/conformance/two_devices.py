@@ -1,8 +1,8 @@
-"""Rows under MirroredStrategy on two logical CPU devices against one device.
+"""Compares rows under MirroredStrategy on two logical CPU devices with one device.
 
     python tests/conformance/two_devices.py IMPLEMENTATION NAME…
 
-Run by `test_two_devices.py`; prints the name of each row that is done.
+Run by `test_two_devices.py`; prints the name of each row that passes.
 """
 
 import pathlib
@@ -21,13 +21,13 @@ LEARNING_RATE = 0.5
 
 
 def values_on(strategy, variables):
-    """For each device, the values of its copies."""
+    """Values of the variables' copies, for each device."""
     copies = [strategy.experimental_local_results(v.value) for v in variables]
     return [[copy.numpy() for copy in device] for device in zip(*copies, strict=True)]
 
 
 def check(strategy, row, implementation):
-    """Takes steps with the same data on both devices, and on one device."""
+    """Takes steps with the same data on both devices and on a single one."""
     alone = table.build(row)
     with strategy.scope():
         mirrored = table.build(row)
@@ -40,7 +40,7 @@ def check(strategy, row, implementation):
         gradients = gradients[len(inputs) :]
 
         def replica_step(domain=domain, inputs=inputs):
-            # Each replica has a thread, and each thread its implementation.
+            # Each replica has a thread, and each thread its own implementation.
             with ops.use_implementation(implementation):
                 outputs, gradients = table.differentiate(mirrored, domain, inputs)
             pairs = zip(gradients[len(inputs) :], mirrored.variables, strict=True)

@@ -24,7 +24,7 @@ FOLDS = (("one_0", "one_1"), ("one_2",))
 
 @pytest.fixture
 def models(tiny_data, monkeypatch, tmp_path):
-    """Independent models of the two domains; keeps what each is asked to do."""
+    """Independent models of the two domains; returns the recorded calls."""
     folders = {domain.name: tmp_path / domain.name for domain in toy.PLAN.domains}
     plans = {folders[domain.name]: Plan((domain,)) for domain in tiny_data.plan.domains}
     calls = []
@@ -85,14 +85,14 @@ def test_one_model_is_in_memory_at_a_time(models, tmp_path, monkeypatch):
 
     load, loaded, alive = module.keras.load_predictor, [], []
 
-    def load_one_that_refers_to_itself(*arguments, **options):
+    def load_with_reference_cycle(*arguments, **options):
         alive.append(sum(reference() is not None for reference in loaded))
         predictor = Predictor(**vars(load(*arguments, **options)))
         predictor.itself = predictor
         loaded.append(weakref.ref(predictor))
         return predictor
 
-    monkeypatch.setattr(module.keras, "load_predictor", load_one_that_refers_to_itself)
+    monkeypatch.setattr(module.keras, "load_predictor", load_with_reference_cycle)
     evaluate_model(configure(tmp_path))
     assert alive == [0, 0]
 
@@ -133,7 +133,7 @@ def test_a_missing_scan_is_an_error_before_a_model_is_loaded(models, tmp_path):
 
 @pytest.fixture
 def damaged(models, tiny_data, tmp_path):
-    """Settings for scans of which that of one test case cannot be read."""
+    """Settings for scans with one unreadable test case."""
     moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
     (moved / "Task92_Two" / "imagesTr" / "two_2.nii.gz").write_bytes(b"no scan")
     return functools.partial(configure, tmp_path, raw_dir=str(moved))

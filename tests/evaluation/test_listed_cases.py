@@ -12,7 +12,7 @@ from u2net_tf.plan.domains import Label, Plan, Preprocessing
 from u2net_tf.plan.plan_file import plan_to_json
 
 SPEC = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
-NAMELESS = without_case_names(SPEC)
+WITHOUT_NAMES = without_case_names(SPEC)
 MODEL = pathlib.Path("model")
 
 
@@ -40,27 +40,27 @@ def test_a_model_lists_its_own_cases():
     assert list_cases(serve(SPEC), None, None) == list(toy.PLAN.domains)
 
 
-def test_a_plan_lists_them_for_a_model_that_does_not(write_plan):
+def test_a_plan_lists_the_cases_for_a_model_without_them(write_plan):
     moved = dataclasses.replace(toy.TWO, raw_dir="elsewhere", test=("x", "y"))
-    one, two = list_cases(serve(NAMELESS), write_plan(moved, toy.ONE), None)
+    one, two = list_cases(serve(WITHOUT_NAMES), write_plan(moved, toy.ONE), None)
     assert one == toy.ONE
     assert two == moved
 
 
-def test_and_for_one_that_does(write_plan):
+def test_a_plan_overrides_the_cases_of_the_model(write_plan):
     other = dataclasses.replace(toy.ONE, test=("x",))
     assert list_cases(serve(SPEC), write_plan(other), None) == [other, toy.TWO]
 
 
-def test_what_the_model_does_is_the_model_s(write_plan):
-    """Other settings of a plan are not those that it was trained with."""
+def test_other_settings_are_those_of_the_model(write_plan):
+    """Changed settings in a plan are not those that the model was trained with."""
     other = dataclasses.replace(toy.ONE, patch_size=(4, 4, 4), batch_size=7)
-    found = list_cases(serve(NAMELESS, toy.ONE.name), write_plan(other), None)
+    found = list_cases(serve(WITHOUT_NAMES, toy.ONE.name), write_plan(other), None)
     assert found == [toy.ONE]
 
 
 def test_without_a_plan_it_is_an_error(write_plan):
-    assert message(serve(NAMELESS)) == (
+    assert message(serve(WITHOUT_NAMES)) == (
         "`plan`: expected the plan that lists the cases of Task91_One, Task92_Two, "
         "which the model does not list. Received: none"
     )
@@ -70,9 +70,9 @@ def test_without_a_plan_it_is_an_error(write_plan):
     assert f"Received: {path}. Or choose" in message(serve(mixed), path)
 
 
-def test_a_plan_of_none_of_the_domains(write_plan):
+def test_a_plan_without_any_of_the_domains(write_plan):
     path = write_plan(toy.TWO)
-    assert message(serve(NAMELESS, toy.ONE.name), path) == (
+    assert message(serve(WITHOUT_NAMES, toy.ONE.name), path) == (
         f"{path}: domains: expected some of Task91_One. Received: Task92_Two"
     )
 
@@ -87,10 +87,10 @@ def test_a_plan_of_none_of_the_domains(write_plan):
         {"labels": (Label("background", (0,)), Label("organ", (2,)))},
     ],
 )
-def test_a_plan_that_contradicts_the_model_is_named(write_plan, changes):
+def test_a_plan_that_contradicts_the_model_is_an_error(write_plan, changes):
     path = write_plan(dataclasses.replace(toy.ONE, **changes))
     ((field, _),) = changes.items()
-    text = message(serve(NAMELESS, toy.ONE.name), path)
+    text = message(serve(WITHOUT_NAMES, toy.ONE.name), path)
     assert text.startswith(f"{path}: Task91_One: {field}: expected ")
     assert ", as in model. Received: " in text
 
@@ -100,9 +100,9 @@ def test_folds(write_plan):
     path = write_plan(
         dataclasses.replace(toy.ONE, train=(), validation=(), folds=folds)
     )
-    served = serve(NAMELESS, toy.ONE.name)
-    (all_of_them,) = list_cases(served, path, None)
-    assert (all_of_them.train, all_of_them.validation) == (("a", "b", "c"), ())
+    served = serve(WITHOUT_NAMES, toy.ONE.name)
+    (every_fold,) = list_cases(served, path, None)
+    assert (every_fold.train, every_fold.validation) == (("a", "b", "c"), ())
     (second,) = list_cases(served, path, 1)
     assert (second.train, second.validation) == (("a", "b"), ("c",))
     assert "`fold`: expected a fold of Task91_One" in message(served, path, 2)

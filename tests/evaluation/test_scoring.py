@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toy
 import tqdm
-from reading_ahead import PicklingExecutor, note_scans
+from reading_ahead import PicklingExecutor, count_live_scans
 from recorded_progress import RecordedProgress
 
 from u2net_tf import machine
@@ -29,7 +29,7 @@ class Oracle:
 
     def __init__(self, plan):
         self.spec = ModelSpec(plan=plan, pools=(1, 1, 1))
-        self.asked = []
+        self.predicted = []
 
     def key(self, domain, paths, **options):
         return Predictor(self).key(domain, paths, **options)
@@ -37,7 +37,7 @@ class Oracle:
     def predict_prepared(self, scan, domain, *, with_probabilities, num_scans=None):
         assert not with_probabilities
         path = pathlib.Path(scan.raw.grid.path)
-        self.asked.append(path.name.removesuffix(".nii.gz"))
+        self.predicted.append(path.name.removesuffix(".nii.gz"))
         classes = np.zeros(scan.raw.data.shape[1:], np.uint8)
         classes[:, :, : classes.shape[2] // 2] = 1
         return Prediction(classes, None)
@@ -45,12 +45,12 @@ class Oracle:
 
 @pytest.fixture
 def score(tiny_data, tmp_path):
-    """Scores the training cases of a domain; says which were predicted."""
+    """Scores the training cases of a domain; also returns those that were predicted."""
 
     def call(index=0, *, predictor=None, plan=None, raw_dir=None, **options):
         plan = plan or tiny_data.plan
         predictor = predictor or Oracle(plan)
-        predictor.asked.clear()
+        predictor.predicted.clear()
         domain = plan.domains[index]
         cases = scoring.find_cases(domain, "train", raw_dir)
         names = ReadingConfig.model_fields.keys() & options.keys()
@@ -59,7 +59,7 @@ def score(tiny_data, tmp_path):
             predictor, index, cases, tmp_path / "out", reading=reading, **options
         )
         skipped = [found.skipped] if found.skipped else []
-        return (found.scores, predictor.asked, *skipped)
+        return (found.scores, predictor.predicted, *skipped)
 
     return call
 
@@ -88,9 +88,7 @@ class TestFindCases:
 class TestCheckHeaders:
     @pytest.mark.parametrize("kind", ["imagesTr", "labelsTr"])
     @pytest.mark.parametrize("content", [None, b"no scan"])
-    def test_a_file_that_cannot_be_used_is_named(
-        self, tiny_data, tmp_path, kind, content
-    ):
+    def test_an_unusable_file_is_reported(self, tiny_data, tmp_path, kind, content):
         moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
         path = moved / "Task91_One" / kind / "one_1.nii.gz"
         path.unlink()
@@ -107,15 +105,15 @@ class TestCheckHeaders:
 
 class TestScoreDomain:
     @pytest.mark.parametrize("num_workers", [0, 2])
-    def test_a_case_that_cannot_be_used_is_skipped(
+    def test_an_unusable_case_is_skipped(
         self, score, tiny_data, tmp_path, num_workers, write_nifti
     ):
         moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
         label = moved / "Task91_One" / "labelsTr" / "one_1.nii.gz"
         write_nifti(label, np.zeros((3, 3, 3), np.uint8))
         options = {"raw_dir": str(moved), "num_workers": num_workers}
-        scores, asked, skipped = score(**options)
-        assert [s.case for s in scores] == asked == ["one_0", "one_2"]
+        scores, predicted, skipped = score(**options)
+        assert [s.case for s in scores] == predicted == ["one_0", "one_2"]
         assert "one_1.nii.gz: expected shape" in str(skipped["one_1"])
         with pytest.raises(InputError, match="one_1.nii.gz: expected shape"):
             score(**options, on_bad_case="fail")
@@ -125,8 +123,8 @@ class TestScoreDomain:
         assert [(s.domain, s.case) for s in scores] == [
             ("Task91_One", f"one_{i}") for i in range(3)
         ]
-        # 12 × 12 × 10 voxels; the organ lies at 3–8, 3–8, 2–7 (x, y, z) and the left
-        # half is x 0–5: they share 3 · 6 · 6 voxels of 6 · 6 · 6 and 6 · 12 · 10.
+        # 12 × 12 × 10 voxels; the organ is at 3–8, 3–8, 2–7 (x, y, z) and the left half
+        # at x 0–5: 3 · 6 · 6 voxels of 6 · 6 · 6 and 6 · 12 · 10 overlap.
         assert scores[0].dice == {"organ": pytest.approx(2 * 108 / (216 + 720))}
 
     def test_writes_label_maps_of_raw_values(self, score, tmp_path, tiny_data):
@@ -150,13 +148,13 @@ class TestScoreDomain:
             tiny_data.plan.domains[1], labels=labels, preprocessing=preprocessing
         )
         plan = dataclasses.replace(tiny_data.plan, domains=(toy.ONE, domain))
-        for _ in range(2):  # and keeps it so when it is read again
+        for _ in range(2):  # The second time, the score is read from disk.
             scores, _ = score(1, plan=plan)
             assert np.isnan(scores[0].dice["core"])
             assert scores[0].dice["rim"] > 0
             assert scores[0].false_positive_ml == {"core": 0}
 
-    def test_a_class_that_is_predicted_in_vain_has_a_volume(self, score, tiny_data):
+    def test_a_false_positive_class_has_a_volume(self, score, tiny_data):
         labels = (
             toy.TWO.labels[0],
             dataclasses.replace(toy.TWO.labels[1], values=(9,)),
@@ -176,9 +174,9 @@ class TestScoreDomain:
             assert scores[0].dice["rim"] == 0
 
     def test_memory_of_a_case_is_limited(self, score, tiny_data):
-        scores, asked, skipped = score(max_memory_gb=1e-6)
+        scores, predicted, skipped = score(max_memory_gb=1e-6)
         assert not scores
-        assert not asked
+        assert not predicted
         words = "one_0.nii.gz: expected at most {} GB of memory (`max_memory_gb`)"
         assert words.format(0) in str(skipped["one_0"])
         assert "Of 1e-06 GB, the program and the network take " in str(skipped["one_0"])
@@ -187,13 +185,11 @@ class TestScoreDomain:
         reading = ReadingConfig(max_memory_gb=1e-6)
         found = scoring.check_headers(domain, cases, reading)
         assert words.format("1e-06") in str(found["one_0"])
-        # What was scored is the same with any limit.
+        # The limit does not invalidate existing scores.
         score()
         assert not score(max_memory_gb=100)[1]
 
-    def test_cases_are_read_ahead_as_far_as_the_memory_goes(
-        self, score, tiny_data, monkeypatch
-    ):
+    def test_read_ahead_is_limited_by_the_memory(self, score, tiny_data, monkeypatch):
         monkeypatch.setattr(machine, "resident_bytes", lambda: 0)
         monkeypatch.setattr(case_memory, "network_bytes", lambda *arguments: 0)
         chosen = []
@@ -213,7 +209,7 @@ class TestScoreDomain:
             score(max_memory_gb=1.01 * limit / 1e9, num_workers=2, overwrite=True)
         assert chosen == [2, 1, 0]
 
-    def test_resampled_modalities_are_scored_anew(self, score, tiny_data, tmp_path):
+    def test_resampled_modalities_are_scored_again(self, score, tiny_data, tmp_path):
         moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
         folder = moved / "Task92_Two" / "imagesTr"
         for path in list(folder.glob("two_*.nii.gz")):
@@ -227,7 +223,7 @@ class TestScoreDomain:
         assert len(score(**options)[1]) == 2
         assert not score(**options)[1]
         assert len(score(**options, resample_modalities=True)[1]) == 2
-        # Of one file nothing is resampled.
+        # A single file is never resampled.
         score(0)
         assert not score(0, resample_modalities=True)[1]
 
@@ -240,43 +236,43 @@ class TestScoreDomain:
 
     @pytest.mark.parametrize("num_workers", [0, 1, 2])
     def test_cases_are_read_ahead(self, score, monkeypatch, num_workers):
-        asked = []
+        received = []
         original = usable_cases.parallel.map_ahead
 
         def spy(function, cases, *, num_workers, executor):
-            asked.append(num_workers)
+            received.append(num_workers)
             return original(function, cases, num_workers=num_workers)
 
         monkeypatch.setattr(usable_cases.parallel, "map_ahead", spy)
         scores, _ = score(num_workers=num_workers)
-        assert asked == [num_workers]
+        assert received == [num_workers]
         assert [s.case for s in scores] == ["one_0", "one_1", "one_2"]
 
-    def test_cases_are_read_by_an_executor_in_another_process(self, score):
+    def test_cases_are_read_by_an_executor_without_the_predictor(self, score):
         expected, _ = score()
         with PicklingExecutor() as executor:
             found, _ = score(overwrite=True, num_workers=2, executor=executor)
         assert found == expected
-        # Nothing of the predictor.
+        # The predictor is not pickled.
         assert executor.num_calls == 3
         assert executor.largest < 10_000
 
     def test_a_scan_is_freed_before_the_next_one_is_read(self, score, monkeypatch):
-        alive = note_scans(monkeypatch, scoring)
+        alive = count_live_scans(monkeypatch, scoring)
         score(num_workers=0, progress=tqdm.tqdm)
         assert alive == [0, 0, 0]
 
 
-class TestAgain:
-    def test_what_is_scored_is_not_predicted_again(self, score):
-        first, asked = score()
-        assert asked == ["one_0", "one_1", "one_2"]
-        again, asked = score()
-        assert asked == []
+class TestRerun:
+    def test_scored_cases_are_not_predicted_again(self, score):
+        first, predicted = score()
+        assert predicted == ["one_0", "one_1", "one_2"]
+        again, predicted = score()
+        assert predicted == []
         assert again == first
 
     @pytest.mark.parametrize("fingerprint", ["one", "two"])
-    def test_an_edited_label_map_is_neither_scored_nor_written_over(
+    def test_an_edited_label_map_is_neither_scored_nor_replaced(
         self, score, tiny_data, tmp_path, fingerprint
     ):
         first, _ = score()
@@ -290,13 +286,13 @@ class TestAgain:
             score(predictor=predictor)
         assert path.read_bytes() == b"corrected by hand"
         # Found before the first case is predicted.
-        assert predictor.asked == []
-        again, asked = score(predictor=predictor, overwrite=True)
-        assert asked == ["one_0", "one_1", "one_2"]
+        assert predictor.predicted == []
+        again, predicted = score(predictor=predictor, overwrite=True)
+        assert predicted == ["one_0", "one_1", "one_2"]
         assert again == first
         assert score(predictor=predictor) == (first, [])
 
-    def test_a_label_map_of_somebody_else_is_not_written_over(self, score, tmp_path):
+    def test_a_foreign_label_map_is_not_replaced(self, score, tmp_path):
         path = tmp_path / "out" / "predictions" / "Task91_One" / "one_1.nii.gz"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"a reference")
@@ -305,7 +301,7 @@ class TestAgain:
         assert path.read_bytes() == b"a reference"
 
     @pytest.mark.parametrize("edited", [False, True])
-    def test_label_maps_of_release_0_1_0_are_known_by_their_time(
+    def test_label_maps_of_release_0_1_0_are_recognized_by_their_time(
         self, score, tmp_path, edited
     ):
         first, _ = score()
@@ -320,45 +316,43 @@ class TestAgain:
         with pytest.raises(InputError, match="one_1.nii.gz: .* Received: another file"):
             score()
 
-    def test_goes_on_where_it_stopped(self, score, tmp_path):
+    def test_resumes_where_it_stopped(self, score, tmp_path):
         first, _ = score()
         (tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json").unlink()
-        again, asked = score()
-        assert asked == ["one_1"]
+        again, predicted = score()
+        assert predicted == ["one_1"]
         assert again == first
 
     @pytest.mark.parametrize(
         "dice", [{}, {"organ": 2.0}, {"organ": 0.5, "liver": 0.5}, {"organ": "1"}]
     )
-    def test_a_score_that_can_be_none_of_these_cases_is_made_again(
-        self, score, tmp_path, dice
-    ):
+    def test_an_invalid_score_is_computed_again(self, score, tmp_path, dice):
         first, _ = score()
         path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "dice": dice}))
         assert score() == (first, ["one_1"])
 
     @pytest.mark.parametrize("dice", [0.5, None, 0.0])
-    def test_of_an_older_score_a_volume_may_follow(self, score, tmp_path, dice):
-        """Not of a Dice of 0: the class may be missed, or not be there."""
+    def test_an_older_score_may_imply_the_volume(self, score, tmp_path, dice):
+        """Not for a Dice of 0: the class may be missed or a false positive."""
         first, _ = score()
         path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
         content = {**json.loads(path.read_text()), "format": 1, "dice": {"organ": dice}}
         del content["false_positive_ml"]
         path.write_text(json.dumps(content))
-        again, asked = score()
-        assert asked == ([] if dice != 0 else ["one_1"])
+        again, predicted = score()
+        assert predicted == ([] if dice != 0 else ["one_1"])
         assert again[1].false_positive_ml == ({"organ": 0} if dice is None else {})
 
     @pytest.mark.parametrize("volume", [{"organ": -1.0}, {"liver": 1.0}])
-    def test_a_volume_that_can_be_none_is_measured_again(self, score, tmp_path, volume):
+    def test_an_invalid_volume_is_measured_again(self, score, tmp_path, volume):
         first, _ = score()
         path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
         content = {**json.loads(path.read_text()), "false_positive_ml": volume}
         path.write_text(json.dumps(content))
         assert score() == (first, ["one_1"])
 
-    def test_killed_before_a_prediction_nothing_has_changed(
+    def test_nothing_changes_if_killed_before_a_prediction(
         self, score, tiny_data, monkeypatch
     ):
         first, _ = score()
@@ -374,10 +368,10 @@ class TestAgain:
         assert score() == (first, [])
 
     @pytest.mark.parametrize("fingerprint", ["one", "two"])
-    def test_killed_before_the_score_it_scores_again(
+    def test_scores_again_if_killed_before_the_score(
         self, score, tiny_data, monkeypatch, fingerprint
     ):
-        """The label map is another model's then, the score must not be the old one."""
+        """The label map is then another model's, and the old score must not be kept."""
         score()
         predictor = Oracle(tiny_data.plan)
         predictor.fingerprint = "two"
@@ -392,14 +386,14 @@ class TestAgain:
         predictor.fingerprint = fingerprint
         assert score(predictor=predictor)[1][0] == "one_0"
 
-    def test_a_label_map_that_is_gone_is_made_again(self, score, tmp_path):
+    def test_a_missing_label_map_is_predicted_again(self, score, tmp_path):
         score()
         path = tmp_path / "out" / "predictions" / "Task91_One" / "one_2.nii.gz"
         path.unlink()
         assert score()[1] == ["one_2"]
         assert path.is_file()
 
-    def test_another_model_predicts_all_again(self, score, tiny_data):
+    def test_another_model_predicts_every_case_again(self, score, tiny_data):
         score()
         predictor = Oracle(tiny_data.plan)
         predictor.fingerprint = "two"
@@ -413,12 +407,12 @@ class TestAgain:
         assert score(raw_dir=str(moved))[1] == ["one_1"]
 
     @pytest.mark.parametrize("text", ["", "{", "{}", "[]"])
-    def test_a_score_that_cannot_be_read_is_made_again(self, score, tmp_path, text):
+    def test_an_unreadable_score_is_computed_again(self, score, tmp_path, text):
         first, _ = score()
         path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
         path.write_text(text)
-        again, asked = score()
-        assert asked == ["one_1"]
+        again, predicted = score()
+        assert predicted == ["one_1"]
         assert again == first
 
     def test_scores_are_json(self, score, tmp_path):

@@ -29,7 +29,7 @@ ROWS = [
 
 
 def equal(first, second):
-    """As ==, but NaN equals NaN."""
+    """Like ==, but NaN equals NaN."""
     return str(first) == str(second)
 
 
@@ -50,17 +50,17 @@ class TestSummarize:
 
 
 class TestMeanDice:
-    def test_every_class_counts_once(self):
-        # However many cases it has; a class without a Dice is left out.
+    def test_every_class_has_the_same_weight(self):
+        # Whatever its number of cases; a class without a Dice is left out.
         assert tables.mean_dice(ROWS) == pytest.approx((0.75 + 0.125) / 2)
 
-    def test_of_nothing(self):
+    def test_without_any_dice(self):
         assert math.isnan(tables.mean_dice(ROWS[2:]))
         assert math.isnan(tables.mean_dice([]))
 
 
 class TestTable:
-    def test_by_eye(self):
+    def test_layout(self):
         assert tables.format_table(ROWS).splitlines() == [
             "domain               class      Dice %    ± sd    cases    absent"
             "    without    FP ml",
@@ -90,14 +90,14 @@ class TestTable:
             "mean of the classes              75.00",
         ]
 
-    def test_says_nothing_of_absent_classes_where_there_are_none(self):
+    def test_explains_absent_classes_only_if_there_are_any(self):
         assert "neither" not in tables.format_table(ROWS[:1])
 
     @pytest.mark.parametrize(
         "name", ["x", "a domain with a very long name", "cafe\u0301", "脾臓"]
     )
     def test_columns_line_up(self, name):
-        """Whatever the width of a letter: none of an accent, two of a Chinese one."""
+        """With letters of any width: 0 for a combining accent, 2 for a Chinese one."""
         rows = [dataclasses.replace(row, domain=name, num_cases=12345) for row in ROWS]
         head, rule, *lines = tables.format_table(rows).splitlines()[:5]
         assert len({wcwidth.wcswidth(line) for line in (head, rule, *lines)}) == 1
@@ -121,7 +121,7 @@ class TestCsv:
 
 
 class TestJson:
-    def test_what_is_not_defined_is_null(self):
+    def test_undefined_values_are_null(self):
         text = tables.summary_to_json(
             ROWS, split="test", checkpoint="model/step-9", skipped={"a/b": "why"}
         )
@@ -144,7 +144,7 @@ class TestJson:
             "false_positive_ml": 0.0,
         }
 
-    def test_older_ones_skipped_no_case(self):
+    def test_older_files_have_no_skipped_cases(self):
         text = tables.summary_to_json(ROWS, split="test", checkpoint="c", skipped={})
         content = {**json.loads(text), "format": 1}
         del content["skipped"]

@@ -1,4 +1,4 @@
-"""Small networks of both architectures, and what their ONNX graphs must hold."""
+"""Patches, and the operations expected in ONNX graphs of both architectures."""
 
 import collections
 
@@ -27,8 +27,8 @@ def draw_patches(spec, index, num=2, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def by_tensorflow(spec, network, index, patches):
-    """Probabilities as prediction computes them."""
+def run_tensorflow(spec, network, index, patches):
+    """Returns probabilities as prediction computes them."""
     with ops.use_implementation("plain"):
         return segment_patches(network, spec, index, tf.constant(patches)).numpy()
 
@@ -38,7 +38,7 @@ def count_types(model):
 
 
 def expected_types(network):
-    """The operations that an ideal graph of a network consists of, the softmax too."""
+    """Operations of an ideal graph of a network, including the softmax."""
     layers = list(_layers(network))
     kinds = collections.Counter(type(layer) for layer in layers)
     norms = [layer for layer in layers if isinstance(layer, DomainNorm)]
@@ -46,7 +46,7 @@ def expected_types(network):
         Conv=kinds[DepthwiseConv3D] + kinds[DomainConv3D] + kinds[SharedConv3D],
         InstanceNormalization=len(norms),
         LeakyRelu=sum(norm.negative_slope is not None for norm in norms),
-        # Each of these adds two maps.
+        # Each of these adds two feature maps.
         Add=kinds[EncoderBlock] + kinds[SeriesUnit] + kinds[ParallelUnit],
         Softmax=1,
     )
@@ -72,7 +72,7 @@ def _connections_of_u2net(network):
     found["Resize"] += sum(max(network.strides(level)) > 1 for level in range(levels))
     deep = network.supervised_levels
     if deep:
-        # The logits of the deepest go up to the others, and these to full resolution.
+        # Logits are up-sampled level by level and added, up to full resolution.
         found["Resize"] += max(deep)
         found["Add"] += len(deep)
     return found

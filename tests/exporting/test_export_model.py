@@ -1,11 +1,11 @@
-"""A folder of model in, a folder of another format out."""
+"""Exporting a model folder to a folder in another format."""
 
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from converted import by_tensorflow, draw_patches
+from converted import draw_patches, run_tensorflow
 from toy import ONE, TWO, make_model
 
 from u2net_tf.config.exporting import ExportConfig
@@ -34,7 +34,7 @@ def model_dir(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def saved(model_dir, tmp_path_factory):
-    """One domain of two as a SavedModel, with volumes; and where it is."""
+    """Folder of a SavedModel of one of two domains, with volumes."""
     output = tmp_path_factory.mktemp("out") / "1"
     exported = export_model(
         ExportConfig(
@@ -61,10 +61,10 @@ class TestSavedModel:
         patches = draw_patches(spec, 1)
         segment = loaded.signatures[f"segment_{TWO.name}"]
         found = segment(patches=tf.constant(patches))["probabilities"]
-        expected = by_tensorflow(spec, network, 1, patches)
+        expected = run_tensorflow(spec, network, 1, patches)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
-    # Larger than a window, with a last window that is moved; smaller along one axis.
+    # Larger than a window, with a last window that is shifted; smaller along one axis.
     @pytest.mark.parametrize(
         "size", [pytest.param((7, 13, 9), marks=pytest.mark.slow), (3, 9, 10)]
     )
@@ -102,7 +102,7 @@ class TestSavedModel:
                 assert not holder.attr["_XlaMustCompile"].b
             assert not any("internal_grad" in one.signature.name for one in functions)
 
-    def test_says_what_it_is(self, saved):
+    def test_describes_itself(self, saved):
         texts = {
             path.stem: path.read_text(encoding="utf-8")
             for path in (saved / "assets").iterdir()
@@ -142,7 +142,7 @@ class TestRejects:
         found = self.export(tmp_path / "none", tmp_path)
         assert "expected a model written by `python -m u2net_tf.train`" in found
 
-    def test_output_that_holds_something(self, model_dir, tmp_path):
+    def test_output_that_is_not_empty(self, model_dir, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "x").touch()
         found = self.export(model_dir, tmp_path)
@@ -153,7 +153,7 @@ class TestRejects:
         found = self.export(model_dir, tmp_path)
         assert "expected a new or empty folder. Received: a file" in found
 
-    def test_any_size_of_patches_that_are_resized(self, tmp_path):
+    def test_any_size_with_resized_patches(self, tmp_path):
         folder = tmp_path / "model"
         save_model(folder, *make_model(domains=(ONE, TWO), patch_size=(8, 8, 8)))
         found = self.export(folder, tmp_path, any_size=True)
@@ -162,7 +162,7 @@ class TestRejects:
             "resized to (8, 8, 8) for the network. Received: true" in found
         )
 
-    def test_what_fails_leaves_nothing(self, model_dir, tmp_path, monkeypatch):
+    def test_a_failure_leaves_nothing_behind(self, model_dir, tmp_path, monkeypatch):
         def fail(sources, folder, **options):
             folder.mkdir()
             (folder / "half").touch()

@@ -1,4 +1,4 @@
-"""ONNX graphs: what they hold, and that onnxruntime and OpenVINO compute the same."""
+"""ONNX graphs: their content, and agreement of onnxruntime and OpenVINO."""
 
 import json
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from converted import (
     SHARP,
-    by_tensorflow,
     count_types,
     draw_patches,
     expected_types,
     num_groups,
+    run_tensorflow,
 )
 from toy import ONE, TWO, make_model
 
@@ -39,14 +39,14 @@ def texts_of(model):
     }
 
 
-def by_onnxruntime(model, patches):
+def run_onnxruntime(model, patches):
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     return session.run(["probabilities"], {"patches": patches})[0]
 
 
-def by_openvino(model, patches):
+def run_openvino(model, patches):
     core = openvino_core()
     compiled = core.compile_model(
         core.read_model(model.SerializeToString()),
@@ -67,15 +67,15 @@ def assert_few_nodes(model, network, extra=()):
     expected, found = expected_types(network), count_types(model)
     for kind, number in expected.items():
         assert found[kind] == number, kind
-    beside = sum(found.values()) - sum(expected.values())
-    assert beside <= 0.1 * sum(expected.values()), found
+    others = sum(found.values()) - sum(expected.values())
+    assert others <= 0.1 * sum(expected.values()), found
 
 
 class TestSeparable:
     def test_each_operation_is_one_node(self, separable):
         _, network, model = separable
         assert_few_nodes(model, network)
-        # As many groups as channels, of as many as there are depthwise convolutions.
+        # Every depthwise convolution has as many groups as channels.
         depthwise = [group for group in num_groups(model) if group > 1]
         layers = [
             layer
@@ -88,16 +88,16 @@ class TestSeparable:
     def test_in_onnxruntime(self, separable, num):
         spec, network, model = separable
         patches = draw_patches(spec, 1, num)
-        expected = by_tensorflow(spec, network, 1, patches)
-        found = by_onnxruntime(model, patches)
+        expected = run_tensorflow(spec, network, 1, patches)
+        found = run_onnxruntime(model, patches)
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
         assert np.ptp(expected) > 0.05
 
     def test_in_openvino(self, separable):
         spec, network, model = separable
         patches = draw_patches(spec, 1)
-        expected = by_tensorflow(spec, network, 1, patches)
-        found = by_openvino(model, patches)
+        expected = run_tensorflow(spec, network, 1, patches)
+        found = run_openvino(model, patches)
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
     def test_shapes(self, separable):
@@ -109,7 +109,7 @@ class TestSeparable:
         assert shapes == [["N", 4, 8, 8, 2], ["N", 4, 8, 8, 3]]
         onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
 
-    def test_says_what_it_is(self, separable):
+    def test_describes_itself(self, separable):
         spec, _, model = separable
         texts = texts_of(model)
         (found,) = from_texts(texts, "x.onnx")
@@ -167,14 +167,14 @@ def test_configurations(name, any_size):
     patches = draw_patches(spec, 1)
     if any_size:
         patches = np.concatenate([patches] * 2, axis=3)
-    expected = by_tensorflow(spec, network, 1, patches) if not any_size else None
+    expected = run_tensorflow(spec, network, 1, patches) if not any_size else None
     if any_size:
-        expected = by_any_size(spec, network, patches)
-    for run in (by_onnxruntime, by_openvino):
+        expected = run_tensorflow_at_any_size(spec, network, patches)
+    for run in (run_onnxruntime, run_openvino):
         np.testing.assert_allclose(run(model, patches), expected, rtol=0, atol=1e-4)
 
 
-def by_any_size(spec, network, patches):
+def run_tensorflow_at_any_size(spec, network, patches):
     import tensorflow as tf
 
     from u2net_tf.networks import ops

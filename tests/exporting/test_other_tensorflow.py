@@ -1,7 +1,7 @@
-"""A SavedModel needs TensorFlow alone, also a release that is older than ours.
+"""A SavedModel needs only TensorFlow, which may be an older release than ours.
 
-U2NET_OTHER_PYTHON names the interpreter of an environment that has TensorFlow and
-nothing of this package:
+U2NET_OTHER_PYTHON names the interpreter of an environment with TensorFlow and without
+this package:
 
     python3.11 -m venv DIR && DIR/bin/pip install tensorflow==2.20.*
 """
@@ -12,7 +12,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from converted import by_tensorflow, draw_patches
+from converted import draw_patches, run_tensorflow
 from toy import ONE, TWO, make_model
 
 from u2net_tf.exporting.saved_model import Source, save_saved_model
@@ -36,7 +36,7 @@ numpy.save(sys.argv[4], segment(patches=patches)["probabilities"].numpy())
 @pytest.fixture(scope="module")
 def other_python():
     if not (path := os.environ.get("U2NET_OTHER_PYTHON")):
-        pytest.skip("U2NET_OTHER_PYTHON names no other TensorFlow")
+        pytest.skip("U2NET_OTHER_PYTHON (another TensorFlow) is not set")
     return pathlib.Path(path)
 
 
@@ -73,7 +73,7 @@ def test_loads_and_runs(other_python, model, saved, tmp_path):
         check=True,
         capture_output=True,
     )
-    expected = by_tensorflow(spec, network, 1, patches)
+    expected = run_tensorflow(spec, network, 1, patches)
     found = np.load(tmp_path / "found.npy")
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
@@ -96,6 +96,6 @@ def test_saved_model_cli(other_python, model, saved, tmp_path):
         check=True,
         capture_output=True,
     )
-    expected = by_tensorflow(spec, network, 0, patches)
+    expected = run_tensorflow(spec, network, 0, patches)
     found = np.load(tmp_path / "probabilities.npy")
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)

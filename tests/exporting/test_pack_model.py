@@ -1,4 +1,4 @@
-"""A folder of model in, a file of all domains out."""
+"""Packing a model folder into one file for all domains."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ pytest.importorskip("tf2onnx", reason="needs the extra `export`")
 pytest.importorskip("onnxruntime", reason="needs the extra `export`")
 
 import onnxruntime
-from converted import SHARP, by_tensorflow, draw_patches
+from converted import SHARP, draw_patches, run_tensorflow
 from packed import make_graph
 
 from u2net_tf.config.packing import PackConfig
@@ -42,7 +42,7 @@ def model_dir(model, tmp_path_factory):
     return folder
 
 
-def by_onnxruntime(file, index, patches):
+def run_onnxruntime(file, index, patches):
     session = onnxruntime.InferenceSession(
         file.onnx_model(index), providers=["CPUExecutionProvider"]
     )
@@ -54,8 +54,8 @@ def assert_computes_as(file, spec, network, names, atol=2e-5):
     for place, name in enumerate(names):
         index = spec.plan.index(name)
         patches = draw_patches(spec, index)
-        expected = by_tensorflow(spec, network, index, patches)
-        found = by_onnxruntime(file, place, patches)
+        expected = run_tensorflow(spec, network, index, patches)
+        found = run_onnxruntime(file, place, patches)
         np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
@@ -116,7 +116,7 @@ def test_configurations(tmp_path, name, precision):
 def test_a_pruned_unet_sharp(tmp_path):
     save_model(tmp_path / "model", *make_model(**SHARP))
     settings = {"model_dir": str(tmp_path / "model")}
-    whole = pack_model(PackConfig(**settings, output=str(tmp_path / "whole.u2net")))
+    full = pack_model(PackConfig(**settings, output=str(tmp_path / "full.u2net")))
     pruned = pack_model(
         PackConfig(**settings, output=str(tmp_path / "pruned.u2net"), prune_to=1)
     )
@@ -125,7 +125,7 @@ def test_a_pruned_unet_sharp(tmp_path):
     assert pruned.domains[0].spec.depth == 1
     assert [about.pruned_to for about in pruned.description.card.domains] == [1, 1]
     assert "Pruned to depth 1." in pruned.page
-    assert pruned.path.stat().st_size < whole.path.stat().st_size
+    assert pruned.path.stat().st_size < full.path.stat().st_size
 
 
 @pytest.mark.slow
@@ -141,18 +141,18 @@ def test_independent_models(tmp_path):
     for index, (name, (spec, network)) in enumerate(networks.items()):
         assert file.domains[index].name == name
         patches = draw_patches(spec, 0)
-        expected = by_tensorflow(spec, network, 0, patches)
-        found = by_onnxruntime(file, index, patches)
+        expected = run_tensorflow(spec, network, 0, patches)
+        found = run_onnxruntime(file, index, patches)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
-# Each network is built once.
+# Builds each network only once.
 load_once = functools.cache(load_network)
 
 
 @pytest.fixture
 def simple_graphs(monkeypatch):
-    """To convert a network takes a second or two."""
+    """Replaces the conversion of networks, which takes a second or two."""
     monkeypatch.setattr(export_model, "load_network", load_once)
 
     def convert(network, spec, index, *, fingerprint):
@@ -165,7 +165,7 @@ def simple_graphs(monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained_dir(model, tmp_path_factory):
-    """Checkpoints of a run that trained the first domain alone."""
+    """Checkpoints of a run that trained only the first domain."""
     folder = tmp_path_factory.mktemp("trained")
     spec, network = model
     invariants = {
@@ -193,9 +193,9 @@ class TestSettings:
         one = self.pack(model_dir, tmp_path, domains=(TWO.name,))
         assert one.plan.names == (TWO.name,)
         both = (TWO.name, ONE.name)
-        turned = self.pack(model_dir, tmp_path, domains=both, overwrite=True)
-        assert turned.plan.names == both
-        assert [domain.graph for domain in turned.description.domains] == [
+        swapped = self.pack(model_dir, tmp_path, domains=both, overwrite=True)
+        assert swapped.plan.names == both
+        assert [domain.graph for domain in swapped.description.domains] == [
             "domain-0.onnx",
             "domain-1.onnx",
         ]
@@ -238,7 +238,7 @@ class TestSettings:
         ) in file.page
         assert "this domain's weights unchanged" in file.page
 
-    def test_what_is_not_given(self, model_dir, tmp_path):
+    def test_missing_texts(self, model_dir, tmp_path):
         file = self.pack(model_dir, tmp_path)
         texts = vars(file.description.card.texts)
         assert texts.pop("data") == {}
@@ -278,7 +278,7 @@ class TestSettings:
             ('{"licence": "x"}', "`licence`: expected no value, as "),
         ],
     )
-    def test_texts_that_cannot_be_used(self, model_dir, tmp_path, text, words):
+    def test_invalid_texts(self, model_dir, tmp_path, text, words):
         (tmp_path / "card.json").write_text(text)
         card = str(tmp_path / "card.json")
         with pytest.raises(InputError) as error:
@@ -286,7 +286,7 @@ class TestSettings:
         assert words in str(error.value)
         assert [path.name for path in tmp_path.iterdir()] == ["card.json"]
 
-    def test_no_texts(self, model_dir, tmp_path):
+    def test_missing_file_of_texts(self, model_dir, tmp_path):
         with pytest.raises(InputError, match=r"none.json: .* Received: no such file"):
             self.pack(model_dir, tmp_path, card_fields=str(tmp_path / "none.json"))
 
@@ -367,7 +367,7 @@ class TestSettings:
         ):
             self.pack(trained_dir, tmp_path, evaluation=tuple(folders))
 
-    def test_no_dice(self, trained_dir, tmp_path):
+    def test_missing_dice(self, trained_dir, tmp_path):
         with pytest.raises(InputError, match=r"summary.json: .* no such file"):
             self.pack(trained_dir, tmp_path, evaluation=(str(tmp_path),))
 
@@ -397,13 +397,13 @@ class TestSettings:
             ),
         ],
     )
-    def test_other_input(self, model_dir, tmp_path, changes, words):
+    def test_invalid_settings(self, model_dir, tmp_path, changes, words):
         with pytest.raises(InputError) as error:
             self.pack(model_dir, tmp_path, **changes)
         assert words in str(error.value)
         assert not list(tmp_path.iterdir())
 
-    def test_what_fails_leaves_nothing(self, model_dir, tmp_path, monkeypatch):
+    def test_a_failure_leaves_nothing_behind(self, model_dir, tmp_path, monkeypatch):
         def fail(path, members):
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")

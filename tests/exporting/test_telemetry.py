@@ -1,4 +1,4 @@
-"""Nothing is sent anywhere."""
+"""OpenVINO sends no usage data."""
 
 import importlib.util
 import pathlib
@@ -51,6 +51,6 @@ def test_openvino_opens_no_connection(tmp_path):
         check=True,
     )
     assert done.stdout.strip() == "[]"
-    # There it keeps the number of the user that it sends.
+    # Its telemetry would store the user id that it sends there.
     assert not list(home.iterdir())
     assert (tmp_path / "model.xml").is_file()

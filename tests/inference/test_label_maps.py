@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 import toy
 import tqdm
-from reading_ahead import PicklingExecutor, note_scans
+from reading_ahead import PicklingExecutor, count_live_scans
 from recorded_progress import RecordedProgress
 
 from tests.volumes import dicom_files
@@ -22,7 +22,7 @@ from u2net_tf.volumes import dicom_segmentation
 
 
 class Foreground:
-    """A backend without TensorFlow that finds class 1 everywhere."""
+    """A backend without TensorFlow that predicts class 1 everywhere."""
 
     spec = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
     fingerprint, checkpoint = "one", ""
@@ -71,7 +71,7 @@ def times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.nii.gz")}
 
 
-def test_label_maps_hold_raw_values_on_the_grid_of_the_scan(predict, scans, tmp_path):
+def test_label_maps_have_raw_values_on_the_grid_of_the_scan(predict, scans, tmp_path):
     assert predict() == (0, 0)
     assert set(times(tmp_path / "out")) == {f"scan_{i}.nii.gz" for i in range(3)}
     found, scan = nib.load(tmp_path / "out" / "scan_1.nii.gz"), scans[1].paths[0]
@@ -112,7 +112,7 @@ def test_label_maps_have_the_format_of_the_scan_or_another(
 
 @pytest.fixture
 def series(tmp_path):
-    """A case of two DICOM series, which other objects can refer to."""
+    """A case of two DICOM series with the UIDs that other objects refer to."""
     folders = tmp_path / "t2", tmp_path / "adc"
     for number, folder in enumerate(folders):
         slices = dicom_files.make_series(series=f"1.2.3.{number + 14}")
@@ -136,7 +136,7 @@ def test_label_maps_of_dicom_are_dicom(predict, series, tmp_path, caplog):
     assert names_of(out) == {"series.dcm", "series_probabilities.nii.gz"}
     assert dicom_segmentation.count_voxels(out / "series.dcm")[1] == 6 * 8 * 8
     assert "Task92_Two: no anatomy code for" in caplog.text
-    # Of another format only the newer one is kept, as of another model.
+    # If the format changes, only the newer label map is kept, as if the model changes.
     assert predict([series], output_format="seg_nrrd") == (0, 0)
     assert names_of(out) == {"series.seg.nrrd"}
 
@@ -148,7 +148,7 @@ def test_only_dicom_becomes_dicom(predict, scans, series, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_series_that_nothing_can_refer_to_is_skipped(predict, series, tmp_path):
+def test_a_series_without_required_uids_is_skipped(predict, series, tmp_path):
     pytest.importorskip("highdicom", reason="the extra dicom_seg")
     slices = dicom_files.make_series(series="1.2.3.14")
     dicom_files.save(series.paths[0], slices)
@@ -157,7 +157,7 @@ def test_a_series_that_nothing_can_refer_to_is_skipped(predict, series, tmp_path
     assert names_of(tmp_path / "out") == set()
 
 
-def test_a_segmentation_is_not_put_among_slices(predict, series):
+def test_a_segmentation_is_not_written_among_slices(predict, series):
     pytest.importorskip("highdicom", reason="the extra dicom_seg")
     scan = Scan("0", series.paths)
     options = {"output_format": "dicom_seg", "overwrite": True}
@@ -165,13 +165,13 @@ def test_a_segmentation_is_not_put_among_slices(predict, series):
         predict([scan], output_dir=series.paths[0], **options)
 
 
-def test_pictures_lie_beside_the_label_maps(predict, scans, tmp_path):
+def test_pictures_are_next_to_the_label_maps(predict, scans, tmp_path):
     pytest.importorskip("matplotlib", reason="the extra pictures")
     assert predict(scans[:1]) == (0, 0)
     assert predict(scans[:1], preview=True) == (0, 0)
     assert predict(scans[:1], preview=True) == (1, 0)
     assert names_of(tmp_path / "out") == {"scan_0.nii.gz", "scan_0_preview.png"}
-    # A picture of another label map does not stay.
+    # The picture of a replaced label map is removed.
     assert predict(scans[:1], overlap=0.25) == (0, 0)
     assert names_of(tmp_path / "out") == {"scan_0.nii.gz"}
 
@@ -193,7 +193,7 @@ class TestVolumes:
 
     def test_of_every_case_and_class(self, predict, scans, table):
         predict(scans[:1])
-        # One was predicted before, one is now.
+        # One exists already, the other is predicted now.
         predict(scans[:2], volumes_csv=table)
         header, *rows = self.rows(table)
         assert header == ["domain", "case", "class", "volume_ml"]
@@ -208,7 +208,7 @@ class TestVolumes:
             expected = np.prod(image.shape[:3]) * voxel / 1000
             assert float(row[3]) == pytest.approx(expected, abs=1e-5)
         assert {row[3] for row in rows if row[2] == names[-1]} == {"0.000000"}
-        # All of them were predicted before.
+        # All of them exist already.
         predict(scans[:2], volumes_csv=table)
         assert table.read_bytes() == before
 
@@ -238,7 +238,7 @@ class TestVolumes:
             ("other.csv", "expected no file, or a table of volumes. Received: another"),
         ],
     )
-    def test_where_there_can_be_none(self, predict, tmp_path, name, words):
+    def test_an_unusable_path_is_rejected(self, predict, tmp_path, name, words):
         (tmp_path / "folder.csv").mkdir()
         (tmp_path / "file").touch()
         (tmp_path / "other.csv").write_text("case,dice\n")
@@ -247,12 +247,12 @@ class TestVolumes:
         assert not (tmp_path / "out").exists() or not names_of(tmp_path / "out")
         assert (tmp_path / "other.csv").read_text() == "case,dice\n"
 
-    def test_another_file_is_replaced_if_asked_for(self, predict, scans, table):
+    def test_another_file_is_replaced_with_overwrite(self, predict, scans, table):
         table.write_text("case,dice\n")
         predict(scans[:1], volumes_csv=table, overwrite=True)
         assert self.rows(table)[0][-1] == "volume_ml"
 
-    def test_not_in_the_place_of_a_scan(self, predict, scans, tmp_path):
+    def test_never_replaces_a_scan(self, predict, scans, tmp_path):
         path = tmp_path / "scan.csv"
         path.symlink_to(scans[0].paths[0])
         with pytest.raises(InputError, match="scan.csv: expected a separate file"):
@@ -260,7 +260,7 @@ class TestVolumes:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
-def test_the_same_however_many_are_read_ahead(predict, tmp_path, num_workers):
+def test_results_do_not_depend_on_num_workers(predict, tmp_path, num_workers):
     predict(num_workers=num_workers)
     label_map = nib.load(tmp_path / "out" / "scan_2.nii.gz")
     assert (np.asarray(label_map.dataobj) == 4).sum() > 0
@@ -268,35 +268,35 @@ def test_the_same_however_many_are_read_ahead(predict, tmp_path, num_workers):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_as_many_are_read_ahead_as_asked_for(predict, monkeypatch, num_workers):
-    asked = []
+def test_num_workers_scans_are_read_ahead(predict, monkeypatch, num_workers):
+    received = []
     original = usable_cases.parallel.map_ahead
 
     def spy(function, cases, *, num_workers, executor):
-        asked.append((len(cases), num_workers))
+        received.append((len(cases), num_workers))
         return original(function, cases, num_workers=num_workers)
 
     monkeypatch.setattr(usable_cases.parallel, "map_ahead", spy)
     predict(num_workers=num_workers)
-    assert asked == [(3, num_workers)]
+    assert received == [(3, num_workers)]
 
 
-def test_scans_are_read_by_an_executor_in_another_process(predict, tmp_path):
+def test_scans_are_read_by_an_executor_without_the_predictor(predict, tmp_path):
     with PicklingExecutor() as executor:
         predict(num_workers=2, executor=executor)
-    # Nothing of the predictor.
+    # The predictor is not pickled.
     assert executor.num_calls == 3
     assert executor.largest < 10_000
     assert len(times(tmp_path / "out")) == 3
 
 
 def test_a_scan_is_freed_before_the_next_one_is_read(predict, monkeypatch):
-    alive = note_scans(monkeypatch, prepared_organs)
+    alive = count_live_scans(monkeypatch, prepared_organs)
     predict(num_workers=0, progress=tqdm.tqdm)
     assert alive == [0, 0, 0]
 
 
-def test_what_is_complete_is_left_alone(predict, scans, tmp_path):
+def test_complete_outputs_are_kept(predict, scans, tmp_path):
     predict(scans[:1])
     before = times(tmp_path / "out")
     assert predict() == (1, 0)
@@ -321,7 +321,7 @@ def test_edited_files_are_kept_and_counted(predict, tmp_path, caplog):
     assert predict() == (3, 1)
 
 
-def test_probabilities_lie_beside_the_label_map(predict, scans, tmp_path):
+def test_probabilities_are_next_to_the_label_map(predict, scans, tmp_path):
     predict(scans[:1])
     assert predict(scans[:1], save_probabilities=True) == (0, 0)
     assert predict(scans[:1], save_probabilities=True) == (1, 0)
@@ -355,7 +355,7 @@ def test_progress_counts_the_scans_that_are_predicted(predict, scans):
 
 @pytest.fixture
 def bad(scans, tmp_path):
-    """Scans one of which has a header that cannot be read, and one bad voxels."""
+    """Scans, one of which has an unreadable header and one invalid voxels."""
     header, voxels = tmp_path / "header.nii.gz", tmp_path / "voxels.nii.gz"
     header.write_bytes(b"no scan")
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 2), np.uint8), np.eye(4)), voxels)
@@ -363,7 +363,7 @@ def bad(scans, tmp_path):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_scans_that_cannot_be_used_are_skipped(predict, bad, tmp_path, num_workers):
+def test_unusable_scans_are_skipped(predict, bad, tmp_path, num_workers):
     without = {"b": InputError("folder", expected="b_0001", received="b_0000")}
     progress = RecordedProgress()
     *_, skipped = predict(
@@ -377,7 +377,7 @@ def test_scans_that_cannot_be_used_are_skipped(predict, bad, tmp_path, num_worke
     assert progress.counts == [("predicting", "case", 3)]
 
 
-def test_a_header_is_an_error_before_the_first_prediction(predict, bad, tmp_path):
+def test_a_bad_header_is_an_error_before_the_first_prediction(predict, bad, tmp_path):
     with pytest.raises(InputError, match="header.nii.gz: expected a readable NIfTI"):
         predict(bad, on_bad_case="fail")
     assert not times(tmp_path / "out")
@@ -386,7 +386,7 @@ def test_a_header_is_an_error_before_the_first_prediction(predict, bad, tmp_path
     assert set(times(tmp_path / "out")) == {"scan_0.nii.gz"}
 
 
-def test_two_outputs_of_one_name(predict, scans, tmp_path):
+def test_two_outputs_with_the_same_name(predict, scans, tmp_path):
     other = Scan("scan_0_probabilities", scans[1].paths)
     with pytest.raises(InputError, match="of 'scan_0' and 'scan_0_probabilities'"):
         predict([scans[0], other], save_probabilities=True)
@@ -404,7 +404,7 @@ def test_two_outputs_of_one_name(predict, scans, tmp_path):
         ("folder", "folder.nii.gz: expected a path for a file"),
     ],
 )
-def test_what_cannot_be_written_is_found_first(predict, scans, tmp_path, name, words):
+def test_unwritable_outputs_are_found_first(predict, scans, tmp_path, name, words):
     (tmp_path / "out" / "folder.nii.gz").mkdir(parents=True)
     with pytest.raises(InputError, match=words):
         predict(
@@ -421,7 +421,7 @@ def test_a_name_of_full_length_can_be_written(predict, scans, tmp_path):
     assert set(times(tmp_path / "out")) == {f"{name}.nii.gz"}
 
 
-def test_modalities_are_resampled_if_asked_for(predict, scans, tmp_path):
+def test_modalities_are_resampled_on_request(predict, scans, tmp_path):
     image = nib.load(scans[0].paths[0])
     paths = (tmp_path / "t2.nii", tmp_path / "adc.nii")
     for path, channel, size in zip(paths, (0, 1), (1, 2), strict=True):
@@ -433,7 +433,7 @@ def test_modalities_are_resampled_if_asked_for(predict, scans, tmp_path):
     assert nib.load(tmp_path / "out" / "two.nii.gz").shape == image.shape[:3]
 
 
-def test_a_scan_unlike_the_domain_is_named_and_predicted(
+def test_an_implausible_scan_is_reported_and_predicted(
     predict, scans, tmp_path, caplog
 ):
     path = tmp_path / "slipped.nii.gz"
@@ -450,20 +450,20 @@ def test_a_scan_unlike_the_domain_is_named_and_predicted(
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_memory_of_a_scan_is_limited(predict, scans, tmp_path, num_workers):
-    """By its header, before any is read."""
+    """Its header is checked before any scan is read."""
     *_, skipped = predict(max_memory_gb=1e-6, num_workers=num_workers)
     assert len(skipped) == 3
     words = f"{scans[0].paths[0]}: expected at most 0 GB of memory (`max_memory_gb`)"
     assert str(skipped["scan_0"]).startswith(words)
     assert "Of 1e-06 GB, the program and the network take " in str(skipped["scan_0"])
     assert not times(tmp_path / "out")
-    # What was predicted is the same with any limit.
+    # The limit does not invalidate existing predictions.
     predict()
     assert predict(max_memory_gb=100) == (3, 0)
 
 
 def test_memory_of_probabilities_is_limited(predict, scans, tmp_path, monkeypatch):
-    """These take more than the scan, and are known when it has been read."""
+    """They take more memory than the scan, known once it has been read."""
     monkeypatch.setattr(machine, "resident_bytes", lambda: 0)
     monkeypatch.setattr(case_memory, "network_bytes", lambda *arguments: 0)
     raw_voxels = np.prod(nib.load(scans[0].paths[0]).shape[:3])
@@ -483,7 +483,7 @@ def test_a_damaged_slice_is_found_before_the_first_prediction(predict, scans, tm
     assert not times(tmp_path / "out")
 
 
-def test_a_format_that_cannot_hold_the_grid_is_found_first(predict, scans, tmp_path):
+def test_a_format_that_cannot_store_the_grid_is_found_first(predict, scans, tmp_path):
     image = nib.load(scans[0].paths[0])
     affine = image.affine.copy()
     affine[0, 2] += 0.5
@@ -495,7 +495,7 @@ def test_a_format_that_cannot_hold_the_grid_is_found_first(predict, scans, tmp_p
     assert predict([Scan("s", (path,))], output_format="nrrd") == (0, 0)
 
 
-def test_what_cannot_be_opened_is_skipped(predict, scans, tmp_path, monkeypatch):
+def test_an_unreadable_scan_is_skipped(predict, scans, tmp_path, monkeypatch):
     def read_image(paths, *arguments, **options):
         if paths == scans[1].paths:
             raise PermissionError(13, "Permission denied", str(paths[0]))

@@ -43,7 +43,7 @@ class Bright:
 
 
 def make_grid(shape, spacing_mm=(1.0, 1.0, 1.0)):
-    """Of x, y, z."""
+    """The grid of a scan; arguments are in the order x, y, z."""
     affine = np.diag([*spacing_mm, 1])
     header = nib.Nifti1Image(np.zeros((1, 1, 1)), affine).header
     return Grid("scan.nii", shape, affine, header, nib.Nifti1Image)
@@ -60,7 +60,7 @@ def test_a_case_takes_no_more_than_estimated_and_not_much_less(with_probabilitie
     scan = make_scan()
     predictor = Predictor(Bright())
     need = Need.of_scan(scan.grid, MANY, with_probabilities=with_probabilities)
-    # What windows take in NumPy; this network holds nothing else.
+    # Memory of the windows in NumPy; this network needs nothing else.
     windows = 5 * 4 * NUM_CLASSES * math.prod(MANY.patch_size)
     tracemalloc.start()
     predictor.predict(scan, 0, with_probabilities=with_probabilities)
@@ -70,23 +70,23 @@ def test_a_case_takes_no_more_than_estimated_and_not_much_less(with_probabilitie
     assert 0.3 * need.prediction < peak < need.prediction + windows
 
 
-def test_a_case_by_its_header_is_the_case_uncropped():
-    """The shape is turned, as its orientation is."""
+def test_a_case_by_its_header_is_uncropped():
+    """The shape is permuted according to its orientation."""
     grid = make_grid((80, 70, 60), (1.0, 2.0, 3.0))
     crop = case_memory.uncropped(grid, MANY)
     assert crop.raw_shape == crop.crop_shape == (60, 70, 80)
     assert crop.shape == (180, 93, 40)
-    lying = dataclasses.replace(
+    rotated = dataclasses.replace(
         grid, shape=(60, 70, 80), affine=np.eye(4)[[2, 1, 0, 3]] @ np.diag([3, 2, 1, 1])
     )
-    assert case_memory.uncropped(lying, MANY).raw_shape == (80, 70, 60)[::-1]
+    assert case_memory.uncropped(rotated, MANY).raw_shape == (80, 70, 60)[::-1]
 
 
-def test_a_header_that_no_memory_holds_is_left_to_the_reader():
+def test_an_absurd_header_is_left_to_the_reader():
     assert Need.of_scan(make_grid((9, 9, 9), (1e9, 1e9, 1e9)), MANY) == Need()
 
 
-def test_what_a_network_takes_grows_with_batch_classes_and_channels():
+def test_network_memory_grows_with_batch_classes_and_channels():
     spec = Bright.spec
     one = case_memory.network_bytes(spec, 0, 1)
     assert case_memory.network_bytes(spec, 0, 2) > 1.8 * one
@@ -108,18 +108,18 @@ def test_program_and_network_count(monkeypatch):
     budget = MemoryBudget.of_process(predictor, [0], ReadingConfig(max_memory_gb=3))
     assert budget.remaining_gb == pytest.approx(1 - network / 1e9)
     assert budget.of_scans(ReadingConfig()).max_memory_gb == budget.remaining_gb
-    # Half of the machine's.
+    # Half of the machine's memory.
     assert MemoryBudget.of_process(predictor, [0], ReadingConfig()).limit_gb == 6
     assert MemoryBudget(1, 2).remaining_gb == 0
 
 
-def test_memory_of_this_process_is_known_on_linux(monkeypatch, tmp_path):
+def test_resident_memory_is_known_on_linux(monkeypatch, tmp_path):
     assert machine.resident_bytes() > 10**7
     monkeypatch.setattr(machine, "_STATM", tmp_path / "none")
     assert machine.resident_bytes() == 0
 
 
-def test_as_many_are_read_ahead_as_fit(caplog):
+def test_read_ahead_fits_into_the_budget(caplog):
     budget = MemoryBudget(limit_gb=10, taken_gb=4)
     reading = ReadingConfig(num_workers=3)
     with caplog.at_level(logging.INFO):
@@ -132,7 +132,7 @@ def test_as_many_are_read_ahead_as_fit(caplog):
     assert budget.of_workers(ReadingConfig(num_workers=0), needs).num_workers == 0
 
 
-def test_errors_of_the_limit_say_what_takes_the_rest():
+def test_errors_of_the_limit_explain_the_rest():
     budget = MemoryBudget(limit_gb=10, taken_gb=4)
 
     def read(case):

@@ -10,7 +10,7 @@ from u2net_tf.inference.outputs import LABEL_MAP, PROBABILITIES, Outputs
 
 @pytest.fixture
 def outputs(tmp_path):
-    """Outputs of one scan: with the probabilities or without, of one key or another."""
+    """Outputs of one scan, with any key, with probabilities or without."""
 
     def call(key="one", *, probabilities=False):
         paths = {LABEL_MAP: tmp_path / "a.nii.gz"}
@@ -43,8 +43,8 @@ def test_are_complete_once_all_are_written(outputs, tmp_path):
     assert not outputs().is_complete()
 
 
-def test_what_was_interrupted_is_written_over(outputs, tmp_path):
-    """Killed between the label map of another model and its record."""
+def test_interrupted_outputs_are_replaced(outputs, tmp_path):
+    """The process is killed after another model's label map, before its record."""
     write(outputs(), b"first")
     second = outputs("two")
     second.begin()
@@ -54,14 +54,14 @@ def test_what_was_interrupted_is_written_over(outputs, tmp_path):
     assert outputs().is_complete()
 
 
-def test_what_another_model_predicted_is_written_over(outputs, tmp_path):
+def test_outputs_of_another_model_are_replaced(outputs, tmp_path):
     write(outputs(), b"first")
     write(outputs("two"), b"second")
     assert outputs("two").is_complete()
     assert (tmp_path / "a.nii.gz").read_bytes() == b"second"
 
 
-def test_what_somebody_else_wrote_is_not(outputs, tmp_path):
+def test_files_of_others_are_not_replaced(outputs, tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(b"a reference")
     with pytest.raises(InputError) as caught:
         outputs().require_unedited()
@@ -71,7 +71,7 @@ def test_what_somebody_else_wrote_is_not(outputs, tmp_path):
     )
 
 
-def test_what_was_edited_is_passed_over_or_refused(outputs, tmp_path):
+def test_edited_outputs_are_kept_or_refused(outputs, tmp_path):
     write(outputs(), b"first")
     (tmp_path / "a.nii.gz").write_bytes(b"corrected")
     assert outputs().is_complete()
@@ -80,7 +80,7 @@ def test_what_was_edited_is_passed_over_or_refused(outputs, tmp_path):
         outputs("two").require_unedited()
 
 
-def test_probabilities_of_an_earlier_model_do_not_stay(outputs, tmp_path):
+def test_probabilities_of_an_earlier_model_are_removed(outputs, tmp_path):
     path = tmp_path / "a_probabilities.nii.gz"
     write(outputs(probabilities=True), b"first")
     write(outputs("two"), b"second")
@@ -88,7 +88,7 @@ def test_probabilities_of_an_earlier_model_do_not_stay(outputs, tmp_path):
     assert not outputs("two", probabilities=True).is_complete()
     write(outputs("two", probabilities=True), b"second")
     assert outputs("two", probabilities=True).is_complete()
-    # Edited, it is no longer ours to remove.
+    # An edited file is not removed.
     os.utime(path, (1, 1))
     write(outputs("three"), b"third")
     assert path.exists()
@@ -96,7 +96,7 @@ def test_probabilities_of_an_earlier_model_do_not_stay(outputs, tmp_path):
 
 @pytest.mark.parametrize("where", ["beside", "above", "absolute", "backslash"])
 def test_a_record_that_names_other_files_removes_none(outputs, tmp_path, where):
-    """Somebody may have edited it, or given away a folder with it."""
+    """The record may have been edited, or come with a folder from others."""
     folder = tmp_path / "out"
     (folder / "sub").mkdir(parents=True)
     other = tmp_path / "kept.nii.gz"
@@ -104,7 +104,7 @@ def test_a_record_that_names_other_files_removes_none(outputs, tmp_path, where):
         other = folder / {"beside": "b.nii.gz", "backslash": r"..\a.nii.gz"}[where]
     other.write_bytes(b"somebody else's")
     names = {"above": "../kept.nii.gz", "absolute": str(other)}
-    # So does a name that begins as those of the scan do.
+    # A name that starts like those of the scan removes none either.
     for name in (names.get(where, other.name), f"sub/../../{other.name}", "a/../b"):
         first = Outputs(folder, "a", {LABEL_MAP: folder / "a.nii.gz"}, "one")
         first.begin()
@@ -117,7 +117,7 @@ def test_a_record_that_names_other_files_removes_none(outputs, tmp_path, where):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "{"])
-def test_a_record_that_cannot_be_read_is_none(outputs, tmp_path, text):
+def test_an_unreadable_record_is_ignored(outputs, tmp_path, text):
     write(outputs(), b"first")
     (tmp_path / ".predicted" / "a.json").write_text(text)
     assert not outputs().is_complete()

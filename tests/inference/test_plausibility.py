@@ -32,7 +32,7 @@ def without_ranges(domain):
 
 
 @pytest.mark.parametrize("domain", [CT, without_ranges(CT)])
-def test_nothing_is_said_of_a_scan_like_those_of_the_domain(domain):
+def test_a_plausible_scan_is_not_reported(domain):
     assert differences(draw(), domain) == []
     assert differences(draw(shape=(35, 70, 60), spacing_mm=(2, 0.7, 0.8)), domain) == []
 
@@ -40,14 +40,14 @@ def test_nothing_is_said_of_a_scan_like_those_of_the_domain(domain):
 @pytest.mark.parametrize(
     ("domain", "usual"), [(CT, "0.7 to 1.5"), (without_ranges(CT), "1")]
 )
-def test_a_slipped_unit(domain, usual):
+def test_a_wrong_unit(domain, usual):
     found = differences(draw(spacing_mm=(3, 1, 100)), domain)
     assert found[0] == f"voxels of 100 mm along x, not {usual} mm"
     assert found[1].startswith("an extent of 4e+03 mm along x, not ")
     assert len(found) == 2
 
 
-def test_an_extent_is_far_beyond_twice_the_range():
+def test_an_extent_of_more_than_twice_the_range():
     assert differences(draw(shape=(66, 40, 40)), CT) == []
     (found,) = differences(draw(shape=(67, 40, 40)), CT)
     assert found == "an extent of 201 mm along z, not 50 to 100 mm"
@@ -59,7 +59,7 @@ def test_an_extent_is_far_beyond_twice_the_range():
 @pytest.mark.parametrize(
     ("low", "high", "percentile"), [(0, 900, 2), (-1000, 5000, 98)]
 )
-def test_intensities_of_another_kind(low, high, percentile):
+def test_intensities_outside_the_range(low, high, percentile):
     found = differences(draw(low, high), CT)
     assert found
     assert any(

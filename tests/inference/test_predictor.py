@@ -36,7 +36,7 @@ PAIR = dataclasses.replace(
     labels=(Label("background", (0,)), Label("a", (300,)), Label("b", (2,))),
     patch_size=(2, 4, 4),
 )
-# An oblique grid: 30° about an axis that is none of the three.
+# An oblique grid: about 30° around an axis that is not one of the three.
 OBLIQUE = nib.affines.from_matvec(
     nib.eulerangles.euler2mat(0.3, -0.4, 0.2) @ np.diag([1.0, 1.0, 1.0]), [7, -20, 3]
 )
@@ -51,8 +51,8 @@ def scan_of(data):
 
 
 class Threshold:
-    """A network that takes bright voxels for class 1, and of two modalities the
-    second one's for class 2."""
+    """A network that predicts class 1 for bright voxels of the first modality, and
+    class 2 for those of the second."""
 
     def __init__(self):
         self.calls = []
@@ -68,7 +68,7 @@ def make_predictor(domain=ORGAN, *, plan=None, options=None, **changes):
 
 
 def make_content():
-    """(x, y, z) intensities, and where they are bright: different along every axis."""
+    """(x, y, z) intensities and a mask of bright voxels, different along every axis."""
     image = np.zeros((11, 9, 8), np.float32)
     image[2:, 1:8, 1:7] = 100 + np.random.default_rng(0).normal(size=(9, 7, 6))
     bright = np.zeros(image.shape, bool)
@@ -86,7 +86,7 @@ def write(path, image, affine, *, codes=(1, 1)):
 
 
 def predict_file(predictor, path, domain=0, **options):
-    """As `u2net_tf.predict` does it: the written label map, and the prediction."""
+    """Predicts as `u2net_tf.predict` does; returns the written label map as well."""
     settings = predictor.spec.plan.domains[domain]
     paths = path if isinstance(path, list) else [path]
     image = case_files.read_image(paths, settings)
@@ -100,23 +100,23 @@ def predict_file(predictor, path, domain=0, **options):
 class TestOrientation:
     @pytest.mark.parametrize("affine", [np.diag([1, 1, 1, 1]), OBLIQUE])
     @pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "RAI", "PIR", "SLA"])
-    def test_the_same_content_gives_the_same_voxels_in_the_world(
+    def test_the_same_content_has_the_same_labels_in_world_space(
         self, tmp_path, codes, affine
     ):
         image, bright = make_content()
         upright = nib.Nifti1Image(image, affine)
-        turned = upright.as_reoriented(
+        reoriented = upright.as_reoriented(
             nib.orientations.ornt_transform(
                 nib.io_orientation(affine), nib.orientations.axcodes2ornt(codes)
             )
         )
-        path = write(tmp_path / "scan.nii.gz", turned.dataobj, turned.affine)
+        path = write(tmp_path / "scan.nii.gz", reoriented.dataobj, reoriented.affine)
         predicted, _ = predict_file(make_predictor(), path)
-        # On the grid of its image …
+        # On the grid of its image, …
         assert nib.aff2axcodes(predicted.affine) == tuple(codes)
-        assert predicted.shape == turned.shape
-        np.testing.assert_allclose(predicted.affine, turned.affine, atol=1e-6)
-        # … and in the world where the bright voxels are.
+        assert predicted.shape == reoriented.shape
+        np.testing.assert_allclose(predicted.affine, reoriented.affine, atol=1e-6)
+        # … and at the world coordinates of the bright voxels.
         canonical = nib.as_closest_canonical(predicted)
         np.testing.assert_array_equal(np.asarray(canonical.dataobj), 4 * bright)
         np.testing.assert_allclose(canonical.affine, upright.affine, atol=1e-6)
@@ -134,7 +134,7 @@ class TestHeader:
             np.testing.assert_array_equal(written[field], given[field])
         np.testing.assert_array_equal(predicted.affine, nib.load(path).affine)
 
-    def test_the_type_is_the_smallest_integer_that_holds_the_labels(self, tmp_path):
+    def test_the_type_is_the_smallest_integer_that_fits_the_labels(self, tmp_path):
         image, _ = make_content()
         path = write(tmp_path / "scan.nii.gz", image, np.eye(4))
         assert predict_file(make_predictor(), path)[0].get_data_dtype() == np.uint8
@@ -170,7 +170,7 @@ class TestLabels:
         ]
         np.testing.assert_array_equal(*results)
 
-    def test_belong_to_the_domain_that_is_asked_for(self, tmp_path):
+    def test_belong_to_the_requested_domain(self, tmp_path):
         image, bright = make_content()
         path = write(tmp_path / "a.nii.gz", image, np.eye(4))
         predictor = make_predictor(plan=Plan((PAIR, ORGAN)))
@@ -181,7 +181,7 @@ class TestLabels:
 
 class TestKeepComponents:
     @pytest.mark.parametrize(("keep", "parts"), [(0, 2), (1, 1), (2, 2)])
-    def test_leaves_so_many_of_the_largest(self, tmp_path, keep, parts):
+    def test_keeps_the_largest(self, tmp_path, keep, parts):
         image, bright = make_content()
         labels = (ORGAN.labels[0], Label("organ", (4,), keep_components=keep))
         domain = dataclasses.replace(ORGAN, labels=labels)
@@ -208,7 +208,7 @@ class TestProbabilities:
         np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
         assert found.min() >= 0
 
-    def test_are_certain_background_outside_of_the_crop(self, tmp_path):
+    def test_are_certain_background_outside_the_crop(self, tmp_path):
         image, _ = make_content()
         path = write(tmp_path / "a.nii.gz", image, np.eye(4))
         domain = dataclasses.replace(
@@ -232,7 +232,7 @@ class TestProbabilities:
         _, prediction = predict_file(predictor, path, with_probabilities=True)
         assert (prediction.probabilities[bright.T, 1] > 0.5).all()
 
-    def test_are_not_kept_unless_asked_for(self, tmp_path):
+    def test_are_not_kept_by_default(self, tmp_path):
         path = write(tmp_path / "a.nii.gz", make_content()[0], np.eye(4))
         assert predict_file(make_predictor(), path)[1].probabilities is None
 
@@ -255,7 +255,7 @@ class TestWindows:
         np.testing.assert_array_equal(found.argmax(-1), plain.argmax(-1))
         np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
 
-    def test_the_way_of_resizing_matters(self):
+    def test_the_resize_method_matters(self):
         linear, cubic = (
             make_predictor(patch_size=(8, 8, 8), resize_method=method).probabilities(
                 self.IMAGE, 0
@@ -302,10 +302,10 @@ class TestWindows:
 
 
 class TestEmptyWindows:
-    """Asked of a network that says class 1 everywhere, whatever it sees."""
+    """With a network that predicts class 1 everywhere, for any input."""
 
     def planes_of_class_1(self, data, domain=ORGAN, **options):
-        """Each plane is 0 or 1 as a whole: the windows lie side by side."""
+        """Class of each plane; without overlap, all voxels of a plane have the same."""
 
         def network(patches, *, domain, training):
             logits = tf.one_hot(1, len(plan.domains[0].labels), on_value=40.0)
@@ -326,7 +326,7 @@ class TestEmptyWindows:
         return planes.tolist()
 
     def make_data(self, num_planes=12, num_modalities=1):
-        """Nothing but the first and the last plane."""
+        """Only the first and the last plane are not 0."""
         data = np.zeros((num_modalities, num_planes, 4, 4), np.float32)
         data[0, 0], data[0, -1] = 1, -2
         data[1:, 0] = 3
@@ -336,16 +336,16 @@ class TestEmptyWindows:
         found = self.planes_of_class_1(self.make_data())
         assert found == [1] * 4 + [0] * 4 + [1] * 4
 
-    def test_are_predicted_if_asked_for(self):
+    def test_are_predicted_on_request(self):
         assert self.planes_of_class_1(self.make_data(), skip_empty=False) == [1] * 12
 
     @pytest.mark.parametrize("voxel", [(4, 0, 0), (7, 3, 3), (5, 2, 1)])
-    def test_one_voxel_is_enough(self, voxel):
+    def test_one_voxel_makes_a_window_non_empty(self, voxel):
         data = self.make_data()
         data[(0, *voxel)] = -0.1
         assert self.planes_of_class_1(data) == [1] * 12
 
-    def test_a_modality_is_enough(self):
+    def test_one_modality_makes_a_window_non_empty(self):
         data = self.make_data(6, num_modalities=2)
         assert self.planes_of_class_1(data, PAIR) == [1, 1, 0, 0, 1, 1]
         data[1, 2, 0, 0] = 1
@@ -356,8 +356,8 @@ class TestEmptyWindows:
         data[data == 0] = -1000
         assert self.planes_of_class_1(data) == [1] * 12
 
-    def test_are_looked_for_in_the_raw_scan(self):
-        # Half as many planes after resampling, and none that takes plane 9 alone.
+    def test_are_found_in_the_raw_scan(self):
+        # Resampling halves the number of planes, and none depends on plane 9 alone.
         domain = dataclasses.replace(ORGAN, spacing_mm=(2.0, 1.0, 1.0))
         data = self.make_data(24)
         found = self.planes_of_class_1(data, domain)
@@ -365,14 +365,14 @@ class TestEmptyWindows:
         data[0, 9, 1, 2] = 1
         assert self.planes_of_class_1(data, domain) == [1] * 24
 
-    def test_are_looked_for_within_the_crop(self):
+    def test_are_found_within_the_crop(self):
         data = np.pad(self.make_data(10), [(0, 0), (7, 1), (0, 0), (0, 0)])
         # Planes 6 to 17 with the margin.
         assert self.planes_of_class_1(data) == [0] * 6 + [1] * 4 + [0] * 4 + [1] * 4
 
 
 class TestPreparedScan:
-    def test_image_is_given_away_once(self):
+    def test_image_can_be_taken_once(self):
         data = np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3)
         scan = prepare_scan(scan_of(data), ORGAN)
         assert scan.take_image().shape == (3, 3, 3, 1)
@@ -381,7 +381,7 @@ class TestPreparedScan:
             scan.take_image()
 
     def test_image_is_freed_before_the_label_map_is_restored(self, monkeypatch):
-        """The scan is still there, whose grid the label map is written with."""
+        """The scan is kept: the label map is written with its grid."""
         data = np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3)
         scan = prepare_scan(scan_of(data), ORGAN)
         image = weakref.ref(scan.image)
@@ -420,7 +420,7 @@ def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
     ]
     scan.write_bytes(b"another scan")
     others.append(key())
-    # A DICOM folder, and one of its slices written anew.
+    # A DICOM folder, and the same one after a slice has changed.
     slices = tmp_path / "dicom"
     slices.mkdir()
     (slices / "1.dcm").write_bytes(b"1")

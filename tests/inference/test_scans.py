@@ -18,7 +18,7 @@ from u2net_tf.inference.scans import Scan, find_scans
 
 @pytest.fixture
 def make_files(tmp_path):
-    """Makes files in a folder, NIfTI files of a few voxels among them."""
+    """Makes files in a folder; NIfTI files have a few voxels."""
 
     def make(*names, shape=(2, 2, 2)):
         for name in names:
@@ -55,7 +55,7 @@ def write_series(folder, uid):
 
 
 def find(*inputs, num_modalities=1, input_list=None):
-    """The scans, and those that lack a modality as (name, message)."""
+    """Returns the scans, and those that lack a modality as (name, message)."""
     names = ("T2", "ADC", "DWI")[:num_modalities]
     domain = dataclasses.replace(toy.ONE, modalities=names)
     found = find_scans([str(path) for path in inputs], domain, input_list=input_list)
@@ -80,14 +80,14 @@ class TestOnePath:
             Scan("b", (folder / "b.nii",)),
         ]
 
-    def test_capitals_in_the_suffix(self, make_files, caplog):
+    def test_capital_letters_in_the_suffix(self, make_files, caplog):
         folder = make_files("a.nii", "B.NII.GZ", "c.Nii.gz")
         with caplog.at_level(logging.WARNING):
             assert [scan.name for scan in find(folder)] == ["B", "a", "c"]
         assert not caplog.records
         assert find(folder / "B.NII.GZ")[0].name == "B"
 
-    def test_what_is_no_scan_is_named(self, make_files, caplog):
+    def test_skipped_files_are_reported(self, make_files, caplog):
         folder = make_files("a.nii", "._a.nii", "b.hdr", "c/d.nii")
         with caplog.at_level(logging.WARNING):
             find(folder)
@@ -134,7 +134,7 @@ class TestOnePath:
 class TestNumberedFiles:
     NAMES = ("a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii", "b_0001.nii")
 
-    def test_are_one_case_each(self, make_files):
+    def test_are_grouped_into_cases(self, make_files):
         folder = make_files(*self.NAMES)
         paths = [folder / name for name in self.NAMES]
         assert find(folder, num_modalities=2) == [
@@ -142,11 +142,11 @@ class TestNumberedFiles:
             Scan("b", tuple(paths[2:])),
         ]
 
-    def test_are_cases_of_their_own_where_there_is_one_modality(self, make_files):
+    def test_are_separate_cases_with_one_modality(self, make_files):
         scans = find(make_files(*self.NAMES))
         assert [scan.name for scan in scans] == ["a_0000", "a_0001", "b_0000", "b_0001"]
 
-    def test_that_look_like_channels_are_named_where_there_is_one_modality(
+    def test_that_look_like_channels_are_reported_with_one_modality(
         self, make_files, caplog
     ):
         folder = make_files(*self.NAMES, "c_0001.nii", "d_0000.nii")
@@ -155,20 +155,20 @@ class TestNumberedFiles:
         (message,) = caplog.messages
         assert message.startswith(f"{folder}: predicted as separate cases, since")
         assert message.endswith(f"channels of a single case: {', '.join(self.NAMES)}")
-        # Of two modalities they are, and so many are patients.
+        # With two modalities they are channels; this many files are patients.
         caplog.clear()
         find(make_files("n/x_0000.nii", "n/x_0001.nii") / "n", num_modalities=2)
         find(make_files(*(f"m/x_{number:04d}.nii" for number in range(9))) / "m")
         assert not caplog.records
 
-    def test_are_files_of_their_own(self, make_files):
+    def test_must_be_different_files(self, make_files):
         folder = make_files("a_0000.nii", "b_0000.nii", "b_0001.nii")
         (folder / "a_0001.nii").symlink_to("a_0000.nii")
         scan, (name, message) = find(folder, num_modalities=2)
         assert (scan.name, name) == ("b", "a")
         assert "a_0000.nii as modality 0 and as modality 1" in message
 
-    def test_may_lie_beside_4_d_files(self, make_files):
+    def test_may_be_mixed_with_4_d_files(self, make_files):
         folder = make_files("c.nii.gz", *self.NAMES[:2])
         scans = find(folder, num_modalities=2)
         assert [(scan.name, len(scan.paths)) for scan in scans] == [("a", 2), ("c", 1)]
@@ -185,8 +185,8 @@ class TestNumberedFiles:
     )
     def test_must_be_complete(self, make_files, names):
         folder = make_files(*names, "b_0000.nii", "b_0001.nii")
-        whole, (name, message) = find(folder, num_modalities=2)
-        assert (whole.name, name) == ("b", "a")
+        complete, (name, message) = find(folder, num_modalities=2)
+        assert (complete.name, name) == ("b", "a")
         assert "expected the files a_0000, a_0001, one per modality" in message
         assert all(name in message for name in names)
 
@@ -199,7 +199,7 @@ class TestNumberedFiles:
         assert found[1:] == [Scan(n.partition(".")[0], (folder / n,)) for n in names]
         assert len(found[0].paths) == 2
 
-    def test_that_cannot_be_read_belong_to_those_that_can(self, make_files):
+    def test_that_are_unreadable_belong_to_those_that_are_readable(self, make_files):
         folder = make_files("a_0001.nii", "b_0003.nii", shape=None)
         make_files("a_0000.nii")
         found = find(folder, num_modalities=2)
@@ -241,7 +241,7 @@ class TestSeveralPaths:
         with pytest.raises(InputError, match="`input`: .*/Doe: .* repeat `input` for"):
             find(",".join(map(str, paths)), num_modalities=2)
 
-    def test_of_one_file_are_an_error(self, make_files):
+    def test_that_are_the_same_file_are_an_error(self, make_files):
         folder = make_files("m_0000.nii", "m_0001.nii")
         (folder / "link.nii").symlink_to("m_0000.nii")
         for other in ("m_0000.nii", "link.nii"):
@@ -251,14 +251,14 @@ class TestSeveralPaths:
             with pytest.raises(InputError, match=words):
                 find(folder / "m_0000.nii", folder / other, num_modalities=2)
 
-    def test_as_many_as_modalities(self, make_files):
+    def test_must_be_one_per_modality(self, make_files):
         folder = make_files("a.nii", "b.nii")
         with pytest.raises(InputError, match="3 paths, one per modality. Received: 2"):
             find(folder / "a.nii", folder / "b.nii", num_modalities=3)
 
 
 class TestErrors:
-    def test_nothing_there(self, tmp_path):
+    def test_a_missing_path(self, tmp_path):
         words = f"`input`: {tmp_path / 'no'}: expected a file or folder. Received: no"
         with pytest.raises(InputError, match=words):
             find(tmp_path / "no")
@@ -274,7 +274,7 @@ class TestErrors:
             find(folder)
 
     @pytest.mark.parametrize("num_modalities", [1, 2])
-    def test_what_is_no_file_is_a_case_that_cannot_be_used(
+    def test_broken_links_and_folders_are_unusable_cases(
         self, make_files, caplog, num_modalities
     ):
         folder = make_files("a.nii", "d.nii.gz/x.txt")
@@ -299,7 +299,7 @@ class TestErrors:
         (folder / "a.nii").unlink()
         assert len(find(folder)) == 3
 
-    def test_a_modality_that_is_no_file_is_named(self, make_files):
+    def test_a_modality_that_is_a_broken_link_is_reported(self, make_files):
         folder = make_files("a_0000.nii", "b_0000.nii", "b_0001.nii")
         (folder / "a_0001.nii").symlink_to("nowhere")
         scan, (name, message) = find(folder, num_modalities=2)
@@ -307,7 +307,7 @@ class TestErrors:
         assert message.endswith(
             "a_0001.nii: expected a scan. Received: a broken link to nowhere"
         )
-        # Of one modality they are cases of their own.
+        # With one modality they are separate cases.
         assert len(find(folder)) == 4
 
     def test_a_file_of_another_kind(self, make_files):
@@ -317,7 +317,7 @@ class TestErrors:
         ):
             find(path)
 
-    def test_two_scans_of_one_name(self, make_files):
+    def test_two_scans_with_the_same_name(self, make_files):
         folder = make_files("a.nii", "a.nii.gz")
         with pytest.raises(InputError, match="one scan per name. .* several named 'a'"):
             find(folder)
@@ -353,7 +353,7 @@ class TestLists:
         (folder / name).write_text(text, encoding="utf-8")
         return str(folder / name)
 
-    def test_a_path_a_line(self, make_files):
+    def test_one_path_per_line(self, make_files):
         folder = make_files("a, 1.nii", "more/b.nii", "more/c.nii")
         listed = self.list_of(folder, "\ufeffa, 1.nii\r\n\n  more \nno.nii.gz\n")
         assert [(s.name, *s.paths) for s in find(input_list=listed)] == [
@@ -364,7 +364,7 @@ class TestLists:
             ("no", folder / "no.nii.gz"),
         ]
 
-    def test_scans_of_one_name_are_an_error_that_names_both(self, make_files):
+    def test_scans_with_the_same_name_are_an_error_that_names_both(self, make_files):
         folder = make_files("p1/ct.nii", "p2/ct.nii")
         listed = self.list_of(folder, "p1/ct.nii\np2/ct.nii\n")
         words = f"'ct': {folder}/p1/ct.nii, {folder}/p2/ct.nii. A table in `input_list`"
@@ -407,7 +407,7 @@ class TestLists:
             ),
         ],
     )
-    def test_a_wrong_table_names_the_line(self, make_files, text, words):
+    def test_an_error_in_a_table_names_the_line(self, make_files, text, words):
         listed = self.list_of(make_files(), text, "scans.csv")
         with pytest.raises(InputError, match=words) as caught:
             find(input_list=listed, num_modalities=2)
@@ -433,7 +433,7 @@ class TestLists:
             (None, "expected a file. Received: no such file"),
         ],
     )
-    def test_a_wrong_list_is_named(self, tmp_path, content, words):
+    def test_an_invalid_list_is_reported(self, tmp_path, content, words):
         path = tmp_path / "list.txt"
         if content is not None:
             path.write_bytes(content)
@@ -442,19 +442,24 @@ class TestLists:
 
 
 TABLE = b'case,T2,ADC\np1,"a, 1/t2.nii",p1/adc.nii\np2;x,t2.nii.gz,adc.nii\n'
-OF_LISTS = [bytes([byte]) for byte in b',;"\n\r\0\xff\x85.\\/'] + [b"", b"z" * 300]
+BYTES_OF_LISTS = [bytes([byte]) for byte in b',;"\n\r\0\xff\x85.\\/'] + [
+    b"",
+    b"z" * 300,
+]
 
 
 @pytest.mark.parametrize(
     "seeds", [range(200), pytest.param(range(200, 5000), marks=pytest.mark.slow)]
 )
-def test_any_other_table_is_read_whole_or_refused(tmp_path, seeds):
+def test_a_damaged_table_is_read_completely_or_refused(tmp_path, seeds):
     for seed in seeds:
         generator = np.random.default_rng(seed)
         text = bytearray(TABLE)
         for _ in range(generator.integers(1, 4)):
             place = generator.integers(len(text))
-            text[place : place + 1] = OF_LISTS[generator.integers(len(OF_LISTS))]
+            text[place : place + 1] = BYTES_OF_LISTS[
+                generator.integers(len(BYTES_OF_LISTS))
+            ]
         path = tmp_path / ("scans.csv", "scans.txt")[seed % 2]
         path.write_bytes(text)
         try:

@@ -26,7 +26,7 @@ from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes.class_volumes import voxel_volume_ml
 
 BOTH = dataclasses.replace(toy.TWO, name="Both")
-# Preprocessed as the next one, with other classes and patches.
+# Preprocessed like the next one, but with other classes and patches.
 LATTER = dataclasses.replace(
     toy.TWO,
     name="Latter",
@@ -46,7 +46,7 @@ MODALITIES = ("T2", "ADC")
 class Bright:
     """A backend without TensorFlow: the brighter a voxel, the higher its class.
 
-    The last domain finds dark ones.
+    The last domain segments dark ones.
     """
 
     spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
@@ -58,9 +58,9 @@ class Bright:
     def predict_windows(self, windows, domain, *, few=False):
         self.num_calls += 1
         num_classes = PLAN.domains[domain].num_classes
-        cuts = 0.6 * domain + 0.5 * np.arange(num_classes - 1)
+        thresholds = 0.6 * domain + 0.5 * np.arange(num_classes - 1)
         values = windows[..., 0, np.newaxis]
-        classes = (values < 0.25 if domain == 2 else values > cuts).sum(axis=-1)
+        classes = (values < 0.25 if domain == 2 else values > thresholds).sum(axis=-1)
         return np.eye(num_classes, dtype=np.float32)[classes]
 
 
@@ -99,7 +99,7 @@ def predict(scans, tmp_path):
 def predict_alone(scans, index, folder, **options):
     paths = scans
     if index:
-        # The channels that the domain needs, in a file of their own.
+        # The channels that the domain needs, in a separate file.
         folder.parent.mkdir(exist_ok=True)
         paths = []
         for scan in scans:
@@ -121,7 +121,7 @@ def predict_alone(scans, index, folder, **options):
     return [np.asarray(nib.load(folder / f"{s.name}.nii.gz").dataobj) for s in scans]
 
 
-def test_one_label_map_holds_those_of_each_domain(predict, scans, tmp_path):
+def test_one_label_map_merges_those_of_all_domains(predict, scans, tmp_path):
     alone = [
         predict_alone(scans, index, tmp_path / "alone" / name)
         for index, name in enumerate(PLAN.names)
@@ -143,7 +143,7 @@ def test_one_label_map_holds_those_of_each_domain(predict, scans, tmp_path):
         )
         assert content["case"] == scan.name
         assert content["priority"] == ["Alike", "Both", "Latter"]
-        # Two of them are called core.
+        # Two classes are called core.
         assert [list(row.values()) for row in content["labels"]] == [
             [1, "rim", "Both", "rim"],
             [2, "core (Both)", "Both", "core"],
@@ -183,9 +183,7 @@ def test_one_label_map_holds_those_of_each_domain(predict, scans, tmp_path):
         }
 
 
-def test_files_of_each_domain_are_those_of_a_call_for_it_alone(
-    predict, scans, tmp_path
-):
+def test_separate_files_equal_those_of_single_domain_calls(predict, scans, tmp_path):
     options = {"save_probabilities": True, "volumes_csv": tmp_path / "v.csv"}
     report = predict(separate_files=True, **options)
     assert report.overlaps == {"scan_0": (), "scan_1": ()}
@@ -198,7 +196,7 @@ def test_files_of_each_domain_are_those_of_a_call_for_it_alone(
                     for folder in ("out", "alone")
                 )
                 np.testing.assert_array_equal(one.dataobj, other.dataobj)
-    # A call for one domain takes what is there for its own.
+    # A call for one domain recognizes these files as its own.
     existing = label_maps.predict_scans(
         Predictor(Bright()),
         0,
@@ -211,7 +209,7 @@ def test_files_of_each_domain_are_those_of_a_call_for_it_alone(
     with (tmp_path / "v.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert {row["domain"] for row in rows} == set(PLAN.names)
-    # And only what is missing is predicted.
+    # Only what is missing is predicted.
     (tmp_path / "out" / "Latter" / "scan_1.nii.gz").unlink()
     assert predict(separate_files=True, **options).num_existing == 1
     assert 0 < predict.backend.num_calls < 100
@@ -219,7 +217,7 @@ def test_files_of_each_domain_are_those_of_a_call_for_it_alone(
         assert list(csv.DictReader(stream)) == rows
 
 
-def test_a_scan_is_read_once_and_preprocessed_once_where_domains_agree(
+def test_a_scan_is_read_once_and_preprocessed_once_per_preprocessing(
     predict, monkeypatch
 ):
     read, prepared = [], []
@@ -240,7 +238,7 @@ def test_a_scan_is_read_once_and_preprocessed_once_where_domains_agree(
     assert sorted(prepared) == ["Both", "Both", "Latter", "Latter"]
 
 
-def test_what_is_there_is_left_alone(predict, tmp_path):
+def test_existing_outputs_are_kept(predict, tmp_path):
     assert predict().num_existing == 0
     assert predict().num_existing == 2
     assert predict.backend.num_calls == 0
@@ -255,13 +253,13 @@ def test_what_is_there_is_left_alone(predict, tmp_path):
     with pytest.raises(InputError, match="labels.json: .* edited since"):
         predict()
     predict(overwrite=True)
-    # Of another format, the table is replaced with the label map.
+    # With another format, the label map and its table are replaced.
     predict(output_format="nrrd")
     names = sorted(path.name for path in (tmp_path / "out").glob("scan_0*"))
     assert names == ["scan_0.nrrd", "scan_0_labels.json"]
 
 
-def test_another_process_may_read(predict, tmp_path):
+def test_an_executor_may_read(predict, tmp_path):
     with PicklingExecutor() as executor:
         predict(executor=executor)
     assert executor.num_calls == 2
@@ -286,7 +284,7 @@ def test_a_preview_shows_all_domains(predict, tmp_path):
 
 
 class TestLabelMapMerger:
-    def test_what_was_added_first_stays(self):
+    def test_the_first_domain_takes_precedence(self):
         merger = LabelMapMerger((1, 1, 4), {"a": [0, 1], "b": [0, 2, 3], "c": [0, 255]})
         merger.add("b", np.array([[[1, 2, 0, 0]]], np.uint8))
         merger.add("a", np.array([[[0, 1, 1, 0]]], np.uint8))
@@ -326,7 +324,7 @@ class TestChoice:
         with pytest.raises(InputError, match="`modalities`: expected each once"):
             organs.scan_modalities([BOTH], ["T2", "T2"])
 
-    def test_a_modality_that_scans_lack_is_named_with_the_domain(self):
+    def test_a_missing_modality_is_reported_with_the_domain(self):
         with pytest.raises(
             InputError,
             match="scans have: CT. Received: Both, which needs T2, ADC. Use `modalit",
@@ -368,7 +366,7 @@ class TestChoice:
             ),
         ],
     )
-    def test_settings_that_contradict(self, values, words):
+    def test_contradictory_settings(self, values, words):
         config = PredictConfig(model="m", output="o", **values)
         with pytest.raises(InputError, match=words):
             organs.require_choice(config)
@@ -404,10 +402,10 @@ def test_the_command(scans, tmp_path, monkeypatch, capsys):
     )
     assert others[0].startswith("two_0: Alike hides ")
     assert others[0].endswith(" ml) of Both")
-    asked = {}
+    received = {}
 
     def predict_domains(chosen, found, output, **options):
-        asked.update(options)
+        received.update(options)
         return label_maps.Report(0, 0, {})
 
     monkeypatch.setattr(several_domains, "predict_domains", predict_domains)
@@ -415,10 +413,10 @@ def test_the_command(scans, tmp_path, monkeypatch, capsys):
     more |= {"overwrite": True, "output_format": "mha", "volumes_csv": "v.csv"}
     more |= {"modalities": MODALITIES, "priority": (), "num_workers": 4}
     predict_command.main(PredictConfig.from_flat(values | more))
-    reading = asked.pop("reading")
+    reading = received.pop("reading")
     assert reading.num_workers == 4
-    assert str(asked.pop("volumes_csv")) == "v.csv"
-    del asked["progress"]
-    assert asked == {name: value for name, value in more.items() if name in asked}
-    assert len(asked) == 7
+    assert str(received.pop("volumes_csv")) == "v.csv"
+    del received["progress"]
+    assert received == {name: value for name, value in more.items() if name in received}
+    assert len(received) == 7
     assert capsys.readouterr().out.startswith("3 label maps of Both and Latter")

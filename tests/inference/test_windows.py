@@ -56,7 +56,7 @@ def by_definition(image, predict, *, patch_size, num_classes, overlap):
 
 
 def weights_by_definition(patch_size):
-    """One voxel after the other."""
+    """Computes the weights voxel by voxel."""
     weights = np.empty(patch_size)
     corner = sum((size / 2) ** 2 for size in patch_size) ** 0.5
     for voxel in np.ndindex(*patch_size):
@@ -75,13 +75,13 @@ class TestWindowStarts:
             (4, 4, 2, [0]),
             (6, 4, 2, [0, 2]),
             (8, 4, 2, [0, 2, 4]),
-            (7, 4, 2, [0, 2, 3]),  # the last lies flush with the border
+            (7, 4, 2, [0, 2, 3]),  # the last one is flush with the border
             (5, 4, 4, [0, 1]),
             (8, 4, 4, [0, 4]),
             (4, 1, 1, [0, 1, 2, 3]),
         ],
     )
-    def test_by_eye(self, size, patch, stride, starts):
+    def test_known_values(self, size, patch, stride, starts):
         assert window_starts(size, patch, stride) == starts
 
     @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ class TestWindowStarts:
 
 
 class TestBlendingWeights:
-    def test_by_eye(self):
-        # Two voxels lie 0.5 and two 1.5 from the middle; the corner (of a patch one
-        # voxel thin) lies √(0.5² + 0.5² + 2²) from it.
+    def test_known_values(self):
+        # Two voxels are 0.5 and two 1.5 from the centre; the corner (of a patch one
+        # voxel thick) is √(0.5² + 0.5² + 2²) from it.
         corner = np.sqrt(4.5)
         expected = 1 - np.array([1.5, 0.5, 0.5, 1.5]) / corner
         np.testing.assert_allclose(
@@ -119,8 +119,8 @@ class TestBlendingWeights:
         )
 
     def test_of_a_square(self):
-        # √½, √2½ and √4½ from the middle; a patch one voxel thin reaches half a voxel
-        # to both sides, so that its corner is √(2² + 2² + ½²) away.
+        # √½, √2½ and √4½ from the centre; a patch one voxel thick extends by half a
+        # voxel on both sides, so that its corner is √(2² + 2² + ½²) away.
         expected = [
             [0.261, 0.450, 0.450, 0.261],
             [0.450, 0.754, 0.754, 0.450],
@@ -155,9 +155,9 @@ class TestBlendingWeights:
 
 
 class TestProbabilities:
-    def test_by_eye(self):
+    def test_known_values(self):
         # One row of six voxels, windows of four: 0–3 and 2–5. The first predicts 0,
-        # the second 1; where they meet, the nearer centre counts more.
+        # the second 1; where they overlap, the nearer centre counts more.
         calls = []
 
         def number(windows):
@@ -169,9 +169,9 @@ class TestProbabilities:
         seen = [call.ravel().tolist() for call in calls]
         assert seen == [[0, 1, 2, 3], [2, 3, 4, 5]]
         outer, inner = blending_weights((1, 1, 4))[0, 0, :2]
-        share = outer / (outer + inner)
+        weight = outer / (outer + inner)
         np.testing.assert_allclose(
-            blended.ravel(), [0, 0, share, 1 - share, 1, 1], rtol=1e-6
+            blended.ravel(), [0, 0, weight, 1 - weight, 1, 1], rtol=1e-6
         )
 
     @pytest.mark.parametrize("batch_size", [1, 3])
@@ -189,11 +189,11 @@ class TestProbabilities:
         square = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
         seen = []
 
-        def look(windows):
+        def record(windows):
             seen.extend(window.ravel().tolist() for window in windows)
             return windows
 
-        probabilities_of(square, look, patch_size=(1, 2, 2), num_classes=1, overlap=0)
+        probabilities_of(square, record, patch_size=(1, 2, 2), num_classes=1, overlap=0)
         assert seen == [
             [0, 1, 4, 5],
             [2, 3, 6, 7],
@@ -205,8 +205,8 @@ class TestProbabilities:
     @pytest.mark.parametrize(
         "shape", [(4, 4, 4), (5, 7, 9), (4, 11, 6), (3, 4, 9), (1, 2, 3), (13, 1, 4)]
     )
-    def test_an_echo_gives_the_volume_back(self, shape, overlap):
-        # Odd sizes, sizes below the patch: every voxel is covered and in its place.
+    def test_an_identity_network_reproduces_the_volume(self, shape, overlap):
+        # Odd sizes, sizes below the patch: every voxel is covered and at its position.
         image = draw((*shape, 2))
         predicted = probabilities_of(
             image, echo, patch_size=(4, 4, 4), num_classes=2, overlap=overlap
@@ -215,7 +215,7 @@ class TestProbabilities:
         assert predicted.dtype == np.float32
         np.testing.assert_allclose(predicted, image, atol=1e-5)
 
-    def test_a_constant_stays_one(self):
+    def test_a_constant_stays_constant(self):
         def constant(windows):
             return np.broadcast_to(np.float32([0.2, 0.5, 0.3]), (*windows.shape[:4], 3))
 
@@ -240,7 +240,7 @@ class TestProbabilities:
         assert [count(o) for o in (0.0, 0.5, 0.75, 0.99)] == [4, 7, 13, 13]
 
     @pytest.mark.parametrize("batch_size", [2, 3, 100])
-    def test_the_batch_size_changes_nothing(self, batch_size):
+    def test_the_batch_size_has_no_effect(self, batch_size):
         image, sizes = draw((9, 6, 7, 1)), []
 
         def double(windows):
@@ -256,7 +256,7 @@ class TestProbabilities:
         assert sum(sizes) == num_windows
         assert max(sizes) == min(batch_size, num_windows)
 
-    def test_padding_is_each_modality_s_minimum_on_both_sides(self):
+    def test_padding_is_the_minimum_of_each_modality_on_both_sides(self):
         image = np.stack([np.arange(2, 4), np.arange(7, 9)], axis=-1)[None, None]
         seen = []
         probabilities_of(
@@ -269,7 +269,7 @@ class TestProbabilities:
         assert window[0, 0, 0, :, 0].tolist() == [2, 2, 3, 2, 2]
         assert window[0, 0, 0, :, 1].tolist() == [7, 7, 8, 7, 7]
 
-    def test_the_volume_is_left_as_it_was(self):
+    def test_the_volume_is_not_changed(self):
         image = draw((5, 3, 4, 1))
         before = image.copy()
         probabilities_of(image, lambda w: w * 0, patch_size=(4, 4, 4), num_classes=1)
@@ -316,7 +316,7 @@ class TestClasses:
         np.testing.assert_array_equal(classes, again)
         np.testing.assert_array_equal(classes, probabilities.argmax(axis=-1))
 
-    def test_of_equal_ones_the_first(self):
+    def test_ties_are_the_first_class(self):
         classes, _ = predict_volume(
             draw((4, 4, 4, 1)),
             lambda windows: np.repeat(windows * 0 + 0.5, 2, axis=-1),
@@ -325,7 +325,7 @@ class TestClasses:
         )
         assert not classes.any()
 
-    def test_of_256_classes_the_last(self):
+    def test_class_255_of_256(self):
         last = np.eye(256, dtype=np.float32)[255]
         classes, _ = predict_volume(
             draw((2, 2, 3, 1)),
@@ -337,12 +337,12 @@ class TestClasses:
 
 
 class TestEmptyWindows:
-    """What is empty is certain background without being predicted."""
+    """Empty windows are certain background and are not predicted."""
 
     OPTIONS = {"patch_size": (4, 6, 5), "num_classes": 6}
 
     def make_image(self):
-        """Something in one corner and in the opposite one, the rest 0."""
+        """Noise in two opposite corners, 0 elsewhere."""
         image = np.zeros((13, 14, 11, 2), np.float32)
         image[:4, :5, :5] = draw((4, 5, 5, 2))
         image[-2:, -3:, -2:] = draw((2, 3, 2, 2))
@@ -385,7 +385,7 @@ class TestEmptyWindows:
         # A voxel that only empty windows cover.
         assert found[6, 13, 0].tolist() == [1, 0, 0, 0, 0, 0]
 
-    def test_are_predicted_unless_something_says_what_is_empty(self):
+    def test_are_predicted_without_a_test_for_empty_boxes(self):
         seen = []
         predict_volume(
             np.zeros((8, 6, 5, 2), np.float32),
@@ -394,7 +394,7 @@ class TestEmptyWindows:
         )
         assert len(seen) == 3
 
-    def test_boxes_lie_inside_of_the_image(self):
+    def test_boxes_are_inside_the_image(self):
         # The window is deeper than the image and padded; the box is not.
         boxes = []
         predict_volume(
@@ -408,10 +408,10 @@ class TestEmptyWindows:
             (slice(0, 3), slice(3, 9), slice(0, 5)),
         ]
 
-    def test_nothing_is_predicted_where_all_is_empty(self):
+    def test_nothing_is_predicted_if_everything_is_empty(self):
         classes, found = predict_volume(
             draw((9, 9, 9, 2)),
-            lambda windows: pytest.fail("asked for a window"),
+            lambda windows: pytest.fail("a window was predicted"),
             **self.OPTIONS,
             is_empty=lambda box: True,
             with_probabilities=True,
@@ -422,7 +422,7 @@ class TestEmptyWindows:
 
 
 class TestMemory:
-    """NumPy tells `tracemalloc` of every array."""
+    """NumPy reports every array to `tracemalloc`."""
 
     PATCH = (16, 24, 24)
     NUM_CLASSES = 5
@@ -458,11 +458,11 @@ class TestMemory:
         deep = self.peak(image, batch_size=batch_size)
         assert deep < self.NUM_CLASSES * per_plane * 16 + batch + others
         # The sums of weights are as deep as a window.
-        whole = self.peak(image, batch_size=batch_size, with_probabilities=True)
+        complete = self.peak(image, batch_size=batch_size, with_probabilities=True)
         sums = per_plane * 16
-        assert whole < self.NUM_CLASSES * 4 * voxels + batch + others + sums
+        assert complete < self.NUM_CLASSES * 4 * voxels + batch + others + sums
 
-    def test_of_a_label_map_grows_with_the_volume_by_a_byte_a_voxel(self):
+    def test_of_a_label_map_grows_by_one_byte_per_voxel(self):
         short, tall = (
             self.peak(np.zeros((depth, 60, 60, 1), np.float32)) for depth in (80, 160)
         )
@@ -477,12 +477,12 @@ def test_progress_counts_the_windows():
         patch_size=(4, 4, 4),
         num_classes=1,
         batch_size=3,
-        # Not predicted, but it counts.
+        # An empty window is not predicted, but counted.
         is_empty=lambda box: box[2].start == 2,
         progress=progress,
     )
     assert progress.counts == [("windows", "window", 4)]
     (bar,) = progress.bars
-    # Beside the bar of the scans, and only where it takes long.
+    # Drawn below the bar of the scans, and only if it takes long.
     assert not bar.leave
     assert bar.delay > 0

@@ -1,11 +1,11 @@
-"""Records as they are parsed, made of a label map."""
+"""Parsed records made from a label map."""
 
 import numpy as np
 import tensorflow as tf
 
 
 def make_fields(labels, num_classes=3, channels=2):
-    """A record of these labels in which every voxel's intensity is its index."""
+    """A record of these labels; the intensity of each voxel is its index."""
     labels = np.asarray(labels, np.uint8)
     image = np.arange(labels.size * channels, dtype=np.float32)
     groups = [np.argwhere(labels == k) for k in range(1, num_classes)]

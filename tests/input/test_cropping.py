@@ -8,7 +8,7 @@ from u2net_tf.input import cropping
 
 
 def crop(fields, start, size, inside):
-    """Image and labels of a patch, cropped inside or outside of tf.data."""
+    """Image and labels of a patch, cropped inside or outside tf.data."""
     start = tf.constant(start)
     if not inside:
         return cropping.crop_patch(fields, start, size)
@@ -56,7 +56,7 @@ def test_padding_is_the_minimum_of_the_volume_not_of_the_patch():
     assert set(image.numpy()[[0, 3]].ravel()) == {0}
 
 
-def test_padding_is_that_of_the_sliding_window():
+def test_padding_equals_that_of_the_sliding_window():
     image = np.random.default_rng(0).normal(size=(3, 9, 4, 2)).astype(np.float32)
     fields = make_fields(np.zeros((3, 9, 4))) | {"image": tf.constant(image)}
     cropped, _ = cropping.crop_patch(fields, tf.constant([0, 0, 0]), (6, 9, 7))
@@ -70,7 +70,7 @@ def test_padding_is_that_of_the_sliding_window():
     np.testing.assert_array_equal(cropped, seen[0], strict=True)
 
 
-def test_shape_of_a_patch_is_known_inside_of_a_dataset():
+def test_shape_of_a_patch_is_static_inside_a_dataset():
     shapes = {"image": (None, None, None, 2), "labels": (None, None, None)}
     signature = {
         "image": tf.TensorSpec(shapes["image"], tf.float16),
@@ -98,7 +98,7 @@ def noise(shape=(14, 18, 16)):
 
 
 @pytest.mark.parametrize("first", [(-30, 0, 0), (0, 40, 0), (2, 3, -12)])
-def test_a_box_beside_the_volume_is_padding(first):
+def test_a_box_outside_the_volume_is_padding(first):
     fields = noise()
     box, labels = cropping.crop_box(
         fields, tf.constant(first), (5, 6, 7), tf.zeros(3, tf.int32)
@@ -109,7 +109,7 @@ def test_a_box_beside_the_volume_is_padding(first):
     np.testing.assert_array_equal(labels, np.zeros((5, 6, 7)))
 
 
-def test_of_a_box_the_unused_margin_is_not_read():
+def test_the_unused_margin_of_a_box_is_not_read():
     fields = noise()
     unused_margin = tf.constant([0, 1, 2])
     box, labels = cropping.crop_box(
@@ -130,7 +130,7 @@ def test_a_box_is_a_padded_patch_with_the_modalities_first():
     size = (6, 5, 7)
     origin = tf.constant([0, 2, 0])
     first = cropping.first_voxel(origin, tf.constant([3, 9, 4]), size)
-    # Three voxels too few along z and x, of which one is padded before.
+    # Three voxels are missing along z and x, and one of them is padded before.
     assert first.numpy().tolist() == [-1, 2, -1]
     box, box_labels = cropping.crop_box(fields, first, size)
     image, labels = cropping.crop_patch(fields, origin, size)

@@ -47,13 +47,13 @@ def fields():
 
 
 @functools.cache
-def moving(method="linear"):
-    """Patches some of which are warped, which takes long to compile."""
+def warped_patches(method="linear"):
+    """Patches, some of them warped; cached, because warping takes long to compile."""
     return run(make_fields(), MOVING, method=method)
 
 
 def run(fields, augmentation, count=6, *, method="linear", probability=0.5, size=SIZE):
-    """Patches of `count` seeds, inside of tf.data."""
+    """Patches for `count` seeds, made inside tf.data."""
     augmentation = augmentation.with_changes(mirror_probability=probability)
     transform = make_patch_transform(
         DOMAIN, size, method=method, augmentation=augmentation
@@ -76,8 +76,10 @@ def seeds_of(number):
     return seed, tf.random.split(seed, 2)[1]
 
 
-def still(fields, number, *, method="linear", probability=0.5, size=SIZE):
-    """The patch of a seed if nothing but mirroring happens."""
+def without_augmentation(
+    fields, number, *, method="linear", probability=0.5, size=SIZE
+):
+    """The patch for a seed, only cropped, mirrored and resized."""
     _, mirror = seeds_of(number)
     mirrored = mirroring.draw_mirroring(DOMAIN.mirror_axes, probability, mirror)
     image, labels = cropping.crop_patch(fields, tf.constant(START), DOMAIN.patch_size)
@@ -94,28 +96,30 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize("method", ["linear", "cubic"])
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
-def test_off_it_is_cropped_mirrored_and_resized(fields, method, probability):
+def test_without_augmentation_it_is_cropped_mirrored_and_resized(
+    fields, method, probability
+):
     options = {"method": method, "probability": probability}
     found = run(fields, AugmentationConfig(), 4, **options)
     for number, patch in enumerate(found):
-        assert_same(patch, still(fields, number, **options))
+        assert_same(patch, without_augmentation(fields, number, **options))
 
 
 @pytest.mark.parametrize(
     "method", ["linear", pytest.param("cubic", marks=pytest.mark.slow)]
 )
-def test_patches_that_do_not_move_are_the_same_and_others_are_warped(fields, method):
+def test_patches_without_movement_are_cropped_and_others_warped(fields, method):
     grid = spatial.PatchGrid(DOMAIN.patch_size, SIZE, DOMAIN.spacing_mm)
     warped = Warp(grid, MOVING, method)
     moved = []
-    for number, patch in enumerate(moving(method)):
+    for number, patch in enumerate(warped_patches(method)):
         seed, mirror = seeds_of(number)
         mirrored = mirroring.draw_mirroring(DOMAIN.mirror_axes, 0.5, mirror)
         drawn = spatial.draw_spatial(
             grid, MOVING, mirrored, tf.random.fold_in(seed, tf.constant(1, tf.int64))
         )
         moved.append(bool(drawn.moves))
-        expected = still(fields, number, method=method)
+        expected = without_augmentation(fields, number, method=method)
         if moved[-1]:
             assert np.abs(patch[0] - expected[0]).max() > 1e-3
             first = tf.constant(START)
@@ -128,7 +132,7 @@ def test_patches_that_do_not_move_are_the_same_and_others_are_warped(fields, met
 @pytest.mark.slow
 def test_intensities_change_after_voxels_have_moved(fields):
     both = MOVING.with_changes(noise_probability=0.5, gamma_probability=0.5)
-    plain = moving()
+    plain = warped_patches()
     for number, (image, labels) in enumerate(run(fields, both)):
         seed, _ = seeds_of(number)
         changes = intensity.draw_intensity(
@@ -139,7 +143,7 @@ def test_intensities_change_after_voxels_have_moved(fields):
         np.testing.assert_array_equal(labels, plain[number][1])
 
 
-def test_intensities_change_where_nothing_moves(fields):
+def test_intensities_change_without_movement(fields):
     plain = run(fields, AugmentationConfig())
     changed = run(fields, CHANGING)
     same = [np.array_equal(a[0], b[0]) for a, b in zip(plain, changed, strict=True)]
@@ -149,10 +153,10 @@ def test_intensities_change_where_nothing_moves(fields):
 def test_without_a_resize(fields):
     found = run(fields, AugmentationConfig(), 2, size=DOMAIN.patch_size)
     for number, patch in enumerate(found):
-        assert_same(patch, still(fields, number, size=DOMAIN.patch_size))
+        assert_same(patch, without_augmentation(fields, number, size=DOMAIN.patch_size))
 
 
-# How a patch comes to be when nothing moves, and the one interpolation otherwise.
+# The path of patches that do not move, and the single interpolation of the others.
 AUGMENTATIONS = {
     "cropped": AugmentationConfig(mirror_probability=1),
     "warped": AugmentationConfig(
@@ -161,17 +165,17 @@ AUGMENTATIONS = {
 }
 
 
-def crop_by_hand(image, labels, patch_size, size, start, *, method, way):
-    """A patch of `DOMAIN`, mirrored along x only, always."""
+def make_patch(image, labels, patch_size, size, start, *, method, path):
+    """A patch of `DOMAIN`, always mirrored along x only."""
     domain = dataclasses.replace(
         DOMAIN,
         patch_size=patch_size,
         mirror_axes=("x",),
-        # Exact in millimetres and back, where labels are half way between voxels.
+        # Converted exactly to millimetres and back: labels are halfway between voxels.
         spacing_mm=(2.0, 1.0, 4.0),
     )
     transform = make_patch_transform(
-        domain, size, method=method, augmentation=AUGMENTATIONS[way]
+        domain, size, method=method, augmentation=AUGMENTATIONS[path]
     )
     fields = {
         "image": tf.constant(np.stack(image, axis=-1), tf.float16),
@@ -181,48 +185,48 @@ def crop_by_hand(image, labels, patch_size, size, start, *, method, way):
     return image.numpy(), labels.numpy()
 
 
-@pytest.mark.parametrize("way", AUGMENTATIONS)
-def test_a_mirrored_and_resized_ramp_by_hand(way):
-    """Every voxel says where it lies; half as many along z, twice as many along x."""
+@pytest.mark.parametrize("path", AUGMENTATIONS)
+def test_a_mirrored_and_resized_ramp_by_hand(path):
+    """Voxels encode their position; half as many along z, twice as many along x."""
     z, y, x = np.indices((9, 6, 8))
-    found, labels = crop_by_hand(
+    found, labels = make_patch(
         (10 * z + x, y),
         10 * z + x,
         patch_size=(4, 3, 4),
         size=(2, 3, 8),
         start=(2, 1, 1),
         method="linear",
-        way=way,
+        path=path,
     )
-    # Slices 2 and 3 become one, 4 and 5; voxels 1 to 4 along x are turned round, their
-    # halves a quarter off their centres, and the outermost stay within the patch.
+    # Slices 2 and 3 are merged, and 4 and 5; voxels 1 to 4 along x are reversed and
+    # sampled a quarter off their centres, the outermost without leaving the patch.
     row = [29, 28.75, 28.25, 27.75, 27.25, 26.75, 26.25, 26]
     expected = [[row] * 3, [[value + 20 for value in row]] * 3]
     np.testing.assert_allclose(found[..., 0], expected, atol=1e-4)
     expected = [[[1] * 8, [2] * 8, [3] * 8]] * 2
     np.testing.assert_allclose(found[..., 1], expected, atol=1e-5)
-    # Of two slices that are equally near the latter.
+    # If two slices are at the same distance, the later one is used.
     row = [34, 34, 33, 33, 32, 32, 31, 31]
     expected = [[row] * 3, [[value + 20 for value in row]] * 3]
     np.testing.assert_array_equal(labels, expected)
 
 
-@pytest.mark.parametrize("way", AUGMENTATIONS)
-def test_a_cubic_impulse_between_voxels_by_hand(way):
-    """Keys' cubic half way between voxels: -1/16, 9/16, 9/16, -1/16."""
+@pytest.mark.parametrize("path", AUGMENTATIONS)
+def test_a_cubic_impulse_between_voxels_by_hand(path):
+    """Keys' cubic halfway between voxels: -1/16, 9/16, 9/16, -1/16."""
     impulse = np.zeros((10, 3, 12))
-    # The patch's voxel 4 of 8 along z and 3 of 8 along x, which mirrored is 4, too.
+    # Voxel 4 of 8 along z and 3 of 8 along x of the patch, which mirroring maps to 4.
     impulse[5, 2, 6] = 256
-    found, _ = crop_by_hand(
+    found, _ = make_patch(
         (impulse, -impulse),
         np.zeros(impulse.shape),
         patch_size=(8, 1, 8),
         size=(4, 1, 4),
         start=(1, 2, 3),
         method="cubic",
-        way=way,
+        path=path,
     )
-    # Half as many voxels lie at 0.5, 2.5, 4.5 and 6.5.
+    # Half as many voxels are at 0.5, 2.5, 4.5 and 6.5.
     expected = [[0, 0, 0, 0], [0, 1, -9, 0], [0, -9, 81, 0], [0, 0, 0, 0]]
     np.testing.assert_allclose(found[:, 0, :, 0], expected, atol=1e-3)
     np.testing.assert_allclose(-found[:, 0, :, 1], expected, atol=1e-3)

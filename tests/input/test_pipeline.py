@@ -155,9 +155,9 @@ def take_all(shards, count, domains=DOMAINS, **keywords):
 
 
 class Shared:
-    """Batches of `shards` that several tests look at: a pipeline takes long to trace.
+    """Batches of `shards` for several tests, because pipelines take long to trace.
 
-    What is compared with them must be of another pipeline.
+    They must be compared with batches of another pipeline.
     """
 
     def __init__(self, shards):
@@ -206,7 +206,7 @@ def are_same(found, expected):
     )
 
 
-# What a batch is.
+# Content of a batch.
 
 
 def test_batch_of_a_domain(shared):
@@ -230,14 +230,14 @@ def test_batch_of_a_domain(shared):
         pytest.param("none", "float16", marks=pytest.mark.slow),
     ],
 )
-def test_patches_are_parts_of_the_cases_that_they_name(tmp_path, compression, dtype):
+def test_patches_are_parts_of_their_cases(tmp_path, compression, dtype):
     made = write_shards(tmp_path, PROSTATE, compression=compression, dtype=dtype)
     settings = DataConfig(data_dir=str(tmp_path), augmentation=NOT_MIRRORED)
     dataset = pipeline.domain_dataset(PROSTATE, made, settings)
     for batch in take(dataset, 4):
         for image, labels, case in zip(*batch.values(), strict=True):
             record = make_record(PROSTATE, case.decode(), dtype)
-            # The first voxel's number tells where the patch lies.
+            # The number of the first voxel is the position of the patch.
             start = np.unravel_index(int(image[0, 0, 0, 0]), SHAPE)
             box = tuple(
                 slice(first, first + size)
@@ -272,20 +272,20 @@ def test_image_and_labels_are_mirrored_together_along_the_axes_of_the_plan(
             assert labels.sum() == 1
 
 
-def test_sampling_is_that_of_the_settings(shards):
-    def share_with_organ(certain, **shares):
-        sampling = SamplingConfig(oversample_foreground_fraction=certain, **shares)
+def test_sampling_follows_the_settings(shards):
+    def fraction_with_organ(oversample, **shares):
+        sampling = SamplingConfig(oversample_foreground_fraction=oversample, **shares)
         batches = take_domain(shards, 10, sampling=sampling, augmentation=NOT_MIRRORED)
         return np.mean([patch.any() for batch in batches for patch in batch["labels"]])
 
-    nowhere = {"smallest_share": 0, "foreground_share": 0}
-    assert share_with_organ(certain=1, **nowhere) == 1
-    assert share_with_organ(certain=0, smallest_share=1, foreground_share=0) == 1
-    assert share_with_organ(certain=0, smallest_share=0, foreground_share=1) == 1
-    assert share_with_organ(certain=0, **nowhere) < 0.8
+    no_shares = {"smallest_share": 0, "foreground_share": 0}
+    assert fraction_with_organ(oversample=1, **no_shares) == 1
+    assert fraction_with_organ(oversample=0, smallest_share=1, foreground_share=0) == 1
+    assert fraction_with_organ(oversample=0, smallest_share=0, foreground_share=1) == 1
+    assert fraction_with_organ(oversample=0, **no_shares) < 0.8
 
 
-def test_first_patches_of_every_batch_are_certain(shards):
+def test_first_patches_of_every_batch_contain_foreground(shards):
     sampling = SamplingConfig(
         oversample_foreground_fraction=0.5, smallest_share=0, foreground_share=0
     )
@@ -295,7 +295,7 @@ def test_first_patches_of_every_batch_are_certain(shards):
     assert not hits[:, 1].all()
 
 
-def test_batch_size_of_the_settings_goes_before_that_of_the_plan(shards, shared):
+def test_batch_size_of_the_settings_overrides_the_plan(shards, shared):
     assert len(shared.take_domain(1)[0]["case"]) == 2
     assert len(take_domain(shards, 1, batch_size=4)[0]["case"]) == 4
 
@@ -304,11 +304,11 @@ def test_batch_size_of_the_settings_goes_before_that_of_the_plan(shards, shared)
     "method", [pytest.param("linear", marks=pytest.mark.slow), "cubic"]
 )
 def test_patches_are_cropped_at_the_plan_s_size_and_resized(shards, shared, method):
-    cut = shared.take_domain(2, PROSTATE)
+    cropped = shared.take_domain(2, PROSTATE)
     resized = take_domain(
         shards, 2, PROSTATE, patch_size=(4, 2, 8), resize_method=method
     )
-    for small, large in zip(cut, resized, strict=True):
+    for small, large in zip(cropped, resized, strict=True):
         for number in range(3):
             image = tf.constant(small["image"][number : number + 1])
             image = resize_image(image, (4, 2, 8), method=method)[0]
@@ -316,7 +316,7 @@ def test_patches_are_cropped_at_the_plan_s_size_and_resized(shards, shared, meth
             labels = tf.constant(small["labels"][number : number + 1])
             labels = resize_labels(labels, (4, 2, 8))[0]
             np.testing.assert_array_equal(large["labels"][number], labels)
-    assert cases_of(cut) == cases_of(resized)
+    assert cases_of(cropped) == cases_of(resized)
 
 
 # The order of the cases.
@@ -333,7 +333,7 @@ def test_patches_are_cropped_at_the_plan_s_size_and_resized(shards, shared, meth
         ),
     ],
 )
-def test_every_case_comes_once_before_any_comes_twice(tmp_path, per_shard, buffer_mb):
+def test_every_case_occurs_once_before_any_is_repeated(tmp_path, per_shard, buffer_mb):
     made = write_shards(tmp_path, ORGAN, per_shard=per_shard)
     batches = take_domain(
         (tmp_path, [made]),
@@ -351,19 +351,19 @@ def test_every_case_comes_once_before_any_comes_twice(tmp_path, per_shard, buffe
 def test_every_order_of_the_cases_occurs(shared):
     cases = cases_of(shared.take_domain(400, HEART))
     orders = {tuple(cases[start : start + 4]) for start in range(0, 400, 4)}
-    # Of 24 orders, 100 draws leave out each with a chance of 1.4 %.
+    # In 100 draws, each of the 24 orders is missing with a probability of 1.4 %.
     assert len(orders) >= 20
 
 
-def pairs_of_shards(cases):
-    """Whether the cases of a shard follow each other as they lie in it."""
+def keeps_shard_order(cases):
+    """Whether the cases of each shard follow each other in the order of the shard."""
     assert len(cases) == 4
-    whole = [["heart_0", "heart_1"], ["heart_2", "heart_3"]]
-    return cases in (whole[0] + whole[1], whole[1] + whole[0])
+    first, second = ["heart_0", "heart_1"], ["heart_2", "heart_3"]
+    return cases in (first + second, second + first)
 
 
 @pytest.mark.slow
-def test_buffer_says_how_many_records_are_shuffled_together(shards):
+def test_buffer_determines_how_many_records_are_shuffled_together(shards):
     size_mb = shards[1][2].cases[0].num_bytes / 1e6
 
     def cases(buffer_mb, num_domains=1):
@@ -374,15 +374,15 @@ def test_buffer_says_how_many_records_are_shuffled_together(shards):
         return [cases[i : i + 4] for i in range(0, 40, 4)]
 
     in_pairs = cases(1.5 * size_mb)
-    assert all(map(pairs_of_shards, in_pairs))
-    # In any case the shards come in another order in another epoch.
+    assert all(map(keeps_shard_order, in_pairs))
+    # The order of the shards always varies between epochs.
     assert {epoch[0] for epoch in in_pairs} == {"heart_0", "heart_2"}
-    assert not all(map(pairs_of_shards, cases(2.5 * size_mb)))
+    assert not all(map(keeps_shard_order, cases(2.5 * size_mb)))
     # The domains share the buffer.
-    assert all(map(pairs_of_shards, cases(2.5 * size_mb, num_domains=2)))
+    assert all(map(keeps_shard_order, cases(2.5 * size_mb, num_domains=2)))
 
 
-# What the batches depend on.
+# Dependencies of the batches.
 
 
 @pytest.mark.parametrize("part", ["case", "image"])
@@ -395,7 +395,7 @@ def test_seed_changes_the_batches(shared, part):
 
 
 @pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), 7])
-def test_global_seed_changes_nothing(shards, shared, seed):
+def test_global_seed_has_no_effect(shards, shared, seed):
     expected = shared.take_domain(5)
     tf.random.set_seed(seed)
     found = take_domain(shards, 5)
@@ -406,7 +406,7 @@ def test_global_seed_changes_nothing(shards, shared, seed):
 @pytest.mark.parametrize(
     "num_parallel_calls", [pytest.param(1, marks=pytest.mark.slow), 7]
 )
-def test_parallel_calls_change_nothing(shards, shared, num_parallel_calls):
+def test_parallel_calls_have_no_effect(shards, shared, num_parallel_calls):
     found = take_domain(shards, 20, PROSTATE, num_parallel_calls=num_parallel_calls)
     assert_same(found, shared.take_domain(20, PROSTATE))
 
@@ -428,7 +428,7 @@ def test_parallel_calls_change_nothing(shards, shared, num_parallel_calls):
         ),
     ],
 )
-def test_records_and_patches_are_made_in_parallel(
+def test_records_are_read_and_patches_cropped_in_parallel(
     shards, monkeypatch, settings, reads, crops
 ):
     monkeypatch.setattr(buffers, "num_cores", lambda: 5)
@@ -444,7 +444,7 @@ def test_records_and_patches_are_made_in_parallel(
     assert (seen["parse_record"], seen["crop"]) == (reads, crops)
 
 
-def test_other_domains_change_nothing(shared):
+def test_other_domains_have_no_effect(shared):
     alone = shared.take_all(6, (ORGAN,))
     assert_same(shared.take_all(12, (HEART, ORGAN))[1::2], alone)
     assert_same(shared.take_all(18)[0::3], alone)
@@ -472,15 +472,15 @@ def test_batch_n_is_from_domain_n_mod_the_number_of_domains(shared, domains):
         assert batch["image"].shape[1:4] == domain.patch_size
 
 
-def test_round_robin_gives_each_domain_s_own_batches(shared):
+def test_round_robin_yields_the_batches_of_each_domain(shared):
     batches = shared.take_all(12)
-    # The memory holds every domain whole, whether or not it is shared.
+    # Every domain fits into the memory completely, whether or not it is shared.
     for index, domain in enumerate(DOMAINS):
         assert_same(batches[index::3], shared.take_domain(4, domain))
 
 
-# Of the largest batch, three patches of 2·4·6 voxels of 2 float32 and a byte, an eighth
-# of the memory holds so many.
+# Memory of which an eighth is enough for the largest batch: three patches of 2·4·6
+# voxels with two float32 and one byte each.
 BATCH_MB = 8 * 1296e-6
 
 
@@ -489,17 +489,17 @@ BATCH_MB = 8 * 1296e-6
     [
         ({"input_memory_mb": 1.9 * BATCH_MB}, (PROSTATE, ORGAN), 1),
         ({"input_memory_mb": 2.1 * BATCH_MB}, (ORGAN, PROSTATE), 2),
-        # Four patches of each domain, or patches of twice as many voxels.
+        # Four patches per batch, or patches with twice as many voxels.
         ({"input_memory_mb": 2.1 * BATCH_MB, "batch_size": 4}, (PROSTATE,), 1),
         ({"input_memory_mb": 2.1 * BATCH_MB, "patch_size": (4, 4, 6)}, (PROSTATE,), 1),
         pytest.param({}, DOMAINS, 2, marks=pytest.mark.slow),
-        # There is always one.
+        # At least one.
         pytest.param(
             {"input_memory_mb": 0.9 * BATCH_MB}, DOMAINS, 1, marks=pytest.mark.slow
         ),
     ],
 )
-def test_so_many_batches_are_made_ahead(shards, monkeypatch, settings, domains, ready):
+def test_number_of_prefetched_batches(shards, monkeypatch, settings, domains, ready):
     seen = []
     prefetch = tf.data.Dataset.prefetch
 
@@ -509,7 +509,7 @@ def test_so_many_batches_are_made_ahead(shards, monkeypatch, settings, domains, 
 
     monkeypatch.setattr(tf.data.Dataset, "prefetch", spy)
     dataset_of_all(shards, domains, **settings)
-    # Of all domains together; none of one domain by itself.
+    # Only for all domains together, not for each domain.
     assert seen == [ready]
 
 
@@ -526,11 +526,11 @@ AUGMENTED = AugmentationConfig(
 )
 
 
-TURNED = AugmentationConfig(rotation_probability=1)
+ROTATED = AugmentationConfig(rotation_probability=1)
 
 
 def test_augmentation_is_off_by_default():
-    """And off, it changes nothing: `test_patches_are_parts_of_the_cases_…`."""
+    """Without it, nothing is changed: `test_patches_are_parts_of_their_cases`."""
     assert DataConfig(data_dir="").augmentation == AugmentationConfig()
 
 
@@ -541,7 +541,7 @@ def test_augmentation_is_off_by_default():
         pytest.param(AUGMENTED, marks=pytest.mark.slow),
     ],
 )
-def test_augmentation_changes_no_case_and_no_place(shared, augmentation):
+def test_augmentation_keeps_cases_and_positions(shared, augmentation):
     plain = shared.take_domain(6)
     found = shared.take_domain(6, augmentation=augmentation)
     assert cases_of(found) == cases_of(plain)
@@ -556,38 +556,40 @@ def test_augmentation_changes_no_case_and_no_place(shared, augmentation):
 
 
 @pytest.mark.slow
-def test_voxels_are_as_large_as_the_plan_says(shards, shared):
-    """A turned patch of thick slices is another than one of cubes."""
+def test_rotation_uses_the_spacing_of_the_plan(shards, shared):
+    """A rotated patch of thick slices differs from one of cubic voxels."""
     thick = dataclasses.replace(ORGAN, spacing_mm=(1.0, 3.0, 1.0))
-    one = shared.take_domain(2, augmentation=TURNED)
-    other = take_domain(shards, 2, thick, augmentation=TURNED)
+    one = shared.take_domain(2, augmentation=ROTATED)
+    other = take_domain(shards, 2, thick, augmentation=ROTATED)
     assert not are_same(one, other)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["linear", "cubic"])
-def test_augmented_patches_are_interpolated_as_they_are_resized(shards, shared, method):
-    one = take_domain(shards, 2, augmentation=TURNED, resize_method=method)
-    other = shared.take_domain(2, augmentation=TURNED)
+def test_augmented_patches_are_interpolated_with_the_resize_method(
+    shards, shared, method
+):
+    one = take_domain(shards, 2, augmentation=ROTATED, resize_method=method)
+    other = shared.take_domain(2, augmentation=ROTATED)
     assert are_same(one, other) == (method == "linear")
 
 
 @pytest.mark.slow
-def test_augmentation_is_a_function_of_seed_domain_and_number_of_the_patch(shards):
+def test_augmentation_depends_only_on_seed_domain_and_patch_number(shards):
     settings = {"augmentation": AUGMENTED, "batch_size": 2}
     both = (ORGAN, PROSTATE)
-    whole = take_all(shards, 8, both, **settings)
+    uninterrupted = take_all(shards, 8, both, **settings)
     found = take_all(shards, 3, both, first_step=5, num_parallel_calls=1, **settings)
-    assert_same(found, whole[5:])
-    # Alone, and in parallel.
+    assert_same(found, uninterrupted[5:])
+    # A single domain, in parallel.
     settings["num_parallel_calls"] = 7
     found = take_domain(shards, 4, PROSTATE, num_domains=2, **settings)
-    assert_same(found, whole[1::2])
+    assert_same(found, uninterrupted[1::2])
     other = take_domain(shards, 4, PROSTATE, num_domains=2, seed=1, **settings)
     assert not are_same(other, found)
 
 
-# Going on after an interruption.
+# Resuming after an interruption.
 
 
 @pytest.mark.parametrize(
@@ -597,7 +599,7 @@ def test_augmentation_is_a_function_of_seed_domain_and_number_of_the_patch(shard
         *(pytest.param(n, (1, 9, 20), marks=pytest.mark.slow) for n in (1, 2, 3)),
     ],
 )
-def test_resumed_batches_are_those_of_the_uninterrupted_run(
+def test_resumed_batches_equal_those_of_an_uninterrupted_run(
     shards, shared, batch_size, first_steps
 ):
     # 24 steps are three epochs of the smallest domain and more.
@@ -618,11 +620,11 @@ def test_resumed_batches_with_a_small_buffer(shards):
 
 @pytest.mark.parametrize("memory_mb", [1e-3, 1e3])
 def test_several_patches_of_each_volume(shards, memory_mb):
-    """Every volume comes once before any comes twice, and a run can be resumed."""
+    """Every volume occurs once before any is repeated, and a run can be resumed."""
     settings = {"patches_per_volume": 3, "input_memory_mb": memory_mb}
-    whole = take_domain(shards, 24, **settings)
-    cases = cases_of(whole)
-    # All five volumes are mixed, or none are.
+    uninterrupted = take_domain(shards, 24, **settings)
+    cases = cases_of(uninterrupted)
+    # All five volumes are interleaved, or none are.
     for start in (0, 15, 30):
         assert sorted(cases[start : start + 15]) == sorted(ORGAN.train * 3)
     in_a_row = [len(set(cases[i : i + 3])) for i in range(0, 45, 3)]
@@ -630,11 +632,11 @@ def test_several_patches_of_each_volume(shards, memory_mb):
         assert in_a_row == [1] * 15
     else:
         assert all(len(set(cases[i : i + 5])) == 5 for i in range(0, 45, 5))
-    # The patches of one volume lie in different places.
-    assert len({batch["image"].tobytes() for batch in whole}) > 15
-    # In the middle of a volume's patches, and cropped one after the other.
+    # The patches of one volume have different positions.
+    assert len({batch["image"].tobytes() for batch in uninterrupted}) > 15
+    # Resumed between patches of a volume, and cropped one after the other.
     found = take_domain(shards, 4, first_batch=8, num_parallel_calls=1, **settings)
-    assert_same(found, whole[8:12])
+    assert_same(found, uninterrupted[8:12])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from u2net_tf.input import sampling
 
 
 def two_blobs(shape=(20, 20, 20)):
-    """Class 1: 60 voxels at low indices; class 2: 1 voxel far away."""
+    """Labels with 60 voxels of class 1 at low indices and a distant one of class 2."""
     labels = np.zeros(shape, np.uint8)
     labels[2:5, 2:7, 2:6] = 1
     labels[15, 16, 14] = 2
@@ -27,7 +27,7 @@ def draw_origins(
     certain=1 / 3,
     **shares,
 ):
-    """(count, 3) starts, drawn inside of tf.data."""
+    """(count, 3) starts, drawn inside tf.data."""
     chosen = SamplingConfig(oversample_foreground_fraction=certain, **shares)
 
     def draw(number):
@@ -45,16 +45,16 @@ def contains(starts, voxel, size=(5, 5, 5)):
     return ((offset >= 0) & (offset < size)).all(axis=1)
 
 
-def assert_share(hits, share):
-    """The share of hits, up to 4.5 standard deviations of a binomial."""
-    tolerance = 4.5 * math.sqrt(share * (1 - share) / len(hits))
-    assert abs(hits.mean() - share) <= tolerance, (hits.mean(), share, tolerance)
+def assert_fraction(hits, expected):
+    """Checks the fraction of hits, within 4.5 standard deviations of a binomial."""
+    tolerance = 4.5 * math.sqrt(expected * (1 - expected) / len(hits))
+    assert abs(hits.mean() - expected) <= tolerance, (hits.mean(), expected, tolerance)
 
 
-# Where patches lie.
+# Positions of patches.
 
 
-def test_drawing_outside_of_a_dataset_is_drawing_inside():
+def test_draws_are_the_same_inside_and_outside_a_dataset():
     fields = make_fields(two_blobs())
     inside = draw_origins(fields, 40)
     outside = [
@@ -72,13 +72,13 @@ def test_drawing_outside_of_a_dataset_is_drawing_inside():
     assert outside[0].dtype == tf.int32
 
 
-def test_seed_decides_the_origin():
+def test_origin_depends_only_on_the_seed():
     starts = draw_origins(make_fields(two_blobs()), 40)
     np.testing.assert_array_equal(starts, draw_origins(make_fields(two_blobs()), 40))
     assert len(np.unique(starts, axis=0)) > 10
 
 
-def test_anywhere_is_everywhere_and_as_often():
+def test_uniform_origins_are_uniform():
     fields = make_fields(np.zeros((7, 5, 6)))
     starts = draw_origins(
         fields,
@@ -114,19 +114,19 @@ def test_start_is_0_along_an_axis_shorter_than_the_patch():
     [
         ((10, 9, 8), (5, 5, 5), (8, 7, 6)),
         ((10, 9, 8), (4, 6, 2), (8, 6, 7)),
-        # Moved where the patch would leave the volume.
+        # Shifted if the patch would extend beyond the volume.
         ((0, 19, 1), (5, 5, 5), (0, 15, 0)),
         ((19, 0, 18), (4, 4, 4), (16, 0, 16)),
     ],
 )
-def test_voxel_lies_at_the_centre(voxel, size, start):
+def test_foreground_voxel_is_at_the_centre(voxel, size, start):
     labels = np.zeros((20, 20, 20))
     labels[voxel] = 1
     starts = draw_origins(make_fields(labels), 5, size=size, certain=1)
     assert np.unique(starts, axis=0).tolist() == [list(start)]
 
 
-# How often they lie where.
+# Frequencies of positions.
 
 SMALLEST = (15, 16, 14)
 
@@ -140,11 +140,11 @@ def on_foreground(starts):
     return two_blobs()[tuple((starts + 2).T)] > 0
 
 
-def test_certain_patches_lie_around_any_foreground():
+def test_foreground_patches_are_centred_on_any_foreground_voxel():
     starts = draw_origins(make_fields(two_blobs()), 3000, index=0)
     assert on_foreground(starts).all()
     # 61 voxels are listed, and one of them is of class 2.
-    assert_share(on_smallest(starts), 1 / 61)
+    assert_fraction(on_smallest(starts), 1 / 61)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,9 @@ def test_certain_patches_lie_around_any_foreground():
         (2, 3, 1, True),
     ],
 )
-def test_first_patches_of_a_batch_are_certain(index, batch_size, share, certain):
+def test_first_patches_of_a_batch_are_foreground_patches(
+    index, batch_size, share, certain
+):
     starts = draw_origins(
         make_fields(two_blobs()),
         100,
@@ -188,15 +190,15 @@ def test_shares_of_the_other_patches(smallest, foreground):
         fields, 4000, smallest_share=smallest, foreground_share=foreground
     )
     uniform = 1 - smallest - foreground
-    # A patch that lies anywhere is centred on these voxels by chance.
+    # A patch at a uniform position is centred on these voxels by chance.
     chance = 61 / 16**3
-    assert_share(on_smallest(starts), smallest + foreground / 61 + uniform / 16**3)
-    assert_share(on_foreground(starts), smallest + foreground + uniform * chance)
+    assert_fraction(on_smallest(starts), smallest + foreground / 61 + uniform / 16**3)
+    assert_fraction(on_foreground(starts), smallest + foreground + uniform * chance)
 
 
 def test_smallest_class_is_the_one_with_fewest_voxels_not_fewest_coordinates():
     fields = make_fields(two_blobs())
-    # Class 1 lists one of its voxels, and class 2 is said to have more of them.
+    # Each class lists one voxel, and class 2 has the larger count.
     fields["coordinates"] = fields["coordinates"][-2:]
     fields["coordinate_counts"] = tf.constant([0, 1, 1], tf.int64)
     fields["label_counts"] = tf.constant([7000, 60, 70], tf.int64)
@@ -233,7 +235,7 @@ def test_absent_class_is_not_the_smallest():
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_case_without_foreground_is_cut_anywhere(index):
+def test_case_without_foreground_is_cropped_anywhere(index):
     fields = make_fields(np.zeros((8, 8, 8)))
     starts = draw_origins(
         fields,
@@ -250,19 +252,19 @@ def test_case_without_foreground_is_cut_anywhere(index):
     ("share", "batch_size", "certain"),
     [(1 / 3, 3, 1), (1 / 3, 6, 2), (1 / 3, 4, 2), (1 / 3, 1, 1), (0, 5, 0), (1, 5, 5)],
 )
-def test_number_of_certain_patches(share, batch_size, certain):
+def test_number_of_foreground_patches(share, batch_size, certain):
     chosen = SamplingConfig(oversample_foreground_fraction=share)
     assert chosen.num_foreground_patches(batch_size) == certain
 
 
 @pytest.mark.parametrize("name", SamplingConfig.settings())
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
-def test_share_that_is_none_is_an_error(name, value):
+def test_an_invalid_fraction_is_an_error(name, value):
     with pytest.raises(ValueError, match=rf"(?s){name}.*input_value={value}"):
         SamplingConfig(**{name: value})
 
 
-def test_shares_of_more_than_everything_are_an_error():
+def test_shares_above_one_are_an_error():
     SamplingConfig(smallest_share=0.6, foreground_share=0.4)
     with pytest.raises(ValueError, match="expected at most 1. Received: 0.6 . 0.5"):
         SamplingConfig(smallest_share=0.6, foreground_share=0.5)

@@ -14,7 +14,7 @@ def test_linear_by_hand():
 
 
 def test_keys_cubic_by_hand():
-    # Halfway between two voxels: 9/16 of the nearer two, -1/16 of those beyond.
+    # Halfway between two voxels: 9/16 of the nearer two, -1/16 of the next two.
     found = kernels.keys_cubic(np.array([0, 0.5, 1, 1.5, 2, 3]))
     np.testing.assert_allclose(found, [1, 9 / 16, 0, -1 / 16, 0, 0], atol=1e-15)
 

@@ -8,18 +8,18 @@ SIZES = [(4, 2), (2, 4), (5, 5), (7, 3), (3, 7), (1, 4), (4, 1), (64, 40), (40, 
 
 
 def positions(new, old):
-    """Where the centres of the new voxels lie, in voxels of the old ones."""
+    """Centres of the new voxels, in units of the old ones."""
     return (np.arange(new) + 0.5) * old / new - 0.5
 
 
-def interpolate(values, place, method):
-    """One value, from the formula; the outermost voxels go on for ever."""
+def interpolate(values, position, method):
+    """One value, from the formula; the outermost voxels are repeated."""
 
     def at(index):
         return values[min(max(index, 0), len(values) - 1)]
 
-    first = int(np.floor(place))
-    t = place - first
+    first = int(np.floor(position))
+    t = position - first
     if method == "linear":
         return (1 - t) * at(first) + t * at(first + 1)
     # Keys 1981, equation 3: a parabola through four points on each side.
@@ -36,7 +36,9 @@ def interpolate(values, place, method):
 @pytest.mark.parametrize(("new", "old"), SIZES)
 def test_matrix_against_the_formula(new, old, method):
     values = np.random.default_rng(0).normal(size=old)
-    expected = [interpolate(values, place, method) for place in positions(new, old)]
+    expected = [
+        interpolate(values, position, method) for position in positions(new, old)
+    ]
     matrix = interpolation_matrix(new, old, method)
     assert matrix.dtype == np.float64
     np.testing.assert_allclose(matrix @ values, expected, atol=1e-12)
@@ -70,14 +72,14 @@ def test_a_ramp_stays_a_ramp(new, old, method):
 
 
 def test_cubic_keeps_a_parabola_and_linear_does_not():
-    place = positions(20, 10)
-    inner = (place >= 1) & (place <= 8)
+    position = positions(20, 10)
+    inner = (position >= 1) & (position <= 8)
     for method, kept in (("cubic", True), ("linear", False)):
         resized = interpolation_matrix(20, 10, method) @ np.arange(10.0) ** 2
-        assert np.allclose(resized[inner], place[inner] ** 2, atol=1e-9) == kept
+        assert np.allclose(resized[inner], position[inner] ** 2, atol=1e-9) == kept
 
 
-def test_linear_matrices_readable_by_eye():
+def test_linear_matrices_by_hand():
     np.testing.assert_array_equal(
         interpolation_matrix(2, 4, "linear"),
         [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]],
@@ -88,7 +90,7 @@ def test_linear_matrices_readable_by_eye():
     )
 
 
-def test_cubic_matrix_readable_by_eye():
+def test_cubic_matrix_by_hand():
     # Halfway between two voxels: -1/16, 9/16, 9/16, -1/16; the border is repeated.
     np.testing.assert_allclose(
         interpolation_matrix(2, 4, "cubic") * 16,
@@ -109,13 +111,13 @@ def test_rows_of_splines_sum_to_one(new, old):
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-12)
 
 
-def test_splines_of_the_same_size_are_the_voxels():
+def test_splines_of_the_same_size_are_the_identity():
     np.testing.assert_array_equal(bspline_matrix(5, 5), np.eye(5))
 
 
 def test_splines_against_scipy():
-    """SciPy's spline through the voxels, mirrored at the outermost ones likewise."""
+    """SciPy's spline through the voxels also mirrors at the outermost ones."""
     values = np.random.default_rng(0).normal(size=9)
-    place = positions(7, 9)
-    expected = scipy.ndimage.map_coordinates(values, [place], order=3, mode="mirror")
+    position = positions(7, 9)
+    expected = scipy.ndimage.map_coordinates(values, [position], order=3, mode="mirror")
     np.testing.assert_allclose(bspline_matrix(7, 9) @ values, expected, atol=1e-9)

@@ -30,14 +30,14 @@ def test_the_outer_faces_stay_in_place(new, old):
 
 
 @pytest.mark.parametrize(("new", "old"), [(7, 3), (40, 64), (13, 5)])
-def test_there_and_back(new, old):
-    there = positions.axis_positions(new, old)
-    back = positions.resized_positions(there, new=old, old=new)
+def test_round_trip(new, old):
+    forward = positions.axis_positions(new, old)
+    back = positions.resized_positions(forward, new=old, old=new)
     np.testing.assert_allclose(back, np.arange(new), atol=1e-12)
 
 
-def test_tensors_give_what_arrays_give():
-    """In a graph, of a number of voxels that is drawn."""
+def test_tensors_and_arrays_agree():
+    """In a graph, with a number of voxels that is a tensor."""
     drawn = tf.function(
         lambda old: positions.resized_positions(
             tf.range(9, dtype=tf.float32), new=9, old=old
@@ -54,7 +54,7 @@ def test_tensors_give_what_arrays_give():
     ("new", "old", "expected"),
     [
         (8, 4, [0, 0, 1, 1, 2, 2, 3, 3]),
-        # Halfway between two voxels the higher.
+        # Halfway between two voxels, the higher one.
         (2, 4, [1, 3]),
         (3, 4, [0, 2, 3]),
         (1, 4, [2]),
@@ -66,7 +66,7 @@ def test_nearest_voxels_by_hand(new, old, expected):
 
 @pytest.mark.parametrize(("new", "old"), [(31, 9), (10, 27), (50, 11)])
 def test_nearest_voxels_are_simpleitks(new, old):
-    """Of sizes of which no voxel lies halfway between two."""
+    """For sizes where no voxel is halfway between two."""
     image = sitk.GetImageFromArray(np.arange(old, dtype=np.int32)[:, None])
     found = sitk.Resample(
         image,

@@ -23,7 +23,8 @@ def test_symmetric_blob_keeps_its_centre(interpolation, shape):
         others = tuple(other for other in range(3) if other != axis)
         profile = found.sum(axis=others)
         centre = (profile * (np.arange(size) + 0.5)).sum() / profile.sum()
-        # Ties of nearest voxels go to one side: half a voxel of the finer grid.
+        # All ties of nearest voxels are resolved to the same side, which shifts the
+        # centre by half a voxel of the finer grid.
         tolerance = 0.5 if interpolation == "nearest" else 1e-3
         assert centre == pytest.approx(size / 2, abs=tolerance)
 
@@ -72,6 +73,6 @@ def test_thin_volumes():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
-def test_dtype_stays(dtype):
+def test_dtype_is_kept(dtype):
     array = np.ones((4, 4, 4), dtype)
     assert resample(array, (5, 6, 7), "nearest").dtype == dtype

@@ -1,4 +1,4 @@
-"""Adapter files: what is written is read, and what is damaged is named."""
+"""Adapter files: round trips, and errors about damaged files."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def header_of(content):
 
 
 def with_header(content, change):
-    """The file with another header; its values as they are."""
+    """The file with a changed header and unchanged values."""
     header, values = header_of(content)
     change(header)
     text = json.dumps(header).encode()
@@ -54,7 +54,7 @@ def with_metadata(content, **changes):
 
 
 class TestRoundTrip:
-    def test_float32_is_exact_and_names_no_cases(self, path):
+    def test_float32_is_exact_and_has_no_case_names(self, path):
         file = AdapterFile(path)
         found = file.read()
         assert found.spec == without_case_names(SPEC)
@@ -99,7 +99,7 @@ class TestRoundTrip:
         (1e5, "float16", "finite float16 values in head/bias. Received: inf"),
     ],
 )
-def test_what_cannot_be_written(value, precision, words):
+def test_values_that_cannot_be_written(value, precision, words):
     values = {**VALUES, "head/bias": np.array([0, value], np.float32)}
     with pytest.raises(InputError, match=f"^domain Task91_One: expected {words}"):
         adapter_files.to_bytes(
@@ -120,14 +120,14 @@ def test_what_cannot_be_written(value, precision, words):
         ({"trunk_sha256": "A" * 64}, "trunk_sha256: expected"),
     ],
 )
-def test_texts_that_a_terminal_should_not_show(path, changes, words):
+def test_texts_unsuitable_for_a_terminal(path, changes, words):
     path.write_bytes(with_metadata(path.read_bytes(), **changes))
     with pytest.raises(InputError, match=words):
         AdapterFile(path)
 
 
 def damaged(content):
-    """Name -> content of a damaged or foreign file, and the words of its error."""
+    """Name -> content of a damaged or foreign file, and its error message."""
     header, values = header_of(content)
     spec = MODEL.to_dict(SPEC)
     two = MODEL.to_dict(ModelSpec(plan=toy.PLAN, pools=(1, 1, 1), base_channels=4))
@@ -193,7 +193,7 @@ KINDS = list(damaged(adapter_files.to_bytes(ADAPTER)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_wrong_is_named(path, kind):
+def test_damaged_and_foreign_files_are_reported(path, kind):
     content, words = damaged(path.read_bytes())[kind]
     path.write_bytes(content)
     with pytest.raises(InputError, match=words) as caught:
@@ -207,15 +207,15 @@ def test_every_truncation_and_many_changed_bytes_are_errors(path):
     generator = np.random.default_rng(0)
     changed = bytearray(content)
     for _ in range(300):
-        place = int(generator.integers(len(content)))
-        changed[place] ^= 1 << int(generator.integers(8))
+        position = int(generator.integers(len(content)))
+        changed[position] ^= 1 << int(generator.integers(8))
         path.write_bytes(bytes(changed))
         try:
             found = AdapterFile(path).read()
         except InputError:
             pass
         else:
-            # A text that people read.
+            # The changed byte is in a text for people.
             assert checksum_of_arrays(found.variables) == checksum_of_arrays(VALUES)
         changed = bytearray(content)
     for size in range(0, len(content), 97):
@@ -224,7 +224,7 @@ def test_every_truncation_and_many_changed_bytes_are_errors(path):
             AdapterFile(path)
 
 
-def test_what_is_no_file(tmp_path):
+def test_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(InputError, match="x: expected an adapter .*: no such"):
         AdapterFile(tmp_path / "x")
     with pytest.raises(InputError, match="Received: a folder"):
@@ -245,7 +245,7 @@ def test_what_is_no_file(tmp_path):
         ),
     ],
 )
-def test_variables_that_are_not_those_of_the_network(path, expected, words):
+def test_variables_of_another_network(path, expected, words):
     with pytest.raises(InputError, match=words):
         AdapterFile(path).require_shapes(expected)
 

@@ -1,4 +1,4 @@
-"""Domains of models as adapter files: added, in any order, removed, refused."""
+"""Domains of models as adapter files: added in any order, removed, refused."""
 
 import dataclasses
 import functools
@@ -48,7 +48,7 @@ NETWORKS = {
 }
 
 
-# The smallest; to build networks takes most of the time of these tests.
+# The smallest one: building networks takes most of the time of these tests.
 DEFAULT = "unet_sharp, none"
 
 
@@ -71,7 +71,7 @@ def lab_of(domain, name=DEFAULT):
 
 @functools.cache
 def lab(domain, name):
-    """A model that a lab made of the base; its own domain is the last."""
+    """A model that a lab made from the base; its own domain is the last."""
     spec, network = composition.extend(*base_of(name), domain, init="mean")
     for index, variable in enumerate(network.domain_variables(1)):
         variable.assign(variable + 0.1 * (index + 1))
@@ -96,7 +96,7 @@ def write(path, model, name, precision="float32"):
     ],
 )
 def test_trunk_and_adapters_are_the_composed_model(name, tmp_path):
-    """Bit for bit, and in any order each domain is what it was."""
+    """Bit for bit; the order of files does not change any domain."""
     parent, labs = base_of(name), {d.name: lab_of(d, name) for d in (THREE, FOUR)}
     files = [write(tmp_path / n, model, n) for n, model in labs.items()]
     assert files[0].metadata.trunk_sha256 == checksums.of_trunk(parent[1])
@@ -114,7 +114,7 @@ def test_trunk_and_adapters_are_the_composed_model(name, tmp_path):
             assert found == file.metadata.variables_sha256
 
 
-def test_names_hold_no_index_and_every_variable_has_one():
+def test_names_have_no_index_and_paths_have_one():
     _, network = lab_of(FOUR)
     paths = network.variables_by_path()
     shared = shared_by_path(network)
@@ -163,7 +163,7 @@ class TestRefused:
             adapters.with_adapters(*other, [file], model="base")
 
     def test_the_same_variables_with_other_settings(self, tmp_path):
-        """As the number of poolings, which no variable shows."""
+        """Like the number of poolings, they do not show in any variable."""
         file = write(tmp_path / "x", lab_of(FOUR), FOUR.name)
         spec, network = base_of()
         spec = dataclasses.replace(spec, resize_method="cubic")
@@ -171,7 +171,7 @@ class TestRefused:
         with pytest.raises(InputError, match=words):
             adapters.with_adapters(spec, network, [file], model="base")
 
-    def test_another_domain_of_the_name(self, tmp_path):
+    def test_another_domain_with_the_same_name(self, tmp_path):
         file = write(tmp_path / "x", lab_of(FOUR), FOUR.name)
         spec, network = adapters.with_adapters(*base_of(), [file], model="base")
         again = adapters.with_adapters(spec, network, [file, file], model="base")
@@ -210,7 +210,7 @@ class TestRefused:
 
 @pytest.fixture
 def quick_checksums(monkeypatch):
-    """To compute logits takes most of the time of changing small models."""
+    """Computing logits takes most of the time of changing small models."""
     monkeypatch.setattr(
         checksums,
         "of_domains",
@@ -266,7 +266,7 @@ class TestFolders:
         assert path == str(checkpoint_folder(folders / "base") / "step-1")
         written = contents(folders / "base")
         assert len(written) == 2
-        # Again nothing is to be done.
+        # Adding it again has nothing to do.
         assert add(folders).checkpoint == path
         assert contents(folders / "base") == written
         config = AdapterRemoveConfig(
@@ -280,8 +280,8 @@ class TestFolders:
         with pytest.raises(InputError, match="expected fewer than the 1 of the model"):
             adapter_models.remove_adapters(last)
 
-    def test_a_kill_leaves_a_model(self, folders, monkeypatch):
-        """The old one and the new one, of which the new one counts."""
+    def test_a_killed_run_leaves_a_model(self, folders, monkeypatch):
+        """The old and the new checkpoint are left, and the new one is used."""
 
         def interrupt(*arguments):
             raise KeyboardInterrupt
@@ -293,7 +293,7 @@ class TestFolders:
         assert len(contents(folders / "base")) == 4
         assert add(folders).domains == (ONE.name, FOUR.name)
 
-    def test_a_trained_model_stays(self, folders):
+    def test_a_trained_model_is_not_changed(self, folders):
         spec, trainer = toy.make_trainer()
         variables = trainer.variables_by_path()
         saver = Checkpoints(folders / "t", spec, trainer.network, variables, keep=1)
@@ -344,7 +344,7 @@ class TestExport:
             ({"card": "lab"}, "lab"),
         ],
     )
-    def test_what_cannot_be_used(self, folders, options, words, monkeypatch):
+    def test_invalid_options(self, folders, options, words, monkeypatch):
         monkeypatch.chdir(folders)
         with pytest.raises((InputError, OSError), match=re.escape(words)):
             export(folders, **{**options, "output": "y"})

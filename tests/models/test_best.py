@@ -16,7 +16,7 @@ from u2net_tf.models.best import DICE, LOSS, Best, candidate
         ((LOSS, 0.4), (LOSS, 0.5), True),
         ((LOSS, 0.5), (LOSS, 0.5), False),
         ((LOSS, 0.6), (LOSS, 0.5), False),
-        # A run that is validated from some epoch on, and one that no longer is.
+        # Runs in which validation is switched on or off later.
         ((DICE, 0.1), (LOSS, 0.5), True),
         ((LOSS, 0.1), (DICE, 0.5), False),
     ],
@@ -32,15 +32,15 @@ class TestCandidate:
     def test_without_validation(self):
         assert self.candidate({}, domains=[]) == Best(7, LOSS, 0.8)
 
-    def test_is_the_mean_over_all_that_has_a_dice(self):
+    def test_is_the_mean_over_every_defined_dice(self):
         dice = {"a": {"x": 0.5, "y": math.nan}, "b": {"x": 1.0}}
         assert self.candidate(dice, domains=["a", "b"]) == Best(7, DICE, 0.75)
 
-    def test_an_epoch_without_validation_is_none(self):
+    def test_is_none_in_an_epoch_without_validation(self):
         assert self.candidate({}, domains=["a"]) is None
         assert self.candidate({"a": {"x": math.nan}}, domains=["a"]) is None
 
-    def test_test_cases_do_not_choose(self):
+    def test_is_not_affected_by_test_cases(self):
         dice = {"a": {"x": 0.5}, "ab": {"x": 1.0}}
         assert self.candidate(dice, domains=["a"]) == Best(7, DICE, 0.5)
         assert self.candidate(dice, domains=[]) == Best(7, LOSS, 0.8)

@@ -1,4 +1,4 @@
-"""Names of cases stay with those who trained on them; numbers of cases are kept."""
+"""Names of cases are removed from models that are shared; their counts are kept."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from u2net_tf.plan.domains import Plan
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
 
-# No string that could stand in a file for another reason.
+# A string that no file contains for another reason.
 SECRET = "patientQx7"
 NAMED = dataclasses.replace(
     toy.ONE,
@@ -39,7 +39,7 @@ COUNTS = (
 
 
 def require_no_names(folder):
-    """Looks at every byte of every file, and at the names of the files."""
+    """Checks every byte and the name of every file."""
     paths = [path for path in folder.rglob("*") if path.is_file()]
     assert paths
     for path in paths:
@@ -47,7 +47,7 @@ def require_no_names(folder):
         assert SECRET not in str(path.relative_to(folder))
 
 
-def test_of_the_domains_that_are_named_cases_are_counted():
+def test_cases_of_the_given_domains_are_counted():
     found = without_case_names(SPEC, [NAMED.name, FOLDED.name])
     assert found.case_counts == COUNTS
     assert SECRET not in repr(found)
@@ -60,7 +60,7 @@ def test_of_the_domains_that_are_named_cases_are_counted():
     assert without_case_names(again) == again
 
 
-def test_numbers_beside_names_and_of_no_domain_are_refused():
+def test_invalid_case_counts_are_refused():
     for counts in (COUNTS[:1], (CaseCounts("Task99", 1, 1, 1),)):
         with pytest.raises(InputError, match="case_counts: expected domains of the"):
             dataclasses.replace(SPEC, case_counts=counts)
@@ -68,8 +68,8 @@ def test_numbers_beside_names_and_of_no_domain_are_refused():
         dataclasses.replace(without_case_names(SPEC), case_counts=COUNTS[:1] * 2)
 
 
-def test_a_run_that_was_begun_with_names_is_resumed_without():
-    """As that of an adaptation by an earlier version; numbers must agree."""
+def test_a_run_started_with_names_is_resumed_without_them():
+    """For example, an adaptation by an earlier version; the counts must agree."""
     check_same_spec(without_case_names(SPEC), SPEC)
     check_same_spec(SPEC, without_case_names(SPEC))
     one_more = dataclasses.replace(NAMED, test=(*NAMED.test, "another"))
@@ -78,7 +78,7 @@ def test_a_run_that_was_begun_with_names_is_resumed_without():
         check_same_spec(without_case_names(SPEC), other)
 
 
-def test_composed_and_extended_models_hold_no_names(tmp_path, monkeypatch):
+def test_composed_and_extended_models_contain_no_names(tmp_path, monkeypatch):
     monkeypatch.setattr(
         composition.checksums,
         "of_domains",
@@ -90,7 +90,7 @@ def test_composed_and_extended_models_hold_no_names(tmp_path, monkeypatch):
         require_no_names(tmp_path / "parent")
     save_model(tmp_path / "a", *composition.extend(*parent, toy.TWO, init="mean"))
     require_no_names(tmp_path / "a")
-    # The name of the new domain's own cases stay.
+    # The names of the new domain's own cases are kept.
     assert load_spec(tmp_path / "a").plan.domains[1] == toy.TWO
     composition.compose_models(
         ComposeConfig(

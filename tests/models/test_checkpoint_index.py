@@ -1,4 +1,4 @@
-"""The reader without TensorFlow against TensorFlow's."""
+"""The checkpoint reader without TensorFlow, compared with TensorFlow's."""
 
 import contextlib
 import random
@@ -53,34 +53,34 @@ def read(path):
     return index.entries, index.text("text")
 
 
-def test_no_flipped_bit_passes_unnoticed(path, tmp_path):
-    whole, copy = read(path), copy_of(path, tmp_path)
+def test_every_flipped_bit_is_noticed(path, tmp_path):
+    intact, copy = read(path), copy_of(path, tmp_path)
     index = tmp_path / "step-7.index"
     data = index.read_bytes()
     generator = random.Random(0)
-    # All of the footer, and some of the rest.
-    places = [*generator.sample(range(len(data) - 48), 40), *range(-48, 0)]
-    for place in places:
+    # The complete footer, and some of the rest.
+    positions = [*generator.sample(range(len(data) - 48), 40), *range(-48, 0)]
+    for position in positions:
         edited = bytearray(data)
-        edited[place] ^= 1 << generator.randrange(8)
+        edited[position] ^= 1 << generator.randrange(8)
         index.write_bytes(edited)
-        # Some bytes, such as the padding of the footer, say nothing.
+        # Some bytes, such as the padding of the footer, have no meaning.
         with contextlib.suppress(DamagedCheckpointError):
-            assert read(copy) == whole
+            assert read(copy) == intact
 
 
-@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("fraction", [0, 0.01, 0.5, 0.99])
 @pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
-def test_truncated(path, tmp_path, suffix, share):
+def test_truncated(path, tmp_path, suffix, fraction):
     copy = copy_of(path, tmp_path)
     part = tmp_path / f"step-7.{suffix}"
     data = part.read_bytes()
-    part.write_bytes(data[: int(share * len(data))])
+    part.write_bytes(data[: int(fraction * len(data))])
     with pytest.raises(DamagedCheckpointError, match="truncated or corrupt"):
         CheckpointIndex(copy)
 
 
-def test_a_text_with_another_letter(path, tmp_path):
+def test_an_edited_text(path, tmp_path):
     copy = copy_of(path, tmp_path)
     part = tmp_path / "step-7.data-00000-of-00001"
     part.write_bytes(
@@ -92,7 +92,7 @@ def test_a_text_with_another_letter(path, tmp_path):
         CheckpointIndex(copy).text("text")
 
 
-def test_values_that_are_missing(path, tmp_path):
+def test_missing_values(path, tmp_path):
     copy = copy_of(path, tmp_path)
     (tmp_path / "step-7.data-00000-of-00001").unlink()
     with pytest.raises(DamagedCheckpointError, match="0 of .* bytes in step-7.data"):

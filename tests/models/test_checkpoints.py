@@ -31,8 +31,8 @@ def toy_network(monkeypatch):
     monkeypatch.setattr(loading, "build_network", toy.build_toy_network)
 
 
-def everything(trainer):
-    """All values that training goes on from."""
+def values_of_run(trainer):
+    """All values that training resumes from."""
     variables = list(trainer.network.variables)
     for optimizer in trainer.optimizers:
         variables += optimizer.variables
@@ -40,7 +40,7 @@ def everything(trainer):
 
 
 def change(trainer):
-    """Stands in for training, of which every step is traced."""
+    """Replaces training, which would trace every step."""
     for optimizer in trainer.optimizers:
         for variable in optimizer.variables:
             variable.assign(variable + tf.cast(1, variable.dtype))
@@ -70,7 +70,7 @@ def one_run(tmp_path_factory):
     for step in (1, 2, 3):
         train(trainer, 2)
         saved.save(RunState(step))
-        values[step] = everything(trainer)
+        values[step] = values_of_run(trainer)
     return folder, values
 
 
@@ -86,8 +86,8 @@ def names(folder):
     return sorted(p.stem for p in (folder / "checkpoints").glob("*.index"))
 
 
-every_cut = pytest.mark.parametrize(
-    ("suffix", "share"),
+every_truncation = pytest.mark.parametrize(
+    ("suffix", "fraction"),
     [
         (".index", 0),
         (".index", 0.5),
@@ -104,10 +104,10 @@ every_cut = pytest.mark.parametrize(
 )
 
 
-def cut(folder, step, suffix=".data-00000-of-00001", share=0.5):
+def truncate(folder, step, suffix=".data-00000-of-00001", fraction=0.5):
     path = folder / "checkpoints" / f"step-{step}{suffix}"
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
+    path.write_bytes(content[: int(len(content) * fraction)])
 
 
 def flip_bit(folder, step, index=100):
@@ -118,30 +118,30 @@ def flip_bit(folder, step, index=100):
 
 
 class TestRoundTrip:
-    def test_brings_back_every_bit_of_network_and_optimizers(self, run_of_three):
+    def test_restores_every_bit_of_network_and_optimizers(self, run_of_three):
         folder, values = run_of_three
         saved, trainer = open_run(folder, seed=1)
         assert saved.restore().step == 3
-        toy.assert_identical(everything(trainer), values[3])
+        toy.assert_identical(values_of_run(trainer), values[3])
         assert [int(o.iterations) for o in trainer.optimizers] == [6, 3, 3]
 
-    def test_brings_back_the_state(self, tmp_path):
+    def test_restores_the_state(self, tmp_path):
         logs = {"step": 3, "loss": 0.1 + 0.2, "loss/a": 1e-300, "loss/é": 2.0}
         schedule = PlateauState(1 / 3, epochs=2, moving_average=0.3, window=(0.1, 0.2))
         state = RunState(3, schedule, logs)
         open_run(tmp_path)[0].save(state)
         assert open_run(tmp_path)[0].restore() == state
 
-    def test_a_mean_over_nothing_stays_one(self, tmp_path):
+    def test_nan_is_restored(self, tmp_path):
         open_run(tmp_path)[0].save(RunState(3, logs={"step": 3, "loss/a": math.nan}))
         assert math.isnan(open_run(tmp_path)[0].restore().logs["loss/a"])
 
-    def test_names_in_the_file_are_of_the_project_s_own(self, tmp_path):
+    def test_names_in_the_file_are_those_of_the_project(self, tmp_path):
         path = open_run(tmp_path)[0].save(RunState(1))
         shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
         network = [f"{part}_{i}" for part in ("stem", "head") for i in range(2)]
         network.append("trunk")
-        wanted = {"spec", "state", *(f"network/{name}" for name in network)}
+        expected = {"spec", "state", *(f"network/{name}" for name in network)}
         for part in ("shared", "domain_0", "domain_1"):
             number = part.removeprefix("domain_")
             own = (
@@ -149,11 +149,11 @@ class TestRoundTrip:
             )
             slots = [f"{slot}/{v}" for slot in ("momentum", "velocity") for v in own]
             names = ("iterations", "learning_rate", *slots)
-            wanted |= {f"optimizer/{part}/{name}" for name in names}
-        assert set(shapes) == wanted
+            expected |= {f"optimizer/{part}/{name}" for name in names}
+        assert set(shapes) == expected
         assert shapes["network/stem_1"] == [2, 4]
 
-    def test_opens_the_checkpoint_once(self, run_of_three, monkeypatch):
+    def test_the_checkpoint_is_opened_once(self, run_of_three, monkeypatch):
         folder, _ = run_of_three
         opened, load = [], tf.train.load_checkpoint
 
@@ -168,17 +168,17 @@ class TestRoundTrip:
 
     def test_an_empty_folder_restores_nothing(self, tmp_path):
         saved, trainer = open_run(tmp_path)
-        before = everything(trainer)
+        before = values_of_run(trainer)
         assert saved.restore() is None
-        toy.assert_identical(everything(trainer), before)
+        toy.assert_identical(values_of_run(trainer), before)
 
     def test_save_returns_the_path(self, tmp_path):
         path = open_run(tmp_path)[0].save(RunState(7))
         assert path == str(tmp_path / "checkpoints" / "step-7")
         assert load_network(tmp_path)[2] == path
 
-    def test_reads_what_earlier_versions_wrote(self, run_of_three):
-        """They had a list of the checkpoints, keys of TensorFlow's, and no format."""
+    def test_reads_checkpoints_of_earlier_versions(self, run_of_three):
+        """They had a list of checkpoints, keys of TensorFlow, and no format number."""
         folder, values = run_of_three
         saved, trainer = open_run(folder)
         saved.restore()
@@ -203,9 +203,9 @@ class TestRoundTrip:
         manager.save(checkpoint_number=4)
         again, other = open_run(folder, seed=1)
         assert again.restore().step == 4
-        toy.assert_identical(everything(other), values[3])
+        toy.assert_identical(values_of_run(other), values[3])
         again.save(RunState(5))
-        # The list would go on to say that step 4 is the newest.
+        # The list would still name step 4 as the newest.
         assert not (folder / "checkpoints" / "checkpoint").exists()
 
 
@@ -215,28 +215,28 @@ def best(step, value, measure=DICE):
 
 class TestBest:
     def save(self, folder, *values, keep=1, measure=DICE):
-        """Saves a run, a checkpoint for each value; None is no candidate."""
+        """Saves a run with a checkpoint for each value; None is not a candidate."""
         saved, _ = open_run(folder, keep=keep)
         for step, value in enumerate(values, start=1):
-            offered = None if value is None else best(step, value, measure)
-            saved.save(RunState(step), offered)
+            candidate = None if value is None else best(step, value, measure)
+            saved.save(RunState(step), candidate)
 
     @pytest.mark.parametrize(
         ("values", "left"),
         [
             ((0.5, 0.7, 0.6, 0.6), [2, 4]),
-            # The first of equals, and a best one that is the last, too.
+            # The first of equal ones; the best one may also be the last.
             ((0.7, 0.7, 0.6), [1, 3]),
             ((0.5, 0.6, 0.7), [3]),
             ((0.5, None, None), [1, 3]),
             ((None, None), [2]),
         ],
     )
-    def test_is_kept_besides_the_last(self, tmp_path, values, left):
+    def test_is_kept_in_addition_to_the_last(self, tmp_path, values, left):
         self.save(tmp_path, *values)
         assert names(tmp_path) == [f"step-{step}" for step in left]
 
-    def test_of_losses_the_lowest(self, tmp_path):
+    def test_is_the_lowest_of_losses(self, tmp_path):
         self.save(tmp_path, 0.5, 0.3, 0.4, measure=LOSS)
         assert names(tmp_path) == ["step-2", "step-3"]
 
@@ -244,7 +244,7 @@ class TestBest:
         self.save(tmp_path, 0.9, 0.1, 0.1, 0.1, keep=2)
         assert names(tmp_path) == ["step-1", "step-3", "step-4"]
 
-    def test_is_remembered_by_a_run_that_goes_on(self, tmp_path):
+    def test_is_remembered_by_a_resumed_run(self, tmp_path):
         self.save(tmp_path, 0.5, 0.9, 0.6)
         saved, _ = open_run(tmp_path, keep=1)
         saved.restore()
@@ -253,17 +253,17 @@ class TestBest:
         saved.save(RunState(5), best(5, 0.95))
         assert names(tmp_path) == ["step-5"]
 
-    def test_is_forgotten_with_the_checkpoint_that_was(self, tmp_path):
+    def test_is_forgotten_if_its_checkpoint_is_damaged(self, tmp_path):
         self.save(tmp_path, 0.5, 0.6, 0.9, keep=3)
-        cut(tmp_path, 3)
+        truncate(tmp_path, 3)
         saved, _ = open_run(tmp_path, keep=3)
         saved.restore()
         saved.save(RunState(3), best(3, 0.55))
         assert load_network(tmp_path, checkpoint="best")[2].endswith("step-2")
 
-    def test_is_forgotten_if_it_made_room_for_one_that_was(self, tmp_path):
+    def test_is_forgotten_if_a_damaged_one_replaced_it(self, tmp_path):
         self.save(tmp_path, 0.9, 0.5, 0.5, 0.95, keep=2)
-        cut(tmp_path, 4)
+        truncate(tmp_path, 4)
         saved, _ = open_run(tmp_path, keep=2)
         saved.restore()
         saved.save(RunState(4), best(4, 0.8))
@@ -274,9 +274,11 @@ class TestBest:
         flip_bit(tmp_path, 1)
         saved, trainer = open_run(tmp_path, keep=1)
         assert saved.restore().step == 3
-        (said,) = [r.getMessage() for r in caplog.records]
-        assert f"{tmp_path / 'checkpoints' / 'step-1'}: expected an undamaged" in said
-        assert said.endswith("; it was the best, and the next one replaces it")
+        (message,) = [r.getMessage() for r in caplog.records]
+        assert (
+            f"{tmp_path / 'checkpoints' / 'step-1'}: expected an undamaged" in message
+        )
+        assert message.endswith("; it was the best, and the next one replaces it")
         saved.save(RunState(4), best(4, 0.7))
         assert names(tmp_path) == ["step-4"]
         change(trainer)
@@ -289,10 +291,10 @@ class TestBest:
         assert path.endswith("step-5")
         toy.assert_identical(toy.values_of(network.variables), expected)
 
-    @every_cut
-    def test_is_forgotten_if_it_was_cut(self, tmp_path, caplog, suffix, share):
+    @every_truncation
+    def test_is_forgotten_if_it_is_truncated(self, tmp_path, caplog, suffix, fraction):
         self.save(tmp_path, 0.9, 0.5)
-        cut(tmp_path, 1, suffix, share)
+        truncate(tmp_path, 1, suffix, fraction)
         saved, _ = open_run(tmp_path, keep=1)
         saved.restore()
         assert "it was the best" in caplog.text
@@ -311,7 +313,7 @@ class TestBest:
             path.write_bytes(content)
 
     @pytest.mark.parametrize(("values", "read"), [((0.9, 0.5), [1]), ((0.5, 0.9), [])])
-    def test_is_read_once_and_not_where_it_is_the_newest(
+    def test_is_read_once_and_not_again_if_it_is_the_newest(
         self, tmp_path, monkeypatch, caplog, values, read
     ):
         self.save(tmp_path, *values, keep=2)
@@ -331,7 +333,7 @@ class TestBest:
 
 
 class TestChosen:
-    """`--checkpoint`."""
+    """The setting `--checkpoint`."""
 
     @pytest.fixture
     def run_with_a_best(self, run_of_three):
@@ -340,7 +342,7 @@ class TestChosen:
         saved.restore()
         saved._best = best(2, 0.5)
         saved.save(RunState(4))
-        return folder, {**values, 4: everything(trainer)}
+        return folder, {**values, 4: values_of_run(trainer)}
 
     @pytest.mark.parametrize(
         ("checkpoint", "step"),
@@ -363,7 +365,7 @@ class TestChosen:
         assert loading.load_spec(folder).plan == plan
         assert loading.load_spec(folder, "best").plan == toy.PLAN
 
-    def test_that_is_not_there(self, run_of_three):
+    def test_must_exist(self, run_of_three):
         with pytest.raises(InputError) as caught:
             load_network(run_of_three[0], checkpoint="step-7")
         assert str(caught.value) == (
@@ -372,33 +374,33 @@ class TestChosen:
         )
 
     @pytest.mark.parametrize("checkpoint", ["latest", "", "step-3.index", "../x"])
-    def test_of_another_kind(self, run_of_three, checkpoint):
+    def test_must_have_a_valid_name(self, run_of_three, checkpoint):
         with pytest.raises(InputError, match="`checkpoint`: expected newest, best or"):
             load_network(run_of_three[0], checkpoint=checkpoint)
 
-    def test_best_where_none_is_noted(self, run_of_three):
+    def test_best_is_not_recorded(self, run_of_three):
         with pytest.raises(InputError, match="step-3 records no best checkpoint"):
             load_network(run_of_three[0], checkpoint="best")
 
-    def test_best_that_was_removed(self, run_with_a_best):
+    def test_best_was_removed(self, run_with_a_best):
         folder, _ = run_with_a_best
         checkpoint_paths.remove([str(folder / "checkpoints" / "step-2")])
         with pytest.raises(InputError, match=r"Received: best \(step-2\)"):
             load_network(folder, checkpoint="best")
 
     @pytest.mark.parametrize("checkpoint", ["best", "step-2"])
-    def test_and_damaged_is_an_error(self, run_with_a_best, checkpoint):
+    def test_must_be_undamaged(self, run_with_a_best, checkpoint):
         folder, _ = run_with_a_best
-        cut(folder, 2)
+        truncate(folder, 2)
         with pytest.raises(InputError, match="step-2: expected an undamaged"):
             load_network(folder, checkpoint=checkpoint)
 
-    def test_best_where_the_newest_is_damaged(self, run_with_a_best, caplog):
+    def test_best_is_found_if_the_newest_is_damaged(self, run_with_a_best, caplog):
         folder, _ = run_with_a_best
         saved, _ = open_run(folder, keep=5)
         saved.restore()
         saved.save(RunState(5))
-        cut(folder, 5, ".index")
+        truncate(folder, 5, ".index")
         assert load_network(folder, checkpoint="best")[2].endswith("step-2")
         assert "step-5: expected an undamaged checkpoint" in caplog.text
 
@@ -407,13 +409,13 @@ class TestKeep:
     @pytest.mark.parametrize(
         ("keep", "left"), [(1, [4]), (2, [3, 4]), (5, [1, 2, 3, 4])]
     )
-    def test_so_many_stay(self, tmp_path, keep, left):
+    def test_the_last_are_kept(self, tmp_path, keep, left):
         saved, _ = open_run(tmp_path, keep=keep)
         for step in (1, 2, 3, 4):
             saved.save(RunState(step))
         assert names(tmp_path) == [f"step-{step}" for step in left]
 
-    def test_those_of_the_run_before_count(self, run_of_three):
+    def test_checkpoints_of_earlier_runs_count(self, run_of_three):
         folder, _ = run_of_three
         saved, _ = open_run(folder, keep=2)
         saved.restore()
@@ -422,7 +424,7 @@ class TestKeep:
 
 
 class TestLoadNetwork:
-    def test_needs_the_folder_alone(self, run_of_three, tmp_path_factory):
+    def test_needs_only_the_folder(self, run_of_three, tmp_path_factory):
         folder, values = run_of_three
         moved = tmp_path_factory.mktemp("moved") / "model"
         shutil.move(folder, moved)
@@ -458,8 +460,8 @@ class TestLoadNetwork:
             toy.values_of(loaded.variables), toy.values_of(network.variables)
         )
 
-    def test_reads_a_plan_that_was_edited_since(self, run_of_three):
-        # Training does not depend on the clean-up: it goes on with the new plan.
+    def test_reads_a_plan_that_was_edited(self, run_of_three):
+        # Training does not depend on the clean-up: it continues with the new plan.
         folder, _ = run_of_three
         label = dataclasses.replace(toy.ONE.labels[1], keep_components=7)
         domain = dataclasses.replace(toy.ONE, labels=(toy.ONE.labels[0], label))
@@ -469,48 +471,48 @@ class TestLoadNetwork:
         saved.save(RunState(4))
         assert load_network(folder)[0].plan == plan
 
-    @every_cut
-    def test_for_a_damaged_one_the_one_before_is_taken(
-        self, run_of_three, caplog, suffix, share
+    @every_truncation
+    def test_uses_the_previous_one_if_the_newest_is_damaged(
+        self, run_of_three, caplog, suffix, fraction
     ):
         folder, values = run_of_three
-        cut(folder, 3, suffix, share)
+        truncate(folder, 3, suffix, fraction)
         _, network, path = load_network(folder)
         assert path.endswith("step-2")
         toy.assert_identical(toy.values_of(network.variables), values[2][:5])
-        (said,) = [
+        (message,) = [
             r.getMessage() for r in caplog.records if "damaged" in r.msg % r.args
         ]
-        assert "step-3: expected an undamaged checkpoint. Received: a trunc" in said
-        assert said.endswith("; using the previous one")
+        assert "step-3: expected an undamaged checkpoint. Received: a trunc" in message
+        assert message.endswith("; using the previous one")
 
-    def test_one_that_is_damaged_is_an_error_that_names_it(self, tmp_path):
+    def test_an_only_damaged_checkpoint_is_an_error(self, tmp_path):
         open_run(tmp_path)[0].save(RunState(3))
-        cut(tmp_path, 3)
+        truncate(tmp_path, 3)
         with pytest.raises(InputError, match="step-3: expected an undamaged"):
             load_network(tmp_path)
 
-    def test_several_and_all_damaged(self, run_of_three):
+    def test_only_damaged_checkpoints_are_an_error(self, run_of_three):
         folder, _ = run_of_three
         for step in (1, 2, 3):
-            cut(folder, step)
+            truncate(folder, step)
         words = f"{folder / 'checkpoints'}: expected an undamaged .*: 3 damaged ones"
         with pytest.raises(InputError, match=words):
             load_network(folder)
 
     @pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
-    def test_the_spec_of_the_one_before_without_a_word(
+    def test_the_spec_of_the_previous_one_is_read_silently(
         self, run_of_three, caplog, suffix
     ):
-        # `load_network` says it, and commands need both.
+        # `load_network` warns, and commands call both.
         folder, _ = run_of_three
-        cut(folder, 3, suffix, 0)
+        truncate(folder, 3, suffix, 0)
         assert loading.load_spec(folder).plan == toy.PLAN
         assert "damaged" not in caplog.text
 
     @pytest.mark.parametrize("checkpoint", ["newest", "best", "step-3"])
     @pytest.mark.parametrize("read", [load_network, loading.load_spec])
-    def test_that_a_training_removes_meanwhile(
+    def test_a_checkpoint_is_removed_while_it_is_read(
         self, run_of_three, caplog, monkeypatch, checkpoint, read
     ):
         folder, _ = run_of_three
@@ -548,7 +550,7 @@ class TestLoadNetwork:
     @pytest.mark.parametrize(
         "spec", [tf.constant(1.0), tf.constant(b"\xff\xfe"), tf.constant(["a", "b"])]
     )
-    def test_a_checkpoint_whose_spec_is_no_text(self, tmp_path, spec):
+    def test_a_checkpoint_with_an_invalid_spec(self, tmp_path, spec):
         folder = tmp_path / "checkpoints"
         folder.mkdir()
         tf.raw_ops.SaveV2(
@@ -575,55 +577,53 @@ class TestLoadNetwork:
 
 
 class TestDamage:
-    @every_cut
-    def test_the_one_before_is_taken_with_a_warning(
-        self, run_of_three, caplog, suffix, share
+    @every_truncation
+    def test_the_previous_one_is_used_with_a_warning(
+        self, run_of_three, caplog, suffix, fraction
     ):
         folder, values = run_of_three
-        cut(folder, 3, suffix, share)
+        truncate(folder, 3, suffix, fraction)
         saved, trainer = open_run(folder, seed=1)
         assert saved.restore().step == 2
-        toy.assert_identical(everything(trainer), values[2])
+        toy.assert_identical(values_of_run(trainer), values[2])
         assert re.search("step-3: expected an undamaged .*previous", caplog.text)
 
-    def test_a_flipped_bit_is_found(self, run_of_three):
+    def test_a_flipped_bit_is_noticed(self, run_of_three):
         folder, values = run_of_three
         flip_bit(folder, 3)
         saved, trainer = open_run(folder, seed=1)
         assert saved.restore().step == 2
-        toy.assert_identical(everything(trainer), values[2])
+        toy.assert_identical(values_of_run(trainer), values[2])
 
-    def test_the_run_goes_on_from_there(self, run_of_three):
+    def test_the_run_continues_from_there(self, run_of_three):
         folder, _ = run_of_three
-        cut(folder, 3)
+        truncate(folder, 3)
         saved, trainer = open_run(folder, seed=1)
         saved.restore()
         change(trainer)
         saved.save(RunState(3))
         again, other = open_run(folder, seed=2)
         assert again.restore().step == 3
-        toy.assert_identical(everything(other), everything(trainer))
+        toy.assert_identical(values_of_run(other), values_of_run(trainer))
 
     def test_all_damaged_is_an_error(self, run_of_three):
         folder, _ = run_of_three
         for step in (1, 2, 3):
-            cut(folder, step)
+            truncate(folder, step)
         saved, _ = open_run(folder)
         with pytest.raises(InputError, match="Received: 3 damaged ones"):
             saved.restore()
 
-    def test_a_damaged_one_of_a_later_step_does_not_outlive_the_others(
-        self, run_of_three
-    ):
-        # With longer epochs, another step follows the one before the damaged.
+    def test_a_damaged_one_of_a_later_step_is_removed(self, run_of_three):
+        # With longer epochs, the next step is not that of the damaged checkpoint.
         folder, _ = run_of_three
-        cut(folder, 3)
+        truncate(folder, 3)
         saved, _ = open_run(folder, keep=1)
         assert saved.restore().step == 2
         saved.save(RunState(2))
         assert names(folder) == ["step-2"]
 
-    def test_order_is_that_of_the_steps(self, run_of_three):
+    def test_checkpoints_are_ordered_by_step(self, run_of_three):
         folder, _ = run_of_three
         saved, _ = open_run(folder)
         saved.save(RunState(10))
@@ -632,11 +632,11 @@ class TestDamage:
 
 
 class TestKilled:
-    """A write or a removal that ends anywhere."""
+    """Writing or removing is interrupted at any point."""
 
     @contextlib.contextmanager
-    def dying(self, number):
-        """Dies at the renaming or removal of a file of this number."""
+    def interrupted_at(self, number):
+        """Interrupts at the renaming or removal of a file with this number."""
         done = []
 
         def wrap(original):
@@ -651,14 +651,14 @@ class TestKilled:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "replace", wrap(os.replace))
             patch.setattr(pathlib.Path, "unlink", wrap(pathlib.Path.unlink))
-            # What is killed does not clean up, and its number names no process.
+            # A killed process does not clean up, and its id is no longer in use.
             patch.setattr(shutil, "rmtree", lambda *arguments, **keywords: None)
             patch.setattr(os, "getpid", lambda: 999_999_999)
             yield
 
-    # The new one's data and index get their names, then older ones are removed.
+    # Data and index of the new one are renamed, then older ones are removed.
     @pytest.mark.parametrize(
-        ("number", "there"),
+        ("number", "found_step"),
         [
             (0, 3),
             (2, 3),
@@ -670,24 +670,24 @@ class TestKilled:
             ),
         ],
     )
-    def test_a_checkpoint_is_there_whole_or_not_at_all(
-        self, run_of_three, caplog, number, there
+    def test_a_checkpoint_is_complete_or_absent(
+        self, run_of_three, caplog, number, found_step
     ):
         folder, values = run_of_three
         saved, trainer = open_run(folder, seed=1, keep=1)
-        with self.dying(number), pytest.raises(KeyboardInterrupt):
+        with self.interrupted_at(number), pytest.raises(KeyboardInterrupt):
             saved.save(RunState(4))
-        assert load_network(folder)[2].endswith(f"step-{there}")
+        assert load_network(folder)[2].endswith(f"step-{found_step}")
         again, other = open_run(folder, seed=2, keep=1)
-        assert again.restore().step == there
-        expected = everything(trainer) if there == 4 else values[3]
-        toy.assert_identical(everything(other), expected)
+        assert again.restore().step == found_step
+        expected = values_of_run(trainer) if found_step == 4 else values[3]
+        toy.assert_identical(values_of_run(other), expected)
         again.save(RunState(5))
         found = {path.name for path in (folder / "checkpoints").iterdir()}
         assert found == {"step-5.index", "step-5.data-00000-of-00001"}
         assert "damaged" not in caplog.text
 
-    def test_what_has_no_index_is_removed(self, run_of_three):
+    def test_files_without_an_index_are_removed(self, run_of_three):
         folder, _ = run_of_three
         before = set((folder / "checkpoints").iterdir())
         (folder / "checkpoints" / ".unfinished").mkdir()
@@ -700,10 +700,10 @@ class TestKilled:
 
 
 class TestPowerCut:
-    """Power that fails at any time of saving."""
+    """A power cut at any time while saving."""
 
     def newest(self, folder):
-        """Step of the checkpoint that a run resumes from; what is damaged is found."""
+        """Step of the newest intact checkpoint, from which a run resumes."""
 
         def read(path):
             checkpoint_reading.check_intact(path)
@@ -724,7 +724,7 @@ class TestPowerCut:
         for state in cuts.states:
             after = cuts.restore(state, tmp_path_factory.mktemp("after"))
             found.add(self.newest(after))
-            # None of the others is damaged either.
+            # The other checkpoints are not damaged either.
             for path in checkpoint_paths.list_checkpoints(after):
                 checkpoint_reading.check_intact(path)
         assert found == {3, 4}
@@ -734,7 +734,7 @@ class TestPowerCut:
 
 
 class TestAnotherModel:
-    def test_the_difference_is_named(self, run_of_three):
+    def test_the_difference_is_reported(self, run_of_three):
         folder, _ = run_of_three
         saved, _ = open_run(folder, pools=(2, 1, 1))
         with pytest.raises(InputError) as caught:
@@ -744,7 +744,7 @@ class TestAnotherModel:
         )
         assert "Use another `model_dir`" in str(caught.value)
 
-    def test_another_plan_is_named(self, run_of_three):
+    def test_another_plan_is_reported(self, run_of_three):
         folder, _ = run_of_three
         domain = dataclasses.replace(toy.ONE, spacing_mm=(3.0, 1.0, 1.0))
         plan = dataclasses.replace(toy.PLAN, domains=(domain, toy.TWO))
@@ -752,7 +752,7 @@ class TestAnotherModel:
         with pytest.raises(InputError, match="Task91_One .* another spacing_mm"):
             saved.restore()
 
-    def test_nothing_is_changed_by_the_attempt(self, run_of_three):
+    def test_the_attempt_changes_nothing(self, run_of_three):
         folder, _ = run_of_three
         before = {p: p.read_bytes() for p in (folder / "checkpoints").iterdir()}
         with pytest.raises(InputError):
@@ -760,7 +760,7 @@ class TestAnotherModel:
         assert {p: p.read_bytes() for p in (folder / "checkpoints").iterdir()} == before
 
     def test_other_variables(self, run_of_three):
-        # The same settings, and yet another network: another version of the code.
+        # The same settings but another network, as with another version of the code.
         folder, _ = run_of_three
         spec, trainer = toy.make_trainer()
         network = toy.build_toy_network(dataclasses.replace(spec, base_channels=9))
@@ -770,11 +770,11 @@ class TestAnotherModel:
 
 
 class TestFullDisk:
-    def test_is_told_and_the_older_checkpoint_stays(self, tmp_path):
+    def test_is_reported_and_the_older_checkpoint_kept(self, tmp_path):
         saved, _ = open_run(tmp_path, keep=1)
         saved.save(RunState(1))
         expected = f"^{tmp_path / 'checkpoints'}: cannot write a checkpoint: "
-        # A limit on the size of files acts as a full disk does, and needs no disk.
+        # A limit on the size of files acts like a full disk.
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
         try:
@@ -790,7 +790,7 @@ class TestFullDisk:
         saved, _ = open_run(tmp_path)
         assert saved.restore().step == 1
 
-    def test_a_folder_that_cannot_be_made(self, tmp_path):
+    def test_a_folder_that_cannot_be_created(self, tmp_path):
         (tmp_path / "file").write_text("in the way")
         saved, _ = open_run(tmp_path / "file")
         with pytest.raises(OSError, match=str(tmp_path / "file")):
@@ -820,7 +820,7 @@ class TestModelsByDomain:
             toy.ONE.name: folder,
         }
 
-    def test_independent_models_and_what_else_lies_there(self, save, tmp_path):
+    def test_independent_models_next_to_other_folders(self, save, tmp_path):
         one, two = save("b", toy.ONE), save("a", toy.TWO)
         (tmp_path / "test" / "checkpoints").mkdir(parents=True)
         assert loading.models_by_domain(tmp_path) == {
@@ -852,12 +852,12 @@ class TestModelsByDomain:
         with pytest.raises(DamagedCheckpointError):
             loading.models_by_domain(two)
 
-    def test_a_folder_of_models_is_no_model(self, save, tmp_path):
+    def test_a_folder_of_models_is_not_a_model(self, save, tmp_path):
         save("a", toy.ONE)
         with pytest.raises(InputError, match=f"but models in {tmp_path / 'a'}$"):
             load_network(tmp_path)
 
-    def test_a_model_is_not_saved_over_another(self, save):
+    def test_a_model_does_not_replace_another(self, save):
         folder = save("a", toy.ONE)
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         with pytest.raises(InputError, match="expected a folder without a model"):
@@ -872,8 +872,8 @@ class TestModelsByDomain:
         (tf.errors.DataLossError, DamagedCheckpointError),
     ],
 )
-def test_what_cannot_be_read_now_is_not_damaged(error, kind):
-    """Damaged ones are removed by the next that is saved."""
+def test_an_unreadable_checkpoint_is_not_damaged(error, kind):
+    """Damaged checkpoints are removed when the next one is saved."""
     with (
         pytest.raises(InputError, match="step-3") as raised,
         checkpoint_reading.translate_tf_errors("step-3"),
@@ -890,7 +890,7 @@ ODD_NAMES = (
 
 
 class TestOtherNames:
-    """Files and folders that are named nearly as a checkpoint, and are none."""
+    """Files and folders with names similar to those of checkpoints."""
 
     @pytest.fixture
     def odd(self, run_of_three):
@@ -905,7 +905,7 @@ class TestOtherNames:
         (folder / "step-9.index").symlink_to(folder / "step-9.index")
         return folder
 
-    def test_are_passed_over_and_left_alone(self, odd):
+    def test_are_ignored_and_kept(self, odd):
         paths = checkpoint_paths.list_checkpoints(odd)
         assert [pathlib.Path(path).name for path in paths] == [
             *("step-1", "step-2", "step-3")
@@ -920,11 +920,11 @@ class TestOtherNames:
         assert {path for path in others if os.path.lexists(path)} == others
 
     @pytest.mark.parametrize("name", ODD_NAMES)
-    def test_cannot_be_asked_for(self, odd, name):
+    def test_cannot_be_requested(self, odd, name):
         with pytest.raises(InputError, match="`checkpoint`: expected newest, best or"):
             load_network(odd.parent, checkpoint=name)
 
-    def test_are_named_where_there_is_no_other(self, odd):
+    def test_are_reported_if_there_is_no_other(self, odd):
         for path in checkpoint_paths.list_checkpoints(odd):
             pathlib.Path(f"{path}.index").unlink()
         with pytest.raises(
@@ -936,7 +936,7 @@ class TestOtherNames:
 def test_a_checkpoint_smaller_than_its_network_is_refused_unbuilt(
     tmp_path, monkeypatch
 ):
-    """Whoever asks for 8 GB sends a file of that size."""
+    """A network of 8 GB needs a file of that size."""
     spec, trainer = toy.make_trainer()
     spec = dataclasses.replace(spec, base_channels=64, pools=(6, 6, 6), adapter="none")
     Checkpoints(tmp_path, spec, trainer.network, {}, keep=1).save(RunState())

@@ -15,7 +15,7 @@ THREE = dataclasses.replace(toy.TWO, name="Task93_Three")
 
 
 class TestOfDomain:
-    def test_of_every_variable_that_the_domain_reads(self, monkeypatch):
+    def test_depends_on_every_variable_that_the_domain_uses(self, monkeypatch):
         plan = Plan((toy.ONE, toy.TWO, THREE))
         spec = ModelSpec(plan=plan, pools=(1, 1, 1), base_channels=4)
         network = toy.build_toy_network(spec)
@@ -28,23 +28,23 @@ class TestOfDomain:
         before = checksums.of_domains(spec, network)
         assert len(set(before.values())) == 3
 
-        def names_that_change_with(variable):
-            held = variable.numpy()
-            changed = held.copy()
+        def domains_that_change_with(variable):
+            original = variable.numpy()
+            changed = original.copy()
             changed.flat[-1] = np.nextafter(changed.flat[-1], np.float32(9))
             variable.assign(changed)
             after = checksums.of_domains(spec, network)
-            variable.assign(held)
+            variable.assign(original)
             return [name for name in before if after[name] != before[name]]
 
         for index, name in enumerate(plan.names):
             assert len(network.domain_variables(index)) == 2
             for variable in network.domain_variables(index):
-                assert names_that_change_with(variable) == [name]
+                assert domains_that_change_with(variable) == [name]
         (variable,) = network.shared_variables
-        assert names_that_change_with(variable) == list(plan.names)
+        assert domains_that_change_with(variable) == list(plan.names)
 
-    def test_of_the_logits(self, monkeypatch):
+    def test_depends_on_the_logits(self, monkeypatch):
         spec, network = toy.make_model()
         before = checksums.of_domain(spec, network, 0)
         norm = ops.instance_norm
@@ -52,7 +52,7 @@ class TestOfDomain:
         assert checksums.of_domain(spec, network, 0) != before
 
     def test_compiles_nothing(self, monkeypatch):
-        """XLA would compile, and TensorFlow warn of, every operation and shape."""
+        """XLA would compile every operation and shape, and TensorFlow would warn."""
         used = set()
         norm = ops.instance_norm
 

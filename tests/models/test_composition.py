@@ -46,11 +46,11 @@ def logits_of(spec, network, name):
 
 @functools.cache
 def outputs_of(spec, network, name):
-    """Logits of models whose variables change no more."""
+    """Logits of models whose variables do not change any more."""
     return logits_of(spec, network, name)
 
 
-def assert_serves_alike(model, parent, names):
+def assert_same_logits(model, parent, names):
     for name in names:
         np.testing.assert_array_equal(
             outputs_of(*model, name), outputs_of(*parent, name)
@@ -64,14 +64,14 @@ def trunk(model, name):
 
 @pytest.fixture(scope="module")
 def parent_of():
-    """Adapter -> a model that tests leave as it is."""
+    """Adapter -> a model that tests must not change."""
     make = functools.cache(lambda adapter: toy.make_model(adapter=adapter))
     return lambda adapter="separable": make(adapter)
 
 
 @pytest.fixture(scope="module")
 def extended_of(parent_of):
-    """Adapter and init -> its model and `FOUR`, drawn from one seed; to be left so."""
+    """Adapter and init -> its model extended by `FOUR`; tests must not change it."""
 
     @functools.cache
     def extend(adapter, init):
@@ -97,7 +97,7 @@ def fresh_of():
 class TestExtend:
     @pytest.fixture
     def parent(self, adapter, parent_of):
-        """One for all tests, as `test_the_parent_is_left_as_it_was` allows."""
+        """Shared by all tests, see `test_the_parent_is_not_changed`."""
         return parent_of(adapter)
 
     @pytest.fixture
@@ -105,27 +105,27 @@ class TestExtend:
         return functools.partial(extended_of, adapter)
 
     @pytest.mark.parametrize("init", ["random", "mean", TWO.name])
-    def test_leaves_the_old_domains_as_they_were(self, parent, extended, init):
+    def test_does_not_change_the_old_domains(self, parent, extended, init):
         model = extended(init)
         assert model[0].plan.names == (ONE.name, TWO.name, FOUR.name)
-        assert_serves_alike(model, parent, (ONE.name, TWO.name))
+        assert_same_logits(model, parent, (ONE.name, TWO.name))
         assert logits_of(*model, FOUR.name).shape == (2, 4, 3, 6, 2)
 
-    def test_from_a_domain_takes_its_trunk(self, parent, extended):
+    def test_init_from_a_domain_copies_its_trunk(self, parent, extended):
         model = extended(TWO.name)
         toy.assert_identical(
             toy.values_of(trunk(model, FOUR.name)),
             toy.values_of(trunk(parent, TWO.name)),
         )
 
-    def test_mean_is_that_of_all_old_domains(self, parent, extended):
+    def test_mean_is_over_all_old_domains(self, parent, extended):
         model = extended("mean")
         old = zip(trunk(parent, ONE.name), trunk(parent, TWO.name), strict=True)
         expected = [(a.numpy().astype(np.float64) + b.numpy()) / 2 for a, b in old]
         for variable, mean in zip(trunk(model, FOUR.name), expected, strict=True):
             np.testing.assert_allclose(variable.numpy(), mean, rtol=1e-6, atol=1e-9)
 
-    def test_random_is_that_of_a_new_network(self, extended, fresh_of):
+    def test_random_equals_a_new_network(self, extended, fresh_of):
         model = extended("random")
         fresh = model[0], fresh_of(model[0])
         toy.assert_identical(
@@ -133,9 +133,7 @@ class TestExtend:
             toy.values_of(trunk(fresh, FOUR.name)),
         )
 
-    def test_stem_and_head_start_at_random_whatever_the_trunk_does(
-        self, extended, fresh_of
-    ):
+    def test_stem_and_head_always_start_at_random(self, extended, fresh_of):
         spec, network = extended("mean")
         fresh = fresh_of(spec)
 
@@ -155,15 +153,15 @@ class TestExtend:
         second = composition.extend(*parent, THREE, init="mean")
         third = composition.extend(*second, FOUR, init=THREE.name)
         assert third[0].plan.names == (ONE.name, TWO.name, THREE.name, FOUR.name)
-        assert_serves_alike(third, parent, (ONE.name, TWO.name))
-        assert_serves_alike(third, second, (THREE.name,))
+        assert_same_logits(third, parent, (ONE.name, TWO.name))
+        assert_same_logits(third, second, (THREE.name,))
 
-    def test_the_parent_is_left_as_it_was(self, parent):
+    def test_the_parent_is_not_changed(self, parent):
         before = toy.values_of(parent[1].variables)
         composition.extend(*parent, FOUR, init="mean")
         toy.assert_identical(toy.values_of(parent[1].variables), before)
 
-    def test_a_domain_that_is_there_and_one_to_start_from_that_is_not(self, parent):
+    def test_an_existing_domain_and_an_unknown_init(self, parent):
         with pytest.raises(InputError, match="`domain`: .* Received: Task92_Two"):
             composition.extend(*parent, TWO, init="mean")
         with pytest.raises(InputError) as caught:
@@ -177,8 +175,8 @@ class TestExtend:
 @pytest.mark.parametrize(
     "adapter", ["none", pytest.param("separable", marks=pytest.mark.slow)]
 )
-def test_two_labs_and_one_model(adapter, parent_of, tmp_path):
-    """Each adds a domain to the same parent; merged, saved, loaded, one taken out."""
+def test_models_of_two_labs_are_merged(adapter, parent_of, tmp_path):
+    """Each lab adds a domain to the same parent; both are merged, saved and loaded."""
     parent = parent_of(adapter)
     labs = {}
     for folder, domain in (("a", THREE), ("b", FOUR)):
@@ -188,17 +186,17 @@ def test_two_labs_and_one_model(adapter, parent_of, tmp_path):
     save_model(tmp_path, *composition.compose(labs))
     merged = load_network(tmp_path)[:2]
     assert merged[0].plan.names == (ONE.name, TWO.name, THREE.name, FOUR.name)
-    assert_serves_alike(merged, parent, (ONE.name, TWO.name))
-    assert_serves_alike(merged, labs["a"], (THREE.name,))
-    assert_serves_alike(merged, labs["b"], (FOUR.name,))
+    assert_same_logits(merged, parent, (ONE.name, TWO.name))
+    assert_same_logits(merged, labs["a"], (THREE.name,))
+    assert_same_logits(merged, labs["b"], (FOUR.name,))
     left = composition.compose({"m": merged}, remove=[ONE.name, THREE.name])
     assert left[0].plan.names == (TWO.name, FOUR.name)
-    assert_serves_alike(left, merged, (TWO.name, FOUR.name))
+    assert_same_logits(left, merged, (TWO.name, FOUR.name))
 
 
 class TestComposeModels:
     @pytest.mark.slow
-    def test_of_folders_one_folder(self, parent_of, tmp_path):
+    def test_folders_are_merged_into_one(self, parent_of, tmp_path):
         parent = parent_of()
         labs = {"a": composition.extend(*parent, THREE, init="mean"), "b": parent}
         for folder, model in labs.items():
@@ -213,13 +211,13 @@ class TestComposeModels:
         assert found.checksums.count("identical") == 2
         *written, path = load_network(tmp_path / "new")
         assert path == found.checkpoint
-        assert_serves_alike(tuple(written), labs["a"], found.domains)
+        assert_same_logits(tuple(written), labs["a"], found.domains)
         with pytest.raises(InputError, match="new: expected a folder without a model"):
             composition.compose_models(config.with_changes(remove=()))
 
     @pytest.fixture
     def quick_checksums(self, monkeypatch):
-        """To compute logits takes most of the time of composing small models."""
+        """Computing logits takes most of the time of composing small models."""
         monkeypatch.setattr(
             composition.checksums,
             "of_domains",
@@ -228,7 +226,7 @@ class TestComposeModels:
 
     @pytest.mark.usefixtures("quick_checksums")
     @pytest.mark.parametrize("killed_at", ["saving", "the check of what was saved"])
-    def test_is_repeated_after_it_was_killed(
+    def test_can_be_repeated_after_a_kill(
         self, parent_of, tmp_path, monkeypatch, killed_at
     ):
         save_model(tmp_path / "a", *parent_of("none"))
@@ -241,7 +239,7 @@ class TestComposeModels:
             if killed_at == "saving":
                 patch.setattr(checkpoint_writing.os, "replace", interrupt)
             else:
-                # It loads what was saved, and nothing else.
+                # Only the check of the saved model calls it.
                 patch.setattr(composed_models, "load_network", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 composition.compose_models(config)
@@ -257,8 +255,8 @@ class TestComposeModels:
 
     @pytest.mark.usefixtures("quick_checksums")
     @pytest.mark.parametrize("change", ["a variable", "the names of cases"])
-    def test_a_model_that_is_another_stays(self, parent_of, tmp_path, change):
-        """However similar it is."""
+    def test_another_model_is_not_replaced(self, parent_of, tmp_path, change):
+        """Even if it is very similar."""
         save_model(tmp_path / "a", *parent_of("none"))
         spec, network = toy.make_model(adapter="none")
         if change == "a variable":
@@ -283,7 +281,7 @@ class TestCompose:
         ):
             composition.compose(models)
 
-    def test_networks_that_differ(self, parent_of):
+    def test_different_networks(self, parent_of):
         models = {"a": parent_of(), "b": toy.make_model((THREE,), base_channels=3)}
         with pytest.raises(InputError, match="b: expected base_channels 2 as in a"):
             composition.compose(models)
@@ -298,11 +296,11 @@ class TestCompose:
         spec, _ = composition.compose(twice, remove=[FOUR.name])
         assert spec.plan.names == (ONE.name, TWO.name)
 
-    def test_of_a_domain_that_no_model_serves(self, parent_of):
+    def test_removing_an_unknown_domain(self, parent_of):
         with pytest.raises(InputError, match="`remove`: .* Received: Task99"):
             composition.compose({"a": parent_of()}, remove=["Task99"])
 
-    def test_of_nothing(self, parent_of):
+    def test_removing_every_domain(self, parent_of):
         with pytest.raises(
             InputError, match="`remove`: expected at least one remaining"
         ):

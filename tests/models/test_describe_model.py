@@ -38,7 +38,7 @@ FLAGS = "--data_dir=shards\n--patch_size=8,8,8\n--nodetach_focal_factor\n"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A run of three epochs that trained the second domain, frozen as in adapt."""
+    """A run of three epochs that trained only the second domain, as `adapt` does."""
     folder = tmp_path_factory.mktemp("models") / "model"
     spec, network = toy.make_model(patch_size=(8, 8, 8), resize_method="cubic")
     checkpoints = Checkpoints(
@@ -138,7 +138,7 @@ def test_one_checkpoint(model, suffix):
     assert (found.checkpoint, found.training.steps) == ("step-20", 20)
 
 
-def test_one_that_lies_elsewhere(model, tmp_path):
+def test_a_checkpoint_elsewhere(model, tmp_path):
     for part in (model / "checkpoints").glob("step-20.*"):
         (tmp_path / part.name).write_bytes(part.read_bytes())
     (found,) = describe_models(tmp_path / "step-20")
@@ -154,7 +154,7 @@ def copy_of(model, folder):
     return folder
 
 
-def test_of_a_damaged_one_the_one_before(model, tmp_path, caplog):
+def test_the_previous_one_if_the_newest_is_damaged(model, tmp_path, caplog):
     copy = copy_of(model, tmp_path)
     (copy / "checkpoints" / "step-30.index").write_bytes(b"")
     (found,) = describe_models(copy)
@@ -171,7 +171,7 @@ def test_while_a_training_removes_checkpoints(model, tmp_path, monkeypatch):
     newer = itertools.count(40, 10)
 
     def list_and_train_on(folder):
-        """Step 40 before the first is read, step 50 before their sizes are."""
+        """Adds step 40 before the first is read, and step 50 before sizes are read."""
         found = list_checkpoints(folder)
         step = next(newer)
         if step < 60:
@@ -190,7 +190,7 @@ def test_while_a_training_removes_checkpoints(model, tmp_path, monkeypatch):
         describe_models(copy)
 
 
-def test_one_that_is_removed_while_it_is_read(model, tmp_path, monkeypatch):
+def test_a_checkpoint_is_removed_while_it_is_read(model, tmp_path, monkeypatch):
     copy = copy_of(model, tmp_path)
     path = copy / "checkpoints" / "step-30"
 
@@ -203,7 +203,7 @@ def test_one_that_is_removed_while_it_is_read(model, tmp_path, monkeypatch):
         describe_models(path)
 
 
-def test_without_the_files_beside(model, tmp_path):
+def test_without_training_csv_and_flags_txt(model, tmp_path):
     copy = copy_of(model, tmp_path)
     (copy / "training.csv").unlink()
     (copy / "flags.txt").unlink()
@@ -214,7 +214,7 @@ def test_without_the_files_beside(model, tmp_path):
     )
 
 
-def test_a_model_that_was_composed(tmp_path):
+def test_a_composed_model(tmp_path):
     loading.save_model(tmp_path, *toy.make_model())
     (found,) = describe_models(tmp_path)
     assert found.training is None
@@ -223,7 +223,7 @@ def test_a_model_that_was_composed(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["adapted", "composed", "parallel", "plain"])
-def test_of_release_0_1_0(name):
+def test_models_of_release_0_1_0(name):
     (found,) = describe_models(ARTEFACTS / name)
     spec = loading.load_spec(ARTEFACTS / name)
     network = network_without_values(
@@ -294,7 +294,7 @@ def test_text(model):
         assert row in rows
 
 
-def test_text_of_many_long_names_keeps_to_100_columns(model):
+def test_text_of_many_long_names_fits_into_100_columns(model):
     (found,) = describe_models(model)
     long = dataclasses.replace(
         found.domains[0],

@@ -1,4 +1,4 @@
-"""Model files: read whole and without packages, or refused with what is wrong."""
+"""Model files: reading without other packages, and errors about invalid files."""
 
 import dataclasses
 import json
@@ -22,9 +22,9 @@ from onnx import helper
 from packed import (
     SPEC,
     compute,
-    described_again,
     make_card,
     make_members,
+    with_edited_description,
     write,
     write_infos,
 )
@@ -60,7 +60,7 @@ def error_of(path):
     return str(error.value).removeprefix(f"{path}: ")
 
 
-def test_says_what_it_is(path):
+def test_describes_itself(path):
     found = read_model_file(path)
     assert found.plan == without_case_names(SPEC).plan
     assert [domain.spec.plan.names for domain in found.domains] == [
@@ -79,12 +79,12 @@ def test_says_what_it_is(path):
     assert json.loads(found.to_json()) == json.loads(MEMBERS["model.json"])
 
 
-def test_names_no_case():
+def test_contains_no_case_names():
     for content in MEMBERS.values():
         assert not any(case.encode() in content for case in (*ONE.train, *TWO.test))
 
 
-def test_a_domain_that_is_not_there(path):
+def test_an_unknown_domain(path):
     with pytest.raises(InputError, match="expected one of Task91_One, Task92_Two"):
         read_model_file(path).index("x")
 
@@ -121,7 +121,7 @@ class TestRuns:
         np.testing.assert_allclose(compiled([patches])[0], expected, rtol=0, atol=atol)
 
     def test_unpacked(self, path, tmp_path, index, precision, atol):
-        """What any unzip program leaves, programs for ONNX open as it is."""
+        """ONNX programs can open the unzipped files directly."""
         onnxruntime = pytest.importorskip("onnxruntime", reason="extra `export`")
         write(path, make_members(precision))
         with zipfile.ZipFile(path) as archive:
@@ -136,7 +136,7 @@ class TestRuns:
         np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
-def test_shared_weights_are_there_once():
+def test_shared_weights_are_stored_once():
     shared = 64 * 64 * 4
     assert shared < len(MEMBERS["weights.bin"]) < 1.5 * shared
     half = make_members("float16")
@@ -148,14 +148,14 @@ import sys
 for name in ("tensorflow", "keras", "onnx", "onnxruntime", "openvino", "matplotlib"):
     sys.modules[name] = None
 from u2net_tf.models.model_file import read_model_file
-# What is imported when it is first needed is not counted.
+# Imports at first use are not recorded.
 read_model_file(sys.argv[1])
 events = []
 sys.addaudithook(lambda event, arguments: events.append((event, arguments)))
 length = len(read_model_file(sys.argv[1]).onnx_model(1))
-noted = list(events)
-assert {event for event, _ in noted} <= {"open", "sys._getframe"}, noted
-for event, arguments in noted:
+recorded = list(events)
+assert {event for event, _ in recorded} <= {"open", "sys._getframe"}, recorded
+for event, arguments in recorded:
     if event == "open":
         assert str(arguments[0]) == sys.argv[1] and arguments[1] in ("r", "rb")
 print(length)
@@ -170,8 +170,8 @@ def test_reads_without_packages_and_runs_nothing(path):
     assert int(done.stdout) == len(read_model_file(path).onnx_model(1))
 
 
-class TestNoZip:
-    def test_nothing(self, tmp_path):
+class TestInvalidZip:
+    def test_missing(self, tmp_path):
         assert error_of(tmp_path / "x").endswith("Received: no such file")
 
     def test_a_folder(self, tmp_path):
@@ -187,7 +187,7 @@ class TestNoZip:
         path.write_bytes(content)
         assert ", a zip. Received: " in error_of(path)
 
-    def test_cut_short(self, path):
+    def test_truncated(self, path):
         content = path.read_bytes()
         for end in (4, 100, len(content) // 2, len(content) - 1):
             path.write_bytes(content[:end])
@@ -219,7 +219,7 @@ class TestMembers:
         path.write_bytes(content)
         assert "Received: an encrypted one" in error_of(path)
 
-    def test_two_of_one_name(self, tmp_path):
+    def test_two_with_the_same_name(self, tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             path = write_infos(
@@ -232,20 +232,20 @@ class TestMembers:
     @pytest.mark.parametrize(
         ("mode", "name"), [(stat.S_IFLNK | 0o777, "weights.bin"), (0, "folder/")]
     )
-    def test_no_file(self, tmp_path, mode, name):
+    def test_folders_and_links(self, tmp_path, mode, name):
         odd = info(name, external_attr=mode << 16)
         path = write_infos(tmp_path / "x", [(odd, b"")])
         assert "expected a file. Received: a" in error_of(path)
 
     @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "..\\x", "a/b", "x\0y"])
-    def test_another_one(self, tmp_path, name):
+    def test_unexpected_names(self, tmp_path, name):
         path = write(tmp_path / "x", {**MEMBERS, name: b"x"})
         found = error_of(path)
         assert "expected only the members model.json, card.md" in found
         assert not (tmp_path.parent / "x").exists()
 
     @pytest.mark.parametrize("name", MEMBERS)
-    def test_one_is_missing(self, tmp_path, name):
+    def test_missing_member(self, tmp_path, name):
         members = {n: content for n, content in MEMBERS.items() if n != name}
         assert f"expected a member {name}. Rec" in error_of(
             write(tmp_path / "x", members)
@@ -266,7 +266,7 @@ class TestMembers:
         path.write_bytes(content)
         assert error_of(path).endswith("Received: Bad CRC-32 for file 'weights.bin'")
 
-    def test_sizes_that_are_none(self, path):
+    def test_wrong_sizes(self, path):
         content = bytearray(path.read_bytes())
         start = content.index(b"PK\x01\x02")
         content[start + 20 : start + 28] = struct.pack("<II", 2**31, 2**31)
@@ -276,8 +276,8 @@ class TestMembers:
             "bytes of members, the size of the file. Received: 2,147,483,648" in found
         )
 
-    def test_bytes_that_two_members_share(self, path):
-        """Many members of the same bytes: an archive that holds more than its size."""
+    def test_members_that_share_bytes(self, path):
+        """Many members with the same bytes: an archive with more than its size."""
         content = path.read_bytes()
         start = content.index(b"PK\x01\x02")
         end = content.index(b"PK\x05\x06")
@@ -293,14 +293,14 @@ class TestMembers:
         )
         assert "bytes of members, the size of the file" in error_of(path)
 
-    def test_a_text_that_is_too_long(self, tmp_path, monkeypatch):
+    def test_a_long_text(self, tmp_path, monkeypatch):
         monkeypatch.setattr("u2net_tf.models.model_file.MAX_TEXT_BYTES", 100)
         path = write(tmp_path / "x", MEMBERS)
         assert error_of(path).startswith("model.json: expected at most 100 bytes. Rec")
 
 
 def refused(tmp_path, edit):
-    """The message about a file whose graph of the first domain was edited."""
+    """Returns the error about a file whose first graph was edited."""
 
     def edit_first(index, model):
         if index == 0:
@@ -339,10 +339,10 @@ class TestGraph:
             ("length", "", "expected location, offset and length"),
         ],
     )
-    def test_bytes_that_are_not_there(self, tmp_path, name, text, words):
+    def test_invalid_offsets_and_lengths(self, tmp_path, name, text, words):
         assert words in refused(tmp_path, lambda model: set_entry(model, name, text))
 
-    def test_one_entry_more(self, tmp_path):
+    def test_an_additional_entry(self, tmp_path):
         def edit(model):
             model.graph.initializer[1].external_data.add(key="checksum", value="x")
 
@@ -354,7 +354,7 @@ class TestGraph:
 
         assert "Received: data type 8 with 2" in refused(tmp_path, edit)
 
-    def test_bytes_of_its_own_beside(self, tmp_path):
+    def test_additional_bytes_of_its_own(self, tmp_path):
         def edit(model):
             model.graph.initializer[1].raw_data = b"x"
 
@@ -370,7 +370,7 @@ class TestGraph:
         found = refused(tmp_path, edit)
         assert found.startswith("node Constant: attribute: tensor: expected fields")
 
-    def test_an_operation_that_is_not_of_onnx(self, tmp_path):
+    def test_an_operation_outside_onnx(self, tmp_path):
         def edit(model):
             model.graph.node[0].domain = "com.example"
 
@@ -379,7 +379,7 @@ class TestGraph:
             "Received: one of the operator set com.example"
         )
 
-    def test_a_graph_within(self, tmp_path):
+    def test_a_nested_graph(self, tmp_path):
         def edit(model):
             graph = helper.make_graph([], "x", [], [])
             model.graph.node.append(
@@ -402,20 +402,20 @@ class TestGraph:
 
     @pytest.mark.parametrize("times", [0, 2])
     def test_several_graphs(self, tmp_path, times):
-        whole = make_members()
-        model = onnx.ModelProto.FromString(whole["domain-0.onnx"])
+        members = make_members()
+        model = onnx.ModelProto.FromString(members["domain-0.onnx"])
         graph = model.graph.SerializeToString()
         model.ClearField("graph")
-        whole["domain-0.onnx"] = model.SerializeToString() + times * write_bytes(
+        members["domain-0.onnx"] = model.SerializeToString() + times * write_bytes(
             7, graph
         )
-        path = write(tmp_path / "x", described_again(whole))
+        path = write(tmp_path / "x", with_edited_description(members))
         found = error_of(path)
         assert found == f"domain-0.onnx: expected one graph. Received: {times}"
 
     def test_other_bytes(self, tmp_path):
-        whole = {**MEMBERS, "domain-0.onnx": b"\x0f" * 100}
-        path = write(tmp_path / "x", described_again(whole))
+        members = {**MEMBERS, "domain-0.onnx": b"\x0f" * 100}
+        path = write(tmp_path / "x", with_edited_description(members))
         assert error_of(path).startswith("domain-0.onnx: expected an undamaged ONNX")
 
     def test_patches_of_any_size(self, tmp_path):
@@ -433,12 +433,12 @@ class TestGraph:
             for domain in fields["domains"]:
                 domain["any_size"] = True
 
-        found = read_model_file(write(path, described_again(members, allow)))
+        found = read_model_file(write(path, with_edited_description(members, allow)))
         assert all(domain.any_size for domain in found.domains)
 
     def test_graphs_of_other_domains(self, tmp_path):
-        whole = {**MEMBERS, "domain-0.onnx": MEMBERS["domain-1.onnx"]}
-        path = write(tmp_path / "x", described_again(whole))
+        members = {**MEMBERS, "domain-0.onnx": MEMBERS["domain-1.onnx"]}
+        path = write(tmp_path / "x", with_edited_description(members))
         assert error_of(path) == (
             "domain-0.onnx: expected patches of type 1, ('N', 8, 8, 8, 1) -> "
             "probabilities of type 1, ('N', 8, 8, 8, 2). Received: patches of type 1, "
@@ -448,7 +448,7 @@ class TestGraph:
 
 class TestDescription:
     def refused(self, tmp_path, edit, members=MEMBERS):
-        path = write(tmp_path / "x.u2net", described_again(members, edit))
+        path = write(tmp_path / "x.u2net", with_edited_description(members, edit))
         found = error_of(path)
         assert found.startswith("model.json: ")
         return found.removeprefix("model.json: ")
@@ -508,7 +508,7 @@ class TestDescription:
 
         assert words in self.refused(tmp_path, edit)
 
-    def test_no_json(self, tmp_path):
+    def test_invalid_json(self, tmp_path):
         for content in (b"{", b"\xff", b"[]", b'{"format": 1, "format": 1}'):
             path = write(tmp_path / "x", {**MEMBERS, "model.json": content})
             assert error_of(path).startswith("model.json: ")
@@ -516,7 +516,9 @@ class TestDescription:
     def test_another_plan(self, tmp_path):
         plan = MEMBERS["plan.json"].replace(b"[8, 8, 8]", b"[8, 8, 16]")
         assert plan != MEMBERS["plan.json"]
-        path = write(tmp_path / "x", described_again({**MEMBERS, "plan.json": plan}))
+        path = write(
+            tmp_path / "x", with_edited_description({**MEMBERS, "plan.json": plan})
+        )
         assert error_of(path) == (
             "plan.json: expected the plan of the domains in model.json. "
             "Received: another plan"
@@ -524,7 +526,7 @@ class TestDescription:
 
 
 def check_odd_file(path):
-    """It is refused by name, or read as it was."""
+    """The file is refused with an error that names it, or read."""
     problem = ""
     try:
         assert read_model_file(path).onnx_model(0)
@@ -539,30 +541,30 @@ def damage(content, draw):
     kind = draw.randrange(3)
     if kind == 0:
         return content[: draw.randrange(len(content))]
-    place = draw.randrange(len(content))
-    # The end holds the directory, of which each byte counts.
+    position = draw.randrange(len(content))
+    # The directory at the end, where every byte matters, is damaged more often.
     if draw.random() < 0.5:
-        place = len(content) - 1 - draw.randrange(500)
+        position = len(content) - 1 - draw.randrange(500)
     if kind == 1:
-        content[place] = draw.randrange(256)
+        content[position] = draw.randrange(256)
         return content
     size = draw.randrange(1, 16)
-    content[place : place + size] = draw.randbytes(draw.choice((size, 0, 9)))
+    content[position : position + size] = draw.randbytes(draw.choice((size, 0, 9)))
     return content
 
 
 def check_damage(tmp_path, seeds):
     path = write(tmp_path / "x.u2net", MEMBERS)
-    whole = path.read_bytes()
+    content = path.read_bytes()
     for seed in seeds:
-        path.write_bytes(damage(whole, random.Random(seed)))
+        path.write_bytes(damage(content, random.Random(seed)))
         check_odd_file(path)
 
 
 def check_graph_damage(tmp_path, seeds):
     for seed in seeds:
         graph = bytes(damage(MEMBERS["domain-1.onnx"], random.Random(seed)))
-        members = described_again({**MEMBERS, "domain-1.onnx": graph})
+        members = with_edited_description({**MEMBERS, "domain-1.onnx": graph})
         check_odd_file(write(tmp_path / "x.u2net", members))
 
 
@@ -602,18 +604,18 @@ class TestDescribe:
         found = json.loads(capsys.readouterr().out)
         assert found == json.loads(MEMBERS["model.json"])
 
-    def test_refuses_a_damaged_one(self, path):
+    def test_refuses_a_damaged_file(self, path):
         path.write_bytes(path.read_bytes()[:-1])
         with pytest.raises(InputError, match="an intact zip"):
             describe.main(DescribeConfig(model=str(path)))
 
 
 class TestFormat1:
-    """A file as the first version wrote it; it is never made again."""
+    """A file written by the first version of the format; never regenerate it."""
 
     PATH = pathlib.Path(__file__).parents[1] / "artefacts" / "format-1.u2net"
 
-    def test_says_what_it_said(self):
+    def test_content_is_unchanged(self):
         found = read_model_file(self.PATH)
         assert found.sha256 == (
             "05ed5d045fadb21eb9baa135bdbd6f54cc2f6f6d45cae16e9264caf6f8b4b55a"
@@ -623,7 +625,7 @@ class TestFormat1:
         assert found.description.card == make_card()
         assert found.description.precision == "float32"
 
-    def test_computes_what_it_computed(self):
+    def test_results_are_unchanged(self):
         onnxruntime = pytest.importorskip("onnxruntime", reason="extra `export`")
         model = read_model_file(self.PATH).onnx_model(1)
         session = onnxruntime.InferenceSession(

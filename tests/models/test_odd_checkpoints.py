@@ -1,4 +1,4 @@
-"""A checkpoint with something odd in its model or state is loaded, or named."""
+"""Checkpoints with odd values in their model or state load or raise `InputError`."""
 
 import json
 import random
@@ -37,7 +37,7 @@ CONTENTS = {"model": MODEL.to_dict(SPEC), "state": STATE.to_dict(RUN)}
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch):
     def build(spec, **kwargs):
-        # Whatever is asked for: what the checkpoint is too small for is not built.
+        # Networks that are too large for the checkpoint are never built.
         assert min_parameters(spec) < 10**7
         return toy.build_toy_network(SPEC, **kwargs)
 
@@ -52,7 +52,7 @@ def write(folder, texts):
 
 
 def resume(folder):
-    """What a run does before its first step, and after an epoch."""
+    """Does what a run does before its first step and after an epoch."""
     run = Checkpoints(
         folder,
         SPEC,
@@ -95,8 +95,8 @@ def check(folder, kind, odd):
             assert 20 < len(message) < MAX_CHARACTERS
 
 
-def test_a_checkpoint_as_it_was_is_resumed(tmp_path):
-    """Otherwise its mutations would prove nothing."""
+def test_an_unchanged_checkpoint_is_resumed(tmp_path):
+    """Otherwise the tests with mutations would be meaningless."""
     write(tmp_path, {name: json.dumps(text) for name, text in CONTENTS.items()})
     assert loading.load_spec(tmp_path) == SPEC
     resume(tmp_path)
@@ -119,7 +119,7 @@ def test_each_value_in_turn(tmp_path, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CONTENTS)
-def test_several_at_once(tmp_path, kind):
+def test_several_values(tmp_path, kind):
     rng = random.Random(kind)
     for _ in range(150):
         check(tmp_path, kind, mutate(rng, CONTENTS[kind]))

@@ -21,7 +21,7 @@ SPEC = ModelSpec(
 
 
 def difference(expected, found):
-    """What `check_same_spec` says; "" if nothing."""
+    """The error message of `check_same_spec`, or ""."""
     try:
         spec.check_same_spec(expected, found)
     except InputError as error:
@@ -35,7 +35,7 @@ class TestJson:
         text = spec.spec_to_json(one)
         assert spec.spec_from_json(text, "here") == one
 
-    def test_another_version_s_settings_are_an_error_that_names_the_source(self):
+    def test_unknown_settings_are_an_error_that_names_the_source(self):
         content = json.loads(spec.spec_to_json(SPEC))
         content["width"] = 5
         with pytest.raises(InputError, match=r"here: width: expected no field .*: 5"):
@@ -46,7 +46,7 @@ class TestNetworkPatchSize:
     def test_is_the_network_s_own(self):
         assert SPEC.network_patch_size(1) == (4, 8, 6)
 
-    def test_or_the_domain_s_where_it_has_none(self):
+    def test_is_the_domain_s_if_the_network_has_none(self):
         other = dataclasses.replace(SPEC, patch_size=None)
         assert other.network_patch_size(0) == toy.ONE.patch_size
         assert other.network_patch_size(1) == toy.TWO.patch_size
@@ -69,8 +69,8 @@ class TestDifference:
     )
     def test_names_the_setting_and_both_values(self, field, other):
         text = difference(SPEC, dataclasses.replace(SPEC, **{field: other}))
-        wanted = getattr(SPEC, field)
-        assert text == f"expected {field} {wanted}. Received: {other}"
+        expected = getattr(SPEC, field)
+        assert text == f"expected {field} {expected}. Received: {other}"
 
     def test_names_the_domains(self):
         other = dataclasses.replace(SPEC, plan=toy.PLAN.select([toy.TWO.name]))
@@ -109,7 +109,7 @@ class TestDifference:
             ),
         ],
     )
-    def test_passes_over_what_training_does_not_depend_on(self, field, other):
+    def test_ignores_what_training_does_not_depend_on(self, field, other):
         plan = self.plan_with(**{field: other})
         other = dataclasses.replace(SPEC, plan=plan)
         assert difference(SPEC, other) == ""

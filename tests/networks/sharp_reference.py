@@ -1,4 +1,4 @@
-"""UNet# from its formula, in float64 NumPy and SciPy; knows nothing of the network.
+"""UNet# from its formula, in float64 NumPy and SciPy, independent of the network.
 
 Parameters are arrays under the paths of checkpoints, channels last.
 """
@@ -35,7 +35,7 @@ def halve(image, axes):
 
 
 def enlarge(image, sizes, align_corners):
-    """Linear interpolation to `sizes` along D, H, W; outside, the outermost voxels."""
+    """Linear interpolation to `sizes` along D, H, W; outermost voxels are repeated."""
     lines = []
     for new, old in zip(sizes, image.shape[1:4], strict=True):
         if align_corners:
@@ -119,10 +119,10 @@ class Reference:
         return logits
 
     def gates(self, image):
-        """(level, column) -> logits of presence, of patch and foreground class.
+        """(level, column) -> logits of presence, (patches, foreground classes).
 
-        The largest, over all voxels of X^{level,column}, of a linear function of the
-        channels.
+        They are the maximum, over all voxels of X^{level,column}, of a linear function
+        of the channels.
         """
         self.heads(image)
         found = {}

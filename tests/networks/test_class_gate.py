@@ -1,4 +1,4 @@
-"""Gates against their formula in float64 NumPy."""
+"""Gates, compared with their formula in float64 NumPy."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def sigmoid(values):
 
 @pytest.fixture(scope="module")
 def gate():
-    """Of two domains, the second of 3 foreground classes; every variable drawn."""
+    """A gate of two domains with 1 and 3 foreground classes and random variables."""
     layer = ClassGate(5, (2, 4), dtype="float64")
     layer.build()
     generator = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def inputs():
 
 @pytest.fixture(scope="module")
 def labels():
-    """The first patch holds classes 1 and 3, the second class 2."""
+    """The first patch has classes 1 and 3, the second class 2."""
     labels = np.zeros((2, 3, 4, 2), np.uint8)
     labels[0, 0, 1, 1], labels[0, 2, 2, 0], labels[1, 1] = 1, 3, 2
     return labels
@@ -64,7 +64,7 @@ def test_presence_is_the_largest_of_all_voxels(gate, inputs):
 
 
 def test_loss_and_its_gradients(gate, inputs, labels):
-    """By hand: the derivative of a logit is (p - y) / number, at its voxel alone."""
+    """Derived by hand: a logit's derivative is (p - y) / number, only at its voxel."""
     kernel, bias = gate.conv.kernels[1], gate.conv.biases[1]
     tensors = [tf.constant(inputs), kernel.value, bias.value]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -87,7 +87,7 @@ def test_loss_and_its_gradients(gate, inputs, labels):
     np.testing.assert_allclose(found[2], upstream.sum(axis=0), atol=1e-14)
 
 
-def test_loss_in_half_precision_is_of_float32(labels):
+def test_loss_in_half_precision_is_computed_in_float32(labels):
     logits = tf.constant([[20.0, -20, 30], [-30, 20, -20]], tf.float16)
     loss = presence_loss(tf.constant(labels), logits)
     assert loss.dtype == tf.float32
@@ -96,8 +96,8 @@ def test_loss_in_half_precision_is_of_float32(labels):
 
 class TestDropout:
     def factors(self, gate, seed, num_patches=400):
-        """What each channel is multiplied by, in each voxel of each patch."""
-        # All voxels are alike, so that each has the same part in the maximum.
+        """Dropout factor of each channel, in each voxel of each patch."""
+        # All voxels are equal and share the gradient of the maximum equally.
         equal = tf.ones((num_patches, 1, 1, 2, 5), tf.float64)
         with tf.GradientTape() as tape:
             tape.watch(equal)
@@ -112,7 +112,7 @@ class TestDropout:
         assert set(np.unique(kept.round(9))) == {0, 2}
         # 2,000 draws: six standard deviations are 0.13.
         assert abs(kept.mean() - 1) < 0.13
-        # Neither the same in all patches nor in all channels.
+        # They vary between patches and between channels.
         assert kept.std(axis=0).min() > 0.5
         assert kept.std(axis=1).max() > 0.5
 
@@ -121,7 +121,7 @@ class TestDropout:
         np.testing.assert_array_equal(one, same)
         assert (self.factors(gate, SEED + 1) != one).any()
 
-    def test_draws_the_same_in_every_precision(self, gate):
+    def test_is_the_same_in_every_precision(self, gate):
         half = ClassGate(5, (2, 4), dtype="float16")
         half.build()
         for mine, other in zip(half.variables, gate.variables, strict=True):
@@ -134,9 +134,9 @@ class TestDropout:
         np.testing.assert_allclose(found, expected, atol=0.01)
 
 
-class TestClosing:
+class TestThreshold:
     LOGITS = np.random.default_rng(2).normal(size=(2, 1, 2, 3, 3))
-    # Of two gates, for two patches and two classes.
+    # Logits of two gates, for two patches and two classes.
     PRESENCE = (np.array([[1.0, -1], [3, 0]]), np.array([[0.0, 2], [1, -2]]))
 
     def closed(self, threshold, presence=PRESENCE):
@@ -145,7 +145,7 @@ class TestClosing:
         )
         return logits, tf.nn.softmax(logits).numpy()
 
-    def test_a_class_that_one_gate_does_not_find_has_probability_0(self):
+    def test_a_class_that_one_gate_rejects_has_probability_0(self):
         logits, found = self.closed(0.5)
         # sigmoid(0) is 0.5, and passes.
         passes = np.array([[True, True, False], [True, True, False]])
@@ -159,21 +159,21 @@ class TestClosing:
         assert np.isfinite(logits).all()
         np.testing.assert_array_equal(logits[..., :2], self.LOGITS[..., :2])
 
-    def test_a_threshold_of_0_lets_all_pass(self):
+    def test_a_threshold_of_0_has_no_effect(self):
         np.testing.assert_array_equal(self.closed(0.0)[0], self.LOGITS)
 
-    def test_without_any_class_there_is_background(self):
+    def test_without_any_class_everything_is_background(self):
         _, found = self.closed(1.0)
         np.testing.assert_array_equal(found, np.eye(3)[0] + np.zeros(self.LOGITS.shape))
 
-    def test_each_gate_counts(self):
+    def test_each_gate_has_an_effect(self):
         first = self.closed(0.6, self.PRESENCE[:1])[1]
         second = self.closed(0.6, self.PRESENCE[1:])[1]
         # Patch, class -> passes.
         assert (first[:, 0, 0, 0, 1:] > 0).tolist() == [[True, False], [True, False]]
         assert (second[:, 0, 0, 0, 1:] > 0).tolist() == [[False, True], [True, False]]
 
-    def test_threshold_is_of_the_probability(self):
+    def test_threshold_applies_to_the_probability(self):
         """sigmoid(1) is 0.731."""
         one = (np.array([[1.0, 1], [1, 1]]),)
         assert self.closed(0.73, one)[1][..., 1].min() > 0
@@ -195,7 +195,7 @@ def build(**options):
     return network
 
 
-PLACES = {
+GATE_POSITIONS = {
     "none": [],
     "top": [(0, 1), (0, 2)],
     "deep": [(1, 0), (2, 0)],
@@ -204,13 +204,13 @@ PLACES = {
 
 
 class TestNetwork:
-    @pytest.mark.parametrize("gates", PLACES)
-    def test_of_every_depth(self, gates):
+    @pytest.mark.parametrize("gates", GATE_POSITIONS)
+    def test_positions_of_gates(self, gates):
         options = {"depth": 2, "architecture": "unet_sharp", "gates": gates}
         network = network_without_values((1,), (2,), **options)
-        assert list(network.gates) == PLACES[gates]
+        assert list(network.gates) == GATE_POSITIONS[gates]
         single = network_without_values((1,), (2,), **options, deep_supervision=False)
-        assert list(single.gates) == [p for p in PLACES[gates] if max(p) == 2]
+        assert list(single.gates) == [p for p in GATE_POSITIONS[gates] if max(p) == 2]
 
     def test_rejects(self):
         with pytest.raises(ValueError, match="`gates` must be one of .*gates='all'"):
@@ -239,7 +239,7 @@ class TestNetwork:
         assert count_trunk(counts[0]) == count_trunk(counts[1])
 
     def test_presence_and_gated_logits(self):
-        """Against the independent reference, for each of the gates."""
+        """Each gate, compared with the independent reference."""
         network = build(gates="both")
         image = np.random.default_rng(3).normal(size=(2, 1, 2, 8, 2))
         values = {k: v.numpy() for k, v in network.variables_by_path().items()}
@@ -248,10 +248,10 @@ class TestNetwork:
         heads, found = network.head_and_gate_logits(
             tf.constant(image), domain=0, heads=[(0, 2)], gates=list(expected)
         )
-        assert sorted(found) == sorted(PLACES["both"])
-        for place, wanted in expected.items():
-            np.testing.assert_allclose(found[place], wanted, rtol=0, atol=1e-9)
-        # Heads are as they are without gates.
+        assert sorted(found) == sorted(GATE_POSITIONS["both"])
+        for place, logits_of_gate in expected.items():
+            np.testing.assert_allclose(found[place], logits_of_gate, rtol=0, atol=1e-9)
+        # Gates do not change the heads.
         logits = network(tf.constant(image), domain=0)
         np.testing.assert_array_equal(heads[0, 2], logits)
         least = np.minimum(sigmoid(expected[0, 2]), sigmoid(expected[2, 0]))
@@ -263,7 +263,7 @@ class TestNetwork:
         assert lost.tolist() == [[False, *row] for row in (least < between).tolist()]
         assert 0 < lost.sum() < 4
 
-    def test_each_gate_draws_for_itself(self):
+    def test_each_gate_has_its_own_dropout(self):
         network = build(gates="both", base_channels=8)
         image = tf.constant(np.random.default_rng(3).normal(size=(1, 1, 2, 4, 2)))
         run = {"domain": 0, "heads": [(0, 2)], "gates": [(0, 2), (2, 0)]}
@@ -275,7 +275,7 @@ class TestNetwork:
         for place, values in without.items():
             assert (found[place] != values).numpy().all()
             np.testing.assert_array_equal(found[place], same[place])
-        # On the same map with the same weights, another place draws otherwise.
+        # With the same map and weights, another position has another dropout mask.
         maps = tf.ones((1, 1, 1, 1, 16), tf.float64)
         network.gates[1, 0].conv.kernels[0].assign(np.ones((1, 1, 1, 16, 2)))
         gate = network.gates[1, 0]

@@ -1,4 +1,4 @@
-"""The protocol lists what other packages use of a network; `U2Net` has all of it."""
+"""The protocol lists what other packages use of a network; `U2Net` implements it."""
 
 import ast
 import inspect
@@ -41,18 +41,18 @@ def test_u2net_has_every_property(network, name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_u2net_has_every_method(name):
-    # Keras passes the arguments of `__call__` on to `call`.
+    # Keras passes the arguments of `__call__` to `call`.
     found = getattr(U2Net, "call" if name == "__call__" else name)
-    wanted = inspect.signature(getattr(DomainModel, name)).parameters
+    expected = inspect.signature(getattr(DomainModel, name)).parameters
     taken = inspect.signature(found).parameters
-    assert [(p.name, p.kind, p.default) for p in wanted.values()] == [
+    assert [(p.name, p.kind, p.default) for p in expected.values()] == [
         (p.name, p.kind, p.default) for p in taken.values()
     ]
 
 
 @pytest.mark.parametrize("name", [*PROPERTIES, *METHODS])
 def test_every_member_is_used(name):
-    """By the name alone: `num_classes` may be read from a domain, too."""
+    """Only the name is searched for: `num_classes` may also be that of a domain."""
     used = set()
     for package in USERS:
         for path in (PACKAGE / package).rglob("*.py"):

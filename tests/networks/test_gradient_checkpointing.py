@@ -16,14 +16,14 @@ from u2net_tf.networks.u2net import U2Net
 
 # "export" has no gradients.
 FOR_TRAINING = [name for name in ops.IMPLEMENTATIONS if name != "export"]
-WAYS = {
+EXECUTIONS = {
     "eager": lambda function: function,
     "graph": tf.function(autograph=False),
     "xla": tf.function(jit_compile=True, autograph=False),
 }
 
 
-# Operations keep as few feature maps by either: see `TestKeptFeatureMaps`.
+# Operations keep equally few feature maps with either: see `TestKeptFeatureMaps`.
 @pytest.fixture(params=["plain", pytest.param("xla", marks=pytest.mark.slow)])
 def each_implementation(request):
     with ops.use_implementation(request.param):
@@ -39,7 +39,7 @@ def variable(shape, seed):
 
 
 def differentiate(function, tensors, variables=()):
-    """Returns Σ outputs³, and its gradients in the tensors and the variables."""
+    """Returns Σ outputs³, and its gradients by the tensors and the variables."""
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         total = tf.reduce_sum(function(*tensors) ** 3)
@@ -67,10 +67,10 @@ class TestCallCheckpointed:
     def checkpointed(self, first, second):
         return call_checkpointed(self.function, self.weights, first, second)
 
-    @pytest.mark.parametrize("way", WAYS)
-    def test_values_and_gradients(self, way):
-        """Zero is the gradient of a variable that is not read."""
-        found = WAYS[way](
+    @pytest.mark.parametrize("execution", EXECUTIONS)
+    def test_values_and_gradients(self, execution):
+        """The gradient of a variable that is not used is zero."""
+        found = EXECUTIONS[execution](
             lambda *tensors: differentiate(self.checkpointed, tensors, self.weights)
         )(*self.tensors)
         expected = differentiate(self.function, self.tensors, self.weights)
@@ -78,14 +78,14 @@ class TestCallCheckpointed:
         np.testing.assert_array_equal(found[-1], np.zeros(3))
         assert all(np.any(gradient) for gradient in found[:-1])
 
-    @pytest.mark.parametrize("way", WAYS)
-    def test_one_after_the_other(self, way):
-        """Both read the same variables: their gradients add up."""
+    @pytest.mark.parametrize("execution", EXECUTIONS)
+    def test_two_in_succession(self, execution):
+        """Both use the same variables, whose gradients are added."""
 
         def twice(function):
             return lambda *tensors: function(function(*tensors), tensors[0])
 
-        found = WAYS[way](
+        found = EXECUTIONS[execution](
             lambda *tensors: differentiate(
                 twice(self.checkpointed), tensors, self.weights
             )
@@ -101,8 +101,8 @@ class TestCallCheckpointed:
         np.testing.assert_allclose(first, 6 * self.tensors[0] ** 5, rtol=1e-12)
         np.testing.assert_array_equal(second, np.zeros((4, 3)))
 
-    @pytest.mark.parametrize("way", ["eager", "graph"])
-    def test_second_derivative(self, way):
+    @pytest.mark.parametrize("execution", ["eager", "graph"])
+    def test_second_derivative(self, execution):
         def second(function):
             def run(tensor):
                 with tf.GradientTape() as outer:
@@ -112,14 +112,14 @@ class TestCallCheckpointed:
 
             return run
 
-        found = WAYS[way](second(lambda x: call_checkpointed(tf.sin, [], x)))(
-            self.tensors[0]
-        )
+        found = EXECUTIONS[execution](
+            second(lambda x: call_checkpointed(tf.sin, [], x))
+        )(self.tensors[0])
         expected = second(tf.sin)(self.tensors[0])
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
-    @pytest.mark.parametrize("way", ["eager", "graph"])
-    def test_calls_the_function_again_for_gradients(self, way):
+    @pytest.mark.parametrize("execution", ["eager", "graph"])
+    def test_calls_the_function_again_for_gradients(self, execution):
         calls = []
 
         def function(x):
@@ -127,15 +127,15 @@ class TestCallCheckpointed:
             return tf.sin(x)
 
         x = self.tensors[0]
-        WAYS[way](lambda x: call_checkpointed(function, [], x))(x)
+        EXECUTIONS[execution](lambda x: call_checkpointed(function, [], x))(x)
         assert len(calls) == 1
-        WAYS[way](
+        EXECUTIONS[execution](
             lambda x: differentiate(lambda x: call_checkpointed(function, [], x), [x])
         )(x)
         assert len(calls) == 3
 
-    def test_variable_that_is_not_named(self):
-        """It would be without gradient and nobody told."""
+    def test_missing_variable(self):
+        """A variable that is not passed would silently have no gradient."""
         shared, own, bias = self.weights
         with pytest.raises(TypeError, match="variables"):
             differentiate(
@@ -148,7 +148,7 @@ class TestCallCheckpointed:
 
 
 def sine(tensor, counts):
-    """Counts how often it ran. TensorFlow may leave out what nobody needs."""
+    """Counts its executions. TensorFlow may skip it if the result is not needed."""
 
     def count(x):
         counts.append(x)
@@ -163,8 +163,8 @@ def sine(tensor, counts):
     return run(tensor)
 
 
-def test_is_computed_again_when_run():
-    """Once forward; and for the gradient once more, as far as that needs it."""
+def test_number_of_recomputations():
+    """A function is called once forward and once for a gradient that needs it."""
     inner, outer = [], []
 
     def function(x):
@@ -180,7 +180,7 @@ def test_is_computed_again_when_run():
     assert_equal(found, expected)
 
 
-def test_eager_tape_does_not_keep_what_is_inside():
+def test_eager_tape_does_not_keep_inner_tensors():
     inside = []
 
     def function(x):
@@ -198,7 +198,7 @@ def test_eager_tape_does_not_keep_what_is_inside():
 
 
 def trace(function, tensors):
-    """Traces a forward and, with another tensor handed in, a backward pass.
+    """Traces a forward pass and, with a given upstream gradient, a backward pass.
 
     Returns:
         The operations of each pass, and the placeholders of `tensors`.
@@ -221,17 +221,17 @@ def trace(function, tensors):
 
 
 def source(tensor):
-    """What a tensor is the same as."""
+    """Follows operations that do not change values back to their source."""
     while tensor.op.type in ("Identity", "IdentityN", "StopGradient", "Reshape"):
         tensor = tensor.op.inputs[tensor.value_index]
     return tensor
 
 
 def count_kept_feature_maps(function, tensors):
-    """Counts the maps of the forward pass that the backward pass reads.
+    """Counts the feature maps of the forward pass that the backward pass reads.
 
     Returns:
-        How many of them are among the inputs, and how many are not.
+        The number of those that are inputs, and of those that are not.
     """
     forward, backward, inputs = trace(function, tensors)
     read = [tensor for operation in backward for tensor in operation.inputs]
@@ -240,7 +240,7 @@ def count_kept_feature_maps(function, tensors):
     kept = {
         tensor.ref()
         for tensor in sources
-        # Not statistics, and not kernels.
+        # Neither statistics nor kernels.
         if tensor.shape.num_elements() >= smallest
         and tensor.op.type != "ReadVariableOp"
     }
@@ -257,7 +257,7 @@ MAP = (2, 2, 3, 4, 3)
 
 
 class TestKeptFeatureMaps:
-    """As the docstrings have it; `TestBlocks` shows that the counts can be others."""
+    """The docstrings state these counts; `TestBlocks` shows that they can differ."""
 
     @pytest.mark.parametrize("implementation", FOR_TRAINING)
     def test_instance_norm(self, implementation):
@@ -302,8 +302,8 @@ class TestBlocks:
         [
             ("none", "blocks", 1),
             ("separable", "blocks", 1),
-            # What each of two convolutions and two norms reads, but the input; or of
-            # four.
+            # Inputs of two convolutions and two norms, except the block's input; or of
+            # four each.
             ("none", "none", 3),
             ("separable", "none", 7),
         ],
@@ -336,15 +336,15 @@ class TestBlocks:
         if gradient_checkpointing == "blocks":
             assert (num_inputs, num_inside) == (2, 2)
         else:
-            # At least what each of its six convolutions and six norms reads, but the
+            # At least the inputs of six convolutions and six norms, except the block's
             # input.
             assert num_inside >= 11
 
-    def test_backward_pass_waits_for_its_gradient(self):
-        """All that is computed again hangs on what is handed in."""
+    def test_recomputation_waits_for_the_upstream_gradient(self):
+        """Every recomputed operation depends on the upstream gradient."""
         block = make_encoder("blocks", adapter="none")
         _, backward, inputs = trace(lambda x: block(x, domain=1), [draw(MAP)])
-        # In the order in which they were traced: first the arguments.
+        # In the order of tracing: the arguments come first.
         upstream, *operations = inputs[0].graph.get_operations()
         assert upstream.type == "Placeholder"
         assert upstream.outputs[0] is not inputs[0]
@@ -358,8 +358,8 @@ class TestBlocks:
         assert set(maps) <= after
 
     @pytest.mark.parametrize("implementation", FOR_TRAINING)
-    def test_computes_again_by_the_same_implementation(self, implementation):
-        """Though the gradient is taken where another one counts."""
+    def test_recomputes_with_the_same_implementation(self, implementation):
+        """Even if another one is active when the gradient is computed."""
         block = make_encoder("blocks", adapter="none")
 
         def call(inputs):
@@ -392,13 +392,13 @@ class TestBlocks:
 
 @pytest.mark.usefixtures("each_implementation")
 @pytest.mark.parametrize(
-    ("way", "adapter"),
+    ("execution", "adapter"),
     [
         ("eager", "series"),
         pytest.param("graph", "separable", marks=pytest.mark.slow),
     ],
 )
-def test_network(way, adapter):
+def test_network(execution, adapter):
     inputs = draw((1, 2, 1, 4, 2))
 
     def measure(gradient_checkpointing):
@@ -413,7 +413,7 @@ def test_network(way, adapter):
             dtype="float64",
         )
         network.build()
-        return WAYS[way](
+        return EXECUTIONS[execution](
             lambda x: differentiate(
                 lambda x: network(x, domain=1), [x], network.trainable_variables
             )
@@ -422,21 +422,21 @@ def test_network(way, adapter):
     found, expected = measure("blocks"), measure("none")
     for one, other in zip(found, expected, strict=True):
         assert float(tf.norm(one - other)) <= 1e-10 * float(tf.norm(other))
-    # Those of the other domain are not read.
-    moved = [bool(np.any(gradient)) for gradient in found]
-    assert any(moved)
-    assert not all(moved)
+    # The variables of the other domain are not used.
+    is_nonzero = [bool(np.any(gradient)) for gradient in found]
+    assert any(is_nonzero)
+    assert not all(is_nonzero)
 
 
 @pytest.mark.usefixtures("each_implementation")
 @pytest.mark.parametrize(
     ("adapter", "gradient_checkpointing", "num_inside"),
     [
-        # What stem and seven units return, and both layers of the down-sampling.
+        # Outputs of the stem and seven units, and of both layers of the down-sampling.
         ("none", "blocks", 1 + 7 + 2),
         pytest.param("separable", "blocks", 1 + 7 + 2, marks=pytest.mark.slow),
-        # And one map inside the stem and three in each unit; a unit whose inputs are
-        # two parts has two more.
+        # Also one map inside the stem and three in each unit; a unit with two inputs
+        # has two more.
         pytest.param(
             "separable",
             "none",
@@ -458,7 +458,7 @@ def test_network_keeps_the_inputs_of_stem_and_units(
         dtype="float64",
     )
     network.build()
-    # All maps are as large, and larger than a kernel.
+    # All maps have the same size, which is larger than a kernel.
     inputs = draw((1, 2, 4, 8, 2))
     kept = count_kept_feature_maps(lambda x: network(x, domain=1), [inputs])
     assert kept == (1, num_inside)

@@ -21,7 +21,7 @@ def assign(variables, seed=1):
         variable.assign(generator.normal(size=variable.shape))
 
 
-def test_domain_norm_computes_what_its_arguments_say():
+def test_arguments_of_domain_norm():
     layer = layers.DomainNorm((4, 6), epsilon=0.5, negative_slope=0.2, dtype="float64")
     layer.build()
     np.testing.assert_array_equal(layer.gammas[1], np.ones(6))
@@ -75,8 +75,8 @@ def test_initialization_is_he_normal(name):
     keras.utils.set_random_seed(0)
     (first, second), fan_in = draw_kernels(name)
     deviation = np.sqrt(2.0 / fan_in)
-    # 13,824 numbers: their deviation is known to 0.6 %; a truncated normal
-    # distribution of this deviation would end at 2.3 deviations.
+    # 13,824 numbers: the standard error of their deviation is 0.6 %; a truncated normal
+    # distribution with this deviation would end at 2.3 deviations.
     np.testing.assert_allclose(np.std(first), deviation, rtol=0.03)
     assert np.max(np.abs(first)) > 3.0 * deviation
     assert not np.array_equal(first, second)
@@ -109,7 +109,7 @@ def test_unit_arguments(unit):
         outputs = layer(inputs, domain=0)
         size = np.multiply(inputs.shape[1:4], upsample)
         assert outputs.shape == (inputs.shape[0], *size, 6)
-        # A LeakyReLU of slope 0.01 leaves next to nothing below zero.
+        # A LeakyReLU with slope 0.01 leaves only small negative values.
         assert float(tf.reduce_min(outputs)) > -0.1
         residual = tf.fill(outputs.shape, -1000.0)
         added = layer(inputs, residual, domain=0)
@@ -131,7 +131,7 @@ def test_down_sample_pads_at_the_end():
     layer.conv.kernel.assign(np.ones((3, 3, 3, 1, 1)))
     outputs = layer.conv(tf.ones((1, 4, 4, 4, 1), tf.float64), domain=0)
     assert outputs.shape == (1, 2, 4, 2, 1)
-    # Windows on a strided axis hold 3 voxels, then 2; on the other 2, 3, 3, 2.
+    # Windows along a strided axis cover 3 voxels, then 2; along the other 2, 3, 3, 2.
     expected = np.einsum("i,j,k->ijk", [3, 2], [2, 3, 3, 2], [3, 2])
     np.testing.assert_array_equal(outputs[0, ..., 0], expected)
 
@@ -167,7 +167,7 @@ def test_second_up_conv(adapter):
         assert block.unit_1.kernel_size == (3, 3, 3)
 
 
-def test_unknown_words_are_rejected():
+def test_unknown_options_are_rejected():
     with pytest.raises(ValueError, match=r"Received: adapter='seperable'"):
         blocks.EncoderBlock(4, 2, adapter="seperable")
     with pytest.raises(ValueError, match=r"Received: second_up_conv='half'"):
@@ -187,8 +187,8 @@ def test_units_take_parts(unit):
     )
 
 
-def test_decoder_block_does_not_join_its_parts():
-    """The map of up-sampled and skip is the largest of all."""
+def test_decoder_block_does_not_concatenate_its_inputs():
+    """The concatenation of up-sampled and skip map would be the largest map."""
     for adapter, joins in (("separable", 0), ("none", 1)):
         block = blocks.DecoderBlock(2, 1, strides=(2, 2, 2), adapter=adapter)
         block.build()
@@ -203,7 +203,7 @@ def test_decoder_block_does_not_join_its_parts():
 
 
 class TestVariablesByPath:
-    def test_names_every_variable_of_a_unit_once(self):
+    def test_lists_every_variable_of_a_unit_once(self):
         unit = conv_units.SeparableUnit(3, 4, 2)
         unit.build()
         found = unit.variables_by_path()
@@ -227,9 +227,9 @@ class TestVariablesByPath:
         assert found["pointwise/kernel"] is unit.pointwise.kernel
         assert set(map(id, found.values())) == set(map(id, unit.variables))
 
-    def test_does_not_follow_the_names_of_attributes(self):
+    def test_does_not_depend_on_names_of_attributes(self):
         class Renamed(layers.DomainLayer):
-            """As after a rename in the code."""
+            """A layer whose attributes were renamed in the code."""
 
             def __init__(self, num_domains):
                 super().__init__(num_domains)
@@ -275,6 +275,6 @@ def test_shared_conv_checks_the_domain():
 
 
 @pytest.mark.parametrize("option", ["activation", "dilation_rate", "groups"])
-def test_shared_conv_ignores_no_option(option):
+def test_shared_conv_rejects_other_options(option):
     with pytest.raises(ValueError, match=option):
         layers.SharedConv3D(2, 3, 2, **{option: 1})

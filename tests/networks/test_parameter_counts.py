@@ -1,4 +1,4 @@
-"""Counts of the published code, of the paper, and of networks that are truly built."""
+"""Parameter counts of the published code, of the paper, and of built networks."""
 
 import functools
 import math
@@ -35,14 +35,14 @@ def paper_network(**options):
 
 
 class TestNumbers:
-    """Counted on the published code, or given by the paper's table 3(a)."""
+    """Counted in the published code, or from the paper's table 3(a)."""
 
     def test_universal(self):
         network = paper_network()
         assert count_all(network).total == 6_577_460
         assert count_trunk(network).total == 6_573_200
 
-    def test_universal_as_the_paper_counts(self):
+    def test_universal_as_counted_in_the_paper(self):
         count = count_stride_1_weights(paper_network())
         assert count == Count(shared=1_135_360, per_domain=(121_392,) * 5)
         assert count.total == 1_742_320
@@ -50,11 +50,11 @@ class TestNumbers:
     def test_shared(self):
         assert count_trunk(paper_network(adapter="none")).total == 33_148_464
 
-    def test_shared_as_the_paper_counts(self):
+    def test_shared_as_counted_in_the_paper(self):
         network = paper_network(adapter="none", second_up_conv="full")
         assert count_stride_1_weights(network) == Count(30_654_720, (0,) * 5)
 
-    def test_strided_convolutions_which_the_paper_leaves_out(self):
+    def test_strided_convolutions_that_the_paper_does_not_count(self):
         kernels = [layer.conv.kernel for layer in paper_network().down_samples]
         assert size(kernels) == 4_713_984
 
@@ -89,9 +89,7 @@ assert set(QUICK) <= set(EVERY_KIND)
         for kind in EVERY_KIND
     ],
 )
-def test_agrees_with_a_network_that_is_built(
-    adapter, second_up_conv, modalities, classes
-):
+def test_agrees_with_a_built_network(adapter, second_up_conv, modalities, classes):
     options = {
         **SMALL[adapter],
         "adapter": adapter,
@@ -140,7 +138,7 @@ def test_stride_1_weights_by_hand(adapter, shared, own):
 
 def test_a_network_without_values_leaves_nothing_behind():
     network = network_without_values((1,), (2,), pools=(1, 1, 1), base_channels=2)
-    # Here Keras would give values to all variables that it has noted as without.
+    # Here Keras would initialize all variables that it has recorded as uninitialized.
     with keras.StatelessScope():
         pass
     assert network.variables

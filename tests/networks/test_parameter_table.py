@@ -55,7 +55,7 @@ class TestRows:
         assert rows[0].count == Count(0, tuple(alone))
         assert rows[0].trunk < sum(alone)
 
-    def test_joint_networks_have_the_pools_asked_for(self):
+    def test_joint_networks_have_the_requested_pools(self):
         assert joint_pools(PLAN.domains, (2, 0, 1)) == (2, 0, 1)
         assert joint_pools(PLAN.domains, None) == (5, 5, 5)
         assert joint_pools(PAPER_DOMAINS[3:4], None) == (2, 5, 5)
@@ -78,13 +78,13 @@ class TestRows:
                 ["shared", "3", "2,000", "2,000", "2,000", "0", "1.000"],
             ),
         ]
-        # Names to the left, numbers to the right.
+        # Names are left-aligned, numbers right-aligned.
         assert len({len(line) for line in format_rows(rows).splitlines()}) == 1
         assert format_rows(rows).splitlines()[3].startswith("shared  ")
         rows = [Row(row.name, "full", row.count, None) for row in rows]
         assert "trunk" not in format_rows(rows)
 
 
-def test_the_paper_s_domains_have_what_a_domain_has():
+def test_the_paper_s_domains_have_the_fields_of_domains():
     for name in DomainChannels._fields:
         assert hasattr(PLAN.domains[0], name)

@@ -20,7 +20,7 @@ def make(num_modalities=(1, 2), num_classes=(2, 3), **options):
 
 @pytest.fixture(scope="module")
 def model():
-    """One that nothing is assigned to."""
+    """A model that tests must not change."""
     return make()
 
 
@@ -47,7 +47,7 @@ def draw(channels, size=(8, 8, 8), dtype="float32"):
         ),
     ],
 )
-def test_variables_are_shared_or_of_one_domain(adapter, second_up_conv):
+def test_variables_are_shared_or_belong_to_one_domain(adapter, second_up_conv):
     options = {"adapter": adapter, "second_up_conv": second_up_conv}
     model = make(pools=(2, 0, 1), **options)
     groups = [model.shared_variables, *(model.domain_variables(t) for t in (0, 1))]
@@ -62,7 +62,7 @@ def test_variables_are_shared_or_of_one_domain(adapter, second_up_conv):
     assert all(gradient is not None for gradient in shared + own)
 
 
-def test_frozen_variables_are_in_no_group():
+def test_frozen_variables_are_excluded():
     model = make(pools=(1, 0, 0))
     num_shared = len(model.shared_variables)
     num_own = len(model.domain_variables(0))
@@ -82,7 +82,7 @@ def test_build_makes_all_variables_once():
     assert len(set(paths)) == len(paths)
 
 
-def test_variables_have_paths_that_stay():
+def test_variables_have_stable_paths():
     first, second = (make(name="mine", pools=(1, 0, 0)) for _ in range(2))
     paths = [variable.path for variable in first.variables]
     assert paths == [variable.path for variable in second.variables]
@@ -98,7 +98,7 @@ def test_variables_have_paths_that_stay():
         ("none", "pointwise"),
     ],
 )
-def test_second_up_conv_is_by_default_as_published(adapter, resolved):
+def test_default_second_up_conv_is_as_published(adapter, resolved):
     model = U2Net((1,), (2,), adapter=adapter, **TINY)
     assert {block.second_up_conv for block in model.decoder} == {resolved}
 
@@ -144,7 +144,7 @@ def test_logits_have_the_size_of_the_input(pools):
 def test_deep_supervision_reads_the_levels_that_exist(pools, levels):
     model = make(pools=pools, adapter="none")
     assert model.supervised_levels == levels
-    # Without the head and with all γ = 0, the logits are the sum of LeakyReLU(β).
+    # With a head of zeros and all γ = 0, the logits are the sum of LeakyReLU(β).
     for variable in [*model.head.kernels, *model.head.biases]:
         variable.assign(np.zeros(variable.shape))
     expected = 0.0
@@ -157,7 +157,7 @@ def test_deep_supervision_reads_the_levels_that_exist(pools, levels):
 
 
 def test_unknown_batch_and_size():
-    # In float64: sums are taken in another order where the size is not known.
+    # In float64: the order of summation differs if the size is unknown.
     model = make(dtype="float64", adapter="none")
     spec = tf.TensorSpec((None, None, None, None, 2), tf.float64)
     compiled = tf.function(lambda x: model(x, domain=1), input_signature=[spec])
@@ -166,7 +166,7 @@ def test_unknown_batch_and_size():
         np.testing.assert_allclose(compiled(inputs), model(inputs, domain=1), atol=1e-8)
 
 
-def test_training_changes_nothing(model):
+def test_training_has_no_effect(model):
     np.testing.assert_array_equal(
         model(draw(2), domain=1, training=True),
         model(draw(2), domain=1, training=False),
@@ -213,7 +213,7 @@ def test_keras_file(tmp_path):
     np.testing.assert_array_equal(model(draw(2), domain=1), twin(draw(2), domain=1))
 
 
-# The checkpoints of training are tested with every network in `conformance`.
+# `conformance` tests the checkpoints of training with every network.
 @pytest.mark.slow
 def test_checkpoint(tmp_path, model):
     twin = make()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("plain_implementation")
 
 
 def build(num_modalities=(1,), num_classes=(2,), **options):
-    """A network of float64 with every variable drawn."""
+    """A network in float64 with random variables."""
     keras.utils.set_random_seed(0)
     network = UNetSharp(
         num_modalities, num_classes, **{"base_channels": 2, **options}, dtype="float64"
@@ -58,18 +58,18 @@ def test_number_of_parameters(depth, nodes):
     assert count_trunk(network).total == nodes - network.stem.count_params()
 
 
-def test_pruning_leaves_the_gates_of_its_depth():
+def test_pruning_keeps_the_gates_of_its_depth():
     options = {"architecture": "unet_sharp", "base_channels": 2, "gates": "both"}
-    whole = network_without_values((1,), (2,), depth=2, **options)
-    left = network_without_values(
+    full = network_without_values((1,), (2,), depth=2, **options)
+    pruned = network_without_values(
         (1,), (2,), depth=1, deep_supervision=False, **options
     )
-    assert len(left.gates) == 2
-    assert count_pruned(whole, 1) == count_all(left)
+    assert len(pruned.gates) == 2
+    assert count_pruned(full, 1) == count_all(pruned)
 
 
-def test_a_further_domain_adds_depthwise_filters_alone():
-    """By hand, for depth 1: units 4 → 4; 4 → 8, 8 → 8; 12 → 4, 4 → 4."""
+def test_another_domain_adds_only_depthwise_filters():
+    """Derived by hand for depth 1: units 4 → 4; 4 → 8, 8 → 8; 12 → 4, 4 → 4."""
     network = network_without_values(
         (1, 2), (2, 3), architecture="unet_sharp", depth=1, base_channels=4
     )
@@ -100,7 +100,7 @@ SLOW = pytest.param("deep", marks=pytest.mark.slow)
 
 @pytest.fixture(scope="module", params=["plain", "separable", SLOW])
 def compared(request):
-    """Parameters, image, head -> upstream gradient; logits and gradients of ours."""
+    """Network, domain, values, logits, upstream gradients, gradients, reference."""
     settings, others, shape = CONFIGURATIONS[request.param]
     network = build(**settings, **others)
     domain = network.num_domains - 1
@@ -136,15 +136,15 @@ def test_logits_of_every_head(compared):
     network, domain, values, logits, _, _, reference = compared
     expected = reference(values)
     assert expected.keys() == logits.keys()
-    for head, wanted in expected.items():
-        np.testing.assert_allclose(logits[head], wanted, rtol=0, atol=1e-9)
-    # What the network predicts is the last of the heads at full resolution.
+    for head, expected_logits in expected.items():
+        np.testing.assert_allclose(logits[head], expected_logits, rtol=0, atol=1e-9)
+    # The network predicts with the last head at full resolution.
     output = network(tf.constant(values["image"]), domain=domain)
     np.testing.assert_array_equal(output, logits[0, network.depth])
 
 
 def test_gradients_of_every_part(compared):
-    """Of the variables of a part together, along a direction that is drawn."""
+    """For all variables of a part together, along a random direction."""
     _, _, values, _, upstream, found, reference = compared
 
     def total(params):
@@ -163,7 +163,7 @@ def test_gradients_of_every_part(compared):
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5, err_msg=part)
 
 
-def test_another_domain_s_variables_have_no_part():
+def test_variables_of_another_domain_have_no_effect():
     network = build((1, 1), (2, 2), depth=1)
     inputs = tf.constant(draw(1, 2, 2, 2, 1))
     before = network(inputs, domain=0)
@@ -174,14 +174,14 @@ def test_another_domain_s_variables_have_no_part():
         network(inputs, domain=2)
 
 
-def test_without_deep_supervision_there_is_the_last_head_alone():
+def test_without_deep_supervision_there_is_only_the_last_head():
     network = build(depth=2, deep_supervision=False)
     assert list(network.heads) == [(0, 2)]
     with pytest.raises(ValueError, match=r"`heads` must be among .*\(1, 1\)"):
         network.head_logits(tf.zeros((1, 4, 4, 4, 1)), domain=0, heads=[(0, 2), (1, 1)])
 
 
-def test_gradient_checkpointing_changes_no_result():
+def test_gradient_checkpointing_does_not_change_results():
     inputs = tf.constant(draw(1, 2, 4, 2, 1))
     found = []
     for how in ("none", "blocks"):

@@ -42,7 +42,7 @@ def differentiate(function, tensors, variables):
     return [outputs, *tape.gradient(total, sources)]
 
 
-# Only separable units do not leave it to `conv3d_upsampled` where corners lie.
+# Only separable units do not leave `align_corners` to `conv3d_upsampled`.
 ALIGNED = [
     pytest.param(
         adapter, True, marks=[] if adapter == "separable" else pytest.mark.slow
@@ -54,7 +54,7 @@ ALIGNED = [
 @pytest.mark.parametrize(
     ("adapter", "align_corners"), [(name, False) for name in conv_units.UNITS] + ALIGNED
 )
-def test_is_what_the_unit_makes_of_up_sampled_inputs(
+def test_equals_the_unit_applied_to_up_sampled_inputs(
     adapter, align_corners, monkeypatch
 ):
     # Groups of 1 and 2 channels, and of 2 and 2.
@@ -76,7 +76,7 @@ def test_is_what_the_unit_makes_of_up_sampled_inputs(
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_up_sampled_inputs_alone():
+def test_only_up_sampled_inputs():
     unit = build(conv_units.SeparableUnit)
     upsampling = LinearUpsampling(((2, 2, 2), (4, 4, 4)), False)
     inputs = inputs_of(upsampling.factors, (6, 8))
@@ -85,7 +85,7 @@ def test_up_sampled_inputs_alone():
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
-def test_another_unit_gets_up_sampled_inputs():
+def test_another_unit_receives_up_sampled_inputs():
     class Other(conv_units.PlainUnit):
         def call(self, inputs, residual=None, *, domain):
             assert [tuple(each.shape[1:4]) for each in inputs] == [(4, 4, 4)] * 4
@@ -108,10 +108,10 @@ class TestAddCheckpointed:
             total = add_checkpointed(total, function, tensor)
         return total
 
-    @pytest.mark.parametrize("way", [lambda f: f, tf.function(autograph=False)])
-    def test_values_and_gradients(self, way):
+    @pytest.mark.parametrize("wrap", [lambda f: f, tf.function(autograph=False)])
+    def test_values_and_gradients(self, wrap):
         tensors = [draw((3,), seed=seed) for seed in range(3)]
-        found = way(lambda *tensors: differentiate(self.run, tensors, []))(*tensors)
+        found = wrap(lambda *tensors: differentiate(self.run, tensors, []))(*tensors)
         expected = differentiate(
             lambda t: t[0] + tf.sin(t[1]) + tf.sin(t[2]), tensors, []
         )
@@ -122,7 +122,7 @@ class TestAddCheckpointed:
         return self.summands(*tensors)
 
     def test_one_at_a_time(self):
-        """In the order of the graph: there and, again, back."""
+        """In the order of the graph: first forward, then backward."""
         tensors = [draw((3,), seed=seed) for seed in range(3)]
         graph = (
             tf.function(lambda *tensors: differentiate(self.run, tensors, []))
@@ -134,7 +134,7 @@ class TestAddCheckpointed:
             [each for each in operations if f"summand_{number}" in each.name]
             for number in range(2)
         )
-        # Sines, and their gradients.
+        # Sines and their recomputations.
         assert [len(first), len(second)] == [2, 2]
         of_second, of_first = (each for each in operations if each.type == "Cos")
         assert first[0] in before(second[0])
@@ -144,7 +144,7 @@ class TestAddCheckpointed:
 
 
 def before(operation):
-    """The operations that are run before this one."""
+    """Operations that run before this one."""
     found, waiting = set(), [operation]
     while waiting:
         current = waiting.pop()

@@ -52,8 +52,8 @@ class Golden:
         return np.moveaxis(image, 1, -1), labels, np.moveaxis(logits, 1, -1)
 
 
-# By default, the networks of the other adapters are compared with the logits of the
-# same files when these are ported (`test_port_torch_weights.py`).
+# The networks of the other adapters are slow here; `test_port_torch_weights.py` ports
+# their weights and compares the logits.
 @pytest.fixture(
     params=[
         *FILES[:2],
@@ -64,9 +64,8 @@ def name(request):
     return request.param
 
 
-# XLA takes half a minute for the separable network; that both implementations compute
-# the same is tested for each operation and layer, and for networks by
-# `test_execution.py`.
+# XLA takes half a minute for the separable network. That both implementations are equal
+# is tested for each operation and layer, and for networks in `test_execution.py`.
 @pytest.fixture(params=["plain", pytest.param("xla", marks=pytest.mark.slow)])
 def implementation(request):
     with ops.use_implementation(request.param):
@@ -77,7 +76,7 @@ def implementation(request):
 @pytest.mark.parametrize("domain", [pytest.param(0, marks=pytest.mark.slow), 1])
 @pytest.mark.usefixtures("implementation")
 class TestFloat64:
-    """Exactness is tested in float64, in which the golden numbers were computed."""
+    """Tests exactness in float64, in which the golden numbers were computed."""
 
     def test_logits_losses_and_every_gradient(self, golden_dir, name, domain):
         golden = Golden(golden_dir / f"{name}.npz", "float64")
@@ -98,7 +97,7 @@ class TestFloat64:
                 assert gradient is None, f"{entry} belongs to the other domain"
                 continue
             reference = from_torch(expected.pop(entry), layout)
-            # A bias right before a norm has no gradient: only rounding is left.
+            # The gradient of a bias right before a norm consists of rounding errors.
             scale = np.max(np.abs(reference))
             tolerance = 1e-5 * scale if scale > 1e-10 else 1e-10
             np.testing.assert_allclose(
@@ -107,7 +106,7 @@ class TestFloat64:
         assert not expected
 
 
-# `TestFloat64` has each network's structure; here only precision is another.
+# `TestFloat64` tests each network's structure; only the precision differs here.
 @pytest.mark.parametrize(
     "name",
     [
@@ -121,9 +120,9 @@ class TestFloat64:
 @pytest.mark.parametrize("domain", [pytest.param(0, marks=pytest.mark.slow), 1])
 @pytest.mark.usefixtures("implementation")
 def test_float32(golden_dir, name, domain):
-    # Each of up to 35 normalizations in a row divides by a deviation that float32 only
-    # knows roughly, and the separable network has twice as many as the others: PyTorch
-    # itself is off by 4e-4 there in float32.
+    # Each of up to 35 successive normalizations divides by a deviation that is inexact
+    # in float32, and the separable network has twice as many as the others: PyTorch's
+    # own error in float32 is 4e-4 there.
     golden = Golden(golden_dir / f"{name}.npz", "float32")
     load_published_weights(golden.model, golden.params)
     image, labels, expected = golden.batch(domain)
@@ -140,7 +139,7 @@ def test_float32(golden_dir, name, domain):
 
 @pytest.fixture(scope="module")
 def golden(golden_dir):
-    """One that nothing is loaded into."""
+    """A golden file and its network, into which nothing is loaded."""
     golden = Golden(golden_dir / "universal_series.npz", "float32")
     golden.model.build()
     return golden
@@ -156,15 +155,15 @@ class TestLoadPublishedWeights:
         assert all(map(np.array_equal, before, golden.model.get_weights()))
         return str(error.value)
 
-    def test_names_what_is_missing(self, golden):
+    def test_names_missing_parameters(self, golden):
         name = "down_samps.1.op1.conv.bias"
         assert f"missing names ['{name}']" in self.load(golden, **{name: None})
 
-    def test_names_what_is_left_over(self, golden):
+    def test_names_unknown_parameters(self, golden):
         message = self.load(golden, **{"up_blocks.9.op1.conv.bias": np.zeros(3)})
         assert "unknown ['up_blocks.9.op1.conv.bias']" in message
 
     @pytest.mark.parametrize("shape", [(4,), (4, 4, 3, 3, 1), (4, 4)])
-    def test_names_what_does_not_fit(self, golden, shape):
+    def test_names_parameters_of_another_shape(self, golden, shape):
         name = "down_blocks.0.op1.conv.weight"
         assert name in self.load(golden, **{name: np.zeros(shape)})

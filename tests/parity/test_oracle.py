@@ -1,7 +1,7 @@
-"""tensorflow-addons, in an environment of its own, as an oracle.
+"""Compares this project with tensorflow-addons, which has its own environment.
 
-All in float64, from the very same numbers on both sides. `make test-oracle` makes the
-environment; `tfa_values.py` is what runs in it.
+Both compute in float64 from the same numbers. `make test-oracle` makes the environment,
+in which `tfa_values.py` runs.
 """
 
 import functools
@@ -23,12 +23,12 @@ HERE = pathlib.Path(__file__).parent
 
 
 def find_python():
-    """The oracle's Python; skips all of this if none is named and none is there."""
-    named = os.environ.get("U2NET_ORACLE_PYTHON")
-    if named:
-        return named
+    """Returns the path of the oracle's Python; skips this module if there is none."""
+    path = os.environ.get("U2NET_ORACLE_PYTHON")
+    if path:
+        return path
     folder = HERE.parents[1] / ".venv-oracle"
-    # The stamp is written last: without it the environment is only half there.
+    # The stamp is written last: without it, the environment is incomplete.
     if not (folder / ".installed").is_file():
         pytest.skip(
             "no environment with tensorflow-addons: `make test-oracle` makes it",
@@ -61,7 +61,7 @@ NORM = {
     "odd sizes, LeakyReLU": draw_norm((3, 5, 3, 7, 4), negative_slope=0.01),
     "steep LeakyReLU": draw_norm((2, 3, 6, 5, 8), negative_slope=0.3),
     "two voxels": draw_norm((2, 1, 1, 2, 3), negative_slope=0.01),
-    # There epsilon is all that is divided by.
+    # The variance of this channel is 0, so only epsilon is in the denominator.
     "constant channel": draw_norm((2, 3, 3, 3, 2), constant_channel=True),
     "large epsilon": draw_norm((2, 3, 3, 3, 2), epsilon=0.5, negative_slope=0.01),
 }
@@ -72,12 +72,12 @@ NUM_ROWS = 4
 
 
 def own_counts(order):
-    """How often each step's row was used before it."""
+    """Returns how often the row of each step was used before that step."""
     return np.array([np.sum(order[:i] == row) for i, row in enumerate(order)])
 
 
 def global_counts(order):
-    """How many steps there were before each step, as LazyAdam counts them."""
+    """Returns the number of steps before each step, as LazyAdam counts them."""
     return np.arange(len(order))
 
 
@@ -86,23 +86,24 @@ def deviation_correction(counts):
 
 
 def rate_correction(counts):
-    """By what LazyAdam multiplies the learning rate."""
+    """Returns the factors by which LazyAdam multiplies the learning rate."""
     return deviation_correction(counts) / (1.0 - BETAS[0] ** (counts + 1.0))
 
 
 def draw_adam(order, counts, *, fixed_epsilon=False, weight_decay=0.0):
     order = np.array(order)
     generator = np.random.default_rng(len(order))
-    # From far above epsilon to about it.
+    # From far above epsilon to about as small as epsilon.
     scale = np.array([1.0, 1e-4, 1e-7, 1e-8, 1e-8])
-    # LazyAdam adds epsilon beside the root of the second moment as it is, PyTorch and
-    # the Trainer beside that of the corrected one: for LazyAdam, theirs is smaller.
+    # LazyAdam adds epsilon to the root of the uncorrected second moment; PyTorch and
+    # the Trainer, to that of the corrected one. An equal step needs a smaller epsilon
+    # in LazyAdam.
     correction = 1.0 if fixed_epsilon else deviation_correction(own_counts(order))
     return {
         "rows": generator.normal(size=(NUM_ROWS, len(scale))),
         "order": order,
         "gradients": scale * generator.normal(size=(len(order), len(scale))),
-        "learning_rate": 2.0**-7,  # exact in float32, in which Keras holds it
+        "learning_rate": 2.0**-7,  # exact in float32, as which Keras stores it
         "weight_decay": weight_decay,
         "betas": np.array(BETAS),
         "epsilons": EPSILON * correction * np.ones(len(order)),
@@ -125,7 +126,7 @@ ADAM = {
 
 
 def draw_focal(differences, gamma, alpha):
-    """Logits with these differences, each for a voxel of either label."""
+    """Draws logits with these differences, each for one voxel of either label."""
     logits = np.zeros((2, len(differences), 2))
     logits[..., 1] = differences
     logits += np.random.default_rng(0).normal(scale=10.0, size=(2, len(differences), 1))
@@ -145,7 +146,7 @@ FOCAL = {
     f"{name}, gamma {gamma}, alpha {alpha}": draw_focal(differences, gamma, alpha)
     for name, differences, gammas in (
         ("moderate", MODERATE, (0.0, 0.5, 1.0, 2.0, 5.0)),
-        # Not 0.5, for which the oracle's gradient of a certain voxel is not a number.
+        # Not 0.5, for which the oracle's gradient is NaN at voxels of probability 1.
         ("extreme", EXTREME, (0.0, 1.0, 2.0, 5.0)),
     )
     for gamma in gammas
@@ -157,7 +158,7 @@ CASES = {"norm": NORM, "adam": ADAM, "focal": FOCAL}
 
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory):
-    """Returns what the oracle made of a case: `oracle(kind, case)[result]`."""
+    """Returns the oracle's results for a case: `oracle(kind, case)[result]`."""
     folder = tmp_path_factory.mktemp("oracle")
     inputs = {
         f"{kind}/{case}/{name}": value
@@ -167,7 +168,7 @@ def oracle(tmp_path_factory):
     }
     np.savez(folder / "inputs.npz", **inputs)
     done = subprocess.run(
-        # -I: no PYTHONPATH may lead it to another TensorFlow.
+        # -I ignores PYTHONPATH, which could lead to another TensorFlow.
         [PYTHON, "-I", HERE / "tfa_values.py", "inputs.npz", "outputs.npz"],
         cwd=folder,
         capture_output=True,
@@ -236,7 +237,7 @@ class TestInstanceNorm:
 
 
 class RowNetwork(keras.Model):
-    """A row of numbers per domain, whose gradient is the image that it is given."""
+    """A row of numbers per domain; the gradient of a row is the input image."""
 
     def __init__(self, rows):
         super().__init__(dtype="float64")
@@ -272,7 +273,7 @@ class RowNetwork(keras.Model):
 
 @functools.cache
 def train(case):
-    """Does with the Trainer what `tfa_values.adam` does with LazyAdam."""
+    """Takes the steps of a case like `tfa_values.adam`, but with the Trainer."""
     arguments = ADAM[case]
     trainer = Trainer(
         RowNetwork(arguments["rows"]),
@@ -299,27 +300,27 @@ def train(case):
 
 
 def used_changes(case, rows):
-    """How far each step moved the row that it used, (S, C)."""
+    """Returns the change of the used row in each step, (S, C)."""
     order = ADAM[case]["order"]
     return np.diff(rows, axis=0)[np.arange(len(order)), order]
 
 
 class TestLazyAdam:
-    """LazyAdam's rows are our domains, each with an optimizer of its own.
+    """LazyAdam's rows correspond to our domains, each with its own optimizer.
 
-    Two things differ on purpose, and are accounted for in the cases: where epsilon
-    stands, and that LazyAdam corrects the bias of every row by one global count.
+    The cases account for two intended differences: to which term epsilon is added, and
+    that LazyAdam corrects the bias of every row by one global count.
     """
 
     @pytest.mark.parametrize("case", ADAM)
-    def test_what_a_step_does_not_use_does_not_move(self, case, oracle):
+    def test_a_step_changes_only_the_row_that_it_uses(self, case, oracle):
         order = ADAM[case]["order"]
         unused = np.arange(NUM_ROWS) != order[:, np.newaxis]
         for history in (train(case), oracle("adam", case)):
             for name, array in history.items():
-                moved = array[1:] != array[:-1]
-                assert not moved[unused].any(), name
-                assert moved[~unused].all(), name
+                changed = array[1:] != array[:-1]
+                assert not changed[unused].any(), name
+                assert changed[~unused].all(), name
 
     @pytest.mark.parametrize(
         "case", ["one row", "one row, decay", "own counts", "own counts, decay"]
@@ -329,13 +330,13 @@ class TestLazyAdam:
         assert found.keys() == expected.keys()
         for name, array in found.items():
             assert array.dtype == expected[name].dtype == np.float64
-            # The columns' gradients are of very different size, so their moments are.
+            # The gradients of the columns differ much in size, and so do the moments.
             scale = np.max(np.abs(expected[name]), axis=(0, 1))
             np.testing.assert_allclose(
                 array / scale, expected[name] / scale, rtol=0, atol=1e-12, err_msg=name
             )
 
-    def test_epsilon_stands_beside_the_corrected_moment(self, oracle):
+    def test_epsilon_is_added_to_the_corrected_moment(self, oracle):
         case = "one row, fixed epsilon"
         expected = oracle("adam", case)
         order = ADAM[case]["order"]
@@ -351,8 +352,8 @@ class TestLazyAdam:
         )
 
     @pytest.mark.parametrize("case", ["global count", "global count, late"])
-    def test_every_domain_counts_its_own_steps(self, case, oracle):
-        # The same as one global count but for the length of the steps.
+    def test_every_domain_has_its_own_step_count(self, case, oracle):
+        # A global count changes only the length of the steps.
         order = ADAM[case]["order"]
         own = rate_correction(own_counts(order))
         together = rate_correction(global_counts(order))
@@ -367,9 +368,9 @@ class TestLazyAdam:
     def test_a_global_count_makes_the_first_step_of_a_late_domain_too_long(
         self, oracle
     ):
-        # That is why every domain has an optimizer of its own: Adam's first step is as
-        # long as the learning rate. With a global count it grows to 3.2 times that,
-        # (1 - 0.9) / sqrt(1 - 0.999), the later the domain comes in.
+        # This is why every domain has its own optimizer: Adam's first step is as long
+        # as the learning rate. With a global count, the later a domain is added, the
+        # longer its first step: up to (1 - 0.9) / sqrt(1 - 0.999), 3.2 times as long.
         case, first = "global count, late", LATE.index(1)
         changes = [
             np.abs(used_changes(case, history["rows"])[first, 0])
@@ -390,16 +391,16 @@ def focal_gradient(labels, logits, gamma):
 
 @pytest.mark.parametrize("case", FOCAL)
 class TestFocal:
-    """Ours is a mean over voxels without α; the oracle's is one of each voxel, with."""
+    """Our loss is a mean over voxels without α; the oracle's is per voxel, with α."""
 
     def weights(self, case):
-        """The factor that α gives each voxel; α = 0 is no factor in the oracle."""
+        """Returns the factor of each voxel; the oracle ignores an α of 0."""
         labels, alpha = FOCAL[case]["labels"], FOCAL[case]["alpha"]
         if alpha == 0.0:
             return np.ones(len(labels))
         return np.where(labels == 1, alpha, 1.0 - alpha)
 
-    # The oracle takes 1 - p as a difference, which leaves it 16 digits after the point.
+    # The oracle subtracts p from 1, which is exact only to 16 decimal places.
     tolerance = {"rtol": 1e-10, "atol": 1e-14}
 
     def test_every_voxel(self, case, oracle):

@@ -1,4 +1,4 @@
-"""Files of weights as PyTorch writes them become models that give the same logits."""
+"""Weights in PyTorch's files are ported to models with the same logits."""
 
 import collections
 import dataclasses
@@ -54,7 +54,7 @@ def torch():
 
 
 def golden_parts(golden_dir, name):
-    """The arrays of a golden file and the spec of its network."""
+    """Returns the arrays of a golden file and the spec of its network."""
     with np.load(golden_dir / f"{name}.npz", allow_pickle=False) as archive:
         arrays = dict(archive)
     config = json.loads(str(arrays["config"]))
@@ -84,15 +84,15 @@ def assert_golden_logits(model_dir, arrays, name):
     for domain in (0, 1):
         image = np.moveaxis(arrays[f"domain{domain}/image"], 1, -1)
         expected = np.moveaxis(arrays[f"domain{domain}/logits"], 1, -1)
-        # Why the tolerances: see `test_float32` of test_golden.py.
+        # `test_float32` in test_golden.py explains the tolerances.
         tolerance = 2e-3 if name == "universal_separable" else 1e-4
         logits = network(image.astype(np.float32), domain=domain)
         np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance)
 
 
 def save_training_checkpoint(torch, path, params, *, zipped, payload=None):
-    """A `.pth.tar` with the entries of the published training's, its classes gone."""
-    # A file, because until PyTorch 1.6 a pickled network took its source code along.
+    """Saves a `.pth.tar` like the published training's, and removes its classes."""
+    # The class is in a file, as PyTorch before 1.6 pickled a network's source code too.
     source = path.parent / "models.py"
     source.write_text("import torch\n\n\nclass u2net3d(torch.nn.Module):\n    pass\n")
     module_spec = importlib.util.spec_from_file_location("models", source)
@@ -147,10 +147,10 @@ def save_training_checkpoint(torch, path, params, *, zipped, payload=None):
 class TestGolden:
     def test_npz(self, golden_dir, name, tmp_path):
         arrays, spec = golden_parts(golden_dir, name)
-        said = summary(port(golden_dir / f"{name}.npz", spec, tmp_path / "model"))
+        text = summary(port(golden_dir / f"{name}.npz", spec, tmp_path / "model"))
         count = sum(array.size for array in params_of(arrays).values())
-        assert f"{count:,} parameters in {len(params_of(arrays))} arrays" in said
-        assert "domain 1: Task92_Two, T2, ADC -> background, rim, core" in said
+        assert f"{count:,} parameters in {len(params_of(arrays))} arrays" in text
+        assert "domain 1: Task92_Two, T2, ADC -> background, rim, core" in text
         assert load_spec(tmp_path / "model") == spec
         assert_golden_logits(tmp_path / "model", arrays, name)
 
@@ -162,7 +162,7 @@ class TestGolden:
         port(tmp_path / "weights.pth", spec, tmp_path / "model")
         assert_golden_logits(tmp_path / "model", arrays, name)
 
-    # Until PyTorch 1.6, so in 2019, files were no zip files.
+    # Before PyTorch 1.6, and so in 2019, files were not zip files.
     @pytest.mark.parametrize("zipped", [True, False])
     @pytest.mark.slow
     def test_checkpoint_of_the_training(
@@ -171,9 +171,9 @@ class TestGolden:
         arrays, spec = golden_parts(golden_dir, name)
         path = tmp_path / "epoch300.pth.tar"
         save_training_checkpoint(torch, path, params_of(arrays), zipped=zipped)
-        said = summary(port(path, spec, tmp_path / "model"))
-        assert "used: model_state_dict; ignored: epoch, last_trLoss_ma, loss, " in said
-        assert "the DataParallel prefix 'module.' of" in said
+        text = summary(port(path, spec, tmp_path / "model"))
+        assert "used: model_state_dict; ignored: epoch, last_trLoss_ma, loss, " in text
+        assert "the DataParallel prefix 'module.' of" in text
         assert_golden_logits(tmp_path / "model", arrays, name)
 
 
@@ -189,7 +189,7 @@ class Payload:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.slow
-def test_nothing_in_a_file_is_run(tmp_path, torch, zipped):
+def test_no_code_in_a_file_is_executed(tmp_path, torch, zipped):
     marker = tmp_path / "marker"
     path = tmp_path / "evil.pth.tar"
     params = {"a.weight": np.ones(3, np.float32)}
@@ -200,7 +200,7 @@ def test_nothing_in_a_file_is_run(tmp_path, torch, zipped):
     assert "no code was executed" in read.notes[0]
     np.testing.assert_array_equal(read.params["a.weight"], np.ones(3))
     assert not marker.exists()
-    # That it would have been: the proof that the payload works.
+    # Loading the file without this protection runs the payload.
     sys.modules["models"] = types.ModuleType("models")
     sys.modules["models"].u2net3d = torch.nn.Module
     try:
@@ -236,7 +236,7 @@ def params():
 
 @pytest.fixture
 def weights(tmp_path, params):
-    """Writes an .npz of the parameters, some of them others, and returns its path."""
+    """Writes an .npz of the parameters, some of them changed; returns its path."""
 
     def write(**changes):
         path = tmp_path / "weights.npz"
@@ -247,8 +247,8 @@ def weights(tmp_path, params):
     return write
 
 
-def refused(weights, spec, tmp_path):
-    """What the port says where it makes nothing."""
+def error_of(weights, spec, tmp_path):
+    """Returns the error message of a port that creates no model."""
     with pytest.raises(InputError) as error:
         port(weights, spec, tmp_path / "model")
     assert not (tmp_path / "model").exists()
@@ -329,9 +329,9 @@ class TestContradictions:
             ({"patch_size": (4, 6, 5)}, "patch_size: expected sizes divisible by 2*"),
         ],
     )
-    def test_name_the_flag_that_fits(self, weights, tmp_path, changes, words):
+    def test_suggest_the_right_flag(self, weights, tmp_path, changes, words):
         spec = dataclasses.replace(SPEC, **changes)
-        assert words in refused(weights(), spec, tmp_path)
+        assert words in error_of(weights(), spec, tmp_path)
 
     @pytest.mark.parametrize(
         ("changes", "words"),
@@ -361,7 +361,7 @@ class TestContradictions:
         ],
     )
     def test_names_the_parameter(self, weights, tmp_path, changes, words):
-        assert words in refused(weights(**changes), SPEC, tmp_path)
+        assert words in error_of(weights(**changes), SPEC, tmp_path)
 
 
 @pytest.mark.parametrize("inputs", [0, 2])
@@ -408,23 +408,23 @@ class TestFiles:
     def test_no_weights(self, tmp_path, name, content, words):
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        assert words in refused(tmp_path / name, SPEC, tmp_path)
+        assert words in error_of(tmp_path / name, SPEC, tmp_path)
 
     def test_npz_of_objects(self, tmp_path):
         np.savez(tmp_path / "weights.npz", a=np.array([{}], object))
         words = "expected an .npz file with arrays"
-        assert words in refused(tmp_path / "weights.npz", SPEC, tmp_path)
+        assert words in error_of(tmp_path / "weights.npz", SPEC, tmp_path)
 
     def test_npz_that_is_an_npy(self, tmp_path):
         np.save(tmp_path / "weights.npy", np.zeros(3))
         (tmp_path / "weights.npy").rename(tmp_path / "weights.npz")
         words = "expected an .npz file with arrays"
-        assert words in refused(tmp_path / "weights.npz", SPEC, tmp_path)
+        assert words in error_of(tmp_path / "weights.npz", SPEC, tmp_path)
 
-    def test_npz_of_nothing(self, tmp_path):
+    def test_empty_npz(self, tmp_path):
         np.savez(tmp_path / "weights.npz")
         words = "expected parameters. Received: none"
-        assert words in refused(tmp_path / "weights.npz", SPEC, tmp_path)
+        assert words in error_of(tmp_path / "weights.npz", SPEC, tmp_path)
 
     @pytest.mark.parametrize("length", [0, 1, 200, -200])
     @pytest.mark.slow
@@ -434,7 +434,7 @@ class TestFiles:
         path = tmp_path / "weights.pth"
         path.write_bytes(stream.getvalue()[:length])
         words = "expected a file written by torch.save"
-        assert words in refused(path, SPEC, tmp_path)
+        assert words in error_of(path, SPEC, tmp_path)
 
     @pytest.mark.parametrize(
         ("content", "words"),
@@ -463,10 +463,10 @@ class TestFiles:
                 "number": {1: torch.zeros(2)},
             }[content]
         torch.save(content, tmp_path / "weights.pth")
-        assert words in refused(tmp_path / "weights.pth", SPEC, tmp_path)
+        assert words in error_of(tmp_path / "weights.pth", SPEC, tmp_path)
 
     @pytest.mark.slow
-    def test_a_prefix_of_some_names_stays(self, tmp_path, torch):
+    def test_a_prefix_of_some_names_is_kept(self, tmp_path, torch):
         torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "w.pth")
         assert set(read_published(tmp_path / "w.pth").params) == {"module.a", "b"}
 
@@ -483,11 +483,11 @@ class TestFiles:
 
 
 class TestCommand:
-    # Once also by an interpreter that imports everything by itself.
+    # The slow variant runs in a new interpreter.
     @pytest.mark.parametrize(
         "runner", ["run_warm", pytest.param("run_command", marks=pytest.mark.slow)]
     )
-    def test_every_flag_counts(self, runner, request, tmp_path):
+    def test_every_flag_has_an_effect(self, runner, request, tmp_path):
         run = request.getfixturevalue(runner)
         spec = ModelSpec(
             plan=Plan((TWO, ONE)),
@@ -525,7 +525,7 @@ class TestCommand:
         assert "expected a folder without a model. Received: " in again
 
 
-def test_predict_takes_what_was_ported(tiny_data, tmp_path, params):
+def test_predict_uses_a_ported_model(tiny_data, tmp_path, params):
     np.savez(tmp_path / "weights.npz", **params)
     spec = dataclasses.replace(SPEC, plan=tiny_data.plan)
     port(tmp_path / "weights.npz", spec, tmp_path / "model")

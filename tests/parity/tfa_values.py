@@ -1,9 +1,9 @@
-"""Writes what tensorflow-addons makes of given numbers.
+"""Writes what tensorflow-addons computes from given numbers.
 
     python tfa_values.py INPUTS.npz OUTPUTS.npz
 
-`test_oracle.py` runs this with the Python of the oracle's environment, which knows
-nothing of this project. The arrays are named kind/case/argument in one file and
+`test_oracle.py` runs this with the Python of the oracle's environment, in which this
+project is not installed. The arrays are named kind/case/argument in one file and
 kind/case/result in the other.
 """
 
@@ -15,7 +15,7 @@ import tensorflow_addons as tfa
 
 
 def norm(inputs, gamma, beta, upstream, epsilon, negative_slope):
-    """Instance normalization and LeakyReLU; a slope of 1 is no activation."""
+    """Instance normalization and LeakyReLU; a slope of 1 means no activation."""
     layer = tfa.layers.InstanceNormalization(
         epsilon=epsilon.item(), dtype=inputs.dtype.name
     )
@@ -38,9 +38,9 @@ def adam(rows, order, gradients, learning_rate, weight_decay, betas, epsilons, c
     """Lazy Adam on the rows of one variable, one of them at each step.
 
     Args:
-        rows: Where they start, of shape (T, C).
+        rows: The initial values, of shape (T, C).
         order: The row that is used at each step, (S,).
-        gradients: Of that row, (S, C).
+        gradients: The gradient of that row, (S, C).
         learning_rate: A scalar.
         weight_decay: Factor of the used row that is added to its gradient.
         betas: The two decay rates.
@@ -51,7 +51,7 @@ def adam(rows, order, gradients, learning_rate, weight_decay, betas, epsilons, c
         The rows and both moments before the first and after each step, (S + 1, T, C).
     """
     variable = tf.Variable(rows)
-    # As tensors: of a Python number Keras 2 makes a float32 variable.
+    # Tensors, as Keras 2 makes a float32 variable of a Python number.
     optimizer = tfa.optimizers.LazyAdam(
         tf.constant(learning_rate), *(tf.constant(beta) for beta in betas)
     )
@@ -87,7 +87,7 @@ def focal(labels, logits, alpha, gamma):
 
 
 def main(inputs_path, outputs_path):
-    """Runs every case of the one file into the other."""
+    """Computes every case of one file and writes the results to the other."""
     cases = {}
     with np.load(inputs_path, allow_pickle=False) as archive:
         for name, array in archive.items():

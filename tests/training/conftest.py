@@ -25,20 +25,20 @@ def toy_network(monkeypatch):
 
 @pytest.fixture(scope="module")
 def eager_steps():
-    """No step is traced; `test_isolation.py` has it that traced ones do the same."""
+    """Runs steps eagerly; `test_isolation.py` shows that traced ones are equal."""
     with toy.eager_steps():
         yield
 
 
 @pytest.fixture
 def traced_steps(eager_steps, monkeypatch):
-    """Steps as users take them, in a file that does without."""
+    """Traces steps, as users do, in a file that otherwise runs them eagerly."""
     monkeypatch.setattr(Trainer, "step", Trainer.step.__wrapped__)
 
 
 @pytest.fixture(scope="session")
 def run_two_replicas():
-    """Runs `two_replicas.py`: devices are made before TensorFlow starts."""
+    """Runs `two_replicas.py`, which configures devices before TensorFlow starts."""
 
     def run(*arguments):
         done = tensorflow_server().run("training.two_replicas", *arguments)
@@ -48,7 +48,7 @@ def run_two_replicas():
 
 
 class Batches:
-    """Those of a pipeline, each made once, from any of them on."""
+    """The batches of a pipeline, starting at any step; each is made only once."""
 
     def __init__(self, dataset):
         self._made = []
@@ -62,7 +62,7 @@ class Batches:
 
 
 def checksums_of_shards(data_dir, domains, manifests):
-    """Of those that training reads."""
+    """Checksums of the shards that training reads."""
     return tuple(
         zlib.crc32(pathlib.Path(data_dir, domain.name, name).read_bytes())
         for domain, manifest in zip(domains, manifests, strict=True)
@@ -72,10 +72,10 @@ def checksums_of_shards(data_dir, domains, manifests):
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
-    """Stands in for `training_dataset`: makes every batch once, not for every run.
+    """Replaces `training_dataset`: makes every batch once, not for every run.
 
-    A run that resumes passes over the batches before, as `test_pipeline.py` has the
-    pipeline itself do. Copies of the same shards give the same batches.
+    A resumed run skips the batches it has already seen; `test_pipeline.py` shows that
+    the pipeline itself does so too. Copies of the same shards give the same batches.
     """
     made = {}
 
@@ -84,7 +84,7 @@ def made_once(tmp_path_factory):
         anywhere = settings.with_changes(data_dir="anywhere")
         key = (tuple(domains), anywhere, repr(manifests), shards)
         if key not in made:
-            # A test may spoil its own.
+            # A test may damage its own shards.
             copy = tmp_path_factory.mktemp("shards") / "data"
             shutil.copytree(settings.data_dir, copy)
             settings = settings.with_changes(data_dir=str(copy))
@@ -102,7 +102,7 @@ def shared_input(monkeypatch, made_once):
 
 @pytest.fixture(scope="session")
 def make_config(tiny_data):
-    """Small settings of `runs.train`, by name; takes others."""
+    """Makes a small configuration for `runs.train`; takes other settings by name."""
 
     def make(model_dir, *, data_dir=None, **values):
         return TrainConfig.from_flat(
@@ -126,7 +126,7 @@ def make_config(tiny_data):
 
 @pytest.fixture(scope="session")
 def train(make_config):
-    """Calls `runs.train` with small settings; takes others by name."""
+    """Calls `runs.train` with small settings; takes other settings by name."""
 
     def call(model_dir, *, progress=silent, **values):
         return runs.train(make_config(model_dir, **values), progress=progress)
@@ -136,7 +136,7 @@ def train(make_config):
 
 @pytest.fixture(scope="session")
 def read_rows():
-    """Reads `training.csv`, without what depends on the clock."""
+    """Reads `training.csv` without the columns that depend on the clock."""
 
     def read(model_dir):
         with (pathlib.Path(model_dir) / "training.csv").open(newline="") as stream:

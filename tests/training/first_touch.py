@@ -1,8 +1,8 @@
-"""Whether a run makes its strategy before TensorFlow's devices are touched.
+"""Checks that a run makes its strategy before TensorFlow's devices are touched.
 
     python tests/training/first_touch.py COMMAND --FLAG=VALUE…
 
-Started by `test_strategy.py`, in a process in which no device was touched yet.
+Started by `test_strategy.py`, in a process that has not touched any device yet.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ COMMANDS = {"train": (train, TrainConfig), "adapt": (adapt, AdaptConfig)}
 
 
 def make_strategy(distribution):
-    """Fails if devices were touched: they can be configured only before."""
+    """Fails if devices were touched, as they can only be configured before that."""
     devices = tf.config.list_physical_devices("CPU")
     logical = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(devices[0], logical)

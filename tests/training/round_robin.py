@@ -1,6 +1,6 @@
-"""Rounds of training, of the real network mostly, that look at what each step changes.
+"""Rounds of training that check what each step changes, mostly in the real network.
 
-For `test_isolation.py`, in its own process and, through `two_replicas.py`, on two
+Used by `test_isolation.py`, in its own process and, through `two_replicas.py`, on two
 logical devices.
 """
 
@@ -15,18 +15,18 @@ from u2net_tf.networks.conv_units import UNITS
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.step import Trainer
 
-# The modes of 3D U²-Net, and another architecture, of which every head has a loss.
+# The modes of 3D U²-Net, and another architecture, whose heads all have a loss.
 SHARP = "unet_sharp"
 MODES = (*UNITS, SHARP)
-# Instead of a mode: the toy network, which is traced in a blink.
+# Instead of a mode: the toy network, whose steps are traced quickly.
 TOY = "toy"
 NUM_ROUNDS = 2
-# Large enough to show at once in every variable.
+# Large enough to change every variable visibly in one step.
 WEIGHT_DECAY = 0.1
 
 
 def make_trainer(mode, weight_decay=WEIGHT_DECAY, strategy=None):
-    """In float64, so that ways of computing that round differently can be compared."""
+    """Makes a trainer in float64, so that different ways to compute can be compared."""
     strategy = strategy or tf.distribute.get_strategy()
     adapter, build = mode, build_network
     if mode == TOY:
@@ -41,7 +41,7 @@ def make_trainer(mode, weight_decay=WEIGHT_DECAY, strategy=None):
         network = build(spec, dtype="float64")
     generator = np.random.default_rng(0)
     for variable in network.variables:
-        # No bias starts at 0, where decay would leave it alone.
+        # No bias starts at 0, where decay would have no effect.
         noise = generator.normal(size=variable.shape)
         variable.assign(("gamma" in variable.path) + 0.3 * noise)
     return Trainer(
@@ -54,7 +54,7 @@ def make_trainer(mode, weight_decay=WEIGHT_DECAY, strategy=None):
 
 
 def copies_of(trainer, variables):
-    """Values of every replica's copy."""
+    """Returns the values of the variables, each as a list of its replicas' copies."""
     results = trainer.strategy.experimental_local_results
     return [
         [copy.numpy().copy() for copy in results(variable.value)]
@@ -62,18 +62,18 @@ def copies_of(trainer, variables):
     ]
 
 
-def everything(trainer):
-    """Variables of the network, moments and step counts, on every replica."""
+def values_of_trainer(trainer):
+    """Returns the network's variables, moments and step counts on every replica."""
     optimizers = [variable for o in trainer.optimizers for variable in o.variables]
     return copies_of(trainer, [*trainer.network.variables, *optimizers])
 
 
 def has_gradient(variable):
-    """Whether any loss depends on it.
+    """Tells whether any loss depends on the variable.
 
-    A norm takes away what was added to all voxels alike: a bias right before it, and
-    in the series mode also the offset of the adapter's norm, which reaches the unit's
-    norm through a pointwise convolution.
+    A norm removes any constant that was added to all voxels: a bias right before it,
+    and in the series mode also the offset of the adapter's norm, which reaches the
+    unit's norm through a pointwise convolution.
     """
     head = "/head" in variable.path
     adapter_offset = "/adapter_norm/beta_" in variable.path
@@ -84,22 +84,22 @@ def train(trainer):
     """Takes the steps; returns the losses.
 
     Raises:
-      AssertionError: if a step changes anything of another domain, or leaves anything
-        of its own or of what is shared as it was.
+      AssertionError: if a step changes anything of another domain, or does not change
+        one of its own or of the shared variables.
     """
     network, num_domains = trainer.network, trainer.network.num_domains
     losses = []
     for number in range(NUM_ROUNDS * num_domains):
         domain = number % num_domains
         others = [other for other in range(num_domains) if other != domain]
-        foreign = [v for t in others for v in network.domain_variables(t)]
+        other_variables = [v for t in others for v in network.domain_variables(t)]
         slots = [v for t in others for v in trainer.domain_optimizers[t].variables]
         used = [*network.shared_variables, *network.domain_variables(domain)]
-        foreign_before = copies_of(trainer, [*foreign, *slots])
+        others_before = copies_of(trainer, [*other_variables, *slots])
         used_before = copies_of(trainer, used)
         losses.append(trainer.step(domain, _draw_batch(trainer, domain, number)))
-        foreign_after = copies_of(trainer, [*foreign, *slots])
-        for before, after in zip(foreign_before, foreign_after, strict=True):
+        others_after = copies_of(trainer, [*other_variables, *slots])
+        for before, after in zip(others_before, others_after, strict=True):
             toy.assert_identical(before, after)
         for variable, before, after in zip(
             used, used_before, copies_of(trainer, used), strict=True
@@ -114,12 +114,12 @@ def _check_change(trainer, variable, before, after):
             # Adam's steps are about as long as the learning rate.
             assert np.max(np.abs(one - other)) > 1e-5, variable.path
         else:
-            # Rounding is all that Adam sees of it.
+            # Its gradient consists only of rounding errors.
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
 def _draw_batch(trainer, domain, seed):
-    """A batch; under a strategy, the same one for each replica."""
+    """Draws a batch; several replicas each get the same one."""
     size = (3, 4, 4)
     batch = toy.draw_batch(toy.PLAN.domains[domain], seed, size, dtype="float64")
     del batch["case"]

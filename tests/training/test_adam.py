@@ -17,7 +17,7 @@ def make_variables(dtype="float64", seed=0):
 
 
 def draw_gradients(step):
-    """Of sizes from 1e-6 to 10."""
+    """Draws gradients whose sizes range from 1e-6 to 10."""
     generator = np.random.default_rng(step)
     return [
         generator.normal(size=shape) * 10.0 ** generator.uniform(-6, 1, size=shape)
@@ -26,7 +26,7 @@ def draw_gradients(step):
 
 
 def train(num_steps=NUM_STEPS, dtype="float64", learning_rate=0.25, **options):
-    """Values after these steps, each a compiled one."""
+    """Returns the values after the given number of compiled steps."""
     variables = make_variables(dtype)
     optimizer = TorchAdam(learning_rate, **options)
     optimizer.build(variables)
@@ -44,7 +44,7 @@ def formula(
     beta_2=0.999,
     epsilon=1e-8,
 ):
-    """PyTorch's Adam with L2 in float64, from its manual."""
+    """PyTorch's Adam with L2 in float64, as its documentation defines it."""
     values = [variable.numpy() for variable in make_variables()]
     means, squares = ([np.zeros(shape) for shape in SHAPES] for _ in range(2))
     for number in range(num_steps):
@@ -63,7 +63,7 @@ def assert_close(found, expected, tolerance):
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
 
 
-# Each differs from the default by enough to show, were it ignored.
+# Each differs enough from the default for a test to notice if it were ignored.
 OPTIONS = (
     {},
     {"learning_rate": 0.125},
@@ -76,21 +76,21 @@ OPTIONS = (
 
 class TestSteps:
     @pytest.mark.parametrize("options", OPTIONS, ids=str)
-    def test_are_those_of_the_formula(self, options):
+    def test_equal_the_formula(self, options):
         assert_close(train(**options), formula(**options), 1e-12)
         if options:
             change = np.abs(formula(**options)[0] - formula()[0]).max()
             assert change > 1e-3
 
     @pytest.mark.parametrize("options", OPTIONS, ids=str)
-    def test_are_as_exact_in_float32_from_the_first_on(self, options):
+    def test_float32_is_exact_from_the_first_step(self, options):
         for num_steps in (1, NUM_STEPS):
             found = train(num_steps, dtype="float32", **options)
             assert_close(found, formula(num_steps, **options), 2e-5)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("l2_factor", [0.0, 0.1])
-    def test_are_those_of_torch(self, l2_factor):
+    def test_equal_pytorch(self, l2_factor):
         torch = pytest.importorskip("torch")
         params = [
             torch.nn.Parameter(torch.tensor(variable.numpy()))
@@ -116,7 +116,7 @@ class TestSteps:
 class TestState:
     """Steps on the variables of another optimizer, as domains share a trace."""
 
-    def test_nothing_else_is_changed(self):
+    def test_changes_nothing_else(self):
         optimizers = []
         for rate in (0.25, 0.125):
             optimizer = TorchAdam(rate)
@@ -130,13 +130,13 @@ class TestState:
         after = [v.numpy().tobytes() for v in tf.nest.flatten(first.state())]
         assert after == before
         assert int(second.iterations) == 3
-        # By the other one's learning rate.
+        # The learning rate is that of the optimizer whose state was passed.
         found = [variable.numpy() for variable in second.state().trained]
         assert_close(found, formula(3, learning_rate=0.125), 1e-12)
 
 
 class TestVariables:
-    def test_are_those_of_keras_adam(self, tmp_path):
+    def test_equal_those_of_keras_adam(self, tmp_path):
         variables = make_variables()
         layouts = []
         for optimizer in (TorchAdam(0.1, name="a"), keras.optimizers.Adam(name="a")):
@@ -159,7 +159,7 @@ class TestVariables:
             with pytest.raises(ValueError, match="Received: trainable_variables="):
                 optimizer.apply(gradients, wrong)
 
-    def test_there_may_be_none(self):
+    def test_may_be_empty(self):
         optimizer = TorchAdam(0.1)
         optimizer.build([])
         optimizer.apply([])

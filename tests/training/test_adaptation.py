@@ -22,7 +22,7 @@ from u2net_tf.progress import silent
 from u2net_tf.training import adaptation
 
 THREE = "Task93_Three"
-# `test_slow_proofs.py` and the commands compile.
+# `test_slow_proofs.py` and the tests of the commands compile their steps.
 pytestmark = pytest.mark.usefixtures(
     "plain_implementation_in_module", "shared_input", "eager_steps"
 )
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures(
 
 @pytest.fixture(scope="module")
 def data_dir(tiny_data, tmp_path_factory):
-    """Shards of the two domains and of a third, the second by another name."""
+    """Shards of the two domains and of a third, a copy of the second."""
     folder = tmp_path_factory.mktemp("three")
     three = dataclasses.replace(tiny_data.plan.domains[1], name=THREE)
     plan = Plan((*tiny_data.plan.domains, three))
@@ -40,7 +40,7 @@ def data_dir(tiny_data, tmp_path_factory):
 
 
 def adapt(parent_dir, model_dir, domain, data_dir, *, progress=silent, **values):
-    """Calls `adaptation.adapt` with small settings; takes others by name."""
+    """Calls `adaptation.adapt` with small settings; takes other settings by name."""
     return adaptation.adapt(
         AdaptConfig.from_flat(
             {
@@ -52,7 +52,7 @@ def adapt(parent_dir, model_dir, domain, data_dir, *, progress=silent, **values)
                 "max_epochs": 1,
                 "validate_every_epochs": 0,
                 "eval_cases": 1,
-                # A decay and a rate that would show at once.
+                # Large enough to change a variable visibly in one step.
                 "weight_decay": 0.1,
                 "learning_rate": 0.02,
                 "distribution": "none",
@@ -81,13 +81,13 @@ def save_parent(folder, plan, *, seed=0, **settings):
 
 @pytest.fixture(scope="module")
 def parent(tiny_data, tmp_path_factory):
-    """A plain model of the first domain; such steps are traced fast."""
+    """A model of the first domain without adapters, which is fast to train."""
     return save_parent(tmp_path_factory.mktemp("parent"), tiny_data.plan)
 
 
 @pytest.fixture(scope="module")
 def adapted(parent, data_dir, tmp_path_factory):
-    """The second domain added to it; to be left as it is."""
+    """The same model with the second domain added. Tests must not change it."""
     folder = tmp_path_factory.mktemp("adapted") / "model"
     adapt(parent, folder, toy.TWO.name, data_dir, validate_every_epochs=1)
     return folder
@@ -108,15 +108,15 @@ SHARP = {"architecture": "unet_sharp", "depth": 1, "adapter": "separable"}
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
 def family(request, parent, adapted, tiny_data, data_dir, tmp_path_factory):
-    """A model of one domain, the same with a second, and that with a third."""
+    """Folders of a model of one domain, then with a second and with a third added."""
     work = tmp_path_factory.mktemp("family")
     if request.param == {"adapter": "none"}:
         shutil.copytree(parent, work / "first")
         shutil.copytree(adapted, work / "second")
     else:
         save_parent(work / "first", tiny_data.plan, **request.param)
-        watched = {"validate_every_epochs": 1}
-        adapt(work / "first", work / "second", toy.TWO.name, data_dir, **watched)
+        validated = {"validate_every_epochs": 1}
+        adapt(work / "first", work / "second", toy.TWO.name, data_dir, **validated)
     before = files_of(work / "second")
     adapt(work / "second", work / "third", THREE, data_dir, init=toy.TWO.name)
     assert files_of(work / "second") == before
@@ -136,7 +136,7 @@ def logits_of(folder, name):
     return network(images, domain=domain).numpy()
 
 
-def test_is_stopped_as_training_is(parent, data_dir, tmp_path):
+def test_can_be_stopped_like_training(parent, data_dir, tmp_path):
     with pytest.raises(StoppedEarlyError, match="`max_minutes`=1e-09: no step was"):
         adapt(parent, tmp_path / "new", toy.TWO.name, data_dir, max_minutes=1e-9)
 
@@ -152,8 +152,8 @@ class TestOldDomains:
                     logits_of(family / child, name), logits_of(family / parent, name)
                 )
 
-    def test_leave_the_names_of_their_cases_behind(self, adapted, parent):
-        """In every byte of the new folder; those of the new domain stay."""
+    def test_names_of_their_cases_are_removed(self, adapted, parent):
+        """No file of the new folder has them; names of the new domain's cases stay."""
         old, new = (load_spec(folder).plan for folder in (parent, adapted))
         names = [case for cases in old.domains[0].groups.values() for case in cases]
         content = b"".join(files_of(adapted).values())
@@ -162,34 +162,34 @@ class TestOldDomains:
         assert new.domains[1].train == toy.TWO.train
         assert load_spec(adapted).count_cases(0) == load_spec(parent).count_cases(0)
 
-    def test_that_change_after_all_are_an_error(
-        self, parent, data_dir, tmp_path, monkeypatch
-    ):
-        def spoil(run, *arguments, **keywords):
+    def test_a_change_is_an_error(self, parent, data_dir, tmp_path, monkeypatch):
+        def change_variable(run, *arguments, **keywords):
             variable = run._trainer.network.shared_variables[0]
             variable.assign(variable + 1e-6)
             finish(run, *arguments, **keywords)
 
         finish = adaptation.runs.finish
-        monkeypatch.setattr(adaptation.runs, "finish", spoil)
+        monkeypatch.setattr(adaptation.runs, "finish", change_variable)
         with pytest.raises(StoppedError, match="Task91_One .* DIFFERENT"):
             adapt(parent, tmp_path, toy.TWO.name, data_dir)
 
 
 class TestNewDomain:
-    def test_is_served(self, family):
+    def test_can_be_predicted(self, family):
         spec, _, _ = load_network(family / "third")
         assert spec.plan.names == (toy.ONE.name, toy.TWO.name, THREE)
         assert logits_of(family / "third", THREE).shape == (2, 4, 8, 8, 3)
         assert (spec.patch_size, spec.resize_method) == ((4, 8, 8), "cubic")
 
-    def test_is_what_is_trained_and_all_of_it(self, parent, data_dir, tmp_path):
+    def test_all_its_variables_are_trained_and_no_others(
+        self, parent, data_dir, tmp_path
+    ):
         run, _ = adapt(parent, tmp_path, toy.TWO.name, data_dir, init="random")
         trainer = run._trainer
         own = trainer.network.domain_variables(1)
         assert trainer.domains == (1,)
-        held = [v for o in trainer.optimizers for v in o._trainable_variables]
-        assert [id(v) for v in held] == [id(v) for v in own]
+        optimized = [v for o in trainer.optimizers for v in o._trainable_variables]
+        assert [id(v) for v in optimized] == [id(v) for v in own]
         assert [int(o.iterations) for o in trainer.optimizers] == [2]
         adaptation.keras.utils.set_random_seed(0)
         spec, network, _ = load_network(parent)
@@ -201,14 +201,14 @@ class TestNewDomain:
             if "bias" not in new.name:
                 assert (new.numpy() != old.numpy()).any(), new.path
 
-    def test_is_watched_and_told_in_the_table(self, family, read_rows):
+    def test_is_validated_and_logged(self, family, read_rows):
         (row,) = read_rows(family / "second")
         assert f"loss/{toy.ONE.name}" not in row
         assert float(row[f"loss/{toy.TWO.name}"]) > 0
         assert float(row[f"dice/{toy.TWO.name}/rim"]) >= 0
 
     def test_init_of_a_domain(self, parent, data_dir, tmp_path):
-        """After a step of next to no length, the trunk is still where it started."""
+        """After steps of almost no length, the trunk still has its initial values."""
         rate = {"learning_rate": 1e-30, "min_learning_rate": 1e-31}
         name = toy.ONE.name
         adapt(parent, tmp_path, toy.TWO.name, data_dir, init=name, **rate)
@@ -222,9 +222,7 @@ class TestNewDomain:
 
 
 class TestInterrupted:
-    def test_goes_on_and_ends_with_the_same_bits(
-        self, adapted, parent, data_dir, tmp_path
-    ):
+    def test_resumes_bit_identically(self, adapted, parent, data_dir, tmp_path):
         shutil.copytree(adapted, tmp_path / "a")
         for name in "ab":
             adapt(parent, tmp_path / name, toy.TWO.name, data_dir, max_epochs=2)
@@ -233,7 +231,7 @@ class TestInterrupted:
             toy.values_of(one.variables), toy.values_of(other.variables)
         )
 
-    def test_goes_on_from_its_own_parent_only(
+    def test_resumes_only_from_its_own_parent(
         self, adapted, tiny_data, data_dir, tmp_path
     ):
         other = save_parent(tmp_path / "other", tiny_data.plan, seed=1)
@@ -254,7 +252,9 @@ class TestInterrupted:
             ),
         ],
     )
-    def test_goes_on_as_it_began_only(self, adapted, parent, data_dir, changes, words):
+    def test_resumes_only_with_the_same_settings(
+        self, adapted, parent, data_dir, changes, words
+    ):
         before = files_of(adapted)
         with pytest.raises(InputError, match=words):
             adapt(parent, adapted, toy.TWO.name, data_dir, **changes)
@@ -263,7 +263,7 @@ class TestInterrupted:
     def test_the_newest_checkpoint_of_the_parent_is_damaged(
         self, adapted, parent, data_dir, tmp_path, caplog
     ):
-        """The one before it is whole, and no less a parent."""
+        """The one before it is intact, and is used instead."""
         damaged = shutil.copytree(parent, tmp_path / "parent")
         folder = damaged / "checkpoints"
         for suffix in (".index", ".data-00000-of-00001"):
@@ -277,7 +277,7 @@ class TestInterrupted:
             toy.values_of(one.variables), toy.values_of(other.variables)
         )
 
-    def test_train_does_not_go_on_with_it(self, adapted, train, data_dir):
+    def test_train_does_not_resume_it(self, adapted, train, data_dir):
         words = r"trained domains \['Task91_One', 'Task92_Two'\]. Received: \['Task92"
         with pytest.raises(InputError, match=words):
             train(
@@ -292,7 +292,7 @@ class TestInterrupted:
 
 
 class TestSettings:
-    def test_precision_and_how_patches_are_resized(self, adapted, parent, data_dir):
+    def test_precision_and_resizing_of_patches(self, adapted, parent, data_dir):
         progress = RecordedProgress()
         run, checksums = adapt(
             parent,
@@ -346,7 +346,7 @@ class TestErrors:
             adapt(parent, parent / inner, toy.TWO.name, data_dir)
         assert files_of(parent) == before
 
-    def test_a_model_that_was_not_trained_does_not_go_on(self, train, parent, data_dir):
+    def test_an_untrained_model_is_not_resumed(self, train, parent, data_dir):
         before = files_of(parent)
         words = "expected a trained model. Received: a composed one"
         with pytest.raises(InputError, match=words):

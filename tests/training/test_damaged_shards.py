@@ -1,4 +1,4 @@
-"""Shards damaged at random: a run ends as on good ones, or names the shard."""
+"""A run on randomly damaged shards ends as on good ones, or names the damaged shard."""
 
 import pathlib
 import random
@@ -25,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", params=["none", "gzip"])
 def good(tiny_data, tmp_path_factory, request):
-    """Shards of a case or two, and the file names of those that training reads."""
+    """A folder of undamaged shards with one or two cases each."""
     folder = tmp_path_factory.mktemp("good")
     settings = ConversionConfig(
         data_dir=str(folder), compression=request.param, shard_size_mb=0.005
@@ -34,7 +34,7 @@ def good(tiny_data, tmp_path_factory, request):
     return folder
 
 
-def cut(content, other, generator):
+def truncate(content, other, generator):
     return content[: generator.randrange(len(content))]
 
 
@@ -68,19 +68,19 @@ def empty(content, other, generator):
     return b""
 
 
-DAMAGES = (cut, flip, zero, swap, append, shift, empty)
+DAMAGES = (truncate, flip, zero, swap, append, shift, empty)
 
 
 def damage(data_dir, generator):
-    """Damages a shard in one of many ways; returns its path."""
+    """Damages a random shard in a random way; returns its path."""
     path, other = generator.sample(sorted(data_dir.rglob("*.tfrecord")), 2)
-    how = generator.choice(DAMAGES)
-    path.write_bytes(how(path.read_bytes(), other.read_bytes(), generator))
+    change = generator.choice(DAMAGES)
+    path.write_bytes(change(path.read_bytes(), other.read_bytes(), generator))
     return path
 
 
 def run(train, model_dir, data_dir, **options):
-    """Variables that a run over all cases ends with, or the error."""
+    """Trains on all cases; returns the final variables, or the error."""
     try:
         done = train(
             model_dir,
@@ -121,7 +121,7 @@ def check(found, path, expected):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_damaged_before(good, train, expected, tmp_path, seed):
+def test_damaged_before_training(good, train, expected, tmp_path, seed):
     generator = random.Random(seed)
     data_dir = pathlib.Path(shutil.copytree(good, tmp_path / "data"))
     path = damage(data_dir, generator)
@@ -134,7 +134,7 @@ def test_damaged_before(good, train, expected, tmp_path, seed):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_damaged_while_it_trains(good, train, expected, tmp_path, seed):
+def test_damaged_during_training(good, train, expected, tmp_path, seed):
     generator = random.Random(seed)
     data_dir = pathlib.Path(shutil.copytree(good, tmp_path / "data"))
     damaged = []

@@ -1,4 +1,4 @@
-"""Patches without content: no gradient of them reaches the network."""
+"""Patches without content send no gradient to the network."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ from u2net_tf.training.step import Trainer
 
 pytestmark = pytest.mark.usefixtures("plain_implementation_in_module", "eager_steps")
 PRECISIONS = ("mixed_float16", "mixed_bfloat16", "float32")
-# The network of the paper has twice as many norms, and takes twice as long.
+# The paper's network has twice as many norms, and its tests take twice as long.
 NETWORKS = [
     pytest.param(
         adapter,
@@ -64,7 +64,7 @@ def length(gradients):
 
 
 @pytest.mark.parametrize("traced", [False, True])
-def test_only_patches_of_zeros_get_no_gradient(traced):
+def test_only_patches_of_zeros_have_no_gradient(traced):
     images = np.zeros((5, 2, 2, 3, 2), np.float32)
     images[1] = -1.7
     # One voxel of one modality.
@@ -91,14 +91,14 @@ def test_only_patches_of_zeros_get_no_gradient(traced):
     np.testing.assert_array_equal(gradient, expected)
 
 
-def test_the_others_get_that_of_a_loss_whose_empty_logits_are_given():
+def test_other_patches_have_the_gradient_with_constant_empty_logits():
     trainer = make_trainer(dtype="float64")
     images, labels = draw_images()
     images[1] = 0
     network = trainer.network
     own = network.trainable_variables
     with tf.GradientTape() as tape:
-        # A new network says 0 of nothing.
+        # A new network's logits for an empty patch are 0.
         logits = network(tf.constant(images[:1]), domain=0)
         logits = tf.concat([logits, tf.zeros_like(logits)], axis=0)
         loss = segmentation_loss(labels, logits)
@@ -141,7 +141,7 @@ def background(images, labels):
 
 
 @pytest.fixture(scope="module")
-def ordinary():
+def typical_length():
     """The length of the first gradient of patches of noise, by network."""
     lengths = {}
 
@@ -173,9 +173,9 @@ def ordinary():
         ),
     ],
 )
-def test_first_gradient_is_an_ordinary_one(change, adapter, dtype, ordinary):
+def test_first_gradient_has_a_typical_length(change, adapter, dtype, typical_length):
     trainer = make_trainer(toy.TWO, dtype=dtype, adapter=adapter)
-    expected = ordinary(trainer)
+    expected = typical_length(trainer)
     images, labels = draw_images(toy.TWO)
     change(images, labels)
     found = length(differentiate(trainer, images, labels))
@@ -183,7 +183,7 @@ def test_first_gradient_is_an_ordinary_one(change, adapter, dtype, ordinary):
 
 
 @pytest.mark.parametrize(("adapter", "dtype"), NETWORKS)
-def test_a_batch_of_nothing_moves_nothing(adapter, dtype):
+def test_an_empty_batch_changes_nothing(adapter, dtype):
     trainer = make_trainer(dtype=dtype, adapter=adapter)
     images, labels = (np.zeros_like(array) for array in draw_images())
     before = toy.values_of(trainer.network.variables)
@@ -194,7 +194,7 @@ def test_a_batch_of_nothing_moves_nothing(adapter, dtype):
 
 
 def take_steps(trainer, num_steps, change=None):
-    """Returns the losses; what is to be found are bright voxels."""
+    """Trains to find bright voxels; returns the losses."""
     losses = []
     for number in range(num_steps):
         images, _ = draw_images(seed=number)
@@ -207,9 +207,9 @@ def take_steps(trainer, num_steps, change=None):
 
 
 class TestDeepestMapsOfOneVoxel:
-    """They are constant in every patch, and so is what is up-sampled from them."""
+    """They are constant in each patch, and so are the maps up-sampled from them."""
 
-    def test_variables_behind_them_are_trained(self):
+    def test_variables_after_them_are_trained(self):
         trainer = make_trainer(dtype="float32", pools=(3, 3, 3))
         gradients = differentiate(trainer, *draw_images())
         assert 0 < length(gradients) < 1e3
@@ -221,7 +221,7 @@ class TestDeepestMapsOfOneVoxel:
         assert np.all(last != 0)
 
     @pytest.mark.slow
-    def test_float16_skips_no_more_than_the_first_steps(self):
+    def test_float16_skips_only_the_first_steps(self):
         trainer = make_trainer(
             dtype="mixed_float16", adapter="separable", pools=(3, 3, 3)
         )
@@ -235,7 +235,7 @@ class TestDeepestMapsOfOneVoxel:
 @pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, -1.7])
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_trains_where_every_tenth_patch_is_constant(value, dtype):
+def test_trains_if_every_tenth_patch_is_constant(value, dtype):
     def change(number, images, labels):
         if number % 5 == 0:
             images[0], labels[0] = value, 0

@@ -30,14 +30,14 @@ class TestSummary:
         assert EpochMetrics(**METRICS, dice=dice).summary() == expected
 
     def test_with_compiling(self):
-        said = EpochMetrics(**METRICS, seconds_compiling=75.0).summary()
-        assert said == f"{SUMMARY}, 1 min 15 s of compilation"
+        message = EpochMetrics(**METRICS, seconds_compiling=75.0).summary()
+        assert message == f"{SUMMARY}, 1 min 15 s of compilation"
 
 
 class TestTotals:
     @pytest.fixture(params=[0, 1, 3], ids="stopped after {}".format)
     def totals(self, request):
-        """Of three steps, perhaps by two processes."""
+        """Totals of three steps, which two processes may have taken."""
         totals = EpochTotals(["a", "b", "c"])
         for number, (domain, loss, waiting, computing) in enumerate(
             (("a", 1.0, 0.5, 1.5), ("b", 2.0, 0.0, 1.0), ("a", 6.0, 0.5, 0.5)), start=1

@@ -1,4 +1,4 @@
-"""Training with `fold`: shards are written once, and a fold is left out of training."""
+"""Training with `fold` on shards written once: one fold is excluded from training."""
 
 import dataclasses
 import shutil
@@ -26,7 +26,7 @@ FOLDS = tuple((case,) for case in CASES)
 
 @pytest.fixture(scope="module")
 def folds_dir(tiny_data, tmp_path_factory):
-    """Shards of the first toy domain, a fold for every case but the test cases."""
+    """Shards of the first toy domain, with a fold for each case but the test case."""
     domain = dataclasses.replace(
         tiny_data.plan.domains[0], train=(), validation=(), folds=FOLDS
     )
@@ -38,7 +38,7 @@ def folds_dir(tiny_data, tmp_path_factory):
 
 @pytest.fixture
 def cases_seen(monkeypatch):
-    """Cases that a run trained on, and those that it validated on."""
+    """The sets of cases that a run trained on and validated on."""
     trained, validated = set(), set()
 
     def step(self, domain, batch, original=loop.Trainer.step):
@@ -55,7 +55,7 @@ def cases_seen(monkeypatch):
     return trained, validated
 
 
-def test_shards_are_of_one_fold_each(folds_dir):
+def test_every_shard_belongs_to_one_fold(folds_dir):
     _, (manifest,) = load_converted(folds_dir)
     for index, fold in enumerate(FOLDS):
         assert manifest.shards(fold) == [f"fold{index}-00000-of-00001.tfrecord"]
@@ -84,7 +84,9 @@ def test_a_fold_is_left_out_and_validated_on(
 
 
 @pytest.mark.usefixtures("toy_network")
-def test_without_a_fold_all_are_trained_on(train, folds_dir, tmp_path, cases_seen):
+def test_without_a_fold_all_cases_are_trained_on(
+    train, folds_dir, tmp_path, cases_seen
+):
     train(tmp_path, data_dir=folds_dir, steps_per_epoch=16)
     assert cases_seen[0] == set(CASES)
     assert load_spec(tmp_path).plan.domains[0].train == tuple(sorted(CASES))
@@ -99,10 +101,10 @@ def test_a_run_is_not_resumed_with_another_fold(train, folds_dir, tmp_path):
 
 @pytest.mark.usefixtures("toy_network")
 @pytest.mark.parametrize(("into", "fold"), [(0, 1), (1, 1)])
-def test_a_shard_of_another_fold_under_this_one_s_name(
+def test_a_shard_of_another_fold_with_the_name_of_this_one(
     train, folds_dir, tmp_path, into, fold
 ):
-    """What it holds would be trained and validated on, or be validated on unseen."""
+    """Otherwise, the run would validate on a case that it is trained on."""
     folder = shutil.copytree(folds_dir, tmp_path / "data")
     shard = folder / toy.ONE.name / "fold{}-00000-of-00001.tfrecord"
     source = str(shard).format(1 - into)
@@ -134,7 +136,7 @@ def test_a_fold_whose_cases_were_skipped(train, folds_dir, tmp_path):
 
 
 @pytest.mark.usefixtures("toy_network")
-def test_a_run_that_resumes_on_other_shards_says_so(train, tiny_data, tmp_path, caplog):
+def test_resuming_with_other_shards_warns(train, tiny_data, tmp_path, caplog):
     common = {"steps_per_epoch": 1, "domains": (toy.TWO.name,)}
     train(tmp_path / "model", **common)
     train(tmp_path / "model", max_epochs=2, **common)
@@ -153,7 +155,7 @@ def test_a_fold_of_a_plan_without_folds(train, tmp_path):
 
 
 @pytest.mark.usefixtures("toy_network")
-def test_a_case_that_has_moved_to_another_fold(train, folds_dir, tmp_path):
+def test_a_case_that_was_moved_to_another_fold(train, folds_dir, tmp_path):
     folder = shutil.copytree(folds_dir, tmp_path / "data")
     path = folder / "plan.json"
     first, second = (f'["{cases[0]}"]' for cases in FOLDS[:2])
@@ -167,7 +169,7 @@ def test_a_case_that_has_moved_to_another_fold(train, folds_dir, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("plain_implementation", "eager_steps")
-def test_an_added_domain_leaves_a_fold_out_too(
+def test_an_added_domain_also_leaves_a_fold_out(
     folds_dir, tiny_data, tmp_path, cases_seen
 ):
     spec = ModelSpec(

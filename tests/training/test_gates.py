@@ -1,4 +1,4 @@
-"""Gates of UNet#: specification, loss, dropout, pruning, composition, prediction."""
+"""Gates of UNet#: specification, loss, dropout, pruning, composition and prediction."""
 
 import contextlib
 import dataclasses
@@ -70,7 +70,7 @@ def without_gates(tmp_path_factory):
 
 
 class GatedToy(toy.ToyNetwork):
-    """Two gates that read what the stem gives."""
+    """The toy network with a gate that reads the stem's output."""
 
     def build(self, input_shape=None):
         super().build(input_shape)
@@ -91,7 +91,7 @@ class GatedToy(toy.ToyNetwork):
 
 
 def make_trainer(learning_rate=0.0, **options):
-    """Of a network of two domains whose variables are equal."""
+    """Makes a trainer of a network whose two domains have equal variables."""
     keras.utils.set_random_seed(0)
     network = GatedToy((1, 1), (2, 2), width=16)
     network.build()
@@ -125,14 +125,14 @@ class TestSpec:
         config = NetworkConfig(architecture="unet_sharp", gates="deep")
         assert config.options()["gates"] == "deep"
 
-    def test_of_another_architecture_is_an_error(self):
+    def test_with_another_architecture_is_an_error(self):
         with pytest.raises(InputError, match="`gates`: expected none, .* u2net"):
             NetworkConfig(gates="both").options()
         with pytest.raises(InputError, match="gates: expected none, as .* u2net.* top"):
             ModelSpec(plan=toy.PLAN, pools=(1, 1, 1), gates="top")
 
     @pytest.mark.slow
-    def test_other_initial_weights_are_as_without(self):
+    def test_gates_do_not_change_other_initial_weights(self):
         networks = []
         for gates in ("none", "both"):
             keras.utils.set_random_seed(0)
@@ -162,7 +162,7 @@ class TestLoss:
         with pytest.raises(InputError, match="`gate_loss_weight`: expected none, as"):
             gate_loss(LossConfig(gate_loss_weight=1.0), spec)
 
-    def test_is_added_to_that_of_the_heads(self, monkeypatch):
+    def test_is_added_to_the_loss_of_the_heads(self, monkeypatch):
         monkeypatch.setattr("u2net_tf.networks.layers.class_gate.DROPOUT_RATE", 0.0)
         trainer = make_trainer(gate_loss=GateLoss(PLACES, 0.5))
         batch = toy.draw_batch(toy.ONE, size=SIZE)
@@ -184,7 +184,7 @@ class TestLoss:
         with contextlib.nullcontext() if compiled else toy.eager_steps():
             return [trainer.step(domain, batch) for domain in domains]
 
-    def test_dropout_is_of_seed_domain_and_step(self):
+    def test_dropout_depends_on_seed_domain_and_step(self):
         """Network and batch do not change, and all domains have the same variables."""
         losses = self.losses([0, 0, 0])
         assert len(set(losses)) == 3
@@ -193,12 +193,12 @@ class TestLoss:
         assert self.losses([0], seed=1)[0] not in losses
 
     @pytest.mark.slow
-    def test_domains_that_share_a_trace_draw_apart(self):
+    def test_domains_that_share_a_trace_have_different_dropout(self):
         np.testing.assert_allclose(
             self.losses([0, 1, 0], compiled=True), self.losses([0, 1, 0]), rtol=1e-5
         )
 
-    def test_an_empty_patch_gives_no_gradient(self):
+    def test_an_empty_patch_has_no_gradient(self):
         trainer = make_trainer(gate_loss=GateLoss(PLACES, 1.0), learning_rate=0.1)
         batch = toy.draw_batch(toy.ONE, size=SIZE)
         before = toy.values_of(trainer.network.variables)
@@ -206,7 +206,7 @@ class TestLoss:
             trainer.step(0, {**batch, "image": tf.zeros_like(batch["image"])})
         toy.assert_identical(before, toy.values_of(trainer.network.variables))
 
-    def test_two_replicas_draw_apart(self):
+    def test_replicas_have_different_dropout(self):
         key = GateLoss(PLACES, 1.0).dropout_keys(1, [2])[2]
         seeds = [
             dropout_seed(key, tf.constant(steps, tf.int64)).numpy()
@@ -223,8 +223,8 @@ class TestLoss:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("jit_compile", [False, True])
-    def test_gates_and_what_they_read_are_trained(self, jit_compile):
-        """A gate of no part in the loss stays as it is."""
+    def test_gates_and_their_inputs_are_trained(self, jit_compile):
+        """A gate that is not part of the loss does not change."""
         keras.utils.set_random_seed(1)
         spec = ModelSpec(plan=toy.PLAN, base_channels=2, **SHALLOW)
         network = build_network(spec)
@@ -251,15 +251,15 @@ class TestPruning:
     @pytest.mark.slow
     @pytest.mark.parametrize("depth", [1, 2])
     def test_keeps_the_gates_of_its_depth(self, model, folder, depth):
-        """Whose presence is that of the whole network to the bit."""
-        _, whole = model
-        spec, left, _ = load_network(folder, prune_to=depth)
+        """Their logits are bit-identical to those of the full network."""
+        _, full = model
+        spec, pruned, _ = load_network(folder, prune_to=depth)
         places = [(0, depth), (depth, 0)]
-        assert (spec.gates, list(left.gates)) == ("both", places)
+        assert (spec.gates, list(pruned.gates)) == ("both", places)
         run = {"domain": 0, "heads": [(0, depth)], "gates": places}
         inputs = images(toy.ONE)
         found, expected = (
-            network.head_and_gate_logits(inputs, **run) for network in (left, whole)
+            network.head_and_gate_logits(inputs, **run) for network in (pruned, full)
         )
         for place in places:
             np.testing.assert_array_equal(found[1][place], expected[1][place])
@@ -268,7 +268,7 @@ class TestPruning:
 
 class TestUniversal:
     @pytest.mark.slow
-    def test_a_further_domain_has_gates_and_leaves_the_others_to_the_bit(self, shallow):
+    def test_another_domain_has_gates_and_does_not_change_the_others(self, shallow):
         spec, network = shallow
         new_spec, extended = composition.extend(spec, network, NEW, init="mean")
         before = checksums.of_domains(spec, network)
@@ -288,7 +288,7 @@ class TestUniversal:
         variables = {id(variable) for variable in extended.domain_variables(2)}
         assert id(extended.gates[1, 0].conv.biases[2]) in variables
 
-    def test_models_of_other_gates_cannot_be_composed(self, shallow):
+    def test_models_with_different_gates_cannot_be_composed(self, shallow):
         spec, network = shallow
         other = dataclasses.replace(spec, gates="none")
         with pytest.raises(InputError, match="b: expected gates both as in a"):
@@ -310,7 +310,7 @@ class TestPrediction:
     @pytest.mark.parametrize(
         "prune_to", [1, pytest.param(None, marks=pytest.mark.slow)]
     )
-    def test_a_class_that_is_not_found_has_probability_0(self, folder, prune_to):
+    def test_a_rejected_class_has_probability_0(self, folder, prune_to):
         without = self.probabilities(folder, None, prune_to)
         everything = self.probabilities(folder, 0.0, prune_to)
         np.testing.assert_array_equal(everything, without)
@@ -320,13 +320,13 @@ class TestPrediction:
         assert without[..., 1:].min() > 0
 
     @pytest.fixture
-    def loaded_before(self, model, folder, monkeypatch):
+    def loaded_once(self, model, folder, monkeypatch):
         (index,) = pathlib.Path(folder).glob("checkpoints/*.index")
         found = *model, str(index.with_suffix(""))
         monkeypatch.setattr(keras_backend, "load_network", lambda *_, **options: found)
 
-    @pytest.mark.usefixtures("loaded_before")
-    def test_setting_is_part_of_the_prediction_s_key(self, folder):
+    @pytest.mark.usefixtures("loaded_once")
+    def test_threshold_is_part_of_the_fingerprint(self, folder):
         backends = [
             load_predictor(folder, WindowConfig(gate_threshold=value)).backend
             for value in (None, 0.0, 0.5)
@@ -334,7 +334,7 @@ class TestPrediction:
         assert [backend.gate_threshold for backend in backends] == [None, 0.0, 0.5]
         assert len({backend.fingerprint for backend in backends}) == 3
 
-    def test_of_a_model_without_gates_is_an_error(self, without_gates):
+    def test_model_without_gates_is_an_error(self, without_gates):
         words = f"`gate_threshold`: expected none, as .*{without_gates}.* has no gates"
         with pytest.raises(InputError, match=f"{words}.* Received: 0.5"):
             load_predictor(without_gates, WindowConfig(gate_threshold=0.5))

@@ -1,4 +1,4 @@
-"""A step of one domain leaves every other domain as it was, bit for bit."""
+"""A step of one domain does not change a bit of any other domain."""
 
 import contextlib
 import functools
@@ -32,14 +32,14 @@ def eagerly():
     autouse=True,
 )
 def implementation(request):
-    """How the network is computed: which optimizer moves what does not depend on it."""
+    """The implementation, which must not affect which optimizer trains a variable."""
     with ops.use_implementation(request.param):
         yield request.param
 
 
 @pytest.fixture(scope="module")
 def train_compiled(implementation):
-    """Mode -> trainer and losses after rounds of compiled steps."""
+    """Takes a mode; returns the trainer and losses after rounds of compiled steps."""
 
     @functools.cache
     def train(mode):
@@ -51,7 +51,7 @@ def train_compiled(implementation):
 
 @pytest.fixture(scope="module")
 def train_eagerly(implementation):
-    """The same of steps that are not traced, which takes longer than these few."""
+    """Like `train_compiled`, but eagerly: tracing takes longer than so few steps."""
 
     @functools.cache
     def train(mode):
@@ -63,7 +63,7 @@ def train_eagerly(implementation):
 
 
 def assert_close(found, expected):
-    """Every replica's copies, against those of the only replica."""
+    """Compares the copies of every replica with that of a single replica."""
     assert len(found) == len(expected)
     for copies, (single,) in zip(found, expected, strict=True):
         for copy in copies:
@@ -71,7 +71,7 @@ def assert_close(found, expected):
 
 
 @pytest.mark.parametrize("mode", SEPARABLE_FIRST)
-def test_every_optimizer_counts_its_own_steps(mode, train_eagerly):
+def test_every_optimizer_has_its_own_step_count(mode, train_eagerly):
     trainer, _ = train_eagerly(mode)
     rounds = round_robin.NUM_ROUNDS
     assert int(trainer.shared_optimizer.iterations) == 2 * rounds
@@ -80,18 +80,22 @@ def test_every_optimizer_counts_its_own_steps(mode, train_eagerly):
 
 
 @pytest.mark.parametrize("mode", SEPARABLE_FIRST)
-def test_no_variable_has_two_optimizers_or_none(mode, train_eagerly):
+def test_every_variable_has_exactly_one_optimizer(mode, train_eagerly):
     trainer, _ = train_eagerly(mode)
     network = trainer.network
 
-    def held(optimizer):
+    def optimized_by(optimizer):
         return [variable.path for variable in optimizer._trainable_variables]
 
-    assert held(trainer.shared_optimizer) == [v.path for v in network.shared_variables]
+    assert optimized_by(trainer.shared_optimizer) == [
+        v.path for v in network.shared_variables
+    ]
     for domain in (0, 1):
         own = [variable.path for variable in network.domain_variables(domain)]
-        assert held(trainer.domain_optimizers[domain]) == own
-    every = [path for optimizer in trainer.optimizers for path in held(optimizer)]
+        assert optimized_by(trainer.domain_optimizers[domain]) == own
+    every = [
+        path for optimizer in trainer.optimizers for path in optimized_by(optimizer)
+    ]
     assert sorted(every) == sorted(v.path for v in network.trainable_variables)
 
 
@@ -102,11 +106,13 @@ def test_no_variable_has_two_optimizers_or_none(mode, train_eagerly):
         *(pytest.param(mode, marks=pytest.mark.slow) for mode in round_robin.MODES),
     ],
 )
-def test_eager_steps_are_the_compiled_ones(mode, train_compiled, train_eagerly):
+def test_eager_steps_equal_compiled_ones(mode, train_compiled, train_eagerly):
     trainer, losses = train_compiled(mode)
     eager, eager_losses = train_eagerly(mode)
     np.testing.assert_allclose(eager_losses, losses, rtol=1e-9)
-    assert_close(round_robin.everything(eager), round_robin.everything(trainer))
+    assert_close(
+        round_robin.values_of_trainer(eager), round_robin.values_of_trainer(trainer)
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,9 +124,7 @@ def test_eager_steps_are_the_compiled_ones(mode, train_compiled, train_eagerly):
     ],
     indirect=["implementation"],
 )
-def test_two_replicas_take_the_steps_of_one(
-    modes, tmp_path, train_compiled, run_two_replicas
-):
+def test_two_replicas_equal_one(modes, tmp_path, train_compiled, run_two_replicas):
     run_two_replicas("round_robin", tmp_path, *modes)
     for mode in modes:
         trainer, losses = train_compiled(mode)
@@ -128,11 +132,11 @@ def test_two_replicas_take_the_steps_of_one(
             first, *found = (archive[f"arr_{index}"] for index in range(len(archive)))
         np.testing.assert_allclose(first, losses, rtol=1e-9)
         assert all(len(copies) == 2 for copies in found)
-        assert_close(found, round_robin.everything(trainer))
+        assert_close(found, round_robin.values_of_trainer(trainer))
 
 
 @pytest.mark.parametrize("mode", SEPARABLE_FIRST)
 @pytest.mark.slow
-def test_without_decay_too(mode):
+def test_without_decay(mode):
     with eagerly():
         round_robin.train(round_robin.make_trainer(mode, weight_decay=0.0))

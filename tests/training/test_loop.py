@@ -33,8 +33,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps")
 
 
-def everything(run):
-    """All values that a run resumes from."""
+def values_of_run(run):
+    """Returns all values that a run resumes from."""
     trainer = run._trainer
     variables = list(trainer.network.variables)
     for optimizer in trainer.optimizers:
@@ -49,7 +49,7 @@ def checkpoint_names(model_dir):
 
 @pytest.fixture
 def own_data(tiny_data, tmp_path):
-    """A copy of the shards, to be spoiled."""
+    """A copy of the shards that a test may damage."""
     return pathlib.Path(shutil.copytree(tiny_data.data_dir, tmp_path / "own_data"))
 
 
@@ -91,42 +91,44 @@ class TestTraining:
 
 class TestBest:
     def spy(self, monkeypatch):
-        """The candidates that were offered, in order."""
-        offered, original = [], Checkpoints.save
+        """Returns a list that collects the candidates passed to `save`, in order."""
+        candidates, original = [], Checkpoints.save
 
         def save(self, state, candidate=None):
-            offered.append(candidate)
+            candidates.append(candidate)
             return original(self, state, candidate)
 
         monkeypatch.setattr(Checkpoints, "save", save)
-        return offered
+        return candidates
 
-    def test_is_that_of_the_highest_validation_dice(self, train, tmp_path, monkeypatch):
-        # Of the two domains the first has validation cases, the other test cases, which
-        # must not choose.
+    def test_has_the_highest_validation_dice(self, train, tmp_path, monkeypatch):
+        # The first domain has validation cases; the second has only test cases, which
+        # must not affect the choice.
         scores = iter([[0.9], [0.3, 0.6], [0.2], [0.1, 0.3]])
         monkeypatch.setattr(
             "u2net_tf.training.validation.dice", lambda *args, **kwargs: next(scores)
         )
-        offered = self.spy(monkeypatch)
+        candidates = self.spy(monkeypatch)
         train(
             tmp_path, steps_per_epoch=1, max_epochs=5, validate_every_epochs=2, keep=1
         )
-        assert offered[::2] == [None] * 3
-        assert [(o.step, o.measure) for o in offered[1::2]] == [(2, DICE), (4, DICE)]
-        assert [o.value for o in offered[1::2]] == pytest.approx([0.9, 0.2])
+        assert candidates[::2] == [None] * 3
+        assert [(o.step, o.measure) for o in candidates[1::2]] == [(2, DICE), (4, DICE)]
+        assert [o.value for o in candidates[1::2]] == pytest.approx([0.9, 0.2])
         assert checkpoint_names(tmp_path) == ["step-2", "step-5"]
 
-    def test_without_validation_is_that_of_the_lowest_average(
+    def test_without_validation_has_the_lowest_average_loss(
         self, train, tmp_path, monkeypatch, read_rows
     ):
-        offered = self.spy(monkeypatch)
+        candidates = self.spy(monkeypatch)
         train(tmp_path, steps_per_epoch=2, max_epochs=3)
         averages = [float(row["loss_moving_average"]) for row in read_rows(tmp_path)]
-        assert [o.value for o in offered] == pytest.approx(averages, rel=1e-5)
-        assert [(o.step, o.measure) for o in offered] == [(s, LOSS) for s in (2, 4, 6)]
+        assert [o.value for o in candidates] == pytest.approx(averages, rel=1e-5)
+        assert [(o.step, o.measure) for o in candidates] == [
+            (s, LOSS) for s in (2, 4, 6)
+        ]
 
-    def test_stays_where_the_loss_rises(self, train, tmp_path, monkeypatch):
+    def test_is_kept_if_the_loss_rises(self, train, tmp_path, monkeypatch):
         averages = iter([3.0, 1.0, 2.0, 2.5])
         original = schedule.advance
 
@@ -140,11 +142,11 @@ class TestBest:
 
 
 class TestSkippedSteps:
-    """In float16; see `test_precision.py` for when a step is."""
+    """Counting them in float16; `test_precision.py` tests when a step is skipped."""
 
     @pytest.fixture
     def overflow(self, monkeypatch):
-        """Makes believe that these steps overflowed."""
+        """Counts the steps with the given numbers as skipped."""
 
         def pretend(*steps):
             original, done = Trainer.step, []
@@ -159,7 +161,7 @@ class TestSkippedSteps:
 
         return pretend
 
-    def test_are_told_by_epoch(self, train, tmp_path, overflow, read_rows):
+    def test_are_logged_per_epoch(self, train, tmp_path, overflow, read_rows):
         overflow(1, 2, 6)
         half = {"precision": "mixed_float16", "steps_per_epoch": 3}
         train(tmp_path, max_epochs=2, **half)
@@ -167,7 +169,7 @@ class TestSkippedSteps:
         rows = read_rows(tmp_path)
         assert [row["steps_left_out"] for row in rows] == ["2", "1", "0"]
 
-    def test_are_not_told_of_elsewhere(self, train, tmp_path, read_rows):
+    def test_are_not_logged_in_other_precisions(self, train, tmp_path, read_rows):
         train(tmp_path, steps_per_epoch=1)
         assert read_rows(tmp_path)[0]["steps_left_out"] == ""
 
@@ -184,14 +186,14 @@ class TestProgress:
         assert [len(bar.values) for bar in progress.bars[:2]] == [3, 3]
         assert float(progress.bars[0].values[0]["loss"]) > 0
         assert [bar.values[-1]["step"] for bar in progress.bars[:2]] == [3, 6]
-        # Steps of both domains are compiled, and say nothing about the others.
+        # The first step of each domain is compiled; its duration is not typical.
         assert [bar.unpaused for bar in progress.bars[:2]] == [[0, 1], []]
 
-    def test_nothing_is_said_unless_asked_for(self, train, tmp_path, capsys):
+    def test_nothing_is_printed(self, train, tmp_path, capsys):
         train(tmp_path, max_epochs=1, validate_every_epochs=1)
         out, err = capsys.readouterr()
         assert out == ""
-        # What is logged, as absl writes it.
+        # Log messages in absl's format are allowed.
         assert not [
             line for line in err.splitlines() if not re.match("[IW]\\d{4} ", line)
         ]
@@ -201,15 +203,17 @@ class TestEnd:
     def test_max_epochs(self, train, tmp_path, read_rows):
         run = train(tmp_path, steps_per_epoch=1, max_epochs=2)
         assert len(read_rows(tmp_path)) == 2
-        said = runs.summary(run)
-        assert said.startswith(f"{tmp_path}: 2 steps in 2 epochs (ended by `max_epochs")
+        message = runs.summary(run)
+        assert message.startswith(
+            f"{tmp_path}: 2 steps in 2 epochs (ended by `max_epochs"
+        )
         assert run.minutes > 0
-        assert f"; {run.minutes:.1f} min in this run)" in said
+        assert f"; {run.minutes:.1f} min in this run)" in message
         for path in ("checkpoints", "training.csv", "tensorboard"):
-            assert str(tmp_path / path) in said
+            assert str(tmp_path / path) in message
 
-    def test_the_schedule_s(self, train, tmp_path, read_rows):
-        # No fall is enough: a cut at every look but the first.
+    def test_end_of_the_schedule(self, train, tmp_path, read_rows):
+        # No decrease is enough, so every check but the first reduces the rate.
         run = train(
             tmp_path,
             steps_per_epoch=1,
@@ -224,7 +228,9 @@ class TestEnd:
         assert rates == pytest.approx([0.1] * 4 + [0.01] * 2)
         assert "6 steps in 6 epochs (ended by `min_learning_rate`" in runs.summary(run)
 
-    def test_the_schedule_s_rate_reaches_the_optimizers(self, train, tmp_path):
+    def test_learning_rate_of_the_schedule_reaches_the_optimizers(
+        self, train, tmp_path
+    ):
         changes = {
             "patience_epochs": 1,
             "plateau_min_delta": 1e9,
@@ -234,17 +240,17 @@ class TestEnd:
         rates = [float(o.learning_rate) for o in run._trainer.optimizers]
         assert rates == pytest.approx([0.005] * 3)
 
-    def test_again_after_the_end_changes_nothing(self, train, tmp_path, read_rows):
+    def test_rerun_after_the_end_changes_nothing(self, train, tmp_path, read_rows):
         first = train(tmp_path, max_epochs=2)
         rows = read_rows(tmp_path)
         again = train(tmp_path, max_epochs=2)
-        toy.assert_identical(everything(again), everything(first))
+        toy.assert_identical(values_of_run(again), values_of_run(first))
         assert read_rows(tmp_path) == rows
         assert checkpoint_names(tmp_path) == ["step-4", "step-8"]
 
 
 class TestValidation:
-    def test_every_so_many_epochs(self, train, tmp_path, read_rows):
+    def test_every_few_epochs(self, train, tmp_path, read_rows):
         train(tmp_path, steps_per_epoch=2, max_epochs=4, validate_every_epochs=2)
         columns = [name for name in read_rows(tmp_path)[0] if name.startswith("dice/")]
         assert columns == [
@@ -253,15 +259,15 @@ class TestValidation:
             "dice/Task92_Two/core",
         ]
         for row in read_rows(tmp_path):
-            there = [row[column] != "" for column in columns]
-            assert there == [row["epoch"] in ("2", "4")] * 3
+            has_dice = [row[column] != "" for column in columns]
+            assert has_dice == [row["epoch"] in ("2", "4")] * 3
 
     @pytest.mark.parametrize(("eval_cases", "seen"), [(1, [15, 14]), (5, [15, 16, 14])])
-    def test_scores_so_many_cases_of_the_monitored_split(
+    def test_scores_eval_cases_of_the_monitored_split(
         self, train, tmp_path, monkeypatch, eval_cases, seen
     ):
-        # A case is known by its width: 12 + its number. The first domain has two
-        # validation cases, the second none, so its test case is watched.
+        # A case is recognized by its width, 12 + its number. The first domain has two
+        # validation cases; the second has none, so its test case is monitored.
         widths = []
         original = Predictor.classes
 
@@ -275,7 +281,7 @@ class TestValidation:
         )
         assert sorted(widths) == sorted(seen)
 
-    def test_is_the_mean_over_the_cases_that_have_a_dice(
+    def test_is_the_mean_over_the_cases_with_a_dice(
         self, train, tmp_path, monkeypatch, read_rows
     ):
         scores = iter([[0.5], [np.nan], [np.nan, 1.0]])
@@ -286,7 +292,7 @@ class TestValidation:
         (row,) = read_rows(tmp_path)
         assert [v for k, v in row.items() if k.startswith("dice/")] == ["0.5", "", "1"]
 
-    def test_a_domain_without_such_cases_has_no_dice(
+    def test_a_domain_without_monitored_cases_has_no_dice(
         self, train, own_data, tmp_path, read_rows
     ):
         drop_test_cases(own_data, toy.TWO.name)
@@ -313,43 +319,43 @@ def drop_test_cases(data_dir, name):
     path.write_text(manifests.to_json(manifest))
 
 
-# An epoch ends in the middle of the round robin.
+# With two domains, the first epoch ends in the middle of a round.
 RESUMED = {"steps_per_epoch": 3, "validate_every_epochs": 2}
 
 
 @pytest.fixture(scope="module")
-def whole(train, made_once, tmp_path_factory, read_rows):
-    """What a run of four epochs ends with when nothing interrupts it."""
-    folder = tmp_path_factory.mktemp("whole")
+def uninterrupted(train, made_once, tmp_path_factory, read_rows):
+    """Final values and rows of a run of four epochs that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "build_network", toy.build_toy_network)
         patch.setattr(batches, "training_dataset", made_once)
         run = train(folder, max_epochs=4, **RESUMED)
-    return everything(run), read_rows(folder)
+    return values_of_run(run), read_rows(folder)
 
 
 class TestResume:
-    def check_equal(self, run, folder, whole, read_rows):
-        toy.assert_identical(everything(run), whole[0])
-        assert read_rows(folder) == whole[1]
+    def check_equal(self, run, folder, uninterrupted, read_rows):
+        toy.assert_identical(values_of_run(run), uninterrupted[0])
+        assert read_rows(folder) == uninterrupted[1]
 
     @pytest.mark.usefixtures("traced_steps")
-    def test_ends_with_the_same_bits(self, train, tmp_path, read_rows, monkeypatch):
-        """With traced steps, and the pipeline that a resumed run makes.
+    def test_is_bit_identical(self, train, tmp_path, read_rows, monkeypatch):
+        """With traced steps, and the real pipeline of a resumed run.
 
-        Of one domain; `test_pipeline.py` resumes several.
+        Only one domain is trained; `test_pipeline.py` resumes several.
         """
         monkeypatch.setattr(batches, "training_dataset", training_dataset)
         folder = tmp_path / "parts"
         settings = {"steps_per_epoch": 3, "domains": (toy.TWO.name,)}
         for epochs in (1, 2):
             run = train(folder, max_epochs=epochs, **settings)
-        whole = train(tmp_path / "whole", max_epochs=2, **settings)
-        toy.assert_identical(everything(run), everything(whole))
-        assert read_rows(folder) == read_rows(tmp_path / "whole")
+        uninterrupted = train(tmp_path / "uninterrupted", max_epochs=2, **settings)
+        toy.assert_identical(values_of_run(run), values_of_run(uninterrupted))
+        assert read_rows(folder) == read_rows(tmp_path / "uninterrupted")
 
     def test_killed_between_checkpoint_and_row(
-        self, train, tmp_path, whole, read_rows, monkeypatch
+        self, train, tmp_path, uninterrupted, read_rows, monkeypatch
     ):
         folder = tmp_path / "parts"
 
@@ -363,10 +369,10 @@ class TestResume:
         assert checkpoint_names(folder) == ["step-3"]
         assert read_rows(folder) == []
         run = train(folder, max_epochs=4, **RESUMED)
-        self.check_equal(run, folder, whole, read_rows)
+        self.check_equal(run, folder, uninterrupted, read_rows)
 
     def test_killed_in_the_middle_of_an_epoch(
-        self, train, tmp_path, whole, read_rows, monkeypatch
+        self, train, tmp_path, uninterrupted, read_rows, monkeypatch
     ):
         folder = tmp_path / "parts"
         original, steps = Trainer.step, []
@@ -383,28 +389,33 @@ class TestResume:
                 train(folder, max_epochs=4, **RESUMED)
         assert steps == [0, 1, 0, 1, 0]
         run = train(folder, max_epochs=4, **RESUMED)
-        self.check_equal(run, folder, whole, read_rows)
+        self.check_equal(run, folder, uninterrupted, read_rows)
 
     @pytest.mark.slow
-    def test_with_a_damaged_newest_checkpoint(self, train, tmp_path, whole, read_rows):
+    def test_with_a_damaged_newest_checkpoint(
+        self, train, tmp_path, uninterrupted, read_rows
+    ):
         folder = tmp_path / "parts"
         train(folder, max_epochs=2, **RESUMED)
         path = folder / "checkpoints" / "step-6.data-00000-of-00001"
         path.write_bytes(path.read_bytes()[:100])
         run = train(folder, max_epochs=4, **RESUMED)
-        self.check_equal(run, folder, whole, read_rows)
+        self.check_equal(run, folder, uninterrupted, read_rows)
 
-    def test_goes_on_at_the_schedule_s_rate(self, train, tmp_path, read_rows):
+    def test_resumes_with_the_learning_rate_of_the_schedule(
+        self, train, tmp_path, read_rows
+    ):
         rule = {"patience_epochs": 1, "plateau_min_delta": 1e9, "plateau_factor": 0.5}
         for epochs in (2, 4):
             parts = train(tmp_path / "a", steps_per_epoch=1, max_epochs=epochs, **rule)
         rates = [float(row["learning_rate"]) for row in read_rows(tmp_path / "a")]
         assert rates == pytest.approx([0.02, 0.02, 0.01, 0.005])
-        # From its first step on: the rate was cut right before the interruption.
-        whole = train(tmp_path / "b", steps_per_epoch=1, max_epochs=4, **rule)
-        toy.assert_identical(everything(parts), everything(whole))
+        # The rate was reduced right before the interruption, so the first step after
+        # it must already use the new one.
+        uninterrupted = train(tmp_path / "b", steps_per_epoch=1, max_epochs=4, **rule)
+        toy.assert_identical(values_of_run(parts), values_of_run(uninterrupted))
 
-    def test_a_lower_end_prolongs_a_finished_run(self, train, tmp_path, read_rows):
+    def test_a_lower_minimum_extends_a_finished_run(self, train, tmp_path, read_rows):
         rule = {"patience_epochs": 1, "plateau_min_delta": 1e9, "max_epochs": 0}
         train(tmp_path, steps_per_epoch=1, min_learning_rate=0.01, **rule)
         assert len(read_rows(tmp_path)) == 2
@@ -418,8 +429,8 @@ class TestResume:
 
 
 class TestNotFinite:
-    def spoil(self, data_dir, case):
-        """Makes a training case infinite."""
+    def make_infinite(self, data_dir, case):
+        """Replaces all voxels of a training case with infinity."""
         folder = data_dir / toy.ONE.name
         for name in load_manifest(data_dir, toy.ONE.name).shards(toy.ONE.train):
             path = str(folder / name)
@@ -432,27 +443,27 @@ class TestNotFinite:
                     record = dataclasses.replace(record, image=image)
                     writer.write(records.encode(record))
 
-    def test_voxels_stop_it_and_their_case_is_named(
+    def test_non_finite_voxels_stop_the_run_and_name_the_case(
         self, train, tmp_path, own_data, tiny_data, read_rows
     ):
         folder = tmp_path / "model"
         train(folder, data_dir=own_data)
-        self.spoil(own_data, "one_1")
+        self.make_infinite(own_data, "one_1")
         with pytest.raises(InputError) as caught:
             train(folder, data_dir=own_data, max_epochs=5)
-        said = str(caught.value)
+        message = str(caught.value)
         (name,) = load_manifest(own_data, toy.ONE.name).shards(toy.ONE.train)
-        assert said.startswith(
+        assert message.startswith(
             f"{own_data / toy.ONE.name / name}: one_1: expected finite voxels. "
             "Received: NaN or infinity. "
         )
-        # The last good checkpoint is as a run on good data has it, and can go on.
+        # The last good checkpoint equals that of a run on good data and can be resumed.
         run = train(folder, max_epochs=3)
-        whole = train(tmp_path / "whole", max_epochs=3)
-        toy.assert_identical(everything(run), everything(whole))
+        uninterrupted = train(tmp_path / "uninterrupted", max_epochs=3)
+        toy.assert_identical(values_of_run(run), values_of_run(uninterrupted))
 
-    def test_variables_stop_it_before_they_are_saved(self, train, tmp_path):
-        # The loss of the only step is finite; what the step leaves is not.
+    def test_non_finite_variables_are_never_saved(self, train, tmp_path):
+        # The loss of the only step is finite, but the variables after it are not.
         words = (
             "step 1: expected finite variables. Received: NaN or infinity in the layer "
             "stem_0;"
@@ -464,17 +475,15 @@ class TestNotFinite:
     def test_a_huge_learning_rate(self, train, tmp_path):
         with pytest.raises(StoppedError) as caught:
             train(tmp_path, learning_rate=1e30)
-        said = str(caught.value)
-        assert "a finite loss and gradient. Received: nan in domain Task9" in said
-        assert said.endswith(f"; there is no checkpoint in {tmp_path} yet")
+        message = str(caught.value)
+        assert "a finite loss and gradient. Received: nan in domain Task9" in message
+        assert message.endswith(f"; there is no checkpoint in {tmp_path} yet")
 
 
 class TestShards:
     @pytest.mark.parametrize("split", ["train", "validation"])
     @pytest.mark.parametrize("size", [-7, 0])
-    def test_one_that_is_cut_short_is_named(
-        self, train, tmp_path, own_data, split, size
-    ):
+    def test_a_truncated_one_is_reported(self, train, tmp_path, own_data, split, size):
         (name,) = load_manifest(own_data, toy.ONE.name).shards(toy.ONE.cases(split))
         path = own_data / toy.ONE.name / name
         path.write_bytes(path.read_bytes()[:size])
@@ -485,26 +494,26 @@ class TestShards:
                 validate_every_epochs=1,
                 eval_cases=5,
             )
-        said = str(caught.value)
-        assert said.startswith(f"{path}: expected ")
-        assert "truncated in the record of one_" in said
-        # Not even its settings.
+        message = str(caught.value)
+        assert message.startswith(f"{path}: expected ")
+        assert "truncated in the record of one_" in message
+        # Not even the settings were saved.
         assert not (tmp_path / "model").exists()
 
-    def test_one_that_is_not_read_may_be_damaged(self, train, tmp_path, own_data):
+    def test_unread_ones_may_be_damaged(self, train, tmp_path, own_data):
         (name,) = load_manifest(own_data, toy.ONE.name).shards(toy.ONE.validation)
         (own_data / toy.ONE.name / name).write_bytes(b"")
         train(tmp_path / "model", data_dir=own_data, steps_per_epoch=1)
 
-    def test_one_that_is_missing_is_named(self, train, tmp_path, own_data):
+    def test_a_missing_one_is_reported(self, train, tmp_path, own_data):
         (name,) = load_manifest(own_data, toy.TWO.name).shards(toy.TWO.train)
         (own_data / toy.TWO.name / name).unlink()
         with pytest.raises(InputError, match=name):
             train(tmp_path / "model", data_dir=own_data)
         assert not (tmp_path / "model").exists()
 
-    def test_those_that_are_replaced_end_the_run(self, train, tmp_path, own_data):
-        """Nothing is saved of what was learned of others than it began with."""
+    def test_replaced_ones_end_the_run(self, train, tmp_path, own_data):
+        """What was learned from the new shards is not saved."""
         manifest = load_manifest(own_data, toy.TWO.name)
         (name,) = manifest.shards(toy.TWO.cases(toy.TWO.monitored_split))
         path = own_data / toy.TWO.name / name
@@ -526,16 +535,14 @@ class TestShards:
                 tmp_path / "model",
                 data_dir=own_data,
                 max_epochs=3,
-                # The last one is not validated: the records are not read again.
+                # No validation after the last epoch would read the records again.
                 validate_every_epochs=2,
                 progress=replace,
             )
         assert str(caught.value).startswith(f"{path}: two_2: expected checksum ")
         assert checkpoint_names(tmp_path / "model")[-1] == "step-8"
 
-    def test_those_that_cannot_be_validated_on_are_named(
-        self, train, tmp_path, own_data
-    ):
+    def test_invalid_ones_for_validation_are_reported(self, train, tmp_path, own_data):
         (name,) = load_manifest(own_data, toy.ONE.name).shards(toy.ONE.validation)
         path = own_data / toy.ONE.name / name
         first, second = map(records.decode, read_records(path))
@@ -548,7 +555,7 @@ class TestShards:
         with pytest.raises(InputError, match=words):
             train(tmp_path / "model", data_dir=own_data, validate_every_epochs=1)
 
-    def test_are_locked_as_long_as_they_are_read(self, train, tmp_path, own_data):
+    def test_are_locked_while_they_are_read(self, train, tmp_path, own_data):
         refused = []
 
         def convert(iterable=None, desc=None, **options):
@@ -577,12 +584,12 @@ def read_records(path):
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_ends_with_the_same_bits(
+def test_killed_and_restarted_is_bit_identical(
     train, tiny_data, tmp_path, monkeypatch, read_rows
 ):
-    """`kill -9` of the real command with the real network."""
+    """Kills the real command, which trains the real network, with SIGKILL."""
     monkeypatch.undo()
-    # Traced, as the command's are: eager ones differ in the last bits.
+    # Traced like those of the command, since eager steps differ in the last bits.
     monkeypatch.setattr(Trainer, "step", Trainer.step.__wrapped__)
     folder = tmp_path / "killed"
     settings = {"steps_per_epoch": 3, "max_epochs": 4}
@@ -607,9 +614,9 @@ def test_killed_and_started_again_ends_with_the_same_bits(
     assert len(read_rows(folder)) < 4
     settings |= {"base_channels": 2, "pools": (1, 0, 1), "domains": (toy.TWO.name,)}
     resumed = train(folder, **settings)
-    whole = train(tmp_path / "whole", **settings)
-    toy.assert_identical(everything(resumed), everything(whole))
-    assert read_rows(folder) == read_rows(tmp_path / "whole")
+    uninterrupted = train(tmp_path / "uninterrupted", **settings)
+    toy.assert_identical(values_of_run(resumed), values_of_run(uninterrupted))
+    assert read_rows(folder) == read_rows(tmp_path / "uninterrupted")
 
 
 def list_rows(folder):

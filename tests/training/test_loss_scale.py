@@ -10,7 +10,7 @@ def values(scale):
     return float(scale.value), int(scale.finite_steps)
 
 
-def test_is_halved_at_an_overflow_and_counts_anew():
+def test_is_halved_at_an_overflow_and_restarts_the_count():
     scale = LossScale()
     assert values(scale) == (2.0**15, 0)
     scale.update(tf.constant(True))
@@ -20,7 +20,7 @@ def test_is_halved_at_an_overflow_and_counts_anew():
     assert int(scale.skipped_steps) == 1
 
 
-def test_is_doubled_after_many_steps_without(monkeypatch):
+def test_is_doubled_after_many_steps_without_overflow(monkeypatch):
     monkeypatch.setattr(loss_scale, "GROWTH_STEPS", 3)
     scale = LossScale()
     seen = []

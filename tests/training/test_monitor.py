@@ -28,7 +28,7 @@ COLUMNS = [
     "dice/Task92_Two/rim",
     "dice/Task92_Two/core",
 ]
-# What each column is called in TensorBoard.
+# Column -> its tag in TensorBoard.
 TAGS = {
     "loss": "loss/all",
     "loss_moving_average": "loss/moving_average",
@@ -46,11 +46,11 @@ def make_row(epoch, **changes):
 
 
 def write(folder, *rows, first_step=0):
-    told = Monitor(folder, toy.PLAN, first_step=first_step)
+    writer = Monitor(folder, toy.PLAN, first_step=first_step)
     for row in rows:
-        told.write(row)
-    told.close()
-    return told
+        writer.write(row)
+    writer.close()
+    return writer
 
 
 def read(folder):
@@ -115,7 +115,7 @@ class TestToLogs:
 
 
 class TestCsv:
-    def test_holds_a_row_per_epoch(self, tmp_path):
+    def test_has_a_row_per_epoch(self, tmp_path):
         write(tmp_path, make_row(1), make_row(2))
         assert read(tmp_path) == [
             COLUMNS,
@@ -123,60 +123,60 @@ class TestCsv:
             ["2", "20"] + [f"{2 + i / 16:.6g}" for i in range(11)],
         ]
 
-    def test_nan_and_what_is_missing_stay_empty(self, tmp_path):
+    def test_nan_and_missing_values_are_empty(self, tmp_path):
         row = make_row(1, **{"loss/Task92_Two": math.nan})
         for name in COLUMNS[10:]:
             del row[name]
         write(tmp_path, row)
         assert read(tmp_path)[1][9:] == ["", "", "", ""]
 
-    def test_rows_are_there_before_the_run_ends(self, tmp_path):
-        told = Monitor(tmp_path, toy.PLAN)
-        told.write(make_row(1))
+    def test_rows_are_written_before_the_run_ends(self, tmp_path):
+        writer = Monitor(tmp_path, toy.PLAN)
+        writer.write(make_row(1))
         assert len(read(tmp_path)) == 2
         assert scalars(tmp_path)["loss/all"] == [(10, 1.0)]
-        told.close()
+        writer.close()
 
     def test_a_name_with_a_comma_is_quoted(self, tmp_path):
         plan = Plan((dataclasses.replace(toy.ONE, name="one, two"),))
-        told = Monitor(tmp_path, plan)
-        told.write({"epoch": 1, "step": 2, "loss/one, two": 0.5})
-        told.close()
+        writer = Monitor(tmp_path, plan)
+        writer.write({"epoch": 1, "step": 2, "loss/one, two": 0.5})
+        writer.close()
         Monitor(tmp_path, plan, first_step=2).close()
         assert read(tmp_path)[0][8:] == ["loss/one, two", "dice/one, two/organ"]
         assert read(tmp_path)[1][8:] == ["0.5", ""]
 
 
 class TestResume:
-    def test_keeps_the_rows_that_were_saved_and_no_others(self, tmp_path):
+    def test_keeps_only_the_rows_of_saved_epochs(self, tmp_path):
         write(tmp_path, make_row(1), make_row(2), make_row(3))
-        whole = read(tmp_path)
-        told = write(tmp_path, first_step=20)
-        assert read(tmp_path) == whole[:3]
-        assert told.last_step == 20
+        uninterrupted = read(tmp_path)
+        writer = write(tmp_path, first_step=20)
+        assert read(tmp_path) == uninterrupted[:3]
+        assert writer.last_step == 20
 
-    def test_a_run_from_the_start_begins_a_new_file(self, tmp_path):
+    def test_a_run_from_the_start_writes_a_new_file(self, tmp_path):
         write(tmp_path, make_row(1))
-        told = write(tmp_path)
+        writer = write(tmp_path)
         assert read(tmp_path) == [COLUMNS]
-        assert told.last_step == 0
+        assert writer.last_step == 0
 
     @pytest.mark.parametrize("left", range(1, 24))
-    def test_a_last_row_that_was_cut_anywhere_is_removed(self, tmp_path, left):
-        # Cut in its step, it would be a row of an earlier step: 20 → 2.
+    def test_a_truncated_last_row_is_removed(self, tmp_path, left):
+        # A row that was cut within its step would look like an earlier one: 20 → 2.
         write(tmp_path, make_row(1), make_row(2))
-        whole = (tmp_path / "training.csv").read_text()
-        first = whole[: whole.index("2,20,")]
-        (tmp_path / "training.csv").write_text(whole[: len(first) + left])
+        uninterrupted = (tmp_path / "training.csv").read_text()
+        first = uninterrupted[: uninterrupted.index("2,20,")]
+        (tmp_path / "training.csv").write_text(uninterrupted[: len(first) + left])
         assert write(tmp_path, first_step=20).last_step == 10
         assert (tmp_path / "training.csv").read_text() == first
 
-    def test_a_row_that_is_too_short_is_filled_up(self, tmp_path):
+    def test_a_short_row_is_padded(self, tmp_path):
         (tmp_path / "training.csv").write_text(",".join(COLUMNS) + "\n1,10,0.5\n")
         write(tmp_path, first_step=10)
         assert read(tmp_path)[1] == ["1", "10", "0.5"] + 10 * [""]
 
-    def test_columns_of_an_edited_plan_stay_empty_in_old_rows(self, tmp_path):
+    def test_columns_of_an_edited_plan_are_empty_in_old_rows(self, tmp_path):
         write(tmp_path, make_row(1))
         path = tmp_path / "training.csv"
         path.write_text(path.read_text().replace("Two/rim", "Two/renamed"))
@@ -185,7 +185,7 @@ class TestResume:
         assert rows[0] == COLUMNS
         assert rows[1][11:] == ["", "1.625"]
 
-    def test_a_file_of_an_earlier_version_gets_the_new_columns(self, tmp_path):
+    def test_new_columns_are_added_to_a_file_of_an_earlier_version(self, tmp_path):
         old = [name for name in COLUMNS if name != "steps_left_out"]
         cells = ["1", "10", *map(str, range(len(old) - 2))]
         text = ",".join(old) + "\n" + ",".join(cells) + "\n"
@@ -208,11 +208,11 @@ def semicolons(text):
 
 
 class TestDamaged:
-    """A `training.csv` that another program, or a failing disk, has written to."""
+    """A `training.csv` that another program or a failing disk has modified."""
 
     @pytest.fixture
     def damage(self, tmp_path):
-        """Writes three epochs; changes text to text or bytes; returns the bytes."""
+        """Writes three epochs and applies `change` to the text; returns the bytes."""
 
         def call(change):
             write(tmp_path, make_row(1), make_row(2), make_row(3))
@@ -230,7 +230,7 @@ class TestDamaged:
         return [int(row[1]) for row in rows]
 
     @pytest.mark.parametrize(
-        ("change", "steps", "said"),
+        ("change", "steps", "words"),
         [
             (semicolons, [], "epoch, step, loss, …. Received: 'epoch;step;"),
             (lambda t: t[t.index("\n") + 1 :], [], "loss, …. Received: '1,10,"),
@@ -256,7 +256,7 @@ class TestDamaged:
             (lambda t: t.replace(",20,", ",20,,,"), [10, 30], "numbers in line 3"),
             (lambda t: t.replace(",20,", ',20,"'), [10, 30], "numbers in line 3"),
             (lambda t: t.replace(",20,", ',20,"0,5",'), [10, 30], "numbers in line 3"),
-            # More digits than Python turns to a number, and than a cell may have.
+            # More digits than Python converts to a number, and than a cell may have.
             (
                 lambda t: t.replace("2,20", "2," + 5000 * "2"),
                 [10, 30],
@@ -265,20 +265,20 @@ class TestDamaged:
             (lambda t: t.replace("2,20", "2," + 2**18 * "2"), [10, 30], "in line 3"),
         ],
     )
-    def test_is_kept_beside_the_rows_that_could_be_read(
-        self, damage, tmp_path, caplog, change, steps, said
+    def test_is_kept_next_to_the_readable_rows(
+        self, damage, tmp_path, caplog, change, steps, words
     ):
         content = damage(change)
-        told = write(tmp_path, first_step=30)
+        writer = write(tmp_path, first_step=30)
         assert self.steps(tmp_path) == steps
-        assert told.last_step == (steps or [0])[-1]
-        aside = tmp_path / "training.csv.damaged"
-        assert aside.read_bytes() == content
+        assert writer.last_step == (steps or [0])[-1]
+        backup = tmp_path / "training.csv.damaged"
+        assert backup.read_bytes() == content
         (warning,) = [record.getMessage() for record in caplog.records]
         assert warning.startswith(f"{tmp_path / 'training.csv'}: expected ")
-        assert said in warning
+        assert words in warning
         assert warning.endswith(
-            f". Renamed it to {aside}; a new file continues with the rows that could "
+            f". Renamed it to {backup}; a new file continues with the rows that could "
             f"be read: {len(steps)}"
         )
         caplog.clear()
@@ -286,7 +286,7 @@ class TestDamaged:
         assert self.steps(tmp_path) == [*steps, 40]
         assert not caplog.records
 
-    def test_never_takes_the_place_of_an_earlier_one(self, damage, tmp_path):
+    def test_never_replaces_an_earlier_one(self, damage, tmp_path):
         endings = ("", "-2", "-3")
         for ending in endings:
             damage(lambda text, ending=ending: f"damage{ending}\n{text}")
@@ -306,11 +306,11 @@ class TestDamaged:
             lambda t: t + "4,40,0.",
         ],
     )
-    def test_is_not_what_holds_every_row(self, damage, tmp_path, caplog, change):
-        whole = damage(lambda t: t)
+    def test_is_not_a_file_with_every_row(self, damage, tmp_path, caplog, change):
+        uninterrupted = damage(lambda t: t)
         damage(change)
         write(tmp_path, first_step=30)
-        assert (tmp_path / "training.csv").read_bytes() == whole
+        assert (tmp_path / "training.csv").read_bytes() == uninterrupted
         assert not (tmp_path / "training.csv.damaged").exists()
         assert not caplog.records
 
@@ -329,7 +329,7 @@ class TestTensorBoard:
             for i, tag in enumerate(TAGS.values())
         }
 
-    def test_nan_and_what_is_missing_are_left_out(self, tmp_path):
+    def test_nan_and_missing_values_are_left_out(self, tmp_path):
         row = make_row(1, loss=math.nan)
         del row["dice/Task91_One/organ"]
         write(tmp_path, row, make_row(2))
@@ -342,7 +342,7 @@ class TestTensorBoard:
         write(tmp_path, make_row(2), first_step=10)
         assert [step for step, _ in scalars(tmp_path)["loss/all"]] == [10, 20]
 
-    def test_steps_that_were_not_saved_are_taken_back(self, tmp_path):
+    def test_unsaved_steps_are_purged(self, tmp_path):
         write(tmp_path, make_row(1), make_row(2), make_row(3))
         changed = make_row(2, loss=0.5)
         write(tmp_path, changed, make_row(3), first_step=10)
@@ -350,24 +350,24 @@ class TestTensorBoard:
         assert points["loss/all"] == [(10, 1.0), (20, 0.5), (30, 3.0)]
         assert steps_by_tag(tmp_path) == dict.fromkeys(TAGS.values(), [10, 20, 30])
 
-    def test_a_run_from_the_start_takes_all_back(self, tmp_path):
+    def test_a_run_from_the_start_purges_everything(self, tmp_path):
         write(tmp_path, make_row(1))
         write(tmp_path, make_row(1))
         assert [step for step, _ in scalars(tmp_path)["loss/all"]] == [10]
 
     def test_killed_before_the_row_of_the_last_epoch(self, tmp_path):
-        """Its scalars, some or all, stand there already, and will be written again."""
+        """Some or all of its scalars exist already, and will be written again."""
         write(tmp_path, make_row(1), make_row(2))
         path = tmp_path / "training.csv"
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
-        told = write(tmp_path, make_row(2), make_row(3), first_step=20)
-        assert told.last_step == 10
+        writer = write(tmp_path, make_row(2), make_row(3), first_step=20)
+        assert writer.last_step == 10
         assert steps_by_tag(tmp_path) == dict.fromkeys(TAGS.values(), [10, 20, 30])
 
-    def test_cut_anywhere(self, tmp_path):
-        """A killed run leaves the front part of a file."""
-        write(tmp_path / "whole", make_row(1), make_row(2))
-        (source,) = (tmp_path / "whole" / "tensorboard").iterdir()
+    def test_truncated_anywhere(self, tmp_path):
+        """A killed run leaves an incomplete file."""
+        write(tmp_path / "uninterrupted", make_row(1), make_row(2))
+        (source,) = (tmp_path / "uninterrupted" / "tensorboard").iterdir()
         content = source.read_bytes()
         for left in range(0, len(content), 97):
             folder = tmp_path / str(left)
@@ -377,7 +377,7 @@ class TestTensorBoard:
             found = steps_by_tag(folder)
             assert found == dict.fromkeys(TAGS.values(), [10, 20]), left
 
-    def test_rows_that_somebody_removed_take_nothing_back(self, tmp_path):
+    def test_removed_rows_purge_nothing(self, tmp_path):
         write(tmp_path, make_row(1), make_row(2))
         (tmp_path / "training.csv").unlink()
         write(tmp_path, make_row(2), make_row(3), first_step=20)

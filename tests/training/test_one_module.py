@@ -1,4 +1,4 @@
-"""Steps that XLA compiles as one module do what other steps do."""
+"""Steps that XLA compiles as one module give the same results as other steps."""
 
 import os
 import pathlib
@@ -25,7 +25,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 class MatrixNetwork(toy.ToyNetwork):
-    """The toy network as pointwise convolutions, which is all that it computes."""
+    """The toy network with its matrix products as pointwise convolutions."""
 
     def call(self, inputs, *, domain, training=None):
         hidden = inputs
@@ -63,13 +63,13 @@ def assert_close(one, other, tolerance):
     [
         ("float32", 1e-5),
         pytest.param("mixed_bfloat16", 0.02, marks=pytest.mark.slow),
-        # By default, that an overflow halves the scale is tested in float16.
+        # Fast tests in float16 only check that an overflow halves the scale.
         pytest.param("mixed_float16", 0.02, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.slow
-def test_a_step_is_that_of_single_operations(precision, tolerance):
-    """Of both domains, and what Adam and the loss scale keep."""
+def test_a_step_equals_that_of_single_operations(precision, tolerance):
+    """Compares losses and all variables, Adam's and the loss scale's included."""
     module, single = make_trainer(precision, jit_compile=True), make_trainer(precision)
     assert module.jit_compile
     for domain, description in enumerate(toy.PLAN.domains):
@@ -80,7 +80,7 @@ def test_a_step_is_that_of_single_operations(precision, tolerance):
 
 
 def test_the_step_is_one_module(monkeypatch):
-    """And computed by the implementation for one."""
+    """The step also uses the implementation for a single module."""
     given = []
 
     def call(self, inputs, *, domain, training=None):
@@ -115,7 +115,7 @@ def test_an_overflow_skips_the_step_and_halves_the_scale():
         np.testing.assert_array_equal(after[path], value, err_msg=path)
 
 
-# On a CPU, XLA drops barriers before it merges what is computed twice; on a GPU after.
+# On a CPU, XLA removes barriers before it merges equal computations; on a GPU, after.
 _KEEP_BARRIERS = "--xla_disable_hlo_passes=cse_barrier_expander"
 _COUNT_PRODUCTS = """
 import numpy as np
@@ -154,7 +154,7 @@ print(count("xla_module", checkpointed))
 
 @pytest.mark.slow
 def test_recomputation_is_not_merged_away():
-    """Two products of each block forward, two of its gradient and two once more."""
+    """Each of the two blocks takes two products forward, two backward and two again."""
     done = subprocess.run(
         [sys.executable, "-c", _COUNT_PRODUCTS],
         env={
@@ -171,7 +171,7 @@ def test_recomputation_is_not_merged_away():
     assert twice == 12
 
 
-def test_recomputation_stands_behind_a_barrier():
+def test_recomputation_follows_a_barrier():
     def count(implementation):
         @tf.function(jit_compile=True, autograph=False)
         def run(x):
@@ -205,7 +205,7 @@ def real_trainer(adapter, precision, plan, *, jit_compile, **options):
 @pytest.mark.parametrize(
     ("adapter", "precision", "options"),
     [
-        # Every adapter, every precision; one domain, several, and one that is added.
+        # Every adapter and precision; one domain, several, and one that is added.
         ("none", "float32", {}),
         ("series", "mixed_bfloat16", {}),
         ("parallel", "mixed_float16", {}),
@@ -230,7 +230,7 @@ def test_steps_of_the_network(adapter, precision, options):
 
 
 @pytest.mark.slow
-def test_every_unit_of_the_network_is_computed_again_behind_a_barrier():
+def test_every_unit_is_recomputed_after_a_barrier():
     def count(gradient_checkpointing):
         trainer = real_trainer(
             "none",
@@ -251,7 +251,7 @@ def test_every_unit_of_the_network_is_computed_again_behind_a_barrier():
 class TestSetting:
     @pytest.fixture
     def devices(self, monkeypatch):
-        """Pretends to have GPUs, and a strategy of so many replicas."""
+        """Simulates a number of GPUs; returns a strategy with a number of replicas."""
 
         def pretend(num_gpus, num_replicas):
             gpus = [tf.config.LogicalDevice(f"GPU:{i}", "GPU") for i in range(num_gpus)]
@@ -284,7 +284,7 @@ class TestSetting:
         with pytest.raises(InputError, match=message):
             strategy.compiles_steps("true", devices(2, 2))
 
-    def test_a_trainer_of_several_replicas_refuses(self, devices):
+    def test_a_trainer_with_several_replicas_refuses(self, devices):
         with pytest.raises(ValueError, match=r"`jit_compile`.* Received: 2 replicas"):
             make_trainer(jit_compile=True, strategy=devices(0, 2))
 

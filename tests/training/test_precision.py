@@ -1,4 +1,4 @@
-"""Training in half precision: what it computes in, and loss scaling."""
+"""Training in half precision: the types of its computations, and loss scaling."""
 
 import keras
 import numpy as np
@@ -74,8 +74,8 @@ def make_trainer(network, **options):
 def trained(request):
     """The real network after two steps in half and in single precision.
 
-    The plain one: that of the paper takes longer, and `test_execution.py` has its parts
-    in half precision.
+    It has no adapters: the paper's network takes longer, and `test_execution.py` tests
+    its parts in half precision.
     """
     half, settings = request.param
     spec = ModelSpec(
@@ -84,12 +84,12 @@ def trained(request):
     losses, trainers, movements = {}, {}, {}
     for precision in (half, "float32"):
         keras.utils.set_random_seed(0)
-        # Decay would outweigh the gradients and give the steps their direction.
+        # No decay, as it would outweigh the gradients and decide the direction.
         network = build_network(spec, dtype=precision)
         trainer = make_trainer(
             network, weight_decay=0.0, head_weights=head_weights(LossConfig(), spec)
         )
-        # A bias right before a norm has no gradient but rounding errors.
+        # The gradient of a bias right before a norm consists of rounding errors.
         moving = [v for v in network.shared_variables if "bias" not in v.path]
         before = toy.values_of(moving)
         with toy.eager_steps():
@@ -112,7 +112,7 @@ class TestTraining:
         assert losses[precision] != losses["float32"]
         np.testing.assert_allclose(losses[precision], losses["float32"], rtol=0.02)
 
-    def test_computes_in_half_and_keeps_single(self, trained):
+    def test_computes_in_half_and_stores_in_single(self, trained):
         precision, _, trainers, _ = trained
         network = trainers[precision].network
         assert network.compute_dtype == precision.removeprefix("mixed_")
@@ -120,7 +120,7 @@ class TestTraining:
         hidden = network.stem(tf.zeros([1, 2, 2, 2, 1]), domain=0)
         assert hidden.dtype.name == network.compute_dtype
 
-    def test_variables_have_moved_alike(self, trained):
+    def test_variables_change_in_similar_directions(self, trained):
         precision, _, _, movements = trained
         half, single = movements[precision], movements["float32"]
         # The cosine of the angle between them. Where a gradient is close to 0, rounding
@@ -136,10 +136,10 @@ class TestTraining:
 
 
 class TestLossScale:
-    def test_changes_nothing_but_keeps_small_gradients(self, monkeypatch):
-        """Without it they would be 0 in float16."""
-        # Lovász-Softmax sorts, and logits that are alike but for rounding are sorted
-        # by it; the focal loss alone is smooth.
+    def test_preserves_small_gradients(self, monkeypatch):
+        """Without the scale, they would be 0 in float16."""
+        # Only the focal loss, which is smooth: Lovász-Softmax sorts, and rounding would
+        # decide the order of almost equal logits.
         monkeypatch.setattr(
             "u2net_tf.training.head_weights.segmentation_loss",
             lambda labels, logits, detach_factor: focal(labels, logits),
@@ -148,7 +148,7 @@ class TestLossScale:
         for precision in ("mixed_float16", "float32"):
             network = make_network(precision=precision)
             trainer = make_trainer(network, weight_decay=0.0)
-            # A loss of next to nothing, as after long training.
+            # Gradients as small as after long training.
             images = tf.cast(toy.draw_batch(toy.ONE)["image"], tf.float32)
             for head in network.heads:
                 head.assign(head * 1e-3)
@@ -169,7 +169,7 @@ class TestLossScale:
             scale = np.abs(single).max()
             np.testing.assert_allclose(half, single, rtol=0, atol=0.02 * scale)
 
-    def test_an_overflow_leaves_the_step_out_and_halves_it(self):
+    def test_an_overflow_skips_the_step_and_halves_it(self):
         network = make_network(Overflowing)
         trainer = make_trainer(network)
         network.scale = trainer.loss_scale.value
@@ -189,7 +189,7 @@ class TestLossScale:
         assert int(trainer.loss_scale.skipped_steps) == 2
         assert [int(o.iterations) for o in trainer.optimizers] == [2, 2, 0]
 
-    def test_what_overflows_without_scaling_is_told(self):
+    def test_an_overflow_without_scaling_is_reported(self):
         network = make_network(Overflowing)
         network.limit = 0.0
         trainer = make_trainer(network)
@@ -198,7 +198,7 @@ class TestLossScale:
         assert np.isfinite(losses[:15]).all()
         assert np.isnan(losses[15])
 
-    def test_lies_in_the_checkpoint(self, tmp_path):
+    def test_is_saved_in_the_checkpoint(self, tmp_path):
         spec = ModelSpec(
             plan=toy.PLAN, pools=(1, 0, 1), base_channels=2, adapter="none"
         )
@@ -218,7 +218,7 @@ class TestLossScale:
             scale = trainer.loss_scale
             values.append((float(scale.value), int(scale.finite_steps)))
         assert values == [(512.0, 7)] * 2
-        # The model itself is of no precision.
+        # The saved model can be loaded in any precision.
         for precision in ("float32", *PRECISIONS):
             network = load_network(tmp_path, precision=precision)[1]
             assert network.dtype_policy.name == precision

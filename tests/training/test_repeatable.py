@@ -1,4 +1,4 @@
-"""Same seed, same flags, same bits, however many patches are cut in parallel."""
+"""The same seed and flags give the same bits, however many patches are cut at once."""
 
 import functools
 import hashlib
@@ -9,24 +9,24 @@ import toy
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.training import runs
 
-# All there is, and often.
+# Every augmentation.
 ALL = tuple(n for n in AugmentationConfig.settings() if n.endswith("probability"))
-# A patch that moves and one whose intensities change; all is traced for long.
+# A spatial and an intensity augmentation; tracing all of them takes long.
 FEW = ("rotation_probability", "noise_probability")
 
 
 @pytest.fixture(scope="module")
 def digest(train, tmp_path_factory):
-    """Trains 20 steps; returns a checksum of all that a run resumes from.
+    """Trains 20 steps; returns a checksum of everything that a run resumes from.
 
-    Of the toy network: `test_adaptation.py` and `test_killed.py` have it that the real
-    one repeats itself.
+    Trains the toy network: `test_adaptation.py` and `test_killed.py` show that runs of
+    the real one are repeatable.
     """
 
     def call(num_parallel_calls, augmented, seed=0):
         run = train(
             tmp_path_factory.mktemp("run"),
-            # One domain: each of them has a pipeline of its own, traced anew.
+            # Only one domain, since each has its own pipeline, which must be traced.
             domains=(toy.TWO.name,),
             steps_per_epoch=20,
             num_parallel_calls=num_parallel_calls,
@@ -45,12 +45,12 @@ def digest(train, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(digest):
-    """With one patch cut after the other."""
+def sequential(digest):
+    """Takes augmentations; returns the digest of cutting one patch after the other."""
     return functools.cache(lambda augmented: digest(1, augmented))
 
 
-# By 0 it is chosen.
+# With 0, the number of parallel calls is chosen automatically.
 @pytest.mark.parametrize(
     ("num_parallel_calls", "augmented"),
     [
@@ -61,11 +61,11 @@ def alone(digest):
         ),
     ],
 )
-def test_weights_after_20_steps(digest, alone, num_parallel_calls, augmented):
-    assert digest(num_parallel_calls, augmented) == alone(augmented)
-    assert alone(augmented)[0] == 20
+def test_weights_after_20_steps(digest, sequential, num_parallel_calls, augmented):
+    assert digest(num_parallel_calls, augmented) == sequential(augmented)
+    assert sequential(augmented)[0] == 20
 
 
 @pytest.mark.slow
-def test_another_seed_has_other_bits(digest, alone):
-    assert digest(1, ALL, seed=1)[1] != alone(ALL)[1]
+def test_another_seed_has_other_bits(digest, sequential):
+    assert digest(1, ALL, seed=1)[1] != sequential(ALL)[1]

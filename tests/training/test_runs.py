@@ -28,14 +28,14 @@ class TestPools:
     ONE_POOL = Plan((toy.ONE, toy.TWO))
     TWO_POOLS = Plan((toy.ONE, dataclasses.replace(toy.TWO, pools=(0, 1, 1))))
 
-    def test_of_the_flag(self):
+    def test_of_the_setting(self):
         assert common_pools(self.TWO_POOLS, (2, 1, 0)) == (2, 1, 0)
 
-    def test_of_the_plan_where_its_domains_agree(self):
+    def test_of_the_plan_if_its_domains_agree(self):
         assert common_pools(self.ONE_POOL, None) == (1, 1, 1)
         assert common_pools(self.TWO_POOLS.select([toy.TWO.name]), None) == (0, 1, 1)
 
-    def test_are_needed_where_the_domains_differ(self):
+    def test_are_required_if_the_domains_differ(self):
         with pytest.raises(InputError) as caught:
             common_pools(self.TWO_POOLS, None)
         assert str(caught.value) == (
@@ -43,11 +43,11 @@ class TestPools:
             "different pools. Received: none, with [(0, 1, 1), (1, 1, 1)] in the plan"
         )
 
-    def test_of_nothing(self):
+    def test_zero(self):
         with pytest.raises(InputError, match=r"`pools`: .* Received: \(0, 0, 0\)"):
             common_pools(self.ONE_POOL, (0, 0, 0))
 
-    def test_of_nothing_in_the_plan(self):
+    def test_zero_in_the_plan(self):
         flat = Plan((dataclasses.replace(toy.ONE, pools=(0, 0, 0)),))
         words = r"`pools`: .* Received: \(0, 0, 0\) in the plan of Task91_One"
         with pytest.raises(InputError, match=words):
@@ -61,7 +61,7 @@ class TestPools:
 
 
 class TestPatches:
-    def test_of_a_domain_that_cannot_be_halved_so_often(self, train, tmp_path):
+    def test_of_a_domain_with_too_many_pools(self, train, tmp_path):
         with pytest.raises(InputError) as caught:
             train(tmp_path, pools=(3, 1, 1))
         assert str(caught.value) == (
@@ -70,7 +70,7 @@ class TestPatches:
         )
         assert list(tmp_path.iterdir()) == []
 
-    def test_of_the_flag_that_cannot_be_halved_so_often(self, train, tmp_path):
+    def test_of_the_setting_with_too_many_pools(self, train, tmp_path):
         with pytest.raises(InputError, match=r"Received: \(8, 8, 7\) for Task91_One"):
             train(tmp_path, patch_size=(8, 8, 7))
 
@@ -78,7 +78,7 @@ class TestPatches:
         ("patch_size", "sizes"),
         [(None, [(8, 8, 8), (4, 8, 8)]), ((4, 6, 8), [(4, 6, 8), (4, 6, 8)])],
     )
-    def test_are_cut_at_the_domain_s_size_and_resized_to_the_network_s(
+    def test_are_cropped_at_the_domain_s_size_and_resized_to_the_network_s(
         self, train, tmp_path, monkeypatch, patch_size, sizes
     ):
         seen = []
@@ -95,7 +95,7 @@ class TestPatches:
             resize_method="cubic",
             validate_every_epochs=1,
         )
-        # Traced once each: for the steps, and for the windows of the validation.
+        # Each size is traced for the steps and for the windows of the validation.
         assert set(seen) == {
             (domain, training, size)
             for domain, size in enumerate(sizes)
@@ -113,22 +113,22 @@ class TestModel:
         network["second_up_conv"] = "full"
         assert spec == ModelSpec(plan=spec.plan, pools=(1, 1, 1), **network)
 
-    def test_precision_reaches_the_network_and_stays(self, train, tmp_path):
+    def test_precision_reaches_the_network_and_is_kept(self, train, tmp_path):
         run = train(tmp_path, precision="mixed_bfloat16", steps_per_epoch=1)
         assert run._trainer.network.compute_dtype == "bfloat16"
         words = "expected precision float32. Received: mixed_bfloat16"
         with pytest.raises(InputError, match=words):
             train(tmp_path, steps_per_epoch=1)
 
-    def test_domains_in_the_order_given(self, train, tmp_path, read_rows):
+    def test_domains_in_the_given_order(self, train, tmp_path, read_rows):
         names = [toy.TWO.name, toy.ONE.name]
         train(tmp_path, domains=tuple(names), steps_per_epoch=1)
         assert load_network(tmp_path)[0].plan.names == tuple(names)
-        # The first step is of the first of them.
+        # The only step trained the first of the given domains.
         (row,) = read_rows(tmp_path)
         assert row["loss/Task91_One"] == ""
 
-    def test_cases_that_were_skipped_are_not_in_its_plan(self, tiny_data):
+    def test_skipped_cases_are_not_in_its_plan(self, tiny_data):
         plan = tiny_data.plan
         manifests = [load_manifest(tiny_data.data_dir, name) for name in plan.names]
         bad = {"one_1": "reason", "one_4": "reason", "one_5": "reason"}
@@ -145,12 +145,12 @@ class TestModel:
         with pytest.raises(InputError, match="expected one of Task91_One, Task92_Two"):
             train(tmp_path, domains=("Task93_Three",))
 
-    def test_the_optimizer_s_settings_reach_it(self, train, tmp_path, monkeypatch):
-        taken = []
+    def test_settings_reach_the_trainer(self, train, tmp_path, monkeypatch):
+        recorded = []
 
         class Watching(runs.Trainer):
             def __init__(self, network, **options):
-                taken.append(options)
+                recorded.append(options)
                 super().__init__(network, **options)
 
         monkeypatch.setattr(runs, "Trainer", Watching)
@@ -162,7 +162,7 @@ class TestModel:
             detach_focal_factor=True,
             seed=3,
         )
-        assert taken == [
+        assert recorded == [
             {
                 "learning_rate": 0.125,
                 "weight_decay": 0.5,
@@ -175,7 +175,7 @@ class TestModel:
             }
         ]
 
-    def test_the_seed_is_that_of_the_weights(self, train, tmp_path):
+    def test_the_seed_determines_the_weights(self, train, tmp_path):
         runs = [
             train(tmp_path / str(i), seed=seed, steps_per_epoch=1)
             for i, seed in enumerate((0, 0, 1))
@@ -188,7 +188,7 @@ class TestModel:
 class TestDistribution:
     @pytest.fixture
     def gpus(self, monkeypatch):
-        """Makes believe that there are so many; says when they would be used."""
+        """Simulates a number of GPUs; a mirrored strategy is then just a string."""
 
         def pretend(number):
             monkeypatch.setattr(
@@ -214,7 +214,7 @@ class TestDistribution:
             strategy.make_strategy.__wrapped__(distribution) == "mirrored"
         ) == mirrored
 
-    def test_a_batch_that_cannot_be_shared_out(self):
+    def test_a_batch_that_cannot_be_split(self):
         words = (
             "`batch_size`: expected a multiple of the 2 devices. Received: 3 for Task91"
         )
@@ -232,7 +232,7 @@ class TestDistribution:
 
 @pytest.fixture(scope="module")
 def saved(train, made_once, tmp_path_factory):
-    """A folder after one step; to be left as it is."""
+    """A folder after one step. Tests must not change it."""
     folder = tmp_path_factory.mktemp("saved") / "a" / "b"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "build_network", toy.build_toy_network)
@@ -244,10 +244,10 @@ def saved(train, made_once, tmp_path_factory):
 class TestFolder:
     @pytest.fixture
     def folder(self, saved, tmp_path):
-        """A copy of it."""
+        """A copy of `saved` that a test may change."""
         return shutil.copytree(saved, tmp_path / "model")
 
-    def test_is_made(self, saved):
+    def test_is_created(self, saved):
         assert sorted(path.name for path in saved.iterdir()) == [
             "checkpoints",
             "flags.txt",
@@ -255,17 +255,17 @@ class TestFolder:
             "training.csv",
         ]
 
-    def test_holds_the_flags(self, train, folder):
+    def test_contains_the_flags(self, train, folder):
         train(folder, seed=7, steps_per_epoch=1)
         lines = (folder / "flags.txt").read_text().splitlines()
         assert f"--model_dir={folder}" in lines
         assert "--seed=7" in lines
 
-    def test_other_flags_of_a_run_that_goes_on_are_told(
+    def test_changed_flags_of_a_resumed_run_are_logged(
         self, train, make_config, folder, caplog
     ):
         for _ in range(2):
-            # At first, the folder is another than that of the saved flags.
+            # The first time, the saved flags have another `model_dir`.
             caplog.clear()
             train(folder, steps_per_epoch=1)
         assert "changed flags" not in caplog.text
@@ -283,9 +283,7 @@ class TestFolder:
         assert (folder / "flags.txt").read_text() == text
 
     @pytest.mark.parametrize("content", [b"--seed=\xff\n", b"--seed=0\n\0\0"])
-    def test_flags_that_cannot_be_read_are_not_known(
-        self, train, folder, caplog, content
-    ):
+    def test_unreadable_flags_are_unknown(self, train, folder, caplog, content):
         path = folder / "flags.txt"
         path.write_bytes(content)
         train(folder, seed=7, steps_per_epoch=1)
@@ -298,14 +296,12 @@ class TestFolder:
         assert "--seed=7\n" in path.read_text()
         assert (folder / "flags.txt.damaged").read_bytes() == content
 
-    def test_flags_with_a_byte_order_mark_are_told(self, train, folder, caplog):
+    def test_flags_with_a_byte_order_mark_are_read(self, train, folder, caplog):
         (folder / "flags.txt").write_text("--seed=1\n", encoding="utf-8-sig")
         train(folder, seed=7, steps_per_epoch=1)
         assert caplog.text.rstrip().endswith("was --seed=1, now --seed=7")
 
-    def test_flags_of_a_run_that_never_saved_are_not_told(
-        self, train, tmp_path, caplog
-    ):
+    def test_flags_of_a_run_that_never_saved_are_ignored(self, train, tmp_path, caplog):
         (tmp_path / "flags.txt").write_text("--seed=7\n")
         train(tmp_path, steps_per_epoch=1)
         assert "changed flags" not in caplog.text
@@ -325,10 +321,10 @@ class TestFolder:
             ("--a\n", "--noa\n", ["was --a, now --noa"]),
         ],
     )
-    def test_which_flags_differ(self, before, now, said):
+    def test_changes_of_flags(self, before, now, said):
         assert flagfile.changes(before, now) == said
 
-    def test_flags_that_are_left_out_where_they_are_not_given(self):
+    def test_optional_flags(self):
         optional = flagfile.optional_flags(TrainConfig)
         assert "gate_loss_weight" in optional
         assert not optional & {"patch_size", "seed", "model_dir"}
@@ -338,7 +334,7 @@ class TestFolder:
         was = "was --gate_loss_weight=0.0"
         assert flagfile.changes(text, "", optional) == [f"{was}, now not given"]
 
-    def test_of_another_model_is_left_as_it_is(self, train, folder):
+    def test_of_another_model_is_not_changed(self, train, folder):
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         with pytest.raises(InputError, match="expected base_channels 8. Received: 4"):
             train(folder, base_channels=8, seed=7)
@@ -354,7 +350,7 @@ class TestFolder:
 
 @pytest.fixture(scope="module")
 def each(make_config, made_once, tmp_path_factory):
-    """Settings of independent models, after they were trained; to be left as is."""
+    """The settings of trained independent models. Tests must not change the models."""
     folder = tmp_path_factory.mktemp("each") / "m"
     config = make_config(folder, pools=None, independent=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -369,9 +365,7 @@ class TestIndependently:
     def config(self, make_config, tmp_path):
         return make_config(tmp_path / "m", pools=None, independent=True)
 
-    def test_each_is_what_training_it_alone_makes(
-        self, train, tiny_data, each, tmp_path
-    ):
+    def test_each_equals_a_model_trained_alone(self, train, tiny_data, each, tmp_path):
         for name in tiny_data.plan.names:
             train(tmp_path / "alone" / name, domains=(name,), pools=None)
         for domain in toy.PLAN.domains:
@@ -399,7 +393,7 @@ class TestIndependently:
         assert finished == [(folder, 4) for folder in folders]
         assert progress.counts == 2 * [("epoch 1 of 1", "step", 4)]
 
-    def test_again_has_nothing_to_do(self, each):
+    def test_rerun_has_nothing_to_do(self, each):
         root = pathlib.Path(each.run.model_dir)
         paths = sorted(root.rglob("*.index"))
         assert len(paths) == 2
@@ -408,7 +402,7 @@ class TestIndependently:
         assert sorted(root.rglob("*.index")) == paths
         assert [path.stat().st_mtime_ns for path in paths] == before
 
-    def test_each_folder_s_flags_repeat_that_model(self, each):
+    def test_flags_of_each_folder_repeat_that_model(self, each):
         folder = pathlib.Path(each.run.model_dir) / toy.TWO.name
         lines = (folder / "flags.txt").read_text().splitlines()
         for line in (
@@ -418,7 +412,7 @@ class TestIndependently:
         ):
             assert line in lines
 
-    def test_a_folder_of_a_joint_model_is_left_as_it_is(self, saved, config, tmp_path):
+    def test_a_folder_of_a_joint_model_is_not_changed(self, saved, config, tmp_path):
         shutil.copytree(saved, tmp_path / "m")
         with pytest.raises(
             InputError, match="expected a folder without a model. Received"
@@ -426,9 +420,7 @@ class TestIndependently:
             runs.train_independently(config)
         assert not list((tmp_path / "m").glob("Task*"))
 
-    def test_what_is_wrong_with_the_last_is_found_before_the_first(
-        self, config, tmp_path
-    ):
+    def test_errors_of_the_last_are_found_before_the_first(self, config, tmp_path):
         with pytest.raises(InputError, match=r"Received: \(4, 8, 8\) for Task92_Two"):
             runs.train_independently(config.with_changes(pools=(3, 1, 1)))
         assert not (tmp_path / "m").exists()

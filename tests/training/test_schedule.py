@@ -12,7 +12,7 @@ from u2net_tf.models.run_state import (
 )
 from u2net_tf.training import schedule
 
-# Looks at every second epoch; without decay the moving average is the last loss.
+# Checks every second epoch; without decay, the moving average is the last loss.
 RULE = ScheduleConfig(
     patience_epochs=2,
     plateau_min_delta=0.1,
@@ -23,7 +23,7 @@ RULE = ScheduleConfig(
 
 
 def run(losses, state=None, learning_rate=1.0, **changes):
-    """The states after each of the losses."""
+    """Returns the states after each of the losses."""
     rule = RULE.with_changes(**changes)
     state = state or schedule.initial_state(learning_rate)
     states = []
@@ -38,37 +38,37 @@ def rates(losses, **changes):
 
 
 class TestLearningRate:
-    def test_starts_with_the_rule_s(self):
+    def test_starts_with_the_initial_one(self):
         assert schedule.initial_state(1.0) == PlateauState(learning_rate=1.0)
 
-    def test_is_not_cut_at_the_first_look(self):
-        # There is nothing yet that the average could have fallen from.
+    def test_is_not_reduced_at_the_first_check(self):
+        # There is no earlier average to compare with.
         assert rates([5.0, 5.0]) == [1.0, 1.0]
 
-    def test_is_cut_at_the_look_without_enough_fall_and_not_before(self):
+    def test_is_reduced_at_a_check_without_enough_decrease(self):
         assert rates([5.0, 5.0, 5.0, 5.0]) == [1.0, 1.0, 1.0, 0.25]
 
-    def test_is_kept_after_enough_fall(self):
+    def test_is_kept_after_enough_decrease(self):
         assert rates([5.0, 5.0, 5.0, 4.75]) == [1.0, 1.0, 1.0, 1.0]
 
-    def test_is_cut_when_the_loss_grew(self):
+    def test_is_reduced_when_the_loss_increased(self):
         assert rates([5.0, 5.0, 5.0, 6.0])[-1] == 0.25
 
-    def test_each_look_compares_with_the_one_before(self):
-        # 5 → 4 is a fall; 4 → 4.5 is none, though 4.5 is below the first look.
+    def test_each_check_compares_with_the_previous_one(self):
+        # 5 → 4 is a decrease; 4 → 4.5 is not, although 4.5 is below the first average.
         assert rates([5, 5, 4, 4, 4.5, 4.5]) == [1.0] * 5 + [0.25]
 
-    def test_losses_between_two_looks_do_not_count_without_an_average(self):
+    def test_losses_between_two_checks_do_not_count_without_an_average(self):
         assert rates([5.0, 5.0, 0.0, 5.0])[-1] == 0.25
 
 
 class TestEnd:
-    def test_comes_once_the_rate_is_below_the_minimum(self):
+    def test_is_reached_once_the_rate_is_below_the_minimum(self):
         states = run([5.0] * 6)
         assert [s.learning_rate for s in states] == [1.0, 1.0, 1.0, 0.25, 0.25, 0.0625]
         assert [s.finished for s in states] == [False] * 5 + [True]
 
-    def test_does_not_come_at_the_minimum_itself(self):
+    def test_is_not_reached_at_the_minimum_itself(self):
         assert not run([5.0] * 4, min_learning_rate=0.25)[-1].finished
 
 
@@ -81,7 +81,7 @@ class TestEveryFieldMatters:
     def test_patience_epochs(self):
         assert rates(self.LOSSES, patience_epochs=1) == [1.0, 0.25, 0.25, 0.0625]
 
-    def test_min_fall(self):
+    def test_min_delta(self):
         assert rates(self.LOSSES, plateau_min_delta=0.25)[-1] == 1.0
         assert rates(self.LOSSES, plateau_min_delta=0.26)[-1] == 0.25
 
@@ -93,57 +93,59 @@ class TestEveryFieldMatters:
 
     def test_decay(self):
         averages = [s.moving_average for s in run([4.0, 8.0, 0.0], loss_ema_decay=0.75)]
-        # 4; 3/4 of 4 and 1/4 of 8; 3/4 of 5.
+        # 4; then 3/4 of 4 plus 1/4 of 8; then 3/4 of 5.
         assert averages == [4.0, 5.0, 3.75]
-        # An average of 4.375 hides a fall to 4 that is enough by itself.
+        # The average falls too little, although the decrease of the loss is enough.
         assert rates([4.5, 4.5, 4.5, 4.25], loss_ema_decay=0.75)[-1] == 0.25
         assert rates([4.5, 4.5, 4.5, 4.25])[-1] == 1.0
 
 
-# The mean of three epochs, looked at after each, as the published code does.
+# The mean of three epochs, checked after each epoch, as in the published code.
 WINDOW = {"loss_window_epochs": 3, "patience_epochs": 1}
 
 
 class TestWindow:
     LOSSES = (6.0, 3.0, 3.0, 0.0, 6.0, 3.0)
-    # 6; 9/2; 12/3; and from then on the oldest leaves: 6/3, 9/3, 9/3.
+    # 6; 9/2; 12/3; from then on, the oldest loss is dropped: 6/3, 9/3, 9/3.
     MEANS = (6.0, 4.5, 4.0, 2.0, 3.0, 3.0)
 
-    def test_the_average_is_the_mean_of_what_is_in_it(self):
+    def test_the_average_is_the_mean_of_the_window(self):
         states = run(self.LOSSES, **WINDOW)
         assert tuple(s.moving_average for s in states) == self.MEANS
         assert states[1].window == (6.0, 3.0)
         assert states[-1].window == (0.0, 6.0, 3.0)
 
-    def test_decay_has_no_part_in_it(self):
+    def test_decay_has_no_effect(self):
         states = run(self.LOSSES, loss_ema_decay=0.5, **WINDOW)
         assert tuple(s.moving_average for s in states) == self.MEANS
 
-    def test_is_looked_at_once_it_is_full(self):
-        # Full after the third: a first look. 4 → 2 is a fall; 2 → 3 and 3 → 3 are none.
+    def test_is_checked_once_it_is_full(self):
+        # The window is full at the third epoch, the first check. 4 → 2 is a decrease;
+        # 2 → 3 and 3 → 3 are not.
         expected = [1.0, 1.0, 1.0, 1.0, 0.25, 0.0625]
         assert rates(self.LOSSES, **WINDOW) == expected
-        # Losses that grow meanwhile change nothing before.
+        # Before that, growing losses have no effect.
         assert rates([1.0, 2.0, 9.0], **WINDOW) == [1.0] * 3
 
-    def test_is_looked_at_every_patience_epochs(self):
-        # At the second, not full yet; the fourth, at first; and the sixth: 2 → 3.
+    def test_is_checked_every_patience_epochs(self):
+        # At the second epoch, the window is not full; the fourth is the first check; at
+        # the sixth, the mean has risen from 2 to 3.
         rule = {**WINDOW, "patience_epochs": 2}
         assert rates(self.LOSSES, **rule) == [1.0] * 5 + [0.25]
         states = run(self.LOSSES, **rule)
         assert [s.reference for s in states] == [None] * 3 + [2.0, 2.0, 3.0]
 
     @pytest.mark.parametrize(("plateau_min_delta", "rate"), [(0.5, 1.0), (0.51, 0.25)])
-    def test_min_fall(self, plateau_min_delta, rate):
-        # 4 and then 3.5.
+    def test_min_delta(self, plateau_min_delta, rate):
+        # The means are 4 and then 3.5.
         losses = [4.0, 4.0, 4.0, 2.5]
         assert rates(losses, plateau_min_delta=plateau_min_delta, **WINDOW)[-1] == rate
 
-    def test_as_long_as_its_patience_compares_each_window_with_the_one_before(self):
+    def test_consecutive_windows_are_compared_if_patience_is_their_length(self):
         rule = {"loss_window_epochs": 2, "patience_epochs": 2}
         assert rates([9.0, 1.0, 4.0, 5.0, 1.0, 8.1], **rule) == [1.0] * 5 + [0.25]
 
-    def test_the_exponential_average_keeps_none(self):
+    def test_the_exponential_average_has_none(self):
         assert {state.window for state in run(self.LOSSES)} == {()}
 
     def test_the_published_rule_by_hand(self):
@@ -152,8 +154,8 @@ class TestWindow:
             "patience_epochs": 1,
             "plateau_min_delta": 1e-4,
         }
-        # A fall of 0.1 per epoch for 40 epochs, then none: the mean of 20 goes on
-        # falling for 19 epochs more, by 0.095, 0.09, …, 0.005, and for the 20th not.
+        # The loss falls by 0.1 per epoch for 40 epochs and then stays: the mean of 20
+        # falls for 19 more epochs, by 0.095, 0.09, …, 0.005, and not in the 20th.
         losses = [5.0 - 0.1 * min(epoch, 39) for epoch in range(60)]
         states = run(losses, plateau_factor=0.5, **rule)
         assert states[19].moving_average == pytest.approx(5.0 - 0.95)
@@ -168,24 +170,24 @@ def test_the_paper_s_rule_is_the_default():
     assert rule.loss_window_epochs == 0
     learning_rate = OptimizerConfig().learning_rate
     assert learning_rate == 3e-4
-    # 3e-4 / 5⁶ is above 1e-8 and 3e-4 / 5⁷ below: the first look and seven cuts.
+    # 3e-4 / 5⁶ is above 1e-8 and 3e-4 / 5⁷ below: a first check and seven reductions.
     states = run([1.0] * 250, learning_rate=learning_rate, **rule.flat())
     assert [s.finished for s in states].index(True) + 1 == 30 * 8
 
 
 class TestResume:
     @pytest.mark.parametrize("changes", [{"loss_ema_decay": 0.5}, WINDOW])
-    def test_equals_a_run_that_was_not_interrupted(self, changes):
+    def test_equals_an_uninterrupted_run(self, changes):
         losses = [5.0, 4.0, 4.5, 3.0, 3.2, 3.1, 3.3]
-        whole = run(losses, **changes)
+        uninterrupted = run(losses, **changes)
         for stop in range(1, len(losses)):
-            text = state_to_json(RunState(schedule=whole[stop - 1]))
+            text = state_to_json(RunState(schedule=uninterrupted[stop - 1]))
             rule = RULE.with_changes(**changes)
             state = schedule.resumed(rule, state_from_json(text, "-").schedule)
-            assert state == whole[stop - 1]
-            assert run(losses[stop:], state, **changes) == whole[stop:]
+            assert state == uninterrupted[stop - 1]
+            assert run(losses[stop:], state, **changes) == uninterrupted[stop:]
 
-    def test_of_a_run_from_before_there_were_windows(self):
+    def test_a_run_of_a_version_without_windows(self):
         state = run([5.0, 5.0, 4.0])[-1]
         fields = dataclasses.asdict(state)
         del fields["window"]
@@ -193,18 +195,18 @@ class TestResume:
         saved = state_from_json(json.dumps(old), "-").schedule
         assert schedule.resumed(RULE, saved) == state
 
-    def test_with_the_other_kind_of_average_begins_with_a_first_look(self):
+    def test_another_kind_of_average_starts_with_a_first_check(self):
         exponential = run([5.0, 5.0, 5.0])[-1]
         window = RULE.with_changes(**WINDOW)
         state = schedule.resumed(window, exponential)
-        # Grown losses: a cut, had they been held against those from before.
+        # The losses have grown: compared with earlier ones, they would reduce the rate.
         states = run([9.0, 9.0, 9.0, 9.0], state, **WINDOW)
         assert [s.learning_rate for s in states] == [1.0, 1.0, 1.0, 0.25]
         state = schedule.resumed(RULE, states[2])
         assert state.reference is None
         assert run([99.0, 99.0], state)[-1].window == ()
 
-    def test_tells_the_end_anew_from_the_rule(self):
+    def test_the_end_is_recomputed_from_the_rule(self):
         saved = run([5.0] * 6)[-1]
         assert schedule.resumed(RULE, saved).finished
         lower = RULE.with_changes(min_learning_rate=0.01)
@@ -224,7 +226,7 @@ class TestErrors:
             ("loss_window_epochs", -1),
         ],
     )
-    def test_name_what_is_out_of_range(self, name, value):
+    def test_name_the_field_out_of_range(self, name, value):
         with pytest.raises(ValueError, match=rf"(?s){name}.*input_value={value}"):
             RULE.with_changes(**{name: value})
 

@@ -14,12 +14,12 @@ from u2net_tf.models.loading import save_model
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.training import batches
 
-# Every part of a run takes place.
+# A run with these settings uses all of its parts.
 COMMON = {
     name: 0.5 for name in AdaptConfig.settings() if name.endswith("_probability")
 } | {
     "steps_per_epoch": 1,
-    # A cut of the learning rate at the second look.
+    # The second check reduces the learning rate.
     "max_epochs": 2,
     "patience_epochs": 1,
     "plateau_min_delta": 1e9,
@@ -31,7 +31,7 @@ COMMON = {
 
 @pytest.fixture
 def settings_read(monkeypatch):
-    """Names of the settings that were read, but for checking or copying a config."""
+    """Names of the settings that were read other than to check or copy a config."""
     names, copying = set(), []
 
     def spy(self, name):
@@ -39,7 +39,7 @@ def settings_read(monkeypatch):
             names.add(name)
         return object.__getattribute__(self, name)
 
-    def unseen(function):
+    def unrecorded(function):
         def call(*arguments, **keywords):
             copying.append(function)
             try:
@@ -49,14 +49,14 @@ def settings_read(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(Config, "flat", unseen(Config.flat))
-    monkeypatch.setattr(Config, "with_changes", unseen(Config.with_changes))
+    monkeypatch.setattr(Config, "flat", unrecorded(Config.flat))
+    monkeypatch.setattr(Config, "with_changes", unrecorded(Config.with_changes))
     monkeypatch.setattr(Config, "__getattribute__", spy, raising=False)
     return names
 
 
 @pytest.mark.usefixtures("toy_network", "eager_steps")
-def test_by_train(tiny_data, tmp_path, settings_read):
+def test_train_reads_every_setting(tiny_data, tmp_path, settings_read):
     config = TrainConfig.from_flat(
         {
             **COMMON,
@@ -72,8 +72,8 @@ def test_by_train(tiny_data, tmp_path, settings_read):
 
 
 @pytest.mark.usefixtures("plain_implementation", "eager_steps")
-def test_by_adapt(tiny_data, tmp_path, settings_read, monkeypatch):
-    """But for those that the pipeline reads, which is that of `train`."""
+def test_adapt_reads_every_setting(tiny_data, tmp_path, settings_read, monkeypatch):
+    """Settings of the pipeline are exempt, as the test of `train` covers them."""
     given = []
 
     def batches_of_noise(domains, manifests, data, *, first_step):

@@ -20,10 +20,10 @@ def step(trainer, domain, seed=0):
 
 
 class TorchAdam:
-    """PyTorch's Adam with L2 in float64, one variable at a time, from its manual."""
+    """PyTorch's Adam with L2 in float64, as documented, for a single variable."""
 
     def __init__(self, learning_rate, weight_decay):
-        # Keras holds the learning rate in float32.
+        # Keras stores the learning rate in float32.
         self.learning_rate = float(np.float32(learning_rate))
         self.weight_decay = weight_decay
         self.step, self.mean, self.square = 0, 0.0, 0.0
@@ -38,8 +38,8 @@ class TorchAdam:
         return value - self.learning_rate * mean / (np.sqrt(square) + 1e-8)
 
 
-def assert_steps_are_torch_s_adam(plan, weight_decay, num_steps):
-    """Takes steps in turn and holds every variable against the formula after each."""
+def assert_steps_equal_pytorch_adam(plan, weight_decay, num_steps):
+    """Trains the domains in turn; compares every step's variables with the formula."""
     trainer = make_trainer(plan=plan, learning_rate=0.01, weight_decay=weight_decay)
     network = trainer.network
     variables = network.trainable_variables
@@ -62,12 +62,12 @@ def assert_steps_are_torch_s_adam(plan, weight_decay, num_steps):
 
 class TestOptimizer:
     @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-    def test_is_torch_s_adam_with_l2_in_the_gradient(self, weight_decay):
-        assert_steps_are_torch_s_adam(toy.PLAN, weight_decay, num_steps=6)
+    def test_is_pytorch_s_adam_with_l2_in_the_gradient(self, weight_decay):
+        assert_steps_equal_pytorch_adam(toy.PLAN, weight_decay, num_steps=6)
 
-    def test_decay_alone_takes_a_step_of_the_learning_rate(self):
-        # Black images: the stem's gradient is 0, and Adam turns whatever decay adds
-        # to it into a step of full length. Decoupled decay would take 0.1 % of it.
+    def test_decay_alone_makes_a_step_of_the_learning_rate(self):
+        # In black images, the stem's gradient is 0, and Adam turns whatever decay adds
+        # to it into a step of full length. Decoupled decay would subtract 0.1 %.
         trainer = make_trainer(learning_rate=0.01, weight_decay=0.1)
         stem = trainer.network.stems[0]
         before = stem.numpy()
@@ -77,15 +77,15 @@ class TestOptimizer:
             stem.numpy(), before - 0.01 * np.sign(before), rtol=1e-6
         )
 
-    def test_without_decay_it_stands_still(self):
+    def test_without_decay_nothing_changes(self):
         trainer = make_trainer(learning_rate=0.01, weight_decay=0.0)
         before = trainer.network.stems[0].numpy()
         batch = toy.draw_batch(toy.ONE, dtype="float64")
         trainer.step(0, {**batch, "image": tf.zeros_like(batch["image"])})
         np.testing.assert_array_equal(trainer.network.stems[0].numpy(), before)
 
-    def test_small_gradients_move_as_far_as_large_ones(self):
-        # ε stands beside the corrected second moment: 1e-6 is still far above it.
+    def test_small_gradients_make_steps_as_large_as_large_ones(self):
+        # ε is added to the root of the corrected second moment, which is far larger.
         optimizer = toy.make_trainer(weight_decay=0.0)[1].shared_optimizer
         (variable,) = optimizer._trainable_variables
         before = variable.numpy()
@@ -94,14 +94,14 @@ class TestOptimizer:
 
 
 class TestDomainsOfOneShape:
-    """One compiled step serves them, each with variables of its own."""
+    """They share one compiled step, although each has its own variables."""
 
     PLAN = Plan(
         (toy.ONE, toy.TWO, *(replace(toy.ONE, name=f"Task9{n}_One") for n in (3, 4)))
     )
 
     def train(self, **options):
-        """A trainer of more domains, and its losses by turns."""
+        """Trains four domains in turn; returns the trainer and the losses."""
         trainer = make_trainer(plan=self.PLAN, **options)
         return trainer, [
             trainer.step(
@@ -111,8 +111,8 @@ class TestDomainsOfOneShape:
             for number in range(8)
         ]
 
-    def test_steps_are_torch_s_adam_for_every_domain(self):
-        assert_steps_are_torch_s_adam(self.PLAN, weight_decay=0.1, num_steps=12)
+    def test_steps_are_pytorch_s_adam_for_every_domain(self):
+        assert_steps_equal_pytorch_adam(self.PLAN, weight_decay=0.1, num_steps=12)
 
     def test_the_step_is_traced_once_for_all_of_them(self, monkeypatch):
         traced = []
@@ -126,7 +126,7 @@ class TestDomainsOfOneShape:
         self.train()
         assert traced == [0, 1]
 
-    def test_a_step_leaves_the_others_alone(self):
+    def test_a_step_does_not_change_the_others(self):
         trainer, _ = self.train()
         for domain in (0, 2, 3):
             others = [
@@ -145,14 +145,14 @@ class TestDomainsOfOneShape:
             assert all((one != other).any() for one, other in pairs)
             assert int(trainer.domain_optimizers[domain].iterations) == 3
 
-    def test_the_second_may_come_first_and_have_another_size(self):
+    def test_any_may_be_first_and_sizes_may_vary(self):
         trainer = make_trainer(plan=self.PLAN)
         for size in ((8, 8, 8), (4, 6, 2)):
             batch = toy.draw_batch(toy.ONE, size=size, dtype="float64")
             assert np.isfinite(trainer.step(2, batch))
             assert np.isfinite(trainer.step(0, batch))
 
-    def test_a_learning_rate_is_each_one_s_own(self):
+    def test_each_has_its_own_learning_rate(self):
         trainer, _ = self.train()
         trainer.domain_optimizers[2].learning_rate.assign(0.0)
         for domain, moves in ((0, True), (2, False), (3, True)):
@@ -163,7 +163,7 @@ class TestDomainsOfOneShape:
 
 
 class TestLearningRate:
-    def test_is_that_of_the_first_step(self):
+    def test_is_the_size_of_the_first_step(self):
         trainer = make_trainer(learning_rate=0.03)
         before = trainer.network.trunk.numpy()
         step(trainer, 0)
@@ -177,7 +177,7 @@ class TestLearningRate:
         trainer.set_learning_rate(0.25)
         assert [float(o.learning_rate) for o in trainer.optimizers] == [0.25] * 3
 
-    def test_reaches_steps_that_are_compiled_already(self):
+    def test_applies_to_steps_that_are_already_compiled(self):
         trainer = make_trainer()
         step(trainer, 0)
         trainer.set_learning_rate(0.0)
@@ -187,22 +187,22 @@ class TestLearningRate:
 
 
 class TestLoss:
-    def test_falls(self):
+    def test_decreases(self):
         trainer = make_trainer(learning_rate=0.05, weight_decay=0.0)
         losses = [step(trainer, 0) for _ in range(20)]
         assert losses[-1] < losses[0] - 0.02
 
-    def test_is_that_before_the_step(self):
+    def test_is_computed_before_the_step(self):
         trainer = make_trainer()
         batch = toy.draw_batch(toy.TWO, dtype="float64")
         logits = trainer.network(batch["image"], domain=1)
         expected = float(segmentation_loss(batch["labels"], logits))
         assert trainer.step(1, batch) == pytest.approx(expected, abs=1e-9)
 
-    def test_is_nan_where_the_gradient_is_not_finite(self):
+    def test_is_nan_if_the_gradient_is_not_finite(self):
         trainer = toy.make_trainer()[1]
         batch = toy.draw_batch(toy.ONE)
-        # The logits overflow in no place, but the square of the gradient does.
+        # No logit overflows, but the square of the gradient does.
         batch["image"] *= 1e25
         loss = segmentation_loss(
             batch["labels"], trainer.network(batch["image"], domain=0)
@@ -210,7 +210,7 @@ class TestLoss:
         assert np.isfinite(float(loss))
         assert np.isnan(trainer.step(0, batch))
 
-    def test_a_detached_focal_factor_leaves_the_loss_and_changes_the_step(self):
+    def test_a_detached_focal_factor_changes_only_the_step(self):
         attached = make_trainer(detach_focal_factor=False)
         detached = make_trainer(detach_focal_factor=True)
         assert step(attached, 0) == step(detached, 0)
@@ -246,10 +246,10 @@ class TestTwoReplicas:
         ],
     )
     @pytest.mark.slow
-    def test_whole_runs(self, run_two_replicas, tmp_path, tiny_data, what, folders):
+    def test_complete_runs(self, run_two_replicas, tmp_path, tiny_data, what, folders):
         run_two_replicas("run", what, tiny_data.data_dir, tmp_path)
         for folder in folders:
             assert (tmp_path / folder / "training.csv").is_file()
 
-    def test_a_step_that_overflows_on_one_is_left_out_on_both(self, run_two_replicas):
+    def test_a_step_that_overflows_on_one_is_skipped_on_both(self, run_two_replicas):
         run_two_replicas("half")

@@ -1,4 +1,4 @@
-"""A run that is asked to stop saves its last step and resumes as if it had not been."""
+"""A run that is asked to stop saves its last step and resumes as if uninterrupted."""
 
 import os
 import pathlib
@@ -19,7 +19,7 @@ from u2net_tf.training.stop_requests import StopRequests
 
 pytestmark = pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps")
 
-# An epoch ends in the middle of the round robin.
+# With two domains, the first epoch ends in the middle of a round.
 SETTINGS = {
     "steps_per_epoch": 3,
     "max_epochs": 3,
@@ -28,8 +28,8 @@ SETTINGS = {
 }
 
 
-def ended_with(folder, read_rows):
-    """All that a run leaves but times: rows, names, and the newest checkpoint."""
+def final_state(folder, read_rows):
+    """Returns what a run has written except times: rows, names, newest checkpoint."""
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
     newest = max(int(n[5:].split(".")[0]) for n in names if n.startswith("step-"))
     reader = CheckpointReader(str(folder / "checkpoints" / f"step-{newest}"))
@@ -45,19 +45,19 @@ def checkpoints_of(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(make_config, made_once, tmp_path_factory, read_rows):
-    """What a run ends with that nothing stops."""
-    folder = tmp_path_factory.mktemp("whole")
+def uninterrupted(make_config, made_once, tmp_path_factory, read_rows):
+    """The final state of a run that nothing stops."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "build_network", toy.build_toy_network)
         patch.setattr(batches, "training_dataset", made_once)
         runs.train(make_config(folder, **SETTINGS))
-    return ended_with(folder, read_rows)
+    return final_state(folder, read_rows)
 
 
 @pytest.fixture
 def at_step(monkeypatch):
-    """Calls a function within a step, the first of this test being number 1."""
+    """Calls a function within the steps of these numbers, counted from 1 per test."""
     original = Trainer.step
 
     def install(function, *numbers):
@@ -95,13 +95,13 @@ def stopped(config, stop):
             ["step-3", "step-5"],
             marks=pytest.mark.slow,
         ),
-        # With the last step of an epoch that is saved anyway.
+        # At the last step of an epoch, which is saved anyway.
         (signal.SIGINT, 3, "epoch 1", ["step-3"]),
     ],
     ids=["SIGTERM", "SIGUSR1", "SIGINT"],
 )
 def test_a_signal(
-    number, step, where, kept, make_config, tmp_path, whole, read_rows, at_step
+    number, step, where, kept, make_config, tmp_path, uninterrupted, read_rows, at_step
 ):
     config = make_config(tmp_path, **SETTINGS)
     at_step(lambda: os.kill(os.getpid(), number), step)
@@ -114,11 +114,11 @@ def test_a_signal(
     assert checkpoints_of(tmp_path) == kept
     assert len(read_rows(tmp_path)) == step // 3
     runs.train(config)
-    assert ended_with(tmp_path, read_rows) == whole
+    assert final_state(tmp_path, read_rows) == uninterrupted
 
 
-def test_after_each_step(make_config, tmp_path, whole, read_rows, at_step):
-    """Time is up after one step, as often as domain and place in an epoch differ."""
+def test_after_each_step(make_config, tmp_path, uninterrupted, read_rows, at_step):
+    """Each run stops after one step, at every combination of domain and place."""
     config = make_config(tmp_path, **SETTINGS, max_minutes=1.0)
     now = [0.0]
 
@@ -130,15 +130,17 @@ def test_after_each_step(make_config, tmp_path, whole, read_rows, at_step):
         message, status = stopped(config, StopRequests(1.0, clock=lambda: now[0]))
         assert f"stopped by `max_minutes`=1: step {step} (" in message
         assert status == 75
-        # One within an epoch stays only until the next.
+        # A checkpoint within an epoch is deleted once there is a newer one.
         assert len(checkpoints_of(tmp_path)) <= 3
-    # Its end is one, even if time is up.
+    # A run that has reached its end succeeds, even if its time is up.
     run = runs.train(config, stop=StopRequests(4.0, clock=lambda: now[0]))
     assert (run.step, run.state.epochs) == (9, 3)
-    assert ended_with(tmp_path, read_rows) == whole
+    assert final_state(tmp_path, read_rows) == uninterrupted
 
 
-def test_within_a_validation(make_config, tmp_path, whole, read_rows, monkeypatch):
+def test_within_a_validation(
+    make_config, tmp_path, uninterrupted, read_rows, monkeypatch
+):
     config = make_config(tmp_path, **SETTINGS)
     original = Predictor.classes
 
@@ -150,12 +152,12 @@ def test_within_a_validation(make_config, tmp_path, whole, read_rows, monkeypatc
         patch.setattr(Predictor, "classes", classes)
         message, _ = stopped(config, signals())
         assert "step 6 (step 3 of epoch 2) is saved" in message
-        # Again, where no step is left to take.
+        # And again, although no step of the epoch is left.
         assert stopped(config, signals())[0] == message
     assert checkpoints_of(tmp_path) == ["step-3", "step-6"]
     assert len(read_rows(tmp_path)) == 1
     runs.train(config)
-    assert ended_with(tmp_path, read_rows) == whole
+    assert final_state(tmp_path, read_rows) == uninterrupted
 
 
 def test_before_the_first_step(make_config, tmp_path):
@@ -167,8 +169,8 @@ def test_before_the_first_step(make_config, tmp_path):
     )
 
 
-def test_that_is_no_error_where_nobody_hears_signals(make_config, tmp_path, at_step):
-    """In a program of which training is a part."""
+def test_a_signal_is_not_handled_without_stop_requests(make_config, tmp_path, at_step):
+    """Another program that calls training handles its own signals."""
     at_step(lambda: os.kill(os.getpid(), signal.SIGINT), 2)
     with pytest.raises(KeyboardInterrupt):
         runs.train(make_config(tmp_path))
@@ -187,7 +189,7 @@ def test_max_minutes_is_at_least_0(make_config, tmp_path):
         make_config(tmp_path, max_minutes=-1.0)
 
 
-def test_skipped_steps_of_the_epoch_s_first_part_count(
+def test_skipped_steps_before_the_stop_count(
     make_config, tmp_path, read_rows, monkeypatch
 ):
     half = {"precision": "mixed_float16", "steps_per_epoch": 3, "max_epochs": 1}
@@ -207,7 +209,9 @@ def test_skipped_steps_of_the_epoch_s_first_part_count(
     assert [row["steps_left_out"] for row in read_rows(tmp_path)] == ["2"]
 
 
-def test_fewer_steps_per_epoch_than_are_done(make_config, tmp_path, read_rows, at_step):
+def test_fewer_steps_per_epoch_than_completed(
+    make_config, tmp_path, read_rows, at_step
+):
     at_step(lambda: os.kill(os.getpid(), signal.SIGTERM), 2)
     stopped(make_config(tmp_path, steps_per_epoch=3), signals())
     run = runs.train(make_config(tmp_path, steps_per_epoch=1))
@@ -218,7 +222,7 @@ def test_fewer_steps_per_epoch_than_are_done(make_config, tmp_path, read_rows, a
 class TestLog:
     @pytest.fixture
     def lines(self, monkeypatch):
-        """What is logged, and the checkpoints that are there then."""
+        """The logged messages, each with the checkpoints that existed at the time."""
         lines = []
 
         def info(text, *values):
@@ -240,22 +244,22 @@ class TestLog:
             "epoch 2 of 2": ["step-2", "step-4"],
         }
 
-    def test_compiling_and_validating_are_named_with_their_time(
+    def test_compiling_and_validating_are_logged_with_their_time(
         self, make_config, tmp_path, lines
     ):
         config = make_config(
             tmp_path, steps_per_epoch=3, max_epochs=2, validate_every_epochs=2
         )
         runs.train(config)
-        said = [text for text, _ in lines]
+        texts = [text for text, _ in lines]
         for name in (toy.ONE.name, toy.TWO.name):
-            begun = said.index(f"compiling the step of {name}")
-            assert said[begun + 1].startswith(f"compiled the step of {name} in ")
-            assert said[begun + 1].endswith(" s, including its first run")
-        assert [t for t in said if t.startswith("validation after epoch 2: ")]
-        assert len([t for t in said if "the step of" in t]) == 4
+            begun = texts.index(f"compiling the step of {name}")
+            assert texts[begun + 1].startswith(f"compiled the step of {name} in ")
+            assert texts[begun + 1].endswith(" s, including its first run")
+        assert [t for t in texts if t.startswith("validation after epoch 2: ")]
+        assert len([t for t in texts if "the step of" in t]) == 4
 
-    def test_a_signal_is_answered_at_once(self, lines, monkeypatch):
+    def test_a_signal_is_logged_at_once(self, lines, monkeypatch):
         monkeypatch.setattr(logging, "warning", logging.info)
         stop_requests._log_signal(signal.SIGTERM, False)
         stop_requests._log_signal(signal.SIGINT, True)
@@ -264,7 +268,7 @@ class TestLog:
         assert second == "received SIGINT again: ending without saving"
 
 
-def test_a_command_hears_signals_and_its_limit():
+def test_a_command_handles_signals_and_its_limit():
     stop = stop_requests.from_command(0.0)
     assert isinstance(stop._signals, DeferredSignals)
     stop.check()

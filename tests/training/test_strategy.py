@@ -1,4 +1,4 @@
-"""Making the strategy comes first: one of several machines cannot be made later."""
+"""The strategy is made first: one for several machines cannot be made later."""
 
 import dataclasses
 

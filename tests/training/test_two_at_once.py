@@ -1,4 +1,4 @@
-"""Two trainings of one folder: the second is refused, and harms nothing."""
+"""Two runs that train in one folder: the second is refused and does no damage."""
 
 import os
 import re
@@ -34,12 +34,12 @@ def test_the_second_is_refused_at_once(
         return silent(iterable, desc, **options)
 
     train(tmp_path / "model", max_epochs=3, keep=3, progress=start_another)
-    (said,) = refused
-    # Libraries have their say before.
+    (message,) = refused
+    # The lines before it are messages of libraries.
     assert re.match(
         f"error: {tmp_path / 'model'}: expected a folder that no other run writes to. "
         f"Received: process {os.getpid()} on ",
-        said.splitlines()[-1],
+        message.splitlines()[-1],
     )
     assert [row["epoch"] for row in read_rows(tmp_path / "model")] == ["1", "2", "3"]
     paths = list_checkpoints(checkpoint_folder(tmp_path / "model"))
@@ -47,7 +47,7 @@ def test_the_second_is_refused_at_once(
     for path in paths:
         check_intact(path)
     assert not list((tmp_path / "model").glob(".*"))
-    # The same as a run that was alone.
+    # The first run equals one without a second.
     train(tmp_path / "alone", max_epochs=3, keep=3)
     assert read_rows(tmp_path / "model") == read_rows(tmp_path / "alone")
     assert "damaged" not in caplog.text
@@ -72,7 +72,9 @@ FLAGS = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_commands_the_first_of_which_is_killed(tiny_data, tmp_path, read_rows):
+def test_a_second_command_before_and_after_a_kill_of_the_first(
+    tiny_data, tmp_path, read_rows
+):
     model_dir = tmp_path / "model"
     flags = {**FLAGS, "data_dir": tiny_data.data_dir, "model_dir": model_dir}
 

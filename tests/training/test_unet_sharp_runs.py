@@ -95,7 +95,7 @@ class TestSpec:
             ModelSpec(plan=toy.PLAN, pools=(1, 1, 1), **{name: value})
 
     @pytest.mark.parametrize("adapter", ["none", "separable", "series", "parallel"])
-    def test_the_fewest_parameters_are_fewer_but_not_by_far(self, adapter):
+    def test_lower_bound_of_the_parameters(self, adapter):
         spec = ModelSpec(plan=toy.PLAN, base_channels=8, adapter=adapter, **SHARP)
         found = count_all(build_network(spec)).total
         assert min_parameters(spec) < found < 2 * min_parameters(spec)
@@ -119,7 +119,7 @@ class TestSettings:
             ),
         ],
     )
-    def test_of_another_architecture_is_an_error(self, config, name):
+    def test_with_another_architecture_is_an_error(self, config, name):
         with pytest.raises(InputError, match=f"`{name}`: expected none, as `archit"):
             config.options()
 
@@ -131,7 +131,7 @@ class TestSettings:
             common_pools(plan, pools, depth=2)
         assert common_pools(plan, pools, depth=3)[2] == 3
 
-    def test_pools_that_fit_a_plan_are_named(self):
+    def test_pools_that_fit_a_plan_are_suggested(self):
         deep = dataclasses.replace(toy.ONE, pools=(0, 2, 3))
         plan = dataclasses.replace(toy.PLAN, domains=(deep,))
         with pytest.raises(
@@ -165,7 +165,7 @@ class TestLoss:
         with pytest.raises(InputError, match=message):
             head_weights(LossConfig(**weights), model[0])
 
-    def test_a_network_of_one_head_has_none(self, model):
+    def test_a_network_with_one_head_has_none(self, model):
         loss = LossConfig(top_head_weights=(1.0,))
         u2net = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
         for spec in (u2net, prune(model[0], 1)):
@@ -175,7 +175,7 @@ class TestLoss:
 
     @pytest.mark.slow
     def test_a_step_s_loss_and_its_gradient(self, model):
-        """A head without a weight stays as it is."""
+        """A head without a weight does not change."""
         spec, _ = model
         keras.utils.set_random_seed(1)
         network = build_network(spec)
@@ -204,24 +204,24 @@ class TestLoss:
 
 class TestPruning:
     @pytest.mark.parametrize("depth", [1, pytest.param(2, marks=pytest.mark.slow)])
-    def test_output_is_that_of_the_head_to_the_bit(self, model, folder, depth):
-        spec, whole = model
-        left_spec, left, _ = load_network(folder, prune_to=depth)
-        assert left_spec == prune(spec, depth)
+    def test_output_is_bit_identical_to_that_of_the_head(self, model, folder, depth):
+        spec, full = model
+        pruned_spec, pruned, _ = load_network(folder, prune_to=depth)
+        assert pruned_spec == prune(spec, depth)
         for index, domain in enumerate(spec.plan.domains):
             inputs = images(domain)
-            expected = whole.head_logits(inputs, domain=index, heads=[(0, depth)])
-            found = left(inputs, domain=index)
+            expected = full.head_logits(inputs, domain=index, heads=[(0, depth)])
+            found = pruned(inputs, domain=index)
             np.testing.assert_array_equal(found, expected[0, depth])
 
-    def test_what_is_not_needed_is_not_built(self, model, folder):
-        _, left, _ = load_network(folder, prune_to=1)
-        assert set(left.nodes) == {(0, 0), (1, 0), (0, 1)}
-        assert set(left.heads) == {(0, 1)}
-        assert left.variables_by_path().keys() < model[1].variables_by_path().keys()
+    def test_unused_parts_are_not_built(self, model, folder):
+        _, pruned, _ = load_network(folder, prune_to=1)
+        assert set(pruned.nodes) == {(0, 0), (1, 0), (0, 1)}
+        assert set(pruned.heads) == {(0, 1)}
+        assert pruned.variables_by_path().keys() < model[1].variables_by_path().keys()
 
     @pytest.mark.slow
-    def test_a_pruned_model_serves_alike_and_cannot_be_pruned_otherwise(
+    def test_a_pruned_model_predicts_the_same_and_cannot_be_pruned_again(
         self, model, folder, tmp_path
     ):
         config = ComposeConfig(
@@ -244,7 +244,7 @@ class TestPruning:
         with pytest.raises(InputError, match="only unet_sharp .* 1 for u2net"):
             prune(spec, 1)
 
-    def test_predictions_of_another_depth_are_others(self, folder):
+    def test_fingerprints_depend_on_the_depth(self, folder):
         backends = [
             KerasBackend.from_model_dir(folder, prune_to=depth)
             for depth in (None, 1, 2)
@@ -261,7 +261,7 @@ class TestUniversal:
     @pytest.mark.parametrize(
         "init", ["mean", pytest.param(toy.TWO.name, marks=pytest.mark.slow)]
     )
-    def test_a_further_domain_leaves_the_others_to_the_bit(self, shallow, init):
+    def test_another_domain_does_not_change_the_others(self, shallow, init):
         spec, network = shallow
         new_spec, extended = composition.extend(spec, network, NEW, init=init)
         before = checksums.of_domains(spec, network)
@@ -276,7 +276,7 @@ class TestUniversal:
             np.testing.assert_allclose(variable, expected, rtol=1e-6)
 
     @pytest.mark.slow
-    def test_a_step_of_the_new_domain_changes_its_own_variables_alone(self, shallow):
+    def test_a_step_of_the_new_domain_changes_only_its_own_variables(self, shallow):
         spec, network = shallow
         new_spec, extended = composition.extend(spec, network, NEW, init="random")
         trainer = Trainer(
@@ -309,8 +309,8 @@ class TestUniversal:
             ),
         ],
     )
-    def test_two_labs_and_one_model(self, adapter):
-        """Each adds a domain to the same parent; merged, every head is as it was."""
+    def test_models_of_two_labs_are_merged(self, adapter):
+        """Each lab adds a domain to one parent; merging does not change any head."""
         parent = toy.make_model(architecture="unet_sharp", depth=1, adapter=adapter)
         other = dataclasses.replace(toy.ONE, name="Task94_Four")
         labs = {
@@ -326,14 +326,14 @@ class TestUniversal:
         inputs = images(toy.ONE)
         heads = list(network.heads)
         assert len(heads) == 2
-        for whole in (parent[1], labs["b"][1]):
-            expected = whole.head_logits(inputs, domain=0, heads=heads)
+        for original in (parent[1], labs["b"][1]):
+            expected = original.head_logits(inputs, domain=0, heads=heads)
             found = network.head_logits(inputs, domain=0, heads=heads)
             for head in heads:
                 np.testing.assert_array_equal(found[head], expected[head])
 
-    def test_other_networks_are_not_merged(self, model, shallow):
-        """Of all that differs, what explains the rest is named."""
+    def test_different_networks_are_not_merged(self, model, shallow):
+        """The error names the setting that explains the other differences."""
         for other, message in (
             (model, "b: expected depth 1 as in a. Received: 2"),
             (
@@ -344,7 +344,7 @@ class TestUniversal:
             with pytest.raises(InputError, match=message):
                 composition.compose({"a": shallow, "b": other})
 
-    def test_resumes_as_the_same_architecture_alone(self):
+    def test_resumes_only_with_the_same_architecture(self):
         sharp = ModelSpec(plan=toy.PLAN, **SHARP)
         with pytest.raises(InputError, match="expected architecture unet_sharp. Rec"):
             check_same_spec(sharp, ModelSpec(plan=toy.PLAN, pools=(1, 1, 1)))
@@ -352,7 +352,7 @@ class TestUniversal:
     @pytest.mark.slow
     def test_a_domain_is_removed(self, shallow):
         spec, network = shallow
-        left_spec, left = composition.compose({"a": shallow}, [toy.ONE.name])
-        assert checksums.of_domains(left_spec, left) == {
+        remaining = composition.compose({"a": shallow}, [toy.ONE.name])
+        assert checksums.of_domains(*remaining) == {
             toy.TWO.name: checksums.of_domain(spec, network, 1)
         }

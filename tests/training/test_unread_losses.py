@@ -1,7 +1,7 @@
-"""Losses that are read some steps later change nothing but when they are read.
+"""Reading losses some steps later does not change the results of a run.
 
-As on a GPU, which would be idle while each is waited for; here it is the CPU that has
-up to three steps unread.
+On a GPU, losses are read later so that the GPU is not idle meanwhile; here, the losses
+of up to three steps on the CPU are unread.
 """
 
 import functools
@@ -29,7 +29,7 @@ MAX_UNREAD = 3
 
 @pytest.fixture
 def later(monkeypatch):
-    """Three steps may be unread; none is traced."""
+    """Allows the losses of three steps to be unread, and runs steps eagerly."""
     steps = functools.partial(EpochSteps, max_unread=MAX_UNREAD)
     monkeypatch.setattr(loop, "EpochSteps", steps)
     original = Trainer.start_step
@@ -46,7 +46,7 @@ def later(monkeypatch):
 
 @pytest.fixture
 def at_step(monkeypatch):
-    """Calls a function with the trainer and a step's loss, for another loss."""
+    """Replaces the loss of a step by a function of the trainer and the loss."""
 
     def install(function, number):
         original, taken = Trainer.start_step, []
@@ -66,7 +66,7 @@ def not_a_number(trainer, loss):
     return loss * np.nan
 
 
-def everything(run):
+def values_of_run(run):
     trainer = run._trainer
     variables = [*trainer.network.variables_by_path().values()]
     variables += trainer.variables_by_path().values()
@@ -81,11 +81,11 @@ def test_same_bits_and_rows(train, tmp_path, read_rows, monkeypatch):
     later = train(tmp_path / "later", **SETTINGS)
     monkeypatch.setattr(loop, "EpochSteps", functools.partial(EpochSteps, max_unread=0))
     at_once = train(tmp_path / "at_once", **SETTINGS)
-    toy.assert_identical(everything(later), everything(at_once))
+    toy.assert_identical(values_of_run(later), values_of_run(at_once))
     assert read_rows(tmp_path / "later") == read_rows(tmp_path / "at_once")
 
 
-def test_so_many_are_unread_and_no_more(train, tmp_path, monkeypatch):
+def test_number_of_unread_losses(train, tmp_path, monkeypatch):
     counts, original = [], EpochSteps._read_losses
 
     def read(self, *arguments):
@@ -94,21 +94,21 @@ def test_so_many_are_unread_and_no_more(train, tmp_path, monkeypatch):
 
     monkeypatch.setattr(EpochSteps, "_read_losses", read)
     train(tmp_path, **{**SETTINGS, "steps_per_epoch": 8, "max_epochs": 1})
-    # Those of the two steps that are compiled are read at once; then one more than
-    # may stay; and at the end all that are left.
+    # The losses of the two compiled steps are read at once; later, one is read when
+    # there is one more than allowed; and at the end, all the rest.
     assert counts == [1, 1, 1, 2, 3, 4, 4, 4, 3]
 
 
-def test_nan_stops_the_run_and_names_its_own_step(train, tmp_path, at_step):
+def test_nan_stops_the_run_and_names_its_step(train, tmp_path, at_step):
     taken = at_step(not_a_number, 8)
     with pytest.raises(StoppedError) as caught:
         train(tmp_path, **SETTINGS)
-    said = str(caught.value)
-    assert said.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         "step 8: expected a finite loss and gradient. Received: nan in domain "
         f"{toy.TWO.name}, cases two_"
     )
-    assert said.endswith(f"the last good checkpoint in {tmp_path} is kept")
+    assert message.endswith(f"the last good checkpoint in {tmp_path} is kept")
     assert checkpoints_of(tmp_path) == ["step-5"]
     assert len(taken) == 10
 
@@ -128,16 +128,16 @@ def stop_after(trainer, loss, factor=1.0):
     return loss * factor
 
 
-def test_a_signal_saves_what_was_taken(make_config, tmp_path, at_step, read_rows):
-    whole = runs.train(make_config(tmp_path / "whole", **SETTINGS))
+def test_a_signal_saves_the_completed_steps(make_config, tmp_path, at_step, read_rows):
+    uninterrupted = runs.train(make_config(tmp_path / "uninterrupted", **SETTINGS))
     config = make_config(tmp_path / "parts", **SETTINGS)
     at_step(stop_after, 4)
     with pytest.raises(StoppedEarlyError, match=r"step 4 .* is saved in "):
         runs.train(config, stop=StopRequests(signals=DeferredSignals()))
     assert checkpoints_of(tmp_path / "parts") == ["step-4"]
     parts = runs.train(config)
-    toy.assert_identical(everything(parts), everything(whole))
-    assert read_rows(tmp_path / "parts") == read_rows(tmp_path / "whole")
+    toy.assert_identical(values_of_run(parts), values_of_run(uninterrupted))
+    assert read_rows(tmp_path / "parts") == read_rows(tmp_path / "uninterrupted")
 
 
 def test_a_signal_saves_nothing_after_nan(make_config, tmp_path, at_step):
@@ -150,7 +150,7 @@ def test_a_signal_saves_nothing_after_nan(make_config, tmp_path, at_step):
     assert checkpoints_of(tmp_path) == []
 
 
-def test_nan_comes_before_what_is_wrong_with_a_later_batch(
+def test_nan_is_reported_before_errors_of_a_later_batch(
     train, tmp_path, at_step, monkeypatch
 ):
     taken = at_step(not_a_number, 4)
@@ -166,7 +166,7 @@ def test_nan_comes_before_what_is_wrong_with_a_later_batch(
         train(tmp_path, **SETTINGS)
 
 
-def test_skipped_steps_are_those_of_their_epoch(train, tmp_path, at_step, read_rows):
+def test_skipped_steps_belong_to_their_epoch(train, tmp_path, at_step, read_rows):
     def skip(trainer, loss):
         trainer.loss_scale.skipped_steps.assign_add(1)
         return loss
@@ -193,7 +193,7 @@ def test_default(monkeypatch, num_gpus, expected):
 
 
 def test_batches_are_copied_to_the_device(monkeypatch):
-    """But for what cannot lie there."""
+    """Only strings cannot be copied to it."""
     batch = {**toy.draw_batch(toy.ONE), "case": tf.constant(["one_0", "one_1"])}
     monkeypatch.setattr(batches, "training_dataset", lambda *args, **kwargs: [batch])
     devices, original = [], tf.device

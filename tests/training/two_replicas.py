@@ -4,7 +4,7 @@
     python tests/training/two_replicas.py run WHAT DATA_DIR WORK_DIR
     python tests/training/two_replicas.py half
 
-Started by `test_isolation.py` and `test_step.py`, by way of `run_two_replicas`.
+Started by `test_isolation.py` and `test_step.py` through `run_two_replicas`.
 """
 
 import os
@@ -36,17 +36,17 @@ DEVICES = ("CPU:0", "CPU:1")
 
 
 def train_round_robin(out_dir, *modes):
-    """Rounds in these modes; writes the losses and what the replicas end with."""
+    """Trains rounds in these modes; saves the losses and the final values."""
     strategy = make_strategy("mirrored")
     for mode in modes:
         trainer = round_robin.make_trainer(mode, strategy=strategy)
         losses = round_robin.train(trainer)
-        values = round_robin.everything(trainer)
+        values = round_robin.values_of_trainer(trainer)
         np.savez(pathlib.Path(out_dir) / f"{mode}.npz", losses, *values)
 
 
 def run(what, data_dir, work):
-    """A run, joint, resumed or of independent networks, or one that adds a domain."""
+    """Trains jointly, with an interruption or independently, or adds a domain."""
     work = pathlib.Path(work)
     values = {
         "data_dir": data_dir,
@@ -77,7 +77,7 @@ def run(what, data_dir, work):
 
 
 def run_stopped(config, work):
-    """A run of which a signal ends the second step, and one without."""
+    """Compares a run that a signal stops at the second step with one without."""
     original, taken = Trainer.step, []
 
     def step(self, domain, batch):
@@ -91,10 +91,12 @@ def run_stopped(config, work):
         runs.train(config, stop=StopRequests(signals=DeferredSignals()))
     resumed = runs.train(config)
     assert resumed._trainer.strategy.num_replicas_in_sync == 2
-    whole = runs.train(config.with_changes(model_dir=str(work / "whole")))
+    uninterrupted = runs.train(
+        config.with_changes(model_dir=str(work / "uninterrupted"))
+    )
     for one, other in zip(
-        round_robin.everything(resumed._trainer),
-        round_robin.everything(whole._trainer),
+        round_robin.values_of_trainer(resumed._trainer),
+        round_robin.values_of_trainer(uninterrupted._trainer),
         strict=True,
     ):
         toy.assert_identical(one, other)
@@ -108,7 +110,7 @@ def adapt(work, values):
     )
     save_model(work / "parent", spec, build_network(spec))
     values |= {"steps_per_epoch": 2, "validate_every_epochs": 0}
-    # It says itself if the old domain is another afterwards.
+    # Adapting raises an error itself if the old domain has changed.
     run, _ = adaptation.adapt(
         AdaptConfig.from_flat(
             {**values, "from_": str(work / "parent"), "domain": toy.TWO.name}
@@ -120,7 +122,7 @@ def adapt(work, values):
 
 
 class OneOverflows(toy.ToyNetwork):
-    """In the first step the gradient of the second replica is infinite."""
+    """The toy network; in the first step, the second replica's gradient is infinite."""
 
     scale = None
 
@@ -140,7 +142,7 @@ class OneOverflows(toy.ToyNetwork):
 
 
 def train_in_half_precision():
-    """A step of which one replica overflows is skipped by both."""
+    """Checks that a step that overflows on one replica is skipped by both."""
     strategy = make_strategy("mirrored")
     with strategy.scope():
         network = OneOverflows([1], [2], dtype="mixed_float16")
@@ -158,9 +160,9 @@ def train_in_half_precision():
     }
     moved = []
     for _ in range(3):
-        before = round_robin.everything(trainer)
+        before = round_robin.values_of_trainer(trainer)
         assert np.isfinite(trainer.step(0, batch))
-        after = round_robin.everything(trainer)
+        after = round_robin.values_of_trainer(trainer)
         moved.append(
             any(
                 (a != b).any()
@@ -168,7 +170,7 @@ def train_in_half_precision():
                 for a, b in zip(x, y, strict=True)
             )
         )
-        # Both replicas hold the same.
+        # Both replicas have the same values.
         for copies in after:
             toy.assert_identical(copies[:1], copies[1:2] or copies[:1])
     assert moved == [False, True, True], moved

@@ -1,4 +1,4 @@
-"""Sheets of cases: outlines, colours, proportions, names."""
+"""Sheets of cases: their outlines, colours, proportions and names."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ def draw(tmp_path, *panels, classes=("a", "b"), title="title"):
     return image.imread(tmp_path / "sheet.png")[..., :3]
 
 
-def where(picture, colour):
+def pixels_of(picture, colour):
     return np.nonzero(np.abs(picture - np.array(colour)).max(axis=-1) < 0.1)
 
 
@@ -40,22 +40,22 @@ def columns(picture):
 def test_each_case_has_its_labels_in_their_colours(tmp_path):
     body = draw(tmp_path, make_panel(), make_panel(value=2))[:-60]
     first, second, *others = columns(body)
-    assert len(where(first, RED)[0]) > 50
-    assert len(where(second, BLUE)[0]) > 50
-    assert not len(where(first, BLUE)[0]) + len(where(second, RED)[0])
+    assert len(pixels_of(first, RED)[0]) > 50
+    assert len(pixels_of(second, BLUE)[0]) > 50
+    assert not len(pixels_of(first, BLUE)[0]) + len(pixels_of(second, RED)[0])
     assert all((part[100:] == 1).all() for part in others)
 
 
 @pytest.mark.parametrize("aspect", [1.0, 0.5])
 def test_pixels_have_their_physical_shape(tmp_path, aspect):
     body = draw(tmp_path, make_panel(aspect=aspect))[:-60]
-    rows, cols = where(body, RED)
+    rows, cols = pixels_of(body, RED)
     assert np.ptp(rows) / np.ptp(cols) == pytest.approx(aspect, rel=0.08)
 
 
 @pytest.fixture
 def texts(monkeypatch):
-    """Every text that is drawn -> its colour."""
+    """Drawn text -> its colour."""
     found = {}
     draw_text = Text.draw
 
@@ -67,7 +67,7 @@ def texts(monkeypatch):
     return found
 
 
-def test_names_are_shown_as_they_are(tmp_path, texts):
+def test_names_are_shown_literally(tmp_path, texts):
     name = "a_very_long_name_of_a_case_" * 2 + "$x_{1$"
     faulty = dataclasses.replace(make_panel("脑"), is_faulty=True)
     draw(
@@ -86,15 +86,15 @@ def test_names_are_shown_as_they_are(tmp_path, texts):
     assert any(text.endswith("_$") for text in texts)
 
 
-def test_values_of_no_class_are_white_and_named(tmp_path, texts):
+def test_values_without_a_class_are_white_and_reported(tmp_path, texts):
     body = draw(tmp_path, make_panel(value=UNLISTED))[:-60]
-    # Within the grey slice.
+    # An area within the grey slice.
     inside = columns(body)[0][130:200, 60:160]
-    assert len(where(inside, (1, 1, 1))[0]) > 20
+    assert len(pixels_of(inside, (1, 1, 1))[0]) > 20
     assert any(text.endswith("value without a class") for text in texts)
 
 
-def test_a_long_legend_names_how_many_more(tmp_path, texts):
+def test_a_long_legend_counts_the_rest(tmp_path, texts):
     classes = np.arange(1600, dtype=np.uint16).reshape(40, 40) % 41
     panel = make_panel(classes=np.repeat(classes, 1, axis=0))
     draw(tmp_path, panel, classes=[f"c{i}" for i in range(1, 41)])

@@ -1,4 +1,4 @@
-"""The sheet shows patches before and after, and what the flags say happened between."""
+"""The sheet shows patches before and after the augmentation that the flags specify."""
 
 import dataclasses
 import re
@@ -35,7 +35,7 @@ DOMAIN = Domain(
 
 
 def make_patch(box, size=(8, 24, 24)):
-    """An organ that fills a box; it is bright in the second modality only."""
+    """Makes an organ that fills a box and is bright only in the second modality."""
     labels = np.zeros(size, np.uint8)
     labels[box] = 1
     picture = np.stack([np.zeros(size), labels], axis=-1).astype(np.float32)
@@ -48,8 +48,8 @@ def draw(tmp_path, pair, **keywords):
     return image.imread(output)[..., :3]
 
 
-def outlined(picture):
-    """Height and width of what is outlined in each quarter of the sheet, pixels."""
+def sizes_of_outlines(picture):
+    """Height and width in pixels of the outline in each quarter of the sheet."""
     found = []
     for part in np.array_split(picture, 4, axis=1):
         rows, columns = np.nonzero(np.abs(part - RED).max(axis=-1) < 0.3)
@@ -60,12 +60,12 @@ def outlined(picture):
 def test_each_picture_shows_its_patch_in_millimetres(tmp_path):
     before = make_patch(np.s_[2:5, 4:16, 6:12])
     after = make_patch(np.s_[2:5, 4:10, 6:12])
-    heights, widths = outlined(draw(tmp_path, (before, after))).T
-    # 12 by 6 mm, 6 by 6 mm; and from the front 3 slices of 4 mm by 6 mm.
+    heights, widths = sizes_of_outlines(draw(tmp_path, (before, after))).T
+    # Axial: 12 by 6 mm and 6 by 6 mm. Coronal: 3 slices of 4 mm, by 6 mm.
     np.testing.assert_allclose(heights / widths, [2, 1, 2, 2], rtol=0.1)
 
 
-def test_right_is_left_and_the_front_on_top(tmp_path):
+def test_right_is_on_the_left_and_the_front_on_top(tmp_path):
     corner = make_patch(np.s_[:, 20:, 20:])
     picture = draw(tmp_path, (corner, corner))
     axial = np.array_split(picture, 4, axis=1)[0]
@@ -74,7 +74,7 @@ def test_right_is_left_and_the_front_on_top(tmp_path):
     assert columns.mean() < axial.shape[1] / 2
 
 
-def test_the_modality_is_the_one_that_was_asked_for(tmp_path):
+def test_shows_the_requested_modality(tmp_path):
     pair = (make_patch(np.s_[2:5, 4:20, 4:20]),) * 2
     dark, bright = (
         (draw(tmp_path, pair, modality=number)[40:-40, 40:200].min(axis=-1) > 0.9).sum()
@@ -83,7 +83,7 @@ def test_the_modality_is_the_one_that_was_asked_for(tmp_path):
     assert bright > dark + 1000
 
 
-def test_pairs_are_of_the_same_patch(tiny_data):
+def test_pairs_show_the_same_patch(tiny_data):
     plan, (manifest,) = load_converted(str(tiny_data.data_dir), ["Task92_Two"])
     settings = DataConfig(
         data_dir=str(tiny_data.data_dir),
@@ -170,7 +170,7 @@ def test_command(run_command, tiny_data, tmp_path):
     ],
     ids=["defaults", "others"],
 )
-def test_flags_arrive_where_they_belong(
+def test_flags_reach_their_functions(
     monkeypatch, tiny_data, tmp_path, given, expected, count, modality
 ):
     calls, pairs = {}, object()
@@ -216,7 +216,7 @@ def test_flags_arrive_where_they_belong(
         ({"domain": "Task99"}, "domain 'Task99': expected one of"),
     ],
 )
-def test_wrong_flags_are_named(run_warm, tiny_data, tmp_path, wrong, words):
+def test_wrong_flags_are_reported(run_warm, tiny_data, tmp_path, wrong, words):
     given = {
         "data_dir": tiny_data.data_dir,
         "domain": "Task91_One",

@@ -1,4 +1,4 @@
-"""Curves of a run: what is read, what is drawn, what is refused."""
+"""Curves of a run: reading, drawing and errors."""
 
 import pathlib
 import subprocess
@@ -41,7 +41,7 @@ def _count(picture, colour):
     return int((np.abs(picture - colors.to_rgb(colour)).max(axis=-1) < 0.1).sum())
 
 
-def test_empty_cells_are_no_points(tmp_path):
+def test_empty_cells_are_skipped(tmp_path):
     found = curves.read_curves(_write(tmp_path, LOG) / "training.csv")
     assert found["loss/CT"] == [(10, 1.6), (20, 1.3), (30, 1.1), (40, 0.9)]
     assert found["dice/CT/organ"] == [(20, 0.4), (40, 0.7)]
@@ -54,7 +54,7 @@ def test_a_resumed_run_overwrites_its_steps(tmp_path):
     assert found["loss/CT"] == [(10, 1.6), (20, 1.3), (30, 9), (40, 0.9)]
 
 
-def test_a_line_cut_short_is_read_as_far_as_it_goes(tmp_path):
+def test_a_truncated_line_is_read_partially(tmp_path):
     text = LOG + "5,50,0.001,0.7"
     found = curves.read_curves(_write(tmp_path, text) / "training.csv")
     assert found["loss"][-1] == (50, 0.7)
@@ -75,7 +75,7 @@ def test_a_line_cut_short_is_read_as_far_as_it_goes(tmp_path):
         ({"MR": "test"}, "Dice during training", "CT: organ", "MR: tail (test cases)"),
     ],
 )
-def test_says_of_which_cases(tmp_path, monkeypatch, splits, title, first, last):
+def test_names_the_split(tmp_path, monkeypatch, splits, title, first, last):
     drawn = []
     monkeypatch.setattr(figures, "save_figure", lambda figure, _: drawn.append(figure))
     folder = _write(tmp_path / "model", LOG)
@@ -85,32 +85,32 @@ def test_says_of_which_cases(tmp_path, monkeypatch, splits, title, first, last):
     assert (axis.get_title(), labels[0], labels[-1]) == (title, first, last)
 
 
-def test_command_knows_it_of_the_checkpoint(tmp_path, monkeypatch):
-    asked = {}
+def test_command_reads_the_splits_from_the_checkpoint(tmp_path, monkeypatch):
+    passed = {}
     monkeypatch.setattr(
-        curves, "draw_curves", lambda *_, splits: asked.update(splits=splits)
+        curves, "draw_curves", lambda *_, splits: passed.update(splits=splits)
     )
     config = CurvesConfig(model_dir=str(ARTEFACTS / "separable"), output="a.png")
     plot_training.main(config)
-    assert asked["splits"] == dict.fromkeys(["Task91_One", "Task92_Two"], "validation")
+    assert passed["splits"] == dict.fromkeys(["Task91_One", "Task92_Two"], "validation")
     plot_training.main(config.with_changes(model_dir=str(tmp_path)))
-    assert asked["splits"] == {}
+    assert passed["splits"] == {}
     loading.save_model(tmp_path, *toy.make_model([toy.TWO]))
     plot_training.main(config.with_changes(model_dir=str(tmp_path)))
-    assert asked["splits"] == {"Task92_Two": "test"}
+    assert passed["splits"] == {"Task92_Two": "test"}
 
 
-def test_losses_are_left_and_dice_right_in_the_domains_colours(tmp_path):
+def test_losses_are_on_the_left_and_dice_on_the_right(tmp_path):
     left, right = np.array_split(_draw(tmp_path, LOG), 2, axis=1)
     for colour in ("C0", "C1"):
         assert _count(left, colour) > 100
         assert _count(right, colour) > 100
 
 
-def test_before_the_first_evaluation_the_right_side_says_so(tmp_path):
+def test_before_the_first_validation_the_right_side_is_empty(tmp_path):
     text = f"{HEAD}\n1,10,0.001,1.5,1.5,1.6,1.4\n"
     left, right = np.array_split(_draw(tmp_path, text), 2, axis=1)
-    # One point is a dot.
+    # A single point is drawn as a dot.
     assert _count(left, "C0") > 5
     assert _count(right, "C0") == 0
 
@@ -132,7 +132,7 @@ def test_a_domain_without_losses_still_has_its_dice(tmp_path):
         ("step,loss\n,0.5\n", "line 2"),
     ],
 )
-def test_a_file_of_another_kind_is_named(tmp_path, text, found):
+def test_an_invalid_file_is_reported(tmp_path, text, found):
     with pytest.raises(ValueError, match=rf"training\.csv.*{found}"):
         _draw(tmp_path, text)
     assert not (tmp_path / "curves.png").exists()
@@ -161,7 +161,7 @@ def test_flags_reach_the_picture(tmp_path):
     assert _count(image.imread(output)[..., :3], "C0") > 200
 
 
-def test_a_missing_file_is_an_exit_status_and_a_line(tmp_path):
+def test_a_missing_file_is_an_error_of_one_line(tmp_path):
     done = _run(f"--model_dir={tmp_path}", f"--output={tmp_path}/curves.png")
     assert done.returncode != 0
     assert f"Received: no {tmp_path}/training.csv" in done.stderr

@@ -1,4 +1,4 @@
-"""Sheets of overlays: which files, which slice, which way up, which colour."""
+"""Sheets of overlays: their files, slices, orientation and colours."""
 
 import builtins
 import dataclasses
@@ -44,7 +44,7 @@ def _noise(shape=SHAPE):
 
 @pytest.fixture
 def case(tmp_path):
-    """The reference lies right and in front, the prediction left and behind."""
+    """The reference is right and anterior, the prediction left and posterior."""
     return OverlayCase(
         name="one",
         image_path=_save(tmp_path / "image.nii.gz", _noise()),
@@ -65,18 +65,18 @@ def _draw(cases, tmp_path):
 
 
 def _panels(sheet, num_rows=1):
-    """The sheet without legend and names, cut into `[row][column]` thirds."""
+    """The sheet without legend and names, split into rows of three columns."""
     body = sheet[:-45, 40:]
     return [np.array_split(row, 3, axis=1) for row in np.array_split(body, num_rows)]
 
 
-def _where(panel, colour):
+def _pixels_of(panel, colour):
     """Rows and columns of the pixels of a colour."""
     return np.nonzero(np.abs(panel - np.array(colour)).max(axis=-1) < 0.1)
 
 
 def _count(panel, colour):
-    return len(_where(panel, colour)[0])
+    return len(_pixels_of(panel, colour)[0])
 
 
 def test_each_column_shows_its_own_labels_in_their_colour(case, tmp_path):
@@ -88,10 +88,10 @@ def test_each_column_shows_its_own_labels_in_their_colour(case, tmp_path):
     assert _count(prediction, RED) == 0
 
 
-def test_right_is_left_and_front_is_top(case, tmp_path):
+def test_right_is_on_the_left_and_the_front_on_top(case, tmp_path):
     ((_, reference, prediction),) = _panels(_draw([case], tmp_path))
-    (rows_right, columns_right) = _where(reference, RED)
-    (rows_left, columns_left) = _where(prediction, BLUE)
+    (rows_right, columns_right) = _pixels_of(reference, RED)
+    (rows_left, columns_left) = _pixels_of(prediction, BLUE)
     assert columns_right.mean() < columns_left.mean() - 30
     assert rows_right.mean() < rows_left.mean() - 30
 
@@ -123,14 +123,14 @@ class TestNames:
 
     @pytest.fixture
     def raw(self, tmp_path):
-        """A domain as raw data holds it, with predictions elsewhere."""
+        """A folder of raw data of one domain, and predictions in another folder."""
         folder = tmp_path / "raw" / "Task92_Two"
         labels = _box((2, 2, 2), (6, 6, 4), value=4) + _box(
             (6, 2, 2), (10, 6, 4), value=7
         )
         _save(folder / "imagesTr" / "two_0.nii.gz", _noise())
         _save(folder / "labelsTr" / "two_0.nii.gz", labels)
-        # Half of both, and of another class nothing.
+        # Covers half of each class; all of it is predicted as the first.
         predicted = _box((2, 2, 2), (10, 4, 4), value=4)
         _save(tmp_path / "predicted" / "two_0.nii.gz", predicted)
         names = {"0": "background", "2": "core", "4": "rim", "7": "edge"}
@@ -221,18 +221,18 @@ def test_pictures_do_not_depend_on_how_the_file_is_stored(case, tmp_path):
 @pytest.mark.parametrize("spacing_y", [1.0, 2.0])
 def test_pixels_have_their_physical_shape(tmp_path, spacing_y):
     affine = np.diag([1.0, spacing_y, 3.0, 1.0])
-    # A box of 8 x 8 voxels: as high as wide, or twice.
+    # A box of 8 x 8 voxels is as high as it is wide, or twice as high.
     labels = _box((6, 4, 2), (14, 12, 4))
     label_path = _save(tmp_path / "labels.nii.gz", labels, affine)
     drawn = OverlayCase(
         "one", _save(tmp_path / "i.nii.gz", _noise(), affine), label_path, label_path
     )
     ((_, reference, _),) = _panels(_draw([drawn], tmp_path))
-    rows, columns = _where(reference, RED)
+    rows, columns = _pixels_of(reference, RED)
     assert np.ptp(rows) / np.ptp(columns) == pytest.approx(spacing_y, rel=0.05)
 
 
-def test_the_slice_is_that_of_most_foreground():
+def test_the_slice_has_most_foreground():
     labels = _box((1, 2, 2), (7, 4, 4), shape=SHAPE[::-1])
     labels[5, 2:9, 2:9] = 2
     assert slices.choose_slice(labels) == 5
@@ -240,15 +240,15 @@ def test_the_slice_is_that_of_most_foreground():
     assert slices.choose_slice(labels.transpose(1, 0, 2), along=1) == 5
 
 
-def test_reference_decides_the_slice_before_the_prediction(case, tmp_path):
-    # The prediction is elsewhere: what the reference's slice holds of it is nothing.
+def test_the_reference_determines_the_slice(case, tmp_path):
+    # The prediction has no voxel in the slice of the reference.
     _save(case.prediction_path, _box((2, 2, 6), (18, 14, 8), value=2))
     ((_, reference, prediction),) = _panels(_draw([case], tmp_path))
     assert _count(reference, RED) > 50
     assert _count(prediction, BLUE) == 0
 
 
-def test_without_a_reference_the_prediction_decides(case, tmp_path):
+def test_without_a_reference_the_prediction_determines_the_slice(case, tmp_path):
     alone = OverlayCase("one", case.image_path, None, case.prediction_path)
     ((_, reference, prediction),) = _panels(_draw([alone], tmp_path))
     assert _count(reference, BLUE) == 0
@@ -266,7 +266,7 @@ def test_a_row_for_each_case_and_only_the_first_modality(case, tmp_path):
     first, second = _panels(_draw([case, other], tmp_path), num_rows=2)
     assert _count(first[1], RED) > 50
     assert _count(second[1], BLUE) > 50
-    # Of the flat second modality nothing is shown: both images are the same noise.
+    # The constant second modality is not shown: both images are the same noise.
     grey = [row[0][40:250, 100:].std() for row in (first, second)]
     assert grey[0] == pytest.approx(grey[1], rel=0.2)
 
@@ -284,7 +284,7 @@ def test_labels_to_the_edge_and_empty_labels_are_drawn(case, tmp_path):
     [((20, 16, 9), 0.0, "shape"), (SHAPE, 2.0, "the affine of")],
     ids=["shape", "affine"],
 )
-def test_labels_of_another_grid_are_refused(case, tmp_path, shape, shift, named):
+def test_labels_on_another_grid_are_refused(case, tmp_path, shape, shift, named):
     affine = np.diag([1.0, 1.0, 3.0, 1.0])
     affine[0, 3] = shift
     _save(case.prediction_path, _box((2, 2, 2), (4, 4, 4), shape=shape), affine)
@@ -293,7 +293,7 @@ def test_labels_of_another_grid_are_refused(case, tmp_path, shape, shift, named)
     assert not (tmp_path / "pictures").exists()
 
 
-def test_bad_arguments_are_named(case, tmp_path):
+def test_invalid_arguments_are_reported(case, tmp_path):
     with pytest.raises(ValueError, match="cases"):
         overlays.draw_overlays([], tmp_path / "sheet.png")
     with pytest.raises(ValueError, match=r"sheet\.jpg"):
@@ -303,7 +303,7 @@ def test_bad_arguments_are_named(case, tmp_path):
         _draw([case], tmp_path)
 
 
-def test_missing_matplotlib_says_what_to_install(case, tmp_path, monkeypatch):
+def test_missing_matplotlib_names_the_extra(case, tmp_path, monkeypatch):
     real_import = builtins.__import__
 
     def refuse(name, *rest):
@@ -316,16 +316,16 @@ def test_missing_matplotlib_says_what_to_install(case, tmp_path, monkeypatch):
         overlays.draw_overlays([case], tmp_path / "sheet.png")
 
 
-def test_the_window_spreads_over_the_organ_and_not_the_air():
+def test_the_window_covers_the_organ_and_not_the_air():
     plane = np.full((40, 40), -1000.0)
     plane[3:37, 3:37] = np.linspace(0, 100, 34 * 34).reshape(34, 34)
     foreground = plane > 40
     low, high = slices.choose_window(plane, foreground)
     assert -300 < low < 10
     assert 90 < high <= 100
-    # Without foreground the whole slice counts; a flat one has a window too.
-    whole = slices.choose_window(plane, plane > 200)
-    assert whole == slices.percentile_window(plane)
+    # Without foreground, the window is that of the whole slice, even of a constant one.
+    window = slices.choose_window(plane, plane > 200)
+    assert window == slices.percentile_window(plane)
     low, high = slices.choose_window(plane * 0, plane > 200)
     assert low < high
 
@@ -342,7 +342,7 @@ def folders(tmp_path):
     return [str(tmp_path / name) for name in ("images", "labels", "predicted")]
 
 
-def test_files_of_one_name_belong_together(folders):
+def test_files_with_the_same_name_belong_together(folders):
     images, labels, predicted = folders
     cases = overlays.find_cases([images], [labels], [predicted], max_cases=4)
     assert [case.name for case in cases] == ["b", "c"]
@@ -385,7 +385,7 @@ def test_single_files_may_have_any_name(case):
     assert (found.image_path, found.reference_path, found.prediction_path) == paths
 
 
-def test_what_does_not_fit_together_is_named(folders, tmp_path):
+def test_arguments_that_do_not_match_are_reported(folders, tmp_path):
     images, labels, predicted = folders
     with pytest.raises(ValueError, match="Received: 2, 2, 1"):
         overlays.find_cases([images] * 2, [], [predicted], max_cases=4)

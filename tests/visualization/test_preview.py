@@ -11,7 +11,7 @@ NAMES = ("background", "_liver", "$spleen")
 
 @pytest.fixture
 def axes(monkeypatch):
-    """The panels of the last picture, and its legend."""
+    """The panels, title and legend of the last picture."""
     found = {}
     save = figures.save_figure
 
@@ -42,8 +42,8 @@ def test_three_planes_with_names(scan, axes, tmp_path):
     output = tmp_path / "a_preview.png"
     preview.draw_preview(volume, classes, NAMES, output, title="Organ, a")
     assert axes["title"] == "Organ, a"
-    places = [panel.get_xlabel() for panel in axes["panels"]]
-    assert places == [
+    captions = [panel.get_xlabel() for panel in axes["panels"]]
+    assert captions == [
         "axial, slice 7 of 10",
         "coronal, slice 5 of 24",
         "sagittal, slice 21 of 30",
@@ -64,7 +64,7 @@ def test_three_planes_with_names(scan, axes, tmp_path):
         assert (np.abs(picture - colour).max(axis=-1) < 0.1).sum() > 20
 
 
-def test_nothing_was_found(scan, axes, tmp_path):
+def test_empty_label_map(scan, axes, tmp_path):
     volume, classes = scan
     empty = np.zeros_like(classes)
     preview.draw_preview(volume, empty, NAMES, tmp_path / "a.png", title="a")

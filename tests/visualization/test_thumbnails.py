@@ -1,4 +1,4 @@
-"""Thumbnails: which slice, which way up, how small, and which labels."""
+"""Thumbnails: their slice, orientation, size and labels."""
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +11,7 @@ from u2net_tf.volumes import nifti
 
 @pytest.fixture
 def make(tmp_path):
-    """Image and label map (x, y, z) on disk -> a thumbnail."""
+    """Makes a thumbnail of an image and a label map (x, y, z), saved as files."""
 
     def make(image, labels=None, values=(0, 1), spacing=(1, 1, 3), labels_spacing=None):
         def save(name, array, size):
@@ -32,7 +32,7 @@ def ramp(shape):
     return np.indices(shape).sum(axis=0) + 1.0
 
 
-def test_the_slice_with_most_labels_turned_as_radiologists_look_at_it(make):
+def test_the_slice_with_most_labels_in_radiological_orientation(make):
     labels = np.zeros((20, 16, 8))
     labels[12:18, 11:14, 5] = 1
     labels[2:4, 2:4, 1:4] = 1
@@ -46,7 +46,7 @@ def test_the_slice_with_most_labels_turned_as_radiologists_look_at_it(make):
     assert found.grey[0, 0] > found.grey[-1, -1]
 
 
-def test_middle_slice_where_nothing_is_labelled_or_the_grid_is_another(make):
+def test_middle_slice_without_labels_or_with_another_grid(make):
     image, labels = ramp((6, 5, 9)), np.zeros((6, 5, 9))
     assert (make(image, labels).index, make(image, labels).has_labels) == (4, True)
     labels[1, 1, 1] = 1
@@ -55,7 +55,7 @@ def test_middle_slice_where_nothing_is_labelled_or_the_grid_is_another(make):
         assert not found.classes.any()
 
 
-def test_classes_are_numbered_and_values_of_no_class_are_kept_apart(make):
+def test_classes_are_numbered_and_unlisted_values_marked(make):
     labels = np.zeros((6, 5, 2))
     labels[1, 1, 1], labels[2, 2, 1], labels[3, 3, 1] = 4, 7, 9
     found = make(ramp(labels.shape), labels, values=(0, 4, 9))
@@ -63,7 +63,7 @@ def test_classes_are_numbered_and_values_of_no_class_are_kept_apart(make):
 
 
 @pytest.mark.parametrize("spacing", [(1, 1, 3), (1, 2.5, 1)])
-def test_large_slices_shrink_in_true_proportions_and_lose_no_label(make, spacing):
+def test_large_slices_are_reduced_in_proportion_without_losing_labels(make, spacing):
     labels = np.zeros((2 * MAX_PIXELS + 9, 40, 2))
     labels[77, 20, 1] = 1
     image = np.zeros(labels.shape)
@@ -77,7 +77,7 @@ def test_large_slices_shrink_in_true_proportions_and_lose_no_label(make, spacing
     assert (found.grey[0, -2:] == 255).all()
 
 
-def test_voxels_of_no_number_are_dark(make):
+def test_non_finite_voxels_are_dark(make):
     image = ramp((6, 5, 2))
     image[3, 3, 1], image[2, 2, 1] = np.nan, np.inf
     found = make(image)

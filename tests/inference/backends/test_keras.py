@@ -15,33 +15,33 @@ SPEC = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
 
 
 def network(patches, *, domain, training):
-    """As many logits as the domain has classes."""
+    """Returns as many logits as the domain has classes."""
     assert not training
     return tf.repeat(patches[..., :1], SPEC.plan.domains[domain].num_classes, axis=-1)
 
 
 @pytest.fixture
 def model_dir(monkeypatch, tmp_path):
-    """A folder with a checkpoint of `network`; keeps what it was loaded with."""
-    asked = []
+    """A folder with a checkpoint of `network`, and the recorded calls that load it."""
+    loaded = []
 
     def load(folder, *, precision, checkpoint, prune_to):
-        asked.append((folder, precision, checkpoint, prune_to))
+        loaded.append((folder, precision, checkpoint, prune_to))
         return SPEC, network, str(tmp_path / "step-1")
 
     monkeypatch.setattr(keras, "load_network", load)
     (tmp_path / "step-1.index").write_bytes(b"one")
-    return tmp_path, asked
+    return tmp_path, loaded
 
 
 class TestFromModelDir:
-    def test_loads_what_it_is_asked_for(self, model_dir):
-        folder, asked = model_dir
+    def test_passes_settings_on(self, model_dir):
+        folder, loaded = model_dir
         backend = KerasBackend.from_model_dir(
             "here", precision="mixed_bfloat16", checkpoint="best", prune_to=2
         )
         KerasBackend.from_model_dir("there")
-        assert asked == [
+        assert loaded == [
             ("here", "mixed_bfloat16", "best", 2),
             ("there", "float32", "newest", None),
         ]
@@ -73,7 +73,7 @@ class TestPredictWindows:
         np.testing.assert_allclose(found, 1 / plan.num_classes, rtol=1e-6)
 
 
-def test_predictor_takes_the_settings(model_dir):
+def test_predictor_uses_the_settings(model_dir):
     progress = RecordedProgress()
     settings = WindowConfig(
         precision="mixed_bfloat16",

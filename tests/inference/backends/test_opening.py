@@ -1,4 +1,4 @@
-"""Models of every kind, opened by their path."""
+"""Opening models of every format by their path."""
 
 import logging
 import pathlib
@@ -68,7 +68,7 @@ def make_onnx(index, **changes):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A model as a file of its own, as ONNX files and as OpenVINO models."""
+    """A model as a model file, as ONNX files and as OpenVINO models."""
     folder = tmp_path_factory.mktemp("models")
     packed.write(folder / "organs.u2net", packed.make_members())
     for name in ("onnx", "openvino"):
@@ -94,7 +94,7 @@ def saved_model(model_dir, tmp_path_factory):
     return folder
 
 
-WAYS = [
+FILES_AND_RUNTIMES = [
     ("organs.u2net", "openvino"),
     ("organs.u2net", "onnxruntime"),
     ("onnx", "openvino"),
@@ -105,7 +105,7 @@ WAYS = [
 
 class TestWithoutTensorFlow:
     @pytest.mark.parametrize("index", [0, 1])
-    @pytest.mark.parametrize(("name", "runtime"), WAYS)
+    @pytest.mark.parametrize(("name", "runtime"), FILES_AND_RUNTIMES)
     def test_probabilities(self, models, name, runtime, index):
         model = open_model(models / name, runtime=runtime)
         assert model.domains == model.plan.names == NAMES
@@ -119,7 +119,7 @@ class TestWithoutTensorFlow:
         found = predictor.probabilities(patch, 0)
         np.testing.assert_allclose(found, packed.compute(index, patch), atol=1e-5)
 
-    @pytest.mark.parametrize(("name", "runtime"), WAYS)
+    @pytest.mark.parametrize(("name", "runtime"), FILES_AND_RUNTIMES)
     def test_several_windows_at_once(self, models, name, runtime):
         domain = toy.ONE
         volume = np.random.default_rng(1).standard_normal((20, 9, 8, 1), np.float32)
@@ -133,7 +133,7 @@ class TestWithoutTensorFlow:
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
     def test_a_signal_after_openvino_models_were_freed(self, models):
-        """Each `openvino.Core` that is freed leaves a stack for signals behind."""
+        """Freeing an `openvino.Core` would leave a freed stack for signal handlers."""
         done = subprocess.run(
             [sys.executable, "-c", FREED, str(models / "openvino"), *NAMES],
             cwd=ROOT,
@@ -147,7 +147,7 @@ class TestWithoutTensorFlow:
             open_model(models / name, runtime=runtime)
             .predictor(toy.ONE.name)
             .backend.fingerprint
-            for name, runtime in WAYS[:4]
+            for name, runtime in FILES_AND_RUNTIMES[:4]
         }
         assert len(fingerprints) == 4
 
@@ -206,7 +206,7 @@ class TestRejects:
         assert str(error.value).startswith(f"{names} is required to run ")
         assert str(error.value).endswith("but not installed: pip install openvino")
 
-    def test_a_domain_that_it_has_not(self, models):
+    def test_an_unknown_domain(self, models):
         model = open_model(models / "organs.u2net")
         with pytest.raises(InputError) as error:
             model.predictor("x")
@@ -222,7 +222,7 @@ class TestRejects:
             ({"prune_to": 1}, "`prune_to`: expected no value, since only unet_sh"),
         ],
     )
-    def test_settings_that_were_decided(self, models, changes, words):
+    def test_settings_fixed_at_export(self, models, changes, words):
         found = self.message(models / "organs.u2net", WindowConfig(**changes))
         assert found.startswith(words)
 
@@ -233,11 +233,11 @@ class TestRejects:
         )
         path = tmp_path / "sharp.onnx"
         onnx.save(model, path)
-        # The whole network was exported.
+        # The full network was exported.
         found = self.message(path, WindowConfig(prune_to=1))
         assert found.startswith("`prune_to`: expected none or 2, the depth with ")
 
-    def test_what_is_not_there(self, tmp_path):
+    def test_a_missing_path(self, tmp_path):
         for name in ("x", "x.u2net", "x.onnx", "x.xml"):
             found = self.message(tmp_path / name)
             assert found.startswith(f"{tmp_path / name}: expected a folder of a model")
@@ -261,13 +261,13 @@ class TestRejects:
         assert f"expected one file for {toy.ONE.name}. Received: a.onnx and b" in found
 
     @pytest.mark.parametrize("name", ["organs.u2net", f"onnx/{NAMES[0]}.onnx"])
-    def test_cut_short(self, models, tmp_path, name):
+    def test_a_truncated_file(self, models, tmp_path, name):
         content = (models / name).read_bytes()
         path = tmp_path / (models / name).name
         path.write_bytes(content[: len(content) // 2])
         assert self.message(path).startswith(f"{path}: expected ")
 
-    def test_no_xml_and_no_weights(self, models, tmp_path):
+    def test_a_damaged_xml_and_missing_weights(self, models, tmp_path):
         text = (models / "openvino" / f"{NAMES[0]}.xml").read_text()
         path = tmp_path / "model.xml"
         path.write_text(text[:200])
@@ -289,7 +289,7 @@ class TestRejects:
             with pytest.raises(InputError, match=f"a model that {name} runs"):
                 opened.predictor(NAMES[0])
 
-    def test_another_program_s_file(self, tmp_path):
+    def test_a_file_of_another_program(self, tmp_path):
         path = tmp_path / "model.onnx"
         onnx.save(packed.make_graph(0), path)
         found = self.message(path)
@@ -306,7 +306,7 @@ class TestRejects:
 
 
 class TestTensorFlow:
-    # It exports, loads and traces networks.
+    # Exports, loads and traces networks.
     @pytest.mark.slow
     def test_a_folder_and_a_saved_model_agree(
         self, model_dir, saved_model, plain_implementation
@@ -335,7 +335,7 @@ class TestTensorFlow:
         with pytest.raises(InputError, match="a SavedModel that TensorFlow loads"):
             open_model(folder).predictor(NAMES[0])
 
-    def test_a_saved_model_of_others(self, tmp_path):
+    def test_a_saved_model_of_another_program(self, tmp_path):
         (tmp_path / "saved_model.pb").touch()
         with pytest.raises(InputError, match="without a description of its domains"):
             open_model(tmp_path)
@@ -345,16 +345,16 @@ class TestTensorFlow:
             open_model(tmp_path)
 
 
-def test_few_windows_are_told_from_many(monkeypatch):
-    """By the scan and their number alone, not by what was predicted before."""
-    asked = []
+def test_few_windows_are_recognized(monkeypatch):
+    """Only the scan and the number of scans decide, not earlier predictions."""
+    received = []
 
     class Backend:
         spec = packed.SPEC
         fingerprint = checkpoint = ""
 
         def predict_windows(self, windows, domain, *, few=False):
-            asked.append(few)
+            received.append(few)
             return np.ones((*windows.shape[:4], 2), np.float32)
 
     predictor = predictor_module.Predictor(Backend())
@@ -362,6 +362,6 @@ def test_few_windows_are_told_from_many(monkeypatch):
     image = np.zeros((16, 8, 8, 1), np.float32)
     monkeypatch.setattr(predictor_module, "_FEW_VOXELS", 2 * 3 * 8**3)
     for num_scans, few in ((1, True), (2, True), (3, False), (None, False)):
-        asked.clear()
+        received.clear()
         predictor._predict_volume(image, 0, num_scans=num_scans)
-        assert asked == [few] * 3
+        assert received == [few] * 3

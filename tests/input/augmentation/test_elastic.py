@@ -34,7 +34,7 @@ def fields(positions, sigma, count, std=1.0, limits=SIGMA):
 
 @pytest.mark.parametrize("sigma", [2.0, 3.0])
 def test_std_is_that_of_filtered_uniform_noise(sigma):
-    """As batchgenerators makes it, on voxels of 1 mm."""
+    """As in batchgenerators, with voxels of 1 mm."""
     noise = np.random.default_rng(0).uniform(-1, 1, (128, 128, 128))
     found = scipy.ndimage.gaussian_filter(noise, sigma, mode="wrap").std() * 700
     # About (128 / 2 sigma √π)³ independent values.
@@ -52,8 +52,8 @@ def test_std_by_hand():
 @pytest.mark.parametrize(
     "sigma", [SIGMA[0], pytest.param(SIGMA[1], marks=pytest.mark.slow)]
 )
-def test_displacements_have_the_std_everywhere_and_the_correlation(sigma):
-    # Unlike distances along the axes, so that none can be taken for another.
+def test_displacements_have_the_std_and_correlation_everywhere(sigma):
+    # Different distances along the axes, so that confusing axes is noticed.
     distances = (sigma, 2 * sigma, 1.2 * sigma)
     positions = [np.array([-d / 2, d / 2]) for d in distances]
     found = fields(positions, sigma, 3000, std=2.0)
@@ -87,7 +87,7 @@ def test_displacements_are_a_sum_of_gaussians():
     np.testing.assert_allclose(found, std * expected, atol=1e-5)
 
 
-def test_displacements_are_cut_at_four_stds():
+def test_displacements_are_clipped_at_four_stds():
     positions = [np.zeros(1)] * 3
     points = [elastic.lattice(along, SIGMA) for along in positions]
     noise = tf.fill([3, *(len(along) for along in points)], 50.0)
@@ -96,7 +96,7 @@ def test_displacements_are_cut_at_four_stds():
         np.testing.assert_allclose(found, sign * 2.0, rtol=1e-6)
 
 
-def test_lattice_reaches_beyond_the_positions_in_steps_of_the_least_sigma():
+def test_lattice_extends_beyond_the_positions_in_steps_of_the_smallest_sigma():
     points = elastic.lattice(np.array([-20.0, 0.0, 30.0]), (10.0, 13.0))
     np.testing.assert_allclose(np.diff(points), 10)
     np.testing.assert_allclose(points.mean(), 5)

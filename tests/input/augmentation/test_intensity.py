@@ -10,8 +10,8 @@ from u2net_tf.input.augmentation import intensity
 from u2net_tf.interpolation.matrices import interpolation_matrix
 
 SIZE = (9, 12, 10)
-# Name of the probability, of the range, of what is drawn, and what means none.
-PARTS = (
+# Name of the transform, its range and the drawn value, and the value without effect.
+TRANSFORMS = (
     ("blur", "blur_sigma_voxels", "blur_sigma_voxels", 0),
     ("brightness", "brightness", "brightness", 1),
     ("contrast", "contrast", "contrast", 1),
@@ -19,12 +19,12 @@ PARTS = (
     ("gamma_inverted", "gamma", "gamma_inverted", 1),
     ("gamma", "gamma", "gamma", 1),
 )
-ALL = tuple(part[0] for part in PARTS)
+ALL_TRANSFORMS = tuple(part[0] for part in TRANSFORMS)
 
 
-def switched_on(*names, probability=1.0, **ranges):
-    chances = {f"{name}_probability": probability for name in names}
-    return AugmentationConfig(**chances, **ranges)
+def enable(*names, probability=1.0, **ranges):
+    probabilities = {f"{name}_probability": probability for name in names}
+    return AugmentationConfig(**probabilities, **ranges)
 
 
 def make_image(channels=2, seed=0, size=SIZE):
@@ -33,7 +33,7 @@ def make_image(channels=2, seed=0, size=SIZE):
 
 
 def make_drawn(channels=2, **chosen):
-    """What `draw_intensity` returns, chosen; the other parts do nothing."""
+    """What `draw_intensity` returns, with chosen values; the others have no effect."""
     drawn = intensity.draw_intensity(
         channels, AugmentationConfig(), tf.constant([1, 2])
     )
@@ -42,16 +42,16 @@ def make_drawn(channels=2, **chosen):
     )
 
 
-# Each change, against float64.
+# Each transform, compared with float64.
 
 
-def test_noise_has_the_standard_deviation_and_is_the_seed_s():
+def test_noise_has_the_standard_deviation_and_depends_on_the_seed():
     image = tf.constant(make_image(size=(20, 30, 40)))
     seed = tf.constant([3, 4])
     noise = intensity.apply_noise(image, tf.constant(0.3), seed) - image
     assert np.std(noise) == pytest.approx(0.3, rel=0.02)
     assert abs(np.mean(noise)) < 0.01
-    # Not the same in both modalities.
+    # Different in the two modalities.
     assert (
         abs(np.corrcoef(noise[..., 0].numpy().flat, noise[..., 1].numpy().flat)[0, 1])
         < 0.05
@@ -115,30 +115,30 @@ def test_gamma_of_a_constant_is_the_constant():
 
 
 @pytest.mark.parametrize("zoom", [0.5, 0.62, 0.9, 0.05])
-def test_low_resolution_takes_the_nearest_voxels_and_cubics_between(zoom):
+def test_low_resolution_is_nearest_down_and_cubic_up_sampling(zoom):
     plane = make_image()[..., 0]
     expected = plane.astype(np.float64)
     for axis, size in enumerate(SIZE):
         coarse = max(1, round(size * zoom))
-        taken = np.floor((np.arange(coarse) + 0.5) * size / coarse).astype(int)
+        nearest = np.floor((np.arange(coarse) + 0.5) * size / coarse).astype(int)
         matrix = interpolation_matrix(size, coarse, "cubic")
-        small = np.take(expected, taken, axis)
+        small = np.take(expected, nearest, axis)
         expected = np.moveaxis(np.tensordot(matrix, small, (1, axis)), 0, axis)
     found = intensity.apply_low_resolution(tf.constant(plane), tf.constant(zoom))
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def test_no_zoom_is_the_image():
+def test_a_zoom_of_one_is_the_image():
     plane = tf.constant(make_image()[..., 0])
     found = intensity.apply_low_resolution(plane, tf.constant(1.0))
     np.testing.assert_allclose(found, plane, atol=1e-5)
 
 
-# All of them, for each modality, in their order.
+# All transforms, for each modality, in their order.
 
 
-def one_by_one(plane, values):
-    """The changes in their order, by the functions that are tested above."""
+def apply_in_order(plane, values):
+    """Applies the transforms in their order, with the functions tested above."""
     plane = intensity.apply_blur(plane, values["blur_sigma_voxels"], largest=1.0)
     plane = plane * values["brightness"]
     plane = intensity.apply_contrast(plane, values["contrast"])
@@ -157,47 +157,45 @@ CHOSEN = {
 }
 
 
-def test_every_modality_has_its_own_and_the_order_is_fixed():
+def test_modalities_are_independent_and_the_order_is_fixed():
     image = tf.constant(make_image())
     drawn = make_drawn(noise_std=0.2, **CHOSEN)
-    found = intensity.apply_intensity(image, switched_on("noise", *ALL), drawn)
+    found = intensity.apply_intensity(image, enable("noise", *ALL_TRANSFORMS), drawn)
     noisy = intensity.apply_noise(image, drawn.noise_std, drawn.noise_seed)
     for channel in range(2):
         values = {key: tf.constant(both[channel]) for key, both in CHOSEN.items()}
-        expected = one_by_one(noisy[..., channel], values)
+        expected = apply_in_order(noisy[..., channel], values)
         np.testing.assert_allclose(found[..., channel], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "_", "key", "none"), PARTS)
-def test_a_part_changes_only_the_modality_that_it_is_drawn_for(name, _, key, none):
+@pytest.mark.parametrize(("name", "_", "key", "none"), TRANSFORMS)
+def test_a_transform_changes_only_the_modality_that_it_is_drawn_for(name, _, key, none):
     image = tf.constant(make_image())
     values = (none, CHOSEN[key][1])
     drawn = make_drawn(**{key: values})
-    found = intensity.apply_intensity(image, switched_on(name), drawn)
+    found = intensity.apply_intensity(image, enable(name), drawn)
     np.testing.assert_array_equal(found[..., 0], image[..., 0])
     assert np.abs(found[..., 1] - image[..., 1]).max() > 0.01
-    # A part without a probability is not even there.
+    # A transform without a probability is left out of the graph.
     found = intensity.apply_intensity(image, AugmentationConfig(), drawn)
     assert found is image
 
 
-def test_noise_that_is_not_drawn_changes_nothing():
+def test_noise_of_std_0_changes_nothing():
     image = tf.constant(make_image())
     drawn = make_drawn(noise_std=0.0)
-    found = intensity.apply_intensity(image, switched_on("noise"), drawn)
+    found = intensity.apply_intensity(image, enable("noise"), drawn)
     np.testing.assert_array_equal(found, image)
 
 
-def test_the_inverted_gamma_is_that_of_the_inverted_image():
-    """It stretches the other end of the range."""
+def test_inverted_gamma_is_gamma_of_the_inverted_image():
+    """Inverted gamma stretches the other end of the range of intensities."""
     plane = tf.reshape(tf.linspace(0.0, 1.0, 1000), (10, 10, 10))
     drawn = make_drawn(1, gamma_inverted=(1.5,))
-    found = intensity.apply_intensity(
-        plane[..., None], switched_on("gamma_inverted"), drawn
-    )
-    share = np.linspace(0, 1, 1000)
-    powers = -((1 - share) ** 1.5)
-    expected = (powers - powers.mean()) / powers.std() * share.std() + 0.5
+    found = intensity.apply_intensity(plane[..., None], enable("gamma_inverted"), drawn)
+    values = np.linspace(0, 1, 1000)
+    powers = -((1 - values) ** 1.5)
+    expected = (powers - powers.mean()) / powers.std() * values.std() + 0.5
     np.testing.assert_allclose(tf.reshape(found, -1), expected, atol=1e-5)
 
 
@@ -216,12 +214,12 @@ def draws(augmentation, count=1500, channels=2):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return draws(switched_on("noise", *ALL, probability=0.3))
+    return draws(enable("noise", *ALL_TRANSFORMS, probability=0.3))
 
 
-def assert_share(hits, share):
-    tolerance = 4.5 * math.sqrt(share * (1 - share) / len(hits))
-    assert abs(hits.mean() - share) < tolerance
+def assert_fraction(hits, expected):
+    tolerance = 4.5 * math.sqrt(expected * (1 - expected) / len(hits))
+    assert abs(hits.mean() - expected) < tolerance
 
 
 def assert_uniform(values, low, high):
@@ -231,48 +229,48 @@ def assert_uniform(values, low, high):
     assert abs(values.mean() - (low + high) / 2) < tolerance
 
 
-@pytest.mark.parametrize(("_", "limits", "key", "none"), PARTS)
-def test_how_often_and_how_much(drawn, _, limits, key, none):
+@pytest.mark.parametrize(("_", "limits", "key", "none"), TRANSFORMS)
+def test_frequency_and_range(drawn, _, limits, key, none):
     happens = drawn[key] != none
     for channel in range(2):
-        assert_share(happens[:, channel], 0.3)
-    # Each modality for itself.
-    assert_share(happens.all(axis=1), 0.09)
+        assert_fraction(happens[:, channel], 0.3)
+    # The modalities are independent.
+    assert_fraction(happens.all(axis=1), 0.09)
     assert_uniform(drawn[key][happens], *getattr(AugmentationConfig(), limits))
 
 
-def test_how_often_and_how_much_noise(drawn):
+def test_frequency_and_range_of_noise(drawn):
     happens = drawn["noise_std"] > 0
-    assert_share(happens, 0.3)
+    assert_fraction(happens, 0.3)
     assert_uniform(drawn["noise_std"][happens] ** 2, 0, 0.1)
     assert len(np.unique(drawn["noise_seed"], axis=0)) == len(happens)
 
 
-def test_parts_are_drawn_independently(drawn):
-    keys = [part[2] for part in PARTS]
-    happens = [drawn[key][:, 0] != none for (*_, key, none) in PARTS]
+def test_transforms_are_drawn_independently(drawn):
+    keys = [part[2] for part in TRANSFORMS]
+    happens = [drawn[key][:, 0] != none for (*_, key, none) in TRANSFORMS]
     happens.append(drawn["noise_std"] > 0)
     correlation = np.corrcoef(happens) - np.eye(len(happens))
     assert np.abs(correlation).max() < 4.5 / math.sqrt(len(happens[0])), keys
 
 
-@pytest.mark.parametrize(("name", "limits", "key", "_"), PARTS)
-def test_ranges_and_probabilities_are_each_their_own(name, limits, key, _):
-    chosen = switched_on(name, **{limits: (0.3, 0.4)})
+@pytest.mark.parametrize(("name", "limits", "key", "_"), TRANSFORMS)
+def test_ranges_and_probabilities_are_separate(name, limits, key, _):
+    chosen = enable(name, **{limits: (0.3, 0.4)})
     found = draws(chosen, 200, channels=1)
     assert_uniform(found[key][:, 0], 0.3, 0.4)
-    for other, _, other_key, none in PARTS:
+    for other, _, other_key, none in TRANSFORMS:
         if other != name:
             assert (found[other_key] == none).all()
 
 
-def test_variance_of_the_noise_is_that_of_the_settings():
-    chosen = switched_on("noise", noise_variance=(0.04, 0.04))
+def test_noise_has_the_variance_of_the_settings():
+    chosen = enable("noise", noise_variance=(0.04, 0.04))
     np.testing.assert_allclose(draws(chosen, 3)["noise_std"], 0.2, rtol=1e-6)
 
 
-def test_seed_alone_decides_inside_of_a_dataset_and_outside(drawn):
-    chosen = switched_on("noise", *ALL, probability=0.3)
+def test_draws_depend_only_on_the_seed_inside_and_outside_a_dataset(drawn):
+    chosen = enable("noise", *ALL_TRANSFORMS, probability=0.3)
     for number in range(20):
         seed = tf.constant([8, number], tf.int64)
         outside = intensity.draw_intensity(2, chosen, seed)._asdict()
@@ -280,8 +278,8 @@ def test_seed_alone_decides_inside_of_a_dataset_and_outside(drawn):
             np.testing.assert_array_equal(value, drawn[key][number])
 
 
-def test_applied_inside_of_a_dataset_it_is_what_it_is_outside():
-    chosen = switched_on("noise", *ALL).with_changes(gamma_probability=0.5)
+def test_results_are_the_same_inside_and_outside_a_dataset():
+    chosen = enable("noise", *ALL_TRANSFORMS).with_changes(gamma_probability=0.5)
     images = np.stack([make_image(seed=seed) for seed in range(3)])
     changes = intensity.draw_intensity(2, chosen, tf.constant([1, 1]))
 

@@ -19,7 +19,7 @@ def test_everything_but_mirroring_is_off_by_default():
 
 
 @pytest.mark.parametrize("name", PROBABILITIES)
-def test_each_part_is_switched_on_by_its_probability(name):
+def test_each_transform_is_enabled_by_its_probability(name):
     augmentation = AugmentationConfig(**{name: 0.01})
     assert augmentation.moves_voxels == (name in MOVES)
     changes = name not in MOVES and name != "mirror_probability"
@@ -48,7 +48,7 @@ def test_ranges_are_pairs(name, value):
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_ranges_may_start_at_0_where_that_means_nothing_happens(name):
+def test_ranges_may_start_at_0_if_0_changes_nothing(name):
     if name == "elastic_sigma_mm":
         with pytest.raises(ValueError, match=f"{name}`: .* both at least 1 and"):
             AugmentationConfig(elastic_sigma_mm=(0.9, 2))
@@ -61,7 +61,7 @@ def test_ranges_may_start_at_0_where_that_means_nothing_happens(name):
 
 @pytest.mark.parametrize("name", RANGES)
 @pytest.mark.parametrize("highest", [math.inf, math.nan, 1e7])
-def test_ranges_end(name, highest):
+def test_ranges_have_a_finite_upper_limit(name, highest):
     words = f"{name}`: .* and at most "
     if not math.isfinite(highest):
         words = rf"(?s){name}\.1.*finite"
@@ -70,7 +70,7 @@ def test_ranges_end(name, highest):
 
 
 def test_smoothness_may_vary_tenfold():
-    """More would make the lattice of a deformation larger than the patch."""
+    """With a wider range, the lattice of a deformation could exceed the patch."""
     assert AugmentationConfig(elastic_sigma_mm=(2, 20)).elastic_sigma_mm == (2, 20)
     with pytest.raises(ValueError, match=r"sigma_mm`: .* 10 times .*: \(2.0, 20.5\)"):
         AugmentationConfig(elastic_sigma_mm=(2, 20.5))

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from places import expected_places, make_spatial
+from expected_warp import expected_coordinates, make_spatial
 
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.input.augmentation import elastic, spatial
@@ -18,17 +18,17 @@ ALWAYS = AugmentationConfig(
 )
 THICK = PatchGrid((4, 9, 7), (8, 9, 14), (5.0, 2.0, 1.0))
 PLAIN = PatchGrid((5, 7, 7), (5, 7, 7), (1.0, 1.0, 1.0))
-STILL = (False, False, False)
+NOT_MIRRORED = (False, False, False)
 
 
-def places(grid, **chosen):
+def voxel_coordinates(grid, **chosen):
     drawn = make_spatial(grid, ON, **chosen)
     found = spatial.coordinates(grid, ON, drawn)
     return np.stack([np.broadcast_to(along, grid.size) for along in found])
 
 
 def index(grid):
-    """Voxels of a grid that is not resized, from its centre."""
+    """Voxel offsets from the centre of a grid that is not resized."""
     assert grid.size == grid.patch_size
     axes = [np.arange(size) - (size - 1) / 2 for size in grid.size]
     return np.stack(np.meshgrid(*axes, indexing="ij"))
@@ -37,48 +37,48 @@ def index(grid):
 # Coordinates, by hand.
 
 
-def test_nothing_drawn_is_the_patch_itself():
-    np.testing.assert_array_equal(places(PLAIN), index(PLAIN))
+def test_without_transforms_it_is_the_patch_itself():
+    np.testing.assert_array_equal(voxel_coordinates(PLAIN), index(PLAIN))
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_mirroring_turns_one_axis_round(axis):
+def test_mirroring_flips_one_axis(axis):
     mirrored = [number == axis for number in range(3)]
     expected = index(PLAIN)
     expected[axis] *= -1
-    np.testing.assert_array_equal(places(PLAIN, mirrored=mirrored), expected)
+    np.testing.assert_array_equal(voxel_coordinates(PLAIN, mirrored=mirrored), expected)
 
 
-def test_a_quarter_turn_takes_y_to_x():
+def test_a_quarter_turn_maps_y_to_x():
     z, y, x = index(PLAIN)
-    found = places(PLAIN, degrees=90)
+    found = voxel_coordinates(PLAIN, degrees=90)
     np.testing.assert_allclose(found, [z, -x, y], atol=1e-6)
 
 
-def test_a_quarter_turn_of_thick_slices_is_one_in_millimetres():
+def test_a_quarter_turn_of_thick_slices_is_in_millimetres():
     grid = PatchGrid((3, 5, 9), (3, 5, 9), (5.0, 2.0, 1.0))
     z, y, x = index(grid)
-    # A voxel 4 mm along x comes from 4 mm along y, two voxels.
-    found = places(grid, degrees=90)
+    # A voxel at 4 mm along x comes from 4 mm along y, two voxels.
+    found = voxel_coordinates(grid, degrees=90)
     np.testing.assert_allclose(found, [z, -x / 2, y * 2], atol=1e-5)
 
 
 def test_any_rotation_keeps_distances_in_millimetres():
     spacing = np.array(THICK.spacing_mm)[:, None, None, None]
-    still, turned = places(THICK), places(THICK, degrees=37)
-    length, expected = (np.linalg.norm(p * spacing, axis=0) for p in (turned, still))
+    still, rotated = voxel_coordinates(THICK), voxel_coordinates(THICK, degrees=37)
+    length, expected = (np.linalg.norm(p * spacing, axis=0) for p in (rotated, still))
     np.testing.assert_allclose(length, expected, atol=1e-5)
-    assert abs(turned - still).max() > 1
+    assert abs(rotated - still).max() > 1
 
 
-def test_scale_is_the_extent_that_is_seen():
+def test_scale_multiplies_the_field_of_view():
     for grid in (PLAIN, THICK):
-        found = places(grid, scale=1.25)
-        np.testing.assert_allclose(found, 1.25 * places(grid), rtol=1e-6)
+        found = voxel_coordinates(grid, scale=1.25)
+        np.testing.assert_allclose(found, 1.25 * voxel_coordinates(grid), rtol=1e-6)
 
 
 def test_displacements_are_in_millimetres_along_each_axis():
-    moved = places(THICK, std_mm=1.5, seed=3) - places(THICK)
+    moved = voxel_coordinates(THICK, std_mm=1.5, seed=3) - voxel_coordinates(THICK)
     positions = THICK.positions_mm()
     drawn = make_spatial(THICK, ON, std_mm=1.5, seed=3)
     points = [elastic.lattice(along, ON.elastic_sigma_mm) for along in positions]
@@ -88,18 +88,18 @@ def test_displacements_are_in_millimetres_along_each_axis():
     assert abs(moved[0]).max() > 0.01
 
 
-def test_the_resize_is_part_of_the_coordinates():
+def test_the_coordinates_include_the_resize():
     old = np.arange(9.0)
     for size in (5, 9, 20):
         grid = PatchGrid((9, 9, 9), (size, 9, 9), (3.0, 1.0, 1.0))
         expected = interpolation_matrix(size, 9, "linear") @ old
-        found = places(grid)[0][:, 0, 0] + 4
+        found = voxel_coordinates(grid)[0][:, 0, 0] + 4
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("grid", [PLAIN, THICK])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_all_at_once(grid, seed):
+def test_all_transforms_together(grid, seed):
     chosen = {
         "mirrored": (True, False, True),
         "degrees": -123,
@@ -108,21 +108,21 @@ def test_all_at_once(grid, seed):
         "sigma_mm": 12.5,
         "seed": seed,
     }
-    expected = expected_places(grid, ON, make_spatial(grid, ON, **chosen))
-    np.testing.assert_allclose(places(grid, **chosen), expected, atol=1e-5)
+    expected = expected_coordinates(grid, ON, make_spatial(grid, ON, **chosen))
+    np.testing.assert_allclose(voxel_coordinates(grid, **chosen), expected, atol=1e-5)
 
 
-# How far the patch reaches.
+# Extents of the patch.
 
 
 @pytest.mark.slow
-def test_extents_hold_every_coordinate():
+def test_extents_contain_every_coordinate():
     for grid in (PLAIN, THICK, PatchGrid((20, 30, 90), (16, 16, 16), (4.0, 1.0, 0.5))):
         largest = spatial.largest_extent(grid, ALWAYS)
 
         def extents(seed, grid=grid):
             drawn = spatial.draw_spatial(
-                grid, ALWAYS, tf.constant(STILL), tf.stack([seed, 2])
+                grid, ALWAYS, tf.constant(NOT_MIRRORED), tf.stack([seed, 2])
             )
             found = spatial.coordinates(grid, ALWAYS, drawn)
             reached = [tf.reduce_max(tf.abs(along)) for along in found]
@@ -136,7 +136,7 @@ def test_extents_hold_every_coordinate():
 
 
 @pytest.mark.parametrize("name", ["elastic", "rotation", "scaling"])
-def test_the_largest_extent_grows_with_what_is_on(name):
+def test_the_largest_extent_grows_with_each_transform(name):
     grid = PatchGrid((8, 9, 40), (8, 9, 40), (2.0, 1.0, 1.0))
     nothing = spatial.largest_extent(grid, AugmentationConfig())
     np.testing.assert_allclose(nothing, [3.5, 4, 19.5])
@@ -152,7 +152,7 @@ def test_the_largest_extent_grows_with_what_is_on(name):
     np.testing.assert_allclose(found, expected)
 
 
-def test_the_needed_extent_is_of_what_was_drawn():
+def test_the_needed_extent_depends_on_the_draw():
     grid = PatchGrid((8, 9, 40), (8, 9, 40), (2.0, 1.0, 1.0))
 
     def needed(**chosen):
@@ -167,7 +167,7 @@ def test_the_needed_extent_is_of_what_was_drawn():
 # Drawing.
 
 
-def draws(augmentation, count=2000, mirrored=STILL):
+def draws(augmentation, count=2000, mirrored=NOT_MIRRORED):
     def draw(number):
         seed = tf.stack([tf.constant(9, tf.int64), number])
         drawn = spatial.draw_spatial(PLAIN, augmentation, tf.constant(mirrored), seed)
@@ -183,20 +183,20 @@ def drawn():
     return draws(ON)
 
 
-def test_how_often_each_happens(drawn):
+def test_frequency_of_each_transform(drawn):
     happens = {
         "displacement_std_mm": (drawn["displacement_std_mm"] > 0, 0.3),
         "angle": (drawn["angle"] != 0, 0.3),
         "scale": (drawn["scale"] != 1, 0.5),
-        # Independent of each other.
+        # The transforms are independent.
         "moves": (drawn["moves"], 1 - 0.7 * 0.7 * 0.5),
     }
-    for name, (found, share) in happens.items():
-        tolerance = 4.5 * math.sqrt(share * (1 - share) / len(found))
-        assert abs(found.mean() - share) < tolerance, name
-    whole = (drawn["angle"] != 0) | (drawn["scale"] != 1)
-    whole |= drawn["displacement_std_mm"] > 0
-    np.testing.assert_array_equal(drawn["moves"], whole)
+    for name, (found, expected) in happens.items():
+        tolerance = 4.5 * math.sqrt(expected * (1 - expected) / len(found))
+        assert abs(found.mean() - expected) < tolerance, name
+    moves = (drawn["angle"] != 0) | (drawn["scale"] != 1)
+    moves |= drawn["displacement_std_mm"] > 0
+    np.testing.assert_array_equal(drawn["moves"], moves)
 
 
 def assert_uniform(values, low, high):
@@ -206,7 +206,7 @@ def assert_uniform(values, low, high):
     assert abs(values.mean() - (low + high) / 2) < tolerance
 
 
-def test_how_much(drawn):
+def test_ranges_of_each_transform(drawn):
     assert_uniform(drawn["angle"][drawn["angle"] != 0], -math.pi, math.pi)
     assert_uniform(drawn["scale"][drawn["scale"] != 1], 0.75, 1.25)
     assert_uniform(drawn["elastic_sigma_mm"], 10, 13)
@@ -239,7 +239,7 @@ def test_alpha_is_used():
 
 
 @pytest.mark.parametrize("name", ["elastic", "rotation", "scaling"])
-def test_what_has_no_probability_never_happens(name):
+def test_a_transform_with_probability_0_never_happens(name):
     chosen = ALWAYS.with_changes(**{f"{name}_probability": 0})
     found = draws(chosen, 100)
     key, none = {
@@ -250,16 +250,18 @@ def test_what_has_no_probability_never_happens(name):
     assert (found[key] == none).all()
 
 
-def test_mirroring_is_handed_on():
+def test_mirroring_is_passed_on():
     found = draws(ON, 3, mirrored=(False, True, False))["mirrored"]
     np.testing.assert_array_equal(found, [[False, True, False]] * 3)
 
 
-def test_seed_alone_decides_inside_of_a_dataset_and_outside(drawn):
+def test_draws_depend_only_on_the_seed_inside_and_outside_a_dataset(drawn):
     again = draws(ON, 20)
     for number in range(20):
         seed = tf.constant([9, number], tf.int64)
-        outside = spatial.draw_spatial(PLAIN, ON, tf.constant(STILL), seed)._asdict()
+        outside = spatial.draw_spatial(
+            PLAIN, ON, tf.constant(NOT_MIRRORED), seed
+        )._asdict()
         for key, value in outside.items():
             np.testing.assert_array_equal(value, again[key][number])
             np.testing.assert_array_equal(value, drawn[key][number])

@@ -4,7 +4,12 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
-from places import expected_image, expected_labels, expected_places, make_spatial
+from expected_warp import (
+    expected_coordinates,
+    expected_image,
+    expected_labels,
+    make_spatial,
+)
 
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.errors import InputError
@@ -19,7 +24,7 @@ ON = AugmentationConfig(
 SHAPE = (14, 18, 16)
 THICK = PatchGrid((6, 9, 8), (8, 9, 12), (3.0, 1.0, 1.5))
 METHODS = ("linear", "cubic")
-# Cubics take long to compile: by default one test compares them, at any coordinates.
+# Cubic interpolation takes long to compile: by default, a single test covers it.
 QUICK_METHODS = ("linear", pytest.param("cubic", marks=pytest.mark.slow))
 
 
@@ -34,7 +39,7 @@ def make_fields(shape=SHAPE, channels=2, dtype=np.float32, seed=0):
 
 @functools.lru_cache
 def made(grid, method):
-    """Compiling takes most of the time of these tests."""
+    """Cached, because compiling takes most of the time of these tests."""
     return warp.Warp(grid, ON, method)
 
 
@@ -53,17 +58,17 @@ def run(fields, grid, method, start, **chosen):
 
 
 def centre(shape, grid, start):
-    """Of the patch, voxels of the volume, where a short volume is padded."""
+    """Centre of the patch in voxels of the volume, before a short volume is padded."""
     before = np.maximum(np.array(grid.patch_size) - shape, 0) // 2
     return np.array(start) - before + (np.array(grid.patch_size) - 1) / 2
 
 
 def expect(fields, grid, method, start, **chosen):
-    places = expected_places(grid, ON, make_spatial(grid, ON, **chosen))
+    coordinates = expected_coordinates(grid, ON, make_spatial(grid, ON, **chosen))
     shape = fields["labels"].shape.as_list()
-    places = places + centre(shape, grid, start)[:, None, None, None]
-    image = expected_image(fields["image"].numpy(), places, method)
-    return image, expected_labels(fields["labels"].numpy(), places), places
+    coordinates = coordinates + centre(shape, grid, start)[:, None, None, None]
+    image = expected_image(fields["image"].numpy(), coordinates, method)
+    return image, expected_labels(fields["labels"].numpy(), coordinates), coordinates
 
 
 CHOICES = (
@@ -86,12 +91,12 @@ def test_is_scipys_interpolation_at_the_coordinates(method, chosen):
     fields = make_fields()
     for start in ((4, 5, 4), (0, 9, 8)):
         image, labels = run(fields, THICK, method, start, **chosen)
-        expected, nearest, places = expect(fields, THICK, method, start, **chosen)
+        expected, nearest, coordinates = expect(fields, THICK, method, start, **chosen)
         assert image.dtype == tf.float32
         assert labels.dtype == tf.uint8
         np.testing.assert_allclose(image, expected, atol=1e-5)
-        # Halfway between two voxels rounding decides.
-        clear = (abs(places % 1 - 0.5) > 1e-4).all(axis=0)
+        # Rounding decides halfway between two voxels.
+        clear = (abs(coordinates % 1 - 0.5) > 1e-4).all(axis=0)
         assert clear.mean() > 0.5
         np.testing.assert_array_equal(labels.numpy()[clear], nearest[clear])
 
@@ -109,10 +114,10 @@ def test_identity_is_exactly_the_patch(method):
 
 @pytest.mark.parametrize("method", QUICK_METHODS)
 @pytest.mark.parametrize("mirrored", [(False, False, False), (True, False, True)])
-def test_without_movement_it_is_cut_mirrored_and_resized(method, mirrored):
-    """What a patch goes through that nothing is drawn for."""
+def test_without_movement_it_is_cropped_mirrored_and_resized(method, mirrored):
+    """The steps for a patch for which no transform is drawn."""
     fields = make_fields()
-    # Of these sizes no voxel lies halfway between two, where mirroring decides.
+    # With these sizes no voxel is halfway between two, where mirroring would matter.
     grid = PatchGrid((6, 9, 8), (8, 13, 16), (3.0, 1.0, 1.5))
     start = tf.constant((4, 5, 4))
     found, found_labels = run(fields, grid, method, start, mirrored=mirrored)
@@ -122,24 +127,26 @@ def test_without_movement_it_is_cut_mirrored_and_resized(method, mirrored):
     image = resize_image(image[None], grid.size, method=method)[0]
     labels = resize_labels(labels[None], grid.size)[0]
     if method == "cubic":
-        # At the rim the one takes the outermost voxel for those beyond the patch, the
-        # other the volume's.
+        # At the border, one repeats the outermost voxels of the patch, and the other
+        # uses voxels of the volume.
         image, found = image[2:-2, 2:-2, 3:-3], found[2:-2, 2:-2, 3:-3]
     np.testing.assert_allclose(found, image, atol=1e-5)
     np.testing.assert_array_equal(found_labels, labels)
 
 
 @pytest.mark.parametrize("method", QUICK_METHODS)
-def test_a_ramp_stays_one(method):
-    """Interpolation of a linear function is exact, so the coordinates show."""
+def test_a_ramp_stays_a_ramp(method):
+    """Interpolation of a linear function is exact and shows the coordinates."""
     z, y, x = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
     ramps = np.stack([z, y, x], axis=-1).astype(np.float32)
     fields = make_fields() | {"image": tf.constant(ramps)}
     grid = PatchGrid((3, 5, 5), (3, 5, 5), (3.0, 1.0, 2.0))
     chosen = {"degrees": 30, "scale": 1.1, "std_mm": 0.4}
     image, _ = run(fields, grid, method, (5, 6, 5), **chosen)
-    *_, places = expect(fields, grid, method, (5, 6, 5), **chosen)
-    np.testing.assert_allclose(np.moveaxis(image.numpy(), -1, 0), places, atol=2e-5)
+    *_, coordinates = expect(fields, grid, method, (5, 6, 5), **chosen)
+    np.testing.assert_allclose(
+        np.moveaxis(image.numpy(), -1, 0), coordinates, atol=2e-5
+    )
 
 
 def test_an_impulse_by_hand():
@@ -149,11 +156,11 @@ def test_an_impulse_by_hand():
     labels = (image[..., 0] * 3).astype(np.uint8)
     fields = {"image": tf.constant(image), "labels": tf.constant(labels)}
     grid = PatchGrid((1, 7, 7), (1, 7, 7), (1.0, 1.0, 2.0))
-    # Nothing moves: two voxels along y from the centre 3, 3.
+    # Without movement: two voxels along y from the centre 3, 3.
     found, _ = run(fields, grid, "linear", (2, 2, 2))
     assert np.argwhere(found[0, ..., 0]).tolist() == [[5, 3]]
-    # A quarter turn: 2 mm along -x or x, which is one voxel, and along y it is now
-    # spread as wide as voxels are along x: half as bright at 1 mm from its centre.
+    # A quarter turn: 2 mm along -x or x, which is one voxel; along y it is now as wide
+    # as voxels are along x, and has half the intensity at 1 mm from its centre.
     found, found_labels = run(fields, grid, "linear", (2, 2, 2), degrees=-90)
     expected = np.zeros((7, 7))
     expected[3, 4] = 1
@@ -162,13 +169,13 @@ def test_an_impulse_by_hand():
     assert found_labels[0, 3, 4] == 3
     found, _ = run(fields, grid, "linear", (2, 2, 2), degrees=90)
     np.testing.assert_allclose(found[0, ..., 0], expected[:, ::-1], atol=1e-5)
-    # Twice the extent: half as far away, and between two voxels of z nothing is lost.
+    # 1.25 times the extent: 2 mm of the volume are 1.6 mm of the patch; voxels at 1.25
+    # and 2.5 mm are 0.75 and 0.5 mm away.
     found, _ = run(fields, grid, "linear", (2, 2, 2), scale=1.25)
-    # 2 mm lie at 1.6 of the patch's: voxels at 1.25 and 2.5 mm are 0.75, 0.5 mm away.
     np.testing.assert_allclose(found[0, 4:6, 3, 0], [0.25, 0.5], atol=1e-5)
 
 
-def test_beyond_the_volume_lies_each_modalitys_minimum_and_background():
+def test_padding_is_the_minimum_of_each_modality_and_background():
     fields = make_fields((6, 9, 8))
     fields["labels"] = tf.ones((6, 9, 8), tf.uint8)
     grid = PatchGrid((6, 9, 8), (6, 9, 8), (3.0, 1.0, 1.5))
@@ -192,9 +199,9 @@ def test_a_volume_shorter_than_the_patch(method, shape):
     np.testing.assert_array_equal(still_labels, expected[1])
     chosen = {"degrees": 20, "scale": 1.2, "std_mm": 1}
     image, labels = run(fields, grid, method, start, **chosen)
-    expected, nearest, places = expect(fields, grid, method, start, **chosen)
+    expected, nearest, coordinates = expect(fields, grid, method, start, **chosen)
     np.testing.assert_allclose(image, expected, atol=1e-5)
-    clear = (abs(places % 1 - 0.5) > 1e-4).all(axis=0)
+    clear = (abs(coordinates % 1 - 0.5) > 1e-4).all(axis=0)
     np.testing.assert_array_equal(labels.numpy()[clear], nearest[clear])
 
 
@@ -208,7 +215,7 @@ def test_labels_are_never_invented():
 
 
 @pytest.mark.parametrize("method", QUICK_METHODS)
-def test_half_precision_is_read_exactly_and_returned_single(method):
+def test_half_precision_is_read_exactly_and_returned_as_float32(method):
     fields = make_fields(dtype=np.float16)
     single = fields | {"image": tf.cast(fields["image"], tf.float32)}
     found, _ = run(fields, THICK, method, (4, 5, 4), degrees=30)
@@ -218,7 +225,7 @@ def test_half_precision_is_read_exactly_and_returned_single(method):
 
 
 @pytest.mark.slow
-def test_shapes_are_static_inside_of_a_dataset_and_values_the_same():
+def test_shapes_are_static_and_values_the_same_inside_a_dataset():
     fields = make_fields()
     crop = functools.partial(
         crop_and_warp, warped=made(THICK, "linear"), patch_size=THICK.patch_size
@@ -226,14 +233,14 @@ def test_shapes_are_static_inside_of_a_dataset_and_values_the_same():
     drawn = make_spatial(THICK, ON, degrees=30)
 
     def augment(degrees):
-        turned = drawn._replace(angle=degrees)
-        loose = {
+        rotated = drawn._replace(angle=degrees)
+        unknown_shapes = {
             key: tf.raw_ops.PlaceholderWithDefault(input=value, shape=shape)
             for (key, value), shape in zip(
                 fields.items(), ([None, None, None, 2], [None] * 3), strict=True
             )
         }
-        return crop(loose, start=(4, 5, 4), drawn=turned)
+        return crop(unknown_shapes, start=(4, 5, 4), drawn=rotated)
 
     angles = tf.constant([0.3, 2.0])
     dataset = tf.data.Dataset.from_tensor_slices(angles).map(augment)
@@ -251,8 +258,8 @@ def test_method_is_checked():
         warp.Warp(THICK, ON, "nearest")
 
 
-def test_a_box_that_no_memory_holds_is_refused():
-    """By its size, before anything is allocated."""
+def test_a_box_that_exceeds_the_memory_is_refused():
+    """Its size is checked before anything is allocated."""
     much = AugmentationConfig(elastic_probability=1, elastic_alpha=(0, 1e6))
     with pytest.raises(
         InputError, match="`elastic_alpha`.*at most 536870912 voxels. Received: "
@@ -260,32 +267,32 @@ def test_a_box_that_no_memory_holds_is_refused():
         warp.Warp(THICK, much, "linear")
     grid = PatchGrid((600, 600, 600), (600, 600, 600), (1.0, 1.0, 1.0))
     scaled = AugmentationConfig(scaling_probability=1, scale=(1, 1.4))
-    # 599 · 1.4 = 838.6 between the outermost, rounded up, and a neighbour.
+    # 599 · 1.4 = 838.6 between the outermost voxels, rounded up, plus neighbours.
     with pytest.raises(InputError, match=r"Received: \d{9}, a box of \(844, 844, 84"):
         warp.Warp(grid, scaled, "linear")
     warp.Warp(grid, AugmentationConfig(scaling_probability=1), "linear")
 
 
-def test_a_box_is_no_larger_than_what_may_be_drawn_needs():
-    """Otherwise a patch that is only scaled would pay for a rotation's box."""
+def test_a_box_is_no_larger_than_possible_draws_need():
+    """A patch that is only scaled does not need the box of a rotation."""
     grid = dataclasses.replace(THICK, spacing_mm=(1.0, 1.0, 1.0))
 
     def box_size(name, method="linear"):
         chosen = AugmentationConfig(**{f"{name}_probability": 1})
         return warp.Warp(grid, chosen, method).box_size
 
-    # Half extents 2.5, 4, 3.5 times 1.25, or the diagonal 5.3, rounded up (5 to 6, in
-    # case that it is rounded in between), and a neighbour each.
+    # Half extents 2.5, 4, 3.5 times 1.25, or the diagonal 5.3, rounded up (5 to 6, to
+    # allow for rounding errors), plus a neighbour on each side.
     assert box_size("scaling") == (12, 16, 14)
     assert box_size("rotation") == (10, 16, 16)
     assert box_size("rotation", "cubic") == (12, 18, 18)
 
 
-def test_what_a_draw_does_not_need_is_not_used():
+def test_unneeded_voxels_are_not_used():
     grid = dataclasses.replace(THICK, spacing_mm=(1.0, 1.0, 1.0))
     warped = warp.Warp(grid, ON, "linear")
     still = warped.unused_margin(make_spatial(grid, ON))
     large = warped.unused_margin(make_spatial(grid, ON, scale=1.25))
-    # 2.5, 4 and 3.5 voxels to each side, or 3.1, 5 and 4.4; rounded up, in case that it
-    # is rounded in between 4 to 5 and 5 to 6.
+    # 2.5, 4 and 3.5 voxels to each side, or 3.1, 5 and 4.4, rounded up: to allow for
+    # rounding errors, 4 to 5 and 5 to 6.
     np.testing.assert_array_equal(still - large, [1, 1, 1])

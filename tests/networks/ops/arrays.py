@@ -1,4 +1,4 @@
-"""Numbers to compute with, naive operations, and the ways to run one."""
+"""Random arrays, naive operations, and the ways to execute an operation."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def correlate(inputs, kernel):
 
 
 def shifted_sum(inputs, kernel, bias=0.0, *, upsample=(1, 1, 1)):
-    """A depthwise convolution that TensorFlow can differentiate by itself."""
+    """A depthwise convolution that TensorFlow differentiates automatically."""
     radii = [size // 2 for size in kernel.shape[:3]]
     repeated = repeat(inputs, upsample)
     padded = tf.pad(repeated, [[0, 0], *([r, r] for r in radii), [0, 0]])
@@ -42,18 +42,18 @@ def shifted_sum(inputs, kernel, bias=0.0, *, upsample=(1, 1, 1)):
 
 
 def _any_size(tensor):
-    """What has the rank of a map may have any size, all else is known."""
+    """A spec with unknown sizes for feature maps and known ones for other tensors."""
     sizes = [None] * 4 if tensor.shape.rank == 5 else tensor.shape[:-1]
     return tf.TensorSpec([*sizes, tensor.shape[-1]], tensor.dtype)
 
 
-# How the same operation may be run.
-WAYS = ("eager", "graph", "any size", "xla")
+# Ways to execute an operation.
+EXECUTIONS = ("eager", "graph", "any size", "xla")
 
 
-# The others; "export" has no gradients.
+# Implementations with gradients, which "export" lacks.
 FOR_TRAINING = [name for name in ops.IMPLEMENTATIONS if name != "export"]
-# What "xla_module" has of its own is tested in `test_xla_module.py`.
+# `test_xla_module.py` tests what is specific to "xla_module".
 EVERY_IMPLEMENTATION = [
     "xla",
     "plain",
@@ -61,29 +61,29 @@ EVERY_IMPLEMENTATION = [
 ]
 
 
-def every_way(cases):
-    """The first case runs in every way; the others as a graph, and slowly the rest."""
+def every_execution(cases):
+    """The first case with every execution, the others as a graph; the rest is slow."""
     return [
-        (*case, way)
-        if case == cases[0] or way == "graph"
-        else pytest.param(*case, way, marks=pytest.mark.slow)
+        (*case, execution)
+        if case == cases[0] or execution == "graph"
+        else pytest.param(*case, execution, marks=pytest.mark.slow)
         for case in cases
-        for way in WAYS
+        for execution in EXECUTIONS
     ]
 
 
-def run(way, function, tensors):
+def run(execution, function, tensors):
     """Returns `function(*tensors)`."""
     tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
-    if way == "eager":
+    if execution == "eager":
         return function(*tensors)
-    options = {"jit_compile": True} if way == "xla" else {}
-    if way == "any size":
+    options = {"jit_compile": True} if execution == "xla" else {}
+    if execution == "any size":
         options["input_signature"] = [_any_size(tensor) for tensor in tensors]
     return tf.function(function, autograph=False, **options)(*tensors)
 
 
-def differentiate(function, tensors, upstream, way="eager"):
+def differentiate(function, tensors, upstream, execution="eager"):
     """Returns the outputs, and the gradients of sum(upstream * outputs)."""
 
     def score(upstream, *tensors):
@@ -92,11 +92,11 @@ def differentiate(function, tensors, upstream, way="eager"):
             outputs = function(*tensors)
         return outputs, *tape.gradient(outputs, tensors, output_gradients=upstream)
 
-    outputs, *gradients = run(way, score, [upstream, *tensors])
+    outputs, *gradients = run(execution, score, [upstream, *tensors])
     return outputs, gradients
 
 
-def differentiate_twice(function, tensors, way="eager"):
+def differentiate_twice(function, tensors, execution="eager"):
     """Returns the gradients of a weighted sum of the gradients of Σ outputs³."""
 
     def score(*tensors):
@@ -113,7 +113,7 @@ def differentiate_twice(function, tensors, way="eager"):
             total = tf.add_n(weighted)
         return outer.gradient(total, tensors)
 
-    return run(way, score, tensors)
+    return run(execution, score, tensors)
 
 
 def assert_all_close(found, expected, **tolerances):
@@ -122,7 +122,7 @@ def assert_all_close(found, expected, **tolerances):
 
 
 def errors(found, exact):
-    """Lengths of the differences from what was computed in float64."""
+    """Norms of the differences from values in float64."""
     return [
         float(tf.norm(tf.cast(one, tf.float64) - other))
         for one, other in zip(found, exact, strict=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from arrays import assert_all_close, differentiate, draw, every_way
+from arrays import assert_all_close, differentiate, draw, every_execution
 
 from u2net_tf.networks import ops
 
@@ -22,9 +22,11 @@ def test_strides(strides):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(("strides", "way"), every_way([((1, 1, 1),), ((1, 2, 2),)]))
-def test_pointwise(way, strides):
-    """What is computed as a product of matrices, and what is not for its strides."""
+@pytest.mark.parametrize(
+    ("strides", "execution"), every_execution([((1, 1, 1),), ((1, 2, 2),)])
+)
+def test_pointwise(execution, strides):
+    """A matrix product without strides, and a convolution with strides."""
     tensors = draw((2, 3, 4, 2, 3)), draw((1, 1, 1, 3, 5), seed=1)
     upstream = draw((2, 3, *np.floor_divide((4, 2), strides[1:]), 5), seed=2)
 
@@ -35,14 +37,14 @@ def test_pointwise(way, strides):
         kernel = tf.ensure_shape(kernel, tensors[1].shape)
         return ops.conv3d(inputs, kernel, strides=strides)
 
-    outputs, gradients = differentiate(ours, tensors, upstream, way)
+    outputs, gradients = differentiate(ours, tensors, upstream, execution)
     expected, expected_gradients = differentiate(native, tensors, upstream)
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-12)
     assert_all_close(gradients, expected_gradients, atol=1e-12)
 
 
 def test_pointwise_is_a_product_of_matrices():
-    """Lists as strides, too."""
+    """Strides may also be a list."""
     compiled = tf.function(
         lambda inputs, kernel: ops.conv3d(inputs, kernel, strides=[1, 1, 1])
     ).get_concrete_function(
@@ -51,14 +53,14 @@ def test_pointwise_is_a_product_of_matrices():
     types = {operation.type for operation in compiled.graph.get_operations()}
     assert "MatMul" in types
     assert "Conv3D" not in types
-    # What is known of the size stays known.
+    # Known sizes stay known.
     assert compiled.structured_outputs.shape.as_list() == [None, 2, None, 4, 5]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize("known", [True, False])
 def test_bfloat16_gradient_of_a_shallow_map(depth, known):
-    """oneDNN's own is wrong over a depth of 2 on some CPUs."""
+    """oneDNN's gradient is wrong for a depth of 2 on some CPUs."""
     inputs = tf.constant(draw((2, depth, 4, 4, 3)), tf.bfloat16)
     kernel = tf.constant(draw((3, 3, 3, 3, 5), seed=1), tf.bfloat16)
     upstream = tf.constant(draw((2, depth, 4, 4, 5), seed=2), tf.bfloat16)
@@ -76,7 +78,7 @@ def test_bfloat16_gradient_of_a_shallow_map(depth, known):
     _, expected = differentiate(ops.conv3d, wide, tf.cast(upstream, tf.float64))
     for one, other in zip(found, expected, strict=True):
         error = tf.norm(tf.cast(one, tf.float64) - other) / tf.norm(other)
-        # A half or more if it is wrong. How often a kernel rounds, each time by up to
+        # At least a half if it is wrong. How often a kernel rounds, each time by up to
         # 2⁻⁹ of a number, depends on the CPU.
         assert error < 2.0**-6
 
@@ -88,16 +90,16 @@ def test_rank(size):
 
 
 class TestParts:
-    """Maps in a list count as one, side by side along the channels."""
+    """A list of feature maps is one map, concatenated along the channels."""
 
     @pytest.mark.parametrize("size", [(1, 1, 1), (3, 3, 3)])
-    def test_are_one_map(self, size):
+    def test_equal_one_map(self, size):
         parts = [draw((2, 3, 4, 2, 3)), draw((2, 3, 4, 2, 2), seed=1)]
         kernel = draw((*size, 5, 4), seed=2)
         expected = ops.conv3d(np.concatenate(parts, axis=-1), kernel)
         np.testing.assert_allclose(ops.conv3d(parts, kernel), expected, atol=1e-12)
 
-    def test_of_another_number_of_channels(self):
+    def test_with_another_number_of_channels(self):
         parts = [draw((1, 2, 2, 2, 3)), draw((1, 2, 2, 2, 3))]
         for size in ((1, 1, 1), (3, 3, 3)):
             with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
@@ -105,9 +107,9 @@ class TestParts:
 
 
 @pytest.mark.parametrize(
-    ("kernel_size", "way"), every_way([((3, 1, 3),), ((1, 1, 1),)])
+    ("kernel_size", "execution"), every_execution([((3, 1, 3),), ((1, 1, 1),)])
 )
-def test_bias(way, kernel_size):
+def test_bias(execution, kernel_size):
     tensors = draw((2, 3, 4, 2, 3)), draw((*kernel_size, 3, 5), seed=1), draw((5,))
     upstream = draw((2, 3, 4, 2, 5), seed=2)
 
@@ -116,7 +118,7 @@ def test_bias(way, kernel_size):
         return ops.conv3d(inputs, kernel, bias)
 
     outputs, (*gradients, bias_gradient) = differentiate(
-        convolve, tensors, upstream, way
+        convolve, tensors, upstream, execution
     )
     without, expected = differentiate(ops.conv3d, tensors[:2], upstream)
     np.testing.assert_allclose(outputs, without + tensors[2], atol=1e-12)
@@ -126,7 +128,7 @@ def test_bias(way, kernel_size):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_bias_gradient_of_many_voxels(dtype):
-    """A sum in half precision stops to grow."""
+    """A running sum in half precision stops growing."""
     upstream = np.full((2, 32, 32, 32, 3), 1 / 64)
     tensors = [tf.zeros((2, 32, 32, 32, 1), dtype), tf.zeros((1, 1, 1, 1, 3), dtype)]
     _, (*_, gradient) = differentiate(

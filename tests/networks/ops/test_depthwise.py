@@ -10,7 +10,7 @@ from arrays import (
     differentiate_twice,
     draw,
     errors,
-    every_way,
+    every_execution,
     repeat,
     run,
     shifted_sum,
@@ -19,8 +19,8 @@ from arrays import (
 from u2net_tf.networks import ops
 from u2net_tf.networks.ops.implementations import xla
 
-# Shapes of inputs and kernel. Up to four samples and more take different paths; so do
-# depth taps that see nothing but the padding.
+# Shapes of inputs and kernel. Up to four samples and more take different paths, as do
+# depth taps that only see padding.
 CASES = [
     ((2, 4, 5, 3, 2), (3, 3, 3)),
     ((1, 1, 5, 7, 2), (5, 1, 3)),
@@ -31,7 +31,7 @@ CASES = [
 
 @pytest.fixture(params=["fused", pytest.param("made", marks=pytest.mark.slow)])
 def repeated_map(request, monkeypatch):
-    """Whether up-sampled inputs are computed or not where XLA compiles."""
+    """Whether XLA fuses up-sampled inputs or materializes them."""
     fewest = {"fused": 0, "made": 2**60}[request.param]
     monkeypatch.setattr(xla, "_MIN_ELEMENTS_TO_FUSE", fewest)
     return request.param
@@ -50,16 +50,16 @@ def with_options(**options):
     return convolve
 
 
-# A kernel of fewer taps is compiled sooner.
+# A kernel with fewer taps is compiled faster.
 SMALL = ((2, 4, 5, 3, 2), (3, 1, 3))
 
 
-@pytest.mark.parametrize(("shape", "size", "way"), every_way(CASES))
+@pytest.mark.parametrize(("shape", "size", "execution"), every_execution(CASES))
 @pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
-def test_is_a_correlation_with_zero_padding(shape, size, way, implementation):
+def test_is_a_correlation_with_zero_padding(shape, size, execution, implementation):
     tensors, upstream = draw_tensors(shape, size), draw(shape, 3)
     found = differentiate(
-        with_options(implementation=implementation), tensors, upstream, way
+        with_options(implementation=implementation), tensors, upstream, execution
     )
     outputs, (inputs_gradient, kernel_gradient, bias_gradient) = found
     inputs, kernel, bias = tensors
@@ -91,8 +91,8 @@ def test_without_bias(implementation):
 def test_one_unknown_size(implementation, unknown):
     shape, size = SMALL
     tensors, upstream = draw_tensors(shape, size), draw(shape, 3)
-    known_in_part = [None if axis == unknown else n for axis, n in enumerate(shape)]
-    specs = [tf.TensorSpec(known_in_part, tf.float64)]
+    partial_shape = [None if axis == unknown else n for axis, n in enumerate(shape)]
+    specs = [tf.TensorSpec(partial_shape, tf.float64)]
     specs += [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors[1:]]
 
     @tf.function(autograph=False, input_signature=[specs[0], *specs])
@@ -106,14 +106,14 @@ def test_one_unknown_size(implementation, unknown):
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-12)
     assert_all_close(gradients, expected_gradients, atol=1e-11)
     spec = differentiated.get_concrete_function().structured_outputs[0]
-    assert spec.shape.is_compatible_with(known_in_part)
+    assert spec.shape.is_compatible_with(partial_shape)
     assert spec.shape[-1] == shape[-1]
 
 
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
-    # Of the compiled one, which adds up in float32 and rounds once; the plain one
-    # rounds after every depth tap.
+    # Tolerances of the compiled one, which accumulates in float32 and rounds once; the
+    # plain one rounds after every depth tap.
     [("float32", 1e-6), ("float16", 2.0**-10), ("bfloat16", 2.0**-7)],
 )
 @pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
@@ -134,10 +134,10 @@ def test_dtypes(implementation, dtype, tolerance):
 
 
 @pytest.mark.parametrize(
-    ("factors", "size", "way"),
+    ("factors", "size", "execution"),
     [
         pytest.param((1, 2, 2), (3, 1, 3), "any size", marks=pytest.mark.slow),
-        # Of three copies, two see another voxel, and none sees one farther away.
+        # Two of three copies see another voxel, and none sees one farther away.
         ((2, 1, 3), (3, 1, 3), "graph"),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
@@ -150,11 +150,11 @@ def test_dtypes(implementation, dtype, tolerance):
         ),
     ],
 )
-def test_upsampling_first(repeated_map, factors, size, way):
+def test_upsampling_first(repeated_map, factors, size, execution):
     tensors = draw_tensors((2, 2, 3, 2, 2), size)
     upstream = draw(repeat(tensors[0], factors).shape, 3)
     compiled = with_options(upsample=factors, implementation="xla")
-    found, gradients = differentiate(compiled, tensors, upstream, way)
+    found, gradients = differentiate(compiled, tensors, upstream, execution)
     expected, expected_gradients = differentiate(
         lambda *tensors: shifted_sum(*tensors, upsample=factors), tensors, upstream
     )
@@ -163,12 +163,12 @@ def test_upsampling_first(repeated_map, factors, size, way):
 
 
 @pytest.mark.parametrize("factors", [(1, 2, 2), (2, 1, 3)])
-@pytest.mark.parametrize("way", ["graph", "any size"])
-def test_plain_upsampling_first(factors, way):
+@pytest.mark.parametrize("execution", ["graph", "any size"])
+def test_plain_upsampling_first(factors, execution):
     tensors = draw_tensors((5, 2, 3, 2, 2), (3, 1, 5))
     upstream = draw(repeat(tensors[0], factors).shape, 3)
     plain = with_options(upsample=factors, implementation="plain")
-    found, gradients = differentiate(plain, tensors, upstream, way)
+    found, gradients = differentiate(plain, tensors, upstream, execution)
     expected, expected_gradients = differentiate(
         lambda *tensors: shifted_sum(*tensors, upsample=factors), tensors, upstream
     )
@@ -176,8 +176,8 @@ def test_plain_upsampling_first(factors, way):
     assert_all_close(gradients, expected_gradients, atol=1e-11)
 
 
-def made_sizes(shape, **options):
-    """Numbers in each map that is made outside of what XLA compiles."""
+def sizes_of_maps(shape, **options):
+    """Number of elements of each feature map that compiled functions return."""
     specs = [tf.TensorSpec(shape), tf.TensorSpec((3, 3, 3, shape[-1]))]
     graph = (
         tf.function(with_options(**options), autograph=False)
@@ -192,15 +192,15 @@ def made_sizes(shape, **options):
     ]
 
 
-def test_large_repeated_maps_are_not_made():
+def test_large_repeated_maps_are_not_materialized():
     large = xla._MIN_ELEMENTS_TO_FUSE
-    fused = made_sizes((1, 32, 64, 64, 2), upsample=(2, 2, 2))
+    fused = sizes_of_maps((1, 32, 64, 64, 2), upsample=(2, 2, 2))
     assert fused == [large]
-    made = made_sizes((1, 32, 64, 32, 2), upsample=(2, 2, 2))
+    made = sizes_of_maps((1, 32, 64, 32, 2), upsample=(2, 2, 2))
     assert made == [large // 2, large // 2]
 
 
-# Those of the plain implementation: also in `conformance/test_gradients.py`.
+# `conformance/test_gradients.py` also tests those of the plain implementation.
 @pytest.mark.parametrize(
     "implementation", ["xla", pytest.param("plain", marks=pytest.mark.slow)]
 )
@@ -226,22 +226,22 @@ def test_gradients_with_upsampling_are_finite_differences(repeated_map):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
-@pytest.mark.parametrize("way", ["eager", "graph"])
-def test_second_derivatives(implementation, way):
+@pytest.mark.parametrize("execution", ["eager", "graph"])
+def test_second_derivatives(implementation, execution):
     tensors = draw_tensors((2, 2, 3, 3, 2), (3, 1, 1))
     found = differentiate_twice(
-        with_options(implementation=implementation), tensors, way
+        with_options(implementation=implementation), tensors, execution
     )
     expected = differentiate_twice(shifted_sum, tensors)
     assert_all_close(found, expected, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["eager", "graph"])
-def test_second_derivatives_with_upsampling(repeated_map, way):
+@pytest.mark.parametrize("execution", ["eager", "graph"])
+def test_second_derivatives_with_upsampling(repeated_map, execution):
     factors = (1, 1, 2)
     tensors = draw_tensors((2, 1, 2, 3, 2), (1, 1, 3))
-    found = differentiate_twice(with_options(upsample=factors), tensors, way)
+    found = differentiate_twice(with_options(upsample=factors), tensors, execution)
     expected = differentiate_twice(
         lambda *tensors: shifted_sum(*tensors, upsample=factors), tensors
     )
@@ -313,8 +313,8 @@ def test_uses_the_implementation_of_the_context(implementation):
     assert ("PartitionedCall" in found) == (implementation != "plain")
 
 
-def test_of_nothing_but_the_kernel():
-    """An impulse gives the kernel turned round: tap (i, j, k) sees voxel +(i, j, k)."""
+def test_an_impulse():
+    """An impulse yields the flipped kernel: tap (i, j, k) sees voxel +(i, j, k)."""
     kernel = draw((3, 3, 3, 1))
     impulse = np.zeros((1, 3, 3, 3, 1))
     impulse[0, 1, 1, 1, 0] = 1.0

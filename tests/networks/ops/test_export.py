@@ -11,7 +11,7 @@ from u2net_tf.networks import ops
 @pytest.mark.parametrize("factors", [(2, 2, 2), (1, 2, 2), (2, 1, 1), (1, 1, 4)])
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("size", [(2, 3, 4), (None, None, None)])
-def test_upsamples_as_the_plain_implementation(factors, align_corners, size):
+def test_upsampling_equals_the_plain_implementation(factors, align_corners, size):
     maps = draw((2, 2, 3, 4, 3), dtype=np.float32)
 
     @tf.function(input_signature=[tf.TensorSpec([None, *size, 3])], autograph=False)
@@ -36,7 +36,7 @@ def test_pools():
     np.testing.assert_array_equal(found, ops.max_pool(maps, (2, 1, 3)))
 
 
-def test_a_depthwise_convolution_is_one_with_groups():
+def test_a_depthwise_convolution_is_a_grouped_one():
     """TensorFlow's CPU cannot run it."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, 4, 4, 4, 3])], autograph=False)

@@ -45,19 +45,19 @@ class TestUseImplementation:
             pass
         assert ops.current_implementation() == "xla"
 
-    def test_counts_in_its_thread_alone(self):
+    def test_applies_to_its_thread_only(self):
         found = []
 
-        def note():
+        def record():
             found.append(ops.current_implementation())
 
         with ops.use_implementation("plain"):
-            thread = threading.Thread(target=note)
+            thread = threading.Thread(target=record)
             thread.start()
             thread.join()
         assert found == ["xla"]
 
-    def test_counts_when_traced_and_not_when_run(self):
+    def test_applies_when_traced_and_not_when_run(self):
         function = tf.function(lambda x: ops.upsample_nearest(x, (1, 1, 2)))
         inputs = tf.zeros((1, 1, 1, 1, 1))
         with ops.use_implementation("plain"):
@@ -82,7 +82,7 @@ def test_check_implementation():
         check(0)
 
 
-# Each operation as the network calls it, with gradients in all tensors.
+# Each operation as the network calls it, with gradients of all tensors.
 SHAPE = (1, 2, 2, 2, 3)
 CALLS = {
     "conv3d": lambda x: ops.conv3d(x, tf.ones((3, 3, 3, 3, 2)), tf.ones(2)),
@@ -102,7 +102,7 @@ CALLS = {
     "upsample_linear": lambda x: ops.upsample_linear(x, (1, 2, 1)),
     "checkpointed": lambda x: call_checkpointed(tf.sin, [], x),
 }
-# What computes the gradient of a call.
+# Operations that compute the gradient of a call.
 GRADIENTS = {
     "depthwise_input_gradient": "depthwise_conv3d",
     "depthwise_kernel_gradient": "depthwise_conv3d",
@@ -113,8 +113,8 @@ FIELDS = [field.name for field in dataclasses.fields(implementations.Operations)
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_further_implementation_is_a_row_of_the_table(field):
-    """With one operation of its own; the others are the plain ones."""
+def test_another_implementation_is_a_row_of_the_table(field):
+    """It replaces one operation; the others are the plain ones."""
     plain, calls = ops.IMPLEMENTATIONS["plain"], []
 
     def own(*arguments):
@@ -138,8 +138,8 @@ def test_a_further_implementation_is_a_row_of_the_table(field):
     with ops.use_implementation("plain"):
         expected = differentiate()
     assert not calls
-    with mock.patch.dict(ops.IMPLEMENTATIONS, {"further": row}):
-        with ops.use_implementation("further"):
+    with mock.patch.dict(ops.IMPLEMENTATIONS, {"another": row}):
+        with ops.use_implementation("another"):
             found = differentiate()
         assert ops.current_implementation() == "xla"
     assert len(calls) == 1
@@ -237,7 +237,7 @@ def test_accumulation_dtype():
 
 
 def has_xla(graph):
-    """Whether something in the graph, or in a function that it calls, is XLA's."""
+    """Whether the graph, or a function that it calls, uses XLA."""
     definition = graph.as_graph_def()
     functions = definition.library.function
     nodes = [*definition.node, *(node for part in functions for node in part.node_def)]
@@ -264,7 +264,7 @@ def test_only_the_plain_implementation_has_no_xla(gradient_checkpointing):
     network.build()
 
     def trace(layer, implementation):
-        """The graph of the gradients in all of its variables."""
+        """The graph of the gradients with respect to all variables."""
         variables = [variable.value for variable in layer.trainable_variables]
 
         def differentiate(inputs):
@@ -277,5 +277,5 @@ def test_only_the_plain_implementation_has_no_xla(gradient_checkpointing):
             return traced.get_concrete_function(tf.TensorSpec((1, 2, 2, 4, 2))).graph
 
     assert not has_xla(trace(network, "plain"))
-    # That it would be found: of a part, which is traced sooner.
+    # XLA would be found; a part of the network is faster to trace.
     assert has_xla(trace(network.stem, "xla"))

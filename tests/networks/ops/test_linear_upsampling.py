@@ -19,7 +19,7 @@ def test_halves_by_hand():
 
 
 @pytest.mark.parametrize("factors", [(2, 1, 4), (1, 8, 2), (1, 1, 1)])
-def test_align_corners_is_scipy_s_zoom(factors):
+def test_align_corners_equals_scipy_zoom(factors):
     image = draw(3, 2, 5)
     expected = ndimage.zoom(image, factors, order=1, grid_mode=False)
     found = ops.upsample_linear(
@@ -29,7 +29,7 @@ def test_align_corners_is_scipy_s_zoom(factors):
 
 
 @pytest.mark.parametrize("factors", [(2, 1, 4), (1, 8, 2)])
-def test_otherwise_is_scipy_s_zoom_of_faces(factors):
+def test_default_equals_scipy_zoom_in_grid_mode(factors):
     image = draw(3, 2, 5)
     expected = ndimage.zoom(image, factors, order=1, grid_mode=True, mode="nearest")
     found = ops.upsample_linear(image[np.newaxis, ..., np.newaxis], factors)
@@ -37,7 +37,7 @@ def test_otherwise_is_scipy_s_zoom_of_faces(factors):
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_of_unknown_size(align_corners):
+def test_unknown_size(align_corners):
     image = tf.constant(draw(2, 3, 1, 2, 4))
 
     @tf.function(input_signature=[tf.TensorSpec([None] * 4 + [4], tf.float64)])
@@ -71,7 +71,7 @@ class TestMaxPool:
         found = ops.max_pool(image, factors)
         np.testing.assert_array_equal(found, blocks.max(axis=(2, 4, 6)))
 
-    def test_gradient_goes_to_the_largest_voxel_alone(self):
+    def test_gradient_goes_only_to_the_largest_voxel(self):
         image = tf.constant(draw(1, 2, 4, 2, 3))
         with tf.GradientTape() as tape:
             tape.watch(image)
@@ -80,7 +80,7 @@ class TestMaxPool:
         largest = np.isin(image.numpy(), pooled.numpy())
         np.testing.assert_array_equal(gradient, largest.astype(float))
 
-    def test_of_unknown_size(self):
+    def test_unknown_size(self):
         image = draw(2, 2, 4, 2, 3)
 
         @tf.function(input_signature=[tf.TensorSpec([None] * 4 + [3], tf.float64)])

@@ -10,7 +10,7 @@ from arrays import (
     differentiate,
     draw,
     errors,
-    every_way,
+    every_execution,
     run,
 )
 
@@ -33,8 +33,8 @@ def with_options(**options):
     return normalize
 
 
-def naive(epsilon=1e-5, negative_slope=None):
-    """What TensorFlow can differentiate by itself."""
+def reference(epsilon=1e-5, negative_slope=None):
+    """Instance normalization that TensorFlow differentiates automatically."""
 
     def normalize(inputs, scale, offset, residual=0.0):
         mean = tf.reduce_mean(inputs, [1, 2, 3], keepdims=True)
@@ -48,11 +48,13 @@ def naive(epsilon=1e-5, negative_slope=None):
     return normalize
 
 
-def assert_like_naive(tensors, way, *, implementation=None, **options):
+def assert_like_reference(tensors, execution, *, implementation=None, **options):
     upstream = draw(tensors[0].shape, 4)
     ours = with_options(implementation=implementation, **options)
-    found, gradients = differentiate(ours, tensors, upstream, way)
-    expected, expected_gradients = differentiate(naive(**options), tensors, upstream)
+    found, gradients = differentiate(ours, tensors, upstream, execution)
+    expected, expected_gradients = differentiate(
+        reference(**options), tensors, upstream
+    )
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
     assert_all_close(gradients, expected_gradients, atol=1e-11)
 
@@ -75,8 +77,8 @@ def test_two_voxels():
 
 
 @pytest.mark.parametrize(
-    ("num", "options", "way"),
-    every_way(
+    ("num", "options", "execution"),
+    every_execution(
         [
             (4, {"epsilon": 0.5, "negative_slope": 0.25}),
             (4, {}),
@@ -86,17 +88,17 @@ def test_two_voxels():
     ),
 )
 @pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
-def test_formula(num, options, way, implementation):
-    assert_like_naive(
-        draw_tensors(num=num), way, implementation=implementation, **options
+def test_formula(num, options, execution, implementation):
+    assert_like_reference(
+        draw_tensors(num=num), execution, implementation=implementation, **options
     )
 
 
 @pytest.mark.parametrize("epsilon", [1e-5, 0.5])
 @pytest.mark.parametrize("slope", [None, 0.0, 0.25])
-def test_every_argument_counts(epsilon, slope):
+def test_every_argument_has_an_effect(epsilon, slope):
     tensors = draw_tensors(num=4)
-    assert_like_naive(
+    assert_like_reference(
         tensors, "graph", implementation="plain", epsilon=epsilon, negative_slope=slope
     )
 
@@ -112,16 +114,16 @@ def test_every_argument_counts(epsilon, slope):
     ],
 )
 def test_depths(depth):
-    """Up to four slices are added up at once, whatever divides the depth."""
+    """Up to four slices are summed at once; any depth is possible."""
     tensors = draw_tensors((2, depth, 2, 3, 2), num=4)
-    assert_like_naive(tensors, "graph", implementation="xla", negative_slope=0.25)
+    assert_like_reference(tensors, "graph", implementation="xla", negative_slope=0.25)
 
 
 @pytest.mark.parametrize("unknown", [0, 1, 3])
 def test_one_unknown_size(unknown):
     tensors, upstream = draw_tensors(num=4), draw(SHAPE, 4)
-    known_in_part = [None if axis == unknown else n for axis, n in enumerate(SHAPE)]
-    map_spec = tf.TensorSpec(known_in_part, tf.float64)
+    partial_shape = [None if axis == unknown else n for axis, n in enumerate(SHAPE)]
+    map_spec = tf.TensorSpec(partial_shape, tf.float64)
     channel_spec = tf.TensorSpec(SHAPE[-1:], tf.float64)
 
     @tf.function(
@@ -132,13 +134,13 @@ def test_one_unknown_size(unknown):
         return differentiate(with_options(negative_slope=0.25), tensors, upstream)
 
     outputs, gradients = differentiated(upstream, *tensors)
-    expected = differentiate(naive(negative_slope=0.25), tensors, upstream)
+    expected = differentiate(reference(negative_slope=0.25), tensors, upstream)
     assert_all_close([outputs, *gradients], [expected[0], *expected[1]], atol=1e-11)
     spec = differentiated.get_concrete_function().structured_outputs[0]
-    assert spec.shape.as_list() == known_in_part
+    assert spec.shape.as_list() == partial_shape
 
 
-# `test_formula` has the gradients of all, which TensorFlow derives by itself.
+# `test_formula` compares all gradients with automatic ones.
 @pytest.mark.parametrize(
     ("implementation", "slope", "num"),
     [
@@ -160,7 +162,7 @@ def test_gradients_are_finite_differences(num, slope, implementation):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
-def test_half_precision_keeps_its_statistics_in_float32(implementation, dtype):
+def test_half_precision_computes_statistics_in_float32(implementation, dtype):
     # Squares of these values are beyond float16.
     inputs, scale, offset, residual = draw_tensors((1, 4, 4, 4, 3), num=4)
     rounded = [
@@ -172,20 +174,20 @@ def test_half_precision_keeps_its_statistics_in_float32(implementation, dtype):
     assert {tensor.dtype.name for tensor in [outputs, *gradients]} == {dtype}
     exact = [tf.cast(tensor, tf.float64) for tensor in rounded]
     expected, expected_gradients = differentiate(
-        naive(negative_slope=0.25), exact, tf.cast(upstream, tf.float64)
+        reference(negative_slope=0.25), exact, tf.cast(upstream, tf.float64)
     )
-    # Rounded once, at the end.
+    # Rounded only once, at the end.
     rounding = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
     expected = [expected, *expected_gradients]
     lengths = [float(tf.norm(tensor)) for tensor in expected]
-    # The gradient of the inputs, a thousandth, is where float16 has fewer digits.
+    # The gradient of the inputs is about 1e-3, where float16 is less precise.
     assert np.all(
         np.divide(errors([outputs, *gradients], expected), lengths) < rounding
     )
 
 
 def measure_float32(tensors, upstream):
-    """Errors in float32 of two implementations, outputs first, and what is allowed."""
+    """Errors of XLA in float32 (outputs first), allowed errors, and norms."""
 
     def measure(dtype, implementation):
         outputs, gradients = differentiate(
@@ -213,14 +215,14 @@ def test_float32_is_as_exact_as_the_plain_implementation(mean):
     tensors = inputs + np.float32(mean), *others, residual
     compiled, allowed, lengths = measure_float32(tensors, upstream)
     assert np.all(compiled <= allowed), (compiled, allowed)
-    # And both are exact: a mean of 100 costs two digits; E[x²] - E[x]² would cost four.
+    # Both are exact: a mean of 100 costs two digits; E[x²] - E[x]² would cost four.
     assert compiled[0] < {0.0: 2e-7, 100.0: 4e-6}[mean] * lengths[0]
 
 
-def test_float32_adds_many_voxels_up_exactly_enough():
+def test_float32_sums_over_many_voxels_are_exact_enough():
     # One running sum over 32³ voxels would be wrong by more than 1e-6.
     inputs = draw((1, 32, 32, 32, 2), dtype=np.float32) + np.float32(3.0)
-    expected = naive()(inputs.astype(np.float64), np.ones(2), np.zeros(2))
+    expected = reference()(inputs.astype(np.float64), np.ones(2), np.zeros(2))
     for implementation in FOR_TRAINING:
         found = ops.instance_norm(
             inputs, tf.ones(2), tf.zeros(2), implementation=implementation
@@ -228,11 +230,11 @@ def test_float32_adds_many_voxels_up_exactly_enough():
         np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("way", ["eager", "graph"])
+@pytest.mark.parametrize("execution", ["eager", "graph"])
 @pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
 @pytest.mark.parametrize("source", [0, 1, 3])
-def test_second_derivative_raises(way, implementation, source):
-    """In the inputs, the scale and the residual: the gradient depends on each."""
+def test_second_derivative_raises(execution, implementation, source):
+    """With respect to inputs, scale and residual, on which the gradient depends."""
     tensors = draw_tensors(num=4)
 
     def differentiate_twice(*tensors):
@@ -246,7 +248,7 @@ def test_second_derivative_raises(way, implementation, source):
         return outer.gradient(gradient, tensors[source])
 
     with pytest.raises(NotImplementedError, match="`instance_norm`"):
-        run(way, differentiate_twice, tensors)
+        run(execution, differentiate_twice, tensors)
 
 
 @pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)

@@ -14,7 +14,7 @@ def test_unknown_method_is_an_error():
 
 
 def reference(image, size, method):
-    """Float64, one axis after the other, by the matrices of `interpolation`."""
+    """In float64, axis by axis, with the matrices of `interpolation`."""
     for axis, new in enumerate(size, start=1):
         matrix = interpolation_matrix(new, image.shape[axis], method)
         image = np.moveaxis(np.tensordot(matrix, image, (1, axis)), 0, axis)
@@ -32,7 +32,7 @@ def test_image_against_the_reference(method, channels, size):
 
 
 @pytest.mark.parametrize("method", ["linear", "cubic"])
-def test_image_in_float32_inside_of_a_dataset(method):
+def test_image_in_float32_inside_a_dataset(method):
     images = np.random.default_rng(0).normal(size=(3, 2, 4, 6, 5, 2))
     dataset = tf.data.Dataset.from_tensor_slices(images.astype(np.float32))
     dataset = dataset.map(lambda x: resizing.resize_image(x, (3, 9, 4), method=method))
@@ -69,7 +69,7 @@ def test_same_size_is_the_image_itself():
     assert resizing.resize_labels(labels, (3, 4, 5)) is labels
 
 
-def test_labels_readable_by_eye():
+def test_labels_by_hand():
     row = tf.constant([1, 2, 3, 4], tf.uint8)
 
     def resize_row(new):
@@ -95,8 +95,8 @@ def test_labels_take_the_nearest_voxel(size):
     np.testing.assert_array_equal(resized, expected, strict=True)
 
 
-def test_labels_and_image_stay_together():
-    """The middle of a block lies where it lay, in the image as in the labels."""
+def test_labels_and_image_stay_aligned():
+    """The centre of a block stays in place, in the image and in the labels."""
     labels = np.zeros((1, 10, 10, 10), np.uint8)
     labels[0, 2:6, 4:9, 1:4] = 1
     image = labels[..., None].astype(np.float32)
@@ -105,5 +105,5 @@ def test_labels_and_image_stay_together():
     nearest = resizing.resize_labels(tf.constant(labels), size).numpy()[0]
     for array in (resized, nearest):
         centre = scipy.ndimage.center_of_mass(array)
-        share = (np.array(centre) + 0.5) / size
-        np.testing.assert_allclose(share, [0.4, 0.65, 0.25], atol=0.02)
+        relative = (np.array(centre) + 0.5) / size
+        np.testing.assert_allclose(relative, [0.4, 0.65, 0.25], atol=0.02)

@@ -1,4 +1,4 @@
-"""Saved, and loaded without the Python that made it, the numbers are the same."""
+"""Operations that are saved and loaded again compute the same bits."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ VARIABLES = {"scale": (2,), "offset": (2,), "kernel": (3, 1, 3, 2), "bias": (2,)
 class Module(tf.Module):
     """A norm, a residual and the activation; then a convolution with bias.
 
-    In this order each of the variables counts: a norm would take the bias away.
+    In this order every variable has an effect: a norm would remove the bias.
 
     Args:
-        shape: Of the inputs and of the residual; N, D, H, W may be None.
-        upsample: Of the convolution.
-        implementation: Of both operations.
+        shape: Shape of the inputs and of the residual; N, D, H, W may be None.
+        upsample: Up-sampling factors of the convolution.
+        implementation: Implementation of both operations.
     """
 
     def __init__(self, shape, *, upsample, implementation):
@@ -49,7 +49,7 @@ class Module(tf.Module):
 
 
 def differentiate(module, tensors):
-    """Returns the outputs, and the gradients of Σ outputs³ in all that they are of."""
+    """Returns the outputs, and the gradients of Σ outputs³ by tensors and variables."""
     sources = [*tensors, *(getattr(module, name) for name in VARIABLES)]
     with tf.GradientTape() as tape:
         tape.watch(tensors)
@@ -58,7 +58,7 @@ def differentiate(module, tensors):
     return outputs, *tape.gradient(total, sources)
 
 
-# Where sizes are known, the compiled implementation takes other paths.
+# The compiled implementation takes other paths if sizes are known.
 @pytest.mark.parametrize(
     "sizes",
     [pytest.param([None] * 4, marks=pytest.mark.slow), SHAPE[:-1]],

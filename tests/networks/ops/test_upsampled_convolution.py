@@ -3,13 +3,13 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
-from arrays import assert_all_close, differentiate, draw, every_way
+from arrays import assert_all_close, differentiate, draw, every_execution
 
 from u2net_tf.networks import ops
 
 
-def as_written(inputs, kernel, *, factors, align_corners=False):
-    """Up-sample, concatenate, convolve."""
+def naive(inputs, kernel, *, factors, align_corners=False):
+    """Up-samples, concatenates and convolves."""
     maps = [
         ops.upsample_linear(tensor, each, align_corners=align_corners)
         for tensor, each in zip(inputs, factors, strict=True)
@@ -33,8 +33,9 @@ def test_a_pointwise_convolution_commutes_with_linear_upsampling(
     np.testing.assert_allclose(found, after, rtol=0, atol=1e-12)
 
 
-# Shapes at (2, 4, 4, 8), the last with fewer channels than twice the filters; one input
-# of each is up-sampled too little to be projected first.
+# Kernel sizes, factors of up-sampling to (4, 4, 8), and align_corners. In each case,
+# one input is up-sampled too little to be projected first; the last inputs have fewer
+# channels than twice the number of filters.
 CASES = [
     ((3, 3, 3), ((1, 1, 1), (1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 4, 4)), False),
     ((3, 3, 3), ((1, 1, 1), (1, 2, 1), (2, 4, 8)), True),
@@ -44,8 +45,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("sizes", "factors", "align_corners", "way"), every_way(CASES))
-def test_is_the_convolution_of_the_concatenated_map(sizes, factors, align_corners, way):
+@pytest.mark.parametrize(
+    ("sizes", "factors", "align_corners", "execution"), every_execution(CASES)
+)
+def test_is_the_convolution_of_the_concatenated_map(
+    sizes, factors, align_corners, execution
+):
     shape = np.array([4, 4, 8])
     tensors = [
         draw((2, *shape // each, 2 + seed), seed=seed)
@@ -59,9 +64,9 @@ def test_is_the_convolution_of_the_concatenated_map(sizes, factors, align_corner
         weights = tf.ensure_shape(weights, kernel.shape)
         return ops.conv3d_upsampled(inputs, weights, **options)
 
-    outputs, gradients = differentiate(ours, (kernel, *tensors), upstream, way)
+    outputs, gradients = differentiate(ours, (kernel, *tensors), upstream, execution)
     expected, expected_gradients = differentiate(
-        lambda weights, *inputs: as_written(inputs, weights, **options),
+        lambda weights, *inputs: naive(inputs, weights, **options),
         (kernel, *tensors),
         upstream,
     )
@@ -79,11 +84,11 @@ def test_bias():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_is_near(dtype):
+def test_half_precision_is_close(dtype):
     tensors = [draw((1, 4, 4, 4, 4)), draw((1, 2, 2, 2, 4), seed=1)]
     kernel = draw((3, 3, 3, 8, 2), seed=2) / 15
     factors = ((1, 1, 1), (2, 2, 2))
-    expected = as_written(tensors, kernel, factors=factors)
+    expected = naive(tensors, kernel, factors=factors)
     half = [tf.constant(array, dtype) for array in (kernel, *tensors)]
     found, gradients = differentiate(
         lambda weights, *inputs: ops.conv3d_upsampled(inputs, weights, factors=factors),
@@ -94,7 +99,7 @@ def test_half_precision_is_near(dtype):
     np.testing.assert_allclose(tf.cast(found, tf.float64), expected, atol=0.05)
 
 
-def test_no_far_input_is_up_sampled():
+def test_strongly_up_sampled_inputs_are_never_enlarged():
     full, channels, filters = 8**3, (4, 60), 2
 
     @tf.function(autograph=False)
@@ -114,7 +119,7 @@ def test_no_far_input_is_up_sampled():
         for output in operation.outputs
         if output.shape.rank == 5
     ]
-    # The near input and the outputs; sizes of kernels are no such multiples.
+    # The near input and the outputs; sizes of kernels are not multiples.
     maps = {size // full for size in sizes if size % full == 0}
     assert maps == {channels[0], filters}
 

@@ -7,7 +7,7 @@ from arrays import (
     differentiate,
     differentiate_twice,
     draw,
-    every_way,
+    every_execution,
     repeat,
 )
 
@@ -20,7 +20,7 @@ def with_options(*factors, implementation=None):
     )
 
 
-def test_by_eye():
+def test_by_hand():
     inputs = np.reshape([1.0, 2.0, 3.0, 4.0], (1, 1, 2, 2, 1))
     expected = [[1, 1, 1, 2, 2, 2], [3, 3, 3, 4, 4, 4]]
     for implementation in ops.IMPLEMENTATIONS:
@@ -29,18 +29,22 @@ def test_by_eye():
 
 
 @pytest.mark.parametrize(
-    ("factors", "way"), every_way([((1, 2, 3),), ((1, 1, 1),), ((2, 2, 2),)])
+    ("factors", "execution"),
+    every_execution([((1, 2, 3),), ((1, 1, 1),), ((2, 2, 2),)]),
 )
 @pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
-def test_repeats_voxels(factors, way, implementation):
+def test_repeats_voxels(factors, execution, implementation):
     inputs = draw((2, 2, 3, 4, 3))
     expected = repeat(inputs, factors)
     upstream = draw(expected.shape, 1)
     found, (gradient,) = differentiate(
-        with_options(*factors, implementation=implementation), [inputs], upstream, way
+        with_options(*factors, implementation=implementation),
+        [inputs],
+        upstream,
+        execution,
     )
     np.testing.assert_array_equal(found, expected)
-    # Each voxel is given the gradients of all of its copies.
+    # Each voxel receives the sum of the gradients of its copies.
     fd, fh, fw = factors
     copies = upstream.reshape(2, 2, fd, 3, fh, 4, fw, 3)
     np.testing.assert_allclose(gradient, copies.sum(axis=(2, 4, 6)), rtol=0, atol=1e-12)
@@ -50,7 +54,7 @@ def test_repeats_voxels(factors, way, implementation):
 @pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
 def test_dtypes(dtype, implementation):
     inputs = tf.cast(draw((1, 2, 3, 2, 2)), dtype)
-    # 1 + 26 * 2⁻¹²: the small parts vanish if they are added one by one in a half type.
+    # 1 + 26 * 2⁻¹²: the small summands vanish if added one by one in half precision.
     upstream = np.full((1, 6, 9, 6, 2), 2.0**-12)
     upstream[:, ::3, ::3, ::3] += 1.0
     upstream = tf.cast(upstream, dtype)
@@ -67,12 +71,12 @@ def test_dtypes(dtype, implementation):
     np.testing.assert_array_equal(gradient, expected)
 
 
-@pytest.mark.parametrize("way", ["eager", "graph"])
+@pytest.mark.parametrize("execution", ["eager", "graph"])
 @pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
-def test_second_derivative(way, implementation):
+def test_second_derivative(execution, implementation):
     inputs = draw((1, 2, 2, 1, 2))
     found = differentiate_twice(
-        with_options(2, 1, 3, implementation=implementation), [inputs], way
+        with_options(2, 1, 3, implementation=implementation), [inputs], execution
     )
     expected = differentiate_twice(lambda maps: repeat(maps, (2, 1, 3)), [inputs])
     assert_all_close(found, expected, atol=1e-12, rtol=1e-12)

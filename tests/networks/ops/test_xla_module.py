@@ -1,11 +1,11 @@
-"""The implementation for a step that is one module: kernel gradients and barriers."""
+"""The implementation for steps that are one XLA module: gradients and barriers."""
 
 import functools
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from arrays import assert_all_close, differentiate, draw, every_way
+from arrays import assert_all_close, differentiate, draw, every_execution
 
 from u2net_tf.networks import ops
 from u2net_tf.networks.ops.implementations import xla_module
@@ -29,10 +29,10 @@ def types_of_gradient(inputs, kernel, **options):
 
 
 KINDS = [
-    # Few channels: of a kernel with an axis of 1, of a size that is smaller than it.
+    # Few channels; a kernel with an axis of 1, and a size below that of the kernel.
     ((2, 4, 5, 6), (3, 3, 3, 1, 4), (1, 1, 1)),
     ((5, 1, 5, 6), (3, 1, 3, 4, 2), (1, 1, 1)),
-    # With strides: sizes that they divide and that they do not, and a pointwise one.
+    # With strides that divide the sizes or do not, and a pointwise kernel.
     ((2, 4, 6, 8), (3, 3, 3, 5, 4), (2, 2, 2)),
     ((1, 5, 3, 7), (3, 1, 3, 2, 3), (1, 2, 2)),
     ((2, 4, 3, 5), (2, 3, 1, 3, 2), (2, 1, 3)),
@@ -40,8 +40,10 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize(("shape", "kernel", "strides", "way"), every_way(KINDS))
-def test_gradients_are_those_of_the_convolution(shape, kernel, strides, way):
+@pytest.mark.parametrize(
+    ("shape", "kernel", "strides", "execution"), every_execution(KINDS)
+)
+def test_gradients_are_those_of_the_convolution(shape, kernel, strides, execution):
     tensors = draw((*shape, kernel[3])), draw(kernel, seed=1)
     expected_outputs = plain(*tensors, strides=strides)
     upstream = draw(expected_outputs.shape, seed=2)
@@ -49,7 +51,7 @@ def test_gradients_are_those_of_the_convolution(shape, kernel, strides, way):
     def convolve(inputs, weights):
         return ours(inputs, tf.ensure_shape(weights, kernel), strides=strides)
 
-    outputs, gradients = differentiate(convolve, tensors, upstream, way)
+    outputs, gradients = differentiate(convolve, tensors, upstream, execution)
     _, expected = differentiate(
         functools.partial(plain, strides=strides), tensors, upstream
     )
@@ -68,9 +70,7 @@ def test_gradients_are_those_of_the_convolution(shape, kernel, strides, way):
         (8, 3, (1, 2, 2), True),
     ],
 )
-def test_which_kernel_gradients_are_computed_otherwise(
-    channels, kernel_size, strides, own
-):
+def test_which_kernel_gradients_are_replaced(channels, kernel_size, strides, own):
     kernel = tf.zeros((*[kernel_size] * 3, channels, 2))
     found = types_of_gradient(tf.zeros((2, 4, 4, 4, channels)), kernel, strides=strides)
     assert ("Conv3DBackpropFilterV2" in found) != own
@@ -79,7 +79,7 @@ def test_which_kernel_gradients_are_computed_otherwise(
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("strides", [(1, 1, 1), (2, 2, 2)])
 def test_kernel_gradient_in_half_precision(dtype, strides):
-    """Sums over many voxels do not stop to grow."""
+    """Sums over many voxels do not stop growing."""
     inputs, kernel = tf.ones((1, 16, 16, 16, 1), dtype), tf.ones((3, 3, 3, 1, 2), dtype)
     upstream = tf.ones_like(plain(inputs, kernel, strides=strides))
     _, (_, gradient) = differentiate(
@@ -92,7 +92,7 @@ def test_kernel_gradient_in_half_precision(dtype, strides):
 
 class TestBarrier:
     def test_is_in_the_module_that_xla_compiles(self):
-        """`experimental_get_compiler_ir` of a function in which it is called."""
+        """See the HLO of a compiled function that calls it."""
 
         @tf.function(jit_compile=True, autograph=False)
         def run(first, second):
@@ -102,7 +102,7 @@ class TestBarrier:
         text = run.experimental_get_compiler_ir(tf.ones(3), tf.ones(3))(stage="hlo")
         assert text.count("opt-barrier(") == 1
 
-    def test_hands_values_and_gradients_on(self):
+    def test_passes_values_and_gradients_on(self):
         tensors = [tf.constant(draw((3,))), tf.constant(draw((2, 2), seed=1))]
         with tf.GradientTape() as tape:
             tape.watch(tensors)
@@ -114,7 +114,7 @@ class TestBarrier:
             tape.gradient(total, tensors), [2 * tensors[0], 3 * tensors[1] ** 2]
         )
 
-    def test_stands_behind_a_depthwise_convolution_and_its_gradient(self):
+    def test_follows_a_depthwise_convolution_and_its_gradient(self):
         inputs, kernel = draw((1, 3, 3, 3, 2)), draw((3, 3, 3, 2), seed=1)
 
         def count(implementation):

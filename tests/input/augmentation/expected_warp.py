@@ -1,4 +1,4 @@
-"""What the augmented patch should be, in float64 and by other means."""
+"""Expected augmented patches, computed independently in float64."""
 
 import math
 
@@ -20,7 +20,7 @@ def make_spatial(
     sigma_mm=11.0,
     seed=0,
 ):
-    """What `spatial.draw_spatial` returns, chosen."""
+    """What `spatial.draw_spatial` returns, with chosen values."""
     sizes = [
         len(elastic.lattice(along, augmentation.elastic_sigma_mm))
         for along in grid.positions_mm()
@@ -36,8 +36,8 @@ def make_spatial(
     )
 
 
-def expected_places(grid, augmentation, drawn):
-    """(3, *size) float64 voxels of the volume from the patch's centre."""
+def expected_coordinates(grid, augmentation, drawn):
+    """(3, *size) float64 offsets from the patch's centre, in voxels of the volume."""
     mirrored, angle, scale, std, sigma, noise, _ = (
         value.numpy().astype(np.float64) for value in drawn
     )
@@ -56,44 +56,44 @@ def expected_places(grid, augmentation, drawn):
     field = np.clip(field, -4, 4) * std
     mesh = np.stack(np.meshgrid(*axes, indexing="ij"))
     mesh = mesh * (1 - 2 * mirrored)[:, None, None, None] + field
-    turn = np.array(
+    rotation = np.array(
         [
             [1, 0, 0],
             [0, math.cos(angle), -math.sin(angle)],
             [0, math.sin(angle), math.cos(angle)],
         ]
     )
-    moved = scale * np.einsum("ab,bzyx->azyx", turn, mesh)
+    moved = scale * np.einsum("ab,bzyx->azyx", rotation, mesh)
     return moved / np.array(grid.spacing_mm)[:, None, None, None]
 
 
-def expected_image(image, places, method):
-    """`image` (z, y, x, C) at (3, …) voxels; beyond it lies each modality's minimum."""
+def expected_image(image, coordinates, method):
+    """`image` (z, y, x, C) at (3, …) voxels, padded with each modality's minimum."""
     image = np.asarray(image, np.float64)
     planes = [image[..., channel] for channel in range(image.shape[-1])]
     if method == "linear":
         found = [
             scipy.ndimage.map_coordinates(
-                plane, places, order=1, mode="grid-constant", cval=plane.min()
+                plane, coordinates, order=1, mode="grid-constant", cval=plane.min()
             )
             for plane in planes
         ]
     else:
-        found = [_keys(plane, places) for plane in planes]
+        found = [_keys(plane, coordinates) for plane in planes]
     return np.stack(found, axis=-1)
 
 
-def _keys(plane, places):
+def _keys(plane, coordinates):
     """Keys' cubic convolution, a = -0.5, as a sum over the 64 neighbours."""
-    first = np.floor(places).astype(int) - 1
-    total = np.zeros(places.shape[1:])
+    first = np.floor(coordinates).astype(int) - 1
+    total = np.zeros(coordinates.shape[1:])
     for tap in np.ndindex(4, 4, 4):
         index = first + np.array(tap)[:, None, None, None]
-        distance = np.abs(places - index)
+        distance = np.abs(coordinates - index)
         near = 1.5 * distance**3 - 2.5 * distance**2 + 1
         far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
         weight = np.where(distance <= 1, near, np.where(distance < 2, far, 0))
-        inside = np.ones(places.shape[1:], bool)
+        inside = np.ones(coordinates.shape[1:], bool)
         for axis in range(3):
             inside &= (index[axis] >= 0) & (index[axis] < plane.shape[axis])
         safe = [np.clip(i, 0, n - 1) for i, n in zip(index, plane.shape, strict=True)]
@@ -102,10 +102,10 @@ def _keys(plane, places):
     return total
 
 
-def expected_labels(labels, places):
-    """The nearest voxel's label, background beyond the volume; halves go up."""
-    index = np.floor(places + 0.5).astype(int)
-    inside = np.ones(places.shape[1:], bool)
+def expected_labels(labels, coordinates):
+    """Label of the nearest voxel, padded with background; halves are rounded up."""
+    index = np.floor(coordinates + 0.5).astype(int)
+    inside = np.ones(coordinates.shape[1:], bool)
     for axis in range(3):
         inside &= (index[axis] >= 0) & (index[axis] < labels.shape[axis])
     safe = [np.clip(i, 0, n - 1) for i, n in zip(index, labels.shape, strict=True)]
