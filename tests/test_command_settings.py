@@ -453,7 +453,7 @@ def test_flagfile_of_false_and_empty_values(values):
         (["--data_dir="], "^`data_dir`: expected a value. Received: none$"),
         (
             ["--pools=1,1"],
-            "^`pools`: expected three whole numbers z,y,x .* 0. Received: 1,1$",
+            "^`pools`: expected three integers z,y,x .* 0. Received: 1,1$",
         ),
         (["--patch_size=8,0,8"], "`patch_size`: .* of at least 1. Received: 8,0,8"),
         (["--scale=1"], "`scale`: expected two numbers lowest,highest. Received: 1$"),

@@ -266,11 +266,11 @@ class TestTrain:
             ("no shards", "no/plan.json: expected a plan"),
             (
                 "two pools",
-                "--pools: expected three whole numbers z,y,x of at least 0. Received",
+                "--pools: expected three integers z,y,x of at least 0. Received",
             ),
             (
                 "patch of nothing",
-                "--patch_size: expected three whole numbers z,y,x of ",
+                "--patch_size: expected three integers z,y,x of ",
             ),
             ("patch", "patch_size: expected sizes divisible by 2**pools, with poo"),
             (

@@ -85,7 +85,7 @@ def test_only_older_files_are_upgraded():
             edited(format=3, written_by="u2net-tf 9"),
             "format: .* 3, written by u2n",
         ),
-        (edited(format=0), "format: expected a whole number from 1 to 2"),
+        (edited(format=0), "format: expected an integer from 1 to 2"),
         (edited(format=True), "format: .*Received: True"),
         (edited(format="2"), "format: .*Received: '2'"),
         (edited(name=""), "name: expected a non-empty string. Received: ''"),
@@ -101,7 +101,7 @@ def test_only_older_files_are_upgraded():
         ),
         (
             edited(parts=[{"edge_mm": 1, "sizes": [1, 2.5]}]),
-            r"parts\[0\].sizes\[1\]: expected a whole number. Received: 2.5",
+            r"parts\[0\].sizes\[1\]: expected an integer. Received: 2.5",
         ),
         (
             edited(parts=[{"edge_mm": 1, "sizes": [1]}]),
@@ -123,8 +123,8 @@ def test_only_older_files_are_upgraded():
             edited(parts=[{"edge_mm": 1, "sizes": [1, 1]}] * 2),
             r"parts: expected distinct edges. Received: several times: 1.0",
         ),
-        ("[]", "expected a thing as `make` writes it, an object. Received: list"),
-        ("{", "expected a thing as `make` writes it. Received: Expecting"),
+        ("[]", "expected a thing written by `make`, an object. Received: list"),
+        ("{", "expected a thing written by `make`. Received: Expecting"),
         (edited()[:-1] + ', "note": "y"}', "field 'note': expected it once. Received"),
     ],
 )

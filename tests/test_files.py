@@ -8,7 +8,7 @@ from u2net_tf.errors import InputError
 
 
 def write_half(path, error):
-    with files.written_whole(path) as partial:
+    with files.atomic_write(path) as partial:
         partial.write_text("half of the n")
         raise error
 
@@ -19,7 +19,7 @@ def names(folder):
 
 def test_file_appears_once_it_is_complete(tmp_path):
     path = tmp_path / "made" / "too" / "report.nii.gz"
-    with files.written_whole(path) as partial:
+    with files.atomic_write(path) as partial:
         partial.write_text("new")
         assert partial.name.endswith("report.nii.gz")
         assert partial.parent == path.parent
@@ -49,7 +49,7 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
 def test_nothing_written_is_an_error_and_leaves_the_old_file(tmp_path):
     path = tmp_path / "plan.json"
     path.write_text("old")
-    with pytest.raises(FileNotFoundError), files.written_whole(path):
+    with pytest.raises(FileNotFoundError), files.atomic_write(path):
         pass
     assert path.read_text() == "old"
 

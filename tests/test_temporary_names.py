@@ -39,7 +39,7 @@ def age(path, days):
 )
 def test_a_file_of_any_name_is_written_and_read(tmp_path, name):
     path = tmp_path / name
-    with files.written_whole(path) as partial:
+    with files.atomic_write(path) as partial:
         partial.write_text("whole")
         assert partial.name.endswith(".json" if name == "plan.json" else ".nii.gz")
         assert names(tmp_path) == [partial.name]
@@ -59,9 +59,9 @@ def test_two_containers_with_the_same_process_id_do_not_mix(tmp_path, monkeypatc
     # Both write at the same time, as in a shared folder.
     monkeypatch.setattr(os, "getpid", lambda: 1)
     path = tmp_path / "survey.json"
-    with files.written_whole(path) as first:
+    with files.atomic_write(path) as first:
         first.write_text("first, whole")
-        with files.written_whole(path) as second:
+        with files.atomic_write(path) as second:
             second.write_text("second")
         assert path.read_text() == "second"
     assert path.read_text() == "first, whole"

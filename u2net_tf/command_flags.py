@@ -208,7 +208,7 @@ def triple(
     """Returns the z,y,x values of a list flag; None if it has no value.
 
     Raises:
-      InputError: if it is not three whole numbers of at least `least`.
+      InputError: if it is not three integers of at least `least`.
     """
     if not flag.value:
         return None
@@ -219,7 +219,7 @@ def triple(
     if len(values) != 3 or min(values) < least:
         raise InputError(
             f"`{flag.name}`",
-            expected=f"three whole numbers z,y,x of at least {least}",
+            expected=f"three integers z,y,x of at least {least}",
             received=",".join(flag.value),
         )
     return values

@@ -90,7 +90,7 @@ class FileFormat(Generic[Content]):
             by = f", written by {written_by}" if written_by else ""
             raise InputError(
                 f"{source}: format",
-                expected=f"a whole number from {self.oldest} to {self.number}, the "
+                expected=f"an integer from {self.oldest} to {self.number}, the "
                 f"formats that {version()} reads",
                 received=f"{'nothing' if number is None else repr(number)}{by}",
             )
@@ -133,7 +133,7 @@ class FileFormat(Generic[Content]):
 
     @property
     def _expected(self) -> str:
-        return f"{self.name} as `{self.made_by}` writes it"
+        return f"{self.name} written by `{self.made_by}`"
 
 
 def load_json(path: pathlib.Path, expected: str = "JSON") -> Any:

@@ -23,7 +23,7 @@ _NO_FOLDER_SYNC = (errno.EACCES, errno.EINVAL, errno.ENOTSUP)
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def atomic_write(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Writes a file atomically: renames a temporary file to `path` on success.
 
     Args:
@@ -179,7 +179,7 @@ def file_signatures(paths: Sequence[str | os.PathLike]) -> list[FileSignature]:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a UTF-8 text file atomically."""
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

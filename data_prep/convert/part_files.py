@@ -185,7 +185,7 @@ def _write_part(job: ConversionJob) -> None:
         "shape": crop.shape,
         "spacing_mm": job.domain.spacing_mm,
     }
-    with files.written_whole(job.part) as partial, partial.open("wb") as stream:
+    with files.atomic_write(job.part) as partial, partial.open("wb") as stream:
         np.savez(
             stream,
             key=job.key,

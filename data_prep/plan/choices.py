@@ -97,7 +97,7 @@ def _read_keep_components(text: str) -> int | None:
     if not text.isdecimal():
         raise InputError(
             "`keep_components`",
-            expected="auto or a whole number of at least 0",
+            expected="auto or an integer of at least 0",
             received=repr(text),
         )
     return int(text)

@@ -73,7 +73,7 @@ def test_measurements_of_a_good_case(cases):
         ("unknown_value", "unknown label", "labelsTr", "254 in 3 voxels"),
         ("nan", "image", "imagesTr", "Received: 2 NaN or infinite voxels"),
         ("empty", "empty label", "labelsTr", "empty label map"),
-        ("fractions", "label", "labelsTr", "whole numbers"),
+        ("fractions", "label", "labelsTr", "integers"),
         ("cut_short", "image", "imagesTr", "expected a readable NIfTI file"),
         ("two_modalities", "image", "imagesTr", "expected 1 modality. Received: 2"),
         ("zero", "image", "imagesTr", "Received: zeros only"),
@@ -172,10 +172,10 @@ def test_output_that_is_a_file_is_an_error(tmp_path, faulty, run_light):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "expected a survey as `python -m data_prep.survey` writes it"),
+        (None, "expected a survey written by `python -m data_prep.survey`"),
         ("{", "Received"),
         ("[]", "Received"),
-        ('{"format": 9}', "format: expected a whole number from 1 to 4"),
+        ('{"format": 9}', "format: expected an integer from 1 to 4"),
         ('{"format": 1, "domains": [{"name": "A"}]}', "[0].folder: expected a val"),
     ],
 )

@@ -128,7 +128,7 @@ class TestRejects:
         ("changes", "words"),
         [
             ({"domains": ("x",)}, "`domains`: expected some of "),
-            ({"domains": (ONE.name, ONE.name)}, "`domains`: expected each once"),
+            ({"domains": (ONE.name, ONE.name)}, "`domains`: expected distinct values"),
             ({"checkpoint": "step-7"}, "`checkpoint`: expected newest, best or one of"),
             ({"prune_to": 1}, "`prune_to`: expected no value, since only unet_sharp"),
             ({"volumes": True, "format": "onnx"}, "`volumes`: expected false, as"),

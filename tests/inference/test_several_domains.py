@@ -313,7 +313,7 @@ class TestChoice:
         assert organs.order_by_priority("abc", "ca") == ["c", "a", "b"]
         with pytest.raises(InputError, match="`priority`: expected some of a, b"):
             organs.order_by_priority("ab", "c")
-        with pytest.raises(InputError, match="`priority`: expected each once"):
+        with pytest.raises(InputError, match="`priority`: expected distinct values"):
             organs.order_by_priority("ab", "aa")
 
     def test_modalities_are_those_of_the_domain_with_most(self):
@@ -321,7 +321,7 @@ class TestChoice:
         given = ("ADC", "x", "T2")
         assert organs.scan_modalities([LATTER, BOTH], given) == given
         assert organs.channels_of(BOTH, given) == (2, 0)
-        with pytest.raises(InputError, match="`modalities`: expected each once"):
+        with pytest.raises(InputError, match="`modalities`: expected distinct values"):
             organs.scan_modalities([BOTH], ["T2", "T2"])
 
     def test_a_missing_modality_is_reported_with_the_domain(self):
@@ -352,7 +352,7 @@ class TestChoice:
         [
             ({}, "`domain`: expected a value here or for `domains`. .* neither"),
             ({"domain": "a", "domains": ("b",)}, "`domain`: .* Received: both"),
-            ({"domains": ("a", "a")}, "`domains`: expected each once"),
+            ({"domains": ("a", "a")}, "`domains`: expected distinct values"),
             ({"domain": "a", "priority": ("a",)}, "`priority`: .* without `domains`"),
             ({"domain": "a", "separate_files": True}, "`separate_files`: expected no"),
             ({"domain": "a", "modalities": ("a",)}, "`modalities`: expected no value"),

@@ -157,7 +157,7 @@ def damaged(content):
         "shape": (with_header(content, wrong_shape), "a damaged file"),
         "foreign": (foreign, "key u2net_tf.adapter. Received: .*: format"),
         "no metadata": (safetensors.numpy.save(VALUES), "metadata keys: none"),
-        "no JSON": (no_json, "expected an adapter as .*export` writes it"),
+        "no JSON": (no_json, "expected an adapter written by .*export`"),
         "later format": (with_metadata(content, format=9), "format: expected .* to 1"),
         "unknown field": (with_metadata(content, more=1), "more: expected no field"),
         "model of none": (with_metadata(content, model={}), "x.safetensors: model"),

@@ -458,7 +458,7 @@ class TestDescription:
             fields["format"] = 99
 
         found = self.refused(tmp_path, edit)
-        assert found.startswith("format: expected a whole number from 1 to 1")
+        assert found.startswith("format: expected an integer from 1 to 1")
 
     @pytest.mark.parametrize(
         ("place", "value", "words"),

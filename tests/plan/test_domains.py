@@ -38,7 +38,7 @@ def test_plans_compare_by_content():
 
 
 def test_a_domain_cannot_be_selected_twice():
-    with pytest.raises(InputError, match="expected each once"):
+    with pytest.raises(InputError, match="expected distinct values"):
         PLAN.select(["Knee", "Knee"])
 
 

@@ -29,7 +29,7 @@ DOMAIN = SPEC["plan"]["domains"][0]
         ({"pools": [8, 8, 8]}, "pools: expected a smallest patch of at most 2,097,152"),
         ({"pools": [0, 0, 0]}, "pools: expected at least one axis to be halved"),
         ({"pools": [1, 1]}, "pools[2]: expected a value. Received: nothing"),
-        ({"pools": [1, 1, True]}, "pools[2]: expected a whole number. Received: True"),
+        ({"pools": [1, 1, True]}, "pools[2]: expected an integer. Received: True"),
         ({"pools": [1, 1, -1]}, "pools[2]: expected a number of at least 0"),
         ({"base_channels": 10**9}, "base_channels: expected a number of at most 4096"),
         ({"base_channels": 0}, "base_channels: expected a number of at least 1"),
@@ -39,7 +39,7 @@ DOMAIN = SPEC["plan"]["domains"][0]
         ),
         ({"adapter": "x"}, "adapter: expected 'separable', 'series', 'parallel' or '"),
         ({"patch_size": [513, 512, 512]}, "patch_size: expected at most 134,217,728 v"),
-        ({"patch_size": [8, 8, math.nan]}, "patch_size[2]: expected a whole number"),
+        ({"patch_size": [8, 8, math.nan]}, "patch_size[2]: expected an integer"),
     ],
 )
 def test_of_a_model(changes, message):

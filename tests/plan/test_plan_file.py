@@ -170,7 +170,7 @@ def test_error_of_a_later_plan_names_its_version():
     content["written_by"] = "u2net-tf 7.1"
     with pytest.raises(InputError) as caught:
         plan_file.PLAN.from_text(json.dumps(content), "plan.json")
-    assert "plan.json: format: expected a whole number from 1 to 4" in str(caught.value)
+    assert "plan.json: format: expected an integer from 1 to 4" in str(caught.value)
     assert str(caught.value).endswith("Received: 99, written by u2net-tf 7.1")
 
 

@@ -250,7 +250,7 @@ def corrupt(change):
             "a manifest .* Received: Expecting value",
         ),
         ("[1]", "expected a manifest"),
-        ("{}", "format: expected a whole number from 1 to 3.*Received: nothing"),
+        ("{}", "format: expected an integer from 1 to 3.*Received: nothing"),
         (corrupt(lambda c: c | {"format": 99}), "Received: 99, written by u2net-tf"),
         (corrupt(lambda c: c | {"cases": [1]}), r"cases\[0\]: expected an object"),
         (corrupt(lambda c: c | {"cases": [{"case": "a"}]}), r"cases\[0\]\.group: exp"),

@@ -158,7 +158,7 @@ class TestLabels:
 
     def test_rounded_if_planned(self, read):
         labels = make_labels() * np.float32(1.00002)
-        with pytest.raises(InputError, match="whole numbers as labels"):
+        with pytest.raises(InputError, match="integers as labels"):
             read(labels)
         settings = Preprocessing(round_labels=True)
         domain = dataclasses.replace(DOMAIN, preprocessing=settings)

@@ -81,7 +81,7 @@ def test_labels_must_be_integers(tmp_path, suffix):
     path = write(tmp_path / f"a{suffix}", image)
     assert set(np.unique(images.load_labels(path).data)) == set(np.unique(values))
     write(path, sitk.Cast(image, sitk.sitkFloat64) + 0.01)
-    with pytest.raises(InputError, match=rf"a{suffix}: expected whole numbers"):
+    with pytest.raises(InputError, match=rf"a{suffix}: expected integers"):
         images.load_labels(path)
     images.load_labels(path, round_labels=True)
 

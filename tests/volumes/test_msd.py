@@ -101,7 +101,7 @@ def test_case_by_name(write):
         ("[1]", "expected a JSON object. Received: list"),
         (make_content(modality=None), "'modality': expected an object"),
         (make_content(modality={}), "'modality': expected an object"),
-        (make_content(modality={"T2": 0}), "'modality'.*whole numbers"),
+        (make_content(modality={"T2": 0}), "'modality'.*integers"),
         (make_content(modality={"1": "T2"}), "'modality': expected keys 0, 1"),
         (make_content(labels=["bg"]), "'labels': expected an object"),
         (make_content(labels={"1": "PZ", "2": "TZ"}), "expected 0"),

@@ -204,7 +204,7 @@ def _shape(name, text):
     if len(sizes) != 5 or min(sizes) < 1:
         raise command.InputError(
             f"`{name}`",
-            expected="five whole numbers N,D,H,W,C of at least 1",
+            expected="five integers N,D,H,W,C of at least 1",
             received=text,
         )
     return sizes

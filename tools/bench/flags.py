@@ -125,7 +125,7 @@ def cubes(name: str, pools: tuple[int, int, int]) -> list[tuple[int, int, int]]:
     if not texts or not all(text.isdecimal() and int(text) for text in texts):
         raise command.InputError(
             f"`{name}`",
-            expected="whole numbers of at least 1",
+            expected="integers of at least 1",
             received=",".join(texts),
         )
     return [check_patch(name, (int(text),) * 3, pools) for text in texts]

@@ -133,7 +133,9 @@ def load_sources(config: ExportConfig) -> list[Source]:
     folders = models_by_domain(config.model_dir)
     names = config.domains or tuple(folders)
     if len(set(names)) < len(names):
-        raise InputError("`domains`", expected="each once", received=", ".join(names))
+        raise InputError(
+            "`domains`", expected="distinct values", received=", ".join(names)
+        )
     if unknown := [name for name in names if name not in folders]:
         raise InputError(
             "`domains`",

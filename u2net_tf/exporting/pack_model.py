@@ -69,7 +69,7 @@ def pack_model(config: PackConfig, *, progress: Progress = silent) -> ModelFile:
         precision=config.precision,
         versions={"u2net-tf": __version__, **versions},
     )
-    with files.written_whole(output) as partial:
+    with files.atomic_write(output) as partial:
         write_members(partial, members)
         read_model_file(partial)
         _check_output(output, overwrite=config.overwrite)

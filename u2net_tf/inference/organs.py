@@ -56,7 +56,9 @@ def require_choice(config: PredictConfig) -> None:
             received="both" if config.domain else "neither",
         )
     if len(set(config.domains)) < len(config.domains):
-        raise InputError("`domains`", expected="each once", received=config.domains)
+        raise InputError(
+            "`domains`", expected="distinct values", received=config.domains
+        )
     if config.domain:
         for name in ("priority", "separate_files", "modalities"):
             if value := getattr(config, name):
@@ -115,7 +117,7 @@ def order_by_priority(names: Sequence[str], priority: Sequence[str]) -> list[str
                 "`priority`", expected=f"some of {', '.join(names)}", received=name
             )
     if len(set(priority)) < len(priority):
-        raise InputError("`priority`", expected="each once", received=priority)
+        raise InputError("`priority`", expected="distinct values", received=priority)
     return [*priority, *(name for name in names if name not in priority)]
 
 
@@ -134,7 +136,7 @@ def scan_modalities(
     """
     found = tuple(modalities)
     if len(set(found)) < len(found):
-        raise InputError("`modalities`", expected="each once", received=found)
+        raise InputError("`modalities`", expected="distinct values", received=found)
     if not found:
         found = max((domain.modalities for domain in domains), key=len)
     for domain in domains:

@@ -81,7 +81,7 @@ def export_adapter(config: AdapterExportConfig) -> ExportedAdapter:
                 received="an existing file with different content",
                 hint="Use `overwrite` to replace it",
             )
-        with files.written_whole(output) as partial:
+        with files.atomic_write(output) as partial:
             partial.write_bytes(content)
     return ExportedAdapter(AdapterFile(output), checkpoint)
 

@@ -306,7 +306,7 @@ class Plan:
             return self
         if len(set(names)) < len(names):
             raise InputError(
-                "`domains`", expected="each once", received=", ".join(names)
+                "`domains`", expected="distinct values", received=", ".join(names)
             )
         return dataclasses.replace(
             self, domains=tuple(self.domains[self.index(name)] for name in names)

@@ -58,7 +58,7 @@ def check_output(output: pathlib.Path) -> None:
 
 def save_figure(figure: Figure, output: pathlib.Path) -> None:
     """Writes `figure` to a temporary name and moves it to `output`, a PNG."""
-    with files.written_whole(output) as partial, warnings.catch_warnings():
+    with files.atomic_write(output) as partial, warnings.catch_warnings():
         # Case names may be in any script; characters missing in the font become boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(partial, format="png", dpi=110)

@@ -100,7 +100,7 @@ def _blocks(plane: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 def save_thumbnail(path: str | os.PathLike, thumbnail: Thumbnail) -> None:
     """Writes a thumbnail as a `.npz` file, atomically."""
-    with files.written_whole(path) as partial, partial.open("wb") as stream:
+    with files.atomic_write(path) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **dataclasses.asdict(thumbnail))
 
 

@@ -267,7 +267,7 @@ def _names_by_number(
         if not _is_number(key):
             raise InputError(
                 where,
-                expected=f"{expected} with whole numbers",
+                expected=f"{expected} with integers",
                 received=f"{key!r}: {name!r}",
             )
         _require_range(where, key)
@@ -281,7 +281,7 @@ def _require_range(where: str, number: int | str) -> None:
     if digits >= 20 or not MIN_LABEL <= int(number) <= MAX_LABEL:
         raise InputError(
             where,
-            expected=f"whole numbers from {MIN_LABEL} to {MAX_LABEL}",
+            expected=f"integers from {MIN_LABEL} to {MAX_LABEL}",
             received=number if digits < 20 else f"a number of {digits} digits",
         )
 

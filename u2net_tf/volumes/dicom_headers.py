@@ -199,7 +199,7 @@ class Header:
         """
         value = self._value(keyword)
         if len(value) != 2:
-            raise self.error(keyword, "a whole number", value[:80] or "no value")
+            raise self.error(keyword, "an integer", value[:80] or "no value")
         little = self._dataset.original_encoding[1]
         return int.from_bytes(value, "little" if little else "big")
 
@@ -228,7 +228,7 @@ class Header:
         if number is None or number < 1 or number % 1:
             raise self.error(
                 "NumberOfFrames",
-                "a positive whole number",
+                "a positive integer",
                 repr(self.text("NumberOfFrames")[:80]),
             )
         return int(number)

@@ -124,7 +124,7 @@ def save(
     frames = _on_planes(classes, grid, planes)
     with _without_validation():
         segmentation = _make(_read_sources(planes), frames, domain)
-        with files.written_whole(path) as partial:
+        with files.atomic_write(path) as partial:
             segmentation.save_as(partial)
 
 

@@ -177,7 +177,7 @@ def save(
     writer = sitk.ImageFileWriter()
     writer.SetImageIO(_IMAGE_IO[path.suffix.lower()])
     writer.UseCompressionOn()
-    with files.written_whole(path) as partial:
+    with files.atomic_write(path) as partial:
         writer.SetFileName(str(partial))
         try:
             writer.Execute(image)

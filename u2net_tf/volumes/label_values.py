@@ -95,7 +95,7 @@ def _not_integers(
     within = f" to within {_ROUNDING_TOLERANCE}" if round_labels else ""
     return InputError(
         path,
-        expected=f"whole numbers{within} as labels",
+        expected=f"integers{within} as labels",
         received=received,
         hint="Use `round_labels` to round them" if can_be_rounded else "",
     )

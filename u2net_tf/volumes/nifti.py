@@ -232,5 +232,5 @@ def _save(
     data = image.to_bytes()
     if path.name.endswith(".gz"):
         data = gzip.compress(data, compresslevel=4, mtime=0)
-    with files.written_whole(path) as partial:
+    with files.atomic_write(path) as partial:
         partial.write_bytes(data)

@@ -262,7 +262,7 @@ def _checked_offset(header: nib.nifti1.Nifti1Header, path: pathlib.Path) -> int:
     if offset and not (offset >= minimum and offset.is_integer()):
         raise InputError(
             path,
-            expected=f"vox_offset, a whole number of at least {minimum}",
+            expected=f"vox_offset, an integer of at least {minimum}",
             received=f"{offset:g}",
         )
     return _offset(header)

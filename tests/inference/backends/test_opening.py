@@ -302,7 +302,7 @@ class TestRejects:
         )
         onnx.save(make_onnx(0, **{EXPORT: text}), path)
         found = self.message(path)
-        assert f"{path}: export: format: expected a whole number from 1 to 1" in found
+        assert f"{path}: export: format: expected an integer from 1 to 1" in found
 
 
 class TestTensorFlow:

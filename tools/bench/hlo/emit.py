@@ -125,7 +125,7 @@ def write(module: Module, folder: pathlib.Path, *, compare: bool) -> int:
     variables = {k: v for k, v in arrays.items() if k not in BATCH}
     _write_arrays(target / "variables.npz", variables)
     _write_arrays(target / "expected.npz", results)
-    with files.written_whole(target / "module.hlo.gz") as path:
+    with files.atomic_write(target / "module.hlo.gz") as path:
         path.write_bytes(gzip.compress(serialized))
     about = {
         **dataclasses.asdict(module),
@@ -226,7 +226,7 @@ def _portable(serialized: bytes) -> bytes:
 
 
 def _write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with files.written_whole(path) as temporary, open(temporary, "wb") as file:
+    with files.atomic_write(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 
 
