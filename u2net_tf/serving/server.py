@@ -64,7 +64,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _not_here(host: str, reason: str) -> InputError:
+def _not_here(host: str, reason: str | None) -> InputError:
     return InputError(
         "`host`", expected="an address of this machine", received=f"{host} ({reason})"
     )
