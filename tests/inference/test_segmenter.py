@@ -184,6 +184,12 @@ def test_warnings_name_what_is_unusual(model, segmentation):
     assert "voxels of 9 mm along z, not 1 mm" in found.warnings
 
 
+def test_a_warning_names_what_float32_loses(model):
+    image = draw_image().T.astype(np.float64) + 2**24
+    (warning, *_) = model(image, domain=ONE, affine=AFFINE).warnings
+    assert warning.startswith("`image`: intensities from 1.67772e+07")
+
+
 def test_resampled_modalities(model, scan, tmp_path):
     shifted = AFFINE.copy()
     shifted[0, 3] += 3
@@ -286,10 +292,11 @@ def test_bad_arguments(model, scan, arguments, message):
         ({"affine": np.eye(3)}, "`affine`: expected a \\(4, 4\\) matrix"),
         ({"affine": np.ones((4, 4))}, "`affine`: expected a \\(4, 4\\) matrix"),
         ({"affine": np.diag([1, 0, 1, 1])}, "`image`: expected an invertible affine"),
+        ({"affine": [[1, 2], [3]]}, "`affine`: expected a \\(4, 4\\) matrix"),
         ({"affine": np.full((4, 4), "a")}, "`affine`: expected a \\(4, 4\\) matrix"),
         *(
             ({"spacing_mm": value, "orientation": "RAS"}, "`spacing_mm`: expected thr")
-            for value in ((1, 1), (1, 1, 0), (1, 1, np.nan), "abc", 1)
+            for value in ((1, 1), (1, 1, 0), (1, 1, np.nan), "abc", 1, [1, [2, 3], 1])
         ),
         *(
             ({"spacing_mm": (1, 1, 1), "orientation": value}, "`orientation`: expect")
@@ -313,12 +320,15 @@ def test_bad_positions_of_arrays(model, arguments, message):
         (lambda image: np.where(image > 0, np.nan, image), "finite voxels"),
         (lambda image: 0 * image, "non-zero voxels"),
         (lambda image: 0 * image + 7, "the constant 7"),
+        (lambda image: image.astype(float) * 1e300, "finite voxels"),
+        (lambda image: np.ma.masked_less(image, 9), "without a mask"),
         (lambda image: np.stack([image] * 3, -1), "1 modality. Received: 3"),
     ],
 )
-def test_bad_arrays(model, change, message):
+def test_bad_arrays(model, change, message, recwarn):
     with pytest.raises(InputError, match=f"`image`: .*{message}"):
         model(change(draw_image().T), domain=ONE, affine=AFFINE)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("array", [False, True])

@@ -28,6 +28,7 @@ import packed  # noqa: E402
 import u2net_tf  # noqa: E402
 from u2net_tf.config.serving import ServerConfig  # noqa: E402
 from u2net_tf.serving import app as app_module  # noqa: E402
+from u2net_tf.serving import limits  # noqa: E402
 from u2net_tf.serving.app import make_app  # noqa: E402
 from u2net_tf.serving.server import listen  # noqa: E402
 
@@ -220,6 +221,29 @@ def test_other_fields_are_refused(server):
     )
 
 
+@pytest.mark.parametrize(
+    "media_type", [None, "application/json", "application/x-www-form-urlencoded"]
+)
+def test_other_content_is_refused(server, media_type):
+    headers = {"Content-Type": media_type} if media_type else {}
+    status, _, body = server.ask(
+        "POST", f"/segment?domain={ONE}", draw_nifti(), headers
+    )
+    assert status == 422
+    received = media_type or "none"
+    assert json.loads(body)["error"] == (
+        f"`Content-Type`: expected multipart/form-data. Received: {received}"
+    )
+
+
+def test_settings_that_are_given_twice_are_refused(server):
+    body, headers = encode([("a.nii", draw_nifti())])
+    address = f"/segment?domain={TWO}&domain={ONE}"
+    status, _, answer = server.ask("POST", address, body, headers)
+    assert status == 422
+    assert "query: expected each name once" in json.loads(answer)["error"]
+
+
 def test_requests_that_are_too_large(model):
     body, headers = encode([("a.nii", draw_nifti())])
     with Server(model, max_upload_mb=0.001) as server:
@@ -270,12 +294,10 @@ def test_requests_wait_up_to_a_limit(model):
         threads[0].start()
         assert slow.running.wait(100)
         threads[1].start()
-        # Until the second one has its place.
-        deadline = time.monotonic() + 100
-        while time.monotonic() < deadline:
-            status, headers, _ = server.segment(files[:0], domain=ONE)
-            if status == 503:
-                break
+        # Until the second one has its place, and a folder.
+        while len(list(pathlib.Path(tempfile.gettempdir()).iterdir())) < 2:
+            time.sleep(0.01)
+        status, headers, _ = server.segment(files, domain=ONE)
         assert status == 503
         assert headers["Retry-After"] == "10"
         # One at a time.
@@ -284,6 +306,58 @@ def test_requests_wait_up_to_a_limit(model):
         for thread in threads:
             thread.join()
     assert statuses == [200, 200]
+
+
+def start_upload(server):
+    """Sends half of a request; returns the connection."""
+    body, headers = encode([("a.nii", draw_nifti())])
+    connection = server.connect()
+    connection.putrequest("POST", f"/segment?domain={ONE}")
+    for name, value in {**headers, "Content-Length": str(len(body))}.items():
+        connection.putheader(name, value)
+    connection.endheaders(body[: len(body) // 2])
+    return connection
+
+
+def test_an_upload_that_stalls_gives_up_its_place(model, monkeypatch):
+    monkeypatch.setattr(limits, "STALL_SECONDS", 0.5)
+    with Server(model, max_queue=1) as server:
+        stalled = start_upload(server)
+        answer = stalled.getresponse()
+        assert answer.status == 408
+        assert "nothing for 0.5 s" in json.loads(answer.read())["error"]
+        stalled.close()
+        assert server.segment([("a.nii", draw_nifti())], domain=ONE)[0] == 200
+
+
+def test_waiting_for_its_turn_is_no_stalling(model, monkeypatch):
+    monkeypatch.setattr(limits, "STALL_SECONDS", 0.5)
+    slow = SlowModel(model)
+    statuses = []
+    with Server(slow) as server:
+        thread = threading.Thread(
+            target=lambda: statuses.append(
+                server.segment([("a.nii", draw_nifti())], domain=ONE)[0]
+            )
+        )
+        thread.start()
+        assert slow.running.wait(100)
+        time.sleep(1)
+        slow.may.set()
+        thread.join()
+    assert statuses == [200]
+
+
+def test_an_upload_that_ends_early_is_no_error_of_the_server(model, caplog):
+    with Server(model, max_queue=1) as server:
+        folder = pathlib.Path(tempfile.gettempdir())
+        connection = start_upload(server)
+        while not list(folder.iterdir()):
+            time.sleep(0.01)
+        connection.close()
+        while list(folder.iterdir()):
+            time.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_nothing_is_computed_for_who_has_left(model):

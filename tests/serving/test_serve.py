@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from unittest import mock
 
 import pytest
 import toy
@@ -72,9 +73,10 @@ def test_a_port_in_use_is_named():
             server.listen("127.0.0.1", port)
 
 
-def test_an_unknown_host_is_named():
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "two..dots", "192.0.2.1"])
+def test_a_host_that_is_not_this_machine_is_named(host):
     with pytest.raises(InputError, match="`host`: expected an address of this machin"):
-        server.listen("no.such.host.invalid", 0)
+        server.listen(host, 0)
 
 
 def test_addresses():
@@ -95,14 +97,22 @@ def test_addresses_of_version_6():
 
 
 @pytest.mark.parametrize(
-    ("host", "more"), [("127.0.0.1", set()), ("0.0.0.0", {socket.gethostname()})]
+    ("host", "more"), [("127.0.0.1", set()), ("0.0.0.0", {"ward-pc"})]
 )
-def test_allowed_hosts(host, more):
-    config = ServeConfig(model="x", host=host, allowed_hosts=("ward-7.example.org",))
+def test_allowed_hosts(host, more, monkeypatch):
+    # Requests are compared in lower case.
+    monkeypatch.setattr(socket, "gethostname", lambda: "WARD-PC")
+    config = ServeConfig(model="x", host=host, allowed_hosts=("Ward-7.example.org",))
     with server.listen(host, 0) as listener:
         names = set(server._allowed_hosts(listener, config))
     expected = {"localhost", "127.0.0.1", "[::1]", host, "ward-7.example.org"}
     assert names == expected | more
+
+
+def test_an_address_of_version_6_is_allowed_as_browsers_send_it():
+    listener = mock.Mock(getsockname=lambda: ("fd00::5", 8000, 0, 0))
+    config = ServeConfig(model="x", host="fd00::5")
+    assert "[fd00::5]" in server._allowed_hosts(listener, config)
 
 
 @pytest.mark.parametrize("name", ["*.example.org", "a:80", "", "http://a"])

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -53,6 +53,8 @@ _HEADERS = {
 _DEFAULT_FORMAT = "nifti"
 _FORMATS = tuple(name for name in OUTPUT_SUFFIXES if name != "input")
 _RETRY_SECONDS = 10
+# Nobody reads the answer any more.
+_DISCONNECTED = 499
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -132,6 +134,8 @@ def _with_errors(handler: Handler) -> Handler:
                 status_code=503,
                 headers={"Retry-After": str(_RETRY_SECONDS)},
             )
+        except ClientDisconnect:
+            return Response(status_code=_DISCONNECTED)
         except (InputError, StoppedError) as error:
             return JSONResponse({"error": str(error)}, status_code=422)
 
@@ -148,15 +152,21 @@ async def _segment(
             paths = await save_images(request, folder)
             async with line.turn():
                 if await request.is_disconnected():
-                    # Nobody waits for the answer any more.
-                    return Response(status_code=499)
+                    return Response(status_code=_DISCONNECTED)
                 return await run_in_threadpool(
                     _answer, model, domain, paths, folder, suffix, config
                 )
 
 
 def _read_query(request: Request) -> tuple[str | None, str]:
-    query = dict(request.query_params)
+    given = request.query_params.multi_items()
+    query = dict(given)
+    if len(query) < len(given):
+        raise InputError(
+            "query",
+            expected="each name once",
+            received=", ".join(name for name, _ in given),
+        )
     domain = query.pop("domain", None)
     output_format = query.pop("output_format", _DEFAULT_FORMAT)
     if query:

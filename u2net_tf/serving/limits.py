@@ -1,4 +1,4 @@
-"""Limits of what a server accepts: bytes of a request, requests at a time."""
+"""Limits of what a server accepts: bytes, pauses, and requests at a time."""
 
 from __future__ import annotations
 
@@ -48,12 +48,28 @@ class WaitingLine:
             yield
 
 
-class _TooLargeError(Exception):
-    pass
+# A sender that sends nothing for so long has lost its connection, and must not keep
+# its place in the line.
+STALL_SECONDS = 60.0
+
+
+class _RefusedError(Exception):
+    """A request that is refused while it is received.
+
+    Args:
+      status: of the answer.
+      message: its error.
+    """
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
 
 
 class LimitUpload:
     """Middleware that rejects requests whose body is too large with status 413.
+
+    A request of which nothing arrives for `STALL_SECONDS` is rejected with status 408.
 
     Args:
       app: the application.
@@ -69,26 +85,47 @@ class LimitUpload:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        received = 0
+        received, is_complete = 0, False
 
         async def receive_counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_complete
+            if is_complete:
+                # Only the end of the connection is left to be received.
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), STALL_SECONDS)
+            except asyncio.TimeoutError:
+                raise _stalled() from None
+            is_complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self._max_bytes:
-                raise _TooLargeError
+                raise self._too_large()
             return message
 
         # A stated length is checked before anything is received.
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         try:
             if stated.isdigit() and int(stated) > self._max_bytes:
-                raise _TooLargeError
+                raise self._too_large()
             await self._app(scope, receive_counted, send)
-        except _TooLargeError:
-            message = (
-                f"request: expected at most {self._max_bytes / 1e6:g} MB "
-                "(`max_upload_mb`). Received: more"
+        except _RefusedError as error:
+            response = JSONResponse(
+                {"error": str(error)},
+                status_code=error.status,
+                headers={"Connection": "close"},
             )
-            response = JSONResponse({"error": message}, status_code=413)
             await response(scope, receive, send)
+
+    def _too_large(self) -> _RefusedError:
+        return _RefusedError(
+            413,
+            f"request: expected at most {self._max_bytes / 1e6:g} MB "
+            "(`max_upload_mb`). Received: more",
+        )
+
+
+def _stalled() -> _RefusedError:
+    return _RefusedError(
+        408,
+        f"request: expected its end. Received: nothing for {STALL_SECONDS:g} s",
+    )

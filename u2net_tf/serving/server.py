@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import socket
 from typing import TYPE_CHECKING
@@ -43,11 +44,9 @@ def listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
-        raise InputError(
-            "`host`",
-            expected="an address of this machine",
-            received=f"{host} ({error.strerror})",
-        ) from None
+        raise _not_here(host, error.strerror) from None
+    except UnicodeError:
+        raise _not_here(host, "not a host name") from None
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -55,6 +54,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen()
     except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _not_here(host, error.strerror) from None
         raise InputError(
             "`port`",
             expected=f"a free port of {host}",
@@ -63,10 +64,20 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _not_here(host: str, reason: str | None) -> InputError:
+    return InputError(
+        "`host`", expected="an address of this machine", received=f"{host} ({reason})"
+    )
+
+
 def address(listener: socket.socket) -> str:
     """The address of a listening socket as a browser takes it."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{_in_address(host)}:{port}"
+
+
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def serve(model: Segmenter, listener: socket.socket, config: ServeConfig) -> None:
@@ -90,8 +101,9 @@ def serve(model: Segmenter, listener: socket.socket, config: ServeConfig) -> Non
 
 def _allowed_hosts(listener: socket.socket, config: ServeConfig) -> list[str]:
     host = listener.getsockname()[0]
-    names = {*_LOCAL_NAMES, config.host, host, *config.allowed_hosts}
+    names = {*_LOCAL_NAMES, config.host, _in_address(host), *config.allowed_hosts}
     if ipaddress.ip_address(host).is_unspecified:
         # It is reached by its name in the network.
         names.add(socket.gethostname())
-    return sorted(names)
+    # Requests are compared in lower case.
+    return sorted({name.lower() for name in names})

@@ -13,6 +13,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.volumes.dicom_folder import is_dicom_file
 
 FIELD = "image"
+_MEDIA_TYPE = "multipart/form-data"
 # The slices of a DICOM series are a file each.
 _MAX_FILES = 20_000
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -32,8 +33,14 @@ async def save_images(request: Request, folder: pathlib.Path) -> list[pathlib.Pa
       Their names are numbers; those of the sender may name a patient.
 
     Raises:
-      InputError: if the form has other fields or no files, or a file is no image.
+      InputError: if the request is no such form, has other fields or no files, or a
+        file is no image.
     """
+    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
+    if media_type.lower() != _MEDIA_TYPE:
+        raise InputError(
+            "`Content-Type`", expected=_MEDIA_TYPE, received=media_type or "none"
+        )
     async with request.form(max_files=_MAX_FILES, max_fields=1) as form:
         uploads = [_check(name, value) for name, value in form.multi_items()]
         if not uploads:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes.grid import Volume
+from u2net_tf.volumes.float32 import to_float32
+from u2net_tf.volumes.grid import Volume, log_notes
 from u2net_tf.volumes.itk_geometry import to_grid
 
 # The argument that holds the array, as messages refer to it.
@@ -45,11 +46,15 @@ def image_from_array(
     grid = to_grid(
         values.shape[:3], _find_affine(spacing_mm, orientation, affine), SOURCE
     )
-    channels = [grid.canonical_view(channel.T) for channel in np.moveaxis(values, 3, 0)]
-    data = np.empty((len(channels), *channels[0].shape), np.float32)
-    for target, channel in zip(data, channels, strict=True):
-        target[...] = channel
-    return Volume(data, grid.spacing_mm("affine"), grid)
+    shape = grid.canonical_view(values[..., 0].T).shape
+    data = np.empty((values.shape[3], *shape), np.float32)
+    notes: list[str] = []
+    for target, channel in zip(data, np.moveaxis(values, 3, 0), strict=True):
+        rounded, found = to_float32(channel, 1, 0, path=SOURCE)
+        target[...] = grid.canonical_view(rounded.T)
+        notes += [note for note in found if note not in notes]
+    said = log_notes(SOURCE, notes)
+    return Volume(data, grid.spacing_mm("affine"), grid, said)
 
 
 def _check_values(array: np.ndarray) -> np.ndarray:
@@ -57,6 +62,13 @@ def _check_values(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "iuf":
         raise InputError(
             SOURCE, expected="an array of real numbers", received=array.dtype
+        )
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputError(
+            SOURCE,
+            expected="an array without a mask",
+            received="a masked array",
+            hint="Use its method `filled`",
         )
     if array.ndim not in (3, 4) or 0 in array.shape:
         raise InputError(
@@ -93,7 +105,7 @@ def _find_affine(
 
 
 def _check_affine(affine: npt.ArrayLike) -> np.ndarray:
-    matrix = np.asarray(affine)
+    matrix = _to_array(affine)
     if (
         matrix.dtype.kind not in "iuf"
         or matrix.shape != (4, 4)
@@ -108,7 +120,7 @@ def _check_affine(affine: npt.ArrayLike) -> np.ndarray:
 
 
 def _check_spacing(spacing_mm: Sequence[float]) -> np.ndarray:
-    sizes = np.asarray(spacing_mm)
+    sizes = _to_array(spacing_mm)
     if (
         sizes.dtype.kind not in "iuf"
         or sizes.shape != (3,)
@@ -120,6 +132,14 @@ def _check_spacing(spacing_mm: Sequence[float]) -> np.ndarray:
             received=spacing_mm,
         )
     return sizes.astype(float)
+
+
+def _to_array(values: npt.ArrayLike) -> np.ndarray:
+    """An array of any type and shape, empty for rows of different lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return np.empty(0)
 
 
 # Letter -> the unit vector (RAS+) of an axis that increases in its direction.

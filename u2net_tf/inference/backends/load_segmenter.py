@@ -29,8 +29,9 @@ def load(
 
     Args:
       path: a model folder that training, `adapt_model` or `compose_models` wrote; a
-        model file (`.u2net`); or what `export` wrote: a SavedModel, an ONNX or OpenVINO
-        file, or a folder of such files.
+        model file (`.u2net`); what `export` wrote: a SavedModel, an ONNX or OpenVINO
+        file, or a folder of such files; or the name of a model that comes with the
+        package.
       runtime: the program that runs it: "tensorflow", "openvino", "onnxruntime", or
         "auto" for the first installed one that can.
       overlap: fraction of a window that the next window covers again.
