@@ -109,13 +109,9 @@ class TestContents:
 
     def test_requirements_without_tensorflow(self, metadata):
         expected = runtime()
-        # It replaces TensorFlow.
-        openvino = {"openvino": expected.pop("openvino")}
         assert required(metadata).items() >= expected.items()
         more = required(metadata).keys() - expected.keys()
         assert more == {"tensorflow", "keras", "tensorboard"}
-        assert required(metadata, "runtime") == openvino
-        assert required(metadata, "export").items() >= openvino.items()
 
     def test_gpu_has_the_same_tensorflow(self, metadata):
         assert required(metadata, "gpu") == {

@@ -911,7 +911,7 @@ BAD = [
     (remove_image, "imagesTr", "expected a file. Received: no such file"),
     (shorten_label, "labelsTr", r"expected shape \(10, 12, 6\) .*\(10, 12, 5\)"),
     (move_label, "labelsTr", "expected the affine of .*imagesTr/b.*5 mm away"),
-    (put_nan, "imagesTr", "expected finite voxels. Received: 1 voxel of"),
+    (put_nan, "imagesTr", "expected finite voxels. Received: 1 NaN or inf"),
     (put_unknown_label, "labelsTr", r"among 0, 1, 2. Received: 254 in 2 voxels"),
     (make_zero, "imagesTr", "an image with non-zero voxels. Received: zeros only"),
     (make_constant, "imagesTr", "Received: the constant 7 in modality 0"),

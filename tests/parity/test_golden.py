@@ -161,7 +161,7 @@ class TestLoadPublishedWeights:
 
     def test_names_unknown_parameters(self, golden):
         message = self.load(golden, **{"up_blocks.9.op1.conv.bias": np.zeros(3)})
-        assert "unknown ['up_blocks.9.op1.conv.bias']" in message
+        assert "unknown names ['up_blocks.9.op1.conv.bias']" in message
 
     @pytest.mark.parametrize("shape", [(4,), (4, 4, 3, 3, 1), (4, 4)])
     def test_names_parameters_of_another_shape(self, golden, shape):

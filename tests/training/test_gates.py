@@ -128,7 +128,7 @@ class TestSpec:
     def test_with_another_architecture_is_an_error(self):
         with pytest.raises(InputError, match="`gates`: expected none, .* u2net"):
             NetworkConfig(gates="both").options()
-        with pytest.raises(InputError, match="gates: expected none, as .* u2net.* top"):
+        with pytest.raises(InputError, match="gates: expected none for .* u2net.* top"):
             ModelSpec(plan=toy.PLAN, pools=(1, 1, 1), gates="top")
 
     @pytest.mark.slow

@@ -246,7 +246,8 @@ class TestRejects:
     def test_another_file(self, tmp_path):
         (tmp_path / "model.pt").touch()
         found = self.message(tmp_path / "model.pt")
-        assert found.endswith("(.u2net, .onnx, .xml). Received: another file")
+        assert "a file (.u2net, .onnx, .xml), or the name of a model" in found
+        assert found.endswith("(hippocampus). Received: another file")
 
     def test_files_of_several_formats(self, tmp_path):
         for name in ("a.onnx", "b.xml"):
