@@ -25,12 +25,13 @@ def main(config: ServeConfig) -> None:
     server.require_packages()
     with server.listen(config.host, config.port) as listener:
         model = load(config.model, runtime=config.runtime, **dict(config.windows))
+        prepared = server.prepare(model, listener, config)
         print(
             f"{first_few(model.domains)} at {server.address(listener)} "
             "(Ctrl-C stops the server)",
             flush=True,
         )
-        server.serve(model, listener, config)
+        server.serve(prepared, listener)
     print("stopped")
 
 

@@ -267,6 +267,8 @@ def test_it_is_silent_and_needs_no_tensorflow(model_file, scan):
         ({"domain": "heart"}, f"`domain`: expected one of {ONE}, {TWO}. Received: hea"),
         ({"domain": None}, f"`domain`: expected one of {ONE}, {TWO}. Received: none"),
         ({"image": 3}, "`image`: expected a path, one path per modality, or a NumPy"),
+        ({"image": None}, "`image`: expected a path.* Received: NoneType"),
+        ({"image": 0}, "`image`: expected a path.* Received: int"),
         ({"image": []}, "`image`: expected a path.* Received: no path"),
         ({"image": "missing.nii.gz"}, r"missing\.nii\.gz"),
         ({"spacing_mm": (1, 1, 1)}, "`spacing_mm`: expected none"),
@@ -289,11 +291,14 @@ def test_bad_arguments(model, scan, arguments, message):
         ({"orientation": "RAS"}, "`spacing_mm`: expected a value"),
         ({"affine": np.eye(4), "spacing_mm": (1, 1, 1)}, "`spacing_mm`: expected none"),
         ({"affine": np.eye(4), "orientation": "RAS"}, "`orientation`: expected none"),
-        ({"affine": np.eye(3)}, "`affine`: expected a \\(4, 4\\) matrix"),
-        ({"affine": np.ones((4, 4))}, "`affine`: expected a \\(4, 4\\) matrix"),
-        ({"affine": np.diag([1, 0, 1, 1])}, "`image`: expected an invertible affine"),
-        ({"affine": [[1, 2], [3]]}, "`affine`: expected a \\(4, 4\\) matrix"),
-        ({"affine": np.full((4, 4), "a")}, "`affine`: expected a \\(4, 4\\) matrix"),
+        ({"affine": np.eye(3)}, "`affine`: expected an invertible \\(4, 4\\)"),
+        ({"affine": np.ones((4, 4))}, "`affine`: expected an invertible \\(4, 4\\)"),
+        ({"affine": np.diag([1, 0, 1, 1])}, "`affine`: expected an invertible"),
+        ({"affine": [[1, 2], [3]]}, "`affine`: expected an invertible \\(4, 4\\)"),
+        (
+            {"affine": np.full((4, 4), "a")},
+            "`affine`: expected an invertible \\(4, 4\\)",
+        ),
         *(
             ({"spacing_mm": value, "orientation": "RAS"}, "`spacing_mm`: expected thr")
             for value in ((1, 1), (1, 1, 0), (1, 1, np.nan), "abc", 1, [1, [2, 3], 1])

@@ -124,7 +124,7 @@ def test_bad_names_of_hosts(name):
 @pytest.mark.parametrize("name", ["starlette", "uvicorn", "python_multipart"])
 def test_packages_that_are_missing_are_named(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(StoppedError, match=rf"{name} is needed .*u2net-tf\[serve\]"):
+    with pytest.raises(StoppedError, match=rf"{name} is required .*u2net-tf\[serve\]"):
         server.require_packages()
 
 

@@ -133,8 +133,9 @@ class PredictConfig(Config):
 
     model: str = Field(
         description="Model to predict with: a folder written by train, adapt or "
-        "compose, a .u2net file written by pack, or an export (a SavedModel, an .onnx "
-        "or .xml file, or a folder of such files).",
+        "compose, a .u2net file written by pack, an export (a SavedModel, an .onnx or "
+        ".xml file, or a folder of such files), or the name of a model that comes with "
+        "the package (hippocampus).",
         json_schema_extra={"alias": "model_dir"},
     )
     runtime: Runtime = Field(
@@ -252,8 +253,8 @@ class DescribeConfig(Config):
     """Settings of `u2net_tf.describe`."""
 
     model: str = Field(
-        description="Folder of a model, one of its checkpoints, or a model file "
-        "(.u2net).",
+        description="Folder of a model, one of its checkpoints, a model file "
+        "(.u2net), or the name of a model that comes with the package (hippocampus).",
         json_schema_extra={"positional": True},
     )
     json_: bool = Field(False, description="Print the description as JSON.")

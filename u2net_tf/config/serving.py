@@ -39,7 +39,8 @@ class ServeConfig(Config):
 
     model: str = Field(
         description="Model folder, model file (.u2net), SavedModel, ONNX or OpenVINO "
-        "file, or folder of such files.",
+        "file, folder of such files, or the name of a model that comes with the "
+        "package (hippocampus).",
         json_schema_extra={"alias": "model_dir"},
     )
     runtime: Runtime = Field(

@@ -163,7 +163,7 @@ def _from_files(
         raise InputError(
             array_images.SOURCE,
             expected="a path, one path per modality, or a NumPy array",
-            received=type(image).__name__ if paths else "no path",
+            received="no path" if paths == [] else type(image).__name__,
         )
     # Headers first: a wrong file is reported before voxels are read.
     case.check_headers(paths, domain, **options)

@@ -25,6 +25,6 @@ def find_trained(model: str | os.PathLike) -> str | os.PathLike:
     Returns:
       The path of the model file for a name; anything else unchanged.
     """
-    if os.path.exists(model) or str(model) not in trained_models():
+    if os.fspath(model) not in trained_models() or os.path.exists(model):
         return model
     return _FOLDER / f"{model}{SUFFIX}"

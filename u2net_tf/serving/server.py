@@ -12,6 +12,8 @@ from u2net_tf.config.serving import ServeConfig
 from u2net_tf.errors import InputError, StoppedError
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from u2net_tf.inference.segmenter import Segmenter
 
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -25,7 +27,7 @@ def require_packages() -> None:
         import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:
         raise StoppedError(
-            f"{error.name} is needed and not installed: pip install 'u2net-tf[serve]'"
+            f"{error.name} is required but not installed: pip install 'u2net-tf[serve]'"
         ) from None
 
 
@@ -80,13 +82,18 @@ def _in_address(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def serve(model: Segmenter, listener: socket.socket, config: ServeConfig) -> None:
-    """Answers requests until a signal asks to stop; running ones are finished.
+def prepare(
+    model: Segmenter, listener: socket.socket, config: ServeConfig
+) -> uvicorn.Server:
+    """Returns a server that has loaded all domains of its model.
 
     Args:
       model: segments the images.
       listener: a listening socket.
       config: settings of the server.
+
+    Raises:
+      InputError: if a domain cannot be loaded.
     """
     import uvicorn
 
@@ -94,9 +101,19 @@ def serve(model: Segmenter, listener: socket.socket, config: ServeConfig) -> Non
 
     app = make_app(model, config.server, hosts=_allowed_hosts(listener, config))
     settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
-    # After an orderly end, the server raises the signal again that asked for it.
+    return uvicorn.Server(settings)
+
+
+def serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Answers requests until a signal stops the server; running ones are finished.
+
+    Args:
+      server: the server.
+      listener: the socket that it was prepared for.
+    """
+    # After an orderly end, the server raises the signal again that stopped it.
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(settings).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 def _allowed_hosts(listener: socket.socket, config: ServeConfig) -> list[str]:

@@ -11,6 +11,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.volumes.float32 import to_float32
 from u2net_tf.volumes.grid import Volume, log_notes
 from u2net_tf.volumes.itk_geometry import to_grid
+from u2net_tf.volumes.nifti_header import is_invertible
 
 # The argument that holds the array, as messages refer to it.
 SOURCE = "`image`"
@@ -101,6 +102,10 @@ def _find_affine(
         )
     found = np.eye(4)
     found[:3, :3] = _directions(orientation) * _check_spacing(spacing_mm)[::-1]
+    if not is_invertible(found):
+        raise InputError(
+            "`spacing_mm`", expected="voxel sizes from 1e-9 to 1e9", received=spacing_mm
+        )
     return found
 
 
@@ -110,10 +115,11 @@ def _check_affine(affine: npt.ArrayLike) -> np.ndarray:
         matrix.dtype.kind not in "iuf"
         or matrix.shape != (4, 4)
         or not np.array_equal(matrix[3], (0, 0, 0, 1))
+        or not is_invertible(matrix.astype(float))
     ):
         raise InputError(
             "`affine`",
-            expected="a (4, 4) matrix whose last row is 0, 0, 0, 1",
+            expected="an invertible (4, 4) matrix whose last row is 0, 0, 0, 1",
             received=affine,
         )
     return matrix.astype(float)

@@ -130,8 +130,9 @@ async function segment(files) {
     const query = new URLSearchParams({ domain: domain.name });
     const response = await fetch(`segment?${query}`, { method: "POST", body: form });
     if (!response.ok) {
-      const { error } = await response.json();
-      throw new Error(error);
+      const text = await response.text();
+      const isJson = response.headers.get("Content-Type") === "application/json";
+      throw new Error(isJson ? JSON.parse(text).error : text);
     }
     const labels = await response.blob();
     showTable(domain, JSON.parse(response.headers.get("X-Volumes-Ml")));
