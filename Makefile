@@ -1,6 +1,6 @@
 # make demo              the whole pipeline on synthetic scans, in a few minutes
 # make demo RAW=DIR      the same on your own scans (folders in MSD layout)
-# make test              lint and tests, in two processes (JOBS=2)
+# make test              lint and tests, in four processes (JOBS=4)
 # make test-slow         all tests, including slow ones, with branch coverage
 # make test-pythons      make test with every supported Python that is installed
 # make test-seconds      tests, recording how long each test file takes
@@ -10,7 +10,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 ORACLE_PYTHON ?= python3.11
 ORACLE_VENV   ?= .venv-oracle
-JOBS   ?= 2
+# More than cores: tests of commands and of signals wait for other processes.
+JOBS   ?= 4
 RAW    ?=
 DEMO   ?= $(if $(RAW),demo_own,demo)
 

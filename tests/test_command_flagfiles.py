@@ -121,8 +121,8 @@ def test_each_package_has_its_own_flagfiles():
         (
             ["--flagfile=universe"],
             "u2net_tf",
-            "--flagfile: expected a file, or one of adapt, demo, independent, shared, "
-            "unet_sharp, universal, upstream. Received: universe",
+            "--flagfile: expected a file, or one of adapt, demo, independent, "
+            "recommended, shared, unet_sharp, universal, upstream. Received: universe",
         ),
         (
             ["--flagfile", "universal"],

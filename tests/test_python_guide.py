@@ -37,6 +37,7 @@ def write_inputs(folder):
         nib.save(image, folder / f"{name}.nii.gz")
 
 
+@pytest.mark.usefixtures("plain_implementation")
 def test_every_block_runs(tmp_path, monkeypatch, capsys):
     write_inputs(tmp_path)
     write_series(tmp_path / "dicom_series")

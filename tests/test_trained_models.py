@@ -106,9 +106,10 @@ def test_the_document_gives_the_checksum_and_the_dice():
     assert hashlib.sha256(path.read_bytes()).hexdigest() in text
     page = read_model_file(path).page
     for name in ("Anterior", "Posterior"):
-        (row,) = re.findall(rf"\| {name} .*", page)
-        mean, deviation = re.findall(r"\d+\.\d+", row)[:2]
-        assert f"{float(mean):.2f} ± {float(deviation):.2f}" in text
+        ((mean, deviation),) = re.findall(
+            rf"\| {name} +\| (\d+\.\d) +\| (\d+\.\d) ", page
+        )
+        assert f"{name} {mean} ± {deviation}" in text
 
 
 def test_licences():

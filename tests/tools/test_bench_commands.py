@@ -400,10 +400,10 @@ def test_roofline(monkeypatch):
     ("name", "arguments", "words"),
     [
         ("convert", ["--shape=1,2"], "--shape: expected three integers"),
-        ("convert", ["--new_shape=9,9,3"], "--new_shape: expected three whole"),
+        ("convert", ["--new_shape=9,9,3"], "--new_shape: expected three integers"),
         ("depthwise", ["--shape=1,2,3,4"], "--shape: expected five integers"),
         ("depthwise", ["--shape=1,2,3,4,x"], "Received: 1,2,3,4,x"),
-        ("depthwise_ways", ["--shape=0,2,3,4,5"], "--shape: expected five whole"),
+        ("depthwise_ways", ["--shape=0,2,3,4,5"], "--shape: expected five integers"),
         ("depthwise_ways", ["--up_sampled_shape=2,3"], "--up_sampled_shape: expected"),
         ("loss", ["--patch_size=0"], "--patch_size: expected "),
         ("step", ["--patch_sizes=64,48"], "--patch_sizes: expected sizes divisible"),
@@ -417,7 +417,11 @@ def test_roofline(monkeypatch):
         ("inference", ["--volume_size="], "--volume_size: expected a value"),
         ("convert", ["--shape=9,9"], "--shape: expected three integers z,y,x"),
         ("convert", ["--new_shape="], "--new_shape: expected a value"),
-        ("large_scan", ["--volume_size=7,9,9"], "--volume_size: expected three whole"),
+        (
+            "large_scan",
+            ["--volume_size=7,9,9"],
+            "--volume_size: expected three integers",
+        ),
         (
             "reading",
             ["--volume_size=99,500,500"],
