@@ -138,10 +138,25 @@ def define_flags() -> None:
     )
 
 
+def _read_thresholds(texts: Sequence[str]) -> list[float]:
+    try:
+        thresholds = [float(text) for text in texts]
+    except ValueError:
+        thresholds = []
+    if not thresholds or not all(0 <= value <= 1 for value in thresholds):
+        raise command.InputError(
+            "`thresholds`",
+            expected="numbers from 0 to 1",
+            received=",".join(texts) or "none",
+        )
+    return thresholds
+
+
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     del argv  # flags only; `command.start` has checked
     values = flags.FLAGS
+    thresholds = _read_thresholds(values.thresholds)
     machine.import_tensorflow()
     from u2net_tf.config.inference import WindowConfig
     from u2net_tf.inference.backends.keras import load_predictor
@@ -152,7 +167,7 @@ def main(argv: Sequence[str]) -> None:
         values.data_dir, load_spec(values.model_dir).plan.names
     )
     rows = []
-    for threshold in (None, *map(float, values.thresholds)):
+    for threshold in (None, *thresholds):
         settings = WindowConfig(prune_to=values.prune_to, gate_threshold=threshold)
         predictor = load_predictor(values.model_dir, settings)
         for index, (domain, manifest) in enumerate(

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import toy
 
-from tools.compare_gates import measure
+from tools.compare_gates import _read_thresholds, measure
+from u2net_tf.errors import InputError
 
 # Voxels of 0.05 ml, patches of four.
 DOMAIN = dataclasses.replace(
@@ -41,3 +42,13 @@ def test_a_patch_in_which_no_class_voxel_is_predicted_is_missed():
     (found,) = measure(PREDICTOR, 0, [record([1, 0, 0], [0, 0, 0])])
     assert (found.is_missed, found.patch_fp_ml) == ([True], [])
     assert found.cells() == ("0", "–", "1", "1", "0", "–", "1", "0.00")
+
+
+def test_thresholds():
+    assert _read_thresholds(["0", "0.5", "1"]) == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize("texts", [[], ["abc"], ["0.5", "1.1"], ["-0.1"], ["nan"]])
+def test_invalid_thresholds_are_reported(texts):
+    with pytest.raises(InputError, match="`thresholds`: expected numbers from 0 to 1"):
+        _read_thresholds(texts)
