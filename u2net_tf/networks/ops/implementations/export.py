@@ -20,7 +20,7 @@ UPSAMPLED = "upsampled"
 def conv3d(
     groups: Sequence[tf.Tensor], kernel: tf.Tensor, strides: Sequence[int]
 ) -> tf.Tensor:
-    """Convolves concatenated channel groups; a pointwise kernel needs no special case."""
+    """Convolves concatenated channel groups; pointwise kernels need no special case."""
     inputs = tf.concat(groups, axis=-1) if len(groups) > 1 else groups[0]
     return tf.raw_ops.Conv3D(
         input=inputs, filter=kernel, strides=[1, *strides, 1], padding="SAME"
