@@ -783,8 +783,8 @@ def test_ctrl_c_stops_at_once_with_one_line(slow):
     process = start_and_wait_for_parts(slow, 1, num_workers=1)
     os.killpg(process.pid, signal.SIGINT)
     _, message = process.communicate(timeout=20)
-    assert process.returncode == 1
-    assert message.strip() == "interrupted; run the same command again to go on"
+    assert process.returncode == 130
+    assert message.strip() == "interrupted; rerun the same command to resume"
     wait_until_group_is_gone(process.pid)
     assert_nothing_half_written(slow.data_dir)
 
