@@ -8,13 +8,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import toy
-from dicom_writing import write_series
 
 pytest.importorskip("onnx", reason="needs the extra `export`")
 pytest.importorskip("openvino", reason="needs the extra `export`")
 # `packed` imports onnx itself.
 import packed  # noqa: E402
 
+from tests.volumes import dicom_files  # noqa: E402
 from u2net_tf.models.build import build_network  # noqa: E402
 from u2net_tf.models.loading import save_model  # noqa: E402
 from u2net_tf.models.spec import ModelSpec  # noqa: E402
@@ -40,7 +40,7 @@ def write_inputs(folder):
 @pytest.mark.usefixtures("plain_implementation")
 def test_every_block_runs(tmp_path, monkeypatch, capsys):
     write_inputs(tmp_path)
-    write_series(tmp_path / "dicom_series")
+    dicom_files.save(tmp_path / "dicom_series", dicom_files.make_series())
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in BLOCKS:

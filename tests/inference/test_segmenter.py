@@ -1,5 +1,6 @@
 """`u2net_tf.load`: a model that segments files and arrays from Python."""
 
+import inspect
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import packed  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 
 import u2net_tf  # noqa: E402
-from u2net_tf.config.inference import ReadingConfig  # noqa: E402
+from u2net_tf.config.inference import ReadingConfig, WindowConfig  # noqa: E402
 from u2net_tf.errors import InputError  # noqa: E402
 from u2net_tf.inference.backends.opening import open_model  # noqa: E402
 from u2net_tf.inference.label_maps import predict_scans  # noqa: E402
@@ -368,6 +369,16 @@ def test_settings_of_load(model_file):
         3,
         False,
     )
+
+
+def test_defaults_of_load_are_those_of_the_command():
+    parameters = inspect.signature(u2net_tf.load).parameters
+    defaults = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if name not in ("path", "runtime")
+    }
+    assert defaults == WindowConfig().flat()
 
 
 @pytest.mark.parametrize(

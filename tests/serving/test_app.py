@@ -17,7 +17,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import toy
-from dicom_writing import write_series
 
 pytest.importorskip("onnx", reason="needs the extra `export`")
 pytest.importorskip("openvino", reason="needs the extra `export`")
@@ -26,6 +25,7 @@ uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 import packed  # noqa: E402
 
 import u2net_tf  # noqa: E402
+from tests.volumes import dicom_files  # noqa: E402
 from u2net_tf.config.serving import ServerConfig  # noqa: E402
 from u2net_tf.serving import app as app_module  # noqa: E402
 from u2net_tf.serving import limits  # noqa: E402
@@ -159,7 +159,8 @@ def test_modalities_are_taken_in_their_order(server):
 
 
 def test_a_dicom_series(server, tmp_path):
-    paths = write_series(tmp_path / "series")
+    series = dicom_files.make_series(num_slices=8, size=9)
+    paths = sorted(dicom_files.save(tmp_path / "series", series).iterdir())
     files = [(f"IM{n}", path.read_bytes()) for n, path in enumerate(paths)]
     status, _, body = server.segment(files, domain=ONE)
     assert status == 200, body

@@ -89,7 +89,7 @@ class Segmenter:
         Raises:
           InputError: names the argument or file.
         """
-        name = self._choose_domain(domain)
+        name = self._only_domain() if domain is None else domain
         with self._lock:
             predictor = self._model.predictor(name)
         index = predictor.plan.index(name)
@@ -123,16 +123,14 @@ class Segmenter:
         warnings = (*volume.notes, *plausibility.differences(volume, chosen))
         return Segmentation(chosen, volume.grid, warnings, prediction)
 
-    def _choose_domain(self, domain: str | None) -> str:
-        if domain is None and len(self.domains) == 1:
-            return self.domains[0]
-        if domain not in self.domains:
+    def _only_domain(self) -> str:
+        if len(self.domains) > 1:
             raise InputError(
                 "`domain`",
                 expected=f"one of {first_few(self.domains)}",
-                received="none" if domain is None else domain,
+                received="none",
             )
-        return domain
+        return self.domains[0]
 
 
 def _from_array(image: np.ndarray, domain: Domain, position: dict[str, Any]) -> Volume:
@@ -165,6 +163,4 @@ def _from_files(
             expected="a path, one path per modality, or a NumPy array",
             received="no path" if paths == [] else type(image).__name__,
         )
-    # Headers first: a wrong file is reported before voxels are read.
-    case.check_headers(paths, domain, **options)
     return case.read_image(paths, domain, **options)

@@ -38,16 +38,16 @@ def format_summary(
         ops.without_gradients(),
     ):
         call.get_concrete_function()
+    parts = network.parts
+    # Parts that are not computed come last.
     rows = [
         (
-            f"{name} ({type(part).__name__})",
+            f"{name} ({type(parts[name]).__name__})",
             shapes.get(name, "not computed"),
-            f"{_count(part.variables):,}",
-            f"{_count(part.domain_variables(domain)):,}",
+            f"{_count(parts[name].variables):,}",
+            f"{_count(parts[name].domain_variables(domain)):,}",
         )
-        for name, part in sorted(
-            network.parts.items(), key=lambda item: _rank(item[0], shapes)
-        )
+        for name in dict.fromkeys([*shapes, *parts])
     ]
     total = (
         "total",
@@ -64,13 +64,8 @@ def format_summary(
     )
 
 
-def _rank(name: str, shapes: Mapping[str, str]) -> int:
-    names = list(shapes)
-    return names.index(name) if name in shapes else len(names)
-
-
 def _count(variables: Iterable[keras.Variable]) -> int:
-    return sum(int(variable.value.shape.num_elements()) for variable in variables)
+    return sum(variable.shape.num_elements() for variable in variables)
 
 
 @contextlib.contextmanager

@@ -150,7 +150,7 @@ async def _segment(
         with tempfile.TemporaryDirectory(prefix="u2net-") as name:
             folder = pathlib.Path(name)
             paths = await save_images(request, folder)
-            async with line.turn():
+            async with line.turn:
                 if await request.is_disconnected():
                     return Response(status_code=_DISCONNECTED)
                 return await run_in_threadpool(

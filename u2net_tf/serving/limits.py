@@ -19,12 +19,15 @@ class WaitingLine:
 
     Args:
       limit: number of requests that may be admitted or wait at the same time.
+
+    Attributes:
+      turn: held by the request that is admitted, which must have a place.
     """
 
     def __init__(self, limit: int):
         self._limit = limit
-        self._lock = asyncio.Lock()
-        self.length = 0
+        self._length = 0
+        self.turn = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -33,19 +36,13 @@ class WaitingLine:
         Raises:
           QueueFullError: if there is none left.
         """
-        if self.length >= self._limit:
+        if self._length >= self._limit:
             raise QueueFullError
-        self.length += 1
+        self._length += 1
         try:
             yield
         finally:
-            self.length -= 1
-
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Waits for the turn of the one who has a place."""
-        async with self._lock:
-            yield
+            self._length -= 1
 
 
 # A sender that sends nothing for so long has lost its connection, and must not keep

@@ -11,12 +11,12 @@ from starlette.requests import Request
 
 from u2net_tf.errors import InputError
 from u2net_tf.volumes.dicom_folder import is_dicom_file
+from u2net_tf.volumes.scan_names import SCAN_SUFFIXES
 
 FIELD = "image"
 _MEDIA_TYPE = "multipart/form-data"
 # The slices of a DICOM series are a file each.
 _MAX_FILES = 20_000
-_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 _BLOCK_BYTES = 2**20
 
 
@@ -65,7 +65,7 @@ def _check(name: str, value: UploadFile | str) -> UploadFile:
 
 def _suffix(name: str) -> str:
     name = name.lower()
-    return next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), ".dcm")
+    return next((suffix for suffix in SCAN_SUFFIXES if name.endswith(suffix)), ".dcm")
 
 
 async def _copy(upload: UploadFile, path: pathlib.Path) -> None:
@@ -81,7 +81,7 @@ def _arrange(paths: Sequence[pathlib.Path], folder: pathlib.Path) -> list[pathli
         if not is_dicom_file(path):
             raise InputError(
                 path.name,
-                expected=f"DICOM, or a file name with {', '.join(_SUFFIXES)}",
+                expected=f"DICOM, or a file name with {', '.join(SCAN_SUFFIXES)}",
                 received="another file",
             )
     if len(others) <= 1:
