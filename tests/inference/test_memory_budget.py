@@ -122,7 +122,7 @@ def test_resident_memory_is_known_on_linux(monkeypatch, tmp_path):
 def test_read_ahead_fits_into_the_budget(caplog):
     budget = MemoryBudget(limit_gb=10, taken_gb=4)
     reading = ReadingConfig(num_workers=3)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "absl"):
         for prediction, expected in ((0, 3), (2, 2), (3, 1), (5, 0), (7, 0)):
             needs = [Need(2e9, prediction * 1e9), Need(1e9, 0)] + 2 * [Need()]
             assert budget.of_workers(reading, needs).num_workers == expected
