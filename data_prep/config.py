@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from data_prep.plan.network_settings import MAX_PATCH_VOXELS
 from u2net_tf.config.base import Config
 from u2net_tf.config.log import LogConfig
 from u2net_tf.config.memory import MaxMemory
@@ -162,6 +163,13 @@ class PlanConfig(Config):
         description="Source of the network settings: published settings and label "
         "merges for the tasks that have them and a rule for all others (auto), or the "
         "rule for all domains (rule).",
+    )
+    max_patch_voxels: int = Field(
+        MAX_PATCH_VOXELS,
+        ge=16**3,
+        description="Maximum number of voxels of a patch. Published settings with a "
+        "larger patch are replaced by those of the rule. 262144 (64³) suits training "
+        "on a CPU.",
     )
     merge_labels: tuple[str, ...] = Field(
         (),

@@ -21,6 +21,7 @@ class Choices:
     Attributes:
       preprocessing: the preprocessing settings that are not those of the survey.
       use_presets: whether to use published settings for the tasks that have them.
+      max_patch_voxels: maximum number of voxels of a patch.
       merges: label merges per domain; they replace those of a preset.
       keep_components: number for every class, or None to derive it from the survey.
       mirror_axes: axes for every domain, or None for "x", or no axis if two classes are
@@ -34,6 +35,7 @@ class Choices:
 
     preprocessing: Preprocessing
     use_presets: bool
+    max_patch_voxels: int
     merges: Merges
     keep_components: int | None
     mirror_axes: tuple[Axis, ...] | None
@@ -68,6 +70,7 @@ def read_choices(config: PlanConfig, names: Sequence[str]) -> Choices:
     return Choices(
         preprocessing=_read_preprocessing(config),
         use_presets=config.preset == "auto",
+        max_patch_voxels=config.max_patch_voxels,
         merges=label_classes.parse_merges(list(config.merge_labels)),
         keep_components=_read_keep_components(config.keep_components),
         mirror_axes=_read_mirror_axes(list(config.mirror_axes)),

@@ -7,11 +7,11 @@ Six tasks of the Medical Segmentation Decathlon have published settings (`PRESET
 2.  It is halved as long as its deepest feature map keeps 4 voxels, at most 5 times, and
     is rounded up to a multiple of 2 to the power of the number of halvings. A network
     needs a halving: if no axis is long enough, the longest one is halved once.
-3.  While the patch has more than 128³ voxels, its longest axis (the last one of equal
+3.  While the patch has more than 128³ voxels (by default), its longest axis (the last one of equal
     length) shrinks to its next multiple, and halvings are counted again. Volumes larger
     than 128 along all axes thus get 128³, and thin ones keep their full depth.
-4.  A batch has at most 2 · 128³ voxels and at most 5 % of the voxels of the domain's
-    volumes, but at least two patches.
+4.  A batch has at most twice as many voxels and at most 5 % of the voxels of the
+    domain's volumes, but at least two patches.
 
 From the published median shapes and numbers of cases, this yields five of the six rows
 of `PRESETS` exactly. It differs for Task02_Heart (median 115, 320, 232): 128, 128, 128
@@ -33,8 +33,8 @@ from collections.abc import Mapping
 
 Triple = tuple[int, int, int]
 
-PATCH_VOXELS = 128**3
-BATCH_VOXELS = 2 * PATCH_VOXELS
+MAX_PATCH_VOXELS = 128**3
+MAX_FULL_PATCHES_PER_BATCH = 2
 MAX_AXIS = 192
 MIN_AXIS = 4
 MAX_POOLS = 5
@@ -87,20 +87,23 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def plan_network_settings(median_shape: Triple, *, num_cases: int) -> NetworkSettings:
+def plan_network_settings(
+    median_shape: Triple, *, num_cases: int, max_patch_voxels: int = MAX_PATCH_VOXELS
+) -> NetworkSettings:
     """Returns settings for a domain without a preset; see the module's docstring.
 
     Args:
       median_shape: median shape (z, y, x) of the domain's volumes as the network gets
         them, voxels.
       num_cases: number of volumes.
+      max_patch_voxels: maximum number of voxels of a patch.
     """
     size = [_rounded_up(min(length, MAX_AXIS)) for length in median_shape]
-    while math.prod(size) > PATCH_VOXELS:
+    while math.prod(size) > max_patch_voxels:
         axis = max(range(3), key=lambda a: (size[a], a))
         size[axis] -= 2 ** _num_pools(size[axis])
     voxels = num_cases * math.prod(median_shape)
-    limit = min(BATCH_VOXELS, voxels // DATASET_PARTS)
+    limit = min(MAX_FULL_PATCHES_PER_BATCH * max_patch_voxels, voxels // DATASET_PARTS)
     pools = [_num_pools(length) for length in size]
     if not any(pools):
         axis = max(range(3), key=lambda a: (size[a], a))

@@ -68,9 +68,10 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     training = [case for case in cases if case.case not in split.test]
     labels = _labels(facts, training, choices, folds=bool(split.folds))
     z, y, x = (math.floor(size + 0.5) for size in sizes.median_shape)
-    preset = PRESETS.get(facts.name) if choices.use_presets else None
-    rule = network_settings.plan_network_settings
-    network = preset.network if preset else rule((z, y, x), num_cases=len(cases))
+    preset = _fitting_preset(facts, choices)
+    network = preset or network_settings.plan_network_settings(
+        (z, y, x), num_cases=len(cases), max_patch_voxels=choices.max_patch_voxels
+    )
     try:
         domain = Domain(
             name=facts.name,
@@ -103,6 +104,15 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
         "preset" if preset else "rule",
         tuple(f"{facts.name}: {note}" for note in notes),
     )
+
+
+def _fitting_preset(facts: DomainFacts, choices: Choices) -> NetworkSettings | None:
+    """Returns published network settings whose patch is small enough, if any."""
+    if not choices.use_presets or facts.name not in PRESETS:
+        return None
+    network = PRESETS[facts.name].network
+    fits = math.prod(network.patch_size) <= choices.max_patch_voxels
+    return network if fits else None
 
 
 def _leak_notes(split: CaseSplit, choices: Choices) -> Iterable[str]:
