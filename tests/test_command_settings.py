@@ -271,6 +271,7 @@ FLAGS = {
         ("domains", "b,a", ("b", "a")),
         ("overwrite", "true", True),
         ("preset", "rule", "rule"),
+        ("max_patch_voxels", "5000", 5000),
         ("merge_labels", "c:d=1+2", ("c:d=1+2",)),
         ("keep_components", "2", "2"),
         ("mirror_axes", "z,y", ("z", "y")),

@@ -7,9 +7,10 @@ Six tasks of the Medical Segmentation Decathlon have published settings (`PRESET
 2.  It is halved as long as its deepest feature map keeps 4 voxels, at most 5 times, and
     is rounded up to a multiple of 2 to the power of the number of halvings. A network
     needs a halving: if no axis is long enough, the longest one is halved once.
-3.  While the patch has more than 128³ voxels (by default), its longest axis (the last one of equal
-    length) shrinks to its next multiple, and halvings are counted again. Volumes larger
-    than 128 along all axes thus get 128³, and thin ones keep their full depth.
+3.  While the patch has more than 128³ voxels (or than `max_patch_voxels`), its longest
+    axis (the last one of equal length) shrinks to its next multiple, and halvings are
+    counted again. Volumes larger than 128 along all axes thus get 128³, and thin ones
+    keep their full depth.
 4.  A batch has at most twice as many voxels and at most 5 % of the voxels of the
     domain's volumes, but at least two patches.
 

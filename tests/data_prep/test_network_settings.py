@@ -46,6 +46,25 @@ def test_other_shapes(median_shape, patch_size, pools):
     assert found.pools == pools
 
 
+@pytest.mark.parametrize(
+    ("median_shape", "max_patch_voxels", "patch_size", "pools", "batch_size"),
+    [
+        ((127, 128, 78), 64**3, (64, 64, 64), (4, 4, 4), 2),
+        ((32, 128, 128), 64**3, (32, 96, 80), (3, 4, 4), 2),
+        ((9, 234, 198), 64**3, (10, 160, 160), (1, 5, 5), 2),
+        ((36, 50, 35), 64**3, (40, 56, 40), (3, 3, 3), 5),
+        ((127, 128, 78), 16**3, (16, 16, 16), (2, 2, 2), 2),
+    ],
+)
+def test_max_patch_voxels(
+    median_shape, max_patch_voxels, patch_size, pools, batch_size
+):
+    found = network_settings.plan_network_settings(
+        median_shape, num_cases=500, max_patch_voxels=max_patch_voxels
+    )
+    assert found == network_settings.NetworkSettings(patch_size, pools, batch_size)
+
+
 def test_limits():
     lengths = (1, 5, 17, 31, 63, 90, 127, 129, 200, 700)
     for shape in [(z, y, x) for z in lengths for y in lengths for x in lengths]:

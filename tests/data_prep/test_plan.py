@@ -174,6 +174,18 @@ class TestSettings:
         (domain,) = plan(spleen, preset="rule", overwrite=True).domains
         assert domain.patch_size == (20, 80, 80)
 
+    def test_max_patch_voxels(self, plan):
+        spleen = make_domain("Task09_Spleen")
+        preset = 96 * 160 * 128
+        (domain,) = plan(spleen, max_patch_voxels=preset).domains
+        assert domain.patch_size == (96, 160, 128)
+        (domain,) = plan(spleen, max_patch_voxels=preset - 1, overwrite=True).domains
+        assert domain.patch_size == (20, 80, 80)
+        assert "rule" in plan.done.stdout
+        (domain,) = plan(spleen, max_patch_voxels=32**3, overwrite=True).domains
+        assert domain.patch_size == (20, 40, 40)
+        assert domain.pools == (2, 3, 3)
+
     @pytest.mark.parametrize("name", ["Task03_Liver", "Task07_Pancreas"])
     def test_preset_merges_the_tumour(self, name):
         labels = {0: "background", 1: "organ", 2: "cancer"}
