@@ -192,7 +192,11 @@ def fields_of(schema, definitions):
     return found
 
 
-LABEL = {"name": {}, "values": {}, "keep_components": {}}
+CODE = {"value": {}, "scheme": {}, "meaning": {}}
+LABEL = {
+    **{"name": {}, "values": {}, "keep_components": {}},
+    "anatomy": {"category": CODE, "type": CODE, "side": CODE},
+}
 PREPROCESSING = dict.fromkeys(
     (
         "margin_voxels",

@@ -5,11 +5,11 @@ returns what this version would have written. No other module knows an older for
 
 | format | release 0.1.0 | now |
 |---|---|---|
-| plan | 1 | 2: folds; 3: rounding of labels, what scans were like; 4: resampling |
+| plan | 1 | 2: folds; 3: rounding, what scans were like; 4: resampling; 5: codes |
 | manifest | 1 | 2: groups, which the plan's hash does not cover; 3: resampling |
 | survey | 1 | 2: faults by case only; 3: units, rounding of labels; 4: resampling |
 | log of a survey | 1 | 2: units |
-| model, within a checkpoint | 0 (none), plan as text | 4: counts; 5: UNet#; 6: gates |
+| model, within a checkpoint | 0 (none), plan as text | 4: counts; 6: gates; 7: codes |
 | state of a run, within a checkpoint | 0 (none) | 1: records; 2: partial epoch |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of variables |
 | summary of an evaluation | 0 (none) | 2: skipped cases; 3: false positives |
@@ -90,6 +90,15 @@ def plan_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
         given = domain.get("preprocessing")
         if isinstance(given, dict):
             domain["preprocessing"] = {"resample_modalities": False, **given}
+    return {**content, "domains": domains}
+
+
+def plan_with_anatomy(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a plan to format 5: the codes of classes were those of their names."""
+    domains = [
+        {**domain, "labels": [{"anatomy": None, **row} for row in domain["labels"]]}
+        for domain in content["domains"]
+    ]
     return {**content, "domains": domains}
 
 
@@ -200,6 +209,11 @@ def model_with_architecture(content: dict[str, Any]) -> dict[str, Any]:
 def model_with_gates(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a model to format 6: no network had gates."""
     return {**content, "gates": "none"}
+
+
+def model_with_anatomy(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a model to format 7: its plan was of format 4."""
+    return {**content, "plan": plan_with_anatomy(content["plan"])}
 
 
 def run_state(content: dict[str, Any]) -> dict[str, Any]:

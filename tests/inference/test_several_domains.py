@@ -15,14 +15,20 @@ from u2net_tf.config.inference import PredictConfig, ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import label_maps, organs, prepared_organs, several_domains
 from u2net_tf.inference.backends import opening
-from u2net_tf.inference.label_table import LABEL_TABLE, number_classes
+from u2net_tf.inference.label_table import (
+    LABEL_TABLE,
+    merged_domain,
+    number_classes,
+)
 from u2net_tf.inference.merging import LabelMapMerger
 from u2net_tf.inference.organs import Organ
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.plan.anatomy import Anatomy, Code
 from u2net_tf.plan.domains import Label, Plan
 from u2net_tf.volumes import case as case_files
+from u2net_tf.volumes.anatomy import ABNORMAL, find_anatomy
 from u2net_tf.volumes.class_volumes import voxel_volume_ml
 
 BOTH = dataclasses.replace(toy.TWO, name="Both")
@@ -346,6 +352,21 @@ class TestChoice:
         many = [dataclasses.replace(LATTER, name=name, labels=labels) for name in "ab"]
         with pytest.raises(InputError, match=r"at most 255 classes .* 398\. Use `sepa"):
             number_classes(many)
+
+    def test_merged_classes_keep_their_codes(self):
+        liver = Label("liver", (1,))
+        cyst = Anatomy(category=ABNORMAL, kind=Code("1", "99LAB", "cyst"))
+        domains = [
+            dataclasses.replace(
+                PLAN.domains[index],
+                labels=(Label("background", (0,)), liver, *more),
+            )
+            for index, more in enumerate(((), (Label("PZ", (2,), anatomy=cyst),)))
+        ]
+        merged = merged_domain(domains, number_classes(domains))
+        assert merged.labels[1].name == f"liver ({domains[0].name})"
+        codes = [find_anatomy(label).kind.meaning for label in merged.labels[1:]]
+        assert codes == ["Liver", "Liver", "cyst"]
 
     @pytest.mark.parametrize(
         ("values", "words"),

@@ -12,6 +12,7 @@ from u2net_tf.models.spec import (
     spec_to_json,
 )
 from u2net_tf.plan import plan_file
+from u2net_tf.plan.anatomy import Anatomy, Code
 from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
 from u2net_tf.plan.plan_file import load_plan, plan_to_json
 from u2net_tf.plan.scan_ranges import ScanRanges
@@ -123,6 +124,25 @@ def test_an_older_plan_and_model_without_resample_modalities():
     assert spec_from_json(old, "checkpoint") == spec
 
 
+def test_an_older_plan_and_model_without_anatomy():
+    spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
+    plan, model = json.loads(plan_to_json(PLAN)), json.loads(spec_to_json(spec))
+    for domain in (*plan["domains"], *model["plan"]["domains"]):
+        for label in domain["labels"]:
+            assert label.pop("anatomy") is None
+    old = json.dumps({**plan, "format": 4})
+    assert plan_file.PLAN.from_text(old, "plan.json") == PLAN
+    old = json.dumps({**model, "format": 6})
+    assert spec_from_json(old, "checkpoint") == spec
+
+
+def test_anatomy_is_read_from_a_plan():
+    text = edited([*L, "anatomy"], anatomy(value="7"))
+    label = plan_file.PLAN.from_text(text, "plan.json").domains[1].labels[1]
+    kind = Code("7", "SCT", "Hippocampus")
+    assert label.anatomy == Anatomy(category=Code(**CODE), kind=kind)
+
+
 def test_scan_ranges_round_trip():
     ranges = ScanRanges(
         spacing_mm=((1.0, 2.0), (0.5, 0.75), (0.5, 0.75)),
@@ -170,7 +190,7 @@ def test_error_of_a_later_plan_names_its_version():
     content["written_by"] = "u2net-tf 7.1"
     with pytest.raises(InputError) as caught:
         plan_file.PLAN.from_text(json.dumps(content), "plan.json")
-    assert "plan.json: format: expected an integer from 1 to 4" in str(caught.value)
+    assert "plan.json: format: expected an integer from 1 to 5" in str(caught.value)
     assert str(caught.value).endswith("Received: 99, written by u2net-tf 7.1")
 
 
@@ -213,13 +233,20 @@ def edited(path, value):
     return json.dumps(content)
 
 
+CODE = {"value": "5366008", "scheme": "SCT", "meaning": "Hippocampus"}
+
+
+def anatomy(**changes):
+    return {"category": CODE, "type": {**CODE, **changes}, "side": None}
+
+
 D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "labels", 1]
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["format"], 5),
+        (["format"], 6),
         (["format"], 0),
         (["format"], "1"),
         (["format"], ...),
@@ -295,6 +322,17 @@ D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "label
         ([*L, "values"], [True]),
         ([*L, "keep_components"], -1),
         ([*L, "more"], 1),
+        ([*L, "anatomy"], "Hippocampus"),
+        ([*L, "anatomy"], {"category": CODE, "type": CODE}),
+        ([*L, "anatomy"], {"category": CODE, "kind": CODE, "side": None}),
+        ([*L, "anatomy"], {"category": CODE, "type": None, "side": None}),
+        ([*L, "anatomy"], anatomy(value="1" * 17)),
+        ([*L, "anatomy"], anatomy(value=5366008)),
+        ([*L, "anatomy"], anatomy(scheme="")),
+        ([*L, "anatomy"], anatomy(meaning="a^b")),
+        ([*L, "anatomy"], anatomy(meaning="a\\b")),
+        ([*L, "anatomy"], anatomy(meaning="a\nb")),
+        ([*L, "anatomy"], anatomy(meaning="m" * 65)),
     ],
 )
 def test_bad_field_is_reported(path, value):

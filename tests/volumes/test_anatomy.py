@@ -1,9 +1,10 @@
 import pytest
 from pydicom.sr.codedict import codes
 
+from u2net_tf.plan.anatomy import PRIVATE_SCHEME, Anatomy, Code
 from u2net_tf.plan.domains import Label
 from u2net_tf.volumes import anatomy
-from u2net_tf.volumes.anatomy import PRIVATE_SCHEME, as_long_string, find_anatomy
+from u2net_tf.volumes.anatomy import as_long_string, find_anatomy
 
 
 def find(name):
@@ -64,6 +65,21 @@ def test_ambiguous_names_have_no_code(name):
     assert found.side is None
     assert len(found.kind.value) <= 16
     assert find(name) == found != find(name + "s")
+
+
+def test_the_code_of_the_plan_takes_precedence():
+    given = Anatomy(
+        category=anatomy.STRUCTURE,
+        kind=Code("1234", "99LAB", "Head of the hippocampus"),
+        side=anatomy.SIDES["left"],
+    )
+    assert find_anatomy(Label("liver", (1,), anatomy=given)) == given
+    assert given.is_known
+
+
+@pytest.mark.parametrize("name", ["a^b", "a~b", "a|b", "a\\b", "x" * 70, "a\nb"])
+def test_any_name_gets_a_code(name):
+    assert find(name).kind.scheme == PRIVATE_SCHEME
 
 
 def test_long_strings():

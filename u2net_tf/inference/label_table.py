@@ -15,6 +15,7 @@ from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import Domain, Label
 from u2net_tf.plan.limits import MAX_CLASSES
 from u2net_tf.schema import Count, Size, Text
+from u2net_tf.volumes.anatomy import find_anatomy
 
 
 @schema.model
@@ -121,8 +122,17 @@ def merged_domain(domains: Sequence[Domain], rows: Sequence[LabelRow]) -> Domain
       rows: their classes.
     """
     background = Label(domains[0].labels[0].name, (0,))
+    anatomies = {
+        (domain.name, label.name): find_anatomy(label)
+        for domain in domains
+        for label in domain.labels
+    }
+    labels = [
+        Label(row.name, (row.value,), anatomy=anatomies[row.domain, row.class_name])
+        for row in rows
+    ]
     return dataclasses.replace(
         domains[0],
         name=" + ".join(domain.name for domain in domains),
-        labels=(background, *(Label(row.name, (row.value,)) for row in rows)),
+        labels=(background, *labels),
     )

@@ -142,6 +142,7 @@ MODEL = FileFormat(
         migrations.model_with_case_counts,
         migrations.model_with_architecture,
         migrations.model_with_gates,
+        migrations.model_with_anatomy,
     ),
 )
 

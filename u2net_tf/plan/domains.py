@@ -14,6 +14,7 @@ from pydantic import Field
 from u2net_tf import schema
 from u2net_tf.errors import InputError
 from u2net_tf.plan import limits
+from u2net_tf.plan.anatomy import Anatomy
 from u2net_tf.plan.scan_ranges import ScanRanges
 from u2net_tf.schema import Count, Extent, Margin, Text
 
@@ -60,11 +61,14 @@ class Label:
         Predictions are written with the first one.
       keep_components: number of largest connected components of this class to keep in
         predictions; 0 keeps all.
+      anatomy: code in DICOM segmentations and 3D Slicer; None for the SNOMED CT code of
+        the name, if it has one (`volumes.anatomy`).
     """
 
     name: Text
     values: Annotated[tuple[LabelValue, ...], Field(min_length=1)]
     keep_components: Count = 0
+    anatomy: Anatomy | None = None
 
 
 @schema.model

@@ -23,6 +23,7 @@ PLAN = FileFormat(
         migrations.plan,
         migrations.plan_with_scans,
         migrations.plan_with_resampling,
+        migrations.plan_with_anatomy,
     ),
 )
 

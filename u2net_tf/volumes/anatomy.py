@@ -1,56 +1,17 @@
 """SNOMED CT codes of classes, as used in DICOM and 3D Slicer.
 
-A class has a code only if its complete name is in the table below, which omits
-ambiguous names: "head" and "anterior" are parts of many organs. Nothing else is
-inferred from a name.
+A class has the code that the plan gives it. Without one, its complete name is looked up
+in the table below, which omits ambiguous names: "head" and "anterior" are parts of many
+organs. Nothing else is inferred from a name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from typing import NamedTuple
 
+from u2net_tf.plan.anatomy import MAX_MEANING, PRIVATE_SCHEME, Anatomy, Code
 from u2net_tf.plan.domains import Label
-
-# Coding scheme of this program, for names that are not in the table.
-PRIVATE_SCHEME = "99U2NET"
-# Maximum number of characters of a code meaning (VR LO).
-_MAX_MEANING = 64
-
-
-class Code(NamedTuple):
-    """A coded concept.
-
-    Attributes:
-      value: the code.
-      scheme: coding scheme; SCT is SNOMED CT.
-      meaning: code meaning, readable text.
-    """
-
-    value: str
-    scheme: str
-    meaning: str
-
-
-class Anatomy(NamedTuple):
-    """Coded meaning of a class.
-
-    Attributes:
-      category: segmented property category (CID 7150 of DICOM).
-      kind: segmented property type.
-      side: left or right, unless the code of `kind` implies it; None for neither.
-    """
-
-    category: Code
-    kind: Code
-    side: Code | None = None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether other programs know the code."""
-        return self.kind.scheme != PRIVATE_SCHEME
-
 
 STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
@@ -63,7 +24,9 @@ SIDES = {
 
 
 def find_anatomy(label: Label) -> Anatomy:
-    """Looks up the code of a class by name; else makes one in `PRIVATE_SCHEME`."""
+    """Returns the code of a class: the plan's, that of its name, or a private one."""
+    if label.anatomy is not None:
+        return label.anatomy
     name = " ".join(re.split(r"[\s_-]+", label.name.casefold().strip()))
     name = _SPELLINGS.get(name, name)
     if name in _ABNORMAL:
@@ -77,14 +40,14 @@ def find_anatomy(label: Label) -> Anatomy:
                 return Anatomy(STRUCTURE, _code(_STRUCTURES[organ]), code)
     # A hash, so that the same name has the same code in every file.
     value = hashlib.sha256(label.name.encode()).hexdigest()[:12].upper()
-    meaning = as_long_string(label.name)
+    meaning = as_long_string(re.sub(r"[\^~|]", " ", label.name))
     return Anatomy(UNKNOWN, Code(value, PRIVATE_SCHEME, meaning))
 
 
 def as_long_string(text: str) -> str:
     """Converts text to DICOM's LO: 64 characters, no backslashes or control codes."""
     text = "".join(c if c.isprintable() else " " for c in text.replace("\\", "/"))
-    return text.strip()[:_MAX_MEANING].strip() or "?"
+    return text.strip()[:MAX_MEANING].strip() or "?"
 
 
 def _code(text: str) -> Code:

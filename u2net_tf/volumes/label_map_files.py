@@ -92,9 +92,10 @@ def _log_codes(domain: Domain) -> None:
         if anatomy.is_known:
             side = f", {anatomy.side.meaning}" if anatomy.side else ""
             logging.info(
-                "%s: %s is SNOMED CT %s (%s%s)",
+                "%s: %s is %s %s (%s%s)",
                 domain.name,
                 label.name,
+                anatomy.kind.scheme,
                 anatomy.kind.value,
                 anatomy.kind.meaning,
                 side,
