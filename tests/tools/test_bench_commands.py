@@ -33,6 +33,7 @@ COMMANDS = (
     "loss",
     "many_classes",
     "pipeline",
+    "prediction",
     "profile_step",
     "reading",
     "roofline",
@@ -335,6 +336,28 @@ def test_many_classes(run):
     assert "scan.nii: expected at most 0 GB of memory (--max_memory_gb)" in printed
 
 
+@pytest.mark.slow
+def test_prediction(run):
+    printed, content = run(
+        "prediction",
+        *("--volume_size=12,18,14", "--patch_size=8,16,8", "--pools=1,2,1"),
+        *("--base_channels=4", "--runs=2", "--runtime=openvino"),
+        "--runtime=tensorflow",
+    )
+    rows = content["rows"]
+    assert [row["runtime"] for row in rows] == ["tensorflow", "openvino"]
+    for row in rows:
+        assert (row["volume"], row["patch"]) == ("12×18×14", "8×16×8")
+        assert len(row["runs_seconds"]) == 2
+        assert 0.1 < row["cpu_seconds"] < 120
+        assert 5e7 < row["peak_bytes"] < 4e9
+        # The labels of an untrained network are nearly ties.
+        assert row["same_labels_percent"] > 95
+    assert rows[0]["speed_ratio"] == 1
+    assert rows[0]["same_labels_percent"] == 100
+    assert "times as fast" in printed
+
+
 def test_memory_of_a_failed_command_is_not_reported(tmp_path):
     missing = tmp_path / "no survey"
     with pytest.raises(command.StoppedError, match=r"data_prep.plan failed: .*survey"):
@@ -417,6 +440,9 @@ def test_roofline(monkeypatch):
         ("inference", ["--volume_size="], "--volume_size: expected a value"),
         ("convert", ["--shape=9,9"], "--shape: expected three integers z,y,x"),
         ("convert", ["--new_shape="], "--new_shape: expected a value"),
+        ("prediction", ["--patch_size=40,40,40"], "--patch_size: expected sizes divis"),
+        ("prediction", ["--pools="], "--pools: expected a value"),
+        ("prediction", ["--volume_size=0,9,9"], "--volume_size: expected three"),
         (
             "large_scan",
             ["--volume_size=7,9,9"],
