@@ -85,7 +85,13 @@ def scans(tmp_path):
 
 @pytest.fixture
 def predict(scans, tmp_path):
-    def call(names=PLAN.names, *, output_dir=tmp_path / "out", **options):
+    def call(
+        names=PLAN.names,
+        *,
+        output_dir=tmp_path / "out",
+        modalities=MODALITIES,
+        **options,
+    ):
         call.backend = Bright()
         predictor = Predictor(call.backend)
         fields = ReadingConfig.model_fields.keys() & options.keys()
@@ -94,7 +100,7 @@ def predict(scans, tmp_path):
             [Organ(predictor, PLAN.index(name)) for name in names],
             FoundScans(tuple(scans), {}),
             output_dir,
-            modalities=MODALITIES,
+            modalities=modalities,
             reading=reading,
             **options,
         )
@@ -263,6 +269,15 @@ def test_existing_outputs_are_kept(predict, tmp_path):
     predict(output_format="nrrd")
     names = sorted(path.name for path in (tmp_path / "out").glob("scan_0*"))
     assert names == ["scan_0.nrrd", "scan_0_labels.json"]
+
+
+@pytest.mark.parametrize("separate_files", [False, True])
+def test_other_modalities_are_another_prediction(predict, separate_files):
+    names = ["Latter", "Alike"]
+    assert predict(names, separate_files=separate_files).num_existing == 0
+    options = {"separate_files": separate_files, "modalities": MODALITIES[::-1]}
+    assert predict(names, **options).num_existing == 0
+    assert predict(names, **options).num_existing == 2
 
 
 def test_an_executor_may_read(predict, tmp_path):

@@ -130,6 +130,7 @@ def predict_files(
     files = layout.files(
         found.scans,
         output_dir,
+        modalities=modalities,
         resample_modalities=reading.resample_modalities,
         save_probabilities=save_probabilities,
         preview=preview,

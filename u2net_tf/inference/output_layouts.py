@@ -17,7 +17,7 @@ from u2net_tf.inference.label_table import (
     write_label_table,
 )
 from u2net_tf.inference.merging import LabelMapMerger
-from u2net_tf.inference.organs import Organ
+from u2net_tf.inference.organs import Organ, channels_of
 from u2net_tf.inference.output_paths import paths_of_outputs
 from u2net_tf.inference.outputs import Outputs
 from u2net_tf.inference.prepared_organs import PreparedOrgans
@@ -65,6 +65,7 @@ class Layout(Protocol):
         scans: Sequence[Scan],
         output_dir: pathlib.Path,
         *,
+        modalities: Sequence[str],
         resample_modalities: bool,
         **options: Any,
     ) -> dict[Scan, list[ScanFiles]]:
@@ -73,6 +74,7 @@ class Layout(Protocol):
         Args:
           scans: the scans.
           output_dir: folder to write to.
+          modalities: modalities of the scans.
           resample_modalities: see `ReadingConfig`.
           **options: options of `paths_of_outputs`.
 
@@ -127,6 +129,7 @@ class SeparateFiles(Layout):
         scans: Sequence[Scan],
         output_dir: pathlib.Path,
         *,
+        modalities: Sequence[str],
         resample_modalities: bool,
         **options: Any,
     ) -> dict[Scan, list[ScanFiles]]:
@@ -136,7 +139,7 @@ class SeparateFiles(Layout):
             folder = self._folder(output_dir, organ)
             paths = paths_of_outputs(scans, folder, **options)
             for scan in scans:
-                key = _key(organ, scan, resample_modalities)
+                key = _key(organ, scan, modalities, resample_modalities)
                 one = Outputs(folder, scan.name, paths[scan], key)
                 found[scan].append(ScanFiles(one, organ.domain, (organ,)))
         return found
@@ -203,6 +206,7 @@ class MergedFiles(Layout):
         scans: Sequence[Scan],
         output_dir: pathlib.Path,
         *,
+        modalities: Sequence[str],
         resample_modalities: bool,
         **options: Any,
     ) -> dict[Scan, list[ScanFiles]]:
@@ -211,7 +215,10 @@ class MergedFiles(Layout):
         rows = [[row.domain, row.class_name] for row in self._rows]
         found = {}
         for scan in scans:
-            keys = [_key(organ, scan, resample_modalities) for organ in self._organs]
+            keys = [
+                _key(organ, scan, modalities, resample_modalities)
+                for organ in self._organs
+            ]
             key = work_log.work_key(["merged", *keys, rows], [])
             one = Outputs(output_dir, scan.name, paths[scan], key)
             found[scan] = [ScanFiles(one, self._domain, self._organs)]
@@ -274,9 +281,12 @@ class MergedFiles(Layout):
         )
 
 
-def _key(organ: Organ, scan: Scan, resample_modalities: bool) -> str:
+def _key(
+    organ: Organ, scan: Scan, modalities: Sequence[str], resample_modalities: bool
+) -> str:
     return organ.predictor.key(
         organ.index,
         scan.paths,
+        channels=channels_of(organ.domain, modalities),
         resample_modalities=resample_modalities and len(scan.paths) > 1,
     )

@@ -111,6 +111,7 @@ class Predictor:
         domain: int,
         paths: Sequence[str | os.PathLike],
         *,
+        channels: Sequence[int] = (),
         resample_modalities: bool = False,
     ) -> str:
         """Returns the key of a prediction from these files; see `work_log.work_key`.
@@ -118,6 +119,8 @@ class Predictor:
         Args:
           domain: index of the domain.
           paths: files of a scan, and others that the outcome depends on.
+          channels: indices of the domain's modalities among those of the scan; empty if
+            they are the first ones, in order.
           resample_modalities: whether some of several files may be resampled.
         """
         found: list[pathlib.Path] = []
@@ -129,6 +132,9 @@ class Predictor:
         settings = [self.backend.fingerprint, self.overlap, self.skip_empty, name]
         # Label maps of release 0.1.0 were restored by nearest neighbour.
         settings.append("linear")
+        # Not recorded for the first ones in order, as in files of earlier releases.
+        if tuple(channels) != tuple(range(len(channels))):
+            settings.append(list(channels))
         if resample_modalities:
             settings.append("resample modalities")
         return work_log.work_key(
