@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import Preprocessing
 from u2net_tf.volumes import nifti
 from u2net_tf.volumes.class_volumes import (
     read_volumes_ml,
@@ -60,6 +61,20 @@ def test_agree_with_those_of_the_written_file(tmp_path, suffix):
         }
     )
     assert volumes_ml(classes, scan.grid, labelled.DOMAIN) == pytest.approx(found)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha", ".seg.nrrd"])
+@pytest.mark.parametrize("source", ["pixdim", "affine"])
+def test_of_a_written_file_have_the_source_of_the_plan(tmp_path, suffix, source):
+    scan = load_scan(tmp_path / "a.nii", np.eye(4))
+    classes = labelled.make_classes(SHAPE[::-1])
+    domain = dataclasses.replace(
+        labelled.DOMAIN, preprocessing=Preprocessing(spacing_source=source)
+    )
+    path = tmp_path / f"out{suffix}"
+    save_label_map(path, classes, scan.grid, domain)
+    found = read_volumes_ml(path, tmp_path / "a.nii", domain)
+    assert found == pytest.approx(volumes_ml(classes, scan.grid, domain))
 
 
 def test_memory_is_limited(tmp_path):

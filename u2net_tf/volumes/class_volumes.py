@@ -7,7 +7,8 @@ import os
 import numpy as np
 
 from u2net_tf.plan.domains import Domain
-from u2net_tf.volumes import case, dicom, dicom_segmentation, images
+from u2net_tf.volumes import case, dicom, dicom_segmentation, images, itk_files
+from u2net_tf.volumes.dicom_folder import is_dicom
 from u2net_tf.volumes.grid import Grid
 
 _MM3_PER_ML = 1000
@@ -65,7 +66,17 @@ def read_volumes_ml(
         number: sum(by_value.get(value, 0) for value in label.values)
         for number, label in enumerate(domain.labels)
     }
-    return _to_ml(counts, labels.grid, domain)
+    volumes = _to_ml(counts, labels.grid, domain)
+    if itk_files.is_itk_file(path) and not (
+        itk_files.is_itk_file(scan) or is_dicom(scan)
+    ):
+        # These formats store the voxel size of the affine only. The label map may have
+        # been cropped or resampled since, so its grid is not that of the scan.
+        grid = images.load_header(scan, max_memory_gb=max_memory_gb).grid
+        source = domain.preprocessing.spacing_source
+        factor = voxel_volume_ml(grid, source) / voxel_volume_ml(grid, "affine")
+        volumes = {name: factor * volume for name, volume in volumes.items()}
+    return volumes
 
 
 def _to_ml(counts: dict[int, int], grid: Grid, domain: Domain) -> dict[str, float]:
