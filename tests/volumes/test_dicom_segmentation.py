@@ -207,11 +207,24 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["series"]
 
 
-def test_voxels_of_each_segment_are_counted(tmp_path):
-    classes, _ = predict(tmp_path / "out.dcm", save_series(tmp_path / "series"))
+# Frames of 8 × 7 bits are whole bytes, others begin or end within a byte.
+@pytest.mark.parametrize(("rows", "columns"), [(8, 7), (7, 7), (7, 6), (5, 3)])
+def test_voxels_of_each_segment_are_counted(tmp_path, rows, columns):
+    slices = make_series()
+    for dataset in slices:
+        values = dataset.pixel_array[:rows, :columns]
+        dataset.Rows, dataset.Columns = values.shape
+        dataset.PixelData = values.tobytes()
+    series = dicom_files.save(tmp_path / "series", slices)
+    classes, _ = predict(tmp_path / "out.dcm", series)
     expected = {number: int((classes == number).sum()) for number in range(1, 5)}
     assert count_voxels(tmp_path / "out.dcm") == expected
     assert expected[4] == 0
+    damaged = pydicom.dcmread(tmp_path / "out.dcm")
+    damaged.PixelData = damaged.PixelData[:-4]
+    damaged.save_as(tmp_path / "damaged.dcm")
+    with pytest.raises(InputError, match=r"damaged.dcm: expected a DICOM seg"):
+        count_voxels(tmp_path / "damaged.dcm")
     (tmp_path / "out.dcm").write_bytes(b"edited")
     with pytest.raises(InputError, match="out.dcm: expected a DICOM segmentation"):
         count_voxels(tmp_path / "out.dcm")

@@ -136,13 +136,10 @@ def count_voxels(path: str | os.PathLike) -> dict[int, int]:
       InputError: if the file is not a segmentation.
     """
     import pydicom
-    from pydicom.pixels import iter_pixels
 
     try:
         with _without_validation():
             dataset = pydicom.dcmread(path)
-            # One by one: all frames together take eight times the size of the file.
-            frames = iter_pixels(dataset, raw=True)
             # Groups that all frames share, as with a single segment, are stored once.
             shared = dataset.SharedFunctionalGroupsSequence[0]
             numbers = [
@@ -151,7 +148,7 @@ def count_voxels(path: str | os.PathLike) -> dict[int, int]:
                 for groups in [item if _SEGMENT in item else shared]
             ]
             counts = {int(s.SegmentNumber): 0 for s in dataset.SegmentSequence}
-            for number, frame in zip(numbers, frames, strict=True):
+            for number, frame in zip(numbers, _iter_frames(dataset), strict=True):
                 counts[number] += int(np.count_nonzero(frame))
     except (*_COPY_ERRORS, pydicom.errors.InvalidDicomError) as error:
         raise InputError(
@@ -160,6 +157,24 @@ def count_voxels(path: str | os.PathLike) -> dict[int, int]:
             received=f"{type(error).__name__}: {error}"[:160],
         ) from error
     return counts
+
+
+def _iter_frames(dataset: Dataset) -> Iterator[np.ndarray]:
+    """Yields frames one by one; all together take eight times the size of the file."""
+    from pydicom.pixels import iter_pixels
+
+    rows, columns = dataset.Rows, dataset.Columns
+    size = rows * columns
+    if dataset.BitsAllocated > 1 or size % 8 == 0:
+        yield from iter_pixels(dataset, raw=True)
+        return
+    # pydicom fails for most frames that begin or end within a byte.
+    content = np.frombuffer(dataset.PixelData, np.uint8)
+    for start in range(0, size * int(dataset.NumberOfFrames), size):
+        first, skipped = divmod(start, 8)
+        last = -(-(start + size) // 8)
+        bits = np.unpackbits(content[first:last], bitorder="little")
+        yield bits[skipped : skipped + size].reshape(rows, columns)
 
 
 @contextlib.contextmanager
