@@ -368,6 +368,22 @@ class TestChoice:
         with pytest.raises(InputError, match=r"at most 255 classes .* 398\. Use `sepa"):
             number_classes(many)
 
+    def test_merged_classes_have_distinct_names(self):
+        def rename(name, *classes):
+            labels = tuple(Label(text, (value,)) for value, text in enumerate(classes))
+            return dataclasses.replace(LATTER, name=name, labels=labels)
+
+        # Also a class that is called like the background of the first domain.
+        domains = [rename("A", "rest", "lung"), rename("B", "air", "rest", "lung")]
+        merged = merged_domain(domains, number_classes(domains))
+        names = [label.name for label in merged.labels]
+        assert names == ["rest", "lung (A)", "rest (B)", "lung (B)"]
+        domains.append(rename("C", "rest", "lung (A)"))
+        with pytest.raises(
+            InputError, match=r"^`domains`: .* named 'lung \(A\)'\. Use"
+        ):
+            number_classes(domains)
+
     def test_merged_classes_keep_their_codes(self):
         liver = Label("liver", (1,))
         cyst = Anatomy(category=ABNORMAL, kind=Code("1", "99LAB", "cyst"))

@@ -89,7 +89,8 @@ def number_classes(domains: Sequence[Domain]) -> tuple[LabelRow, ...]:
     """Numbers the classes of several domains from 1, in order.
 
     Raises:
-      InputError: if there are more than a label map can have.
+      InputError: if there are more than a label map can have, or if two would have the
+        same name.
     """
     classes = [(domain, label) for domain in domains for label in domain.labels[1:]]
     if len(classes) >= MAX_CLASSES:
@@ -99,8 +100,9 @@ def number_classes(domains: Sequence[Domain]) -> tuple[LabelRow, ...]:
             received=len(classes),
             hint="Use `separate_files` to write one for each domain",
         )
-    names = [label.name for _, label in classes]
-    return tuple(
+    background = domains[0].labels[0].name
+    names = [background, *(label.name for _, label in classes)]
+    rows = tuple(
         LabelRow(
             value=value,
             name=label.name
@@ -111,6 +113,16 @@ def number_classes(domains: Sequence[Domain]) -> tuple[LabelRow, ...]:
         )
         for value, (domain, label) in enumerate(classes, start=1)
     )
+    displayed = [background, *(row.name for row in rows)]
+    repeated = [name for name in displayed if displayed.count(name) > 1]
+    if repeated:
+        raise InputError(
+            "`domains`",
+            expected="classes that can be told apart in one label map",
+            received=f"several named {repeated[0]!r}",
+            hint="Use `separate_files` to write one for each domain",
+        )
+    return rows
 
 
 def merged_domain(domains: Sequence[Domain], rows: Sequence[LabelRow]) -> Domain:
