@@ -17,6 +17,7 @@ from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.prepared_scan import prepare_scan
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Label, Plan
+from u2net_tf.volumes.crop_and_resample import preprocess_volume, resampling_bytes
 from u2net_tf.volumes.grid import Grid, Volume
 from u2net_tf.volumes.memory import MemoryLimitError, require_memory
 
@@ -68,6 +69,29 @@ def test_a_case_takes_no_more_than_estimated_and_not_much_less(with_probabilitie
     tracemalloc.stop()
     # ITK's volumes and the file are not counted here.
     assert 0.3 * need.prediction < peak < need.prediction + windows
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm"),
+    [
+        # Fewer voxels in plane, more slices; more voxels; fewer; as many.
+        ((200, 180, 16), (0.8, 0.8, 6.0)),
+        ((50, 60, 40), (4.0, 3.0, 2.0)),
+        ((130, 120, 90), (1.0, 0.7, 0.5)),
+        ((80, 70, 60), (2.0, 1.5, 1.0)),
+    ],
+)
+def test_preprocessing_takes_no_more_than_estimated(shape, spacing_mm):
+    grid = make_grid(shape, spacing_mm)
+    data = np.random.default_rng(0).normal(9, 1, (1, *shape[::-1])).astype(np.float32)
+    scan = Volume(data, grid.spacing_mm(), grid)
+    crop = case_memory.uncropped(grid, MANY)
+    tracemalloc.start()
+    preprocess_volume(scan, MANY)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    estimated = resampling_bytes(crop, 1)
+    assert 0.6 * estimated < peak < 1.02 * estimated
 
 
 def test_a_case_by_its_header_is_uncropped():

@@ -26,6 +26,8 @@ _BLOCK = 32
 _MAX_SINGLE_THREAD_PRODUCT = 2**18
 # Weights up to this value are dropped: the resolution of float32 is 6e-8.
 _NEGLIGIBLE = 1e-12
+# Voxels on either side of a new one whose weights are larger.
+_NEIGHBOURS = 24
 
 
 class _Band(NamedTuple):
@@ -50,20 +52,52 @@ def resample_bspline(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarr
         _bands(new, old) for new, old in zip(shape, array.shape, strict=True)
     )
     result = np.empty(shape, array.dtype)
-    for rows, columns, weights in along_z:
-        planes = array[columns].astype(np.float64)
-        resampled_z = _product(weights, planes.reshape(len(planes), -1))
-        planes = resampled_z.reshape(-1, *array.shape[1:])
-        resampled_y = np.empty((len(planes), shape[1], array.shape[2]))
-        for band in along_y:
-            resampled_y[:, band.rows] = _product(band.weights, planes[:, band.columns])
-        # Transposed, so that x is the axis that the weights multiply.
-        lines = resampled_y.reshape(-1, array.shape[2]).T
-        resampled_x = np.empty((len(lines.T), shape[2]))
-        for band in along_x:
-            resampled_x[:, band.rows] = _product(band.weights, lines[band.columns]).T
-        result[rows] = resampled_x.reshape(-1, *shape[1:])
+    for band in along_z:
+        result[band.rows] = _resample_planes(array, band, along_y, along_x)
     return result
+
+
+def resampling_bytes(shape: tuple[int, int, int], new: tuple[int, int, int]) -> int:
+    """Estimates what `resample_bspline` allocates, apart from the result.
+
+    Args:
+      shape: shape of the volume.
+      new: the new shape.
+    """
+    old_depth, old_height, old_width = shape
+    depth, height, width = new
+    planes = min(depth, _BLOCK)
+    columns = min(old_depth, -(-planes * old_depth // depth) + 2 * _NEIGHBOURS)
+    along_z = (columns + planes) * old_height * old_width
+    # Products along y and x have a copy of at most one band.
+    along_y = planes * old_width * (old_height + height + min(height, _BLOCK))
+    along_x = planes * height * (2 * old_width + width + min(width, _BLOCK))
+    matrices = sum(one * other for one, other in zip(shape, new, strict=True))
+    return 8 * (
+        max(along_z, along_y, along_x + planes * old_height * old_width) + 2 * matrices
+    )
+
+
+def _resample_planes(
+    array: np.ndarray,
+    along_z: _Band,
+    along_y: tuple[_Band, ...],
+    along_x: tuple[_Band, ...],
+) -> np.ndarray:
+    """Returns the planes (z, y, x) of the rows of a band; its arrays are then freed."""
+    planes = array[along_z.columns].astype(np.float64)
+    planes = _product(along_z.weights, planes.reshape(len(planes), -1))
+    planes = planes.reshape(-1, *array.shape[1:])
+    height, width = along_y[-1].rows.stop, along_x[-1].rows.stop
+    resampled_y = np.empty((len(planes), height, array.shape[2]))
+    for band in along_y:
+        resampled_y[:, band.rows] = _product(band.weights, planes[:, band.columns])
+    # Transposed, so that x is the axis that the weights multiply.
+    lines = resampled_y.reshape(-1, array.shape[2]).T
+    resampled_x = np.empty((len(lines.T), width))
+    for band in along_x:
+        resampled_x[:, band.rows] = _product(band.weights, lines[band.columns]).T
+    return resampled_x.reshape(-1, height, width)
 
 
 def _product(weights: np.ndarray, array: np.ndarray) -> np.ndarray:

@@ -15,10 +15,12 @@ causes no shift.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
 from u2net_tf.errors import InputError
+from u2net_tf.interpolation import spline
 from u2net_tf.interpolation.resample import resample
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import intensities
@@ -30,8 +32,6 @@ Box = tuple[slice, slice, slice]
 
 # Voxels along an axis after resampling; far fewer fit into memory.
 _MAX_VOXELS = 1e9
-# Planes that splines compute at a time, in float64: see `interpolation.spline`.
-_PLANES_AT_A_TIME = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,14 +228,13 @@ def _find_crop(
 
 
 def resampling_bytes(crop: ResampledCrop, num_modalities: int) -> float:
-    """Estimates what `preprocess_image` allocates: volumes, matrices, a few planes."""
-    depth, height, width = crop.shape
-    volumes = 4 * (num_modalities + 1) * depth * height * width
-    # A matrix per axis, and its bands.
-    sizes = zip(crop.shape, crop.crop_shape, strict=True)
-    matrices = 8 * 2 * sum(new * old for new, old in sizes)
-    planes = min(depth, _PLANES_AT_A_TIME) * height * (width + crop.crop_shape[2])
-    return volumes + matrices + 8 * 2 * planes
+    """Estimates what `preprocess_image` allocates."""
+    # The resampled modality, and all of them standardized.
+    volumes = 4 * (num_modalities + 1) * math.prod(crop.shape)
+    return volumes + max(
+        spline.resampling_bytes(crop.crop_shape, crop.shape),
+        intensities.standardization_bytes(crop.shape),
+    )
 
 
 def preprocess_volume(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import get_args
 
@@ -63,6 +64,13 @@ def standardize(
     _standardize(out, *_mean_and_deviation(positive))
     out[zero] = 0
     return out
+
+
+def standardization_bytes(shape: Sequence[int]) -> int:
+    """Estimates what `standardize` allocates for an image, apart from the result."""
+    voxels = math.prod(shape)
+    # A copy for the percentiles, then two in float64 of a part for the deviation.
+    return max(4 * voxels, 2 * 8 * min(voxels, _VOXELS_AT_A_TIME + voxels // shape[0]))
 
 
 def require_contrast(
