@@ -16,7 +16,7 @@ from u2net_tf.inference.memory_budget import MemoryBudget, Need
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.prepared_scan import prepare_scan
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Label, Plan
+from u2net_tf.plan.domains import Label, Plan, Preprocessing
 from u2net_tf.volumes.crop_and_resample import preprocess_volume, resampling_bytes
 from u2net_tf.volumes.grid import Grid, Volume
 from u2net_tf.volumes.memory import MemoryLimitError, require_memory
@@ -81,17 +81,21 @@ def test_a_case_takes_no_more_than_estimated_and_not_much_less(with_probabilitie
         ((80, 70, 60), (2.0, 1.5, 1.0)),
     ],
 )
-def test_preprocessing_takes_no_more_than_estimated(shape, spacing_mm):
+@pytest.mark.parametrize("statistics_over", ["all", "positive"])
+def test_preprocessing_takes_no_more_than_estimated(shape, spacing_mm, statistics_over):
+    settings = Preprocessing(statistics_over=statistics_over)
+    domain = dataclasses.replace(MANY, preprocessing=settings)
     grid = make_grid(shape, spacing_mm)
     data = np.random.default_rng(0).normal(9, 1, (1, *shape[::-1])).astype(np.float32)
     scan = Volume(data, grid.spacing_mm(), grid)
     crop = case_memory.uncropped(grid, MANY)
     tracemalloc.start()
-    preprocess_volume(scan, MANY)
+    preprocess_volume(scan, domain)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     estimated = resampling_bytes(crop, 1)
-    assert 0.6 * estimated < peak < 1.02 * estimated
+    # Matrices of earlier tests and of this one stay in a cache.
+    assert 0.5 * estimated < peak < 1.02 * estimated
 
 
 def test_a_case_by_its_header_is_uncropped():

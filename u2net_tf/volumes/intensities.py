@@ -69,8 +69,10 @@ def standardize(
 def standardization_bytes(shape: Sequence[int]) -> int:
     """Estimates what `standardize` allocates for an image, apart from the result."""
     voxels = math.prod(shape)
-    # A copy for the percentiles, then two in float64 of a part for the deviation.
-    return max(4 * voxels, 2 * 8 * min(voxels, _VOXELS_AT_A_TIME + voxels // shape[0]))
+    # A copy for the percentiles, or of the positive voxels with a mask; and two copies
+    # of a part in float64 for the deviation.
+    part = min(voxels, _VOXELS_AT_A_TIME + voxels // shape[0])
+    return 5 * voxels + 2 * 8 * part
 
 
 def require_contrast(
