@@ -136,8 +136,11 @@ def _with_errors(handler: Handler) -> Handler:
             )
         except ClientDisconnect:
             return Response(status_code=_DISCONNECTED)
-        except (InputError, StoppedError) as error:
+        except InputError as error:
             return JSONResponse({"error": str(error)}, status_code=422)
+        except StoppedError as error:
+            # The server lacks something, such as a package.
+            return JSONResponse({"error": str(error)}, status_code=500)
 
     return handle
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def allow_open_files() -> None:
+    """Raises the soft limit on open files to the hard limit.
+
+    Each uploaded file above 1 MB, such as a slice of a DICOM series, remains open until
+    all have arrived.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Not every system accepts the hard limit, or one of more than it can open.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _not_here(host: str, reason: str | None) -> InputError:
     return InputError(
         "`host`", expected="an address of this machine", received=f"{host} ({reason})"
@@ -99,6 +112,7 @@ def prepare(
 
     from u2net_tf.serving.app import make_app
 
+    allow_open_files()
     app = make_app(model, config.server, hosts=_allowed_hosts(listener, config))
     settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
     return uvicorn.Server(settings)
