@@ -219,7 +219,7 @@ class PlanConfig(Config):
     )
     clip_percentiles: tuple[float, float] = Field(
         _PAPER.clip_percentiles,
-        description="Lower and upper percentile to which intensities are clipped.",
+        description="Lower and upper percentiles to which intensities are clipped.",
     )
     intensity_floor: float | None = Field(
         _PAPER.intensity_floor,

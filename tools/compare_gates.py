@@ -123,7 +123,7 @@ def _mean(values: Sequence[float], text: str) -> str:
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("model_dir", None, "Folder that training wrote.", required=True)
+    flags.DEFINE_string("model_dir", None, "Folder written by train.", required=True)
     flags.DEFINE_string(
         "data_dir", None, "Shards of the model's domains.", required=True
     )

@@ -1,4 +1,4 @@
-"""The complete pipeline, from scans to a trained network and label maps.
+"""Runs the complete pipeline, from scans to a trained network and label maps.
 
     python -m tools.demo --output_dir=demo                   # on synthetic scans
     python -m tools.demo --output_dir=demo --raw_dir=DIR     # on your scans

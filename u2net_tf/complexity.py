@@ -1,4 +1,4 @@
-"""Counts the parameters of each mode, and those that an additional domain adds.
+"""Counts the parameters of networks, and those that an additional domain adds.
 
   python -m u2net_tf.complexity                    # the paper's five domains
   python -m u2net_tf.complexity --plan=plan.json

@@ -8,9 +8,9 @@ Six tasks of the Medical Segmentation Decathlon have published settings (`PRESET
     is rounded up to a multiple of 2 to the power of the number of halvings. A network
     needs a halving: if no axis is long enough, the longest one is halved once.
 3.  While the patch has more than 128³ voxels (or than `max_patch_voxels`), its longest
-    axis (the last one of equal length) shrinks to its next multiple, and halvings are
-    counted again. Volumes larger than 128 along all axes thus get 128³, and thin ones
-    keep their full depth.
+    axis (the last of equally long ones) shrinks to the next smaller multiple, and
+    halvings are counted again. Volumes larger than 128 along all axes thus get 128³,
+    and thin ones keep their full depth.
 4.  A batch has at most twice as many voxels and at most 5 % of the voxels of the
     domain's volumes, but at least two patches.
 
@@ -119,7 +119,7 @@ def plan_network_settings(
 
 
 def _num_pools(length: int) -> int:
-    """Returns how often an axis is halved: 0 to 5."""
+    """Returns the number of times that an axis is halved: 0 to 5."""
     return max(
         pools
         for pools in range(MAX_POOLS + 1)

@@ -33,7 +33,7 @@ DEPTH = Field(
     None,
     description=f"Levels of a UNet# below full resolution (1 to {MAX_DEPTH}), each "
     f"with twice the channels of the level above; {MAX_DEPTH} if not given. No axis "
-    "can be halved more often.",
+    "can be halved more than depth times.",
 )
 
 
@@ -45,8 +45,8 @@ class SizeConfig(Config):
     )
     pools: PoolsByAxis | None = Field(
         None,
-        description="Number of times that each axis (z,y,x) is halved; if empty, the "
-        "plan's, in which all domains must agree.",
+        description="Number of times that the network halves each axis (z,y,x); if "
+        "empty, the numbers in the plan, which must be the same for all domains.",
     )
     last_decoder_kernel: Literal[3, 1] | None = Field(
         None,
@@ -136,7 +136,7 @@ class ComplexityConfig(SizeConfig):
     pools: PoolsByAxis | None = Field(
         None,
         description="Number of times that the joint networks halve each axis (z,y,x); "
-        "if empty, the plan's for a single domain, and 5,5,5 for several.",
+        "if empty, the numbers in the plan for a single domain, and 5,5,5 for several.",
     )
     adapter: Adapter | None = Field(
         None,
