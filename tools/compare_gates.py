@@ -202,7 +202,7 @@ def _records(
 
 
 def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
+    """Runs the command."""
     define_flags()
     command.start(main)
 

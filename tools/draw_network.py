@@ -263,7 +263,7 @@ def _height(level: int) -> float:
 
 
 def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
+    """Runs the command."""
     command.start(main, DrawNetworkConfig)
 
 

@@ -142,7 +142,7 @@ class DeferredSignals:
         self._open.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        """Called in the main thread, between two instructions of Python code."""
+        """Records a signal; called in the main thread, between two Python instructions."""
         del frame
         self.received = self.received or signal.Signals(number)
 

@@ -78,7 +78,7 @@ def main(config: MutantsConfig) -> None:
 
 
 def run() -> None:
-    """Entry point."""
+    """Runs the command."""
     command.start(main, MutantsConfig)
 
 

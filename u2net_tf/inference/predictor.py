@@ -199,7 +199,7 @@ class Predictor:
         with_probabilities: bool = False,
         num_scans: int | None = None,
     ) -> Prediction:
-        """Like `predict`, for a scan that is already preprocessed.
+        """Predicts a scan that is already preprocessed; otherwise like `predict`.
 
         Args:
           scan: as returned by `prepare_scan`. Its image is taken from it.

@@ -95,7 +95,7 @@ def make_app(
 
 
 def describe_domain(domain: Domain) -> dict[str, Any]:
-    """What `/domains` says of a domain: its modalities, and its classes."""
+    """Describes a domain for `/domains`: its modalities and its classes."""
     return {
         "name": domain.name,
         "modalities": list(domain.modalities),
@@ -228,5 +228,5 @@ def _response(
 
 
 def _without_folder(text: str, folder: pathlib.Path) -> str:
-    """The text without the path of the temporary folder."""
+    """Returns the text without the path of the temporary folder."""
     return text.replace(f"{folder}/", "").replace(str(folder), "")

@@ -86,7 +86,7 @@ def _not_here(host: str, reason: str | None) -> InputError:
 
 
 def address(listener: socket.socket) -> str:
-    """The address of a listening socket as a browser takes it."""
+    """Returns the address of a listening socket as entered in a browser."""
     host, port = listener.getsockname()[:2]
     return f"http://{_in_address(host)}:{port}"
 

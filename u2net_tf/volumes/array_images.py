@@ -141,7 +141,7 @@ def _check_spacing(spacing_mm: Sequence[float]) -> np.ndarray:
 
 
 def _to_array(values: npt.ArrayLike) -> np.ndarray:
-    """An array of any type and shape, empty for rows of different lengths."""
+    """Returns an array of any type and shape, empty for rows of different lengths."""
     try:
         return np.asarray(values)
     except ValueError:
@@ -157,7 +157,7 @@ _DIRECTIONS = {
 
 
 def _directions(orientation: str) -> np.ndarray:
-    """(3, 3) matrix whose columns are the directions of the axes x, y and z."""
+    """Returns a (3, 3) matrix whose columns are the directions of x, y and z."""
     columns = [_DIRECTIONS.get(letter) for letter in str(orientation).upper()]
     known = [column for column in columns if column is not None]
     matrix = np.array(known).T

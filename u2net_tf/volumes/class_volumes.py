@@ -44,7 +44,7 @@ def read_volumes_ml(
     *,
     max_memory_gb: float | None = None,
 ) -> dict[str, float]:
-    """Like `volumes_ml`, for a file written by `label_map_files.save_label_map`.
+    """Returns `volumes_ml` of a file written by `label_map_files.save_label_map`.
 
     Args:
       path: the file, which may have been edited since.

@@ -69,7 +69,7 @@ class Grid:
         return sizes * nifti_header.mm_per_unit(self.header)
 
     def spacing_mm(self, source: str = "pixdim") -> Spacing:
-        """Voxel size (z, y, x) of the canonical orientation.
+        """Returns the voxel size (z, y, x) of the canonical orientation.
 
         Args:
           source: header field to read it from, "pixdim" or "affine".
@@ -88,11 +88,11 @@ class Grid:
         return z, y, x
 
     def canonical_view(self, array: np.ndarray) -> np.ndarray:
-        """Disk order (x, y, z) -> canonical (z, y, x), without a copy."""
+        """Converts disk order (x, y, z) to canonical (z, y, x), without a copy."""
         return nib.orientations.apply_orientation(array, self.orientation).T
 
     def from_canonical(self, array: np.ndarray) -> np.ndarray:
-        """Canonical (z, y, x) -> disk order (x, y, z); inverse of `canonical_view`."""
+        """Converts canonical (z, y, x) to disk order; the inverse of `canonical_view`."""
         canonical = nib.orientations.axcodes2ornt("RAS")
         back = nib.orientations.ornt_transform(canonical, self.orientation)
         return nib.orientations.apply_orientation(array.T, back)
@@ -165,7 +165,7 @@ def reorient_to(labels: Volume, grid: Grid) -> np.ndarray:
 
 
 def _relative_orientation(expected: Grid, received: Grid) -> np.ndarray:
-    """(3, 2) nibabel orientation that converts `received` to `expected` disk order.
+    """Returns the nibabel orientation, (3, 2), from `received` to `expected`.
 
     Raises:
       InputError: if they are not the same grid in space.

@@ -27,7 +27,7 @@ _IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
 
 
 def is_itk_file(path: str | os.PathLike) -> bool:
-    """Whether a file name has the suffix of NRRD or MetaImage."""
+    """Returns whether a file name has the suffix of NRRD or MetaImage."""
     return pathlib.PurePath(path).suffix.lower() in SUFFIXES
 
 
@@ -138,7 +138,7 @@ def require_format_for(grid: Grid, path: str | os.PathLike) -> None:
 
 
 def _spacing_and_direction(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Voxel sizes (x, y, z) and, as columns, the axes in ITK's coordinates."""
+    """Returns voxel sizes (x, y, z) and, as columns, the axes in ITK's coordinates."""
     axes = (LPS_TO_RAS @ grid.affine)[:3, :3]
     spacing = np.sqrt((axes**2).sum(axis=0))
     return spacing, axes / spacing

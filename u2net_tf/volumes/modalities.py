@@ -80,7 +80,7 @@ def require_memory_for_all(
 
 
 def describe(grid: Grid) -> str:
-    """The shape on disk, voxel size and orientation of a grid."""
+    """Describes shape on disk, voxel size and orientation of a grid."""
     shape = " × ".join(map(str, grid.shape))
     sizes = " × ".join(f"{size:.4g}" for size in affines.voxel_sizes(grid.affine))
     return f"{shape} voxels of {sizes} mm, {grid.axis_codes}"
@@ -173,6 +173,6 @@ def _resample(
 
 
 def _affine(grid: Grid) -> np.ndarray:
-    """Canonical voxel indices (x, y, z) -> mm."""
+    """Returns the affine from canonical voxel indices (x, y, z) to mm."""
     to_disk = nib.orientations.inv_ornt_aff(grid.orientation, grid.shape)
     return grid.affine @ to_disk

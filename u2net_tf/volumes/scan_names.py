@@ -13,7 +13,7 @@ SCAN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 def is_scan_name(path: str | os.PathLike) -> bool:
-    """Whether a file name has the suffix of a volume, regardless of case."""
+    """Returns whether a file name has the suffix of a volume, regardless of case."""
     return pathlib.PurePath(path).name.lower().endswith(SCAN_SUFFIXES)
 
 
@@ -36,12 +36,12 @@ def scan_suffix(path: str | os.PathLike) -> str:
 
 
 def scan_stem(path: str | os.PathLike) -> str:
-    """File name without folder and suffix; errors as for `scan_suffix`."""
+    """Returns the file name without folder and suffix; raises like `scan_suffix`."""
     return pathlib.PurePath(path).name.removesuffix(scan_suffix(path))
 
 
 def channel_path(path: pathlib.Path, channel: int) -> pathlib.Path:
-    """The file of one channel of a case, as named by nnU-Net: `case_0000.nii.gz`.
+    """Returns the file of a channel of a case, as nnU-Net names it: `case_0000.nii.gz`.
 
     Args:
       path: the case's name with folder and suffix.
