@@ -142,7 +142,7 @@ class DeferredSignals:
         self._open.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        """Records a signal; called in the main thread, between two Python instructions."""
+        """Records a signal. Runs in the main thread between two instructions."""
         del frame
         self.received = self.received or signal.Signals(number)
 

@@ -55,7 +55,7 @@ def bspline_matrix(new: int, old: int) -> np.ndarray:
 
 
 def _bspline_basis(positions: np.ndarray, size: int) -> np.ndarray:
-    """Returns the (P, size) weights of coefficients at P positions, mirrored outside."""
+    """Returns (P, size) weights of coefficients at P positions, mirrored outside."""
     weights = np.zeros((len(positions), size))
     first = np.floor(positions).astype(int) - 1
     for tap in range(4):

@@ -137,7 +137,7 @@ def remove_adapters(config: AdapterRemoveConfig) -> ComposedModel:
 def load_model(
     model_dir: str, checkpoint: str = NEWEST
 ) -> tuple[ModelSpec, DomainModel, str]:
-    """Calls `load_network`, with a specific error for a folder of independent models."""
+    """Calls `load_network`; rejects folders of independent models."""
     if not checkpoint_paths.has_model(model_dir):
         inner = sorted(
             path.parent.name

@@ -64,7 +64,7 @@ def stacked_affine(
 def _misplaced(
     planes: list[Plane], affine: np.ndarray
 ) -> tuple[Plane, float] | tuple[None, float]:
-    """Returns the first plane off its position in an affine (LPS), and its offset, mm."""
+    """Returns the first plane off its position in an affine (LPS), and its offset."""
     tolerance_mm = _GRID_TOLERANCE_VOXELS * affines.voxel_sizes(affine).min()
     for index, plane in enumerate(planes):
         expected_mm = affine[:3, 3] + index * affine[:3, 2]

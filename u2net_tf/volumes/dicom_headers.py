@@ -138,7 +138,7 @@ class Header:
     def error(
         self, keyword: str, expected: str, received: object, hint: str = ""
     ) -> InputError:
-        """Returns an error with the file and a tag, such as "PixelSpacing (0028,0030)"."""
+        """Returns an error with the file and a tag: "PixelSpacing (0028,0030)"."""
         tag = _tag(keyword)
         return InputError(
             f"{self.path}: {keyword} ({tag >> 16:04X},{tag & 0xFFFF:04X})",

@@ -92,7 +92,7 @@ class Grid:
         return nib.orientations.apply_orientation(array, self.orientation).T
 
     def from_canonical(self, array: np.ndarray) -> np.ndarray:
-        """Converts canonical (z, y, x) to disk order; the inverse of `canonical_view`."""
+        """Converts canonical (z, y, x) to disk order; inverse of `canonical_view`."""
         canonical = nib.orientations.axcodes2ornt("RAS")
         back = nib.orientations.ornt_transform(canonical, self.orientation)
         return nib.orientations.apply_orientation(array.T, back)
