@@ -135,7 +135,7 @@ def _check_plan(plan_path: pathlib.Path, raw_dir: pathlib.Path) -> None:
                 f"`output_dir`: {plan_path}",
                 expected=f"a plan of the scans in {raw_dir}",
                 received=f"a plan of {folder}",
-                hint="Choose another folder (make demo DEMO=...)",
+                hint="Choose a different folder (make demo DEMO=...)",
             )
 
 

@@ -54,14 +54,14 @@ def _check(config: CertifyConfig) -> None:
     _print_table(rows, ("model", "domain", "checksums"))
     if report.build_differences:
         lines = [f"  {line}" for line in report.build_differences]
-        print("\n".join(["another build:", *lines]))
+        print("\n".join(["different build:", *lines]))
     if report.same_verdicts is not None:
         verdicts = "as" if report.same_verdicts else "not as"
         print(f"verdicts of this build: {verdicts} certified")
     if report.is_refuted:
         sys.exit(f"error: {config.check}: the models do not match the certificate")
     if not report.is_verified:
-        print(f"{config.check}: another build: not comparable bit by bit")
+        print(f"{config.check}: different build: not comparable bit for bit")
         sys.exit(_STATUS_OF_ANOTHER_BUILD)
     print(f"{config.check}: verified")
 

@@ -18,7 +18,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.migrations import OLD_FLAGS
 
 ConfigT = TypeVar("ConfigT", bound=Config)
-# Flags that are currently defined; removed before those of another command are defined.
+# Flags that are currently defined; removed before those of the next command are.
 _defined: list[str] = []
 
 

@@ -181,7 +181,7 @@ def model_spec(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a model to format 1: its plan was a string."""
     inner = json.loads(content["plan"])
     if inner.pop("format") != 1:
-        raise ValueError("a plan of another format than 1")
+        raise ValueError("a plan of a format other than 1")
     return {**content, "plan": plan(inner)}
 
 

@@ -81,7 +81,7 @@ class Log(Generic[Record]):
         self._format = file_format
 
     def read(self) -> dict[str | None, Record]:
-        """Reads records by key; skips incomplete lines and those in another format."""
+        """Reads records by key; skips incomplete lines and those in other formats."""
         records = {}
         if self._path.is_file():
             text = self._path.read_text(encoding="utf-8", errors="replace")

@@ -29,7 +29,7 @@ def parse_merges(texts: Sequence[str]) -> Merges:
       texts: for example "Task03_Liver:liver=1+2".
 
     Raises:
-      InputError: if a value has another form, or a class is given twice.
+      InputError: if a value has a different form, or a class is given twice.
     """
     merges: dict[str, dict[str, tuple[int, ...]]] = {}
     for text in texts:

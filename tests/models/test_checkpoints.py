@@ -749,7 +749,7 @@ class TestAnotherModel:
         domain = dataclasses.replace(toy.ONE, spacing_mm=(3.0, 1.0, 1.0))
         plan = dataclasses.replace(toy.PLAN, domains=(domain, toy.TWO))
         saved, _ = open_run(folder, plan=plan)
-        with pytest.raises(InputError, match="Task91_One .* another spacing_mm"):
+        with pytest.raises(InputError, match="Task91_One .* different spacing_mm"):
             saved.restore()
 
     def test_the_attempt_changes_nothing(self, run_of_three):

@@ -158,13 +158,13 @@ class ComplexityConfig(SizeConfig):
 
 
 def sharp_depth(config: NetworkConfig | ComplexityConfig) -> int | None:
-    """Returns the depth of a UNet#; None for another architecture."""
+    """Returns the depth of a UNet#; None for other architectures."""
     is_sharp = config.architecture == "unet_sharp"
     return (config.depth or MAX_DEPTH) if is_sharp else None
 
 
 def _require_unset(config: NetworkConfig | ComplexityConfig, **others: object) -> None:
-    """Raises InputError if a setting of another architecture is set."""
+    """Raises InputError if a setting of a different architecture is set."""
     wrong = {"depth": config.depth, **others}
     if config.architecture == "unet_sharp":
         wrong = {"last_decoder_kernel": config.last_decoder_kernel}

@@ -93,7 +93,7 @@ class Segmentation:
         ):
             raise InputError(
                 "`path`",
-                expected="another suffix, as the image is not a DICOM series",
+                expected="a different suffix, as the image is not a DICOM series",
                 received=path,
             )
         label_map_files.require_format_for(self.grid, path)

@@ -52,7 +52,7 @@ def export_adapter(config: AdapterExportConfig) -> ExportedAdapter:
 
     Raises:
       InputError: if there is no such model or domain, a variable exceeds the range of
-        the precision, or another file would be overwritten.
+        the precision, or a different file would be overwritten.
       OSError: if a file cannot be read or written.
     """
     licence = config.licence or ""

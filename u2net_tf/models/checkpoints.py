@@ -114,7 +114,7 @@ class Checkpoints:
           The state that was saved with it; None if there is no checkpoint.
 
         Raises:
-          InputError: if it has another plan or network, or all are damaged.
+          InputError: if it has a different plan or network, or all are damaged.
         """
         paths = list_checkpoints(self._folder)[::-1]
         if not paths:

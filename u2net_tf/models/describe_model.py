@@ -98,7 +98,9 @@ def _no_model(path: pathlib.Path) -> InputError:
 def _describe_other(path: pathlib.Path) -> str:
     if not path.exists():
         return "no such file or folder"
-    return "a folder without a checkpoint" if path.is_dir() else "another file"
+    return (
+        "a folder without a checkpoint" if path.is_dir() else "a different kind of file"
+    )
 
 
 def _paths(model_dir: pathlib.Path) -> list[str]:

@@ -75,14 +75,14 @@ async def _copy(upload: UploadFile, path: pathlib.Path) -> None:
 
 
 def _arrange(paths: Sequence[pathlib.Path], folder: pathlib.Path) -> list[pathlib.Path]:
-    """Moves the slices of a DICOM series into a folder of their own."""
+    """Moves the slices of a DICOM series into a separate folder."""
     others = [path for path in paths if path.suffix == ".dcm"]
     for path in others:
         if not is_dicom_file(path):
             raise InputError(
                 path.name,
                 expected=f"DICOM, or a file name with {', '.join(SCAN_SUFFIXES)}",
-                received="another file",
+                received="a different kind of file",
             )
     if len(others) <= 1:
         return list(paths)

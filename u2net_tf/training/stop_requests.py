@@ -75,7 +75,7 @@ def _log_signal(number: signal.Signals, ends: bool) -> None:
         logging.warning("received %s again: ending without saving", number.name)
         return
     logging.info(
-        "received %s: finishing and saving the running step (Ctrl-C exits at once, "
+        "received %s: finishing and saving the running step (Ctrl-C exits now, "
         "without saving)",
         number.name,
     )

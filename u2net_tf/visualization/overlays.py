@@ -119,7 +119,7 @@ def _cases_of(
 def _list_files(flag: str, file_or_folder: str) -> dict[str, pathlib.Path]:
     """Returns name without ending -> volume, in order, without hidden files.
 
-    A label map may have another format than its image.
+    A label map may have a different format from its image.
     """
     path = pathlib.Path(file_or_folder)
     if not path.exists():

@@ -43,8 +43,8 @@ def check_image(where: str, image: Volume, num_modalities: int) -> None:
       num_modalities: the expected C.
 
     Raises:
-      InputError: if it has another number of modalities, voxels of NaN or infinity, or
-        a modality without contrast.
+      InputError: if it has the wrong number of modalities, voxels of NaN or infinity,
+        or a modality without contrast.
     """
     for error in _image_errors(where, image, num_modalities):
         raise error

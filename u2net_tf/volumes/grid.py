@@ -138,7 +138,7 @@ def header_problem(grid: Grid) -> str:
 def check_same_grid(expected: Grid, received: Grid) -> None:
     """Checks that two grids cover the same space, up to a tenth of a voxel.
 
-    Their axes may be stored in another order or direction: see `reorient_to`.
+    Their axes may be stored in a different order or direction: see `reorient_to`.
 
     Raises:
       InputError: names the file of `received` and the difference.

@@ -92,14 +92,14 @@ def stack(volumes: Sequence[Volume], *, resample: bool = False) -> Volume:
     Args:
       volumes: (1, z, y, x) each, in the order of the modalities.
       resample: whether to resample modalities to the grid of the first, with a warning
-        and a note for each that is on another grid.
+        and a note for each that is on a different grid.
 
     Returns:
       (C, z, y, x) float32, on the grid of the first.
 
     Raises:
-      InputError: if a file contains several modalities, is on another grid and is not
-        to be resampled, or does not overlap the first.
+      InputError: if a file contains several modalities, is on a different grid and not to
+        be resampled, or does not overlap the first.
     """
     for volume in volumes:
         require_3d(volume.grid.path, volume.data.shape[:1])

@@ -21,7 +21,7 @@ def scan_suffix(path: str | os.PathLike) -> str:
     """Returns the suffix of a volume's file name, as spelled.
 
     Raises:
-      InputError: if the name has another suffix.
+      InputError: if the name has a different suffix.
     """
     name = pathlib.PurePath(path).name
     for suffix in SCAN_SUFFIXES:
