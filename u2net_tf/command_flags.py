@@ -118,9 +118,9 @@ def read(
     """Returns the config given by the command line.
 
     Args:
-      config: the class, as for `define`.
+      config: see `define`.
       positionals: name -> value of the positional settings; see `command_arguments`.
-      values: as for `define`; parsed.
+      values: see `define`; already parsed.
 
     Raises:
       InputError: names the flag, if a value is missing or not allowed.
@@ -151,7 +151,7 @@ def _kind(field: FieldInfo) -> Any:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         (kind,) = (part for part in typing.get_args(kind) if part is not type(None))
     if typing.get_origin(kind) is typing.Annotated:
-        # A tuple with a constraint of its own.
+        # A tuple with its own constraint.
         kind = typing.get_args(kind)[0]
     return kind
 

@@ -1,7 +1,7 @@
 """Upgrades of files and flags of older versions.
 
 A function here that takes the content of a file takes that of the previous format and
-returns what this version would have written. No other module knows an older format.
+returns what this version would have written. No other module handles older formats.
 
 | format | release 0.1.0 | now |
 |---|---|---|

@@ -17,8 +17,8 @@ from u2net_tf.wording import first_few
 Merges = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 _MERGE = re.compile(r"(?P<domain>[^:=]+):(?P<name>[^:=]+)=(?P<values>\d+(\+\d+)+)")
-# Smaller components are removed if the largest ones hold this fraction of a class, mean
-# over cases.
+# Smaller components are removed if the largest ones make up this fraction of a class,
+# mean over cases.
 _MIN_FRACTION = 0.99
 
 
@@ -101,7 +101,7 @@ def components_to_keep(
 ) -> int:
     """Returns how many of the largest components of a class predictions should keep.
 
-    One if the largest component holds 99 % of the class in the reference, mean over
+    One if the largest component is 99 % of the class in the reference, mean over
     the cases that have it; two if the two largest do (paired organs); otherwise all,
     which is 0. Merged classes were measured only if they merge the entire foreground.
 

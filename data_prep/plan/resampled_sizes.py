@@ -79,7 +79,7 @@ def _shape(
     """Returns the shape after cropping and resampling by `volumes.crop_and_resample`.
 
     Raises:
-      InputError: as a conversion would.
+      InputError: if a conversion would refuse the case.
     """
     margin = preprocessing.margin_voxels
     start = _triple(max(first - margin, 0) for first in case.box_start)

@@ -109,8 +109,7 @@ def test_a_single_side_is_mirrored_and_the_guess_is_reported():
     axes, notes = plan_mirroring("left kidney", "liver")
     assert axes == ("x",)
     assert (
-        "x is mirrored, although there is a side in the name of left kidney; if"
-        in notes
+        "x is mirrored, although a side is part of the name of left kidney; if" in notes
     )
     assert "mirrors" not in plan_mirroring("left kidney", mirror_axes=())[1]
     axes, notes = plan_mirroring("kidney", "liver")

@@ -58,7 +58,8 @@ def test_shard_truncated_within_a_record(data_dir):
     compression = manifest.load_manifest(data_dir, DOMAIN.name).compression
     received = {
         "none": "truncated in the record of c. `python -m",
-        "gzip": "Received: a different size at the end of the file, which may be truncated",
+        "gzip": "Received: a different size at the end of the file, which may be "
+        "truncated",
     }
     assert problem.startswith(f"{path}: expected ")
     assert " bytes in 3 records" in problem

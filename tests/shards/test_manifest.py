@@ -115,12 +115,12 @@ def test_all_differences_are_listed():
     moved = dataclasses.replace(made.cases[0], group="test", shard=shard)
     made = dataclasses.replace(made, cases=(moved, made.cases[1], made.cases[1]))
     assert [str(difference) for difference in made.differences(DOMAIN)] == [
-        "expected case a in train, as in the plan. Received: shards of a different plan, "
-        "where it is duplicated",
-        "expected case b in train, as in the plan. Received: shards of a different plan, "
-        "where it is in test",
-        "expected case d in test, as in the plan. Received: shards of a different plan, "
-        "where it is absent",
+        "expected case a in train, as in the plan. Received: shards of a different "
+        "plan, where it is duplicated",
+        "expected case b in train, as in the plan. Received: shards of a different "
+        "plan, where it is in test",
+        "expected case d in test, as in the plan. Received: shards of a different "
+        "plan, where it is absent",
     ]
 
 

@@ -40,7 +40,7 @@ def uncropped(grid: Grid, domain: Domain) -> ResampledCrop:
       domain: provides the spacing.
 
     Raises:
-      InputError: if an axis would have more voxels than any memory holds.
+      InputError: if an axis would have more voxels than fit into any memory.
     """
     depth, height, width = grid.canonical_view(
         np.broadcast_to(np.uint8(0), grid.shape)

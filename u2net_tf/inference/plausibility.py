@@ -1,6 +1,6 @@
 """Checks whether a scan resembles those of a domain, to detect wrong files and units.
 
-A scan that does not is predicted nevertheless. Plans of release 0.1.0 do not describe
+A scan that differs is predicted nevertheless. Plans of release 0.1.0 do not describe
 their scans: for these, only the median spacing and size and the names of modalities are
 used, and intensities are unknown.
 """

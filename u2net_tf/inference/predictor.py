@@ -153,7 +153,7 @@ class Predictor:
         """Returns the class indices of a preprocessed volume, without postprocessing.
 
         Args:
-          image: as for `probabilities`.
+          image: see `probabilities`.
           domain: index of the domain.
 
         Returns:

@@ -1,4 +1,4 @@
-"""The application: what each address answers."""
+"""The application: the response to each address."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _HEADERS = {
 _DEFAULT_FORMAT = "nifti"
 _FORMATS = tuple(name for name in OUTPUT_SUFFIXES if name != "input")
 _RETRY_SECONDS = 10
-# Nobody reads the answer any more.
+# The client no longer reads the response.
 _DISCONNECTED = 499
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -68,7 +68,7 @@ def make_app(
       model: segments the images.
       config: limits of the server.
       hosts: host names that requests may be addressed to. Others are rejected, so that
-        no web site can reach the server under a name of its own.
+        no web site can reach the server under its own name.
     """
     # Loads every domain now: a model that cannot be loaded is reported at the start.
     domains = [describe_domain(domain) for domain in model.plan.domains]
@@ -130,7 +130,7 @@ def _with_errors(handler: Handler) -> Handler:
             return await handler(request)
         except QueueFullError:
             return JSONResponse(
-                {"error": "the server is busy: as many images wait as may"},
+                {"error": "the server is busy: the queue is full"},
                 status_code=503,
                 headers={"Retry-After": str(_RETRY_SECONDS)},
             )

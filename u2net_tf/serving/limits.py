@@ -1,4 +1,4 @@
-"""Limits of what a server accepts: bytes, pauses, and requests at a time."""
+"""Limits of a server: size of a request, pauses, and concurrent requests."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class QueueFullError(Exception):
-    """As many requests wait as may."""
+    """The maximum number of requests are already waiting."""
 
 
 class WaitingLine:
-    """Admits requests one at a time, in the order in which they came.
+    """Admits requests one at a time, in the order of their arrival.
 
     Args:
       limit: number of requests that may be admitted or wait at the same time.
 
     Attributes:
-      turn: held by the request that is admitted, which must have a place.
+      turn: lock of the admitted request, which must have a place.
     """
 
     def __init__(self, limit: int):
@@ -87,7 +87,7 @@ class LimitUpload:
         async def receive_counted() -> Message:
             nonlocal received, is_complete
             if is_complete:
-                # Only the end of the connection is left to be received.
+                # All that can still be received is the end of the connection.
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), STALL_SECONDS)

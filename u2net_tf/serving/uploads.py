@@ -1,4 +1,4 @@
-"""Images that a request brings, as files in a temporary folder."""
+"""Saves the images of a request as files in a temporary folder."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def save_images(request: Request, folder: pathlib.Path) -> list[pathlib.Pa
       Their names are numbers; those of the sender may name a patient.
 
     Raises:
-      InputError: if the request is not such a form, has other fields or no files, or a
-        file is not an image.
+      InputError: if the request is not a form, has other fields or no files, or a file
+        is not an image.
     """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
     if media_type.lower() != _MEDIA_TYPE:

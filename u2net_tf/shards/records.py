@@ -1,6 +1,6 @@
 """Encodes and parses records; each contains one preprocessed case.
 
-This is the only module that knows the feature keys.
+Only this module depends on the feature keys.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def read_volumes_ml(
     Args:
       path: the file, which may have been edited since.
       scan: the scan's first file, or DICOM folder.
-      domain: as for `volumes_ml`.
+      domain: see `volumes_ml`.
       max_memory_gb: see `memory.require_memory`.
 
     Raises:

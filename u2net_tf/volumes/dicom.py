@@ -68,7 +68,7 @@ def load_header(
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: as `load_dicom`, except for damaged pixels.
+      InputError: see `load_dicom`; damaged pixels are not detected.
     """
     from u2net_tf.volumes.dicom_series import read_series
 

@@ -1,6 +1,6 @@
 """The voxel grid of a file, and a volume on it.
 
-This is the only module that knows the (x, y, z) order on disk. Arrays are reoriented to
+Only this module deals with the (x, y, z) order on disk. Arrays are reoriented to
 the closest canonical orientation (RAS+) by flips and swaps of axes, never by
 interpolation, and transposed to (z, y, x). `Grid` keeps what is needed to invert this,
 so that output files have the shape, affine and header codes of the file that was read.
@@ -157,7 +157,7 @@ def reorient_to(labels: Volume, grid: Grid) -> np.ndarray:
       (z, y, x), a view.
 
     Raises:
-      InputError: as for `check_same_grid`.
+      InputError: see `check_same_grid`.
     """
     orientation = _relative_orientation(grid, labels.grid)
     on_disk = labels.grid.from_canonical(labels.data)

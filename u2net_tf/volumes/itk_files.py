@@ -95,7 +95,7 @@ def load_labels(
       (z, y, x) int32, or int64 if its values require it.
 
     Raises:
-      InputError: as `load_image`, and if values are not integers.
+      InputError: see `load_image`; also if values are not integers.
     """
     image, scaling = _read(path, max_memory_gb)
     array = sitk.GetArrayViewFromImage(image)
@@ -160,7 +160,7 @@ def save(
       fields: additional header fields, name -> text.
 
     Raises:
-      InputError: as `require_format_for`.
+      InputError: see `require_format_for`.
     """
     path = pathlib.Path(path)
     require_format_for(grid, path)

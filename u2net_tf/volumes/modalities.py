@@ -98,8 +98,8 @@ def stack(volumes: Sequence[Volume], *, resample: bool = False) -> Volume:
       (C, z, y, x) float32, on the grid of the first.
 
     Raises:
-      InputError: if a file contains several modalities, is on a different grid and not to
-        be resampled, or does not overlap the first.
+      InputError: if a file contains several modalities, is on a different grid and not
+        to be resampled, or does not overlap the first.
     """
     for volume in volumes:
         require_3d(volume.grid.path, volume.data.shape[:1])
