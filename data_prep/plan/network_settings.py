@@ -94,8 +94,8 @@ def plan_network_settings(
     """Returns settings for a domain without a preset; see the module's docstring.
 
     Args:
-      median_shape: median shape (z, y, x) of the domain's volumes as the network gets
-        them, voxels.
+      median_shape: median shape (z, y, x) of the domain's volumes after resampling,
+        voxels.
       num_cases: number of volumes.
       max_patch_voxels: maximum number of voxels of a patch.
     """

@@ -183,9 +183,9 @@ def _mirroring_notes(domain: Domain, choices: Choices) -> Iterable[str]:
     single = left_and_right.find_single_sides(names)
     if single and "x" in domain.mirror_axes:
         yield (
-            f"x is mirrored, although a side is part of the name of {first_few(single)}; "
-            "if the other side looks the same and is a different class, set "
-            "`mirror_axes`=none"
+            "x is mirrored, although a side is part of the name of "
+            f"{first_few(single)}; if the other side looks the same and is a different "
+            "class, set `mirror_axes`=none"
         )
 
 
@@ -220,7 +220,7 @@ def _usable_cases(
 def _fitting_cases(
     facts: DomainFacts, preprocessing: Preprocessing, choices: Choices
 ) -> tuple[list[CaseFacts], list[CaseFacts], ResampledSizes]:
-    """Returns the cases to plan with, the excluded ones, and sizes of the former."""
+    """Returns the cases to plan with, the excluded cases, and sizes of the first."""
     cases, excluded = _usable_cases(facts, choices)
     sizes = resampled_sizes.measure_sizes(
         cases, preprocessing, max_memory_gb=choices.max_memory_gb

@@ -72,7 +72,7 @@ def allocate_buffers(
 
     Args:
       manifest: manifest of the domain.
-      bytes_per_patch: bytes of a patch as the network gets it.
+      bytes_per_patch: bytes of a patch as passed to the network.
       cases: the cases that are read.
       memory_mb: memory of all domains together.
       num_domains: number of domains that share the memory.

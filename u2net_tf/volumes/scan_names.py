@@ -54,7 +54,7 @@ def channel_path(path: pathlib.Path, channel: int) -> pathlib.Path:
 def distinct_names(
     paths: Sequence[pathlib.Path], folder: pathlib.Path, source: object
 ) -> list[str]:
-    """Returns distinct names of images: of their files or, if need be, their folders.
+    """Returns distinct names of images, from their files or, if necessary, folders.
 
     With a folder per patient, all images may be called `ct.nii.gz`. Such cases get the
     names of their folders, or those of folders and file, joined by underscores.
