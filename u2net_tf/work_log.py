@@ -1,4 +1,4 @@
-"""Records of finished work, by which all resumed runs decide what to skip.
+"""Records of finished work, which tell resumed runs what to skip.
 
 Finished work is recorded with its key, a hash of the settings and of the signatures of
 the input files. It is redone unless a record with the same key exists. A record is a

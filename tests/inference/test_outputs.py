@@ -10,7 +10,7 @@ from u2net_tf.inference.outputs import LABEL_MAP, PROBABILITIES, Outputs
 
 @pytest.fixture
 def outputs(tmp_path):
-    """Outputs of one scan, with any key, with probabilities or without."""
+    """Returns a function that makes the `Outputs` of a scan with a given key."""
 
     def call(key="one", *, probabilities=False):
         paths = {LABEL_MAP: tmp_path / "a.nii.gz"}

@@ -72,7 +72,7 @@ def to_html(certificate: Certificate, *, name: str, sha256: str) -> str:
 
 
 def is_page(content: bytes) -> bool:
-    """Returns whether the content of a file is such a page."""
+    """Returns whether a file is the page of a certificate, by its content."""
     return content.startswith(_HEAD.encode())
 
 
