@@ -18,7 +18,7 @@ from tabulate import tabulate
 from u2net_tf import command, machine
 from u2net_tf.config.certificate import CertifyConfig
 
-_STATUS_OF_ANOTHER_BUILD = 2
+_STATUS_OF_DIFFERENT_BUILD = 2
 
 
 def main(config: CertifyConfig) -> None:
@@ -62,7 +62,7 @@ def _check(config: CertifyConfig) -> None:
         sys.exit(f"error: {config.check}: the models do not match the certificate")
     if not report.is_verified:
         print(f"{config.check}: different build: not comparable bit for bit")
-        sys.exit(_STATUS_OF_ANOTHER_BUILD)
+        sys.exit(_STATUS_OF_DIFFERENT_BUILD)
     print(f"{config.check}: verified")
 
 

@@ -278,7 +278,9 @@ class TestBest:
         assert (
             f"{tmp_path / 'checkpoints' / 'step-1'}: expected an undamaged" in message
         )
-        assert message.endswith("; it was the best, and the next one replaces it")
+        assert message.endswith(
+            "; it was the best one, and the next candidate replaces it"
+        )
         saved.save(RunState(4), best(4, 0.7))
         assert names(tmp_path) == ["step-4"]
         change(trainer)

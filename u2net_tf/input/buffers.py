@@ -104,7 +104,8 @@ def allocate_buffers(
         needed = num_domains * min_patches * _COPIES_OF_INTERLEAVED * bytes_per_patch
         logging.warning(
             "%s: patches are not interleaved, so %d in a row are from the same volume. "
-            "`input_memory_mb`=%g is too small for those of two; %d would suffice",
+            "`input_memory_mb`=%g is too small for the patches of two volumes; "
+            "%d would suffice",
             manifest.domain,
             num_patches,
             memory_mb,

@@ -195,6 +195,8 @@ def _is_damaged_best(path: str) -> bool:
     try:
         checkpoint_reading.check_intact(path)
     except DamagedCheckpointError as error:
-        logging.warning("%s; it was the best, and the next one replaces it", error)
+        logging.warning(
+            "%s; it was the best one, and the next candidate replaces it", error
+        )
         return True
     return False
