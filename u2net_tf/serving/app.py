@@ -24,7 +24,7 @@ from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.inference.segmentation import Segmentation
 from u2net_tf.inference.segmenter import Segmenter
 from u2net_tf.plan.domains import Domain
-from u2net_tf.serving.limits import LimitUpload, QueueFullError, WaitingLine
+from u2net_tf.serving.limits import LimitUpload, QueueFullError, RequestQueue
 from u2net_tf.serving.uploads import save_images
 from u2net_tf.volumes.class_colours import class_colour
 from u2net_tf.volumes.label_map_files import OUTPUT_SUFFIXES
@@ -72,13 +72,13 @@ def make_app(
     """
     # Loads every domain now: a model that cannot be loaded is reported at the start.
     domains = [describe_domain(domain) for domain in model.plan.domains]
-    line = WaitingLine(config.max_queue)
+    queue = RequestQueue(config.max_queue)
 
     async def get_domains(request: Request) -> Response:
         return JSONResponse(domains)
 
     async def post_segment(request: Request) -> Response:
-        return await _segment(request, model, line, config)
+        return await _segment(request, model, queue, config)
 
     routes = [
         Route("/domains", get_domains),
@@ -146,14 +146,14 @@ def _with_errors(handler: Handler) -> Handler:
 
 
 async def _segment(
-    request: Request, model: Segmenter, line: WaitingLine, config: ServerConfig
+    request: Request, model: Segmenter, queue: RequestQueue, config: ServerConfig
 ) -> Response:
     domain, suffix = _read_query(request)
-    async with line.place():
+    async with queue.place():
         with tempfile.TemporaryDirectory(prefix="u2net-") as name:
             folder = pathlib.Path(name)
             paths = await save_images(request, folder)
-            async with line.turn:
+            async with queue.turn:
                 if await request.is_disconnected():
                     return Response(status_code=_DISCONNECTED)
                 return await run_in_threadpool(

@@ -14,14 +14,14 @@ class QueueFullError(Exception):
     """The maximum number of requests are already waiting."""
 
 
-class WaitingLine:
+class RequestQueue:
     """Admits requests one at a time, in the order of their arrival.
 
     Args:
       limit: number of requests that may be admitted or wait at the same time.
 
     Attributes:
-      turn: lock of the admitted request, which must have a place.
+      turn: lock of the request that is processed; only requests with a place take it.
     """
 
     def __init__(self, limit: int):
@@ -31,7 +31,7 @@ class WaitingLine:
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Takes a place in the line, for as long as the context lasts.
+        """Takes a place in the queue, for as long as the context lasts.
 
         Raises:
           QueueFullError: if there is none left.
@@ -46,7 +46,7 @@ class WaitingLine:
 
 
 # A sender that sends nothing for so long has lost its connection, and must not keep
-# its place in the line.
+# its place in the queue.
 STALL_SECONDS = 60.0
 
 
