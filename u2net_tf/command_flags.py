@@ -40,7 +40,7 @@ def define(config: type[Config], *, values: flags.FlagValues = flags.FLAGS) -> N
         _define(name, field, values)
     for old, (new, convert) in OLD_FLAGS.items():
         if new in names:
-            # Not under the command's name, so that --help does not show it.
+            # Registered for this module, not the command, so that --help omits it.
             flags.DEFINE_flag(_OldFlag(old, new, convert, values), values, __name__)
 
 

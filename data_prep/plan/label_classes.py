@@ -26,7 +26,7 @@ def parse_merges(texts: Sequence[str]) -> Merges:
     """Parses the values of `merge_labels`.
 
     Args:
-      texts: for example "Task03_Liver:liver=1+2".
+      texts: values such as "Task03_Liver:liver=1+2".
 
     Raises:
       InputError: if a value has a different form, or a class is given twice.
@@ -63,7 +63,7 @@ def merge_labels(
     Args:
       labels: raw value -> name, with 0.
       merged: name of a class -> the raw values that it merges.
-      domain: for error messages.
+      domain: name of the domain, for error messages.
 
     Raises:
       InputError: if a value is unknown or in two classes, two classes have the same

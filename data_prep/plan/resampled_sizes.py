@@ -45,7 +45,7 @@ def measure_sizes(
 
     Args:
       cases: the usable cases of a domain, at least one.
-      preprocessing: how they will be preprocessed.
+      preprocessing: settings of their preprocessing.
       max_memory_gb: see `memory.require_memory`.
 
     Raises:

@@ -182,7 +182,7 @@ class TrainConfig(RunningConfig):
 class AdaptConfig(RunningConfig):
     """Settings of `u2net_tf.adapt`."""
 
-    # Those of the model to start from.
+    # These are taken from the model to start from.
     not_flags: ClassVar[frozenset[str]] = frozenset({"patch_size", "resize_method"})
 
     from_: str = Field(description="Folder of the model to start from.")

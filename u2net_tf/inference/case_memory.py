@@ -68,7 +68,7 @@ def prediction_bytes(
     """Estimates the peak bytes of a scan, without the network's computation.
 
     Args:
-      crop: how the scan is cropped and resampled.
+      crop: geometry of the crop and the resampling.
       domain: provides modalities, classes and patch size.
       with_probabilities: whether probabilities are kept and saved.
     """

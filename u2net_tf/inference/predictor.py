@@ -202,7 +202,7 @@ class Predictor:
         """Predicts a scan that is already preprocessed; otherwise like `predict`.
 
         Args:
-          scan: as returned by `prepare_scan`. Its image is taken from it.
+          scan: as returned by `prepare_scan`. Its image is released.
           index: index of the domain.
           with_probabilities: whether to keep the probabilities.
           num_scans: total number of scans that are predicted; None for many.

@@ -211,7 +211,7 @@ def training_dataset(
     """Returns an infinite dataset of batches; batch n is from domain n mod T.
 
     Args:
-      domains: in the order of their indices.
+      domains: the domains, in the order of their indices.
       manifests: manifests of their shards, in the same order.
       settings: see `DataConfig`.
       first_step: the first n.

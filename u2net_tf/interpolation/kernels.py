@@ -66,7 +66,7 @@ def linear_weights(offset: Any) -> list[Any]:
     """Returns the linear weights of the two nearest voxels.
 
     Args:
-      offset: from the lower of the two voxels, 0 to 1.
+      offset: distance from the lower of the two voxels, 0 to 1.
     """
     return [1 - offset, offset]
 
@@ -75,7 +75,7 @@ def keys_cubic_weights(offset: Any) -> list[Any]:
     """Returns the `keys_cubic` weights of the four nearest voxels.
 
     Args:
-      offset: from the second of the four voxels, 0 to 1.
+      offset: distance from the second of the four voxels, 0 to 1.
     """
     square, cube = offset**2, offset**3
     return [

@@ -54,8 +54,8 @@ class _RefusedError(Exception):
     """A request that is refused while it is received.
 
     Args:
-      status: of the answer.
-      message: its error.
+      status: HTTP status of the response.
+      message: error message.
     """
 
     def __init__(self, status: int, message: str):
@@ -66,11 +66,11 @@ class _RefusedError(Exception):
 class LimitUpload:
     """Middleware that rejects requests whose body is too large with status 413.
 
-    A request of which nothing arrives for `STALL_SECONDS` is rejected with status 408.
+    A request that stalls for `STALL_SECONDS` is rejected with status 408.
 
     Args:
       app: the application.
-      max_bytes: bytes that a body may have.
+      max_bytes: maximum size of a body.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int):

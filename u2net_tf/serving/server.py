@@ -1,4 +1,4 @@
-"""The socket that a server listens on, and the server."""
+"""Opens the socket of a server, and runs the server."""
 
 from __future__ import annotations
 
@@ -119,13 +119,13 @@ def prepare(
 
 
 def serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Answers requests until a signal stops the server; running ones are finished.
+    """Serves requests until a signal arrives; requests in progress are completed.
 
     Args:
       server: the server.
       listener: the socket that it was prepared for.
     """
-    # After an orderly end, the server raises the signal again that stopped it.
+    # After a graceful shutdown, the server re-raises the signal that stopped it.
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
 

@@ -52,8 +52,9 @@ def find_cases(
 
     Args:
       images: files or folders.
-      references: as many files or folders, or none; "" for an image without one.
-      predictions: as many files or folders.
+      references: one file or folder per image, or none at all; "" for an image
+        without one.
+      predictions: one file or folder per image.
       max_cases: maximum number of cases from each folder, in the order of their names.
       plan: see `find_label_names`.
 

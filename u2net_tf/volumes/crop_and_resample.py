@@ -193,7 +193,7 @@ def require_resampling_memory(
 
     Args:
       where: the file.
-      crop: how it is to be cropped and resampled.
+      crop: geometry of the crop and the resampling.
       spacing_mm: spacing of the raw image.
       target_mm: spacing of the resampled image.
       num_modalities: number of modalities of the image.
