@@ -32,9 +32,10 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+from data_prep.config import MAX_PATCH_VOXELS
+
 Triple = tuple[int, int, int]
 
-MAX_PATCH_VOXELS = 128**3
 MAX_FULL_PATCHES_PER_BATCH = 2
 MAX_AXIS = 192
 MIN_AXIS = 4
