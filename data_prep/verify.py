@@ -1,6 +1,9 @@
 """Re-reads shards and checks them against their manifests.
 
-python -m data_prep.verify --data_dir=DIR
+  python -m data_prep.verify --data_dir=DIR
+
+Every shard is read completely. Shards and cases that differ from the manifest are
+listed at the end; the exit status is then 1.
 """
 
 from __future__ import annotations

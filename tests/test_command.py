@@ -218,15 +218,17 @@ def test_unencodable_characters_become_question_marks(monkeypatch, encoding):
     assert done.stderr == "error: ?.nii: expected good. Received: bad\n"
 
 
-@pytest.mark.parametrize("lines", [1, 100_000])
-def test_closed_pipe(lines):
+@pytest.mark.parametrize(
+    ("lines", "flag"), [(1, "--size=1"), (100_000, "--size=1"), (0, "--help")]
+)
+def test_closed_pipe(lines, flag):
     """The reader closes the pipe before a short or a long output is written."""
     text = f"for _ in range({lines}): print('a line of the table')"
     source = COMMAND.format(body=text)
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-c", source, "--size=1"],
+        [sys.executable, "-c", source, flag],
         stdout=writing,
         stderr=subprocess.PIPE,
         encoding="utf-8",

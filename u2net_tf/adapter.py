@@ -57,9 +57,11 @@ def add(config: AdapterAddConfig) -> None:
 
 
 def remove(config: AdapterRemoveConfig) -> None:
-    """Removes domains from a model; the others stay bit-identical.
+    """Removes domains from a model.
 
-    python -m u2net_tf.adapter remove --model_dir=DIR --domains=NAME --output_dir=NEW
+      python -m u2net_tf.adapter remove --model_dir=DIR --domains=NAME --output_dir=NEW
+
+    The remaining domains stay bit-identical.
     """
     machine.import_tensorflow()
     from u2net_tf.models.adapter_models import remove_adapters
@@ -70,10 +72,12 @@ def remove(config: AdapterRemoveConfig) -> None:
 
 
 def list_(config: AdapterListConfig) -> None:
-    """Lists the domains of a model and adapter files, and which files fit the model.
+    """Lists the domains of a model, or of adapter files.
 
-    python -m u2net_tf.adapter list --model_dir=DIR
-    python -m u2net_tf.adapter list --input=FILE,FILE
+      python -m u2net_tf.adapter list --model_dir=DIR
+      python -m u2net_tf.adapter list --input=FILE,FILE
+
+    With both flags, also shows which of the files fit the model.
     """
     from u2net_tf.models import adapter_table
     from u2net_tf.models.adapter_files import AdapterFile

@@ -163,7 +163,8 @@ def start_one_of(commands: Mapping[str, tuple[Callable[[Any], None], type]]) -> 
         start(mains[0], description=sys.modules[mains[0].__module__].__doc__)
     else:
         main, config = commands[name]
-        start(main, config, description=inspect.getdoc(main))
+        # The empty line before the flags, as after the docstring of a module.
+        start(main, config, description=f"{inspect.getdoc(main)}\n")
 
 
 def _start(
@@ -193,6 +194,9 @@ def _start(
         package = _module_name(main).partition(".")[0]
         try:
             return flags.FLAGS(command_flagfiles.expand(argv, package))
+        except BrokenPipeError:
+            # --help prints while the flags are parsed.
+            _end_without_reader()
         except flags.Error as error:
             sys.exit(_error_line(command_flag_errors.as_input_error(error)))
         except (InputError, OSError) as error:

@@ -1,14 +1,15 @@
 r"""Plans how each domain is preprocessed, split and trained, and writes plan.json.
 
-    python -m data_prep.plan --survey=work --output=work/plan.json
+  python -m data_prep.plan --survey=work --output=work/plan.json
 
 The plan may be edited by hand. Six tasks of the Medical Segmentation Decathlon have
-published network settings, which are used; the settings of all other domains follow a
-rule (`data_prep/plan/network_settings.py`). Preprocessing is that of the paper, or with
---flagfile=upstream that of the published code. --splits_file is a JSON file such as
+published network settings, which are used for them; the settings of all other domains
+follow a rule (`data_prep/plan/network_settings.py`). Preprocessing is that of the
+paper, or with --flagfile=upstream that of the published code. --splits_file is a JSON
+file such as
 
-    {"Task04_Hippocampus": {"train": ["hippocampus_001", …], "test": […]}}
-    {"Task04_Hippocampus": {"fold0": {"train": […], "val": […]}}}
+  {"Task04_Hippocampus": {"train": ["hippocampus_001", …], "test": […]}}
+  {"Task04_Hippocampus": {"fold0": {"train": […], "val": […]}}}
 
 or the splits_final.json of nnU-Net.
 """

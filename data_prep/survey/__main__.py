@@ -1,13 +1,14 @@
 """Checks raw scans before preprocessing.
 
-    python -m data_prep.survey --raw_dir=raw --output_dir=work
+  python -m data_prep.survey --raw_dir=raw --output_dir=work
 
 Reads every folder in --raw_dir that has the layout of the Medical Segmentation
-Decathlon and writes survey.csv (a row per case) and survey.json (the same data for
-`data_prep.plan`). Problems are reported per file and do not stop the run, but if the
-dataset.json of one of --domains cannot be used, the exit status is 1. An interrupted
-run resumes where it left off when rerun. With --pictures=DIR, contact sheets are drawn
-as well: a slice of every case with its labels, the most unusual cases first.
+Decathlon or of nnU-Net's raw data, and writes survey.csv (a row per case) and
+survey.json (the same data for `data_prep.plan`). Problems are reported per file and do
+not stop the run, but if the dataset.json of one of --domains cannot be used, the exit
+status is 1. An interrupted run resumes where it left off when rerun. With
+--pictures=DIR, contact sheets are drawn as well: a slice of every case with its labels,
+the most unusual cases first.
 """
 
 from __future__ import annotations
