@@ -216,7 +216,8 @@ class PlanConfig(Config):
     margin_voxels: int = Field(
         _PAPER.margin_voxels,
         ge=0,
-        description="Margin, in voxels, around the bounding box of nonzero voxels.",
+        description="Margin, in voxels, kept around the bounding box of nonzero voxels "
+        "when scans are cropped to it.",
     )
     clip_percentiles: tuple[float, float] = Field(
         _PAPER.clip_percentiles,

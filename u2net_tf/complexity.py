@@ -5,12 +5,14 @@
   python -m u2net_tf.complexity --architecture=unet_sharp
 
 Prints a table for each of two ways of counting, with the independent models, the shared
-network and the universal networks. Joint networks use --pools (by default 5,5,5, or the
-plan's for a single domain), independent models always the plan's. --adapter selects one
-universal network. For UNet#, a third table counts the parameters that remain at each
-pruning depth, --gates are counted in the first and the third, and --pools must fit the
-depth, but do not change the number of parameters. Networks are built without values,
-which takes seconds and almost no memory.
+network and the universal networks. Joint networks (shared and universal) use --pools:
+by default 5,5,5, or the plan's for a single domain. Independent models always use the
+plan's. --adapter selects one universal network.
+
+For UNet#, a third table counts the parameters that remain at each pruning depth;
+--gates are counted in the first and the third table. --pools must fit the depth, but do
+not change the number of parameters. No variables are allocated, so this takes seconds
+and almost no memory.
 """
 
 from __future__ import annotations

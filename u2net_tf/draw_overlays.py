@@ -5,7 +5,7 @@ r"""Draws references and predictions over their images, in one figure.
       --output=overlays.png
 
 Each of the three inputs is a NIfTI, NRRD or MHA file or a folder of them. In folders,
-files with the same name belong together, whatever their format; images without a
+files with the same name belong together, regardless of their format; images without a
 prediction are skipped. Repeat the flags to show several domains in one figure. The
 title of each case gives its Dice over the entire volume. Needs matplotlib (`pip install
 'u2net-tf[pictures]'`).

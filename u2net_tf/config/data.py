@@ -102,9 +102,9 @@ class DataConfig(Config):
     num_parallel_calls: int = Field(
         0,
         ge=0,
-        description="Number of patches per domain to crop in parallel, whatever "
-        "memory they need; 0 derives the number from input_memory_mb. Affects speed, "
-        "not results.",
+        description="Number of patches per domain to crop in parallel, regardless "
+        "of the memory they need; 0 derives the number from input_memory_mb. Affects "
+        "speed, not results.",
     )
     seed: int = Field(
         0,

@@ -82,9 +82,9 @@ class ReadingConfig(Config):
         None,
         gt=0,
         description="Memory limit of the process, GB; half of the machine's memory if "
-        "not given. Scans that need more than the program and the network leave are "
-        "refused before anything is allocated, and fewer scans are read ahead if they "
-        "would not fit.",
+        "not given. Scans that do not fit next to the program and the network are "
+        "refused before anything is allocated; if several scans do not fit together, "
+        "fewer are read ahead.",
     )
 
 

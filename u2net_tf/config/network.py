@@ -46,7 +46,7 @@ GATES: Any = Field(
 
 
 class SizeConfig(Config):
-    """Size of a network, whatever its adapters."""
+    """Size of a network, independent of its adapters."""
 
     base_channels: BaseChannels = Field(
         16, description="Number of channels at full resolution."

@@ -134,9 +134,9 @@ class RunConfig(Config):
     keep: int = Field(
         3,
         ge=1,
-        description="Number of newest checkpoints to keep. The best one is kept as "
-        "well: by mean validation Dice or, without validation cases, by the moving "
-        "average of the loss.",
+        description="Number of newest checkpoints to keep. The best one (by mean "
+        "validation Dice or, without validation cases, by the moving average of the "
+        "loss) is always kept as well.",
     )
 
 
