@@ -29,7 +29,7 @@ def require_unchanged(
       settings: current settings.
 
     Raises:
-      InputError: names the first difference.
+      InputError: if they differ; the message names the first difference.
     """
     hint = "Use `overwrite` to convert again"
     try:

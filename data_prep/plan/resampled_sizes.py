@@ -25,9 +25,10 @@ class ResampledSizes:
     """Sizes of cases at the spacing of their domain.
 
     Attributes:
-      spacing_mm: the target spacing, the median of the cases that fit.
+      spacing_mm: the target spacing, the median over the cases not in `too_large`.
       median_shape: the median of their shapes at that spacing, voxels.
-      too_large: name -> error, of cases that a conversion would refuse.
+      too_large: name -> error, for cases that a conversion would refuse because of
+        their memory or size.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -41,7 +42,7 @@ def measure_sizes(
     *,
     max_memory_gb: float | None,
 ) -> ResampledSizes:
-    """Returns the sizes of cases after preprocessing, and the cases that do not fit.
+    """Returns the sizes of cases after preprocessing, and the cases too large for it.
 
     Args:
       cases: the usable cases of a domain, at least one.
@@ -49,7 +50,7 @@ def measure_sizes(
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: if no case fits.
+      InputError: if all cases are too large.
     """
     too_large: dict[str, InputError] = {}
     fitting = list(cases)

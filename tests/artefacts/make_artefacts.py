@@ -1,10 +1,10 @@
-"""Writes one file of each format as this version of the project writes it.
+"""Writes a file of each format with this version of the project.
 
     python tests/artefacts/make_artefacts.py        (or: make artefacts)
 
-Runs the commands as a user would in a temporary folder and copies it to
-`tests/artefacts/VERSION`, where VERSION is that of the installed package. Files of a
-release are never written again. `test_artefacts.py` loads the files of every release.
+Runs the commands in a temporary folder, as a user would, and copies the folder to
+`tests/artefacts/VERSION`, where VERSION is that of the installed package. The files of
+a release are never replaced. `test_artefacts.py` loads the files of every release.
 Paths are relative, except those of the scans in survey, plan and manifest.
 
 raw/          scans of three domains, and the dataset.json of each
@@ -18,7 +18,7 @@ models/       separable, series, parallel, plain (shared, float16), independent 
 predictions/  label map and probabilities by the separable model
 evaluation/   scores and label maps by the separable model
 expected/     logits.npz: logits of `probe` for each MODEL/CHECKPOINT/DOMAIN;
-              scores.json: Dice of the test cases by each model;
+              scores.json: Dice of the test cases for each model;
               checkpoints.json: name of the checkpoint for each MODEL/CHECKPOINT;
               continued.json: the row of training.csv that is added by one more epoch
               of four steps
@@ -317,7 +317,7 @@ def main() -> None:
     folder = FOLDER / importlib.metadata.version("u2net-tf")
     if folder.exists():
         sys.exit(
-            f"error: {folder}: expected no such folder; files of a release are kept"
+            f"error: {folder} already exists; the files of a release are not replaced"
         )
     with tempfile.TemporaryDirectory(prefix="artefacts-") as scratch:
         unfinished = pathlib.Path(scratch) / folder.name

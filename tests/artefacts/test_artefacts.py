@@ -197,7 +197,7 @@ class TestModels:
         assert wanted
 
     @each_model
-    def test_serves_its_domains(self, release, model):
+    def test_has_its_domains(self, release, model):
         domains = {"adapted": (ONE, TWO, THREE), "composed": (TWO, THREE)}
         folder = frozen(release) / "models" / model
         found = models_by_domain(folder)
@@ -337,8 +337,8 @@ class TestPredictions:
         )
         np.testing.assert_allclose(found, probabilities, rtol=0, atol=2e-3)
         if release == "0.1.0":
-            # Label maps of 0.1.0 were restored by nearest neighbour, probabilities as
-            # they are now.
+            # 0.1.0 resampled label maps to the scan by nearest neighbour, and
+            # probabilities as now.
             known = self.labels_from(release, probabilities)
         assert np.mean(labels != known) < 0.005
 
@@ -389,8 +389,8 @@ class TestEvaluation:
         assert len(found) == len(known) > 0
         for row, before in zip(found, known, strict=True):
             dice = float(before.pop("dice"))
-            # Label maps of 0.1.0 were restored by nearest neighbour. In the resampled
-            # domain, restored probabilities score higher.
+            # 0.1.0 resampled label maps to the scan by nearest neighbour. In the domain
+            # that is resampled, interpolated probabilities score higher.
             gain = 0.12 if (release, row["domain"]) == ("0.1.0", ONE) else 0
             assert dice - 0.01 * (not gain) <= float(row["dice"]) <= dice + 0.01 + gain
             assert {name: row[name] for name in before} == before

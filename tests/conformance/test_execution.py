@@ -154,5 +154,5 @@ def test_mixed_precision(name, domain, implementation):
             assert relative_error(gradients, exact_gradients) < 3 * unit
         else:
             # Successive norms amplify rounding errors by a factor that depends on the
-            # weights, and a LeakyReLU whose input changes sign has another gradient.
+            # weights, and a LeakyReLU whose input changes sign has a different slope.
             assert np.median(errors) < 32 * unit

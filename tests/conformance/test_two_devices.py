@@ -16,7 +16,7 @@ QUICK = ["DomainConv3D", "SeparableUnit", "DownSample", "U2Net, independent"]
     ids=["plain", "all"],
 )
 def test_rows_on_two_devices_equal_one(implementation, names):
-    """In its own process: devices must be configured before TensorFlow starts."""
+    """In its own process: devices must be configured before TensorFlow uses them."""
     done = tensorflow_server().run("conformance.two_devices", implementation, *names)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines() == names

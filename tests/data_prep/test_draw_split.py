@@ -420,9 +420,9 @@ class TestPatientsInNames:
         assert (
             r"`split_by`='(patient\d+)' keeps the cases of a patient together" in notes
         )
-        for split_by, said in ((r"(patient\d+)", False), ("frame(.)", True)):
+        for split_by, suggested in ((r"(patient\d+)", False), ("frame(.)", True)):
             _, notes = plan_one(split_by=split_by)
-            assert ("keeps the cases of a patient together" in notes) == said
+            assert ("keeps the cases of a patient together" in notes) == suggested
 
     def test_are_reported_if_lists_split_them(self, write_splits):
         def notes(num_train):

@@ -1,9 +1,9 @@
 """Setting, parameters and batches of the network benchmarks, without TensorFlow.
 
-In both networks, every parameter is drawn from a generator seeded by its published
-name, and both read the same batch, so that their results agree from the first run. Only
-NumPy is needed, and PyTorch for its network, because machines with a GPU may have
-nothing else.
+In the Keras and in the PyTorch network, every parameter is drawn from a generator
+seeded by its published name, and both read the same batch, so that their results agree
+from the first run. Only NumPy is needed, and PyTorch for the PyTorch network, because
+machines with a GPU may have nothing else.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def draw_batch(setting: Setting, domain: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def build_torch(setting: Setting, layout: str):
-    """Builds the PyTorch network with the drawn parameters in one of its layouts."""
+    """Builds the PyTorch network with the drawn parameters, in a memory layout."""
     import torch
 
     from tools.bench.torch_network import TorchU2Net
@@ -111,7 +111,7 @@ def memory_format(layout: str):
 
 
 def to_torch(image: np.ndarray, layout: str):
-    """Converts (N, D, H, W, C) to PyTorch's (N, C, D, H, W) in one of its layouts."""
+    """Converts (N, D, H, W, C) to PyTorch's (N, C, D, H, W), in a memory layout."""
     import torch
 
     tensor = torch.from_numpy(np.moveaxis(image, -1, 1))

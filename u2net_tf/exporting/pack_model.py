@@ -29,7 +29,7 @@ _RECORDED_VERSIONS = ("tensorflow", "keras", *_REQUIRED)
 
 
 def pack_model(config: PackConfig, *, progress: Progress = silent) -> ModelFile:
-    """Writes a model file, and verifies it by reading it.
+    """Writes a model file, and verifies it by reading it back.
 
     Args:
       config: the settings.

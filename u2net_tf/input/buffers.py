@@ -80,8 +80,8 @@ def allocate_buffers(
         the size of the records, and lowered to as few as two if the patches of two
         volumes would not fit. If even those do not fit, or not the requested number, a
         warning reports the memory that they need.
-      parallel_crops: patches to crop in parallel, whatever memory they need; chosen if
-        None.
+      parallel_crops: patches to crop in parallel, regardless of the memory they need;
+        chosen if None.
     """
     entries = manifest.entries(cases)
     domain_bytes = memory_mb * 1e6 / num_domains

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class DomainModel(Protocol):
     """A `keras.Model` for several domains, each with its own variables.
 
-    The interface that other packages use, whatever the architecture. `domain` is the
-    index of a domain, a Python integer from 0 to `num_domains` - 1.
+    The interface that other packages use, the same for every architecture. `domain` is
+    the index of a domain, a Python integer from 0 to `num_domains` - 1.
     """
 
     @property

@@ -147,7 +147,7 @@ class U2Net(DomainNetwork, keras.Model):
         ]
 
     def _add_outputs(self) -> None:
-        # Checkpoints number these from 0, whatever their levels.
+        # Checkpoints number these from 0, regardless of their levels.
         self.deep_supervision = [
             self.add_part(
                 DomainConvBlock(

@@ -88,7 +88,7 @@ def _cases_of(
     prediction_files = _list_files("prediction", prediction)
     reference_files = _list_files("reference", reference) if reference else {}
     if pathlib.Path(image).is_file() and pathlib.Path(prediction).is_file():
-        # Single files belong together whatever their names.
+        # Single files belong together regardless of their names.
         name = next(iter(image_files))
         prediction_files = {name: pathlib.Path(prediction)}
         if reference and pathlib.Path(reference).is_file():

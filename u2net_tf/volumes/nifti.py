@@ -27,7 +27,7 @@ class Header:
     Attributes:
       shape: on disk (x, y, z), or (x, y, z, modality); singleton axes after the third
         are removed.
-      grid: the grid.
+      grid: voxel sizes, orientation and position.
     """
 
     shape: tuple[int, ...]
@@ -67,7 +67,7 @@ def load_image(
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
-      (C, z, y, x) float32. Voxel sizes are in mm, whatever the unit of the file.
+      (C, z, y, x) float32. Voxel sizes are in mm, regardless of the file's unit.
 
     Raises:
       InputError: if the file cannot be read, is damaged, is not 3-D or 4-D, or does not
@@ -142,7 +142,7 @@ def save_labels(
     *,
     classes: Sequence[Label] = (),
 ) -> None:
-    """Writes a label map on a grid atomically.
+    """Writes a label map atomically.
 
     Args:
       path: file to write, `.nii.gz` or `.nii`.

@@ -111,7 +111,7 @@ class NiftiFile:
 def open_nifti(
     path: str | os.PathLike, *, max_memory_gb: float | None = None
 ) -> Iterator[NiftiFile]:
-    """Opens a file, compressed or not, whatever its name, and checks its header.
+    """Opens a file, compressed or not, regardless of its name, and checks its header.
 
     Args:
       path: the file.

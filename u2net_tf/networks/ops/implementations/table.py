@@ -29,8 +29,8 @@ class Operations:
 
     Attributes:
       conv3d: list of inputs to concatenate, kernel, strides -> outputs.
-      conv3d_concatenated: list of inputs to concatenate, kernel -> outputs of stride 1;
-        without keeping the concatenated inputs, where that is possible.
+      conv3d_concatenated: list of inputs to concatenate, kernel -> outputs of stride 1.
+        Does not keep the concatenated inputs, where that is possible.
       depthwise_conv3d: inputs, kernel, bias or None, up-sampling factors -> outputs.
       depthwise_input_gradient: inputs of `depthwise_conv3d`, gradient of its outputs,
         kernel, factors -> gradient of the inputs.
@@ -45,8 +45,8 @@ class Operations:
         computed; gradient checkpointing recomputes from them.
       invert_permutation: (P,) int32, a permutation -> (P,) int32, its inverse.
       max_pool: inputs, factors -> maxima of blocks of voxels.
-      gather_groups: list of channel groups -> list of the groups on each of which a
-        channelwise operation is called.
+      gather_groups: list of channel groups -> list of tensors to each of which a
+        channelwise operation is applied: the groups, or their concatenation.
       upsample_linear: inputs, factors, whether corners are aligned -> interpolated
         inputs; None for the matrix products of `ops.upsample_linear`.
     """

@@ -30,8 +30,8 @@ _Phases = list[list[tuple[int, list[int]]]]
 def xla_compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     """Compiles a pure function of tensors by XLA.
 
-    Arguments of the same shapes share one compilation, whatever network, domain or
-    step they come from.
+    Arguments of the same shapes share one compilation, regardless of the network,
+    domain or step that they come from.
     """
     # Without autograph, which slows tracing down: there is no control flow.
     return tf.function(function, jit_compile=True, autograph=False)
