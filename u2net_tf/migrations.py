@@ -28,6 +28,7 @@ from typing import Any
 
 from u2net_tf import protocol_buffers
 
+_KERNELS = {"full": "3", "pointwise": "1"}
 # Flag of release 0.1.0 -> its new name, and a function that converts its value.
 OLD_FLAGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "certain_share": ("oversample_foreground_fraction", str),
@@ -37,10 +38,7 @@ OLD_FLAGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "loss_decay": ("loss_ema_decay", str),
     "min_fall": ("plateau_min_delta", str),
     "recompute": ("gradient_checkpointing", str),
-    "second_up_conv": (
-        "last_decoder_kernel",
-        lambda text: {"full": "3", "pointwise": "1"}.get(text, text),
-    ),
+    "second_up_conv": ("last_decoder_kernel", lambda text: _KERNELS.get(text, text)),
 }
 
 # Preprocessing fields that older plans and shards lack, with the values that applied
@@ -108,12 +106,7 @@ def manifest(content: dict[str, Any]) -> dict[str, Any]:
     for entry in cases:
         if "split" in entry:
             entry["group"] = entry.pop("split")
-    return {
-        "shard_size_mb": None,
-        "raw_stamps": {},
-        **content,
-        "cases": cases,
-    }
+    return {"shard_size_mb": None, "raw_stamps": {}, **content, "cases": cases}
 
 
 def manifest_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
@@ -312,9 +305,8 @@ def checkpoint_keys(read: Callable[[str], Any]) -> dict[str, str]:
             keys |= {f"loss_scale/{name}": key(node) for name, node in parts.items()}
             continue
         trained = children(parts["_trainable_variables"])
-        first = paths[trained["0"]]
-        # A domain's variables end in its number.
-        number = re.search(r"_(\d+)$", first)
+        # The paths of a domain's variables end in its number.
+        number = re.search(r"_(\d+)$", paths[trained["0"]])
         prefix = f"optimizer/{f'domain_{number[1]}' if number else 'shared'}"
         keys[f"{prefix}/iterations"] = key(parts["_iterations"])
         keys[f"{prefix}/learning_rate"] = key(parts["_learning_rate"])

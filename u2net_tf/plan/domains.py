@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Annotated, Literal, get_args
 
@@ -247,16 +248,11 @@ class Domain:
                 else f"no value, since the plan of {self.name} has no folds"
             )
             raise InputError("`fold`", expected=expected, received=fold)
-        train = tuple(
-            case
-            for index, cases in enumerate(self.folds)
-            for case in cases
-            if index != fold
-        )
+        kept = [cases for index, cases in enumerate(self.folds) if index != fold]
         return dataclasses.replace(
             self,
             folds=(),
-            train=tuple(sorted(train)),
+            train=tuple(sorted(itertools.chain(*kept))),
             validation=() if fold is None else self.folds[fold],
         )
 
