@@ -62,7 +62,7 @@ def names_the_holder(error, folder, does, process):
     )
 
 
-def test_the_second_run_is_refused_and_told_who_holds_the_lock(tmp_path):
+def test_the_second_run_is_refused_with_the_holder_of_the_lock(tmp_path):
     folder = tmp_path / "model"
     with another_process(folder) as process:
         with pytest.raises(InputError) as caught:

@@ -74,7 +74,7 @@ def write_phantoms(
       domains: names of the folders; None for all three.
 
     Raises:
-      InputError: for an unknown domain, or if a folder exists that this tool did not
+      InputError: if a domain is unknown, or a folder exists that this tool did not
         write. Nothing has been written then.
     """
     from tools import phantom_domains

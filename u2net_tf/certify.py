@@ -7,7 +7,8 @@ Writes a JSON file of checksums (of the variables, of the logits of fixed patche
 of label maps of the scans in --scans_dir) and a readable page next to it. --check
 recomputes the checksums. Its exit status is 0 if all match the certificate, 1 if one
 does not, and 2 if the only differences are in checksums that depend on the build (the
-versions of libraries and the processor), and the build is a different one.
+versions of libraries, the processor and the number of cores), and the build is a
+different one.
 """
 
 import sys

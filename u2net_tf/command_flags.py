@@ -102,7 +102,7 @@ def required(*chosen: flags.Flag | flags.FlagHolder) -> None:
     """Requires values of flags.
 
     Raises:
-      InputError: names the first flag without a value.
+      InputError: if a flag has no value; names the first one.
     """
     for flag in chosen:
         if flag.value in (None, "", []):
@@ -123,7 +123,7 @@ def read(
       values: see `define`; already parsed.
 
     Raises:
-      InputError: names the flag, if a value is missing or not allowed.
+      InputError: if a flag has no value or one that is not allowed.
     """
     chosen: dict[str, Any] = dict(positionals)
     for name, field in config.settings().items():

@@ -66,8 +66,8 @@ class FileFormat(Generic[Content]):
           source: name of the file, for error messages.
 
         Raises:
-          InputError: names the source and the field, or the version that wrote a newer
-            format.
+          InputError: if the text is not a valid file of this format. Names the source
+            and the field, or the version that wrote a newer format.
         """
         return self.from_dict(_parse_json(text, source, self._expected), source)
 

@@ -46,7 +46,7 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
     Raises:
       InputError: if another run writes to the folder or reads it (`shared`), with its
         host, process and start time; or if the folder is not writable.
-      OSError: on a full disk, for example.
+      OSError: if a file cannot be written, for example on a full disk.
     """
     folder = pathlib.Path(folder)
     created, lock = _acquire(folder)

@@ -57,9 +57,9 @@ def convert(
       The manifests, in the order of the plan.
 
     Raises:
-      InputError: for the first bad case, unless bad cases are skipped; if no usable
+      InputError: if a case is unusable, unless such cases are skipped; if no usable
         case is left; if the folder has shards made with other settings, or raw files
-        have changed since; if another run is converting one of the domains.
+        have changed since; or if another run is converting one of the domains.
       StoppedError: if a worker is killed.
       OSError: if the disk is full.
     """
@@ -244,7 +244,7 @@ def _write_parts(
     """Writes the missing parts; returns case -> reason for skipped cases.
 
     Raises:
-      InputError: for the first bad case, unless bad cases are skipped.
+      InputError: if a case is unusable, unless such cases are skipped.
     """
     skipped: dict[str, str] = {}
     with parallel.workers(

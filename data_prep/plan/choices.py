@@ -54,7 +54,7 @@ def read_choices(config: PlanConfig, names: Sequence[str]) -> Choices:
       names: the domains to plan.
 
     Raises:
-      InputError: names the setting.
+      InputError: if a setting is invalid.
     """
     explicit_splits = None
     if config.splits_file is not None:

@@ -60,7 +60,8 @@ def draw_split(
         Cases with the same match stay together. If empty, each case is its own group.
 
     Raises:
-      InputError: names the setting, and the case that the expression does not match.
+      InputError: if a setting is invalid, or the expression matches some of the cases
+        only.
     """
     groups, notes = _group(cases, split_by, domain)
     if num_folds == 1 or (num_folds and validation_fraction):

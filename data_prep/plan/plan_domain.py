@@ -54,7 +54,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     """Plans one domain.
 
     Raises:
-      InputError: names the setting, file or cases that cannot be used.
+      InputError: if a setting, a file or a case cannot be used.
     """
     preprocessing = dataclasses.replace(
         choices.preprocessing,

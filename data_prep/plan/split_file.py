@@ -39,7 +39,8 @@ def read_splits(
         numbered, and all of them are used if None.
 
     Raises:
-      InputError: names the file, the domain and what is wrong.
+      InputError: if the file is missing or invalid, or does not fit the domains or
+        `fold`.
     """
     path = pathlib.Path(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The same seed and flags give the same bits, however many patches are cut at once."""
+"""Same seed and flags, same bits, however many patches are cropped at once."""
 
 import functools
 import hashlib

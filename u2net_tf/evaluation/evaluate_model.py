@@ -49,9 +49,9 @@ def evaluate_model(
       progress: shows the progress over the cases of a domain and windows of a case.
 
     Raises:
-      InputError: names the input that cannot be used, unless it is a case that is
-        skipped. A missing file, or another run that writes to the folder, is detected
-        before the first prediction.
+      InputError: if an input cannot be used, unless it is a case that is skipped. A
+        missing file, or another run that writes to the folder, is detected before the
+        first prediction.
     """
     output_dir = pathlib.Path(
         config.output_dir or pathlib.Path(config.model_dir) / config.split

@@ -64,7 +64,7 @@ def check_headers(
     """Returns name -> reason for cases that are missing or have unusable headers.
 
     Raises:
-      InputError: the first reason, unless such cases are skipped.
+      InputError: if a case is unusable, unless such cases are skipped.
     """
     check = functools.partial(_check_case, domain, reading)
     return usable_cases.check_all(check, cases, reading)
@@ -106,10 +106,9 @@ def score_domain(
       progress: shows the progress over cases.
 
     Raises:
-      InputError: names the file, before the first case is predicted: if a label map
-        cannot be written, or one that was not written here or was edited since would
-        be replaced; and, unless such cases are skipped, at the first case that cannot
-        be used.
+      InputError: before the first case is predicted, if a label map cannot be written,
+        or would replace one that was not written here or was edited since; or if a case
+        cannot be used, unless such cases are skipped.
     """
     domain = predictor.spec.plan.domains[index]
     jobs = {

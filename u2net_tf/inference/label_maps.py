@@ -120,10 +120,9 @@ def predict_files(
       progress: shows the progress over scans.
 
     Raises:
-      InputError: names the file, before the first scan is predicted: if it cannot be
-        written, or if a scan, or a file that was not written here or was edited since,
-        would be replaced; and, unless such scans are skipped, at the first scan that
-        cannot be used.
+      InputError: before the first scan is predicted, if a file cannot be written, or
+        would replace a scan, or a file that was not written here or was edited since;
+        or if a scan cannot be used, unless such scans are skipped.
       StoppedError: if a package that the format or the preview needs is missing.
     """
     _require_formats(layout, found, output_format, preview)

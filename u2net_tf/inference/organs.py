@@ -47,7 +47,7 @@ def require_choice(config: PredictConfig) -> None:
     """Checks that either `domain` or `domains` is given, with settings that fit it.
 
     Raises:
-      InputError: names the setting.
+      InputError: if both or neither are given, or a setting does not fit.
     """
     if bool(config.domain) == bool(config.domains):
         raise InputError(
@@ -132,7 +132,7 @@ def scan_modalities(
         most modalities.
 
     Raises:
-      InputError: names a domain, and the modalities that it needs but scans lack.
+      InputError: if a domain needs modalities that the scans lack.
     """
     found = tuple(modalities)
     if len(set(found)) < len(found):

@@ -65,7 +65,7 @@ def require_writable(paths: Iterable[pathlib.Path]) -> None:
     Temporary files that dead runs left in these folders are removed.
 
     Raises:
-      InputError: names a file that cannot be written.
+      InputError: if a file cannot be written.
     """
     longest: dict[pathlib.Path, pathlib.Path] = {}
     for path in paths:
@@ -148,7 +148,7 @@ class Outputs:
         """Checks that only files that were written here would be replaced.
 
         Raises:
-          InputError: names a file that was not written here, or was edited since.
+          InputError: if a file was not written here, or was edited since.
         """
         record = self._read()
         for path in self.paths:

@@ -50,7 +50,7 @@ def read_table(
       Name of each case, and its paths in the order of the modalities.
 
     Raises:
-      InputError: reports an invalid line, or the lines that contain the same file.
+      InputError: if a line is invalid, or two lines contain the same file.
     """
     lines = _read(path).splitlines()
     delimiter = ";" if lines and "," not in lines[0] else ","

@@ -84,8 +84,7 @@ def find_scans(
       At least one scan.
 
     Raises:
-      InputError: names the path, what was expected and what was received; also where
-        two scans have the same name.
+      InputError: if a path cannot be used, or two scans have the same name.
     """
     require_input(inputs, input_list)
     if input_list is not None:

@@ -87,7 +87,7 @@ class Segmenter:
           The segmentation, on the grid of the image.
 
         Raises:
-          InputError: names the argument or file.
+          InputError: if an argument is invalid or a file cannot be used.
         """
         name = self._only_domain() if domain is None else domain
         with self._lock:

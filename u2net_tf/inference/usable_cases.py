@@ -51,7 +51,7 @@ def check_all(
       reading: whether such a case stops the run.
 
     Raises:
-      InputError: the first reason, unless such cases are skipped.
+      InputError: if a case fails, unless such cases are skipped.
     """
     skipped: dict[str, InputError] = {}
     for case in cases:
@@ -83,7 +83,7 @@ def read_ahead(
       executor: runs `read`; None for threads of this process.
 
     Raises:
-      InputError: the first reason, unless such cases are skipped.
+      InputError: if a case cannot be used, unless such cases are skipped.
     """
     with (
         bar,
@@ -133,7 +133,7 @@ def skip_all(
     """Skips cases that are known to be unusable; returns name -> reason.
 
     Raises:
-      InputError: the first reason, unless such cases are skipped.
+      InputError: if there are any, unless such cases are skipped.
     """
     skipped: dict[str, InputError] = {}
     for name, reason in reasons.items():

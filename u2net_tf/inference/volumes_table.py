@@ -50,7 +50,7 @@ class VolumesTable:
           overwrite: whether it may replace a file that is not such a table.
 
         Raises:
-          InputError: names the flag and the file.
+          InputError: if it cannot be written, or would replace a different file.
         """
         path = self._path
         if path is None:

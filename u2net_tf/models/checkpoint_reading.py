@@ -224,7 +224,7 @@ def translate_tf_errors(path: str) -> Iterator[None]:
       path: the checkpoint that is read.
 
     Raises:
-      InputError: instead of a TensorFlow error or a `KeyError`; it is a
+      InputError: in place of a TensorFlow error or a `KeyError`; a
         `DamagedCheckpointError` if the file is truncated or corrupt.
     """
     try:

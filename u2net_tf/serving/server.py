@@ -40,7 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
       port: the port; 0 for any that is free.
 
     Raises:
-      InputError: names the setting, if the host is unknown or the port is in use.
+      InputError: if the host is unknown or the port is in use.
     """
     try:
         family, _, _, _, place = socket.getaddrinfo(

@@ -256,7 +256,7 @@ def translate_tf_errors(shards: Sequence[CaseShards]) -> Iterator[None]:
       shards: the shards that are read inside the context.
 
     Raises:
-      InputError: instead of a TensorFlow error; names the shard.
+      InputError: in place of a TensorFlow error.
     """
     try:
         yield

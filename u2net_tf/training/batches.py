@@ -83,7 +83,7 @@ class TrainingBatches:
           domain: index of its domain in the plan.
 
         Raises:
-          InputError: reports the shard and the case.
+          InputError: if a record is damaged; names the shard and the case.
         """
         images = self._strategy.experimental_local_results(batch["image"])
         if not all(np.isfinite(image.numpy()).all() for image in images):

@@ -29,7 +29,7 @@ def head_weights(loss: LossConfig, spec: ModelSpec) -> HeadWeights | None:
       spec: specification of the network.
 
     Raises:
-      InputError: reports the setting that is invalid for the network.
+      InputError: if a setting is invalid for the network.
     """
     given = {
         "top_head_weights": loss.top_head_weights,

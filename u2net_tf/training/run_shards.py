@@ -47,7 +47,8 @@ class RunShards:
         """Checks that the shards have not changed since the run started.
 
         Raises:
-          InputError: reports the shard, and the case whose record has changed.
+          InputError: if a shard has changed; names it, and the case whose record has
+            changed.
         """
         for shards in (*self.trained, *self.monitored):
             shards.check_unchanged()

@@ -41,7 +41,7 @@ def image_from_array(
       An image with data of shape (C, z, y, x), float32, in canonical orientation.
 
     Raises:
-      InputError: names the argument.
+      InputError: if an argument is invalid.
     """
     values = _check_values(array)
     grid = to_grid(

@@ -131,7 +131,7 @@ def require_known(labels: Volume, domain: Domain) -> None:
     """Checks that a label map contains only 0 and the values of a domain's classes.
 
     Raises:
-      InputError: names the file and the unknown values.
+      InputError: if it contains other values; names them.
     """
     values = [value for label in domain.labels for value in label.values]
     _check_known(labels, [0, *values])
@@ -174,7 +174,7 @@ def read_image(
       (C, z, y, x) float32.
 
     Raises:
-      InputError: names the file, what was expected and what was received.
+      InputError: if a file cannot be used.
     """
     image = _read_volume(paths[0], domain, max_memory_gb)
     if len(paths) > 1:
@@ -262,7 +262,7 @@ def read_labels(
       (z, y, x) uint8 class indices.
 
     Raises:
-      InputError: names the file, what was expected and what was received.
+      InputError: if the label map cannot be used.
     """
     labels = images.load_labels(
         path,

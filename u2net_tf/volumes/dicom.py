@@ -136,7 +136,7 @@ def _read_pixels(
     """Reads rescaled pixels: of all files, or of all frames in stored order.
 
     Raises:
-      InputError: names the file that cannot be read.
+      InputError: if a file cannot be read.
     """
     header = planes[0].header
     if header.num_frames > 1:

@@ -54,7 +54,7 @@ def decode(
       The pixels, in the order of the files, and ITK's (3, 3) direction of the first.
 
     Raises:
-      InputError: names the file that cannot be decoded without errors or warnings.
+      InputError: if a file cannot be decoded without errors or warnings.
     """
     try:
         return _decode(paths, shape, dtype, files_at_once=_FILES_AT_ONCE)

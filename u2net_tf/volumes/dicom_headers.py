@@ -258,7 +258,7 @@ class Header:
         """Checks that the file contains this many bytes of pixels, unless compressed.
 
         Raises:
-          InputError: names the file.
+          InputError: if the file contains no pixels, or a different number of bytes.
         """
         element = self._elements.get(_tag("PixelData"))
         if not isinstance(element, RawDataElement):

@@ -30,7 +30,7 @@ def as_stored(planes: list[Plane]) -> Iterator[list[Plane]]:
       planes: planes of one folder or of one file.
 
     Raises:
-      InputError: names a file of `planes`, even if raised for its copy in the context.
+      InputError: any raised in the context; names a file of `planes`, not its copy.
     """
     if all(plane.header.text(_KEYWORD) != _INVERTED for plane in planes):
         yield planes

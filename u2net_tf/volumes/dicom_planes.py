@@ -185,7 +185,8 @@ def check_pixel_formats(headers: list[Header]) -> None:
     """Checks that files have the same image size and pixel format.
 
     Raises:
-      InputError: names the first file that differs from most, and the tag.
+      InputError: if they differ; names the first file that differs from most, and the
+        tag.
     """
     # Compressed pixels may be stored with as few bits as each slice needs.
     may_differ = ("BitsStored", "HighBit") if headers[0].is_compressed else ()
@@ -204,7 +205,7 @@ def check_parallel(planes: list[Plane]) -> None:
     """Checks that planes are parallel, with equal spacing, and all or none rescaled.
 
     Raises:
-      InputError: names the file that differs from most, and the tag.
+      InputError: if they are not; names the file that differs from most, and the tag.
     """
     orientations = np.array([plane.orientation for plane in planes])
     spacings = np.array([plane.spacing_mm for plane in planes])

@@ -86,7 +86,7 @@ def check_source(path: str | os.PathLike) -> None:
       path: folder of the series, or a multi-frame file.
 
     Raises:
-      InputError: names the slice and the missing tag.
+      InputError: if a slice lacks a required tag; names both.
     """
     _read_planes(path)
 

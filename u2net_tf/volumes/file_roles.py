@@ -19,7 +19,7 @@ def require_one_role_each(
       roles: each file and its role.
 
     Raises:
-      InputError: names the first file that is used twice, and both uses.
+      InputError: if a file is used twice; names the first one and both uses.
     """
     seen: dict[str, tuple[pathlib.Path, str]] = {}
     for path, role in roles:

@@ -141,7 +141,7 @@ def check_same_grid(expected: Grid, received: Grid) -> None:
     Their axes may be stored in a different order or direction: see `reorient_to`.
 
     Raises:
-      InputError: names the file of `received` and the difference.
+      InputError: if they do not; names the file of `received` and the difference.
     """
     _relative_orientation(expected, received)
 

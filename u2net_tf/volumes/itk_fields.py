@@ -94,7 +94,7 @@ def read_nrrd_scaling(path: pathlib.Path, fields: dict[str, str]) -> Scaling:
       fields: header fields, name -> value.
 
     Raises:
-      InputError: names a field with a value that is not supported.
+      InputError: if a field has a value that is not supported.
     """
     for kind in fields.get("kinds", "").split():
         if kind.lower() not in _NRRD_KINDS:
@@ -125,7 +125,7 @@ def read_meta_scaling(path: pathlib.Path, fields: dict[str, str]) -> Scaling:
     """Reads the scaling of a MetaImage file.
 
     Raises:
-      InputError: names a field with a value that is not supported.
+      InputError: if a field has a value that is not supported.
     """
     if fields.get("ObjectType", "Image") != "Image":
         raise field_error(path, "ObjectType", "Image", fields["ObjectType"])

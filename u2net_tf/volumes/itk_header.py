@@ -85,7 +85,8 @@ def check_file(
       Scaling of the lengths and values that ITK reads.
 
     Raises:
-      InputError: names the file, and the field of its header.
+      InputError: if the header is invalid, a voxel is damaged, or the file does not fit
+        into memory. Names the field of the header.
     """
     if not path.is_file():
         raise InputError(path, expected="a file", received=files.what_is_at(path))

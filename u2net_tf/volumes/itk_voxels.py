@@ -33,7 +33,7 @@ def check_voxels(path: pathlib.Path, content: StoredVoxels) -> None:
     """Checks that the voxels are undamaged and of the size that the header states.
 
     Raises:
-      InputError: names the file.
+      InputError: if they are damaged or of a different size.
     """
     received = path.stat().st_size - content.offset
     if content.window_bits is not None:

@@ -70,8 +70,8 @@ def require_format(
       domain: provides the classes.
 
     Raises:
-      InputError: names a scan that is not DICOM, for DICOM segmentations, or a class
-        whose value the format cannot store.
+      InputError: if a scan is not DICOM, for DICOM segmentations, or the format cannot
+        store the value of a class.
       StoppedError: if a package is missing.
     """
     if output_format == "seg_nrrd":
@@ -118,8 +118,8 @@ def require_format_for(grid: Grid, path: str | os.PathLike) -> None:
       path: the label map, in any format.
 
     Raises:
-      InputError: as `itk_files.require_format_for`; and for a DICOM segmentation, if
-        the scan lacks tags that it must reference.
+      InputError: see `itk_files.require_format_for`; for a DICOM segmentation, if the
+        scan lacks tags that it must reference.
     """
     itk_files.require_format_for(grid, path)
     if _suffix(path) == dicom_segmentation.SUFFIX:

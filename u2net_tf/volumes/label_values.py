@@ -37,7 +37,7 @@ def to_integers(
       (z, y, x) int32, or int64 where necessary.
 
     Raises:
-      InputError: lists the values that are not integers, and their scaling.
+      InputError: if values are not integers; lists them and their scaling.
     """
     if (slope, intercept) == (1, 0) and np.issubdtype(values.dtype, np.integer):
         return _to_int32_or_int64(values, path)

@@ -21,7 +21,7 @@ def check_grids(grids: Sequence[Grid]) -> None:
     """Checks that the modalities of a case are on the same grid.
 
     Raises:
-      InputError: names the first file that is not, and both grids.
+      InputError: if a file is on a different grid; names the first one and both grids.
     """
     first, *others = grids
     for other in others:
@@ -68,7 +68,7 @@ def require_memory_for_all(
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: names the first file.
+      InputError: if they do not; names the first file.
     """
     require_memory(
         paths[0],

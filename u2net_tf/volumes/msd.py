@@ -119,7 +119,7 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     in nnU-Net 2, the cases are those in `labelsTr`.
 
     Raises:
-      InputError: names `dataset.json`, what was expected and what was received.
+      InputError: if `dataset.json` is missing or invalid.
     """
     # Not `resolve`: a linked folder keeps the name that the user gave it.
     folder = files.absolute_path(folder)

@@ -1,4 +1,4 @@
-"""NIfTI files, checked before their voxels are read and up to the last byte."""
+"""NIfTI files: the header is checked before voxels are read, then every byte."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def require_values(domain: Domain) -> None:
     """Checks that the values of the classes are valid for segments.
 
     Raises:
-      InputError: names a class with an invalid value.
+      InputError: if a class has an invalid value.
     """
     for label in domain.labels[1:]:
         if not 0 < label.values[0] <= _MAX_VALUE:

@@ -49,7 +49,7 @@ def load(
       The model, which is called with an image.
 
     Raises:
-      InputError: names the argument, or the file that is not a model.
+      InputError: if an argument is invalid, or the path is not that of a model.
       StoppedError: if no runtime is installed that can run it.
     """
     settings: dict[str, Any] = {

@@ -103,7 +103,7 @@ def _require_settings(settings: WindowConfig, exported: ExportedFile) -> None:
     """Checks that no setting differs from those fixed when a model was exported.
 
     Raises:
-      InputError: names the setting.
+      InputError: if a setting differs.
     """
     spec = exported.domain.spec
     if settings.prune_to is not None and prune(spec, settings.prune_to) != spec:
