@@ -126,11 +126,11 @@ def start(
     the signal.
 
     Args:
-      main: Receives the config read from the flags or, without a config class, the
+      main: receives the config read from the flags or, without a config class, the
         command line without the flags. The flagfiles of its package may be given by
         name; see `command_flagfiles`.
-      config: Class of the config; its flags are defined here.
-      description: Text that --help prints above the flags; the docstring of the module
+      config: class of the config; its flags are defined here.
+      description: text that --help prints above the flags; the docstring of the module
         of `main` if None.
     """
     with stop_signals.raised() as received:
@@ -148,7 +148,7 @@ def start_one_of(commands: Mapping[str, tuple[Callable[[Any], None], type]]) -> 
     """Runs `start` for the subcommand given as the first argument.
 
     Args:
-      commands: Name -> `main` and `config` of each subcommand, all in one module. The
+      commands: name -> `main` and `config` of each subcommand, all in one module. The
         docstring of the module is the help shown without a subcommand; the docstring
         of each `main` is the help of that subcommand.
     """

@@ -23,12 +23,12 @@ def expand(argv: Sequence[str], package: str) -> list[str]:
     """Replaces every flagfile of a command line by its lines.
 
     Args:
-      argv: The command line, starting with the program.
-      package: The package whose flagfiles can be given by name: "u2net_tf" or
+      argv: the command line, starting with the program.
+      package: the package whose flagfiles can be given by name: "u2net_tf" or
         "data_prep"; any other counts as "u2net_tf".
 
     Raises:
-      InputError: If a flagfile does not exist or includes itself.
+      InputError: if a flagfile does not exist or includes itself.
     """
     return [*argv[:1], *_expanded(argv[1:], _folder(package), ())]
 
@@ -46,9 +46,9 @@ def _expanded(
     """Yields the arguments, with flagfiles replaced by their lines.
 
     Args:
-      arguments: Arguments of a command line, or the lines of a flagfile.
-      folder: Folder in which names are looked up.
-      within: The chain of flagfiles that include these arguments.
+      arguments: arguments of a command line, or the lines of a flagfile.
+      folder: folder in which names are looked up.
+      within: the chain of flagfiles that include these arguments.
     """
     remaining = iter(arguments)
     for argument in remaining:

@@ -34,14 +34,14 @@ def lovasz_softmax(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     voxels.
 
     Args:
-      labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
-      logits: Tensor of shape (N, D, H, W, K), before the softmax.
+      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      logits: tensor of shape (N, D, H, W, K), before the softmax.
 
     Returns:
       A scalar, float32 (float64 for float64 logits).
 
     Raises:
-      ValueError: If the labels are not integers or the shapes do not match.
+      ValueError: if the labels are not integers or the shapes do not match.
 
     Reference:
       Berman et al., The Lovász-Softmax loss, CVPR 2018, algorithm 1; 3D U²-Net,
@@ -105,7 +105,7 @@ def _jaccard_steps(foreground: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 
     Args:
       foreground: Boolean tensor of shape (K, P), sorted by descending error.
-      dtype: Floating type of the result.
+      dtype: floating type of the result.
 
     Returns:
       A tensor of shape (K, P).
@@ -136,16 +136,16 @@ def focal(
     p is the predicted probability of the labelled class.
 
     Args:
-      labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
-      logits: Tensor of shape (N, D, H, W, K), before the softmax.
-      gamma: Focusing exponent, at least 0; 0 gives the cross-entropy.
-      detach_factor: Whether (1 - p)^γ is a constant when differentiating.
+      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      logits: tensor of shape (N, D, H, W, K), before the softmax.
+      gamma: focusing exponent, at least 0; 0 gives the cross-entropy.
+      detach_factor: whether (1 - p)^γ is a constant when differentiating.
 
     Returns:
       A scalar, float32 (float64 for float64 logits).
 
     Raises:
-      ValueError: If `gamma` is negative, the labels are not integers or the shapes
+      ValueError: if `gamma` is negative, the labels are not integers or the shapes
         do not match.
 
     Reference:
@@ -179,16 +179,16 @@ def segmentation_loss(
     """Computes Lovász-Softmax plus focal loss, the training loss of 3D U²-Net.
 
     Args:
-      labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
-      logits: Tensor of shape (N, D, H, W, K), before the softmax.
-      gamma: See `focal`.
-      detach_factor: See `focal`.
+      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      logits: tensor of shape (N, D, H, W, K), before the softmax.
+      gamma: see `focal`.
+      detach_factor: see `focal`.
 
     Returns:
       A scalar, float32 (float64 for float64 logits).
 
     Raises:
-      ValueError: See `focal`.
+      ValueError: see `focal`.
     """
     return lovasz_softmax(labels, logits) + focal(
         labels, logits, gamma=gamma, detach_factor=detach_factor
@@ -201,8 +201,8 @@ def presence_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     The mean is over patches and foreground classes.
 
     Args:
-      labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
-      logits: Tensor of shape (N, K - 1), one for each foreground class, before the
+      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      logits: tensor of shape (N, K - 1), one for each foreground class, before the
         sigmoid.
 
     Returns:

@@ -63,7 +63,7 @@ def require_tensorflow() -> None:
     """Checks that TensorFlow is installed, without importing it.
 
     Raises:
-      StoppedError: If it is not.
+      StoppedError: if it is not.
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise StoppedError(NO_TENSORFLOW)
@@ -76,7 +76,7 @@ def import_tensorflow() -> None:
     import fails.
 
     Raises:
-      StoppedError: If it is not installed.
+      StoppedError: if it is not installed.
     """
     if sys.modules.get("tensorflow") is not None:
         return

@@ -62,10 +62,10 @@ def take_pairs(
     """Returns patches without and with augmentation.
 
     Args:
-      domain: Domain of the patches.
-      manifest: Manifest of its shards.
-      settings: Settings of the augmented patches.
-      count: Number of pairs; they are the first that training would draw.
+      domain: domain of the patches.
+      manifest: manifest of its shards.
+      settings: settings of the augmented patches.
+      count: number of pairs; they are the first that training would draw.
     """
     from u2net_tf.config.augmentation import AugmentationConfig
     from u2net_tf.input.pipeline import domain_dataset

@@ -296,10 +296,10 @@ def is_usable(
 
     Args:
       facts: the case.
-      clip_percentiles: percentiles to which intensities are clipped. The survey checks
-        the contrast with the default ones; with others, the conversion decides.
       unknown_labels: "background" if label values without a class are treated as
         background, "fail" if not.
+      clip_percentiles: percentiles to which intensities are clipped. The survey checks
+        the contrast with the default ones; with others, the conversion decides.
     """
     tolerated = {EMPTY_LABEL, SAME_NAME}
     if unknown_labels == "background":

@@ -68,9 +68,9 @@ class DomainModel(Protocol):
         """Computes the logits of one domain.
 
         Args:
-          inputs: tensor of shape (N, D, H, W, M), with the M modalities of `domain`.
-          domain: index of the domain.
-          training: whether the logits are for a training step.
+          inputs: Tensor of shape (N, D, H, W, M), with the M modalities of `domain`.
+          domain: Index of the domain.
+          training: Whether the logits are for a training step.
 
         Returns:
           Logits of shape (N, D, H, W, K), with the K classes of `domain`; float32,
@@ -93,10 +93,10 @@ class MultiHeadModel(DomainModel, Protocol):
         """Computes the full-resolution logits of heads, and the logits of gates.
 
         Args:
-          inputs: see `__call__`.
-          domain: index of the domain.
-          heads: level and column of the node that each head reads.
-          gates: level and column of the node that each gate reads.
+          inputs: See `__call__`.
+          domain: Index of the domain.
+          heads: Level and column of the node that each head reads.
+          gates: Level and column of the node that each gate reads.
           dropout_seed: (2,) integers, seed of the gates' dropout; None for no dropout.
 
         Returns:
@@ -111,7 +111,7 @@ class MultiHeadModel(DomainModel, Protocol):
         """Computes the logits, suppressing classes that a gate finds absent.
 
         Args:
-          inputs: see `__call__`.
-          domain: index of the domain.
-          threshold: minimum probability of presence for a class to pass a gate.
+          inputs: See `__call__`.
+          domain: Index of the domain.
+          threshold: Minimum probability of presence for a class to pass a gate.
         """

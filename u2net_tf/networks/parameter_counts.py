@@ -23,8 +23,8 @@ class Count:
     """Numbers of parameters, shared and per domain.
 
     Attributes:
-      shared: number of parameters that every domain reads.
-      per_domain: for each domain, number of parameters that only this domain reads.
+      shared: Number of parameters that every domain reads.
+      per_domain: For each domain, number of parameters that only this domain reads.
     """
 
     shared: int

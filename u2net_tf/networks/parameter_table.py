@@ -51,11 +51,11 @@ class Row:
     """Parameters of one way to segment all domains.
 
     Attributes:
-      name: name of the network or networks.
+      name: Name of the network or networks.
       second_up_conv: "full" or "pointwise", the setting that was counted; None for a
         UNet#.
-      count: the parameters.
-      trunk: the part of `count.total` that is in the trunk; None if only the trunk was
+      count: The parameters.
+      trunk: The part of `count.total` that is in the trunk; None if only the trunk was
         counted.
     """
 

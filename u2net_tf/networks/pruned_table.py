@@ -31,10 +31,10 @@ class PrunedRow:
     """Parameters of a joint UNet# that is pruned to a depth.
 
     Attributes:
-      name: name of the network.
+      name: Name of the network.
       depth: L, the depth to which it is pruned.
-      count: all parameters that remain.
-      ratio: total relative to the unpruned network with all heads.
+      count: All parameters that remain.
+      ratio: Total relative to the unpruned network with all heads.
     """
 
     name: str

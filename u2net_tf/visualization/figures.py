@@ -38,7 +38,7 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     """Returns an empty figure that does not need a display.
 
     Raises:
-      StoppedError: If matplotlib is not installed.
+      StoppedError: if matplotlib is not installed.
     """
     require_matplotlib()
     # Without pyplot, which keeps global state and may require a display.

@@ -23,14 +23,14 @@ def resize_image(
 
     Args:
       image: (N, z, y, x, C) float, static except for N.
-      size: new size along z, y, x.
+      size: New size along z, y, x.
       method: "linear" or "cubic".
 
     Returns:
       (N, *size, C). The image itself if its size does not change.
 
     Raises:
-      ValueError: if the size changes and `method` is unknown.
+      ValueError: If the size changes and `method` is unknown.
     """
     shape = image.shape.as_list()
     for axis, new in enumerate(size, start=1):
@@ -56,7 +56,7 @@ def resize_labels(labels: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
 
     Args:
       labels: (N, z, y, x) integers, static except for N.
-      size: new size along z, y, x.
+      size: New size along z, y, x.
 
     Returns:
       (N, *size) of the same type. The labels themselves if their size does not change.

@@ -92,8 +92,8 @@ def differentiable_once(
     treated as constants, and second derivatives would be silently wrong.
 
     Args:
-      name: Name of the operation, for the error.
-      function: Gradient function of tensors.
+      name: name of the operation, for the error.
+      function: gradient function of tensors.
     """
 
     @tf.custom_gradient

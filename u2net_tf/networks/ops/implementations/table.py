@@ -149,7 +149,7 @@ def use_implementation(implementation: str | None) -> Iterator[None]:
     only in the current thread: replicas of a `tf.distribute` strategy have their own.
 
     Raises:
-      ValueError: If `implementation` is not in the table.
+      ValueError: if `implementation` is not in the table.
     """
     token = _current.set(check_implementation(implementation))
     try:
@@ -162,7 +162,7 @@ def check_implementation(implementation: str | None) -> str:
     """Returns `implementation`, or the current one if None.
 
     Raises:
-      ValueError: If it is not in the table.
+      ValueError: if it is not in the table.
     """
     if implementation is None:
         return current_implementation()
