@@ -33,6 +33,7 @@ from u2net_tf.wording import control_characters, first_few
 
 # The only key of the metadata: safetensors writes several keys in no fixed order.
 KEY = "u2net_tf.adapter"
+SUFFIX = ".safetensors"
 MADE_BY = "python -m u2net_tf.adapter export"
 MAX_LICENCE_CHARACTERS, MAX_CARD_CHARACTERS = 200, 100_000
 _EXPECTED = f"an adapter file written by `{MADE_BY}`"
