@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from data_prep.plan.network_settings import MAX_PATCH_VOXELS
 from u2net_tf.config.base import Config
 from u2net_tf.config.log import LogConfig
 from u2net_tf.config.memory import MaxMemory
@@ -22,6 +21,8 @@ from u2net_tf.shards.manifest import Compression, ImageDtype
 
 # Default preprocessing, which is the paper's.
 _PAPER = Preprocessing()
+# Default limit of a patch, which is the paper's.
+MAX_PATCH_VOXELS = 128**3
 
 
 class SurveyConfig(Config):
@@ -219,7 +220,7 @@ class PlanConfig(Config):
     )
     clip_percentiles: tuple[float, float] = Field(
         _PAPER.clip_percentiles,
-        description="Lower and upper percentile to which intensities are clipped.",
+        description="Lower and upper percentiles to which intensities are clipped.",
     )
     intensity_floor: float | None = Field(
         _PAPER.intensity_floor,

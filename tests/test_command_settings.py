@@ -100,7 +100,11 @@ NETWORK = (
     ("pools", "3,2,0", (3, 2, 0)),
     ("last_decoder_kernel", "1", 1),
 )
-SHARP = (("architecture", "unet_sharp", "unet_sharp"), ("depth", "3", 3))
+SHARP = (
+    ("architecture", "unet_sharp", "unet_sharp"),
+    ("depth", "3", 3),
+    ("gates", "both", "both"),
+)
 WINDOWS = (
     ("overlap", "0.25", 0.25),
     ("batch_size", "3", 3),
@@ -122,7 +126,6 @@ FLAGS = {
         *NETWORK,
         *SHARP,
         ("align_corners", "true", True),
-        ("gates", "both", "both"),
         ("independent", "true", True),
         ("patch_size", "16,8,24", (16, 8, 24)),
         ("resize_method", "cubic", "cubic"),

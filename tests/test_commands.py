@@ -475,7 +475,7 @@ class TestPredict:
         ("line", "words"),
         [
             ("unknown domain", "expected one of Task91_One, Task92_Two"),
-            ("precious", "or one that was predicted here. Received: another file"),
+            ("precious", "or one that was predicted here. Received: a different file"),
             ("no model", "expected a model written by `python -m u2net_tf.train`"),
             ("no input", "--input: "),
             (

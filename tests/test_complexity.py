@@ -96,6 +96,8 @@ class TestCommand:
         flags = {
             "architecture": "unet_sharp",
             "depth": 2,
+            "gates": "both",
+            "pools": "1,2,0",
             "base_channels": 3,
             "adapter": "separable",
             "plan": plan_path,
@@ -107,6 +109,7 @@ class TestCommand:
                     (2, 3),
                     architecture="unet_sharp",
                     depth=depth,
+                    gates="both",
                     base_channels=3,
                     deep_supervision=depth == 2,
                 )
@@ -130,7 +133,8 @@ class TestCommand:
             "ratio_to_whole": pruned.total / full.total,
         }
         output = run_warm(MODULE, **flags).stdout
-        assert "2 domains, base_channels 3, UNet# of depth 2\n" in output
+        size = "UNet# of depth 2, pools 1,2,0, gates both\n"
+        assert f"2 domains, base_channels 3, {size}" in output
         assert "last decoder kernel" not in output
         (line,) = re.findall(r"universal, separable +1 .*", output)
         assert line.split()[3:5] == [f"{pruned.total:,}", f"{pruned.shared:,}"]
@@ -144,6 +148,12 @@ class TestCommand:
         [
             ({"domains": "Task01"}, "--domains: expected a --plan to choose from"),
             ({"depth": 2}, "--depth: expected none, as --architecture is u2net"),
+            ({"gates": "top"}, "--gates: expected none, as --architecture is u2net"),
+            (
+                {"architecture": "unet_sharp", "depth": 2, "pools": "1,3,1"},
+                "--pools: expected at most 2 along each axis, since --depth is 2. "
+                "Received: (1, 3, 1)",
+            ),
             ({"pools": "0,0,0"}, "--pools: expected at least one axis"),
             ({"plan": "no.json"}, "no.json: expected a plan"),
         ],

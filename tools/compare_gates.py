@@ -5,7 +5,8 @@
 For each class, with and without gates: the false-positive volume in patches and scans
 without the class, the number of patches with the class in which it is missed, and the
 Dice of the scans with it. The scans are the preprocessed cases of a split, scored on
-the preprocessed grid without removing small components; patches tile each scan.
+the preprocessed grid without removing small components; patches tile each scan. With
+an empty --thresholds= the model may have been trained without gates.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def _mean(values: Sequence[float], text: str) -> str:
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("model_dir", None, "Folder that training wrote.", required=True)
+    flags.DEFINE_string("model_dir", None, "Folder written by train.", required=True)
     flags.DEFINE_string(
         "data_dir", None, "Shards of the model's domains.", required=True
     )
@@ -131,7 +132,9 @@ def define_flags() -> None:
         "split", "test", ("train", "validation", "test"), "Split to measure."
     )
     flags.DEFINE_list(
-        "thresholds", ["0.1", "0.5", "0.9"], "Gate thresholds to compare, 0 to 1."
+        "thresholds",
+        ["0.1", "0.5", "0.9"],
+        "Gate thresholds to compare, 0 to 1; if empty, only without gates.",
     )
     flags.DEFINE_integer(
         "prune_to", None, "Depth to prune to, as in evaluate.", lower_bound=1
@@ -143,11 +146,9 @@ def _read_thresholds(texts: Sequence[str]) -> list[float]:
         thresholds = [float(text) for text in texts]
     except ValueError:
         thresholds = []
-    if not thresholds or not all(0 <= value <= 1 for value in thresholds):
+    if len(thresholds) < len(texts) or not all(0 <= t <= 1 for t in thresholds):
         raise command.InputError(
-            "`thresholds`",
-            expected="numbers from 0 to 1",
-            received=",".join(texts) or "none",
+            "`thresholds`", expected="numbers from 0 to 1", received=",".join(texts)
         )
     return thresholds
 
@@ -202,7 +203,7 @@ def _records(
 
 
 def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
+    """Runs the command."""
     define_flags()
     command.start(main)
 

@@ -139,7 +139,7 @@ def compare(model_dir: str, raw_dir: str | None, folder: pathlib.Path) -> None:
 
 
 def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
+    """Runs the command."""
     define_flags()
     command.start(main)
 

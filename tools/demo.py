@@ -1,4 +1,4 @@
-"""The complete pipeline, from scans to a trained network and label maps.
+"""Runs the complete pipeline, from scans to a trained network and label maps.
 
     python -m tools.demo --output_dir=demo                   # on synthetic scans
     python -m tools.demo --output_dir=demo --raw_dir=DIR     # on your scans
@@ -135,7 +135,7 @@ def _check_plan(plan_path: pathlib.Path, raw_dir: pathlib.Path) -> None:
                 f"`output_dir`: {plan_path}",
                 expected=f"a plan of the scans in {raw_dir}",
                 received=f"a plan of {folder}",
-                hint="Choose another folder (make demo DEMO=...)",
+                hint="Choose a different folder (make demo DEMO=...)",
             )
 
 

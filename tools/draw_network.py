@@ -4,8 +4,7 @@
     python -m tools.draw_network --architecture=unet_sharp --output=unet_sharp.png
 
 Builds the network that the flags describe, walks its layers and draws them, with the
-four convolution units below. If --pools is not given, each axis is halved five times,
-or `depth` times for unet_sharp. Needs matplotlib.
+four convolution units below. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from tools.network_parts import (
 from u2net_tf import command, machine
 from u2net_tf.config.base import Config
 from u2net_tf.config.network import NetworkConfig
+from u2net_tf.plan.limits import PoolsByAxis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,11 +45,21 @@ HEIGHT, SHRINK = 0.6, 0.9
 LEAVE = 0.2
 
 
+class DrawnNetworkConfig(NetworkConfig):
+    """Settings of the network to draw."""
+
+    pools: PoolsByAxis | None = Field(
+        None,
+        description="Number of times that the network halves each axis (z,y,x); if "
+        "empty, 5 for u2net and depth for unet_sharp.",
+    )
+
+
 class DrawNetworkConfig(Config):
     """Settings of `tools.draw_network`."""
 
     output: str = Field(description="PNG file to write.")
-    network: NetworkConfig = NetworkConfig()
+    network: DrawnNetworkConfig = DrawnNetworkConfig()
 
 
 def main(config: DrawNetworkConfig) -> None:
@@ -253,7 +263,7 @@ def _height(level: int) -> float:
 
 
 def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
+    """Runs the command."""
     command.start(main, DrawNetworkConfig)
 
 

@@ -194,7 +194,7 @@ def _write_case(folder: pathlib.Path, name: str, phantom: phantoms.Phantom) -> N
 
 
 def run() -> None:
-    """Entry point: parses the flags and calls `main`."""
+    """Runs the command."""
     define_flags()
     command.start(main)
 

@@ -223,7 +223,7 @@ def scan(
 
 
 def everywhere(points_mm: np.ndarray) -> np.ndarray:
-    """The shape that contains every point: bool `[...]` for `[..., 3]`."""
+    """Returns true for every point: bool `[...]` for `[..., 3]`."""
     return np.ones(points_mm.shape[:-1], bool)
 
 

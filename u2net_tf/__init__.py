@@ -84,7 +84,7 @@ __all__ = [
     "train_model",
 ]
 
-# Module of each name, and its name there where that differs.
+# Module that defines each public name, and its name there if it differs.
 _MODULES = {
     "AdaptConfig": "config.training",
     "ComposeConfig": "config.inference",

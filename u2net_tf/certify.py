@@ -7,7 +7,7 @@ Writes a JSON file of checksums (of the variables, of the logits of fixed patche
 of label maps of the scans in --scans_dir) and a readable page next to it. --check
 recomputes the checksums. Its exit status is 0 if all match the certificate, 1 if one
 does not, and 2 if the only differences are in checksums that depend on the build (the
-versions of libraries and the processor), and the build is another one.
+versions of libraries and the processor), and the build is a different one.
 """
 
 import sys
@@ -19,7 +19,7 @@ from u2net_tf import command, machine
 from u2net_tf.config.certificate import CertifyConfig
 from u2net_tf.wording import escape_controls
 
-_STATUS_OF_ANOTHER_BUILD = 2
+_STATUS_OF_DIFFERENT_BUILD = 2
 
 
 def main(config: CertifyConfig) -> None:
@@ -58,15 +58,15 @@ def _check(config: CertifyConfig) -> None:
     if report.build_differences:
         lines = [f"  {line}" for line in report.build_differences]
         # Certificates from others may contain characters that control a terminal.
-        print(escape_controls("\n".join(["another build:", *lines])))
+        print(escape_controls("\n".join(["different build:", *lines])))
     if report.same_verdicts is not None:
         verdicts = "as" if report.same_verdicts else "not as"
         print(f"verdicts of this build: {verdicts} certified")
     if report.is_refuted:
         sys.exit(f"error: {config.check}: the models do not match the certificate")
     if not report.is_verified:
-        print(f"{config.check}: another build: not comparable bit by bit")
-        sys.exit(_STATUS_OF_ANOTHER_BUILD)
+        print(f"{config.check}: different build: not comparable bit for bit")
+        sys.exit(_STATUS_OF_DIFFERENT_BUILD)
     print(f"{config.check}: verified")
 
 

@@ -41,7 +41,7 @@ def as_input_error(
         if expected:
             return InputError(f"`{name}`", expected=expected, received=value)
         return InputError(
-            f"`{name}`", expected="another value", received=f"{value} ({problem})"
+            f"`{name}`", expected="a valid value", received=f"{value} ({problem})"
         )
     return InputError("command line", expected="valid flags", received=str(error))
 

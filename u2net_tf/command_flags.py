@@ -18,7 +18,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.migrations import OLD_FLAGS
 
 ConfigT = TypeVar("ConfigT", bound=Config)
-# Flags that are currently defined; removed before those of another command are defined.
+# Flags that are currently defined; removed before those of the next command are.
 _defined: list[str] = []
 
 
@@ -40,7 +40,7 @@ def define(config: type[Config], *, values: flags.FlagValues = flags.FLAGS) -> N
         _define(name, field, values)
     for old, (new, convert) in OLD_FLAGS.items():
         if new in names:
-            # Not under the command's name, so that --help does not show it.
+            # Registered for this module, not the command, so that --help omits it.
             flags.DEFINE_flag(_OldFlag(old, new, convert, values), values, __name__)
 
 
@@ -118,9 +118,9 @@ def read(
     """Returns the config given by the command line.
 
     Args:
-      config: the class, as for `define`.
+      config: see `define`.
       positionals: name -> value of the positional settings; see `command_arguments`.
-      values: as for `define`; parsed.
+      values: see `define`; already parsed.
 
     Raises:
       InputError: names the flag, if a value is missing or not allowed.
@@ -151,7 +151,7 @@ def _kind(field: FieldInfo) -> Any:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         (kind,) = (part for part in typing.get_args(kind) if part is not type(None))
     if typing.get_origin(kind) is typing.Annotated:
-        # A tuple with a constraint of its own.
+        # A tuple with its own constraint.
         kind = typing.get_args(kind)[0]
     return kind
 

@@ -34,7 +34,7 @@ class _VersionFlag(flags.BooleanFlag):
 def define() -> None:
     """Defines the flag, unless it is already defined."""
     if _NAME not in flags.FLAGS:
-        # Not under the command's name, so that --help lists only the command's flags.
+        # Registered for this module, so that --help lists only the command's flags.
         flags.DEFINE_flag(_VersionFlag(), module_name=__name__)
 
 

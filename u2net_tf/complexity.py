@@ -1,4 +1,4 @@
-"""Counts the parameters of each mode, and those that an additional domain adds.
+"""Counts the parameters of networks, and those that an additional domain adds.
 
   python -m u2net_tf.complexity                    # the paper's five domains
   python -m u2net_tf.complexity --plan=plan.json
@@ -8,8 +8,9 @@ Prints a table for each of two ways of counting, with the independent models, th
 network and the universal networks. Joint networks use --pools (by default 5,5,5, or the
 plan's for a single domain), independent models always the plan's. --adapter selects one
 universal network. For UNet#, a third table counts the parameters that remain at each
-pruning depth. Networks are built without values, which takes seconds and almost no
-memory.
+pruning depth, --gates are counted in the first and the third, and --pools must fit the
+depth, but do not change the number of parameters. Networks are built without values,
+which takes seconds and almost no memory.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main(config: ComplexityConfig) -> None:
     options = config.options()
     if config.adapter is not None:
         options["adapters"] = (config.adapter,)
-    pools = parameter_table.joint_pools(domains, config.pools)
+    pools = parameter_table.joint_pools(domains, config.pools, depth=options["depth"])
     machine.import_tensorflow()
     text = parameter_report.report(
         domains, pools=pools, as_json=config.json_, **options

@@ -5,8 +5,9 @@
 
 MODEL is a folder written by train, adapt or compose, or one of its checkpoints; for a
 folder, the newest intact checkpoint is described. Missing information is shown as "not
-recorded". For a model file (.u2net), the model card is printed, or model.json with
---json, after the file has been verified. Does not need TensorFlow.
+recorded". MODEL may also be a model file (.u2net) or the name of a model that comes
+with the package (hippocampus): then the file is verified, and its model card is
+printed, or model.json with --json. Does not need TensorFlow.
 """
 
 from u2net_tf import command

@@ -72,7 +72,7 @@ class FileFormat(Generic[Content]):
         return self.from_dict(_parse_json(text, source, self._expected), source)
 
     def from_dict(self, fields: object, source: object) -> Content:
-        """Reads what `to_dict` returned. Arguments and errors as for `from_text`."""
+        """Reads what `to_dict` returned; see `from_text` for arguments and errors."""
         if not isinstance(fields, dict):
             raise InputError(
                 source,

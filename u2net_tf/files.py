@@ -244,7 +244,7 @@ def _decode(content: bytes) -> tuple[str, str]:
 
 
 def rename_as_damaged(path: pathlib.Path) -> pathlib.Path:
-    """Renames a damaged file without overwriting another; returns its new path."""
+    """Renames a damaged file without replacing others; returns its new path."""
     name = f"{path.name}.damaged"
     number = 1
     while os.path.lexists(renamed := path.with_name(name)):

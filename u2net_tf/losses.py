@@ -28,9 +28,10 @@ def _prepare(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
 
 
 def lovasz_softmax(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Lovász-Softmax: a convex surrogate of the Jaccard loss, mean over all classes.
+    """Computes Lovász-Softmax, a convex surrogate of the Jaccard loss.
 
-    All classes count, present or not; the batch is one long list of voxels.
+    The loss is the mean over all classes, present or not; the batch is one long list of
+    voxels.
 
     Args:
       labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
@@ -130,7 +131,9 @@ def focal(
     gamma: float = 2.0,
     detach_factor: bool = False,
 ) -> tf.Tensor:
-    """Focal loss, -(1 - p)^γ log p of the labelled class, mean over voxels.
+    """Computes the focal loss: the mean over voxels of -(1 - p)^γ log p.
+
+    p is the predicted probability of the labelled class.
 
     Args:
       labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
@@ -173,7 +176,7 @@ def segmentation_loss(
     gamma: float = 2.0,
     detach_factor: bool = False,
 ) -> tf.Tensor:
-    """Lovász-Softmax plus focal loss, the training loss of 3D U²-Net.
+    """Computes Lovász-Softmax plus focal loss, the training loss of 3D U²-Net.
 
     Args:
       labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
@@ -193,7 +196,9 @@ def segmentation_loss(
 
 
 def presence_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Binary cross-entropy of "is this class in this patch?", mean over both axes.
+    """Computes the mean binary cross-entropy of "is this class in this patch?".
+
+    The mean is over patches and foreground classes.
 
     Args:
       labels: Integer tensor of shape (N, D, H, W), values 0 to K - 1.
@@ -206,7 +211,7 @@ def presence_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     if logits.dtype != tf.float64:
         logits = tf.cast(logits, tf.float32)
     labels = tf.reshape(tf.cast(labels, tf.int32), [tf.shape(labels)[0], -1])
-    # Class by class: all at once would need the memory of one label map per class.
+    # Class by class: together they would need the memory of one label map per class.
     present = [
         tf.reduce_any(tf.equal(labels, index), axis=1)
         for index in range(1, logits.shape[-1] + 1)

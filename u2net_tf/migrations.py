@@ -1,7 +1,7 @@
 """Upgrades of files and flags of older versions.
 
 A function here that takes the content of a file takes that of the previous format and
-returns what this version would have written. No other module knows an older format.
+returns what this version would have written. No other module handles older formats.
 
 | format | release 0.1.0 | now |
 |---|---|---|
@@ -181,7 +181,7 @@ def model_spec(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a model to format 1: its plan was a string."""
     inner = json.loads(content["plan"])
     if inner.pop("format") != 1:
-        raise ValueError("a plan of another format than 1")
+        raise ValueError("a plan of a format other than 1")
     return {**content, "plan": plan(inner)}
 
 

@@ -50,14 +50,14 @@ def map_cases(
       executor: calls the function; None calls it in this thread, when its result is
         requested.
       max_pending: maximum number of submitted cases whose results have not been taken.
-        This bounds the memory of results; None submits all cases at once.
+        This bounds the memory of results; None submits all cases immediately.
 
     Yields:
       A case and its result.
 
     Raises:
       Exception: any raised by the function, when its result is taken; and any raised by
-        an executor that accepts no more cases, after the results that it has.
+        an executor that accepts no more cases, after the available results.
     """
     if executor is None:
         for case in cases:
@@ -147,7 +147,7 @@ def worker_processes(
 ) -> Iterator[Executor]:
     """Opens a pool of spawned processes.
 
-    On Ctrl-C the processes are terminated at once. After any other error, cases in
+    On Ctrl-C the processes are terminated immediately. After any other error, cases in
     progress are finished first, but their results are lost, unless the function itself
     writes them to where a rerun finds them.
 

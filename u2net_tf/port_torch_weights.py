@@ -6,8 +6,8 @@ r"""Converts weights of the published PyTorch network to a model.
 
 Weights are matched strictly by name: every parameter of the file is used once, every
 variable of the network is set, and shapes are checked. `--domains` must be in the order
-of `--tasks` of the original training. A state dict does not contain how often each axis
-is halved: this is taken from `--pools`, or from the plan if its domains agree. The
+of `--tasks` of the original training. A state dict does not record how many times each
+axis is halved: this is taken from `--pools`, or from the plan if its domains agree. The
 preprocessing is that of the plan.
 
 Reads `.npz` and, with PyTorch installed (`pip install 'u2net-tf[torch]'`), `.pth` and

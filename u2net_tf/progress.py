@@ -87,6 +87,6 @@ class _SilentBar:
 def silent(
     iterable: Iterable[Any] | None = None, desc: str | None = None, **options: Any
 ) -> Bar:
-    """The `Progress` that shows nothing."""
+    """Returns a bar that shows nothing; a `Progress`."""
     del desc, options
     return _SilentBar(iterable)

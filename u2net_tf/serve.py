@@ -2,8 +2,8 @@ r"""Serves a trained model over HTTP, with a web page.
 
   python -m u2net_tf.serve --model=organs.u2net --port=8000
 
-The page at http://127.0.0.1:8000 takes an image by drag and drop and shows it with its
-segmentation. Programs send images to /segment:
+The page at http://127.0.0.1:8000 accepts an image by drag and drop and shows it with
+its segmentation. Programs send images to /segment:
 
   curl --form image=@scan.nii.gz --output labels.nii.gz \
       'http://127.0.0.1:8000/segment?domain=NAME'

@@ -54,7 +54,7 @@ def ignore() -> None:
 def note_interrupts() -> list[int]:
     """Returns a list that records each Ctrl-C; `KeyboardInterrupt` is raised as before.
 
-    Native code may convert this exception to another one, as pydantic's does.
+    Native code may convert this exception to a different one, as pydantic's does.
     """
     received: list[int] = []
 
@@ -72,7 +72,7 @@ def note_interrupts() -> list[int]:
 def raised() -> Iterator[list[signal.Signals]]:
     """Raises `SignalInterrupt` in the main thread when a signal arrives.
 
-    Afterwards signals end the process at once: an exception would only disturb the
+    Afterwards signals end the process immediately: an exception would only disturb the
     interpreter while it shuts down.
 
     Yields:
@@ -98,8 +98,8 @@ class DeferredSignals:
     """Context manager that records stop signals instead of raising an exception.
 
     A thread receives them, so that they are answered while the main thread runs native
-    code. Ctrl-C ends the process at once if the first signal was received at least a
-    second before.
+    code. Ctrl-C ends the process immediately if the first signal was received at least
+    a second before.
 
     Args:
       on_signal: called in that thread with the first signal and False, and with one
@@ -142,7 +142,7 @@ class DeferredSignals:
         self._open.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        """Called in the main thread, between two instructions of Python code."""
+        """Records a signal. Runs in the main thread between two instructions."""
         del frame
         self.received = self.received or signal.Signals(number)
 

@@ -24,7 +24,7 @@ _OTHERS = ("a file that can be read and written", "")
 
 
 def as_input_error(error: OSError) -> InputError | None:
-    """Returns an error that names the path; None if it has a message of its own.
+    """Returns an error that names the path; None for errors with their own message.
 
     Args:
       error: raised by a function of the operating system, or by this program.

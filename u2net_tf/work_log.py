@@ -1,4 +1,4 @@
-"""Records of finished work, by which all resumed runs decide what to skip.
+"""Records of finished work, which tell resumed runs what to skip.
 
 Finished work is recorded with its key, a hash of the settings and of the signatures of
 the input files. It is redone unless a record with the same key exists. A record is a
@@ -81,7 +81,7 @@ class Log(Generic[Record]):
         self._format = file_format
 
     def read(self) -> dict[str | None, Record]:
-        """Reads records by key; skips incomplete lines and those in another format."""
+        """Reads records by key; skips incomplete lines and those in other formats."""
         records = {}
         if self._path.is_file():
             text = self._path.read_text(encoding="utf-8", errors="replace")

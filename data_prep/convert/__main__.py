@@ -3,8 +3,8 @@
   python -m data_prep.convert --plan=plan.json --data_dir=DIR
 
 An interrupted run resumes with the missing cases when rerun. Domains that are already
-converted are not converted again; it is an error if their plan, the flags, or sizes or
-modification times of their raw files have changed since, unless --overwrite is given.
+converted are not converted again; it is an error if their plan, the flags, or the size
+or modification time of a raw file has changed since, unless --overwrite is given.
 Skipped cases are tried again, and if one of them is usable now, its domain is converted
 again.
 """

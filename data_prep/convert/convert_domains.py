@@ -175,7 +175,7 @@ def _is_converted(
     executor: Executor | None,
     progress: Progress,
 ) -> bool:
-    """Whether the shards of all usable cases exist already.
+    """Returns whether the shards of all usable cases already exist.
 
     Raises:
       InputError: if different shards exist and must not be replaced.
@@ -217,7 +217,7 @@ def _any_usable(
     executor: Executor | None,
     progress: Progress,
 ) -> bool:
-    """Whether any skipped case can be used now, for example with more memory.
+    """Returns whether a skipped case can be used now, for example with more memory.
 
     The parts of usable cases are kept for the conversion that follows.
     """

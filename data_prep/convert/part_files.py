@@ -50,8 +50,8 @@ class ConversionJob:
         first.
       part: path of the part file.
       max_memory_gb: see `memory.require_memory`.
-      resample_modalities: whether modalities in files of their own are resampled to the
-        grid of the first.
+      resample_modalities: whether modalities in separate files are resampled to the
+        grid of the first one.
     """
 
     domain: Domain

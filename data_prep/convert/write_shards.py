@@ -30,7 +30,7 @@ from u2net_tf.shards.manifest import (
     to_json,
 )
 
-# Voxels of each class that a record lists, to sample patches around.
+# Maximum number of voxels per class that a record lists, to sample patches around.
 COORDINATES_PER_CLASS = 1000
 
 
@@ -175,7 +175,7 @@ def write_domain_shards(
 
 
 def _serialize(job: ConversionJob) -> tuple[bytes, CaseEntry]:
-    """Returns a part as a record, and its manifest entry, still without a shard."""
+    """Returns a part as a record, and its manifest entry without the shard."""
     from u2net_tf.shards import records
 
     part = load_part(job.part)

@@ -25,7 +25,7 @@ class Choices:
       merges: label merges per domain; they replace those of a preset.
       keep_components: number for every class, or None to derive it from the survey.
       mirror_axes: axes for every domain, or None for "x", or no axis if two classes are
-        the left and the right of something.
+        a left-right pair.
       exclude_faulty: whether to leave out cases that cannot be used.
       max_memory_gb: memory limit of resampling a case; see `memory.require_memory`.
       split: settings of the random split, which is used unless cases are listed.

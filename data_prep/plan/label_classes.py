@@ -17,8 +17,8 @@ from u2net_tf.wording import first_few
 Merges = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 _MERGE = re.compile(r"(?P<domain>[^:=]+):(?P<name>[^:=]+)=(?P<values>\d+(\+\d+)+)")
-# Smaller components are removed if the largest ones hold this fraction of a class, mean
-# over cases.
+# Smaller components are removed if the largest ones make up this fraction of a class,
+# mean over cases.
 _MIN_FRACTION = 0.99
 
 
@@ -26,10 +26,10 @@ def parse_merges(texts: Sequence[str]) -> Merges:
     """Parses the values of `merge_labels`.
 
     Args:
-      texts: for example "Task03_Liver:liver=1+2".
+      texts: values such as "Task03_Liver:liver=1+2".
 
     Raises:
-      InputError: if a value has another form, or a class is given twice.
+      InputError: if a value has a different form, or a class is given twice.
     """
     merges: dict[str, dict[str, tuple[int, ...]]] = {}
     for text in texts:
@@ -63,7 +63,7 @@ def merge_labels(
     Args:
       labels: raw value -> name, with 0.
       merged: name of a class -> the raw values that it merges.
-      domain: for error messages.
+      domain: name of the domain, for error messages.
 
     Raises:
       InputError: if a value is unknown or in two classes, two classes have the same
@@ -101,7 +101,7 @@ def components_to_keep(
 ) -> int:
     """Returns how many of the largest components of a class predictions should keep.
 
-    One if the largest component holds 99 % of the class in the reference, mean over
+    One if the largest component is 99 % of the class in the reference, mean over
     the cases that have it; two if the two largest do (paired organs); otherwise all,
     which is 0. Merged classes were measured only if they merge the entire foreground.
 

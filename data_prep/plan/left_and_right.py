@@ -1,4 +1,4 @@
-"""Finds classes that are the left and the right of something, by their names."""
+"""Finds pairs of left and right classes by their names."""
 
 from __future__ import annotations
 

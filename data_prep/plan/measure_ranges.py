@@ -1,4 +1,4 @@
-"""Measures the ranges of a domain's scans, outside which prediction warns."""
+"""Measures the ranges of a domain's scans; prediction warns of scans outside them."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ Six tasks of the Medical Segmentation Decathlon have published settings (`PRESET
     is rounded up to a multiple of 2 to the power of the number of halvings. A network
     needs a halving: if no axis is long enough, the longest one is halved once.
 3.  While the patch has more than 128³ voxels (or than `max_patch_voxels`), its longest
-    axis (the last one of equal length) shrinks to its next multiple, and halvings are
-    counted again. Volumes larger than 128 along all axes thus get 128³, and thin ones
-    keep their full depth.
+    axis (the last of equally long ones) shrinks to the next smaller multiple, and
+    halvings are counted again. Volumes larger than 128 along all axes thus get 128³,
+    and thin ones keep their full depth.
 4.  A batch has at most twice as many voxels and at most 5 % of the voxels of the
     domain's volumes, but at least two patches.
 
@@ -32,9 +32,10 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+from data_prep.config import MAX_PATCH_VOXELS
+
 Triple = tuple[int, int, int]
 
-MAX_PATCH_VOXELS = 128**3
 MAX_FULL_PATCHES_PER_BATCH = 2
 MAX_AXIS = 192
 MIN_AXIS = 4
@@ -94,8 +95,8 @@ def plan_network_settings(
     """Returns settings for a domain without a preset; see the module's docstring.
 
     Args:
-      median_shape: median shape (z, y, x) of the domain's volumes as the network gets
-        them, voxels.
+      median_shape: median shape (z, y, x) of the domain's volumes after resampling,
+        voxels.
       num_cases: number of volumes.
       max_patch_voxels: maximum number of voxels of a patch.
     """
@@ -119,7 +120,7 @@ def plan_network_settings(
 
 
 def _num_pools(length: int) -> int:
-    """Returns how often an axis is halved: 0 to 5."""
+    """Returns the number of times that an axis is halved: 0 to 5."""
     return max(
         pools
         for pools in range(MAX_POOLS + 1)

@@ -116,7 +116,7 @@ def _fitting_preset(facts: DomainFacts, choices: Choices) -> NetworkSettings | N
 
 
 def _leak_notes(split: CaseSplit, choices: Choices) -> Iterable[str]:
-    """Yields notes on patients who, by the names of cases, may be in several splits."""
+    """Yields notes on patients who may be in several splits, judging by case names."""
     groups = (split.train, split.validation, split.test, *split.folds)
     all_cases = [case for group in groups for case in group]
     expression = draw_split.suggest_split_by(all_cases)
@@ -133,8 +133,8 @@ def _leak_notes(split: CaseSplit, choices: Choices) -> Iterable[str]:
             yield f"the lists have cases of {first_few(divided)} in different splits"
     elif divided or not choices.split.split_by:
         yield (
-            "by their names, some cases may be of the same patient but in different "
-            f"splits; `split_by`='{expression}' keeps them together"
+            "case names suggest that some patients may have cases in different splits; "
+            f"`split_by`='{expression}' keeps the cases of a patient together"
         )
 
 
@@ -151,7 +151,7 @@ def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterab
         if size >= 2 * length:
             yield (
                 f"the published patch is longer than the median volume along {axis} "
-                f"({size} and {length} voxels); `preset`=rule plans a fitting one"
+                f"({size} and {length} voxels); `preset`=rule plans a shorter one"
             )
     if max(domain.median_shape) < 2 * network_settings.MIN_AXIS:
         shape = " × ".join(map(str, domain.median_shape))
@@ -174,7 +174,7 @@ def _mirroring_notes(domain: Domain, choices: Choices) -> Iterable[str]:
     names = [label.name for label in domain.labels]
     if pair := left_and_right.find_side_pair(names):
         one, other = pair
-        guess = f"{one!r} and {other!r} look like the left and right of something"
+        guess = f"{one!r} and {other!r} look like a left-right pair"
         if choices.mirror_axes is None:
             yield f"no axis is mirrored, since {guess}; `mirror_axes` overrides this"
         elif "x" in domain.mirror_axes:
@@ -183,7 +183,7 @@ def _mirroring_notes(domain: Domain, choices: Choices) -> Iterable[str]:
     single = left_and_right.find_single_sides(names)
     if single and "x" in domain.mirror_axes:
         yield (
-            "x is mirrored, although there is a side in the name of "
+            "x is mirrored, although a side is part of the name of "
             f"{first_few(single)}; if the other side looks the same and is a different "
             "class, set `mirror_axes`=none"
         )
@@ -220,7 +220,7 @@ def _usable_cases(
 def _fitting_cases(
     facts: DomainFacts, preprocessing: Preprocessing, choices: Choices
 ) -> tuple[list[CaseFacts], list[CaseFacts], ResampledSizes]:
-    """Returns the cases to plan with, the excluded ones, and sizes of the former."""
+    """Returns the cases to plan with, the excluded cases, and sizes of the first."""
     cases, excluded = _usable_cases(facts, choices)
     sizes = resampled_sizes.measure_sizes(
         cases, preprocessing, max_memory_gb=choices.max_memory_gb

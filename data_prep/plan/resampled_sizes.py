@@ -45,7 +45,7 @@ def measure_sizes(
 
     Args:
       cases: the usable cases of a domain, at least one.
-      preprocessing: how they will be preprocessed.
+      preprocessing: settings of their preprocessing.
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
@@ -79,7 +79,7 @@ def _shape(
     """Returns the shape after cropping and resampling by `volumes.crop_and_resample`.
 
     Raises:
-      InputError: as a conversion would.
+      InputError: if a conversion would refuse the case.
     """
     margin = preprocessing.margin_voxels
     start = _triple(max(first - margin, 0) for first in case.box_start)

@@ -53,13 +53,13 @@ def read_splits(
                 path,
                 expected='{domain: [{"train": […], "val": […]}]} of '
                 + first_few(domains),
-                received="a list of folds, which is of one domain",
+                received="a list of folds, which is for a single domain",
             )
         content = {domains[0]: content}
     if not isinstance(content, dict):
         raise InputError(
             path,
-            expected="an object of domains, or folds of one domain",
+            expected="an object with domains, or the folds of one domain",
             received=type(content).__name__,
         )
     missing = [domain for domain in domains if domain not in content]

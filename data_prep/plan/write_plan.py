@@ -53,7 +53,7 @@ def write_plan(config: PlanConfig) -> tuple[list[PlannedDomain], bool]:
 
 
 def _contains_plan(path: pathlib.Path, plan: Plan) -> bool:
-    """Whether a file contains this plan, in any format of the JSON."""
+    """Returns whether a file contains this plan, however the JSON is formatted."""
     try:
         found = load_plan(path)
     except InputError:

@@ -15,7 +15,7 @@ from u2net_tf.volumes.msd import Dataset
 from u2net_tf.wording import first_few, quantity
 
 # A voxel size that differs from the median of its domain by a larger factor may be in
-# another unit; slice thicknesses within a dataset differ by less.
+# a different unit; slice thicknesses within a dataset differ by less.
 _MAX_SPACING_RATIO = 8
 
 

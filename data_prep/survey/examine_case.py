@@ -292,7 +292,7 @@ def is_usable(
     unknown_labels: str,
     clip_percentiles: tuple[float, float] = DEFAULTS.clip_percentiles,
 ) -> bool:
-    """Whether a case can be used for training despite its faults.
+    """Returns whether a case can be used for training despite its faults.
 
     Args:
       facts: the case.

@@ -470,7 +470,7 @@ def change_plan(one):
     [
         (touch_label, {}, "expected .*labelsTr/d.nii.gz unchanged since the conv"),
         (rewrite_image, {}, "expected .*imagesTr/d.nii.gz unchanged since the conv"),
-        (change_plan, {}, "of this plan. Received: shards of another plan"),
+        (change_plan, {}, "of this plan. Received: shards of a different plan"),
         (
             None,
             {"image_dtype": "float32"},

@@ -417,10 +417,12 @@ class TestPatientsInNames:
 
     def test_are_reported_unless_they_are_kept_together(self):
         _, notes = plan_one()
-        assert r"`split_by`='(patient\d+)' keeps them together" in notes
+        assert (
+            r"`split_by`='(patient\d+)' keeps the cases of a patient together" in notes
+        )
         for split_by, said in ((r"(patient\d+)", False), ("frame(.)", True)):
             _, notes = plan_one(split_by=split_by)
-            assert ("keeps them together" in notes) == said
+            assert ("keeps the cases of a patient together" in notes) == said
 
     def test_are_reported_if_lists_split_them(self, write_splits):
         def notes(num_train):

@@ -102,20 +102,19 @@ def test_sides_are_not_mirrored_and_the_guess_is_reported():
         "x is mirrored as requested, although 'Kidney L' and 'Kidney R' look" in notes
     )
     axes, notes = plan_mirroring("Kidney L", "Kidney R", mirror_axes=("z",))
-    assert "mirrors" not in notes
+    assert "mirrored" not in notes
 
 
 def test_a_single_side_is_mirrored_and_the_guess_is_reported():
     axes, notes = plan_mirroring("left kidney", "liver")
     assert axes == ("x",)
     assert (
-        "x is mirrored, although there is a side in the name of left kidney; if"
-        in notes
+        "x is mirrored, although a side is part of the name of left kidney; if" in notes
     )
-    assert "mirrors" not in plan_mirroring("left kidney", mirror_axes=())[1]
+    assert "mirrored" not in plan_mirroring("left kidney", mirror_axes=())[1]
     axes, notes = plan_mirroring("kidney", "liver")
     assert axes == ("x",)
-    assert "mirrors" not in notes
+    assert "mirrored" not in notes
 
 
 def test_the_table_shows_the_axes(plan):

@@ -58,7 +58,8 @@ def test_shard_truncated_within_a_record(data_dir):
     compression = manifest.load_manifest(data_dir, DOMAIN.name).compression
     received = {
         "none": "truncated in the record of c. `python -m",
-        "gzip": "Received: another size at the end of the file, which may be truncated",
+        "gzip": "Received: a different size at the end of the file, which may be "
+        "truncated",
     }
     assert problem.startswith(f"{path}: expected ")
     assert " bytes in 3 records" in problem
@@ -231,7 +232,7 @@ def test_manifest_that_lacks_a_case(data_dir):
     path = manifest.manifest_path(data_dir, DOMAIN.name)
     assert problems[0] == (
         f"{path}: expected case a in train, as in the plan. Received: shards of "
-        "another plan, where it is absent"
+        "a different plan, where it is absent"
     )
     shard = data_dir / DOMAIN.name / TRAIN
     assert problems[-1].startswith(f"{shard}: expected ")

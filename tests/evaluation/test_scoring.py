@@ -296,7 +296,7 @@ class TestRerun:
         path = tmp_path / "out" / "predictions" / "Task91_One" / "one_1.nii.gz"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"a reference")
-        with pytest.raises(InputError, match=f"{path}: .* Received: another file"):
+        with pytest.raises(InputError, match=f"{path}: .* Received: a different file"):
             score()
         assert path.read_bytes() == b"a reference"
 
@@ -313,7 +313,9 @@ class TestRerun:
         scored = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
         later = scored.stat().st_mtime_ns + 1
         os.utime(folder / "one_1.nii.gz", ns=(later, later))
-        with pytest.raises(InputError, match="one_1.nii.gz: .* Received: another file"):
+        with pytest.raises(
+            InputError, match="one_1.nii.gz: .* Received: a different file"
+        ):
             score()
 
     def test_resumes_where_it_stopped(self, score, tmp_path):

@@ -235,7 +235,10 @@ class TestVolumes:
             ("volumes.txt", "volumes.txt: expected a name ending in .csv"),
             ("folder.csv", "folder.csv: expected a path for a file"),
             ("file/volumes.csv", "expected a file that can be written"),
-            ("other.csv", "expected no file, or a table of volumes. Received: another"),
+            (
+                "other.csv",
+                "expected no file, or a table of volumes. Received: a different",
+            ),
         ],
     )
     def test_an_unusable_path_is_rejected(self, predict, tmp_path, name, words):

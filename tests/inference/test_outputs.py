@@ -10,7 +10,7 @@ from u2net_tf.inference.outputs import LABEL_MAP, PROBABILITIES, Outputs
 
 @pytest.fixture
 def outputs(tmp_path):
-    """Outputs of one scan, with any key, with probabilities or without."""
+    """Returns a function that makes the `Outputs` of a scan with a given key."""
 
     def call(key="one", *, probabilities=False):
         paths = {LABEL_MAP: tmp_path / "a.nii.gz"}
@@ -67,7 +67,7 @@ def test_files_of_others_are_not_replaced(outputs, tmp_path):
         outputs().require_unedited()
     assert str(caught.value) == (
         f"{tmp_path / 'a.nii.gz'}: expected no file, or one that was predicted "
-        "here. Received: another file. Use `overwrite` to replace it"
+        "here. Received: a different file. Use `overwrite` to replace it"
     )
 
 
@@ -121,5 +121,5 @@ def test_an_unreadable_record_is_ignored(outputs, tmp_path, text):
     write(outputs(), b"first")
     (tmp_path / ".predicted" / "a.json").write_text(text)
     assert not outputs().is_complete()
-    with pytest.raises(InputError, match="Received: another file"):
+    with pytest.raises(InputError, match="Received: a different file"):
         outputs().require_unedited()

@@ -305,7 +305,7 @@ class TestEmptyWindows:
     """With a network that predicts class 1 everywhere, for any input."""
 
     def planes_of_class_1(self, data, domain=ORGAN, **options):
-        """Class of each plane; without overlap, all voxels of a plane have the same."""
+        """Returns the class of each plane, in which all voxels have the same class."""
 
         def network(patches, *, domain, training):
             logits = tf.one_hot(1, len(plan.domains[0].labels), on_value=40.0)
@@ -326,7 +326,7 @@ class TestEmptyWindows:
         return planes.tolist()
 
     def make_data(self, num_planes=12, num_modalities=1):
-        """Only the first and the last plane are not 0."""
+        """Returns an image in which only the first and the last plane are not 0."""
         data = np.zeros((num_modalities, num_planes, 4, 4), np.float32)
         data[0, 0], data[0, -1] = 1, -2
         data[1:, 0] = 3

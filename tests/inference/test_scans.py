@@ -92,9 +92,9 @@ class TestOnePath:
         with caplog.at_level(logging.WARNING):
             find(folder)
         assert caplog.messages == [
-            f"{folder}: skipped, not scans: ._a.nii, b.hdr",
-            f"{folder}: skipped, in subfolders and not listed by input_list: "
-            "scans such as c/d.nii",
+            f"{folder}: skipped entries that are not scans: ._a.nii, b.hdr",
+            f"{folder}: skipped scans in subfolders, not listed in input_list, such as "
+            "c/d.nii",
         ]
         make_files(*(f"{number}.png" for number in range(9)))
         with caplog.at_level(logging.WARNING):
@@ -295,7 +295,9 @@ class TestErrors:
                 ("d.nii.gz", "a folder"),
             )
         ]
-        assert caplog.messages == [f"{folder}: skipped, not scans: notes"]
+        assert caplog.messages == [
+            f"{folder}: skipped entries that are not scans: notes"
+        ]
         (folder / "a.nii").unlink()
         assert len(find(folder)) == 3
 

@@ -344,7 +344,7 @@ def test_files_that_cannot_be_written(model, scan, array, tmp_path):
     )
     with pytest.raises(InputError, match=r"labels\.png: expected a suffix among"):
         found.save(tmp_path / "labels.png")
-    with pytest.raises(InputError, match="`path`: expected another suffix"):
+    with pytest.raises(InputError, match="`path`: expected a different suffix"):
         found.save(tmp_path / "labels.dcm")
     assert not list(tmp_path.iterdir())
 

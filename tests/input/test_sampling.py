@@ -24,11 +24,11 @@ def draw_origins(
     size=(5, 5, 5),
     index=1,
     batch_size=2,
-    certain=1 / 3,
+    oversample=1 / 3,
     **shares,
 ):
-    """(count, 3) starts, drawn inside tf.data."""
-    chosen = SamplingConfig(oversample_foreground_fraction=certain, **shares)
+    """Returns (count, 3) origins, drawn inside tf.data."""
+    chosen = SamplingConfig(oversample_foreground_fraction=oversample, **shares)
 
     def draw(number):
         seed = tf.stack([tf.constant(7, tf.int64), number])
@@ -83,7 +83,7 @@ def test_uniform_origins_are_uniform():
     starts = draw_origins(
         fields,
         4000,
-        certain=0,
+        oversample=0,
         smallest_share=0,
         foreground_share=0,
     )
@@ -99,11 +99,8 @@ def test_uniform_origins_are_uniform():
 def test_start_is_0_along_an_axis_shorter_than_the_patch():
     labels = np.zeros((3, 8, 5))
     labels[2, 7, 4] = 1
-    for shares in (
-        {"certain": 1},
-        {"certain": 0},
-    ):
-        starts = draw_origins(make_fields(labels), 50, **shares)
+    for oversample in (0, 1):
+        starts = draw_origins(make_fields(labels), 50, oversample=oversample)
         assert set(starts[:, 0]) == {0}
         assert set(starts[:, 2]) == {0}
         assert starts[:, 1].max() == 3
@@ -122,7 +119,7 @@ def test_start_is_0_along_an_axis_shorter_than_the_patch():
 def test_foreground_voxel_is_at_the_centre(voxel, size, start):
     labels = np.zeros((20, 20, 20))
     labels[voxel] = 1
-    starts = draw_origins(make_fields(labels), 5, size=size, certain=1)
+    starts = draw_origins(make_fields(labels), 5, size=size, oversample=1)
     assert np.unique(starts, axis=0).tolist() == [list(start)]
 
 
@@ -148,7 +145,7 @@ def test_foreground_patches_are_centred_on_any_foreground_voxel():
 
 
 @pytest.mark.parametrize(
-    ("index", "batch_size", "share", "certain"),
+    ("index", "batch_size", "oversample", "expected"),
     [
         (0, 3, 1 / 3, True),
         (1, 3, 1 / 3, False),
@@ -160,18 +157,18 @@ def test_foreground_patches_are_centred_on_any_foreground_voxel():
     ],
 )
 def test_first_patches_of_a_batch_are_foreground_patches(
-    index, batch_size, share, certain
+    index, batch_size, oversample, expected
 ):
     starts = draw_origins(
         make_fields(two_blobs()),
         100,
         index=index,
         batch_size=batch_size,
-        certain=share,
+        oversample=oversample,
         smallest_share=0,
         foreground_share=0,
     )
-    assert on_foreground(starts).all() == certain
+    assert on_foreground(starts).all() == expected
 
 
 @pytest.mark.parametrize(
@@ -205,7 +202,7 @@ def test_smallest_class_is_the_one_with_fewest_voxels_not_fewest_coordinates():
     starts = draw_origins(
         fields,
         50,
-        certain=0,
+        oversample=0,
         smallest_share=1,
         foreground_share=0,
     )
@@ -214,7 +211,7 @@ def test_smallest_class_is_the_one_with_fewest_voxels_not_fewest_coordinates():
     starts = draw_origins(
         fields,
         50,
-        certain=0,
+        oversample=0,
         smallest_share=1,
         foreground_share=0,
     )
@@ -227,7 +224,7 @@ def test_absent_class_is_not_the_smallest():
     starts = draw_origins(
         make_fields(labels),
         50,
-        certain=0,
+        oversample=0,
         smallest_share=1,
         foreground_share=0,
     )
@@ -249,12 +246,12 @@ def test_case_without_foreground_is_cropped_anywhere(index):
 
 
 @pytest.mark.parametrize(
-    ("share", "batch_size", "certain"),
+    ("oversample", "batch_size", "expected"),
     [(1 / 3, 3, 1), (1 / 3, 6, 2), (1 / 3, 4, 2), (1 / 3, 1, 1), (0, 5, 0), (1, 5, 5)],
 )
-def test_number_of_foreground_patches(share, batch_size, certain):
-    chosen = SamplingConfig(oversample_foreground_fraction=share)
-    assert chosen.num_foreground_patches(batch_size) == certain
+def test_number_of_foreground_patches(oversample, batch_size, expected):
+    chosen = SamplingConfig(oversample_foreground_fraction=oversample)
+    assert chosen.num_foreground_patches(batch_size) == expected
 
 
 @pytest.mark.parametrize("name", SamplingConfig.settings())

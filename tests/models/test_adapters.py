@@ -72,7 +72,7 @@ def lab_of(domain, name=DEFAULT):
 
 @functools.cache
 def lab(domain, name):
-    """A model that a lab made from the base; its own domain is the last."""
+    """Returns a model that a lab made from the base by adding a domain."""
     spec, network = composition.extend(*base_of(name), domain, init="mean")
     for index, variable in enumerate(network.domain_variables(1)):
         variable.assign(variable + 0.1 * (index + 1))
@@ -164,7 +164,7 @@ class TestRefused:
             adapters.with_adapters(*other, [file], model="base")
 
     def test_the_same_variables_with_other_settings(self, tmp_path):
-        """Like the number of poolings, they do not show in any variable."""
+        """Like the number of poolings, they do not affect the shape of any variable."""
         file = write(tmp_path / "x", lab_of(FOUR), FOUR.name)
         spec, network = base_of()
         spec = dataclasses.replace(spec, resize_method="cubic")
@@ -267,7 +267,7 @@ class TestFolders:
         assert path == str(checkpoint_folder(folders / "base") / "step-1")
         written = contents(folders / "base")
         assert len(written) == 2
-        # Adding it again has nothing to do.
+        # Adding it again changes nothing.
         assert add(folders).checkpoint == path
         assert contents(folders / "base") == written
         config = AdapterRemoveConfig(

@@ -74,7 +74,7 @@ def test_a_run_started_with_names_is_resumed_without_them():
     check_same_spec(SPEC, without_case_names(SPEC))
     one_more = dataclasses.replace(NAMED, test=(*NAMED.test, "another"))
     other = dataclasses.replace(SPEC, plan=Plan((one_more, FOLDED, toy.TWO)))
-    with pytest.raises(InputError, match=r"domain Task91_One .*: another test$"):
+    with pytest.raises(InputError, match=r"domain Task91_One .*: different test$"):
         check_same_spec(without_case_names(SPEC), other)
 
 

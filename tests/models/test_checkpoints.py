@@ -278,7 +278,9 @@ class TestBest:
         assert (
             f"{tmp_path / 'checkpoints' / 'step-1'}: expected an undamaged" in message
         )
-        assert message.endswith("; it was the best, and the next one replaces it")
+        assert message.endswith(
+            "; it was the best one, and the next candidate replaces it"
+        )
         saved.save(RunState(4), best(4, 0.7))
         assert names(tmp_path) == ["step-4"]
         change(trainer)
@@ -749,7 +751,7 @@ class TestAnotherModel:
         domain = dataclasses.replace(toy.ONE, spacing_mm=(3.0, 1.0, 1.0))
         plan = dataclasses.replace(toy.PLAN, domains=(domain, toy.TWO))
         saved, _ = open_run(folder, plan=plan)
-        with pytest.raises(InputError, match="Task91_One .* another spacing_mm"):
+        with pytest.raises(InputError, match="Task91_One .* different spacing_mm"):
             saved.restore()
 
     def test_the_attempt_changes_nothing(self, run_of_three):

@@ -253,7 +253,7 @@ def test_no_model(tmp_path, suffix):
         describe_models(tmp_path / suffix)
     received = {
         "": "a folder without a checkpoint",
-        "plan.json": "another file",
+        "plan.json": "a different kind of file",
         "no": "no such file or folder",
     }
     assert str(caught.value) == (

@@ -539,7 +539,7 @@ class TestDescription:
         )
         assert error_of(path) == (
             "plan.json: expected the plan of the domains in model.json. "
-            "Received: another plan"
+            "Received: a different plan"
         )
 
 

@@ -94,7 +94,7 @@ class TestDifference:
         plan = self.plan_with(**{field: other})
         text = difference(SPEC, dataclasses.replace(SPEC, plan=plan))
         assert toy.TWO.name in text
-        assert text.endswith(f"Received: another {field}")
+        assert text.endswith(f"Received: different {field}")
 
     @pytest.mark.parametrize(
         ("field", "other"),

@@ -59,6 +59,8 @@ class TestRows:
         assert joint_pools(PLAN.domains, (2, 0, 1)) == (2, 0, 1)
         assert joint_pools(PLAN.domains, None) == (5, 5, 5)
         assert joint_pools(PAPER_DOMAINS[3:4], None) == (2, 5, 5)
+        assert joint_pools(PAPER_DOMAINS[3:4], None, depth=3) == (3, 3, 3)
+        assert joint_pools(PAPER_DOMAINS, (2, 0, 1), depth=3) == (2, 0, 1)
 
     def test_table(self):
         rows = [

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.parse
 import uuid
+from unittest import mock
 
 import nibabel as nib
 import numpy as np
@@ -27,6 +28,7 @@ import packed  # noqa: E402
 import u2net_tf  # noqa: E402
 from tests.volumes import dicom_files  # noqa: E402
 from u2net_tf.config.serving import ServerConfig  # noqa: E402
+from u2net_tf.errors import StoppedError  # noqa: E402
 from u2net_tf.serving import app as app_module  # noqa: E402
 from u2net_tf.serving import limits  # noqa: E402
 from u2net_tf.serving.app import make_app  # noqa: E402
@@ -262,6 +264,17 @@ def test_a_limit_to_the_memory(model):
         status, _, body = server.segment([("a.nii", draw_nifti())], domain=ONE)
     assert status == 422
     assert "GB" in json.loads(body)["error"]
+
+
+def test_what_the_server_lacks_is_not_a_fault_of_the_request(model):
+    def stop(*arguments, **options):
+        raise StoppedError("highdicom is required but not installed")
+
+    lacking = mock.Mock(side_effect=stop, plan=model.plan)
+    with Server(lacking) as server:
+        status, _, body = server.segment([("a.nii", draw_nifti())], domain=ONE)
+    assert status == 500
+    assert "highdicom" in json.loads(body)["error"]
 
 
 class SlowModel:

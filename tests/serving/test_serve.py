@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -126,6 +127,23 @@ def test_packages_that_are_missing_are_named(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(StoppedError, match=rf"{name} is required .*u2net-tf\[serve\]"):
         server.require_packages()
+
+
+def test_the_limit_on_open_files_is_raised():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        server.allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_an_unacceptable_limit_on_open_files_is_ignored(monkeypatch):
+    refused = mock.Mock(side_effect=ValueError("current limit exceeds maximum limit"))
+    monkeypatch.setattr(resource, "setrlimit", refused)
+    server.allow_open_files()
+    assert refused.called
 
 
 @pytest.mark.slow

@@ -115,12 +115,12 @@ def test_all_differences_are_listed():
     moved = dataclasses.replace(made.cases[0], group="test", shard=shard)
     made = dataclasses.replace(made, cases=(moved, made.cases[1], made.cases[1]))
     assert [str(difference) for difference in made.differences(DOMAIN)] == [
-        "expected case a in train, as in the plan. Received: shards of another plan, "
-        "where it is duplicated",
-        "expected case b in train, as in the plan. Received: shards of another plan, "
-        "where it is in test",
-        "expected case d in test, as in the plan. Received: shards of another plan, "
-        "where it is absent",
+        "expected case a in train, as in the plan. Received: shards of a different "
+        "plan, where it is duplicated",
+        "expected case b in train, as in the plan. Received: shards of a different "
+        "plan, where it is in test",
+        "expected case d in test, as in the plan. Received: shards of a different "
+        "plan, where it is absent",
     ]
 
 
@@ -186,7 +186,7 @@ def test_shards_of_format_1_and_a_different_plan(tmp_path, changes):
     write_format_1(tmp_path)
     plan = Plan((dataclasses.replace(DOMAIN, **changes),))
     files.write_text(tmp_path / "plan.json", plan_to_json(plan))
-    with pytest.raises(InputError, match="Received: shards of another plan"):
+    with pytest.raises(InputError, match="Received: shards of a different plan"):
         manifest.load_converted(tmp_path)
 
 
@@ -231,7 +231,7 @@ def test_shards_of_another_plan_are_an_error(tmp_path):
     write_converted(tmp_path)
     other = dataclasses.replace(DOMAIN, spacing_mm=(2.0, 1.0, 1.0))
     files.write_text(tmp_path / "plan.json", plan_to_json(Plan((other,))))
-    with pytest.raises(InputError, match="manifest.json: .*shards of another plan"):
+    with pytest.raises(InputError, match="manifest.json: .*shards of a different plan"):
         manifest.load_converted(tmp_path)
 
 

@@ -22,6 +22,7 @@ from tools.bench import (
 from tools.bench import flags as bench_flags
 from tools.bench.measuring import Measurement
 from tools.bench.setting import Setting
+from tools.bench.sharp_networks import SharpSetting
 from u2net_tf import command
 
 COMMANDS = (
@@ -408,11 +409,24 @@ def test_pipeline_needs_batchgenerators(run):
 
 
 @pytest.mark.slow
-def test_roofline(monkeypatch):
+@pytest.mark.parametrize(
+    ("setting", "note"),
+    [
+        (
+            Setting((4, 4, 4), batch_size=1, pools=(1, 1, 0), base_channels=2),
+            "3D U²-Net: batch of 1×4×4×4",
+        ),
+        (
+            SharpSetting((4, 4, 4), batch_size=1, depth=1, base_channels=2),
+            "UNet# of depth 1, adapter none: batch of 1×4×4×4",
+        ),
+    ],
+)
+def test_roofline(monkeypatch, setting, note):
     monkeypatch.setattr(roofline, "MATRIX_EDGE", 64)
     monkeypatch.setattr(roofline, "COPY_BYTES", 2**12)
-    setting = Setting((4, 4, 4), batch_size=1, pools=(1, 1, 0), base_channels=2)
     report = roofline.benchmark(setting, runs=1, threads=1)
+    assert note in report.notes[0]
     numpy, tensorflow, copy = report.rows[:3]
     assert numpy["flops"] == tensorflow["flops"] == 2 * 64**3
     assert copy["bytes"] == 2 * 2**12
@@ -435,6 +449,17 @@ def test_roofline(monkeypatch):
         ("step", ["--pools=5,5"], "--pools: expected three integers"),
         ("step", ["--pools=0,0,0"], "--pools: expected at least one above 0"),
         ("start_up", ["--patch_size=40"], "--patch_size: expected sizes divisible"),
+        ("roofline", ["--depth=3"], "--depth: expected none, as --architecture is u2n"),
+        (
+            "roofline",
+            ["--architecture=unet_sharp", "--pools=2,2,2"],
+            "--pools: expected none, as --architecture is unet_sharp",
+        ),
+        (
+            "roofline",
+            ["--architecture=unet_sharp", "--depth=3", "--patch_size=12"],
+            "--patch_size: expected sizes divisible by 2**pools",
+        ),
         ("inference", ["--patch_size=64,64,40"], "--patch_size: expected sizes divis"),
         ("inference", ["--volume_size=64,320,320"], "--volume_size: expected at least"),
         ("inference", ["--volume_size="], "--volume_size: expected a value"),

@@ -14,10 +14,12 @@ from tools.bench import (
     operations,
     profile_step,
     roofline,
+    sharp_networks,
 )
 from tools.bench import flags as bench_flags
 from tools.bench.measuring import Measurement
 from tools.bench.setting import Setting, build_torch, draw_batch, to_torch
+from tools.bench.sharp_networks import SharpSetting
 
 # Small enough to trace in seconds; levels 2 and 1 are both supervised.
 SMALL = Setting(
@@ -27,6 +29,7 @@ SMALL = Setting(
     num_modalities=(1, 2),
     num_classes=(2, 3),
 )
+SHARP = SharpSetting((16, 8, 24), depth=3, base_channels=2)
 # Fewer norms, so that float32 agrees over several steps.
 TINY = dataclasses.replace(SMALL, patch_size=(4, 8, 6), pools=(1, 1, 0))
 
@@ -115,6 +118,69 @@ class TestOperations:
             for key in ("flops", "bytes", "least_seconds"):
                 assert sum(row[key] for row in kinds) == pytest.approx(total[key])
         assert 2.9 < rows[5]["flops"] / rows[0]["flops"] < 3
+
+
+class TestOperationsOfUNetSharp:
+    def convolutions(self, setting=SHARP, *, backward=True):
+        parts = operations.convolutions_of(setting, backward=backward)
+        return {part.name: part for part in parts}
+
+    def test_inputs_from_below_are_projected_by_hand(self):
+        # X^{0,2} has 2 channels at 16·8·24 voxels and reads X^{0,0}, X^{0,1}, then
+        # X^{1,1} with 4 channels at 384 voxels and X^{2,0} with 8 at 48.
+        found = self.convolutions()
+        parts = [found[f"node_0_2/unit_1/conv/{index}"] for index in range(4)]
+        weights = [27 * channels * 2 for channels in (2, 2, 4, 8)]
+        assert [part.num_weights for part in parts] == weights
+        voxels = (3072, 3072, 384, 48)
+        assert [part.flops(batch_size=3) for part in parts] == [
+            2 * 3 * n * weight for n, weight in zip(voxels, weights, strict=True)
+        ]
+        # The sum is written once, and its gradient is read once.
+        values = (2 * 3072 + 2 * 3072, 2 * 3072, 4 * 384, 8 * 48)
+        assert [part.traffic(batch_size=1) for part in parts] == [
+            4 * (n + weight) for n, weight in zip(values, weights, strict=True)
+        ]
+        backward = [part.traffic(batch_size=1, backward=True) for part in parts]
+        assert backward[2] == 4 * (3 * 4 * 384 + 3 * weights[2])
+
+    def test_depthwise_inputs_are_up_sampled(self):
+        found = self.convolutions(dataclasses.replace(SHARP, adapter="separable"))
+        part = found["node_0_2/unit_1/depthwise/3"]
+        assert part.flops(batch_size=1) == 2 * 27 * 8 * 3072
+        assert part.traffic(batch_size=1) == 4 * (8 * 48 + 8 * 3072 + 27 * 8)
+        part = found["node_0_2/unit_1/pointwise"]
+        assert (part.in_channels, part.in_voxels) == (16, 3072)
+
+    def test_pooling_is_free(self):
+        part = self.convolutions()["node_1_0/unit_1/conv/0"]
+        assert (part.in_voxels, part.out_voxels) == (384, 384)
+
+    def test_only_a_step_computes_all_heads(self):
+        forward, step = (
+            [name for name in self.convolutions(backward=each) if "head" in name]
+            for each in (False, True)
+        )
+        assert forward == ["head_0_3"]
+        assert len(step) == len(SHARP.heads) == 6
+        head = self.convolutions()["head_2_1"]
+        assert (head.kind, head.out_voxels) == ("dense", 48)
+
+    @pytest.mark.parametrize("adapter", sharp_networks.ADAPTERS)
+    def test_every_kernel_is_counted_once(self, adapter):
+        setting = dataclasses.replace(SHARP, adapter=adapter)
+        parts = self.convolutions(setting).values()
+        variables = sharp_networks.build_ours(setting).variables
+        kernels = sum(int(np.prod(v.shape)) for v in variables if len(v.shape) >= 4)
+        assert sum(part.num_weights for part in parts) == kernels
+        assert [part.name for part in parts if part.reads_batch] == ["stem/conv"]
+
+    def test_rows_of_the_roofline(self):
+        measured = {"step": Measurement("ours", (4.0,), 0, 0, {})}
+        peaks = {"flops_per_second": 1e9, "bytes_per_second": 1e9}
+        rows = roofline.network_rows(SHARP, measured, peaks)
+        assert [row["what"] for row in rows] == ["step", "  pointwise", "  dense"]
+        assert rows[0]["flops"] == rows[1]["flops"] + rows[2]["flops"]
 
 
 class TestContendersOfOurs:

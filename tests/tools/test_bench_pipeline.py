@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from tools.bench import invented_shards, pipeline
+from tools.bench import pipeline, synthetic_shards
 from tools.bench.measuring import Contender, Task, Worker
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.config.data import DataConfig
@@ -72,7 +72,7 @@ def test_ours_stays_on_one_core(runs):
 @pytest.mark.parametrize("number", range(len(CASES)))
 def test_runs_of_ours_are_successive_batches_of_the_pipeline(runs, tmp_path, number):
     method, _, augmentation = CASES[number]
-    domain, manifest = invented_shards.write_shards(tmp_path, (10, 10, 10), 8)
+    domain, manifest = synthetic_shards.write_shards(tmp_path, (10, 10, 10), 8)
     settings = DataConfig(
         data_dir=str(tmp_path),
         batch_size=20,

@@ -43,7 +43,7 @@ def test_contenders():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("adapter", sharp.ADAPTERS)
+@pytest.mark.parametrize("adapter", sharp_networks.ADAPTERS)
 def test_parameters_have_the_same_names_and_shapes(torch, adapter):
     setting = SharpSetting(**TINY, adapter=adapter)
     network = sharp_networks.build_torch(setting, "channels_first")
@@ -58,7 +58,7 @@ def test_parameters_have_the_same_names_and_shapes(torch, adapter):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", bench_flags.TORCH_LAYOUTS)
-@pytest.mark.parametrize("adapter", sharp.ADAPTERS)
+@pytest.mark.parametrize("adapter", sharp_networks.ADAPTERS)
 def test_same_logits_losses_and_gradients(torch, adapter, layout):
     setting = SharpSetting(**TINY, adapter=adapter)
     ours = sharp_networks.make_our_forward(setting)

@@ -46,9 +46,10 @@ def test_a_patch_in_which_no_class_voxel_is_predicted_is_missed():
 
 def test_thresholds():
     assert _read_thresholds(["0", "0.5", "1"]) == [0, 0.5, 1]
+    assert _read_thresholds([]) == []
 
 
-@pytest.mark.parametrize("texts", [[], ["abc"], ["0.5", "1.1"], ["-0.1"], ["nan"]])
+@pytest.mark.parametrize("texts", [["abc"], ["0.5", "1.1"], ["-0.1"], ["nan"]])
 def test_invalid_thresholds_are_reported(texts):
     with pytest.raises(InputError, match="`thresholds`: expected numbers from 0 to 1"):
         _read_thresholds(texts)

@@ -95,7 +95,7 @@ def test_without_a_fold_all_cases_are_trained_on(
 @pytest.mark.usefixtures("toy_network")
 def test_a_run_is_not_resumed_with_another_fold(train, folds_dir, tmp_path):
     train(tmp_path, data_dir=folds_dir, fold=0, steps_per_epoch=1)
-    with pytest.raises(InputError, match="domain .* Received: another train, valid"):
+    with pytest.raises(InputError, match="domain .* Received: different train, valid"):
         train(tmp_path, data_dir=folds_dir, fold=1, steps_per_epoch=1, max_epochs=2)
 
 
@@ -193,5 +193,5 @@ def test_an_added_domain_also_leaves_a_fold_out(
     trained, validated = cases_seen
     assert validated == set(FOLDS[1])
     assert trained == set(CASES) - validated
-    with pytest.raises(InputError, match="domain .* Received: another train, valid"):
+    with pytest.raises(InputError, match="domain .* Received: different train, valid"):
         adaptation.adapt(config.with_changes(fold=None, max_epochs=2))

@@ -278,7 +278,7 @@ class TestDamaged:
         assert warning.startswith(f"{tmp_path / 'training.csv'}: expected ")
         assert words in warning
         assert warning.endswith(
-            f". Renamed it to {backup}; a new file continues with the rows that could "
+            f". Renamed it to {backup}; the new file starts with the rows that could "
             f"be read: {len(steps)}"
         )
         caplog.clear()

@@ -259,12 +259,12 @@ class TestLog:
         assert [t for t in texts if t.startswith("validation after epoch 2: ")]
         assert len([t for t in texts if "the step of" in t]) == 4
 
-    def test_a_signal_is_logged_at_once(self, lines, monkeypatch):
+    def test_a_signal_is_logged_immediately(self, lines, monkeypatch):
         monkeypatch.setattr(logging, "warning", logging.info)
         stop_requests._log_signal(signal.SIGTERM, False)
         stop_requests._log_signal(signal.SIGINT, True)
         first, second = (text for text, _ in lines)
-        assert first.startswith("received SIGTERM: finishing and saving the running ")
+        assert first.startswith("received SIGTERM: finishing the current ")
         assert second == "received SIGINT again: ending without saving"
 
 

@@ -32,7 +32,7 @@ def _ours(inputs, kernel, upstream):
 
 
 def _padded_rows(inputs, kernel, upstream):
-    """Our variant for large batches, selected by hiding the batch size."""
+    """Computes our variant for large batches, selected by hiding the batch size."""
     import tensorflow as tf
 
     maps = tf.TensorSpec([None, *inputs.shape[1:]], inputs.dtype)
@@ -41,7 +41,7 @@ def _padded_rows(inputs, kernel, upstream):
 
 
 def _three_times_the_channels(inputs, kernel, upstream):
-    """One 2D filter gradient with the depth taps concatenated along the channels."""
+    """Computes one 2D filter gradient, with the depth taps as additional channels."""
     import tensorflow as tf
 
     num, depth, height, width, channels = inputs.shape
@@ -62,7 +62,7 @@ def _three_times_the_channels(inputs, kernel, upstream):
 
 
 def _sums_by_xla(inputs, kernel, upstream):
-    """One sum over all voxels per tap, of upstream times the shifted inputs."""
+    """Sums the upstream gradient times the shifted inputs over all voxels, per tap."""
     import tensorflow as tf
 
     _, depth, height, width, _ = inputs.shape

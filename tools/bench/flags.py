@@ -10,7 +10,9 @@ from absl import flags
 
 from tools.bench.measuring import Contender, Task
 from tools.bench.setting import Setting
+from tools.bench.sharp_networks import ADAPTERS, SharpSetting
 from u2net_tf import command, command_flags, machine
+from u2net_tf.plan.limits import MAX_DEPTH
 
 TORCH_LAYOUTS = ("channels_first", "channels_last")
 
@@ -43,7 +45,29 @@ def define_flags(*, runs: int | None = None, torch: bool = True) -> None:
 
 
 def define_network_flags(*, patch_size: int | None = None) -> None:
-    """Defines the flags that describe the network.
+    """Defines the flags that describe a 3D U²-Net.
+
+    Args:
+        patch_size: see `define_size_flags`.
+    """
+    define_size_flags(patch_size=patch_size)
+    flags.DEFINE_list("pools", ["5", "5", "5"], "Number of times z, y, x are halved.")
+
+
+def define_sharp_flags() -> None:
+    """Defines the flags of a UNet# that a 3D U²-Net does not have."""
+    flags.DEFINE_integer(
+        "depth",
+        MAX_DEPTH,
+        "Levels of a UNet# below full resolution.",
+        lower_bound=1,
+        upper_bound=MAX_DEPTH,
+    )
+    flags.DEFINE_enum("adapter", "none", ADAPTERS, "Convolution units of a UNet#.")
+
+
+def define_size_flags(*, patch_size: int | None = None) -> None:
+    """Defines the flags that describe the size of network and batch.
 
     Args:
         patch_size: default of `--patch_size`, an edge; None for benchmarks that define
@@ -57,7 +81,6 @@ def define_network_flags(*, patch_size: int | None = None) -> None:
     flags.DEFINE_integer(
         "base_channels", 16, "Channels at full resolution.", lower_bound=1
     )
-    flags.DEFINE_list("pools", ["5", "5", "5"], "Number of times z, y, x are halved.")
 
 
 def network_options() -> dict[str, Any]:
@@ -112,6 +135,23 @@ def cubic_setting() -> Setting:
     options = network_options()
     size = check_patch("patch_size", (flags.FLAGS.patch_size,) * 3, options["pools"])
     return Setting(patch_size=size, **options)
+
+
+def sharp_setting() -> SharpSetting:
+    """Returns the setting of a UNet# that the flags describe, with cubic patches.
+
+    Raises:
+        InputError: if the depth does not fit the patch size.
+    """
+    values = flags.FLAGS
+    pools = (values.depth,) * 3
+    return SharpSetting(
+        check_patch("patch_size", (values.patch_size,) * 3, pools),
+        values.batch_size,
+        values.depth,
+        values.base_channels,
+        values.adapter,
+    )
 
 
 def cubes(name: str, pools: tuple[int, int, int]) -> list[tuple[int, int, int]]:

@@ -1,9 +1,9 @@
 """Lower bounds on the operations and memory traffic of the network's convolutions.
 
 They are counted from the layers of a network built without values. Each convolution
-reads its input and writes its output once; norms, activations, sums, concatenations and
-up-sampling are assumed to be fused with neighbouring convolutions at no cost. No
-implementation achieves this completely.
+reads its input and writes its output once; norms, activations, sums, concatenations,
+pooling and up-sampling are assumed to be fused with neighbouring convolutions at no
+cost. No implementation achieves this completely.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 
+from tools.bench.setting import Setting
+from tools.bench.sharp_networks import SharpSetting
 from u2net_tf.networks.layers import DepthwiseConv3D, DomainConv3D, SharedConv3D
+from u2net_tf.networks.ops.upsampled_convolution import MIN_VOXELS_TO_PROJECT
 from u2net_tf.networks.parameter_counts import network_without_values
+from u2net_tf.plan.sharp_grid import Place
 
 BYTES = 4  # float32
 # Adam reads a parameter, its gradient and two moments, and writes all but the gradient.
@@ -33,6 +37,9 @@ class Convolution:
         in_voxels: voxels of one input sample, before any up-sampling.
         out_voxels: voxels of one output sample.
         reads_batch: whether its input is the batch, which needs no gradient.
+        is_projected: whether its input is up-sampled after the products with the
+            weights instead of before.
+        is_summand: whether its output is added to that of the previous convolution.
     """
 
     name: str
@@ -43,6 +50,8 @@ class Convolution:
     in_voxels: int
     out_voxels: int
     reads_batch: bool = False
+    is_projected: bool = False
+    is_summand: bool = False
 
     @property
     def num_weights(self) -> int:
@@ -59,7 +68,8 @@ class Convolution:
                 which costs as much as the forward pass.
         """
         passes = 1 + (backward * (1 if self.reads_batch else 2))
-        return 2 * batch_size * self.out_voxels * self.num_weights * passes
+        voxels = self.in_voxels if self.is_projected else self.out_voxels
+        return 2 * batch_size * voxels * self.num_weights * passes
 
     def traffic(self, batch_size: int, *, backward: bool = False) -> int:
         """Counts the bytes of float32 maps and weights that are read and written.
@@ -71,11 +81,30 @@ class Convolution:
         """
         inputs = batch_size * self.in_voxels * self.in_channels
         outputs = batch_size * self.out_voxels * self.out_channels
+        if self.is_summand:
+            outputs = 0
         values = inputs + outputs + self.num_weights
         if backward:
             values += outputs + inputs + 2 * self.num_weights
             values += 0 if self.reads_batch else inputs
         return BYTES * values
+
+
+def convolutions_of(
+    setting: Setting | SharpSetting, *, backward: bool
+) -> list[Convolution]:
+    """Returns the convolutions of a forward pass or a step.
+
+    Args:
+        setting: architecture and size.
+        backward: whether they are those of a step, which computes all heads of a UNet#.
+    """
+    if isinstance(setting, Setting):
+        return convolutions(patch_size=setting.patch_size, **setting.architecture)
+    heads = setting.heads if backward else [(0, setting.depth)]
+    return sharp_convolutions(
+        patch_size=setting.patch_size, heads=heads, **setting.architecture
+    )
 
 
 def convolutions(
@@ -120,6 +149,62 @@ def convolutions(
             add(network.deep_supervision[index], level)
     add(network.head, 0)
     return parts
+
+
+def sharp_convolutions(
+    num_modalities: Sequence[int],
+    num_classes: Sequence[int],
+    patch_size: Sequence[int],
+    heads: Sequence[Place],
+    *,
+    domain: int = 0,
+    **options,
+) -> list[Convolution]:
+    """Returns the convolutions of a `UNetSharp` in the order of computation.
+
+    Args:
+        num_modalities: see `UNetSharp`.
+        num_classes: see `UNetSharp`.
+        patch_size: z, y, x.
+        heads: the heads that are computed.
+        domain: index of the domain.
+        **options: additional arguments of `UNetSharp`; the adapter must be "none" or
+            "separable".
+    """
+    network = network_without_values(
+        num_modalities, num_classes, architecture="unet_sharp", **options
+    )
+    axes = list(zip(patch_size, network.pools, strict=True))
+    voxels = [
+        math.prod(size // 2 ** min(level, pools) for size, pools in axes)
+        for level in range(network.depth + 1)
+    ]
+    stem = list(_walk(network.stem, "stem", domain, voxels[0], voxels[0]))
+    parts = [dataclasses.replace(stem[0], reads_batch=True), *stem[1:]]
+    for (level, _), node in network.nodes.items():
+        first, *others = _walk(node, node.name, domain, voxels[level], voxels[level])
+        parts += [*_split_by_input(first, node), *others]
+    for level, column in heads:
+        head = network.heads[level, column]
+        parts += _walk(head, head.name, domain, voxels[level], voxels[level])
+    return parts
+
+
+def _split_by_input(part, node) -> Iterator[Convolution]:
+    """Yields the first convolution of a `SharpNode` as one for each of its inputs."""
+    is_depthwise = part.kind == "depthwise"
+    inputs = zip(node.in_channels, node.upsample, strict=True)
+    for index, (channels, factors) in enumerate(inputs):
+        growth = math.prod(factors)
+        yield dataclasses.replace(
+            part,
+            name=f"{part.name}/{index}",
+            in_channels=channels,
+            out_channels=channels if is_depthwise else part.out_channels,
+            in_voxels=part.out_voxels // growth,
+            is_projected=not is_depthwise and growth >= MIN_VOXELS_TO_PROJECT,
+            is_summand=not is_depthwise and index > 0,
+        )
 
 
 def _walk(layer, path, domain, in_voxels, out_voxels) -> Iterator[Convolution]:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from tools.bench import invented_shards, reporting, runner
+from tools.bench import reporting, runner, synthetic_shards
 from tools.bench.measuring import Contender, Task, measure
 from u2net_tf import command, machine
 from u2net_tf.interpolation.kernels import KERNELS
@@ -70,7 +70,7 @@ def make_ours(
 
     folder = tempfile.TemporaryDirectory()
     data_dir = pathlib.Path(folder.name)
-    domain, manifest = invented_shards.write_shards(
+    domain, manifest = synthetic_shards.write_shards(
         data_dir, (volume_edge,) * 3, patch_edge
     )
     probabilities = {
@@ -107,8 +107,8 @@ def make_batchgenerators(
     box = math.ceil(1.25 * patch_edge)
     start = max(0, (volume_edge - box) // 2)
     crop = (slice(start, start + box),) * 3
-    cases = range(invented_shards.NUM_CASES)
-    draws = (invented_shards.draw_volume((volume_edge,) * 3, n) for n in cases)
+    cases = range(synthetic_shards.NUM_CASES)
+    draws = (synthetic_shards.draw_volume((volume_edge,) * 3, n) for n in cases)
     volumes = [
         [array[crop][np.newaxis, np.newaxis].astype(np.float32) for array in volume]
         for volume in draws

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from tools.bench import flags as bench_flags
-from tools.bench import invented_shards, reporting, runner
+from tools.bench import reporting, runner, synthetic_shards
 from tools.bench.measuring import Contender, Task, measure
 from u2net_tf import command, command_flags, machine
 
@@ -99,7 +99,7 @@ def benchmark_volumes(
     """Draws patches with each of `choices` per volume; 0 selects the default."""
     from u2net_tf.input import buffers
 
-    domain, manifest = invented_shards.write_shards(folder, shape, patch_edge)
+    domain, manifest = synthetic_shards.write_shards(folder, shape, patch_edge)
     chosen = buffers.allocate_buffers(
         manifest,
         buffers.patch_bytes(domain, domain.patch_size),
@@ -143,7 +143,7 @@ def benchmark_domains(
 ) -> list[dict[str, Any]]:
     """Draws a batch of two patches from each domain, for each number of domains."""
     edge = math.ceil(SMALL_VOLUME * patch_edge)
-    domain, manifest = invented_shards.write_shards(folder, (edge,) * 3, patch_edge)
+    domain, manifest = synthetic_shards.write_shards(folder, (edge,) * 3, patch_edge)
     settings = {
         "data_dir": str(folder),
         "batch_size": 2,
@@ -247,7 +247,7 @@ def report() -> reporting.Report:
             )
     edges = "×".join(map(str, shape))
     notes = [
-        f"Volumes of {edges} voxels, {invented_shards.NUM_CASES} of them, patches of "
+        f"Volumes of {edges} voxels, {synthetic_shards.NUM_CASES} of them, patches of "
         f"{values.patch_size}³, --input_memory_mb={values.input_memory_mb:g}."
     ]
     return reporting.Report("reading", COLUMNS, rows, notes)

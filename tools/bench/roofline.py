@@ -1,12 +1,13 @@
 """Compares the speed of our network with the limits of the machine.
 
     python -m tools.bench.roofline --output=roofline.json
+    python -m tools.bench.roofline --architecture=unet_sharp --output=roofline.json
 
 The limits are measured with a float32 matrix product and a memory copy on all cores.
 The lower bounds on operations and traffic of the network are counted, see
 `tools.bench.operations`. The bound on the time is the sum over the convolutions, each
 limited by either computation or memory. Deep feature maps fit into a cache, which is
-faster than memory.
+faster than memory. The step of a UNet# computes all heads, the forward pass the last.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ import numpy as np
 from absl import flags
 
 from tools.bench import flags as bench_flags
-from tools.bench import reporting, runner
+from tools.bench import networks, reporting, runner, sharp_networks
 from tools.bench.measuring import Contender, Measurement, Task, measure
-from tools.bench.networks import make_our_forward, make_our_steps
 from tools.bench.setting import Setting
-from u2net_tf import machine
+from tools.bench.sharp_networks import SharpSetting
+from u2net_tf import command, machine
 
 MATRIX_EDGE = 4096
 COPY_BYTES = 2**29
+# Architecture -> flags that the others do not have.
+ARCHITECTURES = {"u2net": ("pools",), "unet_sharp": ("depth", "adapter")}
 KINDS = ("depthwise", "pointwise", "strided", "dense")
 COLUMNS = (
     reporting.Column("what", "operation"),
@@ -67,7 +70,9 @@ def make_copy(num_bytes: int, threads: int) -> Task:
     return Task(copy)
 
 
-def benchmark(setting: Setting, *, runs: int, threads: int) -> reporting.Report:
+def benchmark(
+    setting: Setting | SharpSetting, *, runs: int, threads: int
+) -> reporting.Report:
     """Measures the machine, then our network."""
 
     def measured(name, make, **arguments) -> Measurement:
@@ -84,8 +89,9 @@ def benchmark(setting: Setting, *, runs: int, threads: int) -> reporting.Report:
         for name in ("NumPy", "TensorFlow")
     ]
     copy = measured("memory copy", make_copy, num_bytes=COPY_BYTES, threads=threads)
-    forward = measured("forward", make_our_forward, setting=setting)
-    step = measured("step", make_our_steps, setting=setting)
+    ours = sharp_networks if isinstance(setting, SharpSetting) else networks
+    forward = measured("forward", ours.make_our_forward, setting=setting)
+    step = measured("step", ours.make_our_steps, setting=setting)
     rows = [
         *(
             _machine_row(each, 2 * MATRIX_EDGE**3, 3 * MATRIX_EDGE**2 * 4)
@@ -99,8 +105,11 @@ def benchmark(setting: Setting, *, runs: int, threads: int) -> reporting.Report:
     }
     rows += network_rows(setting, {"forward": forward, "step": step}, peaks)
     size = "×".join(map(str, (setting.batch_size, *setting.patch_size)))
+    name = "3D U²-Net"
+    if isinstance(setting, SharpSetting):
+        name = f"UNet# of depth {setting.depth}, adapter {setting.adapter}"
     note = (
-        f"Network: batch of {size}, domain 0. Copied bytes count twice, as read and "
+        f"{name}: batch of {size}, domain 0. Copied bytes count twice, as read and "
         "written."
     )
     return reporting.Report("roofline", COLUMNS, rows, [note])
@@ -120,11 +129,13 @@ def _machine_row(measured: Measurement, flops: int, traffic: int) -> dict[str, A
 
 
 def network_rows(
-    setting: Setting,
+    setting: Setting | SharpSetting,
     measured: Mapping[str, Measurement],
     peaks: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """Returns rows of forward pass and step, each followed by its kinds of convolution.
+
+    Kinds that the network does not have are left out.
 
     Args:
         setting: setting of the network.
@@ -134,14 +145,14 @@ def network_rows(
     machine.import_tensorflow()
     from tools.bench import operations
 
-    parts = operations.convolutions(
-        patch_size=setting.patch_size, **setting.architecture
-    )
     rows = []
     for name, measurement in measured.items():
         backward = name == "step"
+        parts = operations.convolutions_of(setting, backward=backward)
         for kind in (None, *KINDS):
             chosen = [part for part in parts if kind in (None, part.kind)]
+            if not chosen:
+                continue
             count = {"batch_size": setting.batch_size, "backward": backward}
             flops = sum(part.flops(**count) for part in chosen)
             traffic = sum(part.traffic(**count) for part in chosen)
@@ -167,12 +178,31 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     bench_flags.define_flags(runs=5, torch=False)
     bench_flags.define_network_flags(patch_size=64)
+    bench_flags.define_sharp_flags()
+    flags.DEFINE_enum(
+        "architecture", "u2net", ARCHITECTURES, "3D U²-Net (u2net) or UNet#."
+    )
+
+
+def _require_own_flags() -> str:
+    """Returns the architecture; raises InputError if a flag of another one is set."""
+    architecture = flags.FLAGS.architecture
+    for other, names in ARCHITECTURES.items():
+        for name in names:
+            if other != architecture and flags.FLAGS[name].present:
+                raise command.InputError(
+                    f"`{name}`",
+                    expected=f"none, as `architecture` is {architecture}",
+                    received=flags.FLAGS[name].value,
+                )
+    return architecture
 
 
 def report() -> reporting.Report:
     """Runs the benchmark as the flags specify."""
+    is_sharp = _require_own_flags() == "unet_sharp"
     return benchmark(
-        bench_flags.cubic_setting(),
+        bench_flags.sharp_setting() if is_sharp else bench_flags.cubic_setting(),
         runs=flags.FLAGS.runs,
         threads=bench_flags.num_threads(),
     )

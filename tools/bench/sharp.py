@@ -28,7 +28,6 @@ from tools.bench.sharp_networks import (
 )
 from tools.bench.step import PARTS, TOLERANCE
 
-ADAPTERS = ("none", "separable")
 # Our variants of a step by name: gradient checkpointing.
 OURS = {"ours": "none", "ours, checkpointed": "blocks"}
 COLUMNS = (
@@ -87,17 +86,8 @@ def contenders(
 def define_flags() -> None:
     """Defines the flags of this command."""
     bench_flags.define_flags(runs=3)
-    flags.DEFINE_integer(
-        "patch_size", 64, "Edge of the patches in voxels.", lower_bound=1
-    )
-    flags.DEFINE_integer("batch_size", 2, "Patches per batch.", lower_bound=1)
-    flags.DEFINE_integer(
-        "base_channels", 16, "Channels at full resolution.", lower_bound=1
-    )
-    flags.DEFINE_integer(
-        "depth", 4, "Levels below full resolution.", lower_bound=1, upper_bound=4
-    )
-    flags.DEFINE_enum("adapter", "none", ADAPTERS, "Convolution units of the nodes.")
+    bench_flags.define_size_flags(patch_size=64)
+    bench_flags.define_sharp_flags()
     flags.DEFINE_enum("part", "step", PARTS, "Part to measure.")
     flags.DEFINE_boolean(
         "together",
@@ -109,18 +99,8 @@ def define_flags() -> None:
 def report() -> reporting.Report:
     """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
-    patch_size = bench_flags.check_patch(
-        "patch_size", (values.patch_size,) * 3, (values.depth,) * 3
-    )
-    setting = SharpSetting(
-        patch_size,
-        values.batch_size,
-        values.depth,
-        values.base_channels,
-        values.adapter,
-    )
     return benchmark(
-        setting,
+        bench_flags.sharp_setting(),
         values.part,
         bench_flags.torch_layouts(),
         runs=values.runs,

@@ -19,8 +19,9 @@ from tools.bench.setting import (
     to_torch,
 )
 from u2net_tf import machine
-from u2net_tf.plan.sharp_grid import head_places
+from u2net_tf.plan.sharp_grid import Place, head_places
 
+ADAPTERS = ("none", "separable")
 # Name of our variable -> name of PyTorch's parameter.
 _TORCH_NAMES = {"kernel": "weight", "gamma": "weight", "beta": "bias", "bias": "bias"}
 
@@ -34,7 +35,7 @@ class SharpSetting:
         batch_size: patches per batch.
         depth: levels below full resolution.
         base_channels: channels at full resolution.
-        adapter: "none" or "separable".
+        adapter: one of `ADAPTERS`.
         num_modalities: input channels.
         num_classes: classes including background.
     """
@@ -48,7 +49,18 @@ class SharpSetting:
     num_classes: int = 2
 
     @property
-    def heads(self) -> tuple[tuple[int, int], ...]:
+    def architecture(self) -> dict[str, Any]:
+        """Arguments of `UNetSharp`."""
+        return {
+            "num_modalities": (self.num_modalities,),
+            "num_classes": (self.num_classes,),
+            "depth": self.depth,
+            "base_channels": self.base_channels,
+            "adapter": self.adapter,
+        }
+
+    @property
+    def heads(self) -> tuple[Place, ...]:
         """Heads of the loss, all with the same weight."""
         return head_places(self.depth, True)
 
@@ -79,14 +91,7 @@ def build_ours(setting: SharpSetting, **options: Any):
     machine.import_tensorflow()
     from u2net_tf.networks.unet_sharp import UNetSharp
 
-    network = UNetSharp(
-        (setting.num_modalities,),
-        (setting.num_classes,),
-        depth=setting.depth,
-        base_channels=setting.base_channels,
-        adapter=setting.adapter,
-        **options,
-    )
+    network = UNetSharp(**setting.architecture, **options)
     network.build()
     for path, variable in network.variables_by_path().items():
         shape = tuple(variable.shape)
@@ -137,7 +142,7 @@ def make_torch_forward(setting: SharpSetting, layout: str) -> Task:
     return tasks.torch_forward(lambda: network(image, last)[0])
 
 
-def make_our_steps(setting: SharpSetting, gradient_checkpointing: str) -> Task:
+def make_our_steps(setting: SharpSetting, gradient_checkpointing: str = "none") -> Task:
     """Returns the task of training steps with our `Trainer` and all heads."""
     network = build_ours(setting, gradient_checkpointing=gradient_checkpointing)
     from u2net_tf.training.step import Trainer

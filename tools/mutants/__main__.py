@@ -9,8 +9,8 @@ fastest first, until one fails. With --all_tests, surviving mutants are tried ag
 all tests. Mutants are made in copies of the last commit in DIR; the working tree is not
 touched.
 
-A mutant that behaves as the code does is equivalent: no test can detect it. Equivalent
-mutants have to be found among the survivors by hand.
+A mutant that behaves like the original code is equivalent: no test can detect it.
+Equivalent mutants have to be found among the survivors by hand.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ class MutantsConfig(Config):
     num_workers: int = Field(
         2, ge=1, description="Number of test files, or mutants, to run in parallel."
     )
-    all_tests: bool = Field(
-        False, description="Whether to run all tests on surviving mutants."
-    )
+    all_tests: bool = Field(False, description="Run all tests on surviving mutants.")
 
 
 def main(config: MutantsConfig) -> None:
@@ -80,7 +78,7 @@ def main(config: MutantsConfig) -> None:
 
 
 def run() -> None:
-    """Entry point."""
+    """Runs the command."""
     command.start(main, MutantsConfig)
 
 

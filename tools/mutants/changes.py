@@ -168,7 +168,7 @@ def _end(node: Located) -> tuple[int, int]:
 
 
 def _is_type(node: ast.BinOp) -> bool:
-    """Whether `a | b` is a union of types, judged by its operands."""
+    """Returns whether `a | b` is a union of types, judged by its operands."""
     return isinstance(node.op, ast.BitOr) and any(
         isinstance(part, ast.Constant) and part.value is None
         for part in (node.left, node.right)

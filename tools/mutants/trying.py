@@ -228,7 +228,7 @@ class Record:
         files.write_text(self.path, content + "\n")
 
     def survived(self, mutant: Mutant) -> bool:
-        """Whether no test detected a mutant."""
+        """Returns whether no test detected a mutant."""
         return self.outcomes.get(str(mutant)) in SURVIVED
 
 

@@ -18,7 +18,7 @@ from u2net_tf.config.certificate import CertifyConfig
 from u2net_tf.progress import Progress, silent
 
 VERIFIED = "as certified"
-NOT_COMPARABLE = "another build: not comparable bit by bit"
+NOT_COMPARABLE = "different build: not comparable bit for bit"
 # Checksums that depend on the build.
 _COMPUTED = ("logits", "label maps")
 
@@ -61,7 +61,7 @@ class CheckReport:
 
     @property
     def is_refuted(self) -> bool:
-        """Whether there is a difference that another build does not explain."""
+        """Whether there is a difference that a different build does not explain."""
         allowed = (VERIFIED, NOT_COMPARABLE)
         return self.same_verdicts is False or any(
             each.finding not in allowed for each in self.domains

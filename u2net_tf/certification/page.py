@@ -72,7 +72,7 @@ def to_html(certificate: Certificate, *, name: str, sha256: str) -> str:
 
 
 def is_page(content: bytes) -> bool:
-    """Returns whether the content of a file is such a page."""
+    """Returns whether a file is the page of a certificate, by its content."""
     return content.startswith(_HEAD.encode())
 
 
@@ -187,9 +187,9 @@ def _build(certificate: Certificate) -> str:
 def _verification(name: str) -> str:
     return f"""<p><code>{_CHECK.strip("`")}</code> recomputes the checksums of
 {html.escape(name)}. Those of variables and settings are the same in every build. Those
-of logits and label maps may differ in another build of the libraries or on another
-processor; the command then reports "another build: not comparable bit by bit", and
-whether both models yield the verdicts above when computed there.</p>"""
+of logits and label maps may differ with other builds of the libraries or on a different
+processor; the command then reports "different build: not comparable bit for bit",
+and whether both models yield the verdicts above when computed there.</p>"""
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:

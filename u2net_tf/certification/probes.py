@@ -15,7 +15,7 @@ def make_probes(
     """Returns the probe patches of a domain, by name.
 
     Args:
-      pools: how often the network halves z, y, x.
+      pools: number of times that the network halves z, y, x.
       num_modalities: number of modalities of the domain.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Augmentation of patches: which transforms, how often and how strong."""
+"""Augmentation of patches: transforms, their probabilities and strengths."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Config(pydantic.BaseModel):
         """Returns a copy in which the named settings have other values.
 
         Raises:
-          ValueError: as for `from_flat`.
+          ValueError: see `from_flat`.
         """
         return self.from_flat({**self.flat(), **values})
 

@@ -25,9 +25,9 @@ class CertifyConfig(Config):
     )
     scans_dir: str | None = Field(
         None,
-        description="Folder with a subfolder of scans per domain, all of which both "
-        "models predict; a domain without a subfolder is compared without scans. With "
-        "check, the certificate's folder if not given, and no scans if empty.",
+        description="Folder with a subfolder of scans for each domain; both models "
+        "predict all of them. A domain without a subfolder is compared without scans. "
+        "With check, the certificate's folder if not given, and no scans if empty.",
     )
     check: str | None = Field(
         None,

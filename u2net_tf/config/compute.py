@@ -23,8 +23,8 @@ class ComputeConfig(Config):
         "none",
         description="Activations that are recomputed in the backward pass instead of "
         "being kept: none, or those inside the stem and the encoder and decoder "
-        "blocks (blocks). Halves the memory for large patches and slows down steps; "
-        "results are the same.",
+        "blocks (blocks). Checkpointing halves the memory for large patches and slows "
+        "down steps; results are the same.",
     )
     distribution: Literal["auto", "none", "mirrored"] = Field(
         "auto",
@@ -35,5 +35,5 @@ class ComputeConfig(Config):
         "auto",
         description="Compile the entire training step with XLA, on a single device. "
         "Compilation takes minutes; steps become faster on a GPU and much slower on a "
-        "CPU. auto compiles on a single GPU only.",
+        "CPU. auto compiles only on a single GPU.",
     )

@@ -26,17 +26,19 @@ class SamplingConfig(Config):
     oversample_foreground_fraction: Probability = Field(
         1 / 3,
         description="Fraction of each batch's patches that are always drawn around "
-        "foreground; the number is rounded up.",
+        "foreground; the number of patches is rounded up.",
     )
     smallest_share: Probability = Field(
         0.3,
-        description="Fraction of the remaining patches that are drawn around the "
-        "smallest class of the case.",
+        description="Fraction of the patches not covered by "
+        "oversample_foreground_fraction that are drawn around the smallest class of "
+        "the case.",
     )
     foreground_share: Probability = Field(
         0.3,
-        description="Fraction of the remaining patches that are drawn around any "
-        "foreground class.",
+        description="Fraction of the patches not covered by "
+        "oversample_foreground_fraction that are drawn around any foreground class; "
+        "the others are drawn anywhere.",
     )
 
     @pydantic.model_validator(mode="after")
@@ -85,21 +87,24 @@ class DataConfig(Config):
     input_memory_mb: float = Field(
         2048.0,
         gt=0,
-        description="Memory of the input pipeline, all domains together, MB: for "
-        "shuffled records, cropped and interleaved patches and prefetched batches. "
-        "Each domain also needs memory for a batch and the record being read.",
+        description="Memory limit of the input pipeline's buffers for all domains "
+        "together, MB: shuffled records, cropped and interleaved patches and "
+        "prefetched batches. Each domain also needs memory for a batch and the record "
+        "being read.",
     )
     patches_per_volume: int = Field(
         0,
         ge=0,
-        description="Patches to crop each time a case is read, interleaved with those "
-        "of other cases. 0 chooses automatically: 1, or more for cases over 64 MB.",
+        description="Number of patches to crop each time a case is read, interleaved "
+        "with those of other cases. 0 chooses automatically: 1, or more for cases over "
+        "64 MB.",
     )
     num_parallel_calls: int = Field(
         0,
         ge=0,
-        description="Patches of a domain to crop in parallel, regardless of memory; 0 "
-        "derives the number from input_memory_mb. Affects speed, not results.",
+        description="Number of patches per domain to crop in parallel, whatever "
+        "memory they need; 0 derives the number from input_memory_mb. Affects speed, "
+        "not results.",
     )
     seed: int = Field(
         0,

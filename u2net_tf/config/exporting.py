@@ -45,14 +45,14 @@ class ExportConfig(Config):
     )
     any_size: bool = Field(
         False,
-        description="Accept patches of any size that the network can downsample, not "
-        "only of the domain's patch size. Not available for models that resize "
-        "patches.",
+        description="Accept patches whose size along each axis is any multiple of "
+        "2**pools, not only patches of the domain's patch size. Not available for "
+        "models that resize patches.",
     )
     volumes: bool = Field(
         False,
         description="Also write signatures segment_volume_DOMAIN, which segment a "
-        "preprocessed volume of any size by sliding windows. SavedModel only.",
+        "preprocessed volume of any size with a sliding window. SavedModel only.",
     )
     overlap: float | None = Field(
         None,

@@ -145,11 +145,13 @@ class PredictConfig(Config):
         ".onnx and .u2net files. auto uses the first that supports the model and is "
         "installed.",
     )
-    domain: str | None = Field(None, description="Domain to predict with.")
+    domain: str | None = Field(
+        None, description="Domain to predict; required unless domains is given."
+    )
     domains: tuple[str, ...] = Field(
         (),
-        description="Several domains to predict with, or all; replaces domain. Each "
-        "scan is read once, and its label map has the classes of all these domains; "
+        description="Several domains to predict, or all, instead of domain. Each scan "
+        "is read once, and its label map has the classes of all these domains; "
         "CASE_labels.json maps values to classes.",
     )
     priority: tuple[str, ...] = Field(

@@ -15,6 +15,7 @@ from u2net_tf.plan.limits import (
     BaseChannels,
     Depth,
     PoolsByAxis,
+    require_depth,
     require_network,
 )
 from u2net_tf.plan.sharp_grid import Gates
@@ -33,7 +34,14 @@ DEPTH = Field(
     None,
     description=f"Levels of a UNet# below full resolution (1 to {MAX_DEPTH}), each "
     f"with twice the channels of the level above; {MAX_DEPTH} if not given. No axis "
-    "can be halved more often.",
+    "can be halved more than depth times.",
+)
+GATES: Any = Field(
+    "none",
+    description="Classification-guided modules of a UNet#, which learn whether a class "
+    "is present in a patch: on X^{L,0} (deep), on X^{0,L} (top) or both, for each "
+    "depth L. They affect predictions only if evaluate or predict is given a "
+    "gate_threshold.",
 )
 
 
@@ -45,8 +53,8 @@ class SizeConfig(Config):
     )
     pools: PoolsByAxis | None = Field(
         None,
-        description="Number of times that each axis (z,y,x) is halved; if empty, the "
-        "plan's, in which all domains must agree.",
+        description="Number of times that the network halves each axis (z,y,x); if "
+        "empty, the numbers in the plan, which must be the same for all domains.",
     )
     last_decoder_kernel: Literal[3, 1] | None = Field(
         None,
@@ -94,13 +102,7 @@ class NetworkConfig(U2NetConfig):
         description="Align the centres of the outermost voxels, instead of their outer "
         "faces, in the linear upsampling of a UNet#, as the official code does.",
     )
-    gates: Gates = Field(
-        "none",
-        description="Classification-guided modules of a UNet#, which learn whether a "
-        "class is present in a patch: on X^{L,0} (deep), on X^{0,L} (top) or both, "
-        "for each depth L. They affect predictions only if evaluate or predict is "
-        "given a gate_threshold.",
-    )
+    gates: Gates = GATES
 
     def options(self) -> dict[str, Any]:
         """Returns arguments of `ModelSpec`, except pools.
@@ -108,11 +110,7 @@ class NetworkConfig(U2NetConfig):
         Raises:
           InputError: if a setting does not fit the architecture.
         """
-        _require_unset(
-            self,
-            align_corners=self.align_corners or None,
-            gates=None if self.gates == "none" else self.gates,
-        )
+        _require_unset(self, align_corners=self.align_corners or None)
         return {
             "architecture": self.architecture,
             "depth": sharp_depth(self),
@@ -136,7 +134,8 @@ class ComplexityConfig(SizeConfig):
     pools: PoolsByAxis | None = Field(
         None,
         description="Number of times that the joint networks halve each axis (z,y,x); "
-        "if empty, the plan's for a single domain, and 5,5,5 for several.",
+        "if empty, the depth of a UNet#; otherwise the numbers in the plan for a "
+        "single domain, and 5,5,5 for several.",
     )
     adapter: Adapter | None = Field(
         None,
@@ -145,7 +144,15 @@ class ComplexityConfig(SizeConfig):
     )
     architecture: Architecture = ARCHITECTURE
     depth: Depth | None = DEPTH
+    gates: Gates = GATES
     json_: bool = Field(False, description="Print JSON that lists each domain by name.")
+
+    @pydantic.model_validator(mode="after")
+    def _check_depth(self) -> Self:
+        depth = sharp_depth(self)
+        if depth is not None:
+            require_depth(self.base_channels, self.pools or (depth,) * 3, depth)
+        return self
 
     def options(self) -> dict[str, Any]:
         """Returns arguments of `parameter_report.report`, except pools and adapter.
@@ -154,18 +161,19 @@ class ComplexityConfig(SizeConfig):
           InputError: if a setting does not fit the architecture.
         """
         _require_unset(self)
-        return {"depth": sharp_depth(self), **super().options()}
+        return {"depth": sharp_depth(self), "gates": self.gates, **super().options()}
 
 
 def sharp_depth(config: NetworkConfig | ComplexityConfig) -> int | None:
-    """Returns the depth of a UNet#; None for another architecture."""
+    """Returns the depth of a UNet#; None for other architectures."""
     is_sharp = config.architecture == "unet_sharp"
     return (config.depth or MAX_DEPTH) if is_sharp else None
 
 
 def _require_unset(config: NetworkConfig | ComplexityConfig, **others: object) -> None:
-    """Raises InputError if a setting of another architecture is set."""
-    wrong = {"depth": config.depth, **others}
+    """Raises InputError if a setting of a different architecture is set."""
+    gates = None if config.gates == "none" else config.gates
+    wrong = {"depth": config.depth, "gates": gates, **others}
     if config.architecture == "unet_sharp":
         wrong = {"last_decoder_kernel": config.last_decoder_kernel}
     for name, value in wrong.items():

@@ -16,7 +16,9 @@ class PortConfig(Config):
     weights: str = Field(
         description="File with the published weights: .npz, .pth or .pth.tar."
     )
-    plan: str = Field(description="Plan of the domains.")
+    plan: str = Field(
+        description="Plan written by data_prep.plan that contains the domains."
+    )
     domains: tuple[str, ...] = Field(
         (),
         description="Domains of the plan, in the order of the published network's "
@@ -29,6 +31,6 @@ class PortConfig(Config):
         "resized to it in training; the patch size of each domain if empty.",
     )
     resize_method: ResizeMethod = Field(
-        "linear", description="Interpolation with which patches were resized."
+        "linear", description="Interpolation by which patches were resized in training."
     )
     network: U2NetConfig = U2NetConfig()

@@ -18,19 +18,19 @@ class ServerConfig(Config):
     """Limits of a server."""
 
     max_upload_mb: float = Field(
-        1024.0, gt=0, description="Largest request that is accepted, in MB."
+        1024.0, gt=0, description="Size limit of a request, MB."
     )
     max_queue: int = Field(
         8,
         ge=1,
-        description="Number of images that may be in process or wait at the same time. "
+        description="Maximum number of images that are being processed or waiting. "
         "Further requests are answered with status 503.",
     )
     max_memory_gb: float | None = Field(
         None,
         gt=0,
-        description="Memory that one image may need, in GB; half of the machine's "
-        "memory if not given.",
+        description="Memory limit per image, GB; half of the machine's memory if not "
+        "given.",
     )
 
 
@@ -45,8 +45,8 @@ class ServeConfig(Config):
     )
     runtime: Runtime = Field(
         "auto",
-        description="Program that runs the model; auto: the first installed one that "
-        "can.",
+        description="Runtime that executes the model; auto uses the first that "
+        "supports the model and is installed.",
     )
     host: str = Field(
         "127.0.0.1",

@@ -112,7 +112,7 @@ class RunConfig(Config):
         description="Folder for checkpoints, training.csv and TensorBoard logs."
     )
     steps_per_epoch: int = Field(
-        250, ge=1, description="Batches per epoch, all domains together."
+        250, ge=1, description="Number of batches per epoch, all domains together."
     )
     max_epochs: int = Field(
         0,
@@ -122,13 +122,15 @@ class RunConfig(Config):
     max_minutes: float = Field(
         0.0,
         ge=0,
-        description="Minutes after which the run finishes its current step, is saved "
-        "and ends with exit status 75; 0 for no limit.",
+        description="Minutes after which the run finishes its current step, saves a "
+        "checkpoint and ends with exit status 75; 0 for no limit.",
     )
     validate_every_epochs: int = Field(
         10, ge=0, description="Epochs between validations; 0 for no validation."
     )
-    eval_cases: int = Field(2, ge=1, description="Cases per domain to validate on.")
+    eval_cases: int = Field(
+        2, ge=1, description="Maximum number of cases per domain to validate on."
+    )
     keep: int = Field(
         3,
         ge=1,
@@ -180,7 +182,7 @@ class TrainConfig(RunningConfig):
 class AdaptConfig(RunningConfig):
     """Settings of `u2net_tf.adapt`."""
 
-    # Those of the model to start from.
+    # These are taken from the model to start from.
     not_flags: ClassVar[frozenset[str]] = frozenset({"patch_size", "resize_method"})
 
     from_: str = Field(description="Folder of the model to start from.")

@@ -55,7 +55,7 @@ def false_positive_ml(
 ) -> np.ndarray:
     """Computes the predicted volume of classes that the reference does not contain.
 
-    For these, Dice does not distinguish a few voxels from an entire organ.
+    For such classes, Dice does not distinguish a few voxels from an entire organ.
 
     Args:
       reference: (z, y, x) class indices.

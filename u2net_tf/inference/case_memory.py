@@ -40,7 +40,7 @@ def uncropped(grid: Grid, domain: Domain) -> ResampledCrop:
       domain: provides the spacing.
 
     Raises:
-      InputError: if an axis would have more voxels than any memory holds.
+      InputError: if an axis would have more voxels than fit into any memory.
     """
     depth, height, width = grid.canonical_view(
         np.broadcast_to(np.uint8(0), grid.shape)
@@ -68,7 +68,7 @@ def prediction_bytes(
     """Estimates the peak bytes of a scan, without the network's computation.
 
     Args:
-      crop: how the scan is cropped and resampled.
+      crop: geometry of the crop and the resampling.
       domain: provides modalities, classes and patch size.
       with_probabilities: whether probabilities are kept and saved.
     """

@@ -12,12 +12,12 @@ from u2net_tf.volumes.scan_names import scan_stem
 from u2net_tf.wording import first_few
 
 _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
-# More files whose names differ only in the number are patients.
+# If more files differ only in the number, it identifies patients, not modalities.
 _MAX_CHANNELS = 8
 
 
 def case_of(stem: str) -> str | None:
-    """Returns the case of a modality's file name without ending; None if it is none."""
+    """Returns the case in a file stem such as case_0000; None if there is no number."""
     match = _NUMBERED.match(stem)
     return match["case"] if match else None
 

@@ -69,8 +69,8 @@ def predict_scans(
       **options: options of `predict_files`.
 
     Raises:
-      InputError: as `predict_files` does.
-      StoppedError: as `predict_files` does.
+      InputError: see `predict_files`.
+      StoppedError: see `predict_files`.
     """
     organ = Organ(predictor, index)
     return predict_files(

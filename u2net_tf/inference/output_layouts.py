@@ -77,7 +77,7 @@ class Layout(Protocol):
           **options: options of `paths_of_outputs`.
 
         Raises:
-          InputError: as `paths_of_outputs` does.
+          InputError: see `paths_of_outputs`.
         """
         ...
 

@@ -159,7 +159,7 @@ class Outputs:
             raise InputError(
                 path,
                 expected="no file, or one that was predicted here",
-                received="one that was edited since" if known else "another file",
+                received="one that was edited since" if known else "a different file",
                 hint="Use `overwrite` to replace it",
             )
 

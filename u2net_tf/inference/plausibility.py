@@ -1,6 +1,6 @@
 """Checks whether a scan resembles those of a domain, to detect wrong files and units.
 
-A scan that does not is predicted nevertheless. Plans of release 0.1.0 do not describe
+A scan that differs is predicted nevertheless. Plans of release 0.1.0 do not describe
 their scans: for these, only the median spacing and size and the names of modalities are
 used, and intensities are unknown.
 """
@@ -18,7 +18,7 @@ from u2net_tf.volumes.grid import Volume
 
 # Spacings and extents are reported if they exceed the domain's range by this factor.
 _MAX_FACTOR = 2.0
-# The same for its median: slices of 5 mm among those of 1.5 mm are common; a wrong unit
+# The same for the median: slices of 5 mm among those of 1.5 mm are common; a wrong unit
 # or swapped axes are a factor of 10.
 _MAX_FACTOR_OF_MEDIAN = 4.0
 # Intensities outside the domain's range by more than this fraction of it are reported.

@@ -153,7 +153,7 @@ class Predictor:
         """Returns the class indices of a preprocessed volume, without postprocessing.
 
         Args:
-          image: as for `probabilities`.
+          image: see `probabilities`.
           domain: index of the domain.
 
         Returns:
@@ -199,10 +199,10 @@ class Predictor:
         with_probabilities: bool = False,
         num_scans: int | None = None,
     ) -> Prediction:
-        """Like `predict`, for a scan that is already preprocessed.
+        """Predicts a scan that is already preprocessed; otherwise like `predict`.
 
         Args:
-          scan: as returned by `prepare_scan`. Its image is taken from it.
+          scan: as returned by `prepare_scan`. Its image is released.
           index: index of the domain.
           with_probabilities: whether to keep the probabilities.
           num_scans: total number of scans that are predicted; None for many.

@@ -55,11 +55,11 @@ def prepare(
       scan: volume that was read with `organs.scan_domain`.
       domains: the domains.
       modalities: modalities of the scan.
-      with_probabilities: as for `prepare_scan`.
-      max_memory_gb: as for `prepare_scan`.
+      with_probabilities: see `prepare_scan`.
+      max_memory_gb: see `prepare_scan`.
 
     Raises:
-      InputError: as `prepare_scan` does.
+      InputError: see `prepare_scan`.
     """
     limit = limit_gb(max_memory_gb)
     prepared: dict[Hashable, PreparedScan] = {}

@@ -24,7 +24,7 @@ class PreparedScan:
     Attributes:
       raw: the volume as it was read.
       image: (z, y, x, C) float32, preprocessed; None after `take_image`.
-      crop: how the image was cropped and resampled from the raw volume.
+      crop: geometry of the crop and the resampling of the raw volume.
     """
 
     raw: Volume

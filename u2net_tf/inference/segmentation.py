@@ -42,7 +42,7 @@ class Segmentation:
     def labels(self) -> np.ndarray:
         """(z, y, x) label values, int32 (int64 if a value needs that).
 
-        `class_values` holds the value of each class; 0 is the background.
+        `class_values` lists the value of each class; 0 is the background.
         """
         return case.raw_labels(
             self._in_file_order(self._prediction.classes), self.domain
@@ -85,7 +85,7 @@ class Segmentation:
             if the image is a DICOM series.
 
         Raises:
-          InputError: if the format cannot hold the label map.
+          InputError: if the format cannot store the label map.
           StoppedError: if a package is missing that the format needs.
         """
         if str(path).lower().endswith(dicom_segmentation.SUFFIX) and not is_dicom(
@@ -93,7 +93,7 @@ class Segmentation:
         ):
             raise InputError(
                 "`path`",
-                expected="another suffix, as the image is not a DICOM series",
+                expected="a different suffix, as the image is not a DICOM series",
                 received=path,
             )
         label_map_files.require_format_for(self.grid, path)

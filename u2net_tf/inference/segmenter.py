@@ -33,7 +33,7 @@ class Segmenter:
 
     Attributes:
       path: path of the model.
-      runtime: the program that runs it: "tensorflow", "openvino" or "onnxruntime".
+      runtime: runtime that executes it: "tensorflow", "openvino" or "onnxruntime".
       domains: names of its domains.
     """
 

@@ -39,9 +39,9 @@ def predict_domains(
       **options: options of `label_maps.predict_files`.
 
     Raises:
-      InputError: as `label_maps.predict_files`, and if there are more classes than a
-        label map can have.
-      StoppedError: as `label_maps.predict_files`.
+      InputError: see `label_maps.predict_files`; also if there are more classes than
+        a label map can have.
+      StoppedError: see `label_maps.predict_files`.
     """
     order = organs.order_by_priority([organ.name for organ in chosen], priority)
     layout: Layout = (

@@ -46,10 +46,12 @@ def warn_of_skipped(
 ) -> None:
     """Lists the entries of a folder that are skipped."""
     if no_scans := [name for name in others if name not in below]:
-        logging.warning("%s: skipped, not scans: %s", folder, first_few(no_scans))
+        logging.warning(
+            "%s: skipped entries that are not scans: %s", folder, first_few(no_scans)
+        )
     if below:
         logging.warning(
-            "%s: skipped, in subfolders and not listed by input_list: scans such as %s",
+            "%s: skipped scans in subfolders, not listed in input_list, such as %s",
             folder,
             first_few(list(below.values())),
         )

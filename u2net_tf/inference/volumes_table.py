@@ -65,7 +65,7 @@ class VolumesTable:
             raise InputError(
                 where,
                 expected="a separate file",
-                received="a scan or another output",
+                received="a scan or one of the other outputs",
             )
         if path.exists() and not overwrite:
             text, _ = files.read_text(path)
@@ -73,7 +73,7 @@ class VolumesTable:
                 raise InputError(
                     where,
                     expected="no file, or a table of volumes",
-                    received="another file",
+                    received="a different file",
                     hint="Use `overwrite` to replace it",
                 )
 

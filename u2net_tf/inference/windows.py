@@ -103,12 +103,12 @@ def predict_volume(
       progress: shows the progress over windows of volumes that take a while.
 
     Returns:
-      (z, y, x) uint8, the most probable class of each voxel, the first one of equal
-      ones; and (z, y, x, K) float32 that sum to 1 over the classes as those of
+      (z, y, x) uint8, the most probable class of each voxel, the first of equally
+      probable ones; and (z, y, x, K) float32 that sum to 1 over the classes as those of
       `predict` do, or None.
 
     Raises:
-      ValueError: if an argument is out of range or `predict` returns another shape.
+      ValueError: if an argument is out of range or `predict` returns the wrong shape.
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap: expected 0 <= overlap < 1. Received: {overlap}")

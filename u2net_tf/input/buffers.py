@@ -72,7 +72,7 @@ def allocate_buffers(
 
     Args:
       manifest: manifest of the domain.
-      bytes_per_patch: bytes of a patch as the network gets it.
+      bytes_per_patch: bytes of a patch as passed to the network.
       cases: the cases that are read.
       memory_mb: memory of all domains together.
       num_domains: number of domains that share the memory.
@@ -104,7 +104,8 @@ def allocate_buffers(
         needed = num_domains * min_patches * _COPIES_OF_INTERLEAVED * bytes_per_patch
         logging.warning(
             "%s: patches are not interleaved, so %d in a row are from the same volume. "
-            "`input_memory_mb`=%g is too small for those of two; %d would suffice",
+            "`input_memory_mb`=%g is too small for the patches of two volumes; "
+            "%d would suffice",
             manifest.domain,
             num_patches,
             memory_mb,

@@ -1,4 +1,4 @@
-"""Makes the patches that the network gets: cropped, augmented and resized."""
+"""Makes the patches for the network: cropped, augmented and resized."""
 
 from __future__ import annotations
 

@@ -99,10 +99,10 @@ def domain_dataset(
 
 
 def _key(domain: Domain, settings: DataConfig) -> int:
-    """Returns the part of all seeds that identifies the domain; the other is a number.
+    """Returns the first number of all seeds, which identifies the domain.
 
-    It depends on the name, not on the index, so that other domains change nothing
-    except, if the memory does not hold all records of this domain, their order.
+    It depends on the name, not on the index, so that other domains have no effect,
+    except on the order of records if these do not all fit into the shuffle buffer.
     """
     return (settings.seed << 32) + zlib.crc32(domain.name.encode())
 
@@ -211,7 +211,7 @@ def training_dataset(
     """Returns an infinite dataset of batches; batch n is from domain n mod T.
 
     Args:
-      domains: in the order of their indices.
+      domains: the domains, in the order of their indices.
       manifests: manifests of their shards, in the same order.
       settings: see `DataConfig`.
       first_step: the first n.

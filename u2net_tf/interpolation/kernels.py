@@ -17,12 +17,12 @@ _KEYS_SLOPE = -0.5
 
 
 def linear(distance: np.ndarray) -> np.ndarray:
-    """The linear kernel, for distances of at least 0."""
+    """Evaluates the linear kernel at distances of at least 0."""
     return np.maximum(1 - distance, 0)
 
 
 def keys_cubic(distance: np.ndarray) -> np.ndarray:
-    """Keys' cubic convolution kernel, for distances of at least 0.
+    """Evaluates Keys' cubic convolution kernel at distances of at least 0.
 
     Reference: Keys, IEEE Trans. Acoustics, Speech, and Signal Processing 1981,
     equation 15, with a = -0.5.
@@ -34,7 +34,7 @@ def keys_cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def cubic_bspline(distance: np.ndarray) -> np.ndarray:
-    """The cubic B-spline, for distances of at least 0.
+    """Evaluates the cubic B-spline at distances of at least 0.
 
     It weights the coefficients of a spline, not its values at the voxels.
     """
@@ -63,19 +63,19 @@ def check_method(method: str) -> None:
 
 
 def linear_weights(offset: Any) -> list[Any]:
-    """Weights of the two nearest voxels at a fractional offset.
+    """Returns the linear weights of the two nearest voxels.
 
     Args:
-      offset: from the lower of the two voxels, 0 to 1.
+      offset: distance from the lower of the two voxels, 0 to 1.
     """
     return [1 - offset, offset]
 
 
 def keys_cubic_weights(offset: Any) -> list[Any]:
-    """Weights of the four nearest voxels at a fractional offset: `keys_cubic`.
+    """Returns the `keys_cubic` weights of the four nearest voxels.
 
     Args:
-      offset: from the second of the four voxels, 0 to 1.
+      offset: distance from the second of the four voxels, 0 to 1.
     """
     square, cube = offset**2, offset**3
     return [

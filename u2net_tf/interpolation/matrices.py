@@ -9,7 +9,7 @@ from u2net_tf.interpolation.positions import axis_positions
 
 
 def interpolation_matrix(new: int, old: int, method: str) -> np.ndarray:
-    """The (new, old) matrix that resizes one axis over the same extent.
+    """Returns the (new, old) matrix that resizes one axis over the same extent.
 
     Positions beyond the outermost voxel centres take the value of the outermost voxel.
 
@@ -37,7 +37,7 @@ def interpolation_matrix(new: int, old: int, method: str) -> np.ndarray:
 
 
 def bspline_matrix(new: int, old: int) -> np.ndarray:
-    """The same matrix for cubic B-splines, with the axis mirrored at its outer voxels.
+    """Returns the same matrix for cubic B-splines, mirrored at the outer voxels.
 
     Args:
       new: number of voxels after resizing.
@@ -55,7 +55,7 @@ def bspline_matrix(new: int, old: int) -> np.ndarray:
 
 
 def _bspline_basis(positions: np.ndarray, size: int) -> np.ndarray:
-    """(P, size) weights of the coefficients at P positions, mirrored outside."""
+    """Returns (P, size) weights of coefficients at P positions, mirrored outside."""
     weights = np.zeros((len(positions), size))
     first = np.floor(positions).astype(int) - 1
     for tap in range(4):

@@ -13,7 +13,7 @@ import numpy as np
 
 
 def resized_positions(index: Any, *, new: Any, old: Any) -> Any:
-    """Positions of the centres of resized voxels, in voxels of the original grid.
+    """Returns the centres of resized voxels, in voxels of the original grid.
 
     Args:
       index: voxel indices in the resized grid, floats or integers.
@@ -28,12 +28,12 @@ def resized_positions(index: Any, *, new: Any, old: Any) -> Any:
 
 
 def axis_positions(new: int, old: int) -> np.ndarray:
-    """`resized_positions` of an entire axis, (new,) float64."""
+    """Returns `resized_positions` of an entire axis, (new,) float64."""
     return resized_positions(np.arange(new), new=new, old=old)
 
 
 def nearest_voxels(new: int, old: int) -> np.ndarray:
-    """Indices of the original voxels nearest to those of a resized axis.
+    """Returns the indices of the original voxels nearest to those of a resized axis.
 
     Halfway between two voxels, the higher index is used.
 

@@ -1,4 +1,4 @@
-"""Resampling of a volume to another shape."""
+"""Resampling of a volume to a different shape."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INTERPOLATORS = {
 def resample(
     array: np.ndarray, shape: tuple[int, int, int], interpolation: str
 ) -> np.ndarray:
-    """Resamples to another shape over the same extent.
+    """Resamples to a different shape over the same extent.
 
     The outer faces of the outermost voxels stay in place, so resampling there and back
     shifts nothing. An array that already has the shape is returned unchanged.

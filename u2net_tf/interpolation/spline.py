@@ -37,7 +37,7 @@ class _Band(NamedTuple):
 
 
 def resample_bspline(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Resamples to another shape over the same extent; the outer faces stay in place.
+    """Resamples to a new shape over the same extent; the outer faces stay in place.
 
     Args:
       array: (z, y, x) floats, at least 2 voxels along each axis.

@@ -194,7 +194,7 @@ class AdapterFile:
             raise InputError(
                 self.path,
                 expected=f"{_EXPECTED}, with the metadata key {KEY}",
-                received=f"another safetensors file, with metadata keys: {others}",
+                received=f"a safetensors file with the metadata keys: {others}",
             )
         self.precision = self._precision(types)
         self.metadata = METADATA.from_text(metadata[KEY], self.path)
@@ -223,7 +223,7 @@ class AdapterFile:
           expected: name -> shape.
 
         Raises:
-          InputError: if a variable is missing, unknown or of another shape; names it.
+          InputError: if a variable is missing, unknown or of the wrong shape; names it.
         """
         for name in sorted(expected.keys() | self.shapes.keys()):
             shape, found = expected.get(name), self.shapes.get(name)

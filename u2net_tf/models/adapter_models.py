@@ -53,7 +53,7 @@ def export_adapter(config: AdapterExportConfig) -> ExportedAdapter:
 
     Raises:
       InputError: if there is no such model or domain, a variable exceeds the range of
-        the precision, or another file would be overwritten.
+        the precision, or a different file would be overwritten.
       OSError: if a file cannot be read or written.
     """
     output = pathlib.Path(config.output)
@@ -151,7 +151,7 @@ def remove_adapters(config: AdapterRemoveConfig) -> ComposedModel:
 def load_model(
     model_dir: str, checkpoint: str = NEWEST
 ) -> tuple[ModelSpec, DomainModel, str]:
-    """As `load_network`, with a specific error for a folder of independent models."""
+    """Calls `load_network`; rejects folders of independent models."""
     if not checkpoint_paths.has_model(model_dir):
         inner = sorted(
             path.parent.name

@@ -1,7 +1,7 @@
 """Extracts adapters from models and adds adapters to models, in memory.
 
-Adding float32 adapters results in bit for bit the model that `composition` makes of the
-models that they were extracted from.
+Adding float32 adapters yields a model that is bit-identical to the one that
+`composition` makes of the models that the adapters were extracted from.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class Checkpoints:
           The state that was saved with it; None if there is no checkpoint.
 
         Raises:
-          InputError: if it has another plan or network, or all are damaged.
+          InputError: if it has a different plan or network, or all are damaged.
         """
         paths = list_checkpoints(self._folder)[::-1]
         if not paths:
@@ -195,6 +195,8 @@ def _is_damaged_best(path: str) -> bool:
     try:
         checkpoint_reading.check_intact(path)
     except DamagedCheckpointError as error:
-        logging.warning("%s; it was the best, and the next one replaces it", error)
+        logging.warning(
+            "%s; it was the best one, and the next candidate replaces it", error
+        )
         return True
     return False

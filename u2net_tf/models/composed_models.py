@@ -36,7 +36,7 @@ def require_place_for_model(model_dir: str) -> None:
     """Checks that a folder has no model, or one that an earlier composition wrote.
 
     Raises:
-      InputError: if it has another model, for example a trained one.
+      InputError: if it has a different model, for example a trained one.
     """
     if not is_saved_model(model_dir):
         require_no_model(model_dir)
@@ -54,7 +54,7 @@ def save_composed(
       before: domain -> checksum in the model that the domain was copied from.
 
     Raises:
-      InputError: if the folder has another model.
+      InputError: if the folder has a different model.
       StoppedError: if a domain has changed.
       OSError: if the model cannot be written.
     """

@@ -47,7 +47,7 @@ class _Source(NamedTuple):
 
 
 def with_domain(spec: ModelSpec, domain: Domain) -> ModelSpec:
-    """Returns the specification with another domain appended.
+    """Returns the specification with one more domain appended.
 
     Case names of the other domains are removed.
 
@@ -131,8 +131,8 @@ def compose_models(config: ComposeConfig) -> ComposedModel:
       config: the settings. The newest intact checkpoint of each model is read.
 
     Raises:
-      InputError: if the new folder has another model or another run writes to it, one
-        of the other folders has no model, or the models cannot be composed.
+      InputError: if the new folder has a different model or another run writes to it,
+        one of the other folders has no model, or the models cannot be composed.
       StoppedError: if a domain has changed.
       OSError: if the model cannot be written.
     """

@@ -16,7 +16,6 @@ from collections.abc import Collection, Iterator, Mapping
 from absl import logging
 
 from u2net_tf import files, migrations
-from u2net_tf.config import flagfile
 from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_paths
 from u2net_tf.models.best import Best
@@ -34,6 +33,7 @@ from u2net_tf.models.description import (
     ModelDescription,
     TrainingDescription,
 )
+from u2net_tf.models.run_flags import read_flags
 from u2net_tf.models.run_state import RunState, state_from_json
 from u2net_tf.models.spec import ModelSpec, spec_from_json
 from u2net_tf.plan.domains import SPLITS, Domain
@@ -98,7 +98,9 @@ def _no_model(path: pathlib.Path) -> InputError:
 def _describe_other(path: pathlib.Path) -> str:
     if not path.exists():
         return "no such file or folder"
-    return "a folder without a checkpoint" if path.is_dir() else "another file"
+    return (
+        "a folder without a checkpoint" if path.is_dir() else "a different kind of file"
+    )
 
 
 def _paths(model_dir: pathlib.Path) -> list[str]:
@@ -158,7 +160,7 @@ def _describe(
         checkpoints=tuple(
             _describe_checkpoints(contents.path.parent, contents.state.best, damaged)
         ),
-        settings=_settings(model_dir),
+        settings=read_flags(model_dir),
     )
 
 
@@ -288,10 +290,3 @@ def _describe_checkpoint(
         and path.name == checkpoint_paths.checkpoint_name(best.step),
         is_damaged=path.name in damaged,
     )
-
-
-def _settings(model_dir: pathlib.Path) -> dict[str, str]:
-    """Returns flag -> value, from flags.txt."""
-    path = model_dir / "flags.txt"
-    text, _ = files.read_text(path) if path.is_file() else ("", "")
-    return flagfile.values(text)

@@ -110,13 +110,13 @@ class ModelDescription:
       checkpoint: name of the described checkpoint.
       written_by: program, version and commit that wrote it; None if not recorded.
       architecture: "u2net" or "unet_sharp".
-      depth: levels of a UNet# below full resolution; None for another architecture.
+      depth: levels of a UNet# below full resolution; None for other architectures.
       align_corners: whether up-sampling aligns the outermost voxels.
       deep_supervision: whether it has heads in addition to the one that predicts.
-      gates: gates of a UNet#; "none" for another architecture.
+      gates: gates of a UNet#; "none" for other architectures.
       adapter: "separable", "series", "parallel" or "none".
       base_channels: channels at full resolution.
-      pools: how often the network halves z, y, x.
+      pools: number of times that the network halves z, y, x.
       second_up_conv: "full", "pointwise", or None for the default of the adapter.
       patch_size: size that the patches of all domains are resized to; None if each
         domain keeps its own.

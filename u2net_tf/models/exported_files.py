@@ -83,8 +83,8 @@ def read_exported(path: str | os.PathLike, kind: Kind) -> dict[str, ExportedFile
     """Reads the metadata of exported models.
 
     Args:
-      path: the folder of a SavedModel; a file of another format, or a folder of ONNX
-        or OpenVINO files.
+      path: the folder of a SavedModel; a file of a different format, or a folder of
+        ONNX or OpenVINO files.
       kind: the format that `find_kind` returned.
 
     Returns:

@@ -99,7 +99,7 @@ def _read_checkpoint(
     *,
     quietly: bool = False,
 ) -> _Read:
-    """As `read_newest_intact`, even while training adds and removes checkpoints."""
+    """Calls `read_newest_intact`, and retries if training removes a checkpoint."""
     while True:
         try:
             paths = checkpoints_to_try(model_dir, checkpoint)

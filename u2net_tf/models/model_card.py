@@ -1,4 +1,4 @@
-"""The card of a model file: what users should know about the model."""
+"""The card of a model file: what users of the model should know."""
 
 from __future__ import annotations
 

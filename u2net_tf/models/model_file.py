@@ -216,5 +216,5 @@ def _check_plan(model: ModelFile, text: bytes) -> None:
         raise InputError(
             source,
             expected=f"the plan of the domains in {DESCRIPTION}",
-            received="another plan",
+            received="a different plan",
         )

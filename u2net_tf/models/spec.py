@@ -42,7 +42,7 @@ class ModelSpec:
 
     Attributes:
       plan: the network's domains, in the order of their indices.
-      pools: how often the network halves z, y, x.
+      pools: number of times that the network halves z, y, x.
       base_channels: channels at full resolution.
       adapter: "separable", "series", "parallel" or "none".
       second_up_conv: "full", "pointwise", or None for the default of the adapter.
@@ -50,11 +50,11 @@ class ModelSpec:
         None if each domain keeps its own.
       resize_method: "linear" or "cubic".
       architecture: "u2net" or "unet_sharp"; see `networks.architectures`.
-      depth: levels of "unet_sharp" below full resolution; None for another
-        architecture.
-      align_corners: see `UNetSharp`; False for another architecture.
-      deep_supervision: see `UNetSharp`; True for another architecture.
-      gates: see `UNetSharp`; "none" for another architecture.
+      depth: levels of "unet_sharp" below full resolution; None for other
+        architectures.
+      align_corners: see `UNetSharp`; False for other architectures.
+      deep_supervision: see `UNetSharp`; True for other architectures.
+      gates: see `UNetSharp`; "none" for other architectures.
       case_counts: numbers of cases of the domains whose cases are not in the plan; see
         `case_names.without_case_names`.
     """
@@ -150,7 +150,7 @@ MODEL = FileFormat(
 def common_pools(
     plan: Plan, pools: tuple[int, int, int] | None, *, depth: int | None = None
 ) -> tuple[int, int, int]:
-    """Returns how often a network of all domains of a plan halves z, y, x.
+    """Returns the number of times that a network of all domains halves z, y, x.
 
     Args:
       plan: plan of the domains.
@@ -158,8 +158,8 @@ def common_pools(
       depth: the largest number allowed; None for any.
 
     Raises:
-      InputError: if no axis is halved, an axis is halved too often, or the domains do
-        not agree.
+      InputError: if no axis is halved, an axis is halved too many times, or the domains
+        do not agree.
     """
     distinct = {domain.pools for domain in plan.domains} if pools is None else {pools}
     if len(distinct) > 1:
@@ -265,7 +265,7 @@ def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
             raise InputError(
                 "",
                 expected=f"domain {one.name} as in the plan",
-                received=f"another {', '.join(differing)}",
+                received=f"different {', '.join(differing)}",
             )
 
 

@@ -57,7 +57,7 @@ class DomainModel(Protocol):
         """
 
     def variables_by_path(self) -> dict[str, keras.Variable]:
-        """Returns path -> variable; checkpoints hold variables under these paths."""
+        """Returns path -> variable; checkpoints store variables under these paths."""
 
     def build(self) -> None:
         """Creates the variables of all domains without running the network."""

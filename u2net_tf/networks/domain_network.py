@@ -49,7 +49,7 @@ class DomainNetwork(DomainModule):
         """Creates the variables of all domains without running the network.
 
         Under a `tf.distribute` strategy, call this (or the model) within its scope.
-        No input shape is needed: every layer knows its channels.
+        No input shape is needed: layers get their numbers of channels when created.
         """
         if not self.built:
             super().build()

@@ -59,8 +59,8 @@ def call_checkpointed(
     @tf.custom_gradient
     def keep_inputs(*tensors: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def gradient(upstream: tf.Tensor) -> Sequence[tf.Tensor]:
-            # Waiting for the upstream gradient keeps blocks from being recomputed all
-            # at once, and from being merged with the forward pass.
+            # Waiting for the upstream gradient keeps blocks from being recomputed
+            # together, and from being merged with the forward pass.
             recomputed_from = operations.wait_for(upstream, tensors)
             with (
                 # Another implementation may be current when the gradient is computed.

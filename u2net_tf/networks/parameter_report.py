@@ -19,6 +19,7 @@ from u2net_tf.networks.pruned_table import (
     pruned_parameters,
     pruned_to_json,
 )
+from u2net_tf.plan.sharp_grid import Gates
 
 
 def report(
@@ -27,6 +28,7 @@ def report(
     pools: tuple[int, int, int],
     base_channels: int,
     depth: int | None = None,
+    gates: Gates = "none",
     as_json: bool = False,
     **options: Any,
 ) -> str:
@@ -37,14 +39,21 @@ def report(
       pools: Pools of the joint networks; see `joint_pools`.
       base_channels: Channels at full resolution.
       depth: Depth of all networks, for UNet#; None for 3D U²-Net.
+      gates: Gates of all networks; "none" for 3D U²-Net.
       as_json: Whether to return JSON, with the parameters of each domain, instead of
         text tables.
       **options: `adapters` and `second_up_conv`; see `all_parameters`.
     """
-    options |= {"pools": pools, "base_channels": base_channels, "depth": depth}
-    size = f"pools {','.join(map(str, pools))} (independent networks: their own)"
+    options |= {
+        "pools": pools,
+        "base_channels": base_channels,
+        "depth": depth,
+        "gates": gates,
+    }
+    halvings = f"pools {','.join(map(str, pools))}"
+    size = f"{halvings} (independent networks: their own)"
     if depth is not None:
-        size = f"UNet# of depth {depth}"
+        size = f"UNet# of depth {depth}, {halvings}, gates {gates}"
     everything = all_parameters(domains, **options)
     weights = stride_1_weights(domains, **options)
     pruned = [] if depth is None else pruned_parameters(domains, **options)

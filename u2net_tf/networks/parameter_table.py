@@ -17,6 +17,7 @@ from u2net_tf.networks.parameter_counts import (
     network_without_values,
 )
 from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.sharp_grid import Gates
 
 if TYPE_CHECKING:
     from u2net_tf.networks.domain_network import DomainNetwork
@@ -65,18 +66,24 @@ class Row:
 
 
 def joint_pools(
-    domains: Domains, pools: tuple[int, int, int] | None
+    domains: Domains,
+    pools: tuple[int, int, int] | None,
+    *,
+    depth: int | None = None,
 ) -> tuple[int, int, int]:
     """Returns the pools of the joint networks.
 
     Args:
       domains: At least one.
-      pools: Requested pools; if None, those of the domain if there is only one, and
-        otherwise the published ones.
+      pools: Requested pools; if None, the depth of a UNet#, otherwise those of the
+        domain if there is only one, and the published ones if there are several.
+      depth: Depth of a UNet#; None for 3D U²-Net.
     """
-    if pools is None:
-        return domains[0].pools if len(domains) == 1 else _PUBLISHED_POOLS
-    return pools
+    if pools is not None:
+        return pools
+    if depth is not None:
+        return (depth,) * 3
+    return domains[0].pools if len(domains) == 1 else _PUBLISHED_POOLS
 
 
 def all_parameters(domains: Domains, **options: Any) -> list[Row]:
@@ -85,8 +92,8 @@ def all_parameters(domains: Domains, **options: Any) -> list[Row]:
     Args:
       domains: At least one.
       **options: `adapters` and `base_channels` of the networks, `pools` of the joint
-        ones, and `second_up_conv`: None for full with separable adapters and
-        pointwise otherwise.
+        ones, `depth` and `gates` of UNet#s, and `second_up_conv`: None for full with
+        separable adapters and pointwise otherwise.
     """
     return _rows(domains, count_all, count_trunk, **options)
 
@@ -101,7 +108,7 @@ def stride_1_weights(
     Args:
       domains: At least one.
       second_up_conv: "full" or "pointwise", for all networks; full if None.
-      **options: `adapters`, `pools` and `base_channels`; see `all_parameters`.
+      **options: The other arguments of `all_parameters`.
     """
     options["second_up_conv"] = second_up_conv or "full"
     return _rows(domains, count_stride_1_weights, None, **options)
@@ -115,18 +122,14 @@ def _rows(
     adapters: Sequence[str] = ADAPTERS,
     pools: Sequence[int] = _PUBLISHED_POOLS,
     depth: int | None = None,
+    gates: Gates = "none",
     **options: Any,
 ) -> list[Row]:
     if depth is not None:
         options = {k: v for k, v in options.items() if k != "second_up_conv"}
-        options |= {"architecture": "unet_sharp", "depth": depth}
+        options |= {"architecture": "unet_sharp", "depth": depth, "gates": gates}
 
-    def build(
-        domains: Domains, *, pools: Sequence[int], **settings: Any
-    ) -> DomainNetwork:
-        if depth is None:
-            settings["pools"] = pools
-        # Not for a UNet#, whose parameters depend only on its depth.
+    def build(domains: Domains, **settings: Any) -> DomainNetwork:
         return network_without_values(
             [domain.num_modalities for domain in domains],
             [domain.num_classes for domain in domains],
@@ -141,8 +144,11 @@ def _rows(
         second_up_conv = getattr(networks[0], "second_up_conv", None)
         return Row(name, second_up_conv, total, trunk)
 
+    # The pools of a domain may exceed the depth of a UNet#, whose parameters they do
+    # not affect.
     independent = [
-        build([domain], adapter="none", pools=domain.pools) for domain in domains
+        build([domain], adapter="none", pools=domain.pools if depth is None else pools)
+        for domain in domains
     ]
     per_domain = tuple(count(network).total for network in independent)
     rows = [make_row(f"{len(domains)} independent", independent, Count(0, per_domain))]

@@ -20,6 +20,7 @@ from u2net_tf.networks.parameter_table import (
     format_columns,
     format_range,
 )
+from u2net_tf.plan.sharp_grid import Gates
 
 if TYPE_CHECKING:
     from u2net_tf.networks.unet_sharp import UNetSharp
@@ -47,6 +48,7 @@ def pruned_parameters(
     *,
     depth: int,
     base_channels: int,
+    gates: Gates = "none",
     adapters: Sequence[str] = ADAPTERS,
     **_: Any,
 ) -> list[PrunedRow]:
@@ -56,8 +58,9 @@ def pruned_parameters(
       domains: At least one.
       depth: Depth of the unpruned networks.
       base_channels: Channels at full resolution.
+      gates: Gates of the networks.
       adapters: Adapters of the universal networks.
-      **_: Other arguments of `all_parameters`, which are ignored.
+      **_: Other arguments of `all_parameters`, which have no effect on a UNet#.
     """
     rows = []
     for adapter in dict.fromkeys(("none", *adapters)):
@@ -68,6 +71,7 @@ def pruned_parameters(
             depth=depth,
             base_channels=base_channels,
             adapter=adapter,
+            gates=gates,
         )
         unpruned = count_all(network).total
         for pruned_depth in range(depth, 0, -1):

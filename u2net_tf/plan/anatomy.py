@@ -49,5 +49,5 @@ class Anatomy:
 
     @property
     def is_known(self) -> bool:
-        """Whether other programs know the code."""
+        """Whether other programs recognize the code."""
         return self.kind.scheme != PRIVATE_SCHEME

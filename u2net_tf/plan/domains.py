@@ -128,7 +128,7 @@ class Domain:
       spacing_mm: target spacing, mm.
       median_shape: median shape of the resampled volumes, voxels.
       patch_size: size of the patches cropped from the volume, voxels.
-      pools: how often the domain's independent network halves each axis.
+      pools: number of times that the domain's independent network halves each axis.
       batch_size: patches per batch of the domain's independent network.
       mirror_axes: axes along which training may mirror a patch: "z", "y", "x"; empty if
         left and right are different classes.

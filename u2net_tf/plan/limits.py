@@ -48,12 +48,12 @@ PoolsByAxis = tuple[Pools, Pools, Pools]
 
 
 def require_network(base_channels: int, pools: Sequence[int]) -> None:
-    """Raises InputError if a network is too wide or halves its patches too often.
+    """Raises InputError if a network is too wide or halves its patches too many times.
 
     Args:
       base_channels: channels at full resolution.
-      pools: how often each axis is halved; each level has twice the channels of the one
-        above.
+      pools: number of times that each axis is halved; each level has twice the channels
+        of the one above.
     """
     if max(pools) < 1:
         raise InputError(
@@ -80,7 +80,7 @@ def require_depth(base_channels: int, pools: Sequence[int], depth: int) -> None:
 
     Args:
       base_channels: channels at full resolution.
-      pools: how often each axis is halved.
+      pools: number of times that each axis is halved.
       depth: levels below full resolution; each has twice the channels of the one above.
     """
     if max(pools) > depth:

@@ -99,8 +99,8 @@ def summary(ported: Ported) -> str:
         modalities = ", ".join(domain.modalities)
         lines.append(f"  domain {index}: {domain.name}, {modalities} -> {names}")
     lines += [
-        "The file does not contain the order of modalities and labels, or how often "
-        "each axis is halved.",
+        "The file does not contain the order of modalities and labels, or the number "
+        "of times that each axis is halved.",
         "Check these settings, and that scans are preprocessed as for the training.",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The application: what each address answers."""
+"""The application: the response to each address."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.inference.segmentation import Segmentation
 from u2net_tf.inference.segmenter import Segmenter
 from u2net_tf.plan.domains import Domain
-from u2net_tf.serving.limits import LimitUpload, QueueFullError, WaitingLine
+from u2net_tf.serving.limits import LimitUpload, QueueFullError, RequestQueue
 from u2net_tf.serving.uploads import save_images
 from u2net_tf.volumes.class_colours import class_colour
 from u2net_tf.volumes.label_map_files import OUTPUT_SUFFIXES
@@ -53,7 +53,7 @@ _HEADERS = {
 _DEFAULT_FORMAT = "nifti"
 _FORMATS = tuple(name for name in OUTPUT_SUFFIXES if name != "input")
 _RETRY_SECONDS = 10
-# Nobody reads the answer any more.
+# The client no longer reads the response.
 _DISCONNECTED = 499
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -68,17 +68,17 @@ def make_app(
       model: segments the images.
       config: limits of the server.
       hosts: host names that requests may be addressed to. Others are rejected, so that
-        no web site can reach the server under a name of its own.
+        no web site can reach the server under its own name.
     """
     # Loads every domain now: a model that cannot be loaded is reported at the start.
     domains = [describe_domain(domain) for domain in model.plan.domains]
-    line = WaitingLine(config.max_queue)
+    queue = RequestQueue(config.max_queue)
 
     async def get_domains(request: Request) -> Response:
         return JSONResponse(domains)
 
     async def post_segment(request: Request) -> Response:
-        return await _segment(request, model, line, config)
+        return await _segment(request, model, queue, config)
 
     routes = [
         Route("/domains", get_domains),
@@ -95,7 +95,7 @@ def make_app(
 
 
 def describe_domain(domain: Domain) -> dict[str, Any]:
-    """What `/domains` says of a domain: its modalities, and its classes."""
+    """Describes a domain for `/domains`: its modalities and its classes."""
     return {
         "name": domain.name,
         "modalities": list(domain.modalities),
@@ -130,27 +130,30 @@ def _with_errors(handler: Handler) -> Handler:
             return await handler(request)
         except QueueFullError:
             return JSONResponse(
-                {"error": "the server is busy: as many images wait as may"},
+                {"error": "the server is busy: the queue is full"},
                 status_code=503,
                 headers={"Retry-After": str(_RETRY_SECONDS)},
             )
         except ClientDisconnect:
             return Response(status_code=_DISCONNECTED)
-        except (InputError, StoppedError) as error:
+        except InputError as error:
             return JSONResponse({"error": str(error)}, status_code=422)
+        except StoppedError as error:
+            # The server lacks something, such as a package.
+            return JSONResponse({"error": str(error)}, status_code=500)
 
     return handle
 
 
 async def _segment(
-    request: Request, model: Segmenter, line: WaitingLine, config: ServerConfig
+    request: Request, model: Segmenter, queue: RequestQueue, config: ServerConfig
 ) -> Response:
     domain, suffix = _read_query(request)
-    async with line.place():
+    async with queue.place():
         with tempfile.TemporaryDirectory(prefix="u2net-") as name:
             folder = pathlib.Path(name)
             paths = await save_images(request, folder)
-            async with line.turn:
+            async with queue.turn:
                 if await request.is_disconnected():
                     return Response(status_code=_DISCONNECTED)
                 return await run_in_threadpool(
@@ -225,5 +228,5 @@ def _response(
 
 
 def _without_folder(text: str, folder: pathlib.Path) -> str:
-    """The text without the path of the temporary folder."""
+    """Returns the text without the path of the temporary folder."""
     return text.replace(f"{folder}/", "").replace(str(folder), "")

@@ -1,4 +1,4 @@
-"""Limits of what a server accepts: bytes, pauses, and requests at a time."""
+"""Limits of a server: size of a request, pauses, and concurrent requests."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class QueueFullError(Exception):
-    """As many requests wait as may."""
+    """The maximum number of requests are already waiting."""
 
 
-class WaitingLine:
-    """Admits requests one at a time, in the order in which they came.
+class RequestQueue:
+    """Admits requests one at a time, in the order of their arrival.
 
     Args:
       limit: number of requests that may be admitted or wait at the same time.
 
     Attributes:
-      turn: held by the request that is admitted, which must have a place.
+      turn: lock of the request that is processed; only requests with a place take it.
     """
 
     def __init__(self, limit: int):
@@ -31,7 +31,7 @@ class WaitingLine:
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Takes a place in the line, for as long as the context lasts.
+        """Takes a place in the queue, for as long as the context lasts.
 
         Raises:
           QueueFullError: if there is none left.
@@ -46,7 +46,7 @@ class WaitingLine:
 
 
 # A sender that sends nothing for so long has lost its connection, and must not keep
-# its place in the line.
+# its place in the queue.
 STALL_SECONDS = 60.0
 
 
@@ -54,8 +54,8 @@ class _RefusedError(Exception):
     """A request that is refused while it is received.
 
     Args:
-      status: of the answer.
-      message: its error.
+      status: HTTP status of the response.
+      message: error message.
     """
 
     def __init__(self, status: int, message: str):
@@ -66,11 +66,11 @@ class _RefusedError(Exception):
 class LimitUpload:
     """Middleware that rejects requests whose body is too large with status 413.
 
-    A request of which nothing arrives for `STALL_SECONDS` is rejected with status 408.
+    A request that stalls for `STALL_SECONDS` is rejected with status 408.
 
     Args:
       app: the application.
-      max_bytes: bytes that a body may have.
+      max_bytes: maximum size of a body.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int):
@@ -87,7 +87,7 @@ class LimitUpload:
         async def receive_counted() -> Message:
             nonlocal received, is_complete
             if is_complete:
-                # Only the end of the connection is left to be received.
+                # All that can still be received is the end of the connection.
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), STALL_SECONDS)

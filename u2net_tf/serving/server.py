@@ -1,10 +1,11 @@
-"""The socket that a server listens on, and the server."""
+"""Opens the socket of a server, and runs the server."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import ipaddress
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def allow_open_files() -> None:
+    """Raises the soft limit on open files to the hard limit.
+
+    Each uploaded file above 1 MB, such as a slice of a DICOM series, remains open until
+    all have arrived.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Not every system accepts the hard limit, or one of more than it can open.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _not_here(host: str, reason: str | None) -> InputError:
     return InputError(
         "`host`", expected="an address of this machine", received=f"{host} ({reason})"
@@ -73,7 +86,7 @@ def _not_here(host: str, reason: str | None) -> InputError:
 
 
 def address(listener: socket.socket) -> str:
-    """The address of a listening socket as a browser takes it."""
+    """Returns the address of a listening socket as entered in a browser."""
     host, port = listener.getsockname()[:2]
     return f"http://{_in_address(host)}:{port}"
 
@@ -99,19 +112,20 @@ def prepare(
 
     from u2net_tf.serving.app import make_app
 
+    allow_open_files()
     app = make_app(model, config.server, hosts=_allowed_hosts(listener, config))
     settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
     return uvicorn.Server(settings)
 
 
 def serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Answers requests until a signal stops the server; running ones are finished.
+    """Serves requests until a signal arrives; requests in progress are completed.
 
     Args:
       server: the server.
       listener: the socket that it was prepared for.
     """
-    # After an orderly end, the server raises the signal again that stopped it.
+    # After a graceful shutdown, the server re-raises the signal that stopped it.
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
 

@@ -1,4 +1,4 @@
-"""Images that a request brings, as files in a temporary folder."""
+"""Saves the images of a request as files in a temporary folder."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def save_images(request: Request, folder: pathlib.Path) -> list[pathlib.Pa
       Their names are numbers; those of the sender may name a patient.
 
     Raises:
-      InputError: if the request is not such a form, has other fields or no files, or a
-        file is not an image.
+      InputError: if the request is not a form, has other fields or no files, or a file
+        is not an image.
     """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
     if media_type.lower() != _MEDIA_TYPE:
@@ -75,14 +75,14 @@ async def _copy(upload: UploadFile, path: pathlib.Path) -> None:
 
 
 def _arrange(paths: Sequence[pathlib.Path], folder: pathlib.Path) -> list[pathlib.Path]:
-    """Moves the slices of a DICOM series into a folder of their own."""
+    """Moves the slices of a DICOM series into a separate folder."""
     others = [path for path in paths if path.suffix == ".dcm"]
     for path in others:
         if not is_dicom_file(path):
             raise InputError(
                 path.name,
                 expected=f"DICOM, or a file name with {', '.join(SCAN_SUFFIXES)}",
-                received="another file",
+                received="a different kind of file",
             )
     if len(others) <= 1:
         return list(paths)

@@ -135,7 +135,7 @@ class Manifest:
                 raise InputError(
                     f"{self.domain}/{entry.shard}",
                     expected=f"only cases of one group, such as {min(cases)}",
-                    received=f"{entry.case} of another group",
+                    received=f"{entry.case} of a different group",
                     hint="Convert this domain again with the current plan",
                 )
         return sorted(shards)
@@ -146,11 +146,9 @@ class Manifest:
         Returns:
           The differences, as errors with an empty `where`; none if the shards match.
         """
-        another_plan = "shards of another plan"
+        other_plan = "shards of a different plan"
         if self.plan_hash not in plan_hashes(domain):
-            return [
-                InputError("", expected="shards of this plan", received=another_plan)
-            ]
+            return [InputError("", expected="shards of this plan", received=other_plan)]
         if inconsistency := self._inconsistency(domain):
             return [inconsistency]
         planned = {
@@ -170,7 +168,7 @@ class Manifest:
             InputError(
                 "",
                 expected=f"case {case} {place}, as in the plan",
-                received=f"{another_plan}, where it is {other}",
+                received=f"{other_plan}, where it is {other}",
             )
             for case, (place, other) in places.items()
             if place != other
@@ -253,7 +251,7 @@ def load_converted(
       The plan of these domains and their manifests, in the same order.
 
     Raises:
-      InputError: if a file is missing, or shards were made with another plan.
+      InputError: if a file is missing, or shards were made with a different plan.
     """
     path = pathlib.Path(data_dir) / "plan.json"
     plan = load_plan(path).select(names)

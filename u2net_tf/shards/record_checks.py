@@ -47,7 +47,9 @@ def check_record(
         raise InputError(entry.case, expected=expected, received=received)
     if hashlib.sha256(serialized).hexdigest() != entry.checksum:
         raise InputError(
-            entry.case, expected=f"checksum {entry.checksum}", received="another"
+            entry.case,
+            expected=f"checksum {entry.checksum}",
+            received="a different one",
         )
     return record
 

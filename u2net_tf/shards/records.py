@@ -1,6 +1,6 @@
 """Encodes and parses records; each contains one preprocessed case.
 
-This is the only module that knows the feature keys.
+Only this module depends on the feature keys.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def parse(
 
     Raises:
       tf.errors.InvalidArgumentError: if it is not a record, or its image is stored in
-        another type than `image_dtype`.
+        a type other than `image_dtype`.
     """
     fields = tf.io.parse_single_example(serialized, _FEATURES)
     shape = fields["image_shape"]

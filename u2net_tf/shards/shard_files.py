@@ -122,7 +122,7 @@ def _check_gzip(
     if head != _GZIP_MAGIC:
         received = f"{size} uncompressed bytes" if size else "an empty file"
     elif int.from_bytes(tail, "little") != expected % 2**32:
-        received = "another size at the end of the file, which may be truncated"
+        received = "a different size at the end of the file, which may be truncated"
     if received:
         records = quantity(len(entries), "record")
         raise InputError(

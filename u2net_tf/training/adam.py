@@ -155,7 +155,7 @@ class TorchAdam(keras.optimizers.Adam):
         state.iterations.assign_add(1)
 
     def variables_by_path(self, names: Mapping[int, str]) -> dict[str, keras.Variable]:
-        """Returns path -> variable; checkpoints hold variables under these paths.
+        """Returns path -> variable; checkpoints store variables under these paths.
 
         Args:
           names: id of a trained variable -> its path in the network.

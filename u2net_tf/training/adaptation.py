@@ -119,7 +119,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         raise InputError(
             "`from`",
             expected=f"the parent of the model in {run.model_dir}",
-            received=f"another model, {checkpoint}",
+            received=f"a different model, {checkpoint}",
         )
     runs.finish(run, config, started=started)
     saved_spec, saved, _ = load_network(run.model_dir)

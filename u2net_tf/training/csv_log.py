@@ -55,7 +55,7 @@ class CsvLog:
         problem = problem or invalid
         if problem:
             logging.warning(
-                "%s: %s. Renamed it to %s; a new file continues with the rows that "
+                "%s: %s. Renamed it to %s; the new file starts with the rows that "
                 "could be read: %d",
                 self._path,
                 problem,

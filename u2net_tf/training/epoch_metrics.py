@@ -69,7 +69,7 @@ class EpochTotals:
 
     Args:
       domains: names of the trained domains.
-      partial: totals accumulated by another process in this epoch.
+      partial: totals accumulated in this epoch by an earlier process.
 
     Raises:
       InputError: if `partial` is for other domains.

@@ -133,7 +133,7 @@ class Run:
         """Restores the newest checkpoint; returns whether one was found.
 
         Raises:
-          InputError: if the folder contains a checkpoint of another model.
+          InputError: if the folder contains a checkpoint of a different model.
         """
         saved = self._checkpoints.restore()
         if saved is None:

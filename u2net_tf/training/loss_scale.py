@@ -38,7 +38,7 @@ class LossScale(tf.Module):
         self.skipped_steps = tf.Variable(0, dtype=tf.int64, **options)
 
     def variables_by_path(self) -> dict[str, tf.Variable]:
-        """Returns path -> variable; checkpoints hold variables under these paths."""
+        """Returns path -> variable; checkpoints store variables under these paths."""
         return {
             "value": self.value,
             "finite_steps": self.finite_steps,

@@ -19,6 +19,7 @@ from u2net_tf.config.training import RunningConfig, TrainConfig
 from u2net_tf.models.build import build_network
 from u2net_tf.models.checkpoint_paths import checkpoint_folder
 from u2net_tf.models.loading import require_no_model
+from u2net_tf.models.run_flags import flags_path
 from u2net_tf.models.spec import ModelSpec, common_pools
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import load_converted
@@ -208,7 +209,7 @@ def finish(run: Run, config: RunningConfig, *, started: float) -> None:
 
 def _write_flags(run: Run, config: RunningConfig) -> None:
     """Writes `flags.txt`; logs the flags that a resumed run changes."""
-    path = run.model_dir / "flags.txt"
+    path = flags_path(run.model_dir)
     text = flagfile.to_text(config)
     if run.step and path.is_file():
         before, problem = files.read_text(path)

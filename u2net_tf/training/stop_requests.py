@@ -75,7 +75,7 @@ def _log_signal(number: signal.Signals, ends: bool) -> None:
         logging.warning("received %s again: ending without saving", number.name)
         return
     logging.info(
-        "received %s: finishing and saving the running step (Ctrl-C exits at once, "
-        "without saving)",
+        "received %s: finishing the current step and saving a checkpoint (Ctrl-C exits "
+        "immediately, without saving)",
         number.name,
     )

@@ -44,7 +44,7 @@ def compiles_steps(jit_compile: str, strategy: tf.distribute.Strategy) -> bool:
 
     Raises:
       InputError: if `jit_compile` is "true" with several replicas: XLA compiles a
-        module for one device, and cannot access the variables on another one.
+        module for one device, and cannot access variables on other devices.
     """
     num_replicas = strategy.num_replicas_in_sync
     if jit_compile == "true" and num_replicas > 1:

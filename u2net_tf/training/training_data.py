@@ -22,7 +22,7 @@ from u2net_tf.shards.manifest import Manifest, load_converted
 
 @contextlib.contextmanager
 def shards_in_use(data_dir: str, names: Sequence[str]) -> Iterator[None]:
-    """Keeps the shards of some domains from being converted meanwhile.
+    """Keeps the shards of some domains from being converted while in use.
 
     Args:
       data_dir: folder of the shards.

@@ -52,8 +52,9 @@ def find_cases(
 
     Args:
       images: files or folders.
-      references: as many files or folders, or none; "" for an image without one.
-      predictions: as many files or folders.
+      references: one file or folder per image, or none at all; "" for an image
+        without one.
+      predictions: one file or folder per image.
       max_cases: maximum number of cases from each folder, in the order of their names.
       plan: see `find_label_names`.
 
@@ -119,7 +120,7 @@ def _cases_of(
 def _list_files(flag: str, file_or_folder: str) -> dict[str, pathlib.Path]:
     """Returns name without ending -> volume, in order, without hidden files.
 
-    A label map may have another format than its image.
+    A label map may have a different format from its image.
     """
     path = pathlib.Path(file_or_folder)
     if not path.exists():

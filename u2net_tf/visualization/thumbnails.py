@@ -53,7 +53,7 @@ def make_thumbnail(
 
     Args:
       image: (C, z, y, x), of which the first modality is shown.
-      labels: (z, y, x); None if unreadable. Labels on another grid are not shown.
+      labels: (z, y, x); None if unreadable. Labels on a different grid are not shown.
       values: the label values of the classes in order, including 0.
     """
     turned = None

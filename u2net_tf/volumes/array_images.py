@@ -13,7 +13,7 @@ from u2net_tf.volumes.grid import Volume, log_notes
 from u2net_tf.volumes.itk_geometry import to_grid
 from u2net_tf.volumes.nifti_header import is_invertible
 
-# The argument that holds the array, as messages refer to it.
+# Name of the array argument in messages.
 SOURCE = "`image`"
 
 
@@ -54,8 +54,8 @@ def image_from_array(
         rounded, found = to_float32(channel, 1, 0, path=SOURCE)
         target[...] = grid.canonical_view(rounded.T)
         notes += [note for note in found if note not in notes]
-    said = log_notes(SOURCE, notes)
-    return Volume(data, grid.spacing_mm("affine"), grid, said)
+    logged = log_notes(SOURCE, notes)
+    return Volume(data, grid.spacing_mm("affine"), grid, logged)
 
 
 def _check_values(array: np.ndarray) -> np.ndarray:
@@ -141,7 +141,7 @@ def _check_spacing(spacing_mm: Sequence[float]) -> np.ndarray:
 
 
 def _to_array(values: npt.ArrayLike) -> np.ndarray:
-    """An array of any type and shape, empty for rows of different lengths."""
+    """Returns an array of any type and shape, empty for rows of different lengths."""
     try:
         return np.asarray(values)
     except ValueError:
@@ -157,7 +157,7 @@ _DIRECTIONS = {
 
 
 def _directions(orientation: str) -> np.ndarray:
-    """(3, 3) matrix whose columns are the directions of the axes x, y and z."""
+    """Returns a (3, 3) matrix whose columns are the directions of x, y and z."""
     columns = [_DIRECTIONS.get(letter) for letter in str(orientation).upper()]
     known = [column for column in columns if column is not None]
     matrix = np.array(known).T

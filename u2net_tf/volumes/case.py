@@ -43,8 +43,8 @@ def check_image(where: str, image: Volume, num_modalities: int) -> None:
       num_modalities: the expected C.
 
     Raises:
-      InputError: if it has another number of modalities, voxels of NaN or infinity, or
-        a modality without contrast.
+      InputError: if it has the wrong number of modalities, voxels of NaN or infinity,
+        or a modality without contrast.
     """
     for error in _image_errors(where, image, num_modalities):
         raise error
@@ -208,16 +208,16 @@ def check_headers(
     """Checks the headers of an image, without reading voxels.
 
     Args:
-      paths: as for `read_image`.
-      domain: as for `read_image`.
-      resample_modalities: as for `read_image`.
-      max_memory_gb: as for `read_image`.
+      paths: see `read_image`.
+      domain: see `read_image`.
+      resample_modalities: see `read_image`.
+      max_memory_gb: see `read_image`.
 
     Returns:
       The grid of the image, on which its label map is written.
 
     Raises:
-      InputError: as `read_image` would.
+      InputError: if the headers show that `read_image` would fail.
     """
     headers = [_load_header(path, max_memory_gb) for path in paths]
     received = len(paths)

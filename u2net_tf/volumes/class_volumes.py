@@ -44,12 +44,12 @@ def read_volumes_ml(
     *,
     max_memory_gb: float | None = None,
 ) -> dict[str, float]:
-    """Like `volumes_ml`, for a file written by `label_map_files.save_label_map`.
+    """Returns `volumes_ml` of a file written by `label_map_files.save_label_map`.
 
     Args:
       path: the file, which may have been edited since.
       scan: the scan's first file, or DICOM folder.
-      domain: as for `volumes_ml`.
+      domain: see `volumes_ml`.
       max_memory_gb: see `memory.require_memory`.
 
     Raises:

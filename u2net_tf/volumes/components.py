@@ -9,13 +9,13 @@ import SimpleITK as sitk
 
 
 def component_sizes(mask: np.ndarray) -> np.ndarray:
-    """Voxel counts of the 26-connected components of a (z, y, x) mask, descending."""
+    """Returns the sizes of a mask's 26-connected components, in voxels, descending."""
     relabelled, _ = _components(mask)
     return np.bincount(relabelled.ravel())[1:]
 
 
 def keep_largest(mask: np.ndarray, count: int) -> np.ndarray:
-    """The `count` largest 26-connected components of a (z, y, x) mask; boolean."""
+    """Returns the part of a mask in its `count` largest 26-connected components."""
     relabelled, box = _components(mask)
     kept = np.zeros(mask.shape, bool)
     kept[box] = (relabelled > 0) & (relabelled <= count)
@@ -44,7 +44,7 @@ def clean_labels(labels: np.ndarray, keep_components: Sequence[int]) -> np.ndarr
 
 
 def _components(mask: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """Components numbered by descending size, and the mask's bounding box."""
+    """Returns components numbered by descending size, and the mask's bounding box."""
     box = tuple(
         slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 1)
         for hits in (

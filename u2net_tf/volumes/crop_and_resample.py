@@ -62,7 +62,7 @@ class ResampledCrop:
         return z, y, x
 
     def raw_box(self, box: Box) -> Box:
-        """The raw voxels covered, even in part, by a box of the preprocessed volume."""
+        """Returns the raw voxels that a preprocessed box covers, even in part."""
         rows = zip(box, self.crop_start, self.crop_shape, self.shape, strict=True)
         z, y, x = (
             slice(start + part.start * size // new, start - (-part.stop * size // new))
@@ -72,7 +72,7 @@ class ResampledCrop:
 
 
 def nonzero_box(image: np.ndarray, *, margin_voxels: int) -> tuple[Shape, Shape]:
-    """Start and shape of the bounding box of the non-zero voxels, with a margin.
+    """Returns start and shape of the bounding box of the non-zero voxels.
 
     Args:
       image: (z, y, x).
@@ -101,7 +101,7 @@ def resampled_shape(
     *,
     rounding: str = "nearest",
 ) -> Shape:
-    """Shape of the same extent at the target spacing, at least one voxel per axis.
+    """Returns the shape of the same extent at the target spacing, at least 1 per axis.
 
     Args:
       shape: original shape, voxels.
@@ -193,7 +193,7 @@ def require_resampling_memory(
 
     Args:
       where: the file.
-      crop: how it is to be cropped and resampled.
+      crop: geometry of the crop and the resampling.
       spacing_mm: spacing of the raw image.
       target_mm: spacing of the resampled image.
       num_modalities: number of modalities of the image.

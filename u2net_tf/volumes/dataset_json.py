@@ -133,7 +133,7 @@ def read_labels(path: pathlib.Path, content: dict[str, Any]) -> dict[int, str]:
 
 
 def _label_pairs(where: str, value: dict[str, Any]) -> list[tuple[int, str]]:
-    """Value and name of each class, in the order of the file."""
+    """Returns value and name of each class, in the order of the file."""
     if any(map(_is_number, value)) and not all(map(_is_int, value.values())):
         return list(_names_by_number(where, value, expected=_LABELS).items())
     for name, item in value.items():
@@ -202,7 +202,7 @@ def read_rows(path: pathlib.Path, content: dict[str, Any]) -> list[Row] | None:
 
 
 def unused_fields(content: dict[str, Any]) -> list[str]:
-    """Names of the fields in rows of 'training' that are not used, sorted."""
+    """Returns the fields in rows of 'training' that are not used, sorted."""
     rows = content.get("training", [])
     return sorted({name for row in rows for name in row} - {"image", "label"})
 
@@ -261,7 +261,7 @@ def _is_number(key: str) -> bool:
 def _names_by_number(
     where: str, value: dict[str, Any], *, expected: str = _NUMBERED
 ) -> dict[int, str]:
-    """Number -> name, from an object whose keys are numbers."""
+    """Returns number -> name, from an object whose keys are numbers."""
     names = {}
     for key, name in value.items():
         if not _is_number(key):

@@ -68,7 +68,7 @@ def load_header(
       max_memory_gb: see `memory.require_memory`.
 
     Raises:
-      InputError: as `load_dicom`, except for damaged pixels.
+      InputError: see `load_dicom`; damaged pixels are not detected.
     """
     from u2net_tf.volumes.dicom_series import read_series
 
@@ -106,7 +106,7 @@ def _read(path: str | os.PathLike, max_memory_gb: float | None) -> Volume:
 
 
 def _rounding_notes(planes: list[Plane], data: np.ndarray) -> list[str]:
-    """Notes on rounding to float32, checked only where values can be inexact."""
+    """Returns notes on rounding to float32, checked only if values can be inexact."""
     largest = 2.0 ** max(plane.header.integer("BitsStored") for plane in planes)
     rescales = [plane.rescale for plane in planes if plane.rescale]
     largest += max((abs(offset / slope) for slope, offset in rescales), default=0)
@@ -167,7 +167,7 @@ def _read_pixels(
 
 
 def _dtype(planes: list[Plane]) -> type[np.floating]:
-    """The type that pixels are read as."""
+    """Returns the type that pixels are read as."""
     slopes_differ = len({plane.rescale for plane in planes}) > 1
     # The stored integers are recovered from frames that ITK rescaled by one slope.
     is_double = slopes_differ and planes[0].header.num_frames > 1
@@ -203,7 +203,7 @@ def _sort_frames(planes: list[Plane], frames: np.ndarray) -> np.ndarray:
 
 
 def _read_direction(plane: Plane, *, with_pixels: bool = False) -> np.ndarray:
-    """ITK's (3, 3) orthogonal unit vectors along a row, a column and the normal.
+    """Reads ITK's (3, 3) orthogonal unit vectors along row, column and normal.
 
     Raises:
       InputError: if ITK cannot read the file.

@@ -197,7 +197,7 @@ def _reader(paths: list[str]) -> sitk.ImageFileReader | sitk.ImageSeriesReader:
 
 
 def _first_line(file: int) -> str:
-    """The first line that the decoders have printed; "" if there is none."""
+    """Returns the first line that the decoders have printed; "" if there is none."""
     os.lseek(file, 0, os.SEEK_SET)
     return os.read(file, 200).decode("utf-8", "replace").partition("\n")[0]
 

@@ -10,13 +10,13 @@ _DIRECTORY = "DICOMDIR"
 
 
 def is_dicom_folder(path: str | os.PathLike) -> bool:
-    """Whether a path is a folder that contains DICOM files."""
+    """Returns whether a path is a folder that contains DICOM files."""
     path = pathlib.Path(path)
     return os.path.isdir(path) and any(map(is_dicom_file, list_files(path)))
 
 
 def is_dicom(path: str | os.PathLike) -> bool:
-    """Whether a path is a folder that contains DICOM files, or is such a file."""
+    """Returns whether a path is a DICOM file or a folder that contains some."""
     path = pathlib.Path(path)
     return is_dicom_file(path) if os.path.isfile(path) else is_dicom_folder(path)
 
@@ -31,7 +31,7 @@ def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def is_dicom_file(path: pathlib.Path) -> bool:
-    """Whether a file begins like a DICOM file, with or without the preamble."""
+    """Returns whether a file begins like DICOM, with or without the preamble."""
     try:
         with path.open("rb") as file:
             start = file.read(132)

@@ -64,7 +64,7 @@ def stacked_affine(
 def _misplaced(
     planes: list[Plane], affine: np.ndarray
 ) -> tuple[Plane, float] | tuple[None, float]:
-    """The first plane that is off its position in an affine (LPS), and its offset."""
+    """Returns the first plane off its position in an affine (LPS), and its offset."""
     tolerance_mm = _GRID_TOLERANCE_VOXELS * affines.voxel_sizes(affine).min()
     for index, plane in enumerate(planes):
         expected_mm = affine[:3, 3] + index * affine[:3, 2]
@@ -75,7 +75,7 @@ def _misplaced(
 
 
 def _tilt_degrees(affine: np.ndarray) -> float:
-    """Angle between the direction of stacking and the normal of the planes."""
+    """Returns the angle between stacking direction and plane normal, degrees."""
     normal = np.cross(affine[:3, 0], affine[:3, 1])
     step = affine[:3, 2]
     cosine = abs(normal @ step) / (np.linalg.norm(normal) * np.linalg.norm(step))
@@ -83,7 +83,7 @@ def _tilt_degrees(affine: np.ndarray) -> float:
 
 
 def tilt_notes(affine: np.ndarray) -> list[str]:
-    """A note if the gantry is tilted."""
+    """Returns a note if the gantry is tilted."""
     tilt = _tilt_degrees(affine)
     if tilt <= _MIN_TILT_DEGREES:
         return []
@@ -94,7 +94,7 @@ def tilt_notes(affine: np.ndarray) -> list[str]:
 
 
 def _step_mm(folder: str | os.PathLike, planes: list[Plane]) -> float:
-    """Distance between neighbouring planes."""
+    """Returns the distance between neighbouring planes."""
     first = planes[0]
     if len(planes) == 1:
         thickness = first.thickness_mm if first.step_mm is None else first.step_mm

@@ -138,7 +138,7 @@ class Header:
     def error(
         self, keyword: str, expected: str, received: object, hint: str = ""
     ) -> InputError:
-        """An error that names the file and a tag, "PixelSpacing (0028,0030)"."""
+        """Returns an error with the file and a tag: "PixelSpacing (0028,0030)"."""
         tag = _tag(keyword)
         return InputError(
             f"{self.path}: {keyword} ({tag >> 16:04X},{tag & 0xFFFF:04X})",
@@ -148,11 +148,11 @@ class Header:
         )
 
     def has(self, keyword: str, item: Dataset | None = None) -> bool:
-        """Whether a tag is present, even if empty."""
+        """Returns whether a tag is present, even if empty."""
         return _tag(keyword) in (self._elements if item is None else _by_tag(item))
 
     def text(self, keyword: str, item: Dataset | None = None) -> str:
-        """The value of a tag as text; "" if it is absent or empty.
+        """Returns the value of a tag as text; "" if it is absent or empty.
 
         Args:
           keyword: name of the tag.
@@ -164,7 +164,7 @@ class Header:
         return self._value(keyword, item).decode("latin-1").lstrip(" ").rstrip(" \0")
 
     def number(self, keyword: str, item: Dataset | None = None) -> float | None:
-        """The number that a tag stores as text; None if it is absent or empty.
+        """Returns the number that a tag stores as text; None if absent or empty.
 
         Raises:
           InputError: if it is anything but a finite number.
@@ -177,7 +177,7 @@ class Header:
     def numbers(
         self, keyword: str, count: int, item: Dataset | None = None
     ) -> np.ndarray:
-        """The numbers that a tag stores as text.
+        """Returns the numbers that a tag stores as text.
 
         Raises:
           InputError: if it does not contain `count` finite numbers.
@@ -192,7 +192,7 @@ class Header:
         raise self.error(keyword, expected, repr(text[:80]) if text else "no value")
 
     def integer(self, keyword: str) -> int:
-        """The integer that a tag stores in 2 bytes.
+        """Returns the integer that a tag stores in 2 bytes.
 
         Raises:
           InputError: if it is absent or anything else.
@@ -234,7 +234,7 @@ class Header:
         return int(number)
 
     def items(self, keyword: str, item: Dataset | None = None) -> list[Dataset]:
-        """The items of a sequence; empty if it is absent.
+        """Returns the items of a sequence; empty if it is absent.
 
         Raises:
           InputError: if it is damaged.
@@ -251,7 +251,7 @@ class Header:
             raise self.error(keyword, "a sequence", _describe(error)) from error
 
     def value_offset(self, keyword: str) -> int:
-        """Offset of the value of a tag in a file that is not deflated."""
+        """Returns the offset of a tag's value in a file that is not deflated."""
         return cast(RawDataElement, self._elements[_tag(keyword)]).value_tell
 
     def check_pixel_bytes(self, expected: int) -> None:
@@ -284,7 +284,7 @@ class Header:
             raise self.error("PixelData", f"{expected} bytes", f"{length} bytes")
 
     def _value(self, keyword: str, item: Dataset | None = None) -> bytes:
-        """The bytes of a tag; b"" if it is absent."""
+        """Returns the bytes of a tag; b"" if it is absent."""
         elements = self._elements if item is None else _by_tag(item)
         element = elements.get(_tag(keyword))
         if element is None:
@@ -303,7 +303,7 @@ def _describe(error: Exception) -> str:
 
 
 def _by_tag(dataset: Dataset) -> dict[int, RawDataElement | DataElement]:
-    """Unconverted elements by integer tags, which are faster to look up."""
+    """Returns unconverted elements by integer tags, which are faster to look up."""
     return {int(element.tag): element for element in dataset.values()}
 
 

@@ -205,7 +205,7 @@ def _clear_invalid(dataset: Dataset) -> None:
 
 
 def _on_planes(classes: np.ndarray, grid: Grid, planes: Sequence[Plane]) -> np.ndarray:
-    """(plane, row, column) class indices, in the order of the files or frames."""
+    """Returns (plane, row, column) class indices, in the order of files or frames."""
     stacked = grid.from_canonical(classes.astype(np.uint8)).T
     if planes[0].header.num_frames == 1:
         return np.ascontiguousarray(stacked)

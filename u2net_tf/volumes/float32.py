@@ -54,7 +54,7 @@ def to_float32(
 
 
 def rounding_notes(values: np.ndarray) -> list[str]:
-    """A note if the rounding step of float32 is coarse for the range of the values."""
+    """Returns a note if float32 rounds the values coarsely relative to their range."""
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         return []

@@ -1,6 +1,6 @@
 """The voxel grid of a file, and a volume on it.
 
-This is the only module that knows the (x, y, z) order on disk. Arrays are reoriented to
+Only this module deals with the (x, y, z) order on disk. Arrays are reoriented to
 the closest canonical orientation (RAS+) by flips and swaps of axes, never by
 interpolation, and transposed to (z, y, x). `Grid` keeps what is needed to invert this,
 so that output files have the shape, affine and header codes of the file that was read.
@@ -69,7 +69,7 @@ class Grid:
         return sizes * nifti_header.mm_per_unit(self.header)
 
     def spacing_mm(self, source: str = "pixdim") -> Spacing:
-        """Voxel size (z, y, x) of the canonical orientation.
+        """Returns the voxel size (z, y, x) of the canonical orientation.
 
         Args:
           source: header field to read it from, "pixdim" or "affine".
@@ -88,11 +88,11 @@ class Grid:
         return z, y, x
 
     def canonical_view(self, array: np.ndarray) -> np.ndarray:
-        """Disk order (x, y, z) -> canonical (z, y, x), without a copy."""
+        """Converts disk order (x, y, z) to canonical (z, y, x), without a copy."""
         return nib.orientations.apply_orientation(array, self.orientation).T
 
     def from_canonical(self, array: np.ndarray) -> np.ndarray:
-        """Canonical (z, y, x) -> disk order (x, y, z); inverse of `canonical_view`."""
+        """Converts canonical (z, y, x) to disk order; inverse of `canonical_view`."""
         canonical = nib.orientations.axcodes2ornt("RAS")
         back = nib.orientations.ornt_transform(canonical, self.orientation)
         return nib.orientations.apply_orientation(array.T, back)
@@ -138,7 +138,7 @@ def header_problem(grid: Grid) -> str:
 def check_same_grid(expected: Grid, received: Grid) -> None:
     """Checks that two grids cover the same space, up to a tenth of a voxel.
 
-    Their axes may be stored in another order or direction: see `reorient_to`.
+    Their axes may be stored in a different order or direction: see `reorient_to`.
 
     Raises:
       InputError: names the file of `received` and the difference.
@@ -157,7 +157,7 @@ def reorient_to(labels: Volume, grid: Grid) -> np.ndarray:
       (z, y, x), a view.
 
     Raises:
-      InputError: as for `check_same_grid`.
+      InputError: see `check_same_grid`.
     """
     orientation = _relative_orientation(grid, labels.grid)
     on_disk = labels.grid.from_canonical(labels.data)
@@ -165,7 +165,7 @@ def reorient_to(labels: Volume, grid: Grid) -> np.ndarray:
 
 
 def _relative_orientation(expected: Grid, received: Grid) -> np.ndarray:
-    """(3, 2) nibabel orientation that converts `received` to `expected` disk order.
+    """Returns the nibabel orientation, (3, 2), from `received` to `expected`.
 
     Raises:
       InputError: if they are not the same grid in space.

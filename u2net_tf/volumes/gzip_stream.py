@@ -59,7 +59,7 @@ class GzipStream:
           limit: number of bytes after which to stop, without verifying the checksum.
 
         Raises:
-          DamagedError: as for `readinto`.
+          DamagedError: see `readinto`.
         """
         count = 0
         while count <= limit and (chunk := self._read(_CHUNK_BYTES)):

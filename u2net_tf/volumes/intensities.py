@@ -116,7 +116,7 @@ def _require_difference(
 
 
 def _mean_and_deviation(voxels: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation in float64, without a float64 copy of all voxels."""
+    """Returns mean and standard deviation in float64, without copying all voxels."""
     count = -(-voxels.size // _VOXELS_AT_A_TIME)
     parts = np.array_split(voxels, min(count, len(voxels)))
     mean = sum(part.sum(dtype=np.float64) for part in parts) / voxels.size

@@ -82,7 +82,7 @@ def read_numbers(
 
 
 def nrrd_directions(fields: dict[str, str]) -> list[str]:
-    """The direction of each axis as text, "none" for an axis of modalities."""
+    """Returns the direction of each axis as text, "none" for modalities."""
     return re.findall(r"none|\([^)]*\)", fields.get("space directions", ""))
 
 

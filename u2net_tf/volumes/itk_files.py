@@ -27,7 +27,7 @@ _IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
 
 
 def is_itk_file(path: str | os.PathLike) -> bool:
-    """Whether a file name has the suffix of NRRD or MetaImage."""
+    """Returns whether a file name has the suffix of NRRD or MetaImage."""
     return pathlib.PurePath(path).suffix.lower() in SUFFIXES
 
 
@@ -95,7 +95,7 @@ def load_labels(
       (z, y, x) int32, or int64 if its values require it.
 
     Raises:
-      InputError: as `load_image`, and if values are not integers.
+      InputError: see `load_image`; also if values are not integers.
     """
     image, scaling = _read(path, max_memory_gb)
     array = sitk.GetArrayViewFromImage(image)
@@ -138,7 +138,7 @@ def require_format_for(grid: Grid, path: str | os.PathLike) -> None:
 
 
 def _spacing_and_direction(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Voxel sizes (x, y, z) and, as columns, the axes in ITK's coordinates."""
+    """Returns voxel sizes (x, y, z) and, as columns, the axes in ITK's coordinates."""
     axes = (LPS_TO_RAS @ grid.affine)[:3, :3]
     spacing = np.sqrt((axes**2).sum(axis=0))
     return spacing, axes / spacing
@@ -160,7 +160,7 @@ def save(
       fields: additional header fields, name -> text.
 
     Raises:
-      InputError: as `require_format_for`.
+      InputError: see `require_format_for`.
     """
     path = pathlib.Path(path)
     require_format_for(grid, path)

@@ -44,8 +44,8 @@ def to_grid(
 
     Args:
       shape: (z, y, x).
-      affine: as for `to_volume`.
-      source: as for `to_volume`.
+      affine: see `to_volume`.
+      source: see `to_volume`.
 
     Raises:
       InputError: if the affine is singular.

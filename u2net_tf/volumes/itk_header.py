@@ -228,7 +228,7 @@ def _read_meta(path: pathlib.Path, start: bytes) -> tuple[StoredVoxels, Scaling]
 
 
 def _is_compressed(path: pathlib.Path, fields: dict[str, str], available: int) -> bool:
-    """Whether the voxels are compressed; checks that their size is then stated."""
+    """Returns whether voxels are compressed; checks that their size is then stated."""
     compressed = _read_bool(path, fields, "CompressedData", "False")
     # Without it ITK does not find the end of the voxels, and leaves some unset.
     if compressed and fields.get("CompressedDataSize") != str(available):

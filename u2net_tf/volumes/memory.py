@@ -15,7 +15,7 @@ class MemoryLimitError(InputError):
 
 
 def limit_gb(max_memory_gb: float | None) -> float:
-    """The limit in GB: the given one, or half of the machine's memory."""
+    """Returns the limit in GB: the given one, or half of the machine's memory."""
     if max_memory_gb is None:
         return machine.memory_bytes() * _DEFAULT_FRACTION / _GB
     return max_memory_gb

@@ -80,7 +80,7 @@ def require_memory_for_all(
 
 
 def describe(grid: Grid) -> str:
-    """The shape on disk, voxel size and orientation of a grid."""
+    """Describes shape on disk, voxel size and orientation of a grid."""
     shape = " × ".join(map(str, grid.shape))
     sizes = " × ".join(f"{size:.4g}" for size in affines.voxel_sizes(grid.affine))
     return f"{shape} voxels of {sizes} mm, {grid.axis_codes}"
@@ -92,13 +92,13 @@ def stack(volumes: Sequence[Volume], *, resample: bool = False) -> Volume:
     Args:
       volumes: (1, z, y, x) each, in the order of the modalities.
       resample: whether to resample modalities to the grid of the first, with a warning
-        and a note for each that is on another grid.
+        and a note for each that is on a different grid.
 
     Returns:
       (C, z, y, x) float32, on the grid of the first.
 
     Raises:
-      InputError: if a file contains several modalities, is on another grid and is not
+      InputError: if a file contains several modalities, is on a different grid and not
         to be resampled, or does not overlap the first.
     """
     for volume in volumes:
@@ -173,6 +173,6 @@ def _resample(
 
 
 def _affine(grid: Grid) -> np.ndarray:
-    """Canonical voxel indices (x, y, z) -> mm."""
+    """Returns the affine from canonical voxel indices (x, y, z) to mm."""
     to_disk = nib.orientations.inv_ornt_aff(grid.orientation, grid.shape)
     return grid.affine @ to_disk

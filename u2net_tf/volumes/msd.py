@@ -67,7 +67,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def case(self, name: str) -> Case:
-        """The case of this name.
+        """Returns the case of this name.
 
         Raises:
           InputError: if the dataset does not list it.
@@ -83,7 +83,7 @@ class Dataset:
 
 
 def find_datasets(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
-    """Folders in `raw_dir` that contain a `dataset.json`; `raw_dir` itself if it does.
+    """Returns the folders in `raw_dir`, or `raw_dir` itself, with a `dataset.json`.
 
     Raises:
       InputError: if there are none.
@@ -169,7 +169,7 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
 
 
 def unlisted_files(dataset: Dataset) -> list[pathlib.Path]:
-    """Volumes that no case refers to, sorted.
+    """Returns the volumes that no case refers to, sorted.
 
     Searches `imagesTr`, `labelsTr` and the folders of the cases' files.
     """
@@ -207,7 +207,7 @@ def _volumes(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _rows_of_folder(path: pathlib.Path, ending: str) -> list[Row]:
-    """Rows for the cases of nnU-Net 2, which `dataset.json` does not list.
+    """Returns rows for the cases of nnU-Net 2, which `dataset.json` does not list.
 
     A label map has the name of its case, which may itself end in a number.
     """
@@ -233,7 +233,7 @@ class _Files:
 def _name_cases(
     path: pathlib.Path, found: list[_Files]
 ) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """The cases of these files, sorted by name, and the names of repeated ones."""
+    """Returns the cases, sorted by name, and the names of repeated ones."""
     if not found:
         raise InputError(
             f"{path}: 'training'", expected="cases", received="hidden files only"
@@ -297,7 +297,7 @@ def _locate(folder: pathlib.Path, text: str) -> pathlib.Path:
 
 
 def _other_suffixes(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The same name with `.nii` instead of `.nii.gz`, or the reverse."""
+    """Returns the name with `.nii` instead of `.nii.gz`, or the reverse."""
     if path.suffix == ".nii":
         yield path.with_name(f"{path.name}.gz")
     elif path.suffix == ".gz" and path.with_suffix("").suffix == ".nii":

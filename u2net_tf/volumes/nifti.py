@@ -83,7 +83,7 @@ def load_image(
 def _make_volume(
     channels: list[np.ndarray], grid: Grid, notes: list[str], spacing_source: str
 ) -> Volume:
-    """The (x, y, z) channels of one file as a volume."""
+    """Returns the (x, y, z) channels of one file as a volume."""
     views = [grid.canonical_view(channel) for channel in channels]
     # A single copy, since a volume may take a large part of the memory.
     data = np.empty((len(views), *views[0].shape), np.float32)
@@ -194,7 +194,7 @@ def stack_probabilities(probabilities: np.ndarray, grid: Grid) -> np.ndarray:
 def _read_as_float32(
     path: str | os.PathLike, max_memory_gb: float | None
 ) -> tuple[np.ndarray, Grid, list[str]]:
-    """Array in disk order, without singleton axes after the third; grid and notes."""
+    """Returns the array in disk order, grid and notes."""
     with nifti_file.open_nifti(path, max_memory_gb=max_memory_gb) as file:
         raw = file.read()
         array, notes = to_float32(raw, file.slope, file.intercept, path=path)

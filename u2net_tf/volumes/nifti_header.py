@@ -44,12 +44,12 @@ Path = str | os.PathLike
 
 
 def length_unit(header: nib.nifti1.Nifti1Header) -> str:
-    """Unit of the voxel sizes: "mm", "µm" or "m"; "" if the header does not say."""
+    """Returns the unit of the voxel sizes: "mm", "µm" or "m"; "" if not stated."""
     return _UNITS.get(int(header["xyzt_units"]) & _UNIT_BITS, _UNITS[0])[0]
 
 
 def mm_per_unit(header: nib.nifti1.Nifti1Header) -> float:
-    """Millimetres per unit of the voxel sizes; 1 if the header states no unit."""
+    """Returns the mm per unit of the voxel sizes; 1 if the header states no unit."""
     return _UNITS.get(int(header["xyzt_units"]) & _UNIT_BITS, _UNITS[0])[1]
 
 
@@ -175,7 +175,7 @@ def _repair_quaternion(
 
 
 def is_invertible(affine: np.ndarray) -> bool:
-    """Whether a (4, 4) affine is invertible, with valid voxel sizes."""
+    """Returns whether a (4, 4) affine is invertible, with valid voxel sizes."""
     sizes = affines.voxel_sizes(affine)
     smallest, largest = _VOXEL_SIZES
     if not np.isfinite(affine).all() or not (
@@ -189,7 +189,7 @@ def is_invertible(affine: np.ndarray) -> bool:
 
 
 def shear_notes(affine: np.ndarray) -> list[str]:
-    """A note if the axes of an affine are far from perpendicular."""
+    """Returns a note if the axes of an affine are far from perpendicular."""
     axes = affine[:3, :3] / affines.voxel_sizes(affine)
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()
     if cosine <= _MAX_SHEAR:
@@ -202,7 +202,7 @@ def shear_notes(affine: np.ndarray) -> list[str]:
 
 
 def _form_notes(header: nib.nifti1.Nifti1Header) -> list[str]:
-    """A note if sform and qform place the voxels differently."""
+    """Returns a note if sform and qform place the voxels differently."""
     if not (int(header["sform_code"]) and int(header["qform_code"])):
         return []
     sform, qform = header.get_sform(), header.get_qform()

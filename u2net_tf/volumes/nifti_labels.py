@@ -1,7 +1,7 @@
 """The label table in the header extension of a NIfTI label map.
 
 It has NIfTI's extension code for Caret and contains XML as read by Connectome
-Workbench: names and colours by value. Programs that do not know it ignore it.
+Workbench: names and colours by value. Programs that do not support it ignore it.
 """
 
 from __future__ import annotations

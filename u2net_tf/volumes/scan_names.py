@@ -13,7 +13,7 @@ SCAN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 def is_scan_name(path: str | os.PathLike) -> bool:
-    """Whether a file name has the suffix of a volume, regardless of case."""
+    """Returns whether a file name has the suffix of a volume, regardless of case."""
     return pathlib.PurePath(path).name.lower().endswith(SCAN_SUFFIXES)
 
 
@@ -21,7 +21,7 @@ def scan_suffix(path: str | os.PathLike) -> str:
     """Returns the suffix of a volume's file name, as spelled.
 
     Raises:
-      InputError: if the name has another suffix.
+      InputError: if the name has a different suffix.
     """
     name = pathlib.PurePath(path).name
     for suffix in SCAN_SUFFIXES:
@@ -36,12 +36,12 @@ def scan_suffix(path: str | os.PathLike) -> str:
 
 
 def scan_stem(path: str | os.PathLike) -> str:
-    """File name without folder and suffix; errors as for `scan_suffix`."""
+    """Returns the file name without folder and suffix; raises like `scan_suffix`."""
     return pathlib.PurePath(path).name.removesuffix(scan_suffix(path))
 
 
 def channel_path(path: pathlib.Path, channel: int) -> pathlib.Path:
-    """The file of one channel of a case, as named by nnU-Net: `case_0000.nii.gz`.
+    """Returns the file of a channel of a case, as nnU-Net names it: `case_0000.nii.gz`.
 
     Args:
       path: the case's name with folder and suffix.
@@ -54,7 +54,7 @@ def channel_path(path: pathlib.Path, channel: int) -> pathlib.Path:
 def distinct_names(
     paths: Sequence[pathlib.Path], folder: pathlib.Path, source: object
 ) -> list[str]:
-    """Returns distinct names of images: of their files or, if need be, their folders.
+    """Returns distinct names of images, from their files or, if necessary, folders.
 
     With a folder per patient, all images may be called `ct.nii.gz`. Such cases get the
     names of their folders, or those of folders and file, joined by underscores.

@@ -51,7 +51,7 @@ def save(
       domain: provides the classes, each of which becomes a segment, even if empty.
 
     Raises:
-      InputError: as `require_values`.
+      InputError: see `require_values`.
     """
     require_values(domain)
     values = [0, *(label.values[0] for label in domain.labels[1:])]

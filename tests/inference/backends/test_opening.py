@@ -247,7 +247,7 @@ class TestRejects:
         (tmp_path / "model.pt").touch()
         found = self.message(tmp_path / "model.pt")
         assert "a file (.u2net, .onnx, .xml), or the name of a model" in found
-        assert found.endswith("(hippocampus). Received: another file")
+        assert found.endswith("(hippocampus). Received: a different kind of file")
 
     def test_files_of_several_formats(self, tmp_path):
         for name in ("a.onnx", "b.xml"):

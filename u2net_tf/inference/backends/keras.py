@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from u2net_tf.config.inference import WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.loading import load_network, models_by_domain
+from u2net_tf.models.run_flags import read_flags
 from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import ops
@@ -83,6 +85,7 @@ class KerasBackend:
             fingerprint += f" prune_to={prune_to}"
         if gate_threshold is not None:
             fingerprint += f" gate_threshold={gate_threshold}"
+            _warn_of_untrained_gates(model_dir)
         return cls(
             network,
             spec,
@@ -134,6 +137,19 @@ def require_gates(
             "`gate_threshold`",
             expected=f"none, as the model in {model_dir} has no gates",
             received=gate_threshold,
+        )
+
+
+def _warn_of_untrained_gates(model_dir: str | os.PathLike) -> None:
+    """Logs a warning if the last run on a model did not train gates.
+
+    An earlier run may have, or one on the model that it was adapted from.
+    """
+    if read_flags(model_dir).get("gate_loss_weight") == "0.0":
+        logging.warning(
+            "%s: last trained with gate_loss_weight 0, so its gates may not have "
+            "learned which classes are present, and gate_threshold may suppress any",
+            model_dir,
         )
 
 

@@ -32,9 +32,9 @@ def load(
         model file (`.u2net`); what `export` wrote: a SavedModel, an ONNX or OpenVINO
         file, or a folder of such files; or the name of a model that comes with the
         package.
-      runtime: the program that runs it: "tensorflow", "openvino", "onnxruntime", or
-        "auto" for the first installed one that can.
-      overlap: fraction of a window that the next window covers again.
+      runtime: runtime that executes it: "tensorflow", "openvino", "onnxruntime", or
+        "auto" for the first that supports the model and is installed.
+      overlap: overlap of neighbouring windows, as a fraction of the window size.
       batch_size: number of windows per call of the network.
       skip_empty: whether to label windows in which all voxels are 0 as background,
         without predicting them.
@@ -42,8 +42,8 @@ def load(
         in float32.
       checkpoint: checkpoint of a model folder: "newest", "best" or "step-N".
       prune_to: depth to which a UNet# is pruned; not pruned if None.
-      gate_threshold: probability from which the gates of a UNet# let a class pass;
-        gates are not used if None.
+      gate_threshold: lowest gate probability at which a class of a UNet# counts as
+        present in a window; gates are not used if None.
 
     Returns:
       The model, which is called with an image.

@@ -78,7 +78,9 @@ def _require_model(path: str | os.PathLike) -> None:
         path,
         expected=f"a folder of a model, a file ({', '.join(SUFFIXES)}), or the name of "
         f"a model that comes with the package ({', '.join(trained_models())})",
-        received="another file" if place.is_file() else files.what_is_at(place),
+        received="a different kind of file"
+        if place.is_file()
+        else files.what_is_at(place),
     )
 
 

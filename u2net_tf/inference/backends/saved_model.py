@@ -51,7 +51,7 @@ class SavedModelBackend:
         return np.asarray(segmented[OUTPUT])
 
 
-# All domains of a model are loaded at once.
+# Cached: all domains of a model are loaded together.
 @functools.lru_cache(maxsize=1)
 def _load(folder: pathlib.Path) -> Any:
     try:

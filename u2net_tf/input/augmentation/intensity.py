@@ -203,7 +203,7 @@ def apply_blur(
 
 
 def apply_low_resolution(channel: tf.Tensor, zoom: tf.Tensor) -> tf.Tensor:
-    """Resamples to a coarser grid by nearest neighbour and back by cubics.
+    """Resamples to a coarser grid by nearest neighbour and back by cubic interpolation.
 
     Args:
       channel: (z, y, x), static.

@@ -21,9 +21,9 @@ class ClassGate(DomainLayer):
 
     The sigmoid of the outputs is the probability that a patch contains a class.
 
-    Dropout drops channels in all voxels of a patch at once. If it were drawn per voxel,
-    the maximum over millions of voxels would favour voxels with a lucky draw and be
-    larger in training than in prediction, which has no dropout.
+    Dropout drops entire channels of a patch. If it were drawn per voxel, the maximum
+    over millions of voxels would favour voxels with a lucky draw and be larger in
+    training than in prediction, which has no dropout.
 
     Args:
       in_channels: Number of input channels.

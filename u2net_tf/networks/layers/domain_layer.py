@@ -64,8 +64,8 @@ class DomainModule:
     def build(self) -> None:
         """Creates the variables of all domains without running the module.
 
-        No input shape is needed: every layer knows its channels and works for any
-        spatial size.
+        No input shape is needed: every layer gets its number of channels when it is
+        created, and works for any spatial size.
         """
         for layer in self.parts.values():
             layer.build()

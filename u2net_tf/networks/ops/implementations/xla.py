@@ -42,7 +42,7 @@ sum_pool = xla_compiled(plain.sum_pool)
 
 
 def _num_slices(inputs: tf.Tensor) -> int:
-    """Returns the number of depth slices to sum at once, a divisor of the depth."""
+    """Returns the number of depth slices to sum together, a divisor of the depth."""
     depth = inputs.shape[1] or 1
     return max(n for n in range(1, _MAX_SLICES + 1) if depth % n == 0)
 

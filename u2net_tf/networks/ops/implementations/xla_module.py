@@ -96,7 +96,7 @@ def conv3d(
 
 
 def _is_narrow(channels: int, sizes: Sequence[int]) -> bool:
-    """Whether a depthwise kernel gradient per input channel is possible and faster."""
+    """Returns whether a kernel gradient per input channel is possible and faster."""
     return channels <= _MAX_DEPTHWISE_CHANNELS and all(size % 2 for size in sizes)
 
 
