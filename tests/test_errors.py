@@ -41,6 +41,10 @@ class TestInputError:
         assert str(error) == shown
         assert str(error.within("d\te")) == rf"d\te: {shown}"
 
+    def test_control_characters_of_values_are_escaped(self):
+        error = InputError("a", expected="b\x1b[2J", received="c\x9b")
+        assert str(error) == "a: expected b\\u001b[2J. Received: c\\u009b"
+
     def test_parts(self):
         error = InputError(7, expected="a", received=[1], hint="Do it")
         assert (error.where, error.expected, error.hint) == ("7", "a", "Do it")

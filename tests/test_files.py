@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from u2net_tf import files
+from u2net_tf import files, temporary_names
 from u2net_tf.errors import InputError
 
 
@@ -67,6 +67,23 @@ def test_an_error_that_names_a_file_is_unchanged(tmp_path):
     with pytest.raises(FileNotFoundError) as raised:
         write_half(tmp_path / "plan.json", error)
     assert raised.value.filename == "another"
+
+
+@pytest.mark.parametrize("inside", ["", "graph.onnx"])
+def test_an_error_that_names_a_temporary_file_names_the_final_one(tmp_path, inside):
+    path = tmp_path / "plan.json"
+    partial = temporary_names.temporary_path(path) / inside
+    with pytest.raises(PermissionError) as raised, files.errors_name(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(partial))
+    assert raised.value.filename == str(path)
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    path = tmp_path / "missing" / "plan.json"
+    monkeypatch.setattr(files, "make_folder", lambda folder: [])
+    with pytest.raises(FileNotFoundError) as raised:
+        files.check_writable(path)
+    assert raised.value.filename == str(path)
 
 
 def test_a_folder_in_the_way_is_an_error_that_names_it(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from u2net_tf.wording import duration, quantity
+from u2net_tf.wording import control_characters, duration, escape_controls, quantity
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,21 @@ def test_quantity(count, nouns, expected):
 )
 def test_duration(seconds, expected):
     assert duration(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "controls"),
+    [
+        ("a\tb\n", []),
+        # A no-break space and a joiner, as in the emoji of a health worker.
+        ("5\N{NO-BREAK SPACE}mm \N{ZERO WIDTH JOINER}", []),
+        ("\x1b[2J\r", ["\x1b", "\r"]),
+        ("\x7f\x9b\u2028", ["\x7f", "\x9b", "\u2028"]),
+    ],
+)
+def test_control_characters(text, controls):
+    assert control_characters(text) == controls
+
+
+def test_escape_controls():
+    assert escape_controls("a\x1b\tb\n\u2028é") == "a\\u001b\tb\n\\u2028é"

@@ -18,13 +18,16 @@ from tabulate import tabulate
 
 from u2net_tf import command, machine
 from u2net_tf.config.certificate import CertifyConfig
+from u2net_tf.wording import escape_controls
 
 _STATUS_OF_DIFFERENT_BUILD = 2
 
 
 def main(config: CertifyConfig) -> None:
     """Writes or checks a certificate."""
-    if not config.check:
+    if config.check:
+        config.require_check_alone()
+    else:
         # Checked before TensorFlow is imported, which takes seconds.
         config.models()
         config.paths()
@@ -55,7 +58,8 @@ def _check(config: CertifyConfig) -> None:
     _print_table(rows, ("model", "domain", "checksums"))
     if report.build_differences:
         lines = [f"  {line}" for line in report.build_differences]
-        print("\n".join(["different build:", *lines]))
+        # Certificates from others may contain characters that control a terminal.
+        print(escape_controls("\n".join(["different build:", *lines])))
     if report.same_verdicts is not None:
         verdicts = "as" if report.same_verdicts else "not as"
         print(f"verdicts of this build: {verdicts} certified")
@@ -68,7 +72,8 @@ def _check(config: CertifyConfig) -> None:
 
 
 def _print_table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> None:
-    print(tabulate(rows, headers, tablefmt="simple", disable_numparse=True))
+    table = tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
+    print(escape_controls(table))
 
 
 def run() -> None:

@@ -12,6 +12,7 @@ printed, or model.json with --json. Does not need TensorFlow.
 
 from u2net_tf import command
 from u2net_tf.config.inference import DescribeConfig
+from u2net_tf.wording import escape_controls
 
 
 def main(config: DescribeConfig) -> None:
@@ -25,13 +26,13 @@ def main(config: DescribeConfig) -> None:
     model = str(find_trained(config.model))
     if model.endswith(SUFFIX):
         packed = read_model_file(model)
-        print(packed.to_json() if config.json_ else packed.page, end="")
-        return
-    models = describe_models(model)
-    if config.json_:
-        print(description.to_json(models))
+        text = packed.to_json() if config.json_ else packed.page
     else:
-        print("\n\n".join(map(description_table.to_text, models)))
+        models = describe_models(model)
+        texts = map(description_table.to_text, models)
+        text = description.to_json(models) if config.json_ else "\n\n".join(texts)
+    # Models from others may contain characters that control a terminal.
+    print(escape_controls(text.removesuffix("\n")))
 
 
 def run() -> None:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-from u2net_tf.wording import first_few
+from u2net_tf.wording import escape_controls, first_few
 
 # Longer lines are truncated: nobody reads a line of 64,000 characters.
 _MAX_CHARACTERS = 400
@@ -83,11 +83,14 @@ def _escape_unprintable(text: str) -> str:
 
 
 def _abbreviated(value: object) -> str:
-    """Formats a value, with long collections and long lines abbreviated."""
+    """Formats a value, with long collections and long lines abbreviated.
+
+    Control characters, which values from files may contain, are escaped.
+    """
     is_text = isinstance(value, str | bytes)
     if isinstance(value, Collection) and not is_text and len(value) > _MAX_VALUES:
         value = first_few(list(value), limit=_MAX_VALUES)
-    lines = str(value).split("\n")
+    lines = escape_controls(str(value)).split("\n")
     return "\n".join(
         line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS]}…"
         for line in lines

@@ -34,8 +34,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       the suffix work.
 
     Raises:
-      OSError: any raised in the context; `path` is added to errors without a file name,
-        such as that of a full disk.
+      OSError: any raised in the context, with the name of the file; see `errors_name`.
     """
     path = pathlib.Path(path)
     make_folder(path.parent)
@@ -94,7 +93,9 @@ def make_folder(folder: str | os.PathLike) -> list[pathlib.Path]:
 
 @contextlib.contextmanager
 def errors_name(path: str | os.PathLike) -> Iterator[None]:
-    """Adds a file name to errors that lack one, such as that of a full disk.
+    """Names the file in errors without a name, or with that of a temporary file.
+
+    The error of a full disk, for example, has no name.
 
     Args:
       path: the file being written.
@@ -105,7 +106,10 @@ def errors_name(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:
+        name = error.filename
+        if error.errno is None or not (
+            name is None or temporary_names.is_temporary(name)
+        ):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
@@ -121,10 +125,11 @@ def check_writable(path: str | os.PathLike) -> None:
     if len(os.fsencode(path.name)) > temporary_names.MAX_NAME_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
     partial = temporary_names.temporary_path(path)
-    try:
-        partial.touch()
-    finally:
-        partial.unlink(missing_ok=True)
+    with errors_name(path):
+        try:
+            partial.touch()
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def absolute_path(path: str | os.PathLike) -> pathlib.Path:

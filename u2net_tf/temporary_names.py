@@ -42,6 +42,12 @@ def temporary_path(path: str | os.PathLike) -> pathlib.Path:
     return path.with_name(prefix + end.decode(errors="ignore"))
 
 
+def is_temporary(path: str | bytes | os.PathLike) -> bool:
+    """Returns whether a path is a temporary one, or in a temporary folder."""
+    parts = pathlib.Path(os.fsdecode(path)).parts
+    return any(part.startswith(PREFIX) for part in parts)
+
+
 def remove_leftovers(folder: str | os.PathLike) -> None:
     """Removes files and folders with temporary names whose writers are gone.
 

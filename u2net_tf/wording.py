@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 
@@ -48,3 +49,19 @@ def duration(seconds: float) -> str:
     parts = [(days, "d"), (hours, "h"), (minutes, "min")]
     first = 0 if days else 1
     return " ".join(f"{n} {unit}" for n, unit in parts[first : first + 2] if n)
+
+
+def control_characters(text: str) -> list[str]:
+    """Returns the characters that could control a terminal, and line separators.
+
+    Newlines and tabs are not among them.
+    """
+    kinds = ("Cc", "Cs", "Zl", "Zp")
+    found = [c for c in text if unicodedata.category(c) in kinds]
+    return [c for c in found if c not in "\n\t"]
+
+
+def escape_controls(text: str) -> str:
+    """Escapes the characters of `control_characters`, as JSON does."""
+    codes = {ord(c): f"\\u{ord(c):04x}" for c in control_characters(text)}
+    return text.translate(codes)

@@ -17,6 +17,7 @@ models/       separable, series, parallel, plain (shared, float16), independent 
               (adapted without its first domain)
 predictions/  label map and probabilities by the separable model
 evaluation/   scores and label maps by the separable model
+exports/      adapter files, certificate, model file and ONNX file; see `exports.py`
 expected/     logits.npz: logits of `probe` for each MODEL/CHECKPOINT/DOMAIN;
               scores.json: Dice of the test cases for each model;
               checkpoints.json: name of the checkpoint for each MODEL/CHECKPOINT;
@@ -40,6 +41,7 @@ import subprocess
 import sys
 import tempfile
 
+import exports
 import nibabel as nib
 import numpy as np
 
@@ -266,6 +268,8 @@ def make(folder: pathlib.Path) -> None:
         "--output_dir=evaluation",
         folder=folder,
     )
+    for module, *arguments in exports.commands(packed=TWO, adapted=THREE):
+        run(module, *arguments, folder=folder)
     write_expected(folder, commands)
     release = {
         "models": [*commands, "composed"],

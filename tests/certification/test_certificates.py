@@ -8,7 +8,9 @@ import shutil
 import numpy as np
 import pytest
 import toy
+from killed_writer import leave_temporary_file
 
+from u2net_tf import certify
 from u2net_tf.certification import (
     certify_models,
     check_certificate,
@@ -305,8 +307,17 @@ class TestCertify:
             certify_models.certify(given)
         certify_models.certify(given.with_changes(overwrite=True))
         (tmp_path / "c.json").unlink()
+        left = leave_temporary_file(tmp_path / "c.json")
         certify_models.certify(given)
+        assert not left.exists()
         assert (tmp_path / "c.json").exists()
+
+    @pytest.mark.parametrize("options", [{"output": "d.json"}, {"overwrite": True}])
+    def test_check_refuses_what_it_would_ignore(self, options):
+        CertifyConfig(check="c", before="a").require_check_alone()
+        (name,) = options
+        with pytest.raises(InputError, match=f"`{name}`: expected no value with `che"):
+            CertifyConfig(check="c", **options).require_check_alone()
 
     @pytest.mark.parametrize(
         ("options", "words"),
@@ -380,3 +391,16 @@ def test_label_maps_of_scans(tiny_data, tmp_path):
     folder.mkdir()
     with pytest.raises(InputError, match="`scans_dir`: .*empty folder$"):
         measure.require_usable([tmp_path / "m"], tmp_path / "scans")
+
+
+def test_printed_certificates_cannot_control_a_terminal(monkeypatch, capsys):
+    report = check_certificate.CheckReport(
+        (check_certificate.CheckedDomain("before", "a\x1b[2J", VERIFIED),),
+        ("cpu b\x9b2J, now c",),
+        None,
+    )
+    monkeypatch.setattr(check_certificate, "check", lambda config, progress: report)
+    certify.main(CertifyConfig(check="c.json"))
+    printed = capsys.readouterr().out
+    assert "a\\u001b[2J" in printed
+    assert "cpu b\\u009b2J, now c" in printed

@@ -1,18 +1,23 @@
 """Exporting a model folder to a folder in another format."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from converted import draw_patches, run_tensorflow
+from killed_writer import leave_temporary_file
+from packed import make_graph
 from toy import ONE, TWO, make_model
 
 from u2net_tf.config.exporting import ExportConfig
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.export_packages import import_package
 from u2net_tf.exporting import export_model as module
+from u2net_tf.exporting import saved_model
 from u2net_tf.exporting.export_model import export_model
+from u2net_tf.exporting.openvino_model import save_openvino
 from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.exported import from_texts
@@ -171,9 +176,48 @@ class TestRejects:
         monkeypatch.setattr(module, "save_saved_model", fail)
         output = tmp_path / "out"
         config = ExportConfig(model_dir=str(model_dir), output=str(output))
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="No space left on device: .*out'"):
             export_model(config)
         assert not list(tmp_path.iterdir())
+
+    def test_a_mount_point(self, model_dir, tmp_path, monkeypatch):
+        (tmp_path / "out").mkdir()
+        monkeypatch.setattr(os.path, "ismount", lambda path: path.name == "out")
+        found = self.export(model_dir, tmp_path)
+        assert "folder. Received: a mount point. Give a new folder in it" in found
+
+    def test_a_link_to_an_empty_folder(self, model_dir, tmp_path, monkeypatch):
+        def save(sources, folder, **options):
+            folder.mkdir()
+            (folder / "saved").touch()
+            return []
+
+        monkeypatch.setattr(module, "save_saved_model", save)
+        target, output = tmp_path / "target", tmp_path / "out"
+        target.mkdir()
+        output.symlink_to(target)
+        left = leave_temporary_file(target)
+        export_model(ExportConfig(model_dir=str(model_dir), output=str(output)))
+        assert output.is_symlink()
+        assert (target / "saved").is_file()
+        assert not left.exists()
+
+    def test_errors_of_tensorflow(self, tmp_path, monkeypatch):
+        """TensorFlow reports a full disk by an error of its own."""
+
+        def save(*given, **options):
+            raise tf.errors.ResourceExhaustedError(None, None, "No space left")
+
+        monkeypatch.setattr(tf.saved_model, "save", save)
+        monkeypatch.setattr(saved_model, "to_texts", lambda domains: {})
+        with pytest.raises(OSError, match="an error of TensorFlow: No space left"):
+            saved_model.save_saved_model([], tmp_path / "x")
+
+    def test_errors_of_openvino(self, tmp_path):
+        pytest.importorskip("openvino", reason="extra `export`")
+        (tmp_path / "file").touch()
+        with pytest.raises(OSError, match="an error of OpenVINO: "):
+            save_openvino(make_graph(0), tmp_path / "file" / "x.xml")
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -14,6 +14,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra `export`")
 
 import onnxruntime
 from converted import SHARP, draw_patches, run_tensorflow
+from killed_writer import leave_temporary_file
 from packed import make_graph
 
 from u2net_tf.config.packing import PackConfig
@@ -377,8 +378,10 @@ class TestSettings:
         with pytest.raises(InputError, match=r"expected a new file.*: a file. Use `ov"):
             self.pack(model_dir, tmp_path)
         assert output.read_text() == "before"
+        left = leave_temporary_file(output)
         self.pack(model_dir, tmp_path, overwrite=True)
         assert read_model_file(output)
+        assert not left.exists()
         output.unlink()
         output.mkdir()
         with pytest.raises(InputError, match=r"expected a new file. Received: a fold"):

@@ -111,6 +111,8 @@ def test_values_that_cannot_be_written(value, precision, words):
     ("changes", "words"),
     [
         ({"licence": "a\nb"}, "licence: expected one line of at most 200"),
+        ({"licence": "a\tb"}, "licence: expected one line of at most 200"),
+        ({"licence": "\x9b2J"}, "licence: expected one line of at most 200"),
         ({"licence": "x" * 201}, "licence: expected one line"),
         (
             {"card": "\x1b[2J"},
@@ -224,6 +226,13 @@ def test_every_truncation_and_many_changed_bytes_are_errors(path):
             AdapterFile(path)
 
 
+def test_texts_with_no_break_spaces(path):
+    texts = {"licence": "CC\N{NO-BREAK SPACE}BY", "card": "5\N{NO-BREAK SPACE}mm"}
+    path.write_bytes(with_metadata(path.read_bytes(), **texts))
+    found = AdapterFile(path).metadata
+    assert [found.licence, found.card] == list(texts.values())
+
+
 def test_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(InputError, match="x: expected an adapter .*: no such"):
         AdapterFile(tmp_path / "x")
@@ -264,3 +273,11 @@ def test_table(path):
     for trunk, word in (("a" * 64, "yes"), ("b" * 64, "no")):
         fits = adapter_table.table_of_files(files, spec=SPEC, trunk=trunk)
         assert fits.splitlines()[2].endswith(word)
+
+
+def test_table_escapes_what_controls_a_terminal(path):
+    domain = dataclasses.replace(toy.ONE, modalities=("C\x1b[2JT",))
+    spec = dataclasses.replace(SPEC, plan=Plan((domain,)))
+    adapter = dataclasses.replace(ADAPTER, spec=spec)
+    path.write_bytes(adapter_files.to_bytes(adapter))
+    assert "C\\u001b[2JT" in adapter_table.table_of_files([AdapterFile(path)])

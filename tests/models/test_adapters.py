@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy
+from killed_writer import leave_temporary_file
 
 from u2net_tf.config.adapter_files import (
     AdapterAddConfig,
@@ -319,7 +320,10 @@ class TestExport:
     def test_texts_and_precision(self, folders):
         (folders / "card.md").write_text("# Card\n")
         more = {"licence": "MIT", "card": str(folders / "card.md")}
-        more |= {"precision": "float16", "output": str(folders / "new" / "y")}
+        more |= {
+            "precision": "float16",
+            "output": str(folders / "new" / "y.safetensors"),
+        }
         file, checkpoint = export(folders, checkpoint="step-0", **more)
         assert (file.metadata.licence, file.metadata.card) == ("MIT", "# Card\n")
         assert (file.precision, file.name) == ("float16", FOUR.name)
@@ -332,8 +336,19 @@ class TestExport:
             export(folders, licence="MIT")
         assert contents(folders) == before
         assert export(folders, licence="MIT", overwrite=True).file.metadata.licence
-        with pytest.raises(InputError, match="`output`: expected a file. Rec.* folder"):
+
+    def test_outputs_that_cannot_be_written(self, folders):
+        with pytest.raises(InputError, match="`output`: .* ends with .safetensors"):
             export(folders, output=str(folders))
+        path = folders / "y.safetensors"
+        path.mkdir()
+        with pytest.raises(InputError, match="y.safetensors: .* Received: a folder"):
+            export(folders, output=str(path))
+
+    def test_what_killed_runs_left_is_removed(self, folders):
+        left = leave_temporary_file(folders / "y.safetensors")
+        export(folders, output=str(folders / "y.safetensors"))
+        assert not left.exists()
 
     @pytest.mark.parametrize(
         ("options", "words"),
@@ -347,5 +362,5 @@ class TestExport:
     def test_invalid_options(self, folders, options, words, monkeypatch):
         monkeypatch.chdir(folders)
         with pytest.raises((InputError, OSError), match=re.escape(words)):
-            export(folders, **{**options, "output": "y"})
-        assert not (folders / "y").exists()
+            export(folders, **{**options, "output": "y.safetensors"})
+        assert not (folders / "y.safetensors").exists()

@@ -37,6 +37,7 @@ from u2net_tf.export_packages import openvino_core
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.model_file import read_model_file
 from u2net_tf.models.model_file_format import MODEL_FILE, PackedLabel
+from u2net_tf.models.onnx_bytes import MAX_USES_OF_WEIGHTS
 from u2net_tf.protocol_buffers import write_bytes
 
 MEMBERS = make_members()
@@ -342,6 +343,23 @@ class TestGraph:
     def test_invalid_offsets_and_lengths(self, tmp_path, name, text, words):
         assert words in refused(tmp_path, lambda model: set_entry(model, name, text))
 
+    def test_weights_that_are_used_too_often(self, tmp_path):
+        """A small file must not fill the memory."""
+
+        def repeat(model, times):
+            shared = model.graph.initializer[1]
+            for number in range(times):
+                model.graph.initializer.add().CopyFrom(shared)
+                model.graph.initializer[-1].name = f"copy_{number}"
+
+        fits = make_members(edit=lambda index, model: repeat(model, 10))
+        assert read_model_file(write(tmp_path / "x.u2net", fits)).onnx_model(0)
+        found = refused(tmp_path, lambda model: repeat(model, 30))
+        limit = MAX_USES_OF_WEIGHTS * len(MEMBERS["weights.bin"])
+        assert found.startswith(
+            f"tensors with external data: expected at most {limit:,} bytes, as "
+        )
+
     def test_an_additional_entry(self, tmp_path):
         def edit(model):
             model.graph.initializer[1].external_data.add(key="checksum", value="x")
@@ -603,6 +621,21 @@ class TestDescribe:
         describe.main(DescribeConfig(model=str(path), json_=True))
         found = json.loads(capsys.readouterr().out)
         assert found == json.loads(MEMBERS["model.json"])
+
+    @pytest.mark.parametrize("as_json", [False, True])
+    def test_escapes_what_controls_a_terminal(self, tmp_path, capsys, as_json):
+        def edit(fields):
+            fields["card"]["texts"]["licence"] = "MIT\x9b2J"
+
+        members = {**MEMBERS, "card.md": b"a\n\x1b[2J\xc2\xa0\xc2\x9b\n"}
+        path = write(tmp_path / "x.u2net", with_edited_description(members, edit))
+        describe.main(DescribeConfig(model=str(path), json_=as_json))
+        found = capsys.readouterr().out
+        if as_json:
+            assert json.loads(found)["card"]["texts"]["licence"] == "MIT\x9b2J"
+            assert "\\u009b" in found
+        else:
+            assert found == "a\n\\u001b[2J\N{NO-BREAK SPACE}\\u009b\n"
 
     def test_refuses_a_damaged_file(self, path):
         path.write_bytes(path.read_bytes()[:-1])

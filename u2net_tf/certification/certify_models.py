@@ -7,7 +7,7 @@ import hashlib
 import pathlib
 from typing import NamedTuple
 
-from u2net_tf import files
+from u2net_tf import files, temporary_names
 from u2net_tf.certification import page
 from u2net_tf.certification.build import current_build
 from u2net_tf.certification.certificate import Certificate, compare, to_json
@@ -48,6 +48,7 @@ def certify(
     for each in (path, page_path):
         _check_overwrite(each, config.overwrite)
         files.check_writable(each)
+    temporary_names.remove_leftovers(path.parent)
     scans_dir = config.scans_dir or None
     require_usable(models, scans_dir)
     before, after = (

@@ -48,6 +48,24 @@ class CertifyConfig(Config):
                 raise InputError(f"`{name}`", expected="a value", received="none")
         return self.before or "", self.after or ""
 
+    def require_check_alone(self) -> None:
+        """Checks that no setting is given that has no effect with `check`.
+
+        Raises:
+          InputError: if one is given.
+        """
+        default = type(self).model_fields["output"].default
+        for name, value, unset in (
+            ("output", self.output, default),
+            ("overwrite", self.overwrite, False),
+        ):
+            if value != unset:
+                raise InputError(
+                    f"`{name}`",
+                    expected="no value with `check`, which writes nothing",
+                    received=value,
+                )
+
     def paths(self) -> tuple[pathlib.Path, pathlib.Path]:
         """Returns the paths of the certificate and of its HTML page.
 

@@ -59,14 +59,16 @@ def export_model(config: ExportConfig, *, progress: Progress = silent) -> Export
     for package in _REQUIRED[config.format]:
         import_package(package)
     sources = load_sources(config)
-    files.make_folder(output.parent)
+    # A folder cannot replace a link.
+    output = output.resolve() if output.is_symlink() else output
+    files.check_writable(output)
     temporary_names.remove_leftovers(output.parent)
     partial = temporary_names.temporary_path(output)
     try:
-        names = _write(config, sources, partial, progress)
-        _sync(partial)
-        _require_empty(output)
         with files.errors_name(output):
+            names = _write(config, sources, partial, progress)
+            _sync(partial)
+            _require_empty(output)
             os.replace(partial, output)
         files.sync_folder(output.parent)
     finally:
@@ -181,7 +183,7 @@ def _require_empty(output: pathlib.Path) -> None:
     """Checks that nothing would be replaced.
 
     Raises:
-      InputError: if the output is a file or a folder that is not empty.
+      InputError: if the output is a file, a mount point or a folder that is not empty.
     """
     expected = "a new or empty folder"
     if not os.path.lexists(output):
@@ -191,6 +193,14 @@ def _require_empty(output: pathlib.Path) -> None:
         raise InputError(output, expected=expected, received=received)
     if names := sorted(os.listdir(output)):
         raise InputError(output, expected=expected, received=first_few(names))
+    if os.path.ismount(output):
+        # It cannot be replaced by the complete folder.
+        raise InputError(
+            output,
+            expected=expected,
+            received="a mount point",
+            hint="Give a new folder in it",
+        )
 
 
 def _sync(folder: pathlib.Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def save_openvino(model: onnx.ModelProto, path: str | os.PathLike) -> None:
 
     Raises:
       StoppedError: if OpenVINO is not installed.
+      OSError: if the files cannot be written.
     """
     openvino = import_package("openvino")
     converted = openvino_core().read_model(model.SerializeToString())
@@ -31,4 +33,8 @@ def save_openvino(model: onnx.ModelProto, path: str | os.PathLike) -> None:
         # The name is given as a path, since OpenVINO splits strings at dots.
         name = entry.key.removeprefix(METADATA_PREFIX)
         converted.set_rt_info(entry.value, [OPENVINO_ROOT, name])
-    openvino.save_model(converted, os.fspath(path), compress_to_fp16=False)
+    try:
+        openvino.save_model(converted, os.fspath(path), compress_to_fp16=False)
+    except RuntimeError as error:
+        # Such as a full disk, without saying so.
+        raise OSError(errno.EIO, f"an error of OpenVINO: {error}") from error

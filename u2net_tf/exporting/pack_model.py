@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from u2net_tf import __version__, files
+from u2net_tf import __version__, files, temporary_names
 from u2net_tf.config.exporting import ExportConfig
 from u2net_tf.config.packing import PackConfig
 from u2net_tf.errors import InputError
@@ -59,6 +59,7 @@ def pack_model(config: PackConfig, *, progress: Progress = silent) -> ModelFile:
     names = [source.spec.plan.names[source.index] for source in sources]
     card = Card(read_texts(config, names), describe_domains(sources, names, config))
     files.check_writable(output)
+    temporary_names.remove_leftovers(output.parent)
     graphs, weights = _convert(sources, config, progress)
     versions = {name: importlib.metadata.version(name) for name in _RECORDED_VERSIONS}
     members = to_members(

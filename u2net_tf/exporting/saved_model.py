@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -61,6 +62,9 @@ def save_saved_model(
 
     Returns:
       Names of the signatures.
+
+    Raises:
+      OSError: if the files cannot be written.
     """
     module = tf.Module()
     signatures = {}
@@ -91,7 +95,12 @@ def save_saved_model(
             path = pathlib.Path(temporary, f"{name}.json")
             path.write_text(text, encoding="utf-8")
             module.description.append(tf.saved_model.Asset(path))
-        tf.saved_model.save(module, folder, signatures=concrete)
+        try:
+            tf.saved_model.save(module, folder, signatures=concrete)
+        except tf.errors.OpError as error:
+            raise OSError(
+                errno.EIO, f"an error of TensorFlow: {error.message}"
+            ) from error
     return list(concrete)
 
 

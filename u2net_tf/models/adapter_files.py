@@ -29,10 +29,11 @@ from u2net_tf.file_format import FileFormat
 from u2net_tf.models.array_checksum import checksum_of_arrays
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.spec import MODEL, ModelSpec
-from u2net_tf.wording import first_few
+from u2net_tf.wording import control_characters, first_few
 
 # The only key of the metadata: safetensors writes several keys in no fixed order.
 KEY = "u2net_tf.adapter"
+SUFFIX = ".safetensors"
 MADE_BY = "python -m u2net_tf.adapter export"
 MAX_LICENCE_CHARACTERS, MAX_CARD_CHARACTERS = 200, 100_000
 _EXPECTED = f"an adapter file written by `{MADE_BY}`"
@@ -73,7 +74,8 @@ METADATA = FileFormat(
 
 def check_licence(text: str, where: str) -> None:
     """Raises InputError, at `where`, unless the text can be a licence: one line."""
-    if not text.isprintable() or len(text) > MAX_LICENCE_CHARACTERS:
+    is_line = not control_characters(text) and not set("\n\t") & set(text)
+    if not is_line or len(text) > MAX_LICENCE_CHARACTERS:
         raise InputError(
             where,
             expected=f"one line of at most {MAX_LICENCE_CHARACTERS} characters",
@@ -86,7 +88,7 @@ def check_card(text: str, where: object) -> None:
 
     Cards are shown in terminals, so control characters are not allowed.
     """
-    control = [c for c in text if not c.isprintable() and c not in "\n\t"]
+    control = control_characters(text)
     if control or len(text) > MAX_CARD_CHARACTERS:
         raise InputError(
             where,

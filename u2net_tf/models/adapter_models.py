@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from u2net_tf import files, locks
+from u2net_tf import files, locks, temporary_names
 from u2net_tf.config.adapter_files import (
     AdapterAddConfig,
     AdapterExportConfig,
@@ -55,6 +56,8 @@ def export_adapter(config: AdapterExportConfig) -> ExportedAdapter:
         the precision, or a different file would be overwritten.
       OSError: if a file cannot be read or written.
     """
+    output = pathlib.Path(config.output)
+    _check_output(output)
     licence = config.licence or ""
     adapter_files.check_licence(licence, "`licence`")
     card = ""
@@ -70,9 +73,6 @@ def export_adapter(config: AdapterExportConfig) -> ExportedAdapter:
         )
     adapter = of_domain(spec, network, config.domain, licence=licence, card=card)
     content = adapter_files.to_bytes(adapter, config.precision)
-    output = pathlib.Path(config.output)
-    if output.is_dir():
-        raise InputError("`output`", expected="a file", received=f"the folder {output}")
     if not (output.exists() and output.read_bytes() == content):
         if output.exists() and not config.overwrite:
             raise InputError(
@@ -83,7 +83,21 @@ def export_adapter(config: AdapterExportConfig) -> ExportedAdapter:
             )
         with files.atomic_write(output) as partial:
             partial.write_bytes(content)
+    temporary_names.remove_leftovers(output.parent)
     return ExportedAdapter(AdapterFile(output), checkpoint)
+
+
+def _check_output(output: pathlib.Path) -> None:
+    if output.suffix != adapter_files.SUFFIX:
+        raise InputError(
+            "`output`",
+            expected=f"a name that ends with {adapter_files.SUFFIX}",
+            received=output.name,
+        )
+    if os.path.lexists(output) and not output.is_file():
+        raise InputError(
+            output, expected="a new file", received=files.what_is_at(output)
+        )
 
 
 def add_adapters(config: AdapterAddConfig) -> ComposedModel:

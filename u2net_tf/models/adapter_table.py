@@ -10,6 +10,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.models.adapter_files import AdapterFile
 from u2net_tf.models.adapter_fit import require_fit
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.wording import escape_controls
 
 # Number of characters of a checksum that tables show.
 _CHECKSUM_CHARACTERS = 16
@@ -91,4 +92,6 @@ def _fits(file: AdapterFile, spec: ModelSpec, trunk: str) -> bool:
 
 
 def _table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
-    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
+    table = tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
+    # Modalities in files from others may contain characters that control a terminal.
+    return escape_controls(table)

@@ -27,6 +27,11 @@ _ATTRIBUTE_TENSOR = 5
 _DIMS, _DATA_TYPE, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 1, 2, 9, 13, 14
 _EXTERNAL = 1
 _MAX_DIMS = 8
+# Equal tensors share their bytes. Without a limit, a small file could refer to the same
+# bytes so often that the model fills the memory.
+MAX_USES_OF_WEIGHTS = 16
+# Limit of protocol buffers.
+_MAX_MODEL_BYTES = 2**31 - 1
 # Numbers of all fields that are allowed: no functions, training information, graphs in
 # attributes, sparse tensors or annotations.
 _MODEL_FIELDS = frozenset((1, 2, 3, 4, 5, 6, _GRAPH, 8, 14))
@@ -79,6 +84,8 @@ def _embed_in_model(graph: bytes, weights: bytes, location: str) -> bytes:
 
 def _embed_in_graph(graph: bytes, weights: bytes, location: str) -> bytes:
     parts = []
+    embedded = 0
+    limit = min(MAX_USES_OF_WEIGHTS * len(weights), _MAX_MODEL_BYTES)
     for field in read_fields(graph):
         _require_allowed({field.number}, _GRAPH_FIELDS, "graph")
         part = graph[field.start : field.end]
@@ -86,9 +93,16 @@ def _embed_in_graph(graph: bytes, weights: bytes, location: str) -> bytes:
             _check_node(read(_require_bytes(field.value)))
         elif field.number == _INITIALIZERS:
             tensor = _require_bytes(field.value)
-            part = write_bytes(
-                _INITIALIZERS, _embed_in_tensor(tensor, weights, location)
-            )
+            complete = _embed_in_tensor(tensor, weights, location)
+            embedded += max(0, len(complete) - len(tensor))
+            if embedded > limit:
+                raise InputError(
+                    "tensors with external data",
+                    expected=f"at most {limit:,} bytes, as {location} has "
+                    f"{len(weights):,}",
+                    received="more",
+                )
+            part = write_bytes(_INITIALIZERS, complete)
         parts.append(part)
     return b"".join(parts)
 
