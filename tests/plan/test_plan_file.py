@@ -102,37 +102,31 @@ def test_an_older_plan_and_model_without_round_labels():
     assert spec_from_json(json.dumps(fields), "checkpoint") == spec
 
 
-def test_older_plans_and_models_without_scan_ranges():
+def pop_scans(domain):
+    assert domain.pop("scans") is None
+
+
+def pop_resample_modalities(domain):
+    assert domain["preprocessing"].pop("resample_modalities") is False
+
+
+def pop_anatomy(domain):
+    for label in domain["labels"]:
+        assert label.pop("anatomy") is None
+
+
+@pytest.mark.parametrize(
+    ("pop", "plan_format", "model_format"),
+    [(pop_scans, 2, 1), (pop_resample_modalities, 3, 2), (pop_anatomy, 4, 6)],
+)
+def test_an_older_plan_and_model_without_later_fields(pop, plan_format, model_format):
     spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
     plan, model = json.loads(plan_to_json(PLAN)), json.loads(spec_to_json(spec))
     for domain in (*plan["domains"], *model["plan"]["domains"]):
-        assert domain.pop("scans") is None
-    old = json.dumps({**plan, "format": 2})
+        pop(domain)
+    old = json.dumps({**plan, "format": plan_format})
     assert plan_file.PLAN.from_text(old, "plan.json") == PLAN
-    old = json.dumps({**model, "format": 1})
-    assert spec_from_json(old, "checkpoint") == spec
-
-
-def test_an_older_plan_and_model_without_resample_modalities():
-    spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
-    plan, model = json.loads(plan_to_json(PLAN)), json.loads(spec_to_json(spec))
-    for domain in (*plan["domains"], *model["plan"]["domains"]):
-        assert domain["preprocessing"].pop("resample_modalities") is False
-    old = json.dumps({**plan, "format": 3})
-    assert plan_file.PLAN.from_text(old, "plan.json") == PLAN
-    old = json.dumps({**model, "format": 2})
-    assert spec_from_json(old, "checkpoint") == spec
-
-
-def test_an_older_plan_and_model_without_anatomy():
-    spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
-    plan, model = json.loads(plan_to_json(PLAN)), json.loads(spec_to_json(spec))
-    for domain in (*plan["domains"], *model["plan"]["domains"]):
-        for label in domain["labels"]:
-            assert label.pop("anatomy") is None
-    old = json.dumps({**plan, "format": 4})
-    assert plan_file.PLAN.from_text(old, "plan.json") == PLAN
-    old = json.dumps({**model, "format": 6})
+    old = json.dumps({**model, "format": model_format})
     assert spec_from_json(old, "checkpoint") == spec
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -65,14 +65,24 @@ def write_model(folder: pathlib.Path, domain: Domain, base_channels: int) -> Non
     )
 
 
-def predict(
-    folder: pathlib.Path, runtime: str, domain: Domain
-) -> tuple[float, float, int, np.ndarray]:
-    """Runs the command once.
+class Run(NamedTuple):
+    """A run of the command.
 
-    Returns:
-        The duration and the CPU time in seconds, the peak memory in bytes, and the
-        label map.
+    Attributes:
+        seconds: duration.
+        cpu_seconds: CPU time.
+        peak_bytes: peak memory.
+        labels: the label map.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    labels: np.ndarray
+
+
+def predict(folder: pathlib.Path, runtime: str, domain: Domain) -> Run:
+    """Runs the command once.
 
     Raises:
         StoppedError: if it fails.
@@ -92,7 +102,7 @@ def predict(
     )
     cpu_seconds = _cpu_seconds_of_children() - before
     labels = images.load_image([folder / runtime / "scan.nii.gz"]).data
-    return seconds, cpu_seconds, peak_bytes, labels
+    return Run(seconds, cpu_seconds, peak_bytes, labels)
 
 
 def _cpu_seconds_of_children() -> float:
@@ -112,26 +122,29 @@ def benchmark(
     """Measures each runtime on a scan of this shape; runtimes alternate."""
     write_scan(folder / "scan.nii", shape)
     write_model(folder, domain, base_channels)
-    found = {runtime: [] for runtime in RUNTIMES if runtime in runtimes}
+    found: dict[str, list[Run]] = {
+        runtime: [] for runtime in RUNTIMES if runtime in runtimes
+    }
     for _ in range(runs):
         for runtime, measured in found.items():
             measured.append(predict(folder, runtime, domain))
     first, *_ = found.values()
+    first_median = statistics.median(run.seconds for run in first)
     rows: list[dict[str, Any]] = []
     for runtime, measured in found.items():
-        seconds, cpu_seconds, peaks, labels = zip(*measured, strict=True)
-        median = statistics.median(seconds)
+        median = statistics.median(run.seconds for run in measured)
+        is_same = measured[0].labels == first[0].labels
         rows.append(
             {
                 "volume": "×".join(map(str, shape)),
                 "patch": "×".join(map(str, domain.patch_size)),
                 "runtime": runtime,
                 "median_seconds": median,
-                "runs_seconds": seconds,
-                "cpu_seconds": statistics.median(cpu_seconds),
-                "speed_ratio": statistics.median(run[0] for run in first) / median,
-                "peak_bytes": max(peaks),
-                "same_labels_percent": 100 * float(np.mean(labels[0] == first[0][3])),
+                "runs_seconds": [run.seconds for run in measured],
+                "cpu_seconds": statistics.median(run.cpu_seconds for run in measured),
+                "speed_ratio": first_median / median,
+                "peak_bytes": max(run.peak_bytes for run in measured),
+                "same_labels_percent": 100 * float(np.mean(is_same)),
             }
         )
     return reporting.Report("prediction", COLUMNS, rows)

@@ -118,7 +118,7 @@ def number_classes(domains: Sequence[Domain]) -> tuple[LabelRow, ...]:
     if repeated:
         raise InputError(
             "`domains`",
-            expected="classes that can be told apart in one label map",
+            expected="distinct names of classes in one label map",
             received=f"several named {repeated[0]!r}",
             hint="Use `separate_files` to write one for each domain",
         )
@@ -131,17 +131,13 @@ def merged_domain(domains: Sequence[Domain], rows: Sequence[LabelRow]) -> Domain
     Args:
       domains: the domains; fields that a label map does not depend on are those of the
         first.
-      rows: their classes.
+      rows: their classes, as numbered by `number_classes`.
     """
     background = Label(domains[0].labels[0].name, (0,))
-    anatomies = {
-        (domain.name, label.name): find_anatomy(label)
-        for domain in domains
-        for label in domain.labels
-    }
+    classes = [label for domain in domains for label in domain.labels[1:]]
     labels = [
-        Label(row.name, (row.value,), anatomy=anatomies[row.domain, row.class_name])
-        for row in rows
+        Label(row.name, (row.value,), anatomy=find_anatomy(label))
+        for row, label in zip(rows, classes, strict=True)
     ]
     return dataclasses.replace(
         domains[0],

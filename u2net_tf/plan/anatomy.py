@@ -15,7 +15,7 @@ MAX_MEANING = 64
 # At most 16 characters (VR SH).
 _Short = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,16}$")]
 # Separators of DICOM and of Slicer's terminology entries are not allowed.
-_Meaning = Annotated[str, Field(pattern=r"^[^\\^~|\p{C}]{1,64}$")]
+_Meaning = Annotated[str, Field(pattern=rf"^[^\\^~|\p{{C}}]{{1,{MAX_MEANING}}}$")]
 
 
 @schema.model
