@@ -10,7 +10,7 @@ from u2net_tf.config.base import Config
 from u2net_tf.config.log import LogConfig
 from u2net_tf.config.memory import MaxMemory
 from u2net_tf.config.modalities import ResampleModalities
-from u2net_tf.plan.domains import (
+from u2net_tf.plan.preprocessing import (
     Preprocessing,
     SizeRounding,
     SpacingSource,
@@ -21,6 +21,7 @@ from u2net_tf.shards.manifest import Compression, ImageDtype
 
 # Default preprocessing, which is the paper's.
 _PAPER = Preprocessing()
+Normalization = Literal["auto", "scan", "dataset"]
 # Default limit of a patch, which is the paper's.
 MAX_PATCH_VOXELS = 128**3
 
@@ -185,6 +186,12 @@ class PlanConfig(Config):
         "predictions keep; 0 keeps all. auto keeps 1 or 2 if these contain 99 % of "
         "the class in the survey, and all otherwise.",
     )
+    keep_foreground_components: str = Field(
+        "auto",
+        description="Number of largest connected components of the foreground (all "
+        "classes together) that predictions keep, before those of each class; 0 keeps "
+        "all. auto decides as for keep_components.",
+    )
     mirror_axes: tuple[str, ...] = Field(
         ("auto",),
         description="Axes along which training may mirror patches: some of z, y, x, or "
@@ -232,6 +239,14 @@ class PlanConfig(Config):
         _PAPER.statistics_over,
         description="Voxels over which mean and standard deviation are computed: all, "
         "or positive ones only, in which case voxels of exactly 0 stay 0.",
+    )
+    intensity_normalization: Normalization = Field(
+        "auto",
+        description="Statistics with which intensities are clipped and standardized: "
+        "those of each scan, as in the paper (scan); those of the foreground of all "
+        "training cases, as in nnU-Net for CT (dataset); or the latter for modalities "
+        "named CT (auto). scan applies if clip_percentiles, intensity_floor or "
+        "statistics_over is set.",
     )
     size_rounding: SizeRounding = Field(
         _PAPER.size_rounding,

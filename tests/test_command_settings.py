@@ -117,6 +117,8 @@ WINDOWS = (
     ("checkpoint", "best", "best"),
     ("prune_to", "2", 2),
     ("gate_threshold", "0.25", 0.25),
+    ("keep_foreground_components", "2", 2),
+    ("keep_components", "3", 3),
     ("log_every_seconds", "4.5", 4.5),
 )
 FLAGS = {
@@ -232,6 +234,8 @@ FLAGS = {
         ("checkpoint", "best", "best"),
         ("prune_to", "2", 2),
         ("gate_threshold", "0.5", 0.5),
+        ("keep_foreground_components", "1", 1),
+        ("keep_components", "0", 0),
         ("max_upload_mb", "7.5", 7.5),
         ("max_queue", "3", 3),
         ("max_memory_gb", "2.5", 2.5),
@@ -277,6 +281,7 @@ FLAGS = {
         ("max_patch_voxels", "5000", 5000),
         ("merge_labels", "c:d=1+2", ("c:d=1+2",)),
         ("keep_components", "2", "2"),
+        ("keep_foreground_components", "1", "1"),
         ("mirror_axes", "z,y", ("z", "y")),
         ("test_fraction", "0.1", 0.1),
         ("validation_fraction", "0.3", 0.3),
@@ -292,6 +297,7 @@ FLAGS = {
         ("clip_percentiles", "1,99", (1, 99)),
         ("intensity_floor", "-10", -10),
         ("statistics_over", "positive", "positive"),
+        ("intensity_normalization", "dataset", "dataset"),
         ("size_rounding", "truncate", "truncate"),
     ),
     AdaptConfig: (

@@ -211,10 +211,13 @@ PREPROCESSING = dict.fromkeys(
     ),
     {},
 )
+STATISTICS = dict.fromkeys(("low", "high", "mean", "std"), {})
+PREPROCESSING["intensity_statistics"] = STATISTICS
 DOMAIN = {
     **dict.fromkeys(("name", "raw_dir", "modalities", "spacing_mm"), {}),
     **dict.fromkeys(("median_shape", "patch_size", "pools", "batch_size"), {}),
     **dict.fromkeys(("mirror_axes", "train", "validation", "test", "folds"), {}),
+    "keep_foreground_components": {},
     "labels": LABEL,
     "preprocessing": PREPROCESSING,
     "scans": dict.fromkeys(("spacing_mm", "extent_mm", "intensities"), {}),
@@ -236,8 +239,14 @@ FACTS_BEFORE_UNITS = {
 }
 # Format numbers of the survey and of its log -> the fields that both have for a case;
 # one line for each increase of either number.
-FACTS = {**FACTS_BEFORE_UNITS, "length_unit": {}}
-FACTS_BY_FORMATS = {(2, 1): FACTS_BEFORE_UNITS, (3, 2): FACTS, (4, 2): FACTS}
+FACTS_WITH_UNITS = {**FACTS_BEFORE_UNITS, "length_unit": {}}
+FACTS = {**FACTS_WITH_UNITS, "foreground_intensities": STATISTICS}
+FACTS_BY_FORMATS = {
+    (2, 1): FACTS_BEFORE_UNITS,
+    (3, 2): FACTS_WITH_UNITS,
+    (4, 2): FACTS_WITH_UNITS,
+    (5, 3): FACTS,
+}
 MODEL_RECORD = {
     "model_dir": {},
     "domains": {

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from u2net_tf.models.spec import ModelSpec
     from u2net_tf.networks.u2net import U2Net
     from u2net_tf.networks.unet_sharp import UNetSharp
-    from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
+    from u2net_tf.plan.domains import Domain, Label, Plan
     from u2net_tf.plan.plan_file import load_plan
+    from u2net_tf.plan.preprocessing import Preprocessing
     from u2net_tf.training.adaptation import adapt as adapt_model
     from u2net_tf.training.runs import train as train_model
     from u2net_tf.volumes.case import raw_labels, read_image
@@ -95,7 +96,7 @@ _MODULES = {
     "Plan": "plan.domains",
     "Prediction": "inference.predictor",
     "Predictor": "inference.predictor",
-    "Preprocessing": "plan.domains",
+    "Preprocessing": "plan.preprocessing",
     "Segmentation": "inference.segmentation",
     "Segmenter": "inference.segmenter",
     "StoppedEarlyError": "errors",

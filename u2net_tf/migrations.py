@@ -1,15 +1,16 @@
 """Upgrades of files and flags of older versions.
 
 A function here that takes the content of a file takes that of the previous format and
-returns what this version would have written. No other module handles older formats.
+returns what this version would have written. No other module handles older formats,
+except `models.object_graph`.
 
 | format | release 0.1.0 | now |
 |---|---|---|
-| plan | 1 | 2: folds; 3: rounding, what scans were like; 4: resampling; 5: codes |
+| plan | 1 | 2: folds; 3: scans; 4: resampling; 5: codes; 6: foreground |
 | manifest | 1 | 2: groups, which the plan's hash does not cover; 3: resampling |
-| survey | 1 | 2: faults by case only; 3: units, rounding of labels; 4: resampling |
-| log of a survey | 1 | 2: units |
-| model, within a checkpoint | 0 (none), plan as text | 4: counts; 6: gates; 7: codes |
+| survey | 1 | 2: faults by case only; 3: units, rounding of labels; 5: foreground |
+| log of a survey | 1 | 2: units; 3: foreground |
+| model, within a checkpoint | 0 (none), plan as text | 4: counts; 6: gates; 8: plan 6 |
 | state of a run, within a checkpoint | 0 (none) | 1: records; 2: partial epoch |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of variables |
 | summary of an evaluation | 0 (none) | 2: skipped cases; 3: false positives |
@@ -22,11 +23,8 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-
-from u2net_tf import protocol_buffers
 
 _KERNELS = {"full": "3", "pointwise": "1"}
 # Flag of release 0.1.0 -> its new name, and a function that converts its value.
@@ -49,6 +47,7 @@ LATER_PREPROCESSING = {
     "size_rounding": "nearest",
     "round_labels": False,
     "resample_modalities": False,
+    "intensity_statistics": None,
 }
 
 # TensorFlow's list of checkpoints, which no longer lists them all.
@@ -75,19 +74,30 @@ def plan(content: dict[str, Any]) -> dict[str, Any]:
 def plan_with_scans(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a plan to format 3: labels were not rounded, scans not described."""
     domains = [{**domain, "scans": None} for domain in content["domains"]]
-    for domain in domains:
-        if isinstance(domain.get("preprocessing"), dict):
-            domain["preprocessing"] = {"round_labels": False, **domain["preprocessing"]}
-    return {**content, "domains": domains}
+    return _with_preprocessing({**content, "domains": domains}, {"round_labels": False})
 
 
 def plan_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a plan to format 4: modalities were not resampled."""
+    return _with_preprocessing(content, {"resample_modalities": False})
+
+
+def plan_with_foreground(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a plan to format 6: the foreground was not used.
+
+    Every scan was standardized by itself, and only components of classes were removed.
+    """
+    new = {"keep_foreground_components": 0}
+    content = {**content, "domains": [{**new, **d} for d in content["domains"]]}
+    return _with_preprocessing(content, {"intensity_statistics": None})
+
+
+def _with_preprocessing(content: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Adds fields to the preprocessing of all domains of a plan."""
     domains = [dict(domain) for domain in content["domains"]]
     for domain in domains:
-        given = domain.get("preprocessing")
-        if isinstance(given, dict):
-            domain["preprocessing"] = {"resample_modalities": False, **given}
+        if isinstance(domain.get("preprocessing"), dict):
+            domain["preprocessing"] = {**new, **domain["preprocessing"]}
     return {**content, "domains": domains}
 
 
@@ -135,6 +145,23 @@ def survey_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a survey to format 4: modalities were not resampled."""
     domains = [{"resample_modalities": False, **d} for d in content["domains"]]
     return {**content, "domains": domains}
+
+
+def survey_with_foreground(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a survey to format 5: the foreground was not measured."""
+    domains = [dict(domain) for domain in content["domains"]]
+    for domain in domains:
+        if "cases" in domain:
+            domain["cases"] = [{**_NO_FOREGROUND, **c} for c in domain["cases"]]
+    return {**content, "domains": domains}
+
+
+def examined_case_with_foreground(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a line of a survey's log to format 3: see `survey_with_foreground`."""
+    return {**content, "facts": {**_NO_FOREGROUND, **content["facts"]}}
+
+
+_NO_FOREGROUND = {"foreground_intensities": None}
 
 
 def examined_case(content: dict[str, Any]) -> dict[str, Any]:
@@ -209,6 +236,11 @@ def model_with_anatomy(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "plan": plan_with_anatomy(content["plan"])}
 
 
+def model_with_foreground(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a model to format 8: its plan was of format 5."""
+    return {**content, "plan": plan_with_foreground(content["plan"])}
+
+
 def run_state(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades the state of a run to format 1.
 
@@ -256,65 +288,3 @@ def plan_hash_with_split(parts: dict[str, Any], splits: list[tuple[str, ...]]) -
     """
     text = json.dumps({**parts, "splits": splits}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def has_object_graph(keys: Any) -> bool:
-    """Returns whether the keys of a checkpoint are those of an object graph."""
-    return _GRAPH in keys
-
-
-def spec_and_state_keys() -> tuple[str, str]:
-    """Returns the keys of model and state in a checkpoint with an object graph."""
-    return f"spec{_VALUE}", f"state{_VALUE}"
-
-
-def checkpoint_keys(read: Callable[[str], Any]) -> dict[str, str]:
-    """Maps paths of variables to their keys in a checkpoint with an object graph.
-
-    There the key of a variable is the shortest path of attributes that leads to it,
-    which may be one within an optimizer; the graph contains all paths.
-
-    Args:
-      read: returns the value of a key.
-    """
-    # TensorFlow's `TrackableObjectGraph`: nodes with children (1: index of the node, 2:
-    # name) and attributes (3: key).
-    nodes = protocol_buffers.read(read(_GRAPH)).messages(1)
-
-    def children(node: int) -> dict[str, int]:
-        return {child.text(2): child.number(1) for child in nodes[node].messages(1)}
-
-    def key(node: int) -> str:
-        return nodes[node].messages(2)[0].text(3)
-
-    def variables(node: int, path: str) -> Iterator[tuple[str, int]]:
-        for name, child in children(node).items():
-            # The shared convolution was a subclass of Keras' layer.
-            below = f"{path}{name.removeprefix('_')}"
-            if nodes[child].messages(2):
-                yield below, child
-            yield from variables(child, f"{below}/")
-
-    root = children(0)
-    network = dict(variables(root["network"], ""))
-    keys = {f"network/{path}": key(node) for path, node in network.items()}
-    paths = {node: path for path, node in network.items()}
-    for optimizer in children(root.get("optimizers", root["spec"])).values():
-        parts = children(optimizer)
-        if "_iterations" not in parts:
-            keys |= {f"loss_scale/{name}": key(node) for name, node in parts.items()}
-            continue
-        trained = children(parts["_trainable_variables"])
-        # The paths of a domain's variables end in its number.
-        number = re.search(r"_(\d+)$", paths[trained["0"]])
-        prefix = f"optimizer/{f'domain_{number[1]}' if number else 'shared'}"
-        keys[f"{prefix}/iterations"] = key(parts["_iterations"])
-        keys[f"{prefix}/learning_rate"] = key(parts["_learning_rate"])
-        for name, slots in (("momentum", "_momentums"), ("velocity", "_velocities")):
-            for index, node in children(parts[slots]).items():
-                keys[f"{prefix}/{name}/{paths[trained[index]]}"] = key(node)
-    return keys
-
-
-_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from data_prep.config import PlanConfig, SplitConfig
-from data_prep.plan import label_classes, split_file
+from data_prep.config import Normalization, PlanConfig, SplitConfig
+from data_prep.plan import label_classes, pool_intensities, split_file
 from data_prep.plan.draw_split import CaseSplit
 from data_prep.plan.label_classes import Merges
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import AXES, Axis, Preprocessing
+from u2net_tf.plan.domains import AXES, Axis
+from u2net_tf.plan.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +23,10 @@ class Choices:
       preprocessing: the preprocessing settings that are not those of the survey.
       use_presets: whether to use published settings for the tasks that have them.
       max_patch_voxels: maximum number of voxels of a patch.
+      normalization: see `pool_intensities.choose_statistics`.
       merges: label merges per domain; they replace those of a preset.
       keep_components: number for every class, or None to derive it from the survey.
+      keep_foreground_components: number for the foreground, or None to derive it.
       mirror_axes: axes for every domain, or None for "x", or no axis if two classes are
         a left-right pair.
       exclude_faulty: whether to leave out cases that cannot be used.
@@ -36,8 +39,10 @@ class Choices:
     preprocessing: Preprocessing
     use_presets: bool
     max_patch_voxels: int
+    normalization: Normalization
     merges: Merges
     keep_components: int | None
+    keep_foreground_components: int | None
     mirror_axes: tuple[Axis, ...] | None
     exclude_faulty: bool
     max_memory_gb: float | None
@@ -67,12 +72,24 @@ def read_choices(config: PlanConfig, names: Sequence[str]) -> Choices:
             expected="`splits_file` as well",
             received="none",
         )
+    preprocessing = _read_preprocessing(config)
+    changed = pool_intensities.changed_settings(preprocessing)
+    if config.intensity_normalization == "dataset" and changed:
+        raise InputError(
+            "`intensity_normalization`",
+            expected=f"scan or auto, since `{changed[0]}` is set",
+            received="dataset",
+        )
     return Choices(
-        preprocessing=_read_preprocessing(config),
+        preprocessing=preprocessing,
         use_presets=config.preset == "auto",
         max_patch_voxels=config.max_patch_voxels,
+        normalization=config.intensity_normalization,
         merges=label_classes.parse_merges(list(config.merge_labels)),
-        keep_components=_read_keep_components(config.keep_components),
+        keep_components=_read_count("keep_components", config.keep_components),
+        keep_foreground_components=_read_count(
+            "keep_foreground_components", config.keep_foreground_components
+        ),
         mirror_axes=_read_mirror_axes(list(config.mirror_axes)),
         exclude_faulty=config.exclude_faulty,
         max_memory_gb=config.max_memory_gb,
@@ -94,12 +111,12 @@ def _read_preprocessing(config: PlanConfig) -> Preprocessing:
         ) from None
 
 
-def _read_keep_components(text: str) -> int | None:
+def _read_count(name: str, text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal():
         raise InputError(
-            "`keep_components`",
+            f"`{name}`",
             expected="auto or an integer of at least 0",
             received=repr(text),
         )

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep.survey.examine_case import FOREGROUND, CaseFacts
+from data_prep.survey.examine_case import CaseFacts
+from data_prep.survey.measurements import FOREGROUND
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Label, require_classes
@@ -116,6 +117,29 @@ def components_to_keep(
     key = FOREGROUND if set(label.values) == foreground else str(label.values[0])
     if len(label.values) > 1 and key != FOREGROUND:
         return 0
+    return _count_to_keep(key, cases)
+
+
+def foreground_components_to_keep(
+    labels: Sequence[Label], domain: DomainFacts, *, cases: Sequence[CaseFacts]
+) -> int:
+    """Returns how many of the largest components of the foreground to keep.
+
+    As for a class. 0 if there is a single class, for which the same is done, or if some
+    labels are part of the background, since the survey measured them all.
+
+    Args:
+      labels: the classes, the background first.
+      domain: their domain.
+      cases: cases over which to take the mean.
+    """
+    values = {value for label in labels[1:] for value in label.values}
+    if len(labels) == 2 or values != set(domain.labels) - {0}:
+        return 0
+    return _count_to_keep(FOREGROUND, cases)
+
+
+def _count_to_keep(key: str, cases: Sequence[CaseFacts]) -> int:
     shares = [c.component_shares[key] for c in cases if key in c.component_shares]
     if not shares:
         return 0

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from data_prep.survey import examine_case
+from data_prep.survey import measurements
 from data_prep.survey.examine_case import CaseFacts
 from u2net_tf.plan.scan_ranges import PERCENTILES, Range, ScanRanges
 
-_SURVEYED = [examine_case.PERCENTILES.index(p) for p in PERCENTILES]
+_SURVEYED = [measurements.PERCENTILES.index(p) for p in PERCENTILES]
 
 
 def measure_ranges(cases: Sequence[CaseFacts]) -> ScanRanges | None:

@@ -11,8 +11,9 @@ from data_prep.config import PlanConfig, SurveyConfig
 from data_prep.plan import (
     draw_split,
     label_classes,
-    left_and_right,
+    mirroring,
     network_settings,
+    pool_intensities,
     resampled_sizes,
     split_file,
 )
@@ -24,7 +25,8 @@ from data_prep.plan.resampled_sizes import ResampledSizes
 from data_prep.survey.examine_case import IMAGE, CaseFacts, Fault, is_usable
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import AXES, Axis, Domain, Label, Preprocessing
+from u2net_tf.plan.domains import AXES, Domain, Label
+from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.wording import first_few
 
 # Maximum number of cases that an error lists; the survey lists all of them.
@@ -56,13 +58,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     Raises:
       InputError: if a setting, a file or a case cannot be used.
     """
-    preprocessing = dataclasses.replace(
-        choices.preprocessing,
-        spacing_source=facts.spacing_source,
-        round_labels=facts.round_labels,
-        resample_modalities=facts.resample_modalities,
-    )
-    cases, excluded, sizes = _fitting_cases(facts, preprocessing, choices)
+    cases, excluded, sizes = _fitting_cases(facts, choices)
     split = _split(facts, cases, excluded, choices)
     # Test cases must not affect any decision, not even on postprocessing.
     training = [case for case in cases if case.case not in split.test]
@@ -83,8 +79,11 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
             patch_size=network.patch_size,
             pools=network.pools,
             batch_size=network.batch_size,
-            mirror_axes=_mirror_axes(labels, choices),
-            preprocessing=preprocessing,
+            mirror_axes=mirroring.choose_axes(labels, choices.mirror_axes),
+            preprocessing=_preprocessing(facts, training, choices),
+            keep_foreground_components=_keep_foreground(
+                labels, facts, training, choices, folds=bool(split.folds)
+            ),
             train=split.train,
             validation=split.validation,
             test=split.test,
@@ -144,7 +143,8 @@ def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterab
             "predictions keep all components, since every case is a validation case; "
             "set `keep_components` to keep fewer"
         )
-    yield from _mirroring_notes(domain, choices)
+    yield from mirroring.notes(domain, choices.mirror_axes)
+    yield from pool_intensities.notes(domain, choices.normalization)
     for axis, size, length in zip(
         AXES, network.patch_size, domain.median_shape, strict=True
     ):
@@ -160,33 +160,6 @@ def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterab
         if len(label.values) > 1:
             values = "+".join(map(str, label.values))
             yield f"class {label.name} merges the values {values}"
-
-
-def _mirror_axes(labels: Sequence[Label], choices: Choices) -> tuple[Axis, ...]:
-    if choices.mirror_axes is not None:
-        return choices.mirror_axes
-    names = [label.name for label in labels]
-    return () if left_and_right.find_side_pair(names) else ("x",)
-
-
-def _mirroring_notes(domain: Domain, choices: Choices) -> Iterable[str]:
-    """Yields notes on left and right in names of classes that affect mirroring."""
-    names = [label.name for label in domain.labels]
-    if pair := left_and_right.find_side_pair(names):
-        one, other = pair
-        guess = f"{one!r} and {other!r} look like a left-right pair"
-        if choices.mirror_axes is None:
-            yield f"no axis is mirrored, since {guess}; `mirror_axes` overrides this"
-        elif "x" in domain.mirror_axes:
-            yield f"x is mirrored as requested, although {guess}"
-        return
-    single = left_and_right.find_single_sides(names)
-    if single and "x" in domain.mirror_axes:
-        yield (
-            "x is mirrored, although a side is part of the name of "
-            f"{first_few(single)}; if the other side looks the same and is a different "
-            "class, set `mirror_axes`=none"
-        )
 
 
 def _usable_cases(
@@ -217,13 +190,30 @@ def _usable_cases(
     return good, bad
 
 
+def _preprocessing(
+    facts: DomainFacts, training: Sequence[CaseFacts], choices: Choices
+) -> Preprocessing:
+    return dataclasses.replace(
+        choices.preprocessing,
+        spacing_source=facts.spacing_source,
+        round_labels=facts.round_labels,
+        resample_modalities=facts.resample_modalities,
+        intensity_statistics=pool_intensities.choose_statistics(
+            facts,
+            training,
+            normalization=choices.normalization,
+            preprocessing=choices.preprocessing,
+        ),
+    )
+
+
 def _fitting_cases(
-    facts: DomainFacts, preprocessing: Preprocessing, choices: Choices
+    facts: DomainFacts, choices: Choices
 ) -> tuple[list[CaseFacts], list[CaseFacts], ResampledSizes]:
     """Returns the cases to plan with, the excluded cases, and sizes of the first."""
     cases, excluded = _usable_cases(facts, choices)
     sizes = resampled_sizes.measure_sizes(
-        cases, preprocessing, max_memory_gb=choices.max_memory_gb
+        cases, choices.preprocessing, max_memory_gb=choices.max_memory_gb
     )
     large = [
         dataclasses.replace(case, faults=(_size_fault(case, sizes), *case.faults))
@@ -280,6 +270,21 @@ def _split(
         domain=facts.name,
         **choices.split.flat(),
     )
+
+
+def _keep_foreground(
+    labels: Sequence[Label],
+    facts: DomainFacts,
+    cases: Sequence[CaseFacts],
+    choices: Choices,
+    *,
+    folds: bool,
+) -> int:
+    if choices.keep_foreground_components is not None:
+        return choices.keep_foreground_components
+    if folds:
+        return 0
+    return label_classes.foreground_components_to_keep(labels, facts, cases=cases)
 
 
 def _labels(

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from data_prep.plan.plan_domain import PlannedDomain
-from u2net_tf.plan.domains import Domain, Preprocessing
+from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.preprocessing import Preprocessing
 
 _LEFT, _RIGHT = "left", "right"
 # Title and alignment of each column.

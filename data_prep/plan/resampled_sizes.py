@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from data_prep.survey.examine_case import CaseFacts
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Preprocessing
+from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.shards.record_size import require_record_size
 from u2net_tf.volumes.crop_and_resample import (
     ResampledCrop,

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from typing import Any
 
-import numpy as np
-
+from data_prep.survey import measurements
 from u2net_tf import files, schema, work_log
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Preprocessing, SpacingSource
+from u2net_tf.plan.preprocessing import (
+    IntensityStatistics,
+    Preprocessing,
+    SpacingSource,
+)
 from u2net_tf.schema import Count, Length, Size, Text
 from u2net_tf.visualization import thumbnails
 from u2net_tf.volumes import case as case_checks
-from u2net_tf.volumes import components, crop_and_resample, images, intensities
+from u2net_tf.volumes import crop_and_resample, images, intensities
 from u2net_tf.volumes.grid import Volume, header_problem
 
-PERCENTILES = (0, 2, 50, 98, 100)
 # The plan's default preprocessing.
 DEFAULTS = Preprocessing()
 
@@ -27,9 +28,6 @@ CONTRAST = "contrast"
 GEOMETRY = case_checks.GEOMETRY
 UNKNOWN_LABEL, EMPTY_LABEL = case_checks.UNKNOWN_LABEL, case_checks.EMPTY_LABEL
 SAME_NAME = "same name"
-
-# Key of the entire foreground in `CaseFacts.component_shares`.
-FOREGROUND = "foreground"
 
 
 @schema.model
@@ -112,14 +110,18 @@ class CaseFacts:
       orientation: orientation of the axes on disk, for example "RAS".
       length_unit: unit of the voxel sizes in the file, "mm", "µm" or "m"; "" if none is
         given.
-      percentiles: per modality, the intensities at `PERCENTILES`, finite voxels only.
+      percentiles: per modality, the intensities at `measurements.PERCENTILES`, finite
+        voxels only.
       nonzero_share: fraction of the first modality's voxels that are nonzero.
       box_start: first voxel of the bounding box of nonzero voxels.
       box_shape: shape of that box, voxels.
       box_share: fraction of the volume that is in that box.
       label_voxels: label value, as text, -> number of voxels.
-      component_shares: label value, as text, or `FOREGROUND` -> fraction of its voxels
-        in its largest and in its two largest connected components.
+      component_shares: label value, as text, or `measurements.FOREGROUND` -> fraction
+        of its voxels in its largest and in its two largest connected components.
+      foreground_intensities: per modality, statistics over all finite voxels whose
+        label is a class other than the background; empty if there are none, None if
+        image or labels could not be measured.
       checksum: checksum of the voxels of the image.
       faults: faults of the files.
       warnings: suspicious properties of the files.
@@ -142,6 +144,7 @@ class CaseFacts:
     component_shares: dict[str, tuple[float, float]] = dataclasses.field(
         default_factory=dict
     )
+    foreground_intensities: tuple[IntensityStatistics, ...] | None = None
     checksum: str = ""
     faults: tuple[Fault, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -171,7 +174,7 @@ def examine_case(job: SurveyJob) -> CaseFacts:
     except InputError as error:
         faults.append(Fault(LABEL, job.label_path, str(error)))
     if image is not None:
-        facts |= _measure_image(image)
+        facts |= measurements.measure_image(image)
         faults += [
             Fault(IMAGE, job.image_path, text)
             for text in case_checks.image_faults(
@@ -183,9 +186,10 @@ def examine_case(job: SurveyJob) -> CaseFacts:
             faults += _contrast_faults(image, job)
         warnings += _image_warnings(image, job)
     if labels is not None:
-        facts |= _measure_labels(labels.data, job.known_labels)
+        facts |= measurements.measure_labels(labels.data, job.known_labels)
         faults += _label_faults(labels, image, job)
         warnings += _label_warnings(labels, image)
+        facts |= measurements.measure_foreground(image, labels, job.known_labels)
     if job.thumbnail is not None and image is not None:
         picture = thumbnails.make_thumbnail(image, labels, job.known_labels)
         thumbnails.save_thumbnail(job.thumbnail, picture)
@@ -198,25 +202,6 @@ def examine_case(job: SurveyJob) -> CaseFacts:
         faults=tuple(faults),
         warnings=tuple(warnings),
     )
-
-
-def _measure_image(image: Volume) -> dict[str, Any]:
-    first = image.data[0]
-    facts = {
-        "shape": first.shape,
-        "spacing_mm": tuple(round(size, 6) or size for size in image.spacing_mm),
-        "orientation": image.grid.axis_codes,
-        "length_unit": image.grid.length_unit,
-        "percentiles": tuple(_percentiles(channel) for channel in image.data),
-        "nonzero_share": float(np.count_nonzero(first) / first.size),
-        "checksum": hashlib.blake2b(image.data.data, digest_size=16).hexdigest(),
-        "box_share": 0.0,
-    }
-    if first.any():
-        start, shape = crop_and_resample.nonzero_box(first, margin_voxels=0)
-        facts |= {"box_start": start, "box_shape": shape}
-        facts["box_share"] = float(np.prod(shape, dtype=float) / first.size)
-    return facts
 
 
 def _contrast_faults(image: Volume, job: SurveyJob) -> list[Fault]:
@@ -236,13 +221,6 @@ def _contrast_faults(image: Volume, job: SurveyJob) -> list[Fault]:
     return []
 
 
-def _percentiles(channel: np.ndarray) -> tuple[float, ...]:
-    finite = channel[np.isfinite(channel)]
-    if not finite.size:
-        return ()
-    return tuple(float(value) for value in np.percentile(finite, PERCENTILES))
-
-
 def _image_warnings(image: Volume, job: SurveyJob) -> list[str]:
     warnings = list(image.notes)
     if 1 in image.data.shape[1:]:
@@ -259,26 +237,6 @@ def _label_warnings(labels: Volume, image: Volume | None) -> list[str]:
     if problem and (image is None or problem != header_problem(image.grid)):
         warnings.append(f"{labels.grid.path}: {problem}; using that of the image")
     return warnings
-
-
-def _measure_labels(labels: np.ndarray, known: tuple[int, ...]) -> dict[str, Any]:
-    counts = case_checks.count_values(labels)
-    voxels = {str(value): count for value, count in counts.items()}
-    shares = {}
-    for value in known:
-        if value and str(value) in voxels:
-            shares[str(value)] = _largest_shares(labels == value)
-    if len(shares) == 1:
-        shares[FOREGROUND] = next(iter(shares.values()))
-    elif shares:
-        shares[FOREGROUND] = _largest_shares(np.isin(labels, [v for v in known if v]))
-    return {"label_voxels": voxels, "component_shares": shares}
-
-
-def _largest_shares(mask: np.ndarray) -> tuple[float, float]:
-    sizes = components.component_sizes(mask)
-    total = float(sizes.sum())
-    return float(sizes[:1].sum() / total), float(sizes[:2].sum() / total)
 
 
 def _label_faults(labels: Volume, image: Volume | None, job: SurveyJob) -> list[Fault]:

@@ -19,7 +19,7 @@ from data_prep.survey.survey_file import DomainFacts
 from u2net_tf import files, locks, migrations, parallel, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
-from u2net_tf.plan.domains import SpacingSource
+from u2net_tf.plan.preprocessing import SpacingSource
 from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import Text
 from u2net_tf.volumes import msd
@@ -48,7 +48,7 @@ EXAMINED_CASE = FileFormat(
     made_by="python -m data_prep.survey",
     kind=ExaminedCase,
     oldest=1,
-    upgrades=(migrations.examined_case,),
+    upgrades=(migrations.examined_case, migrations.examined_case_with_foreground),
 )
 
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from data_prep.survey.examine_case import IMAGE, PERCENTILES, CaseFacts, Fault
+from data_prep.survey.examine_case import IMAGE, CaseFacts, Fault
+from data_prep.survey.measurements import PERCENTILES
 from u2net_tf import migrations, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
-from u2net_tf.plan.domains import SpacingSource
+from u2net_tf.plan.preprocessing import SpacingSource
 from u2net_tf.schema import Text
 from u2net_tf.wording import quantity
 
@@ -95,6 +96,13 @@ def _check_case(case: CaseFacts, domain: str) -> None:
 
 def _check_percentiles(case: CaseFacts, num_modalities: int) -> None:
     lengths = [len(row) for row in case.percentiles]
+    foreground = case.foreground_intensities
+    if foreground and not case.faults and len(foreground) != num_modalities:
+        raise InputError(
+            f"cases: {case.case}: foreground_intensities",
+            expected=f"one entry per modality, {num_modalities}",
+            received=len(foreground),
+        )
     # A case with the wrong number of modalities has a fault that reports this.
     expected = len(lengths) if case.faults else num_modalities
     if lengths and lengths != [len(PERCENTILES)] * expected:
@@ -126,6 +134,7 @@ SURVEY = FileFormat(
         migrations.survey,
         migrations.survey_units,
         migrations.survey_with_resampling,
+        migrations.survey_with_foreground,
     ),
 )
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep.survey.examine_case import PERCENTILES, CaseFacts
+from data_prep.survey.examine_case import CaseFacts
+from data_prep.survey.measurements import PERCENTILES
 from u2net_tf.plan.domains import AXES
 
 # Intensity percentiles to compare; the extremes depend on single voxels.

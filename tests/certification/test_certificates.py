@@ -36,6 +36,7 @@ from u2net_tf.models import composition
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.loading import save_model
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.plan.preprocessing import IntensityStatistics, Preprocessing
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
 
@@ -202,6 +203,14 @@ class TestSettings:
                 )
             },
             {"spacing_mm": (1.0, 1.0, 2.0)},
+            {"keep_foreground_components": 1},
+            {
+                "preprocessing": Preprocessing(
+                    intensity_statistics=(
+                        IntensityStatistics(low=0, high=9, mean=5, std=2),
+                    )
+                )
+            },
         ],
     )
     def test_include_what_predictions_depend_on(self, change):

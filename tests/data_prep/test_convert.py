@@ -29,9 +29,10 @@ from data_prep.convert import __main__ as convert_command
 from data_prep.convert import convert_domains, part_files
 from u2net_tf import files, locks
 from u2net_tf.errors import InputError, StoppedError
-from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
+from u2net_tf.plan.domains import Domain, Label, Plan
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.plan.plan_hash import plan_hash
+from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.progress import silent
 from u2net_tf.shards import manifest, record_size, records
 from u2net_tf.volumes import crop_and_resample, msd

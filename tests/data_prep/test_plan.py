@@ -8,8 +8,8 @@ from invented_surveys import make_case, make_domain, make_faulty, plan_one
 from data_prep.plan import label_classes
 from data_prep.survey import survey_file
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Preprocessing
 from u2net_tf.plan.plan_file import load_plan
+from u2net_tf.plan.preprocessing import Preprocessing
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -276,6 +276,33 @@ class TestLabels:
         assert domain.test == ()
         assert [label.keep_components for label in domain.labels] == [0, kept, 0]
 
+    def test_keep_foreground_components(self, plan):
+        (domain,) = plan(keep_foreground_components="3").domains
+        assert domain.keep_foreground_components == 3
+        (domain,) = plan(overwrite=True).domains
+        assert domain.keep_foreground_components == 1
+
+    @pytest.mark.parametrize(
+        ("share", "changes", "kept"),
+        [
+            ((0.995, 1.0), {}, 1),
+            ((0.6, 0.995), {}, 2),
+            ((0.6, 0.9), {}, 0),
+            # A single class; a label in the background; folds.
+            ((0.995, 1.0), {"merges": {"K": {"both": [1, 2]}}}, 0),
+            ((0.995, 1.0), {"merges": {"K": {"background": [0, 2]}}}, 0),
+            ((0.995, 1.0), {"num_folds": 2}, 0),
+        ],
+    )
+    def test_keep_foreground_components_auto(self, share, changes, kept):
+        cases = tuple(
+            make_case("K", f"c{i}", component_shares={"foreground": share})
+            for i in range(4)
+        )
+        facts = dataclasses.replace(make_domain("K"), cases=cases)
+        domain, _ = plan_one(facts, **changes)
+        assert domain.keep_foreground_components == kept
+
     def test_keep_components_auto_ignores_test_cases(self):
         domain, _ = plan_one()
         facts = make_domain()
@@ -425,6 +452,10 @@ class TestCommand:
             ({"statistics_over": "none"}, "--statistics_over: expected one of "),
             ({"size_rounding": "up"}, "--size_rounding: expected one of "),
             ({"keep_components": "one"}, "--keep_components: expected auto or"),
+            (
+                {"keep_foreground_components": "-1"},
+                "--keep_foreground_components: expected auto or",
+            ),
             ({"mirror_axes": "x,w"}, "--mirror_axes: expected auto, none or"),
             (
                 {"test_fraction": 1},

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from invented_scans import SHAPE, draw_image
+from invented_scans import SHAPE, draw_image, make_labels
 from invented_surveys import make_domain, make_faulty
 
 from data_prep.survey import survey_file
@@ -61,6 +61,11 @@ def test_measurements_of_a_good_case(cases):
     assert good.label_voxels == {"0": 480 - 38, "1": 38}
     assert good.component_shares["1"] == pytest.approx((36 / 38, 1))
     assert good.component_shares["foreground"] == good.component_shares["1"]
+    foreground = image[make_labels() == 1].astype(float)
+    (found,) = good.foreground_intensities
+    expected = [*np.percentile(foreground, [0.5, 99.5])]
+    expected += [foreground.mean(), foreground.std()]
+    assert [found.low, found.high, found.mean, found.std] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +107,10 @@ def test_faulty_cases_are_measured_as_far_as_possible(cases):
     assert cases["cut_short"].shape == ()
     assert cases["cut_short"].label_voxels["1"] == 38
     assert np.isfinite(cases["nan"].percentiles).all()
+    assert len(cases["nan"].foreground_intensities) == 1
+    assert cases["empty"].foreground_intensities == ()
+    for name in ("no_label", "no_image", "other_shape"):
+        assert cases[name].foreground_intensities is None
 
 
 def test_contradictory_header_is_a_warning(cases, surveyed):
@@ -175,7 +184,7 @@ def test_output_that_is_a_file_is_an_error(tmp_path, faulty, run_light):
         (None, "expected a survey written by `python -m data_prep.survey`"),
         ("{", "Received"),
         ("[]", "Received"),
-        ('{"format": 9}', "format: expected an integer from 1 to 4"),
+        ('{"format": 9}', "format: expected an integer from 1 to 5"),
         ('{"format": 1, "domains": [{"name": "A"}]}', "[0].folder: expected a val"),
     ],
 )

@@ -8,8 +8,9 @@ from u2net_tf.errors import InputError
 from u2net_tf.evaluation.listed_cases import ModelDomain, list_cases
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Label, Plan, Preprocessing
+from u2net_tf.plan.domains import Label, Plan
 from u2net_tf.plan.plan_file import plan_to_json
+from u2net_tf.plan.preprocessing import IntensityStatistics, Preprocessing
 
 SPEC = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
 WITHOUT_NAMES = without_case_names(SPEC)
@@ -54,7 +55,13 @@ def test_a_plan_overrides_the_cases_of_the_model(write_plan):
 
 def test_other_settings_are_those_of_the_model(write_plan):
     """Changed settings in a plan are not those that the model was trained with."""
-    other = dataclasses.replace(toy.ONE, patch_size=(4, 4, 4), batch_size=7)
+    statistics = IntensityStatistics(low=0, high=9, mean=5, std=2)
+    other = dataclasses.replace(
+        toy.ONE,
+        patch_size=(4, 4, 4),
+        batch_size=7,
+        preprocessing=Preprocessing(intensity_statistics=(statistics,)),
+    )
     found = list_cases(serve(WITHOUT_NAMES, toy.ONE.name), write_plan(other), None)
     assert found == [toy.ONE]
 

@@ -11,7 +11,8 @@ from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.prepared_scan import prepare_scan
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
+from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.progress import silent
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import nifti
@@ -187,6 +188,34 @@ class TestKeepComponents:
         domain = dataclasses.replace(ORGAN, labels=labels)
         path = write(tmp_path / "a.nii.gz", image, np.eye(4))
         predicted, _ = predict_file(make_predictor(domain), path)
+        expected = bright.copy()
+        if parts == 1:
+            expected[9:] = False
+        np.testing.assert_array_equal(np.asarray(predicted.dataobj) > 0, expected)
+
+    @pytest.mark.parametrize(
+        ("of_plan", "settings", "parts"),
+        [
+            ({"keep_foreground_components": 1}, {}, 1),
+            ({}, {"keep_foreground_components": 1}, 1),
+            (
+                {"keep_foreground_components": 1},
+                {"keep_foreground_components": 0},
+                2,
+            ),
+            ({}, {"keep_components": 1}, 1),
+            ({"labels": 1}, {"keep_components": 0}, 2),
+        ],
+    )
+    def test_settings_override_the_plan(self, tmp_path, of_plan, settings, parts):
+        image, bright = make_content()
+        if keep := of_plan.pop("labels", 0):
+            labels = (ORGAN.labels[0], Label("organ", (4,), keep_components=keep))
+            of_plan = {"labels": labels}
+        domain = dataclasses.replace(ORGAN, **of_plan)
+        path = write(tmp_path / "a.nii.gz", image, np.eye(4))
+        predictor = make_predictor(domain, options=settings)
+        predicted, _ = predict_file(predictor, path)
         expected = bright.copy()
         if parts == 1:
             expected[9:] = False
@@ -387,7 +416,7 @@ class TestPreparedScan:
         image = weakref.ref(scan.image)
         freed = []
 
-        def clean(classes, counts):
+        def clean(classes, counts, **options):
             freed.append(image() is None)
             return classes
 
@@ -417,6 +446,8 @@ def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
         key(path=tmp_path / "other.nii.gz"),
         key(overlap=0.25),
         key(skip_empty=False),
+        key(keep_foreground_components=1),
+        key(keep_components=1),
     ]
     scan.write_bytes(b"another scan")
     others.append(key())
@@ -427,4 +458,4 @@ def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
     others.append(key(path=slices))
     (slices / "1.dcm").write_bytes(b"12")
     others.append(key(path=slices))
-    assert len({first, *others}) == 9
+    assert len({first, *others}) == 11

@@ -395,6 +395,8 @@ def test_defaults_of_load_are_those_of_the_command():
         ({"prune_to": 9}, "`prune_to`"),
         ({"prune_to": 2}, "`prune_to`"),
         ({"gate_threshold": 0.5}, "`gate_threshold`"),
+        ({"keep_components": -1}, "`keep_components`"),
+        ({"keep_foreground_components": -1}, "`keep_foreground_components`"),
         ({"path": "missing.u2net"}, r"missing\.u2net"),
     ],
 )

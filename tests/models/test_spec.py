@@ -7,7 +7,7 @@ import toy
 from u2net_tf.errors import InputError
 from u2net_tf.models import spec
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Preprocessing
+from u2net_tf.plan.preprocessing import Preprocessing
 
 SPEC = ModelSpec(
     plan=toy.PLAN,

@@ -13,8 +13,9 @@ from u2net_tf.models.spec import (
 )
 from u2net_tf.plan import plan_file
 from u2net_tf.plan.anatomy import Anatomy, Code
-from u2net_tf.plan.domains import Domain, Label, Plan, Preprocessing
+from u2net_tf.plan.domains import Domain, Label, Plan
 from u2net_tf.plan.plan_file import load_plan, plan_to_json
+from u2net_tf.plan.preprocessing import IntensityStatistics, Preprocessing
 from u2net_tf.plan.scan_ranges import ScanRanges
 
 
@@ -110,6 +111,11 @@ def pop_resample_modalities(domain):
     assert domain["preprocessing"].pop("resample_modalities") is False
 
 
+def pop_foreground(domain):
+    assert domain.pop("keep_foreground_components") == 0
+    assert domain["preprocessing"].pop("intensity_statistics") is None
+
+
 def pop_anatomy(domain):
     for label in domain["labels"]:
         assert label.pop("anatomy") is None
@@ -117,7 +123,12 @@ def pop_anatomy(domain):
 
 @pytest.mark.parametrize(
     ("pop", "plan_format", "model_format"),
-    [(pop_scans, 2, 1), (pop_resample_modalities, 3, 2), (pop_anatomy, 4, 6)],
+    [
+        (pop_scans, 2, 1),
+        (pop_resample_modalities, 3, 2),
+        (pop_anatomy, 4, 6),
+        (pop_foreground, 5, 7),
+    ],
 )
 def test_an_older_plan_and_model_without_later_fields(pop, plan_format, model_format):
     spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
@@ -135,6 +146,32 @@ def test_anatomy_is_read_from_a_plan():
     label = plan_file.PLAN.from_text(text, "plan.json").domains[1].labels[1]
     kind = Code("7", "SCT", "Hippocampus")
     assert label.anatomy == Anatomy(category=Code(**CODE), kind=kind)
+
+
+def test_intensity_statistics_round_trip():
+    statistics = IntensityStatistics(low=-90.5, high=310.0, mean=40.0, std=12.5)
+    preprocessing = Preprocessing(
+        intensity_statistics=(statistics, *[None] * (HIP.num_modalities - 1))
+    )
+    hip = dataclasses.replace(HIP, preprocessing=preprocessing)
+    plan = dataclasses.replace(PLAN, domains=(KNEE, hip))
+    assert plan_file.PLAN.from_text(plan_to_json(plan), "plan.json") == plan
+
+
+@pytest.mark.parametrize(
+    ("statistics", "message"),
+    [
+        ([None] * 9, "preprocessing.intensity_statistics: expected one entry per"),
+        ([{"low": 3, "high": 3, "mean": 3, "std": 1}], r"[0]: expected low < high"),
+        ([{"low": 3, "high": 4, "mean": 3, "std": 0}], r"[0]: expected low < high"),
+        ([{"low": 3, "high": 4, "mean": 3}], "[0].std: expected a value"),
+        ([{"low": 3, "high": 4, "mean": 3, "std": -1}], "[0].std: expected"),
+    ],
+)
+def test_bad_intensity_statistics_are_reported(statistics, message):
+    with pytest.raises(InputError) as caught:
+        plan_file.PLAN.from_text(edited([*P, "intensity_statistics"], statistics), "f")
+    assert message in str(caught.value)
 
 
 def test_scan_ranges_round_trip():
@@ -184,7 +221,7 @@ def test_error_of_a_later_plan_names_its_version():
     content["written_by"] = "u2net-tf 7.1"
     with pytest.raises(InputError) as caught:
         plan_file.PLAN.from_text(json.dumps(content), "plan.json")
-    assert "plan.json: format: expected an integer from 1 to 5" in str(caught.value)
+    assert "plan.json: format: expected an integer from 1 to 6" in str(caught.value)
     assert str(caught.value).endswith("Received: 99, written by u2net-tf 7.1")
 
 
@@ -240,7 +277,7 @@ D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "label
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["format"], 6),
+        (["format"], 7),
         (["format"], 0),
         (["format"], "1"),
         (["format"], ...),

@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 from invented_plan import ORGAN as DOMAIN
 
-from u2net_tf.plan.domains import Label, Preprocessing
+from u2net_tf.plan.domains import Label
 from u2net_tf.plan.plan_hash import plan_hash
+from u2net_tf.plan.preprocessing import Preprocessing
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Domain, Label, Preprocessing
+from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.volumes import case, crop_and_resample, images, nifti
 
 SHAPE = (6, 7, 8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Preprocessing
+from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.volumes import nifti
 from u2net_tf.volumes.class_volumes import (
     read_volumes_ml,

@@ -52,6 +52,29 @@ def test_each_class_has_its_own_count(mask):
     assert cleaned.dtype == np.uint8
 
 
+def test_foreground_comes_first():
+    """A class next to others is kept, although it is larger elsewhere."""
+    labels = np.zeros((3, 4, 9), np.uint8)
+    labels[0, 0, :4] = 1
+    labels[0, 1, :2] = 2
+    labels[2, 3, 6:] = 2
+    each = components.clean_labels(labels, (0, 1, 1))
+    assert each[0, 1].tolist() == [0] * 9
+    both = components.clean_labels(labels, (0, 1, 1), keep_foreground_components=1)
+    np.testing.assert_array_equal(both[0], labels[0])
+    assert not both[1:].any()
+    only = components.clean_labels(labels, (0, 0, 0), keep_foreground_components=1)
+    np.testing.assert_array_equal(only, both)
+    two = components.clean_labels(labels, (0, 0, 0), keep_foreground_components=2)
+    np.testing.assert_array_equal(two, labels)
+
+
+def test_foreground_of_an_empty_label_map():
+    empty = np.zeros((3, 4, 5), np.uint8)
+    found = components.clean_labels(empty, (0, 1), keep_foreground_components=1)
+    np.testing.assert_array_equal(found, empty)
+
+
 def test_background_and_absent_classes_are_unchanged():
     labels = np.zeros((3, 3, 3), np.int32)
     labels[0, 0, 0] = 2

@@ -3,8 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from u2net_tf.errors import InputError
 from u2net_tf.interpolation.resample import resample
-from u2net_tf.plan.domains import Domain, Label, Preprocessing
+from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.plan.preprocessing import IntensityStatistics, Preprocessing
 from u2net_tf.volumes import crop_and_resample, intensities
 from u2net_tf.volumes.restoration import Restoration
 
@@ -140,6 +142,14 @@ class TestStandardize:
         with pytest.raises(ValueError, match="Received: the constant 7"):
             intensities.standardize(image, clip_percentiles=(2, 98))
 
+    def test_given_statistics_by_hand(self):
+        image = np.array([[[-900, 10, 50, 60, 3000]]], np.float32)
+        statistics = IntensityStatistics(low=10, high=90, mean=50, std=20)
+        found = intensities.standardize_with(image, statistics)
+        assert found.ravel().tolist() == [-2, -2, 0, 0.5, 2]
+        assert found.dtype == np.float32
+        assert image.ravel().tolist() == [-900, 10, 50, 60, 3000]
+
     @pytest.mark.parametrize("over", ["all", "positive"])
     def test_input_is_not_modified(self, over):
         image = np.arange(27, dtype=np.float32).reshape(3, 3, 3) - 9
@@ -253,6 +263,45 @@ class TestImage:
             )
             expected = intensities.standardize(resampled, clip_percentiles=(3, 80))
             np.testing.assert_array_equal(found[..., channel], expected)
+
+    def test_statistics_of_one_modality(self):
+        image = np.random.default_rng(0).normal(50, 20, (2, 9, 8, 7)).astype(np.float32)
+        fixed = IntensityStatistics(low=30, high=80, mean=40, std=7)
+        domain = make_domain((1, 1, 1), 2, margin_voxels=0, clip_percentiles=(3, 80))
+        preprocessing = dataclasses.replace(
+            domain.preprocessing, intensity_statistics=(None, fixed)
+        )
+        domain = dataclasses.replace(domain, preprocessing=preprocessing)
+        found, _ = crop_and_resample.preprocess_image(image, (1, 1, 1), domain)
+        first, second = image
+        expected = intensities.standardize(first, clip_percentiles=(3, 80))
+        np.testing.assert_array_equal(found[..., 0], expected)
+        expected = (second.clip(30, 80) - 40) / 7
+        np.testing.assert_allclose(found[..., 1], expected, rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("values", "is_error"),
+        [((0, 30), True), ((80, 99), True), ((55, 55), True), ((0, 31), False)],
+    )
+    def test_an_image_outside_the_limits_of_the_plan(self, values, is_error):
+        image = np.full((1, 9, 8, 7), values[0], np.float32)
+        image[0, 0, 0] = values[1]
+        fixed = IntensityStatistics(low=30, high=80, mean=40, std=7)
+        domain = make_domain((1, 1, 1), 1, margin_voxels=9)
+        domain = dataclasses.replace(
+            domain, preprocessing=Preprocessing(intensity_statistics=(fixed,))
+        )
+        if is_error:
+            low, high = values
+            with pytest.raises(
+                InputError,
+                match="modality 'T1': image: expected intensities that differ between "
+                f"30 and 80, the limits of the plan. Received: intensities from {low} "
+                f"to {high}",
+            ):
+                crop_and_resample.preprocess_image(image, (1, 1, 1), domain)
+        else:
+            crop_and_resample.preprocess_image(image, (1, 1, 1), domain)
 
     def test_settings_of_the_published_code(self):
         rng = np.random.default_rng(0)

@@ -91,6 +91,9 @@ def settings_checksum(spec: ModelSpec, index: int) -> str:
         "classes": [(label.name, label.keep_components) for label in domain.labels],
         "network": network,
     }
+    # Left out if it has no effect, as in certificates of earlier versions.
+    if domain.keep_foreground_components:
+        parts["keep_foreground_components"] = domain.keep_foreground_components
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

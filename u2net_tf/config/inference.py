@@ -60,6 +60,19 @@ class WindowConfig(Config):
         "present in a window; the probability of an absent class is 0 in all voxels "
         "of the window. If not given, gates are not computed.",
     )
+    keep_foreground_components: int | None = Field(
+        None,
+        ge=0,
+        description="Number of largest connected components of the foreground to keep "
+        "(all classes together), before those of each class; 0 keeps all. As in the "
+        "model's plan if not given.",
+    )
+    keep_components: int | None = Field(
+        None,
+        ge=0,
+        description="Number of largest connected components of each class to keep; 0 "
+        "keeps all. As in the model's plan if not given.",
+    )
 
 
 class ReadingConfig(Config):

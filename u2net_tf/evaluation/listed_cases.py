@@ -11,11 +11,13 @@ from u2net_tf.errors import InputError
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Domain, Label
 from u2net_tf.plan.plan_file import load_plan
+from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.wording import first_few
 
-# Fields in which a model and the plan of its cases must agree, in addition to values
-# and names of classes. Otherwise scans would be preprocessed or scored differently.
-_PREPROCESSING_FIELDS = ("modalities", "spacing_mm", "preprocessing")
+# Fields in which a model and the plan of its cases must agree, in addition to most of
+# the preprocessing and to values and names of classes. Otherwise scans would be
+# preprocessed or scored differently.
+_SCAN_FIELDS = ("modalities", "spacing_mm")
 
 
 class ModelDomain(NamedTuple):
@@ -87,9 +89,9 @@ def _with_cases_of(
 ) -> Domain:
     """Returns the domain of a model with the cases that a plan lists for it."""
     pairs = [
-        (name, getattr(domain, name), getattr(listed, name))
-        for name in _PREPROCESSING_FIELDS
+        (name, getattr(domain, name), getattr(listed, name)) for name in _SCAN_FIELDS
     ]
+    pairs.append(("preprocessing", *map(_without_statistics, (domain, listed))))
     pairs.append(("labels", _classes(domain.labels), _classes(listed.labels)))
     for field, expected, received in pairs:
         if expected != received:
@@ -106,6 +108,14 @@ def _with_cases_of(
         validation=listed.validation,
         test=listed.test,
     )
+
+
+def _without_statistics(domain: Domain) -> Preprocessing:
+    """Returns the preprocessing without statistics of training cases.
+
+    Those of the model apply to all cases.
+    """
+    return dataclasses.replace(domain.preprocessing, intensity_statistics=None)
 
 
 def _classes(labels: Sequence[Label]) -> dict[str, tuple[int, ...]]:

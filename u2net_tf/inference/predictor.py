@@ -17,7 +17,7 @@ from u2net_tf.inference.backend import Backend
 from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.inference.windows import Box, count_windows, predict_volume
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Plan
+from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes.components import clean_labels
 from u2net_tf.volumes.crop_and_resample import ResampledCrop
@@ -55,6 +55,10 @@ class Predictor:
         is 0 in all modalities, and labels them background. Preprocessing crops such
         voxels around the scan, and `Restoration` labels them background. In Hounsfield
         units air is not 0, and nothing is skipped.
+      keep_foreground_components: number of largest components of the foreground to
+        keep; that of the plan if None.
+      keep_components: number of largest components of each class to keep; those of the
+        plan if None.
       progress: shows the progress over the windows of a volume.
     """
 
@@ -65,12 +69,16 @@ class Predictor:
         overlap: float = 0.5,
         batch_size: int = 1,
         skip_empty: bool = True,
+        keep_foreground_components: int | None = None,
+        keep_components: int | None = None,
         progress: Progress = silent,
     ):
         self.backend = backend
         self.overlap = overlap
         self.batch_size = batch_size
         self.skip_empty = skip_empty
+        self.keep_foreground_components = keep_foreground_components
+        self.keep_components = keep_components
         self._progress = progress
 
     @classmethod
@@ -83,6 +91,8 @@ class Predictor:
             overlap=settings.overlap,
             batch_size=settings.batch_size,
             skip_empty=settings.skip_empty,
+            keep_foreground_components=settings.keep_foreground_components,
+            keep_components=settings.keep_components,
             progress=progress,
         )
 
@@ -137,6 +147,10 @@ class Predictor:
             settings.append(list(channels))
         if resample_modalities:
             settings.append("resample modalities")
+        if self.keep_foreground_components is not None:
+            settings.append(f"keep_foreground={self.keep_foreground_components}")
+        if self.keep_components is not None:
+            settings.append(f"keep={self.keep_components}")
         return work_log.work_key(
             [*settings, *map(str, found)], files.file_signatures(found)
         )
@@ -225,11 +239,18 @@ class Predictor:
             on_plane=restoration.add,
         )
         classes, probabilities = restoration.finish()
-        # On the raw grid, where the survey measured how many components there are.
-        classes = clean_labels(
-            classes, [label.keep_components for label in domain.labels]
-        )
-        return Prediction(classes, probabilities)
+        return Prediction(self._keep_largest(classes, domain), probabilities)
+
+    def _keep_largest(self, classes: np.ndarray, domain: Domain) -> np.ndarray:
+        """Removes small components on the raw grid, where the survey measured them."""
+        foreground = self.keep_foreground_components
+        if foreground is None:
+            foreground = domain.keep_foreground_components
+        if self.keep_components is None:
+            each = [label.keep_components for label in domain.labels]
+        else:
+            each = [self.keep_components] * domain.num_classes
+        return clean_labels(classes, each, keep_foreground_components=foreground)
 
     def _are_few(self, image: np.ndarray, index: int, num_scans: int) -> bool:
         """Returns whether the network need not be compiled for such scans.

@@ -17,8 +17,9 @@ import struct
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-from u2net_tf import migrations, protocol_buffers
+from u2net_tf import protocol_buffers
 from u2net_tf.errors import InputError
+from u2net_tf.models import object_graph
 from u2net_tf.protocol_buffers import read_varint
 
 # Names of the texts in a checkpoint: the model's specification and the run's state.
@@ -68,8 +69,8 @@ def text_names(names: Container[str], path: str | os.PathLike) -> tuple[str, str
       InputError: if it is not a checkpoint of this package.
     """
     found = (SPEC, STATE)
-    if migrations.has_object_graph(names):
-        found = migrations.spec_and_state_keys()
+    if object_graph.has_object_graph(names):
+        found = object_graph.spec_and_state_keys()
     if found[0] not in names:
         raise InputError(
             path,

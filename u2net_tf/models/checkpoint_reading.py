@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from u2net_tf import migrations
 from u2net_tf.errors import InputError
+from u2net_tf.models import object_graph
 from u2net_tf.models.checkpoint_index import (
     DamagedCheckpointError,
     require_not_removed,
@@ -56,7 +56,7 @@ class CheckpointReader:
         with translate_tf_errors(path):
             self._reader = tf.train.load_checkpoint(path)
             self._stored = self._reader.get_variable_to_shape_map().keys()
-        self._is_old = migrations.has_object_graph(self._stored)
+        self._is_old = object_graph.has_object_graph(self._stored)
         self._spec, self._state = text_names(self._stored, path)
 
     def spec(self) -> ModelSpec:
@@ -154,7 +154,7 @@ class CheckpointReader:
     def _keys(self) -> dict[str, str]:
         """Path of a variable -> name of its tensor in the file."""
         if self._is_old:
-            return migrations.checkpoint_keys(self._reader.get_tensor)
+            return object_graph.checkpoint_keys(self._reader.get_tensor)
         return {name: name for name in self._stored - {self._spec, self._state}}
 
     def _text(self, name: str) -> str:

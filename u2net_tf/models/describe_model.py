@@ -15,9 +15,9 @@ from collections.abc import Collection, Iterator, Mapping
 
 from absl import logging
 
-from u2net_tf import files, migrations
+from u2net_tf import files
 from u2net_tf.errors import InputError
-from u2net_tf.models import checkpoint_paths
+from u2net_tf.models import checkpoint_paths, object_graph
 from u2net_tf.models.best import Best
 from u2net_tf.models.checkpoint_index import (
     CheckpointIndex,
@@ -186,8 +186,8 @@ def _read(path: pathlib.Path) -> _Contents:
 
 def _count_parameters(index: CheckpointIndex) -> dict[int | None, int]:
     keys = {name: name for name in index.entries}
-    if migrations.has_object_graph(keys):
-        keys = migrations.checkpoint_keys(index.text)
+    if object_graph.has_object_graph(keys):
+        keys = object_graph.checkpoint_keys(index.text)
     counts: dict[int | None, int] = {}
     for path, key in keys.items():
         if path.startswith(_NETWORK):

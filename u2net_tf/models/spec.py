@@ -143,6 +143,7 @@ MODEL = FileFormat(
         migrations.model_with_architecture,
         migrations.model_with_gates,
         migrations.model_with_anatomy,
+        migrations.model_with_foreground,
     ),
 )
 

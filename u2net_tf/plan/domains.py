@@ -16,22 +16,17 @@ from u2net_tf import schema
 from u2net_tf.errors import InputError
 from u2net_tf.plan import limits
 from u2net_tf.plan.anatomy import Anatomy
+from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.plan.scan_ranges import ScanRanges
-from u2net_tf.schema import Count, Extent, Margin, Text
+from u2net_tf.schema import Count, Extent, Text
 
 Axis = Literal["z", "y", "x"]
-SpacingSource = Literal["pixdim", "affine"]
-UnknownLabels = Literal["fail", "background"]
-StatisticsOver = Literal["all", "positive"]
-SizeRounding = Literal["nearest", "truncate"]
 Split = Literal["train", "validation", "test"]
 AXES = get_args(Axis)
 SPLITS = get_args(Split)
-SPACING_SOURCES = get_args(SpacingSource)
 # Some JSON parsers store numbers as float64, in which larger integers are not exact.
 MIN_LABEL, MAX_LABEL = -(2**53) + 1, 2**53 - 1
 LabelValue = Annotated[int, Field(ge=MIN_LABEL, le=MAX_LABEL)]
-Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
 def require_folder_name(name: str) -> None:
@@ -73,51 +68,6 @@ class Label:
 
 
 @schema.model
-class Preprocessing:
-    """Preprocessing of the raw volumes of one domain.
-
-    The defaults are those of the paper. The published code differs in `intensity_floor`
-    (-1024), `statistics_over` ("positive") and `size_rounding` ("truncate").
-
-    Attributes:
-      margin_voxels: margin around the bounding box of the non-zero voxels, raw voxels.
-      clip_percentiles: lower and upper percentile that intensities are clipped to.
-      spacing_source: header field to use for the spacing if `pixdim` and the affine
-        disagree: "pixdim" or "affine".
-      unknown_labels: treatment of label values that belong to no class: "fail" or
-        "background".
-      intensity_floor: lower limit that resampled intensities of every modality are
-        clipped to before percentiles are computed; None for no limit.
-      statistics_over: voxels that mean and standard deviation are computed over: "all",
-        or "positive" for those above 0, where voxels of exactly 0 remain 0.
-      size_rounding: rounding of the size of a resampled volume: "nearest" or
-        "truncate".
-      round_labels: whether label values that are close to integers are rounded.
-      resample_modalities: whether modalities whose grid differs from that of the first
-        are resampled to it.
-    """
-
-    margin_voxels: Margin = 5
-    clip_percentiles: tuple[Percentile, Percentile] = (2.0, 98.0)
-    spacing_source: SpacingSource = "pixdim"
-    unknown_labels: UnknownLabels = "fail"
-    intensity_floor: float | None = None
-    statistics_over: StatisticsOver = "all"
-    size_rounding: SizeRounding = "nearest"
-    round_labels: bool = False
-    resample_modalities: bool = False
-
-    def __post_init__(self) -> None:
-        lower, upper = self.clip_percentiles
-        if lower >= upper:
-            raise InputError(
-                "clip_percentiles",
-                expected="two numbers, 0 <= lower < upper <= 100",
-                received=f"{lower:g}, {upper:g}",
-            )
-
-
-@schema.model
 class Domain:
     """One dataset and its task. Triples are in the order z, y, x.
 
@@ -134,6 +84,9 @@ class Domain:
       mirror_axes: axes along which training may mirror a patch: "z", "y", "x"; empty if
         left and right are different classes.
       preprocessing: see `Preprocessing`.
+      keep_foreground_components: number of largest connected components of the
+        foreground (all classes together) to keep in predictions, before those of each
+        class; 0 keeps all.
       train: training cases; empty if there are folds.
       validation: cases for validation during training; always empty if there are folds.
       test: cases for the final evaluation.
@@ -156,6 +109,7 @@ class Domain:
     batch_size: Extent
     mirror_axes: tuple[Axis, ...] = ("x",)
     preprocessing: Preprocessing = Preprocessing()
+    keep_foreground_components: Count = 0
     train: tuple[Text, ...] = ()
     validation: tuple[Text, ...] = ()
     test: tuple[Text, ...] = ()
@@ -166,6 +120,13 @@ class Domain:
         require_folder_name(self.name)
         schema.require_distinct("modalities", self.modalities, "distinct names")
         schema.require_distinct("mirror_axes", self.mirror_axes, "each axis once")
+        statistics = self.preprocessing.intensity_statistics
+        if statistics is not None and len(statistics) != self.num_modalities:
+            raise InputError(
+                "preprocessing.intensity_statistics",
+                expected=f"one entry per modality, {self.num_modalities}",
+                received=len(statistics),
+            )
         require_classes([label.name for label in self.labels])
         values = [value for label in self.labels for value in label.values]
         schema.require_distinct("labels", values, "each value in one class only")

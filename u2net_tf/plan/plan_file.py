@@ -24,6 +24,7 @@ PLAN = FileFormat(
         migrations.plan_with_scans,
         migrations.plan_with_resampling,
         migrations.plan_with_anatomy,
+        migrations.plan_with_foreground,
     ),
 )
 

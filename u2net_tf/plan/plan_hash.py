@@ -8,7 +8,8 @@ import json
 import pydantic
 
 from u2net_tf import migrations
-from u2net_tf.plan.domains import Domain, Preprocessing
+from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.preprocessing import Preprocessing
 
 
 def plan_hash(domain: Domain) -> str:

@@ -22,22 +22,34 @@ def keep_largest(mask: np.ndarray, count: int) -> np.ndarray:
     return kept
 
 
-def clean_labels(labels: np.ndarray, keep_components: Sequence[int]) -> np.ndarray:
-    """Keeps the largest components of each class; the rest becomes background.
+def clean_labels(
+    labels: np.ndarray,
+    keep_components: Sequence[int],
+    *,
+    keep_foreground_components: int = 0,
+) -> np.ndarray:
+    """Keeps the largest components; the rest becomes background.
+
+    Components of the foreground are removed first, so that a class that touches others
+    is not replaced by a false positive elsewhere, although that may be larger.
 
     Args:
       labels: (z, y, x) class indices.
       keep_components: number of components to keep per class; 0 keeps all. The entry of
         the background is ignored.
+      keep_foreground_components: number of components of the foreground, that is, of
+        all classes together, to keep; 0 keeps all.
 
     Returns:
       A new array of the same shape and dtype.
     """
     cleaned = labels.copy()
+    if keep_foreground_components and labels.any():
+        cleaned[~keep_largest(labels > 0, keep_foreground_components)] = 0
     for index, count in enumerate(keep_components):
         if index == 0 or count == 0:
             continue
-        mask = labels == index
+        mask = cleaned == index
         if mask.any():
             cleaned[mask & ~keep_largest(mask, count)] = 0
     return cleaned

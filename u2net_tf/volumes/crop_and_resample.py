@@ -295,17 +295,15 @@ def _preprocess(image: np.ndarray, crop: ResampledCrop, domain: Domain) -> np.nd
         image[:, z, y, x],
         names=domain.modalities,
         percentiles=settings.clip_percentiles,
+        statistics=settings.intensity_statistics,
     )
     result = np.empty((*crop.shape, image.shape[0]), np.float32)
+    statistics = settings.intensity_statistics or [None] * domain.num_modalities
     for channel, name in enumerate(domain.modalities):
         resampled = resample(image[channel][crop.box], crop.shape, "bspline")
         try:
-            intensities.standardize(
-                resampled,
-                out=result[..., channel],
-                clip_percentiles=settings.clip_percentiles,
-                intensity_floor=settings.intensity_floor,
-                statistics_over=settings.statistics_over,
+            intensities.normalize(
+                resampled, settings, statistics[channel], out=result[..., channel]
             )
         except InputError as error:
             raise error.within(f"modality {name!r}") from None

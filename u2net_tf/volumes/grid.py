@@ -18,7 +18,7 @@ from absl import logging
 from nibabel import affines
 
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import SPACING_SOURCES
+from u2net_tf.plan.preprocessing import SPACING_SOURCES
 from u2net_tf.volumes import nifti_header
 
 Spacing = tuple[float, float, float]

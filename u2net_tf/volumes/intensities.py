@@ -9,12 +9,46 @@ from typing import get_args
 import numpy as np
 
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import StatisticsOver
+from u2net_tf.plan.preprocessing import (
+    IntensityStatistics,
+    Preprocessing,
+    StatisticsOver,
+)
 
 # Voxels along an axis of the sample that is searched for a majority value.
 _SAMPLE_VOXELS = 24
 # Statistics are accumulated over this many voxels at a time.
 _VOXELS_AT_A_TIME = 2**22
+
+
+def normalize(
+    image: np.ndarray,
+    settings: Preprocessing,
+    statistics: IntensityStatistics | None,
+    *,
+    out: np.ndarray,
+) -> None:
+    """Clips and standardizes an image of one modality.
+
+    Args:
+      image: (z, y, x) float32.
+      settings: provides how, if `statistics` is None.
+      statistics: the statistics of the domain for this modality, if any.
+      out: array to write to, in the shape of `image`.
+
+    Raises:
+      InputError: see `standardize`.
+    """
+    if statistics is not None:
+        standardize_with(image, statistics, out=out)
+        return
+    standardize(
+        image,
+        out=out,
+        clip_percentiles=settings.clip_percentiles,
+        intensity_floor=settings.intensity_floor,
+        statistics_over=settings.statistics_over,
+    )
 
 
 def standardize(
@@ -66,6 +100,26 @@ def standardize(
     return out
 
 
+def standardize_with(
+    image: np.ndarray,
+    statistics: IntensityStatistics,
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Clips and standardizes an image with statistics of other images.
+
+    Reference: nnU-Net's normalization of CT.
+
+    Args:
+      image: (z, y, x) float32.
+      statistics: limits of the intensities, then their mean and standard deviation.
+      out: array to write to and return, in the shape of `image`; a new one if None.
+    """
+    low, high = np.float32(statistics.low), np.float32(statistics.high)
+    out = np.clip(image, low, high, out=out)
+    return _standardize(out, statistics.mean, statistics.std)
+
+
 def standardization_bytes(shape: Sequence[int]) -> int:
     """Estimates what `standardize` allocates for an image, apart from the result."""
     voxels = math.prod(shape)
@@ -80,6 +134,7 @@ def require_contrast(
     *,
     names: Sequence[str],
     percentiles: tuple[float, float],
+    statistics: Sequence[IntensityStatistics | None] | None = None,
 ) -> None:
     """Checks that no modality is constant after clipping.
 
@@ -89,13 +144,19 @@ def require_contrast(
       image: (C, z, y, x), the crop to be resampled.
       names: names of the modalities.
       percentiles: percentiles to which intensities are clipped.
+      statistics: per modality, statistics with which it is clipped instead of the
+        percentiles, if any.
 
     Raises:
-      InputError: if a modality is constant between its percentiles.
+      InputError: if a modality is constant between the limits to which it is clipped.
     """
-    for channel, name in zip(image, names, strict=True):
+    given = statistics or [None] * len(names)
+    for channel, name, fixed in zip(image, names, given, strict=True):
         try:
-            _require_contrast(channel, percentiles)
+            if fixed is None:
+                _require_contrast(channel, percentiles)
+            else:
+                _require_overlap(channel, fixed)
         except InputError as error:
             raise error.within(f"modality {name!r}") from None
 
@@ -111,6 +172,17 @@ def _require_contrast(image: np.ndarray, percentiles: tuple[float, float]) -> No
         return
     low, high = np.percentile(image, percentiles)
     _require_difference(low, high, percentiles)
+
+
+def _require_overlap(image: np.ndarray, statistics: IntensityStatistics) -> None:
+    low, high = image.min(), image.max()
+    if max(low, statistics.low) >= min(high, statistics.high):
+        raise InputError(
+            "image",
+            expected=f"intensities that differ between {statistics.low:g} and "
+            f"{statistics.high:g}, the limits of the plan",
+            received=f"intensities from {low:g} to {high:g}",
+        )
 
 
 def _require_difference(

@@ -162,11 +162,18 @@ class TestWithoutTensorFlow:
         assert line.endswith("organs.u2net: a model file, run by openvino")
 
     def test_windows_are_those_of_the_settings(self, models):
-        settings = WindowConfig(overlap=0.25, skip_empty=False)
+        settings = WindowConfig(
+            overlap=0.25,
+            skip_empty=False,
+            keep_foreground_components=2,
+            keep_components=3,
+        )
         model = open_model(models / "organs.u2net", settings)
         predictor = model.predictor(toy.ONE.name)
         assert predictor.overlap == 0.25
         assert not predictor.skip_empty
+        assert predictor.keep_foreground_components == 2
+        assert predictor.keep_components == 3
 
 
 class TestRejects:

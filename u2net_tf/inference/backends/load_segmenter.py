@@ -24,6 +24,8 @@ def load(
     checkpoint: str = "newest",
     prune_to: int | None = None,
     gate_threshold: float | None = None,
+    keep_foreground_components: int | None = None,
+    keep_components: int | None = None,
 ) -> Segmenter:
     """Loads a model to segment images with.
 
@@ -44,6 +46,10 @@ def load(
       prune_to: depth to which a UNet# is pruned; not pruned if None.
       gate_threshold: lowest gate probability at which a class of a UNet# counts as
         present in a window; gates are not used if None.
+      keep_foreground_components: number of largest connected components of the
+        foreground to keep, 0 for all; that of the model's plan if None.
+      keep_components: number of largest connected components of each class to keep, 0
+        for all; those of the model's plan if None.
 
     Returns:
       The model, which is called with an image.
@@ -60,6 +66,8 @@ def load(
         "checkpoint": checkpoint,
         "prune_to": prune_to,
         "gate_threshold": gate_threshold,
+        "keep_foreground_components": keep_foreground_components,
+        "keep_components": keep_components,
     }
     try:
         windows = WindowConfig(**settings)

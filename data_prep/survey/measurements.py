@@ -1,0 +1,102 @@
+"""Measurements of an image and its label map for the survey."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from u2net_tf.plan.preprocessing import FOREGROUND_PERCENTILES, IntensityStatistics
+from u2net_tf.volumes import case as case_checks
+from u2net_tf.volumes import components, crop_and_resample
+from u2net_tf.volumes.grid import Volume
+
+# Percentiles of the intensities of a scan.
+PERCENTILES = (0, 2, 50, 98, 100)
+# Key of the entire foreground in `CaseFacts.component_shares`.
+FOREGROUND = "foreground"
+
+
+def measure_image(image: Volume) -> dict[str, Any]:
+    """Measures an image; returns fields of `CaseFacts`."""
+    first = image.data[0]
+    facts = {
+        "shape": first.shape,
+        "spacing_mm": tuple(round(size, 6) or size for size in image.spacing_mm),
+        "orientation": image.grid.axis_codes,
+        "length_unit": image.grid.length_unit,
+        "percentiles": tuple(_percentiles(channel) for channel in image.data),
+        "nonzero_share": float(np.count_nonzero(first) / first.size),
+        "checksum": hashlib.blake2b(image.data.data, digest_size=16).hexdigest(),
+        "box_share": 0.0,
+    }
+    if first.any():
+        start, shape = crop_and_resample.nonzero_box(first, margin_voxels=0)
+        facts |= {"box_start": start, "box_shape": shape}
+        facts["box_share"] = float(np.prod(shape, dtype=float) / first.size)
+    return facts
+
+
+def measure_foreground(
+    image: Volume | None, labels: Volume, known: tuple[int, ...]
+) -> dict[str, Any]:
+    """Measures the intensities of the foreground; returns a field of `CaseFacts`.
+
+    Args:
+      image: the image, or None if it could not be read.
+      labels: its label map, perhaps with another grid.
+      known: values of the classes.
+    """
+    if image is None or image.data.shape[1:] != labels.data.shape:
+        return {}
+    foreground = np.isin(labels.data, [value for value in known if value])
+    found = []
+    for channel in image.data:
+        values = channel[foreground]
+        values = values[np.isfinite(values)].astype(np.float64)
+        if not values.size:
+            return {"foreground_intensities": ()}
+        low, high = np.percentile(values, FOREGROUND_PERCENTILES)
+        found.append(
+            IntensityStatistics(
+                low=float(low),
+                high=float(high),
+                mean=float(values.mean()),
+                std=float(values.std()),
+            )
+        )
+    return {"foreground_intensities": tuple(found)}
+
+
+def measure_labels(labels: np.ndarray, known: tuple[int, ...]) -> dict[str, Any]:
+    """Measures a label map; returns fields of `CaseFacts`.
+
+    Args:
+      labels: (z, y, x) label values.
+      known: values of the classes.
+    """
+    counts = case_checks.count_values(labels)
+    voxels = {str(value): count for value, count in counts.items()}
+    shares = {}
+    for value in known:
+        if value and str(value) in voxels:
+            shares[str(value)] = _largest_shares(labels == value)
+    if len(shares) == 1:
+        shares[FOREGROUND] = next(iter(shares.values()))
+    elif shares:
+        shares[FOREGROUND] = _largest_shares(np.isin(labels, [v for v in known if v]))
+    return {"label_voxels": voxels, "component_shares": shares}
+
+
+def _percentiles(channel: np.ndarray) -> tuple[float, ...]:
+    finite = channel[np.isfinite(channel)]
+    if not finite.size:
+        return ()
+    return tuple(float(value) for value in np.percentile(finite, PERCENTILES))
+
+
+def _largest_shares(mask: np.ndarray) -> tuple[float, float]:
+    sizes = components.component_sizes(mask)
+    total = float(sizes.sum())
+    return float(sizes[:1].sum() / total), float(sizes[:2].sum() / total)
