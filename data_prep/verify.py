@@ -74,7 +74,7 @@ def verify_domain(
 
     Args:
       data_dir: folder that convert wrote.
-      domain: the domain.
+      domain: the domain as planned.
       manifest: manifest of its shards.
       progress: shows how many shards are read.
 

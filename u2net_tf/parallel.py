@@ -46,7 +46,7 @@ def map_cases(
 
     Args:
       function: takes a case. Worker processes import it, so it must be importable.
-      cases: the cases.
+      cases: arguments of the function, one per call.
       executor: calls the function; None calls it in this thread, when its result is
         requested.
       max_pending: maximum number of submitted cases whose results have not been taken.
@@ -202,7 +202,7 @@ def map_ahead(
 
     Args:
       function: takes a case.
-      cases: the cases.
+      cases: arguments of the function, one per call.
       num_workers: number of cases to compute ahead, one thread each unless there is an
         `executor`; with 0, or for a single case, results are computed in this thread
         when they are requested.

@@ -21,7 +21,7 @@ def first_few(values: Sequence[object], *, limit: int = 5) -> str:
     """Joins values by commas, the first few of many: "1, 2, 3, 4, 5 and 1,997 more".
 
     Args:
-      values: the values.
+      values: values to list; converted by `str`.
       limit: maximum number of values to write out.
     """
     text = ", ".join(map(str, values[:limit]))

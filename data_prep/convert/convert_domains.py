@@ -46,7 +46,7 @@ def convert(
     The plan is written to the folder of the shards at the end.
 
     Args:
-      plan: the plan.
+      plan: preprocessing and cases of the domains.
       settings: settings of the conversion.
       executor: preprocesses the cases; None for processes on this machine.
       progress: shows how many cases of a domain are done.

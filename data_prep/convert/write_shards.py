@@ -112,7 +112,7 @@ def write_domain_shards(
     Args:
       settings: folder of all domains, data type of the images in the parts, size and
         compression of the shards.
-      domain: the domain.
+      domain: names the folder and provides the groups of cases.
       jobs: the cases whose parts exist, in the order of the shards.
       skipped: case -> reason.
       signatures: case -> signatures of the raw files, skipped or not.

@@ -108,7 +108,7 @@ def components_to_keep(
 
     Args:
       label: the class.
-      domain: its domain.
+      domain: survey of its domain; provides the label values.
       cases: cases over which to take the mean.
     """
     if 0 in label.values:
@@ -130,7 +130,7 @@ def foreground_components_to_keep(
 
     Args:
       labels: the classes, the background first.
-      domain: their domain.
+      domain: survey of their domain; provides the label values.
       cases: cases over which to take the mean.
     """
     values = {value for label in labels[1:] for value in label.values}

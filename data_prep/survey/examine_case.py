@@ -36,7 +36,7 @@ class Fault:
 
     Attributes:
       kind: one of the kinds above.
-      file: the file.
+      file: path of the file, as in the survey.
       text: what was expected and what was found.
     """
 

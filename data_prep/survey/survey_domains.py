@@ -197,7 +197,7 @@ def survey(
     """Examines all cases of datasets.
 
     Args:
-      datasets: the datasets.
+      datasets: their cases, labels and modalities.
       log: file to which each examined case is appended. Cases that are in it, and whose
         files have not changed since, are not examined again.
       spacing_source: "pixdim" or "affine".

@@ -26,7 +26,7 @@ class RankedCase:
     """A case and its most unusual measure.
 
     Attributes:
-      case: the case.
+      case: measurements of the case.
       score: the largest absolute value of its robust z-scores.
       measure: name and value of that measure; "" if nothing was measured.
     """

@@ -2,7 +2,7 @@
 
     python -m tools.bench.prediction --output=prediction.json
 
-Predicts a synthetic scan with an untrained network of one domain: with TensorFlow from
+Predicts a synthetic scan with a network of one domain and random weights: with TensorFlow from
 its model folder, and with OpenVINO and onnxruntime from its model file. Each run is a
 new process, so that importing libraries and compiling are part of the time.
 """
@@ -31,6 +31,8 @@ from u2net_tf.plan.domains import Domain
 
 # The first one is what the others are compared with.
 RUNTIMES = ("tensorflow", "openvino", "onnxruntime")
+# Standard deviation of the noise that is added to the variables of a new network.
+NOISE = 0.02
 COLUMNS = (
     reporting.Column("volume", "volume"),
     reporting.Column("patch", "windows of"),
@@ -44,7 +46,11 @@ COLUMNS = (
 
 
 def write_model(folder: pathlib.Path, domain: Domain, base_channels: int) -> None:
-    """Writes an untrained network of one domain as a model folder and a model file."""
+    """Writes a network of one domain as a model folder and a model file.
+
+    Noise stands for training: in a new network, all norms have a scale of 1, which
+    exporting removes; OpenVINO then no longer recognizes the norms.
+    """
     machine.import_tensorflow()
     from u2net_tf.models.build import build_network
     from u2net_tf.models.loading import save_model
@@ -54,7 +60,11 @@ def write_model(folder: pathlib.Path, domain: Domain, base_channels: int) -> Non
     spec = ModelSpec(
         plan=Plan((domain,)), pools=domain.pools, base_channels=base_channels
     )
-    save_model(folder / "model", spec, build_network(spec))
+    network = build_network(spec)
+    generator = np.random.default_rng(0)
+    for variable in network.variables:
+        variable.assign(variable + NOISE * generator.standard_normal(variable.shape))
+    save_model(folder / "model", spec, network)
     subprocess.run(
         [
             *(sys.executable, "-m", "u2net_tf.pack"),

@@ -65,7 +65,7 @@ class ModelRecord:
 
     Attributes:
       model_dir: folder of the model, as passed by the user.
-      domains: its domains.
+      domains: records of its domains, in the model's order.
     """
 
     model_dir: Text

@@ -45,7 +45,7 @@ def to_html(certificate: Certificate, *, name: str, sha256: str) -> str:
     """Returns the page as HTML.
 
     Args:
-      certificate: the certificate.
+      certificate: content of the page.
       name: name of the JSON file.
       sha256: checksum of the JSON file.
     """

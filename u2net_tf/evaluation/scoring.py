@@ -96,7 +96,7 @@ def score_domain(
     Args:
       predictor: the model.
       index: index of the domain.
-      cases: the cases.
+      cases: images and reference label maps.
       output_dir: folder to write to.
       reading: maximum number of cases that are read and preprocessed ahead (see
         `parallel.map_ahead`), how they are read, the memory limit, and whether an

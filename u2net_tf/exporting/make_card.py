@@ -61,7 +61,7 @@ def describe_domains(
 
     Args:
       sources: the domains.
-      names: their names.
+      names: names of the domains, in the order of the card.
       config: the settings.
 
     Raises:

@@ -39,7 +39,7 @@ def write_label_map(
     Args:
       predictor: the model.
       index: index of the domain.
-      scan: the scan.
+      scan: the scan, preprocessed for the domain.
       outputs: its output files.
       num_scans: see `Predictor.predict_prepared`.
 
@@ -69,7 +69,7 @@ def save_classes(
     """Writes the last files of a scan: the preview, if requested, and the label map.
 
     Args:
-      scan: the scan.
+      scan: image and grid of the scan.
       classes: (z, y, x) class indices.
       domain: defines the classes.
       outputs: the output files of the scan.

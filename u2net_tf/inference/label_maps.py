@@ -255,7 +255,7 @@ class _Reader:
     """Reads scans once for several domains.
 
     Attributes:
-      domains: the domains.
+      domains: domains to preprocess each scan for.
       modalities: modalities of the scans.
       reading: how scans are read.
       with_probabilities: whether probabilities are kept.

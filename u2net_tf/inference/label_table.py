@@ -23,11 +23,11 @@ class LabelRow:
     """One value of a label map.
 
     Attributes:
-      value: the value.
+      value: value of the voxels.
       name: displayed name: that of the class, followed by its domain if another domain
         has a class of the same name.
       domain: name of the domain.
-      class_name: name of the class.
+      class_name: name of the class in the plan of its domain.
     """
 
     value: Size
@@ -44,7 +44,7 @@ class Overlap:
       domain: the domain whose classes the label map has there.
       hidden: the other domain.
       voxels: number of voxels.
-      volume_ml: their volume.
+      volume_ml: volume of these voxels, ml.
     """
 
     domain: Text

@@ -133,7 +133,7 @@ class MemoryBudget:
 
         Args:
           function: function of a case.
-          case: the case.
+          case: argument of the function.
         """
         try:
             return function(case)

@@ -72,7 +72,7 @@ class Layout(Protocol):
         """Returns the files of each scan.
 
         Args:
-          scans: the scans.
+          scans: scans to predict.
           output_dir: folder to write to.
           modalities: modalities of the scans.
           resample_modalities: see `ReadingConfig`.
@@ -103,7 +103,7 @@ class Layout(Protocol):
         """Predicts and writes files of a scan; returns the overlaps of domains.
 
         Args:
-          scan: the scan.
+          scan: the scan to predict.
           content: its preprocessed images.
           pending: the files to write.
           table: table to which the volumes of the classes are added.

@@ -32,7 +32,7 @@ def paths_of_outputs(
     """Returns the files to write for each scan, the label map last.
 
     Args:
-      scans: the scans.
+      scans: scans to predict.
       output_dir: folder to write to.
       save_probabilities: whether to write them.
       preview: whether to write a preview.

@@ -31,7 +31,7 @@ def preprocessing_key(domain: Domain, modalities: Sequence[str]) -> Hashable:
     """Returns what preprocessing depends on; domains with equal keys share an image.
 
     Args:
-      domain: the domain.
+      domain: provides modalities, spacing and preprocessing.
       modalities: modalities of the scan.
     """
     return (
@@ -53,7 +53,7 @@ def prepare(
 
     Args:
       scan: volume that was read with `organs.scan_domain`.
-      domains: the domains.
+      domains: domains to preprocess the scan for.
       modalities: modalities of the scan.
       with_probabilities: see `prepare_scan`.
       max_memory_gb: see `prepare_scan`.

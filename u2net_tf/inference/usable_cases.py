@@ -47,7 +47,7 @@ def check_all(
 
     Args:
       check: function of a case that raises an error if it cannot be used.
-      cases: the cases.
+      cases: cases to check.
       reading: whether such a case stops the run.
 
     Raises:
@@ -75,7 +75,7 @@ def read_ahead(
 
     Args:
       read: returns the content of a case; may be called in another process.
-      cases: the cases.
+      cases: cases to read, in this order.
       reading: number of cases to read ahead (see `parallel.map_ahead`), and whether a
         case that cannot be used stops the run.
       skipped: name -> reason; cases that cannot be used are added.

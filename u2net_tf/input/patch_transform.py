@@ -41,7 +41,7 @@ def make_patch_transform(
     spatial transforms.
 
     Args:
-      domain: the domain.
+      domain: provides patch size, classes and mirror axes.
       size: patch size of the network, z, y, x.
       method: "linear" or "cubic", for images.
       augmentation: probabilities and ranges of the transforms.

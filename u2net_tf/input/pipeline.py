@@ -40,7 +40,7 @@ def domain_dataset(
     """Returns an infinite dataset of batches of one domain.
 
     Args:
-      domain: the domain.
+      domain: provides patch size, batch size and mirror axes.
       manifest: manifest of its shards.
       settings: see `DataConfig`.
       first_batch: number of batches of this domain to skip when a run is resumed.

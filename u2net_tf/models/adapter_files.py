@@ -125,7 +125,7 @@ def to_bytes(adapter: Adapter, precision: AdapterPrecision = "float32") -> bytes
     Case names are left out.
 
     Args:
-      adapter: the adapter.
+      adapter: variables of a domain and their description.
       precision: precision in which the variables are stored.
 
     Raises:
@@ -168,7 +168,7 @@ class AdapterFile:
 
     Attributes:
       path: the file.
-      metadata: its metadata.
+      metadata: `Metadata` from the header of the file.
       spec: specification of a model of its domain alone.
       precision: precision in which the variables are stored.
       shapes: name of a variable -> its shape.

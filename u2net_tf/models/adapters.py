@@ -33,7 +33,7 @@ def of_domain(
 
     Args:
       spec: specification of the model.
-      network: the network.
+      network: network of the model that has the domain.
       name: name of the domain.
       licence: see `Adapter`.
       card: see `Adapter`.
@@ -63,7 +63,7 @@ def with_adapters(
 
     Args:
       spec: specification of the model.
-      network: the network.
+      network: network of the model to extend.
       adapters: the files.
       model: name of the model for error messages, such as its folder.
 

@@ -19,7 +19,7 @@ class Best:
     """A checkpoint and why it is the best.
 
     Attributes:
-      step: its step.
+      step: training step of the checkpoint.
       measure: `DICE`, the mean over all classes scored on validation cases, where
         higher is better, or `LOSS`, the training loss, where lower is better.
       value: value of the measure.

@@ -85,7 +85,7 @@ class TensorEntry(NamedTuple):
 
     Attributes:
       dtype: number of its type in TensorFlow's `DataType`.
-      shape: its shape.
+      shape: size of each axis.
       shard: number of the file that contains its values.
       offset: position of the values in that file, bytes.
       size: size of the values, bytes.

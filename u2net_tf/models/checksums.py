@@ -27,7 +27,7 @@ def of_domain(spec: ModelSpec, network: DomainModel, domain: int) -> str:
 
     Args:
       spec: specification of the network.
-      network: the network.
+      network: network that contains the domain.
       domain: index of the domain.
     """
     checksum = hashlib.sha256()
@@ -44,7 +44,7 @@ def logits_on_cpu(network: DomainModel, patch: np.ndarray, domain: int) -> np.nd
     """Returns the logits of a patch, bit-identical in every call on one machine.
 
     Args:
-      network: the network.
+      network: network to compute them with.
       patch: (1, D, H, W, M), float32.
       domain: index of the domain.
     """
@@ -67,7 +67,7 @@ def of_domain_variables(network: DomainModel, domain: int) -> str:
     on the index of the domain in a model.
 
     Args:
-      network: the network.
+      network: network that contains the domain.
       domain: index of the domain.
     """
     return _of_variables(own_by_name(network, domain))

@@ -50,7 +50,7 @@ def save_composed(
     Args:
       model_dir: folder of the new model; see `require_place_for_model`.
       spec: specification of the network.
-      network: the network.
+      network: network of the composed model.
       before: domain -> checksum in the model that the domain was copied from.
 
     Raises:

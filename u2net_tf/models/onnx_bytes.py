@@ -189,7 +189,7 @@ def check_shapes(
 
     Args:
       model: the ONNX model that `join_weights` returned.
-      domain: the domain.
+      domain: provides patch size, modalities and classes.
       any_size: whether the graph should accept patches of any size.
       source: the file, for error messages.
 

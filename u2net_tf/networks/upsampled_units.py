@@ -82,7 +82,7 @@ def run_upsampled(
     """Calls a unit on up-sampled inputs as if concatenated.
 
     Args:
-      unit: The unit.
+      unit: Unit to call: convolution, norm and activation.
       inputs: Tensors of shape (N, D/f, H/f, W/f, C).
       upsampling: Up-sampling of the inputs.
       domain: Index of the domain.

@@ -27,7 +27,7 @@ class IntensityStatistics:
     Attributes:
       low: the lower of `FOREGROUND_PERCENTILES`.
       high: the upper of `FOREGROUND_PERCENTILES`.
-      mean: mean.
+      mean: arithmetic mean.
       std: standard deviation.
     """
 

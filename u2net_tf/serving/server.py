@@ -122,7 +122,7 @@ def serve(server: uvicorn.Server, listener: socket.socket) -> None:
     """Serves requests until a signal arrives; requests in progress are completed.
 
     Args:
-      server: the server.
+      server: server to run.
       listener: the socket that it was prepared for.
     """
     # After a graceful shutdown, the server re-raises the signal that stopped it.

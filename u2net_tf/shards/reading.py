@@ -50,7 +50,7 @@ class CaseShards:
 
     Args:
       data_dir: folder that `data_prep.convert` wrote.
-      domain: the domain.
+      domain: the domain as planned.
       manifest: manifest of its shards.
       cases: all cases of one or several groups of the plan.
 
@@ -207,7 +207,7 @@ def shard_problems(
     Args:
       path: path of the shard.
       entries: manifest entries of its records, in order.
-      domain: the domain.
+      domain: provides modalities and classes of the records.
       manifest: manifest of the domain's shards.
       cases: cases whose records are checked; all if None.
     """

@@ -23,7 +23,7 @@ def check_record(
     Args:
       serialized: the record.
       entry: its manifest entry.
-      domain: the domain.
+      domain: provides the modalities and classes that it may have.
       image_dtype: type of the images according to the manifest.
 
     Returns:

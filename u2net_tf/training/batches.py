@@ -23,7 +23,7 @@ class TrainingBatches:
 
     Args:
       plan: plan of the trained domains.
-      shards: their shards.
+      shards: shards of the domains of the run.
       data: settings of the input pipeline.
       strategy: distribution strategy; batches are split over its replicas.
       first_step: number of batches to skip.
@@ -79,7 +79,7 @@ class TrainingBatches:
         """Checks the records of a batch if any of its voxels is not finite.
 
         Args:
-          batch: the batch.
+          batch: patches, labels and the cases that they are from.
           domain: index of its domain in the plan.
 
         Raises:

@@ -21,7 +21,7 @@ class Differentiation:
     """Computes the loss and the gradients of one replica.
 
     Attributes:
-      network: the network.
+      network: network to train.
       shared: shared variables to differentiate with respect to.
       num_replicas: number of replicas; the optimizers sum their gradients.
       loss_scale: scale of the loss during differentiation, or None.

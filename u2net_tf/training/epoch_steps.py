@@ -34,7 +34,7 @@ class _PendingStep:
     Attributes:
       step: its number.
       domain_index: index of its domain in the plan.
-      batch: its batch.
+      batch: batch that it was trained on, to name its cases.
       loss: scalar.
       scaling: result of `LossScale.read` after the step; None without loss scaling.
       seconds_waiting: time spent waiting for the batch.

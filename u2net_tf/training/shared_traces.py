@@ -16,7 +16,7 @@ def domains_sharing_a_trace(
     """Returns domain -> the first domain with variables of the same shapes.
 
     Args:
-      network: the network.
+      network: network with the variables.
       states: domain -> its variables and optimizer state, arguments of a step.
     """
     first_domains: dict[object, int] = {}

@@ -29,7 +29,7 @@ class TensorBoardLog:
         """Writes the scalars of a step.
 
         Args:
-          step: the step.
+          step: position on the horizontal axis.
           scalars: tag -> value; NaN values are skipped.
         """
         with self._writer.as_default():

@@ -18,7 +18,7 @@ def voxel_volume_ml(grid: Grid, spacing_source: str = "pixdim") -> float:
     """Returns the volume of a voxel, ml.
 
     Args:
-      grid: the grid.
+      grid: provides the voxel sizes.
       spacing_source: see `Grid.spacing_mm`.
     """
     axes = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)
@@ -32,7 +32,7 @@ def volumes_ml(classes: np.ndarray, grid: Grid, domain: Domain) -> dict[str, flo
 
     Args:
       classes: (z, y, x) class indices.
-      grid: their grid.
+      grid: grid of the labels; provides the voxel size.
       domain: provides the classes and the source of the voxel size.
     """
     return _to_ml(case.count_values(classes), grid, domain)

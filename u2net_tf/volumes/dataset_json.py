@@ -49,7 +49,7 @@ def read_modalities(path: pathlib.Path, content: dict[str, Any]) -> tuple[str, .
 
     Args:
       path: `dataset.json`, for error messages.
-      content: its content.
+      content: content of `dataset.json`.
 
     Raises:
       InputError: if they are not numbered from 0, or a name is missing or repeated.
@@ -85,7 +85,7 @@ def read_labels(path: pathlib.Path, content: dict[str, Any]) -> dict[int, str]:
 
     Args:
       path: `dataset.json`, for error messages.
-      content: its content.
+      content: content of `dataset.json`.
 
     Raises:
       InputError: if a value or name is invalid or repeated, if there are fewer than two
@@ -168,7 +168,7 @@ def read_rows(path: pathlib.Path, content: dict[str, Any]) -> list[Row] | None:
 
     Args:
       path: `dataset.json`, for error messages.
-      content: its content.
+      content: content of `dataset.json`.
 
     Returns:
       The cases; None if they are those of the folder, as in nnU-Net 2.

@@ -119,7 +119,7 @@ def require_format_for(grid: Grid, path: str | os.PathLike) -> None:
     """Checks that the format of a file can store a grid.
 
     Args:
-      grid: the grid.
+      grid: grid to store: axes, spacing and origin.
       path: the file, in any format.
 
     Raises:
@@ -156,7 +156,7 @@ def save(
     Args:
       path: `.nrrd` or `.mha`.
       array: (x, y, z), or (x, y, z, K), in the order of the grid's file.
-      grid: the grid.
+      grid: position of the array's voxels.
       fields: additional header fields, name -> text.
 
     Raises:

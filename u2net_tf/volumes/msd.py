@@ -50,7 +50,7 @@ class Dataset:
 
     Attributes:
       name: name of the folder; the domain's name.
-      folder: the folder.
+      folder: folder of `dataset.json`.
       modalities: names in the order of the channels.
       labels: raw value -> name, in ascending order, including 0.
       cases: training cases, sorted by name.
