@@ -122,7 +122,8 @@ def test_each_package_has_its_own_flagfiles():
             ["--flagfile=universe"],
             "u2net_tf",
             "--flagfile: expected a file, or one of adapt, demo, independent, "
-            "recommended, recommended_universal, shared, unet_sharp, universal, upstream. Received: universe",
+            "recommended, recommended_universal, shared, unet_sharp, universal, "
+            "upstream. Received: universe",
         ),
         (
             ["--flagfile", "universal"],

@@ -2,9 +2,10 @@
 
     python -m tools.bench.prediction --output=prediction.json
 
-Predicts a synthetic scan with a network of one domain and random weights: with TensorFlow from
-its model folder, and with OpenVINO and onnxruntime from its model file. Each run is a
-new process, so that importing libraries and compiling are part of the time.
+Predicts a synthetic scan with a network of one domain and random weights: with
+TensorFlow from its model folder, and with OpenVINO and onnxruntime from its model file.
+Each run is a new process, so that importing libraries and compiling are part of the
+time. Random weights amplify rounding, and so more labels differ than with trained ones.
 """
 
 from __future__ import annotations
