@@ -183,8 +183,9 @@ class PlanConfig(Config):
     keep_components: str = Field(
         "auto",
         description="Number of largest connected components of each class that "
-        "predictions keep; 0 keeps all. auto keeps 1 or 2 if these contain 99 % of "
-        "the class in the survey, and all otherwise.",
+        "predictions keep; 0 keeps all, and those of the foreground unless their "
+        "number is given. auto keeps 1 or 2 if these contain 99 % of the class in the "
+        "survey, and all otherwise.",
     )
     keep_foreground_components: str = Field(
         "auto",
@@ -243,10 +244,10 @@ class PlanConfig(Config):
     intensity_normalization: Normalization = Field(
         "auto",
         description="Statistics with which intensities are clipped and standardized: "
-        "those of each scan, as in the paper (scan); those of the foreground of all "
-        "training cases, as in nnU-Net for CT (dataset); or the latter for modalities "
-        "named CT (auto). scan applies if clip_percentiles, intensity_floor or "
-        "statistics_over is set.",
+        "those of each scan, as in the paper (scan); medians over the foreground of "
+        "all cases but test cases, similar to nnU-Net for CT (dataset); or the latter "
+        "for modalities named CT (auto). auto is scan if clip_percentiles, "
+        "intensity_floor or statistics_over differs from its default.",
     )
     size_rounding: SizeRounding = Field(
         _PAPER.size_rounding,

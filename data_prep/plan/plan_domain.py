@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from data_prep.config import PlanConfig, SurveyConfig
 from data_prep.plan import (
     draw_split,
-    label_classes,
     mirroring,
     network_settings,
+    plan_labels,
     pool_intensities,
     resampled_sizes,
     split_file,
@@ -21,6 +21,7 @@ from data_prep.plan.choices import Choices
 from data_prep.plan.draw_split import CaseSplit
 from data_prep.plan.measure_ranges import measure_ranges
 from data_prep.plan.network_settings import PRESETS, NetworkSettings
+from data_prep.plan.pool_intensities import PooledStatistics
 from data_prep.plan.resampled_sizes import ResampledSizes
 from data_prep.survey.examine_case import IMAGE, CaseFacts, Fault, is_usable
 from data_prep.survey.survey_file import DomainFacts
@@ -62,7 +63,8 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     split = _split(facts, cases, excluded, choices)
     # Test cases must not affect any decision, not even on postprocessing.
     training = [case for case in cases if case.case not in split.test]
-    labels = _labels(facts, training, choices, folds=bool(split.folds))
+    labels = plan_labels.plan_labels(facts, training, choices, folds=bool(split.folds))
+    pooled = _pool_intensities(facts, training, labels, choices)
     z, y, x = (math.floor(size + 0.5) for size in sizes.median_shape)
     preset = _fitting_preset(facts, choices)
     network = preset or network_settings.plan_network_settings(
@@ -80,8 +82,8 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
             pools=network.pools,
             batch_size=network.batch_size,
             mirror_axes=mirroring.choose_axes(labels, choices.mirror_axes),
-            preprocessing=_preprocessing(facts, training, choices),
-            keep_foreground_components=_keep_foreground(
+            preprocessing=_preprocessing(facts, choices, pooled),
+            keep_foreground_components=plan_labels.keep_foreground(
                 labels, facts, training, choices, folds=bool(split.folds)
             ),
             train=split.train,
@@ -96,6 +98,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
         *split.notes,
         *_leak_notes(split, choices),
         *_notes(domain, network, choices),
+        *pooled.notes,
         *(f"left out {_reason(case)}" for case in excluded),
     ]
     return PlannedDomain(
@@ -140,11 +143,10 @@ def _leak_notes(split: CaseSplit, choices: Choices) -> Iterable[str]:
 def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterable[str]:
     if domain.folds and choices.keep_components is None:
         yield (
-            "predictions keep all components, since every case is a validation case; "
-            "set `keep_components` to keep fewer"
+            "predictions keep all components of each class, since every case is a "
+            "validation case; set `keep_components` to keep fewer"
         )
     yield from mirroring.notes(domain, choices.mirror_axes)
-    yield from pool_intensities.notes(domain, choices.normalization)
     for axis, size, length in zip(
         AXES, network.patch_size, domain.median_shape, strict=True
     ):
@@ -166,13 +168,16 @@ def _usable_cases(
     facts: DomainFacts, choices: Choices
 ) -> tuple[list[CaseFacts], list[CaseFacts]]:
     preprocessing = choices.preprocessing
+    fixed = pool_intensities.fixed_modalities(
+        facts.modalities, choices.normalization, preprocessing
+    )
     good: list[CaseFacts] = []
     bad: list[CaseFacts] = []
     for case in facts.cases:
         usable = is_usable(
             case,
             unknown_labels=preprocessing.unknown_labels,
-            clip_percentiles=preprocessing.clip_percentiles,
+            clip_percentiles=None if all(fixed) else preprocessing.clip_percentiles,
         )
         (good if usable else bad).append(case)
     if bad and not choices.exclude_faulty:
@@ -190,20 +195,33 @@ def _usable_cases(
     return good, bad
 
 
+def _pool_intensities(
+    facts: DomainFacts,
+    cases: Sequence[CaseFacts],
+    labels: Sequence[Label],
+    choices: Choices,
+) -> PooledStatistics:
+    try:
+        return pool_intensities.choose_statistics(
+            facts,
+            cases,
+            labels,
+            normalization=choices.normalization,
+            preprocessing=choices.preprocessing,
+        )
+    except InputError as error:
+        raise error.within(facts.name) from None
+
+
 def _preprocessing(
-    facts: DomainFacts, training: Sequence[CaseFacts], choices: Choices
+    facts: DomainFacts, choices: Choices, pooled: PooledStatistics
 ) -> Preprocessing:
     return dataclasses.replace(
         choices.preprocessing,
         spacing_source=facts.spacing_source,
         round_labels=facts.round_labels,
         resample_modalities=facts.resample_modalities,
-        intensity_statistics=pool_intensities.choose_statistics(
-            facts,
-            training,
-            normalization=choices.normalization,
-            preprocessing=choices.preprocessing,
-        ),
+        intensity_statistics=pooled.statistics,
     )
 
 
@@ -269,50 +287,4 @@ def _split(
         names,
         domain=facts.name,
         **choices.split.flat(),
-    )
-
-
-def _keep_foreground(
-    labels: Sequence[Label],
-    facts: DomainFacts,
-    cases: Sequence[CaseFacts],
-    choices: Choices,
-    *,
-    folds: bool,
-) -> int:
-    if choices.keep_foreground_components is not None:
-        return choices.keep_foreground_components
-    if folds:
-        return 0
-    return label_classes.foreground_components_to_keep(labels, facts, cases=cases)
-
-
-def _labels(
-    facts: DomainFacts, cases: Sequence[CaseFacts], choices: Choices, *, folds: bool
-) -> tuple[Label, ...]:
-    keep_components = choices.keep_components
-    if keep_components is None and folds:
-        # Each case is a validation case of one fold.
-        keep_components = 0
-    if facts.name in choices.merges:
-        merged = choices.merges[facts.name]
-    elif choices.use_presets and facts.name in PRESETS:
-        # These labels may be merged already in a copy of the task.
-        merged = {
-            name: values
-            for name, values in PRESETS[facts.name].merged_labels.items()
-            if set(values) <= set(facts.labels)
-        }
-    else:
-        merged = {}
-    labels = label_classes.merge_labels(facts.labels, merged, domain=facts.name)
-    kept = [
-        label_classes.components_to_keep(label, facts, cases=cases)
-        if keep_components is None
-        else keep_components * (0 not in label.values)
-        for label in labels
-    ]
-    return tuple(
-        dataclasses.replace(label, keep_components=count)
-        for label, count in zip(labels, kept, strict=True)
     )

@@ -1,12 +1,15 @@
-"""Pools the foreground intensities of training cases, by which scans are standardized.
+"""Pools the foreground intensities of cases, by which all scans are standardized.
 
 Reference: nnU-Net's normalization of CT, where an intensity has the same meaning in all
-scans. nnU-Net pools voxels, an equal number per case; here each case has equal weight.
+scans. nnU-Net pools voxels; here, statistics are medians over the cases, so that a few
+unusual cases do not change them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,81 +17,99 @@ from data_prep.config import Normalization
 from data_prep.survey.examine_case import CaseFacts
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Domain
-from u2net_tf.plan.preprocessing import IntensityStatistics, Preprocessing
+from u2net_tf.plan.domains import Label
+from u2net_tf.plan.preprocessing import (
+    IntensityStatistics,
+    Preprocessing,
+    check_statistics,
+)
 from u2net_tf.wording import first_few
 
 # Settings of the normalization of a scan by its own statistics.
 SCAN_SETTINGS = ("clip_percentiles", "intensity_floor", "statistics_over")
 
 
+class PooledStatistics(NamedTuple):
+    """Statistics of a domain.
+
+    Attributes:
+      statistics: per modality, None for those standardized scan by scan; None if these
+        are all modalities.
+      notes: notes for the user.
+    """
+
+    statistics: tuple[IntensityStatistics | None, ...] | None
+    notes: tuple[str, ...] = ()
+
+
 def choose_statistics(
     facts: DomainFacts,
-    training: Sequence[CaseFacts],
+    cases: Sequence[CaseFacts],
+    labels: Sequence[Label],
     *,
     normalization: Normalization,
     preprocessing: Preprocessing,
-) -> tuple[IntensityStatistics | None, ...] | None:
-    """Returns the statistics of each modality that is not standardized scan by scan.
+) -> PooledStatistics:
+    """Returns the statistics of the modalities that are not standardized scan by scan.
 
     Args:
       facts: survey of the domain.
-      training: its training cases.
-      normalization: "scan" for no modality, "dataset" for all, "auto" for those named
-        CT, unless one of `SCAN_SETTINGS` does not have its default value or the survey
-        is too old to have measured the foreground.
+      cases: its cases, without test cases.
+      labels: its classes, the background first.
+      normalization: "scan" for no modality, "dataset" for all, "auto" for those of
+        `fixed_modalities` if the survey has their statistics.
       preprocessing: the other settings.
 
     Raises:
-      InputError: if the survey did not measure the foreground, or it is empty or
-        constant in the training cases.
+      InputError: if normalization is "dataset" and there are no usable statistics.
     """
-    chosen = _chosen_modalities(facts.modalities, normalization, preprocessing)
-    unmeasured = [c.case for c in training if c.foreground_intensities is None]
-    if not any(chosen) or (unmeasured and normalization == "auto"):
-        return None
-    if unmeasured:
-        raise InputError(
-            facts.name,
-            expected="a survey that measured the intensities of the foreground",
-            received=f"none for {first_few(unmeasured)}",
-            hint="Repeat `python -m data_prep.survey`",
-        )
-    pooled = _pool(facts, training)
-    return tuple(
-        statistics if is_chosen else None
-        for is_chosen, statistics in zip(chosen, pooled, strict=True)
+    chosen = fixed_modalities(facts.modalities, normalization, preprocessing)
+    if not any(chosen):
+        return PooledStatistics(None)
+    try:
+        pooled = _pool(facts, cases, labels)
+    except InputError as error:
+        if normalization == "dataset":
+            raise
+        reason = f"expected {error.expected}. Received: {error.received}"
+        note = f"each CT is standardized with its own statistics: {reason}"
+        note += f". {error.hint}" if error.hint else ""
+        return PooledStatistics(None, (note,))
+    statistics = tuple(
+        one if is_chosen else None
+        for is_chosen, one in zip(chosen, pooled, strict=True)
     )
+    notes = tuple(
+        f"{modality} is clipped to {fixed.low:.7g} to {fixed.high:.7g} and "
+        f"standardized with mean {fixed.mean:.7g} and standard deviation "
+        f"{fixed.std:.7g}, medians over the foreground of all cases but test cases; "
+        "`intensity_normalization`=scan uses those of each scan"
+        for modality, fixed in zip(facts.modalities, statistics, strict=True)
+        if fixed is not None
+    )
+    return PooledStatistics(statistics, notes)
 
 
-def notes(domain: Domain, normalization: Normalization) -> Iterable[str]:
-    """Yields how modalities are standardized if not with their own statistics.
+def fixed_modalities(
+    modalities: Sequence[str],
+    normalization: Normalization,
+    preprocessing: Preprocessing,
+) -> list[bool]:
+    """Returns for each modality whether it is to be standardized with fixed values.
 
     Args:
-      domain: the planned domain.
-      normalization: see `choose_statistics`.
+      modalities: names of the modalities.
+      normalization: "scan" for none, "dataset" for all, "auto" for those named CT,
+        unless one of `SCAN_SETTINGS` does not have its default value.
+      preprocessing: the other settings.
     """
-    statistics = domain.preprocessing.intensity_statistics
-    if statistics is None:
-        chosen = _chosen_modalities(
-            domain.modalities, normalization, domain.preprocessing
-        )
-        if any(chosen):
-            yield (
-                "each CT is standardized with its own mean, since the survey is of a "
-                "version that did not measure the foreground; repeat "
-                "`python -m data_prep.survey` to use the statistics of all training "
-                "cases, or set `intensity_normalization`=scan"
-            )
-        return
-    for modality, fixed in zip(domain.modalities, statistics, strict=True):
-        if fixed is not None:
-            yield (
-                f"{modality} is clipped to {fixed.low:g} to {fixed.high:g} and "
-                f"standardized with mean {fixed.mean:g} and standard deviation "
-                f"{fixed.std:g}, which are those of the foreground in training cases; "
-                "`intensity_normalization`=scan uses those of each scan"
-            )
+    if normalization == "auto" and changed_settings(preprocessing):
+        return [False] * len(modalities)
+    return [
+        normalization == "dataset"
+        or (normalization == "auto" and modality.strip().casefold() == "ct")
+        for modality in modalities
+    ]
 
 
 def changed_settings(preprocessing: Preprocessing) -> list[str]:
@@ -101,52 +122,53 @@ def changed_settings(preprocessing: Preprocessing) -> list[str]:
     ]
 
 
-def _chosen_modalities(
-    modalities: Sequence[str],
-    normalization: Normalization,
-    preprocessing: Preprocessing,
-) -> list[bool]:
-    """Returns for each modality whether it is to be standardized with fixed values."""
-    if normalization == "auto" and changed_settings(preprocessing):
-        return [False] * len(modalities)
-    return [
-        normalization == "dataset"
-        or (normalization == "auto" and modality.casefold() == "ct")
-        for modality in modalities
-    ]
-
-
 def _pool(
-    facts: DomainFacts, training: Sequence[CaseFacts]
+    facts: DomainFacts, cases: Sequence[CaseFacts], labels: Sequence[Label]
 ) -> list[IntensityStatistics]:
-    """Returns statistics per modality: of limits, the median over cases."""
-    rows = [c.foreground_intensities for c in training if c.foreground_intensities]
+    """Returns the medians of the statistics, per modality."""
+    where = "`intensity_normalization`"
+    unmeasured = [c.case for c in cases if c.foreground_intensities is None]
+    if unmeasured:
+        raise InputError(
+            where,
+            expected="a survey that measured the intensities of the foreground",
+            received=f"none for {first_few(unmeasured)}, surveyed by an older version",
+            hint="Repeat `python -m data_prep.survey`, or use scan",
+        )
+    values = {value for label in labels[1:] for value in label.values}
+    background = sorted(set(facts.labels) - {0} - values)
+    if background:
+        raise InputError(
+            where,
+            expected="scan, since the survey measured the foreground with values that "
+            "are merged with the background",
+            received=f"{first_few(background)} in the background",
+        )
+    rows = [c.foreground_intensities for c in cases if c.foreground_intensities]
     if not rows:
         raise InputError(
-            facts.name,
-            expected="training cases with voxels of a class other than the background, "
-            "for `intensity_normalization`=dataset",
+            where,
+            expected="cases with foreground that are not test cases, or scan",
             received="none",
         )
-    pooled = []
-    for modality, of_cases in zip(
-        facts.modalities, zip(*rows, strict=True), strict=True
-    ):
-        low, high, means, deviations = np.array(
-            [(one.low, one.high, one.mean, one.std) for one in of_cases]
-        ).T
-        low, high = np.median(low), np.median(high)
-        std = np.sqrt(np.square(deviations).mean() + means.var())
-        if not (low < high and std > 0):
+    columns = zip(*rows, strict=True)
+    pooled = [_median(of_cases) for of_cases in columns]
+    for modality, statistics in zip(facts.modalities, pooled, strict=True):
+        try:
+            check_statistics(statistics)
+        except InputError as error:
             raise InputError(
-                f"{facts.name}: modality {modality!r}",
-                expected="intensities of the foreground that differ",
-                received=f"{low:g} to {high:g}",
-            )
-        numbers = (_short(value) for value in (low, high, means.mean(), std))
-        pooled.append(IntensityStatistics(*numbers))
+                where,
+                expected=f"a foreground of {modality} with {error.expected}, or scan",
+                received=error.received,
+            ) from None
     return pooled
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
+def _median(cases: Sequence[IntensityStatistics]) -> IntensityStatistics:
+    rows = np.array([(one.low, one.high, one.mean, one.std) for one in cases])
+    numbers = np.median(rows, axis=0)
+    std = float(numbers[-1])
+    # Four digits of what is left after the mean is subtracted.
+    decimals = 4 - math.floor(math.log10(std)) if std > 0 else 0
+    return IntensityStatistics(*(round(float(number), decimals) for number in numbers))

@@ -248,7 +248,7 @@ def is_usable(
     facts: CaseFacts,
     *,
     unknown_labels: str,
-    clip_percentiles: tuple[float, float] = DEFAULTS.clip_percentiles,
+    clip_percentiles: tuple[float, float] | None = DEFAULTS.clip_percentiles,
 ) -> bool:
     """Returns whether a case can be used for training despite its faults.
 
@@ -256,8 +256,9 @@ def is_usable(
       facts: the case.
       unknown_labels: "background" if label values without a class are treated as
         background, "fail" if not.
-      clip_percentiles: percentiles to which intensities are clipped. The survey checks
-        the contrast with the default ones; with others, the conversion decides.
+      clip_percentiles: percentiles to which intensities are clipped; None for fixed
+        limits. The survey checks the contrast with the default ones; with others, the
+        conversion decides.
     """
     tolerated = {EMPTY_LABEL, SAME_NAME}
     if unknown_labels == "background":

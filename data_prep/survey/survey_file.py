@@ -97,7 +97,8 @@ def _check_case(case: CaseFacts, domain: str) -> None:
 def _check_percentiles(case: CaseFacts, num_modalities: int) -> None:
     lengths = [len(row) for row in case.percentiles]
     foreground = case.foreground_intensities
-    if foreground and not case.faults and len(foreground) != num_modalities:
+    is_unread = any(fault.kind == IMAGE for fault in case.faults)
+    if foreground and not is_unread and len(foreground) != num_modalities:
         raise InputError(
             f"cases: {case.case}: foreground_intensities",
             expected=f"one entry per modality, {num_modalities}",

@@ -148,7 +148,9 @@ class TestFolds:
     def test_postprocessing_is_not_chosen_from_the_folds(self):
         domain, notes = plan_one(num_folds=3)
         assert [label.keep_components for label in domain.labels] == [0, 0, 0]
-        assert "predictions keep all components, since every case" in notes
+        assert (
+            "predictions keep all components of each class, since every case" in notes
+        )
         assert any(label.keep_components for label in plan_one()[0].labels)
         domain, notes = plan_one(num_folds=3, keep_components=2)
         assert domain.labels[1].keep_components == 2

@@ -292,6 +292,8 @@ class TestLabels:
             ((0.995, 1.0), {"merges": {"K": {"both": [1, 2]}}}, 0),
             ((0.995, 1.0), {"merges": {"K": {"background": [0, 2]}}}, 0),
             ((0.995, 1.0), {"num_folds": 2}, 0),
+            ((0.995, 1.0), {"keep_components": 0}, 0),
+            ((0.995, 1.0), {"keep_components": 2}, 1),
         ],
     )
     def test_keep_foreground_components_auto(self, share, changes, kept):

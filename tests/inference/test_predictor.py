@@ -205,6 +205,8 @@ class TestKeepComponents:
             ),
             ({}, {"keep_components": 1}, 1),
             ({"labels": 1}, {"keep_components": 0}, 2),
+            ({"keep_foreground_components": 1}, {"keep_components": 0}, 2),
+            ({"keep_foreground_components": 1}, {"keep_components": 2}, 1),
         ],
     )
     def test_settings_override_the_plan(self, tmp_path, of_plan, settings, parts):

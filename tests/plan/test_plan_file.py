@@ -158,12 +158,25 @@ def test_intensity_statistics_round_trip():
     assert plan_file.PLAN.from_text(plan_to_json(plan), "plan.json") == plan
 
 
+def statistics(**changes):
+    return {"low": 3, "high": 4, "mean": 3, "std": 1, **changes}
+
+
 @pytest.mark.parametrize(
     ("statistics", "message"),
     [
-        ([None] * 9, "preprocessing.intensity_statistics: expected one entry per"),
-        ([{"low": 3, "high": 3, "mean": 3, "std": 1}], r"[0]: expected low < high"),
-        ([{"low": 3, "high": 4, "mean": 3, "std": 0}], r"[0]: expected low < high"),
+        (
+            [statistics()] * 9,
+            "preprocessing.intensity_statistics: expected one entry per",
+        ),
+        ([statistics(high=3)], "[0]: expected low < high that differ in float32"),
+        ([statistics(low=1e9, high=1e9 + 1, mean=1e9)], "[0]: expected low < high"),
+        ([statistics(high=1e300)], "[0]: expected low < high"),
+        ([statistics(mean=5)], "[0]: expected low < high"),
+        ([statistics(std=0)], "[0]: expected low < high"),
+        ([statistics(std=1e-4)], "[0]: expected low < high"),
+        ([statistics(std=2e3)], "[0]: expected low < high"),
+        ([None], "intensity_statistics: expected null, or statistics of at least one"),
         ([{"low": 3, "high": 4, "mean": 3}], "[0].std: expected a value"),
         ([{"low": 3, "high": 4, "mean": 3, "std": -1}], "[0].std: expected"),
     ],

@@ -85,7 +85,7 @@ def settings_checksum(spec: ModelSpec, index: int) -> str:
         if field.name not in DOMAIN_FIELDS
         and getattr(spec, field.name) != field.default
     }
-    parts = {
+    parts: dict[str, object] = {
         "plan_hash": plan_hash(domain),
         "patch_size": domain.patch_size,
         "classes": [(label.name, label.keep_components) for label in domain.labels],

@@ -71,7 +71,8 @@ class WindowConfig(Config):
         None,
         ge=0,
         description="Number of largest connected components of each class to keep; 0 "
-        "keeps all. As in the model's plan if not given.",
+        "keeps all, and those of the foreground unless their number is given. As in "
+        "the model's plan if not given.",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from u2net_tf.errors import InputError
 from u2net_tf.models.spec import ModelSpec
@@ -88,10 +88,11 @@ def _with_cases_of(
     domain: Domain, listed: Domain, folder: pathlib.Path, plan: str | None
 ) -> Domain:
     """Returns the domain of a model with the cases that a plan lists for it."""
-    pairs = [
+    pairs: list[tuple[str, Any, Any]] = [
         (name, getattr(domain, name), getattr(listed, name)) for name in _SCAN_FIELDS
     ]
-    pairs.append(("preprocessing", *map(_without_statistics, (domain, listed))))
+    expected, received = map(_without_statistics, (domain, listed))
+    pairs.append(("preprocessing", expected, received))
     pairs.append(("labels", _classes(domain.labels), _classes(listed.labels)))
     for field, expected, received in pairs:
         if expected != received:

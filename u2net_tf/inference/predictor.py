@@ -245,7 +245,9 @@ class Predictor:
         """Removes small components on the raw grid, where the survey measured them."""
         foreground = self.keep_foreground_components
         if foreground is None:
-            foreground = domain.keep_foreground_components
+            # All components are kept if the user asks for it.
+            keeps_all = self.keep_components == 0
+            foreground = 0 if keeps_all else domain.keep_foreground_components
         if self.keep_components is None:
             each = [label.keep_components for label in domain.labels]
         else:

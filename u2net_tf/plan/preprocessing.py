@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
+import numpy as np
 from pydantic import Field
 
 from u2net_tf import schema
@@ -18,6 +19,8 @@ SPACING_SOURCES = get_args(SpacingSource)
 Percentile = Annotated[float, Field(ge=0, le=100)]
 # Percentiles of the foreground to which intensities are clipped, as in nnU-Net.
 FOREGROUND_PERCENTILES = (0.5, 99.5)
+# Largest ratio of the range of clipped intensities and their standard deviation.
+_MAX_RATIO = 1_000
 
 
 @schema.model
@@ -35,6 +38,31 @@ class IntensityStatistics:
     high: float
     mean: float
     std: Annotated[float, Field(ge=0)]
+
+
+def check_statistics(statistics: IntensityStatistics) -> None:
+    """Raises InputError if images cannot be standardized with these statistics.
+
+    The limits must differ in float32, and results must fit into float16, the type of
+    images in shards.
+    """
+    with np.errstate(over="ignore"):
+        low, high = np.float32(statistics.low), np.float32(statistics.high)
+    span = float(high) - float(low)
+    is_valid = (
+        np.isfinite([low, high]).all()
+        and low < high
+        and statistics.low <= statistics.mean <= statistics.high
+        and span / _MAX_RATIO <= statistics.std <= _MAX_RATIO * span
+    )
+    if not is_valid:
+        raise InputError(
+            "",
+            expected="low < high that differ in float32, mean between them, and std "
+            f"from (high - low)/{_MAX_RATIO:,} to {_MAX_RATIO:,}·(high - low)",
+            received=f"low {statistics.low!r}, high {statistics.high!r}, "
+            f"mean {statistics.mean!r}, std {statistics.std!r}",
+        )
 
 
 @schema.model
@@ -79,13 +107,17 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         for index, statistics in enumerate(self.intensity_statistics or ()):
-            if statistics and not (statistics.low < statistics.high and statistics.std):
-                raise InputError(
-                    f"intensity_statistics[{index}]",
-                    expected="low < high and std > 0",
-                    received=f"low {statistics.low:g}, high {statistics.high:g}, "
-                    f"std {statistics.std:g}",
-                )
+            try:
+                if statistics is not None:
+                    check_statistics(statistics)
+            except InputError as error:
+                raise error.within(f"intensity_statistics[{index}]") from None
+        if self.intensity_statistics and not any(self.intensity_statistics):
+            raise InputError(
+                "intensity_statistics",
+                expected="null, or statistics of at least one modality",
+                received="null for every modality",
+            )
         lower, upper = self.clip_percentiles
         if lower >= upper:
             raise InputError(
