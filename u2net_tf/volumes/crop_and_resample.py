@@ -281,8 +281,9 @@ def preprocess_image(
       resampled.
 
     Raises:
-      InputError: if the first modality is all zero or a modality is constant, or, with
-        statistics over positive voxels, these are absent or constant.
+      InputError: if the first modality is all zero, or a modality is constant or outside
+        the limits of the domain's intensity statistics, or, with statistics over
+        positive voxels, these are absent or constant.
     """
     crop = _find_crop(image, spacing_mm, domain)
     return _preprocess(image, crop, domain), crop
