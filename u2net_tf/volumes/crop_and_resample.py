@@ -281,8 +281,8 @@ def preprocess_image(
       resampled.
 
     Raises:
-      InputError: if the first modality is all zero, or a modality is constant or outside
-        the limits of the domain's intensity statistics, or, with statistics over
+      InputError: if the first modality is all zero, or a modality is constant or
+        outside the limits of the intensity statistics, or, with statistics over
         positive voxels, these are absent or constant.
     """
     crop = _find_crop(image, spacing_mm, domain)
