@@ -76,6 +76,7 @@ def test_each_domain_is_scored_with_its_model(models, tmp_path):
     assert found.output_dir == output_dir
     summary = json.loads((output_dir / "summary.json").read_text())
     assert (summary["split"], summary["checkpoint"]) == ("test", found.checkpoint)
+    assert summary["postprocessing"] == {}
     assert len((output_dir / "dice.csv").read_text().splitlines()) == 4
 
 
@@ -129,6 +130,16 @@ def test_a_missing_scan_is_an_error_before_a_model_is_loaded(models, tmp_path):
     with pytest.raises(InputError, match="no/Task91_One/dataset.json"):
         evaluate_model(configure(tmp_path, raw_dir=str(tmp_path / "no")))
     assert models == []
+
+
+def test_postprocessing_that_replaces_the_plan_s_is_recorded(models, tmp_path):
+    config = configure(tmp_path, keep_components=0, keep_foreground_components=2)
+    found = evaluate_model(config)
+    summary = json.loads((found.output_dir / "summary.json").read_text())
+    assert summary["postprocessing"] == {
+        "keep_foreground_components": 2,
+        "keep_components": 0,
+    }
 
 
 @pytest.fixture

@@ -123,12 +123,17 @@ class TestCsv:
 class TestJson:
     def test_undefined_values_are_null(self):
         text = tables.summary_to_json(
-            ROWS, split="test", checkpoint="model/step-9", skipped={"a/b": "why"}
+            ROWS,
+            split="test",
+            checkpoint="model/step-9",
+            skipped={"a/b": "why"},
+            postprocessing={"keep_components": 2},
         )
         assert "NaN" not in text
         content = json.loads(text)
         assert content["split"] == "test"
         assert content["skipped"] == {"a/b": "why"}
+        assert content["postprocessing"] == {"keep_components": 2}
         assert content["checkpoint"] == "model/step-9"
         assert content["mean_dice"] == pytest.approx(0.4375)
         assert content["classes"][0]["false_positive_ml"] is None
@@ -145,18 +150,21 @@ class TestJson:
         }
 
     def test_older_files_have_no_skipped_cases(self):
-        text = tables.summary_to_json(ROWS, split="test", checkpoint="c", skipped={})
+        text = tables.summary_to_json(
+            ROWS, split="test", checkpoint="c", skipped={}, postprocessing={}
+        )
         content = {**json.loads(text), "format": 1}
-        del content["skipped"]
+        del content["skipped"], content["postprocessing"]
         for row in content["classes"]:
             del row["num_without"], row["false_positive_ml"]
         older = tables.SUMMARY.from_text(json.dumps(content), "summary.json")
         assert older.skipped == {}
+        assert older.postprocessing == {}
         assert [row.num_without for row in older.classes] == [0, 0, 0]
         assert math.isnan(older.classes[1].false_positive_ml)
 
     def test_without_any_dice(self):
         text = tables.summary_to_json(
-            ROWS[2:], split="test", checkpoint="c", skipped={}
+            ROWS[2:], split="test", checkpoint="c", skipped={}, postprocessing={}
         )
         assert json.loads(text)["mean_dice"] is None

@@ -291,7 +291,13 @@ class TestSettings:
         with pytest.raises(InputError, match=r"none.json: .* Received: no such file"):
             self.pack(model_dir, tmp_path, card_fields=str(tmp_path / "none.json"))
 
-    def write_summary(self, folder, domains=(ONE,), checkpoint="a/checkpoints/step-9"):
+    def write_summary(
+        self,
+        folder,
+        domains=(ONE,),
+        checkpoint="a/checkpoints/step-9",
+        postprocessing=None,
+    ):
         scores = [
             CaseScore(domain.name, case, dict.fromkeys(labels, dice), {})
             for domain in domains
@@ -303,6 +309,7 @@ class TestSettings:
             split="test",
             checkpoint=checkpoint,
             skipped={f"{domains[0].name}/secret_3": "secret"},
+            postprocessing=postprocessing or {},
         )
         folder.mkdir()
         (folder / "summary.json").write_text(text)
@@ -331,6 +338,17 @@ class TestSettings:
         assert "step-9 on the test cases; 1 case could not be scored" in file.page
         assert "| organ   | 60.0     | 10.0   | 2       | 0        |" in file.page
         assert b"secret" not in file.path.read_bytes()
+
+    def test_dice_with_other_postprocessing(self, trained_dir, tmp_path):
+        folder = self.write_summary(
+            tmp_path / "a", postprocessing={"keep_components": 2}
+        )
+        with pytest.raises(
+            InputError,
+            match=r"summary\.json: postprocessing: expected that of the model's plan, "
+            "which predictions use by default. Received: keep_components=2",
+        ):
+            self.pack(trained_dir, tmp_path, evaluation=(folder,))
 
     def test_dice_of_some_domains(self, trained_dir, tmp_path):
         folder = self.write_summary(tmp_path / "a", [TWO])

@@ -75,6 +75,15 @@ class WindowConfig(Config):
         "the model's plan if not given.",
     )
 
+    @property
+    def postprocessing(self) -> dict[str, int]:
+        """The settings that replace those of the model's plan."""
+        settings = {
+            "keep_foreground_components": self.keep_foreground_components,
+            "keep_components": self.keep_components,
+        }
+        return {name: value for name, value in settings.items() if value is not None}
+
 
 class ReadingConfig(Config):
     """How scans are read."""

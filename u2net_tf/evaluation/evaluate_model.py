@@ -101,7 +101,11 @@ def _evaluate(
     files.write_text(
         output_dir / "summary.json",
         tables.summary_to_json(
-            rows, split=config.split, checkpoint=checkpoint, skipped=reasons
+            rows,
+            split=config.split,
+            checkpoint=checkpoint,
+            skipped=reasons,
+            postprocessing=config.windows.postprocessing,
         ),
     )
     return Evaluation(rows, len(scores), checkpoint, output_dir, skipped)

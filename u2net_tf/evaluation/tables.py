@@ -73,6 +73,8 @@ class Summary:
       mean_dice: mean over all classes; NaN if none has a Dice.
       classes: scores of the classes of all domains.
       skipped: "domain/case" -> reason for cases that could not be scored.
+      postprocessing: setting -> value, for the postprocessing settings with which the
+        evaluation replaced those of the model's plan.
     """
 
     split: Split
@@ -80,6 +82,7 @@ class Summary:
     mean_dice: MaybeNan
     classes: tuple[ClassScore, ...]
     skipped: dict[str, str]
+    postprocessing: dict[str, Count] = dataclasses.field(default_factory=dict)
 
 
 SUMMARY = FileFormat(
@@ -91,6 +94,7 @@ SUMMARY = FileFormat(
         migrations.unversioned,
         migrations.summary,
         migrations.summary_with_volumes,
+        migrations.summary_with_postprocessing,
     ),
 )
 
@@ -196,9 +200,12 @@ def summary_to_json(
     split: Split,
     checkpoint: str,
     skipped: dict[str, str],
+    postprocessing: dict[str, int],
 ) -> str:
     """Returns the summary as JSON; undefined numbers are null."""
-    summary = Summary(split, checkpoint, mean_dice(rows), tuple(rows), skipped)
+    summary = Summary(
+        split, checkpoint, mean_dice(rows), tuple(rows), skipped, postprocessing
+    )
     return json.dumps(SUMMARY.to_dict(summary), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -141,6 +141,13 @@ def _evaluation(
             expected=f"{checkpoint}, the packed checkpoint",
             received=summary.checkpoint,
         )
+    if summary.postprocessing:
+        settings = (f"{name}={value}" for name, value in summary.postprocessing.items())
+        raise InputError(
+            f"{path}: postprocessing",
+            expected="that of the model's plan, which predictions use by default",
+            received=", ".join(settings),
+        )
     rows = [row for row in summary.classes if row.domain == domain.name]
     expected = [label.name for label in domain.labels[1:]]
     if [row.label for row in rows] != expected:
