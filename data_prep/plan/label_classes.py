@@ -121,7 +121,7 @@ def components_to_keep(
 
 
 def foreground_components_to_keep(
-    labels: Sequence[Label], domain: DomainFacts, *, cases: Sequence[CaseFacts]
+    labels: Sequence[Label], *, cases: Sequence[CaseFacts]
 ) -> int:
     """Returns how many of the largest components of the foreground to keep.
 
@@ -130,13 +130,22 @@ def foreground_components_to_keep(
 
     Args:
       labels: the classes, the background first.
-      domain: survey of their domain; provides the label values.
       cases: cases over which to take the mean.
     """
-    values = {value for label in labels[1:] for value in label.values}
-    if len(labels) == 2 or values != set(domain.labels) - {0}:
+    if len(labels) == 2 or values_in_background(labels):
         return 0
     return _count_to_keep(FOREGROUND, cases)
+
+
+def values_in_background(labels: Sequence[Label]) -> list[int]:
+    """Returns the values that are merged with the background, ascending.
+
+    The survey measured the foreground with the voxels of these values.
+
+    Args:
+      labels: the classes, the background first.
+    """
+    return sorted(set(labels[0].values) - {0})
 
 
 def _count_to_keep(key: str, cases: Sequence[CaseFacts]) -> int:

@@ -53,7 +53,6 @@ def plan_labels(
 
 def keep_foreground(
     labels: Sequence[Label],
-    facts: DomainFacts,
     cases: Sequence[CaseFacts],
     choices: Choices,
     *,
@@ -63,7 +62,6 @@ def keep_foreground(
 
     Args:
       labels: the classes, the background first.
-      facts: survey of the domain.
       cases: its cases, without test cases.
       choices: settings of the plan.
       folds: whether the plan has folds, so that each case is a validation case.
@@ -72,4 +70,4 @@ def keep_foreground(
         return choices.keep_foreground_components
     if folds or choices.keep_components == 0:
         return 0
-    return label_classes.foreground_components_to_keep(labels, facts, cases=cases)
+    return label_classes.foreground_components_to_keep(labels, cases=cases)

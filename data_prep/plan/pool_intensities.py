@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.config import Normalization
+from data_prep.plan import label_classes
 from data_prep.survey.examine_case import CaseFacts
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
@@ -135,8 +136,7 @@ def _pool(
             received=f"none for {first_few(unmeasured)}, surveyed by an older version",
             hint="Repeat `python -m data_prep.survey`, or use scan",
         )
-    values = {value for label in labels[1:] for value in label.values}
-    background = sorted(set(facts.labels) - {0} - values)
+    background = label_classes.values_in_background(labels)
     if background:
         raise InputError(
             where,

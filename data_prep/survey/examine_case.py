@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from data_prep.survey import measurements
 from u2net_tf import files, schema, work_log
 from u2net_tf.errors import InputError
@@ -186,10 +188,12 @@ def examine_case(job: SurveyJob) -> CaseFacts:
             faults += _contrast_faults(image, job)
         warnings += _image_warnings(image, job)
     if labels is not None:
-        facts |= measurements.measure_labels(labels.data, job.known_labels)
+        known = job.known_labels
+        foreground = np.isin(labels.data, [value for value in known if value])
+        facts |= measurements.measure_labels(labels.data, known, foreground)
+        facts |= measurements.measure_foreground(image, foreground)
         faults += _label_faults(labels, image, job)
         warnings += _label_warnings(labels, image)
-        facts |= measurements.measure_foreground(image, labels, job.known_labels)
     if job.thumbnail is not None and image is not None:
         picture = thumbnails.make_thumbnail(image, labels, job.known_labels)
         thumbnails.save_thumbnail(job.thumbnail, picture)

@@ -38,19 +38,15 @@ def measure_image(image: Volume) -> dict[str, Any]:
     return facts
 
 
-def measure_foreground(
-    image: Volume | None, labels: Volume, known: tuple[int, ...]
-) -> dict[str, Any]:
+def measure_foreground(image: Volume | None, foreground: np.ndarray) -> dict[str, Any]:
     """Measures the intensities of the foreground; returns a field of `CaseFacts`.
 
     Args:
       image: the image, or None if it could not be read.
-      labels: its label map, perhaps with another grid.
-      known: values of the classes.
+      foreground: the voxels of all classes, perhaps with another shape.
     """
-    if image is None or image.data.shape[1:] != labels.data.shape:
+    if image is None or image.data.shape[1:] != foreground.shape:
         return {}
-    foreground = np.isin(labels.data, [value for value in known if value])
     found = []
     for channel in image.data:
         values = channel[foreground]
@@ -69,12 +65,15 @@ def measure_foreground(
     return {"foreground_intensities": tuple(found)}
 
 
-def measure_labels(labels: np.ndarray, known: tuple[int, ...]) -> dict[str, Any]:
+def measure_labels(
+    labels: np.ndarray, known: tuple[int, ...], foreground: np.ndarray
+) -> dict[str, Any]:
     """Measures a label map; returns fields of `CaseFacts`.
 
     Args:
       labels: (z, y, x) label values.
       known: values of the classes.
+      foreground: mask of the voxels with any of these but 0.
     """
     counts = case_checks.count_values(labels)
     voxels = {str(value): count for value, count in counts.items()}
@@ -85,7 +84,7 @@ def measure_labels(labels: np.ndarray, known: tuple[int, ...]) -> dict[str, Any]
     if len(shares) == 1:
         shares[FOREGROUND] = next(iter(shares.values()))
     elif shares:
-        shares[FOREGROUND] = _largest_shares(np.isin(labels, [v for v in known if v]))
+        shares[FOREGROUND] = _largest_shares(foreground)
     return {"label_voxels": voxels, "component_shares": shares}
 
 

@@ -56,7 +56,7 @@ class DomainFacts:
         schema.require_distinct("cases", names, "distinct names")
         for case in self.cases:
             _check_case(case, self.name)
-            _check_percentiles(case, len(self.modalities))
+            _check_intensities(case, len(self.modalities))
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -94,7 +94,7 @@ def _check_case(case: CaseFacts, domain: str) -> None:
         )
 
 
-def _check_percentiles(case: CaseFacts, num_modalities: int) -> None:
+def _check_intensities(case: CaseFacts, num_modalities: int) -> None:
     lengths = [len(row) for row in case.percentiles]
     foreground = case.foreground_intensities
     is_unread = any(fault.kind == IMAGE for fault in case.faults)
