@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from data_prep.survey import measurements
 from u2net_tf import files, schema, work_log
 from u2net_tf.errors import InputError
@@ -188,10 +186,7 @@ def examine_case(job: SurveyJob) -> CaseFacts:
             faults += _contrast_faults(image, job)
         warnings += _image_warnings(image, job)
     if labels is not None:
-        known = job.known_labels
-        foreground = np.isin(labels.data, [value for value in known if value])
-        facts |= measurements.measure_labels(labels.data, known, foreground)
-        facts |= measurements.measure_foreground(image, foreground)
+        facts |= measurements.measure_labels(labels.data, image, job.known_labels)
         faults += _label_faults(labels, image, job)
         warnings += _label_warnings(labels, image)
     if job.thumbnail is not None and image is not None:
@@ -218,7 +213,7 @@ def _contrast_faults(image: Volume, job: SurveyJob) -> list[Fault]:
         intensities.require_contrast(
             image.data[:, z, y, x],
             names=[str(index) for index in range(len(image.data))],
-            percentiles=DEFAULTS.clip_percentiles,
+            settings=DEFAULTS,
         )
     except InputError as error:
         return [Fault(CONTRAST, job.image_path, str(error))]

@@ -38,13 +38,32 @@ def measure_image(image: Volume) -> dict[str, Any]:
     return facts
 
 
-def measure_foreground(image: Volume | None, foreground: np.ndarray) -> dict[str, Any]:
-    """Measures the intensities of the foreground; returns a field of `CaseFacts`.
+def measure_labels(
+    labels: np.ndarray, image: Volume | None, known: tuple[int, ...]
+) -> dict[str, Any]:
+    """Measures a label map, and the image in its foreground; returns facts of a case.
 
     Args:
-      image: the image, or None if it could not be read.
-      foreground: the voxels of all classes, perhaps with another shape.
+      labels: (z, y, x) label values.
+      image: the image, perhaps of another shape; None if it could not be read.
+      known: values of the classes.
     """
+    foreground = np.isin(labels, [value for value in known if value])
+    counts = case_checks.count_values(labels)
+    voxels = {str(value): count for value, count in counts.items()}
+    shares = {}
+    for value in known:
+        if value and str(value) in voxels:
+            shares[str(value)] = _largest_shares(labels == value)
+    if len(shares) == 1:
+        shares[FOREGROUND] = next(iter(shares.values()))
+    elif shares:
+        shares[FOREGROUND] = _largest_shares(foreground)
+    facts = {"label_voxels": voxels, "component_shares": shares}
+    return facts | _measure_foreground(image, foreground)
+
+
+def _measure_foreground(image: Volume | None, foreground: np.ndarray) -> dict[str, Any]:
     if image is None or image.data.shape[1:] != foreground.shape:
         return {}
     found = []
@@ -63,29 +82,6 @@ def measure_foreground(image: Volume | None, foreground: np.ndarray) -> dict[str
             )
         )
     return {"foreground_intensities": tuple(found)}
-
-
-def measure_labels(
-    labels: np.ndarray, known: tuple[int, ...], foreground: np.ndarray
-) -> dict[str, Any]:
-    """Measures a label map; returns fields of `CaseFacts`.
-
-    Args:
-      labels: (z, y, x) label values.
-      known: values of the classes.
-      foreground: mask of the voxels with any of these but 0.
-    """
-    counts = case_checks.count_values(labels)
-    voxels = {str(value): count for value, count in counts.items()}
-    shares = {}
-    for value in known:
-        if value and str(value) in voxels:
-            shares[str(value)] = _largest_shares(labels == value)
-    if len(shares) == 1:
-        shares[FOREGROUND] = next(iter(shares.values()))
-    elif shares:
-        shares[FOREGROUND] = _largest_shares(foreground)
-    return {"label_voxels": voxels, "component_shares": shares}
 
 
 def _percentiles(channel: np.ndarray) -> tuple[float, ...]:

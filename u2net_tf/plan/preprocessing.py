@@ -113,6 +113,11 @@ class Preprocessing:
     resample_modalities: bool = False
     intensity_statistics: tuple[IntensityStatistics | None, ...] | None = None
 
+    def statistics_of(self, channel: int) -> IntensityStatistics | None:
+        """Returns the statistics of a modality; None for those of each scan."""
+        every = self.intensity_statistics
+        return None if every is None else every[channel]
+
     def __post_init__(self) -> None:
         for index, statistics in enumerate(self.intensity_statistics or ()):
             try:

@@ -295,16 +295,14 @@ def _preprocess(image: np.ndarray, crop: ResampledCrop, domain: Domain) -> np.nd
     intensities.require_contrast(
         image[:, z, y, x],
         names=domain.modalities,
-        percentiles=settings.clip_percentiles,
-        statistics=settings.intensity_statistics,
+        settings=settings,
     )
     result = np.empty((*crop.shape, image.shape[0]), np.float32)
-    statistics = settings.intensity_statistics or [None] * domain.num_modalities
     for channel, name in enumerate(domain.modalities):
         resampled = resample(image[channel][crop.box], crop.shape, "bspline")
         try:
             intensities.normalize(
-                resampled, settings, statistics[channel], out=result[..., channel]
+                resampled, settings, channel, out=result[..., channel]
             )
         except InputError as error:
             raise error.within(f"modality {name!r}") from None

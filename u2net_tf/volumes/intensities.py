@@ -24,7 +24,7 @@ _VOXELS_AT_A_TIME = 2**22
 def normalize(
     image: np.ndarray,
     settings: Preprocessing,
-    statistics: IntensityStatistics | None,
+    channel: int,
     *,
     out: np.ndarray,
 ) -> None:
@@ -32,13 +32,14 @@ def normalize(
 
     Args:
       image: (z, y, x) float32.
-      settings: provides how, if `statistics` is None.
-      statistics: the statistics of the domain for this modality, if any.
+      settings: provides limits, mean and standard deviation, or how to compute them.
+      channel: index of the modality.
       out: array to write to, in the shape of `image`.
 
     Raises:
       InputError: see `standardize`.
     """
+    statistics = settings.statistics_of(channel)
     if statistics is not None:
         standardize_with(image, statistics, out=out)
         return
@@ -133,8 +134,7 @@ def require_contrast(
     image: np.ndarray,
     *,
     names: Sequence[str],
-    percentiles: tuple[float, float],
-    statistics: Sequence[IntensityStatistics | None] | None = None,
+    settings: Preprocessing,
 ) -> None:
     """Checks that no modality is constant after clipping.
 
@@ -143,20 +143,18 @@ def require_contrast(
     Args:
       image: (C, z, y, x), the crop to be resampled.
       names: names of the modalities.
-      percentiles: percentiles to which intensities are clipped.
-      statistics: per modality, statistics with which it is clipped instead of the
-        percentiles, if any.
+      settings: provides the limits to which each modality is clipped.
 
     Raises:
       InputError: if a modality is constant between the limits to which it is clipped.
     """
-    given = statistics or [None] * len(names)
-    for channel, name, fixed in zip(image, names, given, strict=True):
+    for index, (channel, name) in enumerate(zip(image, names, strict=True)):
+        statistics = settings.statistics_of(index)
         try:
-            if fixed is None:
-                _require_contrast(channel, percentiles)
+            if statistics is None:
+                _require_contrast(channel, settings.clip_percentiles)
             else:
-                _require_overlap(channel, fixed)
+                _require_overlap(channel, statistics)
         except InputError as error:
             raise error.within(f"modality {name!r}") from None
 
