@@ -17,6 +17,7 @@ from tools.bench.setting import Setting
 TOOLS = pathlib.Path(run.__file__).parents[1]
 # Files that run on machines with only NumPy, absl-py and JAX or PyTorch.
 STANDALONE = (
+    "hlo/implementations.py",
     "hlo/run.py",
     "hlo/torch_step.py",
     "hlo/ways.py",
@@ -66,22 +67,37 @@ class TestDifference:
         assert run.difference({}, {"loss": np.array(2.0)}) == 0
 
 
+def test_norms_of_variables_make_the_norm_of_the_gradient():
+    results = {"loss": np.array(9.0), "norm/a": np.array(3.0), "norm/b": np.array(4.0)}
+    assert run.gradient_norm(results) == 5.0
+    assert run.gradient_norm({"logits": np.zeros(2)}) is None
+
+
 def test_replaced_inputs_are_read_from_the_heading():
     heading = "HloModule a, alias={ {1}: (0, {}, may-alias), {12}: (7, {}, "
     assert run.ALIAS.findall(heading) == [("1", "0"), ("12", "7")]
 
 
-def test_one_process_measures_at_a_time(tmp_path):
+def test_processes_compile_side_by_side_and_measure_alone(tmp_path):
     import fcntl
 
     path = tmp_path / "lock"
-    with (
-        run.exclusive(str(path)),
-        open(path, "w") as file,
-        pytest.raises(BlockingIOError),
-    ):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with run.exclusive(None):
+
+    def is_refused(operation):
+        with open(path, "w") as file:
+            try:
+                fcntl.flock(file, operation | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    with run.locked(str(path), exclusive=True):
+        assert is_refused(fcntl.LOCK_EX)
+        assert is_refused(fcntl.LOCK_SH)
+    with run.locked(str(path), exclusive=False):
+        assert is_refused(fcntl.LOCK_EX)
+        assert not is_refused(fcntl.LOCK_SH)
+    with run.locked(None, exclusive=True):
         pass
 
 
@@ -242,13 +258,13 @@ def test_pytorch_step_agrees_with_the_other_benchmarks(layout):
 @pytest.mark.slow
 def test_ways_agree(python_with_jax, tmp_path):
     output = tmp_path / "ways.json"
-    command = ["-m", "tools.bench.hlo.ways", f"--output={output}", "--shape=2,3,4,5,2"]
+    command = ["-m", "tools.bench.hlo.ways", f"--output={output}", "--shape=2,4,6,8,2"]
     limits = ["--repeats=1", "--copy_elements=1000"]
     subprocess.run(
         [python_with_jax, *command, *limits], cwd=TOOLS.parents[1], check=True
     )
     rows = json.loads(output.read_text())["rows"]
-    assert len(rows) == 2 * (5 + 3)
+    assert len(rows) == 2 * (10 + 9 + 2 + 2 + 2)
     for row in rows:
         assert row["difference"] < (1e-2 if row["dtype"] == "bfloat16" else 1e-5)
 

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import gzip
 import json
+import math
 import os
 import pathlib
 import re
@@ -109,14 +110,28 @@ def difference(
     return max(differences)
 
 
+def gradient_norm(results: Mapping[str, np.ndarray]) -> float | None:
+    """Returns the norm of the whole gradient; None for a forward pass."""
+    norms = [
+        float(value) for name, value in results.items() if name.startswith("norm/")
+    ]
+    return math.hypot(*norms) if norms else None
+
+
 @contextlib.contextmanager
-def exclusive(path: str | None) -> Iterator[None]:
-    """Waits until no other process measures with the same lock file."""
+def locked(path: str | None, *, exclusive: bool) -> Iterator[None]:
+    """Holds a lock file, so that processes compile side by side but measure alone.
+
+    Args:
+        path: lock file; None for no lock.
+        exclusive: whether to wait until no other process holds the lock, as for a
+            measurement. A shared lock only waits for measurements.
+    """
     if path is None:
         yield
         return
     with open(path, "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield
 
 
@@ -128,14 +143,15 @@ def measure(
     Args:
         folder: folder of the module.
         runs: number of timed runs.
-        lock: lock file, see `exclusive`; None for no lock.
+        lock: lock file, see `locked`; None for no lock.
         trace_dir: folder for a trace of `TRACED_RUNS` runs and the text of the compiled
             module; None for neither.
     """
     import jax
 
-    module = Executable(folder)
-    results = module.results(module.run())
+    with locked(lock, exclusive=False):
+        module = Executable(folder)
+        results = module.results(module.run())
     with np.load(folder / "expected.npz") as archive:
         expected = dict(archive)
     largest_difference = difference(expected, results)
@@ -144,7 +160,7 @@ def measure(
         raise SystemExit(
             f"{folder.name}: expected TensorFlow's values. Off by {largest_difference}"
         )
-    with exclusive(lock):
+    with locked(lock, exclusive=True):
         for _ in range(WARM_UPS):
             jax.block_until_ready(module.run())
         seconds = []
@@ -177,7 +193,8 @@ def measure(
         "working_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
         "difference": largest_difference if expected else None,
-        "first": float(np.asarray(results["loss"])) if "loss" in results else None,
+        "first": float(results["loss"]) if "loss" in results else None,
+        "gradient_norm": gradient_norm(results),
     }
 
 
@@ -206,7 +223,8 @@ def main(argv: Sequence[str]) -> None:
             f"{name}: {1e3 * row['median_seconds']:.2f} ms, "
             f"{1e3 * row['seconds_without_waiting']:.2f} without waiting, working "
             f"memory {row['working_bytes'] / 1e9:.2f} GB, compiled in "
-            f"{row['compile_seconds']:.0f} s, difference {row['difference']}",
+            f"{row['compile_seconds']:.0f} s, difference {row['difference']}, loss "
+            f"{row['first']}, gradient norm {row['gradient_norm']}",
             flush=True,
         )
         pathlib.Path(values.output).write_text(json.dumps(rows, indent=1) + "\n")
@@ -219,6 +237,10 @@ if __name__ == "__main__":
     )
     flags.DEFINE_string("output", None, "JSON file to write.", required=True)
     flags.DEFINE_integer("runs", 10, "Timed runs of each module.", lower_bound=1)
-    flags.DEFINE_string("lock", None, "File that is locked while measuring.")
+    flags.DEFINE_string(
+        "lock",
+        None,
+        "Lock file of processes that compile side by side but measure one at a time.",
+    )
     flags.DEFINE_string("trace_dir", None, "Folder for a trace of each module.")
     app.run(main)

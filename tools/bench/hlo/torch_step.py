@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from tools.bench.hlo.run import WARM_UPS, exclusive
+from tools.bench.hlo.run import WARM_UPS, locked
 from tools.bench.setting import ADAM, BETA_2, Setting, build_torch, draw_batch, to_torch
 
 LAYOUTS = ("channels_first", "channels_last")
@@ -74,12 +74,13 @@ def measure(step: Callable[[], Any], optimizer, runs: int, lock: str | None) -> 
     import torch
 
     has_gpu = torch.cuda.is_available()
-    started = time.perf_counter()
-    first = float(step())
-    first_seconds = time.perf_counter() - started
+    with locked(lock, exclusive=False):
+        started = time.perf_counter()
+        first = float(step())
+        first_seconds = time.perf_counter() - started
     moments = [state["exp_avg_sq"] for state in optimizer.state.values()]
     squares = sum(float(moment.double().sum()) for moment in moments)
-    with exclusive(lock):
+    with locked(lock, exclusive=True):
         for _ in range(WARM_UPS):
             float(step())
         if has_gpu:
@@ -154,5 +155,9 @@ if __name__ == "__main__":
         "tensor_float_32", False, "Let float32 products round their factors."
     )
     flags.DEFINE_integer("runs", 10, "Number of timed steps.", lower_bound=1)
-    flags.DEFINE_string("lock", None, "File that is locked while measuring.")
+    flags.DEFINE_string(
+        "lock",
+        None,
+        "Lock file of processes that compile side by side but measure one at a time.",
+    )
     app.run(main)

@@ -2,7 +2,7 @@
 
 XLA then compiles every operation, and cuDNN computes the convolutions. Two kernel
 gradients are built from other operations, because cuDNN is slow at them, and barriers
-prevent fusions that make a step slower. Not measured on a GPU yet.
+prevent fusions that make a step slower (docs/performance.md, "On a GPU").
 
 All functions can also be called outside of such a module: XLA then compiles each
 barrier on its own, as a mere copy.
