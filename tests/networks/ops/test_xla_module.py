@@ -114,21 +114,68 @@ class TestBarrier:
             tape.gradient(total, tensors), [2 * tensors[0], 3 * tensors[1] ** 2]
         )
 
-    def test_follows_a_depthwise_convolution_and_its_gradient(self):
-        inputs, kernel = draw((1, 3, 3, 3, 2)), draw((3, 3, 3, 2), seed=1)
+    @pytest.mark.parametrize(
+        ("operation", "parameters", "barriers"),
+        [
+            # Before and after the convolution, and its input gradient.
+            (ops.depthwise_conv3d, [(3, 3, 3, 2)], 4),
+            # Before and after the gradient.
+            (ops.instance_norm, [(2,), (2,)], 2),
+        ],
+        ids=["depthwise_conv3d", "instance_norm"],
+    )
+    def test_surrounds(self, operation, parameters, barriers):
+        inputs = draw((1, 3, 3, 3, 2))
+        tensors = [inputs, *(draw(shape, seed=1) for shape in parameters)]
 
         def count(implementation):
             @tf.function(jit_compile=True, autograph=False)
-            def run(inputs, kernel):
-                convolve = functools.partial(
-                    ops.depthwise_conv3d, implementation=implementation
-                )
-                return differentiate(convolve, [inputs, kernel], inputs)
+            def run(*tensors):
+                function = functools.partial(operation, implementation=implementation)
+                return differentiate(function, tensors, inputs)
 
-            text = run.experimental_get_compiler_ir(inputs, kernel)(stage="hlo")
+            text = run.experimental_get_compiler_ir(*tensors)(stage="hlo")
             return text.count("opt-barrier(")
 
-        assert [count("xla"), count("xla_module")] == [0, 2]
+        assert [count("xla"), count("xla_module")] == [0, barriers]
+
+
+@pytest.mark.parametrize("execution", ["eager", "xla"])
+@pytest.mark.parametrize("num_groups", [1, 3])
+def test_pointwise_products(num_groups, execution):
+    groups = [draw((2, 3, 2, 5, 2 + i), seed=i) for i in range(num_groups)]
+    kernel = draw((1, 1, 1, sum(group.shape[-1] for group in groups), 4), seed=9)
+    upstream = draw((2, 3, 2, 5, 4), seed=10)
+    found, expected = (
+        differentiate(
+            lambda *tensors, convolve=convolve: convolve([*tensors[:-1]], tensors[-1]),
+            [*groups, kernel],
+            upstream,
+            execution,
+        )
+        for convolve in (ours, plain)
+    )
+    assert found[0].shape == (2, 3, 2, 5, 4)
+    for one, other in zip(found[1], expected[1], strict=True):
+        assert one.shape == other.shape
+    assert_all_close([found[0], *found[1]], [expected[0], *expected[1]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size"), [((3, 4, 5), (3, 3, 3)), ((1, 2, 3), (5, 1, 3))]
+)
+def test_depthwise_kernel_gradient(size, kernel_size):
+    inputs, upstream = (draw((2, *size, 3), seed=seed) for seed in range(2))
+    kernel = draw((*kernel_size, 3), seed=2)
+    found, expected = (
+        differentiate(
+            functools.partial(ops.depthwise_conv3d, implementation=name),
+            [inputs, kernel],
+            upstream,
+        )[1][1]
+        for name in ("xla_module", "plain")
+    )
+    assert_all_close([found], [expected], atol=1e-12)
 
 
 def test_invert_permutation():

@@ -177,7 +177,7 @@ def depthwise_kernel_gradient(
         num_outputs = dims(rows)[0] - 2 * radius
         upstream_rows = _slice_rows(upstream_rows, radius, num_outputs)
         taps = [
-            _filter_gradient(_slice_rows(rows, tap, num_outputs), upstream_rows, kernel)
+            filter_gradient(_slice_rows(rows, tap, num_outputs), upstream_rows, kernel)
             for tap in range(num_taps)
         ]
     return tf.reshape(tf.stack(taps), kernel.shape)
@@ -195,13 +195,20 @@ def _taps_of_sample(
             continue
         input_rows = inputs[max(offset, 0) : depth + min(offset, 0)]
         upstream_rows = upstream[max(-offset, 0) : depth - max(offset, 0)]
-        taps.append(_filter_gradient(input_rows, upstream_rows, kernel))
+        taps.append(filter_gradient(input_rows, upstream_rows, kernel))
     return taps
 
 
-def _filter_gradient(
+def filter_gradient(
     rows: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor
 ) -> tf.Tensor:
+    """Computes the gradient (kh, kw, C, 1) of one depth tap of a kernel.
+
+    Args:
+      rows: voxels that the tap reads, depth slices as a batch (N, H, W, C).
+      upstream: gradient of the outputs, likewise.
+      kernel: the entire kernel; only its shape is used.
+    """
     return tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
         input=rows,
         filter_sizes=[*kernel.shape[1:], 1],

@@ -115,6 +115,8 @@ IMPLEMENTATIONS: Mapping[str, Operations] = {
         conv3d_concatenated=functools.partial(xla_module.conv3d, strides=(1, 1, 1)),
         depthwise_conv3d=xla_module.depthwise_conv3d,
         depthwise_input_gradient=xla_module.depthwise_input_gradient,
+        depthwise_kernel_gradient=xla_module.depthwise_kernel_gradient,
+        instance_norm=xla_module.instance_norm,
         wait_for=xla_module.wait_for,
         invert_permutation=xla_module.invert_permutation,
     ),

@@ -10,6 +10,7 @@ barrier on its own, as a mere copy.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla as xla_ops
 
 from u2net_tf.networks.ops.implementations import plain, xla
-from u2net_tf.networks.ops.shapes import Factors
+from u2net_tf.networks.ops.shapes import Factors, dims
 
 # Up to this many input channels, a depthwise kernel gradient per channel is computed.
 _MAX_DEPTHWISE_CHANNELS = 4
@@ -60,31 +61,75 @@ def invert_permutation(permutation: tf.Tensor) -> tf.Tensor:
 def depthwise_conv3d(
     inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, factors: Factors
 ) -> tf.Tensor:
-    """Calls `xla.depthwise_conv3d`, not fused with consumers of the outputs."""
-    # XLA fused two of them with the reductions of the following norm, each of which
-    # then recomputed both: 19 of 69 ms of a step in bfloat16.
+    """Calls `xla.depthwise_conv3d`, not fused with what precedes and follows it."""
+    # XLA recomputed the preceding activation for every tap. It fused two convolutions
+    # with the reductions of the following norm, each of which then recomputed both: 19
+    # of 69 ms of a step in bfloat16.
+    (inputs,) = barrier(inputs)
     return barrier(xla.depthwise_conv3d(inputs, kernel, bias, factors))[0]
 
 
 def depthwise_input_gradient(
     inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor, factors: Factors
 ) -> tf.Tensor:
-    """Calls `xla.depthwise_input_gradient`, not fused with consumers of its result."""
+    """Calls `xla.depthwise_input_gradient`, not fused with what surrounds it."""
+    (upstream,) = barrier(upstream)
     gradient = xla.depthwise_input_gradient(inputs, upstream, kernel, factors)
     return barrier(gradient)[0]
+
+
+def depthwise_kernel_gradient(
+    inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor
+) -> tf.Tensor:
+    """Computes the kernel gradient by one 2D filter gradient per depth tap.
+
+    cuDNN needs a copy of each argument. Unlike in the plain implementation, the
+    gradient of the outputs is the same for all taps, so that it is copied once.
+    """
+    radius = kernel.shape[0] // 2
+    _, depth, *plane = dims(inputs)
+    padded = tf.pad(inputs, [[0, 0], [radius, radius], [0, 0], [0, 0], [0, 0]])
+    rows = tf.reshape(upstream, [-1, *plane])
+    taps = [
+        plain.filter_gradient(
+            tf.reshape(padded[:, tap : tap + depth], [-1, *plane]), rows, kernel
+        )
+        for tap in range(kernel.shape[0])
+    ]
+    return tf.reshape(tf.stack(taps), kernel.shape)
+
+
+def instance_norm(
+    inputs: tf.Tensor, *arguments
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
+    """Calls `plain.instance_norm`, whose gradient is not fused with what surrounds it.
+
+    Otherwise, XLA keeps the gradient of a half-precision map in float32, as it is
+    inside a fusion.
+    """
+    outputs, gradient = plain.instance_norm(inputs, *arguments)
+
+    def run(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        (upstream,) = barrier(upstream)
+        return tuple(barrier(*gradient(upstream)))
+
+    return outputs, run
 
 
 def conv3d(
     groups: Sequence[tf.Tensor], kernel: tf.Tensor, strides: Sequence[int]
 ) -> tf.Tensor:
-    """Calls `plain.conv3d`, with other kernel gradients for two kinds of kernels.
+    """Calls `plain.conv3d`, except for three kinds of kernels.
 
-    These are kernels with few input channels, such as the stem's, and strided ones.
+    Pointwise kernels use other matrix products. Kernels with few input channels, such
+    as the stem's, and strided ones have other kernel gradients.
     """
     channels, sizes = groups[0].shape[-1], kernel.shape[:3]
-    is_pointwise = math.prod(sizes) == 1
     is_strided = max(strides) > 1
-    if len(groups) > 1 or (is_pointwise and not is_strided):
+    if math.prod(sizes) == 1 and not is_strided:
+        matrices = tf.split(kernel[0, 0, 0], [group.shape[-1] for group in groups])
+        return functools.reduce(tf.add, map(_pointwise, groups, matrices))
+    if len(groups) > 1:
         return plain.conv3d(groups, kernel, strides)
     if is_strided and None not in groups[0].shape[1:4]:
         kernel_gradient = _gradient_by_matrix_products
@@ -93,6 +138,19 @@ def conv3d(
     else:
         return plain.conv3d(groups, kernel, strides)
     return _with_kernel_gradient(kernel_gradient, groups[0], kernel, strides)
+
+
+def _pointwise(inputs: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """Convolves by a matrix product of maps whose channels come first.
+
+    XLA keeps the maps in this order for the sums of norms. A product with channels last
+    made it keep some maps in both orders.
+    """
+    *outer, channels = dims(inputs)
+    columns = tf.reshape(inputs, [outer[0], -1, channels])
+    products = tf.matmul(matrix, columns, transpose_a=True, transpose_b=True)
+    rows = tf.transpose(products, [0, 2, 1])
+    return tf.reshape(rows, [*outer, matrix.shape[-1]])
 
 
 def _is_narrow(channels: int, sizes: Sequence[int]) -> bool:
