@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from command_session import python
 
-from tools.bench.hlo import run
+from tools.bench.hlo import plan, run
 from tools.bench.setting import Setting
 
 TOOLS = pathlib.Path(run.__file__).parents[1]
 # Files that run on machines with only NumPy, absl-py and JAX or PyTorch.
 STANDALONE = (
     "hlo/implementations.py",
+    "hlo/plan.py",
     "hlo/run.py",
     "hlo/torch_step.py",
     "hlo/ways.py",
@@ -76,6 +77,32 @@ def test_norms_of_variables_make_the_norm_of_the_gradient():
 def test_replaced_inputs_are_read_from_the_heading():
     heading = "HloModule a, alias={ {1}: (0, {}, may-alias), {12}: (7, {}, "
     assert run.ALIAS.findall(heading) == [("1", "0"), ("12", "7")]
+
+
+PLANNED = """HloModule step, is_scheduled=true
+
+%fused (p: f32[9]) -> f32[9] {
+  ROOT %add.1 = f32[9]{0} add(%p, %p)
+}
+
+ENTRY %main (a: f32[2,3], b: bf16[4]) -> (f32[2,3], pred[5]) {
+  %a = f32[2,3]{1,0} parameter(0)
+  %b = bf16[4]{0:T(256)} parameter(1)
+  %loop_fusion.1 = f32[2,3]{1,0} fusion(%a, %a, %b), kind=kLoop, calls=%fused
+  %loop_fusion.2 = (f32[2,3]{1,0}, pred[5]{0}) fusion(%loop_fusion.1), kind=kLoop
+  %one = f32[2,3]{1,0} get-tuple-element(%loop_fusion.2), index=0
+  %two = (f32[2,3]{1,0}, u8[7]{0}) custom-call(%one), custom_call_target="__cudnn$conv"
+  ROOT %tuple = (f32[2,3]{1,0}) tuple(%one)
+}
+"""
+
+
+def test_bytes_of_kernels_are_summed_by_kind():
+    assert plan.traffic(PLANNED) == {
+        # 24 + 8 + 24 bytes, and 24 + 29.
+        "loop_fusion": (2, 56 + 53),
+        "__cudnn$conv": (1, 24 + 31),
+    }
 
 
 def test_processes_compile_side_by_side_and_measure_alone(tmp_path):
@@ -184,6 +211,32 @@ def test_modules_agree_with_tensorflow(modules, python_with_jax, tmp_path):
         assert "ENTRY" in (trace / name / "compiled.txt").read_text()
     losses = [rows[f"step-1x8x8x8-{p}-xla"]["first"] for p in ("float32", "bfloat16")]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_module_is_compiled_for_a_gpu_that_is_not_there(
+    modules, python_with_jax, tmp_path
+):
+    pip = [python_with_jax, "-m", "pip", "install", "--quiet", "--no-deps"]
+    version = subprocess.check_output(
+        [python_with_jax, "-c", "import jax; print(jax.__version__)"], text=True
+    ).strip()
+    packages = [f"jax-cuda12-{part}=={version}" for part in ("plugin", "pjrt")]
+    subprocess.run([*pip, *packages], check=True)
+    name, output = "forward-1x8x8x8-float32-xla", tmp_path / "plan.json"
+    command = ["-m", "tools.bench.hlo.plan", f"--modules_dir={modules}"]
+    subprocess.run(
+        [python_with_jax, *command, f"--module={name}", f"--output={output}"],
+        cwd=TOOLS.parents[1],
+        check=True,
+    )
+    (row,) = json.loads(output.read_text())
+    assert row["module"] == name
+    # At least the image of 8 × 8 × 8 voxels and its logits of two classes.
+    assert row["argument_bytes"] > 4 * 8**3
+    assert row["working_bytes"] > 0
+    assert row["read_and_written_bytes"] > 3 * 4 * 8**3
+    assert any("cudnn" in kind for kind in row["kernels"])
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The network as XLA modules, for GPU machines that have JAX but not TensorFlow.
 
 `emit` writes the modules, `run` executes them on the other machine, `torch_step`
-measures PyTorch there, and `profile` reads the traces of `run`.
+measures PyTorch there, and `profile` reads the traces of `run`. `plan` compiles modules
+for a GPU that is not at hand, and `ways` compares implementations of single operations.
 """

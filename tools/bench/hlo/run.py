@@ -35,6 +35,14 @@ TRACED_RUNS = 2
 ALIAS = re.compile(r"\{(\d+)\}: \((\d+), \{\}")
 
 
+def read_computation(folder: pathlib.Path) -> Any:
+    """Returns the `XlaComputation` of a module written by `emit`."""
+    from jax._src.lib import xla_client
+
+    serialized = gzip.decompress((folder / "module.hlo.gz").read_bytes())
+    return xla_client.XlaComputation(serialized)
+
+
 class Executable:
     """A module compiled for the first device, with its inputs on that device.
 
@@ -47,8 +55,7 @@ class Executable:
         from jax._src.lib import xla_client
 
         self.about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        serialized = gzip.decompress((folder / "module.hlo.gz").read_bytes())
-        computation = xla_client.XlaComputation(serialized)
+        computation = read_computation(folder)
         heading, _, _ = computation.as_hlo_text().partition("\n")
         # Output -> input that it replaces, for variables that are assigned.
         self._replaced = {int(a): int(b) for a, b in ALIAS.findall(heading)}
