@@ -23,6 +23,8 @@ from u2net_tf.plan.preprocessing import (
     IntensityStatistics,
     Preprocessing,
     check_statistics,
+    is_ct,
+    looks_like_ct,
 )
 from u2net_tf.wording import first_few
 
@@ -65,8 +67,9 @@ def choose_statistics(
       InputError: if normalization is "dataset" and there are no usable statistics.
     """
     chosen = fixed_modalities(facts.modalities, normalization, preprocessing)
+    notes = _notes_on_names(facts.modalities, normalization, preprocessing)
     if not any(chosen):
-        return PooledStatistics(None)
+        return PooledStatistics(None, notes)
     try:
         pooled = _pool(facts, cases, labels)
     except InputError as error:
@@ -75,12 +78,12 @@ def choose_statistics(
         reason = f"expected {error.expected}. Received: {error.received}"
         note = f"each CT is standardized with its own statistics: {reason}"
         note += f". {error.hint}" if error.hint else ""
-        return PooledStatistics(None, (note,))
+        return PooledStatistics(None, (*notes, note))
     statistics = tuple(
         one if is_chosen else None
         for is_chosen, one in zip(chosen, pooled, strict=True)
     )
-    notes = tuple(
+    notes += tuple(
         f"{modality} is clipped to {fixed.low:.7g} to {fixed.high:.7g} and "
         f"standardized with mean {fixed.mean:.7g} and standard deviation "
         f"{fixed.std:.7g}, medians over the foreground of all cases but test cases; "
@@ -107,10 +110,26 @@ def fixed_modalities(
     if normalization == "auto" and changed_settings(preprocessing):
         return [False] * len(modalities)
     return [
-        normalization == "dataset"
-        or (normalization == "auto" and modality.strip().casefold() == "ct")
+        normalization == "dataset" or (normalization == "auto" and is_ct(modality))
         for modality in modalities
     ]
+
+
+def _notes_on_names(
+    modalities: Sequence[str],
+    normalization: Normalization,
+    preprocessing: Preprocessing,
+) -> tuple[str, ...]:
+    """Returns a note on each modality that may be CT but is not named so."""
+    if normalization != "auto" or changed_settings(preprocessing):
+        return ()
+    return tuple(
+        f"{modality!r} may be CT, but only modalities named CT are standardized with "
+        "statistics of all cases; `intensity_normalization`=dataset does so for all "
+        "modalities"
+        for modality in modalities
+        if looks_like_ct(modality) and not is_ct(modality)
+    )
 
 
 def changed_settings(preprocessing: Preprocessing) -> list[str]:

@@ -85,6 +85,23 @@ def test_modalities(normalization, modalities, fixed):
 
 
 @pytest.mark.parametrize(
+    ("modality", "choices", "noted"),
+    [
+        ("CTA", {}, True),
+        ("low-dose CT", {}, True),
+        ("CT", {}, False),
+        ("FLAIR", {}, False),
+        ("CTA", {"normalization": "scan"}, False),
+        ("CTA", {"preprocessing": Preprocessing(intensity_floor=-1024.0)}, False),
+    ],
+)
+def test_names_that_may_mean_ct_are_noted(modality, choices, noted):
+    _, notes = plan_statistics(ct((modality,)), **choices)
+    note = f"{modality!r} may be CT, but only modalities named CT are standardized with"
+    assert (note in notes) == noted
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"clip_percentiles": (1.0, 99.0)},

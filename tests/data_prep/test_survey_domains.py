@@ -88,6 +88,22 @@ def test_a_different_spacing_source_is_examined_again(interrupted, run_light):
     assert "kept a" not in read_checksums(interrupted)
 
 
+def test_cases_without_measured_foreground_are_examined_again(interrupted, run_light):
+    """An older version logged them."""
+    log = interrupted / ".survey.partial.jsonl"
+    first, *others = log.read_text().split("\n")
+    row = json.loads(first)
+    assert row["facts"]["foreground_intensities"]
+    row["facts"]["foreground_intensities"] = None
+    log.write_text("\n".join([json.dumps(row), *others]))
+    run_light("data_prep.survey", raw_dir=interrupted / "raw", output_dir=interrupted)
+    first, second = read_checksums(interrupted)
+    assert first != "kept a"
+    assert second == "kept b"
+    (domain,) = survey_file.load_survey(interrupted)
+    assert domain.cases[0].foreground_intensities
+
+
 class StopsAfterOne(concurrent.futures.Executor):
     """Examines the first case and is then interrupted."""
 
