@@ -264,7 +264,7 @@ def test_uses_the_implementation_of_the_context(implementation):
     with ops.use_implementation(implementation):
         found = types(with_options())
     assert found == types(with_options(implementation=implementation))
-    assert ("PartitionedCall" in found) == (implementation != "plain")
+    assert ("PartitionedCall" in found) == (implementation == "xla")
 
 
 @pytest.mark.parametrize(
