@@ -120,13 +120,17 @@ def _notes_on_names(
     normalization: Normalization,
     preprocessing: Preprocessing,
 ) -> tuple[str, ...]:
-    """Returns a note on each modality that may be CT but is not named so."""
+    """Returns a note on each modality that may be CT but is not named so.
+
+    There are none unless `normalization` is "auto" and applies.
+    """
     if normalization != "auto" or changed_settings(preprocessing):
         return ()
     return tuple(
         f"{modality!r} may be CT, but only modalities named CT are standardized with "
-        "statistics of all cases; `intensity_normalization`=dataset does so for all "
-        "modalities"
+        "statistics of all cases. If it is in Hounsfield units, name it CT in "
+        "dataset.json and repeat the survey; `intensity_normalization`=dataset treats "
+        "all modalities like CT"
         for modality in modalities
         if looks_like_ct(modality) and not is_ct(modality)
     )

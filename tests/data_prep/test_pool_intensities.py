@@ -89,8 +89,12 @@ def test_modalities(normalization, modalities, fixed):
     [
         ("CTA", {}, True),
         ("low-dose CT", {}, True),
+        ("CBCT", {}, True),
         ("CT", {}, False),
-        ("FLAIR", {}, False),
+        ("SPECT", {}, False),
+        ("OCT", {}, False),
+        ("PET tomography", {}, False),
+        ("intact", {}, False),
         ("CTA", {"normalization": "scan"}, False),
         ("CTA", {"preprocessing": Preprocessing(intensity_floor=-1024.0)}, False),
     ],

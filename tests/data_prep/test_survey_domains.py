@@ -89,7 +89,7 @@ def test_a_different_spacing_source_is_examined_again(interrupted, run_light):
 
 
 def test_cases_without_measured_foreground_are_examined_again(interrupted, run_light):
-    """An older version logged them."""
+    """Older versions logged no intensities of the foreground."""
     log = interrupted / ".survey.partial.jsonl"
     first, *others = log.read_text().split("\n")
     row = json.loads(first)

@@ -360,7 +360,7 @@ class TestBlocks:
     @pytest.mark.parametrize("implementation", FOR_TRAINING)
     def test_recomputes_with_the_same_implementation(self, implementation):
         """Even if another one is active when the gradient is computed."""
-        block = make_encoder("blocks", adapter="none")
+        block = make_encoder("blocks")
 
         def call(inputs):
             with ops.use_implementation(implementation):

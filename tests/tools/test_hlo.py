@@ -214,9 +214,7 @@ def test_modules_agree_with_tensorflow(modules, python_with_jax, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_module_is_compiled_for_a_gpu_that_is_not_there(
-    modules, python_with_jax, tmp_path
-):
+def test_a_module_is_compiled_without_a_gpu(modules, python_with_jax, tmp_path):
     pip = [python_with_jax, "-m", "pip", "install", "--quiet", "--no-deps"]
     version = subprocess.check_output(
         [python_with_jax, "-c", "import jax; print(jax.__version__)"], text=True
@@ -235,7 +233,7 @@ def test_a_module_is_compiled_for_a_gpu_that_is_not_there(
     # At least the image of 8 × 8 × 8 voxels and its logits of two classes.
     assert row["argument_bytes"] > 4 * 8**3
     assert row["working_bytes"] > 0
-    assert row["read_and_written_bytes"] > 3 * 4 * 8**3
+    assert row["operand_and_result_bytes"] > 3 * 4 * 8**3
     assert any("cudnn" in kind for kind in row["kernels"])
 
 

@@ -244,8 +244,9 @@ def test_every_unit_is_recomputed_after_a_barrier():
         text = trainer._steps[0].experimental_get_compiler_ir(*arguments)(stage="hlo")
         return text.count(" opt-barrier(")
 
-    # The stem and seven units; without adapters there are no depthwise convolutions.
-    assert [count("none"), count("blocks")] == [0, 8]
+    # Two surround the gradient of each of nine norms. The stem and seven units are
+    # recomputed. Without adapters there are no depthwise convolutions.
+    assert [count("none"), count("blocks")] == [18, 18 + 8]
 
 
 class TestSetting:

@@ -23,8 +23,8 @@ Percentile = Annotated[float, Field(ge=0, le=100)]
 FOREGROUND_PERCENTILES = (0.5, 99.5)
 # Largest ratio of the range of clipped intensities and their standard deviation.
 _MAX_RATIO = 1_000
-# "CT", "CTA" or "low-dose CT", but not "FLAIR" or "ACTH".
-_LIKE_CT = re.compile(r"\bCT|CT\b|tomogra", re.IGNORECASE)
+# Matches "CT", "CTA", "CBCT" and "low-dose CT", but not "SPECT" or "OCT".
+_LIKE_CT = re.compile(r"(?<![^\W_])(CB)?CT|computed tomogra", re.IGNORECASE)
 
 
 def is_ct(modality: str) -> bool:

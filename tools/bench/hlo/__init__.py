@@ -2,5 +2,5 @@
 
 `emit` writes the modules, `run` executes them on the other machine, `torch_step`
 measures PyTorch there, and `profile` reads the traces of `run`. `plan` compiles modules
-for a GPU that is not at hand, and `ways` compares implementations of single operations.
+for an H200 without one, and `ways` compares implementations of single operations.
 """

@@ -1,7 +1,8 @@
-"""Implementations of convolutions in JAX, of which XLA is to compile the fastest.
+"""Alternative implementations of convolutions in JAX, to compare them under XLA.
 
 Feature maps are (N, D, H, W, C) in the layout "channels last" and (N, C, D, H, W) in
-"channels first". Sums are computed in float32. `tools.bench.hlo.ways` compares them.
+"channels first". Sums of shifted products are computed in float32; convolutions return
+the dtype of their inputs. `tools.bench.hlo.ways` measures them.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def gradient_implementations() -> Implementations:
             "27 sums, nine at a time": 9,
             "27 sums, three at a time": 3,
         }.items():
-            found[layout, name] = functools.partial(_sums, layout, step)
+            found[layout, name] = functools.partial(_gradient_by_sums, layout, step)
     return found | {
         (FIRST, "products of lines"): _products_of_lines,
         (LAST, "grouped convolution"): transposed(_grouped),
@@ -65,8 +66,8 @@ def gradient_implementations() -> Implementations:
 def strided_implementations() -> Implementations:
     """Returns functions to the input gradient of a convolution with stride 2.
 
-    They map the kernel (3, 3, 3, C/2, C) and the gradient of the outputs, of half the
-    size, to the gradient of the inputs. Channels come first.
+    They map the gradient of the outputs, of half the size, and the kernel
+    (3, 3, 3, C, 2C) to the gradient of the inputs.
     """
     return {
         (FIRST, "sub-voxel convolution"): _sub_voxel_gradient,
@@ -74,12 +75,12 @@ def strided_implementations() -> Implementations:
     }
 
 
-def pointwise_implementations(what: str) -> Implementations:
-    """Returns products of the voxels with a matrix (C, C), or their kernel gradients.
+def pointwise_implementations(*, gradient: bool) -> Implementations:
+    """Returns products of the voxels with a matrix (C, C).
 
     Args:
-        what: "pointwise" or "pointwise gradient", which maps inputs and gradient of the
-            outputs to the gradient of the matrix.
+        gradient: whether to return functions from inputs and output gradient to the
+            gradient of the matrix instead.
     """
     import jax.numpy as jnp
     from jax import lax
@@ -95,16 +96,15 @@ def pointwise_implementations(what: str) -> Implementations:
         return product.astype(inputs.dtype)
 
     # The letters are N, D, H, W, C and the output channels F.
-    is_gradient = what == "pointwise gradient"
-    last = "ndhwc,ndhwf->cf" if is_gradient else "ndhwc,cf->ndhwf"
-    first = "ncdhw,nfdhw->cf" if is_gradient else "ncdhw,cf->nfdhw"
+    last = "ndhwc,ndhwf->cf" if gradient else "ndhwc,cf->ndhwf"
+    first = "ncdhw,nfdhw->cf" if gradient else "ncdhw,cf->nfdhw"
     return {
         (layout, "matrix product"): functools.partial(contract, equation)
         for layout, equation in ((LAST, last), (FIRST, first))
     }
 
 
-def _shape(layout, inputs):
+def _sizes(layout, inputs):
     """Returns the sizes of a batch of feature maps: N, D, H, W, C."""
     sizes = inputs.shape
     return sizes if layout == LAST else (sizes[0], *sizes[2:], sizes[1])
@@ -134,7 +134,7 @@ def _weights(layout, kernel, tap):
 
 def _planes(layout, inputs, padded, kernel):
     """Yields, for each depth tap, its part of the outputs before the shift by it."""
-    _, depth, height, width, _ = _shape(layout, inputs)
+    _, depth, height, width, _ = _sizes(layout, inputs)
     for tap in range(3):
         yield _sum(
             _window(layout, padded, (0, i, j), (depth + 2, height, width))
@@ -148,7 +148,7 @@ def _sum(parts):
 
 
 def _shift_and_add(layout, inputs, planes):
-    size = _shape(layout, inputs)[1:4]
+    size = _sizes(layout, inputs)[1:4]
     parts = (
         _window(layout, plane, (tap, 0, 0), size) for tap, plane in enumerate(planes)
     )
@@ -175,7 +175,7 @@ def _padded_beforehand(layout, inputs, kernel):
     from jax import lax
 
     padded = lax.optimization_barrier(_pad(layout, inputs))
-    size = _shape(layout, inputs)[1:4]
+    size = _sizes(layout, inputs)[1:4]
     return _sum(
         _window(layout, padded, tap, size) * _weights(layout, kernel, tap)
         for tap in TAPS
@@ -189,12 +189,12 @@ def _padded_maps(layout, inputs, kernel):
     return _map_per_depth_tap(layout, inputs, kernel, padded)
 
 
-def _sums(layout, num_together, inputs, upstream):
+def _gradient_by_sums(layout, num_together, inputs, upstream):
     """Sums the products of the inputs of each tap with the gradient of the outputs."""
     import jax.numpy as jnp
     from jax import lax
 
-    *size, channels = _shape(layout, inputs)[1:]
+    *size, channels = _sizes(layout, inputs)[1:]
     axes = (0, 1, 2, 3) if layout == LAST else (0, 2, 3, 4)
     padded, wide = _pad(layout, inputs), upstream.astype(jnp.float32)
     sums = []
@@ -269,7 +269,7 @@ def _two_d(inputs, kernel):
     ).reshape(inputs.shape)
 
 
-def _strided_gradient(kernel, upstream):
+def _strided_gradient(upstream, kernel):
     import jax
     import jax.numpy as jnp
     from jax import lax
@@ -290,7 +290,7 @@ def _strided_gradient(kernel, upstream):
     return jax.vjp(convolve, zeros)[1](upstream)[0]
 
 
-def _sub_voxel_gradient(kernel, upstream):
+def _sub_voxel_gradient(upstream, kernel):
     """Convolves with a kernel of 2 × 2 × 2 that returns eight voxels for each.
 
     An output voxel o reads the input voxels 2o, 2o + 1 and 2o + 2. So input voxel 2i

@@ -1,15 +1,16 @@
-"""Compiles modules written by `tools.bench.hlo.emit` for a GPU that is not at hand.
+"""Compiles modules written by `tools.bench.hlo.emit` for an H200, without the GPU.
 
     python -m tools.bench.hlo.plan --modules_dir=DIR --output=plan.json
 
-Prints the memory that XLA plans for each module, and the bytes that its kernels read
-and write, by kind of kernel. Both change with the layouts and fusions that XLA chooses,
-so they can be compared before anything is measured on a GPU. Nothing is tuned, so that
-single kernels can differ from those of `tools.bench.hlo.run`.
+Prints the memory that XLA plans for each module, and the bytes of all operands and
+results of its kernels, by kind of kernel: an estimate of what they read and write, in
+which slices count in full. Both change with the layouts and fusions that XLA chooses,
+so they can be compared before anything is measured on a GPU. No kernel is tuned, and
+another version of XLA can plan differently.
 
 Needs absl-py, NumPy and JAX with its plugin for CUDA (the packages jax-cuda12-plugin
-and jax-cuda12-pjrt), but no GPU and no CUDA libraries. Uses private names of JAX
-0.10.2.
+and jax-cuda12-pjrt), but no GPU and no CUDA libraries. Uses private names of JAX;
+tested with version 0.10.2.
 """
 
 from __future__ import annotations
@@ -109,13 +110,14 @@ def num_bytes(shape: str) -> int:
 
 
 def traffic(text: str) -> dict[str, tuple[int, int]]:
-    """Returns the kernels of an optimized module and the bytes they read and write.
+    """Returns the kernels of an optimized module and the bytes of their arguments.
 
     Args:
-        text: module as text. Loops and conditionals count as one kernel.
+        text: module as text. Loops and conditionals count as one kernel, and workspaces
+            of libraries as results.
 
     Returns:
-        Kind of kernel -> (number of kernels, bytes).
+        Kind of kernel -> (number of kernels, bytes of operands and results).
     """
     _, _, entry = text.partition("\nENTRY ")
     sizes: dict[str, int] = {}
@@ -142,7 +144,8 @@ def main(argv: Sequence[str]) -> None:
     if argv[1:]:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     # Tuning would run kernels.
-    os.environ["XLA_FLAGS"] = "--xla_gpu_autotune_level=0"
+    given = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{given} --xla_gpu_autotune_level=0"
     os.environ["JAX_PLATFORMS"] = "cpu"
     root = pathlib.Path(values.modules_dir)
     found = sorted(path.parent.name for path in root.glob("*/about.json"))
@@ -156,13 +159,13 @@ def main(argv: Sequence[str]) -> None:
                 "module": name,
                 "working_bytes": memory.temp_size_in_bytes,
                 "argument_bytes": memory.argument_size_in_bytes,
-                "read_and_written_bytes": total,
+                "operand_and_result_bytes": total,
                 "kernels": kernels,
             }
         )
         print(
             f"{name}: working memory {memory.temp_size_in_bytes / 1e9:.2f} GB, "
-            f"{total / 1e9:.1f} GB read and written",
+            f"{total / 1e9:.1f} GB of operands and results",
             flush=True,
         )
         for group, (count, size) in list(kernels.items())[: values.most]:

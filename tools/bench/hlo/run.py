@@ -129,6 +129,9 @@ def gradient_norm(results: Mapping[str, np.ndarray]) -> float | None:
 def locked(path: str | None, *, exclusive: bool) -> Iterator[None]:
     """Holds a lock file, so that processes compile side by side but measure alone.
 
+    Processes must be started together: one that starts later, before it takes the lock,
+    can disturb a measurement.
+
     Args:
         path: lock file; None for no lock.
         exclusive: whether to wait until no other process holds the lock, as for a

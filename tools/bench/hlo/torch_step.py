@@ -78,8 +78,8 @@ def measure(step: Callable[[], Any], optimizer, runs: int, lock: str | None) -> 
         started = time.perf_counter()
         first = float(step())
         first_seconds = time.perf_counter() - started
-    moments = [state["exp_avg_sq"] for state in optimizer.state.values()]
-    squares = sum(float(moment.double().sum()) for moment in moments)
+        moments = [state["exp_avg_sq"] for state in optimizer.state.values()]
+        squares = sum(float(moment.double().sum()) for moment in moments)
     with locked(lock, exclusive=True):
         for _ in range(WARM_UPS):
             float(step())

@@ -65,53 +65,31 @@ def measure(shape: Sequence[int], dtype: str, bandwidth: float) -> list[dict]:
         return jnp.asarray(generator.standard_normal(shape, np.float32))
 
     inputs, upstream = (draw(*shape).astype(dtype) for _ in range(2))
-    kernel = draw(3, 3, 3, channels)
-    half = draw(num, 2 * channels, *(s // 2 for s in size)).astype(dtype)
+    half = draw(num, *(s // 2 for s in size), 2 * channels).astype(dtype)
+    kernel, matrix = draw(3, 3, 3, channels), draw(channels, channels)
     dense = draw(3, 3, 3, channels, 2 * channels)
-    matrix = draw(channels, channels)
     rows = []
-    for what, functions, arrays, num_bytes in (
-        (
-            "forward",
-            forward_implementations(),
-            (inputs, kernel),
-            2 * inputs.nbytes,
-        ),
-        (
-            "kernel gradient",
-            gradient_implementations(),
-            (inputs, upstream),
-            2 * inputs.nbytes,
-        ),
-        (
-            "pointwise",
-            pointwise_implementations("pointwise"),
-            (inputs, matrix),
-            2 * inputs.nbytes,
-        ),
+    # Feature maps, channels last, and other arguments of each function.
+    for what, functions, maps, others in (
+        ("depthwise", forward_implementations(), [inputs], [kernel]),
+        ("kernel gradient", gradient_implementations(), [inputs, upstream], []),
+        ("pointwise", pointwise_implementations(gradient=False), [inputs], [matrix]),
         (
             "pointwise gradient",
-            pointwise_implementations("pointwise gradient"),
-            (inputs, upstream),
-            2 * inputs.nbytes,
+            pointwise_implementations(gradient=True),
+            [inputs, upstream],
+            [],
         ),
-        (
-            "strided gradient",
-            strided_implementations(),
-            (dense, half),
-            inputs.nbytes + half.nbytes,
-        ),
+        ("strided input gradient", strided_implementations(), [half], [dense]),
     ):
         reference = None
         for (layout, name), function in functions.items():
-            moves = layout == FIRST and what != "strided gradient"
-            given = [
-                jnp.moveaxis(array, -1, 1) if moves and array.ndim == 5 else array
-                for array in arrays
-            ]
-            result, seconds = time_function(function, *given)
-            if moves and result.ndim == 5:
-                result = jnp.moveaxis(result, 1, -1)
+            moved = [jnp.moveaxis(m, -1, 1) if layout == FIRST else m for m in maps]
+            result, seconds = time_function(function, *moved, *others)
+            num_bytes = sum(m.nbytes for m in maps)
+            if result.ndim == inputs.ndim:
+                num_bytes += inputs.nbytes
+                result = jnp.moveaxis(result, 1, -1) if layout == FIRST else result
             reference = result if reference is None else reference
             distance = jnp.sqrt(jnp.sum((result - reference) ** 2))
             row = {
@@ -126,7 +104,7 @@ def measure(shape: Sequence[int], dtype: str, bandwidth: float) -> list[dict]:
             }
             rows.append(row)
             print(
-                f"{','.join(map(str, shape)):18s} {dtype:9s} {what:19s} {layout:14s} "
+                f"{','.join(map(str, shape)):18s} {dtype:9s} {what:22s} {layout:14s} "
                 f"{name:28s} {1e3 * seconds:8.3f} ms, bound "
                 f"{1e3 * row['least_seconds']:.3f}, difference {row['difference']:.1e}",
                 flush=True,

@@ -6,7 +6,7 @@ The depthwise convolution is a sum of 2D depthwise convolutions, one per depth t
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -39,10 +39,8 @@ def conv3d(
     groups: Sequence[tf.Tensor], kernel: tf.Tensor, strides: Sequence[int]
 ) -> tf.Tensor:
     """Convolves channel groups as if concatenated."""
-    if tuple(kernel.shape[:3]) == tuple(strides) == (1, 1, 1):
-        matrices = tf.split(kernel[0, 0, 0], [group.shape[-1] for group in groups])
-        products = map(_pointwise, groups, matrices)
-        return functools.reduce(tf.add, products)
+    if is_pointwise(kernel, strides):
+        return sum_of_products(groups, kernel, multiply=_pointwise)
     inputs = tf.concat(groups, axis=-1) if len(groups) > 1 else groups[0]
     # TensorFlow 2.21 on a CPU with AVX512_BF16 reads uninitialized memory in the
     # bfloat16 gradient of such a kernel over inputs of depth 2.
@@ -51,6 +49,28 @@ def conv3d(
         wide = [tf.cast(tensor, tf.float32) for tensor in (inputs, kernel)]
         return tf.cast(conv3d(wide[:1], wide[1], strides), inputs.dtype)
     return tf.nn.conv3d(inputs, kernel, strides=[1, *strides, 1], padding="SAME")
+
+
+def is_pointwise(kernel: tf.Tensor, strides: Sequence[int]) -> bool:
+    """Returns whether outputs depend on a single voxel and are computed for each."""
+    return tuple(kernel.shape[:3]) == tuple(strides) == (1, 1, 1)
+
+
+def sum_of_products(
+    groups: Sequence[tf.Tensor],
+    kernel: tf.Tensor,
+    *,
+    multiply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+) -> tf.Tensor:
+    """Convolves channel groups with a pointwise kernel, without concatenating them.
+
+    Args:
+      groups: channel groups (N, D, H, W, C).
+      kernel: (1, 1, 1, C, F), C the channels of all groups.
+      multiply: channel group, matrix (C, F) -> outputs (N, D, H, W, F).
+    """
+    matrices = tf.split(kernel[0, 0, 0], [group.shape[-1] for group in groups])
+    return functools.reduce(tf.add, map(multiply, groups, matrices))
 
 
 def _pointwise(inputs: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:

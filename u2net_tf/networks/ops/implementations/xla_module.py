@@ -1,8 +1,9 @@
 """The implementation for a step that XLA compiles as one module, for a GPU.
 
-XLA then compiles every operation, and cuDNN computes the convolutions. Two kernel
-gradients are built from other operations, because cuDNN is slow at them, and barriers
-prevent fusions that make a step slower (docs/performance.md, "On a GPU").
+XLA then compiles every operation, and cuDNN computes the convolutions. Some kernel
+gradients are built from other operations, because cuDNN is slow at them. Pointwise
+convolutions are matrix products with channels first, and barriers prevent fusions that
+make a step slower (docs/performance.md, "On a GPU").
 
 All functions can also be called outside of such a module: XLA then compiles each
 barrier on its own, as a mere copy.
@@ -10,9 +11,7 @@ barrier on its own, as a mere copy.
 
 from __future__ import annotations
 
-import functools
 import itertools
-import math
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -83,8 +82,8 @@ def depthwise_kernel_gradient(
 ) -> tf.Tensor:
     """Computes the kernel gradient by one 2D filter gradient per depth tap.
 
-    cuDNN needs a copy of each argument. Unlike in the plain implementation, the
-    gradient of the outputs is the same for all taps, so that it is copied once.
+    cuDNN needs a transposed copy of each argument. Unlike in the plain implementation,
+    the gradient of the outputs is the same for all taps, so that it is copied once.
     """
     radius = kernel.shape[0] // 2
     _, depth, *plane = dims(inputs)
@@ -100,14 +99,21 @@ def depthwise_kernel_gradient(
 
 
 def instance_norm(
-    inputs: tf.Tensor, *arguments
+    inputs: tf.Tensor,
+    scale: tf.Tensor,
+    offset: tf.Tensor,
+    residuals: Sequence[tf.Tensor],
+    epsilon: float,
+    negative_slope: float | None,
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
     """Calls `plain.instance_norm`, whose gradient is not fused with what surrounds it.
 
     Otherwise, XLA keeps the gradient of a half-precision map in float32, as it is
     inside a fusion.
     """
-    outputs, gradient = plain.instance_norm(inputs, *arguments)
+    outputs, gradient = plain.instance_norm(
+        inputs, scale, offset, residuals, epsilon, negative_slope
+    )
 
     def run(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
         (upstream,) = barrier(upstream)
@@ -121,14 +127,14 @@ def conv3d(
 ) -> tf.Tensor:
     """Calls `plain.conv3d`, except for three kinds of kernels.
 
-    Pointwise kernels use other matrix products. Kernels with few input channels, such
-    as the stem's, and strided ones have other kernel gradients.
+    Pointwise kernels are applied by matrix products with channels first. Kernels with
+    few input channels, such as the stem's, and strided ones have other kernel
+    gradients.
     """
     channels, sizes = groups[0].shape[-1], kernel.shape[:3]
     is_strided = max(strides) > 1
-    if math.prod(sizes) == 1 and not is_strided:
-        matrices = tf.split(kernel[0, 0, 0], [group.shape[-1] for group in groups])
-        return functools.reduce(tf.add, map(_pointwise, groups, matrices))
+    if plain.is_pointwise(kernel, strides):
+        return plain.sum_of_products(groups, kernel, multiply=_pointwise)
     if len(groups) > 1:
         return plain.conv3d(groups, kernel, strides)
     if is_strided and None not in groups[0].shape[1:4]:
