@@ -17,6 +17,7 @@ _TEXTS: dict[int, tuple[str, str]] = {
     errno.EPERM: ("permission to use it", ""),
     errno.EROFS: ("permission to write it", ""),
     errno.ENOSPC: ("space on the disk", ""),
+    errno.EDQUOT: ("space within the quota", ""),
     errno.ENAMETOOLONG: ("a shorter name", ""),
     errno.EMFILE: ("a higher limit of open files (ulimit -n)", ""),
 }

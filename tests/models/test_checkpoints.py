@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -772,25 +773,54 @@ class TestAnotherModel:
 
 
 class TestFullDisk:
-    def test_is_reported_and_the_older_checkpoint_kept(self, tmp_path):
+    @pytest.fixture
+    def disk_is_full(self):
+        """A context in which files are limited to 2000 bytes, as on a full disk."""
+
+        @contextlib.contextmanager
+        def limit():
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+            try:
+                yield
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+        return limit
+
+    def test_is_reported_and_the_older_checkpoint_kept(self, tmp_path, disk_is_full):
         saved, _ = open_run(tmp_path, keep=1)
         saved.save(RunState(1))
-        expected = f"^{tmp_path / 'checkpoints'}: cannot write a checkpoint: "
-        # A limit on the size of files acts like a full disk.
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-        try:
-            with pytest.raises(OSError, match=expected):
-                saved.save(RunState(2))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        with disk_is_full(), pytest.raises(OSError, match="File too large") as caught:
+            saved.save(RunState(2))
+        folder = tmp_path / "checkpoints"
+        assert caught.value.errno == errno.EFBIG
+        assert caught.value.filename == str(folder)
+        assert sorted(path.name for path in folder.iterdir()) == [
             "step-1.data-00000-of-00001",
             "step-1.index",
         ]
         assert load_network(tmp_path)[0].plan == toy.PLAN
         saved, _ = open_run(tmp_path)
         assert saved.restore().step == 1
+
+    def test_no_empty_folder_is_left(self, tmp_path, disk_is_full):
+        saved, _ = open_run(tmp_path / "new" / "model")
+        with disk_is_full(), pytest.raises(OSError, match="File too large"):
+            saved.save(RunState(1))
+        assert not list(tmp_path.iterdir())
+
+    def test_other_errors_of_tensorflow_name_the_folder(self, tmp_path, monkeypatch):
+        def fail(**arguments):
+            raise tf.errors.UnknownError(None, None, "the disk is tired")
+
+        saved, _ = open_run(tmp_path)
+        monkeypatch.setattr(tf.raw_ops, "SaveV2", fail)
+        expected = (
+            f"^{tmp_path / 'checkpoints'}: cannot write a checkpoint: the disk is"
+        )
+        with pytest.raises(OSError, match=expected):
+            saved.save(RunState(1))
 
     def test_a_folder_that_cannot_be_created(self, tmp_path):
         (tmp_path / "file").write_text("in the way")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
 from absl import logging
 
 from u2net_tf import files, migrations
@@ -75,14 +75,14 @@ class Checkpoints:
 
         Raises:
           OSError: if it or its folder cannot be written, for example on a full disk.
-            Older checkpoints are then kept.
+            Older checkpoints are then kept, and no empty folder is left behind.
         """
         best = self._best
         if candidate is not None and candidate.beats(best):
             best = candidate
         state = dataclasses.replace(state, invariants=self._invariants, best=best)
+        created = files.make_folder(self._folder)
         try:
-            files.make_folder(self._folder)
             path = checkpoint_writing.write(
                 spec_to_json(self._spec),
                 state_to_json(state),
@@ -90,10 +90,11 @@ class Checkpoints:
                 self._folder,
                 state.step,
             )
-        except tf.errors.OpError as error:
-            raise OSError(
-                f"{self._folder}: cannot write a checkpoint: {error.message}"
-            ) from error
+        except OSError:
+            for folder in reversed(created):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
         self._best = best
         self._remove_others(state)
         self._within_epoch = _step_within_epoch(state)
