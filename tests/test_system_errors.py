@@ -53,3 +53,20 @@ def test_other_errors(number, text):
 
 def test_an_error_with_its_own_text_keeps_it():
     assert system_errors.as_input_error(OSError("no checkpoint")) is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_the_system_s_message_in_that_of_a_library(number):
+    message = f"{{{{function_node}}}} a.tempstate; {os.strerror(number)} [Op:SaveV2]"
+    error = system_errors.of_library("TensorFlow", message, "a folder")
+    assert str(error) == str(OSError(number, os.strerror(number), "a folder"))
+    nameless = system_errors.of_library("TensorFlow", message)
+    assert (nameless.errno, nameless.filename) == (number, None)
+
+
+def test_other_messages_of_a_library_are_kept():
+    error = system_errors.of_library("OpenVINO", "cannot open", "a file")
+    assert str(system_errors.as_input_error(error)) == (
+        "a file: expected a file that can be read and written. Received: an error of "
+        "OpenVINO: cannot open"
+    )

@@ -1,4 +1,4 @@
-"""Converts errors of the operating system to `InputError`, with the path first."""
+"""Converts errors of the operating system, also those that libraries report."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ _TEXTS: dict[int, tuple[str, str]] = {
     errno.EMFILE: ("a higher limit of open files (ulimit -n)", ""),
 }
 _OTHERS = ("a file that can be read and written", "")
+# Errors when writing, which some libraries only report by the system's message.
+_WHEN_WRITING = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+)
 
 
 def as_input_error(error: OSError) -> InputError | None:
@@ -39,3 +48,20 @@ def as_input_error(error: OSError) -> InputError | None:
         expected=expected,
         received=received or error.strerror[:1].lower() + error.strerror[1:],
     )
+
+
+def of_library(
+    library: str, message: str, path: str | os.PathLike | None = None
+) -> OSError:
+    """Returns the error of the system behind an error of a library when writing.
+
+    Args:
+      library: name of the library.
+      message: its message.
+      path: what was written; None if the caller adds it, see `files.errors_name`.
+    """
+    number, text = errno.EIO, f"an error of {library}: {message}"
+    for each in _WHEN_WRITING:
+        if os.strerror(each) in message:
+            number, text = each, os.strerror(each)
+    return OSError(number, text, None if path is None else os.fspath(path))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING
 
+from u2net_tf import system_errors
 from u2net_tf.export_packages import import_package, openvino_core
 from u2net_tf.models.exported import METADATA_PREFIX, OPENVINO_ROOT
 
@@ -37,4 +37,4 @@ def save_openvino(model: onnx.ModelProto, path: str | os.PathLike) -> None:
         openvino.save_model(converted, os.fspath(path), compress_to_fp16=False)
     except RuntimeError as error:
         # Such as a full disk, without saying so.
-        raise OSError(errno.EIO, f"an error of OpenVINO: {error}") from error
+        raise system_errors.of_library("OpenVINO", str(error)) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import pathlib
 import tempfile
 from collections.abc import Sequence
 
 import tensorflow as tf
 
+from u2net_tf import system_errors
 from u2net_tf.exporting.onnx_model import patches_spec
 from u2net_tf.exporting.sliding_window import predict_classes
 from u2net_tf.models.exported import OUTPUT, SIGNATURE, ExportedDomain, to_texts
@@ -98,9 +98,7 @@ def save_saved_model(
         try:
             tf.saved_model.save(module, folder, signatures=concrete)
         except tf.errors.OpError as error:
-            raise OSError(
-                errno.EIO, f"an error of TensorFlow: {error.message}"
-            ) from error
+            raise system_errors.of_library("TensorFlow", error.message) from error
     return list(concrete)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pathlib
 import shutil
@@ -11,19 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from u2net_tf import files, temporary_names
+from u2net_tf import files, system_errors, temporary_names
 from u2net_tf.models.checkpoint_index import SPEC, STATE
 from u2net_tf.models.checkpoint_paths import checkpoint_name
-
-# Errors of the system that TensorFlow only reports in the text of its own.
-_SYSTEM_ERRORS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EIO,
-    errno.EROFS,
-    errno.EACCES,
-)
 
 
 def write(
@@ -69,14 +58,7 @@ def write(
         os.replace(unfinished / f"{path.name}.index", f"{path}.index")
         files.sync_folder(folder)
     except tf.errors.OpError as error:
-        raise _system_error(error, folder) from error
+        raise system_errors.of_library("TensorFlow", error.message, folder) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return str(path)
-
-
-def _system_error(error: tf.errors.OpError, folder: pathlib.Path) -> OSError:
-    for number in _SYSTEM_ERRORS:
-        if os.strerror(number) in error.message:
-            return OSError(number, os.strerror(number), str(folder))
-    return OSError(f"{folder}: cannot write a checkpoint: {error.message}")
