@@ -170,8 +170,12 @@ def test_configurations(name, any_size):
     expected = run_tensorflow(spec, network, 1, patches) if not any_size else None
     if any_size:
         expected = run_tensorflow_at_any_size(spec, network, patches)
+    # The deepest maps of "deep" have as few as four voxels, and norms over so few amplify
+    # rounding: differences of 3e-4 were seen.
+    tolerance = 1e-3 if name == "deep" else 1e-4
     for run in (run_onnxruntime, run_openvino):
-        np.testing.assert_allclose(run(model, patches), expected, rtol=0, atol=1e-4)
+        found = run(model, patches)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
 def run_tensorflow_at_any_size(spec, network, patches):
