@@ -170,8 +170,8 @@ def test_configurations(name, any_size):
     expected = run_tensorflow(spec, network, 1, patches) if not any_size else None
     if any_size:
         expected = run_tensorflow_at_any_size(spec, network, patches)
-    # The deepest maps of "deep" have as few as four voxels, and norms over so few amplify
-    # rounding: differences of 3e-4 were seen.
+    # The deepest maps of "deep" have as few as four voxels, and norms over so few
+    # amplify rounding: differences of 3e-4 were seen.
     tolerance = 1e-3 if name == "deep" else 1e-4
     for run in (run_onnxruntime, run_openvino):
         found = run(model, patches)
