@@ -26,7 +26,12 @@ from typing import Any
 
 from absl import app, flags
 
-from tools.bench.hlo.run import read_computation
+from tools.bench.hlo.run import (
+    define_module_flags,
+    read_computation,
+    requested_modules,
+    require_flags_only,
+)
 
 # The card as XLA describes it.
 H200 = """
@@ -141,22 +146,19 @@ def traffic(text: str) -> dict[str, tuple[int, int]]:
 def main(argv: Sequence[str]) -> None:
     """Compiles the modules that the flags request, one after another."""
     values = flags.FLAGS
-    if argv[1:]:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    require_flags_only(argv)
     # Tuning would run kernels.
     given = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{given} --xla_gpu_autotune_level=0"
     os.environ["JAX_PLATFORMS"] = "cpu"
-    root = pathlib.Path(values.modules_dir)
-    found = sorted(path.parent.name for path in root.glob("*/about.json"))
     rows = []
-    for name in values.module or found:
-        memory, text = compile_module(root / name)
+    for folder in requested_modules():
+        memory, text = compile_module(folder)
         kernels = traffic(text)
         total = sum(count for _, count in kernels.values())
         rows.append(
             {
-                "module": name,
+                "module": folder.name,
                 "working_bytes": memory.temp_size_in_bytes,
                 "argument_bytes": memory.argument_size_in_bytes,
                 "operand_and_result_bytes": total,
@@ -164,7 +166,7 @@ def main(argv: Sequence[str]) -> None:
             }
         )
         print(
-            f"{name}: working memory {memory.temp_size_in_bytes / 1e9:.2f} GB, "
+            f"{folder.name}: working memory {memory.temp_size_in_bytes / 1e9:.2f} GB, "
             f"{total / 1e9:.1f} GB of operands and results",
             flush=True,
         )
@@ -174,10 +176,6 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("modules_dir", None, "Output folder of `emit`.", required=True)
-    flags.DEFINE_multi_string(
-        "module", [], "Folder in --modules_dir; may be repeated. All if not given."
-    )
-    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
+    define_module_flags()
     flags.DEFINE_integer("most", 12, "Number of kinds to print.", lower_bound=0)
     app.run(main)

@@ -208,29 +208,57 @@ def measure(
     }
 
 
+def require_flags_only(argv: Sequence[str]) -> None:
+    """Raises `app.UsageError` if there are arguments that are no flags."""
+    if argv[1:]:
+        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+
+
+def define_module_flags() -> None:
+    """Defines the flags of `requested_modules`, and that of the output."""
+    flags.DEFINE_string("modules_dir", None, "Output folder of `emit`.", required=True)
+    flags.DEFINE_multi_string(
+        "module", [], "Folder in --modules_dir; may be repeated. All if not given."
+    )
+    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
+
+
+def requested_modules() -> list[pathlib.Path]:
+    """Returns the folders of the modules that the flags request."""
+    root = pathlib.Path(flags.FLAGS.modules_dir)
+    found = sorted(path.parent.name for path in root.glob("*/about.json"))
+    return [root / name for name in flags.FLAGS.module or found]
+
+
+def define_lock_flag() -> None:
+    """Defines the flag of the lock file, see `locked`."""
+    flags.DEFINE_string(
+        "lock",
+        None,
+        "Lock file of processes that compile side by side but measure one at a time.",
+    )
+
+
 def main(argv: Sequence[str]) -> None:
     """Measures the modules that the flags request, one after another."""
     values = flags.FLAGS
-    if argv[1:]:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    require_flags_only(argv)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
     # A step uses an int64 counter and corrects Adam's bias in float64.
     jax.config.update("jax_enable_x64", True)
-    root = pathlib.Path(values.modules_dir)
-    found = sorted(path.parent.name for path in root.glob("*/about.json"))
     rows = []
-    for name in values.module or found:
+    for folder in requested_modules():
         row = measure(
-            root / name,
+            folder,
             runs=values.runs,
             lock=values.lock,
             trace_dir=values.trace_dir,
         )
         rows.append(row)
         print(
-            f"{name}: {1e3 * row['median_seconds']:.2f} ms, "
+            f"{folder.name}: {1e3 * row['median_seconds']:.2f} ms, "
             f"{1e3 * row['seconds_without_waiting']:.2f} without waiting, working "
             f"memory {row['working_bytes'] / 1e9:.2f} GB, compiled in "
             f"{row['compile_seconds']:.0f} s, difference {row['difference']}, loss "
@@ -241,16 +269,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("modules_dir", None, "Output folder of `emit`.", required=True)
-    flags.DEFINE_multi_string(
-        "module", [], "Folder in --modules_dir; may be repeated. All if not given."
-    )
-    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
+    define_module_flags()
+    define_lock_flag()
     flags.DEFINE_integer("runs", 10, "Timed runs of each module.", lower_bound=1)
-    flags.DEFINE_string(
-        "lock",
-        None,
-        "Lock file of processes that compile side by side but measure one at a time.",
-    )
     flags.DEFINE_string("trace_dir", None, "Folder for a trace of each module.")
     app.run(main)

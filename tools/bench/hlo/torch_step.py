@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from tools.bench.hlo.run import WARM_UPS, locked
+from tools.bench.hlo.run import (
+    WARM_UPS,
+    define_lock_flag,
+    locked,
+    require_flags_only,
+)
 from tools.bench.setting import ADAM, BETA_2, Setting, build_torch, draw_batch, to_torch
 
 LAYOUTS = ("channels_first", "channels_last")
@@ -109,8 +114,7 @@ def measure(step: Callable[[], Any], optimizer, runs: int, lock: str | None) -> 
 def main(argv: Sequence[str]) -> None:
     """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
-    if argv[1:]:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    require_flags_only(argv)
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = values.tensor_float_32
@@ -155,9 +159,5 @@ if __name__ == "__main__":
         "tensor_float_32", False, "Let float32 products round their factors."
     )
     flags.DEFINE_integer("runs", 10, "Number of timed steps.", lower_bound=1)
-    flags.DEFINE_string(
-        "lock",
-        None,
-        "Lock file of processes that compile side by side but measure one at a time.",
-    )
+    define_lock_flag()
     app.run(main)

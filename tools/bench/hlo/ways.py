@@ -28,6 +28,7 @@ from tools.bench.hlo.implementations import (
     pointwise_implementations,
     strided_implementations,
 )
+from tools.bench.hlo.run import require_flags_only
 
 COPY_ELEMENTS = 2**28
 
@@ -115,8 +116,7 @@ def measure(shape: Sequence[int], dtype: str, bandwidth: float) -> list[dict]:
 def main(argv: Sequence[str]) -> None:
     """Runs the benchmark as the flags specify."""
     values = flags.FLAGS
-    if argv[1:]:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    require_flags_only(argv)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
     import jax.numpy as jnp
