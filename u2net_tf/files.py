@@ -91,6 +91,13 @@ def make_folder(folder: str | os.PathLike) -> list[pathlib.Path]:
     return missing
 
 
+def remove_empty(created: Sequence[pathlib.Path]) -> None:
+    """Removes folders created by `make_folder`, except those that have content."""
+    for folder in reversed(created):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
 @contextlib.contextmanager
 def errors_name(path: str | os.PathLike) -> Iterator[None]:
     """Names the file in errors without a name, or with that of a temporary file.

@@ -62,10 +62,8 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
         (folder / LOCK).unlink(missing_ok=True)
         if lock is not None:
             lock.release()
-        for path in reversed(created):
-            # Fails unless the folder is empty, as after a refused run.
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        # They are empty after a refused run.
+        files.remove_empty(created)
 
 
 @contextlib.contextmanager

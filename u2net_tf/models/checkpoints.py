@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -91,9 +90,7 @@ class Checkpoints:
                 state.step,
             )
         except OSError:
-            for folder in reversed(created):
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+            files.remove_empty(created)
             raise
         self._best = best
         self._remove_others(state)
