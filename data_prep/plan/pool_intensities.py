@@ -8,6 +8,7 @@ unusual cases do not change them.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,13 +24,13 @@ from u2net_tf.plan.preprocessing import (
     IntensityStatistics,
     Preprocessing,
     check_statistics,
-    is_ct,
-    looks_like_ct,
 )
 from u2net_tf.wording import first_few
 
 # Settings of the normalization of a scan by its own statistics.
 SCAN_SETTINGS = ("clip_percentiles", "intensity_floor", "statistics_over")
+# Matches "CT", "CTA", "CBCT" and "low-dose CT", but not "SPECT" or "OCT".
+_LIKE_CT = re.compile(r"(?<![^\W_])(CB)?CT|computed tomogra", re.IGNORECASE)
 
 
 class PooledStatistics(NamedTuple):
@@ -110,7 +111,7 @@ def fixed_modalities(
     if normalization == "auto" and changed_settings(preprocessing):
         return [False] * len(modalities)
     return [
-        normalization == "dataset" or (normalization == "auto" and is_ct(modality))
+        normalization == "dataset" or (normalization == "auto" and _is_ct(modality))
         for modality in modalities
     ]
 
@@ -132,8 +133,13 @@ def _notes_on_names(
         "dataset.json and repeat the survey; `intensity_normalization`=dataset treats "
         "all modalities like CT"
         for modality in modalities
-        if looks_like_ct(modality) and not is_ct(modality)
+        if _LIKE_CT.search(modality) and not _is_ct(modality)
     )
+
+
+def _is_ct(modality: str) -> bool:
+    """Returns whether a modality is named CT, as in nnU-Net."""
+    return modality.strip().casefold() == "ct"
 
 
 def changed_settings(preprocessing: Preprocessing) -> list[str]:

@@ -7,12 +7,12 @@ used, and intensities are unknown.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from u2net_tf.plan.domains import AXES, Domain
-from u2net_tf.plan.preprocessing import looks_like_ct
 from u2net_tf.plan.scan_ranges import PERCENTILES, Range
 from u2net_tf.volumes.grid import Volume
 
@@ -30,6 +30,7 @@ _NUM_SAMPLES = 1_000_000
 # Lung and air are below this in Hounsfield units; other modalities have no such values.
 _AIR_HU = -500
 _MIN_AIR_FRACTION = 0.01
+_CT = re.compile(r"\bCT|CT\b|tomogra", re.IGNORECASE)
 
 
 def differences(image: Volume, domain: Domain) -> list[str]:
@@ -76,7 +77,7 @@ def _odd_intensities(image: Volume, domain: Domain) -> Iterator[str]:
             yield f"{name}: only {len(distinct)} distinct intensities, like a label map"
         elif domain.scans is not None:
             yield from _far_intensities(name, values, domain.scans.intensities[index])
-        elif not looks_like_ct(name):
+        elif not _CT.search(name):
             air = np.mean(values < _AIR_HU)
             if air > _MIN_AIR_FRACTION:
                 yield (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import struct
 from typing import Annotated, Literal, get_args
 
@@ -23,18 +22,6 @@ Percentile = Annotated[float, Field(ge=0, le=100)]
 FOREGROUND_PERCENTILES = (0.5, 99.5)
 # Largest ratio of the range of clipped intensities and their standard deviation.
 _MAX_RATIO = 1_000
-# Matches "CT", "CTA", "CBCT" and "low-dose CT", but not "SPECT" or "OCT".
-_LIKE_CT = re.compile(r"(?<![^\W_])(CB)?CT|computed tomogra", re.IGNORECASE)
-
-
-def is_ct(modality: str) -> bool:
-    """Returns whether a modality is named CT, as in nnU-Net."""
-    return modality.strip().casefold() == "ct"
-
-
-def looks_like_ct(modality: str) -> bool:
-    """Returns whether the name of a modality may be one for CT, such as "CTA"."""
-    return _LIKE_CT.search(modality) is not None
 
 
 @schema.model
