@@ -125,6 +125,17 @@ def make_model(domains=(ONE, TWO), adapter="separable", seed=0, **settings):
     return spec, network
 
 
+@contextlib.contextmanager
+def set_to_0(variables):
+    """Sets variables to 0 within the context."""
+    values = [(variable, variable.numpy()) for variable in variables]
+    for variable, value in values:
+        variable.assign(np.zeros_like(value))
+    yield
+    for variable, value in values:
+        variable.assign(value)
+
+
 def make_trainer(seed=0, plan=PLAN, dtype="float32", **options):
     """A trainer of the toy network, its variables drawn from the seed."""
     keras.utils.set_random_seed(seed)

@@ -13,7 +13,7 @@ except `models.object_graph`.
 | model, within a checkpoint | 0 (none), plan as text | 4: counts; 6: gates; 8: plan 6 |
 | state of a run, within a checkpoint | 0 (none) | 1: records; 2: partial epoch |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of variables |
-| summary of an evaluation | 0 (none) | 3: false positives; 4: postprocessing |
+| summary of an evaluation | 0 (none) | 3: false positives; 4, 5: settings |
 | record of a prediction | 0 (none) | 1 |
 | score | 0 (none) | 2: false positives |
 """
@@ -188,6 +188,11 @@ def summary_with_volumes(content: dict[str, Any]) -> dict[str, Any]:
 def summary_with_postprocessing(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a summary to format 4: postprocessing was always that of the plan."""
     return {**content, "postprocessing": {}}
+
+
+def summary_with_prediction(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a summary to format 5: other settings were not recorded."""
+    return {**content, "prediction": {}, "pruned_to": {}}
 
 
 def score_with_volumes(content: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def models(tiny_data, monkeypatch, tmp_path):
 
     def load(folder, settings, *, progress):
         calls.append(("load", folder.name, settings.overlap, progress))
-        spec = types.SimpleNamespace(plan=plans[folder])
+        pruned_to = settings.prune_to if folder.name == toy.TWO.name else None
+        spec = types.SimpleNamespace(plan=plans[folder], pruned_to=pruned_to)
         return types.SimpleNamespace(spec=spec, checkpoint=f"of {folder.name}")
 
     def score(predictor, index, cases, output_dir, **options):
@@ -45,7 +46,13 @@ def models(tiny_data, monkeypatch, tmp_path):
     monkeypatch.setattr(
         module,
         "load_spec",
-        lambda folder, checkpoint: ModelSpec(plan=plans[folder], pools=(1, 1, 1)),
+        lambda folder, checkpoint: ModelSpec(
+            plan=plans[folder],
+            pools=(1, 1, 1),
+            architecture="unet_sharp",
+            depth=1,
+            gates="none" if folder.name == toy.ONE.name else "top",
+        ),
     )
     monkeypatch.setattr(module.keras, "load_predictor", load)
     monkeypatch.setattr(module.scoring, "score_domain", score)
@@ -76,7 +83,8 @@ def test_each_domain_is_scored_with_its_model(models, tmp_path):
     assert found.output_dir == output_dir
     summary = json.loads((output_dir / "summary.json").read_text())
     assert (summary["split"], summary["checkpoint"]) == ("test", found.checkpoint)
-    assert summary["postprocessing"] == {}
+    for name in ("postprocessing", "prediction", "pruned_to"):
+        assert summary[name] == {}
     assert len((output_dir / "dice.csv").read_text().splitlines()) == 4
 
 
@@ -140,6 +148,34 @@ def test_postprocessing_that_replaces_the_plan_s_is_recorded(models, tmp_path):
         "keep_foreground_components": 2,
         "keep_components": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"prune_to": 2}, "expected at most 1, the depth of the model in .*Task91_One"),
+        ({"gate_threshold": 0.5}, "expected none, as the model in .*Task91_One has no"),
+    ],
+)
+def test_a_setting_that_does_not_fit_a_model_is_an_error_before_it_is_loaded(
+    models, tmp_path, settings, words
+):
+    with pytest.raises(InputError, match=words):
+        evaluate_model(configure(tmp_path, **settings))
+    assert models == []
+
+
+def test_settings_that_change_predictions_are_recorded(models, tmp_path):
+    changed = {"overlap": 0.25, "skip_empty": False, "gate_threshold": 0.5}
+    changed["precision"] = "mixed_bfloat16"
+    settings = {**changed, "prune_to": 1, "batch_size": 2}
+    config = configure(tmp_path, domains=(toy.TWO.name,), **settings)
+    summary = json.loads(
+        (evaluate_model(config).output_dir / "summary.json").read_text()
+    )
+    assert summary["prediction"] == changed
+    # That of the network, which may have been pruned before.
+    assert summary["pruned_to"] == {toy.TWO.name: 1}
 
 
 @pytest.fixture

@@ -120,20 +120,41 @@ class TestCsv:
         ]
 
 
+def summary_text(rows, *, checkpoint="c", skipped=None, **fields):
+    return tables.summary_to_json(
+        tables.Summary(
+            "test",
+            checkpoint,
+            tables.mean_dice(rows),
+            tuple(rows),
+            skipped or {},
+            **fields,
+        )
+    )
+
+
 class TestJson:
     def test_undefined_values_are_null(self):
-        text = tables.summary_to_json(
+        text = summary_text(
             ROWS,
-            split="test",
             checkpoint="model/step-9",
             skipped={"a/b": "why"},
             postprocessing={"keep_components": 2},
+            prediction={"overlap": 0.25, "skip_empty": False, "precision": "float16"},
+            pruned_to={"Task91_One": 2},
         )
         assert "NaN" not in text
         content = json.loads(text)
         assert content["split"] == "test"
         assert content["skipped"] == {"a/b": "why"}
         assert content["postprocessing"] == {"keep_components": 2}
+        assert content["prediction"] == {
+            "overlap": 0.25,
+            "skip_empty": False,
+            "precision": "float16",
+        }
+        assert content["pruned_to"] == {"Task91_One": 2}
+        assert tables.summary_to_json(tables.SUMMARY.from_text(text, "s.json")) == text
         assert content["checkpoint"] == "model/step-9"
         assert content["mean_dice"] == pytest.approx(0.4375)
         assert content["classes"][0]["false_positive_ml"] is None
@@ -150,21 +171,16 @@ class TestJson:
         }
 
     def test_older_files_have_no_skipped_cases(self):
-        text = tables.summary_to_json(
-            ROWS, split="test", checkpoint="c", skipped={}, postprocessing={}
-        )
-        content = {**json.loads(text), "format": 1}
-        del content["skipped"], content["postprocessing"]
+        content = {**json.loads(summary_text(ROWS)), "format": 1}
+        for name in ("skipped", "postprocessing", "prediction", "pruned_to"):
+            del content[name]
         for row in content["classes"]:
             del row["num_without"], row["false_positive_ml"]
         older = tables.SUMMARY.from_text(json.dumps(content), "summary.json")
         assert older.skipped == {}
-        assert older.postprocessing == {}
+        assert (older.postprocessing, older.prediction, older.pruned_to) == ({},) * 3
         assert [row.num_without for row in older.classes] == [0, 0, 0]
         assert math.isnan(older.classes[1].false_positive_ml)
 
     def test_without_any_dice(self):
-        text = tables.summary_to_json(
-            ROWS[2:], split="test", checkpoint="c", skipped={}, postprocessing={}
-        )
-        assert json.loads(text)["mean_dice"] is None
+        assert json.loads(summary_text(ROWS[2:]))["mean_dice"] is None

@@ -19,7 +19,13 @@ from packed import make_graph
 
 from u2net_tf.config.packing import PackConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.tables import CaseScore, summarize, summary_to_json
+from u2net_tf.evaluation.tables import (
+    CaseScore,
+    Summary,
+    mean_dice,
+    summarize,
+    summary_to_json,
+)
 from u2net_tf.exporting import export_model
 from u2net_tf.exporting import pack_model as module
 from u2net_tf.exporting.pack_model import pack_model
@@ -296,7 +302,7 @@ class TestSettings:
         folder,
         domains=(ONE,),
         checkpoint="a/checkpoints/step-9",
-        postprocessing=None,
+        **fields,
     ):
         scores = [
             CaseScore(domain.name, case, dict.fromkeys(labels, dice), {})
@@ -304,12 +310,16 @@ class TestSettings:
             for labels in [[label.name for label in domain.labels[1:]]]
             for case, dice in (("secret_1", 0.5), ("secret_2", 0.7))
         ]
+        rows = summarize(scores, domains)
         text = summary_to_json(
-            summarize(scores, domains),
-            split="test",
-            checkpoint=checkpoint,
-            skipped={f"{domains[0].name}/secret_3": "secret"},
-            postprocessing=postprocessing or {},
+            Summary(
+                "test",
+                checkpoint,
+                mean_dice(rows),
+                tuple(rows),
+                {f"{domains[0].name}/secret_3": "secret"},
+                **fields,
+            )
         )
         folder.mkdir()
         (folder / "summary.json").write_text(text)
@@ -347,6 +357,24 @@ class TestSettings:
             InputError,
             match=r"summary\.json: postprocessing: expected that of the model's plan, "
             "which predictions use by default. Received: keep_components=2",
+        ):
+            self.pack(trained_dir, tmp_path, evaluation=(folder,))
+
+    def test_dice_with_other_settings_of_prediction(self, trained_dir, tmp_path):
+        folder = self.write_summary(tmp_path / "a", prediction={"gate_threshold": 0.5})
+        with pytest.raises(
+            InputError,
+            match=r"summary\.json: prediction: expected the default settings, .* "
+            r"Received: gate_threshold=0\.5",
+        ):
+            self.pack(trained_dir, tmp_path, evaluation=(folder,))
+
+    def test_dice_of_another_depth(self, trained_dir, tmp_path):
+        folder = self.write_summary(tmp_path / "a", pruned_to={ONE.name: 2})
+        with pytest.raises(
+            InputError,
+            match=r"summary\.json: pruned_to: expected not pruned, as the network that "
+            "is packed. Received: pruned to depth 2",
         ):
             self.pack(trained_dir, tmp_path, evaluation=(folder,))
 

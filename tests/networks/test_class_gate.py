@@ -17,6 +17,7 @@ from u2net_tf.networks.parameter_counts import (
     network_without_values,
 )
 from u2net_tf.networks.unet_sharp import UNetSharp
+from u2net_tf.plan.sharp_grid import gate_places
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
 SEED = tf.constant([3, 5], tf.int64)
@@ -275,13 +276,13 @@ class TestNetwork:
         for place, values in without.items():
             assert (found[place] != values).numpy().all()
             np.testing.assert_array_equal(found[place], same[place])
-        # With the same map and weights, another position has another dropout mask.
+        # With the same map and weights, another place has another dropout mask.
         maps = tf.ones((1, 1, 1, 1, 16), tf.float64)
-        network.gates[1, 0].conv.kernels[0].assign(np.ones((1, 1, 1, 16, 2)))
         gate = network.gates[1, 0]
+        gate.conv.kernels[0].assign(2.0 ** np.arange(32).reshape(1, 1, 1, 16, 2))
         drawn = detect_classes(
-            {(column, 4): (gate, maps) for column in range(4)},
+            dict.fromkeys(gate_places("both", 4, True), (gate, maps)),
             domain=0,
             dropout_seed=SEED,
         )
-        assert len({float(values[0, 0]) for values in drawn.values()}) > 1
+        assert len({float(values[0, 0]) for values in drawn.values()}) == 8

@@ -13,7 +13,6 @@ import pytest
 import tensorflow as tf
 import toy
 
-from u2net_tf.config import flagfile
 from u2net_tf.config.inference import EvaluateConfig, WindowConfig
 from u2net_tf.config.network import NetworkConfig
 from u2net_tf.config.training import LossConfig
@@ -22,7 +21,7 @@ from u2net_tf.evaluation import evaluate_model
 from u2net_tf.inference.backends import keras as keras_backend
 from u2net_tf.inference.backends.keras import KerasBackend, load_predictor
 from u2net_tf.losses import presence_loss, segmentation_loss
-from u2net_tf.models import checksums, composition, run_flags
+from u2net_tf.models import checksums, composition
 from u2net_tf.models.build import build_network
 from u2net_tf.models.loading import load_network, save_model
 from u2net_tf.models.pruning import prune
@@ -337,17 +336,25 @@ class TestPrediction:
 
     @pytest.mark.usefixtures("loaded_once")
     @pytest.mark.parametrize(
-        ("weight", "threshold", "warns"),
-        [(0.0, 0.5, True), (0.0, None, False), (0.5, 0.5, False), (None, 0.5, False)],
+        ("place", "domain", "threshold", "names"),
+        [
+            ((0, 2), 1, 0.5, "Task92_Two"),
+            ((2, 0), 0, 0.5, "Task91_One"),
+            ((2, 0), 0, None, ""),
+            # It does not affect predictions of the complete network.
+            ((0, 1), 0, 0.5, ""),
+            (None, 0, 0.5, ""),
+        ],
     )
     def test_gates_that_were_not_trained(
-        self, tmp_path, caplog, weight, threshold, warns
+        self, model, folder, caplog, place, domain, threshold, names
     ):
-        config = LossConfig(gate_loss_weight=weight)
-        run_flags.flags_path(tmp_path).write_text(flagfile.to_text(config))
-        load_predictor(tmp_path, WindowConfig(gate_threshold=threshold))
-        warning = f"{tmp_path}: last trained with gate_loss_weight 0, so its gates"
-        assert (warning in caplog.text) == warns
+        gates = [model[1].gates[place]] if place else []
+        with toy.set_to_0(gate.conv.biases[domain] for gate in gates):
+            load_predictor(folder, WindowConfig(gate_threshold=threshold))
+        warning = f"its gates have not been trained for {names} (see gate_loss_weight)"
+        assert (warning in caplog.text) == bool(names)
+        assert ("not been trained" in caplog.text) == bool(names)
 
     def test_model_without_gates_is_an_error(self, without_gates):
         words = f"`gate_threshold`: expected none, as .*{without_gates}.* has no gates"

@@ -234,15 +234,33 @@ class TestPruning:
         expected = model[1].head_logits(inputs, domain=0, heads=[(0, 1)])[0, 1]
         np.testing.assert_array_equal(network(inputs, domain=0), expected)
         assert load_network(tmp_path / "one", prune_to=1)[0] == spec
-        with pytest.raises(InputError, match="`prune_to`: .*at most 2, the depth"):
+        words = f"`prune_to`: expected at most 2, the depth of {folder}/checkpoints/"
+        with pytest.raises(InputError, match=words):
             load_network(folder, prune_to=3)
         with pytest.raises(InputError, match="expected 2, to which the model has"):
             prune(prune(model[0], 2), 1)
 
+    @pytest.mark.parametrize(
+        ("place", "prune_to", "warns"),
+        [((0, 1), 1, True), ((0, 2), 1, False), ((0, 1), None, False)],
+    )
+    def test_a_head_that_was_not_trained(
+        self, model, tmp_path, caplog, place, prune_to, warns
+    ):
+        with toy.set_to_0([model[1].heads[place].biases[1]]):
+            path = save_model(tmp_path / "model", *model)
+        load_network(tmp_path / "model", prune_to=prune_to)
+        words = (
+            f"{path}: the head on X^{{0,1}}, to which the network is pruned, has not "
+            "been trained for Task92_Two (see top_head_weights), so its labels are"
+        )
+        assert (words in caplog.text) == warns
+        assert ("not been trained" in caplog.text) == warns
+
     def test_a_u2net_cannot_be_pruned(self):
         spec = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
-        with pytest.raises(InputError, match="only unet_sharp .* 1 for u2net"):
-            prune(spec, 1)
+        with pytest.raises(InputError, match="only unet_sharp .* 1 for x, a u2net"):
+            prune(spec, 1, "x")
 
     def test_fingerprints_depend_on_the_depth(self, folder):
         backends = [

@@ -110,5 +110,6 @@ class DataConfig(Config):
         0,
         ge=0,
         le=2**31 - 1,
-        description="Seed for initialization, patch sampling and augmentation.",
+        description="Seed for initialization, patch sampling, augmentation and "
+        "dropout.",
     )

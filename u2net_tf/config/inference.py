@@ -84,6 +84,20 @@ class WindowConfig(Config):
         }
         return {name: value for name, value in settings.items() if value is not None}
 
+    @property
+    def changed_prediction(self) -> dict[str, float | bool | str]:
+        """The settings that affect probabilities and are not the defaults.
+
+        Pruning is not one of them, as a model may have been pruned before.
+        """
+        defaults = WindowConfig()
+        names = ("overlap", "skip_empty", "precision", "gate_threshold")
+        return {
+            name: getattr(self, name)
+            for name in names
+            if getattr(self, name) != getattr(defaults, name)
+        }
+
 
 class ReadingConfig(Config):
     """How scans are read."""

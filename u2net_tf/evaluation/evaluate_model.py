@@ -68,10 +68,12 @@ def _evaluate(
     outputs.require_writable([output_dir / "dice.csv", output_dir / "summary.json"])
     scores: list[tables.CaseScore] = []
     checkpoints: dict[pathlib.Path, str] = {}
+    depths: dict[str, int | None] = {}
     for folder, of_folder in itertools.groupby(chosen, key=lambda choice: choice[0]):
         predictor = keras.load_predictor(folder, config.windows, progress=progress)
         checkpoints[folder] = predictor.checkpoint
         for _, domain in of_folder:
+            depths[domain.name] = predictor.spec.pruned_to
             found = scoring.score_domain(
                 predictor,
                 predictor.spec.plan.index(domain.name),
@@ -94,21 +96,20 @@ def _evaluate(
             received="none",
             hint=f"The first problem is: {next(iter(skipped.values()))}",
         )
-    checkpoint = ", ".join(checkpoints.values())
-    reasons = {name: str(error) for name, error in skipped.items()}
     rows = tables.summarize(scores, [domain for _, domain in chosen])
-    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
-    files.write_text(
-        output_dir / "summary.json",
-        tables.summary_to_json(
-            rows,
-            split=config.split,
-            checkpoint=checkpoint,
-            skipped=reasons,
-            postprocessing=config.windows.postprocessing,
-        ),
+    summary = tables.Summary(
+        split=config.split,
+        checkpoint=", ".join(checkpoints.values()),
+        mean_dice=tables.mean_dice(rows),
+        classes=tuple(rows),
+        skipped={name: str(error) for name, error in skipped.items()},
+        postprocessing=config.windows.postprocessing,
+        prediction=config.windows.changed_prediction,
+        pruned_to={name: d for name, d in depths.items() if d is not None},
     )
-    return Evaluation(rows, len(scores), checkpoint, output_dir, skipped)
+    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
+    files.write_text(output_dir / "summary.json", tables.summary_to_json(summary))
+    return Evaluation(rows, len(scores), summary.checkpoint, output_dir, skipped)
 
 
 def _find_cases(
@@ -144,8 +145,6 @@ def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
         folder: load_spec(folder, config.windows.checkpoint)
         for folder in set(folders.values())
     }
-    for folder, spec in specs.items():
-        keras.require_gates(spec, config.windows.gate_threshold, folder)
     joint = Plan(
         tuple(
             specs[folder].plan.domains[specs[folder].plan.index(name)]
@@ -156,5 +155,7 @@ def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
         listed_cases.ModelDomain(folders[name], specs[folders[name]], name)
         for name in joint.select(config.domains).names
     ]
+    for folder in dict.fromkeys(one.folder for one in chosen):
+        keras.require_settings(specs[folder], config.windows, folder)
     domains = listed_cases.list_cases(chosen, config.plan, config.fold)
     return [(one.folder, domain) for one, domain in zip(chosen, domains, strict=True)]

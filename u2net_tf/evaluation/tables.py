@@ -75,6 +75,10 @@ class Summary:
       skipped: "domain/case" -> reason for cases that could not be scored.
       postprocessing: setting -> value, for the postprocessing settings with which the
         evaluation replaced those of the model's plan.
+      prediction: setting -> value, for other settings that affect predictions and
+        differ from their defaults.
+      pruned_to: domain -> depth to which its UNet# was pruned; without domains whose
+        network was not.
     """
 
     split: Split
@@ -83,6 +87,8 @@ class Summary:
     classes: tuple[ClassScore, ...]
     skipped: dict[str, str]
     postprocessing: dict[str, Count] = dataclasses.field(default_factory=dict)
+    prediction: dict[str, float | bool | str] = dataclasses.field(default_factory=dict)
+    pruned_to: dict[str, Count] = dataclasses.field(default_factory=dict)
 
 
 SUMMARY = FileFormat(
@@ -95,6 +101,7 @@ SUMMARY = FileFormat(
         migrations.summary,
         migrations.summary_with_volumes,
         migrations.summary_with_postprocessing,
+        migrations.summary_with_prediction,
     ),
 )
 
@@ -194,18 +201,8 @@ def cases_to_csv(scores: Sequence[CaseScore]) -> str:
     return stream.getvalue()
 
 
-def summary_to_json(
-    rows: Sequence[ClassScore],
-    *,
-    split: Split,
-    checkpoint: str,
-    skipped: dict[str, str],
-    postprocessing: dict[str, int],
-) -> str:
+def summary_to_json(summary: Summary) -> str:
     """Returns the summary as JSON; undefined numbers are null."""
-    summary = Summary(
-        split, checkpoint, mean_dice(rows), tuple(rows), skipped, postprocessing
-    )
     return json.dumps(SUMMARY.to_dict(summary), indent=1, ensure_ascii=False) + "\n"
 
 

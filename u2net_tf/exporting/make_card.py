@@ -22,7 +22,6 @@ from u2net_tf.models.model_card import (
     Training,
     load_texts,
 )
-from u2net_tf.plan.domains import Domain
 
 
 def read_texts(config: PackConfig, names: Sequence[str]) -> CardTexts:
@@ -68,44 +67,38 @@ def describe_domains(
       InputError: if a file of scores cannot be used, or has none of the domains.
     """
     found: dict[str, Evaluation] = {}
-    checkpoints = {
-        name: pathlib.Path(source.checkpoint).name
-        for name, source in zip(names, sources, strict=True)
-    }
     for folder in config.evaluation:
         path = pathlib.Path(folder, "summary.json")
         summary = SUMMARY.load(path)
         scored = {row.domain for row in summary.classes}
-        domains = [
-            source.spec.plan.domains[source.index]
-            for source in sources
-            if source.spec.plan.names[source.index] in scored
+        of_scores = [
+            (name, source)
+            for name, source in zip(names, sources, strict=True)
+            if name in scored
         ]
-        if not domains:
+        if not of_scores:
             raise InputError(
                 path,
                 expected=f"scores of {', '.join(names)}",
                 received=f"scores of {', '.join(sorted(scored)) or 'no domain'}",
             )
-        for domain in domains:
-            if domain.name in found:
+        for name, source in of_scores:
+            if name in found:
                 raise InputError(
                     "`evaluation`",
-                    expected=f"a single one with scores of {domain.name}",
+                    expected=f"a single one with scores of {name}",
                     received=", ".join(config.evaluation),
                 )
-            found[domain.name] = _evaluation(
-                summary, domain, checkpoints[domain.name], path
-            )
+            found[name] = _evaluation(summary, source, path)
     models = {
         checkpoint: describe_models(checkpoint)[0]
         for checkpoint in {source.checkpoint for source in sources}
     }
     return tuple(
         DomainCard(
-            checkpoint=checkpoints[name],
+            checkpoint=_checkpoint_name(source),
             written_by=models[source.checkpoint].written_by or None,
-            pruned_to=config.prune_to,
+            pruned_to=source.spec.pruned_to,
             cases=source.spec.count_cases(source.index),
             training=_training(models[source.checkpoint], name),
             evaluation=found.get(name),
@@ -130,10 +123,14 @@ def _training(model: ModelDescription, name: str) -> Training | None:
     )
 
 
-def _evaluation(
-    summary: Summary, domain: Domain, checkpoint: str, path: pathlib.Path
-) -> Evaluation:
+def _checkpoint_name(source: Source) -> str:
+    return pathlib.Path(source.checkpoint).name
+
+
+def _evaluation(summary: Summary, source: Source, path: pathlib.Path) -> Evaluation:
     """Returns the scores of one domain, without names of cases and folders."""
+    domain = source.spec.plan.domains[source.index]
+    checkpoint = _checkpoint_name(source)
     scored = re.findall(r"([^/\\]+?)(?:, |$)", summary.checkpoint)
     if checkpoint not in scored:
         raise InputError(
@@ -141,12 +138,13 @@ def _evaluation(
             expected=f"{checkpoint}, the packed checkpoint",
             received=summary.checkpoint,
         )
-    if summary.postprocessing:
-        settings = (f"{name}={value}" for name, value in summary.postprocessing.items())
+    _require_defaults(summary, path)
+    depth, packed = summary.pruned_to.get(domain.name), source.spec.pruned_to
+    if depth != packed:
         raise InputError(
-            f"{path}: postprocessing",
-            expected="that of the model's plan, which predictions use by default",
-            received=", ".join(settings),
+            f"{path}: pruned_to",
+            expected=f"{_pruned(packed)}, as the network that is packed",
+            received=_pruned(depth),
         )
     rows = [row for row in summary.classes if row.domain == domain.name]
     expected = [label.name for label in domain.labels[1:]]
@@ -178,3 +176,22 @@ def _evaluation(
             for row in rows
         ),
     )
+
+
+def _require_defaults(summary: Summary, path: pathlib.Path) -> None:
+    """Checks that scores are those of predictions with the default settings."""
+    for name, settings, expected in (
+        ("postprocessing", summary.postprocessing, "that of the model's plan"),
+        ("prediction", summary.prediction, "the default settings"),
+    ):
+        if settings:
+            received = (f"{name}={value}" for name, value in settings.items())
+            raise InputError(
+                f"{path}: {name}",
+                expected=f"{expected}, which predictions use by default",
+                received=", ".join(received),
+            )
+
+
+def _pruned(depth: int | None) -> str:
+    return "not pruned" if depth is None else f"pruned to depth {depth}"

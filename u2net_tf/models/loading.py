@@ -30,6 +30,7 @@ from u2net_tf.models.checkpoints import Checkpoints, network_paths
 from u2net_tf.models.pruning import prune, pruned_parts
 from u2net_tf.models.run_state import RunState
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.models.untrained import warn_of_untrained_head
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.wording import first_few
 
@@ -64,7 +65,7 @@ def load_network(
     def load(path: str) -> tuple[ModelSpec, DomainModel, str]:
         reader = CheckpointReader(path)
         full_spec = reader.spec()
-        spec = full_spec if prune_to is None else prune(full_spec, prune_to)
+        spec = full_spec if prune_to is None else prune(full_spec, prune_to, path)
         reader.require_bytes(4 * min_parameters(spec))
         network = build_network(spec, dtype=precision)
         reader.restore(
@@ -72,6 +73,7 @@ def load_network(
             within="network/",
             without=[f"network/{part}/" for part in pruned_parts(full_spec, spec)],
         )
+        warn_of_untrained_head(network, spec, path)
         return spec, network, path
 
     return _read_checkpoint(model_dir, checkpoint, load)

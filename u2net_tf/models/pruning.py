@@ -14,12 +14,13 @@ from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.sharp_grid import Place, gate_places, head_places, node_places
 
 
-def prune(spec: ModelSpec, depth: int) -> ModelSpec:
+def prune(spec: ModelSpec, depth: int, model: str = "the model") -> ModelSpec:
     """Returns the specification of the pruned network.
 
     Args:
       spec: specification of the full network.
       depth: L, the depth of the pruned network.
+      model: name of the model for errors.
 
     Raises:
       InputError: if the network is not a UNet#, or has no head X^{0,L}.
@@ -28,14 +29,14 @@ def prune(spec: ModelSpec, depth: int) -> ModelSpec:
         raise InputError(
             "`prune_to`",
             expected="no value, since only unet_sharp can be pruned",
-            received=f"{depth} for {spec.architecture}",
+            received=f"{depth} for {model}, a {spec.architecture}",
         )
     if (0, depth) not in head_places(spec.depth, spec.deep_supervision):
-        most = f"at most {spec.depth}, the depth of the model"
-        single = f"{spec.depth}, to which the model has already been pruned"
         raise InputError(
             "`prune_to`",
-            expected=most if spec.deep_supervision else single,
+            expected=f"at most {spec.depth}, the depth of {model}"
+            if spec.deep_supervision
+            else f"{spec.depth}, to which {model} has already been pruned",
             received=depth,
         )
     pools_z, pools_y, pools_x = spec.pools

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from u2net_tf.plan.sharp_grid import node_places
+from u2net_tf.plan.sharp_grid import gate_places, node_places
 
 if TYPE_CHECKING:
     import keras
@@ -62,8 +62,8 @@ def count_stride_1_weights(network: DomainNetwork) -> Count:
 def count_pruned(network: UNetSharp, depth: int) -> Count:
     """Counts all parameters of a UNet# pruned to a depth."""
     nodes = [network.nodes[place] for place in node_places(depth)]
-    ends = ((0, depth), (depth, 0))
-    gates = [network.gates[place] for place in ends if place in network.gates]
+    places = gate_places(network.gates_setting, depth, deep_supervision=False)
+    gates = [network.gates[place] for place in places]
     return _count(network, [network.stem, *nodes, network.heads[0, depth], *gates])
 
 

@@ -264,8 +264,8 @@ class UNetSharp(DomainNetwork, keras.Model):
                 self._factors(head[0], 0),
                 align_corners=self.align_corners,
             )
-        read = {place: (self.gates[place], feature_maps[place]) for place in gates}
-        presence = detect_classes(read, domain=domain, dropout_seed=dropout_seed)
+        pairs = {place: (self.gates[place], feature_maps[place]) for place in gates}
+        presence = detect_classes(pairs, domain=domain, dropout_seed=dropout_seed)
         return logits, {place: cast_logits(presence[place]) for place in gates}
 
     def gated_logits(
@@ -282,7 +282,7 @@ class UNetSharp(DomainNetwork, keras.Model):
           ValueError: See `call`; also if there are no gates.
         """
         last = (0, self.depth)
-        gates = [place for place in (last, last[::-1]) if place in self.gates]
+        gates = gate_places(self.gates_setting, self.depth, deep_supervision=False)
         if not gates:
             raise ValueError("The network must have gates. Received: gates='none'")
         logits, presence = self.head_and_gate_logits(

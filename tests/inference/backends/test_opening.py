@@ -243,6 +243,8 @@ class TestRejects:
         # The full network was exported.
         found = self.message(path, WindowConfig(prune_to=1))
         assert found.startswith("`prune_to`: expected none or 2, the depth with ")
+        # The head on X^{0,2} is the one that was exported.
+        open_model(path, WindowConfig(prune_to=2))
 
     def test_a_missing_path(self, tmp_path):
         for name in ("x", "x.u2net", "x.onnx", "x.xml"):

@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from u2net_tf.config.inference import WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.loading import load_network, models_by_domain
-from u2net_tf.models.run_flags import read_flags
+from u2net_tf.models.pruning import prune
 from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.models.untrained import warn_of_untrained_gates
 from u2net_tf.networks import ops
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
@@ -77,7 +77,7 @@ class KerasBackend:
         spec, network, path = load_network(
             model_dir, checkpoint=checkpoint, precision=precision, prune_to=prune_to
         )
-        require_gates(spec, gate_threshold, model_dir)
+        _require_gates(spec, gate_threshold, model_dir)
         # The checkpoint contains the plan, so this covers the plan, too.
         index = pathlib.Path(f"{path}.index").read_bytes()
         fingerprint = f"{hashlib.sha256(index).hexdigest()} {precision}"
@@ -85,7 +85,7 @@ class KerasBackend:
             fingerprint += f" prune_to={prune_to}"
         if gate_threshold is not None:
             fingerprint += f" gate_threshold={gate_threshold}"
-            _warn_of_untrained_gates(model_dir)
+            warn_of_untrained_gates(network, spec, path)
         return cls(
             network,
             spec,
@@ -124,32 +124,32 @@ class KerasBackend:
         )
 
 
-def require_gates(
-    spec: ModelSpec, gate_threshold: float | None, model_dir: str | os.PathLike
+def require_settings(
+    spec: ModelSpec, settings: WindowConfig, model_dir: str | os.PathLike
 ) -> None:
-    """Checks that a model has gates if a threshold for them is given.
+    """Checks that a model can be pruned as requested, and has gates if it needs them.
+
+    Args:
+      spec: specification of the model.
+      settings: the settings.
+      model_dir: folder of the model.
 
     Raises:
-      InputError: if it has none.
+      InputError: if a setting does not fit the model.
     """
+    if settings.prune_to is not None:
+        prune(spec, settings.prune_to, f"the model in {model_dir}")
+    _require_gates(spec, settings.gate_threshold, model_dir)
+
+
+def _require_gates(
+    spec: ModelSpec, gate_threshold: float | None, model_dir: str | os.PathLike
+) -> None:
     if gate_threshold is not None and spec.gates == "none":
         raise InputError(
             "`gate_threshold`",
             expected=f"none, as the model in {model_dir} has no gates",
             received=gate_threshold,
-        )
-
-
-def _warn_of_untrained_gates(model_dir: str | os.PathLike) -> None:
-    """Logs a warning if the last run on a model did not train gates.
-
-    An earlier run may have, or one on the model that it was adapted from.
-    """
-    if read_flags(model_dir).get("gate_loss_weight") == "0.0":
-        logging.warning(
-            "%s: last trained with gate_loss_weight 0, so its gates may not have "
-            "learned which classes are present, and gate_threshold may suppress any",
-            model_dir,
         )
 
 

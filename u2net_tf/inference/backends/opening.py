@@ -106,7 +106,9 @@ def _require_settings(settings: WindowConfig, exported: ExportedFile) -> None:
       InputError: if a setting differs.
     """
     spec = exported.domain.spec
-    if settings.prune_to is not None and prune(spec, settings.prune_to) != spec:
+    if settings.prune_to is not None:
+        prune(spec, settings.prune_to, str(exported.path))
+    if settings.prune_to not in (None, spec.depth):
         raise InputError(
             "`prune_to`",
             expected=f"none or {spec.depth}, the depth with which {exported.path} was "

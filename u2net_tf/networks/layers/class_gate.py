@@ -111,6 +111,7 @@ def detect_classes(
     for place, (gate, inputs) in gates.items():
         seed = None
         if dropout_seed is not None:
+            # Gates are in row or column 0, so this differs between all of them.
             number = tf.constant(place[0] - place[1], dropout_seed.dtype)
             seed = tf.random.fold_in(dropout_seed, number, alg="philox")
         presence[place] = gate(inputs, domain=domain, dropout_seed=seed)
