@@ -32,6 +32,7 @@ COMMANDS = (
     "u2net_tf.serve",
     "u2net_tf.describe",
     "u2net_tf.complexity",
+    "tools.compare_gates",
     "tools.draw_network",
     "u2net_tf.show_augmentations",
     "u2net_tf.draw_overlays",

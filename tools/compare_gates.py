@@ -15,19 +15,24 @@ import dataclasses
 import functools
 import itertools
 import math
+import pathlib
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import tabulate
-from absl import flags
+from pydantic import Field
 
 from u2net_tf import command, machine
-from u2net_tf.evaluation.metrics import dice, false_positive_ml
-from u2net_tf.inference.windows import window_starts
+from u2net_tf.config.base import Config
+from u2net_tf.config.inference import WindowConfig
+from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import Split
+from u2net_tf.plan.limits import Depth
+from u2net_tf.wording import first_few
 
 if TYPE_CHECKING:
     from u2net_tf.inference.predictor import Predictor
+    from u2net_tf.models.spec import ModelSpec
     from u2net_tf.plan.domains import Domain
     from u2net_tf.shards.manifest import Manifest
     from u2net_tf.shards.records import Record
@@ -37,6 +42,21 @@ _HEADERS = (
     + ("patches without", "FP ml", "patches with", "missed")
     + ("scans without", "FP ml", "scans with", "Dice %")
 )
+
+
+class CompareGatesConfig(Config):
+    """Settings of `tools.compare_gates`."""
+
+    model_dir: str = Field(description="Folder written by train.")
+    data_dir: str = Field(description="Shards of the model's domains.")
+    split: Split = Field("test", description="Split to measure.")
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.1, 0.5, 0.9),
+        description="Gate thresholds to compare, 0 to 1; if empty, only without gates.",
+    )
+    prune_to: Depth | None = Field(
+        None, description="Depth to prune to, as in evaluate."
+    )
 
 
 @dataclasses.dataclass
@@ -78,6 +98,8 @@ def measure(
     Returns:
       The measurements of each foreground class.
     """
+    from u2net_tf.evaluation.metrics import dice, false_positive_ml
+
     domain = predictor.spec.plan.domains[index]
     measures = [ClassMeasures() for _ in domain.labels[1:]]
     volumes_of = functools.partial(
@@ -110,6 +132,8 @@ def measure(
 def _patches(
     shape: Sequence[int], domain: Domain
 ) -> Iterator[tuple[slice, slice, slice]]:
+    from u2net_tf.inference.windows import window_starts
+
     axes = []
     for size, patch in zip(shape, domain.patch_size, strict=True):
         edge = min(size, patch)
@@ -119,75 +143,96 @@ def _patches(
 
 
 def _mean(values: Sequence[float], text: str) -> str:
-    return text.format(float(np.mean(values))) if values else "–"
+    return text.format(statistics.fmean(values)) if values else "–"
 
 
-def define_flags() -> None:
-    """Defines the flags of this command."""
-    flags.DEFINE_string("model_dir", None, "Folder written by train.", required=True)
-    flags.DEFINE_string(
-        "data_dir", None, "Shards of the model's domains.", required=True
-    )
-    flags.DEFINE_enum(
-        "split", "test", ("train", "validation", "test"), "Split to measure."
-    )
-    flags.DEFINE_list(
-        "thresholds",
-        ["0.1", "0.5", "0.9"],
-        "Gate thresholds to compare, 0 to 1; if empty, only without gates.",
-    )
-    flags.DEFINE_integer(
-        "prune_to", None, "Depth to prune to, as in evaluate.", lower_bound=1
-    )
-
-
-def _read_thresholds(texts: Sequence[str]) -> list[float]:
-    try:
-        thresholds = [float(text) for text in texts]
-    except ValueError:
-        thresholds = []
-    if len(thresholds) < len(texts) or not all(0 <= t <= 1 for t in thresholds):
-        raise command.InputError(
-            "`thresholds`", expected="numbers from 0 to 1", received=",".join(texts)
-        )
-    return thresholds
-
-
-def main(argv: Sequence[str]) -> None:
+def main(config: CompareGatesConfig) -> None:
     """Prints the table."""
-    del argv  # flags only; `command.start` has checked
-    values = flags.FLAGS
-    thresholds = _read_thresholds(values.thresholds)
     machine.import_tensorflow()
-    from u2net_tf.config.inference import WindowConfig
-    from u2net_tf.inference.backends.keras import load_predictor
-    from u2net_tf.models.loading import load_spec
-    from u2net_tf.shards.manifest import load_converted
+    import tabulate
 
-    plan, manifests = load_converted(
-        values.data_dir, load_spec(values.model_dir).plan.names
-    )
+    from u2net_tf.inference.backends.keras import load_predictor, require_settings
+    from u2net_tf.models.loading import load_spec
+
+    spec = load_spec(config.model_dir)
+    settings = [
+        WindowConfig(prune_to=config.prune_to, gate_threshold=threshold)
+        for threshold in (None, *config.thresholds)
+    ]
+    for each in settings:
+        require_settings(spec, each, config.model_dir)
+    domains, manifests = _load_domains(config, spec)
     rows = []
-    for threshold in (None, *thresholds):
-        settings = WindowConfig(prune_to=values.prune_to, gate_threshold=threshold)
-        predictor = load_predictor(values.model_dir, settings)
+    for each in settings:
+        predictor = load_predictor(config.model_dir, each)
         for index, (domain, manifest) in enumerate(
-            zip(plan.domains, manifests, strict=True)
+            zip(domains, manifests, strict=True)
         ):
-            records = _records(values.data_dir, domain, manifest, values.split)
+            records = _records(config.data_dir, domain, manifest, config.split)
             found = measure(predictor, index, records)
-            for label, of_class in zip(domain.labels[1:], found, strict=True):
-                name = "no gates" if threshold is None else str(threshold)
-                rows.append((domain.name, label.name, name, *of_class.cells()))
-    rows.sort(key=lambda row: row[:2])
+            threshold = each.gate_threshold
+            name = "no gates" if threshold is None else str(threshold)
+            rows += [
+                ((index, number), (domain.name, label.name, name, *of_class.cells()))
+                for number, (label, of_class) in enumerate(
+                    zip(domain.labels[1:], found, strict=True)
+                )
+            ]
+    rows.sort(key=lambda row: row[0])
     print(
         tabulate.tabulate(
-            rows,
+            [cells for _, cells in rows],
             headers=_HEADERS,
             disable_numparse=True,
             colalign=("left", "left", *["right"] * (len(_HEADERS) - 2)),
         )
     )
+
+
+def _load_domains(
+    config: CompareGatesConfig, spec: ModelSpec
+) -> tuple[list[Domain], list[Manifest]]:
+    """Returns the model's domains with their cases, and the manifests of the shards.
+
+    Raises:
+      InputError: if the shards are not those of the model's plan, or a domain has no
+        cases in the split.
+    """
+    from u2net_tf.evaluation.listed_cases import ModelDomain, list_cases
+    from u2net_tf.plan.plan_hash import plan_hashes
+    from u2net_tf.shards.manifest import load_converted, manifest_path
+
+    names, folder = spec.plan.names, pathlib.Path(config.model_dir)
+    _, manifests = load_converted(config.data_dir, names)
+    listed = all(spec.has_case_names(index) for index in range(len(names)))
+    domains = list_cases(
+        [ModelDomain(folder, spec, name) for name in names],
+        plan=None if listed else str(pathlib.Path(config.data_dir, "plan.json")),
+        fold=None,
+    )
+    for domain, manifest in zip(domains, manifests, strict=True):
+        path = manifest_path(config.data_dir, domain.name)
+        if manifest.plan_hash not in plan_hashes(domain):
+            raise InputError(
+                path,
+                expected=f"shards of the plan of {folder}",
+                received="shards of a different plan",
+            )
+        cases = set(domain.cases(config.split))
+        if not cases:
+            raise InputError(
+                "`split`",
+                expected=f"cases of {domain.name} in {config.split!r}",
+                received="none in the plan",
+            )
+        found = {entry.case for entry in manifest.cases}
+        if missing := sorted(cases - found - set(manifest.skipped)):
+            raise InputError(
+                path,
+                expected=f"{first_few(missing)}, as in {folder}",
+                received="shards without them",
+            )
+    return domains, manifests
 
 
 def _records(
@@ -204,8 +249,7 @@ def _records(
 
 def run() -> None:
     """Runs the command."""
-    define_flags()
-    command.start(main)
+    command.start(main, CompareGatesConfig)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 import dataclasses
+import re
 import types
 
 import numpy as np
 import pytest
 import toy
 
-from tools.compare_gates import _read_thresholds, measure
+from tools.compare_gates import CompareGatesConfig, main, measure
 from u2net_tf.errors import InputError
+from u2net_tf.models.loading import save_model
 
 # Voxels of 0.05 ml, patches of four.
 DOMAIN = dataclasses.replace(
@@ -44,12 +46,89 @@ def test_a_patch_in_which_no_class_voxel_is_predicted_is_missed():
     assert found.cells() == ("0", "–", "1", "1", "0", "–", "1", "0.00")
 
 
-def test_thresholds():
-    assert _read_thresholds(["0", "0.5", "1"]) == [0, 0.5, 1]
-    assert _read_thresholds([]) == []
+@pytest.fixture(scope="module")
+def model(tiny_data):
+    return toy.make_model(
+        domains=tiny_data.plan.domains,
+        architecture="unet_sharp",
+        depth=1,
+        pools=(1, 1, 1),
+        gates="top",
+    )
 
 
-@pytest.mark.parametrize("texts", [["abc"], ["0.5", "1.1"], ["-0.1"], ["nan"]])
-def test_invalid_thresholds_are_reported(texts):
-    with pytest.raises(InputError, match="`thresholds`: expected numbers from 0 to 1"):
-        _read_thresholds(texts)
+@pytest.fixture(scope="module")
+def model_dir(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gated") / "model"
+    save_model(folder, *model)
+    return folder
+
+
+class TestCommand:
+    def run(self, model_dir, data_dir, **settings):
+        main(
+            CompareGatesConfig(
+                model_dir=str(model_dir), data_dir=str(data_dir), **settings
+            )
+        )
+
+    def test_a_row_for_each_class_and_threshold(self, model_dir, tiny_data, capsys):
+        self.run(model_dir, tiny_data.data_dir, thresholds=(1.0,), prune_to=1)
+        _, _, *rows = capsys.readouterr().out.splitlines()
+        cells = [re.split(r" {2,}", row) for row in rows]
+        assert [row[:3] for row in cells] == [
+            [domain, label, threshold]
+            for domain, label in (
+                ("Task91_One", "organ"),
+                ("Task92_Two", "rim"),
+                ("Task92_Two", "core"),
+            )
+            for threshold in ("no gates", "1.0")
+        ]
+        # No probability reaches 1, so every class is missed in all patches with it.
+        for row in cells[1::2]:
+            assert row[5] == row[6] != "0"
+            assert row[-1] == "0.00"
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"prune_to": 2}, "`prune_to`: expected at most 1, the depth of the mod"),
+            ({"split": "validation"}, "`split`: expected cases of Task92_Two in 'val"),
+        ],
+    )
+    def test_settings_that_do_not_fit(self, model_dir, tiny_data, settings, words):
+        with pytest.raises(InputError, match=words):
+            self.run(model_dir, tiny_data.data_dir, **settings)
+
+    def test_a_model_without_gates(self, tiny_data, tmp_path):
+        save_model(tmp_path / "a", *toy.make_model(domains=tiny_data.plan.domains))
+        with pytest.raises(InputError, match="`gate_threshold`: expected none, as the"):
+            self.run(tmp_path / "a", tiny_data.data_dir)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            (
+                {"spacing_mm": (3.0, 3.0, 3.0)},
+                "Task91_One/manifest.json: expected shards of the plan of ",
+            ),
+            (
+                {"test": ("one_5", "other")},
+                "Task91_One/manifest.json: expected other, as in ",
+            ),
+        ],
+    )
+    def test_shards_of_another_plan(self, model, tiny_data, tmp_path, changes, words):
+        spec, network = model
+        first, *others = spec.plan.domains
+        domains = (dataclasses.replace(first, **changes), *others)
+        plan = dataclasses.replace(spec.plan, domains=domains)
+        save_model(tmp_path / "a", dataclasses.replace(spec, plan=plan), network)
+        with pytest.raises(InputError, match=words):
+            self.run(tmp_path / "a", tiny_data.data_dir)
+
+    @pytest.mark.parametrize("threshold", [1.1, -0.1, float("nan")])
+    def test_thresholds_out_of_range(self, threshold):
+        with pytest.raises(ValueError, match="thresholds"):
+            CompareGatesConfig(model_dir="a", data_dir="b", thresholds=(threshold,))

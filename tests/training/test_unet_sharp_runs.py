@@ -135,7 +135,7 @@ class TestSettings:
         deep = dataclasses.replace(toy.ONE, pools=(0, 2, 3))
         plan = dataclasses.replace(toy.PLAN, domains=(deep,))
         with pytest.raises(
-            InputError, match=r"in the plan of .*\. Set `pools` to 0,2,2"
+            InputError, match=r"in the plan of .*\. Set `pools` to 0,2,2, or"
         ):
             common_pools(plan, None, depth=2)
 

@@ -194,7 +194,11 @@ def common_pools(
 
 def _pools_hint(pools: tuple[int, int, int], depth: int) -> str:
     """Suggests pools for a plan whose pools exceed the depth."""
-    return f"Set `pools` to {','.join(str(min(times, depth)) for times in pools)}"
+    fitting = ",".join(str(min(times, depth)) for times in pools)
+    return (
+        f"Set `pools` to {fitting}, or change the domain's pools in the plan if "
+        "several independent networks are trained"
+    )
 
 
 def check_patches(spec: ModelSpec, names: Sequence[str] = ()) -> None:
