@@ -25,6 +25,7 @@ from pydantic import Field
 from u2net_tf import command, machine
 from u2net_tf.config.base import Config
 from u2net_tf.config.inference import WindowConfig
+from u2net_tf.config.network import PRUNE_TO
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
 from u2net_tf.plan.limits import Depth
@@ -54,9 +55,7 @@ class CompareGatesConfig(Config):
         (0.1, 0.5, 0.9),
         description="Gate thresholds to compare, 0 to 1; if empty, only without gates.",
     )
-    prune_to: Depth | None = Field(
-        None, description="Depth to prune to, as in evaluate."
-    )
+    prune_to: Depth | None = PRUNE_TO
 
 
 @dataclasses.dataclass

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from u2net_tf.config.base import Config
+from u2net_tf.config.network import PRUNE_TO
 from u2net_tf.plan.limits import Depth
 
 ExportFormat = Literal["saved_model", "onnx", "openvino"]
@@ -38,11 +39,7 @@ class ExportConfig(Config):
         description="Checkpoint to export: newest (the newest intact one), best or "
         "step-N.",
     )
-    prune_to: Depth | None = Field(
-        None,
-        description="Depth L to which a UNet# is pruned, keeping the head on X^{0,L} "
-        "and the nodes that it needs; the complete network if not given.",
-    )
+    prune_to: Depth | None = PRUNE_TO
     any_size: bool = Field(
         False,
         description="Accept patches whose size along each axis is any multiple of "

@@ -13,6 +13,7 @@ from u2net_tf.config.base import Config
 from u2net_tf.config.compute import Precision
 from u2net_tf.config.log import LogConfig
 from u2net_tf.config.modalities import ResampleModalities
+from u2net_tf.config.network import PRUNE_TO
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
 from u2net_tf.plan.limits import Depth
@@ -47,11 +48,7 @@ class WindowConfig(Config):
         "validation Dice or, without validation cases, by the moving average of the "
         "loss) or step-N.",
     )
-    prune_to: Depth | None = Field(
-        None,
-        description="Depth L to which a UNet# is pruned, keeping the head on X^{0,L} "
-        "and the nodes that it needs; the complete network if not given.",
-    )
+    prune_to: Depth | None = PRUNE_TO
     gate_threshold: float | None = Field(
         None,
         ge=0,
@@ -272,11 +269,7 @@ class ComposeConfig(Config):
     remove: tuple[str, ...] = Field(
         (), description="Domains to leave out of the new model."
     )
-    prune_to: Depth | None = Field(
-        None,
-        description="Depth L to which a UNet# is pruned, keeping the head on X^{0,L} "
-        "and the nodes that it needs; the complete network if not given.",
-    )
+    prune_to: Depth | None = PRUNE_TO
     model_dir: str = Field(description="Folder for the new model.")
 
     @pydantic.model_validator(mode="after")

@@ -36,6 +36,11 @@ DEPTH = Field(
     f"with twice the channels of the level above; {MAX_DEPTH} if not given. No axis "
     "can be halved more than depth times.",
 )
+PRUNE_TO = Field(
+    None,
+    description="Depth L to which a UNet# is pruned, keeping the head on X^{0,L} and "
+    "the nodes that it needs; the complete network if not given.",
+)
 GATES: Any = Field(
     "none",
     description="Classification-guided modules of a UNet#, which learn whether a class "

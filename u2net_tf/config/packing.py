@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from u2net_tf.config.base import Config
+from u2net_tf.config.network import PRUNE_TO
 from u2net_tf.plan.limits import Depth
 
 
@@ -26,11 +27,7 @@ class PackConfig(Config):
         description="Checkpoint to pack: newest (the newest intact one), best or "
         "step-N.",
     )
-    prune_to: Depth | None = Field(
-        None,
-        description="Depth L to which a UNet# is pruned, keeping the head on X^{0,L} "
-        "and the nodes that it needs; the complete network if not given.",
-    )
+    prune_to: Depth | None = PRUNE_TO
     precision: Literal["float32", "float16"] = Field(
         "float32",
         description="Precision of the weights in the file. float16 halves its size; "

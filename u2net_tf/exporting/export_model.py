@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 import shutil
@@ -16,6 +15,7 @@ from u2net_tf.export_packages import import_package
 from u2net_tf.exporting.onnx_model import to_onnx
 from u2net_tf.exporting.openvino_model import save_openvino
 from u2net_tf.exporting.saved_model import Source, save_saved_model
+from u2net_tf.models.checkpoint_paths import checkpoint_hash
 from u2net_tf.models.loading import load_network, models_by_domain
 from u2net_tf.models.spec import ModelSpec, check_patches
 from u2net_tf.progress import Progress, silent
@@ -163,8 +163,7 @@ def load_sources(config: ExportConfig) -> list[Source]:
 
 def fingerprint(checkpoint: str, prune_to: int | None) -> str:
     """Returns a hash of a checkpoint's weights and plan, with its pruning."""
-    index = pathlib.Path(f"{checkpoint}.index").read_bytes()
-    digest = hashlib.sha256(index).hexdigest()
+    digest = checkpoint_hash(checkpoint)
     return digest if prune_to is None else f"{digest} prune_to={prune_to}"
 
 

@@ -6,6 +6,7 @@ whose writing was interrupted has no index.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 import re
@@ -35,6 +36,11 @@ def checkpoint_folder(model_dir: str | os.PathLike) -> pathlib.Path:
             received=pathlib.Path(model_dir).resolve(),
         )
     return pathlib.Path(model_dir) / "checkpoints"
+
+
+def checkpoint_hash(path: str) -> str:
+    """Returns the SHA-256 of a checkpoint's index, which covers weights and plan."""
+    return hashlib.sha256(pathlib.Path(f"{path}.index").read_bytes()).hexdigest()
 
 
 def checkpoint_name(step: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from u2net_tf.networks.parameter_table import (
+    ADAPTERS,
     Domains,
     all_parameters,
     format_rows,
@@ -29,6 +30,7 @@ def report(
     base_channels: int,
     depth: int | None = None,
     gates: Gates = "none",
+    adapters: Sequence[str] = ADAPTERS,
     as_json: bool = False,
     **options: Any,
 ) -> str:
@@ -40,15 +42,17 @@ def report(
       base_channels: Channels at full resolution.
       depth: Depth of all networks, for UNet#; None for 3D U²-Net.
       gates: Gates of all networks; "none" for 3D U²-Net.
+      adapters: Adapters of the universal networks.
       as_json: Whether to return JSON, with the parameters of each domain, instead of
         text tables.
-      **options: `adapters` and `second_up_conv`; see `all_parameters`.
+      **options: `second_up_conv`; see `all_parameters`.
     """
     options |= {
         "pools": pools,
         "base_channels": base_channels,
         "depth": depth,
         "gates": gates,
+        "adapters": adapters,
     }
     halvings = f"pools {','.join(map(str, pools))}"
     size = f"{halvings} (independent networks: their own)"
@@ -56,7 +60,15 @@ def report(
         size = f"UNet# of depth {depth}, {halvings}, gates {gates}"
     everything = all_parameters(domains, **options)
     weights = stride_1_weights(domains, **options)
-    pruned = [] if depth is None else pruned_parameters(domains, **options)
+    pruned = []
+    if depth is not None:
+        pruned = pruned_parameters(
+            domains,
+            depth=depth,
+            base_channels=base_channels,
+            gates=gates,
+            adapters=adapters,
+        )
     if as_json:
         names = [domain.name for domain in domains]
         tables = {"all parameters": everything, "stride-1 weights": weights}

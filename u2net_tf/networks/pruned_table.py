@@ -50,7 +50,6 @@ def pruned_parameters(
     base_channels: int,
     gates: Gates = "none",
     adapters: Sequence[str] = ADAPTERS,
-    **_: Any,
 ) -> list[PrunedRow]:
     """Counts the parameters of the joint UNet#s pruned to each depth.
 
@@ -60,7 +59,6 @@ def pruned_parameters(
       base_channels: Channels at full resolution.
       gates: Gates of the networks.
       adapters: Adapters of the universal networks.
-      **_: Other arguments of `all_parameters`, which have no effect on a UNet#.
     """
     rows = []
     for adapter in dict.fromkeys(("none", *adapters)):

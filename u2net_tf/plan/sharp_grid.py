@@ -69,6 +69,6 @@ def gate_places(gates: Gates, depth: int, deep_supervision: bool) -> tuple[Place
     """
     depths = range(1, depth + 1) if deep_supervision else (depth,)
     kinds = ("top", "deep") if gates == "both" else (gates,)
-    top = tuple((0, left) for left in depths) if "top" in kinds else ()
-    deep = tuple((left, 0) for left in depths) if "deep" in kinds else ()
+    top = tuple((0, pruned) for pruned in depths) if "top" in kinds else ()
+    deep = tuple((pruned, 0) for pruned in depths) if "deep" in kinds else ()
     return top + deep

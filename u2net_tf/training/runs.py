@@ -21,6 +21,7 @@ from u2net_tf.models.checkpoint_paths import checkpoint_folder
 from u2net_tf.models.loading import require_no_model
 from u2net_tf.models.run_flags import flags_path
 from u2net_tf.models.spec import ModelSpec, common_pools
+from u2net_tf.plan.domains import Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import load_converted
 from u2net_tf.training.gate_loss import gate_loss
@@ -68,14 +69,7 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
     strategy = make_strategy(config.compute.distribution)
     data = config.data
     plan, manifests = load_training_data(data, config.domains)
-    options = config.network.options()
-    spec = ModelSpec(
-        plan=plan,
-        pools=common_pools(plan, config.network.pools, depth=options["depth"]),
-        patch_size=data.patch_size,
-        resize_method=data.resize_method,
-        **options,
-    )
+    spec = _make_spec(config, plan)
     weights = head_weights(config.loss, spec)
     loss_of_gates = gate_loss(config.loss, spec)
     check_sizes(spec, plan.domains, data, strategy)
@@ -88,6 +82,17 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
     run.restore()
     finish(run, config, started=started)
     return run
+
+
+def _make_spec(config: TrainConfig, plan: Plan) -> ModelSpec:
+    options = config.network.options()
+    return ModelSpec(
+        plan=plan,
+        pools=common_pools(plan, config.network.pools, depth=options["depth"]),
+        patch_size=config.data.patch_size,
+        resize_method=config.data.resize_method,
+        **options,
+    )
 
 
 def network_options(compute: ComputeConfig) -> dict[str, Any]:
@@ -161,17 +166,8 @@ def _train_independently(
     # A model there would otherwise be taken for the model of all domains.
     require_no_model(root)
     for domain in plan.domains:
-        domain_plan = dataclasses.replace(plan, domains=(domain,))
-        spec = ModelSpec(
-            plan=domain_plan,
-            pools=common_pools(
-                domain_plan,
-                config.network.pools,
-                depth=config.network.options()["depth"],
-            ),
-            patch_size=config.data.patch_size,
-        )
-        check_sizes(spec, domain_plan.domains, config.data, strategy)
+        spec = _make_spec(config, dataclasses.replace(plan, domains=(domain,)))
+        check_sizes(spec, spec.plan.domains, config.data, strategy)
         checkpoint_folder(root / domain.name)
     for number, domain in enumerate(plan.domains, start=1):
         logging.info("model %d of %d: %s", number, len(plan.domains), domain.name)

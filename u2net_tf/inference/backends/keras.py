@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import pathlib
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import tensorflow as tf
 from u2net_tf.config.inference import WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference.predictor import Predictor
+from u2net_tf.models.checkpoint_paths import checkpoint_hash
 from u2net_tf.models.loading import load_network, models_by_domain
 from u2net_tf.models.pruning import prune
 from u2net_tf.models.segmentation import segment_patches
@@ -78,9 +78,7 @@ class KerasBackend:
             model_dir, checkpoint=checkpoint, precision=precision, prune_to=prune_to
         )
         _require_gates(spec, gate_threshold, model_dir)
-        # The checkpoint contains the plan, so this covers the plan, too.
-        index = pathlib.Path(f"{path}.index").read_bytes()
-        fingerprint = f"{hashlib.sha256(index).hexdigest()} {precision}"
+        fingerprint = f"{checkpoint_hash(path)} {precision}"
         if prune_to is not None:
             fingerprint += f" prune_to={prune_to}"
         if gate_threshold is not None:
