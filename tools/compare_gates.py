@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from u2net_tf import command, machine
+from u2net_tf import command, machine, schema
 from u2net_tf.config.base import Config
 from u2net_tf.config.inference import WindowConfig
 from u2net_tf.config.network import PRUNE_TO
@@ -154,6 +154,13 @@ def main(config: CompareGatesConfig) -> None:
     from u2net_tf.models.loading import load_spec
 
     spec = load_spec(config.model_dir)
+    if config.thresholds and spec.gates == "none":
+        raise InputError(
+            "`thresholds`",
+            expected=f"none, as the model in {config.model_dir} has no gates",
+            received=",".join(map(str, config.thresholds)),
+        )
+    schema.require_distinct("`thresholds`", config.thresholds, "each number once")
     settings = [
         WindowConfig(prune_to=config.prune_to, gate_threshold=threshold)
         for threshold in (None, *config.thresholds)

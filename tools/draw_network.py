@@ -31,6 +31,7 @@ from tools.network_parts import (
 from u2net_tf import command, machine
 from u2net_tf.config.base import Config
 from u2net_tf.config.network import NetworkConfig
+from u2net_tf.errors import InputError
 from u2net_tf.plan.limits import PoolsByAxis
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ def main(config: DrawNetworkConfig) -> None:
     for name in sharp_only if depth is None else ("second_up_conv",):
         del settings[name]
     pools = network.pools or ((5 if depth is None else depth),) * 3
+    if depth is not None and max(pools) > depth:
+        raise InputError(
+            "`pools`",
+            expected=f"at most {depth} along each axis, since `depth` is {depth}",
+            received=pools,
+        )
     draw_network(output, pools=pools, **settings)
     print(f"{output}: drew the network with --adapter={settings['adapter']}")
 

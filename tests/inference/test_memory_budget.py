@@ -121,8 +121,14 @@ def test_network_memory_grows_with_batch_classes_and_channels():
     assert case_memory.network_bytes(spec, 0, 2) > 1.8 * one
     wide = dataclasses.replace(spec, base_channels=32)
     assert case_memory.network_bytes(wide, 0, 1) > 1.5 * one
-    sharp = dataclasses.replace(spec, architecture="unet_sharp", depth=1)
-    assert case_memory.network_bytes(sharp, 0, 1) > 2 * one
+    by_depth = [
+        case_memory.network_bytes(
+            dataclasses.replace(spec, architecture="unet_sharp", depth=depth), 0, 1
+        )
+        for depth in (1, 3, 4)
+    ]
+    assert one == by_depth[0] < by_depth[1] < by_depth[2]
+    assert by_depth[2] > 2 * one
     few = dataclasses.replace(
         spec, plan=Plan((dataclasses.replace(MANY, labels=MANY.labels[:2]),))
     )

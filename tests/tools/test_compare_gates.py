@@ -94,6 +94,7 @@ class TestCommand:
         ("settings", "words"),
         [
             ({"prune_to": 2}, "`prune_to`: expected at most 1, the depth of the mod"),
+            ({"thresholds": (0.5, 0.5)}, "`thresholds`: expected each number once"),
             ({"split": "validation"}, "`split`: expected cases of Task92_Two in 'val"),
         ],
     )
@@ -103,7 +104,7 @@ class TestCommand:
 
     def test_a_model_without_gates(self, tiny_data, tmp_path):
         save_model(tmp_path / "a", *toy.make_model(domains=tiny_data.plan.domains))
-        with pytest.raises(InputError, match="`gate_threshold`: expected none, as the"):
+        with pytest.raises(InputError, match="`thresholds`: expected none, as the mod"):
             self.run(tmp_path / "a", tiny_data.data_dir)
 
     @pytest.mark.parametrize(

@@ -47,6 +47,21 @@ def count_bars(axis, colour):
     return faces.count(colour)
 
 
+@pytest.mark.parametrize(("depth", "pools"), [(2, (1, 3, 1)), (None, (5, 5, 5))])
+def test_pools_above_the_depth(tmp_path, depth, pools):
+    config = draw_network.DrawNetworkConfig.from_flat(
+        {
+            "architecture": "unet_sharp",
+            "depth": depth,
+            "pools": pools,
+            "output": str(tmp_path / "x.png"),
+        }
+    )
+    words = f"`pools`: expected at most {depth or 4} along each axis, since `depth` is"
+    with pytest.raises(InputError, match=words):
+        draw_network.main(config)
+
+
 def test_picture_has_every_colour(tmp_path):
     path = tmp_path / "network.png"
     draw_network.draw_network(path, **DEFAULTS)

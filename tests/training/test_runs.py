@@ -256,7 +256,7 @@ class TestFolder:
         ]
 
     def test_contains_the_flags(self, train, folder):
-        train(folder, seed=7, steps_per_epoch=1)
+        train(folder, seed=7, steps_per_epoch=1, max_epochs=2)
         lines = (folder / "flags.txt").read_text().splitlines()
         assert f"--model_dir={folder}" in lines
         assert "--seed=7" in lines
@@ -264,19 +264,24 @@ class TestFolder:
     def test_changed_flags_of_a_resumed_run_are_logged(
         self, train, make_config, folder, caplog
     ):
-        for _ in range(2):
-            # The first time, the saved flags have another `model_dir`.
-            caplog.clear()
-            train(folder, steps_per_epoch=1)
-        assert "changed flags" not in caplog.text
+        # The saved flags have another `model_dir`.
+        train(folder, steps_per_epoch=1, max_epochs=2)
+        caplog.clear()
+        kept = (folder / "flags.txt").read_bytes()
         changes = {"seed": 7, "learning_rate": 0.5, "detach_focal_factor": True}
+        # This run has ended, so the flags have no effect and are not recorded.
+        train(folder, steps_per_epoch=1, max_epochs=2, **changes)
+        assert "changed flags" not in caplog.text
+        assert (folder / "flags.txt").read_bytes() == kept
+        changes["max_epochs"] = 3
         train(folder, steps_per_epoch=1, **changes)
         (said,) = [r.getMessage() for r in caplog.records if "changed flags" in r.msg]
         assert said == (
-            "resuming from step 1 with changed flags; the new values apply "
+            "resuming from step 2 with changed flags; the new values apply "
             "from here, but the learning rate is the checkpoint's, 0.02: "
             "was --nodetach_focal_factor, now --detach_focal_factor; "
             "was --learning_rate=0.02, now --learning_rate=0.5; "
+            "was --max_epochs=2, now --max_epochs=3; "
             "was --seed=0, now --seed=7"
         )
         text = flagfile.to_text(make_config(folder, steps_per_epoch=1, **changes))
@@ -286,7 +291,7 @@ class TestFolder:
     def test_unreadable_flags_are_unknown(self, train, folder, caplog, content):
         path = folder / "flags.txt"
         path.write_bytes(content)
-        train(folder, seed=7, steps_per_epoch=1)
+        train(folder, seed=7, steps_per_epoch=1, max_epochs=2)
         (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
         assert re.fullmatch(
             rf"{path}: expected UTF-8 text. Received: invalid bytes in line [12]. "
@@ -298,7 +303,7 @@ class TestFolder:
 
     def test_flags_with_a_byte_order_mark_are_read(self, train, folder, caplog):
         (folder / "flags.txt").write_text("--seed=1\n", encoding="utf-8-sig")
-        train(folder, seed=7, steps_per_epoch=1)
+        train(folder, seed=7, steps_per_epoch=1, max_epochs=2)
         assert caplog.text.rstrip().endswith("was --seed=1, now --seed=7")
 
     def test_flags_of_a_run_that_never_saved_are_ignored(self, train, tmp_path, caplog):

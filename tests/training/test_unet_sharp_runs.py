@@ -141,6 +141,17 @@ class TestSettings:
 
 
 class TestLoss:
+    @pytest.mark.parametrize("weight", [-1.0, 1e-60, 1e39])
+    def test_weights_that_could_vanish_or_overflow(self, weight):
+        words = "0 or a number from 1e-06 to 1e.06"
+        for settings in (
+            {"top_head_weights": (1.0, weight)},
+            {"deep_head_weights": (weight,)},
+            {"gate_loss_weight": weight},
+        ):
+            with pytest.raises(ValueError, match=words):
+                LossConfig(**settings)
+
     def test_default_is_the_mean_of_all_heads(self, model):
         weights = head_weights(LossConfig(), model[0])
         assert weights == dict.fromkeys([(0, 1), (0, 2), (1, 1), (2, 0)], 0.25)

@@ -15,7 +15,19 @@ from u2net_tf.config.log import LogConfig
 from u2net_tf.config.network import NetworkConfig
 from u2net_tf.errors import InputError
 
-Weight = Annotated[float, Field(ge=0)]
+_LOWEST_WEIGHT, _HIGHEST_WEIGHT = 1e-6, 1e6
+
+
+def _check_weight(weight: float) -> float:
+    if weight and not _LOWEST_WEIGHT <= weight <= _HIGHEST_WEIGHT:
+        raise ValueError(
+            f"0 or a number from {_LOWEST_WEIGHT:g} to {_HIGHEST_WEIGHT:g}"
+        )
+    return weight
+
+
+# Products of weights and losses must be normal numbers in float32.
+Weight = Annotated[float, pydantic.AfterValidator(_check_weight)]
 
 
 class LossConfig(Config):

@@ -29,7 +29,7 @@ _BYTES_FINISHED = 16
 _PLANES_RESTORED = 4
 # Floats per voxel of a patch and channel at full resolution, while a network computes;
 # measured by tools.bench.inference and tools.bench.sharp.
-_FLOATS_PER_CHANNEL = {"u2net": 12, "unet_sharp": 34}
+_FLOATS_PER_CHANNEL = 12
 
 
 def uncropped(grid: Grid, domain: Domain) -> ResampledCrop:
@@ -101,7 +101,11 @@ def network_bytes(spec: ModelSpec, index: int, batch_size: int) -> float:
     """
     domain = spec.plan.domains[index]
     window = math.prod(domain.patch_size)
-    channels = _FLOATS_PER_CHANNEL[spec.architecture] * spec.base_channels
+    floats = _FLOATS_PER_CHANNEL
+    if spec.depth is not None:
+        # All inputs of X^{0,depth}: `depth` of level 0, and 2^k channels of level k.
+        floats = max(floats, spec.depth + 2 ** (spec.depth + 1) - 2)
+    channels = floats * spec.base_channels
     computed = channels * math.prod(spec.network_patch_size(index))
     # The output as logits, probabilities and resized probabilities; and the blending
     # weights, repeated for every class.

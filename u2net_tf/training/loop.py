@@ -165,7 +165,7 @@ class Run:
         Raises:
           InputError: see `TrainingBatches` and `RunShards`.
         """
-        if not self._ended():
+        if not self.has_ended:
             self._opened_input()
 
     def train(self) -> None:
@@ -185,7 +185,7 @@ class Run:
                 monitor.write(self._last_logs)
             self._trainer.set_learning_rate(self.state.learning_rate)
             try:
-                while not self._ended():
+                while not self.has_ended:
                     self._run_epoch(monitor)
             except StopRequested as request:
                 raise self._stopped_early(request) from None
@@ -203,7 +203,9 @@ class Run:
             )
         return self._batches
 
-    def _ended(self) -> bool:
+    @property
+    def has_ended(self) -> bool:
+        """Whether the schedule or `max_epochs` has ended the run."""
         limit = self._settings.max_epochs
         return self.state.finished or (limit > 0 and self.state.epochs >= limit)
 

@@ -197,8 +197,10 @@ def finish(run: Run, config: RunningConfig, *, started: float) -> None:
     """
     run.log_devices()
     run.open_input()
-    # Written only once it is certain that the folder belongs to this model.
-    _write_flags(run, config)
+    # Written only once it is certain that the folder belongs to this model, and that
+    # these flags are used.
+    if not run.has_ended:
+        _write_flags(run, config)
     run.train()
     run.minutes = (time.monotonic() - started) / 60
 
