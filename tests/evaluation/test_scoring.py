@@ -191,7 +191,9 @@ class TestScoreDomain:
 
     def test_read_ahead_is_limited_by_the_memory(self, score, tiny_data, monkeypatch):
         monkeypatch.setattr(machine, "resident_bytes", lambda: 0)
-        monkeypatch.setattr(case_memory, "network_bytes", lambda *arguments: 0)
+        monkeypatch.setattr(
+            case_memory, "network_bytes", lambda *arguments, **options: 0
+        )
         chosen = []
 
         def read_ahead(read, cases, reading, **options):

@@ -25,7 +25,7 @@ class Foreground:
     """A backend without TensorFlow that predicts class 1 everywhere."""
 
     spec = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
-    fingerprint, checkpoint = "one", ""
+    fingerprint, checkpoint, is_exported = "one", "", False
 
     def predict_windows(self, windows, domain, *, few=False):
         num_classes = self.spec.plan.domains[domain].num_classes
@@ -468,7 +468,7 @@ def test_memory_of_a_scan_is_limited(predict, scans, tmp_path, num_workers):
 def test_memory_of_probabilities_is_limited(predict, scans, tmp_path, monkeypatch):
     """They take more memory than the scan, known once it has been read."""
     monkeypatch.setattr(machine, "resident_bytes", lambda: 0)
-    monkeypatch.setattr(case_memory, "network_bytes", lambda *arguments: 0)
+    monkeypatch.setattr(case_memory, "network_bytes", lambda *_, **options: 0)
     raw_voxels = np.prod(nib.load(scans[0].paths[0]).shape[:3])
     num_classes = toy.PLAN.domains[1].num_classes
     limit = 3 * 4 * raw_voxels * num_classes / 1e9

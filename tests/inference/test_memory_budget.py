@@ -35,7 +35,7 @@ class Bright:
     """A backend without TensorFlow whose probabilities follow the intensities."""
 
     spec = ModelSpec(plan=Plan((MANY,)), pools=(1, 1, 1))
-    fingerprint, checkpoint = "", ""
+    fingerprint, checkpoint, is_exported = "", "", False
 
     def predict_windows(self, windows, domain, *, few=False):
         rises = np.arange(NUM_CLASSES, dtype=np.float32) / NUM_CLASSES
@@ -129,6 +129,14 @@ def test_network_memory_grows_with_batch_classes_and_channels():
     ]
     assert one == by_depth[0] < by_depth[1] < by_depth[2]
     assert by_depth[2] > 2 * one
+    exported = case_memory.network_bytes(
+        dataclasses.replace(spec, architecture="unet_sharp", depth=4),
+        0,
+        1,
+        is_exported=True,
+    )
+    assert exported > 2.5 * by_depth[2]
+    assert case_memory.network_bytes(spec, 0, 1, is_exported=True) == one
     few = dataclasses.replace(
         spec, plan=Plan((dataclasses.replace(MANY, labels=MANY.labels[:2]),))
     )
@@ -146,6 +154,22 @@ def test_program_and_network_count(monkeypatch):
     # Half of the machine's memory.
     assert MemoryBudget.of_process(predictor, [0], ReadingConfig()).limit_gb == 6
     assert MemoryBudget(1, 2).remaining_gb == 0
+
+
+def test_an_exported_graph_leaves_less_memory():
+    class Folder(Bright):
+        spec = dataclasses.replace(Bright.spec, architecture="unet_sharp", depth=4)
+
+    class Exported(Folder):
+        is_exported = True
+
+    reading = ReadingConfig(max_memory_gb=1000)
+    folder, exported = (
+        MemoryBudget.of_process(Predictor(backend), [0], reading).taken_gb
+        for backend in (Folder(), Exported())
+    )
+    network = case_memory.network_bytes(Folder.spec, 0, 1) / 1e9
+    assert exported - folder > 1.5 * network
 
 
 def test_resident_memory_is_known_on_linux(monkeypatch, tmp_path):

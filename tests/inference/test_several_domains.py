@@ -56,7 +56,7 @@ class Bright:
     """
 
     spec = ModelSpec(plan=PLAN, pools=(1, 1, 1))
-    fingerprint, checkpoint = "one", "step-3"
+    fingerprint, checkpoint, is_exported = "one", "step-3", False
 
     def __init__(self):
         self.num_calls = 0

@@ -16,11 +16,13 @@ class Backend(Protocol):
       spec: description of the model.
       fingerprint: identifies all else that probabilities depend on: weights, precision.
       checkpoint: path of the weights; "" if they come from elsewhere.
+      is_exported: whether it runs an exported graph, which may need more memory.
     """
 
     spec: ModelSpec
     fingerprint: str
     checkpoint: str
+    is_exported: bool
 
     def predict_windows(
         self, windows: np.ndarray, domain: int, *, few: bool = False

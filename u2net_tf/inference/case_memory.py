@@ -30,6 +30,9 @@ _PLANES_RESTORED = 4
 # Floats per voxel of a patch and channel at full resolution, while a network computes;
 # measured by tools.bench.inference and tools.bench.sharp.
 _FLOATS_PER_CHANNEL = 12
+# How often an exported UNet# holds all inputs of its last node: up-sampled, joined, and
+# laid out for the runtime. At 96³, OpenVINO and onnxruntime hold them fewer times.
+_COPIES_EXPORTED = 3
 
 
 def uncropped(grid: Grid, domain: Domain) -> ResampledCrop:
@@ -91,20 +94,24 @@ def prediction_bytes(
     )
 
 
-def network_bytes(spec: ModelSpec, index: int, batch_size: int) -> float:
+def network_bytes(
+    spec: ModelSpec, index: int, batch_size: int, *, is_exported: bool = False
+) -> float:
     """Estimates the bytes of a network and of blending, for a batch of windows.
 
     Args:
       spec: the model.
       index: index of the domain.
       batch_size: windows per batch.
+      is_exported: whether an exported graph is run.
     """
     domain = spec.plan.domains[index]
     window = math.prod(domain.patch_size)
     floats = _FLOATS_PER_CHANNEL
     if spec.depth is not None:
         # All inputs of X^{0,depth}: `depth` of level 0, and 2^k channels of level k.
-        floats = max(floats, spec.depth + 2 ** (spec.depth + 1) - 2)
+        inputs = spec.depth + 2 ** (spec.depth + 1) - 2
+        floats = max(floats, (_COPIES_EXPORTED if is_exported else 1) * inputs)
     channels = floats * spec.base_channels
     computed = channels * math.prod(spec.network_patch_size(index))
     # The output as logits, probabilities and resized probabilities; and the blending

@@ -88,7 +88,12 @@ class MemoryBudget:
           reading: settings with the limit.
         """
         network = max(
-            case_memory.network_bytes(predictor.spec, index, predictor.batch_size)
+            case_memory.network_bytes(
+                predictor.spec,
+                index,
+                predictor.batch_size,
+                is_exported=predictor.backend.is_exported,
+            )
             for index in indices
         )
         taken = machine.resident_bytes() + network

@@ -206,8 +206,7 @@ class Run:
     @property
     def has_ended(self) -> bool:
         """Whether the schedule or `max_epochs` has ended the run."""
-        limit = self._settings.max_epochs
-        return self.state.finished or (limit > 0 and self.state.epochs >= limit)
+        return self.state.finished or 0 < self._settings.max_epochs <= self.state.epochs
 
     def _run_epoch(self, monitor: Monitor) -> None:
         """Takes the remaining steps of an epoch; saves a checkpoint and logs."""

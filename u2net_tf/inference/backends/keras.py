@@ -35,6 +35,8 @@ class KerasBackend:
       gate_threshold: see `UNetSharp.gated_logits`; None to predict without gates.
     """
 
+    is_exported = False
+
     def __init__(
         self,
         network: DomainModel,

@@ -25,6 +25,8 @@ class OnnxRuntimeBackend:
       StoppedError: if onnxruntime is not installed.
     """
 
+    is_exported = True
+
     def __init__(self, exported: ExportedFile):
         onnxruntime = import_package("onnxruntime")
         self.spec = exported.domain.spec

@@ -23,6 +23,8 @@ class OpenVinoBackend:
       StoppedError: if OpenVINO is not installed.
     """
 
+    is_exported = True
+
     def __init__(self, exported: ExportedFile, *, batch_size: int = 1):
         openvino = import_package("openvino")
         self.spec = exported.domain.spec

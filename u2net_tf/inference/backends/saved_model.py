@@ -24,6 +24,8 @@ class SavedModelBackend:
       InputError: if TensorFlow cannot load the SavedModel, or it has no such domain.
     """
 
+    is_exported = True
+
     def __init__(self, exported: ExportedFile):
         self.spec = exported.domain.spec
         # The last bits of probabilities differ between runtimes.
