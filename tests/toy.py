@@ -131,9 +131,11 @@ def set_to_0(variables):
     values = [(variable, variable.numpy()) for variable in variables]
     for variable, value in values:
         variable.assign(np.zeros_like(value))
-    yield
-    for variable, value in values:
-        variable.assign(value)
+    try:
+        yield
+    finally:
+        for variable, value in values:
+            variable.assign(value)
 
 
 def make_trainer(seed=0, plan=PLAN, dtype="float32", **options):

@@ -20,6 +20,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
+from absl import logging
 from pydantic import Field
 
 from u2net_tf import command, machine, schema
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from u2net_tf.inference.predictor import Predictor
     from u2net_tf.models.spec import ModelSpec
     from u2net_tf.plan.domains import Domain
-    from u2net_tf.shards.manifest import Manifest
+    from u2net_tf.shards.reading import CaseShards
     from u2net_tf.shards.records import Record
 
 _HEADERS = (
@@ -159,6 +160,7 @@ def main(config: CompareGatesConfig) -> None:
             "`thresholds`",
             expected=f"none, as the model in {config.model_dir} has no gates",
             received=",".join(map(str, config.thresholds)),
+            hint="Set `thresholds` to no value",
         )
     schema.require_distinct("`thresholds`", config.thresholds, "each number once")
     settings = [
@@ -167,15 +169,12 @@ def main(config: CompareGatesConfig) -> None:
     ]
     for each in settings:
         require_settings(spec, each, config.model_dir)
-    domains, manifests = _load_domains(config, spec)
+    domains = _load_domains(config, spec)
     rows = []
     for each in settings:
         predictor = load_predictor(config.model_dir, each)
-        for index, (domain, manifest) in enumerate(
-            zip(domains, manifests, strict=True)
-        ):
-            records = _records(config.data_dir, domain, manifest, config.split)
-            found = measure(predictor, index, records)
+        for index, (domain, shards) in enumerate(domains):
+            found = measure(predictor, index, _records(shards))
             threshold = each.gate_threshold
             name = "no gates" if threshold is None else str(threshold)
             rows += [
@@ -197,8 +196,8 @@ def main(config: CompareGatesConfig) -> None:
 
 def _load_domains(
     config: CompareGatesConfig, spec: ModelSpec
-) -> tuple[list[Domain], list[Manifest]]:
-    """Returns the model's domains with their cases, and the manifests of the shards.
+) -> list[tuple[Domain, CaseShards]]:
+    """Returns the model's domains and the shards of the split.
 
     Raises:
       InputError: if the shards are not those of the model's plan, or a domain has no
@@ -207,17 +206,20 @@ def _load_domains(
     from u2net_tf.evaluation.listed_cases import ModelDomain, list_cases
     from u2net_tf.plan.plan_hash import plan_hashes
     from u2net_tf.shards.manifest import load_converted, manifest_path
+    from u2net_tf.shards.reading import CaseShards
 
-    names, folder = spec.plan.names, pathlib.Path(config.model_dir)
-    _, manifests = load_converted(config.data_dir, names)
-    listed = all(spec.has_case_names(index) for index in range(len(names)))
-    domains = list_cases(
-        [ModelDomain(folder, spec, name) for name in names],
-        plan=None if listed else str(pathlib.Path(config.data_dir, "plan.json")),
-        fold=None,
-    )
-    for domain, manifest in zip(domains, manifests, strict=True):
-        path = manifest_path(config.data_dir, domain.name)
+    folder = pathlib.Path(config.model_dir)
+    _, manifests = load_converted(config.data_dir, spec.plan.names)
+    plan = str(pathlib.Path(config.data_dir, "plan.json"))
+    found = []
+    for index, manifest in enumerate(manifests):
+        name = spec.plan.names[index]
+        (domain,) = list_cases(
+            [ModelDomain(folder, spec, name)],
+            plan=None if spec.has_case_names(index) else plan,
+            fold=None,
+        )
+        path = manifest_path(config.data_dir, name)
         if manifest.plan_hash not in plan_hashes(domain):
             raise InputError(
                 path,
@@ -225,29 +227,32 @@ def _load_domains(
                 received="shards of a different plan",
             )
         cases = set(domain.cases(config.split))
-        if not cases:
-            raise InputError(
-                "`split`",
-                expected=f"cases of {domain.name} in {config.split!r}",
-                received="none in the plan",
-            )
-        found = {entry.case for entry in manifest.cases}
-        if missing := sorted(cases - found - set(manifest.skipped)):
+        shards = CaseShards(config.data_dir, domain, manifest, cases)
+        missing = sorted(cases - {entry.case for entry in shards.entries})
+        skipped = [case for case in missing if case in manifest.skipped]
+        if missing != skipped:
             raise InputError(
                 path,
-                expected=f"{first_few(missing)}, as in {folder}",
+                expected=f"{first_few(sorted(set(missing) - set(skipped)))}, as in "
+                f"{folder}",
                 received="shards without them",
             )
-    return domains, manifests
+        if skipped:
+            logging.warning("%s: convert skipped %s", path, first_few(skipped))
+        if not shards.entries:
+            raise InputError(
+                "`split`",
+                expected=f"cases of {name} in {config.split!r}",
+                received="none in the plan that convert has not skipped",
+            )
+        found.append((domain, shards))
+    return found
 
 
-def _records(
-    data_dir: str, domain: Domain, manifest: Manifest, split: str
-) -> Iterator[Record]:
-    from u2net_tf.shards.reading import CaseShards, translate_tf_errors
+def _records(shards: CaseShards) -> Iterator[Record]:
+    from u2net_tf.shards.reading import translate_tf_errors
     from u2net_tf.shards.records import to_record
 
-    shards = CaseShards(data_dir, domain, manifest, domain.cases(split))
     with translate_tf_errors([shards]):
         for row, serialized in shards.records().take(len(shards.entries)):
             yield to_record(shards.parse(row, serialized))

@@ -11,7 +11,8 @@ then 1.
 from __future__ import annotations
 
 from u2net_tf import command, machine
-from u2net_tf.config.inference import EvaluateConfig, WindowConfig
+from u2net_tf.config import flagfile
+from u2net_tf.config.inference import EvaluateConfig
 from u2net_tf.wording import quantity
 
 
@@ -26,19 +27,19 @@ def main(config: EvaluateConfig) -> None:
     print(tables.format_table(found.rows))
     print(
         f"{quantity(found.num_cases, f'{config.split} case')} scored with "
-        f"{found.checkpoint}{_settings(config.windows)}: dice.csv, summary.json and "
+        f"{found.checkpoint}{_settings(config)}: dice.csv, summary.json and "
         f"predictions in {found.output_dir}"
     )
     num_cases = found.num_cases + len(found.skipped)
     command.exit_if_skipped(found.skipped, num_cases, "case")
 
 
-def _settings(windows: WindowConfig) -> str:
-    """Returns the settings that change predictions, if there are any."""
-    settings = {**windows.changed_prediction, **windows.postprocessing}
-    if windows.prune_to is not None:
-        settings["prune_to"] = windows.prune_to
-    flags = " ".join(f"--{name}={value}" for name, value in settings.items())
+def _settings(config: EvaluateConfig) -> str:
+    """Returns the flags that change predictions, if there are any."""
+    settings = {**config.changed_prediction, **config.windows.postprocessing}
+    if config.windows.prune_to is not None:
+        settings["prune_to"] = config.windows.prune_to
+    flags = " ".join(flagfile.to_line(name, value) for name, value in settings.items())
     return f" and {flags}" if flags else ""
 
 

@@ -192,7 +192,7 @@ def summary_with_postprocessing(content: dict[str, Any]) -> dict[str, Any]:
 
 def summary_with_prediction(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a summary to format 5: other settings were not recorded."""
-    return {**content, "prediction": {}, "pruned_to": {}}
+    return {**content, "prediction": None, "depths": None}
 
 
 def score_with_volumes(content: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import weakref
 import pytest
 import toy
 
-from u2net_tf.config.inference import EvaluateConfig, ReadingConfig
+from u2net_tf.config.inference import EvaluateConfig, ReadingConfig, WindowConfig
 from u2net_tf.errors import InputError
+from u2net_tf.evaluate import _settings
 from u2net_tf.evaluation import evaluate_model as module
 from u2net_tf.evaluation.evaluate_model import evaluate_model
 from u2net_tf.evaluation.scoring import DomainScores
@@ -31,8 +32,8 @@ def models(tiny_data, monkeypatch, tmp_path):
 
     def load(folder, settings, *, progress):
         calls.append(("load", folder.name, settings.overlap, progress))
-        pruned_to = settings.prune_to if folder.name == toy.TWO.name else None
-        spec = types.SimpleNamespace(plan=plans[folder], pruned_to=pruned_to)
+        depth = settings.prune_to if folder.name == toy.TWO.name else None
+        spec = types.SimpleNamespace(plan=plans[folder], depth=depth)
         return types.SimpleNamespace(spec=spec, checkpoint=f"of {folder.name}")
 
     def score(predictor, index, cases, output_dir, **options):
@@ -83,7 +84,7 @@ def test_each_domain_is_scored_with_its_model(models, tmp_path):
     assert found.output_dir == output_dir
     summary = json.loads((output_dir / "summary.json").read_text())
     assert (summary["split"], summary["checkpoint"]) == ("test", found.checkpoint)
-    for name in ("postprocessing", "prediction", "pruned_to"):
+    for name in ("postprocessing", "prediction", "depths"):
         assert summary[name] == {}
     assert len((output_dir / "dice.csv").read_text().splitlines()) == 4
 
@@ -167,15 +168,29 @@ def test_a_setting_that_does_not_fit_a_model_is_an_error_before_it_is_loaded(
 
 def test_settings_that_change_predictions_are_recorded(models, tmp_path):
     changed = {"overlap": 0.25, "skip_empty": False, "gate_threshold": 0.5}
-    changed["precision"] = "mixed_bfloat16"
-    settings = {**changed, "prune_to": 1, "batch_size": 2}
+    changed |= {"precision": "mixed_bfloat16", "resample_modalities": True}
+    settings = {**changed, "prune_to": 1, "batch_size": 2, "keep_components": 0}
     config = configure(tmp_path, domains=(toy.TWO.name,), **settings)
     summary = json.loads(
         (evaluate_model(config).output_dir / "summary.json").read_text()
     )
     assert summary["prediction"] == changed
     # That of the network, which may have been pruned before.
-    assert summary["pruned_to"] == {toy.TWO.name: 1}
+    assert summary["depths"] == {toy.TWO.name: 1}
+    assert _settings(config) == (
+        " and --overlap=0.25 --noskip_empty --precision=mixed_bfloat16 "
+        "--gate_threshold=0.5 --resample_modalities --keep_components=0 --prune_to=1"
+    )
+
+
+def test_every_setting_of_predictions_is_recorded_or_named_here():
+    recorded = {*EvaluateConfig.prediction_settings, "prune_to"}
+    recorded |= set(
+        WindowConfig(keep_components=1, keep_foreground_components=1).postprocessing
+    )
+    # In the path of the checkpoint; and without an effect.
+    others = {"checkpoint", "batch_size"}
+    assert recorded - {"resample_modalities"} | others == set(WindowConfig.settings())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import shutil
+import types
 
 import nibabel as nib
 import numpy as np
@@ -26,6 +27,7 @@ class Oracle:
 
     fingerprint = "one"
     batch_size = 1
+    backend = types.SimpleNamespace(is_exported=False)
 
     def __init__(self, plan):
         self.spec = ModelSpec(plan=plan, pools=(1, 1, 1))

@@ -141,7 +141,7 @@ class TestJson:
             skipped={"a/b": "why"},
             postprocessing={"keep_components": 2},
             prediction={"overlap": 0.25, "skip_empty": False, "precision": "float16"},
-            pruned_to={"Task91_One": 2},
+            depths={"Task91_One": 2},
         )
         assert "NaN" not in text
         content = json.loads(text)
@@ -153,7 +153,7 @@ class TestJson:
             "skip_empty": False,
             "precision": "float16",
         }
-        assert content["pruned_to"] == {"Task91_One": 2}
+        assert content["depths"] == {"Task91_One": 2}
         assert tables.summary_to_json(tables.SUMMARY.from_text(text, "s.json")) == text
         assert content["checkpoint"] == "model/step-9"
         assert content["mean_dice"] == pytest.approx(0.4375)
@@ -172,13 +172,14 @@ class TestJson:
 
     def test_older_files_have_no_skipped_cases(self):
         content = {**json.loads(summary_text(ROWS)), "format": 1}
-        for name in ("skipped", "postprocessing", "prediction", "pruned_to"):
+        for name in ("skipped", "postprocessing", "prediction", "depths"):
             del content[name]
         for row in content["classes"]:
             del row["num_without"], row["false_positive_ml"]
         older = tables.SUMMARY.from_text(json.dumps(content), "summary.json")
         assert older.skipped == {}
-        assert (older.postprocessing, older.prediction, older.pruned_to) == ({},) * 3
+        assert older.postprocessing == {}
+        assert older.prediction is older.depths is None
         assert [row.num_without for row in older.classes] == [0, 0, 0]
         assert math.isnan(older.classes[1].false_positive_ml)
 

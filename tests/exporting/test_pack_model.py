@@ -370,13 +370,34 @@ class TestSettings:
             self.pack(trained_dir, tmp_path, evaluation=(folder,))
 
     def test_dice_of_another_depth(self, trained_dir, tmp_path):
-        folder = self.write_summary(tmp_path / "a", pruned_to={ONE.name: 2})
+        folder = self.write_summary(tmp_path / "a", depths={ONE.name: 2})
         with pytest.raises(
             InputError,
-            match=r"summary\.json: pruned_to: expected not pruned, as the network that "
-            "is packed. Received: pruned to depth 2",
+            match=r"summary\.json: depth of Task91_One: expected none, that of the "
+            "packed network. Received: 2. Evaluate again, with the same `prune_to`",
         ):
             self.pack(trained_dir, tmp_path, evaluation=(folder,))
+
+    @pytest.mark.slow
+    def test_dice_of_a_unet_sharp(self, tmp_path):
+        save_model(tmp_path / "model", *make_model(**SHARP))
+        checkpoint = "model/checkpoints/step-0"
+        for depths, prune_to, words in (
+            ({ONE.name: 2}, None, None),
+            ({ONE.name: 1}, 1, None),
+            ({ONE.name: 2}, 1, "expected 1, that of the packed network. Received: 2"),
+            ({}, None, "expected 2, that of the packed network. Received: no depth"),
+            (None, None, "expected 2, .* Received: not recorded by an older version"),
+        ):
+            folder = self.write_summary(
+                tmp_path / str((depths, prune_to)), checkpoint=checkpoint, depths=depths
+            )
+            settings = {"evaluation": (folder,), "prune_to": prune_to}
+            if words is None:
+                self.pack(tmp_path / "model", tmp_path, **settings, overwrite=True)
+                continue
+            with pytest.raises(InputError, match=words):
+                self.pack(tmp_path / "model", tmp_path, **settings, overwrite=True)
 
     def test_dice_of_some_domains(self, trained_dir, tmp_path):
         folder = self.write_summary(tmp_path / "a", [TWO])

@@ -8,6 +8,7 @@ import toy
 
 from tools.compare_gates import CompareGatesConfig, main, measure
 from u2net_tf.errors import InputError
+from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.loading import save_model
 
 # Voxels of 0.05 ml, patches of four.
@@ -101,6 +102,21 @@ class TestCommand:
     def test_settings_that_do_not_fit(self, model_dir, tiny_data, settings, words):
         with pytest.raises(InputError, match=words):
             self.run(model_dir, tiny_data.data_dir, **settings)
+
+    def test_cases_that_the_model_does_not_list_are_those_of_the_shards(
+        self, model, tiny_data, tmp_path, capsys
+    ):
+        spec, network = model
+        spec = without_case_names(spec, [toy.TWO.name])
+        save_model(tmp_path / "a", spec, network)
+        self.run(tmp_path / "a", tiny_data.data_dir, thresholds=())
+        assert capsys.readouterr().out.count("no gates") == 3
+        # Those of the other domain are still the model's.
+        one = dataclasses.replace(spec.plan.domains[0], test=())
+        plan = dataclasses.replace(spec.plan, domains=(one, spec.plan.domains[1]))
+        save_model(tmp_path / "b", dataclasses.replace(spec, plan=plan), network)
+        with pytest.raises(InputError, match="expected cases of Task91_One in 'test'"):
+            self.run(tmp_path / "b", tiny_data.data_dir, thresholds=())
 
     def test_a_model_without_gates(self, tiny_data, tmp_path):
         save_model(tmp_path / "a", *toy.make_model(domains=tiny_data.plan.domains))

@@ -271,11 +271,15 @@ class TestFolder:
         changes = {"seed": 7, "learning_rate": 0.5, "detach_focal_factor": True}
         # This run has ended, so the flags have no effect and are not recorded.
         train(folder, steps_per_epoch=1, max_epochs=2, **changes)
-        assert "changed flags" not in caplog.text
+        (said,) = [text for text in caplog.messages if "changed flags" in text]
+        assert said.startswith(
+            "the run has ended at step 2, so changed flags have no effect: was --node"
+        )
         assert (folder / "flags.txt").read_bytes() == kept
+        caplog.clear()
         changes["max_epochs"] = 3
         train(folder, steps_per_epoch=1, **changes)
-        (said,) = [r.getMessage() for r in caplog.records if "changed flags" in r.msg]
+        (said,) = [text for text in caplog.messages if "changed flags" in text]
         assert said == (
             "resuming from step 2 with changed flags; the new values apply "
             "from here, but the learning rate is the checkpoint's, 0.02: "

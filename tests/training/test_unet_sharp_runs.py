@@ -25,6 +25,7 @@ from u2net_tf.models.spec import (
     spec_from_json,
     spec_to_json,
 )
+from u2net_tf.models.untrained import warn_of_untrained
 from u2net_tf.networks.parameter_counts import count_all
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.step import Trainer
@@ -186,7 +187,7 @@ class TestLoss:
 
     @pytest.mark.slow
     def test_a_step_s_loss_and_its_gradient(self, model):
-        """A head without a weight does not change."""
+        """Of a head without a weight, only the kernel decays."""
         spec, _ = model
         keras.utils.set_random_seed(1)
         network = build_network(spec)
@@ -194,7 +195,7 @@ class TestLoss:
         trainer = Trainer(
             network,
             learning_rate=0.01,
-            weight_decay=0.0,
+            weight_decay=0.1,
             head_weights=weights,
             domains=[0],
         )
@@ -204,13 +205,11 @@ class TestLoss:
             weight * segmentation_loss(batch["labels"], logits[head])
             for head, weight in weights.items()
         )
-        heads = {head: network.heads[head].kernels[0].numpy() for head in network.heads}
         with toy.eager_steps():
             loss = trainer.step(0, batch)
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
-        for head, before in heads.items():
-            now = network.heads[head].kernels[0].numpy()
-            assert np.array_equal(now, before) == (head not in weights)
+        for place, head in network.heads.items():
+            assert np.any(head.biases[0].numpy()) == (place in weights)
 
 
 class TestPruning:
@@ -252,18 +251,25 @@ class TestPruning:
             prune(prune(model[0], 2), 1)
 
     @pytest.mark.parametrize(
-        ("place", "prune_to", "warns"),
-        [((0, 1), 1, True), ((0, 2), 1, False), ((0, 1), None, False)],
+        ("place", "prune_to", "domain", "warns"),
+        [
+            ((0, 1), 1, 1, True),
+            # A different head, another domain, and a head that does not predict.
+            ((0, 2), 1, 1, False),
+            ((0, 1), 1, 0, False),
+            ((0, 1), None, 1, False),
+        ],
     )
     def test_a_head_that_was_not_trained(
-        self, model, tmp_path, caplog, place, prune_to, warns
+        self, model, tmp_path, caplog, place, prune_to, domain, warns
     ):
         with toy.set_to_0([model[1].heads[place].biases[1]]):
             path = save_model(tmp_path / "model", *model)
-        load_network(tmp_path / "model", prune_to=prune_to)
+        spec, network, _ = load_network(tmp_path / "model", prune_to=prune_to)
+        warn_of_untrained(network, spec, domain, path)
         words = (
-            f"{path}: the head on X^{{0,1}}, to which the network is pruned, has not "
-            "been trained for Task92_Two (see top_head_weights), so its labels are"
+            f"{path}: the head on X^{{0,1}} has not been trained for Task92_Two (no "
+            "training step, or always the weight 0 in top_head_weights), so its labels"
         )
         assert (words in caplog.text) == warns
         assert ("not been trained" in caplog.text) == warns

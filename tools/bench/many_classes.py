@@ -48,7 +48,7 @@ class DrawnProbabilities:
         domain: domain with the patch size and the classes.
     """
 
-    fingerprint, checkpoint = "", ""
+    fingerprint, checkpoint, is_exported = "", "", False
 
     def __init__(self, domain: Domain):
         self.spec = ModelSpec(plan=Plan((domain,)), pools=(1, 1, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
+from typing import Any
 
 from pydantic.fields import FieldInfo
 
@@ -25,16 +26,21 @@ def to_text(config: Config) -> str:
     values = config.flat()
     lines = []
     for name, field in type(config).settings().items():
-        flag, value = flag_name(name), values[name]
-        if isinstance(value, bool):
-            lines.append(f"--{flag}" if value else f"--no{flag}")
-        elif isinstance(value, tuple):
-            lines.append(f"--{flag}={','.join(map(str, value))}")
-        elif value is not None:
-            lines.append(f"--{flag}={value}")
+        if values[name] is not None:
+            lines.append(to_line(name, values[name]))
         elif _is_tuple(field):
-            lines.append(f"--{flag}=")
+            lines.append(to_line(name, ()))
     return "".join(f"{line}\n" for line in lines)
+
+
+def to_line(name: str, value: Any) -> str:
+    """Returns a setting as a flag: --overlap=0.25, --noskip_empty."""
+    flag = flag_name(name)
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no{flag}"
+    if isinstance(value, tuple):
+        return f"--{flag}={','.join(map(str, value))}"
+    return f"--{flag}={value}"
 
 
 def optional_flags(config: type[Config]) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pydantic
 from pydantic import Field
@@ -81,20 +81,6 @@ class WindowConfig(Config):
         }
         return {name: value for name, value in settings.items() if value is not None}
 
-    @property
-    def changed_prediction(self) -> dict[str, float | bool | str]:
-        """The settings that affect probabilities and are not the defaults.
-
-        Pruning is not one of them, as a model may have been pruned before.
-        """
-        defaults = WindowConfig()
-        names = ("overlap", "skip_empty", "precision", "gate_threshold")
-        return {
-            name: getattr(self, name)
-            for name in names
-            if getattr(self, name) != getattr(defaults, name)
-        }
-
 
 class ReadingConfig(Config):
     """How scans are read."""
@@ -160,6 +146,25 @@ class EvaluateConfig(Config):
     windows: WindowConfig = WindowConfig()
     reading: ReadingConfig = ReadingConfig()
     log: LogConfig = LogConfig()
+
+    # Settings that affect probabilities; pruning is recorded as the network's depth.
+    prediction_settings: ClassVar[tuple[str, ...]] = (
+        "overlap",
+        "skip_empty",
+        "precision",
+        "gate_threshold",
+    ) + ("resample_modalities",)
+
+    @property
+    def changed_prediction(self) -> dict[str, float | bool | str]:
+        """The `prediction_settings` that are not the defaults."""
+        values = self.flat()
+        defaults = WindowConfig().flat() | ReadingConfig().flat()
+        return {
+            name: values[name]
+            for name in self.prediction_settings
+            if values[name] != defaults[name]
+        }
 
 
 class PredictConfig(Config):

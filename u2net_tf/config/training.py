@@ -26,7 +26,8 @@ def _check_weight(weight: float) -> float:
     return weight
 
 
-# Products of weights and losses must be normal numbers in float32.
+# Weights of heads are divided by their sum. In float32, the quotient of a weight beyond
+# these limits could be 0, so that nothing is trained, and a loss could become infinite.
 Weight = Annotated[float, pydantic.AfterValidator(_check_weight)]
 
 

@@ -73,7 +73,7 @@ def _evaluate(
         predictor = keras.load_predictor(folder, config.windows, progress=progress)
         checkpoints[folder] = predictor.checkpoint
         for _, domain in of_folder:
-            depths[domain.name] = predictor.spec.pruned_to
+            depths[domain.name] = predictor.spec.depth
             found = scoring.score_domain(
                 predictor,
                 predictor.spec.plan.index(domain.name),
@@ -104,8 +104,8 @@ def _evaluate(
         classes=tuple(rows),
         skipped={name: str(error) for name, error in skipped.items()},
         postprocessing=config.windows.postprocessing,
-        prediction=config.windows.changed_prediction,
-        pruned_to={name: d for name, d in depths.items() if d is not None},
+        prediction=config.changed_prediction,
+        depths={name: d for name, d in depths.items() if d is not None},
     )
     files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
     files.write_text(output_dir / "summary.json", tables.summary_to_json(summary))

@@ -76,9 +76,9 @@ class Summary:
       postprocessing: setting -> value, for the postprocessing settings with which the
         evaluation replaced those of the model's plan.
       prediction: setting -> value, for other settings that affect predictions and
-        differ from their defaults.
-      pruned_to: domain -> depth to which its UNet# was pruned; without domains whose
-        network was not.
+        differ from their defaults; None if an older version did not record them.
+      depths: domain -> depth L of the head X^{0,L} of its UNet# that predicted; without
+        domains of other networks, and None if an older version did not record it.
     """
 
     split: Split
@@ -87,8 +87,8 @@ class Summary:
     classes: tuple[ClassScore, ...]
     skipped: dict[str, str]
     postprocessing: dict[str, Count] = dataclasses.field(default_factory=dict)
-    prediction: dict[str, float | bool | str] = dataclasses.field(default_factory=dict)
-    pruned_to: dict[str, Count] = dataclasses.field(default_factory=dict)
+    prediction: dict[str, float | bool | str] | None = None
+    depths: dict[str, Count] | None = None
 
 
 SUMMARY = FileFormat(

@@ -18,6 +18,7 @@ from u2net_tf.exporting.saved_model import Source, save_saved_model
 from u2net_tf.models.checkpoint_paths import checkpoint_hash
 from u2net_tf.models.loading import load_network, models_by_domain
 from u2net_tf.models.spec import ModelSpec, check_patches
+from u2net_tf.models.untrained import warn_of_untrained
 from u2net_tf.progress import Progress, silent
 from u2net_tf.wording import first_few
 
@@ -155,6 +156,7 @@ def load_sources(config: ExportConfig) -> list[Source]:
         spec, network, path, weights = loaded[folders[name]]
         check_patches(spec, [name])
         source = Source(network, spec, spec.plan.index(name), weights, path)
+        warn_of_untrained(network, spec, source.index, path)
         if config.any_size:
             _require_no_resizing(spec, source.index)
         sources.append(source)

@@ -98,7 +98,7 @@ def describe_domains(
         DomainCard(
             checkpoint=_checkpoint_name(source),
             written_by=models[source.checkpoint].written_by or None,
-            pruned_to=source.spec.pruned_to,
+            pruned_to=None if source.spec.deep_supervision else source.spec.depth,
             cases=source.spec.count_cases(source.index),
             training=_training(models[source.checkpoint], name),
             evaluation=found.get(name),
@@ -139,13 +139,7 @@ def _evaluation(summary: Summary, source: Source, path: pathlib.Path) -> Evaluat
             received=summary.checkpoint,
         )
     _require_defaults(summary, path)
-    depth, packed = summary.pruned_to.get(domain.name), source.spec.pruned_to
-    if depth != packed:
-        raise InputError(
-            f"{path}: pruned_to",
-            expected=f"{_pruned(packed)}, as the network that is packed",
-            received=_pruned(depth),
-        )
+    _require_depth(summary, domain.name, source.spec.depth, path)
     rows = [row for row in summary.classes if row.domain == domain.name]
     expected = [label.name for label in domain.labels[1:]]
     if [row.label for row in rows] != expected:
@@ -178,6 +172,23 @@ def _evaluation(summary: Summary, source: Source, path: pathlib.Path) -> Evaluat
     )
 
 
+def _require_depth(
+    summary: Summary, name: str, depth: int | None, path: pathlib.Path
+) -> None:
+    """Checks that scores are those of a UNet# of this depth; None for a U²-Net."""
+    scored = (summary.depths or {}).get(name)
+    if scored != depth:
+        unknown = "no depth"
+        if summary.depths is None:
+            unknown = "not recorded by an older version"
+        raise InputError(
+            f"{path}: depth of {name}",
+            expected=f"{depth or 'none'}, that of the packed network",
+            received=scored or unknown,
+            hint="Evaluate again, with the same `prune_to`",
+        )
+
+
 def _require_defaults(summary: Summary, path: pathlib.Path) -> None:
     """Checks that scores are those of predictions with the default settings."""
     for name, settings, expected in (
@@ -191,7 +202,3 @@ def _require_defaults(summary: Summary, path: pathlib.Path) -> None:
                 expected=f"{expected}, which predictions use by default",
                 received=", ".join(received),
             )
-
-
-def _pruned(depth: int | None) -> str:
-    return "not pruned" if depth is None else f"pruned to depth {depth}"

@@ -28,10 +28,11 @@ _BYTES_FINISHED = 16
 # Planes of probabilities that `Restoration` keeps, in both shapes.
 _PLANES_RESTORED = 4
 # Floats per voxel of a patch and channel at full resolution, while a network computes;
-# measured by tools.bench.inference and tools.bench.sharp.
+# measured by tools.bench.inference. A UNet# takes at most as many, or as many as the
+# inputs of its last node, if they are more (tools.bench.sharp).
 _FLOATS_PER_CHANNEL = 12
-# How often an exported UNet# holds all inputs of its last node: up-sampled, joined, and
-# laid out for the runtime. At 96³, OpenVINO and onnxruntime hold them fewer times.
+# Upper limit of how often an exported UNet# holds these inputs at the same time:
+# up-sampled, joined, and laid out for the runtime.
 _COPIES_EXPORTED = 3
 
 

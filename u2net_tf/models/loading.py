@@ -30,7 +30,6 @@ from u2net_tf.models.checkpoints import Checkpoints, network_paths
 from u2net_tf.models.pruning import prune, pruned_parts
 from u2net_tf.models.run_state import RunState
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.models.untrained import warn_of_untrained_head
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.wording import first_few
 
@@ -73,7 +72,6 @@ def load_network(
             within="network/",
             without=[f"network/{part}/" for part in pruned_parts(full_spec, spec)],
         )
-        warn_of_untrained_head(network, spec, path)
         return spec, network, path
 
     return _read_checkpoint(model_dir, checkpoint, load)

@@ -109,11 +109,6 @@ class ModelSpec:
                     received=getattr(self, name),
                 )
 
-    @property
-    def pruned_to(self) -> int | None:
-        """Depth to which a UNet# has been pruned; None if it has not."""
-        return None if self.deep_supervision else self.depth
-
     def has_case_names(self, domain: int) -> bool:
         """Returns whether the model contains the names of a domain's cases."""
         name = self.plan.names[domain]

@@ -1,7 +1,7 @@
 """Warns of heads and gates of a UNet# that no training has changed.
 
-A head or gate that is left out of the loss keeps the initial value of its biases,
-exactly 0, while weight decay reduces its kernel.
+A head or gate without a training step, or with the weight 0 in every step, keeps the
+initial value of its biases, exactly 0, while weight decay may reduce its kernel.
 """
 
 from __future__ import annotations
@@ -18,46 +18,44 @@ from u2net_tf.networks.unet_sharp import UNetSharp
 from u2net_tf.plan.sharp_grid import gate_places
 
 
-def warn_of_untrained_head(network: DomainModel, spec: ModelSpec, model: str) -> None:
-    """Logs a warning if the head that a UNet# was pruned to has not been trained.
+def warn_of_untrained(
+    network: DomainModel,
+    spec: ModelSpec,
+    domain: int,
+    checkpoint: str,
+    *,
+    with_gates: bool = False,
+) -> None:
+    """Logs a warning if the head or a gate that predicts has not been trained.
 
     Args:
       network: the network with its weights.
       spec: specification of the network.
-      model: name of the model for the warning, such as its checkpoint.
+      domain: index of the domain.
+      checkpoint: path of the weights.
+      with_gates: whether predictions are gated.
     """
-    if not isinstance(network, UNetSharp) or spec.pruned_to is None:
-        return
-    if names := _untrained(network.heads.values(), spec):
-        logging.warning(
-            "%s: the head on X^{0,%d}, to which the network is pruned, has not been "
-            "trained for %s (see top_head_weights), so its labels are meaningless",
-            model,
-            spec.pruned_to,
-            ", ".join(names),
-        )
-
-
-def warn_of_untrained_gates(network: DomainModel, spec: ModelSpec, model: str) -> None:
-    """Logs a warning if gates have not been trained; see `warn_of_untrained_head`."""
     if not isinstance(network, UNetSharp):
         return
-    places = gate_places(network.gates_setting, network.depth, deep_supervision=False)
-    convolutions = [network.gates[place].conv for place in places]
-    if names := _untrained(convolutions, spec):
+    name, depth = spec.plan.names[domain], network.depth
+    if _is_untrained([network.heads[0, depth]], domain):
         logging.warning(
-            "%s: its gates have not been trained for %s (see gate_loss_weight), so "
-            "gate_threshold may suppress any class",
-            model,
-            ", ".join(names),
+            "%s: the head on X^{0,%d} has not been trained for %s (no training step, "
+            "or always the weight 0 in top_head_weights), so its labels mean nothing",
+            checkpoint,
+            depth,
+            name,
+        )
+    places = gate_places(network.gates_setting, depth, deep_supervision=False)
+    gates = [network.gates[place].conv for place in places]
+    if with_gates and _is_untrained(gates, domain):
+        logging.warning(
+            "%s: a gate has not been trained for %s (no training step, or always the "
+            "gate_loss_weight 0), so gate_threshold may suppress any class",
+            checkpoint,
+            name,
         )
 
 
-def _untrained(layers: Iterable[DomainConv3D], spec: ModelSpec) -> list[str]:
-    """Returns the domains for which the biases of a layer are all 0."""
-    layers = list(layers)
-    return [
-        name
-        for index, name in enumerate(spec.plan.names)
-        if any(not np.any(layer.biases[index].numpy()) for layer in layers)
-    ]
+def _is_untrained(layers: Iterable[DomainConv3D], domain: int) -> bool:
+    return any(not np.any(layer.biases[domain].numpy()) for layer in layers)

@@ -197,16 +197,17 @@ def finish(run: Run, config: RunningConfig, *, started: float) -> None:
     """
     run.log_devices()
     run.open_input()
-    # Written only once it is certain that the folder belongs to this model, and that
-    # these flags are used.
-    if not run.has_ended:
-        _write_flags(run, config)
+    # Written only once it is certain that the folder belongs to this model.
+    _write_flags(run, config)
     run.train()
     run.minutes = (time.monotonic() - started) / 60
 
 
 def _write_flags(run: Run, config: RunningConfig) -> None:
-    """Writes `flags.txt`; logs the flags that a resumed run changes."""
+    """Writes `flags.txt`; logs the flags that a resumed run changes.
+
+    A run that has ended uses none of them, and keeps the flags that it had.
+    """
     path = flags_path(run.model_dir)
     text = flagfile.to_text(config)
     if run.step and path.is_file():
@@ -221,15 +222,17 @@ def _write_flags(run: Run, config: RunningConfig) -> None:
         elif changes := flagfile.changes(
             before, text, flagfile.optional_flags(type(config))
         ):
-            logging.warning(
-                "resuming from step %d with changed flags; the new values apply "
-                "from here, but the learning rate is the checkpoint's, %.2g: "
-                "%s",
-                run.step,
-                run.state.learning_rate,
-                "; ".join(changes),
+            how = (
+                f"resuming from step {run.step} with changed flags; the new values "
+                "apply from here, but the learning rate is the checkpoint's, "
+                f"{run.state.learning_rate:.2g}"
             )
-    files.write_text(path, text)
+            if run.has_ended:
+                how = f"the run has ended at step {run.step}, so changed flags have no "
+                how += "effect"
+            logging.warning("%s: %s", how, "; ".join(changes))
+    if not run.has_ended:
+        files.write_text(path, text)
 
 
 def summary(run: Run) -> str:

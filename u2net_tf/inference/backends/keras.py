@@ -18,7 +18,7 @@ from u2net_tf.models.loading import load_network, models_by_domain
 from u2net_tf.models.pruning import prune
 from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.models.untrained import warn_of_untrained_gates
+from u2net_tf.models.untrained import warn_of_untrained
 from u2net_tf.networks import ops
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
@@ -52,6 +52,7 @@ class KerasBackend:
         self.fingerprint = fingerprint
         self.checkpoint = checkpoint
         self._traced = functools.cache(self._trace)
+        self._warned = functools.cache(self._warn_of_untrained)
 
     @classmethod
     def from_model_dir(
@@ -85,7 +86,6 @@ class KerasBackend:
             fingerprint += f" prune_to={prune_to}"
         if gate_threshold is not None:
             fingerprint += f" gate_threshold={gate_threshold}"
-            warn_of_untrained_gates(network, spec, path)
         return cls(
             network,
             spec,
@@ -98,6 +98,7 @@ class KerasBackend:
         self, windows: np.ndarray, domain: int, *, few: bool = False
     ) -> np.ndarray:
         """Returns the class probabilities of windows; see `Backend`."""
+        self._warned(domain)
         if few:
             # Tracing and compiling would take longer than computing a few windows.
             with ops.use_implementation("plain"), ops.without_gradients():
@@ -106,6 +107,17 @@ class KerasBackend:
             segmented = self._traced(domain)(windows)
         # On a CPU this is the tensor's own memory; `numpy` would copy it.
         return np.asarray(segmented)
+
+    def _warn_of_untrained(self, domain: int) -> None:
+        # A network that does not come from a checkpoint is being trained.
+        if self.checkpoint:
+            warn_of_untrained(
+                self.network,
+                self.spec,
+                domain,
+                self.checkpoint,
+                with_gates=self.gate_threshold is not None,
+            )
 
     def _trace(self, index: int) -> Callable[[np.ndarray], tf.Tensor]:
         """Returns a traced function from windows to their probabilities."""
