@@ -13,7 +13,9 @@ import pathlib
 import typing
 from typing import TYPE_CHECKING, Any
 
+import pydantic
 from pydantic import Field
+from typing_extensions import Self
 
 from tools.draw_unet_sharp import SharpDrawing
 from tools.draw_units import draw_units
@@ -30,9 +32,8 @@ from tools.network_parts import (
 )
 from u2net_tf import command, machine
 from u2net_tf.config.base import Config
-from u2net_tf.config.network import NetworkConfig
-from u2net_tf.errors import InputError
-from u2net_tf.plan.limits import PoolsByAxis
+from u2net_tf.config.network import NetworkConfig, sharp_depth
+from u2net_tf.plan.limits import PoolsByAxis, require_depth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +56,13 @@ class DrawnNetworkConfig(NetworkConfig):
         "empty, 5 for u2net and depth for unet_sharp.",
     )
 
+    @pydantic.model_validator(mode="after")
+    def _check_depth(self) -> Self:
+        depth = sharp_depth(self)
+        if depth is not None:
+            require_depth(self.base_channels, self.pools or (depth,) * 3, depth)
+        return self
+
 
 class DrawNetworkConfig(Config):
     """Settings of `tools.draw_network`."""
@@ -72,12 +80,6 @@ def main(config: DrawNetworkConfig) -> None:
     for name in sharp_only if depth is None else ("second_up_conv",):
         del settings[name]
     pools = network.pools or ((5 if depth is None else depth),) * 3
-    if depth is not None and max(pools) > depth:
-        raise InputError(
-            "`pools`",
-            expected=f"at most {depth} along each axis, since `depth` is {depth}",
-            received=pools,
-        )
     draw_network(output, pools=pools, **settings)
     print(f"{output}: drew the network with --adapter={settings['adapter']}")
 

@@ -48,18 +48,13 @@ def count_bars(axis, colour):
 
 
 @pytest.mark.parametrize(("depth", "pools"), [(2, (1, 3, 1)), (None, (5, 5, 5))])
-def test_pools_above_the_depth(tmp_path, depth, pools):
-    config = draw_network.DrawNetworkConfig.from_flat(
-        {
-            "architecture": "unet_sharp",
-            "depth": depth,
-            "pools": pools,
-            "output": str(tmp_path / "x.png"),
-        }
+def test_pools_above_the_depth(run_command, tmp_path, depth, pools):
+    flags = {} if depth is None else {"depth": depth}
+    flags |= {"pools": ",".join(map(str, pools)), "output": tmp_path / "x.png"}
+    done = run_command(MODULE, status=1, architecture="unet_sharp", **flags)
+    assert done.stderr.startswith(
+        f"error: --pools: expected at most {depth or 4} along each axis, since --depth "
     )
-    words = f"`pools`: expected at most {depth or 4} along each axis, since `depth` is"
-    with pytest.raises(InputError, match=words):
-        draw_network.main(config)
 
 
 def test_picture_has_every_colour(tmp_path):
