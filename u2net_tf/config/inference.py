@@ -153,7 +153,8 @@ class EvaluateConfig(Config):
         "skip_empty",
         "precision",
         "gate_threshold",
-    ) + ("resample_modalities",)
+        "resample_modalities",
+    )
 
     @property
     def changed_prediction(self) -> dict[str, float | bool | str]:
