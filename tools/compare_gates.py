@@ -228,13 +228,12 @@ def _load_domains(
             )
         cases = set(domain.cases(config.split))
         shards = CaseShards(config.data_dir, domain, manifest, cases)
-        missing = sorted(cases - {entry.case for entry in shards.entries})
-        skipped = [case for case in missing if case in manifest.skipped]
-        if missing != skipped:
+        skipped = sorted(cases & set(manifest.skipped))
+        found_cases = {entry.case for entry in shards.entries}
+        if missing := sorted(cases - found_cases - set(skipped)):
             raise InputError(
                 path,
-                expected=f"{first_few(sorted(set(missing) - set(skipped)))}, as in "
-                f"{folder}",
+                expected=f"{first_few(missing)}, as in {folder}",
                 received="shards without them",
             )
         if skipped:

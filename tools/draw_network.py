@@ -32,8 +32,8 @@ from tools.network_parts import (
 )
 from u2net_tf import command, machine
 from u2net_tf.config.base import Config
-from u2net_tf.config.network import NetworkConfig, sharp_depth
-from u2net_tf.plan.limits import PoolsByAxis, require_depth
+from u2net_tf.config.network import NetworkConfig, require_pools_within_depth
+from u2net_tf.plan.limits import PoolsByAxis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,9 +58,7 @@ class DrawnNetworkConfig(NetworkConfig):
 
     @pydantic.model_validator(mode="after")
     def _check_depth(self) -> Self:
-        depth = sharp_depth(self)
-        if depth is not None:
-            require_depth(self.base_channels, self.pools or (depth,) * 3, depth)
+        require_pools_within_depth(self)
         return self
 
 

@@ -154,9 +154,7 @@ class ComplexityConfig(SizeConfig):
 
     @pydantic.model_validator(mode="after")
     def _check_depth(self) -> Self:
-        depth = sharp_depth(self)
-        if depth is not None:
-            require_depth(self.base_channels, self.pools or (depth,) * 3, depth)
+        require_pools_within_depth(self)
         return self
 
     def options(self) -> dict[str, Any]:
@@ -173,6 +171,13 @@ def sharp_depth(config: NetworkConfig | ComplexityConfig) -> int | None:
     """Returns the depth of a UNet#; None for other architectures."""
     is_sharp = config.architecture == "unet_sharp"
     return (config.depth or MAX_DEPTH) if is_sharp else None
+
+
+def require_pools_within_depth(config: NetworkConfig | ComplexityConfig) -> None:
+    """Raises InputError if a UNet# is too wide for its depth or its pools exceed it."""
+    depth = sharp_depth(config)
+    if depth is not None:
+        require_depth(config.base_channels, config.pools or (depth,) * 3, depth)
 
 
 def _require_unset(config: NetworkConfig | ComplexityConfig, **others: object) -> None:

@@ -222,15 +222,14 @@ def _write_flags(run: Run, config: RunningConfig) -> None:
         elif changes := flagfile.changes(
             before, text, flagfile.optional_flags(type(config))
         ):
-            how = (
-                f"resuming from step {run.step} with changed flags; the new values "
-                "apply from here, but the learning rate is the checkpoint's, "
-                f"{run.state.learning_rate:.2g}"
+            effect = (
+                "the run has ended at step {}, so changed flags have no effect"
+                if run.has_ended
+                else "resuming from step {} with changed flags; the new values apply "
+                "from here, but the learning rate is the checkpoint's, {:.2g}"
             )
-            if run.has_ended:
-                how = f"the run has ended at step {run.step}, so changed flags have no "
-                how += "effect"
-            logging.warning("%s: %s", how, "; ".join(changes))
+            effect = effect.format(run.step, run.state.learning_rate)
+            logging.warning("%s: %s", effect, "; ".join(changes))
     if not run.has_ended:
         files.write_text(path, text)
 
