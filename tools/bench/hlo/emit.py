@@ -32,6 +32,9 @@ PRECISIONS = {
     "float32": "float32",
     "bfloat16": "mixed_bfloat16",
 }
+IMPLEMENTATIONS = ("xla", "plain", "xla_module")
+# Those of `tools.bench.hlo.candidates`, which imports TensorFlow.
+CANDIDATES = ("padded", "sums", "sub_voxel", "padded_sums", "padded_sums_sub_voxel")
 # Stride along each axis of the logits that are written for comparison.
 LOGIT_STRIDE = 8
 # Inputs that are not variables, in the order of the arguments.
@@ -49,9 +52,9 @@ class Module:
         part: one of `PARTS`.
         setting: architecture and size.
         precision: one of `PRECISIONS`.
-        implementation: implementation of the operations, see `ops.use_implementation`.
-        gradient_checkpointing: gradient checkpointing of the network. With
-            implementations other than "xla_module", XLA eliminates the recomputation.
+        implementation: one of `IMPLEMENTATIONS` or `CANDIDATES`.
+        gradient_checkpointing: gradient checkpointing of the network. With "xla" and
+            "plain", XLA eliminates the recomputation.
         tensor_float_32: whether float32 products may round their factors.
     """
 
@@ -105,7 +108,7 @@ def write(module: Module, folder: pathlib.Path, *, compare: bool) -> int:
     machine.import_tensorflow()
     import tensorflow as tf
 
-    from u2net_tf.networks.ops import use_implementation
+    from tools.bench.hlo.candidates import use_candidate
 
     tf.config.experimental.enable_tensor_float_32_execution(module.tensor_float_32)
     network = build_ours(
@@ -113,7 +116,7 @@ def write(module: Module, folder: pathlib.Path, *, compare: bool) -> int:
         dtype=PRECISIONS[module.precision],
         gradient_checkpointing=module.gradient_checkpointing,
     )
-    with use_implementation(module.implementation):
+    with use_candidate(module.implementation):
         traced = (_step if module.part == "step" else _forward)(module, network)
         names, arrays = _inputs(traced)
         compiler_ir = traced.function.experimental_get_compiler_ir(*traced.arguments)
@@ -255,9 +258,10 @@ def define_flags() -> None:
     flags.DEFINE_multi_enum(
         "implementation",
         ["xla"],
-        ("xla", "plain", "xla_module"),
+        IMPLEMENTATIONS + CANDIDATES,
         "Implementation of the operations; may be repeated. Training uses xla_module "
-        "when it compiles a step as one module.",
+        "when it compiles a step as one module; the last ones replace some of its "
+        "operations.",
     )
     flags.DEFINE_multi_enum(
         "gradient_checkpointing",

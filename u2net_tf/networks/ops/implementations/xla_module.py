@@ -138,7 +138,7 @@ def conv3d(
     if len(groups) > 1:
         return plain.conv3d(groups, kernel, strides)
     if is_strided and None not in groups[0].shape[1:4]:
-        kernel_gradient = _gradient_by_matrix_products
+        kernel_gradient = gradient_by_matrix_products
     elif not is_strided and _is_narrow(channels, sizes):
         kernel_gradient = _gradient_by_depthwise
     else:
@@ -226,7 +226,7 @@ def _gradient_by_depthwise(
     return tf.stack(parts, axis=3)
 
 
-def _gradient_by_matrix_products(
+def gradient_by_matrix_products(
     inputs: tf.Tensor,
     upstream: tf.Tensor,
     kernel_shape: tf.TensorShape,
