@@ -76,7 +76,8 @@ def sample_coordinates(
       (N, 3) int32 coordinates, ordered by class, and (K,) int64 counts per class.
     """
     generator = np.random.default_rng(seed)
-    groups, counts = [np.empty((0, 3), np.int32)], [0]
+    groups: list[np.ndarray] = [np.empty((0, 3), np.int32)]
+    counts = [0]
     for index in range(1, num_classes):
         flat = np.flatnonzero(labels == index)
         if flat.size > per_class:
