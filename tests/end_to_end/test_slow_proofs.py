@@ -20,9 +20,9 @@ def test_the_demonstration_runs_twice_and_refuses_other_scans(tmp_path, run_comm
     assert (output / "curves.png").stat().st_size > 10_000
     again = run_command("tools.demo", output_dir=output, max_epochs=1)
     assert "already converted" in again.stdout
-    refused = run_command(
-        "tools.demo", status=1, output_dir=output, raw_dir=tmp_path / "other"
-    )
+    other = tmp_path / "other"
+    other.mkdir()
+    refused = run_command("tools.demo", status=1, output_dir=output, raw_dir=other)
     assert "expected a plan of the scans in" in refused.stderr
 
 
