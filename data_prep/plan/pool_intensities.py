@@ -68,7 +68,7 @@ def choose_statistics(
       InputError: if normalization is "dataset" and there are no usable statistics.
     """
     chosen = fixed_modalities(facts.modalities, normalization, preprocessing)
-    notes = _notes_on_names(facts.modalities, normalization, preprocessing)
+    notes = _notes(facts.modalities, normalization, preprocessing)
     if not any(chosen):
         return PooledStatistics(None, notes)
     try:
@@ -116,17 +116,24 @@ def fixed_modalities(
     ]
 
 
-def _notes_on_names(
+def _notes(
     modalities: Sequence[str],
     normalization: Normalization,
     preprocessing: Preprocessing,
 ) -> tuple[str, ...]:
-    """Returns a note on each modality that may be CT but is not named so.
+    """Returns notes on modalities that "auto" does not treat as CT, though it may be.
 
-    There are none unless `normalization` is "auto" and applies.
+    There are none unless `normalization` is "auto".
     """
-    if normalization != "auto" or changed_settings(preprocessing):
+    if normalization != "auto":
         return ()
+    if changed := changed_settings(preprocessing):
+        return tuple(
+            f"{modality} is standardized with statistics of each scan, since "
+            f"`{changed[0]}` is set"
+            for modality in modalities
+            if _is_ct(modality)
+        )
     return tuple(
         f"{modality!r} may be CT, but only modalities named CT are standardized with "
         "statistics of all cases. If it is in Hounsfield units, name it CT in "

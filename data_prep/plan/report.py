@@ -67,11 +67,25 @@ def _training_cases(domain: Domain) -> str:
 
 def _changed_preprocessing(preprocessing: Preprocessing) -> list[str]:
     """Returns the preprocessing settings that differ from the paper's."""
+    default = Preprocessing()
+    names = (
+        "margin_voxels",
+        "clip_percentiles",
+        "intensity_floor",
+        "statistics_over",
+        "size_rounding",
+    )
+    found = {name: getattr(preprocessing, name) for name in names}
     return [
-        f"{name}={getattr(preprocessing, name)}"
-        for name in ("intensity_floor", "statistics_over", "size_rounding")
-        if getattr(preprocessing, name) != getattr(Preprocessing(), name)
+        f"{name}={_flag_value(value)}"
+        for name, value in found.items()
+        if value != getattr(default, name)
     ]
+
+
+def _flag_value(value: object) -> str:
+    """Writes a setting as its flag is given."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _triple(values: Iterable[object]) -> str:

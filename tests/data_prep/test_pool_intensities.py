@@ -114,8 +114,14 @@ def test_names_that_may_mean_ct_are_noted(modality, choices, noted):
     ],
 )
 def test_settings_of_a_scan_apply_when_they_are_set(changes):
-    found, _ = plan_statistics(ct(), preprocessing=Preprocessing(**changes))
+    preprocessing = Preprocessing(**changes)
+    found, notes = plan_statistics(ct(("CT", "PET")), preprocessing=preprocessing)
     assert found is None
+    (name,) = changes
+    note = f"CT is standardized with statistics of each scan, since `{name}` is set"
+    assert notes.count("standardized") == notes.count(note) == 1
+    scan = {"normalization": "scan", "preprocessing": preprocessing}
+    assert "standardized" not in plan_statistics(ct(), **scan)[1]
 
 
 REASONS = [
