@@ -1,4 +1,4 @@
-"""Links in the documents lead to existing files."""
+"""Links in the documents lead to existing files and headings."""
 
 import pathlib
 import re
@@ -19,6 +19,24 @@ def test_every_link_leads_somewhere(name):
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
+
+
+def anchors(path):
+    """The anchors of the headings of a document, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in headings
+    }
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_anchor_is_that_of_a_heading(name):
+    path = ROOT / name
+    text = path.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+        assert anchor in anchors(path.parent / target if target else path), anchor
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
