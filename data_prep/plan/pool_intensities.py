@@ -121,7 +121,7 @@ def _notes(
     normalization: Normalization,
     preprocessing: Preprocessing,
 ) -> tuple[str, ...]:
-    """Returns notes on modalities that "auto" does not treat as CT, though it may be.
+    """Returns notes on modalities that "auto" does not treat as CT but that may be CT.
 
     There are none unless `normalization` is "auto".
     """
@@ -129,8 +129,8 @@ def _notes(
         return ()
     if changed := changed_settings(preprocessing):
         return tuple(
-            f"{modality} is standardized with statistics of each scan, since "
-            f"`{changed[0]}` is set"
+            f"{modality} is standardized with statistics of each scan because of "
+            f"{first_few([f'`{name}`' for name in changed])}"
             for modality in modalities
             if _is_ct(modality)
         )

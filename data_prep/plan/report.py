@@ -38,7 +38,7 @@ def format_plan(planned: Sequence[PlannedDomain]) -> str:
         disable_numparse=True,
     )
     changed = _changed_preprocessing(planned[0].domain.preprocessing)
-    lines = [f"preprocessing: {', '.join(changed)}"] if changed else []
+    lines = [f"preprocessing: {'; '.join(changed)}"] if changed else []
     notes = [note for item in planned for note in item.notes]
     return "\n".join([table, *lines, *notes])
 
@@ -66,20 +66,17 @@ def _training_cases(domain: Domain) -> str:
 
 
 def _changed_preprocessing(preprocessing: Preprocessing) -> list[str]:
-    """Returns the preprocessing settings that differ from the paper's."""
-    default = Preprocessing()
-    names = (
-        "margin_voxels",
-        "clip_percentiles",
-        "intensity_floor",
-        "statistics_over",
-        "size_rounding",
-    )
-    found = {name: getattr(preprocessing, name) for name in names}
+    """Returns the settings of image preprocessing that differ from the paper's."""
     return [
-        f"{name}={_flag_value(value)}"
-        for name, value in found.items()
-        if value != getattr(default, name)
+        f"{name}={_flag_value(getattr(preprocessing, name))}"
+        for name in (
+            "margin_voxels",
+            "clip_percentiles",
+            "intensity_floor",
+            "statistics_over",
+            "size_rounding",
+        )
+        if getattr(preprocessing, name) != getattr(Preprocessing(), name)
     ]
 
 

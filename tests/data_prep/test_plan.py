@@ -87,7 +87,7 @@ class TestSettings:
         assert domain.preprocessing.clip_percentiles == (0.5, 99.5)
         assert domain.preprocessing.unknown_labels == "background"
         assert domain.median_shape == (20, 62, 80)
-        line = "preprocessing: margin_voxels=1, clip_percentiles=0.5,99.5"
+        line = "preprocessing: margin_voxels=1; clip_percentiles=0.5,99.5"
         assert line in plan.done.stdout.splitlines()
 
     def test_preprocessing_is_that_of_the_paper_by_default(self, plan):

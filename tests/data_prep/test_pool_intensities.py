@@ -111,14 +111,15 @@ def test_names_that_may_mean_ct_are_noted(modality, choices, noted):
         {"clip_percentiles": (1.0, 99.0)},
         {"intensity_floor": -1024.0},
         {"statistics_over": "positive"},
+        {"clip_percentiles": (0.0, 99.0), "intensity_floor": 0.0},
     ],
 )
 def test_settings_of_a_scan_apply_when_they_are_set(changes):
     preprocessing = Preprocessing(**changes)
     found, notes = plan_statistics(ct(("CT", "PET")), preprocessing=preprocessing)
     assert found is None
-    (name,) = changes
-    note = f"CT is standardized with statistics of each scan, since `{name}` is set"
+    names = ", ".join(f"`{name}`" for name in changes)
+    note = f"CT is standardized with statistics of each scan because of {names}"
     assert notes.count("standardized") == notes.count(note) == 1
     scan = {"normalization": "scan", "preprocessing": preprocessing}
     assert "standardized" not in plan_statistics(ct(), **scan)[1]

@@ -153,6 +153,7 @@ def test_writes_the_module_that_training_compiles(tmp_path):
         *SMALL,
         "--part=step",
         "--implementation=xla_module",
+        "--implementation=padded_sums_sub_voxel",
         "--gradient_checkpointing=none",
         "--gradient_checkpointing=blocks",
         "--nocompare",
@@ -163,6 +164,7 @@ def test_writes_the_module_that_training_compiles(tmp_path):
         for name in (
             "step-1x8x8x8-float32-xla_module",
             "step-1x8x8x8-float32-xla_module-blocks",
+            "step-1x8x8x8-float32-padded_sums_sub_voxel",
         )
     ]
     assert sizes[1] > 1.1 * sizes[0]

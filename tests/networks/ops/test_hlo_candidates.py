@@ -1,6 +1,7 @@
 """Candidates for operations on a GPU compute what the present ones compute."""
 
 import functools
+import re
 
 import pytest
 import tensorflow as tf
@@ -10,9 +11,28 @@ from tools.bench.hlo import emit
 from tools.bench.hlo.candidates import CANDIDATES, use_candidate
 from u2net_tf.networks import ops
 
+MODULE = ops.IMPLEMENTATIONS["xla_module"]
+
 
 def test_the_flag_names_all_candidates():
     assert tuple(CANDIDATES) == emit.CANDIDATES
+
+
+FORWARD = {"depthwise_conv3d", "depthwise_input_gradient"}
+REPLACED = {
+    "padded": FORWARD,
+    "sums": {"depthwise_kernel_gradient"},
+    "sub_voxel": {"conv3d"},
+    "padded_sums": FORWARD | {"depthwise_kernel_gradient"},
+    "padded_sums_sub_voxel": FORWARD | {"depthwise_kernel_gradient", "conv3d"},
+}
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_replace_the_named_operations_only(name):
+    found, present = (vars(each) for each in (CANDIDATES[name], MODULE))
+    changed = {key for key in present if found[key] is not present[key]}
+    assert changed == REPLACED[name]
 
 
 def test_are_known_within_the_context_only():
@@ -89,15 +109,27 @@ def test_kernel_gradient_sums_in_float32(dtype):
     assert float(gradient[1, 1, 1, 0]) == 16**3
 
 
+def test_padding_precedes_the_taps():
+    """A barrier keeps XLA from padding in each tap."""
+    inputs, kernel = draw((1, 3, 3, 3, 2)), draw((3, 3, 3, 2))
+
+    @tf.function(jit_compile=True, autograph=False)
+    def run(inputs, kernel):
+        return ops.depthwise_conv3d(inputs, kernel)
+
+    with use_candidate("padded"):
+        text = run.experimental_get_compiler_ir(inputs, kernel)(stage="hlo")
+    assert re.search(r"= f64\[1,5,5,5,2\]\S* opt-barrier\(", text)
+
+
 @pytest.mark.parametrize(
     ("name", "operation", "absent"),
     [
-        ("padded", "depthwise", "DepthwiseConv2dNative"),
         ("sums", "depthwise", "DepthwiseConv2dNativeBackpropFilter"),
         ("sub_voxel", "strided", "Conv3DBackpropInputV2"),
     ],
 )
-def test_replaces_the_operation(name, operation, absent):
+def test_does_without_the_operation_of_cudnn(name, operation, absent):
     function, kernel = {
         "depthwise": (ops.depthwise_conv3d, (3, 3, 3, 2)),
         "strided": (functools.partial(ops.conv3d, strides=(2, 2, 2)), (3, 3, 3, 2, 4)),
@@ -111,13 +143,11 @@ def test_replaces_the_operation(name, operation, absent):
                 outputs = function(inputs, kernel)
             return tape.gradient(outputs, [inputs, kernel])
 
-        graph = run.get_concrete_function(
-            tf.zeros((1, 4, 4, 4, 2)), tf.zeros(kernel)
-        ).graph
+        tensors = tf.zeros((1, 4, 4, 4, 2)), tf.zeros(kernel)
+        graph = run.get_concrete_function(*tensors).graph
         return {operation.type for operation in graph.get_operations()}
 
     with use_candidate(name):
         assert absent not in types()
-    if name != "padded":
-        with ops.use_implementation("xla_module"):
-            assert absent in types()
+    with ops.use_implementation("xla_module"):
+        assert absent in types()

@@ -260,8 +260,8 @@ def define_flags() -> None:
         ["xla"],
         IMPLEMENTATIONS + CANDIDATES,
         "Implementation of the operations; may be repeated. Training uses xla_module "
-        "when it compiles a step as one module; the last ones replace some of its "
-        "operations.",
+        "when it compiles a step as one module; the names after it are candidates that "
+        "replace some of its operations.",
     )
     flags.DEFINE_multi_enum(
         "gradient_checkpointing",
