@@ -93,7 +93,7 @@ def _draw_mr_anatomy(rng: np.random.Generator) -> list[Tissue]:
     same brightness, and there is fluid along one side of them.
     """
     grey = rng.uniform(0.55, 0.62)
-    side = rng.choice((-1, 1))
+    side = int(rng.choice((-1, 1)))
     tissues = [
         Tissue(phantoms.everywhere, (0.0,)),
         Tissue(draw_blob(rng, (0, 0, 0), (22, 27, 21), jitter_mm=1), (0.85,)),

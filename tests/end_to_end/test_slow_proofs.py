@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_the_demonstration_runs_twice_and_refuses_other_scans(tmp_path, run_comm
     again = run_command("tools.demo", output_dir=output, max_epochs=1)
     assert "already converted" in again.stdout
     other = tmp_path / "other"
-    other.mkdir()
+    shutil.copytree(output / "raw", other)
     refused = run_command("tools.demo", status=1, output_dir=output, raw_dir=other)
     assert "expected a plan of the scans in" in refused.stderr
 

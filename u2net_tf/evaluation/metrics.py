@@ -37,8 +37,8 @@ def dice(
                 f"Received: {array.min()} to {array.max()}"
             )
     pairs = reference.astype(np.int64).ravel() * num_classes + prediction.ravel()
-    table = np.bincount(pairs, minlength=num_classes**2)
-    table = table.reshape(num_classes, num_classes)
+    counts = np.bincount(pairs, minlength=num_classes**2)
+    table = counts.reshape(num_classes, num_classes)
     overlap = np.diag(table)[1:].astype(float)
     sizes = (table.sum(axis=0) + table.sum(axis=1))[1:]
     return np.divide(
