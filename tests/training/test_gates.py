@@ -148,7 +148,7 @@ class TestSpec:
 class TestLoss:
     def test_settings(self, model):
         places = ((0, 1), (0, 2), (1, 0), (2, 0))
-        assert gate_loss(LossConfig(), model[0]) == GateLoss(places, 1.0)
+        assert gate_loss(LossConfig(), model[0]) == GateLoss(places, 0.1)
         half = LossConfig(gate_loss_weight=0.5)
         assert gate_loss(half, model[0]) == GateLoss(places, 0.5)
         assert gate_loss(LossConfig(gate_loss_weight=0.0), model[0]).places == ()

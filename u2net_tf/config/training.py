@@ -53,7 +53,7 @@ class LossConfig(Config):
     gate_loss_weight: Weight | None = Field(
         None,
         description="Weight of the gate loss (the mean binary cross-entropy of all "
-        "gates), which is added to the loss of the heads; 1 if not given.",
+        "gates), which is added to the loss of the heads; 0.1 if not given.",
     )
 
 
