@@ -13,7 +13,7 @@ from u2net_tf.losses import presence_loss
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.sharp_grid import Place, gate_places
 
-# With 1, a network learned the segmentation much more slowly (docs/results.md, "Gates").
+# With 1, the segmentation was learned much more slowly (docs/results.md, "Gates").
 _DEFAULT_WEIGHT = 0.1
 
 
