@@ -96,6 +96,20 @@ def differentiate(function, tensors, upstream, execution="eager"):
     return outputs, gradients
 
 
+def types_of_gradient(function, tensors):
+    """Types of the operations that compute the outputs and their gradients."""
+
+    @tf.function(autograph=False)
+    def score(*tensors):
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            outputs = function(*tensors)
+        return tape.gradient(outputs, tensors)
+
+    graph = score.get_concrete_function(*tensors).graph
+    return {operation.type for operation in graph.get_operations()}
+
+
 def differentiate_twice(function, tensors, execution="eager"):
     """Returns the gradients of a weighted sum of the gradients of Σ outputs³."""
 

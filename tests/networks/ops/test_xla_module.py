@@ -5,27 +5,19 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
-from arrays import assert_all_close, differentiate, draw, every_execution
+from arrays import (
+    assert_all_close,
+    differentiate,
+    draw,
+    every_execution,
+    types_of_gradient,
+)
 
 from u2net_tf.networks import ops
 from u2net_tf.networks.ops.implementations import xla_module
 
 ours = functools.partial(ops.conv3d, implementation="xla_module")
 plain = functools.partial(ops.conv3d, implementation="plain")
-
-
-def types_of_gradient(inputs, kernel, **options):
-    """Types of the operations that compute value and gradients."""
-
-    @tf.function(autograph=False)
-    def run(inputs, kernel):
-        with tf.GradientTape() as tape:
-            tape.watch([inputs, kernel])
-            outputs = ours(inputs, kernel, **options)
-        return tape.gradient(outputs, [inputs, kernel])
-
-    graph = run.get_concrete_function(inputs, kernel).graph
-    return {operation.type for operation in graph.get_operations()}
 
 
 KINDS = [
@@ -72,7 +64,9 @@ def test_gradients_are_those_of_the_convolution(shape, kernel, strides, executio
 )
 def test_which_kernel_gradients_are_replaced(channels, kernel_size, strides, own):
     kernel = tf.zeros((*[kernel_size] * 3, channels, 2))
-    found = types_of_gradient(tf.zeros((2, 4, 4, 4, channels)), kernel, strides=strides)
+    inputs = tf.zeros((2, 4, 4, 4, channels))
+    convolve = functools.partial(ours, strides=strides)
+    found = types_of_gradient(convolve, [inputs, kernel])
     assert ("Conv3DBackpropFilterV2" in found) != own
 
 
@@ -156,7 +150,9 @@ def test_pointwise_products(num_groups, execution):
         for convolve in (ours, plain)
     )
     assert found[0].shape == (2, 3, 2, 5, 4)
-    assert "BatchMatMulV2" in types_of_gradient(groups, kernel)
+    assert "BatchMatMulV2" in types_of_gradient(
+        lambda *tensors: ours([*tensors[:-1]], tensors[-1]), [*groups, kernel]
+    )
     for one, other in zip(found[1], expected[1], strict=True):
         assert one.shape == other.shape
     assert_all_close([found[0], *found[1]], [expected[0], *expected[1]], atol=1e-12)
