@@ -1,5 +1,7 @@
 import errno
 import os
+import pathlib
+import re
 
 import pytest
 
@@ -78,12 +80,40 @@ def test_an_error_that_names_a_temporary_file_names_the_final_one(tmp_path, insi
     assert raised.value.filename == str(path)
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
-    path = tmp_path / "missing" / "plan.json"
-    monkeypatch.setattr(files, "make_folder", lambda folder: [])
-    with pytest.raises(FileNotFoundError) as raised:
-        files.check_writable(path)
-    assert raised.value.filename == str(path)
+class TestCheckWritable:
+    @pytest.mark.parametrize("folder", [".", "new", "new/and/deep"])
+    def test_it_creates_nothing(self, tmp_path, folder):
+        files.check_writable(tmp_path / folder / "plan.json")
+        assert names(tmp_path) == []
+
+    @pytest.mark.parametrize("folder", ["file", "file/below", "link", "link/below"])
+    def test_a_folder_that_cannot_be_created(self, tmp_path, folder):
+        (tmp_path / "file").write_text("a file")
+        (tmp_path / "link").symlink_to("nowhere")
+        path = tmp_path / folder / "plan.json"
+        with pytest.raises(OSError, match=re.escape(str(path))):
+            files.check_writable(path)
+        with pytest.raises(OSError, match=r"."):
+            files.write_text(path, "text")
+
+    def test_a_folder_that_cannot_be_written_to(self, tmp_path, monkeypatch):
+        def refuse(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+        monkeypatch.setattr(pathlib.Path, "touch", refuse)
+        path = tmp_path / "new" / "plan.json"
+        with pytest.raises(PermissionError) as raised:
+            files.check_writable(path)
+        assert raised.value.filename == str(path)
+
+    @pytest.mark.parametrize("number", [0, 1, 2])
+    def test_a_name_that_is_too_long(self, tmp_path, number):
+        parts = ["new", "below", "plan.json"]
+        parts[number] = "x" * 255
+        files.check_writable(tmp_path.joinpath(*parts))
+        parts[number] += "x"
+        with pytest.raises(OSError, match="File name too long"):
+            files.check_writable(tmp_path.joinpath(*parts))
 
 
 def test_a_folder_in_the_way_is_an_error_that_names_it(tmp_path):

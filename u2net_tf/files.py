@@ -122,16 +122,20 @@ def errors_name(path: str | os.PathLike) -> Iterator[None]:
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Checks that a file can be written, without writing it. Its folder is created.
+    """Checks that a file can be written, without creating it or its folder.
 
     Raises:
       OSError: if it cannot be written.
     """
     path = pathlib.Path(path)
-    make_folder(path.parent)
-    if len(os.fsencode(path.name)) > temporary_names.MAX_NAME_BYTES:
+    folder, missing = path.parent, [path.name]
+    while not os.path.lexists(folder):
+        missing.append(folder.name)
+        folder = folder.parent
+    if any(len(os.fsencode(name)) > temporary_names.MAX_NAME_BYTES for name in missing):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
-    partial = temporary_names.temporary_path(path)
+    # Where a file can be created, so can a missing folder.
+    partial = temporary_names.temporary_path(folder / path.name)
     with errors_name(path):
         try:
             partial.touch()

@@ -67,7 +67,7 @@ def draw_pictures(
     for domain in progress(domains, "pictures", unit="domain"):
         drawn += _draw_domain(domain, thumbnails, output)
     names = "|".join(re.escape(domain.name) for domain in domains)
-    for path in output.iterdir():
+    for path in output.glob("*.png"):
         if re.fullmatch(rf"({names})(-\d+)?\.png", path.name) and path not in drawn:
             path.unlink()
     return drawn

@@ -178,7 +178,7 @@ class TestRejects:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(module, "save_saved_model", fail)
-        output = tmp_path / "out"
+        output = tmp_path / "new" / "out"
         config = ExportConfig(model_dir=str(model_dir), output=str(output))
         with pytest.raises(OSError, match="No space left on device: .*out'"):
             export_model(config)

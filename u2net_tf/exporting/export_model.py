@@ -65,6 +65,7 @@ def export_model(config: ExportConfig, *, progress: Progress = silent) -> Export
     files.check_writable(output)
     temporary_names.remove_leftovers(output.parent)
     partial = temporary_names.temporary_path(output)
+    created = files.make_folder(output.parent)
     try:
         with files.errors_name(output):
             names = _write(config, sources, partial, progress)
@@ -74,6 +75,8 @@ def export_model(config: ExportConfig, *, progress: Progress = silent) -> Export
         files.sync_folder(output.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        # They are empty after a failure.
+        files.remove_empty(created)
     domains = tuple(source.spec.plan.names[source.index] for source in sources)
     checkpoints = tuple(dict.fromkeys(source.checkpoint for source in sources))
     return Exported(domains, checkpoints, tuple(names))
