@@ -54,6 +54,32 @@ def test_interrupted_outputs_are_replaced(outputs, tmp_path):
     assert outputs().is_complete()
 
 
+def test_files_of_an_interrupted_run_are_removed(outputs, tmp_path):
+    """The process is killed after the probabilities; the next run writes none."""
+    path = tmp_path / "a_probabilities.nii.gz"
+    outputs(probabilities=True).begin()
+    path.write_bytes(b"half")
+    write(outputs("two"), b"second")
+    assert not path.exists()
+    write(outputs("two", probabilities=True), b"second")
+    assert path.exists()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_files_edited_while_others_are_predicted(outputs, tmp_path, kept):
+    write(outputs(), b"first")
+    second = outputs("two")
+    if kept:
+        second.require_unedited()
+    (tmp_path / "a.nii.gz").write_bytes(b"corrected")
+    if kept:
+        with pytest.raises(InputError, match="Received: one that was edited since"):
+            second.begin()
+        assert outputs().edited() == [tmp_path / "a.nii.gz"]
+    else:
+        second.begin()
+
+
 def test_outputs_of_another_model_are_replaced(outputs, tmp_path):
     write(outputs(), b"first")
     write(outputs("two"), b"second")

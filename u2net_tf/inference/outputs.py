@@ -106,6 +106,7 @@ class Outputs:
         self.name = name
         self._record_path = folder / ".predicted" / f"{name}.json"
         self._key = key
+        self._must_be_unedited = False
 
     @property
     def paths(self) -> tuple[pathlib.Path, ...]:
@@ -150,6 +151,7 @@ class Outputs:
         Raises:
           InputError: if a file was not written here, or was edited since.
         """
+        self._must_be_unedited = True
         record = self._read()
         for path in self.paths:
             (signature,) = files.file_signatures([path])
@@ -176,19 +178,31 @@ class Outputs:
             self._write(PredictionRecord(key, signatures))
 
     def begin(self) -> None:
-        """Records that the files are incomplete, before the first is written."""
-        names = tuple(path.name for path in self.paths)
-        self._write(PredictionRecord(None, self._read().signatures, names))
+        """Records that the files are incomplete, before the first is written.
+
+        Raises:
+          InputError: see `require_unedited`, if that was called: a file may have been
+            edited while others were predicted.
+        """
+        if self._must_be_unedited:
+            self.require_unedited()
+        record = self._read()
+        names = (*record.pending, *(path.name for path in self.paths))
+        pending = tuple(dict.fromkeys(names))
+        self._write(PredictionRecord(None, record.signatures, pending))
 
     def finish(self) -> None:
         """Records the files as complete; removes others of an earlier prediction."""
         names = [path.name for path in self.paths]
-        for name, signature in self._read().signatures.items():
-            if name in names or not self._may_be_ours(name):
-                continue
+        record = self._read()
+        for name in {*record.signatures, *record.pending}.difference(names):
             path = self._folder / name
-            if files.file_signatures([path]) == [signature]:
-                path.unlink()
+            signature = record.signatures.get(name)
+            is_ours = name in record.pending or files.file_signatures([path]) == [
+                signature
+            ]
+            if self._may_be_ours(name) and is_ours:
+                path.unlink(missing_ok=True)
         signatures = dict(zip(names, files.file_signatures(self.paths), strict=True))
         self._write(PredictionRecord(self._key, signatures))
 
