@@ -159,11 +159,11 @@ def scan_domain(domains: Sequence[Domain], modalities: Sequence[str]) -> Domain:
       domains: the domains; the first defines where the voxel size is read from.
       modalities: modalities of the scans.
     """
-    resample = all(
+    of_several = [
         domain.preprocessing.resample_modalities
         for domain in domains
         if domain.num_modalities > 1
-    )
+    ]
     first = domains[0]
     return dataclasses.replace(
         first,
@@ -171,7 +171,7 @@ def scan_domain(domains: Sequence[Domain], modalities: Sequence[str]) -> Domain:
         modalities=tuple(modalities),
         preprocessing=dataclasses.replace(
             first.preprocessing,
-            resample_modalities=resample and len(modalities) > 1,
+            resample_modalities=bool(of_several) and all(of_several),
         ),
         scans=None,
     )
