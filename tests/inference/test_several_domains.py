@@ -223,7 +223,7 @@ def test_separate_files_equal_those_of_single_domain_calls(predict, scans, tmp_p
     assert {row["domain"] for row in rows} == set(PLAN.names)
     # Only what is missing is predicted.
     (tmp_path / "out" / "Latter" / "scan_1.nii.gz").unlink()
-    assert predict(separate_files=True, **options).num_existing == 1
+    assert predict(separate_files=True, **options).num_existing == 5
     assert 0 < predict.backend.num_calls < 100
     with (tmp_path / "v.csv").open() as stream:
         assert list(csv.DictReader(stream)) == rows
@@ -277,7 +277,7 @@ def test_other_modalities_are_another_prediction(predict, separate_files):
     assert predict(names, separate_files=separate_files).num_existing == 0
     options = {"separate_files": separate_files, "modalities": MODALITIES[::-1]}
     assert predict(names, **options).num_existing == 0
-    assert predict(names, **options).num_existing == 2
+    assert predict(names, **options).num_existing == (4 if separate_files else 2)
 
 
 def test_an_executor_may_read(predict, tmp_path):
@@ -351,6 +351,25 @@ class TestChoice:
             match="scans have: CT. Received: Both, which needs T2, ADC. Use `modalit",
         ):
             organs.scan_modalities([toy.ONE, BOTH], ["CT"])
+
+    @pytest.mark.parametrize(
+        ("resampled", "expected"),
+        [((), False), ((False,), False), ((True,), True), ((True, False), False)],
+    )
+    def test_modalities_are_resampled_if_all_domains_of_several_are(
+        self, resampled, expected
+    ):
+        domains = [toy.ONE, LATTER]
+        for number, resample in enumerate(resampled):
+            preprocessing = dataclasses.replace(
+                BOTH.preprocessing, resample_modalities=resample
+            )
+            name = f"Both{number}"
+            domains.append(
+                dataclasses.replace(BOTH, name=name, preprocessing=preprocessing)
+            )
+        found = organs.scan_domain(domains, ("CT", *MODALITIES))
+        assert found.preprocessing.resample_modalities is expected
 
     def test_channels_are_chosen_by_name(self, scans):
         given = ("ADC", "T2")

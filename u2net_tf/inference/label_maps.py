@@ -39,8 +39,8 @@ class Report:
     """Outcome of predicting scans.
 
     Attributes:
-      num_existing: number of scans that were already predicted and left unchanged.
-      num_edited: number of their files that were edited since.
+      num_existing: number of label maps that already existed and were left unchanged.
+      num_edited: number of files of these predictions that were edited since.
       skipped: name -> reason of the scans that could not be used.
       overlaps: scan -> overlaps of its domains, for scans of this run with a label map
         of several domains.
@@ -173,8 +173,8 @@ def predict_files(
             # Freed before waiting for the next one.
             del content
     table.write()
-    num_existing = len(found.scans) - len(work.pending)
-    return Report(num_existing, num_edited, dict(sorted(skipped.items())), overlaps)
+    skipped = dict(sorted(skipped.items()))
+    return Report(len(work.existing), num_edited, skipped, overlaps)
 
 
 def _require_formats(
