@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from u2net_tf.errors import InputError
 from u2net_tf.inference import predictor as predictor_module
 from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
@@ -96,6 +97,26 @@ def predict_file(predictor, path, domain=0, **options):
     labels = case_files.raw_labels(prediction.classes, settings)
     nifti.save_labels(output, labels, image.grid)
     return nib.load(output), prediction
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_probabilities_that_are_not_finite(tmp_path, value):
+    """A network can overflow in half precision."""
+
+    class Overflowing(Threshold):
+        def __call__(self, patches, **options):
+            scores = super().__call__(patches, **options)
+            return tf.where(scores > 0, value, scores)
+
+    image, _ = make_content()
+    path = write(tmp_path / "scan.nii", image, np.eye(4))
+    spec = ModelSpec(plan=Plan((ORGAN,)), pools=(1, 1, 1))
+    predictor = Predictor(KerasBackend(Overflowing(), spec))
+    with pytest.raises(InputError) as caught:
+        predict_file(predictor, path)
+    assert str(caught.value).startswith(
+        f"{path}: expected finite class probabilities. Received: NaN or infinite values"
+    )
 
 
 class TestOrientation:

@@ -13,6 +13,7 @@ import numpy as np
 
 from u2net_tf import files, work_log
 from u2net_tf.config.inference import WindowConfig
+from u2net_tf.errors import InputError
 from u2net_tf.inference.backend import Backend
 from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.inference.windows import Box, count_windows, predict_volume
@@ -226,6 +227,9 @@ class Predictor:
           index: index of the domain.
           with_probabilities: whether to keep the probabilities.
           num_scans: total number of scans that are predicted; None for many.
+
+        Raises:
+          InputError: if the network returns NaN or infinite values.
         """
         domain = self.spec.plan.domains[index]
         restoration = Restoration(
@@ -234,6 +238,7 @@ class Predictor:
         self._predict_volume(
             scan.take_image(),
             index,
+            scan=scan.raw.grid.path,
             num_scans=num_scans,
             is_empty=_emptiness(scan.raw, scan.crop) if self.skip_empty else None,
             on_plane=restoration.add,
@@ -269,14 +274,29 @@ class Predictor:
         image: np.ndarray,
         index: int,
         *,
+        scan: str = "",
         num_scans: int | None = None,
         **options: Any,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         domain = self.spec.plan.domains[index]
         few = num_scans is not None and self._are_few(image, index, num_scans)
+
+        def predict(windows: np.ndarray) -> np.ndarray:
+            predicted = self.backend.predict_windows(windows, index, few=few)
+            # Voxels without a most probable class would become background. The sum is
+            # finite only if all are.
+            if scan and not np.isfinite(predicted.sum()):
+                raise InputError(
+                    scan,
+                    expected="finite class probabilities",
+                    received="NaN or infinite values from the network",
+                    hint="Check the intensities of the scan, and the precision",
+                )
+            return predicted
+
         return predict_volume(
             image,
-            lambda windows: self.backend.predict_windows(windows, index, few=few),
+            predict,
             patch_size=domain.patch_size,
             num_classes=domain.num_classes,
             overlap=self.overlap,
