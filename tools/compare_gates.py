@@ -105,7 +105,7 @@ def measure(
     volumes_of = functools.partial(
         false_positive_ml,
         num_classes=domain.num_classes,
-        spacing_mm=domain.spacing_mm,
+        voxel_ml=math.prod(domain.spacing_mm) / 1000,
     )
     for record in records:
         labels = record.labels

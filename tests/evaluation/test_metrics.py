@@ -59,17 +59,14 @@ class TestDice:
 
 class TestFalsePositiveVolume:
     def test_for_classes_missing_from_the_reference(self):
-        """Voxels of 2 · 5 · 10 mm are 0.1 ml."""
         reference, prediction = row(0, 1, 1, 0, 0), row(2, 1, 2, 2, 0)
-        found = false_positive_ml(
-            reference, prediction, num_classes=4, spacing_mm=(2, 5, 10)
-        )
+        found = false_positive_ml(reference, prediction, num_classes=4, voxel_ml=0.1)
         # 1 is in the reference; 2 is not, and is predicted in three voxels; 3 is in
         # neither.
         np.testing.assert_allclose(found, [np.nan, 0.3, 0])
 
     def test_excludes_the_background(self):
-        found = false_positive_ml(row(0), row(0), num_classes=1, spacing_mm=(1, 1, 1))
+        found = false_positive_ml(row(0), row(0), num_classes=1, voxel_ml=1)
         assert found.shape == (0,)
 
 

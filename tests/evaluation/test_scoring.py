@@ -175,6 +175,25 @@ class TestScoreDomain:
             assert scores[0].false_positive_ml == {"rim": pytest.approx(0.72)}
             assert scores[0].dice["rim"] == 0
 
+    def test_voxels_may_be_sheared(self, score, tiny_data, tmp_path):
+        moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+        folder = moved / "Task91_One"
+        for path in (
+            folder / "imagesTr/one_0.nii.gz",
+            folder / "labelsTr/one_0.nii.gz",
+        ):
+            image = nib.load(path)
+            voxels = np.asarray(image.dataobj)
+            if path.parent.name == "labelsTr":
+                voxels = np.zeros_like(voxels)
+            affine = image.affine.copy()
+            affine[:3, 2] = affine[:3, 1] * 0.6 + affine[:3, 2] * 0.8
+            path.unlink()
+            nib.save(nib.Nifti1Image(voxels, affine), path)
+        scores, _ = score(raw_dir=str(moved))
+        # Half of 12 · 12 · 10 voxels of 1 · 1 · 0.8 mm³.
+        assert scores[0].false_positive_ml == {"organ": pytest.approx(0.576)}
+
     def test_memory_of_a_case_is_limited(self, score, tiny_data):
         scores, predicted, skipped = score(max_memory_gb=1e-6)
         assert not scores

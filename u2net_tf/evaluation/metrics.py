@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import numpy as np
 
 
@@ -51,7 +48,7 @@ def false_positive_ml(
     prediction: np.ndarray,
     *,
     num_classes: int,
-    spacing_mm: Sequence[float],
+    voxel_ml: float,
 ) -> np.ndarray:
     """Computes the predicted volume of classes that the reference does not contain.
 
@@ -61,7 +58,7 @@ def false_positive_ml(
       reference: (z, y, x) class indices.
       prediction: (z, y, x) class indices.
       num_classes: including the background.
-      spacing_mm: voxel size z, y, x.
+      voxel_ml: volume of a voxel; see `class_volumes.voxel_volume_ml`.
 
     Returns:
       (num_classes - 1,) float64, millilitres; NaN for classes in the reference.
@@ -70,5 +67,4 @@ def false_positive_ml(
         np.bincount(array.ravel(), minlength=num_classes)[1:]
         for array in (reference, prediction)
     )
-    ml = predicted * (math.prod(spacing_mm) / 1000)
-    return np.where(present > 0, np.nan, ml)
+    return np.where(present > 0, np.nan, predicted * voxel_ml)

@@ -28,6 +28,7 @@ from u2net_tf.progress import Progress, silent
 from u2net_tf.schema import MaybeNan, Text
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import images, msd
+from u2net_tf.volumes.class_volumes import voxel_volume_ml
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +274,9 @@ class _ScoringJob:
             reference,
             classes,
             num_classes=num_classes,
-            spacing_mm=scan.raw.spacing_mm,
+            voxel_ml=voxel_volume_ml(
+                scan.raw.grid, self._domain.preprocessing.spacing_source
+            ),
         )
         volume_by_label = self._by_label(volumes)
         score = Score(
