@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.models.exported import INPUT, OUTPUT, SIGNATURE
 from u2net_tf.models.exported_files import ExportedFile
@@ -32,7 +33,8 @@ class SavedModelBackend:
         self.fingerprint = f"{exported.domain.fingerprint} saved_model"
         self.checkpoint = str(exported.path)
         # Kept, since the module owns the variables of its functions.
-        self._module = _load(exported.path)
+        parts = sorted(exported.path.rglob("*"))
+        self._module = _load(exported.path, str(files.file_signatures(parts)))
         name = SIGNATURE + exported.domain.name
         if name not in self._module.signatures:
             raise InputError(
@@ -55,7 +57,9 @@ class SavedModelBackend:
 
 # Cached: all domains of a model are loaded together.
 @functools.lru_cache(maxsize=1)
-def _load(folder: pathlib.Path) -> Any:
+def _load(folder: pathlib.Path, signatures: str) -> Any:
+    """Loads a SavedModel; its signatures change when another is exported there."""
+    del signatures
     try:
         return tf.saved_model.load(folder)
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
