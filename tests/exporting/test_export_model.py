@@ -1,5 +1,6 @@
 """Exporting a model folder to a folder in another format."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -25,6 +26,7 @@ from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.exported import from_texts
 from u2net_tf.models.loading import save_model
 from u2net_tf.networks import ops
+from u2net_tf.plan.domains import Plan
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +207,20 @@ class TestRejects:
         assert output.is_symlink()
         assert (target / "saved").is_file()
         assert not left.exists()
+
+    @pytest.mark.parametrize("names", [("x", "volume_x"), ("volume_x", "x")])
+    def test_equal_signatures(self, model, tmp_path, names):
+        spec, network = model
+        domains = [
+            dataclasses.replace(domain, name=name)
+            for domain, name in zip(spec.plan.domains, names, strict=True)
+        ]
+        spec = dataclasses.replace(spec, plan=Plan(tuple(domains)))
+        sources = [saved_model.Source(network, spec, index, "") for index in (0, 1)]
+        words = "`domains`: .* Received: two with the signature segment_volume_x"
+        with pytest.raises(InputError, match=words):
+            saved_model.save_saved_model(sources, tmp_path / "out", overlap=0.5)
+        assert not list(tmp_path.iterdir())
 
     def test_errors_of_tensorflow(self, tmp_path, monkeypatch):
         """TensorFlow reports a full disk by an error of its own."""

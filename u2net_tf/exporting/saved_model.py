@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from u2net_tf import system_errors
+from u2net_tf.errors import InputError
 from u2net_tf.exporting.onnx_model import patches_spec
 from u2net_tf.exporting.sliding_window import predict_classes
 from u2net_tf.models.exported import OUTPUT, SIGNATURE, ExportedDomain, to_texts
@@ -64,6 +65,7 @@ def save_saved_model(
       Names of the signatures.
 
     Raises:
+      InputError: if two domains have the same signature, as "volume_x" has with "x".
       OSError: if the files cannot be written.
     """
     module = tf.Module()
@@ -71,9 +73,17 @@ def save_saved_model(
     for source in sources:
         name = source.spec.plan.names[source.index]
         patches = patches_spec(source.spec, source.index, any_size=any_size)
-        signatures[SIGNATURE + name] = _patches_function(source, patches)
+        functions = {SIGNATURE + name: _patches_function(source, patches)}
         if overlap is not None:
-            signatures[VOLUMES + name] = _volumes_function(source, overlap)
+            functions[VOLUMES + name] = _volumes_function(source, overlap)
+        for signature in functions.keys() & signatures.keys():
+            raise InputError(
+                "`domains`",
+                expected="domains with different signatures",
+                received=f"two with the signature {signature}",
+                hint="Export them to different folders",
+            )
+        signatures |= functions
     concrete = {name: of.get_concrete_function() for name, of in signatures.items()}
     # Variables that no function reads are not saved.
     module.weights = list(
