@@ -318,6 +318,7 @@ NAMES_ON_DISK = {
     "a summary": {
         **dict.fromkeys(("split", "checkpoint", "mean_dice", "skipped"), {}),
         **dict.fromkeys(("postprocessing", "prediction", "depths"), {}),
+        **dict.fromkeys(("checkpoint_hashes", "training_cases"), {}),
         "classes": dict.fromkeys(
             ("domain", "label", "mean", "standard_deviation", "num_cases")
             + ("num_absent", "num_without", "false_positive_ml"),

@@ -195,6 +195,11 @@ def summary_with_prediction(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "prediction": None, "depths": None}
 
 
+def summary_with_hashes(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a summary to format 6: the model was identified by paths only."""
+    return {**content, "checkpoint_hashes": None, "training_cases": None}
+
+
 def score_with_volumes(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a score to format 2: it contained only the Dice.
 

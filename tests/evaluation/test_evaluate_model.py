@@ -57,6 +57,7 @@ def models(tiny_data, monkeypatch, tmp_path):
     )
     monkeypatch.setattr(module.keras, "load_predictor", load)
     monkeypatch.setattr(module.scoring, "score_domain", score)
+    monkeypatch.setattr(module, "checkpoint_hash", lambda path: f"hash {path}")
     return calls
 
 
@@ -86,6 +87,11 @@ def test_each_domain_is_scored_with_its_model(models, tmp_path):
     assert (summary["split"], summary["checkpoint"]) == ("test", found.checkpoint)
     for name in ("postprocessing", "prediction", "depths"):
         assert summary[name] == {}
+    assert summary["training_cases"] == []
+    assert summary["checkpoint_hashes"] == {
+        "Task91_One": "hash of Task91_One",
+        "Task92_Two": "hash of Task92_Two",
+    }
     assert len((output_dir / "dice.csv").read_text().splitlines()) == 4
 
 
@@ -126,6 +132,22 @@ def test_settings_are_passed_on(models, tmp_path):
     assert len(cases) == 2
     assert options["overwrite"] is True
     assert options["reading"] == config.reading != ReadingConfig()
+
+
+def test_training_cases_in_another_split_are_named(models, tiny_data, tmp_path, caplog):
+    listed = dataclasses.replace(
+        tiny_data.plan.domains[0], train=(), validation=("one_0", "one_3")
+    )
+    plan = tmp_path / "plan.json"
+    plan.write_text(plan_to_json(Plan((listed,))))
+    settings = {"plan": str(plan), "domains": ("Task91_One",), "split": "validation"}
+    found = evaluate_model(configure(tmp_path, **settings))
+    assert caplog.messages == [
+        f"{plan}: 1 case of the split validation had the names of training cases of "
+        "the model: Task91_One/one_0"
+    ]
+    summary = json.loads((found.output_dir / "summary.json").read_text())
+    assert summary["training_cases"] == ["Task91_One/one_0"]
 
 
 def test_nothing_to_score_is_an_error_before_a_model_is_loaded(models, tmp_path):

@@ -5,7 +5,11 @@ import pytest
 import toy
 
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.listed_cases import ModelDomain, list_cases
+from u2net_tf.evaluation.listed_cases import (
+    ModelDomain,
+    list_cases,
+    list_training_cases,
+)
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Label, Plan
@@ -51,6 +55,23 @@ def test_a_plan_lists_the_cases_for_a_model_without_them(write_plan):
 def test_a_plan_overrides_the_cases_of_the_model(write_plan):
     other = dataclasses.replace(toy.ONE, test=("x",))
     assert list_cases(serve(SPEC), write_plan(other), None) == [other, toy.TWO]
+
+
+def test_training_cases_in_another_split_are_listed():
+    spec = ModelSpec(plan=Plan((toy.ONE,)), pools=(1, 1, 1))
+    listed = dataclasses.replace(
+        toy.ONE, train=(), validation=("one_2", "new"), test=("one_0", "one_3")
+    )
+    for split, expected in (
+        ("validation", ("Task91_One/one_2",)),
+        ("test", ("Task91_One/one_0",)),
+        ("train", ()),
+    ):
+        assert list_training_cases(serve(spec), [listed], split) == expected
+        assert list_training_cases(serve(spec), [toy.ONE], split) == ()
+        # A model without names cannot tell.
+        without = without_case_names(spec)
+        assert list_training_cases(serve(without), [listed], split) == ()
 
 
 def test_other_settings_are_those_of_the_model(write_plan):

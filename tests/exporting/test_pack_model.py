@@ -30,7 +30,7 @@ from u2net_tf.exporting import export_model
 from u2net_tf.exporting import pack_model as module
 from u2net_tf.exporting.pack_model import pack_model
 from u2net_tf.exporting.shared_weights import MIN_BYTES, SharedWeights
-from u2net_tf.models.checkpoint_paths import checkpoint_name
+from u2net_tf.models.checkpoint_paths import checkpoint_hash, checkpoint_name
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.loading import load_network, save_model
 from u2net_tf.models.model_file import read_model_file
@@ -349,6 +349,41 @@ class TestSettings:
         assert "| organ   | 60.0     | 10.0   | 2       | 0        |" in file.page
         assert b"secret" not in file.path.read_bytes()
 
+    def test_dice_of_other_weights(self, trained_dir, tmp_path):
+        """The checkpoint of the scores has the same name, in another folder."""
+        known = checkpoint_hash(str(trained_dir / "checkpoints" / "step-9"))
+        for name, scored in (("a", known), ("b", "0" * 64)):
+            hashes = {ONE.name: scored, TWO.name: known}
+            folder = self.write_summary(tmp_path / name, checkpoint_hashes=hashes)
+            if scored == known:
+                self.pack(trained_dir, tmp_path, evaluation=(folder,))
+                continue
+            with pytest.raises(
+                InputError,
+                match=r"summary\.json: checkpoint: expected step-9, the packed "
+                r"checkpoint\. Received: a/checkpoints/step-9, with other weights",
+            ):
+                self.pack(trained_dir, tmp_path, evaluation=(folder,), overwrite=True)
+
+    def test_dice_of_a_composed_model_without_a_hash(self, model_dir, tmp_path):
+        folder = self.write_summary(tmp_path / "a", checkpoint="b/step-0")
+        with pytest.raises(InputError, match=r"step-0, without a hash of its weights"):
+            self.pack(model_dir, tmp_path, evaluation=(folder,))
+
+    def test_dice_of_training_cases(self, trained_dir, tmp_path):
+        folder = self.write_summary(
+            tmp_path / "a",
+            [ONE, TWO],
+            training_cases=(f"{ONE.name}/one_0", f"{ONE.name}x/one_1"),
+        )
+        with pytest.raises(
+            InputError,
+            match=r"training_cases: expected no training cases in the split test\. "
+            r"Received: Task91_One/one_0\. Evaluate with the plan",
+        ):
+            self.pack(trained_dir, tmp_path, evaluation=(folder,))
+        self.pack(trained_dir, tmp_path, evaluation=(folder,), domains=(TWO.name,))
+
     def test_dice_with_other_postprocessing(self, trained_dir, tmp_path):
         folder = self.write_summary(
             tmp_path / "a", postprocessing={"keep_components": 2}
@@ -381,7 +416,8 @@ class TestSettings:
     @pytest.mark.slow
     def test_dice_of_a_unet_sharp(self, tmp_path):
         save_model(tmp_path / "model", *make_model(**SHARP))
-        checkpoint = "model/checkpoints/step-0"
+        checkpoint = str(tmp_path / "model" / "checkpoints" / "step-0")
+        hashes = {ONE.name: checkpoint_hash(checkpoint)}
         for depths, prune_to, words in (
             ({ONE.name: 2}, None, None),
             ({ONE.name: 1}, 1, None),
@@ -390,7 +426,10 @@ class TestSettings:
             (None, None, "expected 2, .* Received: not recorded by an older version"),
         ):
             folder = self.write_summary(
-                tmp_path / str((depths, prune_to)), checkpoint=checkpoint, depths=depths
+                tmp_path / str((depths, prune_to)),
+                checkpoint=checkpoint,
+                depths=depths,
+                checkpoint_hashes=hashes,
             )
             settings = {"evaluation": (folder,), "prune_to": prune_to}
             if words is None:

@@ -8,16 +8,20 @@ import itertools
 import pathlib
 from collections.abc import Sequence
 
+from absl import logging
+
 from u2net_tf import files, locks
 from u2net_tf.config.inference import EvaluateConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import listed_cases, scoring, tables
 from u2net_tf.inference import outputs
 from u2net_tf.inference.backends import keras
+from u2net_tf.models.checkpoint_paths import checkpoint_hash
 from u2net_tf.models.loading import load_spec, models_by_domain
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import msd
+from u2net_tf.wording import first_few, quantity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +67,19 @@ def evaluate_model(
 def _evaluate(
     config: EvaluateConfig, output_dir: pathlib.Path, progress: Progress
 ) -> Evaluation:
-    chosen = _choose(config)
+    chosen, training_cases = _choose(config)
     cases, skipped = _find_cases(config, [domain for _, domain in chosen])
     outputs.require_writable([output_dir / "dice.csv", output_dir / "summary.json"])
     scores: list[tables.CaseScore] = []
     checkpoints: dict[pathlib.Path, str] = {}
     depths: dict[str, int | None] = {}
+    hashes: dict[str, str] = {}
     for folder, of_folder in itertools.groupby(chosen, key=lambda choice: choice[0]):
         predictor = keras.load_predictor(folder, config.windows, progress=progress)
         checkpoints[folder] = predictor.checkpoint
         for _, domain in of_folder:
             depths[domain.name] = predictor.spec.depth
+            hashes[domain.name] = checkpoint_hash(predictor.checkpoint)
             found = scoring.score_domain(
                 predictor,
                 predictor.spec.plan.index(domain.name),
@@ -85,8 +91,7 @@ def _evaluate(
             )
             scores += found.scores
             skipped |= _of_domain(domain, found.skipped)
-        # One model in memory at a time. It has reference cycles, so `del` does not
-        # suffice.
+        # One model in memory at a time; `del` does not break its reference cycles.
         del predictor
         gc.collect()
     if not scores:
@@ -106,6 +111,8 @@ def _evaluate(
         postprocessing=config.windows.postprocessing,
         prediction=config.changed_prediction,
         depths={name: d for name, d in depths.items() if d is not None},
+        checkpoint_hashes=hashes,
+        training_cases=training_cases,
     )
     files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
     files.write_text(output_dir / "summary.json", tables.summary_to_json(summary))
@@ -138,8 +145,13 @@ def _of_domain(domain: Domain, bad: dict[str, InputError]) -> dict[str, InputErr
     return {f"{domain.name}/{name}": error for name, error in bad.items()}
 
 
-def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
-    """Returns the domains to score, in order, with the folders of their models."""
+def _choose(
+    config: EvaluateConfig,
+) -> tuple[list[tuple[pathlib.Path, Domain]], tuple[str, ...]]:
+    """Returns the domains to score, in order, with the folders of their models.
+
+    Also returns the cases that the models list for training.
+    """
     folders = models_by_domain(config.model_dir)
     specs = {
         folder: load_spec(folder, config.windows.checkpoint)
@@ -158,4 +170,14 @@ def _choose(config: EvaluateConfig) -> list[tuple[pathlib.Path, Domain]]:
     for folder in dict.fromkeys(one.folder for one in chosen):
         keras.require_settings(specs[folder], config.windows, folder)
     domains = listed_cases.list_cases(chosen, config.plan, config.fold)
-    return [(one.folder, domain) for one, domain in zip(chosen, domains, strict=True)]
+    training_cases = listed_cases.list_training_cases(chosen, domains, config.split)
+    if training_cases:
+        logging.warning(
+            "%s: %s of the split %s had the names of training cases of the model: %s",
+            config.plan,
+            quantity(len(training_cases), "case"),
+            config.split,
+            first_few(training_cases),
+        )
+    folders_of = [one.folder for one in chosen]
+    return list(zip(folders_of, domains, strict=True)), training_cases

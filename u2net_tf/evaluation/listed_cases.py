@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from u2net_tf.errors import InputError
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.plan.domains import Domain, Label, Split
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.wording import first_few
@@ -82,6 +82,29 @@ def list_cases(
             hint=f"Or choose {first_few(others)} with `domains`" if others else "",
         )
     return found
+
+
+def list_training_cases(
+    chosen: Sequence[ModelDomain], domains: Sequence[Domain], split: Split
+) -> tuple[str, ...]:
+    """Returns the cases to score that the models list for training, by their names.
+
+    Args:
+      chosen: the domains to score.
+      domains: the same domains, with the cases to score.
+      split: the split to score.
+
+    Returns:
+      "domain/case" of each; none for the split train.
+    """
+    if split == "train":
+        return ()
+    return tuple(
+        f"{domain.name}/{case}"
+        for (_, spec, name), domain in zip(chosen, domains, strict=True)
+        for case in domain.cases(split)
+        if case in spec.plan.domains[spec.plan.index(name)].train
+    )
 
 
 def _with_cases_of(

@@ -79,6 +79,10 @@ class Summary:
         differ from their defaults; None if an older version did not record them.
       depths: domain -> depth L of the head X^{0,L} of its UNet# that predicted; without
         domains of other networks, and None if an older version did not record it.
+      checkpoint_hashes: domain -> `checkpoint_paths.checkpoint_hash` of the checkpoint
+        that predicted; None if an older version did not record it.
+      training_cases: "domain/case" of cases that the model lists for training, if the
+        split of a plan is another; None if an older version did not record them.
     """
 
     split: Split
@@ -89,6 +93,8 @@ class Summary:
     postprocessing: dict[str, Count] = dataclasses.field(default_factory=dict)
     prediction: dict[str, float | bool | str] | None = None
     depths: dict[str, Count] | None = None
+    checkpoint_hashes: dict[str, Text] | None = None
+    training_cases: tuple[str, ...] | None = None
 
 
 SUMMARY = FileFormat(
@@ -102,6 +108,7 @@ SUMMARY = FileFormat(
         migrations.summary_with_volumes,
         migrations.summary_with_postprocessing,
         migrations.summary_with_prediction,
+        migrations.summary_with_hashes,
     ),
 )
 

@@ -12,6 +12,7 @@ from u2net_tf.config.packing import PackConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.tables import SUMMARY, Summary
 from u2net_tf.exporting.saved_model import Source
+from u2net_tf.models.checkpoint_paths import checkpoint_hash, checkpoint_name
 from u2net_tf.models.describe_model import describe_models
 from u2net_tf.models.description import ModelDescription
 from u2net_tf.models.model_card import (
@@ -22,6 +23,7 @@ from u2net_tf.models.model_card import (
     Training,
     load_texts,
 )
+from u2net_tf.wording import first_few
 
 
 def read_texts(config: PackConfig, names: Sequence[str]) -> CardTexts:
@@ -131,14 +133,9 @@ def _evaluation(summary: Summary, source: Source, path: pathlib.Path) -> Evaluat
     """Returns the scores of one domain, without names of cases and folders."""
     domain = source.spec.plan.domains[source.index]
     checkpoint = _checkpoint_name(source)
-    scored = re.findall(r"([^/\\]+?)(?:, |$)", summary.checkpoint)
-    if checkpoint not in scored:
-        raise InputError(
-            f"{path}: checkpoint",
-            expected=f"{checkpoint}, the packed checkpoint",
-            received=summary.checkpoint,
-        )
+    _require_checkpoint(summary, domain.name, source, path)
     _require_defaults(summary, path)
+    _require_unseen_cases(summary, domain.name, path)
     _require_depth(summary, domain.name, source.spec.depth, path)
     rows = [row for row in summary.classes if row.domain == domain.name]
     expected = [label.name for label in domain.labels[1:]]
@@ -170,6 +167,43 @@ def _evaluation(summary: Summary, source: Source, path: pathlib.Path) -> Evaluat
             for row in rows
         ),
     )
+
+
+def _require_checkpoint(
+    summary: Summary, name: str, source: Source, path: pathlib.Path
+) -> None:
+    """Checks that scores are those of the packed weights of a domain."""
+    checkpoint = _checkpoint_name(source)
+    if summary.checkpoint_hashes is None:
+        # An older version recorded paths only. Every composed model is of step 0.
+        names = re.findall(r"([^/\\]+?)(?:, |$)", summary.checkpoint)
+        is_packed = checkpoint in names and checkpoint != checkpoint_name(0)
+        difference = "without a hash of its weights"
+    else:
+        scored = summary.checkpoint_hashes.get(name)
+        is_packed = scored == checkpoint_hash(source.checkpoint)
+        difference = "with other weights"
+    if not is_packed:
+        raise InputError(
+            f"{path}: checkpoint",
+            expected=f"{checkpoint}, the packed checkpoint",
+            received=f"{summary.checkpoint}, {difference}",
+            hint="Evaluate the packed model again",
+        )
+
+
+def _require_unseen_cases(summary: Summary, name: str, path: pathlib.Path) -> None:
+    """Checks that no scores are those of training cases in another split."""
+    trained = [
+        case for case in summary.training_cases or () if case.startswith(f"{name}/")
+    ]
+    if trained:
+        raise InputError(
+            f"{path}: training_cases",
+            expected=f"no training cases in the split {summary.split}",
+            received=first_few(trained),
+            hint="Evaluate with the plan and the fold of the training",
+        )
 
 
 def _require_depth(
