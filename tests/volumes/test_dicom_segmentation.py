@@ -1,5 +1,6 @@
 """DICOM segmentations, read back by highdicom, pydicom and ITK."""
 
+import copy
 import dataclasses
 import errno
 import logging
@@ -14,7 +15,7 @@ import SimpleITK as sitk
 from tests.volumes import dicom_files
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.volumes import dicom, dicom_segmentation
-from u2net_tf.volumes.dicom_segmentation import count_voxels
+from u2net_tf.volumes.dicom_segments import count_voxels
 from u2net_tf.volumes.grid import Grid, check_same_grid
 from u2net_tf.volumes.itk_geometry import LPS_TO_RAS
 from u2net_tf.volumes.label_map_files import require_format, save_label_map
@@ -218,16 +219,40 @@ def test_voxels_of_each_segment_are_counted(tmp_path, rows, columns):
     series = dicom_files.save(tmp_path / "series", slices)
     classes, _ = predict(tmp_path / "out.dcm", series)
     expected = {number: int((classes == number).sum()) for number in range(1, 5)}
-    assert count_voxels(tmp_path / "out.dcm") == expected
+    assert count_voxels(tmp_path / "out.dcm", labelled.DOMAIN) == expected
     assert expected[4] == 0
     damaged = pydicom.dcmread(tmp_path / "out.dcm")
     damaged.PixelData = damaged.PixelData[:-4]
     damaged.save_as(tmp_path / "damaged.dcm")
     with pytest.raises(InputError, match=r"damaged.dcm: expected a DICOM seg"):
-        count_voxels(tmp_path / "damaged.dcm")
+        count_voxels(tmp_path / "damaged.dcm", labelled.DOMAIN)
     (tmp_path / "out.dcm").write_bytes(b"edited")
     with pytest.raises(InputError, match="out.dcm: expected a DICOM segmentation"):
-        count_voxels(tmp_path / "out.dcm")
+        count_voxels(tmp_path / "out.dcm", labelled.DOMAIN)
+
+
+@pytest.mark.parametrize("change", ["emptied", "renumbered", "renamed", "added"])
+def test_voxels_of_edited_segments(tmp_path, change):
+    classes, grid = predict(tmp_path / "out.dcm", save_series(tmp_path / "series"))
+    edited = pydicom.dcmread(tmp_path / "out.dcm")
+    segments = edited.SegmentSequence
+    if change == "emptied":
+        # The last class has no frames.
+        del segments[3]
+    if change == "renumbered":
+        segments[0].SegmentNumber, segments[1].SegmentNumber = 2, 1
+    if change == "renamed":
+        segments[1].SegmentLabel = "vessel"
+    if change == "added":
+        segments.append(copy.deepcopy(segments[0]))
+        segments[-1].SegmentNumber = 5
+    edited.save_as(tmp_path / "out.dcm")
+    if change == "emptied":
+        found = count_voxels(tmp_path / "out.dcm", labelled.DOMAIN)
+        assert found == {number: (classes == number).sum() for number in (1, 2, 3)}
+        return
+    with pytest.raises(InputError, match=r"out\.dcm: expected the segments 1: .*, 4: "):
+        count_voxels(tmp_path / "out.dcm", labelled.DOMAIN)
 
 
 @pytest.mark.parametrize("axes", [STRAIGHT, OBLIQUE])
@@ -237,7 +262,7 @@ def test_itk_reads_a_single_segment_as_a_volume(tmp_path, axes):
     grid = dicom.load_dicom([save_series(tmp_path / "series", axes)]).grid
     classes = labelled.make_classes((6, 8, 8), 2)
     save_label_map(tmp_path / "out.dcm", classes, grid, domain)
-    assert count_voxels(tmp_path / "out.dcm") == {1: int(classes.sum())}
+    assert count_voxels(tmp_path / "out.dcm", domain) == {1: int(classes.sum())}
     found = sitk.ReadImage(tmp_path / "out.dcm")
     direction = np.array(found.GetDirection()).reshape(3, 3)
     affine = np.eye(4)
@@ -255,7 +280,7 @@ def test_empty_segmentation_is_written(tmp_path):
     """A segmentation without foreground voxels is valid."""
     grid = dicom.load_dicom([save_series(tmp_path / "series")]).grid
     save_label_map(tmp_path / "o.dcm", np.zeros((6, 8, 8), int), grid, labelled.DOMAIN)
-    assert count_voxels(tmp_path / "o.dcm") == {1: 0, 2: 0, 3: 0, 4: 0}
+    assert count_voxels(tmp_path / "o.dcm", labelled.DOMAIN) == {1: 0, 2: 0, 3: 0, 4: 0}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,14 @@ import os
 import numpy as np
 
 from u2net_tf.plan.domains import Domain
-from u2net_tf.volumes import case, dicom, dicom_segmentation, images, itk_files
+from u2net_tf.volumes import (
+    case,
+    dicom,
+    dicom_segmentation,
+    dicom_segments,
+    images,
+    itk_files,
+)
 from u2net_tf.volumes.dicom_folder import is_dicom
 from u2net_tf.volumes.grid import Grid
 
@@ -58,7 +65,8 @@ def read_volumes_ml(
     """
     if str(path).endswith(dicom_segmentation.SUFFIX):
         grid = dicom.load_header(scan, max_memory_gb=max_memory_gb).grid
-        return _to_ml(dicom_segmentation.count_voxels(path), grid, domain)
+        counts = dicom_segments.count_voxels(path, domain)
+        return _to_ml(counts, grid, domain)
     labels = images.load_labels(path, max_memory_gb=max_memory_gb)
     case.require_known(labels, domain)
     by_value = case.count_values(labels.data)

@@ -6,11 +6,9 @@ belongs to the same patient and study, whose attributes are copied from the slic
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +20,7 @@ from u2net_tf.plan.domains import Domain, Label
 from u2net_tf.volumes.anatomy import as_long_string, find_anatomy
 from u2net_tf.volumes.class_colours import class_rgb
 from u2net_tf.volumes.dicom_folder import is_dicom
+from u2net_tf.volumes.dicom_segments import ATTRIBUTE_ERRORS, without_validation
 from u2net_tf.volumes.grid import Grid
 
 if TYPE_CHECKING:
@@ -44,10 +43,6 @@ _SEXES = ("M", "F", "O", "")
 # Series number, beyond those that scanners count from 1.
 _SERIES_NUMBER = 1000
 _UTF8 = "ISO_IR 192"
-# Identifies the segment of a frame.
-_SEGMENT = "SegmentIdentificationSequence"
-# Raised by highdicom and pydicom for attributes that they cannot copy.
-_COPY_ERRORS = (AttributeError, LookupError, TypeError, ValueError, OverflowError)
 
 # highdicom logs the modules that it copies, with the UIDs of the patient's slices.
 logging.getLogger("highdicom").setLevel(logging.ERROR)
@@ -123,68 +118,10 @@ def save(
     require_dicom(grid.path)
     planes = _read_planes(grid.path)
     frames = _on_planes(classes, grid, planes)
-    with _without_validation():
+    with without_validation():
         segmentation = _make(_read_sources(planes), frames, domain)
         with files.atomic_write(path) as partial:
             segmentation.save_as(partial)
-
-
-def count_voxels(path: str | os.PathLike) -> dict[int, int]:
-    """Counts the voxels per segment number in a segmentation written by `save`.
-
-    Raises:
-      InputError: if the file is not a segmentation.
-    """
-    import pydicom
-
-    try:
-        with _without_validation():
-            dataset = pydicom.dcmread(path)
-            # Groups that all frames share, as with a single segment, are stored once.
-            shared = dataset.SharedFunctionalGroupsSequence[0]
-            numbers = [
-                int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-                for item in dataset.PerFrameFunctionalGroupsSequence
-                for groups in [item if _SEGMENT in item else shared]
-            ]
-            counts = {int(s.SegmentNumber): 0 for s in dataset.SegmentSequence}
-            for number, frame in zip(numbers, _iter_frames(dataset), strict=True):
-                counts[number] += int(np.count_nonzero(frame))
-    except (*_COPY_ERRORS, pydicom.errors.InvalidDicomError) as error:
-        raise InputError(
-            path,
-            expected="a DICOM segmentation written by `python -m u2net_tf.predict`",
-            received=f"{type(error).__name__}: {error}"[:160],
-        ) from error
-    return counts
-
-
-def _iter_frames(dataset: Dataset) -> Iterator[np.ndarray]:
-    """Yields frames one by one; all together take eight times the size of the file."""
-    from pydicom.pixels import iter_pixels
-
-    rows, columns = dataset.Rows, dataset.Columns
-    size = rows * columns
-    if dataset.BitsAllocated > 1 or size % 8 == 0:
-        yield from iter_pixels(dataset, raw=True)
-        return
-    # pydicom fails for most frames that begin or end within a byte.
-    content = np.frombuffer(dataset.PixelData, np.uint8)
-    for start in range(0, size * int(dataset.NumberOfFrames), size):
-        first, skipped = divmod(start, 8)
-        last = -(-(start + size) // 8)
-        bits = np.unpackbits(content[first:last], bitorder="little")
-        yield bits[skipped : skipped + size].reshape(rows, columns)
-
-
-@contextlib.contextmanager
-def _without_validation() -> Iterator[None]:
-    """Accepts invalid header values, so that a patient's attributes are unchanged."""
-    from pydicom.config import disable_value_validation
-
-    with disable_value_validation(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="(pydicom|highdicom)")
-        yield
 
 
 def _read_sources(planes: Sequence[Plane]) -> list[Dataset]:
@@ -213,7 +150,7 @@ def _clear_invalid(dataset: Dataset) -> None:
     ):
         try:
             kind(dataset[keyword].value)
-        except _COPY_ERRORS:
+        except ATTRIBUTE_ERRORS:
             dataset[keyword].value = ""
     if dataset.PatientSex not in _SEXES:
         dataset.PatientSex = ""
@@ -257,7 +194,7 @@ def _make(
             series_description=as_long_string(f"Segmentation {domain.name}"),
             specific_character_set=_UTF8,
         )
-    except _COPY_ERRORS as error:
+    except ATTRIBUTE_ERRORS as error:
         raise InputError(
             sources[0].filename,
             expected="a series that highdicom can reference",
