@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -191,6 +192,24 @@ def test_the_page_in_a_browser(model_file, write_nifti, tmp_path):
             with page.expect_download() as download:
                 page.click("#download")
             assert download.value.suggested_filename == "labels.nii.gz"
+            page.select_option("#domain", toy.TWO.name)
+            paths = [
+                shutil.copy(scan, tmp_path / name)
+                for name in ("adc.nii.gz", "b.nii.gz")
+            ]
+            page.set_input_files("#files", paths)
+            choices = page.locator("#assignment select")
+            # The file that is named like the second modality is suggested for it.
+            assert [one.input_value() for one in choices.all()] == ["1", "0"]
+            choices.first.select_option("0")
+            page.click("#assignment button")
+            page.locator("#status.error", has_text="only one modality").wait_for()
+            choices.last.select_option("1")
+            page.click("#assignment button")
+            words = "T2: adc.nii.gz; ADC: b.nii.gz."
+            page.locator("#status", has_text=words).wait_for()
+            assert page.locator("#assignment").is_hidden()
+            page.select_option("#domain", toy.ONE.name)
             page.set_input_files("#files", __file__)
             page.locator("#status.error").wait_for()
             assert "expected DICOM" in page.inner_text("#status")

@@ -52,6 +52,7 @@ def run(tmp_path):
 
     def run(name, *arguments, status=0):
         output = tmp_path / "new" / f"{name}.json"
+        output.unlink(missing_ok=True)
         done = python("-m", f"tools.bench.{name}", f"--output={output}", *arguments)
         assert done.returncode == status, done.stdout + done.stderr
         assert "Traceback" not in done.stderr

@@ -3,19 +3,18 @@
     python -m tools.bench.reading --output=reading.json
 
 "volumes" draws patches of large volumes and varies the number of patches cropped from
-each volume read. "domains" draws a batch from each of many copies of a small domain and
-reports the memory used in addition to TensorFlow's. There is no augmentation, so that
-only reading is measured; files are in the page cache of the operating system.
+each volume read. "domains" draws a batch from each of many small domains and reports
+the memory used in addition to TensorFlow's. There is no augmentation, so that only
+reading is measured; files are in the page cache of the operating system.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
@@ -24,6 +23,10 @@ from tools.bench import flags as bench_flags
 from tools.bench import reporting, runner, synthetic_shards
 from tools.bench.measuring import Contender, Task, measure
 from u2net_tf import command, command_flags, machine
+
+if TYPE_CHECKING:
+    from u2net_tf.plan.domains import Domain
+    from u2net_tf.shards.manifest import Manifest
 
 PARTS = ("volumes", "domains")
 INPUT_OUTPUT = pathlib.Path("/proc/self/io")
@@ -143,7 +146,7 @@ def benchmark_domains(
 ) -> list[dict[str, Any]]:
     """Draws a batch of two patches from each domain, for each number of domains."""
     edge = math.ceil(SMALL_VOLUME * patch_edge)
-    domain, manifest = synthetic_shards.write_shards(folder, (edge,) * 3, patch_edge)
+    written: dict[str, tuple[Domain, Manifest]] = {}
     settings = {
         "data_dir": str(folder),
         "batch_size": 2,
@@ -152,19 +155,19 @@ def benchmark_domains(
     alone = _measure(Contender("TensorFlow", make_tensorflow), threads)
     rows = []
     for count in counts:
-        names = [f"Task{number:02d}_Copy" for number in range(count)]
+        names = [f"Task{number:02d}_Bench" for number in range(count)]
         for name in names:
-            if not (folder / name).exists():
-                (folder / name).symlink_to(domain.name, target_is_directory=True)
+            if name not in written:
+                written[name] = synthetic_shards.write_shards(
+                    folder, (edge,) * 3, patch_edge, name=name
+                )
         measured = _measure(
             Contender(
                 "ours",
                 make_batches,
                 {
-                    "domains": [dataclasses.replace(domain, name=n) for n in names],
-                    "manifests": [
-                        dataclasses.replace(manifest, domain=n) for n in names
-                    ],
+                    "domains": [written[name][0] for name in names],
+                    "manifests": [written[name][1] for name in names],
                     "settings": settings,
                     "num_batches": count,
                 },

@@ -16,7 +16,11 @@ NUM_CASES = 4
 
 
 def write_shards(
-    data_dir: pathlib.Path, shape: Sequence[int], patch_edge: int
+    data_dir: pathlib.Path,
+    shape: Sequence[int],
+    patch_edge: int,
+    *,
+    name: str = "Task00_Bench",
 ) -> tuple[Domain, Manifest]:
     """Writes a shard of synthetic volumes (z, y, x) with voxels of 1 mm.
 
@@ -31,7 +35,7 @@ def write_shards(
 
     shape = tuple(shape)
     domain = Domain(
-        name="Task00_Bench",
+        name=name,
         raw_dir="none",
         modalities=("CT",),
         labels=(Label("background", (0,)), Label("organ", (1,))),

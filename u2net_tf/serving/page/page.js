@@ -12,6 +12,8 @@ const viewer = new niivue.Niivue({
 });
 let domains = [];
 let downloadAddress = "";
+// Files that wait until their modalities are confirmed.
+let chosenFiles = [];
 
 function chosenDomain() {
   return domains.find((domain) => domain.name === element("domain").value);
@@ -24,8 +26,9 @@ function setStatus(text, isError = false) {
 
 function showModalities() {
   const { modalities } = chosenDomain();
-  const title = modalities.length === 1 ? "Modality" : "Modalities, in this order";
+  const title = modalities.length === 1 ? "Modality" : "Modalities";
   element("modalities").textContent = `${title}: ${modalities.join(", ")}`;
+  element("assignment").hidden = true;
 }
 
 async function loadDomains() {
@@ -113,16 +116,75 @@ function offerDownload(labels) {
   element("download").download = "labels.nii.gz";
 }
 
-async function segment(files) {
+function acceptFiles(files) {
   if (files.length === 0 || element("files").disabled) {
     return;
   }
+  const { modalities } = chosenDomain();
+  if (modalities.length > 1 && files.length === modalities.length) {
+    // The order in which a browser lists files says nothing.
+    askForModalities(files, modalities);
+  } else {
+    segment(files);
+  }
+}
+
+// Returns the index of a file for each modality: one that is named like it, or any other.
+function suggestFiles(files, modalities) {
+  const names = files.map((file) => file.name.toLowerCase());
+  const rest = new Set(names.keys());
+  const take = (index) => (rest.delete(index) ? index : undefined);
+  const named = modalities.map((modality) =>
+    take([...rest].find((index) => names[index].includes(modality.toLowerCase()))),
+  );
+  return named.map((index) => index ?? take([...rest][0]));
+}
+
+function askForModalities(files, modalities) {
+  clearResult();
+  chosenFiles = files;
+  const suggested = suggestFiles(files, modalities);
+  const rows = modalities.map((modality, number) => {
+    const label = document.createElement("label");
+    const select = document.createElement("select");
+    files.forEach((file, index) => select.add(new Option(file.name, index)));
+    select.value = suggested[number];
+    label.append(modality, select);
+    return label;
+  });
+  element("modality-files").replaceChildren(...rows);
+  element("assignment").hidden = false;
+  element("files").value = "";
+  setStatus("Check which file is which modality.");
+}
+
+function segmentAssigned() {
+  const indices = [...element("modality-files").querySelectorAll("select")].map(
+    (select) => Number(select.value),
+  );
+  if (new Set(indices).size < indices.length) {
+    setStatus("Each file can be only one modality.", true);
+    return;
+  }
+  segment(indices.map((index) => chosenFiles[index]));
+}
+
+function describeFiles(files, modalities) {
+  if (modalities.length === 1 || files.length !== modalities.length) {
+    return "";
+  }
+  const parts = modalities.map((modality, index) => `${modality}: ${files[index].name}`);
+  return ` ${parts.join("; ")}.`;
+}
+
+async function segment(files) {
   const domain = chosenDomain();
   const form = new FormData();
   for (const file of files) {
     form.append("image", file, file.name);
   }
   clearResult();
+  element("assignment").hidden = true;
   element("files").disabled = true;
   setStatus("Segmenting …");
   const start = performance.now();
@@ -140,7 +202,7 @@ async function segment(files) {
     offerDownload(labels);
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
     await showVolumes(files[0], labels, domain);
-    setStatus(`Segmented in ${seconds} s.`);
+    setStatus(`Segmented in ${seconds} s.${describeFiles(files, domain.modalities)}`);
   } catch (error) {
     setStatus(error.message, true);
   } finally {
@@ -160,15 +222,19 @@ function acceptDrops() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    segment([...event.dataTransfer.files]);
+    acceptFiles([...event.dataTransfer.files]);
   });
 }
 
 async function start() {
   element("domain").addEventListener("change", showModalities);
   element("files").addEventListener("change", (event) =>
-    segment([...event.target.files]),
+    acceptFiles([...event.target.files]),
   );
+  element("assignment").addEventListener("submit", (event) => {
+    event.preventDefault();
+    segmentAssigned();
+  });
   element("opacity").addEventListener("input", setOpacity);
   acceptDrops();
   await viewer.attachToCanvas(element("viewer"));
