@@ -111,7 +111,7 @@ class CaseFacts:
       length_unit: unit of the voxel sizes in the file, "mm", "µm" or "m"; "" if none is
         given.
       percentiles: per modality, the intensities at `measurements.PERCENTILES`, finite
-        voxels only.
+        voxels only; empty for a modality without any.
       nonzero_share: fraction of the first modality's voxels that are nonzero.
       box_start: first voxel of the bounding box of nonzero voxels.
       box_shape: shape of that box, voxels.

@@ -95,9 +95,10 @@ def _check_case(case: CaseFacts, domain: str) -> None:
 
 
 def _check_intensities(case: CaseFacts, num_modalities: int) -> None:
-    lengths = [len(row) for row in case.percentiles]
     foreground = case.foreground_intensities
     is_unread = any(fault.kind == IMAGE for fault in case.faults)
+    # A modality without finite voxels has no percentiles, and the image a fault.
+    lengths = [len(row) for row in case.percentiles if row or not is_unread]
     if foreground and not is_unread and len(foreground) != num_modalities:
         raise InputError(
             f"cases: {case.case}: foreground_intensities",
@@ -182,7 +183,10 @@ def to_csv(domains: Sequence[DomainFacts]) -> str:
         + ["faults", "warnings"]
     )
     for case in cases:
-        numbers = [f"{value:.7g}" for row in case.percentiles for value in row]
+        numbers: list[str] = []
+        for row in case.percentiles:
+            # Empty for a modality without finite voxels.
+            numbers += [f"{value:.7g}" for value in row] or [""] * len(PERCENTILES)
         numbers += [""] * (channels * len(PERCENTILES) - len(numbers))
         writer.writerow(
             [case.domain, case.case, case.image_path, case.label_path]

@@ -204,6 +204,7 @@ def test_files_that_are_not_surveys_are_reported(tmp_path, text, message):
         ({"box_start": [0, 50, 0]}, "shape, spacing_mm and a box in the vol"),
         ({"box_start": [], "box_shape": []}, "shape, spacing_mm and a box in the vol"),
         ({"percentiles": [[1, 2, 3, 4]]}, "percentiles: expected 5 numbers for each"),
+        ({"percentiles": [[]]}, "percentiles: expected 5 numbers for each"),
         ({"percentiles": [[1, 2, 3, 4, 5]] * 2}, "5 numbers for each of 1 modality"),
         ({"domain": "Other"}, "domain: expected Task99_Knee. Received: Other"),
         ({"case": "patient0_frame1"}, "distinct names. .*: patient0_frame1"),

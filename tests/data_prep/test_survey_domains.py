@@ -1,4 +1,5 @@
 import concurrent.futures
+import csv
 import dataclasses
 import json
 import os
@@ -22,6 +23,7 @@ from data_prep.survey.examine_case import (
 )
 from data_prep.survey.survey_domains import EXAMINED_CASE, ExaminedCase
 from u2net_tf.errors import InputError
+from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.volumes.msd import Dataset
 
 
@@ -102,6 +104,28 @@ def test_cases_without_measured_foreground_are_examined_again(interrupted, run_l
     assert second == "kept b"
     (domain,) = survey_file.load_survey(interrupted)
     assert domain.cases[0].foreground_intensities
+
+
+def test_a_modality_without_finite_voxels_excludes_its_case(
+    faulty, tmp_path, run_light, write_nifti
+):
+    shutil.copytree(faulty / "Two", tmp_path / "raw" / "Two")
+    image = np.stack([np.full_like(draw_image(6), np.nan), draw_image(7)])
+    write_nifti(tmp_path / "raw" / "Two" / "imagesTr" / "a.nii.gz", image)
+    run_light("data_prep.survey", raw_dir=tmp_path / "raw", output_dir=tmp_path)
+    (domain,) = survey_file.load_survey(tmp_path)
+    first, second = domain.cases
+    assert "480 NaN or infinite voxels" in first.faults[0].text
+    assert [len(row) for row in first.percentiles] == [0, 5]
+    assert [len(row) for row in second.percentiles] == [5, 5]
+    with (tmp_path / "survey.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert row["modality0_p50"] == ""
+    assert float(row["modality1_p50"]) == pytest.approx(first.percentiles[1][2])
+    output = tmp_path / "plan.json"
+    flags = {"survey": tmp_path, "output": output, "validation_fraction": 0}
+    run_light("data_prep.plan", exclude_faulty=True, test_fraction=0, **flags)
+    assert load_plan(output).domains[0].train == ("b",)
 
 
 class StopsAfterOne(concurrent.futures.Executor):
