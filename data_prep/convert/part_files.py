@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from u2net_tf import files, work_log
 from u2net_tf.errors import InputError
@@ -24,6 +25,7 @@ from u2net_tf.shards.manifest import ImageDtype
 from u2net_tf.shards.record_size import require_record_size
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import crop_and_resample, msd
+from u2net_tf.volumes.cropped_foreground import describe_cropped_foreground
 
 # Raised when reading a file that is not a part file or is damaged.
 _READ_ERRORS = (
@@ -166,6 +168,8 @@ def _write_part(job: ConversionJob) -> None:
     )
     labels = case_files.read_labels(job.case.label_path, image, job.domain, **memory)
     crop = crop_and_resample.find_crop(image, job.domain, **memory)
+    if note := describe_cropped_foreground(labels, crop.box, path=job.case.label_path):
+        logging.warning("%s", note)
     require_record_size(
         job.case.image_path,
         crop.shape,

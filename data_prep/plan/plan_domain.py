@@ -178,6 +178,7 @@ def _usable_cases(
             case,
             unknown_labels=preprocessing.unknown_labels,
             clip_percentiles=None if all(fixed) else preprocessing.clip_percentiles,
+            margin_voxels=preprocessing.margin_voxels,
         )
         (good if usable else bad).append(case)
     if bad and not choices.exclude_faulty:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from data_prep.survey import measurements
 from u2net_tf import files, schema, work_log
 from u2net_tf.errors import InputError
@@ -17,7 +19,8 @@ from u2net_tf.schema import Count, Length, Size, Text
 from u2net_tf.visualization import thumbnails
 from u2net_tf.volumes import case as case_checks
 from u2net_tf.volumes import crop_and_resample, images, intensities
-from u2net_tf.volumes.grid import Volume, header_problem
+from u2net_tf.volumes.cropped_foreground import describe_cropped_foreground
+from u2net_tf.volumes.grid import Volume, header_problem, reorient_to
 
 # The plan's default preprocessing.
 DEFAULTS = Preprocessing()
@@ -25,6 +28,7 @@ DEFAULTS = Preprocessing()
 # Kinds of fault. See `is_usable`.
 IMAGE, LABEL, SAME_IMAGE = "image", "label", "same image"
 CONTRAST = "contrast"
+CROPPED_LABEL = "cropped label"
 GEOMETRY = case_checks.GEOMETRY
 UNKNOWN_LABEL, EMPTY_LABEL = case_checks.UNKNOWN_LABEL, case_checks.EMPTY_LABEL
 SAME_NAME = "same name"
@@ -189,6 +193,7 @@ def examine_case(job: SurveyJob) -> CaseFacts:
         facts |= measurements.measure_labels(labels.data, image, job.known_labels)
         faults += _label_faults(labels, image, job)
         warnings += _label_warnings(labels, image)
+        _check_crop(image, labels, job, faults, warnings)
     if job.thumbnail is not None and image is not None:
         picture = thumbnails.make_thumbnail(image, labels, job.known_labels)
         thumbnails.save_thumbnail(job.thumbnail, picture)
@@ -203,12 +208,18 @@ def examine_case(job: SurveyJob) -> CaseFacts:
     )
 
 
-def _contrast_faults(image: Volume, job: SurveyJob) -> list[Fault]:
-    """Returns the fault for which a conversion with default settings would fail."""
+def _default_crop(image: Volume) -> crop_and_resample.Box:
+    """Returns the crop of a conversion with default settings."""
     start, shape = crop_and_resample.nonzero_box(
         image.data[0], margin_voxels=DEFAULTS.margin_voxels
     )
     z, y, x = (slice(a, a + b) for a, b in zip(start, shape, strict=True))
+    return z, y, x
+
+
+def _contrast_faults(image: Volume, job: SurveyJob) -> list[Fault]:
+    """Returns the fault for which a conversion with default settings would fail."""
+    z, y, x = _default_crop(image)
     try:
         intensities.require_contrast(
             image.data[:, z, y, x],
@@ -243,11 +254,34 @@ def _label_faults(labels: Volume, image: Volume | None, job: SurveyJob) -> list[
     return [Fault(kind, job.label_path, text) for kind, text in found.items()]
 
 
+def _check_crop(
+    image: Volume | None,
+    labels: Volume,
+    job: SurveyJob,
+    faults: list[Fault],
+    warnings: list[str],
+) -> None:
+    """Adds a fault or a warning if a default conversion crops known foreground."""
+    if image is None or any(fault.kind in (IMAGE, GEOMETRY) for fault in faults):
+        return
+    known = [value for value in job.known_labels if value]
+    foreground = np.isin(reorient_to(labels, image.grid), known)
+    try:
+        note = describe_cropped_foreground(
+            foreground, _default_crop(image), path=job.label_path
+        )
+    except InputError as error:
+        faults.append(Fault(CROPPED_LABEL, job.label_path, error.problem))
+    else:
+        warnings += [note] if note else []
+
+
 def is_usable(
     facts: CaseFacts,
     *,
     unknown_labels: str,
     clip_percentiles: tuple[float, float] | None = DEFAULTS.clip_percentiles,
+    margin_voxels: int = DEFAULTS.margin_voxels,
 ) -> bool:
     """Returns whether a case can be used for training despite its faults.
 
@@ -258,10 +292,14 @@ def is_usable(
       clip_percentiles: percentiles to which intensities are clipped; None for fixed
         limits. The survey checks the contrast with the default ones; with others, the
         conversion decides.
+      margin_voxels: margin of the crop. The survey checks whether the foreground is
+        cropped with the default one; with a larger one, the conversion decides.
     """
     tolerated = {EMPTY_LABEL, SAME_NAME}
     if unknown_labels == "background":
         tolerated.add(UNKNOWN_LABEL)
     if clip_percentiles != DEFAULTS.clip_percentiles:
         tolerated.add(CONTRAST)
+    if margin_voxels > DEFAULTS.margin_voxels:
+        tolerated.add(CROPPED_LABEL)
     return all(fault.kind in tolerated for fault in facts.faults)

@@ -1040,6 +1040,22 @@ def test_case_listed_twice_is_converted_once(one):
     assert sorted(entry.case for entry in made.cases) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("all_outside", [False, True])
+def test_foreground_outside_the_crop_is_reported(one, write_nifti, caplog, all_outside):
+    labels = make_labels() * np.uint8(not all_outside)
+    labels[0, :2, 0] = 1
+    write_nifti(one.label("a"), labels, (2, 1, 1))
+    made = one.convert(on_bad_case="skip")
+    count = "2 of 2" if all_outside else "2 of 15"
+    text = f"{count} voxels outside the bounding box of the non-zero voxels of the imag"
+    if all_outside:
+        assert made.skipped["a"].startswith(f"{one.label('a')}: expected foreground")
+        assert text in made.skipped["a"]
+    else:
+        assert made.skipped == {}
+        assert f"{one.label('a')}: foreground with {text}" in caplog.text
+
+
 @pytest.mark.parametrize("on_bad_case", ["fail", "skip"])
 def test_case_missing_from_the_dataset_is_an_error(one, on_bad_case):
     one.domain = dataclasses.replace(one.domain, test=("d", "unlisted"))

@@ -350,6 +350,13 @@ class TestFaultyCases:
         domain, _ = plan_one(make_faulty(kind)[0])
         assert len(domain.train + domain.test) == 10
 
+    def test_a_larger_margin_may_contain_the_foreground(self):
+        facts, _ = make_faulty("cropped label")
+        with pytest.raises(InputError, match="1 of 10 with faults"):
+            plan_one(facts)
+        domain, _ = plan_one(facts, preprocessing=Preprocessing(margin_voxels=6))
+        assert len(domain.train + domain.test) == 10
+
     def test_warnings_exclude_nothing(self):
         cases = tuple(
             dataclasses.replace(case, warnings=("odd",)) for case in make_domain().cases

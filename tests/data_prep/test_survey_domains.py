@@ -26,6 +26,9 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.volumes.msd import Dataset
 
+# x from right to left, 20 voxels.
+FLIPPED = np.array([[-1, 0, 0, 19], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
 
 def test_number_of_workers_is_the_number_of_processes(monkeypatch, tmp_path, faulty):
     requested = []
@@ -217,6 +220,35 @@ def test_image_that_cannot_be_converted_is_a_fault(odd, tmp_path):
     for clip_percentiles, usable in (((2.0, 98.0), False), ((0.0, 100.0), True)):
         settings = {"unknown_labels": "fail", "clip_percentiles": clip_percentiles}
         assert is_usable(cases["sparse"], **settings) == usable
+
+
+def test_foreground_outside_the_crop_is_reported(tmp_path, write_nifti):
+    """The crop is x 0 to 6: the non-zero voxels and a margin of five."""
+    image, labels = np.zeros((2, 6, 10, 20), np.float32)
+    image[..., :2] = draw_image(1)[..., :2] + 1
+    labels[0, 0, 4:9] = 1
+    labels[0, 0, 19] = 7  # not a known value
+    paths = [tmp_path / "image.nii", tmp_path / "labels.nii"]
+    write_nifti(paths[0], image)
+    job = SurveyJob("A", "a", (str(paths[0]),), str(paths[1]), 1, (0, 1), "pixdim")
+    # On disk in another orientation than the image.
+    write_nifti(paths[1], labels[..., ::-1], affine=FLIPPED)
+    facts = examine_case(job)
+    assert [fault.kind for fault in facts.faults] == ["unknown label"]
+    assert facts.warnings == (
+        f"{paths[1]}: foreground with 2 of 5 voxels outside the bounding box of the "
+        "non-zero voxels of the image, which are cropped",
+    )
+    labels[0, 0, :7] = 0
+    write_nifti(paths[1], np.where(labels == 7, 0, labels))
+    facts = examine_case(job)
+    (fault,) = facts.faults
+    assert fault.kind == "cropped label"
+    assert "Received: 2 of 2 voxels outside" in fault.text
+    assert facts.warnings == ()
+    for margin_voxels, usable in ((4, False), (5, False), (6, True)):
+        settings = {"unknown_labels": "fail", "margin_voxels": margin_voxels}
+        assert is_usable(facts, **settings) == usable
 
 
 def test_labels_are_rounded_on_request(odd, tmp_path):
