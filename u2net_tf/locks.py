@@ -29,7 +29,7 @@ if sys.platform != "win32":
 LOCK, HOLDER, READER = ".lock", ".lock-holder", ".lock-reader"
 # Long enough for a run that is just ending to remove its lock.
 _TIMEOUT_SECONDS = 0.2
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 _NOT_WRITABLE = (errno.EACCES, errno.EEXIST, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 
 
@@ -104,6 +104,7 @@ def _acquire_shared(folder: pathlib.Path) -> int | None:
     path = folder / LOCK
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
+        is_new = not path.exists()
         try:
             # Anyone who can read the folder may lock it, whoever created the file.
             descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
@@ -129,6 +130,9 @@ def _acquire_shared(folder: pathlib.Path) -> int | None:
             time.sleep(0.02)
         except OSError:
             os.close(descriptor)
+            if is_new:
+                with contextlib.suppress(OSError):
+                    path.unlink()
             return None
 
 
@@ -145,7 +149,8 @@ def _acquire(
     folder: pathlib.Path,
 ) -> tuple[list[pathlib.Path], filelock.BaseFileLock | None]:
     """Returns the folders created, and the lock; None where there are no locks."""
-    lock = filelock.FileLock(folder / LOCK)
+    # A soft lock would outlive a killed process.
+    lock = filelock.FileLock(folder / LOCK, fallback_to_soft=False)
     created = []
     try:
         created = files.make_folder(folder)
