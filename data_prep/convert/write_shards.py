@@ -86,16 +86,22 @@ class ShardWriter:
         for path, _ in self._shards:
             path.unlink(missing_ok=True)
 
-    def finish(self) -> list[CaseEntry]:
-        """Renames the shards to their final names; returns the entries with these."""
+    def entries(self) -> list[CaseEntry]:
+        """Returns the entries of all records, with the final names of the shards."""
+        return [
+            dataclasses.replace(row, shard=self._final_name(number))
+            for number, (_, rows) in enumerate(self._shards)
+            for row in rows
+        ]
+
+    def finish(self) -> None:
+        """Renames the shards to their final names."""
         self.close()
-        total = len(self._shards)
-        entries = []
-        for number, (path, rows) in enumerate(self._shards):
-            name = f"{self._group}-{number:05d}-of-{total:05d}.tfrecord"
-            os.replace(path, self._folder / name)
-            entries += [dataclasses.replace(row, shard=name) for row in rows]
-        return entries
+        for number, (path, _) in enumerate(self._shards):
+            os.replace(path, self._folder / self._final_name(number))
+
+    def _final_name(self, number: int) -> str:
+        return f"{self._group}-{number:05d}-of-{len(self._shards):05d}.tfrecord"
 
 
 def write_domain_shards(
@@ -145,6 +151,9 @@ def write_domain_shards(
             writers[job.group].write(serialized, entry)
         for writer in writers.values():
             writer.close()
+        entries = [entry for writer in writers.values() for entry in writer.entries()]
+        manifest = _make_manifest(settings, domain, entries, skipped, signatures)
+        content = to_json(manifest).encode()
     except BaseException as error:
         for writer in writers.values():
             writer.discard()
@@ -156,22 +165,34 @@ def write_domain_shards(
     # describes other shards.
     path.unlink(missing_ok=True)
     files.sync_folder(folder)
-    manifest = Manifest(
+    for writer in writers.values():
+        writer.finish()
+    _remove_stale_shards(folder, manifest)
+    files.sync_folder(folder)
+    with files.atomic_write(path) as partial:
+        partial.write_bytes(content)
+    return manifest
+
+
+def _make_manifest(
+    settings: ConversionConfig,
+    domain: Domain,
+    entries: Sequence[CaseEntry],
+    skipped: dict[str, str],
+    signatures: dict[str, list[FileSignature]],
+) -> Manifest:
+    return Manifest(
         domain=domain.name,
         plan_hash=plan_hash(domain),
         image_dtype=settings.image_dtype,
         compression=settings.compression,
-        cases=tuple(entry for writer in writers.values() for entry in writer.finish()),
+        cases=tuple(entries),
         skipped=skipped,
         shard_size_mb=settings.shard_size_mb,
         raw_signatures=signatures,
         resample_modalities=settings.resample_modalities
         or domain.preprocessing.resample_modalities,
     )
-    _remove_stale_shards(folder, manifest)
-    files.sync_folder(folder)
-    files.write_text(path, to_json(manifest))
-    return manifest
 
 
 def _serialize(job: ConversionJob) -> tuple[bytes, CaseEntry]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from data_prep.config import SurveyConfig
 from u2net_tf import command
 from u2net_tf.errors import InputError
-from u2net_tf.wording import first_few, quantity
+from u2net_tf.wording import escape_controls, first_few, quantity
 
 if TYPE_CHECKING:
     from data_prep.survey.survey_file import DomainFacts
@@ -72,7 +72,7 @@ def _print_report(
     count = quantity(len(cases), "case")
     print(f"{count}: {faulty} with faults, {warned} with warnings")
     if unusable:
-        print(f"not surveyed: {first_few(list(unusable))}")
+        print(f"not surveyed: {escape_controls(first_few(list(unusable)))}")
 
 
 def run() -> None:

@@ -12,7 +12,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import require_classes
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
-from u2net_tf.wording import first_few, quantity
+from u2net_tf.wording import escape_controls, first_few, quantity
 
 # A voxel size that differs from the median of its domain by a larger factor may be in
 # a different unit; slice thicknesses within a dataset differ by less.
@@ -56,7 +56,8 @@ def domain_warnings(dataset: Dataset, cases: Sequence[CaseFacts]) -> list[str]:
     warnings = [f"{source}: {note}" for note in dataset.notes]
     if unlisted := msd.unlisted_files(dataset):
         count = quantity(len(unlisted), "volume")
-        warnings.append(f"{source}: {count} without a case: {first_few(unlisted)}")
+        names = escape_controls(first_few(unlisted))
+        warnings.append(f"{source}: {count} without a case: {names}")
     try:
         require_classes(list(dataset.labels.values()))
     except InputError as error:

@@ -99,10 +99,12 @@ def write_survey(
             progress=progress,
             on_resumed=on_resumed,
         )
-        files.write_text(output_dir / survey_file.CSV_NAME, survey_file.to_csv(domains))
-        files.write_text(
-            output_dir / survey_file.JSON_NAME, survey_file.to_json(domains)
-        )
+        texts = {
+            survey_file.CSV_NAME: survey_file.to_csv(domains),
+            survey_file.JSON_NAME: survey_file.to_json(domains),
+        }
+        for name, text in texts.items():
+            files.write_text(output_dir / name, text)
         if config.pictures is not None:
             folder = pathlib.Path(config.pictures)
             sheets = draw_pictures.draw_pictures(

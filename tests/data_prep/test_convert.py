@@ -26,7 +26,7 @@ from recorded_progress import RecordedProgress
 from data_prep import verify
 from data_prep.config import ConversionConfig
 from data_prep.convert import __main__ as convert_command
-from data_prep.convert import convert_domains, part_files
+from data_prep.convert import convert_domains, part_files, write_shards
 from u2net_tf import files, locks
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.plan.domains import Domain, Label, Plan
@@ -538,6 +538,15 @@ def test_missing_and_truncated_shards_are_written_again(finished, caplog, spoil,
     assert contents(finished.data_dir) == before
     assert f"{ORGAN.name} is converted again: {path}: expected " in caplog.text
     assert words in caplog.text
+
+
+def test_a_manifest_that_cannot_be_written_changes_nothing(finished, monkeypatch):
+    before = contents(finished.data_dir)
+    monkeypatch.setattr(write_shards, "to_json", lambda manifest: "\udcff")
+    with pytest.raises(UnicodeEncodeError):
+        finished.convert(compression="gzip", overwrite=True)
+    after = contents(finished.data_dir)
+    assert {name: after[name] for name in after if ".parts/" not in name} == before
 
 
 def test_unreadable_manifest_is_replaced_on_request(finished):

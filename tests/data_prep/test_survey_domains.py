@@ -14,6 +14,7 @@ from in_process import InProcess
 from invented_scans import draw_image, make_labels
 from recorded_progress import RecordedProgress
 
+from data_prep.config import SurveyConfig
 from data_prep.survey import compare_cases, survey_domains, survey_file
 from data_prep.survey.examine_case import (
     CaseFacts,
@@ -249,6 +250,28 @@ def test_foreground_outside_the_crop_is_reported(tmp_path, write_nifti):
     for margin_voxels, usable in ((4, False), (5, False), (6, True)):
         settings = {"unknown_labels": "fail", "margin_voxels": margin_voxels}
         assert is_usable(facts, **settings) == usable
+
+
+def test_undecodable_names_of_other_files_are_escaped(faulty, tmp_path, run_light):
+    folder = shutil.copytree(faulty / "Two", tmp_path / "raw" / "Two")
+    (folder / "imagesTr" / os.fsdecode(b"stray\xff.nii.gz")).touch()
+    run_light("data_prep.survey", raw_dir=tmp_path / "raw", output_dir=tmp_path)
+    (domain,) = survey_file.load_survey(tmp_path)
+    assert domain.warnings[0].endswith("imagesTr/stray\\udcff.nii.gz")
+
+
+def test_survey_that_cannot_be_written_leaves_no_file(faulty, tmp_path, monkeypatch):
+    def fail(domains):
+        raise InputError("here", expected="this", received="that")
+
+    monkeypatch.setattr(survey_file, "to_json", fail)
+    monkeypatch.setattr(
+        survey_domains.parallel, "workers", lambda *_, **__: InProcess()
+    )
+    flags = {"raw_dir": str(faulty), "output_dir": str(tmp_path)}
+    with pytest.raises(InputError, match="here"):
+        survey_domains.write_survey(SurveyConfig(**flags, domains=("Two",)))
+    assert not (tmp_path / "survey.csv").exists()
 
 
 def test_labels_are_rounded_on_request(odd, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -248,6 +249,23 @@ def test_unlisted_volumes_are_found(write):
     touch(folder, "imagesTr/a.nii.gz", "labelsTr/a.nii.gz", *other, *passed)
     dataset = msd.read_dataset(folder)
     assert msd.unlisted_files(dataset) == [folder / name for name in other]
+
+
+UNDECODABLE = os.fsdecode(b"\xff")
+
+
+def test_undecodable_paths_are_refused(write, tmp_path):
+    folder = write(NNUNET)
+    touch(folder, f"labelsTr/{UNDECODABLE}.nii.gz")
+    with pytest.raises(InputError, match="json: expected paths in UTF-8. Received: .*"):
+        msd.read_dataset(folder)
+    listed = write(make_content("a.nii.gz"), "A")
+    msd.read_dataset(listed)
+    parent = tmp_path / UNDECODABLE
+    parent.mkdir()
+    moved = listed.rename(parent / "A")
+    with pytest.raises(InputError, match=r"udcff/A/dataset.json: expected paths in UT"):
+        msd.read_dataset(moved)
 
 
 def rows_of(*images, label="seg"):

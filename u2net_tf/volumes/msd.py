@@ -119,7 +119,7 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     in nnU-Net 2, the cases are those in `labelsTr`.
 
     Raises:
-      InputError: if `dataset.json` is missing or invalid.
+      InputError: if `dataset.json` is missing or invalid, or a path is not UTF-8.
     """
     # Not `resolve`: a linked folder keeps the name that the user gave it.
     folder = files.absolute_path(folder)
@@ -148,6 +148,7 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
         if not _is_hidden(row.images[0])
     ]
     cases, duplicates = _name_cases(path, found)
+    _require_encodable(path, cases)
     require_one_role_each(f"{path}: 'training'", _roles(cases))
     notes = []
     if hidden:
@@ -255,6 +256,17 @@ def _name_cases(
     named = sorted(zip(names, counts, strict=True), key=lambda item: item[0])
     cases = tuple(Case(name, files.images, files.label) for name, files in named)
     return cases, tuple(name for name, files in named if counts[files] > 1)
+
+
+def _require_encodable(path: pathlib.Path, cases: Sequence[Case]) -> None:
+    """Checks that paths can be written to survey and manifest, which are UTF-8."""
+    for name in (path, *(file for case in cases for file in case.paths)):
+        try:
+            str(name).encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                path, expected="paths in UTF-8", received=name, hint="Rename it"
+            ) from None
 
 
 def _roles(cases: Sequence[Case]) -> Iterator[tuple[pathlib.Path, str]]:
