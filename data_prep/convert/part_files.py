@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import zipfile
 import zlib
@@ -157,7 +158,7 @@ def _is_written(job: ConversionJob) -> bool:
 
 def _write_part(job: ConversionJob) -> None:
     for path in job.raw_paths:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InputError(path, expected="a file", received=files.what_is_at(path))
     memory = {"max_memory_gb": job.max_memory_gb}
     image = case_files.read_image(

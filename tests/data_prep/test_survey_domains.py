@@ -1,14 +1,17 @@
 import concurrent.futures
 import csv
 import dataclasses
+import errno
 import json
 import os
+import pathlib
 import shutil
 import struct
 
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from absl import logging
 from in_process import InProcess
 from invented_scans import draw_image, make_labels
@@ -424,6 +427,32 @@ def test_an_inconsistent_header_of_a_label_map_is_reported(tmp_path, write_nifti
         (warning,) = facts.warnings
         assert named in warning
         assert "voxel size is 3 × 1 × 1 mm in pixdim and 1 × 1 × 1 mm in the" in warning
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize(
+    ("method", "number"),
+    [("open", errno.EACCES), ("open", errno.ESTALE), ("stat", errno.EACCES)],
+)
+def test_files_that_the_system_cannot_read_are_faults(
+    tmp_path, monkeypatch, suffix, method, number
+):
+    image_path, label_path = tmp_path / f"image{suffix}", tmp_path / "labels.nii"
+    sitk.WriteImage(sitk.GetImageFromArray(draw_image(0)), image_path)
+    sitk.WriteImage(sitk.GetImageFromArray(make_labels()), label_path)
+    job = SurveyJob("A", "a", (str(image_path),), str(label_path), 1, (0, 1), "pixdim")
+    assert examine_case(job).faults == ()
+    real = getattr(pathlib.Path, method)
+
+    def refuse(path, *arguments, **keywords):
+        if path == image_path:
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(pathlib.Path, method, refuse)
+    (fault,) = examine_case(job).faults
+    assert fault.kind == "image"
+    assert os.strerror(number) in fault.text
 
 
 def make_facts(name, spacing_mm):

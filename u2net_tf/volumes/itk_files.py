@@ -190,7 +190,10 @@ def _open(
 ) -> tuple[sitk.ImageFileReader, Scaling]:
     """Checks a file; returns a reader that has read the header, and the scaling."""
     path = pathlib.Path(path)
-    scaling = itk_header.check_file(path, max_memory_gb, with_voxels=with_voxels)
+    try:
+        scaling = itk_header.check_file(path, max_memory_gb, with_voxels=with_voxels)
+    except OSError as error:
+        raise _unreadable(path, error) from error
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
     reader.SetFileName(str(path))

@@ -122,9 +122,9 @@ def open_nifti(
         fit into the file or into memory.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise InputError(path, expected="a file", received=files.what_is_at(path))
     try:
+        if not path.is_file():
+            raise InputError(path, expected="a file", received=files.what_is_at(path))
         with path.open("rb") as file:
             yield _open(file, path, max_memory_gb)
     except OSError as error:
