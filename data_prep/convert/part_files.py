@@ -178,6 +178,7 @@ def _write_part(job: ConversionJob) -> None:
         image_dtype=job.image_dtype,
     )
     preprocessed, _ = crop_and_resample.preprocess_volume(image, job.domain, crop=crop)
+    _require_range(preprocessed, job)
     stored = preprocessed.astype(job.image_dtype, copy=False)
     provenance = {
         "files": list(map(str, job.raw_paths)),
@@ -197,4 +198,17 @@ def _write_part(job: ConversionJob) -> None:
             origin=json.dumps(provenance),
             image=stored,
             labels=crop_and_resample.preprocess_labels(labels, crop),
+        )
+
+
+def _require_range(image: np.ndarray, job: ConversionJob) -> None:
+    limit = float(np.finfo(job.image_dtype).max)
+    low, high = float(image.min()), float(image.max())
+    if not max(-low, high) <= limit:
+        raise InputError(
+            job.case.image_path,
+            expected=f"standardized intensities up to {limit:.6g}, the largest number "
+            f"of {job.image_dtype}",
+            received=f"{low:.6g} to {high:.6g}",
+            hint="Use `image_dtype`=float32" if job.image_dtype == "float16" else "",
         )

@@ -338,6 +338,21 @@ def test_image_dtype(one, dtype):
     np.testing.assert_array_equal(fields["image"], image.astype(dtype), strict=True)
 
 
+def test_intensities_beyond_the_range_of_float16_are_refused(one, write_nifti):
+    """Statistics over positive voxels do not limit negative intensities."""
+    preprocessing = Preprocessing(margin_voxels=1, statistics_over="positive")
+    one.domain = dataclasses.replace(one.domain, preprocessing=preprocessing)
+    image = draw_image(0)
+    image[1, 3:9, 2:8] = -1e6
+    write_nifti(one.image("d"), image, (2, 1, 1))
+    words = r"d\.nii\.gz: expected .* up to 65504, .* Received: -\d+ to .*Use `image_"
+    with pytest.raises(InputError, match=words):
+        one.convert()
+    made = one.convert(image_dtype="float32")
+    path = one.data_dir / ORGAN.name / made.shards(ORGAN.test)[0]
+    assert records.decode(read_shard(path)[0]).image.min() < -65504
+
+
 def test_compression(one):
     made = one.convert(compression="gzip")
     assert made.compression == "gzip"
