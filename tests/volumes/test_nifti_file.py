@@ -1,6 +1,8 @@
 """Files are read to their last byte, without allocating more than they contain."""
 
 import gzip
+import math
+import tracemalloc
 import zlib
 
 import nibabel as nib
@@ -9,7 +11,7 @@ import pytest
 
 from u2net_tf import machine
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import gzip_stream, nifti
+from u2net_tf.volumes import gzip_stream, nifti, nifti_file
 from u2net_tf.volumes.gzip_stream import GzipStream
 
 SHAPE = (9, 8, 7)
@@ -149,10 +151,10 @@ def test_more_voxels_than_the_file_can_contain(write, read, image_class, pack):
 def test_voxels_that_do_not_fit_are_refused(write, read, monkeypatch):
     content = image_bytes(np.zeros((100, 100, 100), np.int16))
     path = write(gzip.compress(content))
-    read(path, max_memory_gb=0.0061)
+    read(path, max_memory_gb=0.0081)
     words = (
         r"a\.nii\.gz: expected at most 0\.005 GB of memory \(`max_memory_gb`\)\. "
-        r"Received: 0\.006 GB for shape \(100, 100, 100\) of int16"
+        r"Received: 0\.008 GB for shape \(100, 100, 100\) of int16"
     )
     with pytest.raises(InputError, match=words):
         read(path, max_memory_gb=0.005)
@@ -160,8 +162,49 @@ def test_voxels_that_do_not_fit_are_refused(write, read, monkeypatch):
     monkeypatch.setattr(machine, "memory_bytes", lambda: 10**7)
     with pytest.raises(InputError, match=r"0\.005 GB of memory"):
         read(path)
-    monkeypatch.setattr(machine, "memory_bytes", lambda: 13 * 10**6)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 17 * 10**6)
     read(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "slope", "intercept", "load", "bytes_per_voxel"),
+    [
+        (np.int16, 1, 0, nifti.load_image, 8),
+        (np.int16, 1, -1024, nifti.load_image, 8),
+        (np.int16, 2.5, -1024, nifti.load_image, 8),
+        (np.float64, 2.5, -1024, nifti.load_image, 12),
+        (np.float32, 1, 0, nifti.load_labels, 8),
+        (np.int16, 2, 0, nifti.load_labels, 8),
+    ],
+)
+def test_the_estimate_covers_the_memory_of_reading(
+    write, monkeypatch, dtype, slope, intercept, load, bytes_per_voxel
+):
+    """NumPy reports every array to `tracemalloc`."""
+    shape = (64, 64, 96, 2) if load is nifti.load_image else (64, 64, 128)
+    voxels = math.prod(shape)
+    values = np.random.default_rng(0).integers(0, 9, shape).astype(dtype)
+    header = nib.Nifti1Header()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(shape)
+    header.set_slope_inter(slope, intercept)
+    header.set_sform(np.eye(4), 1)
+    header["magic"], header["vox_offset"], header["pixdim"] = b"n+1", 352, 1
+    content = header.binaryblock + bytes(4) + values.tobytes(order="F")
+    path = write(gzip.compress(content, 1))
+    estimates = []
+    monkeypatch.setattr(
+        nifti_file, "require_memory", lambda _, size, **__: estimates.append(size)
+    )
+    tracemalloc.start()
+    found = load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    expected = values.astype(np.float64) * slope + intercept
+    np.testing.assert_array_equal(found.data.T, expected)
+    assert estimates == [pytest.approx(bytes_per_voxel * voxels, rel=1e-3)]
+    # Buffers of about a megabyte in addition.
+    assert peak < estimates[0] + 2 * 2**20
 
 
 def test_header_alone(write):

@@ -41,9 +41,9 @@ def to_integers(
     """
     if (slope, intercept) == (1, 0) and np.issubdtype(values.dtype, np.integer):
         return _to_int32_or_int64(values, path)
-    integers = np.empty(values.shape, np.int64)
+    integers = np.empty(values.shape, np.int32)
     fractions: collections.Counter[float] = collections.Counter()
-    for target, plane in zip(integers, values, strict=True):
+    for index, plane in enumerate(values):
         # NaN, signalling or not, is not an integer and is rejected below.
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = plane.astype(np.float64)
@@ -54,7 +54,9 @@ def to_integers(
         tolerance = _ROUNDING_TOLERANCE if round_labels else 0
         valid[valid] = np.abs(scaled[valid] - rounded[valid]) <= tolerance
         if valid.all():
-            target[...] = rounded
+            if not _fits(rounded, np.int32):
+                integers = integers.astype(np.int64, copy=False)
+            integers[index] = rounded
         else:
             found, counts = np.unique(scaled[~valid], return_counts=True)
             fractions.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
@@ -64,15 +66,19 @@ def to_integers(
 
 
 def _to_int32_or_int64(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
-    low, high = int(values.min()), int(values.max())
     for dtype in (np.int32, np.int64):
-        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+        if _fits(values, dtype):
             return np.ascontiguousarray(values, dtype)
     raise InputError(
         path,
         expected=f"labels up to {np.iinfo(np.int64).max}",
-        received=f"{high}",
+        received=f"{int(values.max())}",
     )
+
+
+def _fits(values: np.ndarray, dtype: type[np.integer]) -> bool:
+    limits = np.iinfo(dtype)
+    return limits.min <= int(values.min()) and int(values.max()) <= limits.max
 
 
 def _not_integers(

@@ -28,7 +28,8 @@ _BYTE_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 _LINE_ENDS = ((0, 0, 0, 0), (13, 10, 26, 10))
 # After the voxels, up to their size plus this many bytes are accepted, with a note.
 _MAX_EXTRA_BYTES = 2**20
-# float32 for an image, int32 for a label map.
+# Memory per voxel: float32 for an image, int32 for a label map. An image is converted
+# in the order of the file and then copied to that of its axes.
 _BYTES_PER_VOXEL = 4
 
 
@@ -153,7 +154,7 @@ def _open(file: BinaryIO, path: pathlib.Path, max_memory_gb: float | None) -> Ni
         )
     require_memory(
         path,
-        num_bytes + voxels * _BYTES_PER_VOXEL,
+        max(num_bytes, voxels * _BYTES_PER_VOXEL) + voxels * _BYTES_PER_VOXEL,
         content=f"shape {shape} of {dtype}",
         max_memory_gb=max_memory_gb,
     )
