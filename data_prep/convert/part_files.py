@@ -113,22 +113,28 @@ def write_part(job: ConversionJob) -> InputError | None:
     return None
 
 
-def load_part(path: pathlib.Path) -> PreprocessedCase:
-    """Reads a part file.
+def load_part(job: ConversionJob) -> PreprocessedCase:
+    """Reads the part of one case.
 
     Raises:
-      InputError: if it is damaged or is not a part file.
+      InputError: if it is damaged, is not a part file, or is that of another case, as
+        where file names that differ in case are the same file.
     """
+    received: object = "that of another case"
     try:
-        with path.open("rb") as file, np.load(file) as part:
-            return PreprocessedCase(part["image"], part["labels"], _provenance(part))
+        with job.part.open("rb") as file, np.load(file) as part:
+            if str(part["key"]) == job.key:
+                return PreprocessedCase(
+                    part["image"], part["labels"], _provenance(part)
+                )
     except _READ_ERRORS as error:
-        raise InputError(
-            path,
-            expected="a part file of this conversion",
-            received=error,
-            hint="Remove it and convert again",
-        ) from None
+        received = error
+    raise InputError(
+        job.part,
+        expected=f"the part file of case {job.case.name!r}",
+        received=received,
+        hint="Remove it and convert again",
+    )
 
 
 def _provenance(part: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def _serialize(job: ConversionJob) -> tuple[bytes, CaseEntry]:
     """Returns a part as a record, and its manifest entry without the shard."""
     from u2net_tf.shards import records
 
-    part = load_part(job.part)
+    part = load_part(job)
     num_classes = job.domain.num_classes
     coordinates, coordinate_counts = records.sample_coordinates(
         part.labels,

@@ -727,10 +727,28 @@ def test_parts_with_an_invalid_origin_are_written_again(one, monkeypatch, origin
     assert {name for name in before if seen[name] != before[name]} == {case}
 
 
-def test_a_damaged_part_is_reported(tmp_path):
-    (tmp_path / "a.npz").write_bytes(b"PK damaged")
-    with pytest.raises(InputError, match="a.npz: expected a part file of this conv"):
-        part_files.load_part(tmp_path / "a.npz")
+def make_job(one, case):
+    return part_files.ConversionJob(
+        domain=one.domain,
+        case=msd.read_dataset(one.raw).case(case),
+        group="train",
+        image_dtype="float16",
+        signatures=[None, None],
+        part=one.data_dir / "a.npz",
+    )
+
+
+def test_damaged_parts_and_those_of_other_cases_are_reported(one):
+    first, second = make_job(one, "a"), make_job(one, "b")
+    assert part_files.write_part(first) is None
+    part_files.load_part(first)
+    assert part_files.write_part(second) is None
+    words = "a.npz: expected the part file of case 'a'. Received: "
+    with pytest.raises(InputError, match=f"{words}that of another case"):
+        part_files.load_part(first)
+    first.part.write_bytes(b"PK damaged")
+    with pytest.raises(InputError, match=f"{words}This file"):
+        part_files.load_part(first)
 
 
 @pytest.fixture
@@ -1030,14 +1048,7 @@ def test_unknown_labels_become_background_if_planned(one, write_nifti):
 
 def test_records_beyond_the_size_limit_are_an_error(one, monkeypatch):
     monkeypatch.setattr(record_size, "MAX_RECORD_BYTES", 6 * 8 * 8 * 3 - 1)
-    job = part_files.ConversionJob(
-        domain=one.domain,
-        case=msd.read_dataset(one.raw).case("a"),
-        group="train",
-        image_dtype="float16",
-        signatures=[None, None],
-        part=one.data_dir / "a.npz",
-    )
+    job = make_job(one, "a")
     problem = part_files.write_part(job)
     message = str(problem)
     assert message.startswith(f"{one.image('a')}: expected at most 1151 bytes")

@@ -251,6 +251,15 @@ def test_unlisted_volumes_are_found(write):
     assert msd.unlisted_files(dataset) == [folder / name for name in other]
 
 
+@pytest.mark.parametrize("other", ["PAT1", "Stra\u00dfe", "Stra\u0308sse"])
+def test_cases_whose_files_may_be_the_same_are_refused(write, other):
+    names = ["pat1", "strasse", "str\u00e4sse"]
+    msd.read_dataset(write(make_content(*(f"{name}.nii.gz" for name in names))))
+    content = make_content(*(f"{name}.nii.gz" for name in (*names, other)))
+    with pytest.raises(InputError, match="'training': expected case names .*" + other):
+        msd.read_dataset(write(content))
+
+
 UNDECODABLE = os.fsdecode(b"\xff")
 
 

@@ -15,7 +15,13 @@ from u2net_tf.plan.domains import Domain, require_folder_name
 from u2net_tf.volumes import dataset_json
 from u2net_tf.volumes.dataset_json import Row
 from u2net_tf.volumes.file_roles import require_one_role_each
-from u2net_tf.volumes.scan_names import channel_path, distinct_names, is_scan_name
+from u2net_tf.volumes.scan_names import (
+    channel_path,
+    distinct_names,
+    is_scan_name,
+    require_distinct_file_names,
+    require_utf8,
+)
 from u2net_tf.wording import first_few, quantity
 
 
@@ -148,7 +154,7 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
         if not _is_hidden(row.images[0])
     ]
     cases, duplicates = _name_cases(path, found)
-    _require_encodable(path, cases)
+    require_utf8([path, *(file for case in cases for file in case.paths)], path)
     require_one_role_each(f"{path}: 'training'", _roles(cases))
     notes = []
     if hidden:
@@ -253,20 +259,10 @@ def _name_cases(
         names = distinct_names(sources, path.parent, f"{path}: 'training'")
     except InputError as error:
         raise error if str(path) in error.where else error.within(path) from None
+    require_distinct_file_names(names, f"{path}: 'training'")
     named = sorted(zip(names, counts, strict=True), key=lambda item: item[0])
     cases = tuple(Case(name, files.images, files.label) for name, files in named)
     return cases, tuple(name for name, files in named if counts[files] > 1)
-
-
-def _require_encodable(path: pathlib.Path, cases: Sequence[Case]) -> None:
-    """Checks that paths can be written to survey and manifest, which are UTF-8."""
-    for name in (path, *(file for case in cases for file in case.paths)):
-        try:
-            str(name).encode()
-        except UnicodeEncodeError:
-            raise InputError(
-                path, expected="paths in UTF-8", received=name, hint="Rename it"
-            ) from None
 
 
 def _roles(cases: Sequence[Case]) -> Iterator[tuple[pathlib.Path, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import unicodedata
 from collections.abc import Sequence
 
 from u2net_tf.errors import InputError
@@ -89,3 +90,46 @@ def distinct_names(
     raise InputError(
         source, expected="cases with different names", received=first_few(ambiguous)
     )
+
+
+def require_distinct_file_names(names: Sequence[str], source: object) -> None:
+    """Checks that files named after cases are distinct on any file system.
+
+    Args:
+      names: names of the cases.
+      source: what lists the cases, for error messages.
+
+    Raises:
+      InputError: if names differ only in case or in their Unicode normalization.
+    """
+    by_key: dict[str, list[str]] = {}
+    for name in names:
+        key = unicodedata.normalize("NFC", name).casefold()
+        by_key.setdefault(key, []).append(name)
+    equal = [name for group in by_key.values() if len(group) > 1 for name in group]
+    if equal:
+        raise InputError(
+            source,
+            expected="case names that do not differ in upper and lower case only",
+            received=first_few(equal),
+            hint="Some file systems do not distinguish them; rename a file",
+        )
+
+
+def require_utf8(paths: Sequence[pathlib.Path], source: object) -> None:
+    """Checks that paths can be written to files of text, which are UTF-8.
+
+    Args:
+      paths: the paths.
+      source: what lists them, for error messages.
+
+    Raises:
+      InputError: if a path contains other bytes.
+    """
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                source, expected="paths in UTF-8", received=path, hint="Rename it"
+            ) from None
