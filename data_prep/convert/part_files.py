@@ -28,6 +28,9 @@ from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import crop_and_resample, msd
 from u2net_tf.volumes.cropped_foreground import describe_cropped_foreground
 
+# To be increased with each change to preprocessing that changes voxels, so that parts
+# of earlier versions are not used.
+PREPROCESSING_VERSION = 1
 # Raised when reading a file that is not a part file or is damaged.
 _READ_ERRORS = (
     *(OSError, EOFError, ValueError, KeyError, AttributeError, TypeError),
@@ -74,7 +77,7 @@ class ConversionJob:
     @property
     def key(self) -> str:
         """Key of the part; see `work_log.work_key`."""
-        settings = [plan_hash(self.domain), self.image_dtype]
+        settings = [plan_hash(self.domain), self.image_dtype, PREPROCESSING_VERSION]
         if self.resample_modalities:
             settings.append("resample modalities")
         return work_log.work_key(

@@ -682,7 +682,7 @@ def test_parts_are_reused_when_the_plan_drops_the_bad_case(one, monkeypatch):
     assert seen == before
 
 
-CHANGES = ["plan", "file", "image_dtype", "resample_modalities", "cut_short"]
+CHANGES = ["plan", "file", "image_dtype", "resample_modalities", "version", "cut_short"]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -701,6 +701,8 @@ def test_outdated_parts_are_written_again(one, monkeypatch, change):
         settings = {"image_dtype": "float32"}
     elif change == "resample_modalities":
         settings = {"resample_modalities": True}
+    elif change == "version":
+        monkeypatch.setattr(part_files, "PREPROCESSING_VERSION", 2)
     else:
         part = one.data_dir / ORGAN.name / ".parts" / f"{case}.npz"
         part.write_bytes(part.read_bytes()[:-30])
