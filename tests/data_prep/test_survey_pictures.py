@@ -19,6 +19,7 @@ def sheets(monkeypatch):
 
     def spy(panels, classes, output, *, title):
         found[output.name] = (panels, classes, title)
+        output.parent.mkdir(exist_ok=True)
         output.write_bytes(b"sheet")
 
     monkeypatch.setattr(draw_pictures.case_sheet, "draw_case_sheet", spy)
