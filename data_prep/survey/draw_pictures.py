@@ -49,7 +49,7 @@ def draw_pictures(
     *,
     progress: Progress = silent,
 ) -> list[pathlib.Path]:
-    """Draws the sheets of every domain: DOMAIN.png, or DOMAIN-1.png, DOMAIN-2.png, ….
+    """Draws the sheets of every domain: DOMAIN.png, or DOMAIN.page-1.png, ….
 
     Sheets of the same domains from an earlier survey are replaced, or removed if there
     are fewer now.
@@ -67,8 +67,9 @@ def draw_pictures(
     for domain in progress(domains, "pictures", unit="domain"):
         drawn += _draw_domain(domain, thumbnails, output)
     names = "|".join(re.escape(domain.name) for domain in domains)
+    is_ours = re.compile(rf"({names})(\.page-\d+)?\.png").fullmatch
     for path in output.glob("*.png"):
-        if re.fullmatch(rf"({names})(-\d+)?\.png", path.name) and path not in drawn:
+        if is_ours(path.name) and path not in drawn:
             path.unlink()
     return drawn
 
@@ -92,7 +93,8 @@ def _draw_domain(
         name = domain.name
         if len(pages) > 1:
             head += f", sheet {number} of {len(pages)}"
-            name += f"-{number}"
+            # Unlike "Liver-2", "Liver.page-2" is hardly the name of another domain.
+            name += f".page-{number}"
         lines = [f"{head}, {_RANKING}"]
         if missing:
             lines.append(f"not shown because of faults: {first_few(missing)}")

@@ -74,15 +74,16 @@ def test_many_cases_need_several_sheets_and_old_ones_are_removed(
 ):
     pictures = tmp_path / "p"
     pictures.mkdir()
-    for name in ("Two.png", "Two-3.png", "Two-x.png", "TwoB.png"):
+    # Sheets of other domains.
+    others = ["Two-2.png", "Two-x.png", "TwoB.png"]
+    for name in ("Two.png", "Two.page-3.png", *others):
         (pictures / name).touch()
     monkeypatch.setattr(case_sheet, "CASES_PER_SHEET", 1)
     _, drawn = survey(domains=("Two",), pictures=str(pictures))
-    assert [path.name for path in drawn] == ["Two-1.png", "Two-2.png"]
-    assert sorted(path.name for path in pictures.iterdir()) == [
-        *("Two-1.png", "Two-2.png", "Two-x.png", "TwoB.png"),
-    ]
-    assert "sheet 2 of 2" in sheets["Two-2.png"][2]
+    pages = ["Two.page-1.png", "Two.page-2.png"]
+    assert [path.name for path in drawn] == pages
+    assert {path.name for path in pictures.iterdir()} == {*pages, *others}
+    assert "sheet 2 of 2" in sheets["Two.page-2.png"][2]
 
 
 def test_a_resumed_survey_draws_every_case(survey, sheets, tmp_path, monkeypatch):
