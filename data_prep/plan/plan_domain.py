@@ -65,11 +65,10 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     training = [case for case in cases if case.case not in split.test]
     labels = plan_labels.plan_labels(facts, training, choices, folds=bool(split.folds))
     pooled = _pool_intensities(facts, training, labels, choices)
+    if pooled.statistics is None and not _all_usable(cases, choices):
+        return _plan_scan_by_scan(facts, choices, pooled)
     z, y, x = (math.floor(size + 0.5) for size in sizes.median_shape)
-    preset = _fitting_preset(facts, choices)
-    network = preset or network_settings.plan_network_settings(
-        (z, y, x), num_cases=len(cases), max_patch_voxels=choices.max_patch_voxels
-    )
+    network, source = _choose_network(facts, choices, (z, y, x), len(cases))
     try:
         domain = Domain(
             name=facts.name,
@@ -101,20 +100,41 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
         *pooled.notes,
         *(f"left out {_reason(case)}" for case in excluded),
     ]
-    return PlannedDomain(
-        domain,
-        "preset" if preset else "rule",
-        tuple(f"{facts.name}: {note}" for note in notes),
+    return PlannedDomain(domain, source, _named(facts, notes))
+
+
+def _named(facts: DomainFacts, notes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{facts.name}: {note}" for note in notes)
+
+
+def _all_usable(cases: Sequence[CaseFacts], choices: Choices) -> bool:
+    """Returns whether cases are usable if all scans have their own statistics."""
+    clip_percentiles = choices.preprocessing.clip_percentiles
+    return all(_is_usable(case, choices, clip_percentiles) for case in cases)
+
+
+def _plan_scan_by_scan(
+    facts: DomainFacts, choices: Choices, pooled: PooledStatistics
+) -> PlannedDomain:
+    """Plans a domain without the statistics that decided which cases are usable."""
+    scan_by_scan = dataclasses.replace(choices, normalization="scan")
+    planned = plan_domain(facts, scan_by_scan)
+    notes = (*planned.notes, *_named(facts, pooled.notes))
+    return dataclasses.replace(planned, notes=notes)
+
+
+def _choose_network(
+    facts: DomainFacts, choices: Choices, shape: tuple[int, int, int], num_cases: int
+) -> tuple[NetworkSettings, str]:
+    """Returns network settings, a preset if its patch fits, and their source."""
+    if choices.use_presets and facts.name in PRESETS:
+        network = PRESETS[facts.name].network
+        if math.prod(network.patch_size) <= choices.max_patch_voxels:
+            return network, "preset"
+    network = network_settings.plan_network_settings(
+        shape, num_cases=num_cases, max_patch_voxels=choices.max_patch_voxels
     )
-
-
-def _fitting_preset(facts: DomainFacts, choices: Choices) -> NetworkSettings | None:
-    """Returns published network settings whose patch is small enough, if any."""
-    if not choices.use_presets or facts.name not in PRESETS:
-        return None
-    network = PRESETS[facts.name].network
-    fits = math.prod(network.patch_size) <= choices.max_patch_voxels
-    return network if fits else None
+    return network, "rule"
 
 
 def _leak_notes(split: CaseSplit, choices: Choices) -> Iterable[str]:
@@ -167,19 +187,14 @@ def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterab
 def _usable_cases(
     facts: DomainFacts, choices: Choices
 ) -> tuple[list[CaseFacts], list[CaseFacts]]:
-    preprocessing = choices.preprocessing
     fixed = pool_intensities.fixed_modalities(
-        facts.modalities, choices.normalization, preprocessing
+        facts.modalities, choices.normalization, choices.preprocessing
     )
+    clip_percentiles = None if all(fixed) else choices.preprocessing.clip_percentiles
     good: list[CaseFacts] = []
     bad: list[CaseFacts] = []
     for case in facts.cases:
-        usable = is_usable(
-            case,
-            unknown_labels=preprocessing.unknown_labels,
-            clip_percentiles=None if all(fixed) else preprocessing.clip_percentiles,
-            margin_voxels=preprocessing.margin_voxels,
-        )
+        usable = _is_usable(case, choices, clip_percentiles)
         (good if usable else bad).append(case)
     if bad and not choices.exclude_faulty:
         raise InputError(
@@ -194,6 +209,17 @@ def _usable_cases(
             facts.name, expected="at least one usable case", received="none"
         )
     return good, bad
+
+
+def _is_usable(
+    case: CaseFacts, choices: Choices, clip_percentiles: tuple[float, float] | None
+) -> bool:
+    return is_usable(
+        case,
+        unknown_labels=choices.preprocessing.unknown_labels,
+        clip_percentiles=clip_percentiles,
+        margin_voxels=choices.preprocessing.margin_voxels,
+    )
 
 
 def _pool_intensities(

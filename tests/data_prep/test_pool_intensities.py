@@ -180,6 +180,19 @@ def test_contrast_between_percentiles_does_not_matter(normalization, is_usable):
             plan_one(facts, normalization=normalization)
 
 
+def test_contrast_matters_where_statistics_are_missing():
+    facts = ct(foreground=[()] * 3)
+    fault = Fault("contrast", "/raw/c1.nii.gz", "constant between percentiles")
+    bad = dataclasses.replace(facts.cases[1], faults=(fault,))
+    facts = dataclasses.replace(facts, cases=(facts.cases[0], bad, facts.cases[2]))
+    with pytest.raises(InputError, match="1 of 3 with faults"):
+        plan_one(facts, test_fraction=0.0)
+    domain, notes = plan_one(facts, test_fraction=0.0, exclude_faulty=True)
+    assert domain.train == ("c0", "c2")
+    assert "left out c1: /raw/c1.nii.gz" in notes
+    assert notes.count("each CT is standardized with its own statistics: expected") == 1
+
+
 def test_the_number_of_modalities_is_checked_in_a_survey():
     bad = survey_file.to_json([ct()]).replace(
         '"modalities": ["CT"]', '"modalities": ["CT", "PET"]'
