@@ -61,7 +61,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     """
     cases, excluded, sizes = _fitting_cases(facts, choices)
     split = _split(facts, cases, excluded, choices)
-    # Test cases must not affect any decision, not even on postprocessing.
+    # Voxels of test cases must not affect any decision, not even on postprocessing.
     training = [case for case in cases if case.case not in split.test]
     labels = plan_labels.plan_labels(facts, training, choices, folds=bool(split.folds))
     pooled = _pool_intensities(facts, training, labels, choices)
