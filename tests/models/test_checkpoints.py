@@ -887,6 +887,24 @@ class TestModelsByDomain:
         with pytest.raises(InputError, match=f"but models in {tmp_path / 'a'}$"):
             load_network(tmp_path)
 
+    def test_a_model_does_not_hide_others(self, save, tmp_path):
+        one = save("models/a", toy.ONE)
+        with pytest.raises(InputError) as caught:
+            save("models", toy.TWO)
+        assert str(caught.value) == (
+            f"{tmp_path / 'models'}: expected a folder without models in its "
+            f"subfolders. Received: {one}. A model in the folder itself would be used "
+            "instead of them"
+        )
+        assert loading.models_by_domain(tmp_path / "models") == {toy.ONE.name: one}
+
+    def test_a_model_next_to_folders_without_models(self, save, tmp_path):
+        (tmp_path / "a" / "b" / "checkpoints").mkdir(parents=True)
+        folder = save("a", toy.ONE)
+        save("a/c", toy.TWO)
+        # A resumed run of the outer model passes.
+        loading.require_no_inner_models(folder)
+
     def test_a_model_does_not_replace_another(self, save):
         folder = save("a", toy.ONE)
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import shutil
 
 import keras
 import numpy as np
@@ -252,6 +253,16 @@ class TestComposeModels:
             assert written == before
         assert composition.compose_models(config) == found
         assert files_of(tmp_path / "new") == written
+
+    def test_models_in_subfolders_are_not_hidden(self, parent_of, tmp_path):
+        save_model(tmp_path / "a", *parent_of("none"))
+        shutil.copytree(tmp_path / "a", tmp_path / "new" / "inner")
+        config = ComposeConfig(
+            models=(str(tmp_path / "a"),), model_dir=str(tmp_path / "new")
+        )
+        with pytest.raises(InputError, match="new: .* without models in its subfold"):
+            composition.compose_models(config)
+        assert [path.name for path in (tmp_path / "new").iterdir()] == ["inner"]
 
     @pytest.mark.usefixtures("quick_checksums")
     @pytest.mark.parametrize("change", ["a variable", "the names of cases"])

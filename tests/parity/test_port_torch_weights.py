@@ -470,6 +470,13 @@ class TestFiles:
         torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "w.pth")
         assert set(read_published(tmp_path / "w.pth").params) == {"module.a", "b"}
 
+    def test_models_in_subfolders_are_not_hidden(self, tmp_path):
+        folder = tmp_path / "models" / "a" / "checkpoints"
+        folder.mkdir(parents=True)
+        (folder / "step-0.index").touch()
+        with pytest.raises(InputError, match="without models in its subfolders"):
+            port(tmp_path / "no.npz", SPEC, tmp_path / "models")
+
     def test_without_pytorch(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "torch", None)
         (tmp_path / "weights.pth").touch()

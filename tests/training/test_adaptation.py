@@ -346,6 +346,12 @@ class TestErrors:
             adapt(parent, parent / inner, toy.TWO.name, data_dir)
         assert files_of(parent) == before
 
+    def test_a_folder_of_models(self, parent, data_dir, tmp_path):
+        shutil.copytree(parent, tmp_path / "models" / "other")
+        with pytest.raises(InputError, match="without models in its subfolders"):
+            adapt(parent, tmp_path / "models", toy.TWO.name, data_dir)
+        assert [path.name for path in (tmp_path / "models").iterdir()] == ["other"]
+
     def test_an_untrained_model_is_not_resumed(self, train, parent, data_dir):
         before = files_of(parent)
         words = "expected a trained model. Received: a composed one"

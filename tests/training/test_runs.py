@@ -429,6 +429,14 @@ class TestIndependently:
             runs.train_independently(config)
         assert not list((tmp_path / "m").glob("Task*"))
 
+    def test_a_joint_model_does_not_hide_them(self, train, each):
+        folder = pathlib.Path(each.run.model_dir)
+        before = sorted(folder.rglob("*"))
+        words = "expected a folder without models in its subfolders. Received"
+        with pytest.raises(InputError, match=words):
+            train(folder)
+        assert sorted(folder.rglob("*")) == before
+
     def test_errors_of_the_last_are_found_before_the_first(self, config, tmp_path):
         with pytest.raises(InputError, match=r"Received: \(4, 8, 8\) for Task92_Two"):
             runs.train_independently(config.with_changes(pools=(3, 1, 1)))

@@ -152,19 +152,14 @@ def load_model(
     model_dir: str, checkpoint: str = NEWEST
 ) -> tuple[ModelSpec, DomainModel, str]:
     """Calls `load_network`; rejects folders of independent models."""
-    if not checkpoint_paths.has_model(model_dir):
-        inner = sorted(
-            path.parent.name
-            for path in pathlib.Path(model_dir).glob("*/checkpoints")
-            if checkpoint_paths.has_model(path.parent)
+    inner = [path.name for path in checkpoint_paths.inner_models(model_dir)]
+    if inner and not checkpoint_paths.has_model(model_dir):
+        raise InputError(
+            model_dir,
+            expected="a model whose domains share a trunk",
+            received=f"independent models: {first_few(inner)}",
+            hint="Adapters need a shared trunk, which independent models lack",
         )
-        if inner:
-            raise InputError(
-                model_dir,
-                expected="a model whose domains share a trunk",
-                received=f"independent models: {first_few(inner)}",
-                hint="Adapters need a shared trunk, which independent models lack",
-            )
     return load_network(model_dir, checkpoint=checkpoint)
 
 

@@ -74,6 +74,12 @@ def has_model(model_dir: str | os.PathLike) -> bool:
     return bool(list_checkpoints(checkpoint_folder(model_dir)))
 
 
+def inner_models(model_dir: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns the subfolders of a folder that contain a model, sorted."""
+    inner = sorted(pathlib.Path(model_dir).glob("*/checkpoints"))
+    return [path.parent for path in inner if list_checkpoints(path)]
+
+
 def remove(paths: Sequence[str]) -> None:
     """Removes checkpoints, their indices first."""
     for path in paths:

@@ -9,6 +9,7 @@ from u2net_tf.models import checksums
 from u2net_tf.models.loading import (
     is_saved_model,
     load_network,
+    require_no_inner_models,
     require_no_model,
     save_model,
 )
@@ -36,10 +37,12 @@ def require_place_for_model(model_dir: str) -> None:
     """Checks that a folder has no model, or one that an earlier composition wrote.
 
     Raises:
-      InputError: if it has a different model, for example a trained one.
+      InputError: if it has a different model, for example a trained one, or models in
+        its subfolders.
     """
     if not is_saved_model(model_dir):
         require_no_model(model_dir)
+        require_no_inner_models(model_dir)
 
 
 def save_composed(

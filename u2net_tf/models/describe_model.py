@@ -72,8 +72,7 @@ def describe_models(path: str | os.PathLike) -> tuple[ModelDescription, ...]:
         return (_describe(checkpoint.parent.parent, [checkpoint]),)
     folders = [path]
     if not checkpoint_paths.has_model(path):
-        inner = sorted(found.parent for found in path.glob("*/checkpoints"))
-        folders = [found for found in inner if checkpoint_paths.has_model(found)]
+        folders = checkpoint_paths.inner_models(path)
     if not folders:
         raise _no_model(path)
     return tuple(map(_describe_newest, folders))

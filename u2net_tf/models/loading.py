@@ -19,6 +19,7 @@ from u2net_tf.models.checkpoint_paths import (
     checkpoint_folder,
     checkpoint_name,
     has_model,
+    inner_models,
     list_checkpoints,
     other_indices,
 )
@@ -123,10 +124,11 @@ def save_model(
       Path of the checkpoint, whose step is 0.
 
     Raises:
-      InputError: if the folder already has a model.
+      InputError: if the folder or a subfolder already has a model.
       OSError: if the model cannot be written.
     """
     require_no_model(model_dir)
+    require_no_inner_models(model_dir)
     return Checkpoints(model_dir, spec, network, {}, keep=1).save(RunState())
 
 
@@ -153,6 +155,22 @@ def require_no_model(model_dir: str | os.PathLike) -> None:
         )
 
 
+def require_no_inner_models(model_dir: str | os.PathLike) -> None:
+    """Checks that a new model in a folder would not hide models in its subfolders.
+
+    Raises:
+      InputError: if the folder has no model, but subfolders have.
+    """
+    inner = inner_models(model_dir)
+    if inner and not has_model(model_dir):
+        raise InputError(
+            model_dir,
+            expected="a folder without models in its subfolders",
+            received=first_few(inner),
+            hint="A model in the folder itself would be used instead of them",
+        )
+
+
 def models_by_domain(
     model_dir: str | os.PathLike, *, skip_damaged: bool = True
 ) -> dict[str, pathlib.Path]:
@@ -170,8 +188,7 @@ def models_by_domain(
     """
     folders = [pathlib.Path(model_dir)]
     if not has_model(model_dir):
-        inner = sorted(path.parent for path in folders[0].glob("*/checkpoints"))
-        folders = [path for path in inner if has_model(path)] or folders
+        folders = inner_models(model_dir) or folders
     found: dict[str, pathlib.Path] = {}
     for folder in folders:
         try:
@@ -209,7 +226,7 @@ def checkpoints_to_try(
     folder = checkpoint_folder(model_dir)
     paths = list_checkpoints(folder)[::-1]
     if not paths:
-        inner = sorted(p.parent for p in pathlib.Path(model_dir).glob("*/checkpoints"))
+        inner = inner_models(model_dir)
         found = f", but models in {first_few(inner)}" if inner else ""
         if others := other_indices(folder):
             found += f", but {first_few(others)} (not named as checkpoints)"

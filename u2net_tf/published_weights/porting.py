@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 from u2net_tf import locks
 from u2net_tf.errors import InputError
 from u2net_tf.models.build import build_network
-from u2net_tf.models.loading import require_no_model, save_model
+from u2net_tf.models.loading import (
+    require_no_inner_models,
+    require_no_model,
+    save_model,
+)
 from u2net_tf.models.spec import ModelSpec, check_patches
 from u2net_tf.networks.u2net import U2Net
 from u2net_tf.published_weights.structure import mismatches, read_structure
@@ -52,8 +56,9 @@ def port(
       model_dir: folder to create.
 
     Raises:
-      InputError: if the file cannot be read or does not match the specification, or the
-        folder has a model or is locked by another run; nothing is written.
+      InputError: if the file cannot be read or does not match the specification, the
+        folder or a subfolder has a model, or it is locked by another run; nothing is
+        written.
       StoppedError: if PyTorch is needed but not installed.
     """
     with locks.locked(model_dir):
@@ -63,6 +68,7 @@ def port(
 def _port(path: pathlib.Path, spec: ModelSpec, model_dir: str | os.PathLike) -> Ported:
     check_patches(spec)
     require_no_model(model_dir)
+    require_no_inner_models(model_dir)
     params, notes = read_published(path)
     try:
         found = mismatches(read_structure(params), spec)

@@ -17,7 +17,7 @@ from u2net_tf import locks
 from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
-from u2net_tf.models.loading import load_network
+from u2net_tf.models.loading import load_network, require_no_inner_models
 from u2net_tf.models.variables import identical
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
@@ -65,8 +65,9 @@ def adapt(
       stop: requests to stop early; if None, only `max_minutes`.
 
     Raises:
-      InputError: if model, data and settings are inconsistent, or another process
-        writes to the folder or converts the data.
+      InputError: if model, data and settings are inconsistent, the folder has no model
+        but subfolders have, or another process writes to the folder or converts the
+        data.
       StoppedEarlyError: if the run was asked to stop.
       StoppedError: if the loss is not finite or an old domain has changed.
 
@@ -82,6 +83,7 @@ def adapt(
 
 def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> AdaptResult:
     started = time.monotonic()
+    require_no_inner_models(config.run.model_dir)
     strategy = make_strategy(config.compute.distribution)
     parent_spec, parent, checkpoint = load_network(config.from_)
     plan, manifests = load_training_data(config.data, [config.domain])

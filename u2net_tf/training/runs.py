@@ -18,7 +18,7 @@ from u2net_tf.config.compute import ComputeConfig
 from u2net_tf.config.training import RunningConfig, TrainConfig
 from u2net_tf.models.build import build_network
 from u2net_tf.models.checkpoint_paths import checkpoint_folder
-from u2net_tf.models.loading import require_no_model
+from u2net_tf.models.loading import require_no_inner_models, require_no_model
 from u2net_tf.models.run_flags import flags_path
 from u2net_tf.models.spec import ModelSpec, common_pools
 from u2net_tf.plan.domains import Plan
@@ -52,8 +52,9 @@ def train(
       stop: requests to stop early; if None, only `max_minutes`.
 
     Raises:
-      InputError: if data, settings or an older checkpoint are inconsistent, or another
-        process writes to the folder or converts the data.
+      InputError: if data, settings or an older checkpoint are inconsistent, the folder
+        has no model but subfolders have, or another process writes to the folder or
+        converts the data.
       StoppedEarlyError: if the run was asked to stop.
       StoppedError: if the loss is not finite.
     """
@@ -66,6 +67,7 @@ def train(
 
 def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
     started = time.monotonic()
+    require_no_inner_models(config.run.model_dir)
     strategy = make_strategy(config.compute.distribution)
     data = config.data
     plan, manifests = load_training_data(data, config.domains)
