@@ -20,6 +20,7 @@ from u2net_tf.models import checkpoint_paths, checkpoint_reading, loading
 from u2net_tf.models.best import DICE, LOSS, Best
 from u2net_tf.models.build import build_network
 from u2net_tf.models.checkpoint_index import DamagedCheckpointError
+from u2net_tf.models.checkpoint_reading import CheckpointReader
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.loading import load_network
 from u2net_tf.models.run_state import PlateauState, RunState
@@ -664,12 +665,12 @@ class TestKilled:
         ("number", "found_step"),
         [
             (0, 3),
-            (2, 3),
-            (3, 4),
-            (6, 4),
+            (1, 3),
+            (2, 4),
+            (5, 4),
             *(
                 pytest.param(*values, marks=pytest.mark.slow)
-                for values in ((1, 3), (4, 4), (5, 4))
+                for values in ((3, 4), (4, 4))
             ),
         ],
     )
@@ -688,6 +689,29 @@ class TestKilled:
         again.save(RunState(5))
         found = {path.name for path in (folder / "checkpoints").iterdir()}
         assert found == {"step-5.index", "step-5.data-00000-of-00001"}
+        assert "damaged" not in caplog.text
+
+    # The old index is removed, then data and index of the new one are renamed.
+    @pytest.mark.parametrize("number", range(4))
+    def test_one_of_the_same_step_is_replaced_or_kept(
+        self, run_of_three, caplog, number
+    ):
+        folder, values = run_of_three
+        for step in (1, 2):
+            checkpoint_paths.remove([str(folder / "checkpoints" / f"step-{step}")])
+        saved, trainer = open_run(folder, seed=1, keep=1)
+        saved.restore()
+        change(trainer)
+        done = number == 3
+        with self.interrupted_at(number), pytest.raises(KeyboardInterrupt):
+            saved.save(RunState(3, logs={"step": 3}))
+        again, other = open_run(folder, seed=2, keep=1)
+        state = again.restore()
+        assert state.logs == ({"step": 3} if done else None)
+        expected = values_of_run(trainer) if done else values[3]
+        toy.assert_identical(values_of_run(other), expected)
+        found = {path.name for path in (folder / "checkpoints").iterdir()}
+        assert found == {"step-3.index", "step-3.data-00000-of-00001"}
         assert "damaged" not in caplog.text
 
     def test_files_without_an_index_are_removed(self, run_of_three):
@@ -734,6 +758,21 @@ class TestPowerCut:
         for state in cuts.last:
             after = cuts.restore(state, tmp_path_factory.mktemp("last"))
             assert self.newest(after) == 4
+
+    def test_a_checkpoint_that_is_replaced(self, run_of_three, tmp_path_factory):
+        folder, _ = run_of_three
+        saved, _ = open_run(folder, keep=1)
+        with PowerCuts(folder / "checkpoints", ignored=(".partial-",)) as cuts:
+            saved.save(RunState(3, logs={"step": 3}))
+
+        def logs(state):
+            after = cuts.restore(state, tmp_path_factory.mktemp("after"))
+            checkpoint_paths.remove_leftovers(after)
+            checkpoint_reading.check_intact(str(after / "step-3"))
+            return CheckpointReader(str(after / "step-3")).state().logs
+
+        assert {bool(logs(state)) for state in cuts.states} == {False, True}
+        assert all(map(logs, cuts.last))
 
 
 class TestAnotherModel:
@@ -803,6 +842,24 @@ class TestFullDisk:
         assert load_network(tmp_path)[0].plan == toy.PLAN
         saved, _ = open_run(tmp_path)
         assert saved.restore().step == 1
+
+    def test_an_error_while_a_checkpoint_is_replaced(self, tmp_path, monkeypatch):
+        saved, _ = open_run(tmp_path)
+        path = saved.save(RunState(1))
+        index = pathlib.Path(f"{path}.index")
+        before = {p: p.read_bytes() for p in index.parent.iterdir()}
+        original = os.replace
+
+        def fail(source, target):
+            # The old checkpoint is moved back afterwards.
+            if ".partial-" in str(source) and str(target) == str(index):
+                raise OSError(errno.EIO, "the disk is tired")
+            original(source, target)
+
+        monkeypatch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="the disk is tired"):
+            saved.save(RunState(1, logs={"step": 1}))
+        assert {p: p.read_bytes() for p in index.parent.iterdir()} == before
 
     def test_no_empty_folder_is_left(self, tmp_path, disk_is_full):
         saved, _ = open_run(tmp_path / "new" / "model")

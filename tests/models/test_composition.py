@@ -10,7 +10,7 @@ import toy
 
 from u2net_tf.config.inference import ComposeConfig
 from u2net_tf.errors import InputError
-from u2net_tf.models import checkpoint_writing, composed_models, composition
+from u2net_tf.models import checkpoint_replacement, composed_models, composition
 from u2net_tf.models.build import build_network
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.loading import load_network, save_model
@@ -238,7 +238,7 @@ class TestComposeModels:
         )
         with monkeypatch.context() as patch:
             if killed_at == "saving":
-                patch.setattr(checkpoint_writing.os, "replace", interrupt)
+                patch.setattr(checkpoint_replacement.os, "replace", interrupt)
             else:
                 # Only the check of the saved model calls it.
                 patch.setattr(composed_models, "load_network", interrupt)

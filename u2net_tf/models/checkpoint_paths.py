@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from u2net_tf import files, migrations, schema, temporary_names
 from u2net_tf.errors import InputError
+from u2net_tf.models import checkpoint_replacement
 
 _PREFIX = "step-"
 # Names that `checkpoint_name` returns.
@@ -92,8 +93,14 @@ def remove(paths: Sequence[str]) -> None:
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes files whose writing or removal was interrupted."""
+    """Removes files whose writing or removal was interrupted.
+
+    A checkpoint whose replacement was interrupted is restored.
+    """
     temporary_names.remove_leftovers(folder)
+    for backup in folder.glob(f"{_PREFIX}*{checkpoint_replacement.SUFFIX}"):
+        if _is_checkpoint_name(backup.stem):
+            checkpoint_replacement.settle(backup.with_suffix(""))
     shutil.rmtree(folder / migrations.UNFINISHED_CHECKPOINTS, ignore_errors=True)
     for data in folder.glob(f"{_PREFIX}*.data-*"):
         path = data.with_suffix("")

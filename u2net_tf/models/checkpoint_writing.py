@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from u2net_tf import files, system_errors, temporary_names
+from u2net_tf.models import checkpoint_replacement
 from u2net_tf.models.checkpoint_index import SPEC, STATE
 from u2net_tf.models.checkpoint_paths import checkpoint_name
 
@@ -48,17 +48,18 @@ def write(
             )
         for part in unfinished.iterdir():
             files.sync_file(part)
-        # An existing checkpoint of this step is damaged, or the run would have resumed
-        # from it. Its index does not match the new data.
-        pathlib.Path(f"{path}.index").unlink(missing_ok=True)
-        for part in unfinished.glob(f"{path.name}.data-*"):
-            os.replace(part, folder / part.name)
-        # A power cut must not leave an index without its data.
-        files.sync_folder(folder)
-        os.replace(unfinished / f"{path.name}.index", f"{path}.index")
-        files.sync_folder(folder)
+        index = pathlib.Path(f"{path}.index")
+        if index.exists():
+            # A run that was stopped during the validation after an epoch resumes from
+            # a checkpoint of the epoch's last step and saves this step again.
+            checkpoint_replacement.back_up(path)
+            # The old index does not match the new data.
+            index.unlink()
+            files.sync_folder(folder)
+        checkpoint_replacement.move_into_place(unfinished, path)
     except tf.errors.OpError as error:
         raise system_errors.of_library("TensorFlow", error.message, folder) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        checkpoint_replacement.settle(path)
     return str(path)
