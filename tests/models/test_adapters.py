@@ -287,12 +287,32 @@ class TestFolders:
         def interrupt(*arguments):
             raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch:
-            patch.setattr(Checkpoints, "_remove_others", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                add(folders)
-        assert len(contents(folders / "base")) == 4
-        assert add(folders).domains == (ONE.name, FOUR.name)
+        def remove(name):
+            config = AdapterRemoveConfig(
+                model_dir=str(folders / "base"), domains=(name,)
+            )
+            return adapter_models.remove_adapters(config)
+
+        def kill(run, *arguments):
+            with monkeypatch.context() as patch:
+                patch.setattr(Checkpoints, "_remove_others", interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    run(*arguments)
+            assert len(contents(folders / "base")) == 4
+
+        kill(add, folders)
+        added = add(folders)
+        assert added.domains == (ONE.name, FOUR.name)
+        assert len(contents(folders / "base")) == 2
+        # Only domains of the model before the change are compared.
+        assert "identical" in added.checksums
+        assert FOUR.name not in added.checksums
+
+        kill(remove, ONE.name)
+        with pytest.raises(InputError, match="expected fewer than the 1 of the model"):
+            remove(FOUR.name)
+        assert remove(ONE.name).domains == (FOUR.name,)
+        assert len(contents(folders / "base")) == 2
 
     def test_a_trained_model_is_not_changed(self, folders):
         spec, trainer = toy.make_trainer()

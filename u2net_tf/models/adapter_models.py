@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from u2net_tf import files, locks, temporary_names
@@ -175,14 +175,19 @@ def _change(
         if not is_in_place:
             require_place_for_model(target)
         spec, network, path = load_model(model_dir)
+        newest = spec, network
         if is_in_place:
             _require_untrained(path)
+            older = _checkpoints_before(path)
+            spec, network = _load_start(older, change, newest) or newest
         new_spec, new_network = change(spec, network)
         before = checksums.of_domains(spec, network)
         kept = {name: before[name] for name in before if name in new_spec.plan.names}
         if not is_in_place:
             return save_composed(target, new_spec, new_network, kept)
-        if not is_same_model((spec, network), (new_spec, new_network)):
+        if is_same_model(newest, (new_spec, new_network)):
+            checkpoint_paths.remove(older)
+        else:
             checksums.compare(kept, checksums.of_domains(new_spec, new_network))
             # The old checkpoint is removed once the new one is complete: a killed run
             # leaves one or both, and the newest is used.
@@ -190,6 +195,37 @@ def _change(
             saver = Checkpoints(target, new_spec, new_network, {}, keep=1)
             saver.save(RunState(step=step))
         return check_composed(target, kept)
+
+
+def _checkpoints_before(path: str) -> list[str]:
+    """Returns the checkpoints before the newest one, which only killed runs leave."""
+    paths = checkpoint_paths.list_checkpoints(pathlib.Path(path).parent)
+    return paths[: paths.index(path)]
+
+
+def _load_start(
+    older: Sequence[str], change: Callable[[ModelSpec, DomainModel], Model], new: Model
+) -> Model | None:
+    """Returns the model that a killed run of `change` started from.
+
+    Args:
+      older: the checkpoints before the newest one.
+      change: the change.
+      new: the model of the newest checkpoint.
+
+    Returns:
+      The model of one of `older` that `change` turns into `new`; None if there is none.
+    """
+    for path in map(pathlib.Path, older):
+        try:
+            spec, network, _ = load_network(path.parents[1], checkpoint=path.name)
+            changed = change(spec, network)
+        except InputError:
+            # The checkpoint is damaged, or was left by a run with other arguments.
+            continue
+        if is_same_model(changed, new):
+            return spec, network
+    return None
 
 
 def _require_untrained(checkpoint: str) -> None:
