@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -301,6 +302,44 @@ class TestCertify:
         assert {each.finding for each in report.domains} == {"different logits"}
         assert report.is_refuted
         assert report.same_verdicts is None
+
+    @pytest.mark.parametrize(
+        ("cpu", "changes", "refuted"),
+        [
+            ("another", {"label_map": "5"}, False),
+            ("another", {"label_map": "5", "settings": "6"}, True),
+            ("another", {"variables": "3", "logits": "1", "label_map": "5"}, True),
+            (None, {"label_map": "5"}, True),
+        ],
+    )
+    def test_verdicts_of_another_build(
+        self, models, tmp_path, monkeypatch, cpu, changes, refuted
+    ):
+        """A change of variables that changes a label map in one of the builds only."""
+
+        def measured(label_map="5", **checksums):
+            return record(scans=(scan(label_map),), **checksums)
+
+        after = {"variables": "7", "logits": "8", "label_map": "9"}
+        records = {"before": measured(), "after": measured(**after)}
+
+        def measure_model(folder, scans_dir, progress):
+            return model(records[pathlib.Path(folder).name], model_dir=folder)
+
+        for module in (certify_models, check_certificate):
+            monkeypatch.setattr(module, "measure_model", measure_model)
+            monkeypatch.setattr(module, "require_usable", lambda *arguments: None)
+        certify_models.certify(
+            config(models, tmp_path / "c.json", scans_dir=str(tmp_path))
+        )
+        build = current_build()
+        build = dataclasses.replace(build, cpu=cpu or build.cpu)
+        monkeypatch.setattr(check_certificate, "current_build", lambda: build)
+        records["after"] = measured(**{**after, **changes})
+        report = check_certificate.check(CertifyConfig(check=str(tmp_path / "c.json")))
+        assert report.is_refuted == refuted
+        assert not report.is_verified
+        assert report.same_verdicts != refuted
 
     def test_a_page_of_a_killed_run_is_replaced_and_another_is_not(
         self, models, tmp_path, monkeypatch

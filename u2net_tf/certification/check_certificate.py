@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 from u2net_tf.certification.build import Build, current_build
 from u2net_tf.certification.certificate import (
     CERTIFICATE,
     DomainRecord,
     ModelRecord,
+    Verdict,
     compare,
     differences,
 )
@@ -47,7 +49,8 @@ class CheckReport:
       build_differences: lines that describe how the current build differs from that of
         the certificate.
       same_verdicts: whether the two models, both computed in the current build, yield
-        the verdicts of the certificate; None if only one model was checked.
+        the verdicts of the certificate; None if only one model was checked. In a
+        different build, differences of logits and label maps are not compared.
     """
 
     domains: tuple[CheckedDomain, ...]
@@ -105,7 +108,12 @@ def check(config: CertifyConfig, *, progress: Progress = silent) -> CheckReport:
         expected_verdicts = certificate.verdicts
         if not scans_dir:
             expected_verdicts = compare(*map(_without_scans, certified.values()))
-        same = compare(found["before"], found["after"]) == expected_verdicts
+        found_verdicts = compare(found["before"], found["after"])
+        if build_differences:
+            found_verdicts, expected_verdicts = map(
+                _independent_of_build, (found_verdicts, expected_verdicts)
+            )
+        same = found_verdicts == expected_verdicts
     return CheckReport(tuple(domains), build_differences, same)
 
 
@@ -137,6 +145,22 @@ def _finding(one: DomainRecord, other: DomainRecord, is_same_build: bool) -> str
     if not is_same_build and set(found) <= set(_COMPUTED):
         return NOT_COMPARABLE
     return f"different {', '.join(found)}"
+
+
+def _independent_of_build(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """Returns the verdicts without differences of checksums that depend on the build.
+
+    Two networks may predict the same label map in one build and not in another.
+    """
+    return tuple(
+        dataclasses.replace(
+            verdict,
+            differences=tuple(
+                name for name in verdict.differences if name not in _COMPUTED
+            ),
+        )
+        for verdict in verdicts
+    )
 
 
 def _without_scans(record: ModelRecord) -> ModelRecord:
