@@ -96,8 +96,8 @@ def test_the_step_is_one_module(monkeypatch):
         )
         batch = toy.draw_batch(toy.ONE)
         arguments = trainer.state(0), batch["image"], batch["labels"]
-        function = trainer._compiled_step(0, *arguments).function_def
-        assert function.attr["_XlaMustCompile"].b == jit_compile
+        function = trainer._steps[0].get_concrete_function(*arguments)
+        assert function.function_def.attr["_XlaMustCompile"].b == jit_compile
     assert given == ["xla_module", "xla"]
 
 

@@ -152,6 +152,24 @@ class TestDomainsOfOneShape:
             assert np.isfinite(trainer.step(2, batch))
             assert np.isfinite(trainer.step(0, batch))
 
+    def test_compiled_are_those_with_the_shapes_of_variables_and_batch(self):
+        trainer = make_trainer(plan=self.PLAN)
+        batch, small, other = (
+            toy.draw_batch(domain, size=size, dtype="float64")
+            for domain, size in (
+                (toy.ONE, (8, 8, 8)),
+                (toy.ONE, (4, 6, 2)),
+                (toy.TWO, (8, 8, 8)),
+            )
+        )
+        assert not trainer.is_compiled(0, batch)
+        trainer.step(0, batch)
+        assert trainer.is_compiled(2, batch)
+        assert not trainer.is_compiled(2, small)
+        assert not trainer.is_compiled(1, other)
+        trainer.step(2, small)
+        assert trainer.is_compiled(0, small)
+
     def test_each_has_its_own_learning_rate(self):
         trainer, _ = self.train()
         trainer.domain_optimizers[2].learning_rate.assign(0.0)

@@ -153,7 +153,7 @@ class EpochSteps:
         received = time.perf_counter()
         domain_index = self.step % len(self._plan.domains)
         domain = self._trainer.domains[domain_index]
-        compiled = not self._trainer.is_compiled(domain)
+        compiled = not self._trainer.is_compiled(domain, batch)
         if compiled:
             logging.info("compiling the step of %s", self._plan.names[domain_index])
         step = self._trainer.start_step if self._max_unread else self._trainer.step

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
@@ -23,14 +23,12 @@ import tensorflow as tf
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.training import head_weights as heads
 from u2net_tf.training.adam import AdamState, TorchAdam
+from u2net_tf.training.compiled_steps import CompiledSteps
 from u2net_tf.training.differentiation import Differentiation
 from u2net_tf.training.gate_loss import NO_GATES, GateLoss, dropout_seed
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
 from u2net_tf.training.shared_traces import domains_sharing_a_trace
 
-# Arguments: a domain's variables and optimizer state, images, labels and, with gates,
-# the domain's key from `dropout_keys`; returns the loss.
-_Step: TypeAlias = Callable[..., tf.Tensor]
 # Arguments: images and labels; see `Differentiation`.
 _Differentiate: TypeAlias = Callable[..., tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]
 
@@ -115,16 +113,15 @@ class Trainer:
             domain: optimizer.state()
             for domain, optimizer in self.domain_optimizers.items()
         }
-        self._traced_domains = domains_sharing_a_trace(network, self._states)
+        traced_domains = domains_sharing_a_trace(network, self._states)
         implementation = "xla_module" if jit_compile else None
         self._steps: dict[int, tf.types.experimental.PolymorphicFunction] = {
             each: self.step_function(
                 each, jit_compile=jit_compile, implementation=implementation
             )
-            for each in set(self._traced_domains.values())
+            for each in set(traced_domains.values())
         }
-        self._compiled: dict[object, _Step] = {}
-        self._executed: set[int] = set()
+        self._compiled_steps = CompiledSteps(self._steps, traced_domains, self.strategy)
 
     @property
     def optimizers(self) -> Sequence[keras.optimizers.Optimizer]:
@@ -165,9 +162,9 @@ class Trainer:
         """Returns the number of steps whose gradients overflowed; 0 without scaling."""
         return int(self.loss_scale.skipped_steps.numpy()) if self.loss_scale else 0
 
-    def is_compiled(self, domain: int) -> bool:
-        """Returns whether the domain, or one with equal shapes, has taken a step."""
-        return self._traced_domains[domain] in self._executed
+    def is_compiled(self, domain: int, batch: Mapping[str, tf.Tensor]) -> bool:
+        """Returns whether a step with the shapes of the domain and batch was taken."""
+        return self._compiled_steps.is_compiled(domain, batch)
 
     def step(self, domain: int, batch: Mapping[str, tf.Tensor]) -> float:
         """Takes one step.
@@ -192,25 +189,7 @@ class Trainer:
         arguments = [self._states[domain], batch["image"], batch["labels"]]
         if self._dropout_keys:
             arguments.append(self._dropout_keys[domain])
-        loss = self._compiled_step(domain, *arguments)(*arguments)
-        self._executed.add(self._traced_domains[domain])
-        return loss
-
-    def _compiled_step(self, domain: int, *arguments: Any) -> _Step:
-        """Returns the step of a domain, compiled for batches of this shape.
-
-        A `tf.function` would look it up by itself, but with hundreds of variables as
-        arguments that takes several milliseconds per call.
-        """
-        traced = self._traced_domains[domain]
-        step = self._steps[traced]
-        is_distributed = self.strategy.num_replicas_in_sync > 1
-        if is_distributed or tf.config.functions_run_eagerly():
-            return step
-        key = (traced, *map(tf.TensorSpec.from_tensor, arguments[1:]))
-        if key not in self._compiled:
-            self._compiled[key] = step.get_concrete_function(*arguments)
-        return self._compiled[key]
+        return self._compiled_steps.call(domain, batch, arguments)
 
     def state(self, domain: int) -> AdamState:
         """Returns the domain's variables and optimizer state, an argument of a step."""
