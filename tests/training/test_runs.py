@@ -216,7 +216,8 @@ class TestDistribution:
 
     def test_a_batch_that_cannot_be_split(self):
         words = (
-            "`batch_size`: expected a multiple of the 2 devices. Received: 3 for Task91"
+            "`batch_size`: expected a multiple of the 2 devices. Received: 3 for "
+            "Task91_One. `distribution`=none trains on one device"
         )
         with pytest.raises(InputError, match=words):
             self.check(DataConfig(data_dir="", batch_size=3), 2)

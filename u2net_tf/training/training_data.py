@@ -112,6 +112,7 @@ def check_sizes(
                 "`batch_size`",
                 expected=f"a multiple of the {num_replicas} devices",
                 received=f"{size} for {domain.name}",
+                hint="`distribution`=none trains on one device",
             )
 
 
