@@ -349,6 +349,7 @@ NAMES_ON_DISK = {
     "a score": dict.fromkeys(("key", "dice", "false_positive_ml"), {}),
     "the state of a run": {
         **dict.fromkeys(("step", "row", "run", "records"), {}),
+        "num_replicas": {},
         "schedule": dict.fromkeys(
             ("learning_rate", "epochs", "moving_average", "reference", "finished")
             + ("window",),

@@ -11,7 +11,7 @@ except `models.object_graph`.
 | survey | 1 | 2: faults by case only; 3: units, rounding of labels; 5: foreground |
 | log of a survey | 1 | 2: units; 3: foreground |
 | model, within a checkpoint | 0 (none), plan as text | 4: counts; 6: gates; 8: plan 6 |
-| state of a run, within a checkpoint | 0 (none) | 1: records; 2: partial epoch |
+| state of a run, within a checkpoint | 0 (none) | 2: partial epoch; 3: replicas |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of variables |
 | summary of an evaluation | 0 (none) | 3: false positives; 4, 5: settings |
 | record of a prediction | 0 (none) | 1 |
@@ -276,6 +276,11 @@ def run_state(content: dict[str, Any]) -> dict[str, Any]:
 def run_state_between_epochs(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades the state of a run to format 2: it was only saved after an epoch."""
     return {**content, "partial_epoch": None}
+
+
+def run_state_without_replicas(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades the state of a run to format 3: the replicas were not recorded."""
+    return {**content, "num_replicas": None}
 
 
 def unversioned(content: dict[str, Any]) -> dict[str, Any]:

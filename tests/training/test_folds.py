@@ -12,7 +12,9 @@ from data_prep.convert import convert_domains
 from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models.build import build_network
+from u2net_tf.models.checkpoint_reading import CheckpointReader
 from u2net_tf.models.loading import load_spec, save_model
+from u2net_tf.models.run_state import RunState
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 from u2net_tf.shards import manifest as manifests
@@ -145,6 +147,30 @@ def test_resuming_with_other_shards_warns(train, tiny_data, tmp_path, caplog):
     convert_domains.convert(tiny_data.plan, settings, executor=InProcess())
     train(tmp_path / "model", data_dir=tmp_path / "data", max_epochs=3, **common)
     assert "data: the shards have changed since the last checkpoint" in caplog.text
+
+
+@pytest.mark.usefixtures("toy_network")
+@pytest.mark.parametrize(("before", "warns"), [(1, False), (2, True), (None, False)])
+def test_resuming_on_another_number_of_devices_warns(
+    train, tmp_path, caplog, monkeypatch, before, warns
+):
+    common = {"steps_per_epoch": 1, "domains": (toy.TWO.name,)}
+    with monkeypatch.context() as patch:
+        if before != 1:
+            patch.setattr(
+                loop,
+                "RunState",
+                lambda **given: RunState(**{**given, "num_replicas": before}),
+            )
+        train(tmp_path, **common)
+    path = tmp_path / "checkpoints" / "step-1"
+    assert CheckpointReader(str(path)).state().num_replicas == before
+    train(tmp_path, max_epochs=2, **common)
+    words = (
+        "resuming on 1 device, but the last checkpoint was trained on 2, so the result "
+        "will differ from that of an uninterrupted run"
+    )
+    assert (words in caplog.text) == warns
 
 
 @pytest.mark.usefixtures("toy_network")

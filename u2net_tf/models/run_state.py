@@ -12,7 +12,7 @@ from u2net_tf import migrations, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.models.best import Best
-from u2net_tf.schema import Count, Step
+from u2net_tf.schema import Count, Size, Step
 from u2net_tf.source_commit import source_commit
 
 # Column of `training.csv` -> number; NaN for a mean over nothing.
@@ -79,6 +79,7 @@ class RunState:
       invariants: settings that must be the same when the run is resumed; JSON.
       best: the best checkpoint so far; None if there is none.
       records: hash of the training records and of their shards; None if unknown.
+      num_replicas: number of devices that shared each batch; None if unknown.
     """
 
     step: Step = 0
@@ -88,6 +89,7 @@ class RunState:
     invariants: dict[str, Any] = Field(default_factory=dict, alias="run")
     best: Best | None = None
     records: str | None = None
+    num_replicas: Size | None = None
 
     def __post_init__(self) -> None:
         if self.logs is not None:
@@ -108,7 +110,11 @@ STATE = FileFormat(
     made_by="python -m u2net_tf.train",
     kind=RunState,
     oldest=0,
-    upgrades=(migrations.run_state, migrations.run_state_between_epochs),
+    upgrades=(
+        migrations.run_state,
+        migrations.run_state_between_epochs,
+        migrations.run_state_without_replicas,
+    ),
 )
 
 

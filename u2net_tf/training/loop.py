@@ -29,7 +29,7 @@ from u2net_tf.training.monitor import Monitor, to_logs
 from u2net_tf.training.run_shards import RunShards
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequested, StopRequests
-from u2net_tf.training.training_data import hash_records
+from u2net_tf.training.training_data import hash_records, warn_if_changed
 from u2net_tf.training.validation import InterruptibleBackend, validate
 from u2net_tf.wording import duration, quantity
 
@@ -71,6 +71,7 @@ class Run:
         self._data = config.data
         self._shards = RunShards(self._plan, manifests, config)
         self._records = hash_records(self._plan, manifests)
+        self._num_replicas = trainer.strategy.num_replicas_in_sync
         self._schedule = config.schedule
         self._settings = config.run
         self._checkpoints = Checkpoints(
@@ -125,7 +126,7 @@ class Run:
             quantity(len(self._plan.domains), "domain"),
             trained,
             total,
-            quantity(self._trainer.strategy.num_replicas_in_sync, "replica"),
+            quantity(self._num_replicas, "replica"),
             ", ".join(device.name for device in gpus) or "CPU",
         )
 
@@ -138,12 +139,9 @@ class Run:
         saved = self._checkpoints.restore()
         if saved is None:
             return False
-        if saved.records not in (None, self._records):
-            logging.warning(
-                "%s: the shards have changed since the last checkpoint, so the result "
-                "will differ from that of an uninterrupted run",
-                self._data.data_dir,
-            )
+        warn_if_changed(
+            saved, self._records, self._num_replicas, data_dir=self._data.data_dir
+        )
         self._last_logs = saved.logs
         self._saved_step = saved.step
         self._steps.resume(saved.step, saved.partial_epoch)
@@ -280,6 +278,7 @@ class Run:
             logs=self._last_logs,
             partial_epoch=totals.to_partial() if totals.num_steps else None,
             records=self._records,
+            num_replicas=self._num_replicas,
         )
         self._checkpoints.save(state, candidate)
         self._saved_step = self.step

@@ -10,14 +10,17 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
+from absl import logging
 
 from u2net_tf import locks
 from u2net_tf.config.data import DataConfig
 from u2net_tf.errors import InputError
+from u2net_tf.models.run_state import RunState
 from u2net_tf.models.spec import ModelSpec, check_patches
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.shards.manifest import Manifest, load_converted
+from u2net_tf.wording import quantity
 
 
 @contextlib.contextmanager
@@ -129,3 +132,28 @@ def hash_records(plan: Plan, manifests: Sequence[Manifest]) -> str:
         for entry in manifest.entries(domain.train)
     ]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def warn_if_changed(
+    saved: RunState, records: str, num_replicas: int, *, data_dir: str
+) -> None:
+    """Logs a warning if a resumed run cannot give the result of an uninterrupted one.
+
+    Args:
+      saved: state of the run at the last checkpoint.
+      records: result of `hash_records` now.
+      num_replicas: number of devices now.
+      data_dir: folder of the shards.
+    """
+    changes = []
+    if saved.records not in (None, records):
+        changes.append(f"{data_dir}: the shards have changed since the last checkpoint")
+    if saved.num_replicas not in (None, num_replicas):
+        changes.append(
+            f"resuming on {quantity(num_replicas, 'device')}, but the last checkpoint "
+            f"was trained on {saved.num_replicas}"
+        )
+    for change in changes:
+        logging.warning(
+            "%s, so the result will differ from that of an uninterrupted run", change
+        )
