@@ -177,7 +177,8 @@ class Trainer:
         Returns:
           The loss before the step, mean over the replicas; NaN if the gradient's norm
           is not finite. With loss scaling, such a step changes nothing but the scale,
-          and the loss is NaN only if the scale is at its minimum.
+          and a finite loss becomes NaN only if the scale is at its minimum. A loss that
+          is not finite itself is returned at any scale.
         """
         return float(self.start_step(domain, batch))
 
