@@ -306,6 +306,26 @@ class TestFolder:
         assert "--seed=7\n" in path.read_text()
         assert (folder / "flags.txt.damaged").read_bytes() == content
 
+    @pytest.mark.parametrize(
+        ("window", "decay", "warns"),
+        [
+            (2, {"loss_ema_decay": 0.7}, True),
+            (2, {}, False),
+            (0, {"loss_ema_decay": 0.7}, False),
+        ],
+    )
+    def test_a_decay_that_is_not_used_is_logged(
+        self, train, tmp_path, caplog, window, decay, warns
+    ):
+        settings = {"steps_per_epoch": 1, "loss_window_epochs": window, **decay}
+        words = "`loss_ema_decay`=0.7 has no effect: with `loss_window_epochs`=2, the "
+        train(tmp_path, **settings)
+        assert (words in caplog.text) == warns
+        caplog.clear()
+        # A run that has ended uses neither.
+        train(tmp_path, **settings)
+        assert "has no effect:" not in caplog.text
+
     def test_flags_with_a_byte_order_mark_are_read(self, train, folder, caplog):
         (folder / "flags.txt").write_text("--seed=1\n", encoding="utf-8-sig")
         train(folder, seed=7, steps_per_epoch=1, max_epochs=2)

@@ -108,7 +108,8 @@ class ScheduleConfig(Config):
         ge=0,
         lt=1,
         description="Decay of the exponential moving average of the loss: the weight "
-        "of the previous average in the next one. The paper does not specify it.",
+        "of the previous average in the next one. The paper does not specify it. Not "
+        "used with loss_window_epochs.",
     )
     loss_window_epochs: int = Field(
         0,

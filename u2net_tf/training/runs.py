@@ -24,6 +24,7 @@ from u2net_tf.models.spec import ModelSpec, common_pools
 from u2net_tf.plan.domains import Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import load_converted
+from u2net_tf.training import schedule
 from u2net_tf.training.gate_loss import gate_loss
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
@@ -201,6 +202,8 @@ def finish(run: Run, config: RunningConfig, *, started: float) -> None:
     run.open_input()
     # Written only once it is certain that the folder belongs to this model.
     _write_flags(run, config)
+    if not run.has_ended:
+        schedule.warn_of_unused_settings(config.schedule)
     run.train()
     run.minutes = (time.monotonic() - started) / 60
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from absl import logging
+
 from u2net_tf.config.training import ScheduleConfig
 from u2net_tf.models.run_state import PlateauState
 
@@ -12,6 +14,18 @@ from u2net_tf.models.run_state import PlateauState
 def initial_state(learning_rate: float) -> PlateauState:
     """Returns the state before the first epoch."""
     return PlateauState(learning_rate=learning_rate)
+
+
+def warn_of_unused_settings(config: ScheduleConfig) -> None:
+    """Logs a warning if a decay was chosen for an average that has none."""
+    default = ScheduleConfig().loss_ema_decay
+    if config.loss_window_epochs and config.loss_ema_decay != default:
+        logging.warning(
+            "`loss_ema_decay`=%g has no effect: with `loss_window_epochs`=%d, the "
+            "schedule compares means over a window",
+            config.loss_ema_decay,
+            config.loss_window_epochs,
+        )
 
 
 def resumed(config: ScheduleConfig, state: PlateauState) -> PlateauState:
