@@ -13,7 +13,7 @@ except `models.object_graph`.
 | model, within a checkpoint | 0 (none), plan as text | 4: counts; 6: gates; 8: plan 6 |
 | state of a run, within a checkpoint | 0 (none) | 2: partial epoch; 3: replicas |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of variables |
-| summary of an evaluation | 0 (none) | 3: false positives; 4, 5: settings |
+| summary of an evaluation | 0 (none) | 3: false positives; 5: settings; 6: hash |
 | record of a prediction | 0 (none) | 1 |
 | score | 0 (none) | 2: false positives |
 """
