@@ -9,11 +9,13 @@ QUICK = ["DomainConv3D", "SeparableUnit", "DownSample", "U2Net, independent"]
 @pytest.mark.parametrize(
     ("implementation", "names"),
     [
-        ("plain", QUICK),
+        pytest.param("plain", QUICK, id="plain"),
         # XLA takes seconds for each row and device.
-        pytest.param("xla", list(TABLE), marks=pytest.mark.slow),
+        *(
+            pytest.param("xla", [name], id=name, marks=pytest.mark.slow)
+            for name in TABLE
+        ),
     ],
-    ids=["plain", "all"],
 )
 def test_rows_on_two_devices_equal_one(implementation, names):
     """In its own process: devices must be configured before TensorFlow uses them."""

@@ -225,10 +225,10 @@ class TestDeepestMapsOfOneVoxel:
         trainer = make_trainer(
             dtype="mixed_float16", adapter="separable", pools=(3, 3, 3)
         )
-        take_steps(trainer, 20)
+        take_steps(trainer, 40)
         skipped = trainer.skipped_steps()
         assert 0 < skipped < 12
-        take_steps(trainer, 10)
+        take_steps(trainer, 20)
         assert trainer.skipped_steps() == skipped
 
 
