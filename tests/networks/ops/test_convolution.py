@@ -136,3 +136,21 @@ def test_bias_gradient_of_many_voxels(dtype):
     )
     assert gradient.dtype == dtype
     np.testing.assert_array_equal(tf.cast(gradient, tf.float32), 1024)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_kernel_gradient_of_many_voxels(dtype):
+    inputs, kernel = (
+        tf.ones((1, 64, 64, 64, 8), dtype),
+        tf.zeros((3, 3, 3, 8, 2), dtype),
+    )
+    upstream = tf.fill((1, 64, 64, 64, 2), tf.constant(1 / 64, dtype))
+    _, (_, gradient) = differentiate(ops.conv3d, [inputs, kernel], upstream)
+    voxels = np.array([63, 64, 63])
+    expected = np.einsum("i,j,k->ijk", voxels, voxels, voxels) / 64
+    assert gradient.dtype == dtype
+    np.testing.assert_allclose(
+        tf.cast(gradient, tf.float32),
+        np.broadcast_to(expected[..., np.newaxis, np.newaxis], gradient.shape),
+        rtol=2.0**-7,
+    )

@@ -133,6 +133,26 @@ def test_dtypes(implementation, dtype, tolerance):
     assert max(np.divide(found, lengths)) < factor * tolerance
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("implementation", EVERY_IMPLEMENTATION)
+def test_kernel_gradient_of_many_voxels(implementation, dtype):
+    """A running sum in half precision stops growing."""
+    shape = (1, 64, 64, 64, 2)
+    tensors = [tf.ones(shape, dtype), tf.zeros((3, 3, 3, 2), dtype), tf.zeros(2, dtype)]
+    _, (_, gradient, _) = differentiate(
+        with_options(implementation=implementation),
+        tensors,
+        tf.fill(shape, tf.constant(1 / 64, dtype)),
+        "graph",
+    )
+    voxels = np.array([63, 64, 63])
+    expected = np.einsum("i,j,k->ijk", voxels, voxels, voxels)[..., np.newaxis] / 64
+    assert gradient.dtype == dtype
+    np.testing.assert_allclose(
+        tf.cast(gradient, tf.float32), np.repeat(expected, 2, axis=-1), rtol=2.0**-7
+    )
+
+
 @pytest.mark.parametrize(
     ("factors", "size", "execution"),
     [

@@ -45,7 +45,8 @@ def conv3d(
     # TensorFlow 2.21 on a CPU with AVX512_BF16 reads uninitialized memory in the
     # bfloat16 gradient of such a kernel over inputs of depth 2.
     faulty = kernel.shape[0] > 1 and inputs.shape[1] in (2, None)
-    if inputs.dtype == tf.bfloat16 and faulty:
+    faulty = inputs.dtype == tf.bfloat16 and faulty
+    if faulty or sums_in_float16(inputs.dtype):
         wide = [tf.cast(tensor, tf.float32) for tensor in (inputs, kernel)]
         return tf.cast(conv3d(wide[:1], wide[1], strides), inputs.dtype)
     return tf.nn.conv3d(inputs, kernel, strides=[1, *strides, 1], padding="SAME")
@@ -185,6 +186,9 @@ def depthwise_kernel_gradient(
     inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor
 ) -> tf.Tensor:
     """Computes the kernel gradient by 2D filter gradients."""
+    if sums_in_float16(inputs.dtype):
+        wide = [tf.cast(tensor, tf.float32) for tensor in (inputs, upstream)]
+        return tf.cast(depthwise_kernel_gradient(*wide, kernel), inputs.dtype)
     num_taps, (num, depth) = kernel.shape[0], inputs.shape[:2]
     if num is not None and depth is not None and num <= _MAX_SAMPLES_UNSTACKED:
         samples = zip(tf.unstack(inputs), tf.unstack(upstream), strict=True)
@@ -201,6 +205,14 @@ def depthwise_kernel_gradient(
             for tap in range(num_taps)
         ]
     return tf.reshape(tf.stack(taps), kernel.shape)
+
+
+def sums_in_float16(dtype: tf.DType) -> bool:
+    """Returns whether TensorFlow adds products of voxels in float16.
+
+    On a CPU it does, so that kernel gradients of 128³ voxels are wrong by half.
+    """
+    return dtype == tf.float16 and not tf.config.list_physical_devices("GPU")
 
 
 def _taps_of_sample(
