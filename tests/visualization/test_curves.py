@@ -81,8 +81,19 @@ def test_names_the_split(tmp_path, monkeypatch, splits, title, first, last):
     folder = _write(tmp_path / "model", LOG)
     curves.draw_curves(folder, tmp_path / "curves.png", splits=splits)
     axis = drawn[0].axes[1]
-    labels = axis.get_legend_handles_labels()[1]
+    labels = [text.get_text()[1:] for text in axis.get_legend().get_texts()]
     assert (axis.get_title(), labels[0], labels[-1]) == (title, first, last)
+
+
+def test_names_may_contain_signs_of_matplotlib(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, _: drawn.append(figure))
+    text = LOG.replace("CT", "_CT").replace("MR", r"$\frac")
+    curves.draw_curves(_write(tmp_path / "model", text), tmp_path / "curves.png")
+    for axis in drawn[0].axes:
+        texts = axis.get_legend().get_texts()
+        assert {text.get_text()[1:4] for text in texts} >= {"_CT", r"$\f"}
+        assert not any(text.get_parse_math() for text in texts)
 
 
 def test_command_reads_the_splits_from_the_checkpoint(tmp_path, monkeypatch):

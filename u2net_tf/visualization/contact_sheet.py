@@ -70,7 +70,7 @@ def draw_sheet(
                 voxel_mm[1 - along] / voxel_mm[2],
             )
             axis.set_xlabel(f"slice {index + 1} of {size[along]}")
-        row[0].set_ylabel(pair[0].case)
+        row[0].set_ylabel(pair[0].case, parse_math=False)
     for axis, title in zip(axes[0], TITLES, strict=True):
         axis.set_title(title)
     figures.save_figure(figure, output)

@@ -165,11 +165,21 @@ def _draw_curve(axis: Axes, curve: Curve, **style: Any) -> None:
     """Plots a line; a single point, which would be invisible, gets a marker."""
     steps, values = zip(*curve, strict=True)
     marker = style.pop("marker", "o" if len(steps) == 1 else "")
-    axis.plot(steps, values, marker=marker, markersize=3.5, linewidth=1.2, **style)
+    label = figures.legend_label(style.pop("label"))
+    axis.plot(
+        steps,
+        values,
+        label=label,
+        marker=marker,
+        markersize=3.5,
+        linewidth=1.2,
+        **style,
+    )
 
 
 def _finish(axis: Axes) -> None:
     """Adds a grid, and a legend if there are entries."""
     axis.grid(alpha=0.3)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize="small")
+        for text in axis.legend(fontsize="small").get_texts():
+            text.set_parse_math(False)

@@ -90,6 +90,11 @@ def draw_contours(
     return classes
 
 
+def legend_label(name: str) -> str:
+    """Returns the label of a line; matplotlib ignores those that start with "_"."""
+    return f"\N{ZERO WIDTH SPACE}{name}"
+
+
 def draw_legend(
     figure: Figure | SubFigure,
     entries: Sequence[tuple[str, str]],
@@ -113,8 +118,7 @@ def draw_legend(
     lines = []
     for name, colour in entries[:MAX_LEGEND]:
         label = textwrap.shorten(name, _MAX_CHARACTERS, placeholder="…")
-        # matplotlib ignores labels that start with an underscore.
-        lines.append(Line2D([], [], color=colour, label=f"\N{ZERO WIDTH SPACE}{label}"))
+        lines.append(Line2D([], [], color=colour, label=legend_label(label)))
     if rest := [name for name, _ in entries[MAX_LEGEND:]]:
         lines.append(Line2D([], [], alpha=0, label=f"and {first_few(rest)}"))
     legend = figure.legend(
