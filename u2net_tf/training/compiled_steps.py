@@ -60,7 +60,8 @@ class CompiledSteps:
             for name in ("image", "labels")
             for tensor in self._strategy.experimental_local_results(batch[name])
         )
-        return self._traced_domains[domain], *map(tf.TensorSpec.from_tensor, tensors)
+        shapes = ((tuple(tensor.shape), tensor.dtype) for tensor in tensors)
+        return self._traced_domains[domain], *shapes
 
     def _find(self, signature: _Signature, arguments: Sequence[Any]) -> Any:
         """Returns the step of a signature, compiled.
