@@ -49,6 +49,7 @@ class SurveyConfig(Config):
     resample_modalities: ResampleModalities = False
     pictures: str | None = Field(
         None,
+        min_length=1,
         description="Folder for contact sheets of each domain: a slice of every case "
         "with its labels, the most unusual cases first. If not given, none are drawn.",
     )

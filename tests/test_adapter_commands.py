@@ -75,6 +75,10 @@ class TestAdapter:
                 "error: --model_dir: expected a value here or for --input. R",
             ),
             (
+                ["add", "--model_dir=x", "--input=a", "--input=b"],
+                "error: --input: expected one list, with its values separated by comm",
+            ),
+            (
                 ["list", "--licence=x"],
                 "expected a flag listed by --help. Received: --l",
             ),

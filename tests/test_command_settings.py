@@ -424,6 +424,55 @@ def test_aliases_are_removed_with_the_flags():
     assert "model_dir" not in flags.FLAGS
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--domains=a", "--domains=b"], "`domains`: expected one list, .* commas. R"),
+        (["-domains", "a", "--seed=1", "--domains", "b"], "Received: 2 lists$"),
+        (["--domains=a", "--domains=b", "--domains=c"], "Received: 3 lists$"),
+        (["--domains=a,b", "--seed=1", "--seed=2", "--folds"], None),
+        (["--domains=a", "--", "--domains=b"], None),
+    ],
+)
+def test_a_list_is_given_once(arguments, words):
+    argv = ["train", *arguments]
+    if words is None:
+        command_flags.require_lists_given_once(argv, TrainConfig)
+    else:
+        with pytest.raises(InputError, match=words):
+            command_flags.require_lists_given_once(argv, TrainConfig)
+
+
+def test_repeatable_lists_and_aliases():
+    given = ["predict", "--input=a", "--input=b", "--model=c", "--model_dir=d"]
+    command_flags.require_lists_given_once(given, PredictConfig)
+
+
+def test_the_home_folder_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["--model=~/m", "--output=./~/o", "--input=~/a", "--input=~b", "--domain=~"]
+    chosen = read(PredictConfig, given)
+    assert (chosen.model, chosen.output, chosen.domain) == ("/home/me/m", "./~/o", "~")
+    assert chosen.input == ("/home/me/a", "~b")
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "words"),
+    [
+        (CertifyConfig, ["--check="], "`check`: expected a non-empty string"),
+        (SurveyConfig, ["--pictures="], "`pictures`: expected a non-empty string"),
+        (OverlaysConfig, ["--image="], "`image`: expected a value"),
+    ],
+)
+def test_values_of_unset_shell_variables(config, arguments, words):
+    given = required(config)
+    for argument in arguments:
+        given.pop(argument.strip("-="), None)
+    others = [f"--{name}={value}" for name, value in given.items()]
+    with pytest.raises(InputError, match=words):
+        read(config, [*others, *arguments])
+
+
 def test_repeatable_flags():
     given = ["--image=a", "--image=b,c", "--prediction=d", "--reference="]
     chosen = read(OverlaysConfig, [*given, "--output=e"])

@@ -1,6 +1,7 @@
 import concurrent.futures
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -324,6 +325,16 @@ def wait_until_ended(pid):
     while is_running(pid) and time.monotonic() < end:
         time.sleep(0.05)
     assert not is_running(pid)
+
+
+def test_a_worker_ignores_ctrl_c_while_it_imports(monkeypatch):
+    calls = []
+    monkeypatch.setattr(signal, "signal", lambda *given: calls.append(given))
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    monkeypatch.setattr(parallel.os, "environ", {})
+    with pytest.raises(ImportError):
+        parallel.initialize_worker(1, 0)
+    assert calls == [(signal.SIGINT, signal.SIG_IGN)]
 
 
 @needs_proc

@@ -193,6 +193,8 @@ def _start(
     def parse(argv: list[str]) -> list[str]:
         package = _module_name(main).partition(".")[0]
         try:
+            if config is not None:
+                command_flags.require_lists_given_once(argv, config)
             return flags.FLAGS(command_flagfiles.expand(argv, package))
         except BrokenPipeError:
             # --help prints while the flags are parsed.

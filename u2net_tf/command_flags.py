@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
+import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import pydantic
@@ -105,7 +108,7 @@ def required(*chosen: flags.Flag | flags.FlagHolder) -> None:
       InputError: if a flag has no value; names the first one.
     """
     for flag in chosen:
-        if flag.value in (None, "", []):
+        if flag.value in (None, "", [], [""]):
             raise InputError(f"`{flag.name}`", expected="a value", received="none")
 
 
@@ -138,11 +141,50 @@ def read(
         elif typing.get_origin(_kind(field)) is Literal:
             by_text = {str(choice): choice for choice in typing.get_args(_kind(field))}
             value = by_text.get(value)
-        chosen[name] = value
+        chosen[name] = _with_home(value)
     try:
         return config.from_flat(chosen)
     except pydantic.ValidationError as error:
         raise to_input_error(error) from None
+
+
+def _with_home(value: Any) -> Any:
+    """Replaces "~" in paths, which shells leave unchanged after "--flag="."""
+    if isinstance(value, tuple):
+        return tuple(map(_with_home, value))
+    is_path = isinstance(value, str) and value.startswith("~/")
+    return os.path.expanduser(value) if is_path else value
+
+
+def require_lists_given_once(argv: Sequence[str], config: type[Config]) -> None:
+    """Checks that no list is given twice, of which only the last would be used.
+
+    Args:
+      argv: the command line, in which flagfiles are not yet expanded, since its lists
+        replace theirs.
+      config: class with the settings.
+
+    Raises:
+      InputError: if one is.
+    """
+    names = {}
+    for name, field in fields_by_flag(config).items():
+        is_list = typing.get_origin(_kind(field)) is tuple
+        if is_list and not _extra(field).get("repeated"):
+            names |= {name: name, _alias(field) or name: name}
+    given: collections.Counter[str] = collections.Counter()
+    for argument in itertools.takewhile(lambda text: text != "--", argv[1:]):
+        if argument.startswith("-"):
+            flag = argument.lstrip("-").partition("=")[0]
+            given[names.get(flag, "")] += 1
+    del given[""]
+    for name, count in given.items():
+        if count > 1:
+            raise InputError(
+                f"`{name}`",
+                expected="one list, with its values separated by commas",
+                received=f"{count} lists",
+            )
 
 
 def _kind(field: FieldInfo) -> Any:

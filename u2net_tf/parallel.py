@@ -244,13 +244,13 @@ def initialize_worker(num_threads: int, verbosity: int) -> None:
       num_threads: threads of NumPy and SimpleITK.
       verbosity: absl's log level.
     """
+    # Ctrl-C reaches all processes of a terminal; only the parent handles it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # NumPy reads these when it is imported, and SimpleITK imports it.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(num_threads)
     import SimpleITK as sitk
 
-    # Ctrl-C reaches all processes of a terminal; only the parent handles it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(num_threads)
     logging.set_verbosity(verbosity)
     threading.Thread(target=_exit_with_parent, daemon=True).start()

@@ -31,6 +31,8 @@ class CertifyConfig(Config):
     )
     check: str | None = Field(
         None,
+        # Empty if it was an unset shell variable.
+        min_length=1,
         description="Certificate to verify, instead of writing one. The models are "
         "those given by before and after or, if neither is given, those that it names.",
     )
