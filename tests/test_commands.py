@@ -210,7 +210,7 @@ def trained(tiny_data, tmp_path_factory):
             "other domains": (*common, *SHORT, "--domains=Task92_Two"),
             "unknown domain": (*common, *SHORT, "--domains=Task93"),
             "no shards": (common[1], f"--data_dir={work / 'no'}", *SHORT),
-            "two pools": (*common, *SHORT, "--pools=1,1"),
+            "two pools": (*common, "--pools=1,1"),
             "patch of nothing": (*common, *SHORT, "--patch_size=0,8,8"),
             "patch": (*common, *SHORT, "--patch_size=8,8,7"),
             "rule": (*common, *SHORT, "--min_learning_rate=0"),

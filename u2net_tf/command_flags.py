@@ -167,7 +167,7 @@ def require_lists_given_once(argv: Sequence[str], config: type[Config]) -> None:
     Raises:
       InputError: if one is.
     """
-    names = {}
+    names: dict[str, str] = {}
     for name, field in fields_by_flag(config).items():
         is_list = typing.get_origin(_kind(field)) is tuple
         if is_list and not _extra(field).get("repeated"):

@@ -1124,7 +1124,7 @@ def run_with_file_limit(num_bytes, one, **flags):
 def test_error_of_a_full_disk_names_the_folder(finished, write_nifti, limit):
     # Large enough that the overhead of a file, and the coverage file of the process,
     # are negligible.
-    shape = (40, 64, 64)
+    shape = (40, 96, 96)
     generator = np.random.default_rng(0)
     for case in "abcd":
         image = generator.normal(100, 10, shape).astype(np.float32)

@@ -69,7 +69,7 @@ def save_saved_model(
       OSError: if the files cannot be written.
     """
     module = tf.Module()
-    signatures = {}
+    signatures: dict[str, tf.types.experimental.PolymorphicFunction] = {}
     for source in sources:
         name = source.spec.plan.names[source.index]
         patches = patches_spec(source.spec, source.index, any_size=any_size)

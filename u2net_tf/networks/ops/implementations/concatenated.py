@@ -55,8 +55,9 @@ def _kernel_gradient(
     inputs: tf.Tensor, upstream: tf.Tensor, kernel_shape: tf.TensorShape
 ) -> tf.Tensor:
     if plain.sums_in_float16(inputs.dtype):
-        wide = [tf.cast(tensor, tf.float32) for tensor in (inputs, upstream)]
-        return tf.cast(_kernel_gradient(*wide, kernel_shape), inputs.dtype)
+        wide, wide_upstream = (tf.cast(t, tf.float32) for t in (inputs, upstream))
+        gradient = _kernel_gradient(wide, wide_upstream, kernel_shape)
+        return tf.cast(gradient, inputs.dtype)
     channels, filters = kernel_shape[3:]
     if channels < _MIN_CHANNELS_PER_FILTER * filters:
         return tf.raw_ops.Conv3DBackpropFilterV2(

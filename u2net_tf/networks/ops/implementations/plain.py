@@ -187,8 +187,9 @@ def depthwise_kernel_gradient(
 ) -> tf.Tensor:
     """Computes the kernel gradient by 2D filter gradients."""
     if sums_in_float16(inputs.dtype):
-        wide = [tf.cast(tensor, tf.float32) for tensor in (inputs, upstream)]
-        return tf.cast(depthwise_kernel_gradient(*wide, kernel), inputs.dtype)
+        wide, wide_upstream = (tf.cast(t, tf.float32) for t in (inputs, upstream))
+        gradient = depthwise_kernel_gradient(wide, wide_upstream, kernel)
+        return tf.cast(gradient, inputs.dtype)
     num_taps, (num, depth) = kernel.shape[0], inputs.shape[:2]
     if num is not None and depth is not None and num <= _MAX_SAMPLES_UNSTACKED:
         samples = zip(tf.unstack(inputs), tf.unstack(upstream), strict=True)
