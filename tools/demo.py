@@ -159,13 +159,12 @@ def _predict_one(domain: dict, output: pathlib.Path) -> None:
     from u2net_tf.volumes import msd
 
     name = [*domain["test"], *domain["train"]][0]
+    case = msd.read_dataset(domain["raw_dir"]).case(name)
     _run(
         "u2net_tf.predict",
         model_dir=output / "model",
         domain=domain["name"],
-        input=_relative_to_cwd(
-            msd.read_dataset(domain["raw_dir"]).case(name).image_path
-        ),
+        input=[_relative_to_cwd(path) for path in case.image_paths],
         output=output / "predictions" / domain["name"],
     )
 

@@ -6,9 +6,11 @@ r"""Draws references and predictions over their images, in one figure.
 
 Each of the three inputs is a NIfTI, NRRD or MHA file or a folder of them. In folders,
 files with the same name belong together, regardless of their format; images without a
-prediction are skipped. Repeat the flags to show several domains in one figure. The
-title of each case gives its Dice over the entire volume. Needs matplotlib (`pip install
-'u2net-tf[pictures]'`).
+prediction are skipped. If there is a dataset.json next to the folder of images, its
+cases are found as in the survey, whether in files named as in nnU-Net or in a folder
+per patient. The first modality is shown. Repeat the flags to show several domains in
+one figure. The title of each case gives its Dice over the entire volume. Needs
+matplotlib (`pip install 'u2net-tf[pictures]'`).
 """
 
 import pathlib
@@ -20,9 +22,9 @@ from u2net_tf.config.visualization import OverlaysConfig
 def main(config: OverlaysConfig) -> None:
     """Draws the figure."""
     from u2net_tf.plan.plan_file import load_plan
-    from u2net_tf.visualization import overlays
+    from u2net_tf.visualization import overlay_cases, overlays
 
-    cases = overlays.find_cases(
+    cases = overlay_cases.find_cases(
         config.image,
         config.reference,
         config.prediction,

@@ -32,11 +32,22 @@ def test_scans_below_the_current_folder_have_relative_paths(
     demo._draw({"domains": [domain]}, pathlib.Path("out"))
     where = "raw/A" if below else str(folder)
     predict = commands["u2net_tf.predict"]
-    assert str(predict["input"]) == f"{where}/imagesTr/y.nii.gz"
+    assert list(map(str, predict["input"])) == [f"{where}/imagesTr/y.nii.gz"]
     drawn = commands["u2net_tf.draw_overlays"]
     assert drawn["image"] == [f"{where}/imagesTr"]
     assert drawn["reference"] == [f"{where}/labelsTr"]
     assert drawn["plan"] == pathlib.Path("out", "plan.json")
+
+
+def test_all_modalities_of_a_case_are_predicted(tmp_path, write_dataset, commands):
+    folder = write_dataset(tmp_path / "A", ["x"], modalities=("T2", "ADC"))
+    images = [folder / "imagesTr" / f"x_000{channel}.nii.gz" for channel in (0, 1)]
+    images[0].parent.mkdir()
+    for path in images:
+        path.touch()
+    domain = {"name": "A", "raw_dir": str(folder), "train": [], "test": ["x"]}
+    demo._predict_one(domain, pathlib.Path("out"))
+    assert commands["u2net_tf.predict"]["input"] == images
 
 
 @pytest.fixture

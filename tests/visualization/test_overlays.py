@@ -18,7 +18,7 @@ from matplotlib import colors, image
 from u2net_tf.errors import StoppedError
 from u2net_tf.visualization import figures, overlays, slices
 from u2net_tf.visualization.label_names import LabelNames
-from u2net_tf.visualization.overlays import OverlayCase
+from u2net_tf.visualization.overlay_cases import OverlayCase, find_cases
 from u2net_tf.volumes.class_colours import CLASS_COLOURS, class_colour
 
 SHAPE = (20, 16, 8)
@@ -145,7 +145,7 @@ class TestNames:
         ]
 
     def test_of_dataset_json(self, raw, drawn):
-        titles, legend = drawn(overlays.find_cases(*raw, max_cases=1))
+        titles, legend = drawn(find_cases(*raw, max_cases=1))
         # |A∩B| = 16, |A| = 32, |B| = 32 of the class 4.
         assert titles == [
             "Task92_Two, two_0, slice 3 of 8: Dice core –, rim 0.500, edge 0.000"
@@ -154,14 +154,14 @@ class TestNames:
         assert legend == colours
 
     def test_of_a_plan(self, raw, drawn):
-        found = overlays.find_cases(*raw, max_cases=1, plan=toy.PLAN)
+        found = find_cases(*raw, max_cases=1, plan=toy.PLAN)
         titles, legend = drawn(found)
         # The classes 4 and 7 are one: |A∩B| = 32, |A| = 64, |B| = 32.
         assert titles == ["Task92_Two, two_0, slice 3 of 8: Dice core –, rim 0.667"]
         assert legend == {"rim": class_colour(4)}
 
     def test_of_several_domains(self, raw, case, drawn):
-        (two,) = overlays.find_cases(*raw, max_cases=1)
+        (two,) = find_cases(*raw, max_cases=1)
         titles, legend = drawn([two, case])
         assert titles[1] == "one, slice 3 of 8: Dice value 1 0.000, value 2 0.000"
         assert list(legend) == [
@@ -173,7 +173,7 @@ class TestNames:
 
     def test_without_a_reference(self, raw, drawn):
         image, _, predicted = raw
-        (found,) = overlays.find_cases(image, [], predicted, max_cases=1)
+        (found,) = find_cases(image, [], predicted, max_cases=1)
         titles, _ = drawn([found])
         assert titles == ["Task92_Two, two_0, slice 3 of 8"]
 
@@ -188,7 +188,7 @@ class TestNames:
         path = pathlib.Path(raw[0][0]).parent / "dataset.json"
         for text in ("[]", "no JSON"):
             path.write_text(text)
-            (found,) = overlays.find_cases(*raw, max_cases=1)
+            (found,) = find_cases(*raw, max_cases=1)
             assert found.label_names == LabelNames("Task92_Two")
             assert "dataset.json" in caplog.text
             assert "classes are shown by their values" in caplog.text
@@ -196,15 +196,13 @@ class TestNames:
     def test_a_plan_of_other_domains(self, case):
         paths = (case.image_path, case.reference_path, case.prediction_path)
         with pytest.raises(ValueError, match="`plan`: expected a domain named .* or "):
-            overlays.find_cases(
-                *([str(path)] for path in paths), max_cases=1, plan=toy.PLAN
-            )
+            find_cases(*([str(path)] for path in paths), max_cases=1, plan=toy.PLAN)
 
     def test_the_folder_of_predictions_names_the_domain(self, case, tmp_path):
         folder = tmp_path / "elsewhere" / "Task91_One"
         folder.mkdir(parents=True)
         prediction = shutil.copy(case.prediction_path, folder)
-        (found,) = overlays.find_cases(
+        (found,) = find_cases(
             [str(case.image_path)], [], [prediction], max_cases=1, plan=toy.PLAN
         )
         assert found.label_names == LabelNames("Task91_One", (((1,), "organ"),))
@@ -344,59 +342,55 @@ def folders(tmp_path):
 
 def test_files_with_the_same_name_belong_together(folders):
     images, labels, predicted = folders
-    cases = overlays.find_cases([images], [labels], [predicted], max_cases=4)
+    cases = find_cases([images], [labels], [predicted], max_cases=4)
     assert [case.name for case in cases] == ["b", "c"]
     assert str(cases[0].reference_path) == f"{labels}/b.nii.gz"
     assert str(cases[0].prediction_path) == f"{predicted}/b.nii.gz"
-    none = overlays.find_cases([images], [], [predicted], max_cases=4)
+    none = find_cases([images], [], [predicted], max_cases=4)
     assert [case.reference_path for case in none] == [None, None]
 
 
 def test_formats_may_differ_and_look_the_same(folders, tmp_path):
     images, labels, predicted = folders
-    expected = _draw(
-        overlays.find_cases([images], [labels], [predicted], max_cases=1), tmp_path
-    )
+    expected = _draw(find_cases([images], [labels], [predicted], max_cases=1), tmp_path)
     for folder, suffix in ((images, "nrrd"), (predicted, "mha")):
         path = pathlib.Path(folder) / "b.nii.gz"
         sitk.WriteImage(sitk.ReadImage(path), path.with_name(f"b.{suffix}"))
         path.unlink()
-    (case,) = overlays.find_cases([images], [labels], [predicted], max_cases=1)
+    (case,) = find_cases([images], [labels], [predicted], max_cases=1)
     assert case.image_path.name == "b.nrrd"
     np.testing.assert_array_equal(_draw([case], tmp_path), expected)
     shutil.copy(case.image_path, f"{images}/c.nrrd")
     message = r"`image`: expected one volume with each name. .*c.nii.gz and .*c.nrrd"
     with pytest.raises(ValueError, match=message):
-        overlays.find_cases([images], [labels], [predicted], max_cases=1)
+        find_cases([images], [labels], [predicted], max_cases=1)
 
 
 def test_at_most_max_cases_of_each_folder(folders):
     images, labels, predicted = folders
-    cases = overlays.find_cases(
-        [images] * 2, [labels, ""], [predicted] * 2, max_cases=1
-    )
+    cases = find_cases([images] * 2, [labels, ""], [predicted] * 2, max_cases=1)
     assert [case.name for case in cases] == ["b", "b"]
     assert cases[1].reference_path is None
 
 
 def test_single_files_may_have_any_name(case):
     paths = (case.image_path, case.reference_path, case.prediction_path)
-    (found,) = overlays.find_cases(*([str(p)] for p in paths), max_cases=4)
+    (found,) = find_cases(*([str(p)] for p in paths), max_cases=4)
     assert (found.image_path, found.reference_path, found.prediction_path) == paths
 
 
 def test_arguments_that_do_not_match_are_reported(folders, tmp_path):
     images, labels, predicted = folders
     with pytest.raises(ValueError, match="Received: 2, 2, 1"):
-        overlays.find_cases([images] * 2, [], [predicted], max_cases=4)
+        find_cases([images] * 2, [], [predicted], max_cases=4)
     with pytest.raises(FileNotFoundError, match="`prediction`: .*nowhere"):
-        overlays.find_cases([images], [], [f"{tmp_path}/nowhere"], max_cases=4)
+        find_cases([images], [], [f"{tmp_path}/nowhere"], max_cases=4)
     (tmp_path / "labels" / "b.nii.gz").unlink()
     with pytest.raises(FileNotFoundError, match=r"`reference`: no b in "):
-        overlays.find_cases([images], [labels], [predicted], max_cases=4)
+        find_cases([images], [labels], [predicted], max_cases=4)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="`image`: .*empty"):
-        overlays.find_cases([f"{tmp_path}/empty"], [], [predicted], max_cases=4)
+        find_cases([f"{tmp_path}/empty"], [], [predicted], max_cases=4)
 
 
 def test_flags_reach_the_sheet(folders, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Plan
 from u2net_tf.visualization import figures, slices
-from u2net_tf.visualization.label_names import LabelNames, find_label_names
+from u2net_tf.visualization.label_names import LabelNames
+from u2net_tf.visualization.overlay_cases import OverlayCase
 from u2net_tf.volumes import images
 from u2net_tf.volumes.class_colours import class_colour
 from u2net_tf.volumes.grid import Grid, reorient_to
-from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
-from u2net_tf.wording import first_few, quantity
+from u2net_tf.wording import quantity
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
@@ -27,121 +25,6 @@ _ROW_INCHES, _LINE_INCHES = 3.2, 0.2
 _LEGEND_COLUMNS = 3
 # More scores would not fit in the title of a row.
 _MAX_SCORES = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class OverlayCase:
-    """The files of one row; without a reference, its panel shows the image only."""
-
-    name: str
-    image_path: pathlib.Path
-    reference_path: pathlib.Path | None
-    prediction_path: pathlib.Path
-    label_names: LabelNames = LabelNames()
-
-
-def find_cases(
-    images: Sequence[str],
-    references: Sequence[str],
-    predictions: Sequence[str],
-    *,
-    max_cases: int,
-    plan: Plan | None = None,
-) -> list[OverlayCase]:
-    """Finds the files of each case.
-
-    Args:
-      images: files or folders.
-      references: one file or folder per image, or none at all; "" for an image
-        without one.
-      predictions: one file or folder per image.
-      max_cases: maximum number of cases from each folder, in the order of their names.
-      plan: see `find_label_names`.
-
-    Returns:
-      The cases, in the order of the arguments.
-
-    Raises:
-      InputError: if the numbers of files differ, a folder has no cases, or the plan
-        does not have the domain.
-      FileNotFoundError: if a file or folder does not exist.
-    """
-    references = references or [""] * len(images)
-    if not len(images) == len(references) == len(predictions):
-        raise InputError(
-            "`image`, `reference`, `prediction`",
-            expected="the same number of each, or no `reference`",
-            received=f"{len(images)}, {len(references)}, {len(predictions)}",
-        )
-    return [
-        case
-        for paths in zip(images, references, predictions, strict=True)
-        for case in _cases_of(*paths, max_cases, plan)
-    ]
-
-
-def _cases_of(
-    image: str, reference: str, prediction: str, max_cases: int, plan: Plan | None
-) -> list[OverlayCase]:
-    """Returns the first cases of an image file or folder, in the order of names."""
-    image_files = _list_files("image", image)
-    prediction_files = _list_files("prediction", prediction)
-    reference_files = _list_files("reference", reference) if reference else {}
-    if pathlib.Path(image).is_file() and pathlib.Path(prediction).is_file():
-        # Single files belong together regardless of their names.
-        name = next(iter(image_files))
-        prediction_files = {name: pathlib.Path(prediction)}
-        if reference and pathlib.Path(reference).is_file():
-            reference_files = {name: pathlib.Path(reference)}
-    names = [name for name in image_files if name in prediction_files]
-    if not names:
-        raise InputError(
-            "`prediction`",
-            expected=f"files named as in {image}",
-            received=f"{prediction} with {first_few(sorted(prediction_files))}",
-        )
-    names = names[:max_cases]
-    for name in names:
-        if reference and name not in reference_files:
-            raise FileNotFoundError(f"`reference`: no {name} in {reference}")
-    label_names = find_label_names(pathlib.Path(image), pathlib.Path(prediction), plan)
-    return [
-        OverlayCase(
-            name=name,
-            image_path=image_files[name],
-            reference_path=reference_files.get(name),
-            prediction_path=prediction_files[name],
-            label_names=label_names,
-        )
-        for name in names
-    ]
-
-
-def _list_files(flag: str, file_or_folder: str) -> dict[str, pathlib.Path]:
-    """Returns name without ending -> volume, in order, without hidden files.
-
-    A label map may have a different format from its image.
-    """
-    path = pathlib.Path(file_or_folder)
-    if not path.exists():
-        raise FileNotFoundError(f"`{flag}`: no such file or folder: {path}")
-    files = [path] if path.is_file() else sorted(path.iterdir())
-    found: dict[str, pathlib.Path] = {}
-    for file in files:
-        if not is_scan_name(file) or file.name.startswith("."):
-            continue
-        other = found.setdefault(scan_stem(file), file)
-        if other != file:
-            raise InputError(
-                f"`{flag}`",
-                expected="one volume with each name",
-                received=f"{other} and {file}",
-            )
-    if not found:
-        raise InputError(
-            f"`{flag}`", expected=" or ".join(SCAN_SUFFIXES), received=path
-        )
-    return found
 
 
 def draw_overlays(cases: Sequence[OverlayCase], output: pathlib.Path) -> None:

@@ -1,0 +1,127 @@
+"""Cases that the `dataset.json` next to a folder of images lists."""
+
+import json
+
+import pytest
+
+from u2net_tf.visualization.overlay_cases import find_cases
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes empty files and `dataset.json`; returns the arguments of `find_cases`."""
+
+    def write(images, labels, predictions, **content):
+        folders = [tmp_path / "raw" / name for name in ("imagesTr", "labelsTr")]
+        folders.append(tmp_path / "predicted")
+        for folder, names in zip(folders, (images, labels, predictions), strict=True):
+            for name in names:
+                path = folder / f"{name}.nii.gz"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+        content = {"labels": {"background": 0, "organ": 1}, **content}
+        (tmp_path / "raw" / "dataset.json").write_text(json.dumps(content))
+        return [[str(folder)] for folder in folders]
+
+    return write
+
+
+def found(arguments):
+    """Name -> image, reference and prediction, relative to the folders."""
+    return {
+        case.name: tuple(
+            path.relative_to(folder).as_posix().removesuffix(".nii.gz")
+            for path, (folder,) in zip(
+                (case.image_path, case.reference_path, case.prediction_path),
+                arguments,
+                strict=True,
+            )
+        )
+        for case in find_cases(*arguments, max_cases=4)
+    }
+
+
+def nnunet_1(cases, *modalities):
+    return {"modality": dict(enumerate(modalities)), "training": rows(cases)}
+
+
+def nnunet_2(cases, *modalities):
+    del cases
+    return {"channel_names": dict(enumerate(modalities)), "file_ending": ".nii.gz"}
+
+
+def rows(names, image="{}", label="{}"):
+    return [
+        {
+            "image": f"./imagesTr/{image.format(name)}.nii.gz",
+            "label": f"./labelsTr/{label.format(name)}.nii.gz",
+        }
+        for name in names
+    ]
+
+
+VERSIONS = pytest.mark.parametrize("version", [nnunet_1, nnunet_2])
+
+
+@VERSIONS
+def test_nnunet_with_one_modality(write, version):
+    cases = ("knee", "knee_0001")
+    images = [f"{name}_0000" for name in cases]
+    arguments = write(images, cases, cases, **version(cases, "CT"))
+    assert found(arguments) == {name: (f"{name}_0000", name, name) for name in cases}
+
+
+@VERSIONS
+def test_nnunet_with_several_modalities(write, version):
+    cases = ("a", "b")
+    images = ["a_0000", "a_0001", "b_0000", "b_0001"]
+    arguments = write(images, cases, ["b"], **version(cases, "T2", "ADC"))
+    assert found(arguments) == {"b": ("b_0000", "b", "b")}
+    # A file may be given by itself, even if it is not the first modality.
+    arguments[2][0] += "/b.nii.gz"
+    second = f"{arguments[0][0]}/b_0001.nii.gz"
+    (case,) = find_cases([second], [], arguments[2], max_cases=1)
+    assert (str(case.image_path), case.name) == (second, "b_0001")
+    first = f"{arguments[0][0]}/b_0000.nii.gz"
+    (case,) = find_cases([first], arguments[1], arguments[2], max_cases=1)
+    assert (str(case.image_path), case.name) == (first, "b")
+
+
+def test_a_folder_per_patient(write):
+    arguments = write(
+        ["a/ct", "b/ct"],
+        ["a/seg", "b/seg"],
+        ["b", "ct"],
+        modality={"0": "CT"},
+        training=rows("ab", "{}/ct", "{}/seg"),
+    )
+    assert found(arguments) == {"b": ("b/ct", "b/seg", "b")}
+
+
+def test_predictions_named_like_the_images(write):
+    content = nnunet_2("ab", "CT")
+    arguments = write(["a_0000", "b_0000"], "ab", ["a_0000", "b", "b_0000"], **content)
+    assert found(arguments) == {"a": ("a_0000", "a", "a_0000"), "b": ("b_0000", *"bb")}
+
+
+def test_other_cases_are_named_like_their_files(write):
+    arguments = write(["a_0000", "b"], "ab", "ab", **nnunet_1("a", "CT"))
+    assert found(arguments) == {"a": ("a_0000", *"aa"), "b": ("b",) * 3}
+
+
+def test_missing_images_are_skipped(write):
+    arguments = write("b", "ab", "ab", **nnunet_1("ab", "CT"))
+    assert found(arguments) == {"b": ("b",) * 3}
+
+
+def test_references_may_be_elsewhere(write):
+    arguments = write(["a_0000"], "a", "a", **nnunet_1("a", "CT"))
+    arguments[1] = arguments[2]
+    assert found(arguments) == {"a": ("a_0000", *"aa")}
+
+
+def test_folders_may_be_relative(write, tmp_path, monkeypatch):
+    _, _, predicted = write(["a_0000"], "a", "a", **nnunet_1("a", "CT"))
+    monkeypatch.chdir(tmp_path / "raw")
+    (case,) = find_cases(["imagesTr"], ["labelsTr"], predicted, max_cases=1)
+    assert case.image_path.samefile("imagesTr/a_0000.nii.gz")
