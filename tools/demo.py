@@ -130,7 +130,8 @@ def _check_plan(plan_path: pathlib.Path, raw_dir: pathlib.Path) -> None:
     plan = json.loads(plan_path.read_text(encoding="utf-8"))
     for domain in plan["domains"]:
         folder = pathlib.Path(domain["raw_dir"])
-        if not folder.is_relative_to(raw_dir.resolve()):
+        # Either may contain a symbolic link, and a domain may be one to elsewhere.
+        if raw_dir.resolve() not in (folder.resolve(), folder.parent.resolve()):
             raise command.InputError(
                 f"`output_dir`: {plan_path}",
                 expected=f"a plan of the scans in {raw_dir}",

@@ -1,11 +1,13 @@
 """Commands and advice that the demonstration prints."""
 
+import json
 import pathlib
 import shlex
 
 import pytest
 
 from tools import demo
+from u2net_tf.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[1] / "artefacts" / "0.1.0"
 
@@ -48,6 +50,37 @@ def test_all_modalities_of_a_case_are_predicted(tmp_path, write_dataset, command
     domain = {"name": "A", "raw_dir": str(folder), "train": [], "test": ["x"]}
     demo._predict_one(domain, pathlib.Path("out"))
     assert commands["u2net_tf.predict"]["input"] == images
+
+
+class TestCheckPlan:
+    @pytest.fixture
+    def raw(self, tmp_path, write_dataset):
+        """Scans of domain A, and of domain B, which is a link to elsewhere."""
+        write_dataset(tmp_path / "disk" / "raw" / "A", ["x"])
+        write_dataset(tmp_path / "elsewhere" / "B", ["x"])
+        raw = tmp_path / "disk" / "raw"
+        (raw / "B").symlink_to(tmp_path / "elsewhere" / "B")
+        (tmp_path / "link").symlink_to(tmp_path / "disk")
+        return raw
+
+    @staticmethod
+    def check(tmp_path, raw_dir, *folders):
+        path = tmp_path / "plan.json"
+        domains = [{"raw_dir": str(folder)} for folder in folders]
+        path.write_text(json.dumps({"domains": domains}))
+        demo._check_plan(path, raw_dir)
+
+    def test_the_same_scans_with_and_without_links(self, raw, tmp_path):
+        linked = tmp_path / "link" / "raw"
+        for folder in (raw, linked):
+            self.check(tmp_path, linked, folder / "A", folder / "B")
+            self.check(tmp_path, raw, folder / "A", folder / "B")
+            self.check(tmp_path, linked / "A", folder / "A")
+
+    def test_other_scans_are_refused(self, raw, tmp_path):
+        for folder in (tmp_path / "elsewhere", tmp_path / "link" / "raw" / "A"):
+            with pytest.raises(InputError, match=r"plan\.json: expected a plan of the"):
+                self.check(tmp_path, folder, raw / "A", raw / "B")
 
 
 @pytest.fixture
