@@ -15,13 +15,14 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
 
 from pydantic import Field
 
-from u2net_tf import command
+from u2net_tf import command, stop_signals
 from u2net_tf.config.base import Config
 
 _FLAGFILE = "demo"
@@ -192,6 +193,9 @@ def _draw(plan: dict, output: pathlib.Path) -> list[pathlib.Path]:
 def _run(module: str, **values: object) -> str:
     """Prints and runs a command, and prints and returns its standard output.
 
+    A stop signal takes effect here once the command has ended, since training saves its
+    state first.
+
     Raises:
       StoppedError: if it fails.
     """
@@ -203,12 +207,23 @@ def _run(module: str, **values: object) -> str:
         encoding="utf-8",
         env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
     )
+
+    def forward(number: signal.Signals, ends: bool) -> None:
+        del ends
+        # The terminal sends Ctrl-C to the command, too.
+        if number != signal.SIGINT:
+            process.send_signal(number)
+
     lines = []
     assert process.stdout is not None  # a pipe, as requested above
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        lines.append(line)
-    if process.wait():
+    with stop_signals.DeferredSignals(forward) as signals:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+        status = process.wait()
+    if signals.received is not None:
+        signal.raise_signal(signals.received)
+    if status:
         raise command.StoppedError(f"{module} failed; the message is above")
     return "".join(lines)
 

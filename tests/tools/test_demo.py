@@ -1,15 +1,20 @@
 """Commands and advice that the demonstration prints."""
 
 import json
+import os
 import pathlib
 import shlex
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from tools import demo
 from u2net_tf.errors import InputError
 
-ROOT = pathlib.Path(__file__).parents[1] / "artefacts" / "0.1.0"
+ROOT = pathlib.Path(__file__).parents[2]
+RELEASE = ROOT / "tests" / "artefacts" / "0.1.0"
 
 
 @pytest.fixture
@@ -86,7 +91,7 @@ class TestCheckPlan:
 @pytest.fixture
 def steps(monkeypatch):
     """Replaces all steps of the demonstration."""
-    monkeypatch.setattr(demo, "_prepare", lambda *_: ROOT / "plan.json")
+    monkeypatch.setattr(demo, "_prepare", lambda *_: RELEASE / "plan.json")
     for name in ("_run", "_predict_one"):
         monkeypatch.setattr(demo, name, lambda *_, **__: "the table")
     monkeypatch.setattr(demo, "_draw", lambda *_: ["a picture"])
@@ -116,3 +121,53 @@ def test_advice_for_own_scans(tmp_path, write_dataset, steps, capsys, num, flagf
 def test_no_advice_for_synthetic_scans(steps, capsys):
     demo.main(demo.DemoConfig())
     assert "toy network" not in capsys.readouterr().out
+
+
+# Takes some time to end after a signal, as training does to save its state.
+SLOW_TO_STOP = """
+import signal, time
+
+received = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: received.append(number))
+print("ready")
+for _ in range(6000):
+    if not received:
+        time.sleep(0.01)
+time.sleep(0.5)
+print("saved after", *(signal.Signals(number).name for number in received))
+raise SystemExit(1)
+"""
+RUN = """
+from tools import demo
+from u2net_tf import stop_signals
+
+with stop_signals.raised():
+    try:
+        demo._run("slow_to_stop")
+    except stop_signals.SignalInterrupt as interrupt:
+        print("ended by", interrupt.number.name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "send"),
+    # Ctrl-C reaches all processes of the terminal.
+    [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)],
+    ids=["SIGTERM", "Ctrl-C"],
+)
+def test_a_signal_stops_the_command_first(tmp_path, number, send):
+    (tmp_path / "slow_to_stop.py").write_text(SLOW_TO_STOP)
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+    with process:
+        assert "ready\n" in process.stdout
+        send(process.pid, number)
+        rest = process.stdout.read().splitlines()
+    assert rest == [f"saved after {number.name}", f"ended by {number.name}"]
