@@ -7,7 +7,7 @@ import pytest
 
 from tools.mutants import __main__ as mutants_command
 from tools.mutants import changes, trying
-from u2net_tf.errors import InputError
+from u2net_tf.errors import InputError, StoppedError
 
 SOURCE = '''"""A module."""
 
@@ -66,7 +66,9 @@ def test_every_mutant_can_be_parsed():
 @pytest.fixture
 def folder(tmp_path):
     """A package with a test that covers half of it."""
-    (tmp_path / "u2net_tf").mkdir()
+    for name in ("u2net_tf", "data_prep"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
     (tmp_path / "u2net_tf" / "share.py").write_text(SOURCE)
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_share.py").write_text(
@@ -93,6 +95,23 @@ def test_lines_are_those_that_a_test_runs(folder):
     # The second time, the tests are not run.
     (folder / "tests" / "test_share.py").write_text("1 / 0")
     assert trying.lines_by_test(checkout, folder / "lines", num_workers=1) == found
+
+
+def test_lines_of_interrupted_tests_are_not_kept(folder):
+    def measure(last):
+        (folder / "tests" / "test_share.py").write_text(
+            "from u2net_tf.share import share\n"
+            "def test():\n"
+            "    share(1, 4)\n"
+            f"    {last}\n"
+        )
+        checkout = trying.Checkout(folder)
+        return trying.lines_by_test(checkout, folder / "lines", num_workers=1)
+
+    with pytest.raises(StoppedError, match=r"tests/test_share\.py: .* exit status 2"):
+        measure("raise KeyboardInterrupt")
+    (lines,) = measure("assert False").values()
+    assert {8, 10, 11} <= set(lines["u2net_tf/share.py"])
 
 
 def test_mutants_are_of_lines_that_tests_run(folder):
@@ -174,9 +193,12 @@ def test_the_copy_is_the_last_commit(project, tmp_path_factory):
     (project / "later.txt").write_text("not committed")
     checkout = trying.Checkout(tmp_path_factory.mktemp("work") / "code")
     checkout.create()
+    source = checkout.folder / "u2net_tf" / "share.py"
+    source.write_text("left by a killed run")
     checkout.create()
+    assert source.read_text() == SOURCE
     found = sorted(path.name for path in checkout.folder.iterdir())
-    assert found == [".git", "pyproject.toml", "tests", "u2net_tf"]
+    assert found == [".git", "data_prep", "pyproject.toml", "tests", "u2net_tf"]
     # The quickest file comes first.
     assert json.loads((checkout.folder / "tests" / "seconds.json").read_text()) == {
         "tests/test_quick.py": -1.5,

@@ -18,7 +18,7 @@ import coverage
 
 from tools.mutants.changes import Mutant, mutants_of
 from u2net_tf import files
-from u2net_tf.errors import InputError
+from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.progress import Progress, silent
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -27,6 +27,8 @@ PACKAGES = ("u2net_tf", "data_prep")
 SURVIVED = ("survived", "survived all tests")
 # A mutant may loop forever; the timeout of a single test is much shorter.
 LIMIT_SECONDS = 2400
+# Exit status of pytest if all tests passed, if some failed, and if none was selected.
+_COMPLETE = (0, 1, 5)
 
 
 class Checkout:
@@ -40,8 +42,10 @@ class Checkout:
         self.folder = folder
 
     def create(self) -> None:
-        """Copies the last commit unless the copy exists."""
+        """Copies the last commit, or removes the mutant of a killed run from a copy."""
         if self.folder.exists():
+            restore = ["git", "-C", str(self.folder), "checkout", "--quiet", "--"]
+            subprocess.run([*restore, *PACKAGES], check=True)
             return
         git = ["git", "-C", str(ROOT)]
         self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +127,9 @@ def lines_by_test(
 
     Returns:
       Test file -> source file -> lines.
+
+    Raises:
+      StoppedError: if the tests of a file are interrupted or cannot be started.
     """
     listed = sorted(checkout.folder.glob("tests/**/test_*.py"))
     tests = [path.relative_to(checkout.folder).as_posix() for path in listed]
@@ -145,13 +152,15 @@ def lines_by_test(
 
 def _run_with_coverage(folder: pathlib.Path, test: str, data: pathlib.Path) -> None:
     run = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"]
-    subprocess.run(
+    done = subprocess.run(
         [*run, "--cov", "--cov-report=", test],
         cwd=folder,
         env={**os.environ, "COVERAGE_FILE": str(data)},
         stdout=subprocess.DEVNULL,
         check=False,
     )
+    if done.returncode not in _COMPLETE:
+        raise StoppedError(f"{test}: pytest ended with exit status {done.returncode}")
 
 
 def _read_coverage(folder: pathlib.Path, data: pathlib.Path) -> dict[str, list[int]]:
